@@ -1,0 +1,202 @@
+"""Which columns of a table play which role.
+
+A *role* is what the computation needs (beneficiary, sender, amount, time); a *column* is what the file
+calls it. An identifier may be spread over several columns, as a bank's number and an account's; their
+texts are joined by ":". The formats below are known by name and recognised from a table's header:
+
+    name        kind       columns
+    secagg      transfers  beneficiary, sender, amount, time
+    secagg      deposits   customer, amount, time
+    amlsim      transfers  targetNodeId, sourceNodeId, value, time       (AMLSim's transactions.csv)
+    amlsim-tx   transfers  RECEIVER_ACCOUNT_ID, SENDER_ACCOUNT_ID, TX_AMOUNT, TIMESTAMP
+                                                                         (AMLSim's converted log)
+    ibm-aml     transfers  To Bank:Account, From Bank:Account, Amount Received, Timestamp
+
+IBM AML's header holds `Account` twice; the second is `Account_1` here, as in DuckDB. Its amounts are in
+the currency of each row and are taken as they stand: select one currency with a query where that matters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, get_type_hints
+
+from secagg.errors import DataError, UsageError
+
+__all__ = ["FORMATS", "DepositColumns", "Format", "TransferColumns", "parse_columns", "resolve_columns"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferColumns:
+    """Name the columns of a table of transfers; an identifier's columns are joined by ":" in order."""
+
+    beneficiary: tuple[str, ...] = ("beneficiary",)
+    sender: tuple[str, ...] = ("sender",)
+    amount: str = "amount"
+    time: str = "time"
+
+    @property
+    def identifiers(self) -> tuple[tuple[str, ...], ...]:
+        """Return the columns of each identifier, in the order of the fields."""
+        return (self.beneficiary, self.sender)
+
+
+@dataclass(frozen=True, slots=True)
+class DepositColumns:
+    """Name the columns of a table of cash deposits; an identifier's columns are joined by ":" in order."""
+
+    customer: tuple[str, ...] = ("customer",)
+    amount: str = "amount"
+    time: str = "time"
+
+    @property
+    def identifiers(self) -> tuple[tuple[str, ...], ...]:
+        """Return the columns of each identifier, in the order of the fields."""
+        return (self.customer,)
+
+
+Columns = TypeVar("Columns", TransferColumns, DepositColumns)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A table layout known by name.
+
+    `adjacent` are columns that must stand side by side in this order; it tells apart columns that a header
+    names alike, where their place alone says whose they are.
+    """
+
+    name: str
+    columns: TransferColumns | DepositColumns
+    adjacent: tuple[str, ...] = ()
+
+    def fits(self, header: Sequence[str]) -> bool:
+        """Return whether a table with this header has this format."""
+        if not set(_names(self.columns)) <= set(header):
+            return False
+        places = [header.index(column) for column in self.adjacent]
+        return all(after == before + 1 for before, after in zip(places, places[1:], strict=False))
+
+
+FORMATS = (
+    Format("secagg", TransferColumns()),
+    Format("secagg", DepositColumns()),
+    Format("amlsim", TransferColumns(("targetNodeId",), ("sourceNodeId",), "value", "time")),
+    Format(
+        "amlsim-tx",
+        TransferColumns(("RECEIVER_ACCOUNT_ID",), ("SENDER_ACCOUNT_ID",), "TX_AMOUNT", "TIMESTAMP"),
+    ),
+    Format(
+        "ibm-aml",
+        TransferColumns(("To Bank", "Account_1"), ("From Bank", "Account"), "Amount Received", "Timestamp"),
+        adjacent=("From Bank", "Account", "To Bank", "Account_1"),
+    ),
+)
+
+
+def parse_columns(pairs: Iterable[str], kind: type[Columns], *, base: Columns | None = None) -> Columns:
+    """Read `role=column` pairs into a mapping.
+
+    Args:
+      pairs: such as `beneficiary=To Account`. An identifier named several times is joined from its columns
+        in the order given. The column's name is what follows the first "=", to the letter.
+      kind: TransferColumns or DepositColumns.
+      base: the mapping that holds for the roles not named; by default the roles' own names.
+
+    Raises:
+      UsageError: a pair without "=", an unknown role, an empty column, or amount or time named twice.
+    """
+    roles = get_type_hints(kind)
+    named: dict[str, list[str]] = {}
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        role = role.strip()
+        if not equals or not column:
+            raise UsageError(f"a column mapping reads role=column, such as amount=value; got {pair!r}")
+        if role not in roles:
+            raise UsageError(
+                f"there is no role {role!r} in a column mapping; the roles are {', '.join(roles)}"
+            )
+        named.setdefault(role, []).append(column)
+    for role in ("amount", "time"):
+        if len(named.get(role, [])) > 1:
+            raise UsageError(f"{role} is one column, but the mapping names {len(named[role])} for it")
+    changed = {
+        role: columns[0] if role in ("amount", "time") else tuple(columns) for role, columns in named.items()
+    }
+    return dataclasses.replace(kind() if base is None else base, **changed)
+
+
+def resolve_columns(
+    header: Sequence[str], mapping: Columns | str | None, kind: type[Columns], *, table: str
+) -> Columns:
+    """Decide which columns of a table to read.
+
+    Args:
+      header: the table's column names, each once.
+      mapping: explicit columns, the name of a known format, or None to recognise a format from the header.
+      kind: TransferColumns or DepositColumns.
+      table: what the table is called in messages.
+
+    Raises:
+      DataError: an unknown format, a column that the table does not have, or no format that fits.
+    """
+    known = [known for known in FORMATS if isinstance(known.columns, kind)]
+    if mapping is None:
+        for candidate in known:
+            if isinstance(candidate.columns, kind) and candidate.fits(header):
+                return candidate.columns
+        options = " ".join(f"--map {role}=COLUMN" for role in get_type_hints(kind))
+        raise DataError(
+            f"{table}: {_describe(header)}, which is no known format ({_list(known)}); "
+            f"say which column is which: {options}"
+        )
+    if isinstance(mapping, str):
+        columns = next(
+            (fmt.columns for fmt in known if fmt.name == mapping and isinstance(fmt.columns, kind)), None
+        )
+        if columns is None:
+            raise DataError(f"there is no format {mapping!r} for {_noun(kind)}; known are {_list(known)}")
+    else:
+        columns = mapping
+    missing = [name for name in dict.fromkeys(_names(columns)) if name not in header]
+    if missing:
+        role = next(role for role in get_type_hints(kind) if missing[0] in _tuple(getattr(columns, role)))
+        raise DataError(
+            f"{table}: there is no column {missing[0]!r} for {role}; {_describe(header)}; "
+            f"say which one it is: --map {role}=COLUMN"
+        )
+    return columns
+
+
+def _names(columns: TransferColumns | DepositColumns) -> tuple[str, ...]:
+    return (*(name for group in columns.identifiers for name in group), columns.amount, columns.time)
+
+
+def _tuple(columns: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else columns
+
+
+def _noun(kind: type[TransferColumns] | type[DepositColumns]) -> str:
+    return "transfers" if kind is TransferColumns else "deposits"
+
+
+def _list(known: Sequence[Format]) -> str:
+    return ", ".join(f"{fmt.name}: {', '.join(_names(fmt.columns))}" for fmt in known)
+
+
+def _describe(header: Sequence[str]) -> str:
+    # A table without a header would have its first row, which is somebody's, printed as its column names.
+    if any(_is_number(name) for name in header):
+        return "its first line looks like data, and column names are expected there"
+    return f"its columns are {', '.join(header)}"
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,349 @@
+"""Open a table where it lives: CSV, Parquet, or a DuckDB query over either.
+
+Every source becomes a relation on an in-memory DuckDB connection that loads no extension, sees no Python
+variable and spills nothing to disk. A file's connection can open that file and nothing else; a query is
+the caller's own SQL and may read whatever its author may read.
+
+CSV is read as text throughout, so that a value which cannot be used is found row by row. DuckDB tells
+where the records that it cannot split begin, and gives the others in order; the line on which one of
+those begins is found by a second reading with the csv module, and only when a row is bad.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+import duckdb
+
+from secagg.errors import DataError
+
+__all__ = ["Column", "Malformed", "Source", "open_source"]
+
+_SUFFIXES = ".csv, .csv.gz, .tsv, .tsv.gz, .parquet, .sql, or a text that starts with duckdb:"
+_HEADER_BYTES = 1 << 20
+
+# DuckDB's names of what may be wrong with a record, in several of its versions, and ours.
+_MALFORMED = {
+    "MISSING COLUMNS": "has too few columns",
+    "TOO MANY COLUMNS": "has too many columns",
+    "INVALID ENCODING": "is not UTF-8",
+    "INVALID UNICODE": "is not UTF-8",
+    "LINE SIZE OVER MAXIMUM": "is too long",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's SQL expression and its DuckDB type."""
+
+    sql: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A CSV record that cannot be split into columns, and the byte at which it begins."""
+
+    offset: int
+    reason: str
+
+
+class Source(Protocol):
+    """An opened table."""
+
+    name: str
+    unit: Literal["line", "row"]
+    connection: duckdb.DuckDBPyConnection
+    relation: str
+    columns: dict[str, Column]
+
+    def malformed(self) -> list[Malformed]:
+        """Return the records that the last scan left out, in the table's order.
+
+        Raises:
+          DataError: the table's quotes are broken, so that it is not known how many rows are hidden.
+        """
+        ...
+
+    def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
+        """Return the line on which each of the records begins; they are in the table's order."""
+        ...
+
+    def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
+        """Return the line or the row number of rows that the last scan gave; 0 for what cannot be told.
+
+        Args:
+          rows: places among the rows that the scan gave, from 0.
+          malformed: all records that the scan left out.
+          total: how many rows the scan gave.
+        """
+        ...
+
+
+def open_source(source: str | Path) -> Source:
+    """Open a table for one scan.
+
+    Args:
+      source: the path of a .csv, .tsv (either with .gz) or .parquet file, or of a .sql file that holds one
+        SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory.
+
+    Raises:
+      DataError: there is no such file, it cannot be opened, it is empty, or its suffix is not known; the
+        query is not one SELECT or names what is not there.
+    """
+    if isinstance(source, str) and source.startswith("duckdb:"):
+        return _TableSource.of_query("query", source.removeprefix("duckdb:"))
+    path = Path(source)
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    kind = suffixes[-1] if suffixes else ""
+    if kind == ".gz" and len(suffixes) == 2:
+        kind = "".join(suffixes)
+    if kind not in {".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".sql"}:
+        raise DataError(f"{path}: a table is expected whose name ends in {_SUFFIXES}; got {kind or 'none'!r}")
+    if not path.exists():
+        raise DataError(
+            f"{path}: there is no such file; for several files, use duckdb:SELECT * FROM 'a/*.csv'"
+        )
+    if not path.is_file():
+        raise DataError(f"{path}: a file is expected, and this is none")
+    if kind == ".sql":
+        try:
+            return _TableSource.of_query(
+                str(path), path.read_text("utf-8-sig").strip().removeprefix("duckdb:")
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: the query cannot be read ({type(error).__name__})") from None
+    if set("*?[") & set(str(path.resolve())):
+        # DuckDB would read every file that the name matches as a pattern.
+        raise DataError(f"{path}: the characters * ? [ cannot be in the path of a table; rename it")
+    return _TableSource.of_parquet(path) if kind == ".parquet" else _CsvSource(path)
+
+
+class _TableSource:
+    """A Parquet file or a query: typed columns, rows counted from 1."""
+
+    unit: Literal["line", "row"] = "row"
+
+    def __init__(self, name: str, connection: duckdb.DuckDBPyConnection, relation: str) -> None:
+        self.name = name
+        self.connection = connection
+        self.relation = relation
+        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608
+        names = [str(row[0]) for row in described]
+        twice = next((column for column in names if names.count(column) > 1), None)
+        if twice is not None:
+            raise DataError(f"{name}: two columns are called {twice!r}; rename one in the query (AS)")
+        self.columns = {str(row[0]): Column(quote_name(str(row[0])), str(row[1])) for row in described}
+
+    @classmethod
+    def of_parquet(cls, path: Path) -> _TableSource:
+        connection = _connect(path)
+        try:
+            return cls(str(path), connection, f"read_parquet({quote_text(str(path.resolve()))})")
+        except duckdb.Error as error:
+            raise DataError(f"{path}: it cannot be read as Parquet ({type(error).__name__})") from None
+
+    @classmethod
+    def of_query(cls, name: str, query: str) -> _TableSource:
+        connection = _connect(None)
+        try:
+            statements = connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise DataError(
+                    f"{name}: one SELECT is expected; got {len(statements)} statements or another kind"
+                )
+            connection.sql(query).create_view("source")
+            return cls(name, connection, "source")
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            raise DataError(f"{name}: {_first_line(error)}") from None
+        except duckdb.IOException as error:
+            raise DataError(f"{name}: {_first_line(error)}") from None
+        except duckdb.Error as error:
+            raise DataError(f"{name}: DuckDB refuses the query ({type(error).__name__})") from None
+
+    def malformed(self) -> list[Malformed]:
+        return []
+
+    def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
+        return [0 for _ in malformed]
+
+    def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
+        return [row + 1 for row in rows]
+
+
+class _CsvSource:
+    """A CSV file: columns of text, physical lines counted from 1, the header's first."""
+
+    unit: Literal["line", "row"] = "line"
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        header, self._delimiter = self._read_header()
+        self.columns = {name: Column(f"c{i}", "VARCHAR") for i, name in enumerate(_distinct(header))}
+        self.connection = _connect(path)
+        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(header)))
+        self.relation = (
+            f"read_csv({quote_text(str(path.resolve()))}, columns = {{{fields}}}, header = true, "
+            f"delim = {quote_text(self._delimiter)}, quote = '\"', escape = '\"', auto_detect = false, "
+            f"compression = '{'gzip' if self._zipped else 'none'}', store_rejects = true, rejects_limit = 0)"
+        )
+
+    @property
+    def _zipped(self) -> bool:
+        return self._path.suffix.lower() == ".gz"
+
+    def _open(self) -> BinaryIO:
+        # gzip.GzipFile is a BufferedIOBase that typeshed does not count as BinaryIO.
+        return gzip.open(self._path) if self._zipped else self._path.open("rb")  # type: ignore[return-value]
+
+    def _read_header(self) -> tuple[list[str], str]:
+        try:
+            with self._open() as file:
+                head = file.read(_HEADER_BYTES)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{self.name}: the file cannot be read ({type(error).__name__})") from None
+        # The block may end inside a character, which is no fault of the file's.
+        decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
+        first_line = head.split(b"\n", 1)[0]
+        try:
+            decoder.decode(first_line, final=len(first_line) < len(head))
+        except UnicodeDecodeError:
+            raise DataError(f"{self.name}: the first line is not UTF-8; write the table as UTF-8") from None
+        text = head.decode("utf-8-sig", errors="replace")
+        if not text.strip():
+            raise DataError(f"{self.name}: the file is empty; a line with column names is expected first")
+        tabs_only = ".tsv" in (suffix.lower() for suffix in self._path.suffixes[-2:])
+        candidates = "\t" if tabs_only else ",;\t|"
+        headers = {delimiter: _first_record(text, delimiter) for delimiter in candidates}
+        delimiter = max(candidates, key=lambda candidate: len(headers[candidate]))
+        return [name.strip() for name in headers[delimiter]], delimiter
+
+    def malformed(self) -> list[Malformed]:
+        rejected = self.connection.execute(
+            "SELECT line_byte_position, error_type::VARCHAR FROM reject_errors "
+            "ORDER BY line_byte_position, column_idx"
+        ).fetchall()
+        found: dict[int, str] = {}
+        for offset, kind in rejected:
+            if kind not in _MALFORMED:
+                # A stray quote runs on to the next one and hides the rows between, so that they can be
+                # neither counted nor dropped.
+                line = self.lines_of_malformed([Malformed(offset, "")])[0]
+                raise DataError(
+                    f"{self.name}:{line}: a quote is not closed, or text stands beside a quoted one; "
+                    "mend the file: the rows that this may hide cannot be skipped"
+                )
+            found.setdefault(offset, _MALFORMED[kind])
+        return [Malformed(offset, reason) for offset, reason in found.items()]
+
+    def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
+        lines = []
+        line, offset = 1, 0
+        with self._open() as file:
+            for record in malformed:
+                while offset < record.offset and (block := file.read(min(1 << 20, record.offset - offset))):
+                    line += block.count(b"\n")
+                    offset += len(block)
+                lines.append(line)
+        return lines
+
+    def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
+        left_out = {record.offset for record in malformed}
+        wanted = set(rows)
+        lines: dict[int, int] = {}
+        seen = -1  # the header
+        try:
+            for line, offset in self._record_starts():
+                if offset in left_out:
+                    continue
+                if seen in wanted:
+                    lines[seen] = line
+                seen += 1
+        except csv.Error:
+            return [0 for _ in rows]
+        # Where the csv module splits the file otherwise than DuckDB did, no line is better than a wrong one.
+        return [lines.get(row, 0) if seen == total else 0 for row in rows]
+
+    def _record_starts(self) -> Iterator[tuple[int, int]]:
+        """Yield the line and the byte at which each record that is not blank begins."""
+        line, offset = 0, 0
+        with self._open() as file:
+
+            def texts() -> Iterator[str]:
+                nonlocal line, offset
+                for raw in file:
+                    line += 1
+                    offset += len(raw)
+                    yield raw.decode("utf-8", errors="replace")
+
+            reader = csv.reader(texts(), delimiter=self._delimiter)
+            while True:
+                start = (line + 1, offset)
+                record = next(reader, None)
+                if record is None:
+                    return
+                if record:
+                    yield start
+
+
+def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "temp_directory": "",
+        },
+    )
+    # Timestamps with a zone are told from those without by the session's zone.
+    connection.execute("SET TimeZone = 'UTC'")
+    if path is not None:
+        connection.execute(f"SET allowed_paths = [{quote_text(str(path.resolve()))}]")
+        connection.execute("SET enable_external_access = false")
+    return connection
+
+
+def _first_record(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(
+            (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record),
+            [],
+        )
+    except csv.Error:
+        return []
+
+
+def _distinct(header: Sequence[str]) -> list[str]:
+    """Give a name that came before a number, as DuckDB does: Account, Account_1."""
+    names: list[str] = []
+    for name in header:
+        number, distinct = 0, name
+        while distinct in names:
+            number += 1
+            distinct = f"{name}_{number}"
+        names.append(distinct)
+    return names
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def quote_text(text: str) -> str:
+    """Return a SQL literal of the text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quote_name(name: str) -> str:
+    """Return a SQL identifier of the name."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,114 @@
+"""Every error that secagg raises on purpose.
+
+    SecaggError
+    ├── UsageError              the caller's mistake: a value, an argument, a file
+    │   ├── RangeError          a number that does not fit what was planned (also NaN and infinity)
+    │   ├── ShapeError          a wrong shape, dtype or length
+    │   ├── PlanError           no ring, width or capacity fits what was asked for
+    │   ├── DataError           a table that cannot be read or holds bad rows
+    │   └── JobError            a job file that is wrong, incomplete or not what the others agreed to
+    ├── RemoteProtocolError     a peer sent what the protocol forbids at this point
+    │   ├── WireError           bytes that are not a message
+    │   └── AuthenticationError a peer that is not who it should be, or a frame altered on the way
+    └── PeerMissingError        a peer that should be there is not
+        ├── PeerVanishedError   the connection ended, or nothing came for too long
+        ├── TooFewPartiesError  fewer answered than the protocol needs
+        └── AbortedError        another party ended the run and said why
+
+The three branches tell a caller what to do: mend the input; find out what the named peer runs; wait
+for the named peer, or go on without it. A message says what was expected, what came, whose it was and
+what to do. It never holds a secret value.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AbortedError",
+    "AuthenticationError",
+    "DataError",
+    "JobError",
+    "PeerMissingError",
+    "PeerVanishedError",
+    "PlanError",
+    "RangeError",
+    "RemoteProtocolError",
+    "SecaggError",
+    "ShapeError",
+    "TooFewPartiesError",
+    "UsageError",
+    "WireError",
+]
+
+
+class SecaggError(Exception):
+    """Base of all errors that secagg raises on purpose."""
+
+
+class UsageError(SecaggError, ValueError):
+    """The caller passed something that cannot be used."""
+
+
+class RangeError(UsageError):
+    """A value lies outside the planned range, or is NaN or infinite."""
+
+
+class ShapeError(UsageError):
+    """An array has the wrong shape, dtype or length."""
+
+
+class PlanError(UsageError):
+    """No ring, field width or capacity fits what was asked for."""
+
+
+class DataError(UsageError):
+    """A table cannot be read or holds rows that cannot be used."""
+
+
+class JobError(UsageError):
+    """A job file is wrong, incomplete or not the one that the others agreed to."""
+
+
+class RemoteProtocolError(SecaggError):
+    """A peer sent what the protocol forbids at this point.
+
+    Args:
+      message: what was expected, what came and what to do.
+      peer: the name of the peer that misbehaved; "" where it cannot be told.
+    """
+
+    def __init__(self, message: str, *, peer: str = "") -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class WireError(RemoteProtocolError):
+    """Bytes that are not a message of this version."""
+
+
+class AuthenticationError(RemoteProtocolError):
+    """A peer is not who it should be, or a frame was altered on the way."""
+
+
+class PeerMissingError(SecaggError):
+    """A peer that should be there is not.
+
+    Args:
+      message: who was waited for, for what and how long, and what to do.
+      peer: the name of the missing peer; "" where it cannot be told.
+    """
+
+    def __init__(self, message: str, *, peer: str = "") -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class PeerVanishedError(PeerMissingError):
+    """The connection to a peer ended, or nothing came from it for too long."""
+
+
+class TooFewPartiesError(PeerMissingError):
+    """Fewer parties answered than the protocol needs."""
+
+
+class AbortedError(PeerMissingError):
+    """Another party ended the run; the message carries its reason."""

@@ -1,0 +1,99 @@
+"""What a run cost one party: bytes, messages, rounds and seconds, by phase and by peer.
+
+The party itself writes the ledger as messages are encoded and read, so the figures are exact:
+
+- `frame_bytes` counts whole frames, `payload_bytes` the arrays in them (what cost formulas speak of);
+- `rounds` is causal depth: the longest chain of messages in which each was sent after the one before it
+  had been read;
+- `compute_s` is time spent in protocol code, `wait_s` time spent waiting for messages and sending them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+START_PHASE = "start"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Messages one way."""
+
+    messages: int = 0
+    frame_bytes: int = 0
+    payload_bytes: int = 0
+
+    def add(self, frame_bytes: int, payload_bytes: int) -> None:
+        self.messages += 1
+        self.frame_bytes += frame_bytes
+        self.payload_bytes += payload_bytes
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a phase, or a whole run, cost one party."""
+
+    rounds: int = 0
+    sent: Traffic = field(default_factory=Traffic)
+    received: Traffic = field(default_factory=Traffic)
+    compute_s: float = 0.0
+    wait_s: float = 0.0
+
+
+class Ledger:
+    """The costs of one party in one run."""
+
+    __slots__ = ("_cost", "depth", "phase", "phases", "received_from", "sent_to")
+
+    def __init__(self) -> None:
+        self.phases: dict[str, Cost] = {START_PHASE: Cost()}
+        self.sent_to: dict[str, Traffic] = {}
+        self.received_from: dict[str, Traffic] = {}
+        self.depth = 0
+        self.phase = START_PHASE
+        self._cost = self.phases[START_PHASE]
+
+    def enter(self, phase: str) -> None:
+        """Charge what follows to `phase`; a phase may be entered again."""
+        self.phase = phase
+        self._cost = self.phases.setdefault(phase, Cost())
+
+    def sent(self, peer: str, frame_bytes: int, payload_bytes: int) -> None:
+        self._cost.sent.add(frame_bytes, payload_bytes)
+        self.sent_to.setdefault(peer, Traffic()).add(frame_bytes, payload_bytes)
+
+    def received(self, peer: str, frame_bytes: int, payload_bytes: int, depth: int) -> None:
+        """Count a message when the protocol reads it."""
+        self._cost.received.add(frame_bytes, payload_bytes)
+        self.received_from.setdefault(peer, Traffic()).add(frame_bytes, payload_bytes)
+        if depth > self.depth:
+            self._cost.rounds += depth - self.depth
+            self.depth = depth
+
+    def computed(self, seconds: float) -> None:
+        self._cost.compute_s += seconds
+
+    def waited(self, seconds: float) -> None:
+        self._cost.wait_s += seconds
+
+    def total(self) -> Cost:
+        """Return the sum over all phases."""
+        whole = Cost()
+        for cost in self.phases.values():
+            whole.rounds += cost.rounds
+            whole.compute_s += cost.compute_s
+            whole.wait_s += cost.wait_s
+            for mine, other in ((whole.sent, cost.sent), (whole.received, cost.received)):
+                mine.messages += other.messages
+                mine.frame_bytes += other.frame_bytes
+                mine.payload_bytes += other.payload_bytes
+        return whole
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain data for a run record; phases in which nothing happened are left out."""
+        return {
+            "total": asdict(self.total()),
+            "phases": {name: asdict(cost) for name, cost in self.phases.items() if cost != Cost()},
+            "sent_to": {peer: asdict(traffic) for peer, traffic in self.sent_to.items()},
+            "received_from": {peer: asdict(traffic) for peer, traffic in self.received_from.items()},
+        }

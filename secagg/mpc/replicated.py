@@ -1,0 +1,408 @@
+"""Replicated secret sharing among three computing parties, semi-honest [AFLNO16; MR18].
+
+A secret x is split into x = x_0 + x_1 + x_2 in a group; party P_i holds (x_i, x_{i+1}), indices modulo 3.
+The group is the integers modulo 2**k (`SharedArray`) or bits packed 64 a word under XOR (`SharedBits`); this
+module holds what the two have in common: keys, sharing, resharing, opening.
+
+Threat model: at most one of the three computing parties looks at what it holds and receives beyond its task;
+all follow the protocol. Any number of input and result parties stand around them; those may collude with
+that one party. A computing party that lies is not caught (see docs/soundness.md).
+
+Keys. Every pair of computing parties holds a secret, fresh in every session, to which both contributed. From
+it, by HKDF over session, engine label and purpose, come AES-256-CTR streams: k_i is known to P_i and P_{i-1}.
+F(k_i) - F(k_{i+1}) is a share of zero that costs no message [AFLNO16, section 2.2]. Each stream
+serves one purpose in one engine in one session, so no mask is used twice. Before anything is opened, each
+pair compares how far its streams have run.
+
+Who learns what: an opening shows its value to the parties named and to nobody else; everything else that a
+computing party receives is masked by a stream whose key it does not hold.
+
+Cost (payload bytes sent, s = bytes of the secret array):
+  set up                                 3 messages of 32 bytes, 1 round
+  input by a computing party             s, 1 round; the other two send nothing
+  input by another party                 2 s and four seeds of 32 bytes, 1 round
+  open to all computing parties          s each, 1 round
+  open to one computing party            s by its predecessor, 1 round
+  open to another party                  2 s and s by two of them, 1 round
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.party import Party, PartyId, check_array
+from secagg.prg import KEY_BYTES, Stream, derive_key
+from secagg.wire import Message
+
+Array = NDArray[Any]
+
+
+class PairSecret(Message, frozen=True):
+    """One party's contribution to the secret of a pair of computing parties."""
+
+    contribution: bytes
+
+
+class InputFromComputing(Message, frozen=True):
+    """The share x_{i+1} of an input of P_i, to P_{i+1}."""
+
+    share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+
+
+class InputFromOutside(Message, frozen=True):
+    """The two shares of an outside party's input for one computing party, seeds where they are drawn."""
+
+    seeds: tuple[bytes, ...]
+    share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]] | None
+
+
+class Reshare(Message, frozen=True):
+    """A masked additive share, from P_i to P_{i-1}."""
+
+    share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+
+
+class Opening(Message, frozen=True):
+    """Shares of a value to be opened to the receiver, and how far the pair's streams have run."""
+
+    position: int
+    shares: tuple[np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]], ...]
+
+
+class Group(Protocol):
+    """The group that secrets live in."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def add(self, x: Array, y: Array) -> Array: ...
+    def subtract(self, x: Array, y: Array) -> Array: ...
+    def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array: ...
+
+
+class XorGroup:
+    """Bits packed 64 a word; addition is XOR."""
+
+    dtype: Final = np.dtype(np.uint64)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return x ^ y
+
+    subtract = add
+
+    def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array:
+        return stream.words(shape)
+
+
+XOR: Final = XorGroup()
+
+
+class PairStreams:
+    """The streams that one pair of computing parties has in common, one for each purpose."""
+
+    __slots__ = ("_context", "_secret", "_streams")
+
+    def __init__(self, secret: bytes, context: bytes) -> None:
+        self._secret = secret
+        self._context = context
+        self._streams: dict[str, Stream] = {}
+
+    def __repr__(self) -> str:
+        return f"<PairStreams for {', '.join(self._streams) or 'nothing yet'}>"
+
+    def __getitem__(self, purpose: str) -> Stream:
+        stream = self._streams.get(purpose)
+        if stream is None:
+            key = derive_key(self._secret, label=f"secagg.mpc.replicated/{purpose}", context=self._context)
+            stream = self._streams[purpose] = Stream(key)
+        return stream
+
+    @property
+    def position(self) -> int:
+        """Bytes drawn from all streams together: equal at both holders when they are in step."""
+        return sum(stream.position for stream in self._streams.values())
+
+
+class Engine:
+    """One computing party's end of the three-party engine.
+
+    Args:
+      party: the party.
+      computing: the three computing parties, in the order P_0, P_1, P_2 that all of them use.
+      own, following: the streams of k_i (held with P_{i-1}) and of k_{i+1} (held with P_{i+1}).
+    """
+
+    __slots__ = ("computing", "following", "index", "next", "own", "party", "previous")
+
+    def __init__(
+        self, party: Party, computing: Sequence[PartyId], *, own: PairStreams, following: PairStreams
+    ) -> None:
+        check_computing(party, computing)
+        if party.me not in computing:
+            raise UsageError(f"{party.me} is not one of the computing parties {', '.join(computing)}")
+        self.party = party
+        self.computing = tuple(computing)
+        self.index = self.computing.index(party.me)
+        self.next = self.computing[(self.index + 1) % 3]
+        self.previous = self.computing[(self.index + 2) % 3]
+        self.own = own
+        self.following = following
+
+    def __repr__(self) -> str:
+        return f"Engine(P{self.index} = {self.party.me!r})"
+
+    @classmethod
+    async def set_up(cls, party: Party, computing: Sequence[PartyId], *, label: str = "") -> Self:
+        """Agree on the pair secrets and return the engine.
+
+        Args:
+          label: tells apart the engines of one session; equal at all three.
+
+        Raises:
+          UsageError: not three distinct parties of the roster, or this party is not among them.
+          RemoteProtocolError: a contribution of a wrong length.
+        """
+        check_computing(party, computing)
+        i = tuple(computing).index(party.me) if party.me in computing else -1
+        if i < 0:
+            raise UsageError(f"{party.me} is not one of the computing parties {', '.join(computing)}")
+        following, previous = computing[(i + 1) % 3], computing[(i + 2) % 3]
+        mine = {peer: party.rng.bytes(KEY_BYTES) for peer in (previous, following)}
+        for peer, contribution in mine.items():
+            party.send(peer, PairSecret(contribution))
+        theirs = await party.gather(PairSecret, (previous, following))
+        for peer, message in theirs.items():
+            if len(message.contribution) != KEY_BYTES:
+                raise RemoteProtocolError(
+                    f"expected a pair secret of {KEY_BYTES} bytes from {peer}, got {len(message.contribution)}",
+                    peer=peer,
+                )
+        context = b"".join((party.session, len(label.encode()).to_bytes(4, "big"), label.encode()))
+        # k_i comes from P_{i-1}'s contribution followed by P_i's, at both ends of the pair.
+        own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))
+        after = PairStreams(mine[following] + theirs[following].contribution, context + bytes([(i + 1) % 3]))
+        return cls(party, computing, own=own, following=after)
+
+    async def reshare(self, z: Array) -> Array:
+        """Send this party's masked additive share to P_{i-1} and return P_{i+1}'s."""
+        self.party.send(self.previous, Reshare(z))
+        received = await self.party.receive(Reshare, self.next)
+        return checked(received.share, z.shape, z.dtype, what="a reshared value", peer=self.next)
+
+    def draw_zero(self, group: Group, shape: tuple[int, ...], purpose: str) -> Array:
+        """Return this party's share F(k_i) - F(k_{i+1}) of zero."""
+        return group.subtract(
+            group.draw(self.own[purpose], shape), group.draw(self.following[purpose], shape)
+        )
+
+    async def input(
+        self, group: Group, owner: PartyId, shape: tuple[int, ...], value: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return this party's two shares of an input of `owner`.
+
+        Args:
+          group: where the input lives.
+          owner: a computing party, which passes `value`, or another, which calls `share_input`.
+          shape: the public shape of the input.
+          value: at the owner, the input; nowhere else.
+
+        Raises:
+          ShapeError: the value has another shape or dtype.
+          RemoteProtocolError: the owner sent shares of another shape or dtype.
+        """
+        if (value is not None) != (owner == self.party.me):
+            raise UsageError(f"expected the input's value at its owner {owner} and nowhere else")
+        if owner in self.computing:
+            return await self._input_from_computing(group, self.computing.index(owner), shape, value)
+        message = await self.party.receive(InputFromOutside, owner)
+        drawn = iter(_expand(group, seed, shape, owner) for seed in message.seeds)
+        wanted = 2 if self.index == 0 else 1
+        if len(message.seeds) != wanted or (message.share is None) != (self.index == 0):
+            raise RemoteProtocolError(
+                f"expected P{self.index}'s two shares of an input from {owner}", peer=owner
+            )
+        if message.share is None:
+            return next(drawn), next(drawn)
+        full = checked(message.share, shape, group.dtype, what="an input's share", peer=owner)
+        return (next(drawn), full) if self.index == 1 else (full, next(drawn))
+
+    async def _input_from_computing(
+        self, group: Group, o: int, shape: tuple[int, ...], value: Array | None
+    ) -> tuple[Array, Array]:
+        # x_o = F(k_o), x_{o+1} = x - x_o, x_{o+2} = 0: P_{o+1} sees x masked by k_o, P_{o-1} sees nothing.
+        if value is not None:
+            if value.shape != shape or value.dtype != group.dtype:
+                raise ShapeError(
+                    f"expected an input {shape} of {group.dtype}, got {value.shape} of {value.dtype}"
+                )
+            mask = group.draw(self.own["input"], shape)
+            rest = group.subtract(value, mask)
+            self.party.send(self.next, InputFromComputing(rest))
+            return mask, rest
+        zero = np.zeros(shape, group.dtype)
+        if self.index == (o + 2) % 3:
+            return zero, group.draw(self.following["input"], shape)
+        message = await self.party.receive(InputFromComputing, self.previous)
+        return checked(message.share, shape, group.dtype, what="an input's share", peer=self.previous), zero
+
+    async def open(
+        self, group: Group, x: Array, y: Array, to: Sequence[PartyId] | None = None
+    ) -> Array | None:
+        """Open a value to `to` (default: the computing parties) and return it there, None elsewhere.
+
+        Args:
+          x, y: this party's shares x_i and x_{i+1}.
+          to: computing parties, and others which call `receive_opening`.
+
+        Raises:
+          RemoteProtocolError: a peer's streams are out of step with this party's, or a share of a wrong shape.
+        """
+        receivers = self.computing if to is None else tuple(to)
+        if self.next in receivers:
+            self.party.send(self.next, Opening(self.following.position, (x,)))
+        for receiver in receivers:
+            if receiver in self.computing:
+                continue
+            first = outside_opener(self.party, receiver)
+            if self.index == first:
+                self.party.send(receiver, Opening(0, (x, y)))
+            elif self.index == (first + 1) % 3:
+                self.party.send(receiver, Opening(0, (y,)))
+        if self.party.me not in receivers:
+            return None
+        message = await self.party.receive(Opening, self.previous)
+        if message.position != self.own.position:
+            raise RemoteProtocolError(
+                f"{self.previous} has drawn {message.position} bytes of the common streams, this party "
+                f"{self.own.position}: the two are out of step and nothing is opened; do both run the same job?",
+                peer=self.previous,
+            )
+        (missing,) = _shares(message, 1, x.shape, x.dtype, self.previous)
+        return group.add(group.add(x, y), missing)
+
+
+async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:
+    """Share an input with the three computing parties, as a party that is not one of them.
+
+    x_0 and x_1 are drawn from fresh seeds, x_2 is what is missing: P_0 gets two seeds, P_1 the seed of x_1 and
+    x_2, P_2 x_2 and the seed of x_0.
+    """
+    check_computing(party, computing)
+    seed0, seed1 = party.rng.bytes(KEY_BYTES), party.rng.bytes(KEY_BYTES)
+    x2 = group.subtract(
+        group.subtract(value, _expand(group, seed0, value.shape, party.me)),
+        _expand(group, seed1, value.shape, party.me),
+    )
+    party.send(computing[0], InputFromOutside((seed0, seed1), None))
+    party.send(computing[1], InputFromOutside((seed1,), x2))
+    party.send(computing[2], InputFromOutside((seed0,), x2))
+
+
+async def receive_opening(
+    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...]
+) -> Array:
+    """Return a value that the computing parties open to this party, which is not one of them.
+
+    Raises:
+      RemoteProtocolError: shares of another shape.
+    """
+    check_computing(party, computing)
+    first = outside_opener(party, party.me)
+    two, one = computing[first], computing[(first + 1) % 3]
+    messages = await party.gather(Opening, (two, one))
+    a, b = _shares(messages[two], 2, shape, group.dtype, two)
+    (c,) = _shares(messages[one], 1, shape, group.dtype, one)
+    return group.add(group.add(a, b), c)
+
+
+def outside_opener(party: Party, receiver: PartyId) -> int:
+    """Return which computing party sends two shares to an outside receiver; spread over the receivers."""
+    return party.roster.index(receiver) % 3
+
+
+def check_computing(party: Party, computing: Sequence[PartyId]) -> None:
+    """Refuse anything but three distinct parties of the roster."""
+    if len(computing) != 3 or len(set(computing)) != 3 or not set(computing) <= set(party.roster):
+        raise UsageError(
+            f"expected three distinct computing parties of {party.roster}, got {tuple(computing)}"
+        )
+
+
+def checked(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any], *, what: str, peer: PartyId) -> Array:
+    """Return an array from a peer if it has the expected shape and dtype."""
+    if array.dtype != dtype:
+        raise RemoteProtocolError(
+            f"expected {what} of dtype {dtype} from {peer}, got {array.dtype}", peer=peer
+        )
+    return check_array(array, shape, what=what, peer=peer)
+
+
+def _shares(
+    message: Opening, count: int, shape: tuple[int, ...], dtype: np.dtype[Any], peer: PartyId
+) -> list[Array]:
+    if len(message.shares) != count:
+        raise RemoteProtocolError(f"expected {count} shares of an opening from {peer}", peer=peer)
+    return [checked(share, shape, dtype, what="a share of an opening", peer=peer) for share in message.shares]
+
+
+def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -> Array:
+    if len(seed) != KEY_BYTES:
+        raise RemoteProtocolError(f"expected seeds of {KEY_BYTES} bytes from {owner}", peer=owner)
+    return group.draw(Stream(derive_key(seed, label="secagg.mpc.replicated/outside input")), shape)
+
+
+class Shared:
+    """A secret array, of which this party holds two of three shares.
+
+    Nothing opens it implicitly: `bool`, `float`, `int`, `iter` and conversion to numpy raise, `repr` shows the
+    shape only.
+    """
+
+    __slots__ = ("engine", "first", "second")
+    __array_ufunc__ = None  # numpy operators defer to ours instead of treating a secret as an object
+
+    def __init__(self, engine: Engine, first: Array, second: Array) -> None:
+        if first.shape != second.shape or first.dtype != second.dtype:
+            raise ShapeError(
+                f"the two shares differ: {first.shape} {first.dtype}, {second.shape} {second.dtype}"
+            )
+        self.engine = engine
+        self.first = first
+        self.second = second
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.first.shape
+
+    @property
+    def size(self) -> int:
+        return self.first.size
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.shape}>"
+
+    def __getitem__(self, key: Any) -> Self:
+        return self._like(self.first[key], self.second[key])
+
+    def reshape(self, *shape: int) -> Self:
+        return self._like(self.first.reshape(shape), self.second.reshape(shape))
+
+    def copy(self) -> Self:
+        return self._like(self.first.copy(), self.second.copy())
+
+    def _like(self, first: Array, second: Array) -> Self:
+        return type(self)(self.engine, first, second)
+
+    def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
+        raise UsageError(
+            f"{self!r} is secret and does not turn into a plain value; open it with `await x.open()`"
+        )
+
+    __bool__ = __int__ = __float__ = __index__ = __iter__ = __array__ = _refuse

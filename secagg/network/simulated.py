@@ -1,0 +1,342 @@
+"""All parties in one thread, on a virtual clock, with faults at any message.
+
+`simulate` runs one program a party. Frames are encoded and decoded as on a real network, so the ledgers are
+exact; nothing sleeps. The virtual clock knows latency and bandwidth of the network and, with
+`measure_compute`, each party's own measured compute time: then `Outcome.seconds` predicts the wall time on
+that network. Without it computing takes no virtual time, and a run is a function of the programs and the
+seed alone.
+
+A frame of b bytes leaves its sender when the frames before it have left, takes b / bandwidth to leave,
+`latency_s` to travel, and b / bandwidth more where the receiver's line is busy with other frames.
+
+Faults are what a network or a crash can do. Frames that are altered (truncated, bit flipped) pass through
+authenticated encryption, as on the real network: the receiver sees an `AuthenticationError` and never the
+altered bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Generic, Literal, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from secagg.errors import AuthenticationError, PeerVanishedError, SecaggError, UsageError
+from secagg.ledger import Ledger
+from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Protocol, Run, aborted
+from secagg.prg import KEY_BYTES, Stream, derive_key
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Latency one way, bandwidth of each party's line each way, and how long silence is borne."""
+
+    name: str
+    latency_s: float
+    bytes_per_s: float
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not (self.latency_s >= 0 and self.bytes_per_s > 0 and self.timeout_s > 0):
+            raise UsageError(f"expected latency >= 0, bandwidth > 0 and timeout > 0, got {self}")
+
+
+LOOPBACK: Final = Network("loopback", 20e-6, 2e9)
+LAN: Final = Network("LAN", 0.25e-3, 125e6)
+WAN: Final = Network("WAN", 20e-3, 12.5e6)
+MOBILE: Final = Network("mobile", 50e-3, 1.25e6)
+
+Action = Literal["drop", "delay", "duplicate", "reorder", "truncate", "flip", "crash"]
+ACTIONS: Final[tuple[Action, ...]] = ("drop", "delay", "duplicate", "reorder", "truncate", "flip", "crash")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to one message.
+
+    Args:
+      action: `drop`, `delay` (by `seconds`), `duplicate`, `reorder` (arrives after the sender's next frame to
+        the same receiver, or not at all where there is none), `truncate`, `flip` (one bit), or `crash` (the
+        sender stops for ever instead of sending it).
+      message: number of the message among those that match, from 0.
+      sender, receiver: which messages count; None for any.
+      seconds: for `delay`.
+    """
+
+    action: Action
+    message: int
+    sender: PartyId | None = None
+    receiver: PartyId | None = None
+    seconds: float = 0.5
+
+
+@dataclass(slots=True)
+class Outcome(Generic[T]):
+    """How a simulated run ended.
+
+    Attributes:
+      results: what the programs that ended well returned.
+      errors: what the others raised; a crashed party is in neither.
+      ledgers: what the run cost each party.
+      seconds: virtual time from start until the last party ended.
+      messages: frames handed to the network.
+      transcript: (sender, receiver, frame), if asked for.
+    """
+
+    results: dict[PartyId, T] = field(default_factory=dict)
+    errors: dict[PartyId, BaseException] = field(default_factory=dict)
+    ledgers: dict[PartyId, Ledger] = field(default_factory=dict)
+    seconds: float = 0.0
+    messages: int = 0
+    transcript: list[tuple[PartyId, PartyId, bytes]] = field(default_factory=list)
+
+    def values(self) -> list[T]:
+        """Return the results in roster order, or raise the first party's error."""
+        for name in self.ledgers:
+            if name in self.errors:
+                raise self.errors[name]
+        return [self.results[name] for name in self.ledgers]
+
+
+class _Simulation(Generic[T]):
+    def __init__(
+        self,
+        programs: Mapping[PartyId, Protocol[T]],
+        network: Network,
+        faults: Sequence[Fault],
+        *,
+        insecure_seed: int | None,
+        measure_compute: bool,
+        record: bool,
+    ) -> None:
+        system = Stream(_seed_key(insecure_seed)) if insecure_seed is not None else None
+        session = (system or Stream(_system_key())).bytes(SESSION_BYTES)
+        roster = tuple(programs)
+        self.network = network
+        self.measure_compute = measure_compute
+        self.record = record
+        self.outcome: Outcome[T] = Outcome()
+        self.parties = {
+            name: Party(
+                name, roster, session=session, rng=Stream(system.bytes(KEY_BYTES)) if system else None
+            )
+            for name in roster
+        }
+        self.runs = {name: Run(party, programs[name](party)) for name, party in self.parties.items()}
+        self.outcome.ledgers = {name: party.ledger for name, party in self.parties.items()}
+        self._faults = list(faults)
+        self._matched = [0] * len(faults)
+        self._held: dict[tuple[PartyId, PartyId], bytes] = {}
+        # Sealing every frame only where a fault alters one keeps fault-free simulation cheap.
+        self._seal = AESGCM(_system_key()) if any(f.action in ("truncate", "flip") for f in faults) else None
+        self._random = random.Random(insecure_seed)  # noqa: S311  # which bit a fault flips, nothing else
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._counter = 0
+        self._now = 0.0
+        self._clock = dict.fromkeys(roster, 0.0)  # when each party is free
+        self._line_out = dict.fromkeys(roster, 0.0)
+        self._line_in = dict.fromkeys(roster, 0.0)
+        self._epoch = dict.fromkeys(roster, 0)  # how often each has gone on; outdates its older alarms
+        self._last: dict[tuple[PartyId, PartyId], float] = {}  # when a pair's last frame arrives
+        self._crashed: set[PartyId] = set()
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, self._counter, what))
+        self._counter += 1
+
+    def go(self) -> Outcome[T]:
+        for name in self.runs:
+            self.at(0.0, partial(self.wake, name, start=True))
+        while self._events:
+            self._now, _, event = heapq.heappop(self._events)
+            event()
+        for name, run in self.runs.items():
+            if name in self._crashed:
+                continue
+            if run.error is not None:
+                self.outcome.errors[name] = run.error
+            else:
+                self.outcome.results[name] = run.result()
+        return self.outcome
+
+    def wake(self, name: PartyId, *, start: bool = False, late: bool = False) -> None:
+        """Let a party go on, then carry what it sent."""
+        run, party = self.runs[name], self.parties[name]
+        if run.done or name in self._crashed or not (start or late or party.ready):
+            return
+        begun = max(self._now, self._clock[name])
+        if begun > self._now:
+            self.at(begun, partial(self.wake, name, start=start, late=late))
+            return
+        before = party.ledger.total().compute_s if self.measure_compute else 0.0
+        if start:
+            run.start()
+        run.advance(late=late)
+        took = party.ledger.total().compute_s - before if self.measure_compute else 0.0
+        self._clock[name] = self._now + took
+        self._epoch[name] += 1
+        while party.outbox and name not in self._crashed:  # carrying may crash the party
+            self.carry(name, party.outbox.popleft())
+        if run.done:
+            self.outcome.seconds = max(self.outcome.seconds, self._clock[name])
+            if run.error is not None:
+                self.abort(name, run.error)
+        else:
+            epoch, limit = self._epoch[name], party.timeout_s or self.network.timeout_s
+            self.at(self._clock[name] + limit, partial(self.alarm, name, epoch))
+
+    def alarm(self, name: PartyId, epoch: int) -> None:
+        if epoch == self._epoch[name] and not self.runs[name].done:
+            self.wake(name, late=True)
+
+    def abort(self, name: PartyId, error: BaseException) -> None:
+        """Tell everybody that a party ended with an error, as the real network does."""
+        about = getattr(error, "peer", "")
+        reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
+        self.tell_others(name, aborted(name, about, reason))
+
+    def tell_others(self, name: PartyId, error: SecaggError) -> None:
+        """Let every other party meet `error` once the frames that `name` sent it have arrived."""
+        for peer in self.parties:
+            if peer != name:
+                when = max(self._clock[name] + self.network.latency_s, self._last.get((name, peer), 0.0))
+                self.at(when, partial(self.lose, peer, name, error))
+
+    def lose(self, name: PartyId, peer: PartyId, error: SecaggError) -> None:
+        self.parties[name].fail(peer, error)
+        self.wake(name)
+
+    def carry(self, sender: PartyId, outgoing: Outgoing) -> None:
+        frame = b"".join(outgoing.frame)
+        receiver = outgoing.to
+        self.outcome.messages += 1
+        if self.record:
+            self.outcome.transcript.append((sender, receiver, frame))
+        fault = self._fault(sender, receiver)
+        action = fault.action if fault else None
+        if action == "crash":
+            self.crash(sender)
+            return
+        copies, extra = 1, 0.0
+        if action == "drop":
+            copies = 0
+        elif action == "duplicate":
+            copies = 2
+        elif action == "delay" and fault:
+            extra = fault.seconds
+        elif action == "reorder":
+            self._held[sender, receiver] = frame
+            return
+        for _ in range(copies):
+            self._transmit(sender, receiver, frame, action, extra)
+        if (held := self._held.pop((sender, receiver), None)) is not None:
+            self._transmit(sender, receiver, held, None, 0.0)
+
+    def _fault(self, sender: PartyId, receiver: PartyId) -> Fault | None:
+        hit = None
+        for i, fault in enumerate(self._faults):
+            if fault.sender in (None, sender) and fault.receiver in (None, receiver):
+                if self._matched[i] == fault.message and hit is None:
+                    hit = fault
+                self._matched[i] += 1
+        return hit
+
+    def _transmit(
+        self, sender: PartyId, receiver: PartyId, frame: bytes, action: Action | None, extra: float
+    ) -> None:
+        if receiver in self._crashed:
+            return
+        network = self.network
+        left = max(self._line_out[sender], self._clock[sender]) + len(frame) / network.bytes_per_s
+        self._line_out[sender] = left
+        # The first bytes arrive one latency after they left; a busy receiving line makes them queue.
+        begins = left - len(frame) / network.bytes_per_s + network.latency_s
+        arrives = max(begins, self._line_in[receiver]) + len(frame) / network.bytes_per_s + extra
+        if not extra:
+            self._line_in[receiver] = arrives
+        self._last[sender, receiver] = max(arrives, self._last.get((sender, receiver), 0.0))
+        if self._seal is not None:
+            nonce = self._counter.to_bytes(12, "big")
+            sealed = self._seal.encrypt(nonce, frame, f"{sender}>{receiver}".encode())
+            if action == "truncate":
+                sealed = sealed[: self._random.randrange(len(sealed))]
+            elif action == "flip":
+                position = self._random.randrange(8 * len(sealed))
+                altered = bytearray(sealed)
+                altered[position // 8] ^= 1 << position % 8
+                sealed = bytes(altered)
+            self.at(arrives, partial(self._unseal, self._seal, sender, receiver, nonce, sealed))
+        else:
+            self.at(arrives, partial(self._arrive, sender, receiver, frame))
+
+    def _unseal(self, seal: AESGCM, sender: PartyId, receiver: PartyId, nonce: bytes, sealed: bytes) -> None:
+        try:
+            frame = seal.decrypt(nonce, sealed, f"{sender}>{receiver}".encode())
+        except InvalidTag:
+            self.lose(
+                receiver,
+                sender,
+                AuthenticationError(
+                    f"a frame from {sender} was altered on the way; the connection ended", peer=sender
+                ),
+            )
+        else:
+            self._arrive(sender, receiver, frame)
+
+    def _arrive(self, sender: PartyId, receiver: PartyId, frame: bytes) -> None:
+        if receiver not in self._crashed and not self.runs[receiver].done:
+            self.parties[receiver].deliver(bytearray(frame), sender)
+            self.wake(receiver)
+
+    def crash(self, name: PartyId) -> None:
+        self._crashed.add(name)
+        self.tell_others(
+            name, PeerVanishedError(f"{name} ended its connection before the run was over", peer=name)
+        )
+
+
+def _system_key() -> bytes:
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def _seed_key(seed: int) -> bytes:
+    return derive_key(seed.to_bytes(32, "big", signed=True), label="insecure simulation seed")
+
+
+def simulate(
+    programs: Mapping[PartyId, Protocol[T]],
+    *,
+    network: Network = LOOPBACK,
+    faults: Sequence[Fault] = (),
+    insecure_seed: int | None = None,
+    measure_compute: bool = False,
+    record: bool = False,
+) -> Outcome[T]:
+    """Run one program a party in this thread and return how it ended.
+
+    Args:
+      programs: for each party, in roster order, a function from its `Party` to its coroutine.
+      network: what the virtual clock assumes.
+      faults: what happens to which message.
+      insecure_seed: makes every random draw, also the parties' secrets, a function of this number, so that
+        the run can be repeated. Never with real data.
+      measure_compute: charge each party's measured compute time to the virtual clock.
+      record: keep every frame in `Outcome.transcript`.
+
+    Raises:
+      UsageError: no parties.
+    """
+    if not programs:
+        raise UsageError("expected at least one party, got none")
+    simulation = _Simulation(
+        programs, network, faults, insecure_seed=insecure_seed, measure_compute=measure_compute, record=record
+    )
+    return simulation.go()

@@ -1,0 +1,482 @@
+"""Party: write a protocol once, run it anywhere.
+
+Protocol code is straight-line `async` code that talks to a `Party` and never to a network:
+
+    party.send(peer, Share(x))
+    shares = await party.gather(Share, party.others)
+
+`await` hands a request for messages to whatever drives the coroutine; it is not asyncio. A driver (see
+`secagg.network`) wraps the coroutine in a `Run`, carries the frames in `party.outbox` to their receivers,
+calls `party.deliver` with what arrives and `run.advance()` when something did. All checks of what peers
+send are here, so that every driver makes the same ones: session, sender, order, duplicates, kind, types.
+
+Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives
+early waits for those before it; one that arrives twice is an error that names the peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
+
+from secagg import wire
+from secagg.errors import (
+    AbortedError,
+    PeerMissingError,
+    PeerVanishedError,
+    RemoteProtocolError,
+    SecaggError,
+    TooFewPartiesError,
+    UsageError,
+)
+from secagg.ledger import Ledger
+from secagg.prg import KEY_BYTES, Stream
+from secagg.wire import Buffer, Frame, M, Message
+
+PartyId: TypeAlias = str
+T = TypeVar("T")
+
+SESSION_BYTES: Final = 32
+_MAX_EARLY: Final = 1024  # frames held back for one peer until those before them arrive
+
+
+class Outgoing(NamedTuple):
+    """A frame to be carried to `to`; `frame` shares memory with the protocol's arrays until it is sent."""
+
+    to: PartyId
+    frame: list[Buffer]
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class Gather(Generic[M]):
+    """A request for one message of a kind from each of several peers; awaiting it returns them by peer."""
+
+    kind: type[M]
+    peers: tuple[PartyId, ...]
+    quorum: int | None
+    lane: int
+    timeout_s: float | None
+    missing: set[PartyId] = field(default_factory=set)
+
+    def __await__(self) -> Generator[Wait, list[dict[PartyId, M]], dict[PartyId, M]]:
+        return (yield (self,))[0]
+
+
+Wait: TypeAlias = tuple[Gather[Any], ...]
+Program: TypeAlias = Coroutine[Wait, list[dict[PartyId, Any]], T]
+Protocol: TypeAlias = "Callable[[Party], Program[T]]"
+
+
+class Party:
+    """One participant: who I am, who else is there, what I draw from, and the letters in my box.
+
+    Args:
+      me: this party's name.
+      roster: the names of all parties, the same everywhere and in the same order.
+      session: 32 bytes that all parties agreed on and that never come again.
+      rng: where this party's own secrets come from; by default a stream keyed by the operating system.
+    """
+
+    __slots__ = (
+        "_early",
+        "_expected",
+        "_failed",
+        "_index",
+        "_lane",
+        "_lanes",
+        "_queues",
+        "_sequence",
+        "_wait",
+        "ledger",
+        "me",
+        "outbox",
+        "rng",
+        "roster",
+        "session",
+    )
+
+    def __init__(
+        self, me: PartyId, roster: Sequence[PartyId], *, session: bytes, rng: Stream | None = None
+    ) -> None:
+        if len(set(roster)) != len(roster) or me not in roster or not all(roster):
+            raise UsageError(
+                f"expected a roster of distinct, non-empty names with {me!r} among them, got {list(roster)}"
+            )
+        if len(session) != SESSION_BYTES:
+            raise UsageError(f"expected a session identifier of {SESSION_BYTES} bytes, got {len(session)}")
+        self.me = me
+        self.roster = tuple(roster)
+        self.session = session
+        self.rng = rng if rng is not None else Stream(secrets.token_bytes(KEY_BYTES))
+        self.ledger = Ledger()
+        self.outbox: deque[Outgoing] = deque()
+        self._index = {name: i for i, name in enumerate(self.roster)}
+        self._sequence: dict[PartyId, int] = {}  # next number to each peer
+        self._expected: dict[PartyId, int] = {}  # next number from each peer
+        self._early: dict[PartyId, dict[int, Frame]] = {}
+        self._queues: dict[tuple[PartyId, int], deque[Frame]] = {}
+        self._failed: dict[PartyId, SecaggError] = {}
+        self._wait: Wait = ()
+        self._lane = 0
+        self._lanes = 0
+
+    def __repr__(self) -> str:
+        return f"Party({self.me!r}, {len(self.roster)} parties)"
+
+    @property
+    def others(self) -> tuple[PartyId, ...]:
+        """All parties but this one, in roster order."""
+        return tuple(name for name in self.roster if name != self.me)
+
+    @property
+    def failed(self) -> Mapping[PartyId, SecaggError]:
+        """Peers that vanished or misbehaved, and how."""
+        return self._failed
+
+    # What protocols use.
+
+    def send(self, to: PartyId, message: Message) -> None:
+        """Put a message on its way; its arrays must not change before the next `await` has returned.
+
+        Raises:
+          UsageError: an unknown receiver, this party itself, or a message that cannot be encoded.
+        """
+        if to == self.me or to not in self._index:
+            raise UsageError(
+                f"{self.me} cannot send to {to!r}; the other parties are {', '.join(self.others)}"
+            )
+        sequence = self._sequence.get(to, 0)
+        frame, payload = wire.encode_message(
+            message,
+            session=self.session[:16],
+            sender=self._index[self.me],
+            lane=self._lane,
+            sequence=sequence,
+            depth=self.ledger.depth + 1,
+        )
+        self._sequence[to] = sequence + 1
+        size = sum(map(len, frame))
+        self.ledger.sent(to, size, payload)
+        self.outbox.append(Outgoing(to, frame, size))
+
+    def broadcast(self, message: Message) -> None:
+        """Send a message to everybody else."""
+        for peer in self.others:
+            self.send(peer, message)
+
+    def gather(
+        self,
+        kind: type[M],
+        peers: Iterable[PartyId],
+        *,
+        quorum: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Gather[M]:
+        """Return a request for one `kind` from each of `peers`; await it for the messages by peer.
+
+        Args:
+          quorum: with a number, peers that vanish, misbehave or are late are left out as long as that many
+            answer; without, each of them ends the protocol.
+          timeout_s: how long to wait; without, as long as the driver allows.
+
+        Raises (when awaited):
+          PeerVanishedError: a peer ended its connection or sent nothing in time.
+          TooFewPartiesError: fewer than `quorum` answered.
+          RemoteProtocolError: a peer sent something else, or broke the rules of the wire.
+        """
+        wanted = tuple(dict.fromkeys(peers))
+        unknown = [p for p in wanted if p == self.me or p not in self._index]
+        if unknown or (quorum is not None and not 0 <= quorum <= len(wanted)):
+            raise UsageError(
+                f"cannot gather from {unknown or wanted} with quorum {quorum}; others: {self.others}"
+            )
+        return Gather(kind, wanted, quorum, self._lane, timeout_s)
+
+    async def receive(self, kind: type[M], peer: PartyId) -> M:
+        """Return the next message of a peer, which must be a `kind`; raises as `gather` does."""
+        return (await self.gather(kind, (peer,)))[peer]
+
+    def together(self, *programs: Program[Any]) -> _Together:
+        """Return an awaitable that runs protocols side by side, so that they share rounds.
+
+        All parties must run the same protocols together in the same order: the order numbers the lanes that
+        keep their messages apart. They move in lockstep, so streams shared with peers stay in step.
+        """
+        return _Together(self, programs)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Charge what happens inside to a phase of the ledger."""
+        outer = self.ledger.phase
+        self.ledger.enter(name)
+        try:
+            yield
+        finally:
+            self.ledger.enter(outer)
+
+    # What drivers use.
+
+    def deliver(self, frame: Buffer, peer: PartyId) -> None:
+        """Take in a frame that came from `peer`, whom the driver has authenticated.
+
+        A frame that breaks the rules marks the peer as failed; the protocol meets the error when it next
+        waits for that peer.
+        """
+        if peer in self._failed:
+            return
+        try:
+            cut = wire.decode_envelope(frame, peer=peer)
+            self._enqueue(cut, peer)
+        except RemoteProtocolError as error:
+            self.fail(peer, error)
+
+    def fail(self, peer: PartyId, error: SecaggError) -> None:
+        """Mark a peer as gone or misbehaving; what it sent before can still be read."""
+        if self._failed.setdefault(peer, error) is error:
+            for gather in self._wait:
+                gather.missing.discard(peer)
+
+    def _enqueue(self, frame: Frame, peer: PartyId) -> None:
+        envelope = frame.envelope
+        if envelope.session != self.session[:16]:
+            raise RemoteProtocolError(f"message of another session from {peer}", peer=peer)
+        if envelope.sender != self._index.get(peer):
+            raise RemoteProtocolError(f"message in another party's name from {peer}", peer=peer)
+        expected = self._expected.get(peer, 0)
+        if envelope.sequence < expected:
+            raise RemoteProtocolError(
+                f"message {envelope.sequence} from {peer} came again (expected {expected}); it was duplicated or replayed",
+                peer=peer,
+            )
+        early = self._early.setdefault(peer, {})
+        if envelope.sequence > expected:
+            if envelope.sequence in early or len(early) >= _MAX_EARLY:
+                raise RemoteProtocolError(
+                    f"message {envelope.sequence} from {peer} came twice or too early (expected {expected})",
+                    peer=peer,
+                )
+            early[envelope.sequence] = frame
+            return
+        while True:
+            key = (peer, frame.envelope.lane)
+            self._queues.setdefault(key, deque()).append(frame)
+            for gather in self._wait:
+                if gather.lane == key[1]:
+                    gather.missing.discard(peer)
+            expected += 1
+            if expected not in early:
+                break
+            frame = early.pop(expected)
+        self._expected[peer] = expected
+
+    def _begin(self, wait: Wait) -> None:
+        self._wait = wait
+        for gather in wait:
+            lane = gather.lane
+            gather.missing = {
+                p for p in gather.peers if not self._queues.get((p, lane)) and p not in self._failed
+            }
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything waited for is there, or cannot come any more."""
+        return not any(gather.missing for gather in self._wait) or any(
+            gather.quorum is None
+            and any(p in self._failed and not self._queues.get((p, gather.lane)) for p in gather.peers)
+            for gather in (self._wait if self._failed else ())
+        )
+
+    @property
+    def waiting_for(self) -> tuple[PartyId, ...]:
+        """The peers whose messages are still missing."""
+        return tuple(dict.fromkeys(peer for gather in self._wait for peer in gather.missing))
+
+    @property
+    def timeout_s(self) -> float | None:
+        """The shortest time that the protocol itself set for what it now waits for."""
+        limits = [g.timeout_s for g in self._wait if g.timeout_s is not None]
+        return min(limits) if limits else None
+
+    def _collect(self) -> list[dict[PartyId, Any]]:
+        wait, self._wait = self._wait, ()
+        return [self._read(gather) for gather in wait]
+
+    def _read(self, gather: Gather[M]) -> dict[PartyId, M]:
+        got: dict[PartyId, M] = {}
+        for peer in gather.peers:
+            try:
+                got[peer] = self._open(gather, peer)
+            except (RemoteProtocolError, PeerMissingError) as error:
+                if gather.quorum is None:
+                    raise
+                self._failed.setdefault(peer, error)
+        if gather.quorum is not None and len(got) < gather.quorum:
+            absent = ", ".join(f"{p} ({self._failed[p]})" for p in gather.peers if p not in got)
+            raise TooFewPartiesError(
+                f"expected {gather.kind.__name__} from at least {gather.quorum} of {len(gather.peers)} parties, "
+                f"got {len(got)}; missing: {absent}"
+            )
+        return got
+
+    def _open(self, gather: Gather[M], peer: PartyId) -> M:
+        queue = self._queues.get((peer, gather.lane))
+        if not queue:
+            raise self._failed.get(peer) or PeerVanishedError(
+                f"{self.me} waited for {gather.kind.__name__} from {peer} and nothing came in time; "
+                f"check that {peer} is running and can be reached",
+                peer=peer,
+            )
+        frame = queue.popleft()
+        kind = frame.envelope.kind
+        if kind != gather.kind.KIND:
+            raise RemoteProtocolError(
+                f"expected {gather.kind.KIND} from {peer}, got {kind!r:.120}; do both run the same job and release?",
+                peer=peer,
+            )
+        message = wire.decode_body(frame, gather.kind, peer=peer)
+        self.ledger.received(peer, frame.size, frame.payload, frame.envelope.depth)
+        return message
+
+
+class Run(Generic[T]):
+    """A party's program, advanced by whatever carries its messages.
+
+    After each `advance` the driver carries what is in `party.outbox`. When `done`, `result()` returns what
+    the program returned or raises what it raised.
+    """
+
+    __slots__ = ("_error", "_program", "_result", "done", "party")
+
+    def __init__(self, party: Party, program: Program[T]) -> None:
+        self.party = party
+        self.done = False
+        self._program = program
+        self._error: BaseException | None = None
+        self._result: list[T] = []
+
+    def start(self) -> None:
+        """Run the program up to its first wait."""
+        self._step(None)
+
+    def advance(self, *, late: bool = False) -> None:
+        """Run the program on as far as the messages that are there allow.
+
+        Args:
+          late: the time is over: go on with what is there, or fail where it is not enough.
+        """
+        while not self.done and (self.party.ready or late):
+            late = False
+            try:
+                got = self.party._collect()
+            except SecaggError as error:
+                self._step(error)
+            else:
+                self._step(got)
+
+    def abort(self, error: SecaggError) -> None:
+        """End the program with an error, at the point where it waits."""
+        if not self.done:
+            self._step(error)
+
+    def result(self) -> T:
+        """Return what the program returned, or raise what it raised.
+
+        Raises:
+          UsageError: the program has not ended.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self.done:
+            raise UsageError(f"{self.party.me} is still waiting for {', '.join(self.party.waiting_for)}")
+        return self._result[0]
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the program raised, if it did."""
+        return self._error
+
+    def _step(self, value: SecaggError | list[dict[PartyId, Any]] | None) -> None:
+        ledger, begun = self.party.ledger, time.perf_counter()
+        try:
+            wait = (
+                self._program.throw(value) if isinstance(value, SecaggError) else self._program.send(value)  # type: ignore[arg-type]  # the first send takes None
+            )
+        except StopIteration as stop:
+            self.done = True
+            self._result.append(stop.value)
+        except Exception as error:  # noqa: BLE001  # kept, and raised again by result()
+            self.done = True
+            self._error = error
+        else:
+            self.party._begin(wait)
+        finally:
+            ledger.computed(time.perf_counter() - begun)
+
+
+class _Together:
+    """Protocols that run side by side in lockstep, each in a lane of its own."""
+
+    __slots__ = ("_party", "_programs")
+
+    def __init__(self, party: Party, programs: tuple[Program[Any], ...]) -> None:
+        self._party = party
+        self._programs = programs
+
+    def __await__(self) -> Generator[Wait, list[dict[PartyId, Any]], list[Any]]:
+        party, programs = self._party, self._programs
+        outer = party._lane
+        first = party._lanes + 1
+        party._lanes += len(programs)
+        results: list[Any] = [None] * len(programs)
+        waits: dict[int, Wait] = {}
+
+        def step(i: int, value: list[dict[PartyId, Any]] | None) -> None:
+            party._lane = first + i
+            waits.pop(i, None)
+            try:
+                waits[i] = programs[i].send(value)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                results[i] = stop.value
+            finally:
+                party._lane = outer
+
+        try:
+            for i in range(len(programs)):
+                step(i, None)
+            while waits:
+                blocked = list(waits.items())
+                got = yield tuple(gather for _, wait in blocked for gather in wait)
+                taken = 0
+                for i, wait in blocked:
+                    step(i, got[taken : taken + len(wait)])
+                    taken += len(wait)
+        finally:
+            for program in programs:
+                program.close()
+        return results
+
+
+def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer: PartyId) -> NDArray[Any]:
+    """Return the array a peer sent if it has the shape that this point of the protocol expects.
+
+    Raises:
+      RemoteProtocolError: it has another.
+    """
+    if array.shape != shape:
+        raise RemoteProtocolError(
+            f"expected {what} of shape {shape} from {peer}, got {array.shape}", peer=peer
+        )
+    return array
+
+
+def aborted(by: PartyId, about: PartyId, reason: str) -> AbortedError:
+    """Return the error with which a party ends because another party ended the run."""
+    return AbortedError(f"{by} ended the run: {reason}", peer=about or by)

@@ -1,0 +1,299 @@
+"""Typed messages to bytes and back: versioned, bounded, arrays without copies.
+
+A protocol's messages are frozen `Message` structs. A frame on the wire is
+
+    prefix (24 bytes)   magic "SAG", version, frame type, header length, frame length
+    header              MessagePack: envelope, then the message with each array replaced by (dtype, shape)
+    arrays              raw little-endian C order, each starting at a multiple of 16
+
+`encode_message` returns the frame as a list of buffers in which the arrays are the caller's own memory;
+`decode_envelope` and `decode_body` return arrays that are views of the received buffer. MessagePack and the
+checks of types come from msgspec; nothing here can execute what it reads. Every malformed input raises
+`WireError` and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import struct
+from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import ShapeError, UsageError, WireError
+
+VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 1 << 32
+MAX_HEADER_BYTES: Final = 1 << 24
+MAX_ARRAYS: Final = 256
+MAX_NDIM: Final = 8
+ALIGNMENT: Final = 16
+PREFIX: Final = struct.Struct("<3sBB3xIQ4x")
+_MAGIC: Final = b"SAG"
+_DTYPES: Final = {
+    d: np.dtype(d) for d in ("|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8", "|b1")
+}
+
+Buffer = bytes | bytearray | memoryview
+M = TypeVar("M", bound="Message")
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, eq=False):
+    """Base of every message between parties.
+
+    Fields may be numbers, strings, bytes, lists and tuples of them, other structs and numpy arrays
+    annotated as `NDArray[dtype]`. `repr` shows no field: any of them may be secret.
+    """
+
+    KIND: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.KIND = f"{cls.__module__.removeprefix('secagg.')}.{cls.__qualname__}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class FrameType(enum.IntEnum):
+    """What a frame is for; all but MESSAGE are the network's own."""
+
+    MESSAGE = 1
+    HELLO = 2
+    HEARTBEAT = 3
+    ABORT = 4
+    BYE = 5
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Who sent a message, where it stands in the conversation, and the message not yet decoded.
+
+    session: first 16 bytes of the session identifier.
+    sender: position of the sender in the roster.
+    lane: which of several protocols that run side by side it belongs to.
+    sequence: number of the message on its way from sender to receiver, from 0.
+    depth: causal depth, one more than that of the deepest message that the sender had read.
+    kind: `Message.KIND`.
+    """
+
+    session: bytes
+    sender: int
+    lane: int
+    sequence: int
+    depth: int
+    kind: str
+    body: msgspec.Raw
+
+
+class Frame(NamedTuple):
+    """A frame cut into envelope and array bytes; `size` counts every byte of it, `payload` array bytes."""
+
+    envelope: Envelope
+    arrays: memoryview
+    size: int
+    payload: int
+
+
+_encode_envelope: Final = msgspec.msgpack.Encoder().encode
+_decode_envelope: Final = msgspec.msgpack.Decoder(Envelope).decode
+# RecursionError: nested lists past the interpreter's limit; the others come from numpy and struct.
+_MALFORMED: Final = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError, struct.error)
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def encode_message(
+    message: Message, *, session: bytes, sender: int, lane: int, sequence: int, depth: int
+) -> tuple[list[Buffer], int]:
+    """Return the frame of a message as buffers to be sent one after the other, and its array bytes.
+
+    Arrays are not copied where they are C-contiguous: they must not change until the frame has been sent.
+
+    Raises:
+      ShapeError: an array of a dtype that cannot be sent, or with more than 8 dimensions.
+      UsageError: a field that is neither plain data nor an array, or a frame over `MAX_FRAME_BYTES`.
+    """
+    arrays: list[NDArray[Any]] = []
+
+    def describe(value: object) -> tuple[str, tuple[int, ...]]:
+        if not isinstance(value, np.ndarray):
+            raise UsageError(
+                f"{message.KIND}: expected plain data or numpy arrays, got {type(value).__name__}"
+            )
+        if value.dtype.str not in _DTYPES or value.ndim > MAX_NDIM:
+            raise ShapeError(
+                f"{message.KIND}: an array of dtype {value.dtype.str} with {value.ndim} dimensions cannot be sent; "
+                f"use one of {', '.join(_DTYPES)} and at most {MAX_NDIM} dimensions"
+            )
+        arrays.append(np.ascontiguousarray(value))
+        return value.dtype.str, value.shape
+
+    body = msgspec.msgpack.Encoder(enc_hook=describe).encode(message)
+    envelope = Envelope(session, sender, lane, sequence, depth, message.KIND, msgspec.Raw(body))
+    header = _encode_envelope(envelope)
+    head = _padded(PREFIX.size + len(header))
+    payload = sum(a.nbytes for a in arrays)
+    size = head + sum(_padded(a.nbytes) for a in arrays)
+    if size > MAX_FRAME_BYTES or len(header) > MAX_HEADER_BYTES or len(arrays) > MAX_ARRAYS:
+        raise UsageError(
+            f"{message.KIND}: a frame of {size} bytes with a header of {len(header)} and {len(arrays)} arrays is over "
+            f"the limits of {MAX_FRAME_BYTES}, {MAX_HEADER_BYTES} and {MAX_ARRAYS}; send it in parts"
+        )
+    prefix = PREFIX.pack(_MAGIC, VERSION, FrameType.MESSAGE, len(header), size)
+    frame: list[Buffer] = [b"".join((prefix, header, bytes(head - PREFIX.size - len(header))))]
+    for array in arrays:
+        if array.nbytes:
+            frame.append(array.reshape(-1).view(np.uint8).data)
+            if gap := _padded(array.nbytes) - array.nbytes:
+                frame.append(bytes(gap))
+    return frame, payload
+
+
+def encode_control(frame_type: FrameType, content: msgspec.Struct | None = None) -> bytes:
+    """Return a frame of the network's own, with a struct as content."""
+    header = b"" if content is None else msgspec.msgpack.encode(content)
+    head = _padded(PREFIX.size + len(header))
+    prefix = PREFIX.pack(_MAGIC, VERSION, frame_type, len(header), head)
+    return b"".join((prefix, header, bytes(head - PREFIX.size - len(header))))
+
+
+def decode_prefix(
+    prefix: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAME_BYTES
+) -> tuple[FrameType, int, int]:
+    """Return frame type, header length and frame length from the first 24 bytes of a frame.
+
+    Raises:
+      WireError: not a frame, of another version, or longer than `max_frame_bytes`.
+    """
+    try:
+        magic, version, frame_type, header_length, size = PREFIX.unpack(prefix)
+    except struct.error:
+        raise WireError(
+            f"expected {PREFIX.size} bytes of prefix from {peer}, got {len(prefix)}", peer=peer
+        ) from None
+    if magic != _MAGIC:
+        raise WireError(
+            f"expected a secagg frame from {peer}, got other bytes; is it running secagg?", peer=peer
+        )
+    if version != VERSION:
+        raise WireError(
+            f"{peer} speaks wire version {version}, this party {VERSION}; run the same release", peer=peer
+        )
+    if frame_type not in FrameType._value2member_map_:
+        raise WireError(f"frame of unknown type {frame_type} from {peer}", peer=peer)
+    if (
+        header_length > MAX_HEADER_BYTES
+        or not _padded(PREFIX.size + header_length) <= size <= max_frame_bytes
+    ):
+        raise WireError(
+            f"frame of {size} bytes with a header of {header_length} from {peer}; the limits are {max_frame_bytes} "
+            f"and {MAX_HEADER_BYTES}",
+            peer=peer,
+        )
+    return FrameType(frame_type), header_length, size
+
+
+def decode_envelope(frame: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> Frame:
+    """Cut a whole MESSAGE frame into its envelope and its arrays' bytes.
+
+    Raises:
+      WireError: the bytes are not a well-formed message frame.
+    """
+    view = memoryview(frame).cast("B")
+    frame_type, header_length, size = decode_prefix(
+        view[: PREFIX.size], peer=peer, max_frame_bytes=max_frame_bytes
+    )
+    if frame_type is not FrameType.MESSAGE or size != len(view):
+        raise WireError(
+            f"expected a message frame of {size} bytes from {peer}, got {len(view)} bytes", peer=peer
+        )
+    try:
+        envelope = _decode_envelope(view[PREFIX.size : PREFIX.size + header_length])
+    except _MALFORMED as error:
+        raise WireError(f"malformed envelope from {peer}: {error}", peer=peer) from None
+    if (
+        len(envelope.session) != 16
+        or min(envelope.sender, envelope.lane, envelope.sequence, envelope.depth) < 0
+    ):
+        raise WireError(f"envelope with a field out of range from {peer}", peer=peer)
+    arrays = view[_padded(PREFIX.size + header_length) :]
+    return Frame(envelope, arrays, size, len(arrays))
+
+
+class _Arrays:
+    """Hands out a frame's arrays, in order, while msgspec decodes the body."""
+
+    __slots__ = ("_data", "_offset", "count")
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._offset, self.count = data, 0, 0
+
+    def next(self, annotation: Any, described: object) -> NDArray[Any]:
+        if get_origin(annotation) is not np.ndarray and annotation is not np.ndarray:
+            raise ValueError(f"cannot decode a field of type {annotation}")
+        if not (isinstance(described, list) and len(described) == 2):
+            raise ValueError("expected (dtype, shape) of an array")
+        name, shape = described
+        if not isinstance(name, str) or name not in _DTYPES:
+            raise ValueError("array of an unknown dtype")
+        dtype = _DTYPES[name]
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MAX_NDIM
+            or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+        ):
+            raise ValueError("array with an impossible shape")
+        for argument in get_args(annotation)[1:]:
+            for scalar in get_args(argument):
+                wanted = get_origin(scalar) or scalar
+                if wanted is not Any and not np.issubdtype(dtype, wanted):
+                    raise ValueError(f"expected an array of {wanted.__name__}, got {dtype}")
+        nbytes = math.prod(shape) * dtype.itemsize
+        end = self._offset + nbytes
+        if end > len(self._data):
+            raise ValueError("array longer than the frame")
+        self.count += 1
+        array = np.frombuffer(self._data[self._offset : end], dtype).reshape(shape)
+        self._offset = min(_padded(end), len(self._data))
+        return array
+
+    @property
+    def exhausted(self) -> bool:
+        return self._offset == len(self._data)
+
+
+def decode_body(frame: Frame, kind: type[M], *, peer: str) -> M:
+    """Return the message in a frame as a `kind`; its arrays are views of the frame.
+
+    Raises:
+      WireError: the body is not a `kind`, or its arrays do not fill the frame exactly.
+    """
+    arrays = _Arrays(frame.arrays)
+    try:
+        message = msgspec.msgpack.Decoder(kind, dec_hook=arrays.next).decode(frame.envelope.body)
+    except _MALFORMED as error:
+        raise WireError(f"malformed {kind.KIND} from {peer}: {error}", peer=peer) from None
+    if not arrays.exhausted or arrays.count > MAX_ARRAYS:
+        raise WireError(f"malformed {kind.KIND} from {peer}: bytes left over after its arrays", peer=peer)
+    return message
+
+
+def decode_control(frame: Buffer, content: type[M], *, peer: str) -> M:
+    """Return the content of a frame of the network's own.
+
+    Raises:
+      WireError: the content is not a `content`.
+    """
+    view = memoryview(frame).cast("B")
+    _, header_length, size = decode_prefix(view[: PREFIX.size], peer=peer)
+    if size != len(view):
+        raise WireError(f"expected a frame of {size} bytes from {peer}, got {len(view)}", peer=peer)
+    try:
+        return msgspec.msgpack.Decoder(content).decode(view[PREFIX.size : PREFIX.size + header_length])
+    except _MALFORMED as error:
+        raise WireError(f"malformed {content.KIND} from {peer}: {error}", peer=peer) from None
