@@ -11,6 +11,7 @@ The party itself writes the ledger as messages are encoded and read, so the figu
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from time import perf_counter
 
 START_PHASE = "start"
 
@@ -43,7 +44,7 @@ class Cost:
 class Ledger:
     """The costs of one party in one run."""
 
-    __slots__ = ("_cost", "depth", "phase", "phases", "received_from", "sent_to")
+    __slots__ = ("_cost", "_since", "depth", "phase", "phases", "received_from", "sent_to")
 
     def __init__(self) -> None:
         self.phases: dict[str, Cost] = {START_PHASE: Cost()}
@@ -52,9 +53,15 @@ class Ledger:
         self.depth = 0
         self.phase = START_PHASE
         self._cost = self.phases[START_PHASE]
+        self._since: float | None = None  # since when the protocol computes in this phase
 
     def enter(self, phase: str) -> None:
         """Charge what follows to `phase`; a phase may be entered again."""
+        if phase == self.phase:
+            return
+        if self._since is not None:
+            self.pause()
+            self.resume()
         self.phase = phase
         self._cost = self.phases.setdefault(phase, Cost())
 
@@ -62,16 +69,24 @@ class Ledger:
         self._cost.sent.add(frame_bytes, payload_bytes)
         self.sent_to.setdefault(peer, Traffic()).add(frame_bytes, payload_bytes)
 
-    def received(self, peer: str, frame_bytes: int, payload_bytes: int, depth: int) -> None:
-        """Count a message when the protocol reads it."""
-        self._cost.received.add(frame_bytes, payload_bytes)
+    def received(self, peer: str, frame_bytes: int, payload_bytes: int, depth: int, *, phase: str) -> None:
+        """Count a message when the protocol reads it, in the phase that asked for it."""
+        cost = self.phases[phase]
+        cost.received.add(frame_bytes, payload_bytes)
         self.received_from.setdefault(peer, Traffic()).add(frame_bytes, payload_bytes)
         if depth > self.depth:
-            self._cost.rounds += depth - self.depth
+            cost.rounds += depth - self.depth
             self.depth = depth
 
-    def computed(self, seconds: float) -> None:
-        self._cost.compute_s += seconds
+    def resume(self) -> None:
+        """The protocol's own code begins to run."""
+        self._since = perf_counter()
+
+    def pause(self) -> None:
+        """The protocol waits or has ended: charge the time since `resume` to the phase."""
+        if self._since is not None:
+            self._cost.compute_s += perf_counter() - self._since
+            self._since = None
 
     def waited(self, seconds: float) -> None:
         self._cost.wait_s += seconds

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,13 +37,14 @@ from secagg.errors import (
 )
 from secagg.ledger import Ledger
 from secagg.prg import KEY_BYTES, Stream
-from secagg.wire import Buffer, Frame, M, Message
+from secagg.wire import MAX_LANE_DEPTH, Buffer, Frame, Lane, M, Message
 
 PartyId: TypeAlias = str
 T = TypeVar("T")
 
 SESSION_BYTES: Final = 32
 _MAX_EARLY: Final = 1024  # frames held back for one peer until those before them arrive
+_MAX_NAMED: Final = 10  # missing peers that an error names in full
 
 
 class Outgoing(NamedTuple):
@@ -55,6 +55,25 @@ class Outgoing(NamedTuple):
     size: int
 
 
+class Roster(tuple[PartyId, ...]):
+    """The names of all parties, the same everywhere and in the same order; `position` finds a name.
+
+    Parties in one process may share one, which thousands of them need.
+
+    Raises:
+      UsageError: names that are empty or come twice.
+    """
+
+    position: dict[PartyId, int]
+
+    def __new__(cls, names: Sequence[PartyId]) -> Roster:
+        roster = super().__new__(cls, names)
+        roster.position = {name: i for i, name in enumerate(roster)}
+        if len(roster.position) != len(roster) or not all(roster):
+            raise UsageError(f"expected a roster of distinct, non-empty names, got {list(roster)}")
+        return roster
+
+
 @dataclass(slots=True, eq=False)
 class Gather(Generic[M]):
     """A request for one message of a kind from each of several peers; awaiting it returns them by peer."""
@@ -62,7 +81,8 @@ class Gather(Generic[M]):
     kind: type[M]
     peers: tuple[PartyId, ...]
     quorum: int | None
-    lane: int
+    lane: Lane
+    phase: str
     timeout_s: float | None
     missing: set[PartyId] = field(default_factory=set)
 
@@ -89,7 +109,6 @@ class Party:
         "_early",
         "_expected",
         "_failed",
-        "_index",
         "_lane",
         "_lanes",
         "_queues",
@@ -106,27 +125,24 @@ class Party:
     def __init__(
         self, me: PartyId, roster: Sequence[PartyId], *, session: bytes, rng: Stream | None = None
     ) -> None:
-        if len(set(roster)) != len(roster) or me not in roster or not all(roster):
-            raise UsageError(
-                f"expected a roster of distinct, non-empty names with {me!r} among them, got {list(roster)}"
-            )
+        self.roster = roster if isinstance(roster, Roster) else Roster(roster)
+        if me not in self.roster.position:
+            raise UsageError(f"expected a roster with {me!r} in it, got {list(roster)}")
         if len(session) != SESSION_BYTES:
             raise UsageError(f"expected a session identifier of {SESSION_BYTES} bytes, got {len(session)}")
         self.me = me
-        self.roster = tuple(roster)
         self.session = session
         self.rng = rng if rng is not None else Stream(secrets.token_bytes(KEY_BYTES))
         self.ledger = Ledger()
         self.outbox: deque[Outgoing] = deque()
-        self._index = {name: i for i, name in enumerate(self.roster)}
         self._sequence: dict[PartyId, int] = {}  # next number to each peer
         self._expected: dict[PartyId, int] = {}  # next number from each peer
         self._early: dict[PartyId, dict[int, Frame]] = {}
-        self._queues: dict[tuple[PartyId, int], deque[Frame]] = {}
+        self._queues: dict[tuple[PartyId, Lane], deque[Frame]] = {}
         self._failed: dict[PartyId, SecaggError] = {}
         self._wait: Wait = ()
-        self._lane = 0
-        self._lanes = 0
+        self._lane: Lane = ()
+        self._lanes: dict[Lane, int] = {}  # how many lanes have branched off each
 
     def __repr__(self) -> str:
         return f"Party({self.me!r}, {len(self.roster)} parties)"
@@ -149,7 +165,7 @@ class Party:
         Raises:
           UsageError: an unknown receiver, this party itself, or a message that cannot be encoded.
         """
-        if to == self.me or to not in self._index:
+        if to == self.me or to not in self.roster.position:
             raise UsageError(
                 f"{self.me} cannot send to {to!r}; the other parties are {', '.join(self.others)}"
             )
@@ -157,7 +173,7 @@ class Party:
         frame, payload = wire.encode_message(
             message,
             session=self.session[:16],
-            sender=self._index[self.me],
+            sender=self.roster.position[self.me],
             lane=self._lane,
             sequence=sequence,
             depth=self.ledger.depth + 1,
@@ -193,12 +209,12 @@ class Party:
           RemoteProtocolError: a peer sent something else, or broke the rules of the wire.
         """
         wanted = tuple(dict.fromkeys(peers))
-        unknown = [p for p in wanted if p == self.me or p not in self._index]
+        unknown = [p for p in wanted if p == self.me or p not in self.roster.position]
         if unknown or (quorum is not None and not 0 <= quorum <= len(wanted)):
             raise UsageError(
                 f"cannot gather from {unknown or wanted} with quorum {quorum}; others: {self.others}"
             )
-        return Gather(kind, wanted, quorum, self._lane, timeout_s)
+        return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s)
 
     async def receive(self, kind: type[M], peer: PartyId) -> M:
         """Return the next message of a peer, which must be a `kind`; raises as `gather` does."""
@@ -208,7 +224,13 @@ class Party:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
 
         All parties must run the same protocols together in the same order: the order numbers the lanes that
-        keep their messages apart. They move in lockstep, so streams shared with peers stay in step.
+        keep their messages apart. They move in lockstep, so streams shared with peers stay in step: none goes
+        on before what every one of them waits for is there. So each must make a party wait equally often as
+        its peers: of two protocols that ask and answer in opposite directions both would wait for ever.
+        An error while they wait ends them all.
+
+        Raises (when awaited):
+          UsageError: nested more than 16 deep.
         """
         return _Together(self, programs)
 
@@ -248,7 +270,7 @@ class Party:
         envelope = frame.envelope
         if envelope.session != self.session[:16]:
             raise RemoteProtocolError(f"message of another session from {peer}", peer=peer)
-        if envelope.sender != self._index.get(peer):
+        if envelope.sender != self.roster.position.get(peer):
             raise RemoteProtocolError(f"message in another party's name from {peer}", peer=peer)
         expected = self._expected.get(peer, 0)
         if envelope.sequence < expected:
@@ -307,7 +329,21 @@ class Party:
 
     def _collect(self) -> list[dict[PartyId, Any]]:
         wait, self._wait = self._wait, ()
+        # In the order in which peers failed: the first is to blame, and not a peer that is merely slower.
+        for peer, error in self._failed.items():
+            for gather in wait:
+                if (
+                    gather.quorum is None
+                    and peer in gather.peers
+                    and not self._queues.get((peer, gather.lane))
+                ):
+                    raise error
         return [self._read(gather) for gather in wait]
+
+    def _own_outbox(self) -> None:
+        """Copy the frames not carried yet, so that the protocol may change the arrays they were made of."""
+        for i, (to, frame, size) in enumerate(self.outbox):
+            self.outbox[i] = Outgoing(to, [bytes(part) for part in frame], size)
 
     def _read(self, gather: Gather[M]) -> dict[PartyId, M]:
         got: dict[PartyId, M] = {}
@@ -319,10 +355,13 @@ class Party:
                     raise
                 self._failed.setdefault(peer, error)
         if gather.quorum is not None and len(got) < gather.quorum:
-            absent = ", ".join(f"{p} ({self._failed[p]})" for p in gather.peers if p not in got)
+            absent = [p for p in gather.peers if p not in got]
+            named = ", ".join(f"{p} ({self._failed[p]})" for p in absent[:_MAX_NAMED])
+            more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
             raise TooFewPartiesError(
                 f"expected {gather.kind.__name__} from at least {gather.quorum} of {len(gather.peers)} parties, "
-                f"got {len(got)}; missing: {absent}"
+                f"got {len(got)}; missing: {named}{more}",
+                peer=absent[0],
             )
         return got
 
@@ -341,50 +380,68 @@ class Party:
                 f"expected {gather.kind.KIND} from {peer}, got {kind!r:.120}; do both run the same job and release?",
                 peer=peer,
             )
-        message = wire.decode_body(frame, gather.kind, peer=peer)
-        self.ledger.received(peer, frame.size, frame.payload, frame.envelope.depth)
+        message, payload = wire.decode_body(frame, gather.kind, peer=peer)
+        self.ledger.received(peer, frame.size, payload, frame.envelope.depth, phase=gather.phase)
         return message
 
 
 class Run(Generic[T]):
     """A party's program, advanced by whatever carries its messages.
 
-    After each `advance` the driver carries what is in `party.outbox`. When `done`, `result()` returns what
-    the program returned or raises what it raised.
+    After `start` and each `step` the driver carries what is in `party.outbox`. When `done`, `result()` returns
+    what the program returned or raises what it raised.
     """
 
-    __slots__ = ("_error", "_program", "_result", "done", "party")
+    __slots__ = ("_error", "_program", "_result", "_started", "done", "party")
 
     def __init__(self, party: Party, program: Program[T]) -> None:
         self.party = party
         self.done = False
+        self._started = False
         self._program = program
         self._error: BaseException | None = None
         self._result: list[T] = []
 
     def start(self) -> None:
         """Run the program up to its first wait."""
-        self._step(None)
+        self._started = True
+        self._resume(None)
 
-    def advance(self, *, late: bool = False) -> None:
-        """Run the program on as far as the messages that are there allow.
+    def step(self, *, late: bool = False) -> bool:
+        """Run the program on to its next wait, if what it waits for is there; return whether it went on.
+
+        What was in the outbox must have been sent or copied: the program may now change those arrays.
 
         Args:
           late: the time is over: go on with what is there, or fail where it is not enough.
         """
-        while not self.done and (self.party.ready or late):
+        if self.done or not self._started or not (late or self.party.ready):
+            return False
+        try:
+            got = self.party._collect()
+        except SecaggError as error:
+            self._resume(error)
+        else:
+            self._resume(got)
+        return True
+
+    def advance(self, *, late: bool = False) -> None:
+        """Run the program on as far as the messages that are there allow.
+
+        Frames that a driver did not carry since the last step are copied before the program goes on.
+
+        Args:
+          late: as in `step`.
+        """
+        while not self.done and self._started and (late or self.party.ready):
+            self.party._own_outbox()
+            self.step(late=late)
             late = False
-            try:
-                got = self.party._collect()
-            except SecaggError as error:
-                self._step(error)
-            else:
-                self._step(got)
 
     def abort(self, error: SecaggError) -> None:
         """End the program with an error, at the point where it waits."""
         if not self.done:
-            self._step(error)
+            self._resume(error)
 
     def result(self) -> T:
         """Return what the program returned, or raise what it raised.
@@ -403,8 +460,9 @@ class Run(Generic[T]):
         """What the program raised, if it did."""
         return self._error
 
-    def _step(self, value: SecaggError | list[dict[PartyId, Any]] | None) -> None:
-        ledger, begun = self.party.ledger, time.perf_counter()
+    def _resume(self, value: SecaggError | list[dict[PartyId, Any]] | None) -> None:
+        ledger = self.party.ledger
+        ledger.resume()
         try:
             wait = (
                 self._program.throw(value) if isinstance(value, SecaggError) else self._program.send(value)  # type: ignore[arg-type]  # the first send takes None
@@ -418,7 +476,7 @@ class Run(Generic[T]):
         else:
             self.party._begin(wait)
         finally:
-            ledger.computed(time.perf_counter() - begun)
+            ledger.pause()
 
 
 class _Together:
@@ -431,24 +489,33 @@ class _Together:
         self._programs = programs
 
     def __await__(self) -> Generator[Wait, list[dict[PartyId, Any]], list[Any]]:
-        party, programs = self._party, self._programs
-        outer = party._lane
-        first = party._lanes + 1
-        party._lanes += len(programs)
+        party, programs, ledger = self._party, self._programs, self._party.ledger
+        outer, outer_phase = party._lane, ledger.phase
+        # Numbered within the lane they branch off from: what other lanes do does not matter to it.
+        first = party._lanes.get(outer, 0)
+        party._lanes[outer] = first + len(programs)
+        phases = [outer_phase] * len(programs)
         results: list[Any] = [None] * len(programs)
         waits: dict[int, Wait] = {}
 
         def step(i: int, value: list[dict[PartyId, Any]] | None) -> None:
-            party._lane = first + i
             waits.pop(i, None)
+            party._lane = (*outer, first + i)
+            ledger.enter(phases[i])
             try:
                 waits[i] = programs[i].send(value)  # type: ignore[arg-type]
             except StopIteration as stop:
                 results[i] = stop.value
             finally:
+                phases[i] = ledger.phase
+                ledger.enter(outer_phase)
                 party._lane = outer
 
         try:
+            if len(outer) == MAX_LANE_DEPTH:
+                raise UsageError(
+                    f"protocols run side by side at most {MAX_LANE_DEPTH} deep inside each other"
+                )
             for i in range(len(programs)):
                 step(i, None)
             while waits:
@@ -461,6 +528,7 @@ class _Together:
         finally:
             for program in programs:
                 program.close()
+            ledger.enter(outer_phase)
         return results
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import math
 import struct
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ MAX_FRAME_BYTES: Final = 1 << 32
 MAX_HEADER_BYTES: Final = 1 << 24
 MAX_ARRAYS: Final = 256
 MAX_NDIM: Final = 8
+MAX_LANE_DEPTH: Final = 16
 ALIGNMENT: Final = 16
 PREFIX: Final = struct.Struct("<3sBB3xIQ4x")
 _MAGIC: Final = b"SAG"
@@ -38,6 +39,9 @@ _DTYPES: Final = {
 }
 
 Buffer = bytes | bytearray | memoryview
+Lane = tuple[int, ...]
+# Bounds far above what a run reaches and below where a number would no longer encode once added to.
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
 M = TypeVar("M", bound="Message")
 
 
@@ -57,6 +61,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # rich prints tracebacks with the values of locals
+
 
 class FrameType(enum.IntEnum):
     """What a frame is for; all but MESSAGE are the network's own."""
@@ -73,28 +80,27 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
     session: first 16 bytes of the session identifier.
     sender: position of the sender in the roster.
-    lane: which of several protocols that run side by side it belongs to.
+    lane: which of several protocols that run side by side it belongs to; () where one runs alone.
     sequence: number of the message on its way from sender to receiver, from 0.
     depth: causal depth, one more than that of the deepest message that the sender had read.
     kind: `Message.KIND`.
     """
 
-    session: bytes
-    sender: int
-    lane: int
-    sequence: int
-    depth: int
-    kind: str
+    session: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    sender: _Count
+    lane: Annotated[tuple[_Count, ...], msgspec.Meta(max_length=MAX_LANE_DEPTH)]
+    sequence: _Count
+    depth: _Count
+    kind: Annotated[str, msgspec.Meta(max_length=256)]
     body: msgspec.Raw
 
 
 class Frame(NamedTuple):
-    """A frame cut into envelope and array bytes; `size` counts every byte of it, `payload` array bytes."""
+    """A frame cut into envelope and the bytes of its arrays; `size` counts every byte of it."""
 
     envelope: Envelope
     arrays: memoryview
     size: int
-    payload: int
 
 
 _encode_envelope: Final = msgspec.msgpack.Encoder().encode
@@ -107,8 +113,13 @@ def _padded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
+def _quoted(error: BaseException) -> str:
+    """Return what msgspec says, which may hold text of the peer's, fit for one line of a log."""
+    return f"{str(error)!r:.200}"
+
+
 def encode_message(
-    message: Message, *, session: bytes, sender: int, lane: int, sequence: int, depth: int
+    message: Message, *, session: bytes, sender: int, lane: Lane, sequence: int, depth: int
 ) -> tuple[list[Buffer], int]:
     """Return the frame of a message as buffers to be sent one after the other, and its array bytes.
 
@@ -133,7 +144,10 @@ def encode_message(
         arrays.append(np.ascontiguousarray(value))
         return value.dtype.str, value.shape
 
-    body = msgspec.msgpack.Encoder(enc_hook=describe).encode(message)
+    try:
+        body = msgspec.msgpack.Encoder(enc_hook=describe).encode(message)
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"{message.KIND} cannot be encoded: {error}") from None
     envelope = Envelope(session, sender, lane, sequence, depth, message.KIND, msgspec.Raw(body))
     header = _encode_envelope(envelope)
     head = _padded(PREFIX.size + len(header))
@@ -215,23 +229,17 @@ def decode_envelope(frame: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAM
     try:
         envelope = _decode_envelope(view[PREFIX.size : PREFIX.size + header_length])
     except _MALFORMED as error:
-        raise WireError(f"malformed envelope from {peer}: {error}", peer=peer) from None
-    if (
-        len(envelope.session) != 16
-        or min(envelope.sender, envelope.lane, envelope.sequence, envelope.depth) < 0
-    ):
-        raise WireError(f"envelope with a field out of range from {peer}", peer=peer)
-    arrays = view[_padded(PREFIX.size + header_length) :]
-    return Frame(envelope, arrays, size, len(arrays))
+        raise WireError(f"malformed envelope from {peer}: {_quoted(error)}", peer=peer) from None
+    return Frame(envelope, view[_padded(PREFIX.size + header_length) :], size)
 
 
 class _Arrays:
     """Hands out a frame's arrays, in order, while msgspec decodes the body."""
 
-    __slots__ = ("_data", "_offset", "count")
+    __slots__ = ("_data", "_offset", "count", "nbytes")
 
     def __init__(self, data: memoryview) -> None:
-        self._data, self._offset, self.count = data, 0, 0
+        self._data, self._offset, self.count, self.nbytes = data, 0, 0, 0
 
     def next(self, annotation: Any, described: object) -> NDArray[Any]:
         if get_origin(annotation) is not np.ndarray and annotation is not np.ndarray:
@@ -257,8 +265,12 @@ class _Arrays:
         end = self._offset + nbytes
         if end > len(self._data):
             raise ValueError("array longer than the frame")
-        self.count += 1
         array = np.frombuffer(self._data[self._offset : end], dtype).reshape(shape)
+        # numpy takes any other byte in a boolean array for what it is not.
+        if dtype == np.bool_ and array.size and int(array.view(np.uint8).max()) > 1:
+            raise ValueError("boolean array with a byte that is neither 0 nor 1")
+        self.count += 1
+        self.nbytes += nbytes
         self._offset = min(_padded(end), len(self._data))
         return array
 
@@ -267,20 +279,22 @@ class _Arrays:
         return self._offset == len(self._data)
 
 
-def decode_body(frame: Frame, kind: type[M], *, peer: str) -> M:
-    """Return the message in a frame as a `kind`; its arrays are views of the frame.
+def decode_body(frame: Frame, kind: type[M], *, peer: str) -> tuple[M, int]:
+    """Return the message in a frame as a `kind`, its arrays being views of the frame, and its array bytes.
 
     Raises:
       WireError: the body is not a `kind`, or its arrays do not fill the frame exactly.
     """
     arrays = _Arrays(frame.arrays)
+    # Outside the try: a kind that msgspec cannot decode is this party's mistake and not the peer's.
+    decode = msgspec.msgpack.Decoder(kind, dec_hook=arrays.next).decode
     try:
-        message = msgspec.msgpack.Decoder(kind, dec_hook=arrays.next).decode(frame.envelope.body)
+        message = decode(frame.envelope.body)
     except _MALFORMED as error:
-        raise WireError(f"malformed {kind.KIND} from {peer}: {error}", peer=peer) from None
+        raise WireError(f"malformed {kind.KIND} from {peer}: {_quoted(error)}", peer=peer) from None
     if not arrays.exhausted or arrays.count > MAX_ARRAYS:
         raise WireError(f"malformed {kind.KIND} from {peer}: bytes left over after its arrays", peer=peer)
-    return message
+    return message, arrays.nbytes
 
 
 def decode_control(frame: Buffer, content: type[M], *, peer: str) -> M:
@@ -296,4 +310,4 @@ def decode_control(frame: Buffer, content: type[M], *, peer: str) -> M:
     try:
         return msgspec.msgpack.Decoder(content).decode(view[PREFIX.size : PREFIX.size + header_length])
     except _MALFORMED as error:
-        raise WireError(f"malformed {content.KIND} from {peer}: {error}", peer=peer) from None
+        raise WireError(f"malformed {content.KIND} from {peer}: {_quoted(error)}", peer=peer) from None

@@ -19,9 +19,10 @@ the currency of each row and are taken as they stand: select one currency with a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from secagg.errors import DataError, UsageError
 
@@ -77,7 +78,7 @@ class Format:
         if not set(_names(self.columns)) <= set(header):
             return False
         places = [header.index(column) for column in self.adjacent]
-        return all(after == before + 1 for before, after in zip(places, places[1:], strict=False))
+        return all(after == before + 1 for before, after in itertools.pairwise(places))
 
 
 FORMATS = (
@@ -123,7 +124,7 @@ def parse_columns(pairs: Iterable[str], kind: type[Columns], *, base: Columns | 
     for role in ("amount", "time"):
         if len(named.get(role, [])) > 1:
             raise UsageError(f"{role} is one column, but the mapping names {len(named[role])} for it")
-    changed = {
+    changed: dict[str, Any] = {
         role: columns[0] if role in ("amount", "time") else tuple(columns) for role, columns in named.items()
     }
     return dataclasses.replace(kind() if base is None else base, **changed)

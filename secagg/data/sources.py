@@ -9,9 +9,10 @@ where the records that it cannot split begin, and gives the others in order; the
 those begins is found by a second reading with the csv module, and only when a row is bad.
 """
 
+# ruff: noqa: S608  SQL is put together here from quoted names and literals; the caller's query is his own.
+
 from __future__ import annotations
 
-import codecs
 import csv
 import gzip
 import io
@@ -19,13 +20,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO
 
 import duckdb
 
 from secagg.errors import DataError
 
-__all__ = ["Column", "Malformed", "Source", "open_source"]
+__all__ = ["Column", "CsvFile", "Malformed", "Source", "open_source"]
 
 _SUFFIXES = ".csv, .csv.gz, .tsv, .tsv.gz, .parquet, .sql, or a text that starts with duckdb:"
 _HEADER_BYTES = 1 << 20
@@ -56,36 +57,15 @@ class Malformed:
     reason: str
 
 
-class Source(Protocol):
-    """An opened table."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An opened table: a relation on a connection, its columns in order, and its file where that is CSV."""
 
     name: str
-    unit: Literal["line", "row"]
     connection: duckdb.DuckDBPyConnection
     relation: str
     columns: dict[str, Column]
-
-    def malformed(self) -> list[Malformed]:
-        """Return the records that the last scan left out, in the table's order.
-
-        Raises:
-          DataError: the table's quotes are broken, so that it is not known how many rows are hidden.
-        """
-        ...
-
-    def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
-        """Return the line on which each of the records begins; they are in the table's order."""
-        ...
-
-    def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
-        """Return the line or the row number of rows that the last scan gave; 0 for what cannot be told.
-
-        Args:
-          rows: places among the rows that the scan gave, from 0.
-          malformed: all records that the scan left out.
-          total: how many rows the scan gave.
-        """
-        ...
+    csv_file: CsvFile | None = None
 
 
 def open_source(source: str | Path) -> Source:
@@ -100,7 +80,7 @@ def open_source(source: str | Path) -> Source:
         query is not one SELECT or names what is not there.
     """
     if isinstance(source, str) and source.startswith("duckdb:"):
-        return _TableSource.of_query("query", source.removeprefix("duckdb:"))
+        return _open_query("query", source.removeprefix("duckdb:"))
     path = Path(source)
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     kind = suffixes[-1] if suffixes else ""
@@ -116,119 +96,116 @@ def open_source(source: str | Path) -> Source:
         raise DataError(f"{path}: a file is expected, and this is none")
     if kind == ".sql":
         try:
-            return _TableSource.of_query(
-                str(path), path.read_text("utf-8-sig").strip().removeprefix("duckdb:")
-            )
+            query = path.read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: the query cannot be read ({type(error).__name__})") from None
+        return _open_query(str(path), query.strip().removeprefix("duckdb:"))
     if set("*?[") & set(str(path.resolve())):
         # DuckDB would read every file that the name matches as a pattern.
         raise DataError(f"{path}: the characters * ? [ cannot be in the path of a table; rename it")
-    return _TableSource.of_parquet(path) if kind == ".parquet" else _CsvSource(path)
+    return _open_parquet(path) if kind == ".parquet" else _open_csv(path)
 
 
-class _TableSource:
-    """A Parquet file or a query: typed columns, rows counted from 1."""
-
-    unit: Literal["line", "row"] = "row"
-
-    def __init__(self, name: str, connection: duckdb.DuckDBPyConnection, relation: str) -> None:
-        self.name = name
-        self.connection = connection
-        self.relation = relation
-        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608
-        names = [str(row[0]) for row in described]
-        twice = next((column for column in names if names.count(column) > 1), None)
+def _open_query(name: str, query: str) -> Source:
+    connection = _connect(None)
+    try:
+        statements = connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise DataError(
+                f"{name}: one SELECT is expected; got {len(statements)} statements, or another kind"
+            )
+        described = connection.sql(query)
+        twice = next((column for column in described.columns if described.columns.count(column) > 1), None)
         if twice is not None:
             raise DataError(f"{name}: two columns are called {twice!r}; rename one in the query (AS)")
-        self.columns = {str(row[0]): Column(quote_name(str(row[0])), str(row[1])) for row in described}
-
-    @classmethod
-    def of_parquet(cls, path: Path) -> _TableSource:
-        connection = _connect(path)
-        try:
-            return cls(str(path), connection, f"read_parquet({quote_text(str(path.resolve()))})")
-        except duckdb.Error as error:
-            raise DataError(f"{path}: it cannot be read as Parquet ({type(error).__name__})") from None
-
-    @classmethod
-    def of_query(cls, name: str, query: str) -> _TableSource:
-        connection = _connect(None)
-        try:
-            statements = connection.extract_statements(query)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise DataError(
-                    f"{name}: one SELECT is expected; got {len(statements)} statements or another kind"
-                )
-            connection.sql(query).create_view("source")
-            return cls(name, connection, "source")
-        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            raise DataError(f"{name}: {_first_line(error)}") from None
-        except duckdb.IOException as error:
-            raise DataError(f"{name}: {_first_line(error)}") from None
-        except duckdb.Error as error:
-            raise DataError(f"{name}: DuckDB refuses the query ({type(error).__name__})") from None
-
-    def malformed(self) -> list[Malformed]:
-        return []
-
-    def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
-        return [0 for _ in malformed]
-
-    def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
-        return [row + 1 for row in rows]
+        described.create_view("source")
+        return Source(name, connection, "source", _typed_columns(connection, "source"))
+    except (
+        duckdb.ParserException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.IOException,
+    ) as error:
+        # These four speak of the query and of files; what else DuckDB says may quote a row's values.
+        raise DataError(f"{name}: {_first_line(error)}") from None
+    except duckdb.Error as error:
+        raise DataError(f"{name}: DuckDB refuses the query ({type(error).__name__})") from None
 
 
-class _CsvSource:
-    """A CSV file: columns of text, physical lines counted from 1, the header's first."""
+def _open_parquet(path: Path) -> Source:
+    connection = _connect(path)
+    relation = f"read_parquet({quote_text(str(path.resolve()))})"
+    try:
+        return Source(str(path), connection, relation, _typed_columns(connection, relation))
+    except duckdb.Error as error:
+        raise DataError(f"{path}: it cannot be read as Parquet ({type(error).__name__})") from None
 
-    unit: Literal["line", "row"] = "line"
+
+def _typed_columns(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, Column]:
+    described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    return {str(row[0]): Column(quote_name(str(row[0])), str(row[1])) for row in described}
+
+
+def _open_csv(path: Path) -> Source:
+    csv_file = CsvFile(path)
+    header, delimiter = csv_file.header, csv_file.delimiter
+    fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(header)))
+    relation = (
+        f"read_csv({quote_text(str(path.resolve()))}, columns = {{{fields}}}, header = true, "
+        f"delim = {quote_text(delimiter)}, quote = '\"', escape = '\"', auto_detect = false, "
+        f"compression = '{'gzip' if csv_file.zipped else 'none'}', store_rejects = true, rejects_limit = 0)"
+    )
+    columns = {name: Column(f"c{i}", "VARCHAR") for i, name in enumerate(_distinct(header))}
+    return Source(str(path), _connect(path), relation, columns, csv_file)
+
+
+class CsvFile:
+    """A CSV file, its dialect, and where in it a record begins.
+
+    Attributes:
+      header: the column names as they stand in the file, without surrounding whitespace.
+      delimiter: tab in a .tsv file; else whichever of , ; tab | splits the header into most names.
+      zipped: whether the file is compressed with gzip.
+
+    Raises:
+      DataError: the file cannot be read, is empty, or is not UTF-8.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
         self._path = path
-        header, self._delimiter = self._read_header()
-        self.columns = {name: Column(f"c{i}", "VARCHAR") for i, name in enumerate(_distinct(header))}
-        self.connection = _connect(path)
-        fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(header)))
-        self.relation = (
-            f"read_csv({quote_text(str(path.resolve()))}, columns = {{{fields}}}, header = true, "
-            f"delim = {quote_text(self._delimiter)}, quote = '\"', escape = '\"', auto_detect = false, "
-            f"compression = '{'gzip' if self._zipped else 'none'}', store_rejects = true, rejects_limit = 0)"
-        )
-
-    @property
-    def _zipped(self) -> bool:
-        return self._path.suffix.lower() == ".gz"
+        self.zipped = path.suffix.lower() == ".gz"
+        self.header, self.delimiter = self._read_header()
 
     def _open(self) -> BinaryIO:
         # gzip.GzipFile is a BufferedIOBase that typeshed does not count as BinaryIO.
-        return gzip.open(self._path) if self._zipped else self._path.open("rb")  # type: ignore[return-value]
+        return gzip.open(self._path) if self.zipped else self._path.open("rb")  # type: ignore[return-value]
 
     def _read_header(self) -> tuple[list[str], str]:
         try:
             with self._open() as file:
                 head = file.read(_HEADER_BYTES)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self.name}: the file cannot be read ({type(error).__name__})") from None
-        # The block may end inside a character, which is no fault of the file's.
-        decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
-        first_line = head.split(b"\n", 1)[0]
+            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
         try:
-            decoder.decode(first_line, final=len(first_line) < len(head))
+            head.split(b"\n", 1)[0].decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise DataError(f"{self.name}: the first line is not UTF-8; write the table as UTF-8") from None
+            raise DataError(f"{self._path}: the first line is not UTF-8; write the table as UTF-8") from None
         text = head.decode("utf-8-sig", errors="replace")
         if not text.strip():
-            raise DataError(f"{self.name}: the file is empty; a line with column names is expected first")
+            raise DataError(f"{self._path}: the file is empty; a line with column names is expected first")
         tabs_only = ".tsv" in (suffix.lower() for suffix in self._path.suffixes[-2:])
         candidates = "\t" if tabs_only else ",;\t|"
         headers = {delimiter: _first_record(text, delimiter) for delimiter in candidates}
         delimiter = max(candidates, key=lambda candidate: len(headers[candidate]))
         return [name.strip() for name in headers[delimiter]], delimiter
 
-    def malformed(self) -> list[Malformed]:
-        rejected = self.connection.execute(
+    def malformed(self, connection: duckdb.DuckDBPyConnection) -> list[Malformed]:
+        """Return the records that the connection's one scan of this file left out, in order.
+
+        Raises:
+          DataError: quotes are broken, so that it is not known how many rows are hidden.
+        """
+        rejected = connection.execute(
             "SELECT line_byte_position, error_type::VARCHAR FROM reject_errors "
             "ORDER BY line_byte_position, column_idx"
         ).fetchall()
@@ -239,13 +216,14 @@ class _CsvSource:
                 # neither counted nor dropped.
                 line = self.lines_of_malformed([Malformed(offset, "")])[0]
                 raise DataError(
-                    f"{self.name}:{line}: a quote is not closed, or text stands beside a quoted one; "
+                    f"{self._path}:{line}: a quote is not closed, or text stands beside a quoted one; "
                     "mend the file: the rows that this may hide cannot be skipped"
                 )
             found.setdefault(offset, _MALFORMED[kind])
         return [Malformed(offset, reason) for offset, reason in found.items()]
 
     def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
+        """Return the physical line on which each of the records begins; they come in order."""
         lines = []
         line, offset = 1, 0
         with self._open() as file:
@@ -257,6 +235,13 @@ class _CsvSource:
         return lines
 
     def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
+        """Return the physical line on which rows of the scan begin; 0 where it cannot be told.
+
+        Args:
+          rows: places among the rows that the scan gave, from 0.
+          malformed: all records that the scan left out.
+          total: how many rows the scan gave.
+        """
         left_out = {record.offset for record in malformed}
         wanted = set(rows)
         lines: dict[int, int] = {}
@@ -285,7 +270,7 @@ class _CsvSource:
                     offset += len(raw)
                     yield raw.decode("utf-8", errors="replace")
 
-            reader = csv.reader(texts(), delimiter=self._delimiter)
+            reader = csv.reader(texts(), delimiter=self.delimiter)
             while True:
                 start = (line + 1, offset)
                 record = next(reader, None)

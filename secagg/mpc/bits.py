@@ -18,7 +18,7 @@ against the ledger.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,9 @@ from secagg.mpc.replicated import XOR, Engine, Shared
 from secagg.party import PartyId, Program
 from secagg.ring import U64
 
-ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
-_CHUNK = 1 << 15  # words worked on at a time: input, output and masks stay in the second-level cache
+LANES: Final = 64
+ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+_CHUNK: Final = 1 << 15  # words worked on at a time: input, output and masks stay in the second-level cache
 
 
 class Gates(NamedTuple):
@@ -53,6 +54,11 @@ class SharedBits(Shared):
 
     def __xor__(self, other: SharedBits) -> SharedBits:
         return SharedBits(self.engine, self.first ^ other.first, self.second ^ other.second)
+
+    def __ixor__(self, other: SharedBits) -> Self:  # type: ignore[misc]  # narrower than __xor__, on purpose
+        self.first ^= other.first
+        self.second ^= other.second
+        return self
 
     def __invert__(self) -> SharedBits:
         return self ^ public_bits(self.engine, np.full(self.shape, ONES))
@@ -156,10 +162,8 @@ async def any_plane(x: SharedBits) -> SharedBits:
         half = len(x) // 2
         a, b = x[:half], x[half : 2 * half]
         both = await (a & b)
-        both.first ^= a.first
-        both.first ^= b.first
-        both.second ^= a.second
-        both.second ^= b.second
+        both ^= a
+        both ^= b
         x = SharedBits.concatenate([both, x[2 * half :]]) if len(x) % 2 else both
     return x[0]
 
@@ -173,7 +177,7 @@ async def all_planes(x: SharedBits) -> SharedBits:
     return ~(await any_plane(~x))
 
 
-BLOCK = 4  # bits compared in a chain before the tree; 4 needs the fewest ANDs for 40 to 100 bits
+BLOCK: Final = 4  # bits compared in a chain before the tree; 4 needs the fewest ANDs for 40 to 100 bits
 
 
 async def less_than(difference: SharedBits, low: SharedBits) -> SharedBits:
@@ -192,21 +196,23 @@ async def less_than(difference: SharedBits, low: SharedBits) -> SharedBits:
     v = [low[j * blocks : (j + 1) * blocks] for j in range(BLOCK)]
     # Block 0 has nothing below it, so whether it differs is never asked.
     less, ne_low, ne_high = await and_batch([(d[0], v[0]), (d[0][1:], d[1][1:]), (d[2][1:], d[3][1:])])
-    ne_low = ne_low ^ d[0][1:] ^ d[1][1:]
-    ne_high = ne_high ^ d[2][1:] ^ d[3][1:]
-    differ = ne_low
+    # What an AND returns is nobody else's, so it is worked on in place.
+    for differ, bit in ((ne_low, 0), (ne_high, 2)):
+        differ ^= d[bit][1:]
+        differ ^= d[bit + 1][1:]
     for j in range(1, BLOCK):  # where bit j differs, it decides; else what stood below
         pairs = [(d[j], less ^ v[j])]
         if j == 1:
             pairs.append((ne_low, ne_high))
         gained = await and_batch(pairs)
-        less = less ^ gained[0]
+        less ^= gained[0]
         if j == 1:
-            differ = gained[1] ^ ne_low ^ ne_high
-    return await _decide(less, differ)
+            ne_low ^= ne_high
+            ne_low ^= gained[1]
+    return await decide(less, ne_low)
 
 
-async def _decide(less: SharedBits, differ: SharedBits) -> SharedBits:
+async def decide(less: SharedBits, differ: SharedBits) -> SharedBits:
     """Combine digits to the verdict on whole numbers: the highest digit that differs decides.
 
     Args:
@@ -222,8 +228,12 @@ async def _decide(less: SharedBits, differ: SharedBits) -> SharedBits:
         if half > 1:
             pairs.append((differ_high[1:], differ_low))
         gained = await and_batch(pairs)
-        merged = high ^ low ^ gained[0]
-        rest = differ[:0] if half == 1 else gained[1] ^ differ_high[1:] ^ differ_low
+        merged, rest = gained[0], gained[1] if half > 1 else differ[:0]
+        merged ^= high
+        merged ^= low
+        if half > 1:
+            rest ^= differ_high[1:]
+            rest ^= differ_low
         if len(less) % 2:
             merged = SharedBits.concatenate([merged, less[2 * half :]])
             rest = SharedBits.concatenate([rest, differ[2 * half - 1 :]])
@@ -231,7 +241,7 @@ async def _decide(less: SharedBits, differ: SharedBits) -> SharedBits:
     return less[0]
 
 
-def _decide_gates(digits: int) -> Gates:
+def decide_gates(digits: int) -> Gates:
     gates = Gates(0, 0)
     while digits > 1:
         half = digits // 2
@@ -242,7 +252,7 @@ def _decide_gates(digits: int) -> Gates:
 
 def less_than_gates(bits: int) -> Gates:
     blocks = bits // BLOCK
-    return Gates(blocks * BLOCK + 3 * (blocks - 1), BLOCK) + _decide_gates(blocks)
+    return Gates(blocks * BLOCK + 3 * (blocks - 1), BLOCK) + decide_gates(blocks)
 
 
 def block_order(bits: int) -> NDArray[np.intp]:
@@ -272,11 +282,11 @@ async def at_least(x: SharedBits, threshold: int) -> SharedBits:
     # x is less at bit j where they differ and the threshold has the bit.
     nothing = public_bits(x.engine, np.zeros(shape, np.uint64))
     less = SharedBits.concatenate([differ[j : j + 1] if threshold >> j & 1 else nothing for j in range(bits)])
-    return ~(await _decide(less, differ[1:]))
+    return ~(await decide(less, differ[1:]))
 
 
 def at_least_gates(bits: int) -> Gates:
-    return _decide_gates(bits)
+    return decide_gates(bits)
 
 
 async def add(terms: Sequence[SharedBits]) -> SharedBits:
@@ -293,10 +303,13 @@ async def add(terms: Sequence[SharedBits]) -> SharedBits:
         groups = [left[i : i + 3] for i in range(0, len(left) - 2, 3)]
         rest = left[3 * len(groups) :]
         # majority(a, b, c) = (a ^ c) & (b ^ c) ^ c; the highest carry falls off
-        majorities = await and_batch([((a ^ c)[:-1], (b ^ c)[:-1]) for a, b, c in groups])
+        majorities = await and_batch([(a[:-1] ^ c[:-1], b[:-1] ^ c[:-1]) for a, b, c in groups])
         left = rest
         for (a, b, c), majority in zip(groups, majorities, strict=True):
-            left += [a ^ b ^ c, _shifted_up(majority ^ c[:-1])]
+            majority ^= c[:-1]
+            total = a ^ b
+            total ^= c
+            left += [total, _shifted_up(majority)]
     if len(left) == 1:
         return left[0]
     return await _add_two(*left)
@@ -311,33 +324,22 @@ def add_gates(bits: int, terms: int) -> Gates:
     if terms < 2 or bits < 2:
         return gates
     gates += Gates(bits - 1, 1)
-    for level in _prefix_levels(bits - 1):
-        gates += Gates(sum(2 if p else 1 for _, _, p in level), 1)
+    for into, _, up in _prefix_levels(bits - 1):
+        gates += Gates(2 * len(into) - 1 if up else len(into), 1)
     return gates
 
 
-def _prefix_levels(bits: int) -> list[list[tuple[int, int, bool]]]:
-    """Return the Brent-Kung schedule: by level, (into, from, whether the propagate bit is needed after)."""
-    steps: list[list[tuple[int, int]]] = []
-    span = 1
-    while span < bits:
-        steps.append([(i, i - span) for i in range(2 * span - 1, bits, 2 * span)])
-        span *= 2
-    span //= 2
-    while span >= 1:
-        steps.append([(i, i - span) for i in range(3 * span - 1, bits, 2 * span)])
-        span //= 2
-    # A propagate bit is needed at `into` if a later step reads it there, as its own or as `from`'s.
-    levels: list[list[tuple[int, int, bool]]] = []
-    needed: set[int] = set()
-    for step in reversed([s for s in steps if s]):
-        level = [(i, k, i in needed) for i, k in step]
-        for i, k, p in level:
-            needed.add(i)
-            if p:
-                needed.add(k)
-        levels.append(level)
-    return levels[::-1]
+def _prefix_levels(bits: int) -> list[tuple[range, range, bool]]:
+    """Return the Brent-Kung schedule: by level, positions combined into, from, and whether on the way up.
+
+    On the way up a position's propagate bit is combined as well, but at the first, which nothing precedes.
+    """
+    spans = [1 << k for k in range(bits.bit_length()) if 1 << k < bits]
+    up = [(range(2 * s - 1, bits, 2 * s), range(s - 1, bits - s, 2 * s), True) for s in spans]
+    down = [
+        (range(3 * s - 1, bits, 2 * s), range(2 * s - 1, bits - s, 2 * s), False) for s in reversed(spans)
+    ]
+    return [(into, source[: len(into)], rising) for into, source, rising in up + down if into]
 
 
 def _shifted_up(planes: SharedBits) -> SharedBits:
@@ -352,17 +354,16 @@ async def _add_two(a: SharedBits, b: SharedBits) -> SharedBits:
         return half_sum
     generate = await (a[:-1] & b[:-1])
     propagate = half_sum[:-1].copy()
-    for level in _prefix_levels(bits - 1):
-        into = np.array([i for i, _, _ in level])
-        source = np.array([k for _, k, _ in level])
-        keep = np.array([p for _, _, p in level], bool)
-        pairs = [(propagate[into], generate[source])]
-        if keep.any():
-            pairs.append((propagate[into[keep]], propagate[source[keep]]))
+    for into, source, up in _prefix_levels(bits - 1):
+        i, k = (slice(r.start, r.stop, r.step) for r in (into, source))
+        pairs = [(propagate[i], generate[k])]
+        if up and len(into) > 1:
+            pairs.append((propagate[i][1:], propagate[k][1:]))
         gained = await and_batch(pairs)
-        generate.first[into] ^= gained[0].first
-        generate.second[into] ^= gained[0].second
-        if keep.any():
-            propagate.first[into[keep]] = gained[1].first
-            propagate.second[into[keep]] = gained[1].second
-    return half_sum ^ _shifted_up(generate)
+        target = generate[i]
+        target ^= gained[0]  # a view: this writes into `generate`
+        if up and len(into) > 1:
+            propagate.first[i][1:] = gained[1].first
+            propagate.second[i][1:] = gained[1].second
+    half_sum[1:].__ixor__(generate)  # carries move one place up
+    return half_sum

@@ -262,6 +262,11 @@ class Engine:
           RemoteProtocolError: a peer's streams are out of step with this party's, or a share of a wrong shape.
         """
         receivers = self.computing if to is None else tuple(to)
+        self.send_opening(x, y, receivers)
+        return await self.receive_opened(group, x, y) if self.party.me in receivers else None
+
+    def send_opening(self, x: Array, y: Array, receivers: Sequence[PartyId]) -> None:
+        """Send what `receivers` lack of a value; computing parties among them call `receive_opened`."""
         if self.next in receivers:
             self.party.send(self.next, Opening(self.following.position, (x,)))
         for receiver in receivers:
@@ -272,8 +277,9 @@ class Engine:
                 self.party.send(receiver, Opening(0, (x, y)))
             elif self.index == (first + 1) % 3:
                 self.party.send(receiver, Opening(0, (y,)))
-        if self.party.me not in receivers:
-            return None
+
+    async def receive_opened(self, group: Group, x: Array, y: Array) -> Array:
+        """Return a value that is opened to this party, of which it holds the shares x_i and x_{i+1}."""
         message = await self.party.receive(Opening, self.previous)
         if message.position != self.own.position:
             raise RemoteProtocolError(

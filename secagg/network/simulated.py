@@ -6,8 +6,10 @@ exact; nothing sleeps. The virtual clock knows latency and bandwidth of the netw
 that network. Without it computing takes no virtual time, and a run is a function of the programs and the
 seed alone.
 
-A frame of b bytes leaves its sender when the frames before it have left, takes b / bandwidth to leave,
-`latency_s` to travel, and b / bandwidth more where the receiver's line is busy with other frames.
+A frame of b bytes begins to leave when its sender has computed so far and the frames before it have left, and
+takes b / bandwidth to leave. Its first byte comes to the receiver `latency_s` later; the receiver's line takes
+one frame at a time, in the order in which they come, at the same bandwidth. So a frame on idle lines arrives
+latency + b / bandwidth after it was sent.
 
 Faults are what a network or a crash can do. Frames that are altered (truncated, bit flipped) pass through
 authenticated encryption, as on the real network: the receiver sees an `AuthenticationError` and never the
@@ -29,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import AuthenticationError, PeerVanishedError, SecaggError, UsageError
 from secagg.ledger import Ledger
-from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Protocol, Run, aborted
+from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Protocol, Roster, Run, aborted
 from secagg.prg import KEY_BYTES, Stream, derive_key
 
 T = TypeVar("T")
@@ -99,10 +101,17 @@ class Outcome(Generic[T]):
     transcript: list[tuple[PartyId, PartyId, bytes]] = field(default_factory=list)
 
     def values(self) -> list[T]:
-        """Return the results in roster order, or raise the first party's error."""
+        """Return the results in roster order, or raise the first party's error.
+
+        Raises:
+          PeerVanishedError: a party crashed, and nobody noticed.
+        """
         for name in self.ledgers:
             if name in self.errors:
                 raise self.errors[name]
+        for name in self.ledgers:
+            if name not in self.results:
+                raise PeerVanishedError(f"{name} crashed and has no result", peer=name)
         return [self.results[name] for name in self.ledgers]
 
 
@@ -119,7 +128,7 @@ class _Simulation(Generic[T]):
     ) -> None:
         system = Stream(_seed_key(insecure_seed)) if insecure_seed is not None else None
         session = (system or Stream(_system_key())).bytes(SESSION_BYTES)
-        roster = tuple(programs)
+        roster = Roster(tuple(programs))
         self.network = network
         self.measure_compute = measure_compute
         self.record = record
@@ -146,6 +155,7 @@ class _Simulation(Generic[T]):
         self._line_in = dict.fromkeys(roster, 0.0)
         self._epoch = dict.fromkeys(roster, 0)  # how often each has gone on; outdates its older alarms
         self._last: dict[tuple[PartyId, PartyId], float] = {}  # when a pair's last frame arrives
+        self._running = dict.fromkeys(roster)  # neither ended nor crashed
         self._crashed: set[PartyId] = set()
 
     def at(self, when: float, what: Callable[[], None]) -> None:
@@ -168,47 +178,71 @@ class _Simulation(Generic[T]):
         return self.outcome
 
     def wake(self, name: PartyId, *, start: bool = False, late: bool = False) -> None:
-        """Let a party go on, then carry what it sent."""
+        """Let a party go on to its next wait; what it sent leaves when it has computed so long."""
         run, party = self.runs[name], self.parties[name]
-        if run.done or name in self._crashed or not (start or late or party.ready):
+        if name not in self._running or not (start or late or party.ready):
             return
-        begun = max(self._now, self._clock[name])
-        if begun > self._now:
-            self.at(begun, partial(self.wake, name, start=start, late=late))
+        free = self._clock[name]
+        if free > self._now:
+            self.at(free, partial(self.wake, name, start=start, late=late))
             return
+        if not start:
+            party.ledger.waited(self._now - free)
         before = party.ledger.total().compute_s if self.measure_compute else 0.0
         if start:
             run.start()
-        run.advance(late=late)
+        else:
+            run.step(late=late)
         took = party.ledger.total().compute_s - before if self.measure_compute else 0.0
         self._clock[name] = self._now + took
         self._epoch[name] += 1
+        if took:
+            self.at(self._clock[name], partial(self.flush, name))
+        else:
+            self.flush(name)
+
+    def flush(self, name: PartyId) -> None:
+        """Carry what a party sent; then it ends, goes on, or waits."""
+        run, party = self.runs[name], self.parties[name]
         while party.outbox and name not in self._crashed:  # carrying may crash the party
             self.carry(name, party.outbox.popleft())
+        if name in self._crashed:
+            return
         if run.done:
-            self.outcome.seconds = max(self.outcome.seconds, self._clock[name])
+            del self._running[name]
+            self.outcome.seconds = max(self.outcome.seconds, self._now)
             if run.error is not None:
                 self.abort(name, run.error)
+        elif party.ready:
+            self.at(self._now, partial(self.wake, name))
         else:
-            epoch, limit = self._epoch[name], party.timeout_s or self.network.timeout_s
-            self.at(self._clock[name] + limit, partial(self.alarm, name, epoch))
+            limit = party.timeout_s or self.network.timeout_s
+            self.at(self._now + limit, partial(self.alarm, name, self._epoch[name]))
 
     def alarm(self, name: PartyId, epoch: int) -> None:
-        if epoch == self._epoch[name] and not self.runs[name].done:
+        if epoch == self._epoch[name]:
             self.wake(name, late=True)
 
     def abort(self, name: PartyId, error: BaseException) -> None:
         """Tell everybody that a party ended with an error, as the real network does."""
         about = getattr(error, "peer", "")
         reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
-        self.tell_others(name, aborted(name, about, reason))
+        self.end(name, aborted(name, about, reason))
+
+    def end(self, name: PartyId, error: SecaggError) -> None:
+        """Let every other party meet `error` once the frames that `name` sent it have arrived."""
+        left = max(self._line_out[name], self._now)
+        self.at(left + self.network.latency_s, partial(self.tell_others, name, error))
 
     def tell_others(self, name: PartyId, error: SecaggError) -> None:
-        """Let every other party meet `error` once the frames that `name` sent it have arrived."""
-        for peer in self.parties:
+        # Only those still running: when thousands end because one did, not each has to hear of each.
+        for peer in list(self._running):
             if peer != name:
-                when = max(self._clock[name] + self.network.latency_s, self._last.get((name, peer), 0.0))
-                self.at(when, partial(self.lose, peer, name, error))
+                when = self._last.get((name, peer), 0.0)
+                if when > self._now:
+                    self.at(when, partial(self.lose, peer, name, error))
+                else:
+                    self.lose(peer, name, error)
 
     def lose(self, name: PartyId, peer: PartyId, error: SecaggError) -> None:
         self.parties[name].fail(peer, error)
@@ -254,28 +288,31 @@ class _Simulation(Generic[T]):
     ) -> None:
         if receiver in self._crashed:
             return
-        network = self.network
-        left = max(self._line_out[sender], self._clock[sender]) + len(frame) / network.bytes_per_s
-        self._line_out[sender] = left
-        # The first bytes arrive one latency after they left; a busy receiving line makes them queue.
-        begins = left - len(frame) / network.bytes_per_s + network.latency_s
-        arrives = max(begins, self._line_in[receiver]) + len(frame) / network.bytes_per_s + extra
-        if not extra:
-            self._line_in[receiver] = arrives
+        begins = max(self._line_out[sender], self._now)
+        self._line_out[sender] = begins + len(frame) / self.network.bytes_per_s
+        self.at(begins + self.network.latency_s, partial(self._reach, sender, receiver, frame, action, extra))
+
+    def _reach(
+        self, sender: PartyId, receiver: PartyId, frame: bytes, action: Action | None, extra: float
+    ) -> None:
+        """The first byte has come to the receiver's line, which takes frames in this order."""
+        arrives = max(self._now, self._line_in[receiver]) + len(frame) / self.network.bytes_per_s
+        self._line_in[receiver] = arrives
+        arrives += extra
         self._last[sender, receiver] = max(arrives, self._last.get((sender, receiver), 0.0))
-        if self._seal is not None:
-            nonce = self._counter.to_bytes(12, "big")
-            sealed = self._seal.encrypt(nonce, frame, f"{sender}>{receiver}".encode())
-            if action == "truncate":
-                sealed = sealed[: self._random.randrange(len(sealed))]
-            elif action == "flip":
-                position = self._random.randrange(8 * len(sealed))
-                altered = bytearray(sealed)
-                altered[position // 8] ^= 1 << position % 8
-                sealed = bytes(altered)
-            self.at(arrives, partial(self._unseal, self._seal, sender, receiver, nonce, sealed))
-        else:
+        if self._seal is None:
             self.at(arrives, partial(self._arrive, sender, receiver, frame))
+            return
+        nonce = self._counter.to_bytes(12, "big")  # counts on with every event
+        sealed = self._seal.encrypt(nonce, frame, f"{sender}>{receiver}".encode())
+        if action == "truncate":
+            sealed = sealed[: self._random.randrange(len(sealed))]
+        elif action == "flip":
+            position = self._random.randrange(8 * len(sealed))
+            altered = bytearray(sealed)
+            altered[position // 8] ^= 1 << position % 8
+            sealed = bytes(altered)
+        self.at(arrives, partial(self._unseal, self._seal, sender, receiver, nonce, sealed))
 
     def _unseal(self, seal: AESGCM, sender: PartyId, receiver: PartyId, nonce: bytes, sealed: bytes) -> None:
         try:
@@ -292,15 +329,14 @@ class _Simulation(Generic[T]):
             self._arrive(sender, receiver, frame)
 
     def _arrive(self, sender: PartyId, receiver: PartyId, frame: bytes) -> None:
-        if receiver not in self._crashed and not self.runs[receiver].done:
+        if receiver in self._running:
             self.parties[receiver].deliver(bytearray(frame), sender)
             self.wake(receiver)
 
     def crash(self, name: PartyId) -> None:
         self._crashed.add(name)
-        self.tell_others(
-            name, PeerVanishedError(f"{name} ended its connection before the run was over", peer=name)
-        )
+        del self._running[name]
+        self.end(name, PeerVanishedError(f"{name} ended its connection before the run was over", peer=name))
 
 
 def _system_key() -> bytes:

@@ -1,0 +1,250 @@
+"""Division of shared ring elements by 2**f, without wrap failures.
+
+`truncate` takes additive shares z_0 + z_1 + z_2 = z of a product, as multiplication makes them before they
+are reshared, and returns replicated shares of z / 2**f rounded up or down. Local truncation [MZ17; MR18,
+section 5.1.1] is wrong by 2**(k-f) with probability |z| / 2**(k-1) because it ignores whether the sum of the
+shares wraps. Here z is known to lie in a quarter of the ring around zero, and that tells the wrap from the
+top bits of two shares [as in RRK+20, section 3]; their product comes from two values that the third party
+deals, as Beaver triples are.
+
+  P_0, P_2 hold k_0, P_0, P_1 hold k_1, P_1, P_2 hold k_2. Ring modulo 2**k, words modulo 2**f.
+  k_0 gives a (ring), r, s (words); k_1 gives b, rho (ring); k_2 gives q (word), x_2 (ring).
+  A = z_0 + a - b + 2**(k-2) + 2**f - 1     at P_0;  m_A its top bit
+  B = z_1 + b + z_2 - a                     at P_1, from P_2's z_2 - a;  m_B its top bit
+  1. P_2 -> P_1: z_2 - a, s' = r q - s.     P_0 -> P_1: d = m_A - r
+  2. P_1 -> P_0: g = m_B - q, x_1 = (B >> f) - (m_B - e_1) 2**(k-f) - x_2 + rho,  e_1 = d m_B + s'
+  3. P_0 -> P_2: x_0 = (A >> f) - (m_A - e_0) 2**(k-f) - 2**(k-2-f) - rho,        e_0 = r g + s
+
+Correct. Z = z + 2**(k-2) + 2**f - 1 lies in [0, 2**(k-1)) and A + B = Z + w 2**k for a bit w. If both top
+bits are set the sum wraps; if none is, it does not; if one is, A + B >= 2**(k-1) > Z, so it wraps: w = m_A or
+m_B = m_A + m_B - m_A m_B. And e_0 + e_1 = r (m_B - q) + s + (m_A - r) m_B + r q - s = m_A m_B modulo 2**f, which
+is all that counts before the factor 2**(k-f). So x_0 + x_1 + x_2 = (A >> f) + (B >> f) - w 2**(k-f) -
+2**(k-2-f) is floor(Z / 2**f) - 2**(k-2-f), less 1 if the low f bits of A and B together carry. The 2**f - 1
+makes that {floor, floor + 1} of z / 2**f, and always z / 2**f where that is an integer: then the low bits
+add up to 2**f - 1, no more. As A is uniform, it is rounded up with the probability of the fraction: the error
+is below one unit in the last place, and zero on average.
+
+Private. P_0 receives g and x_1, masked by q and x_2 from k_2; P_1 receives z_2 - a, s', d, masked by a, s, r
+from k_0; P_2 receives x_0, masked by rho from k_1. Without rho, P_2 could tell from x_0 both A and m_B, that
+is, compare z with a threshold it knows.
+
+What is computed, as an ideal function F_trunc: it samples A uniformly, gives A to a corrupted P_0, B = Z - A
+to a corrupted P_1, nothing to P_2, and outputs the above function of z and A. So the rounding is independent
+of P_2's view, and NOT of P_0's and P_1's: when a truncated value is opened, each of these two learns one
+comparison of the low f bits of z with a threshold that it knows. Where that is too much, `truncate_exact`
+computes floor(z / 2**f), a function of z alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from secagg.errors import PlanError, ShapeError
+from secagg.mpc.comparison import top_bit, top_bit_cost
+from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost
+from secagg.mpc.costs import OperationCost
+from secagg.mpc.replicated import Engine, checked
+from secagg.ring import Ring, RingArray
+from secagg.wire import Message
+
+_CHUNK = (
+    1 << 14
+)  # elements worked on at a time: 128 KiB a buffer, so that a step stays in the second-level cache
+
+_Words = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
+
+
+class MaskedWrap(Message, frozen=True):
+    """Round 1, P_0 -> P_1: d."""
+
+    d: _Words
+
+
+class MaskedSummand(Message, frozen=True):
+    """Round 1, P_2 -> P_1: z_2 - a and s'."""
+
+    z: _Words
+    s: _Words
+
+
+class MaskedQuotient(Message, frozen=True):
+    """Round 2, P_1 -> P_0: g and x_1."""
+
+    g: _Words
+    share: _Words
+
+
+class QuotientShare(Message, frozen=True):
+    """Round 3, P_0 -> P_2: x_0."""
+
+    share: _Words
+
+
+def truncation_range(ring: Ring, frac_bits: int) -> tuple[int, int]:
+    """Return the least and the greatest z that `truncate` takes: [-2**(k-2), 2**(k-2) - 2**f].
+
+    Values are secret, so nothing can check them where they are truncated: plan for it. For k = 64 and
+    f = 16, products of numbers must stay in [-2**30, 2**30).
+
+    Raises:
+      PlanError: frac_bits outside 1..bits - 2.
+    """
+    if not 1 <= frac_bits <= ring.bits - 2:
+        raise PlanError(f"a ring of {ring.bits} bits truncates by 1 to {ring.bits - 2} bits, not {frac_bits}")
+    quarter = 1 << (ring.bits - 2)
+    return -quarter, quarter - (1 << frac_bits)
+
+
+async def truncate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> tuple[RingArray, RingArray]:
+    """Return this party's two shares of z / 2**frac_bits, rounded up or down at random.
+
+    Args:
+      ring: the ring of z.
+      z: this party's additive share, any shape, C-contiguous; it need not be masked, and is overwritten.
+      frac_bits: 1..ring.bits - 2.
+
+    z must lie in `truncation_range`; beyond it the result is wrong by a multiple of 2**(bits - frac_bits).
+
+    Raises:
+      PlanError: frac_bits out of range.
+      RemoteProtocolError: a peer sent something of another shape or dtype.
+    """
+    truncation_range(ring, frac_bits)
+    if z.dtype != ring.dtype or not z.flags.c_contiguous:
+        raise ShapeError(f"expected a C-contiguous array of {ring.dtype}, got {z.dtype} {z.strides}")
+    roles = (_truncate_p0, _truncate_p1, _truncate_p2)
+    x, y = await roles[engine.index](engine, ring, Ring(frac_bits), z.reshape(-1))
+    return x.reshape(z.shape), y.reshape(z.shape)
+
+
+async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
+    k, f, n = ring.bits, words.bits, z.size
+    k0, k1 = engine.own["trunc"], engine.following["trunc"]
+    top = ring.dtype.type(k - 1)
+    offset = ring.dtype.type((1 << (k - 2)) + (1 << f) - 1)
+    r, s = k0.ring(n, f), k0.ring(n, f)
+    d = np.empty(n, words.dtype)
+    for part in _chunks(n):
+        a = z[part]  # becomes A
+        a += k0.ring(a.shape, k)
+        a -= k1.ring(a.shape, k)
+        a += offset
+        ring.reduce(a, a)
+        d[part] = a >> top
+    d -= r
+    words.reduce(d, d)
+    engine.party.send(engine.next, MaskedWrap(d))
+    answer = await engine.party.receive(MaskedQuotient, engine.next)
+    g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=engine.next)
+    x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
+    offset >>= ring.dtype.type(f)
+    for part in _chunks(n):
+        a = z[part]
+        wrap = (a >> top).astype(words.dtype)
+        wrap -= r[part] * g[part]
+        wrap -= s[part]
+        _shift(ring, words, a, wrap)
+        a -= k1.ring(a.shape, k)
+        a -= offset
+        ring.reduce(a, a)
+    engine.party.send(engine.previous, QuotientShare(z))
+    return z, x1
+
+
+async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
+    k, f, n = ring.bits, words.bits, z.size
+    k1, k2 = engine.own["trunc"], engine.following["trunc"]
+    top = ring.dtype.type(k - 1)
+    for part in _chunks(n):
+        z[part] += k1.ring(z[part].shape, k)
+    q, x2 = k2.ring(n, f), k2.ring(n, k)
+    dealt = await engine.party.receive(MaskedSummand, engine.next)
+    z2 = checked(dealt.z, z.shape, ring.dtype, what="a masked summand", peer=engine.next)
+    s = checked(dealt.s, z.shape, words.dtype, what="a dealt product", peer=engine.next)
+    d = (await engine.party.receive(MaskedWrap, engine.previous)).d
+    checked(d, z.shape, words.dtype, what="a masked top bit", peer=engine.previous)
+    g = np.empty(n, words.dtype)
+    for part in _chunks(n):
+        b = z[part]  # becomes B
+        b += z2[part]
+        ring.reduce(b, b)
+        wrap = (b >> top).astype(words.dtype)
+        np.subtract(wrap, q[part], out=g[part])
+        wrap -= d[part] * wrap
+        wrap -= s[part]
+        _shift(ring, words, b, wrap)
+        b -= x2[part]
+        b += k1.ring(b.shape, k)
+        ring.reduce(b, b)
+    words.reduce(g, g)
+    engine.party.send(engine.previous, MaskedQuotient(g, z))
+    return z, x2
+
+
+async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
+    k, f, n = ring.bits, words.bits, z.size
+    k2, k0 = engine.own["trunc"], engine.following["trunc"]
+    product, s = k0.ring(n, f), k0.ring(n, f)
+    product *= k2.ring(n, f)
+    product -= s
+    words.reduce(product, product)
+    for part in _chunks(n):
+        z[part] -= k0.ring(z[part].shape, k)
+    ring.reduce(z, z)
+    engine.party.send(engine.previous, MaskedSummand(z, product))
+    x2 = k2.ring(n, k)
+    share = (await engine.party.receive(QuotientShare, engine.next)).share
+    return x2, checked(share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
+
+
+def _shift(ring: Ring, words: Ring, x: RingArray, wrap: RingArray) -> None:
+    """Shift x right by f in place and take off wrap * 2**(k-f); what of wrap is above f bits falls off."""
+    high = wrap.astype(ring.dtype)
+    high <<= ring.dtype.type(ring.bits - words.bits)
+    x >>= ring.dtype.type(words.bits)
+    x -= high
+
+
+def truncate_cost(n: int, ring: Ring, frac_bits: int) -> OperationCost:
+    """Return the cost of truncating n elements."""
+    each = n * (ring.dtype.itemsize + Ring(frac_bits).dtype.itemsize)
+    return OperationCost(3, (each, each, each))
+
+
+async def truncate_exact(
+    engine: Engine, ring: Ring, first: RingArray, second: RingArray, frac_bits: int
+) -> tuple[RingArray, RingArray]:
+    """Return this party's two shares of floor(z / 2**frac_bits), a function of z alone.
+
+    The low f bits of z are those of s + t, s = z_0 + z_1 and t = z_2, less 2**f if these carry. Taking them
+    off leaves a multiple of 2**f, on which `truncate` does not round.
+
+    Args:
+      first, second: this party's replicated shares of z, within `truncation_range`.
+
+    Raises:
+      PlanError: frac_bits out of range.
+    """
+    truncation_range(ring, frac_bits)
+    low = ring.dtype.type((1 << frac_bits) - 1)
+    # P_0 holds s, the other two hold t.
+    summand = (first + second if engine.index == 0 else (second if engine.index == 1 else first)) & low
+    carries = await top_bit(engine, summand.astype(np.uint64).reshape(-1), frac_bits + 1)
+    carry = await bits_to_ring(engine, ring, carries, first.size)
+    z = carry[0].reshape(first.shape) << ring.dtype.type(frac_bits)
+    z += first
+    if engine.index < 2:  # s is taken off at P_0 and t at P_1, once each
+        z -= summand
+    ring.reduce(z, z)
+    return await truncate(engine, ring, z, frac_bits)
+
+
+def truncate_exact_cost(n: int, ring: Ring, frac_bits: int) -> OperationCost:
+    """Return the cost of truncating n elements exactly."""
+    return top_bit_cost(n, frac_bits + 1).then(bits_to_ring_cost(n, ring), truncate_cost(n, ring, frac_bits))

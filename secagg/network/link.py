@@ -1,0 +1,237 @@
+"""One connection to one peer: frames out, frames in, never blocking.
+
+Large buffers are neither copied nor joined: one OpenSSL call encrypts as much of an array as the kernel takes,
+and what arrives is decrypted straight into the memory that the protocol's arrays will be views of.
+Non-blocking sockets under poll move as much as blocking ones, and twice as much as asyncio's streams.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from secagg import wire
+from secagg.errors import AuthenticationError, PeerVanishedError
+from secagg.wire import PREFIX, Buffer, FrameType
+
+_JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
+_SLICE_BYTES: Final = 16 << 20  # one OpenSSL call must not keep the loop from reading for long
+_NOT_NOW: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+_GONE: Final = (ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)
+
+
+class Link:
+    """A connection whose other end is `peer`; owned by whoever holds the driver's lock.
+
+    Attributes:
+      peer: who is at the other end.
+      unsent: bytes handed in that the kernel has not taken yet.
+      received: bytes of message frames read.
+      heard, wrote: when a byte last came from the peer, and last went to it (`time.monotonic`).
+      finished: whether the peer said that its program has ended.
+      paused: whether reading waits until the protocol has used up what is there.
+    """
+
+    __slots__ = (
+        "_chunk",
+        "_filled",
+        "_frame",
+        "_out",
+        "_prefix",
+        "_sock",
+        "_tls",
+        "_type",
+        "_writable",
+        "finished",
+        "heard",
+        "max_frame_bytes",
+        "paused",
+        "peer",
+        "received",
+        "unsent",
+        "wrote",
+    )
+
+    def __init__(self, peer: str, sock: socket.socket, *, max_frame_bytes: int) -> None:
+        self.peer = peer
+        self.max_frame_bytes = max_frame_bytes
+        self.unsent = 0
+        self.received = 0
+        self.heard = self.wrote = time.monotonic()
+        self.finished = False
+        self.paused = False
+        self._sock = sock
+        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._writable = True
+        self._out: deque[Buffer] = deque()
+        self._chunk: memoryview | None = None  # what the last call did not write: OpenSSL wants it again
+        self._prefix = memoryview(bytearray(PREFIX.size))
+        self._type = FrameType.BYE
+        self._frame: memoryview | None = None
+        self._filled = 0
+
+    def __repr__(self) -> str:
+        return f"Link({self.peer!r})"
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._sock.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether OpenSSL holds decrypted bytes, of which poll knows nothing."""
+        return self._tls is not None and self._tls.pending() > 0
+
+    def send(self, frame: Sequence[Buffer]) -> None:
+        """Queue the buffers of a frame; they must not change until `unsent` is 0 again."""
+        if not self._writable:
+            return  # reading tells why, and who
+        size = sum(map(len, frame))
+        self.unsent += size
+        if size <= _JOIN_BYTES:
+            self._out.append(b"".join(frame))
+            return
+        for buffer in frame:
+            view = memoryview(buffer)
+            self._out.extend(view[i : i + _SLICE_BYTES] for i in range(0, len(view), _SLICE_BYTES))
+
+    def flush(self) -> bool:
+        """Write what the kernel takes; return whether nothing is left."""
+        while self.unsent:
+            if self._chunk is None:
+                self._chunk = self._next_chunk()
+            try:
+                sent = self._sock.send(self._chunk)
+            except _NOT_NOW:
+                return False
+            except OSError:
+                # The peer closed; what it sent before, perhaps why, is still to be read.
+                self._writable = False
+                self._discard_unsent()
+                return True
+            self.wrote = time.monotonic()
+            self.unsent -= sent
+            self._chunk = self._chunk[sent:] if sent < len(self._chunk) else None
+        return True
+
+    def _next_chunk(self) -> memoryview:
+        out = self._out
+        chunk = out.popleft()
+        if out and len(chunk) + len(out[0]) <= _JOIN_BYTES:
+            parts, size = [chunk], len(chunk)
+            while out and size + len(out[0]) <= _JOIN_BYTES:
+                size += len(out[0])
+                parts.append(out.popleft())
+            chunk = b"".join(parts)
+        return memoryview(chunk)
+
+    def detach(self) -> None:
+        """Copy what is unsent, so that the arrays it lies in may change."""
+        self._out = deque(bytes(buffer) for buffer in self._out)
+        if self._chunk is not None:
+            self._chunk = memoryview(bytes(self._chunk))
+
+    def _discard_unsent(self) -> None:
+        self._out.clear()
+        self._chunk = None
+        self.unsent = 0
+
+    def read(self) -> tuple[FrameType, memoryview] | None:
+        """Return the next frame, or None when the rest of it has not arrived yet.
+
+        Raises:
+          WireError: the bytes are not a frame, or it is longer than `max_frame_bytes`.
+          PeerVanishedError: the connection ended.
+          AuthenticationError: a record was not what the peer sent.
+        """
+        if self._frame is None:
+            if not self._fill(self._prefix):
+                return None
+            self._type, _, size = wire.decode_prefix(
+                self._prefix, peer=self.peer, max_frame_bytes=self.max_frame_bytes
+            )
+            self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
+            self._frame[: PREFIX.size] = self._prefix
+        frame = self._frame
+        if not self._fill(frame):
+            return None
+        self._frame = None
+        self._filled = 0
+        if self._type is FrameType.MESSAGE:
+            self.received += len(frame)
+        return self._type, frame
+
+    def _fill(self, target: memoryview) -> bool:
+        """Receive until `target` is full; False when there is no more for now."""
+        filled, size = self._filled, len(target)
+        if filled >= size:
+            return True
+        try:
+            while filled < size:
+                got = self._sock.recv_into(target[filled:])
+                if not got:
+                    raise self._vanished("its connection ended")
+                filled += got
+        except _NOT_NOW:
+            return False
+        except _GONE:
+            raise self._vanished("its connection ended") from None
+        except ssl.SSLError as error:
+            raise AuthenticationError(
+                f"what came over the connection to {self.peer} is not what {self.peer} sent "
+                f"({error.reason or 'unreadable record'}); the connection ended",
+                peer=self.peer,
+            ) from None
+        except OSError as error:
+            raise self._vanished(f"its connection broke ({error.strerror or type(error).__name__})") from None
+        finally:
+            if filled > self._filled:
+                self._filled = filled
+                self.heard = time.monotonic()
+        return True
+
+    def _vanished(self, how: str) -> PeerVanishedError:
+        return PeerVanishedError(
+            f"{self.peer} vanished: {how} before the run was over; look at what {self.peer} printed last",
+            peer=self.peer,
+        )
+
+    def end_sending(self) -> None:
+        """Tell the peer's machine that nothing follows; what is unsent is dropped."""
+        self._discard_unsent()
+        with contextlib.suppress(OSError):
+            # Past TLS: BYE and ABORT frames are authenticated, so cutting the stream is never taken for an end.
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+
+    def in_flight(self) -> bool:
+        """Discard what came, and return whether the peer's machine still has to acknowledge something.
+
+        A connection closed earlier, or with unread bytes in it, would take back what is under way.
+        """
+        try:
+            while socket.socket.recv(self._sock, 1 << 16):
+                pass
+        except _NOT_NOW:
+            pass
+        except OSError:
+            return False
+        try:
+            answer = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return False
+        return bool(struct.unpack("i", answer)[0])
+
+    def close(self) -> None:
+        """End the connection."""
+        self._discard_unsent()
+        self._sock.close()

@@ -1,0 +1,46 @@
+"""Groups that no organisation sees alone: join by key, add up, test, and tell each holder about its own rows.
+
+Every input party holds rows (identifier, fields), each identifier once. Rows with the same identifier form a
+group; a group is flagged if every field's sum passes its test. Each input party learns, for the rows that it
+put in, whether the group is flagged and, if so, the sums of the fields that are declared open.
+
+After [HEK12] (sort, compare, shuffle), on three-party replicated shares of bits [AFLNO16]:
+
+  agree      row counts are announced; the input parties draw a hash key and hash their identifiers
+  share      rows go into public buckets by hash prefix, padded; sorted by hash; shared
+  merge      the sorted lists are merged obliviously [Bat68], one after the other
+  group      neighbours are tested for equality; each row gets the sums over its group
+  test       sums are compared with the thresholds; sums of groups that fail are zeroed
+  shuffle    the rows of each bucket are shuffled by a permutation that nobody knows
+  open       which list each place came from is opened to the computing parties, then each row, to the
+             party that put it in and to nobody else
+
+Threat model: semi-honest; one of the three computing parties, possibly with any input parties, may look.
+Deviation from [HEK12]: every list keeps its padding and every row its origin until the end, so opening the
+origins shows a random arrangement of public numbers. Proof in docs/soundness.md.
+
+Learns: everybody, the announced row counts, bucket counts and whether a bucket overflowed (probability at most
+2**-40). An input party, for its own rows: flagged or not, and the open sums where flagged; the sum less its
+own part is what the others hold. Computing parties: nothing more. Input parties share the hash key.
+
+Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R log R comparisons.
+"""
+
+from __future__ import annotations
+
+from secagg.protocols.joint_groups.engine import cost
+from secagg.protocols.joint_groups.layout import Layout
+from secagg.protocols.joint_groups.program import PHASES, find_groups
+from secagg.protocols.joint_groups.query import Field, Findings, Query, Rows, find_groups_plainly
+
+__all__ = [
+    "PHASES",
+    "Field",
+    "Findings",
+    "Layout",
+    "Query",
+    "Rows",
+    "cost",
+    "find_groups",
+    "find_groups_plainly",
+]

@@ -1,0 +1,81 @@
+"""The public shape of the joint table, and where in a row each number stands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from secagg.mpc.bits import BLOCK, LANES
+from secagg.mpc.buckets import Buckets, plan_buckets
+from secagg.protocols.joint_groups.query import Query
+from secagg.protocols.pseudonyms import log2_collision
+from secagg.ring import U64
+
+KEY_BITS: Final = 80  # least hash bits compared, bucket prefix included
+_IDENTITY_BITS: Final = 60  # least key bits by which a holder knows its row again
+
+
+def _key_planes(prefix_bits: int) -> int:
+    # One plane marks padding: it keeps a real key from meeting the padding's.
+    return -(-(KEY_BITS - prefix_bits + 1) // BLOCK) * BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The public shape of the joint table; a function of the query and the announced row counts."""
+
+    query: Query
+    buckets: Buckets
+    key_planes: int
+    identity_bits: int
+    row_words: int
+
+    @classmethod
+    def plan(cls, query: Query, counts: Sequence[int]) -> Layout:
+        """Return the cheapest layout; raises `PlanError` as `plan_buckets` does."""
+        rest = query.value_planes + query.origin_planes
+        buckets = plan_buckets(counts, key_planes=_key_planes, other_planes=rest)
+        tail = sum(query.widths[i] for i in query.opened) + 1 + query.origin_planes
+        words = -(-(tail + _IDENTITY_BITS) // LANES)
+        key_planes = _key_planes(buckets.prefix_bits)
+        return cls(query, buckets, key_planes, min(words * LANES - tail, LANES, key_planes - 1), words)
+
+    @property
+    def planes(self) -> int:
+        return self.key_planes + self.query.value_planes + self.query.origin_planes
+
+    @property
+    def hash_bits(self) -> int:
+        """Bits in which two identifiers must agree to be taken for one."""
+        return self.key_planes - 1 + self.buckets.prefix_bits
+
+    @property
+    def log2_false_match(self) -> float:
+        """Return log2 of a bound on the probability that any two different identifiers are taken for one."""
+        return log2_collision(sum(self.buckets.counts), self.hash_bits)
+
+    def region(self, party: int) -> slice:
+        """Return the columns of the sliced table where an input party's rows start out."""
+        # The first list rises at the end; the others fall before it, the next to be merged just before.
+        c = self.buckets.capacities
+        end = self.buckets.length - sum(c[:party])
+        return slice((end - c[party]) * self.buckets.words, end * self.buckets.words)
+
+
+def bit_fields(layout: Layout) -> list[int]:
+    """Return where identity, flag and each opened sum begin among a row's bits; the origin comes last."""
+    widths = [layout.identity_bits, 1, *(layout.query.widths[i] for i in layout.query.opened)]
+    return [0, *itertools.accumulate(widths)][:-1]
+
+
+def take(rows: U64, offset: int, width: int) -> U64:
+    """Return `width` bits from bit `offset` of rows of words, shape rows.shape[:-1]."""
+    word, shift = divmod(offset, LANES)
+    taken = rows[..., word] >> np.uint64(shift)
+    if shift + width > LANES:
+        taken |= rows[..., word + 1] << np.uint64(LANES - shift)
+    return taken & np.uint64((1 << width) - 1)

@@ -1,0 +1,168 @@
+"""What is asked of joint groups, what goes in and what comes out, and the plaintext twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import PlanError, RangeError, ShapeError
+from secagg.mpc.bits import LANES
+from secagg.party import PartyId
+from secagg.ring import U64
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A number that every row carries and that is summed over its group.
+
+    Args:
+      name: what it is.
+      most: the largest value in one row; an input party refuses to put in more.
+      at_least: the group passes if the sum reaches this; None for any sum.
+      below: the group passes if the sum stays below this; None for any sum.
+      opened: whether holders of a flagged group learn the sum.
+    """
+
+    name: str
+    most: int
+    at_least: int | None = None
+    below: int | None = None
+    opened: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked of the joint groups; public and equal at all parties.
+
+    Args:
+      input_parties: who puts in rows, at least two.
+      computing_parties: three; input parties or others.
+      fields: at least one with a positive `at_least`, so that padding is never flagged.
+      round_rows_to: row counts are announced as the next multiple of this.
+
+    Raises:
+      PlanError: fields or parties that cannot be computed with; the message says what would do.
+    """
+
+    input_parties: tuple[PartyId, ...]
+    computing_parties: tuple[PartyId, PartyId, PartyId]
+    fields: tuple[Field, ...]
+    round_rows_to: int = 1
+    widths: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parties = len(self.input_parties)
+        if not 2 <= parties <= 255 or len(set(self.input_parties)) != parties:
+            raise PlanError(f"expected 2 to 255 distinct input parties, got {self.input_parties}")
+        if len(set(self.computing_parties)) != 3 or len(self.computing_parties) != 3:
+            raise PlanError(f"expected three distinct computing parties, got {self.computing_parties}")
+        if self.round_rows_to < 1:
+            raise PlanError(f"expected round_rows_to of at least 1, got {self.round_rows_to}")
+        if not any((f.at_least or 0) > 0 for f in self.fields):
+            raise PlanError(
+                "expected a field with at_least of 1 or more: without one, padding rows would be flagged"
+            )
+        widths = []
+        for f in self.fields:
+            width = (f.most * parties).bit_length()
+            if f.most < 1 or width > LANES:
+                raise PlanError(
+                    f"field {f.name}: expected a largest value of 1 to {((1 << LANES) - 1) // parties} for {parties} "
+                    f"input parties, got {f.most}"
+                )
+            for bound in (f.at_least, f.below):
+                if bound is not None and not 0 <= bound < 1 << width:
+                    raise PlanError(
+                        f"field {f.name}: {parties} parties with at most {f.most} each reach {f.most * parties}; "
+                        f"a bound of {bound} is out of reach"
+                    )
+            widths.append(width)
+        object.__setattr__(self, "widths", tuple(widths))
+
+    @property
+    def value_planes(self) -> int:
+        return sum(self.widths)
+
+    @property
+    def origin_planes(self) -> int:
+        return (len(self.input_parties) - 1).bit_length()
+
+    @property
+    def opened(self) -> tuple[int, ...]:
+        """The positions of the fields whose sums are opened."""
+        return tuple(i for i, f in enumerate(self.fields) if f.opened)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """An input party's rows.
+
+    Args:
+      identifiers: distinct, compared byte by byte.
+      values: shape (n, fields), uint64, in the order of the query's fields.
+    """
+
+    identifiers: NDArray[np.object_]
+    values: U64
+
+    def __repr__(self) -> str:
+        return f"<Rows {len(self.identifiers)}>"
+
+    def check(self, query: Query) -> None:
+        """Refuse rows that the query did not plan for.
+
+        Raises:
+          ShapeError: not one row of values an identifier, or not one column a field.
+          UsageError: an identifier twice.
+          RangeError: a value above its field's `most`.
+        """
+        n = len(self.identifiers)
+        if self.values.shape != (n, len(query.fields)) or self.values.dtype != np.uint64:
+            raise ShapeError(
+                f"expected uint64 values of shape ({n}, {len(query.fields)}), "
+                f"got {self.values.dtype} of shape {self.values.shape}"
+            )
+        for column, f in zip(self.values.T, query.fields, strict=True):
+            if n and int(column.max()) > f.most:
+                over = int(np.count_nonzero(column > np.uint64(f.most)))
+                raise RangeError(
+                    f"field {f.name}: {over} of {n} rows are above the agreed largest value of {f.most}; "
+                    f"agree on a larger one with the other parties"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """What an input party learns about its own rows.
+
+    Attributes:
+      flagged: shape (n,), in the order of its `Rows`.
+      sums: the opened fields' joint sums, shape (n, opened fields), uint64; 0 where not flagged.
+      log2_false_match: log2 of a bound on the probability that two identifiers were taken for one.
+    """
+
+    flagged: NDArray[np.bool_]
+    sums: U64
+    log2_false_match: float
+
+
+def find_groups_plainly(query: Query, tables: Sequence[Rows]) -> list[Findings]:
+    """Plaintext twin of `find_groups`: the findings of every input party, from everybody's rows."""
+    every = np.concatenate([t.identifiers for t in tables])
+    _, group = np.unique(every.astype(str), return_inverse=True)
+    sums = np.zeros((int(group.max(initial=-1)) + 1, len(query.fields)), np.uint64)
+    np.add.at(sums, group, np.concatenate([t.values for t in tables]))
+    passes = np.ones(len(sums), bool)
+    for column, f in zip(sums.T, query.fields, strict=True):
+        if f.at_least is not None:
+            passes &= column >= np.uint64(f.at_least)
+        if f.below is not None:
+            passes &= column < np.uint64(f.below)
+    findings = []
+    for part in np.split(group, np.cumsum([len(t.identifiers) for t in tables])[:-1]):
+        opened = sums[part][:, list(query.opened)] * passes[part, None].astype(np.uint64)
+        findings.append(Findings(passes[part], opened, float("-inf")))
+    return findings
