@@ -23,6 +23,7 @@ from secagg.mpc.merge import merge_gates
 
 OVERFLOW_BITS: Final = 40
 _MAX_BUCKETS: Final = 1 << 16
+_ROUND_GATES: Final = 500_000  # ANDs that cost as much as a round: what a gigabit line carries in half a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], oth
         raise PlanError(f"expected lists of 0 to 2**31 rows in all, got {list(counts)}")
     best: tuple[int, Buckets] | None = None
     buckets = LANES
-    while buckets <= _MAX_BUCKETS and (buckets == LANES or max(counts) // buckets >= 8):
+    while buckets <= _MAX_BUCKETS and (buckets == LANES or buckets <= max(counts)):
         capacities = [_capacity(n, buckets, len(counts)) for n in counts]
         block = 1
         while 4 * block * block <= sum(capacities):
@@ -89,7 +90,8 @@ def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], oth
         plan = Buckets(tuple(counts), buckets, padded, block)
         keys = key_planes(plan.prefix_bits)
         planes = keys + other_planes
-        cost = sum(merge_gates(length, planes, keys)[0] for length in plan.merged_lengths()) * buckets
+        merges = [merge_gates(length, planes, keys) for length in plan.merged_lengths()]
+        cost = sum(gates * buckets + rounds * _ROUND_GATES for gates, rounds in merges)
         cost += plan.rows * 8 * planes  # roughly what grouping, testing and shuffling a row costs
         if best is None or cost < best[0]:
             best = (cost, plan)

@@ -17,42 +17,45 @@ a generator that says what it waits for, and one poll serves them all.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import secrets
 import select
 import socket
 import ssl
-import struct
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import secagg
 from secagg.errors import (
-    AbortedError,
     AuthenticationError,
-    JobError,
     PeerVanishedError,
     RemoteProtocolError,
     SecaggError,
     UsageError,
     WireError,
 )
+from secagg.network.hello import (
+    AGREEMENT_BYTES,
+    NONCE_BYTES,
+    Hello,
+    Session,
+    abort_frame,
+    check_hello,
+    derive_session,
+    printable,
+    read_abort,
+)
 from secagg.network.link import Link
 from secagg.network.pinning import Tls, Waiting, verification
-from secagg.party import PartyId, aborted
-from secagg.wire import FrameType, Message, decode_control, encode_control
+from secagg.party import PartyId
+from secagg.wire import FrameType, decode_control, encode_control
 
 _log = logging.getLogger(__name__)
 
-AGREEMENT_BYTES: Final = 32
-NONCE_BYTES: Final = 32
-_SESSION_LABEL: Final = b"secagg network session v1"
 _MAX_HELLO_BYTES: Final = 1 << 20
-_MAX_REASON: Final = 1000
 _MAX_CALLERS: Final = 64  # connections that have not said who they are; the oldest makes room
 _GREETING_S: Final = 10.0  # for a caller to say who it is, and for one attempt to dial
 _FIRST_RETRY_S: Final = 0.05
@@ -62,50 +65,6 @@ _TURN_S: Final = 0.05
 
 Address = tuple[str, int]
 Conversation = Generator[Waiting, None, None]
-
-
-class Hello(Message):
-    """What each party says first."""
-
-    release: str
-    name: str
-    roster: list[str]
-    agreement: bytes
-    nonce: bytes
-
-
-class Session(Message):
-    """The session that the sender derived."""
-
-    session: bytes
-
-
-class Abort(Message):
-    """Why the sender ends the run, and whose doing it was."""
-
-    about: str
-    reason: str
-
-
-def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
-    """Return the frame that tells a peer why this party ends; of foreign errors only the type, for they may hold data."""
-    reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
-    return encode_control(FrameType.ABORT, Abort(about or getattr(error, "peer", ""), reason[:_MAX_REASON]))
-
-
-def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:
-    """Return the error that an ABORT frame from `peer` means here."""
-    abort = decode_control(frame, Abort, peer=peer)
-    return aborted(peer, abort.about if abort.about in roster else peer, _printable(abort.reason))
-
-
-def derive_session(agreement: bytes, nonces: Mapping[PartyId, bytes]) -> bytes:
-    """Return the session identifier, 32 bytes; `nonces` in roster order."""
-    digest = hashlib.sha256()
-    for part in (_SESSION_LABEL, agreement, *(p for name, n in nonces.items() for p in (name.encode(), n))):
-        digest.update(struct.pack("<Q", len(part)))
-        digest.update(part)
-    return digest.digest()
 
 
 class _DroppedError(Exception):
@@ -193,7 +152,11 @@ class Meeting:
         for link in self.links.values():
             link.send([encode_control(FrameType.HELLO, Session(self._session))])
             link.flush()
-            self._compare(link.peer)
+        for peer in self._sessions:
+            try:
+                self._compare(peer)
+            except RemoteProtocolError as error:
+                self._found(error, peer)
         # Others may still be waiting for somebody who came to this party just before the deadline.
         deadline = max(deadline, time.monotonic() + _GREETING_S)
         while self._error or len(self._sessions) < len(self._others):
@@ -234,7 +197,7 @@ class Meeting:
                 self._step(_Newcomer(self._dial(peer), now + _GREETING_S, peer))
         self._poll([link for name, link in self.links.items() if name not in self._sessions], _TURN_S)
 
-    def _poll(self, links: Iterable[Link], timeout_s: float, wake: socket.socket | None = None) -> None:
+    def _poll(self, links: Sequence[Link], timeout_s: float, wake: socket.socket | None = None) -> None:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         if wake is not None:
@@ -245,7 +208,7 @@ class Meeting:
             poll.register(newcomer.fd, newcomer.events)
         ready = {fd for fd, _ in poll.poll(1000 * timeout_s)}
         for link in links:
-            if link.fileno() in ready:
+            if link.pending or link.fileno() in ready:
                 self._hear(link)
         now = time.monotonic()
         for newcomer in list(self._newcomers):
@@ -278,7 +241,7 @@ class Meeting:
             self._drop(newcomer, getattr(error, "strerror", None) or str(error))
         except SecaggError as error:
             self._drop(newcomer, str(error))
-            self._found(error, newcomer.dialled or getattr(error, "peer", ""))
+            self._found(error, newcomer.dialled or str(getattr(error, "peer", "")))
         else:
             if newcomer not in self._newcomers:
                 self._newcomers.append(newcomer)
@@ -294,21 +257,176 @@ class Meeting:
             _log.warning("%s dropped a connection: %s", self._me, why)
 
     def _dial(self, peer: PartyId) -> Conversation:
-        host, port = self._addresses[peer]
-        failure = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            sock = socket.socket(family, kind, protocol)
+        sock = yield from _connect(*self._addresses[peer])
+        yield from self._greet(sock, peer, "{}:{}".format(*self._addresses[peer]))
+
+    def _greet(self, sock: socket.socket, dialled: PartyId | None, where: str) -> Conversation:
+        """Find out who is at the other end of a connection and exchange hellos; takes over `sock`."""
+        peer = dialled or ""
+        if self._tls is not None:
             try:
-                sock.setblocking(False)
-                code = sock.connect_ex(address)
-                if code == errno.EINPROGRESS:
-                    yield sock.fileno(), select.POLLOUT
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if not code:
-                    yield from self._greet(sock, peer, f"{host}:{port}")
-                    return
-                failure = OSError(code, os.strerror(code))
-            finally:
-                if not self._is_link(sock):
-                    sock.close()
-        raise failure
+                sock, peer = yield from self._tls.shake(sock, dialled)
+            except ssl.SSLCertVerificationError as error:
+                self._turned_away = f"{where} ({verification(error)})"
+                raise _DroppedError(f"{where} has no certificate that is known here") from None
+        link = Link(peer, sock, max_frame_bytes=_MAX_HELLO_BYTES)
+        try:
+            yield from self._introduce(link, dialled, where)
+        finally:
+            if self.links.get(link.peer) is not link:
+                link.close()
+
+    def _introduce(self, link: Link, dialled: PartyId | None, where: str) -> Conversation:
+        twice = link.peer in self.links
+        if not twice:
+            link.send([encode_control(FrameType.HELLO, self._hello)])
+        try:
+            frame_type, frame = yield from _next_frame(link)
+        except AuthenticationError as error:
+            if dialled is None or self._tls is None:
+                raise _DroppedError(f"{where}: {error}") from None
+            raise AuthenticationError(
+                f"{dialled} ended the connection after it saw this party's certificate "
+                f"{self._tls.identity.fingerprint}; does {dialled} have that one for {self._me}? ({error})",
+                peer=dialled,
+            ) from None
+        if frame_type is FrameType.ABORT:
+            raise read_abort(frame, link.peer, self._roster)
+        if frame_type is not FrameType.HELLO:
+            raise WireError(f"expected a hello from {link.peer or where}, got another frame", peer=link.peer)
+        hello = decode_control(frame, Hello, peer=link.peer)
+        if self._tls is None and dialled is None:
+            link.peer = hello.name if hello.name in self._others else ""
+            twice = link.peer in self.links
+        if not link.peer:
+            raise _DroppedError(f"{where} says that it is {printable(hello.name)}, who takes no part")
+        if twice:
+            refusal = UsageError(f"{link.peer} is connected to {self._me} already; was it started twice?")
+            link.send([abort_frame(refusal, link.peer)])
+            link.flush()
+            raise _DroppedError(f"{where} is {link.peer}, who is connected already; was it started twice?")
+        self.links[link.peer] = link  # also one that differs: it is told so
+        self._nonces[link.peer] = hello.nonce
+        try:
+            check_hello(hello, link.peer, self._hello)
+        except SecaggError as error:
+            self._found(error, link.peer)
+            return
+        if self._error is not None:
+            link.send([abort_frame(self._error, self._about)])
+            link.flush()
+            self._told.add(link.peer)
+
+    # Links, until the session stands.
+
+    def _hear(self, link: Link) -> None:
+        peer = link.peer
+        try:
+            # What follows a peer's session belongs to the run.
+            while peer not in self._sessions and (got := link.read()) is not None:
+                frame_type, frame = got
+                if frame_type is FrameType.ABORT:
+                    raise read_abort(frame, peer, self._roster)
+                if frame_type is not FrameType.HELLO:
+                    raise WireError(f"expected the session from {peer}, got another frame", peer=peer)
+                self._sessions[peer] = decode_control(frame, Session, peer=peer).session
+                self._compare(peer)
+        except PeerVanishedError as error:
+            if self._session:
+                self._found(error, peer)
+            else:  # it may come again
+                _log.info("%s lost %s: %s", self._me, peer, error)
+                del self.links[peer], self._nonces[peer]
+                self._sessions.pop(peer, None)
+                link.close()
+                self._told.discard(peer)
+        except SecaggError as error:
+            self._found(error, getattr(error, "peer", ""))
+
+    def _compare(self, peer: PartyId) -> None:
+        if self._session and self._sessions.get(peer, self._session) != self._session:
+            raise RemoteProtocolError(
+                f"{peer} derived another session than this party from what the parties said: one of them told "
+                f"different things to different parties, or reconnected; start again",
+                peer=peer,
+            )
+
+    def _found(self, error: SecaggError, about: PartyId) -> None:
+        """Note why the run cannot start and tell everybody who is there; those who come later are told then."""
+        if self._error is None:
+            self._error, self._about = error, about
+            self._leave_at = time.monotonic() + _TELL_S
+            self.tell(error, about)
+
+    def _nobody(self) -> SecaggError:
+        missing = [name for name in self._others if name not in self._sessions or name not in self.links]
+        absent = [name for name in missing if name not in self.links]
+        reasons = [
+            f"{name} at {'{}:{}'.format(*self._addresses[name])} ({self._why.get(name, 'no answer')})"
+            if name in self._redial
+            else f"{name} did not connect to this party"
+            for name in absent
+        ]
+        if not absent:
+            reasons = [f"{name} waits for others" for name in missing]
+        text = f"not all parties were there within {self._connect_s:g} s: {'; '.join(reasons)}"
+        if self._turned_away and any(name not in self._redial for name in absent):
+            return AuthenticationError(
+                f"{text}; a connection from {self._turned_away} was turned away for its certificate. Compare "
+                f"fingerprints with {(absent or missing)[0]}",
+                peer=(absent or missing)[0],
+            )
+        return PeerVanishedError(
+            f"{text}. Check that they are running and that addresses and ports are right",
+            peer=(absent or missing)[0],
+        )
+
+
+def _connect(host: str, port: int) -> Generator[Waiting, None, socket.socket]:
+    failure = OSError(f"{host} has no address")
+    # Blocks while a name is looked up, which callers must bear: the standard library has no other way.
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            code = sock.connect_ex(address)
+            if code == errno.EINPROGRESS:
+                yield sock.fileno(), select.POLLOUT
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except BaseException:
+            sock.close()
+            raise
+        if not code:
+            return sock
+        sock.close()
+        failure = OSError(code, os.strerror(code))
+    raise failure
+
+
+def _next_frame(link: Link) -> Generator[Waiting, None, tuple[FrameType, memoryview]]:
+    while True:
+        link.flush()
+        if (got := link.read()) is not None:
+            return got
+        yield link.fileno(), select.POLLIN | (select.POLLOUT if link.unsent else 0)
+
+
+def _listen(me: PartyId, address: Address) -> socket.socket:
+    host, port = address
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(where)
+            sock.listen(_MAX_CALLERS)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        hint = f"; is {me} running already?" if error.errno == errno.EADDRINUSE else ""
+        raise UsageError(f"{me} cannot listen at {host}:{port}: {error.strerror}{hint}") from None
+    return sock

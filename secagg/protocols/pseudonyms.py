@@ -64,18 +64,21 @@ def pseudonyms(key: bytes, identifiers: NDArray[Any]) -> U64:
 
     Args:
       key: 32 bytes.
-      identifiers: strings, shape (n,); compared byte by byte, the caller has settled spelling.
+      identifiers: strings, shape (n,), not all empty; compared byte by byte, the caller has settled spelling.
 
     Raises:
-      DataError: an identifier that holds a zero byte, which fixed-width arrays cannot tell from padding.
+      DataError: an identifier that holds a zero character, which fixed-width arrays cannot tell from padding.
     """
     n = len(identifiers)
     if n == 0:
         return np.zeros((0, 2), np.uint64)
-    encoded = np.strings.encode(identifiers.astype(np.str_), "utf-8")
+    strings = identifiers.tolist()
+    if "\0" in "".join(strings):
+        raise DataError(
+            "an identifier holds a zero character; remove it, or map it to another at every organisation"
+        )
+    encoded = np.array([s.encode() for s in strings])
     lengths = np.strings.str_len(encoded)
-    if encoded.dtype.itemsize == 0 or (np.strings.find(encoded, b"\0") >= 0).any():
-        raise DataError("expected identifiers that are not all empty and hold no zero byte")
     blocks = -(-max(encoded.dtype.itemsize, 1) // _BLOCK)
     text = np.zeros((n, blocks * _BLOCK), np.uint8)
     text[:, : encoded.dtype.itemsize] = np.ascontiguousarray(encoded).view(np.uint8).reshape(n, -1)

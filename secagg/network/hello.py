@@ -1,0 +1,104 @@
+"""What parties say before and after the program: hello, session, and why a run ends."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from secagg.errors import (
+    AbortedError,
+    AuthenticationError,
+    JobError,
+    RemoteProtocolError,
+    SecaggError,
+    WireError,
+)
+from secagg.party import PartyId, aborted
+from secagg.wire import FrameType, Message, decode_control, encode_control
+
+AGREEMENT_BYTES: Final = 32
+NONCE_BYTES: Final = 32
+_SESSION_LABEL: Final = b"secagg network session v1"
+_MAX_REASON: Final = 1000
+
+
+class Hello(Message, frozen=True):
+    """What each party says first."""
+
+    release: str
+    name: str
+    roster: list[str]
+    agreement: bytes
+    nonce: bytes
+
+
+class Session(Message, frozen=True):
+    """The session that the sender derived."""
+
+    session: bytes
+
+
+class Abort(Message, frozen=True):
+    """Why the sender ends the run, and whose doing it was."""
+
+    about: str
+    reason: str
+
+
+def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
+    """Return the frame that tells a peer why this party ends; of foreign errors only the type, for they may hold data."""
+    reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
+    return encode_control(FrameType.ABORT, Abort(about or getattr(error, "peer", ""), reason[:_MAX_REASON]))
+
+
+def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:
+    """Return the error that an ABORT frame from `peer` means here."""
+    abort = decode_control(frame, Abort, peer=peer)
+    return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason))
+
+
+def derive_session(agreement: bytes, nonces: Mapping[PartyId, bytes]) -> bytes:
+    """Return the session identifier, 32 bytes; `nonces` in roster order."""
+    digest = hashlib.sha256()
+    for part in (_SESSION_LABEL, agreement, *(p for name, n in nonces.items() for p in (name.encode(), n))):
+        digest.update(struct.pack("<Q", len(part)))
+        digest.update(part)
+    return digest.digest()
+
+
+def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
+    """Check that a peer, known by its certificate, is about to run what this party runs.
+
+    Raises:
+      RemoteProtocolError: it runs another release, or its hello is malformed.
+      AuthenticationError: it says that it is somebody else.
+      JobError: it agreed to something else, or with others.
+    """
+    if hello.release != mine.release:
+        raise RemoteProtocolError(
+            f"{peer} runs secagg {printable(hello.release, 40)}, this party {mine.release}; run the same release",
+            peer=peer,
+        )
+    if hello.name != peer:
+        raise AuthenticationError(
+            f"{peer} says that it is {printable(hello.name, 80)}, but its certificate is {peer}'s", peer=peer
+        )
+    if len(hello.nonce) != NONCE_BYTES or len(hello.agreement) != AGREEMENT_BYTES:
+        raise WireError(f"hello with fields of a wrong length from {peer}", peer=peer)
+    if hello.agreement != mine.agreement:
+        raise JobError(
+            f"{peer}'s job differs from this one (fingerprint {hello.agreement[:8].hex()} against "
+            f"{mine.agreement[:8].hex()}); compare the files"
+        )
+    if hello.roster != mine.roster:
+        raise JobError(
+            f"{peer}'s list of parties differs from this one ({printable(', '.join(hello.roster))} against "
+            f"{', '.join(mine.roster)}); compare the files"
+        )
+
+
+def printable(text: str, limit: int = _MAX_REASON) -> str:
+    """Make a peer's text fit to be shown on a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])

@@ -1,0 +1,96 @@
+"""Collectors: accounts that many senders at several banks pay into, none of which sees enough alone.
+
+Each bank puts in its own customers' transfers; beneficiaries are anybody's accounts. A beneficiary is flagged
+if, over all banks, at least `min_senders` distinct senders at at least `min_banks` banks paid it at least
+`min_total` together. Senders are the bank's own customers, so distinct senders add up over banks.
+
+Program, threat model and cost: `secagg.protocols.joint_groups`.
+
+Learns: a bank, for each beneficiary that its own customers paid, whether it is flagged and, if so, the joint
+numbers of senders and the joint total; not which banks the others are. Nothing about other beneficiaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from secagg.party import PartyId
+from secagg.protocols.joint_groups import Field, Findings, Query, Rows
+from secagg.protocols.tally import Codes, distinct_pairs, totals
+
+NAME: Final = "collectors"
+TABLE: Final = "transfers"
+RESULT_COLUMNS: Final = ("beneficiary", "senders", "total")
+
+
+class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Thresholds over all banks, and the largest numbers that one bank may put in for one beneficiary.
+
+    The largest numbers size the shared fields; they are public, and a bank whose rows exceed them is refused
+    before anything is sent.
+    """
+
+    min_senders: Annotated[int, Meta(ge=1)] = 6
+    min_banks: Annotated[int, Meta(ge=1, le=255)] = 2
+    min_total_cents: Annotated[int, Meta(ge=0)] = 0
+    most_senders_per_bank: Annotated[int, Meta(ge=1)] = 100_000
+    most_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**13
+
+
+def query(
+    parameters: Parameters,
+    input_parties: tuple[PartyId, ...],
+    computing_parties: tuple[PartyId, PartyId, PartyId],
+    round_rows_to: int = 1,
+) -> Query:
+    """Return the query on joint groups that finds collectors; raises `PlanError` for what cannot be reached."""
+    fields = (
+        Field("senders", parameters.most_senders_per_bank, at_least=parameters.min_senders),
+        Field("total", parameters.most_cents_per_bank, at_least=parameters.min_total_cents),
+        Field("banks", 1, at_least=parameters.min_banks, opened=False),
+    )
+    return Query(input_parties, computing_parties, fields, round_rows_to)
+
+
+def rows(
+    parameters: Parameters,  # noqa: ARG001  # every pattern's rows take them
+    beneficiary: NDArray[Any],
+    sender: NDArray[Any],
+    amount_cents: NDArray[np.int64],
+) -> Rows:
+    """Return one bank's rows: each beneficiary with its distinct senders here, its total, and one bank."""
+    groups = Codes.of(beneficiary)
+    senders = distinct_pairs(groups, Codes.of(sender))
+    total = totals(groups, amount_cents)
+    return Rows(groups.names, np.stack([senders, total, np.ones(len(total), np.uint64)], axis=1))
+
+
+def find_plainly(
+    parameters: Parameters, banks: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]]
+) -> dict[str, tuple[int, int]]:
+    """Plaintext twin: from everybody's (beneficiary, sender, cents), each collector's senders and total."""
+    senders: dict[str, set[tuple[int, str]]] = {}
+    total: dict[str, int] = {}
+    for bank, (beneficiary, sender, cents) in enumerate(banks):
+        for b, s, c in zip(beneficiary, sender, cents.tolist(), strict=True):
+            senders.setdefault(b, set()).add((bank, s))
+            total[b] = total.get(b, 0) + c
+    return {
+        b: (len(senders[b]), total[b])
+        for b in total
+        if len(senders[b]) >= parameters.min_senders
+        and len({bank for bank, _ in senders[b]}) >= parameters.min_banks
+        and total[b] >= parameters.min_total_cents
+    }
+
+
+def results(table: Rows, findings: Findings) -> list[tuple[str, int, int]]:
+    """Return a bank's flagged beneficiaries with joint senders and total in cents, largest total first."""
+    found = zip(table.identifiers[findings.flagged], *findings.sums[findings.flagged].T.tolist(), strict=True)
+    return sorted(found, key=lambda row: (-row[2], row[0]))
