@@ -92,7 +92,7 @@ class Gather(Generic[M]):
 
 Wait: TypeAlias = tuple[Gather[Any], ...]
 Program: TypeAlias = Coroutine[Wait, list[dict[PartyId, Any]], T]
-Protocol: TypeAlias = "Callable[[Party], Program[T]]"
+Protocol: TypeAlias = Callable[["Party"], Program[T]]
 
 
 class Party:
@@ -319,7 +319,9 @@ class Party:
     @property
     def waiting_for(self) -> tuple[PartyId, ...]:
         """The peers whose messages are still missing."""
-        return tuple(dict.fromkeys(peer for gather in self._wait for peer in gather.missing))
+        return tuple(
+            dict.fromkeys(peer for gather in self._wait for peer in gather.peers if peer in gather.missing)
+        )
 
     @property
     def timeout_s(self) -> float | None:

@@ -318,7 +318,7 @@ def test_rows_with_equal_keys_are_drawn_anew(n: int, monkeypatch: pytest.MonkeyP
     assert not draws
 
 
-def test_wide_keys_that_are_equal_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_keys_that_are_equal_are_noticed() -> None:
     n = (1 << 21) + 1
     words = np.arange(n, dtype=np.uint64)
     _, distinct = prg._sort_order(words[None].copy())

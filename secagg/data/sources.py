@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A CSV record that cannot be split into columns, and the byte at which it begins."""
+    """A CSV record that cannot be split into columns, and about the byte at which it begins."""
 
     offset: int
     reason: str
@@ -73,7 +73,10 @@ def open_source(source: str | Path) -> Source:
 
     Args:
       source: the path of a .csv, .tsv (either with .gz) or .parquet file, or of a .sql file that holds one
-        SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory.
+        SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory. A
+        CSV file inside a query is read by DuckDB's own rules: it guesses types, which drops leading zeros
+        of account numbers unless `read_csv(..., all_varchar = true)` is asked for, and `parallel = false`
+        keeps it from losing rows beside a malformed one.
 
     Raises:
       DataError: there is no such file, it cannot be opened, it is empty, or its suffix is not known; the
@@ -153,7 +156,10 @@ def _open_csv(path: Path) -> Source:
     relation = (
         f"read_csv({quote_text(str(path.resolve()))}, columns = {{{fields}}}, header = true, "
         f"delim = {quote_text(delimiter)}, quote = '\"', escape = '\"', auto_detect = false, "
-        f"compression = '{'gzip' if csv_file.zipped else 'none'}', store_rejects = true, rejects_limit = 0)"
+        f"compression = '{'gzip' if csv_file.zipped else 'none'}', store_rejects = true, rejects_limit = 0, "
+        # In parallel, a malformed record at the start of a thread's block loses the rest of that block without
+        # a word (DuckDB 1.2 to 2.0).
+        "parallel = false)"
     )
     columns = {name: Column(f"c{i}", "VARCHAR") for i, name in enumerate(_distinct(header))}
     return Source(str(path), _connect(path), relation, columns, csv_file)
@@ -214,70 +220,73 @@ class CsvFile:
             if kind not in _MALFORMED:
                 # A stray quote runs on to the next one and hides the rows between, so that they can be
                 # neither counted nor dropped.
-                line = self.lines_of_malformed([Malformed(offset, "")])[0]
                 raise DataError(
-                    f"{self._path}:{line}: a quote is not closed, or text stands beside a quoted one; "
-                    "mend the file: the rows that this may hide cannot be skipped"
+                    f"{self._path}: near line {self._line_at(offset)}, a quote is not closed, or text stands "
+                    "beside a quoted one; mend the file: the rows that this may hide cannot be skipped"
                 )
             found.setdefault(offset, _MALFORMED[kind])
         return [Malformed(offset, reason) for offset, reason in found.items()]
 
-    def lines_of_malformed(self, malformed: Sequence[Malformed]) -> list[int]:
-        """Return the physical line on which each of the records begins; they come in order."""
-        lines = []
-        line, offset = 1, 0
-        with self._open() as file:
-            for record in malformed:
-                while offset < record.offset and (block := file.read(min(1 << 20, record.offset - offset))):
-                    line += block.count(b"\n")
-                    offset += len(block)
-                lines.append(line)
-        return lines
-
-    def lines_of_rows(self, rows: Sequence[int], malformed: Sequence[Malformed], total: int) -> list[int]:
-        """Return the physical line on which rows of the scan begin; 0 where it cannot be told.
+    def locate(
+        self, rows: Sequence[int], malformed: Sequence[Malformed], total: int
+    ) -> tuple[list[int], list[int]]:
+        """Return the physical lines on which rows of the scan begin, and malformed records; 0 for not known.
 
         Args:
           rows: places among the rows that the scan gave, from 0.
           malformed: all records that the scan left out.
           total: how many rows the scan gave.
         """
-        left_out = {record.offset for record in malformed}
         wanted = set(rows)
-        lines: dict[int, int] = {}
+        row_lines: dict[int, int] = {}
+        malformed_lines: list[int] = []
         seen = -1  # the header
         try:
-            for line, offset in self._record_starts():
-                if offset in left_out:
+            for line, end in self._records():
+                found = len(malformed_lines)
+                # DuckDB's byte is a few off, within the record or the blank lines before it.
+                while len(malformed_lines) < len(malformed) and malformed[len(malformed_lines)].offset < end:
+                    malformed_lines.append(line)
+                if len(malformed_lines) > found:
                     continue
                 if seen in wanted:
-                    lines[seen] = line
+                    row_lines[seen] = line
                 seen += 1
         except csv.Error:
-            return [0 for _ in rows]
-        # Where the csv module splits the file otherwise than DuckDB did, no line is better than a wrong one.
-        return [lines.get(row, 0) if seen == total else 0 for row in rows]
+            seen = -1
+        if seen != total:
+            # The csv module splits the file otherwise than DuckDB did; no line is better than a wrong one.
+            return [0 for _ in rows], [0 for _ in malformed]
+        return [row_lines[row] for row in rows], malformed_lines
 
-    def _record_starts(self) -> Iterator[tuple[int, int]]:
-        """Yield the line and the byte at which each record that is not blank begins."""
-        line, offset = 0, 0
+    def _line_at(self, offset: int) -> int:
+        line = 1
+        with self._open() as file:
+            while offset > 0 and (block := file.read(min(1 << 20, offset))):
+                line += block.count(b"\n")
+                offset -= len(block)
+        return line
+
+    def _records(self) -> Iterator[tuple[int, int]]:
+        """Yield the line on which each record that is not blank begins, and the byte at which it ends."""
+        line, end = 0, 0
         with self._open() as file:
 
             def texts() -> Iterator[str]:
-                nonlocal line, offset
+                nonlocal line, end
                 for raw in file:
                     line += 1
-                    offset += len(raw)
+                    end += len(raw)
                     yield raw.decode("utf-8", errors="replace")
 
             reader = csv.reader(texts(), delimiter=self.delimiter)
             while True:
-                start = (line + 1, offset)
+                start = line + 1
                 record = next(reader, None)
                 if record is None:
                     return
                 if record:
-                    yield start
+                    yield start, end
 
 
 def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:

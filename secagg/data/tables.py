@@ -346,9 +346,11 @@ def _first_bad_rows(
     lines = [row + 1 for row in rows]
     if table.csv_file is not None:
         unit = "line"
-        lines = table.csv_file.lines_of_rows(rows, malformed, len(why)) if rows else []
-        lines += table.csv_file.lines_of_malformed(malformed[:_LISTED])
-        found += [Fault("", record.reason) for record in malformed[:_LISTED]]
+        lines = []
+        if rows or malformed:
+            row_lines, malformed_lines = table.csv_file.locate(rows, malformed, len(why))
+            lines = row_lines + malformed_lines[:_LISTED]
+            found += [Fault("", record.reason) for record in malformed[:_LISTED]]
     bad = [
         BadRow(table.name, line, fault.column, fault.reason, unit)
         for line, fault in zip(lines, found, strict=True)

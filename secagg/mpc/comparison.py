@@ -27,8 +27,9 @@ import numpy as np
 
 from secagg.errors import PlanError
 from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
+from secagg.mpc.conversion import summand, summands, summands_cost
 from secagg.mpc.costs import OperationCost
-from secagg.mpc.replicated import XOR, Engine, checked
+from secagg.mpc.replicated import Engine, checked
 from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message
 
@@ -127,7 +128,9 @@ async def _top_bit_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64
         k0.xor_into(part)
     engine.party.send(engine.next, Thermometers(message))
     shape = (layout.output, words)
-    return k0.words(shape), k1.words(shape)
+    x0, x1 = k0.words(shape), k1.words(shape)
+    await engine.idle(2)
+    return x0, x1
 
 
 async def _top_bit_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
@@ -165,6 +168,8 @@ async def _top_bit_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U6
         peer = engine.previous
     out ^= mask
     engine.party.send(peer, CarrySharing(out))
+    if not at_p1:
+        await engine.idle()
     theirs = (await engine.party.receive(CarrySharing, peer)).planes
     out ^= checked(theirs, out.shape, out.dtype, what="shares of carries", peer=peer)
     return (mask, out) if at_p1 else (out, mask)
@@ -212,13 +217,6 @@ def top_bit_cost(n: int, bits: int, *, digit_bits: int = DIGIT_BITS) -> Operatio
     return OperationCost(2 + tree.rounds, (8 * words * p0, 8 * words * p12, 8 * words * p12))
 
 
-def _summand(engine: Engine, first: RingArray, second: RingArray) -> RingArray:
-    """Return s = x_0 + x_1 at P_0 and t = x_2 elsewhere, not reduced."""
-    if engine.index == 0:
-        return first + second
-    return second if engine.index == 1 else first
-
-
 async def sign(engine: Engine, ring: Ring, first: RingArray, second: RingArray) -> SharedBits:
     """Return whether each element is negative in two's complement.
 
@@ -227,8 +225,7 @@ async def sign(engine: Engine, ring: Ring, first: RingArray, second: RingArray) 
 
     Returns bits packed 64 a word, as `top_bit` does.
     """
-    values = _summand(engine, first, second).astype(np.uint64, copy=False)
-    return await top_bit(engine, values, ring.bits)
+    return await top_bit(engine, summand(engine, first, second).astype(np.uint64, copy=False), ring.bits)
 
 
 def sign_cost(n: int, ring: Ring) -> OperationCost:
@@ -244,20 +241,12 @@ async def is_zero(engine: Engine, ring: Ring, first: RingArray, second: RingArra
 
     Returns bits packed 64 a word, shape (ceil(n / 64),); lanes from n up are one.
     """
-    summand = _summand(engine, first, second)
-    if engine.index:
-        summand = np.negative(summand)
-    planes = to_planes(summand.astype(np.uint64, copy=False), ring.bits)
-    x, y = await engine.input(XOR, engine.computing[0], planes.shape, planes if engine.index == 0 else None)
-    if engine.index == 1:
-        y = planes
-    elif engine.index == 2:
-        x = planes
-    return ~(await any_plane(SharedBits(engine, x, y)))
+    s, minus_t = await summands(engine, ring, first, second, negate=True)
+    return ~(await any_plane(s ^ minus_t))
 
 
 def is_zero_cost(n: int, ring: Ring) -> OperationCost:
     """Return the cost of `is_zero` of n elements."""
-    words, tree = -(-n // 64), any_plane_gates(ring.bits)
-    ands = 8 * words * tree.ands
-    return OperationCost(1 + tree.rounds, (8 * words * ring.bits + ands, ands, ands))
+    tree = any_plane_gates(ring.bits)
+    ands = 8 * -(-n // 64) * tree.ands
+    return summands_cost(n, ring).then(OperationCost(tree.rounds, (ands, ands, ands)))

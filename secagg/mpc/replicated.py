@@ -193,6 +193,15 @@ class Engine:
         received = await self.party.receive(Reshare, self.next)
         return checked(received.share, z.shape, z.dtype, what="a reshared value", peer=self.next)
 
+    async def idle(self, waits: int = 1) -> None:
+        """Wait for nothing, in rounds in which only other parties receive.
+
+        Operations that run together move in lockstep (see `Party.together`): each lets all three parties wait
+        equally often. What was sent has left when this returns, so that its arrays may change.
+        """
+        for _ in range(waits):
+            await self.party.gather(Reshare, ())
+
     def draw_zero(self, group: Group, shape: tuple[int, ...], purpose: str) -> Array:
         """Return this party's share F(k_i) - F(k_{i+1}) of zero."""
         return group.subtract(

@@ -41,9 +41,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg.errors import PlanError, ShapeError
+from secagg.errors import PlanError, RemoteProtocolError, ShapeError
 from secagg.mpc.comparison import top_bit, top_bit_cost
-from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost
+from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, summand
 from secagg.mpc.costs import OperationCost
 from secagg.mpc.replicated import Engine, checked
 from secagg.ring import Ring, RingArray
@@ -56,17 +56,11 @@ _CHUNK = (
 _Words = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
 
 
-class MaskedWrap(Message, frozen=True):
-    """Round 1, P_0 -> P_1: d."""
+class TruncationInput(Message, frozen=True):
+    """Round 1, to P_1: d from P_0; s' and z_2 - a from P_2."""
 
-    d: _Words
-
-
-class MaskedSummand(Message, frozen=True):
-    """Round 1, P_2 -> P_1: z_2 - a and s'."""
-
-    z: _Words
-    s: _Words
+    word: _Words
+    z: _Words | None
 
 
 class MaskedQuotient(Message, frozen=True):
@@ -135,7 +129,8 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
         d[part] = a >> top
     d -= r
     words.reduce(d, d)
-    engine.party.send(engine.next, MaskedWrap(d))
+    engine.party.send(engine.next, TruncationInput(d, None))
+    await engine.idle()
     answer = await engine.party.receive(MaskedQuotient, engine.next)
     g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=engine.next)
     x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
@@ -150,6 +145,7 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
         a -= offset
         ring.reduce(a, a)
     engine.party.send(engine.previous, QuotientShare(z))
+    await engine.idle()
     return z, x1
 
 
@@ -160,11 +156,15 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     for part in _chunks(n):
         z[part] += k1.ring(z[part].shape, k)
     q, x2 = k2.ring(n, f), k2.ring(n, k)
-    dealt = await engine.party.receive(MaskedSummand, engine.next)
-    z2 = checked(dealt.z, z.shape, ring.dtype, what="a masked summand", peer=engine.next)
-    s = checked(dealt.s, z.shape, words.dtype, what="a dealt product", peer=engine.next)
-    d = (await engine.party.receive(MaskedWrap, engine.previous)).d
-    checked(d, z.shape, words.dtype, what="a masked top bit", peer=engine.previous)
+    messages = await engine.party.gather(TruncationInput, (engine.previous, engine.next))
+    d = checked(
+        messages[engine.previous].word, z.shape, words.dtype, what="a masked top bit", peer=engine.previous
+    )
+    s = checked(messages[engine.next].word, z.shape, words.dtype, what="a dealt product", peer=engine.next)
+    z2 = messages[engine.next].z
+    if z2 is None:
+        raise RemoteProtocolError(f"expected a masked summand from {engine.next}", peer=engine.next)
+    checked(z2, z.shape, ring.dtype, what="a masked summand", peer=engine.next)
     g = np.empty(n, words.dtype)
     for part in _chunks(n):
         b = z[part]  # becomes B
@@ -180,6 +180,7 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
         ring.reduce(b, b)
     words.reduce(g, g)
     engine.party.send(engine.previous, MaskedQuotient(g, z))
+    await engine.idle(2)
     return z, x2
 
 
@@ -193,8 +194,9 @@ async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     for part in _chunks(n):
         z[part] -= k0.ring(z[part].shape, k)
     ring.reduce(z, z)
-    engine.party.send(engine.previous, MaskedSummand(z, product))
+    engine.party.send(engine.previous, TruncationInput(product, z))
     x2 = k2.ring(n, k)
+    await engine.idle(2)
     share = (await engine.party.receive(QuotientShare, engine.next)).share
     return x2, checked(share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
 
@@ -232,17 +234,17 @@ async def truncate_exact(
       PlanError: frac_bits out of range.
     """
     truncation_range(ring, frac_bits)
-    low = ring.dtype.type((1 << frac_bits) - 1)
-    # P_0 holds s, the other two hold t.
-    summand = (first + second if engine.index == 0 else (second if engine.index == 1 else first)) & low
-    carries = await top_bit(engine, summand.astype(np.uint64).reshape(-1), frac_bits + 1)
-    carry = await bits_to_ring(engine, ring, carries, first.size)
-    z = carry[0].reshape(first.shape) << ring.dtype.type(frac_bits)
-    z += first
-    if engine.index < 2:  # s is taken off at P_0 and t at P_1, once each
-        z -= summand
+    x, y = first.reshape(-1), second.reshape(-1)
+    known = summand(engine, x, y) & ring.dtype.type((1 << frac_bits) - 1)
+    carries = await top_bit(engine, known.astype(np.uint64), frac_bits + 1)
+    z, _ = await bits_to_ring(engine, ring, carries, x.size)
+    z <<= ring.dtype.type(frac_bits)
+    z += x
+    if engine.index < 2:  # the low part of s is taken off at P_0 and that of t at P_1, once each
+        z -= known
     ring.reduce(z, z)
-    return await truncate(engine, ring, z, frac_bits)
+    x, y = await truncate(engine, ring, z, frac_bits)
+    return x.reshape(first.shape), y.reshape(first.shape)
 
 
 def truncate_exact_cost(n: int, ring: Ring, frac_bits: int) -> OperationCost:

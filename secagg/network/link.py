@@ -206,26 +206,22 @@ class Link:
             peer=self.peer,
         )
 
-    def end_sending(self) -> None:
-        """Tell the peer's machine that nothing follows; what is unsent is dropped."""
-        self._discard_unsent()
-        with contextlib.suppress(OSError):
-            # Past TLS: BYE and ABORT frames are authenticated, so cutting the stream is never taken for an end.
-            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+    def leave(self) -> bool:
+        """Write the rest, say that nothing follows, and return whether the peer's machine still has to take some.
 
-    def in_flight(self) -> bool:
-        """Discard what came, and return whether the peer's machine still has to acknowledge something.
-
-        A connection closed earlier, or with unread bytes in it, would take back what is under way.
+        What comes in meanwhile is dropped. To be called again until it returns False.
         """
+        written = self.flush()
         try:
-            while socket.socket.recv(self._sock, 1 << 16):
-                pass
-        except _NOT_NOW:
-            pass
-        except OSError:
-            return False
-        try:
+            if written:
+                # Below TLS: BYE and ABORT are authenticated, so a cut stream is never taken for an end. Once the
+                # connection is over on both sides, or was reset, this raises.
+                socket.socket.shutdown(self._sock, socket.SHUT_WR)
+            with contextlib.suppress(BlockingIOError):
+                while socket.socket.recv(self._sock, 1 << 16):
+                    self.heard = time.monotonic()
+            if not written:
+                return True
             answer = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))
         except OSError:
             return False

@@ -94,6 +94,7 @@ class Meeting:
       connect_s: how long to wait for the others.
 
     Attributes:
+      me, roster: as given.
       links: the connections, by peer.
 
     Raises:
@@ -114,13 +115,13 @@ class Meeting:
         if len(agreement) != AGREEMENT_BYTES:
             raise UsageError(f"expected a digest of {AGREEMENT_BYTES} bytes, got {len(agreement)}")
         self.links: dict[PartyId, Link] = {}
-        self._me = me
-        self._roster = list(roster)
+        self.me = me
+        self.roster = list(roster)
         self._others = [name for name in roster if name != me]
         self._addresses = addresses
         self._tls = tls
         self._connect_s = connect_s
-        self._hello = Hello(secagg.__version__, me, self._roster, agreement, secrets.token_bytes(NONCE_BYTES))
+        self._hello = Hello(secagg.__version__, me, self.roster, agreement, secrets.token_bytes(NONCE_BYTES))
         self._nonces: dict[PartyId, bytes] = {}
         self._sessions: dict[PartyId, bytes] = {}
         self._session = b""
@@ -147,8 +148,8 @@ class Meeting:
         deadline = time.monotonic() + self._connect_s
         while self._error or len(self.links) < len(self._others):
             self._turn(deadline)
-        nonces = {**self._nonces, self._me: self._hello.nonce}
-        self._session = derive_session(self._hello.agreement, {name: nonces[name] for name in self._roster})
+        nonces = {**self._nonces, self.me: self._hello.nonce}
+        self._session = derive_session(self._hello.agreement, {name: nonces[name] for name in self.roster})
         for link in self.links.values():
             link.send([encode_control(FrameType.HELLO, Session(self._session))])
             link.flush()
@@ -223,7 +224,7 @@ class Meeting:
         try:
             sock, address = self._listener.accept()
         except OSError as error:
-            _log.warning("%s could not accept a connection: %s", self._me, error.strerror)
+            _log.warning("%s could not accept a connection: %s", self.me, error.strerror)
             return
         callers = [newcomer for newcomer in self._newcomers if newcomer.dialled is None]
         if len(callers) >= _MAX_CALLERS:
@@ -252,9 +253,9 @@ class Meeting:
             self._newcomers.remove(newcomer)
         if why and newcomer.dialled is not None:
             self._why[newcomer.dialled] = why
-            _log.info("%s did not reach %s: %s", self._me, newcomer.dialled, why)
+            _log.info("%s did not reach %s: %s", self.me, newcomer.dialled, why)
         elif why:
-            _log.warning("%s dropped a connection: %s", self._me, why)
+            _log.warning("%s dropped a connection: %s", self.me, why)
 
     def _dial(self, peer: PartyId) -> Conversation:
         sock = yield from _connect(*self._addresses[peer])
@@ -287,11 +288,11 @@ class Meeting:
                 raise _DroppedError(f"{where}: {error}") from None
             raise AuthenticationError(
                 f"{dialled} ended the connection after it saw this party's certificate "
-                f"{self._tls.identity.fingerprint}; does {dialled} have that one for {self._me}? ({error})",
+                f"{self._tls.identity.fingerprint}; does {dialled} have that one for {self.me}? ({error})",
                 peer=dialled,
             ) from None
         if frame_type is FrameType.ABORT:
-            raise read_abort(frame, link.peer, self._roster)
+            raise read_abort(frame, link.peer, self.roster)
         if frame_type is not FrameType.HELLO:
             raise WireError(f"expected a hello from {link.peer or where}, got another frame", peer=link.peer)
         hello = decode_control(frame, Hello, peer=link.peer)
@@ -301,7 +302,7 @@ class Meeting:
         if not link.peer:
             raise _DroppedError(f"{where} says that it is {printable(hello.name)}, who takes no part")
         if twice:
-            refusal = UsageError(f"{link.peer} is connected to {self._me} already; was it started twice?")
+            refusal = UsageError(f"{link.peer} is connected to {self.me} already; was it started twice?")
             link.send([abort_frame(refusal, link.peer)])
             link.flush()
             raise _DroppedError(f"{where} is {link.peer}, who is connected already; was it started twice?")
@@ -326,7 +327,7 @@ class Meeting:
             while peer not in self._sessions and (got := link.read()) is not None:
                 frame_type, frame = got
                 if frame_type is FrameType.ABORT:
-                    raise read_abort(frame, peer, self._roster)
+                    raise read_abort(frame, peer, self.roster)
                 if frame_type is not FrameType.HELLO:
                     raise WireError(f"expected the session from {peer}, got another frame", peer=peer)
                 self._sessions[peer] = decode_control(frame, Session, peer=peer).session
@@ -335,7 +336,7 @@ class Meeting:
             if self._session:
                 self._found(error, peer)
             else:  # it may come again
-                _log.info("%s lost %s: %s", self._me, peer, error)
+                _log.info("%s lost %s: %s", self.me, peer, error)
                 del self.links[peer], self._nonces[peer]
                 self._sessions.pop(peer, None)
                 link.close()

@@ -238,8 +238,8 @@ class _Simulation(Generic[T]):
         # Only those still running: when thousands end because one did, not each has to hear of each.
         for peer in list(self._running):
             if peer != name:
-                when = self._last.get((name, peer), 0.0)
-                if when > self._now:
+                when = self._last.get((name, peer), -1.0)
+                if when >= self._now:  # behind the frame that arrives at this very time
                     self.at(when, partial(self.lose, peer, name, error))
                 else:
                     self.lose(peer, name, error)

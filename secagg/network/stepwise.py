@@ -30,6 +30,7 @@ import msgspec
 from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.ledger import Ledger
+from secagg.network.hello import printable
 from secagg.party import Party, PartyId, Protocol, Run, aborted
 from secagg.prg import KEY_BYTES, Stream
 from secagg.wire import Buffer, FrameType, Message
@@ -253,7 +254,7 @@ class Stepwise(Generic[T]):
                 if abort.session != party.session[:16]:
                     raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
                 about = abort.about if abort.about in party.roster.position else peer
-                raise aborted(peer, about, abort.reason[:_MAX_REASON])
+                raise aborted(peer, about, printable(abort.reason, _MAX_REASON))
         except SecaggError as error:
             party.fail(peer, error)
         else:

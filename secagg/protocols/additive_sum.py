@@ -191,7 +191,7 @@ def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...], ring: Ring, peer:
 
 def plain_sum(xs: Sequence[RingArray], ring: Ring) -> RingArray:
     """Return the sum of plain vectors modulo 2**bits: what the protocol computes."""
-    return ring.reduce(np.sum(np.stack(xs), axis=0, dtype=ring.dtype))
+    return np.asarray(ring.reduce(np.asarray(np.sum(np.stack(xs), axis=0, dtype=ring.dtype))))
 
 
 def cost(me: PartyId, *, shape: tuple[int, ...], ring: Ring, roles: Roles) -> Declared:

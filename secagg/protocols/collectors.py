@@ -21,7 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import Field, Findings, Query, Rows
+from secagg.protocols.joint_groups import Field, Query, Rows
 from secagg.protocols.tally import Codes, distinct_pairs, totals
 
 NAME: Final = "collectors"
@@ -88,9 +88,3 @@ def find_plainly(
         and len({bank for bank, _ in senders[b]}) >= parameters.min_banks
         and total[b] >= parameters.min_total_cents
     }
-
-
-def results(table: Rows, findings: Findings) -> list[tuple[str, int, int]]:
-    """Return a bank's flagged beneficiaries with joint senders and total in cents, largest total first."""
-    found = zip(table.identifiers[findings.flagged], *findings.sums[findings.flagged].T.tolist(), strict=True)
-    return sorted(found, key=lambda row: (-row[2], row[0]))

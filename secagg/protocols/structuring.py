@@ -20,7 +20,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import Field, Findings, Query, Rows
+from secagg.protocols.joint_groups import Field, Query, Rows
 from secagg.protocols.tally import Codes, totals
 
 NAME: Final = "structuring"
@@ -75,9 +75,3 @@ def find_plainly(
         if sum(map(sum, at.values())) >= parameters.limit_cents
         and all(sum(amounts) < parameters.limit_cents for amounts in at.values())
     }
-
-
-def results(table: Rows, findings: Findings) -> list[tuple[str, int, int]]:
-    """Return a bank's flagged customers with joint deposits and total in cents, largest total first."""
-    found = zip(table.identifiers[findings.flagged], *findings.sums[findings.flagged].T.tolist(), strict=True)
-    return sorted(found, key=lambda row: (-row[2], row[0]))

@@ -31,7 +31,14 @@ from __future__ import annotations
 from secagg.protocols.joint_groups.engine import cost
 from secagg.protocols.joint_groups.layout import Layout
 from secagg.protocols.joint_groups.program import PHASES, find_groups
-from secagg.protocols.joint_groups.query import Field, Findings, Query, Rows, find_groups_plainly
+from secagg.protocols.joint_groups.query import (
+    Field,
+    Findings,
+    Query,
+    Rows,
+    find_groups_plainly,
+    flagged_rows,
+)
 
 __all__ = [
     "PHASES",
@@ -43,4 +50,5 @@ __all__ = [
     "cost",
     "find_groups",
     "find_groups_plainly",
+    "flagged_rows",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -101,12 +102,26 @@ async def _sum_groups(joint: SharedBits, layout: Layout) -> SharedBits:
             term[:, up * step :].__ixor__(products[2 * (up - 1) + 1])
         terms.append(term)
     # Sums stay within their fields, as planned, so one addition over all of them carries nothing across.
-    return await add(terms)
+    return await add([_widened(term, query) for term in terms])
+
+
+def _widened(values: SharedBits, query: Query) -> SharedBits:
+    """Return values with each field in as many planes as its sum has."""
+    planes = np.concatenate(
+        [np.arange(begin, begin + w) for begin, w in zip(_begins(query.sum_widths), query.widths, strict=True)]
+    )
+    wide = [np.zeros((sum(query.sum_widths), values.shape[-1]), np.uint64) for _ in range(2)]
+    wide[0][planes], wide[1][planes] = values.first, values.second
+    return SharedBits(values.engine, *wide)
+
+
+def _begins(widths: Sequence[int]) -> list[int]:
+    return [0, *itertools.accumulate(widths)][:-1]
 
 
 async def _test(sums: SharedBits, query: Query) -> tuple[SharedBits, SharedBits]:
     """Return the flag of each row, (columns,), and the opened sums where it is set."""
-    offsets = [0, *itertools.accumulate(query.widths)]
+    offsets = [0, *itertools.accumulate(query.sum_widths)]
     tests = []
     for f, begin, end in zip(query.fields, offsets[:-1], offsets[1:], strict=True):
         tests += [(sums[begin:end], f.at_least, False)] if f.at_least else []
@@ -141,7 +156,7 @@ def _to_rows(joint: SharedBits, flag: SharedBits, opened: SharedBits, layout: La
 
 async def _open_to_holders(rows: SharedBits, layout: Layout) -> U64 | None:
     engine, query = rows.engine, layout.query
-    offset = bit_fields(layout)[-1] + (query.widths[query.opened[-1]] if query.opened else 1)
+    offset = bit_fields(layout)[-1] + (query.sum_widths[query.opened[-1]] if query.opened else 1)
     x, y = (take(share, offset, query.origin_planes).astype(np.uint8) for share in (rows.first, rows.second))
     engine.send_opening(x, y, engine.computing)
     origin = await engine.receive_opened(XOR, x, y)
@@ -175,13 +190,13 @@ def cost(layout: Layout) -> Gates:
         chain.append(rows - d * buckets.buckets)
         ands, rounds = ands + chain[-1], rounds + 1
     ands += sum(2 * query.value_planes * c for c in chain)
-    total = Gates(0, 1) + add_gates(query.value_planes, parties)
+    total = Gates(0, 1) + add_gates(sum(query.sum_widths), parties)
     tests = [Gates(0, 0)]
-    for f, width in zip(query.fields, query.widths, strict=True):
+    for f, width in zip(query.fields, query.sum_widths, strict=True):
         tests += [at_least_gates(width)] * (bool(f.at_least) + (f.below is not None))
     side_by_side = tests[0]
     for t in tests[1:]:
         side_by_side = side_by_side.beside(t)
     total = total + side_by_side + any_plane_gates(len(tests) - 1)
-    total = total + Gates(sum(query.widths[i] for i in query.opened), 1)
+    total = total + Gates(sum(query.sum_widths[i] for i in query.opened), 1)
     return Gates(ands + total.ands * rows, rounds + total.rounds + SHUFFLE_ROUNDS + 2)

@@ -141,7 +141,7 @@ class PlacedRows:
         flag = np.take_along_axis(take(opened, bits[1], 1), theirs_order, 1).reshape(-1)
         flagged[target] = flag[real].astype(bool)
         for column, (i, offset) in enumerate(zip(query.opened, bits[2:], strict=True)):
-            values = np.take_along_axis(take(opened, offset, query.widths[i]), theirs_order, 1).reshape(-1)
+            values = np.take_along_axis(take(opened, offset, query.sum_widths[i]), theirs_order, 1).reshape(-1)
             sums[target, column] = values[real]
         return Findings(flagged, sums, layout.log2_false_match)
 

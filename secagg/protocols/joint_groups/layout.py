@@ -39,7 +39,7 @@ class Layout:
         """Return the cheapest layout; raises `PlanError` as `plan_buckets` does."""
         rest = query.value_planes + query.origin_planes
         buckets = plan_buckets(counts, key_planes=_key_planes, other_planes=rest)
-        tail = sum(query.widths[i] for i in query.opened) + 1 + query.origin_planes
+        tail = sum(query.sum_widths[i] for i in query.opened) + 1 + query.origin_planes
         words = -(-(tail + _IDENTITY_BITS) // LANES)
         key_planes = _key_planes(buckets.prefix_bits)
         return cls(query, buckets, key_planes, min(words * LANES - tail, LANES, key_planes - 1), words)
@@ -68,7 +68,7 @@ class Layout:
 
 def bit_fields(layout: Layout) -> list[int]:
     """Return where identity, flag and each opened sum begin among a row's bits; the origin comes last."""
-    widths = [layout.identity_bits, 1, *(layout.query.widths[i] for i in layout.query.opened)]
+    widths = [layout.identity_bits, 1, *(layout.query.sum_widths[i] for i in layout.query.opened)]
     return [0, *itertools.accumulate(widths)][:-1]
 
 

@@ -42,6 +42,7 @@ class Query:
       computing_parties: three; input parties or others.
       fields: at least one with a positive `at_least`, so that padding is never flagged.
       round_rows_to: row counts are announced as the next multiple of this.
+      widths, sum_widths: bits of each field in one row and in a sum; derived.
 
     Raises:
       PlanError: fields or parties that cannot be computed with; the message says what would do.
@@ -52,6 +53,7 @@ class Query:
     fields: tuple[Field, ...]
     round_rows_to: int = 1
     widths: tuple[int, ...] = field(init=False)
+    sum_widths: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         parties = len(self.input_parties)
@@ -80,10 +82,12 @@ class Query:
                         f"a bound of {bound} is out of reach"
                     )
             widths.append(width)
-        object.__setattr__(self, "widths", tuple(widths))
+        object.__setattr__(self, "widths", tuple(f.most.bit_length() for f in self.fields))
+        object.__setattr__(self, "sum_widths", tuple(widths))
 
     @property
     def value_planes(self) -> int:
+        """Bits of all fields of one row."""
         return sum(self.widths)
 
     @property
@@ -147,6 +151,15 @@ class Findings:
     flagged: NDArray[np.bool_]
     sums: U64
     log2_false_match: float
+
+
+def flagged_rows(rows: Rows, findings: Findings) -> list[tuple[str, *tuple[int, ...]]]:
+    """Return (identifier, opened sums...) of an input party's flagged rows, largest last sum first."""
+    sums = findings.sums[findings.flagged].tolist()
+    found = [
+        (name, *row) for name, row in zip(rows.identifiers[findings.flagged].tolist(), sums, strict=True)
+    ]
+    return sorted(found, key=lambda row: (*(-n for n in reversed(row[1:])), row[0]))
 
 
 def find_groups_plainly(query: Query, tables: Sequence[Rows]) -> list[Findings]:

@@ -1,0 +1,525 @@
+"""Shared arrays of integers and fixed-point numbers, to be used like numpy's.
+
+    z = await (x * y)            # of shared arrays: operations that need messages are awaited
+    w = 2 * z + 1 - x.sum()      # of public numbers, sums, differences: at once, free
+    small = await (w < 100)      # SharedBits, 64 a word
+    y = await select(small, w, z)
+    print(await y.open())        # nothing opens but what says so
+
+A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complement. Products of fixed-point
+numbers are truncated; see `secagg.mpc.truncation` for the error (below one unit in the last place, zero on
+average), the range that products must keep to, and what an opened one shows beyond its value.
+
+Multiplication [AFLNO16, section 2.3; MR18]: z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i are additive shares of x y, for
+matrices as well. Integer products are masked by a share of zero and reshared: P_i receives z_{i+1}, masked
+by F(k_{i+2}), which it does not hold.
+
+Costs of n elements are given by the functions `*_cost` here and beside the operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Self, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.fixed_point import Plan, encode
+from secagg.mpc.bits import SharedBits
+from secagg.mpc.comparison import is_zero, is_zero_cost, sign, sign_cost
+from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, ring_to_bits, ring_to_bits_cost
+from secagg.mpc.costs import FREE, OperationCost
+from secagg.mpc.replicated import Array, Engine, Shared, receive_opening, share_input
+from secagg.mpc.truncation import truncate, truncate_cost, truncate_exact, truncate_exact_cost
+from secagg.party import Party, PartyId, Program
+from secagg.prg import Stream
+from secagg.ring import Ring, RingArray
+
+RING64: Final = Ring(64)
+_CHUNK: Final = (
+    1 << 14
+)  # elements worked on at a time: a product's operands and masks stay in the second-level cache
+
+Public: TypeAlias = int | float | NDArray[Any]
+Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
+
+
+class RingGroup:
+    """The elements of a ring under addition, as a group that secrets live in."""
+
+    __slots__ = ("ring",)
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.ring.dtype
+
+    def add(self, x: Array, y: Array) -> Array:
+        return self.ring.reduce(np.asarray(np.add(x, y)))
+
+    def subtract(self, x: Array, y: Array) -> Array:
+        return self.ring.reduce(np.asarray(np.subtract(x, y)))
+
+    def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array:
+        return stream.ring(shape, self.ring.bits)
+
+
+class SharedArray(Shared):
+    """Secret numbers, of which this party holds two of three shares.
+
+    Share arrays are never changed in place: they may be on their way to a peer.
+
+    Args:
+      engine: this party's end of the engine.
+      first, second: x_i and x_{i+1}: elements of the ring, of the same shape.
+      ring: the ring; 64 bits but for tests.
+      frac_bits: binary places; 0 for integers.
+
+    Raises:
+      ShapeError: shares of another dtype than the ring's, or that differ in shape.
+    """
+
+    __slots__ = ("frac_bits", "ring")
+    __hash__ = None  # type: ignore[assignment]  # == compares the secrets
+
+    def __init__(
+        self, engine: Engine, first: Array, second: Array, *, ring: Ring = RING64, frac_bits: int = 0
+    ) -> None:
+        # numpy makes scalars of results without dimensions; shares are always arrays.
+        super().__init__(engine, np.asarray(first), np.asarray(second))
+        if self.first.dtype != ring.dtype:
+            raise ShapeError(f"shares of a ring of {ring.bits} bits are {ring.dtype}, not {self.first.dtype}")
+        self.ring = ring
+        self.frac_bits = frac_bits
+
+    def __repr__(self) -> str:
+        kind = f"{self.frac_bits} frac_bits" if self.frac_bits else "integers"
+        return f"<SharedArray {self.shape} of {self.ring.bits} bits, {kind}>"
+
+    def _like(self, first: Array, second: Array) -> Self:
+        return type(self)(self.engine, first, second, ring=self.ring, frac_bits=self.frac_bits)
+
+    # Shape: numpy's own, on both shares.
+
+    @property
+    def ndim(self) -> int:
+        return self.first.ndim
+
+    @property
+    def T(self) -> Self:  # noqa: N802  # numpy's name
+        return self._like(self.first.T, self.second.T)
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> Self:
+        """Return the array broadcast to a shape, as numpy does."""
+        if self.shape == shape:
+            return self
+        return self._like(_broadcast(self.first, shape), _broadcast(self.second, shape))
+
+    def sum(self, axis: int | tuple[int, ...] | None = None) -> Self:
+        """Return the sum along an axis, or of all elements, modulo the ring. Free."""
+        return self._reduced(
+            np.asarray(np.sum(self.first, axis=axis, dtype=self.ring.dtype)),
+            np.asarray(np.sum(self.second, axis=axis, dtype=self.ring.dtype)),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SharedArray], axis: int = 0) -> SharedArray:
+        """Join arrays of equal ring and frac_bits along an axis."""
+        if not parts:
+            raise ShapeError("expected at least one array to concatenate, got none")
+        for part in parts[1:]:
+            parts[0]._check_same(part)
+        return parts[0]._like(
+            np.concatenate([part.first for part in parts], axis),
+            np.concatenate([part.second for part in parts], axis),
+        )
+
+    # Linear operations: free.
+
+    def __neg__(self) -> Self:
+        return self._reduced(np.negative(self.first), np.negative(self.second))
+
+    def __pos__(self) -> Self:
+        return self
+
+    def __add__(self, other: SharedArray | Public) -> Self:
+        y = self._lift(other)
+        return self._reduced(_apply(np.add, self.first, y.first), _apply(np.add, self.second, y.second))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: SharedArray | Public) -> Self:
+        y = self._lift(other)
+        return self._reduced(
+            _apply(np.subtract, self.first, y.first), _apply(np.subtract, self.second, y.second)
+        )
+
+    def __rsub__(self, other: Public) -> Self:
+        return -self + other
+
+    # Products.
+
+    @overload
+    def __mul__(self, other: SharedArray) -> Program[SharedArray]: ...
+    @overload
+    def __mul__(self, other: Public) -> Self: ...
+    def __mul__(self, other: SharedArray | Public) -> Self | Program[SharedArray]:
+        """Return an awaitable for the product with a shared array, elementwise; with public integers, the product.
+
+        The product has the larger frac_bits of the two; the smaller are truncated away.
+        """
+        if isinstance(other, SharedArray):
+            return _multiply(self, other)
+        factor = self._public_integers(other)
+        return self._reduced(
+            _apply(np.multiply, self.first, factor), _apply(np.multiply, self.second, factor)
+        )
+
+    def __rmul__(self, other: Public) -> Self:
+        return self * other
+
+    @overload
+    def __matmul__(self, other: SharedArray) -> Program[SharedArray]: ...
+    @overload
+    def __matmul__(self, other: Public) -> Self: ...
+    def __matmul__(self, other: SharedArray | Public) -> Self | Program[SharedArray]:
+        """Return an awaitable for the matrix product with a shared array; with public integers, the product.
+
+        Operands have one or two dimensions.
+        """
+        if isinstance(other, SharedArray):
+            return _matmul(self, other)
+        factor = self._public_integers(other)
+        _matmul_shape(self.shape, factor.shape)
+        return self._like(self.ring.matmul(self.first, factor), self.ring.matmul(self.second, factor))
+
+    def __rmatmul__(self, other: Public) -> Self:
+        factor = self._public_integers(other)
+        _matmul_shape(factor.shape, self.shape)
+        return self._like(self.ring.matmul(factor, self.first), self.ring.matmul(factor, self.second))
+
+    async def scale(self, factor: float | NDArray[np.floating[Any]]) -> SharedArray:
+        """Return the product with public real numbers, encoded with this array's frac_bits and truncated.
+
+        Costs what a product of two shared arrays does.
+        """
+        public = encode_public(factor, self.ring, self.frac_bits)
+        shape = _broadcast_shape(self.shape, public.shape)
+        z = np.multiply(_broadcast(self.first, shape), _broadcast(public, shape), order="C")
+        return await _finish(self, np.asarray(z), self.frac_bits, self.frac_bits)
+
+    async def floor_scale(self, bits: int) -> SharedArray:
+        """Return floor(x / 2**bits) in units of the last place: an exact shift to the right."""
+        first, second = await truncate_exact(self.engine, self.ring, self.first, self.second, bits)
+        return self._like(first, second)
+
+    # Comparisons: awaitables for bits, 64 a word, in C order of the elements.
+
+    def __lt__(self, other: SharedArray | Public) -> Program[SharedBits]:
+        """Return an awaitable for x < y, right where the ring holds x - y as a signed number."""
+        return _negative(self - other)
+
+    def __gt__(self, other: SharedArray | Public) -> Program[SharedBits]:
+        return _negative(-self + other)
+
+    def __ge__(self, other: SharedArray | Public) -> Program[SharedBits]:
+        return _not(self < other)
+
+    def __le__(self, other: SharedArray | Public) -> Program[SharedBits]:
+        return _not(self > other)
+
+    def __eq__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[override]
+        return _zero(self - other)
+
+    def __ne__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[override]
+        return _not(self == other)
+
+    async def bits(self) -> SharedBits:
+        """Return the bits of the elements in C order, in slices: (ring.bits, ceil(size / 64)), lowest first."""
+        return await ring_to_bits(self.engine, self.ring, *self._flat())
+
+    # Opening.
+
+    async def open(self, to: Sequence[PartyId] | None = None) -> Numbers | None:
+        """Open to `to` (default: the computing parties); return the numbers there, None elsewhere.
+
+        Others than computing parties among `to` call `receive_array`. int64 where frac_bits is 0, else float64.
+        """
+        opened = await self.engine.open(RingGroup(self.ring), self.first, self.second, to)
+        return None if opened is None else decode(opened, self.ring, self.frac_bits)
+
+    # What the above stands on.
+
+    def _flat(self) -> tuple[RingArray, RingArray]:
+        return self.first.reshape(-1), self.second.reshape(-1)
+
+    def _reduced(self, first: Array, second: Array) -> Self:
+        return self._like(self.ring.reduce(np.asarray(first)), self.ring.reduce(np.asarray(second)))
+
+    def _check_same(self, other: SharedArray) -> None:
+        if other.ring != self.ring or other.frac_bits != self.frac_bits or other.engine is not self.engine:
+            raise UsageError(
+                f"{self!r} and {other!r} differ in ring, frac_bits or engine; convert one of them"
+            )
+
+    def _lift(self, other: SharedArray | Public) -> SharedArray:
+        if isinstance(other, SharedArray):
+            self._check_same(other)
+            return other
+        return public_array(self.engine, other, ring=self.ring, frac_bits=self.frac_bits)
+
+    def _public_integers(self, other: Public) -> RingArray:
+        values = np.asarray(other)
+        if values.dtype.kind not in "iu":
+            raise UsageError(
+                f"expected a shared array or public integers as a factor, got {values.dtype}; "
+                f"use `await x.scale(factor)` for real numbers"
+            )
+        return encode_public(values, self.ring, 0)
+
+
+def public_array(engine: Engine, values: Public, *, ring: Ring = RING64, frac_bits: int = 0) -> SharedArray:
+    """Return public numbers as shares: x_0 is the number, x_1 = x_2 = 0. All parties pass the same."""
+    encoded = encode_public(values, ring, frac_bits)
+    nothing = np.zeros_like(encoded)
+    return SharedArray(
+        engine,
+        encoded if engine.index == 0 else nothing,
+        encoded if engine.index == 2 else nothing,
+        ring=ring,
+        frac_bits=frac_bits,
+    )
+
+
+async def input_array(
+    engine: Engine,
+    owner: PartyId,
+    shape: tuple[int, ...],
+    values: Public | None = None,
+    *,
+    ring: Ring = RING64,
+    frac_bits: int = 0,
+) -> SharedArray:
+    """Return an input of `owner` as shares.
+
+    Args:
+      owner: a computing party, which passes `values`; or another, which calls `share_array`.
+      shape: the public shape of the input.
+      values: at the owner, numbers as `encode_public` takes them; nowhere else.
+    """
+    encoded = None if values is None else encode_public(values, ring, frac_bits)
+    first, second = await engine.input(RingGroup(ring), owner, shape, encoded)
+    return SharedArray(engine, first, second, ring=ring, frac_bits=frac_bits)
+
+
+async def share_array(
+    party: Party, computing: Sequence[PartyId], values: Public, *, ring: Ring = RING64, frac_bits: int = 0
+) -> None:
+    """Share an input with the computing parties, as a party that is not one of them."""
+    await share_input(party, computing, RingGroup(ring), encode_public(values, ring, frac_bits))
+
+
+async def receive_array(
+    party: Party,
+    computing: Sequence[PartyId],
+    shape: tuple[int, ...],
+    *,
+    ring: Ring = RING64,
+    frac_bits: int = 0,
+) -> Numbers:
+    """Return the numbers that the computing parties open to this party, which is not one of them."""
+    opened = await receive_opening(party, computing, RingGroup(ring), shape)
+    return decode(opened, ring, frac_bits)
+
+
+def encode_public(values: Public, ring: Ring, frac_bits: int) -> RingArray:
+    """Return numbers as ring elements, same shape.
+
+    Args:
+      values: integers or floats. Integers without frac_bits may be anything from -2**(bits-1) to 2**bits - 1;
+        other numbers must lie within 2**(bits - 2 - frac_bits) of zero.
+
+    Raises:
+      ShapeError: neither integers nor floats.
+      RangeError: a number out of range, NaN or infinite.
+      UsageError: floats without frac_bits.
+    """
+    numbers = np.asarray(values)
+    if numbers.dtype.kind not in "iuf":
+        raise ShapeError(f"expected integers of at most 64 bits or floats, got {numbers.dtype}")
+    if numbers.dtype.kind == "f" and not frac_bits:
+        raise UsageError(
+            "real numbers need frac_bits: share the array with frac_bits, or round them to integers"
+        )
+    if frac_bits:
+        limit = 2.0 ** (ring.bits - 2 - frac_bits)
+        return encode(numbers, Plan(bits=ring.bits, frac_bits=frac_bits, clip=limit, parties=1)).values
+    if numbers.size and not (
+        -(ring.modulus >> 1) <= int(numbers.min()) and int(numbers.max()) < ring.modulus
+    ):
+        raise RangeError(f"an integer does not fit the ring of {ring.bits} bits")
+    return ring.reduce(numbers.astype(ring.dtype))
+
+
+def decode(opened: RingArray, ring: Ring, frac_bits: int) -> Numbers:
+    """Return the numbers that ring elements stand for: int64 without frac_bits, else float64."""
+    signed = ring.to_signed(opened)
+    return signed if frac_bits == 0 else np.multiply(signed, 2.0**-frac_bits, dtype=np.float64)
+
+
+def from_bits(bits: SharedBits, shape: int | tuple[int, ...], *, ring: Ring = RING64) -> Program[SharedArray]:
+    """Return an awaitable for bits, 64 a word, as an array of integers 0 and 1 of a shape."""
+    return _from_bits(bits, (shape,) if isinstance(shape, int) else shape, ring)
+
+
+async def _from_bits(bits: SharedBits, shape: tuple[int, ...], ring: Ring) -> SharedArray:
+    n = int(np.prod(shape, dtype=np.int64))
+    first, second = await bits_to_ring(bits.engine, ring, bits, n)
+    return SharedArray(bits.engine, first.reshape(shape), second.reshape(shape), ring=ring)
+
+
+async def select(bit: SharedBits | SharedArray, x: SharedArray, y: SharedArray | Public) -> SharedArray:
+    """Return x where the bit is set and y elsewhere: y + bit (x - y).
+
+    Args:
+      bit: integers 0 and 1 that broadcast with x and y, or bits, 64 a word, in C order of their elements.
+    """
+    difference = x - y
+    if isinstance(bit, SharedBits):
+        bit = await from_bits(bit, difference.shape, ring=x.ring)
+    return await (bit * difference) + y
+
+
+def _apply(operation: np.ufunc, x: Array, y: Array) -> Array:
+    try:
+        return np.asarray(operation(x, y))
+    except ValueError:
+        raise ShapeError(f"shapes {x.shape} and {y.shape} do not broadcast together") from None
+
+
+def _broadcast_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(a, b)
+    except ValueError:
+        raise ShapeError(f"shapes {a} and {b} do not broadcast together") from None
+
+
+def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return np.broadcast_to(x, shape)
+    except ValueError:
+        raise ShapeError(f"shape {x.shape} does not broadcast to {shape}") from None
+
+
+def _matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    if len(a) not in (1, 2) or len(b) not in (1, 2) or a[-1] != b[0]:
+        raise ShapeError(f"matmul of shapes {a} and {b} is not defined")
+    return a[:-1] + b[1:]
+
+
+async def _negative(x: SharedArray) -> SharedBits:
+    return await sign(x.engine, x.ring, *x._flat())
+
+
+async def _zero(x: SharedArray) -> SharedBits:
+    return await is_zero(x.engine, x.ring, *x._flat())
+
+
+async def _not(bits: Program[SharedBits]) -> SharedBits:
+    return ~(await bits)
+
+
+async def _multiply(x: SharedArray, y: SharedArray) -> SharedArray:
+    _check_factors(x, y)
+    if x.shape != y.shape:
+        shape = _broadcast_shape(x.shape, y.shape)
+        x, y = x.broadcast_to(shape), y.broadcast_to(shape)
+    z = np.empty(x.shape, x.ring.dtype)
+    zs = z.reshape(-1)
+    (x0, x1), (y0, y1) = x._flat(), y._flat()
+    t = np.empty(min(_CHUNK, zs.size), zs.dtype)
+    for start in range(0, zs.size, _CHUNK):  # x_i (y_i + y_{i+1}) + x_{i+1} y_i
+        part = slice(start, start + _CHUNK)
+        p = zs[part]
+        np.add(y0[part], y1[part], out=p)
+        p *= x0[part]
+        p += np.multiply(x1[part], y0[part], out=t[: p.size])
+    return await _finish(x, z, x.frac_bits, y.frac_bits)
+
+
+async def _matmul(x: SharedArray, y: SharedArray) -> SharedArray:
+    _check_factors(x, y)
+    shape = _matmul_shape(x.shape, y.shape)
+    # [x_i | x_{i+1}] [y_i + y_{i+1} ; y_i]: both products in one
+    left = np.concatenate([x.first, x.second], axis=-1)
+    right = np.concatenate([x.ring.reduce(y.first + y.second), y.first])
+    z = x.ring.matmul(left, right)
+    return await _finish(x, np.asarray(z).reshape(shape), x.frac_bits, y.frac_bits)
+
+
+def _check_factors(x: SharedArray, y: SharedArray) -> None:
+    if x.ring != y.ring or x.engine is not y.engine:
+        raise UsageError(f"{x!r} and {y!r} differ in ring or engine")
+
+
+async def _finish(x: SharedArray, z: RingArray, frac_bits: int, other_frac_bits: int) -> SharedArray:
+    """Turn additive shares of a product into replicated ones, at the larger of two scales. Overwrites z."""
+    engine, ring = x.engine, x.ring
+    if excess := min(frac_bits, other_frac_bits):
+        first, second = await truncate(engine, ring, z, excess)
+    else:
+        own, following = engine.own["mul"], engine.following["mul"]
+        flat = z.reshape(-1)
+        for start in range(0, flat.size, _CHUNK):
+            p = flat[start : start + _CHUNK]
+            p += own.ring(p.size, ring.bits)
+            p -= following.ring(p.size, ring.bits)
+        first, second = ring.reduce(z, z), await engine.reshare(z)
+    return SharedArray(engine, first, second, ring=ring, frac_bits=max(frac_bits, other_frac_bits))
+
+
+def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> OperationCost:
+    """Return the cost of n products: elementwise, or the elements of a matrix product.
+
+    Args:
+      frac_bits: the smaller of the two operands'.
+    """
+    if frac_bits:
+        return truncate_cost(n, ring, frac_bits)
+    sent = n * ring.dtype.itemsize
+    return OperationCost(1, (sent, sent, sent))
+
+
+def less_than_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+    """Return the cost of n comparisons by order."""
+    return sign_cost(n, ring)
+
+
+def equal_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+    """Return the cost of n comparisons for equality."""
+    return is_zero_cost(n, ring)
+
+
+def from_bits_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+    """Return the cost of turning n bits into integers."""
+    return bits_to_ring_cost(n, ring)
+
+
+def bits_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+    """Return the cost of the bits of n numbers."""
+    return ring_to_bits_cost(n, ring)
+
+
+def select_cost(n: int, *, ring: Ring = RING64, from_packed_bits: bool = True) -> OperationCost:
+    """Return the cost of n selections."""
+    convert = bits_to_ring_cost(n, ring) if from_packed_bits else FREE
+    return convert.then(multiply_cost(n, ring=ring))
+
+
+def floor_scale_cost(n: int, bits: int, *, ring: Ring = RING64) -> OperationCost:
+    """Return the cost of n exact shifts."""
+    return truncate_exact_cost(n, ring, bits)

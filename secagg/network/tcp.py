@@ -1,0 +1,474 @@
+"""One process a party: TLS 1.3 between parties that pinned each other's certificates.
+
+`run_party` connects to everybody (see `meeting`), runs the program, and ends in one of two ways: with the
+program's result and its ledger, or with an error that names whose doing it was, on every side.
+
+While the program waits, one loop under poll writes what is unsent and reads from all peers, so that no two
+parties block on sending to each other; the program goes on only when everything before has been handed to
+the kernel, which is why arrays need not be copied. While the program computes, a second thread writes
+heartbeats and turns callers away; one lock says whose the connections are.
+
+How long a fault can go unnoticed: a connection that ends is noticed at once; a peer from which nothing comes,
+not even a heartbeat, after `silence_s`; one that is alive and never sends what is waited for, after
+`message_s`. Whoever notices tells the others, who end too. With a quorum the program goes on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+SPIN=float(os.environ.get('SPIN','50e-6'))
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from cryptography import x509
+
+from secagg import wire
+from secagg.errors import AbortedError, PeerVanishedError, SecaggError, UsageError, WireError
+from secagg.ledger import Ledger
+from secagg.network.hello import AGREEMENT_BYTES, abort_frame, read_abort
+from secagg.network.identity import Identity, check_certificate
+from secagg.network.link import Link
+from secagg.network.meeting import Address, Meeting
+from secagg.network.memory import keep_freed_memory
+from secagg.network.pinning import Tls
+from secagg.party import Party, PartyId, Protocol, Run
+from secagg.wire import Buffer, FrameType
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+MAX_UNREAD_BYTES: Final = 1 << 30
+_TICK_S: Final = 0.25  # how often timers are looked at while waiting
+_LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
+_HEARTBEAT: Final = wire.encode_control(FrameType.HEARTBEAT)
+_BYE: Final = wire.encode_control(FrameType.BYE)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A party of the run: its name, where it listens, and its certificate."""
+
+    name: PartyId
+    host: str
+    port: int
+    certificate: x509.Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a party waits, in seconds; the same at all parties.
+
+    Args:
+      connect_s: for all parties to be there.
+      silence_s: for any sign of life of a peer that is waited for.
+      message_s: for a live peer to send what is waited for, or to take what is sent to it.
+    """
+
+    connect_s: float = 60.0
+    silence_s: float = 15.0
+    message_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not min(self.connect_s, self.silence_s, self.message_s) > 0:
+            raise UsageError(f"expected timeouts above 0 s, got {self}")
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How long a connection may be idle before a heartbeat goes out."""
+        return self.silence_s / 4
+
+
+def run_party(
+    program: Protocol[T],
+    *,
+    me: PartyId,
+    identity: Identity,
+    peers: Sequence[Peer],
+    listen: Address,
+    agreement: bytes,
+    timeouts: Timeouts = Timeouts(),
+    max_frame_bytes: int = wire.MAX_FRAME_BYTES,
+    max_unread_bytes: int = MAX_UNREAD_BYTES,
+    keep_memory: bool = True,
+    on_progress: Callable[[Party], None] | None = None,
+) -> tuple[T, Ledger]:
+    """Run one party's program with the others over TLS; return its result and what it cost.
+
+    Args:
+      program: from the party to its coroutine; called when everybody is there and agrees.
+      me, identity: this party.
+      peers: all parties, this one among them, in the same order everywhere.
+      listen: address and port to listen at; the others know it as this party's `Peer.host` and `.port`, which
+        may differ from it behind a firewall.
+      agreement: 32-byte digest of what all parties agreed to run.
+      max_frame_bytes: the longest frame taken from a peer.
+      max_unread_bytes: how much a peer that is ahead may send before it is made to wait.
+      keep_memory: keep what arrays free for the next ones, in the whole process (see `memory`).
+      on_progress: called about four times a second and at each new phase, in the calling thread.
+
+    Raises:
+      UsageError: names, certificates or addresses that cannot be used; the port is in use.
+      JobError, AuthenticationError, RemoteProtocolError, AbortedError, PeerVanishedError: as in `Meeting.meet`,
+        or while the program ran.
+      and whatever the program raises.
+    """
+    certificates = {peer.name: peer.certificate for peer in peers}
+    if len(certificates) != len(peers) or me not in certificates or identity.name != me:
+        raise UsageError(
+            f"expected {me}'s identity and peers of distinct names with {me} among them, got the identity of "
+            f"{identity.name} and {', '.join(peer.name for peer in peers)}"
+        )
+    for name, certificate in certificates.items():
+        check_certificate(certificate, name=name)
+    if certificates.pop(me) != identity.certificate:
+        raise UsageError(
+            f"the certificate given to the others as {me}'s is not that of this identity ({identity.fingerprint}); "
+            f"send them the new file, or use the old key"
+        )
+    meeting = Meeting(
+        me,
+        list(addresses := {peer.name: (peer.host, peer.port) for peer in peers}),
+        addresses,
+        listen,
+        agreement=agreement,
+        tls=Tls(identity, certificates),
+        connect_s=timeouts.connect_s,
+    )
+    driver: _Driver[T] = _Driver(meeting, timeouts, max_frame_bytes, max_unread_bytes, on_progress)
+    if keep_memory:
+        keep_freed_memory()
+    return driver.run(program)
+
+
+def run_party_insecure_plain(
+    program: Protocol[T],
+    *,
+    me: PartyId,
+    addresses: Mapping[PartyId, Address],
+    timeouts: Timeouts = Timeouts(),
+    keep_memory: bool = True,
+) -> tuple[T, Ledger]:
+    """Run one party without TLS, to measure what TLS costs; nobody is who he says. Loopback addresses only.
+
+    Raises:
+      UsageError: an address that is not a loopback address; otherwise as `run_party`.
+    """
+    for name, (host, _) in addresses.items():
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False  # a name may lead anywhere
+        if not loopback:
+            raise UsageError(
+                f"without TLS expected loopback addresses such as 127.0.0.1, got {host} for {name}; use run_party"
+            )
+    meeting = Meeting(
+        me,
+        list(addresses),
+        addresses,
+        addresses[me],
+        agreement=bytes(AGREEMENT_BYTES),
+        tls=None,
+        connect_s=timeouts.connect_s,
+    )
+    driver: _Driver[T] = _Driver(meeting, timeouts, wire.MAX_FRAME_BYTES, MAX_UNREAD_BYTES, None)
+    if keep_memory:
+        keep_freed_memory()
+    return driver.run(program)
+
+
+class _Driver(Generic[T]):
+    """Carries one party's frames.
+
+    The links belong to whoever holds the lock: the calling thread while the program waits, the attendant for
+    an instant now and then while it computes.
+    """
+
+    def __init__(
+        self,
+        meeting: Meeting,
+        timeouts: Timeouts,
+        max_frame_bytes: int,
+        max_unread_bytes: int,
+        on_progress: Callable[[Party], None] | None,
+    ) -> None:
+        self._meeting = meeting
+        self._timeouts = timeouts
+        self._max_frame_bytes = max_frame_bytes
+        self._max_unread_bytes = max_unread_bytes
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._poll = select.poll()
+        self._open: dict[PartyId, Link] = {}  # connections that have neither ended nor failed
+        self._by_fd: dict[int, Link] = {}
+        self._unsent: set[Link] = set()  # not everything written
+        self._lent: set[Link] = set()  # of these, with bytes in the program's own arrays
+        self._paused: set[Link] = set()  # peers that are too far ahead
+        self._buffered: set[Link] = set()  # with bytes that poll cannot see
+        self._check_at = 0.0
+        self._report_at = 0.0
+        self._reported = ""
+        self._tick_s = min(_TICK_S, timeouts.silence_s / 8)
+        self._ended = False  # the program has
+        self._fatal: SecaggError | None = None
+
+    def run(self, program: Protocol[T]) -> tuple[T, Ledger]:
+        linger_s = _LINGER_S
+        try:
+            session = self._meeting.meet()
+            self._open = dict(self._meeting.links)
+            for link in self._open.values():
+                link.max_frame_bytes = self._max_frame_bytes
+                self._by_fd[link.fileno()] = link
+                self._buffered.add(link)
+                self._poll.register(link, select.POLLIN)
+            self.party = Party(self._meeting.me, self._meeting.roster, session=session)
+            result = self._attended(program)
+            linger_s = self._timeouts.message_s
+            return result, self.party.ledger
+        except BaseException as error:
+            # Also KeyboardInterrupt: the others must not wait for somebody who will not come back.
+            self._meeting.tell(error)
+            raise
+        finally:
+            self._meeting.close()
+            _leave(list(self._meeting.links.values()), linger_s, self._timeouts.silence_s)
+
+    def _attended(self, program: Protocol[T]) -> T:
+        stop, wake = socket.socketpair()
+        with stop, wake:
+            attendant = threading.Thread(
+                target=self._attend, args=(wake,), name="secagg network", daemon=True
+            )
+            attendant.start()
+            try:
+                return self._drive(Run(self.party, program(self.party)))
+            finally:
+                self._stopping = True
+                stop.send(b"\0")
+                attendant.join()
+
+    def _attend(self, wake: socket.socket) -> None:
+        """While the program computes: show the peers that this party lives, and turn callers away."""
+        while not self._stopping:
+            self._meeting.serve(self._timeouts.heartbeat_s / 2, wake)
+            if self._lock.acquire(blocking=False):  # else the other thread sees to it
+                try:
+                    self._beat(time.monotonic())
+                finally:
+                    self._lock.release()
+
+    def _drive(self, run: Run[T]) -> T:
+        run.start()
+        while not run.done:
+            late = self._wait(lambda: not self._lent and self.party.ready)
+            if self._fatal is None:
+                run.step(late=late)
+            else:
+                run.abort(self._fatal)
+                run.result()
+                raise self._fatal
+            self._report()
+        result = run.result()
+        with self._lock:
+            self._take_outbox()
+            for link in list(self._open.values()):
+                self._send(link, [_BYE])
+        self._ended = True
+        self._wait(lambda: not self._unsent)
+        return result
+
+    def _wait(self, enough: Callable[[], bool]) -> bool:
+        """Carry frames until it is enough, somebody failed, or it took too long; return whether it did."""
+        party, began = self.party, time.monotonic()
+        limit_s = self._timeouts.message_s if party.timeout_s is None else party.timeout_s
+        with self._lock:
+            self._take_outbox()
+            self._unpause()
+        now, late = began, False
+        while self._fatal is None and not enough():
+            with self._lock:
+                if now >= self._check_at:
+                    self._check_at = now + self._tick_s
+                    self._beat(now)
+                    self._miss_the_silent(now, began)
+                if late := now - began >= limit_s:
+                    self._give_up_sending(limit_s)
+                    break
+                self._exchange(min(self._check_at, began + limit_s) - now, enough)
+            now = time.monotonic()
+            self._report()
+        party.ledger.waited(now - began)
+        return late
+
+    def _take_outbox(self) -> None:
+        outbox = self.party.outbox
+        while outbox:
+            to, frame, _ = outbox.popleft()
+            if (link := self._open.get(to)) is not None:  # else it needs no messages any more
+                self._send(link, frame)
+                if link.unsent:
+                    self._lent.add(link)
+
+    def _send(self, link: Link, frame: Sequence[Buffer]) -> None:
+        link.send(frame)
+        if not link.flush() and link not in self._unsent:
+            self._unsent.add(link)
+            self._listen_to(link)
+
+    def _listen_to(self, link: Link) -> None:
+        """Tell poll what a link waits for."""
+        events = select.POLLIN * (link not in self._paused) | select.POLLOUT * (link in self._unsent)
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(link)
+        if events:  # with none poll would still report a connection that ended
+            self._poll.register(link, events)
+
+    def _exchange(self, timeout_s: float, enough: Callable[[], bool]) -> None:
+        """Write and read once wherever possible."""
+        if self._buffered:
+            timeout_s = 0
+            for link in list(self._buffered):
+                self._read(link, enough)
+        ready = self._poll.poll(0)
+        if not ready and timeout_s > 0:
+            until = time.perf_counter() + SPIN
+            while not ready and time.perf_counter() < until:
+                os.sched_yield()
+                ready = self._poll.poll(0)
+            ready = ready or self._poll.poll(1000 * timeout_s)
+        for fd, events in ready:
+            link = self._by_fd[fd]
+            if events & select.POLLOUT and link.flush():
+                self._unsent.discard(link)
+                self._lent.discard(link)
+                self._listen_to(link)
+            if events & ~select.POLLOUT:
+                self._read(link, enough)
+
+    def _read(self, link: Link, enough: Callable[[], bool]) -> None:
+        self._buffered.discard(link)
+        try:
+            while link.peer in self._open and (got := link.read()) is not None:
+                self._take(link, *got)
+                if link.peer in self.party.failed and not link.finished:
+                    raise self.party.failed[link.peer]
+                if self._too_far_ahead(link):
+                    self._paused.add(link)
+                    self._listen_to(link)
+                if link in self._paused or enough():
+                    if link.pending:
+                        self._buffered.add(link)
+                    break
+        except SecaggError as error:
+            self._lose(link, error)
+
+    def _take(self, link: Link, frame_type: FrameType, frame: memoryview) -> None:
+        peer = link.peer
+        if frame_type is FrameType.MESSAGE:
+            self.party.deliver(frame, peer)
+        elif frame_type is FrameType.ABORT:
+            raise read_abort(frame, peer, self.party.roster)
+        elif frame_type is FrameType.BYE:
+            link.finished = True
+            self.party.fail(
+                peer,
+                PeerVanishedError(
+                    f"{peer} has ended its part and sends nothing more; do both run the same job?", peer=peer
+                ),
+            )
+        elif frame_type is not FrameType.HEARTBEAT:
+            raise WireError(f"expected a message from {peer}, got another frame", peer=peer)
+
+    def _too_far_ahead(self, link: Link) -> bool:
+        read = self.party.ledger.received_from.get(link.peer)
+        unread = link.received - (read.frame_bytes if read is not None else 0)
+        return unread > self._max_unread_bytes and link.peer not in self.party.waiting_for
+
+    def _unpause(self) -> None:
+        for link in [link for link in self._paused if not self._too_far_ahead(link)]:
+            self._paused.discard(link)
+            self._buffered.add(link)
+            self._listen_to(link)
+
+    @property
+    def _tolerant(self) -> bool:
+        """Whether the program can go on without some peer."""
+        return self._ended or any(gather.quorum is not None for gather in self.party._wait)
+
+    def _lose(self, link: Link, error: SecaggError) -> None:
+        """Go on without a peer, or end the run."""
+        for links in (self._unsent, self._lent, self._paused, self._buffered):
+            links.discard(link)
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(link)
+        del self._by_fd[link.fileno()], self._open[link.peer]
+        if link.finished:
+            return
+        self.party.fail(link.peer, error)
+        if not self._tolerant:
+            self._fatal = self._fatal or error
+        elif not isinstance(error, AbortedError):
+            _log.warning("%s goes on without %s: %s", self.party.me, link.peer, error)
+            link.send([abort_frame(error, link.peer)])
+            link.leave()
+
+    def _beat(self, now: float) -> None:
+        for link in list(self._open.values()):
+            if not link.unsent and now - link.wrote >= self._timeouts.heartbeat_s:
+                self._send(link, [_HEARTBEAT])
+
+    def _miss_the_silent(self, now: float, began: float) -> None:
+        awaited = {self._open[peer] for peer in self.party.waiting_for if peer in self._open}
+        for link in awaited | self._unsent:
+            if now - max(link.heard, began) >= self._timeouts.silence_s:
+                text = (
+                    f"nothing came from {link.peer} for {self._timeouts.silence_s:g} s, not even a sign of life; "
+                    f"check that it is running and can be reached"
+                )
+                self._lose(link, PeerVanishedError(text, peer=link.peer))
+
+    def _give_up_sending(self, limit_s: float) -> None:
+        for link in list(self._unsent):
+            if self._tolerant and not self._ended:
+                link.detach()
+            else:
+                text = f"{link.peer} lives but took no more of what was sent to it for {limit_s:g} s"
+                self._lose(link, PeerVanishedError(text, peer=link.peer))
+        self._lent.clear()
+
+    def _report(self) -> None:
+        if self._on_progress is None:
+            return
+        now, phase = time.monotonic(), self.party.ledger.phase
+        if now >= self._report_at or phase != self._reported:
+            self._report_at, self._reported = now + _TICK_S, phase
+            self._on_progress(self.party)
+
+
+def _leave(links: Sequence[Link], limit_s: float, silence_s: float) -> None:
+    """Give what was sent the time to reach the peers' machines, then close.
+
+    A machine that gets bytes for a closed connection answers with a reset, which can overtake and destroy what
+    the peer has not read yet. So what comes in is read and dropped until everything sent is acknowledged.
+    """
+    deadline, pause = time.monotonic() + limit_s, 0.0002
+    try:
+        remaining = list(links)
+        while remaining and (now := time.monotonic()) < deadline:
+            remaining = [link for link in remaining if link.leave() and now - link.heard < silence_s]
+            if remaining:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+    finally:
+        for link in links:
+            link.close()

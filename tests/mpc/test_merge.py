@@ -1,0 +1,144 @@
+"""The merge sorts whatever falls and then rises, moves whole rows, and costs what it says."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secagg.errors import PlanError, ShapeError
+from secagg.mpc.bits import LANES, SharedBits, block_order
+from secagg.mpc.buckets import _chernoff, plan_buckets
+from secagg.mpc.merge import _pairs, _strides, merge, merge_gates
+from secagg.mpc.replicated import Engine
+from secagg.network.simulated import simulate
+from secagg.ring import transpose64
+
+PARTIES = ("P0", "P1", "P2")
+KEY_PLANES, VALUE_PLANES = 8, 4
+
+
+def to_table(keys: np.ndarray, values: np.ndarray, words: int) -> np.ndarray:
+    """Return (planes, length * words) from arrays of shape (64 * words, length)."""
+    length = keys.shape[1]
+    planes = []
+    for numbers, bits, order in (
+        (keys, KEY_PLANES, block_order(KEY_PLANES)),
+        (values, VALUE_PLANES, range(VALUE_PLANES)),
+    ):
+        lanes = numbers.reshape(LANES, words, length).swapaxes(1, 2).reshape(LANES, length * words).copy()
+        transpose64(lanes)
+        planes.append(lanes[:bits][list(order)])
+    return np.concatenate(planes)
+
+
+def from_table(table: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
+    length = table.shape[1] // words
+    numbers = []
+    for planes, order in (
+        (table[:KEY_PLANES], np.argsort(block_order(KEY_PLANES))),
+        (table[KEY_PLANES:], slice(None)),
+    ):
+        lanes = np.zeros((LANES, table.shape[1]), np.uint64)
+        lanes[: len(planes)] = planes[order]
+        transpose64(lanes)
+        numbers.append(lanes.reshape(LANES, length, words).swapaxes(1, 2).reshape(LANES * words, length))
+    return numbers[0], numbers[1]
+
+
+def run_merge(keys: np.ndarray, values: np.ndarray, *, words: int, block: int):
+    table = to_table(keys, values, words)
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 2**64, table.shape, dtype=np.uint64) for _ in range(2))
+    shares = [a, b, table ^ a ^ b]
+
+    async def program(party):
+        engine = await Engine.set_up(party, PARTIES)
+        x = SharedBits(engine, shares[engine.index].copy(), shares[(engine.index + 1) % 3].copy())
+        with party.phase("merge"):
+            await merge(x, length=keys.shape[1], key_planes=KEY_PLANES, block=block)
+        return await x.open()
+
+    outcome = simulate(dict.fromkeys(PARTIES, program), insecure_seed=0)
+    return from_table(outcome.values()[0], words), outcome
+
+
+@pytest.mark.parametrize(
+    ("length", "block"), [(1, 1), (2, 1), (3, 1), (7, 1), (12, 4), (24, 8), (40, 8), (33, 1)]
+)
+@pytest.mark.parametrize("words", [1, 2])
+def test_lists_that_fall_and_rise_come_out_sorted_with_their_values(length, block, words):
+    rng = np.random.default_rng(length)
+    falling = length // 3
+    keys = rng.integers(0, 256, (LANES * words, length), dtype=np.uint64)
+    keys[:, :falling] = -np.sort(-keys[:, :falling].astype(np.int64), axis=1)
+    keys[:, falling:] = np.sort(keys[:, falling:], axis=1)
+    values = keys % 13
+    (got, moved), outcome = run_merge(keys, values, words=words, block=block)
+    assert np.array_equal(got, np.sort(keys, axis=1))
+    assert np.array_equal(moved, got % 13)
+    ands, rounds = merge_gates(length, KEY_PLANES + VALUE_PLANES, KEY_PLANES)
+    for ledger in outcome.ledgers.values():
+        cost = ledger.phases["merge"]
+        assert (8 * cost.sent.payload_bytes, cost.rounds) == (ands * LANES * words, rounds)
+
+
+def test_the_network_sorts_every_falling_and_rising_list_of_zeros_and_ones():
+    # By the 0-1 principle this is every input that `merge` admits.
+    for length in range(1, 41):
+        for fall, low in itertools.product(range(length + 1), range(length + 1)):
+            if fall + low > length:
+                continue
+            list_ = [1] * fall + [0] * low + [1] * (length - fall - low)
+            for stride in _strides(length):
+                whole = length - length % (2 * stride)
+                pairs = [(b + i, b + i + stride) for b in range(0, whole, 2 * stride) for i in range(stride)]
+                pairs += [(i, i + stride) for i in range(whole, length - stride)]
+                assert len(pairs) == _pairs(length, stride)
+                for i, k in pairs:
+                    if list_[k] < list_[i]:
+                        list_[i], list_[k] = list_[k], list_[i]
+            assert list_ == sorted(list_)
+
+
+def test_a_block_that_does_not_divide_the_length_is_refused():
+    async def program(party):
+        engine = await Engine.set_up(party, PARTIES)
+        zero = np.zeros((12, 6), np.uint64)
+        await merge(SharedBits(engine, zero, zero.copy()), length=6, key_planes=8, block=4)
+
+    assert all(isinstance(e, ShapeError) for e in simulate(dict.fromkeys(PARTIES, program)).errors.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=5))
+def test_a_bucket_plan_holds_all_rows_and_overflows_at_most_once_in_2_to_the_40(counts):
+    plan = plan_buckets(counts, key_planes=lambda prefix: 84 - prefix // 4 * 4, other_planes=60)
+    assert plan.buckets == 64 * plan.words == 1 << plan.prefix_bits
+    assert plan.block & (plan.block - 1) == 0
+    bound = 0.0
+    for n, capacity in zip(counts, plan.capacities, strict=True):
+        assert capacity % plan.block == 0
+        assert capacity * plan.buckets >= n
+        if n > capacity:
+            bound += plan.buckets * np.exp(-_chernoff(n, capacity + 1, 1 / plan.buckets))
+    assert bound <= 2.0**-40
+
+
+def test_the_chernoff_bound_is_above_the_exact_tail():
+    from math import comb
+
+    for n, buckets in ((50, 8), (200, 64), (300, 4)):
+        p = 1 / buckets
+        for k in range(n // buckets + 1, n // buckets + 30):
+            tail = sum(comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
+            assert tail <= np.exp(-_chernoff(n, k, p)) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("counts", [[], [-1], [1 << 31]])
+def test_impossible_row_counts_are_refused(counts):
+    with pytest.raises(PlanError):
+        plan_buckets(counts, key_planes=lambda prefix: 76, other_planes=1)

@@ -1,0 +1,176 @@
+"""The shuffle permutes, costs what it says, and shows nobody anything."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from secagg import wire
+from secagg.errors import ShapeError
+from secagg.mpc.bits import SharedBits
+from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.shuffle import SHUFFLE_ROUNDS, Permuted, shuffle, shuffle_payload_bytes
+from secagg.network.simulated import simulate
+
+PARTIES = ("P0", "P1", "P2")
+
+
+def deal(values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    a, b = (rng.integers(0, 2**64, values.shape, dtype=np.uint64) for _ in range(2))
+    return [a, b, values ^ a ^ b]
+
+
+def run_shuffle(values: np.ndarray):
+    shares = deal(values, np.random.default_rng(1))
+
+    async def program(party):
+        engine = await Engine.set_up(party, PARTIES)
+        x = SharedBits(engine, shares[engine.index], shares[(engine.index + 1) % 3])
+        before = party.ledger.total().sent.payload_bytes
+        y = await shuffle(x, XOR)
+        sent = party.ledger.total().sent.payload_bytes - before
+        return await y.open(), sent
+
+    return simulate(dict.fromkeys(PARTIES, program), insecure_seed=3)
+
+
+def test_every_bucket_keeps_its_rows_in_another_order():
+    values = np.arange(4 * 50 * 2, dtype=np.uint64).reshape(4, 50, 2)
+    opened = [result for result, _ in run_shuffle(values).values()]
+    for result in opened:
+        assert np.array_equal(result, opened[0])
+    for before, after in zip(values, opened[0], strict=True):
+        assert sorted(map(tuple, after.tolist())) == sorted(map(tuple, before.tolist()))
+        assert not np.array_equal(before, after)
+
+
+def test_declared_cost_is_the_ledgers():
+    values = np.zeros((8, 5, 3), np.uint64)
+    outcome = run_shuffle(values)
+    for _, sent in outcome.values():
+        assert sent == shuffle_payload_bytes(values.nbytes)
+    set_up_and_open = 2
+    assert max(ledger.depth for ledger in outcome.ledgers.values()) == SHUFFLE_ROUNDS + set_up_and_open
+
+
+def test_a_flat_array_is_refused():
+    async def program(party):
+        engine = await Engine.set_up(party, PARTIES)
+        zero = np.zeros(4, np.uint64)
+        return await shuffle(SharedBits(engine, zero, zero), XOR)
+
+    outcome = simulate(dict.fromkeys(PARTIES, program))
+    assert all(isinstance(error, ShapeError) for error in outcome.errors.values())
+    assert len(outcome.errors) == 3
+
+
+ROWS = 2
+BITS = 1 << ROWS  # what the masks of one draw can be
+KEYS = range(3)
+
+
+class EnumeratedStream:
+    """Draws that, over the buckets of one run, take every combination of values exactly once."""
+
+    position = 0
+
+    def __init__(self, enumeration: Enumeration, key: int, purpose: str) -> None:
+        self.enumeration, self.key, self.purpose, self.draws = enumeration, key, purpose, 0
+
+    def words(self, shape):
+        digit = self.enumeration.digit(("mask", self.key, self.draws))
+        self.draws += 1
+        return np.stack([digit & 1, digit >> 1], axis=1).astype(np.uint64)
+
+    def permutations(self, rows, n):
+        return np.array([[0, 1], [1, 0]])[self.enumeration.digit(("order", self.key, 0))]
+
+
+class Enumeration:
+    """All combinations of the randomness of one shuffle: an order a key and two masks a key."""
+
+    def __init__(self) -> None:
+        names = [("order", k, 0) for k in KEYS] + [("mask", k, d) for k in KEYS for d in range(2)]
+        bases = [2] * 3 + [BITS] * 6
+        self.size = int(np.prod(bases))
+        left = np.arange(self.size)
+        self.digits = {}
+        for name, base in zip(names, bases, strict=True):
+            self.digits[name] = left % base
+            left = left // base
+
+    def digit(self, name):
+        return self.digits[name]
+
+
+class EnumeratedPair:
+    position = 0
+
+    def __init__(self, enumeration: Enumeration, key: int) -> None:
+        self.enumeration, self.key, self.streams = enumeration, key, {}
+
+    def __getitem__(self, purpose: str) -> EnumeratedStream:
+        return self.streams.setdefault(purpose, EnumeratedStream(self.enumeration, self.key, purpose))
+
+
+def views(
+    secret: int, viewer: int, own: tuple[int, int], *, opened: bool, enumeration: Enumeration
+) -> Counter:
+    """Return how often each view of P_viewer comes, over all randomness, on a secret of ROWS bits."""
+    shares = [0, 0, 0]
+    shares[viewer], shares[(viewer + 1) % 3] = own
+    shares[(viewer + 2) % 3] = secret ^ own[0] ^ own[1]
+    rows = [np.tile(np.array([s & 1, s >> 1], np.uint64), (enumeration.size, 1)) for s in shares]
+
+    def program_of(i):
+        async def program(party):
+            engine = Engine(
+                party,
+                PARTIES,
+                own=EnumeratedPair(enumeration, i),
+                following=EnumeratedPair(enumeration, (i + 1) % 3),
+            )
+            x = await shuffle(SharedBits(engine, rows[i], rows[(i + 1) % 3]), XOR)
+            return x.first, x.second
+
+        return program
+
+    outcome = simulate({name: program_of(i) for i, name in enumerate(PARTIES)}, record=True)
+    final = outcome.values()
+    seen = []
+    for _, receiver, frame in outcome.transcript:
+        if receiver == PARTIES[viewer]:
+            cut = wire.decode_envelope(frame, peer="")
+            message, _ = wire.decode_body(cut, Permuted, peer="")
+            seen.append(message.rows)
+    assert len(seen) == 2
+    known = [enumeration.digit(("order", k, 0)) for k in (viewer, (viewer + 1) % 3)]
+    known += [enumeration.digit(("mask", k, d)) for k in (viewer, (viewer + 1) % 3) for d in range(2)]
+    known += [column for rows_seen in seen for column in rows_seen.T]
+    if opened:
+        total = final[0][0] ^ final[0][1] ^ final[1][1]
+        known += list(total.T)
+    code = np.zeros(enumeration.size, np.int64)
+    for column in known:
+        code = code * BITS + column.astype(np.int64)
+    return Counter(code.tolist())
+
+
+@pytest.mark.parametrize("viewer", range(3))
+def test_a_partys_view_does_not_depend_on_the_secret(viewer):
+    enumeration = Enumeration()
+    for own in ((0, 0), (1, 3)):
+        first, *rest = (views(s, viewer, own, opened=False, enumeration=enumeration) for s in range(BITS))
+        assert all(other == first for other in rest)
+
+
+@pytest.mark.parametrize("viewer", range(3))
+def test_with_the_rows_opened_the_view_depends_on_their_multiset_only(viewer):
+    enumeration = Enumeration()
+    by_secret = {s: views(s, viewer, (2, 1), opened=True, enumeration=enumeration) for s in range(BITS)}
+    for s, t in itertools.combinations(range(BITS), 2):
+        same_multiset = s.bit_count() == t.bit_count()
+        assert (by_secret[s] == by_secret[t]) == same_multiset
