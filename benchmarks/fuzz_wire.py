@@ -4,7 +4,9 @@
 
 Frames come from valid ones of several message types, by changing bits and bytes, cutting, repeating and inserting
 pieces, joining two frames, changing lengths in the prefix, and exchanging values inside the MessagePack header
-for others; and from nothing, as random bytes behind a right prefix. The same seed gives the same frames. Ends
+for others; and from nothing, as random bytes behind a right prefix. Half of the changes are made inside the
+header or the body alone and the lengths around them mended, so that they reach the decoder behind the prefix and
+the envelope. The same seed gives the same frames. Ends
 with status 1 and the frame in hexadecimal if anything but a message or a WireError comes out.
 """
 
@@ -19,7 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -75,7 +77,7 @@ MESSAGES: tuple[Message, ...] = (
     Mixed(1 << 40, "", b"", (), []),
 )
 # MessagePack's own type bytes, and lengths that claim more than there is.
-INTERESTING = (
+INTERESTING: Final = (
     b"\xc0",
     b"\xc1",
     b"\xc3",
@@ -99,7 +101,7 @@ INTERESTING = (
     b"\xa3|O8",
     b"\x91" * 40,
 )
-EXTREMES = (
+EXTREMES: Final = (
     0,
     1,
     15,
@@ -113,6 +115,11 @@ EXTREMES = (
     (1 << 32) - 1,
     (1 << 63) - 1,
     (1 << 64) - 1,
+)
+
+VALUES: Final = (
+    *(None, True, -1, 3, *EXTREMES, 2.5, "", "<u8", "|b1", "|u1", b"", b"x" * 16),
+    *([], [0], ["<u8", [2]], ["|b1", [3]], ["|u1", [0]], {}, {"name": 1}),
 )
 
 
@@ -151,55 +158,33 @@ def lie_about_length(rng: random.Random, data: bytearray) -> None:
             struct.pack_into("<Q", data, 12, value)
 
 
-def swap_values(rng: random.Random, data: bytearray) -> None:
-    """Exchange a value somewhere inside the header for another, and mend the prefix."""
+def swap_value(rng: random.Random, packed: bytearray) -> None:
+    """Exchange a value somewhere inside MessagePack for another."""
     try:
-        _, header_length, _ = wire.decode_prefix(bytes(data[: wire.PREFIX.size]), peer="fuzz")
-        tree = msgspec.msgpack.decode(data[wire.PREFIX.size :][:header_length])
-    except (WireError, msgspec.MsgspecError, ValueError, RecursionError):
+        tree = msgspec.msgpack.decode(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return
     node, spots = tree, []
     while isinstance(node, list | dict) and node:
         key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
         spots.append((node, key))
         node = node[key]
-    if not spots:
-        return
-    holder, key = rng.choice(spots)
-    holder[key] = rng.choice(
-        (
-            None,
-            True,
-            -1,
-            0,
-            3,
-            *EXTREMES,
-            2.5,
-            "",
-            "<u8",
-            "|b1",
-            b"",
-            b"x" * 16,
-            [],
-            [0],
-            ["<u8", [2]],
-            {},
-            {"name": 1},
-        )
-    )
-    head = wire.PREFIX.size + header_length
-    data[:] = frame_of(msgspec.msgpack.encode(tree), bytes(data[-(-head // 16) * 16 :]))
+    if spots:
+        holder, key = rng.choice(spots)
+        holder[key] = rng.choice(VALUES)
+        packed[:] = msgspec.msgpack.encode(tree)
 
 
-MUTATIONS: tuple[Callable[[random.Random, bytearray], None], ...] = (
-    flip,
-    overwrite,
-    insert,
-    cut,
-    repeat,
-    lie_about_length,
-    swap_values,
-)
+BYTES: Final = (flip, overwrite, insert, cut, repeat)
+
+
+def mutate(
+    rng: random.Random, data: bytearray, how: Sequence[Callable[[random.Random, bytearray], None]]
+) -> None:
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        if not data:
+            data.append(0)
+        rng.choice(how)(rng, data)
 
 
 def frame_of(header: bytes, arrays: bytes, frame_type: FrameType = FrameType.MESSAGE) -> bytes:
@@ -232,11 +217,22 @@ def make(
     if how < 0.07:
         other = rng.choice(frames)[0]
         return bytearray(frame[: rng.randrange(len(frame))] + other[rng.randrange(len(other)) :]), kind
-    data = bytearray(frame)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        rng.choice(MUTATIONS)(rng, data)
-        data = data or bytearray(1)
-    return data, kind
+    if kind is Notice or how < 0.4:
+        data = bytearray(frame)
+        mutate(rng, data, (*BYTES, lie_about_length))
+        return data, kind
+    _, header_length, _ = wire.decode_prefix(frame[: wire.PREFIX.size], peer="fuzz")
+    header = bytearray(frame[wire.PREFIX.size : wire.PREFIX.size + header_length])
+    arrays = frame[-(-(wire.PREFIX.size + header_length) // 16) * 16 :]
+    if how < 0.6:
+        mutate(rng, header, (*BYTES, swap_value))
+    else:
+        *envelope, body = msgspec.msgpack.decode(header)
+        packed = bytearray(msgspec.msgpack.encode(body))
+        mutate(rng, packed, (*BYTES, swap_value, swap_value))
+        # The envelope is an array of seven: its first byte stands for that and its last part is the body.
+        header[:] = b"\x97" + msgspec.msgpack.encode(envelope)[1:] + packed
+    return bytearray(frame_of(bytes(header), arrays)), kind
 
 
 def decode(data: bytearray, kind: type[Message]) -> str:

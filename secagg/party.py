@@ -530,7 +530,6 @@ class _Together:
         finally:
             for program in programs:
                 program.close()
-            ledger.enter(outer_phase)
         return results
 
 

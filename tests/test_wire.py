@@ -5,7 +5,10 @@ import dataclasses
 import io
 import random
 import struct
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -301,6 +304,8 @@ def test_every_shorter_and_longer_frame_is_refused() -> None:
         refused(frame[:length])
     for extra in (1, 15, 16, 64):
         refused(frame + bytes(extra))
+        with pytest.raises(WireError, match=f"of {len(frame)} bytes from peer, got {len(frame) + extra}"):
+            wire.decode_envelope(frame + bytes(extra), peer="peer")
 
 
 def test_other_versions_are_refused_by_name() -> None:
@@ -581,3 +586,16 @@ def test_kinds_name_the_module_and_class() -> None:
     assert Control.KIND != Words.KIND
     assert Envelope.__struct_fields__[-2:] == ("kind", "body")
     assert not dataclasses.is_dataclass(Control)
+
+
+def test_the_fuzzer_runs_and_finds_nothing() -> None:
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.fuzz_wire", "--tiny"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "PASS" in ended.stdout

@@ -4,15 +4,18 @@ Every source becomes a relation on an in-memory DuckDB connection that loads no 
 variable and spills nothing to disk. A file's connection can open that file and nothing else; a query is
 the caller's own SQL and may read whatever its author may read.
 
-CSV is read as text throughout, so that a value which cannot be used is found row by row. DuckDB tells
-where the records that it cannot split begin, and gives the others in order; the line on which one of
-those begins is found by a second reading with the csv module, and only when a row is bad.
+CSV is read as text throughout, so that a value which cannot be used is found row by row. DuckDB's CSV
+reader is fast and, in the versions from 1.2 to 2.0, loses rows without a word: in parallel, those that
+share a thread's block with a malformed record at its start; alone, those after a quote that is not closed.
+So it reads alone, and the csv module reads the file beside it, strictly, and counts. Where a row is bad,
+the csv module reads once more to find its line.
 """
 
 # ruff: noqa: S608  SQL is put together here from quoted names and literals; the caller's query is his own.
 
 from __future__ import annotations
 
+import collections
 import csv
 import gzip
 import io
@@ -157,8 +160,6 @@ def _open_csv(path: Path) -> Source:
         f"read_csv({quote_text(str(path.resolve()))}, columns = {{{fields}}}, header = true, "
         f"delim = {quote_text(delimiter)}, quote = '\"', escape = '\"', auto_detect = false, "
         f"compression = '{'gzip' if csv_file.zipped else 'none'}', store_rejects = true, rejects_limit = 0, "
-        # In parallel, a malformed record at the start of a thread's block loses the rest of that block without
-        # a word (DuckDB 1.2 to 2.0).
         "parallel = false)"
     )
     columns = {name: Column(f"c{i}", "VARCHAR") for i, name in enumerate(_distinct(header))}
@@ -199,33 +200,51 @@ class CsvFile:
         text = head.decode("utf-8-sig", errors="replace")
         if not text.strip():
             raise DataError(f"{self._path}: the file is empty; a line with column names is expected first")
+        if not text.splitlines()[0].strip():
+            raise DataError(f"{self._path}: the first line is blank, and column names are expected there")
         tabs_only = ".tsv" in (suffix.lower() for suffix in self._path.suffixes[-2:])
         candidates = "\t" if tabs_only else ",;\t|"
         headers = {delimiter: _first_record(text, delimiter) for delimiter in candidates}
         delimiter = max(candidates, key=lambda candidate: len(headers[candidate]))
         return [name.strip() for name in headers[delimiter]], delimiter
 
-    def malformed(self, connection: duckdb.DuckDBPyConnection) -> list[Malformed]:
+    def malformed(self, connection: duckdb.DuckDBPyConnection, rows: int) -> list[Malformed]:
         """Return the records that the connection's one scan of this file left out, in order.
 
+        Args:
+          connection: what scanned.
+          rows: how many rows the scan gave.
+
         Raises:
-          DataError: quotes are broken, so that it is not known how many rows are hidden.
+          DataError: quotes are broken, so that it is not known where records end; or the rows and what is
+            returned are not the whole file.
         """
+        records = self._count_records()
         rejected = connection.execute(
             "SELECT line_byte_position, error_type::VARCHAR FROM reject_errors "
             "ORDER BY line_byte_position, column_idx"
         ).fetchall()
         found: dict[int, str] = {}
         for offset, kind in rejected:
-            if kind not in _MALFORMED:
-                # A stray quote runs on to the next one and hides the rows between, so that they can be
-                # neither counted nor dropped.
-                raise DataError(
-                    f"{self._path}: near line {self._line_at(offset)}, a quote is not closed, or text stands "
-                    "beside a quoted one; mend the file: the rows that this may hide cannot be skipped"
-                )
-            found.setdefault(offset, _MALFORMED[kind])
+            found.setdefault(offset, _MALFORMED.get(kind, "cannot be split into columns"))
+        if rows + len(found) != records:
+            raise DataError(
+                f"{self._path}: the file holds {records} records, of which DuckDB finds {rows + len(found)}; write "
+                "it again with one kind of line end, and quotes as RFC 4180 has them"
+            )
         return [Malformed(offset, reason) for offset, reason in found.items()]
+
+    def _count_records(self) -> int:
+        try:
+            with io.TextIOWrapper(self._open(), "utf-8-sig", errors="replace", newline="") as text:
+                widths = collections.Counter(
+                    map(len, csv.reader(text, delimiter=self.delimiter, strict=True))
+                )
+        except csv.Error:
+            return sum(1 for _ in self._records()) - 1  # which knows the line
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+        return widths.total() - widths[0] - 1  # blank lines, and the header
 
     def locate(
         self, rows: Sequence[int], malformed: Sequence[Malformed], total: int
@@ -241,34 +260,26 @@ class CsvFile:
         row_lines: dict[int, int] = {}
         malformed_lines: list[int] = []
         seen = -1  # the header
-        try:
-            for line, end in self._records():
-                found = len(malformed_lines)
-                # DuckDB's byte is a few off, within the record or the blank lines before it.
-                while len(malformed_lines) < len(malformed) and malformed[len(malformed_lines)].offset < end:
-                    malformed_lines.append(line)
-                if len(malformed_lines) > found:
-                    continue
-                if seen in wanted:
-                    row_lines[seen] = line
-                seen += 1
-        except csv.Error:
-            seen = -1
-        if seen != total:
-            # The csv module splits the file otherwise than DuckDB did; no line is better than a wrong one.
+        for line, end in self._records():
+            # DuckDB's byte is a few off, within the record or the blank lines before it.
+            if len(malformed_lines) < len(malformed) and malformed[len(malformed_lines)].offset < end:
+                malformed_lines.append(line)
+                continue
+            if seen in wanted:
+                row_lines[seen] = line
+            seen += 1
+        if seen != total or len(malformed_lines) != len(malformed):
+            # DuckDB's byte is further off than was ever seen; no line is better than a wrong one.
             return [0 for _ in rows], [0 for _ in malformed]
         return [row_lines[row] for row in rows], malformed_lines
 
-    def _line_at(self, offset: int) -> int:
-        line = 1
-        with self._open() as file:
-            while offset > 0 and (block := file.read(min(1 << 20, offset))):
-                line += block.count(b"\n")
-                offset -= len(block)
-        return line
-
     def _records(self) -> Iterator[tuple[int, int]]:
-        """Yield the line on which each record that is not blank begins, and the byte at which it ends."""
+        """Yield the line on which each record that is not blank begins, and the byte at which it ends.
+
+        Raises:
+          DataError: a quote is broken. It may run on to a later one and hide the rows between, so that they
+            can be neither counted nor dropped.
+        """
         line, end = 0, 0
         with self._open() as file:
 
@@ -279,10 +290,17 @@ class CsvFile:
                     end += len(raw)
                     yield raw.decode("utf-8", errors="replace")
 
-            reader = csv.reader(texts(), delimiter=self.delimiter)
+            reader = csv.reader(texts(), delimiter=self.delimiter, strict=True)
             while True:
                 start = line + 1
-                record = next(reader, None)
+                try:
+                    record = next(reader, None)
+                except csv.Error:
+                    raise DataError(
+                        f"{self._path}:{start}: from here on, a quote is not closed, text stands beside a quoted "
+                        f"one, a carriage return stands alone, or a field is longer than {csv.field_size_limit()} "
+                        "characters; mend the file: the rows that this may hide cannot be skipped"
+                    ) from None
                 if record is None:
                     return
                 if record:
@@ -309,10 +327,7 @@ def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:
 
 def _first_record(text: str, delimiter: str) -> list[str]:
     try:
-        return next(
-            (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record),
-            [],
-        )
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error:
         return []
 

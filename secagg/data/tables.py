@@ -317,7 +317,7 @@ def _report(
     faults: Sequence[Fault],
     times: Literal["numbers", "timestamps", "none"],
 ) -> ReadReport:
-    malformed = table.csv_file.malformed(table.connection) if table.csv_file else []
+    malformed = table.csv_file.malformed(table.connection, len(why)) if table.csv_file else []
     counts = collections.Counter(Fault("", record.reason) for record in malformed)
     for number, rows in enumerate(np.bincount(why).tolist()):
         if number and rows:

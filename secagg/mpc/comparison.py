@@ -34,7 +34,8 @@ from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message
 
 DIGIT_BITS = 4  # sends the fewest bits at 64: 293 for P_0 with digits of 4, 310 of 3, 583 of 5
-_CHUNK = 1 << 8  # words a plane worked on at a time: the thermometers of 16,384 elements are 0.5 MB
+_CHUNK = 1 << 9  # words a plane worked on at a time: the thermometers of 32,768 elements are 1 MB
+_PIECE = 1 << 11  # words a plane in a message of round 1, so that P_1 works on one while P_0 makes the next
 
 _Words = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 
@@ -105,71 +106,80 @@ async def top_bit(engine: Engine, values: U64, bits: int, *, digit_bits: int = D
     return carry ^ shares[-1]
 
 
+def _pieces(words: int) -> list[range]:
+    """Return for each message of round 1 the first words of its chunks."""
+    return [
+        range(start, min(start + _PIECE, words), _CHUNK) for start in range(0, words, _PIECE)
+    ]
+
+
 async def _top_bit_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
     k0, k1 = engine.own["compare"], engine.following["compare"]
-    message = np.empty(words * layout.thermometer, np.uint64)
     scratch = np.empty((base + 1) * digits * min(words, _CHUNK), np.uint64)
-    for start in range(0, words, _CHUNK):
-        c = min(_CHUNK, words - start)
-        s, top = layout.cut(values[64 * start : 64 * (start + c)], c)
-        t = scratch[: (base + 1) * digits * c].reshape(base + 1, digits, c)
-        t[0], t[-1] = ONES, 0
-        # t[v] = [s_d >= v]. Knowing every second entry for the upper bits u of a digit, the next bit gives
-        # those between: [2u + bit >= 2w + 1] is [u >= w + 1] or ([u >= w] and bit).
-        for j in reversed(range(layout.digit_bits)):
-            step = 1 << j
-            between = t[step :: 2 * step]
-            np.bitwise_and(t[: -1 : 2 * step], s[:, j], out=between)
-            between |= t[2 * step :: 2 * step]
-        part = message[start * layout.thermometer :][: c * layout.thermometer].reshape(-1, c)
-        part[:-1].reshape(base - 1, digits, c)[...] = t[1:-1]
-        part[-1] = top
-        k0.xor_into(part)
-    engine.party.send(engine.next, Thermometers(message))
+    for piece in _pieces(words):
+        message = np.empty((min(piece.stop, words) - piece.start) * layout.thermometer, np.uint64)
+        done = 0
+        for start in piece:
+            c = min(_CHUNK, words - start)
+            s, top = layout.cut(values[64 * start : 64 * (start + c)], c)
+            t = scratch[: (base + 1) * digits * c].reshape(base + 1, digits, c)
+            t[0], t[-1] = ONES, 0
+            # t[v] = [s_d >= v]. Knowing every second entry for the upper bits u of a digit, the next bit
+            # gives those between: [2u + bit >= 2w + 1] is [u >= w + 1] or ([u >= w] and bit).
+            for j in reversed(range(layout.digit_bits)):
+                step = 1 << j
+                between = t[step :: 2 * step]
+                np.bitwise_and(t[: -1 : 2 * step], s[:, j], out=between)
+                between |= t[2 * step :: 2 * step]
+            part = message[done : done + c * layout.thermometer].reshape(-1, c)
+            part[:-1].reshape(base - 1, digits, c)[...] = t[1:-1]
+            part[-1] = top
+            k0.xor_into(part)
+            done += part.size
+        engine.party.send(engine.next, Thermometers(message))
+        await engine.idle()
     shape = (layout.output, words)
     x0, x1 = k0.words(shape), k1.words(shape)
-    await engine.idle(2)
+    await engine.idle()
     return x0, x1
 
 
 async def _top_bit_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
     at_p1 = engine.index == 1
-    size = (words * layout.thermometer,)
-    if at_p1:
-        message = await engine.party.receive(Thermometers, engine.previous)
-        planes = checked(message.planes, size, np.dtype(np.uint64), what="thermometers", peer=engine.previous)
-    else:
-        k0 = engine.following["compare"]
+    stream = engine.own["compare"] if at_p1 else engine.following["compare"]
     out = np.empty((layout.output, words), np.uint64)
     scratch = np.empty((2, base * digits * min(words, _CHUNK)), np.uint64)
-    for start in range(0, words, _CHUNK):
-        c = min(_CHUNK, words - start)
+    for piece in _pieces(words):
         if at_p1:
-            part = planes[start * layout.thermometer :][: c * layout.thermometer].reshape(-1, c)
-        else:
-            part = k0.words((layout.thermometer, c))
-        thermometer, top = part[:-1].reshape(base - 1, digits, c), part[-1]
-        t, t_top = layout.cut(values[64 * start : 64 * (start + c)], c)
-        picked = _pick(thermometer, ~t, scratch, one=at_p1)
-        target = out[:, start : start + c]
-        target[:digits] = picked[1]
-        np.bitwise_xor(picked[0, 1:], picked[1, 1:], out=target[digits:-1])
-        target[-1] = top
-        if at_p1:
-            target[digits:-1] ^= ONES
-            target[-1] ^= t_top
-    if at_p1:
-        mask = engine.own["compare"].words(out.shape)
-        peer = engine.next
-    else:
-        mask = k0.words(out.shape)
-        peer = engine.previous
+            size = ((min(piece.stop, words) - piece.start) * layout.thermometer,)
+            planes = (await engine.party.receive(Thermometers, engine.previous)).planes
+            checked(planes, size, out.dtype, what="thermometers", peer=engine.previous)
+        done = 0
+        for start in piece:
+            c = min(_CHUNK, words - start)
+            if at_p1:
+                part = planes[done : done + c * layout.thermometer].reshape(-1, c)
+                done += part.size
+            else:
+                part = stream.words((layout.thermometer, c))
+            thermometer, top = part[:-1].reshape(base - 1, digits, c), part[-1]
+            t, t_top = layout.cut(values[64 * start : 64 * (start + c)], c)
+            picked = _pick(thermometer, ~t, scratch, one=at_p1)
+            target = out[:, start : start + c]
+            target[:digits] = picked[1]
+            np.bitwise_xor(picked[0, 1:], picked[1, 1:], out=target[digits:-1])
+            target[-1] = top
+            if at_p1:
+                target[digits:-1] ^= ONES
+                target[-1] ^= t_top
+        if not at_p1:
+            await engine.idle()
+    mask = stream.words(out.shape)
+    peer = engine.next if at_p1 else engine.previous
     out ^= mask
     engine.party.send(peer, CarrySharing(out))
-    if not at_p1:
-        await engine.idle()
     theirs = (await engine.party.receive(CarrySharing, peer)).planes
     out ^= checked(theirs, out.shape, out.dtype, what="shares of carries", peer=peer)
     return (mask, out) if at_p1 else (out, mask)

@@ -281,7 +281,7 @@ class Engine:
         for receiver in receivers:
             if receiver in self.computing:
                 continue
-            first = outside_opener(self.party, receiver)
+            first = outside_opener(self.party.roster, receiver)
             if self.index == first:
                 self.party.send(receiver, Opening(0, (x, y)))
             elif self.index == (first + 1) % 3:
@@ -326,7 +326,7 @@ async def receive_opening(
       RemoteProtocolError: shares of another shape.
     """
     check_computing(party, computing)
-    first = outside_opener(party, party.me)
+    first = outside_opener(party.roster, party.me)
     two, one = computing[first], computing[(first + 1) % 3]
     messages = await party.gather(Opening, (two, one))
     a, b = _shares(messages[two], 2, shape, group.dtype, two)
@@ -334,9 +334,9 @@ async def receive_opening(
     return group.add(group.add(a, b), c)
 
 
-def outside_opener(party: Party, receiver: PartyId) -> int:
+def outside_opener(roster: Sequence[PartyId], receiver: PartyId) -> int:
     """Return which computing party sends two shares to an outside receiver; spread over the receivers."""
-    return party.roster.index(receiver) % 3
+    return list(roster).index(receiver) % 3
 
 
 def check_computing(party: Party, computing: Sequence[PartyId]) -> None:

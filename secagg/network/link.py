@@ -70,6 +70,7 @@ class Link:
         self.heard = self.wrote = time.monotonic()
         self.finished = False
         self.paused = False
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self._writable = True

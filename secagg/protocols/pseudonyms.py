@@ -64,24 +64,24 @@ def pseudonyms(key: bytes, identifiers: NDArray[Any]) -> U64:
 
     Args:
       key: 32 bytes.
-      identifiers: strings, shape (n,), not all empty; compared byte by byte, the caller has settled spelling.
+      identifiers: strings, shape (n,); compared byte by byte, the caller has settled spelling.
 
     Raises:
-      DataError: an identifier that holds a zero character, which fixed-width arrays cannot tell from padding.
+      DataError: an identifier that holds a zero character.
     """
     n = len(identifiers)
     if n == 0:
         return np.zeros((0, 2), np.uint64)
-    strings = identifiers.tolist()
-    if "\0" in "".join(strings):
+    joined = np.frombuffer("\0".join([*identifiers.tolist(), ""]).encode(), np.uint8)
+    ends = np.flatnonzero(joined == 0)
+    if len(ends) != n:
         raise DataError(
             "an identifier holds a zero character; remove it, or map it to another at every organisation"
         )
-    encoded = np.array([s.encode() for s in strings])
-    lengths = np.strings.str_len(encoded)
-    blocks = -(-max(encoded.dtype.itemsize, 1) // _BLOCK)
+    lengths = np.diff(ends, prepend=-1) - 1
+    blocks = max(1, -(-int(lengths.max()) // _BLOCK))
     text = np.zeros((n, blocks * _BLOCK), np.uint8)
-    text[:, : encoded.dtype.itemsize] = np.ascontiguousarray(encoded).view(np.uint8).reshape(n, -1)
+    text[np.arange(blocks * _BLOCK) < lengths[:, None]] = joined[joined != 0]
     encrypt = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update  # noqa: S305  # CMAC's block cipher
     k1 = _doubled(encrypt(bytes(_BLOCK)))
     k2 = _doubled(k1)

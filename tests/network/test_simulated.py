@@ -370,16 +370,18 @@ def test_a_crash_is_named_by_everybody() -> None:
         out.values()
 
 
-def test_what_a_party_sent_before_it_crashed_still_arrives() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_party_sent_before_it_crashed_still_arrives(count: int) -> None:
     async def program(p: Party) -> int:
         if p.me == "a":
-            p.send("b", Vector(np.zeros(1000, np.uint64)))
+            for _ in range(count):
+                p.send("b", Vector(np.zeros(1000, np.uint64)))
             p.send("b", Number(2))  # the crash
             return 0
-        return (await p.receive(Vector, "a")).values.size
+        return sum([(await p.receive(Vector, "a")).values.size for _ in range(count)])
 
-    out = everybody(program, ("a", "b"), network=SLOW, faults=[Fault("crash", 1)])
-    assert out.results == {"b": 1000}
+    out = everybody(program, ("a", "b"), network=SLOW, faults=[Fault("crash", count)])
+    assert out.results == {"b": 1000 * count}
     with pytest.raises(PeerVanishedError, match="a crashed"):
         out.values()
 

@@ -28,7 +28,7 @@ Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R l
 
 from __future__ import annotations
 
-from secagg.protocols.joint_groups.engine import cost
+from secagg.protocols.joint_groups.engine import JobCost, cost
 from secagg.protocols.joint_groups.layout import Layout
 from secagg.protocols.joint_groups.program import PHASES, find_groups
 from secagg.protocols.joint_groups.query import (
@@ -44,6 +44,7 @@ __all__ = [
     "PHASES",
     "Field",
     "Findings",
+    "JobCost",
     "Layout",
     "Query",
     "Rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,8 +27,9 @@ from secagg.mpc.bits import (
     public_bits,
 )
 from secagg.mpc.merge import merge, merge_gates
-from secagg.mpc.replicated import XOR, Engine
-from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle
+from secagg.mpc.replicated import XOR, Engine, outside_opener
+from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
+from secagg.party import PartyId
 from secagg.protocols.joint_groups.holder import PlacedRows
 from secagg.protocols.joint_groups.layout import Layout, bit_fields, take
 from secagg.protocols.joint_groups.query import Query
@@ -91,28 +93,29 @@ async def _sum_groups(joint: SharedBits, layout: Layout) -> SharedBits:
     for d, same in enumerate(chain, start=1):
         pairs += [(same, values[:, d * step :]), (same, values[:, : -d * step])]
     products = await and_batch(pairs)
-    terms = [values]
+    terms = [_spread(query, values.shape[-1], [(0, values)])]
     for d in range(1, parties):
         # What comes from d rows below and from parties - d rows above cannot both be there: the group would
         # have more rows than there are parties. So one XOR joins them; of padding both are zero.
-        term = SharedBits(joint.engine, np.zeros_like(values.first), np.zeros_like(values.second))
-        if d <= len(chain):
-            term[:, : -d * step].__ixor__(products[2 * (d - 1)])
+        parts = [(0, products[2 * (d - 1)])] if d <= len(chain) else []
         if (up := parties - d) <= len(chain):
-            term[:, up * step :].__ixor__(products[2 * (up - 1) + 1])
-        terms.append(term)
+            parts.append((up * step, products[2 * (up - 1) + 1]))
+        terms.append(_spread(query, values.shape[-1], parts))
     # Sums stay within their fields, as planned, so one addition over all of them carries nothing across.
-    return await add([_widened(term, query) for term in terms])
+    return await add(terms)
 
 
-def _widened(values: SharedBits, query: Query) -> SharedBits:
-    """Return values with each field in as many planes as its sum has."""
-    planes = np.concatenate(
-        [np.arange(begin, begin + w) for begin, w in zip(_begins(query.sum_widths), query.widths, strict=True)]
-    )
-    wide = [np.zeros((sum(query.sum_widths), values.shape[-1]), np.uint64) for _ in range(2)]
-    wide[0][planes], wide[1][planes] = values.first, values.second
-    return SharedBits(values.engine, *wide)
+def _spread(query: Query, columns: int, parts: Sequence[tuple[int, SharedBits]]) -> SharedBits:
+    """Return the XOR of values that begin at some column each, every field in as many planes as its sum has."""
+    wide = [np.zeros((sum(query.sum_widths), columns), np.uint64) for _ in range(2)]
+    for first, values in parts:
+        where = slice(first, first + values.shape[-1])
+        for into, begin, width in zip(
+            _begins(query.sum_widths), _begins(query.widths), query.widths, strict=True
+        ):
+            for target, source in zip(wide, (values.first, values.second), strict=True):
+                target[into : into + width, where] ^= source[begin : begin + width]
+    return SharedBits(parts[0][1].engine, *wide)
 
 
 def _begins(widths: Sequence[int]) -> list[int]:
@@ -161,42 +164,105 @@ async def _open_to_holders(rows: SharedBits, layout: Layout) -> U64 | None:
     engine.send_opening(x, y, engine.computing)
     origin = await engine.receive_opened(XOR, x, y)
     mine = None
+    flat = [share.reshape(-1, layout.row_words) for share in (rows.first, rows.second)]
     for position, owner in enumerate(query.input_parties):
         where = origin == position
-        if (where.sum(axis=1) != layout.buckets.capacities[position]).any():
+        if (np.count_nonzero(where, axis=1) != layout.buckets.capacities[position]).any():
             raise RemoteProtocolError(f"the shuffled table does not hold {owner}'s rows; nothing is opened")
-        held = rows.first[where], rows.second[where]
+        places = np.flatnonzero(where)
+        held = flat[0].take(places, axis=0), flat[1].take(places, axis=0)
         engine.send_opening(*held, [owner])
         if owner == engine.party.me:
             mine = held
     return None if mine is None else await engine.receive_opened(XOR, *mine)
 
 
-def cost(layout: Layout) -> Gates:
-    """Return AND gates over the whole table and rounds of the computing parties, after sharing."""
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """What a run costs, known from public numbers alone.
+
+    Attributes:
+      ands: AND gates over the whole table; each is one bit sent by each computing party.
+      rounds: the longest chain of messages.
+      payload_bytes: bytes of arrays that each party sends.
+    """
+
+    ands: int
+    rounds: int
+    payload_bytes: dict[PartyId, int]
+
+
+def cost(layout: Layout, roster: Sequence[PartyId]) -> JobCost:
+    """Return what a run costs; `roster` is the order in which the parties know each other."""
+    query, buckets = layout.query, layout.buckets
+    gates = _gates(layout)
+    sent = dict.fromkeys(roster, 0)
+    computing = query.computing_parties
+    for i, name in enumerate(computing):
+        # ANDs, two of three shuffle hops, and the origins, one byte a row
+        sent[name] += (
+            gates.ands // 8 + shuffle_payload_bytes(buckets.rows * layout.row_words * 8) + buckets.rows
+        )
+        if name in query.input_parties:
+            capacity = buckets.capacities[query.input_parties.index(name)]
+            sent[computing[i - 1]] += capacity * buckets.buckets * layout.row_words * 8
+    for capacity, name in zip(buckets.capacities, query.input_parties, strict=True):
+        put_in = (layout.key_planes + query.value_planes) * capacity * buckets.words * 8
+        sent[name] += put_in if name in computing else 2 * put_in
+        if name not in computing:
+            opened = capacity * buckets.buckets * layout.row_words * 8
+            first = outside_opener(roster, name)
+            sent[computing[first]] += 2 * opened
+            sent[computing[(first + 1) % 3]] += opened
+    return JobCost(gates.ands, _rounds(query, roster, gates.rounds), sent)
+
+
+def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:
+    """Return the longest chain of messages, by following how deep each computing party is."""
+    inside = [name in query.input_parties for name in query.computing_parties]
+    outside = set(query.input_parties) - set(query.computing_parties)
+    depth = [2 if bank else 1 for bank in inside]  # row counts; hash key
+
+    def receive(*senders: Sequence[int]) -> None:
+        """All send, then each reads from its `senders` (relative positions)."""
+        before = depth.copy()
+        for i in range(3):
+            depth[i] = max([before[i], *(before[(i + k) % 3] + 1 for k in senders[i])])
+
+    receive(*[(1, 2)] * 3)  # pair secrets
+    receive(*[(2,) if inside[i - 1] else () for i in range(3)])  # inputs
+    if outside:
+        depth = [max(d, 3) for d in depth]
+    for _ in range(and_rounds):
+        receive((1,), (1,), (1,))
+    for hop in range(SHUFFLE_ROUNDS):
+        receive(*[((1,), (2,), ())[(i - hop) % 3] for i in range(3)])
+    receive((2,), (2,), (2,))  # origins
+    openers = {(outside_opener(roster, name) + k) % 3 for name in outside for k in range(2)}
+    last = [depth[i] + 1 for i in openers]
+    receive(*[(2,) if inside[i] else () for i in range(3)])  # rows to their holders
+    return max(*depth, *last)
+
+
+def _gates(layout: Layout) -> Gates:
+    """Return ANDs over the whole table, and rounds, of merging, grouping and testing."""
     query, buckets = layout.query, layout.buckets
     rows, parties = buckets.rows, len(query.input_parties)
     ands, rounds = 0, 0
     for length in buckets.merged_lengths():
         gates, layers = merge_gates(length, layout.planes, layout.key_planes)
         ands, rounds = ands + gates * buckets.buckets, rounds + layers
+    # neighbours at distance d: length - d of them in each bucket
+    neighbours = [rows - d * buckets.buckets for d in range(1, min(parties, buckets.length))]
     equal = any_plane_gates(layout.key_planes)
-    neighbours = rows - buckets.buckets
-    ands, rounds = ands + equal.ands * neighbours, rounds + equal.rounds
-    chain = [neighbours]
-    for d in range(2, parties):
-        if buckets.length - d < 1:
-            break
-        chain.append(rows - d * buckets.buckets)
-        ands, rounds = ands + chain[-1], rounds + 1
-    ands += sum(2 * query.value_planes * c for c in chain)
-    total = Gates(0, 1) + add_gates(sum(query.sum_widths), parties)
-    tests = [Gates(0, 0)]
-    for f, width in zip(query.fields, query.sum_widths, strict=True):
-        tests += [at_least_gates(width)] * (bool(f.at_least) + (f.below is not None))
-    side_by_side = tests[0]
-    for t in tests[1:]:
-        side_by_side = side_by_side.beside(t)
-    total = total + side_by_side + any_plane_gates(len(tests) - 1)
-    total = total + Gates(sum(query.sum_widths[i] for i in query.opened), 1)
-    return Gates(ands + total.ands * rows, rounds + total.rounds + SHUFFLE_ROUNDS + 2)
+    ands += equal.ands * neighbours[0] + sum(neighbours[1:]) + 2 * query.value_planes * sum(neighbours)
+    rounds += equal.rounds + len(neighbours)
+    tests = [
+        at_least_gates(width)
+        for f, width in zip(query.fields, query.sum_widths, strict=True)
+        for _ in range(bool(f.at_least) + (f.below is not None))
+    ]
+    each_row = add_gates(sum(query.sum_widths), parties) + any_plane_gates(len(tests))
+    each_row += Gates(sum(t.ands for t in tests), max(t.rounds for t in tests))
+    each_row += Gates(sum(query.sum_widths[i] for i in query.opened), 1)
+    return Gates(ands + each_row.ands * rows, rounds + each_row.rounds)

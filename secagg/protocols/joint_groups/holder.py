@@ -59,9 +59,11 @@ class PlacedRows:
 
     def _checked(self, order: NDArray[np.int64], words: U64) -> Self:
         """Refuse an identifier that stands twice, and places that `read` could not tell apart."""
-        twin = (words[order[1:]] == words[order[:-1]]).all(axis=1)
-        if twin.any():
-            i, k = sorted((int(order[:-1][twin][0]), int(order[1:][twin][0])))
+        alike = words[:, 1][order]
+        candidates = np.flatnonzero(alike[1:] == alike[:-1])
+        twins = candidates[words[order[candidates], 0] == words[order[candidates + 1], 0]]
+        if twins.size:
+            i, k = sorted((int(order[twins[0]]), int(order[twins[0] + 1])))
             raise UsageError(
                 f"rows {i} and {k} have the same identifier; add up each identifier's rows first"
             )
@@ -141,7 +143,9 @@ class PlacedRows:
         flag = np.take_along_axis(take(opened, bits[1], 1), theirs_order, 1).reshape(-1)
         flagged[target] = flag[real].astype(bool)
         for column, (i, offset) in enumerate(zip(query.opened, bits[2:], strict=True)):
-            values = np.take_along_axis(take(opened, offset, query.sum_widths[i]), theirs_order, 1).reshape(-1)
+            values = np.take_along_axis(take(opened, offset, query.sum_widths[i]), theirs_order, 1).reshape(
+                -1
+            )
             sums[target, column] = values[real]
         return Findings(flagged, sums, layout.log2_false_match)
 

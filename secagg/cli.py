@@ -1,0 +1,391 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+import secagg
+from secagg.console import Style, explain, seconds, shown_progress, size, stderr, stdout, table
+from secagg.data.columns import DepositColumns, TransferColumns, parse_columns
+from secagg.data.made_up import make
+from secagg.data.tables import ReadReport, read_deposits, read_transfers
+from secagg.errors import SecaggError, UsageError
+from secagg.jobs.job import Job
+from secagg.jobs.job_file import load_job, parse_address
+from secagg.jobs.local import error_line, run_locally
+from secagg.jobs.patterns import PATTERNS
+from secagg.jobs.run import Columns, run_job
+from secagg.network.identity import (
+    Identity,
+    check_name,
+    create_identity,
+    fingerprint,
+    load_certificate,
+    load_identity,
+)
+from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN
+
+_NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
+_ASSUMED_ROWS: Final = 100_000
+
+
+class BadRows(StrEnum):
+    """What to do with rows that cannot be used."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+# Locals in a traceback can be somebody's data, so nothing prints them.
+app = typer.Typer(
+    name="secagg",
+    help="Joint computations on data that organisations may not show each other.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+identity_app = typer.Typer(
+    help="Keys and certificates, by which parties know each other.", no_args_is_help=True
+)
+data_app = typer.Typer(help="Tables.", no_args_is_help=True)
+app.add_typer(identity_app, name="identity")
+app.add_typer(data_app, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0, with 2 for a mistake of the caller's, with 1 for a run that failed."""
+    logging.basicConfig(level=logging.WARNING, format="secagg: %(message)s")
+    try:
+        app(arguments, prog_name="secagg")
+    except SecaggError as error:
+        stderr().print(f"secagg: {error}", markup=False, soft_wrap=True)
+        raise SystemExit(_status(error)) from None
+
+
+def _status(error: SecaggError) -> int:
+    return 2 if isinstance(error, UsageError) else 1
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        stdout().print(secagg.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version  # its callback has done everything
+
+
+@identity_app.command("new")
+def identity_new(
+    name: Annotated[str, typer.Argument(help="The party's name, as in job files.")],
+    out: Annotated[Path, typer.Option(help="Where to write NAME.key and NAME.crt.")] = Path(),
+) -> None:
+    """Make a key and a certificate; overwrites nothing."""
+    identity = create_identity(name)
+    key, certificate = identity.save(out)
+    console = stdout()
+    console.print(f"{key}  keep this secret; it never leaves this machine", markup=False, soft_wrap=True)
+    console.print(f"{certificate}  give this to the other parties", markup=False, soft_wrap=True)
+    console.print(
+        f"fingerprint, to be compared by phone:\n{identity.fingerprint}", markup=False, soft_wrap=True
+    )
+
+
+@identity_app.command("show")
+def identity_show(file: Annotated[Path, typer.Argument(help="A certificate (.crt).")]) -> None:
+    """Print a certificate's fingerprint and validity."""
+    try:
+        certificate = load_certificate(file.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    names = certificate.subject.rfc4514_string()
+    text = f"{names}\nvalid {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+    stdout().print(f"{text}\n{fingerprint(certificate)}", markup=False, soft_wrap=True)
+
+
+@data_app.command("make")
+def data_make(
+    out: Annotated[Path, typer.Argument(help="A directory for the tables; files in it are replaced.")],
+    banks: Annotated[int, typer.Option(help="How many banks, 2 to 20.")] = 3,
+    rows: Annotated[
+        int, typer.Option(help="Transfers a bank, on average; deposits are a quarter of that.")
+    ] = 30_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
+) -> None:
+    """Write made-up bank tables with planted fraud, and truth.json, which says where it is."""
+    truth = make(out, banks=banks, rows=banks * rows, seed=seed)
+    stdout().print(
+        f"{truth.transfers} transfers and {truth.deposits} deposits of {', '.join(truth.banks)} in {out}; "
+        f"planted: {len(truth.collectors)} collectors, {len(truth.customers)} structuring customers",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def patterns() -> None:
+    """List what can be computed, and the parameters with their defaults."""
+    console = stdout()
+    for pattern in PATTERNS.values():
+        console.print(f"{pattern.name}: {pattern.summary}", markup=False)
+        console.print(f"each bank puts in its {pattern.table}; results: {', '.join(pattern.result_columns)}")
+        defaults = pattern.show_parameters(pattern.parameters())
+        console.print(table("", ("parameter", "default"), list(defaults.items())), "")
+
+
+@app.command()
+def check(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="Different identifiers a bank puts in: N for each, or NAME=N (repeat)."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(_NETWORKS)}; all by default.")
+    ] = None,
+) -> None:
+    """Explain a job: who takes part, what is opened to whom, what it will cost."""
+    chosen = list(_NETWORKS.values())
+    if network is not None:
+        chosen = [n for n in chosen if n.name.lower() == network.lower()]
+        if not chosen:
+            raise UsageError(f"expected a network of {', '.join(_NETWORKS)}, got {network}")
+    try:
+        job = load_job(job_file)
+        problem = ""
+    except UsageError as error:
+        job = load_job(job_file, with_certificates=False)  # what is wrong elsewhere is raised again here
+        problem = str(error)
+    counts = _counts(job, rows or [])
+    console = stdout()
+    for part in explain(job, counts, chosen, assumed=not rows):
+        console.print(part, "")
+    if problem:
+        raise UsageError(f"the job cannot run as it stands: {problem}")
+    console.print(f"Job fingerprint, equal at all parties: {job.digest.hex()}", soft_wrap=True)
+
+
+def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
+    counts = dict.fromkeys(job.input_parties, _ASSUMED_ROWS)
+    for text in given:
+        name, equals, number = text.rpartition("=")
+        if (
+            not number.isascii()
+            or not number.isdigit()
+            or len(number) > 10
+            or (equals and name not in counts)
+        ):
+            raise UsageError(
+                f"expected --rows N or --rows NAME=N with an input party ({', '.join(counts)}), got {text!r}"
+            )
+        counts.update(dict.fromkeys([name] if equals else counts, int(number)))
+    step = job.round_rows_to
+    return {name: -(-count // step) * step for name, count in counts.items()}
+
+
+@app.command()
+def run(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
+    out: Annotated[Path, typer.Option(help="A directory for the result and the run record.")],
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Which of the parties this is.")
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The table: .csv, .parquet, .sql, or duckdb:SELECT...; with --local NAME=TABLE for each."
+        ),
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="role=COLUMN (repeat), or a known format such as amlsim."),
+    ] = None,
+    bad_rows: Annotated[
+        BadRows, typer.Option(help="What to do with rows that cannot be used.")
+    ] = BadRows.refuse,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port to listen at, if not this party's address.")
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Start every party as a process on this machine.")
+    ] = False,
+    progress: Annotated[Style, typer.Option(help="How to show progress, on standard error.")] = Style.auto,
+) -> None:
+    """Take part in a job as one party; or, with --local, try it out as all of them."""
+    with _ending(progress):
+        if local:
+            if as_ or identity or listen:
+                raise UsageError(
+                    "--local makes names, identities and addresses itself; leave out --as, --identity, --listen"
+                )
+            job = load_job(job_file, with_certificates=False)
+            options = _options_by_party(data or [], map_ or [], bad_rows)
+            with shown_progress(progress) as on_progress:
+                run_locally(job, options, out=out, on_progress=on_progress)
+            for name in job.roster:
+                _tell(json.loads((out / f"{name}.{job.name}.json").read_text("utf-8")), out)
+            return
+        if as_ is None or identity is None:
+            raise UsageError("expected --as NAME and --identity DIR, or --local")
+        if len(data or []) > 1:
+            raise UsageError(f"expected one table with --data, got {len(data or [])}")
+        job = load_job(job_file)
+        reader = _Reader(job, data[0], map_ or [], bad_rows) if data else None
+        with shown_progress(progress) as on_progress:
+            result = run_job(
+                job,
+                me=as_,
+                identity=_identity(as_, identity),
+                read=reader,
+                listen=parse_address(listen) if listen else None,
+                on_progress=on_progress,
+            )
+        if reader is not None and reader.report is not None:
+            result.record["data"] = reader.counts()
+        result.write(out)
+        _tell(result.record, out)
+
+
+def _identity(name: str, path: Path) -> Identity:
+    check_name(name)
+    if path.is_dir():
+        return load_identity(name, path / f"{name}.key", path / f"{name}.crt")
+    return load_identity(name, path, path.with_suffix(".crt"))
+
+
+def _options_by_party(data: Sequence[str], mapping: Sequence[str], bad_rows: BadRows) -> dict[str, list[str]]:
+    """Return the options of each party's own `secagg run`."""
+    common = ["--bad-rows", bad_rows.value, *(word for text in mapping for word in ("--map", text))]
+    options = {}
+    for text in data:
+        name, equals, source = text.partition("=")
+        if not equals or not source:
+            raise UsageError(f"with --local, expected --data NAME=TABLE, got {text!r}")
+        if name in options:
+            raise UsageError(
+                f"expected one table for {name}; join several in a query, with --data {name}=duckdb:SELECT..."
+            )
+        options[name] = ["--data", source, *common]
+    return options
+
+
+class _Reader:
+    """Reads a party's table when the run asks for it, and keeps the report.
+
+    Raises:
+      UsageError: the file is not there, or the mapping is wrong; both are looked at before anybody connects.
+    """
+
+    def __init__(self, job: Job, source: str, mapping: Sequence[str], bad_rows: BadRows) -> None:
+        self.report: ReadReport | None = None
+        self._job = job
+        self._source = source
+        self._bad_rows = bad_rows
+        self._mapping = mapping
+        if not source.startswith("duckdb:") and not Path(source).is_file():
+            raise UsageError(f"there is no file {source}")
+
+    def __call__(self) -> Columns:
+        options: Any = {"window": self._job.window, "bad_rows": self._bad_rows.value}
+        if self._job.pattern.table == "transfers":
+            transfers = read_transfers(
+                self._source, mapping=_mapping(self._mapping, TransferColumns), **options
+            )
+            self.report = transfers.report
+            return transfers.beneficiary, transfers.sender, transfers.amount_cents
+        deposits = read_deposits(self._source, mapping=_mapping(self._mapping, DepositColumns), **options)
+        self.report = deposits.report
+        return deposits.customer, deposits.amount_cents
+
+    def counts(self) -> dict[str, int]:
+        """Return the report's counts, for the run record."""
+        names = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
+        return {name: getattr(self.report, name) for name in names}
+
+
+def _mapping(given: Sequence[str], kind: Any) -> Any:
+    """Return the columns that --map gives: pairs, the name of a known format, or None to recognise one."""
+    if not given:
+        return None
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    return parse_columns(given, kind)
+
+
+def _tell(record: dict[str, Any], out: Path) -> None:
+    """Print how a run ended for one party."""
+    name, console = record["party"], stdout()
+    stem = out / f"{name}.{record['job']}"
+    if (read := record.get("data")) is not None:
+        text = f"{name}: {read['rows_read']} rows read, {read['rows_in_window']} used"
+        text += "".join(
+            f", {read[key]} {what}"
+            for key, what in (("rows_outside", "outside the window"), ("rows_bad", "bad and left out"))
+            if read[key]
+        )
+        console.print(text, markup=False, soft_wrap=True)
+    if record["flagged"] is not None:
+        text = f"{name}: {record['flagged']} of its {record['announced_rows'][name]} identifiers are flagged: {stem}.csv"
+        console.print(text, markup=False, soft_wrap=True)
+    total = record["ledger"]["total"]
+    console.print(
+        f"{name}: {size(total['sent']['frame_bytes'])} sent, {total['rounds']} rounds, "
+        f"{seconds(record['timings']['total_s'])}; record: {stem}.json",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def demo(
+    rows: Annotated[int, typer.Option(help="Transfers a bank, on average.")] = 30_000,
+    banks: Annotated[int, typer.Option(help="How many banks, 3 to 20.")] = 3,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
+    out: Annotated[
+        Path, typer.Option(help="A directory for everything that the demo makes; replaced.")
+    ] = Path("demo-output"),
+) -> None:
+    """Show it: made-up banks, each a process of its own, find together what none of them finds alone."""
+    from secagg.demo import run_demo
+
+    with _ending(Style.auto):
+        run_demo(out, banks=banks, rows=rows, seed=seed)
+
+
+@contextmanager
+def _ending(style: Style) -> Iterator[None]:
+    """Let a run end in good order: when it is stopped, the others are told; errors are told as asked."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        stderr().print("secagg: stopped; the other parties were told")
+        raise typer.Exit(130) from None
+    except SecaggError as error:
+        if style is not Style.json:
+            raise
+        print(error_line(error), file=sys.stderr, flush=True)  # noqa: T201
+        raise typer.Exit(_status(error)) from None

@@ -1,0 +1,205 @@
+"""What the command line shows: tables, sizes, times, and how far a run is."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, Final
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from secagg.jobs.disclosure import TRUST, Disclosure, disclosures
+from secagg.jobs.forecast import forecast
+from secagg.jobs.job import Job
+from secagg.jobs.local import OnProgress, progress_line
+from secagg.jobs.run import Progress
+from secagg.network.identity import fingerprint
+from secagg.network.simulated import Network
+
+_LINES_EVERY_S: Final = 10.0
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+
+
+class Style(StrEnum):
+    """How progress is shown."""
+
+    auto = "auto"
+    bars = "bars"
+    lines = "lines"
+    json = "json"
+    none = "none"
+
+
+def stdout() -> Console:
+    """Return a console for results."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def stderr() -> Console:
+    """Return a console for everything else."""
+    return Console(stderr=True, highlight=False)
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people, in powers of 1000."""
+    power = 0
+    while count >= 999.5 and power < len(_UNITS) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {_UNITS[power]}" if power == 0 or count >= 99.95 else f"{count:.3g} {_UNITS[power]}"
+
+
+def seconds(count: float) -> str:
+    """Return a time for people."""
+    if count < 1:
+        return f"{1000 * count:.0f} ms"
+    return f"{count:.1f} s" if count < 120 else f"{count / 60:.0f} min"
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers_from: int = 1
+) -> Table:
+    """Return a table; columns from `numbers_from` on are aligned to the right. Cells are shown to the letter."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False
+    )
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="right" if i >= numbers_from else "left", style="", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    return made
+
+
+def opened_table(disclosures: Sequence[Disclosure], everybody: Sequence[str]) -> Table:
+    """Return the table of what is opened to whom."""
+    rows = [("everybody" if set(d.to) == set(everybody) else ", ".join(d.to), d.what) for d in disclosures]
+    return table("Opened, and to whom", ("to", "what"), rows, numbers_from=2)
+
+
+def phase_table(ledger: Mapping[str, Any], *, title: str) -> Table:
+    """Return what a run cost one party by phase, from its run record."""
+    costs = {**ledger["phases"], "total": ledger["total"]}
+    rows = [
+        (
+            name,
+            cost["rounds"],
+            cost["sent"]["messages"],
+            size(cost["sent"]["frame_bytes"]),
+            f"{cost['compute_s']:.2f}",
+            f"{cost['wait_s']:.2f}",
+        )
+        for name, cost in costs.items()
+    ]
+    return table(title, ("phase", "rounds", "messages", "sent", "computing s", "waiting s"), rows)
+
+
+def explain(
+    job: Job, counts: Mapping[str, int], networks: Sequence[Network], *, assumed: bool
+) -> Iterator[RenderableType]:
+    """Yield what there is to say about a job before it runs.
+
+    Args:
+      counts: how many rows the input parties announce.
+      networks: for which the time is given.
+      assumed: the counts are a guess of ours.
+    """
+    yield escape(f"{job.name}: {job.pattern.name}, {job.pattern.summary}")
+    yield _members_table(job)
+    start, end = ("open" if at is None else f"{at:.12g}" for at in job.window)
+    agreed = [*job.pattern.show_parameters(job.parameters).items(), ("window", f"{start} to {end}")]
+    yield table("Agreed", ("parameter", "value"), agreed)
+    yield opened_table(disclosures(job), job.roster)
+    yield TRUST
+    expected = forecast(job, counts)
+    cost = [(name, counts.get(name, ""), size(sent)) for name, sent in expected.sent_bytes.items()]
+    note = "; the rows are assumed, give yours with --rows" if assumed else ""
+    yield table(f"Expected cost: {expected.rounds} rounds{note}", ("party", "rows", "sends"), cost)
+    times = [
+        (n.name, seconds(n.latency_s), f"{size(n.bytes_per_s)}/s", seconds(expected.seconds(n)))
+        for n in networks
+    ]
+    yield table("Expected time", ("network", "latency", "bandwidth", "run"), times)
+    false_match = f"2^{expected.log2_false_match:.0f}" if math.isfinite(expected.log2_false_match) else "0"
+    yield f"Two different identifiers are taken for one with probability at most {false_match}."
+
+
+def _members_table(job: Job) -> Table:
+    rows = []
+    for member in job.members:
+        roles = ["input and result"] * (member.name in job.input_parties)
+        roles += ["computing"] * (member.name in job.computing_parties)
+        known = fingerprint(member.certificate) if member.certificate is not None else "none that can be used"
+        rows.append((member.name, ", ".join(roles), "{}:{}".format(*member.address), known))
+    return table("Parties", ("name", "role", "address", "certificate"), rows, numbers_from=4)
+
+
+@contextmanager
+def shown_progress(style: Style) -> Iterator[OnProgress]:
+    """Show how far parties are while the body runs; on standard error."""
+    console = stderr()
+    if style is Style.auto:
+        style = Style.bars if console.is_terminal else Style.lines
+    if style is Style.bars:
+        with _bars(console) as bars:
+            yield _Bars(bars)
+    elif style is Style.lines:
+        yield _Lines(console)
+    elif style is Style.json:
+        yield lambda progress: print(progress_line(progress), file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        yield lambda _progress: None
+
+
+def _bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[phase]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class _Bars:
+    """A bar for each party."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        name = progress.party
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(escape(name), total=1.0, phase="")
+        self._bars.update(self._tasks[name], completed=progress.share, phase=escape(_describe(progress)))
+
+
+class _Lines:
+    """A line for each phase of each party, and now and then one in a long phase."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        phase, when = self._last.get(progress.party, ("", 0.0))
+        now = time.monotonic()
+        if progress.phase == phase and now - when < _LINES_EVERY_S:
+            return
+        self._last[progress.party] = progress.phase, now
+        text = f"{progress.party}: {_describe(progress)}, {progress.share:.0%} of the bytes sent"
+        self._console.print(escape(text), soft_wrap=True)
+
+
+def _describe(progress: Progress) -> str:
+    waiting = f" (waiting for {', '.join(progress.waiting_for)})" if progress.waiting_for else ""
+    return f"{progress.phase}{waiting}"

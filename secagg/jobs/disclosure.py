@@ -1,0 +1,46 @@
+"""What a job opens to whom, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from secagg.jobs.job import Job
+from secagg.party import PartyId
+
+TRUST: Final = (
+    "All parties are taken to follow the protocol. Then no computing party learns more than this, even if it pools "
+    "what it sees with any number of input parties. Two computing parties that pool what they hold see every row's "
+    "numbers under pseudonyms, and with an input party's help can test guesses of whose they are."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """Something that is opened, and who learns it."""
+
+    what: str
+    to: tuple[PartyId, ...]
+
+
+def disclosures(job: Job) -> list[Disclosure]:
+    """Return everything that a run opens, and to whom; the engine opens nothing else."""
+    query, pattern = job.query, job.pattern
+    identifier, *sums = pattern.result_columns
+    rounded = f", rounded up to a multiple of {job.round_rows_to}" if job.round_rows_to > 1 else ""
+    opened = [
+        Disclosure(f"each input party's number of different {identifier} identifiers{rounded}", job.roster),
+        Disclosure(
+            "which rows of the shuffled table are whose: a random order of those numbers, padding included",
+            query.computing_parties,
+        ),
+    ]
+    opened += [
+        Disclosure(
+            f"for each {identifier} that {name} put in: whether it is flagged and, only if so, its joint "
+            f"{' and '.join(sums)}",
+            (name,),
+        )
+        for name in query.input_parties
+    ]
+    return opened

@@ -1,0 +1,290 @@
+"""Job files: what several organisations agree to compute, in TOML.
+
+    name = "collectors-2026-09"
+    pattern = "collectors"
+    round_rows_to = 1000            # optional: row counts are announced as multiples of this
+
+    [parameters]                    # what is left out has its default; see `secagg patterns`
+    min_senders = 6
+    min_total = 20000               # amounts in units, up to two decimals
+
+    [window]                        # half-open, either end may be missing; numbers or ISO timestamps
+    start = 2026-09-01
+    end = 2026-10-01
+
+    [[parties]]                     # one for each party, in the same order at all
+    name = "north"
+    address = "mpc.north.example:7400"
+    certificate = "north.crt"       # a path from this file's directory, or the PEM text itself
+
+    [roles]                         # words of ISO/IEC 4922-1; input parties are also the result parties
+    input = ["north", "south"]
+    computing = ["north", "south", "west"]
+
+    [timeouts]                      # optional, seconds
+    connect_s = 60
+    silence_s = 15
+    message_s = 600
+
+Amounts are converted to cents exactly. What is wrong is named by file, line and field.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from cryptography import x509
+
+from secagg.errors import JobError, PlanError, UsageError
+from secagg.jobs.fields import FieldFault
+from secagg.jobs.job import Address, Job, Member
+from secagg.jobs.patterns import PATTERNS
+from secagg.network.identity import check_certificate, check_name, load_certificate
+from secagg.network.tcp import Timeouts
+from secagg.party import PartyId
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_PEM: Final = "-----BEGIN"
+_TIMEOUTS: Final = Timeouts()
+
+
+class _Window(msgspec.Struct, forbid_unknown_fields=True):
+    start: Any = None
+    end: Any = None
+
+
+class _Party(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    address: str
+    certificate: str
+
+
+class _Roles(msgspec.Struct, forbid_unknown_fields=True):
+    input: list[str]
+    computing: list[str]
+
+
+class _Timeouts(msgspec.Struct, forbid_unknown_fields=True):
+    connect_s: float = _TIMEOUTS.connect_s
+    silence_s: float = _TIMEOUTS.silence_s
+    message_s: float = _TIMEOUTS.message_s
+
+
+class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    pattern: str
+    parties: list[_Party]
+    roles: _Roles
+    parameters: dict[str, Any] = {}
+    window: _Window = msgspec.field(default_factory=_Window)
+    round_rows_to: int = 1
+    timeouts: _Timeouts = msgspec.field(default_factory=_Timeouts)
+
+
+def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
+    """Read and check a job file.
+
+    Args:
+      with_certificates: read the parties' certificates, and check that each is its party's and valid now;
+        without, the job can be explained and moved, but not run.
+
+    Raises:
+      JobError: the file cannot be read, or a field is wrong; the message names file, line and field.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise JobError(f"cannot read the job file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise JobError(f"{path}: expected a TOML file in UTF-8") from None
+    return parse_job(text, file=path, with_certificates=with_certificates)
+
+
+def parse_job(text: str, *, file: Path, with_certificates: bool = True) -> Job:
+    """Check the text of a job file; arguments and errors as in `load_job`."""
+    try:
+        tables = tomllib.loads(text)
+        # Amounts must not pass through binary fractions; everything else may.
+        exact = tomllib.loads(text, parse_float=Decimal).get("parameters", {})
+    except tomllib.TOMLDecodeError as error:
+        raise JobError(f"{file}: this is not TOML: {error}") from None
+    try:
+        try:
+            fields = msgspec.convert(tables, _JobFile)
+        except msgspec.ValidationError as error:
+            raise _fault(str(error)) from None
+        return _check(fields, exact, file.parent, with_certificates=with_certificates)
+    except FieldFault as fault:
+        raise fault.error(file, text) from None
+
+
+def _fault(message: str) -> FieldFault:
+    """Return msgspec's complaint with the field's place in front."""
+    what, _, where = message.partition(" - at ")
+    field = where.strip("`").removeprefix("$").removeprefix(".")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
+        inside = f"{field}.{unknown[1]}" if field else unknown[1]
+        hint = "" if not field else "; a field of the job itself must stand before the first [table]"
+        return FieldFault(inside, f"there is no such field{hint}")
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return FieldFault(f"{field}.{missing[1]}" if field else missing[1], "this field is missing")
+    what = what.replace("`", "").replace("object", "a table").replace("array", "a list")
+    return FieldFault(field, what[:1].lower() + what[1:])
+
+
+def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, with_certificates: bool) -> Job:
+    if not _NAME.fullmatch(fields.name):
+        raise FieldFault(
+            "name",
+            f"expected 1 to 63 letters, digits, '-' and '_', the first a letter or digit, got {fields.name!r:.80}",
+        )
+    pattern = PATTERNS.get(fields.pattern)
+    if pattern is None:
+        raise FieldFault("pattern", f"expected one of {', '.join(PATTERNS)}, got {fields.pattern!r:.80}")
+    if fields.round_rows_to < 1:
+        raise FieldFault("round_rows_to", f"expected 1 or more, got {fields.round_rows_to}")
+    members = _members(fields.parties, folder, with_certificates=with_certificates)
+    names = [member.name for member in members]
+    inputs, computing = _roles(fields.roles, names)
+    job = Job(
+        name=fields.name,
+        pattern=pattern,
+        parameters=pattern.read_parameters(parameters),
+        window=_window(fields.window),
+        members=members,
+        input_parties=inputs,
+        computing_parties=computing,
+        round_rows_to=fields.round_rows_to,
+        timeouts=_timeouts(fields.timeouts),
+    )
+    try:
+        _ = job.query
+    except PlanError as error:
+        raise FieldFault("parameters", str(error)) from None
+    return job
+
+
+def _members(parties: Sequence[_Party], folder: Path, *, with_certificates: bool) -> tuple[Member, ...]:
+    members: list[Member] = []
+    for i, party in enumerate(parties):
+        place = f"parties[{i}]"
+        try:
+            check_name(party.name)
+        except UsageError as error:
+            raise FieldFault(f"{place}.name", str(error)) from None
+        try:
+            address = parse_address(party.address)
+        except UsageError as error:
+            raise FieldFault(f"{place}.address", str(error)) from None
+        certificate = _read_certificate(party, folder, f"{place}.certificate") if with_certificates else None
+        for other in members:
+            if other.name == party.name:
+                raise FieldFault(f"{place}.name", f"there is another party of the name {party.name}")
+            if other.address == address:
+                raise FieldFault(f"{place}.address", f"{other.name} has the same address")
+            if certificate is not None and other.certificate == certificate:
+                raise FieldFault(f"{place}.certificate", f"{other.name} has the same certificate")
+        members.append(Member(party.name, address, certificate))
+    return tuple(members)
+
+
+def parse_address(text: str) -> Address:
+    """Read host:port or [IPv6 address]:port.
+
+    Raises:
+      UsageError: it is neither.
+    """
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    if not bare or (":" in host and bare == host) or not 1 <= number <= 65535:
+        raise UsageError(f"expected host:port, such as bank.example:7400 or [::1]:7400, got {text!r:.80}")
+    return bare, number
+
+
+def _read_certificate(party: _Party, folder: Path, place: str) -> x509.Certificate:
+    try:
+        if party.certificate.lstrip().startswith(_PEM):
+            pem = party.certificate.encode()
+        else:
+            path = folder / party.certificate
+            try:
+                pem = path.read_bytes()
+            except (OSError, ValueError) as error:  # ValueError: a zero character
+                reason = getattr(error, "strerror", None) or error
+                raise FieldFault(place, f"cannot read {party.name}'s certificate {path}: {reason}") from None
+        certificate = load_certificate(pem)
+        check_certificate(certificate, name=party.name)
+    except UsageError as error:
+        raise FieldFault(place, str(error)) from None
+    return certificate
+
+
+def _roles(
+    roles: _Roles, names: Sequence[str]
+) -> tuple[tuple[PartyId, ...], tuple[PartyId, PartyId, PartyId]]:
+    for role, members in (("input", roles.input), ("computing", roles.computing)):
+        for name in members:
+            if name not in names:
+                raise FieldFault(f"roles.{role}", f"{name!r:.80} is not among the parties {', '.join(names)}")
+        if len(set(members)) != len(members):
+            raise FieldFault(f"roles.{role}", f"expected each party once, got {', '.join(members)}")
+    if not 2 <= len(roles.input) <= 255:
+        raise FieldFault("roles.input", f"expected 2 to 255 parties, got {len(roles.input)}")
+    if len(roles.computing) != 3:
+        raise FieldFault("roles.computing", f"expected three parties, got {len(roles.computing)}")
+    idle = [name for name in names if name not in roles.input and name not in roles.computing]
+    if idle:
+        raise FieldFault("roles", f"{', '.join(idle)} has no role; give it one, or take it off the parties")
+    a, b, c = roles.computing
+    return tuple(roles.input), (a, b, c)
+
+
+def _window(window: _Window) -> tuple[float | None, float | None]:
+    start, start_is_number = _moment(window.start, "window.start")
+    end, end_is_number = _moment(window.end, "window.end")
+    if start is not None and end is not None:
+        if start_is_number != end_is_number:
+            raise FieldFault("window", "expected two numbers or two timestamps, got one of each")
+        if start >= end:
+            raise FieldFault("window", f"expected an end after the start, got {window.start} to {window.end}")
+    return start, end
+
+
+def _moment(value: object, place: str) -> tuple[float | None, bool]:
+    """Return a time as the tables have it, and whether it was given as a number."""
+    if value is None:
+        return None, False
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value), True
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if isinstance(moment, datetime.date):  # datetime.datetime is one too
+        if not isinstance(moment, datetime.datetime):
+            moment = datetime.datetime.combine(moment, datetime.time())
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        return zoned.timestamp(), False
+    raise FieldFault(
+        place, f"expected a number or a timestamp such as 2026-09-01T00:00:00Z, got {value!r:.80}"
+    )
+
+
+def _timeouts(timeouts: _Timeouts) -> Timeouts:
+    for name in timeouts.__struct_fields__:
+        seconds = getattr(timeouts, name)
+        if not 0 < seconds < math.inf:
+            raise FieldFault(f"timeouts.{name}", f"expected a number of seconds above 0, got {seconds}")
+    return Timeouts(timeouts.connect_s, timeouts.silence_s, timeouts.message_s)

@@ -1,0 +1,198 @@
+"""Start every party of a job as a process on this machine, with identities made for the purpose.
+
+For trying a job out, and for showing how it goes. The parties are as separate as on different machines, but
+for whoever owns this one, who could look into all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, Final
+
+from secagg import errors
+from secagg.errors import AbortedError, PeerVanishedError, SecaggError, UsageError
+from secagg.jobs.job import Address, Job
+from secagg.jobs.run import Progress
+from secagg.network.identity import create_identity
+from secagg.party import PartyId
+
+LOOPBACK: Final = "127.0.0.1"
+# Below what systems hand out to outgoing connections, so that none of those takes a port before it is used.
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 1000
+_PATIENCE_S: Final = 20.0  # for the others to end once one has failed
+_KEPT_LINES: Final = 5
+
+OnProgress = Callable[[Progress], None]
+
+
+def progress_line(progress: Progress) -> str:
+    """Return how far a party is as a line of JSON; `run_parties` reads them."""
+    return json.dumps({"progress": asdict(progress)})
+
+
+def error_line(error: SecaggError) -> str:
+    """Return why a party ended as a line of JSON; `run_parties` reads them."""
+    return json.dumps({"error": type(error).__name__, "message": str(error)})
+
+
+def run_locally(
+    job: Job, options: Mapping[PartyId, Sequence[str]], *, out: Path, on_progress: OnProgress
+) -> None:
+    """Run a job with every party as a process on this machine; results and records go to `out`.
+
+    Args:
+      job: its addresses and certificates do not matter: others take their place.
+      options: for each input party, the options of `secagg run` that name its data.
+
+    Raises:
+      UsageError: data for a party that puts none in, or none for one that does.
+      SecaggError: what ended the run, with the party's name in front.
+    """
+    _check_data(job, options)
+    with tempfile.TemporaryDirectory(prefix="secagg-") as directory:
+        home = Path(directory)
+        identities = {name: create_identity(name) for name in job.roster}
+        certificates = {name: identity.certificate for name, identity in identities.items()}
+        addresses = dict(zip(job.roster, free_addresses(len(job.roster)), strict=True))
+        job_file = home / f"{job.name}.toml"
+        job_file.write_text(job.moved(addresses, certificates).to_toml(), "utf-8")
+        commands = {}
+        for name, identity in identities.items():
+            identity.save(home / name)
+            commands[name] = ["run", str(job_file), "--as", name, "--identity", str(home / name)]
+            commands[name] += ["--out", str(out), *options.get(name, ())]
+        run_parties(commands, on_progress=on_progress)
+
+
+def _check_data(job: Job, options: Mapping[PartyId, Sequence[str]]) -> None:
+    missing = [name for name in job.input_parties if name not in options]
+    strangers = [name for name in options if name not in job.input_parties]
+    if missing or strangers:
+        problem = (
+            f"there is none for {', '.join(missing)}" if missing else f"{', '.join(strangers)} puts in none"
+        )
+        raise UsageError(f"expected data for the input parties {', '.join(job.input_parties)}: {problem}")
+
+
+def free_addresses(count: int) -> list[Address]:
+    """Return addresses on this machine at which nobody listens.
+
+    Raises:
+      UsageError: there are not so many.
+    """
+    found: list[Address] = []
+    for _ in range(_TRIES):
+        if len(found) == count:
+            return found
+        address = (LOOPBACK, secrets.choice(_PORTS))
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError:
+                continue
+        if address not in found:
+            found.append(address)
+    raise UsageError(f"found no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1} on this machine")
+
+
+def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnProgress) -> None:
+    """Run `secagg` with each party's command line, all at once, until all have ended.
+
+    Raises:
+      SecaggError: what ended the run, with the party's name in front.
+    """
+    with _processes(commands) as processes, selectors.DefaultSelector() as selector:
+        for name, process in processes.items():
+            selector.register(_stderr(process), selectors.EVENT_READ, name)
+        pending = dict.fromkeys(processes, b"")
+        said: dict[PartyId, list[str]] = {name: [] for name in processes}
+        failures: list[tuple[PartyId, SecaggError]] = []
+        deadline = float("inf")
+        while selector.get_map() and time.monotonic() < deadline:
+            for key, _ in selector.select(timeout=1.0):
+                speaker: PartyId = key.data
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                *lines, pending[speaker] = (pending[speaker] + chunk).split(b"\n")
+                for line in lines:
+                    _take(speaker, line.decode(errors="replace"), said[speaker], failures, on_progress)
+            if deadline == float("inf") and (failures or any(p.poll() for p in processes.values())):
+                deadline = time.monotonic() + _PATIENCE_S
+        if time.monotonic() < deadline:
+            for process in processes.values():
+                process.wait()
+    # What one party found is told by the others as its peers' abort; the finding itself comes first.
+    failures.sort(key=lambda failure: isinstance(failure[1], AbortedError))
+    for name, process in processes.items():
+        if process.returncode and all(name != failed for failed, _ in failures):
+            last = " / ".join(said[name][-_KEPT_LINES:]) or "it said nothing"
+            text = f"it ended with status {process.returncode}: {last}"
+            failures.insert(0, (name, PeerVanishedError(text, peer=name)))
+    if failures:
+        name, error = failures[0]
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _take(
+    name: PartyId,
+    line: str,
+    said: list[str],
+    failures: list[tuple[PartyId, SecaggError]],
+    on_progress: OnProgress,
+) -> None:
+    try:
+        message: Any = json.loads(line)
+        if "progress" in message:
+            on_progress(Progress(**message["progress"]))
+            return
+        kind = getattr(errors, message["error"])
+        failures.append((name, kind(message["message"])))
+    except (ValueError, TypeError, KeyError, AttributeError):  # a warning, or a traceback
+        said.append(line)
+
+
+@contextmanager
+def _processes(commands: Mapping[PartyId, Sequence[str]]) -> Iterator[dict[PartyId, subprocess.Popen[bytes]]]:
+    """Start a process for each party; at the end none of them is left."""
+    processes: dict[PartyId, subprocess.Popen[bytes]] = {}
+    try:
+        for name, command in commands.items():
+            processes[name] = subprocess.Popen(  # noqa: S603  # this program itself
+                [sys.executable, "-P", "-m", "secagg", *command, "--progress", "json"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        yield processes
+    finally:
+        for process in processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in processes.values():
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            _stderr(process).close()
+
+
+def _stderr(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    if process.stderr is None:
+        raise UsageError("expected a process with a pipe")
+    return process.stderr

@@ -1,0 +1,196 @@
+"""Run one party's part of a job: meet, agree, only then read data, compute, keep a record.
+
+Between the meeting and the pattern's own program stands one round in which every input party says that it
+has read its data and how many rows it will announce. So a table that cannot be used ends the run before
+anything is computed, and everybody knows the cost of what follows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from secagg.errors import DataError, SecaggError, UsageError
+from secagg.jobs.forecast import Forecast, forecast
+from secagg.jobs.job import Address, Job
+from secagg.jobs.record import Result, record
+from secagg.network.identity import Identity
+from secagg.network.tcp import run_party
+from secagg.party import Party, PartyId
+from secagg.protocols import joint_groups
+from secagg.protocols.joint_groups import Findings, Rows, find_groups, flagged_rows
+from secagg.wire import Message
+
+PHASES: Final = ("connect", "read", *joint_groups.PHASES)
+Columns = Sequence[NDArray[Any]]
+
+
+class Ready(Message, frozen=True):
+    """An input party has read its data and will announce this many rows."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one party is.
+
+    Attributes:
+      phase: one of `PHASES`.
+      share: of the bytes that the declared cost expects this party to send, what it has sent; 0 to 1.
+      sent_bytes: whole frames.
+      waiting_for: whose messages are missing.
+    """
+
+    party: PartyId
+    phase: str
+    share: float
+    sent_bytes: int
+    waiting_for: tuple[PartyId, ...] = ()
+
+
+class Part:
+    """One party's part of a job, to be called with its `Party`, by whatever network.
+
+    Args:
+      job, me: the job, and which of its parties this is.
+      read: at an input party, returns the columns of its table; called when everybody is there and agrees.
+
+    Attributes:
+      rows: what this party put in, once it is read.
+      counts: the announced row counts of the input parties, once known.
+      forecast: the declared cost, once known.
+      trouble: what was wrong with this party's data; the others are told only that something was.
+
+    Raises:
+      UsageError: `me` is not in the job, data at a party that puts none in, or none at one that does.
+    """
+
+    def __init__(self, job: Job, me: PartyId, read: Callable[[], Columns] | None) -> None:
+        if me not in job.roster:
+            raise UsageError(f"{me} takes no part in {job.name}; its parties are {', '.join(job.roster)}")
+        if (read is not None) != (me in job.input_parties):
+            raise UsageError(
+                f"expected data from the input parties {', '.join(job.input_parties)} and from nobody else; "
+                f"{me} gives {'some' if read is not None else 'none'}"
+            )
+        self.job = job
+        self.me = me
+        self.rows: Rows | None = None
+        self.counts: dict[PartyId, int] = {}
+        self.forecast: Forecast | None = None
+        self.trouble: SecaggError | None = None
+        self._read = read
+
+    async def __call__(self, party: Party) -> Findings | None:
+        with party.phase("read"):
+            if self._read is not None:
+                self.rows = self._rows(self._read)
+            await self._get_ready(party)
+        return await find_groups(party, self.job.query, self.rows)
+
+    def progress(self, party: Party) -> Progress:
+        """Return how far this party is."""
+        sent = sum(traffic.frame_bytes for traffic in party.ledger.sent_to.values())
+        expected = self.forecast.sent_bytes[self.me] if self.forecast is not None else 0
+        share = min(1.0, sent / expected) if expected else 0.0
+        return Progress(self.me, party.ledger.phase, share, sent, party.waiting_for)
+
+    def _rows(self, read: Callable[[], Columns]) -> Rows:
+        try:
+            rows = self.job.pattern.rows(self.job.parameters, *read())
+            rows.check(self.job.query)
+        except SecaggError as error:
+            # Its message names files, lines and counts, which are nobody else's business.
+            self.trouble = error
+            raise DataError(f"{self.me} cannot use its own data; the reason is told there only") from error
+        return rows
+
+    async def _get_ready(self, party: Party) -> None:
+        if self.rows is not None:
+            step = self.job.round_rows_to
+            self.counts[self.me] = -(-len(self.rows.identifiers) // step) * step
+            party.broadcast(Ready(self.counts[self.me]))
+        peers = [name for name in self.job.input_parties if name != self.me]
+        for peer, message in (await party.gather(Ready, peers)).items():
+            self.counts[peer] = message.rows
+        self.forecast = forecast(self.job, self.counts)
+
+
+def run_job(
+    job: Job,
+    *,
+    me: PartyId,
+    identity: Identity,
+    read: Callable[[], Columns] | None,
+    listen: Address | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Take part in a job over TLS and return what this party learns, with the record of the run.
+
+    Args:
+      job: with its certificates.
+      me, identity: this party.
+      read: at an input party, returns the columns of its table; called when everybody is there and agrees.
+      listen: where to listen, if not at this party's address in the job.
+      on_progress: called a few times a second.
+
+    Raises:
+      UsageError: as `Part`; and what `read` raises.
+      the errors of `run_party`.
+    """
+    part = Part(job, me, read)
+    addresses = {member.name: member.address for member in job.members}
+    started, begin = datetime.datetime.now(datetime.UTC), time.monotonic()
+    met: list[float] = []
+    session: list[bytes] = []
+
+    def program(party: Party) -> Any:
+        met.append(time.monotonic() - begin)
+        session.append(party.session)
+        return part(party)
+
+    def report(party: Party) -> None:
+        if on_progress is not None:
+            on_progress(part.progress(party))
+
+    if on_progress is not None:
+        on_progress(Progress(me, PHASES[0], 0.0, 0, tuple(name for name in job.roster if name != me)))
+    try:
+        findings, ledger = run_party(
+            program,
+            me=me,
+            identity=identity,
+            peers=job.peers(),
+            listen=listen or addresses[me],
+            agreement=job.digest,
+            timeouts=job.timeouts,
+            on_progress=report,
+        )
+    except DataError:
+        if part.trouble is not None:
+            raise part.trouble from None
+        raise
+    found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)
+    timings = {"connect_s": met[0], "total_s": time.monotonic() - begin}
+    return Result(
+        me,
+        job,
+        found,
+        record(
+            job,
+            me,
+            session=session[0],
+            started=started,
+            timings=timings,
+            counts=part.counts,
+            flagged=len(found) if part.rows is not None else None,
+            log2_false_match=part.forecast.log2_false_match if part.forecast is not None else None,
+            ledger=ledger,
+        ),
+    )

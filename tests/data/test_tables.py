@@ -1,0 +1,674 @@
+"""Reading transfers and deposits: formats, exact cents, windows, and rows that cannot be used."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import gzip
+import io
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from secagg.data.columns import DepositColumns, TransferColumns, parse_columns
+from secagg.data.sources import CsvFile, Malformed
+from secagg.data.tables import BadRow, parse_time, read_deposits, read_transfers
+from secagg.errors import DataError, UsageError
+
+HEADER = "beneficiary,sender,amount,time\n"
+
+
+@pytest.fixture
+def put(tmp_path):
+    def put(text: str | bytes, name: str = "t.csv") -> Path:
+        path = tmp_path / name
+        data = text.encode() if isinstance(text, str) else text
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return put
+
+
+def parquet(path: Path, select: str) -> Path:
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({select}) TO '{path}' (FORMAT parquet)")
+    return path
+
+
+def places(report) -> list[tuple[int, str, str]]:
+    return [(row.line, row.column, row.reason) for row in report.bad_rows]
+
+
+# What is read
+
+
+def test_own_transfers_come_as_typed_arrays_in_file_order(put):
+    table = read_transfers(put(HEADER + "b2,s1,10.05,3\nb1,s2,7,1.5\n"))
+    assert table.beneficiary.tolist() == ["b2", "b1"]
+    assert table.sender.tolist() == ["s1", "s2"]
+    assert table.amount_cents.tolist() == [1005, 700]
+    assert table.amount_cents.dtype == np.int64
+    assert table.time.tolist() == [3.0, 1.5]
+    assert table.time.dtype == np.float64
+    assert len(table) == 2
+    assert table.report.rows_read == table.report.rows_in_window == 2
+    assert table.report.times == "numbers"
+
+
+def test_own_deposits_are_read(put):
+    table = read_deposits(put("time,amount,customer\n2025-01-01,9999.99,c1\n"))
+    assert table.customer.tolist() == ["c1"]
+    assert table.amount_cents.tolist() == [999999]
+    assert table.time.tolist() == [1735689600.0]
+    assert table.report.times == "timestamps"
+
+
+def test_amlsim_transactions_are_recognised(put):
+    table = read_transfers(
+        put("sourceNodeId,targetNodeId,value,time\n360,18984,103.55,1\n587,18604,259.7,2\n")
+    )
+    assert table.beneficiary.tolist() == ["18984", "18604"]
+    assert table.sender.tolist() == ["360", "587"]
+    assert table.amount_cents.tolist() == [10355, 25970]
+    assert table.time.tolist() == [1.0, 2.0]
+
+
+def test_amlsim_converted_log_is_recognised(put):
+    header = "TX_ID,SENDER_ACCOUNT_ID,RECEIVER_ACCOUNT_ID,TX_TYPE,TX_AMOUNT,TIMESTAMP,IS_FRAUD,ALERT_ID\n"
+    table = read_transfers(put(header + "1,6456,9069,TRANSFER,465.05,0,False,-1\n"))
+    assert table.beneficiary.tolist() == ["9069"]
+    assert table.sender.tolist() == ["6456"]
+    assert table.amount_cents.tolist() == [46505]
+
+
+IBM = (
+    "Timestamp,From Bank,Account,To Bank,Account,Amount Received,Receiving Currency,"
+    "Amount Paid,Payment Currency,Payment Format,Is Laundering\n"
+)
+
+
+def test_ibm_aml_identifiers_are_bank_and_account_with_leading_zeros(put):
+    row = "2022/09/01 00:20,010,8000EBD30,003,8000F4580,3697.34,US Dollar,3700.00,Euro,Reinvestment,0\n"
+    table = read_transfers(put(IBM + row))
+    assert table.beneficiary.tolist() == ["003:8000F4580"]
+    assert table.sender.tolist() == ["010:8000EBD30"]
+    assert table.amount_cents.tolist() == [369734]
+    assert table.time.tolist() == [1661991600.0]
+
+
+def test_ibm_aml_is_not_recognised_with_its_two_accounts_exchanged(put):
+    exchanged = IBM.replace("From Bank,Account,To Bank", "To Bank,Account,From Bank")
+    with pytest.raises(DataError, match="no known format"):
+        read_transfers(put(exchanged))
+
+
+def test_format_can_be_named(put):
+    path = put("sourceNodeId,targetNodeId,value,time\n1,2,3,4\n")
+    assert read_transfers(path, mapping="amlsim").beneficiary.tolist() == ["2"]
+    with pytest.raises(DataError, match="no format 'visa' for transfers; known are secagg"):
+        read_transfers(path, mapping="visa")
+    with pytest.raises(DataError, match="no format 'amlsim' for deposits"):
+        read_deposits(path, mapping="amlsim")
+
+
+def test_columns_can_be_named(put):
+    path = put("To Account,bank,from,EUR,day\nx,B1,y,5,1\n")
+    pairs = ["beneficiary=bank", "beneficiary=To Account", "sender=from", "amount=EUR", "time=day"]
+    table = read_transfers(path, mapping=parse_columns(pairs, TransferColumns))
+    assert table.beneficiary.tolist() == ["B1:x"]
+    assert table.amount_cents.tolist() == [500]
+
+
+def test_mapping_keeps_its_base_for_roles_not_named():
+    base = TransferColumns(("a",), ("b",), "c", "d")
+    assert parse_columns(["amount=x=y"], TransferColumns, base=base) == TransferColumns(
+        ("a",), ("b",), "x=y", "d"
+    )
+    assert parse_columns([], DepositColumns) == DepositColumns()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["amount"], "role=column"),
+        (["amount="], "role=column"),
+        (["colour=x"], "no role 'colour'.*beneficiary, sender, amount, time"),
+        (["time=a", "time=b"], "time is one column"),
+    ],
+)
+def test_bad_mapping_is_refused(pairs, message):
+    with pytest.raises(UsageError, match=message):
+        parse_columns(pairs, TransferColumns)
+
+
+def test_identifiers_are_stripped_and_otherwise_untouched(put):
+    text = (
+        HEADER
+        + "\u00a0\u2003Ünï-çødé 账户 \t,  007,1,1\nABC,abc,1,1\n,\n".replace(",\n", "")
+        + "e\u0301,\u00e9,1,1\n"
+    )
+    table = read_transfers(put(text))
+    assert table.beneficiary.tolist() == ["Ünï-çødé 账户", "ABC", "e\u0301"]
+    assert table.sender.tolist() == ["007", "abc", "\u00e9"]
+
+
+def test_quoted_fields_hold_delimiters_quotes_and_line_ends(put):
+    table = read_transfers(put(HEADER + '"b, ""one""\nx",s,"1.50","2"\n'))
+    assert table.beneficiary.tolist() == ['b, "one"\nx']
+    assert table.amount_cents.tolist() == [150]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "T.CSV"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_dialects_of_csv_are_told_from_the_header(put, name, line_end, mark, delimiter):
+    lines = [line.replace(",", delimiter) for line in ("beneficiary,sender,amount,time", "b,s,1.25,2")]
+    table = read_transfers(put(mark + line_end.join(lines), name))
+    assert (table.beneficiary[0], table.sender[0], table.amount_cents[0], table.time[0]) == (
+        "b",
+        "s",
+        125,
+        2.0,
+    )
+
+
+def test_tsv_takes_tabs_alone(put):
+    table = read_transfers(put("beneficiary\tsender\tamount\ttime\na,b,c,d\ts\t1\t2\n", "t.tsv"))
+    assert table.beneficiary.tolist() == ["a,b,c,d"]
+
+
+def test_blank_lines_do_not_count_as_rows(put):
+    assert len(read_transfers(put(HEADER + "\nb,s,1,1\n\n\nb,s,2,2\n\n"))) == 2
+
+
+@pytest.mark.parametrize("text", [HEADER, HEADER.strip()])
+def test_header_alone_is_an_empty_table(put, text):
+    table = read_transfers(put(text))
+    assert len(table) == 0
+    assert table.beneficiary.dtype == object
+    assert table.amount_cents.dtype == np.int64
+    assert table.time.dtype == np.float64
+    assert table.report.times == "none"
+
+
+def test_a_table_does_not_show_its_rows_when_printed(put):
+    table = read_transfers(put(HEADER + "secret-account,s,123456,1\n"))
+    assert "secret" not in repr(table)
+    assert "123456" not in repr(table)
+
+
+# Amounts
+
+
+@pytest.mark.parametrize(
+    ("text", "cents"),
+    [
+        ("0", 0),
+        ("-0.00", 0),
+        ("0.01", 1),
+        (".5", 50),
+        ("5.", 500),
+        ("+7.1", 710),
+        (" 12 ", 1200),
+        ("1e3", 100_000),
+        ("1.0355E2", 10_355),
+        ("103.55000000000001", 10_355),
+        ("0.29", 29),
+        ("0.285", 28),
+        ("0.295", 30),
+        ("0.2950000001", 30),
+        ("0.2849999999", 28),
+        ("1000000000", 10**11),
+        ("1000000000.00", 10**11),
+        ("999999999.99", 10**11 - 1),
+        ("1000000000.004", 10**11),
+        ("000000000000000000000000000012.30", 1230),
+    ],
+)
+def test_amounts_become_exact_cents(put, text, cents):
+    assert read_transfers(put(f"{HEADER}b,s,{text},1\n")).amount_cents.tolist() == [cents]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.decimals(0, 10**9, places=None, allow_nan=False), min_size=1, max_size=200))
+def test_amounts_round_half_even_like_decimal(put, amounts):
+    # Eighteen decimals is what is promised; what lies beyond is not this test's.
+    amounts = [amount.quantize(Decimal(1).scaleb(-12)) for amount in amounts]
+    table = read_transfers(put(HEADER + "".join(f"b,s,{amount},1\n" for amount in amounts)))
+    expected = [int(amount.quantize(Decimal("0.01"), ROUND_HALF_EVEN) * 100) for amount in amounts]
+    assert table.amount_cents.tolist() == expected
+
+
+def test_largest_amount_can_be_set(put):
+    path = put(HEADER + "b,s,100.01,1\n")
+    assert len(read_transfers(path, max_amount=101)) == 1
+    with pytest.raises(DataError, match="amount is above 100"):
+        read_transfers(path, max_amount=100)
+    for limit in (0, 10**13 + 1):
+        with pytest.raises(UsageError, match="max_amount"):
+            read_transfers(path, max_amount=limit)
+
+
+# Times and windows
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("-3", -3.0),
+        ("1661991600.25", 1661991600.25),
+        ("20220901", 20220901.0),
+        ("2022-09-01", 1661990400.0),
+        ("2022/09/01 00:20", 1661991600.0),
+        ("2022-9-1 0:20", 1661991600.0),
+        ("2022-09-01T00:20:00Z", 1661991600.0),
+        ("2022-09-01 00:20:00.5", 1661991600.5),
+        ("2022-09-01T00:20:00+02:00", 1661984400.0),
+        ("2022-09-01T00:20:00-05", 1662009600.0),
+        ("1969-12-31 23:59:59", -1.0),
+    ],
+)
+def test_times_are_numbers_or_seconds_since_1970_utc(put, text, seconds):
+    assert read_transfers(put(f"{HEADER}b,s,1,{text}\n")).time.tolist() == [seconds]
+
+
+@pytest.mark.parametrize("timezone", ["America/New_York", "Asia/Kolkata"])
+def test_times_do_not_depend_on_the_machines_zone(put, monkeypatch, timezone):
+    monkeypatch.setenv("TZ", timezone)
+    assert read_transfers(put(HEADER + "b,s,1,2022-09-01 00:20:00\n")).time.tolist() == [1661991600.0]
+    assert parse_time("2022-09-01 00:20:00") == 1661991600.0
+
+
+def test_window_holds_its_start_and_not_its_end(put):
+    path = put(HEADER + "".join(f"b{t},s,1,{t}\n" for t in (9, 10, 11, 19.5, 20, 21)))
+    table = read_transfers(path, window=(10, 20))
+    assert table.time.tolist() == [10, 11, 19.5]
+    assert table.beneficiary.tolist() == ["b10", "b11", "b19.5"]
+    assert table.amount_cents.tolist() == [100] * 3
+    assert (table.report.rows_read, table.report.rows_in_window, table.report.rows_outside) == (6, 3, 3)
+    assert read_transfers(path, window=(None, 10)).time.tolist() == [9]
+    assert read_transfers(path, window=(20, None)).time.tolist() == [20, 21]
+
+
+def test_window_of_timestamps(put):
+    path = put(HEADER + "".join(f"b,s,1,2022-09-{day:02d} 00:00:00\n" for day in range(1, 11)))
+    utc = datetime.UTC
+    for window in [
+        ("2022-09-02", "2022/09/04"),
+        (datetime.datetime(2022, 9, 2, tzinfo=utc), datetime.datetime(2022, 9, 4, tzinfo=utc)),
+        ("2022-09-02T02:00:00+02:00", 1662249600),
+    ]:
+        assert read_transfers(path, window=window).time.tolist() == [1662076800, 1662163200]
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 2), ("x", 2), (float("nan"), 1), (0, float("inf"))])
+def test_window_that_is_none_is_refused(put, window):
+    with pytest.raises(UsageError, match="window"):
+        read_transfers(put(HEADER), window=window)
+
+
+def test_numbers_and_timestamps_in_one_table_are_refused(put):
+    path = put(HEADER + "b,s,-1,7\nb,s,1,2022-09-01\nb,s,1,5\nb,s,1,2022-09-02\n")
+    table = read_transfers(path, bad_rows="skip")
+    assert len(table) == 2
+    assert places(table.report) == [
+        (2, "amount", "is negative"),
+        (4, "time", "is a number, while the first good row has a timestamp"),
+    ]
+
+
+# Bad rows
+
+BAD = [
+    (",s,1,1", "beneficiary", "is missing"),
+    ('" ",s,1,1', "beneficiary", "is missing"),
+    ("b,,1,1", "sender", "is missing"),
+    ("b,s,,1", "amount", "is missing"),
+    ("b,s,1,", "time", "is missing"),
+    ("b,s,1,\t", "time", "is missing"),
+    ("b,s,-0.01,1", "amount", "is negative"),
+    ("b,s,-1e-9,1", "amount", "is negative"),
+    ("b,s,-1e99,1", "amount", "is negative"),
+    ("b,s,nan,1", "amount", "is not a number"),
+    ("b,s,NaN,1", "amount", "is not a number"),
+    ("b,s,inf,1", "amount", "is not a number"),
+    ("b,s,ten,1", "amount", "is not a number"),
+    ("b,s,0x10,1", "amount", "is not a number"),
+    ("b,s,1_000,1", "amount", "is not a number"),
+    ('b,s,"1,000.00",1', "amount", "is not a number"),
+    ("b,s,1 000,1", "amount", "is not a number"),
+    ("b,s,$5,1", "amount", "is not a number"),
+    ("b,s,.,1", "amount", "is not a number"),
+    ("b,s,1000000000.01,1", "amount", "is above 1000000000"),
+    ("b,s,1000000000.006,1", "amount", "is above 1000000000"),
+    ("b,s,999999999999999.99,1", "amount", "is above 1000000000"),
+    ("b,s,1e30,1", "amount", "is above 1000000000"),
+    ("b,s,1e999,1", "amount", "is above 1000000000"),
+    ("b,s,123456789012345678901234567890,1", "amount", "is above 1000000000"),
+    ("b,s,1,soon", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,nan", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,inf", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,1e999", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,infinity", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,epoch", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,2022-02-30", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,2022-09-01 25:00", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,01/09/2022", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1,2022-09-01 00:00:00 Europe/Berlin", "time", "is not a number or an ISO timestamp"),
+    ("b,s,1", "", "has too few columns"),
+    ("b", "", "has too few columns"),
+    ("b,s,1,1,1", "", "has too many columns"),
+    (b"b\xff,s,1,1", "", "is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("row", "column", "reason"), BAD)
+def test_each_kind_of_bad_row_is_named_by_line_and_column(put, row, column, reason):
+    row = row if isinstance(row, bytes) else row.encode()
+    path = put(HEADER.encode() + b"b,s,1,1\n" + row + b"\nb,s,2,2\n")
+    with pytest.raises(DataError) as refused:
+        read_transfers(path)
+    message = str(refused.value)
+    assert f"{path}:3: {column or 'the row'} {reason}" in message
+    assert f"{path}: 1 of 3 rows" in message
+    assert "--bad-rows skip" in message
+
+    table = read_transfers(path, bad_rows="skip")
+    assert table.amount_cents.tolist() == [100, 200]
+    assert places(table.report) == [(3, column, reason)]
+    assert [(fault.column, fault.reason, fault.rows) for fault in table.report.faults] == [
+        (column, reason, 1)
+    ]
+    assert (table.report.rows_read, table.report.rows_bad, table.report.rows_in_window) == (3, 1, 2)
+
+
+def test_all_kinds_of_bad_rows_at_once_are_counted_and_located(put):
+    # Blank lines, quoted line ends and malformed records shift lines against records; so does no column
+    # that is read being the first.
+    out, expected, line = io.BytesIO(), [], 2
+    out.write(b"note," + HEADER.encode())
+    for row, column, reason in BAD * 3:
+        row = row if isinstance(row, bytes) else row.encode()
+        for filler in (b'"two\nlines",b,s,1,1\n', b"\n", b"n,b,s,1,1\n"):
+            out.write(filler)
+            line += filler.count(b"\n")
+        out.write(b'"' + b"n\n" * (len(expected) % 3) + b'",' + row + b"\n")
+        expected.append((line, column, reason))
+        line += 1 + len(expected[:-1]) % 3
+    for name in ("t.csv", "t.csv.gz"):
+        table = read_transfers(put(out.getvalue(), name), bad_rows="skip")
+        assert places(table.report) == expected[:20]
+        assert table.report.rows_bad == len(BAD) * 3
+        assert len(table) == len(BAD) * 6
+        assert sum(fault.rows for fault in table.report.faults) == len(BAD) * 3
+        too_few = [fault.rows for fault in table.report.faults if fault.reason == "has too few columns"]
+        assert too_few == [6]
+
+
+def test_refusal_lists_twenty_rows_and_counts_the_rest(put):
+    path = put(HEADER + "b,s,-1,1\n" * 15 + "b,s,1,1\n" + "b,,1,1\n" * 10)
+    with pytest.raises(DataError) as refused:
+        read_transfers(path)
+    message = str(refused.value)
+    assert "25 of 26 rows" in message
+    assert message.count(f"{path}:") == 21  # the first line, and twenty rows
+    assert f"{path}:22: sender is missing" in message
+    assert f"{path}:23:" not in message
+    assert "and 5 more; in all: amount is negative: 15; sender is missing: 10" in message
+
+
+def test_refusal_shows_no_value_of_the_table(put):
+    for row in ("9876501,9876502,-9876503,9876504", "9876501,9876502,9876503x,9876504", "9876501,9876502"):
+        with pytest.raises(DataError) as refused:
+            read_transfers(put(HEADER + row + "\n"))
+        assert "98765" not in str(refused.value)
+        assert refused.value.__cause__ is None
+
+
+def test_bad_rows_outside_the_window_are_bad_too(put):
+    table = read_transfers(put(HEADER + "b,s,-1,50\nb,s,1,50\nb,s,1,1\n"), window=(0, 10), bad_rows="skip")
+    assert (table.report.rows_bad, table.report.rows_outside, table.report.rows_in_window) == (1, 1, 1)
+
+
+def test_report_says_what_was_left_out(put):
+    path = put(HEADER + "b,s,-1,5\nb,s,1,50\nb,s,1,1\n")
+    report = read_transfers(path, window=(0, 10), bad_rows="skip").report
+    assert str(report) == f"{path}: 3 rows read, 1 used, 1 outside the window, 1 bad (amount is negative: 1)"
+
+
+def test_bad_rows_takes_refuse_or_skip(put):
+    with pytest.raises(UsageError, match="bad_rows"):
+        read_transfers(put(HEADER), bad_rows="ignore")
+
+
+@pytest.mark.parametrize("rows", ['b,"s,1,1\nb,s,2,2\nb,s,3,3\n', 'b,"s"x,1,1\nb,s,2,2\n'])
+def test_broken_quotes_are_refused_even_when_bad_rows_are_skipped(put, rows):
+    path = put(HEADER + "b,s,1,1\n" + rows)
+    with pytest.raises(DataError, match=r"t\.csv:3: from here on, a quote is not closed"):
+        read_transfers(path, bad_rows="skip")
+
+
+def test_no_row_is_lost_beside_a_malformed_one_at_a_block_of_duckdbs(put):
+    # DuckDB reading in parallel loses the rows after byte 8,000,000 here, without an error.
+    good, bad = b"plain,b,s,1,5\n", b"n,b,s,1\n"
+    header = b"note," + HEADER.encode()
+    count = 8_000_000 // len(good) - 10
+    note = b"n" * (8_000_004 - len(header) - count * len(good) - len(b",b,s,1,5\n"))
+    path = put(header + good * count + note + b",b,s,1,5\n" + bad + good * 2)
+    report = read_transfers(path, bad_rows="skip").report
+    assert (report.rows_in_window, report.rows_bad) == (count + 3, 1)
+    assert places(report) == [(count + 3, "", "has too few columns")]
+
+
+def test_a_file_that_duckdb_and_the_csv_module_split_differently_is_refused(put):
+    # DuckDB takes a quote after a space for one, the csv module does not.
+    with pytest.raises(DataError, match="holds 3 records, of which DuckDB finds 2"):
+        read_transfers(put(HEADER + 'b, "s\nx",1,1\nb,s,1,1\n'), bad_rows="skip")
+
+
+def test_no_line_is_told_rather_than_a_wrong_one(put):
+    table = CsvFile(put(HEADER + "b,s,1,1\nb,s,1\nb,s,2,2\n"))
+    start = len(HEADER) + len("b,s,1,1\n")
+    assert table.locate([0, 1], [Malformed(start, "")], 2) == ([2, 4], [3])
+    assert table.locate([0, 1], [Malformed(start + 1000, "")], 2) == ([0, 0], [0])
+    assert str(BadRow("t.csv", 0, "amount", "is negative")) == "t.csv: line not known: amount is negative"
+
+
+# Parquet and queries
+
+
+def test_parquet_gives_what_its_csv_export_gives(tmp_path):
+    select = (
+        "SELECT * FROM (VALUES ('b1', 7, 103.55::DOUBLE, 1), ('b2', 8, 1.015::DOUBLE, 2), ('b1', 9, 0.285::DOUBLE, 3))"
+        " AS t(beneficiary, sender, amount, time)"
+    )
+    typed = read_transfers(parquet(tmp_path / "t.parquet", select))
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY ({select}) TO '{tmp_path / 't.csv'}'")
+    text = read_transfers(tmp_path / "t.csv")
+    assert typed.amount_cents.tolist() == text.amount_cents.tolist() == [10355, 102, 28]
+    assert typed.beneficiary.tolist() == text.beneficiary.tolist()
+    assert typed.sender.tolist() == text.sender.tolist() == ["7", "8", "9"]
+    assert typed.time.tolist() == text.time.tolist()
+
+
+@pytest.mark.parametrize("kind", ["DECIMAL(18,2)", "FLOAT", "DOUBLE", "VARCHAR"])
+def test_amounts_of_every_type_give_the_same_cents(tmp_path, kind):
+    path = parquet(tmp_path / "t.parquet", f"SELECT 'c' AS customer, 103.55::{kind} AS amount, 1 AS time")
+    assert read_deposits(path).amount_cents.tolist() == [10355]
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_NS", "TIMESTAMPTZ", "VARCHAR"])
+def test_timestamps_of_every_type_give_the_same_seconds(tmp_path, kind):
+    time = f"'2022-09-01 00:20:00{'+00' if kind == 'TIMESTAMPTZ' else ''}'::{kind}"
+    path = parquet(tmp_path / "t.parquet", f"SELECT 'c' AS customer, 1 AS amount, {time} AS time")
+    table = read_deposits(path)
+    assert table.time.tolist() == [1661991600.0]
+    assert table.report.times == "timestamps"
+
+
+def test_parquet_reports_rows_from_one(tmp_path):
+    path = parquet(
+        tmp_path / "t.parquet",
+        "SELECT unnest(['c1', 'c2', NULL, 'c4']) AS customer, unnest([1.0, 'nan'::DOUBLE, 2, NULL]) AS amount, 1 AS time",
+    )
+    report = read_deposits(path, bad_rows="skip").report
+    assert places(report) == [
+        (2, "amount", "is not a number"),
+        (3, "customer", "is missing"),
+        (4, "amount", "is missing"),
+    ]
+    assert str(report.bad_rows[0]) == f"{path}: row 2: amount is not a number"
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (
+            "SELECT 12.0::DOUBLE AS customer, 1 AS amount, 1 AS time",
+            "identifier.*'customer' is of type DOUBLE",
+        ),
+        ("SELECT 1.5 AS customer, 1 AS amount, 1 AS time", "identifier.*DECIMAL"),
+        ("SELECT 1 AS customer, true AS amount, 1 AS time", "'amount' is of type BOOLEAN"),
+        ("SELECT 1 AS customer, 1 AS amount, [1] AS time", r"'time' is of type INTEGER\[\]"),
+    ],
+)
+def test_columns_of_a_type_that_cannot_serve_are_refused(select, message):
+    with pytest.raises(DataError, match=message):
+        read_deposits("duckdb:" + select)
+
+
+def test_a_query_selects_rows_and_names_columns(put):
+    path = put("acct,eur,day\nc1,5.10,1\nc2,6.20,2\nc3,7.30,3\n")
+    table = read_deposits(
+        f"duckdb:SELECT acct AS customer, eur AS amount, day AS time FROM '{path}' WHERE eur > 6 -- the larger\n;"
+    )
+    assert table.customer.tolist() == ["c2", "c3"]
+    assert table.amount_cents.tolist() == [620, 730]
+
+
+def test_a_query_joins_csv_and_parquet_from_a_file(put, tmp_path):
+    names = parquet(tmp_path / "n.parquet", "SELECT 'n1' AS name, 1 AS id")
+    rows = put("id,amount,time\n1,5,1\n2,6,2\n")
+    path = put(
+        f"-- deposits\nSELECT name AS customer, amount, time FROM '{rows}' JOIN '{names}' USING (id);\n",
+        "q.sql",
+    )
+    assert read_deposits(path).customer.tolist() == ["n1"]
+    prefixed = put(f"duckdb:SELECT 'x' AS customer, amount, time FROM '{rows}'", "p.sql")
+    assert len(read_deposits(str(prefixed))) == 2
+
+
+def test_a_query_is_one_select(tmp_path):
+    target = tmp_path / "x.csv"
+    for query in (f"COPY (SELECT 1) TO '{target}'", "SELECT 1; SELECT 2", "", "DROP TABLE x"):
+        with pytest.raises(DataError, match="one SELECT is expected"):
+            read_deposits("duckdb:" + query)
+    assert not target.exists()
+
+
+def test_a_query_that_is_wrong_is_explained_without_values(put):
+    for query, message in [
+        ("SELEC 1", "syntax error"),
+        ("SELECT nothing FROM (SELECT 1 AS one)", "nothing"),
+        ("SELECT * FROM 'no-such-file.parquet'", "No files found"),
+        ("SELECT 1 AS a, 2 AS a", "two columns are called 'a'"),
+        ("SELECT 1 AS a", "no known format"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            read_deposits("duckdb:" + query)
+    rows = put("who\nsecret-value\n")
+    with pytest.raises(DataError) as refused:
+        read_deposits(f"duckdb:SELECT who::INTEGER AS customer, 1 AS amount, 1 AS time FROM '{rows}'")
+    assert "ConversionException" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_query_sees_no_python_variable():
+    deposits = {"customer": np.array([1]), "amount": np.array([1]), "time": np.array([1])}
+    assert deposits
+    with pytest.raises(DataError, match="deposits"):
+        read_deposits("duckdb:SELECT * FROM deposits")
+
+
+# Tables that are none
+
+
+def test_missing_files_and_unknown_suffixes_are_explained(put, tmp_path):
+    with pytest.raises(DataError, match=r"absent\.csv: there is no such file"):
+        read_transfers(tmp_path / "absent.csv")
+    for name in ("t.xlsx", "t", "t.gz", "t.zip.gz"):
+        with pytest.raises(DataError, match=r"\.parquet.*duckdb:"):
+            read_transfers(put(HEADER, name))
+    (tmp_path / "dir.csv").mkdir()
+    with pytest.raises(DataError, match="a file is expected"):
+        read_transfers(tmp_path / "dir.csv")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "t.parquet"])
+@pytest.mark.parametrize("data", [b"", b"\n \n"])
+def test_empty_files_are_refused(put, name, data):
+    with pytest.raises(DataError, match=r"empty|cannot be read"):
+        read_transfers(put(data, name))
+
+
+def test_files_of_another_kind_are_refused(put, tmp_path):
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        read_transfers(put(HEADER, "t.parquet"))
+    (tmp_path / "t.csv.gz").write_text(HEADER)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_transfers(tmp_path / "t.csv.gz")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_transfers(put(HEADER.replace("sender", "sendér").encode("latin-1")))
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress((HEADER + "b,s,1,1\n" * 10**5).encode())[:-20])
+    with pytest.raises(DataError, match="cannot"):
+        read_transfers(tmp_path / "cut.csv.gz")
+
+
+def test_missing_column_says_what_there_is_and_which_option_names_it(put):
+    path = put("beneficiary,payer,amount,time\nb,s,1,1\n")
+    with pytest.raises(
+        DataError, match=r"its columns are beneficiary, payer, amount, time.*--map sender=COLUMN"
+    ):
+        read_transfers(path)
+    with pytest.raises(DataError, match=r"no column 'sender' for sender; .*payer.*--map sender=COLUMN"):
+        read_transfers(path, mapping="secagg")
+    with pytest.raises(DataError, match=r"no column 'x' for beneficiary"):
+        read_transfers(path, mapping=TransferColumns(beneficiary=("amount", "x")))
+
+
+def test_a_table_without_header_does_not_have_its_first_row_shown(put):
+    with pytest.raises(DataError, match="looks like data") as refused:
+        read_transfers(put("360,secret-account,103.55,1\n269,9237,178.96,1\n"))
+    assert "secret" not in str(refused.value)
+
+
+def test_names_that_duckdb_would_take_for_patterns_are_refused(put):
+    put(HEADER + "b,s,1,1\n", "t1.csv")
+    with pytest.raises(DataError, match="rename it"):
+        read_transfers(put(HEADER + "b,s,2,2\n", "t[1].csv"))
+
+
+def test_names_with_quotes_and_spaces_are_read(put):
+    assert len(read_transfers(put(HEADER + "b,s,1,1\n", 'it\'s a "table" %41.csv'))) == 1
+
+
+def test_a_file_as_the_csv_module_writes_it_comes_back(put):
+    rng = np.random.default_rng(7)
+    alphabet = np.array(list("ab,;\"'\n\r é账|\t"))
+    rows = [
+        ["x" + "".join(rng.choice(alphabet, 5)) + "x", f"s{i}", f"{i}.{i % 100:02d}", str(i)]
+        for i in range(3000)
+    ]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([HEADER.strip().split(","), *rows])
+    table = read_transfers(put(text.getvalue().encode()))
+    assert table.beneficiary.tolist() == [row[0] for row in rows]
+    assert table.amount_cents.tolist() == [i * 100 + i % 100 for i in range(3000)]

@@ -1,0 +1,87 @@
+"""Pseudonyms are AES-CMAC under a key that all input parties contributed to."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import algorithms
+from cryptography.hazmat.primitives.cmac import CMAC
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secagg.errors import DataError, RemoteProtocolError
+from secagg.network.simulated import simulate
+from secagg.protocols.pseudonyms import HashKeyPart, agree_hash_key, log2_collision, pseudonyms
+
+# NIST SP 800-38B, appendix D.3: AES-256.
+KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+
+
+def one(key: bytes, text: str) -> bytes:
+    return pseudonyms(key, np.array([text], object))[0].tobytes()
+
+
+def test_the_published_vector_of_the_empty_message():
+    assert one(KEY, "").hex() == "028962f61b7bf89efc6b551f4667d983"
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=70), max_size=20
+    )
+)
+def test_all_identifiers_at_once_equal_cmac_one_by_one(texts):
+    got = pseudonyms(KEY, np.array([*texts, None], object)[:-1])
+    for text, words in zip(texts, got, strict=True):
+        mac = CMAC(algorithms.AES(KEY))
+        mac.update(text.encode())
+        assert words.tobytes() == mac.finalize()
+
+
+def test_whole_blocks_and_one_more_or_less():
+    texts = ["x" * n for n in (15, 16, 17, 31, 32, 33, 48)]
+    got = pseudonyms(KEY, np.array(texts, object))
+    for text, words in zip(texts, got, strict=True):
+        mac = CMAC(algorithms.AES(KEY))
+        mac.update(text.encode())
+        assert words.tobytes() == mac.finalize()
+
+
+def test_a_zero_character_is_refused():
+    for texts in (["a\0"], ["a", "\0"], ["a\0b", "c"]):
+        with pytest.raises(DataError, match="zero character"):
+            pseudonyms(KEY, np.array(texts, object))
+
+
+def test_input_parties_agree_on_a_key_and_others_never_see_a_part_of_it():
+    async def bank(party):
+        return await agree_hash_key(party, ("a", "b", "c"))
+
+    async def helper(party):
+        return None
+
+    outcome = simulate({"a": bank, "b": bank, "helper": helper, "c": bank}, record=True)
+    keys = {outcome.results[name] for name in "abc"}
+    assert len(keys) == 1
+    assert not any("helper" in (sender, receiver) for sender, receiver, _ in outcome.transcript)
+    again = simulate({"a": bank, "b": bank, "c": bank})
+    assert {again.results[name] for name in "abc"}.isdisjoint(keys)
+
+
+def test_a_short_contribution_is_refused_and_its_sender_named():
+    async def bank(party):
+        return await agree_hash_key(party, ("a", "b"))
+
+    async def cheap(party):
+        party.send("a", HashKeyPart(os.urandom(8)))
+
+    outcome = simulate({"a": bank, "b": cheap})
+    assert isinstance(outcome.errors["a"], RemoteProtocolError)
+    assert outcome.errors["a"].peer == "b"
+
+
+def test_the_collision_bound_is_above_the_birthday_probability():
+    assert log2_collision(1_000_000, 80) == pytest.approx(-41.1, abs=0.1)
+    assert log2_collision(1, 80) == float("-inf")
