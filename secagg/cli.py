@@ -16,15 +16,14 @@ import typer
 
 import secagg
 from secagg.console import Style, explain, seconds, shown_progress, size, stderr, stdout, table
-from secagg.data.columns import DepositColumns, TransferColumns, parse_columns
 from secagg.data.made_up import make
-from secagg.data.tables import ReadReport, read_deposits, read_transfers
 from secagg.errors import SecaggError, UsageError
+from secagg.inputs import Table
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job, parse_address
 from secagg.jobs.local import error_line, run_locally
 from secagg.jobs.patterns import PATTERNS
-from secagg.jobs.run import Columns, run_job
+from secagg.jobs.run import run_job
 from secagg.network.identity import (
     Identity,
     check_name,
@@ -147,7 +146,8 @@ def patterns() -> None:
         console.print(f"{pattern.name}: {pattern.summary}", markup=False)
         console.print(f"each bank puts in its {pattern.table}; results: {', '.join(pattern.result_columns)}")
         defaults = pattern.show_parameters(pattern.parameters())
-        console.print(table("", ("parameter", "default"), list(defaults.items())), "")
+        console.print(table("", ("parameter", "default"), list(defaults.items())))
+        console.print()
 
 
 @app.command()
@@ -176,7 +176,8 @@ def check(
     counts = _counts(job, rows or [])
     console = stdout()
     for part in explain(job, counts, chosen, assumed=not rows):
-        console.print(part, "")
+        console.print(part)
+        console.print()
     if problem:
         raise UsageError(f"the job cannot run as it stands: {problem}")
     console.print(f"Job fingerprint, equal at all parties: {job.digest.hex()}", soft_wrap=True)
@@ -253,18 +254,18 @@ def run(
         if len(data or []) > 1:
             raise UsageError(f"expected one table with --data, got {len(data or [])}")
         job = load_job(job_file)
-        reader = _Reader(job, data[0], map_ or [], bad_rows) if data else None
+        own_table = Table(job, data[0], mapping=map_ or [], bad_rows=bad_rows.value) if data else None
         with shown_progress(progress) as on_progress:
             result = run_job(
                 job,
                 me=as_,
                 identity=_identity(as_, identity),
-                read=reader,
+                read=own_table,
                 listen=parse_address(listen) if listen else None,
                 on_progress=on_progress,
             )
-        if reader is not None and reader.report is not None:
-            result.record["data"] = reader.counts()
+        if own_table is not None and own_table.report is not None:
+            result.record["data"] = own_table.counts()
         result.write(out)
         _tell(result.record, out)
 
@@ -290,49 +291,6 @@ def _options_by_party(data: Sequence[str], mapping: Sequence[str], bad_rows: Bad
             )
         options[name] = ["--data", source, *common]
     return options
-
-
-class _Reader:
-    """Reads a party's table when the run asks for it, and keeps the report.
-
-    Raises:
-      UsageError: the file is not there, or the mapping is wrong; both are looked at before anybody connects.
-    """
-
-    def __init__(self, job: Job, source: str, mapping: Sequence[str], bad_rows: BadRows) -> None:
-        self.report: ReadReport | None = None
-        self._job = job
-        self._source = source
-        self._bad_rows = bad_rows
-        self._mapping = mapping
-        if not source.startswith("duckdb:") and not Path(source).is_file():
-            raise UsageError(f"there is no file {source}")
-
-    def __call__(self) -> Columns:
-        options: Any = {"window": self._job.window, "bad_rows": self._bad_rows.value}
-        if self._job.pattern.table == "transfers":
-            transfers = read_transfers(
-                self._source, mapping=_mapping(self._mapping, TransferColumns), **options
-            )
-            self.report = transfers.report
-            return transfers.beneficiary, transfers.sender, transfers.amount_cents
-        deposits = read_deposits(self._source, mapping=_mapping(self._mapping, DepositColumns), **options)
-        self.report = deposits.report
-        return deposits.customer, deposits.amount_cents
-
-    def counts(self) -> dict[str, int]:
-        """Return the report's counts, for the run record."""
-        names = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
-        return {name: getattr(self.report, name) for name in names}
-
-
-def _mapping(given: Sequence[str], kind: Any) -> Any:
-    """Return the columns that --map gives: pairs, the name of a known format, or None to recognise one."""
-    if not given:
-        return None
-    if len(given) == 1 and "=" not in given[0]:
-        return given[0]
-    return parse_columns(given, kind)
 
 
 def _tell(record: dict[str, Any], out: Path) -> None:

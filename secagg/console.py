@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Final
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from secagg.jobs.disclosure import TRUST, Disclosure, disclosures
 from secagg.jobs.forecast import forecast
@@ -59,31 +60,32 @@ def size(count: float) -> str:
 def seconds(count: float) -> str:
     """Return a time for people."""
     if count < 1:
-        return f"{1000 * count:.0f} ms"
+        return f"{1000 * count:.3g} ms"
     return f"{count:.1f} s" if count < 120 else f"{count / 60:.0f} min"
 
 
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numbers_from: int = 1
-) -> Table:
-    """Return a table; columns from `numbers_from` on are aligned to the right. Cells are shown to the letter."""
-    made = Table(
-        title=title, title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False
-    )
+) -> RenderableType:
+    """Return a table under a title; columns from `numbers_from` on are aligned to the right.
+
+    Cells are shown to the letter.
+    """
+    made = Table(box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
-        made.add_column(column, justify="right" if i >= numbers_from else "left", style="", overflow="fold")
+        made.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
-    return made
+    return Group(Text(title, style="bold"), made)
 
 
-def opened_table(disclosures: Sequence[Disclosure], everybody: Sequence[str]) -> Table:
+def opened_table(disclosures: Sequence[Disclosure], everybody: Sequence[str]) -> RenderableType:
     """Return the table of what is opened to whom."""
     rows = [("everybody" if set(d.to) == set(everybody) else ", ".join(d.to), d.what) for d in disclosures]
     return table("Opened, and to whom", ("to", "what"), rows, numbers_from=2)
 
 
-def phase_table(ledger: Mapping[str, Any], *, title: str) -> Table:
+def phase_table(ledger: Mapping[str, Any], *, title: str) -> RenderableType:
     """Return what a run cost one party by phase, from its run record."""
     costs = {**ledger["phases"], "total": ledger["total"]}
     rows = [
@@ -112,8 +114,8 @@ def explain(
     """
     yield escape(f"{job.name}: {job.pattern.name}, {job.pattern.summary}")
     yield _members_table(job)
-    start, end = ("open" if at is None else f"{at:.12g}" for at in job.window)
-    agreed = [*job.pattern.show_parameters(job.parameters).items(), ("window", f"{start} to {end}")]
+    window = [(f"window {name}", at) for name, at in job.window.shown().items()]
+    agreed = [*job.pattern.show_parameters(job.parameters).items(), *window]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(disclosures(job), job.roster)
     yield TRUST
@@ -130,7 +132,7 @@ def explain(
     yield f"Two different identifiers are taken for one with probability at most {false_match}."
 
 
-def _members_table(job: Job) -> Table:
+def _members_table(job: Job) -> RenderableType:
     rows = []
     for member in job.members:
         roles = ["input and result"] * (member.name in job.input_parties)
@@ -196,7 +198,7 @@ class _Lines:
         if progress.phase == phase and now - when < _LINES_EVERY_S:
             return
         self._last[progress.party] = progress.phase, now
-        text = f"{progress.party}: {_describe(progress)}, {progress.share:.0%} of the bytes sent"
+        text = f"{progress.party}: {progress.phase}, {progress.share:.0%} of the bytes sent"
         self._console.print(escape(text), soft_wrap=True)
 
 

@@ -30,6 +30,7 @@ def disclosures(job: Job) -> list[Disclosure]:
     rounded = f", rounded up to a multiple of {job.round_rows_to}" if job.round_rows_to > 1 else ""
     opened = [
         Disclosure(f"each input party's number of different {identifier} identifiers{rounded}", job.roster),
+        Disclosure("whether a bucket of the joint table overflowed (probability at most 2^-40)", job.roster),
         Disclosure(
             "which rows of the shuffled table are whose: a random order of those numbers, padding included",
             query.computing_parties,

@@ -7,6 +7,7 @@ the certificate.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
@@ -32,6 +33,35 @@ _TIMEOUTS: Final = ("connect_s", "silence_s", "message_s")
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open stretch of time, as the tables have it; None for no bound.
+
+    Attributes:
+      start, end: numbers, or seconds since 1970 UTC.
+      timestamps: whether they were given as timestamps.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    timestamps: bool = False
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Return start and end."""
+        return self.start, self.end
+
+    def shown(self) -> dict[str, str]:
+        """Return the bounds that there are, as a job file writes them."""
+        return {
+            name: datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat()
+            if self.timestamps
+            else repr(at)
+            for name, at in (("start", self.start), ("end", self.end))
+            if at is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A party of a job; its certificate is None where the job was loaded without certificates."""
 
@@ -46,7 +76,7 @@ class Job:
 
     Attributes:
       parameters: the pattern's struct, amounts in cents.
-      window: [start, end) as the tables have times: numbers, or seconds since 1970 UTC; None for no bound.
+      window: which rows count.
       members: all parties, in roster order.
       input_parties: who puts in data and learns about its own rows, at least two.
       computing_parties: three.
@@ -56,7 +86,7 @@ class Job:
     name: str
     pattern: Pattern
     parameters: Any
-    window: tuple[float | None, float | None]
+    window: Window
     members: tuple[Member, ...]
     input_parties: tuple[PartyId, ...]
     computing_parties: tuple[PartyId, PartyId, PartyId]
@@ -97,7 +127,7 @@ class Job:
             "name": self.name,
             "pattern": self.pattern.name,
             "parameters": msgspec.to_builtins(self.parameters),
-            "window": self.window,
+            "window": self.window.bounds,
             "parties": [(m.name, fingerprint(_certificate(m))) for m in self.members],
             "input": self.input_parties,
             "computing": self.computing_parties,
@@ -128,9 +158,7 @@ class Job:
             f"{name} = {value}" for name, value in self.pattern.show_parameters(self.parameters).items()
         ]
         lines += ["", "[window]"]
-        lines += [
-            f"{end} = {at!r}" for end, at in zip(("start", "end"), self.window, strict=True) if at is not None
-        ]
+        lines += [f"{name} = {at}" for name, at in self.window.shown().items()]
         for member in self.members:
             host, port = member.address
             lines += ["", "[[parties]]", f"name = {text(member.name)}"]

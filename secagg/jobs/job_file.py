@@ -45,7 +45,7 @@ from cryptography import x509
 
 from secagg.errors import JobError, PlanError, UsageError
 from secagg.jobs.fields import FieldFault
-from secagg.jobs.job import Address, Job, Member
+from secagg.jobs.job import Address, Job, Member, Window
 from secagg.jobs.patterns import PATTERNS
 from secagg.network.identity import check_certificate, check_name, load_certificate
 from secagg.network.tcp import Timeouts
@@ -249,7 +249,7 @@ def _roles(
     return tuple(roles.input), (a, b, c)
 
 
-def _window(window: _Window) -> tuple[float | None, float | None]:
+def _window(window: _Window) -> Window:
     start, start_is_number = _moment(window.start, "window.start")
     end, end_is_number = _moment(window.end, "window.end")
     if start is not None and end is not None:
@@ -257,7 +257,7 @@ def _window(window: _Window) -> tuple[float | None, float | None]:
             raise FieldFault("window", "expected two numbers or two timestamps, got one of each")
         if start >= end:
             raise FieldFault("window", f"expected an end after the start, got {window.start} to {window.end}")
-    return start, end
+    return Window(start, end, timestamps=not (start_is_number or end_is_number))
 
 
 def _moment(value: object, place: str) -> tuple[float | None, bool]:

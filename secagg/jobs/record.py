@@ -92,7 +92,7 @@ def record(
         "session": session.hex(),
         "pattern": job.pattern.name,
         "parameters": job.pattern.show_parameters(job.parameters),
-        "window": {"start": job.window[0], "end": job.window[1]},
+        "window": job.window.shown(),
         "round_rows_to": job.round_rows_to,
         "party": me,
         "parties": [

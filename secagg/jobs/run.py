@@ -19,6 +19,7 @@ from secagg.errors import DataError, SecaggError, UsageError
 from secagg.jobs.forecast import Forecast, forecast
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import Result, record
+from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
 from secagg.network.tcp import run_party
 from secagg.party import Party, PartyId
@@ -99,7 +100,10 @@ class Part:
         sent = sum(traffic.frame_bytes for traffic in party.ledger.sent_to.values())
         expected = self.forecast.sent_bytes[self.me] if self.forecast is not None else 0
         share = min(1.0, sent / expected) if expected else 0.0
-        return Progress(self.me, party.ledger.phase, share, sent, party.waiting_for)
+        phase = party.ledger.phase
+        if phase == START_PHASE:
+            phase = PHASES[0] if self.forecast is None else PHASES[-1]
+        return Progress(self.me, phase, share, sent, party.waiting_for)
 
     def _rows(self, read: Callable[[], Columns]) -> Rows:
         try:

@@ -229,6 +229,23 @@ def test_computing_takes_virtual_time_where_it_is_measured(monkeypatch: pytest.M
     assert everybody(program, network=SLOW).seconds == pytest.approx(1.0 + 2 * size)
 
 
+def test_a_party_that_computes_reads_what_comes_meanwhile_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ledger_module, "perf_counter", lambda: now[0])
+
+    async def program(p: Party) -> None:
+        if p.me == "a":
+            p.send("b", Number(1))
+            p.send("b", Number(2))
+        else:
+            for _ in range(2):
+                await p.receive(Number, "a")
+                now[0] += 10.0
+
+    out = everybody(program, ("a", "b"), network=SLOW, measure_compute=True)
+    assert out.seconds == pytest.approx(1.0 + frame_bytes(out) / 2 / 100 + 10.0 + 10.0)
+
+
 @pytest.mark.parametrize("network", [LOOPBACK, LAN, WAN, MOBILE])
 def test_named_networks_predict_latency_and_bandwidth(network: Network) -> None:
     out = everybody(lambda p: one_way(p, 10_000), ("a", "b"), network=network)

@@ -1,0 +1,162 @@
+"""Faults at any message of every protocol: the result is right, or an error names a peer. Never anything else.
+
+    python -m benchmarks.faults                  10,000 seeded runs in the simulator
+    python -m benchmarks.faults --runs 500 --first-seed 12345
+
+Each seed chooses a protocol, one or two faults (drop, delay, duplicate, reorder, truncate, flip, crash), and the
+messages they befall. A seed that fails is printed; running it alone repeats the run exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from secagg.errors import SecaggError
+from secagg.mpc.arithmetic import input_array, receive_array, select, share_array
+from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.shuffle import shuffle
+from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
+from secagg.party import Party
+from secagg.protocols import collectors, structuring
+from secagg.protocols.additive_sum import additive_sum
+from secagg.protocols.joint_groups import find_groups, flagged_rows
+from secagg.ring import Ring
+
+COMPUTING = ("P0", "P1", "P2")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A protocol to be disturbed: its programs, and what each party's result looks like as plain data."""
+
+    programs: dict[str, Callable[[Party], Any]]
+    plain: Callable[[str, Any], Any]
+
+
+def sum_case() -> Case:
+    async def program(party: Party) -> Any:
+        x = np.arange(4, dtype=np.uint64) * np.uint64(party.roster.index(party.me) + 1)
+        return await additive_sum(party, x, ring=Ring(64))
+
+    return Case(dict.fromkeys(("a", "b", "c", "d"), program), lambda _, result: result.tolist())
+
+
+def engine_case() -> Case:
+    """Inputs from inside and outside, product, comparison, selection, shuffle; opened inside and outside."""
+    values = np.array([1.5, -2.25, 100.0, 0.0])
+
+    async def computing(party: Party) -> Any:
+        engine = await Engine.set_up(party, COMPUTING)
+        x = await input_array(engine, "P1", (4,), values if party.me == "P1" else None, frac_bits=16)
+        y = await input_array(engine, "data", (4,), frac_bits=16)
+        larger = await select(await (x < y), y, x)
+        z = await (larger * y)
+        mixed = await shuffle((await z.bits())[None], XOR)
+        await mixed.open(["P2"])
+        await z.open(["result"])
+        opened = await larger.open()
+        return None if opened is None else opened.tolist()
+
+    async def data(party: Party) -> None:
+        await share_array(party, COMPUTING, -values, frac_bits=16)
+
+    async def result(party: Party) -> Any:
+        opened = await receive_array(party, COMPUTING, (4,), frac_bits=16)
+        return np.round(opened, 3).tolist()
+
+    return Case({**dict.fromkeys(COMPUTING, computing), "data": data, "result": result}, lambda _, r: r)
+
+
+def bank_case(pattern: Any, parameters: Any, computing: tuple[str, str, str], seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    banks = ("bank_a", "bank_b", "bank_c")[: 2 + seed % 2]
+    query = pattern.query(parameters, banks, computing)
+    rows = {}
+    for bank in banks:
+        names = np.array([f"n{i}" for i in rng.integers(0, 6, 12)], object)
+        cents = rng.integers(0, 800_000, 12)
+        others = (
+            [np.array([f"s{i}" for i in rng.integers(0, 9, 12)], object)] if pattern is collectors else []
+        )
+        rows[bank] = pattern.rows(parameters, names, *others, cents)
+    programs = {
+        name: partial(find_groups, query=query, rows=rows.get(name))
+        for name in dict.fromkeys((*banks, *computing))
+    }
+    return Case(programs, lambda name, findings: findings and flagged_rows(rows[name], findings))
+
+
+@cache
+def cases() -> list[tuple[Case, dict[str, Any], int]]:
+    """Return every case with its undisturbed results and its number of messages."""
+    some = collectors.Parameters(min_senders=4, min_total_cents=100)
+    listed = [
+        sum_case(),
+        engine_case(),
+        bank_case(collectors, some, ("bank_a", "bank_b", "helper"), 0),
+        bank_case(collectors, some, ("x", "y", "z"), 1),
+        bank_case(structuring, structuring.Parameters(), ("bank_c", "bank_a", "bank_b"), 3),
+    ]
+    ready = []
+    for case in listed:
+        outcome = simulate(case.programs)
+        outcome.values()
+        ready.append((case, {n: case.plain(n, r) for n, r in outcome.results.items()}, outcome.messages))
+    return ready
+
+
+def disturb(seed: int) -> tuple[str, str]:
+    """Run one seed; return how it ended and, if that is wrong, why."""
+    chooser = random.Random(seed)
+    case, expected, messages = chooser.choice(cases())
+    faults = [
+        Fault(
+            chooser.choice(ACTIONS), chooser.randrange(messages), seconds=chooser.choice([0.01, 5.0, 200.0])
+        )
+        for _ in range(chooser.choice([1, 1, 2]))
+    ]
+    outcome: Outcome[Any] = simulate(case.programs, faults=faults, insecure_seed=seed)
+    for name, error in outcome.errors.items():
+        if not isinstance(error, SecaggError):
+            return "wrong", f"{name} raised {type(error).__name__}: {error}"
+        if getattr(error, "peer", "") not in case.programs:
+            return "wrong", f"{name}'s error names nobody: {error}"
+    for name, result in outcome.results.items():
+        if case.plain(name, result) != expected[name]:
+            return "wrong", f"{name} has a wrong result"
+    return ("an error that names a peer" if outcome.errors else "the right result"), ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--tiny", action="store_true", help="20 runs")
+    options = parser.parse_args(argv)
+    runs = 20 if options.tiny else options.runs
+    began, ends, wrong = time.perf_counter(), Counter[str](), 0
+    for seed in range(options.first_seed, options.first_seed + runs):
+        end, why = disturb(seed)
+        ends[end] += 1
+        if why:
+            wrong += 1
+            print(f"seed {seed}: {why}")
+    for end, count in ends.most_common():
+        print(f"{count:7,d} of {runs:,d} runs ended with {end}")
+    print(f"{time.perf_counter() - began:.1f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

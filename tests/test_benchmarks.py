@@ -1,0 +1,37 @@
+"""Benchmarks run, and the campaign of faults finds nothing."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(
+    path.stem
+    for path in (ROOT / "benchmarks").glob("*.py")
+    if "def main(argv" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.fixture(autouse=True)
+def _import_from_the_checkout(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_benchmark_runs_on_a_little(name, capfd):
+    assert not importlib.import_module(f"benchmarks.{name}").main(["--tiny"])
+    assert capfd.readouterr().out
+
+
+def test_500_runs_with_faults_end_right_or_name_a_peer():
+    disturb = importlib.import_module("benchmarks.faults").disturb
+    endings = [(seed, *disturb(seed)) for seed in range(100_000, 100_500)]
+    assert [(seed, why) for seed, _, why in endings if why] == []
+    assert {end for _, end, _ in endings} == {"the right result", "an error that names a peer"}
+
+
+def test_every_script_is_found():
+    assert {"core", "faults", "fraud"} <= set(SCRIPTS)
