@@ -17,6 +17,7 @@ import typer
 import secagg
 from secagg.console import Style, explain, seconds, shown_progress, size, stderr, stdout, table
 from secagg.data.made_up import make
+from secagg.demo import run_demo
 from secagg.errors import SecaggError, UsageError
 from secagg.inputs import Table
 from secagg.jobs.job import Job
@@ -327,8 +328,6 @@ def demo(
     ] = Path("demo-output"),
 ) -> None:
     """Show it: made-up banks, each a process of its own, find together what none of them finds alone."""
-    from secagg.demo import run_demo
-
     with _ending(Style.auto):
         run_demo(out, banks=banks, rows=rows, seed=seed)
 

@@ -66,6 +66,7 @@ class Part:
       rows: what this party put in, once it is read.
       counts: the announced row counts of the input parties, once known.
       forecast: the declared cost, once known.
+      session, met: the session, and when it began on the monotonic clock.
       trouble: what was wrong with this party's data; the others are told only that something was.
 
     Raises:
@@ -86,9 +87,12 @@ class Part:
         self.counts: dict[PartyId, int] = {}
         self.forecast: Forecast | None = None
         self.trouble: SecaggError | None = None
+        self.session = b""
+        self.met = 0.0
         self._read = read
 
     async def __call__(self, party: Party) -> Findings | None:
+        self.session, self.met = party.session, time.monotonic()
         with party.phase("read"):
             if self._read is not None:
                 self.rows = self._rows(self._read)
@@ -151,13 +155,6 @@ def run_job(
     part = Part(job, me, read)
     addresses = {member.name: member.address for member in job.members}
     started, begin = datetime.datetime.now(datetime.UTC), time.monotonic()
-    met: list[float] = []
-    session: list[bytes] = []
-
-    def program(party: Party) -> Any:
-        met.append(time.monotonic() - begin)
-        session.append(party.session)
-        return part(party)
 
     def report(party: Party) -> None:
         if on_progress is not None:
@@ -167,7 +164,7 @@ def run_job(
         on_progress(Progress(me, PHASES[0], 0.0, 0, tuple(name for name in job.roster if name != me)))
     try:
         findings, ledger = run_party(
-            program,
+            part,
             me=me,
             identity=identity,
             peers=job.peers(),
@@ -181,7 +178,7 @@ def run_job(
             raise part.trouble from None
         raise
     found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)
-    timings = {"connect_s": met[0], "total_s": time.monotonic() - begin}
+    timings = {"connect_s": part.met - begin, "total_s": time.monotonic() - begin}
     return Result(
         me,
         job,
@@ -189,7 +186,7 @@ def run_job(
         record(
             job,
             me,
-            session=session[0],
+            session=part.session,
             started=started,
             timings=timings,
             counts=part.counts,

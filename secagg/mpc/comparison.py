@@ -67,7 +67,7 @@ class _Layout:
 
     def __init__(self, n: int, bits: int, digit_bits: int | None) -> None:
         if digit_bits is None:
-            digit_bits = 3 if n >= _MANY else 4
+            digit_bits = min(3 if n >= _MANY else 4, bits - 1)
         if not (2 <= bits <= 64 and 1 <= digit_bits <= 8):
             raise PlanError(
                 f"expected a ring of 2 to 64 bits and digits of 1 to 8, got {bits} and {digit_bits}"
@@ -94,7 +94,7 @@ async def top_bit(engine: Engine, values: U64, bits: int, *, digit_bits: int | N
     Args:
       values: s at P_0, the same t at P_1 and P_2: uint64, shape (n,), any n; bits from `bits` up are ignored.
       bits: 2..64.
-      digit_bits: 1..8; by default 4, and 3 for 2**15 elements or more.
+      digit_bits: 1..8; by default 4, 3 for 2**15 elements or more, and never more than there are.
 
     Returns bits packed 64 a word, shape (ceil(n / 64),); lanes from n up hold the bit of 0 + 0.
 

@@ -40,7 +40,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_banks: Annotated[int, Meta(ge=1, le=255)] = 2
     min_total_cents: Annotated[int, Meta(ge=0)] = 0
     most_senders_per_bank: Annotated[int, Meta(ge=1)] = 100_000
-    most_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**13
+    most_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**14
 
 
 def query(

@@ -33,7 +33,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     limit_cents: Annotated[int, Meta(ge=1)] = 1_000_000
     most_deposits_per_bank: Annotated[int, Meta(ge=1)] = 100_000
-    most_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**13
+    most_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**14
 
 
 def query(

@@ -1,0 +1,243 @@
+"""The demonstration: made-up banks, each a process with its own table, and what they find together.
+
+The process that runs it plays God: it makes the banks and their tables, reads all of them, and compares
+what the banks found with what a pooled table says. The banks' own processes get one table each and meet
+over mutually authenticated TLS on the loopback interface, as they would between companies.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+
+from secagg.console import Style, opened_table, phase_table, seconds, shown_progress, size, stdout, table
+from secagg.data.made_up import Truth, make
+from secagg.errors import UsageError
+from secagg.inputs import Table
+from secagg.jobs.disclosure import disclosures
+from secagg.jobs.job import Address, Job
+from secagg.jobs.job_file import load_job
+from secagg.jobs.local import free_addresses, run_parties
+from secagg.jobs.patterns import CENTS
+from secagg.network.identity import create_identity
+from secagg.protocols import collectors, structuring
+
+_MARK: Final = ".secagg-demo"
+_SHOWN: Final = 5
+_COMPUTING: Final = 3
+_PATTERNS: Final[tuple[Any, ...]] = (collectors, structuring)
+
+Found = dict[str, tuple[int, ...]]
+
+
+def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
+    """Make banks and tables in `out`, run every pattern, and print what came of it.
+
+    Args:
+      out: a directory that is not there, empty, or of an earlier demo, which is replaced.
+      banks: at least three.
+      rows: transfers a bank, on average.
+
+    Raises:
+      UsageError: fewer than three banks, or another directory.
+      SecaggError: a run failed.
+    """
+    console, begin = stdout(), time.monotonic()
+    if banks < _COMPUTING:
+        raise UsageError(f"expected at least {_COMPUTING} banks, got {banks}")
+    _clear(out)
+    truth = make(out / "tables", banks=banks, rows=banks * rows, seed=seed)
+    _move_in(out, truth)
+    console.print(
+        f"{banks} made-up banks with {truth.transfers} transfers and {truth.deposits} cash deposits. Planted in them: "
+        f"{len(truth.collectors)} collectors and {len(truth.customers)} structuring customers. Every bank is a process "
+        "of its own with its own table; they talk over mutually authenticated TLS.\n"
+    )
+    for module in _PATTERNS:
+        _show(console, out, truth, module)
+    console.print(
+        f"{seconds(time.monotonic() - begin)} in all. Tables, keys, job files, results and run records are in {out}."
+    )
+
+
+def _clear(out: Path) -> None:
+    try:
+        if out.is_dir() and any(out.iterdir()):
+            if not (out / _MARK).is_file():
+                raise UsageError(
+                    f"{out} holds something else than an earlier demo; choose another with --out"
+                )
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / _MARK).touch()
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}") from None
+
+
+def _move_in(out: Path, truth: Truth) -> None:
+    """Give each bank a directory with its tables, its key, everybody's certificates, and the job files."""
+    addresses = dict(zip(truth.banks, free_addresses(len(truth.banks)), strict=True))
+    parameters = {
+        collectors.NAME: {
+            "min_senders": truth.min_senders,
+            "min_banks": truth.min_banks,
+            "min_total": truth.min_total,
+        },
+        structuring.NAME: {"limit": truth.limit},
+    }
+    for bank in truth.banks:
+        home = out / bank
+        create_identity(bank).save(home)
+        for module in _PATTERNS:
+            (out / "tables" / f"{bank}.{module.TABLE}.csv").rename(home / f"{module.TABLE}.csv")
+            text = _job_text(truth, module.NAME, parameters[module.NAME], addresses)
+            (home / f"{module.NAME}.toml").write_text(text, "utf-8")
+    for bank in truth.banks:
+        for other in truth.banks:
+            if other != bank:
+                shutil.copy(out / bank / f"{bank}.crt", out / other)
+
+
+def _job_text(
+    truth: Truth, pattern: str, parameters: Mapping[str, int], addresses: Mapping[str, Address]
+) -> str:
+    start, end = truth.window
+    lines = [f'name = "{pattern}"', f'pattern = "{pattern}"', "", "[parameters]"]
+    lines += [f"{name} = {value}" for name, value in parameters.items()]
+    lines += ["", "[window]", f"start = {start}", f"end = {end}", "", "[roles]"]
+    lines += [f"input = {json.dumps(truth.banks)}", f"computing = {json.dumps(truth.banks[:_COMPUTING])}"]
+    for name, (host, port) in addresses.items():
+        lines += ["", "[[parties]]", f'name = "{name}"', f'address = "{host}:{port}"']
+        lines += [f'certificate = "{name}.crt"']
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bank:
+    """A bank as God sees it.
+
+    Attributes:
+      columns: its table.
+      identifiers: the different ones in it.
+      alone: those that meet the thresholds in its own table.
+      told: what the run told it.
+      record: its run record.
+    """
+
+    columns: Sequence[Any]
+    identifiers: set[str]
+    alone: set[str]
+    told: Found
+    record: dict[str, Any]
+
+
+def _show(console: Console, out: Path, truth: Truth, module: Any) -> None:
+    name = module.NAME
+    job = load_job(out / truth.banks[0] / f"{name}.toml")
+    shown = ", ".join(
+        f"{k} {v}" for k, v in job.pattern.show_parameters(job.parameters).items() if "most" not in k
+    )
+    console.rule(name, align="left")
+    console.print(f"Looked for: {job.pattern.summary}\nJob: {shown}\n")
+    begin = time.monotonic()
+    commands = {bank: _command(out / bank, bank, module) for bank in truth.banks}
+    with shown_progress(Style.auto) as on_progress:
+        run_parties(commands, on_progress=on_progress)
+    took = time.monotonic() - begin
+    banks = {bank: _look(out / bank, bank, job) for bank in truth.banks}
+    planted = set(truth.collectors if module is collectors else truth.customers)
+    pooled: Found = module.find_plainly(job.parameters, [bank.columns for bank in banks.values()])
+    _print_findings(console, job, banks, planted)
+    _print_comparison(console, banks, pooled, planted)
+    _print_cost(console, job, banks, took)
+
+
+def _command(home: Path, bank: str, module: Any) -> list[str]:
+    table_file = str(home / f"{module.TABLE}.csv")
+    command = ["run", str(home / f"{module.NAME}.toml"), "--as", bank, "--identity", str(home)]
+    return [*command, "--data", table_file, "--out", str(home / "results")]
+
+
+def _look(home: Path, bank: str, job: Job) -> _Bank:
+    columns = Table(job, str(home / f"{job.pattern.table}.csv"))()
+    rows = job.pattern.rows(job.parameters, *columns)
+    # What a bank would notice without the others: its own numbers against the thresholds, but for min_banks.
+    meets = np.ones(len(rows.identifiers), bool)
+    for field, values in zip(job.query.fields, rows.values.T, strict=True):
+        if field.opened and field.at_least is not None:
+            meets &= values >= np.uint64(field.at_least)
+    stem = home / "results" / f"{bank}.{job.name}"
+    with stem.with_name(stem.name + ".csv").open(encoding="utf-8", newline="") as file:
+        told = {
+            row[0]: (*map(int, row[1:-1]), int(Decimal(row[-1]) * CENTS))
+            for row in list(csv.reader(file))[1:]
+        }
+    record = json.loads(stem.with_name(stem.name + ".json").read_text("utf-8"))
+    return _Bank(columns, set(rows.identifiers), set(rows.identifiers[meets]), told, record)
+
+
+def _print_findings(console: Console, job: Job, banks: Mapping[str, _Bank], planted: set[str]) -> None:
+    identifier = job.pattern.result_columns[0]
+    rows = [
+        (
+            name,
+            len(bank.columns[-1]),
+            len(bank.identifiers),
+            f"{len(bank.alone)} ({len(bank.alone & planted)})",
+            f"{len(bank.told)} ({len(bank.told.keys() & planted)})",
+        )
+        for name, bank in banks.items()
+    ]
+    headings = ("bank", job.pattern.table, f"different {identifier}", "alone (planted)", "together (planted)")
+    console.print(table("Over the thresholds in each bank's own table, and found together", headings, rows))
+    first, bank = next(iter(banks.items()))
+    shown = [(name, *sums[:-1], f"{sums[-1] / CENTS:.2f}") for name, sums in list(bank.told.items())[:_SHOWN]]
+    console.print()
+    console.print(
+        table(f"What {first} is told: {len(bank.told)} rows, such as", job.pattern.result_columns, shown)
+    )
+    console.print()
+
+
+def _print_comparison(console: Console, banks: Mapping[str, _Bank], pooled: Found, planted: set[str]) -> None:
+    """Compare what the banks were told with everybody's tables in one place, which no bank could do."""
+    equal = all(
+        bank.told == {name: sums for name, sums in pooled.items() if name in bank.identifiers}
+        for bank in banks.values()
+    )
+    found = {name for bank in banks.values() for name in bank.told}
+    hits = len(found & planted)
+    verdict = "equal to" if equal else "DIFFERENT FROM"
+    console.print(
+        f"Together: {len(found)} found, {verdict} the pooled plaintext ({len(pooled)}) row for row, which only this "
+        f"demo can compute.\nOf {len(planted)} planted, {hits} are found: recall {_ratio(hits, len(planted))}, "
+        f"precision {_ratio(hits, len(found))} (honest accounts can meet the thresholds too).\n"
+    )
+
+
+def _ratio(part: int, whole: int) -> str:
+    return f"{part / whole:.2f}" if whole else "undefined"
+
+
+def _print_cost(console: Console, job: Job, banks: Mapping[str, _Bank], took: float) -> None:
+    first, bank = next(iter(banks.items()))
+    sent = sum(b.record["ledger"]["total"]["sent"]["frame_bytes"] for b in banks.values())
+    false_match = bank.record["log2_false_match"]
+    console.print(phase_table(bank.record["ledger"], title=f"Cost at {first}"))
+    console.print(
+        f"{seconds(bank.record['timings']['total_s'])} from start to result, {seconds(took)} with starting the processes; "
+        f"{size(sent)} sent by all; two different identifiers are taken for one with probability at most "
+        f"2^{false_match:.0f}.\n"
+    )
+    console.print(opened_table(disclosures(job), job.roster))
+    console.print()

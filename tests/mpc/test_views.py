@@ -1,0 +1,492 @@
+"""What one computing party sees is independent of the others' secrets: exhaustively, on small rings.
+
+The real protocols run in the simulator over streams that hand out, instead of keystream, the digits of the
+element's index: with 2**b elements each combination of b random bits comes exactly once. One run then gives
+the exact distribution of each party's view: what it drew, and what it received. With its own shares fixed,
+this distribution must be the same for every secret. All operations treat each element alike, so a statement
+about all combinations is one about each element under uniform randomness.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from secagg.mpc.arithmetic import RingGroup, SharedArray
+from secagg.mpc.bits import SharedBits
+from secagg.mpc.comparison import is_zero, sign, top_bit
+from secagg.mpc.conversion import bits_to_ring, ring_to_bits
+from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.truncation import truncate, truncation_range
+from secagg.network.simulated import simulate
+from secagg.ring import Ring
+
+NAMES = ("ada", "bob", "cleo")
+
+
+class Deck:
+    """All randomness of a run: element e takes, for each draw, the next digits of e.
+
+    Args:
+      bits: how many random bits there are; at least 6, so that elements fill words.
+      silent: draws (key, purpose, number) that give zero instead, to take a mask away.
+    """
+
+    def __init__(self, bits, silent=frozenset()):
+        self.index = np.arange(1 << bits, dtype=np.uint64)
+        self.lanes = self.index.size
+        self.silent = silent
+        self.places = {}
+        self.used = 0
+
+    def digits(self, draw, width):
+        if draw in self.silent:
+            return np.zeros(self.lanes, np.uint64)
+        if draw not in self.places:
+            self.places[draw] = (self.used, width)
+            self.used += width
+        place, drawn = self.places[draw]
+        assert drawn == width, f"the two holders of a key draw differently: {draw}"
+        return (self.index >> np.uint64(place % 64)) & np.uint64((1 << width) - 1)
+
+
+class Stream:
+    """Stands for the stream of one key and purpose at one of its two holders."""
+
+    def __init__(self, deck, key, purpose, view):
+        self.deck, self.key, self.purpose, self.view = deck, key, purpose, view
+        self.position = 0
+
+    def take(self, width):
+        digits = self.deck.digits((self.key, self.purpose, self.position), width)
+        self.position += 1
+        self.view.append((digits, width))
+        return digits
+
+    def ring(self, shape, bits):
+        assert shape in (self.deck.lanes, (self.deck.lanes,))
+        return self.take(bits).astype(Ring(bits).dtype)
+
+    def words(self, shape):
+        out = np.zeros(shape, np.uint64)
+        self.xor_into(out)
+        return out
+
+    def xor_into(self, out):
+        for plane in out.reshape(-1, self.deck.lanes // 64):
+            plane ^= packed(self.take(1))
+
+
+class Pair:
+    """Stands for `PairStreams`."""
+
+    def __init__(self, deck, key, view):
+        self.deck, self.key, self.view = deck, key, view
+        self.streams = {}
+
+    def __getitem__(self, purpose):
+        return self.streams.setdefault(purpose, Stream(self.deck, self.key, purpose, self.view))
+
+    @property
+    def position(self):
+        return sum(stream.position for stream in self.streams.values())
+
+
+class Recorder:
+    """A party that keeps what it receives."""
+
+    def __init__(self, party, view, lanes, ring_bits):
+        self.party, self.view, self.lanes, self.ring_bits = party, view, lanes, ring_bits
+
+    def __getattr__(self, name):
+        return getattr(self.party, name)
+
+    async def receive(self, kind, peer):
+        return (await self.gather(kind, (peer,)))[peer]
+
+    async def gather(self, kind, peers):
+        messages = await self.party.gather(kind, peers)
+        for peer in peers:
+            for field in kind.__struct_fields__:
+                self.note(getattr(messages[peer], field))
+        return messages
+
+    def note(self, value):
+        if isinstance(value, tuple):
+            for part in value:
+                self.note(part)
+        elif isinstance(value, np.ndarray) and value.dtype == np.uint64:
+            for plane in value.reshape(-1, self.lanes // 64):
+                self.view.append((unpacked(plane), 1))
+        elif isinstance(value, np.ndarray):
+            assert value.shape == (self.lanes,)
+            self.view.append((value.astype(np.uint64), self.ring_bits))
+
+
+def packed(bits):
+    return np.packbits(bits.astype(np.uint8), bitorder="little").view(np.uint64)
+
+
+def unpacked(words):
+    return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), bitorder="little").astype(np.uint64)
+
+
+def as_one_number(view):
+    """Return the parts of a view, element by element, as one number."""
+    assert sum(width for _, width in view) <= 64
+    number = np.zeros(view[0][0].size if view else 1, np.uint64)
+    for digits, width in view:
+        number <<= np.uint64(width)
+        number |= digits
+    return number
+
+
+def enumerate_views(operation, *, ring_bits=1, silent=frozenset()):
+    """Run `operation(engine, lanes)` over all randomness; return the three views and the three results.
+
+    Each view is one number an element.
+    """
+
+    def once(deck):
+        views = ([], [], [])
+
+        async def program(party):
+            i = NAMES.index(party.me)
+            view = views[i]
+            engine = Engine(
+                Recorder(party, view, deck.lanes, ring_bits),
+                NAMES,
+                own=Pair(deck, i, view),
+                following=Pair(deck, (i + 1) % 3, view),
+            )
+            return await operation(engine, deck.lanes)
+
+        return [view for view in views], simulate(dict.fromkeys(NAMES, program)).values()
+
+    counting = Deck(6, silent)
+    once(counting)
+    deck = Deck(max(6, counting.used), silent)
+    views, results = once(deck)
+    assert deck.used == counting.used
+    return [as_one_number(view) for view in views], results
+
+
+def distribution(view):
+    """Return which numbers a view takes, and how often."""
+    return np.unique(view, return_counts=True)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def constant(value, lanes, dtype):
+    return np.full(lanes, value, dtype)
+
+
+def shares_given_own(own, party, secret, modulus):
+    """Return x_0, x_1, x_2 in which `party` holds `own`, two shares, and which add up to the secret."""
+    shares = [0, 0, 0]
+    shares[party], shares[(party + 1) % 3] = own
+    shares[(party + 2) % 3] = (secret - sum(own)) % modulus
+    return shares
+
+
+def shared(engine, lanes, shares, ring):
+    first, second = (constant(shares[(engine.index + j) % 3], lanes, ring.dtype) for j in (0, 1))
+    return SharedArray(engine, first, second, ring=ring)
+
+
+def shared_bit(engine, lanes, shares):
+    first, second = (
+        constant((1 << 64) - 1 if shares[(engine.index + j) % 3] else 0, lanes // 64, np.uint64)
+        for j in (0, 1)
+    )
+    return SharedBits(engine, first, second)
+
+
+def opened(results, ring):
+    """Return the values that the three parties' results are shares of, having checked that these agree."""
+    for i in range(3):
+        assert np.array_equal(results[i][1], results[(i + 1) % 3][0])
+    return ring.reduce(results[0][0] + results[0][1] + results[1][1])
+
+
+def opened_bits(results):
+    for i in range(3):
+        assert np.array_equal(results[i].second, results[(i + 1) % 3].first)
+    return results[0].first ^ results[0].second ^ results[1].second
+
+
+OWN = {
+    3: [(0, 0), (3, 6), (7, 4)],
+    4: [(0, 0), (5, 14), (15, 8)],
+    2: [(0, 0), (3, 2)],
+    1: [(0, 0), (1, 0), (1, 1)],
+}
+
+
+@pytest.mark.parametrize("party", range(3))
+@pytest.mark.parametrize("own", OWN[3])
+def test_multiplication_shows_no_party_anything_of_the_others_factors(party, own):
+    ring = Ring(3)
+    seen = None
+    for x in range(8):
+        for y in range(8):
+            xs = shares_given_own(own, party, x, 8)
+            ys = shares_given_own(own[::-1], party, y, 8)
+
+            async def multiply(engine, lanes, xs=xs, ys=ys):
+                z = await (shared(engine, lanes, xs, ring) * shared(engine, lanes, ys, ring))
+                return z.first, z.second
+
+            views, results = enumerate_views(multiply, ring_bits=3)
+            assert (opened(results, ring) == x * y % 8).all()
+            seen = seen or distribution(views[party])
+            assert same(distribution(views[party]), seen)
+
+
+@pytest.mark.parametrize("party", range(3))
+def test_and_shows_no_party_anything_of_the_others_bits(party):
+    for own in OWN[1]:
+        seen = None
+        for x in (0, 1):
+            for y in (0, 1):
+                xs, ys = (shares_given_own(own, party, bit, 2) for bit in (x, y))
+
+                async def conjunction(engine, lanes, xs=xs, ys=ys):
+                    return await (shared_bit(engine, lanes, xs) & shared_bit(engine, lanes, ys))
+
+                views, results = enumerate_views(conjunction)
+                assert (unpacked(opened_bits(results)) == (x & y)).all()
+                seen = seen or distribution(views[party])
+                assert same(distribution(views[party]), seen)
+
+
+def truncation(ring, frac_bits, z):
+    """Return the truncation of additive shares z."""
+
+    async def operation(engine, lanes):
+        return await truncate(engine, ring, constant(z[engine.index], lanes, ring.dtype), frac_bits)
+
+    return operation
+
+
+# Each party holds one of the three additive shares; the secret is varied through a share of another party.
+VARIED = {0: 2, 1: 2, 2: 0}
+SMALL = [(3, 1), (4, 1), (4, 2)]
+
+
+@pytest.mark.parametrize(("bits", "frac_bits"), SMALL)
+def test_truncation_shows_no_party_anything_of_the_others_shares(bits, frac_bits):
+    ring = Ring(bits)
+    low, high = truncation_range(ring, frac_bits)
+    seen = {}
+    for secret in range(low - (1 << frac_bits) + 1, high + 1):  # all that A's offset leaves room for
+        for varied in (2, 0):
+            z = [3, 5, 2]
+            z[varied] = (secret - sum(z) + z[varied]) % ring.modulus
+            z = [part % ring.modulus for part in z]
+            views, results = enumerate_views(truncation(ring, frac_bits, z), ring_bits=bits)
+            value = ring.to_signed(opened(results, ring))
+            floor = secret >> frac_bits
+            exact = secret % (1 << frac_bits) == 0
+            assert np.isin(value, [floor] if exact else [floor, floor + 1]).all()
+            # Rounded up as often as the fraction says: the mean is exact.
+            assert int(value.sum()) << frac_bits == secret * value.size
+            for party in range(3):
+                if VARIED[party] == varied:
+                    seen.setdefault(party, distribution(views[party]))
+                    assert same(distribution(views[party]), seen[party]), (secret, party)
+
+
+@pytest.mark.parametrize(("bits", "frac_bits"), SMALL)
+def test_third_partys_view_of_a_truncation_is_independent_of_the_rounding(bits, frac_bits):
+    ring = Ring(bits)
+    views, results = enumerate_views(truncation(ring, frac_bits, [0, 1, 0]), ring_bits=bits)
+    assert independent(views[2], opened(results, ring))
+    # The other two know A or B: with the opened result they learn a comparison, as F_trunc says.
+    assert not independent(views[0], opened(results, ring))
+    assert not independent(views[1], opened(results, ring))
+
+
+def independent(view, value):
+    _, view = np.unique(view, return_inverse=True)
+    _, value = np.unique(value, return_inverse=True)
+    joint = np.zeros((view.max() + 1, value.max() + 1), np.int64)
+    np.add.at(joint, (view, value), 1)
+    return np.array_equal(joint * view.size, np.outer(joint.sum(1), joint.sum(0)))
+
+
+def test_truncation_without_the_mask_rho_leaks_to_the_third_party():
+    """The test above has teeth: without rho, P_2 sees A and the top bit of B."""
+    ring, rho = Ring(4), (1, "trunc", 1)
+    seen = []
+    for secret in (-4, 2):
+        views, _ = enumerate_views(
+            truncation(ring, 1, [(secret - 8) % 16, 5, 3]), ring_bits=4, silent=frozenset({rho})
+        )
+        seen.append(distribution(views[2]))
+    assert not same(*seen)
+
+
+def test_truncation_without_the_mask_b_ties_the_third_partys_view_to_the_rounding():
+    """So has the test of independence: without b, P_2 knows A - z_0."""
+    views, results = enumerate_views(
+        truncation(Ring(4), 1, [0, 1, 0]), ring_bits=4, silent=frozenset({(1, "trunc", 0)})
+    )
+    assert not independent(views[2], opened(results, Ring(4)))
+
+
+@pytest.mark.parametrize("party", range(3))
+def test_fixed_point_product_shows_no_party_anything_of_the_others_factors(party):
+    ring = Ring(4)
+    seen = None
+    for x, y in [(0, 0), (1, 1), (2, 1), (-1, 1), (-2, 2), (15, 15)]:
+        xs = shares_given_own((5, 14), party, x, 16)
+        ys = shares_given_own((3, 9), party, y, 16)
+
+        async def multiply(engine, lanes, xs=xs, ys=ys):
+            a, b = shared(engine, lanes, xs, ring), shared(engine, lanes, ys, ring)
+            a.frac_bits = b.frac_bits = 1
+            z = await (a * b)
+            return z.first, z.second
+
+        views, _ = enumerate_views(multiply, ring_bits=4)
+        seen = seen or distribution(views[party])
+        assert same(distribution(views[party]), seen)
+
+
+@pytest.mark.parametrize("party", range(3))
+@pytest.mark.parametrize(("bits", "digit_bits"), [(2, 1), (3, 1), (3, 2), (4, 2)])
+def test_sign_shows_no_party_anything_of_the_others_shares(party, bits, digit_bits):
+    ring = Ring(bits)
+    for own in OWN[bits][1:]:
+        seen = None
+        for secret in range(ring.modulus):
+            shares = shares_given_own(own, party, secret, ring.modulus)
+
+            async def compare(engine, lanes, shares=shares):
+                x = shared(engine, lanes, shares, ring)
+                known = {0: x.first + x.second, 1: x.second, 2: x.first}[engine.index]
+                return await top_bit(engine, known.astype(np.uint64), bits, digit_bits=digit_bits)
+
+            views, results = enumerate_views(compare)
+            assert (unpacked(opened_bits(results)) == secret >> (bits - 1)).all()
+            seen = seen or distribution(views[party])
+            assert same(distribution(views[party]), seen)
+
+
+def test_sign_without_the_mask_of_the_thermometer_leaks():
+    seen = []
+    for secret in (0, 1):
+
+        async def compare(engine, lanes, secret=secret):
+            x = shared(engine, lanes, shares_given_own((1, 3), 1, secret, 4), Ring(2))
+            return await sign(engine, x.ring, x.first, x.second)
+
+        views, _ = enumerate_views(compare, silent=frozenset({(0, "compare", 0)}))
+        seen.append(distribution(views[1]))
+    assert not same(*seen)
+
+
+@pytest.mark.parametrize("party", range(3))
+@pytest.mark.parametrize("bits", [3, 4])
+def test_equality_shows_no_party_anything_of_the_others_shares(party, bits):
+    ring = Ring(bits)
+    for own in OWN[bits]:
+        seen = None
+        for secret in range(ring.modulus):
+            shares = shares_given_own(own, party, secret, ring.modulus)
+
+            async def compare(engine, lanes, shares=shares):
+                x = shared(engine, lanes, shares, ring)
+                return await is_zero(engine, ring, x.first, x.second)
+
+            views, results = enumerate_views(compare)
+            assert (unpacked(opened_bits(results)) == (secret == 0)).all()
+            seen = seen or distribution(views[party])
+            assert same(distribution(views[party]), seen)
+
+
+@pytest.mark.parametrize("party", range(3))
+def test_bit_to_integer_shows_no_party_anything_of_the_others_bits(party):
+    ring = Ring(4)
+    for own in OWN[1]:
+        seen = None
+        for secret in (0, 1):
+            shares = shares_given_own(own, party, secret, 2)
+
+            async def convert(engine, lanes, shares=shares):
+                return await bits_to_ring(engine, ring, shared_bit(engine, lanes, shares), lanes)
+
+            views, results = enumerate_views(convert, ring_bits=4)
+            assert (opened(results, ring) == secret).all()
+            seen = seen or distribution(views[party])
+            assert same(distribution(views[party]), seen)
+
+
+@pytest.mark.parametrize("party", range(3))
+def test_integer_to_bits_shows_no_party_anything_of_the_others_shares(party):
+    ring = Ring(3)
+    for own in OWN[3]:
+        seen = None
+        for secret in range(8):
+            shares = shares_given_own(own, party, secret, 8)
+
+            async def convert(engine, lanes, shares=shares):
+                x = shared(engine, lanes, shares, ring)
+                return await ring_to_bits(engine, ring, x.first, x.second)
+
+            views, results = enumerate_views(convert)
+            planes = opened_bits(results)
+            assert all((unpacked(planes[j]) == (secret >> j & 1)).all() for j in range(3))
+            seen = seen or distribution(views[party])
+            assert same(distribution(views[party]), seen)
+
+
+@pytest.mark.parametrize("owner", range(3))
+def test_input_of_a_computing_party_shows_the_others_nothing(owner):
+    ring = Ring(3)
+    seen = {}
+    for secret in range(8):
+
+        async def give(engine, lanes, secret=secret):
+            value = constant(secret, lanes, ring.dtype) if engine.index == owner else None
+            return await engine.input(RingGroup(ring), NAMES[owner], (lanes,), value)
+
+        views, results = enumerate_views(give, ring_bits=3)
+        assert (opened(results, ring) == secret).all()
+        for party in {0, 1, 2} - {owner}:
+            seen.setdefault(party, distribution(views[party]))
+            assert same(distribution(views[party]), seen[party])
+
+
+@pytest.mark.parametrize("receiver", range(3))
+def test_opening_to_one_party_sends_the_others_nothing(receiver):
+    ring = Ring(3)
+    for own in OWN[3]:
+        for secret in range(8):
+            shares = shares_given_own(own, receiver, secret, 8)
+
+            async def reveal(engine, lanes, shares=shares):
+                x = shared(engine, lanes, shares, ring)
+                return await engine.open(RingGroup(ring), x.first, x.second, [NAMES[receiver]])
+
+            views, results = enumerate_views(reveal, ring_bits=3)
+            assert [result is None for result in results] == [i != receiver for i in range(3)]
+            assert (results[receiver] == secret).all()
+            # The receiver's view follows from the value and its own two shares; the others' is empty.
+            assert set(views[receiver]) == {(secret - sum(own)) % 8}
+            assert all(not views[i].any() and views[i].size == 1 for i in range(3) if i != receiver)
+
+
+def test_opening_of_bits_to_one_party_sends_the_others_nothing():
+    async def reveal(engine, lanes):
+        x = shared_bit(engine, lanes, [1, 1, 1])
+        return await engine.open(XOR, x.first, x.second, [NAMES[1]])
+
+    views, results = enumerate_views(reveal)
+    assert (unpacked(results[1]) == 1).all()
+    assert results[0] is None and results[2] is None
+    assert views[0].size == views[2].size == 1
