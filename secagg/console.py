@@ -21,7 +21,7 @@ from secagg.jobs.disclosure import TRUST, Disclosure, disclosures
 from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Job
 from secagg.jobs.local import OnProgress, progress_line
-from secagg.jobs.run import Progress
+from secagg.jobs.run import PHASES, Progress
 from secagg.network.identity import fingerprint
 from secagg.network.simulated import Network
 
@@ -81,7 +81,12 @@ def table(
 
 def opened_table(disclosures: Sequence[Disclosure], everybody: Sequence[str]) -> RenderableType:
     """Return the table of what is opened to whom."""
-    rows = [("everybody" if set(d.to) == set(everybody) else ", ".join(d.to), d.what) for d in disclosures]
+    rows = []
+    for d in disclosures:
+        whom = "everybody" if set(d.to) == set(everybody) else ", ".join(d.to)
+        if d.each_its_own:
+            whom = f"each of {', '.join(d.to)}"
+        rows.append((whom, d.what))
     return table("Opened, and to whom", ("to", "what"), rows, numbers_from=2)
 
 
@@ -186,20 +191,24 @@ class _Bars:
 
 
 class _Lines:
-    """A line for each phase of each party, and now and then one in a long phase."""
+    """A line when the first party reaches a phase, and now and then one in a long phase."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last: dict[str, tuple[str, float]] = {}
+        self._reached = -1
+        self._when = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        phase, when = self._last.get(progress.party, ("", 0.0))
-        now = time.monotonic()
-        if progress.phase == phase and now - when < _LINES_EVERY_S:
+        reached, now = PHASES.index(progress.phase), time.monotonic()
+        if reached < self._reached or (reached == self._reached and now - self._when < _LINES_EVERY_S):
             return
-        self._last[progress.party] = progress.phase, now
-        text = f"{progress.party}: {progress.phase}, {progress.share:.0%} of the bytes sent"
-        self._console.print(escape(text), soft_wrap=True)
+        self._reached, self._when = reached, now
+        waiting = f", waiting for {', '.join(progress.waiting_for)}" if reached == 0 else ""
+        self._console.print(
+            f"{progress.phase}{waiting}: {size(progress.sent_bytes)} sent, {progress.share:.0%}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _describe(progress: Progress) -> str:

@@ -17,31 +17,33 @@ TRUST: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """Something that is opened, and who learns it."""
+    """Something that is opened, and who learns it.
+
+    Attributes:
+      each_its_own: each party of `to` learns it about its own rows and nobody else's.
+    """
 
     what: str
     to: tuple[PartyId, ...]
+    each_its_own: bool = False
 
 
 def disclosures(job: Job) -> list[Disclosure]:
     """Return everything that a run opens, and to whom; the engine opens nothing else."""
-    query, pattern = job.query, job.pattern
-    identifier, *sums = pattern.result_columns
+    query = job.query
+    identifier, *sums = job.pattern.result_columns
     rounded = f", rounded up to a multiple of {job.round_rows_to}" if job.round_rows_to > 1 else ""
-    opened = [
+    return [
         Disclosure(f"each input party's number of different {identifier} identifiers{rounded}", job.roster),
         Disclosure("whether a bucket of the joint table overflowed (probability at most 2^-40)", job.roster),
         Disclosure(
             "which rows of the shuffled table are whose: a random order of those numbers, padding included",
             query.computing_parties,
         ),
-    ]
-    opened += [
         Disclosure(
-            f"for each {identifier} that {name} put in: whether it is flagged and, only if so, its joint "
+            f"for each {identifier} that it put in: whether it is flagged and, only if so, its joint "
             f"{' and '.join(sums)}",
-            (name,),
-        )
-        for name in query.input_parties
+            query.input_parties,
+            each_its_own=True,
+        ),
     ]
-    return opened

@@ -30,7 +30,7 @@ from secagg.ring import U64
 
 LANES: Final = 64
 ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
-_CHUNK: Final = 1 << 15  # words worked on at a time: input, output and masks stay in the second-level cache
+CHUNK: Final = 1 << 15  # words worked on at a time: input, output and masks stay in the second-level cache
 
 
 class Gates(NamedTuple):
@@ -55,7 +55,7 @@ class SharedBits(Shared):
     def __xor__(self, other: SharedBits) -> SharedBits:
         return SharedBits(self.engine, self.first ^ other.first, self.second ^ other.second)
 
-    def __ixor__(self, other: SharedBits) -> Self:  # type: ignore[misc]  # narrower than __xor__, on purpose
+    def __ixor__(self, other: SharedBits) -> Self:
         self.first ^= other.first
         self.second ^= other.second
         return self
@@ -116,8 +116,7 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
     engine = pairs[0][0].engine
     total = sum(y.size for _, y in pairs)
     z = np.empty(total, np.uint64)
-    scratch = np.empty(min(total, max(_CHUNK, max(y.shape[-1] for _, y in pairs))), np.uint64)
-    own, following = engine.own["and"], engine.following["and"]
+    scratch = np.empty(min(total, max(CHUNK, max(y.shape[-1] for _, y in pairs))), np.uint64)
     done = 0
     for x, y in pairs:
         words = y.shape[-1]
@@ -131,7 +130,7 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
             if select
             else (x.first.reshape(rows, words), x.second.reshape(rows, words))
         )
-        step = max(1, _CHUNK // max(1, words))
+        step = max(1, CHUNK // max(1, words))
         for a in range(0, rows, step):
             b = min(a + step, rows)
             flat = z[done : done + (b - a) * words]
@@ -144,8 +143,7 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
                 np.bitwise_and(t, x0[a:b], out=part)
                 np.bitwise_and(x1[a:b], y0[a:b], out=t)
             part ^= t
-            own.xor_into(flat)
-            following.xor_into(flat)
+            add_zero_share(engine, flat)
             done += flat.size
     received = await engine.reshare(z)
     results, done = [], 0
@@ -154,6 +152,12 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
         results.append(SharedBits(engine, z[cut].reshape(y.shape), received[cut].reshape(y.shape)))
         done += y.size
     return results
+
+
+def add_zero_share(engine: Engine, z: U64) -> None:
+    """XOR this party's share of zero into a contiguous array of an AND's results, in place."""
+    engine.own["and"].xor_into(z)
+    engine.following["and"].xor_into(z)
 
 
 async def any_plane(x: SharedBits) -> SharedBits:

@@ -19,7 +19,7 @@ import itertools
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.bits import Gates, SharedBits, and_batch, less_than, less_than_gates
+from secagg.mpc.bits import CHUNK, Gates, SharedBits, add_zero_share, less_than, less_than_gates
 from secagg.ring import U64
 
 Views = list[tuple[U64, U64]]
@@ -97,23 +97,53 @@ def _views(share: U64, length: int, stride: int, words: int) -> Views:
 async def _layer(
     table: SharedBits, shares: list[U64], length: int, stride: int, words: int, key_planes: int
 ) -> None:
-    planes, columns = len(table), _pairs(length, stride) * words
+    columns = _pairs(length, stride) * words
     views = [_views(share, length, stride, words) for share in shares]
-    difference = [np.empty((planes, columns), np.uint64) for _ in shares]
+    difference = [np.empty((key_planes, columns), np.uint64) for _ in shares]
     low = [np.empty((key_planes, columns), np.uint64) for _ in shares]
     for view, apart, bottom in zip(views, difference, low, strict=True):
         for (earlier, later), where in zip(view, _columns(view), strict=True):
-            np.bitwise_xor(earlier, later, out=apart[:, where].reshape(earlier.shape))
-            bottom[:, where].reshape(key_planes, *earlier.shape[1:])[...] = earlier[:key_planes]
+            runs = (key_planes, *earlier.shape[1:])
+            np.bitwise_xor(earlier[:key_planes], later[:key_planes], out=apart[:, where].reshape(runs))
+            bottom[:, where].reshape(runs)[...] = earlier[:key_planes]
     engine = table.engine
-    d = SharedBits(engine, *difference)
-    swap = await less_than(d[:key_planes], SharedBits(engine, *low))
-    (moved,) = await and_batch([(swap, d)])
-    for view, m in zip(views, (moved.first, moved.second), strict=True):
-        for (earlier, later), where in zip(view, _columns(view), strict=True):
-            part = m[:, where].reshape(earlier.shape)
-            np.bitwise_xor(earlier, part, out=earlier)
-            np.bitwise_xor(later, part, out=later)
+    swap = await less_than(SharedBits(engine, *difference), SharedBits(engine, *low))
+    await _swap(swap, views)
+
+
+async def _swap(swap: SharedBits, views: list[Views]) -> None:
+    """Exchange earlier and later rows where the bit says so, in place.
+
+    Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, and this party's own
+    share of the result added to its first share at once, while it is still in the cache.
+    """
+    first, second = views
+    where = _columns(first)
+    planes, columns = first[0][0].shape[0], swap.shape[-1]
+    bit, both = swap.first, swap.first ^ swap.second
+    z = np.empty((planes, columns), np.uint64)
+    step = max(1, CHUNK // max(1, columns))
+    scratch = np.empty((min(step, planes), columns), np.uint64)
+    for a in range(0, planes, step):
+        b = min(a + step, planes)
+        for (e0, l0), (e1, l1), cut in zip(first, second, where, strict=True):
+            runs = e0.shape[1:]
+            part, t = (x[:, cut].reshape(b - a, *runs) for x in (z[a:b], scratch[: b - a]))
+            np.bitwise_xor(e1[a:b], l1[a:b], out=part)
+            part &= bit[cut].reshape(runs)
+            np.bitwise_xor(e0[a:b], l0[a:b], out=t)
+            t &= both[cut].reshape(runs)
+            part ^= t
+        add_zero_share(swap.engine, z[a:b])
+        for (e0, l0), cut in zip(first, where, strict=True):
+            part = z[a:b, cut].reshape(b - a, *e0.shape[1:])
+            e0[a:b] ^= part
+            l0[a:b] ^= part
+    received = await swap.engine.reshare(z)
+    for (e1, l1), cut in zip(second, where, strict=True):
+        part = received[:, cut].reshape(e1.shape)
+        e1 ^= part
+        l1 ^= part
 
 
 def _columns(views: Views) -> list[slice]:

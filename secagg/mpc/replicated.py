@@ -17,8 +17,8 @@ pair compares how far its streams have run.
 Who learns what: an opening shows its value to the parties named and to nobody else; everything else that a
 computing party receives is masked by a stream whose key it does not hold.
 
-Cost (payload bytes sent, s = bytes of the secret array):
-  set up                                 3 messages of 32 bytes, 1 round
+Cost (s = bytes of the secret array; seeds travel in message headers and do not count as payload):
+  set up                                 two seeds of 32 bytes each, 1 round
   input by a computing party             s, 1 round; the other two send nothing
   input by another party                 2 s and four seeds of 32 bytes, 1 round
   open to all computing parties          s each, 1 round

@@ -26,6 +26,7 @@ from secagg.wire import PREFIX, Buffer, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
 _SLICE_BYTES: Final = 16 << 20  # one OpenSSL call must not keep the loop from reading for long
+_INBOX_BYTES: Final = 20 << 10  # more than a TLS record holds, so that one call takes a whole one
 _NOT_NOW: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _GONE: Final = (ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)
 
@@ -44,11 +45,13 @@ class Link:
 
     __slots__ = (
         "_chunk",
+        "_end",
         "_filled",
         "_frame",
+        "_inbox",
         "_out",
-        "_prefix",
         "_sock",
+        "_start",
         "_tls",
         "_type",
         "_writable",
@@ -76,7 +79,8 @@ class Link:
         self._writable = True
         self._out: deque[Buffer] = deque()
         self._chunk: memoryview | None = None  # what the last call did not write: OpenSSL wants it again
-        self._prefix = memoryview(bytearray(PREFIX.size))
+        self._inbox = memoryview(bytearray(_INBOX_BYTES))  # short frames, and the beginnings of long ones
+        self._start = self._end = 0  # what of it has been received and not used
         self._type = FrameType.BYE
         self._frame: memoryview | None = None
         self._filled = 0
@@ -90,8 +94,8 @@ class Link:
 
     @property
     def pending(self) -> bool:
-        """Whether OpenSSL holds decrypted bytes, of which poll knows nothing."""
-        return self._tls is not None and self._tls.pending() > 0
+        """Whether bytes have been received, here or in OpenSSL, of which poll knows nothing."""
+        return self._start < self._end or (self._tls is not None and self._tls.pending() > 0)
 
     def send(self, frame: Sequence[Buffer]) -> None:
         """Queue the buffers of a frame; they must not change until `unsent` is 0 again."""
@@ -155,36 +159,37 @@ class Link:
           PeerVanishedError: the connection ended.
           AuthenticationError: a record was not what the peer sent.
         """
-        if self._frame is None:
-            if not self._fill(self._prefix):
-                return None
-            self._type, _, size = wire.decode_prefix(
-                self._prefix, peer=self.peer, max_frame_bytes=self.max_frame_bytes
-            )
-            self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
-            self._frame[: PREFIX.size] = self._prefix
         frame = self._frame
-        if not self._fill(frame):
-            return None
+        if frame is None:
+            while (got := self._end - self._start) < PREFIX.size:
+                self._inbox[:got] = self._inbox[self._start : self._end]
+                self._start, self._end = 0, got
+                if not (received := self._receive(self._inbox[got:])):
+                    return None
+                self._end += received
+            start = self._start
+            self._type, _, size = wire.decode_prefix(
+                self._inbox[start : start + PREFIX.size], peer=self.peer, max_frame_bytes=self.max_frame_bytes
+            )
+            frame = self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
+            self._filled = min(got, size)
+            frame[: self._filled] = self._inbox[start : start + self._filled]
+            self._start += self._filled
+        while self._filled < len(frame):
+            if not (received := self._receive(frame[self._filled :])):
+                return None
+            self._filled += received
         self._frame = None
-        self._filled = 0
         if self._type is FrameType.MESSAGE:
             self.received += len(frame)
         return self._type, frame
 
-    def _fill(self, target: memoryview) -> bool:
-        """Receive until `target` is full; False when there is no more for now."""
-        filled, size = self._filled, len(target)
-        if filled >= size:
-            return True
+    def _receive(self, into: memoryview) -> int:
+        """Receive what there is, at most what fits; 0 when there is nothing now."""
         try:
-            while filled < size:
-                got = self._sock.recv_into(target[filled:])
-                if not got:
-                    raise self._vanished("its connection ended")
-                filled += got
+            received = self._sock.recv_into(into)
         except _NOT_NOW:
-            return False
+            return 0
         except _GONE:
             raise self._vanished("its connection ended") from None
         except ssl.SSLError as error:
@@ -195,11 +200,10 @@ class Link:
             ) from None
         except OSError as error:
             raise self._vanished(f"its connection broke ({error.strerror or type(error).__name__})") from None
-        finally:
-            if filled > self._filled:
-                self._filled = filled
-                self.heard = time.monotonic()
-        return True
+        if not received:
+            raise self._vanished("its connection ended")
+        self.heard = time.monotonic()
+        return received
 
     def _vanished(self, how: str) -> PeerVanishedError:
         return PeerVanishedError(

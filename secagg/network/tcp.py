@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
-SPIN=float(os.environ.get('SPIN','50e-6'))
 import logging
+import os
 import select
 import socket
 import threading
@@ -47,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 MAX_UNREAD_BYTES: Final = 1 << 30
 _TICK_S: Final = 0.25  # how often timers are looked at while waiting
+_SPIN_S: Final = 150e-6
 _LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
 _HEARTBEAT: Final = wire.encode_control(FrameType.HEARTBEAT)
 _BYE: Final = wire.encode_control(FrameType.BYE)
@@ -218,6 +218,7 @@ class _Driver(Generic[T]):
         self._report_at = 0.0
         self._reported = ""
         self._tick_s = min(_TICK_S, timeouts.silence_s / 8)
+        self._spin_s = _SPIN_S if (os.cpu_count() or 1) > 1 else 0.0
         self._ended = False  # the program has
         self._fatal: SecaggError | None = None
 
@@ -289,13 +290,16 @@ class _Driver(Generic[T]):
 
     def _wait(self, enough: Callable[[], bool]) -> bool:
         """Carry frames until it is enough, somebody failed, or it took too long; return whether it did."""
-        party, began = self.party, time.monotonic()
-        limit_s = self._timeouts.message_s if party.timeout_s is None else party.timeout_s
+        began = time.monotonic()
+        limit_s = self.party.timeout_s
+        if limit_s is None:
+            limit_s = self._timeouts.message_s
+        now, late = began, False
         with self._lock:
             self._take_outbox()
-            self._unpause()
-        now, late = began, False
-        while self._fatal is None and not enough():
+            if self._paused:
+                self._unpause()
+        while not enough() and self._fatal is None:
             with self._lock:
                 if now >= self._check_at:
                     self._check_at = now + self._tick_s
@@ -304,10 +308,10 @@ class _Driver(Generic[T]):
                 if late := now - began >= limit_s:
                     self._give_up_sending(limit_s)
                     break
-                self._exchange(min(self._check_at, began + limit_s) - now, enough)
+                self._exchange(now, min(self._check_at, began + limit_s), began + self._spin_s, enough)
             now = time.monotonic()
             self._report()
-        party.ledger.waited(now - began)
+        self.party.ledger.waited(now - began)
         return late
 
     def _take_outbox(self) -> None:
@@ -333,19 +337,21 @@ class _Driver(Generic[T]):
         if events:  # with none poll would still report a connection that ended
             self._poll.register(link, events)
 
-    def _exchange(self, timeout_s: float, enough: Callable[[], bool]) -> None:
-        """Write and read once wherever possible."""
-        if self._buffered:
-            timeout_s = 0
-            for link in list(self._buffered):
-                self._read(link, enough)
-        ready = self._poll.poll(0)
-        if not ready and timeout_s > 0:
-            until = time.perf_counter() + SPIN
-            while not ready and time.perf_counter() < until:
+    def _exchange(self, now: float, until: float, spin_until: float, enough: Callable[[], bool]) -> None:
+        """Write and read wherever possible, once something is."""
+        for link in list(self._buffered):
+            self._read(link, enough)
+            until = now
+        poll = self._poll.poll
+        ready = poll(0)
+        while not ready and now < until:
+            if now < spin_until:
+                # Answers often come within microseconds, and a core that slept is slow for as long again.
                 os.sched_yield()
-                ready = self._poll.poll(0)
-            ready = ready or self._poll.poll(1000 * timeout_s)
+                ready = poll(0)
+            else:
+                ready = poll(1000 * (until - now))
+            now = time.monotonic()
         for fd, events in ready:
             link = self._by_fd[fd]
             if events & select.POLLOUT and link.flush():
@@ -358,16 +364,15 @@ class _Driver(Generic[T]):
     def _read(self, link: Link, enough: Callable[[], bool]) -> None:
         self._buffered.discard(link)
         try:
-            while link.peer in self._open and (got := link.read()) is not None:
+            while (got := link.read()) is not None:
                 self._take(link, *got)
-                if link.peer in self.party.failed and not link.finished:
-                    raise self.party.failed[link.peer]
-                if self._too_far_ahead(link):
+                if link.received > self._max_unread_bytes and self._too_far_ahead(link):
                     self._paused.add(link)
                     self._listen_to(link)
+                if not link.pending:
+                    break
                 if link in self._paused or enough():
-                    if link.pending:
-                        self._buffered.add(link)
+                    self._buffered.add(link)
                     break
         except SecaggError as error:
             self._lose(link, error)
@@ -376,6 +381,8 @@ class _Driver(Generic[T]):
         peer = link.peer
         if frame_type is FrameType.MESSAGE:
             self.party.deliver(frame, peer)
+            if peer in self.party.failed:
+                raise self.party.failed[peer]
         elif frame_type is FrameType.ABORT:
             raise read_abort(frame, peer, self.party.roster)
         elif frame_type is FrameType.BYE:

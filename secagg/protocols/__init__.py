@@ -1,1 +1,1 @@
-
+"""Protocols over `Party`: sums, and the patterns that organisations look for together."""

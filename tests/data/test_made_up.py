@@ -198,6 +198,8 @@ def test_planting_holds_for_any_number_of_banks_and_senders(banks, min_senders):
     assert groups.bank.nunique().min() >= max(2, min_banks)
     assert groups.cents.sum().min() >= 2_000_000
     assert len(groups) == 300
+    if min_senders == 6:  # the usual threshold
+        assert table.groupby(["receiver", "bank"]).cents.sum().max() < 2_000_000
     assert table.groupby(["receiver", "bank"]).sender.nunique().max() < min_senders
 
 

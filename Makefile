@@ -1,0 +1,57 @@
+# Everything runs in .venv inside this checkout, made by the first Python 3.11 to 3.13 that is found.
+# To choose another: make PYTHON=/path/to/python3.12 demo
+
+.DELETE_ON_ERROR:
+.SHELLFLAGS := -euo pipefail -c
+SHELL := bash
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench clean
+help:
+	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
+	@echo "make test    linters, types, import rules and all tests"
+	@echo "make check   the same without the tests"
+	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
+	@echo "make clean   remove .venv and what was built"
+
+demo: $(VENV)/.installed
+	$(BIN)/secagg demo $(ARGS)
+
+test: check
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	for script in benchmarks/[a-z]*.py; do \
+	  name=$$(basename "$$script" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); \
+	done
+
+$(VENV)/bin/python:
+	@suitable='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
+	for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	  if "$$python" -c "$$suitable" 2>/dev/null; then exec "$$python" -m venv $(VENV); fi; \
+	done; \
+	echo "no Python 3.11 to 3.13 with venv found; give one: make PYTHON=/path/to/python3.12" >&2; exit 1
+
+# pip knows dependency groups from 25.1 on.
+$(VENV)/.pip: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

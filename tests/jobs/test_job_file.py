@@ -1,0 +1,310 @@
+"""Job files: every mistake is named by file, line and field; the digest covers what is agreed and nothing else."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secagg.errors import JobError
+from secagg.jobs.fields import line_of
+from secagg.jobs.job import Job, Window
+from secagg.jobs.job_file import load_job, parse_address, parse_job
+from secagg.jobs.patterns import PATTERNS
+from secagg.network.identity import create_identity
+
+GOOD = """\
+name = "september"
+pattern = "collectors"
+round_rows_to = 100
+
+[parameters]
+min_senders = 5
+min_total = 12000.50  # units
+
+[window]
+start = 2026-09-01
+end = 2026-10-01T00:00:00Z
+
+[[parties]]
+name = "north"
+address = "127.0.0.1:7401"
+certificate = "north.crt"
+
+[[parties]]
+name = "south"
+address = "mpc.south.example:7402"
+certificate = "south.crt"
+
+[[parties]]
+name = "west"
+address = "[::1]:7403"
+certificate = "west.crt"
+
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+
+[timeouts]
+connect_s = 20
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("north", "south", "west"):
+        create_identity(name).save(folder)
+    create_identity("east").save(folder)
+    create_identity("north").save(folder / "new")
+    return folder
+
+
+def parse(text: str, folder: Path) -> Job:
+    return parse_job(text, file=folder / "job.toml")
+
+
+def changed(old: str, new: str, count: int = 1) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, count)
+
+
+def test_a_good_file_says_what_it_says(folder: Path) -> None:
+    job = parse(GOOD, folder)
+    assert (job.name, job.pattern.name, job.round_rows_to) == ("september", "collectors", 100)
+    assert (job.parameters.min_senders, job.parameters.min_banks) == (5, 2)
+    assert job.parameters.min_total_cents == 1_200_050
+    assert job.window == Window(1788220800.0, 1790812800.0, timestamps=True)
+    assert job.roster == ("north", "south", "west")
+    assert job.input_parties == ("north", "south")
+    assert job.computing_parties == ("north", "south", "west")
+    assert [m.address for m in job.members] == [
+        ("127.0.0.1", 7401),
+        ("mpc.south.example", 7402),
+        ("::1", 7403),
+    ]
+    assert (job.timeouts.connect_s, job.timeouts.silence_s) == (20, 15)
+    assert len(job.digest) == 32
+    assert [peer.name for peer in job.peers()] == ["north", "south", "west"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "line", "says"),
+    [
+        ('name = "september"\n', "", "name", 0, "missing"),
+        ('"september"', '"Sept 2026"', "name", 1, "letters, digits"),
+        ('"september"', '"../escape"', "name", 1, "letters, digits"),
+        ('"september"', "9", "name", 1, "expected str, got int"),
+        ('"collectors"', '"colectors"', "pattern", 2, "collectors, structuring"),
+        ("round_rows_to = 100", "round_rows_to = 0", "round_rows_to", 3, "1 or more"),
+        ("round_rows_to = 100", "round_rows = 100", "round_rows", 3, "no such field"),
+        ("min_senders = 5", "min_sender = 5", "parameters.min_sender", 6, "min_senders, min_banks, min_total"),
+        ("min_senders = 5", "min_senders = 0", "parameters.min_senders", 6, ">= 1, got 0"),
+        ("min_senders = 5", 'min_senders = "5"', "parameters.min_senders", 6, "expected int, got str"),
+        ("min_senders = 5", "min_senders = true", "parameters.min_senders", 6, "expected int, got bool"),
+        ("min_senders = 5", "min_senders = 5.5", "parameters.min_senders", 6, "expected int"),
+        ("min_senders = 5", "min_banks = 4", "parameters", 5, "out of reach"),
+        ("12000.50", "12000.505", "parameters.min_total", 7, "two decimals"),
+        ("12000.50", "-1", "parameters.min_total", 7, ">= 0 cents, got -100"),
+        ("12000.50", '"12000"', "parameters.min_total", 7, "an amount such as"),
+        ("12000.50", "nan", "parameters.min_total", 7, "at most"),
+        ("12000.50", "inf", "parameters.min_total", 7, "at most"),
+        ("12000.50", "1e400", "parameters.min_total", 7, "at most"),
+        ("12000.50", "1e-400", "parameters.min_total", 7, "two decimals"),
+        ("[parameters]", "[parameter]", "parameter", 5, "no such field"),
+        ("start = 2026-09-01", "start = 2026-10-01", "window", 9, "end after the start"),
+        ("start = 2026-09-01", "start = 5", "window", 9, "two numbers or two timestamps"),
+        ("start = 2026-09-01", 'start = "September"', "window.start", 10, "a number or a timestamp"),
+        ("start = 2026-09-01", "start = inf", "window.start", 10, "a number or a timestamp"),
+        ("start = 2026-09-01", "start = true", "window.start", 10, "a number or a timestamp"),
+        ("start = 2026-09-01", "start = 07:30:00", "window.start", 10, "a number or a timestamp"),
+        ("start = 2026-09-01", "begin = 2026-09-01", "window.begin", 10, "no such field"),
+        ('name = "south"', 'name = "so uth"', "parties[1].name", 19, "letters, digits"),
+        ('name = "south"', 'name = "north"', "parties[1].certificate", 21, "expected a certificate for north"),
+        ('name = "south"\n', "", "parties[1].name", 18, "missing"),
+        ('"mpc.south.example:7402"', '"mpc.south.example"', "parties[1].address", 20, "host:port"),
+        ('"mpc.south.example:7402"', '":7402"', "parties[1].address", 20, "host:port"),
+        ('"mpc.south.example:7402"', '"::1:7402"', "parties[1].address", 20, "host:port"),
+        ('"mpc.south.example:7402"', '"south:70000"', "parties[1].address", 20, "host:port"),
+        ('"mpc.south.example:7402"', '"127.0.0.1:7401"', "parties[1].address", 20, "north has the same"),
+        ('"south.crt"', '"none.crt"', "parties[1].certificate", 21, "No such file"),
+        ('"south.crt"', '"south.key"', "parties[1].certificate", 21, "certificate in PEM form"),
+        ('"south.crt"', '"east.crt"', "parties[1].certificate", 21, "expected a certificate for south"),
+        ('"south.crt"', '"""-----BEGIN CERTIFICATE-----"""', "parties[1].certificate", 21, "PEM"),
+        ('certificate = "south.crt"', "fingerprint = 3", "parties[1].fingerprint", 21, "no such field"),
+        ('input = ["north", "south"]', 'input = ["north"]', "roles.input", 29, "2 to 255"),
+        ('input = ["north", "south"]', 'input = ["north", "north"]', "roles.input", 29, "each party once"),
+        ('input = ["north", "south"]', 'input = ["north", "east"]', "roles.input", 29, "'east' is not among"),
+        ('input = ["north", "south"]', "input = 2", "roles.input", 29, "expected a list, got int"),
+        (', "west"]', "]", "roles.computing", 30, "expected three"),
+        ('["north", "south", "west"]', '["north", "south", "south"]', "roles.computing", 30, "each party once"),
+        ("connect_s = 20", "connect_s = 0", "timeouts.connect_s", 33, "above 0"),
+        ("connect_s = 20", "connect_s = inf", "timeouts.connect_s", 33, "above 0"),
+        ("connect_s = 20", "connect = 20", "timeouts.connect", 33, "no such field"),
+        ("[timeouts]", "round_rows_to = 3", "roles.round_rows_to", 32, "before the first"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_by_file_line_and_field(
+    folder: Path, old: str, new: str, field: str, line: int, says: str
+) -> None:
+    with pytest.raises(JobError) as caught:
+        parse(changed(old, new), folder)
+    place, text = str(caught.value).split("job.toml", 1)
+    assert place == f"{folder}/"
+    assert text.startswith(f":{line}: {field}" if line else f": {field}"), text
+    assert says in text
+
+
+def test_two_parties_of_one_name_are_refused(folder: Path) -> None:
+    text = changed('name = "south"', 'name = "north"').replace("south.crt", "new/north.crt")
+    with pytest.raises(JobError, match=r"parties\[1\]\.name: there is another party of the name north"):
+        parse(text, folder)
+
+
+def test_a_party_without_a_role_is_refused(folder: Path) -> None:
+    idle = '[[parties]]\nname = "east"\naddress = "east:1"\ncertificate = "east.crt"\n'
+    with pytest.raises(JobError, match="roles: east has no role"):
+        parse(GOOD + idle, folder)
+
+
+def test_text_that_is_not_toml_is_named_by_line(folder: Path) -> None:
+    with pytest.raises(JobError, match=r"job\.toml: this is not TOML: .*line 7"):
+        parse(changed("min_total = ", "min_total: "), folder)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"cannot read the job file .*none\.toml: No such file"):
+        load_job(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
+    with pytest.raises(JobError, match="UTF-8"):
+        load_job(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("september", "october"),
+        ("min_senders = 5", "min_senders = 6"),
+        ("12000.50", "12000.51"),
+        ("round_rows_to = 100", "round_rows_to = 101"),
+        ("start = 2026-09-01", "start = 2026-09-02"),
+        ("start = 2026-09-01\n", ""),
+        ("2026-10-01T00:00:00Z", "2026-10-01T00:00:01Z"),
+        ("connect_s = 20", "connect_s = 21"),
+        ("connect_s = 20", "silence_s = 20"),
+        ("connect_s = 20", "message_s = 20"),
+        ('certificate = "north.crt"', 'certificate = "new/north.crt"'),
+        ('input = ["north", "south"]', 'input = ["south", "north"]'),
+        ('input = ["north", "south"]', 'input = ["north", "south", "west"]'),
+        ('["north", "south", "west"]', '["north", "west", "south"]'),
+        (
+            'pattern = "collectors"\nround_rows_to = 100\n\n[parameters]\nmin_senders = 5\nmin_total = 12000.50',
+            'pattern = "structuring"\nround_rows_to = 100\n\n[parameters]\nlimit = 12000.50',
+        ),
+    ],
+)
+def test_the_digest_changes_with_everything_that_is_agreed(folder: Path, old: str, new: str) -> None:
+    assert parse(changed(old, new), folder).digest != parse(GOOD, folder).digest
+
+
+def test_the_digest_changes_with_the_order_of_the_parties(folder: Path) -> None:
+    head, north, south, west_and_rest = GOOD.split("[[parties]]")
+    swapped = "[[parties]]".join([head, south, north, west_and_rest])
+    assert parse(swapped, folder).digest != parse(GOOD, folder).digest
+
+
+def test_the_digest_changes_with_the_release(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = parse(GOOD, folder).digest
+    monkeypatch.setattr("secagg.__version__", "9.9.9")
+    assert parse(GOOD, folder).digest != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# units", "# of the currency"),
+        ("12000.50", "12000.5"),
+        ("start = 2026-09-01", 'start = "2026-09-01T00:00:00+00:00"'),
+        ("2026-10-01T00:00:00Z", "2026-10-01T02:00:00+02:00"),
+        ("min_senders = 5", "min_banks = 2\nmin_senders = 5"),
+        ("connect_s = 20", "connect_s = 20.0"),
+        ('certificate = "north.crt"', 'certificate = "./north.crt"'),
+        ("127.0.0.1:7401", "north.example:443"),
+    ],
+)
+def test_the_digest_does_not_depend_on_writing_paths_and_addresses(folder: Path, old: str, new: str) -> None:
+    assert parse(changed(old, new), folder).digest == parse(GOOD, folder).digest
+
+
+def test_a_certificate_may_stand_in_the_job_file_itself(folder: Path, tmp_path: Path) -> None:
+    text = changed('"north.crt"', f'"""\n{(folder / "north.crt").read_text()}"""')
+    for name in ("south", "west"):
+        (tmp_path / f"{name}.crt").write_bytes((folder / f"{name}.crt").read_bytes())
+    assert parse(text, tmp_path).digest == parse(GOOD, folder).digest
+
+
+def test_two_parties_with_one_certificate_are_refused(folder: Path, tmp_path: Path) -> None:
+    # Only a certificate for both names gets that far.
+    pem = (folder / "north.crt").read_text()
+    text = GOOD.replace('"north.crt"', f'"""\n{pem}"""').replace('"south.crt"', f'"""\n{pem}"""')
+    with pytest.raises(JobError, match=r"parties\[1\]\.certificate: expected a certificate for south"):
+        parse(text.replace('"west.crt"', f'"{folder}/west.crt"'), tmp_path)
+
+
+def test_a_job_written_as_toml_reads_back_the_same(folder: Path, tmp_path: Path) -> None:
+    for text in (
+        GOOD,
+        changed("start = 2026-09-01\nend = 2026-10-01T00:00:00Z", "start = -1.5\nend = 200"),
+        changed("start = 2026-09-01", "start = 2026-09-01T07:08:09.123456+05:30"),
+    ):
+        job = parse(text, folder)
+        again = parse(job.to_toml(), tmp_path)
+        assert again == job
+        assert again.digest == job.digest
+
+
+def test_a_job_without_certificates_can_be_moved_but_not_run(folder: Path, tmp_path: Path) -> None:
+    job = parse_job(GOOD, file=tmp_path / "job.toml", with_certificates=False)
+    for use in (lambda: job.digest, job.peers, job.to_toml):
+        with pytest.raises(JobError, match="north's certificate"):
+            use()
+    certificates = {m.name: m.certificate for m in parse(GOOD, folder).members if m.certificate}
+    addresses = {name: ("127.0.0.1", 1 + i) for i, name in enumerate(job.roster)}
+    moved = job.moved(addresses, certificates)
+    assert moved.digest == parse(GOOD, folder).digest
+    assert [peer.port for peer in moved.peers()] == [1, 2, 3]
+
+
+@given(cents=st.integers(0, 10**13), zeros=st.text("0", max_size=20))
+def test_amounts_become_cents_exactly(cents: int, zeros: str) -> None:
+    amount = Decimal(f"{cents // 100}.{cents % 100:02}{zeros}")
+    assert PATTERNS["collectors"].read_parameters({"min_total": amount}).min_total_cents == cents
+
+
+def test_every_pattern_reads_back_the_parameters_that_it_shows() -> None:
+    for pattern in PATTERNS.values():
+        shown = pattern.show_parameters(pattern.parameters())
+        given = {name: Decimal(text) if "." in text else int(text) for name, text in shown.items()}
+        assert pattern.read_parameters(given) == pattern.parameters()
+        assert not any("cents" in name for name in shown)
+
+
+def test_addresses_read_as_host_and_port() -> None:
+    assert parse_address("bank.example:7400") == ("bank.example", 7400)
+    assert parse_address("[fe80::1]:7400") == ("fe80::1", 7400)
+
+
+@given(st.text(max_size=200), st.from_regex(r"(parties\[[0-9]\]\.)?[a-z]{1,8}", fullmatch=True))
+def test_looking_for_a_line_never_fails(text: str, field: str) -> None:
+    assert 0 <= line_of(text, field) <= len(text.splitlines())
+
+
+def test_messages_of_job_errors_stay_on_one_line(folder: Path) -> None:
+    with pytest.raises(JobError) as caught:
+        parse(changed("september", "a" * 300 + "\\n"), folder)
+    assert not re.search(r"[\n\r]", str(caught.value))
+    assert len(str(caught.value)) < 400
