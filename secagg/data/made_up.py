@@ -203,9 +203,9 @@ def _transfers(
 
     # The planted receivers' codes follow the honest ones'; names do not tell them apart.
     codes = beneficiaries + np.arange(collectors + lookalikes)
-    accounts = max(
-        len(codes) + beneficiaries, _account_pattern(banks) * (max(min_senders, min_banks) + 7) + len(codes)
-    )
+    # One account in 2 * banks + 3 is a small bank's; each bank needs as many as one receiver has senders.
+    fewest = (2 * banks + 3) * (max(min_senders, min_banks) + 7) + len(codes)
+    accounts = max(beneficiaries + len(codes), fewest)
     home = _homes(banks, accounts)
     honest = np.delete(np.arange(accounts), codes)
     own = [honest[home[honest] == bank] for bank in range(banks)]
@@ -328,12 +328,8 @@ def _shares(group: Ints, weights: Floats) -> Floats:
     return weights / np.bincount(group, weights)[group]
 
 
-def _account_pattern(banks: int) -> int:
-    return 2 * (banks + 1) + 1
-
-
 def _homes(banks: int, accounts: int) -> Ints:
-    """Return the bank of each account, `banks` standing for elsewhere; the first bank is half as big again."""
+    """Return the bank of each account, `banks` standing for elsewhere; bank_a is half as big again."""
     pattern = [0, *range(banks + 1), *range(banks + 1)]
     return np.resize(np.array(pattern, np.int64), accounts)
 

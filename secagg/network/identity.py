@@ -150,8 +150,9 @@ def load_identity(name: str, key_path: Path, certificate_path: Path) -> Identity
     """
     certificate = load_certificate(_read(certificate_path))
     check_certificate(certificate, name=name)
+    pem = _read(key_path, private=True)
     try:
-        secret_key = serialization.load_pem_private_key(_read(key_path, private=True), password=None)
+        secret_key = serialization.load_pem_private_key(pem, password=None)
     except TypeError:
         raise UsageError(f"the private key in {key_path} is encrypted; give one without a password") from None
     except (ValueError, UnsupportedAlgorithm):

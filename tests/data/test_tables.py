@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import gzip
@@ -164,10 +165,8 @@ def test_quoted_fields_hold_delimiters_quotes_and_line_ends(put):
     assert table.amount_cents.tolist() == [150]
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "T.CSV"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(("name", "mark"), [("t.csv", ""), ("t.csv.gz", "\ufeff"), ("T.CSV", "\ufeff")])
+@pytest.mark.parametrize(("delimiter", "line_end"), [(",", "\r\n"), (";", "\n"), ("\t", "\r\n"), ("|", "\n")])
 def test_dialects_of_csv_are_told_from_the_header(put, name, line_end, mark, delimiter):
     lines = [line.replace(",", delimiter) for line in ("beneficiary,sender,amount,time", "b,s,1.25,2")]
     table = read_transfers(put(mark + line_end.join(lines), name))
@@ -597,6 +596,13 @@ def test_a_query_sees_no_python_variable(monkeypatch):
     monkeypatch.setattr(sources, "deposits", ones, raising=False)
     with pytest.raises(DataError, match="deposits does not exist"):
         read_deposits("duckdb:SELECT * FROM deposits")
+
+
+def test_a_files_connection_opens_that_file_alone(put):
+    other = put(HEADER + "b,s,1,1\n", "other.csv")
+    table = sources.open_source(put(HEADER))
+    with contextlib.closing(table.connection), pytest.raises(duckdb.PermissionException):
+        table.connection.execute(f"SELECT * FROM '{other}'")
 
 
 # Tables that are none

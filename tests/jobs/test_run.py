@@ -1,0 +1,362 @@
+"""A job's parties, in the simulator and over TLS: what they find, what it costs, what they keep."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg.errors import (
+    AbortedError,
+    AuthenticationError,
+    DataError,
+    JobError,
+    PeerMissingError,
+    RangeError,
+    SecaggError,
+    UsageError,
+)
+from secagg.jobs.disclosure import disclosures
+from secagg.jobs.forecast import forecast
+from secagg.jobs.job import Job, Member, Window
+from secagg.jobs.local import free_addresses
+from secagg.jobs.patterns import PATTERNS
+from secagg.jobs.run import PHASES, Part, Progress, run_job
+from secagg.network.identity import Identity, create_identity
+from secagg.network.simulated import LAN, WAN, Outcome, simulate
+from secagg.network.tcp import Timeouts
+from secagg.protocols import collectors, structuring
+from secagg.protocols.joint_groups import Findings, flagged_rows
+
+MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
+SMALL = {
+    "collectors": {"min_senders": 3, "min_banks": 2, "min_total_cents": 50_000},
+    "structuring": {"limit_cents": 100_000},
+}
+LAYOUTS = {
+    "three banks compute": ("abc", "abc"),
+    "two banks and an outsider compute": ("ab", "abx"),
+    "five banks, three outsiders compute": ("abcde", "xyz"),
+    "five banks, three of them compute": ("abcde", "bde"),
+}
+Columns = tuple[Any, ...]
+
+
+def make_job(pattern: str, layout: str = "three banks compute", **parameters: int) -> Job:
+    inputs, computing = (tuple(f"bank_{letter}" for letter in part) for part in LAYOUTS[layout])
+    module = PATTERNS[pattern]
+    return Job(
+        name="test",
+        pattern=module,
+        parameters=module.parameters(**{**SMALL[pattern], **parameters}),
+        window=Window(),
+        members=tuple(Member(name, ("127.0.0.1", 1), None) for name in dict.fromkeys((*inputs, *computing))),
+        input_parties=inputs,
+        computing_parties=(computing[0], computing[1], computing[2]),
+        round_rows_to=1,
+        timeouts=Timeouts(connect_s=20, silence_s=10, message_s=20),
+    )
+
+
+def make_table(pattern: str, seed: int, rows: int, names: int = 40) -> Columns:
+    rng = np.random.default_rng(seed)
+
+    def some(prefix: str, count: int) -> Any:
+        drawn = np.empty(rows, object)
+        drawn[:] = [f"{prefix}-{i}" for i in rng.integers(0, count, rows)]
+        return drawn
+
+    if pattern == "collectors":
+        return some("ACC", names), some(f"CUSTOMER{seed}", 30), rng.integers(1, 40_000, rows)
+    return some("PERSON", names), rng.integers(1, 60_000, rows)
+
+
+def make_tables(job: Job, rows: Sequence[int]) -> dict[str, Columns]:
+    return {
+        name: make_table(job.pattern.name, seed, n)
+        for seed, (name, n) in enumerate(zip(job.input_parties, rows, strict=True))
+    }
+
+
+def simulate_job(job: Job, tables: dict[str, Columns]) -> tuple[dict[str, Part], Outcome[Findings | None]]:
+    parts = {
+        name: Part(job, name, (lambda name=name: tables[name]) if name in tables else None)
+        for name in job.roster
+    }
+    return parts, simulate(parts)
+
+
+def check_equal_to_plaintext(job: Job, tables: dict[str, Columns], told: dict[str, list[Any]]) -> int:
+    """Compare what each input party was told with the plaintext twin; return how much there was to find."""
+    pooled = MODULES[job.pattern.name].find_plainly(job.parameters, list(tables.values()))
+    for name, columns in tables.items():
+        mine = set(columns[0].tolist())
+        expected = {(n, *sums) for n, sums in pooled.items() if n in mine}
+        assert set(told[name]) == expected
+        assert len(told[name]) == len(expected)
+    return len(pooled)
+
+
+@pytest.mark.parametrize("pattern", MODULES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("sizes", [(120, 90, 60, 40, 20), (150, 0, 150, 1, 30), (0, 1, 0, 0, 0)])
+def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
+    pattern: str, layout: str, sizes: tuple[int, ...]
+) -> None:
+    job = make_job(pattern, layout)
+    tables = make_tables(job, sizes[: len(job.input_parties)])
+    parts, outcome = simulate_job(job, tables)
+    outcome.values()
+    told = {}
+    for name in job.roster:
+        rows, findings = parts[name].rows, outcome.results[name]
+        assert (rows is None) == (findings is None) == (name not in job.input_parties)
+        if rows is not None and findings is not None:
+            told[name] = flagged_rows(rows, findings)
+    found = check_equal_to_plaintext(job, tables, told)
+    assert found > 0 or min(sizes) < 20  # the first sizes leave something to find
+
+
+@pytest.mark.parametrize("pattern", MODULES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> None:
+    job = make_job(pattern, layout)
+    parts, outcome = simulate_job(job, make_tables(job, (300, 100, 0, 1, 50)[: len(job.input_parties)]))
+    outcome.values()
+    counts = {name: len(parts[name].rows.identifiers) for name in job.input_parties}  # type: ignore[union-attr]
+    expected = forecast(job, counts)
+    for name in job.roster:
+        assert parts[name].counts == counts
+        assert parts[name].forecast == expected
+        assert outcome.ledgers[name].total().sent.payload_bytes == expected.sent_bytes[name]
+    assert max(ledger.total().rounds for ledger in outcome.ledgers.values()) == expected.rounds
+
+
+def test_a_forecast_takes_longer_on_a_slower_network_and_with_more_rows() -> None:
+    job = make_job("collectors")
+    few, many = (forecast(job, dict.fromkeys(job.input_parties, n)) for n in (1000, 100_000))
+    assert few.seconds(LAN) < few.seconds(WAN) < many.seconds(WAN)
+    assert few.seconds(WAN) > few.rounds * WAN.latency_s
+
+
+def test_row_counts_are_announced_rounded_up_as_agreed() -> None:
+    job = replace(make_job("structuring"), round_rows_to=50)
+    parts, outcome = simulate_job(job, make_tables(job, (120, 0, 5)))
+    outcome.values()
+    assert parts["bank_a"].counts == {"bank_a": 50, "bank_b": 0, "bank_c": 50}
+
+
+def test_amounts_with_cents_up_to_a_billion_add_up_exactly() -> None:
+    job = make_job("collectors", min_senders=1)
+    tables: dict[str, Columns] = {
+        name: (np.array(["x", "y"], object), np.array(["s", "t"], object), np.array([10**11 - 1, i]))
+        for i, name in enumerate(job.input_parties)
+    }
+    parts, outcome = simulate_job(job, tables)
+    rows, findings = parts["bank_b"].rows, outcome.values()[1]
+    assert rows is not None
+    assert findings is not None
+    assert flagged_rows(rows, findings) == [("x", 3, 3 * 10**11 - 3)]
+
+
+def test_data_that_cannot_be_used_ends_the_run_and_only_its_owner_learns_why() -> None:
+    job = make_job("collectors")
+    tables = make_tables(job, (10, 10, 10))
+
+    def read() -> Columns:
+        raise DataError("secret.csv:7: amount is negative")
+
+    parts = {name: Part(job, name, lambda name=name: tables[name]) for name in job.roster}
+    parts["bank_b"] = Part(job, "bank_b", read)
+    outcome = simulate(parts)
+    assert str(parts["bank_b"].trouble) == "secret.csv:7: amount is negative"
+    for name in job.roster:
+        assert "bank_b cannot use its own data" in str(outcome.errors[name])
+        assert "secret" not in str(outcome.errors[name])
+        assert outcome.ledgers[name].total().sent.payload_bytes == 0
+
+
+def test_values_above_what_was_agreed_are_refused_without_telling_the_others_how_many() -> None:
+    job = make_job("collectors", most_senders_per_bank=3)
+    parts, outcome = simulate_job(job, make_tables(job, (10, 200, 10)))
+    assert isinstance(parts["bank_b"].trouble, RangeError)
+    assert isinstance(outcome.errors["bank_a"], AbortedError)
+    assert "rows" not in str(outcome.errors["bank_a"])
+
+
+def test_data_comes_from_input_parties_and_from_nobody_else() -> None:
+    job = make_job("collectors", "two banks and an outsider compute")
+    with pytest.raises(UsageError, match="bank_a gives none"):
+        Part(job, "bank_a", None)
+    with pytest.raises(UsageError, match="bank_x gives some"):
+        Part(job, "bank_x", lambda: ())
+    with pytest.raises(UsageError, match="bank_q takes no part"):
+        Part(job, "bank_q", None)
+
+
+def test_what_is_opened_is_named_for_every_party() -> None:
+    job = make_job("collectors", "two banks and an outsider compute")
+    opened = disclosures(job)
+    assert {name for d in opened for name in d.to if d.each_its_own} == {"bank_a", "bank_b"}
+    assert all(set(d.to) <= set(job.roster) for d in opened)
+    assert "senders and total" in opened[-1].what
+
+
+# Over TLS, the parties in threads of this process.
+
+
+def settle(job: Job) -> tuple[Job, dict[str, Identity]]:
+    identities = {name: create_identity(name) for name in job.roster}
+    addresses = dict(zip(job.roster, free_addresses(len(job.roster)), strict=True))
+    return job.moved(addresses, {n: i.certificate for n, i in identities.items()}), identities
+
+
+def run_all(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Return what each party's call returned or raised."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = {name: pool.submit(call) for name, call in calls.items()}
+        return {name: f.exception(timeout=60) or f.result() for name, f in futures.items()}
+
+
+def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
+    job, identities = settle(make_job("collectors", "two banks and an outsider compute"))
+    tables = make_tables(job, (300, 200))
+    seen: list[Progress] = []
+
+    def take_part(name: str) -> Any:
+        read = (lambda: tables[name]) if name in tables else None
+        progress = seen.append if name == "bank_a" else None
+        return run_job(job, me=name, identity=identities[name], read=read, on_progress=progress)
+
+    results = run_all({name: lambda name=name: take_part(name) for name in job.roster})
+    found = check_equal_to_plaintext(job, tables, {name: results[name].rows for name in tables})
+    assert found > 3
+
+    for name in job.roster:
+        table, record_file = results[name].write(tmp_path)
+        record = json.loads(record_file.read_text())
+        assert record_file.name == f"{name}.test.json"
+        assert record["digest"] == job.digest.hex()
+        assert record["session"] == json.loads(json.dumps(results["bank_x"].record))["session"]
+        assert record["parameters"]["min_total"] == "500.00"
+        assert record["announced_rows"] == {bank: len(set(tables[bank][0])) for bank in tables}
+        assert record["versions"]["numpy"] == np.__version__
+        assert set(record["ledger"]["phases"]) >= {"read", "agree"}
+        assert [p["name"] for p in record["parties"]] == list(job.roster)
+        text = record_file.read_text()
+        assert "ACC-" not in text
+        assert "CUSTOMER" not in text
+        if name not in tables:
+            assert table is None
+            assert record["flagged"] is None
+            continue
+        assert table is not None
+        assert stat.S_IMODE(table.stat().st_mode) == 0o600
+        assert record["flagged"] == len(results[name].rows)
+        with table.open(newline="") as file:
+            head, *lines = list(csv.reader(file))
+        assert tuple(head) == job.pattern.result_columns
+        assert [(n, int(s), round(float(t) * 100)) for n, s, t in lines] == list(results[name].rows)
+        assert all(t[-3] == "." for *_, t in lines)
+        # No joint total either, as cents or as units.
+        for *_, total in lines:
+            assert total not in text
+            assert f" {total.replace('.', '')}" not in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "bank_a.test.csv", "bank_a.test.json", "bank_b.test.csv", "bank_b.test.json", "bank_x.test.json",
+    ]  # fmt: skip
+
+    phases = [PHASES.index(progress.phase) for progress in seen]
+    shares = [progress.share for progress in seen]
+    assert phases[0] == 0
+    assert phases == sorted(phases)
+    assert shares == sorted(shares)
+    assert 0.9 < shares[-1] <= 1
+    assert seen[0].waiting_for == ("bank_b", "bank_x")
+
+
+def test_writing_again_replaces_whole_files(tmp_path: Path) -> None:
+    job, _ = settle(make_job("structuring"))
+    from secagg.jobs.record import Result
+
+    for rows in ([("a", 2, 150_000), ("b", 3, 7)], [("c", 1, 10**11)]):
+        Result("bank_a", job, rows, {}).write(tmp_path / "new")
+    assert (tmp_path / "new/bank_a.test.csv").read_text() == "customer,deposits,total\nc,1,1000000000.00\n"
+    assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+def test_a_directory_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    from secagg.jobs.record import Result
+
+    (tmp_path / "file").touch()
+    job, _ = settle(make_job("structuring"))
+    with pytest.raises(UsageError, match=r"cannot write the result to .*file"):
+        Result("bank_a", job, [], {}).write(tmp_path / "file")
+
+
+def refused(
+    change: Callable[[Job, str], Job], identities: dict[str, Identity] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Run a job that `change` makes another one at some party; return the errors, and who read data."""
+    job, own = settle(make_job("collectors"))
+    job = replace(job, timeouts=Timeouts(connect_s=3, silence_s=5, message_s=5))
+    tables = make_tables(job, (20, 20, 20))
+    readers: list[str] = []
+
+    def take_part(name: str) -> Any:
+        def read() -> Columns:
+            readers.append(name)
+            return tables[name]
+
+        identity = (identities or own)[name]
+        return run_job(change(job, name), me=name, identity=identity, read=read)
+
+    return run_all({name: lambda name=name: take_part(name) for name in job.roster}), readers
+
+
+def test_a_job_that_differs_at_one_party_is_refused_before_anybody_reads_data() -> None:
+    def change(job: Job, name: str) -> Job:
+        if name != "bank_c":
+            return job
+        return replace(job, parameters=job.pattern.parameters(**{**SMALL["collectors"], "min_senders": 2}))
+
+    errors, readers = refused(change)
+    assert readers == []
+    assert all(isinstance(e, JobError | AbortedError) for e in errors.values()), errors
+    assert any("job differs" in str(e) for e in errors.values())
+
+
+def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:
+    stranger = create_identity("bank_c").certificate
+
+    def change(job: Job, name: str) -> Job:
+        if name != "bank_a":  # bank_a holds another certificate for bank_c than the one that bank_c presents
+            return job
+        known = {m.name: m.certificate for m in job.members if m.certificate is not None}
+        return job.moved({m.name: m.address for m in job.members}, {**known, "bank_c": stranger})
+
+    errors, readers = refused(change)
+    assert readers == []
+    assert all(isinstance(e, SecaggError) for e in errors.values())
+    assert any(isinstance(e, AuthenticationError) for e in errors.values()), errors
+
+
+def test_a_party_that_does_not_come_is_named() -> None:
+    job, identities = settle(make_job("collectors"))
+    job = replace(job, timeouts=Timeouts(connect_s=1, silence_s=5, message_s=5))
+
+    def take_part(name: str) -> Any:
+        return run_job(job, me=name, identity=identities[name], read=lambda: pytest.fail("read"))
+
+    errors = run_all({name: lambda name=name: take_part(name) for name in ("bank_a", "bank_b")})
+    for error in errors.values():
+        assert isinstance(error, PeerMissingError)
+        assert "bank_c" in str(error)

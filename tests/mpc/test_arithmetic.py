@@ -1,0 +1,482 @@
+"""Shared arrays used like numpy's: every operator against numpy or Python integers."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secagg.errors import PlanError, RangeError, ShapeError, UsageError
+from secagg.mpc.arithmetic import (
+    SharedArray,
+    decode,
+    encode_public,
+    from_bits,
+    input_array,
+    public_array,
+    receive_array,
+    select,
+    share_array,
+)
+from secagg.mpc.conversion import unpack
+from secagg.mpc.replicated import Engine
+from secagg.network.simulated import simulate
+from secagg.ring import Ring, from_planes
+
+COMPUTING = ("ada", "bob", "cleo")
+EDGES = [
+    0,
+    1,
+    -1,
+    2,
+    (1 << 63) - 1,
+    -(1 << 63),
+    (1 << 62),
+    -(1 << 62),
+    0x0123456789ABCDEF,
+    -0x0123456789ABCDEF,
+]
+INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+
+
+def wrapped(n):
+    return (n + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def everybody_gets(results, expected):
+    for result in results:
+        assert result.shape == np.shape(expected)
+        assert np.array_equal(result, expected)
+
+
+def test_products_and_sums_at_the_edges_of_64_bits(run_three, share):
+    x, y = (np.array(v) for v in zip(*[(a, b) for a in EDGES for b in EDGES], strict=True))
+
+    async def program(engine):
+        a, b = share(engine, x), share(engine, y, seed=1)
+        return await (await (a * b)).open(), await (a + b).open(), await (a - b).open(), await (-a).open()
+
+    pairs = [(a, b) for a in EDGES for b in EDGES]
+    for product, total, difference, negative in run_three(program):
+        assert product.tolist() == [wrapped(a * b) for a, b in pairs]
+        assert total.tolist() == [wrapped(a + b) for a, b in pairs]
+        assert difference.tolist() == [wrapped(a - b) for a, b in pairs]
+        assert negative.tolist() == [wrapped(-a) for a, _ in pairs]
+
+
+@given(st.lists(st.tuples(INT64, INT64), min_size=1, max_size=10))
+@settings(max_examples=25, deadline=None)
+def test_products_equal_pythons(pairs):
+    async def program(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        mine = [[pair[i] for pair in pairs] if engine.index == i else None for i in (0, 1)]
+        x, y = [
+            await input_array(
+                engine, COMPUTING[i], (len(pairs),), None if mine[i] is None else np.array(mine[i])
+            )
+            for i in (0, 1)
+        ]
+        return await (await (x * y)).open()
+
+    for result in simulate(dict.fromkeys(COMPUTING, program)).values():
+        assert result.tolist() == [wrapped(a * b) for a, b in pairs]
+
+
+@pytest.mark.parametrize("bits", [3, 8, 20, 32, 64])
+def test_operations_on_rings_of_any_width(run_three, share, bits):
+    ring = Ring(bits)
+    made_up = np.random.default_rng(bits)
+    x, y = made_up.integers(-(1 << bits - 1), (1 << bits - 1) - 1, (2, 5, 6))
+
+    async def program(engine):
+        a, b = share(engine, x, ring=ring), share(engine, y, ring=ring, seed=1)
+        results = [
+            await (a * b),
+            await (a @ b.T),
+            a + b,
+            a - b,
+            3 * a - 1,
+            1 - a,
+            a.sum(),
+            a.sum(axis=1),
+            a.sum((0, 1)),
+        ]
+        for result in results:
+            ring.check(result.first)
+        return [await result.open() for result in results]
+
+    wide_x, wide_y = x.astype(object), y.astype(object)
+    expected = [
+        wide_x * wide_y,
+        wide_x @ wide_y.T,
+        wide_x + wide_y,
+        wide_x - wide_y,
+        3 * wide_x - 1,
+        1 - wide_x,
+        wide_x.sum(),
+        wide_x.sum(axis=1),
+        wide_x.sum(),
+    ]
+    half = 1 << (bits - 1)
+    for results in run_three(program):
+        for got, want in zip(results, expected, strict=True):
+            assert np.array_equal(got, (np.asarray(want) + half) % (1 << bits) - half)
+
+
+def test_fixed_point_arithmetic(run_three, share):
+    made_up = np.random.default_rng(2)
+    x, y = made_up.normal(0, 100, (2, 1000))
+    x, y = (np.rint(v * 65536) / 65536 for v in (x, y))
+    factors = np.array([0.5, -1.25, 3.0, 0.001])
+
+    async def program(engine):
+        a = await input_array(engine, "ada", x.shape, x if engine.index == 0 else None, frac_bits=16)
+        b = await input_array(engine, "cleo", y.shape, y if engine.index == 2 else None, frac_bits=16)
+        assert repr(a) == "<SharedArray (1000,) of 64 bits, 16 frac_bits>"
+        flags = await from_bits(await (a < b), a.shape)
+        results = [
+            await (a * b),
+            a + b - 0.25,
+            1.5 - a,
+            2 * a,
+            await (flags * a),  # an integer factor: nothing to truncate
+            await a[:4].scale(factors),
+            await a.floor_scale(3),
+            await (a.reshape(20, 50) @ b.reshape(50, 20)),
+        ]
+        assert all(result.frac_bits == 16 for result in results)
+        return [await result.open() for result in results]
+
+    unit = 2.0**-16
+    for product, total, difference, double, masked, scaled, shifted, matrix in run_three(program):
+        assert abs(product - x * y).max() < unit
+        assert np.array_equal(total, x + y - 0.25)
+        assert np.array_equal(difference, 1.5 - x)
+        assert np.array_equal(double, 2 * x)
+        assert np.array_equal(masked, np.where(x < y, x, 0))
+        assert abs(scaled - x[:4] * np.rint(factors * 65536) / 65536).max() < unit
+        assert np.array_equal(shifted, np.floor(x * 65536 / 8) / 65536)
+        assert abs(matrix - x.reshape(20, 50) @ y.reshape(50, 20)).max() < unit
+
+
+def test_operands_with_different_frac_bits_keep_the_larger(run_three, share):
+    async def program(engine):
+        x = share(engine, np.array([3 << 10]), frac_bits=10)
+        y = share(engine, np.array([5 << 16]), frac_bits=16)
+        z = await (x * y)
+        return z.frac_bits, await z.open()
+
+    for frac_bits, value in run_three(program):
+        assert frac_bits == 16
+        assert value.tolist() == [15.0]
+
+
+def test_matmul_at_the_worst_case_is_exact(run_three, share):
+    """All limbs at their extremes, shares and secrets alike."""
+    k = 300
+    x = np.full((40, k), -(1 << 63))
+    y = np.full((k, 40), (1 << 63) - 1)
+    x[1::2], y[:, 1::2] = (1 << 63) - 1, -1
+
+    async def program(engine):
+        return await (await (share(engine, x) @ share(engine, y, seed=1))).open()
+
+    expected = [[wrapped(k * int(a) * int(b)) for b in y[0]] for a in x[:, 0]]
+    everybody_gets(run_three(program), np.array(expected))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 0), (0, 4)), ((0, 3), (3, 2)), ((70, 90), (90, 80))],
+)
+def test_matmul_shapes_are_numpys(run_three, share, a, b):
+    x, y = (np.arange(np.prod(s, dtype=int)).reshape(s) for s in (a, b))
+
+    async def program(engine):
+        z = await (share(engine, x) @ share(engine, y, seed=1))
+        public = [await (share(engine, x) @ y).open(), await (x @ share(engine, y)).open()]
+        return [await z.open(), *public]
+
+    for results in run_three(program):
+        everybody_gets(results, x @ y)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 1), (1, 4)), ((), (5,)), ((2, 3), ()), ((0,), (1,)), ((2, 1, 3), (4, 1)), ((), ()), ((0, 3), (3,))],
+)
+def test_elementwise_operations_broadcast_as_numpys(run_three, share, a, b):
+    x, y = (np.arange(np.prod(s, dtype=int)).reshape(s) - 2 for s in (a, b))
+    shape = np.broadcast_shapes(a, b)
+    n = int(np.prod(shape, dtype=int))
+
+    async def program(engine):
+        u, v = share(engine, x), share(engine, y, seed=1)
+        flags = await (u < v)
+        return [
+            await (await (u * v)).open(),
+            await (u + v).open(),
+            await (u - v).open(),
+            await (u * y).open(),
+            await (x - v).open(),
+            await (await from_bits(flags, shape)).open(),
+            await (await select(flags, u, v)).open(),
+            await (await (u == v)).open(),
+        ]
+
+    for results in run_three(program):
+        *arrays, equal = results
+        for got, want in zip(
+            arrays, [x * y, x + y, x - y, x * y, x - y, x < y, np.minimum(x, y)], strict=True
+        ):
+            assert got.shape == shape
+            assert np.array_equal(got, want)
+        assert np.array_equal(unpack(equal, n).reshape(shape), x == y)
+
+
+@pytest.mark.parametrize(
+    "compare", [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
+)
+def test_comparisons_with_shared_and_public_numbers(run_three, share, compare):
+    edges = np.array([0, 1, -1, 5, 1 << 61, -(1 << 61), (1 << 62) - 1, -(1 << 62)])
+    x, y = np.repeat(edges, edges.size), np.tile(edges, edges.size)
+
+    async def program(engine):
+        a, b = share(engine, x), share(engine, y, seed=1)
+        return [await (await compare(*operands)).open() for operands in ((a, b), (a, y), (x, b), (a, 5))]
+
+    for results in run_three(program):
+        for got, want in zip(results, [compare(x, y)] * 3 + [compare(x, 5)], strict=True):
+            assert np.array_equal(unpack(got, x.size), want)
+
+
+def test_select_by_bits_by_integers_and_with_public_numbers(run_three, share):
+    x, y = np.arange(100), np.arange(100)[::-1] * 7
+    flags = x % 3 == 0
+
+    async def program(engine):
+        a, b, bit = (
+            share(engine, x, frac_bits=4),
+            share(engine, y, frac_bits=4, seed=1),
+            share(engine, flags * 1),
+        )
+        packed = await (bit == 1)
+        return [
+            await (await select(packed, a, b)).open(),
+            await (await select(bit, a, b)).open(),
+            await (await select(bit, a, 0.5)).open(),
+        ]
+
+    for results in run_three(program):
+        for got, want in zip(
+            results, [np.where(flags, x, y) / 16] * 2 + [np.where(flags, x / 16, 0.5)], strict=True
+        ):
+            assert np.array_equal(got, want)
+
+
+def test_shape_operations_are_numpys(run_three, share):
+    x = np.arange(24).reshape(2, 3, 4)
+
+    async def program(engine):
+        a = share(engine, x)
+        assert (a.shape, a.ndim, a.size, len(a)) == ((2, 3, 4), 3, 24, 2)
+        parts = [a[1], a[..., ::2], a[:, [2, 0]], a.T, a.reshape(6, 4), a.broadcast_to((5, 2, 3, 4))]
+        parts += [SharedArray.concatenate([a, a[:, :1]], axis=1), a[0, 1, 2]]
+        return [await part.open() for part in parts]
+
+    expected = [x[1], x[..., ::2], x[:, [2, 0]], x.T, x.reshape(6, 4), np.broadcast_to(x, (5, 2, 3, 4))]
+    expected += [np.concatenate([x, x[:, :1]], axis=1), x[0, 1, 2]]
+    for results in run_three(program):
+        for got, want in zip(results, expected, strict=True):
+            assert got.shape == np.shape(want)
+            assert np.array_equal(got, want)
+
+
+def test_products_of_transposed_arrays(run_three, share):
+    x = np.arange(12).reshape(3, 4) << 16
+
+    async def program(engine):
+        a = share(engine, x, frac_bits=16)
+        return (
+            await (await (a.T * a.T)).open(),
+            await (await a.T.scale(0.5)).open(),
+            await (await a[:, ::2].floor_scale(16)).open(),
+        )
+
+    for product, scaled, floor in run_three(program):
+        assert np.array_equal(product, np.arange(12).reshape(3, 4).T ** 2)
+        assert np.array_equal(scaled, np.arange(12).reshape(3, 4).T / 2)
+        assert np.array_equal(floor * 65536, np.arange(12).reshape(3, 4)[:, ::2])
+
+
+def test_bits_of_numbers(run_three, share):
+    x = np.array([[0, 1, -1], [5, 1 << 62, -(1 << 63)]])
+
+    async def program(engine):
+        return await (await share(engine, x).bits()).open()
+
+    for planes in run_three(program):
+        assert np.array_equal(from_planes(planes, 6).view(np.int64), x.reshape(-1))
+
+
+def test_outside_parties_give_and_get_numbers():
+    x = np.array([[1.5, -2.25], [0.0, 1000.0]])
+
+    async def compute(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        a = await input_array(engine, "owner", x.shape, frac_bits=16)
+        n = await input_array(engine, "owner", ())
+        assert await (await (a * n)).open(["analyst", "bob"]) is None or party.me == "bob"
+        assert await (n + 1).open(["analyst"]) is None
+
+    async def owner(party):
+        await share_array(party, COMPUTING, x, frac_bits=16)
+        await share_array(party, COMPUTING, 3)
+
+    async def analyst(party):
+        product = await receive_array(party, COMPUTING, x.shape, frac_bits=16)
+        return product, await receive_array(party, COMPUTING, ())
+
+    outcome = simulate(dict.fromkeys(COMPUTING, compute) | {"owner": owner, "analyst": analyst})
+    product, number = outcome.values()[-1]
+    assert np.array_equal(product, 3 * x)
+    assert number == 4
+
+
+def test_a_hundred_products_together_take_the_rounds_of_one(share):
+    x = np.arange(10)
+
+    async def program(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        a, b = share(engine, x, frac_bits=1), share(engine, x, frac_bits=1, seed=1)
+        before = party.ledger.depth
+        products = await party.together(*[a * b for _ in range(100)])
+        rounds = party.ledger.depth - before
+        return rounds, await SharedArray.concatenate(products).open()
+
+    results = simulate(dict.fromkeys(COMPUTING, program)).values()
+    assert max(rounds for rounds, _ in results) == 3
+    assert all(abs(value - np.tile(x * x / 4, 100)).max() <= 0.5 for _, value in results)
+
+
+def test_different_operations_run_together(share):
+    x = np.arange(-50, 50)
+
+    async def program(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        a = share(engine, x, frac_bits=4)
+
+        async def openings():
+            return [await (a + i).open() for i in range(12)]
+
+        async def products():
+            y = a
+            for _ in range(3):
+                y = await (y * a)
+            return y
+
+        async def flags():
+            return await from_bits(await (a < 0), a.shape)
+
+        results = await party.together(flags(), openings(), products(), a == 0, a.floor_scale(1), a.bits())
+        return [await result.open() for result in (results[0], results[2], results[4])]
+
+    for negative, power, half in simulate(dict.fromkeys(COMPUTING, program)).values():
+        assert np.array_equal(negative, x < 0)
+        assert abs(power - (x / 16) ** 4).max() < 3
+        assert np.array_equal(half, (x >> 1) / 16)
+
+
+def test_secrets_do_not_turn_into_plain_values(run_three, share):
+    async def program(engine):
+        x = share(engine, np.array([1234567]))
+        assert "1234567" not in repr(x)
+        for convert in (bool, int, float, list, np.asarray, hash):
+            with pytest.raises((UsageError, TypeError)):
+                convert(x)
+        with pytest.raises(TypeError):
+            np.sin(x)
+
+    run_three(program)
+
+
+def test_wrong_use_is_refused(run_three, share):
+    async def program(engine):
+        x = share(engine, np.arange(6).reshape(2, 3))
+        fixed = share(engine, np.arange(3), frac_bits=8)
+        small = share(engine, np.arange(3), ring=Ring(8))
+        for wrong in (lambda: x + np.zeros((2, 2), int), lambda: x * np.arange(4), lambda: x - x[:, :2]):
+            with pytest.raises(ShapeError, match="broadcast"):
+                wrong()
+        with pytest.raises(ShapeError, match="broadcast"):
+            await (x * x[:, :2])
+        with pytest.raises(ShapeError, match="broadcast"):
+            x.broadcast_to((2, 2))
+        for left, right in ((x, x), (x, x.reshape(1, 2, 3)), (x[0, 0], x)):
+            with pytest.raises(ShapeError, match="matmul"):
+                await (left @ right)
+        with pytest.raises(ShapeError, match="matmul"):
+            x @ np.zeros((2, 2), int)
+        for wrong in (
+            lambda: x + fixed,
+            lambda: x + small,
+            lambda: fixed < small,
+            lambda: SharedArray.concatenate([x, fixed]),
+        ):
+            with pytest.raises(UsageError, match="differ in"):
+                wrong()
+        with pytest.raises(UsageError, match="differ in"):
+            await (x[0] * small)
+        with pytest.raises(UsageError, match="scale"):
+            fixed * 0.5
+        with pytest.raises(UsageError, match="frac_bits"):
+            x + 0.5
+        with pytest.raises(ShapeError, match="at least one"):
+            SharedArray.concatenate([])
+        with pytest.raises(ShapeError, match="uint64"):
+            SharedArray(engine, np.zeros(3, np.uint32), np.zeros(3, np.uint32))
+        with pytest.raises(ShapeError, match="differ"):
+            SharedArray(engine, np.zeros(3, np.uint64), np.zeros(4, np.uint64))
+
+    run_three(program)
+
+
+@pytest.mark.parametrize(
+    ("values", "frac_bits", "error"),
+    [
+        (1 << 64, 0, ShapeError),
+        (np.array([1j]), 0, ShapeError),
+        (0.5, 0, UsageError),
+        (float(1 << 46), 16, None),
+        (float(1 << 47), 16, RangeError),
+        (float("nan"), 16, RangeError),
+        (1, 62, None),
+        (1, 70, PlanError),
+    ],
+)
+def test_public_numbers_that_do_not_fit_are_refused(values, frac_bits, error):
+    if error is None:
+        assert decode(encode_public(values, Ring(64), frac_bits), Ring(64), frac_bits) == values
+    else:
+        with pytest.raises(error):
+            encode_public(values, Ring(64), frac_bits)
+
+
+def test_integers_that_do_not_fit_a_small_ring_are_refused():
+    assert encode_public(np.array([-4, 7]), Ring(3), 0).tolist() == [4, 7]
+    for number in (-5, 8):
+        with pytest.raises(RangeError, match="3 bits"):
+            encode_public(number, Ring(3), 0)
+
+
+def test_public_numbers_are_shared_without_messages(run_three):
+    async def program(engine):
+        sent = engine.party.ledger.total().sent.messages
+        x = public_array(engine, np.array([1.5, -2]), frac_bits=8)
+        assert engine.party.ledger.total().sent.messages == sent
+        return await x.open()
+
+    everybody_gets(run_three(program), np.array([1.5, -2]))

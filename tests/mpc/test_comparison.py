@@ -1,0 +1,103 @@
+"""Sign and equality of shared elements."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secagg.errors import PlanError, RemoteProtocolError
+from secagg.mpc.comparison import Thermometers, is_zero, sign, top_bit
+from secagg.mpc.conversion import unpack
+from secagg.mpc.replicated import Engine
+from secagg.network.simulated import simulate
+from secagg.ring import Ring
+
+NAMES = ("ada", "bob", "cleo")
+R64 = Ring(64)
+EDGES = [0, 1, 2, 7, 8, 15, 16, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 63) + 1, (1 << 64) - 2, (1 << 64) - 1,
+         0x0F0F0F0F0F0F0F0F, 0xF0F0F0F0F0F0F0F0, 0x7FFFFFFFFFFFFF00, 0x8000000000000FFF]  # fmt: skip
+
+
+def top_bits(s, t, bits, **options):
+    """Return the top bits of s + t, computed by three parties."""
+    s, t = np.asarray(s, np.uint64), np.asarray(t, np.uint64)
+
+    async def program(party):
+        engine = await Engine.set_up(party, NAMES)
+        return await (await top_bit(engine, s if engine.index == 0 else t, bits, **options)).open()
+
+    results = simulate(dict.fromkeys(NAMES, program)).values()
+    assert all(np.array_equal(result, results[0]) for result in results)
+    return unpack(results[0], s.size)
+
+
+@pytest.mark.parametrize("digit_bits", [1, 2, 3, 4, 8])
+def test_top_bit_of_every_pair_of_a_small_ring(digit_bits):
+    for bits in (2, 5, 6):
+        s, t = np.divmod(np.arange(1 << 2 * bits), 1 << bits)
+        assert np.array_equal(top_bits(s, t, bits, digit_bits=digit_bits), (s + t >> bits - 1) & 1)
+
+
+@pytest.mark.parametrize("digit_bits", [2, 3, 4, 5, 7])
+def test_top_bit_at_the_edges_of_64_bits(digit_bits):
+    pairs = list(itertools.product(EDGES, EDGES))
+    got = top_bits([s for s, _ in pairs], [t for _, t in pairs], 64, digit_bits=digit_bits)
+    assert got.tolist() == [(s + t) % (1 << 64) >> 63 for s, t in pairs]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, (1 << 64) - 1)] * 2), min_size=1, max_size=70))
+@settings(max_examples=20, deadline=None)
+def test_top_bit_equals_python(pairs):
+    got = top_bits([s for s, _ in pairs], [t for _, t in pairs], 64)
+    assert got.tolist() == [(s + t) % (1 << 64) >> 63 for s, t in pairs]
+
+
+@pytest.mark.parametrize(
+    "n", [0, 1, 63, 64, 65, (1 << 15) - 1, 1 << 15, 64 * 512 + 1, 64 * 2048 + 64 * 512 + 3]
+)
+def test_any_number_of_elements(n):
+    made_up = np.random.default_rng(n)
+    s, t = made_up.integers(0, 1 << 64, (2, n), np.uint64)
+    assert np.array_equal(top_bits(s, t, 64), (s + t) >> np.uint64(63))
+
+
+@pytest.mark.parametrize(("bits", "digit_bits"), [(1, 1), (65, 4), (64, 0), (64, 9)])
+def test_impossible_widths_are_refused(bits, digit_bits):
+    with pytest.raises(PlanError, match="2 to 64 bits"):
+        top_bits([0], [0], bits, digit_bits=digit_bits)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8, 13, 64])
+def test_sign_and_equality_on_rings_of_any_width(run_three, share, bits):
+    ring = Ring(bits)
+    half = 1 << (bits - 1)
+    numbers = [-half, -half + 1, -1, 0, 1, half - 1] if bits < 64 else [-half, -2, -1, 0, 1, 2, half - 1]
+    values = np.array(numbers * 40)
+
+    async def program(engine):
+        x = share(engine, values, ring=ring)
+        negative = await sign(engine, ring, x.first, x.second)
+        zero = await is_zero(engine, ring, x.first, x.second)
+        return await negative.open(), await zero.open()
+
+    for negative, zero in run_three(program):
+        assert np.array_equal(unpack(negative, values.size), values < 0)
+        assert np.array_equal(unpack(zero, values.size), values == 0)
+
+
+def test_thermometers_of_a_wrong_size_are_an_error_that_names_the_sender():
+    async def honest(party):
+        engine = await Engine.set_up(party, NAMES)
+        return await top_bit(engine, np.zeros(64, np.uint64), 64)
+
+    async def wrong(party):
+        engine = await Engine.set_up(party, NAMES)
+        party.send(engine.next, Thermometers(np.zeros(240, np.uint64)))
+
+    outcome = simulate({"ada": wrong, "bob": honest, "cleo": honest})
+    assert isinstance(outcome.errors["bob"], RemoteProtocolError)
+    assert outcome.errors["bob"].peer == "ada"
