@@ -335,7 +335,7 @@ def demo(
 @contextmanager
 def _ending(style: Style) -> Iterator[None]:
     """Let a run end in good order: when it is stopped, the others are told; errors are told as asked."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
@@ -346,3 +346,5 @@ def _ending(style: Style) -> Iterator[None]:
             raise
         print(error_line(error), file=sys.stderr, flush=True)  # noqa: T201
         raise typer.Exit(_status(error)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from secagg.console import Style, opened_table, phase_table, seconds, shown_progress, size, stdout, table
 from secagg.data.made_up import Truth, make
-from secagg.errors import UsageError
+from secagg.errors import SecaggError, UsageError
 from secagg.inputs import Table
 from secagg.jobs.disclosure import disclosures
 from secagg.jobs.job import Address, Job
@@ -217,9 +217,12 @@ def _print_comparison(console: Console, banks: Mapping[str, _Bank], pooled: Foun
     )
     found = {name for bank in banks.values() for name in bank.told}
     hits = len(found & planted)
-    verdict = "equal to" if equal else "DIFFERENT FROM"
+    if not equal:
+        raise SecaggError(
+            "the banks were told something else than the pooled plaintext says; this must never happen"
+        )
     console.print(
-        f"Together: {len(found)} found, {verdict} the pooled plaintext ({len(pooled)}) row for row, which only this "
+        f"Together: {len(found)} found, equal to the pooled plaintext ({len(pooled)}) row for row, which only this "
         f"demo can compute.\nOf {len(planted)} planted, {hits} are found: recall {_ratio(hits, len(planted))}, "
         f"precision {_ratio(hits, len(found))} (honest accounts can meet the thresholds too).\n"
     )

@@ -59,10 +59,10 @@ class RingGroup:
         return self.ring.dtype
 
     def add(self, x: Array, y: Array) -> Array:
-        return self.ring.reduce(np.asarray(np.add(x, y)))
+        return np.asarray(self.ring.reduce(np.asarray(np.add(x, y))))
 
     def subtract(self, x: Array, y: Array) -> Array:
-        return self.ring.reduce(np.asarray(np.subtract(x, y)))
+        return np.asarray(self.ring.reduce(np.asarray(np.subtract(x, y))))
 
     def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array:
         return stream.ring(shape, self.ring.bits)
@@ -138,7 +138,8 @@ class SharedArray(Shared):
             np.concatenate([part.second for part in parts], axis),
         )
 
-    # Linear operations: free.
+    # Linear operations: free. Numpy's arrays leave operators with a shared array to us, by `__array_ufunc__`
+    # of None; mypy does not know that and finds the reflected ones unsafe.
 
     def __neg__(self) -> Self:
         return self._reduced(np.negative(self.first), np.negative(self.second))
@@ -158,7 +159,7 @@ class SharedArray(Shared):
             _apply(np.subtract, self.first, y.first), _apply(np.subtract, self.second, y.second)
         )
 
-    def __rsub__(self, other: Public) -> Self:
+    def __rsub__(self, other: Public) -> Self:  # type: ignore[misc]
         return -self + other
 
     # Products.
@@ -179,7 +180,7 @@ class SharedArray(Shared):
             _apply(np.multiply, self.first, factor), _apply(np.multiply, self.second, factor)
         )
 
-    def __rmul__(self, other: Public) -> Self:
+    def __rmul__(self, other: Public) -> Self:  # type: ignore[misc]
         return self * other
 
     @overload
@@ -219,17 +220,17 @@ class SharedArray(Shared):
 
     # Comparisons: awaitables for bits, 64 a word, in C order of the elements.
 
-    def __lt__(self, other: SharedArray | Public) -> Program[SharedBits]:
+    def __lt__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
         """Return an awaitable for x < y, right where the ring holds x - y as a signed number."""
         return _negative(self - other)
 
-    def __gt__(self, other: SharedArray | Public) -> Program[SharedBits]:
+    def __gt__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
         return _negative(-self + other)
 
-    def __ge__(self, other: SharedArray | Public) -> Program[SharedBits]:
+    def __ge__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
         return _not(self < other)
 
-    def __le__(self, other: SharedArray | Public) -> Program[SharedBits]:
+    def __le__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
         return _not(self > other)
 
     def __eq__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[override]
@@ -362,7 +363,7 @@ def encode_public(values: Public, ring: Ring, frac_bits: int) -> RingArray:
         -(ring.modulus >> 1) <= int(numbers.min()) and int(numbers.max()) < ring.modulus
     ):
         raise RangeError(f"an integer does not fit the ring of {ring.bits} bits")
-    return ring.reduce(numbers.astype(ring.dtype))
+    return np.asarray(ring.reduce(numbers.astype(ring.dtype)))
 
 
 def decode(opened: RingArray, ring: Ring, frac_bits: int) -> Numbers:

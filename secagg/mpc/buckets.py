@@ -63,9 +63,9 @@ class Buckets:
         """Rows of the whole table, padding included."""
         return self.length * self.buckets
 
-    def merged_lengths(self) -> list[int]:
-        """Return the length of each merge when the lists are merged one after the other."""
-        return [sum(self.capacities[: i + 1]) for i in range(1, len(self.capacities))]
+    def merges(self) -> list[tuple[int, int]]:
+        """Return the lengths of the lists of each merge when they are merged one after the other."""
+        return [(sum(self.capacities[:i]), self.capacities[i]) for i in range(1, len(self.capacities))]
 
 
 def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], other_planes: int) -> Buckets:
@@ -92,7 +92,7 @@ def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], oth
         plan = Buckets(tuple(counts), buckets, padded, block)
         keys = key_planes(plan.prefix_bits)
         planes = keys + other_planes
-        merges = [merge_gates(length, planes, keys) for length in plan.merged_lengths()]
+        merges = [merge_gates(lengths, planes, keys) for lengths in plan.merges()]
         cost = sum(gates * buckets + rounds * _ROUND_GATES for gates, rounds in merges)
         cost += plan.rows * 8 * planes  # roughly what grouping, testing and shuffling a row costs
         if best is None or cost < best[0]:

@@ -79,8 +79,9 @@ async def _bits_p0(
         np.subtract(w[part], k0.ring(size, ring.bits), out=message[part])
         x0[part] = k0.ring(size, ring.bits)
     engine.party.send(engine.next, MaskedBits(ring.reduce(message, message)))
+    await engine.idle()
     x1 = k1.ring(w.size, ring.bits)
-    await engine.idle(2)
+    await engine.idle()
     return x0, x1
 
 

@@ -1,12 +1,18 @@
-"""Oblivious merge of sorted lists: Batcher's bitonic merger on bit-sliced tables [Bat68; HEK12, section 4].
+"""Oblivious merge of sorted lists: Batcher's odd-even merger on bit-sliced tables [Bat68; HEK12, section 4].
 
 A table lies in slices: plane p holds bit p of all rows, 64 rows a word. Every word holds one row from each of
 64 independent buckets, so one merger works on 64 * `words` buckets at once; position k of all buckets is the
 stretch k * words .. (k + 1) * words of each plane. The schedule of comparisons depends on public lengths
 only; what is compared and swapped stays shared, so privacy follows from that of AND.
 
-A merger sorts any list that first falls and then rises. Each layer compares positions a power of two apart
-and swaps where the later is smaller: `less_than` on the key planes, then one AND a plane. Layers of short
+Batcher's merger takes two rising lists of n = 2**k rows. Lists of other lengths are taken as the end of one
+that begins with n - a least rows and the beginning of one that ends with n - b greatest: no comparison
+moves those, so the comparisons that meet them are left out. Layer by layer, it compares
+
+  i and i + n            for all i < n, then, for the strides s = n/2, n/4, ..., 1,
+  i and i + s            for all i in the runs [s, 2s), [3s, 4s), ...
+
+and swaps where the later row is smaller: `less_than` on the key planes, then one AND a plane. Layers of short
 stride run on a transposed copy, so that every operation still works on long stretches of memory.
 
 Learns: nobody anything. Cost: see `merge_gates`.
@@ -15,40 +21,47 @@ Learns: nobody anything. Cost: see `merge_gates`.
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
 from secagg.errors import ShapeError
 from secagg.mpc.bits import CHUNK, Gates, SharedBits, add_zero_share, less_than, less_than_gates
+from secagg.mpc.replicated import Engine
 from secagg.ring import U64
 
 Views = list[tuple[U64, U64]]
 
 
-async def merge(table: SharedBits, *, length: int, key_planes: int, block: int = 1) -> None:
-    """Sort, in place, each bucket of a table whose keys first fall and then rise.
+async def merge(table: SharedBits, *, lengths: tuple[int, int], key_planes: int, block: int = 1) -> None:
+    """Merge, in place, two rising lists in each bucket of a table.
 
     Args:
-      table: shape (planes, length * words); the first `key_planes` planes hold the key in
-        `bits.block_order`, the others move with it. May be a slice of a larger table's columns.
-      length: rows in each bucket.
+      table: shape (planes, (a + b) * words): a list of a rows, then one of b. The first `key_planes` planes
+        hold the key in `bits.block_order`, the others move with it. May be a slice of a larger table's columns.
+      lengths: (a, b).
       key_planes: a multiple of `bits.BLOCK`.
-      block: positions that the short strides work on together; a power of two that divides `length`.
+      block: positions that the short strides work on together; a power of two that divides a and b.
 
     Raises:
-      ShapeError: the table does not have `length` rows, or `block` does not divide it.
+      ShapeError: the table does not have a + b rows, or `block` does not divide a and b.
     """
     planes, columns = table.shape
-    if length < 1 or columns % length or length % block or block & (block - 1):
+    length = sum(lengths)
+    if min(lengths) < 0 or not length or columns % length or block < 1 or block & (block - 1):
         raise ShapeError(
-            f"expected {length} rows in blocks of {block} (a power of two), got {columns} columns"
+            f"expected lists of {lengths} rows in blocks of a power of two, got {columns} columns"
         )
+    if lengths[0] % block or lengths[1] % block:
+        raise ShapeError(f"expected lists of whole blocks of {block} rows, got {lengths}")
     words = columns // length
-    strides = _strides(length)
     shares = [table.first, table.second]
-    for stride in (s for s in strides if s >= block):
-        await _layer(table, shares, length, stride, words, key_planes)
-    short = [s for s in strides if s < block]
+    layers = _layers(lengths)
+    for stride, segments in layers:
+        if stride >= block:
+            views = [_long_views(share, stride, segments, words) for share in shares]
+            await _layer(table.engine, views, key_planes)
+    short = [stride for stride, _ in layers if stride < block]
     if not short:
         return
     blocks = length // block
@@ -57,56 +70,86 @@ async def merge(table: SharedBits, *, length: int, key_planes: int, block: int =
         for s in shares
     ]
     for stride in short:
-        await _layer(table, turned, block, stride, blocks * words, key_planes)
+        await _layer(
+            table.engine, [_short_views(t, stride, block, blocks, words) for t in turned], key_planes
+        )
     for share, t in zip(shares, turned, strict=True):
         share.reshape(planes, blocks, block, words)[...] = t.reshape(planes, block, blocks, words).swapaxes(
             1, 2
         )
 
 
-def _strides(length: int) -> list[int]:
-    stride = 1
-    while 2 * stride < length:
-        stride *= 2
-    return [stride >> i for i in range(stride.bit_length())] if length > 1 else []
+class Segment(NamedTuple):
+    """Runs of `width` positions, one every 2 * stride from `start`, each compared with what is a stride on."""
+
+    start: int
+    runs: int
+    width: int
 
 
-def _pairs(length: int, stride: int) -> int:
-    """Return how many positions a layer compares with another."""
-    whole, rest = divmod(length, 2 * stride)
-    return whole * stride + max(0, rest - stride)
+def _layers(lengths: tuple[int, int]) -> list[tuple[int, list[Segment]]]:
+    """Return the strides of a merge and which positions of the table each compares."""
+    a, b = lengths
+    if not a or not b:
+        return []
+    n = 1 << (max(a, b) - 1).bit_length()
+    layers = [(n, [Segment(0, 1, a + b - n)] if a + b > n else [])]
+    first, end = n - a, n + b  # the table's positions, in those of the two full lists
+    for stride in (n >> k for k in range(1, n.bit_length())):
+        run = first // stride | 1  # the first odd run that ends behind the table's beginning
+        segments = []
+        if run * stride < first:
+            segments.append(Segment(0, 1, min((run + 1) * stride, end - stride) - first))
+            run += 2
+        whole = max(0, (end // stride - run) // 2)
+        segments.append(Segment(run * stride - first, whole, stride))
+        run += 2 * whole
+        segments.append(Segment(run * stride - first, 1, min(stride, end - (run + 1) * stride)))
+        layers.append((stride, [s for s in segments if s.runs > 0 and s.width > 0]))
+    return layers
 
 
-def _views(share: U64, length: int, stride: int, words: int) -> Views:
-    """Return views (earlier, later), each (planes, runs, run), of the rows that a layer compares."""
-    planes = share.shape[0]
-    run = stride * words
-    whole, rest = divmod(length, 2 * stride)
+def _long_views(share: U64, stride: int, segments: list[Segment], words: int) -> Views:
+    """Return views (earlier, later), each (planes, runs, columns), of the rows that a layer compares."""
+    planes, step = share.shape[0], stride * words
     views: Views = []
-    if whole:
-        halves = share[:, : whole * 2 * run].reshape(planes, whole, 2, run)
-        views.append((halves[:, :, 0], halves[:, :, 1]))
-    if rest > stride:
-        begin, width = whole * 2 * run, (rest - stride) * words
-        views.append(
-            (share[:, None, begin : begin + width], share[:, None, begin + run : begin + run + width])
-        )
+    for start, runs, width in segments:
+        begin = start * words
+        if runs == 1:
+            end = begin + width * words
+            views.append((share[:, None, begin:end], share[:, None, begin + step : end + step]))
+        else:
+            halves = share[:, begin : begin + runs * 2 * step].reshape(planes, runs, 2, step)
+            views.append((halves[:, :, 0], halves[:, :, 1]))
     return views
 
 
-async def _layer(
-    table: SharedBits, shares: list[U64], length: int, stride: int, words: int, key_planes: int
-) -> None:
-    columns = _pairs(length, stride) * words
-    views = [_views(share, length, stride, words) for share in shares]
-    difference = [np.empty((key_planes, columns), np.uint64) for _ in shares]
-    low = [np.empty((key_planes, columns), np.uint64) for _ in shares]
+def _short_views(turned: U64, stride: int, block: int, blocks: int, words: int) -> Views:
+    """Return the views of a layer whose stride is below `block`, of a table with positions within blocks first."""
+    planes, wide = turned.shape[0], blocks * words
+    step = stride * wide
+    views: Views = []
+    if runs := block // (2 * stride) - 1:
+        inside = turned[:, step : step + runs * 2 * step].reshape(planes, runs, 2, step)
+        views.append((inside[:, :, 0], inside[:, :, 1]))
+    if blocks > 1:  # the last run of a block is compared with the first of the next
+        last = turned[:, (block - stride) * wide :].reshape(planes, stride, wide)
+        views.append((last[:, :, :-words], turned[:, :step].reshape(planes, stride, wide)[:, :, words:]))
+    return views
+
+
+async def _layer(engine: Engine, views: list[Views], key_planes: int) -> None:
+    where = _columns(views[0])
+    if not where:
+        return
+    columns = where[-1].stop
+    difference = [np.empty((key_planes, columns), np.uint64) for _ in views]
+    low = [np.empty((key_planes, columns), np.uint64) for _ in views]
     for view, apart, bottom in zip(views, difference, low, strict=True):
-        for (earlier, later), where in zip(view, _columns(view), strict=True):
+        for (earlier, later), cut in zip(view, where, strict=True):
             runs = (key_planes, *earlier.shape[1:])
-            np.bitwise_xor(earlier[:key_planes], later[:key_planes], out=apart[:, where].reshape(runs))
-            bottom[:, where].reshape(runs)[...] = earlier[:key_planes]
-    engine = table.engine
+            np.bitwise_xor(earlier[:key_planes], later[:key_planes], out=apart[:, cut].reshape(runs))
+            bottom[:, cut].reshape(runs)[...] = earlier[:key_planes]
     swap = await less_than(SharedBits(engine, *difference), SharedBits(engine, *low))
     await _swap(swap, views)
 
@@ -152,8 +195,8 @@ def _columns(views: Views) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
-def merge_gates(length: int, planes: int, key_planes: int) -> tuple[int, int]:
-    """Return the AND gates of one merge a lane of `length` rows, over all its layers, and its rounds."""
+def merge_gates(lengths: tuple[int, int], planes: int, key_planes: int) -> tuple[int, int]:
+    """Return the AND gates of one merge a lane, over all its layers, and its rounds."""
     compare = less_than_gates(key_planes) + Gates(planes, 1)
-    pairs = sum(_pairs(length, s) for s in _strides(length))
-    return pairs * compare.ands, len(_strides(length)) * compare.rounds
+    pairs = [sum(runs * width for _, runs, width in segments) for _, segments in _layers(lengths)]
+    return sum(pairs) * compare.ands, sum(n > 0 for n in pairs) * compare.rounds

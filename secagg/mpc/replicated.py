@@ -14,6 +14,10 @@ F(k_i) - F(k_{i+1}) is a share of zero that costs no message [AFLNO16, section 2
 serves one purpose in one engine in one session, so no mask is used twice. Before anything is opened, each
 pair compares how far its streams have run.
 
+Steps. In each of its rounds an operation lets every computing party wait once, for nothing (`Engine.idle`) where
+only others receive, and both holders of a key draw from it in the same round. So operations that run side by
+side (`Party.together`) move in lockstep, and what they have in common, the streams, stays in step.
+
 Who learns what: an opening shows its value to the parties named and to nobody else; everything else that a
 computing party receives is masked by a stream whose key it does not hold.
 
@@ -35,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.mpc.costs import OperationCost
 from secagg.party import Party, PartyId, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.wire import Message
@@ -90,7 +95,7 @@ class XorGroup:
     dtype: Final = np.dtype(np.uint64)
 
     def add(self, x: Array, y: Array) -> Array:
-        return x ^ y
+        return np.asarray(x ^ y)  # numpy makes scalars of results without dimensions
 
     subtract = add
 
@@ -196,8 +201,7 @@ class Engine:
     async def idle(self, waits: int = 1) -> None:
         """Wait for nothing, in rounds in which only other parties receive.
 
-        Operations that run together move in lockstep (see `Party.together`): each lets all three parties wait
-        equally often. What was sent has left when this returns, so that its arrays may change.
+        What was sent has left when this returns, so that its arrays may change.
         """
         for _ in range(waits):
             await self.party.gather(Reshare, ())
@@ -251,10 +255,13 @@ class Engine:
             mask = group.draw(self.own["input"], shape)
             rest = group.subtract(value, mask)
             self.party.send(self.next, InputFromComputing(rest))
+            await self.idle()
             return mask, rest
         zero = np.zeros(shape, group.dtype)
         if self.index == (o + 2) % 3:
-            return zero, group.draw(self.following["input"], shape)
+            mask = group.draw(self.following["input"], shape)
+            await self.idle()
+            return zero, mask
         message = await self.party.receive(InputFromComputing, self.previous)
         return checked(message.share, shape, group.dtype, what="an input's share", peer=self.previous), zero
 
@@ -271,8 +278,12 @@ class Engine:
           RemoteProtocolError: a peer's streams are out of step with this party's, or a share of a wrong shape.
         """
         receivers = self.computing if to is None else tuple(to)
+        position = self.own.position
         self.send_opening(x, y, receivers)
-        return await self.receive_opened(group, x, y) if self.party.me in receivers else None
+        if self.party.me not in receivers:
+            await self.idle()
+            return None
+        return await self.receive_opened(group, x, y, position=position)
 
     def send_opening(self, x: Array, y: Array, receivers: Sequence[PartyId]) -> None:
         """Send what `receivers` lack of a value; computing parties among them call `receive_opened`."""
@@ -287,13 +298,19 @@ class Engine:
             elif self.index == (first + 1) % 3:
                 self.party.send(receiver, Opening(0, (y,)))
 
-    async def receive_opened(self, group: Group, x: Array, y: Array) -> Array:
-        """Return a value that is opened to this party, of which it holds the shares x_i and x_{i+1}."""
+    async def receive_opened(self, group: Group, x: Array, y: Array, *, position: int | None = None) -> Array:
+        """Return a value that is opened to this party, of which it holds the shares x_i and x_{i+1}.
+
+        Args:
+          position: how far the streams in common with the sender had run when it sent; by default as far as now.
+        """
+        if position is None:
+            position = self.own.position
         message = await self.party.receive(Opening, self.previous)
-        if message.position != self.own.position:
+        if message.position != position:
             raise RemoteProtocolError(
                 f"{self.previous} has drawn {message.position} bytes of the common streams, this party "
-                f"{self.own.position}: the two are out of step and nothing is opened; do both run the same job?",
+                f"{position}: the two are out of step and nothing is opened; do both run the same job?",
                 peer=self.previous,
             )
         (missing,) = _shares(message, 1, x.shape, x.dtype, self.previous)
@@ -332,6 +349,30 @@ async def receive_opening(
     a, b = _shares(messages[two], 2, shape, group.dtype, two)
     (c,) = _shares(messages[one], 1, shape, group.dtype, one)
     return group.add(group.add(a, b), c)
+
+
+def input_cost(nbytes: int, owner: int | None) -> OperationCost:
+    """Return what an input of `nbytes` costs the computing parties; owner: the index of one, None if outside."""
+    sent = (nbytes * (owner == 0), nbytes * (owner == 1), nbytes * (owner == 2))
+    return OperationCost(1, sent)
+
+
+def open_cost(
+    nbytes: int, to: Sequence[int] = (0, 1, 2), *, outside_openers: Sequence[int] = ()
+) -> OperationCost:
+    """Return what opening `nbytes` costs.
+
+    Args:
+      to: indices of the computing parties among the receivers.
+      outside_openers: for each receiver that is not one of them, its `outside_opener`.
+    """
+    sent = [0, 0, 0]
+    for receiver in to:
+        sent[(receiver + 2) % 3] += nbytes
+    for first in outside_openers:
+        sent[first] += 2 * nbytes
+        sent[(first + 1) % 3] += nbytes
+    return OperationCost(1, (sent[0], sent[1], sent[2]))
 
 
 def outside_opener(roster: Sequence[PartyId], receiver: PartyId) -> int:

@@ -131,19 +131,23 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     words.reduce(d, d)
     engine.party.send(engine.next, TruncationInput(d, None))
     await engine.idle()
+    offset >>= ring.dtype.type(f)
+    for part in _chunks(n):  # what needs no answer: A >> f, less the other terms of x_0 but e_0
+        a = z[part]
+        wrap = a >> top
+        wrap <<= ring.dtype.type(k - f)
+        a >>= ring.dtype.type(f)
+        a -= wrap
+        a -= k1.ring(a.shape, k)
+        a -= offset
     answer = await engine.party.receive(MaskedQuotient, engine.next)
     g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=engine.next)
     x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
-    offset >>= ring.dtype.type(f)
+    r *= g
+    r += s
     for part in _chunks(n):
-        a = z[part]
-        wrap = (a >> top).astype(words.dtype)
-        wrap -= r[part] * g[part]
-        wrap -= s[part]
-        _shift(ring, words, a, wrap)
-        a -= k1.ring(a.shape, k)
-        a -= offset
-        ring.reduce(a, a)
+        z[part] += r[part].astype(ring.dtype) << ring.dtype.type(k - f)
+    ring.reduce(z, z)
     engine.party.send(engine.previous, QuotientShare(z))
     await engine.idle()
     return z, x1
@@ -174,7 +178,8 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
         np.subtract(wrap, q[part], out=g[part])
         wrap -= d[part] * wrap
         wrap -= s[part]
-        _shift(ring, words, b, wrap)
+        b >>= ring.dtype.type(f)
+        b -= wrap.astype(ring.dtype) << ring.dtype.type(k - f)  # what is above f bits falls off
         b -= x2[part]
         b += k1.ring(b.shape, k)
         ring.reduce(b, b)
@@ -203,14 +208,6 @@ async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
 
 def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
-
-
-def _shift(ring: Ring, words: Ring, x: RingArray, wrap: RingArray) -> None:
-    """Shift x right by f in place and take off wrap * 2**(k-f); what of wrap is above f bits falls off."""
-    high = wrap.astype(ring.dtype)
-    high <<= ring.dtype.type(ring.bits - words.bits)
-    x >>= ring.dtype.type(words.bits)
-    x -= high
 
 
 def truncate_cost(n: int, ring: Ring, frac_bits: int) -> OperationCost:

@@ -26,7 +26,7 @@ from secagg.network.identity import create_identity
 from secagg.protocols import collectors, structuring
 
 MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
-PARAMETERS = {"collectors": "min_senders = 3\nmin_total = 500", "structuring": "limit = 1000.00"}
+PARAMETERS = {"collectors": "min_senders = 3\nmin_total = 500", "structuring": "limit = 2500.00"}
 
 
 def job_text(pattern: str, inputs: str, computing: str, certificates: str = "{}.crt") -> str:
@@ -61,7 +61,7 @@ def write_table(pattern: str, path: Path, seed: int, rows: int) -> Any:
         if 0 <= when < 100:
             kept.append((who, *middle, cents))
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         head = ["beneficiary", "sender"] if pattern == "collectors" else ["customer"]
         writer.writerow([*head, "amount", "time"])
         writer.writerows(lines)

@@ -1,4 +1,4 @@
-"""The merge sorts whatever falls and then rises, moves whole rows, and costs what it says."""
+"""The merge makes one rising list of two, moves whole rows, and costs what it says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import PlanError, ShapeError
+from secagg.ledger import Cost
 from secagg.mpc.bits import LANES, SharedBits, block_order
 from secagg.mpc.buckets import _chernoff, plan_buckets
-from secagg.mpc.merge import _pairs, _strides, merge, merge_gates
+from secagg.mpc.merge import _layers, merge, merge_gates
 from secagg.mpc.replicated import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import transpose64
@@ -49,7 +50,7 @@ def from_table(table: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
     return numbers[0], numbers[1]
 
 
-def run_merge(keys: np.ndarray, values: np.ndarray, *, words: int, block: int):
+def run_merge(keys: np.ndarray, values: np.ndarray, lengths: tuple[int, int], *, words: int, block: int):
     table = to_table(keys, values, words)
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 2**64, table.shape, dtype=np.uint64) for _ in range(2))
@@ -59,46 +60,63 @@ def run_merge(keys: np.ndarray, values: np.ndarray, *, words: int, block: int):
         engine = await Engine.set_up(party, PARTIES)
         x = SharedBits(engine, shares[engine.index].copy(), shares[(engine.index + 1) % 3].copy())
         with party.phase("merge"):
-            await merge(x, length=keys.shape[1], key_planes=KEY_PLANES, block=block)
+            await merge(x, lengths=lengths, key_planes=KEY_PLANES, block=block)
         return await x.open()
 
     outcome = simulate(dict.fromkeys(PARTIES, program), insecure_seed=0)
     return from_table(outcome.values()[0], words), outcome
 
 
-@pytest.mark.parametrize(
-    ("length", "block"), [(1, 1), (2, 1), (3, 1), (7, 1), (12, 4), (24, 8), (40, 8), (33, 1)]
-)
+SIZES = [
+    (1, 1, 1),
+    (0, 3, 1),
+    (2, 1, 1),
+    (3, 5, 1),
+    (7, 7, 1),
+    (12, 4, 4),
+    (8, 24, 8),
+    (24, 16, 8),
+    (33, 1, 1),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "block"), SIZES)
 @pytest.mark.parametrize("words", [1, 2])
-def test_lists_that_fall_and_rise_come_out_sorted_with_their_values(length, block, words):
-    rng = np.random.default_rng(length)
-    falling = length // 3
-    keys = rng.integers(0, 256, (LANES * words, length), dtype=np.uint64)
-    keys[:, :falling] = -np.sort(-keys[:, :falling].astype(np.int64), axis=1)
-    keys[:, falling:] = np.sort(keys[:, falling:], axis=1)
+def test_two_rising_lists_come_out_as_one_with_their_values(a, b, block, words):
+    rng = np.random.default_rng(a)
+    keys = rng.integers(0, 256, (LANES * words, a + b), dtype=np.uint64)
+    keys[:, :a].sort(axis=1)
+    keys[:, a:].sort(axis=1)
     values = keys % 13
-    (got, moved), outcome = run_merge(keys, values, words=words, block=block)
+    (got, moved), outcome = run_merge(keys, values, (a, b), words=words, block=block)
     assert np.array_equal(got, np.sort(keys, axis=1))
     assert np.array_equal(moved, got % 13)
-    ands, rounds = merge_gates(length, KEY_PLANES + VALUE_PLANES, KEY_PLANES)
+    ands, rounds = merge_gates((a, b), KEY_PLANES + VALUE_PLANES, KEY_PLANES)
     for ledger in outcome.ledgers.values():
-        cost = ledger.phases["merge"]
+        cost = ledger.phases.get("merge", Cost())
         assert (8 * cost.sent.payload_bytes, cost.rounds) == (ands * LANES * words, rounds)
 
 
-def test_the_network_sorts_every_falling_and_rising_list_of_zeros_and_ones():
+def test_the_network_merges_all_lists_of_zeros_and_ones():
     # By the 0-1 principle this is every input that `merge` admits.
-    for length in range(1, 41):
-        for fall, low in itertools.product(range(length + 1), range(length + 1)):
-            if fall + low > length:
-                continue
-            list_ = [1] * fall + [0] * low + [1] * (length - fall - low)
-            for stride in _strides(length):
-                whole = length - length % (2 * stride)
-                pairs = [(b + i, b + i + stride) for b in range(0, whole, 2 * stride) for i in range(stride)]
-                pairs += [(i, i + stride) for i in range(whole, length - stride)]
-                assert len(pairs) == _pairs(length, stride)
-                for i, k in pairs:
+    for a, b in itertools.product(range(25), range(25)):
+        layers = [
+            [
+                (start + r * 2 * stride + i, start + r * 2 * stride + i + stride)
+                for start, runs, width in segments
+                for r in range(runs)
+                for i in range(width)
+            ]
+            for stride, segments in _layers((a, b))
+        ]
+        for layer in layers:  # no two comparisons of a layer meet, so they can be made at once
+            positions = [p for pair in layer for p in pair]
+            assert len(set(positions)) == len(positions)
+            assert not positions or 0 <= min(positions) <= max(positions) < a + b
+        for zeros_a, zeros_b in itertools.product(range(a + 1), range(b + 1)):
+            list_ = [0] * zeros_a + [1] * (a - zeros_a) + [0] * zeros_b + [1] * (b - zeros_b)
+            for layer in layers:
+                for i, k in layer:
                     if list_[k] < list_[i]:
                         list_[i], list_[k] = list_[k], list_[i]
             assert list_ == sorted(list_)
@@ -108,7 +126,7 @@ def test_a_block_that_does_not_divide_the_length_is_refused():
     async def program(party):
         engine = await Engine.set_up(party, PARTIES)
         zero = np.zeros((12, 6), np.uint64)
-        await merge(SharedBits(engine, zero, zero.copy()), length=6, key_planes=8, block=4)
+        await merge(SharedBits(engine, zero, zero.copy()), lengths=(4, 2), key_planes=8, block=4)
 
     assert all(isinstance(e, ShapeError) for e in simulate(dict.fromkeys(PARTIES, program)).errors.values())
 

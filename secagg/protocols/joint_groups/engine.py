@@ -42,9 +42,9 @@ async def compute(engine: Engine, layout: Layout, table: PlacedRows | None) -> U
     with party.phase("share"):
         joint = await _share(engine, layout, table)
     with party.phase("merge"):
-        for length in buckets.merged_lengths():
-            tail = joint[:, (buckets.length - length) * buckets.words :]
-            await merge(tail, length=length, key_planes=layout.key_planes, block=buckets.block)
+        for lengths in buckets.merges():
+            lists = joint[:, : sum(lengths) * buckets.words]
+            await merge(lists, lengths=lengths, key_planes=layout.key_planes, block=buckets.block)
     with party.phase("group"):
         sums = await _sum_groups(joint, layout)
     with party.phase("test"):
@@ -249,8 +249,8 @@ def _gates(layout: Layout) -> Gates:
     query, buckets = layout.query, layout.buckets
     rows, parties = buckets.rows, len(query.input_parties)
     ands, rounds = 0, 0
-    for length in buckets.merged_lengths():
-        gates, layers = merge_gates(length, layout.planes, layout.key_planes)
+    for lengths in buckets.merges():
+        gates, layers = merge_gates(lengths, layout.planes, layout.key_planes)
         ands, rounds = ands + gates * buckets.buckets, rounds + layers
     # neighbours at distance d: length - d of them in each bucket
     neighbours = [rows - d * buckets.buckets for d in range(1, min(parties, buckets.length))]

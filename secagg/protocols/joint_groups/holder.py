@@ -53,8 +53,7 @@ class PlacedRows:
             )
         rank = np.empty(len(bucket), np.int64)
         rank[order] = np.arange(len(bucket)) - np.repeat(np.cumsum(filled) - filled, filled)
-        place = rank if position == 0 else capacity - 1 - rank  # the first list rises, the others fall
-        at = (bucket % LANES) * (capacity * buckets.words) + place * buckets.words + bucket // LANES
+        at = (bucket % LANES) * (capacity * buckets.words) + rank * buckets.words + bucket // LANES
         return cls(layout, position, rows, at, low, high)._checked(order, words)
 
     def _checked(self, order: NDArray[np.int64], words: U64) -> Self:

@@ -60,10 +60,10 @@ class Layout:
 
     def region(self, party: int) -> slice:
         """Return the columns of the sliced table where an input party's rows start out."""
-        # The first list rises at the end; the others fall before it, the next to be merged just before.
-        c = self.buckets.capacities
-        end = self.buckets.length - sum(c[:party])
-        return slice((end - c[party]) * self.buckets.words, end * self.buckets.words)
+        before = sum(self.buckets.capacities[:party])
+        return slice(
+            before * self.buckets.words, (before + self.buckets.capacities[party]) * self.buckets.words
+        )
 
 
 def bit_fields(layout: Layout) -> list[int]:

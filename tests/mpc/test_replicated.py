@@ -1,0 +1,284 @@
+"""Keys, sharing and opening of the three-party engine, and its refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.mpc.arithmetic import RING64, RingGroup, SharedArray
+from secagg.mpc.replicated import (
+    XOR,
+    Engine,
+    InputFromComputing,
+    InputFromOutside,
+    Opening,
+    PairSecret,
+    Reshare,
+    receive_opening,
+    share_input,
+)
+from secagg.network.simulated import simulate
+from secagg.ring import Ring
+
+COMPUTING = ("ada", "bob", "cleo")
+GROUPS = [XOR, RingGroup(RING64), RingGroup(Ring(8)), RingGroup(Ring(5))]
+
+
+def secret(group, shape, seed=0):
+    ring = getattr(group, "ring", RING64)
+    made_up = np.random.default_rng(seed)
+    if ring.bits == 64:
+        return np.asarray(made_up.integers(0, 1 << 64, shape, np.uint64))
+    return np.asarray(made_up.integers(0, ring.modulus, shape)).astype(ring.dtype)
+
+
+def test_both_holders_of_a_key_draw_the_same_and_the_third_does_not(run_three):
+    async def program(engine):
+        return engine.own["x"].bytes(32), engine.following["x"].bytes(32)
+
+    keys = run_three(program)
+    for i in range(3):
+        assert keys[i][1] == keys[(i + 1) % 3][0]
+    assert len({own for own, _ in keys}) == 3
+
+
+def test_streams_differ_by_purpose_label_and_session():
+    async def program(party):
+        drawn = []
+        for label in ("", "a", "b", "a"):
+            engine = await Engine.set_up(party, COMPUTING, label=label)
+            drawn += [engine.own[purpose].bytes(16) for purpose in ("mul", "and")]
+        return drawn
+
+    runs = [simulate(dict.fromkeys(COMPUTING, program)).values() for _ in range(2)]
+    streams = [stream for run in runs for party in run for stream in party]
+    # Even the same label in the same session: the pair secrets are fresh.
+    assert len(set(streams)) == len(streams) == 2 * 3 * 4 * 2
+
+
+def test_shares_of_zero_add_up_to_zero(run_three):
+    for group in GROUPS:
+        zeros = run_three(lambda engine, group=group: draw_zero(engine, group))
+        total = group.add(group.add(zeros[0], zeros[1]), zeros[2])
+        assert not total.any()
+        assert zeros[0].any()
+
+
+async def draw_zero(engine, group):
+    return engine.draw_zero(group, (50,), "zero")
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=["xor", "64", "8", "5"])
+@pytest.mark.parametrize("owner", [*COMPUTING, "owner"])
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 4)])
+def test_inputs_open_to_whom_they_are_meant(group, owner, shape):
+    x = secret(group, shape)
+    cases = [None, ["ada"], ["bob", "cleo"], ["analyst"], ["analyst", "auditor", "cleo"], []]
+
+    async def compute(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        first, second = await engine.input(group, owner, shape, x if party.me == owner else None)
+        return (first, second), [await engine.open(group, first, second, to) for to in cases]
+
+    async def give(party):
+        await share_input(party, COMPUTING, group, x)
+
+    async def receive(party):
+        times = sum(party.me in (to or ()) for to in cases)
+        return [await receive_opening(party, COMPUTING, group, shape) for _ in range(times)]
+
+    programs = {"owner": give, "analyst": receive, "auditor": receive} | dict.fromkeys(COMPUTING, compute)
+    results = simulate(programs).results
+    for name in ("analyst", "auditor"):
+        assert len(results[name]) == {"analyst": 2, "auditor": 1}[name]
+        for got in results[name]:
+            assert np.array_equal(got, x)
+            assert got.dtype == group.dtype
+    for i, name in enumerate(COMPUTING):
+        (_, second), opened = results[name]
+        assert np.array_equal(second, results[COMPUTING[(i + 1) % 3]][0][0])
+        for to, got in zip(cases, opened, strict=True):
+            if name in (COMPUTING if to is None else to):
+                assert np.array_equal(got, x)
+                assert got.shape == shape
+            else:
+                assert got is None
+
+
+def test_computing_parties_may_stand_anywhere_in_the_roster():
+    x = np.arange(5, dtype=np.uint64)
+    computing = ("d", "a", "c")
+
+    async def program(party):
+        if party.me not in computing:
+            return await receive_opening(party, computing, XOR, (5,))
+        engine = await Engine.set_up(party, computing)
+        first, second = await engine.input(XOR, "c", (5,), x if party.me == "c" else None)
+        return await engine.open(XOR, first, second, ["a", "b", "e"])
+
+    results = simulate(dict.fromkeys("abcde", program)).results
+    for name in "abe":
+        assert np.array_equal(results[name], x)
+    assert results["c"] is None
+    assert results["d"] is None
+
+
+@pytest.mark.parametrize(
+    "computing",
+    [("ada", "bob"), ("ada", "bob", "bob"), ("ada", "bob", "stranger"), ("bob", "cleo", "analyst")],
+)
+def test_engine_takes_three_parties_of_the_roster_with_this_one_among_them(computing):
+    async def program(party):
+        with pytest.raises(UsageError, match="computing parties"):
+            await Engine.set_up(party, computing)
+        with pytest.raises(UsageError, match="computing parties"):
+            Engine(party, computing, own=None, following=None)
+
+    async def rest(party):
+        return None
+
+    simulate({"ada": program, "bob": rest, "cleo": rest, "analyst": rest}).values()
+
+
+def test_input_value_belongs_at_its_owner(run_three):
+    async def program(engine):
+        x = np.zeros(3, np.uint64)
+        with pytest.raises(UsageError, match="at its owner"):
+            await engine.input(XOR, engine.next, (3,), x)
+        with pytest.raises(UsageError, match="at its owner"):
+            await engine.input(XOR, engine.party.me, (3,))
+        for wrong in (np.zeros(4, np.uint64), np.zeros(3, np.uint32)):
+            with pytest.raises(ShapeError, match="expected an input"):
+                await engine.input(XOR, engine.party.me, (3,), wrong)
+
+    run_three(program)
+
+
+def test_parties_out_of_step_open_nothing():
+    async def program(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        if party.me == "bob":
+            engine.own["mul"].words(1)
+        x = np.zeros(3, np.uint64)
+        return await engine.open(XOR, x, x)
+
+    outcome = simulate(dict.fromkeys(COMPUTING, program))
+    assert isinstance(outcome.errors["bob"], RemoteProtocolError)
+    assert outcome.errors["bob"].peer == "ada"
+    assert "out of step" in str(outcome.errors["bob"])
+
+
+def test_operations_side_by_side_are_in_step_when_one_opens(share):
+    """What is drawn while an opening is on its way does not count."""
+
+    async def program(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        x = share(engine, np.arange(4))
+        opened, product = await party.together(x.open(), x * x)
+        return opened, await product.open()
+
+    for opened, product in simulate(dict.fromkeys(COMPUTING, program)).values():
+        assert opened.tolist() == [0, 1, 2, 3]
+        assert product.tolist() == [0, 1, 4, 9]
+
+
+def wrong_sender(message, honest_program, *, sender="cleo"):
+    """Run two honest parties and one that sends `message` to the party before it, after the set-up."""
+
+    async def honest(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        return await honest_program(engine)
+
+    async def wrong(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        party.send(message[0](engine), message[1])
+
+    programs = dict.fromkeys(COMPUTING, honest) | {sender: wrong}
+    return simulate(programs).errors
+
+
+@pytest.mark.parametrize(
+    ("share", "complaint"), [(np.zeros(4, np.uint64), "shape"), (np.zeros(3, np.uint32), "dtype")]
+)
+def test_wrong_shares_are_errors_that_name_the_sender(share, complaint):
+    async def multiply(engine):
+        x = SharedArray(engine, np.zeros(3, np.uint64), np.zeros(3, np.uint64))
+        return await (x * x)
+
+    async def reveal(engine):
+        return await engine.open(XOR, np.zeros(3, np.uint64), np.zeros(3, np.uint64))
+
+    async def take(engine):
+        return await engine.input(XOR, "cleo", (3,))
+
+    def before(engine):
+        return engine.previous
+
+    def after(engine):
+        return engine.next
+
+    cases = [
+        ("bob", (before, Reshare(share)), multiply),
+        ("ada", (after, Opening(0, (share,))), reveal),
+        ("ada", (after, InputFromComputing(share)), take),
+    ]
+    for victim, message, program in cases:
+        error = wrong_sender(message, program)[victim]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == "cleo"
+        assert complaint in str(error)
+
+
+def test_opening_with_a_wrong_number_of_shares_names_the_sender():
+    async def reveal(engine):
+        return await engine.open(XOR, np.zeros(3, np.uint64), np.zeros(3, np.uint64))
+
+    two = Opening(0, (np.zeros(3, np.uint64),) * 2)
+    error = wrong_sender((lambda engine: engine.next, two), reveal)["ada"]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.peer == "cleo"
+
+
+def test_short_pair_secret_names_the_sender():
+    async def honest(party):
+        return await Engine.set_up(party, COMPUTING)
+
+    async def wrong(party):
+        for peer in party.others:
+            party.send(peer, PairSecret(bytes(31)))
+
+    errors = simulate({"ada": honest, "bob": honest, "cleo": wrong}).errors
+    for name in ("ada", "bob"):
+        assert isinstance(errors[name], RemoteProtocolError)
+        assert errors[name].peer == "cleo"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        InputFromOutside((bytes(32),), None),
+        InputFromOutside((bytes(32), bytes(32)), np.zeros(3, np.uint64)),
+        InputFromOutside((bytes(31), bytes(32)), None),
+    ],
+)
+def test_wrong_outside_input_names_its_owner(message):
+    async def compute(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        return await engine.input(XOR, "owner", (3,))
+
+    async def give(party):
+        party.send("ada", message)
+
+    errors = simulate(dict.fromkeys(COMPUTING, compute) | {"owner": give}).errors
+    assert isinstance(errors["ada"], RemoteProtocolError)
+    assert errors["ada"].peer == "owner"
+
+
+def test_keys_and_shares_do_not_show(run_three):
+    async def program(engine):
+        engine.own["mul"].words(1)
+        assert repr(engine.own) == "<PairStreams for mul>"
+        assert repr(engine) == f"Engine(P{engine.index} = {engine.party.me!r})"
+
+    run_three(program)

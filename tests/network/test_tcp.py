@@ -1,0 +1,855 @@
+"""Parties as processes on this machine: they meet, run, and end well or with an error that names a party.
+
+The parties of a test are child processes that run this file. `Child.outcome` waits at most 20 seconds, which
+is less than the timeouts that a test does not mean: a test that has to wait for those fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import secagg
+from secagg import wire
+from secagg.errors import UsageError
+from secagg.network.hello import Abort, Hello, Session, derive_session
+from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
+from secagg.network.simulated import simulate
+from secagg.network.tcp import Peer, Timeouts, run_party, run_party_insecure_plain
+from secagg.party import Party, Protocol
+from secagg.wire import FrameType, Message
+
+NAMES = ("bank_a", "bank_b", "bank_c")
+PATIENCE_S = 20
+
+
+class Values(Message, frozen=True):
+    """Some numbers."""
+
+    x: NDArray[np.uint64]
+
+
+Values.KIND = "test.Values"  # the children know this file by another name
+
+
+# What the parties run.
+
+
+def say(**content: Any) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+async def ring_sum(party: Party, turns: int = 1, words: int = 3) -> int:
+    """Pass values around the ring until everybody has seen all; return the sum."""
+    place, n = party.roster.index(party.me), len(party.roster)
+    after, before = party.roster[(place + 1) % n], party.roster[place - 1]
+    total = 0
+    for turn in range(turns):
+        with party.phase(f"turn {turn}"):
+            passing = own = np.full(words, place + 1, np.uint64)
+            total += int(own.sum())
+            for _ in range(n - 1):
+                party.send(after, Values(passing))
+                passing = (await party.receive(Values, before)).x
+                total += int(passing.sum())
+    return total
+
+
+async def stuck_at(party: Party, stage: str, victim: str) -> int:
+    """Let `victim` be caught: before it sends, while the others compute, or with a frame half sent."""
+    if stage == "start" and party.me == victim:
+        say(stage=stage)
+        time.sleep(60)
+    total = await ring_sum(party)
+    if stage == "unneeded":
+        say(stage=stage)
+        time.sleep(60 if party.me == victim else 0.7)
+        # From here on nobody waits for the victim.
+        other = next(name for name in party.others if name != victim)
+        for _ in range(3):
+            party.send(other, Values(np.zeros(1, np.uint64)))
+            await party.receive(Values, other)
+    if stage == "sending":
+        if party.me == victim:
+            say(stage=stage)
+            for other in party.others:
+                party.send(other, Values(np.zeros(1 << 24, np.uint64)))
+            await ring_sum(party)
+        time.sleep(0.7)
+        await party.receive(Values, victim)
+        await ring_sum(party)
+    return total
+
+
+async def exchange_large(party: Party, mbytes: int) -> int:
+    """Everybody sends a large array to everybody before anybody reads."""
+    x = np.arange(mbytes << 17, dtype=np.uint64)
+    for other in party.others:
+        party.send(other, Values(x))
+    got = await party.gather(Values, party.others)
+    return int(all(np.array_equal(v.x, x) for v in got.values()))
+
+
+async def compute_long(party: Party, seconds: float) -> int:
+    await ring_sum(party)
+    if party.me == NAMES[1]:
+        begun = time.monotonic()
+        x = np.ones(1 << 20)
+        while time.monotonic() < begun + seconds:
+            x = np.sqrt(x)
+    return await ring_sum(party)
+
+
+async def leave_early(party: Party, words: int) -> int:
+    """The first party sends its last message and ends, while the others compute before they read it."""
+    await ring_sum(party)
+    if party.me == NAMES[0]:
+        for other in party.others:
+            party.send(other, Values(np.ones(words, np.uint64)))
+        return words
+    say(stage="computing")
+    time.sleep(1.2)
+    total = int((await party.receive(Values, NAMES[0])).x.sum())
+    other = next(name for name in party.others if name != NAMES[0])
+    party.send(NAMES[0], Values(np.zeros(1, np.uint64)))  # it is not there any more; that is its affair
+    party.send(other, Values(np.zeros(1, np.uint64)))
+    await party.receive(Values, other)
+    return total
+
+
+async def wait_for_nothing(party: Party) -> int:
+    await ring_sum(party)
+    say(stage="waiting")
+    if party.me == NAMES[0]:
+        return 0
+    await party.receive(Values, NAMES[0])
+    return 1
+
+
+async def deadlocked(party: Party) -> int:
+    await ring_sum(party)
+    say(stage="waiting")
+    await party.receive(Values, party.others[0])
+    return 1
+
+
+async def quorum(party: Party, victim: str) -> int:
+    """Everybody sends to the first party, which goes on with those who answer."""
+    await ring_sum(party)
+    if party.me == victim:
+        say(stage="answering")
+        time.sleep(60)
+    if party.me != NAMES[0]:
+        party.send(NAMES[0], Values(np.ones(1, np.uint64)))
+        return 0
+    got = await party.gather(Values, party.others, quorum=1)
+    return len(got)
+
+
+async def run_ahead(party: Party, frames: int, words: int) -> list[int]:
+    """The first sends much to the second, which reads it only after it heard from the third."""
+    first, second, third = party.roster
+    if party.me == first:
+        for i in range(frames):
+            party.send(second, Values(np.full(words, i, np.uint64)))
+            await party.gather(Values, ())
+        return []
+    if party.me == third:
+        time.sleep(1.0)
+        party.send(second, Values(np.zeros(1, np.uint64)))
+        return []
+    await party.receive(Values, third)
+    held = sum(frame.size for queue in party._queues.values() for frame in queue)
+    numbers = [int((await party.receive(Values, first)).x[0]) for _ in range(frames)]
+    return [held, int(numbers == list(range(frames)))]
+
+
+async def fail(party: Party) -> int:
+    await ring_sum(party)
+    if party.me == NAMES[1]:
+        raise KeyError("secret 4711")
+    return await ring_sum(party)
+
+
+async def one_message(party: Party) -> int:
+    say(stage="started")
+    return int((await party.receive(Values, party.others[0])).x.sum())
+
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        ring_sum,
+        stuck_at,
+        exchange_large,
+        compute_long,
+        leave_early,
+        wait_for_nothing,
+        deadlocked,
+        quorum,
+        run_ahead,
+        fail,
+        one_message,
+    )
+}
+
+
+def be_a_party(options: dict[str, Any]) -> None:
+    """The whole of a child process."""
+    logging.basicConfig(level=logging.INFO)
+    directory, me, names, ports = (
+        Path(options["directory"]),
+        options["me"],
+        options["names"],
+        options["ports"],
+    )
+    secagg.__version__ = options["release"]
+    wire.VERSION = options["wire_version"]  # type: ignore[misc]
+    program: Protocol[Any] = lambda party: PROGRAMS[options["program"]](party, **options["arguments"])  # noqa: E731
+    addresses = {name: ("127.0.0.1", ports[name]) for name in names}
+    seen: list[str] = []
+    try:
+        if options["plain"]:
+            result, ledger = run_party_insecure_plain(program, me=me, addresses=addresses)
+        else:
+            key = directory / options["key"]
+            peers = [
+                Peer(
+                    name,
+                    *addresses[name],
+                    load_certificate((directory / options["pins"].get(name, f"{name}.crt")).read_bytes()),
+                )
+                for name in names
+            ]
+            result, ledger = run_party(
+                program,
+                me=me,
+                identity=load_identity(me, key, key.with_suffix(".crt")),
+                peers=peers,
+                listen=("127.0.0.1", options["listen"] or ports[me]),
+                agreement=bytes.fromhex(options["agreement"]),
+                timeouts=Timeouts(**options["timeouts"]),
+                on_progress=lambda party: seen.append(party.ledger.phase),
+                **options["limits"],
+            )
+    except BaseException as error:  # noqa: BLE001  # KeyboardInterrupt as well
+        say(error=type(error).__name__, text=str(error), peer=getattr(error, "peer", None))
+        raise SystemExit(0) from None
+    total = ledger.total()
+    say(
+        result=result,
+        cost=[total.rounds, total.sent.messages, total.sent.frame_bytes, total.received.frame_bytes],
+        phases=seen,
+    )
+
+
+# What the tests do with them.
+
+
+class Child:
+    """A party in a process of its own."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.name = options["me"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", __file__, json.dumps(options)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log = ""
+
+    def wait_for(self, stage: str) -> None:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert json.loads(line or "{}").get("stage") == stage, line
+
+    def outcome(self) -> dict[str, Any]:
+        out, self.log = self.process.communicate(timeout=PATIENCE_S)
+        assert self.process.returncode == 0, self.log
+        result: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return result
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Cast:
+    """Starts parties that share a directory of identities, and ports."""
+
+    def __init__(self, directory: Path, ports: list[int]) -> None:
+        self.directory = directory
+        self.ports = dict(zip(NAMES, ports, strict=True))
+        self.children: list[Child] = []
+
+    def start(
+        self, me: str, program: str = "ring_sum", *, names: tuple[str, ...] = NAMES, **options: Any
+    ) -> Child:
+        timeouts = {"connect_s": 15.0, "silence_s": 30.0, "message_s": 60.0, **options.pop("timeouts", {})}
+        defaults = {
+            "arguments": {},
+            "plain": False,
+            "key": f"{me}.key",
+            "pins": {},
+            "listen": None,
+            "agreement": "00" * 32,
+            "release": "1.2.3",
+            "wire_version": wire.VERSION,
+            "limits": {},
+        }
+        assert not options.keys() - defaults.keys()
+        child = Child(
+            {
+                **defaults,
+                **options,
+                "me": me,
+                "program": program,
+                "names": names,
+                "ports": self.ports,
+                "directory": str(self.directory),
+                "timeouts": timeouts,
+            }
+        )
+        self.children.append(child)
+        return child
+
+    def start_all(self, program: str = "ring_sum", **options: Any) -> list[Child]:
+        return [self.start(name, program, **options) for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("identities")
+    for name in NAMES:
+        create_identity(name).save(directory)
+        create_identity(name).save(directory / "other")
+    return directory
+
+
+@pytest.fixture
+def cast(directory: Path) -> Iterator[Cast]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in NAMES]
+        ports = [s.getsockname()[1] for s in sockets]
+    cast = Cast(directory, ports)
+    yield cast
+    for child in cast.children:
+        child.end()
+
+
+# Runs that end well.
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_three_processes_compute_what_one_computes_at_the_same_cost(cast: Cast, plain: bool) -> None:
+    expected = simulate({name: lambda party: ring_sum(party, turns=3) for name in NAMES})
+    outcomes = [c.outcome() for c in cast.start_all(arguments={"turns": 3}, plain=plain)]
+    assert [o["result"] for o in outcomes] == expected.values() == [54, 54, 54]
+    for outcome, ledger in zip(outcomes, expected.ledgers.values(), strict=True):
+        total = ledger.total()
+        assert outcome["cost"] == [
+            total.rounds,
+            total.sent.messages,
+            total.sent.frame_bytes,
+            total.received.frame_bytes,
+        ]
+        assert plain or {"turn 0", "turn 1", "turn 2"} <= set(outcome["phases"])
+
+
+def test_parties_may_be_started_in_any_order(cast: Cast) -> None:
+    children = []
+    for name in reversed(NAMES):
+        children.append(cast.start(name))
+        time.sleep(0.4)
+    assert [c.outcome()["result"] for c in children] == [18, 18, 18]
+
+
+def test_64_mb_to_everybody_at_once_does_not_deadlock(cast: Cast) -> None:
+    children = cast.start_all("exchange_large", arguments={"mbytes": 64})
+    assert [c.outcome()["result"] for c in children] == [1, 1, 1]
+
+
+def test_heartbeats_keep_a_long_computation_alive(cast: Cast) -> None:
+    children = cast.start_all("compute_long", arguments={"seconds": 3.0}, timeouts={"silence_s": 1.0})
+    assert [c.outcome()["result"] for c in children] == [18, 18, 18]
+
+
+@pytest.mark.parametrize("words", [10, 1 << 20])
+def test_who_ends_early_ends_nobody_else_and_all_it_sent_arrives(cast: Cast, words: int) -> None:
+    # Heartbeats every 0.1 s run into the ended connection while its last message waits to be read.
+    children = cast.start_all("leave_early", arguments={"words": words}, timeouts={"silence_s": 0.4})
+    assert [c.outcome()["result"] for c in children] == [words, words, words]
+
+
+def test_a_quorum_goes_on_without_a_party_that_was_killed(cast: Cast) -> None:
+    children = cast.start_all("quorum", arguments={"victim": "bank_b"})
+    children[1].wait_for("answering")
+    children[1].process.kill()
+    assert children[0].outcome()["result"] == 1
+    assert "goes on without bank_b" in children[0].log
+    assert children[2].outcome()["result"] == 0
+
+
+def test_a_party_that_is_far_ahead_is_made_to_wait_and_nothing_is_lost(cast: Cast) -> None:
+    limit, words, frames = 1 << 20, 1 << 15, 120
+    children = cast.start_all(
+        "run_ahead", arguments={"frames": frames, "words": words}, limits={"max_unread_bytes": limit}
+    )
+    held, in_order = children[1].outcome()["result"]
+    assert in_order
+    assert limit <= held <= limit + 9 * words  # one frame more than the limit, with its header
+    assert children[0].outcome()["result"] == children[2].outcome()["result"] == []
+
+
+def test_strangers_hold_up_nobody(cast: Cast, tmp_path: Path) -> None:
+    children = [cast.start("bank_a")]
+    at = ("127.0.0.1", cast.ports["bank_a"])
+    with contextlib.ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            for _ in range(500):
+                with contextlib.suppress(ConnectionRefusedError):
+                    return stack.enter_context(socket.create_connection(at, timeout=10))
+                time.sleep(0.02)
+            raise AssertionError(f"nobody listens at {at}")
+
+        for silent in [connect() for _ in range(80)][:10]:
+            silent.close()
+        connect().sendall(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+        connect().sendall(b"\x16\x03\x01\xff\xff" + bytes(70_000))
+        for version, who in (("TLSv1_3", "stranger"), ("TLSv1_3", None), ("TLSv1_2", "bank_b")):
+            context = tls_client(version)
+            if who is not None:
+                (create_identity("bank_b") if who == "stranger" else load(cast, who)).load_into(context)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                talk(context, connect())
+        children += [cast.start("bank_b"), cast.start("bank_c")]
+        assert [c.outcome()["result"] for c in children] == [18, 18, 18]
+    assert "has no certificate that is known here" in children[0].log
+    assert "anything" not in children[0].log
+
+
+def test_a_party_killed_before_all_are_there_may_come_back(cast: Cast) -> None:
+    children = [cast.start("bank_a"), first := cast.start("bank_b")]
+    time.sleep(0.8)
+    first.process.kill()
+    first.process.wait()
+    children[1:] = [cast.start("bank_b"), cast.start("bank_c")]
+    assert [c.outcome()["result"] for c in children] == [18, 18, 18]
+
+
+# Parties that vanish, stall, or give up.
+
+
+@pytest.mark.parametrize("victim", NAMES)
+@pytest.mark.parametrize("stage", ["start", "unneeded", "sending"])
+def test_kill_9_of_any_party_at_any_stage_ends_the_others_who_name_it(
+    cast: Cast, stage: str, victim: str
+) -> None:
+    children = cast.start_all("stuck_at", arguments={"stage": stage, "victim": victim})
+    culprit = children[NAMES.index(victim)]
+    culprit.wait_for(stage)
+    time.sleep(0.2)
+    culprit.process.kill()
+    for child in children:
+        if child is not culprit:
+            outcome = child.outcome()
+            assert outcome["error"] in {"PeerVanishedError", "AbortedError"}
+            assert outcome["peer"] == victim
+            assert victim in outcome["text"]
+
+
+def test_a_stopped_process_is_named_after_the_silence(cast: Cast) -> None:
+    children = cast.start_all(
+        "stuck_at", arguments={"stage": "start", "victim": "bank_b"}, timeouts={"silence_s": 1.0}
+    )
+    children[1].wait_for("start")
+    children[1].process.send_signal(signal.SIGSTOP)
+    for child in (children[0], children[2]):
+        outcome = child.outcome()
+        assert outcome["error"] in {"PeerVanishedError", "AbortedError"}
+        assert outcome["peer"] == "bank_b"
+        assert re.search(r"nothing came from bank_b for 1 s|its connection ended", outcome["text"])
+
+
+def test_a_peer_that_ended_without_sending_is_named(cast: Cast) -> None:
+    children = cast.start_all("wait_for_nothing")
+    assert children[0].outcome()["result"] == 0
+    for child in children[1:]:
+        outcome = child.outcome()
+        assert outcome["peer"] == "bank_a"
+        assert "bank_a has ended its part and sends nothing more" in outcome["text"]
+
+
+def test_a_living_peer_that_never_sends_is_named_after_the_message_timeout(cast: Cast) -> None:
+    children = cast.start_all("deadlocked", timeouts={"message_s": 1.0, "silence_s": 0.5})
+    for child in children:
+        outcome = child.outcome()
+        assert outcome["error"] in {"PeerVanishedError", "AbortedError"}
+        assert "waited for Values from" in outcome["text"]
+
+
+def test_an_error_in_one_party_ends_the_others_and_tells_its_kind_only(cast: Cast) -> None:
+    children = cast.start_all("fail")
+    assert children[1].outcome() == {"error": "KeyError", "text": "'secret 4711'", "peer": None}
+    for child in (children[0], children[2]):
+        outcome = child.outcome()
+        assert outcome["error"] == "AbortedError"
+        assert outcome["peer"] == "bank_b"
+        assert "bank_b ended the run: KeyError" in outcome["text"]
+        assert "4711" not in outcome["text"] + child.log
+
+
+def test_ctrl_c_ends_the_others_who_name_who_pressed_it(cast: Cast) -> None:
+    children = cast.start_all("stuck_at", arguments={"stage": "start", "victim": "bank_c"})
+    children[2].wait_for("start")
+    children[2].process.send_signal(signal.SIGINT)
+    assert children[2].outcome()["error"] == "KeyboardInterrupt"
+    for child in children[:2]:
+        outcome = child.outcome()
+        assert (outcome["error"], outcome["peer"]) == ("AbortedError", "bank_c")
+        assert "KeyboardInterrupt" in outcome["text"]
+
+
+# Parties that are not who or what they should be.
+
+
+def test_a_wrong_certificate_where_one_dials_is_named_with_the_fingerprint(cast: Cast) -> None:
+    children = [
+        cast.start(
+            "bank_a", key="other/bank_a.key", pins={"bank_a": "other/bank_a.crt"}, timeouts={"connect_s": 2.0}
+        ),
+        cast.start("bank_b", timeouts={"connect_s": 2.0}),
+        cast.start("bank_c", timeouts={"connect_s": 2.0}),
+    ]
+    pinned = load(cast, "bank_a").fingerprint
+    outcome = children[0].outcome()
+    assert outcome["peer"] in {"bank_b", "bank_c"}
+    for child in children[1:]:
+        outcome = child.outcome()
+        assert outcome["error"] in {"AuthenticationError", "AbortedError"}
+        assert outcome["peer"] == "bank_a"
+        assert f"expected bank_a with certificate {pinned}" in outcome["text"]
+        assert "compare fingerprints with bank_a" in outcome["text"]
+
+
+def test_a_wrong_certificate_of_one_who_dials_is_told_to_both(cast: Cast) -> None:
+    names = NAMES[:2]
+    a = cast.start("bank_a", names=names, timeouts={"connect_s": 2.0})
+    b = cast.start("bank_b", names=names, key="other/bank_b.key", pins={"bank_b": "other/bank_b.crt"})
+    outcome = b.outcome()
+    assert (outcome["error"], outcome["peer"]) == ("AuthenticationError", "bank_a")
+    used = load_identity("bank_b", cast.directory / "other/bank_b.key", cast.directory / "other/bank_b.crt")
+    assert f"this party's certificate {used.fingerprint}" in outcome["text"]
+    outcome = a.outcome()
+    assert (outcome["error"], outcome["peer"]) == ("AuthenticationError", "bank_b")
+    assert "turned away for its certificate" in outcome["text"]
+    assert "fingerprints with bank_b" in outcome["text"]
+
+
+def test_a_party_that_never_comes_is_named_after_the_connect_timeout(cast: Cast) -> None:
+    b = cast.start("bank_b", names=NAMES[:2], timeouts={"connect_s": 0.5})
+    outcome = b.outcome()
+    assert (outcome["error"], outcome["peer"]) == ("PeerVanishedError", "bank_a")
+    assert f"bank_a at 127.0.0.1:{cast.ports['bank_a']} (Connection refused)" in outcome["text"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "text"),
+    [
+        ({"release": "9.9.9"}, "RemoteProtocolError", "runs secagg .*run the same release"),
+        ({"wire_version": 200}, "WireError", "speaks wire version .*run the same release"),
+        ({"agreement": "ab" * 32}, "JobError", "job differs from this one .*compare the files"),
+        ({"names": NAMES[::-1]}, "JobError", "list of parties differs .*compare the files"),
+    ],
+)
+def test_a_difference_is_told_to_everybody_and_nothing_is_started(
+    cast: Cast, difference: dict[str, Any], error: str, text: str
+) -> None:
+    children = [cast.start("bank_a"), cast.start("bank_b"), cast.start("bank_c", **difference)]
+    outcomes = [c.outcome() for c in children]
+    for outcome in outcomes:
+        assert outcome["error"] in {error, "AbortedError"}
+        assert re.search(text, outcome["text"])
+    assert outcomes[2]["error"] == error
+    assert error in {outcomes[0]["error"], outcomes[1]["error"]}
+
+
+def test_a_second_instance_on_the_same_machine_finds_the_port_in_use(cast: Cast) -> None:
+    children = cast.start_all("compute_long", arguments={"seconds": 1.0})
+    time.sleep(0.7)
+    outcome = cast.start("bank_b").outcome()
+    assert outcome["error"] == "UsageError"
+    assert "Address already in use; is bank_b running already?" in outcome["text"]
+    assert [c.outcome()["result"] for c in children] == [18, 18, 18]
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_a_second_instance_elsewhere_is_turned_away_and_the_first_goes_on(cast: Cast, met: bool) -> None:
+    children = [cast.start(name, "compute_long", arguments={"seconds": 2.0}) for name in NAMES[1 - met :]]
+    time.sleep(1.0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    outcome = cast.start("bank_c", listen=port).outcome()
+    assert (outcome["error"], outcome["peer"]) == ("AbortedError", "bank_c")
+    assert "bank_c is connected to bank_" in outcome["text"]
+    assert "was it started twice?" in outcome["text"]
+    if not met:
+        children.append(cast.start("bank_a", "compute_long", arguments={"seconds": 2.0}))
+    assert [c.outcome()["result"] for c in children] == [18, 18, 18]
+
+
+# A peer with the right key that breaks the rules: this process plays bank_b.
+
+
+def load(cast: Cast, name: str) -> Any:
+    return load_identity(name, cast.directory / f"{name}.key", cast.directory / f"{name}.crt")
+
+
+def tls_client(version: str = "TLSv1_3") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = ssl.TLSVersion[version]
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def talk(context: ssl.SSLContext, sock: socket.socket) -> None:
+    with context.wrap_socket(sock) as secure:
+        secure.sendall(b"anything")
+        if not secure.recv(1):
+            raise ConnectionError("closed")
+
+
+class Impostor:
+    """bank_b's end of a connection to bank_a, by hand."""
+
+    def __init__(self, cast: Cast, **options: Any) -> None:
+        self.child = cast.start("bank_a", "one_message", names=NAMES[:2], **options)
+        context = tls_client()
+        load(cast, "bank_b").load_into(context)
+        for _ in range(500):
+            with contextlib.suppress(ConnectionRefusedError):
+                self.plain = socket.create_connection(("127.0.0.1", cast.ports["bank_a"]), timeout=PATIENCE_S)
+                break
+            time.sleep(0.02)
+        self.file = self.plain.fileno()
+        self.secure = context.wrap_socket(self.plain)
+        assert self.secure.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(
+            certificate_pem(load(cast, "bank_a").certificate).decode()
+        )
+
+    def __enter__(self) -> Impostor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.secure.close()
+
+    def read(self) -> bytes:
+        prefix = self.secure.recv(wire.PREFIX.size)
+        size = wire.decode_prefix(prefix, peer="bank_a")[2]
+        return prefix + self.secure.recv(size - len(prefix))
+
+    def hello(self, **changes: Any) -> bytes:
+        fields = {
+            "release": "1.2.3",
+            "name": "bank_b",
+            "roster": list(NAMES[:2]),
+            "agreement": bytes(32),
+            "nonce": bytes(range(32)),
+            **changes,
+        }
+        return wire.encode_control(FrameType.HELLO, Hello(**fields))
+
+    def meet(self) -> bytes:
+        """Do all that is right until the program runs; return the session."""
+        self.secure.sendall(self.hello())
+        theirs = wire.decode_control(self.read(), Hello, peer="bank_a")
+        session = derive_session(bytes(32), {"bank_a": theirs.nonce, "bank_b": bytes(range(32))})
+        assert wire.decode_control(self.read(), Session, peer="bank_a").session == session
+        self.secure.sendall(wire.encode_control(FrameType.HELLO, Session(session)))
+        self.child.wait_for("started")
+        return session
+
+
+def message(session: bytes, x: NDArray[np.uint64], **changes: Any) -> bytes:
+    envelope = {"session": session[:16], "sender": 1, "lane": (), "sequence": 0, "depth": 1, **changes}
+    return b"".join(wire.encode_message(Values(x), **envelope)[0])
+
+
+def test_the_impostor_gets_a_result_where_it_keeps_the_rules(cast: Cast) -> None:
+    with Impostor(cast) as peer:
+        session = peer.meet()
+        peer.secure.sendall(message(session, np.arange(5, dtype=np.uint64)))
+        assert peer.child.outcome()["result"] == 10
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "text"),
+    [
+        (lambda p: p.hello(name="bank_a"), "AuthenticationError", "says that it is bank_a"),
+        (lambda p: p.hello(name="\x1b[2Jbank"), "AuthenticationError", re.escape("says that it is ?[2Jbank")),
+        (lambda p: p.hello(nonce=b"short"), "WireError", "fields of a wrong length"),
+        (
+            lambda p: wire.PREFIX.pack(b"SAG", wire.VERSION, 2, 1 << 21, 1 << 22),
+            "WireError",
+            "the limits are",
+        ),
+        (lambda p: wire.encode_control(FrameType.BYE), "WireError", "expected a hello from bank_b"),
+        (lambda p: wire.encode_control(FrameType.HELLO, Session(bytes(32))), "WireError", "malformed"),
+        (lambda p: b"\0" * 4096, "WireError", "is it running secagg"),
+        (
+            lambda p: p.hello() + wire.encode_control(FrameType.HELLO, Session(bytes(32))),
+            "RemoteProtocolError",
+            "bank_b derived another session",
+        ),
+        (lambda p: p.hello() + wire.encode_control(FrameType.BYE), "WireError", "expected the session"),
+    ],
+)
+def test_whoever_breaks_the_rules_of_the_meeting_is_named(
+    cast: Cast, sent: Callable[[Impostor], bytes], error: str, text: str
+) -> None:
+    with Impostor(cast) as peer:
+        peer.secure.sendall(sent(peer))
+        outcome = peer.child.outcome()
+    assert (outcome["error"], outcome["peer"]) == (error, "bank_b")
+    assert re.search(text, outcome["text"])
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "text"),
+    [
+        (lambda s: b"x" * 5000, "WireError", "expected a secagg frame from bank_b"),
+        (lambda s: message(s, np.zeros(1 << 18, np.uint64)), "WireError", "limits are 1000000"),
+        (lambda s: message(bytes(16), np.zeros(1, np.uint64)), "RemoteProtocolError", "another session"),
+        (
+            lambda s: message(s, np.zeros(1, np.uint64), sender=0),
+            "RemoteProtocolError",
+            "another party's name",
+        ),
+        (lambda s: wire.encode_control(FrameType.HELLO, Session(s)), "WireError", "expected a message"),
+        (
+            lambda s: b"".join(wire.encode_control(FrameType.HEARTBEAT) for _ in range(9)),
+            "PeerVanishedError",
+            "ended",
+        ),
+        (lambda s: message(s, np.zeros(9, np.uint64))[:-10], "PeerVanishedError", "its connection ended"),
+        (
+            lambda s: wire.encode_control(FrameType.ABORT, Abort("nobody", "no\r\x1b[31mroom" + 5000 * "!")),
+            "AbortedError",
+            r"^bank_b ended the run: no\?\?\[31mroom!{1,999}$",
+        ),
+    ],
+)
+def test_whoever_breaks_the_rules_of_the_run_is_named(
+    cast: Cast, sent: Callable[[bytes], bytes], error: str, text: str
+) -> None:
+    with Impostor(cast, limits={"max_frame_bytes": 1_000_000}) as peer:
+        peer.secure.sendall(sent(peer.meet()))
+        peer.secure.close()
+        outcome = peer.child.outcome()
+    assert (outcome["error"], outcome["peer"]) == (error, "bank_b")
+    assert re.search(text, outcome["text"])
+
+
+def test_bytes_altered_on_the_way_are_an_authentication_error(cast: Cast) -> None:
+    with Impostor(cast) as peer:
+        peer.meet()
+        forged = socket.socket(fileno=peer.secure.detach())  # below TLS, as somebody on the way would write
+        with forged:
+            forged.sendall(b"\x17\x03\x03\x00\x40" + bytes(64))
+            outcome = peer.child.outcome()
+    assert (outcome["error"], outcome["peer"]) == ("AuthenticationError", "bank_b")
+    assert "is not what bank_b sent" in outcome["text"]
+
+
+def test_whoever_is_turned_down_is_told_why(cast: Cast) -> None:
+    with Impostor(cast) as peer:
+        peer.secure.sendall(peer.hello(agreement=bytes(31) + b"\1"))
+        wire.decode_control(peer.read(), Hello, peer="bank_a")
+        abort = wire.decode_control(peer.read(), Abort, peer="bank_a")
+        assert peer.child.outcome()["error"] == "JobError"
+    assert abort.about == "bank_b"
+    assert "bank_b's job differs from this one" in abort.reason
+
+
+# What the caller gets wrong.
+
+
+def test_plain_connections_are_for_this_machine_alone() -> None:
+    for host in ("192.0.2.1", "0.0.0.0", "bank.example", "localhost", "::"):
+        with pytest.raises(UsageError, match="without TLS expected loopback addresses"):
+            run_party_insecure_plain(ring_sum, me="a", addresses={"a": ("127.0.0.1", 1), "b": (host, 2)})
+
+
+def test_parties_and_certificates_must_fit_together(directory: Path) -> None:
+    identities = {
+        name: load_identity(name, directory / f"{name}.key", directory / f"{name}.crt") for name in NAMES
+    }
+    peers = [Peer(name, "127.0.0.1", 1, i.certificate) for name, i in identities.items()]
+    common: dict[str, Any] = {"listen": ("127.0.0.1", 0), "agreement": bytes(32)}
+    a = identities["bank_a"]
+    with pytest.raises(UsageError, match="expected bank_a's identity and peers of distinct names"):
+        run_party(ring_sum, me="bank_a", identity=a, peers=peers[1:], **common)
+    with pytest.raises(UsageError, match="expected bank_b's identity"):
+        run_party(ring_sum, me="bank_b", identity=a, peers=peers, **common)
+    with pytest.raises(UsageError, match="distinct names"):
+        run_party(ring_sum, me="bank_a", identity=a, peers=[*peers, peers[1]], **common)
+    with pytest.raises(UsageError, match="is not that of this identity"):
+        run_party(ring_sum, me="bank_a", identity=create_identity("bank_a"), peers=peers, **common)
+    wrong = Peer("bank_d", "127.0.0.1", 1, a.certificate)
+    with pytest.raises(UsageError, match="expected a certificate for bank_d, got one for bank_a"):
+        run_party(ring_sum, me="bank_a", identity=a, peers=[*peers, wrong], **common)
+    with pytest.raises(UsageError, match="digest of 32 bytes, got 3"):
+        run_party(ring_sum, me="bank_a", identity=a, peers=peers, listen=("127.0.0.1", 0), agreement=b"abc")
+    with pytest.raises(UsageError, match="cannot listen at"):
+        run_party(
+            ring_sum, me="bank_a", identity=a, peers=peers, listen=("192.0.2.1", 1), agreement=bytes(32)
+        )
+    with pytest.raises(UsageError, match="above 0 s"):
+        Timeouts(silence_s=0)
+
+
+def test_a_party_alone_runs(directory: Path) -> None:
+    a = load_identity("bank_a", directory / "bank_a.key", directory / "bank_a.crt")
+    peers = [Peer("bank_a", "127.0.0.1", 1, a.certificate)]
+    result, _ = run_party(
+        ring_sum, me="bank_a", identity=a, peers=peers, listen=("127.0.0.1", 0), agreement=bytes(32)
+    )
+    assert result == 3
+
+
+def test_sessions_depend_on_every_part_and_on_where_it_ends() -> None:
+    nonces = {"a": bytes(32), "b": b"\1" * 32}
+    session = derive_session(bytes(32), nonces)
+    assert len(session) == 32
+    others = [
+        derive_session(b"\1" * 32, nonces),
+        derive_session(bytes(32), {"a": bytes(32), "b": b"\2" * 32}),
+        derive_session(bytes(32), {"a": b"\1" * 32, "b": bytes(32)}),
+        derive_session(bytes(32), {"b": b"\1" * 32, "a": bytes(32)}),
+        derive_session(bytes(32), {"ab": bytes(32), "": b"\1" * 32}),
+        derive_session(bytes(32), {"a": bytes(32)}),
+    ]
+    assert len({session, *others}) == 7
+
+
+if __name__ == "__main__":
+    be_a_party(json.loads(sys.argv[1]))

@@ -1,0 +1,372 @@
+"""The command line: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import secagg
+from secagg.cli import main
+from secagg.console import Style, seconds, shown_progress, size
+from secagg.jobs.run import Progress
+from secagg.network.identity import create_identity
+
+COMMANDS = [
+    [], ["demo"], ["data"], ["data", "make"], ["identity"], ["identity", "new"], ["identity", "show"],
+    ["run"], ["check"], ["patterns"],
+]  # fmt: skip
+
+JOB = """\
+name = "test"
+pattern = "structuring"
+[parameters]
+limit = 9999.99
+[window]
+start = 2026-01-01
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+[[parties]]
+name = "north"
+address = "127.0.0.1:7401"
+certificate = "north.crt"
+[[parties]]
+name = "south"
+address = "127.0.0.1:7402"
+certificate = "south.crt"
+[[parties]]
+name = "west"
+address = "127.0.0.1:7403"
+certificate = "west.crt"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("north", "south", "west"):
+        create_identity(name).save(tmp_path)
+    (tmp_path / "job.toml").write_text(JOB)
+    (tmp_path / "table.csv").write_text("customer,amount,time\n")
+    return tmp_path
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
+        try:
+            main([str(argument) for argument in arguments])
+            self.status = 0
+        except SystemExit as end:
+            self.status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        self.out, self.err = capsys.readouterr()
+        assert "Traceback" not in self.err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    ended = Ended(capsys, *command, "--help")
+    assert ended.status == 0
+    assert f"Usage: {' '.join(['secagg', *command])}" in ended.out
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Ended(capsys, "--version").out == f"{secagg.__version__}\n"
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "secagg", "--version"], capture_output=True, check=True, text=True
+    )
+    assert done.stdout == f"{secagg.__version__}\n"
+
+
+def test_identity_new_prints_the_fingerprint_that_show_prints_and_no_key(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = Ended(capsys, "identity", "new", "north", "--out", tmp_path)
+    shown = Ended(capsys, "identity", "show", tmp_path / "north.crt")
+    assert made.status == shown.status == 0
+    fingerprint = next(line for line in made.out.splitlines() if line.startswith("SHA256:"))
+    assert fingerprint in shown.out.splitlines()
+    assert "PRIVATE" not in made.out + shown.out
+    key = (tmp_path / "north.key").read_text().splitlines()[1]
+    assert key not in made.out + shown.out
+
+
+def test_identity_new_overwrites_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Ended(capsys, "identity", "new", "north", "--out", tmp_path)
+    before = (tmp_path / "north.key").read_bytes()
+    ended = Ended(capsys, "identity", "new", "north", "--out", tmp_path)
+    assert ended.status == 2
+    assert "will not be overwritten" in ended.err
+    assert (tmp_path / "north.key").read_bytes() == before
+
+
+def test_identity_show_refuses_what_is_no_certificate(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    assert "cannot read" in Ended(capsys, "identity", "show", folder / "none.crt").err
+    assert "certificate in PEM form" in Ended(capsys, "identity", "show", folder / "north.key").err
+
+
+def test_data_make_writes_the_same_tables_for_the_same_seed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for where, seed in (("one", 3), ("two", 3), ("three", 4)):
+        ended = Ended(capsys, "data", "make", tmp_path / where, "--rows", 1000, "--banks", 4, "--seed", seed)
+        assert ended.status == 0
+        assert "4000 transfers" in ended.out
+    one, two, three = ((tmp_path / w / "bank_d.transfers.csv").read_text() for w in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_patterns_are_listed_with_their_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Ended(capsys, "patterns").out
+    for word in (
+        "collectors",
+        "min_senders",
+        "min_total",
+        "structuring",
+        "limit",
+        "10000.00",
+        "transfers",
+        "deposits",
+    ):
+        assert word in out
+
+
+def test_check_says_who_takes_part_what_is_opened_and_what_it_costs(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    ended = Ended(
+        capsys, "check", folder / "job.toml", "--rows", 1000, "--rows", "south=50", "--network", "wan"
+    )
+    assert ended.status == 0
+    lines = ended.out.splitlines()
+    shown = Ended(capsys, "identity", "show", folder / "west.crt").out.splitlines()[-1]
+    west = next(line for line in lines if line.startswith("west") and "127.0.0.1:7403" in line)
+    assert "computing" in west
+    assert "input" not in west
+    assert shown in ended.out.replace("\n", "")
+    assert any("9999.99" in line for line in lines)
+    assert any("2026-01-01T00:00:00+00:00" in line for line in lines)
+    assert any(
+        line.startswith("each of north, south") and "joint deposits and total" in line for line in lines
+    )
+    costs = {
+        line.split()[0]: line.split()[1:]
+        for line in lines[lines.index(next(x for x in lines if "Expected cost" in x)) :]
+        if line
+    }
+    assert costs["north"][0] == "1000"
+    assert costs["south"][0] == "50"
+    assert costs["WAN"][0] == "20"
+    assert "LAN" not in costs
+    assert "Job fingerprint" in ended.out
+
+
+def test_check_assumes_row_counts_and_says_so(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    out = Ended(capsys, "check", folder / "job.toml").out
+    assert "the rows are assumed" in out
+    assert all(network in out for network in ("loopback", "LAN", "WAN", "mobile"))
+
+
+def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_pass_it(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "south.crt").unlink()
+    ended = Ended(capsys, "check", folder / "job.toml")
+    assert ended.status == 2
+    assert "joint deposits and total" in ended.out
+    assert "cannot run as it stands" in ended.err
+    assert "south.crt: No such file" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "none.toml"], "cannot read the job file none.toml"),
+        (["check", "{}/job.toml", "--rows", "many"], "expected --rows N or --rows NAME=N"),
+        (["check", "{}/job.toml", "--rows", "west=5"], "input party (north, south)"),
+        (["check", "{}/job.toml", "--network", "5G"], "expected a network of loopback, LAN"),
+        (["run", "{}/job.toml", "--out", "{}"], "expected --as NAME and --identity DIR"),
+        (["run", "{}/job.toml", "--out", "{}", "--as", "north"], "expected --as NAME and --identity DIR"),
+        (["run", "{}/job.toml", "--out", "{}", "--as", "east", "--identity", "{}"], "cannot read {}/east.crt"),
+        (["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}"], "north gives none"),
+        (["run", "{}/job.toml", "--out", "{}", "--as", "../x", "--identity", "{}"], "expected a name of"),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "west", "--identity", "{}", "--data", "{}/table.csv"],
+            "west gives some",
+        ),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "{}/none.csv"],
+            "there is no file {}/none.csv",
+        ),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "{}/table.csv",
+             "--map", "sender=who"],
+            "there is no role 'sender'",
+        ),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}/south.key", "--data", "{}/table.csv"],
+            "expected a certificate for north, got one for south",
+        ),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "a", "--data", "b"],
+            "expected one table with --data, got 2",
+        ),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "{}/table.csv",
+             "--listen", "7000"],
+            "expected host:port",
+        ),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--as", "north"], "leave out --as"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "table.csv"], "expected --data NAME=TABLE"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x.csv"], "there is none for south"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x", "--data", "north=y"], "one table for north"),
+        (["demo", "--out", "{}"], "holds something else than an earlier demo"),
+        (["demo", "--banks", "2", "--out", "{}/demo"], "expected at least 3 banks"),
+        (["identity", "new", "../north"], "expected a name of"),
+        (["data", "make", "{}/tables", "--banks", "1"], "banks lies from 2"),
+    ],
+)  # fmt: skip
+def test_a_mistake_ends_with_status_2_and_one_line_that_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], folder: Path, arguments: list[str], says: str
+) -> None:
+    ended = Ended(capsys, *(argument.replace("{}", str(folder)) for argument in arguments))
+    assert ended.status == 2
+    assert says.replace("{}", str(folder)) in ended.err
+    assert ended.err.splitlines()[-1].startswith("secagg: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-command"], ["run"], ["run", "job.toml", "--out", "x", "--bad-rows", "mend"], ["check"]],
+    ids=" ".join,
+)
+def test_an_unknown_option_or_command_ends_with_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    ended = Ended(capsys, *arguments)
+    assert ended.status == 2
+    assert "Usage: secagg" in ended.err
+
+
+def test_a_run_without_the_others_ends_with_status_1_and_names_them(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    job = folder / "job.toml"
+    job.write_text(
+        "[timeouts]\nconnect_s = 0.3\n".join(JOB.split("[roles]")).replace("0.3\n", "0.3\n[roles]")
+    )
+    ended = Ended(
+        capsys, "run", job, "--as", "north", "--identity", folder, "--data", folder / "table.csv", "--out", folder,
+        "--listen", "127.0.0.1:0",
+    )  # fmt: skip
+    assert ended.status == 2  # port 0 is no address that others could reach
+    ended = Ended(
+        capsys, "run", job, "--as", "north", "--identity", folder / "north.key", "--data", folder / "table.csv",
+        "--out", folder,
+    )  # fmt: skip
+    assert ended.status == 1
+    assert "south" in ended.err.splitlines()[-1]
+    assert "west" in ended.err.splitlines()[-1]
+
+
+def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    rows = {
+        "north": "who,how much,when\nanna,6000,2026-02-01\nbert,9000,2026-02-02\nanna,,2026-02-03\n",
+        "south": "who,how much,when\nanna,5000.50,2026-02-01\nbert,500,2025-02-02\n",
+    }
+    options: list[object] = []
+    for name, text in rows.items():
+        (folder / f"{name}.csv").write_text(text)
+        options += ["--data", f"{name}={folder}/{name}.csv"]
+    options += [
+        "--map",
+        "customer=who",
+        "--map",
+        "amount=how much",
+        "--map",
+        "time=when",
+        "--bad-rows",
+        "skip",
+    ]
+    for name in ("north", "south", "west"):  # a local run makes its own
+        (folder / f"{name}.crt").unlink()
+    ended = Ended(capsys, "run", folder / "job.toml", "--local", "--out", folder / "out", *options)
+    assert ended.status == 0, ended.err
+    assert (folder / "out/north.test.csv").read_text() == "customer,deposits,total\nanna,2,11000.50\n"
+    assert (folder / "out/south.test.csv").read_text() == "customer,deposits,total\nanna,2,11000.50\n"
+    assert "north: 3 rows read, 2 used, 1 bad and left out" in ended.out
+    assert "south: 2 rows read, 1 used, 1 outside the window" in ended.out
+    assert "north: 1 of its 2 identifiers are flagged" in ended.out
+    assert "anna" not in ended.out + ended.err
+    assert "100%" not in ended.out  # progress goes to standard error
+    assert "merge" in ended.err
+    assert json.loads((folder / "out/west.test.json").read_text())["flagged"] is None
+
+
+def test_the_demo_finds_what_is_planted_and_compares_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ended = Ended(capsys, "demo", "--rows", 1500, "--out", tmp_path / "demo", "--seed", 2)
+    assert ended.status == 0, ended.err
+    assert ended.out.count("equal to the pooled plaintext") == 2
+    assert ended.out.count("recall 1.00") == 2
+    assert ended.out.count("0 (0)") >= 3  # no bank finds a planted collector alone
+    assert ended.out.count("Opened, and to whom") == 2
+    assert "merge" in ended.out
+    # Each bank holds its own key and table and nobody else's.
+    held = {path.name for path in (tmp_path / "demo/bank_b").iterdir()}
+    assert {"bank_b.key", "bank_a.crt", "bank_c.crt", "transfers.csv", "deposits.csv"} <= held
+    assert not {"bank_a.key", "bank_c.key"} & held
+
+
+def test_sizes_and_times_are_short() -> None:
+    assert [size(n) for n in (0, 999, 1000, 99_900, 999_499, 999_500, 12_345_678, 5e15)] == [
+        "0 B", "999 B", "1 kB", "99.9 kB", "999 kB", "1 MB", "12.3 MB", "5000 TB",
+    ]  # fmt: skip
+    assert [seconds(t) for t in (0.00025, 0.9, 1, 119, 121)] == [
+        "0.25 ms",
+        "900 ms",
+        "1.0 s",
+        "119.0 s",
+        "2 min",
+    ]
+
+
+def test_progress_lines_come_once_a_phase_and_bars_leave_nothing_behind(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def report(style: Style) -> str:
+        with shown_progress(style) as on_progress:
+            on_progress(Progress("a", "connect", 0.0, 0, ("b", "c")))
+            for party in ("a", "b", "c"):
+                on_progress(Progress(party, "merge", 0.25, 1000, ("b",)))
+        return capsys.readouterr().err
+
+    assert report(Style.lines).splitlines() == [
+        "connect, waiting for b, c: 0 B sent, 0%",
+        "merge: 1 kB sent, 25%",
+    ]
+    assert report(Style.none) == ""
+    assert [json.loads(line)["progress"]["party"] for line in report(Style.json).splitlines()] == [
+        "a",
+        "a",
+        "b",
+        "c",
+    ]
+    report(Style.bars)
