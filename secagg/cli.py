@@ -22,9 +22,9 @@ from secagg.errors import SecaggError, UsageError
 from secagg.inputs import Table
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job, parse_address
-from secagg.jobs.local import error_line, run_locally
+from secagg.jobs.local import OnProgress, error_line, run_locally
 from secagg.jobs.patterns import PATTERNS
-from secagg.jobs.run import run_job
+from secagg.jobs.run import PHASES, Progress, run_job
 from secagg.network.identity import (
     Identity,
     check_name,
@@ -127,10 +127,12 @@ def data_make(
     rows: Annotated[
         int, typer.Option(help="Transfers a bank, on average; deposits are a quarter of that.")
     ] = 30_000,
+    start: Annotated[str, typer.Option(help="First day.")] = "2025-01-01",
+    days: Annotated[int, typer.Option(help="Length of the period.")] = 90,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
 ) -> None:
     """Write made-up bank tables with planted fraud, and truth.json, which says where it is."""
-    truth = make(out, banks=banks, rows=banks * rows, seed=seed)
+    truth = make(out, banks=banks, rows=banks * rows, start=start, days=days, seed=seed)
     stdout().print(
         f"{truth.transfers} transfers and {truth.deposits} deposits of {', '.join(truth.banks)} in {out}; "
         f"planted: {len(truth.collectors)} collectors, {len(truth.customers)} structuring customers",
@@ -237,7 +239,7 @@ def run(
     progress: Annotated[Style, typer.Option(help="How to show progress, on standard error.")] = Style.auto,
 ) -> None:
     """Take part in a job as one party; or, with --local, try it out as all of them."""
-    with _ending(progress):
+    with _ending(progress) as stop:
         if local:
             if as_ or identity or listen:
                 raise UsageError(
@@ -263,7 +265,7 @@ def run(
                 identity=_identity(as_, identity),
                 read=own_table,
                 listen=parse_address(listen) if listen else None,
-                on_progress=on_progress,
+                on_progress=stop.before(on_progress),
             )
         if own_table is not None and own_table.report is not None:
             result.record["data"] = own_table.counts()
@@ -306,6 +308,10 @@ def _tell(record: dict[str, Any], out: Path) -> None:
             if read[key]
         )
         console.print(text, markup=False, soft_wrap=True)
+        if read["rows_outside"] and not read["rows_in_window"]:
+            console.print(
+                f"{name}: no row lies in the job's window; are its times of the same kind?", markup=False
+            )
     if record["flagged"] is not None:
         text = f"{name}: {record['flagged']} of its {record['announced_rows'][name]} identifiers are flagged: {stem}.csv"
         console.print(text, markup=False, soft_wrap=True)
@@ -332,12 +338,42 @@ def demo(
         run_demo(out, banks=banks, rows=rows, seed=seed)
 
 
+class _Stop:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, once the network is driven only where nothing is half sent.
+
+    Raised at any other point it could part a frame from the note that it was sent, and the others would be told
+    of a broken frame and not of who stopped.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._driven = False
+
+    def signal(self, _number: int, _frame: object) -> None:
+        """Stop at the next report, or at once where there are none yet, or when asked again."""
+        if self._asked or not self._driven:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def before(self, on_progress: OnProgress) -> OnProgress:
+        """Return a callback for the network that stops if it was asked to, and else reports progress."""
+
+        def report(progress: Progress) -> None:
+            self._driven = progress.phase != PHASES[0]
+            if self._asked:
+                raise KeyboardInterrupt
+            on_progress(progress)
+
+        return report
+
+
 @contextmanager
-def _ending(style: Style) -> Iterator[None]:
+def _ending(style: Style) -> Iterator[_Stop]:
     """Let a run end in good order: when it is stopped, the others are told; errors are told as asked."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     except KeyboardInterrupt:
         stderr().print("secagg: stopped; the other parties were told")
         raise typer.Exit(130) from None
@@ -347,4 +383,5 @@ def _ending(style: Style) -> Iterator[None]:
         print(error_line(error), file=sys.stderr, flush=True)  # noqa: T201
         raise typer.Exit(_status(error)) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -22,6 +22,7 @@ from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Job
 from secagg.jobs.local import OnProgress, progress_line
 from secagg.jobs.run import PHASES, Progress
+from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
 from secagg.network.simulated import Network
 
@@ -103,6 +104,7 @@ def phase_table(ledger: Mapping[str, Any], *, title: str) -> RenderableType:
             f"{cost['wait_s']:.2f}",
         )
         for name, cost in costs.items()
+        if name != START_PHASE
     ]
     return table(title, ("phase", "rounds", "messages", "sent", "computing s", "waiting s"), rows)
 

@@ -529,6 +529,12 @@ def _plane_block(bits: int) -> tuple[int, np.dtype[np.unsignedinteger[Any]]]:
     return 8 * lanes.itemsize, lanes
 
 
+# For each width j, the lower j bits of each 2 j.
+_LOWER_HALVES = {
+    j: np.uint64(sum(((1 << j) - 1) << place for place in range(0, 64, 2 * j))) for j in (1, 2, 4, 8, 16, 32)
+}
+
+
 def _butterfly(block: U64) -> None:
     """Transpose the bits of each column in place, in squares of as many bits as there are rows.
 
@@ -539,7 +545,7 @@ def _butterfly(block: U64) -> None:
     swapped = np.empty(block.size // 2, np.uint64)
     j = rows // 2
     while j:
-        mask = np.uint64(sum(((1 << j) - 1) << place for place in range(0, 64, 2 * j)))
+        mask = _LOWER_HALVES[j]
         pairs = block.reshape(rows // (2 * j), 2, -1)
         upper, lower = pairs[:, 0], pairs[:, 1]
         t = swapped.reshape(upper.shape)

@@ -319,6 +319,18 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     assert json.loads((folder / "out/west.test.json").read_text())["flagged"] is None
 
 
+def test_a_table_of_which_no_row_lies_in_the_window_is_pointed_out(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "table.csv").write_text(
+        "customer,amount,time\nanna,6000,17\n"
+    )  # a simulator's step, not a date
+    options = [f"--data={name}={folder}/table.csv" for name in ("north", "south")]
+    ended = Ended(capsys, "run", folder / "job.toml", "--local", "--out", folder / "out", *options)
+    assert ended.status == 0
+    assert "north: no row lies in the job's window" in ended.out
+
+
 def test_the_demo_finds_what_is_planted_and_compares_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

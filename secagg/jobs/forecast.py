@@ -13,8 +13,8 @@ from secagg.protocols.joint_groups import Layout, cost
 
 READY_ROUNDS: Final = 1  # everybody says that its data is read; see `run`
 # A computing party's own work, with three of them on one two-core machine.
-_COMPUTE_S_PER_BYTE: Final = 5e-9
-_COMPUTE_S_PER_ROUND: Final = 0.3e-3
+_COMPUTE_S_PER_BYTE: Final = 8e-9
+_COMPUTE_S_PER_ROUND: Final = 0.5e-3
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A `SharedBits` of shape (..., words) holds 64 * words lanes a plane; what a lane means is the caller's
 business (one row of a table, mostly). XOR, NOT and moving planes about cost nothing. One AND gate costs one
-bit sent a party [AFLNO16, section 2.3]; all the ANDs of one `and_batch` share a round:
+bit sent a party [AFLNO16, section 2.1]; all the ANDs of one `and_batch` share a round:
 
   z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i + F(k_i) + F(k_{i+1})   (over GF(2))
 
@@ -10,7 +10,7 @@ is computed in cache-sized chunks, masked in place by two AES-CTR passes, and se
 z_{i+1}, masked by F(k_{i+2}), which it does not hold.
 
 Circuits that stand on it: OR over planes, comparison of bit-sliced numbers (four-bit blocks, then a tree,
-after [DEK19]-style prefix combination), comparison with public numbers, and the parallel-prefix adder of
+as in [GSV07; RRK+20]), comparison with public numbers, and the parallel-prefix adder of
 [BK82] behind carry-save compression. Their ANDs and rounds are given by `Gates`, which the tests hold
 against the ledger.
 """

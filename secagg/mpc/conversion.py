@@ -1,6 +1,6 @@
 """Shared bits to shared ring elements and back.
 
-**Bits to ring elements** [MR18, section 5.4, with the roles of its oblivious transfer filled by pairwise keys].
+**Bits to ring elements** [MR18, section 5.4.1, with the roles of its oblivious transfer filled by pairwise keys].
 A bit is b = w xor b_2 where P_0 knows w = b_0 xor b_1 and the other two know b_2, and as an integer
 b = w (1 - 2 b_2) + b_2, which is linear in w:
 

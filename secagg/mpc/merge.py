@@ -1,4 +1,4 @@
-"""Oblivious merge of sorted lists: Batcher's odd-even merger on bit-sliced tables [Bat68; HEK12, section 4].
+"""Oblivious merge of sorted lists: Batcher's odd-even merger on bit-sliced tables [Bat68; HEK12].
 
 A table lies in slices: plane p holds bit p of all rows, 64 rows a word. Every word holds one row from each of
 64 independent buckets, so one merger works on 64 * `words` buckets at once; position k of all buckets is the

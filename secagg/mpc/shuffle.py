@@ -1,4 +1,4 @@
-"""Oblivious shuffle by three hops [LWZ11, section 4.1; AFLNO16 sharing].
+"""Oblivious shuffle by three hops [LWZ11], on the shares of [MR18].
 
 In hop j, P_j and P_{j+1} draw a permutation pi from their common stream k_{j+1}, permute the rows between
 them and hand fresh shares to all:

@@ -2,10 +2,10 @@
 
 `truncate` takes additive shares z_0 + z_1 + z_2 = z of a product, as multiplication makes them before they
 are reshared, and returns replicated shares of z / 2**f rounded up or down. Local truncation [MZ17; MR18,
-section 5.1.1] is wrong by 2**(k-f) with probability |z| / 2**(k-1) because it ignores whether the sum of the
+section 5.1.1] is wrong by 2**(k-f) with probability |z| / 2**k because it ignores whether the sum of the
 shares wraps. Here z is known to lie in a quarter of the ring around zero, and that tells the wrap from the
-top bits of two shares [as in RRK+20, section 3]; their product comes from two values that the third party
-deals, as Beaver triples are.
+top bits of two shares [as in RRGG+21; HLHD22]; their product comes from two values that the third party
+deals, as in [RWT+18].
 
   P_0, P_2 hold k_0, P_0, P_1 hold k_1, P_1, P_2 hold k_2. Ring modulo 2**k, words modulo 2**f.
   k_0 gives a (ring), r, s (words); k_1 gives b, rho (ring); k_2 gives q (word), x_2 (ring).

@@ -16,6 +16,7 @@ a generator that says what it waits for, and one poll serves them all.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -26,7 +27,7 @@ import ssl
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import secagg
 from secagg.errors import (
@@ -60,7 +61,7 @@ _MAX_CALLERS: Final = 64  # connections that have not said who they are; the old
 _GREETING_S: Final = 10.0  # for a caller to say who it is, and for one attempt to dial
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
-_TELL_S: Final = 3.0  # how long a party that found a difference stays to tell those who come later
+_TELL_S: Final = 2.0  # how long a party that found a difference stays to tell those who come later
 _TURN_S: Final = 0.05
 
 Address = tuple[str, int]
@@ -225,6 +226,7 @@ class Meeting:
             sock, address = self._listener.accept()
         except OSError as error:
             _log.warning("%s could not accept a connection: %s", self.me, error.strerror)
+            time.sleep(_TURN_S)  # out of descriptors, perhaps: the caller is still there
             return
         callers = [newcomer for newcomer in self._newcomers if newcomer.dialled is None]
         if len(callers) >= _MAX_CALLERS:
@@ -278,9 +280,9 @@ class Meeting:
                 link.close()
 
     def _introduce(self, link: Link, dialled: PartyId | None, where: str) -> Conversation:
-        twice = link.peer in self.links
-        if not twice:
-            link.send([encode_control(FrameType.HELLO, self._hello)])
+        if dialled is None and link.peer in self.links:
+            yield from self._turn_away(link, where)
+        link.send([encode_control(FrameType.HELLO, self._hello)])
         try:
             frame_type, frame = yield from _next_frame(link)
         except AuthenticationError as error:
@@ -292,20 +294,21 @@ class Meeting:
                 peer=dialled,
             ) from None
         if frame_type is FrameType.ABORT:
-            raise read_abort(frame, link.peer, self.roster)
+            # Turned away, for another instance of this party is there. Leave at once and tell nobody: the others
+            # would take it for the other instance's word.
+            self._error = self._error or read_abort(frame, link.peer, self.roster)
+            self._leave_at = 0.0
+            for other in self.links.values():
+                other.close()
+            self.links.clear()
+            return
         if frame_type is not FrameType.HELLO:
             raise WireError(f"expected a hello from {link.peer or where}, got another frame", peer=link.peer)
         hello = decode_control(frame, Hello, peer=link.peer)
         if self._tls is None and dialled is None:
             link.peer = hello.name if hello.name in self._others else ""
-            twice = link.peer in self.links
-        if not link.peer:
-            raise _DroppedError(f"{where} says that it is {printable(hello.name)}, who takes no part")
-        if twice:
-            refusal = UsageError(f"{link.peer} is connected to {self.me} already; was it started twice?")
-            link.send([abort_frame(refusal, link.peer)])
-            link.flush()
-            raise _DroppedError(f"{where} is {link.peer}, who is connected already; was it started twice?")
+        if not link.peer or link.peer in self.links:
+            raise _DroppedError(f"{where} says that it is {printable(hello.name)}")
         self.links[link.peer] = link  # also one that differs: it is told so
         self._nonces[link.peer] = hello.nonce
         try:
@@ -317,6 +320,15 @@ class Meeting:
             link.send([abort_frame(self._error, self._about)])
             link.flush()
             self._told.add(link.peer)
+
+    def _turn_away(self, link: Link, where: str) -> Conversation:
+        """End the connection of a second instance; whatever is wrong with it must not disturb the first."""
+        why = f"{link.peer} is connected to {self.me} already; was it started twice?"
+        with contextlib.suppress(RemoteProtocolError):
+            yield from _next_frame(link)  # a reset for unread bytes might overtake the answer
+        link.send([abort_frame(UsageError(why), link.peer)])
+        link.flush()
+        raise _DroppedError(f"{where}: {why}")
 
     # Links, until the session stands.
 
@@ -338,9 +350,7 @@ class Meeting:
             else:  # it may come again
                 _log.info("%s lost %s: %s", self.me, peer, error)
                 del self.links[peer], self._nonces[peer]
-                self._sessions.pop(peer, None)
                 link.close()
-                self._told.discard(peer)
         except SecaggError as error:
             self._found(error, getattr(error, "peer", ""))
 
@@ -357,6 +367,7 @@ class Meeting:
         if self._error is None:
             self._error, self._about = error, about
             self._leave_at = time.monotonic() + _TELL_S
+            self._told.add(about)  # it meets the same difference
             self.tell(error, about)
 
     def _nobody(self) -> SecaggError:
@@ -386,7 +397,7 @@ class Meeting:
 def _connect(host: str, port: int) -> Generator[Waiting, None, socket.socket]:
     failure = OSError(f"{host} has no address")
     # Blocks while a name is looked up, which callers must bear: the standard library has no other way.
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in _look_up(host, port):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
@@ -404,6 +415,15 @@ def _connect(host: str, port: int) -> Generator[Waiting, None, socket.socket]:
     raise failure
 
 
+def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
+    if not 0 <= port < 1 << 16:
+        raise OSError(errno.EINVAL, f"there is no port {port}")
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except UnicodeError:
+        raise OSError(errno.EINVAL, f"{host!r} cannot be the name of a machine") from None
+
+
 def _next_frame(link: Link) -> Generator[Waiting, None, tuple[FrameType, memoryview]]:
     while True:
         link.flush()
@@ -415,9 +435,7 @@ def _next_frame(link: Link) -> Generator[Waiting, None, tuple[FrameType, memoryv
 def _listen(me: PartyId, address: Address) -> socket.socket:
     host, port = address
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, protocol, _, where = _look_up(host, port)[0]
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

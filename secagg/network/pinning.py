@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from secagg.errors import AuthenticationError, UsageError
-from secagg.network.identity import Identity, certificate_pem, fingerprint
+from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 
 Waiting = tuple[int, int]  # descriptor and poll events
@@ -94,7 +94,8 @@ def _context(protocol: int, identity: Identity, trusted: Iterable[x509.Certifica
     context.check_hostname = False  # the certificate itself is pinned, whatever the machine is called
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # also one that a company's authority issued
-    context.load_verify_locations(cadata="".join(certificate_pem(c).decode() for c in trusted))
+    for certificate in trusted:
+        context.load_verify_locations(cadata=_der(certificate))
     identity.load_into(context)
     return context
 

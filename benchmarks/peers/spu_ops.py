@@ -1,0 +1,137 @@
+"""Time operations of SPU (ABY3, 3 processes over loopback), for comparison; needs a Python of its own.
+
+    python -m venv VENV && VENV/bin/pip install spu==0.9.5
+    VENV/bin/python benchmarks/peers/spu_ops.py --ops mul:1000000 cmp:1000000 mm:1000 sort:100000
+
+64-bit ring, 16 fractional bits. Prints a line of JSON for each operation: the seconds that the slowest of the
+three processes took, for each repetition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import socket
+import time
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+PARTIES = 3
+
+
+def operation(name: str, n: int) -> tuple[Any, list[Any]]:
+    """Return a function of secrets and the plain values to share."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    made_up = np.random.default_rng(0)
+    vector = made_up.standard_normal(n).astype(np.float32)
+    if name == "mul":
+        return lambda x, y: x * y, [vector, vector]
+    if name == "imul":
+        integers = made_up.integers(-1000, 1000, n).astype(np.int32)
+        return lambda x, y: x * y, [integers, integers]
+    if name == "cmp":
+        return lambda x: x > 0, [vector]
+    if name == "sort":
+        return jnp.sort, [vector]
+    if name == "mm":
+        matrix = made_up.standard_normal((n, n)).astype(np.float32)
+        return lambda x, y: x @ y, [matrix, matrix]
+    raise SystemExit(f"unknown operation {name}: expected mul, imul, cmp, mm or sort")
+
+
+def config() -> Any:
+    import spu
+
+    settings = spu.RuntimeConfig(protocol=spu.ProtocolKind.ABY3, field=spu.FieldType.FM64)
+    settings.fxp_fraction_bits = 16
+    return settings
+
+
+def compiled(name: str, n: int) -> Any:
+    import spu
+    from spu.utils import frontend
+
+    function, values = operation(name, n)
+    inputs = [f"in{i}" for i in range(len(values))]
+    secret = [spu.Visibility.VIS_SECRET] * len(values)
+    program, _ = frontend.compile(
+        frontend.Kind.JAX,
+        function,
+        values,
+        {},
+        inputs,
+        secret,
+        lambda outputs: [f"out{i}" for i in range(len(outputs))],
+    )
+    return program
+
+
+def party(rank: int, ports: list[int], jobs: list[Any], repeats: int, results: Any) -> None:
+    import spu
+    from spu import libspu
+
+    description = libspu.link.Desc()
+    for i, port in enumerate(ports):
+        description.add_party(f"p{i}", f"127.0.0.1:{port}")
+    link = libspu.link.create_brpc(description, rank)
+    runtime = spu.Runtime(link, config())
+    for index, (name, n, shares) in enumerate(jobs):
+        program = compiled(name, n)
+        seconds = []
+        for _ in range(repeats):
+            for i, value in enumerate(shares):
+                runtime.set_var(f"in{i}", value[rank])
+            begun = time.perf_counter()
+            runtime.run(program)
+            seconds.append(time.perf_counter() - begun)
+        results.put((index, seconds))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ops", nargs="+", default=["mul:1000000", "cmp:1000000", "mm:1000"], metavar="OP:N")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    import spu
+
+    io = spu.Io(PARTIES, config())
+    jobs = []
+    for item in options.ops:
+        name, n = item.split(":")
+        _, values = operation(name, int(n))
+        jobs.append((name, int(n), [io.make_shares(v, spu.Visibility.VIS_SECRET) for v in values]))
+    sockets = [socket.socket() for _ in range(PARTIES)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [
+        context.Process(target=party, args=(rank, ports, jobs, options.repeats, results))
+        for rank in range(PARTIES)
+    ]
+    for process in processes:
+        process.start()
+    timings: dict[int, list[list[float]]] = {}
+    for _ in range(PARTIES * len(jobs)):
+        index, seconds = results.get()
+        timings.setdefault(index, []).append(seconds)
+    for process in processes:
+        process.join()
+    for index, (name, n, _) in enumerate(jobs):
+        slowest = [max(repetition) for repetition in zip(*timings[index], strict=True)]
+        print(json.dumps({"peer": "SPU ABY3", "op": name, "n": n, "seconds": [round(s, 6) for s in slowest]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What is installed: one import name, every module, few dependencies."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import secagg
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "secagg").rglob("*.py"))
+BANNED = {"numba", "pickle", "dill", "cloudpickle", "torch"}
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Return the names of all files in the wheel."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = out.iterdir()
+    with zipfile.ZipFile(file) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_claims_one_import_name(wheel: set[str]) -> None:
+    assert {name.partition("/")[0] for name in wheel} == {"secagg", f"secagg-{secagg.__version__}.dist-info"}
+
+
+def test_the_wheel_holds_every_module_and_nothing_else(wheel: set[str]) -> None:
+    packed = {name for name in wheel if name.startswith("secagg/")}
+    assert packed == {str(path.relative_to(ROOT)) for path in SOURCES} | {"secagg/py.typed"}
+
+
+def test_the_wheel_carries_the_license(wheel: set[str]) -> None:
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+@pytest.mark.parametrize("name", ["he", "mpc", "protocols"])
+def test_the_parts_are_linked_at_the_top_of_the_repository(name: str) -> None:
+    link = ROOT / name
+    assert link.is_symlink()
+    assert link.readlink() == Path("secagg") / name
+    assert (link / "__init__.py").is_file()
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level names that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_numba_is_nowhere(pyproject: dict[str, Any]) -> None:
+    for folder in ("secagg", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert "numba" not in imported(path), path
+    project = pyproject["project"]
+    groups = [*pyproject["dependency-groups"].values(), *project.get("optional-dependencies", {}).values()]
+    declared = [*project["dependencies"], *(text for group in groups for text in group)]
+    assert not [text for text in declared if "numba" in text]
+
+
+def test_what_is_imported_is_what_is_declared(pyproject: dict[str, Any]) -> None:
+    declared = {
+        re.split(r"[^A-Za-z0-9_.-]", text)[0].lower() for text in pyproject["project"]["dependencies"]
+    }
+    used = set().union(*map(imported, SOURCES)) - set(sys.stdlib_module_names) - {"secagg"}
+    assert used == declared
+
+
+def test_the_base_install_is_small() -> None:
+    """Follow the requirements, without extras, of what is installed here."""
+    pending, seen = ["secagg"], set()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # for another system
+            continue
+        pending += [
+            re.split(r"[^A-Za-z0-9_.-]", text)[0].lower() for text in requirements if "extra ==" not in text
+        ]
+    assert not seen & BANNED
+    assert len(seen) < 30
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, secagg.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "secagg" in done.stdout.split()
+    assert not {"numba", "torch", "pandas", "scipy"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "secagg")))
+def test_a_module_keeps_the_rules_of_the_source(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert not imported(path) & BANNED
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), (
+        "checks of input must not vanish under -O"
+    )
+    if tree.body:
+        assert ast.get_docstring(tree), "a module says what it is"
+
+
+def test_the_versions_agree(pyproject: dict[str, Any]) -> None:
+    assert pyproject["project"]["version"] == secagg.__version__ == importlib.metadata.version("secagg")

@@ -1,0 +1,80 @@
+"""What the README shows is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from secagg.cli import main
+from secagg.jobs.job_file import parse_job
+from secagg.network.identity import create_identity
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks of a language, without their indentation."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
+
+
+def commands(program: str) -> list[list[str]]:
+    """Return the words after `program` of each command that the README shows."""
+    lines = [line for text in blocks("console") for line in text.splitlines()]
+    words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if line.startswith("$ ")]
+    return [rest for name, *rest in words if name == program]
+
+
+def test_the_python_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    (promised,) = re.findall(r"# prints: (.*)", code)
+    assert capsys.readouterr().out == promised + "\n"
+    assert len([line for line in code.splitlines() if line and "import" not in line]) <= 10
+
+
+def test_the_make_commands_exist() -> None:
+    shown = commands("make")
+    assert shown == [["demo"], ["test"]]
+    for words in shown:
+        subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_job_file_is_accepted_and_its_commands_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = blocks("toml")
+    (tmp_path / "job.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    make_identity, check, make_tables, run_local, run = commands("secagg")
+    for name in ("south", "west"):
+        create_identity(name).save(tmp_path)
+    for words in (
+        make_identity,
+        ["identity", "new", "north"],
+        check,
+        [*make_tables, "--rows", "1500"],
+        run_local,
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert not end.value.code, capsys.readouterr().err
+    assert (tmp_path / "try/north.collectors-2026-09.csv").read_text().count("\n") > 10
+    # The real run needs real machines: it gets as far as looking for its table.
+    with pytest.raises(SystemExit) as end:
+        main(run)
+    assert end.value.code == 2
+    assert "there is no file transfers.parquet" in capsys.readouterr().err
+    job = parse_job(text, file=tmp_path / "job.toml")
+    assert job.name == "collectors-2026-09"
+
+
+def test_the_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
