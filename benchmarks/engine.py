@@ -35,10 +35,10 @@ from secagg.mpc.arithmetic import (  # noqa: E402
     from_bits_cost,
     input_array,
     less_than_cost,
-    multiply_cost,
     public_array,
 )
 from secagg.mpc.costs import OperationCost  # noqa: E402
+from secagg.mpc.products import multiply_cost  # noqa: E402
 from secagg.mpc.replicated import Engine, open_cost  # noqa: E402
 from secagg.network.memory import keep_freed_memory  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
@@ -71,8 +71,8 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
         2 * 8 + 2 * 8 + 3 * 2 + 8
     )  # a, b, rho, x_2 of 8 bytes; r, s, q of 2: each drawn at both holders
     cells = side * side
-    # Each party makes two products of side**3 modulo 2**64, which are five in float64 each.
-    matrix = Operation(f"matmul {side}", multiply_cost(cells, frac_bits=FRAC_BITS), fixed * cells, (30, side))
+    # The three make five products modulo 2**64, which are five in float64 each.
+    matrix = Operation(f"matmul {side}", multiply_cost(cells, frac_bits=FRAC_BITS), fixed * cells, (25, side))
     small = Operation(f"fixed-point multiply, {SMALL}", multiply_cost(SMALL, frac_bits=FRAC_BITS), 0)
     return {
         "imul": (Operation("integer multiply", multiply_cost(n), 6 * 8 * n), repeats),

@@ -10,62 +10,29 @@ A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complem
 numbers are truncated; see `secagg.mpc.truncation` for the error (below one unit in the last place, zero on
 average), the range that products must keep to, and what an opened one shows beyond its value.
 
-Multiplication [AFLNO16, section 2.3; MR18]: z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i are additive shares of x y, for
-matrices as well. Integer products are masked by a share of zero and reshared: P_i receives z_{i+1}, masked
-by F(k_{i+2}), which it does not hold.
-
-Costs of n elements are given by the functions `*_cost` here and beside the operations.
+The protocols are in `products`, `truncation`, `comparison` and `conversion`; costs of n elements are given by the
+functions `*_cost` here and there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Self, TypeAlias, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import RangeError, ShapeError, UsageError
-from secagg.fixed_point import Plan, encode
+from secagg.errors import ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.comparison import is_zero, is_zero_cost, sign, sign_cost
 from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, ring_to_bits, ring_to_bits_cost
 from secagg.mpc.costs import FREE, OperationCost
+from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public
+from secagg.mpc.products import matmul_locally, matmul_shape, multiply_cost, multiply_locally, replicate
 from secagg.mpc.replicated import Array, Engine, Shared, receive_opening, share_input
-from secagg.mpc.truncation import truncate, truncate_cost, truncate_exact, truncate_exact_cost
+from secagg.mpc.truncation import truncate_exact, truncate_exact_cost
 from secagg.party import Party, PartyId, Program
-from secagg.prg import Stream
 from secagg.ring import Ring, RingArray
-
-RING64: Final = Ring(64)
-_CHUNK: Final = (
-    1 << 14
-)  # elements worked on at a time: a product's operands and masks stay in the second-level cache
-
-Public: TypeAlias = int | float | NDArray[Any]
-Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
-
-
-class RingGroup:
-    """The elements of a ring under addition, as a group that secrets live in."""
-
-    __slots__ = ("ring",)
-
-    def __init__(self, ring: Ring) -> None:
-        self.ring = ring
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.ring.dtype
-
-    def add(self, x: Array, y: Array) -> Array:
-        return np.asarray(self.ring.reduce(np.asarray(np.add(x, y))))
-
-    def subtract(self, x: Array, y: Array) -> Array:
-        return np.asarray(self.ring.reduce(np.asarray(np.subtract(x, y))))
-
-    def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array:
-        return stream.ring(shape, self.ring.bits)
 
 
 class SharedArray(Shared):
@@ -195,12 +162,12 @@ class SharedArray(Shared):
         if isinstance(other, SharedArray):
             return _matmul(self, other)
         factor = self._public_integers(other)
-        _matmul_shape(self.shape, factor.shape)
+        matmul_shape(self.shape, factor.shape)
         return self._like(self.ring.matmul(self.first, factor), self.ring.matmul(self.second, factor))
 
     def __rmatmul__(self, other: Public) -> Self:
         factor = self._public_integers(other)
-        _matmul_shape(factor.shape, self.shape)
+        matmul_shape(factor.shape, self.shape)
         return self._like(self.ring.matmul(factor, self.first), self.ring.matmul(factor, self.second))
 
     async def scale(self, factor: float | NDArray[np.floating[Any]]) -> SharedArray:
@@ -337,41 +304,6 @@ async def receive_array(
     return decode(opened, ring, frac_bits)
 
 
-def encode_public(values: Public, ring: Ring, frac_bits: int) -> RingArray:
-    """Return numbers as ring elements, same shape.
-
-    Args:
-      values: integers or floats. Integers without frac_bits may be anything from -2**(bits-1) to 2**bits - 1;
-        other numbers must lie within 2**(bits - 2 - frac_bits) of zero.
-
-    Raises:
-      ShapeError: neither integers nor floats.
-      RangeError: a number out of range, NaN or infinite.
-      UsageError: floats without frac_bits.
-    """
-    numbers = np.asarray(values)
-    if numbers.dtype.kind not in "iuf":
-        raise ShapeError(f"expected integers of at most 64 bits or floats, got {numbers.dtype}")
-    if numbers.dtype.kind == "f" and not frac_bits:
-        raise UsageError(
-            "real numbers need frac_bits: share the array with frac_bits, or round them to integers"
-        )
-    if frac_bits:
-        limit = 2.0 ** (ring.bits - 2 - frac_bits)
-        return encode(numbers, Plan(bits=ring.bits, frac_bits=frac_bits, clip=limit, parties=1)).values
-    if numbers.size and not (
-        -(ring.modulus >> 1) <= int(numbers.min()) and int(numbers.max()) < ring.modulus
-    ):
-        raise RangeError(f"an integer does not fit the ring of {ring.bits} bits")
-    return np.asarray(ring.reduce(numbers.astype(ring.dtype)))
-
-
-def decode(opened: RingArray, ring: Ring, frac_bits: int) -> Numbers:
-    """Return the numbers that ring elements stand for: int64 without frac_bits, else float64."""
-    signed = ring.to_signed(opened)
-    return signed if frac_bits == 0 else np.multiply(signed, 2.0**-frac_bits, dtype=np.float64)
-
-
 def from_bits(bits: SharedBits, shape: int | tuple[int, ...], *, ring: Ring = RING64) -> Program[SharedArray]:
     """Return an awaitable for bits, 64 a word, as an array of integers 0 and 1 of a shape."""
     return _from_bits(bits, (shape,) if isinstance(shape, int) else shape, ring)
@@ -416,12 +348,6 @@ def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
         raise ShapeError(f"shape {x.shape} does not broadcast to {shape}") from None
 
 
-def _matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    if len(a) not in (1, 2) or len(b) not in (1, 2) or a[-1] != b[0]:
-        raise ShapeError(f"matmul of shapes {a} and {b} is not defined")
-    return a[:-1] + b[1:]
-
-
 async def _negative(x: SharedArray) -> SharedBits:
     return await sign(x.engine, x.ring, *x._flat())
 
@@ -439,27 +365,14 @@ async def _multiply(x: SharedArray, y: SharedArray) -> SharedArray:
     if x.shape != y.shape:
         shape = _broadcast_shape(x.shape, y.shape)
         x, y = x.broadcast_to(shape), y.broadcast_to(shape)
-    z = np.empty(x.shape, x.ring.dtype)
-    zs = z.reshape(-1)
-    (x0, x1), (y0, y1) = x._flat(), y._flat()
-    t = np.empty(min(_CHUNK, zs.size), zs.dtype)
-    for start in range(0, zs.size, _CHUNK):  # x_i (y_i + y_{i+1}) + x_{i+1} y_i
-        part = slice(start, start + _CHUNK)
-        p = zs[part]
-        np.add(y0[part], y1[part], out=p)
-        p *= x0[part]
-        p += np.multiply(x1[part], y0[part], out=t[: p.size])
+    z = multiply_locally(x.engine.index, x.ring, (x.first, x.second), (y.first, y.second))
     return await _finish(x, z, x.frac_bits, y.frac_bits)
 
 
 async def _matmul(x: SharedArray, y: SharedArray) -> SharedArray:
     _check_factors(x, y)
-    shape = _matmul_shape(x.shape, y.shape)
-    # [x_i | x_{i+1}] [y_i + y_{i+1} ; y_i]: both products in one
-    left = np.concatenate([x.first, x.second], axis=-1)
-    right = np.concatenate([x.ring.reduce(y.first + y.second), y.first])
-    z = x.ring.matmul(left, right)
-    return await _finish(x, np.asarray(z).reshape(shape), x.frac_bits, y.frac_bits)
+    z = matmul_locally(x.engine.index, x.ring, (x.first, x.second), (y.first, y.second))
+    return await _finish(x, z, x.frac_bits, y.frac_bits)
 
 
 def _check_factors(x: SharedArray, y: SharedArray) -> None:
@@ -468,31 +381,9 @@ def _check_factors(x: SharedArray, y: SharedArray) -> None:
 
 
 async def _finish(x: SharedArray, z: RingArray, frac_bits: int, other_frac_bits: int) -> SharedArray:
-    """Turn additive shares of a product into replicated ones, at the larger of two scales. Overwrites z."""
-    engine, ring = x.engine, x.ring
-    if excess := min(frac_bits, other_frac_bits):
-        first, second = await truncate(engine, ring, z, excess)
-    else:
-        own, following = engine.own["mul"], engine.following["mul"]
-        flat = z.reshape(-1)
-        for start in range(0, flat.size, _CHUNK):
-            p = flat[start : start + _CHUNK]
-            p += own.ring(p.size, ring.bits)
-            p -= following.ring(p.size, ring.bits)
-        first, second = ring.reduce(z, z), await engine.reshare(z)
-    return SharedArray(engine, first, second, ring=ring, frac_bits=max(frac_bits, other_frac_bits))
-
-
-def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> OperationCost:
-    """Return the cost of n products: elementwise, or the elements of a matrix product.
-
-    Args:
-      frac_bits: the smaller of the two operands'.
-    """
-    if frac_bits:
-        return truncate_cost(n, ring, frac_bits)
-    sent = n * ring.dtype.itemsize
-    return OperationCost(1, (sent, sent, sent))
+    """Turn additive shares of a product into a shared array with the larger frac_bits. Overwrites z."""
+    first, second = await replicate(x.engine, x.ring, z, min(frac_bits, other_frac_bits))
+    return SharedArray(x.engine, first, second, ring=x.ring, frac_bits=max(frac_bits, other_frac_bits))
 
 
 def less_than_cost(n: int, *, ring: Ring = RING64) -> OperationCost:

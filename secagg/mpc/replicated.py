@@ -11,8 +11,8 @@ that one party. A computing party that lies is not caught (see docs/soundness.md
 Keys. Every pair of computing parties holds a secret, fresh in every session, to which both contributed. From
 it, by HKDF over session, engine label and purpose, come AES-256-CTR streams: k_i is known to P_i and P_{i-1}.
 F(k_i) - F(k_{i+1}) is a share of zero that costs no message [AFLNO16, section 2.2]. Each stream
-serves one purpose in one engine in one session, so no mask is used twice. Before anything is opened, each
-pair compares how far its streams have run.
+serves one purpose in one engine in one session, so no mask is used twice. A computing party to which something
+is opened first compares how many bytes it and the sender have drawn from what they have in common.
 
 Steps. In each of its rounds an operation lets every computing party wait once, for nothing (`Engine.idle`) where
 only others receive, and both holders of a key draw from it in the same round. So operations that run side by

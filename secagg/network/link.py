@@ -22,6 +22,7 @@ import numpy as np
 
 from secagg import wire
 from secagg.errors import AuthenticationError, PeerVanishedError
+from secagg.network.secure import SecureSocket
 from secagg.wire import PREFIX, Buffer, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
@@ -50,6 +51,7 @@ class Link:
         "_frame",
         "_inbox",
         "_out",
+        "_raw",
         "_sock",
         "_start",
         "_tls",
@@ -65,7 +67,7 @@ class Link:
         "wrote",
     )
 
-    def __init__(self, peer: str, sock: socket.socket, *, max_frame_bytes: int) -> None:
+    def __init__(self, peer: str, sock: socket.socket | SecureSocket, *, max_frame_bytes: int) -> None:
         self.peer = peer
         self.max_frame_bytes = max_frame_bytes
         self.unsent = 0
@@ -73,9 +75,10 @@ class Link:
         self.heard = self.wrote = time.monotonic()
         self.finished = False
         self.paused = False
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
-        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self._tls = sock if isinstance(sock, SecureSocket) else None
+        self._raw = sock.raw if isinstance(sock, SecureSocket) else sock
+        self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._writable = True
         self._out: deque[Buffer] = deque()
         self._chunk: memoryview | None = None  # what the last call did not write: OpenSSL wants it again
@@ -127,6 +130,15 @@ class Link:
             self.wrote = time.monotonic()
             self.unsent -= sent
             self._chunk = self._chunk[sent:] if sent < len(self._chunk) else None
+        return self._tls is None or self._flush_records(self._tls)
+
+    def _flush_records(self, tls: SecureSocket) -> bool:
+        try:
+            tls.flush()
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._writable = False
         return True
 
     def _next_chunk(self) -> memoryview:
@@ -145,6 +157,12 @@ class Link:
         self._out = deque(bytes(buffer) for buffer in self._out)
         if self._chunk is not None:
             self._chunk = memoryview(bytes(self._chunk))
+
+    def cut_off(self) -> None:
+        """Send no more if a frame is unfinished: an interrupt may have come between sending and noting it."""
+        if self.unsent:
+            self._writable = False
+            self._discard_unsent()
 
     def _discard_unsent(self) -> None:
         self._out.clear()
@@ -221,13 +239,13 @@ class Link:
             if written:
                 # Below TLS: BYE and ABORT are authenticated, so a cut stream is never taken for an end. Once the
                 # connection is over on both sides, or was reset, this raises.
-                socket.socket.shutdown(self._sock, socket.SHUT_WR)
+                self._raw.shutdown(socket.SHUT_WR)
             with contextlib.suppress(BlockingIOError):
-                while socket.socket.recv(self._sock, 1 << 16):
+                while self._raw.recv(1 << 16):
                     self.heard = time.monotonic()
             if not written:
                 return True
-            answer = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))
+            answer = fcntl.ioctl(self._raw, termios.TIOCOUTQ, bytes(4))
         except OSError:
             return False
         return bool(struct.unpack("i", answer)[0])

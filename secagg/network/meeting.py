@@ -17,9 +17,7 @@ a generator that says what it waits for, and one poll serves them all.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
 import secrets
 import select
 import socket
@@ -27,7 +25,7 @@ import ssl
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import secagg
 from secagg.errors import (
@@ -50,7 +48,9 @@ from secagg.network.hello import (
     read_abort,
 )
 from secagg.network.link import Link
-from secagg.network.pinning import Tls, Waiting, verification
+from secagg.network.pinning import Tls, verification
+from secagg.network.secure import SecureSocket
+from secagg.network.sockets import Address, Waiting, dial, open_listener
 from secagg.party import PartyId
 from secagg.wire import FrameType, decode_control, encode_control
 
@@ -64,7 +64,6 @@ _LAST_RETRY_S: Final = 1.0
 _TELL_S: Final = 2.0  # how long a party that found a difference stays to tell those who come later
 _TURN_S: Final = 0.05
 
-Address = tuple[str, int]
 Conversation = Generator[Waiting, None, None]
 
 
@@ -134,7 +133,7 @@ class Meeting:
         self._about = ""
         self._told: set[PartyId] = set()
         self._leave_at = 0.0
-        self._listener = _listen(me, listen)
+        self._listener = open_listener(me, listen)
 
     def meet(self) -> bytes:
         """Connect to everybody and return the session.
@@ -260,19 +259,20 @@ class Meeting:
             _log.warning("%s dropped a connection: %s", self.me, why)
 
     def _dial(self, peer: PartyId) -> Conversation:
-        sock = yield from _connect(*self._addresses[peer])
+        sock = yield from dial(*self._addresses[peer])
         yield from self._greet(sock, peer, "{}:{}".format(*self._addresses[peer]))
 
     def _greet(self, sock: socket.socket, dialled: PartyId | None, where: str) -> Conversation:
         """Find out who is at the other end of a connection and exchange hellos; takes over `sock`."""
         peer = dialled or ""
+        connection: socket.socket | SecureSocket = sock
         if self._tls is not None:
             try:
-                sock, peer = yield from self._tls.shake(sock, dialled)
+                connection, peer = yield from self._tls.shake(sock, dialled)
             except ssl.SSLCertVerificationError as error:
                 self._turned_away = f"{where} ({verification(error)})"
                 raise _DroppedError(f"{where} has no certificate that is known here") from None
-        link = Link(peer, sock, max_frame_bytes=_MAX_HELLO_BYTES)
+        link = Link(peer, connection, max_frame_bytes=_MAX_HELLO_BYTES)
         try:
             yield from self._introduce(link, dialled, where)
         finally:
@@ -394,58 +394,9 @@ class Meeting:
         )
 
 
-def _connect(host: str, port: int) -> Generator[Waiting, None, socket.socket]:
-    failure = OSError(f"{host} has no address")
-    # Blocks while a name is looked up, which callers must bear: the standard library has no other way.
-    for family, kind, protocol, _, address in _look_up(host, port):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            code = sock.connect_ex(address)
-            if code == errno.EINPROGRESS:
-                yield sock.fileno(), select.POLLOUT
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        except BaseException:
-            sock.close()
-            raise
-        if not code:
-            return sock
-        sock.close()
-        failure = OSError(code, os.strerror(code))
-    raise failure
-
-
-def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
-    if not 0 <= port < 1 << 16:
-        raise OSError(errno.EINVAL, f"there is no port {port}")
-    try:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except UnicodeError:
-        raise OSError(errno.EINVAL, f"{host!r} cannot be the name of a machine") from None
-
-
 def _next_frame(link: Link) -> Generator[Waiting, None, tuple[FrameType, memoryview]]:
     while True:
         link.flush()
         if (got := link.read()) is not None:
             return got
         yield link.fileno(), select.POLLIN | (select.POLLOUT if link.unsent else 0)
-
-
-def _listen(me: PartyId, address: Address) -> socket.socket:
-    host, port = address
-    try:
-        family, kind, protocol, _, where = _look_up(host, port)[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(where)
-            sock.listen(_MAX_CALLERS)
-            sock.setblocking(False)
-        except BaseException:
-            sock.close()
-            raise
-    except OSError as error:
-        hint = f"; is {me} running already?" if error.errno == errno.EADDRINUSE else ""
-        raise UsageError(f"{me} cannot listen at {host}:{port}: {error.strerror}{hint}") from None
-    return sock

@@ -7,8 +7,10 @@ The methods are those of a socket that `link` uses, and raise what an `ssl.SSLSo
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 _CHUNK: Final = 64 << 10  # what is moved at a time stays in the cache between the kernel and OpenSSL
@@ -23,11 +25,13 @@ class SecureSocket:
       server_side: whether the other end dialled.
     """
 
-    __slots__ = ("_buffer", "_incoming", "_outgoing", "_sock", "_tls", "_unsent")
+    __slots__ = ("_buffer", "_incoming", "_outgoing", "_read", "_sock", "_tls", "_unsent")
 
     def __init__(self, context: ssl.SSLContext, sock: socket.socket, *, server_side: bool) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        # typeshed says bytes; with a buffer to fill it is their number
+        self._read: Callable[[int, memoryview], int] = self._tls.read  # type: ignore[assignment]
         self._sock = sock
         self._buffer = memoryview(bytearray(_CHUNK))
         self._unsent = memoryview(b"")  # records that the kernel has not taken yet
@@ -56,7 +60,6 @@ class SecureSocket:
                 self.flush()
                 self._receive()
             except ssl.SSLError:
-                # what OpenSSL has to say about it is an alert for the other end
                 self._say_why()
                 raise
             else:
@@ -77,10 +80,8 @@ class SecureSocket:
         self.flush()
         taken = self._tls.write(data[:_CHUNK])
         self._unsent = memoryview(self._outgoing.read())
-        try:
+        with contextlib.suppress(BlockingIOError):  # the rest of the records goes first next time
             self.flush()
-        except BlockingIOError:
-            pass  # the rest of the records goes first next time
         return taken
 
     def flush(self) -> None:
@@ -105,11 +106,14 @@ class SecureSocket:
         """
         while True:
             try:
-                return self._tls.read(len(target), target)  # type: ignore[arg-type]  # any writable buffer
+                return self._read(len(target), target)
             except ssl.SSLWantReadError:
                 self._receive()
             except ssl.SSLZeroReturnError:
                 return 0
+            except ssl.SSLError:
+                self._say_why()
+                raise
 
     def pending(self) -> int:
         """Return how many bytes are here, of which poll knows nothing."""
@@ -131,7 +135,6 @@ class SecureSocket:
             self._incoming.write_eof()
 
     def _say_why(self) -> None:
-        try:
+        """Send what OpenSSL has to say about an error, if the other end still listens."""
+        with contextlib.suppress(OSError):
             self.flush()
-        except OSError:
-            pass  # it will not hear it

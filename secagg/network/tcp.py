@@ -11,6 +11,8 @@ heartbeats and turns callers away; one lock says whose the connections are.
 How long a fault can go unnoticed: a connection that ends is noticed at once; a peer from which nothing comes,
 not even a heartbeat, after `silence_s`; one that is alive and never sends what is waited for, after
 `message_s`. Whoever notices tells the others, who end too. With a quorum the program goes on without it.
+
+Longer than most modules: carrying, missing and leaving all act on the same links and are best read together.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ from secagg.ledger import Ledger
 from secagg.network.hello import AGREEMENT_BYTES, abort_frame, read_abort
 from secagg.network.identity import Identity, check_certificate
 from secagg.network.link import Link
-from secagg.network.meeting import Address, Meeting
+from secagg.network.meeting import Meeting
 from secagg.network.memory import keep_freed_memory
 from secagg.network.pinning import Tls
+from secagg.network.sockets import Address
 from secagg.party import Party, PartyId, Protocol, Run
 from secagg.wire import Buffer, FrameType
 
@@ -238,6 +241,9 @@ class _Driver(Generic[T]):
             return result, self.party.ledger
         except BaseException as error:
             # Also KeyboardInterrupt: the others must not wait for somebody who will not come back.
+            if not isinstance(error, Exception):
+                for link in self._meeting.links.values():
+                    link.cut_off()
             self._meeting.tell(error)
             raise
         finally:

@@ -7,8 +7,8 @@ are shown is for the protocol that stands on this to limit.
 
 The hash is AES-256-CMAC (RFC 4493, NIST SP 800-38B), a pseudorandom function on strings of any length,
 computed for all identifiers at once: one AES call for each 16 bytes of the longest. Two different
-identifiers among N collide in b bits with probability at most N**2 / 2**(b + 1), and 2**-128 times the
-number of blocks squared for CMAC itself.
+identifiers among N collide in b bits with probability at most N**2 / 2**(b + 1), and more by
+4 blocks**2 / 2**128 for CMAC itself [IK03].
 
 Cost: 1 round, 32 bytes to each other input party.
 """

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.mpc.arithmetic import (
     SharedArray,
-    decode,
-    encode_public,
     from_bits,
     input_array,
     public_array,
@@ -22,6 +20,7 @@ from secagg.mpc.arithmetic import (
     share_array,
 )
 from secagg.mpc.conversion import unpack
+from secagg.mpc.numbers import decode, encode_public
 from secagg.mpc.replicated import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, from_planes

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from secagg.mpc.arithmetic import (
-    RING64,
-    RingGroup,
     SharedArray,
     bits_cost,
     equal_cost,
@@ -15,7 +13,6 @@ from secagg.mpc.arithmetic import (
     from_bits,
     from_bits_cost,
     less_than_cost,
-    multiply_cost,
     select,
     select_cost,
     share_array,
@@ -35,6 +32,8 @@ from secagg.mpc.bits import (
 )
 from secagg.mpc.comparison import top_bit, top_bit_cost
 from secagg.mpc.costs import FREE, OperationCost
+from secagg.mpc.numbers import RING64, RingGroup
+from secagg.mpc.products import multiply_cost
 from secagg.mpc.replicated import Engine, input_cost, open_cost, outside_opener
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.mpc.truncation import truncate, truncate_cost

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.arithmetic import RING64, RingGroup, SharedArray
+from secagg.mpc.arithmetic import SharedArray
+from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.replicated import (
     XOR,
     Engine,

@@ -12,11 +12,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc import arithmetic, comparison, conversion, truncation
-from secagg.mpc.arithmetic import RingGroup, SharedArray
+from secagg.mpc import comparison, conversion, products, truncation
+from secagg.mpc.arithmetic import SharedArray
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.comparison import is_zero, sign, top_bit
 from secagg.mpc.conversion import bits_to_ring, ring_to_bits
+from secagg.mpc.numbers import RingGroup
 from secagg.mpc.replicated import XOR, Engine
 from secagg.mpc.truncation import truncate, truncation_range
 from secagg.network.simulated import simulate
@@ -28,7 +29,7 @@ NAMES = ("ada", "bob", "cleo")
 @pytest.fixture(autouse=True)
 def one_chunk(monkeypatch):
     """Let each operation draw for all elements at once, so that a draw is a digit of each element's index."""
-    for module in (arithmetic, comparison, conversion, truncation):
+    for module in (products, comparison, conversion, truncation):
         monkeypatch.setattr(module, "_CHUNK", 1 << 40)
     monkeypatch.setattr(comparison, "_PIECE", 1 << 40)
 

@@ -18,7 +18,7 @@ PHASES: Final = ("agree", "share", "merge", "group", "test", "shuffle", "open")
 
 
 class RowCount(Message, frozen=True):
-    """How many rows an input party announces, and the bits of its widest field."""
+    """How many rows an input party announces."""
 
     rows: int
 
@@ -35,7 +35,8 @@ async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> F
 
     Raises:
       UsageError: rows without being an input party, or the other way round; see `Rows.check`.
-      PlanError: a bucket overflowed (probability at most 2**-40); run again, which draws a new hash key.
+      PlanError: a bucket overflowed (probability at most 2**-40), or two rows of one party cannot be told apart by
+        their pseudonyms (see docs/soundness.md for how rarely); run again, which draws a new hash key.
       RemoteProtocolError, PeerMissingError: as `Party.gather`.
     """
     check_computing(party, query.computing_parties)

@@ -1,0 +1,112 @@
+"""Products of replicated shares: additive shares of them, computed locally, and resharing.
+
+[MR18, section 3.2.2, after AFLNO16], for elements and matrices alike. The nine products of shares of x and y
+are computed where both factors are:
+
+  P_0: z_0 = (x_0 + x_1)(y_0 + y_1)     P_1: z_1 = x_1 y_2 + x_2 (y_1 + y_2)     P_2: z_2 = x_2 y_0 + x_0 y_2
+
+which leaves five matrix products to the three parties, where three equal parts of the sum would take six. Integer
+products are masked by a share of zero, F(k_i) - F(k_{i+1}), and reshared: P_i receives z_{i+1}, masked by
+F(k_{i+2}), which it does not hold. Fixed-point ones are masked in truncation.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from secagg.errors import ShapeError
+from secagg.mpc.costs import OperationCost
+from secagg.mpc.numbers import RING64
+from secagg.mpc.replicated import Engine
+from secagg.mpc.truncation import truncate, truncate_cost
+from secagg.ring import Ring, RingArray
+
+# Elements worked on at a time: a product's operands and masks stay in the second-level cache.
+_CHUNK: Final = 1 << 14
+
+Shares: TypeAlias = tuple[RingArray, RingArray]
+
+
+def multiply_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
+    """Return P_index's additive share of the elementwise product; bits above the ring's are left as they come.
+
+    Args:
+      x, y: shares x_i and x_{i+1}, of one shape.
+    """
+    z = np.empty(x[0].shape, ring.dtype)
+    products = z.reshape(-1)
+    x0, x1, y0, y1 = (share.reshape(-1) for share in (*x, *y))
+    scratch = np.empty(min(_CHUNK, products.size), products.dtype)
+    for start in range(0, products.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        p = products[part]
+        t = scratch[: p.size]
+        if index == 0:
+            np.add(x0[part], x1[part], out=p)
+            p *= np.add(y0[part], y1[part], out=t)
+            continue
+        if index == 1:
+            np.multiply(x1[part], np.add(y0[part], y1[part], out=t), out=p)
+        else:
+            np.multiply(x1[part], y0[part], out=p)
+        p += np.multiply(x0[part], y1[part], out=t)
+    return z
+
+
+def matmul_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
+    """Return P_index's additive share of the matrix product.
+
+    Args:
+      x, y: shares x_i and x_{i+1}; of one or two dimensions, as `matmul_shape` takes them.
+    """
+    shape = matmul_shape(x[0].shape, y[0].shape)
+    if index == 0:
+        z = ring.matmul(ring.reduce(x[0] + x[1]), ring.reduce(y[0] + y[1]))
+    else:  # [x_i | x_{i+1}] [y_{i+1} ; y_i + y_{i+1} or y_i]: both products in one
+        below = ring.reduce(y[0] + y[1]) if index == 1 else y[0]
+        z = ring.matmul(np.concatenate(x, axis=-1), np.concatenate([y[1], below]))
+    return np.asarray(z).reshape(shape)
+
+
+def matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a matrix product.
+
+    Raises:
+      ShapeError: not one or two dimensions each, or inner ones that differ.
+    """
+    if len(a) not in (1, 2) or len(b) not in (1, 2) or a[-1] != b[0]:
+        raise ShapeError(f"matmul of shapes {a} and {b} is not defined")
+    return a[:-1] + b[1:]
+
+
+async def replicate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> Shares:
+    """Return this party's two shares of z / 2**frac_bits from its additive share of z.
+
+    Args:
+      z: any shape, C-contiguous, not masked; overwritten.
+      frac_bits: 0, or places to truncate; see `truncate` for its range and rounding.
+    """
+    if frac_bits:
+        return await truncate(engine, ring, z, frac_bits)
+    own, following = engine.own["mul"], engine.following["mul"]
+    flat = z.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        p = flat[start : start + _CHUNK]
+        p += own.ring(p.size, ring.bits)
+        p -= following.ring(p.size, ring.bits)
+    ring.reduce(z, z)
+    return z, await engine.reshare(z)
+
+
+def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> OperationCost:
+    """Return the cost of n products: elementwise, or the elements of a matrix product.
+
+    Args:
+      frac_bits: the smaller of the two operands'.
+    """
+    if frac_bits:
+        return truncate_cost(n, ring, frac_bits)
+    sent = n * ring.dtype.itemsize
+    return OperationCost(1, (sent, sent, sent))

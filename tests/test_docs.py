@@ -1,0 +1,78 @@
+"""The documents name what is there: tags in the code are in the bibliography, tests in soundness.md exist."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Authors' initials or a name, perhaps "+", and two digits: AFLNO16, Bat68, RRK+20.
+TAG = re.compile(r"\b[A-Z][A-Za-z]+\+?\d{2}\b")
+BRACKETS = re.compile(r"\[([^\[\]]+)\](?!\()")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def bibliography() -> set[str]:
+    return set(re.findall(r"\*\*\[([^\]]+)\]\*\*", (DOCS / "bibliography.md").read_text("utf-8")))
+
+
+def cited(text: str) -> set[str]:
+    return {tag for inside in BRACKETS.findall(text) for tag in TAG.findall(inside)}
+
+
+def prose(path: Path) -> str:
+    """Return a module's docstrings and comments."""
+    source = path.read_text("utf-8")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    parts = [ast.get_docstring(n) or "" for n in ast.walk(ast.parse(source)) if isinstance(n, documented)]
+    return "\n".join([*parts, *re.findall(r"#.*$", source, re.MULTILINE)])
+
+
+@functools.cache
+def functions_of(path: Path) -> set[str]:
+    return {n.name for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.FunctionDef)}
+
+
+def test_citations_are_found() -> None:
+    assert cited("as in [AFLNO16, section 2.1; Bat68] and [RRK+20]") == {"AFLNO16", "Bat68", "RRK+20"}
+    assert cited("an array [U64, SHA256], a [link](https://example.org/Bat68), AFLNO16") == set()
+
+
+def test_every_work_cited_in_the_code_is_in_the_bibliography() -> None:
+    known = bibliography()
+    citations = {path: cited(prose(path)) for path in sorted((ROOT / "secagg").rglob("*.py"))}
+    assert sum(map(len, citations.values())) > 10
+    assert {path.name: tags - known for path, tags in citations.items() if tags - known} == {}
+
+
+@pytest.mark.parametrize("document", ["soundness.md", "notation.md", "bibliography.md"])
+def test_every_work_cited_in_a_document_is_in_the_bibliography(document: str) -> None:
+    assert cited((DOCS / document).read_text("utf-8")) - bibliography() == set()
+
+
+def test_every_test_that_holds_a_statement_exists() -> None:
+    named = TEST.findall((DOCS / "soundness.md").read_text("utf-8"))
+    assert len(named) > 80
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).is_file() or name not in functions_of(ROOT / file)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", ["soundness.md", "notation.md", "bibliography.md"])
+def test_links_within_the_documents_lead_somewhere(document: str) -> None:
+    text = (DOCS / document).read_text("utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        elif not target.startswith("https://"):
+            assert (DOCS / target.partition("#")[0]).is_file()
