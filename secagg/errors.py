@@ -43,6 +43,14 @@ __all__ = [
 class SecaggError(Exception):
     """Base of all errors that secagg raises on purpose."""
 
+    def for_peers(self) -> str:
+        """Return what the other parties are told when a party ends with this error.
+
+        Of a mistake in this party's own input or data they are told no more than that: its text may say how
+        many rows there are, or which of them are wrong.
+        """
+        return "it cannot use its own input; its own output says why"
+
 
 class UsageError(SecaggError, ValueError):
     """The caller passed something that cannot be used."""
@@ -67,18 +75,29 @@ class DataError(UsageError):
 class JobError(UsageError):
     """A job file is wrong, incomplete or not the one that the others agreed to."""
 
+    def for_peers(self) -> str:
+        """Return the whole text: job files are the same at all parties and hold nothing secret."""
+        return str(self)
 
-class RemoteProtocolError(SecaggError):
-    """A peer sent what the protocol forbids at this point.
+
+class _AboutAPeerError(SecaggError):
+    """An error about what happened between parties, which all of them may read.
 
     Args:
-      message: what was expected, what came and what to do.
-      peer: the name of the peer that misbehaved; "" where it cannot be told.
+      message: what was expected, what came or was waited for, and what to do.
+      peer: the name of the peer whose doing it was; "" where it cannot be told.
     """
 
     def __init__(self, message: str, *, peer: str = "") -> None:
         super().__init__(message)
         self.peer = peer
+
+    def for_peers(self) -> str:
+        return str(self)
+
+
+class RemoteProtocolError(_AboutAPeerError):
+    """A peer sent what the protocol forbids at this point."""
 
 
 class WireError(RemoteProtocolError):
@@ -89,17 +108,8 @@ class AuthenticationError(RemoteProtocolError):
     """A peer is not who it should be, or a frame was altered on the way."""
 
 
-class PeerMissingError(SecaggError):
-    """A peer that should be there is not.
-
-    Args:
-      message: who was waited for, for what and how long, and what to do.
-      peer: the name of the missing peer; "" where it cannot be told.
-    """
-
-    def __init__(self, message: str, *, peer: str = "") -> None:
-        super().__init__(message)
-        self.peer = peer
+class PeerMissingError(_AboutAPeerError):
+    """A peer that should be there is not."""
 
 
 class PeerVanishedError(PeerMissingError):

@@ -11,7 +11,9 @@ from secagg.party import PartyId
 TRUST: Final = (
     "All parties are taken to follow the protocol. Then no computing party learns more than this, even if it pools "
     "what it sees with any number of input parties. Two computing parties that pool what they hold see every row's "
-    "numbers under pseudonyms, and with an input party's help can test guesses of whose they are."
+    "numbers under pseudonyms, and with an input party's help can test guesses of whose they are. A computing party "
+    "that lies is not caught in time: if it also puts in rows, it can have another party's opened to itself. And an "
+    "input party that puts in a made-up row for somebody learns the others' sum for that one, if it is flagged."
 )
 
 
@@ -35,7 +37,10 @@ def disclosures(job: Job) -> list[Disclosure]:
     rounded = f", rounded up to a multiple of {job.round_rows_to}" if job.round_rows_to > 1 else ""
     return [
         Disclosure(f"each input party's number of different {identifier} identifiers{rounded}", job.roster),
-        Disclosure("whether a bucket of the joint table overflowed (probability at most 2^-40)", job.roster),
+        Disclosure(
+            "whether hashes fell so that the run must be repeated with a new key (the probability is in the run record)",
+            job.roster,
+        ),
         Disclosure(
             "which rows of the shuffled table are whose: a random order of those numbers, padding included",
             query.computing_parties,

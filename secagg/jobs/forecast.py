@@ -25,11 +25,13 @@ class Forecast:
       rounds: the longest chain of messages.
       sent_bytes: what each party sends, arrays only; frames and TLS add some 100 bytes a message.
       log2_false_match: as in `Findings`.
+      log2_abort: as in `Layout`.
     """
 
     rounds: int
     sent_bytes: Mapping[PartyId, int]
     log2_false_match: float
+    log2_abort: float
 
     def seconds(self, network: Network) -> float:
         """Return about how long the run takes on a network, without connecting and reading data."""
@@ -47,4 +49,6 @@ def forecast(job: Job, rows: Mapping[PartyId, int]) -> Forecast:
     query = job.query
     layout = Layout.plan(query, [rows[name] for name in query.input_parties])
     declared = cost(layout, job.roster)
-    return Forecast(declared.rounds + READY_ROUNDS, declared.payload_bytes, layout.log2_false_match)
+    return Forecast(
+        declared.rounds + READY_ROUNDS, declared.payload_bytes, layout.log2_false_match, layout.log2_abort
+    )

@@ -45,7 +45,7 @@ class Result:
     record: dict[str, Any]
 
     def write(self, directory: Path) -> tuple[Path | None, Path]:
-        """Write ME.JOB.csv (input parties only; readable by its owner alone) and ME.JOB.json; return the paths.
+        """Write ME.JOB.csv (input parties only) and ME.JOB.json, readable by their owner alone; return the paths.
 
         Raises:
           UsageError: the directory cannot be written to.
@@ -57,7 +57,7 @@ class Result:
             directory.mkdir(parents=True, exist_ok=True)
             if table is not None:
                 _write(table, self._csv(), mode=0o600)
-            _write(run_record, json.dumps(self.record, indent=2) + "\n", mode=0o644)
+            _write(run_record, json.dumps(self.record, indent=2) + "\n", mode=0o600)
         except OSError as error:
             raise UsageError(f"cannot write the result to {directory}: {error.strerror}") from None
         return table, run_record
@@ -83,6 +83,7 @@ def record(
     counts: Mapping[PartyId, int],
     flagged: int | None,
     log2_false_match: float | None,
+    log2_abort: float | None,
     ledger: Ledger,
 ) -> dict[str, Any]:
     """Return the record of a run as plain data: what was agreed, what it cost, what was opened to whom."""
@@ -102,6 +103,7 @@ def record(
         "announced_rows": {name: counts[name] for name in job.input_parties},
         "flagged": flagged,
         "log2_false_match": log2_false_match,
+        "log2_abort": log2_abort,
         "opened": [asdict(disclosure) for disclosure in disclosures(job)],
         "versions": versions(),
         "started": started.isoformat(timespec="milliseconds"),

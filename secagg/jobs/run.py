@@ -192,6 +192,7 @@ def run_job(
             counts=part.counts,
             flagged=len(found) if part.rows is not None else None,
             log2_false_match=part.forecast.log2_false_match if part.forecast is not None else None,
+            log2_abort=part.forecast.log2_abort if part.forecast is not None else None,
             ledger=ledger,
         ),
     )

@@ -278,6 +278,8 @@ class Engine:
           RemoteProtocolError: a peer's streams are out of step with this party's, or a share of a wrong shape.
         """
         receivers = self.computing if to is None else tuple(to)
+        if isinstance(to, str) or not set(receivers) <= set(self.party.roster):
+            raise UsageError(f"expected a sequence of parties of {self.party.roster} to open to, got {to!r}")
         position = self.own.position
         self.send_opening(x, y, receivers)
         if self.party.me not in receivers:
@@ -286,7 +288,10 @@ class Engine:
         return await self.receive_opened(group, x, y, position=position)
 
     def send_opening(self, x: Array, y: Array, receivers: Sequence[PartyId]) -> None:
-        """Send what `receivers` lack of a value; computing parties among them call `receive_opened`."""
+        """Send what `receivers` lack of a value; computing parties among them call `receive_opened`.
+
+        This does not wait, so the shares must not change before the next `await` has returned.
+        """
         if self.next in receivers:
             self.party.send(self.next, Opening(self.following.position, (x,)))
         for receiver in receivers:

@@ -54,6 +54,7 @@ async def shuffle(x: S, group: Group) -> S:
             # y_{j+2} comes from k_i and y_j from k_{i+1}, where i = j + 2
             first = group.draw(engine.own["shuffle"], x.shape)
             second = group.draw(engine.following["shuffle"], x.shape)
+            await engine.idle()
             continue
         pair, single = (engine.following, engine.own) if role == 0 else (engine.own, engine.following)
         partner = engine.next if role == 0 else engine.previous

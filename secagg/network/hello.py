@@ -49,7 +49,7 @@ class Abort(Message, frozen=True):
 
 def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
     """Return the frame that tells a peer why this party ends; of foreign errors only the type, for they may hold data."""
-    reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
+    reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
     return encode_control(FrameType.ABORT, Abort(about or getattr(error, "peer", ""), reason[:_MAX_REASON]))
 
 

@@ -226,7 +226,7 @@ class _Simulation(Generic[T]):
     def abort(self, name: PartyId, error: BaseException) -> None:
         """Tell everybody that a party ended with an error, as the real network does."""
         about = getattr(error, "peer", "")
-        reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
+        reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
         self.end(name, aborted(name, about, reason))
 
     def end(self, name: PartyId, error: SecaggError) -> None:

@@ -64,6 +64,9 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     log: list[_Call]
     sent: bytes
 
+    def __repr__(self) -> str:
+        return f"<_State of {self.me}>"
+
 
 class Stepwise(Generic[T]):
     """One party of a run whose messages the caller carries.
@@ -272,7 +275,7 @@ class Stepwise(Generic[T]):
 
     def _abort(self, error: BaseException) -> list[tuple[PartyId, bytes]]:
         party = self._party
-        reason = str(error) if isinstance(error, SecaggError) else type(error).__name__
+        reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
         content = Abort(party.session[:16], getattr(error, "peer", ""), reason[:_MAX_REASON])
         frame = wire.encode_control(FrameType.ABORT, content)
         return [(peer, frame) for peer in party.others]

@@ -375,9 +375,9 @@ class _Driver(Generic[T]):
                 if link.received > self._max_unread_bytes and self._too_far_ahead(link):
                     self._paused.add(link)
                     self._listen_to(link)
-                if not link.pending:
+                if link in self._paused or not link.pending:
                     break
-                if link in self._paused or enough():
+                if enough():
                     self._buffered.add(link)
                     break
         except SecaggError as error:

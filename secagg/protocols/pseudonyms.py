@@ -67,12 +67,17 @@ def pseudonyms(key: bytes, identifiers: NDArray[Any]) -> U64:
       identifiers: strings, shape (n,); compared byte by byte, the caller has settled spelling.
 
     Raises:
-      DataError: an identifier that holds a zero character.
+      DataError: an identifier that holds a zero character, or is not valid Unicode text.
     """
     n = len(identifiers)
     if n == 0:
         return np.zeros((0, 2), np.uint64)
-    joined = np.frombuffer("\0".join([*identifiers.tolist(), ""]).encode(), np.uint8)
+    try:
+        joined = np.frombuffer("\0".join([*identifiers.tolist(), ""]).encode(), np.uint8)
+    except UnicodeEncodeError:
+        raise DataError(
+            "an identifier is not valid Unicode text; read the table in its right encoding"
+        ) from None
     ends = np.flatnonzero(joined == 0)
     if len(ends) != n:
         raise DataError(

@@ -15,7 +15,8 @@ import pytest
 from secagg.mpc.arithmetic import SharedArray, from_bits
 from secagg.mpc.bits import LANES, SharedBits, add, input_bits
 from secagg.mpc.buckets import Buckets, plan_buckets
-from secagg.mpc.replicated import Engine, PairStreams
+from secagg.mpc.replicated import XOR, Engine, PairStreams
+from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from secagg.protocols.joint_groups import Field, Layout, Query
 from secagg.protocols.joint_groups.engine import _sum_groups
@@ -351,6 +352,10 @@ class Operations:
 
     async def total(self):
         return np.array_equal((await (await add([self.words(), self.words()])).open())[1], WORDS[0])
+
+    async def shuffled(self):
+        got = await (await shuffle(self.words().reshape(1, 4, 2), XOR)).open()
+        return sorted(map(tuple, got[0].tolist())) == sorted(map(tuple, WORDS.tolist()))
 
     async def inputs(self):
         mine = [WORDS if self.engine.party.me == owner else None for owner in THREE]

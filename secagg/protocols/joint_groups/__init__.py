@@ -19,9 +19,9 @@ Threat model: semi-honest; one of the three computing parties, possibly with any
 Deviation from [HEK12]: every list keeps its padding and every row its origin until the end, so opening the
 origins shows a random arrangement of public numbers. Proof in docs/soundness.md.
 
-Learns: everybody, the announced row counts, bucket counts and whether a bucket overflowed (probability at most
-2**-40). An input party, for its own rows: flagged or not, and the open sums where flagged; the sum less its
-own part is what the others hold. Computing parties: nothing more. Input parties share the hash key.
+Learns: everybody, the announced row counts, and whether hashes fell so that the run ends (`Layout.log2_abort`
+bounds how likely that is). An input party, for its own rows: flagged or not, and the open sums where flagged; the
+sum less its own part is what the others hold. Computing parties: nothing more. Input parties share the hash key.
 
 Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R log R comparisons.
 """

@@ -48,8 +48,8 @@ class PlacedRows:
         filled = np.bincount(bucket, minlength=buckets.buckets)
         if filled.max(initial=0) > capacity:
             raise PlanError(
-                f"more than {capacity} of {len(bucket)} rows fell into one bucket, which happens once in 2**40 runs; "
-                f"run again, which draws a new hash key"
+                f"more than the {capacity} rows that are kept for this party fell into one bucket, which happens at most "
+                f"once in 2**40 runs; run again, which draws a new hash key"
             )
         rank = np.empty(len(bucket), np.int64)
         rank[order] = np.arange(len(bucket)) - np.repeat(np.cumsum(filled) - filled, filled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from secagg.mpc.bits import BLOCK, LANES
-from secagg.mpc.buckets import Buckets, plan_buckets
+from secagg.mpc.buckets import OVERFLOW_BITS, Buckets, plan_buckets
 from secagg.protocols.joint_groups.query import Query
 from secagg.protocols.pseudonyms import log2_collision
 from secagg.ring import U64
@@ -57,6 +58,17 @@ class Layout:
     def log2_false_match(self) -> float:
         """Return log2 of a bound on the probability that any two different identifiers are taken for one."""
         return log2_collision(sum(self.buckets.counts), self.hash_bits)
+
+    @property
+    def log2_abort(self) -> float:
+        """Return log2 of a bound on the probability that the run ends because of where hashes fall.
+
+        A bucket overflows, or two rows of one party in one bucket have the same identity bits, or one has
+        those of padding.
+        """
+        counts, buckets = self.buckets.counts, self.buckets.buckets
+        alike = sum(n * (n / buckets + 1) for n in counts) * 2.0**-self.identity_bits
+        return math.log2(2.0**-OVERFLOW_BITS + alike)
 
     def region(self, party: int) -> slice:
         """Return the columns of the sliced table where an input party's rows start out."""

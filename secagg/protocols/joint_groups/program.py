@@ -35,8 +35,8 @@ async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> F
 
     Raises:
       UsageError: rows without being an input party, or the other way round; see `Rows.check`.
-      PlanError: a bucket overflowed (probability at most 2**-40), or two rows of one party cannot be told apart by
-        their pseudonyms (see docs/soundness.md for how rarely); run again, which draws a new hash key.
+      PlanError: a bucket overflowed, or two rows of one party cannot be told apart by their pseudonyms, with a
+        probability below 2**`Layout.log2_abort`; run again, which draws a new hash key.
       RemoteProtocolError, PeerMissingError: as `Party.gather`.
     """
     check_computing(party, query.computing_parties)

@@ -76,7 +76,7 @@ class Query:
                     f"input parties, got {f.most}"
                 )
             for bound in (f.at_least, f.below):
-                if bound is not None and not 0 <= bound < 1 << width:
+                if bound is not None and not 0 <= bound <= f.most * parties:
                     raise PlanError(
                         f"field {f.name}: {parties} parties with at most {f.most} each reach {f.most * parties}; "
                         f"a bound of {bound} is out of reach"
@@ -151,6 +151,9 @@ class Findings:
     flagged: NDArray[np.bool_]
     sums: U64
     log2_false_match: float
+
+    def __repr__(self) -> str:
+        return f"<Findings about {len(self.flagged)} rows>"
 
 
 def flagged_rows(rows: Rows, findings: Findings) -> list[tuple[str, *tuple[int, ...]]]:
