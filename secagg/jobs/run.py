@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from secagg.errors import DataError, SecaggError, UsageError
+from secagg.errors import UsageError
 from secagg.jobs.forecast import Forecast, forecast
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import Result, record
@@ -67,7 +67,6 @@ class Part:
       counts: the announced row counts of the input parties, once known.
       forecast: the declared cost, once known.
       session, met: the session, and when it began on the monotonic clock.
-      trouble: what was wrong with this party's data; the others are told only that something was.
 
     Raises:
       UsageError: `me` is not in the job, data at a party that puts none in, or none at one that does.
@@ -86,7 +85,6 @@ class Part:
         self.rows: Rows | None = None
         self.counts: dict[PartyId, int] = {}
         self.forecast: Forecast | None = None
-        self.trouble: SecaggError | None = None
         self.session = b""
         self.met = 0.0
         self._read = read
@@ -110,13 +108,8 @@ class Part:
         return Progress(self.me, phase, share, sent, party.waiting_for)
 
     def _rows(self, read: Callable[[], Columns]) -> Rows:
-        try:
-            rows = self.job.pattern.rows(self.job.parameters, *read())
-            rows.check(self.job.query)
-        except SecaggError as error:
-            # Its message names files, lines and counts, which are nobody else's business.
-            self.trouble = error
-            raise DataError(f"{self.me} cannot use its own data; the reason is told there only") from error
+        rows = self.job.pattern.rows(self.job.parameters, *read())
+        rows.check(self.job.query)
         return rows
 
     async def _get_ready(self, party: Party) -> None:
@@ -162,21 +155,16 @@ def run_job(
 
     if on_progress is not None:
         on_progress(Progress(me, PHASES[0], 0.0, 0, tuple(name for name in job.roster if name != me)))
-    try:
-        findings, ledger = run_party(
-            part,
-            me=me,
-            identity=identity,
-            peers=job.peers(),
-            listen=listen or addresses[me],
-            agreement=job.digest,
-            timeouts=job.timeouts,
-            on_progress=report,
-        )
-    except DataError:
-        if part.trouble is not None:
-            raise part.trouble from None
-        raise
+    findings, ledger = run_party(
+        part,
+        me=me,
+        identity=identity,
+        peers=job.peers(),
+        listen=listen or addresses[me],
+        agreement=job.digest,
+        timeouts=job.timeouts,
+        on_progress=report,
+    )
     found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)
     timings = {"connect_s": part.met - begin, "total_s": time.monotonic() - begin}
     return Result(

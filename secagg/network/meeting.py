@@ -326,7 +326,7 @@ class Meeting:
         why = f"{link.peer} is connected to {self.me} already; was it started twice?"
         with contextlib.suppress(RemoteProtocolError):
             yield from _next_frame(link)  # a reset for unread bytes might overtake the answer
-        link.send([abort_frame(UsageError(why), link.peer)])
+        link.send([abort_frame(RemoteProtocolError(why, peer=link.peer))])
         link.flush()
         raise _DroppedError(f"{where}: {why}")
 
