@@ -310,10 +310,15 @@ class Party:
     @property
     def ready(self) -> bool:
         """Whether everything waited for is there, or cannot come any more."""
-        return not any(gather.missing for gather in self._wait) or any(
+        for gather in self._wait:
+            if gather.missing:
+                break
+        else:
+            return True
+        return bool(self._failed) and any(
             gather.quorum is None
             and any(p in self._failed and not self._queues.get((p, gather.lane)) for p in gather.peers)
-            for gather in (self._wait if self._failed else ())
+            for gather in self._wait
         )
 
     @property

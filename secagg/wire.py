@@ -15,6 +15,7 @@ checks of types come from msgspec; nothing here can execute what it reads. Every
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import struct
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin
@@ -73,6 +74,9 @@ class FrameType(enum.IntEnum):
     HEARTBEAT = 3
     ABORT = 4
     BYE = 5
+
+
+_FRAME_TYPES: Final = {int(t): t for t in FrameType}
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -198,7 +202,8 @@ def decode_prefix(
         raise WireError(
             f"{peer} speaks wire version {version}, this party {VERSION}; run the same release", peer=peer
         )
-    if frame_type not in FrameType._value2member_map_:
+    known = _FRAME_TYPES.get(frame_type)
+    if known is None:
         raise WireError(f"frame of unknown type {frame_type} from {peer}", peer=peer)
     if (
         header_length > MAX_HEADER_BYTES
@@ -209,7 +214,7 @@ def decode_prefix(
             f"and {MAX_HEADER_BYTES}",
             peer=peer,
         )
-    return FrameType(frame_type), header_length, size
+    return known, header_length, size
 
 
 def decode_envelope(frame: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> Frame:
@@ -233,6 +238,20 @@ def decode_envelope(frame: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAM
     return Frame(envelope, view[_padded(PREFIX.size + header_length) :], size)
 
 
+@functools.cache  # as many entries as there are pairs of annotations and dtypes
+def _fitting(annotation: Any, name: str) -> np.dtype[Any]:
+    """Return the dtype of that name if a field so annotated may hold it."""
+    if get_origin(annotation) is not np.ndarray and annotation is not np.ndarray:
+        raise ValueError(f"cannot decode a field of type {annotation}")
+    dtype = _DTYPES[name]
+    for argument in get_args(annotation)[1:]:
+        for scalar in get_args(argument):
+            wanted = get_origin(scalar) or scalar
+            if wanted is not Any and not np.issubdtype(dtype, wanted):
+                raise ValueError(f"expected an array of {wanted.__name__}, got {dtype}")
+    return dtype
+
+
 class _Arrays:
     """Hands out a frame's arrays, in order, while msgspec decodes the body."""
 
@@ -242,32 +261,24 @@ class _Arrays:
         self._data, self._offset, self.count, self.nbytes = data, 0, 0, 0
 
     def next(self, annotation: Any, described: object) -> NDArray[Any]:
-        if get_origin(annotation) is not np.ndarray and annotation is not np.ndarray:
-            raise ValueError(f"cannot decode a field of type {annotation}")
         if not (isinstance(described, list) and len(described) == 2):
             raise ValueError("expected (dtype, shape) of an array")
         name, shape = described
         if not isinstance(name, str) or name not in _DTYPES:
             raise ValueError("array of an unknown dtype")
-        dtype = _DTYPES[name]
-        if (
-            not isinstance(shape, list)
-            or len(shape) > MAX_NDIM
-            or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
-        ):
+        dtype = _fitting(annotation, name)
+        if not isinstance(shape, list) or len(shape) > MAX_NDIM:
             raise ValueError("array with an impossible shape")
-        for argument in get_args(annotation)[1:]:
-            for scalar in get_args(argument):
-                wanted = get_origin(scalar) or scalar
-                if wanted is not Any and not np.issubdtype(dtype, wanted):
-                    raise ValueError(f"expected an array of {wanted.__name__}, got {dtype}")
+        for n in shape:
+            if type(n) is not int or not 0 <= n < 1 << 48:
+                raise ValueError("array with an impossible shape")
         nbytes = math.prod(shape) * dtype.itemsize
         end = self._offset + nbytes
         if end > len(self._data):
             raise ValueError("array longer than the frame")
-        array = np.frombuffer(self._data[self._offset : end], dtype).reshape(shape)
+        array: NDArray[Any] = np.ndarray(shape, dtype, self._data, self._offset)
         # numpy takes any other byte in a boolean array for what it is not.
-        if dtype == np.bool_ and array.size and int(array.view(np.uint8).max()) > 1:
+        if name == "|b1" and array.size and int(array.view(np.uint8).max()) > 1:
             raise ValueError("boolean array with a byte that is neither 0 nor 1")
         self.count += 1
         self.nbytes += nbytes

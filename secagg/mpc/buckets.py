@@ -23,9 +23,8 @@ from secagg.mpc.merge import merge_gates
 
 OVERFLOW_BITS: Final = 40
 _MAX_BUCKETS: Final = 1 << 16
-_ROUND_GATES: Final = (
-    500_000  # ANDs that cost as much as a round: what a gigabit line carries in half a millisecond
-)
+# ANDs that cost as much as a round: what a gigabit line carries in half a millisecond
+_ROUND_GATES: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,19 +94,15 @@ def pseudonyms(key: bytes, identifiers: NDArray[Any]) -> U64:
     rows = np.arange(n)
     whole = (lengths > 0) & (lengths % _BLOCK == 0)
     text[rows[~whole], lengths[~whole]] = 0x80
-    tail = text.reshape(n, blocks, _BLOCK)
-    tail[rows, last] ^= np.where(whole[:, None], np.frombuffer(k1, np.uint8), np.frombuffer(k2, np.uint8))
-    state = np.zeros((n, _BLOCK), np.uint8)
+    words = text.view(np.uint64).reshape(n, blocks, 2)
+    keys = np.frombuffer(k2 + k1, np.uint64).reshape(2, 2)
+    words[rows, last] ^= keys[whole.astype(np.intp)]
+    state = np.zeros((n, 2), np.uint64)
     for b in range(blocks):
-        active = last >= b
-        if active.all():
-            state = np.frombuffer(encrypt((state ^ tail[:, b]).tobytes()), np.uint8).reshape(n, _BLOCK)
-        else:
-            state = state.copy()
-            state[active] = np.frombuffer(
-                encrypt((state[active] ^ tail[active, b]).tobytes()), np.uint8
-            ).reshape(-1, _BLOCK)
-    return np.ascontiguousarray(state).view(np.uint64)
+        active = slice(None) if b == 0 else np.flatnonzero(last >= b)
+        block = state[active] ^ words[active, b]
+        state[active] = np.frombuffer(encrypt(block.tobytes()), np.uint64).reshape(-1, 2)
+    return state
 
 
 def _doubled(block: bytes) -> bytes:
