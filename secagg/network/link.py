@@ -1,8 +1,8 @@
 """One connection to one peer: frames out, frames in, never blocking.
 
-Large buffers are neither copied nor joined: one OpenSSL call encrypts as much of an array as the kernel takes,
-and what arrives is decrypted straight into the memory that the protocol's arrays will be views of.
-Non-blocking sockets under poll move as much as blocking ones do; asyncio's streams, which copy, about half.
+Large buffers are neither copied nor joined: arrays are encrypted from where they lie, and what arrives is decrypted
+straight into the memory that the protocol's arrays will be views of. Non-blocking sockets under
+poll move as much as blocking ones do; asyncio's streams, which copy, about a third.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import numpy as np
 
 from secagg import wire
 from secagg.errors import AuthenticationError, PeerVanishedError
-from secagg.network.secure import SecureSocket
 from secagg.wire import PREFIX, Buffer, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
@@ -41,7 +40,6 @@ class Link:
       received: bytes of message frames read.
       heard, wrote: when a byte last came from the peer, and last went to it (`time.monotonic`).
       finished: whether the peer said that its program has ended.
-      paused: whether reading waits until the protocol has used up what is there.
     """
 
     __slots__ = (
@@ -51,7 +49,6 @@ class Link:
         "_frame",
         "_inbox",
         "_out",
-        "_raw",
         "_sock",
         "_start",
         "_tls",
@@ -60,25 +57,22 @@ class Link:
         "finished",
         "heard",
         "max_frame_bytes",
-        "paused",
         "peer",
         "received",
         "unsent",
         "wrote",
     )
 
-    def __init__(self, peer: str, sock: socket.socket | SecureSocket, *, max_frame_bytes: int) -> None:
+    def __init__(self, peer: str, sock: socket.socket, *, max_frame_bytes: int) -> None:
         self.peer = peer
         self.max_frame_bytes = max_frame_bytes
         self.unsent = 0
         self.received = 0
         self.heard = self.wrote = time.monotonic()
         self.finished = False
-        self.paused = False
         self._sock = sock
-        self._tls = sock if isinstance(sock, SecureSocket) else None
-        self._raw = sock.raw if isinstance(sock, SecureSocket) else sock
-        self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._writable = True
         self._out: deque[Buffer] = deque()
         self._chunk: memoryview | None = None  # what the last call did not write: OpenSSL wants it again
@@ -130,15 +124,6 @@ class Link:
             self.wrote = time.monotonic()
             self.unsent -= sent
             self._chunk = self._chunk[sent:] if sent < len(self._chunk) else None
-        return self._tls is None or self._flush_records(self._tls)
-
-    def _flush_records(self, tls: SecureSocket) -> bool:
-        try:
-            tls.flush()
-        except BlockingIOError:
-            return False
-        except OSError:
-            self._writable = False
         return True
 
     def _next_chunk(self) -> memoryview:
@@ -239,13 +224,13 @@ class Link:
             if written:
                 # Below TLS: BYE and ABORT are authenticated, so a cut stream is never taken for an end. Once the
                 # connection is over on both sides, or was reset, this raises.
-                self._raw.shutdown(socket.SHUT_WR)
+                socket.socket.shutdown(self._sock, socket.SHUT_WR)
             with contextlib.suppress(BlockingIOError):
-                while self._raw.recv(1 << 16):
+                while socket.socket.recv(self._sock, 1 << 16):
                     self.heard = time.monotonic()
             if not written:
                 return True
-            answer = fcntl.ioctl(self._raw, termios.TIOCOUTQ, bytes(4))
+            answer = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4))
         except OSError:
             return False
         return bool(struct.unpack("i", answer)[0])

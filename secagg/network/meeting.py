@@ -49,7 +49,6 @@ from secagg.network.hello import (
 )
 from secagg.network.link import Link
 from secagg.network.pinning import Tls, verification
-from secagg.network.secure import SecureSocket
 from secagg.network.sockets import Address, Waiting, dial, open_listener
 from secagg.party import PartyId
 from secagg.wire import FrameType, decode_control, encode_control
@@ -265,14 +264,13 @@ class Meeting:
     def _greet(self, sock: socket.socket, dialled: PartyId | None, where: str) -> Conversation:
         """Find out who is at the other end of a connection and exchange hellos; takes over `sock`."""
         peer = dialled or ""
-        connection: socket.socket | SecureSocket = sock
         if self._tls is not None:
             try:
-                connection, peer = yield from self._tls.shake(sock, dialled)
+                sock, peer = yield from self._tls.shake(sock, dialled)
             except ssl.SSLCertVerificationError as error:
                 self._turned_away = f"{where} ({verification(error)})"
                 raise _DroppedError(f"{where} has no certificate that is known here") from None
-        link = Link(peer, connection, max_frame_bytes=_MAX_HELLO_BYTES)
+        link = Link(peer, sock, max_frame_bytes=_MAX_HELLO_BYTES)
         try:
             yield from self._introduce(link, dialled, where)
         finally:

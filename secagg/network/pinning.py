@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import serialization
 
 from secagg.errors import AuthenticationError, UsageError
 from secagg.network.identity import Identity, fingerprint
-from secagg.network.secure import SecureSocket
 from secagg.network.sockets import Waiting
 from secagg.party import PartyId
 
@@ -39,7 +38,7 @@ class Tls:
 
     def shake(
         self, sock: socket.socket, dialled: PartyId | None
-    ) -> Generator[Waiting, None, tuple[SecureSocket, PartyId]]:
+    ) -> Generator[Waiting, None, tuple[ssl.SSLSocket, PartyId]]:
         """Make a connection secure and return it with the name of who is at the other end.
 
         Args:
@@ -52,7 +51,8 @@ class Tls:
           OSError: the connection ended, or does not speak TLS 1.3.
         """
         context = self._listening if dialled is None else self._dialling[dialled]
-        secure = SecureSocket(context, sock, server_side=dialled is None)
+        with sock:
+            secure = context.wrap_socket(sock, server_side=dialled is None, do_handshake_on_connect=False)
         try:
             while True:
                 try:
@@ -60,11 +60,11 @@ class Tls:
                     break
                 except ssl.SSLWantReadError:
                     yield secure.fileno(), select.POLLIN
-                except BlockingIOError:
+                except ssl.SSLWantWriteError:
                     yield secure.fileno(), select.POLLOUT
             # The context has refused all others already. That the certificates are equal is the whole of the
             # rule, so it is stated once where no option of a library can change it.
-            name = self._names.get(secure.getpeercert())
+            name = self._names.get(secure.getpeercert(binary_form=True) or b"")
             if name is None or dialled not in (None, name):
                 raise ssl.SSLCertVerificationError("certificate is not the one that was pinned")
         except ssl.SSLCertVerificationError as error:
