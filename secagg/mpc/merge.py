@@ -20,7 +20,9 @@ Learns: nobody anything. Cost: see `merge_gates`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -127,14 +129,13 @@ def _long_views(share: U64, stride: int, segments: list[Segment], words: int) ->
 def _short_views(turned: U64, stride: int, block: int, blocks: int, words: int) -> Views:
     """Return the views of a layer whose stride is below `block`, of a table with positions within blocks first."""
     planes, wide = turned.shape[0], blocks * words
-    step = stride * wide
-    views: Views = []
-    if runs := block // (2 * stride) - 1:
-        inside = turned[:, step : step + runs * 2 * step].reshape(planes, runs, 2, step)
-        views.append((inside[:, :, 0], inside[:, :, 1]))
+    runs = block // (2 * stride) - 1
+    views = _long_views(turned, stride, [Segment(stride, runs, stride)] if runs else [], wide)
     if blocks > 1:  # the last run of a block is compared with the first of the next
         last = turned[:, (block - stride) * wide :].reshape(planes, stride, wide)
-        views.append((last[:, :, :-words], turned[:, :step].reshape(planes, stride, wide)[:, :, words:]))
+        views.append(
+            (last[:, :, :-words], turned[:, : stride * wide].reshape(planes, stride, wide)[:, :, words:])
+        )
     return views
 
 
@@ -147,9 +148,10 @@ async def _layer(engine: Engine, views: list[Views], key_planes: int) -> None:
     low = [np.empty((key_planes, columns), np.uint64) for _ in views]
     for view, apart, bottom in zip(views, difference, low, strict=True):
         for (earlier, later), cut in zip(view, where, strict=True):
-            runs = (key_planes, *earlier.shape[1:])
-            np.bitwise_xor(earlier[:key_planes], later[:key_planes], out=apart[:, cut].reshape(runs))
-            bottom[:, cut].reshape(runs)[...] = earlier[:key_planes]
+            shape = (key_planes, *earlier.shape[1:])
+            with _rows_of(earlier.shape[-1]):
+                np.bitwise_xor(earlier[:key_planes], later[:key_planes], out=apart[:, cut].reshape(shape))
+            bottom[:, cut].reshape(shape)[...] = earlier[:key_planes]
     swap = await less_than(SharedBits(engine, *difference), SharedBits(engine, *low))
     await _swap(swap, views)
 
@@ -157,41 +159,57 @@ async def _layer(engine: Engine, views: list[Views], key_planes: int) -> None:
 async def _swap(swap: SharedBits, views: list[Views]) -> None:
     """Exchange earlier and later rows where the bit says so, in place.
 
-    Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, and this party's own
-    share of the result added to its first share at once, while it is still in the cache.
+    Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, view after view, and
+    this party's own share of the result added to its first share at once, while it is still in the cache.
     """
     first, second = views
     where = _columns(first)
-    planes, columns = first[0][0].shape[0], swap.shape[-1]
+    planes = first[0][0].shape[0]
     bit, both = swap.first, swap.first ^ swap.second
-    z = np.empty((planes, columns), np.uint64)
-    step = max(1, CHUNK // max(1, columns))
-    scratch = np.empty((min(step, planes), columns), np.uint64)
-    for a in range(0, planes, step):
-        b = min(a + step, planes)
-        for (e0, l0), (e1, l1), cut in zip(first, second, where, strict=True):
-            runs = e0.shape[1:]
-            part, t = (x[:, cut].reshape(b - a, *runs) for x in (z[a:b], scratch[: b - a]))
-            np.bitwise_xor(e1[a:b], l1[a:b], out=part)
-            part &= bit[cut].reshape(runs)
-            np.bitwise_xor(e0[a:b], l0[a:b], out=t)
-            t &= both[cut].reshape(runs)
-            part ^= t
-        add_zero_share(swap.engine, z[a:b])
-        for (e0, l0), cut in zip(first, where, strict=True):
-            part = z[a:b, cut].reshape(b - a, *e0.shape[1:])
-            e0[a:b] ^= part
-            l0[a:b] ^= part
+    z = np.empty(planes * swap.shape[-1], np.uint64)
+    for (e0, l0), (e1, l1), cut in zip(first, second, where, strict=True):
+        shape, columns = e0.shape[1:], cut.stop - cut.start
+        block = z[planes * cut.start : planes * cut.stop].reshape(planes, *shape)
+        chosen, other = bit[cut].reshape(shape), both[cut].reshape(shape)
+        step = max(1, CHUNK // columns)
+        scratch = np.empty((min(step, planes), *shape), np.uint64)
+        with _rows_of(e0.shape[-1]):
+            for a in range(0, planes, step):
+                part = block[a : a + step]
+                t = scratch[: len(part)]
+                np.bitwise_xor(e1[a : a + step], l1[a : a + step], out=part)
+                part &= chosen
+                np.bitwise_xor(e0[a : a + step], l0[a : a + step], out=t)
+                t &= other
+                part ^= t
+                add_zero_share(swap.engine, part)
+                e0[a : a + step] ^= part
+                l0[a : a + step] ^= part
     received = await swap.engine.reshare(z)
     for (e1, l1), cut in zip(second, where, strict=True):
-        part = received[:, cut].reshape(e1.shape)
-        e1 ^= part
-        l1 ^= part
+        part = received[planes * cut.start : planes * cut.stop].reshape(e1.shape)
+        with _rows_of(e1.shape[-1]):
+            e1 ^= part
+            l1 ^= part
+
+
+@contextlib.contextmanager
+def _rows_of(words: int) -> Iterator[None]:
+    """Let numpy work on stretches of `words` in place, within this thread and this block.
+
+    It copies operands whose innermost stretches are shorter than its buffer of 8,192 elements into that buffer,
+    which costs as much again; so the buffer is made no longer than they are.
+    """
+    before = np.setbufsize(min(max(words // 16 * 16, 16), 8192))
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
 
 
 def _columns(views: Views) -> list[slice]:
     """Return where each view's rows lie when the views' columns stand one after the other."""
-    ends = np.cumsum([0, *(earlier.shape[1] * earlier.shape[2] for earlier, _ in views)])
+    ends = np.cumsum([0, *(earlier[0].size for earlier, _ in views)])
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
