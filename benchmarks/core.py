@@ -70,7 +70,7 @@ def mask_expansion(words: int, repeats: int) -> None:
             f"  {name:34} {quartiles(seconds)}  {8 * words / seconds.min() / 1e9:6.2f} GB/s"
             f"  {limit.min() / seconds.min():5.2f} of the limit"
         )
-    print("  asked: expand at least 0.70 of the limit")
+    print("  goal: expand at least 0.70 of the limit")
 
 
 def encoding(n: int, repeats: int) -> None:
@@ -97,7 +97,7 @@ def encoding(n: int, repeats: int) -> None:
     names = [*(name for name, _ in cases), "decode, 64-bit ring"]
     for name, seconds in zip(names, [*times, decoding], strict=True):
         print(f"  {name:34} {quartiles(seconds)}  {seconds.min() / limit.min():5.2f} copies")
-    print(f"  asked: encode float64 at most 3.00 copies; largest error {abs(numbers - x).max():.3g}, bound")
+    print(f"  goal: encode float64 at most 3.00 copies; largest error {abs(numbers - x).max():.3g}, bound")
     print(f"  {p64.error():.3g}")
 
 
@@ -119,7 +119,7 @@ def products(size: int, repeats: int) -> None:
     )
     print(f"  {'secagg matmul':34} {quartiles(ours)}  equal to numpy's: {exact}")
     print(f"  {'numpy uint64 @':34} {quartiles(numpys)}  {numpys.min() / ours.min():5.2f} times matmul")
-    print("  asked: numpy at least 4.00 times matmul")
+    print("  goal: numpy at least 4.00 times matmul")
 
 
 def packing(n: int, widths: Sequence[int], repeats: int) -> None:

@@ -284,7 +284,7 @@ def compare(
         for name, key in keys.items():
             seconds = min(turn[key] for turn in turns)
             mine = fastest[name] + (fastest["bit"] if peer == "CrypTen" and name == "cmp" else 0)
-            goal = f"  asked: {GOALS[peer, name]}" if (peer, name) in GOALS else ""
+            goal = f"  goal: {GOALS[peer, name]}" if (peer, name) in GOALS else ""
             print(
                 f"  {peer:8} {key:12} {seconds * 1e3:10.2f} ms, secagg {mine * 1e3:8.2f} ms: "
                 f"{seconds / mine:7.2f} times as long{goal}"

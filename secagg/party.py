@@ -12,6 +12,8 @@ send are here, so that every driver makes the same ones: session, sender, order,
 
 Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives
 early waits for those before it; one that arrives twice is an error that names the peer.
+
+The module is long because what a protocol sees of a party and what a driver sees of it share one state.
 """
 
 from __future__ import annotations
