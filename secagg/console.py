@@ -42,12 +42,12 @@ class Style(StrEnum):
 
 def stdout() -> Console:
     """Return a console for results."""
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, emoji=False)  # ":CD:" in a fingerprint is no emoji
 
 
 def stderr() -> Console:
     """Return a console for everything else."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def size(count: float) -> str:

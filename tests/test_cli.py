@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import secagg
+from secagg import console
 from secagg.cli import main
 from secagg.console import Style, seconds, shown_progress, size
 from secagg.jobs.run import Progress
@@ -382,3 +383,15 @@ def test_progress_lines_come_once_a_phase_and_bars_leave_nothing_behind(
         "c",
     ]
     report(Style.bars)
+
+
+def test_hexadecimal_pairs_that_rich_has_emoji_for_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "SHA256:AB:CD:00:ab:cd"
+    console.stdout().print(text, markup=False)
+    console.stdout().print(console.table("title", ["fingerprint"], [[text]]))
+    console.stderr().print(text, markup=False)
+    printed = capsys.readouterr()
+    assert printed.out.count(text) == 2
+    assert text in printed.err
