@@ -347,7 +347,8 @@ def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:
     errors, readers = refused(change)
     assert readers == []
     assert all(isinstance(e, SecaggError) for e in errors.values())
-    assert any(isinstance(e, AuthenticationError) for e in errors.values()), errors
+    # bank_a and bank_c do not meet; bank_b may find first that bank_a's job names another certificate
+    assert any(isinstance(e, AuthenticationError | JobError) for e in errors.values()), errors
 
 
 def test_a_party_that_does_not_come_is_named() -> None:
