@@ -319,7 +319,7 @@ def _range_error(numbers: NDArray[Any], border: float, out_of_range: str) -> Ran
     if out_of_range == "raise" and not bad.any():
         bad = (flat > border) | (flat < -border)
         what, mend = f"lie beyond +-{border}", 'plan a larger clip, or pass out_of_range="clip"'
-    where = np.unravel_index(int(bad.argmax()), numbers.shape)
+    where = np.unravel_index(int(np.argmax(bad)), numbers.shape)
     index = ", ".join(str(int(i)) for i in where)
     count = np.count_nonzero(bad)
     return RangeError(f"{count} of {flat.size} numbers {what}, the first at index [{index}]; {mend}")

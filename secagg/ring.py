@@ -133,7 +133,7 @@ class Ring:
           RangeError: an element is 2**bits or more.
         """
         self._check_dtype(x)
-        if not self.fills_dtype and x.size and int(x.max()) >= self.modulus:
+        if not self.fills_dtype and x.size and int(np.max(x)) >= self.modulus:
             count = int(np.count_nonzero(x >= self.dtype.type(self.modulus)))
             raise RangeError(f"{count} of {x.size} elements do not fit {self.bits} bits; reduce them first")
 
@@ -298,7 +298,7 @@ def pack_bits(values: RingArray, width: int) -> NDArray[np.uint8]:
     if values.ndim != 1 or values.dtype.kind != "u":
         raise ShapeError(f"pack_bits takes a 1-D unsigned array, not {values.ndim}-D {values.dtype}")
     n = values.size
-    if width < 8 * values.itemsize and n and int(values.max()) >> width:
+    if width < 8 * values.itemsize and n and int(np.max(values)) >> width:
         count = int(np.count_nonzero(values >> values.dtype.type(width)))
         raise RangeError(f"{count} of {n} values do not fit {width} bits; reduce them or pack them wider")
     if width in (8, 16, 32, 64):

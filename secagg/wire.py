@@ -278,7 +278,7 @@ class _Arrays:
             raise ValueError("array longer than the frame")
         array: NDArray[Any] = np.ndarray(shape, dtype, self._data, self._offset)
         # numpy takes any other byte in a boolean array for what it is not.
-        if name == "|b1" and array.size and int(array.view(np.uint8).max()) > 1:
+        if name == "|b1" and array.size and int(np.max(array.view(np.uint8))) > 1:
             raise ValueError("boolean array with a byte that is neither 0 nor 1")
         self.count += 1
         self.nbytes += nbytes

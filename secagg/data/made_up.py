@@ -349,7 +349,7 @@ def _account_letters(banks: int) -> str:
 
 def _account_names(codes: Ints, banks: int) -> tuple[str, ...]:
     letters = _account_letters(banks)
-    homes = _homes(banks, int(codes.max(initial=-1)) + 1)
+    homes = _homes(banks, int(np.max(codes, initial=-1)) + 1)
     return tuple(
         f"{letters[home]}-{number:08d}"
         for home, number in zip(homes[codes].tolist(), _number(codes).tolist(), strict=True)
@@ -359,7 +359,7 @@ def _account_names(codes: Ints, banks: int) -> tuple[str, ...]:
 def _write(folder: Path, truth: Truth, transfers: _Rows, deposits: _Rows, first_second: int) -> None:
     banks = len(truth.banks)
     letters = _account_letters(banks)
-    homes = _homes(banks, int(transfers.receiver.max(initial=-1)) + 1)
+    homes = _homes(banks, int(np.max(transfers.receiver, initial=-1)) + 1)
     account = f"printf('%s-%08d', '{letters}'[{{home}} + 1], {{number}})"
     columns = {
         "transfers": f"{account.format(home='home', number='receiver')} AS beneficiary, "

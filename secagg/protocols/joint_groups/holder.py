@@ -46,7 +46,7 @@ class PlacedRows:
         )
         order = _sorted_order(bucket, high, low, buckets.prefix_bits, key_bits - LANES)
         filled = np.bincount(bucket, minlength=buckets.buckets)
-        if filled.max(initial=0) > capacity:
+        if np.max(filled, initial=0) > capacity:
             raise PlanError(
                 f"more than the {capacity} rows that are kept for this party fell into one bucket, which happens at most "
                 f"once in 2**40 runs; run again, which draws a new hash key"

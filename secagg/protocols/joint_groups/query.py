@@ -169,7 +169,7 @@ def find_groups_plainly(query: Query, tables: Sequence[Rows]) -> list[Findings]:
     """Plaintext twin of `find_groups`: the findings of every input party, from everybody's rows."""
     every = np.concatenate([t.identifiers for t in tables])
     _, group = np.unique(every.astype(str), return_inverse=True)
-    sums = np.zeros((int(group.max(initial=-1)) + 1, len(query.fields)), np.uint64)
+    sums = np.zeros((int(np.max(group, initial=-1)) + 1, len(query.fields)), np.uint64)
     np.add.at(sums, group, np.concatenate([t.values for t in tables]))
     passes = np.ones(len(sums), bool)
     for column, f in zip(sums.T, query.fields, strict=True):
