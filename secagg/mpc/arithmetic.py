@@ -12,6 +12,8 @@ average), the range that products must keep to, and what an opened one shows bey
 
 The protocols are in `products`, `truncation`, `comparison` and `conversion`; costs of n elements are given by the
 functions `*_cost` here and there.
+
+Longer than most modules: numpy's operators are many, each of a few lines.
 """
 
 from __future__ import annotations

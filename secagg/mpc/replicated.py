@@ -28,6 +28,8 @@ Cost (s = bytes of the secret array; seeds travel in message headers and do not 
   open to all computing parties          s each, 1 round
   open to one computing party            s by its predecessor, 1 round
   open to another party                  2 s and s by two of them, 1 round
+
+Longer than most modules: whatever sends or opens a share as such is here, to be read in one piece.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
 from secagg.mpc.replicated import Group, Shared, checked
@@ -83,8 +82,3 @@ def shuffle_payload_bytes(nbytes: int) -> int:
 
 
 SHUFFLE_ROUNDS = 3
-
-
-def apply_order(rows: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
-    """Plaintext twin: bucket b of the result is rows[b][order[b]]."""
-    return np.stack([r.take(o, axis=0) for r, o in zip(rows, order, strict=True)])

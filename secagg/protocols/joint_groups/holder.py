@@ -19,7 +19,7 @@ from secagg.ring import U64, transpose64
 class PlacedRows:
     """An input party's rows, hashed and in their places, padding included.
 
-    `key_low` and `key_high` have shape (64 lanes, positions * words): the bucket of a place is lane and word.
+    Places lie in arrays of shape (64 lanes, positions * words): the bucket of a place is its lane and word.
     """
 
     def __init__(
