@@ -67,13 +67,14 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class FrameType(enum.IntEnum):
-    """What a frame is for; all but MESSAGE are the network's own."""
+    """What a frame is for; MESSAGE is a protocol's, STORED is kept in files, the others are the network's own."""
 
     MESSAGE = 1
     HELLO = 2
     HEARTBEAT = 3
     ABORT = 4
     BYE = 5
+    STORED = 6
 
 
 _FRAME_TYPES: Final = {int(t): t for t in FrameType}
@@ -99,6 +100,13 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     body: msgspec.Raw
 
 
+class Stored(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A message that is kept, not yet decoded, and its kind."""
+
+    kind: Annotated[str, msgspec.Meta(max_length=256)]
+    body: msgspec.Raw
+
+
 class Frame(NamedTuple):
     """A frame cut into envelope and the bytes of its arrays; `size` counts every byte of it."""
 
@@ -109,6 +117,7 @@ class Frame(NamedTuple):
 
 _encode_envelope: Final = msgspec.msgpack.Encoder().encode
 _decode_envelope: Final = msgspec.msgpack.Decoder(Envelope).decode
+_decode_stored: Final = msgspec.msgpack.Decoder(Stored).decode
 # RecursionError: nested lists past the interpreter's limit; the others come from numpy and struct.
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError, struct.error)
 
@@ -133,6 +142,44 @@ def encode_message(
       ShapeError: an array of a dtype that cannot be sent, or with more than 8 dimensions.
       UsageError: a field that is neither plain data nor an array, or a frame over `MAX_FRAME_BYTES`.
     """
+    body, arrays = _cut(message)
+    envelope = Envelope(session, sender, lane, sequence, depth, message.KIND, msgspec.Raw(body))
+    return _frame(message.KIND, FrameType.MESSAGE, _encode_envelope(envelope), arrays)
+
+
+def to_bytes(message: Message) -> bytes:
+    """Return a message as bytes to be kept, such as a key or a ciphertext; raises as `encode_message` does."""
+    body, arrays = _cut(message)
+    header = msgspec.msgpack.encode(Stored(message.KIND, msgspec.Raw(body)))
+    return b"".join(_frame(message.KIND, FrameType.STORED, header, arrays)[0])
+
+
+def from_bytes(data: Buffer, kind: type[M], *, peer: str = "") -> M:
+    """Return the message that `to_bytes` made bytes of; its arrays are read-only views of the bytes.
+
+    Args:
+      kind: what the message must be.
+      peer: whom the bytes came from, for errors.
+
+    Raises:
+      WireError: the bytes are not a `kind` of this version.
+    """
+    source = peer or "the stored bytes"
+    view = memoryview(data).cast("B").toreadonly()
+    frame_type, header_length, size = decode_prefix(view[: PREFIX.size], peer=source)
+    if frame_type is not FrameType.STORED or size != len(view):
+        raise WireError(f"expected {size} bytes of {kind.KIND} from {source}, got {len(view)}", peer=peer)
+    try:
+        stored = _decode_stored(view[PREFIX.size : PREFIX.size + header_length])
+    except _MALFORMED as error:
+        raise WireError(f"malformed {kind.KIND} from {source}: {_quoted(error)}", peer=peer) from None
+    if stored.kind != kind.KIND:
+        raise WireError(f"expected {kind.KIND} from {source}, got {stored.kind!r:.120}", peer=peer)
+    return _join(stored.body, view[_padded(PREFIX.size + header_length) :], kind, peer=source)[0]
+
+
+def _cut(message: Message) -> tuple[bytes, list[NDArray[Any]]]:
+    """Return a message in MessagePack with its arrays replaced by dtype and shape, and the arrays."""
     arrays: list[NDArray[Any]] = []
 
     def describe(value: object) -> tuple[str, tuple[int, ...]]:
@@ -152,17 +199,21 @@ def encode_message(
         body = msgspec.msgpack.Encoder(enc_hook=describe).encode(message)
     except (TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{message.KIND} cannot be encoded: {error}") from None
-    envelope = Envelope(session, sender, lane, sequence, depth, message.KIND, msgspec.Raw(body))
-    header = _encode_envelope(envelope)
+    return body, arrays
+
+
+def _frame(
+    kind: str, frame_type: FrameType, header: bytes, arrays: list[NDArray[Any]]
+) -> tuple[list[Buffer], int]:
     head = _padded(PREFIX.size + len(header))
     payload = sum(a.nbytes for a in arrays)
     size = head + sum(_padded(a.nbytes) for a in arrays)
     if size > MAX_FRAME_BYTES or len(header) > MAX_HEADER_BYTES or len(arrays) > MAX_ARRAYS:
         raise UsageError(
-            f"{message.KIND}: a frame of {size} bytes with a header of {len(header)} and {len(arrays)} arrays is over "
+            f"{kind}: a frame of {size} bytes with a header of {len(header)} and {len(arrays)} arrays is over "
             f"the limits of {MAX_FRAME_BYTES}, {MAX_HEADER_BYTES} and {MAX_ARRAYS}; send it in parts"
         )
-    prefix = PREFIX.pack(_MAGIC, VERSION, FrameType.MESSAGE, len(header), size)
+    prefix = PREFIX.pack(_MAGIC, VERSION, frame_type, len(header), size)
     frame: list[Buffer] = [b"".join((prefix, header, bytes(head - PREFIX.size - len(header))))]
     for array in arrays:
         if array.nbytes:
@@ -296,11 +347,15 @@ def decode_body(frame: Frame, kind: type[M], *, peer: str) -> tuple[M, int]:
     Raises:
       WireError: the body is not a `kind`, or its arrays do not fill the frame exactly.
     """
-    arrays = _Arrays(frame.arrays)
+    return _join(frame.envelope.body, frame.arrays, kind, peer=peer)
+
+
+def _join(body: msgspec.Raw, data: memoryview, kind: type[M], *, peer: str) -> tuple[M, int]:
+    arrays = _Arrays(data)
     # Outside the try: a kind that msgspec cannot decode is this party's mistake and not the peer's.
     decode = msgspec.msgpack.Decoder(kind, dec_hook=arrays.next).decode
     try:
-        message = decode(frame.envelope.body)
+        message = decode(body)
     except _MALFORMED as error:
         raise WireError(f"malformed {kind.KIND} from {peer}: {_quoted(error)}", peer=peer) from None
     if not arrays.exhausted or arrays.count > MAX_ARRAYS:
