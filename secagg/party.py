@@ -21,7 +21,16 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -78,7 +87,11 @@ class Roster(tuple[PartyId, ...]):
 
 @dataclass(slots=True, eq=False)
 class Gather(Generic[M]):
-    """A request for one message of a kind from each of several peers; awaiting it returns them by peer."""
+    """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
+
+    first: it is enough that one of them has answered, and only that answer is returned.
+    continued: time runs on from the wait before this one.
+    """
 
     kind: type[M]
     peers: tuple[PartyId, ...]
@@ -86,7 +99,16 @@ class Gather(Generic[M]):
     lane: Lane
     phase: str
     timeout_s: float | None
+    first: bool = False
+    continued: bool = False
     missing: set[PartyId] = field(default_factory=set)
+
+    def has(self, peer: PartyId) -> None:
+        """Take note that a peer has answered."""
+        if not self.first:
+            self.missing.discard(peer)
+        elif peer in self.peers:
+            self.missing.clear()
 
     def __await__(self) -> Generator[Wait, list[dict[PartyId, M]], dict[PartyId, M]]:
         return (yield (self,))[0]
@@ -116,6 +138,7 @@ class Party:
         "_queues",
         "_sequence",
         "_wait",
+        "dispensable",
         "ledger",
         "me",
         "outbox",
@@ -137,6 +160,8 @@ class Party:
         self.rng = rng if rng is not None else Stream(secrets.token_bytes(KEY_BYTES))
         self.ledger = Ledger()
         self.outbox: deque[Outgoing] = deque()
+        # Peers whose loss a protocol bears where it does not wait for them; drivers end a run for others.
+        self.dispensable: frozenset[PartyId] = frozenset()
         self._sequence: dict[PartyId, int] = {}  # next number to each peer
         self._expected: dict[PartyId, int] = {}  # next number from each peer
         self._early: dict[PartyId, dict[int, Frame]] = {}
@@ -210,13 +235,48 @@ class Party:
           TooFewPartiesError: fewer than `quorum` answered.
           RemoteProtocolError: a peer sent something else, or broke the rules of the wire.
         """
+        wanted = self._wanted(peers, quorum)
+        return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s)
+
+    async def arrivals(
+        self,
+        kind: type[M],
+        peers: Iterable[PartyId],
+        *,
+        quorum: int | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[tuple[PartyId, M]]:
+        """Yield (peer, message), one `kind` from each of `peers`, in the order in which they come.
+
+        For sums over many peers: each message can be used and dropped before the next is looked at. Arguments and
+        errors are those of `gather`; the time is counted from the first wait, and TooFewPartiesError comes after
+        everything that could be yielded.
+        """
+        wanted, lane = self._wanted(peers, quorum), self._lane
+        waiting, continued, arrived = wanted, False, set[PartyId]()
+        while waiting:
+            # How many are enough is known at the end alone; until then each loss is borne if any is.
+            bears = None if quorum is None else 0
+            got = await Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, True, continued)
+            continued = True
+            for peer, message in got.items():
+                arrived.add(peer)
+                yield peer, message
+            if got:
+                waiting = tuple(p for p in waiting if p not in arrived)
+            else:  # somebody failed, or, if time is over, everybody who is missing
+                waiting = tuple(p for p in waiting if p not in self._failed or self._queues.get((p, lane)))
+        if quorum is not None and len(arrived) < quorum:
+            raise self._too_few(kind, wanted, [p for p in wanted if p not in arrived], quorum)
+
+    def _wanted(self, peers: Iterable[PartyId], quorum: int | None) -> tuple[PartyId, ...]:
         wanted = tuple(dict.fromkeys(peers))
         unknown = [p for p in wanted if p == self.me or p not in self.roster.position]
         if unknown or (quorum is not None and not 0 <= quorum <= len(wanted)):
             raise UsageError(
                 f"cannot gather from {unknown or wanted} with quorum {quorum}; others: {self.others}"
             )
-        return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s)
+        return wanted
 
     async def receive(self, kind: type[M], peer: PartyId) -> M:
         """Return the next message of a peer, which must be a `kind`; raises as `gather` does."""
@@ -294,7 +354,7 @@ class Party:
             self._queues.setdefault(key, deque()).append(frame)
             for gather in self._wait:
                 if gather.lane == key[1]:
-                    gather.missing.discard(peer)
+                    gather.has(peer)
             expected += 1
             if expected not in early:
                 break
@@ -305,9 +365,10 @@ class Party:
         self._wait = wait
         for gather in wait:
             lane = gather.lane
-            gather.missing = {
-                p for p in gather.peers if not self._queues.get((p, lane)) and p not in self._failed
-            }
+            arrived = {p for p in gather.peers if self._queues.get((p, lane))}
+            gather.missing = {p for p in gather.peers if p not in arrived and p not in self._failed}
+            if gather.first and arrived:
+                gather.missing.clear()
 
     @property
     def ready(self) -> bool:
@@ -336,6 +397,11 @@ class Party:
         limits = [g.timeout_s for g in self._wait if g.timeout_s is not None]
         return min(limits) if limits else None
 
+    @property
+    def continued(self) -> bool:
+        """Whether the time of this wait is counted from the beginning of the one before."""
+        return bool(self._wait) and all(gather.continued for gather in self._wait)
+
     def _collect(self) -> list[dict[PartyId, Any]]:
         wait, self._wait = self._wait, ()
         # In the order in which peers failed: the first is to blame, and not a peer that is merely slower.
@@ -356,7 +422,11 @@ class Party:
 
     def _read(self, gather: Gather[M]) -> dict[PartyId, M]:
         got: dict[PartyId, M] = {}
-        for peer in gather.peers:
+        # Of a request for the first answer those who are not there are looked at only when nobody is.
+        there = [p for p in gather.peers if self._queues.get((p, gather.lane))] if gather.first else []
+        for peer in there or gather.peers:
+            if gather.first and got:
+                break
             try:
                 got[peer] = self._open(gather, peer)
             except (RemoteProtocolError, PeerMissingError) as error:
@@ -364,15 +434,20 @@ class Party:
                     raise
                 self._failed.setdefault(peer, error)
         if gather.quorum is not None and len(got) < gather.quorum:
-            absent = [p for p in gather.peers if p not in got]
-            named = ", ".join(f"{p} ({self._failed[p]})" for p in absent[:_MAX_NAMED])
-            more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
-            raise TooFewPartiesError(
-                f"expected {gather.kind.__name__} from at least {gather.quorum} of {len(gather.peers)} parties, "
-                f"got {len(got)}; missing: {named}{more}",
-                peer=absent[0],
-            )
+            absent = tuple(p for p in gather.peers if p not in got)
+            raise self._too_few(gather.kind, gather.peers, absent, gather.quorum)
         return got
+
+    def _too_few(
+        self, kind: type[Message], wanted: Sequence[PartyId], absent: Sequence[PartyId], quorum: int
+    ) -> TooFewPartiesError:
+        named = ", ".join(f"{p} ({self._failed[p]})" for p in absent[:_MAX_NAMED])
+        more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
+        return TooFewPartiesError(
+            f"expected {kind.__name__} from at least {quorum} of {len(wanted)} parties, "
+            f"got {len(wanted) - len(absent)}; missing: {named}{more}",
+            peer=absent[0],
+        )
 
     def _open(self, gather: Gather[M], peer: PartyId) -> M:
         queue = self._queues.get((peer, gather.lane))

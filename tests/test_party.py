@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -444,6 +446,121 @@ def test_thousands_of_missing_peers_are_not_all_listed() -> None:
     with pytest.raises(TooFewPartiesError, match="and 1989 more") as caught:
         run.result()
     assert len(str(caught.value)) < 5000
+
+
+# Arrivals.
+
+
+def arrivals(k: int | None, peers: tuple[str, ...] = ("b", "c")) -> Callable[[Party], Program[list[str]]]:
+    async def program(p: Party) -> list[str]:
+        return [peer async for peer, _ in p.arrivals(Number, peers, quorum=k)]
+
+    return program
+
+
+def test_arrivals_come_in_the_order_of_arrival_each_as_soon_as_it_is_there() -> None:
+    seen: list[str] = []
+
+    async def program(p: Party) -> None:
+        async for peer, message in p.arrivals(Number, ("b", "c")):
+            seen.append(f"{peer}{message.value}")
+
+    run = started(program)
+    run.party.deliver(sent_by("c", "a", 3)[0], "c")
+    run.advance()
+    assert seen == ["c3"]
+    assert not run.done
+    run.party.deliver(sent_by("b", "a", 2)[0], "b")
+    run.advance()
+    assert seen == ["c3", "b2"]
+    assert run.done
+
+
+def test_each_peer_arrives_once_and_what_it_sends_next_is_left_for_later() -> None:
+    async def program(p: Party) -> tuple[list[str], int]:
+        return [peer async for peer, _ in p.arrivals(Number, ("b", "c"))], await one_from_b(p)
+
+    run = started(program)
+    for frame in sent_by("b", "a", 1, 7):
+        run.party.deliver(frame, "b")
+    run.advance()
+    assert not run.done
+    run.party.deliver(sent_by("c", "a", 3)[0], "c")
+    run.advance()
+    assert run.result() == (["b", "c"], 7)
+
+
+def test_arrivals_without_a_quorum_end_with_the_peer_that_failed() -> None:
+    run = started(arrivals(None))
+    run.party.deliver(sent_by("b", "a", 1)[0], "b")
+    run.advance()
+    run.party.fail("c", PeerVanishedError("gone", peer="c"))
+    run.advance()
+    with pytest.raises(PeerVanishedError, match="gone"):
+        run.result()
+
+
+def test_arrivals_without_a_quorum_name_who_is_late() -> None:
+    run = started(arrivals(None))
+    run.party.deliver(sent_by("b", "a", 1)[0], "b")
+    run.advance()
+    run.advance(late=True)
+    with pytest.raises(PeerVanishedError, match="waited for Number from c"):
+        run.result()
+
+
+@pytest.mark.parametrize("ending", ["late", "gone", "garbage"])
+def test_arrivals_with_a_quorum_end_with_those_who_came(ending: str) -> None:
+    run = started(arrivals(1))
+    if ending == "garbage":
+        run.party.deliver(bad_kind()[0], "b")  # only when it is read does its kind show
+        run.advance()
+        assert not run.done
+        run.party.deliver(sent_by("c", "a", 1)[0], "c")
+        run.advance()
+        assert run.result() == ["c"]
+        assert isinstance(run.party.failed["b"], RemoteProtocolError)
+        return
+    run.party.deliver(sent_by("b", "a", 1)[0], "b")
+    run.advance()
+    if ending == "gone":
+        run.party.fail("c", PeerVanishedError("gone", peer="c"))
+        run.advance()
+    else:
+        run.advance(late=True)
+    assert run.result() == ["b"]
+    assert isinstance(run.party.failed["c"], PeerVanishedError)
+
+
+def test_too_few_arrivals_are_an_error_after_those_that_came() -> None:
+    seen: list[str] = []
+
+    async def program(p: Party) -> None:
+        async for peer, _ in p.arrivals(Number, ("b", "c"), quorum=2):
+            seen.append(peer)
+
+    run = started(program)
+    run.party.deliver(sent_by("c", "a", 1)[0], "c")
+    run.advance(late=False)
+    run.advance(late=True)
+    assert seen == ["c"]
+    with pytest.raises(TooFewPartiesError, match=r"at least 2 of 2 parties, got 1; missing: b \("):
+        run.result()
+
+
+def test_the_time_of_arrivals_is_counted_from_the_first_wait() -> None:
+    async def sender(p: Party, after_s: float) -> list[str]:
+        with contextlib.suppress(PeerVanishedError):
+            await p.gather(Number, ("a",), timeout_s=after_s)
+        p.send("a", Number(1))
+        return []
+
+    async def receiver(p: Party) -> list[str]:
+        return [peer async for peer, _ in p.arrivals(Number, ("b", "c", "d"), quorum=1, timeout_s=10.0)]
+
+    delays = {"b": 4.0, "c": 8.0, "d": 12.0}  # never 10 s apart
+    programs = {"a": receiver, **{name: partial(sender, after_s=s) for name, s in delays.items()}}
+    assert simulate(programs).results["a"] == ["b", "c"]
 
 
 def test_the_shortest_time_that_the_protocol_set_is_told_to_the_driver() -> None:

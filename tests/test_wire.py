@@ -599,3 +599,84 @@ def test_the_fuzzer_runs_and_finds_nothing() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "PASS" in ended.stdout
+
+
+# Messages kept as bytes.
+
+
+def stored_refused(data: bytes | bytearray, kind: type[Any] = Words) -> str:
+    with pytest.raises(WireError) as caught:
+        wire.from_bytes(data, kind, peer="bank b")
+    assert caught.value.peer == "bank b"
+    assert "bank b" in str(caught.value)
+    return str(caught.value)
+
+
+def test_messages_kept_as_bytes_come_back() -> None:
+    message = Everything(
+        7, "text", b"raw", Inner("n", np.arange(3, dtype=np.uint8)), (np.arange(5, dtype=np.uint64),)
+    )
+    data = wire.to_bytes(message)
+    got = wire.from_bytes(data, Everything)
+    assert (got.number, got.text, got.raw, got.inner.name) == (7, "text", b"raw", "n")
+    assert np.array_equal(got.inner.bits, [0, 1, 2])
+    assert np.array_equal(got.parts[0], np.arange(5))
+    assert wire.to_bytes(got) == data
+    assert len(data) % wire.ALIGNMENT == 0
+
+
+def test_kept_arrays_are_views_that_cannot_be_written_even_where_the_bytes_can() -> None:
+    data = bytearray(wire.to_bytes(Words(np.arange(100, dtype=np.uint64))))
+    got = wire.from_bytes(data, Words).words
+    assert np.shares_memory(got, np.frombuffer(data, np.uint8))
+    assert not got.flags.writeable
+
+
+def test_kept_bytes_of_another_kind_are_refused_by_name_even_where_the_fields_fit() -> None:
+    data = wire.to_bytes(Words(np.arange(4, dtype=np.uint64)))
+    text = stored_refused(data, Unsigned)
+    assert "test_wire.Unsigned" in text
+    assert "test_wire.Words" in text
+
+
+def test_every_shorter_and_longer_kept_message_is_refused() -> None:
+    data = wire.to_bytes(Words(np.arange(4, dtype=np.uint64)))
+    for length in range(len(data)):
+        stored_refused(data[:length])
+    for extra in (1, 15, 16, 64):
+        stored_refused(data + bytes(extra))
+
+
+def test_frames_on_the_wire_and_kept_messages_are_not_taken_for_each_other() -> None:
+    message = Words(np.arange(4, dtype=np.uint64))
+    stored_refused(encode(message))
+    refused(wire.to_bytes(message))
+
+
+def test_kept_messages_of_another_version_or_program_are_refused() -> None:
+    data = bytearray(wire.to_bytes(Empty()))
+    data[3] += 1
+    assert f"version {wire.VERSION + 1}" in stored_refused(data, Empty)
+    assert "secagg" in stored_refused(b"-----BEGIN PRIVATE KEY-----" + bytes(40), Empty)
+
+
+def test_kept_bytes_without_a_source_are_called_so() -> None:
+    with pytest.raises(WireError, match="the stored bytes"):
+        wire.from_bytes(wire.to_bytes(Empty()), Words)
+
+
+def test_messages_that_cannot_be_sent_cannot_be_kept() -> None:
+    with pytest.raises(ShapeError, match="cannot be sent"):
+        wire.to_bytes(Anything(np.zeros(2, np.complex128)))
+    with pytest.raises(UsageError):
+        wire.to_bytes(Everything(1 << 64, "", b"", Inner("", np.zeros(0, np.uint8)), ()))
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_altered_kept_messages_raise_nothing_but_wire_error(data: st.DataObject) -> None:
+    kept = bytearray(wire.to_bytes(Words(np.arange(5, dtype=np.uint64))))
+    position = data.draw(st.integers(0, len(kept) - 1))
+    kept[position] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(WireError):
+        assert wire.from_bytes(kept, Words).words.dtype == np.uint64

@@ -154,6 +154,7 @@ class _Simulation(Generic[T]):
         self._line_out = dict.fromkeys(roster, 0.0)
         self._line_in = dict.fromkeys(roster, 0.0)
         self._epoch = dict.fromkeys(roster, 0)  # how often each has gone on; outdates its older alarms
+        self._waits_since = dict.fromkeys(roster, 0.0)
         self._last: dict[tuple[PartyId, PartyId], float] = {}  # when a pair's last frame arrives
         self._running = dict.fromkeys(roster)  # neither ended nor crashed
         self._crashed: set[PartyId] = set()
@@ -216,8 +217,10 @@ class _Simulation(Generic[T]):
         elif party.ready:
             self.at(self._now, partial(self.wake, name))
         else:
-            limit = party.timeout_s or self.network.timeout_s
-            self.at(self._now + limit, partial(self.alarm, name, self._epoch[name]))
+            if not party.continued:
+                self._waits_since[name] = self._now
+            limit = self._waits_since[name] + (party.timeout_s or self.network.timeout_s)
+            self.at(max(limit, self._now), partial(self.alarm, name, self._epoch[name]))
 
     def alarm(self, name: PartyId, epoch: int) -> None:
         if epoch == self._epoch[name]:

@@ -218,6 +218,7 @@ class _Driver(Generic[T]):
         self._paused: set[Link] = set()  # peers that are too far ahead
         self._buffered: set[Link] = set()  # with bytes that poll cannot see
         self._check_at = 0.0
+        self._began = 0.0  # what the program now waits for
         self._report_at = 0.0
         self._reported = ""
         self._tick_s = min(_TICK_S, timeouts.silence_s / 8)
@@ -296,11 +297,12 @@ class _Driver(Generic[T]):
 
     def _wait(self, enough: Callable[[], bool]) -> bool:
         """Carry frames until it is enough, somebody failed, or it took too long; return whether it did."""
-        began = time.monotonic()
+        now = time.monotonic()
+        began = self._began = self._began if self.party.continued else now
         limit_s = self.party.timeout_s
         if limit_s is None:
             limit_s = self._timeouts.message_s
-        now, late = began, False
+        entered, late = now, False
         with self._lock:
             self._take_outbox()
             if self._paused:
@@ -310,14 +312,16 @@ class _Driver(Generic[T]):
                 if now >= self._check_at:
                     self._check_at = now + self._tick_s
                     self._beat(now)
-                    self._miss_the_silent(now, began)
-                if late := now - began >= limit_s:
-                    self._give_up_sending(limit_s)
+                    self._miss_the_silent(now, entered)
+                if now - began >= limit_s:
+                    self._exchange(now, now, now, enough)  # what came while the program computed was in time
+                    if late := not enough():
+                        self._give_up_sending(limit_s)
                     break
-                self._exchange(now, min(self._check_at, began + limit_s), began + self._spin_s, enough)
+                self._exchange(now, min(self._check_at, began + limit_s), entered + self._spin_s, enough)
             now = time.monotonic()
             self._report()
-        self.party.ledger.waited(now - began)
+        self.party.ledger.waited(now - entered)
         return late
 
     def _take_outbox(self) -> None:
@@ -413,10 +417,12 @@ class _Driver(Generic[T]):
             self._buffered.add(link)
             self._listen_to(link)
 
-    @property
-    def _tolerant(self) -> bool:
-        """Whether the program can go on without some peer."""
-        return self._ended or any(gather.quorum is not None for gather in self.party._wait)
+    def _bears_loss_of(self, peer: PartyId) -> bool:
+        """Whether the program can go on without a peer."""
+        party = self.party
+        if self._ended or any(gather.quorum is not None for gather in party._wait):
+            return True
+        return peer in party.dispensable and peer not in party.waiting_for
 
     def _lose(self, link: Link, error: SecaggError) -> None:
         """Go on without a peer, or end the run."""
@@ -427,8 +433,9 @@ class _Driver(Generic[T]):
         del self._by_fd[link.fileno()], self._open[link.peer]
         if link.finished:
             return
+        bears = self._bears_loss_of(link.peer)
         self.party.fail(link.peer, error)
-        if not self._tolerant:
+        if not bears:
             self._fatal = self._fatal or error
         elif not isinstance(error, AbortedError):
             _log.warning("%s goes on without %s: %s", self.party.me, link.peer, error)
@@ -452,7 +459,7 @@ class _Driver(Generic[T]):
 
     def _give_up_sending(self, limit_s: float) -> None:
         for link in list(self._unsent):
-            if self._tolerant and not self._ended:
+            if self._bears_loss_of(link.peer) and not self._ended:
                 link.detach()
             else:
                 text = f"{link.peer} lives but took no more of what was sent to it for {limit_s:g} s"

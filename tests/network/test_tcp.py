@@ -163,6 +163,24 @@ async def quorum(party: Party, victim: str) -> int:
     return len(got)
 
 
+async def dispensable(party: Party, victim: str) -> int:
+    """The first adds up what the others send; the last waits for the first and bears the loss of the second."""
+    first, second, last = party.roster
+    party.dispensable = frozenset([second])
+    await ring_sum(party)
+    if party.me == victim:
+        say(stage="answering")
+        time.sleep(60)
+    if party.me == first:
+        got = [peer async for peer, _ in party.arrivals(Values, (second, last), quorum=1)]
+        party.send(last, Values(np.ones(1, np.uint64)))
+        return len(got)
+    party.send(first, Values(np.ones(1, np.uint64)))
+    if party.me == last:
+        await party.receive(Values, first)
+    return 0
+
+
 async def run_ahead(party: Party, frames: int, words: int) -> list[int]:
     """The first sends much to the second, which reads it only after it heard from the third."""
     first, second, third = party.roster
@@ -199,6 +217,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
         wait_for_nothing,
         deadlocked,
         quorum,
+        dispensable,
         run_ahead,
         fail,
     )
@@ -400,6 +419,20 @@ def test_a_quorum_goes_on_without_a_party_that_was_killed(cast: Cast) -> None:
     assert children[0].outcome()["result"] == 1
     assert "goes on without bank_b" in children[0].log
     assert children[2].outcome()["result"] == 0
+
+
+def test_who_waits_for_others_bears_the_loss_of_a_dispensable_party(cast: Cast) -> None:
+    children = cast.start_all("dispensable", arguments={"victim": "bank_b"})
+    children[1].wait_for("answering")
+    children[1].process.kill()
+    assert [children[i].outcome()["result"] for i in (0, 2)] == [1, 0]
+
+
+def test_the_loss_of_a_party_that_is_not_dispensable_ends_all(cast: Cast) -> None:
+    children = cast.start_all("dispensable", arguments={"victim": "bank_a"})
+    children[0].wait_for("answering")
+    children[0].process.kill()
+    assert children[2].outcome()["peer"] == "bank_a"
 
 
 def test_a_party_that_is_far_ahead_is_made_to_wait_and_nothing_is_lost(cast: Cast) -> None:
