@@ -1,0 +1,139 @@
+"""Our CKKS against the raw TenSEAL calls on the same data: what the interface costs on top.
+
+Each pair of steps takes turns within one run and is timed by this process's own seconds of processor time, of which
+the fastest count. Goal: every ratio at most 1.10. TenSEAL's decryption returns a list; who works with numpy makes
+an array of it, so that is compared, and the time without it is printed besides. Arrays longer than a block make
+TenSEAL print a warning for each encryption, which goes to nowhere here.
+
+    python -m benchmarks.ckks            # 2,048 to 1,000,000 numbers
+    python -m benchmarks.ckks --tiny     # a second, to see that it runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tenseal
+
+from secagg.fixed_point import plan
+from secagg.he.ckks import CONTEXTS, Ciphertext, Context, SecretKey
+
+Step = Callable[[], object]
+
+
+def take_turns(steps: Sequence[Step], repeats: int) -> np.ndarray:
+    """Return processor seconds, shape (steps, repeats), after one run that warms up."""
+    seconds = np.empty((len(steps), repeats))
+    with contextlib.redirect_stdout(io.StringIO()):
+        for step in steps:
+            step()
+        for r in range(repeats):
+            for i, step in enumerate(steps):
+                start = time.process_time()
+                step()
+                seconds[i, r] = time.process_time() - start
+    return seconds
+
+
+def raw_context(context: Context) -> tenseal.Context:
+    kinds = tenseal.ENCRYPTION_TYPE
+    raw = tenseal.context(
+        tenseal.SCHEME_TYPE.CKKS,
+        context.degree,
+        coeff_mod_bit_sizes=list(context.prime_bits),
+        encryption_type=kinds.SYMMETRIC if context.symmetric else kinds.ASYMMETRIC,
+        n_threads=1,
+    )
+    raw.global_scale = 2.0**context.scale_bits
+    return raw
+
+
+def compare(context: Context, length: int, repeats: int) -> float:
+    """Print the ratios for one context and length; return the largest."""
+    x = np.random.default_rng(1).uniform(-1, 1, length)
+    agreed = plan(clip=1.0, frac_bits=20, parties=1000)
+    key, raw = SecretKey.generate(context), raw_context(context)
+    encrypted, other = key.encrypt(x, agreed), key.encrypt(x, agreed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs, their_other = tenseal.ckks_vector(raw, x), tenseal.ckks_vector(raw, x)
+    written, their_written = encrypted.to_bytes(), theirs.serialize()
+
+    def add_in_place() -> None:
+        total = encrypted + other
+        for _ in range(20):
+            total += other
+
+    def their_add_in_place() -> None:
+        total = theirs + their_other
+        for _ in range(20):
+            total += their_other
+
+    pairs: list[tuple[str, Step, Step]] = [
+        ("encrypt", lambda: key.encrypt(x, agreed), lambda: tenseal.ckks_vector(raw, x)),
+        ("add", lambda: encrypted + other, lambda: theirs + their_other),
+        ("add in place, 20 times", add_in_place, their_add_in_place),
+        ("decrypt to an array", lambda: key.decrypt(encrypted), lambda: np.array(theirs.decrypt())),
+        ("to message", encrypted.to_message, theirs.serialize),
+        ("to bytes", encrypted.to_bytes, theirs.serialize),
+        (
+            "from bytes",
+            lambda: Ciphertext.from_bytes(written, key.public_key),
+            lambda: tenseal.ckks_vector_from(raw, their_written),
+        ),
+    ]
+    print(
+        f"\n{context.scheme}, {context.security_bits} bits of security, {length:,} numbers, "
+        f"{len(written) / length:.2f} bytes a number ({len(their_written) / length:.2f} raw)"
+    )
+    worst = 0.0
+    for name, ours, raw_call in pairs:
+        seconds = take_turns([ours, raw_call], repeats)
+        best, median = seconds.min(axis=1), np.median(seconds, axis=1)
+        ratio = best[0] / best[1]
+        worst = max(worst, ratio)
+        print(
+            f"  {name:24} ours min {best[0] * 1e3:9.3f} median {median[0] * 1e3:9.3f} ms   raw min "
+            f"{best[1] * 1e3:9.3f} median {median[1] * 1e3:9.3f} ms   ratio {ratio:5.2f} (medians "
+            f"{median[0] / median[1]:5.2f})"
+        )
+    bare = take_turns([theirs.decrypt], repeats).min()
+    total = encrypted + other
+    worst_error = float(np.max(np.abs(key.decrypt(total) - 2 * x)))
+    error = key.public_key.error(total.header)
+    print(f"  raw decryption to a list alone: {bare * 1e3:.3f} ms")
+    print(
+        f"  largest error of a sum of 2: {worst_error:.3g}; measured {error.measured:.3g} root mean square, bound "
+        f"{error.bound:.3g}"
+    )
+    return worst
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tiny", action="store_true", help="small sizes, only to see that it runs")
+    parser.add_argument("--context", choices=list(CONTEXTS), action="append", help="these parameters only")
+    parser.add_argument("--repeats", type=int, default=15, help="runs of each step (default 15)")
+    options = parser.parse_args(argv)
+    contexts = [CONTEXTS[name] for name in options.context or CONTEXTS]
+    lengths = (100, 3000) if options.tiny else (2048, 100_000, 1_000_000)
+    repeats = 2 if options.tiny else options.repeats
+    print(f"TenSEAL {tenseal.__version__}, one thread, processor time, fastest of {repeats}")
+    worst = 0.0
+    for context in contexts:
+        for length in lengths:
+            few = repeats if length < 500_000 else max(3, repeats // 3)
+            worst = max(worst, compare(context, length, few))
+    print(f"\nlargest ratio {worst:.2f}; goal: at most 1.10")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""CKKS [CKKS17] through TenSEAL: approximate sums of real numbers under one key.
+
+Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as ring
+learning with errors is hard; `contexts` says how hard. The holder of the secret key reads every ciphertext
+under it. Ciphertexts and public keys can be changed by whoever carries them, and one bit changed inside of a
+polynomial is seen by nobody: sign what you send (the bytes as sent: the same ciphertext has several forms). A
+public key made up by an attacker hides nothing: take it from whom you would give the data to.
+
+One key, one holder. There is no threshold decryption here.
+
+**Decryptions are not to be shared with anyone who may have seen the ciphertexts.** What decrypts is the numbers
+plus a noise that depends on the secret key: m = c0 + c1 s modulo q, to enough digits to encode it again exactly. Each
+decryption is a linear equation in s, and two of them in full give the key away [LM21, section 3] (the tests do it), and
+with it all that was ever encrypted under it. So results are the key holder's own. Rounding them, or adding noise,
+before they are shown makes this harder and is not claimed to make it safe; where results are to be shared, use a
+scheme with exact sums.
+
+Who may have what:
+    server        `PublicKey`, which adds and holds no secret
+    clients       `PublicKey`, which encrypts; under a symmetric context `SecretKey`, which then reads all as well
+    key holder    `SecretKey`
+A `PublicKey` refuses bytes with a secret key inside, and a `SecretKey` has no bytes but those for `key_files`.
+
+Learns: server: nothing. Holder of the secret key: what it decrypts, which should be sums only.
+Cost: 32.25 bytes a number (64.5 under 8192/wide), in blocks of N / 2 numbers.
+
+Multiplying by an integer is doubling and adding: exact, at no level of the modulus, in every context. (TenSEAL's own
+product spends a level, 22 to 26 bytes a number, and rescales with an error of its own.)
+
+TenSEAL takes no `rng`: SEAL draws from the operating system. Nor an `executor`: it holds the interpreter's lock.
+Every context in memory costs an idle thread of TenSEAL's: load a key once a process.
+"""
+
+try:
+    import tenseal  # noqa: F401
+except ImportError:
+    raise ImportError('CKKS needs TenSEAL: pip install "secagg[ckks]"') from None
+
+from secagg.he.ckks.ciphertexts import Ciphertext
+from secagg.he.ckks.contexts import CONTEXTS, Context
+from secagg.he.ckks.keys import Error, PublicKey, SecretKey
+
+__all__ = ["CONTEXTS", "Ciphertext", "Context", "Error", "PublicKey", "SecretKey"]

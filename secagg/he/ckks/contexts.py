@@ -1,0 +1,185 @@
+"""Parameters of CKKS that are good for sums: by name, with their security, their room and their error.
+
+    name             N     primes         numbers times   bytes a number   bits of security, |sum| below
+                                                                           classical
+    4096             4096  60, 49         2^40            32.25            128             2^19
+    4096/symmetric   4096  60, 49         2^40            32.25            128             2^19
+    8192/256         8192  60, 58         2^40            32.25            256             2^19
+    8192/wide        8192  60, 60, 60     2^60            64.5             128             2^59
+
+SEAL keeps the last prime for the key; ciphertexts are modulo the product q of the others. The secret is ternary and
+the bits of security are those of the table for it in [ACC+18], by the bits of all primes together. Against quantum
+computers that table allows 101 and 202 bits at N = 4096 and 8192 for the same 128: 4096 is beyond, 8192 not.
+
+Room. A number x becomes coefficients of at most |x| 2^scale_bits [the inverse embedding averages], noise adds at most
+N to each for each unit of weight, and a sum decodes while coefficients stay within q / 2. SEAL wants numbers before
+they are added to stay within q / 4.
+
+Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_i|, in a slot with root z:
+    rounding     SEAL encrypts modulo all primes and divides by the last one, p. That leaves r0 + r1 s with r0, r1
+                 uniform within +-1/2 [computationally, by the same assumption as secrecy]: subgaussian at z, with
+                 variance at most N/24 (1 + |s(z)|^2) for each; the noise before, divided by p, adds less than
+                 21 N (2 N + 1) / p. Ternary s is subgaussian as well: |s(z)|^2 <= 2 t^2 N/3.
+    symmetric    no division: the noise itself, centred binomial, variance 21/2 a coefficient, so 21 N/4.
+    encoding     coefficients are rounded, by 1/2 at most: W N / 2.
+    float64      two transforms, each with an error of at most 8 (log2 N + 2) 2^-53 of the Euclidean norm
+                 [Hig02, 24.1]: 2 W clip sqrt(N) times that.
+`error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40. It is a
+proven bound for any data, 5 to 40 times what is seen on made-up data; `PublicKey.error` gives both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from secagg.errors import PlanError, UsageError
+from secagg.fixed_point import Plan
+from secagg.he.scheme import Header
+
+FAILURE_BITS: Final = 40
+# Most bits of all primes together, by degree and classical security, for ternary secrets [ACC+18, table 1].
+_MOST_BITS: Final = MappingProxyType(
+    {4096: ((256, 58), (192, 75), (128, 109)), 8192: ((256, 118), (192, 152), (128, 218))}
+)
+_NOISE_LARGEST: Final = 21  # SEAL's centred binomial distribution of 42 coins
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Parameters.
+
+    Args:
+      name: what parties agree on.
+      degree: N, 4096 or 8192.
+      prime_bits: of each prime; the last one is the key's.
+      scale_bits: numbers are multiplied by 2^scale_bits before they are rounded.
+      symmetric: whether the secret key encrypts.
+
+    Raises:
+      PlanError: fewer than 128 bits of security.
+    """
+
+    name: str
+    degree: int
+    prime_bits: tuple[int, ...]
+    scale_bits: int
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        if self.security_bits < 128:
+            raise PlanError(
+                f"primes of {sum(self.prime_bits)} bits in all leave less than 128 bits of security at degree "
+                f"{self.degree}"
+            )
+
+    @property
+    def scheme(self) -> str:
+        """Name of scheme and context, such as "ckks/4096"."""
+        return f"ckks/{self.name}"
+
+    @property
+    def security_bits(self) -> int:
+        """Classical security by the table of [ACC+18]; 0 where it has no line."""
+        levels = _MOST_BITS.get(self.degree, ())
+        return next((level for level, most in levels if sum(self.prime_bits) <= most), 0)
+
+    @property
+    def slots(self) -> int:
+        """Numbers in a block."""
+        return self.degree // 2
+
+    @property
+    def modulus_bits(self) -> int:
+        """Bits of the ciphertexts' modulus."""
+        return sum(self.prime_bits[:-1])
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block on the wire."""
+        return _room(2 * 8 * self.degree * (len(self.prime_bits) - 1))
+
+    @property
+    def public_key_bytes(self) -> int:
+        """Bytes of a public key on the wire."""
+        return _room(2 * 8 * self.degree * len(self.prime_bits))
+
+    def blocks(self, length: int) -> int:
+        """Return how many blocks an array of so many numbers takes."""
+        return -(-length // self.slots)
+
+    def ciphertext_bytes(self, length: int) -> int:
+        """Return how many bytes an array of so many numbers takes on the wire."""
+        return self.blocks(length) * self.block_bytes
+
+    def check_plan(self, plan: Plan) -> None:
+        """Refuse a plan whose sums could wrap.
+
+        Raises:
+          PlanError: the message says what would fit.
+        """
+        # SEAL's primes of b bits are the largest below 2^b that fit the degree, all above 2^b - 2^(b - 20).
+        room = math.ldexp(1 - 2.0**-18, self.modulus_bits - 1)
+        most = max(2, plan.parties) * plan.max_weight
+        if most * (math.ldexp(plan.clip, self.scale_bits) + self.degree) > room:
+            fits = math.ldexp(room / most - self.degree, -self.scale_bits)
+            raise PlanError(
+                f"{self.scheme} has room for sums below 2^{self.modulus_bits - 1 - self.scale_bits}: numbers within "
+                f"+-{plan.clip} of {plan.parties} parties with weights up to {plan.max_weight} do not fit; use a clip "
+                f"below {max(fits, 0):.6g}, or the context 8192/wide"
+            )
+
+    def error_bound(self, header: Header) -> float:
+        """Return what the error of no number in a sum exceeds, but with probability 2^-40; see the module."""
+        n, weight = self.degree, header.weight
+        if self.symmetric:
+            variance, left = 21 * n / 4, 0.0
+        else:
+            secret = 2 * _tail(2 * n) * n / 3
+            variance = n / 24 * (1 + secret)
+            left = math.ldexp(_NOISE_LARGEST * n * (2.0 * n + 1), 1 - self.prime_bits[-1])
+        noise = math.sqrt(2 * _tail(header.length) * variance * most_squares(header))
+        rounding = weight * (left + n / 2)
+        transforms = 2 * weight * header.plan.clip * math.sqrt(n) * 8 * (math.log2(n) + 2) * 2.0**-53
+        return math.ldexp(noise + rounding, -self.scale_bits) + transforms
+
+
+def most_squares(header: Header) -> int:
+    """Return the most that the squares of a sum's factors can add up to: all summands but one have the factor 1."""
+    return (header.weight - header.summands + 1) ** 2 + header.summands - 1
+
+
+def _room(nbytes: int) -> int:
+    """Return the bytes set aside for so many bytes of coefficients and what SEAL writes around them.
+
+    SEAL compresses coefficients with Zstandard, so that lengths vary a little; it adds 1/256 and 64 bytes at most.
+    """
+    return nbytes + nbytes // 128
+
+
+def _tail(events: int) -> float:
+    """Return t^2 / 2 for which none of so many subgaussian numbers exceeds t deviations, but with 2^-41."""
+    return math.log(2 * events) + (FAILURE_BITS + 1) * math.log(2)
+
+
+_ALL: Final = (
+    Context("4096", 4096, (60, 49), 40),
+    Context("4096/symmetric", 4096, (60, 49), 40, symmetric=True),
+    Context("8192/256", 8192, (60, 58), 40),
+    Context("8192/wide", 8192, (60, 60, 60), 60),
+)
+CONTEXTS: Final = MappingProxyType({context.name: context for context in _ALL})
+
+
+def named(name: str) -> Context:
+    """Return the context of that name.
+
+    Raises:
+      UsageError: there is none.
+    """
+    context = CONTEXTS.get(name)
+    if context is None:
+        raise UsageError(f"expected a context of CKKS, one of {', '.join(CONTEXTS)}; got {name!r:.40}")
+    return context

@@ -1,0 +1,214 @@
+"""Paillier ciphertexts of arrays: adding, multiplying by integers, and what comes over the wire.
+
+A ciphertext is a list of residues modulo n^(s+1), held in digits to the base n (`residues`), which is how they go
+over the wire: one block of bytes, shape (residues, s + 1, bytes of n). In memory the digits are gmpy2's
+numbers and no block, because turning them to and fro would cost a tenth of every addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Self
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.he import scheme
+from secagg.he.paillier import residues
+from secagg.he.paillier.packing import Packing
+from secagg.he.paillier.residues import Digits
+from secagg.he.paillier.workers import in_parts
+from secagg.he.scheme import Header, HeaderFields
+from secagg.prg import Stream
+from secagg.wire import Buffer, Message
+
+if TYPE_CHECKING:
+    from secagg.he.paillier.keys import PublicKey
+    from secagg.he.paillier.masks import MaskPool
+
+
+class CiphertextMessage(Message, frozen=True):
+    """A ciphertext on the wire: shape (residues, s + 1, bytes of n), each digit in little-endian order."""
+
+    header: HeaderFields
+    slots: int
+    block: NDArray[np.uint8]
+
+
+class Ciphertext(scheme.Ciphertext):
+    """An array encrypted under one Paillier key.
+
+    Args:
+      header: what it is.
+      public_key: whose.
+      slots: numbers in each residue.
+      digits: s + 1 columns of as many digits as there are residues; not copied.
+    """
+
+    __slots__ = ("_digits", "public_key", "slots")
+
+    def __init__(self, header: Header, public_key: PublicKey, slots: int, digits: Digits) -> None:
+        super().__init__(header)
+        self.public_key, self.slots, self._digits = public_key, slots, digits
+
+    @classmethod
+    def from_integers(
+        cls, values: Sequence[int], header: Header, public_key: PublicKey, slots: int
+    ) -> Ciphertext:
+        """Return the ciphertext that consists of these residues.
+
+        Args:
+          values: 0 < c < n^(s+1), coprime to n, one for every `slots` numbers.
+
+        Raises:
+          UsageError: a residue out of range or not coprime to n, or a header of another scheme or key.
+          ShapeError: too many or too few residues.
+        """
+        _check_header(header, public_key)
+        count = Packing(header.plan, public_key.plaintext_modulus, slots).count(header.length)
+        if len(values) != count:
+            raise ShapeError(
+                f"{header.length} numbers take {count} residues of {slots} slots, got {len(values)}"
+            )
+        numbers = [mpz(value) for value in values]
+        if min(numbers) <= 0 or max(numbers) >= public_key.modulus:
+            raise UsageError("a residue of a ciphertext is not in 1 .. n^(s+1) - 1")
+        digits = residues.to_digits(numbers, public_key.n, public_key.s)
+        _check_digits(digits, public_key.n)
+        return cls(header, public_key, slots, digits)
+
+    @classmethod
+    def from_message(cls, message: CiphertextMessage, public_key: PublicKey, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext in a message from a peer.
+
+        Raises:
+          RemoteProtocolError: it is none under this key: another scheme or key, a block of another shape, or a
+            residue out of range or not coprime to n.
+        """
+        source = peer or "the stored bytes"
+        n, s = public_key.n, public_key.s
+        try:
+            header = Header.from_fields(message.header)
+            _check_header(header, public_key)
+            packing = Packing(header.plan, public_key.plaintext_modulus, message.slots)
+            shape = (packing.count(header.length), s + 1, public_key.digit_bytes)
+            if message.block.shape != shape:
+                raise ShapeError(f"expected a block of shape {shape}, got {message.block.shape}")
+            columns = tuple(_read(message.block[:, k]) for k in range(s + 1))
+            _check_digits(columns, n)
+        except UsageError as error:
+            raise RemoteProtocolError(f"a Paillier ciphertext from {source}: {error}", peer=peer) from None
+        return cls(header, public_key, message.slots, columns)
+
+    @classmethod
+    def from_bytes(cls, data: Buffer, public_key: PublicKey, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that `to_bytes` made bytes of.
+
+        Raises:
+          WireError: the bytes are no Paillier ciphertext.
+          RemoteProtocolError: as `from_message`.
+        """
+        return cls.from_message(wire.from_bytes(data, CiphertextMessage, peer=peer), public_key, peer=peer)
+
+    def to_message(self) -> CiphertextMessage:
+        """Return the ciphertext as a message."""
+        width = self.public_key.digit_bytes
+        octets = b"".join(
+            [digit.to_bytes(width, "little") for row in zip(*self._digits, strict=True) for digit in row]
+        )
+        block = np.frombuffer(octets, np.uint8).reshape(-1, len(self._digits), width)
+        return CiphertextMessage(self.header.to_fields(), self.slots, block)
+
+    @property
+    def digits(self) -> Digits:
+        """The residues in digits to the base n; not to be changed."""
+        return self._digits
+
+    def integers(self) -> list[mpz]:
+        """Return the residues, 0 < c < n^(s+1)."""
+        return residues.from_digits(self._digits, self.public_key.n)
+
+    def copy(self) -> Self:
+        # The digits themselves never change.
+        return type(self)(self.header, self.public_key, self.slots, tuple(list(c) for c in self._digits))
+
+    def rerandomise(
+        self, *, rng: Stream | None = None, masks: MaskPool | None = None, executor: Executor | None = None
+    ) -> Self:
+        """Return another ciphertext of the same numbers, which nobody without the key can tell from a fresh one.
+
+        Args:
+          rng, masks, executor: as in `PublicKey.encrypt`.
+        """
+        count = len(self._digits[0])
+        fresh = self.public_key.draw_masks(count, rng=rng, masks=masks, executor=executor)
+        digits = residues.multiply(self._digits, fresh, self.public_key.n)
+        return type(self)(self.header, self.public_key, self.slots, digits)
+
+    def times(self, factor: int, *, executor: Executor | None = None) -> Self:
+        """Return the ciphertext of the numbers times a public integer, as `*` does, by several threads.
+
+        Raises:
+          UsageError: not an integer, or 0.
+          RangeError: the multiple would not fit the plan.
+        """
+        header = self.header.times(factor)
+        product = self._times(factor, executor)
+        product.header = header
+        return product
+
+    def _sum_header(self, other: object) -> Header:
+        header = super()._sum_header(other)
+        if isinstance(other, Ciphertext) and other.slots != self.slots:
+            raise UsageError(
+                f"cannot add a ciphertext of {other.slots} numbers a residue to one of {self.slots}"
+            )
+        return header
+
+    def _add(self, other: Self) -> None:
+        self._digits = residues.multiply(self._digits, other._digits, self.public_key.n)
+
+    def _times(self, factor: int, executor: Executor | None = None) -> Self:
+        key, numbers = self.public_key, self.integers()
+
+        def part(start: int, stop: int) -> list[mpz]:
+            # A negative exponent takes the inverse, which exists: residues are coprime to n.
+            powers: list[mpz] = gmpy2.powmod_base_list(numbers[start:stop], factor, key.modulus)
+            return powers
+
+        powers = [power for one in in_parts(part, len(numbers), executor) for power in one]
+        return type(self)(self.header, key, self.slots, residues.to_digits(powers, key.n, key.s))
+
+
+def _read(octets: NDArray[np.uint8]) -> list[mpz]:
+    """Return the numbers in the rows of an array of bytes."""
+    width = octets.shape[1]
+    flat, read = octets.tobytes(), mpz.from_bytes
+    return [read(flat[start : start + width], "little") for start in range(0, len(flat), width)]
+
+
+def _check_header(header: Header, public_key: PublicKey) -> None:
+    if header.scheme != public_key.scheme:
+        raise UsageError(f"expected a ciphertext of {public_key.scheme}, got one of {header.scheme!r:.40}")
+    if header.key_id != public_key.key_id:
+        raise UsageError(
+            f"expected a ciphertext under key {public_key.key_id.hex()[:16]}, got one under "
+            f"{header.key_id.hex()[:16]}"
+        )
+
+
+def _check_digits(digits: Digits, n: mpz) -> None:
+    """Refuse digits that are not below n, and residues that are not coprime to n: those alone have no inverse."""
+    if any(max(column) >= n for column in digits):
+        raise UsageError("a residue of the ciphertext is not below n^(s+1)")
+    # A product is coprime to n if all factors are; the first digit is the residue modulo n.
+    product = mpz(1)
+    for digit in digits[0]:
+        product = product * digit % n
+    if gmpy2.gcd(product, n) != 1:
+        raise UsageError("a residue of the ciphertext is 0 or has a factor in common with n")

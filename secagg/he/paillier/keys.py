@@ -1,0 +1,418 @@
+"""Paillier's keys [Pai99] with the exponents of [DJ01] and the short masks of [DJN10].
+
+Public: n = p q, s, and h = -x^2 modulo n for a random x. Encryption of m < n^s draws a uniform a of `mask_bits`
+bits:  c = (1 + n)^m h_s^a modulo n^(s+1), h_s = h^(n^s).
+
+What hides m: h_s^a looks like a random n^s-th residue. For |a| = |n| / 2, the default, that follows from the
+hardness of factoring [DJN10, section 4.2, by Goldreich and Rosen], and m is hidden if deciding n-th residues is
+hard [Pai99; for s > 1, DJ01 section 3]. `short_masks=512` rests on one assumption more: that exponents of 512
+bits look like longer ones in a group of unknown order; the best known attack takes 2^256 steps. A key without h,
+such as other software's, gets masks r^(n^s) with a uniform r < n, which rest on nothing but residues; r with a
+factor in common with n is not looked for: who finds one has factored n.
+
+h and `mask_bits` belong to the key and to its id: a dishonest h of small order would lay all messages open.
+Take public keys from whom you would give the data to. What a single party can check of n and h is checked.
+
+The key's owner encrypts by the very same formula, modulo p^(s+1) and q^(s+1), so that equal random streams give
+equal ciphertexts, and decrypts by `Factor.decrypt`, blinded. Exponentiation is not `powmod_sec`, which takes
+1.5 times as long: how long it takes and what it leaves in caches depends on p - 1 and q - 1, so keep
+programs that are not trusted off the machine that decrypts.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Self
+
+import gmpy2
+from gmpy2 import invert, mpz
+from numpy.typing import ArrayLike
+
+from secagg import fixed_point, signing, wire
+from secagg.errors import RemoteProtocolError, UsageError
+from secagg.fixed_point import Plan
+from secagg.he import scheme
+from secagg.he.paillier import checks, primes, residues
+from secagg.he.paillier.checks import LARGEST_KEY_BITS, SMALLEST_KEY_BITS
+from secagg.he.paillier.ciphertexts import Ciphertext
+from secagg.he.paillier.factors import Factor, combine
+from secagg.he.paillier.masks import DEFAULT_WINDOW, FixedBase, cut, draw_below, draw_exponents
+from secagg.he.paillier.packing import Packing
+from secagg.he.paillier.residues import Digits
+from secagg.he.paillier.workers import in_parts
+from secagg.he.scheme import ExactPublicKey, ExactSecretKey, Header
+from secagg.prg import Stream, system_stream
+from secagg.ring import RingArray
+from secagg.wire import Buffer, Message
+
+if TYPE_CHECKING:
+    from secagg.he.paillier.masks import MaskPool
+
+
+class PublicKeyMessage(Message, frozen=True):
+    """A public key on the wire: numbers in little-endian order; no h is the empty string."""
+
+    n: bytes
+    s: int
+    h: bytes
+    mask_bits: int
+
+
+class SecretKeyMessage(Message, frozen=True):
+    """A secret key as it is kept."""
+
+    public_key: PublicKeyMessage
+    p: bytes
+    q: bytes
+
+
+class PublicKey(ExactPublicKey):
+    """A public key.
+
+    Args:
+      n: product of two primes of equal length.
+      s: plaintexts are modulo n^s; 1, 2 or 3.
+      h: base of the masks; without it they are r^(n^s).
+      mask_bits: length of the exponents a, half of n's if not given; 512 at least. None without h.
+
+    Raises:
+      UsageError: what cannot be a key; the message says why.
+    """
+
+    __slots__ = ("_key_id", "_table", "h", "mask_bits", "modulus", "n", "plaintext_modulus", "s")
+
+    n: mpz
+    s: int
+    h: mpz | None
+    mask_bits: int | None
+    modulus: mpz
+    plaintext_modulus: mpz
+
+    def __init__(self, n: int, *, s: int = 1, h: int | None = None, mask_bits: int | None = None) -> None:
+        self._set(n, s, h, mask_bits, SMALLEST_KEY_BITS)
+
+    def _set(self, n: int, s: int, h: int | None, mask_bits: int | None, smallest_bits: int) -> None:
+        self.n, self.s, self.h = mpz(n), s, None if h is None else mpz(h)
+        checks.check_modulus(self.n, s, smallest_bits)
+        if self.h is not None:
+            mask_bits = int(self.n.bit_length()) // 2 if mask_bits is None else mask_bits
+            checks.check_masks(self.n, self.h, mask_bits)
+        elif mask_bits is not None:
+            raise UsageError("masks of a chosen length need the key's h; without it they have n's length")
+        self.mask_bits = mask_bits
+        self.modulus, self.plaintext_modulus = self.n ** (s + 1), self.n**s
+        self._key_id = signing.digest(
+            "secagg.he.paillier/public key",
+            [checks.octets(self.n), bytes([s]), checks.octets(self.h or mpz(0)), str(mask_bits).encode()],
+        )
+        self._table: FixedBase | None = None
+
+    @property
+    def scheme(self) -> str:
+        """The name "paillier/s"."""
+        return f"paillier/{self.s}"
+
+    @property
+    def key_id(self) -> bytes:
+        """SHA-256 of n, s, h and mask_bits."""
+        return self._key_id
+
+    @property
+    def bits(self) -> int:
+        """Length of n."""
+        return int(self.n.bit_length())
+
+    @property
+    def digit_bytes(self) -> int:
+        """Bytes of a digit to the base n."""
+        return -(-self.bits // 8)
+
+    def encrypt(
+        self,
+        values: ArrayLike,
+        plan: Plan,
+        *,
+        rng: Stream | None = None,
+        executor: Executor | None = None,
+        masks: MaskPool | None = None,
+        slots: int | None = None,
+    ) -> Ciphertext:
+        """Return the encryption of an array; see `scheme.PublicKey.encrypt`.
+
+        Args:
+          masks: where masks are taken from instead of being computed now.
+          slots: numbers in a residue; as many as fit, if not given.
+        """
+        encoded = fixed_point.encode(values, plan).values
+        return self.encrypt_encoded(encoded, plan, rng=rng, executor=executor, masks=masks, slots=slots)
+
+    def encrypt_encoded(
+        self,
+        values: RingArray,
+        plan: Plan,
+        *,
+        weight: int = 1,
+        rng: Stream | None = None,
+        executor: Executor | None = None,
+        masks: MaskPool | None = None,
+        slots: int | None = None,
+    ) -> Ciphertext:
+        """Return the encryption of an encoded array; see `scheme.ExactPublicKey.encrypt_encoded` and `encrypt`."""
+        packing = self.packing(values, plan, weight, slots)
+        drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor, masks=masks)
+        return self.apply_masks(values, packing, weight, drawn)
+
+    def packing(self, values: RingArray, plan: Plan, weight: int, slots: int | None) -> Packing:
+        """Return how values are packed, after a look at them; raises as `encrypt_encoded` does."""
+        scheme.check_encoded(values, plan, weight)
+        if slots is None:
+            return Packing.densest(plan, self.plaintext_modulus)
+        return Packing(plan, self.plaintext_modulus, slots)
+
+    def apply_masks(self, values: RingArray, packing: Packing, weight: int, masks: Digits) -> Ciphertext:
+        """Return the encryption of an encoded array under given masks, which must be fresh."""
+        header = Header(self.scheme, self.key_id, packing.plan, values.shape, weight=weight)
+        return Ciphertext(header, self, packing.slots, residues.blind(masks, packing.pack(values), self.n))
+
+    def prepare(self, *, window: int | None = None, executor: Executor | None = None) -> None:
+        """Build the table that encryption uses, which it otherwise does when first called.
+
+        Args:
+          window: bits of an exponent for each product: more make encryption faster, and the table larger; see
+            `masks`. For a few hundred residues in all, 6 takes least time. If not given: 10, or as it is.
+          executor: threads to build it with.
+
+        Raises:
+          UsageError: a window out of range.
+        """
+        if self.h is not None and self.mask_bits is not None:
+            self._prepared(self.h, self.mask_bits, window, executor)
+
+    def _prepared(self, h: mpz, mask_bits: int, window: int | None, executor: Executor | None) -> FixedBase:
+        if self._table is None or window not in (None, self._table.window):
+            base = gmpy2.powmod(h, self.plaintext_modulus, self.modulus)
+            self._table = FixedBase(
+                base, self.modulus, mask_bits, DEFAULT_WINDOW if window is None else window, executor=executor
+            )
+        return self._table
+
+    def draw_masks(
+        self,
+        count: int,
+        *,
+        rng: Stream | None = None,
+        executor: Executor | None = None,
+        masks: MaskPool | None = None,
+    ) -> Digits:
+        """Return random n^s-th residues modulo n^(s+1), in digits.
+
+        Raises:
+          UsageError: both rng and masks, or masks of another key.
+        """
+        if masks is not None:
+            if rng is not None:
+                raise UsageError("masks come from a pool or from rng: give one of the two")
+            if masks.public_key.key_id != self.key_id:
+                raise UsageError(f"expected masks of {self!r}, got {masks!r}")
+            return masks.take(count)
+        rng = system_stream() if rng is None else rng
+        if self.h is not None and self.mask_bits is not None:
+            table = self._prepared(self.h, self.mask_bits, None, executor)
+            exponents = draw_exponents(count, self.mask_bits, rng)
+            drawn = table.powers(cut(exponents, self.mask_bits, table.window), executor)
+        else:
+            randoms = draw_below(self.n, count, rng)
+
+            def part(start: int, stop: int) -> list[mpz]:
+                powers: list[mpz] = gmpy2.powmod_base_list(
+                    randoms[start:stop], self.plaintext_modulus, self.modulus
+                )
+                return powers
+
+            drawn = [mask for one in in_parts(part, count, executor, step=2) for mask in one]
+        return residues.to_digits(drawn, self.n, self.s)
+
+    @classmethod
+    def from_message(cls, message: PublicKeyMessage, *, peer: str = "") -> Self:
+        """Return the key in a message.
+
+        Raises:
+          RemoteProtocolError: it cannot be a key; the message says why.
+        """
+        try:
+            h = checks.number(message.h) if message.h else None
+            return cls(checks.number(message.n), s=message.s, h=h, mask_bits=message.mask_bits or None)
+        except UsageError as error:
+            source = peer or "the stored bytes"
+            raise RemoteProtocolError(f"a Paillier key from {source}: {error}", peer=peer) from None
+
+    @classmethod
+    def from_bytes(cls, data: Buffer, *, peer: str = "") -> Self:
+        """Return the key that `to_bytes` made bytes of.
+
+        Raises:
+          WireError: the bytes are no public Paillier key.
+          RemoteProtocolError: as `from_message`.
+        """
+        return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
+
+    def to_message(self) -> PublicKeyMessage:
+        h = b"" if self.h is None else checks.octets(self.h)
+        return PublicKeyMessage(checks.octets(self.n), self.s, h, self.mask_bits or 0)
+
+
+class SecretKey(ExactSecretKey):
+    """A secret key: the prime factors of n.
+
+    Args:
+      public_key: to which it belongs.
+      p, q: its prime factors.
+
+    Raises:
+      UsageError: they are not; or, where the key has an h, they or it are not what short masks need.
+    """
+
+    __slots__ = ("_inverses", "_p", "_public_key", "_q")
+
+    def __init__(self, public_key: PublicKey, p: int, q: int) -> None:
+        p, q = mpz(p), mpz(q)
+        checks.check_factors(public_key, p, q)
+        self._public_key = public_key
+        self._p, self._q = (Factor(prime, public_key.n, public_key.s) for prime in (p, q))
+        # For ciphertexts modulo n^(s+1) and for plaintexts modulo n^s.
+        self._inverses = (
+            invert(self._p.modulus, self._q.modulus),
+            invert(self._p.plaintext_modulus, self._q.plaintext_modulus),
+        )
+
+    @classmethod
+    def generate(
+        cls,
+        bits: int = 3072,
+        *,
+        s: int = 1,
+        short_masks: int | None = None,
+        rng: Stream | None = None,
+        executor: Executor | None = None,
+    ) -> Self:
+        """Return a new key.
+
+        Args:
+          bits: length of n, even, 2048 to 16384. 3072 stand for 128 bits of security.
+          s: plaintexts are modulo n^s; 2 takes three quarters of the bytes of 1 for each number.
+          short_masks: length of the masks' exponents if it shall be less than half of n's, 512 at least. They
+            make encryption up to 3 times faster and need an assumption more: see the module.
+          rng: where all randomness comes from; without it, the operating system.
+          executor: threads to search primes with.
+
+        Raises:
+          UsageError: an argument out of range.
+        """
+        if not SMALLEST_KEY_BITS <= bits <= LARGEST_KEY_BITS:
+            raise UsageError(
+                f"a key is generated with {SMALLEST_KEY_BITS} to {LARGEST_KEY_BITS} bits, not {bits}; 3072 is usual"
+            )
+        rng = system_stream() if rng is None else rng
+        p, q = primes.prime_pair(bits, rng=rng, executor=executor)
+        n = p * q
+        public_key = PublicKey(n, s=s, h=random_base(n, rng), mask_bits=short_masks)
+        return cls(public_key, p, q)
+
+    @classmethod
+    def _from_primes(cls, p: int, q: int, *, s: int = 1, x: int | None = 2, smallest_bits: int = 0) -> Self:
+        """Return the key with these factors and h = -x^2 (none if x is None), skipping only the check of its size."""
+        public_key = PublicKey.__new__(PublicKey)
+        public_key._set(p * q, s, None if x is None else -x * x % (p * q), None, smallest_bits)
+        return cls(public_key, p, q)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key to encrypt with, if not with this one."""
+        return self._public_key
+
+    def encrypt(
+        self, values: ArrayLike, plan: Plan, *, rng: Stream | None = None, executor: Executor | None = None
+    ) -> Ciphertext:
+        """Return what `PublicKey.encrypt` returns, faster."""
+        encoded = fixed_point.encode(values, plan).values
+        return self.encrypt_encoded(encoded, plan, rng=rng, executor=executor)
+
+    def encrypt_encoded(
+        self,
+        values: RingArray,
+        plan: Plan,
+        *,
+        weight: int = 1,
+        rng: Stream | None = None,
+        executor: Executor | None = None,
+    ) -> Ciphertext:
+        """Return what `PublicKey.encrypt_encoded` returns, from the same random numbers, faster."""
+        key = self._public_key
+        packing = key.packing(values, plan, weight, None)
+        drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor)
+        return key.apply_masks(values, packing, weight, drawn)
+
+    def draw_masks(
+        self, count: int, *, rng: Stream | None = None, executor: Executor | None = None
+    ) -> Digits:
+        """Return what `PublicKey.draw_masks` returns, from the same random numbers, faster."""
+        key = self._public_key
+        rng = system_stream() if rng is None else rng
+        if key.h is not None and key.mask_bits is not None:
+            exponents = draw_exponents(count, key.mask_bits, rng)
+            of_p, of_q = (
+                factor.short_masks(key.h, exponents, key.mask_bits, executor) for factor in (self._p, self._q)
+            )
+        else:
+            randoms = draw_below(key.n, count, rng)
+            of_p, of_q = (factor.full_masks(randoms, executor) for factor in (self._p, self._q))
+        masks = combine(self._p.modulus, self._q.modulus, self._inverses[0], of_p, of_q)
+        return residues.to_digits(masks, key.n, key.s)
+
+    def decrypt_encoded(
+        self, ciphertext: scheme.Ciphertext, *, executor: Executor | None = None
+    ) -> RingArray:
+        header = scheme.check_ciphertext(ciphertext, self._public_key)
+        if not isinstance(ciphertext, Ciphertext):
+            raise UsageError(f"expected a Paillier ciphertext, got {type(ciphertext).__name__}")
+        plaintexts = self.decrypt_residues(ciphertext.digits, executor=executor)
+        packing = Packing(header.plan, self._public_key.plaintext_modulus, ciphertext.slots)
+        return packing.unpack(plaintexts, header)
+
+    def decrypt_residues(self, digits: Digits, *, executor: Executor | None = None) -> list[mpz]:
+        """Return the plaintexts, 0 <= m < n^s, of residues modulo n^(s+1) that are coprime to n."""
+        rng = system_stream()
+        of_p, of_q = (factor.decrypt(digits, rng, executor) for factor in (self._p, self._q))
+        p, q = self._p.plaintext_modulus, self._q.plaintext_modulus
+        return combine(p, q, self._inverses[1], of_p, of_q)
+
+    def prime_factors(self) -> tuple[int, int]:
+        """Return p and q. They are secret."""
+        return int(self._p.p), int(self._q.p)
+
+    def to_message(self) -> SecretKeyMessage:
+        return SecretKeyMessage(
+            self._public_key.to_message(), checks.octets(self._p.p), checks.octets(self._q.p)
+        )
+
+    @classmethod
+    def from_message(cls, message: SecretKeyMessage, *, peer: str = "") -> Self:
+        """Return the key in a message.
+
+        Raises:
+          RemoteProtocolError: it cannot be a key; the message says why.
+        """
+        public_key = PublicKey.from_message(message.public_key, peer=peer)
+        try:
+            return cls(public_key, checks.number(message.p), checks.number(message.q))
+        except UsageError as error:
+            source = peer or "the stored bytes"
+            raise RemoteProtocolError(f"a Paillier key from {source}: {error}", peer=peer) from None
+
+
+def random_base(n: mpz, rng: Stream) -> mpz:
+    """Return h = -x^2 modulo n for a random x coprime to n [DJN10, section 4.2]."""
+    while True:
+        x = draw_below(n, 1, rng)[0]
+        if gmpy2.gcd(x, n) == 1:
+            return -x * x % n

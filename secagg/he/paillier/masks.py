@@ -1,0 +1,258 @@
+"""Masks: random n^s-th residues, from a table of powers of one base, and a pool of them computed ahead.
+
+[DJN10], section 4.2: h^a for a random a of L bits, h_s = h^(n^s) modulo n^(s+1), takes the place of r^(n^s). With windows
+of w bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s^(a_i 2^(w i)): L / w products.
+
+    |n| = 3072, s = 1, L = 1536     w = 10: 154 products, table 125 MB, built by 157,000 products
+                                    w = 8:  192 products, table  40 MB, built by  49,000
+                                    w = 6:  256 products, table  13 MB, built by  16,000
+
+(s + 1) / 2 times as much memory for larger s. Which entries are read depends on a: a program that shares the
+caches of this machine can learn of it, and such are out of scope.
+
+A mask used twice shows the difference of two plaintexts. So a pool hands each out once, keeps none in a child
+process after a fork, and has no form in which it could be stored.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+from concurrent.futures import Executor, Future, wait
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from secagg.errors import UsageError
+from secagg.he.paillier.residues import Digits
+from secagg.he.paillier.workers import in_parts, released
+from secagg.prg import Stream
+
+if TYPE_CHECKING:
+    from secagg.he.paillier.keys import PublicKey
+
+DEFAULT_WINDOW: Final = 10
+MAX_WINDOW: Final = 14
+
+
+class FixedBase:
+    """A table of powers of one base.
+
+    Args:
+      base: 0 < base < modulus.
+      modulus: of all arithmetic.
+      exponent_bits: the longest exponent.
+      window: bits of an exponent that one entry stands for, 1 to 14.
+      executor: threads to build the table with.
+
+    Raises:
+      UsageError: a window out of range.
+    """
+
+    __slots__ = ("_rows", "modulus", "window")
+
+    def __init__(
+        self,
+        base: mpz,
+        modulus: mpz,
+        exponent_bits: int,
+        window: int = DEFAULT_WINDOW,
+        *,
+        executor: Executor | None = None,
+    ) -> None:
+        if not 1 <= window <= MAX_WINDOW:
+            raise UsageError(f"a window has 1 to {MAX_WINDOW} bits, not {window}")
+        self.modulus, self.window = modulus, window
+        widths = [min(window, exponent_bits - start) for start in range(0, exponent_bits, window)]
+        bases = [base]
+        for width in widths[:-1]:
+            power = bases[-1]
+            for _ in range(width):
+                power = power * power % modulus
+            bases.append(power)
+
+        def build(start: int, stop: int) -> list[list[mpz]]:
+            return [self._row(bases[i], 1 << widths[i]) for i in range(start, stop)]
+
+        self._rows = [row for part in in_parts(build, len(widths), executor) for row in part]
+
+    def _row(self, base: mpz, entries: int) -> list[mpz]:
+        modulus, power = self.modulus, mpz(1)
+        row = [power]
+        for _ in range(entries - 1):
+            power = power * base % modulus
+            row.append(power)
+        return row
+
+    def power(self, windows: list[int]) -> mpz:
+        """Return base^a for an exponent cut by `cut`."""
+        modulus = self.modulus
+        entries = zip(self._rows, windows, strict=True)
+        row, a = next(entries)
+        power = row[a]
+        for row, a in entries:
+            power = power * row[a] % modulus
+        return power
+
+    def powers(self, windows: list[list[int]], executor: Executor | None) -> list[mpz]:
+        """Return base^a for exponents cut by `cut`."""
+
+        def part(start: int, stop: int) -> list[mpz]:
+            return [self.power(w) for w in windows[start:stop]]
+
+        return [power for powers in in_parts(part, len(windows), executor) for power in powers]
+
+
+def draw_exponents(count: int, bits: int, rng: Stream) -> NDArray[np.uint8]:
+    """Return numbers uniform in 0 .. 2^bits - 1, a row of little-endian bytes each; draws ceil(bits / 8) each."""
+    exponents = np.empty((count, -(-bits // 8)), np.uint8)
+    rng.fill(exponents)
+    if bits % 8:
+        exponents[:, -1] &= np.uint8((1 << bits % 8) - 1)
+    return exponents
+
+
+def cut(exponents: NDArray[np.uint8], bits: int, window: int) -> list[list[int]]:
+    """Return exponents in windows, the lowest first."""
+    digits = np.unpackbits(exponents, axis=1, bitorder="little", count=bits)
+    digits = np.pad(digits, ((0, 0), (0, -bits % window)))
+    weights = np.left_shift(1, np.arange(window, dtype=np.uint16), dtype=np.uint16)
+    windows: list[list[int]] = (digits.reshape(len(exponents), -1, window) @ weights).tolist()
+    return windows
+
+
+def draw_below(n: mpz, count: int, rng: Stream) -> list[mpz]:
+    """Return numbers uniform in 1 .. n - 1, by rejection."""
+    bits = int(n.bit_length())
+    found: list[mpz] = []
+    while len(found) < count:
+        rows = draw_exponents(count - len(found), bits, rng)
+        drawn = (mpz.from_bytes(row.tobytes(), "little") for row in rows)
+        found += [value for value in drawn if 0 < value < n]
+    return found
+
+
+class MaskPool:
+    """Masks of one public key, computed ahead in the background.
+
+    `take` hands out what is there and computes in the calling thread what is missing, so that it never waits
+    for the background. Safe to take from in several threads.
+
+    Args:
+      public_key: whose masks.
+      executor: threads that compute them; they are not waited for.
+      size: how many to have ready.
+
+    Raises:
+      UsageError: a size below 1.
+    """
+
+    __slots__ = ("__weakref__", "_executor", "_pending", "_ready", "public_key", "size")
+
+    def __init__(self, public_key: PublicKey, executor: Executor, *, size: int = 1024) -> None:
+        if size < 1:
+            raise UsageError(f"a pool has room for at least 1 mask, not {size}")
+        self.public_key, self.size = public_key, size
+        self._executor: Executor | None = executor
+        self._ready: deque[tuple[mpz, ...]] = deque()
+        self._pending: deque[Future[None]] = deque()
+        itself = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forget(itself()))
+        public_key.prepare(executor=executor)
+        self._refill()
+
+    def __repr__(self) -> str:
+        return f"<MaskPool of {self.public_key!r}, {len(self)} of {self.size} ready>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a mask pool is not pickled or copied: a mask used twice shows what it hides")
+
+    def __len__(self) -> int:
+        """Return how many masks are ready."""
+        return len(self._ready)
+
+    def take(self, count: int) -> Digits:
+        """Return masks that nobody has had before, in digits.
+
+        Raises:
+          Exception: whatever stopped the background since the last call; masks that were ready stay so.
+        """
+        self._collect()
+        taken: list[tuple[mpz, ...]] = []
+        try:
+            while len(taken) < count:
+                # A deque's popleft is one step of the interpreter: no two threads get the same mask.
+                taken.append(self._ready.popleft())
+        except IndexError:
+            fresh = self.public_key.draw_masks(count - len(taken))
+            taken.extend(zip(*fresh, strict=True))
+        self._refill()
+        return tuple(list(column) for column in zip(*taken, strict=True))
+
+    def fill(self) -> None:
+        """Wait until the pool is full or the background has failed.
+
+        Raises:
+          Exception: what stopped the background.
+        """
+        while len(self) < self.size:
+            self._refill()
+            if not self._pending:
+                return
+            wait([self._pending[0]])
+            self._collect()
+
+    def close(self) -> None:
+        """Forget all masks and compute no more ahead; `take` goes on working, without a background."""
+        self._executor = None
+        for future in self._pending:
+            future.cancel()
+        self._pending.clear()
+        self._ready.clear()
+
+    def _collect(self) -> None:
+        """Drop what the background has finished, and raise what stopped it."""
+        while self._pending:
+            try:
+                future = self._pending.popleft()
+            except IndexError:  # another thread was faster
+                return
+            if not future.done():
+                self._pending.appendleft(future)
+                return
+            if not future.cancelled() and (error := future.exception()) is not None:
+                raise error
+
+    def _refill(self) -> None:
+        if self._executor is None:
+            return
+        coming = _STEP * len(self._pending)
+        for _ in range(0, self.size - len(self._ready) - coming, _STEP):
+            self._pending.append(self._executor.submit(_compute, weakref.ref(self), _STEP))
+
+
+_STEP: Final = 8  # masks that one task computes: tens of milliseconds
+
+
+def _compute(reference: weakref.ref[MaskPool], count: int) -> None:
+    # A weak reference, so that tasks that wait do not keep a pool alive that nobody will take from.
+    pool = reference()
+    if pool is None:
+        return
+    public_key = pool.public_key
+    del pool
+    columns = released(lambda start, stop: public_key.draw_masks(stop - start), 0, count)
+    pool = reference()
+    if pool is not None and pool._executor is not None:
+        pool._ready.extend(zip(*columns, strict=True))
+
+
+def _forget(pool: MaskPool | None) -> None:
+    """Empty a pool in a child process: its masks are the parent's, and its executor's threads do not exist."""
+    if pool is not None:
+        pool._executor = None
+        pool._ready.clear()
+        pool._pending.clear()

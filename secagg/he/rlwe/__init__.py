@@ -1,0 +1,1 @@
+"""Additive encryption of integer vectors under ring learning with errors; see `keys`."""

@@ -1,0 +1,166 @@
+"""Encrypted arrays: pairs (c0, c1) of polynomials, N numbers a pair.
+
+Adding ciphertexts adds numbers and noises; multiplying by k multiplies both by k. The header counts the weight of
+the numbers; `squares` counts the noise, in units of one encryption's variance: 1 for an encryption, k^2 times as
+much for k times a ciphertext, and sums add up. Under a single key, what would outgrow half a step is refused when
+it is added or multiplied. (Under a key of several holders the header's weight alone bounds the noise: the plan was
+checked for the worst case, which lies above anything that `squares` says.)
+
+16, 24 or 32 bytes a number, in whole blocks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import signing, wire
+from secagg.errors import RangeError, ShapeError, UsageError, WireError
+from secagg.he import scheme
+from secagg.he.rlwe import noise
+from secagg.he.rlwe.polynomials import Polynomials
+from secagg.he.scheme import Header, HeaderFields
+from secagg.wire import Message
+
+_LABEL: Final = "secagg.he.rlwe/ciphertext"
+
+
+class CiphertextMessage(Message, frozen=True):
+    """A ciphertext on the wire; words of shape (2 blocks, N), c0 above c1, the lowest words first."""
+
+    header: HeaderFields
+    squares: int
+    words: tuple[NDArray[np.unsignedinteger[Any]], ...]
+
+
+class Ciphertext(scheme.Ciphertext):
+    """An encrypted array.
+
+    Args:
+      header: what it is.
+      words: c0 and below it c1, as many blocks each as the header's length takes.
+      squares: sum of the squares of the factors of the encryptions in it.
+
+    Raises:
+      ShapeError: other polynomials than the header says.
+      UsageError: another scheme than the polynomials', or a number of squares that no sum has.
+    """
+
+    __slots__ = ("squares", "words")
+
+    def __init__(self, header: Header, words: Polynomials, *, squares: int = 1) -> None:
+        super().__init__(header)
+        p = words.parameters
+        if header.scheme != p.name:
+            raise UsageError(f"expected polynomials of {header.scheme}, got {p.name}")
+        if words.blocks != 2 * p.blocks(header.length):
+            raise ShapeError(
+                f"expected {2 * p.blocks(header.length)} polynomials for an array of shape {header.shape}, "
+                f"got {words.blocks}"
+            )
+        if not header.summands <= squares <= header.weight**2:
+            raise UsageError(
+                f"expected squares of {header.summands} to {header.weight**2} for {header.summands} summands of "
+                f"weight {header.weight}, got {squares}"
+            )
+        self.words, self.squares = words, squares
+
+    @classmethod
+    def from_message(
+        cls, message: CiphertextMessage, public_key: scheme.PublicKey, *, peer: str = ""
+    ) -> Ciphertext:
+        """Return the ciphertext that came over the wire, if it is under this key; shares memory with the message.
+
+        Raises:
+          WireError: not a ciphertext, or under another key; the message says what is wrong with it.
+        """
+        who = peer or "the stored bytes"
+        parameters = getattr(public_key, "parameters", None)
+        try:
+            header = Header.from_fields(message.header)
+            if header.scheme != public_key.scheme or parameters is None:
+                raise UsageError(
+                    f"expected a ciphertext of {public_key.scheme}, got one of {header.scheme:.40}"
+                )
+            if header.key_id != public_key.key_id:
+                raise UsageError(
+                    f"expected a ciphertext under key {public_key.key_id.hex()[:16]}, got one under "
+                    f"{header.key_id.hex()[:16]}"
+                )
+            blocks = 2 * parameters.blocks(header.length)
+            words = Polynomials.from_words(parameters, message.words, blocks, peer=peer)
+            return cls(header, words, squares=message.squares)
+        except UsageError as error:
+            raise WireError(f"{error}; from {who}", peer=peer) from None
+
+    @classmethod
+    def from_bytes(cls, data: wire.Buffer, public_key: scheme.PublicKey, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that `to_bytes` made bytes of; raises as `from_message` does."""
+        return cls.from_message(wire.from_bytes(data, CiphertextMessage, peer=peer), public_key, peer=peer)
+
+    @property
+    def c0(self) -> Polynomials:
+        """The polynomials that carry the numbers, a view."""
+        return self.words.rows(0, self.words.blocks // 2)
+
+    @property
+    def c1(self) -> Polynomials:
+        """The polynomials that are multiplied by the secret, a view."""
+        return self.words.rows(self.words.blocks // 2, self.words.blocks)
+
+    def to_message(self) -> CiphertextMessage:
+        return CiphertextMessage(self.header.to_fields(), self.squares, self.words.words)
+
+    def copy(self) -> Self:
+        return type(self)(self.header, self.words.copy(), squares=self.squares)
+
+    def digest_c0(self) -> bytes:
+        """Return the digest of c0, 32 bytes."""
+        return self.c0.digest()
+
+    def digest_c1(self) -> bytes:
+        """Return the digest of c1, 32 bytes."""
+        return self.c1.digest()
+
+    def digest(self) -> bytes:
+        """Return the digest of the whole ciphertext, 32 bytes; see `digest`."""
+        return digest(self.header, self.squares, self.digest_c0(), self.digest_c1())
+
+    def _add(self, other: Self) -> None:
+        squares = self.squares + other.squares
+        _check_noise(self.header, self.words, squares)
+        if not self.words.low.flags.writeable:  # a view of received bytes
+            self.words = self.words.copy()
+        self.words += other.words
+        self.squares = squares
+
+    def _times(self, factor: int) -> Self:
+        squares = self.squares * factor**2
+        _check_noise(self.header, self.words, squares)
+        product = type(self)(self.header, self.words.times(factor), squares=self.squares)
+        product.squares = squares  # the header follows, see `scheme.Ciphertext.__mul__`
+        return product
+
+
+def digest(header: Header, squares: int, digest_c0: bytes, digest_c1: bytes) -> bytes:
+    """Return the digest of a ciphertext from its parts, so that who holds c1 alone can check a signature of all.
+
+    Args:
+      header, squares: the ciphertext's.
+      digest_c0, digest_c1: of its polynomials, see `Polynomials.digest`.
+    """
+    fields = wire.to_bytes(header.to_fields())
+    return signing.digest(_LABEL, [fields, squares.to_bytes(64, "big"), digest_c0, digest_c1])
+
+
+def _check_noise(header: Header, words: Polynomials, squares: int) -> None:
+    coefficients = words.blocks // 2 * words.parameters.degree
+    most = noise.largest_squares(header.plan, words.parameters, coefficients)
+    if squares > most:
+        raise RangeError(
+            f"the noise of this sum, {squares} times that of one encryption, would outgrow the room of {most} that "
+            f"sums of {header.plan.sum_bits} bits leave in {words.parameters.name}; multiply before encrypting, plan "
+            "for fewer bits, or use a key with a larger modulus"
+        )

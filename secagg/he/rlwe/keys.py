@@ -1,0 +1,352 @@
+"""Additive encryption under ring learning with errors: keys of one holder, and what encrypts.
+
+[LPR10] with plaintexts in the high bits [BV11], polynomials modulo X^N + 1 and q = 2^w:
+
+    secret key   s ternary
+    public key   (a, b),  b = e - a s,  a expanded from a public seed, drawn afresh for every key
+    encrypt m    u ternary, e0, e1 noise, afresh for every block:
+                 c0 = b u + e0 + m 2^shift,  c1 = a u + e1
+    decrypt      round((c0 + c1 s) / 2^shift)
+
+Threat model: whoever has no secret key learns nothing of the numbers (parameters: see `parameters`). The holder of
+the secret key decrypts everything: `threshold` shares it among several. Clients encrypt honestly: a ciphertext can
+be made from which a decryption, if published, gives the key away, so decryptions of what strangers sent stay with
+the key holder. Plans whose sums could decode wrong are refused, see `noise`.
+
+There is no encryption with the secret key. It would save half the bytes of a fresh ciphertext only where a seed stands
+for c1, which no sum keeps; and it would mean another a for every block, never used twice: two ciphertexts under
+one a differ by noise and message alone. Here a is used by one key only, each time with a fresh u.
+
+Cost: 16, 24 or 32 bytes a number; 2 L + 1 transforms of N/2 points a block to encrypt and 2 L to decrypt, L = 2, 3
+or 5.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import signing, wire
+from secagg.errors import RangeError, UsageError, WireError
+from secagg.fixed_point import Plan
+from secagg.he import scheme
+from secagg.he.rlwe import noise, sampling
+from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.parameters import Parameters, from_wire, parameters
+from secagg.he.rlwe.polynomials import Polynomials
+from secagg.he.rlwe.products import (
+    Workspace,
+    batch_blocks,
+    multiply,
+    share,
+    transform_key,
+    transform_secret,
+)
+from secagg.he.scheme import ExactPublicKey, ExactSecretKey, Header, check_ciphertext, check_encoded
+from secagg.prg import KEY_BYTES, Stream, derive_key, system_stream
+from secagg.ring import RingArray
+from secagg.wire import Message
+
+SEED_BYTES: Final = 32
+MAX_HOLDERS: Final = 1 << 10
+_SINGLE: Final = parameters(64)
+
+
+class PublicKeyMessage(Message, frozen=True):
+    """A public key on the wire."""
+
+    degree: int
+    modulus_bits: int
+    seed: bytes
+    b: tuple[NDArray[np.unsignedinteger[Any]], ...]
+    holders: int
+    flood_bits: int
+
+
+class SecretKeyMessage(Message, frozen=True):
+    """A secret key; for `key_files` alone."""
+
+    public_key: PublicKeyMessage
+    secret: NDArray[np.int8]
+
+
+class PublicKey(ExactPublicKey):
+    """What encrypts, under one holder's secret or under the sum of several holders'.
+
+    Args:
+      parameters: one of the three sets.
+      seed: 32 public bytes that a is expanded from; no other key has them.
+      b: one polynomial, the sum of the holders' e_i - a s_i.
+      holders: how many secrets the key stands for.
+      flood_bits: F, how far each holder floods what it decrypts; 0 for a single holder.
+
+    Raises:
+      UsageError: another number of blocks, a seed of another length, or holders that do not flood.
+    """
+
+    __slots__ = ("_a", "_b", "_key_id", "_spaces", "b", "flood_bits", "holders", "parameters", "seed")
+
+    def __init__(
+        self, parameters: Parameters, seed: bytes, b: Polynomials, *, holders: int = 1, flood_bits: int = 0
+    ) -> None:
+        if len(seed) != SEED_BYTES:
+            raise UsageError(f"expected a seed of {SEED_BYTES} bytes, got {len(seed)}")
+        if b.parameters != parameters or b.blocks != 1:
+            raise UsageError(f"expected b to be one polynomial of {parameters.name}, got {b!r}")
+        if not 1 <= holders <= MAX_HOLDERS or not 0 <= flood_bits < parameters.modulus_bits:
+            raise UsageError(
+                f"expected 1 to {MAX_HOLDERS} holders and 0 to {parameters.modulus_bits - 1} flood_bits, "
+                f"got {holders} and {flood_bits}"
+            )
+        if holders > 1 and not flood_bits:
+            raise UsageError(
+                f"a key of {holders} holders needs flood_bits: without, shares give secrets away"
+            )
+        self.parameters, self.seed, self.holders, self.flood_bits = (
+            parameters,
+            bytes(seed),
+            holders,
+            flood_bits,
+        )
+        self.b = b.copy()
+        for word in self.b.words:
+            word.setflags(write=False)
+        self._key_id = signing.digest(
+            "secagg.he.rlwe/public key",
+            [
+                parameters.name.encode(),
+                self.seed,
+                b.digest(),
+                holders.to_bytes(8, "big"),
+                bytes([flood_bits]),
+            ],
+        )
+        self._a, self._b = transform_key(expand_seed(parameters, self.seed)), transform_key(b)
+        self._spaces: list[_Space] = []
+
+    @classmethod
+    def from_message(cls, message: PublicKeyMessage, *, peer: str = "") -> Self:
+        """Return the key that came over the wire.
+
+        Raises:
+          WireError: it is not a public key; the message says what is wrong with it.
+        """
+        p = from_wire(message.degree, message.modulus_bits, peer=peer)
+        b = Polynomials.from_words(p, message.b, 1, peer=peer)
+        try:
+            return cls(p, message.seed, b, holders=message.holders, flood_bits=message.flood_bits)
+        except UsageError as error:
+            raise WireError(f"{error}; from {peer or 'the stored bytes'}", peer=peer) from None
+
+    @classmethod
+    def from_bytes(cls, data: wire.Buffer, *, peer: str = "") -> Self:
+        """Return the key that `to_bytes` made bytes of; raises as `from_message` does."""
+        return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
+
+    @property
+    def scheme(self) -> str:
+        return self.parameters.name
+
+    @property
+    def key_id(self) -> bytes:
+        return self._key_id
+
+    def to_message(self) -> PublicKeyMessage:
+        p = self.parameters
+        return PublicKeyMessage(
+            p.degree, p.modulus_bits, self.seed, self.b.words, self.holders, self.flood_bits
+        )
+
+    def encrypt_encoded(
+        self,
+        values: RingArray,
+        plan: Plan,
+        *,
+        weight: int = 1,
+        rng: Stream | None = None,
+        executor: Executor | None = None,
+    ) -> Ciphertext:
+        check_encoded(values, plan, weight)
+        p = self.parameters
+        header = Header(p.name, self._key_id, plan, values.shape, summands=1, weight=weight)
+        blocks = p.blocks(values.size)
+        noise.check(plan, p, coefficients=blocks * p.degree, holders=self.holders, flood_bits=self.flood_bits)
+        shift = noise.shift(plan, p)
+        flat = np.ascontiguousarray(values).reshape(-1)
+        words = Polynomials.empty(p, 2 * blocks)
+        step = min(batch_blocks(p), blocks)
+        starts = range(0, blocks, step)
+        # A key of its own for each batch: what is drawn does not depend on which thread does what.
+        keys = (rng or system_stream()).bytes(KEY_BYTES * len(starts))
+
+        def run(batches: range) -> None:
+            space = self._take_space(step)
+            for start in batches:
+                stop, number = min(start + step, blocks), start // step
+                stream = Stream(keys[KEY_BYTES * number : KEY_BYTES * (number + 1)])
+                c0, c1 = words.rows(start, stop), words.rows(blocks + start, blocks + stop)
+                rows = stop - start
+                small, counts, coins = space.small[:rows], space.counts[:rows], space.coins[:rows]
+                sampling.ternary(small, stream)
+                u = space.work.load_small(small)
+                sampling.noise_counts(counts, coins, stream)
+                space.work.multiply_key(self._b, u, c0, counts)
+                c0.add_shifted(flat[start * p.degree : stop * p.degree], shift)
+                sampling.noise_counts(counts, coins, stream)
+                space.work.multiply_key(self._a, u, c1, counts)
+            self._spaces.append(space)
+
+        share(run, starts, executor)
+        return Ciphertext(header, words)
+
+    def _take_space(self, blocks: int) -> _Space:
+        # Taking from a list and adding to it are atomic: no two threads get the same.
+        try:
+            space = self._spaces.pop()
+        except IndexError:
+            return _Space(self.parameters, blocks)
+        return space if space.work.blocks >= blocks else _Space(self.parameters, blocks)
+
+
+class SecretKey(ExactSecretKey):
+    """A single holder's secret; use `generate`.
+
+    Args:
+      public_key: of one holder.
+      secret: -1, 0 and 1, int8, shape (N,), in stored order.
+
+    Raises:
+      UsageError: the two do not belong together.
+    """
+
+    __slots__ = ("_public_key", "_secret", "_transform")
+
+    def __init__(self, public_key: PublicKey, secret: NDArray[np.int8]) -> None:
+        p = public_key.parameters
+        if public_key.holders != 1 or public_key.flood_bits:
+            raise UsageError(
+                f"expected the public key of a single holder, got one of {public_key.holders} with flooding"
+            )
+        if secret.shape != (p.degree,) or secret.dtype != np.int8 or int(np.max(np.abs(secret))) > 1:
+            raise UsageError(f"expected a secret of {p.degree} int8 of -1, 0 and 1")
+        self._public_key, self._secret = public_key, secret.copy()
+        self._transform = transform_secret(secret, p)
+        rest = multiply(expand_seed(p, public_key.seed), self._transform)
+        rest += public_key.b
+        if rest.round_off(p.modulus_bits - 1).residual > sampling.ETA:
+            raise UsageError("the secret does not belong to the public key")
+
+    @classmethod
+    def generate(cls, parameters: Parameters = _SINGLE, *, rng: Stream | None = None) -> Self:
+        """Return a new key.
+
+        Args:
+          parameters: one of the three sets.
+          rng: where the key comes from; without it, the operating system.
+        """
+        rng = rng or system_stream()
+        seed = rng.bytes(SEED_BYTES)
+        secret = draw_secret(parameters, rng)
+        return cls(PublicKey(parameters, seed, public_part(parameters, seed, secret, rng)), secret)
+
+    @classmethod
+    def from_message(cls, message: SecretKeyMessage, *, peer: str = "") -> Self:
+        """Return the key that was kept.
+
+        Raises:
+          WireError: it is not a secret key.
+        """
+        public_key = PublicKey.from_message(message.public_key, peer=peer)
+        try:
+            return cls(public_key, message.secret)
+        except UsageError as error:
+            raise WireError(f"{error}; from {peer or 'the stored bytes'}", peer=peer) from None
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self._public_key
+
+    def to_message(self) -> SecretKeyMessage:
+        return SecretKeyMessage(self._public_key.to_message(), self._secret)
+
+    def decrypt_encoded(
+        self, ciphertext: scheme.Ciphertext, *, executor: Executor | None = None
+    ) -> RingArray:
+        check_ciphertext(ciphertext, self._public_key)
+        if not isinstance(ciphertext, Ciphertext):
+            raise UsageError(f"expected a ciphertext of {self._public_key.scheme}, got {ciphertext!r}")
+        x = multiply(ciphertext.c1, self._transform, executor=executor)
+        x += ciphertext.c0
+        return open_rounded(x, ciphertext)
+
+
+def open_rounded(
+    x: Polynomials, ciphertext: Ciphertext, *, holders: int = 1, flood_bits: int = 0
+) -> RingArray:
+    """Return the encoded numbers from c0 plus c1 times the secret, elements of the plan's ring.
+
+    Args:
+      x: as many blocks as c0.
+      ciphertext: what they were decrypted from.
+      holders, flood_bits: of the key.
+
+    Raises:
+      RangeError: further from multiples of 2^shift than the noise of this sum can be, or numbers in the part of
+        the last block that has none: it was not decrypted with this key, or is no honest sum.
+    """
+    header, p = ciphertext.header, x.parameters
+    shift = noise.shift(header.plan, p)
+    rounded = x.round_off(shift)
+    most = noise.largest_residual(
+        p,
+        holders=holders,
+        flood_bits=flood_bits,
+        weight=header.weight,
+        squares=ciphertext.squares,
+        coefficients=x.blocks * p.degree,
+    )
+    flat = rounded.values.reshape(-1)
+    if rounded.residual > most or np.any(flat[header.length :]):
+        raise RangeError(
+            f"this is no sum of {header.summands} encryptions under key {header.key_id.hex()[:16]}: decrypted, it "
+            "is not near encoded numbers. It was altered, or not encrypted as agreed"
+        )
+    return flat[: header.length].astype(header.plan.ring.dtype).reshape(header.shape)
+
+
+def expand_seed(parameters: Parameters, seed: bytes) -> Polynomials:
+    """Return the public polynomial a that a seed stands for."""
+    key = derive_key(seed, label="secagg.he.rlwe/a", context=parameters.name.encode())
+    return sampling.uniform(parameters, 1, Stream(key))
+
+
+def draw_secret(parameters: Parameters, rng: Stream) -> NDArray[np.int8]:
+    """Return a secret: uniform -1, 0 and 1, int8, shape (N,), in stored order."""
+    secret = np.empty(parameters.degree, np.int8)
+    sampling.ternary(secret, rng)
+    return secret
+
+
+def public_part(parameters: Parameters, seed: bytes, secret: NDArray[np.int8], rng: Stream) -> Polynomials:
+    """Return b = e - a s with fresh noise e and the a of a seed: one polynomial."""
+    b = multiply(expand_seed(parameters, seed), transform_secret(-secret, parameters))
+    b.add_signed(sampling.noise((1, parameters.degree), rng))
+    return b
+
+
+class _Space:
+    """Memory for one thread that encrypts."""
+
+    __slots__ = ("coins", "counts", "small", "work")
+
+    def __init__(self, p: Parameters, blocks: int) -> None:
+        shape = (blocks, p.degree)
+        self.work = Workspace(p, blocks)
+        self.small = np.empty(shape, np.int8)
+        self.counts = np.zeros(
+            shape, np.uint64
+        )  # stays zero but for lowest bytes, see `sampling.noise_counts`
+        self.coins = np.empty(shape, np.uint64)

@@ -1,0 +1,128 @@
+"""Keys and ciphertexts of python-paillier (`phe`) to secagg's and back.
+
+phe encrypts one number m * 16^exponent a ciphertext, with s = 1 and masks r^n. The same ciphertext is one residue
+of secagg's with one slot. phe shows everybody the exponent, which tells the size of a number that was encrypted
+without a precision: give phe `precision=2**-plan.frac_bits`, as `from_encrypted_numbers` asks for anyway.
+
+A key of phe's has no base for short masks, and its primes are not chosen so that one would be safe: secagg
+encrypts under it with full-length masks, some thirty times more slowly than under its own keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gmpy2
+
+try:
+    import phe
+except ImportError:
+    raise ImportError('this needs python-paillier: pip install "secagg[phe]"') from None
+
+from secagg.errors import PlanError, UsageError
+from secagg.fixed_point import Plan
+from secagg.he.paillier import Ciphertext, PublicKey, SecretKey
+from secagg.he.scheme import Header
+
+_LOG2_BASE = 4  # of phe.EncodedNumber.BASE
+
+
+def to_public_key(key: PublicKey) -> phe.PaillierPublicKey:
+    """Return phe's form of a public key; what is encrypted with it has phe's masks.
+
+    Raises:
+      UsageError: a key with s > 1.
+    """
+    _check_plain(key)
+    return phe.PaillierPublicKey(int(key.n))
+
+
+def from_public_key(key: phe.PaillierPublicKey) -> PublicKey:
+    """Return secagg's form of a public key, which has full-length masks.
+
+    Raises:
+      UsageError: a modulus too short or otherwise impossible.
+    """
+    return PublicKey(key.n)
+
+
+def to_secret_key(key: SecretKey) -> phe.PaillierPrivateKey:
+    """Return phe's form of a secret key. It is as secret, and phe lets it be pickled.
+
+    Raises:
+      UsageError: a key with s > 1.
+    """
+    return phe.PaillierPrivateKey(to_public_key(key.public_key), *key.prime_factors())
+
+
+def from_secret_key(key: phe.PaillierPrivateKey) -> SecretKey:
+    """Return secagg's form of a secret key.
+
+    Raises:
+      UsageError: a modulus too short or otherwise impossible.
+    """
+    return SecretKey(from_public_key(key.public_key), key.p, key.q)
+
+
+def to_encrypted_numbers(ciphertext: Ciphertext) -> list[phe.EncryptedNumber]:
+    """Return an array encrypted with `slots=1` as phe's numbers, in the array's order.
+
+    phe's exponents count in powers of 16: numbers with frac_bits that are no multiple of 4 are multiplied by 2, 4 or 8
+    under encryption.
+
+    Raises:
+      UsageError: a key with s > 1, or a ciphertext of more slots.
+    """
+    key = ciphertext.public_key
+    _check_plain(key)
+    if ciphertext.slots != 1:
+        raise UsageError(
+            f"phe reads one number a ciphertext, this one has {ciphertext.slots}; encrypt with slots=1"
+        )
+    places = -(-ciphertext.header.plan.frac_bits // _LOG2_BASE)
+    factor = 1 << (_LOG2_BASE * places - ciphertext.header.plan.frac_bits)
+    residues = gmpy2.powmod_base_list(ciphertext.integers(), factor, key.modulus)
+    public_key = to_public_key(key)
+    return [phe.EncryptedNumber(public_key, int(residue), -places) for residue in residues]
+
+
+def from_encrypted_numbers(
+    numbers: Sequence[phe.EncryptedNumber], public_key: PublicKey, plan: Plan, *, weight: int = 1
+) -> Ciphertext:
+    """Return phe's numbers as one ciphertext of shape (len(numbers),).
+
+    Args:
+      numbers: at least one; what they hold is not known here, and if it is beyond the plan, decryption says so.
+        Those that phe has not randomised yet, such as sums with plain numbers, it randomises first.
+      public_key: of the same modulus.
+      plan: with frac_bits that no number's exponent exceeds.
+      weight: how many plain numbers within the plan's clip one of these may have been summed from.
+
+    Raises:
+      UsageError: no number, numbers of another type or under another key, or of a key with s > 1.
+      PlanError: a number has more places than the plan.
+      RangeError: the plan has no room for the weight.
+    """
+    _check_plain(public_key)
+    residues = []
+    for i, number in enumerate(numbers):
+        if not isinstance(number, phe.EncryptedNumber):
+            raise UsageError(f"expected phe.EncryptedNumber at index {i}, got {type(number).__name__}")
+        if number.public_key.n != public_key.n:
+            raise UsageError(f"the number at index {i} is encrypted under another key than {public_key!r}")
+        shift = _LOG2_BASE * number.exponent + plan.frac_bits
+        if not 0 <= shift < plan.bits:
+            raise PlanError(
+                f"the number at index {i} has {-_LOG2_BASE * number.exponent} binary places, the plan {plan.frac_bits}; "
+                f"encrypt with precision=2**-{plan.frac_bits // _LOG2_BASE * _LOG2_BASE}, or plan for more places"
+            )
+        residues.append(gmpy2.powmod(number.ciphertext(), 1 << shift, public_key.modulus))
+    if not residues:
+        raise UsageError("expected at least one encrypted number")
+    header = Header(public_key.scheme, public_key.key_id, plan, (len(residues),), weight=weight)
+    return Ciphertext.from_integers(residues, header, public_key, slots=1)
+
+
+def _check_plain(key: PublicKey) -> None:
+    if key.s != 1:
+        raise UsageError(f"phe has keys with s = 1 only, not s = {key.s}")

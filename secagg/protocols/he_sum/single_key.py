@@ -1,0 +1,218 @@
+"""Encrypted sums under one key holder's key: Paillier, RLWE or CKKS.
+
+  keys      the key holder sends its public key to clients and aggregator
+  upload    every client sends its encrypted array to the aggregator
+  sum       the aggregator adds uploads up as they come, and sends the sum to the key holder
+  result    the key holder decrypts and sends the numbers to the result parties
+
+Threat model: semi-honest, and the aggregator and the key holder do not collude: together they see every array.
+Channels are authenticated and encrypted. The key holder decrypts what the aggregator sends: an aggregator that
+sends one client's ciphertext instead of the sum has that client's numbers shown to the key holder and the
+result parties. `threshold_rlwe` is for those who cannot rule this out.
+
+Learns: result parties and key holder, the sum and who contributed. The aggregator, who contributed; and the sum
+only if it is a result party. Clients, the public key. Under CKKS only the key holder may be a result party,
+because a decryption that is passed on can leak the key [LM21].
+
+Cost: 4 rounds; `cost` is exact but for CKKS, whose ciphertexts vary by a few bytes.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from secagg import fixed_point
+from secagg.errors import RangeError, RemoteProtocolError, UsageError
+from secagg.he.scheme import Ciphertext, ExactSecretKey, PublicKey, SecretKey
+from secagg.party import Party, PartyId, check_array
+from secagg.protocols.he_sum.schemes import Scheme, scheme
+from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+from secagg.protocols.he_sum.uploads import check_contributors, collect
+from secagg.wire import Message
+
+
+class Contributors(Message, frozen=True):
+    """Sum, aggregator -> key holder: whose uploads are in the ciphertext that follows."""
+
+    names: tuple[str, ...]
+
+
+class Total(Message, frozen=True):
+    """Result, key holder -> result party: the sum; float64, and for exact schemes ring elements as well."""
+
+    contributors: tuple[str, ...]
+    error: float
+    values: NDArray[np.float64]
+    encoded: NDArray[np.unsignedinteger] | None
+
+
+async def he_sum(
+    party: Party,
+    values: ArrayLike | None,
+    *,
+    terms: Terms,
+    scheme_name: str,
+    secret_key: SecretKey | None = None,
+    executor: Executor | None = None,
+) -> Sum | None:
+    """Return the sum of the clients' arrays at the result parties, None elsewhere.
+
+    Args:
+      values: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
+      terms: the same at all parties, with one key holder.
+      scheme_name: "paillier", "rlwe" or "ckks", the same at all parties.
+      secret_key: at the key holder; None elsewhere.
+      executor: threads for this party's heavy work.
+
+    Raises:
+      UsageError: terms, array or key do not fit this party.
+      RangeError, ShapeError, PlanError: the array or the plan cannot be encrypted.
+      RemoteProtocolError: a peer sent what the protocol forbids.
+      TooFewPartiesError: fewer clients than needed uploaded.
+      PeerMissingError: aggregator or key holder is missing.
+    """
+    kind = scheme(scheme_name)
+    _check(party, values, terms, kind, secret_key)
+    (holder,) = terms.key_holders
+    with party.phase("keys"):
+        public_key = await _share_key(party, terms, kind, secret_key)
+    own = None
+    with party.phase("upload"):
+        if values is not None and public_key is not None:
+            own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
+            if party.me != terms.aggregator:
+                party.send(terms.aggregator, own.to_message())
+    with party.phase("sum"):
+        if party.me == terms.aggregator and public_key is not None:
+            key = public_key
+            uploaded = await collect(
+                party, terms, kind.ciphertext, lambda m, peer: kind.read_ciphertext(m, key, peer), own
+            )
+            party.send(holder, Contributors(uploaded.contributors))
+            party.send(holder, uploaded.total.to_message())
+    with party.phase("result"):
+        if secret_key is not None:
+            result = await _decrypt(party, terms, kind, secret_key, executor)
+            for peer in terms.results:
+                if peer != party.me:
+                    party.send(peer, Total(result.contributors, result.error, result.values, result.encoded))
+            return result if party.me in terms.results else None
+        if party.me not in terms.results:
+            return None
+        return _read_total(await party.receive(Total, holder), terms, peer=holder)
+
+
+def _check(
+    party: Party, values: object, terms: Terms, kind: Scheme, secret_key: SecretKey | None
+) -> None:
+    terms.enter(party, values)
+    if len(terms.key_holders) != 1:
+        raise UsageError(f"one key has one holder, not {len(terms.key_holders)}")
+    if (secret_key is not None) != (party.me in terms.key_holders):
+        raise UsageError("expected a secret key at the key holder and nowhere else")
+    if secret_key is not None and not isinstance(secret_key.public_key, kind.public_key_type):
+        raise UsageError(f"expected a secret key of {kind.name}, got one of {secret_key.public_key.scheme}")
+    if kind.name == "ckks" and terms.results != terms.key_holders:
+        raise UsageError("under CKKS only the key holder learns the sum: a decryption passed on can leak the key")
+    if values is not None and np.shape(values) != terms.shape:
+        raise UsageError(f"expected an array of shape {terms.shape}, got {np.shape(values)}")
+
+
+async def _share_key(
+    party: Party, terms: Terms, kind: Scheme, secret_key: SecretKey | None
+) -> PublicKey | None:
+    (holder,) = terms.key_holders
+    users = [name for name in party.roster if name in {*terms.clients, terms.aggregator} - {holder}]
+    if secret_key is not None:
+        message = secret_key.public_key.to_message()
+        for peer in users:
+            party.send(peer, message)
+        return secret_key.public_key
+    if party.me not in users:
+        return None
+    return kind.read_public_key(await party.receive(kind.public_key, holder), holder)
+
+
+async def _decrypt(
+    party: Party, terms: Terms, kind: Scheme, secret_key: SecretKey, executor: Executor | None
+) -> Sum:
+    aggregator = terms.aggregator
+    announced = await party.receive(Contributors, aggregator)
+    contributors = check_contributors(announced.names, terms, peer=aggregator)
+    message = await party.receive(kind.ciphertext, aggregator)
+    total = kind.read_ciphertext(message, secret_key.public_key, aggregator)
+    check_total(total, terms, len(contributors), peer=aggregator)
+    try:
+        if isinstance(secret_key, ExactSecretKey):
+            encoded = secret_key.decrypt_encoded(total, executor=executor)
+            values = fixed_point.decode(encoded, terms.plan, summands=total.header.weight)
+            return Sum(values, contributors, terms.plan.error(summands=total.header.weight), encoded)
+        return Sum(secret_key.decrypt(total), contributors, kind.error(secret_key, total.header))
+    except RangeError as error:
+        raise RemoteProtocolError(
+            f"the sum that {aggregator} sent does not decrypt to a sum of {len(contributors)} arrays: {error}",
+            peer=aggregator,
+        ) from None
+
+
+def check_total(total: Ciphertext, terms: Terms, contributors: int, *, peer: PartyId) -> None:
+    """Refuse a ciphertext that is not a sum of so many uploads.
+
+    Raises:
+      RemoteProtocolError: it is something else.
+    """
+    header = total.header
+    if (header.plan, header.shape, header.summands, header.weight) != (
+        terms.plan,
+        terms.shape,
+        contributors,
+        contributors,
+    ):
+        raise RemoteProtocolError(
+            f"expected the sum of {contributors} arrays of shape {terms.shape} from {peer}, got "
+            f"{header.summands} of weight {header.weight}, shape {header.shape}",
+            peer=peer,
+        )
+
+
+def _read_total(total: Total, terms: Terms, *, peer: PartyId) -> Sum:
+    contributors = check_contributors(total.contributors, terms, peer=peer)
+    check_array(total.values, terms.shape, what="a sum", peer=peer)
+    if total.encoded is not None:
+        check_array(total.encoded, terms.shape, what="a sum", peer=peer)
+        if total.encoded.dtype != terms.plan.ring.dtype:
+            raise RemoteProtocolError(
+                f"expected a sum in {terms.plan.ring.dtype} from {peer}, got {total.encoded.dtype}", peer=peer
+            )
+    return Sum(total.values, contributors, total.error, total.encoded)
+
+
+def cost(me: PartyId, *, terms: Terms, contributors: int, public_key: PublicKey, scheme_name: str) -> Declared:
+    """Return what `he_sum` costs one party, when `contributors` clients uploaded (this one, if it is a client)."""
+    kind = scheme(scheme_name)
+    (holder,) = terms.key_holders
+    key = kind.public_key_bytes(public_key)
+    ciphertext = kind.ciphertext_bytes(public_key, terms.plan, terms.length)
+    numbers = terms.length * (8 + (terms.plan.ring.dtype.itemsize if kind.exact else 0))
+    rounds = messages = payload = 0
+    if me == holder:
+        users = len({*terms.clients, terms.aggregator} - {holder})
+        told = len(set(terms.results) - {holder})
+        messages += users + told
+        payload += users * key + told * numbers
+    if me in terms.clients:
+        rounds = max(rounds, int(me != holder))
+        messages += int(me != terms.aggregator)
+        payload += ciphertext * (me != terms.aggregator)
+    if me == terms.aggregator:
+        messages += 2
+        payload += ciphertext
+        rounds = 2
+    if me == holder:
+        rounds = 3
+    elif me in terms.results:
+        rounds = 4
+    return Declared(rounds, messages, payload)

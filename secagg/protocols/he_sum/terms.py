@@ -1,0 +1,121 @@
+"""What the parties of an encrypted sum agree on before it, and what each may cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import PlanError, UsageError
+from secagg.fixed_point import Plan
+from secagg.party import Party, PartyId
+from secagg.ring import RingArray
+
+UPLOAD_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who takes part, and what is summed; the same at all parties.
+
+    Args:
+      clients: who puts an array in. A client may have other roles as well.
+      aggregator: who adds ciphertexts up. Holds no key.
+      key_holders: who decrypts.
+      results: who learns the sum.
+      plan: how numbers are encoded; `parties` at least the number of clients.
+      shape: of every client's array.
+      least: fewest clients whose sum is decrypted, at least 2. The others may drop out.
+      round: number of the sum within the session; a client uploads once a round.
+      upload_timeout_s: how long the aggregator waits for uploads. The driver has to let parties wait longer.
+
+    Raises:
+      UsageError: an empty or repeated role, an aggregator that holds a key, fewer than two clients needed.
+      PlanError: a plan for fewer parties than there are clients.
+    """
+
+    clients: tuple[PartyId, ...]
+    aggregator: PartyId
+    key_holders: tuple[PartyId, ...]
+    results: tuple[PartyId, ...]
+    plan: Plan
+    shape: tuple[int, ...]
+    least: int
+    round: int = 0
+    upload_timeout_s: float = UPLOAD_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("clients", self.clients),
+            ("key holders", self.key_holders),
+            ("result parties", self.results),
+        ):
+            if not names or len(set(names)) != len(names):
+                raise UsageError(f"expected distinct {what}, got {list(names)}")
+        if self.aggregator in self.key_holders:
+            raise UsageError(
+                f"{self.aggregator} cannot be aggregator and key holder: it would see each client's array"
+            )
+        if not 2 <= self.least <= len(self.clients):
+            raise UsageError(
+                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got least={self.least}"
+            )
+        if self.plan.parties < len(self.clients):
+            raise PlanError(f"the plan is for {self.plan.parties} parties, not {len(self.clients)} clients")
+        if any(n < 1 for n in self.shape):
+            raise UsageError(f"there is nothing to sum in arrays of shape {self.shape}")
+        if not self.upload_timeout_s > 0 or self.round < 0:
+            raise UsageError("expected upload_timeout_s above 0 and a round from 0 on")
+
+    @property
+    def length(self) -> int:
+        """How many numbers an array holds."""
+        return math.prod(self.shape)
+
+    @property
+    def parties(self) -> frozenset[PartyId]:
+        """Everybody with a role."""
+        return frozenset({*self.clients, self.aggregator, *self.key_holders, *self.results})
+
+    def enter(self, party: Party, values: object) -> None:
+        """Check this party's part before anything is sent, and let others bear the loss of clients.
+
+        Raises:
+          UsageError: a role for a stranger; an array at a party that is no client, or none at a client.
+        """
+        if strangers := self.parties - set(party.roster):
+            raise UsageError(
+                f"roles for {', '.join(sorted(strangers))}, who are not among {', '.join(party.roster)}"
+            )
+        if (values is not None) != (party.me in self.clients):
+            raise UsageError("expected an array at the clients and nowhere else")
+        essential = {self.aggregator, *self.key_holders, *self.results}
+        party.dispensable = frozenset(self.clients) - essential
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What result parties learn.
+
+    Attributes:
+      values: the sum of the contributors' numbers, float64, of the terms' shape.
+      contributors: whose numbers are in it.
+      error: bound on the absolute error of each sum.
+      encoded: the sum as elements of the plan's ring, exactly; None under CKKS.
+    """
+
+    values: NDArray[np.float64] = field(repr=False)
+    contributors: tuple[PartyId, ...]
+    error: float
+    encoded: RingArray | None = field(repr=False, default=None)
+
+
+class Declared(NamedTuple):
+    """What one party sends: messages and payload bytes; and the depth of the deepest message that it reads."""
+
+    rounds: int
+    messages: int
+    payload_bytes: int

@@ -1,0 +1,416 @@
+"""The client's side of a masked sum: one method a round, each called once, in order.
+
+What a server may do to it is bounded by what it refuses (see the messages of `_refuse` below). After a refusal,
+as after the last answer, it answers nothing more in this round.
+
+The phase and what the client has seen can be stored between rounds: `to_bytes`, `from_bytes`. The stored state is
+a secret key. Store it before the message that a method returned is sent, keep only the newest, and never let two
+copies of a state answer: two answers to `mask` under one state show the difference of two vectors, and two to
+`unmask` both secrets.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+from concurrent.futures import Executor
+from typing import Any, Final, NoReturn, Self
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from secagg import wire
+from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError, UsageError
+from secagg.mpc.additive import pack
+from secagg.party import PartyId
+from secagg.prg import Stream
+from secagg.protocols.masked import keys as k
+from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.messages import (
+    SEALED_BYTES,
+    Consent,
+    Consents,
+    Inbox,
+    Keys,
+    MaskedInput,
+    PeerKeys,
+    Shares,
+    Survivors,
+    Unmasking,
+)
+from secagg.protocols.masked.shamir import SHARE_BYTES, Polynomials
+from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set, unpack_set
+from secagg.ring import RingArray
+from secagg.signing import SIGNATURE_BYTES
+from secagg.wire import Message
+
+_NO_SHARE: Final = b"\xff" * SHARE_BYTES  # no number below the prime
+
+
+class Phase(enum.IntEnum):
+    """What a client does next."""
+
+    ADVERTISE = 0
+    SHARE = 1
+    MASK = 2
+    CONSENT = 3
+    UNMASK = 4
+    OVER = 5
+
+
+class ClientState(Message, frozen=True):
+    """A stored client. Secret."""
+
+    context: bytes
+    client: int
+    phase: int
+    root: bytes
+    peers: PeerKeys | None
+    inbox: Inbox | None
+    included: NDArray[np.uint8] | None
+
+
+class Client:
+    """One client in one round.
+
+    Args:
+      where: the round.
+      me: its name.
+      identity: its Ed25519 key, whose public key the terms hold.
+      root: 32 secret bytes that all its keys and shares come from, for this round alone; by default from the
+        operating system.
+
+    Raises:
+      UsageError: not a client, another identity key than in the terms, or a root of another length.
+    """
+
+    __slots__ = (
+        "_agreed",
+        "_identity",
+        "_inbox",
+        "_included",
+        "_keys",
+        "_masking",
+        "_me",
+        "_peer_keys",
+        "_peers",
+        "_phase",
+        "_root",
+        "_sealing",
+        "_self_secret",
+        "_shared",
+        "_where",
+    )
+
+    def __init__(
+        self, where: Round, me: PartyId, identity: Ed25519PrivateKey, *, root: bytes | None = None
+    ) -> None:
+        self._where = where
+        self._me = where.number_of(me)
+        if k.identity_bytes(identity) != where.terms.identities[self._me]:
+            raise UsageError(f"the identity key given is not the one that the terms hold for {me}")
+        self._identity = identity
+        self._root = secrets.token_bytes(KEY_BYTES) if root is None else root
+        # Everything secret is a function of the root: a restored client makes the same keys and shares again.
+        stream = Stream(self._root)
+        self._sealing, self._masking, self._self_secret = (stream.bytes(KEY_BYTES) for _ in range(3))
+        self._keys = k.public_bytes(self._sealing) + k.public_bytes(self._masking)
+        self._phase = Phase.ADVERTISE
+        self._peers: PeerKeys | None = None
+        self._peer_keys: dict[int, bytes] = {}
+        self._agreed: dict[int, bytes] = {}  # what the sealing keys agree on, by peer
+        self._inbox: Inbox | None = None
+        self._shared = frozenset[int]()
+        self._included = frozenset[int]()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.name!r} of {self._where!r}, next {self._phase.name}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []  # rich prints tracebacks with the values of locals
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client is not pickled or copied; store it with to_bytes")
+
+    @property
+    def name(self) -> PartyId:
+        """The client's name."""
+        return self._where.terms.clients[self._me]
+
+    @property
+    def phase(self) -> Phase:
+        """What it does next."""
+        return self._phase
+
+    @property
+    def contributors(self) -> tuple[PartyId, ...]:
+        """Whose vectors the server says are in the sum; empty until it has said so."""
+        return self._where.names(self._included)
+
+    def advertise(self) -> Keys:
+        """Return the public keys of this round, signed."""
+        self._enter(Phase.ADVERTISE, Phase.SHARE)
+        signature = k.sign_keys(self._identity, self._where, self._me, self._keys)
+        return Keys(_rows(self._keys, 2, KEY_BYTES), _rows(signature, SIGNATURE_BYTES))
+
+    def share(self, peers: PeerKeys) -> Shares:
+        """Return shares of both secrets, sealed for each neighbour that sent keys.
+
+        Raises:
+          RemoteProtocolError: the server sent keys that their owners did not sign, that come twice or are not
+            asked for, or of too few neighbours.
+        """
+        self._enter(Phase.SHARE, Phase.MASK)
+        self._take_keys(peers)
+        holders = sorted([*self._peer_keys, self._me])
+        shares = self._polynomials().at([holder + 1 for holder in holders])
+        sealed = bytearray()
+        for row, holder in enumerate(holders):
+            if holder != self._me:
+                letter = self._letter(sender=self._me, receiver=holder)
+                sealed += letter.seal(shares[:, row].tobytes())
+        commitment = k.commit(self._where, self._self_secret, self._me)
+        self._peers = peers
+        return Shares(_rows(commitment, KEY_BYTES), _rows(bytes(sealed), len(holders) - 1, SEALED_BYTES))
+
+    def mask(self, x: RingArray, inbox: Inbox, *, executor: Executor | None = None) -> MaskedInput:
+        """Return x + self mask + masks in common with larger neighbours - those with smaller ones.
+
+        Args:
+          x: elements of the terms' ring, shape (length,); not changed.
+          inbox: who sent shares, and this client's.
+          executor: threads for the masks.
+
+        Raises:
+          ShapeError, RangeError: x does not hold elements of the ring, or has another shape.
+          RemoteProtocolError: the server named outsiders, left this client out, or named too few.
+        """
+        terms = self._where.terms
+        terms.check_vector(x)
+        self._enter(Phase.MASK, Phase.CONSENT if terms.active else Phase.UNMASK)
+        self._take_inbox(inbox)
+        plus, minus = [k.self_seed(self._where, self._self_secret, self._me)], []
+        for peer in self._shared.intersection(self._peer_keys):
+            masking = self._peer_keys[peer][KEY_BYTES:]
+            agreed = k.agree(self._masking, masking, owner=terms.clients[peer])
+            (plus if peer > self._me else minus).append(k.pair_seed(self._where, agreed, self._me, peer))
+        y = np.array(x, order="C")
+        add_masks(y, Masks(plus, minus), executor=executor)
+        terms.ring.reduce(y, out=y)
+        return MaskedInput(pack(y, terms.ring))
+
+    def consent(self, survivors: Survivors) -> Consent:
+        """Return the signature of who shared and who is in the sum; only against an active server.
+
+        Raises:
+          RemoteProtocolError: the server named outsiders, left this client out, or named too few.
+        """
+        self._enter(Phase.CONSENT, Phase.UNMASK)
+        self._take_survivors(survivors)
+        signature = k.sign_sets(self._identity, self._where, self._me, self._sets())
+        return Consent(_rows(signature, SIGNATURE_BYTES))
+
+    def unmask(self, request: Survivors | Consents) -> Unmasking:
+        """Return one share of each client that this one holds shares of.
+
+        Args:
+          request: who is in the sum, from a semi-honest server; who signed so, from an active one.
+
+        Raises:
+          RemoteProtocolError: as `consent`, or too few signed the same sets.
+        """
+        self._enter(Phase.UNMASK, Phase.OVER)
+        if isinstance(request, Consents) != self._where.terms.active:
+            self._refuse(f"expected to be asked as the terms say, not by {type(request).__name__}")
+        if isinstance(request, Survivors):
+            self._take_survivors(request)
+        else:
+            self._check_consents(request)
+        answer = self._open_shares()
+        self._forget()
+        return answer
+
+    def to_bytes(self) -> bytes:
+        """Return the client's state as bytes. They are secret."""
+        included = None
+        if self._included:
+            included = pack_set(self._included, len(self._where.terms.clients))
+        return wire.to_bytes(
+            ClientState(
+                self._where.context,
+                self._me,
+                self._phase,
+                self._root,
+                self._peers,
+                self._inbox,
+                included,
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, data: wire.Buffer, where: Round, identity: Ed25519PrivateKey) -> Self:
+        """Return the client that `to_bytes` stored.
+
+        Raises:
+          WireError: not a stored client.
+          UsageError: one of another round.
+        """
+        state = wire.from_bytes(data, ClientState)
+        if state.context != where.context or not 0 <= state.client < len(where.terms.clients):
+            raise UsageError("the stored client belongs to another session, round or terms")
+        if not 0 <= state.phase <= Phase.OVER:
+            raise UsageError(f"the stored client has no phase {state.phase}")
+        # One whose round is over has forgotten its root.
+        client = cls(where, where.terms.clients[state.client], identity, root=state.root or None)
+        if state.peers is not None:
+            client._take_keys(state.peers)
+            client._peers = state.peers
+        if state.inbox is not None:
+            client._take_inbox(state.inbox)
+        if state.included is not None:
+            client._included = unpack_set(state.included, len(where.terms.clients))
+        client._phase = Phase(state.phase)
+        return client
+
+    def _enter(self, now: Phase, then: Phase) -> None:
+        """Go on to the next phase; first of all, so that nothing that goes wrong lets a method be called again."""
+        phase, self._phase = self._phase, Phase.OVER
+        if phase is not now:
+            raise RemoteProtocolError(
+                f"{self.name} was asked to {now.name.lower()} and its next step was {phase.name.lower()}; each step is "
+                "made once, in order, and this round is over for it",
+                peer=self._where.terms.server,
+            )
+        self._phase = then
+
+    def _refuse(self, what: str) -> NoReturn:
+        self._phase = Phase.OVER
+        self._forget()
+        server = self._where.terms.server
+        raise RemoteProtocolError(
+            f"{what}, from {server}; {self.name} answers no more in this round", peer=server
+        )
+
+    def _forget(self) -> None:
+        """Drop the references to what is secret."""
+        self._root = self._sealing = self._masking = self._self_secret = b""
+        self._agreed = {}
+        self._peers = self._inbox = None
+
+    def _set(self, packed: NDArray[np.uint8], what: str) -> frozenset[int]:
+        try:
+            return unpack_set(packed, len(self._where.terms.clients))
+        except ShapeError as error:
+            self._refuse(f"{what}: {error}")
+
+    def _take_keys(self, peers: PeerKeys) -> None:
+        where = self._where
+        present = sorted(self._set(peers.present, "neighbours"))
+        m = len(present)
+        if peers.keys.shape != (m, 2, KEY_BYTES) or peers.signatures.shape != (m, SIGNATURE_BYTES):
+            self._refuse(f"expected keys of {m} neighbours, got {peers.keys.shape}, {peers.signatures.shape}")
+        if not set(present) <= set(where.graph.neighbours(self._me)):
+            self._refuse("expected keys of neighbours only, got others'")
+        if m + 1 < where.terms.parameters.threshold:
+            self._refuse(
+                f"expected keys of at least {where.terms.parameters.threshold - 1} neighbours, got {m}"
+            )
+        seen = {self._keys[:KEY_BYTES], self._keys[KEY_BYTES:]}
+        for row, peer in enumerate(present):
+            pair = peers.keys[row].tobytes()
+            seen |= {pair[:KEY_BYTES], pair[KEY_BYTES:]}
+            try:
+                k.check_keys(where, peer, pair, peers.signatures[row].tobytes())
+            except AuthenticationError:
+                self._refuse(
+                    f"expected keys that {where.terms.clients[peer]} signed for this round, got others"
+                )
+            self._peer_keys[peer] = pair
+        if len(seen) != 2 * m + 2:
+            self._refuse("expected different keys from everybody, got one twice")
+
+    def _take_inbox(self, inbox: Inbox) -> None:
+        shared = self._set(inbox.shared, "who sent shares")
+        self._check_set(shared, "sent shares")
+        strange = shared.intersection(self._where.graph.neighbours(self._me)).difference(self._peer_keys)
+        if strange:
+            names = ", ".join(self._where.names(frozenset(strange)))
+            self._refuse(f"expected shares of neighbours whose keys came before, got those of {names}")
+        m = len(shared.intersection(self._peer_keys))
+        if inbox.sealed.shape != (m, SEALED_BYTES):
+            self._refuse(f"expected the sealed shares of {m} neighbours, got {inbox.sealed.shape}")
+        self._inbox, self._shared = inbox, shared
+
+    def _take_survivors(self, survivors: Survivors) -> None:
+        included = self._set(survivors.included, "who is in the sum")
+        if not included <= self._shared:
+            self._refuse("expected survivors that had sent shares, got others")
+        self._check_set(included, "are in the sum")
+        self._included = included
+
+    def _check_set(self, members: frozenset[int], what: str) -> None:
+        parameters = self._where.terms.parameters
+        if self._me not in members:
+            self._refuse(f"expected {self.name} to be named among those who {what}, and it is not")
+        if len(members) < parameters.least:
+            self._refuse(f"expected at least {parameters.least} who {what}, got {len(members)}")
+        near = len(members.intersection(self._where.graph.holders(self._me)))
+        if near < parameters.threshold:
+            self._refuse(f"expected at least {parameters.threshold} near {self.name} who {what}, got {near}")
+
+    def _check_consents(self, consents: Consents) -> None:
+        signers = sorted(self._set(consents.signers, "signers"))
+        quorum, sets = self._where.terms.parameters.quorum, self._sets()
+        if consents.signatures.shape != (len(signers), SIGNATURE_BYTES):
+            self._refuse(f"expected {len(signers)} signatures, got {consents.signatures.shape}")
+        if len(signers) < quorum or not self._included.issuperset(signers):
+            self._refuse(f"expected signatures of at least {quorum} survivors, got {len(signers)}")
+        for row, signer in enumerate(signers):
+            try:
+                k.check_sets(self._where, signer, sets, consents.signatures[row].tobytes())
+            except AuthenticationError:
+                name = self._where.terms.clients[signer]
+                self._refuse(f"expected {name}'s signature of the same survivors, got another")
+
+    def _sets(self) -> bytes:
+        n = len(self._where.terms.clients)
+        return pack_set(self._shared, n).tobytes() + pack_set(self._included, n).tobytes()
+
+    def _polynomials(self) -> Polynomials:
+        # Behind the three secrets in the root's stream: the same polynomials whenever they are asked for.
+        stream = Stream(self._root)
+        stream.bytes(3 * KEY_BYTES)
+        threshold = self._where.terms.parameters.threshold
+        return Polynomials((self._masking, self._self_secret), threshold, stream)
+
+    def _letter(self, *, sender: int, receiver: int) -> k.Letter:
+        peer = receiver if sender == self._me else sender
+        if peer not in self._agreed:
+            sealing = self._peer_keys[peer][:KEY_BYTES]
+            self._agreed[peer] = k.agree(self._sealing, sealing, owner=self._where.terms.clients[peer])
+        mine, others = self._keys, self._peer_keys[peer]
+        both = (mine, others) if sender == self._me else (others, mine)
+        return k.Letter(self._where, self._agreed[peer], sender, receiver, both)
+
+    def _open_shares(self) -> Unmasking:
+        """Return of each client whose shares came that which its fate asks for: never both of one client."""
+        rows = bytearray()
+        row = 0
+        for owner in sorted(self._shared.intersection(self._where.graph.holders(self._me))):
+            if owner == self._me:
+                opened: bytes | None = self._polynomials().at([self._me + 1]).tobytes()
+            else:
+                sealed = self._inbox.sealed[row].tobytes() if self._inbox is not None else b""
+                opened = self._letter(sender=owner, receiver=self._me).open(sealed)
+                row += 1
+            if opened is None or len(opened) != 2 * SHARE_BYTES:
+                # Whoever spoilt it, the sum may do without this share; refusing would let one client stop all.
+                rows += _NO_SHARE
+            else:
+                rows += opened[SHARE_BYTES:] if owner in self._included else opened[:SHARE_BYTES]
+        return Unmasking(_rows(bytes(rows), -1, SHARE_BYTES))
+
+
+def _rows(data: bytes, *shape: int) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8).reshape(shape)

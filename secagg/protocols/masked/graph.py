@@ -1,0 +1,282 @@
+"""Who shares masks and secrets with whom: a complete graph, or a sparse random one [BBG+20].
+
+Each client has a mask in common with each of its neighbours, and its two secrets are shared, `threshold` of them
+needed, among its neighbours and itself. With n clients, c of them corrupt (they work with the server) and r that
+may drop out:
+
+*Complete graph* [BIK+17]. Against a server that keeps to the protocol, threshold > c; against one that does not,
+2 * threshold > n + c; and threshold <= n - r. Here threshold = n - r, the largest, which bears the most
+colluders. Holds always, not just probably.
+
+*Sparse graph*: clients stand in a circle in a random order, and the neighbours of each are the k/2 on either
+side (a Harary graph). Over the random order, the bounds below hold but with the probabilities printed. Taking
+clients away can cut a circle in two only if it takes two runs of k/2 in a row.
+
+Server that keeps to the protocol (corruptions and dropouts independent of the order):
+  secrecy   nobody has `threshold` corrupt neighbours (union over n clients, hypergeometric tail), and no two
+            runs of k/2 are corrupt or gone (union over n (n - k - 1) / 2 pairs of runs)
+  failure   somebody keeps fewer than `threshold` neighbours (union over n, hypergeometric tail)
+Server that does not: it sees the order and says who dropped out, to each client something else if it can. Every
+client demands that a **quorum** signed the same sets, 2 * quorum > n + c, so that they are the same for all
+honest clients; and `threshold` is such that *no* choice of who dropped out separates the honest ones:
+  secrecy   no run of k/2 has threshold - k/2 - 1 corrupt or more (union over n runs, hypergeometric tail).
+            Then also 2 * threshold > k + 1 + corrupt neighbours, for every client: two disjoint sets of holders
+            cannot open both its secrets even where they are told different sets.
+  failure   as above.
+Proofs in docs/soundness-masked.md.
+
+The order must not depend on who is corrupt: it comes from the session. A server that could choose among g
+sessions gains log2 g bits; where it can, raise `security_bits`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import PlanError
+from secagg.prg import Stream
+
+_COMPLETE_UP_TO: Final = 100
+_MAX_CLIENTS: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class GraphParameters:
+    """A graph's degree, the thresholds, and with what probabilities they do not do.
+
+    Made by `choose`, which explains the fields.
+
+    Attributes:
+      clients, corrupt, dropouts: n, c, r.
+      active: whether the server may do anything, or keeps to the protocol.
+      degree: neighbours of each client, n - 1 in the complete graph.
+      threshold: shares that give a secret back, of degree + 1.
+      least: clients that a sum is made of at least.
+      quorum: signatures of the same sets that a client demands; only asked for if active.
+      log2_insecure: the probability that secrecy fails; -inf where it cannot.
+      log2_failure: the probability that, with no more dropouts than planned, there is no sum.
+    """
+
+    clients: int
+    corrupt: int
+    dropouts: int
+    active: bool
+    degree: int
+    threshold: int
+    least: int
+    quorum: int
+    log2_insecure: float
+    log2_failure: float
+
+    def __post_init__(self) -> None:
+        n = self.clients
+        sparse = self.degree % 2 == 0 and 2 <= self.degree < n - 1
+        if not (
+            2 <= n <= _MAX_CLIENTS
+            and 0 <= self.corrupt < n
+            and 0 <= self.dropouts < n
+            and (self.complete or sparse)
+            and 2 <= self.threshold <= self.degree + 1
+            and 2 <= self.least <= n - self.dropouts
+            and self.corrupt < self.least
+        ):
+            raise PlanError(f"{self} cannot be; use secagg.protocols.masked.choose")
+        enough = not self.complete or self.threshold > self.corrupt
+        if self.active:
+            enough = 2 * self.threshold > self.degree + 1 + (self.corrupt if self.complete else 0)
+            enough = enough and 2 * self.quorum > n + self.corrupt and self.quorum <= self.least
+        if not enough:
+            raise PlanError(f"the thresholds of {self} bear fewer colluders than that")
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody is everybody's neighbour."""
+        return self.degree == self.clients - 1
+
+    def __str__(self) -> str:
+        kind = "complete graph" if self.complete else f"{self.degree} neighbours each"
+        server = "active" if self.active else "semi-honest"
+        quorum = f", quorum {self.quorum}" if self.active else ""
+        return (
+            f"{self.clients} clients, {self.corrupt} corrupt, {self.dropouts} dropping out, {server} server: {kind}, "
+            f"threshold {self.threshold} of {self.degree + 1}, sums of at least {self.least}{quorum}; "
+            f"insecure with probability {_power(self.log2_insecure)}, "
+            f"failing with {_power(self.log2_failure)}"
+        )
+
+
+def _power(log2: float) -> str:
+    return "0" if log2 == -math.inf else f"2^{log2:.1f}"
+
+
+def choose(
+    clients: int,
+    *,
+    corrupt: float = 1 / 3,
+    dropouts: float = 1 / 3,
+    active: bool = False,
+    security_bits: float = 40.0,
+    failure_bits: float = 30.0,
+) -> GraphParameters:
+    """Return the parameters of the smallest graph that does; complete up to 100 clients.
+
+    Args:
+      clients: 2..2**20.
+      corrupt: largest fraction of the clients that work with the server.
+      dropouts: largest fraction that drops out, over all rounds together.
+      active: the server may do anything; otherwise it keeps to the protocol.
+      security_bits: secrecy fails with probability 2**-security_bits at most.
+      failure_bits: the run fails with probability 2**-failure_bits at most, if no more drop out than that.
+
+    Raises:
+      PlanError: no graph does; the message says what would.
+    """
+    n = clients
+    if not (2 <= n <= _MAX_CLIENTS and 0 <= corrupt < 1 and 0 <= dropouts < 1):
+        raise PlanError(
+            f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {corrupt} and {dropouts}"
+        )
+    if not (security_bits > 0 and failure_bits > 0):
+        raise PlanError(
+            f"expected positive security and failure bits, got {security_bits} and {failure_bits}"
+        )
+    # A fraction such as 1/3 of 300 must not lose one to rounding.
+    c, r = (math.floor(fraction * n + 1e-9) for fraction in (corrupt, dropouts))
+    if n > _COMPLETE_UP_TO:
+        tails = _Tails(n)
+        quorum = (n + c) // 2 + 1 if active else 0
+        find = _active_threshold if active else _semi_honest_threshold
+        if quorum <= n - r and n - r >= 2:
+            for k in range(2, n - 1, 2):
+                found = find(tails, n, k, c, r, security_bits, failure_bits)
+                if found is not None:
+                    t, insecure, failure = found
+                    least = n - r
+                    return GraphParameters(n, c, r, active, k, t, least, quorum, insecure, failure)
+    t = n - r
+    if t < 2 or (2 * t <= n + c if active else t <= c):
+        raise PlanError(
+            f"of {n} clients {t} are sure to stay, and "
+            + (
+                f"against an active server and {c} corrupt ones at least {(n + c) // 2 + 1}"
+                if active
+                else f"against {c} corrupt ones at least {max(2, c + 1)}"
+            )
+            + " must; allow fewer dropouts or fewer corrupt clients"
+        )
+    return GraphParameters(n, c, r, active, n - 1, t, t, t if active else 0, -math.inf, -math.inf)
+
+
+def _semi_honest_threshold(
+    tails: _Tails, n: int, k: int, c: int, r: int, security: float, failure: float
+) -> tuple[int, float, float] | None:
+    """Return the smallest threshold that does at degree k, and the probabilities, if one does."""
+    cut = tails.cut(n, k, c + r)
+    if cut > -(security + 1):
+        return None
+    # Of the n - 1 others k are neighbours: as if drawn at random.
+    t = tails.least_at(n, n - 1, c, k, -(security + 1))
+    fails = tails.log2_n + tails.tail(n - 1, r, k, k - t + 1)
+    if t > k or fails > -failure:
+        return None
+    return max(2, t), _log2_sum(tails.log2_n + tails.tail(n - 1, c, k, t), cut), fails
+
+
+def _active_threshold(
+    tails: _Tails, n: int, k: int, c: int, r: int, security: float, failure: float
+) -> tuple[int, float, float] | None:
+    # The least number of corrupt ones in a run of k/2 that no run has.
+    crowd = tails.least_at(n, n, c, k // 2, -security)
+    t = k // 2 + 1 + crowd
+    fails = tails.log2_n + tails.tail(n - 1, r, k, k - t + 1)
+    if t > k or fails > -failure:
+        return None
+    return t, tails.log2_n + tails.tail(n, c, k // 2, crowd), fails
+
+
+class _Tails:
+    """Tails of hypergeometric distributions over up to n things, as base-2 logarithms."""
+
+    def __init__(self, n: int) -> None:
+        self.log2_n = math.log2(n)
+        self._factorials = np.concatenate([np.zeros(1), np.cumsum(np.log2(np.arange(1, n + 1)))])
+
+    def _choose(self, n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+        f = self._factorials
+        chosen: NDArray[np.float64] = f[n] - f[k] - f[n - k]
+        return chosen
+
+    def _masses(self, n: int, marked: int, drawn: int) -> tuple[int, NDArray[np.float64]]:
+        """Return the least possible number of marked ones among those drawn, and log2 P[X = m] from it on."""
+        low = max(0, drawn - (n - marked))
+        m = np.arange(low, min(marked, drawn) + 1)
+        every = self._choose(n, np.array([drawn]))
+        return low, self._choose(marked, m) + self._choose(n - marked, drawn - m) - every
+
+    def tail(self, n: int, marked: int, drawn: int, at_least: int) -> float:
+        """Return log2 P[at least so many of `drawn` things are marked], where `marked` of n are."""
+        low, masses = self._masses(n, marked, drawn)
+        return _log2_sum(*masses[max(0, at_least - low) :].tolist())
+
+    def least_at(self, clients: int, n: int, marked: int, drawn: int, log2: float) -> int:
+        """Return the least m with clients * P[at least m of `drawn` are marked] <= 2**log2."""
+        low, masses = self._masses(n, marked, drawn)
+        # Tails from the far end on: sums in which the small terms come first.
+        most = float(np.max(masses))
+        tails = np.cumsum(np.exp2(masses[::-1] - most))
+        enough = tails <= 2.0 ** (log2 - math.log2(clients) - most)
+        return low + len(masses) - int(np.count_nonzero(enough))
+
+    def cut(self, n: int, k: int, gone: int) -> float:
+        """Return log2 of the bound on the probability that two runs of k/2 in the circle are gone."""
+        if k > gone:
+            return -math.inf
+        # n places for the first run, n - k - 1 for the other so that somebody stands between; in either order.
+        pairs = math.log2(n) + math.log2(max(1, n - k - 1)) - 1
+        f = self._factorials
+        return pairs + float(f[gone] - f[gone - k] - f[n] + f[n - k])
+
+
+def _log2_sum(*logarithms: float) -> float:
+    """Return log2 of the sum of 2**logarithm."""
+    most = max(logarithms, default=-math.inf)
+    if most == -math.inf:
+        return most
+    return most + math.log2(math.fsum(2.0 ** (x - most) for x in logarithms))
+
+
+class Graph:
+    """The graph of one round: everybody's neighbours.
+
+    Args:
+      parameters: as chosen.
+      key: 32 public bytes that fix the order, for this round alone.
+    """
+
+    __slots__ = ("_order", "_place", "parameters")
+
+    def __init__(self, parameters: GraphParameters, key: bytes) -> None:
+        self.parameters = parameters
+        self._order: list[int] = []
+        self._place: list[int] = []
+        if not parameters.complete:
+            order = Stream(key).permutation(parameters.clients)
+            self._order, self._place = order.tolist(), np.argsort(order).tolist()
+
+    def neighbours(self, client: int) -> list[int]:
+        """Return the neighbours of a client, by index, in ascending order."""
+        n = self.parameters.clients
+        if self.parameters.complete:
+            return [other for other in range(n) if other != client]
+        half, place = self.parameters.degree // 2, self._place[client]
+        places = [*range(place - half, place), *range(place + 1, place + half + 1)]
+        return sorted(self._order[p % n] for p in places)
+
+    def holders(self, client: int) -> list[int]:
+        """Return who holds shares of a client's secrets: its neighbours and itself, in ascending order."""
+        return sorted([*self.neighbours(client), client])

@@ -1,0 +1,140 @@
+"""The keys of one round: who signed them, and what is derived from them.
+
+Every client makes two X25519 key pairs for each round. The *sealing* key stays secret for ever; the *masking* key
+is told to the server if its owner drops out. Both are signed by the owner's registered identity key together with
+round and owner, so that a server cannot pass off keys of its own as a client's. From a pair's agreement come, by
+HKDF with round, ordered pair and purpose as information, the key that seals shares and the seed of the mask.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from secagg.errors import RemoteProtocolError, UsageError
+from secagg.prg import derive_key
+from secagg.protocols.masked.terms import LABEL, Round
+from secagg.signing import digest, sign, verify
+
+# Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two, and its
+# sender is a function of the round's root secret and what came: it seals one message, or the same one again.
+_NONCE: Final = bytes(12)
+
+
+def public_bytes(secret: bytes) -> bytes:
+    """Return the X25519 public key of a secret key of 32 bytes."""
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def agree(secret: bytes, public: bytes, *, owner: str) -> bytes:
+    """Return what two X25519 keys agree on, 32 bytes.
+
+    Raises:
+      RemoteProtocolError: a public key of small order, which agrees on zero with everybody.
+    """
+    try:
+        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        raise RemoteProtocolError(
+            f"expected an X25519 public key of {owner}, got a point of small order", peer=owner
+        ) from None
+
+
+def sign_keys(identity: Ed25519PrivateKey, where: Round, client: int, keys: bytes) -> bytes:
+    """Return the identity key's signature of a client's two public keys of this round."""
+    return sign(identity, f"{LABEL}/keys", [where.context, _number(client), keys])
+
+
+def check_keys(where: Round, client: int, keys: bytes, signature: bytes) -> None:
+    """Refuse public keys that their owner did not sign for this round.
+
+    Raises:
+      AuthenticationError: the signature does not fit.
+    """
+    name, parts = where.terms.clients[client], [where.context, _number(client), keys]
+    verify(_identity(where, client), signature, f"{LABEL}/keys", parts, peer=name)
+
+
+def sign_sets(identity: Ed25519PrivateKey, where: Round, client: int, sets: bytes) -> bytes:
+    """Return a client's signature of who shared and who is in the sum."""
+    return sign(identity, f"{LABEL}/sets", [where.context, _number(client), sets])
+
+
+def check_sets(where: Round, client: int, sets: bytes, signature: bytes) -> None:
+    """Refuse a signature that a client did not give to these sets.
+
+    Raises:
+      AuthenticationError: the signature does not fit.
+    """
+    name, parts = where.terms.clients[client], [where.context, _number(client), sets]
+    verify(_identity(where, client), signature, f"{LABEL}/sets", parts, peer=name)
+
+
+def pair_seed(where: Round, agreed: bytes, one: int, other: int) -> bytes:
+    """Return the seed of the mask that two clients have in common; the same at both."""
+    pair = _number(min(one, other)) + _number(max(one, other))
+    return derive_key(agreed, label=f"{LABEL}/pair mask", context=where.context + pair)
+
+
+def self_seed(where: Round, secret: bytes, client: int) -> bytes:
+    """Return the seed of a client's self mask."""
+    return derive_key(secret, label=f"{LABEL}/self mask", context=where.context + _number(client))
+
+
+def commit(where: Round, secret: bytes, client: int) -> bytes:
+    """Return the digest by which a client fixes the secret of its self mask.
+
+    It hides the secret, which has 256 bits that nobody else knows anything about.
+    """
+    return digest(f"{LABEL}/commitment", [where.context, _number(client), secret])
+
+
+class Letter:
+    """The one message that a client seals for another in a round: cipher and associated data.
+
+    Args:
+      agreed: what the two sealing keys agree on.
+      sender, receiver: their numbers.
+      keys: the public keys of the sender, then of the receiver, 64 bytes each.
+    """
+
+    __slots__ = ("_cipher", "_data")
+
+    def __init__(
+        self, where: Round, agreed: bytes, sender: int, receiver: int, keys: tuple[bytes, bytes]
+    ) -> None:
+        self._data = b"".join((where.context, _number(sender), _number(receiver), *keys))
+        self._cipher = AESGCM(derive_key(agreed, label=f"{LABEL}/seal", context=self._data))
+
+    def seal(self, shares: bytes) -> bytes:
+        """Return the shares sealed."""
+        return self._cipher.encrypt(_NONCE, shares, self._data)
+
+    def open(self, sealed: bytes) -> bytes | None:
+        """Return the shares, or None where this is not what the sender sealed."""
+        try:
+            return self._cipher.decrypt(_NONCE, sealed, self._data)
+        except InvalidTag:
+            return None
+
+
+def identity_bytes(identity: Ed25519PrivateKey) -> bytes:
+    """Return an identity's public key, 32 bytes."""
+    return identity.public_key().public_bytes_raw()
+
+
+def _identity(where: Round, client: int) -> Ed25519PublicKey:
+    try:
+        return Ed25519PublicKey.from_public_bytes(where.terms.identities[client])
+    except ValueError:
+        raise UsageError(
+            f"the identity key of {where.terms.clients[client]} is no Ed25519 public key"
+        ) from None
+
+
+def _number(client: int) -> bytes:
+    return client.to_bytes(4, "big")

@@ -1,0 +1,81 @@
+"""Secrets from shares some of which may be wrong.
+
+A secret is recognised by what its owner published: a masking key by its public key, a self mask's secret by the
+digest that commits to it. Where `threshold` shares do not fit, and more came, each of them is tried to be left out
+in turn: that finds the one liar there may be, and the sum goes on without its shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError
+from secagg.protocols.masked.shamir import Basis
+from secagg.protocols.masked.terms import Terms
+
+_MAX_BASES: Final = 64
+
+
+class Recovery:
+    """Recombines shares; holders lie at their number + 1.
+
+    Attributes:
+      liars: holders that were found to have sent a wrong share, by number.
+    """
+
+    __slots__ = ("_bases", "_terms", "liars")
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._bases: dict[tuple[int, ...], Basis] = {}
+        self.liars: set[int] = set()
+
+    def secret(self, owner: int, shares: Mapping[int, int], fits: Callable[[bytes], bool]) -> bytes:
+        """Return an owner's secret.
+
+        Args:
+          shares: by holder, in ascending order.
+          fits: whether a candidate is what the owner published.
+
+        Raises:
+          TooFewPartiesError: fewer holders than the threshold sent a share.
+          RemoteProtocolError: no choice of shares fits; names the owner, who may have dealt wrong ones.
+        """
+        name, threshold = self._terms.clients[owner], self._terms.parameters.threshold
+        holders = [holder for holder in shares if holder not in self.liars]
+        if len(holders) < threshold:
+            raise TooFewPartiesError(
+                f"expected shares of {name}'s secret from at least {threshold} clients, got {len(holders)}; "
+                f"nothing was opened",
+                peer=name,
+            )
+        chosen, spare = holders[:threshold], holders[threshold:]
+        found = self._combine(chosen, shares, fits)
+        if found is not None:
+            return found
+        for suspect in chosen if spare else ():
+            others = sorted([*(h for h in chosen if h != suspect), spare[0]])
+            found = self._combine(others, shares, fits)
+            if found is not None:
+                self.liars.add(suspect)
+                return found
+        raise RemoteProtocolError(
+            f"the shares of {name}'s secret do not give what {name} published: {name} dealt wrong shares, or clients "
+            f"that hold them sent others; which of them cannot be told from {len(holders)} shares",
+            peer=name,
+        )
+
+    def _combine(
+        self, holders: list[int], shares: Mapping[int, int], fits: Callable[[bytes], bool]
+    ) -> bytes | None:
+        points = tuple(holder + 1 for holder in holders)
+        if points not in self._bases:
+            if len(self._bases) >= _MAX_BASES:
+                self._bases.clear()
+            self._bases[points] = Basis(points)
+        try:
+            secret = self._bases[points].combine([shares[holder] for holder in holders])
+        except RangeError:
+            return None
+        return secret if fits(secret) else None

@@ -1,0 +1,379 @@
+"""The server's side of a masked sum: takes messages as they come, and closes each round once.
+
+`take_*` checks one client's message, uses it and lets it go; `close_*` ends a round and returns what goes to whom.
+What comes after a round has been closed is refused: a vector that came too late stays out of the sum, and its
+owner's masking key is what is asked for, so both its secrets are never needed. Who is in the sum stays in it even
+if it goes away afterwards: then its self mask is asked of the others.
+
+Memory: one vector, one upload at a time, and for each client the keys and sealed shares of its neighbours.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import (
+    RangeError,
+    RemoteProtocolError,
+    ShapeError,
+    TooFewPartiesError,
+    UsageError,
+)
+from secagg.mpc.additive import unpack
+from secagg.party import PartyId, check_array
+from secagg.prg import system_stream
+from secagg.protocols.masked import keys as k
+from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.messages import (
+    SEALED_BYTES,
+    Consent,
+    Consents,
+    Inbox,
+    Keys,
+    MaskedInput,
+    PeerKeys,
+    Shares,
+    Survivors,
+    Unmasking,
+)
+from secagg.protocols.masked.recovery import Recovery
+from secagg.protocols.masked.shamir import SHARE_BYTES, read_share
+from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set
+from secagg.ring import RingArray
+from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
+
+
+class Stage(enum.IntEnum):
+    """Which messages the server takes."""
+
+    KEYS = 0
+    SHARES = 1
+    INPUTS = 2
+    CONSENTS = 3
+    ANSWERS = 4
+    OVER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedSum:
+    """What came out.
+
+    Attributes:
+      total: the sum, elements of the terms' ring, shape (length,).
+      contributors: whose vectors are in it.
+      dropped: the other clients.
+      liars: clients found to have sent wrong shares of others' secrets; the sum did without them.
+    """
+
+    total: RingArray = field(repr=False)
+    contributors: tuple[PartyId, ...]
+    dropped: tuple[PartyId, ...]
+    liars: tuple[PartyId, ...]
+
+
+class Server:
+    """The server in one round.
+
+    Args:
+      where: the round.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_commitments",
+        "_consents",
+        "_included",
+        "_keys",
+        "_probe",
+        "_sealed",
+        "_shared",
+        "_signatures",
+        "_stage",
+        "_total",
+        "_where",
+    )
+
+    def __init__(self, where: Round) -> None:
+        terms = where.terms
+        self._where = where
+        self._stage = Stage.KEYS
+        self._probe = system_stream().bytes(KEY_BYTES)
+        self._keys: dict[int, bytes] = {}
+        self._signatures: dict[int, bytes] = {}
+        self._commitments: dict[int, bytes] = {}
+        self._sealed: dict[int, NDArray[np.uint8]] = {}
+        self._shared = frozenset[int]()
+        self._total: RingArray = np.zeros(terms.length, terms.ring.dtype)
+        self._included = frozenset[int]()
+        self._consents: dict[int, bytes] = {}
+        self._answers: dict[int, NDArray[np.uint8]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Server of {self._where!r}, takes {self._stage.name}>"
+
+    @property
+    def stage(self) -> Stage:
+        """Which messages it takes."""
+        return self._stage
+
+    @property
+    def keyed(self) -> tuple[PartyId, ...]:
+        """Who sent keys."""
+        return self._where.names(frozenset(self._keys))
+
+    @property
+    def shared(self) -> tuple[PartyId, ...]:
+        """Who sent shares."""
+        return self._where.names(frozenset(self._sealed))
+
+    @property
+    def included(self) -> tuple[PartyId, ...]:
+        """Whose vectors have been added."""
+        return self._where.names(self._included)
+
+    def take_keys(self, client: PartyId, message: Keys) -> None:
+        """Take a client's public keys.
+
+        Raises:
+          RemoteProtocolError: late, twice, of another shape, not signed for this round, of small order or
+            another client's.
+        """
+        i = self._take(client, Stage.KEYS, self._keys)
+        check_array(message.keys, (2, KEY_BYTES), what="two public keys", peer=client)
+        check_array(message.signature, (SIGNATURE_BYTES,), what="a signature", peer=client)
+        keys, signature = message.keys.tobytes(), message.signature.tobytes()
+        k.check_keys(self._where, i, keys, signature)
+        both = (keys[:KEY_BYTES], keys[KEY_BYTES:])
+        for public in both:
+            k.agree(
+                self._probe, public, owner=client
+            )  # or its neighbours would find out, and could not go on
+        known = {pair[start : start + KEY_BYTES] for pair in self._keys.values() for start in (0, KEY_BYTES)}
+        if both[0] == both[1] or not known.isdisjoint(both):
+            raise RemoteProtocolError(f"expected fresh keys from {client}, got one twice", peer=client)
+        self._keys[i], self._signatures[i] = keys, signature
+
+    def close_keys(self) -> dict[PartyId, PeerKeys]:
+        """Return, for each client that sent keys, those of its neighbours.
+
+        Raises:
+          TooFewPartiesError: fewer clients than needed sent keys.
+        """
+        self._close(Stage.KEYS, Stage.SHARES, frozenset(self._keys), Keys.__name__)
+        n, out = len(self._where.terms.clients), {}
+        for i in sorted(self._keys):
+            peers = self._near(i, self._keys)
+            keys = b"".join(self._keys[p] for p in peers)
+            signatures = b"".join(self._signatures[p] for p in peers)
+            out[self._where.terms.clients[i]] = PeerKeys(
+                pack_set(frozenset(peers), n),
+                np.frombuffer(keys, np.uint8).reshape(-1, 2, KEY_BYTES),
+                np.frombuffer(signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
+            )
+        return out
+
+    def take_shares(self, client: PartyId, message: Shares) -> None:
+        """Take a client's commitment and the shares it sealed for its neighbours.
+
+        Raises:
+          RemoteProtocolError: late, twice, of another shape, or from a client that sent no keys.
+        """
+        i = self._take(client, Stage.SHARES, self._sealed, among=self._keys)
+        shape = (len(self._near(i, self._keys)), SEALED_BYTES)
+        check_array(message.commitment, (DIGEST_BYTES,), what="a commitment", peer=client)
+        check_array(message.sealed, shape, what="sealed shares", peer=client)
+        self._commitments[i] = message.commitment.tobytes()
+        self._sealed[i] = message.sealed
+
+    def close_shares(self) -> dict[PartyId, Inbox]:
+        """Return, for each client that sent shares, the shares sealed for it.
+
+        Raises:
+          TooFewPartiesError: fewer clients than needed sent shares.
+        """
+        self._shared = frozenset(self._sealed)
+        self._close(Stage.SHARES, Stage.INPUTS, self._shared, Shares.__name__)
+        letters: dict[int, list[NDArray[np.uint8]]] = {i: [] for i in sorted(self._shared)}
+        for sender in sorted(self._shared):
+            for row, receiver in enumerate(self._near(sender, self._keys)):
+                if receiver in letters:
+                    letters[receiver].append(self._sealed[sender][row])
+        self._sealed = {}
+        shared = pack_set(self._shared, len(self._where.terms.clients))
+        empty = np.zeros((0, SEALED_BYTES), np.uint8)
+        return {
+            self._where.terms.clients[i]: Inbox(shared, np.stack(rows) if rows else empty)
+            for i, rows in letters.items()
+        }
+
+    def take_input(self, client: PartyId, message: MaskedInput) -> None:
+        """Add a client's masked vector.
+
+        Raises:
+          RemoteProtocolError: late, twice, of another length, with spare bits, or from a client that sent no
+            shares. Nothing was added.
+        """
+        i = self._take(client, Stage.INPUTS, self._included, among=self._shared)
+        terms = self._where.terms
+        try:
+            y = unpack(message.packed, (terms.length,), terms.ring)
+        except (ShapeError, RangeError) as error:
+            raise RemoteProtocolError(f"{error}; it came from {client}", peer=client) from None
+        self._total += y  # wraps, which is meant
+        self._included |= {i}
+
+    def close_inputs(self) -> Survivors:
+        """Return who is in the sum, for all of those; a semi-honest server's request to unmask.
+
+        Raises:
+          TooFewPartiesError: fewer clients than needed sent their vectors; nothing is opened.
+        """
+        then = Stage.CONSENTS if self._where.terms.active else Stage.ANSWERS
+        self._close(Stage.INPUTS, then, self._included, MaskedInput.__name__)
+        return Survivors(pack_set(self._included, len(self._where.terms.clients)))
+
+    def take_consent(self, client: PartyId, message: Consent) -> None:
+        """Take a client's signature of who shared and who is in the sum.
+
+        Raises:
+          RemoteProtocolError: late, twice, not its signature of that, or from a client that is not in the sum.
+        """
+        i = self._take(client, Stage.CONSENTS, self._consents, among=self._included)
+        check_array(message.signature, (SIGNATURE_BYTES,), what="a signature", peer=client)
+        n = len(self._where.terms.clients)
+        sets = pack_set(self._shared, n).tobytes() + pack_set(self._included, n).tobytes()
+        k.check_sets(self._where, i, sets, message.signature.tobytes())
+        self._consents[i] = message.signature.tobytes()
+
+    def close_consents(self) -> Consents:
+        """Return a quorum of signatures, for everybody in the sum; an active server's request to unmask.
+
+        Raises:
+          TooFewPartiesError: fewer signed; nothing is opened.
+        """
+        quorum = self._where.terms.parameters.quorum
+        self._close(Stage.CONSENTS, Stage.ANSWERS, frozenset(self._consents), Consent.__name__, least=quorum)
+        signers = sorted(self._consents)[:quorum]
+        signatures = b"".join(self._consents[i] for i in signers)
+        return Consents(
+            pack_set(frozenset(signers), len(self._where.terms.clients)),
+            np.frombuffer(signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
+        )
+
+    def take_answer(self, client: PartyId, message: Unmasking) -> None:
+        """Take a client's shares of others' secrets.
+
+        Raises:
+          RemoteProtocolError: late, twice, of another shape, or from a client that is not in the sum.
+        """
+        i = self._take(client, Stage.ANSWERS, self._answers, among=self._included)
+        shape = (len(self._held(i)), SHARE_BYTES)
+        check_array(message.shares, shape, what="shares", peer=client)
+        self._answers[i] = message.shares
+
+    def finish(self, *, executor: Executor | None = None) -> MaskedSum:
+        """Return the sum: recombine the secrets and take the masks off.
+
+        Raises:
+          TooFewPartiesError: of some secret fewer shares came than the threshold; nothing was opened.
+          RemoteProtocolError: shares that fit nobody's published keys; names whose secret it is.
+        """
+        if self._stage is not Stage.ANSWERS:
+            raise UsageError(f"expected to finish behind the answers, not while taking {self._stage.name}")
+        self._stage = Stage.OVER
+        terms, recovery = self._where.terms, Recovery(self._where.terms)
+        shares = self._shares_by_owner()
+        plus: list[bytes] = []
+        minus: list[bytes] = []
+        for owner in sorted(self._shared):
+            if owner in self._included:
+                minus.append(self._self_seed(owner, recovery, shares[owner]))
+            elif near := self._near(owner, self._included):
+                masking = self._masking_key(owner, recovery, shares[owner])
+                # A masking key that is told is dead: it is of this round and of a client that is out of it.
+                for peer in near:
+                    agreed = k.agree(masking, self._keys[peer][KEY_BYTES:], owner=terms.clients[peer])
+                    seed = k.pair_seed(self._where, agreed, owner, peer)
+                    (minus if owner > peer else plus).append(seed)  # the peer added it, or subtracted it
+        total, self._total = self._total, np.zeros(0, terms.ring.dtype)
+        add_masks(total, Masks(plus, minus), executor=executor)
+        terms.ring.reduce(total, out=total)
+        everybody = frozenset(range(len(terms.clients)))
+        names = self._where.names
+        return MaskedSum(
+            total, names(self._included), names(everybody - self._included), names(frozenset(recovery.liars))
+        )
+
+    def _take(
+        self,
+        client: PartyId,
+        stage: Stage,
+        before: Mapping[int, object] | frozenset[int],
+        *,
+        among: Mapping[int, object] | frozenset[int] | None = None,
+    ) -> int:
+        if client not in self._where.positions:
+            raise RemoteProtocolError(f"{client} is not among the clients of this sum", peer=client)
+        i = self._where.positions[client]
+        if self._stage is not stage:
+            when = "late" if self._stage > stage else "early"
+            raise RemoteProtocolError(
+                f"{stage.name.lower()} from {client} came {when}: now the server takes {self._stage.name.lower()}",
+                peer=client,
+            )
+        if i in before or (among is not None and i not in among):
+            why = "came twice" if i in before else "came, and it dropped out before"
+            raise RemoteProtocolError(f"{stage.name.lower()} from {client} {why}", peer=client)
+        return i
+
+    def _close(
+        self, stage: Stage, then: Stage, members: frozenset[int], what: str, *, least: int | None = None
+    ) -> None:
+        if self._stage is not stage:
+            raise UsageError(f"expected to close {stage.name}, and the server takes {self._stage.name}")
+        needed = self._where.terms.parameters.least if least is None else least
+        if len(members) < needed:
+            self._stage = Stage.OVER
+            clients = self._where.terms.clients
+            absent = [name for i, name in enumerate(clients) if i not in members]
+            raise TooFewPartiesError(
+                f"expected {what} from at least {needed} of {len(clients)} clients, got {len(members)}; "
+                f"nothing was opened; missing: {', '.join(absent[:10])}",
+                peer=absent[0],
+            )
+        self._stage = then
+
+    def _near(self, client: int, members: Mapping[int, object] | frozenset[int]) -> list[int]:
+        return [p for p in self._where.graph.neighbours(client) if p in members]
+
+    def _held(self, client: int) -> list[int]:
+        """Return whose shares a client holds, in the order of its answer."""
+        return [p for p in self._where.graph.holders(client) if p in self._shared]
+
+    def _shares_by_owner(self) -> dict[int, dict[int, int]]:
+        """Return the shares that came, by owner and holder; those that could not be opened are left out."""
+        shares: dict[int, dict[int, int]] = {owner: {} for owner in self._shared}
+        for holder in sorted(self._answers):
+            rows = self._answers[holder].tobytes()
+            for place, owner in enumerate(self._held(holder)):
+                try:
+                    share = read_share(rows[place * SHARE_BYTES : (place + 1) * SHARE_BYTES])
+                except RangeError:
+                    continue
+                shares[owner][holder] = share
+        return shares
+
+    def _self_seed(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> bytes:
+        published = self._commitments[owner]
+        secret = recovery.secret(owner, shares, lambda s: k.commit(self._where, s, owner) == published)
+        return k.self_seed(self._where, secret, owner)
+
+    def _masking_key(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> bytes:
+        published = self._keys[owner][KEY_BYTES:]
+        return recovery.secret(owner, shares, lambda s: k.public_bytes(s) == published)

@@ -1,0 +1,190 @@
+"""What everybody agreed on before the first message: who takes part, what is added up, with which thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import PlanError, ShapeError, UsageError
+from secagg.fixed_point import Plan
+from secagg.mpc.additive import packed_bytes
+from secagg.party import PartyId
+from secagg.prg import derive_key
+from secagg.protocols.masked.graph import Graph, GraphParameters
+from secagg.ring import Ring, RingArray
+from secagg.signing import digest
+
+LABEL: Final = "secagg.protocols.masked"
+KEY_BYTES: Final = 32
+MIN_BITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of masked sums, the same at all parties and public.
+
+    Args:
+      server: who adds up; not a client.
+      clients: who puts vectors in; their places in this list are their numbers.
+      identities: the clients' Ed25519 public keys, 32 bytes each, pinned beforehand.
+      length: elements of every vector.
+      ring: what they are elements of, 8 to 64 bits; wide enough for the sum (see `ring_for`).
+      parameters: graph and thresholds, from `choose`.
+
+    Raises:
+      UsageError: names or keys that are missing or come twice, a server among the clients, or parameters for
+        another number of clients.
+    """
+
+    server: PartyId
+    clients: tuple[PartyId, ...]
+    identities: tuple[bytes, ...] = field(repr=False)
+    length: int
+    ring: Ring
+    parameters: GraphParameters
+
+    def __post_init__(self) -> None:
+        n = len(self.clients)
+        if not all((self.server, *self.clients)) or len({self.server, *self.clients}) != n + 1:
+            raise UsageError(f"expected distinct names of a server and clients, got {n + 1} that are not")
+        if len(self.identities) != n or len(set(self.identities)) != n:
+            raise UsageError(f"expected {n} distinct identity keys, one a client, got {len(self.identities)}")
+        if any(len(key) != KEY_BYTES for key in self.identities):
+            raise UsageError(f"an Ed25519 public key has {KEY_BYTES} bytes")
+        if self.parameters.clients != n:
+            raise UsageError(
+                f"the parameters are for {self.parameters.clients} clients, not {n}; choose them anew"
+            )
+        if self.length < 1 or self.ring.bits < MIN_BITS:
+            raise UsageError(
+                f"expected vectors of at least 1 element of at least {MIN_BITS} bits, got {self.length} of "
+                f"{self.ring.bits}"
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether the server may do anything, so that clients sign the sets."""
+        return self.parameters.active
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of one vector on the wire."""
+        return packed_bytes(self.length, self.ring)
+
+    def check_vector(self, x: RingArray) -> None:
+        """Refuse what is no vector of these terms.
+
+        Raises:
+          ShapeError, RangeError: x does not hold elements of the ring, or has another shape.
+        """
+        self.ring.check(x)
+        if x.shape != (self.length,):
+            raise ShapeError(f"expected a vector of {self.length} elements, got shape {x.shape}")
+
+    def fingerprint(self) -> bytes:
+        """Return a digest of the terms, 32 bytes."""
+        p = self.parameters
+        numbers = (len(self.clients), self.length, self.ring.bits, p.active, p.corrupt, p.dropouts)
+        numbers += (p.degree, p.threshold, p.least, p.quorum)
+        parts = [int(number).to_bytes(8, "big") for number in numbers]
+        names = [name.encode() for name in (self.server, *self.clients)]
+        return digest(f"{LABEL}/terms", [*parts, *names, *self.identities])
+
+
+class Round:
+    """One sum under the terms: everything public that its keys, masks and signatures are bound to.
+
+    Args:
+      terms: as agreed.
+      session: 32 bytes that all agreed on and that never come again.
+      number: of the round in this session; each is used once.
+
+    Attributes:
+      context: digest of all of it, 32 bytes.
+      graph: who is whose neighbour.
+    """
+
+    __slots__ = ("context", "graph", "number", "positions", "terms")
+
+    def __init__(self, terms: Terms, session: bytes, number: int = 0) -> None:
+        if not 0 <= number < 1 << 64:
+            raise UsageError(f"a round has a number of 0 to 2**64 - 1, not {number}")
+        self.terms = terms
+        self.number = number
+        self.context = digest(f"{LABEL}/round", [session, number.to_bytes(8, "big"), terms.fingerprint()])
+        self.graph = Graph(terms.parameters, derive_key(self.context, label=f"{LABEL}/graph"))
+        self.positions = {name: i for i, name in enumerate(terms.clients)}
+
+    def __repr__(self) -> str:
+        return f"<round {self.number} of masked sums, context {self.context.hex()[:16]}>"
+
+    def number_of(self, client: PartyId) -> int:
+        """Return a client's number.
+
+        Raises:
+          UsageError: not a client.
+        """
+        if client not in self.positions:
+            raise UsageError(f"{client!r} is not among the {len(self.positions)} clients of this sum")
+        return self.positions[client]
+
+    def names(self, numbers: frozenset[int]) -> tuple[PartyId, ...]:
+        """Return the names of clients, in the order of the terms."""
+        return tuple(self.terms.clients[i] for i in sorted(numbers))
+
+
+def ring_for(plan: Plan, clients: int) -> Ring:
+    """Return the narrowest ring, of at least 8 bits, that holds every sum that the plan allows.
+
+    Raises:
+      PlanError: the plan is for fewer numbers in a sum than there are clients.
+    """
+    if plan.parties < clients:
+        raise PlanError(f"the plan is for sums of {plan.parties} vectors, not {clients}; plan for {clients}")
+    return Ring(max(MIN_BITS, plan.sum_bits))
+
+
+def narrow(encoded: RingArray, plan: Plan, ring: Ring) -> RingArray:
+    """Return encoded numbers of the plan's ring as elements of the narrower ring of `ring_for`.
+
+    Raises:
+      ShapeError: another dtype than the plan's.
+    """
+    if encoded.dtype != plan.ring.dtype:
+        raise ShapeError(f"the plan's ring elements come in {plan.ring.dtype}, not {encoded.dtype}")
+    # 2**ring.bits divides 2**plan.bits: the low bits are the number modulo the narrower ring.
+    low: RingArray = encoded.astype(ring.dtype)
+    return ring.reduce(low, out=low)
+
+
+def widen(total: RingArray, plan: Plan, ring: Ring) -> RingArray:
+    """Return a sum in the ring of `ring_for` as the element of the plan's ring that `decode` takes.
+
+    Raises:
+      ShapeError: another dtype than the ring's.
+    """
+    return plan.ring.from_signed(ring.to_signed(total))
+
+
+def pack_set(members: frozenset[int], n: int) -> NDArray[np.uint8]:
+    """Return a set of client numbers as one bit a client, uint8, shape (ceil(n / 8),)."""
+    bits = np.zeros(n, np.bool_)
+    bits[list(members)] = True
+    return np.packbits(bits, bitorder="little")
+
+
+def unpack_set(packed: NDArray[np.uint8], n: int) -> frozenset[int]:
+    """Return the set that `pack_set` packed.
+
+    Raises:
+      ShapeError: another length, or spare bits that are not zero.
+    """
+    if packed.shape != (-(-n // 8),):
+        raise ShapeError(f"expected a set of {n} clients in {-(-n // 8)} bytes, got {packed.shape}")
+    bits = np.unpackbits(packed, bitorder="little")
+    if bits[n:].any():
+        raise ShapeError(f"expected a set of {n} clients, got bits behind the last")
+    return frozenset(np.flatnonzero(bits).tolist())

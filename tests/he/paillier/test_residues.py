@@ -1,0 +1,75 @@
+"""Residues in digits are residues modulo n^(s+1), and logarithms undo powers of 1 + n."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
+
+from gmpy2 import mpz
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secagg.he.paillier import residues
+
+N = (2**61 - 1) * (2**31 - 1)
+exponents = st.sampled_from((1, 2, 3))
+
+
+@st.composite
+def numbers(draw, powers: int):
+    """Return s, and two numbers below n^(s + powers), often with digits 0 and n - 1."""
+    s = draw(exponents)
+    digit = st.one_of(st.sampled_from((0, 1, N - 1)), st.integers(0, N - 1))
+    pair = [sum(draw(digit) * N**k for k in range(s + powers)) for _ in range(2)]
+    return s, *pair
+
+
+@given(numbers(1))
+def test_digits_stand_for_the_number(drawn):
+    s, a, b = drawn
+    digits = residues.to_digits([mpz(a), mpz(b)], mpz(N), s)
+    assert len(digits) == s + 1
+    assert all(0 <= digit < N for column in digits for digit in column)
+    assert residues.from_digits(digits, mpz(N)) == [a, b]
+
+
+@given(numbers(1))
+def test_the_product_is_the_product_modulo_n_to_the_s_plus_1(drawn):
+    s, a, b = drawn
+    first, second = (residues.to_digits([mpz(v)], mpz(N), s) for v in (a, b))
+    product = residues.multiply(first, second, mpz(N))
+    assert all(0 <= digit < N for column in product for digit in column)
+    assert residues.from_digits(product, mpz(N)) == [a * b % N ** (s + 1)]
+
+
+@given(numbers(0), st.integers(1, N - 1))
+def test_blinding_multiplies_by_the_power_of_1_plus_n(drawn, mask):
+    s, m, _ = drawn
+    modulus = N ** (s + 1)
+    masks = residues.to_digits([pow(mpz(mask), N, modulus)], mpz(N), s)
+    blinded = residues.from_digits(residues.blind(masks, [mpz(m)], mpz(N)), mpz(N))
+    assert blinded == [pow(1 + N, m, modulus) * pow(mask, N, modulus) % modulus]
+
+
+def discrete_logarithm(power: int, n: int, s: int) -> int:
+    """Return m from (1 + n)^m modulo n^(s+1) by the loop of Damgard and Jurik, section 3."""
+    i = 0
+    for j in range(1, s + 1):
+        t1, t2 = (power % n ** (j + 1) - 1) // n % n**j, i
+        for k in range(2, j + 1):
+            i -= 1
+            t2 = t2 * i % n**j
+            t1 = (t1 - t2 * n ** (k - 1) * pow(math.factorial(k), -1, n**j)) % n**j
+        i = t1
+    return i
+
+
+@given(numbers(0))
+def test_the_logarithm_is_what_damgard_and_juriks_loop_computes(drawn):
+    s, m, _ = drawn
+    power, one = (pow(mpz(1 + N), exponent, N ** (s + 1)) for exponent in (m, 1))
+    log, unit = residues.log([power, one], mpz(N), s)
+    assert log * pow(int(unit), -1, N**s) % N**s == m == discrete_logarithm(int(power), N, s)
