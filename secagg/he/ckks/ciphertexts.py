@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from secagg import wire
 from secagg.errors import ShapeError, UsageError, WireError
 from secagg.he import scheme
-from secagg.he.ckks.contexts import Context
 from secagg.he.scheme import Header, HeaderFields, check_ciphertext
 from secagg.wire import Message
 

@@ -7,7 +7,7 @@ modulo n^(s+1); the Chinese remainder theorem puts the results together.
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import gmpy2
 import numpy as np
@@ -20,6 +20,8 @@ from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream
 
+_BLIND_BYTES: Final = 16
+
 
 class Factor:
     """One prime factor p of n. Secret.
@@ -31,6 +33,7 @@ class Factor:
     """
 
     __slots__ = (
+        "_blind",
         "_correction",
         "_powers_of_n",
         "_public_exponent",
@@ -49,6 +52,7 @@ class Factor:
         logarithm = residues.log([powmod(1 + n, p - 1, self.modulus)], p, s)[0]
         self._correction = invert(logarithm, self.plaintext_modulus)
         self._table: FixedBase | None = None
+        self._blind: mpz | None = None
 
     def __repr__(self) -> str:
         return "<Factor, hidden>"
@@ -63,11 +67,13 @@ class Factor:
         """Return the plaintexts modulo p^s: log(c^(p-1)) / log((1 + n)^(p-1)), c^(p-1) being 1 modulo p.
 
         Every c is multiplied by a random p^s-th power first, which the power p - 1 takes away again: whoever
-        chooses c does not choose what is raised to the secret exponent, and its timing tells nothing of c. The
-        random powers are those of one, drawn anew for every call.
+        chooses c does not choose what is raised to the secret exponent, and its timing tells nothing of c. They are
+        the powers of one that is new in every call, itself a random power of one drawn once for each key.
         """
         modulus = self.modulus
-        step = self._lift(draw_below(self.p, 1, rng))[0]
+        if self._blind is None:
+            self._blind = self._lift(draw_below(self.p, 1, rng))[0]
+        step = powmod(self._blind, mpz.from_bytes(rng.bytes(_BLIND_BYTES), "little") | 1, modulus)
         blind, blinded = step, []
         for digits in zip(*ciphertext, strict=True):
             value = sum(map(mpz.__mul__, digits, self._powers_of_n))

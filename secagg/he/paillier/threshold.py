@@ -31,8 +31,9 @@ Dealing, answering and combining are in one file because they are three sides of
 
 Learns: each party and whoever combines: the announced plaintexts. Dealer: everything.
 Cost: a share has (s + 1) |n| / 8 bytes a residue, and (s + 1) |n| / 8 + |Delta| / 8 + 112 once. Party: an
-exponentiation by (s + 1) |n| + |Delta| bits a residue, two more and some 30 products a residue for the proof. Who
-combines: as much as that proof for each share, another 30 products a residue, and a power by |2 lambda_i|.
+exponentiation by (s + 1) |n| + |Delta| bits a residue, two more for the proof and 30 (of hundreds) to 80 (of
+twenty) products a residue. Who combines: as much as that proof for each share, its products twice, and a power by
+|2 lambda_i| a residue.
 """
 
 from __future__ import annotations

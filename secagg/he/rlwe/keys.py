@@ -194,7 +194,7 @@ class PublicKey(ExactPublicKey):
                 u = space.work.load_small(small)
                 sampling.noise_counts(counts, coins, stream)
                 space.work.multiply_key(self._b, u, c0, counts)
-                c0.add_shifted(flat[start * p.degree : stop * p.degree], shift)
+                c0.add_shifted(flat[start * p.degree : stop * p.degree], shift, coins)
                 sampling.noise_counts(counts, coins, stream)
                 space.work.multiply_key(self._a, u, c1, counts)
             self._spaces.append(space)
@@ -278,43 +278,78 @@ class SecretKey(ExactSecretKey):
         check_ciphertext(ciphertext, self._public_key)
         if not isinstance(ciphertext, Ciphertext):
             raise UsageError(f"expected a ciphertext of {self._public_key.scheme}, got {ciphertext!r}")
-        x = multiply(ciphertext.c1, self._transform, executor=executor)
-        x += ciphertext.c0
-        return open_rounded(x, ciphertext)
+        p, c0, c1 = self._public_key.parameters, ciphertext.c0, ciphertext.c1
+        opening = Opening(ciphertext)
+        step = min(batch_blocks(p), c0.blocks)
+
+        def run(batches: range) -> None:
+            work = Workspace(p, step)
+            for start in batches:
+                stop = min(start + step, c0.blocks)
+                x = work.words.rows(0, stop - start)
+                work.multiply(c1.rows(start, stop), self._transform, x)
+                x += c0.rows(start, stop)
+                opening.load(start, x)
+
+        share(run, range(0, c0.blocks, step), executor)
+        return opening.values()
+
+
+class Opening:
+    """Collects what c0 plus c1 times the secret comes to, block by block.
+
+    Args:
+      ciphertext: what is decrypted.
+      holders, flood_bits: of the key.
+    """
+
+    def __init__(self, ciphertext: Ciphertext, *, holders: int = 1, flood_bits: int = 0) -> None:
+        header, p = ciphertext.header, ciphertext.words.parameters
+        blocks = p.blocks(header.length)
+        self._header = header
+        self._shift = noise.shift(header.plan, p)
+        self._most = noise.largest_residual(
+            p,
+            holders=holders,
+            flood_bits=flood_bits,
+            weight=header.weight,
+            squares=ciphertext.squares,
+            coefficients=blocks * p.degree,
+        )
+        self._numbers = np.empty((blocks, p.degree), header.plan.ring.dtype)
+        self._residuals = [0] * blocks
+
+    def load(self, start: int, x: Polynomials) -> None:
+        """Take some of the blocks of c0 + c1 s, the first being number `start`; from any thread."""
+        rounded = x.round_off(self._shift)
+        # Sums fit the ring, so that its elements are the low parts of what was rounded.
+        np.copyto(self._numbers[start : start + x.blocks], rounded.values, casting="unsafe")
+        self._residuals[start] = rounded.residual
+
+    def values(self) -> RingArray:
+        """Return the encoded numbers, elements of the plan's ring, once all blocks were loaded.
+
+        Raises:
+          RangeError: coefficients further from multiples of 2^shift than the noise of this sum can be, or numbers in
+            the part of the last block that has none: it was altered, or is no sum of honest encryptions.
+        """
+        header = self._header
+        flat = self._numbers.reshape(-1)
+        if max(self._residuals) > self._most or np.any(flat[header.length :]):
+            raise RangeError(
+                f"this is no sum of {header.summands} encryptions under key {header.key_id.hex()[:16]}: decrypted, it "
+                "is not near encoded numbers. It was altered, or not encrypted as agreed"
+            )
+        return flat[: header.length].reshape(header.shape)
 
 
 def open_rounded(
     x: Polynomials, ciphertext: Ciphertext, *, holders: int = 1, flood_bits: int = 0
 ) -> RingArray:
-    """Return the encoded numbers from c0 plus c1 times the secret, elements of the plan's ring.
-
-    Args:
-      x: as many blocks as c0.
-      ciphertext: what they were decrypted from.
-      holders, flood_bits: of the key.
-
-    Raises:
-      RangeError: further from multiples of 2^shift than the noise of this sum can be, or numbers in the part of
-        the last block that has none: it was not decrypted with this key, or is no honest sum.
-    """
-    header, p = ciphertext.header, x.parameters
-    shift = noise.shift(header.plan, p)
-    rounded = x.round_off(shift)
-    most = noise.largest_residual(
-        p,
-        holders=holders,
-        flood_bits=flood_bits,
-        weight=header.weight,
-        squares=ciphertext.squares,
-        coefficients=x.blocks * p.degree,
-    )
-    flat = rounded.values.reshape(-1)
-    if rounded.residual > most or np.any(flat[header.length :]):
-        raise RangeError(
-            f"this is no sum of {header.summands} encryptions under key {header.key_id.hex()[:16]}: decrypted, it "
-            "is not near encoded numbers. It was altered, or not encrypted as agreed"
-        )
-    return flat[: header.length].astype(header.plan.ring.dtype).reshape(header.shape)
+    """Return the encoded numbers from c0 plus c1 times the secret, all blocks; see `Opening`."""
+    opening = Opening(ciphertext, holders=holders, flood_bits=flood_bits)
+    opening.load(0, x)
+    return opening.values()
 
 
 def expand_seed(parameters: Parameters, seed: bytes) -> Polynomials:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from fractions import Fraction
 from typing import Final
 
 from secagg.errors import PlanError
@@ -47,9 +46,9 @@ def shift(plan: Plan, parameters: Parameters) -> int:
     return room
 
 
-def variance(parameters: Parameters, holders: int) -> Fraction:
+def variance(parameters: Parameters, holders: int) -> float:
     """Return the variance of one encryption's noise in each coefficient."""
-    return Fraction(ETA, 2) * (1 + Fraction(4 * holders * parameters.degree, 3))
+    return ETA / 2 * (1 + 4 * holders * parameters.degree / 3)
 
 
 def worst_case(parameters: Parameters, holders: int, weight: int) -> int:
@@ -64,8 +63,7 @@ def tail_bound(parameters: Parameters, squares: int, coefficients: int) -> int:
       squares: the sum of the squares of the factors of all encryptions in the sum.
       coefficients: how many there are.
     """
-    square = squares * _unit_tail(parameters, coefficients)
-    return 1 + math.isqrt(math.ceil(square) - 1)
+    return 1 + math.isqrt(squares * _unit_tail(parameters, coefficients) - 1)
 
 
 def largest_residual(
@@ -118,7 +116,7 @@ def check(
 def largest_squares(plan: Plan, parameters: Parameters, coefficients: int) -> int:
     """Return how much noise a sum under a single key may have, in encryptions: see `tail_bound`."""
     half = 1 << (shift(plan, parameters) - 1)
-    return math.floor(half**2 / _unit_tail(parameters, coefficients))
+    return half**2 // _unit_tail(parameters, coefficients)
 
 
 def largest_flood_bits(plan: Plan, parameters: Parameters, holders: int) -> int:
@@ -138,10 +136,10 @@ def largest_flood_bits(plan: Plan, parameters: Parameters, holders: int) -> int:
     return bits
 
 
-def _unit_tail(parameters: Parameters, coefficients: int) -> Fraction:
-    """Return (z standard deviations)^2 of one encryption under a single key."""
-    z_squared = Fraction(2 * ((1 + FAILURE_BITS) * math.log(2) + math.log(coefficients)))
-    return z_squared * variance(parameters, 1)
+def _unit_tail(parameters: Parameters, coefficients: int) -> int:
+    """Return (z standard deviations)^2 of one encryption under a single key, rounded up."""
+    z_squared = 2 * ((1 + FAILURE_BITS) * math.log(2) + math.log(coefficients))
+    return math.ceil(z_squared * variance(parameters, 1))
 
 
 def _flood_bits(half: int, parameters: Parameters, holders: int, weight: int) -> int:

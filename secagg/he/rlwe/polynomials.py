@@ -186,13 +186,19 @@ class Polynomials:
             self.high += (wide >> 63).view(np.uint64).astype(self.high.dtype)  # the sign, extended upwards
             self.high += np.less(self.low, part)
 
-    def add_shifted(self, values: NDArray[np.unsignedinteger[Any]], shift: int) -> None:
+    def add_shifted(
+        self,
+        values: NDArray[np.unsignedinteger[Any]],
+        shift: int,
+        scratch: NDArray[np.uint64] | None = None,
+    ) -> None:
         """Add values * 2^shift in place.
 
         Args:
           values: unsigned, at most `blocks * N` of them in stored order, flat; the rest counts as zeros. Only
             their lowest w - shift bits matter.
           shift: below w.
+          scratch: uint64, at least as many, overwritten; without it, new memory.
 
         Raises:
           ShapeError: too many values, or of another kind.
@@ -203,20 +209,24 @@ class Polynomials:
                 f"expected up to {self.low.size} unsigned integers, got {values.dtype} {values.shape}"
             )
         _check_shift(self.parameters, shift)
-        low = self.low.reshape(-1)[: values.size]
+        n = values.size
+        low = self.low.reshape(-1)[:n]
+        part = np.empty(n, np.uint64) if scratch is None else scratch.reshape(-1)[:n]
         if self.high is None:
-            low += values.astype(np.uint64) << np.uint64(shift)
+            np.left_shift(values, shift, out=part, dtype=np.uint64)
+            np.add(low, part, out=low)
             return
-        high, kind = self.high.reshape(-1)[: values.size], self.high.dtype
+        high = self.high.reshape(-1)[:n]
         if shift >= 64:
-            high += (values.astype(np.uint64) << np.uint64(shift - 64)).astype(kind)
+            np.left_shift(values, shift - 64, out=part, dtype=np.uint64)
+            np.add(high, part, out=high, casting="unsafe", dtype=high.dtype)
             return
-        part = values.astype(np.uint64) << np.uint64(shift)
-        low += part
-        carry = np.less(low, part)
+        np.left_shift(values, shift, out=part, dtype=np.uint64)
+        np.add(low, part, out=low)
+        np.add(high, np.less(low, part), out=high)
         if shift:
-            high += (values.astype(np.uint64) >> np.uint64(64 - shift)).astype(kind)
-        high += carry
+            np.right_shift(values, 64 - shift, out=part, dtype=np.uint64)
+            np.add(high, part, out=high, casting="unsafe", dtype=high.dtype)
 
     def round_off(self, shift: int) -> Rounded:
         """Return each coefficient divided by 2^shift and rounded, modulo 2^64, and the largest remainder.
@@ -232,10 +242,10 @@ class Polynomials:
         _check_shift(self.parameters, shift)
         values = np.empty_like(self.low)
         residual = 0
-        for start in range(0, self.blocks, step := max(1, _CHUNK // self.parameters.degree)):
-            part, most = _round_off(self.rows(start, start + step), shift)
-            values[start : start + step] = part
-            residual = max(residual, most)
+        step = max(1, _CHUNK // self.parameters.degree)
+        for start in range(0, self.blocks, step):
+            part = self.rows(start, start + step)
+            residual = max(residual, _round_off(part, shift, values[start : start + step]))
         return Rounded(values, residual)
 
     def _check_same(self, other: Polynomials) -> None:
@@ -249,29 +259,33 @@ def exponents(parameters: Parameters) -> NDArray[np.intp]:
     return np.arange(parameters.degree).reshape(2, half).T.reshape(-1).astype(np.intp)
 
 
-def _round_off(x: Polynomials, shift: int) -> tuple[NDArray[np.uint64], int]:
-    low, high = x.low, x.high
+def _round_off(x: Polynomials, shift: int, out: NDArray[np.uint64]) -> int:
+    """Write what `Polynomials.round_off` returns, and return the largest remainder."""
     if shift == 0:
-        return low.copy(), 0
+        np.copyto(out, x.low)
+        return 0
     # x + 2^(shift - 1): dividing by 2^shift then rounds down to what rounding x to the nearest gives, and
     # the lowest `shift` bits are the remainder plus 2^(shift - 1).
     half = 1 << (shift - 1)
-    moved = low + np.uint64(half & _LOW)
-    if high is None:
-        rest = moved & np.uint64((1 << shift) - 1)
-        values = (moved.view(np.int64) >> np.int64(shift)).view(np.uint64)
-        return values, _distance(int(np.min(rest)), int(np.max(rest)), half)
-    top = high + high.dtype.type(half >> 64)
-    top += np.less(moved, low)
-    upper = top.view(f"i{top.itemsize}").astype(np.int64)
+    moved = x.low + np.uint64(half & _LOW)
+    if x.high is None:
+        np.right_shift(moved.view(np.int64), shift, out=out.view(np.int64))
+        return _narrow_distance(moved, shift)
+    top = x.high + x.high.dtype.type(half >> 64)
+    np.add(top, np.less(moved, x.low), out=top)
+    np.copyto(out.view(np.int64), top.view(f"i{top.itemsize}"))  # extends the sign
     if shift >= 64:
-        values = (upper >> np.int64(shift - 64)).view(np.uint64)
-        rest = upper.view(np.uint64) & np.uint64((1 << (shift - 64)) - 1)
-        return values, _wide_distance(rest, moved, half)
-    rest = moved & np.uint64((1 << shift) - 1)
-    values = upper.view(np.uint64) << np.uint64(64 - shift)
-    values |= moved >> np.uint64(shift)
-    return values, _distance(int(np.min(rest)), int(np.max(rest)), half)
+        rest = out & np.uint64((1 << (shift - 64)) - 1)
+        np.right_shift(out.view(np.int64), shift - 64, out=out.view(np.int64))
+        return _wide_distance(rest, moved, half)
+    np.left_shift(out, 64 - shift, out=out)
+    np.bitwise_or(out, moved >> np.uint64(shift), out=out)
+    return _narrow_distance(moved, shift)
+
+
+def _narrow_distance(moved: NDArray[np.uint64], shift: int) -> int:
+    np.bitwise_and(moved, np.uint64((1 << shift) - 1), out=moved)
+    return _distance(int(np.min(moved)), int(np.max(moved)), 1 << (shift - 1))
 
 
 def _distance(least: int, most: int, half: int) -> int:

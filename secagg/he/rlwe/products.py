@@ -207,8 +207,10 @@ def _cut(a: Polynomials, out: list[Transformed], scratch: Polynomials) -> None:
         digits = low.view(np.int32)
         np.copyto(numbers[0], digits[:, 0::2])
         np.copyto(numbers[1], digits[:, 1::2])
-        if scratch.high is not None:
-            np.copyto(numbers[2], scratch.high.view(np.int32))
+    if scratch.high is None:
+        return
+    if bits == 32:
+        np.copyto(numbers[2], scratch.high.view(np.int32))
         return
     # A digit is moved to the top, and down again with its sign. The third lies across both words.
     signed = scratch.high.view(np.int64)

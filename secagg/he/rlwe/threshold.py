@@ -227,13 +227,22 @@ def combine(
         )
     if ciphertext.header != outcome.header:
         raise UsageError(f"{ciphertext!r} is not the sum that was collected")
-    total = ciphertext.c0.copy()
+    c0 = ciphertext.c0
+    parts = []
     for holder, partial in partials.items():
         if partial.transcript != outcome.transcript:
             raise RemoteProtocolError(
                 f"{holder} decrypted another sum than the one that was collected", peer=holder
             )
-        total += Polynomials.from_words(total.parameters, partial.words, total.blocks, peer=holder)
+        parts.append(Polynomials.from_words(c0.parameters, partial.words, c0.blocks, peer=holder))
+    total = Polynomials.empty(c0.parameters, c0.blocks)
+    step = _COEFFICIENTS // c0.parameters.degree
+    for start in range(0, c0.blocks, step):  # all that are added to a few blocks while these are in the cache
+        rows = total.rows(start, start + step)
+        for word, first in zip(rows.words, c0.rows(start, start + step).words, strict=True):
+            np.copyto(word, first)
+        for part in parts:
+            rows += part.rows(start, start + step)
     values = open_rounded(total, ciphertext, holders=public_key.holders, flood_bits=public_key.flood_bits)
     check_encoded(values, ciphertext.header.plan, ciphertext.header.weight)
     return values

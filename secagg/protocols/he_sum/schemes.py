@@ -106,4 +106,22 @@ def _rlwe() -> Scheme:
 
 
 def _ckks() -> Scheme:
-    raise NotImplementedError
+    from secagg.he import ckks
+    from secagg.he.ckks.ciphertexts import CiphertextMessage
+    from secagg.he.ckks.keys import PublicKeyMessage
+
+    def ciphertext_bytes(key: ckks.PublicKey, _: Plan, length: int) -> int:
+        return key.context.blocks(length) * key.context.block_bytes
+
+    return Scheme(
+        name="ckks",
+        exact=False,
+        public_key_type=ckks.PublicKey,
+        public_key=PublicKeyMessage,
+        ciphertext=CiphertextMessage,
+        read_public_key=lambda message, peer: ckks.PublicKey.from_message(message, peer=peer),
+        read_ciphertext=lambda message, key, peer: ckks.Ciphertext.from_message(message, key, peer=peer),
+        public_key_bytes=lambda key: key.context.public_key_bytes,
+        ciphertext_bytes=ciphertext_bytes,
+        error=lambda key, header: key.public_key.error(header).bound,
+    )

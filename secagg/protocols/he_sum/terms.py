@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from secagg.errors import PlanError, UsageError
+from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.fixed_point import Plan
 from secagg.party import Party, PartyId
 from secagg.ring import RingArray
-
-UPLOAD_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Terms:
     shape: tuple[int, ...]
     least: int
     round: int = 0
-    upload_timeout_s: float = UPLOAD_TIMEOUT_S
+    upload_timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
         for what, names in (
@@ -80,11 +78,12 @@ class Terms:
         """Everybody with a role."""
         return frozenset({*self.clients, self.aggregator, *self.key_holders, *self.results})
 
-    def enter(self, party: Party, values: object) -> None:
+    def enter(self, party: Party, values: ArrayLike | None) -> None:
         """Check this party's part before anything is sent, and let others bear the loss of clients.
 
         Raises:
           UsageError: a role for a stranger; an array at a party that is no client, or none at a client.
+          ShapeError: an array of another shape.
         """
         if strangers := self.parties - set(party.roster):
             raise UsageError(
@@ -92,6 +91,8 @@ class Terms:
             )
         if (values is not None) != (party.me in self.clients):
             raise UsageError("expected an array at the clients and nowhere else")
+        if values is not None and np.shape(values) != self.shape:
+            raise ShapeError(f"expected an array of shape {self.shape}, got {np.shape(values)}")
         essential = {self.aggregator, *self.key_holders, *self.results}
         party.dispensable = frozenset(self.clients) - essential
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.he.scheme import Ciphertext, Header
@@ -15,76 +15,101 @@ C = TypeVar("C", bound=Ciphertext)
 M = TypeVar("M", bound=Message)
 
 
-class Uploaded(NamedTuple):
-    """The sum of the uploads that were in order, and whose they are, in the terms' order."""
+async def collect(
+    party: Party, terms: Terms, kind: type[M], add: Callable[[PartyId, M], None], *, own: bool
+) -> tuple[PartyId, ...]:
+    """Hand every client's upload to `add` as it comes; return whose were taken, in the terms' order.
 
-    total: Ciphertext
-    contributors: tuple[PartyId, ...]
+    Runs at the aggregator. A client that is missing, late, or sends what is no upload is left out. Holds one
+    upload at a time, however many clients there are.
+
+    Args:
+      kind: an upload as a message.
+      add: (client, message): checks an upload and adds it up, or raises RemoteProtocolError.
+      own: whether the aggregator is a client, whose upload has been added already.
+
+    Raises:
+      TooFewPartiesError: fewer than `terms.least` uploads were in order.
+    """
+    taken = {party.me} if own else set[PartyId]()
+    others = [client for client in terms.clients if client != party.me]
+    needed = max(0, terms.least - len(taken))
+    async for peer, message in party.arrivals(kind, others, quorum=needed, timeout_s=terms.upload_timeout_s):
+        try:
+            add(peer, message)
+        except RemoteProtocolError as error:
+            party.fail(peer, error)
+        else:
+            taken.add(peer)
+    if len(taken) < terms.least:
+        absent = [client for client in others if client not in taken]
+        named = "; ".join(str(party.failed[client]) for client in absent[:3] if client in party.failed)
+        raise TooFewPartiesError(
+            f"expected uploads of at least {terms.least} of {len(terms.clients)} clients, got {len(taken)} "
+            f"that are in order; {named}",
+            peer=absent[0],
+        )
+    return tuple(client for client in terms.clients if client in taken)
 
 
-def check_upload(header: Header, terms: Terms, *, peer: PartyId) -> None:
-    """Refuse a ciphertext that is not one fresh encryption of an array as agreed.
+class Adder(Generic[C]):
+    """A running sum of ciphertexts.
+
+    Args:
+      terms: what an upload has to be.
+      own: the aggregator's own upload, if it is a client.
+    """
+
+    def __init__(self, terms: Terms, own: C | None) -> None:
+        self._terms = terms
+        self._total = None if own is None else own.copy()
+
+    def add(self, peer: PartyId, ciphertext: C) -> None:
+        """Add an upload.
+
+        Raises:
+          RemoteProtocolError: it is not one fresh encryption of an array as agreed.
+        """
+        check_header(ciphertext.header, self._terms, 1, peer=peer)
+        if self._total is None:
+            self._total = ciphertext.copy()  # the upload lies in a frame
+            return
+        try:
+            self._total += ciphertext
+        except UsageError as error:
+            raise RemoteProtocolError(
+                f"{peer}'s upload does not go with the others: {error}", peer=peer
+            ) from None
+
+    @property
+    def total(self) -> C:
+        """The sum of what was added.
+
+        Raises:
+          UsageError: nothing was.
+        """
+        if self._total is None:
+            raise UsageError("nothing has been added up")
+        return self._total
+
+
+def check_header(header: Header, terms: Terms, count: int, *, peer: PartyId) -> None:
+    """Refuse a ciphertext that does not call itself the sum of `count` fresh encryptions of arrays as agreed.
 
     Raises:
       RemoteProtocolError: it is something else; the message says what.
     """
-    if (header.plan, header.shape, header.summands, header.weight) != (terms.plan, terms.shape, 1, 1):
+    if (header.plan, header.shape, header.summands, header.weight) != (terms.plan, terms.shape, count, count):
         raise RemoteProtocolError(
-            f"expected one encrypted array of shape {terms.shape} encoded by {terms.plan} from {peer}, got "
+            f"expected {count} encrypted arrays of shape {terms.shape} encoded by {terms.plan} from {peer}, got "
             f"{header.summands} of weight {header.weight}, shape {header.shape}, encoded by {header.plan}; "
             f"do all hold the same terms?",
             peer=peer,
         )
 
 
-async def collect(
-    party: Party, terms: Terms, kind: type[M], read: Callable[[M, PartyId], Ciphertext], own: Ciphertext | None
-) -> Uploaded:
-    """Return the sum of the clients' ciphertexts; runs at the aggregator.
-
-    A client that is missing, late, or sends what is no upload is left out. Holds one sum and one upload at a
-    time, however many clients there are.
-
-    Args:
-      kind: an upload as a message.
-      read: checks a peer's message and returns what is to be added; raises RemoteProtocolError.
-      own: the aggregator's own upload, if it is a client.
-
-    Raises:
-      TooFewPartiesError: fewer than `terms.least` uploads were in order.
-    """
-    total, contributors = None, set[PartyId]()
-    if own is not None:
-        total, contributors = own.copy(), {party.me}
-    others = [client for client in terms.clients if client != party.me]
-    needed = max(0, terms.least - len(contributors))
-    async for peer, message in party.arrivals(kind, others, quorum=needed, timeout_s=terms.upload_timeout_s):
-        try:
-            ciphertext = read(message, peer)
-            check_upload(ciphertext.header, terms, peer=peer)
-            if total is None:
-                total = ciphertext.copy()  # the upload lies in a frame
-            else:
-                total += ciphertext
-        except RemoteProtocolError as error:
-            party.fail(peer, error)
-        except UsageError as error:  # it is in order, but does not go with the others
-            party.fail(peer, RemoteProtocolError(f"upload of {peer}: {error}", peer=peer))
-        else:
-            contributors.add(peer)
-    if total is None or len(contributors) < terms.least:
-        absent = [client for client in others if client not in contributors]
-        named = "; ".join(str(party.failed[client]) for client in absent[:3] if client in party.failed)
-        raise TooFewPartiesError(
-            f"expected uploads of at least {terms.least} of {len(terms.clients)} clients, got {len(contributors)} "
-            f"that are in order; {named}",
-            peer=absent[0],
-        )
-    return Uploaded(total, tuple(client for client in terms.clients if client in contributors))
-
-
 def check_contributors(names: tuple[str, ...], terms: Terms, *, peer: PartyId) -> tuple[PartyId, ...]:
-    """Return the list of contributors that the aggregator announced, if it can be one.
+    """Return the list of contributors that a peer announced, if it can be one.
 
     Raises:
       RemoteProtocolError: strangers, repeated names, or fewer than `terms.least`.

@@ -1,0 +1,84 @@
+"""Sums of many clients' vectors that only one server adds up and that no party sees the summands of [BIK+17; BBG+20].
+
+  keys      each client sends two fresh public keys, signed by its registered identity key
+  shares    each client shares a masking key and the seed of a self mask among its neighbours, sealed for each
+  input     each client sends its vector + self mask +- masks in common with its neighbours
+  consent   (against an active server) each client signs who shared and who is in the sum, and sees that a quorum
+            signed the same
+  unmask    of every client whose vector is in the sum the others tell the self mask's shares, of every other one
+            that sent shares the masking key's; the server takes the masks off the sum
+
+Clients may drop out at any point, up to the number that the parameters were chosen for; the sum is then that of
+the vectors that had come in time.
+
+Threat model. Parameters are for c corrupt clients that work with the server (`choose`, in `graph`, prints them
+with the probabilities of failure). *Semi-honest server*: it keeps to the protocol. *Active server*: it may send
+anything to anybody; it still learns no more than one sum, of at least `least` vectors of its choice; that the sum
+it announces is right nobody checks. Corrupt clients may do anything; a client can spoil the sum, since nobody can
+tell whether a vector is honest. Channels to the server are authenticated and encrypted.
+
+Deviations from [BIK+17] and [BBG+20], none of which opens more:
+  - sharing also with oneself in the sparse graph; survivors named by one set, not by two lists;
+  - against an active server, clients sign who shared as well as who is in the sum, and in the sparse graph too
+    the same sets for everybody, where [BBG+20] has neighbours vouch for one another;
+  - a share that cannot be opened is left out instead of ending the run.
+
+Learns: the server, the sum and who contributed. Clients, who contributed, not the sum.
+
+Cost per client with k neighbours, d elements of b bits: 6 rounds (8), 4 messages (5); sends
+ceil(d b / 8) + 115 k + O(1) bytes, receives 210 k + O(n / 8) (and 64 for each of the quorum's signatures); expands
+k + 1 masks. Server: takes off one mask for each contributor and, for each client that dropped out after it had
+sent shares, one for each neighbour of it that is in the sum. `cost` is exact.
+
+Proofs in docs/soundness-masked.md.
+"""
+
+from __future__ import annotations
+
+from secagg.protocols.masked.client import Client, Phase
+from secagg.protocols.masked.graph import Graph, GraphParameters, choose
+from secagg.protocols.masked.messages import (
+    Consent,
+    Consents,
+    Inbox,
+    Keys,
+    MaskedInput,
+    PeerKeys,
+    Shares,
+    Survivors,
+    Unmasking,
+)
+from secagg.protocols.masked.program import Declared, Stayed, collect, contribute, cost, plain_sum
+from secagg.protocols.masked.server import MaskedSum, Server, Stage
+from secagg.protocols.masked.terms import Round, Terms, narrow, ring_for, widen
+
+__all__ = [
+    "Client",
+    "Consent",
+    "Consents",
+    "Declared",
+    "Graph",
+    "GraphParameters",
+    "Inbox",
+    "Keys",
+    "MaskedInput",
+    "MaskedSum",
+    "PeerKeys",
+    "Phase",
+    "Round",
+    "Server",
+    "Shares",
+    "Stage",
+    "Stayed",
+    "Survivors",
+    "Terms",
+    "Unmasking",
+    "choose",
+    "collect",
+    "contribute",
+    "cost",
+    "narrow",
+    "plain_sum",
+    "ring_for",
+    "widen",
+]

@@ -24,7 +24,6 @@ from secagg import wire
 from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.additive import pack
 from secagg.party import PartyId
-from secagg.prg import Stream
 from secagg.protocols.masked import keys as k
 from secagg.protocols.masked.masks import Masks, add_masks
 from secagg.protocols.masked.messages import (
@@ -39,7 +38,7 @@ from secagg.protocols.masked.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked.shamir import SHARE_BYTES, Polynomials
+from secagg.protocols.masked.shamir import SHARE_BYTES
 from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set, unpack_set
 from secagg.ring import RingArray
 from secagg.signing import SIGNATURE_BYTES
@@ -90,15 +89,11 @@ class Client:
         "_identity",
         "_inbox",
         "_included",
-        "_keys",
-        "_masking",
         "_me",
         "_peer_keys",
         "_peers",
         "_phase",
-        "_root",
-        "_sealing",
-        "_self_secret",
+        "_secrets",
         "_shared",
         "_where",
     )
@@ -111,11 +106,7 @@ class Client:
         if k.identity_bytes(identity) != where.terms.identities[self._me]:
             raise UsageError(f"the identity key given is not the one that the terms hold for {me}")
         self._identity = identity
-        self._root = secrets.token_bytes(KEY_BYTES) if root is None else root
-        # Everything secret is a function of the root: a restored client makes the same keys and shares again.
-        stream = Stream(self._root)
-        self._sealing, self._masking, self._self_secret = (stream.bytes(KEY_BYTES) for _ in range(3))
-        self._keys = k.public_bytes(self._sealing) + k.public_bytes(self._masking)
+        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES) if root is None else root)
         self._phase = Phase.ADVERTISE
         self._peers: PeerKeys | None = None
         self._peer_keys: dict[int, bytes] = {}
@@ -151,8 +142,8 @@ class Client:
     def advertise(self) -> Keys:
         """Return the public keys of this round, signed."""
         self._enter(Phase.ADVERTISE, Phase.SHARE)
-        signature = k.sign_keys(self._identity, self._where, self._me, self._keys)
-        return Keys(_rows(self._keys, 2, KEY_BYTES), _rows(signature, SIGNATURE_BYTES))
+        signature = k.sign_keys(self._identity, self._where, self._me, self._secrets.public)
+        return Keys(_rows(self._secrets.public, 2, KEY_BYTES), _rows(signature, SIGNATURE_BYTES))
 
     def share(self, peers: PeerKeys) -> Shares:
         """Return shares of both secrets, sealed for each neighbour that sent keys.
@@ -164,13 +155,15 @@ class Client:
         self._enter(Phase.SHARE, Phase.MASK)
         self._take_keys(peers)
         holders = sorted([*self._peer_keys, self._me])
-        shares = self._polynomials().at([holder + 1 for holder in holders])
+        shares = self._secrets.polynomials(self._where.terms.parameters.threshold).at(
+            [holder + 1 for holder in holders]
+        )
         sealed = bytearray()
         for row, holder in enumerate(holders):
             if holder != self._me:
                 letter = self._letter(sender=self._me, receiver=holder)
                 sealed += letter.seal(shares[:, row].tobytes())
-        commitment = k.commit(self._where, self._self_secret, self._me)
+        commitment = k.commit(self._where, self._secrets.self_secret, self._me)
         self._peers = peers
         return Shares(_rows(commitment, KEY_BYTES), _rows(bytes(sealed), len(holders) - 1, SEALED_BYTES))
 
@@ -190,10 +183,10 @@ class Client:
         terms.check_vector(x)
         self._enter(Phase.MASK, Phase.CONSENT if terms.active else Phase.UNMASK)
         self._take_inbox(inbox)
-        plus, minus = [k.self_seed(self._where, self._self_secret, self._me)], []
+        plus, minus = [k.self_seed(self._where, self._secrets.self_secret, self._me)], list[bytes]()
         for peer in self._shared.intersection(self._peer_keys):
             masking = self._peer_keys[peer][KEY_BYTES:]
-            agreed = k.agree(self._masking, masking, owner=terms.clients[peer])
+            agreed = k.agree(self._secrets.masking, masking, owner=terms.clients[peer])
             (plus if peer > self._me else minus).append(k.pair_seed(self._where, agreed, self._me, peer))
         y = np.array(x, order="C")
         add_masks(y, Masks(plus, minus), executor=executor)
@@ -241,7 +234,7 @@ class Client:
                 self._where.context,
                 self._me,
                 self._phase,
-                self._root,
+                self._secrets.root,
                 self._peers,
                 self._inbox,
                 included,
@@ -261,8 +254,7 @@ class Client:
             raise UsageError("the stored client belongs to another session, round or terms")
         if not 0 <= state.phase <= Phase.OVER:
             raise UsageError(f"the stored client has no phase {state.phase}")
-        # One whose round is over has forgotten its root.
-        client = cls(where, where.terms.clients[state.client], identity, root=state.root or None)
+        client = cls(where, where.terms.clients[state.client], identity, root=state.root)
         if state.peers is not None:
             client._take_keys(state.peers)
             client._peers = state.peers
@@ -293,8 +285,8 @@ class Client:
         )
 
     def _forget(self) -> None:
-        """Drop the references to what is secret."""
-        self._root = self._sealing = self._masking = self._self_secret = b""
+        """Put secrets that nobody ever saw anything of in the place of those of this round."""
+        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES))
         self._agreed = {}
         self._peers = self._inbox = None
 
@@ -316,7 +308,7 @@ class Client:
             self._refuse(
                 f"expected keys of at least {where.terms.parameters.threshold - 1} neighbours, got {m}"
             )
-        seen = {self._keys[:KEY_BYTES], self._keys[KEY_BYTES:]}
+        seen = {self._secrets.public[:KEY_BYTES], self._secrets.public[KEY_BYTES:]}
         for row, peer in enumerate(present):
             pair = peers.keys[row].tobytes()
             seen |= {pair[:KEY_BYTES], pair[KEY_BYTES:]}
@@ -377,19 +369,14 @@ class Client:
         n = len(self._where.terms.clients)
         return pack_set(self._shared, n).tobytes() + pack_set(self._included, n).tobytes()
 
-    def _polynomials(self) -> Polynomials:
-        # Behind the three secrets in the root's stream: the same polynomials whenever they are asked for.
-        stream = Stream(self._root)
-        stream.bytes(3 * KEY_BYTES)
-        threshold = self._where.terms.parameters.threshold
-        return Polynomials((self._masking, self._self_secret), threshold, stream)
-
     def _letter(self, *, sender: int, receiver: int) -> k.Letter:
         peer = receiver if sender == self._me else sender
         if peer not in self._agreed:
             sealing = self._peer_keys[peer][:KEY_BYTES]
-            self._agreed[peer] = k.agree(self._sealing, sealing, owner=self._where.terms.clients[peer])
-        mine, others = self._keys, self._peer_keys[peer]
+            self._agreed[peer] = k.agree(
+                self._secrets.sealing, sealing, owner=self._where.terms.clients[peer]
+            )
+        mine, others = self._secrets.public, self._peer_keys[peer]
         both = (mine, others) if sender == self._me else (others, mine)
         return k.Letter(self._where, self._agreed[peer], sender, receiver, both)
 
@@ -399,7 +386,11 @@ class Client:
         row = 0
         for owner in sorted(self._shared.intersection(self._where.graph.holders(self._me))):
             if owner == self._me:
-                opened: bytes | None = self._polynomials().at([self._me + 1]).tobytes()
+                opened: bytes | None = (
+                    self._secrets.polynomials(self._where.terms.parameters.threshold)
+                    .at([self._me + 1])
+                    .tobytes()
+                )
             else:
                 sealed = self._inbox.sealed[row].tobytes() if self._inbox is not None else b""
                 opened = self._letter(sender=owner, receiver=self._me).open(sealed)

@@ -8,7 +8,7 @@ HKDF with round, ordered pair and purpose as information, the key that seals sha
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.prg import derive_key
+from secagg.prg import KEY_BYTES, Stream, derive_key
+from secagg.protocols.masked.shamir import Polynomials
 from secagg.protocols.masked.terms import LABEL, Round
 from secagg.signing import digest, sign, verify
 
@@ -25,19 +26,24 @@ from secagg.signing import digest, sign, verify
 _NONCE: Final = bytes(12)
 
 
-def public_bytes(secret: bytes) -> bytes:
-    """Return the X25519 public key of a secret key of 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+def secret_key(secret: bytes) -> X25519PrivateKey:
+    """Return the X25519 key that 32 bytes stand for."""
+    return X25519PrivateKey.from_private_bytes(secret)
 
 
-def agree(secret: bytes, public: bytes, *, owner: str) -> bytes:
+def public_bytes(key: X25519PrivateKey) -> bytes:
+    """Return the public key of an X25519 key, 32 bytes."""
+    return key.public_key().public_bytes_raw()
+
+
+def agree(key: X25519PrivateKey, public: bytes, *, owner: str) -> bytes:
     """Return what two X25519 keys agree on, 32 bytes.
 
     Raises:
       RemoteProtocolError: a public key of small order, which agrees on zero with everybody.
     """
     try:
-        return X25519PrivateKey.from_private_bytes(secret).exchange(X25519PublicKey.from_public_bytes(public))
+        return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise RemoteProtocolError(
             f"expected an X25519 public key of {owner}, got a point of small order", peer=owner
@@ -91,6 +97,37 @@ def commit(where: Round, secret: bytes, client: int) -> bytes:
     It hides the secret, which has 256 bits that nobody else knows anything about.
     """
     return digest(f"{LABEL}/commitment", [where.context, _number(client), secret])
+
+
+class Secrets:
+    """A client's secrets of one round: all a function of a root of 32 bytes, so a restored client has them again.
+
+    Attributes:
+      root: what they come from.
+      sealing, masking: the two X25519 keys.
+      self_secret: what the self mask's seed is derived from.
+      public: the two public keys, 64 bytes.
+    """
+
+    __slots__ = ("_masking_bytes", "masking", "public", "root", "sealing", "self_secret")
+
+    def __init__(self, root: bytes) -> None:
+        stream = Stream(root)
+        sealing, self._masking_bytes, self.self_secret = (stream.bytes(KEY_BYTES) for _ in range(3))
+        self.root = root
+        self.sealing, self.masking = secret_key(sealing), secret_key(self._masking_bytes)
+        self.public = public_bytes(self.sealing) + public_bytes(self.masking)
+
+    def __repr__(self) -> str:
+        return "<Secrets of a round>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("secrets are not pickled or copied")
+
+    def polynomials(self, threshold: int) -> Polynomials:
+        """Return the polynomials that share masking key and self mask's secret; the same ones each time."""
+        stream = Stream(derive_key(self.root, label=f"{LABEL}/polynomials"))
+        return Polynomials((self._masking_bytes, self.self_secret), threshold, stream)
 
 
 class Letter:

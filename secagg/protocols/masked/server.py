@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from secagg.errors import (
@@ -90,6 +91,7 @@ class Server:
         "_consents",
         "_included",
         "_keys",
+        "_known",
         "_probe",
         "_sealed",
         "_shared",
@@ -103,8 +105,9 @@ class Server:
         terms = where.terms
         self._where = where
         self._stage = Stage.KEYS
-        self._probe = system_stream().bytes(KEY_BYTES)
+        self._probe = k.secret_key(system_stream().bytes(KEY_BYTES))
         self._keys: dict[int, bytes] = {}
+        self._known: set[bytes] = set()
         self._signatures: dict[int, bytes] = {}
         self._commitments: dict[int, bytes] = {}
         self._sealed: dict[int, NDArray[np.uint8]] = {}
@@ -154,9 +157,9 @@ class Server:
             k.agree(
                 self._probe, public, owner=client
             )  # or its neighbours would find out, and could not go on
-        known = {pair[start : start + KEY_BYTES] for pair in self._keys.values() for start in (0, KEY_BYTES)}
-        if both[0] == both[1] or not known.isdisjoint(both):
+        if both[0] == both[1] or not self._known.isdisjoint(both):
             raise RemoteProtocolError(f"expected fresh keys from {client}, got one twice", peer=client)
+        self._known.update(both)
         self._keys[i], self._signatures[i] = keys, signature
 
     def close_keys(self) -> dict[PartyId, PeerKeys]:
@@ -374,6 +377,8 @@ class Server:
         secret = recovery.secret(owner, shares, lambda s: k.commit(self._where, s, owner) == published)
         return k.self_seed(self._where, secret, owner)
 
-    def _masking_key(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> bytes:
+    def _masking_key(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> X25519PrivateKey:
         published = self._keys[owner][KEY_BYTES:]
-        return recovery.secret(owner, shares, lambda s: k.public_bytes(s) == published)
+        return k.secret_key(
+            recovery.secret(owner, shares, lambda s: k.public_bytes(k.secret_key(s)) == published)
+        )

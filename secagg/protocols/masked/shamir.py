@@ -55,8 +55,10 @@ class Polynomials:
         for secret in secrets:
             drawn = rng.bytes(_DRAWN_BYTES * (threshold - 1))
             coefficients = [int.from_bytes(secret, "little")]
-            for start in range(0, len(drawn), _DRAWN_BYTES):
-                coefficients.append(int.from_bytes(drawn[start : start + _DRAWN_BYTES], "little") % PRIME)
+            coefficients += (
+                int.from_bytes(drawn[start : start + _DRAWN_BYTES], "little") % PRIME
+                for start in range(0, len(drawn), _DRAWN_BYTES)
+            )
             # Those of the highest powers first.
             starts = reversed(range(0, threshold, _BLOCK))
             self._blocks.append([coefficients[start : start + _BLOCK] for start in starts])
@@ -127,7 +129,7 @@ class Basis:
         """
         if len(shares) != len(self.points):
             raise UsageError(f"expected {len(self.points)} shares, got {len(shares)}")
-        value = sum(map(mul, self._coefficients, shares)) % PRIME
+        value: int = sum(map(mul, self._coefficients, shares)) % PRIME
         if value >> (8 * SECRET_BYTES):
             raise RangeError(f"the shares give no secret of {SECRET_BYTES} bytes")
         return value.to_bytes(SECRET_BYTES, "little")

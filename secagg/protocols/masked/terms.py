@@ -87,9 +87,9 @@ class Terms:
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes."""
         p = self.parameters
-        numbers = (len(self.clients), self.length, self.ring.bits, p.active, p.corrupt, p.dropouts)
-        numbers += (p.degree, p.threshold, p.least, p.quorum)
-        parts = [int(number).to_bytes(8, "big") for number in numbers]
+        numbers = [len(self.clients), self.length, self.ring.bits, int(p.active), p.corrupt, p.dropouts]
+        numbers += [p.degree, p.threshold, p.least, p.quorum]
+        parts = [number.to_bytes(8, "big") for number in numbers]
         names = [name.encode() for name in (self.server, *self.clients)]
         return digest(f"{LABEL}/terms", [*parts, *names, *self.identities])
 

@@ -408,6 +408,21 @@ def test_everybody_but_t_parties_may_be_wrong_and_all_of_them_are_named(dealt: D
     assert {error.peer for error in combined.refused.values()} == {"bank 1", "bank 4"}
 
 
+def test_a_key_whose_shares_are_of_another_secret_is_noticed_though_all_proofs_hold(
+    dealt: Dealt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def share_another(secret: mpz, *arguments: Any) -> list[mpz]:
+        return share_exponent(secret + 1, *arguments)
+
+    monkeypatch.setattr(threshold, "share_exponent", share_another)
+    key, shares = threshold._deal(mpz(P), mpz(Q), 3, 2, 1, None, system_stream(), smallest_bits=0)
+    key.prepare(window=4)
+    ciphertext = key.encrypt([1.0], PLAN)
+    answers = {share.party: share.partial_decrypt(ciphertext, context=CONTEXT) for share in shares}
+    with pytest.raises(RemoteProtocolError, match="not dealt as it ought"):
+        key.combine(ciphertext, answers, context=CONTEXT)
+
+
 # The caller's mistakes.
 
 

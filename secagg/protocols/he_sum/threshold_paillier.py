@@ -1,0 +1,200 @@
+"""Encrypted sums under a Paillier key that t of n holders share.
+
+  upload    every client sends its encrypted array to the aggregator
+  sum       the aggregator adds uploads up as they come, and sends the sum to key holders and result parties
+  answer    every key holder sends its decryption share, with a proof, to the result parties
+  result    each result party checks the proofs and combines t right shares; wrong ones are named
+
+The key was dealt before (`secagg.he.paillier.threshold`), by a dealer who knew all of it and whom all trust to have
+forgotten it. Key holder number i of the terms has the share of party i, from 1.
+
+Threat model: up to t - 1 key holders may do what they like, and n - t of them be missing. The aggregator is
+semi-honest and colludes with no result party: key holders decrypt what it sends, so one that sends a single client's
+ciphertext has that shown to the result parties. `threshold_rlwe` is for those who cannot rule this out. Clients
+may be missing. Channels are authenticated and encrypted.
+
+Learns: result parties, the sum, who contributed, and who sent a wrong share. Key holders and aggregator, who
+contributed.
+
+Cost: 3 rounds; `cost` is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+from numpy.typing import ArrayLike
+
+from secagg import signing
+from secagg.errors import RangeError, RemoteProtocolError, UsageError
+from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
+from secagg.he.paillier.packing import Packing
+from secagg.he.paillier.threshold import DecryptionShare, KeyShare, ThresholdPublicKey
+from secagg.party import Party, PartyId
+from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+from secagg.protocols.he_sum.uploads import Adder, check_contributors, check_header, collect
+from secagg.wire import Message
+
+
+class Announced(Message, frozen=True):
+    """Sum, aggregator -> key holders and result parties: whose uploads are in the ciphertext that follows."""
+
+    names: tuple[str, ...]
+
+
+async def he_sum(
+    party: Party,
+    values: ArrayLike | None,
+    *,
+    terms: Terms,
+    public_key: ThresholdPublicKey,
+    key_share: KeyShare | None = None,
+    executor: Executor | None = None,
+) -> Sum | None:
+    """Return the sum of the clients' arrays at the result parties, None elsewhere.
+
+    Args:
+      values: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
+      terms: the same at all parties, with as many key holders as the key has shares.
+      public_key: the same at all parties.
+      key_share: at a key holder; None elsewhere.
+      executor: threads for this party's heavy work.
+
+    Raises:
+      UsageError: terms, array or key do not fit this party.
+      RangeError, ShapeError, PlanError: the array or the plan cannot be encrypted.
+      RemoteProtocolError: a peer sent what the protocol forbids.
+      TooFewPartiesError: fewer clients than needed uploaded, or fewer than t key holders sent right shares.
+      PeerMissingError: the aggregator is missing.
+    """
+    _check(party, values, terms, public_key, key_share)
+    own = None
+    with party.phase("upload"):
+        if values is not None:
+            own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
+            if party.me != terms.aggregator:
+                party.send(terms.aggregator, own.to_message())
+    with party.phase("sum"):
+        if party.me == terms.aggregator:
+            contributors, total = await _add_up(party, terms, public_key, own)
+        elif party.me in {*terms.key_holders, *terms.results}:
+            contributors, total = await _receive_sum(party, terms, public_key)
+        else:
+            return None
+    # Bound to the sum: a share is for this key, this ciphertext, these contributors, in this session and round.
+    parts = [party.session, terms.round.to_bytes(8, "big"), *(name.encode() for name in contributors)]
+    context = signing.digest("secagg.protocols.he_sum.threshold_paillier", parts)
+    shares: dict[int, DecryptionShare] = {}
+    with party.phase("answer"):
+        if key_share is not None:
+            share = key_share.partial_decrypt(total, context=context, rng=party.rng, executor=executor)
+            shares[key_share.party] = share
+            for peer in terms.results:
+                if peer != party.me:
+                    party.send(peer, share)
+    with party.phase("result"):
+        if party.me not in terms.results:
+            return None
+        holders = [holder for holder in terms.key_holders if holder != party.me]
+        needed = max(0, public_key.threshold - len(shares))
+        answers = await party.gather(DecryptionShare, holders, quorum=needed)
+        numbers = {name: number for number, name in enumerate(terms.key_holders, start=1)}
+        shares |= {numbers[peer]: share for peer, share in answers.items()}
+        return _combine(party, terms, public_key, contributors, total, shares, context, executor)
+
+
+def _check(
+    party: Party,
+    values: ArrayLike | None,
+    terms: Terms,
+    public_key: ThresholdPublicKey,
+    key_share: KeyShare | None,
+) -> None:
+    terms.enter(party, values)
+    if len(terms.key_holders) != public_key.parties:
+        raise UsageError(
+            f"expected {public_key.parties} key holders for this key, got {len(terms.key_holders)}"
+        )
+    if (key_share is not None) != (party.me in terms.key_holders):
+        raise UsageError("expected a key share at the key holders and nowhere else")
+    if key_share is not None:
+        number = terms.key_holders.index(party.me) + 1
+        if key_share.party != number or key_share.public_key.key_id != public_key.key_id:
+            raise UsageError(f"expected share {number} of {public_key!r} at {party.me}, got {key_share!r}")
+    # Whoever waits for key holders waits for t of them.
+    party.dispensable |= frozenset(terms.key_holders) - {terms.aggregator, *terms.results}
+
+
+def _receivers(terms: Terms) -> list[PartyId]:
+    return sorted({*terms.key_holders, *terms.results} - {terms.aggregator})
+
+
+async def _add_up(
+    party: Party, terms: Terms, public_key: ThresholdPublicKey, own: Ciphertext | None
+) -> tuple[tuple[PartyId, ...], Ciphertext]:
+    adder = Adder(terms, own)
+
+    def add(peer: PartyId, message: CiphertextMessage) -> None:
+        adder.add(peer, Ciphertext.from_message(message, public_key, peer=peer))
+
+    contributors = await collect(party, terms, CiphertextMessage, add, own=own is not None)
+    message = adder.total.to_message()
+    for peer in _receivers(terms):
+        party.send(peer, Announced(contributors))
+        party.send(peer, message)
+    return contributors, adder.total
+
+
+async def _receive_sum(
+    party: Party, terms: Terms, public_key: ThresholdPublicKey
+) -> tuple[tuple[PartyId, ...], Ciphertext]:
+    aggregator = terms.aggregator
+    announced = await party.receive(Announced, aggregator)
+    contributors = check_contributors(announced.names, terms, peer=aggregator)
+    message = await party.receive(CiphertextMessage, aggregator)
+    total = Ciphertext.from_message(message, public_key, peer=aggregator)
+    check_header(total.header, terms, len(contributors), peer=aggregator)
+    return contributors, total
+
+
+def _combine(
+    party: Party,
+    terms: Terms,
+    public_key: ThresholdPublicKey,
+    contributors: tuple[PartyId, ...],
+    total: Ciphertext,
+    shares: Mapping[int, DecryptionShare],
+    context: bytes,
+    executor: Executor | None,
+) -> Sum:
+    peers = dict(enumerate(terms.key_holders, start=1))
+    try:
+        combined = public_key.combine(total, shares, context=context, peers=peers, executor=executor)
+    except RangeError as error:
+        raise RemoteProtocolError(
+            f"the sum that {terms.aggregator} sent is none of {len(contributors)} arrays: {error}",
+            peer=terms.aggregator,
+        ) from None
+    for number, reason in combined.refused.items():
+        party.fail(peers[number], reason)
+    bound = terms.plan.error(summands=total.header.weight)
+    return Sum(combined.values, contributors, bound, combined.encoded)
+
+
+def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Declared:
+    """Return what `he_sum` costs one party, whoever of the other clients and key holders drops out."""
+    residues = Packing.densest(terms.plan, public_key.plaintext_modulus).count(terms.length)
+    ciphertext = residues * (public_key.s + 1) * public_key.digit_bytes
+    rounds = messages = payload = 0
+    if me in terms.clients and me != terms.aggregator:
+        messages, payload = 1, ciphertext
+    if me == terms.aggregator:
+        receivers = len(_receivers(terms))
+        rounds, messages, payload = 1, messages + 2 * receivers, payload + ciphertext * receivers
+    if me in terms.key_holders:
+        told = len(set(terms.results) - {me})
+        rounds, messages, payload = 2, messages + told, payload + residues * public_key.residue_bytes * told
+    if me in terms.results:
+        rounds = 3
+    return Declared(rounds, messages, payload)

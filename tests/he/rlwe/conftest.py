@@ -1,0 +1,163 @@
+"""A small federation: key holders with a key, clients with identities, and what they send each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from numpy.typing import NDArray
+
+from secagg import fixed_point
+from secagg.fixed_point import Plan
+from secagg.he.rlwe.flooding import ReleasePlan, plan_release
+from secagg.he.rlwe.key_generation import Confirmation, KeyHolder, Terms
+from secagg.he.rlwe.keys import PublicKey
+from secagg.he.rlwe.releases import Releases
+from secagg.he.rlwe.threshold import KeyShare, PartialDecryption
+from secagg.he.rlwe.uploads import Collector, Round, Tally, Upload, Vote, sign_upload
+
+T = TypeVar("T")
+
+
+def public(identities: Mapping[str, Ed25519PrivateKey]) -> dict[str, Ed25519PublicKey]:
+    return {name: key.public_key() for name, key in identities.items()}
+
+
+@dataclass
+class Federation:
+    """Key holders h0.. and clients c0..; each test changes its own."""
+
+    directory: Path
+    release_plan: ReleasePlan
+    holders: dict[str, Ed25519PrivateKey]
+    clients: dict[str, Ed25519PrivateKey]
+    session: bytes = b"s" * 32
+    records: dict[str, Releases] = field(default_factory=dict)
+    shares: dict[str, KeyShare] = field(default_factory=dict)
+    confirmations: dict[str, Confirmation] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan:
+        return self.release_plan.plan
+
+    @property
+    def public_key(self) -> PublicKey:
+        return self.shares["h0"].public_key
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.session, self.release_plan, public(self.holders))
+
+    def key_holders(self) -> dict[str, KeyHolder]:
+        return {name: KeyHolder(name, self.terms, key) for name, key in self.holders.items()}
+
+    def others(self, messages: Mapping[str, T], me: str) -> dict[str, T]:
+        return {name: message for name, message in messages.items() if name != me}
+
+    def make_key(self) -> None:
+        holders = self.key_holders()
+        commitments = {name: h.commit() for name, h in holders.items()}
+        openings = {name: h.open(self.others(commitments, name)) for name, h in holders.items()}
+        self.confirmations = {name: h.confirm(self.others(openings, name)) for name, h in holders.items()}
+        for name, h in holders.items():
+            self.records.setdefault(name, Releases(self.directory / f"{name}.db", expected_epoch=0))
+            self.shares[name] = h.finish(self.others(self.confirmations, name), self.records[name])
+
+    def round(self, number: int = 0, *, minimum: int = 2, shape: tuple[int, ...] | None = None) -> Round:
+        return Round(
+            self.session,
+            number,
+            self.public_key,
+            self.release_plan,
+            shape or (self.release_plan.length,),
+            public(self.clients),
+            public(self.holders),
+            minimum,
+        )
+
+    def upload(self, round_: Round, client: str, values: NDArray[np.float64]) -> Upload:
+        return sign_upload(
+            round_, client, round_.public_key.encrypt(values, self.plan), self.clients[client]
+        )
+
+    def collect(
+        self, round_: Round, values: Mapping[str, NDArray[np.float64]]
+    ) -> tuple[Collector, dict[str, Tally]]:
+        collector, tallies = Collector(round_), {name: Tally(round_) for name in self.holders}
+        for client, numbers in values.items():
+            half = collector.add(client, self.upload(round_, client, numbers))
+            for tally in tallies.values():
+                tally.add(half)
+        return collector, tallies
+
+    def votes(self, tallies: Mapping[str, Tally]) -> dict[str, Vote]:
+        return {name: tally.vote(self.holders[name], name) for name, tally in tallies.items()}
+
+    def decrypt(self, tallies: Mapping[str, Tally]) -> dict[str, PartialDecryption]:
+        votes = self.votes(tallies)
+        return {
+            name: share.partial_decrypt(tallies[name], votes, self.records[name])
+            for name, share in self.shares.items()
+        }
+
+    def numbers(self, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+        """Integers within the clip for every client, in the shape of the release plan."""
+        rng, clip = np.random.default_rng(seed), int(self.plan.clip)
+        return {
+            name: rng.integers(-clip, clip + 1, self.release_plan.length).astype(np.float64)
+            for name in self.clients
+        }
+
+
+@pytest.fixture
+def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
+    """Make federations; each with a key of its own."""
+    made: list[Federation] = []
+
+    def make(
+        *,
+        holders: int = 3,
+        clients: int = 3,
+        length: int = 100,
+        releases: int = 2,
+        modulus_bits: int = 96,
+        clip: float = 100.0,
+        with_key: bool = True,
+    ) -> Federation:
+        plan = fixed_point.plan(clip=clip, frac_bits=0, parties=clients, bits=64)
+        release_plan = plan_release(
+            plan,
+            holders=holders,
+            releases=releases,
+            length=length,
+            statistical_bits=30,
+            modulus_bits=modulus_bits,
+        )
+        directory = tmp_path / str(len(made))
+        directory.mkdir()
+        federation = Federation(
+            directory,
+            release_plan,
+            {f"h{i}": Ed25519PrivateKey.generate() for i in range(holders)},
+            {f"c{i}": Ed25519PrivateKey.generate() for i in range(clients)},
+        )
+        if with_key:
+            federation.make_key()
+        made.append(federation)
+        return federation
+
+    yield make
+    for federation in made:
+        for record in federation.records.values():
+            record.close()
+
+
+@pytest.fixture
+def federation(federate: Callable[..., Federation]) -> Federation:
+    """Three key holders, three clients, 100 numbers, two rounds."""
+    return federate()
