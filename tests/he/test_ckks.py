@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
 import pickle
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -120,6 +122,14 @@ def test_the_refusal_of_a_plan_names_a_clip_that_fits() -> None:
         CONTEXTS["4096"].check_plan(Plan(bits=64, frac_bits=0, clip=1e6, parties=100, max_weight=7))
     clip = float(str(refusal.value).split("a clip below ")[1].split(",")[0])
     CONTEXTS["4096"].check_plan(Plan(bits=64, frac_bits=0, clip=clip * 0.9999, parties=100, max_weight=7))
+
+
+def test_without_tenseal_the_import_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("tenseal", "secagg.he.ckks"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    with pytest.raises(ImportError, match=r'pip install "secagg\[ckks\]"'):
+        importlib.import_module("secagg.he.ckks")
 
 
 # Numbers in, numbers out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from numpy.typing import NDArray
 
-from secagg import signing, wire
+from secagg import fixed_point, signing, wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.he import key_files
 from secagg.he.key_files import SealedSecret, load_secret, save_secret
@@ -288,3 +289,30 @@ def test_a_class_whose_message_is_not_annotated_is_the_programmers_mistake(tmp_p
 
     with pytest.raises(TypeError, match=r"Vague.from_message is not annotated"):
         load_secret(tmp_path / "key", Vague)
+
+
+# The schemes' own keys.
+
+
+@pytest.mark.parametrize(
+    ("module", "needs"),
+    [
+        ("secagg.he.rlwe.keys", "numpy"),
+        ("secagg.he.paillier.keys", "gmpy2"),
+        ("secagg.he.ckks.keys", "tenseal"),
+    ],
+    ids=["rlwe", "paillier", "ckks"],
+)
+def test_a_schemes_secret_key_from_a_file_decrypts(tmp_path: Path, module: str, needs: str) -> None:
+    pytest.importorskip(needs, reason=f"the scheme needs {needs}")
+    keys = importlib.import_module(module)
+    secret_key = keys.SecretKey.generate(2048) if needs == "gmpy2" else keys.SecretKey.generate()
+    if needs == "gmpy2":
+        secret_key.public_key.prepare(window=4)
+    save_secret(tmp_path / "key", secret_key)
+    loaded = load_secret(tmp_path / "key", keys.SecretKey)
+    assert type(loaded) is keys.SecretKey
+    assert loaded.public_key.key_id == secret_key.public_key.key_id
+    numbers = np.array([1.5, -2.25, 0.0])
+    ciphertext = secret_key.public_key.encrypt(numbers, fixed_point.plan(clip=4.0, frac_bits=8, parties=2))
+    assert np.allclose(loaded.decrypt(ciphertext), numbers, atol=2**-9)

@@ -24,8 +24,10 @@ Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_
     encoding     coefficients are rounded, by 1/2 at most: W N / 2.
     float64      two transforms, each with an error of at most 8 (log2 N + 2) 2^-53 of the Euclidean norm
                  [Hig02, 24.1]: 2 W clip sqrt(N) times that.
-`error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40. It is a
-proven bound for any data, 5 to 40 times what is seen on made-up data; `PublicKey.error` gives both.
+`error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40, whatever the
+numbers. On random numbers the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric:
+6 to 130), under 8192/wide, where the transforms' part outweighs the rest, thousands of times. `PublicKey.error` gives
+what was measured besides.
 """
 
 from __future__ import annotations

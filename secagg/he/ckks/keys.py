@@ -121,7 +121,12 @@ class PublicKey(scheme.PublicKey):
             context = named(message.context)
             if message.block.shape != (context.public_key_bytes,):
                 raise UsageError(f"expected {context.public_key_bytes} bytes, got {message.block.shape}")
-            return cls(context, message.mark, message.measured, read_row(message.block, message.length))
+            return cls(
+                context,
+                message.mark,
+                message.measured,
+                read_row(np.ascontiguousarray(message.block).data, message.length),
+            )
         except UsageError as error:
             raise WireError(f"a CKKS key from {peer or 'the stored bytes'}: {error}", peer=peer) from None
 

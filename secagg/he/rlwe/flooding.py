@@ -116,9 +116,9 @@ class ReleasePlan:
 
     @property
     def squared_distance(self) -> Fraction:
-        """The square of the bound on the statistical distance over all releases, exactly."""
+        """The square of the bound on the statistical distance over all releases, to 15 digits."""
         coefficients = self.releases * self.blocks * self.parameters.degree
-        variance = self.plan.parties * noise.variance(self.parameters, self.holders)
+        variance = self.plan.parties * Fraction(noise.variance(self.parameters, self.holders))
         width = 1 << (self.flood_bits - 1)
         return variance * coefficients * INFORMATION / (4 * width**2)
 
@@ -127,7 +127,7 @@ class ReleasePlan:
         """The bound's binary logarithm, rounded up to hundredths."""
         squared = self.squared_distance
         exact = (math.log2(squared.numerator) - math.log2(squared.denominator)) / 2
-        # math.log2 of an integer errs by less than 1e-12 here; the slack is rounding on the safe side.
+        # The 1e-9 outweighs what float64 has rounded on the way.
         return math.ceil((exact + 1e-9) * 100) / 100
 
     def to_fields(self) -> ReleaseFields:

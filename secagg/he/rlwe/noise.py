@@ -8,7 +8,7 @@ sigma^2 = 10.5, each bounded by 21:
     one encryption        variance sigma^2 (1 + 4 n N / 3),   |v| <= 21 (2 n N + 1)
     sum of k_j times encryptions: the variance times sum k_j^2, the bound times sum |k_j|
 
-Single key, not flooded: half a step must be z standard deviations, z^2 = 2 ln(2 2^40 coefficients). Ternary and
+Single key, not flooded: z standard deviations must be less than half a step, z^2 = 2 ln(2 2^40 coefficients). Ternary and
 binomial variables are sub-Gaussian with their own variance as parameter, so that given the key, all coefficients
 are right but with probability 2^-40. The variance given the key differs between keys by 1.2 % (one standard
 deviation), which on average over keys makes that 1.2 times 2^-40.
@@ -19,8 +19,10 @@ all the weight that the plan allows. No honest run can decode wrong.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import Final
 
 from secagg.errors import PlanError
@@ -41,14 +43,15 @@ def shift(plan: Plan, parameters: Parameters) -> int:
     if room < 1:
         raise PlanError(
             f"sums of {plan.sum_bits} bits leave nothing of a modulus of {parameters.modulus_bits} bits for noise; "
-            f"{_wider(parameters)}plan for fewer bits"
+            f"{' or '.join([*_wider(parameters), 'plan for fewer bits'])}"
         )
     return room
 
 
-def variance(parameters: Parameters, holders: int) -> float:
+@functools.cache  # as many entries as there are kinds of keys; asked for at each addition
+def variance(parameters: Parameters, holders: int) -> Fraction:
     """Return the variance of one encryption's noise in each coefficient."""
-    return ETA / 2 * (1 + 4 * holders * parameters.degree / 3)
+    return Fraction(ETA, 2) * (1 + Fraction(4 * holders * parameters.degree, 3))
 
 
 def worst_case(parameters: Parameters, holders: int, weight: int) -> int:
@@ -78,7 +81,7 @@ def largest_residual(
     """
     if flood_bits:
         return worst_case(parameters, holders, weight) + holders * (1 << flood_bits)
-    return min(worst_case(parameters, 1, weight), tail_bound(parameters, squares, coefficients))
+    return tail_bound(parameters, squares, coefficients)
 
 
 def check(
@@ -96,27 +99,34 @@ def check(
     """
     half = 1 << (shift(plan, parameters) - 1)
     weight = plan.parties * plan.max_weight
+    if _need(parameters, holders, flood_bits, weight, coefficients) < half:
+        return
     if flood_bits:
-        need = worst_case(parameters, holders, weight) + holders * (1 << flood_bits)
-        if need < half:
-            return
-        raise PlanError(
-            f"{_case(plan, parameters)}, less than the noise of {weight} summands and {holders} holders' flooding "
-            f"of {flood_bits} bits; make a key with flood_bits <= {_flood_bits(half, parameters, holders, weight)}"
-            f"{_others(plan, parameters, coefficients)}"
-        )
-    if tail_bound(parameters, weight, coefficients) > half:
-        raise PlanError(
-            f"{_case(plan, parameters)}, and the noise of {weight} summands in {coefficients} coefficients may "
-            f"reach 2^{math.log2(tail_bound(parameters, weight, coefficients)):.1f}"
-            f"{_others(plan, parameters, coefficients)}"
-        )
+        largest = _flood_bits(half, parameters, holders, weight)
+        most = (half - 1 - holders * (1 << flood_bits)) // worst_case(parameters, holders, 1)
+        case = f"with {holders} holders' flooding of {flood_bits} bits"
+        options = [f"make a key with flood_bits <= {largest}"] if largest else []
+    else:
+        most, options = largest_squares(plan, parameters, coefficients), []
+        case = f"in {coefficients} coefficients"
+    if most > 0:
+        options.append(f"plan for parties * max_weight <= {most}")
+    narrower = (replace(plan, frac_bits=f) for f in range(plan.frac_bits - 1, -1, -1))
+    for other in narrower:
+        if _need(parameters, holders, flood_bits, weight, coefficients) < 1 << (shift(other, parameters) - 1):
+            options.append(f"frac_bits <= {other.frac_bits}")
+            break
+    wider = _wider(parameters)
+    raise PlanError(
+        f"{_case(plan, parameters)}, and {weight} summands {case} may need more; "
+        f"{' or '.join([*options, *wider]) or 'plan for fewer bits'}"
+    )
 
 
 def largest_squares(plan: Plan, parameters: Parameters, coefficients: int) -> int:
     """Return how much noise a sum under a single key may have, in encryptions: see `tail_bound`."""
     half = 1 << (shift(plan, parameters) - 1)
-    return half**2 // _unit_tail(parameters, coefficients)
+    return (half - 1) ** 2 // _unit_tail(parameters, coefficients)
 
 
 def largest_flood_bits(plan: Plan, parameters: Parameters, holders: int) -> int:
@@ -131,7 +141,7 @@ def largest_flood_bits(plan: Plan, parameters: Parameters, holders: int) -> int:
     if bits < 1:
         raise PlanError(
             f"{_case(plan, parameters)}, less than the noise of {weight} summands under the key of {holders} "
-            f"holders; {_wider(parameters)}plan for fewer bits or summands"
+            f"holders; {' or '.join([*_wider(parameters), 'plan for fewer bits or summands'])}"
         )
     return bits
 
@@ -139,12 +149,20 @@ def largest_flood_bits(plan: Plan, parameters: Parameters, holders: int) -> int:
 def _unit_tail(parameters: Parameters, coefficients: int) -> int:
     """Return (z standard deviations)^2 of one encryption under a single key, rounded up."""
     z_squared = 2 * ((1 + FAILURE_BITS) * math.log(2) + math.log(coefficients))
-    return math.ceil(z_squared * variance(parameters, 1))
+    return math.ceil(z_squared * float(variance(parameters, 1)))
+
+
+def _need(p: Parameters, holders: int, flood_bits: int, weight: int, coefficients: int) -> int:
+    """Return what must be less than half a step."""
+    if flood_bits:
+        return worst_case(p, holders, weight) + holders * (1 << flood_bits)
+    return tail_bound(p, weight, coefficients)
 
 
 def _flood_bits(half: int, parameters: Parameters, holders: int, weight: int) -> int:
     # n 2^F <= half - 1 - V
-    return max(0, ((half - 1 - worst_case(parameters, holders, weight)) // holders).bit_length() - 1)
+    room = max(0, half - 1 - worst_case(parameters, holders, weight))
+    return max(0, (room // holders).bit_length() - 1)
 
 
 def _case(plan: Plan, parameters: Parameters) -> str:
@@ -154,24 +172,5 @@ def _case(plan: Plan, parameters: Parameters) -> str:
     )
 
 
-def _others(plan: Plan, p: Parameters, coefficients: int) -> str:
-    options = []
-    most = largest_squares(plan, p, coefficients)
-    if most:
-        options.append(f"plan for parties * max_weight <= {most}")
-    frac_bits = plan.frac_bits
-    while frac_bits > 0:
-        frac_bits -= 1
-        narrower = replace(plan, frac_bits=frac_bits)
-        if tail_bound(p, plan.parties * plan.max_weight, coefficients) <= 1 << (shift(narrower, p) - 1):
-            options.append(f"frac_bits <= {frac_bits}")
-            break
-    wider = _wider(p)
-    return "".join(
-        f"; or {o}" if i else f"; {o}" for i, o in enumerate([*options, *([wider] if wider else [])])
-    )
-
-
-def _wider(p: Parameters) -> str:
-    larger = [bits for bits in (96, 128) if bits > p.modulus_bits]
-    return f"use a key with parameters({larger[0]}) or " if larger else ""
+def _wider(p: Parameters) -> list[str]:
+    return [f"use a key with parameters({bits})" for bits in (96, 128) if bits > p.modulus_bits][:1]

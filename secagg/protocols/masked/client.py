@@ -1,7 +1,7 @@
 """The client's side of a masked sum: one method a round, each called once, in order.
 
-What a server may do to it is bounded by what it refuses (see the messages of `_refuse` below). After a refusal,
-as after the last answer, it answers nothing more in this round.
+What a server may do to it is bounded by what it refuses (see `checks`). After a refusal, as after the last answer,
+it has forgotten its secrets and answers nothing more in this round.
 
 The phase and what the client has seen can be stored between rounds: `to_bytes`, `from_bytes`. The stored state is
 a secret key. Store it before the message that a method returned is sent, keep only the newest, and never let two
@@ -11,8 +11,10 @@ copies of a state answer: two answers to `mask` under one state show the differe
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import secrets
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any, Final, NoReturn, Self
 
@@ -21,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError, UsageError
+from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.additive import pack
 from secagg.party import PartyId
+from secagg.protocols.masked import checks
 from secagg.protocols.masked import keys as k
 from secagg.protocols.masked.masks import Masks, add_masks
 from secagg.protocols.masked.messages import (
@@ -38,10 +41,10 @@ from secagg.protocols.masked.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked.shamir import SHARE_BYTES
+from secagg.protocols.masked.shamir import SHARE_BYTES, Polynomials
 from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set, unpack_set
 from secagg.ring import RingArray
-from secagg.signing import SIGNATURE_BYTES
+from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 from secagg.wire import Message
 
 _NO_SHARE: Final = b"\xff" * SHARE_BYTES  # no number below the prime
@@ -141,31 +144,29 @@ class Client:
 
     def advertise(self) -> Keys:
         """Return the public keys of this round, signed."""
-        self._enter(Phase.ADVERTISE, Phase.SHARE)
-        signature = k.sign_keys(self._identity, self._where, self._me, self._secrets.public)
-        return Keys(_rows(self._secrets.public, 2, KEY_BYTES), _rows(signature, SIGNATURE_BYTES))
+        with self._step(Phase.ADVERTISE, Phase.SHARE):
+            public = self._secrets.public
+            signature = k.sign_keys(self._identity, self._where, self._me, public)
+            return Keys(_rows(public, 2, KEY_BYTES), _rows(signature, SIGNATURE_BYTES))
 
     def share(self, peers: PeerKeys) -> Shares:
         """Return shares of both secrets, sealed for each neighbour that sent keys.
 
         Raises:
-          RemoteProtocolError: the server sent keys that their owners did not sign, that come twice or are not
-            asked for, or of too few neighbours.
+          RemoteProtocolError: what `checks.peer_keys` refuses.
         """
-        self._enter(Phase.SHARE, Phase.MASK)
-        self._take_keys(peers)
-        holders = sorted([*self._peer_keys, self._me])
-        shares = self._secrets.polynomials(self._where.terms.parameters.threshold).at(
-            [holder + 1 for holder in holders]
-        )
-        sealed = bytearray()
-        for row, holder in enumerate(holders):
-            if holder != self._me:
-                letter = self._letter(sender=self._me, receiver=holder)
-                sealed += letter.seal(shares[:, row].tobytes())
-        commitment = k.commit(self._where, self._secrets.self_secret, self._me)
-        self._peers = peers
-        return Shares(_rows(commitment, KEY_BYTES), _rows(bytes(sealed), len(holders) - 1, SEALED_BYTES))
+        with self._step(Phase.SHARE, Phase.MASK):
+            self._peer_keys = checks.peer_keys(self._where, self._me, self._secrets.public, peers)
+            self._peers = peers
+            holders = sorted([*self._peer_keys, self._me])
+            shares = self._polynomials().at([holder + 1 for holder in holders])
+            sealed = bytearray()
+            for row, holder in enumerate(holders):
+                if holder != self._me:
+                    letter = self._letter(sender=self._me, receiver=holder)
+                    sealed += letter.seal(shares[:, row].tobytes())
+            commitment = k.commit(self._where, self._secrets.self_secret, self._me)
+            return Shares(_rows(commitment, DIGEST_BYTES), _rows(bytes(sealed), -1, SEALED_BYTES))
 
     def mask(self, x: RingArray, inbox: Inbox, *, executor: Executor | None = None) -> MaskedInput:
         """Return x + self mask + masks in common with larger neighbours - those with smaller ones.
@@ -176,33 +177,30 @@ class Client:
           executor: threads for the masks.
 
         Raises:
-          ShapeError, RangeError: x does not hold elements of the ring, or has another shape.
-          RemoteProtocolError: the server named outsiders, left this client out, or named too few.
+          ShapeError, RangeError: x does not hold elements of the ring, or has another shape; nothing has changed.
+          RemoteProtocolError: what `checks.shared` refuses.
         """
         terms = self._where.terms
         terms.check_vector(x)
-        self._enter(Phase.MASK, Phase.CONSENT if terms.active else Phase.UNMASK)
-        self._take_inbox(inbox)
-        plus, minus = [k.self_seed(self._where, self._secrets.self_secret, self._me)], list[bytes]()
-        for peer in self._shared.intersection(self._peer_keys):
-            masking = self._peer_keys[peer][KEY_BYTES:]
-            agreed = k.agree(self._secrets.masking, masking, owner=terms.clients[peer])
-            (plus if peer > self._me else minus).append(k.pair_seed(self._where, agreed, self._me, peer))
-        y = np.array(x, order="C")
-        add_masks(y, Masks(plus, minus), executor=executor)
-        terms.ring.reduce(y, out=y)
-        return MaskedInput(pack(y, terms.ring))
+        with self._step(Phase.MASK, Phase.CONSENT if terms.active else Phase.UNMASK):
+            self._shared = checks.shared(self._where, self._me, self._peer_keys, inbox)
+            self._inbox = inbox
+            y = np.array(x, order="C")
+            add_masks(y, self._masks(), executor=executor)
+            terms.ring.reduce(y, out=y)
+            return MaskedInput(pack(y, terms.ring))
 
     def consent(self, survivors: Survivors) -> Consent:
         """Return the signature of who shared and who is in the sum; only against an active server.
 
         Raises:
-          RemoteProtocolError: the server named outsiders, left this client out, or named too few.
+          RemoteProtocolError: what `checks.survivors` refuses.
         """
-        self._enter(Phase.CONSENT, Phase.UNMASK)
-        self._take_survivors(survivors)
-        signature = k.sign_sets(self._identity, self._where, self._me, self._sets())
-        return Consent(_rows(signature, SIGNATURE_BYTES))
+        with self._step(Phase.CONSENT, Phase.UNMASK):
+            self._included = checks.survivors(self._where, self._me, self._shared, survivors)
+            sets = checks.signed_sets(self._where, self._shared, self._included)
+            signature = k.sign_sets(self._identity, self._where, self._me, sets)
+            return Consent(_rows(signature, SIGNATURE_BYTES))
 
     def unmask(self, request: Survivors | Consents) -> Unmasking:
         """Return one share of each client that this one holds shares of.
@@ -211,16 +209,21 @@ class Client:
           request: who is in the sum, from a semi-honest server; who signed so, from an active one.
 
         Raises:
-          RemoteProtocolError: as `consent`, or too few signed the same sets.
+          RemoteProtocolError: what `checks.survivors` or `checks.consents` refuses, or the other one's request.
         """
-        self._enter(Phase.UNMASK, Phase.OVER)
-        if isinstance(request, Consents) != self._where.terms.active:
-            self._refuse(f"expected to be asked as the terms say, not by {type(request).__name__}")
-        if isinstance(request, Survivors):
-            self._take_survivors(request)
-        else:
-            self._check_consents(request)
-        answer = self._open_shares()
+        with self._step(Phase.UNMASK, Phase.OVER):
+            if isinstance(request, Consents) != self._where.terms.active:
+                raise RemoteProtocolError(
+                    f"expected the request of {'an active' if self._where.terms.active else 'a semi-honest'} server, "
+                    f"got {type(request).__name__}",
+                    peer=self._where.terms.server,
+                )
+            if isinstance(request, Survivors):
+                self._included = checks.survivors(self._where, self._me, self._shared, request)
+            else:
+                sets = checks.signed_sets(self._where, self._shared, self._included)
+                checks.consents(self._where, self._included, sets, request)
+            answer = self._open_shares()
         self._forget()
         return answer
 
@@ -255,34 +258,35 @@ class Client:
         if not 0 <= state.phase <= Phase.OVER:
             raise UsageError(f"the stored client has no phase {state.phase}")
         client = cls(where, where.terms.clients[state.client], identity, root=state.root)
+        n = len(where.terms.clients)
+        # What is stored was checked when it came.
         if state.peers is not None:
-            client._take_keys(state.peers)
             client._peers = state.peers
+            client._peer_keys = checks.held_keys(state.peers, sorted(unpack_set(state.peers.present, n)))
         if state.inbox is not None:
-            client._take_inbox(state.inbox)
+            client._inbox = state.inbox
+            client._shared = unpack_set(state.inbox.shared, n)
         if state.included is not None:
-            client._included = unpack_set(state.included, len(where.terms.clients))
+            client._included = unpack_set(state.included, n)
         client._phase = Phase(state.phase)
         return client
 
-    def _enter(self, now: Phase, then: Phase) -> None:
-        """Go on to the next phase; first of all, so that nothing that goes wrong lets a method be called again."""
+    @contextlib.contextmanager
+    def _step(self, now: Phase, then: Phase) -> Iterator[None]:
+        """Make a step; it is over for the client from the beginning on, so nothing that fails can be tried again."""
         phase, self._phase = self._phase, Phase.OVER
-        if phase is not now:
-            raise RemoteProtocolError(
-                f"{self.name} was asked to {now.name.lower()} and its next step was {phase.name.lower()}; each step is "
-                "made once, in order, and this round is over for it",
-                peer=self._where.terms.server,
-            )
+        try:
+            if phase is not now:
+                raise RemoteProtocolError(
+                    f"{self.name} was asked to {now.name.lower()}, and its next step was {phase.name.lower()}: each step "
+                    "is made once, in order. It answers no more in this round",
+                    peer=self._where.terms.server,
+                )
+            yield
+        except BaseException:
+            self._forget()
+            raise
         self._phase = then
-
-    def _refuse(self, what: str) -> NoReturn:
-        self._phase = Phase.OVER
-        self._forget()
-        server = self._where.terms.server
-        raise RemoteProtocolError(
-            f"{what}, from {server}; {self.name} answers no more in this round", peer=server
-        )
 
     def _forget(self) -> None:
         """Put secrets that nobody ever saw anything of in the place of those of this round."""
@@ -290,84 +294,17 @@ class Client:
         self._agreed = {}
         self._peers = self._inbox = None
 
-    def _set(self, packed: NDArray[np.uint8], what: str) -> frozenset[int]:
-        try:
-            return unpack_set(packed, len(self._where.terms.clients))
-        except ShapeError as error:
-            self._refuse(f"{what}: {error}")
+    def _polynomials(self) -> Polynomials:
+        return self._secrets.polynomials(self._where.terms.parameters.threshold)
 
-    def _take_keys(self, peers: PeerKeys) -> None:
-        where = self._where
-        present = sorted(self._set(peers.present, "neighbours"))
-        m = len(present)
-        if peers.keys.shape != (m, 2, KEY_BYTES) or peers.signatures.shape != (m, SIGNATURE_BYTES):
-            self._refuse(f"expected keys of {m} neighbours, got {peers.keys.shape}, {peers.signatures.shape}")
-        if not set(present) <= set(where.graph.neighbours(self._me)):
-            self._refuse("expected keys of neighbours only, got others'")
-        if m + 1 < where.terms.parameters.threshold:
-            self._refuse(
-                f"expected keys of at least {where.terms.parameters.threshold - 1} neighbours, got {m}"
-            )
-        seen = {self._secrets.public[:KEY_BYTES], self._secrets.public[KEY_BYTES:]}
-        for row, peer in enumerate(present):
-            pair = peers.keys[row].tobytes()
-            seen |= {pair[:KEY_BYTES], pair[KEY_BYTES:]}
-            try:
-                k.check_keys(where, peer, pair, peers.signatures[row].tobytes())
-            except AuthenticationError:
-                self._refuse(
-                    f"expected keys that {where.terms.clients[peer]} signed for this round, got others"
-                )
-            self._peer_keys[peer] = pair
-        if len(seen) != 2 * m + 2:
-            self._refuse("expected different keys from everybody, got one twice")
-
-    def _take_inbox(self, inbox: Inbox) -> None:
-        shared = self._set(inbox.shared, "who sent shares")
-        self._check_set(shared, "sent shares")
-        strange = shared.intersection(self._where.graph.neighbours(self._me)).difference(self._peer_keys)
-        if strange:
-            names = ", ".join(self._where.names(frozenset(strange)))
-            self._refuse(f"expected shares of neighbours whose keys came before, got those of {names}")
-        m = len(shared.intersection(self._peer_keys))
-        if inbox.sealed.shape != (m, SEALED_BYTES):
-            self._refuse(f"expected the sealed shares of {m} neighbours, got {inbox.sealed.shape}")
-        self._inbox, self._shared = inbox, shared
-
-    def _take_survivors(self, survivors: Survivors) -> None:
-        included = self._set(survivors.included, "who is in the sum")
-        if not included <= self._shared:
-            self._refuse("expected survivors that had sent shares, got others")
-        self._check_set(included, "are in the sum")
-        self._included = included
-
-    def _check_set(self, members: frozenset[int], what: str) -> None:
-        parameters = self._where.terms.parameters
-        if self._me not in members:
-            self._refuse(f"expected {self.name} to be named among those who {what}, and it is not")
-        if len(members) < parameters.least:
-            self._refuse(f"expected at least {parameters.least} who {what}, got {len(members)}")
-        near = len(members.intersection(self._where.graph.holders(self._me)))
-        if near < parameters.threshold:
-            self._refuse(f"expected at least {parameters.threshold} near {self.name} who {what}, got {near}")
-
-    def _check_consents(self, consents: Consents) -> None:
-        signers = sorted(self._set(consents.signers, "signers"))
-        quorum, sets = self._where.terms.parameters.quorum, self._sets()
-        if consents.signatures.shape != (len(signers), SIGNATURE_BYTES):
-            self._refuse(f"expected {len(signers)} signatures, got {consents.signatures.shape}")
-        if len(signers) < quorum or not self._included.issuperset(signers):
-            self._refuse(f"expected signatures of at least {quorum} survivors, got {len(signers)}")
-        for row, signer in enumerate(signers):
-            try:
-                k.check_sets(self._where, signer, sets, consents.signatures[row].tobytes())
-            except AuthenticationError:
-                name = self._where.terms.clients[signer]
-                self._refuse(f"expected {name}'s signature of the same survivors, got another")
-
-    def _sets(self) -> bytes:
-        n = len(self._where.terms.clients)
-        return pack_set(self._shared, n).tobytes() + pack_set(self._included, n).tobytes()
+    def _masks(self) -> Masks:
+        where, me = self._where, self._me
+        plus, minus = [k.self_seed(where, self._secrets.self_secret, me)], list[bytes]()
+        for peer in self._shared.intersection(self._peer_keys):
+            public = self._peer_keys[peer][KEY_BYTES:]
+            agreed = k.agree(self._secrets.masking, public, owner=where.terms.clients[peer])
+            (plus if peer > me else minus).append(k.pair_seed(where, agreed, me, peer))
+        return Masks(plus, minus)
 
     def _letter(self, *, sender: int, receiver: int) -> k.Letter:
         peer = receiver if sender == self._me else sender

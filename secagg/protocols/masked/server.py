@@ -30,6 +30,7 @@ from secagg.mpc.additive import unpack
 from secagg.party import PartyId, check_array
 from secagg.prg import system_stream
 from secagg.protocols.masked import keys as k
+from secagg.protocols.masked.checks import signed_sets
 from secagg.protocols.masked.masks import Masks, add_masks
 from secagg.protocols.masked.messages import (
     SEALED_BYTES,
@@ -249,8 +250,7 @@ class Server:
         """
         i = self._take(client, Stage.CONSENTS, self._consents, among=self._included)
         check_array(message.signature, (SIGNATURE_BYTES,), what="a signature", peer=client)
-        n = len(self._where.terms.clients)
-        sets = pack_set(self._shared, n).tobytes() + pack_set(self._included, n).tobytes()
+        sets = signed_sets(self._where, self._shared, self._included)
         k.check_sets(self._where, i, sets, message.signature.tobytes())
         self._consents[i] = message.signature.tobytes()
 

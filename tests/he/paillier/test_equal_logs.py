@@ -117,6 +117,11 @@ def test_small_exponents_are_16_bytes_each_and_hang_on_all_that_is_proved() -> N
     assert not np.any(np.all(first == equal_logs._small_exponents(PROVED[::-1], 1000), axis=1))
 
 
+def test_a_challenge_hangs_on_all_that_is_proved_and_on_both_commitments() -> None:
+    made = {SETTING._challenge(*x) for x in ((PROVED, V, V_I), (PROVED[::-1], V, V_I), (PROVED, V_I, V))}
+    assert len(made | {SETTING._challenge(PROVED, V, V)}) == 4
+
+
 def test_responses_hide_the_secret_by_128_bits() -> None:
     """z lies between e a and 2^|r| + e a, and e a is 128 bits shorter than r."""
     nonces = []

@@ -401,6 +401,20 @@ def test_a_share_is_right_up_to_signs_which_combining_does_not_see(dealt: Dealt)
     assert np.array_equal(combined.values, dealt.expected)
 
 
+def test_what_is_proved_names_statement_party_and_every_byte(dealt: Dealt) -> None:
+    answer = dealt.answers[1]
+    altered = answer.block.copy()
+    altered[-1, -1] ^= 1
+    digests = {
+        dealt.key._proved(answer.statement, 1, answer.block),
+        dealt.key._proved(answer.statement, 2, answer.block),
+        dealt.key._proved(bytes(32), 1, answer.block),
+        dealt.key._proved(answer.statement, 1, altered),
+        dealt.key._proved(answer.statement, 1, np.asfortranarray(altered)),
+    }
+    assert len(digests) == 4
+
+
 def test_everybody_but_t_parties_may_be_wrong_and_all_of_them_are_named(dealt: Dealt) -> None:
     wrong = {i: _altered(dealt.answers[i], challenge=bytes(32)) for i in (1, 4)}
     combined = dealt.key.combine(dealt.ciphertext, dealt.answers | wrong, context=CONTEXT, peers=NAMES)
