@@ -5,7 +5,7 @@ with one. Within each table the measurements take turns, so that a busy machine 
 the fastest times, and the medians show how noisy the run was. The limits are loops over the same
 multiplications (of secagg's encryption: one for each window of the exponent) or powers and nothing else.
 
-    python -m benchmarks.paillier            # 3072 bits, five minutes
+    python -m benchmarks.paillier            # 3072 bits, three minutes
     python -m benchmarks.paillier --tiny     # seconds, to see that it runs
 """
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gmpy2
-
 try:
+    import gmpy2
     import phe
 except ImportError:
-    raise ImportError('this needs python-paillier: pip install "secagg[phe]"') from None
+    raise ImportError('this needs gmpy2 and python-paillier: pip install "secagg[phe]"') from None
 
 from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan

@@ -241,10 +241,12 @@ class Toy:
     def centred(self, x: list[int]) -> list[int]:
         return [(c + self.q // 2) % self.q - self.q // 2 for c in x]
 
-    def encrypt(self, key: list[int], message: list[int]) -> tuple[list[int], list[int]]:
+    def encrypt(
+        self, key: list[int], message: list[int], e1: list[int] | None = None
+    ) -> tuple[list[int], list[int]]:
         u = self.small(1)
         c0 = plus(negacyclic(key, u), self.small(21), [self.delta * m for m in message])
-        return self.reduce(c0), self.reduce(plus(negacyclic(self.a, u), self.small(21)))
+        return self.reduce(c0), self.reduce(plus(negacyclic(self.a, u), e1 or self.small(21)))
 
     def decode(self, phase: list[int]) -> list[int]:
         return [(c + self.delta // 2) // self.delta for c in self.centred(phase)]
@@ -271,6 +273,33 @@ def test_who_publishes_a_share_last_can_own_the_key():
     message = [1, -2, 3, -4, 5, -6, 7, -8]
     c0, c1 = toy.encrypt(key, message)
     assert toy.decode(plus(c0, negacyclic(c1, own.secrets[0]))) == message
+
+
+def test_a_share_of_another_form_reads_the_sum_of_the_clients_errors_when_a_sum_is_opened():
+    """Why the theorem on threshold decryption assumes well-formed shares: here the other share is 2^22 a."""
+    toy = Toy(holders=1, seed=7)
+    key = plus(toy.publics[0], [x << 22 for x in toy.a])
+    messages = [[toy.rng.randint(-9, 9) for _ in range(8)] for _ in range(3)]
+    errors = [toy.small(21) for _ in range(3)]
+    uploads = [toy.encrypt(key, m, e1) for m, e1 in zip(messages, errors, strict=True)]
+    c0, c1 = plus(*(c for c, _ in uploads)), plus(*(c for _, c in uploads))
+    flood = [toy.rng.randint(-(1 << 18), 1 << 18) for _ in range(8)]
+    answer = plus(negacyclic(c1, toy.secrets[0]), flood)
+    seen = toy.centred(plus(c0, answer, [-x << 22 for x in c1]))
+    total = toy.decode(seen)
+    assert total == plus(*messages)
+    assert [-round((x - toy.delta * m) / 2**22) for x, m in zip(seen, total, strict=True)] == plus(*errors)
+
+
+def test_a_client_that_copies_anothers_upload_opens_it_where_all_others_are_its_own():
+    toy = Toy(holders=2, seed=8)
+    key = plus(*toy.publics)
+    message, zero = [3, 1, 4, 1, 5, 9, 2, 6], [0] * 8
+    victim, fresh, own = toy.encrypt(key, message), toy.encrypt(key, zero), toy.encrypt(key, zero)
+    copy = [toy.reduce(plus(x, y)) for x, y in zip(victim, fresh, strict=True)]
+    assert all(x != y for x, y in zip(copy, victim, strict=True))
+    c0, c1 = (plus(x, y) for x, y in zip(copy, own, strict=True))
+    assert toy.decode(plus(c0, negacyclic(c1, plus(*toy.secrets)))) == message
 
 
 def test_a_chosen_ciphertext_reads_a_share_through_the_flooding():

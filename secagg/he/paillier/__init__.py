@@ -11,7 +11,7 @@ not kept out: timing of caches shows table indices and exponents.
 
 Learns: aggregator: nothing. Owner of the secret key: what it decrypts, which should be sums only.
 Cost: (s + 1) |n| / 8 bytes for every floor((s |n| - 1) / b) numbers of b bits: at 3072 and 48 bits 12.2, 9.1
-and 8.1 bytes a number for s = 1, 2, 3.
+and 8.0 bytes a number for s = 1, 2, 3.
 
 `threshold` shares the key among several owners.
 """

@@ -4,8 +4,8 @@ Public: n = p q, s, and h = -x^2 modulo n for a random x. Encryption of m < n^s 
 bits:  c = (1 + n)^m h_s^a modulo n^(s+1), h_s = h^(n^s).
 
 What hides m: h_s^a looks like a random n^s-th residue. For |a| = |n| / 2, the default, that follows from the
-hardness of factoring [DJN10, section 4.2, by Goldreich and Rosen], and m is hidden if deciding n-th residues is
-hard [Pai99; for s > 1, DJ01 section 3]. `short_masks=512` rests on one assumption more: that exponents of 512
+hardness of factoring [DJN10, by GR03], and m is hidden if deciding n-th residues is hard [Pai99; for s > 1,
+DJ01]. `short_masks=512` rests on one assumption more: that exponents of 512
 bits look like longer ones in a group of unknown order; the best known attack takes 2^256 steps. A key without h,
 such as other software's, gets masks r^(n^s) with a uniform r < n, which rest on nothing but residues; r with a
 factor in common with n is not looked for: who finds one has factored n.
@@ -17,6 +17,8 @@ The key's owner encrypts by the very same formula, modulo p^(s+1) and q^(s+1), s
 equal ciphertexts, and decrypts by `Factor.decrypt`, blinded. Exponentiation is not `powmod_sec`, which takes
 1.5 times as long: how long it takes and what it leaves in caches depends on p - 1 and q - 1, so keep
 programs that are not trusted off the machine that decrypts.
+
+Both keys stand in one module because every method of one has its mirror in the other.
 """
 
 from __future__ import annotations
@@ -411,7 +413,7 @@ class SecretKey(ExactSecretKey):
 
 
 def random_base(n: mpz, rng: Stream) -> mpz:
-    """Return h = -x^2 modulo n for a random x coprime to n [DJN10, section 4.2]."""
+    """Return h = -x^2 modulo n for a random x coprime to n [DJN10]."""
     while True:
         x = draw_below(n, 1, rng)[0]
         if gmpy2.gcd(x, n) == 1:

@@ -1,9 +1,9 @@
 """Masks: random n^s-th residues, from a table of powers of one base, and a pool of them computed ahead.
 
-[DJN10], section 4.2: h^a for a random a of L bits, h_s = h^(n^s) modulo n^(s+1), takes the place of r^(n^s). With windows
-of w bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s^(a_i 2^(w i)): L / w products.
+[DJN10]: h_s^a, with h_s = h^(n^s) modulo n^(s+1) and a random a of L bits, takes the place of r^(n^s). In windows of w
+bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s^(a_i 2^(w i)): L / w products.
 
-    |n| = 3072, s = 1, L = 1536     w = 10: 154 products, table 125 MB, built by 157,000 products
+    |n| = 3072, s = 1, L = 1536     w = 10: 154 products, table 128 MB, built by 157,000 products
                                     w = 8:  192 products, table  40 MB, built by  49,000
                                     w = 6:  256 products, table  13 MB, built by  16,000
 
@@ -159,6 +159,7 @@ class MaskPool:
         self._executor: Executor | None = executor
         self._ready: deque[tuple[mpz, ...]] = deque()
         self._pending: deque[Future[None]] = deque()
+        # The hook cannot be taken back; it holds no more than a weak reference.
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forget(itself()))
         public_key.prepare(executor=executor)

@@ -1,8 +1,8 @@
 """Random primes for keys.
 
 p = 3 mod 4 is searched upwards from a random start: p, p + 4, p + 8 ... [BD92]. A prime after a long gap is
-then found somewhat more often than one after a short gap. That costs some bits of p's entropy out of hundreds
-([BD92] bounds the loss), and no factoring method gains by it.
+then found more often than one after a short gap, which anybody can see in many primes [FT14]. That costs a few
+bits of p's entropy out of hundreds ([BD92] bounds the loss), and no method of factoring gains by it.
 
 The candidates that a small prime divides are struck out in a numpy array first, together with those for which
 it divides (p - 1) / 2:
@@ -12,8 +12,8 @@ it divides (p - 1) / 2:
 - for safe primes, for which (p - 1) / 2 is prime, because it saves most of the tests.
 
 Primality: the tests of gmpy2.is_prime, a strong test to the base 2 and a strong Lucas test, which no composite
-number is known to pass, and 16 rounds of Miller-Rabin's. Nobody chooses the candidates, so errors are far below
-2^-128 already after 4 rounds [FIPS 186-5, table B.1].
+number is known to pass together, and 16 rounds of Miller-Rabin's. Nobody chooses the candidates: 4 such rounds
+leave 1,536-bit candidates an error below 2^-128 [FIPS 186-5, table B.1].
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def prime_pair(bits: int, *, rng: Stream | None = None, executor: Executor | Non
 def flaw(p: mpz, q: mpz) -> str | None:
     """Return what is wrong with the primes of a key with short masks, or None.
 
-    The conditions of [DJN10], section 4.2, and those that make a random h = -x^2 generate enough: p = q = 3 mod 4
+    The conditions of [DJN10], and those that make a random h = -x^2 generate enough: p = q = 3 mod 4
     and gcd(p - 1, q - 1) = 2 make the squares modulo n a cyclic group of order (p - 1)(q - 1) / 4; without
     factors below 2^16 in it, at most 2 (|n| / 2) / 16 prime factors of more than 16 bits are left, and x^2 misses
     a generator with probability below |n| / 16 / 2^16, 0.3% at 3072 bits. |p - q| > 2^(|n|/2 - 100) keeps Fermat's

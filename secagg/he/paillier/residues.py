@@ -11,18 +11,18 @@ residues are held as s + 1 columns, one list of digits each. They are what goes 
 
 `log` takes (1 + n)^m back to m. The series log(1 + u) = u - u^2/2 + u^3/3 - ... ends at u^s for u a multiple of n,
 modulo n^(s+1), and turns products into sums; n has no factor as small as its denominators. It computes what
-the loop of [DJ01], section 3, computes.
+the loop of [DJ01] computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from gmpy2 import invert, mpz, t_divmod
 
 Digits: TypeAlias = tuple[list[mpz], ...]
-MAX_EXPONENT = 3  # s
+MAX_EXPONENT: Final = 3  # s
 
 
 def to_digits(values: Iterable[mpz], n: mpz, s: int) -> Digits:
@@ -104,8 +104,8 @@ def _powers(plaintexts: list[mpz], n: mpz, s: int) -> Digits:
 def log(values: Iterable[mpz], n: mpz, s: int) -> list[mpz]:
     """Return log(value) / n modulo n^s for values that are 1 modulo n.
 
-    For (1 + n)^m that is m * log(1 + n) / n: see `log_of_g`. Holds for a prime factor of the modulus in the
-    place of n, too.
+    For (1 + n)^m that is m times what it is for 1 + n. p, a prime factor of n, may stand in the place of n
+    throughout.
     """
     if s == 1:
         return [(value - 1) // n % n for value in values]

@@ -3,7 +3,8 @@
 Adding ciphertexts adds numbers and noises; multiplying by k multiplies both by k. The header counts the weight of
 the numbers; `squares` counts the noise, in units of one encryption's variance: 1 for an encryption, k^2 times as
 much for k times a ciphertext, and sums add up. Under a single key, what would outgrow half a step is refused when
-it is added or multiplied. (Under a key of several holders the header's weight alone bounds the noise: the plan was
+it is added or multiplied. That counts on independent noise: an encryption enters a sum once; k times one is a product
+by k, not a sum of k copies. (Under a key of several holders the header's weight alone bounds the noise: the plan was
 checked for the worst case, which lies above anything that `squares` says.)
 
 16, 24 or 32 bytes a number, in whole blocks.
@@ -129,7 +130,8 @@ class Ciphertext(scheme.Ciphertext):
         return digest(self.header, self.squares, self.digest_c0(), self.digest_c1())
 
     def _add(self, other: Self) -> None:
-        squares = self.squares + other.squares
+        # The noise of a ciphertext added to itself is doubled, its variance quadrupled.
+        squares = 4 * self.squares if other is self else self.squares + other.squares
         _check_noise(self.header, self.words, squares)
         if not self.words.low.flags.writeable:  # a view of received bytes
             self.words = self.words.copy()

@@ -1,4 +1,4 @@
-"""Flooding: noise that hides what a partial decryption would tell, and how much it hides.
+"""Flooding [AJL+12, "smudging"]: noise that hides what a partial decryption would tell, and how much it hides.
 
 A key holder's answer is d = c1 s_i + E. Whoever holds all other shares and the decrypted sum computes d = y + v,
 where y follows from what it holds and v, the noise of the sum, depends on s_i and on the clients' randomness; E hides

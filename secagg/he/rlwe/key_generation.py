@@ -13,10 +13,13 @@ those open: the sum is an honest share, which looks uniform under RLWE, plus som
 commits differently towards different holders makes their transcripts differ, and no honest holder confirms two.
 
 Threat model: up to n - 1 holders are malicious and pool what they have; no proofs of knowledge are needed for the
-public key to hide. **A share that is not of the form -a s + e** is not detected here. It makes sums decrypt wrong
-(the combiner's check finds most), or, where its owner adapts its partial decryptions, lets the owner learn, when a sum
-is opened, a public multiple of the sum of the honest clients' encryption randomness besides the sum of their numbers;
-shares of honest holders stay hidden, for they appear under flooding only.
+public key to hide. **A part that is not of the form -a s + e** is not detected here. It makes sums decrypt wrong, which
+the combiner mostly finds; but if its owner answers last, it can adapt its partial decryption so that nobody notices.
+It then learns, besides the sum of the numbers, at most the sum of the honest clients' encryption randomness: their
+ciphertexts are RLWE samples with that hint, worse for two honest clients than for many. Shares of honest holders
+stay under flooding. Only proofs that the parts are well formed would exclude this; there are none here.
+
+The key is that of [AJL+12] and [MTBH21], whose parties follow the protocol; the commitments are added.
 
 Learns: everybody, the public key. A holder, its own share.
 

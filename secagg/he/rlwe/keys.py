@@ -146,6 +146,10 @@ class PublicKey(ExactPublicKey):
         """Return the key that `to_bytes` made bytes of; raises as `from_message` does."""
         return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As its bytes: the memory kept for encrypting holds secrets of the last ciphertexts.
+        return type(self).from_bytes, (self.to_bytes(),)
+
     @property
     def scheme(self) -> str:
         return self.parameters.name
@@ -279,7 +283,7 @@ class SecretKey(ExactSecretKey):
         if not isinstance(ciphertext, Ciphertext):
             raise UsageError(f"expected a ciphertext of {self._public_key.scheme}, got {ciphertext!r}")
         p, c0, c1 = self._public_key.parameters, ciphertext.c0, ciphertext.c1
-        opening = Opening(ciphertext)
+        opening = Opening(ciphertext.header, p, squares=ciphertext.squares)
         step = min(batch_blocks(p), c0.blocks)
 
         def run(batches: range) -> None:
@@ -299,21 +303,24 @@ class Opening:
     """Collects what c0 plus c1 times the secret comes to, block by block.
 
     Args:
-      ciphertext: what is decrypted.
+      header, squares: of the ciphertext that is decrypted.
+      p: its parameters.
       holders, flood_bits: of the key.
     """
 
-    def __init__(self, ciphertext: Ciphertext, *, holders: int = 1, flood_bits: int = 0) -> None:
-        header, p = ciphertext.header, ciphertext.words.parameters
+    def __init__(
+        self, header: Header, p: Parameters, *, squares: int, holders: int = 1, flood_bits: int = 0
+    ) -> None:
         blocks = p.blocks(header.length)
         self._header = header
         self._shift = noise.shift(header.plan, p)
         self._most = noise.largest_residual(
+            header.plan,
             p,
             holders=holders,
             flood_bits=flood_bits,
             weight=header.weight,
-            squares=ciphertext.squares,
+            squares=squares,
             coefficients=blocks * p.degree,
         )
         self._numbers = np.empty((blocks, p.degree), header.plan.ring.dtype)
@@ -347,7 +354,13 @@ def open_rounded(
     x: Polynomials, ciphertext: Ciphertext, *, holders: int = 1, flood_bits: int = 0
 ) -> RingArray:
     """Return the encoded numbers from c0 plus c1 times the secret, all blocks; see `Opening`."""
-    opening = Opening(ciphertext, holders=holders, flood_bits=flood_bits)
+    opening = Opening(
+        ciphertext.header,
+        x.parameters,
+        squares=ciphertext.squares,
+        holders=holders,
+        flood_bits=flood_bits,
+    )
     opening.load(0, x)
     return opening.values()
 

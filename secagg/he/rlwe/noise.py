@@ -70,18 +70,28 @@ def tail_bound(parameters: Parameters, squares: int, coefficients: int) -> int:
 
 
 def largest_residual(
-    parameters: Parameters, *, holders: int, flood_bits: int, weight: int, squares: int, coefficients: int
+    plan: Plan,
+    parameters: Parameters,
+    *,
+    weight: int,
+    squares: int,
+    coefficients: int,
+    holders: int = 1,
+    flood_bits: int = 0,
 ) -> int:
     """Return how far from a multiple of 2^shift a decrypted coefficient may be.
 
     Args:
-      holders, flood_bits: of the key.
       weight, squares: of the sum, as its ciphertext says; see `tail_bound`.
       coefficients: of all its blocks.
+      holders, flood_bits: of the key.
     """
+    worst = worst_case(parameters, holders, weight)
     if flood_bits:
-        return worst_case(parameters, holders, weight) + holders * (1 << flood_bits)
-    return tail_bound(parameters, squares, coefficients)
+        return worst + holders * (1 << flood_bits)
+    # Where even the worst case decodes right, nothing else is asked for.
+    half = 1 << (shift(plan, parameters) - 1)
+    return worst if worst < half else tail_bound(parameters, squares, coefficients)
 
 
 def check(
@@ -123,6 +133,7 @@ def check(
     )
 
 
+@functools.lru_cache(maxsize=64)  # asked for at each addition, always the same
 def largest_squares(plan: Plan, parameters: Parameters, coefficients: int) -> int:
     """Return how much noise a sum under a single key may have, in encryptions: see `tail_bound`."""
     half = 1 << (shift(plan, parameters) - 1)

@@ -129,6 +129,7 @@ class Polynomials:
           ShapeError: other parameters, or neither one polynomial nor as many.
         """
         self._check_same(other)
+        other = self._apart(other)
         if self.high is None or other.high is None:
             np.add(self.low, other.low, out=self.low)
             return self
@@ -141,6 +142,7 @@ class Polynomials:
     def __isub__(self, other: Polynomials) -> Self:
         """Subtract coefficient by coefficient, modulo 2^w, in place; raises as `+=` does."""
         self._check_same(other)
+        other = self._apart(other)
         if self.high is None or other.high is None:
             np.subtract(self.low, other.low, out=self.low)
             return self
@@ -243,10 +245,16 @@ class Polynomials:
         values = np.empty_like(self.low)
         residual = 0
         step = max(1, _CHUNK // self.parameters.degree)
+        scratch = Polynomials.empty(self.parameters, min(step, self.blocks))
         for start in range(0, self.blocks, step):
             part = self.rows(start, start + step)
-            residual = max(residual, _round_off(part, shift, values[start : start + step]))
+            moved = scratch.rows(0, part.blocks)
+            residual = max(residual, _round_off(part, shift, values[start : start + step], moved))
         return Rounded(values, residual)
+
+    def _apart(self, other: Polynomials) -> Polynomials:
+        """Return other, or a copy if it shares memory: carries are found by comparing with what was added."""
+        return other.copy() if np.may_share_memory(self.low, other.low) else other
 
     def _check_same(self, other: Polynomials) -> None:
         if other.parameters != self.parameters or other.blocks != self.blocks:
@@ -259,31 +267,36 @@ def exponents(parameters: Parameters) -> NDArray[np.intp]:
     return np.arange(parameters.degree).reshape(2, half).T.reshape(-1).astype(np.intp)
 
 
-def _round_off(x: Polynomials, shift: int, out: NDArray[np.uint64]) -> int:
-    """Write what `Polynomials.round_off` returns, and return the largest remainder."""
+def _round_off(x: Polynomials, shift: int, out: NDArray[np.uint64], moved: Polynomials) -> int:
+    """Write what `Polynomials.round_off` returns, and return the largest remainder; overwrites `moved`."""
     if shift == 0:
         np.copyto(out, x.low)
         return 0
     # x + 2^(shift - 1): dividing by 2^shift then rounds down to what rounding x to the nearest gives, and
     # the lowest `shift` bits are the remainder plus 2^(shift - 1).
     half = 1 << (shift - 1)
-    moved = x.low + np.uint64(half & _LOW)
-    if x.high is None:
-        np.right_shift(moved.view(np.int64), shift, out=out.view(np.int64))
-        return _narrow_distance(moved, shift)
-    top = x.high + x.high.dtype.type(half >> 64)
-    np.add(top, np.less(moved, x.low), out=top)
-    np.copyto(out.view(np.int64), top.view(f"i{top.itemsize}"))  # extends the sign
+    low = moved.low
+    np.add(x.low, np.uint64(half & _LOW), out=low)
+    if x.high is None or moved.high is None:
+        np.right_shift(low.view(np.int64), shift, out=out.view(np.int64))
+        return _narrow_distance(low, shift)
+    high = moved.high
+    np.add(x.high, high.dtype.type(half >> 64), out=high)
+    np.add(high, np.less(low, x.low), out=high)
+    np.copyto(out.view(np.int64), high.view(f"i{high.itemsize}"))  # extends the sign
     if shift >= 64:
         rest = out & np.uint64((1 << (shift - 64)) - 1)
         np.right_shift(out.view(np.int64), shift - 64, out=out.view(np.int64))
-        return _wide_distance(rest, moved, half)
+        return _wide_distance(rest, low, half)
+    residual = _narrow_distance(low.copy(), shift)
     np.left_shift(out, 64 - shift, out=out)
-    np.bitwise_or(out, moved >> np.uint64(shift), out=out)
-    return _narrow_distance(moved, shift)
+    np.right_shift(low, shift, out=low)
+    np.bitwise_or(out, low, out=out)
+    return residual
 
 
 def _narrow_distance(moved: NDArray[np.uint64], shift: int) -> int:
+    """Return the largest remainder; overwrites `moved`."""
     np.bitwise_and(moved, np.uint64((1 << shift) - 1), out=moved)
     return _distance(int(np.min(moved)), int(np.max(moved)), 1 << (shift - 1))
 

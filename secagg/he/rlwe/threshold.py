@@ -32,9 +32,8 @@ from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.he.rlwe import flooding
-from secagg.he.rlwe.ciphertexts import Ciphertext
 from secagg.he.rlwe.flooding import ReleaseFields, ReleasePlan
-from secagg.he.rlwe.keys import PublicKey, PublicKeyMessage, open_rounded
+from secagg.he.rlwe.keys import Opening, PublicKey, PublicKeyMessage
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.products import Workspace, share, transform_secret
 from secagg.he.rlwe.releases import Release, Releases
@@ -203,46 +202,46 @@ class KeyShare:
 
 
 def combine(
-    ciphertext: Ciphertext,
-    public_key: PublicKey,
-    outcome: Outcome,
-    partials: Mapping[str, PartialDecryption],
+    outcome: Outcome, c0: Polynomials, public_key: PublicKey, partials: Mapping[str, PartialDecryption]
 ) -> RingArray:
     """Return the encoded sum, elements of its plan's ring, shape of its header.
 
     Args:
-      ciphertext: the aggregator's sum; not changed.
+      outcome: what is in the sum.
+      c0: the sum of the uploads' c0, which the aggregator has.
       public_key: of all holders.
-      outcome: what the combiner knows to be in the sum.
       partials: of all key holders, by name.
 
     Raises:
-      UsageError: another number of partial decryptions than there are holders, or another sum than the outcome's.
+      UsageError: another number of partial decryptions than there are holders, or of polynomials than the sum has.
       RemoteProtocolError: a partial decryption is malformed, or for another transcript.
       RangeError: the result is no sum of encoded numbers; which part of it is to blame cannot be told.
     """
+    header, p = outcome.header, public_key.parameters
     if len(partials) != public_key.holders:
         raise UsageError(
             f"expected the partial decryptions of all {public_key.holders} holders, got those of {sorted(partials)}"
         )
-    if ciphertext.header != outcome.header:
-        raise UsageError(f"{ciphertext!r} is not the sum that was collected")
-    c0 = ciphertext.c0
+    if header.key_id != public_key.key_id or c0.parameters != p or c0.blocks != p.blocks(header.length):
+        raise UsageError(f"{c0!r} and {public_key!r} are not those of the sum that was collected")
     parts = []
     for holder, partial in partials.items():
         if partial.transcript != outcome.transcript:
             raise RemoteProtocolError(
                 f"{holder} decrypted another sum than the one that was collected", peer=holder
             )
-        parts.append(Polynomials.from_words(c0.parameters, partial.words, c0.blocks, peer=holder))
-    total = Polynomials.empty(c0.parameters, c0.blocks)
-    step = _COEFFICIENTS // c0.parameters.degree
-    for start in range(0, c0.blocks, step):  # all that are added to a few blocks while these are in the cache
-        rows = total.rows(start, start + step)
-        for word, first in zip(rows.words, c0.rows(start, start + step).words, strict=True):
-            np.copyto(word, first)
+        parts.append(Polynomials.from_words(p, partial.words, c0.blocks, peer=holder))
+    opening = Opening(
+        header, p, squares=header.summands, holders=public_key.holders, flood_bits=public_key.flood_bits
+    )
+    step = _COEFFICIENTS // p.degree
+    for start in range(
+        0, c0.blocks, step
+    ):  # all that are added to a few blocks, while these are in the cache
+        rows = c0.rows(start, start + step).copy()
         for part in parts:
             rows += part.rows(start, start + step)
-    values = open_rounded(total, ciphertext, holders=public_key.holders, flood_bits=public_key.flood_bits)
-    check_encoded(values, ciphertext.header.plan, ciphertext.header.weight)
+        opening.load(start, rows)
+    values = opening.values()
+    check_encoded(values, header.plan, header.weight)
     return values

@@ -13,9 +13,9 @@ Threat model: the aggregator and all but one key holder are malicious, and what 
 has at least `minimum` uploads of registered clients, signed for this round and key, no two the same; how many of those
 clients are corrupt is not known, so plan the minimum for the number that might be.
 **Clients encrypt honestly.** What a client signs is not proven to be an encryption. One that uploads (0, 2^93) puts the
-secret key, times 2^93, into the decrypted sum, where all who read it (and its own numbers are not needed for that)
-can take it; with the aggregator it then opens every upload under that key. A key for each round confines that to
-the round. A client may also upload a re-randomised copy of another's ciphertext, and so double its numbers.
+secret key, times 2^93, into the decrypted sum; whoever reads the sum can take it there, and with the aggregator's
+help open every upload under that key. A key for each round confines that to the round. A client may also upload
+a re-randomised copy of another's ciphertext, and so double its numbers.
 
 Cost for d numbers of w bits: a client sends 2 w / 8 bytes a number to the aggregator, which sends half of that to each
 key holder. Aggregator and key holders keep one sum, and name and digest of each upload: their memory does not
@@ -25,7 +25,7 @@ grow with the clients but for these.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -141,21 +141,25 @@ class Round:
             raise UsageError(
                 f"expected one encryption of weight 1 to {plan.max_weight}, got {header.summands} of weight {header.weight}"
             )
-        if header != self._header(header.weight):
+        if not self.fits(header):
             raise UsageError(
                 f"expected a ciphertext of {self.public_key.scheme} under key {self.public_key.key_id.hex()[:16]} of "
                 f"shape {self.shape}, encoded by {plan}; got one of {header.scheme:.40} under key "
                 f"{header.key_id.hex()[:16]} of shape {header.shape}, encoded by {header.plan}"
             )
 
+    def fits(self, header: Header) -> bool:
+        """Return whether a header is for this key, plan and shape, however many encryptions it counts."""
+        return header == replace(self._header(), summands=header.summands, weight=header.weight)
+
     def statement(self, client: str, digest: bytes) -> list[bytes]:
         """Return what a client signs: session, round, key, blocks, its name and its ciphertext's digest."""
         blocks, number = self.blocks.to_bytes(8, "big"), self.number.to_bytes(8, "big")
         return [self.session, number, self.public_key.key_id, blocks, client.encode(), digest]
 
-    def _header(self, weight: int = 1) -> Header:
+    def _header(self) -> Header:
         key = self.public_key
-        return Header(key.scheme, key.key_id, self.release_plan.plan, self.shape, weight=weight)
+        return Header(key.scheme, key.key_id, self.release_plan.plan, self.shape)
 
 
 def sign_upload(round_: Round, client: str, ciphertext: Ciphertext, identity: Ed25519PrivateKey) -> Upload:
@@ -193,6 +197,31 @@ class Outcome:
     transcript: bytes
 
 
+def outcome(round_: Round, header: Header, digests: Mapping[str, bytes]) -> Outcome:
+    """Return what a sum of these uploads is known by.
+
+    Args:
+      header: of the sum.
+      digests: of each client's ciphertext, by name.
+
+    Raises:
+      UsageError: the header of another sum, uploads of unregistered clients, or fewer than the agreed minimum.
+    """
+    count, most = len(digests), len(digests) * round_.release_plan.plan.max_weight
+    if count < round_.minimum or not digests.keys() <= round_.clients.keys():
+        raise UsageError(
+            f"expected uploads of at least {round_.minimum} registered clients, got {sorted(digests)}"
+        )
+    if header.summands != count or not count <= header.weight <= most or not round_.fits(header):
+        raise UsageError(f"expected the header of a sum of {count} uploads to round {round_.number}")
+    parts = round_.statement("", b"")
+    parts += [str(round_.minimum).encode(), str(header.weight).encode()]
+    for client in sorted(digests):
+        parts += [client.encode(), digests[client]]
+    transcript = signing.digest(f"{_LABEL}/transcript", parts)
+    return Outcome(header, tuple(sorted(digests.items())), transcript)
+
+
 class _Book:
     """Who has uploaded what to one round; refuses what does not belong there and closes once."""
 
@@ -223,14 +252,7 @@ class _Book:
                     f"round {self.round.number} has {len(self._digests)} uploads and needs {self.round.minimum}: a sum "
                     "of fewer is not decrypted"
                 )
-            digests = tuple(sorted(self._digests.items()))
-            parts = self.round.statement("", b"")
-            parts += [
-                str(self.round.minimum).encode(),
-                *(part for n, d in digests for part in (n.encode(), d)),
-            ]
-            transcript = signing.digest(f"{_LABEL}/transcript", parts)
-            self._outcome = Outcome(self._header, digests, transcript)
+            self._outcome = outcome(self.round, self._header, self._digests)
         return self._outcome
 
     def _check(self, client: str, header: Header, digest: bytes, signature: bytes) -> Header:
@@ -340,7 +362,7 @@ class Tally(_Book):
           AuthenticationError: a vote is not its owner's signature.
           RemoteProtocolError: a key holder has added up something else.
         """
-        outcome = self.close()
+        closed = self.close()
         if set(votes) != set(self.round.holders):
             raise UsageError(f"expected votes of {sorted(self.round.holders)}, got those of {sorted(votes)}")
         for holder, vote in votes.items():
@@ -348,10 +370,10 @@ class Tally(_Book):
             signing.verify(
                 self.round.holders[holder], vote.signature, f"{_LABEL}/vote", statement, peer=holder
             )
-            if vote.transcript != outcome.transcript:
+            if vote.transcript != closed.transcript:
                 raise RemoteProtocolError(
                     f"{holder} has added up other uploads than this key holder; nothing is decrypted. Compare whose "
                     "uploads reached each",
                     peer=holder,
                 )
-        return self._total, outcome
+        return self._total, closed

@@ -133,6 +133,26 @@ def test_threads_change_nothing(small_key):
     assert np.array_equal(decrypted, small_key.decrypt(one))
 
 
+def test_what_is_raised_to_the_secret_exponent_is_never_the_ciphertext(small_key, monkeypatch):
+    ciphertext = small_key.public_key.encrypt(np.linspace(-100, 100, 200), PLAN)
+    moduli = [p ** (small_key.public_key.s + 1) for p in small_key.prime_factors()]
+    seen: list[set[int]] = []
+    powers = gmpy2.powmod_base_list
+
+    def record(bases, exponent, modulus):
+        seen.append({int(base) % modulus for base in bases})
+        return powers(bases, exponent, modulus)
+
+    small_key.decrypt(ciphertext)
+    monkeypatch.setattr(gmpy2, "powmod_base_list", record)
+    for _ in range(3):
+        small_key.decrypt(ciphertext)
+    assert len(seen) == 6
+    assert len(set.union(*seen)) == 6 * len(ciphertext.integers())
+    bare = {int(c) % modulus for c in ciphertext.integers() for modulus in moduli}
+    assert not bare & set.union(*seen)
+
+
 def test_equal_numbers_have_different_ciphertexts(small_key):
     first, second = (small_key.public_key.encrypt(np.zeros(3), PLAN) for _ in range(2))
     assert not set(first.integers()) & set(second.integers())

@@ -53,6 +53,22 @@ def test_which_prime_is_found_depends_on_the_stream_and_not_on_threads(safe):
     assert alone == together != random_prime(200, safe=safe, rng=Stream(bytes(31) + b"1"))
 
 
+class StartsAtTheTop(Stream):
+    """Draws the largest number first."""
+
+    def bytes(self, n: int) -> bytes:
+        first = self.position == 0
+        drawn = super().bytes(n)
+        return b"\xff" * n if first else drawn
+
+
+def test_a_search_that_runs_out_of_bits_starts_again():
+    top = (1 << 64) - 1
+    beyond = next(k for k in primes._sieve(mpz(top), 16).tolist() if gmpy2.is_prime(top + 4 * k))
+    assert beyond
+    assert random_prime(64, rng=StartsAtTheTop(bytes(32))).bit_length() == 64
+
+
 def test_the_sieve_strikes_out_exactly_the_multiples():
     start = mpz(int.from_bytes(system_stream().bytes(20), "little")) | (mpz(1) << 159) | 3
     kept = set(primes._sieve(start, 16).tolist())

@@ -81,9 +81,7 @@ class Federation:
         )
 
     def upload(self, round_: Round, client: str, values: NDArray[np.float64]) -> Upload:
-        return sign_upload(
-            round_, client, round_.public_key.encrypt(values, self.plan), self.clients[client]
-        )
+        return sign_upload(round_, client, round_.public_key.encrypt(values, self.plan), self.clients[client])
 
     def collect(
         self, round_: Round, values: Mapping[str, NDArray[np.float64]]
@@ -105,6 +103,10 @@ class Federation:
             for name, share in self.shares.items()
         }
 
+    def close(self) -> None:
+        for record in self.records.values():
+            record.close()
+
     def numbers(self, seed: int = 0) -> dict[str, NDArray[np.float64]]:
         """Integers within the clip for every client, in the shape of the release plan."""
         rng, clip = np.random.default_rng(seed), int(self.plan.clip)
@@ -114,11 +116,7 @@ class Federation:
         }
 
 
-@pytest.fixture
-def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
-    """Make federations; each with a key of its own."""
-    made: list[Federation] = []
-
+def _factory(directory: Path, made: list[Federation]) -> Callable[..., Federation]:
     def make(
         *,
         holders: int = 3,
@@ -138,23 +136,38 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
             statistical_bits=30,
             modulus_bits=modulus_bits,
         )
-        directory = tmp_path / str(len(made))
-        directory.mkdir()
+        own = directory / str(len(made))
+        own.mkdir()
         federation = Federation(
-            directory,
+            own,
             release_plan,
             {f"h{i}": Ed25519PrivateKey.generate() for i in range(holders)},
             {f"c{i}": Ed25519PrivateKey.generate() for i in range(clients)},
         )
+        made.append(federation)
         if with_key:
             federation.make_key()
-        made.append(federation)
         return federation
 
-    yield make
+    return make
+
+
+@pytest.fixture
+def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
+    """Make federations; each with a key of its own."""
+    made: list[Federation] = []
+    yield _factory(tmp_path, made)
     for federation in made:
-        for record in federation.records.values():
-            record.close()
+        federation.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Three key holders and six clients with four numbers each, for tests that change nothing."""
+    made: list[Federation] = []
+    yield _factory(tmp_path_factory.mktemp("shared"), made)(clients=6, length=4)
+    for federation in made:
+        federation.close()
 
 
 @pytest.fixture

@@ -66,7 +66,9 @@ def test_terms_decide_the_common_polynomial(keyless: Any) -> None:
     others = [
         replace(terms, session=b"t" * 32),
         replace(terms, release_plan=replace(terms.release_plan, releases=3)),
-        replace(terms, release_plan=replace(terms.release_plan, plan=replace(terms.release_plan.plan, clip=99.5))),
+        replace(
+            terms, release_plan=replace(terms.release_plan, plan=replace(terms.release_plan.plan, clip=99.5))
+        ),
         replace(terms, holders={**terms.holders, "h0": Ed25519PrivateKey.generate().public_key()}),
     ]
     assert len({t.seed for t in (terms, *others)}) == 5
@@ -99,9 +101,7 @@ def test_without_commitments_the_last_to_speak_decrypts_alone(keyless: Any) -> N
     total = rogue.copy()
     for part in honest:
         total += part
-    public_key = PublicKey(
-        parameters, seed, total, holders=3, flood_bits=keyless.release_plan.flood_bits
-    )
+    public_key = PublicKey(parameters, seed, total, holders=3, flood_bits=keyless.release_plan.flood_bits)
     numbers = np.arange(-50.0, 50.0)
     ciphertext = public_key.encrypt(numbers, plan)
     alone = multiply(ciphertext.c1, transform_secret(secret, parameters))
@@ -238,9 +238,10 @@ def test_messages_come_back_from_bytes(keyless: Any) -> None:
         name: wire.from_bytes(wire.to_bytes(message), Opening, peer=name)
         for name, message in keyless.others(openings, "h0").items()
     }
-    assert holders["h0"].confirm(received).transcript == holders["h1"].confirm(
-        keyless.others(openings, "h1")
-    ).transcript
+    assert (
+        holders["h0"].confirm(received).transcript
+        == holders["h1"].confirm(keyless.others(openings, "h1")).transcript
+    )
     again = Terms(keyless.session, keyless.release_plan, dict(keyless.terms.holders))
     assert again.digest == keyless.terms.digest
 

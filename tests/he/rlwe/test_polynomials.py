@@ -58,6 +58,10 @@ def test_sums_differences_and_multiples_are_those_of_integers(p: Parameters, dat
     assert integers(rest)[:6] == [(s - t) % modulus for s, t in zip(a, b, strict=True)]
     assert integers(x.times(k))[:6] == [s * k % modulus for s in a]
     assert integers(x)[:6] == a
+    y += y
+    x -= x
+    assert integers(y)[:6] == [2 * t % modulus for t in b]
+    assert not any(integers(x))
 
 
 @each_set

@@ -1,0 +1,358 @@
+"""Encrypted sums under RLWE keys that n holders make together and all have to use: no dealer, no trusted aggregator.
+
+`agree_key`, once for a key:
+
+  commit    every key holder sends the others a signed commitment to its part of the public key
+  open      its part
+  confirm   its signature of all parts, also to clients, aggregator and result parties, with the key from the first
+
+`he_sum`, once a round:
+
+  upload    every client encrypts, signs, and sends both to the aggregator
+  relay     the aggregator checks each upload, adds it up, and passes half of it on to every key holder as it comes
+  vote      every key holder checks signatures, computes its own sum, and sends the others a digest of what is in it
+  answer    if all votes agree, it enters the release in its record and sends its partial decryption to the
+            result parties, which have the other half of the sum from the aggregator
+  result    each result party adds these up
+
+Threat model: all key holders but one, the aggregator and the result parties may pool what they see and do what they
+like, and learn no more than the sum over at least `least` registered clients; which clients among the least are
+honest nobody checks. **Clients encrypt honestly**; `secagg.he.rlwe.uploads` says what one that does not can do, and
+why keys for each round confine it. Everybody can spoil the result, and an aggregator can leave clients out. Channels
+are authenticated and encrypted.
+
+Learns: result parties, the sum and who contributed. Key holders and aggregator, who contributed.
+
+Cost: 4 rounds for a key; 5 for a sum, in which a client uploads one ciphertext and the aggregator sends each key holder
+half of every upload; `cost` is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from numpy.typing import ArrayLike, NDArray
+
+from secagg import fixed_point
+from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError, UsageError
+from secagg.he.rlwe import key_generation, uploads
+from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.flooding import ReleasePlan
+from secagg.he.rlwe.key_generation import Commitment, Confirmation, KeyHolder, Opening
+from secagg.he.rlwe.keys import PublicKey, PublicKeyMessage
+from secagg.he.rlwe.polynomials import Polynomials
+from secagg.he.rlwe.releases import Releases
+from secagg.he.rlwe.threshold import KeyShare, PartialDecryption, combine
+from secagg.he.rlwe.uploads import Collector, HalfUpload, Round, Tally, Upload, Vote, sign_upload
+from secagg.he.scheme import Header
+from secagg.party import Party, PartyId
+from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+from secagg.protocols.he_sum.uploads import collect
+from secagg.wire import Message
+
+
+class Relayed(Message, frozen=True):
+    """Relay, aggregator -> key holder: half of one client's upload, or None when there are no more."""
+
+    upload: HalfUpload | None
+
+
+class OtherHalf(Message, frozen=True):
+    """Answer, aggregator -> result party: the sum of c0, and name and ciphertext digest of each client in it."""
+
+    digests: tuple[tuple[str, bytes], ...]
+    words: tuple[NDArray[np.unsignedinteger[Any]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Who signs with what; the same at all parties, and registered with each other before.
+
+    Args:
+      clients, key_holders: names and public keys, as in the terms.
+    """
+
+    clients: Mapping[PartyId, Ed25519PublicKey]
+    key_holders: Mapping[PartyId, Ed25519PublicKey]
+
+
+async def agree_key(
+    party: Party,
+    *,
+    terms: Terms,
+    release_plan: ReleasePlan,
+    identities: Identities,
+    identity: Ed25519PrivateKey | None = None,
+    releases: Releases | None = None,
+) -> KeyShare | PublicKey:
+    """Return a share of a new key at key holders, and the public key at all others.
+
+    Args:
+      terms: who takes part; the same at all parties.
+      release_plan: what the key is for (`secagg.he.rlwe.flooding.plan_release`); the same at all parties.
+      identities: the same at all parties.
+      identity: at a key holder its own signing key.
+      releases: at a key holder its record of releases, into which the key is entered.
+
+    Raises:
+      UsageError: what is given does not fit this party.
+      RemoteProtocolError: a peer sent what the protocol forbids.
+      AuthenticationError: a signature that is not its owner's.
+      PeerMissingError: a key holder is missing.
+    """
+    # A session may make several keys: each has terms of its own by the round it is first for.
+    session = party.session + terms.round.to_bytes(8, "big")
+    agreed = key_generation.Terms(session, release_plan, _only(terms.key_holders, identities.key_holders))
+    with party.phase("keys"):
+        if party.me in terms.key_holders:
+            if identity is None or releases is None:
+                raise UsageError("a key holder needs its signing key and its record of releases")
+            return await _make_key(party, terms, agreed, identity, releases)
+        first = terms.key_holders[0]
+        message = await party.receive(PublicKeyMessage, first)
+        public_key = PublicKey.from_message(message, peer=first)
+        confirmations = await party.gather(Confirmation, terms.key_holders)
+        key_generation.check_key(agreed, public_key, confirmations)
+        return public_key
+
+
+async def _make_key(
+    party: Party,
+    terms: Terms,
+    agreed: key_generation.Terms,
+    identity: Ed25519PrivateKey,
+    releases: Releases,
+) -> KeyShare:
+    others = [holder for holder in terms.key_holders if holder != party.me]
+    holder = KeyHolder(party.me, agreed, identity, rng=party.rng)
+    commitment = holder.commit()
+    for peer in others:
+        party.send(peer, commitment)
+    opening = holder.open(await party.gather(Commitment, others))
+    for peer in others:
+        party.send(peer, opening)
+    confirmation = holder.confirm(await party.gather(Opening, others))
+    for peer in others:
+        party.send(peer, confirmation)
+    share = holder.finish(await party.gather(Confirmation, others), releases)
+    for peer in _users(terms):
+        if party.me == terms.key_holders[0]:
+            party.send(peer, share.public_key.to_message())
+        party.send(peer, confirmation)
+    return share
+
+
+async def he_sum(
+    party: Party,
+    values: ArrayLike | None,
+    *,
+    terms: Terms,
+    release_plan: ReleasePlan,
+    identities: Identities,
+    key: KeyShare | PublicKey,
+    identity: Ed25519PrivateKey | None = None,
+    releases: Releases | None = None,
+    executor: Executor | None = None,
+) -> Sum | None:
+    """Return the sum of the clients' arrays at the result parties, None elsewhere.
+
+    Args:
+      values: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
+      terms: the same at all parties; `round` has not been summed under this key before.
+      release_plan, identities: as given to `agree_key`.
+      key: what `agree_key` returned at this party.
+      identity: at clients and key holders, the own signing key.
+      releases: at key holders, the own record of releases.
+      executor: threads for this party's heavy work.
+
+    Raises:
+      UsageError: what is given does not fit this party, or the record refuses the release.
+      RangeError, ShapeError, PlanError: the array or the plan cannot be encrypted.
+      RemoteProtocolError: a peer sent what the protocol forbids.
+      AuthenticationError: a signature that is not its owner's.
+      TooFewPartiesError: fewer clients than needed uploaded.
+      PeerMissingError: the aggregator or a key holder is missing.
+    """
+    terms.enter(party, values)
+    public_key = key.public_key if isinstance(key, KeyShare) else key
+    if isinstance(key, KeyShare) != (party.me in terms.key_holders):
+        raise UsageError("expected a key share at the key holders and the public key elsewhere")
+    round_ = Round(
+        party.session,
+        terms.round,
+        public_key,
+        release_plan,
+        terms.shape,
+        _only(terms.clients, identities.clients),
+        _only(terms.key_holders, identities.key_holders),
+        terms.least,
+    )
+    if round_.release_plan.plan != terms.plan:
+        raise UsageError(f"the key was made for {round_.release_plan.plan}, not for {terms.plan}")
+    upload = None
+    with party.phase("upload"):
+        if values is not None:
+            if identity is None:
+                raise UsageError("a client needs its signing key")
+            own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
+            upload = sign_upload(round_, party.me, own, identity)  # type: ignore[arg-type]  # RLWE keys make these
+            if party.me != terms.aggregator:
+                party.send(terms.aggregator, upload)
+    half: tuple[uploads.Outcome, Polynomials] | None = None
+    with party.phase("relay"):
+        tally = None
+        if party.me == terms.aggregator:
+            half = await _collect(party, terms, round_, upload)
+        elif isinstance(key, KeyShare):
+            tally = await _tally(party, terms, round_)
+    answers: dict[PartyId, PartialDecryption] = {}
+    if tally is not None and isinstance(key, KeyShare):
+        if identity is None or releases is None:
+            raise UsageError("a key holder needs its signing key and its record of releases")
+        with party.phase("vote"):
+            votes = await _vote(party, terms, tally, identity)
+        with party.phase("answer"):
+            answers[party.me] = key.partial_decrypt(tally, votes, releases, executor=executor)
+            for peer in terms.results:
+                if peer != party.me:
+                    party.send(peer, answers[party.me])
+    with party.phase("result"):
+        if party.me not in terms.results:
+            return None
+        if half is None:
+            half = _read_half(await party.receive(OtherHalf, terms.aggregator), terms, round_)
+        others = [holder for holder in terms.key_holders if holder != party.me]
+        answers |= await party.gather(PartialDecryption, others)
+        return _combine(terms, public_key, *half, answers)
+
+
+def _only(
+    names: tuple[PartyId, ...], identities: Mapping[PartyId, Ed25519PublicKey]
+) -> dict[PartyId, Ed25519PublicKey]:
+    if missing := [name for name in names if name not in identities]:
+        raise UsageError(f"expected the identities of {', '.join(names)}; those of {', '.join(missing)} are missing")
+    return {name: identities[name] for name in names}
+
+
+def _users(terms: Terms) -> list[PartyId]:
+    """Return who needs the key and makes none of it."""
+    return sorted({*terms.clients, terms.aggregator, *terms.results} - set(terms.key_holders))
+
+
+async def _collect(
+    party: Party, terms: Terms, round_: Round, own: Upload | None
+) -> tuple[uploads.Outcome, Polynomials]:
+    """Add up and relay uploads; return what is in the sum, and its c0."""
+    collector = Collector(round_)
+
+    def add(client: PartyId, upload: Upload) -> None:
+        half = Relayed(collector.add(client, upload))
+        for holder in terms.key_holders:
+            party.send(holder, half)
+
+    if own is not None:
+        add(party.me, own)
+    await collect(party, terms, Upload, add, own=own is not None)
+    for holder in terms.key_holders:
+        party.send(holder, Relayed(None))
+    outcome, c0 = collector.close(), collector.total.c0
+    for peer in terms.results:
+        if peer != party.me:
+            party.send(peer, OtherHalf(outcome.digests, c0.words))
+    return outcome, c0
+
+
+async def _tally(party: Party, terms: Terms, round_: Round) -> Tally:
+    """Return this key holder's own sum of what the aggregator relays."""
+    tally, aggregator = Tally(round_), terms.aggregator
+    while (upload := (await party.receive(Relayed, aggregator)).upload) is not None:
+        try:
+            tally.add(upload)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(
+                f"{aggregator} passed on an upload that it should have refused: {error}", peer=aggregator
+            ) from None
+    try:
+        tally.close()
+    except TooFewPartiesError as error:
+        raise RemoteProtocolError(f"{aggregator} passed on too few uploads: {error}", peer=aggregator) from None
+    return tally
+
+
+async def _vote(
+    party: Party, terms: Terms, tally: Tally, identity: Ed25519PrivateKey
+) -> dict[PartyId, Vote]:
+    vote = tally.vote(identity, party.me)
+    others = [holder for holder in terms.key_holders if holder != party.me]
+    for peer in others:
+        party.send(peer, vote)
+    return {party.me: vote, **await party.gather(Vote, others)}
+
+
+def _read_half(message: OtherHalf, terms: Terms, round_: Round) -> tuple[uploads.Outcome, Polynomials]:
+    aggregator = terms.aggregator
+    key, count = round_.public_key, len(message.digests)
+    try:
+        header = Header(key.scheme, key.key_id, terms.plan, terms.shape, summands=count, weight=count)
+        outcome = uploads.outcome(round_, header, dict(message.digests))
+    except UsageError as error:
+        raise RemoteProtocolError(f"the sum from {aggregator}: {error}", peer=aggregator) from None
+    return outcome, Polynomials.from_words(key.parameters, message.words, round_.blocks, peer=aggregator)
+
+
+def _combine(
+    terms: Terms,
+    public_key: PublicKey,
+    outcome: uploads.Outcome,
+    c0: Polynomials,
+    answers: Mapping[PartyId, PartialDecryption],
+) -> Sum:
+    try:
+        encoded = combine(outcome, c0, public_key, answers)
+    except RangeError as error:
+        raise RemoteProtocolError(
+            f"what {terms.aggregator} and the key holders sent is no sum of {len(outcome.digests)} arrays: {error}"
+        ) from None
+    weight = outcome.header.weight
+    values = fixed_point.decode(encoded, terms.plan, summands=weight)
+    uploaded = dict(outcome.digests)
+    contributors = tuple(client for client in terms.clients if client in uploaded)
+    return Sum(values, contributors, terms.plan.error(summands=weight), encoded)
+
+
+def key_cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan) -> Declared:
+    """Return what `agree_key` costs one party."""
+    p = release_plan.parameters
+    polynomial, users = p.degree * p.modulus_bits // 8, len(_users(terms))
+    if me not in terms.key_holders:
+        return Declared(4 if me in _users(terms) else 0, 0, 0)
+    others, first = len(terms.key_holders) - 1, me == terms.key_holders[0]
+    return Declared(3, 3 * others + users * (1 + first), polynomial * (others + users * first))
+
+
+def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, contributors: int) -> Declared:
+    """Return what `he_sum` costs one party, when `contributors` clients upload (this one, if it is a client)."""
+    p, holders = release_plan.parameters, len(terms.key_holders)
+    half = p.blocks(math.prod(terms.shape)) * p.degree * p.modulus_bits // 8
+    rounds = messages = payload = 0
+    if me in terms.clients and me != terms.aggregator:
+        messages, payload = 1, 2 * half
+    if me == terms.aggregator:
+        told = len(set(terms.results) - {me})
+        messages += holders * (contributors + 1) + told
+        payload += half * (holders * contributors + told)
+        rounds = 1
+    if me in terms.key_holders:
+        told = len(set(terms.results) - {me})
+        messages += holders - 1 + told
+        payload += half * told
+        rounds = 3
+    if me in terms.results:
+        rounds = 4
+    return Declared(rounds, messages, payload)

@@ -1,0 +1,462 @@
+"""The programs over a party: every driver, dropouts everywhere, faults, cost, and what the wire shows."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from secagg import wire
+from secagg.errors import PeerMissingError, RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
+from secagg.ledger import Ledger
+from secagg.network import tcp
+from secagg.network.identity import create_identity
+from secagg.network.simulated import ACTIONS, Action, Fault, simulate
+from secagg.network.stepwise import Stepwise
+from secagg.party import Party, Protocol
+from secagg.protocols.masked import (
+    Client,
+    Consent,
+    Consents,
+    Inbox,
+    Keys,
+    MaskedInput,
+    PeerKeys,
+    Round,
+    Server,
+    Shares,
+    Stayed,
+    Survivors,
+    Unmasking,
+    collect,
+    contribute,
+    cost,
+    plain_sum,
+)
+from secagg.protocols.masked.keys import self_seed
+from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.terms import pack_set
+
+MakeWorld = Callable[..., Any]
+Results = tuple[dict[str, Any], dict[str, Ledger]]
+Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
+
+
+def drive_simulated(programs: Mapping[str, Protocol[Any]]) -> Results:
+    out = simulate(programs)
+    return dict(zip(programs, out.values(), strict=True)), out.ledgers
+
+
+def drive_stepwise(programs: Mapping[str, Protocol[Any]]) -> Results:
+    """Carry frames by hand; each party is stored and restored behind each step."""
+    states = {
+        name: Stepwise(program, me=name, roster=tuple(programs), session=bytes(32)).state()
+        for name, program in programs.items()
+    }
+    parties: dict[str, Stepwise[Any]] = {}
+    post: deque[tuple[str, list[tuple[str, bytes]]]] = deque((name, []) for name in programs)
+    while post:
+        to, incoming = post.popleft()
+        party = parties[to] = Stepwise.restore(programs[to], states[to])
+        post.extend((peer, [(to, frame)]) for peer, frame in party.step(incoming))
+        states[to] = party.state()
+    return {n: parties[n].result() for n in programs}, {n: parties[n].ledger for n in programs}
+
+
+def drive_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
+    identities = {name: create_identity(name) for name in programs}
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in programs]
+    ports = dict(zip(programs, (s.getsockname()[1] for s in sockets), strict=True))
+    for s in sockets:
+        s.close()
+    peers = [tcp.Peer(n, "127.0.0.1", ports[n], identities[n].certificate) for n in programs]
+
+    def run(name: str) -> tuple[Any, Ledger]:
+        return tcp.run_party(
+            programs[name],
+            me=name,
+            identity=identities[name],
+            peers=peers,
+            listen=("127.0.0.1", ports[name]),
+            agreement=bytes(32),
+            timeouts=tcp.Timeouts(connect_s=30.0, silence_s=30.0, message_s=30.0),
+            keep_memory=False,
+        )
+
+    with ThreadPoolExecutor(len(programs)) as pool:
+        ended = dict(zip(programs, pool.map(run, programs), strict=True))
+    return {n: r for n, (r, _) in ended.items()}, {n: ledger for n, (_, ledger) in ended.items()}
+
+
+def check_sum(world: Any, result: Any) -> None:
+    """Assert that a result is the sum of the vectors that it says it is of."""
+    kept = {name: world.xs[name] for name in result.contributors}
+    np.testing.assert_array_equal(result.total, plain_sum(kept, world.terms))
+    assert {*result.contributors, *result.dropped} == set(world.terms.clients)
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("run", [drive_simulated, drive_stepwise, drive_tcp])
+def test_the_server_gets_the_sum_under_every_driver(world: MakeWorld, run: Drive, active: bool) -> None:
+    w = world(4, active=active)
+    results, ledgers = run(w.programs)
+    check_sum(w, results["server"])
+    stayed = Stayed.all(4)
+    for name in w.terms.clients:
+        assert results[name] == w.terms.clients
+    for name, ledger in ledgers.items():
+        total = ledger.total()
+        declared = cost(name, Round(w.terms, bytes(32)), stayed)
+        assert (total.rounds, total.sent.messages, total.sent.payload_bytes) == declared
+
+
+def test_several_rounds_in_one_session_have_keys_of_their_own(world: MakeWorld) -> None:
+    w = world(4)
+
+    async def server(p: Party) -> list[Any]:
+        return [await collect(p, terms=w.terms, number=i) for i in range(2)]
+
+    def client(name: str) -> Protocol[Any]:
+        async def program(p: Party) -> None:
+            for i in range(2):
+                await contribute(p, w.xs[name], terms=w.terms, identity=w.identities[name], number=i)
+
+        return program
+
+    out = simulate({"server": server} | {n: client(n) for n in w.terms.clients}, record=True)
+    for result in out.values()[0]:
+        check_sum(w, result)
+    sent = [m.keys.tobytes() for _, _, m in messages(out.transcript, Keys)]
+    assert len(set(sent)) == len(sent) == 8
+
+
+# Dropouts at every round.
+
+STEPS = {False: 4, True: 5}  # messages that a client sends
+
+
+@pytest.mark.parametrize("leavers", [("c1",), ("c1", "c2")])
+def test_a_crash_at_any_message_leaves_the_right_sum(
+    world: MakeWorld, variant: dict[str, Any], leavers: tuple[str, ...]
+) -> None:
+    w = world(**(variant | {"clients": 10}))
+    for message in range(STEPS[w.terms.active]):
+        faults = [Fault("crash", message, sender=name) for name in leavers]
+        out = simulate(w.programs, faults=faults)
+        assert not out.errors
+        result = out.results["server"]
+        check_sum(w, result)
+        # keys, shares, vector: who crashed before it had sent that is not in the sum; afterwards it is
+        assert result.dropped == (leavers if message < 3 else ())
+
+
+def test_declared_cost_is_what_the_ledger_measured_whoever_stayed(
+    world: MakeWorld, variant: dict[str, Any]
+) -> None:
+    w = world(**variant)
+    n = len(w.terms.clients)
+    everybody = frozenset(range(n))
+    for message in range(STEPS[w.terms.active] + 1):
+        faults = [Fault("crash", message, sender="c1")]
+        out = simulate(w.programs, faults=faults, insecure_seed=3)
+        left = [everybody - {1} if message <= step else everybody for step in range(STEPS[w.terms.active])]
+        if not w.terms.active:
+            left.insert(3, left[2])
+        stayed = Stayed(*left)
+        where = Round(w.terms, session_of(3, list(w.programs)))
+        for name, ledger in out.ledgers.items():
+            total = ledger.total()
+            if name != "c1" or message == STEPS[w.terms.active]:
+                declared = cost(name, where, stayed)
+                assert (total.rounds, total.sent.messages, total.sent.payload_bytes) == declared, (
+                    name,
+                    message,
+                )
+
+
+def session_of(seed: int, roster: list[str]) -> bytes:
+    """Return the session of a simulation with this seed."""
+    seen = []
+
+    async def look(p: Party) -> None:
+        seen.append(p.session)
+
+    simulate(dict.fromkeys(roster, look), insecure_seed=seed)
+    return seen[0]
+
+
+def test_as_many_dropouts_as_planned_are_borne_and_one_more_opens_nothing(world: MakeWorld) -> None:
+    for active in (False, True):
+        w = world(10, active=active)
+        assert w.terms.parameters.dropouts == 2
+        for message in range(STEPS[active]):
+            for count in (2, 3):
+                faults = [Fault("crash", message, sender=f"c{i}") for i in range(count)]
+                out = simulate(w.programs, faults=faults)
+                if count == 2:
+                    check_sum(w, out.results["server"])
+                else:
+                    error = out.errors["server"]
+                    assert isinstance(error, TooFewPartiesError)
+                    assert "opened" in str(error)
+                    assert "server" not in out.results
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error(
+    world: MakeWorld, action: Action, active: bool
+) -> None:
+    w = world(5, active=active)
+    plain = simulate(w.programs, insecure_seed=1, record=True)
+    for message, (sender, receiver, _) in enumerate(plain.transcript):
+        out = simulate(w.programs, insecure_seed=1, faults=[Fault(action, message, seconds=1.0)])
+        if "server" in out.results:
+            result = out.results["server"]
+            check_sum(w, result)
+            # Only whom the fault touched may be missing.
+            assert set(result.dropped) <= {sender, receiver} - {"server"}
+        for name, error in out.errors.items():
+            assert isinstance(error, RemoteProtocolError | PeerMissingError)
+            # Who was left out, or lost its server, is told; nobody else is blamed.
+            assert error.peer in {sender, receiver, "server"}, (name, error)
+        # One client's fault ends nobody else's run; the server's own crash ends all.
+        if sender != "server" or action != "crash":
+            assert "server" in out.results
+        if action == "delay":
+            assert not out.errors
+
+
+def test_a_late_vector_stays_out_of_the_sum(world: MakeWorld) -> None:
+    w = world(5)
+    out = simulate(w.programs, faults=[Fault("delay", 2, sender="c3", seconds=7.0)])
+    result = out.results["server"]
+    assert result.dropped == ("c3",)
+    check_sum(w, result)
+    assert isinstance(out.errors["c3"], PeerMissingError)
+
+
+# Lies, end to end.
+
+
+def lying(w: Any, name: str, lie: Callable[[Any], Any], kind: type[wire.Message]) -> dict[str, Protocol[Any]]:
+    """Return the programs with one client that alters the messages of one kind that it sends."""
+
+    async def program(p: Party) -> None:
+        client = Client(Round(w.terms, p.session), name, w.identities[name])
+
+        def send(message: wire.Message) -> None:
+            p.send("server", lie(message) if isinstance(message, kind) else message)
+
+        send(client.advertise())
+        send(client.share(await p.receive(PeerKeys, "server")))
+        send(client.mask(w.xs[name], await p.receive(Inbox, "server")))
+        send(client.unmask(await p.receive(Survivors, "server")))
+
+    return {**w.programs, name: program}
+
+
+@pytest.mark.parametrize(
+    ("kind", "lie"),
+    [
+        (Keys, lambda m: msgspec.structs.replace(m, signature=m.signature ^ 1)),
+        (Keys, lambda m: msgspec.structs.replace(m, keys=m.keys[:1])),
+        (Shares, lambda m: msgspec.structs.replace(m, sealed=m.sealed[:1])),
+        (MaskedInput, lambda m: msgspec.structs.replace(m, packed=m.packed[:-1])),
+        (MaskedInput, lambda m: msgspec.structs.replace(m, packed=m.packed | np.uint8(255))),
+        (MaskedInput, lambda _: Unmasking(np.zeros((1, 33), np.uint8))),
+    ],
+)
+def test_a_client_that_sends_garbage_is_left_out_and_the_sum_is_right(
+    world: MakeWorld, kind: type[wire.Message], lie: Callable[[Any], Any]
+) -> None:
+    w = world(5)
+    out = simulate(lying(w, "c2", lie, kind))
+    result = out.results["server"]
+    assert result.dropped == ("c2",)
+    check_sum(w, result)
+    assert set(out.errors) == {"c2"}
+
+
+def test_garbage_behind_the_vector_does_not_take_it_out_of_the_sum(world: MakeWorld) -> None:
+    w = world(5)
+    programs = lying(w, "c2", lambda m: msgspec.structs.replace(m, shares=m.shares[:2]), Unmasking)
+    result = simulate(programs).results["server"]
+    assert result.dropped == ()
+    check_sum(w, result)
+
+
+def test_sealed_garbage_spoils_nobody_elses_run(world: MakeWorld) -> None:
+    # c2 seals garbage for everybody: its self mask's shares cannot be had, and the run ends naming it.
+    w = world(5)
+    programs = lying(w, "c2", lambda m: msgspec.structs.replace(m, sealed=m.sealed ^ 1), Shares)
+    out = simulate(programs)
+    error = out.errors["server"]
+    assert isinstance(error, TooFewPartiesError)
+    assert error.peer == "c2"
+
+
+def test_a_server_that_shows_two_groups_different_survivors_gets_no_answers(world: MakeWorld) -> None:
+    w = world(10, active=True)
+    answers: list[Unmasking] = []
+
+    async def server(p: Party) -> None:
+        s = Server(Round(w.terms, p.session))
+        for kind, take, close in (
+            (Keys, s.take_keys, s.close_keys),
+            (Shares, s.take_shares, s.close_shares),
+        ):
+            for name, message in (await p.gather(kind, w.terms.clients)).items():
+                take(name, message)  # type: ignore[operator]
+            for name, reply in close().items():
+                p.send(name, reply)
+        await p.gather(MaskedInput, w.terms.clients)
+        for i, name in enumerate(w.terms.clients):
+            p.send(name, Survivors(pack_set(frozenset(range(10)) - ({9} if i < 5 else {8}), 10)))
+        asked = w.terms.clients[:8]
+        got = await p.gather(Consent, asked)
+        signatures = np.stack([m.signature for m in got.values()])
+        for name in asked:
+            p.send(name, Consents(pack_set(frozenset(range(8)), 10), signatures))
+        answers.extend((await p.gather(Unmasking, asked, quorum=0)).values())
+
+    out = simulate({**w.programs, "server": server})
+    assert not answers
+    for name in w.terms.clients[:8]:
+        assert isinstance(out.errors[name], RemoteProtocolError)
+        assert out.errors[name].peer == "server"
+
+
+def test_messages_of_another_session_are_refused(world: MakeWorld) -> None:
+    # c2 takes part under another session: its signature does not fit, so it is left out.
+    w = world(5)
+
+    async def elsewhere(p: Party) -> None:
+        where = Round(w.terms, bytes(32))
+        p.send("server", Client(where, "c2", w.identities["c2"]).advertise())
+        await p.receive(PeerKeys, "server")
+
+    out = simulate({**w.programs, "c2": elsewhere})
+    assert out.results["server"].dropped == ("c2",)
+    check_sum(w, out.results["server"])
+
+
+# What is refused of the caller.
+
+
+def test_a_vector_that_does_not_fit_is_refused_before_anything_is_sent(world: MakeWorld) -> None:
+    w = world(5)
+
+    async def wrong(p: Party) -> Any:
+        return await contribute(p, np.zeros(8, np.uint32), terms=w.terms, identity=w.identities["c0"])
+
+    out = simulate({**w.programs, "c0": wrong})
+    assert isinstance(out.errors["c0"], ShapeError)
+    assert out.ledgers["c0"].total().sent.messages == 0
+    check_sum(w, out.results["server"])
+
+
+def test_programs_for_another_role_or_roster_are_refused(world: MakeWorld) -> None:
+    w = world(4)
+    swapped = {**w.programs, "c0": w.programs["server"], "server": w.programs["c0"]}
+    out = simulate(swapped)
+    assert isinstance(out.errors["c0"], UsageError)
+    assert isinstance(out.errors["server"], UsageError)
+    del w.programs["c3"]
+    out = simulate(w.programs)
+    assert all("c3" in str(e) for e in out.errors.values())
+
+
+# What the wire shows.
+
+# 255 degrees of freedom: 366 is exceeded with probability 7e-6 by uniform bytes; over the 30 statistics below, 2e-4.
+# The keys are fixed, so a run either always passes or never.
+LIMIT = 366.0
+
+
+def chi_square(values: np.ndarray[Any, Any]) -> float:
+    counts = np.bincount(values, minlength=256)
+    expected = counts.sum() / 256
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def messages(transcript: list[tuple[str, str, bytes]], kind: type[Any]) -> list[tuple[str, str, Any]]:
+    found = []
+    for sender, receiver, frame in transcript:
+        cut = wire.decode_envelope(frame, peer=sender)
+        if cut.envelope.kind == kind.KIND:
+            found.append((sender, receiver, wire.decode_body(cut, kind, peer=sender)[0]))
+    return found
+
+
+@pytest.mark.parametrize("fill", [0, 77])
+def test_masked_vectors_are_uniform_whatever_the_inputs_and_so_are_their_sums(
+    world: MakeWorld, fill: int
+) -> None:
+    d = 1 << 16
+    xs = {f"c{i}": np.full(d, fill, np.uint8) for i in range(5)}
+    w = world(5, length=d, bits=8, xs=xs)
+    assert chi_square(xs["c0"]) > 1e6  # the statistic does see an input
+    out = simulate(w.programs, insecure_seed=fill, record=True)
+    seen = {sender: m.packed for sender, _, m in messages(out.transcript, MaskedInput)}
+    assert len(seen) == 5
+    for values in seen.values():
+        assert chi_square(values) < LIMIT
+    names = sorted(seen)
+    for a, b in itertools.pairwise(names):
+        assert chi_square(seen[a] + seen[b]) < LIMIT
+        assert chi_square(seen[a] - seen[b]) < LIMIT
+    # All of them less the masks of pairs, which cancel: the self masks remain.
+    assert chi_square(np.sum(list(seen.values()), axis=0, dtype=np.uint8)) < LIMIT
+    assert set(out.results["server"].total.tolist()) == {5 * fill % 256}
+
+
+def test_what_the_server_can_take_off_leaves_single_vectors_uniform(world: MakeWorld) -> None:
+    # The server knows the self masks of survivors and the masking key of who dropped out. Off a survivor's vector it
+    # takes both; the masks in common with other survivors remain.
+    d = 1 << 16
+    w = world(5, length=d, bits=8, xs={f"c{i}": np.zeros(d, np.uint8) for i in range(5)})
+    where = Round(w.terms, bytes(32))
+    clients = {
+        n: Client(where, n, w.identities[n], root=bytes([i + 1]) * 32) for i, n in enumerate(w.terms.clients)
+    }
+    keys = {n: c.advertise() for n, c in clients.items()}
+    server = Server(where)
+    for n, m in keys.items():
+        server.take_keys(n, m)
+    peers = server.close_keys()
+    for n, c in clients.items():
+        server.take_shares(n, c.share(peers[n]))
+    inboxes = server.close_shares()
+    for i, (n, c) in enumerate(clients.items()):
+        y = c.mask(w.xs[n], inboxes[n]).packed.copy()
+        add_masks(y, Masks([], [self_seed(where, c._secrets.self_secret, i)]))
+        assert chi_square(y) < LIMIT
+
+
+def test_the_wire_shows_the_same_lengths_and_order_for_all_inputs(
+    world: MakeWorld, variant: dict[str, Any]
+) -> None:
+    shapes = []
+    for seed in range(3):
+        w = world(**variant, seed=seed)
+        out = simulate(w.programs, insecure_seed=7, record=True)
+        shapes.append([(sender, receiver, len(frame)) for sender, receiver, frame in out.transcript])
+    assert all(shape == shapes[0] for shape in shapes)
+
+
+def test_clients_talk_to_the_server_alone_and_what_it_carries_is_sealed(world: MakeWorld) -> None:
+    w = world(5)
+    out = simulate(w.programs, record=True)
+    assert all("server" in (sender, receiver) for sender, receiver, _ in out.transcript)
+    sealed = b"".join(m.sealed.tobytes() for _, _, m in messages(out.transcript, Inbox))
+    told = [row.tobytes() for _, _, m in messages(out.transcript, Unmasking) for row in m.shares]
+    assert told
+    assert not any(share[:16] in sealed for share in told)
