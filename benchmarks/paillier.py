@@ -124,7 +124,7 @@ class Bench:
             return Step(name, lambda: multiply(windows[bits]), len(factors) * self.slots)
 
         for key in (public, short, self.key):
-            key.encrypt(x[:1], PLAN)  # builds the table
+            key.prepare(window=WINDOW)
         peer = Step("phe", lambda: self.theirs.public_key.encrypt(123456789), 1)
         half = Step(
             f"mask exponents of {public.mask_bits} bits (default)", lambda: public.encrypt(x, PLAN), x.size

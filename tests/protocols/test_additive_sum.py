@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import socket
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,10 +19,7 @@ from secagg.errors import (
     UsageError,
 )
 from secagg.ledger import Ledger
-from secagg.network import tcp
-from secagg.network.identity import create_identity
 from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
-from secagg.network.stepwise import Stepwise
 from secagg.party import Party, Protocol
 from secagg.prg import Stream
 from secagg.protocols.additive_sum import (
@@ -54,60 +48,6 @@ ROLES = {
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
 Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
-
-
-# The drivers: the same programs go through each of them unchanged.
-
-
-def drive_simulated(programs: Mapping[str, Protocol[Any]]) -> Results:
-    out = simulate(programs)
-    return dict(zip(programs, out.values(), strict=True)), out.ledgers
-
-
-def drive_stepwise(programs: Mapping[str, Protocol[Any]]) -> Results:
-    """Carry frames by hand; each party is stored and restored behind each step."""
-    states = {
-        name: Stepwise(program, me=name, roster=tuple(programs), session=bytes(32)).state()
-        for name, program in programs.items()
-    }
-    parties: dict[str, Stepwise[Any]] = {}
-    post: deque[tuple[str, list[tuple[str, bytes]]]] = deque((name, []) for name in programs)
-    while post:
-        to, incoming = post.popleft()
-        party = parties[to] = Stepwise.restore(programs[to], states[to])
-        post.extend((peer, [(to, frame)]) for peer, frame in party.step(incoming))
-        states[to] = party.state()
-    return {n: parties[n].result() for n in programs}, {n: parties[n].ledger for n in programs}
-
-
-def drive_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
-    identities = {name: create_identity(name) for name in programs}
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in programs]
-    ports = dict(zip(programs, (s.getsockname()[1] for s in sockets), strict=True))
-    for s in sockets:
-        s.close()
-    peers = [tcp.Peer(n, "127.0.0.1", ports[n], identities[n].certificate) for n in programs]
-
-    def run(name: str) -> tuple[Any, Ledger]:
-        return tcp.run_party(
-            programs[name],
-            me=name,
-            identity=identities[name],
-            peers=peers,
-            listen=("127.0.0.1", ports[name]),
-            agreement=bytes(32),
-            timeouts=tcp.Timeouts(connect_s=30.0, silence_s=30.0, message_s=30.0),
-            keep_memory=False,
-        )
-
-    with ThreadPoolExecutor(len(programs)) as pool:
-        ended = dict(zip(programs, pool.map(run, programs), strict=True))
-    return {n: r for n, (r, _) in ended.items()}, {n: ledger for n, (_, ledger) in ended.items()}
-
-
-@pytest.fixture(params=[drive_simulated, drive_stepwise, drive_tcp], ids=["simulated", "stepwise", "tcp"])
-def drive(request: pytest.FixtureRequest) -> Drive:
-    return request.param  # type: ignore[no-any-return]
 
 
 def vectors(
@@ -223,8 +163,9 @@ def test_two_sums_side_by_side_take_the_rounds_of_one(drive: Drive) -> None:
 def test_declared_cost_is_what_the_ledger_measured(roles: Roles, bits: int, shape: tuple[int, ...]) -> None:
     ring = Ring(bits)
     programs = aggregates(vectors(ring, shape, roles.inputs), ring, roles)
-    _, ledgers = drive_simulated(programs)
-    for name, ledger in ledgers.items():
+    out = simulate(programs)
+    assert len(out.values()) == len(programs)
+    for name, ledger in out.ledgers.items():
         total = ledger.total()
         declared = cost(name, shape=shape, ring=ring, roles=roles)
         assert (total.rounds, total.sent.messages, total.sent.payload_bytes) == declared
@@ -241,11 +182,11 @@ def test_declared_cost_is_what_every_driver_measures(drive: Drive) -> None:
         assert {phase for phase, c in ledger.phases.items() if c.sent.messages} == {"share", "open"}
 
 
-def test_all_drivers_measure_the_same_bytes() -> None:
+def test_all_drivers_measure_the_same_bytes(drivers: Mapping[str, Drive]) -> None:
     ring = Ring(33)
     programs = sums(vectors(ring, (10,), NAMES), ring)
     measured = []
-    for run in (drive_simulated, drive_stepwise, drive_tcp):
+    for run in drivers.values():
         _, ledgers = run(programs)
         measured.append({name: (x.total().sent, x.total().received, x.depth) for name, x in ledgers.items()})
     assert measured[0] == measured[1] == measured[2]

@@ -10,12 +10,10 @@ from concurrent.futures import Executor
 from typing import Any, Final, NoReturn
 
 import gmpy2
-import numpy as np
 from gmpy2 import invert, mpz, powmod
-from numpy.typing import NDArray
 
 from secagg.he.paillier import residues
-from secagg.he.paillier.masks import FixedBase, cut, draw_below
+from secagg.he.paillier.masks import GrowingBase, draw_below
 from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream
@@ -30,6 +28,7 @@ class Factor:
       p: the prime.
       n: p times another prime; neither divides (p - 1)(q - 1).
       s: exponent of the scheme.
+      h, mask_bits: base of the masks and length of their exponents, None where they are r^(n^s).
     """
 
     __slots__ = (
@@ -38,20 +37,24 @@ class Factor:
         "_powers_of_n",
         "_public_exponent",
         "_s",
-        "_table",
+        "masks",
         "modulus",
         "p",
         "plaintext_modulus",
     )
 
-    def __init__(self, p: mpz, n: mpz, s: int) -> None:
+    def __init__(self, p: mpz, n: mpz, s: int, h: mpz | None, mask_bits: int | None) -> None:
         self.p, self._s = p, s
         self.modulus, self.plaintext_modulus = p ** (s + 1), p**s
         self._powers_of_n = [n**k % self.modulus for k in range(s + 1)]
         self._public_exponent = powmod(n, s, p - 1)  # r^(n^s) modulo p is r to this
         logarithm = residues.log([powmod(1 + n, p - 1, self.modulus)], p, s)[0]
         self._correction = invert(logarithm, self.plaintext_modulus)
-        self._table: FixedBase | None = None
+        # h_s^a modulo p^(s+1).
+        self.masks: GrowingBase | None = None
+        if h is not None and mask_bits is not None:
+            base = lambda: self._lift([powmod(h, self._public_exponent, self.p)])[0]  # noqa: E731
+            self.masks = GrowingBase(base, self.modulus, mask_bits)
         self._blind: mpz | None = None
 
     def __repr__(self) -> str:
@@ -86,15 +89,6 @@ class Factor:
 
         logs = [value for values in in_parts(part, len(blinded), executor) for value in values]
         return [value * self._correction % self.plaintext_modulus for value in logs]
-
-    def short_masks(
-        self, h: mpz, exponents: NDArray[np.uint8], exponent_bits: int, executor: Executor | None
-    ) -> list[mpz]:
-        """Return h_s^a modulo p^(s+1) for exponents as `draw_exponents` draws them."""
-        if self._table is None:
-            base = self._lift([powmod(h, self._public_exponent, self.p)])[0]
-            self._table = FixedBase(base, self.modulus, exponent_bits, executor=executor)
-        return self._table.powers(cut(exponents, exponent_bits, self._table.window), executor)
 
     def full_masks(self, randoms: list[mpz], executor: Executor | None) -> list[mpz]:
         """Return r^(n^s) modulo p^(s+1)."""

@@ -24,6 +24,7 @@ Both keys stand in one module because every method of one has its mirror in the 
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import gmpy2
@@ -38,7 +39,7 @@ from secagg.he.paillier import checks, primes, residues
 from secagg.he.paillier.checks import LARGEST_KEY_BITS, SMALLEST_KEY_BITS
 from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.factors import Factor, combine
-from secagg.he.paillier.masks import DEFAULT_WINDOW, FixedBase, cut, draw_below, draw_exponents
+from secagg.he.paillier.masks import LARGEST_GROWN_WINDOW, GrowingBase, draw_below, draw_exponents
 from secagg.he.paillier.packing import Packing
 from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import in_parts
@@ -81,7 +82,7 @@ class PublicKey(ExactPublicKey):
       UsageError: what cannot be a key; the message says why.
     """
 
-    __slots__ = ("_key_id", "_table", "h", "mask_bits", "modulus", "n", "plaintext_modulus", "s")
+    __slots__ = ("_key_id", "_masks", "h", "mask_bits", "modulus", "n", "plaintext_modulus", "s")
 
     n: mpz
     s: int
@@ -107,7 +108,10 @@ class PublicKey(ExactPublicKey):
             "secagg.he.paillier/public key",
             [checks.octets(self.n), bytes([s]), checks.octets(self.h or mpz(0)), str(mask_bits).encode()],
         )
-        self._table: FixedBase | None = None
+        self._masks: GrowingBase | None = None
+        if self.h is not None and mask_bits is not None:
+            base = partial(gmpy2.powmod, self.h, self.plaintext_modulus, self.modulus)
+            self._masks = GrowingBase(base, self.modulus, mask_bits)
 
     @property
     def scheme(self) -> str:
@@ -176,27 +180,19 @@ class PublicKey(ExactPublicKey):
         header = Header(self.scheme, self.key_id, packing.plan, values.shape, weight=weight)
         return Ciphertext(header, self, packing.slots, residues.blind(masks, packing.pack(values), self.n))
 
-    def prepare(self, *, window: int | None = None, executor: Executor | None = None) -> None:
-        """Build the table that encryption uses, which it otherwise does when first called.
+    def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
+        """Build the table that masks are computed with, once for all; otherwise it grows with use.
 
         Args:
           window: bits of an exponent for each product: more make encryption faster, and the table larger; see
-            `masks`. For a few hundred residues in all, 6 takes least time. If not given: 10, or as it is.
+            `masks`.
           executor: threads to build it with.
 
         Raises:
           UsageError: a window out of range.
         """
-        if self.h is not None and self.mask_bits is not None:
-            self._prepared(self.h, self.mask_bits, window, executor)
-
-    def _prepared(self, h: mpz, mask_bits: int, window: int | None, executor: Executor | None) -> FixedBase:
-        if self._table is None or window not in (None, self._table.window):
-            base = gmpy2.powmod(h, self.plaintext_modulus, self.modulus)
-            self._table = FixedBase(
-                base, self.modulus, mask_bits, DEFAULT_WINDOW if window is None else window, executor=executor
-            )
-        return self._table
+        if self._masks is not None:
+            self._masks.prepare(window, executor)
 
     def draw_masks(
         self,
@@ -218,10 +214,8 @@ class PublicKey(ExactPublicKey):
                 raise UsageError(f"expected masks of {self!r}, got {masks!r}")
             return masks.take(count)
         rng = system_stream() if rng is None else rng
-        if self.h is not None and self.mask_bits is not None:
-            table = self._prepared(self.h, self.mask_bits, None, executor)
-            exponents = draw_exponents(count, self.mask_bits, rng)
-            drawn = table.powers(cut(exponents, self.mask_bits, table.window), executor)
+        if self._masks is not None and self.mask_bits is not None:
+            drawn = self._masks.powers(draw_exponents(count, self.mask_bits, rng), executor)
         else:
             randoms = draw_below(self.n, count, rng)
 
@@ -280,7 +274,8 @@ class SecretKey(ExactSecretKey):
         p, q = mpz(p), mpz(q)
         checks.check_factors(public_key, p, q)
         self._public_key = public_key
-        self._p, self._q = (Factor(prime, public_key.n, public_key.s) for prime in (p, q))
+        key = public_key
+        self._p, self._q = (Factor(prime, key.n, key.s, key.h, key.mask_bits) for prime in (p, q))
         # For ciphertexts modulo n^(s+1) and for plaintexts modulo n^s.
         self._inverses = (
             invert(self._p.modulus, self._q.modulus),
@@ -354,17 +349,21 @@ class SecretKey(ExactSecretKey):
         drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor)
         return key.apply_masks(values, packing, weight, drawn)
 
+    def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
+        """Build the tables that masks are computed with, once for all, as `PublicKey.prepare` does."""
+        for masks in (self._p.masks, self._q.masks):
+            if masks is not None:
+                masks.prepare(window, executor)
+
     def draw_masks(
         self, count: int, *, rng: Stream | None = None, executor: Executor | None = None
     ) -> Digits:
         """Return what `PublicKey.draw_masks` returns, from the same random numbers, faster."""
         key = self._public_key
         rng = system_stream() if rng is None else rng
-        if key.h is not None and key.mask_bits is not None:
+        if self._p.masks is not None and self._q.masks is not None and key.mask_bits is not None:
             exponents = draw_exponents(count, key.mask_bits, rng)
-            of_p, of_q = (
-                factor.short_masks(key.h, exponents, key.mask_bits, executor) for factor in (self._p, self._q)
-            )
+            of_p, of_q = (masks.powers(exponents, executor) for masks in (self._p.masks, self._q.masks))
         else:
             randoms = draw_below(key.n, count, rng)
             of_p, of_q = (factor.full_masks(randoms, executor) for factor in (self._p, self._q))

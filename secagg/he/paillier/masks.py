@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -34,7 +35,7 @@ from secagg.prg import Stream
 if TYPE_CHECKING:
     from secagg.he.paillier.keys import PublicKey
 
-DEFAULT_WINDOW: Final = 10
+LARGEST_GROWN_WINDOW: Final = 10  # memory doubles with each bit, for less and less time saved
 MAX_WINDOW: Final = 14
 
 
@@ -59,7 +60,7 @@ class FixedBase:
         base: mpz,
         modulus: mpz,
         exponent_bits: int,
-        window: int = DEFAULT_WINDOW,
+        window: int,
         *,
         executor: Executor | None = None,
     ) -> None:
@@ -104,6 +105,46 @@ class FixedBase:
             return [self.power(w) for w in windows[start:stop]]
 
         return [power for powers in in_parts(part, len(windows), executor) for power in powers]
+
+
+class GrowingBase:
+    """A `FixedBase` whose table is as large as pays for the powers taken so far, and made anew when that is more.
+
+    Args:
+      base: returns 0 < base < modulus.
+      modulus: of all arithmetic.
+      exponent_bits: the longest exponent.
+    """
+
+    __slots__ = ("_base", "_drawn", "_exponent_bits", "_modulus", "_pinned", "_table")
+
+    def __init__(self, base: Callable[[], mpz], modulus: mpz, exponent_bits: int) -> None:
+        self._base, self._modulus, self._exponent_bits = base, modulus, exponent_bits
+        self._table: FixedBase | None = None
+        self._drawn, self._pinned = 0, False
+
+    def prepare(self, window: int, executor: Executor | None) -> None:
+        """Make the table with this window, and keep it."""
+        if self._table is None or self._table.window != window:
+            self._table = self._made(window, executor)
+        self._pinned = True
+
+    def powers(self, exponents: NDArray[np.uint8], executor: Executor | None) -> list[mpz]:
+        """Return base^a for exponents as `draw_exponents` draws them."""
+        self._drawn += len(exponents)
+        table, window = self._table, self._best_window()
+        # Each growth makes a table at least 4 times as large: all together take a third more than the last one.
+        if table is None or (window >= table.window + 2 and not self._pinned):
+            table = self._table = self._made(window, executor)
+        return table.powers(cut(exponents, self._exponent_bits, table.window), executor)
+
+    def _made(self, window: int, executor: Executor | None) -> FixedBase:
+        return FixedBase(self._base(), self._modulus, self._exponent_bits, window, executor=executor)
+
+    def _best_window(self) -> int:
+        """Return the window with which the table and all powers so far take the fewest products."""
+        bits, drawn = self._exponent_bits, self._drawn
+        return min(range(1, LARGEST_GROWN_WINDOW + 1), key=lambda w: -(-bits // w) * ((1 << w) + drawn))
 
 
 def draw_exponents(count: int, bits: int, rng: Stream) -> NDArray[np.uint8]:

@@ -26,13 +26,17 @@ from secagg.he.scheme import Header, HeaderFields
 from secagg.wire import Message
 
 _LABEL: Final = "secagg.he.rlwe/ciphertext"
+_SQUARES_BYTES: Final = 16  # at most weight^2, and a plan holds weights below 2^63
 
 
 class CiphertextMessage(Message, frozen=True):
-    """A ciphertext on the wire; words of shape (2 blocks, N), c0 above c1, the lowest words first."""
+    """A ciphertext on the wire; words of shape (2 blocks, N), c0 above c1, the lowest words first.
+
+    `squares` takes 16 bytes, the highest first: it may be more than MessagePack's integers hold.
+    """
 
     header: HeaderFields
-    squares: int
+    squares: bytes
     words: tuple[NDArray[np.unsignedinteger[Any]], ...]
 
 
@@ -92,7 +96,9 @@ class Ciphertext(scheme.Ciphertext):
                 )
             blocks = 2 * parameters.blocks(header.length)
             words = Polynomials.from_words(parameters, message.words, blocks, peer=peer)
-            return cls(header, words, squares=message.squares)
+            if len(message.squares) != _SQUARES_BYTES:
+                raise UsageError(f"expected squares of {_SQUARES_BYTES} bytes, got {len(message.squares)}")
+            return cls(header, words, squares=int.from_bytes(message.squares, "big"))
         except UsageError as error:
             raise WireError(f"{error}; from {who}", peer=peer) from None
 
@@ -112,7 +118,8 @@ class Ciphertext(scheme.Ciphertext):
         return self.words.rows(self.words.blocks // 2, self.words.blocks)
 
     def to_message(self) -> CiphertextMessage:
-        return CiphertextMessage(self.header.to_fields(), self.squares, self.words.words)
+        squares = self.squares.to_bytes(_SQUARES_BYTES, "big")
+        return CiphertextMessage(self.header.to_fields(), squares, self.words.words)
 
     def copy(self) -> Self:
         return type(self)(self.header, self.words.copy(), squares=self.squares)
@@ -154,7 +161,7 @@ def digest(header: Header, squares: int, digest_c0: bytes, digest_c1: bytes) -> 
       digest_c0, digest_c1: of its polynomials, see `Polynomials.digest`.
     """
     fields = wire.to_bytes(header.to_fields())
-    return signing.digest(_LABEL, [fields, squares.to_bytes(64, "big"), digest_c0, digest_c1])
+    return signing.digest(_LABEL, [fields, squares.to_bytes(_SQUARES_BYTES, "big"), digest_c0, digest_c1])
 
 
 def _check_noise(header: Header, words: Polynomials, squares: int) -> None:

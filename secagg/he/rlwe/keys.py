@@ -87,7 +87,7 @@ class PublicKey(ExactPublicKey):
       UsageError: another number of blocks, a seed of another length, or holders that do not flood.
     """
 
-    __slots__ = ("_a", "_b", "_key_id", "_spaces", "b", "flood_bits", "holders", "parameters", "seed")
+    __slots__ = ("_a", "_b", "_kept", "_key_id", "b", "flood_bits", "holders", "parameters", "seed")
 
     def __init__(
         self, parameters: Parameters, seed: bytes, b: Polynomials, *, holders: int = 1, flood_bits: int = 0
@@ -125,7 +125,7 @@ class PublicKey(ExactPublicKey):
             ],
         )
         self._a, self._b = transform_key(expand_seed(parameters, self.seed)), transform_key(b)
-        self._spaces: list[_Space] = []
+        self._kept: list[Workspace] = []
 
     @classmethod
     def from_message(cls, message: PublicKeyMessage, *, peer: str = "") -> Self:
@@ -187,32 +187,24 @@ class PublicKey(ExactPublicKey):
         keys = (rng or system_stream()).bytes(KEY_BYTES * len(starts))
 
         def run(batches: range) -> None:
-            space = self._take_space(step)
+            work = Workspace.taken_from(self._kept, p, step)
             for start in batches:
                 stop, number = min(start + step, blocks), start // step
                 stream = Stream(keys[KEY_BYTES * number : KEY_BYTES * (number + 1)])
                 c0, c1 = words.rows(start, stop), words.rows(blocks + start, blocks + stop)
                 rows = stop - start
-                small, counts, coins = space.small[:rows], space.counts[:rows], space.coins[:rows]
-                sampling.ternary(small, stream)
-                u = space.work.load_small(small)
+                ternary, counts, coins = work.ternary[:rows], work.counts[:rows], work.coins[:rows]
+                sampling.ternary(ternary, stream)
+                u = work.load_small(ternary)
                 sampling.noise_counts(counts, coins, stream)
-                space.work.multiply_key(self._b, u, c0, counts)
+                work.multiply_key(self._b, u, c0, counts)
                 c0.add_shifted(flat[start * p.degree : stop * p.degree], shift, coins)
                 sampling.noise_counts(counts, coins, stream)
-                space.work.multiply_key(self._a, u, c1, counts)
-            self._spaces.append(space)
+                work.multiply_key(self._a, u, c1, counts)
+            self._kept.append(work)
 
         share(run, starts, executor)
         return Ciphertext(header, words)
-
-    def _take_space(self, blocks: int) -> _Space:
-        # Taking from a list and adding to it are atomic: no two threads get the same.
-        try:
-            space = self._spaces.pop()
-        except IndexError:
-            return _Space(self.parameters, blocks)
-        return space if space.work.blocks >= blocks else _Space(self.parameters, blocks)
 
 
 class SecretKey(ExactSecretKey):
@@ -226,7 +218,7 @@ class SecretKey(ExactSecretKey):
       UsageError: the two do not belong together.
     """
 
-    __slots__ = ("_public_key", "_secret", "_transform")
+    __slots__ = ("_kept", "_public_key", "_secret", "_transform")
 
     def __init__(self, public_key: PublicKey, secret: NDArray[np.int8]) -> None:
         p = public_key.parameters
@@ -238,6 +230,7 @@ class SecretKey(ExactSecretKey):
             raise UsageError(f"expected a secret of {p.degree} int8 of -1, 0 and 1")
         self._public_key, self._secret = public_key, secret.copy()
         self._transform = transform_secret(secret, p)
+        self._kept: list[Workspace] = []
         rest = multiply(expand_seed(p, public_key.seed), self._transform)
         rest += public_key.b
         if rest.round_off(p.modulus_bits - 1).residual > sampling.ETA:
@@ -287,13 +280,14 @@ class SecretKey(ExactSecretKey):
         step = min(batch_blocks(p), c0.blocks)
 
         def run(batches: range) -> None:
-            work = Workspace(p, step)
+            work = Workspace.taken_from(self._kept, p, step)
             for start in batches:
                 stop = min(start + step, c0.blocks)
                 x = work.words.rows(0, stop - start)
                 work.multiply(c1.rows(start, stop), self._transform, x)
                 x += c0.rows(start, stop)
-                opening.load(start, x)
+                opening.load(start, x, work.coins[: stop - start])
+            self._kept.append(work)
 
         share(run, range(0, c0.blocks, step), executor)
         return opening.values()
@@ -326,12 +320,22 @@ class Opening:
         self._numbers = np.empty((blocks, p.degree), header.plan.ring.dtype)
         self._residuals = [0] * blocks
 
-    def load(self, start: int, x: Polynomials) -> None:
-        """Take some of the blocks of c0 + c1 s, the first being number `start`; from any thread."""
-        rounded = x.round_off(self._shift)
+    def load(self, start: int, x: Polynomials, scratch: NDArray[np.uint64] | None = None) -> None:
+        """Take some of the blocks of c0 + c1 s, the first being number `start`; from any thread.
+
+        Args:
+          start: number of the first block.
+          x: holds anything afterwards.
+          scratch: uint64, shape (blocks, N), overwritten; without it, new memory.
+        """
+        numbers = self._numbers[start : start + x.blocks]
+        if numbers.dtype == np.uint64:
+            self._residuals[start] = x.round_into(numbers, self._shift)
+            return
+        rounded = np.empty(numbers.shape, np.uint64) if scratch is None else scratch
+        self._residuals[start] = x.round_into(rounded, self._shift)
         # Sums fit the ring, so that its elements are the low parts of what was rounded.
-        np.copyto(self._numbers[start : start + x.blocks], rounded.values, casting="unsafe")
-        self._residuals[start] = rounded.residual
+        np.copyto(numbers, rounded, casting="unsafe")
 
     def values(self) -> RingArray:
         """Return the encoded numbers, elements of the plan's ring, once all blocks were loaded.
@@ -361,7 +365,7 @@ def open_rounded(
         holders=holders,
         flood_bits=flood_bits,
     )
-    opening.load(0, x)
+    opening.load(0, x.copy())
     return opening.values()
 
 
@@ -383,18 +387,3 @@ def public_part(parameters: Parameters, seed: bytes, secret: NDArray[np.int8], r
     b = multiply(expand_seed(parameters, seed), transform_secret(-secret, parameters))
     b.add_signed(sampling.noise((1, parameters.degree), rng))
     return b
-
-
-class _Space:
-    """Memory for one thread that encrypts."""
-
-    __slots__ = ("coins", "counts", "small", "work")
-
-    def __init__(self, p: Parameters, blocks: int) -> None:
-        shape = (blocks, p.degree)
-        self.work = Workspace(p, blocks)
-        self.small = np.empty(shape, np.int8)
-        self.counts = np.zeros(
-            shape, np.uint64
-        )  # stays zero but for lowest bytes, see `sampling.noise_counts`
-        self.coins = np.empty(shape, np.uint64)

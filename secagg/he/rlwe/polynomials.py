@@ -241,16 +241,48 @@ class Polynomials:
         Raises:
           UsageError: a shift out of range.
         """
-        _check_shift(self.parameters, shift)
         values = np.empty_like(self.low)
         residual = 0
         step = max(1, _CHUNK // self.parameters.degree)
-        scratch = Polynomials.empty(self.parameters, min(step, self.blocks))
         for start in range(0, self.blocks, step):
-            part = self.rows(start, start + step)
-            moved = scratch.rows(0, part.blocks)
-            residual = max(residual, _round_off(part, shift, values[start : start + step], moved))
+            part = self.rows(start, start + step).copy()
+            residual = max(residual, part.round_into(values[start : start + step], shift))
         return Rounded(values, residual)
+
+    def round_into(self, out: NDArray[np.uint64], shift: int) -> int:
+        """Write what `round_off` returns and return the largest remainder; the polynomials hold anything afterwards.
+
+        Args:
+          out: uint64, shape (blocks, N), C-contiguous.
+          shift: below w.
+
+        Raises:
+          UsageError: a shift out of range.
+        """
+        _check_shift(self.parameters, shift)
+        low, high = self.low, self.high
+        if shift == 0:
+            np.copyto(out, low)
+            return 0
+        # With 2^(shift - 1) added, dividing by 2^shift and rounding down gives what rounding to the nearest would
+        # have given, and the lowest `shift` bits are the remainder plus 2^(shift - 1).
+        half = 1 << (shift - 1)
+        under = np.uint64(half & _LOW)
+        np.add(low, under, out=low)
+        if high is None:
+            np.right_shift(low.view(np.int64), shift, out=out.view(np.int64))
+        else:
+            np.add(high, high.dtype.type(half >> 64), out=high)
+            np.add(high, np.less(low, under), out=high)
+            np.copyto(out.view(np.int64), high.view(f"i{high.itemsize}"))  # extends the sign
+            if shift >= 64:
+                np.right_shift(out.view(np.int64), shift - 64, out=out.view(np.int64))
+                np.bitwise_and(high, high.dtype.type((1 << (shift - 64)) - 1), out=high)
+                return _wide_distance(high, low, half)
+            np.left_shift(out, 64 - shift, out=out)
+            np.bitwise_or(out, low >> np.uint64(shift), out=out)
+        np.bitwise_and(low, np.uint64((1 << shift) - 1), out=low)
+        return _distance(int(np.min(low)), int(np.max(low)), half)
 
     def _apart(self, other: Polynomials) -> Polynomials:
         """Return other, or a copy if it shares memory: carries are found by comparing with what was added."""
@@ -267,45 +299,11 @@ def exponents(parameters: Parameters) -> NDArray[np.intp]:
     return np.arange(parameters.degree).reshape(2, half).T.reshape(-1).astype(np.intp)
 
 
-def _round_off(x: Polynomials, shift: int, out: NDArray[np.uint64], moved: Polynomials) -> int:
-    """Write what `Polynomials.round_off` returns, and return the largest remainder; overwrites `moved`."""
-    if shift == 0:
-        np.copyto(out, x.low)
-        return 0
-    # x + 2^(shift - 1): dividing by 2^shift then rounds down to what rounding x to the nearest gives, and
-    # the lowest `shift` bits are the remainder plus 2^(shift - 1).
-    half = 1 << (shift - 1)
-    low = moved.low
-    np.add(x.low, np.uint64(half & _LOW), out=low)
-    if x.high is None or moved.high is None:
-        np.right_shift(low.view(np.int64), shift, out=out.view(np.int64))
-        return _narrow_distance(low, shift)
-    high = moved.high
-    np.add(x.high, high.dtype.type(half >> 64), out=high)
-    np.add(high, np.less(low, x.low), out=high)
-    np.copyto(out.view(np.int64), high.view(f"i{high.itemsize}"))  # extends the sign
-    if shift >= 64:
-        rest = out & np.uint64((1 << (shift - 64)) - 1)
-        np.right_shift(out.view(np.int64), shift - 64, out=out.view(np.int64))
-        return _wide_distance(rest, low, half)
-    residual = _narrow_distance(low.copy(), shift)
-    np.left_shift(out, 64 - shift, out=out)
-    np.right_shift(low, shift, out=low)
-    np.bitwise_or(out, low, out=out)
-    return residual
-
-
-def _narrow_distance(moved: NDArray[np.uint64], shift: int) -> int:
-    """Return the largest remainder; overwrites `moved`."""
-    np.bitwise_and(moved, np.uint64((1 << shift) - 1), out=moved)
-    return _distance(int(np.min(moved)), int(np.max(moved)), 1 << (shift - 1))
-
-
 def _distance(least: int, most: int, half: int) -> int:
     return max(half - least, most - half)
 
 
-def _wide_distance(upper: NDArray[np.uint64], lower: NDArray[np.uint64], half: int) -> int:
+def _wide_distance(upper: NDArray[np.unsignedinteger[Any]], lower: NDArray[np.uint64], half: int) -> int:
     """Return max |x - half| over x = upper * 2^64 + lower."""
     most, least = np.max(upper), np.min(upper)
     largest = (int(most) << 64) + int(np.max(lower[upper == most]))

@@ -17,7 +17,8 @@ bits and the check would prove nothing: keys are multiplied one by one.
 
 The check costs one pass: results are rounded to halves by adding 1.5 * 2^51, which leaves twice the number in
 the low bits of the sum; the lowest bit of all of them, or-ed together, is 0 if and only if each lies within 1/4 of
-an integer. The bits above tell that none left the range, nor is NaN.
+an integer. Limbs and s bound every result by 2^(l-1) N + 1 < 2^50, so that the sum is exact to a half and the lowest
+bit means what it should; NaN and infinity show in the bits of the exponent.
 
 Coefficients are in stored order (see `polynomials`), which is how complex numbers lie in memory.
 """
@@ -62,10 +63,16 @@ def batch_blocks(parameters: Parameters) -> int:
 class Workspace:
     """Memory for products of up to `blocks` polynomials; holds secrets between uses.
 
-    Not to be used by two threads at once.
+    Not to be used by two threads at once. Kept and used again, because the system takes as long to give out new
+    memory as the products take; what is never written to takes none.
+
+    Attributes:
+      words: polynomials, for results that are not kept.
+      ternary, counts, coins: shape (blocks, N), for `sampling`: int8, and twice uint64; counts stay zero but for the
+        lowest byte of each word.
     """
 
-    __slots__ = ("_limbs", "_small", "blocks", "parameters", "words")
+    __slots__ = ("_limbs", "_small", "blocks", "coins", "counts", "parameters", "ternary", "words")
 
     def __init__(self, parameters: Parameters, blocks: int) -> None:
         shape = (blocks, parameters.degree // 2)
@@ -73,6 +80,18 @@ class Workspace:
         self._small: Transformed = np.empty(shape, np.complex128)
         self._limbs = [np.empty(shape, np.complex128) for _ in range(parameters.limbs)]
         self.words = Polynomials.empty(parameters, blocks)
+        self.ternary = np.empty((blocks, parameters.degree), np.int8)
+        self.counts = np.zeros((blocks, parameters.degree), np.uint64)
+        self.coins = np.empty((blocks, parameters.degree), np.uint64)
+
+    @classmethod
+    def taken_from(cls, kept: list[Workspace], parameters: Parameters, blocks: int) -> Workspace:
+        """Return one of the kept workspaces, now the caller's own, or a new one; to be put back after use."""
+        try:
+            work = kept.pop()  # atomic, as is adding to a list: no two threads get the same
+        except IndexError:
+            return cls(parameters, blocks)
+        return work if work.blocks >= blocks else cls(parameters, blocks)
 
     def __repr__(self) -> str:
         return f"<workspace of {self.blocks} blocks of {self.parameters.name}>"
@@ -193,8 +212,6 @@ def _cut(a: Polynomials, out: list[Transformed], scratch: Polynomials) -> None:
     bits, limbs = a.parameters.limb_bits, a.parameters.limbs
     halves = sum(1 << (bits * i + bits - 1) for i in range(limbs - 1))
     numbers = [z.view(np.float64) for z in out]
-    if a.high is None:
-        halves += 1 << 63  # the top limb's as well: it is cut out like the others
     under, low = np.uint64(halves & (2**64 - 1)), scratch.low
     np.add(a.low, under, out=low)
     if a.high is not None and scratch.high is not None:

@@ -42,7 +42,6 @@ from numpy.typing import ArrayLike, NDArray
 from secagg import fixed_point
 from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.he.rlwe import key_generation, uploads
-from secagg.he.rlwe.ciphertexts import Ciphertext
 from secagg.he.rlwe.flooding import ReleasePlan
 from secagg.he.rlwe.key_generation import Commitment, Confirmation, KeyHolder, Opening
 from secagg.he.rlwe.keys import PublicKey, PublicKeyMessage
@@ -50,7 +49,7 @@ from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import KeyShare, PartialDecryption, combine
 from secagg.he.rlwe.uploads import Collector, HalfUpload, Round, Tally, Upload, Vote, sign_upload
-from secagg.he.scheme import Header
+from secagg.he.scheme import Header, HeaderFields
 from secagg.party import Party, PartyId
 from secagg.protocols.he_sum.terms import Declared, Sum, Terms
 from secagg.protocols.he_sum.uploads import collect
@@ -236,7 +235,9 @@ def _only(
     names: tuple[PartyId, ...], identities: Mapping[PartyId, Ed25519PublicKey]
 ) -> dict[PartyId, Ed25519PublicKey]:
     if missing := [name for name in names if name not in identities]:
-        raise UsageError(f"expected the identities of {', '.join(names)}; those of {', '.join(missing)} are missing")
+        raise UsageError(
+            f"expected the identities of {', '.join(names)}; those of {', '.join(missing)} are missing"
+        )
     return {name: identities[name] for name in names}
 
 
@@ -252,6 +253,7 @@ async def _collect(
     collector = Collector(round_)
 
     def add(client: PartyId, upload: Upload) -> None:
+        _check_weight(upload.ciphertext.header, client)
         half = Relayed(collector.add(client, upload))
         for holder in terms.key_holders:
             party.send(holder, half)
@@ -273,6 +275,7 @@ async def _tally(party: Party, terms: Terms, round_: Round) -> Tally:
     tally, aggregator = Tally(round_), terms.aggregator
     while (upload := (await party.receive(Relayed, aggregator)).upload) is not None:
         try:
+            _check_weight(upload.header, upload.client)
             tally.add(upload)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(
@@ -281,13 +284,21 @@ async def _tally(party: Party, terms: Terms, round_: Round) -> Tally:
     try:
         tally.close()
     except TooFewPartiesError as error:
-        raise RemoteProtocolError(f"{aggregator} passed on too few uploads: {error}", peer=aggregator) from None
+        raise RemoteProtocolError(
+            f"{aggregator} passed on too few uploads: {error}", peer=aggregator
+        ) from None
     return tally
 
 
-async def _vote(
-    party: Party, terms: Terms, tally: Tally, identity: Ed25519PrivateKey
-) -> dict[PartyId, Vote]:
+def _check_weight(header: HeaderFields, client: PartyId) -> None:
+    """Refuse an upload of more weight than one: numbers are weighted before they are encoded."""
+    if header.weight != 1:
+        raise RemoteProtocolError(
+            f"expected an upload of weight 1 from {client!r:.80}, got {header.weight}", peer=client
+        )
+
+
+async def _vote(party: Party, terms: Terms, tally: Tally, identity: Ed25519PrivateKey) -> dict[PartyId, Vote]:
     vote = tally.vote(identity, party.me)
     others = [holder for holder in terms.key_holders if holder != party.me]
     for peer in others:

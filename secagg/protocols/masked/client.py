@@ -28,7 +28,7 @@ from secagg.mpc.additive import pack
 from secagg.party import PartyId
 from secagg.protocols.masked import checks
 from secagg.protocols.masked import keys as k
-from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.masks import Mask, add_masks
 from secagg.protocols.masked.messages import (
     SEALED_BYTES,
     Consent,
@@ -297,14 +297,13 @@ class Client:
     def _polynomials(self) -> Polynomials:
         return self._secrets.polynomials(self._where.terms.parameters.threshold)
 
-    def _masks(self) -> Masks:
+    def _masks(self) -> Iterator[Mask]:
         where, me = self._where, self._me
-        plus, minus = [k.self_seed(where, self._secrets.self_secret, me)], list[bytes]()
+        yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)
         for peer in self._shared.intersection(self._peer_keys):
             public = self._peer_keys[peer][KEY_BYTES:]
             agreed = k.agree(self._secrets.masking, public, owner=where.terms.clients[peer])
-            (plus if peer > me else minus).append(k.pair_seed(where, agreed, me, peer))
-        return Masks(plus, minus)
+            yield Mask(k.pair_seed(where, agreed, me, peer), minus=peer < me)
 
     def _letter(self, *, sender: int, receiver: int) -> k.Letter:
         peer = receiver if sender == self._me else sender

@@ -19,7 +19,7 @@ from secagg.errors import RemoteProtocolError, UsageError
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.masked.shamir import Polynomials
 from secagg.protocols.masked.terms import LABEL, Round
-from secagg.signing import digest, sign, verify
+from secagg.signing import sign, verify
 
 # Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two, and its
 # sender is a function of the round's root secret and what came: it seals one message, or the same one again.
@@ -92,11 +92,12 @@ def self_seed(where: Round, secret: bytes, client: int) -> bytes:
 
 
 def commit(where: Round, secret: bytes, client: int) -> bytes:
-    """Return the digest by which a client fixes the secret of its self mask.
+    """Return the 32 bytes by which a client fixes the secret of its self mask.
 
-    It hides the secret, which has 256 bits that nobody else knows anything about.
+    HKDF as for the mask, for another purpose: it hides the secret as a pseudorandom function does, and fixes it as
+    far as nobody finds collisions of SHA-256.
     """
-    return digest(f"{LABEL}/commitment", [where.context, _number(client), secret])
+    return derive_key(secret, label=f"{LABEL}/commitment", context=where.context + _number(client))
 
 
 class Secrets:

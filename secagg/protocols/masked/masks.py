@@ -8,9 +8,8 @@ at a time in a buffer that stays in the second-level cache and is added from the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import Executor
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,48 +18,60 @@ from secagg.prg import Stream
 from secagg.ring import RingArray
 
 _CHUNK_BYTES: Final = 1 << 17
-# Vectors shorter than this are done before a thread has begun.
-_WORTH_THREADS: Final = 1 << 16
+# Masks that a thread is given at a time: many enough that handing them over costs little.
+_BATCH: Final = 16
 
 
-class Masks(NamedTuple):
-    """Seeds of the masks to add and of those to subtract."""
+class Mask(NamedTuple):
+    """A seed, and whether its mask is to be subtracted."""
 
-    plus: Sequence[bytes]
-    minus: Sequence[bytes]
+    seed: bytes
+    minus: bool
 
     def __repr__(self) -> str:
-        return f"<{len(self.plus)} masks to add, {len(self.minus)} to subtract>"
+        return f"<Mask to {'subtract' if self.minus else 'add'}>"
 
 
-def add_masks(total: RingArray, masks: Masks, *, executor: Executor | None = None) -> None:
+def add_masks(total: RingArray, masks: Iterable[Mask], *, executor: Executor | None = None) -> None:
     """Add and subtract masks in place, modulo the dtype's own power of two, of which the ring's is a divisor.
 
     Args:
       total: shape (length,), C-contiguous.
-      masks: the seeds.
-      executor: threads; each but one takes a vector of its own to add up its part of the masks.
+      masks: taken one after the other, in the calling thread, while threads expand those before.
+      executor: threads; each but one adds up its masks in a vector of its own.
     """
-    seeds = list(
-        chain(((seed, np.add) for seed in masks.plus), ((seed, np.subtract) for seed in masks.minus))
-    )
-    workers = min(os.cpu_count() or 1, len(seeds))
-    if executor is None or workers < 2 or total.nbytes * len(seeds) < _WORTH_THREADS:
-        _add(total, seeds)
+    if executor is None:
+        _add(total, masks)
         return
-    others: list[RingArray] = [np.zeros_like(total) for _ in range(workers - 1)]
-    parts = [executor.submit(_add, part, seeds[i::workers]) for i, part in enumerate([total, *others])]
-    for part in parts:
-        part.result()
-    for other in others:
-        total += other
+    parts: list[RingArray] = [total, *(np.zeros_like(total) for _ in range((os.cpu_count() or 1) - 1))]
+    running: list[Future[None]] = []
+    for i, batch in enumerate(_batches(masks)):
+        # As many batches are under way as there are vectors to add to, each on its own.
+        if i >= len(parts):
+            running[i - len(parts)].result()
+        running.append(executor.submit(_add, parts[i % len(parts)], batch))
+    for future in running:
+        future.result()
+    for part in parts[1:]:
+        total += part
 
 
-def _add(total: RingArray, seeds: Sequence[tuple[bytes, np.ufunc]]) -> None:
+def _batches(masks: Iterable[Mask]) -> Iterable[Sequence[Mask]]:
+    batch: list[Mask] = []
+    for mask in masks:
+        batch.append(mask)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _add(total: RingArray, masks: Iterable[Mask]) -> None:
     step = _CHUNK_BYTES // total.itemsize
     buffer: RingArray = np.empty(min(step, total.size), total.dtype)
-    for seed, operation in seeds:
-        stream = Stream(seed)
+    for seed, minus in masks:
+        stream, operation = Stream(seed), np.subtract if minus else np.add
         for start in range(0, total.size, step):
             part = total[start : start + step]
             mask = buffer[: part.size]

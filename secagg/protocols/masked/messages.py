@@ -42,7 +42,7 @@ class PeerKeys(Message, frozen=True):
 class Shares(Message, frozen=True):
     """Shares, client -> server: for each present neighbour, shares of both secrets, sealed for it.
 
-    commitment: uint8, shape (32,), digest of the seed of the self mask. sealed: uint8, shape (m, 82).
+    commitment: uint8, shape (32,), fixes the secret of the self mask. sealed: uint8, shape (m, 82).
     """
 
     commitment: NDArray[np.uint8]

@@ -1,7 +1,7 @@
 """Secrets from shares some of which may be wrong.
 
-A secret is recognised by what its owner published: a masking key by its public key, a self mask's secret by the
-digest that commits to it. Where `threshold` shares do not fit, and more came, each of them is tried to be left out
+A secret is recognised by what its owner published: a masking key by its public key, a self mask's secret by what
+commits to it. Where `threshold` shares do not fit, and more came, each of them is tried to be left out
 in turn: that finds the one liar there may be, and the sum goes on without its shares.
 """
 

@@ -11,7 +11,7 @@ Memory: one vector, one upload at a time, and for each client the keys and seale
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ from secagg.party import PartyId, check_array
 from secagg.prg import system_stream
 from secagg.protocols.masked import keys as k
 from secagg.protocols.masked.checks import signed_sets
-from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.masks import Mask, add_masks
 from secagg.protocols.masked.messages import (
     SEALED_BYTES,
     Consent,
@@ -291,21 +291,8 @@ class Server:
             raise UsageError(f"expected to finish behind the answers, not while taking {self._stage.name}")
         self._stage = Stage.OVER
         terms, recovery = self._where.terms, Recovery(self._where.terms)
-        shares = self._shares_by_owner()
-        plus: list[bytes] = []
-        minus: list[bytes] = []
-        for owner in sorted(self._shared):
-            if owner in self._included:
-                minus.append(self._self_seed(owner, recovery, shares[owner]))
-            elif near := self._near(owner, self._included):
-                masking = self._masking_key(owner, recovery, shares[owner])
-                # A masking key that is told is dead: it is of this round and of a client that is out of it.
-                for peer in near:
-                    agreed = k.agree(masking, self._keys[peer][KEY_BYTES:], owner=terms.clients[peer])
-                    seed = k.pair_seed(self._where, agreed, owner, peer)
-                    (minus if owner > peer else plus).append(seed)  # the peer added it, or subtracted it
         total, self._total = self._total, np.zeros(0, terms.ring.dtype)
-        add_masks(total, Masks(plus, minus), executor=executor)
+        add_masks(total, self._masks(recovery), executor=executor)
         terms.ring.reduce(total, out=total)
         everybody = frozenset(range(len(terms.clients)))
         names = self._where.names
@@ -358,6 +345,20 @@ class Server:
     def _held(self, client: int) -> list[int]:
         """Return whose shares a client holds, in the order of its answer."""
         return [p for p in self._where.graph.holders(client) if p in self._shared]
+
+    def _masks(self, recovery: Recovery) -> Iterator[Mask]:
+        """Yield what takes the masks off the sum."""
+        shares, where = self._shares_by_owner(), self._where
+        for owner in sorted(self._included):
+            yield Mask(self._self_seed(owner, recovery, shares[owner]), minus=True)
+        for owner in sorted(self._shared - self._included):
+            if near := self._near(owner, self._included):
+                # A masking key that is told is dead: it is of this round and of a client that is out of it.
+                masking = self._masking_key(owner, recovery, shares[owner])
+                for peer in near:
+                    agreed = k.agree(masking, self._keys[peer][KEY_BYTES:], owner=where.terms.clients[peer])
+                    # The peer added the mask if the owner's number is the larger one.
+                    yield Mask(k.pair_seed(where, agreed, owner, peer), minus=owner > peer)
 
     def _shares_by_owner(self) -> dict[int, dict[int, int]]:
         """Return the shares that came, by owner and holder; those that could not be opened are left out."""

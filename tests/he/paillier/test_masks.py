@@ -18,7 +18,7 @@ from gmpy2 import mpz
 from secagg.errors import UsageError
 from secagg.fixed_point import plan
 from secagg.he.paillier import MaskPool, residues
-from secagg.he.paillier.masks import FixedBase, cut, draw_below, draw_exponents
+from secagg.he.paillier.masks import FixedBase, GrowingBase, cut, draw_below, draw_exponents
 from secagg.prg import Stream, system_stream
 
 PLAN = plan(clip=100.0, frac_bits=16, parties=10)
@@ -51,6 +51,26 @@ def test_exponents_spread_over_all_their_bits():
 def test_random_numbers_below_n_are_never_0_and_never_n():
     drawn = draw_below(mpz(5), 500, system_stream())
     assert set(drawn) == {1, 2, 3, 4}
+
+
+def test_a_growing_table_gives_the_same_powers_and_grows_no_further_than_it_pays():
+    modulus, bits, made = mpz(1000003), 300, []
+
+    class Watched(GrowingBase):
+        def _made(self, window, executor):
+            made.append(window)
+            return super()._made(window, executor)
+
+    base = Watched(lambda: mpz(3), modulus, bits)
+    rng = Stream(bytes(32))
+    for _ in range(40):
+        exponents = draw_exponents(20, bits, rng)
+        expected = [pow(3, int.from_bytes(e.tobytes(), "little"), int(modulus)) for e in exponents]
+        assert base.powers(exponents, None) == expected
+    assert made == [4, 6]  # 20 powers at first, 800 in the end
+    base.prepare(3, None)
+    base.powers(draw_exponents(500, bits, rng), None)
+    assert made == [4, 6, 3]  # what was asked for stays
 
 
 def test_windows_out_of_range_are_refused():

@@ -171,7 +171,8 @@ def test_a_message_that_is_no_ciphertext_under_this_key_is_its_senders_error() -
         "clip is a positive number, not nan": with_header(
             plan=type(plan)(64, 16, float("nan"), plan.parties, plan.max_weight)
         ),
-        "expected squares of 1 to 1 for 1 summands": changed(c, squares=2),
+        "expected squares of 1 to 1 for 1 summands": changed(c, squares=(2).to_bytes(16, "big")),
+        "expected squares of 16 bytes, got 1": changed(c, squares=b"1"),
         "expected words of uint64 for rlwe/4096/64, got uint32": changed(c, words=(low.astype(np.uint32),)),
         "got uint64 and uint64": changed(c, words=(low, low)),
         "got none": changed(c, words=()),
@@ -209,6 +210,20 @@ def test_an_altered_ciphertext_does_not_decrypt(p: Parameters) -> None:
                 opened(bad)
 
 
+@each_set
+def test_numbers_hidden_behind_the_end_are_refused(p: Parameters) -> None:
+    c = encrypted(p, np.zeros(10))
+    shift = p.modulus_bits - PLAN.sum_bits
+    padding = np.zeros(p.degree, np.uint64)
+    padding[9] = 1
+    c.c0.add_shifted(padding, shift)
+    assert opened(c)[9] == 2.0**-PLAN.frac_bits
+    padding[10] = 1
+    c.c0.add_shifted(padding, shift)
+    with pytest.raises(RangeError, match="no sum of 1 encryptions"):
+        opened(c)
+
+
 def test_a_ciphertext_is_of_one_key_plan_shape_and_scheme() -> None:
     p = parameters(64)
     c = encrypted(p, [1.0, 2.0])
@@ -226,6 +241,14 @@ def test_a_ciphertext_is_of_one_key_plan_shape_and_scheme() -> None:
     for factor in (0, 1.5, np.int64(2), True):
         with pytest.raises(UsageError, match="multiplied by an integer other than 0"):
             c * factor  # type: ignore[operator]
+
+
+def test_multiples_beyond_64_bits_of_noise_come_back_from_bytes() -> None:
+    key = KEYS[128]
+    c = key.public_key.encrypt([1.0], Plan(64, 0, 1.0, 1, 1 << 50)) * -(1 << 50)
+    assert c.squares == 1 << 100
+    back = Ciphertext.from_bytes(c.to_bytes(), key.public_key)
+    assert key.decrypt(back).tolist() == [-(2.0**50)]
 
 
 def test_polynomials_that_do_not_fit_the_header_are_refused() -> None:

@@ -41,7 +41,7 @@ from secagg.protocols.masked import (
     plain_sum,
 )
 from secagg.protocols.masked.keys import self_seed
-from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.masks import Mask, add_masks
 from secagg.protocols.masked.terms import pack_set
 
 MakeWorld = Callable[..., Any]
@@ -437,7 +437,7 @@ def test_what_the_server_can_take_off_leaves_single_vectors_uniform(world: MakeW
     inboxes = server.close_shares()
     for i, (n, c) in enumerate(clients.items()):
         y = c.mask(w.xs[n], inboxes[n]).packed.copy()
-        add_masks(y, Masks([], [self_seed(where, c._secrets.self_secret, i)]))
+        add_masks(y, [Mask(self_seed(where, c._secrets.self_secret, i), minus=True)])
         assert chi_square(y) < LIMIT
 
 

@@ -31,7 +31,7 @@ from secagg.protocols.masked import (
     widen,
 )
 from secagg.protocols.masked.keys import Secrets, commit, public_bytes, secret_key, self_seed
-from secagg.protocols.masked.masks import Masks, add_masks
+from secagg.protocols.masked.masks import Mask, add_masks
 from secagg.protocols.masked.shamir import SHARE_BYTES, Basis, read_share
 from secagg.protocols.masked.terms import pack_set, unpack_set
 from secagg.ring import Ring
@@ -113,7 +113,7 @@ def test_masks_are_added_and_subtracted_as_the_streams_of_their_seeds() -> None:
             Stream(seed).fill(mask)
             expected = expected + mask if i < 2 else expected - mask
         y = x.copy()
-        add_masks(y, Masks(seeds[:2], seeds[2:]))
+        add_masks(y, [Mask(seed, i >= 2) for i, seed in enumerate(seeds)])
         np.testing.assert_array_equal(y, expected)
 
 
@@ -257,7 +257,7 @@ def test_secrets_are_not_shown_copied_or_pickled(play: MakePlay) -> None:
             with pytest.raises(TypeError):
                 attempt(secret)
     assert client.__rich_repr__() == []
-    assert "xa7" not in repr(Masks([root], []))
+    assert "xa7" not in repr(Mask(root, minus=False))
     for message in (client.advertise(), Unmasking(np.zeros((1, 33), np.uint8))):
         assert repr(message) == f"<{type(message).__name__}>"
 
@@ -385,7 +385,7 @@ def test_every_pair_of_clients_cancels(play: MakePlay, sparse: Any) -> None:
     for message in p.inputs.values():
         total += message.packed.view(np.uint32)
     minus = [self_seed(p.where, p.clients[n]._secrets.self_secret, p.number(n)) for n in p.names]
-    add_masks(total, Masks([], minus))
+    add_masks(total, [Mask(seed, minus=True) for seed in minus])
     np.testing.assert_array_equal(total, plain_sum(p.xs, p.terms))
     for a, b in itertools.combinations(range(12), 2):
         assert (b in p.where.graph.neighbours(a)) == (a in p.where.graph.neighbours(b))

@@ -1,0 +1,694 @@
+"""Sums under one holder's key, for every scheme: right under every driver, dropout, fault and lie, or an error."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg import fixed_point, wire
+from secagg.errors import (
+    AbortedError,
+    PeerVanishedError,
+    RangeError,
+    RemoteProtocolError,
+    SecaggError,
+    TooFewPartiesError,
+    UsageError,
+)
+from secagg.ledger import Ledger
+from secagg.network.simulated import ACTIONS, Action, Fault
+from secagg.party import Party, Protocol, Run
+from secagg.protocols.he_sum import single_key
+from secagg.protocols.he_sum.schemes import scheme
+from secagg.protocols.he_sum.single_key import Contributors, Total, cost
+from secagg.protocols.he_sum.terms import Terms
+from secagg.wire import Message
+
+Single = Callable[..., Any]
+Drive = Callable[[Mapping[str, Protocol[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
+
+SCHEMES = ["rlwe", "paillier", "ckks"]
+ROLES: dict[str, dict[str, Any]] = {
+    "apart": {},
+    "the key holder learns the sum too": {"results": ("r", "k")},
+    "the key holder is a client": {"clients": ("a", "k", "b"), "results": ("k",)},
+    "the aggregator is a client and learns the sum": {"clients": ("a", "agg", "b"), "results": ("agg",)},
+    "clients learn the sum": {"results": ("a", "c")},
+    "three parties with all roles": {"clients": ("a", "k", "agg"), "results": ("agg", "k", "a")},
+    "two parties": {"clients": ("agg", "k"), "results": ("agg", "k")},
+}
+
+
+@pytest.fixture(params=SCHEMES)
+def name(request: pytest.FixtureRequest) -> str:
+    for scheme_name, package in (("paillier", "gmpy2"), ("ckks", "tenseal")):
+        if request.param == scheme_name:
+            pytest.importorskip(package, reason=f"{scheme_name} needs {package}")
+    return str(request.param)
+
+
+def roles_for(name: str, roles: str) -> dict[str, Any]:
+    """Return roles; under CKKS nobody but the key holder learns the sum."""
+    options = ROLES[roles]
+    return options | {"results": ("k",)} if name == "ckks" else options
+
+
+def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, tuple[int, int, int]]:
+    public_key = secret_key_of(name).public_key
+    return {n: cost(n, terms=case.terms, public_key=public_key, scheme_name=name) for n in case.programs}
+
+
+# What it computes, and what that costs.
+
+
+@pytest.mark.parametrize("roles", ROLES)
+def test_only_result_parties_get_the_sum_at_the_declared_cost(
+    single: Single, secret_key_of: Single, cost_of: Single, name: str, roles: str
+) -> None:
+    case = single(name, **roles_for(name, roles))
+    out = case.play()
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    expected = declared(case, name, secret_key_of)
+    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+
+
+@pytest.mark.parametrize("roles", ["apart", "three parties with all roles"])
+def test_every_driver_gives_the_sum_at_the_declared_cost(
+    drive: Drive,
+    drivers: Mapping[str, Drive],
+    drive_without_restoring: Drive,
+    single: Single,
+    secret_key_of: Single,
+    cost_of: Single,
+    name: str,
+    roles: str,
+) -> None:
+    # TenSEAL draws from a generator of its own, so that a party under CKKS cannot be restored.
+    run = drive_without_restoring if name == "ckks" and drive is drivers["stepwise"] else drive
+    case = single(name, **roles_for(name, roles))
+    results, ledgers = run(case.programs)
+    case.check_all(results, case.terms.clients)
+    expected = declared(case, name, secret_key_of)
+    assert {n: cost_of(ledger) for n, ledger in ledgers.items()} == expected
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (300,), (5000,)])
+def test_sums_of_any_shape_are_right_and_cost_what_was_declared(
+    single: Single, secret_key_of: Single, cost_of: Single, name: str, shape: tuple[int, ...]
+) -> None:
+    if name == "paillier" and shape == (5000,):
+        shape = (170, 2)  # some 6 residues
+    case = single(name, shape=shape)
+    out = case.play()
+    case.check_all(out.results, case.terms.clients)
+    assert not out.errors
+    expected = declared(case, name, secret_key_of)
+    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+
+
+@pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
+    single: Single, name: str, clip: float, frac_bits: int, seed: int
+) -> None:
+    case = single(name, clip=clip, frac_bits=frac_bits, seed=seed, shape=(20,))
+    out = case.play()
+    (result,) = (r for r in out.values() if r is not None)
+    case.check(result, case.terms.clients)
+    assert 0 < result.error < 0.001 * clip if name == "ckks" else result.error == 3 * 2.0 ** -(frac_bits + 1)
+
+
+def test_extreme_arrays_sum_exactly(single: Single) -> None:
+    for scheme_name in ("rlwe", "paillier"):
+        case = single(scheme_name, shape=(4,))
+        case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.clients})
+        out = case.play()
+        assert out.results["r"].values.tolist() == [300.0, -300.0, 0.0, 300.0]
+
+
+def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> None:
+    first, second = single("rlwe", seed=1), single("rlwe", seed=2, shape=(9,))
+
+    def both(name: str) -> Protocol[Any]:
+        async def program(p: Party) -> Any:
+            return await p.together(first.programs[name](p), second.programs[name](p))
+
+        return program
+
+    out = first.play(replaced={n: both(n) for n in first.programs})
+    one, other = dict(zip(first.programs, out.values(), strict=True))["r"]
+    first.check(one, ("a", "b", "c"))
+    second.check(other, ("a", "b", "c"))
+
+
+# Dropouts.
+
+
+def dies_afterwards(program: Protocol[Any]) -> Protocol[Any]:
+    async def run(p: Party) -> None:
+        await program(p)
+        raise PeerVanishedError("power failure", peer=p.me)
+
+    return run
+
+
+FOUR = {"clients": ("a", "b", "c", "d")}
+
+
+@pytest.mark.parametrize("who", ["a", "c", "d"])
+@pytest.mark.parametrize("action", ["crash", "drop"])
+def test_a_client_that_does_not_upload_is_left_out(
+    single: Single, secret_key_of: Single, cost_of: Single, name: str, who: str, action: Action
+) -> None:
+    case = single(name, **FOUR)
+    out = case.play(faults=(Fault(action, 0, sender=who),))
+    rest = tuple(n for n in case.terms.clients if n != who)
+    assert not out.errors
+    case.check_all(out.results, rest)
+    assert list(case.parties["agg"].failed) == [who]
+    if action == "drop":  # the aggregator waits as long as the terms say and no longer
+        assert case.terms.upload_timeout_s <= out.seconds < 1.5 * case.terms.upload_timeout_s
+    expected = declared(case, name, secret_key_of)
+    assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == {
+        n: c for n, c in expected.items() if n != who
+    }
+
+
+def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(single: Single, name: str) -> None:
+    case = single(name)
+    out = case.play(replaced={"b": dies_afterwards(case.programs["b"])})
+    assert set(out.errors) == {"b"}
+    case.check_all(out.results, ("a", "b", "c"))
+
+
+def test_a_late_upload_is_left_out_and_changes_nothing(single: Single, name: str) -> None:
+    case = single(name)
+    out = case.play(faults=(Fault("delay", 0, sender="a", seconds=7.0),))
+    assert not out.errors
+    case.check_all(out.results, ("b", "c"))
+
+
+def test_an_upload_that_is_only_slow_is_in_the_sum(single: Single, name: str) -> None:
+    case = single(name)
+    out = case.play(faults=(Fault("delay", 0, sender="a", seconds=4.0),))
+    assert not out.errors
+    case.check_all(out.results, ("a", "b", "c"))
+
+
+def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(single: Single, name: str) -> None:
+    case = single(name)
+    case.xs["b"] = np.array([0.0, 101.0, 0.0, 0.0, 0.0])
+    out = case.play()
+    assert isinstance(out.errors.pop("b"), RangeError)
+    assert not out.errors
+    case.check_all(out.results, ("a", "c"))
+
+
+@pytest.mark.parametrize("actions", [("crash", "crash"), ("drop", "crash"), ("drop", "drop")])
+def test_with_too_few_uploads_nothing_reaches_the_key_holder(
+    single: Single, name: str, actions: tuple[Action, Action]
+) -> None:
+    case = single(name, least=2)
+    faults = tuple(Fault(action, 0, sender=who) for action, who in zip(actions, ("a", "c"), strict=True))
+    out = case.play(faults=faults, record=True)
+    assert not any(out.results.values())
+    error = out.errors["agg"]
+    assert isinstance(error, TooFewPartiesError)
+    assert "at least 2 of 3" in str(error)
+    assert "a" in str(error)
+    assert error.peer in ("a", "c")
+    assert not [frame for sender, to, frame in out.transcript if (sender, to) == ("agg", "k")]
+    assert isinstance(out.errors["k"], AbortedError)
+
+
+def test_the_agreed_least_number_counts_and_not_the_smallest_allowed(single: Single, name: str) -> None:
+    case = single(name, least=3, **FOUR)
+    one, two = (Fault("crash", 0, sender=n) for n in "ab")
+    out = case.play(faults=(one,))
+    case.check_all(out.results, ("b", "c", "d"))
+    out = case.play(faults=(one, two))
+    assert isinstance(out.errors["agg"], TooFewPartiesError)
+
+
+@pytest.mark.parametrize("gone", ["agg", "k"])
+def test_without_aggregator_or_key_holder_nobody_has_a_result_and_the_error_names_it(
+    single: Single, name: str, gone: str, blame: Callable[[BaseException], str]
+) -> None:
+    case = single(name)
+    out = case.play(faults=(Fault("crash", 0, sender=gone),))
+    assert not any(out.results.values())
+    waiting = out.errors if name == "ckks" else {n: out.errors[n] for n in ("r",)}
+    assert waiting
+    assert {blame(error) for error in waiting.values()} == {gone}
+
+
+def test_over_tcp_the_loss_of_a_client_before_and_after_its_upload_is_borne(
+    single: Single, over_tcp: Drive, name: str
+) -> None:
+    case = single(name, **FOUR)
+
+    async def gone(p: Party) -> None:
+        await p.receive(scheme(name).public_key, "k")
+        raise PeerVanishedError("power failure", peer=p.me)
+
+    programs = case.programs | {"a": gone, "c": dies_afterwards(case.programs["c"])}
+    results, _ = over_tcp(programs)
+    assert {n for n, r in results.items() if isinstance(r, SecaggError)} == {"a", "c"}
+    case.check_all({n: r for n, r in results.items() if n not in ("a", "c")}, ("b", "c", "d"))
+
+
+# Clients that send something else.
+
+
+def upload(name: str, make: Callable[[Any], Message | None]) -> Protocol[Any]:
+    """A client that takes the key and uploads what `make` makes with it."""
+
+    async def run(p: Party) -> None:
+        kind = scheme(name)
+        key = kind.read_public_key(await p.receive(kind.public_key, "k"), "k")
+        message = make(key)
+        if message is not None:
+            p.send("agg", message)
+
+    return run
+
+
+def changed(message: Any, **fields: Any) -> Any:
+    """A message with other fields; messages have no `replace` of their own."""
+    return type(message)(**{n: fields.get(n, getattr(message, n)) for n in message.__struct_fields__})
+
+
+def block_of(message: Any) -> str:
+    return next(n for n in ("block", "blocks", "words") if n in message.__struct_fields__)
+
+
+def garbled(message: Any, how: Callable[[np.ndarray[Any, Any]], Any]) -> Any:
+    """A ciphertext with other arrays."""
+    field = block_of(message)
+    arrays = getattr(message, field)
+    return changed(message, **{field: tuple(map(how, arrays)) if field == "words" else how(arrays)})
+
+
+def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, Callable[[Any], Message]]:
+    x, plan = np.ones(terms.shape), terms.plan
+    foreign = (
+        secret_key_of(name, other=True).public_key if name != "ckks" else secret_key_of("rlwe").public_key
+    )
+
+    def wrong_id(key: Any) -> Message:
+        message = key.encrypt(x, plan).to_message()
+        return changed(message, header=changed(message.header, key_id=bytes(32)))
+
+    cases: dict[str, Callable[[Any], Message]] = {
+        "under another key": lambda _: foreign.encrypt(x, plan).to_message(),
+        "under an unknown key": wrong_id,
+        "of another plan": lambda key: key.encrypt(x, replace(plan, clip=200.0)).to_message(),
+        "of another shape": lambda key: key.encrypt(np.ones(6), plan).to_message(),
+        "of a shape as long": lambda key: key.encrypt(np.ones((5, 1)), plan).to_message(),
+        "a sum": lambda key: (key.encrypt(x, plan) + key.encrypt(x, plan)).to_message(),
+        "a multiple": lambda key: (key.encrypt(x, plan) * 2).to_message(),
+        "another message": lambda _: Contributors(("a", "b")),
+        "a cut array": lambda key: garbled(key.encrypt(x, plan).to_message(), lambda a: a[..., :-1]),
+        "an empty array": lambda key: garbled(key.encrypt(x, plan).to_message(), lambda a: a[:0]),
+    }
+    if name != "rlwe":  # any words are RLWE polynomials
+        cases["noise"] = lambda key: garbled(key.encrypt(x, plan).to_message(), lambda a: a | 255)
+    if name == "paillier":
+        cases["with fewer numbers a residue"] = lambda key: key.encrypt(x, plan, slots=1).to_message()
+        cases["with half as many numbers a residue"] = lambda key: key.encrypt(x, plan, slots=8).to_message()
+        cases["zeros"] = lambda key: garbled(key.encrypt(x, plan).to_message(), np.zeros_like)
+    return cases
+
+
+@pytest.mark.parametrize("who", ["a", "d"], ids=["first", "last"])
+def test_a_client_that_uploads_something_else_is_left_out_and_named(
+    single: Single, secret_key_of: Single, name: str, who: str
+) -> None:
+    case = single(name, **FOUR)
+    for what, make in wrong_uploads(name, case.terms, secret_key_of).items():
+        out = case.play(replaced={who: upload(name, make)})
+        assert not out.errors, (what, out.errors)
+        case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+        failed = case.parties["agg"].failed
+        assert list(failed) == [who], what
+        assert isinstance(failed[who], RemoteProtocolError), what
+        assert who in str(failed[who]), what
+
+
+def test_a_wrong_upload_does_not_count_towards_the_least(
+    single: Single, secret_key_of: Single, name: str
+) -> None:
+    case = single(name, least=3)
+    make = wrong_uploads(name, case.terms, secret_key_of)["a sum"]
+    out = case.play(replaced={"b": upload(name, make)}, record=True)
+    error = out.errors["agg"]
+    assert isinstance(error, TooFewPartiesError)
+    assert error.peer == "b"
+    assert "b" in str(error)
+    assert not [frame for sender, to, frame in out.transcript if (sender, to) == ("agg", "k")]
+
+
+def test_a_second_upload_of_a_client_is_not_added(single: Single, name: str) -> None:
+    case = single(name)
+
+    async def twice(p: Party) -> None:
+        kind = scheme(name)
+        key = kind.read_public_key(await p.receive(kind.public_key, "k"), "k")
+        for _ in range(2):
+            p.send("agg", key.encrypt(case.xs["b"], case.terms.plan).to_message())
+
+    out = case.play(replaced={"b": twice})
+    assert not out.errors
+    case.check_all(out.results, ("a", "b", "c"))
+
+
+# An aggregator that lies to the key holder.
+
+
+def lying(name: str, names: tuple[str, ...], make: Callable[[Any, list[Any]], Message]) -> Protocol[Any]:
+    """An aggregator that announces `names` and sends what `make` makes of the key and the uploads."""
+
+    async def run(p: Party) -> None:
+        kind = scheme(name)
+        key = kind.read_public_key(await p.receive(kind.public_key, "k"), "k")
+        got = await p.gather(kind.ciphertext, ("a", "b", "c"))
+        p.send("k", Contributors(names))
+        p.send("k", make(key, [kind.read_ciphertext(got[n], key, n) for n in "abc"]))
+
+    return run
+
+
+def add(ciphertexts: list[Any]) -> Any:
+    total = ciphertexts[0].copy()
+    for ciphertext in ciphertexts[1:]:
+        total += ciphertext
+    return total
+
+
+def undecryptable(name: str, secret_key_of: Single, honest: Message) -> Message:
+    """A message that looks like the honest one and has noise in it."""
+    if name == "rlwe":
+        return garbled(honest, lambda a: a ^ a.dtype.type(1 << 7))
+    if name == "paillier":
+        rng, field = np.random.default_rng(1), block_of(honest)
+        block = rng.integers(0, 256, getattr(honest, field).shape, dtype=np.uint8)
+        block[..., -1] = 0  # below n
+        return changed(honest, block=block)
+    from secagg.he.ckks import SecretKey  # an encryption under another key with this one's name on it
+
+    header = honest.header  # type: ignore[attr-defined]
+    plan = wire_plan(header)
+    other = SecretKey.generate().public_key.encrypt(np.zeros(header.shape), plan).to_message()
+    return changed(other, header=header)
+
+
+def wire_plan(header: Any) -> fixed_point.Plan:
+    p = header.plan
+    return fixed_point.Plan(p.bits, p.frac_bits, p.clip, p.parties, p.max_weight)
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (("a", "b"), "the sum of three"),
+        (("a", "b", "c"), "the sum of two"),
+        (("a", "b", "c"), "one client's"),
+        (("a", "b"), "twice one client's"),
+        (("a",), "one client's"),
+        ((), "one client's"),
+        (("a", "r"), "the sum of two"),
+        (("a", "a"), "the sum of two"),
+        (("a", "b", "c"), "another shape"),
+        (("a", "b", "c"), "another plan"),
+        (("a", "b", "c"), "noise"),
+        (("a", "b", "c"), "another message"),
+    ],
+)
+def test_an_aggregator_that_sends_no_sum_of_whom_it_announces_is_named_and_nobody_gets_a_result(
+    single: Single,
+    secret_key_of: Single,
+    name: str,
+    names: tuple[str, ...],
+    what: str,
+    blame: Callable[[BaseException], str],
+) -> None:
+    case = single(name)
+
+    def make(key: Any, cs: list[Any]) -> Message:
+        made: dict[str, Callable[[], Message]] = {
+            "the sum of three": lambda: add(cs).to_message(),
+            "the sum of two": lambda: add(cs[:2]).to_message(),
+            "one client's": lambda: cs[0].to_message(),
+            "twice one client's": lambda: (cs[0] * 2).to_message(),
+            "another shape": lambda: add([key.encrypt(np.ones(4), case.terms.plan)] * 3).to_message(),
+            "another plan": lambda: add(
+                [key.encrypt(np.ones(5), replace(case.terms.plan, clip=50.0))] * 3
+            ).to_message(),
+            "noise": lambda: undecryptable(name, secret_key_of, add(cs).to_message()),
+            "another message": lambda: Contributors(("a", "b", "c")),
+        }
+        return made[what]()
+
+    out = case.play(replaced={"agg": lying(name, names, make)})
+    assert not any(out.results.values())
+    assert isinstance(out.errors["k"], RemoteProtocolError)
+    assert "agg" in str(out.errors["k"])
+    assert {blame(error) for error in out.errors.values()} == {"agg"}
+
+
+# A key holder that lies to a result party.
+
+
+@pytest.mark.parametrize("what", ["shape", "encoded shape", "dtype", "stranger", "too few", "repeated"])
+def test_a_result_that_cannot_be_names_the_key_holder(single: Single, what: str) -> None:
+    case = single("rlwe")
+    ring = case.terms.plan.ring
+    names, values, encoded = ("a", "b"), np.zeros(5), np.zeros(5, ring.dtype)
+    other = np.uint16 if ring.dtype != np.uint16 else np.uint32
+    messages = {
+        "shape": Total(names, 0.5, np.zeros(4), encoded),
+        "encoded shape": Total(names, 0.5, values, np.zeros((5, 1), ring.dtype)),
+        "dtype": Total(names, 0.5, values, np.zeros(5, other)),
+        "stranger": Total(("a", "r"), 0.5, values, encoded),
+        "too few": Total(("a",), 0.5, values, encoded),
+        "repeated": Total(("a", "a"), 0.5, values, encoded),
+    }
+
+    async def holder(p: Party) -> None:
+        p.send("r", messages[what])
+
+    async def nothing(p: Party) -> None:
+        del p
+
+    replaced = dict.fromkeys(("a", "b", "c", "agg"), nothing)
+    out = case.play(replaced=replaced | {"k": holder})
+    error = out.errors["r"]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.peer == "k"
+
+
+def test_a_key_holder_that_sends_no_key_is_named(single: Single, name: str) -> None:
+    case = single(name)
+
+    async def holder(p: Party) -> None:
+        for peer in ("a", "b", "c", "agg"):
+            p.send(peer, Contributors(("a", "b")))
+
+    out = case.play(replaced={"k": holder})
+    for peer in ("a", "b", "c", "agg"):
+        assert isinstance(out.errors[peer], RemoteProtocolError | AbortedError)
+        assert out.errors[peer].peer == "k"  # type: ignore[union-attr]
+
+
+# What is refused before anything is sent.
+
+
+def refused(case: Any, name: str, program: Callable[[Party], Any], why: str) -> None:
+    out = case.play(replaced={name: program})
+    assert isinstance(out.errors[name], UsageError)
+    assert why in str(out.errors[name])
+    assert out.ledgers[name].total().sent.messages == 0
+
+
+def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
+    single: Single, secret_key_of: Single
+) -> None:
+    case = single("rlwe")
+    terms, x, key = case.terms, np.zeros(5), secret_key_of("rlwe")
+
+    def program(values: Any, scheme_name: str = "rlwe", **options: Any) -> Protocol[Any]:
+        options = {"terms": terms, "secret_key": None} | options
+        return lambda p: single_key.he_sum(p, values, scheme_name=scheme_name, **options)
+
+    refused(case, "k", program(None), "secret key at the key holder")
+    refused(case, "a", program(x, secret_key=key), "nowhere else")
+    refused(case, "k", program(None, "paillier", secret_key=key), "expected a secret key of paillier")
+    refused(case, "a", program(x, "elgamal"), "among paillier, rlwe, ckks")
+    refused(case, "a", program(None), "at the clients")
+    two = replace(terms, key_holders=("k", "r"))
+    refused(case, "k", program(None, secret_key=key, terms=two), "one holder, not 2")
+    for who, results in (("k", ("r",)), ("k", ("r", "k"))):
+        shown = replace(terms, results=results)
+        refused(
+            case,
+            who,
+            program(None, "ckks", secret_key=secret_key_of("ckks"), terms=shown),
+            "only the key holder",
+        )
+
+
+# Faults at every message.
+
+
+def check_everything(case: Any, out: Any) -> None:
+    case.check_ends(out)
+    assert len(out.results) + len(out.errors) >= len(case.programs) - 2
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_peer(
+    single: Single, name: str, action: Action
+) -> None:
+    results = ("k",) if name == "ckks" else ("r", "agg")
+    case = single(name, clients=("a", "b", "c"), results=results, shape=(3,))
+    messages = case.play().messages
+    stayed = 0
+    for message in range(messages):
+        out = case.play(insecure_seed=message, faults=(Fault(action, message),))
+        check_everything(case, out)
+        stayed += any(out.results.values())
+    assert stayed >= (messages if action == "delay" else 3)  # the uploads' faults at least are borne
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(
+    single: Single, name: str, part: int
+) -> None:
+    results = ("k",) if name == "ckks" else ("k", "r", "a")
+    case = single(name, clients=("a", "b", "c", "k"), results=results, shape=(3,))
+    messages = case.play().messages
+    runs = {"rlwe": 60, "paillier": 4, "ckks": 12}[name]
+    for seed in range(part * runs, (part + 1) * runs):
+        draw = random.Random(seed)
+        faults = tuple(
+            Fault(draw.choice(ACTIONS), draw.randrange(messages), seconds=draw.choice((0.5, 8.0)))
+            for _ in range(draw.choice((1, 2, 3)))
+        )
+        case.check_ends(case.play(insecure_seed=seed, faults=faults))
+
+
+# What the wire shows.
+
+
+def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(single: Single, name: str) -> None:
+    case = single(name, shape=(40,))
+    inputs = [np.zeros(40), np.full(40, 100.0), np.full(40, -100.0), np.linspace(-100, 100, 40).round()]
+    shown = set()
+    for seed, x in enumerate(inputs):
+        case.xs.update(dict.fromkeys(case.terms.clients, x))
+        out = case.play(insecure_seed=seed, record=True)
+        case.check_all(out.results)
+        shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
+    assert len(shown) == 1
+
+
+def test_equal_arrays_are_uploaded_as_different_ciphertexts(single: Single, name: str) -> None:
+    case = single(name)
+    case.xs.update(dict.fromkeys(case.terms.clients, np.ones(5)))
+    out = case.play(record=True)
+    kind, arrays = scheme(name), []
+    for sender, _, frame in out.transcript:
+        cut = wire.decode_envelope(frame, peer=sender)
+        if sender in case.terms.clients:
+            message, _ = wire.decode_body(cut, kind.ciphertext, peer=sender)
+            arrays.append(
+                np.concatenate([np.ravel(a) for a in np.atleast_2d(getattr(message, block_of(message)))])
+            )
+    assert len(arrays) == 3
+    for i in range(3):
+        # Of uniform bytes one in 256 is the same; half is what no two fresh encryptions share.
+        assert np.mean(arrays[i].view(np.uint8) == arrays[i - 1].view(np.uint8)) < 0.5
+
+
+# The aggregator's memory.
+
+
+class Aggregator:
+    """An aggregator whom clients send one upload after the other; `after` is called behind each."""
+
+    def __init__(self, case: Any, name: str, key: Any, clients: int) -> None:
+        self.names = case.terms.clients[:clients]
+        # The plan is for as many in any case: the ciphertexts are of one size.
+        terms, self.key = replace(case.terms, clients=self.names), key
+        self.roster = (*self.names, "agg", "k", "r")
+        self.party = Party("agg", self.roster, session=bytes(32))
+        self.run: Run[Any] = Run(
+            self.party, single_key.he_sum(self.party, None, terms=terms, scheme_name=name)
+        )
+        self.run.start()
+        self.deliver("k", key.to_message())
+
+    def deliver(self, sender: str, message: Message) -> None:
+        peer = Party(sender, self.roster, session=bytes(32))
+        peer.send("agg", message)
+        self.party.deliver(bytearray(b"".join(peer.outbox.popleft().frame)), sender)
+        self.run.step()
+
+    def take(self, message: Message, after: Callable[[], None]) -> None:
+        for client in self.names:
+            self.deliver(client, message)
+            after()
+        assert self.run.result() is None
+        assert len(self.party.outbox) == 2
+
+
+def test_what_the_aggregator_holds_does_not_grow_with_the_clients(
+    single: Single, secret_key_of: Single
+) -> None:
+    case = single("rlwe", clients=tuple(f"c{i}" for i in range(200)), shape=(4 * 4096,))
+    key = secret_key_of("rlwe").public_key
+    message = key.encrypt(np.ones(case.terms.shape), case.terms.plan).to_message()
+    upload_bytes = 4 * (1 << 16)
+    peaks = []
+    for clients in (10, 200):
+        aggregator = Aggregator(case, "rlwe", key, clients)
+        tracemalloc.start()
+        try:
+            aggregator.take(message, lambda: None)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    # A frame and its making, the sum, the frame of the sum; and some bookkeeping for each name.
+    assert peaks[0] < 6 * upload_bytes
+    assert peaks[1] < peaks[0] + upload_bytes
+
+
+def test_the_aggregator_keeps_no_ciphertext_but_the_sum(
+    single: Single, secret_key_of: Single, name: str
+) -> None:
+    # What TenSEAL and gmpy2 hold is not seen by tracemalloc; the objects that hold it are counted instead.
+    case = single(name, clients=tuple(f"c{i}" for i in range(200)))
+    key = secret_key_of(name).public_key
+    one = key.encrypt(np.ones(5), case.terms.plan)
+    aggregator, alive = Aggregator(case, name, key, 40), []
+
+    def count() -> None:
+        alive.append(sum(type(thing) is type(one) for thing in gc.get_objects()))
+
+    count()
+    aggregator.take(one.to_message(), count)
+    assert max(alive) <= alive[0] + 2
+
+
+def test_200_clients_are_added_up(single: Single) -> None:
+    case = single("rlwe", clients=tuple(f"c{i}" for i in range(200)))
+    out = case.play()
+    case.check_all(out.results, case.terms.clients)
+    assert not out.errors
