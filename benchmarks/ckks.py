@@ -1,10 +1,12 @@
 """Our CKKS against the raw TenSEAL calls on the same data: what the interface costs on top.
 
-Each pair of steps takes turns within one run and is timed by this process's own seconds of processor time, of which
-the fastest count. Goal: ratios of at most 1.10. Ours also compares headers (some microseconds an array, which shows
-where there is a single block) and reads what arrives with checks that TenSEAL lacks and one copy more. TenSEAL's
-decryption returns a list; who works with numpy makes an array of it, so that is compared, and the time without
-it is printed besides. Arrays longer than a block make TenSEAL print a warning, which goes to nowhere here.
+Measured as an aggregator works: what is added, decrypted and written has been read from bytes, ours and TenSEAL's, and
+"encrypted" is what a client has. Each pair of steps takes turns within one run and is timed by this process's own
+seconds of processor time, of which the fastest count. Goal: ratios of at most 1.10. Ours also compares headers, which
+takes some microseconds an array, and reads what arrives with checks that TenSEAL lacks: both show where there are few
+blocks, so that the largest ratio is printed with and without arrays of up to 4,096 numbers. TenSEAL's decryption returns
+a list; who works with numpy makes an array of it, so that is compared, and the time without it is printed besides.
+Arrays longer than a block make TenSEAL print a warning, which goes to nowhere here.
 
     python -m benchmarks.ckks            # 2,048 to 1,000,000 numbers
     python -m benchmarks.ckks --tiny     # a second, to see that it runs
@@ -60,13 +62,21 @@ def compare(context: Context, length: int, repeats: int) -> float:
     x = np.random.default_rng(1).uniform(-1, 1, length)
     agreed = plan(clip=1.0, frac_bits=20, parties=1000)
     key, raw = SecretKey.generate(context), raw_context(context)
-    encrypted, other = key.encrypt(x, agreed), key.encrypt(x, agreed)
+    sent = key.encrypt(x, agreed)
     with contextlib.redirect_stdout(io.StringIO()):
-        theirs, their_other = tenseal.ckks_vector(raw, x), tenseal.ckks_vector(raw, x)
-    written, their_written = encrypted.to_bytes(), theirs.serialize()
+        their_sent = tenseal.ckks_vector(raw, x)
+    written, their_written = sent.to_bytes(), their_sent.serialize()
+
+    def read() -> Ciphertext:
+        return Ciphertext.from_bytes(written, key.public_key)
+
+    def their_read() -> tenseal.CKKSVector:
+        return tenseal.ckks_vector_from(raw, their_written)
+
+    (mine, other), (theirs, their_other) = (read(), read()), (their_read(), their_read())
 
     def add_in_place() -> None:
-        total = encrypted + other
+        total = mine + other
         for _ in range(20):
             total += other
 
@@ -77,16 +87,14 @@ def compare(context: Context, length: int, repeats: int) -> float:
 
     pairs: list[tuple[str, Step, Step]] = [
         ("encrypt", lambda: key.encrypt(x, agreed), lambda: tenseal.ckks_vector(raw, x)),
-        ("add", lambda: encrypted + other, lambda: theirs + their_other),
+        ("to bytes, as encrypted", sent.to_bytes, their_sent.serialize),
+        ("from bytes", read, their_read),
+        ("add", lambda: mine + other, lambda: theirs + their_other),
         ("add in place, 20 times", add_in_place, their_add_in_place),
-        ("decrypt to an array", lambda: key.decrypt(encrypted), lambda: np.array(theirs.decrypt())),
-        ("to message", encrypted.to_message, theirs.serialize),
-        ("to bytes", encrypted.to_bytes, theirs.serialize),
-        (
-            "from bytes",
-            lambda: Ciphertext.from_bytes(written, key.public_key),
-            lambda: tenseal.ckks_vector_from(raw, their_written),
-        ),
+        ("copy", mine.copy, lambda: theirs**1),
+        ("to message", mine.to_message, theirs.serialize),
+        ("to bytes", mine.to_bytes, theirs.serialize),
+        ("decrypt to an array", lambda: key.decrypt(mine), lambda: np.array(theirs.decrypt())),
     ]
     print(
         f"\n{context.scheme}, {context.security_bits} bits of security, {length:,} numbers, "
@@ -104,7 +112,7 @@ def compare(context: Context, length: int, repeats: int) -> float:
             f"{median[0] / median[1]:5.2f})"
         )
     bare = take_turns([theirs.decrypt], repeats).min()
-    total = encrypted + other
+    total = mine + other
     worst_error = float(np.max(np.abs(key.decrypt(total) - 2 * x)))
     error = key.public_key.error(total.header)
     print(f"  raw decryption to a list alone: {bare * 1e3:.3f} ms")
@@ -127,12 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     lengths = (100, 3000) if options.tiny else (2048, 100_000, 1_000_000)
     repeats = 2 if options.tiny else options.repeats
     print(f"TenSEAL {tenseal.__version__}, one thread, processor time, fastest of {repeats}")
-    worst = 0.0
+    worst = {True: 0.0, False: 0.0}
     for context in contexts:
         for length in lengths:
             few = repeats if length < 500_000 else max(3, repeats // 3)
-            worst = max(worst, compare(context, length, few))
-    print(f"\nlargest ratio {worst:.2f}; goal: 1.10")
+            worst[length <= 4096] = max(worst[length <= 4096], compare(context, length, few))
+    print(f"\nlargest ratio {worst[False]:.2f}; goal: 1.10. Up to 4,096 numbers: {worst[True]:.2f}")
     return 0
 
 

@@ -35,7 +35,7 @@ except ImportError:
     tenseal = None
 
 SLOTS = 2048
-ADDITIONS = 16  # of one ciphertext to another, each kind staying where its size lets it: cache or memory
+ADDITIONS = 64  # of one ciphertext to another, each kind staying where its size lets it: cache or memory
 SECURITY = {64: (201, 226), 96: (115, 144), 128: (200, 225)}  # core-SVP, lattice-estimator
 GOALS = {
     64: {"encrypt": 8.0, "decrypt": 2.0, "add in place": 10.0},

@@ -30,8 +30,8 @@ def commands(program: str) -> list[list[str]]:
     return [rest for name, *rest in words if name == program]
 
 
-def test_the_python_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
+@pytest.mark.parametrize("code", blocks("python"), ids=["a joint computation", "a sum under encryption"])
+def test_the_python_examples_print_what_they_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {})
     (promised,) = re.findall(r"# prints: (.*)", code)
     assert capsys.readouterr().out == promised + "\n"

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -223,27 +223,30 @@ def unrotate(y: NDArray[np.float64], seed: bytes, length: int) -> NDArray[np.flo
     Raises:
       UsageError: a short seed.
     """
-    return _hadamard(y.reshape(1, -1))[0, :length] * _signs(seed, y.size)[:length]
+    turned: NDArray[np.float64] = _hadamard(y.reshape(1, -1))[0, :length] * _signs(seed, y.size)[:length]
+    return turned
 
 
 def _signs(seed: bytes, padded: int) -> NDArray[np.float64]:
     words = np.empty(-(-padded // 64), np.uint64)
     Stream(derive_key(seed, label=_LABEL, context=padded.to_bytes(8, "big"))).fill(words)
     bits = np.unpackbits(words.view(np.uint8), count=padded, bitorder="little")
-    return 1.0 - 2.0 * bits
+    signs: NDArray[np.float64] = 1.0 - 2.0 * bits
+    return signs
 
 
 def _hadamard(x: NDArray[np.float64]) -> NDArray[np.float64]:
     rows, d = x.shape
-    bits, inner = d.bit_length() - 1, 1
-    # The matrix is the Kronecker power of that of order 2: it is applied to some bits of the index at a time.
+    bits = d.bit_length() - 1
+    # The matrix is the Kronecker power of that of order 2. Each pass multiplies along the highest bits of the index
+    # and leaves them as the lowest; when all bits have had their turn, they are in their old places.
     while bits:
         now = min(bits, _RADIX_BITS)
         order = 1 << now
         k = np.arange(order, dtype=np.uint8)
         matrix = (1.0 - 2.0 * (np.bitwise_count(k[:, None] & k) & 1)) / math.sqrt(order)
-        x = np.matmul(matrix, x.reshape(-1, order, inner)).reshape(rows, d)
-        bits, inner = bits - now, inner * order
+        x = np.matmul(x.reshape(rows, order, d // order).transpose(0, 2, 1), matrix).reshape(rows, d)
+        bits -= now
     return x
 
 
@@ -260,8 +263,9 @@ def _clip_rows(rows: NDArray[np.float64], clip: float) -> int:
     return int(np.count_nonzero(long))
 
 
-def _within(values: NDArray[np.int64], norm_limit: int) -> NDArray[Any]:
+def _within(values: NDArray[np.int64], norm_limit: int) -> NDArray[np.bool_]:
     # Sums of squares are exact in int64 where the float64 sum, which errs by far less than a half, is below 2^62.
     rough = np.einsum("ij,ij->i", values, values, dtype=np.float64)
     exact = np.einsum("ij,ij->i", values, values)
-    return (rough < 2.0**62) & (exact <= norm_limit)
+    within: NDArray[np.bool_] = (rough < 2.0**62) & (exact <= norm_limit)
+    return within

@@ -164,10 +164,10 @@ class Envelope:
             log = self._law.log_weight(x, digits)
             if log is None:
                 return x, False
-            ctx = context(_PLACES + bits)
+            ctx = context(digits + 8)
             factor = ctx.divide(Decimal(size * self._scale << bits), Decimal(self._weights[number]))
             threshold = ctx.multiply(factor, ctx.exp(log))
-            # ln f errs by 10^-digits, so f by less than twice that, relatively; what follows by much less.
+            # ln f errs by 10^-digits, so f by less than twice that, relatively; the few roundings by 10^-7 of it.
             error = ctx.multiply(threshold, Decimal(4).scaleb(-digits))
             if word >= ctx.add(threshold, error):
                 return x, False

@@ -1,234 +1,49 @@
-"""Noise for sums of client vectors: from epsilon and delta to each client's share, the ring, and the report.
+"""Noise in sums of client vectors: grid, noise and ring chosen together; clients' shares; the report.
 
-  choose      budget, crowd, clip  ->  grid, variance of one share, plan of the ring; the same at all parties
+  choose       budget, crowd, clip  ->  grid, variance of one share, plan of the ring; the same at all parties
   Contributor  a client: clip, round, add one share of noise, reduce modulo 2^k; then the sum protocol takes over
   Mechanism.to_numbers  a result party: the sum as numbers
 
-h = survivors - colluders clients are counted on for noise: `survivors` is the fewest clients in whose sum the
-protocol may end (it aborts below), `colluders` those of them who may omit their noise or tell it. Each client adds
-variance / h of what the sum needs, and the budget is accounted with h. Those who take part beyond h only add.
+Threat model: as many clients as are counted on (`Crowd.honest`) follow this program. What is protected is the sum,
+from whoever sees it, up to (epsilon, delta); a server that sees single vectors is the sum protocol's to prevent.
+Noise is added before reduction modulo 2^k and not truncated, so a sum that wraps around costs accuracy, not privacy;
+how likely that is is reported.
 
-Threat model: h clients follow this program. What is protected is the sum, from whoever sees it, up to (epsilon,
-delta); a server that sees single vectors is the sum protocol's to prevent. Noise is added before reduction modulo
-2^k and not truncated, so a sum that wraps around costs accuracy, not privacy; how likely that is is reported.
-
-Learns: result parties, the noisy sum, and from the plan its clip, variance and crowd.
+Learns: result parties, the noisy sum. Clip, variance and crowd are public.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from secagg.dp.accounting import (
-    ORDERS,
-    Adjacency,
-    Sensitivity,
-    discrete_gaussian_divergence,
-    epsilon_at,
-    skellam_divergence,
-)
+from secagg.dp.accounting import Adjacency
+from secagg.dp.calibration import Budget, Crowd, Noise, NoiseKind, calibrate
 from secagg.dp.clipping import Grid
-from secagg.dp.samplers import MAX_VARIANCE, DiscreteGaussian, Sampler, Skellam
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.fixed_point import Plan, plan
 from secagg.prg import Stream, system_stream
 from secagg.ring import Ring, RingArray
 
 __all__ = [
-    "Budget",
     "Contribution",
     "Contributor",
-    "Crowd",
     "Mechanism",
-    "Noise",
-    "NoiseKind",
     "Report",
-    "calibrate",
     "choose",
+    "report",
+    "ring_plan",
+    "wrap_probability",
 ]
 
-NoiseKind: TypeAlias = Literal["skellam", "discrete gaussian"]
-
 _WRAP: Final = 2.0**-40  # planned probability that any element of any round wraps around
-_LEAST_GAUSSIAN: Final = 0.25  # of one share; the divergence is not bounded below
-_LEAST_SKELLAM: Final = 2.0**-20  # of the whole noise
-_EXACTNESS: Final = 1e-6  # relative, of the variance found
 # A unit of 1/1024 of the clip, or of 1/16 of the mean size of an element, lengthens vectors by less than 0.2%.
 _LEAST_UNITS: Final = 1024
 _UNITS_AN_ELEMENT: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be spent, in all rounds together.
-
-    Args:
-      epsilon: positive, finite.
-      delta: between 0 and 1; well below one over the number of people.
-      rounds: how many sums are released, 1 or more.
-      adjacency: what a neighbour is, hence what is protected: "add-remove", whether a client (or row) is in the
-        data at all; "replace", which of all possible ones it is, their number being public. Takes twice the noise.
-
-    Raises:
-      RangeError, UsageError: an argument out of range.
-    """
-
-    epsilon: float
-    delta: float
-    rounds: int = 1
-    adjacency: Adjacency = "add-remove"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.epsilon < math.inf:
-            raise RangeError(f"epsilon is positive and finite, not {self.epsilon}")
-        if not 0 < self.delta < 1:
-            raise RangeError(f"delta lies between 0 and 1, not {self.delta}; below 1 / number of people")
-        if self.rounds < 1:
-            raise RangeError(f"expected 1 or more rounds, got {self.rounds}")
-        if self.adjacency not in ("add-remove", "replace"):
-            raise UsageError(f'adjacency is "add-remove" or "replace", not {self.adjacency!r}')
-
-
-@dataclass(frozen=True, slots=True)
-class Crowd:
-    """Who adds noise.
-
-    Args:
-      clients: on the roster; none adds more than one share a round.
-      survivors: fewest in whose sum the protocol ends; below it aborts.
-      colluders: of these, how many are assumed to omit their noise, or to tell it to whoever looks at the sum.
-
-    Raises:
-      RangeError: not 1 <= survivors <= clients, or colluders that leave nobody.
-    """
-
-    clients: int = 1
-    survivors: int = 1
-    colluders: int = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.survivors <= self.clients:
-            raise RangeError(
-                f"expected 1 to {self.clients} survivors of {self.clients} clients, got {self.survivors}"
-            )
-        if not 0 <= self.colluders < self.survivors:
-            raise RangeError(
-                f"{self.colluders} colluders among {self.survivors} survivors leave nobody to count on for noise"
-            )
-
-    @property
-    def honest(self) -> int:
-        """How many clients are counted on for noise: h."""
-        return self.survivors - self.colluders
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Noise that keeps a budget; from `calibrate`.
-
-    Args:
-      kind: "skellam" or "discrete gaussian".
-      variance: of one client's share, in units squared.
-      sensitivity: of the sum to one contribution.
-      crowd: who adds shares.
-      budget: what was asked for.
-    """
-
-    kind: NoiseKind
-    variance: float
-    sensitivity: Sensitivity
-    crowd: Crowd
-    budget: Budget
-
-    @property
-    def least_variance(self) -> float:
-        """Variance of the noise that is counted on: h shares."""
-        return self.crowd.honest * self.variance
-
-    @property
-    def most_variance(self) -> float:
-        """Variance of the noise in a sum of all clients."""
-        return self.crowd.clients * self.variance
-
-    def epsilon(self, rounds: int | None = None) -> float:
-        """Return the epsilon spent after so many rounds (without a number, all), at the budget's delta.
-
-        Raises:
-          RangeError: more rounds than the budget is for, or a negative number.
-        """
-        if rounds is None:
-            rounds = self.budget.rounds
-        if not 0 <= rounds <= self.budget.rounds:
-            raise RangeError(f"the budget is for {self.budget.rounds} rounds, not {rounds}")
-        return (
-            _spent(self.kind, self.variance, self.sensitivity, self.crowd, self.budget, rounds)
-            if rounds
-            else 0.0
-        )
-
-    def sampler(self) -> Sampler:
-        """Return a sampler of one client's share; it takes some hundredths of a second to set up."""
-        return Skellam(self.variance) if self.kind == "skellam" else DiscreteGaussian(self.variance)
-
-    def log_tail(self, size: int) -> float:
-        """Return the logarithm of a bound on P(|noise| >= size), for one element of a sum of all clients.
-
-        Twice the Chernoff bound: for Skellam noise of its exact moments; for discrete Gaussians, whose moments are at
-        most those of Gaussians of the same parameter [CKS20, fact 18], the Gaussian one.
-        """
-        mu, y = self.most_variance, size / self.most_variance
-        if self.kind == "skellam":
-            # sqrt(1 + y^2) - 1 written so that nothing cancels.
-            exponent = mu * (y * y / (1 + math.sqrt(1 + y * y)) - y * math.asinh(y))
-        else:
-            exponent = -size * y / 2
-        return min(0.0, math.log(2) + exponent)
-
-    def reach(self, log_probability: float) -> int:
-        """Return the least size whose bound `log_tail` is at most this."""
-        return _least(lambda size: self.log_tail(size) <= log_probability)
-
-
-def calibrate(
-    budget: Budget, crowd: Crowd, sensitivity: Sensitivity, *, kind: NoiseKind = "skellam"
-) -> Noise:
-    """Return the least noise, to a millionth, that keeps the budget.
-
-    Args:
-      budget: epsilon and delta over all rounds.
-      crowd: who adds shares.
-      sensitivity: what one contribution can add to the sum; doubled here where adjacency is "replace".
-      kind: "skellam", which is closed under sums, or "discrete gaussian".
-
-    Raises:
-      UsageError: an unknown kind.
-      PlanError: the budget needs more noise than can be sampled.
-    """
-    if kind not in ("skellam", "discrete gaussian"):
-        raise UsageError(f'noise is "skellam" or "discrete gaussian", not {kind!r}')
-    low = _LEAST_SKELLAM / crowd.honest if kind == "skellam" else _LEAST_GAUSSIAN
-
-    def enough(variance: float) -> bool:
-        return _spent(kind, variance, sensitivity, crowd, budget, budget.rounds) <= budget.epsilon
-
-    high = low
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > MAX_VARIANCE:
-            raise PlanError(
-                f"epsilon={budget.epsilon} over {budget.rounds} rounds at a sensitivity of {sensitivity.l2:.6g} units"
-                " takes noise beyond what can be sampled; spend more, or use fewer frac_bits"
-            )
-    while high > low * (1 + _EXACTNESS):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return Noise(kind, high, sensitivity, crowd, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +94,9 @@ class Mechanism:
     plan: Plan
 
     def __post_init__(self) -> None:
-        planned, needed = self.noise.sensitivity, self.grid.sensitivity
+        planned, needed = self.noise.sensitivity, self.grid.sensitivity.under(self.noise.budget.adjacency)
         if planned.l2 < needed.l2 or planned.l1 < needed.l1 or planned.length != needed.length:
-            raise UsageError(f"the noise is for {planned}, the grid gives {needed}; calibrate anew")
+            raise UsageError(f"the noise is for {planned}, the grid needs {needed}; calibrate anew")
         if self.plan.parties < self.noise.crowd.clients or self.plan.frac_bits:
             raise PlanError(
                 f"expected a plan of whole numbers for {self.noise.crowd.clients} clients, got {self.plan}"
@@ -312,19 +127,12 @@ class Mechanism:
         Raises:
           RangeError: more rounds than planned.
         """
-        noise, crowd = self.noise, self.noise.crowd
-        budget, unit = noise.budget, self.grid.unit
-        return Report(
-            epsilon=noise.epsilon(rounds),
-            delta=budget.delta,
-            adjacency=budget.adjacency,
-            rounds=budget.rounds if rounds is None else rounds,
-            noise=noise.kind,
-            deviation=unit * math.sqrt(noise.least_variance),
-            share_deviation=unit * math.sqrt(noise.variance),
+        return report(
+            self.noise,
+            unit=self.grid.unit,
             clip=self.grid.clip,
-            wrap_probability=self.wrap_probability,
-            assumptions=_assumptions(crowd, budget),
+            wraps=self.wrap_probability,
+            rounds=rounds,
         )
 
 
@@ -364,7 +172,7 @@ def choose(
         units = max(_LEAST_UNITS, _UNITS_AN_ELEMENT * math.sqrt(dimension))
         frac_bits = math.ceil(math.log2(units) - math.log2(clip))
     grid = Grid(clip, frac_bits, length, rotated, element_clip)
-    noise = calibrate(budget, crowd, grid.sensitivity, kind=kind)
+    noise = calibrate(budget, crowd, grid.sensitivity.under(budget.adjacency), kind=kind)
     return Mechanism(grid, noise, ring_plan(noise, grid.element_units, grid.dimension))
 
 
@@ -449,43 +257,52 @@ class Contributor:
         return Contribution(self.mechanism.plan.ring.from_signed(noisy), rounded.clipped > 0)
 
 
-def _spent(
-    kind: NoiseKind, variance: float, sensitivity: Sensitivity, crowd: Crowd, budget: Budget, rounds: int
-) -> float:
-    far = sensitivity.under(budget.adjacency)
-    if kind == "skellam":
-        divergences = skellam_divergence(ORDERS, variance=crowd.honest * variance, sensitivity=far)
-    else:
-        divergences = discrete_gaussian_divergence(
-            ORDERS, variance=variance, least=crowd.honest, most=crowd.clients, sensitivity=far
-        )
-    return epsilon_at(ORDERS, rounds * divergences, budget.delta)
+def report(
+    noise: Noise, *, unit: float, clip: float, wraps: float = 0.0, rounds: int | None = None
+) -> Report:
+    """Return what noise costs after so many rounds; without a number, after all.
 
+    Args:
+      noise: in units.
+      unit: the value of one unit.
+      clip: largest Euclidean norm of a contribution, as a number.
+      wraps: probability that the sum wraps around.
+      rounds: released so far.
 
-def _assumptions(crowd: Crowd, budget: Budget) -> tuple[str, ...]:
-    unit = (
-        "a client's presence with one contribution of at most the clip a round"
-        if budget.adjacency == "add-remove"
-        else "which contribution of at most the clip a client makes a round; how many take part is public"
+    Raises:
+      RangeError: more rounds than planned.
+    """
+    budget = noise.budget
+    return Report(
+        epsilon=noise.epsilon(rounds),
+        delta=budget.delta,
+        adjacency=budget.adjacency,
+        rounds=budget.rounds if rounds is None else rounds,
+        noise=noise.kind,
+        deviation=unit * math.sqrt(noise.least_variance),
+        share_deviation=unit * math.sqrt(noise.variance),
+        clip=clip,
+        wrap_probability=wraps,
+        assumptions=_assumptions(noise),
     )
-    return (
-        f"protected: {unit}",
-        f"at least {crowd.survivors} of {crowd.clients} clients are in every released sum, and at least"
-        f" {crowd.honest} of those clip and add their noise as told and keep it to themselves",
-        "single contributions stay hidden by the sum protocol; only sums are seen",
+
+
+def _assumptions(noise: Noise) -> tuple[str, ...]:
+    crowd = noise.crowd
+    protected = {
+        "zero-out": "what a contribution is, or that it is not all zeros; not who takes part",
+        "add-remove": "whether a contribution is there at all, and what it is",
+        "replace": "what a contribution is; not how many there are or who takes part",
+    }
+    lines = [
+        f"protected: {protected[noise.budget.adjacency]}; one contribution of each person or client a round",
         "who takes part does not depend on the data; no amplification by sampling is counted",
-        "each round draws fresh noise, and a contribution enters one sum a round",
-        "noise is drawn unobserved: timing it could tell about it",
-    )
-
-
-def _least(holds: Callable[[int], bool]) -> int:
-    """Return the least non-negative integer for which a monotone condition holds."""
-    high = 1
-    while not holds(high):
-        high *= 2
-    low = 0
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
+        "noise is fresh in each round, and drawn unobserved: timing it could tell about it",
+    ]
+    if crowd.clients > 1:
+        lines += [
+            f"at least {crowd.survivors} of {crowd.clients} clients are in every sum that is released",
+            f"at least {crowd.honest} of those clip, add their noise as told, and tell nobody about it",
+            "single contributions stay hidden by the sum protocol; only sums are seen",
+        ]
+    return tuple(lines)

@@ -1,1 +1,1 @@
-"""The place of homomorphic encryption for sums; it holds no scheme yet."""
+"""Homomorphic encryption for sums: `scheme` says what `paillier`, `rlwe` and `ckks` have in common."""

@@ -6,7 +6,6 @@ import copy
 import importlib
 import math
 import pickle
-import struct
 import sys
 from typing import Any
 
@@ -281,18 +280,47 @@ def test_ciphertexts_of_other_keys_and_contexts_are_not_added(
         a += keys["8192/256"].public_key.encrypt([1.0], PLAN)
 
 
-def test_a_sum_that_would_lie_open_is_refused_and_changes_nothing(key: SecretKey) -> None:
-    x = np.linspace(-10, 10, 5000)
-    a, other = key.public_key.encrypt(x, PLAN), key.public_key.encrypt(-x, PLAN)
-    # The negative of the last block alone: two blocks have been added before it is found.
-    negative = -1 * a
-    negative._blocks[:2] = other._blocks[:2]
+def received(ciphertext: Ciphertext) -> Ciphertext:
+    return Ciphertext.from_bytes(ciphertext.to_bytes(), ciphertext.public_key)
+
+
+@pytest.mark.parametrize("blocks", [2, 32, 33, 70])
+@pytest.mark.parametrize("where", [(True, True), (True, False), (False, True)], ids=str)
+def test_what_arrived_and_what_was_encrypted_here_are_added(
+    blocks: int, where: tuple[bool, bool], keys: dict[str, SecretKey], rng: np.random.Generator
+) -> None:
+    key = keys["4096/symmetric"]
+    x = rng.uniform(-10, 10, (2, 2048 * blocks - 5))
+    a, b = (
+        received(key.encrypt(v, PLAN)) if w else key.encrypt(v, PLAN) for v, w in zip(x, where, strict=True)
+    )
+    total = a + b
+    b += a
+    total += received(b * 3)
+    difference = key.decrypt(total.copy()) - 4 * x.sum(axis=0)
+    assert np.max(np.abs(difference)) <= key.public_key.error(total.header).bound
+    assert np.max(np.abs(key.decrypt(a) - x[0])) < 1e-6
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+@pytest.mark.parametrize("opens", [0, 2, 32, 34])
+def test_a_sum_that_would_lie_open_is_refused_and_changes_nothing(
+    opens: int, arrived: bool, keys: dict[str, SecretKey]
+) -> None:
+    key = keys["4096/symmetric"]
+    x = np.linspace(-10, 10, 35 * 2048 - 9)
+    a, other = key.encrypt(x, PLAN), key.encrypt(-x, PLAN)
+    # The negative of one block alone: those before it have been added when it is found.
+    other._vectors[opens] = (-1 * a)._vectors[opens]
+    if arrived:
+        a, other = received(a), received(other)
     with pytest.raises(UsageError, match="would be no secret"):
-        a += negative
+        a += other
     with pytest.raises(UsageError, match="would be no secret"):
-        a + negative
+        a + other
     assert np.max(np.abs(key.decrypt(a) - x)) < 1e-6
     assert a.header.summands == 1
+    assert np.max(np.abs(key.decrypt(a + key.encrypt(x, PLAN)) - 2 * x)) < 1e-6
 
 
 # Who holds what.
@@ -349,7 +377,7 @@ def test_a_secret_key_has_no_bytes_to_send_and_shows_nothing(key: SecretKey) -> 
 def test_what_leaves_a_key_holder_holds_no_secret(name: str, keys: dict[str, SecretKey]) -> None:
     assert not keys[name].public_key._data.is_private()
     for ciphertext in (keys[name].encrypt([1.0], PLAN), -3 * keys[name].encrypt([1.0], PLAN)):
-        assert not ciphertext._blocks[0].context().is_private()
+        assert not ciphertext._vectors[0].context().is_private()
 
 
 def test_under_a_symmetric_context_the_secret_key_alone_encrypts(keys: dict[str, SecretKey]) -> None:
@@ -429,26 +457,28 @@ def test_the_id_depends_on_all_that_a_public_key_says(key: SecretKey) -> None:
 
 def replaced(message: CiphertextMessage, data: bytes, row: int = 0) -> CiphertextMessage:
     """Return the message with another first block."""
-    blocks, lengths = message.blocks.copy(), list(message.lengths)
+    blocks = message.blocks.copy()
     blocks[row] = 0
     blocks[row, : len(data)] = np.frombuffer(data, np.uint8)
-    lengths[row] = len(data)
-    return msgspec.structs.replace(message, blocks=blocks, lengths=tuple(lengths))
+    return msgspec.structs.replace(message, blocks=blocks)
 
 
 def first(message: CiphertextMessage) -> bytes:
-    return message.blocks[0, : message.lengths[0]].tobytes()
+    return message.blocks[0, : int.from_bytes(message.blocks[0, 8:16].tobytes(), "little")].tobytes()
+
+
+def of_length(data: bytes, nbytes: int) -> bytes:
+    """Return a block that says that it is so long."""
+    return data[:8] + nbytes.to_bytes(8, "little") + data[16:]
+
+
+def inside(vector: bytes) -> bytes:
+    """Return SEAL's part of TenSEAL's bytes of a vector of one block."""
+    return vector[vector.index(b"\x5e\xa1\x10") : -9]
 
 
 def header_with(message: CiphertextMessage, **changes: Any) -> CiphertextMessage:
     return msgspec.structs.replace(message, header=msgspec.structs.replace(message.header, **changes))
-
-
-def claiming(message: CiphertextMessage, numbers: int) -> CiphertextMessage:
-    """Return the message with a first block that says that it holds so many numbers."""
-    data = first(message)
-    claim = bytes([0x80 | numbers & 0x7F, 0x80 | numbers >> 7 & 0x7F, numbers >> 14])
-    return replaced(message, b"\x0a\x03" + claim + data[4:])
 
 
 BIG = (1 << 40, 1 << 40)
@@ -457,23 +487,19 @@ BIG = (1 << 40, 1 << 40)
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda m: replaced(m, first(m)[:-1]), "no vector of as many numbers"),
-        (lambda m: replaced(m, first(m)[:30_000]), "no vector of as many numbers"),
-        (lambda m: replaced(m, first(m)[:1]), "no vector"),
-        (lambda m: replaced(m, first(m) + b"\x01"), "no vector"),
-        (lambda m: replaced(m, first(m) + b"\x7a\x01a"), "no vector"),
-        (lambda m: replaced(m, first(m)[:-9] + b"\x19" + struct.pack("<d", 2.0**41)), "no vector"),
-        (lambda m: claiming(m, 5000), "no vector"),
-        (lambda m: claiming(m, 2047), "no vector"),
+        (lambda m: replaced(m, first(m)[:30_000]), r"its form is .* True\)"),
+        (lambda m: replaced(m, first(m)[:1]), "nothing that SEAL wrote"),
+        (lambda m: replaced(m, b""), "nothing that SEAL wrote"),
+        (lambda m: replaced(m, first(m) + b"\x01"), "zeros up to"),
+        (lambda m: replaced(m, first(m) + b"\x7a\x01a"), "zeros up to"),
+        (lambda m: replaced(m, of_length(first(m), len(first(m)) - 1)), "zeros up to|cannot be read"),
+        (lambda m: replaced(m, of_length(first(m), 30_000)), "zeros up to"),
+        (lambda m: replaced(m, of_length(first(m)[:30_000], 30_000)), "cannot be read"),
+        (lambda m: replaced(m, of_length(first(m)[:16], 16)), "cannot be read"),
+        (lambda m: replaced(m, of_length(first(m), 0)), "expected 0 bytes"),
+        (lambda m: replaced(m, of_length(first(m), m.blocks.shape[1] + 1)), "expected 66049 bytes"),
+        (lambda m: replaced(m, of_length(first(m), (1 << 64) - 1)), "expected 18446744073709551615"),
         (lambda m: replaced(m, first(m)[:28] + bytes(40) + first(m)[68:]), "cannot be read"),
-        (lambda m: replaced(m, m.blocks[1, : m.lengths[1]].tobytes()), "no vector"),
-        (lambda m: msgspec.structs.replace(m, lengths=(m.lengths[0] - 1, m.lengths[1])), "zeros up to"),
-        (lambda m: msgspec.structs.replace(m, lengths=(0, m.lengths[1])), "expected 0 bytes"),
-        (
-            lambda m: msgspec.structs.replace(m, lengths=(1 << 70, m.lengths[1])),
-            "expected 1180591620717411303424",
-        ),
-        (lambda m: msgspec.structs.replace(m, lengths=m.lengths[:1]), "1 lengths"),
         (lambda m: msgspec.structs.replace(m, blocks=m.blocks[:1]), "expected blocks of shape"),
         (lambda m: msgspec.structs.replace(m, blocks=m.blocks[:, 1:]), "expected blocks of shape"),
         (lambda m: header_with(m, shape=(2048,)), "for 2048 numbers"),
@@ -501,14 +527,14 @@ def test_malformed_ciphertexts_are_refused_and_named(change: Any, text: str, key
     [
         (lambda: raw(degree=4096, primes=(60, 40)), None),
         (lambda: raw(degree=4096, primes=(59, 49)), "cannot be read"),
-        (lambda: raw(degree=8192, primes=(60, 58)), "cannot be read|no vector"),
-        (lambda: raw(degree=8192, primes=(60, 60, 60)), "cannot be read|no vector"),
+        (lambda: raw(degree=8192, primes=(60, 58)), "cannot be read|expected [0-9]* bytes"),
+        (lambda: raw(degree=8192, primes=(60, 60, 60)), "cannot be read|expected [0-9]* bytes"),
     ],
     ids=["another key prime", "another prime", "another degree", "more primes"],
 )
 def test_ciphertexts_of_other_parameters_are_refused(change: Any, text: str | None, key: SecretKey) -> None:
     message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
-    data = tenseal.ckks_vector(change(), np.ones(2048)).serialize()
+    data = inside(tenseal.ckks_vector(change(), np.ones(2048)).serialize())
     if len(data) > message.blocks.shape[1]:
         data = data[: message.blocks.shape[1]]
     if (
@@ -525,9 +551,33 @@ def test_ciphertexts_of_a_lower_level_are_refused(keys: dict[str, SecretKey]) ->
     message = key.public_key.encrypt(np.ones(4096), PLAN).to_message()
     vector = tenseal.ckks_vector(raw(degree=8192, primes=(60, 60, 60)), np.ones(4096), scale=2.0**20)
     vector.mul_(1.0)  # and rescaled: one of two primes is left
-    data = vector.serialize()[:-8] + struct.pack("<d", 2.0**60)
     with pytest.raises(WireError, match=r"its form is \(2, 1, "):
+        Ciphertext.from_message(replaced(message, inside(vector.serialize())), key.public_key, peer="client")
+
+
+def test_ciphertexts_at_another_scale_are_refused(key: SecretKey) -> None:
+    message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
+    data = inside(tenseal.ckks_vector(raw(scale=41), np.ones(2048)).serialize())
+    with pytest.raises(WireError, match=r"its form is \(2, 1, 2199023255552.0, True, False\)"):
         Ciphertext.from_message(replaced(message, data), key.public_key, peer="client")
+
+
+def test_ciphertexts_that_lie_open_are_refused(key: SecretKey) -> None:
+    message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
+    vector = key.public_key.encrypt(np.ones(2048), PLAN)._vectors[0]
+    with pytest.raises(RuntimeError, match="transparent"):
+        vector.sub_(vector)  # refused, and done
+    with pytest.raises(WireError, match=r"its form is .* True\)"):
+        Ciphertext.from_message(replaced(message, inside(vector.serialize())), key.public_key, peer="client")
+
+
+def test_every_block_that_arrives_is_checked(keys: dict[str, SecretKey]) -> None:
+    message = keys["4096/symmetric"].encrypt(np.ones(2048 * 34), PLAN).to_message()
+    for row in (0, 1, 31, 32, 33):
+        data = message.blocks[row].tobytes()
+        changed = replaced(message, data[:28] + bytes(40) + data[68:], row)
+        with pytest.raises(WireError, match="cannot be read"):
+            Ciphertext.from_message(changed, keys["4096/symmetric"].public_key, peer="client")
 
 
 def test_flipped_bits_are_refused_or_go_unseen_inside_of_polynomials_and_nothing_else(
@@ -577,8 +627,8 @@ def test_two_decryptions_in_full_give_the_key_away(key: SecretKey, rng: np.rando
         """Return the coefficients c1 and the right sides, from a ciphertext and what the key holder showed."""
         ciphertext = key.public_key.encrypt(rng.uniform(-1, 1, n // 2), PLAN)
         shown = key.decrypt(ciphertext)
-        (pair,) = ciphertext._blocks[0].ciphertext()
-        (less,) = ciphertext._blocks[0].add_plain((-2 * shown).tolist()).ciphertext()
+        (pair,) = ciphertext._vectors[0].ciphertext()
+        (less,) = ciphertext._vectors[0].add_plain((-2 * shown).tolist()).ciphertext()
         # In SEAL's order of roots the conjugate of root i is root n - 1 - i.
         return [pair[n + i] for i in range(n)], [(-less[i] - pair[n - 1 - i]) % q for i in range(n)]
 

@@ -125,7 +125,7 @@ class PublicKey(scheme.PublicKey):
                 context,
                 message.mark,
                 message.measured,
-                read_row(np.ascontiguousarray(message.block).data, message.length),
+                bytes(read_row(np.ascontiguousarray(message.block).data, message.length)),
             )
         except UsageError as error:
             raise WireError(f"a CKKS key from {peer or 'the stored bytes'}: {error}", peer=peer) from None
@@ -179,7 +179,7 @@ class PublicKey(scheme.PublicKey):
         length = write_row(self._block, block)
         return PublicKeyMessage(self.context.name, self._mark, self.measured, length, block)
 
-    def read_block(self, data: bytes) -> Any:
+    def read_vector(self, data: bytes) -> Any:
         """Return TenSEAL's vector from its bytes; raises one of `TENSEAL_ERRORS` if there is none in them."""
         return _native.CKKSVector(self._data, data)
 

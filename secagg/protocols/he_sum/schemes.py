@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from secagg.errors import UsageError
+from secagg.errors import RemoteProtocolError, UsageError
 from secagg.fixed_point import Plan
 from secagg.he.scheme import Ciphertext, Header, PublicKey, SecretKey
 from secagg.party import PartyId
@@ -64,6 +64,19 @@ def _paillier() -> Scheme:
     from secagg.he.paillier.keys import PublicKeyMessage
     from secagg.he.paillier.packing import Packing
 
+    def read_ciphertext(
+        message: CiphertextMessage, key: paillier.PublicKey, peer: PartyId
+    ) -> paillier.Ciphertext:
+        ciphertext = paillier.Ciphertext.from_message(message, key, peer=peer)
+        # Else the first upload would say how all others have to be packed.
+        densest = Packing.densest(ciphertext.header.plan, key.plaintext_modulus).slots
+        if ciphertext.slots != densest:
+            raise RemoteProtocolError(
+                f"expected {densest} numbers a residue from {peer}, as many as fit, got {ciphertext.slots}",
+                peer=peer,
+            )
+        return ciphertext
+
     def ciphertext_bytes(key: paillier.PublicKey, plan: Plan, length: int) -> int:
         residues = Packing.densest(plan, key.plaintext_modulus).count(length)
         return residues * (key.s + 1) * key.digit_bytes
@@ -75,7 +88,7 @@ def _paillier() -> Scheme:
         public_key=PublicKeyMessage,
         ciphertext=CiphertextMessage,
         read_public_key=lambda message, peer: paillier.PublicKey.from_message(message, peer=peer),
-        read_ciphertext=lambda message, key, peer: paillier.Ciphertext.from_message(message, key, peer=peer),
+        read_ciphertext=read_ciphertext,
         public_key_bytes=lambda _: 0,  # plain fields: no arrays
         ciphertext_bytes=ciphertext_bytes,
         error=_exact_error,

@@ -174,11 +174,16 @@ def _read_total(total: Total, terms: Terms, *, peer: PartyId) -> Sum:
 
 
 def cost(me: PartyId, *, terms: Terms, public_key: PublicKey, scheme_name: str) -> Declared:
-    """Return what `he_sum` costs one party, whoever of the other clients drops out."""
+    """Return what `he_sum` costs one party, whoever of the other clients drops out.
+
+    Rounds are those with an upload that had to wait for the key, if there is a client that has.
+    """
     kind = scheme(scheme_name)
     (holder,) = terms.key_holders
     key = kind.public_key_bytes(public_key)
     ciphertext = kind.ciphertext_bytes(public_key, terms.plan, terms.length)
+    # The aggregator's own upload is not sent, and the key holder's does not wait.
+    uploaded = 2 if set(terms.clients) - {terms.aggregator, holder} else 1
     numbers = terms.length * (8 + (terms.plan.ring.dtype.itemsize if kind.exact else 0))
     rounds = messages = payload = 0
     if me == holder:
@@ -193,9 +198,9 @@ def cost(me: PartyId, *, terms: Terms, public_key: PublicKey, scheme_name: str) 
     if me == terms.aggregator:
         messages += 2
         payload += ciphertext
-        rounds = 2
+        rounds = uploaded
     if me == holder:
-        rounds = 3
+        rounds = uploaded + 1
     elif me in terms.results:
-        rounds = 4
+        rounds = uploaded + 2
     return Declared(rounds, messages, payload)

@@ -180,11 +180,11 @@ def _semi_honest_threshold(
     if cut > -(security + 1):
         return None
     # Of the n - 1 others k are neighbours: as if drawn at random.
-    t = tails.least_at(n, n - 1, c, k, -(security + 1))
+    t = max(2, tails.least_at(n, n - 1, c, k, -(security + 1)))
     fails = tails.log2_n + tails.tail(n - 1, r, k, k - t + 1)
     if t > k or fails > -failure:
         return None
-    return max(2, t), _log2_sum(tails.log2_n + tails.tail(n - 1, c, k, t), cut), fails
+    return t, _log2_sum(tails.log2_n + tails.tail(n - 1, c, k, t), cut), fails
 
 
 def _active_threshold(

@@ -219,6 +219,25 @@ def secret_key_of() -> Callable[..., Any]:
     return get
 
 
+@pytest.fixture
+def one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all parties of many short runs use one object for a Paillier key, and so one table."""
+    try:
+        from secagg.he.paillier import keys
+    except ImportError:
+        return
+    kept: dict[bytes, Any] = {}
+    read = keys.PublicKey.from_message
+
+    def from_message(message: Any, *, peer: str = "") -> Any:
+        if message.h not in kept:
+            kept[message.h] = read(message, peer=peer)
+            kept[message.h].prepare(window=4)
+        return kept[message.h]
+
+    monkeypatch.setattr(keys.PublicKey, "from_message", from_message)
+
+
 @pytest.fixture(scope="session")
 def single(secret_key_of: Callable[..., Any]) -> Callable[..., Case]:
     """Make sums under one key."""

@@ -101,7 +101,9 @@ def test_an_active_server_with_a_third_corrupt_and_a_third_dropping_out_has_no_s
 
 
 @pytest.mark.parametrize("active", [False, True])
-@pytest.mark.parametrize(("n", "corrupt", "dropouts"), [(150, 0.2, 0.1), (400, 0.1, 0.2), (1000, 0.3, 0.05)])
+@pytest.mark.parametrize(
+    ("n", "corrupt", "dropouts"), [(150, 0.2, 0.1), (400, 0.1, 0.2), (1000, 0.3, 0.05), (1000, 0.0, 0.45)]
+)
 def test_the_probabilities_are_those_of_exact_tails(
     n: int, corrupt: float, dropouts: float, active: bool
 ) -> None:

@@ -71,6 +71,15 @@ def drive_stepwise(programs: Mapping[str, Protocol[Any]]) -> Results:
 
 
 def drive_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
+    ended = over_tcp(programs)
+    for result in ended.values():
+        if isinstance(result, Exception):
+            raise result
+    return {n: r for n, (r, _) in ended.items()}, {n: ledger for n, (_, ledger) in ended.items()}
+
+
+def over_tcp(programs: Mapping[str, Protocol[Any]]) -> dict[str, Any]:
+    """Run the programs in threads; return what each returned, with its ledger, or raised."""
     identities = {name: create_identity(name) for name in programs}
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in programs]
     ports = dict(zip(programs, (s.getsockname()[1] for s in sockets), strict=True))
@@ -78,21 +87,23 @@ def drive_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
         s.close()
     peers = [tcp.Peer(n, "127.0.0.1", ports[n], identities[n].certificate) for n in programs]
 
-    def run(name: str) -> tuple[Any, Ledger]:
-        return tcp.run_party(
-            programs[name],
-            me=name,
-            identity=identities[name],
-            peers=peers,
-            listen=("127.0.0.1", ports[name]),
-            agreement=bytes(32),
-            timeouts=tcp.Timeouts(connect_s=30.0, silence_s=30.0, message_s=30.0),
-            keep_memory=False,
-        )
+    def run(name: str) -> Any:
+        try:
+            return tcp.run_party(
+                programs[name],
+                me=name,
+                identity=identities[name],
+                peers=peers,
+                listen=("127.0.0.1", ports[name]),
+                agreement=bytes(32),
+                timeouts=tcp.Timeouts(connect_s=30.0, silence_s=30.0, message_s=30.0),
+                keep_memory=False,
+            )
+        except Exception as error:  # noqa: BLE001  # looked at by the caller
+            return error
 
     with ThreadPoolExecutor(len(programs)) as pool:
-        ended = dict(zip(programs, pool.map(run, programs), strict=True))
-    return {n: r for n, (r, _) in ended.items()}, {n: ledger for n, (_, ledger) in ended.items()}
+        return dict(zip(programs, pool.map(run, programs), strict=True))
 
 
 def check_sum(world: Any, result: Any) -> None:
@@ -232,6 +243,26 @@ def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error(
             assert "server" in out.results
         if action == "delay":
             assert not out.errors
+
+
+class LeftError(Exception):
+    """What a client of a test ends with."""
+
+
+@pytest.mark.parametrize(("kind", "dropped"), [(Shares, ("c1",)), (MaskedInput, ("c1",)), (Unmasking, ())])
+def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(
+    world: MakeWorld, kind: type[wire.Message], dropped: tuple[str, ...]
+) -> None:
+    def leave(_: Any) -> Any:
+        raise LeftError
+
+    w = world(5)
+    ended = over_tcp(lying(w, "c1", leave, kind))
+    result, _ = ended.pop("server")
+    check_sum(w, result)
+    assert result.dropped == dropped
+    assert isinstance(ended.pop("c1"), LeftError)
+    assert {tuple(contributors) for contributors, _ in ended.values()} == {result.contributors}
 
 
 def test_a_late_vector_stays_out_of_the_sum(world: MakeWorld) -> None:

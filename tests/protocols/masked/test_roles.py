@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import pickle
 import tracemalloc
@@ -115,6 +116,16 @@ def test_masks_are_added_and_subtracted_as_the_streams_of_their_seeds() -> None:
         y = x.copy()
         add_masks(y, [Mask(seed, i >= 2) for i, seed in enumerate(seeds)])
         np.testing.assert_array_equal(y, expected)
+
+
+def test_threads_expand_many_masks_to_the_same_vector() -> None:
+    masks = [Mask(i.to_bytes(32, "little"), minus=i % 3 == 0) for i in range(100)]
+    alone, together = np.arange(50_000, dtype=np.uint32), np.arange(50_000, dtype=np.uint32)
+    add_masks(alone, masks)
+    with ThreadPoolExecutor(3) as pool:
+        add_masks(together, iter(masks), executor=pool)
+    np.testing.assert_array_equal(alone, together)
+    assert (alone != np.arange(50_000)).any()
 
 
 def test_the_vector_given_is_not_changed(play: MakePlay) -> None:
@@ -305,6 +316,14 @@ def test_the_context_depends_on_every_term(play: MakePlay) -> None:
             t.length,
             t.ring,
             choose(5, corrupt=0.2, dropouts=0.2, active=True),
+        ),
+        Terms(
+            t.server,
+            t.clients,
+            t.identities,
+            t.length,
+            t.ring,
+            dataclasses.replace(t.parameters, threshold=5),
         ),
     ]
     contexts = [

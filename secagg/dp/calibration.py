@@ -1,0 +1,227 @@
+"""How much noise keeps a budget, and what noise costs.
+
+h = survivors - colluders clients are counted on for noise: `survivors` is the fewest clients in whose sum a protocol
+may end (it aborts below), `colluders` those of them who may omit their noise or tell it. Each client adds
+variance / h of what the sum needs, and the budget is accounted with h. Those who take part beyond h only add.
+
+**What a neighbour is.** "zero-out": one contribution, or zeros in its place; its noise is there either way. This is
+what shares of noise protect: with a client goes its share, so sums with and without a client differ in more than the
+contribution, and whoever runs the sum sees who takes part anyway. "add-remove": one contribution present or absent;
+only for noise made once. "replace": one contribution or any other; up to twice as far, so twice the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from secagg.dp.accounting import (
+    ORDERS,
+    Adjacency,
+    Sensitivity,
+    discrete_gaussian_divergence,
+    epsilon_at,
+    skellam_divergence,
+)
+from secagg.dp.samplers import MAX_VARIANCE, DiscreteGaussian, Sampler, Skellam
+from secagg.errors import PlanError, RangeError, UsageError
+
+__all__ = ["Budget", "Crowd", "Noise", "NoiseKind", "calibrate"]
+
+NoiseKind: TypeAlias = Literal["skellam", "discrete gaussian"]
+
+_LEAST_GAUSSIAN: Final = 0.25  # of one share; the divergence is not bounded below
+_LEAST_SKELLAM: Final = 2.0**-20  # of the whole noise
+_EXACTNESS: Final = 1e-6  # relative, of the variance found
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent, in all rounds together.
+
+    Args:
+      epsilon: positive, finite.
+      delta: between 0 and 1; well below one over the number of people.
+      rounds: how many sums are released, 1 or more.
+      adjacency: what a neighbour is: "zero-out", "add-remove" or "replace"; see the module's docstring.
+
+    Raises:
+      RangeError, UsageError: an argument out of range.
+    """
+
+    epsilon: float
+    delta: float
+    rounds: int = 1
+    adjacency: Adjacency = "zero-out"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon < math.inf:
+            raise RangeError(f"epsilon is positive and finite, not {self.epsilon}")
+        if not 0 < self.delta < 1:
+            raise RangeError(f"delta lies between 0 and 1, not {self.delta}; below 1 / number of people")
+        if self.rounds < 1:
+            raise RangeError(f"expected 1 or more rounds, got {self.rounds}")
+        if self.adjacency not in ("zero-out", "add-remove", "replace"):
+            raise UsageError(f'adjacency is "zero-out", "add-remove" or "replace", not {self.adjacency!r}')
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Who adds noise.
+
+    Args:
+      clients: on the roster; none adds more than one share a round.
+      survivors: fewest in whose sum the protocol ends; below it aborts.
+      colluders: of these, how many are assumed to omit their noise, or to tell it to whoever looks at the sum.
+
+    Raises:
+      RangeError: not 1 <= survivors <= clients, or colluders that leave nobody.
+    """
+
+    clients: int = 1
+    survivors: int = 1
+    colluders: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.survivors <= self.clients:
+            raise RangeError(
+                f"expected 1 to {self.clients} survivors of {self.clients} clients, got {self.survivors}"
+            )
+        if not 0 <= self.colluders < self.survivors:
+            raise RangeError(
+                f"{self.colluders} colluders among {self.survivors} survivors leave nobody to count on for noise"
+            )
+
+    @property
+    def honest(self) -> int:
+        """How many clients are counted on for noise: h."""
+        return self.survivors - self.colluders
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Noise that keeps a budget; from `calibrate`.
+
+    Args:
+      kind: "skellam" or "discrete gaussian".
+      variance: of one client's share, in units squared.
+      sensitivity: how far neighbouring sums lie apart.
+      crowd: who adds shares.
+      budget: what was asked for.
+    """
+
+    kind: NoiseKind
+    variance: float
+    sensitivity: Sensitivity
+    crowd: Crowd
+    budget: Budget
+
+    @property
+    def least_variance(self) -> float:
+        """Variance of the noise that is counted on: h shares."""
+        return self.crowd.honest * self.variance
+
+    @property
+    def most_variance(self) -> float:
+        """Variance of the noise in a sum of all clients."""
+        return self.crowd.clients * self.variance
+
+    def epsilon(self, rounds: int | None = None) -> float:
+        """Return the epsilon spent after so many rounds (without a number, all), at the budget's delta.
+
+        Raises:
+          RangeError: more rounds than the budget is for, or a negative number.
+        """
+        if rounds is None:
+            rounds = self.budget.rounds
+        if not 0 <= rounds <= self.budget.rounds:
+            raise RangeError(f"the budget is for {self.budget.rounds} rounds, not {rounds}")
+        return (
+            _spent(self.kind, self.variance, self.sensitivity, self.crowd, self.budget, rounds)
+            if rounds
+            else 0.0
+        )
+
+    def sampler(self) -> Sampler:
+        """Return a sampler of one client's share; it takes some hundredths of a second to set up."""
+        return Skellam(self.variance) if self.kind == "skellam" else DiscreteGaussian(self.variance)
+
+    def log_tail(self, size: int) -> float:
+        """Return the logarithm of a bound on P(|noise| >= size), for one element of a sum of all clients.
+
+        Twice the Chernoff bound: for Skellam noise of its exact moments; for discrete Gaussians, whose moments are at
+        most those of Gaussians of the same parameter [CKS20], the Gaussian one.
+        """
+        mu, y = self.most_variance, size / self.most_variance
+        if self.kind == "discrete gaussian":
+            return min(0.0, math.log(2) - size * y / 2)
+        # y^2 / (1 + sqrt(1 + y^2)) is sqrt(1 + y^2) - 1 without cancellation.
+        return min(0.0, math.log(2) + mu * (y * y / (1 + math.sqrt(1 + y * y)) - y * math.asinh(y)))
+
+    def reach(self, log_probability: float) -> int:
+        """Return the least size whose bound `log_tail` is at most this."""
+        return _least(lambda size: self.log_tail(size) <= log_probability)
+
+
+def calibrate(
+    budget: Budget, crowd: Crowd, sensitivity: Sensitivity, *, kind: NoiseKind = "skellam"
+) -> Noise:
+    """Return the least noise, to a millionth, that keeps the budget.
+
+    Args:
+      budget: epsilon and delta over all rounds.
+      crowd: who adds shares.
+      sensitivity: how far neighbouring sums lie apart under the budget's adjacency; see `Sensitivity.under`.
+      kind: "skellam", which is closed under sums, or "discrete gaussian".
+
+    Raises:
+      UsageError: an unknown kind, or noise in shares where neighbours are "add-remove".
+      PlanError: the budget needs more noise than can be sampled.
+    """
+    if kind not in ("skellam", "discrete gaussian"):
+        raise UsageError(f'noise is "skellam" or "discrete gaussian", not {kind!r}')
+    if crowd.clients > 1 and budget.adjacency == "add-remove":
+        raise UsageError('with a client goes its share of the noise: use adjacency="zero-out", or "replace"')
+    low = _LEAST_SKELLAM / crowd.honest if kind == "skellam" else _LEAST_GAUSSIAN
+
+    def enough(variance: float) -> bool:
+        return _spent(kind, variance, sensitivity, crowd, budget, budget.rounds) <= budget.epsilon
+
+    high = low
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > MAX_VARIANCE:
+            raise PlanError(
+                f"epsilon={budget.epsilon} over {budget.rounds} rounds at a sensitivity of {sensitivity.l2:.6g} units"
+                " takes noise beyond what can be sampled; spend more, or use fewer frac_bits"
+            )
+    while high > low * (1 + _EXACTNESS):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return Noise(kind, high, sensitivity, crowd, budget)
+
+
+def _spent(
+    kind: NoiseKind, variance: float, sensitivity: Sensitivity, crowd: Crowd, budget: Budget, rounds: int
+) -> float:
+    if kind == "skellam":
+        divergences = skellam_divergence(ORDERS, variance=crowd.honest * variance, sensitivity=sensitivity)
+    else:
+        divergences = discrete_gaussian_divergence(
+            ORDERS, variance=variance, least=crowd.honest, most=crowd.clients, sensitivity=sensitivity
+        )
+    return epsilon_at(ORDERS, rounds * divergences, budget.delta)
+
+
+def _least(holds: Callable[[int], bool]) -> int:
+    """Return the least non-negative integer for which a monotone condition holds."""
+    high = 1
+    while not holds(high):
+        high *= 2
+    low = 0
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low

@@ -1,0 +1,577 @@
+"""Sums under a Paillier key that t of n hold: right without n - t of them, and whoever answers wrongly is named.
+
+One key has 2048 bits; runs of which there are many use one of 512, which only the tests can make.
+"""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
+
+from secagg.errors import (
+    AbortedError,
+    PeerVanishedError,
+    RemoteProtocolError,
+    SecaggError,
+    TooFewPartiesError,
+    UsageError,
+)
+from secagg.he.paillier.ciphertexts import CiphertextMessage
+from secagg.he.paillier.threshold import DecryptionShare
+from secagg.ledger import Ledger
+from secagg.network.simulated import ACTIONS, Action, Fault
+from secagg.party import Party, Protocol, Run
+from secagg.protocols.he_sum import threshold_paillier
+from secagg.protocols.he_sum.threshold_paillier import Announced, cost
+from secagg.wire import Message
+
+Make = Callable[..., Any]
+Drive = Callable[[Mapping[str, Protocol[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
+
+ROLES: dict[str, dict[str, Any]] = {
+    "apart": {},
+    "two result parties, one a key holder": {"results": ("r", "h2")},
+    "the aggregator is a client and learns the sum": {"clients": ("a", "agg", "b"), "results": ("agg",)},
+    "key holders are clients": {"clients": ("h1", "h2", "a"), "results": ("r",)},
+    "clients learn the sum": {"results": ("a", "c")},
+    "everybody has all roles": {
+        "clients": ("h1", "h2", "h3", "agg"),
+        "results": ("agg", "h1", "h2", "h3"),
+    },
+}
+
+
+def declared(
+    case: Any, dealt: Make, *, needed: int = 2, small: bool = True
+) -> dict[str, tuple[int, int, int]]:
+    public_key, _ = dealt(len(case.terms.key_holders), needed, small=small)
+    return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
+
+
+# What it computes, and what that costs.
+
+
+@pytest.mark.parametrize("roles", ROLES)
+def test_only_result_parties_get_the_sum_at_the_declared_cost(
+    shared_paillier: Make, dealt: Make, cost_of: Make, roles: str
+) -> None:
+    case = shared_paillier(**ROLES[roles])
+    out = case.play()
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == declared(case, dealt)
+
+
+@pytest.mark.parametrize("roles", ["apart", "everybody has all roles"])
+def test_every_driver_gives_the_sum_at_the_declared_cost(
+    drive: Drive, shared_paillier: Make, dealt: Make, cost_of: Make, roles: str
+) -> None:
+    case = shared_paillier(**ROLES[roles])
+    results, ledgers = drive(case.programs)
+    case.check_all(results, case.terms.clients)
+    assert {n: cost_of(ledger) for n, ledger in ledgers.items()} == declared(case, dealt)
+
+
+def test_a_key_of_2048_bits_gives_the_sum_at_the_declared_cost(
+    shared_paillier: Make, dealt: Make, cost_of: Make
+) -> None:
+    case = shared_paillier(small=False, shape=(200,), results=("r", "h1"))
+    out = case.play()
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    expected = declared(case, dealt, small=False)
+    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (150,)])
+@pytest.mark.parametrize(("holders", "needed"), [(2, 2), (3, 3), (5, 3)])
+def test_sums_of_any_shape_by_any_number_of_holders_are_right(
+    shared_paillier: Make, dealt: Make, cost_of: Make, shape: tuple[int, ...], holders: int, needed: int
+) -> None:
+    names = tuple(f"h{i}" for i in range(holders))
+    case = shared_paillier(shape=shape, key_holders=names, needed=needed)
+    out = case.play()
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    expected = declared(case, dealt, needed=needed)
+    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+
+
+@pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
+def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
+    shared_paillier: Make, clip: float, frac_bits: int
+) -> None:
+    for seed in range(4):
+        case = shared_paillier(clip=clip, frac_bits=frac_bits, seed=seed, shape=(20,))
+        result = case.play().results["r"]
+        case.check(result, case.terms.clients)
+        assert result.error == 3 * 2.0 ** -(frac_bits + 1)
+
+
+# Clients that are missing.
+
+
+def dies_afterwards(program: Protocol[Any]) -> Protocol[Any]:
+    async def run(p: Party) -> None:
+        await program(p)
+        raise PeerVanishedError("power failure", peer=p.me)
+
+    return run
+
+
+FOUR = {"clients": ("a", "b", "c", "d")}
+
+
+@pytest.mark.parametrize("who", ["a", "d"])
+@pytest.mark.parametrize("action", ["crash", "drop"])
+def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
+    shared_paillier: Make, dealt: Make, cost_of: Make, who: str, action: Action
+) -> None:
+    case = shared_paillier(**FOUR)
+    out = case.play(faults=(Fault(action, 0, sender=who),))
+    assert not out.errors
+    case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+    if action == "drop":
+        assert case.terms.upload_timeout_s <= out.seconds < 1.5 * case.terms.upload_timeout_s
+    expected = declared(case, dealt)
+    del expected[who]
+    assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == expected
+
+
+def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(shared_paillier: Make) -> None:
+    case = shared_paillier()
+    out = case.play(replaced={"b": dies_afterwards(case.programs["b"])})
+    assert set(out.errors) == {"b"}
+    case.check_all(out.results, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("actions", [("crash", "crash"), ("drop", "crash"), ("drop", "drop")])
+def test_with_too_few_uploads_nothing_reaches_a_key_holder(
+    shared_paillier: Make, actions: tuple[Action, Action]
+) -> None:
+    case = shared_paillier()
+    faults = tuple(Fault(action, 0, sender=who) for action, who in zip(actions, ("a", "c"), strict=True))
+    out = case.play(faults=faults, record=True)
+    assert not any(out.results.values())
+    assert isinstance(out.errors["agg"], TooFewPartiesError)
+    assert not [frame for sender, _, frame in out.transcript if sender not in case.terms.clients]
+    for holder in case.terms.key_holders:
+        assert isinstance(out.errors[holder], AbortedError)
+
+
+def test_without_the_aggregator_everybody_who_waits_for_it_names_it(
+    shared_paillier: Make, blame: Make
+) -> None:
+    case = shared_paillier()
+    out = case.play(faults=(Fault("crash", 0, sender="agg"),))
+    assert set(out.errors) == {"h1", "h2", "h3", "r"}
+    assert {blame(error) for error in out.errors.values()} == {"agg"}
+
+
+# Clients that send something else.
+
+
+def changed(message: Any, **fields: Any) -> Any:
+    """A message with other fields; messages have no `replace` of their own."""
+    return type(message)(**{n: fields.get(n, getattr(message, n)) for n in message.__struct_fields__})
+
+
+@pytest.mark.parametrize("who", ["a", "d"], ids=["first", "last"])
+def test_a_client_that_uploads_something_else_is_left_out_and_named(
+    shared_paillier: Make, dealt: Make, who: str
+) -> None:
+    case = shared_paillier(**FOUR)
+    key, (other, _), plan = dealt(small=True)[0], dealt(3, 3, small=True), case.terms.plan
+    x = np.ones(5)
+    fresh = key.encrypt(x, plan)
+    honest = fresh.to_message()
+    uploads: dict[str, Message] = {
+        "under a key with another threshold": other.encrypt(x, plan).to_message(),
+        "of another plan": key.encrypt(x, replace(plan, clip=200.0)).to_message(),
+        "of another shape": key.encrypt(np.ones((5, 1)), plan).to_message(),
+        "with fewer numbers a residue": key.encrypt(x, plan, slots=1).to_message(),
+        "a sum": (fresh + key.encrypt(x, plan)).to_message(),
+        "a multiple": (fresh * 2).to_message(),
+        "another message": Announced(("a", "b")),
+        "zeros": changed(honest, block=np.zeros_like(honest.block)),
+        "not below n": changed(honest, block=honest.block | 255),
+        "cut": changed(honest, block=honest.block[..., :-1]),
+    }
+    for what, message in uploads.items():
+
+        async def lie(p: Party, message: Message = message) -> None:
+            p.send("agg", message)
+
+        out = case.play(replaced={who: lie})
+        assert not out.errors, (what, out.errors)
+        case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+        failed = case.parties["agg"].failed
+        assert list(failed) == [who], what
+        assert isinstance(failed[who], RemoteProtocolError), what
+
+
+# An aggregator that lies.
+
+
+def lying(case: Any, key: Any, names: Mapping[str, tuple[str, ...]], made: Callable[[list[Any]], Any]) -> Any:
+    """An aggregator that sends everybody a sum and names of its own."""
+
+    async def run(p: Party) -> None:
+        got = await p.gather(CiphertextMessage, ("a", "b", "c"))
+        cs = [threshold_paillier.Ciphertext.from_message(got[n], key, peer=n) for n in "abc"]
+        for peer in ("h1", "h2", "h3", "r"):
+            message = made(cs)
+            if isinstance(message, dict):
+                message = message[peer]
+            p.send(peer, Announced(names.get(peer, names["all"])))
+            p.send(peer, message if isinstance(message, Message) else message.to_message())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (("a", "b"), "the sum of three"),
+        (("a", "b", "c"), "the sum of two"),
+        (("a", "b"), "twice one client's"),
+        (("a",), "one client's"),
+        ((), "one client's"),
+        (("a", "r"), "the sum of two"),
+        (("a", "a"), "the sum of two"),
+        (("a", "b", "c"), "another shape"),
+        (("a", "b", "c"), "another message"),
+    ],
+)
+def test_key_holders_answer_for_nothing_but_a_sum_of_whom_the_aggregator_announces(
+    shared_paillier: Make, dealt: Make, blame: Make, names: tuple[str, ...], what: str
+) -> None:
+    case = shared_paillier()
+    key = dealt(small=True)[0]
+
+    def made(cs: list[Any]) -> Any:
+        ciphertexts: dict[str, Callable[[], Any]] = {
+            "the sum of three": lambda: cs[0] + cs[1] + cs[2],
+            "the sum of two": lambda: cs[0] + cs[1],
+            "one client's": lambda: cs[0],
+            "twice one client's": lambda: cs[0] * 2,
+            "another shape": lambda: (one := key.encrypt(np.ones(4), case.terms.plan)) + one + one,
+            "another message": lambda: Announced(("a", "b", "c")),
+        }
+        return ciphertexts[what]()
+
+    out = case.play(replaced={"agg": lying(case, key, {"all": names}, made)}, record=True)
+    assert not any(out.results.values())
+    assert not [frame for sender, _, frame in out.transcript if sender.startswith("h")]
+    for peer in ("h1", "h2", "h3", "r"):
+        assert isinstance(out.errors[peer], RemoteProtocolError | AbortedError)
+    assert {blame(error) for error in out.errors.values()} == {"agg"}
+
+
+def test_a_ciphertext_that_decrypts_to_no_sum_is_an_error_that_names_the_aggregator(
+    shared_paillier: Make, dealt: Make
+) -> None:
+    case = shared_paillier()
+    key = dealt(small=True)[0]
+
+    def made(cs: list[Any]) -> Any:
+        message = (cs[0] + cs[1] + cs[2]).to_message()
+        noise = np.random.default_rng(1).integers(0, 256, message.block.shape, dtype=np.uint8)
+        noise[..., -1] = 0  # below n
+        return changed(message, block=noise)
+
+    # The same to all: only its decryption shows what it is.
+    ready = made([key.encrypt(np.ones(5), case.terms.plan)] * 3)
+    out = case.play(replaced={"agg": lying(case, key, {"all": ("a", "b", "c")}, lambda _: ready)})
+    error = out.errors["r"]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.peer == "agg"
+
+
+@pytest.mark.parametrize("differs", ["ciphertext", "names"])
+def test_an_aggregator_that_tells_result_parties_something_else_gets_no_wrong_number_accepted(
+    shared_paillier: Make, dealt: Make, differs: str
+) -> None:
+    case = shared_paillier(**FOUR)
+    key = dealt(small=True)[0]
+
+    def made(cs: list[Any]) -> Any:
+        one, other = cs[0] + cs[1], cs[0] + cs[2]
+        return {"h1": one, "h2": one, "h3": one, "r": other if differs == "ciphertext" else one}
+
+    names = {"all": ("a", "b"), "r": ("a", "c") if differs == "names" else ("a", "b")}
+    out = case.play(replaced={"agg": lying(case, key, names, made)})
+    assert not any(out.results.values())
+    assert isinstance(out.errors["r"], TooFewPartiesError)
+    assert "another" in str(out.errors["r"])
+
+
+# Key holders that answer wrongly or not at all.
+
+
+def wrong_share(how: str) -> Callable[[DecryptionShare], Message]:
+    def alter(share: DecryptionShare) -> Message:
+        one = share.block.copy()
+        one[0, 0] ^= 1
+        other = bytes([share.response[0] ^ 1]) + share.response[1:]
+        altered: dict[str, Message] = {
+            "another number": changed(share, block=one),
+            "its negative": changed(share, block=share.block),
+            "another proof": changed(share, response=other),
+            "another challenge": changed(share, challenge=bytes(32)),
+            "a short proof": changed(share, response=share.response[:-1]),
+            "zeros": changed(share, block=np.zeros_like(share.block)),
+            "too many": changed(share, block=np.vstack([share.block, share.block])),
+            "another's number": changed(share, party=share.party % 3 + 1),
+            "no such party": changed(share, party=99),
+            "another statement": changed(share, statement=bytes(32)),
+            "another message": Announced(("a", "b")),
+        }
+        return altered[how]
+
+    return alter
+
+
+def lies(case: Any, holder: str, alter: Callable[[DecryptionShare], Message]) -> Protocol[Any]:
+    """A key holder that alters the share it sends."""
+
+    async def run(p: Party) -> Any:
+        send = Party.send
+
+        class Altering(Party):
+            __slots__ = ()
+
+            def send(self, to: str, message: Message) -> None:
+                send(self, to, alter(message) if isinstance(message, DecryptionShare) else message)
+
+        p.__class__ = Altering
+        return await case.programs[holder](p)
+
+    return run
+
+
+WRONG = [
+    "another number",
+    "another proof",
+    "another challenge",
+    "a short proof",
+    "zeros",
+    "too many",
+    "another's number",
+    "no such party",
+    "another statement",
+    "another message",
+]
+
+
+@pytest.mark.parametrize("how", WRONG)
+@pytest.mark.parametrize("holder", ["h1", "h3"])
+def test_a_wrong_share_is_left_out_and_its_sender_named(shared_paillier: Make, how: str, holder: str) -> None:
+    case = shared_paillier()
+    out = case.play(replaced={holder: lies(case, holder, wrong_share(how))})
+    assert not out.errors
+    case.check_all(out.results, ("a", "b", "c"))
+    failed = case.parties["r"].failed
+    assert list(failed) == [holder]
+    assert isinstance(failed[holder], RemoteProtocolError)
+    assert holder in str(failed[holder])
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_with_too_few_right_shares_there_is_an_error_that_names_the_liars(
+    shared_paillier: Make, how: str
+) -> None:
+    case = shared_paillier()
+    liars = {h: lies(case, h, wrong_share(how)) for h in ("h1", "h3")}
+    out = case.play(replaced=liars)
+    assert not any(out.results.values())
+    error = out.errors["r"]
+    assert isinstance(error, TooFewPartiesError)
+    assert "h1" in str(error)
+    assert "h3" in str(error)
+    assert error.peer in ("h1", "h3")
+
+
+def test_a_wrong_share_under_the_key_of_2048_bits_is_left_out_and_its_sender_named(
+    shared_paillier: Make,
+) -> None:
+    case = shared_paillier(small=False)
+    out = case.play(replaced={"h2": lies(case, "h2", wrong_share("another number"))})
+    case.check_all(out.results, ("a", "b", "c"))
+    assert list(case.parties["r"].failed) == ["h2"]
+
+
+def test_a_share_of_another_round_is_none_for_this(shared_paillier: Make) -> None:
+    case = shared_paillier()
+    kept: list[Message] = []
+    case.play(insecure_seed=1, replaced={"h1": lies(case, "h1", lambda share: kept.append(share) or share)})
+    assert len(kept) == 1
+    later = shared_paillier(round=1)
+    later.xs.update(case.xs)
+    # The same seed: the same session and the very same ciphertexts.
+    out = later.play(insecure_seed=1, replaced={"h1": lies(later, "h1", lambda _: kept[0])})
+    later.check_all(out.results, ("a", "b", "c"))
+    assert "for another" in str(later.parties["r"].failed["h1"])
+
+
+@pytest.mark.parametrize(("holders", "needed"), [(3, 2), (5, 3)])
+@pytest.mark.parametrize("action", ["crash", "drop"])
+def test_as_many_key_holders_as_are_not_needed_may_be_missing(
+    shared_paillier: Make, dealt: Make, cost_of: Make, holders: int, needed: int, action: Action
+) -> None:
+    names = tuple(f"h{i}" for i in range(holders))
+    case = shared_paillier(key_holders=names, needed=needed)
+    gone = names[: holders - needed]
+    out = case.play(faults=tuple(Fault(action, 0, sender=n) for n in gone))
+    assert not out.errors
+    case.check_all(out.results, ("a", "b", "c"))
+    expected = declared(case, dealt, needed=needed)
+    assert {n: cost_of(x) for n, x in out.ledgers.items() if n not in gone} == {
+        n: c for n, c in expected.items() if n not in gone
+    }
+
+
+def test_a_key_holder_that_was_never_there_is_not_needed(shared_paillier: Make) -> None:
+    case = shared_paillier()
+
+    async def gone(p: Party) -> None:
+        raise PeerVanishedError("power failure", peer=p.me)
+
+    out = case.play(replaced={"h2": gone})
+    assert set(out.errors) == {"h2"}
+    case.check_all(out.results, ("a", "b", "c"))
+
+
+def test_one_more_missing_key_holder_is_an_error_that_names_one(shared_paillier: Make) -> None:
+    case = shared_paillier()
+    out = case.play(faults=(Fault("crash", 0, sender="h1"), Fault("crash", 0, sender="h2")))
+    error = out.errors["r"]
+    assert isinstance(error, TooFewPartiesError)
+    assert error.peer in ("h1", "h2")
+    assert "h1" in str(error)
+    assert "h2" in str(error)
+
+
+def test_a_result_party_counts_its_own_share(shared_paillier: Make) -> None:
+    case = shared_paillier(results=("h1",))
+    out = case.play(faults=(Fault("crash", 0, sender="h2"),))
+    assert not out.errors
+    case.check_all(out.results, ("a", "b", "c"))
+
+
+def test_over_tcp_the_loss_of_a_client_and_a_key_holder_is_borne(
+    shared_paillier: Make, over_tcp: Drive
+) -> None:
+    case = shared_paillier(**FOUR)
+
+    async def gone(p: Party) -> None:
+        raise PeerVanishedError("power failure", peer=p.me)
+
+    results, _ = over_tcp(case.programs | {"a": gone, "h2": gone})
+    assert {n for n, r in results.items() if isinstance(r, SecaggError)} == {"a", "h2"}
+    case.check_all({n: r for n, r in results.items() if n not in ("a", "h2")}, ("b", "c", "d"))
+
+
+# What is refused before anything is sent.
+
+
+def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
+    shared_paillier: Make, dealt: Make
+) -> None:
+    case = shared_paillier()
+    key, shares = dealt(small=True)
+    other, theirs = dealt(3, 3, small=True)
+
+    def refused(name: str, why: str, values: Any = None, **options: Any) -> None:
+        options = {"terms": case.terms, "public_key": key} | options
+        program: Protocol[Any] = lambda p: threshold_paillier.he_sum(p, values, **options)  # noqa: E731
+        out = case.play(replaced={name: program})
+        assert isinstance(out.errors[name], UsageError)
+        assert why in str(out.errors[name])
+        assert out.ledgers[name].total().sent.messages == 0
+
+    refused("h1", "at the key holders")
+    refused("a", "nowhere else", np.zeros(5), key_share=shares[0])
+    refused("h1", "share 1", key_share=shares[1])
+    refused("h1", "share 1", key_share=theirs[0])
+    refused("a", "3 key holders", np.zeros(5), terms=replace(case.terms, key_holders=("h1", "h2")))
+    refused("a", "at the clients")
+    refused("r", "3 key holders", public_key=other, terms=replace(case.terms, key_holders=("h1", "h2")))
+
+
+# Faults at every message.
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_peer(
+    shared_paillier: Make, action: Action
+) -> None:
+    case = shared_paillier(results=("r",), shape=(2,))
+    messages = case.play().messages
+    right = 0
+    for message in range(messages):
+        out = case.play(insecure_seed=message, faults=(Fault(action, message),))
+        case.check_ends(out)
+        right += out.results.get("r") is not None
+    # Faults at uploads and shares, 6 of 14, are borne at least.
+    assert right >= (messages if action == "delay" else 6)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(
+    shared_paillier: Make, part: int
+) -> None:
+    case = shared_paillier(clients=("a", "b", "c", "h1"), results=("r", "h2"), shape=(2,))
+    messages = case.play().messages
+    for seed in range(part * 20, (part + 1) * 20):
+        draw = random.Random(seed)
+        faults = tuple(
+            Fault(draw.choice(ACTIONS), draw.randrange(messages), seconds=draw.choice((0.5, 8.0)))
+            for _ in range(draw.choice((1, 2, 3)))
+        )
+        case.check_ends(case.play(insecure_seed=seed, faults=faults))
+
+
+# What the wire shows, and what the aggregator holds.
+
+
+def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(shared_paillier: Make) -> None:
+    case = shared_paillier(shape=(40,))
+    shown = set()
+    for seed, fill in enumerate((0.0, 100.0, -100.0, 1.0)):
+        case.xs.update(dict.fromkeys(case.terms.clients, np.full(40, fill)))
+        out = case.play(insecure_seed=seed, record=True)
+        case.check_all(out.results)
+        shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
+    assert len(shown) == 1
+
+
+def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillier: Make, dealt: Make) -> None:
+    case = shared_paillier(clients=tuple(f"c{i}" for i in range(200)), shape=(20_000,))
+    key = dealt(small=True)[0]
+    message = key.encrypt(np.ones(case.terms.shape), case.terms.plan).to_message()
+    peaks = []
+    for clients in (10, 200):
+        names = case.terms.clients[:clients]
+        terms = replace(case.terms, clients=names)
+        roster = (*names, "agg", *terms.key_holders, "r")
+        agg = Party("agg", roster, session=bytes(32))
+        run: Run[Any] = Run(agg, threshold_paillier.he_sum(agg, None, terms=terms, public_key=key))
+        run.start()
+        tracemalloc.start()
+        try:
+            for name in names:
+                client = Party(name, roster, session=bytes(32))
+                client.send("agg", message)
+                agg.deliver(bytearray(b"".join(client.outbox.popleft().frame)), name)
+                run.step()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert run.result() is None
+    assert peaks[1] < peaks[0] + message.block.nbytes
