@@ -10,14 +10,15 @@
     ├── RemoteProtocolError     a peer sent what the protocol forbids at this point
     │   ├── WireError           bytes that are not a message
     │   └── AuthenticationError a peer that is not who it should be, or a frame altered on the way
-    └── PeerMissingError        a peer that should be there is not
-        ├── PeerVanishedError   the connection ended, or nothing came for too long
-        ├── TooFewPartiesError  fewer answered than the protocol needs
-        └── AbortedError        another party ended the run and said why
+    ├── PeerMissingError        a peer that should be there is not
+    │   ├── PeerVanishedError   the connection ended, or nothing came for too long
+    │   ├── TooFewPartiesError  fewer answered than the protocol needs
+    │   └── AbortedError        another party ended the run and said why
+    └── InexactError            this machine's floating point does not do what exactness rests on
 
-The three branches tell a caller what to do: mend the input; find out what the named peer runs; wait
-for the named peer, or go on without it. A message says what was expected, what came, whose it was and
-what to do. It never holds a secret value.
+The branches tell a caller what to do: mend the input; find out what the named peer runs; wait for the
+named peer, or go on without it; take another machine or another numpy. A message says what was expected,
+what came, whose it was and what to do. It never holds a secret value.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "AbortedError",
     "AuthenticationError",
     "DataError",
+    "InexactError",
     "JobError",
     "PeerMissingError",
     "PeerVanishedError",
@@ -122,3 +124,7 @@ class TooFewPartiesError(PeerMissingError):
 
 class AbortedError(PeerMissingError):
     """Another party ended the run; the message carries its reason."""
+
+
+class InexactError(SecaggError, ArithmeticError):
+    """A product that must be exact was not, and was not used; no input should lead here."""

@@ -284,7 +284,7 @@ def received(ciphertext: Ciphertext) -> Ciphertext:
     return Ciphertext.from_bytes(ciphertext.to_bytes(), ciphertext.public_key)
 
 
-@pytest.mark.parametrize("blocks", [2, 32, 33, 70])
+@pytest.mark.parametrize("blocks", [2, 16, 17, 35])
 @pytest.mark.parametrize("where", [(True, True), (True, False), (False, True)], ids=str)
 def test_what_arrived_and_what_was_encrypted_here_are_added(
     blocks: int, where: tuple[bool, bool], keys: dict[str, SecretKey], rng: np.random.Generator
@@ -303,12 +303,12 @@ def test_what_arrived_and_what_was_encrypted_here_are_added(
 
 
 @pytest.mark.parametrize("arrived", [False, True])
-@pytest.mark.parametrize("opens", [0, 2, 32, 34])
+@pytest.mark.parametrize("opens", [0, 2, 16, 18])
 def test_a_sum_that_would_lie_open_is_refused_and_changes_nothing(
     opens: int, arrived: bool, keys: dict[str, SecretKey]
 ) -> None:
     key = keys["4096/symmetric"]
-    x = np.linspace(-10, 10, 35 * 2048 - 9)
+    x = np.linspace(-10, 10, 19 * 2048 - 9)
     a, other = key.encrypt(x, PLAN), key.encrypt(-x, PLAN)
     # The negative of one block alone: those before it have been added when it is found.
     other._vectors[opens] = (-1 * a)._vectors[opens]
@@ -572,8 +572,8 @@ def test_ciphertexts_that_lie_open_are_refused(key: SecretKey) -> None:
 
 
 def test_every_block_that_arrives_is_checked(keys: dict[str, SecretKey]) -> None:
-    message = keys["4096/symmetric"].encrypt(np.ones(2048 * 34), PLAN).to_message()
-    for row in (0, 1, 31, 32, 33):
+    message = keys["4096/symmetric"].encrypt(np.ones(2048 * 18), PLAN).to_message()
+    for row in (0, 1, 15, 16, 17):
         data = message.blocks[row].tobytes()
         changed = replaced(message, data[:28] + bytes(40) + data[68:], row)
         with pytest.raises(WireError, match="cannot be read"):

@@ -25,7 +25,7 @@ Learns: server: nothing. Holder of the secret key: what it decrypts, which shoul
 Cost: 32.25 bytes a number (64.5 under 8192/wide), in blocks of N / 2 numbers.
 
 Multiplying by an integer is doubling and adding: exact, at no level of the modulus, in every context. (TenSEAL's own
-product takes a context with a level for it, 25 bytes a number more, rescales with an error of its own, and is no faster.)
+product takes a context with a level for it, 25 bytes a number more and rescales with an error of its own.)
 
 TenSEAL takes no `rng`: SEAL draws from the operating system. Nor an `executor`: it holds the interpreter's lock.
 Every context in memory costs an idle thread of TenSEAL's: load a key once a process.

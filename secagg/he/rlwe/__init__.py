@@ -10,3 +10,9 @@
 
 Threat model, what it learns and what it costs stand in `keys` and `threshold`.
 """
+
+from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.keys import PublicKey, SecretKey
+from secagg.he.rlwe.parameters import Parameters, parameters
+
+__all__ = ["Ciphertext", "Parameters", "PublicKey", "SecretKey", "parameters"]

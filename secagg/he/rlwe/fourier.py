@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import SecaggError
+from secagg.errors import InexactError
 
 # What multiplies every polynomial is kept this often, for numpy multiplies long runs 1.4 times as fast.
 ROWS: Final = 4
@@ -30,10 +30,6 @@ _UNIT: Final = 2.0**-53
 # path. Measured 6.6; the bound on products allows 9 for each root.
 _TOLERANCE: Final = 12.0
 _PRECISION: Final = 160  # bits after the point of the integers that the roots are computed in
-
-
-class TransformError(SecaggError, ArithmeticError):
-    """This machine's transform cannot be relied on: it was replaced, or is not exact enough."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,14 +45,14 @@ def weights(degree: int) -> Weights:
     """Return the weights of products modulo X^degree + 1, after checking numpy's transform of half that length.
 
     Raises:
-      TransformError: numpy.fft was replaced, or is not exact enough.
+      InexactError: numpy.fft was replaced, or is not exact enough.
     """
     for function, name in ((_FORWARD, "fft"), (_BACKWARD, "ifft")):
         if (
             getattr(function, "__module__", None) != "numpy.fft"
             or getattr(function, "__name__", None) != name
         ):
-            raise TransformError(
+            raise InexactError(
                 f"numpy.fft.{name} was replaced by {function!r:.80}, of which no error bound is known; "
                 "start without mkl_fft or whatever replaces it"
             )
@@ -134,7 +130,7 @@ def _check_transform(length: int, high: NDArray[np.complex128], low: NDArray[np.
         error: NDArray[Any] = np.abs(found - high[expected] - low[expected])
         worst = float(np.max(error)) / _UNIT
         if not worst <= _TOLERANCE:
-            raise TransformError(
+            raise InexactError(
                 f"numpy's transform of length {length} is wrong by {worst:.3g} units of 2^-53, more than "
                 f"{_TOLERANCE:g}; products would not be exact. Reinstall numpy from its own wheels"
             )

@@ -11,7 +11,7 @@ u = 2^-53, N = 2^(k+1), roots of unity inside the transform good to 9u and weigh
     26 bits     0.0065           0.014
 
 So N = 4096 takes limbs of 32 bits and N = 8192 limbs of 26. **Every** product is checked as it is computed:
-all results must lie within 1/4 of an integer, or `InexactProductError` is raised. Since E + 1/4 < 1, a result
+all results must lie within 1/4 of an integer, or `InexactError` is raised. Since E + 1/4 < 1, a result
 that passes has been rounded to the right integer. With s the sum of two keys, E would be 0.84 for limbs of 32
 bits and the check would prove nothing: keys are multiplied one by one.
 
@@ -33,7 +33,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import SecaggError
+from secagg.errors import InexactError
 from secagg.he.rlwe.fourier import ROWS, inverse, multiply_rows, transform, weights
 from secagg.he.rlwe.parameters import Parameters
 from secagg.he.rlwe.polynomials import Polynomials
@@ -46,13 +46,6 @@ _BITS: Final = int(np.array(_HALVES).view(np.uint64))
 # What half the bits of 1.5 * 2^51 are as an integer: it comes out on top of every rounded number. Its lowest 48
 # bits are zero and it is divisible by 2^50, which is why it vanishes from all upper limbs; see `_magic`.
 _TOP: Final = _BITS >> 1
-
-
-class InexactProductError(SecaggError, ArithmeticError):
-    """A product came out further than 1/4 from integers: this machine's arithmetic does not do what is proven.
-
-    Nothing has been computed wrongly and passed on; no input should lead here.
-    """
 
 
 def batch_blocks(parameters: Parameters) -> int:
@@ -118,7 +111,7 @@ class Workspace:
           noise: 0..42, shape (rows, N), as `sampling.noise_counts` makes it.
 
         Raises:
-          InexactProductError: see there.
+          InexactError: see there.
         """
         doubled = []
         for i in range(self.parameters.limbs):
@@ -136,7 +129,7 @@ class Workspace:
           out: as many polynomials; may be a, or `words`.
 
         Raises:
-          InexactProductError: see there.
+          InexactError: see there.
         """
         views = [z[: a.blocks] for z in self._limbs]
         _cut(a, views, self.words.rows(0, a.blocks))
@@ -157,7 +150,7 @@ class Workspace:
         doubled = z.view(np.uint64)
         seen = int(np.bitwise_or.reduce(doubled.reshape(-1)))
         if seen & 1 or seen >> 52 != _BITS >> 52:
-            raise InexactProductError(
+            raise InexactError(
                 f"a product modulo X^{self.parameters.degree} + 1 was not within 1/4 of integers; this machine's "
                 "arithmetic or numpy's transform is faulty: nothing was encrypted or decrypted"
             )
@@ -290,7 +283,7 @@ def multiply(a: Polynomials, small: Transformed, *, executor: Executor | None = 
       executor: threads to share the work.
 
     Raises:
-      InexactProductError: see there.
+      InexactError: see there.
     """
     out = Polynomials.empty(a.parameters, a.blocks)
     step = batch_blocks(a.parameters)
