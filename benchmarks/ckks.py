@@ -3,8 +3,8 @@
 Measured as an aggregator works: what is added, decrypted and written has been read from bytes, ours and TenSEAL's, and
 "encrypted" is what a client has. Each pair of steps takes turns within one run and is timed by this process's own
 seconds of processor time, of which the fastest count. Goal: ratios of at most 1.10. Ours also compares headers, which
-takes some microseconds an array, and reads what arrives with checks that TenSEAL lacks: both show where there are few
-blocks, so that the largest ratio is printed with and without arrays of up to 4,096 numbers. TenSEAL's decryption returns
+takes some microseconds an array and shows where that has one block, and reads what arrives out of a frame, with checks
+that TenSEAL lacks: what stays above the goal is listed at the end. TenSEAL's decryption returns
 a list; who works with numpy makes an array of it, so that is compared, and the time without it is printed besides.
 Arrays longer than a block make TenSEAL print a warning, which goes to nowhere here.
 
@@ -28,6 +28,7 @@ from secagg.fixed_point import plan
 from secagg.he.ckks import CONTEXTS, Ciphertext, Context, SecretKey
 
 Step = Callable[[], object]
+GOAL = 1.10
 
 
 def take_turns(steps: Sequence[Step], repeats: int) -> np.ndarray:
@@ -57,8 +58,8 @@ def raw_context(context: Context) -> tenseal.Context:
     return raw
 
 
-def compare(context: Context, length: int, repeats: int) -> float:
-    """Print the ratios for one context and length; return the largest."""
+def compare(context: Context, length: int, repeats: int) -> dict[str, float]:
+    """Print the ratios for one context and length; return them, and by how many microseconds ours take longer."""
     x = np.random.default_rng(1).uniform(-1, 1, length)
     agreed = plan(clip=1.0, frac_bits=20, parties=1000)
     key, raw = SecretKey.generate(context), raw_context(context)
@@ -100,12 +101,12 @@ def compare(context: Context, length: int, repeats: int) -> float:
         f"\n{context.scheme}, {context.security_bits} bits of security, {length:,} numbers, "
         f"{len(written) / length:.2f} bytes a number ({len(their_written) / length:.2f} raw)"
     )
-    worst = 0.0
+    ratios = {}
     for name, ours, raw_call in pairs:
         seconds = take_turns([ours, raw_call], repeats)
         best, median = seconds.min(axis=1), np.median(seconds, axis=1)
         ratio = best[0] / best[1]
-        worst = max(worst, ratio)
+        ratios[f"{name}, {context.name}, {length:,} numbers: {(best[0] - best[1]) * 1e6:.0f} us more"] = ratio
         print(
             f"  {name:24} ours min {best[0] * 1e3:9.3f} median {median[0] * 1e3:9.3f} ms   raw min "
             f"{best[1] * 1e3:9.3f} median {median[1] * 1e3:9.3f} ms   ratio {ratio:5.2f} (medians "
@@ -120,7 +121,7 @@ def compare(context: Context, length: int, repeats: int) -> float:
         f"  largest error of a sum of 2: {worst_error:.3g}; measured {error.measured:.3g} root mean square, bound "
         f"{error.bound:.3g}"
     )
-    return worst
+    return ratios
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,12 +136,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     lengths = (100, 3000) if options.tiny else (2048, 100_000, 1_000_000)
     repeats = 2 if options.tiny else options.repeats
     print(f"TenSEAL {tenseal.__version__}, one thread, processor time, fastest of {repeats}")
-    worst = {True: 0.0, False: 0.0}
+    ratios: dict[str, float] = {}
     for context in contexts:
         for length in lengths:
             few = repeats if length < 500_000 else max(3, repeats // 3)
-            worst[length <= 4096] = max(worst[length <= 4096], compare(context, length, few))
-    print(f"\nlargest ratio {worst[False]:.2f}; goal: 1.10. Up to 4,096 numbers: {worst[True]:.2f}")
+            ratios |= compare(context, length, few)
+    above = {step: ratio for step, ratio in ratios.items() if ratio > GOAL}
+    print(f"\ngoal: ratios of at most {GOAL:.2f}; {len(above)} of {len(ratios)} are above")
+    for step, ratio in sorted(above.items(), key=lambda item: -item[1]):
+        print(f"  {ratio:5.2f}  {step}")
     return 0
 
 

@@ -232,7 +232,7 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
             print(
                 f"  Flower     {client * 1e3:9.2f} {'':54} {unmask * 1e3:9.2f} {int(size):10,}\n"
                 f"  Flower takes {client / t.client_s:.1f} times as long at a client, {unmask / t.unmask_s:.1f} times as "
-                f"long unmasking ({unmask / threads.unmask_s:.1f} with threads), and {size / t.vector_bytes:.2f} times the bytes"
+                f"long unmasking ({unmask / threads.unmask_s:.1f} with threads), {size / t.vector_bytes:.2f} times the bytes"
             )
             goal = GOALS.get((n, gone))
             if goal:
@@ -329,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.clients, options.elements = 12, 1000
         cases = [(5, 1000, 1)]
     print(
-        f"{os.cpu_count()} cores, {options.threads} threads where there are any, {options.turns} turns of {options.repeats} rounds"
+        f"{os.cpu_count()} cores, {options.threads} threads where used, {options.turns} turns of {options.repeats} rounds"
     )
     if not options.only_scale:
         compare(options, cases)

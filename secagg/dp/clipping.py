@@ -90,8 +90,8 @@ class Grid:
                 raise RangeError(f"{name} is positive and finite, not {bound}")
         if abs(self.frac_bits) > 1000 or not 1 <= self.units <= _MAX_UNITS - math.sqrt(self.dimension):
             raise PlanError(
-                f"clip={self.clip} with frac_bits={self.frac_bits} is {float(self.units):.6g} units; use"
-                f" between 1 and 2**30, which frac_bits={8 - math.frexp(self.clip)[1]} is sure to give"
+                f"clip={self.clip} with frac_bits={self.frac_bits} is not between 1 and 2**30 units;"
+                f" use frac_bits={8 - math.frexp(self.clip)[1]} or more"
             )
 
     @property

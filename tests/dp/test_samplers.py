@@ -5,6 +5,7 @@ There are no published vectors: no two implementations turn the same random word
 
 from __future__ import annotations
 
+import hashlib
 import random
 from fractions import Fraction
 
@@ -21,7 +22,7 @@ FALSE_ALARM = 1e-6
 
 
 def seeded(text):
-    return Stream(text.encode().ljust(32, b"."))
+    return Stream(hashlib.sha256(text.encode()).digest())
 
 
 def gaussian_weights(variance, x):
@@ -76,7 +77,7 @@ def test_mean_variance_and_kurtosis_are_right(kind, variance):
     second, fourth, eighth = 1.0, 3.0, 105.0
     if kind is Skellam:
         fourth += 1 / variance
-        eighth += 210 / variance + 63 / variance**2 + 1 / variance**3 + 56 / variance
+        eighth += 210 / variance + 63 / variance**2 + 1 / variance**3
     elif variance < 10:
         x = np.arange(-60, 61)
         p = gaussian_weights(variance, x)

@@ -9,8 +9,8 @@
 
 SEAL keeps the last prime for the key; ciphertexts are modulo the product q of the others. The secret is ternary and
 the bits of security are those of the table for it in [ACC+18], by the bits of all primes together. Against quantum
-computers that table allows 101 and 202 bits at N = 4096 and 8192 for the same 128: the 109 bits of the default, 4096, are
-above that, the 118 and 180 at 8192 below.
+computers that table allows 101 and 202 bits at N = 4096 and 8192 for the same 128: the 109 bits of the default, 4096,
+are above that, the 118 and 180 at 8192 below.
 
 Room. A number x becomes coefficients of at most |x| 2^scale_bits [the inverse embedding averages], noise adds at most
 N to each for each unit of weight, and a sum decodes while coefficients stay within q / 2. SEAL wants numbers before
@@ -18,18 +18,18 @@ they are added to stay within q / 4.
 
 Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_i|, in a slot with root z:
     rounding     SEAL encrypts modulo all primes and divides by the last one, p. That leaves r0 + r1 s with r0, r1
-                 uniform within +-1/2 [assumed: see below]: subgaussian at z, with
-                 variance at most N/24 (1 + |s(z)|^2) for each; the noise before, divided by p, adds less than
+                 uniform within +-1/2 [assumed, see below]: subgaussian at z, with variance at most
+                 N/24 (1 + |s(z)|^2) for each; the noise before, divided by p, adds less than
                  21 N (2 N + 1) / p. Ternary s is subgaussian as well: |s(z)|^2 <= 2 t^2 N/3.
     symmetric    no division: the noise itself, centred binomial, variance 21/2 a coefficient, so 21 N/4.
     encoding     coefficients are rounded, by 1/2 at most: W N / 2.
     float64      two transforms, each with an error of at most 8 (log2 N + 2) 2^-53 of the Euclidean norm
                  [Hig02, 24.1]: 2 W clip sqrt(N) times that.
-`error_bound` adds these up: exceeded anywhere in an array with a probability below 2^-40, whatever the numbers. Proven,
-but for public keys under the assumption that r0 and r1 are uniform and independent; as good as that they are to whoever
-cannot break ring learning with errors, and the one who checks the bound holds the key. On random numbers the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric:
-6 to 130), under 8192/wide, where the transforms' part outweighs the rest, thousands of times. `PublicKey.error` gives
-what was measured besides.
+`error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40, whatever the
+numbers: for public keys proven under the assumption that r0 and r1 are uniform (which ring learning with errors says
+to whoever lacks the key, and the holder of the key has no proof of), for symmetric ones without it. On random numbers
+the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric: 6 to 130), under 8192/wide,
+where the transforms' part outweighs the rest, thousands of times. `PublicKey.error` gives what was measured besides.
 """
 
 from __future__ import annotations

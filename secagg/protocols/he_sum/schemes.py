@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.fixed_point import Plan
 from secagg.he.scheme import Ciphertext, Header, PublicKey, SecretKey
 from secagg.party import PartyId
 from secagg.wire import Message
+
+if TYPE_CHECKING:
+    from secagg.he import paillier
+    from secagg.he.paillier.ciphertexts import CiphertextMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,26 @@ def scheme(name: str) -> Scheme:
     return makers[name]()
 
 
+def read_paillier(message: CiphertextMessage, key: paillier.PublicKey, peer: PartyId) -> paillier.Ciphertext:
+    """Return the Paillier ciphertext in a message, if it is packed as tightly as all are.
+
+    Raises:
+      RemoteProtocolError: it is not, or no ciphertext under this key.
+    """
+    from secagg.he.paillier import Ciphertext
+    from secagg.he.paillier.packing import Packing
+
+    ciphertext = Ciphertext.from_message(message, key, peer=peer)
+    # Else the first upload would say how all others have to be packed.
+    densest = Packing.densest(ciphertext.header.plan, key.plaintext_modulus).slots
+    if ciphertext.slots != densest:
+        raise RemoteProtocolError(
+            f"expected {densest} numbers a residue from {peer}, as many as fit, got {ciphertext.slots}",
+            peer=peer,
+        )
+    return ciphertext
+
+
 def _exact_error(_: SecretKey, header: Header) -> float:
     return header.plan.error(summands=header.weight)
 
@@ -63,19 +87,6 @@ def _paillier() -> Scheme:
     from secagg.he.paillier.ciphertexts import CiphertextMessage
     from secagg.he.paillier.keys import PublicKeyMessage
     from secagg.he.paillier.packing import Packing
-
-    def read_ciphertext(
-        message: CiphertextMessage, key: paillier.PublicKey, peer: PartyId
-    ) -> paillier.Ciphertext:
-        ciphertext = paillier.Ciphertext.from_message(message, key, peer=peer)
-        # Else the first upload would say how all others have to be packed.
-        densest = Packing.densest(ciphertext.header.plan, key.plaintext_modulus).slots
-        if ciphertext.slots != densest:
-            raise RemoteProtocolError(
-                f"expected {densest} numbers a residue from {peer}, as many as fit, got {ciphertext.slots}",
-                peer=peer,
-            )
-        return ciphertext
 
     def ciphertext_bytes(key: paillier.PublicKey, plan: Plan, length: int) -> int:
         residues = Packing.densest(plan, key.plaintext_modulus).count(length)
@@ -88,7 +99,7 @@ def _paillier() -> Scheme:
         public_key=PublicKeyMessage,
         ciphertext=CiphertextMessage,
         read_public_key=lambda message, peer: paillier.PublicKey.from_message(message, peer=peer),
-        read_ciphertext=read_ciphertext,
+        read_ciphertext=read_paillier,
         public_key_bytes=lambda _: 0,  # plain fields: no arrays
         ciphertext_bytes=ciphertext_bytes,
         error=_exact_error,

@@ -32,7 +32,7 @@ from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
 from secagg.he.paillier.packing import Packing
 from secagg.he.paillier.threshold import DecryptionShare, KeyShare, ThresholdPublicKey
 from secagg.party import Party, PartyId
-from secagg.protocols.he_sum.schemes import scheme
+from secagg.protocols.he_sum.schemes import read_paillier
 from secagg.protocols.he_sum.terms import Declared, Sum, Terms
 from secagg.protocols.he_sum.uploads import Adder, check_contributors, check_header, collect
 from secagg.wire import Message
@@ -134,10 +134,10 @@ def _receivers(terms: Terms) -> list[PartyId]:
 async def _add_up(
     party: Party, terms: Terms, public_key: ThresholdPublicKey, own: Ciphertext | None
 ) -> tuple[tuple[PartyId, ...], Ciphertext]:
-    adder, kind = Adder(terms, own), scheme("paillier")
+    adder = Adder(terms, own)
 
     def add(peer: PartyId, message: CiphertextMessage) -> None:
-        adder.add(peer, kind.read_ciphertext(message, public_key, peer))
+        adder.add(peer, read_paillier(message, public_key, peer))
 
     contributors = await collect(party, terms, CiphertextMessage, add, own=own is not None)
     message = adder.total.to_message()

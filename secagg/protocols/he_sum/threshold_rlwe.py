@@ -117,7 +117,10 @@ async def agree_key(
         message = await party.receive(PublicKeyMessage, first)
         public_key = PublicKey.from_message(message, peer=first)
         confirmations = await party.gather(Confirmation, terms.key_holders)
-        key_generation.check_key(agreed, public_key, confirmations)
+        try:
+            key_generation.check_key(agreed, public_key, confirmations)
+        except UsageError as error:
+            raise RemoteProtocolError(f"the key from {first}: {error}", peer=first) from None
         return public_key
 
 
@@ -182,6 +185,10 @@ async def he_sum(
     public_key = key.public_key if isinstance(key, KeyShare) else key
     if isinstance(key, KeyShare) != (party.me in terms.key_holders):
         raise UsageError("expected a key share at the key holders and the public key elsewhere")
+    if values is not None and identity is None:
+        raise UsageError("a client needs its signing key")
+    if isinstance(key, KeyShare) and (identity is None or releases is None):
+        raise UsageError("a key holder needs its signing key and its record of releases")
     round_ = Round(
         party.session,
         terms.round,
@@ -196,9 +203,7 @@ async def he_sum(
         raise UsageError(f"the key was made for {round_.release_plan.plan}, not for {terms.plan}")
     upload = None
     with party.phase("upload"):
-        if values is not None:
-            if identity is None:
-                raise UsageError("a client needs its signing key")
+        if values is not None and identity is not None:
             own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
             upload = sign_upload(round_, party.me, own, identity)  # type: ignore[arg-type]  # RLWE keys make these
             if party.me != terms.aggregator:
@@ -211,9 +216,7 @@ async def he_sum(
         elif isinstance(key, KeyShare):
             tally = await _tally(party, terms, round_)
     answers: dict[PartyId, PartialDecryption] = {}
-    if tally is not None and isinstance(key, KeyShare):
-        if identity is None or releases is None:
-            raise UsageError("a key holder needs its signing key and its record of releases")
+    if tally is not None and isinstance(key, KeyShare) and identity is not None and releases is not None:
         with party.phase("vote"):
             votes = await _vote(party, terms, tally, identity)
         with party.phase("answer"):
@@ -228,6 +231,8 @@ async def he_sum(
             half = _read_half(await party.receive(OtherHalf, terms.aggregator), terms, round_)
         others = [holder for holder in terms.key_holders if holder != party.me]
         answers |= await party.gather(PartialDecryption, others)
+        if party.me != terms.aggregator:
+            _check_announced(half[0], answers, peer=terms.aggregator)
         return _combine(terms, public_key, *half, answers)
 
 
@@ -315,6 +320,17 @@ def _read_half(message: OtherHalf, terms: Terms, round_: Round) -> tuple[uploads
     except UsageError as error:
         raise RemoteProtocolError(f"the sum from {aggregator}: {error}", peer=aggregator) from None
     return outcome, Polynomials.from_words(key.parameters, message.words, round_.blocks, peer=aggregator)
+
+
+def _check_announced(
+    outcome: uploads.Outcome, answers: Mapping[PartyId, PartialDecryption], *, peer: PartyId
+) -> None:
+    """Refuse an aggregator's list that all key holders contradict: one of them at least is honest."""
+    if {answer.transcript for answer in answers.values()}.isdisjoint({outcome.transcript}):
+        raise RemoteProtocolError(
+            f"the key holders decrypted another sum than {peer} announced; compare whose uploads reached each",
+            peer=peer,
+        )
 
 
 def _combine(

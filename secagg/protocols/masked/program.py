@@ -127,10 +127,9 @@ async def collect(
         send(server.close_keys())
     with party.phase("shares"):
         await take(Shares, server.keyed, server.take_shares)
-        shared = server.shared
         send(server.close_shares())
     with party.phase("input"):
-        await take(MaskedInput, shared, server.take_input)
+        await take(MaskedInput, server.shared, server.take_input)
         survivors = server.close_inputs()
         send(dict.fromkeys(server.included, survivors))
     if terms.active:

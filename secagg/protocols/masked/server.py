@@ -134,7 +134,7 @@ class Server:
     @property
     def shared(self) -> tuple[PartyId, ...]:
         """Who sent shares."""
-        return self._where.names(frozenset(self._sealed))
+        return self._where.names(self._shared or frozenset(self._sealed))
 
     @property
     def included(self) -> tuple[PartyId, ...]:

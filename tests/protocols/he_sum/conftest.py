@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,7 @@ class Federation:
     identities: Any
     records: dict[str, Releases] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
+    thread: int = field(default_factory=threading.get_ident)
 
     def open_records(self) -> None:
         """Open each holder's record, as after a start."""
@@ -334,20 +336,31 @@ class Federation:
                 self.records[name].close()
             self.records[name] = Releases(self.directory / f"{name}.db", expected_epoch=0)
 
+    async def with_record(self, name: str, start: Callable[[Releases | None], Any]) -> Any:
+        """Run a program with its party's record, which a party in a thread of its own opens itself."""
+        if name not in self.terms.key_holders:
+            return await start(None)
+        if threading.get_ident() == self.thread:
+            return await start(self.records[name])
+        with Releases(self.directory / f"{name}.db", expected_epoch=0) as record:
+            return await start(record)
+
     def key_programs(self, terms: Terms | None = None) -> dict[str, Protocol[Any]]:
         from secagg.protocols.he_sum import threshold_rlwe
 
         used = terms or self.terms
 
         def program(name: str) -> Protocol[Any]:
-            holder = name in used.key_holders
-            return lambda p: threshold_rlwe.agree_key(
-                p,
-                terms=used,
-                release_plan=self.release_plan,
-                identities=self.identities,
-                identity=self.signers[name] if holder else None,
-                releases=self.records[name] if holder else None,
+            return lambda p: self.with_record(
+                name,
+                lambda record: threshold_rlwe.agree_key(
+                    p,
+                    terms=used,
+                    release_plan=self.release_plan,
+                    identities=self.identities,
+                    identity=self.signers[name] if name in used.key_holders else None,
+                    releases=record,
+                ),
             )
 
         return {name: program(name) for name in everybody(used)}
@@ -360,8 +373,6 @@ class Federation:
     def case(
         self, *, seed: int = 0, xs: dict[str, NDArray[np.float64]] | None = None, **changes: Any
     ) -> Case:
-        from dataclasses import replace
-
         from secagg.protocols.he_sum import threshold_rlwe
 
         terms = replace(self.terms, **changes)
@@ -369,15 +380,18 @@ class Federation:
 
         def program(name: str) -> Protocol[Any]:
             signs = name in terms.key_holders or name in terms.clients
-            return lambda p: threshold_rlwe.he_sum(
-                p,
-                arrays.get(name),
-                terms=terms,
-                release_plan=self.release_plan,
-                identities=self.identities,
-                key=self.keys[name],
-                identity=self.signers[name] if signs else None,
-                releases=self.records.get(name),
+            return lambda p: self.with_record(
+                name,
+                lambda record: threshold_rlwe.he_sum(
+                    p,
+                    arrays.get(name),
+                    terms=terms,
+                    release_plan=self.release_plan,
+                    identities=self.identities,
+                    key=self.keys[name],
+                    identity=self.signers[name] if signs else None,
+                    releases=record,
+                ),
             )
 
         return Case(terms, arrays, {name: program(name) for name in everybody(terms)})
@@ -405,8 +419,6 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
             **{"key_holders": ("h1", "h2", "h3"), "clip": clip, "frac_bits": frac_bits, **options}
         )
         plan = make_plan({"clients": terms.clients}, clip, frac_bits, max_weight=max_weight)
-        from dataclasses import replace
-
         terms = replace(terms, plan=plan)
         release_plan = plan_release(
             plan,
