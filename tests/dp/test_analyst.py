@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
+
+pytest.importorskip("dp_accounting", reason="differential privacy needs dp-accounting")
+
+import numpy as np
 
 from secagg import dp
 from secagg.errors import RangeError, ShapeError, UsageError
@@ -29,13 +32,10 @@ def test_a_sum_of_numbers_is_right_up_to_the_noise():
 
 
 def test_the_deviation_is_the_reported_one():
-    """400 releases of one sum: variance within 5 standard errors."""
-    values = [
-        float(dp.sum([1, 2], clip=2, rng=seeded(i % 256) if i < 256 else None, **BUDGET).value)
-        for i in range(400)
-    ]
-    planned = dp.sum([1, 2], clip=2, **BUDGET).report.deviation ** 2
-    assert abs(np.mean((np.array(values) - 3) ** 2) - planned) < 5 * planned * math.sqrt(2 / 400)
+    """20,000 elements: variance within 5 standard errors; false alarm 6e-7."""
+    released = dp.sum(np.zeros((1, 20_000)), clip=2.0, rng=seeded(), **BUDGET)
+    planned = released.report.deviation**2
+    assert abs(np.mean(released.value**2) - planned) < 5 * planned * math.sqrt(2 / 20_000)
 
 
 def test_sums_of_whole_numbers_are_whole():
@@ -81,7 +81,6 @@ def test_a_histogram_counts_its_categories_only():
     released = dp.histogram(labels, ["b", "c", "a"], rng=seeded(), **BUDGET)
     assert np.abs(released.value - [300, 0, 500]).max() < 6 * released.report.deviation
     assert (released.value == np.rint(released.value)).all()
-    assert released == released
     same = dp.histogram(np.array(labels), ["b", "c", "a"], rng=seeded(), **BUDGET)
     assert np.array_equal(same.value, released.value)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
+
+pytest.importorskip("dp_accounting", reason="differential privacy needs dp-accounting")
+
+import mpmath
+import numpy as np
 from scipy import stats
 
-mpmath = pytest.importorskip("mpmath", reason="comes with dp-accounting")
-
-from secagg.dp.envelopes import Envelope  # noqa: E402
-from secagg.dp.laws import GaussianLaw, PoissonLaw  # noqa: E402
-from secagg.prg import Stream  # noqa: E402
+from secagg.dp.envelopes import Envelope
+from secagg.dp.laws import GaussianLaw, PoissonLaw
+from secagg.prg import Stream
 
 WORD = 1 << 64
 LAWS = {

@@ -7,9 +7,11 @@ from fractions import Fraction
 
 import pytest
 
-mpmath = pytest.importorskip("mpmath", reason="comes with dp-accounting")
+pytest.importorskip("dp_accounting", reason="differential privacy needs dp-accounting")
 
-from secagg.dp.laws import DIGITS, GaussianLaw, PoissonLaw  # noqa: E402
+import mpmath
+
+from secagg.dp.laws import DIGITS, GaussianLaw, PoissonLaw
 
 PLACES = 220
 

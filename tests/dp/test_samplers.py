@@ -9,8 +9,11 @@ import hashlib
 import random
 from fractions import Fraction
 
-import numpy as np
 import pytest
+
+pytest.importorskip("dp_accounting", reason="differential privacy needs dp-accounting")
+
+import numpy as np
 from scipy import stats
 
 from secagg.dp import DiscreteGaussian, Skellam

@@ -141,7 +141,7 @@ class Context:
         if self.symmetric:
             variance, left = 21 * n / 4, 0.0
         else:
-            secret = 2 * _tail(2 * n) * n / 3
+            secret = 4 * _tail(2 * n) * n / 3
             variance = n / 24 * (1 + secret)
             left = math.ldexp(_NOISE_LARGEST * n * (2.0 * n + 1), 1 - self.prime_bits[-1])
         noise = math.sqrt(2 * _tail(header.length) * variance * most_squares(header))

@@ -6,7 +6,7 @@ base with short exponents [DJN10]. A plaintext carries many numbers side by side
 Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as
 deciding n-th residues modulo n^2 and factoring n are hard (with the labelled short masks: also that short
 exponents look like long ones). The key's owner reads every ciphertext under it. Ciphertexts can be changed by
-whoever carries them: sign them, and decrypt announced sums only. People and programs on the same machine are
+whoever carries them, and multiplied by whoever sees them: sign them, and decrypt announced sums only. People and programs on the same machine are
 not kept out: timing of caches shows table indices and exponents.
 
 Learns: aggregator: nothing. Owner of the secret key: what it decrypts, which should be sums only.

@@ -178,7 +178,7 @@ class KeyHolder:
         digest = commitment(self._terms, self._me, self._part, self._nonce)
         self._digests[self._me] = digest
         return Commitment(
-            digest, signing.sign(self._identity, f"{_LABEL}/commitment", self._signed(self._me))
+            digest, signing.sign(self._identity, f"{_LABEL}/commitment", self._signed(self._me, digest))
         )
 
     def open(self, commitments: Mapping[str, Commitment]) -> Opening:
@@ -190,20 +190,22 @@ class KeyHolder:
           RemoteProtocolError: two commitments are the same.
         """
         self._check_others(commitments, "commitments")
+        digests = dict(self._digests)
         for name, message in commitments.items():
-            if message.digest in self._digests.values():
+            if message.digest in digests.values():
                 raise RemoteProtocolError(
                     f"{name} sent the commitment of another holder; each draws its own", peer=name
                 )
-            self._digests[name] = message.digest
+            digests[name] = message.digest
             signing.verify(
                 self._terms.holders[name],
                 message.signature,
                 f"{_LABEL}/commitment",
-                self._signed(name),
+                self._signed(name, message.digest),
                 peer=name,
             )
         self._step(2, "open")
+        self._digests = digests
         return Opening(self._part.words, self._nonce)
 
     def confirm(self, openings: Mapping[str, Opening]) -> Confirmation:
@@ -271,8 +273,8 @@ class KeyHolder:
         releases.add_key(public.key_id, releases=plan.releases, blocks=plan.blocks)
         return KeyShare(self._me, public, plan, self._secret, self._flood_seed)
 
-    def _signed(self, name: str) -> list[bytes]:
-        return [self._terms.digest, name.encode(), self._digests[name]]
+    def _signed(self, name: str, digest: bytes) -> list[bytes]:
+        return [self._terms.digest, name.encode(), digest]
 
     def _check_others(self, messages: Mapping[str, Message], what: str) -> None:
         others = set(self._terms.holders) - {self._me}

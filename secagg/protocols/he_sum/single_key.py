@@ -10,6 +10,10 @@ Channels are authenticated and encrypted. The key holder decrypts what the aggre
 sends one client's ciphertext instead of the sum has that client's numbers shown to the key holder and the
 result parties. `threshold_rlwe` is for those who cannot rule this out.
 
+Clients encrypt as agreed. One that does not can falsify the sum unnoticed, and can put a multiple of another client's
+ciphertext in place of its own: where sums of few clients are published, it reads that client's numbers off the
+sum.
+
 Learns: result parties and key holder, the sum and who contributed. The aggregator, who contributed; and the sum
 only if it is a result party. Clients, the public key. Under CKKS only the key holder may be a result party,
 because a decryption that is passed on can leak the key [LM21].
@@ -156,7 +160,8 @@ async def _decrypt(
         return Sum(secret_key.decrypt(total), contributors, kind.error(secret_key, total.header))
     except RangeError as error:
         raise RemoteProtocolError(
-            f"the sum that {aggregator} sent does not decrypt to a sum of {len(contributors)} arrays: {error}",
+            f"the sum that {aggregator} sent does not decrypt to a sum of {len(contributors)} arrays: {error}. It sent "
+            "something else, or a client did not encrypt as agreed",
             peer=aggregator,
         ) from None
 

@@ -148,7 +148,7 @@ def test_a_part_is_nobody_elses(keyless: Any) -> None:
     stolen = key_generation.commitment(keyless.terms, "h1", holders["h0"]._part, nonce)
     holders["h1"]._digests["h1"] = stolen
     signature = key_generation.signing.sign(
-        keyless.holders["h1"], "secagg.he.rlwe.key_generation/commitment", holders["h1"]._signed("h1")
+        keyless.holders["h1"], "secagg.he.rlwe.key_generation/commitment", holders["h1"]._signed("h1", stolen)
     )
     commitments["h1"] = Commitment(stolen, signature)
     openings = {n: h.open(keyless.others(commitments, n)) for n, h in holders.items()}
@@ -164,6 +164,7 @@ def test_messages_that_their_owner_did_not_sign_are_refused(keyless: Any) -> Non
     with pytest.raises(AuthenticationError) as refused:
         holders["h0"].open({**others, "h2": Commitment(b"x" * 32, others["h2"].signature)})
     assert refused.value.peer == "h2"
+    holders["h0"].open(others)  # nothing was kept of what was refused
     holders, confirmations = confirmed(keyless)
     swapped = {"h1": confirmations["h1"], "h2": confirmations["h1"]}
     with pytest.raises(AuthenticationError):
