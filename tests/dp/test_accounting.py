@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -236,3 +238,10 @@ def test_bad_arguments_are_refused():
 def test_scipys_skellam_is_the_one_meant():
     x = np.arange(-5, 6)
     assert special.ive(np.abs(x), 3.0) == pytest.approx(stats.skellam.pmf(x, 1.5, 1.5))
+
+
+def test_without_the_accountant_the_error_says_what_to_install():
+    code = "import sys; sys.modules['dp_accounting'] = None; import secagg.dp"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'pip install "secagg[dp]"' in done.stderr.splitlines()[-1]

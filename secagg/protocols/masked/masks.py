@@ -8,8 +8,8 @@ at a time in a buffer that stays in the second-level cache and is added from the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable
+from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,8 +18,6 @@ from secagg.prg import Stream
 from secagg.ring import RingArray
 
 _CHUNK_BYTES: Final = 1 << 17
-# Masks that a thread is given at a time: many enough that handing them over costs little.
-_BATCH: Final = 16
 
 
 class Mask(NamedTuple):
@@ -37,34 +35,21 @@ def add_masks(total: RingArray, masks: Iterable[Mask], *, executor: Executor | N
 
     Args:
       total: shape (length,), C-contiguous.
-      masks: taken one after the other, in the calling thread, while threads expand those before.
+      masks: taken one after the other; with threads, all before the first is expanded.
       executor: threads; each but one adds up its masks in a vector of its own.
     """
     if executor is None:
         _add(total, masks)
         return
-    parts: list[RingArray] = [total, *(np.zeros_like(total) for _ in range((os.cpu_count() or 1) - 1))]
-    running: list[Future[None]] = []
-    for i, batch in enumerate(_batches(masks)):
-        # As many batches are under way as there are vectors to add to, each on its own.
-        if i >= len(parts):
-            running[i - len(parts)].result()
-        running.append(executor.submit(_add, parts[i % len(parts)], batch))
+    # Seeds are made under the interpreter's lock; made meanwhile, they would hold up every thread at every stretch.
+    listed = list(masks)
+    workers = max(1, min(os.cpu_count() or 1, len(listed)))
+    parts: list[RingArray] = [total, *(np.zeros_like(total) for _ in range(workers - 1))]
+    running = [executor.submit(_add, part, listed[i::workers]) for i, part in enumerate(parts)]
     for future in running:
         future.result()
     for part in parts[1:]:
         total += part
-
-
-def _batches(masks: Iterable[Mask]) -> Iterable[Sequence[Mask]]:
-    batch: list[Mask] = []
-    for mask in masks:
-        batch.append(mask)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _add(total: RingArray, masks: Iterable[Mask]) -> None:

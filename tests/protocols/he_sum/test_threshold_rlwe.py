@@ -142,9 +142,17 @@ def test_one_session_makes_a_key_for_each_round(federate: Make) -> None:
     assert len(ids) == 1
     (pair,) = ids
     assert pair[0] != pair[1]
+    # Each has a common random polynomial of its own.
+    first_key, second_key = out.results["r"]
+    assert first_key.seed != second_key.seed
 
 
-def test_a_program_of_key_and_sum_gives_the_sum(federate: Make) -> None:
+def test_a_program_of_key_and_sum_gives_the_sum_under_every_driver(
+    drive: Drive, drivers: Mapping[str, Drive], drive_without_restoring: Drive, federate: Make
+) -> None:
+    # A key is entered in the record once, so the step that does so cannot be replayed: restore before or after a key
+    # is made, with the key share that was kept, and not in a program that does both.
+    run = drive_without_restoring if drive is drivers["stepwise"] else drive
     federation = federate(with_key=False)
     made = federation.key_programs()
     case = federation.case()
@@ -156,9 +164,8 @@ def test_a_program_of_key_and_sum_gives_the_sum(federate: Make) -> None:
 
         return program
 
-    out = case.play(replaced={n: both(n) for n in made})
-    assert not out.errors
-    case.check_all(out.results, ("a", "b", "c"))
+    results, _ = run({n: both(n) for n in made})
+    case.check_all(results, ("a", "b", "c"))
 
 
 def other_key(federation: Any, bits: int, **options: Any) -> PublicKeyMessage:
@@ -437,6 +444,21 @@ def test_a_client_that_calls_its_array_heavier_is_left_out_and_named(federate: M
     assert list(case.parties["agg"].failed) == ["b"]
 
 
+def test_a_wrong_upload_does_not_count_towards_the_least(federate: Make) -> None:
+    federation = federate(least=3)
+    case = federation.case()
+
+    async def lie(p: Party) -> None:
+        p.send("agg", wrong_uploads(federation, "b", case.terms, p.session)["without a signature"]())
+
+    out = case.play(replaced={"b": lie}, record=True)
+    error = out.errors["agg"]
+    assert isinstance(error, TooFewPartiesError)
+    assert error.peer == "b"
+    assert not answers(out)
+    assert not any(out.results.values())
+
+
 def test_a_client_that_uploads_another_clients_ciphertext_is_left_out_and_named(federate: Make) -> None:
     federation = federate(**FOUR)
     case = federation.case()
@@ -544,6 +566,29 @@ def test_key_holders_decrypt_nothing_when_the_aggregator_passes_on_what_it_shoul
         assert isinstance(error, RemoteProtocolError | AbortedError)
         assert "agg" in str(error)
     assert {blame(error) for error in out.errors.values()} == {"agg"}
+
+
+@pytest.mark.parametrize("what", ["two uploads of one client", "a heavier upload"])
+def test_key_holders_decrypt_nothing_when_aggregator_and_a_client_conspire(
+    federate: Make, blame: Make, what: str
+) -> None:
+    federation = federate(max_weight=3)
+    case = federation.case()
+    encoded = np.ones(5, case.terms.plan.ring.dtype)
+
+    def tell(p: Party, halves: dict[str, HalfUpload], collector: Collector) -> None:
+        round_, weight = collector.round, 2 if what == "a heavier upload" else 1
+        more = round_.public_key.encrypt_encoded(encoded, case.terms.plan, weight=weight)
+        upload = sign_upload(round_, "c", more, federation.signers["c"])  # in order, but for what it is
+        relayed = [halves["a"], halves["b"], Collector(round_).add("c", upload)]
+        if what == "two uploads of one client":
+            relayed.append(halves["c"])
+        for holder in HOLDERS:
+            relay(p, holder, relayed)
+
+    out = case.play(replaced={"agg": lying(federation, case, tell)}, record=True)
+    assert not answers(out)
+    assert {blame(out.errors[holder]) for holder in HOLDERS} == {"agg"}
 
 
 def test_key_holders_without_a_closing_message_decrypt_nothing_and_name_the_aggregator(
