@@ -87,7 +87,8 @@ class Releases:
         self._path = path
         _create(path)
         with self._named("opened"):
-            self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+            # Threads may take turns; two at once meet each other's transaction and are refused.
+            self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
             with self._named("opened"):
                 # EXTRA also flushes the directory after the journal is gone: with FULL a power failure right
@@ -113,20 +114,26 @@ class Releases:
             return int(self._db.execute("SELECT value FROM epoch").fetchone()[0])
 
     def add_key(self, key_id: bytes, *, releases: int, blocks: int) -> int:
-        """Enter a new key and return the epoch; done once, when the key is made.
+        """Enter a new key and return the epoch; done when the key is made. The same again changes nothing.
 
         Args:
           releases: how many sums may be decrypted under the key.
           blocks: how many polynomials each may have.
 
         Raises:
-          UsageError: the key is known already, or the file cannot be written.
+          UsageError: the key is known with other limits, or the file cannot be written.
         """
         if releases < 1 or blocks < 1:
             raise UsageError(f"expected at least 1 release of at least 1 block, got {releases} of {blocks}")
         with self._named("written"), self._transaction():
-            if self._db.execute("SELECT 1 FROM keys WHERE key = ?", (key_id,)).fetchone():
-                raise UsageError(f"key {key_id.hex()[:16]} is in the record {self._path} already")
+            known = self._db.execute("SELECT releases, blocks FROM keys WHERE key = ?", (key_id,)).fetchone()
+            if known == (releases, blocks):  # a program that is run again from its log makes the same key
+                return int(self._db.execute("SELECT value FROM epoch").fetchone()[0])
+            if known is not None:
+                raise UsageError(
+                    f"key {key_id.hex()[:16]} is in the record {self._path} for {known[0]} releases of {known[1]} blocks, "
+                    f"not {releases} of {blocks}"
+                )
             self._db.execute("INSERT INTO keys VALUES (?, ?, ?)", (key_id, releases, blocks))
             return self._next_epoch()
 

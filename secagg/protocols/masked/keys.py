@@ -113,7 +113,9 @@ class Secrets:
     __slots__ = ("_masking_bytes", "masking", "public", "root", "sealing", "self_secret")
 
     def __init__(self, root: bytes) -> None:
-        stream = Stream(root)
+        if len(root) != KEY_BYTES:
+            raise UsageError(f"the root of a round's secrets has {KEY_BYTES} bytes, not {len(root)}")
+        stream = Stream(derive_key(root, label=f"{LABEL}/keys"))
         sealing, self._masking_bytes, self.self_secret = (stream.bytes(KEY_BYTES) for _ in range(3))
         self.root = root
         self.sealing, self.masking = secret_key(sealing), secret_key(self._masking_bytes)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
-
-from secagg.he.paillier import SecretKey
-from secagg.he.paillier.keys import PublicKey
+# Without gmpy2 every test file here skips; a conftest that did would end the whole run.
+if TYPE_CHECKING:
+    from secagg.he.paillier import PublicKey, SecretKey
 
 # Made by `prime_pair`; nothing but these tests is encrypted under them.
 P3072 = int(
@@ -38,6 +39,8 @@ Q512 = int(
 @pytest.fixture(scope="session")
 def real_key() -> SecretKey:
     """Return a key of 3072 bits with s = 1 and a small table, which is quick to build."""
+    from secagg.he.paillier import SecretKey
+
     key = SecretKey._from_primes(P3072, Q3072, x=12345, smallest_bits=3072)
     key.public_key.prepare(window=4)
     return key
@@ -46,6 +49,8 @@ def real_key() -> SecretKey:
 @pytest.fixture(scope="session")
 def small_keys() -> dict[int, SecretKey]:
     """Return keys of 512 bits for s = 1, 2, 3."""
+    from secagg.he.paillier import SecretKey
+
     keys = {s: SecretKey._from_primes(P512, Q512, s=s, x=12345) for s in (1, 2, 3)}
     for key in keys.values():
         key.public_key.prepare(window=4)
@@ -65,4 +70,6 @@ def small_primes() -> tuple[int, int]:
 @pytest.fixture(scope="session")
 def other_public_key() -> PublicKey:
     """Return a key with the same modulus as the small one with s = 1, and another h."""
+    from secagg.he.paillier import SecretKey
+
     return SecretKey._from_primes(P512, Q512, x=54321).public_key

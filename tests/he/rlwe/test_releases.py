@@ -94,7 +94,9 @@ def test_a_lost_record_opens_nothing(path: Path) -> None:
 
 def test_a_key_is_entered_once(path: Path) -> None:
     with reopened(path) as record:
-        with pytest.raises(UsageError, match="already"):
+        before = record.epoch
+        assert record.add_key(KEY, releases=3, blocks=2) == before
+        with pytest.raises(UsageError, match="for 3 releases of 2 blocks, not 100 of 100"):
             record.add_key(KEY, releases=100, blocks=100)
         with pytest.raises(UsageError, match="at least 1"):
             record.add_key(b"other", releases=0, blocks=1)

@@ -22,6 +22,8 @@ from secagg.errors import (
     TooFewPartiesError,
     UsageError,
 )
+from secagg.he.rlwe.keys import SecretKey as RlweSecretKey
+from secagg.he.rlwe.parameters import parameters
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault
 from secagg.party import Party, Protocol, Run
@@ -125,12 +127,10 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
     assert 0 < result.error < 0.001 * clip if name == "ckks" else result.error == 3 * 2.0 ** -(frac_bits + 1)
 
 
-def test_extreme_arrays_sum_exactly(single: Single) -> None:
-    for scheme_name in ("rlwe", "paillier"):
-        case = single(scheme_name, shape=(4,))
-        case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.clients})
-        out = case.play()
-        assert out.results["r"].values.tolist() == [300.0, -300.0, 0.0, 300.0]
+def test_sums_at_the_border_of_the_plan_are_right(single: Single, name: str) -> None:
+    case = single(name, shape=(4,))
+    case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.clients})
+    case.check_all(case.play().results, ("a", "b", "c"))
 
 
 def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> None:
@@ -303,9 +303,8 @@ def garbled(message: Any, how: Callable[[np.ndarray[Any, Any]], Any]) -> Any:
 
 def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, Callable[[Any], Message]]:
     x, plan = np.ones(terms.shape), terms.plan
-    foreign = (
-        secret_key_of(name, other=True).public_key if name != "ckks" else secret_key_of("rlwe").public_key
-    )
+    foreign = secret_key_of(name, other=True).public_key
+    stranger = RlweSecretKey.generate(parameters(96)).public_key
 
     def wrong_id(key: Any) -> Message:
         message = key.encrypt(x, plan).to_message()
@@ -314,6 +313,7 @@ def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, C
     cases: dict[str, Callable[[Any], Message]] = {
         "under another key": lambda _: foreign.encrypt(x, plan).to_message(),
         "under an unknown key": wrong_id,
+        "of another scheme": lambda _: stranger.encrypt(x, plan).to_message(),
         "of another plan": lambda key: key.encrypt(x, replace(plan, clip=200.0)).to_message(),
         "of another shape": lambda key: key.encrypt(np.ones(6), plan).to_message(),
         "of a shape as long": lambda key: key.encrypt(np.ones((5, 1)), plan).to_message(),
@@ -528,6 +528,8 @@ def refused(case: Any, name: str, program: Callable[[Party], Any], why: str) -> 
 def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
     single: Single, secret_key_of: Single
 ) -> None:
+    pytest.importorskip("gmpy2", reason="paillier needs gmpy2")
+    pytest.importorskip("tenseal", reason="ckks needs tenseal")
     case = single("rlwe")
     terms, x, key = case.terms, np.zeros(5), secret_key_of("rlwe")
 

@@ -147,12 +147,7 @@ def test_one_session_makes_a_key_for_each_round(federate: Make) -> None:
     assert first_key.seed != second_key.seed
 
 
-def test_a_program_of_key_and_sum_gives_the_sum_under_every_driver(
-    drive: Drive, drivers: Mapping[str, Drive], drive_without_restoring: Drive, federate: Make
-) -> None:
-    # A key is entered in the record once, so the step that does so cannot be replayed: restore before or after a key
-    # is made, with the key share that was kept, and not in a program that does both.
-    run = drive_without_restoring if drive is drivers["stepwise"] else drive
+def test_a_program_of_key_and_sum_gives_the_sum_under_every_driver(drive: Drive, federate: Make) -> None:
     federation = federate(with_key=False)
     made = federation.key_programs()
     case = federation.case()
@@ -164,7 +159,7 @@ def test_a_program_of_key_and_sum_gives_the_sum_under_every_driver(
 
         return program
 
-    results, _ = run({n: both(n) for n in made})
+    results, _ = drive({n: both(n) for n in made})
     case.check_all(results, ("a", "b", "c"))
 
 

@@ -1,0 +1,191 @@
+"""What a protection is to this package: something that runs a real protocol over many parties' vectors.
+
+All parties run in one process and thread, in the simulator, with their real messages. **Nothing is hidden from
+whoever owns the process**: the protection is that of the same protocol between parties of their own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from numpy.typing import NDArray
+
+from secagg.errors import AbortedError, PlanError, UsageError
+from secagg.fixed_point import Plan
+from secagg.ledger import Ledger
+from secagg.network.simulated import Fault, Network, Outcome, simulate
+from secagg.party import Party, PartyId, Protocol
+
+# No time passes but by the protocols' own deadlines, which nobody that is there exceeds.
+_IN_PROCESS: Final = Network("in one process", 0.0, 1e15, timeout_s=7200.0)
+DEADLINE_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be added up.
+
+    Args:
+      vectors: each client's, int64 or float64, all of one length; not changed.
+      plan: numbers within +-plan.clip, of all places, `plan.parties` of them.
+      leaving: clients that vanish for trying out, and instead of which message.
+      executor: threads for heavy work.
+    """
+
+    vectors: Mapping[PartyId, NDArray[Any]] = field(repr=False)
+    plan: Plan
+    leaving: Mapping[PartyId, str]
+    executor: Executor | None = None
+
+    @property
+    def clients(self) -> tuple[PartyId, ...]:
+        """Names, in order."""
+        return tuple(self.vectors)
+
+    @property
+    def length(self) -> int:
+        """Of a vector."""
+        return int(next(iter(self.vectors.values())).size)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What came out of a protocol.
+
+    Attributes:
+      total: the sum, int64 or float64.
+      contributors: whose vectors are in it.
+      missed: whoever else was found missing or at fault, and why; contributors may be among them.
+      error: bound on the error of each coordinate.
+      parameters: what the protocol chose.
+      protection: who learns what, and who would have to work together to learn more, in one sentence.
+      bits: of one number as a client sends it, without what is sent once.
+      roles: party names by role.
+      ledgers: by party.
+      setup_s: seconds for keys that a deployment makes once.
+    """
+
+    total: NDArray[Any] = field(repr=False)
+    contributors: tuple[PartyId, ...]
+    missed: Mapping[PartyId, str]
+    error: float
+    parameters: str
+    protection: str
+    bits: float
+    roles: Mapping[str, tuple[PartyId, ...]]
+    ledgers: Mapping[PartyId, Ledger] = field(repr=False)
+    setup_s: float
+
+
+class Choice(ABC):
+    """A protection with its settings; frozen."""
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    exact: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def stages(self) -> Mapping[str, int]:
+        """At which of its messages a client may vanish, by name, in order."""
+
+    @property
+    @abstractmethod
+    def usual_stage(self) -> str:
+        """At which it vanishes if nothing else is said."""
+
+    def check(self, clients: int) -> None:
+        """Refuse what cannot be run with so many clients.
+
+        Raises:
+          UsageError, PlanError: too few clients, or settings that do not go together.
+          ImportError: what is missing, and how to install it.
+        """
+        if clients < 2:
+            raise UsageError(f"expected at least 2 clients, got {clients}: the sum of one is its update")
+
+    def scale(self, clients: int) -> float:
+        """Return what 1 should become for protocols that compute with real numbers.
+
+        Raises:
+          PlanError: no room for so many clients.
+        """
+        raise UsageError(f"{self.name} adds integers up")
+
+    @abstractmethod
+    def run(self, task: Task) -> Opened:
+        """Run the protocol.
+
+        Raises:
+          PlanError: it has no room for the plan.
+          TooFewPartiesError: too few clients stayed.
+          PeerMissingError: a party that it cannot do without vanished.
+        """
+
+
+class Watch:
+    """Programs of parties, and what the one that gathers found out about the others."""
+
+    def __init__(self) -> None:
+        self.programs: dict[PartyId, Protocol[Any]] = {}
+        self._gatherer: list[Party] = []
+
+    def add(self, name: PartyId, program: Protocol[Any], *, gathers: bool = False) -> None:
+        """Add a party."""
+
+        def watched(party: Party) -> Any:
+            self._gatherer.append(party)
+            return program(party)
+
+        self.programs[name] = watched if gathers else program
+
+    @property
+    def missed(self) -> dict[PartyId, str]:
+        """Who was missing or at fault, and why."""
+        return {name: str(error) for party in self._gatherer for name, error in party.failed.items()}
+
+    def run(self, learner: PartyId, task: Task, stages: Mapping[str, int]) -> tuple[Any, Outcome[Any]]:
+        """Run all programs; return what the party that learns the sum returned, and how all ended.
+
+        Raises:
+          SecaggError: what ended the run, from the party that found it.
+        """
+        faults = [Fault("crash", stages[stage], sender=name) for name, stage in task.leaving.items()]
+        outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults)
+        if learner not in outcome.results:
+            errors = [outcome.errors[name] for name in (learner, *self.programs) if name in outcome.errors]
+            # A party that only heard that another ended the run knows less than that other.
+            raise next((error for error in errors if not isinstance(error, AbortedError)), errors[0])
+        return outcome.results[learner], outcome
+
+
+def free_names(wanted: Sequence[str], taken: Iterable[PartyId]) -> tuple[PartyId, ...]:
+    """Return names for parties that are no clients, changed where a client is called so."""
+    taken = set(taken)
+    names = []
+    for name in wanted:
+        while name in taken:
+            name += "'"
+        names.append(name)
+    return tuple(names)
+
+
+def least_of(clients: int, dropouts: float) -> int:
+    """Return how many clients are sure to stay if at most the fraction `dropouts` leaves.
+
+    Raises:
+      PlanError: fewer than 2.
+    """
+    if not 0 <= dropouts < 1:
+        raise PlanError(f"expected dropouts as a fraction from 0 to below 1, got {dropouts}")
+    least = clients - int(dropouts * clients + 1e-9)
+    if least < 2:
+        raise PlanError(
+            f"of {clients} clients only {least} are sure to stay: the sum of one is its update; allow fewer dropouts"
+        )
+    return least

@@ -1,0 +1,95 @@
+"""Pairwise masks: one server adds up, and sees nothing but the sum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names
+from secagg.party import Party, PartyId
+from secagg.protocols.masked import MaskedSum, Terms, choose, collect, contribute, ring_for
+
+
+@dataclass(frozen=True, slots=True)
+class Masked(Choice):
+    """Masks that cancel in the sum (`secagg.protocols.masked`).
+
+    Args:
+      corrupt: largest fraction of the clients that work with the server.
+      dropouts: largest fraction that drops out, over all rounds together.
+      active: the server may do anything; otherwise it keeps to the protocol.
+      security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
+    """
+
+    name: ClassVar[str] = "masked"
+
+    corrupt: float = 1 / 3
+    dropouts: float = 1 / 3
+    active: bool = False
+    security_bits: float = 40.0
+
+    @property
+    def stages(self) -> Mapping[str, int]:
+        rounds = ("keys", "shares", "input", *(("consent",) if self.active else ()), "unmask")
+        return {name: i for i, name in enumerate(rounds)}
+
+    @property
+    def usual_stage(self) -> str:
+        return "input"
+
+    def check(self, clients: int) -> None:
+        Choice.check(self, clients)
+        self._choose(clients)
+
+    def _choose(self, clients: int) -> Any:
+        return choose(
+            clients,
+            corrupt=self.corrupt,
+            dropouts=self.dropouts,
+            active=self.active,
+            security_bits=self.security_bits,
+        )
+
+    def run(self, task: Task) -> Opened:
+        clients, parameters = task.clients, self._choose(len(task.clients))
+        (server,) = free_names(["server"], clients)
+        ring = ring_for(task.plan, len(clients))
+        began = time.perf_counter()
+        keys = {name: Ed25519PrivateKey.generate() for name in clients}
+        setup_s = time.perf_counter() - began
+        identities = tuple(keys[name].public_key().public_bytes_raw() for name in clients)
+        terms = Terms(server, clients, identities, task.length, ring, parameters)
+
+        async def client(name: PartyId, party: Party) -> tuple[PartyId, ...]:
+            x = ring.from_signed(task.vectors[name])
+            return await contribute(party, x, terms=terms, identity=keys[name], executor=task.executor)
+
+        watch = Watch()
+        gather = partial(collect, terms=terms, deadline_s=DEADLINE_S, executor=task.executor)
+        watch.add(server, gather, gathers=True)
+        for name in clients:
+            watch.add(name, partial(client, name))
+        found, outcome = watch.run(server, task, self.stages)
+        summed: MaskedSum = found
+        liars = dict.fromkeys(summed.liars, "sent wrong shares of others' secrets")
+        c, least = parameters.corrupt, parameters.least
+        whoever = f"the server and up to {c} of {len(clients)} clients" if c else "the server alone"
+        deviating = "whatever the server does" if self.active else "while the server keeps to the protocol"
+        return Opened(
+            ring.to_signed(summed.total),
+            summed.contributors,
+            watch.missed | liars,
+            0.0,
+            str(parameters),
+            f"The server learns the sum over at least {least} clients, and {whoever} together learn nothing else of the "
+            f"others' updates, {deviating}.",
+            ring.bits,
+            {"client": clients, "server": (server,)},
+            outcome.ledgers,
+            setup_s,
+        )

@@ -1,0 +1,69 @@
+"""Sums of clients' vectors of which three aggregators check, on shares, that each is within its bounds.
+
+  upload    a client shares its vector among the aggregators P_0, P_1, P_2: it sends two seeds to P_0 and one
+            vector to P_1, and is done
+  agree     P_0 and P_1 tell whose uploads came; the three agree on the clients of whom both parts are there, and
+            compare digests of that set and of the terms
+  check     P_0 and P_1 pass on what the other holders of each share lack; for each client one bit is computed and
+            opened: whether a coordinate or the norm is out of bounds
+  open      the sum of the vectors within bounds is opened to the result parties
+
+Bounds, in units of the last place: |x_i| <= B for every coordinate and sum x_i**2 <= C (`Bounds`). With weights, the
+client shares (w, w x) and the bounds are on x: 0 <= w <= W, |w x_i| <= w B, sum (w x_i)**2 <= w**2 C.
+
+Sums of squares are modulo 2**k, and a vector of large coordinates can have a small one; PINE [RCOT23; CP25] finds
+such wraps by random tests, because range checks are dear with two servers. Here every coordinate is compared with its
+bound, which is exact for every element of the ring; if all are within, d (W B)**2 < 2**(k-1) makes the sum of squares
+the integer, so that its comparison is exact as well. `Bounds` refuses other dimensions and bounds. One bit comes out,
+of all comparisons together, so it does not matter what the others give when one has failed.
+
+Threat model. *Clients may do anything*, alone or together. Whatever a client sends is one vector or none: a share
+comes from the client to one aggregator, who passes it on to its second holder, so two holders of a share cannot hold
+different ones. A client whose parts are not both there in time and well-formed is left out; it cannot end the run.
+*Aggregators* follow the protocol; at most one looks, and may pool what it sees with any clients and result parties.
+Channels are authenticated and encrypted.
+
+Learns. Aggregators and result parties: who is in the sum, who is missing, who was refused: *one bit a client is
+opened to the three aggregators*, which tells nothing of a client that keeps to the bounds (`contribute` refuses to send
+others), not by which coordinate or by how much a client broke them, and not its vector. Result parties: the sum and
+the sum of weights, if at least `least` vectors are in it; otherwise nothing else is opened. Clients learn nothing.
+What the sum itself says of its summands is no business of this protocol; nor are vectors that are wrong within bounds.
+
+Cost, n clients in batches of m, d coordinates (one more with weights), s = 8 d bytes:
+  client     s + 64 bytes, 2 messages
+  P_0        per client about 2 d comparisons, 46 d bytes
+  P_1, P_2   per client about 20 d bytes each, P_1 passes on s besides
+  rounds     4 + ceil(n / m) (r + 8 + l), r = 6 or 7 of a comparison, l = log2 of 2 d rounded up
+`cost` is exact. A batch takes some 150 bytes a coordinate and client of memory while it is checked; what waits for its
+batch takes 64 bytes a client at P_0 and s at P_1.
+
+Proofs in docs/soundness-bounded.md.
+"""
+
+from __future__ import annotations
+
+from secagg.protocols.bounded_sum.program import (
+    BoundedSum,
+    Declared,
+    aggregate,
+    bounded_sum,
+    contribute,
+    cost,
+    plain_bounded_sum,
+    receive,
+)
+from secagg.protocols.bounded_sum.terms import Bounds, Terms, bounds_for
+
+__all__ = [
+    "BoundedSum",
+    "Bounds",
+    "Declared",
+    "Terms",
+    "aggregate",
+    "bounded_sum",
+    "bounds_for",
+    "contribute",
+    "cost",
+    "plain_bounded_sum",
+    "receive",
+]

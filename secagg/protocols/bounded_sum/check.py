@@ -1,0 +1,129 @@
+"""One shared bit a client: whether its shared vector breaks a bound.
+
+For a row (w, w x) of bounds B, C, W (w = 1, known to all, where there are no weights) these numbers must not be negative:
+
+  w,  W - w                        where there are weights
+  w B + w x_i,  w B - w x_i        for every coordinate
+  w**2 C - sum (w x_i)**2
+
+The last needs one product summed up locally, one number sent a client; the others are linear. One comparison gives
+the signs of all, a tree ORs them.
+
+Correct for every element of the ring, M = 2**(k-1) - 1 its largest number: a number's top bit is zero if, modulo 2**k, it
+lies in 0..M. (1) w and W - w have none set: w in 0..M and w in W - M..W, so 0 <= w <= W. (2) Then b = w B is the
+integer, 2 b <= M; b + y has none set for y in -b..M - b, b - y for y in b - M..b: together, and because b <= M - b,
+for y in -b..b alone. (3) Then the sum of squares is an integer of at most d b**2 <= M, and w**2 C <= M, so that their
+difference is the integer. If (1) fails, or (2), the bit is set whatever (2) and (3) give.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from secagg.mpc.arithmetic import SharedArray, public_array
+from secagg.mpc.bits import SharedBits, any_plane, any_plane_gates
+from secagg.mpc.comparison import sign, top_bit_cost
+from secagg.mpc.costs import OperationCost
+from secagg.mpc.products import multiply_cost, multiply_locally, replicate
+from secagg.protocols.bounded_sum.terms import Bounds
+from secagg.ring import RingArray, to_planes
+
+_LANES = 64
+_HALVES = (32, 16, 8, 4, 2, 1)
+
+
+async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
+    """Return whether each row breaks a bound, bits packed 64 a word, shape (ceil(m / 64),); lanes from m up are zero.
+
+    Args:
+      rows: what m clients shared, shape (m, columns), at least one; any elements of the ring.
+    """
+    engine, m = rows.engine, len(rows)
+    words = _words(bounds)
+    spare = await _spare(rows, bounds)
+    first, second = (
+        _margins(x, w, b, s, bounds)
+        for x, w, b, s in zip(
+            (rows.first, rows.second),
+            _shares(public_array(engine, bounds.max_weight or 1, ring=bounds.ring)),
+            _shares(_reach(rows, bounds)),
+            _shares(spare),
+            strict=True,
+        )
+    )
+    negative = await sign(engine, bounds.ring, first.reshape(-1), second.reshape(-1))
+    del first, second
+    planes = (np.ascontiguousarray(share.reshape(m, words).T) for share in (negative.first, negative.second))
+    bits = await any_plane(SharedBits(engine, *planes))
+    for half in _HALVES:
+        shift = np.uint64(half)
+        bits = await (bits | SharedBits(engine, bits.first >> shift, bits.second >> shift))
+    # Lane 0 is the OR of all; the other lanes hold ORs of some, which nobody may see: only lane 0 is kept.
+    return SharedBits(engine, to_planes(bits.first, 1)[0], to_planes(bits.second, 1)[0])
+
+
+def violations_cost(m: int, bounds: Bounds) -> OperationCost:
+    """Return the cost of `violations` of m rows."""
+    words = _words(bounds)
+    tree = any_plane_gates(words)
+    ands = 8 * m * (tree.ands + len(_HALVES))
+    return multiply_cost(m, ring=bounds.ring).then(
+        top_bit_cost(m * words * _LANES, bounds.ring.bits),
+        OperationCost(tree.rounds + len(_HALVES), (ands, ands, ands)),
+    )
+
+
+def _words(bounds: Bounds) -> int:
+    """Return how many words the signs of one row take."""
+    return -(-(2 * bounds.columns + 1) // _LANES)
+
+
+def _shares(x: SharedArray) -> tuple[RingArray, RingArray]:
+    return x.first, x.second
+
+
+def _reach(rows: SharedArray, bounds: Bounds) -> SharedArray:
+    """Return w B, shape (m, 1), or B where there are no weights."""
+    if bounds.max_weight is None:
+        return public_array(rows.engine, bounds.limit, ring=bounds.ring)
+    return rows[:, :1] * bounds.limit
+
+
+async def _spare(rows: SharedArray, bounds: Bounds) -> SharedArray:
+    """Return w**2 C - sum (w x_i)**2 modulo 2**k, shape (m,)."""
+    engine, ring, lead = rows.engine, bounds.ring, int(bounds.max_weight is not None)
+    z = np.zeros(len(rows), ring.dtype)
+    for i in range(len(rows)):
+        x = (rows.first[i, lead:], rows.second[i, lead:])
+        z[i] = np.sum(multiply_locally(engine.index, ring, x, x), dtype=ring.dtype)
+    np.negative(z, out=z)
+    if bounds.max_weight is not None:
+        w = (rows.first[:, 0].copy(), rows.second[:, 0].copy())
+        z += multiply_locally(engine.index, ring, w, w) * ring.dtype.type(bounds.norm_limit)
+    spare = SharedArray(engine, *await replicate(engine, ring, z, 0), ring=ring)
+    return spare + bounds.norm_limit if bounds.max_weight is None else spare
+
+
+def _margins(
+    x: RingArray, weight: RingArray, reach: RingArray, spare: RingArray, bounds: Bounds
+) -> RingArray:
+    """Return the numbers that must not be negative, of one share of each, filled up with zeros to whole words.
+
+    Args:
+      x: rows, shape (m, columns).
+      weight: the largest weight, shape ().
+      reach: shape (m, 1) or ().
+      spare: shape (m,).
+    """
+    m, c = x.shape
+    lead = int(bounds.max_weight is not None)
+    out = np.zeros((m, _words(bounds) * _LANES), x.dtype)
+    above, below = out[:, :c], out[:, c : 2 * c]
+    np.copyto(above, x)
+    np.negative(x, out=below)
+    above[:, lead:] += reach
+    below[:, lead:] += reach
+    if lead:
+        below[:, 0] += weight
+    out[:, 2 * c] = spare
+    return out
