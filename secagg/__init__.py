@@ -2,7 +2,25 @@
 
 __version__ = "0.1.0"  # before the imports below, one of which reads it
 
+from typing import TYPE_CHECKING, Any
+
 from secagg.network.simulated import simulate
 from secagg.party import Party
 
-__all__ = ["Party", "__version__", "simulate"]
+if TYPE_CHECKING:
+    from secagg.aggregation import mean, sum  # noqa: A004  # called as secagg.sum
+
+__all__ = ["Party", "__version__", "mean", "simulate", "sum"]
+
+
+def __getattr__(name: str) -> Any:
+    # Whoever wants no sums does not wait for all the protocols to be imported.
+    if name in ("mean", "sum"):
+        from secagg import aggregation
+
+        return getattr(aggregation, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -40,7 +40,9 @@ class Additive(Choice):
     def check(self, clients: int) -> None:
         Choice.check(self, clients)
         if self.aggregators < 2:
-            raise UsageError(f"expected at least 2 aggregators, got {self.aggregators}: one would see all updates")
+            raise UsageError(
+                f"expected at least 2 aggregators, got {self.aggregators}: one would see all updates"
+            )
 
     def run(self, task: Task) -> Opened:
         clients, ring = task.clients, ring_for(task.plan, len(task.clients))

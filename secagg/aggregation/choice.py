@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 
 from numpy.typing import NDArray
 
+from secagg.aggregation.coding import Coding, FixedPoint, Request, Units
 from secagg.errors import AbortedError, PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
@@ -87,7 +88,6 @@ class Choice(ABC):
     __slots__ = ()
 
     name: ClassVar[str]
-    exact: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -109,13 +109,14 @@ class Choice(ABC):
         if clients < 2:
             raise UsageError(f"expected at least 2 clients, got {clients}: the sum of one is its update")
 
-    def scale(self, clients: int) -> float:
-        """Return what 1 should become for protocols that compute with real numbers.
+    def coding(self, request: Request) -> Coding:
+        """Return how updates become vectors.
 
         Raises:
-          PlanError: no room for so many clients.
+          PlanError: sums that could overflow.
+          UsageError: an array without clip.
         """
-        raise UsageError(f"{self.name} adds integers up")
+        return Units(request) if isinstance(request.max_weight, float) else FixedPoint(request)
 
     @abstractmethod
     def run(self, task: Task) -> Opened:

@@ -159,17 +159,15 @@ class Coding(ABC):
             )
         if self.request.mean:
             return
-        info = np.iinfo(leaf.dtype) if leaf.is_integer else np.finfo(leaf.dtype)
-        border = math.floor(min(clip, float(info.max))) if leaf.is_integer else min(clip, float(info.max))
-        if self.request.clients * border > info.max:
+        most: float = int(np.iinfo(leaf.dtype).max) if leaf.is_integer else float(np.finfo(leaf.dtype).max)
+        border = min(math.floor(clip) if leaf.is_integer else clip, most)
+        if self.request.clients * border > most:
             raise PlanError(
                 f"{where}sums of {self.request.clients} numbers up to {border} do not fit {leaf.dtype}; convert the updates "
-                f"to a wider type, or clip at {float(info.max) / self.request.clients:.6g}"
+                f"to a wider type, or clip at {most / self.request.clients:.6g}"
             )
 
-    def _rounded(
-        self, part: _Part, values: NDArray[np.float64], error: float
-    ) -> tuple[NDArray[Any], float]:
+    def _rounded(self, part: _Part, values: NDArray[np.float64], error: float) -> tuple[NDArray[Any], float]:
         """Return float64 values in the result's dtype and shape, and the error with that of the last step."""
         leaf, dtype = part.leaf, self.result_dtype(part.leaf)
         shaped = values.reshape(leaf.shape)
@@ -221,7 +219,7 @@ class FixedPoint(Coding):
             signed[-1] = int(weight)
         return signed, clipped
 
-    def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:
+    def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:  # noqa: ARG002  # exact protocols have none
         mean = self.request.mean
         weight = int(total[-1]) if self.weighted else contributors
         arrays, errors = [], {}
@@ -302,7 +300,9 @@ class Units(Coding):
 
     def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:
         units = total / self._scale
-        off = (error + 0.5 * contributors * self._rounded_to_integers) / self._scale + contributors * _FLOAT_ERROR
+        off = (
+            error + 0.5 * contributors * self._rounded_to_integers
+        ) / self._scale + contributors * _FLOAT_ERROR
         weight = float(units[-1]) if self.weighted else float(contributors)
         if self.request.mean:
             if weight <= off:

@@ -203,7 +203,6 @@ class MaskPool:
         # The hook cannot be taken back; it holds no more than a weak reference.
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forget(itself()))
-        public_key.prepare(executor=executor)
         self._refill()
 
     def __repr__(self) -> str:

@@ -164,24 +164,231 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     with party.phase("agree"):
         agreed = await _agree(party, terms, engine.index, set(uploads))
     fates = np.full(len(terms.clients), _MISSING, np.uint8)
-    total = _zeros(engine, (bounds.columns,), bounds)
-    if len(agreed) >= terms.least:
-        with party.phase("check"):
-            for start in range(0, len(agreed), terms.batch):
-                batch = agreed[start : start + terms.batch]
-                rows = await _rows(engine, terms, batch, uploads)
-                opened = await (await violations(rows, bounds)).open()
-                assert_opened = unpack(_known(opened), len(batch))
-                for i, client in enumerate(batch):
-                    fates[terms.clients.index(client)] = _REFUSED if assert_opened[i] else _ACCEPTED
-                    if not assert_opened[i]:
-                        total.first += rows.first[i]
-                        total.second += rows.second[i]
+    first, second = (np.zeros(bounds.columns, bounds.ring.dtype) for _ in range(2))
+    with party.phase("check"):
+        # Of fewer than are needed none is checked: not even who breaks a bound is opened.
+        for start in range(0, len(agreed) if len(agreed) >= terms.least else 0, terms.batch):
+            batch = agreed[start : start + terms.batch]
+            rows = await _rows(engine, terms, batch, uploads)
+            broken = await _broken(rows, bounds)
+            fates[batch] = np.where(broken, np.uint8(_REFUSED), np.uint8(_ACCEPTED))
+            for i in np.flatnonzero(~broken):
+                first += rows.first[i]
+                second += rows.second[i]
     with party.phase("open"):
         for peer in terms.results:
             if peer not in terms.aggregators:
                 party.send(peer, Verdict(fates))
         _require(terms, fates)
-        first, second = (bounds.ring.reduce(share) for share in (total.first, total.second))
+        first, second = bounds.ring.reduce(first), bounds.ring.reduce(second)
         opened = await engine.open(RingGroup(bounds.ring), first, second, terms.results)
     return _ending(terms, fates, opened)
+
+
+async def receive(party: Party, *, terms: Terms) -> BoundedSum:
+    """Return the sum, as a result party that is no aggregator.
+
+    Raises:
+      UsageError: no such party of the terms.
+      TooFewPartiesError: fewer than `least` clients uploaded or are within bounds. No sum was opened.
+      RemoteProtocolError: aggregators disagree, or sent what the protocol forbids.
+      PeerMissingError: an aggregator is missing.
+    """
+    _enter(party, terms)
+    if party.me not in terms.results or party.me in terms.aggregators:
+        raise UsageError(f"{party.me} is not a result party outside the aggregators")
+    bounds = terms.bounds
+    with party.phase("open"):
+        verdicts = await party.gather(Verdict, terms.aggregators)
+        fates = verdicts[terms.aggregators[0]].fates
+        for peer, verdict in verdicts.items():
+            checked(verdict.fates, (len(terms.clients),), fates.dtype, what="a verdict", peer=peer)
+            if np.max(verdict.fates) > _ACCEPTED or not np.array_equal(verdict.fates, fates):
+                raise RemoteProtocolError(
+                    f"expected the same verdict from all aggregators, got another from {peer}", peer=peer
+                )
+        _require(terms, fates)
+        opened = await receive_opening(party, terms.aggregators, RingGroup(bounds.ring), (bounds.columns,))
+    return _ending(terms, fates, opened)
+
+
+def _enter(party: Party, terms: Terms) -> None:
+    """Check that everybody is there, and let others bear the loss of clients."""
+    if strangers := {*terms.clients, *terms.aggregators, *terms.results}.difference(party.roster):
+        raise UsageError(f"roles for {', '.join(sorted(strangers))}, who are not among {party.roster}")
+    party.dispensable = frozenset(terms.clients) - set(terms.results)
+
+
+async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDArray[Any]]:
+    """Return what clients sent to this aggregator and is what it should be."""
+    got: dict[PartyId, NDArray[Any]] = {}
+    if index == 2:
+        return got
+    kind, bounds = (Seeds, Rest)[index], terms.bounds
+    async for peer, message in party.arrivals(
+        kind, terms.clients, quorum=0, timeout_s=terms.upload_timeout_s
+    ):
+        try:
+            if isinstance(message, Seeds):
+                got[peer] = check_array(message.seeds, (2, KEY_BYTES), what="seeds", peer=peer)
+            elif isinstance(message, Rest):
+                got[peer] = _share(message.share, bounds, peer)
+        except RemoteProtocolError as error:
+            party.fail(peer, error)
+    return got
+
+
+async def _agree(party: Party, terms: Terms, index: int, mine: set[PartyId]) -> list[int]:
+    """Return the numbers of the clients whose upload is there at P_0 and P_1, the same at all three aggregators.
+
+    Raises:
+      RemoteProtocolError: another aggregator means another set, other terms or another session.
+    """
+    others = [peer for peer in terms.aggregators if peer != party.me]
+    there = np.array([client in mine for client in terms.clients])
+    if index < 2:
+        for peer in others:
+            party.send(peer, Arrived(there))
+    else:
+        there[:] = True
+    for peer, message in (
+        await party.gather(Arrived, [peer for peer in terms.aggregators[:2] if peer != party.me])
+    ).items():
+        there &= check_array(message.there, there.shape, what="who is there", peer=peer)
+    statement = digest(f"{LABEL}/agreed", [party.session, terms.fingerprint(), there.tobytes()])
+    for peer in others:
+        party.send(peer, Agreed(statement))
+    for peer, agreed in (await party.gather(Agreed, others)).items():
+        if agreed.statement != statement:
+            raise RemoteProtocolError(
+                f"{peer} holds other terms or means another set of clients; nothing is checked or opened",
+                peer=peer,
+            )
+    return [int(i) for i in np.flatnonzero(there)]
+
+
+async def _rows(
+    engine: Engine, terms: Terms, batch: list[int], uploads: dict[PartyId, NDArray[Any]]
+) -> SharedArray:
+    """Return what a batch of clients shared, shape (m, columns).
+
+    Every share goes from the client to one aggregator, and from there to its second holder: whatever a client
+    sent, both hold the same.
+    """
+    bounds, party = terms.bounds, engine.party
+    p0, p1, p2 = terms.aggregators
+    clients = [terms.clients[i] for i in batch]
+    first, second = (np.empty((len(batch), bounds.columns), bounds.ring.dtype) for _ in range(2))
+    seeds: NDArray[np.uint8]
+    if engine.index == 0:
+        seeds = np.stack([uploads.pop(client) for client in clients])
+        party.send(p1, PassedSeeds(seeds[:, 1]))
+        party.send(p2, PassedSeeds(seeds[:, 0]))
+        for i, (seed0, seed1) in enumerate(seeds):
+            first[i], second[i] = _expand(seed0, bounds), _expand(seed1, bounds)
+        await engine.idle()
+    else:
+        expanded, rest = (first, second) if engine.index == 1 else (second, first)
+        if engine.index == 1:
+            for i, client in enumerate(clients):
+                rest[i] = uploads.pop(client)
+                party.send(p2, PassedRest(rest[i]))
+        seeds = (await party.receive(PassedSeeds, p0)).seeds
+        check_array(seeds, (len(batch), KEY_BYTES), what="seeds", peer=p0)
+        for i, seed in enumerate(seeds):
+            expanded[i] = _expand(seed, bounds)
+            if engine.index == 2:
+                rest[i] = _share((await party.receive(PassedRest, p1)).share, bounds, p1)
+    return SharedArray(engine, first, second, ring=bounds.ring)
+
+
+async def _broken(rows: SharedArray, bounds: Bounds) -> NDArray[np.bool_]:
+    """Open to the three aggregators, for each row, whether it breaks a bound, and nothing else."""
+    bits = await violations(rows, bounds)
+    opened = await bits.open()
+    if opened is None:  # cannot be: it is opened to all three
+        raise UsageError("nothing was opened to this aggregator")
+    return unpack(opened, len(rows)).astype(np.bool_)
+
+
+def _expand(seed: NDArray[np.uint8], bounds: Bounds) -> RingArray:
+    key = derive_key(seed.tobytes(), label=f"{LABEL}/share")
+    return Stream(key).ring(bounds.columns, bounds.ring.bits)
+
+
+def _share(share: RingArray, bounds: Bounds, peer: PartyId) -> RingArray:
+    return bounds.ring.reduce(
+        checked(share, (bounds.columns,), bounds.ring.dtype, what="a vector's share", peer=peer)
+    )
+
+
+def _named(terms: Terms, fates: NDArray[np.uint8], fate: int) -> tuple[PartyId, ...]:
+    return tuple(client for client, f in zip(terms.clients, fates, strict=True) if f == fate)
+
+
+def _require(terms: Terms, fates: NDArray[np.uint8]) -> None:
+    """Refuse to open a sum of fewer vectors than are needed."""
+    accepted, refused, missing = (_named(terms, fates, f) for f in (_ACCEPTED, _REFUSED, _MISSING))
+    if len(accepted) < terms.least:
+        there = len(accepted) + len(refused)
+        checked_or_not = f"; out of bounds: {', '.join(refused)}" if refused else ""
+        raise TooFewPartiesError(
+            f"expected vectors within bounds of at least {terms.least} of {len(terms.clients)} clients, got {there} "
+            f"uploads{checked_or_not}; no sum is opened",
+            peer=(*refused, *missing)[0],
+        )
+
+
+def _ending(terms: Terms, fates: NDArray[np.uint8], opened: RingArray | None) -> BoundedSum:
+    accepted, refused, missing = (_named(terms, fates, f) for f in (_ACCEPTED, _REFUSED, _MISSING))
+    if opened is None:
+        return BoundedSum(accepted, refused, missing)
+    if terms.bounds.max_weight is None:
+        return BoundedSum(accepted, refused, missing, opened, len(accepted))
+    return BoundedSum(accepted, refused, missing, opened[1:], int(opened[0]))
+
+
+def plain_bounded_sum(
+    rows: Mapping[PartyId, RingArray], bounds: Bounds
+) -> tuple[RingArray, tuple[PartyId, ...]]:
+    """Return the sum of the rows within bounds, and whose they are: what the protocol computes.
+
+    Args:
+      rows: what clients shared, shape (columns,), the weight first where there are weights.
+    """
+    accepted = tuple(client for client, row in rows.items() if bounds.allow(row))
+    total = np.zeros(bounds.columns, bounds.ring.dtype)
+    for client in accepted:
+        total += rows[client]
+    return bounds.ring.reduce(total), accepted
+
+
+class Declared(NamedTuple):
+    """What one party sends, and after how many rounds the last party has its result."""
+
+    rounds: int
+    payload_bytes: int
+
+
+def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], agreed: int) -> Declared:
+    """Return what a bounded sum costs one party, exactly, when this many uploads came and enough are within bounds.
+
+    Digests and contributions to keys travel in message headers and do not count as payload.
+    """
+    bounds, n = terms.bounds, len(terms.clients)
+    vector = bounds.columns * bounds.ring.dtype.itemsize
+    outside = [peer for peer in terms.results if peer not in terms.aggregators]
+    steps = [OperationCost(2, (2 * n, 2 * n, 0))]  # who is there, digests
+    for start in range(0, agreed, terms.batch):
+        m = min(terms.batch, agreed - start)
+        steps.append(OperationCost(1, (2 * KEY_BYTES * m, m * vector, 0)))
+        steps.append(violations_cost(m, bounds))
+        steps.append(open_cost(8 * -(-m // 64)))
+    to = [i for i, peer in enumerate(terms.aggregators) if peer in terms.results]
+    openers = [outside_opener(roster, peer) for peer in outside]
+    steps.append(open_cost(vector, to, outside_openers=openers))
+    verdicts = n * len(outside)
+    whole = OperationCost(1, (verdicts, verdicts, verdicts)).then(*steps)
+    if me in terms.aggregators:
+        return Declared(whole.rounds, whole.sent[terms.aggregators.index(me)])
+    return Declared(whole.rounds, vector + 2 * KEY_BYTES if me in terms.clients else 0)

@@ -44,7 +44,7 @@ class Bounds:
     def __post_init__(self) -> None:
         for name in ("length", "coordinate", "squared_norm", "max_weight"):
             value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1 or (name == "max_weight" and value is None)):
+            if not ((isinstance(value, int) and value >= 1) or (name == "max_weight" and value is None)):
                 raise UsageError(f"expected {name} as a Python int of at least 1, got {value!r}")
         weight, most = self.max_weight or 1, self.largest
         # The first keeps squared norms below half the ring, the second both comparisons of a coordinate exact.
@@ -64,7 +64,7 @@ class Bounds:
 
     @property
     def limit(self) -> int:
-        """The bound that coordinates are compared with: no coordinate is larger than the norm."""
+        """The bound that coordinates are compared with: none is larger than the norm."""
         return min(self.coordinate, math.isqrt(self.squared_norm))
 
     @property
@@ -109,13 +109,16 @@ class Bounds:
         return self.ring.reduce(row)
 
     def allow(self, row: RingArray) -> bool:
-        """Return whether a row that a client shared keeps to the bounds, by exact arithmetic on integers."""
+        """Return whether a row that a client shared keeps to the bounds, by exact arithmetic on integers.
+
+        A weighted row need not be a multiple of its weight; it is held to the limits that multiples keep to.
+        """
         numbers = [int(v) for v in self.ring.to_signed(row)]
         weight = numbers.pop(0) if self.max_weight is not None else 1
         return (
             0 <= weight <= (self.max_weight or 1)
-            and all(abs(v) <= weight * self.coordinate for v in numbers)
-            and sum(v * v for v in numbers) <= weight * weight * self.squared_norm
+            and all(abs(v) <= weight * self.limit for v in numbers)
+            and sum(v * v for v in numbers) <= weight * weight * self.norm_limit
         )
 
 

@@ -1,0 +1,37 @@
+"""Sums and weighted means of clients' updates that nobody saw, under a protection of the caller's choice.
+
+    secagg.sum(updates, clip=1.0)                                              # masked
+    secagg.mean(updates, weights=examples, max_weight=10_000, clip=1.0, protocol="rlwe")
+    secagg.mean(updates, clip=1.0, protocol=Masked(active=True, dropouts=1 / 10))
+
+Each runs the real protocol with all parties in one process, in the simulator. docs/choosing.md says which protection
+fits which trust.
+
+    structure   nested dictionaries, lists and tuples of arrays to a list of arrays, and back
+    coding      arrays and weights to vectors of numbers that add up, and back; error bounds
+    choice      what a protection is; masked, additive, encrypted: the five there are
+    report      what comes with a result
+    arguments   what callers pass, checked
+    api         `sum` and `mean`
+"""
+
+from secagg.aggregation.additive import Additive
+from secagg.aggregation.api import mean, sum  # noqa: A004  # called as secagg.sum
+from secagg.aggregation.choice import Choice
+from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
+from secagg.aggregation.masked import Masked
+from secagg.aggregation.report import Aggregate, Report, RoleCost
+
+__all__ = [
+    "Additive",
+    "Aggregate",
+    "Choice",
+    "Ckks",
+    "Masked",
+    "Paillier",
+    "Report",
+    "Rlwe",
+    "RoleCost",
+    "mean",
+    "sum",
+]

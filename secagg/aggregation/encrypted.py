@@ -1,0 +1,376 @@
+"""Homomorphic encryption: an aggregator adds ciphertexts up, key holders decrypt the sum (`secagg.protocols.he_sum`)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names, least_of
+from secagg.aggregation.coding import Coding, Request, Units
+from secagg.errors import PlanError, UsageError
+from secagg.fixed_point import Plan
+from secagg.party import Party, PartyId
+from secagg.protocols.he_sum import single_key
+from secagg.protocols.he_sum.terms import Sum, Terms
+
+if TYPE_CHECKING:
+    from secagg.he import ckks, paillier
+    from secagg.he.paillier.threshold import KeyShare
+    from secagg.he.rlwe import Parameters
+
+_Program = Callable[[Party], Coroutine[Any, Any, Sum | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Encrypted(Choice):
+    @property
+    def stages(self) -> Mapping[str, int]:
+        return {"upload": 0}
+
+    @property
+    def usual_stage(self) -> str:
+        return "upload"
+
+
+@dataclass(frozen=True, slots=True)
+class Paillier(_Encrypted):
+    """Paillier's encryption as extended by Damgard and Jurik. Needs the extra `paillier`.
+
+    Args:
+      bits: length of n; 3072 stand for 128 bits of security.
+      s: plaintexts are modulo n^s; 2 takes three quarters of the bytes of 1.
+      short_masks: length of the masks' exponents if it shall be shorter, which needs an assumption more.
+      holders: key holders. With several, a dealer who knows the key deals it first.
+      threshold: how many of several holders decrypt; without it more than half.
+      dropouts: largest fraction of clients that vanishes.
+      secret_key: of the one holder, made before; without it a new one.
+      key_shares: of several holders, dealt before; without them new ones.
+    """
+
+    name: ClassVar[str] = "paillier"
+
+    bits: int = 3072
+    s: int = 2
+    short_masks: int | None = None
+    holders: int = 1
+    threshold: int | None = None
+    dropouts: float = 1 / 3
+    secret_key: paillier.SecretKey | None = field(default=None, repr=False)
+    key_shares: tuple[KeyShare, ...] = field(default=(), repr=False)
+
+    def check(self, clients: int) -> None:
+        Choice.check(self, clients)
+        least_of(clients, self.dropouts)
+        import secagg.he.paillier  # noqa: F401  # says what to install
+
+        several = self.holders > 1
+        if self.holders < 1 or (several and self.secret_key is not None) or (self.key_shares and not several):
+            raise UsageError("expected a secret key for one key holder, or key shares for several")
+        if self.key_shares and len(self.key_shares) != self.holders:
+            raise UsageError(f"expected {self.holders} key shares, got {len(self.key_shares)}")
+        if several and not 2 <= self._threshold <= self.holders:
+            raise UsageError(f"expected a threshold of 2 to {self.holders}, got {self.threshold}")
+
+    @property
+    def _threshold(self) -> int:
+        return self.holders // 2 + 1 if self.threshold is None else self.threshold
+
+    def run(self, task: Task) -> Opened:
+        if self.holders > 1:
+            return self._run_threshold(task)
+        from secagg.he import paillier
+
+        began = time.perf_counter()
+        key = self.secret_key
+        if key is None:
+            key = paillier.SecretKey.generate(
+                self.bits, s=self.s, short_masks=self.short_masks, executor=task.executor
+            )
+        n = key.public_key.n.bit_length()
+        about = f"n of {n} bits, s = {key.public_key.s}"
+        return _run_single(self, task, key, about, self.dropouts, time.perf_counter() - began)
+
+    def _run_threshold(self, task: Task) -> Opened:
+        from secagg.he.paillier.threshold import deal_threshold_key
+        from secagg.protocols.he_sum import threshold_paillier
+
+        began = time.perf_counter()
+        shares = list(self.key_shares)
+        if not shares:
+            _, shares = deal_threshold_key(
+                self.holders,
+                self._threshold,
+                bits=self.bits,
+                s=self.s,
+                short_masks=self.short_masks,
+                executor=task.executor,
+            )
+        setup_s = time.perf_counter() - began
+        public_key = shares[0].public_key
+        terms = _terms(task, self.holders, self.dropouts)
+        held = dict(zip(terms.key_holders, shares, strict=True))
+
+        def program(name: PartyId) -> _Program:
+            return partial(
+                threshold_paillier.he_sum,
+                values=task.vectors.get(name),
+                terms=terms,
+                public_key=public_key,
+                key_share=held.get(name),
+                executor=task.executor,
+            )
+
+        t = public_key.threshold
+        return _run(
+            task,
+            terms,
+            program,
+            f"n of {public_key.n.bit_length()} bits, s = {public_key.s}, {t} of {self.holders} key holders",
+            f"The first key holder learns the sum over at least {terms.least} clients, and nobody learns anything else of "
+            f"an update unless {t} key holders work together or the aggregator does not keep to the protocol; the "
+            "dealer of the key is trusted to have forgotten it, and clients encrypt as agreed.",
+            setup_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ckks(_Encrypted):
+    """CKKS through TenSEAL: approximate, for one key holder who keeps the result. Needs the extra `ckks`.
+
+    `precision` does not matter to it: the report says how exact the result is.
+
+    Args:
+      context: parameters by name (`secagg.he.ckks.CONTEXTS`).
+      dropouts: largest fraction of clients that vanishes.
+      secret_key: made before, in that context; without it a new one.
+    """
+
+    name: ClassVar[str] = "ckks"
+
+    context: str = "4096"
+    dropouts: float = 1 / 3
+    secret_key: ckks.SecretKey | None = field(default=None, repr=False)
+
+    def check(self, clients: int) -> None:
+        Choice.check(self, clients)
+        least_of(clients, self.dropouts)
+        context = self._context()
+        if context.symmetric:
+            raise UsageError(f"under {context.scheme} clients need the secret key; choose another context")
+        if self.secret_key is not None and self.secret_key.public_key.context != context:
+            raise UsageError(f"expected a secret key of {context.scheme}, got {self.secret_key!r}")
+
+    def _context(self) -> ckks.Context:
+        from secagg.he.ckks.contexts import named
+
+        return named(self.context)
+
+    def coding(self, request: Request) -> Coding:
+        return Units(request, scale=self._scale(request.clients), rounded=False)
+
+    def _scale(self, clients: int) -> float:
+        context = self._context()
+        # The error is the same for all numbers: the larger they are the smaller it is beside them.
+        for bits in range(context.modulus_bits - context.scale_bits, -1, -1):
+            try:
+                context.check_plan(Plan(64, 0, float(1 << bits), clients))
+            except PlanError:
+                continue
+            return float(1 << bits)
+        raise PlanError(f"{context.scheme} has no room for {clients} clients; choose the context 8192/wide")
+
+    def run(self, task: Task) -> Opened:
+        from secagg.he import ckks
+
+        began = time.perf_counter()
+        key = self.secret_key or ckks.SecretKey.generate(self._context())
+        about = f"context {key.public_key.context.name}"
+        return _run_single(self, task, key, about, self.dropouts, time.perf_counter() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class Rlwe(_Encrypted):
+    """Exact encryption under ring learning with errors.
+
+    Args:
+      holders: key holders, who make the key together and all have to decrypt; 1 is a single key.
+      statistical_bits: several holders' answers tell more than the sum with probability 2**-statistical_bits at most.
+      modulus_bits: 64, 96 or 128; without it the smallest that does.
+      dropouts: largest fraction of clients that vanishes.
+    """
+
+    name: ClassVar[str] = "rlwe"
+
+    holders: int = 3
+    statistical_bits: int = 40
+    modulus_bits: int | None = None
+    dropouts: float = 1 / 3
+
+    def check(self, clients: int) -> None:
+        Choice.check(self, clients)
+        least_of(clients, self.dropouts)
+        if self.holders < 1:
+            raise UsageError(f"expected at least 1 key holder, got {self.holders}")
+
+    def run(self, task: Task) -> Opened:
+        if self.holders > 1:
+            return self._run_threshold(task)
+        from secagg.he.rlwe import SecretKey
+
+        chosen = self._parameters(task)
+        began = time.perf_counter()
+        key = SecretKey.generate(chosen)
+        return _run_single(self, task, key, chosen.name, self.dropouts, time.perf_counter() - began)
+
+    def _parameters(self, task: Task) -> Parameters:
+        from secagg.he.rlwe import noise, parameters
+
+        allowed = (64, 96, 128) if self.modulus_bits is None else (self.modulus_bits,)
+        for bits in allowed:
+            chosen = parameters(bits)
+            coefficients = chosen.blocks(task.length) * chosen.degree
+            try:
+                noise.check(task.plan, chosen, coefficients=coefficients)
+            except PlanError:
+                if bits == allowed[-1]:
+                    raise
+            else:
+                break
+        return chosen
+
+    def _run_threshold(self, task: Task) -> Opened:
+        from secagg.he.rlwe.flooding import plan_release
+        from secagg.he.rlwe.releases import Releases
+        from secagg.protocols.he_sum import threshold_rlwe
+
+        release_plan = plan_release(
+            task.plan,
+            holders=self.holders,
+            releases=1,
+            length=task.length,
+            statistical_bits=self.statistical_bits,
+            modulus_bits=self.modulus_bits,
+        )
+        terms = _terms(task, self.holders, self.dropouts)
+        began = time.perf_counter()
+        signing = {name: Ed25519PrivateKey.generate() for name in (*terms.clients, *terms.key_holders)}
+        public = {name: key.public_key() for name, key in signing.items()}
+        identities = threshold_rlwe.Identities(public, public)
+        setup_s = time.perf_counter() - began
+        with ExitStack() as stack:
+            # The record of releases is for keys that outlive a process; this one does not.
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            records = {
+                holder: stack.enter_context(Releases(folder / str(i), expected_epoch=0))
+                for i, holder in enumerate(terms.key_holders)
+            }
+
+            async def both(name: PartyId, party: Party) -> Sum | None:
+                common: dict[str, Any] = {
+                    "terms": terms,
+                    "release_plan": release_plan,
+                    "identities": identities,
+                    "identity": signing.get(name),
+                    "releases": records.get(name),
+                }
+                key = await threshold_rlwe.agree_key(party, **common)
+                values = task.vectors.get(name)
+                return await threshold_rlwe.he_sum(party, values, key=key, executor=task.executor, **common)
+
+            return _run(
+                task,
+                terms,
+                lambda name: partial(both, name),
+                str(release_plan),
+                f"The first key holder learns the sum over at least {terms.least} clients, and nobody learns anything "
+                f"else of an update unless all {self.holders} key holders work together, up to a statistical distance of "
+                f"2^{release_plan.log2_distance}; clients encrypt as agreed.",
+                setup_s,
+            )
+
+
+def _terms(task: Task, holders: int, dropouts: float) -> Terms:
+    clients = task.clients
+    aggregator, *keys = free_names(
+        ["aggregator", *(f"key holder {i + 1}" if holders > 1 else "key holder" for i in range(holders))],
+        clients,
+    )
+    return Terms(
+        clients,
+        aggregator,
+        tuple(keys),
+        tuple(keys[:1]),
+        task.plan,
+        (task.length,),
+        least=least_of(len(clients), dropouts),
+        upload_timeout_s=DEADLINE_S,
+    )
+
+
+def _run_single(
+    choice: Choice, task: Task, secret_key: Any, about: str, dropouts: float, setup_s: float
+) -> Opened:
+    terms = _terms(task, 1, dropouts)
+
+    def program(name: PartyId) -> _Program:
+        return partial(
+            single_key.he_sum,
+            values=task.vectors.get(name),
+            terms=terms,
+            scheme_name=choice.name,
+            secret_key=secret_key if name in terms.key_holders else None,
+            executor=task.executor,
+        )
+
+    return _run(
+        task,
+        terms,
+        program,
+        about,
+        f"The key holder learns the sum over at least {terms.least} clients, and nobody learns anything else of an update "
+        "unless aggregator and key holder work together; both, and the clients, keep to the protocol.",
+        setup_s,
+    )
+
+
+def _run(
+    task: Task,
+    terms: Terms,
+    program: Callable[[PartyId], _Program],
+    about: str,
+    protection: str,
+    setup_s: float,
+) -> Opened:
+    watch = Watch()
+    for name in (terms.aggregator, *terms.key_holders, *terms.clients):
+        watch.add(name, program(name), gathers=name == terms.aggregator)
+    total: NDArray[Any]
+    found, outcome = watch.run(terms.key_holders[0], task, {"upload": 0})
+    summed: Sum = found
+    if summed.encoded is None:
+        total, error = summed.values, summed.error
+    else:
+        # There are no places behind the point: the ring's elements are the sums themselves.
+        total, error = task.plan.ring.to_signed(summed.encoded), 0.0
+    uploads = [outcome.ledgers[name].total().sent.payload_bytes for name in terms.clients]
+    return Opened(
+        total,
+        summed.contributors,
+        watch.missed,
+        error,
+        about,
+        protection,
+        8 * max(uploads) / task.length,
+        {"client": terms.clients, "aggregator": (terms.aggregator,), "key holder": terms.key_holders},
+        outcome.ledgers,
+        setup_s,
+    )

@@ -1,0 +1,174 @@
+"""What a sum or mean comes with: how it was computed, who is in it, how exact it is, what it cost."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from secagg.aggregation.choice import Choice
+from secagg.fixed_point import Plan
+from secagg.ledger import Ledger
+from secagg.party import PartyId
+
+_NAMED: Final = 8  # clients that are listed
+_COLUMNS: Final = 110
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCost:
+    """What the dearest party of a role had to do.
+
+    Attributes:
+      role: its name.
+      parties: how many there were.
+      rounds: depth of the deepest message that one reads.
+      sent_bytes, received_bytes: whole frames.
+      compute_s: seconds in protocol code.
+    """
+
+    role: str
+    parties: int
+    rounds: int
+    sent_bytes: int
+    received_bytes: int
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Report:
+    """How a sum or mean came about. Holds no update, and of them only how many numbers were clipped.
+
+    Attributes:
+      operation: "sum" or "mean".
+      protocol: the protection and its settings.
+      protection: who learns what, and who would have to work together to learn more, in one sentence.
+      parameters: what the protocol chose.
+      contributors: whose updates are in it.
+      dropped: the other clients, and why.
+      vanished: contributors that vanished afterwards or sent something wrong, and how; the result did without them.
+      clipped: how many numbers of each client lay beyond the clip and were moved to it. In a deployment
+        each client knows its own.
+      error: bound on the absolute error of each number (see `secagg.aggregation.coding`); the largest of `errors`.
+      errors: by path.
+      weight: the sum of weights, which whoever learns the mean learns too; None without weights.
+      clips: as given or, for "max", as found.
+      plan: what each coordinate on the wire may be, so that no sum wraps.
+      coding: how numbers were written, in words.
+      bits: of one number as a client sends it.
+      length: coordinates of a vector.
+      roles: what it cost, by role.
+      ledgers: what it cost each party.
+      seconds: wall time of all parties together, one after the other in this process.
+      setup_s: of these, for keys that a deployment makes once.
+    """
+
+    operation: str
+    protocol: Choice
+    protection: str
+    parameters: str
+    contributors: tuple[PartyId, ...]
+    dropped: Mapping[PartyId, str]
+    vanished: Mapping[PartyId, str]
+    clipped: Mapping[PartyId, int]
+    error: float
+    errors: Mapping[str, float]
+    weight: float | None
+    clips: Mapping[str, float]
+    plan: Plan
+    coding: str
+    bits: float
+    length: int
+    roles: tuple[RoleCost, ...]
+    ledgers: Mapping[PartyId, Ledger] = field(repr=False)
+    seconds: float
+    setup_s: float
+
+    def __str__(self) -> str:
+        n = len(self.contributors) + len(self.dropped)
+        weight = (
+            f"; weights of {self.weight:g} in all, which is opened too" if self.weight is not None else ""
+        )
+        rows = [
+            (self.operation, f"of {len(self.contributors)} of {n} clients' updates{weight}"),
+            ("protocol", f"{self.protocol.name}: {self.parameters}"),
+            ("protection", self.protection),
+            ("", "All parties ran in one process, whose owner sees everything."),
+            *(("dropped", f"{name}: {why}") for name, why in _some(self.dropped)),
+            *(("vanished", f"{name}, after it had contributed: {why}") for name, why in _some(self.vanished)),
+            *(
+                ("clipped", f"{name}: {count} of its numbers")
+                for name, count in _some({name: count for name, count in self.clipped.items() if count})
+            ),
+            ("error", f"at most {self.error:.3g} in any number"),
+            ("numbers", f"{self.length} of {self.bits:.4g} bits each, {self.coding}"),
+            ("time", f"{self.seconds:.3g} s for all parties, {self.setup_s:.3g} s of it for keys"),
+        ]
+        lines = [
+            line
+            for name, text in rows
+            for line in textwrap.wrap(text, _COLUMNS, initial_indent=f"{name:12}", subsequent_indent=" " * 12)
+        ]
+        heads = ("dearest", "parties", "rounds", "bytes sent", "received", "computing")
+        table = [heads]
+        table += [
+            (
+                role.role,
+                str(role.parties),
+                str(role.rounds),
+                f"{role.sent_bytes:,}",
+                f"{role.received_bytes:,}",
+                f"{1e3 * role.compute_s:,.1f} ms",
+            )
+            for role in self.roles
+        ]
+        widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+        for first, *rest in table:
+            cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+            lines.append(f"{first.ljust(max(12, widths[0]))}{'  '.join(cells)}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Aggregate:
+    """A sum or mean.
+
+    Attributes:
+      value: in the clients' structure.
+      report: how it came about.
+    """
+
+    value: Any
+    report: Report
+
+    def __repr__(self) -> str:
+        return f"Aggregate of {self.report.length} coordinates\n{self.report}"
+
+
+def role_costs(
+    roles: Mapping[str, Sequence[PartyId]], ledgers: Mapping[PartyId, Ledger]
+) -> tuple[RoleCost, ...]:
+    """Return what the dearest party of each role had to do."""
+    costs = []
+    for role, names in roles.items():
+        totals = [ledgers[name].total() for name in names]
+        costs.append(
+            RoleCost(
+                role,
+                len(names),
+                max(t.rounds for t in totals),
+                max(t.sent.frame_bytes for t in totals),
+                max(t.received.frame_bytes for t in totals),
+                max(t.compute_s for t in totals),
+            )
+        )
+    return tuple(costs)
+
+
+def _some(items: Mapping[PartyId, Any]) -> list[tuple[PartyId, Any]]:
+    listed = list(items.items())
+    more = len(listed) - _NAMED
+    return [*listed[:_NAMED], (f"and {more} more", "see the report")] if more > 0 else listed

@@ -1,0 +1,67 @@
+"""Federated averaging in Flower under masks: the server learns the mean of a round and nobody's update.
+
+    app = ClientApp(mods=[SecureMod()])                                     # in the client app
+    strategy = SecureAggregation(FedAvg(), peers="/etc/secagg/peers.toml")  # in the server app
+
+For Flower's message API (flwr >= 1.41). Training and evaluation run as before; what the app's functions reply stays
+at the node, and in its place five exchanges (six against an active server) of `secagg.protocols.masked` run through
+the same grid:
+
+  task     the strategy's own message. The node runs the app's function, keeps what it replied, and tells its name,
+           a fresh number and the names and shapes of what it keeps, signed
+  keys     who takes part, with everybody's fresh number -> public keys of this sum
+  shares   the neighbours' keys -> secrets shared among them, sealed for each
+  input    sealed shares -> arrays and metrics times weight, the weight, and the number of clipped values, under masks
+  consent  against an active server
+  unmask   who is in the sum -> shares that take off the masks
+
+The wrapped strategy is given the weighted means as one reply whose weight is the sum of weights. Masks are agreed
+on after the training: a node that fails or is late with it costs nothing but its own update.
+
+Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, the sum of weights, how many
+values were clipped in all, names and shapes, and who took part. Nodes, what the strategy sends them.
+
+Threat model: that of `secagg.protocols.masked`, with `Protection` saying how many nodes may work with the server and
+whether it keeps to the protocol. Nodes must run code that the server did not choose: see docs/flower.md.
+
+    identities   identity keys of nodes and the file of their public keys
+    terms        what all agree on: protection, encoding, and the round that follows from them
+    layout       replies to vectors and back
+    messages     what goes through Flower's messages
+    turns        a step is answered once, whatever becomes of Flower's stored state
+    mod          the client's side
+    collection   the server's side of one sum
+    strategy     the wrapper
+"""
+
+from __future__ import annotations
+
+try:
+    import flwr.serverapp.strategy  # noqa: F401  # what is missing must be said here
+except ImportError:
+    raise ImportError('this needs Flower: pip install "secagg[flower]"') from None
+
+from secagg.integrations.flower.collection import SumReport
+from secagg.integrations.flower.identities import (
+    load_identity,
+    load_peers,
+    make_identities,
+    new_identity,
+    save_peers,
+)
+from secagg.integrations.flower.mod import SecureMod
+from secagg.integrations.flower.strategy import SecureAggregation
+from secagg.integrations.flower.terms import Encoding, Protection
+
+__all__ = [
+    "Encoding",
+    "Protection",
+    "SecureAggregation",
+    "SecureMod",
+    "SumReport",
+    "load_identity",
+    "load_peers",
+    "make_identities",
+    "new_identity",
+    "save_peers",
+]

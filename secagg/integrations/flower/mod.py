@@ -1,0 +1,190 @@
+"""The client's side: a mod that keeps what the app's functions reply and takes part in the masked sum."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import Context, Error, Message, MessageType, RecordDict
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError, SecaggError, UsageError
+from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.identities import SERVER, load_identity, load_peers
+from secagg.integrations.flower.layout import Coder, Layout, take_apart
+from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
+from secagg.integrations.flower.turns import Turns
+from secagg.party import PartyId
+from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Round, Survivors
+from secagg.signing import sign
+
+IDENTITY_KEY: Final = "secagg-identity"
+PEERS_KEY: Final = "secagg-peers"
+_PRECONDITION_FAILED: Final = 6  # flwr.common.constant.ErrorCode.MOD_FAILED_PRECONDITION
+_log = logging.getLogger("flwr.secagg")
+
+ClientAppCallable = Callable[[Message, Context], Message]
+
+
+class Me(NamedTuple):
+    """This node, and the others that it knows."""
+
+    name: PartyId
+    identity: Ed25519PrivateKey
+    peers: dict[PartyId, bytes]
+    turns: Turns
+
+
+@dataclass(frozen=True)
+class SecureMod:
+    """A mod for `ClientApp(mods=[...])`: replies to training and evaluation leave the node under masks only.
+
+    It has to be the first of several mods; those behind it see replies as they are without it. Queries pass it.
+
+    The node configuration names two files: "secagg-identity", this node's identity key, and "secagg-peers", the
+    public keys of all nodes. Where it does not, the run configuration is asked, for simulations; "{partition-id}"
+    in a name then becomes the simulated node's number.
+
+    What goes wrong is told to the server without saying anything of the update, and in full to this node's log.
+
+    Args:
+      protection: what this node insists on.
+    """
+
+    protection: Protection = field(default_factory=Protection)
+
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        """Answer a message."""
+        kind = message.metadata.message_type.partition(".")[0]
+        if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+            return call_next(message, context)
+        try:
+            step = m.unpack(message.content, peer=SERVER)
+            me = _me(context)
+            if step.name == m.TASK:
+                return self._begin(message, context, call_next, me, kind, step.frame)
+            return Message(self._go_on(message, context, me, kind, step), reply_to=message)
+        except SecaggError as error:
+            _log.error("protected %s: %s", kind, error)
+            return Message(Error(_PRECONDITION_FAILED, error.for_peers()), reply_to=message)
+
+    def _begin(
+        self,
+        message: Message,
+        context: Context,
+        call_next: ClientAppCallable,
+        me: Me,
+        kind: str,
+        frame: bytes,
+    ) -> Message:
+        """Let the app do what it is asked, keep what it replies, and say that it is there."""
+        task = wire.from_bytes(frame, m.Task, peer=SERVER)
+        if task.protection != self.protection:
+            raise RemoteProtocolError(
+                f"expected {self.protection}, as this node's app demands, from {SERVER}, got {task.protection}",
+                peer=SERVER,
+            )
+        message.content = RecordDict({k: v for k, v in message.content.items() if k != m.RECORD})
+        reply = call_next(message, context)
+        if reply.has_error():
+            return reply
+        update = take_apart(reply.content, task.weight_key)
+        # How numbers are written does not depend on how many clients there will be.
+        vector, clipped = Coder(update.layout, task.encoding, 1).encode(update)
+        if clipped:
+            _log.warning(
+                "protected %s: %d of %d values lay beyond the clip and were moved to it",
+                kind,
+                clipped,
+                vector.size,
+            )
+        run, nonce, layout = (
+            message.metadata.run_id,
+            secrets.token_bytes(NONCE_BYTES),
+            wire.to_bytes(update.layout),
+        )
+        me.turns.begin(nonce, m.KEYS)
+        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, layout, None, vector, None))
+        signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, layout))
+        return Message(m.pack(m.TASK, m.Ready(me.name, nonce, layout, signature)), reply_to=message)
+
+    def _go_on(self, message: Message, context: Context, me: Me, kind: str, step: m.Step) -> RecordDict:
+        """Answer one step of the masked protocol."""
+        run = message.metadata.run_id
+        # From here on nothing is kept unless this step ends well.
+        kept = m.take_out(context, run, server=SERVER)
+        if (kept.kind, kept.step) != (kind, step.name):
+            raise RemoteProtocolError(
+                f"expected {SERVER} to ask for {kept.step} of {kept.kind}, and it asks for {step.name!r:.20} of {kind}",
+                peer=SERVER,
+            )
+        then = self._after(step.name)
+        me.turns.take(kept.nonce, step.name, then, server=SERVER)
+        crowd = kept.crowd
+        if crowd is None:
+            crowd = wire.from_bytes(step.frame, m.Crowd, peer=SERVER)
+            if (me.name, kept.nonce) not in zip(crowd.names, crowd.nonces, strict=False):
+                raise RemoteProtocolError(
+                    f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
+                )
+        where, coder = _round(run, kept, crowd, me, self.protection)
+        if kept.client is None:
+            client = Client(where, me.name, me.identity)
+        else:
+            client = Client.from_bytes(kept.client.data, where, me.identity)
+        vector = kept.vector
+        if step.name == m.KEYS:
+            answer: wire.Message = client.advertise()
+        elif step.name == m.SHARES:
+            answer = client.share(wire.from_bytes(step.frame, PeerKeys, peer=SERVER))
+        elif step.name == m.INPUT and vector is not None:
+            inbox = wire.from_bytes(step.frame, Inbox, peer=SERVER)
+            answer = client.mask(coder.ring.from_signed(vector), inbox)
+            vector = None
+        elif step.name == m.CONSENT:
+            answer = client.consent(wire.from_bytes(step.frame, Survivors, peer=SERVER))
+        else:
+            request = Consents if self.protection.active else Survivors
+            answer = client.unmask(wire.from_bytes(step.frame, request, peer=SERVER))
+        if then is not None:
+            state = np.frombuffer(client.to_bytes(), np.uint8)
+            nonce, task, layout = kept.nonce, kept.task, kept.layout
+            m.keep(context, run, m.Kept(kind, then, nonce, task, layout, crowd, vector, state))
+        return m.pack(step.name, answer)
+
+    def _after(self, step: str) -> str | None:
+        consent = (m.CONSENT,) if self.protection.active else ()
+        steps = (m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK, None)
+        return steps[steps.index(step) + 1]
+
+
+def _round(run: int, kept: m.Kept, crowd: m.Crowd, me: Me, protection: Protection) -> tuple[Round, Coder]:
+    layout = wire.from_bytes(kept.layout, Layout)
+    coder = Coder(layout, wire.from_bytes(kept.task, m.Task).encoding, len(crowd.names))
+    agreement = Agreement(run, kept.kind, kept.task, kept.layout, crowd.names, crowd.nonces)
+    return agreement.round(me.peers, protection, coder), coder
+
+
+def _me(context: Context) -> Me:
+    identity_path, peers_path = _setting(context, IDENTITY_KEY), _setting(context, PEERS_KEY)
+    identity, peers = load_identity(identity_path), load_peers(peers_path)
+    public = identity.public_key().public_bytes_raw()
+    for name, key in peers.items():
+        if key == public:
+            return Me(name, identity, peers, Turns(Path(identity_path)))
+    raise UsageError(f"the public key of {identity_path} is not in {peers_path}; add it there, at all nodes")
+
+
+def _setting(context: Context, key: str) -> str:
+    value = context.node_config.get(key, context.run_config.get(key))
+    if not isinstance(value, str) or not value:
+        raise UsageError(
+            f"""the node configuration has no {key!r}: start the SuperNode with --node-config '{key}="/path/to/file"'"""
+        )
+    return value.replace("{partition-id}", str(context.node_config.get("partition-id", "")))

@@ -1,0 +1,145 @@
+"""What server and nodes agree on before a sum, and the round of the masked protocol that follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from secagg.errors import PlanError, UsageError
+from secagg.integrations.flower.identities import SERVER
+from secagg.integrations.flower.layout import Coder
+from secagg.party import PartyId
+from secagg.protocols.masked import GraphParameters, Round, Terms, choose
+from secagg.signing import digest
+
+LABEL: Final = "secagg.integrations.flower"
+NONCE_BYTES: Final = 32
+# The server sees all fresh numbers before it says who takes part: it can choose among as many graphs as it has
+# time for, and each bit of choice costs one of security.
+_GRINDING_BITS: Final = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Against whom updates are protected; the same at all nodes and the server, and each node insists on its own.
+
+    Args:
+      corrupt: largest fraction of nodes that work with the server: of those that take part where the server keeps
+        to the protocol, of all in the file of public keys where it does not, since then it chooses who takes part.
+      dropouts: largest fraction of those that finished their training that may drop out afterwards.
+      active: the server may do anything; otherwise it keeps to the protocol.
+      least: of how many nodes a sum is made at least.
+      security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
+
+    Raises:
+      UsageError: a fraction below 0, or 1 and more, or a least below 2.
+    """
+
+    corrupt: float = 1 / 3
+    dropouts: float = 1 / 3
+    active: bool = False
+    least: int = 3
+    security_bits: float = 40.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.corrupt < 1 and 0 <= self.dropouts < 1 and self.least >= 2):
+            raise UsageError(
+                f"expected fractions from 0 to below 1 and at least 2 nodes in a sum, got {self}"
+            )
+
+    def parameters(self, clients: int, registered: int) -> GraphParameters:
+        """Return graph and thresholds for a sum of so many clients of those registered.
+
+        Raises:
+          PlanError: too few for this protection.
+        """
+        if clients < 2:
+            raise PlanError(f"expected at least 2 clients in a sum, got {clients}")
+        corrupt, bits = self.corrupt, self.security_bits
+        if self.active:
+            worst = math.floor(self.corrupt * registered + 1e-9)
+            if worst >= clients:
+                raise PlanError(
+                    f"{worst} of {registered} registered clients may work with the server, and only {clients} take part; "
+                    "let more take part"
+                )
+            corrupt, bits = worst / clients, bits + _GRINDING_BITS
+        parameters = choose(
+            clients, corrupt=corrupt, dropouts=self.dropouts, active=self.active, security_bits=bits
+        )
+        if parameters.least < self.least:
+            raise PlanError(
+                f"of {clients} clients {parameters.least} are sure to stay, and no sum of fewer than {self.least} is "
+                "allowed; let more take part, or allow fewer dropouts"
+            )
+        return parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How numbers are written; the server's choice.
+
+    Args:
+      clips: largest absolute value of an array's numbers by path, "record/array" or "record"; "" is for all others.
+        Numbers beyond are moved to the border and counted.
+      precision: largest error of one number of an array.
+      metric_clip, metric_precision: the same for metrics.
+      max_weight: largest weight of a client; larger ones are cut and counted.
+    """
+
+    clips: dict[str, float] = field(default_factory=lambda: {"": 16.0})
+    precision: float = 1e-6
+    metric_clip: float = 1000.0
+    metric_precision: float = 1e-5
+    max_weight: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Everything public that a sum is bound to.
+
+    Args:
+      run: Flower's run.
+      kind: what is summed up: "train" or "evaluate".
+      task, layout: the messages of that name as they were sent.
+      names, nonces: who takes part, and the fresh number of each, 32 bytes.
+    """
+
+    run: int
+    kind: str
+    task: bytes = field(repr=False)
+    layout: bytes = field(repr=False)
+    names: tuple[PartyId, ...]
+    nonces: tuple[bytes, ...] = field(repr=False)
+
+    def round(self, peers: Mapping[PartyId, bytes], protection: Protection, coder: Coder) -> Round:
+        """Return the round of the masked protocol.
+
+        Raises:
+          UsageError: a client without a public key, or two of one name.
+          PlanError: too few clients for the protection.
+        """
+        if unknown := [name for name in self.names if name not in peers]:
+            raise UsageError(
+                f"there is no public key of {', '.join(map(repr, unknown[:5]))} in this party's file of public keys"
+            )
+        identities = tuple(peers[name] for name in self.names)
+        parameters = protection.parameters(len(self.names), len(peers))
+        terms = Terms(SERVER, self.names, identities, coder.length, coder.ring, parameters)
+        return Round(terms, self._session())
+
+    def _session(self) -> bytes:
+        # Every honest client's fresh number is in it: no session comes again, whatever the server does.
+        parts = [self.run.to_bytes(8, "big"), self.kind.encode(), self.task, self.layout]
+        return digest(f"{LABEL}/session", [*parts, *_encoded(self.names), *self.nonces])
+
+
+def ready_parts(run: int, kind: str, nonce: bytes, layout: bytes) -> list[bytes]:
+    """Return what a node signs when it is ready: that it keeps an update of this layout in this run."""
+    return [run.to_bytes(8, "big"), kind.encode(), nonce, layout]
+
+
+def _encoded(names: Sequence[PartyId]) -> list[bytes]:
+    return [name.encode() for name in names]

@@ -1,0 +1,188 @@
+"""Every protection gives the sums and means of plain numpy, hides weights, and says who dropped out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import secagg
+from secagg.aggregation import Additive, Aggregate, Choice, Masked, Rlwe
+from secagg.errors import PeerVanishedError, TooFewPartiesError
+
+Get = Callable[[str], Choice]
+CLIPS = {"": 4.0, "steps": 1e6}
+BEARS = ("masked", "active", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
+
+
+def model(seed: int) -> dict[str, Any]:
+    """Return a made-up update of every form."""
+    rng = np.random.default_rng(seed)
+    return {
+        "layer": {"weight": rng.normal(size=(3, 2)).astype(np.float32), "bias": rng.normal(size=2)},
+        "half": [rng.normal(size=3).astype(np.float16)],
+        "steps": np.int64(rng.integers(1 << 19)),
+        "loss": float(rng.uniform(0, 2)),
+    }
+
+
+UPDATES = {f"c{i}": model(i) for i in range(5)}
+
+
+def leaves(update: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    layer = update["layer"]
+    named = {"layer/weight": layer["weight"], "layer/bias": layer["bias"], "half/0": update["half"][0]}
+    named |= {"steps": update["steps"], "loss": update["loss"]}
+    return [(path, np.asarray(value)) for path, value in named.items()]
+
+
+def check(result: Aggregate, weights: dict[str, float], *, mean: bool) -> None:
+    """Compare with plain numpy over the contributors."""
+    names = result.report.contributors
+    for path, got in leaves(result.value):
+        xs = np.array([dict(leaves(UPDATES[name]))[path] for name in names], np.float64)
+        ws = np.array([weights[name] for name in names]).reshape(-1, *[1] * (xs.ndim - 1))
+        expected = (xs * ws).sum(axis=0) / (ws.sum() if mean else 1)
+        off = np.max(np.abs(got.astype(np.float64) - expected))
+        assert off <= result.report.errors[path] + 1e-12 * max(1.0, np.max(np.abs(expected))), path
+    assert result.report.error == max(result.report.errors.values())
+
+
+def test_sums_are_those_of_numpy(each: Choice) -> None:
+    result = secagg.sum(UPDATES, protocol=each, clip=CLIPS, precision=1e-4)
+    check(result, dict.fromkeys(UPDATES, 1), mean=False)
+    assert result.report.contributors == tuple(UPDATES)
+    assert not result.report.dropped
+    assert result.report.errors["steps"] == 0
+    assert result.value["steps"] == sum(update["steps"] for update in UPDATES.values())
+    assert [type(result.value[k]) for k in ("steps", "loss", "half")] == [np.int64, float, list]
+    dtypes = [x.dtype for _, x in leaves(result.value)]
+    assert dtypes == [x.dtype for _, x in leaves(UPDATES["c0"])]
+
+
+@pytest.mark.parametrize("max_weight", [100, 100.0])
+def test_weighted_means_are_those_of_numpy(each: Choice, max_weight: float) -> None:
+    weights: dict[str, Any] = {name: 17 * i + 5 for i, name in enumerate(UPDATES)}
+    if isinstance(max_weight, float):
+        weights = {name: weight + 0.25 for name, weight in weights.items()}
+    clip = {**CLIPS, "steps": 2.0**19}
+    result = secagg.mean(UPDATES, weights, protocol=each, clip=clip, precision=1e-6, max_weight=max_weight)
+    check(result, weights, mean=True)
+    assert result.report.weight == pytest.approx(sum(weights.values()), rel=1e-5)
+    assert all(error < 1e-3 for path, error in result.report.errors.items() if path != "steps")
+
+
+def sizes(result: Aggregate, *, frames: bool) -> Any:
+    def one(name: str) -> Any:
+        total = result.report.ledgers[name].total()
+        both = [
+            (t.messages, t.frame_bytes if frames else 0, t.payload_bytes)
+            for t in (total.sent, total.received)
+        ]
+        return total.rounds, both
+
+    return {name: one(name) for name in result.report.ledgers}, result.report.plan, result.report.bits
+
+
+def test_what_is_sent_does_not_depend_on_weights_or_updates(each: Choice) -> None:
+    # SEAL compresses randomly: only the room for a ciphertext is the same each time, not the number in it that says
+    # how much of it is used.
+    frames = each.name != "ckks"
+    shown = [
+        sizes(secagg.mean(list(updates), weights, protocol=each, clip=4.0, max_weight=1000), frames=frames)
+        for updates, weights in (
+            (np.zeros((4, 6)), [1, 1, 1, 1]),
+            (np.full((4, 6), 4.0), [1000, 1, 10, 100]),
+        )
+    ]
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("name", BEARS)
+def test_a_client_that_vanishes_before_its_update_is_left_out_and_named(protection: Get, name: str) -> None:
+    result = secagg.mean(
+        UPDATES, [1, 2, 3, 4, 5], protocol=protection(name), clip=CLIPS, max_weight=5, dropouts=["c2"]
+    )
+    check(result, dict(zip(UPDATES, [1, 2, 3, 4, 5], strict=True)), mean=True)
+    assert result.report.contributors == ("c0", "c1", "c3", "c4")
+    assert list(result.report.dropped) == ["c2"]
+    assert "vanished in round" in result.report.dropped["c2"]
+    assert result.report.weight == pytest.approx(12, rel=1e-6)
+
+
+@pytest.mark.parametrize("choice", [Masked(), Masked(active=True, corrupt=0.2, dropouts=0.25)])
+def test_a_masked_sum_survives_dropouts_at_every_round(choice: Masked) -> None:
+    for stage in choice.stages:
+        result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, dropouts={"c1": stage})
+        check(result, dict.fromkeys(UPDATES, 1), mean=False)
+        late = stage in ("consent", "unmask")  # its update is in the sum by then
+        assert list(result.report.vanished) == (["c1"] if late else [])
+        assert list(result.report.dropped) == ([] if late else ["c1"])
+        assert ("c1" in result.report.contributors) == late
+
+
+@pytest.mark.parametrize("name", ["masked", "rlwe", "single-rlwe"])
+def test_with_too_few_survivors_there_is_no_sum(protection: Get, name: str) -> None:
+    with pytest.raises(TooFewPartiesError):
+        secagg.sum(UPDATES, protocol=protection(name), clip=CLIPS, dropouts=["c0", "c1", "c2"])
+
+
+def test_additive_sharing_bears_no_dropout_and_names_it() -> None:
+    with pytest.raises(PeerVanishedError, match="c3") as caught:
+        secagg.sum(UPDATES, protocol="additive", clip=CLIPS, dropouts=["c3"])
+    assert caught.value.peer == "c3"
+
+
+def test_clients_may_be_called_as_servers_are() -> None:
+    xs = {
+        "server": np.ones(2),
+        "aggregator 1": np.ones(2),
+        "aggregator": np.ones(2),
+        "key holder": np.ones(2),
+    }
+    for choice in (Masked(), Additive(), Rlwe(holders=1)):
+        assert secagg.sum(xs, protocol=choice, clip=1.0).value.tolist() == [4, 4]
+
+
+def test_many_clients_in_a_sparse_graph() -> None:
+    rng = np.random.default_rng(3)
+    xs = rng.integers(-100, 100, (150, 5))
+    choice = Masked(corrupt=0.1, dropouts=0.1, security_bits=20)
+    result = secagg.sum(xs, protocol=choice, clip=100, dropouts=["client3", "client77"])
+    kept = np.delete(xs, [3, 77], axis=0)
+    assert result.value.tolist() == kept.sum(axis=0).tolist()
+    assert "neighbours each" in result.report.parameters
+
+
+def test_the_report_shows_costs_and_no_update() -> None:
+    secret = 1.2345678
+    result = secagg.mean(
+        {"al": np.full(3, secret), "bo": np.full(3, 2 * secret), "cy": np.zeros(3)},
+        weights={"al": 77, "bo": 1, "cy": 1},
+        max_weight=100,
+        clip=2.0,
+    )
+    text = repr(result)
+    for shown in ("mean", "masked", "bo: 3 of its numbers", "server", "79", "bits each", "error"):
+        assert shown in text
+    for hidden in ("1.2345", "2.469", "77"):
+        assert hidden not in text
+    assert max(map(len, text.splitlines())) <= 110
+    assert result.report.clipped == {"al": 0, "bo": 3, "cy": 0}
+    roles = {role.role: role for role in result.report.roles}
+    assert roles["client"].parties == 3
+    assert roles["server"].parties == 1
+    assert roles["client"].sent_bytes == max(
+        result.report.ledgers[n].total().sent.frame_bytes for n in ("al", "bo", "cy")
+    )
+    assert result.report.seconds > 0
+
+
+def test_the_ring_is_as_wide_as_the_plan_says(protection: Get) -> None:
+    result = secagg.sum(np.zeros((4, 10_000)), protocol=protection("masked"), clip=1.0, precision=2.0**-11)
+    # +-2^10 four times takes 14 bits; keys and shares take some hundred bytes besides
+    assert result.report.bits == result.report.plan.sum_bits == 14
+    (cost,) = (role for role in result.report.roles if role.role == "client")
+    assert 17_500 < cost.sent_bytes < 19_000
