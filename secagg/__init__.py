@@ -1,15 +1,15 @@
 """Joint computations on data that organisations may not show each other."""
 
-__version__ = "0.1.0"  # before the imports below, one of which reads it
-
 from typing import TYPE_CHECKING, Any
 
 from secagg.network.simulated import simulate
 from secagg.party import Party
+from secagg.release import RELEASE
 
 if TYPE_CHECKING:
     from secagg.aggregation import mean, sum  # noqa: A004  # called as secagg.sum
 
+__version__ = RELEASE
 __all__ = ["Party", "__version__", "mean", "simulate", "sum"]
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-import secagg
+from secagg import release
 from secagg.console import Style, explain, seconds, shown_progress, size, stderr, stdout, table
 from secagg.data.made_up import make
 from secagg.demo import run_demo
@@ -79,7 +79,7 @@ def _status(error: SecaggError) -> int:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        stdout().print(secagg.__version__)
+        stdout().print(release.RELEASE)
         raise typer.Exit
 
 

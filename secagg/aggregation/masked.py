@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names
 from secagg.party import Party, PartyId
-from secagg.protocols.masked import MaskedSum, Terms, choose, collect, contribute, ring_for
+from secagg.protocols.masked import GraphParameters, MaskedSum, Terms, choose, collect, contribute, ring_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Masked(Choice):
         Choice.check(self, clients)
         self._choose(clients)
 
-    def _choose(self, clients: int) -> Any:
+    def _choose(self, clients: int) -> GraphParameters:
         return choose(
             clients,
             corrupt=self.corrupt,
@@ -77,19 +78,28 @@ class Masked(Choice):
         found, outcome = watch.run(server, task, self.stages)
         summed: MaskedSum = found
         liars = dict.fromkeys(summed.liars, "sent wrong shares of others' secrets")
-        c, least = parameters.corrupt, parameters.least
-        whoever = f"the server and up to {c} of {len(clients)} clients" if c else "the server alone"
-        deviating = "whatever the server does" if self.active else "while the server keeps to the protocol"
         return Opened(
             ring.to_signed(summed.total),
             summed.contributors,
             watch.missed | liars,
             0.0,
             str(parameters),
-            f"The server learns the sum over at least {least} clients, and {whoever} together learn nothing else of the "
-            f"others' updates, {deviating}.",
+            _protection(parameters),
             ring.bits,
             {"client": clients, "server": (server,)},
             outcome.ledgers,
             setup_s,
         )
+
+
+def _protection(parameters: GraphParameters) -> str:
+    colluders = f", even with {parameters.corrupt} of the clients," if parameters.corrupt else ""
+    server = (
+        "whatever the server does" if parameters.active else "as long as the server keeps to the protocol"
+    )
+    chance = parameters.log2_insecure
+    luck = "" if chance == -math.inf else f", but with a probability of 2^{chance:.1f}"
+    return (
+        f"The server learns the sum over at least {parameters.least} clients, and{colluders} nothing else of the others' "
+        f"updates, {server}{luck}."
+    )

@@ -17,8 +17,7 @@ from typing import Any, Final
 import msgspec
 from cryptography import x509
 
-import secagg
-from secagg import wire
+from secagg import release, wire
 from secagg.errors import JobError
 from secagg.jobs.patterns import Pattern
 from secagg.network.identity import certificate_pem, fingerprint
@@ -122,7 +121,7 @@ class Job:
         """
         agreed = {
             "label": _LABEL,
-            "release": secagg.__version__,
+            "release": release.RELEASE,
             "wire": wire.VERSION,
             "name": self.name,
             "pattern": self.pattern.name,

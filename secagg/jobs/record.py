@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import secagg
-from secagg import wire
+from secagg import release, wire
 from secagg.errors import UsageError
 from secagg.jobs.disclosure import disclosures
 from secagg.jobs.job import Job
@@ -116,7 +115,7 @@ def record(
 def versions() -> dict[str, str]:
     """Return the versions of what computes here."""
     return {
-        "secagg": secagg.__version__,
+        "secagg": release.RELEASE,
         "wire": str(wire.VERSION),
         "python": platform.python_version(),
         "openssl": ssl.OPENSSL_VERSION,

@@ -27,7 +27,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import secagg
+from secagg import release
 from secagg.errors import (
     AuthenticationError,
     PeerVanishedError,
@@ -120,7 +120,7 @@ class Meeting:
         self._addresses = addresses
         self._tls = tls
         self._connect_s = connect_s
-        self._hello = Hello(secagg.__version__, me, self.roster, agreement, secrets.token_bytes(NONCE_BYTES))
+        self._hello = Hello(release.RELEASE, me, self.roster, agreement, secrets.token_bytes(NONCE_BYTES))
         self._nonces: dict[PartyId, bytes] = {}
         self._sessions: dict[PartyId, bytes] = {}
         self._session = b""

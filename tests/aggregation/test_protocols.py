@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import secagg
 from secagg.aggregation import Additive, Aggregate, Choice, Masked, Rlwe
+from secagg.aggregation.structure import Structure
 from secagg.errors import PeerVanishedError, TooFewPartiesError
 
 Get = Callable[[str], Choice]
@@ -178,6 +183,49 @@ def test_the_report_shows_costs_and_no_update() -> None:
         result.report.ledgers[n].total().sent.frame_bytes for n in ("al", "bo", "cy")
     )
     assert result.report.seconds > 0
+
+
+numbers = st.integers(-1000, 1000) | st.floats(-100, 100)
+arrays = st.sampled_from(["f2", "f4", "f8", "i2", "i4", "u4"]).flatmap(
+    lambda dtype: hnp.arrays(
+        dtype,
+        hnp.array_shapes(min_dims=0, max_dims=2, max_side=3),
+        elements=st.integers(0, 100).map(float) if dtype[0] == "f" else st.integers(0, 100),
+    )
+)
+trees = st.recursive(
+    numbers | arrays,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3)
+        | st.dictionaries(st.text(max_size=2), inner, min_size=1, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(trees)
+@settings(deadline=None, max_examples=30)
+def test_an_update_of_any_structure_comes_back_from_a_mean_of_equals(update: Any) -> None:
+    result = secagg.mean([update, update, update], [3, 1, 2], protocol="additive", clip="max", max_weight=3)
+    structure = Structure(update, "a")
+    back = structure.flatten(update, "a")
+    found = Structure(result.value, "b")
+    assert [(x.path, x.shape, x.form) for x in found.leaves] == [
+        (x.path, x.shape, x.form) for x in structure.leaves
+    ]
+    for leaf, old, new in zip(structure.leaves, back, found.flatten(result.value, "b"), strict=True):
+        assert new.dtype == (np.float64 if leaf.is_integer else leaf.dtype)
+        assert (
+            np.max(np.abs(new.astype(np.float64) - old.astype(np.float64))) <= result.report.errors[leaf.path]
+        )
+
+
+def test_heavy_work_may_use_threads(protection: Get) -> None:
+    xs = np.arange(4 * 5000).reshape(4, 5000)
+    with ThreadPoolExecutor(2) as executor:
+        for name in ("masked", "rlwe", "single-rlwe"):
+            result = secagg.sum(xs, protocol=protection(name), clip=20_000, executor=executor)
+            assert np.array_equal(result.value, xs.sum(axis=0))
 
 
 def test_the_ring_is_as_wide_as_the_plan_says(protection: Get) -> None:

@@ -219,7 +219,7 @@ def test_the_digest_changes_with_the_order_of_the_parties(folder: Path) -> None:
 
 def test_the_digest_changes_with_the_release(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = parse(GOOD, folder).digest
-    monkeypatch.setattr("secagg.__version__", "9.9.9")
+    monkeypatch.setattr("secagg.release.RELEASE", "9.9.9")
     assert parse(GOOD, folder).digest != before
 
 

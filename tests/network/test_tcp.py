@@ -25,8 +25,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import secagg
-from secagg import wire
+from secagg import release, wire
 from secagg.errors import SecaggError, UsageError
 from secagg.network.hello import Abort, Hello, Session, derive_session
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
@@ -233,7 +232,7 @@ def be_a_party(options: dict[str, Any]) -> None:
         options["names"],
         options["ports"],
     )
-    secagg.__version__ = options["release"]
+    release.RELEASE = options["release"]
     wire.VERSION = options["wire_version"]  # type: ignore[misc]
     program: Protocol[Any] = lambda party: PROGRAMS[options["program"]](party, **options["arguments"])  # noqa: E731
     addresses = {name: ("127.0.0.1", ports[name]) for name in names}
@@ -722,7 +721,7 @@ class Impostor:
 
     def hello(self, **changes: Any) -> bytes:
         fields = {
-            "release": secagg.__version__,
+            "release": release.RELEASE,
             "name": "bank_b",
             "roster": list(NAMES[:2]),
             "agreement": bytes(32),

@@ -154,7 +154,7 @@ class Coder:
         self._codings = [
             FixedPoint(Request(_structure(entries), True, clips, precision, clients, encoding.max_weight))
             for entries, clips, precision in groups
-            if sum(math.prod(entry.shape) for entry in entries)
+            if _numbers(entries)
         ]
         self.length = sum(coding.length for coding in self._codings) + 1
         rings = [ring_for(coding.plan, clients).bits for coding in self._codings]
@@ -201,25 +201,33 @@ class Coder:
 
     def _present(self, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """Leave out what belongs to a group without numbers."""
-        arrays = values[: len(self._layout.arrays)], values[len(self._layout.arrays) :]
-        return [value for group in arrays if sum(v.size for v in group) for value in group]
+        border = len(self._layout.arrays)
+        groups = (values[:border], values[border:])
+        return [value for group in groups if any(v.size for v in group) for value in group]
 
     def _records(self, values: Sequence[NDArray[Any]], weight: int, weight_key: str) -> RecordDict:
-        records = RecordDict()
+        arrays: dict[str, ArrayRecord] = {}
+        metrics: dict[str, MetricRecord] = {}
         rest = iter(values)
         layout = self._layout
         for entries in (layout.arrays, layout.metrics):
-            empty = not sum(math.prod(entry.shape) for entry in entries)
+            empty = not _numbers(entries)
             for entry in entries:
                 value = np.zeros(entry.shape, entry.dtype) if empty else next(rest)
                 if entry.form == _ARRAY:
-                    arrays = records.setdefault(entry.record, ArrayRecord())
-                    arrays[entry.name] = Array(np.ascontiguousarray(value).reshape(entry.shape))
+                    array = np.ascontiguousarray(value).reshape(entry.shape)
+                    arrays.setdefault(entry.record, ArrayRecord())[entry.name] = Array(array)
                 else:
-                    metrics = records.setdefault(entry.record, MetricRecord())
-                    metrics[entry.name] = value.tolist()
-        records.setdefault(layout.weight_record, MetricRecord())[weight_key] = weight
+                    metrics.setdefault(entry.record, MetricRecord())[entry.name] = value.tolist()
+        metrics.setdefault(layout.weight_record, MetricRecord())[weight_key] = weight
+        records = RecordDict()
+        records.update(arrays)
+        records.update(metrics)
         return records
+
+
+def _numbers(entries: Sequence[Entry]) -> int:
+    return sum(math.prod(entry.shape) for entry in entries)
 
 
 def _structure(entries: Sequence[Entry]) -> Structure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 from collections.abc import Callable
@@ -129,7 +130,10 @@ class SecureMod:
         crowd = kept.crowd
         if crowd is None:
             crowd = wire.from_bytes(step.frame, m.Crowd, peer=SERVER)
-            if (me.name, kept.nonce) not in zip(crowd.names, crowd.nonces, strict=False):
+            mine = (me.name, kept.nonce)
+            if len(crowd.names) != len(crowd.nonces) or mine not in zip(
+                crowd.names, crowd.nonces, strict=True
+            ):
                 raise RemoteProtocolError(
                     f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
                 )
@@ -150,18 +154,23 @@ class SecureMod:
         elif step.name == m.CONSENT:
             answer = client.consent(wire.from_bytes(step.frame, Survivors, peer=SERVER))
         else:
-            request = Consents if self.protection.active else Survivors
-            answer = client.unmask(wire.from_bytes(step.frame, request, peer=SERVER))
+            answer = client.unmask(self._request(step.frame))
         if then is not None:
             state = np.frombuffer(client.to_bytes(), np.uint8)
             nonce, task, layout = kept.nonce, kept.task, kept.layout
             m.keep(context, run, m.Kept(kind, then, nonce, task, layout, crowd, vector, state))
         return m.pack(step.name, answer)
 
+    def _request(self, frame: bytes) -> Survivors | Consents:
+        if self.protection.active:
+            return wire.from_bytes(frame, Consents, peer=SERVER)
+        return wire.from_bytes(frame, Survivors, peer=SERVER)
+
     def _after(self, step: str) -> str | None:
-        consent = (m.CONSENT,) if self.protection.active else ()
-        steps = (m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK, None)
-        return steps[steps.index(step) + 1]
+        """Return the step that comes behind a step; None behind the last."""
+        consent = [m.CONSENT] if self.protection.active else []
+        steps = [m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK]
+        return dict(itertools.pairwise(steps)).get(step)
 
 
 def _round(run: int, kept: m.Kept, crowd: m.Crowd, me: Me, protection: Protection) -> tuple[Round, Coder]:

@@ -82,7 +82,11 @@ class SecureAggregation(Strategy):
         self.reports: list[SumReport] = []
         self._peers = dict(peers) if isinstance(peers, Mapping) else load_peers(peers)
         self._timeout_s, self._poll_s = timeout_s, poll_s
-        key = weight_key or getattr(strategy, "weighted_by_key", "num-examples")
+        key = (
+            weight_key
+            if weight_key is not None
+            else str(getattr(strategy, "weighted_by_key", "num-examples"))
+        )
         self._task = m.Task(protection or Protection(), encoding or Encoding(), key)
         self._grid: Grid | None = None
         self._asked: dict[int, Message] = {}

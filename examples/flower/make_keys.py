@@ -1,0 +1,7 @@
+"""Make identity keys for a simulation: python make_keys.py FOLDER NODES."""
+
+import sys
+
+from secagg.integrations.flower import make_identities
+
+print(make_identities(sys.argv[1], [f"node-{i}" for i in range(int(sys.argv[2]))]))
