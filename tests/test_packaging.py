@@ -82,12 +82,32 @@ def test_numba_is_nowhere(pyproject: dict[str, Any]) -> None:
     assert not [text for text in declared if "numba" in text]
 
 
+# What an extra brings, and who alone may import it.
+OPTIONAL = {
+    "gmpy2": ("he/paillier/", "integrations/phe.py"),
+    "phe": ("integrations/phe.py",),
+    "tenseal": ("he/ckks/",),
+    "dp_accounting": ("dp/",),
+    "flwr": ("integrations/flower/",),
+}
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9_.-]", text)[0].lower().replace("-", "_") for text in requirements}
+
+
 def test_what_is_imported_is_what_is_declared(pyproject: dict[str, Any]) -> None:
-    declared = {
-        re.split(r"[^A-Za-z0-9_.-]", text)[0].lower() for text in pyproject["project"]["dependencies"]
-    }
-    used = set().union(*map(imported, SOURCES)) - set(sys.stdlib_module_names) - {"secagg"}
-    assert used == declared
+    extras = names_of(
+        [text for group in pyproject["project"]["optional-dependencies"].values() for text in group]
+    )
+    assert extras == set(OPTIONAL)
+    used = set()
+    for path in SOURCES:
+        place = str(path.relative_to(ROOT / "secagg"))
+        allowed = {name for name, places in OPTIONAL.items() if place.startswith(places)}
+        used |= imported(path) - allowed
+    used -= {*sys.stdlib_module_names, "secagg"}
+    assert used == names_of(pyproject["project"]["dependencies"])
 
 
 def test_the_base_install_is_small() -> None:

@@ -93,13 +93,13 @@ class Masked(Choice):
 
 
 def _protection(parameters: GraphParameters) -> str:
-    colluders = f", even with {parameters.corrupt} of the clients," if parameters.corrupt else ""
+    colluders = f", even together with {parameters.corrupt} of the clients," if parameters.corrupt else ""
     server = (
         "whatever the server does" if parameters.active else "as long as the server keeps to the protocol"
     )
     chance = parameters.log2_insecure
     luck = "" if chance == -math.inf else f", but with a probability of 2^{chance:.1f}"
     return (
-        f"The server learns the sum over at least {parameters.least} clients, and{colluders} nothing else of the others' "
+        f"The server{colluders} learns the sum over at least {parameters.least} clients and nothing else of the others' "
         f"updates, {server}{luck}."
     )

@@ -76,7 +76,9 @@ class Watched(Grid):
         self.replies += replies
         return replies
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         replies = list(self._grid.send_and_receive(messages, timeout=timeout))
         self.replies += replies
         return replies
@@ -233,7 +235,8 @@ def means_of(replies: list[RecordDict], record: str) -> dict[str, np.ndarray[Any
         {k: v.numpy() if record == "arrays" else v for k, v in reply[record].items()} for reply in replies
     ]
     return {
-        key: sum(w * np.asarray(v[key], np.float64) for w, v in zip(weights, values, strict=True)) / sum(weights)
+        key: sum(w * np.asarray(v[key], np.float64) for w, v in zip(weights, values, strict=True))
+        / sum(weights)
         for key in values[0]
         if key != "num-examples"
     }
@@ -334,7 +337,8 @@ def test_nodes_may_drop_out_at_every_step(secure: Callable[..., Ran], active: bo
 
 def test_a_node_that_says_nothing_any_more_is_waited_for_once(secure: Callable[..., Ran]) -> None:
     ran = secure(
-        fate=lambda node, step, turn: "silent" if (node, step) == (7, "train input") else "answers", timeout_s=2.0
+        fate=lambda node, step, turn: "silent" if (node, step) == (7, "train input") else "answers",
+        timeout_s=2.0,
     )
     report = ran.strategy.reports[0]
     assert set(report.contributors) == {f"node-{i}" for i in range(NODES) if i != 7}
@@ -349,7 +353,7 @@ def test_with_too_few_left_nothing_is_opened_and_the_model_stays(
     report, evaluation = ran.strategy.reports
     assert "expected MaskedInput from at least 7 of 10 clients, got 6; nothing was opened" in report.failure
     assert report.contributors == ()
-    assert not ran.grid.contents("unmask")[: -NODES]  # the evaluation's alone
+    assert not ran.grid.contents("unmask")[:-NODES]  # the evaluation's alone
     assert 1 not in ran.result.train_metrics_clientapp
     assert len(evaluation.contributors) == NODES
     assert "protected train of round 1 failed" in caplog.text

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,7 @@ from secagg.protocols.bounded_sum import (
 )
 from secagg.protocols.bounded_sum.check import violations, violations_cost
 from secagg.protocols.bounded_sum.program import PassedRest, Rest, Seeds, Verdict
-from secagg.protocols.bounded_sum.terms import Ring
-from secagg.ring import RingArray
+from secagg.ring import Ring, RingArray
 
 P = ("p0", "p1", "p2")
 D = 8
@@ -275,7 +275,7 @@ def test_every_weighted_pair_of_a_small_ring_is_judged_as_by_exact_integers() ->
     np.testing.assert_array_equal(check_all(rows, bounds), [not bounds.allow(row) for row in rows])
 
 
-@pytest.mark.parametrize(("bits", "length"), [(4, 1), (5, 2), (6, 2)])
+@pytest.mark.parametrize(("bits", "length"), [(2, 1), (3, 1), (4, 1), (5, 2), (6, 2)])
 def test_bounds_are_refused_just_where_a_norm_within_coordinate_bounds_could_wrap(
     bits: int, length: int
 ) -> None:
@@ -315,7 +315,7 @@ ATTACKS = {
     "the norm over, all coordinates at the bound": (B, -B) * (D // 2),
 }
 # These have squared norms within the bound modulo 2**64: a check of the norm alone would let them pass.
-FOOL_A_NORM_CHECK = ("2^63", "2^63 - 1", "-2^62 and 2^62", "all squares zero modulo 2^64")
+FOOL_A_NORM_CHECK: tuple[str, ...] = ("2^63", "2^63 - 1", "-2^62 and 2^62", "all squares zero modulo 2^64")
 FOOL_A_NORM_CHECK += ("multiples of 2^32, small ones among them", "squares that add up to 2^64 and 25")
 
 
@@ -559,7 +559,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_checked() -> None:
         terms_for(rows, batch=1),
     ):
         programs = attackers(rows, terms)
-        programs["p2"] = lambda p, t=changed: aggregate(p, terms=t)
+        programs["p2"] = partial(aggregate, terms=changed)
         out = simulate(programs, record=True)
         assert isinstance(out.errors["p0"], RemoteProtocolError)
         assert "PassedRest" not in {kind for _, _, kind in kinds(out)}
@@ -592,7 +592,7 @@ def test_fingerprints_depend_on_every_term() -> None:
 
 def test_verdicts_that_differ_or_are_none_are_an_error_that_names_the_aggregator() -> None:
     terms = terms_for(vectors(3))
-    for lie in (np.array([2, 2, 1], np.uint8), np.array([2, 2, 3], np.uint8), np.zeros(4, np.uint8)):
+    for lie in (np.array([2, 2, 1], np.uint8), np.zeros(4, np.uint8)):
         programs = {n: send(("r", Verdict(np.full(3, 2, np.uint8)))) for n in ("p0", "p2", *terms.clients)}
         programs["p0"] = send(("r", Verdict(np.full(3, 2, np.uint8))))
         programs |= {"p1": send(("r", Verdict(lie))), "r": lambda p: receive(p, terms=terms)}
@@ -725,13 +725,14 @@ def test_what_an_aggregator_receives_of_a_vector_is_uniform(number: int) -> None
     bounds = Bounds(d, B, d * B * B)
     rows = {name: np.full(d, number % (1 << 64), np.uint64) for name in ("c0", "c1")}
     out = attack(rows, bounds, run={"record": True, "insecure_seed": 11}, results=("p1",))
-    seen = {}
+    seen: dict[tuple[str, str, str], Any] = {}
+    kinds_read: tuple[Any, ...] = (Rest, PassedRest, Opening)
     for sender, receiver, frame in out.transcript:
         cut = wire.decode_envelope(frame, peer=sender)
-        for kind in (Rest, PassedRest, Opening):
+        for kind in kinds_read:
             if sender in ("c0", "p1", "p0") and cut.envelope.kind == kind.KIND:
                 message, _ = wire.decode_body(cut, kind, peer=sender)
-                share = message.shares[0] if isinstance(message, Opening) else message.share  # type: ignore[union-attr]
+                share = message.shares[0] if isinstance(message, Opening) else message.share
                 seen[sender, receiver, kind.__name__] = share
     for key in (("c0", "p1", "Rest"), ("p1", "p2", "PassedRest"), ("p0", "p1", "Opening")):
         counts = np.bincount(seen[key].view(np.uint8), minlength=256)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import Message
@@ -22,6 +22,9 @@ from secagg.party import PartyId
 from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Server, Shares, Unmasking
 from secagg.signing import verify
 
+# How much longer than the server waits a message is valid: clocks differ, and a node that comes back should not find
+# a message of a sum that is over.
+_CLOCKS_S: Final = 60.0
 _log = logging.getLogger("flwr.secagg")
 W = TypeVar("W", bound=wire.Message)
 
@@ -224,7 +227,7 @@ class Collection:
             m.pack(step, message),
             asked.dst_node_id,
             asked.message_type,  # for which the app has a function, and so the mod is called
-            ttl=self._timeout_s,
+            ttl=self._timeout_s + _CLOCKS_S,
             group_id=asked.group_id,
         )
 

@@ -11,7 +11,7 @@
 Bounds, in units of the last place: |x_i| <= B for every coordinate and sum x_i**2 <= C (`Bounds`). With weights, the
 client shares (w, w x) and the bounds are on x: 0 <= w <= W, |w x_i| <= w B, sum (w x_i)**2 <= w**2 C.
 
-Sums of squares are modulo 2**k, and a vector of large coordinates can have a small one; PINE [RCOT23; CP25] finds
+Sums of squares are modulo 2**k, and a vector of large coordinates can have a small one; PINE [ROCT23; CP25] finds
 such wraps by random tests, because range checks are dear with two servers. Here every coordinate is compared with its
 bound, which is exact for every element of the ring; if all are within, d (W B)**2 < 2**(k-1) makes the sum of squares
 the integer, so that its comparison is exact as well. `Bounds` refuses other dimensions and bounds. One bit comes out,
@@ -29,13 +29,14 @@ others), not by which coordinate or by how much a client broke them, and not its
 the sum of weights, if at least `least` vectors are in it; otherwise nothing else is opened. Clients learn nothing.
 What the sum itself says of its summands is no business of this protocol; nor are vectors that are wrong within bounds.
 
-Cost, n clients in batches of m, d coordinates (one more with weights), s = 8 d bytes:
-  client     s + 64 bytes, 2 messages
-  P_0        per client about 2 d comparisons, 46 d bytes
-  P_1, P_2   per client about 20 d bytes each, P_1 passes on s besides
-  rounds     4 + ceil(n / m) (r + 8 + l), r = 6 or 7 of a comparison, l = log2 of 2 d rounded up
-`cost` is exact. A batch takes some 150 bytes a coordinate and client of memory while it is checked; what waits for its
-batch takes 64 bytes a client at P_0 and s at P_1.
+Cost, n clients in batches of m, d coordinates (one more with weights) of 8 bytes:
+  client     8 d + 64 bytes, 2 messages
+  P_0        46 d bytes a client (67 d where a batch has fewer than 2**15 comparisons)
+  P_1, P_2   28 d and 20 d bytes a client (23 d and 15 d)
+  rounds     at most 4 + ceil(n / m) (r + 3 + l), r = 7 (6) of a comparison, l = ceil(log2(2 d + 1)), at least 6
+`cost` is exact in bytes; and in rounds for one batch that all aggregators or somebody outside learn the sum of. Each
+client takes 2 d + 1 comparisons and d products. While a batch is checked an aggregator takes some 150 bytes a
+coordinate and client; what waits for its batch takes 64 bytes a client at P_0 and 8 d at P_1.
 
 Proofs in docs/soundness-bounded.md.
 """

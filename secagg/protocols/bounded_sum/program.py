@@ -203,7 +203,7 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
         fates = verdicts[terms.aggregators[0]].fates
         for peer, verdict in verdicts.items():
             checked(verdict.fates, (len(terms.clients),), fates.dtype, what="a verdict", peer=peer)
-            if np.max(verdict.fates) > _ACCEPTED or not np.array_equal(verdict.fates, fates):
+            if not np.array_equal(verdict.fates, fates):
                 raise RemoteProtocolError(
                     f"expected the same verdict from all aggregators, got another from {peer}", peer=peer
                 )
@@ -364,7 +364,7 @@ def plain_bounded_sum(
 
 
 class Declared(NamedTuple):
-    """What one party sends, and after how many rounds the last party has its result."""
+    """What one party sends, and after how many rounds at most the last party has its result."""
 
     rounds: int
     payload_bytes: int
@@ -373,7 +373,9 @@ class Declared(NamedTuple):
 def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], agreed: int) -> Declared:
     """Return what a bounded sum costs one party, exactly, when this many uploads came and enough are within bounds.
 
-    Digests and contributions to keys travel in message headers and do not count as payload.
+    Rounds are exact for one batch, if all aggregators or a party outside are result parties; behind it a batch may
+    begin before the slowest aggregator has ended the one before. Digests and contributions to keys travel in
+    message headers and do not count as payload.
     """
     bounds, n = terms.bounds, len(terms.clients)
     vector = bounds.columns * bounds.ring.dtype.itemsize
