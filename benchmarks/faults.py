@@ -19,16 +19,22 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.errors import SecaggError
+from secagg.fixed_point import plan
+from secagg.he.rlwe import SecretKey
 from secagg.mpc.arithmetic import input_array, receive_array, select, share_array
 from secagg.mpc.replicated import XOR, Engine
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
-from secagg.protocols import collectors, structuring
+from secagg.protocols import collectors, masked, structuring
 from secagg.protocols.additive_sum import additive_sum
+from secagg.protocols.he_sum import single_key
+from secagg.protocols.he_sum.terms import Terms
 from secagg.protocols.joint_groups import find_groups, flagged_rows
+from secagg.protocols.masked import choose
 from secagg.ring import Ring
 
 COMPUTING = ("P0", "P1", "P2")
@@ -95,12 +101,67 @@ def bank_case(pattern: Any, parameters: Any, computing: tuple[str, str, str], se
     return Case(programs, lambda name, findings: findings and flagged_rows(rows[name], findings))
 
 
+def masked_case(active: bool) -> Case:
+    """Six clients, of whom some may go; right is the sum over those that the server says are in it."""
+    clients = tuple(f"c{i}" for i in range(6))
+    identities = {name: Ed25519PrivateKey.generate() for name in clients}
+    public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
+    parameters = choose(6, corrupt=0.1, dropouts=0.2, active=active)
+    terms = masked.Terms("server", clients, public, 5, Ring(20), parameters)
+    vectors = {
+        name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
+    }
+
+    async def client(party: Party) -> Any:
+        await masked.contribute(party, vectors[party.me], terms=terms, identity=identities[party.me])
+
+    async def server(party: Party) -> Any:
+        return await masked.collect(party, terms=terms)
+
+    def plain(_: str, result: Any) -> Any:
+        if result is None:
+            return None
+        own = {name: vectors[name] for name in result.contributors}
+        return np.array_equal(result.total, masked.plain_sum(own, terms))
+
+    return Case({**dict.fromkeys(clients, client), "server": server}, plain)
+
+
+def encrypted_case() -> Case:
+    """Four clients, of whom two may go, under a single RLWE key."""
+    clients = ("c0", "c1", "c2", "c3")
+    numbers = plan(clip=100.0, frac_bits=0, parties=4)
+    terms = Terms(clients, "server", ("holder",), ("holder", "c0"), numbers, (3,), least=2)
+    vectors = {name: np.arange(3.0) * 10**i for i, name in enumerate(("c0", "c1"))}
+    vectors |= {"c2": np.array([-7.0, 0.0, 1.0]), "c3": np.array([5.0, -5.0, 50.0])}
+    key = SecretKey.generate()
+
+    async def program(party: Party) -> Any:
+        return await single_key.he_sum(
+            party,
+            vectors.get(party.me),
+            terms=terms,
+            scheme_name="rlwe",
+            secret_key=key if party.me == "holder" else None,
+        )
+
+    def plain(_: str, result: Any) -> Any:
+        if result is None:
+            return None
+        return np.array_equal(result.values, sum(vectors[name] for name in result.contributors))
+
+    return Case(dict.fromkeys((*clients, "server", "holder"), program), plain)
+
+
 @cache
 def cases() -> list[tuple[Case, dict[str, Any], int]]:
     """Return every case with its undisturbed results and its number of messages."""
     some = collectors.Parameters(min_senders=4, min_total_cents=100)
     listed = [
         sum_case(),
+        masked_case(active=False),
+        masked_case(active=True),
+        encrypted_case(),
         engine_case(),
         bank_case(collectors, some, ("bank_a", "bank_b", "helper"), 0),
         bank_case(collectors, some, ("x", "y", "z"), 1),
