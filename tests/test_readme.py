@@ -30,7 +30,9 @@ def commands(program: str) -> list[list[str]]:
     return [rest for name, *rest in words if name == program]
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["a joint computation", "a mean of updates", "a sum under encryption"])
+@pytest.mark.parametrize(
+    "code", blocks("python"), ids=["a joint computation", "a mean of updates", "a sum under encryption"]
+)
 def test_the_python_examples_print_what_they_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {})
     (promised,) = re.findall(r"# prints: (.*)", code)

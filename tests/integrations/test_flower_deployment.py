@@ -186,14 +186,17 @@ def averaged(task: types.ModuleType, model: dict[str, Any]) -> tuple[dict[str, A
     updates = [task.train(model, *part, epochs=2, rate=0.5)[0] for part in parts]
     weights = [len(part[1]) for part in parts]
     mean = {
-        name: sum(w * u[name].astype(np.float64) for w, u in zip(weights, updates, strict=True)) / sum(weights)
+        name: sum(w * u[name].astype(np.float64) for w, u in zip(weights, updates, strict=True))
+        / sum(weights)
         for name in model
     }
     return {name: array.astype(np.float32) for name, array in mean.items()}, updates
 
 
 def test_every_round_is_a_mean_over_all_nodes(deployment: Deployment) -> None:
-    assert len(re.findall(r"protected (?:train|evaluate): mean of 4 of 4 nodes", deployment.log)) == 2 * ROUNDS
+    assert (
+        len(re.findall(r"protected (?:train|evaluate): mean of 4 of 4 nodes", deployment.log)) == 2 * ROUNDS
+    )
     assert "ERROR" not in deployment.log
 
 
@@ -212,7 +215,9 @@ def test_the_server_gets_no_update(deployment: Deployment, task: types.ModuleTyp
     mean, updates = averaged(task, task.new_model())
     # That this way of looking finds what is there, and that these are the updates: what the server sends in the
     # second round, the mean of these updates, is found, up to the last bits.
-    sent = [np.frombuffer(deployment.down[i : i + 40], "<f4") for i in places(deployment.down, b"\x93NUMPY", 128)]
+    sent = [
+        np.frombuffer(deployment.down[i : i + 40], "<f4") for i in places(deployment.down, b"\x93NUMPY", 128)
+    ]
     near = [float(np.max(np.abs(s - mean["intercept"]))) for s in sent if s.size == 10]
     assert min(near) < 1e-5
     assert len(list(frames(deployment.up, Ready))) == 2 * ROUNDS * NODES
