@@ -83,8 +83,8 @@ def repeated(step: Step, times: int) -> Step:
     return run
 
 
-def tenseal_steps() -> tuple[dict[str, tuple[Step, int]], float]:
-    """Return what TenSEAL does to vectors of 2048 numbers, and its bytes a value."""
+def tenseal_steps(values: int) -> tuple[dict[str, tuple[Step, int]], float]:
+    """Return what TenSEAL does to vectors of 2048 numbers, as many as hold the values to be added, and its bytes a value."""
     context = tenseal.context(
         tenseal.SCHEME_TYPE.CKKS,
         4096,
@@ -94,20 +94,25 @@ def tenseal_steps() -> tuple[dict[str, tuple[Step, int]], float]:
     )
     context.global_scale = 2.0**40
     numbers = np.random.default_rng(1).normal(size=SLOTS).tolist()
-    vector = tenseal.ckks_vector(context, numbers)
-    total = vector.copy()
+    vectors = [tenseal.ckks_vector(context, numbers) for _ in range(-(-values // SLOTS))]
+    totals, vector = [v.copy() for v in vectors], vectors[0]
 
     def encrypt() -> None:
         tenseal.ckks_vector(context, numbers)
 
     def add() -> None:
-        nonlocal total
-        total += vector
+        for total, summand in zip(totals, vectors, strict=True):
+            total += summand
 
+    def add_anew() -> None:
+        for total, summand in zip(totals, vectors, strict=True):
+            total + summand
+
+    many = len(vectors) * SLOTS
     return {
         "tenseal encrypt": (repeated(encrypt, 16), 16 * SLOTS),
-        "tenseal add in place": (repeated(add, ADDITIONS), ADDITIONS * SLOTS),
-        "tenseal add to a new vector": (repeated(lambda: total + vector, ADDITIONS), ADDITIONS * SLOTS),
+        "tenseal add in place": (repeated(add, 4), 4 * many),
+        "tenseal add to a new vector": (repeated(add_anew, 4), 4 * many),
         "tenseal decrypt": (repeated(vector.decrypt, 16), 16 * SLOTS),
     }, len(vector.serialize()) / SLOTS
 
@@ -153,7 +158,7 @@ def compare(modulus_bits: int, values: int, repeats: int) -> None:
         "decrypt": (lambda: key.decrypt_encoded(ciphertext), values),
         "add in place": (repeated(add, ADDITIONS), ADDITIONS * values),
     }
-    theirs, their_bytes = ({}, 0.0) if tenseal is None else tenseal_steps()
+    theirs, their_bytes = ({}, 0.0) if tenseal is None else tenseal_steps(values)
     ns = take_turns({**steps, **theirs}, repeats, time.process_time)
     size = sum(w.nbytes for w in ciphertext.to_message().words) / values
     for name in steps:

@@ -4,4 +4,4 @@ import sys
 
 from secagg.integrations.flower import make_identities
 
-print(make_identities(sys.argv[1], [f"node-{i}" for i in range(int(sys.argv[2]))]))
+make_identities(sys.argv[1], [f"node-{i}" for i in range(int(sys.argv[2]))])

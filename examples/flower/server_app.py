@@ -23,6 +23,6 @@ def main(grid: Grid, context: Context) -> None:
     )
 
 
-def held_out_accuracy(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+def held_out_accuracy(_: int, arrays: ArrayRecord) -> MetricRecord:
     loss, accuracy = task.test(task.from_record(arrays), *task.held_out())
     return MetricRecord({"loss": loss, "accuracy": accuracy})

@@ -1,0 +1,404 @@
+"""What a node refuses, what it keeps, and what its files must be like; without Flower's engine around it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+pytest.importorskip("flwr", minversion="1.41", reason="flwr is an optional dependency: secagg[flower]")
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Metadata, MetricRecord, RecordDict
+from flwr.app.message import make_message
+from flwr.serverapp.strategy import FedAvg, FedMedian, Krum
+
+from secagg import wire
+from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError, UsageError
+from secagg.integrations.flower import (
+    Encoding,
+    Protection,
+    SecureAggregation,
+    SecureMod,
+    load_identity,
+    load_peers,
+    make_identities,
+    new_identity,
+    save_peers,
+)
+from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.layout import Coder, Entry, Layout, take_apart
+from secagg.integrations.flower.terms import Agreement
+from secagg.integrations.flower.turns import Turns
+from secagg.protocols.masked import Keys, MaskedInput, Server, Shares, Unmasking
+
+NAMES = ("a", "b", "c", "d")
+RUN = 2**64 - 5  # a run's number has 64 bits
+
+
+@dataclass
+class Node:
+    mod: SecureMod
+    context: Context
+    value: float
+    calls: int = 0
+
+    def __call__(self, content: RecordDict, kind: str = "train") -> Message:
+        metadata = Metadata(RUN, "1", 1, self.context.node_id, "", "", 1e9, 1e9, kind)
+        return self.mod(make_message(metadata=metadata, content=content), self.context, self._train)
+
+    def _train(self, message: Message, context: Context) -> Message:
+        self.calls += 1
+        assert "secagg" not in message.content
+        arrays = ArrayRecord({"w": Array(np.full(3, self.value, np.float32))})
+        metrics = MetricRecord({"num-examples": 2, "loss": self.value})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+@dataclass
+class Sum:
+    """A sum played by hand, one node at a time."""
+
+    nodes: dict[str, Node]
+    task: m.Task
+    folder: Path
+    ready: dict[str, m.Ready] = field(default_factory=dict)
+    server: Server = field(init=False)
+    coder: Coder = field(init=False)
+
+    def ask(self, name: str, step: str, message: wire.Message, kind: str = "train") -> Message:
+        return self.nodes[name](m.pack(step, message), kind)
+
+    def answer(self, name: str, step: str, message: wire.Message, kind: type[wire.M]) -> wire.M:
+        reply = self.ask(name, step, message)
+        assert not reply.has_error(), reply.error.reason
+        return wire.from_bytes(m.unpack(reply.content, peer=name).frame, kind)
+
+    def begin(self) -> Sum:
+        self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready) for name in self.nodes}
+        layout = self.ready["a"].layout
+        crowd = self.crowd()
+        agreement = Agreement(RUN, "train", wire.to_bytes(self.task), layout, crowd.names, crowd.nonces)
+        self.coder = Coder(wire.from_bytes(layout, Layout), self.task.encoding, len(NAMES))
+        peers = load_peers(self.folder / "peers.toml")
+        self.server = Server(agreement.round(peers, self.task.protection, self.coder))
+        return self
+
+    def crowd(self) -> m.Crowd:
+        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in self.ready.values()))
+
+    def until_input(self) -> Any:
+        for name in NAMES:
+            self.server.take_keys(name, self.answer(name, m.KEYS, self.crowd(), Keys))
+        for name, peers in self.server.close_keys().items():
+            self.server.take_shares(name, self.answer(name, m.SHARES, peers, Shares))
+        return self.server.close_shares()
+
+    def until_unmask(self) -> Any:
+        for name, inbox in self.until_input().items():
+            self.server.take_input(name, self.answer(name, m.INPUT, inbox, MaskedInput))
+        return self.server.close_inputs()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Sum]:
+    def build(protection: Protection | None = None, **extra: Any) -> Sum:
+        protection = protection or Protection(corrupt=0.25, dropouts=0.25)
+        make_identities(tmp_path, NAMES)
+        nodes = {}
+        for i, name in enumerate(NAMES):
+            config = {
+                "secagg-identity": str(tmp_path / f"{name}.key"),
+                "secagg-peers": str(tmp_path / "peers.toml"),
+            }
+            context = Context(RUN, 10 + i, config, RecordDict(), {})
+            nodes[name] = Node(SecureMod(protection), context, float(i))
+        return Sum(nodes, m.Task(protection, Encoding(), "num-examples", **extra), tmp_path)
+
+    return build
+
+
+def reason(reply: Message) -> str:
+    assert reply.has_error()
+    return str(reply.error.reason)
+
+
+def test_four_nodes_by_hand_give_their_mean_and_keep_nothing(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    request = played.until_unmask()
+    for name in NAMES:
+        played.server.take_answer(name, played.answer(name, m.UNMASK, request, Unmasking))
+    total = played.coder.ring.to_signed(played.server.finish().total)
+    means = played.coder.decode(total, NAMES, "num-examples")
+    assert means.records["arrays"]["w"].numpy() == pytest.approx(np.full(3, 1.5), abs=means.error)
+    assert dict(means.records["metrics"]) == {"loss": pytest.approx(1.5, abs=1e-5), "num-examples": 8}
+    assert means.weight == 8
+    for node in played.nodes.values():
+        assert node.calls == 1
+        assert dict(node.context.state) == {}
+    assert not [path for path in played.folder.iterdir() if ".turn-" in path.name]
+
+
+def test_no_step_is_answered_twice_even_from_a_copy_of_the_state(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    node = played.nodes["b"]
+
+    def twice(
+        step: str, requests: dict[str, Any], kind: type[wire.M], take: Callable[[str, wire.M], None]
+    ) -> None:
+        for name in NAMES:
+            before = copy.deepcopy(node.context.state)
+            take(name, played.answer(name, step, requests[name], kind))
+            if name == "b":
+                after, node.context.state = node.context.state, before
+                assert f"ask for {step} once" in reason(played.ask("b", step, requests["b"]))
+                # What was refused leaves nothing behind.
+                assert "keeps nothing of" in reason(played.ask("b", step, requests["b"]))
+                node.context.state = after
+
+    server = played.server
+    twice(m.KEYS, dict.fromkeys(NAMES, played.crowd()), Keys, server.take_keys)
+    twice(m.SHARES, server.close_keys(), Shares, server.take_shares)
+    twice(m.INPUT, server.close_shares(), MaskedInput, server.take_input)
+    twice(m.UNMASK, dict.fromkeys(NAMES, server.close_inputs()), Unmasking, server.take_answer)
+    assert server.finish().contributors == NAMES
+
+
+def test_steps_out_of_order_end_the_sum_for_a_node(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    inbox = played.until_input()["a"]
+    assert "expected server to ask for input of train" in reason(played.ask("a", m.UNMASK, inbox))
+    assert "keeps nothing of" in reason(played.ask("a", m.INPUT, inbox))
+
+
+def test_one_kind_of_sum_is_not_taken_for_the_other(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    assert "asks for 'keys' of evaluate" in reason(played.ask("a", m.KEYS, played.crowd(), "evaluate"))
+
+
+def test_a_node_is_not_talked_into_an_old_session(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    old = played.crowd()
+    played.begin()
+    assert "count this node in with the number that it sent" in reason(played.ask("a", m.KEYS, old))
+
+
+def test_a_client_without_a_pinned_key_is_refused(
+    make: Callable[..., Sum], caplog: pytest.LogCaptureFixture
+) -> None:
+    played = make().begin()
+    crowd = played.crowd()
+    larger = m.Crowd((*crowd.names, "mallory"), (*crowd.nonces, bytes(32)))
+    assert played.ask("a", m.KEYS, larger).has_error()
+    assert "no public key of 'mallory'" in caplog.text
+
+
+def test_a_sum_of_a_chosen_few_is_refused(make: Callable[..., Sum], caplog: pytest.LogCaptureFixture) -> None:
+    played = make().begin()
+    crowd = played.crowd()
+    assert played.ask("a", m.KEYS, m.Crowd(crowd.names[:2], crowd.nonces[:2])).has_error()
+    assert "no sum of fewer than 3 is allowed" in caplog.text
+
+
+def test_the_state_of_another_run_is_not_used(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    record = played.nodes["a"].context.state["secagg"]
+    assert isinstance(record, ConfigRecord)
+    record["run"] = "1"
+    assert "keeps nothing of" in reason(played.ask("a", m.KEYS, played.crowd()))
+
+
+def test_garbage_ends_the_sum_for_a_node_and_names_the_server(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    node = played.nodes["a"]
+    reply = node(RecordDict({"secagg": m.record(m.KEYS, b"garbage")}))
+    assert "from server" in reason(reply)
+    assert dict(node.context.state) == {}
+
+
+def test_queries_pass(make: Callable[..., Sum]) -> None:
+    node = make().nodes["a"]
+    metadata = Metadata(RUN, "1", 1, 10, "", "", 1e9, 1e9, "query.names")
+    message = make_message(metadata=metadata, content=RecordDict())
+    assert node.mod(message, node.context, lambda msg, _: Message(msg.content, reply_to=msg)).has_content()
+
+
+def test_what_is_kept_survives_flowers_serialisation(make: Callable[..., Sum]) -> None:
+    played = make().begin()
+    for node in played.nodes.values():
+        record = node.context.state["secagg"]
+        node.context.state["secagg"] = ConfigRecord.inflate(record.deflate())
+    assert played.until_input().keys() == set(NAMES)
+
+
+def test_a_node_without_its_files_is_told_which_setting_is_missing(
+    make: Callable[..., Sum], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = make().nodes["a"]
+    node.context.node_config = {}
+    assert node(m.pack(m.TASK, m.Task(Protection(), Encoding(), "num-examples"))).has_error()
+    assert """--node-config 'secagg-identity="/path/to/file"'""" in caplog.text
+    node.context.run_config = {"secagg-identity": "/nowhere/{partition-id}.key", "secagg-peers": "/nowhere"}
+    node.context.node_config = {"partition-id": 7}
+    assert node(m.pack(m.TASK, m.Task(Protection(), Encoding(), "num-examples"))).has_error()
+    assert "/nowhere/7.key" in caplog.text
+
+
+def test_an_active_server_cannot_choose_a_crowd_of_its_own() -> None:
+    protection = Protection(corrupt=0.2, dropouts=0.25, active=True)
+    assert protection.parameters(20, 20).corrupt == 4
+    # All 4 corrupt ones of 20 may be among the 10 that the server picks.
+    assert protection.parameters(10, 20).corrupt == 4
+    with pytest.raises(PlanError, match="allow fewer dropouts or fewer corrupt clients"):
+        protection.parameters(5, 20)
+    with pytest.raises(PlanError, match="4 of 20 registered clients may work with the server, and only 4"):
+        protection.parameters(4, 20)
+    with pytest.raises(UsageError, match="fractions from 0"):
+        Protection(corrupt=1.0)
+
+
+def test_turns_are_taken_once_and_a_new_sum_ends_the_old_one(tmp_path: Path) -> None:
+    turns = Turns(tmp_path / "a.key")
+    other = Turns(tmp_path / "b.key")
+    old, new = bytes(32), bytes([1]) * 32
+    turns.begin(old, "keys")
+    other.begin(old, "keys")
+    turns.take(old, "keys", "shares", server="server")
+    with pytest.raises(RemoteProtocolError, match="keys once"):
+        turns.take(old, "keys", "shares", server="server")
+    turns.begin(new, "keys")
+    with pytest.raises(RemoteProtocolError, match="shares once"):
+        turns.take(old, "shares", "input", server="server")
+    other.take(old, "keys", None, server="server")
+    with pytest.raises(UsageError, match="cannot write"):
+        Turns(tmp_path / "missing" / "a.key").begin(old, "keys")
+
+
+def test_identity_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.key"
+    public = new_identity(path)
+    assert load_identity(path).public_key().public_bytes_raw() == public
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(UsageError, match="File exists"):
+        new_identity(path)
+    path.chmod(0o644)
+    with pytest.raises(UsageError, match="chmod 600"):
+        load_identity(path)
+    (tmp_path / "b.key").write_text("no key")
+    (tmp_path / "b.key").chmod(0o600)
+    with pytest.raises(UsageError, match="expected an Ed25519 key"):
+        load_identity(tmp_path / "b.key")
+    save_peers(tmp_path / "peers.toml", {"a": public})
+    assert load_peers(tmp_path / "peers.toml") == {"a": public}
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", r"a table \[clients\]"),
+        ('[clients]\na = "zz"', "hexadecimal key"),
+        ('[clients]\na = "00"', "expected 32 bytes"),
+        (f'[clients]\nserver = "{bytes(32).hex()}"', "no client may be called"),
+        (f'[clients]\na = "{bytes(32).hex()}"\nb = "{bytes(32).hex()}"', "the same key"),
+        (f'[clients]\n"a b" = "{bytes(32).hex()}"', "expected a name"),
+    ],
+)
+def test_malformed_files_of_public_keys_are_refused(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "peers.toml").write_text(text)
+    with pytest.raises(UsageError, match=match):
+        load_peers(tmp_path / "peers.toml")
+
+
+numbers = st.floats(-16, 16, width=32)
+
+
+@given(st.lists(st.tuples(numbers, st.integers(-1000, 1000), st.integers(0, 99)), min_size=2, max_size=5))
+def test_sums_of_encoded_replies_decode_to_the_weighted_mean(rows: list[tuple[float, int, int]]) -> None:
+    updates = []
+    for x, n, weight in rows:
+        arrays = ArrayRecord({"w": Array(np.full((2, 1), x, np.float32)), "steps": Array(np.array(3))})
+        metrics = MetricRecord({"correct": n, "num-examples": weight, "losses": [x, -x]})
+        updates.append(take_apart(RecordDict({"model": arrays, "m": metrics}), "num-examples"))
+    coder = Coder(updates[0].layout, Encoding(), len(rows))
+    total = sum((coder.encode(update)[0] for update in updates), np.zeros(coder.length, np.int64))
+    weight = sum(row[2] for row in rows)
+    if not weight:
+        with pytest.raises(RangeError, match="add up to 0"):
+            coder.decode(total, ["a"] * len(rows), "num-examples")
+        return
+    means = coder.decode(
+        coder.ring.to_signed(coder.ring.from_signed(total)), ["a"] * len(rows), "num-examples"
+    )
+    mean = sum(w * x for x, _, w in rows) / weight
+    assert means.records["model"]["w"].numpy() == pytest.approx(np.full((2, 1), mean), abs=means.error)
+    assert means.records["model"]["steps"].numpy() == pytest.approx(3.0)
+    assert means.records["m"]["correct"] == pytest.approx(sum(w * n for _, n, w in rows) / weight, abs=1e-5)
+    assert means.records["m"]["losses"] == pytest.approx([mean, -mean], abs=1e-5)
+    assert means.records["m"]["num-examples"] == means.weight == weight
+    assert means.clipped == 0
+
+
+def test_weights_beyond_the_largest_are_cut_and_counted() -> None:
+    content = RecordDict({"m": MetricRecord({"loss": 1.0, "num-examples": 1001})})
+    update = take_apart(content, "num-examples")
+    assert Coder(update.layout, Encoding(max_weight=1000), 3).encode(update)[1] == 1
+
+
+def test_sums_that_fit_no_ring_are_refused() -> None:
+    update = take_apart(RecordDict({"m": MetricRecord({"loss": 1.0, "num-examples": 1})}), "num-examples")
+    with pytest.raises(PlanError, match="m/loss"):
+        Coder(update.layout, Encoding(metric_clip=1e9, metric_precision=1e-9), 10)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "match"),
+    [
+        ({"loss": 1.0}, "expected one metric 'num-examples'"),
+        ({"num-examples": 1.5, "loss": 1.0}, "whole number"),
+        ({"num-examples": -1, "loss": 1.0}, "whole number"),
+        ({"num-examples": [1], "loss": 1.0}, "whole number"),
+    ],
+)
+def test_replies_without_a_weight_are_refused(metrics: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        take_apart(RecordDict({"m": MetricRecord(metrics)}), "num-examples")
+
+
+def test_replies_that_cannot_be_averaged_are_refused() -> None:
+    weight = MetricRecord({"num-examples": 1})
+    with pytest.raises(ShapeError, match="some numbers"):
+        take_apart(RecordDict({"m": weight}), "num-examples")
+    text = ArrayRecord({"w": Array(np.array(["secret"]))})
+    with pytest.raises(UsageError, match="cannot be averaged"):
+        take_apart(RecordDict({"a": text, "m": weight}), "num-examples")
+    with pytest.raises(ShapeError, match="impossible entry"):
+        Layout((Entry("a", "w", "array", "float32", (-1,)),), (), "m").check()
+
+
+def test_strategies_that_look_at_single_replies_are_refused() -> None:
+    for strategy in (FedMedian(), Krum()):
+        with pytest.raises(UsageError, match="looks at single replies"):
+            SecureAggregation(strategy, peers={})
+    assert "FedAvg" in repr(SecureAggregation(FedAvg(), peers={}))
+
+
+def test_a_mod_goes_to_other_processes() -> None:
+    mod = SecureMod(Protection(active=True))
+    assert pickle.loads(pickle.dumps(mod)) == mod
+
+
+def test_without_flower_the_error_says_what_to_install() -> None:
+    program = "import sys; sys.modules['flwr'] = None; import secagg.integrations.flower"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert 'ImportError: this needs Flower: pip install "secagg[flower]"' in ran.stderr
