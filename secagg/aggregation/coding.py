@@ -180,6 +180,11 @@ class Coding(ABC):
         return result, error
 
 
+def _default_precision(clip: float) -> float:
+    # Of the tiniest numbers fewer places are kept: a plan has at most 1000.
+    return max(math.ldexp(clip, -DEFAULT_PLACES), math.ldexp(1.0, -1000))
+
+
 class FixedPoint(Coding):
     """Exact sums of fixed-point numbers, with integer weights if any.
 
@@ -247,7 +252,7 @@ class FixedPoint(Coding):
                 clip=part.clip,
                 precision=None
                 if part.leaf.is_integer
-                else (math.ldexp(part.clip, -DEFAULT_PLACES) if precision is None else precision),
+                else (_default_precision(part.clip) if precision is None else precision),
                 frac_bits=0 if part.leaf.is_integer else None,
                 parties=self.request.clients,
                 max_weight=self._weight,
