@@ -165,14 +165,14 @@ def test_the_report_shows_costs_and_no_update() -> None:
     secret = 1.2345678
     result = secagg.mean(
         {"al": np.full(3, secret), "bo": np.full(3, 2 * secret), "cy": np.zeros(3)},
-        weights={"al": 77, "bo": 1, "cy": 1},
-        max_weight=100,
+        weights={"al": 76543, "bo": 1, "cy": 1},
+        max_weight=100_000,
         clip=2.0,
     )
     text = repr(result)
-    for shown in ("mean", "masked", "bo: 3 of its numbers", "server", "79", "bits each", "error"):
+    for shown in ("mean", "masked", "bo: 3 of its numbers", "server", "76545", "bits each", "error"):
         assert shown in text
-    for hidden in ("1.2345", "2.469", "77"):
+    for hidden in ("1.2345", "2.469", "76543", "76,543"):
         assert hidden not in text
     assert max(map(len, text.splitlines())) <= 110
     assert result.report.clipped == {"al": 0, "bo": 3, "cy": 0}
