@@ -14,8 +14,7 @@ import argparse
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 # BLAS reads its thread count when numpy is loaded. One thread, unless the caller asked otherwise: the
 # comparison with numpy's integer product, which never uses more, is then one of methods.
@@ -24,29 +23,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from benchmarks.timing import Step, quartiles, take_turns
 from secagg.fixed_point import decode, encode, plan
 from secagg.prg import Stream, expand, system_stream
 from secagg.ring import from_planes, matmul, pack_bits, to_planes, unpack_bits
-
-Step = Callable[[], object]
-
-
-def take_turns(steps: Sequence[Step], repeats: int) -> list[np.ndarray]:
-    """Return the seconds of each step, run in turn, after one run that warms up."""
-    seconds = np.empty((len(steps), repeats))
-    for step in steps:
-        step()
-    for r in range(repeats):
-        for i, step in enumerate(steps):
-            start = time.perf_counter()
-            step()
-            seconds[i, r] = time.perf_counter() - start
-    return list(seconds)
-
-
-def quartiles(seconds: np.ndarray) -> str:
-    low, mid, high = np.percentile(seconds, [25, 50, 75]) * 1e3
-    return f"min {seconds.min() * 1e3:9.3f}  quartiles {low:9.3f} {mid:9.3f} {high:9.3f} ms"
 
 
 def mask_expansion(words: int, repeats: int) -> None:

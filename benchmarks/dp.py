@@ -17,35 +17,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+from benchmarks.timing import Step, quartiles, take_turns
 from secagg import dp
 from secagg.prg import system_stream
 
-Step = Callable[[], object]
 OPENDP_SHARE = 100  # OpenDP draws this many times fewer samples
-
-
-def take_turns(steps: Sequence[Step], repeats: int) -> list[np.ndarray]:
-    """Return the seconds of each step, run in turn, after one run that warms up."""
-    seconds = np.empty((len(steps), repeats))
-    for step in steps:
-        step()
-    for r in range(repeats):
-        for i, step in enumerate(steps):
-            start = time.perf_counter()
-            step()
-            seconds[i, r] = time.perf_counter() - start
-    return list(seconds)
-
-
-def quartiles(seconds: np.ndarray) -> str:
-    low, mid, high = np.percentile(seconds, [25, 50, 75]) * 1e3
-    return f"min {seconds.min() * 1e3:9.3f}  quartiles {low:9.3f} {mid:9.3f} {high:9.3f} ms"
 
 
 def opendp_sampler(deviation: float, n: int) -> Step | None:

@@ -17,6 +17,7 @@ and bounded by `secagg.wire`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ class Header:
     @property
     def length(self) -> int:
         """How many numbers."""
-        return int(np.prod(self.shape, dtype=object)) if self.shape else 1
+        return math.prod(self.shape)
 
     @property
     def capacity(self) -> int:

@@ -354,21 +354,6 @@ class Opening:
         return flat[: header.length].reshape(header.shape)
 
 
-def open_rounded(
-    x: Polynomials, ciphertext: Ciphertext, *, holders: int = 1, flood_bits: int = 0
-) -> RingArray:
-    """Return the encoded numbers from c0 plus c1 times the secret, all blocks; see `Opening`."""
-    opening = Opening(
-        ciphertext.header,
-        x.parameters,
-        squares=ciphertext.squares,
-        holders=holders,
-        flood_bits=flood_bits,
-    )
-    opening.load(0, x.copy())
-    return opening.values()
-
-
 def expand_seed(parameters: Parameters, seed: bytes) -> Polynomials:
     """Return the public polynomial a that a seed stands for."""
     key = derive_key(seed, label="secagg.he.rlwe/a", context=parameters.name.encode())

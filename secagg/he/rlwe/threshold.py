@@ -8,13 +8,14 @@ agreed minimum; and the record of releases has this round for this set and no ot
 anything is computed. E_i is expanded from a secret seed, the transcript and the position: the same release again
 is the same bytes, so that a resend gives nothing away, and another transcript has independent noise.
 
-Threat model: n - 1 holders and the aggregator are malicious, clients encrypt honestly (`uploads` says what happens if
-not). Answers then tell the sum of the numbers, and beyond that at most what the statistical distance in the
-release plan allows. All holders are needed: a missing one, or one that sends anything else, spoils the result and
-nothing more. The combiner refuses coefficients further than V + n 2^F from encoded numbers. F being as large as
-possible, that is between half and all of the way to the next one: a fault in one coefficient passes as often, one that
-spreads over a block never. A holder that adds multiples of 2^shift shifts the result unnoticed, and **who spoilt a
-result cannot be told**: nobody can check d_i without s_i.
+Threat model: n - 1 holders and the aggregator are malicious, clients encrypt honestly (`uploads` says what happens
+if not), and all parts of the key were made as told (`key_generation` says what happens if not). Answers then tell
+the sum of the numbers, and beyond that at most what the statistical distance in the release plan allows. All
+holders are needed: a missing one, or one that sends anything else, spoils the result and nothing more. The
+combiner refuses coefficients further than V + n 2^F from encoded numbers. F being as large as possible, that is
+between half and all of the way to the next one: a fault in one coefficient passes as often, one that spreads over
+a block never. A holder that adds multiples of 2^shift shifts the result unnoticed, and **who spoilt a result
+cannot be told**: nobody can check d_i without s_i.
 
 Learns: the combiner, whoever it is, and all who see the c0 sum and all d_i: the sum.
 

@@ -15,15 +15,17 @@
             result parties, which have the other half of the sum from the aggregator
   result    each result party adds these up
 
-Threat model: all key holders but one, the aggregator and the result parties may pool what they see and do what they
-like, and learn no more than the sum over at least `least` registered clients; which clients among the least are
-honest nobody checks. **Clients encrypt honestly**; `secagg.he.rlwe.uploads` says what one that does not can do, and
-why keys for each round confine it. Everybody can spoil the result, and an aggregator can leave clients out. Channels
+Threat model: all key holders but one, the aggregator and the result parties may pool what they see and do what
+they like, and learn no more than the sum over at least `least` registered clients; which clients among the least
+are honest nobody checks. Two things are not enforced. **Clients encrypt honestly**; `secagg.he.rlwe.uploads` says
+what one that does not can do, and why keys for each round confine it. **Key holders make their parts of the key as
+told**; one that does not can learn the sum of the clients' encryption randomness as well, see
+`secagg.he.rlwe.key_generation`. Everybody can spoil the result, and an aggregator can leave clients out. Channels
 are authenticated and encrypted.
 
 Learns: result parties, the sum and who contributed. Key holders and aggregator, who contributed.
 
-Cost: 4 rounds for a key; 5 for a sum, in which a client uploads one ciphertext and the aggregator sends each key holder
+Cost: 4 rounds for a key; 4 for a sum, in which a client uploads one ciphertext and the aggregator sends each key holder
 half of every upload; `cost` is exact.
 """
 
@@ -204,8 +206,9 @@ async def he_sum(
     upload = None
     with party.phase("upload"):
         if values is not None and identity is not None:
-            own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
-            upload = sign_upload(round_, party.me, own, identity)  # type: ignore[arg-type]  # RLWE keys make these
+            encoded = fixed_point.encode(values, terms.plan).values
+            own = public_key.encrypt_encoded(encoded, terms.plan, rng=party.rng, executor=executor)
+            upload = sign_upload(round_, party.me, own, identity)
             if party.me != terms.aggregator:
                 party.send(terms.aggregator, upload)
     half: tuple[uploads.Outcome, Polynomials] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from secagg import fixed_point
 from secagg.fixed_point import Plan
+from secagg.he.rlwe.ciphertexts import Ciphertext
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
 from secagg.he.rlwe.key_generation import Confirmation, KeyHolder, Terms
-from secagg.he.rlwe.keys import PublicKey
+from secagg.he.rlwe.keys import Opening, PublicKey
+from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import KeyShare, PartialDecryption
 from secagg.he.rlwe.uploads import Collector, Round, Tally, Upload, Vote, sign_upload
 
 T = TypeVar("T")
+Open = Callable[..., NDArray[np.unsignedinteger[Any]]]
 
 
 def public(identities: Mapping[str, Ed25519PrivateKey]) -> dict[str, Ed25519PublicKey]:
@@ -174,3 +177,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 def federation(federate: Callable[..., Federation]) -> Federation:
     """Three key holders, three clients, 100 numbers, two rounds."""
     return federate()
+
+
+@pytest.fixture(scope="session")
+def open_rounded() -> Open:
+    """Return what gives the encoded numbers from c0 plus c1 times the secret, all blocks at once."""
+
+    def opened(x: Polynomials, ciphertext: Ciphertext, **key: int) -> NDArray[np.unsignedinteger[Any]]:
+        opening = Opening(ciphertext.header, x.parameters, squares=ciphertext.squares, **key)
+        opening.load(0, x.copy())
+        return opening.values()
+
+    return opened

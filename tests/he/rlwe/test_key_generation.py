@@ -15,7 +15,7 @@ from secagg import wire
 from secagg.errors import AuthenticationError, RemoteProtocolError, UsageError, WireError
 from secagg.he.rlwe import key_generation
 from secagg.he.rlwe.key_generation import Commitment, Confirmation, KeyHolder, Opening, Terms, check_key
-from secagg.he.rlwe.keys import PublicKey, draw_secret, expand_seed, open_rounded, public_part
+from secagg.he.rlwe.keys import PublicKey, draw_secret, expand_seed, public_part
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.products import multiply, transform_secret
 from secagg.prg import Stream, system_stream
@@ -93,7 +93,7 @@ def rogue_part(federation: Any, parts: list[Polynomials]) -> tuple[Polynomials, 
     return rogue, secret
 
 
-def test_without_commitments_the_last_to_speak_decrypts_alone(keyless: Any) -> None:
+def test_without_commitments_the_last_to_speak_decrypts_alone(keyless: Any, open_rounded: Any) -> None:
     plan, parameters, seed = keyless.plan, keyless.release_plan.parameters, keyless.terms.seed
     stream = system_stream()
     honest = [public_part(parameters, seed, draw_secret(parameters, stream), stream) for _ in range(2)]

@@ -24,7 +24,6 @@ from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError, U
 from secagg.he import key_files
 from secagg.he.rlwe import noise
 from secagg.he.rlwe.ciphertexts import Ciphertext
-from secagg.he.rlwe.keys import open_rounded
 from secagg.he.rlwe.polynomials import Polynomials, exponents
 from secagg.he.rlwe.products import multiply, transform_secret
 from secagg.he.rlwe.releases import Releases
@@ -56,7 +55,7 @@ def test_all_holders_decrypt_the_exact_sum(
 
 @settings(max_examples=12, deadline=None)
 @given(rows=st.lists(st.lists(st.integers(-100, 100), min_size=4, max_size=4), min_size=2, max_size=6))
-def test_sums_are_exact_for_any_numbers(shared: Any, rows: list[list[int]]) -> None:
+def test_sums_are_exact_for_any_numbers(shared: Any, rows: list[list[int]], open_rounded: Any) -> None:
     """Combined from bare shares: what the gates let through is the previous test's."""
     public_key, shares, plan = shared.public_key, shared.shares, shared.plan
     total = public_key.encrypt(np.array(rows[0], np.float64), plan)
@@ -361,7 +360,7 @@ def test_partial_decryptions_of_another_sum_or_shape_are_refused(federation: Any
     assert np.array_equal(values.view(np.int64), sum(federation.numbers().values()))
 
 
-def test_less_than_all_holders_learn_nothing_readable(federation: Any) -> None:
+def test_less_than_all_holders_learn_nothing_readable(federation: Any, open_rounded: Any) -> None:
     total, _, partials = decrypted(federation)
     x = total.c0.copy()
     for name in ("h0", "h1"):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import socket
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -14,12 +11,16 @@ import numpy as np
 import pytest
 
 from secagg import wire
-from secagg.errors import PeerMissingError, RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
+from secagg.errors import (
+    PeerMissingError,
+    RemoteProtocolError,
+    SecaggError,
+    ShapeError,
+    TooFewPartiesError,
+    UsageError,
+)
 from secagg.ledger import Ledger
-from secagg.network import tcp
-from secagg.network.identity import create_identity
 from secagg.network.simulated import ACTIONS, Action, Fault, simulate
-from secagg.network.stepwise import Stepwise
 from secagg.party import Party, Protocol
 from secagg.protocols.masked import (
     Client,
@@ -49,63 +50,6 @@ Results = tuple[dict[str, Any], dict[str, Ledger]]
 Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
 
 
-def drive_simulated(programs: Mapping[str, Protocol[Any]]) -> Results:
-    out = simulate(programs)
-    return dict(zip(programs, out.values(), strict=True)), out.ledgers
-
-
-def drive_stepwise(programs: Mapping[str, Protocol[Any]]) -> Results:
-    """Carry frames by hand; each party is stored and restored behind each step."""
-    states = {
-        name: Stepwise(program, me=name, roster=tuple(programs), session=bytes(32)).state()
-        for name, program in programs.items()
-    }
-    parties: dict[str, Stepwise[Any]] = {}
-    post: deque[tuple[str, list[tuple[str, bytes]]]] = deque((name, []) for name in programs)
-    while post:
-        to, incoming = post.popleft()
-        party = parties[to] = Stepwise.restore(programs[to], states[to])
-        post.extend((peer, [(to, frame)]) for peer, frame in party.step(incoming))
-        states[to] = party.state()
-    return {n: parties[n].result() for n in programs}, {n: parties[n].ledger for n in programs}
-
-
-def drive_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
-    ended = over_tcp(programs)
-    for result in ended.values():
-        if isinstance(result, Exception):
-            raise result
-    return {n: r for n, (r, _) in ended.items()}, {n: ledger for n, (_, ledger) in ended.items()}
-
-
-def over_tcp(programs: Mapping[str, Protocol[Any]]) -> dict[str, Any]:
-    """Run the programs in threads; return what each returned, with its ledger, or raised."""
-    identities = {name: create_identity(name) for name in programs}
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in programs]
-    ports = dict(zip(programs, (s.getsockname()[1] for s in sockets), strict=True))
-    for s in sockets:
-        s.close()
-    peers = [tcp.Peer(n, "127.0.0.1", ports[n], identities[n].certificate) for n in programs]
-
-    def run(name: str) -> Any:
-        try:
-            return tcp.run_party(
-                programs[name],
-                me=name,
-                identity=identities[name],
-                peers=peers,
-                listen=("127.0.0.1", ports[name]),
-                agreement=bytes(32),
-                timeouts=tcp.Timeouts(connect_s=30.0, silence_s=30.0, message_s=30.0),
-                keep_memory=False,
-            )
-        except Exception as error:  # noqa: BLE001  # looked at by the caller
-            return error
-
-    with ThreadPoolExecutor(len(programs)) as pool:
-        return dict(zip(programs, pool.map(run, programs), strict=True))
-
-
 def check_sum(world: Any, result: Any) -> None:
     """Assert that a result is the sum of the vectors that it says it is of."""
     kept = {name: world.xs[name] for name in result.contributors}
@@ -114,10 +58,9 @@ def check_sum(world: Any, result: Any) -> None:
 
 
 @pytest.mark.parametrize("active", [False, True])
-@pytest.mark.parametrize("run", [drive_simulated, drive_stepwise, drive_tcp])
-def test_the_server_gets_the_sum_under_every_driver(world: MakeWorld, run: Drive, active: bool) -> None:
+def test_the_server_gets_the_sum_under_every_driver(world: MakeWorld, drive: Drive, active: bool) -> None:
     w = world(4, active=active)
-    results, ledgers = run(w.programs)
+    results, ledgers = drive(w.programs)
     check_sum(w, results["server"])
     stayed = Stayed.all(4)
     for name in w.terms.clients:
@@ -245,24 +188,24 @@ def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error(
             assert not out.errors
 
 
-class LeftError(Exception):
+class LeftError(SecaggError):
     """What a client of a test ends with."""
 
 
 @pytest.mark.parametrize(("kind", "dropped"), [(Shares, ("c1",)), (MaskedInput, ("c1",)), (Unmasking, ())])
 def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(
-    world: MakeWorld, kind: type[wire.Message], dropped: tuple[str, ...]
+    world: MakeWorld, over_tcp: Drive, kind: type[wire.Message], dropped: tuple[str, ...]
 ) -> None:
     def leave(_: Any) -> Any:
         raise LeftError
 
     w = world(5)
-    ended = over_tcp(lying(w, "c1", leave, kind))
-    result, _ = ended.pop("server")
+    ended, _ = over_tcp(lying(w, "c1", leave, kind))
+    result = ended.pop("server")
     check_sum(w, result)
     assert result.dropped == dropped
     assert isinstance(ended.pop("c1"), LeftError)
-    assert {tuple(contributors) for contributors, _ in ended.values()} == {result.contributors}
+    assert {tuple(contributors) for contributors in ended.values()} == {result.contributors}
 
 
 def test_a_late_vector_stays_out_of_the_sum(world: MakeWorld) -> None:
