@@ -19,6 +19,7 @@ altered bytes.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -121,6 +122,7 @@ class _Simulation(Generic[T]):
         programs: Mapping[PartyId, Protocol[T]],
         network: Network,
         faults: Sequence[Fault],
+        starts: Mapping[PartyId, float],
         *,
         insecure_seed: int | None,
         measure_compute: bool,
@@ -141,6 +143,7 @@ class _Simulation(Generic[T]):
         }
         self.runs = {name: Run(party, programs[name](party)) for name, party in self.parties.items()}
         self.outcome.ledgers = {name: party.ledger for name, party in self.parties.items()}
+        self._starts = starts
         self._faults = list(faults)
         self._matched = [0] * len(faults)
         self._held: dict[tuple[PartyId, PartyId], bytes] = {}
@@ -157,6 +160,7 @@ class _Simulation(Generic[T]):
         self._waits_since = dict.fromkeys(roster, 0.0)
         self._last: dict[tuple[PartyId, PartyId], float] = {}  # when a pair's last frame arrives
         self._running = dict.fromkeys(roster)  # neither ended nor crashed
+        self._started: set[PartyId] = set()
         self._crashed: set[PartyId] = set()
 
     def at(self, when: float, what: Callable[[], None]) -> None:
@@ -165,7 +169,7 @@ class _Simulation(Generic[T]):
 
     def go(self) -> Outcome[T]:
         for name in self.runs:
-            self.at(0.0, partial(self.wake, name, start=True))
+            self.at(self._starts.get(name, 0.0), partial(self.wake, name, start=True))
         while self._events:
             self._now, _, event = heapq.heappop(self._events)
             event()
@@ -181,7 +185,7 @@ class _Simulation(Generic[T]):
     def wake(self, name: PartyId, *, start: bool = False, late: bool = False) -> None:
         """Let a party go on to its next wait; what it sent leaves when it has computed so long."""
         run, party = self.runs[name], self.parties[name]
-        if name not in self._running or not (start or late or party.ready):
+        if name not in self._running or not (start or late or (name in self._started and party.ready)):
             return
         free = self._clock[name]
         if free > self._now:
@@ -191,6 +195,7 @@ class _Simulation(Generic[T]):
             party.ledger.waited(self._now - free)
         before = party.ledger.total().compute_s if self.measure_compute else 0.0
         if start:
+            self._started.add(name)
             run.start()
         else:
             run.step(late=late)
@@ -355,6 +360,7 @@ def simulate(
     *,
     network: Network = LOOPBACK,
     faults: Sequence[Fault] = (),
+    starts: Mapping[PartyId, float] | None = None,
     insecure_seed: int | None = None,
     measure_compute: bool = False,
     record: bool = False,
@@ -365,17 +371,29 @@ def simulate(
       programs: for each party, in roster order, a function from its `Party` to its coroutine.
       network: what the virtual clock assumes.
       faults: what happens to which message.
+      starts: when parties start, in virtual seconds, those that are not there at the beginning. Of many that send
+        large messages to one, started one after the other, not all messages lie in memory at once.
       insecure_seed: makes every random draw, also the parties' secrets, a function of this number, so that
         the run can be repeated. Never with real data.
       measure_compute: charge each party's measured compute time to the virtual clock.
       record: keep every frame in `Outcome.transcript`.
 
     Raises:
-      UsageError: no parties.
+      UsageError: no parties, or a start of a stranger or before the beginning.
     """
     if not programs:
         raise UsageError("expected at least one party, got none")
+    starts = starts or {}
+    for name, when in starts.items():
+        if name not in programs or not 0 <= when < math.inf:
+            raise UsageError(f"expected parties to start at 0 s or later, got {name!r:.80} at {when} s")
     simulation = _Simulation(
-        programs, network, faults, insecure_seed=insecure_seed, measure_compute=measure_compute, record=record
+        programs,
+        network,
+        faults,
+        starts,
+        insecure_seed=insecure_seed,
+        measure_compute=measure_compute,
+        record=record,
     )
     return simulation.go()

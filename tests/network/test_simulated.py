@@ -88,6 +88,48 @@ def test_no_parties_are_refused() -> None:
         simulate({})
 
 
+def test_a_party_that_starts_later_finds_what_came_before() -> None:
+    out = simulate({n: lambda p: one_way(p, 0) for n in ("a", "b")}, network=SLOW, starts={"b": 50.0})
+    assert out.seconds == pytest.approx(50.0)
+
+
+def test_a_party_that_ended_before_another_started_is_named_by_it() -> None:
+    async def fails(_: Party) -> None:
+        raise UsageError("no data")
+
+    async def waits(p: Party) -> None:
+        await p.receive(Number, "a")
+
+    out = simulate({"a": fails, "b": waits}, network=SLOW, starts={"b": 50.0})
+    assert isinstance(out.errors["b"], AbortedError)
+    assert out.errors["b"].peer == "a"
+
+
+def test_uploads_of_clients_that_start_one_by_one_arrive_one_by_one() -> None:
+    clients = tuple(f"client{i}" for i in range(5))
+    begun: list[str] = []
+    taken: list[tuple[str, int]] = []
+
+    async def client(p: Party) -> None:
+        begun.append(p.me)
+        p.send("server", Number(1))
+
+    async def server(p: Party) -> None:
+        async for peer, _ in p.arrivals(Number, clients, quorum=1, timeout_s=100.0):
+            taken.append((peer, len(begun)))
+
+    programs: dict[str, Any] = {"server": server} | dict.fromkeys(clients, client)
+    starts = {name: 10.0 * i for i, name in enumerate(clients)}
+    simulate(programs, network=SLOW, starts=starts).values()
+    assert taken == [(name, i + 1) for i, name in enumerate(clients)]
+
+
+@pytest.mark.parametrize("starts", [{"a": -1.0}, {"a": float("nan")}, {"d": 1.0}])
+def test_impossible_starts_are_refused(starts: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="expected parties to start at 0 s or later"):
+        simulate(dict.fromkeys(NAMES, two_rounds), starts=starts)
+
+
 def test_a_seed_reproduces_a_run_byte_for_byte() -> None:
     first, again, other, unseeded = (
         everybody(two_rounds, insecure_seed=seed, record=True) for seed in (5, 5, 6, None)

@@ -17,7 +17,7 @@ import numpy as np
 from secagg.prg import Stream
 from secagg.ring import RingArray
 
-_CHUNK_BYTES: Final = 1 << 17
+_CHUNK_BYTES: Final = 1 << 19
 
 
 class Mask(NamedTuple):
