@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402  # after one_thread
 from secagg.fixed_point import Plan, encode  # noqa: E402
 from secagg.network.simulated import LAN, LOOPBACK, WAN, Network, simulate  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
-from secagg.protocols.additive_sum import Roles  # noqa: E402
+from secagg.protocols.additive_sum import Terms as AdditiveTerms  # noqa: E402
 from secagg.protocols.additive_sum import aggregate as additive  # noqa: E402
 from secagg.protocols.bounded_sum import Terms, bounded_sum, bounds_for, cost  # noqa: E402
 
@@ -57,11 +57,10 @@ def setting(n: int, d: int, batch: int, *, weighted: bool) -> tuple[Terms, dict[
 
 def unchecked(terms: Terms) -> dict[str, Any]:
     d, ring = terms.bounds.length, terms.bounds.ring
-    roles = Roles(terms.clients, AGGREGATORS, (RESULT,))
-    x = np.ones(d, np.uint64)
-    add = partial(additive, shape=(d,), ring=ring, roles=roles)
-    programs: dict[str, Any] = {name: partial(add, x=x) for name in terms.clients}
-    return programs | dict.fromkeys((*AGGREGATORS, RESULT), partial(add, x=None))
+    additive_terms = AdditiveTerms(terms.clients, AGGREGATORS, (RESULT,), (d,), ring, least=terms.least)
+    add = partial(additive, terms=additive_terms)
+    programs: dict[str, Any] = dict.fromkeys(terms.clients, partial(add, x=np.ones(d, np.uint64)))
+    return programs | dict.fromkeys((*AGGREGATORS, RESULT), add)
 
 
 def run(programs: dict[str, Any], network: Network) -> tuple[float, dict[str, float], Any]:

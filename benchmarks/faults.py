@@ -29,8 +29,8 @@ from secagg.mpc.replicated import XOR, Engine
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
+from secagg.protocols import additive_sum as additive
 from secagg.protocols import collectors, masked, structuring
-from secagg.protocols.additive_sum import additive_sum
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms
 from secagg.protocols.joint_groups import find_groups, flagged_rows
@@ -51,9 +51,31 @@ class Case:
 def sum_case() -> Case:
     async def program(party: Party) -> Any:
         x = np.arange(4, dtype=np.uint64) * np.uint64(party.roster.index(party.me) + 1)
-        return await additive_sum(party, x, ring=Ring(64))
+        return await additive.additive_sum(party, x, ring=Ring(64))
 
     return Case(dict.fromkeys(("a", "b", "c", "d"), program), lambda _, result: result.tolist())
+
+
+def additive_case() -> Case:
+    """Five clients, of whom three may go, one aggregator being a client; right is the sum over the announced set."""
+    clients = ("c0", "c1", "y", "c2", "c3")
+    ring = Ring(20)
+    terms = additive.Terms(clients, ("x", "y", "z"), ("r", "c1"), (5,), ring, least=2)
+    vectors = {
+        name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
+    }
+
+    async def program(party: Party) -> Any:
+        return await additive.aggregate(party, vectors.get(party.me), terms=terms)
+
+    def plain(_: str, result: Any) -> Any:
+        if result is None or result.total is None:
+            return None
+        return np.array_equal(
+            result.total, additive.plain_sum([vectors[name] for name in result.contributors], ring)
+        )
+
+    return Case(dict.fromkeys((*clients, "x", "z", "r"), program), plain)
 
 
 def engine_case() -> Case:
@@ -159,6 +181,7 @@ def cases() -> list[tuple[Case, dict[str, Any], int]]:
     some = collectors.Parameters(min_senders=4, min_total_cents=100)
     listed = [
         sum_case(),
+        additive_case(),
         masked_case(active=False),
         masked_case(active=True),
         encrypted_case(),

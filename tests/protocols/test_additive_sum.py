@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,34 +18,37 @@ from secagg.errors import (
     RangeError,
     RemoteProtocolError,
     ShapeError,
+    TooFewPartiesError,
     UsageError,
 )
 from secagg.ledger import Ledger
+from secagg.mpc.additive import pack
 from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
-from secagg.party import Party, Protocol
+from secagg.network.stepwise import Stepwise
+from secagg.party import Party, Protocol, Run
 from secagg.prg import Stream
-from secagg.protocols.additive_sum import (
-    FullShare,
-    PartialSum,
-    Roles,
-    SeedShare,
-    additive_sum,
-    aggregate,
-    cost,
-    plain_sum,
-)
+from secagg.protocols.additive_sum import AdditiveSum, Terms, additive_sum, aggregate, cost, plain_sum
+from secagg.protocols.additive_sum.program import Agreed, Arrived, Part, PartialSum, _statement
 from secagg.ring import Ring, RingArray
+from secagg.wire import Message
 
 NAMES = ("a", "b", "c")
-EVERYONE = Roles.everyone(NAMES)
-ROLES = {
+CLIENTS = ("c0", "c1", "c2", "c3")
+R20 = Ring(20)
+
+Roles = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+EVERYONE: Roles = (NAMES, NAMES, NAMES)
+APART: Roles = (CLIENTS, ("x", "y"), ("r",))
+THREE: Roles = (CLIENTS, ("x", "y", "z"), ("r",))
+ROLES: dict[str, Roles] = {
     "everyone": EVERYONE,
-    "two aggregators among the inputs": Roles(("a", "b", "c", "d"), ("b", "d"), ("a", "b", "c", "d")),
-    "aggregators apart": Roles(("a", "b", "c"), ("x", "y"), ("a", "b", "c")),
-    "aggregators learn nothing": Roles(("a", "b", "c", "d", "e"), ("x", "y", "z"), ("r",)),
-    "one input": Roles(("a",), ("a", "x"), ("r", "x")),
-    "a result party that adds up too": Roles(("a", "b"), ("x", "y"), ("x",)),
-    "overlapping": Roles(("a", "x", "b"), ("x", "y", "b"), ("a", "y")),
+    "two aggregators among the clients": (("a", "b", "c", "d"), ("b", "d"), ("a", "b", "c", "d")),
+    "aggregators apart": (("a", "b", "c"), ("x", "y"), ("a", "b", "c")),
+    "aggregators learn nothing": (("a", "b", "c", "d", "e"), ("x", "y", "z"), ("r",)),
+    "two clients": (("a", "b"), ("a", "x"), ("r", "x")),
+    "a result party that adds up too": (("a", "b"), ("x", "y"), ("x",)),
+    "overlapping": (("a", "x", "b"), ("x", "y", "b"), ("a", "y")),
+    "all clients are aggregators, others learn": (("a", "b"), ("a", "b", "x"), ("r", "b")),
 }
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
@@ -58,21 +63,54 @@ def vectors(
 
 
 def sums(xs: Mapping[str, RingArray], ring: Ring) -> dict[str, Protocol[Any]]:
-    return {name: lambda p, x=x: additive_sum(p, x, ring=ring) for name, x in xs.items()}  # type: ignore[misc]
+    return {name: partial(additive_sum, x=x, ring=ring) for name, x in xs.items()}
 
 
-def aggregates(xs: Mapping[str, RingArray], ring: Ring, roles: Roles) -> dict[str, Protocol[Any]]:
-    shape = next(iter(xs.values())).shape
-    names = dict.fromkeys((*roles.inputs, *roles.aggregators, *roles.results))
+def terms_for(roles: Roles, shape: tuple[int, ...] = (11,), ring: Ring = R20, **options: Any) -> Terms:
+    return Terms(*roles, **{"shape": shape, "ring": ring, "least": 2, **options})
 
-    def program(x: RingArray | None) -> Protocol[Any]:
-        return lambda p: aggregate(p, x, shape=shape, ring=ring, roles=roles)
 
-    return {name: program(xs.get(name)) for name in names}
+def programs_for(xs: Mapping[str, RingArray], terms: Terms) -> dict[str, Protocol[Any]]:
+    names = dict.fromkeys((*terms.clients, *terms.aggregators, *terms.results))
+    return {name: partial(aggregate, x=xs.get(name), terms=terms) for name in names}
 
 
 def everybody(xs: Mapping[str, RingArray], ring: Ring, **options: Any) -> Outcome[Any]:
     return simulate(sums(xs, ring), **options)
+
+
+def total_of(xs: Mapping[str, RingArray], names: tuple[str, ...], ring: Ring = R20) -> RingArray:
+    return plain_sum([xs[name] for name in names], ring)
+
+
+def kinds(out: Outcome[Any]) -> list[tuple[str, str, str]]:
+    return [
+        (a, b, wire.decode_envelope(frame, peer=a).envelope.kind.rpartition(".")[2])
+        for a, b, frame in out.transcript
+    ]
+
+
+def openers(out: Outcome[Any]) -> list[str]:
+    """Who sent partial sums."""
+    return [sender for sender, _, kind in kinds(out) if kind == "PartialSum"]
+
+
+def altering(program: Protocol[Any], alter: Callable[[Party, str, Any], Message | None]) -> Protocol[Any]:
+    """A party that follows the protocol but for what it sends: `alter` maps receiver and message, None to send none."""
+
+    async def run(p: Party) -> Any:
+        class Altering(Party):
+            __slots__ = ()
+
+            def send(self, to: str, message: Message) -> None:
+                other = alter(p, to, message)
+                if other is not None:
+                    Party.send(self, to, other)
+
+        p.__class__ = Altering
+        return await program(p)
+
+    return run
 
 
 # What it computes.
@@ -92,21 +130,24 @@ def test_everybody_gets_the_sum_under_every_driver(drive: Drive, bits: int) -> N
 
 @pytest.mark.parametrize("roles", ROLES.values(), ids=ROLES.keys())
 def test_only_result_parties_get_the_sum_under_every_driver(drive: Drive, roles: Roles) -> None:
-    ring = Ring(40)
-    xs = vectors(ring, (17,), roles.inputs)
-    expected = plain_sum(list(xs.values()), ring)
-    results, _ = drive(aggregates(xs, ring, roles))
-    for name, total in results.items():
-        if name in roles.results:
-            np.testing.assert_array_equal(total, expected)
+    ring, terms = Ring(40), terms_for(roles, (17,), Ring(40))
+    xs = vectors(ring, (17,), terms.clients)
+    results, _ = drive(programs_for(xs, terms))
+    for name, result in results.items():
+        if name in terms.results or name in terms.aggregators:
+            assert (result.contributors, result.missing) == (terms.clients, ())
         else:
-            assert total is None
+            assert result is None
+        if name in terms.results:
+            np.testing.assert_array_equal(result.total, plain_sum(list(xs.values()), ring))
+        elif result is not None:
+            assert result.total is None
 
 
-@given(data=st.data(), n=st.integers(2, 6), bits=st.integers(1, 64))
-@settings(deadline=None)
+@given(data=st.data(), n=st.integers(2, 6), m=st.integers(2, 4), bits=st.integers(1, 64))
+@settings(deadline=None, max_examples=60)
 def test_the_sum_equals_the_plain_sum_for_any_ring_shape_and_number(
-    data: st.DataObject, n: int, bits: int
+    data: st.DataObject, n: int, m: int, bits: int
 ) -> None:
     ring = Ring(bits)
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
@@ -117,7 +158,10 @@ def test_the_sum_equals_the_plain_sum_for_any_ring_shape_and_number(
     assert [int(v) for v in expected.reshape(-1)] == [
         sum(int(x.reshape(-1)[i]) for x in xs.values()) % ring.modulus for i in range(expected.size)
     ]
-    for total in everybody(xs, ring).values():
+    names = [f"p{i}" for i in data.draw(st.permutations(range(n + m)))]
+    terms = terms_for((tuple(xs), tuple(names[:m]), tuple(names[-1:])), shape, ring)
+    apart = simulate(programs_for(xs, terms)).results[names[-1]].total
+    for total in (*everybody(xs, ring).values(), apart):
         np.testing.assert_array_equal(total, expected)
         assert total.shape == shape
     for name, x in xs.items():
@@ -158,55 +202,291 @@ def test_two_sums_side_by_side_take_the_rounds_of_one(drive: Drive) -> None:
 # What it costs.
 
 
+def measured(ledger: Ledger) -> tuple[int, int, int]:
+    total = ledger.total()
+    return total.rounds, total.sent.messages, total.sent.payload_bytes
+
+
 @pytest.mark.parametrize("roles", ROLES.values(), ids=ROLES.keys())
 @pytest.mark.parametrize(("bits", "shape"), [(20, (101,)), (64, (3, 4)), (1, (9,)), (32, (0,)), (8, ())])
 def test_declared_cost_is_what_the_ledger_measured(roles: Roles, bits: int, shape: tuple[int, ...]) -> None:
-    ring = Ring(bits)
-    programs = aggregates(vectors(ring, shape, roles.inputs), ring, roles)
+    terms = terms_for(roles, shape, Ring(bits))
+    programs = programs_for(vectors(terms.ring, shape, terms.clients), terms)
     out = simulate(programs)
     assert len(out.values()) == len(programs)
     for name, ledger in out.ledgers.items():
-        total = ledger.total()
-        declared = cost(name, shape=shape, ring=ring, roles=roles)
-        assert (total.rounds, total.sent.messages, total.sent.payload_bytes) == declared
+        assert measured(ledger) == cost(name, terms=terms)
 
 
 def test_declared_cost_is_what_every_driver_measures(drive: Drive) -> None:
-    ring = Ring(20)
-    _, ledgers = drive(sums(vectors(ring, (101,), NAMES), ring))
+    terms = Terms.everyone(NAMES, (101,), R20)
+    _, ledgers = drive(sums(vectors(R20, (101,), NAMES), R20))
     for name, ledger in ledgers.items():
-        total = ledger.total()
-        declared = cost(name, shape=(101,), ring=ring, roles=EVERYONE)
-        assert (total.rounds, total.sent.messages, total.sent.payload_bytes) == declared
-        assert declared == (2, 4, 2 * 32 + 2 * 253)  # 253 = ceil(101 * 20 / 8)
-        assert {phase for phase, c in ledger.phases.items() if c.sent.messages} == {"share", "open"}
+        assert measured(ledger) == cost(name, terms=terms)
+        assert measured(ledger) == (2, 4, 2 * 32 + 2 * (253 + 3))  # 253 = ceil(101 * 20 / 8)
+        assert {phase for phase, c in ledger.phases.items() if c.sent.messages} == {"upload", "open"}
+
+
+def test_declared_cost_holds_with_dropouts_and_a_client_is_done_after_one_round() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(THREE)
+    out = simulate(programs_for(xs, terms), faults=[Fault("crash", 1, sender="c2")])
+    assert out.results["r"].missing == ("c2",)
+    for name, ledger in out.ledgers.items():
+        if name != "c2":
+            assert measured(ledger) == cost(name, terms=terms)
+    for name in ("c0", "c1", "c3"):
+        assert measured(out.ledgers[name]) == (0, 3, 2 * 32 + 28)
+        assert out.ledgers[name].total().received.messages == 0
+    assert measured(out.ledgers["x"]) == (3, 5, 2 * 4 + 4 + 28)
+    assert measured(out.ledgers["r"]) == (4, 0, 0)
 
 
 def test_all_drivers_measure_the_same_bytes(drivers: Mapping[str, Drive]) -> None:
     ring = Ring(33)
-    programs = sums(vectors(ring, (10,), NAMES), ring)
-    measured = []
-    for run in drivers.values():
-        _, ledgers = run(programs)
-        measured.append({name: (x.total().sent, x.total().received, x.depth) for name, x in ledgers.items()})
-    assert measured[0] == measured[1] == measured[2]
+    for programs in (
+        sums(vectors(ring, (10,), NAMES), ring),
+        programs_for(vectors(ring, (10,), CLIENTS), terms_for(APART, (10,), ring)),
+    ):
+        seen = []
+        for run in drivers.values():
+            _, ledgers = run(programs)
+            seen.append({name: (x.total().sent, x.total().received, x.depth) for name, x in ledgers.items()})
+        assert seen[0] == seen[1] == seen[2]
 
 
-# Faults.
+def test_an_aggregator_holds_full_shares_packed_and_its_own_alone() -> None:
+    n, d = 8, 50_000
+    ring = Ring(30)
+    clients = tuple(f"c{i}" for i in range(n))
+    terms = terms_for((clients, ("x", "y"), ("r",)), (d,), ring, least=n)
+    roster = (*clients, "x", "y", "r")
+    for_x: list[tuple[str, bytes]] = []
+    for name, x in vectors(ring, (d,), clients).items():
+        client = Party(name, roster, session=bytes(32))
+        Run(client, aggregate(client, x, terms=terms)).start()
+        for_x += [(name, b"".join(frame)) for to, frame, _ in client.outbox if to == "x"]
+    party = Party("x", roster, session=bytes(32))
+    run = Run(party, aggregate(party, terms=terms))
+    run.start()
+    tracemalloc.start()
+    for name, frame in for_x:
+        party.deliver(bytearray(frame), name)
+        run.advance()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert party.waiting_for == ("y",)  # it has all parts
+    assert n * terms.vector_bytes / 2 <= peak < n * terms.vector_bytes / 2 + 30_000
+
+
+# Clients that vanish, or send what is no part.
+
+
+@pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
+def test_a_client_that_crashes_at_any_message_is_left_out_and_named(roles: Roles) -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles)
+    for gone in CLIENTS:
+        kept = tuple(c for c in CLIENTS if c != gone)
+        for message in range(len(terms.aggregators)):
+            out = simulate(programs_for(xs, terms), faults=[Fault("crash", message, sender=gone)])
+            assert not out.errors
+            for name in (*terms.aggregators, "r"):
+                assert (out.results[name].contributors, out.results[name].missing) == (kept, (gone,))
+            np.testing.assert_array_equal(out.results["r"].total, total_of(xs, kept))
+
+
+def test_several_clients_that_vanish_at_different_messages_are_left_out() -> None:
+    clients = tuple(f"c{i}" for i in range(9))
+    xs, terms = vectors(R20, (11,), clients), terms_for((clients, ("x", "y", "z"), ("r", "x")))
+    faults = [Fault("crash", i % 3, sender=f"c{i}") for i in range(5)]
+    faults += [Fault("drop", 0, sender="c5", receiver="z"), Fault("delay", 0, "c6", "y", seconds=40.0)]
+    out = simulate(programs_for(xs, terms), faults=faults)
+    for name in ("r", "x"):
+        assert out.results[name].contributors == ("c7", "c8")
+        np.testing.assert_array_equal(out.results[name].total, total_of(xs, ("c7", "c8")))
+
+
+def test_a_client_that_vanishes_behind_its_upload_is_in_the_sum() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+
+    async def vanish(p: Party) -> None:
+        await aggregate(p, xs["c1"], terms=terms)
+        raise RuntimeError("gone")
+
+    out = simulate(programs_for(xs, terms) | {"c1": vanish})
+    assert out.results["r"].contributors == CLIENTS
+    np.testing.assert_array_equal(out.results["r"].total, total_of(xs, CLIENTS))
+
+
+def test_a_client_that_learns_the_sum_may_vanish_too() -> None:
+    roles = ROLES["aggregators apart"]
+    xs, terms = vectors(R20, (11,), NAMES), terms_for(roles)
+    out = simulate(programs_for(xs, terms), faults=[Fault("crash", 1, sender="b")])
+    assert not out.errors
+    for name in ("a", "c"):
+        np.testing.assert_array_equal(out.results[name].total, total_of(xs, ("a", "c")))
+
+
+def test_clients_that_leave_a_real_network_end_nobody_elses_run(over_tcp: Drive) -> None:
+    roles = (CLIENTS, ("x", "y"), ("c3", "r", "c0"))
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles)
+
+    async def leave(p: Party) -> None:
+        if p.me == "c1":
+            p.send("y", Part(np.zeros(28, np.uint8)))  # c1's holder
+            await p.gather(Part, ())
+        raise RangeError("cannot")
+
+    results, _ = over_tcp(programs_for(xs, terms) | {"c0": leave, "c1": leave})
+    for name in ("x", "y", "r", "c3"):
+        assert (results[name].contributors, results[name].missing) == (("c2", "c3"), ("c0", "c1"))
+    for name in ("r", "c3"):
+        np.testing.assert_array_equal(results[name].total, total_of(xs, ("c2", "c3")))
+
+
+def test_stepped_parties_go_on_without_a_client_when_time_is_over() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+    programs = programs_for(xs, terms)
+    parties = {
+        name: Stepwise(program, me=name, roster=tuple(programs), session=bytes(32))
+        for name, program in programs.items()
+    }
+    post = [frame for name in (*CLIENTS, "x", "y", "r") for frame in carried(name, parties[name].step())]
+    post = [(s, to, f) for s, to, f in post if (s, to) != ("c1", "x")]  # lost
+    for expired in ((), ("x",), ()):
+        for name in expired:
+            assert parties[name].waiting_for == ("c1",)
+            post += carried(name, parties[name].expire())
+        while post:
+            sender, to, frame = post.pop(0)
+            post += carried(to, parties[to].step([(sender, frame)]))
+    result = parties["r"].result()
+    assert (result.contributors, result.missing) == (("c0", "c2", "c3"), ("c1",))
+    np.testing.assert_array_equal(result.total, total_of(xs, result.contributors))
+
+
+def carried(sender: str, frames: list[tuple[str, bytes]]) -> list[tuple[str, str, bytes]]:
+    return [(sender, to, frame) for to, frame in frames]
+
+
+SEED, FULL = Part(np.zeros(32, np.uint8)), Part(np.zeros(28, np.uint8))  # 220 bits, and 4 to spare
+THERE = np.ones(4, np.bool_)
+
+
+def send(*messages: tuple[str, Message], session: bytes | None = None, again: bool = False) -> Protocol[Any]:
+    """A client that sends just these, perhaps in another session, or under numbers that it used before."""
+
+    async def program(p: Party) -> None:
+        p.session = session or p.session
+        for to, message in messages:
+            p.send(to, message)
+            if again:
+                p._sequence[to] = 0
+        await p.gather(Part, ())
+
+    return program
+
+
+# c3 sends its full share to y.
+GARBAGE: dict[str, Protocol[Any]] = {
+    "nothing": send(),
+    "a seed only": send(("x", SEED)),
+    "a full share only": send(("y", FULL)),
+    "the two exchanged": send(("x", FULL), ("y", SEED)),
+    "two seeds": send(("x", SEED), ("y", SEED)),
+    "a seed that is too short": send(("x", Part(np.zeros(31, np.uint8))), ("y", FULL)),
+    "a seed that is too long": send(("x", Part(np.zeros(33, np.uint8))), ("y", FULL)),
+    "a seed of another shape": send(("x", Part(np.zeros((1, 32), np.uint8))), ("y", FULL)),
+    "no bytes": send(("x", SEED), ("y", Part(np.zeros(0, np.uint8)))),
+    "a full share that is too short": send(("x", SEED), ("y", Part(np.zeros(27, np.uint8)))),
+    "a full share that is too long": send(("x", SEED), ("y", Part(np.zeros(29, np.uint8)))),
+    "a full share of another shape": send(("x", SEED), ("y", Part(np.zeros((28, 1), np.uint8)))),
+    "spare bits that are not zero": send(("x", SEED), ("y", Part(np.full(28, 255, np.uint8)))),
+    "who is there": send(("x", Arrived(THERE)), ("y", FULL)),
+    "a partial sum": send(("x", SEED), ("y", PartialSum(THERE, bytes(32), np.zeros(28, np.uint8)))),
+    "parts of another session": send(("x", SEED), ("y", FULL), session=bytes(32)),
+    "a part of another session": send(("x", SEED), ("y", FULL), session=bytes(range(32))),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_a_client_of_whom_not_all_parts_are_there_and_in_form_is_left_out_by_agreement(name: str) -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+    out = simulate(programs_for(xs, terms) | {"c3": GARBAGE[name]})
+    assert not out.errors
+    for party in ("x", "y", "r"):
+        assert (out.results[party].contributors, out.results[party].missing) == (CLIENTS[:3], ("c3",))
+    np.testing.assert_array_equal(out.results["r"].total, total_of(xs, CLIENTS[:3]))
+
+
+def test_a_second_upload_and_a_replayed_one_change_nothing() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+    other = Part(np.full(32, 7, np.uint8))
+    expected = None
+    for client in (
+        send(("x", SEED), ("y", FULL)),
+        send(("x", SEED), ("y", FULL), ("x", other), ("y", other), ("x", Agreed(bytes(32)))),
+        send(("x", SEED), ("y", FULL), ("x", other), ("y", other), again=True),
+    ):
+        out = simulate(programs_for(xs, terms) | {"c3": client})
+        assert not out.errors
+        assert out.results["r"].contributors == CLIENTS
+        expected = out.results["r"].total if expected is None else expected
+        np.testing.assert_array_equal(out.results["r"].total, expected)
+
+
+def test_parts_that_are_whatever_a_client_likes_are_one_vector() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+    out = simulate(programs_for(xs, terms) | {"c3": send(("x", SEED), ("y", FULL))})
+    zero = simulate(
+        programs_for(xs, terms) | {"c3": send(("x", SEED), ("y", Part(pack(np.ones(11, np.uint32), R20))))}
+    )
+    difference = R20.reduce(zero.results["r"].total - out.results["r"].total)
+    assert difference.tolist() == [1] * 11
+
+
+@pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
+def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Roles) -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles, least=3)
+    for faults in (
+        [Fault("crash", 0, sender="c1"), Fault("crash", 1, sender="c3")],
+        # Every aggregator has enough parts, but not of the same clients.
+        [Fault("drop", 0, sender="c1", receiver="x"), Fault("drop", 0, sender="c3", receiver="y")],
+    ):
+        out = simulate(programs_for(xs, terms), faults=faults, record=True)
+        assert not openers(out)
+        for name in terms.aggregators:
+            error = out.errors[name]
+            assert isinstance(error, TooFewPartiesError)
+            assert error.peer == "c1"
+            assert "at least 3 of 4 clients, got 2" in str(error)
+            assert "c3" in str(error)
+        assert isinstance(out.errors["r"], AbortedError)
+        assert "at least 3 of 4 clients, got 2" in str(out.errors["r"])
+
+
+def test_of_many_missing_clients_an_error_names_some() -> None:
+    clients = tuple(f"client{i:02}" for i in range(30))
+    xs, terms = vectors(R20, (2,), clients), terms_for((clients, ("x", "y"), ("x",)), (2,), least=20)
+    out = simulate(programs_for(xs, terms), faults=[Fault("crash", 0, sender=c) for c in clients[5:]])
+    assert "client14" in str(out.errors["x"])
+    assert "client15" not in str(out.errors["x"])
+    assert "and 15 more" in str(out.errors["x"])
+
+
+# Faults, and aggregators that vanish.
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("message", range(12))
-def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_the_peer(
+def test_where_everybody_adds_up_a_fault_ends_in_the_right_sum_or_an_error_that_names_the_peer(
     action: Action, message: int
 ) -> None:
-    ring = Ring(20)
-    xs = vectors(ring, (11,), NAMES)
-    expected = plain_sum(list(xs.values()), ring)
-    assert everybody(xs, ring).messages == 12
-    plain = everybody(xs, ring, insecure_seed=message, record=True)
+    xs = vectors(R20, (11,), NAMES)
+    expected = plain_sum(list(xs.values()), R20)
+    assert everybody(xs, R20).messages == 12
+    plain = everybody(xs, R20, insecure_seed=message, record=True)
     culprit = plain.transcript[message][0]
-    out = everybody(xs, ring, insecure_seed=message, faults=[Fault(action, message)])
+    out = everybody(xs, R20, insecure_seed=message, faults=[Fault(action, message)])
     for total in out.results.values():
         np.testing.assert_array_equal(total, expected)
     for error in out.errors.values():
@@ -218,80 +498,292 @@ def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_the
         assert not out.errors
 
 
-@pytest.mark.parametrize("name", ["aggregators apart", "aggregators learn nothing"])
+@pytest.mark.parametrize("roles", [APART, ROLES["aggregators apart"], THREE], ids=["r", "clients", "three"])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_faults_between_roles_end_in_the_right_sum_or_an_error_that_names_the_peer(
-    name: str, action: Action
+def test_a_fault_at_any_message_ends_in_the_right_sum_over_the_announced_set_or_an_error_that_names_a_peer(
+    roles: Roles, action: Action
 ) -> None:
-    ring, roles = Ring(64), ROLES[name]
-    xs = vectors(ring, (3,), roles.inputs)
-    expected = plain_sum(list(xs.values()), ring)
-    programs = aggregates(xs, ring, roles)
+    terms = terms_for(roles, (3,))
+    xs = vectors(R20, (3,), terms.clients)
+    programs = programs_for(xs, terms)
     plain = simulate(programs, insecure_seed=1, record=True)
-    for message, (sender, receiver, _) in enumerate(plain.transcript):
+    for message, (sender, _, _) in enumerate(plain.transcript):
         out = simulate(programs, insecure_seed=1, faults=[Fault(action, message)])
-        for party, total in out.results.items():
-            assert (total is None) == (party not in roles.results)
-            if total is not None:
-                np.testing.assert_array_equal(total, expected)
-        # Where a message is lost, a party that waits for its receiver may be the first whose time is over.
+        for name, result in out.results.items():
+            assert (result is not None) == (name in (*terms.aggregators, *terms.results))
+            if result is not None and name in terms.results:
+                np.testing.assert_array_equal(result.total, total_of(xs, result.contributors))
+        if sender in terms.clients:
+            assert not out.errors  # no client ends the run
+            stays = action in ("delay", "duplicate")
+            sets = {r.missing for r in out.results.values() if r is not None}
+            assert sets == {() if stays else (sender,)}
+        # Where an aggregator's message is lost, those who wait for others may be the first whose time is over.
         named = {getattr(e, "peer", "") for e in out.errors.values()}
-        assert named <= ({sender, receiver} if action in ("drop", "reorder") else {sender})
+        assert named <= (set(terms.aggregators) if action in ("drop", "reorder") else {sender})
+        if action == "delay":
+            assert not out.errors
 
 
-class Liar:
-    """A party that sends one message of another length than it should."""
+@pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
+def test_a_vanished_aggregator_ends_the_run_with_an_error_that_names_it(roles: Roles) -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles)
+    others = len(terms.aggregators) - 1
+    for gone in terms.aggregators:
+        for message in range(2 * others + 1):
+            faults = [Fault("crash", message, sender=gone)]
+            out = simulate(programs_for(xs, terms), faults=faults, record=True)
+            error = out.errors["r"]
+            assert isinstance(error, PeerMissingError)
+            assert error.peer == gone
+            assert {getattr(e, "peer", "") for e in out.errors.values()} == {gone}
+            # Those that got its digest may open sums, which are noise without the others'.
+            still_open = set(openers(out)) - {gone}
+            assert len(still_open) == max(0, message - others)
 
-    def __init__(self, kind: type[SeedShare | FullShare | PartialSum], length: int) -> None:
-        self.kind, self.length = kind, length
 
-    async def __call__(self, p: Party) -> None:
-        for peer in p.others:
-            wrong = self.length if self.kind is SeedShare else 32
-            p.send(peer, SeedShare(np.zeros(wrong, np.uint8)))
-        if self.kind is PartialSum:
-            await p.gather(SeedShare, p.others)
-            for peer in p.others:
-                p.send(peer, PartialSum(np.zeros(self.length, np.uint8)))
-        await p.gather(PartialSum, p.others, quorum=0)
+def test_an_aggregator_that_leaves_a_real_network_ends_the_run(over_tcp: Drive) -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+
+    async def leave(p: Party) -> None:
+        await p.gather(Part, CLIENTS, quorum=0)
+        raise RangeError("cannot")
+
+    results, _ = over_tcp(programs_for(xs, terms) | {"y": leave})
+    for name in ("x", "r"):
+        assert isinstance(results[name], PeerMissingError)
+        assert results[name].peer == "y"
+
+
+def test_a_missing_part_of_a_client_who_is_an_aggregator_ends_the_run() -> None:
+    roles = ROLES["two aggregators among the clients"]
+    xs, terms = vectors(R20, (11,), roles[0]), terms_for(roles)
+    for wrong in (None, Part(np.zeros(31, np.uint8))):
+
+        def alter(p: Party, to: str, message: Any, wrong: Message | None = wrong) -> Message | None:
+            return wrong if isinstance(message, Part) and to == "d" else message
+
+        programs = programs_for(xs, terms)
+        out = simulate(programs | {"b": altering(programs["b"], alter)}, record=True)
+        assert isinstance(out.errors["d"], RemoteProtocolError)
+        assert {getattr(e, "peer", "") for e in out.errors.values()} == {"b"}
+        assert not openers(out)
+
+
+# Aggregators that lie.
+
+
+def without(*names: str) -> np.ndarray[Any, Any]:
+    return np.array([c not in names for c in CLIENTS])
+
+
+def lie(
+    roles: Roles, alter: Callable[[Party, str, Any], Message | None], liar: str, **options: Any
+) -> Outcome[Any]:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles, **options)
+    programs = programs_for(xs, terms)
+    return simulate(programs | {liar: altering(programs[liar], alter)}, record=True)
+
+
+def test_three_aggregators_of_whom_one_tells_the_others_different_sets_open_nothing() -> None:
+    terms = terms_for(THREE)
+    told = {"x": without("c0"), "y": without("c1")}
+
+    def alter(p: Party, to: str, message: Any) -> Message | None:
+        if isinstance(message, Arrived):
+            return Arrived(told[to])
+        if isinstance(message, Agreed):  # what each of them hopes to hear
+            return Agreed(_statement(p, told[to], terms))
+        return message
+
+    out = lie(THREE, alter, "z")
+    for name, other in (("x", "y"), ("y", "x")):
+        error = out.errors[name]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == other  # which of the others lied cannot be told
+        assert "told" in str(error)
+    assert isinstance(out.errors["r"], AbortedError)
+    assert set(openers(out)) <= {"z"}
+
+
+@pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
+def test_a_digest_of_another_set_is_caught_before_anything_is_opened(roles: Roles) -> None:
+    terms = terms_for(roles)
+
+    def alter(p: Party, to: str, message: Any) -> Message | None:
+        return Agreed(_statement(p, without("c2"), terms)) if isinstance(message, Agreed) else message
+
+    out = lie(roles, alter, "y")
+    errors = {n: e for n, e in out.errors.items() if isinstance(e, RemoteProtocolError)}
+    assert set(errors) == set(terms.aggregators) - {"y"}
+    assert {e.peer for e in errors.values() if isinstance(e, RemoteProtocolError)} == {"y"}
+    assert set(openers(out)) <= {"y"}
+    assert "r" not in out.results
+
+
+def test_a_claim_to_have_a_part_that_did_not_come_is_caught_if_the_liar_does_not_stand_by_it() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+
+    def alter(p: Party, to: str, message: Any) -> Message | None:
+        return Arrived(THERE) if isinstance(message, Arrived) else message
+
+    programs = programs_for(xs, terms)
+    faults = [Fault("drop", 0, sender="c2", receiver="y")]
+    out = simulate(programs | {"y": altering(programs["y"], alter)}, faults=faults, record=True)
+    assert isinstance(out.errors["x"], RemoteProtocolError)
+    assert "x" not in openers(out)
+
+
+@pytest.mark.parametrize("liar", ["x", "y"])
+def test_another_set_told_to_a_result_party_is_caught(liar: str) -> None:
+    terms = terms_for(APART)
+
+    def alter(p: Party, to: str, message: Any) -> Message | None:
+        if not isinstance(message, PartialSum):
+            return message
+        there = without("c2")
+        return PartialSum(there, _statement(p, there, terms), message.packed)
+
+    out = lie(APART, alter, liar)
+    error = out.errors["r"]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.peer == "y"
+    assert "y and x opened sums over different sets" in str(error)
 
 
 @pytest.mark.parametrize(
-    ("kind", "length"), [(SeedShare, 31), (SeedShare, 0), (PartialSum, 27), (PartialSum, 29)]
+    "wrong",
+    [
+        lambda m: PartialSum(without("c2"), m.statement, m.packed),
+        lambda m: PartialSum(np.ones(3, np.bool_), m.statement, m.packed),
+        lambda m: PartialSum(m.there, bytes(32), m.packed),
+        lambda m: PartialSum(m.there, m.statement, m.packed[1:]),
+        lambda m: PartialSum(m.there, m.statement, np.zeros(29, np.uint8)),
+        lambda m: PartialSum(m.there, m.statement, np.full(28, 255, np.uint8)),
+        lambda m: Agreed(m.statement),
+    ],
 )
-def test_messages_of_another_length_are_an_error_that_names_the_peer(
-    kind: type[SeedShare | PartialSum], length: int
+def test_what_is_no_partial_sum_over_the_set_is_an_error_that_names_the_aggregator(
+    wrong: Callable[[PartialSum], Message],
 ) -> None:
-    ring = Ring(20)
-    xs = vectors(ring, (11,), NAMES)  # 28 bytes on the wire
-    out: Outcome[Any] = simulate(sums(xs, ring) | {"b": Liar(kind, length)})  # type: ignore[arg-type]
-    for name in ("a", "c"):
-        error = out.errors[name]
-        assert isinstance(error, RemoteProtocolError | AbortedError)
-        assert error.peer == "b"
-    assert any(isinstance(e, RemoteProtocolError) for e in out.errors.values())
+    for results in (("r",), ("x",)):
+        out = lie(
+            (CLIENTS, ("x", "y"), results),
+            lambda p, to, m: wrong(m) if isinstance(m, PartialSum) else m,
+            "y",
+        )
+        error = out.errors[results[0]]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == "y"
 
 
-def test_spare_bits_that_are_not_zero_are_an_error_that_names_the_peer() -> None:
-    class Spare(Liar):
-        async def __call__(self, p: Party) -> None:
-            p.broadcast(SeedShare(np.zeros(32, np.uint8)))
-            await p.gather(SeedShare, p.others)
-            p.broadcast(PartialSum(np.full(28, 255, np.uint8)))  # 220 bits and 4 to spare
-            await p.gather(PartialSum, p.others, quorum=0)
+def test_a_sum_over_fewer_than_least_is_refused_by_result_parties() -> None:
+    terms = terms_for(APART, least=4)
 
-    xs = vectors(Ring(20), (11,), NAMES)
-    out: Outcome[Any] = simulate(sums(xs, Ring(20)) | {"b": Spare(PartialSum, 28)})  # type: ignore[arg-type]
-    assert isinstance(out.errors["a"], RemoteProtocolError)
-    assert out.errors["a"].peer == "b"
+    async def liar(p: Party) -> None:
+        there = without("c1")
+        p.send("r", PartialSum(there, _statement(p, there, terms), np.zeros(28, np.uint8)))
+
+    out = simulate(programs_for(vectors(R20, (11,), CLIENTS), terms) | {"x": liar, "y": liar})
+    assert isinstance(out.errors["r"], RemoteProtocolError)
+    assert out.errors["r"].peer == "x"
 
 
-def test_parties_that_disagree_on_the_shape_get_an_error_and_no_sum() -> None:
-    ring = Ring(64)
-    xs = vectors(ring, (4,), NAMES) | {"b": np.zeros(5, np.uint64)}
-    out = everybody(xs, ring)
-    assert not out.results
-    assert {getattr(e, "peer", "") for n, e in out.errors.items() if n != "b"} == {"b"}
+@pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
+def test_an_aggregator_opens_one_sum_a_session_however_often_it_is_asked(roles: Roles) -> None:
+    """A liar that asks for a second set, to see the difference, gets no second sum of anybody's shares."""
+    terms = terms_for(roles)
+
+    def alter(p: Party, to: str, message: Any) -> Message | None:
+        if isinstance(message, Agreed | PartialSum):
+            there = without("c0")
+            Party.send(p, to, message)
+            Party.send(p, to, Arrived(there))
+            return Agreed(_statement(p, there, terms))
+        return message
+
+    out = lie(roles, alter, terms.aggregators[-1])
+    honest = terms.aggregators[:-1]
+    assert [s for s in openers(out) if s in honest] == list(honest)
+    assert out.results["r"].contributors == CLIENTS
+
+
+def test_an_aggregator_can_leave_clients_out_but_not_go_below_least() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART, least=3)
+
+    def deny(*names: str) -> Outcome[Any]:
+        # To deny a part and stand by it is what an aggregator does from whom the part was kept.
+        faults = [Fault("drop", 0, sender=name, receiver="y") for name in names]
+        return simulate(programs_for(xs, terms), faults=faults, record=True)
+
+    out = deny("c1")
+    np.testing.assert_array_equal(out.results["r"].total, total_of(xs, ("c0", "c2", "c3")))
+    out = deny("c1", "c2")
+    assert not openers(out)
+    assert isinstance(out.errors["x"], TooFewPartiesError)
+
+
+def test_a_wrong_partial_sum_spoils_the_sum_and_nobody_notices() -> None:
+    xs = vectors(R20, (11,), CLIENTS)
+
+    def alter(p: Party, to: str, message: Any) -> Message | None:
+        if isinstance(message, PartialSum):
+            return PartialSum(message.there, message.statement, np.zeros(28, np.uint8))
+        return message
+
+    for roles in (APART, THREE):
+        out = lie(roles, alter, "y")
+        assert not out.errors
+        assert not np.array_equal(out.results["r"].total, total_of(xs, CLIENTS))
+
+
+def test_aggregators_of_other_terms_stop_before_anything_is_opened() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+    for changed in (
+        terms_for(APART, (11, 1)),
+        terms_for(APART, least=3),
+        terms_for((("c1", "c0", "c2", "c3"), *APART[1:])),
+        terms_for((*APART[:2], ("r", "c0"))),
+        terms_for((CLIENTS, ("y", "x"), ("r",))),
+    ):
+        programs = programs_for(xs, terms) | {"y": partial(aggregate, terms=changed)}
+        out = simulate(programs, record=True)
+        assert any(isinstance(out.errors[name], RemoteProtocolError | TooFewPartiesError) for name in "xy")
+        assert not openers(out)
+
+
+def test_a_result_party_of_other_terms_takes_no_sum() -> None:
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
+    changed = terms_for((("c1", "c0", "c2", "c3"), *APART[1:]))
+    out = simulate(programs_for(xs, terms) | {"r": partial(aggregate, terms=changed)})
+    assert isinstance(out.errors["r"], RemoteProtocolError)
+    assert out.errors["r"].peer == "x"
+
+
+def test_parties_that_disagree_on_shape_or_ring_get_an_error_and_no_sum() -> None:
+    xs = vectors(Ring(64), (4,), NAMES)
+    for shape, ring in (((5,), Ring(64)), ((2, 2), Ring(64)), ((4,), Ring(63))):
+        x = np.zeros(shape, np.uint64)
+        out = simulate(sums(xs, Ring(64)) | {"b": partial(additive_sum, x=x, ring=ring)})
+        assert not out.results
+        assert {getattr(e, "peer", "") for n, e in out.errors.items() if n != "b"} == {"b"}
+
+
+def test_fingerprints_depend_on_every_term() -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"clients": ("a", "c", "b")},
+        {"clients": ("a", "b", "c", "r"), "results": ("q",)},
+        {"aggregators": ("y", "x")},
+        {"results": ("r",)},
+        {"shape": (2,)},
+        {"shape": (2, 3, 1)},
+        {"ring": Ring(21)},
+        {"least": 3},
+    ]
+    base = {"clients": NAMES, "aggregators": ("x", "y"), "results": ("r", "q"), "shape": (2, 3)}
+    terms = [Terms(**{**base, "ring": R20, "least": 2, **change}) for change in changes]
+    assert len({t.fingerprint() for t in terms}) == len(changes)
 
 
 # What is refused.
@@ -311,50 +803,62 @@ def test_alone_there_is_no_sum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "aggregators", "results"),
+    ("clients", "aggregators", "results", "options", "match"),
     [
-        ((), "xy", "r"),
-        ("ab", "x", "r"),
-        ("ab", "xx", "r"),
-        ("aa", "xy", "r"),
-        ("ab", "xy", ""),
-        ("ab", "", "r"),
+        ("", "xy", "r", {}, "distinct clients"),
+        ("a", "xy", "r", {}, "distinct clients"),
+        ("aa", "xy", "r", {}, "distinct clients"),
+        ("ab", "x", "r", {}, "distinct aggregators"),
+        ("ab", "xx", "r", {}, "distinct aggregators"),
+        ("ab", "", "r", {}, "distinct aggregators"),
+        ("ab", "xy", "", {}, "distinct result parties"),
+        ("ab", "xy", "rr", {}, "distinct result parties"),
+        ("abc", "xy", "r", {"least": 1}, "least=1"),
+        ("abc", "xy", "r", {"least": 4}, "least=4"),
+        ("ab", "xy", "r", {"upload_timeout_s": 0.0}, "upload_timeout_s"),
+        ("ab", "xy", "r", {"upload_timeout_s": float("nan")}, "upload_timeout_s"),
     ],
 )
-def test_empty_or_repeated_roles_and_a_single_aggregator_are_refused(
-    inputs: str, aggregators: str, results: str
+def test_terms_that_make_no_sense_are_refused(
+    clients: str, aggregators: str, results: str, options: dict[str, Any], match: str
 ) -> None:
-    with pytest.raises(UsageError, match="distinct"):
-        Roles(tuple(inputs), tuple(aggregators), tuple(results))
+    with pytest.raises(UsageError, match=match):
+        terms_for((tuple(clients), tuple(aggregators), tuple(results)), **options)
 
 
 @pytest.mark.parametrize(
     ("name", "x"), [("a", None), ("x", np.zeros(3, np.uint64)), ("a", np.zeros(4, np.uint64))]
 )
 def test_vectors_where_none_belong_or_of_another_shape_are_refused(name: str, x: Any) -> None:
-    ring, roles = Ring(64), ROLES["aggregators apart"]
-    programs = aggregates(vectors(ring, (3,), roles.inputs), ring, roles)
-    programs[name] = lambda p: aggregate(p, x, shape=(3,), ring=ring, roles=roles)
-    out = simulate(programs)
+    terms = terms_for(ROLES["aggregators apart"], (3,), Ring(64))
+    programs = programs_for(vectors(Ring(64), (3,), terms.clients), terms)
+    out = simulate(programs | {name: partial(aggregate, x=x, terms=terms)})
     assert isinstance(out.errors[name], UsageError)
+    assert out.ledgers[name].total().sent.messages == 0
 
 
-def test_roles_for_strangers_are_refused() -> None:
-    roles = Roles(("a", "b"), ("a", "nobody"), ("a",))
-    out = simulate(
-        dict.fromkeys(
-            "ab", lambda p: aggregate(p, np.zeros(1, np.uint64), shape=(1,), ring=Ring(64), roles=roles)
-        )
-    )
+def test_strangers_in_the_terms_and_parties_without_a_role_are_refused() -> None:
+    terms = terms_for((("a", "b"), ("a", "nobody"), ("a",)), (1,), Ring(64))
+    x = np.zeros(1, np.uint64)
+    out = simulate(dict.fromkeys("ab", partial(aggregate, x=x, terms=terms)))
     assert all("nobody" in str(e) for e in out.errors.values() if isinstance(e, UsageError))
     assert any(isinstance(e, UsageError) for e in out.errors.values())
+    terms = terms_for(APART)
+    programs = programs_for(vectors(R20, (11,), CLIENTS), terms)
+    out = simulate(programs | {"guest": partial(aggregate, terms=terms)})
+    assert "no role" in str(out.errors["guest"])
+
+
+def test_results_show_no_sum_in_repr() -> None:
+    assert "12345" not in repr(AdditiveSum(("a", "b"), (), np.array([12345], np.uint32)))
 
 
 # What the wire shows.
 
-# 256 bins: 255 degrees of freedom; 366 is exceeded with probability 7e-6 by uniform bytes. Over the 32
-# statistics below, 2e-4; the keys are fixed, so a run either always passes or never.
+# 256 bins: 255 degrees of freedom; 366 is exceeded with probability 7e-6 by uniform bytes. Over the some 50
+# statistics below, 4e-4; the keys are fixed, so a run either always passes or never.
 CHI_SQUARE_LIMIT = 366.0
+LENGTH = 1 << 17
 
 
 def chi_square(values: np.ndarray[Any, Any]) -> float:
@@ -363,28 +867,43 @@ def chi_square(values: np.ndarray[Any, Any]) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
 
-def sent_arrays(roles: Roles, fill: int, seed: int) -> dict[tuple[str, str, str], np.ndarray[Any, Any]]:
-    """Return what each party sent to each other, by kind, when every input is constant."""
-    ring = Ring(8)
-    xs = {name: np.full(1 << 17, fill, np.uint8) for name in roles.inputs}
-    out = simulate(aggregates(xs, ring, roles), insecure_seed=seed, record=True)
+def sent_arrays(
+    roles: Roles, fill: int, seed: int, faults: tuple[Fault, ...] = ()
+) -> dict[tuple[str, str, str], np.ndarray[Any, Any]]:
+    """Return what each party sent to each other, by kind and seeds left out, when every input is constant."""
+    terms = terms_for(roles, (LENGTH,), Ring(8))
+    xs = {name: np.full(LENGTH, fill, np.uint8) for name in terms.clients}
+    out = simulate(programs_for(xs, terms), insecure_seed=seed, record=True, faults=faults)
+    assert not out.errors
     got = {}
     for sender, receiver, frame in out.transcript:
         cut = wire.decode_envelope(frame, peer=sender)
-        for kind in (FullShare, PartialSum):
-            if cut.envelope.kind == kind.KIND:
-                message, _ = wire.decode_body(cut, kind, peer=sender)
-                got[sender, receiver, kind.__name__] = message.packed
+        if cut.envelope.kind == PartialSum.KIND:
+            got[sender, receiver, "PartialSum"] = wire.decode_body(cut, PartialSum, peer=sender)[0].packed
+        elif cut.envelope.kind == Part.KIND:
+            part = wire.decode_body(cut, Part, peer=sender)[0].part
+            if part.size == LENGTH:
+                got[sender, receiver, "Part"] = part
     return got
 
 
-@pytest.mark.parametrize("roles", [EVERYONE, ROLES["aggregators apart"]], ids=["everyone", "apart"])
+@pytest.mark.parametrize(
+    ("roles", "faults"),
+    [
+        (EVERYONE, ()),
+        (ROLES["aggregators apart"], ()),
+        (APART, (Fault("drop", 0, "c0", "y"), Fault("drop", 0, "c3", "x"))),
+    ],
+    ids=["everyone", "apart", "dropouts"],
+)
 @pytest.mark.parametrize("fill", [0, 77])
-def test_every_array_on_the_wire_is_uniform_whatever_the_inputs(roles: Roles, fill: int) -> None:
-    arrays = sent_arrays(roles, fill, seed=fill)
-    assert chi_square(np.full(1 << 17, fill, np.uint8)) > 1e6  # the statistic does see an input
-    kinds = {kind for _, _, kind in arrays}
-    assert kinds == ({"PartialSum"} if roles is EVERYONE else {"PartialSum", "FullShare"})
+def test_every_array_on_the_wire_is_uniform_whatever_the_inputs(
+    roles: Roles, faults: tuple[Fault, ...], fill: int
+) -> None:
+    arrays = sent_arrays(roles, fill, fill, faults)
+    assert chi_square(np.full(LENGTH, fill, np.uint8)) > 1e6  # the statistic does see an input
+    found = {kind for _, _, kind in arrays}
+    assert found == ({"PartialSum"} if roles is EVERYONE else {"PartialSum", "Part"})
     for values in arrays.values():
         assert chi_square(values) < CHI_SQUARE_LIMIT
 
@@ -400,20 +919,48 @@ def test_what_a_party_receives_is_independent_of_the_inputs_but_for_the_sum() ->
     assert set((own + b + c).tolist()) == {27}
 
 
+def test_with_dropouts_partial_sums_are_jointly_uniform_but_for_the_sum_over_the_set() -> None:
+    # y holds c3's full share and never gets c0's; x holds c0's full share and never gets c3's seed.
+    arrays = sent_arrays(APART, 9, 6, (Fault("drop", 0, "c0", "y"), Fault("drop", 0, "c3", "x")))
+    x, y = arrays["x", "r", "PartialSum"], arrays["y", "r", "PartialSum"]
+    assert set((x + y).tolist()) == {18}  # c1 and c2
+    # What the aggregators got of those left out tells nothing beside what they opened.
+    for left_out in (arrays["c0", "x", "Part"], arrays["c3", "y", "Part"]):
+        for values in (x - left_out, y - left_out, x + left_out, y ^ left_out):
+            assert chi_square(values) < CHI_SQUARE_LIMIT
+
+
 def test_the_wire_shows_the_same_lengths_and_order_for_all_inputs() -> None:
-    ring = Ring(20)
-    shapes = []
-    for seed in range(4):
-        out = everybody(vectors(ring, (9,), NAMES, seed), ring, insecure_seed=seed, record=True)
-        shapes.append([(sender, receiver, len(frame)) for sender, receiver, frame in out.transcript])
-    assert all(shape == shapes[0] for shape in shapes)
+    for faults in ((), (Fault("crash", 1, "c2"),)):
+        shown = []
+        for seed in range(4):
+            xs = vectors(R20, (9,), CLIENTS, seed)
+            if faults:
+                out = simulate(
+                    programs_for(xs, terms_for(APART, (9,))), insecure_seed=seed, record=True, faults=faults
+                )
+            else:
+                out = everybody(xs, R20, insecure_seed=seed, record=True)
+            shown.append([(sender, receiver, len(frame)) for sender, receiver, frame in out.transcript])
+        assert all(one == shown[0] for one in shown)
 
 
 def test_the_share_that_is_no_seed_is_never_sent_by_an_aggregator() -> None:
     for roles in ROLES.values():
-        ring = Ring(8)
-        out = simulate(aggregates(vectors(ring, (5,), roles.inputs), ring, roles), record=True)
-        full = {
-            s for s, _, f in out.transcript if wire.decode_envelope(f, peer=s).envelope.kind == FullShare.KIND
-        }
-        assert full == set(roles.inputs) - set(roles.aggregators)
+        terms = terms_for(roles, (50,), Ring(8))
+        out = simulate(programs_for(vectors(Ring(8), (50,), terms.clients), terms), record=True)
+        full = set()
+        for sender, _, frame in out.transcript:
+            cut = wire.decode_envelope(frame, peer=sender)
+            if cut.envelope.kind == Part.KIND:
+                size = wire.decode_body(cut, Part, peer=sender)[0].part.size
+                assert size in (32, 50)
+                if size == 50:
+                    full.add(sender)
+        assert full == set(terms.clients) - set(terms.aggregators)
+
+
+def test_full_shares_are_spread_evenly_among_aggregators() -> None:
+    terms = terms_for((tuple(f"c{i}" for i in range(9)), ("x", "y", "z"), ("r",)))
+    holders = [terms.holder(i) for i in range(9)]
+    assert [holders.count(a) for a in terms.aggregators] == [3, 3, 3]

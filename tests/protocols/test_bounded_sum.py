@@ -41,6 +41,7 @@ from secagg.protocols.bounded_sum import (
     cost,
     plain_bounded_sum,
     receive,
+    upload,
 )
 from secagg.protocols.bounded_sum.check import violations, violations_cost
 from secagg.protocols.bounded_sum.program import PassedRest, Rest, Seeds, Verdict
@@ -517,6 +518,8 @@ def test_with_too_few_uploads_nothing_is_checked_or_opened() -> None:
         error = out.errors[party]
         assert isinstance(error, TooFewPartiesError)
         assert error.peer == "c0"
+        # c3 is not named: it uploaded, though nobody checked what.
+        assert "got uploads of 1; missing: c0, c1, c2; no sum is opened" in str(error)
     assert not {"Opening", "Thermometers", "PassedRest"} & {kind for _, _, kind in kinds(out)}
 
 
@@ -766,6 +769,15 @@ def test_a_client_sends_nothing_that_would_be_refused(x: Any, error: type[Except
     assert isinstance(out.errors["c1"], error)
     assert out.ledgers["c1"].total().sent.messages == 0
     assert out.results["r"].missing == ("c1",)
+
+
+def test_a_row_that_is_shared_unchecked_still_has_the_shape_of_a_row() -> None:
+    rows: dict[str, Any] = {f"c{i}": weighted_row(1, i) for i in range(3)}
+    terms = terms_for(rows, WEIGHTED)
+    # The weight is missing.
+    out = attack(rows | {"c0": lambda p: upload(p, coordinates(1), terms=terms)}, WEIGHTED)
+    assert isinstance(out.errors["c0"], ShapeError)
+    assert out.results["r"].missing == ("c0",)
 
 
 @pytest.mark.parametrize(("weight", "bounds"), [(None, WEIGHTED), (8, WEIGHTED), (-1, WEIGHTED), (1, PLAIN)])

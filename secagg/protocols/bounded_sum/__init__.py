@@ -19,7 +19,8 @@ of all comparisons together, so it does not matter what the others give when one
 
 Threat model. *Clients may do anything*, alone or together. Whatever a client sends is one vector or none: a share
 comes from the client to one aggregator, who passes it on to its second holder, so two holders of a share cannot hold
-different ones. A client whose parts are not both there in time and well-formed is left out; it cannot end the run.
+different ones. A client whose parts are not both there in time and well-formed is left out; it cannot end the run, but by
+leaving as a result party, if it is one.
 *Aggregators* follow the protocol; at most one looks, and may pool what it sees with any clients and result parties.
 Channels are authenticated and encrypted.
 
@@ -52,8 +53,9 @@ from secagg.protocols.bounded_sum.program import (
     cost,
     plain_bounded_sum,
     receive,
+    upload,
 )
-from secagg.protocols.bounded_sum.terms import Bounds, Terms, bounds_for
+from secagg.protocols.bounded_sum.terms import Bounds, Terms, bounds_for, rounded_norm
 
 __all__ = [
     "BoundedSum",
@@ -67,4 +69,6 @@ __all__ = [
     "cost",
     "plain_bounded_sum",
     "receive",
+    "rounded_norm",
+    "upload",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
+from secagg.errors import RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
 from secagg.mpc.arithmetic import SharedArray
 from secagg.mpc.conversion import unpack
 from secagg.mpc.costs import OperationCost
@@ -70,7 +70,7 @@ class Verdict(Message, frozen=True):
     fates: NDArray[np.uint8]
 
 
-_MISSING, _REFUSED, _ACCEPTED = range(3)
+_MISSING, _REFUSED, _ACCEPTED, _UNCHECKED = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,26 @@ async def contribute(party: Party, x: RingArray, *, terms: Terms, weight: int | 
       ShapeError: x of another shape or dtype.
       RangeError: x or weight out of bounds. Nothing was sent.
     """
-    _enter(party, terms)
     if party.me not in terms.clients:
         raise UsageError(f"{party.me} is not a client of these terms")
-    row = terms.bounds.row(x, weight)
-    group = RingGroup(terms.bounds.ring)
+    await upload(party, terms.bounds.row(x, weight), terms=terms)
+
+
+async def upload(party: Party, row: RingArray, *, terms: Terms) -> None:
+    """Share a row as it is, which a client that lies may do: the aggregators find out.
+
+    Args:
+      row: any elements of the bounds' ring, shape (columns,), the weight first where there are weights; not changed.
+
+    Raises:
+      ShapeError: a row of another shape or dtype.
+    """
+    _enter(party, terms)
+    ring = terms.bounds.ring
+    ring.check(row)
+    if row.shape != (terms.bounds.columns,):
+        raise ShapeError(f"expected a row of {terms.bounds.columns} elements, got shape {row.shape}")
+    group = RingGroup(ring)
     seeds = np.frombuffer(party.rng.bytes(2 * KEY_BYTES), np.uint8).reshape(2, KEY_BYTES)
     for seed in seeds:
         row = group.subtract(row, _expand(seed, terms.bounds))
@@ -164,6 +179,7 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     with party.phase("agree"):
         agreed = await _agree(party, terms, engine.index, set(uploads))
     fates = np.full(len(terms.clients), _MISSING, np.uint8)
+    fates[agreed] = _UNCHECKED
     first, second = (np.zeros(bounds.columns, bounds.ring.dtype) for _ in range(2))
     with party.phase("check"):
         # Of fewer than are needed none is checked: not even who breaks a bound is opened.
@@ -330,11 +346,11 @@ def _require(terms: Terms, fates: NDArray[np.uint8]) -> None:
     """Refuse to open a sum of fewer vectors than are needed."""
     accepted, refused, missing = (_named(terms, fates, f) for f in (_ACCEPTED, _REFUSED, _MISSING))
     if len(accepted) < terms.least:
-        there = len(accepted) + len(refused)
-        checked_or_not = f"; out of bounds: {', '.join(refused)}" if refused else ""
+        n, named = len(terms.clients), (("out of bounds", refused), ("missing", missing))
+        why = "".join(f"; {what}: {', '.join(names)}" for what, names in named if names)
         raise TooFewPartiesError(
-            f"expected vectors within bounds of at least {terms.least} of {len(terms.clients)} clients, got {there} "
-            f"uploads{checked_or_not}; no sum is opened",
+            f"expected vectors within bounds of at least {terms.least} of {n} clients, got uploads of {n - len(missing)}{why}; "
+            "no sum is opened",
             peer=(*refused, *missing)[0],
         )
 

@@ -122,6 +122,19 @@ class Bounds:
         )
 
 
+def rounded_norm(norm: Fraction, length: int, rounding: Rounding = "nearest") -> int:
+    """Return the least bound on squared norms, up to one unit, that vectors of this norm keep to once rounded to integers.
+
+    Args:
+      norm: in units of the last place.
+      length: coordinates of a vector.
+      rounding: "nearest" moves it by at most sqrt(length) / 2 units, "stochastic" by sqrt(length).
+    """
+    # floor((a + e)**2) <= floor(a**2 + e**2) + floor(sqrt(4 a**2 e**2)) + 1, all of it exact.
+    a2, e2 = norm * norm, Fraction(length, 4 if rounding == "nearest" else 1)
+    return math.floor(a2 + e2) + math.isqrt(math.floor(4 * a2 * e2)) + 1
+
+
 def bounds_for(
     plan: Plan,
     length: int,
@@ -152,10 +165,7 @@ def bounds_for(
     if norm is not None:
         if not (math.isfinite(norm) and norm > 0):
             raise UsageError(f"expected a positive norm, got {norm}")
-        # floor((a + e)**2) <= floor(a**2 + e**2) + floor(sqrt(4 a**2 e**2)) + 1, all of it exact.
-        a = Fraction(norm) * (1 << plan.frac_bits)
-        e2 = Fraction(length, 4 if rounding == "nearest" else 1)
-        squared = min(squared, math.floor(a * a + e2) + math.isqrt(math.floor(4 * a * a * e2)) + 1)
+        squared = min(squared, rounded_norm(Fraction(norm) * (1 << plan.frac_bits), length, rounding))
     return Bounds(length, plan.limit, squared, plan.max_weight if weighted else None)
 
 

@@ -1,0 +1,53 @@
+"""Sums of clients' vectors modulo 2**k by additive sharing among two or more aggregators; clients may vanish.
+
+  upload   a client sends one full share to one of the aggregators (its holder; they take turns) and a 32-byte seed to
+           each of the others, and is done. An aggregator that is a client itself holds its own full share, so that it
+           is never sent
+  agree    aggregators tell each other whose parts came in time and in the right form; the set is the clients of whom
+           all have theirs. They compare digests of session, terms and set
+  open     every aggregator sends the sum of its shares over the set to every result party, which adds those up if all
+           are over the same set
+
+A client that is missing, late, or sent an aggregator something else than a part is left out. It cannot end the run: it
+sends each part to one aggregator, and aggregators, not clients, say what the set is. Any parts of the right lengths
+are a sharing of exactly one vector; how large it is nobody checks (`secagg.protocols.bounded_sum` does). Where every
+client is an aggregator, as in `additive_sum`, nobody can be spared: the set is everybody, there is nothing to agree
+on, and whoever is missing ends the run, as an aggregator always does.
+
+Threat model. *Private* as long as one aggregator keeps to the protocol and its session does not come again: all other
+aggregators, any clients and result parties may pool what they see and do what they like. An aggregator opens at most
+one sum a session, over at least `least` clients of whom it was told that all parts are there, so the others learn no
+more than the sum of the honest clients among those. They may choose whom to leave out, and clients of theirs count for
+`least`. *Correct* if all aggregators keep to the protocol. One that does not can leave clients out by denying that
+their parts came, and can spoil the sum (a wrong partial sum, a part that it claims and does not have); both go
+unnoticed. If it tells two other aggregators different sets, those find out before either opens anything; they cannot
+tell which of the others lied. If it tells result parties another set than was agreed on, they find out. Channels are
+authenticated and encrypted.
+
+Learns. Result parties: the sum, and who is in it. Aggregators: whose parts came where. Clients: nothing. With fewer
+than `least` clients no aggregator opens anything.
+
+Cost, n clients, m aggregators, d elements of b bits, s = ceil(d b / 8): a client sends s + 32 (m - 1) bytes in m
+messages; an aggregator n (m - 1) to agree, and n + s to each result party. 4 rounds, 2 where every client is an
+aggregator; digests travel in message headers and do not count as payload. `cost` is exact.
+Memory of an aggregator: a few hundred bytes a client, and n s / m for the full shares that it got, packed as they
+came, until the set is agreed on. They cannot be added before: that of a client of whom another aggregator turns out to
+lack a part would have to be taken out of the sum again, and the client is gone. Then two vectors.
+
+Proof in docs/soundness.md, section 11.
+"""
+
+from __future__ import annotations
+
+from secagg.protocols.additive_sum.program import AdditiveSum, additive_sum, aggregate, plain_sum
+from secagg.protocols.additive_sum.terms import Declared, Terms, cost
+
+__all__ = [
+    "AdditiveSum",
+    "Declared",
+    "Terms",
+    "additive_sum",
+    "aggregate",
+    "cost",
+    "plain_sum",
+]
