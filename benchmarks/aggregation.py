@@ -24,7 +24,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import secagg
-from secagg.aggregation import Additive, Choice, Ckks, Masked, Paillier, Rlwe
+from secagg.aggregation import Additive, Bounded, Choice, Ckks, Masked, Paillier, Rlwe
 
 CLIP, MAX_WEIGHT = 1.0, 1000
 
@@ -49,6 +49,7 @@ def protections(tiny: bool) -> dict[str, Callable[[], Choice]]:
         "masked, active": lambda: Masked(active=True, dropouts=1 / 10),
         "additive, 2": Additive,
         "additive, 3": lambda: Additive(aggregators=3),
+        "bounded": Bounded,
         "rlwe, 3 holders": Rlwe,
         "rlwe, 1 holder": lambda: Rlwe(holders=1),
         "ckks": Ckks,

@@ -3,13 +3,15 @@
     secagg.sum(updates, clip=1.0)                                              # masked
     secagg.mean(updates, weights=examples, max_weight=10_000, clip=1.0, protocol="rlwe")
     secagg.mean(updates, clip=1.0, protocol=Masked(active=True, dropouts=1 / 10))
+    secagg.mean(updates, privacy=Privacy(epsilon=8.0, delta=1e-6, norm=1.0, rounds=100), round_number=7)
 
 Each runs the real protocol with all parties in one process, in the simulator. docs/choosing.md says which protection
 fits which trust.
 
     structure   nested dictionaries, lists and tuples of arrays to a list of arrays, and back
-    coding      arrays and weights to vectors of numbers that add up, and back; error bounds
-    choice      what a protection is; masked, additive, encrypted: the five there are
+    coding      arrays and weights to vectors of numbers that add up, and back; error bounds; steps: with one bound on all
+    choice      what a protection is; masked, additive, bounded, encrypted: the six there are
+    privacy     what a sum may tell about one client; noisy: vectors with a share of noise each, and back
     report      what comes with a result
     arguments   what callers pass, checked
     api         `sum` and `mean`
@@ -17,18 +19,22 @@ fits which trust.
 
 from secagg.aggregation.additive import Additive
 from secagg.aggregation.api import mean, sum  # noqa: A004  # called as secagg.sum
+from secagg.aggregation.bounded import Bounded
 from secagg.aggregation.choice import Choice
 from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
 from secagg.aggregation.masked import Masked
+from secagg.aggregation.privacy import Privacy
 from secagg.aggregation.report import Aggregate, Report, RoleCost
 
 __all__ = [
     "Additive",
     "Aggregate",
+    "Bounded",
     "Choice",
     "Ckks",
     "Masked",
     "Paillier",
+    "Privacy",
     "Report",
     "Rlwe",
     "RoleCost",

@@ -7,35 +7,36 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from secagg.aggregation.choice import Choice, Opened, Task, Watch, free_names
+from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names, least_of
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
-from secagg.protocols.additive_sum import Roles, aggregate
+from secagg.protocols.additive_sum import AdditiveSum, Terms, aggregate
 from secagg.protocols.masked import ring_for
-from secagg.ring import RingArray
 
 
 @dataclass(frozen=True, slots=True)
 class Additive(Choice):
     """Every vector split among aggregators, as seeds but for one share (`secagg.protocols.additive_sum`).
 
-    Bears no dropouts: a client that vanishes ends the run.
-
     Args:
       aggregators: how many, at least 2; the first learns the sum.
+      dropouts: largest fraction of clients that vanishes.
     """
 
     name: ClassVar[str] = "additive"
+    modular: ClassVar[bool] = True
 
     aggregators: int = 2
+    dropouts: float = 1 / 3
 
     @property
     def stages(self) -> Mapping[str, int]:
-        return {"share": 0}
+        # Of one message to each aggregator; behind the last a client has nothing to do.
+        return {"upload": 0} | {f"part {i + 1}": i for i in range(1, self.aggregators)}
 
     @property
     def usual_stage(self) -> str:
-        return "share"
+        return "upload"
 
     def check(self, clients: int) -> None:
         Choice.check(self, clients)
@@ -43,28 +44,40 @@ class Additive(Choice):
             raise UsageError(
                 f"expected at least 2 aggregators, got {self.aggregators}: one would see all updates"
             )
+        least_of(clients, self.dropouts)
+
+    def least(self, clients: int) -> int:
+        return least_of(clients, self.dropouts)
 
     def run(self, task: Task) -> Opened:
         clients, ring = task.clients, ring_for(task.plan, len(task.clients))
         names = free_names([f"aggregator {i + 1}" for i in range(self.aggregators)], clients)
-        roles = Roles(clients, names, names[:1])
+        terms = Terms(
+            clients,
+            names,
+            names[:1],
+            (task.length,),
+            ring,
+            self.least(len(clients)),
+            upload_timeout_s=DEADLINE_S,
+        )
 
-        async def program(name: PartyId, party: Party) -> RingArray | None:
+        async def program(name: PartyId, party: Party) -> AdditiveSum | None:
             x = ring.from_signed(task.vectors[name]) if name in task.vectors else None
-            return await aggregate(party, x, shape=(task.length,), ring=ring, roles=roles)
+            return await aggregate(party, x, terms=terms)
 
         watch = Watch()
         for name in (*names, *clients):
-            watch.add(name, partial(program, name), gathers=name == names[0])
-        total, outcome = watch.run(names[0], task, self.stages)
+            watch.add(name, partial(program, name), gathers=name in names)
+        summed, outcome = watch.run(names[0], task, self.stages)
         return Opened(
-            ring.to_signed(total),
-            clients,
+            ring.to_signed(summed.total),
+            summed.contributors,
             watch.missed,
             0.0,
-            f"{self.aggregators} aggregators, shares of {ring.bits} bits",
-            f"The first aggregator learns the sum, and nobody learns anything else of an update unless all "
-            f"{self.aggregators} aggregators work together; all keep to the protocol.",
+            f"{self.aggregators} aggregators, shares of {ring.bits} bits, sums of at least {terms.least} clients",
+            f"The first aggregator learns the sum over at least {terms.least} clients, and nobody learns anything else of "
+            f"an update unless all {self.aggregators} aggregators work together. All of them have to add up rightly.",
             ring.bits,
             {"client": clients, "aggregator": names},
             outcome.ledgers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -16,16 +16,21 @@ from secagg.aggregation.arguments import (
     Updates,
     Weights,
     by_name,
+    check_privacy,
     choice_of,
     clips_of,
     leaving,
     weights_of,
 )
 from secagg.aggregation.choice import Choice, Task
-from secagg.aggregation.coding import Request, check_numbers
+from secagg.aggregation.coding import Coding, Request, check_numbers
+from secagg.aggregation.privacy import Privacy
 from secagg.aggregation.report import Aggregate, Report, role_costs
 from secagg.aggregation.structure import Structure
 from secagg.party import PartyId
+
+if TYPE_CHECKING:
+    from secagg import dp
 
 
 def sum(  # noqa: A001  # called as secagg.sum
@@ -34,6 +39,8 @@ def sum(  # noqa: A001  # called as secagg.sum
     protocol: str | Choice = "masked",
     clip: Clip | None = None,
     precision: float | None = None,
+    privacy: Privacy | None = None,
+    round_number: int = 1,
     names: Sequence[PartyId] | None = None,
     dropouts: Dropouts = (),
     executor: Executor | None = None,
@@ -47,14 +54,18 @@ def sum(  # noqa: A001  # called as secagg.sum
       updates: of each client, by name or in order. An update is an array, or dictionaries, lists and tuples of
         arrays, however deep; float16, float32, float64 and integers; the same names, shapes and dtypes at all.
         Tensors are taken as well.
-      protocol: "masked", "additive", "paillier", "ckks" or "rlwe", or one of `secagg.aggregation`'s `Masked`,
-        `Additive`, `Paillier`, `Ckks` and `Rlwe` with settings.
+      protocol: "masked", "additive", "bounded", "paillier", "ckks" or "rlwe", or one of `secagg.aggregation`'s
+        `Masked`, `Additive`, `Bounded`, `Paillier`, `Ckks` and `Rlwe` with settings.
       clip: largest absolute value of a number, agreed on beforehand; larger ones are moved to it, and counted in
         the report. A mapping gives each array its own, by path ("layer/weight"; a path stands for all below it,
         "" for the rest). "max" takes the largest absolute value that there is, in any update: **in a deployment, this
-        would tell everybody that value, before the protocol has begun.**
+        would tell everybody that value, before the protocol has begun.** Required without privacy, and none with.
       precision: largest absolute error of one client's number; by default 2**-20 of the clip. Integers are exact,
-        and CKKS has an error of its own.
+        CKKS has an error of its own, and bounded sums take the best that fits. None with privacy.
+      privacy: what the sum may tell about one client. Each scales its update down to `privacy.norm`, all arrays
+        together, and adds its share of noise before the protocol; integers come back rounded. Not with CKKS or "bounded".
+      round_number: which of the `privacy.rounds` sums and means of these clients' data this is, from 1 on. Nobody counts
+        here: **a call that is repeated is another round.**
       names: of clients whose updates come in order; without it client0, client1, ...
       dropouts: for trying out: clients that vanish, before they send their update or in the round given.
       executor: threads for heavy work.
@@ -62,16 +73,26 @@ def sum(  # noqa: A001  # called as secagg.sum
     Returns arrays of numpy in the structure and dtypes of the updates, with a report.
 
     Raises:
-      UsageError: no clip, unknown names or protocols, settings that do not go together, too few clients.
+      UsageError: no clip, unknown names or protocols, settings that do not go together, too few clients; privacy with a
+        clip, a precision or a protocol that bears no noise.
       ShapeError: updates that differ in structure, shape or dtype, or hold something else than numbers.
-      RangeError: NaN or infinity.
-      PlanError: sums that could overflow, or that the protocol has no room for; the message says what would do.
+      RangeError: NaN or infinity; a round beyond the planned ones.
+      PlanError: sums that could overflow, or that the protocol has no room for; nobody left to count on for noise. The
+        message says what would do.
       TooFewPartiesError: too few clients stayed.
       PeerMissingError: a client vanished that the protocol cannot do without.
-      ImportError: the protocol needs a package that is not installed; the message says which.
+      ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
     return _aggregate(
-        by_name(updates, names), choice_of(protocol), clip, precision, dropouts, executor, is_mean=False
+        by_name(updates, names),
+        choice_of(protocol),
+        clip,
+        precision,
+        privacy,
+        round_number,
+        dropouts,
+        executor,
+        is_mean=False,
     )
 
 
@@ -83,6 +104,8 @@ def mean(
     clip: Clip | None = None,
     precision: float | None = None,
     max_weight: MaxWeight | None = None,
+    privacy: Privacy | None = None,
+    round_number: int = 1,
     names: Sequence[PartyId] | None = None,
     dropouts: Dropouts = (),
     executor: Executor | None = None,
@@ -90,20 +113,23 @@ def mean(
     """Return the weighted mean of all clients' updates, sum of w x / sum of w, with hidden weights.
 
     A weight goes the way of the updates, as one more coordinate; whoever learns the mean learns the sum of weights.
-    Means of integer arrays are float64. Otherwise as `sum`.
+    Means of integer arrays are float64. With privacy, a weighted mean is the ratio of a noisy sum and a noisy sum of
+    weights: an estimate, nearly unbiased where the sum of weights is many times its noise. Otherwise as `sum`.
 
     Args:
-      updates, protocol, clip, names, dropouts, executor: as in `sum`.
+      updates, protocol, clip, privacy, round_number, names, dropouts, executor: as in `sum`.
       weights: positive numbers, by name or in order, such as numbers of examples; without them all are 1.
       precision: largest absolute error of the mean with integer weights or none. With others, of one client's
         number if it has the largest weight; the report's error then grows as weights are below that.
       max_weight: largest weight, agreed on beforehand. An int: weights are integers, and count exactly. A
         float: any positive numbers; vectors are shorter by as many bits as the int would have. "max" takes the
-        largest, which in a deployment would be told to everybody.
+        largest, which in a deployment would be told to everybody; not with privacy.
 
     Raises:
-      RangeError: also weights that are not positive, or above max_weight.
+      RangeError: also weights that are not positive, or above max_weight; or a noisy sum of weights that is not clearly
+        above its noise, in which case the round is spent.
       UsageError: also weights without max_weight, or not one for each client.
+      PlanError: also noise in which every sum of weights would be lost.
       For all others see `sum`.
     """
     return _aggregate(
@@ -111,6 +137,8 @@ def mean(
         choice_of(protocol),
         clip,
         precision,
+        privacy,
+        round_number,
         dropouts,
         executor,
         is_mean=True,
@@ -124,6 +152,8 @@ def _aggregate(
     choice: Choice,
     clip: Clip | None,
     precision: float | None,
+    privacy: Privacy | None,
+    round_number: int,
     dropouts: Dropouts,
     executor: Executor | None,
     *,
@@ -133,6 +163,7 @@ def _aggregate(
 ) -> Aggregate:
     began = time.perf_counter()
     clients = tuple(updates)
+    check_privacy(privacy, round_number, choice, clip=clip, precision=precision, max_weight=max_weight)
     choice.check(len(clients))
     absent = leaving(dropouts, clients, choice)
     known, largest = weights_of(weights, max_weight, clients)
@@ -140,13 +171,28 @@ def _aggregate(
     arrays = {name: structure.flatten(update, name) for name, update in updates.items()}
     for name, parts in arrays.items():
         check_numbers(structure, parts, name)
-    clips = clips_of(clip, structure, list(arrays.values()))
-    coding = choice.coding(Request(structure, is_mean, clips, precision, len(clients), largest))
+    spent: dp.Report | None = None
+    coding: Coding
+    if privacy is None:
+        clips = clips_of(clip, structure, list(arrays.values()))
+        coding = choice.coding(Request(structure, is_mean, clips, precision, len(clients), largest))
+    else:
+        from secagg.aggregation.noisy import Noisy  # whoever adds no noise does without its packages
+
+        n, clips = len(clients), {"": privacy.norm}
+        coding = noisy = Noisy(
+            Request(structure, is_mean, clips, None, n, largest),
+            privacy,
+            survivors=choice.least(n),
+            colluders=choice.colluders(n),
+            modular=choice.modular,
+        )
+        spent = noisy.report(round_number)
     vectors: dict[PartyId, NDArray[Any]] = {}
     clipped: dict[PartyId, int] = {}
     for name in clients:
         vectors[name], clipped[name] = coding.encode(arrays[name], known.get(name, 1))
-    opened = choice.run(Task(vectors, coding.plan, absent, executor))
+    opened = choice.run(Task(vectors, coding.plan, absent, executor, coding))
     decoded = coding.decode(opened.total, len(opened.contributors), opened.error)
     present = set(opened.contributors)
     asked = {name: f"vanished in round {stage}, as was asked for" for name, stage in absent.items()}
@@ -172,5 +218,8 @@ def _aggregate(
         ledgers=opened.ledgers,
         seconds=time.perf_counter() - began,
         setup_s=opened.setup_s,
+        privacy=spent,
+        budget=privacy,
+        deviation=decoded.deviation,
     )
     return Aggregate(structure.build(decoded.arrays), report)

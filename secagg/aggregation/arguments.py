@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.aggregation.additive import Additive
+from secagg.aggregation.bounded import Bounded
 from secagg.aggregation.choice import Choice
 from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
 from secagg.aggregation.masked import Masked
+from secagg.aggregation.privacy import Privacy
 from secagg.aggregation.structure import Structure
 from secagg.errors import RangeError, UsageError
 from secagg.party import PartyId
@@ -24,7 +26,7 @@ Clip: TypeAlias = float | Literal["max"] | Mapping[str, float]
 MaxWeight: TypeAlias = float | Literal["max"]
 Dropouts: TypeAlias = Iterable[PartyId] | Mapping[PartyId, str]
 
-_CHOICES: Final[tuple[type[Choice], ...]] = (Masked, Additive, Paillier, Ckks, Rlwe)
+_CHOICES: Final[tuple[type[Choice], ...]] = (Masked, Additive, Bounded, Paillier, Ckks, Rlwe)
 
 
 def choice_of(protocol: str | Choice) -> Choice:
@@ -168,6 +170,50 @@ def clips_of(
         leaf.path: max(_largest(arrays[i]) for arrays in updates) or 1.0
         for i, leaf in enumerate(structure.leaves)
     }
+
+
+def check_privacy(
+    privacy: Privacy | None,
+    round_number: int,
+    choice: Choice,
+    *,
+    clip: Clip | None,
+    precision: float | None,
+    max_weight: MaxWeight | None,
+) -> None:
+    """Refuse what does not go with noise, before anybody's data are looked at.
+
+    Raises:
+      UsageError: a clip, a precision, a largest weight that depends on the data, or a protection that bears no noise;
+        or a round without privacy.
+      RangeError: a round that is not among the planned ones.
+    """
+    if not isinstance(round_number, int) or isinstance(round_number, bool):
+        raise UsageError(f"expected round_number as an integer, got a {type(round_number).__name__}")
+    if privacy is None:
+        if round_number != 1:
+            raise UsageError("round_number counts the rounds of a budget: give privacy, or leave it out")
+        return
+    if not isinstance(privacy, Privacy):
+        raise UsageError(f"expected secagg.aggregation.Privacy as privacy, got a {type(privacy).__name__}")
+    if not 1 <= round_number <= privacy.rounds:
+        raise RangeError(
+            f"round {round_number} is not among the {privacy.rounds} that the budget is for; before the first plan "
+            "Privacy(rounds=...) for all"
+        )
+    if not choice.bears_noise:
+        raise UsageError(
+            f"{choice.name} does not go with privacy: {choice.no_noise_because}; use "
+            '"masked", "additive", "rlwe" or "paillier"'
+        )
+    if clip is not None:
+        raise UsageError("with privacy an update is scaled down to Privacy(norm=...); leave clip out")
+    if precision is not None:
+        raise UsageError("with privacy the step of numbers follows from norm and noise; leave precision out")
+    if max_weight == "max":
+        raise UsageError(
+            "the largest weight that there is tells about the data; with privacy agree on max_weight beforehand"
+        )
 
 
 def _number(value: Any, what: str) -> float:

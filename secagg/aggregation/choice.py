@@ -24,6 +24,7 @@ from secagg.party import Party, PartyId, Protocol
 # No time passes but by the protocols' own deadlines, which nobody that is there exceeds.
 _IN_PROCESS: Final = Network("in one process", 0.0, 1e15, timeout_s=7200.0)
 DEADLINE_S: Final = 3600.0
+_PAUSE_S: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,18 @@ class Task:
 
     Args:
       vectors: each client's, int64 or float64, all of one length; not changed.
-      plan: numbers within +-plan.clip, of all places, `plan.parties` of them.
+      plan: numbers of all places, `plan.parties` of them, whose sums `plan.sum_bits` hold. Each is within +-plan.clip,
+        but where the protection is `modular` and they bear noise.
       leaving: clients that vanish for trying out, and instead of which message.
       executor: threads for heavy work.
+      coding: what made the vectors, for protocols that check them.
     """
 
     vectors: Mapping[PartyId, NDArray[Any]] = field(repr=False)
     plan: Plan
     leaving: Mapping[PartyId, str]
     executor: Executor | None = None
+    coding: Coding | None = field(default=None, repr=False)
 
     @property
     def clients(self) -> tuple[PartyId, ...]:
@@ -88,6 +92,11 @@ class Choice(ABC):
     __slots__ = ()
 
     name: ClassVar[str]
+    # Sums are taken modulo 2^b from end to end: one vector may be any, if only sums fit.
+    modular: ClassVar[bool] = False
+    # What is opened is a function of the sum alone, and says nothing of single vectors; so noise inside the sum protects.
+    bears_noise: ClassVar[bool] = True
+    no_noise_because: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -108,6 +117,22 @@ class Choice(ABC):
         """
         if clients < 2:
             raise UsageError(f"expected at least 2 clients, got {clients}: the sum of one is its update")
+
+    def least(self, clients: int) -> int:
+        """Return the fewest clients whose sum is opened; with fewer the run ends with an error.
+
+        Raises:
+          PlanError: settings that cannot be run with so many clients.
+        """
+        return clients
+
+    def colluders(self, clients: int) -> int:  # noqa: ARG002  # for those that plan for some
+        """Return how many clients the protection itself takes to work with whoever learns the sum.
+
+        Raises:
+          PlanError: settings that cannot be run with so many clients.
+        """
+        return 0
 
     def coding(self, request: Request) -> Coding:
         """Return how updates become vectors.
@@ -157,7 +182,9 @@ class Watch:
           SecaggError: what ended the run, from the party that found it.
         """
         faults = [Fault("crash", stages[stage], sender=name) for name, stage in task.leaving.items()]
-        outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults)
+        # One client after the other, so that not everybody's upload lies in memory at once.
+        starts = {name: i * _PAUSE_S for i, name in enumerate(task.clients)}
+        outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults, starts=starts)
         if learner not in outcome.results:
             errors = [outcome.errors[name] for name in (learner, *self.programs) if name in outcome.errors]
             # A party that only heard that another ended the run knows less than that other.

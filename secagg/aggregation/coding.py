@@ -39,7 +39,7 @@ from secagg.fixed_point import Plan
 
 DEFAULT_PLACES: Final = 20  # a number errs by 2^-20 of the clip if no precision is given
 _WIDEST: Final = 64
-_FLOAT_ERROR: Final = 2.0**-50  # of a few float64 operations, relative
+FLOAT_ERROR: Final = 2.0**-50  # of a few float64 operations, relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,13 @@ class Decoded:
       arrays: in the order of the structure's leaves.
       errors: bounds on the absolute error, by path.
       weight: the sum of weights, which is opened; None without weights.
+      deviation: of the noise in each number; 0 without.
     """
 
     arrays: list[NDArray[Any]] = field(repr=False)
     errors: dict[str, float]
     weight: float | None
+    deviation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ class FixedPoint(Coding):
                 values /= weight
             wide = plan.parties * plan.max_weight * plan.limit >= 1 << 53
             if leaf.size and (mean or wide):
-                bound += float(np.max(np.abs(values))) * _FLOAT_ERROR
+                bound += float(np.max(np.abs(values))) * FLOAT_ERROR
             array, errors[leaf.path] = self._rounded(part, values, bound)
             arrays.append(array)
         return Decoded(arrays, errors, float(weight) if self.weighted else None)
@@ -307,7 +309,7 @@ class Units(Coding):
         units = total / self._scale
         off = (
             error + 0.5 * contributors * self._rounded_to_integers
-        ) / self._scale + contributors * _FLOAT_ERROR
+        ) / self._scale + contributors * FLOAT_ERROR
         weight = float(units[-1]) if self.weighted else float(contributors)
         if self.request.mean:
             if weight <= off:
@@ -316,7 +318,7 @@ class Units(Coding):
                     f"{self.request.max_weight}; give a smaller max_weight or precision"
                 )
             units /= weight
-            off = (2 if self.weighted else 1) * off / weight + _FLOAT_ERROR
+            off = (2 if self.weighted else 1) * off / weight + FLOAT_ERROR
         arrays, errors = [], {}
         for part in self.parts:
             values = units[part.place] * part.clip

@@ -80,6 +80,9 @@ class Paillier(_Encrypted):
         if several and not 2 <= self._threshold <= self.holders:
             raise UsageError(f"expected a threshold of 2 to {self.holders}, got {self.threshold}")
 
+    def least(self, clients: int) -> int:
+        return least_of(clients, self.dropouts)
+
     @property
     def _threshold(self) -> int:
         return self.holders // 2 + 1 if self.threshold is None else self.threshold
@@ -155,6 +158,10 @@ class Ckks(_Encrypted):
     """
 
     name: ClassVar[str] = "ckks"
+    bears_noise: ClassVar[bool] = False
+    no_noise_because: ClassVar[str] = (
+        "the error of a sum that it decrypts depends on the single updates, so that more would be opened than the noisy sum"
+    )
 
     context: str = "4096"
     dropouts: float = 1 / 3
@@ -168,6 +175,9 @@ class Ckks(_Encrypted):
             raise UsageError(f"under {context.scheme} clients need the secret key; choose another context")
         if self.secret_key is not None and self.secret_key.public_key.context != context:
             raise UsageError(f"expected a secret key of {context.scheme}, got {self.secret_key!r}")
+
+    def least(self, clients: int) -> int:
+        return least_of(clients, self.dropouts)
 
     def _context(self) -> ckks.Context:
         from secagg.he.ckks.contexts import named
@@ -220,6 +230,9 @@ class Rlwe(_Encrypted):
         least_of(clients, self.dropouts)
         if self.holders < 1:
             raise UsageError(f"expected at least 1 key holder, got {self.holders}")
+
+    def least(self, clients: int) -> int:
+        return least_of(clients, self.dropouts)
 
     def run(self, task: Task) -> Opened:
         if self.holders > 1:

@@ -28,6 +28,7 @@ class Masked(Choice):
     """
 
     name: ClassVar[str] = "masked"
+    modular: ClassVar[bool] = True
 
     corrupt: float = 1 / 3
     dropouts: float = 1 / 3
@@ -55,6 +56,12 @@ class Masked(Choice):
             active=self.active,
             security_bits=self.security_bits,
         )
+
+    def least(self, clients: int) -> int:
+        return self._choose(clients).least
+
+    def colluders(self, clients: int) -> int:
+        return self._choose(clients).corrupt
 
     def run(self, task: Task) -> Opened:
         clients, parameters = task.clients, self._choose(len(task.clients))

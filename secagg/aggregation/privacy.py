@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from secagg.errors import RangeError, UsageError
+from secagg.errors import PlanError, RangeError, UsageError
 
 if TYPE_CHECKING:
     from secagg.dp import Mechanism
@@ -67,5 +67,11 @@ class Privacy:
         from secagg import dp  # whoever adds no noise does without its packages
 
         budget = dp.Budget(self.epsilon, self.delta, self.rounds, self.adjacency)
-        crowd = dp.Crowd(clients, survivors, math.floor(self.corrupt * clients + 1e-9))
+        colluders = math.floor(self.corrupt * clients + 1e-9)
+        if colluders >= survivors:
+            raise PlanError(
+                f"of {clients} clients {survivors} are sure to be in a sum, and {colluders} are not counted on for noise: "
+                "nobody is left; allow fewer dropouts or a smaller corrupt, or have more clients"
+            )
+        crowd = dp.Crowd(clients, survivors, colluders)
         return dp.choose(budget, crowd, clip=self.norm, length=length, rotated=self.rotated)

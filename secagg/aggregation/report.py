@@ -5,12 +5,16 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from secagg.aggregation.choice import Choice
+from secagg.aggregation.privacy import Privacy
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
 from secagg.party import PartyId
+
+if TYPE_CHECKING:
+    from secagg import dp
 
 _NAMED: Final = 8  # clients that are listed
 _COLUMNS: Final = 110
@@ -48,12 +52,13 @@ class Report:
       contributors: whose updates are in it.
       dropped: the other clients, and why.
       vanished: contributors that vanished afterwards or sent something wrong, and how; the result did without them.
-      clipped: how many numbers of each client lay beyond the clip and were moved to it. In a deployment
-        each client knows its own.
+      clipped: how many numbers of each client lay beyond the clip and were moved to it; with privacy, 1 for a client
+        whose update was longer than the norm and was scaled down, else 0. In a deployment each client knows its own.
       error: bound on the absolute error of each number (see `secagg.aggregation.coding`); the largest of `errors`.
+        Infinite with privacy, as noise has no bound: see `deviation`.
       errors: by path.
-      weight: the sum of weights, which whoever learns the mean learns too; None without weights.
-      clips: as given or, for "max", as found.
+      weight: the sum of weights, with its noise if any, which whoever learns the mean learns too; None without weights.
+      clips: as given or, for "max", as found; with privacy the norm, which no single number exceeds.
       plan: what each coordinate on the wire may be, so that no sum wraps.
       coding: how numbers were written, in words.
       bits: of one number as a client sends it.
@@ -62,6 +67,11 @@ class Report:
       ledgers: what it cost each party.
       seconds: wall time of all parties together, one after the other in this process.
       setup_s: of these, for keys that a deployment makes once.
+      privacy: what is spent after this round, and on which assumptions; None without. Its `deviation` is of a sum, and of
+        the noise that is counted on.
+      budget: what privacy was asked for; None without.
+      deviation: standard deviation of each number of the result, by the noise of all contributors and by rounding; of a
+        weighted mean to first order. 0 without privacy.
     """
 
     operation: str
@@ -84,12 +94,18 @@ class Report:
     ledgers: Mapping[PartyId, Ledger] = field(repr=False)
     seconds: float
     setup_s: float
+    privacy: dp.Report | None = None
+    budget: Privacy | None = None
+    deviation: float = 0.0
 
     def __str__(self) -> str:
         n = len(self.contributors) + len(self.dropped)
         weight = (
-            f"; weights of {self.weight:g} in all, which is opened too" if self.weight is not None else ""
+            f"; weights of {self.weight:g} in all, which is opened too{', with its noise' if self.privacy else ''}"
+            if self.weight is not None
+            else ""
         )
+        moved = "{} of its numbers" if self.privacy is None else "its update, scaled down"
         rows = [
             (self.operation, f"of {len(self.contributors)} of {n} clients' updates{weight}"),
             ("protocol", f"{self.protocol.name}: {self.parameters}"),
@@ -98,10 +114,10 @@ class Report:
             *(("dropped", f"{name}: {why}") for name, why in _some(self.dropped)),
             *(("vanished", f"{name}, after it had contributed: {why}") for name, why in _some(self.vanished)),
             *(
-                ("clipped", f"{name}: {count} of its numbers")
+                ("clipped", f"{name}: {moved.format(count)}")
                 for name, count in _some({name: count for name, count in self.clipped.items() if count})
             ),
-            ("error", f"at most {self.error:.3g} in any number"),
+            *self._exactness(),
             ("numbers", f"{self.length} of {self.bits:.4g} bits each, {self.coding}"),
             ("time", f"{self.seconds:.3g} s for all parties, {self.setup_s:.3g} s of it for keys"),
         ]
@@ -130,6 +146,17 @@ class Report:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _exactness(self) -> list[tuple[str, str]]:
+        if self.privacy is None or self.budget is None:
+            return [("error", f"at most {self.error:.3g} in any number")]
+        spent, asked = self.privacy, self.budget
+        budget = (
+            f"epsilon {spent.epsilon:.4g} of {asked.epsilon:g} spent at delta {asked.delta:g}, after {spent.rounds} of "
+            f"{asked.rounds} rounds; updates of norm {asked.norm:g}"
+        )
+        noise = f"of deviation {self.deviation:.3g} in every number, from {len(self.contributors)} clients"
+        return [("privacy", budget), ("noise", noise), ("assumed", "; ".join(spent.assumptions))]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

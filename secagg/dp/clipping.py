@@ -34,7 +34,7 @@ from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.fixed_point import encode, plan
 from secagg.prg import Stream, derive_key, system_stream
 
-__all__ = ["Grid", "Rounded", "rotate", "unrotate"]
+__all__ = ["Grid", "Rounded", "clip_rows", "rotate", "unrotate"]
 
 _LABEL: Final = "secagg.dp.clipping/rotation"
 _DRAWS: Final = 64
@@ -156,7 +156,7 @@ class Grid:
         if bad:
             raise RangeError(f"{bad} of {rows.size} numbers are NaN or infinite; mend the input")
         rng = rng or system_stream()
-        clipped = _clip_rows(rows, self.clip)
+        clipped = clip_rows(rows, self.clip)
         if self._needs(seed):
             rows = rotate(rows, seed or b"")
         rows = np.ldexp(rows, self.frac_bits)
@@ -250,8 +250,13 @@ def _hadamard(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return x
 
 
-def _clip_rows(rows: NDArray[np.float64], clip: float) -> int:
-    """Scale rows longer than the clip down to it, in place; return how many."""
+def clip_rows(rows: NDArray[np.float64], clip: float) -> int:
+    """Scale rows longer than the clip down to it, in place; return how many.
+
+    Args:
+      rows: finite, shape (rows, length).
+      clip: largest Euclidean norm of a row, positive.
+    """
     largest = np.max(np.abs(rows), axis=1, initial=0.0)
     scale = np.where(largest > 0, largest, 1.0)
     # Divided by the largest element first: squares neither overflow nor vanish.

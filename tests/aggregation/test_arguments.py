@@ -23,8 +23,11 @@ XS = {"al": np.ones(3), "bo": np.ones(3), "cy": np.ones(3)}
         ({"clip": "most"}, "expected a number as clip, got the text 'most'"),
         ({"clip": {"weight": 1.0}}, "there is a clip for 'weight', where the updates have nothing"),
         ({"clip": 0}, "a clip is a positive number"),
-        ({"protocol": "shamir"}, '"masked", "additive", "paillier", "ckks", "rlwe".*got \'shamir\''),
-        ({"protocol": Masked}, "one of Masked, Additive, Paillier, Ckks, Rlwe with settings"),
+        (
+            {"protocol": "shamir"},
+            '"masked", "additive", "bounded", "paillier", "ckks", "rlwe".*got \'shamir\'',
+        ),
+        ({"protocol": Masked}, "one of Masked, Additive, Bounded, Paillier, Ckks, Rlwe with settings"),
         ({"dropouts": "al"}, "collection of names"),
         ({"dropouts": ["dy"]}, "'dy' cannot drop out: it is not among the clients"),
         ({"dropouts": {"al": "lunch"}}, "'lunch': masked has keys, shares, input, unmask"),

@@ -15,11 +15,11 @@ from hypothesis.extra import numpy as hnp
 import secagg
 from secagg.aggregation import Additive, Aggregate, Choice, Masked, Rlwe
 from secagg.aggregation.structure import Structure
-from secagg.errors import PeerVanishedError, TooFewPartiesError
+from secagg.errors import TooFewPartiesError
 
 Get = Callable[[str], Choice]
 CLIPS = {"": 4.0, "steps": 1e6}
-BEARS = ("masked", "active", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
+BEARS = ("masked", "active", "additive", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
 
 
 def model(seed: int) -> dict[str, Any]:
@@ -128,15 +128,27 @@ def test_a_masked_sum_survives_dropouts_at_every_round(choice: Masked) -> None:
         assert ("c1" in result.report.contributors) == late
 
 
-@pytest.mark.parametrize("name", ["masked", "rlwe", "single-rlwe"])
+@pytest.mark.parametrize("name", ["masked", "additive", "rlwe", "single-rlwe"])
 def test_with_too_few_survivors_there_is_no_sum(protection: Get, name: str) -> None:
     with pytest.raises(TooFewPartiesError):
         secagg.sum(UPDATES, protocol=protection(name), clip=CLIPS, dropouts=["c0", "c1", "c2"])
 
 
-def test_additive_sharing_bears_no_dropout_and_names_it() -> None:
-    with pytest.raises(PeerVanishedError, match="c3") as caught:
-        secagg.sum(UPDATES, protocol="additive", clip=CLIPS, dropouts=["c3"])
+def test_an_additive_sum_survives_clients_that_vanish_between_their_messages() -> None:
+    choice = Additive(aggregators=3, dropouts=0.6)
+    assert choice.least(5) == 2
+    leaving = dict(zip(("c0", "c2", "c4"), choice.stages, strict=True))
+    result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, dropouts=leaving)
+    check(result, dict.fromkeys(UPDATES, 1), mean=False)
+    assert result.report.contributors == ("c1", "c3")
+    assert {name: why.split(",")[0] for name, why in result.report.dropped.items()} == {
+        name: f"vanished in round {stage}" for name, stage in leaving.items()
+    }
+
+
+def test_an_additive_sum_of_all_names_who_is_missing() -> None:
+    with pytest.raises(TooFewPartiesError, match=r"at least 5 of 5 clients, got 4.*c3 ended") as caught:
+        secagg.sum(UPDATES, protocol=Additive(dropouts=0), clip=CLIPS, dropouts=["c3"])
     assert caught.value.peer == "c3"
 
 

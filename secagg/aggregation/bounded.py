@@ -1,0 +1,148 @@
+"""Shares among three aggregators, who find out on them whether every update keeps to its bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Final
+
+import numpy as np
+
+from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names, least_of
+from secagg.aggregation.coding import Coding, Request
+from secagg.aggregation.steps import Steps
+from secagg.errors import UsageError
+from secagg.party import Party, PartyId
+from secagg.protocols.bounded_sum import BoundedSum, Bounds, Terms, aggregate, contribute, upload
+from secagg.ring import RingArray
+
+# What a client that cheats shares in place of each of its numbers, before its weight.
+_CHEATS: Final[Mapping[str, Callable[[Bounds], int]]] = {
+    "large": lambda bounds: 2 * bounds.limit,
+    "long": lambda bounds: bounds.limit,
+    "wrapping": lambda _: 1 << 32,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded(Choice):
+    """Shares among three aggregators, who check every update's bounds (`secagg.protocols.bounded_sum`).
+
+    Every number has to be within its clip. Of precision the best that fits is taken; with many numbers or large weights
+    that is less than elsewhere. Weights are integers.
+
+    Args:
+      norm: largest Euclidean norm of an update, all arrays together, in the updates' own unit and before weights. Clients
+        scale longer updates down to it; all numbers of these count as clipped. Without it clips alone are checked.
+      dropouts: largest fraction of clients that vanishes or is refused.
+      batch: how many clients are checked at a time.
+      cheating: for trying out: clients that share something out of bounds in place of their update, by name, or how
+        by name: "large" (all numbers twice the largest), "long" (all numbers the largest, so that the norm alone is
+        broken), "wrapping" (all numbers 2^32, whose squares are 0 modulo 2^64).
+    """
+
+    name: ClassVar[str] = "bounded"
+    bears_noise: ClassVar[bool] = False
+    no_noise_because: ClassVar[str] = (
+        "noise has no bound, and would be refused as an update that is out of bounds"
+    )
+
+    norm: float | None = None
+    dropouts: float = 1 / 3
+    batch: int = 8
+    cheating: Collection[PartyId] | Mapping[PartyId, str] = ()
+
+    @property
+    def stages(self) -> Mapping[str, int]:
+        return {"seeds": 0, "share": 1}
+
+    @property
+    def usual_stage(self) -> str:
+        return "seeds"
+
+    def check(self, clients: int) -> None:
+        Choice.check(self, clients)
+        self.least(clients)
+        if self.norm is not None and not (
+            isinstance(self.norm, int | float) and math.isfinite(self.norm) and self.norm > 0
+        ):
+            raise UsageError(f"expected a positive number as the norm, or None, got {self.norm!r:.40}")
+        if self.batch < 1:
+            raise UsageError(f"expected batches of at least 1 client, got {self.batch}")
+        if isinstance(self.cheating, str):
+            raise UsageError(
+                f"expected names of who cheats as a collection, got the text {self.cheating!r:.80}"
+            )
+        for name, how in self._cheats().items():
+            if how not in _CHEATS:
+                raise UsageError(f"{name} cannot cheat by {how!r:.80}; there is {', '.join(_CHEATS)}")
+
+    def least(self, clients: int) -> int:
+        return least_of(clients, self.dropouts)
+
+    def coding(self, request: Request) -> Coding:
+        return Steps(request, self.norm)
+
+    def _cheats(self) -> dict[PartyId, str]:
+        cheating = self.cheating
+        return dict(cheating) if isinstance(cheating, Mapping) else dict.fromkeys(cheating, "large")
+
+    def run(self, task: Task) -> Opened:
+        clients, coding, cheats = task.clients, task.coding, self._cheats()
+        if not isinstance(coding, Steps):
+            raise UsageError("bounded sums are of updates in steps, as `Bounded.coding` makes them")
+        bounds, ring = coding.bounds, coding.bounds.ring
+        for name, how in cheats.items():
+            if name not in clients:
+                raise UsageError(f"{name!r:.80} cannot cheat: it is not among the clients")
+            if how == "long" and bounds.length * bounds.limit**2 <= bounds.norm_limit:
+                raise UsageError(
+                    f"{name} cannot break the norm alone: no update within the clips is longer, or there is no norm"
+                )
+        names = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
+        first, second, third = names
+        three, least = (first, second, third), self.least(len(clients))
+        terms = Terms(clients, three, (first,), bounds, least, batch=self.batch, upload_timeout_s=DEADLINE_S)
+
+        async def client(name: PartyId, party: Party) -> None:
+            x, weight = coding.split(task.vectors[name])
+            if name in cheats:
+                await upload(party, _cheat(cheats[name], bounds, weight), terms=terms)
+            else:
+                await contribute(party, ring.from_signed(x), terms=terms, weight=weight)
+
+        watch = Watch()
+        for name in names:
+            watch.add(name, partial(aggregate, terms=terms), gathers=name == first)
+        for name in clients:
+            watch.add(name, partial(client, name))
+        found, outcome = watch.run(first, task, self.stages)
+        summed: BoundedSum = found
+        if summed.total is None or summed.weight is None:  # cannot be: it is the result party
+            raise UsageError("the first aggregator learnt no sum")
+        total = ring.to_signed(summed.total)
+        missing = dict.fromkeys(summed.missing, "missing: its upload did not come whole")
+        return Opened(
+            np.append(total, summed.weight) if coding.weighted else total,
+            summed.accepted,
+            missing | watch.missed | dict.fromkeys(summed.refused, "refused: out of bounds"),
+            0.0,
+            f"3 aggregators, shares of {ring.bits} bits; checked on shares: {coding.checked}",
+            f"The first aggregator learns the sum over at least {least} clients, all three learn who keeps to the bounds, "
+            "and nobody learns anything else of an update unless two of them work together. Clients may do anything, and "
+            "are left out if they break a bound; aggregators keep to the protocol.",
+            ring.bits,
+            {"client": clients, "aggregator": names},
+            outcome.ledgers,
+            0.0,
+        )
+
+
+def _cheat(how: str, bounds: Bounds, weight: int | None) -> RingArray:
+    row = np.full(bounds.columns, _CHEATS[how](bounds), bounds.ring.dtype)
+    if weight is not None:
+        row *= bounds.ring.dtype.type(weight)
+        row[0] = weight
+    return row

@@ -1,0 +1,196 @@
+"""Updates to vectors with a share of noise each, and noisy sums back (`secagg.dp`).
+
+A client scales its update, all arrays side by side, down to the norm N. In a weighted mean with weights up to W it then
+sends
+
+    ((w/W) x, (w/W) N),    of norm (w/W) sqrt(|x|^2 + N^2) <= sqrt(2) N,
+
+so one share of noise for contributions of norm sqrt(2) N covers numbers and weight together; without weights it sends
+x, and noise is for N. `secagg.dp` rounds the vector to integers of bounded norm and adds the share, all before the
+protocol sees it.
+
+A plain mean divides by the number of contributors, which is public. A weighted one is the ratio of two noisy sums: nearly
+unbiased where the sum of weights is many times its own noise, and refused where it is below 4 standard deviations.
+
+Where sums are taken modulo 2^b (`Choice.modular`), noise has the room that the *sum* needs: a single vector may wrap.
+Elsewhere a vector must keep to its own bound, and noise beyond it is cut off. This has a probability below p in all rounds
+together, and adds (1 + e^epsilon) p to delta; p is chosen so that this is 2^-20 of delta, which is taken off what the noise
+is made for.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import dp, fixed_point
+from secagg.aggregation.coding import Coding, Decoded, Request
+from secagg.aggregation.privacy import Privacy
+from secagg.aggregation.structure import Leaf
+from secagg.dp.clipping import clip_rows
+from secagg.errors import PlanError, RangeError
+from secagg.fixed_point import Plan
+from secagg.prg import KEY_BYTES
+
+_CUT: Final = 2.0**-20  # of delta, for noise that is cut off
+_LOG_OVERFLOW: Final = -40 * math.log(2)  # probability that a sum leaves the updates' dtype
+_CLEAR: Final = 4.0  # standard deviations that a sum of weights has to be
+_ROUNDING: Final = 0.25  # largest variance of stochastic rounding, in units squared
+
+
+class Noisy(Coding):
+    """Sums of clipped updates with noise, with weights if any.
+
+    Args:
+      request: what to compute; `clips` and `precision` do not matter.
+      privacy: what the sum may tell.
+      survivors: the fewest clients whose sum is opened.
+      colluders: clients that the protection itself takes to work with others.
+      modular: sums are taken modulo 2^b.
+
+    Raises:
+      PlanError: nobody is left to count on for noise; no noise, or no ring of 64 bits, is enough; sums that may not fit
+        the updates' own dtype; or noise in which every sum of weights would be lost.
+    """
+
+    def __init__(
+        self, request: Request, privacy: Privacy, *, survivors: int, colluders: int, modular: bool
+    ) -> None:
+        weighted = request.max_weight is not None
+        self.privacy = privacy
+        self._modular = modular
+        self.mechanism = replace(
+            privacy,
+            norm=privacy.norm * (math.sqrt(2) if weighted else 1),
+            delta=privacy.delta * (1 if modular else 1 - _CUT),
+            # The larger of the two: as many as either takes to be against the others.
+            corrupt=max(privacy.corrupt, colluders / request.clients),
+        ).mechanism(clients=request.clients, survivors=survivors, length=request.structure.size + weighted)
+        if not modular:
+            self.mechanism = replace(self.mechanism, plan=self._bounded_plan())
+        super().__init__(request)
+        self.plan = self.mechanism.plan
+        self.length = self.mechanism.grid.dimension
+        self._contributor = dp.Contributor(self.mechanism)
+        # Public, and the same at all; between processes it comes from what is agreed on for the round.
+        self._seed = secrets.token_bytes(KEY_BYTES) if privacy.rotated else None
+        most = self._deviation(request.clients)
+        if weighted and request.clients * privacy.norm <= _CLEAR * most:
+            raise PlanError(
+                f"even if all {request.clients} weights were the largest, noise would hide their sum: it has a deviation of "
+                f"{most / privacy.norm:.3g} times max_weight; use a larger epsilon, more clients, or no weights"
+            )
+
+    @property
+    def about(self) -> str:
+        weights = f", weights in units of {self.request.max_weight}" if self.weighted else ""
+        rotated = ", rotated" if self.privacy.rotated else ""
+        return (
+            f"multiples of 2^{-self.mechanism.grid.frac_bits}{weights}{rotated}, with noise: sums of {self.plan.sum_bits} "
+            "bits"
+        )
+
+    def report(self, round_number: int) -> dp.Report:
+        """Return what is spent after so many rounds.
+
+        Raises:
+          RangeError: more rounds than planned.
+        """
+        return replace(self.mechanism.report(round_number), delta=self.privacy.delta)
+
+    def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
+        """Return an update as a vector with one share of noise, and 1 if it was scaled down, else 0."""
+        row = np.empty((1, self.request.structure.size))
+        for part, array in zip(self.parts, arrays, strict=True):
+            row[0, part.place] = array.reshape(-1)
+        clipped = clip_rows(row, self.privacy.norm)
+        x = row[0]
+        if self.request.max_weight is not None:
+            x = np.append(x, self.privacy.norm)
+            x *= weight / self.request.max_weight
+        contribution = self._contributor.contribute(x, seed=self._seed)
+        values = self.plan.ring.to_signed(contribution.values)
+        if not self._modular:
+            np.clip(values, -self.plan.limit, self.plan.limit, out=values)
+        return values, clipped
+
+    def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:  # noqa: ARG002  # exact protocols have none
+        numbers = self.mechanism.grid.to_numbers(total, seed=self._seed)
+        deviation, whole = self._deviation(contributors), None
+        if self.request.mean:
+            size = float(contributors)
+            if self.request.max_weight is not None:
+                if numbers[-1] <= _CLEAR * deviation:
+                    raise RangeError(
+                        f"the noisy sum of weights, {numbers[-1] / self.privacy.norm:.3g} times max_weight, is not clearly "
+                        f"above its noise, whose deviation is {deviation / self.privacy.norm:.3g}: there is no mean, and "
+                        "this round is spent; give a smaller max_weight, a larger epsilon or more clients"
+                    )
+                size = float(numbers[-1]) / self.privacy.norm
+                whole = size * self.request.max_weight
+            numbers /= size
+            deviation /= size
+            if self.weighted:
+                # U/V errs by (dU - (U/V) dV) / V, and |U/V| is at most the norm in units of which V is.
+                largest = float(np.max(np.abs(numbers[:-1])))
+                deviation *= math.hypot(1, min(1.0, largest / self.privacy.norm))
+        arrays = [self._cast(part.leaf, numbers[part.place]) for part in self.parts]
+        return Decoded(arrays, {part.leaf.path: math.inf for part in self.parts}, whole, deviation)
+
+    def _deviation(self, contributors: int) -> float:
+        """Return the standard deviation of a number of the sum, of noise and rounding, at most."""
+        mechanism = self.mechanism
+        return mechanism.grid.unit * math.sqrt(contributors * (mechanism.noise.variance + _ROUNDING))
+
+    def _bounded_plan(self) -> Plan:
+        """Return the plan of vectors that each keep to its limit."""
+        grid, noise = self.mechanism.grid, self.mechanism.noise
+        budget, clients = noise.budget, noise.crowd.clients
+        # p = _CUT delta / (1 + e^epsilon), for any number of any client in any round.
+        log_p = math.log(_CUT * self.privacy.delta) - float(np.logaddexp(0.0, budget.epsilon))
+        draws = math.log(clients) + math.log(grid.dimension) + math.log(budget.rounds)
+        one = replace(noise, crowd=dp.Crowd())
+        each = grid.element_units + one.reach(log_p - draws)
+        if (clients * each).bit_length() + 1 > 64 or each >= 1 << 53:
+            # Noise that can be sampled is narrower than this: it is p that is tiny.
+            raise PlanError(
+                f"with epsilon={budget.epsilon} a sum of {clients} vectors, each with room for all of its noise, takes more "
+                'than 64 bits; use a smaller epsilon, or protocol="masked" or "additive"'
+            )
+        return fixed_point.plan(clip=float(each), frac_bits=0, parties=clients)
+
+    def _check(self, leaf: Leaf, clip: float) -> None:
+        if self.request.mean:
+            return
+        where = f"at {leaf.path}: " if leaf.path else ""
+        if leaf.dtype.kind == "u":
+            raise PlanError(
+                f"{where}noise can make sums negative, which {leaf.dtype} is not; convert the updates to a signed type"
+            )
+        grid, noise = self.mechanism.grid, self.mechanism.noise
+        log = _LOG_OVERFLOW - math.log(grid.dimension) - math.log(noise.budget.rounds)
+        most: float = int(np.iinfo(leaf.dtype).max) if leaf.is_integer else float(np.finfo(leaf.dtype).max)
+        needed = noise.crowd.clients * clip + noise.reach(log) * grid.unit
+        if needed > most:
+            raise PlanError(
+                f"{where}sums of {noise.crowd.clients} updates of norm {clip:g}, with their noise, can reach {needed:.6g}, "
+                f"which does not fit {leaf.dtype}; convert the updates to a wider type"
+            )
+
+    def _cast(self, leaf: Leaf, numbers: NDArray[np.float64]) -> NDArray[Any]:
+        dtype = self.result_dtype(leaf)
+        shaped = numbers.reshape(leaf.shape)
+        if dtype.kind == "i":
+            shaped, most = np.rint(shaped), float(np.iinfo(dtype).max)
+            # The next number down where float64 has no room for the largest integer.
+            most = most if int(most) <= int(np.iinfo(dtype).max) else math.nextafter(most, 0)
+        else:
+            most = float(np.finfo(dtype).max)
+        # By the plan of no effect, but with the probability that it allows for.
+        return np.clip(shaped, -most, most).astype(dtype)
