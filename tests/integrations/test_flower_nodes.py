@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,100 +34,19 @@ from secagg.integrations.flower import (
     SecureMod,
     load_identity,
     load_peers,
-    make_identities,
     new_identity,
     save_peers,
 )
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Coder, Entry, Layout, take_apart
-from secagg.integrations.flower.terms import Agreement
+from secagg.integrations.flower.announcements import limits_for, most_common, open_ready
+from secagg.integrations.flower.layout import Entry, Layout, arrays_in, take_apart
+from secagg.integrations.flower.terms import LABEL, ready_parts
 from secagg.integrations.flower.turns import Turns
-from secagg.protocols.masked import Keys, MaskedInput, Server, Shares, Unmasking
+from secagg.integrations.flower.weighted import WeightedCoder
+from secagg.protocols.masked import Keys, MaskedInput, Shares, Unmasking
+from secagg.signing import sign
 
 NAMES = ("a", "b", "c", "d")
-RUN = 2**64 - 5  # a run's number has 64 bits
-
-
-@dataclass
-class Node:
-    mod: SecureMod
-    context: Context
-    value: float
-    calls: int = 0
-
-    def __call__(self, content: RecordDict, kind: str = "train") -> Message:
-        metadata = Metadata(RUN, "1", 1, self.context.node_id, "", "", 1e9, 1e9, kind)
-        return self.mod(make_message(metadata=metadata, content=content), self.context, self._train)
-
-    def _train(self, message: Message, context: Context) -> Message:
-        self.calls += 1
-        assert "secagg" not in message.content
-        arrays = ArrayRecord({"w": Array(np.full(3, self.value, np.float32))})
-        metrics = MetricRecord({"num-examples": 2, "loss": self.value})
-        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
-
-
-@dataclass
-class Sum:
-    """A sum played by hand, one node at a time."""
-
-    nodes: dict[str, Node]
-    task: m.Task
-    folder: Path
-    ready: dict[str, m.Ready] = field(default_factory=dict)
-    server: Server = field(init=False)
-    coder: Coder = field(init=False)
-
-    def ask(self, name: str, step: str, message: wire.Message, kind: str = "train") -> Message:
-        return self.nodes[name](m.pack(step, message), kind)
-
-    def answer(self, name: str, step: str, message: wire.Message, kind: type[wire.M]) -> wire.M:
-        reply = self.ask(name, step, message)
-        assert not reply.has_error(), reply.error.reason
-        return wire.from_bytes(m.unpack(reply.content, peer=name).frame, kind)
-
-    def begin(self) -> Sum:
-        self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready) for name in self.nodes}
-        layout = self.ready["a"].layout
-        crowd = self.crowd()
-        agreement = Agreement(RUN, "train", wire.to_bytes(self.task), layout, crowd.names, crowd.nonces)
-        self.coder = Coder(wire.from_bytes(layout, Layout), self.task.encoding, len(NAMES))
-        peers = load_peers(self.folder / "peers.toml")
-        self.server = Server(agreement.round(peers, self.task.protection, self.coder))
-        return self
-
-    def crowd(self) -> m.Crowd:
-        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in self.ready.values()))
-
-    def until_input(self) -> Any:
-        for name in NAMES:
-            self.server.take_keys(name, self.answer(name, m.KEYS, self.crowd(), Keys))
-        for name, peers in self.server.close_keys().items():
-            self.server.take_shares(name, self.answer(name, m.SHARES, peers, Shares))
-        return self.server.close_shares()
-
-    def until_unmask(self) -> Any:
-        for name, inbox in self.until_input().items():
-            self.server.take_input(name, self.answer(name, m.INPUT, inbox, MaskedInput))
-        return self.server.close_inputs()
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Sum]:
-    def build(protection: Protection | None = None, **extra: Any) -> Sum:
-        protection = protection or Protection(corrupt=0.25, dropouts=0.25)
-        make_identities(tmp_path, NAMES)
-        nodes = {}
-        for i, name in enumerate(NAMES):
-            config = {
-                "secagg-identity": str(tmp_path / f"{name}.key"),
-                "secagg-peers": str(tmp_path / "peers.toml"),
-            }
-            context = Context(RUN, 10 + i, config, RecordDict(), {})
-            nodes[name] = Node(SecureMod(protection), context, float(i))
-        return Sum(nodes, m.Task(protection, Encoding(), "num-examples", **extra), tmp_path)
-
-    return build
 
 
 def reason(reply: Message) -> str:
@@ -134,13 +54,9 @@ def reason(reply: Message) -> str:
     return str(reply.error.reason)
 
 
-def test_four_nodes_by_hand_give_their_mean_and_keep_nothing(make: Callable[..., Sum]) -> None:
+def test_four_nodes_by_hand_give_their_mean_and_keep_nothing(make: Callable[..., Any]) -> None:
     played = make().begin()
-    request = played.until_unmask()
-    for name in NAMES:
-        played.server.take_answer(name, played.answer(name, m.UNMASK, request, Unmasking))
-    total = played.coder.ring.to_signed(played.server.finish().total)
-    means = played.coder.decode(total, NAMES, "num-examples")
+    means = played.finish()
     assert means.records["arrays"]["w"].numpy() == pytest.approx(np.full(3, 1.5), abs=means.error)
     assert dict(means.records["metrics"]) == {"loss": pytest.approx(1.5, abs=1e-5), "num-examples": 8}
     assert means.weight == 8
@@ -150,7 +66,7 @@ def test_four_nodes_by_hand_give_their_mean_and_keep_nothing(make: Callable[...,
     assert not [path for path in played.folder.iterdir() if ".turn-" in path.name]
 
 
-def test_no_step_is_answered_twice_even_from_a_copy_of_the_state(make: Callable[..., Sum]) -> None:
+def test_no_step_is_answered_twice_even_from_a_copy_of_the_state(make: Callable[..., Any]) -> None:
     played = make().begin()
     node = played.nodes["b"]
 
@@ -175,19 +91,19 @@ def test_no_step_is_answered_twice_even_from_a_copy_of_the_state(make: Callable[
     assert server.finish().contributors == NAMES
 
 
-def test_steps_out_of_order_end_the_sum_for_a_node(make: Callable[..., Sum]) -> None:
+def test_steps_out_of_order_end_the_sum_for_a_node(make: Callable[..., Any]) -> None:
     played = make().begin()
     inbox = played.until_input()["a"]
     assert "expected server to ask for input of train" in reason(played.ask("a", m.UNMASK, inbox))
     assert "keeps nothing of" in reason(played.ask("a", m.INPUT, inbox))
 
 
-def test_one_kind_of_sum_is_not_taken_for_the_other(make: Callable[..., Sum]) -> None:
+def test_one_kind_of_sum_is_not_taken_for_the_other(make: Callable[..., Any]) -> None:
     played = make().begin()
     assert "asks for 'keys' of evaluate" in reason(played.ask("a", m.KEYS, played.crowd(), "evaluate"))
 
 
-def test_a_node_is_not_talked_into_an_old_session(make: Callable[..., Sum]) -> None:
+def test_a_node_is_not_talked_into_an_old_session(make: Callable[..., Any]) -> None:
     played = make().begin()
     old = played.crowd()
     played.begin()
@@ -195,7 +111,7 @@ def test_a_node_is_not_talked_into_an_old_session(make: Callable[..., Sum]) -> N
 
 
 def test_a_client_without_a_pinned_key_is_refused(
-    make: Callable[..., Sum], caplog: pytest.LogCaptureFixture
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     played = make().begin()
     crowd = played.crowd()
@@ -204,14 +120,14 @@ def test_a_client_without_a_pinned_key_is_refused(
     assert "no public key of 'mallory'" in caplog.text
 
 
-def test_a_sum_of_a_chosen_few_is_refused(make: Callable[..., Sum], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sum_of_a_chosen_few_is_refused(make: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     played = make().begin()
     crowd = played.crowd()
     assert played.ask("a", m.KEYS, m.Crowd(crowd.names[:2], crowd.nonces[:2])).has_error()
     assert "no sum of fewer than 3 is allowed" in caplog.text
 
 
-def test_the_state_of_another_run_is_not_used(make: Callable[..., Sum]) -> None:
+def test_the_state_of_another_run_is_not_used(make: Callable[..., Any]) -> None:
     played = make().begin()
     record = played.nodes["a"].context.state["secagg"]
     assert isinstance(record, ConfigRecord)
@@ -219,7 +135,7 @@ def test_the_state_of_another_run_is_not_used(make: Callable[..., Sum]) -> None:
     assert "keeps nothing of" in reason(played.ask("a", m.KEYS, played.crowd()))
 
 
-def test_garbage_ends_the_sum_for_a_node_and_names_the_server(make: Callable[..., Sum]) -> None:
+def test_garbage_ends_the_sum_for_a_node_and_names_the_server(make: Callable[..., Any]) -> None:
     played = make().begin()
     node = played.nodes["a"]
     reply = node(RecordDict({"secagg": m.record(m.KEYS, b"garbage")}))
@@ -227,14 +143,14 @@ def test_garbage_ends_the_sum_for_a_node_and_names_the_server(make: Callable[...
     assert dict(node.context.state) == {}
 
 
-def test_queries_pass(make: Callable[..., Sum]) -> None:
+def test_queries_pass(make: Callable[..., Any]) -> None:
     node = make().nodes["a"]
-    metadata = Metadata(RUN, "1", 1, 10, "", "", 1e9, 1e9, "query.names")
+    metadata = Metadata(1, "1", 1, 10, "", "", 1e9, 1e9, "query.names")
     message = make_message(metadata=metadata, content=RecordDict())
     assert node.mod(message, node.context, lambda msg, _: Message(msg.content, reply_to=msg)).has_content()
 
 
-def test_what_is_kept_survives_flowers_serialisation(make: Callable[..., Sum]) -> None:
+def test_what_is_kept_survives_flowers_serialisation(make: Callable[..., Any]) -> None:
     played = make().begin()
     for node in played.nodes.values():
         record = node.context.state["secagg"]
@@ -243,7 +159,7 @@ def test_what_is_kept_survives_flowers_serialisation(make: Callable[..., Sum]) -
 
 
 def test_a_node_without_its_files_is_told_which_setting_is_missing(
-    make: Callable[..., Sum], caplog: pytest.LogCaptureFixture
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     node = make().nodes["a"]
     node.context.node_config = {}
@@ -330,16 +246,15 @@ def test_sums_of_encoded_replies_decode_to_the_weighted_mean(rows: list[tuple[fl
         arrays = ArrayRecord({"w": Array(np.full((2, 1), x, np.float32)), "steps": Array(np.array(3))})
         metrics = MetricRecord({"correct": n, "num-examples": weight, "losses": [x, -x]})
         updates.append(take_apart(RecordDict({"model": arrays, "m": metrics}), "num-examples"))
-    coder = Coder(updates[0].layout, Encoding(), len(rows))
+    coder = WeightedCoder(updates[0].layout, Encoding(), len(rows))
     total = sum((coder.encode(update)[0] for update in updates), np.zeros(coder.length, np.int64))
+    total = coder.contribution(total)
     weight = sum(row[2] for row in rows)
     if not weight:
         with pytest.raises(RangeError, match="add up to 0"):
-            coder.decode(total, ["a"] * len(rows), "num-examples")
+            coder.decode(total, ["a"] * len(rows), "num-examples", {})
         return
-    means = coder.decode(
-        coder.ring.to_signed(coder.ring.from_signed(total)), ["a"] * len(rows), "num-examples"
-    )
+    means = coder.decode(total, ["a"] * len(rows), "num-examples", {})
     mean = sum(w * x for x, _, w in rows) / weight
     assert means.records["model"]["w"].numpy() == pytest.approx(np.full((2, 1), mean), abs=means.error)
     assert means.records["model"]["steps"].numpy() == pytest.approx(3.0)
@@ -352,13 +267,13 @@ def test_sums_of_encoded_replies_decode_to_the_weighted_mean(rows: list[tuple[fl
 def test_weights_beyond_the_largest_are_cut_and_counted() -> None:
     content = RecordDict({"m": MetricRecord({"loss": 1.0, "num-examples": 1001})})
     update = take_apart(content, "num-examples")
-    assert Coder(update.layout, Encoding(max_weight=1000), 3).encode(update)[1] == 1
+    assert WeightedCoder(update.layout, Encoding(max_weight=1000), 3).encode(update)[1] == 1
 
 
 def test_sums_that_fit_no_ring_are_refused() -> None:
     update = take_apart(RecordDict({"m": MetricRecord({"loss": 1.0, "num-examples": 1})}), "num-examples")
     with pytest.raises(PlanError, match="m/loss"):
-        Coder(update.layout, Encoding(metric_clip=1e9, metric_precision=1e-9), 10)
+        WeightedCoder(update.layout, Encoding(metric_clip=1e9, metric_precision=1e-9), 10)
 
 
 @pytest.mark.parametrize(
@@ -384,6 +299,137 @@ def test_replies_that_cannot_be_averaged_are_refused() -> None:
         take_apart(RecordDict({"a": text, "m": weight}), "num-examples")
     with pytest.raises(ShapeError, match="impossible entry"):
         Layout((Entry("a", "w", "array", "float32", (-1,)),), (), "m").check()
+
+
+def announce(played: Any, name: str, layout: bytes, node_id: int = 99) -> Message:
+    """Return a reply to a task that announces whatever layout, signed by a registered node."""
+    identity = load_identity(played.folder / f"{name}.key")
+    nonce = name.encode() * 32
+    signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, layout))
+    metadata = Metadata(1, "1", node_id, 1, "", "", 1e9, 1e9, "train")
+    content = m.pack(m.TASK, m.Ready(name, nonce, layout, signature))
+    return make_message(metadata=metadata, content=content)
+
+
+def layout_of(*arrays: tuple[str, tuple[int, ...]], dtype: str = "float32") -> bytes:
+    entries = tuple(Entry("arrays", name, "array", dtype, shape) for name, shape in arrays)
+    return wire.to_bytes(Layout(entries, (), "metrics"))
+
+
+@pytest.fixture
+def sent(reply_of: Callable[..., RecordDict]) -> Any:
+    return arrays_in(reply_of({"w": np.zeros(3, np.float32), "b": np.zeros((2, 2))}))
+
+
+@pytest.mark.parametrize(
+    ("layout", "match"),
+    [
+        # More numbers than anybody was sent, at once, in many arrays, or where numpy would overflow.
+        (layout_of(("w", (1 << 39,))), "announces 549755813888 numbers, and 1048576 are allowed"),
+        (layout_of(*((str(i), (1 << 19,)) for i in range(3))), "announces 1572864 numbers"),
+        (layout_of(("w", (3,)), ("z", (0, 1 << 39))), "announces 549755813888 numbers"),
+        (layout_of(("w", (3,)), ("z", (0, 1 << 62, 1 << 62))), "impossible entry"),
+        (layout_of(("w", (3, -1))), "impossible entry"),
+        (layout_of(("w", (1,) * 33)), "impossible entry"),
+        (layout_of(("w", (3,)), dtype="object"), "impossible entry"),
+        (layout_of(("w", (3,)), ("w", (3,))), "distinct names"),
+        # Many entries, and long names.
+        (layout_of(*((str(i), ()) for i in range(8000))), "names and shapes in"),
+        (layout_of(("w" * (1 << 17), (3,))), "names and shapes in"),
+        (b"garbage", "expected 24 bytes of prefix"),
+    ],
+)
+def test_layouts_that_are_too_large_or_cannot_be_are_refused(
+    make: Callable[..., Any], sent: Any, layout: bytes, match: str
+) -> None:
+    played = make()
+    peers = load_peers(played.folder / "peers.toml")
+    limits = limits_for(sent, None)
+    fine = open_ready(announce(played, "a", layout_of(("w", (3,)), ("b", (2, 2)))), "train", peers, limits)
+    assert (fine.name, fine.node_id) == ("a", 99)
+    with pytest.raises(RemoteProtocolError, match=match):
+        open_ready(announce(played, "a", layout), "train", peers, limits)
+
+
+def test_refusing_a_large_layout_takes_no_memory_for_it(make: Callable[..., Any], sent: Any) -> None:
+    played = make()
+    peers = load_peers(played.folder / "peers.toml")
+    reply = announce(played, "a", layout_of(("w", (1 << 39,)), ("x", (1 << 20, 1 << 18))))
+    tracemalloc.start()
+    with pytest.raises(RemoteProtocolError, match="numbers, and 1048576 are allowed"):
+        open_ready(reply, "train", peers, limits_for(sent, None))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_limits_follow_what_was_sent() -> None:
+    large = {("arrays", f"w{i}"): Array(np.zeros(1 << 10, np.int8)) for i in range(1 << 10)}
+    assert limits_for({}, None).numbers == 1 << 20
+    assert limits_for(large, None).numbers == 4 << 20
+    assert limits_for(large, 5).numbers == 5
+    # As many entries of names as long.
+    same = wire.to_bytes(
+        Layout(tuple(Entry(*key, "array", "float32", (1 << 10,)) for key in large), (), "metrics")
+    )
+    assert len(same) < limits_for(large, None).layout_bytes
+    with pytest.raises(UsageError, match="at least 1 number"):
+        SecureAggregation(FedAvg(), peers={}, max_numbers=0)
+
+
+def test_most_names_decide_and_of_as_many_what_was_sent(sent: Any) -> None:
+    usual, other = layout_of(("w", (3,)), ("b", (2, 2))), layout_of(("w", (3,)), ("b", (5, 5)))
+    assert most_common([other, usual, usual], sent) == usual
+    assert most_common([other, other, usual], sent) == other
+    assert most_common([other, usual], sent) == most_common([usual, other], sent) == usual
+    # Where as much is like what was sent, the smaller one.
+    assert most_common([layout_of(("x", (9,))), layout_of(("x", (8,)))], sent) == layout_of(("x", (8,)))
+
+
+def test_a_liar_with_many_nodes_keeps_only_itself_out(
+    make: Callable[..., Any], grid_of: Callable[[Any], Any], reply_of: Callable[..., RecordDict]
+) -> None:
+    played = make(Protection(corrupt=0.25, dropouts=0.25, least=2))
+    # Node d replies something else, and ten more nodes use its key.
+    liar = played.nodes["d"]
+    liar.reply = lambda _: reply_of({"w": np.zeros(900_000, np.float32)}, loss=0.0)
+    grid = grid_of(played)
+    for i in range(10):
+        grid.nodes[100 + i] = dataclasses.replace(
+            liar, context=Context(liar.run, 100 + i, liar.context.node_config, RecordDict(), {})
+        )
+    secure = SecureAggregation(
+        FedAvg(min_available_nodes=14, fraction_evaluate=0.0),
+        peers=played.folder / "peers.toml",
+        protection=played.task.protection,
+        poll_s=0.0,
+    )
+    arrays = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
+    secure.start(grid, arrays, num_rounds=1)
+    (report,) = secure.reports
+    assert report.contributors == ("a", "b", "c")
+    assert report.missed["d"] == "its reply holds other arrays or metrics than most others'"
+    assert sum("is the second that uses d's identity key" in why for why in report.missed.values()) == 10
+
+
+def test_a_liar_that_announces_too_much_keeps_only_itself_out(
+    make: Callable[..., Any], grid_of: Callable[[Any], Any], reply_of: Callable[..., RecordDict]
+) -> None:
+    played = make(Protection(corrupt=0.25, dropouts=0.25, least=2))
+    played.nodes["d"].reply = lambda _: reply_of({"w": np.zeros(101, np.float32)}, loss=0.0)
+    secure = SecureAggregation(
+        FedAvg(min_available_nodes=4, fraction_evaluate=0.0),
+        peers=played.folder / "peers.toml",
+        protection=played.task.protection,
+        max_numbers=100,
+        poll_s=0.0,
+    )
+    secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
+    (report,) = secure.reports
+    assert report.contributors == ("a", "b", "c")
+    assert report.missed["node 13"] == (
+        "announces 102 numbers, and 100 are allowed; if its app means to, raise max_numbers of SecureAggregation"
+    )
 
 
 def test_strategies_that_look_at_single_replies_are_refused() -> None:

@@ -18,18 +18,26 @@ the same grid:
 The wrapped strategy is given the weighted means as one reply whose weight is the sum of weights. Masks are agreed
 on after the training: a node that fails or is late with it costs nothing but its own update.
 
+With `Protection.privacy` nodes add noise: the mean is of updates scaled down to a norm, all of the same weight, and
+differentially private; a node counts the sums that its data went into, and refuses more than its budget is for.
+
 Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, the sum of weights, how many
-values were clipped in all, names and shapes, and who took part. Nodes, what the strategy sends them.
+values were clipped in all, names and shapes, and who took part; with noise, neither weights nor clipped values. Nodes,
+what the strategy sends them.
 
 Threat model: that of `secagg.protocols.masked`, with `Protection` saying how many nodes may work with the server and
 whether it keeps to the protocol. Nodes must run code that the server did not choose: see docs/flower.md.
 
     identities   identity keys of nodes and the file of their public keys
     terms        what all agree on: protection, encoding, and the round that follows from them
-    layout       replies to vectors and back
+    layout       replies to entries and values, and back
+    weighted     weighted means, exact
+    private      means of bounded updates under noise
     messages     what goes through Flower's messages
     turns        a step is answered once, whatever becomes of Flower's stored state
+    spending     how many sums a node's data went into
     mod          the client's side
+    announcements  who is ready, and with what
     collection   the server's side of one sum
     strategy     the wrapper
 """
@@ -41,6 +49,7 @@ try:
 except ImportError:
     raise ImportError('this needs Flower: pip install "secagg[flower]"') from None
 
+from secagg.aggregation.privacy import Privacy
 from secagg.integrations.flower.collection import SumReport
 from secagg.integrations.flower.identities import (
     load_identity,
@@ -55,6 +64,7 @@ from secagg.integrations.flower.terms import Encoding, Protection
 
 __all__ = [
     "Encoding",
+    "Privacy",
     "Protection",
     "SecureAggregation",
     "SecureMod",

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from secagg import wire
-from secagg.errors import RemoteProtocolError, ShapeError, TooFewPartiesError
+from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Coder, Layout, Means
-from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, Agreement, ready_parts
+from secagg.integrations.flower.announcements import Limits, Node, most_common, open_frame, open_ready
+from secagg.integrations.flower.layout import Coder, Means, Sent
+from secagg.integrations.flower.terms import Agreement
 from secagg.party import PartyId
 from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Server, Shares, Unmasking
-from secagg.signing import verify
+
+if TYPE_CHECKING:
+    from secagg import dp
 
 # How much longer than the server waits a message is valid: clocks differ, and a node that comes back should not find
 # a message of a sum that is over.
@@ -39,10 +40,14 @@ class SumReport:
       contributors: whose updates are in the mean.
       missed: whoever else was asked, and why it is not in it or what it did wrong; nodes that never said their name by
         number.
-      weight: the sum of weights; 0 if nothing was opened.
-      clipped: how many values were clipped at all contributors together.
+      weight: the sum of weights; the number of contributors where there is noise; 0 if nothing was opened.
+      clipped: how many values were clipped at all contributors together; not told where there is noise.
       bits: of one number as it was sent.
-      error: bound on the error of the arrays' means (of the metrics', in evaluations), that of clipping aside.
+      error: bound on the error of the arrays' means (of the metrics', in evaluations), that of clipping aside; infinite
+        where there is noise.
+      deviation: standard deviation of the noise in each number of the means.
+      spent: what this strategy's sums of this kind have told about one node so far, the one that was in most of them;
+        None without noise. Sums of other runs add to it: the nodes count them.
       failure: why nothing was opened, or "".
       seconds: from the last reply to the task on.
     """
@@ -55,17 +60,31 @@ class SumReport:
     clipped: int = 0
     bits: int = 0
     error: float = 0.0
+    deviation: float = 0.0
+    spent: dp.Report | None = None
     failure: str = ""
     seconds: float = 0.0
 
 
-class _Node(NamedTuple):
-    """A client that is ready."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the nodes were asked to do.
 
-    name: PartyId
-    node_id: int
-    nonce: bytes
-    layout: bytes
+    Args:
+      kind: "train" or "evaluate".
+      asked: the messages that were sent, by node.
+      terms: that came with them.
+      sent: the arrays in each of them.
+      limits: what a node may announce.
+      spent: sums of this kind that each client's data went into.
+    """
+
+    kind: str
+    asked: Mapping[int, Message]
+    terms: m.Task
+    sent: Sent
+    limits: Limits
+    spent: Mapping[PartyId, int]
 
 
 class Collection:
@@ -73,31 +92,28 @@ class Collection:
 
     Args:
       grid: Flower's.
-      asked: the messages that were sent, by node.
-      kind: "train" or "evaluate".
-      task: as it was sent.
+      task: what they were asked to do.
       peers: public keys by name.
       timeout_s: how long a step may take.
       poll_s: how often it is looked for answers.
+
+    Attributes:
+      missed: as in `SumReport`.
+      bits: as in `SumReport`.
+      exposed: whose vectors were asked for, opened or not.
+      coder: None while nobody knows who takes part.
     """
 
     def __init__(
-        self,
-        grid: Grid,
-        asked: Mapping[int, Message],
-        *,
-        kind: str,
-        task: m.Task,
-        peers: Mapping[PartyId, bytes],
-        timeout_s: float,
-        poll_s: float,
+        self, grid: Grid, task: Task, *, peers: Mapping[PartyId, bytes], timeout_s: float, poll_s: float
     ) -> None:
-        self._grid, self._asked, self._kind = grid, asked, kind
-        self._task, self._peers = task, peers
+        self._grid, self._task, self._peers = grid, task, peers
         self._timeout_s, self._poll_s = timeout_s, poll_s
-        self._nodes: dict[PartyId, _Node] = {}
+        self._nodes: dict[PartyId, Node] = {}
         self.missed: dict[str, str] = {}
         self.bits = 0
+        self.exposed: tuple[PartyId, ...] = ()
+        self.coder: Coder | None = None
 
     def node_id(self, client: PartyId) -> int:
         """Return a client's number in Flower."""
@@ -117,15 +133,15 @@ class Collection:
         if len(nodes) < 2:
             raise TooFewPartiesError(f"expected at least 2 nodes ready for a sum, got {len(nodes)}")
         crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes))
-        coder = Coder(wire.from_bytes(nodes[0].layout, Layout), self._task.encoding, len(nodes))
-        self.bits = coder.ring.bits
+        task, terms = self._task, self._task.terms
         agreement = Agreement(
-            run_id, self._kind, wire.to_bytes(self._task), nodes[0].layout, crowd.names, crowd.nonces
+            run_id, task.kind, wire.to_bytes(terms), nodes[0].layout, crowd.names, crowd.nonces
         )
-        where = agreement.round(self._peers, self._task.protection, coder)
+        where, coder = agreement.round(self._peers, terms.protection, terms.encoding)
+        self.coder, self.bits = coder, coder.ring.bits
         _log.info(
             "protected %s: %s; %d values of %d bits",
-            self._kind,
+            task.kind,
             where.terms.parameters,
             coder.length,
             self.bits,
@@ -133,7 +149,9 @@ class Collection:
         server = Server(where)
         self._exchange(m.KEYS, dict.fromkeys(crowd.names, crowd), Keys, server.take_keys)
         self._exchange(m.SHARES, server.close_keys(), Shares, server.take_shares)
-        self._exchange(m.INPUT, server.close_shares(), MaskedInput, server.take_input)
+        inboxes = server.close_shares()
+        self.exposed = tuple(inboxes)
+        self._exchange(m.INPUT, inboxes, MaskedInput, server.take_input)
         request: wire.Message = server.close_inputs()
         if where.terms.active:
             self._exchange(m.CONSENT, dict.fromkeys(server.included, request), Consent, server.take_consent)
@@ -142,49 +160,40 @@ class Collection:
         summed = server.finish()
         for liar in summed.liars:
             self._miss(liar, "sent wrong shares of others' secrets")
-        total = coder.ring.to_signed(summed.total)
-        return coder.decode(total, summed.contributors, self._task.weight_key), summed
+        return coder.decode(summed.total, summed.contributors, terms.weight_key, task.sent), summed
 
     def _take_ready(self, replies: Iterable[Message]) -> int:
         """Take the replies to the task; return the run's number."""
-        run_id, answered = 0, set()
-        ready: list[_Node] = []
+        run_id, task, answered = 0, self._task, set()
+        ready: dict[PartyId, Node] = {}
         for reply in replies:
             node_id, run_id = reply.metadata.src_node_id, reply.metadata.run_id
             answered.add(node_id)
             try:
-                ready.append(self._ready(reply, node_id))
+                if node_id not in task.asked:
+                    raise RemoteProtocolError("was not asked", peer=f"node {node_id}")
+                node = open_ready(reply, task.kind, self._peers, task.limits)
             except RemoteProtocolError as error:
                 self._miss(f"node {node_id}", str(error))
-        for node_id in self._asked.keys() - answered:
+                continue
+            if node.name in ready:
+                self._miss(f"node {node_id}", f"is the second that uses {node.name}'s identity key")
+            else:
+                ready[node.name] = node
+        for node_id in task.asked.keys() - answered:
             self._miss(f"node {node_id}", "did not answer in time")
-        layouts = Counter(node.layout for node in ready)
-        usual = max(layouts, key=layouts.__getitem__, default=b"")
-        for node in ready:
+        if not ready:
+            return run_id
+        usual = most_common([node.layout for node in ready.values()], task.sent)
+        privacy = task.terms.protection.privacy_of(task.kind)
+        for node in ready.values():
             if node.layout != usual:
                 self._miss(node.name, "its reply holds other arrays or metrics than most others'")
-            elif node.name in self._nodes:
-                self._miss(f"node {node.node_id}", f"is the second that uses {node.name}'s identity key")
+            elif privacy is not None and task.spent.get(node.name, 0) >= privacy.rounds:
+                self._miss(node.name, f"its data went into {privacy.rounds} sums, all that its budget is for")
             else:
                 self._nodes[node.name] = node
         return run_id
-
-    def _ready(self, reply: Message, node_id: int) -> _Node:
-        peer = f"node {node_id}"
-        ready = wire.from_bytes(_frame(reply, m.TASK, peer), m.Ready, peer=peer)
-        if node_id not in self._asked or ready.name not in self._peers or len(ready.nonce) != NONCE_BYTES:
-            raise RemoteProtocolError(
-                f"expected a node that was asked and whose public key is registered, got {ready.name!r:.80} at {peer}",
-                peer=peer,
-            )
-        key = Ed25519PublicKey.from_public_bytes(self._peers[ready.name])
-        parts = ready_parts(reply.metadata.run_id, self._kind, ready.nonce, ready.layout)
-        verify(key, ready.signature, f"{LABEL}/ready", parts, peer=ready.name)
-        try:
-            wire.from_bytes(ready.layout, Layout, peer=peer).check()
-        except ShapeError as error:
-            raise RemoteProtocolError(f"{error}, from {ready.name}", peer=ready.name) from None
-        return _Node(ready.name, node_id, ready.nonce, ready.layout)
 
     def _exchange(
         self,
@@ -211,7 +220,7 @@ class Collection:
                 if client is None:
                     continue
                 try:
-                    use(client, wire.from_bytes(_frame(reply, step, client), kind, peer=client))
+                    use(client, wire.from_bytes(open_frame(reply, step, client), kind, peer=client))
                 except RemoteProtocolError as error:
                     self._miss(client, str(error))
             if waiting:
@@ -222,7 +231,7 @@ class Collection:
             self._miss(name, f"did not answer to {step} within {self._timeout_s:g} s")
 
     def _message(self, step: str, client: PartyId, message: wire.Message) -> Message:
-        asked = self._asked[self._nodes[client].node_id].metadata
+        asked = self._task.asked[self._nodes[client].node_id].metadata
         return Message(
             m.pack(step, message),
             asked.dst_node_id,
@@ -232,16 +241,5 @@ class Collection:
         )
 
     def _miss(self, who: str, why: str) -> None:
-        _log.warning("protected %s: %s: %s", self._kind, who, why)
+        _log.warning("protected %s: %s: %s", self._task.kind, who, why)
         self.missed.setdefault(who, why)
-
-
-def _frame(reply: Message, step: str, peer: str) -> bytes:
-    if reply.has_error():
-        raise RemoteProtocolError(f"failed at {step}: {reply.error.reason}", peer=peer)
-    got = m.unpack(reply.content, peer=peer)
-    if got.name != step or len(reply.content) != 1:
-        raise RemoteProtocolError(
-            f"expected an answer to {step} alone from {peer}, got {got.name!r:.20}", peer=peer
-        )
-    return got.frame

@@ -1,35 +1,33 @@
-"""What an app's function replied, as one vector of integers, and sums of such vectors as weighted means.
-
-The vector holds, of arrays and of metrics (each as `secagg.aggregation.coding.FixedPoint` writes them), the numbers
-times the weight, and the weight; last, how many numbers were clipped.
-"""
+"""What an app's function replied, taken apart into entries and values, and put together again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from secagg.aggregation.coding import FixedPoint, Request
-from secagg.aggregation.structure import Structure
-from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.errors import ShapeError, UsageError
 from secagg.party import PartyId
-from secagg.protocols.masked import ring_for
-from secagg.ring import Ring
+from secagg.ring import Ring, RingArray
 from secagg.wire import Message
 
 if TYPE_CHECKING:
-    from secagg.integrations.flower.terms import Encoding
+    from secagg import dp
 
 _DTYPES: Final = frozenset(
     ["float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
 )
 _ARRAY, _NUMBER, _LIST = "array", "number", "list"
+_NDIM: Final = {_NUMBER: 0, _LIST: 1}
+_MAX_NDIM: Final = 32
 _MAX_LENGTH: Final = 1 << 40
+
+# Arrays that came with a task, by record and name.
+Sent = Mapping[tuple[str, str], Array]
 
 
 class Entry(Message, frozen=True):
@@ -52,22 +50,37 @@ class Layout(Message, frozen=True):
     metrics: tuple[Entry, ...]
     weight_record: str
 
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in order."""
+        return (*self.arrays, *self.metrics)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers there are."""
+        return count_numbers(self.entries)
+
     def check(self) -> None:
         """Refuse what no reply looks like.
 
         Raises:
           ShapeError: unknown dtypes, impossible shapes, names that come twice, or no numbers at all.
         """
-        entries = [*self.arrays, *self.metrics]
-        numbers = 0
-        for entry in entries:
-            known = entry.dtype in _DTYPES and (entry.form == _ARRAY) == (entry in self.arrays)
-            if not known or entry.form not in (_ARRAY, _NUMBER, _LIST) or any(n < 0 for n in entry.shape):
-                raise ShapeError(f"impossible entry {entry.record!r:.80}, {entry.name!r:.80} in a layout")
-            numbers += math.prod(entry.shape)
-        if len({(e.record, e.name) for e in entries}) != len(entries) or not 0 < numbers < _MAX_LENGTH:
+        for entries, forms in ((self.arrays, (_ARRAY,)), (self.metrics, (_NUMBER, _LIST))):
+            for entry in entries:
+                fits = len(entry.shape) <= _NDIM.get(entry.form, _MAX_NDIM) and all(
+                    n >= 0 for n in entry.shape
+                )
+                # An array without numbers, of shape (0, 2**60), is more than numpy can write down.
+                size = math.prod(n or 1 for n in entry.shape)
+                if entry.dtype not in _DTYPES or entry.form not in forms or not fits or size > _MAX_LENGTH:
+                    raise ShapeError(f"impossible entry {entry.record!r:.80}, {entry.name!r:.80} in a layout")
+        names = {(entry.record, entry.name) for entry in self.entries}
+        records = {entry.record for entry in self.arrays}
+        mixed = not records.isdisjoint({*(entry.record for entry in self.metrics), self.weight_record})
+        if len(names) != len(self.entries) or mixed or not 0 < self.numbers < _MAX_LENGTH:
             raise ShapeError(
-                f"expected a layout of distinct names and some numbers, got one of {numbers} numbers"
+                f"expected a layout of distinct names and some numbers, got one of {self.numbers} numbers"
             )
 
 
@@ -82,13 +95,107 @@ class Update(NamedTuple):
 class Means(NamedTuple):
     """What a sum of vectors stands for.
 
-    error: bound on the error of the arrays' means, that of clipping aside.
+    error: bound on the error of the arrays' means, that of clipping aside; infinite where there is noise.
+    deviation: standard deviation of the noise in each number of a mean.
     """
 
     records: RecordDict
     weight: int
     clipped: int
     error: float
+    deviation: float = 0.0
+
+
+class Coder(Protocol):
+    """Vectors of one layout for sums of so many clients.
+
+    Attributes:
+      length: of a vector.
+      ring: the narrowest that holds every sum.
+    """
+
+    length: int
+    ring: Ring
+
+    def contribution(self, vector: NDArray[Any]) -> RingArray:
+        """Return what goes under the masks for a vector that a client kept; to be called once for it."""
+
+    def decode(self, total: RingArray, contributors: Sequence[PartyId], weight_key: str, sent: Sent) -> Means:
+        """Return the means that a sum of contributions stands for, in records of the replies' names.
+
+        Args:
+          total: elements of the ring, shape (length,).
+          contributors: whose vectors are in it.
+          weight_key: name of the weight in the result.
+          sent: arrays that the task came with.
+
+        Raises:
+          RangeError: there is no mean.
+        """
+
+    def report(self, rounds: int) -> dp.Report | None:
+        """Return what so many sums have told about a node that was in all of them; None without noise.
+
+        Raises:
+          RangeError: more than the budget is for.
+        """
+
+
+def arrays_in(content: RecordDict) -> dict[tuple[str, str], Array]:
+    """Return the arrays of a message, not yet decoded, by record and name."""
+    return {
+        (key, name): array
+        for key, record in content.items()
+        if isinstance(record, ArrayRecord)
+        for name, array in record.items()
+    }
+
+
+def array_entries(content: RecordDict) -> Iterator[tuple[Entry, NDArray[Any]]]:
+    """Return each array of a reply with its entry.
+
+    Raises:
+      UsageError: no numpy array, or of a dtype that cannot be averaged.
+    """
+    for (key, name), array in arrays_in(content).items():
+        try:
+            value: NDArray[Any] = array.numpy()
+        except (TypeError, ValueError):
+            raise UsageError(f"the array {name!r} in {key!r} is no numpy array") from None
+        if str(value.dtype) not in _DTYPES:
+            raise UsageError(
+                f"the array {name!r} in {key!r} has dtype {value.dtype}, which cannot be averaged"
+            )
+        yield Entry(key, name, _ARRAY, str(value.dtype), value.shape), value
+
+
+def metric_entries(content: RecordDict, weight_key: str) -> Iterator[tuple[Entry, NDArray[Any]]]:
+    """Return each metric of a reply but the weight with its entry.
+
+    Raises:
+      UsageError: a number that does not fit 64 bits.
+    """
+    for key, record in content.items():
+        if isinstance(record, MetricRecord):
+            for name, number in record.items():
+                if name != weight_key:
+                    value = _from_metric(number, key, name)
+                    form = _LIST if isinstance(number, list) else _NUMBER
+                    yield Entry(key, name, form, str(value.dtype), value.shape), value
+
+
+def refuse_config(content: RecordDict) -> None:
+    """Refuse a reply with a ConfigRecord.
+
+    Raises:
+      UsageError: there is one.
+    """
+    for key, record in content.items():
+        if isinstance(record, ConfigRecord) and record:
+            raise UsageError(
+                f"the reply holds a ConfigRecord {key!r}, which cannot be averaged and would show the server single "
+                "values; leave it out"
+            )
 
 
 def take_apart(content: RecordDict, weight_key: str) -> Update:
@@ -96,26 +203,15 @@ def take_apart(content: RecordDict, weight_key: str) -> Update:
 
     Raises:
       UsageError: a record that cannot be averaged, no weight, several, or one that is no whole number.
+      ShapeError: no numbers.
     """
-    arrays, metrics, weights = [], [], []
-    for key, record in content.items():
-        if isinstance(record, ArrayRecord):
-            for name, array in record.items():
-                value = _from_array(array, key, name)
-                arrays.append((Entry(key, name, _ARRAY, str(value.dtype), value.shape), value))
-        elif isinstance(record, MetricRecord):
-            for name, number in record.items():
-                if name == weight_key:
-                    weights.append((key, number))
-                    continue
-                value = _from_metric(number, key, name)
-                form = _LIST if isinstance(number, list) else _NUMBER
-                metrics.append((Entry(key, name, form, str(value.dtype), value.shape), value))
-        elif isinstance(record, ConfigRecord) and record:
-            raise UsageError(
-                f"the reply holds a ConfigRecord {key!r}, which cannot be averaged and would show the server single "
-                "values; leave it out"
-            )
+    refuse_config(content)
+    arrays, metrics = list(array_entries(content)), list(metric_entries(content, weight_key))
+    weights = [
+        (key, record[weight_key])
+        for key, record in content.items()
+        if isinstance(record, MetricRecord) and weight_key in record
+    ]
     if len(weights) != 1:
         raise UsageError(f"expected one metric {weight_key!r} in the reply, the weight, got {len(weights)}")
     ((weight_record, weight),) = weights
@@ -131,122 +227,26 @@ def take_apart(content: RecordDict, weight_key: str) -> Update:
     return Update(layout, [value for _, value in (*arrays, *metrics)], int(weight))
 
 
-class Coder:
-    """Vectors of one layout for sums of so many clients.
-
-    Attributes:
-      length: of a vector.
-      ring: the narrowest that holds every sum.
-
-    Raises:
-      PlanError: no ring of 64 bits holds the sums; the message says what would.
-      UsageError: an array without clip.
-    """
-
-    def __init__(self, layout: Layout, encoding: Encoding, clients: int) -> None:
-        self._layout = layout
-        self._max_weight = encoding.max_weight
-        metric_clips = {"": encoding.metric_clip}
-        groups = (
-            (layout.arrays, encoding.clips, encoding.precision),
-            (layout.metrics, metric_clips, encoding.metric_precision),
-        )
-        self._codings = [
-            FixedPoint(Request(_structure(entries), True, clips, precision, clients, encoding.max_weight))
-            for entries, clips, precision in groups
-            if _numbers(entries)
-        ]
-        self.length = sum(coding.length for coding in self._codings) + 1
-        rings = [ring_for(coding.plan, clients).bits for coding in self._codings]
-        self.ring = Ring(max(*rings, (clients * self.length).bit_length() + 1))
-
-    def encode(self, update: Update) -> tuple[NDArray[np.int64], int]:
-        """Return an update as a vector, and how many numbers were clipped.
-
-        Raises:
-          RangeError: NaN or infinity.
-        """
-        vector: NDArray[np.int64] = np.empty(self.length, np.int64)
-        weight = min(update.weight, self._max_weight)
-        clipped, start, taken = int(weight != update.weight), 0, 0
-        values = self._present(update.values)
-        for coding in self._codings:
-            count = len(coding.parts)
-            numbers, more = coding.encode(values[taken : taken + count], weight)
-            vector[start : start + coding.length] = numbers
-            clipped, start, taken = clipped + more, start + coding.length, taken + count
-        vector[-1] = clipped
-        return vector, clipped
-
-    def decode(self, total: NDArray[np.int64], contributors: Sequence[PartyId], weight_key: str) -> Means:
-        """Return the means that a sum of vectors stands for, in records of the replies' names.
-
-        Raises:
-          RangeError: the weights add up to nothing.
-        """
-        values, error, start, weight = [], 0.0, 0, 0
-        for i, coding in enumerate(self._codings):
-            part = total[start : start + coding.length]
-            start += coding.length
-            weight = int(part[-1])
-            if weight <= 0:
-                raise RangeError(
-                    f"the weights {weight_key!r} of {len(contributors)} clients add up to {weight}; there is no mean"
-                )
-            decoded = coding.decode(part, len(contributors), 0.0)
-            values += decoded.arrays
-            if i == 0:
-                error = max(decoded.errors.values())
-        return Means(self._records(values, weight, weight_key), weight, int(total[-1]), error)
-
-    def _present(self, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Leave out what belongs to a group without numbers."""
-        border = len(self._layout.arrays)
-        groups = (values[:border], values[border:])
-        return [value for group in groups if any(v.size for v in group) for value in group]
-
-    def _records(self, values: Sequence[NDArray[Any]], weight: int, weight_key: str) -> RecordDict:
-        arrays: dict[str, ArrayRecord] = {}
-        metrics: dict[str, MetricRecord] = {}
-        rest = iter(values)
-        layout = self._layout
-        for entries in (layout.arrays, layout.metrics):
-            empty = not _numbers(entries)
-            for entry in entries:
-                value = np.zeros(entry.shape, entry.dtype) if empty else next(rest)
-                if entry.form == _ARRAY:
-                    array = np.ascontiguousarray(value).reshape(entry.shape)
-                    arrays.setdefault(entry.record, ArrayRecord())[entry.name] = Array(array)
-                else:
-                    metrics.setdefault(entry.record, MetricRecord())[entry.name] = value.tolist()
-        metrics.setdefault(layout.weight_record, MetricRecord())[weight_key] = weight
-        records = RecordDict()
-        records.update(arrays)
-        records.update(metrics)
-        return records
+def to_records(layout: Layout, values: Sequence[NDArray[Any]], weight: int, weight_key: str) -> RecordDict:
+    """Return values, one for each of the layout's entries and of its shape, and the weight as a reply's records."""
+    arrays: dict[str, ArrayRecord] = {}
+    metrics: dict[str, MetricRecord] = {}
+    for entry, value in zip(layout.entries, values, strict=True):
+        if entry.form == _ARRAY:
+            array = np.ascontiguousarray(value).reshape(entry.shape)
+            arrays.setdefault(entry.record, ArrayRecord())[entry.name] = Array(array)
+        else:
+            metrics.setdefault(entry.record, MetricRecord())[entry.name] = value.tolist()
+    metrics.setdefault(layout.weight_record, MetricRecord())[weight_key] = weight
+    records = RecordDict()
+    records.update(arrays)
+    records.update(metrics)
+    return records
 
 
-def _numbers(entries: Sequence[Entry]) -> int:
+def count_numbers(entries: Sequence[Entry]) -> int:
+    """Return how many numbers entries hold."""
     return sum(math.prod(entry.shape) for entry in entries)
-
-
-def _structure(entries: Sequence[Entry]) -> Structure:
-    update: dict[str, dict[str, NDArray[Any]]] = {}
-    for entry in entries:
-        # One number shown in every place: the shape costs no memory.
-        zeros = np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
-        update.setdefault(entry.record, {})[entry.name] = zeros
-    return Structure(update, "the first client")
-
-
-def _from_array(array: Array, key: str, name: str) -> NDArray[Any]:
-    try:
-        value: NDArray[Any] = array.numpy()
-    except (TypeError, ValueError):
-        raise UsageError(f"the array {name!r} in {key!r} is no numpy array") from None
-    if str(value.dtype) not in _DTYPES:
-        raise UsageError(f"the array {name!r} in {key!r} has dtype {value.dtype}, which cannot be averaged")
-    return value
 
 
 def _from_metric(number: Any, key: str, name: str) -> NDArray[Any]:

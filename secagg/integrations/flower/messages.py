@@ -52,8 +52,8 @@ class Crowd(Message, frozen=True):
 class Kept(Message, frozen=True):
     """What a client keeps between steps. Secret.
 
-    kind: "train" or "evaluate". step: the next one. vector: the update, until it is sent. client: the masked
-    protocol's own state, from `keys` on.
+    kind: "train" or "evaluate". step: the next one. vector: the update, without noise, until it is sent: int64 of
+    `WeightedCoder`, float64 for `PrivateCoder`. client: the masked protocol's own state, from `keys` on.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Kept(Message, frozen=True):
     task: bytes
     layout: bytes
     crowd: Crowd | None
-    vector: NDArray[np.int64] | None
+    vector: NDArray[np.generic] | None
     client: NDArray[np.uint8] | None
 
 

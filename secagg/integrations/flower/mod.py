@@ -8,21 +8,25 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Context, Error, Message, MessageType, RecordDict
+from numpy.typing import NDArray
 
 from secagg import wire
+from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.identities import SERVER, load_identity, load_peers
-from secagg.integrations.flower.layout import Coder, Layout, take_apart
+from secagg.integrations.flower.layout import Layout, Sent, arrays_in, take_apart
+from secagg.integrations.flower.spending import Spending
 from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.integrations.flower.turns import Turns
+from secagg.integrations.flower.weighted import WeightedCoder
 from secagg.party import PartyId
-from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Round, Survivors
+from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Survivors
 from secagg.signing import sign
 
 IDENTITY_KEY: Final = "secagg-identity"
@@ -37,6 +41,7 @@ class Me(NamedTuple):
     """This node, and the others that it knows."""
 
     name: PartyId
+    path: Path
     identity: Ed25519PrivateKey
     peers: dict[PartyId, bytes]
     turns: Turns
@@ -56,9 +61,15 @@ class SecureMod:
 
     Args:
       protection: what this node insists on.
+
+    Raises:
+      ImportError: noise is asked for, and its packages are missing.
     """
 
     protection: Protection = field(default_factory=Protection)
+
+    def __post_init__(self) -> None:
+        self.protection.check_packages()
 
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer a message."""
@@ -91,24 +102,28 @@ class SecureMod:
                 f"expected {self.protection}, as this node's app demands, from {SERVER}, got {task.protection}",
                 peer=SERVER,
             )
+        privacy = self.protection.privacy_of(kind)
+        if kind == MessageType.EVALUATE and not self.protection.evaluates:
+            raise RemoteProtocolError(
+                f"expected {SERVER} to ask for training only: this node adds noise to it, and metrics without noise would "
+                "tell what it hides; set fraction_evaluate=0.0, or evaluation_privacy at server and nodes",
+                peer=SERVER,
+            )
+        # Before any work is done.
+        spent = 0 if privacy is None else Spending(me.path, kind, privacy).check(server=SERVER)
         message.content = RecordDict({k: v for k, v in message.content.items() if k != m.RECORD})
+        sent = arrays_in(message.content)  # the function may change the message
         reply = call_next(message, context)
         if reply.has_error():
             return reply
-        update = take_apart(reply.content, task.weight_key)
-        # How numbers are written does not depend on how many clients there will be.
-        vector, clipped = Coder(update.layout, task.encoding, 1).encode(update)
-        if clipped:
-            _log.warning(
-                "protected %s: %d of %d values lay beyond the clip and were moved to it",
-                kind,
-                clipped,
-                vector.size,
-            )
+        if privacy is None:
+            kept_layout, vector = _weighted(reply.content, task, kind)
+        else:
+            kept_layout, vector = _private(reply.content, task, kind, sent, privacy, first=spent == 0)
         run, nonce, layout = (
             message.metadata.run_id,
             secrets.token_bytes(NONCE_BYTES),
-            wire.to_bytes(update.layout),
+            wire.to_bytes(kept_layout),
         )
         me.turns.begin(nonce, m.KEYS)
         m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, layout, None, vector, None))
@@ -137,7 +152,8 @@ class SecureMod:
                 raise RemoteProtocolError(
                     f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
                 )
-        where, coder = _round(run, kept, crowd, me, self.protection)
+        agreement = Agreement(run, kind, kept.task, kept.layout, crowd.names, crowd.nonces)
+        where, coder = agreement.round(me.peers, self.protection, wire.from_bytes(kept.task, m.Task).encoding)
         if kept.client is None:
             client = Client(where, me.name, me.identity)
         else:
@@ -149,8 +165,12 @@ class SecureMod:
             answer = client.share(wire.from_bytes(step.frame, PeerKeys, peer=SERVER))
         elif step.name == m.INPUT and vector is not None:
             inbox = wire.from_bytes(step.frame, Inbox, peer=SERVER)
-            answer = client.mask(coder.ring.from_signed(vector), inbox)
+            # Noise is drawn once for a vector: its turn is taken, and no later state holds it.
+            answer = client.mask(coder.contribution(vector), inbox)
             vector = None
+            privacy = self.protection.privacy_of(kind)
+            if privacy is not None:
+                Spending(me.path, kind, privacy).take(kept.nonce, server=SERVER)
         elif step.name == m.CONSENT:
             answer = client.consent(wire.from_bytes(step.frame, Survivors, peer=SERVER))
         else:
@@ -173,11 +193,44 @@ class SecureMod:
         return dict(itertools.pairwise(steps)).get(step)
 
 
-def _round(run: int, kept: m.Kept, crowd: m.Crowd, me: Me, protection: Protection) -> tuple[Round, Coder]:
-    layout = wire.from_bytes(kept.layout, Layout)
-    coder = Coder(layout, wire.from_bytes(kept.task, m.Task).encoding, len(crowd.names))
-    agreement = Agreement(run, kept.kind, kept.task, kept.layout, crowd.names, crowd.nonces)
-    return agreement.round(me.peers, protection, coder), coder
+def _weighted(content: RecordDict, task: m.Task, kind: str) -> tuple[Layout, NDArray[Any]]:
+    """Return layout and vector of a reply, for a sum without noise."""
+    update = take_apart(content, task.weight_key)
+    # How numbers are written does not depend on how many clients there will be.
+    vector, clipped = WeightedCoder(update.layout, task.encoding, 1).encode(update)
+    if clipped:
+        _log.warning(
+            "protected %s: %d of %d values lay beyond the clip and were moved to it",
+            kind,
+            clipped,
+            vector.size,
+        )
+    return update.layout, vector
+
+
+def _private(
+    content: RecordDict, task: m.Task, kind: str, sent: Sent, privacy: Privacy, *, first: bool
+) -> tuple[Layout, NDArray[Any]]:
+    """Return layout and vector of a reply, for a sum with noise, and tell the log what becomes of it."""
+    from secagg.integrations.flower.private import difference  # needs secagg[dp]
+
+    found = difference(content, kind, sent, task.weight_key)
+    if first:  # of this budget
+        _log.info("protected %s: under %s all nodes count the same, whatever their weights", kind, privacy)
+        if found.left_out:
+            _log.info("protected %s: not sent, as nothing bounds them: %s", kind, ", ".join(found.left_out))
+    if found.from_zero:
+        _log.warning(
+            "protected %s: %s did not come with the task under this record, name and shape, and count from zero, not "
+            "from what was sent",
+            kind,
+            ", ".join(found.from_zero),
+        )
+    if not found.finite:
+        _log.warning("protected %s: NaN or infinity in the reply; zeros go into the sum instead", kind)
+    if float(np.linalg.norm(found.vector)) > privacy.norm:
+        _log.info("protected %s: longer than the norm %g, to which it is scaled down", kind, privacy.norm)
+    return found.layout, found.vector
 
 
 def _me(context: Context) -> Me:
@@ -186,7 +239,7 @@ def _me(context: Context) -> Me:
     public = identity.public_key().public_bytes_raw()
     for name, key in peers.items():
         if key == public:
-            return Me(name, identity, peers, Turns(Path(identity_path)))
+            return Me(name, Path(identity_path), identity, peers, Turns(Path(identity_path)))
     raise UsageError(f"the public key of {identity_path} is not in {peers_path}; add it there, at all nodes")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -16,10 +17,15 @@ from flwr.serverapp.strategy import Strategy
 from secagg import wire
 from secagg.errors import SecaggError, UsageError
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.collection import Collection, SumReport
+from secagg.integrations.flower.announcements import limits_for
+from secagg.integrations.flower.collection import Collection, SumReport, Task
 from secagg.integrations.flower.identities import load_peers
+from secagg.integrations.flower.layout import Sent, arrays_in
 from secagg.integrations.flower.terms import Encoding, Protection
 from secagg.party import PartyId
+
+if TYPE_CHECKING:
+    from secagg import dp
 
 _log = logging.getLogger("flwr.secagg")
 
@@ -40,11 +46,14 @@ _SINGLE_REPLIES: Final = (
 )
 
 
+_NO_EVALUATION: Final = "training has noise, and metrics of evaluation without noise would tell what it hides"
+
+
 class SecureAggregation(Strategy):
     """A strategy that works on means nobody saw the summands of.
 
     A sum that cannot be opened fails its round as Flower does: the model stays as it is, there are no metrics, the log
-    and `reports` say why.
+    and `reports` say why. Once a privacy budget is spent, nobody is asked for more of that kind.
 
     Args:
       strategy: what is run; it must take a weighted mean of replies, as FedAvg and its kin do.
@@ -52,11 +61,14 @@ class SecureAggregation(Strategy):
       protection: the same as in the nodes' `SecureMod`.
       encoding: how numbers are written.
       weight_key: the metric that is the weight; by default the strategy's own.
+      max_numbers: largest number of values that a node may reply; by default four times what it was sent, or 2**20.
       timeout_s: how long each step after the training may take.
       poll_s: how often it is looked for answers.
 
     Raises:
-      UsageError: a strategy that compares single replies, or a file that is not one of public keys.
+      UsageError: a strategy that compares single replies, a file that is not one of public keys, or evaluation without
+        noise beside training with noise.
+      ImportError: noise is asked for, and its packages are missing.
 
     Attributes:
       reports: what became of each sum so far.
@@ -70,6 +82,7 @@ class SecureAggregation(Strategy):
         protection: Protection | None = None,
         encoding: Encoding | None = None,
         weight_key: str | None = None,
+        max_numbers: int | None = None,
         timeout_s: float = 300.0,
         poll_s: float = 0.5,
     ) -> None:
@@ -87,9 +100,20 @@ class SecureAggregation(Strategy):
             if weight_key is not None
             else str(getattr(strategy, "weighted_by_key", "num-examples"))
         )
-        self._task = m.Task(protection or Protection(), encoding or Encoding(), key)
+        self._terms = m.Task(protection or Protection(), encoding or Encoding(), key)
+        self._protection = self._terms.protection
+        self._protection.check_packages()
+        # Known only of strategies made like FedAvg; with others evaluation is left out.
+        if not self._protection.evaluates and getattr(strategy, "fraction_evaluate", 0.0) > 0:
+            raise UsageError(
+                f"{_NO_EVALUATION}: give {type(strategy).__name__} fraction_evaluate=0.0, or Protection an "
+                "evaluation_privacy"
+            )
+        self._max_numbers = max_numbers
+        limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
         self._grid: Grid | None = None
-        self._asked: dict[int, Message] = {}
+        self._task: Task | None = None
+        self._spent: dict[str, Counter[PartyId]] = {}
 
     def __repr__(self) -> str:
         return f"SecureAggregation({self.strategy!r})"
@@ -98,72 +122,112 @@ class SecureAggregation(Strategy):
         """Log the settings, and the wrapped strategy's."""
         _log.info("\t├──> Secure aggregation:")
         _log.info("\t│\t├── Registered nodes: %d", len(self._peers))
-        _log.info("\t│\t├── %s", self._task.protection)
-        _log.info("\t│\t└── %s", self._task.encoding)
+        _log.info("\t│\t├── %s", self._protection)
+        if self._protection.privacy or self._protection.evaluation_privacy:
+            _log.info("\t│\t├── With noise all nodes count the same, and metrics of training are not sent")
+        _log.info("\t│\t└── %s", self._terms.encoding)
         self.strategy.summary()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Return the strategy's messages, each asking for a protected reply."""
-        return self._ask(self.strategy.configure_train(server_round, arrays, config, grid), grid)
+        """Return the strategy's messages, each asking for a protected reply; none if the budget is spent."""
+        if self._is_spent(MessageType.TRAIN):
+            return self._ask([], MessageType.TRAIN, grid)
+        messages = self.strategy.configure_train(server_round, arrays, config, grid)
+        return self._ask(messages, MessageType.TRAIN, grid)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return what the strategy makes of the means as the only reply; None where there is no sum."""
-        if not self._asked:
+        if self._task is None:
             return self.strategy.aggregate_train(server_round, [])
-        reply = self._collect(server_round, MessageType.TRAIN, replies)
+        reply = self._collect(server_round, self._task, replies)
         return (None, None) if reply is None else self.strategy.aggregate_train(server_round, [reply])
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Return the strategy's messages, each asking for a protected reply."""
-        return self._ask(self.strategy.configure_evaluate(server_round, arrays, config, grid), grid)
+        """Return the strategy's messages, each asking for a protected reply; none if the budget is spent."""
+        if not self._protection.evaluates:
+            _log.warning("%s: no evaluation", _NO_EVALUATION)
+            return self._ask([], MessageType.EVALUATE, grid)
+        if self._is_spent(MessageType.EVALUATE):
+            return self._ask([], MessageType.EVALUATE, grid)
+        messages = self.strategy.configure_evaluate(server_round, arrays, config, grid)
+        return self._ask(messages, MessageType.EVALUATE, grid)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return what the strategy makes of the means as the only reply; None where there is no sum."""
-        if not self._asked:
+        if self._task is None:
             return self.strategy.aggregate_evaluate(server_round, [])
-        reply = self._collect(server_round, MessageType.EVALUATE, replies)
+        reply = self._collect(server_round, self._task, replies)
         return None if reply is None else self.strategy.aggregate_evaluate(server_round, [reply])
 
-    def _ask(self, messages: Iterable[Message], grid: Grid) -> list[Message]:
+    def _is_spent(self, kind: str) -> bool:
+        """Whether too few nodes have budget left for a sum of this kind; nodes know of other runs, too."""
+        privacy = self._protection.privacy_of(kind)
+        if privacy is None:
+            return False
+        spent = self._spent.get(kind)
+        if spent is None:
+            return False
+        left = sum(spent[name] < privacy.rounds for name in self._peers)
+        if left >= self._protection.least:
+            return False
+        _log.error(
+            "protected %s: the data of all but %d nodes went into %d sums, all that the budget %s is for; nobody is asked "
+            "any more",
+            kind,
+            left,
+            privacy.rounds,
+            privacy,
+        )
+        return True
+
+    def _ask(self, messages: Iterable[Message], kind: str, grid: Grid) -> list[Message]:
         asked = list(messages)
-        frame = wire.to_bytes(self._task)
+        self._grid, self._task = grid, None
+        if not asked:
+            return asked
+        sent = arrays_in(asked[0].content)
+        if self._protection.privacy_of(kind) is not None and any(
+            not _same(sent, arrays_in(message.content)) for message in asked[1:]
+        ):
+            raise UsageError(
+                "updates with noise are added to what was sent, and the strategy sends nodes different arrays"
+            )
+        frame = wire.to_bytes(self._terms)
         for message in asked:
-            # Strategies send everybody the same content.
             message.content = RecordDict({**message.content, m.RECORD: m.record(m.TASK, frame)})
-        self._grid = grid
-        self._asked = {message.metadata.dst_node_id: message for message in asked}
-        if len(self._asked) != len(asked):
+        by_node = {message.metadata.dst_node_id: message for message in asked}
+        if len(by_node) != len(asked):
             raise UsageError("the strategy sends a node two messages in one round")
+        limits = limits_for(sent, self._max_numbers)
+        self._task = Task(kind, by_node, self._terms, sent, limits, self._spent.get(kind, Counter()))
         return asked
 
-    def _collect(self, server_round: int, kind: str, replies: Iterable[Message]) -> Message | None:
+    def _collect(self, server_round: int, task: Task, replies: Iterable[Message]) -> Message | None:
         if self._grid is None:
             raise UsageError(
                 "expected a configuration before an aggregation; drive the strategy with start()"
             )
-        began, asked, self._asked = time.monotonic(), self._asked, {}
+        began, self._task, kind = time.monotonic(), None, task.kind
         collection = Collection(
-            self._grid,
-            asked,
-            kind=kind,
-            task=self._task,
-            peers=self._peers,
-            timeout_s=self._timeout_s,
-            poll_s=self._poll_s,
+            self._grid, task, peers=self._peers, timeout_s=self._timeout_s, poll_s=self._poll_s
         )
         try:
             means, summed = collection.run(replies)
         except SecaggError as error:
             _log.error("protected %s of round %d failed, nothing was used: %s", kind, server_round, error)
-            seconds = time.monotonic() - began
             report = SumReport(
-                kind, server_round, missed=collection.missed, failure=str(error), seconds=seconds
+                kind,
+                server_round,
+                missed=collection.missed,
+                spent=self._spend(collection, kind),
+                failure=str(error),
+                seconds=time.monotonic() - began,
             )
             self.reports.append(report)
             return None
@@ -176,6 +240,8 @@ class SecureAggregation(Strategy):
             means.clipped,
             collection.bits,
             means.error,
+            means.deviation,
+            self._spend(collection, kind),
             seconds=time.monotonic() - began,
         )
         self.reports.append(report)
@@ -183,7 +249,7 @@ class SecureAggregation(Strategy):
             "protected %s: mean of %d of %d nodes, weights %d, in %.1f s",
             kind,
             len(summed.contributors),
-            len(asked),
+            len(task.asked),
             means.weight,
             report.seconds,
         )
@@ -191,4 +257,30 @@ class SecureAggregation(Strategy):
             _log.warning(
                 "protected %s: %d values lay beyond the clips; widen them in Encoding", kind, means.clipped
             )
-        return Message(means.records, reply_to=asked[collection.node_id(summed.contributors[0])])
+        return Message(means.records, reply_to=task.asked[collection.node_id(summed.contributors[0])])
+
+    def _spend(self, collection: Collection, kind: str) -> dp.Report | None:
+        """Count a sum, opened or not, at those whose vectors were asked for; return what is spent."""
+        privacy, coder = self._protection.privacy_of(kind), collection.coder
+        counts = self._spent.setdefault(kind, Counter())
+        counts.update(collection.exposed)
+        spent = None if coder is None else coder.report(max(counts.values(), default=0))
+        if spent is None or privacy is None:
+            return None  # no noise, or nobody was asked for anything
+        _log.info(
+            "protected %s: spent epsilon=%.3g of %g at delta=%g, after %d of %d sums; noise of deviation %.3g in a sum",
+            kind,
+            spent.epsilon,
+            privacy.epsilon,
+            spent.delta,
+            spent.rounds,
+            privacy.rounds,
+            spent.deviation,
+        )
+        return spent
+
+
+def _same(one: Sent, other: Sent) -> bool:
+    if one.keys() != other.keys():
+        return False
+    return all(a is other[key] or a.data == other[key].data for key, a in one.items())

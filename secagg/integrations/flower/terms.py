@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from flwr.app import MessageType
+
+from secagg import wire
+from secagg.aggregation.privacy import Privacy
 from secagg.errors import PlanError, UsageError
 from secagg.integrations.flower.identities import SERVER
-from secagg.integrations.flower.layout import Coder
+from secagg.integrations.flower.layout import Coder, Layout
+from secagg.integrations.flower.weighted import WeightedCoder
 from secagg.party import PartyId
 from secagg.protocols.masked import GraphParameters, Round, Terms, choose
 from secagg.signing import digest
@@ -32,6 +37,10 @@ class Protection:
       active: the server may do anything; otherwise it keeps to the protocol.
       least: of how many nodes a sum is made at least.
       security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
+      privacy: what the sums of training may tell about one node; None for sums without noise. Its `corrupt` counts
+        as the one above does, and the larger of the two is what noise is for.
+      evaluation_privacy: the same for evaluation, a budget of its own. Evaluation without noise beside training with
+        noise would tell what the noise hides: nodes refuse it.
 
     Raises:
       UsageError: a fraction below 0, or 1 and more, or a least below 2.
@@ -42,12 +51,32 @@ class Protection:
     active: bool = False
     least: int = 3
     security_bits: float = 40.0
+    privacy: Privacy | None = None
+    evaluation_privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.corrupt < 1 and 0 <= self.dropouts < 1 and self.least >= 2):
             raise UsageError(
                 f"expected fractions from 0 to below 1 and at least 2 nodes in a sum, got {self}"
             )
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether nodes take part in evaluation."""
+        return self.privacy is None or self.evaluation_privacy is not None
+
+    def privacy_of(self, kind: str) -> Privacy | None:
+        """Return what sums of a kind may tell; None for sums without noise."""
+        return self.privacy if kind == MessageType.TRAIN else self.evaluation_privacy
+
+    def check_packages(self) -> None:
+        """Refuse where noise is asked for and its packages are missing.
+
+        Raises:
+          ImportError: dp-accounting is not installed.
+        """
+        if self.privacy or self.evaluation_privacy:
+            import secagg.dp  # noqa: F401  # whoever adds no noise does without its packages
 
     def parameters(self, clients: int, registered: int) -> GraphParameters:
         """Return graph and thresholds for a sum of so many clients of those registered.
@@ -114,12 +143,14 @@ class Agreement:
     names: tuple[PartyId, ...]
     nonces: tuple[bytes, ...] = field(repr=False)
 
-    def round(self, peers: Mapping[PartyId, bytes], protection: Protection, coder: Coder) -> Round:
-        """Return the round of the masked protocol.
+    def round(
+        self, peers: Mapping[PartyId, bytes], protection: Protection, encoding: Encoding
+    ) -> tuple[Round, Coder]:
+        """Return the round of the masked protocol, and how numbers are written in it.
 
         Raises:
           UsageError: a client without a public key, or two of one name.
-          PlanError: too few clients for the protection.
+          PlanError: too few clients for the protection, or sums that fit no ring.
         """
         if unknown := [name for name in self.names if name not in peers]:
             raise UsageError(
@@ -127,8 +158,16 @@ class Agreement:
             )
         identities = tuple(peers[name] for name in self.names)
         parameters = protection.parameters(len(self.names), len(peers))
+        session, layout = self._session(), wire.from_bytes(self.layout, Layout)
+        privacy = protection.privacy_of(self.kind)
+        if privacy is None:
+            coder: Coder = WeightedCoder(layout, encoding, len(self.names))
+        else:
+            from secagg.integrations.flower.private import PrivateCoder  # needs secagg[dp]
+
+            coder = PrivateCoder(layout, privacy, parameters, registered=len(peers), session=session)
         terms = Terms(SERVER, self.names, identities, coder.length, coder.ring, parameters)
-        return Round(terms, self._session())
+        return Round(terms, session), coder
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.

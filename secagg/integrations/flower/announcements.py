@@ -1,0 +1,148 @@
+"""Who is ready for a sum, and with what: what a node may announce, and which layout the sum is of.
+
+A node announces the layout of what it keeps before anybody can check it. So layouts are bounded by what the server
+sent, before they are decoded; and the sum is of the layout that most names announced. Each registered name has one
+voice, however many nodes use it: as long as most of those that are ready are honest, and reply alike, a liar keeps
+nobody but itself out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from flwr.app import Message
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.layout import Layout, Sent
+from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, ready_parts
+from secagg.party import PartyId
+from secagg.signing import verify
+
+_LEAST_NUMBERS: Final = 1 << 20
+_LEAST_BYTES: Final = 1 << 16
+_TIMES_SENT: Final = 4
+_ENTRY_BYTES: Final = 64  # of an entry of few dimensions, its names aside
+_READY_BYTES: Final = 1 << 12  # of what is announced, the layout aside
+
+
+class Node(NamedTuple):
+    """A client that is ready; layout: as bytes."""
+
+    name: PartyId
+    node_id: int
+    nonce: bytes
+    layout: bytes
+
+
+class Limits(NamedTuple):
+    """How much a node may announce; layout_bytes bounds how many entries there are and how long their names."""
+
+    numbers: int
+    layout_bytes: int
+
+
+def limits_for(sent: Sent, numbers: int | None) -> Limits:
+    """Return what may be announced where these arrays were sent.
+
+    Args:
+      sent: with the task.
+      numbers: how many a node may announce; None for four times what was sent, or 2**20.
+
+    Raises:
+      UsageError: numbers below 1.
+    """
+    if numbers is None:
+        numbers = max(_LEAST_NUMBERS, _TIMES_SENT * sum(_size(array.shape) for array in sent.values()))
+    if numbers < 1:
+        raise UsageError(f"expected at least 1 number that a node may announce, got {numbers}")
+    names = sum(len(f"{record}{name}".encode()) + _ENTRY_BYTES for record, name in sent)
+    return Limits(numbers, max(_LEAST_BYTES, _TIMES_SENT * names))
+
+
+def open_frame(reply: Message, step: str, peer: str) -> bytes:
+    """Return the message in a reply.
+
+    Raises:
+      RemoteProtocolError: it failed, or answers something else.
+    """
+    if reply.has_error():
+        raise RemoteProtocolError(f"failed at {step}: {reply.error.reason}", peer=peer)
+    got = m.unpack(reply.content, peer=peer)
+    if got.name != step or len(reply.content) != 1:
+        raise RemoteProtocolError(
+            f"expected an answer to {step} alone from {peer}, got {got.name!r:.20}", peer=peer
+        )
+    return got.frame
+
+
+def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits: Limits) -> Node:
+    """Return the node that a reply to a task comes from.
+
+    Raises:
+      RemoteProtocolError: it failed, is not registered, did not sign, or announces what cannot be or is too much.
+    """
+    node_id, run_id = reply.metadata.src_node_id, reply.metadata.run_id
+    peer = f"node {node_id}"
+    frame = open_frame(reply, m.TASK, peer)
+    if len(frame) > limits.layout_bytes + _READY_BYTES:
+        raise RemoteProtocolError(
+            f"announces names and shapes in {len(frame)} bytes; with what was sent at most {limits.layout_bytes} are "
+            "expected",
+            peer=peer,
+        )
+    ready = wire.from_bytes(frame, m.Ready, peer=peer)
+    if ready.name not in peers or len(ready.nonce) != NONCE_BYTES:
+        raise RemoteProtocolError(
+            f"expected a node whose public key is registered, got {ready.name!r:.80} at {peer}", peer=peer
+        )
+    key = Ed25519PublicKey.from_public_bytes(peers[ready.name])
+    verify(
+        key,
+        ready.signature,
+        f"{LABEL}/ready",
+        ready_parts(run_id, kind, ready.nonce, ready.layout),
+        peer=ready.name,
+    )
+    layout = wire.from_bytes(ready.layout, Layout, peer=peer)
+    try:
+        layout.check()
+    except ShapeError as error:
+        raise RemoteProtocolError(f"{error}, from {ready.name}", peer=ready.name) from None
+    largest = max((_size(entry.shape) for entry in layout.entries), default=0)
+    if max(layout.numbers, largest) > limits.numbers:
+        raise RemoteProtocolError(
+            f"announces {max(layout.numbers, largest)} numbers, and {limits.numbers} are allowed; if its app means to, "
+            "raise max_numbers of SecureAggregation",
+            peer=ready.name,
+        )
+    return Node(ready.name, node_id, ready.nonce, ready.layout)
+
+
+def most_common(layouts: Sequence[bytes], sent: Sent) -> bytes:
+    """Return the layout that comes most often; of those that come as often, the one most like what was sent.
+
+    Args:
+      layouts: that were checked, one a name; at least one.
+      sent: with the task.
+    """
+    votes = Counter(layouts)
+    most = max(votes.values())
+    shapes = {key: tuple(array.shape) for key, array in sent.items()}
+
+    def rank(data: bytes) -> tuple[int, int, bytes]:
+        layout = wire.from_bytes(data, Layout)
+        known = sum(shapes.get((entry.record, entry.name)) == entry.shape for entry in layout.arrays)
+        return known, -layout.numbers, data
+
+    return max((data for data, count in votes.items() if count == most), key=rank)
+
+
+def _size(shape: Sequence[int]) -> int:
+    # Dimensions of length 0 count as 1: numpy writes down no others either.
+    return math.prod(n or 1 for n in shape)
