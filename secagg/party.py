@@ -130,6 +130,7 @@ class Party:
     """
 
     __slots__ = (
+        "_done",
         "_early",
         "_expected",
         "_failed",
@@ -170,6 +171,7 @@ class Party:
         self._wait: Wait = ()
         self._lane: Lane = ()
         self._lanes: dict[Lane, int] = {}  # how many lanes have branched off each
+        self._done: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Party({self.me!r}, {len(self.roster)} parties)"
@@ -305,6 +307,18 @@ class Party:
             yield
         finally:
             self.ledger.enter(outer)
+
+    def once(self, what: str) -> None:
+        """Take note of something that is safe once in a session.
+
+        Raises:
+          UsageError: it has been done before.
+        """
+        if what in self._done:
+            raise UsageError(
+                f"{what} has taken place in this session, and is safe only once; number the next one differently"
+            )
+        self._done.add(what)
 
     # What drivers use.
 

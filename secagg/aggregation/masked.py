@@ -22,7 +22,8 @@ class Masked(Choice):
 
     Args:
       corrupt: largest fraction of the clients that work with the server.
-      dropouts: largest fraction that drops out, over all rounds together.
+      dropouts: largest fraction that drops out, over all rounds together; by default a third, or as many as the corrupt
+        ones leave room for.
       active: the server may do anything; otherwise it keeps to the protocol.
       security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
     """
@@ -31,7 +32,7 @@ class Masked(Choice):
     modular: ClassVar[bool] = True
 
     corrupt: float = 1 / 3
-    dropouts: float = 1 / 3
+    dropouts: float | None = None
     active: bool = False
     security_bits: float = 40.0
 
@@ -84,11 +85,13 @@ class Masked(Choice):
             watch.add(name, partial(client, name))
         found, outcome = watch.run(server, task, self.stages)
         summed: MaskedSum = found
-        liars = dict.fromkeys(summed.liars, "sent wrong shares of others' secrets")
+        suspects = dict.fromkeys(
+            summed.suspects, "shares of others' secrets that it sent, or was dealt, were wrong"
+        )
         return Opened(
             ring.to_signed(summed.total),
             summed.contributors,
-            watch.missed | liars,
+            watch.missed | suspects,
             0.0,
             str(parameters),
             _protection(parameters),
@@ -101,12 +104,16 @@ class Masked(Choice):
 
 def _protection(parameters: GraphParameters) -> str:
     colluders = f", even together with {parameters.corrupt} of the clients," if parameters.corrupt else ""
+    # Whoever works with the server knows its own update: what is left of the sum is that of the others.
+    honest = (
+        f", {parameters.least - parameters.corrupt} or more of them others," if parameters.corrupt else ""
+    )
     server = (
         "whatever the server does" if parameters.active else "as long as the server keeps to the protocol"
     )
     chance = parameters.log2_insecure
     luck = "" if chance == -math.inf else f", but with a probability of 2^{chance:.1f}"
     return (
-        f"The server{colluders} learns the sum over at least {parameters.least} clients and nothing else of the others' "
-        f"updates, {server}{luck}."
+        f"The server{colluders} learns the sum over at least {parameters.least} clients{honest} and nothing else of the "
+        f"others' updates, {server}{luck}."
     )

@@ -349,8 +349,8 @@ def _require(terms: Terms, fates: NDArray[np.uint8]) -> None:
         n, named = len(terms.clients), (("out of bounds", refused), ("missing", missing))
         why = "".join(f"; {what}: {', '.join(names)}" for what, names in named if names)
         raise TooFewPartiesError(
-            f"expected vectors within bounds of at least {terms.least} of {n} clients, got uploads of {n - len(missing)}{why}; "
-            "no sum is opened",
+            f"expected vectors within bounds of at least {terms.least} of {n} clients, got uploads of {n - len(missing)}"
+            f"{why}; no sum is opened",
             peer=(*refused, *missing)[0],
         )
 

@@ -109,7 +109,7 @@ class Client:
         if k.identity_bytes(identity) != where.terms.identities[self._me]:
             raise UsageError(f"the identity key given is not the one that the terms hold for {me}")
         self._identity = identity
-        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES) if root is None else root)
+        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES) if root is None else root, where)
         self._phase = Phase.ADVERTISE
         self._peers: PeerKeys | None = None
         self._peer_keys: dict[int, bytes] = {}
@@ -290,7 +290,7 @@ class Client:
 
     def _forget(self) -> None:
         """Put secrets that nobody ever saw anything of in the place of those of this round."""
-        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES))
+        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES), self._where)
         self._agreed = {}
         self._peers = self._inbox = None
 
@@ -322,11 +322,7 @@ class Client:
         row = 0
         for owner in sorted(self._shared.intersection(self._where.graph.holders(self._me))):
             if owner == self._me:
-                opened: bytes | None = (
-                    self._secrets.polynomials(self._where.terms.parameters.threshold)
-                    .at([self._me + 1])
-                    .tobytes()
-                )
+                opened: bytes | None = self._polynomials().at([self._me + 1]).tobytes()
             else:
                 sealed = self._inbox.sealed[row].tobytes() if self._inbox is not None else b""
                 opened = self._letter(sender=owner, receiver=self._me).open(sealed)

@@ -82,8 +82,7 @@ class GraphParameters:
             and 0 <= self.dropouts < n
             and (self.complete or sparse)
             and 2 <= self.threshold <= self.degree + 1
-            and 2 <= self.least <= n - self.dropouts
-            and self.corrupt < self.least
+            and self.corrupt + 2 <= self.least <= n - self.dropouts
         ):
             raise PlanError(f"{self} cannot be; use secagg.protocols.masked.choose")
         enough = not self.complete or self.threshold > self.corrupt
@@ -118,7 +117,7 @@ def choose(
     clients: int,
     *,
     corrupt: float = 1 / 3,
-    dropouts: float = 1 / 3,
+    dropouts: float | None = None,
     active: bool = False,
     security_bits: float = 40.0,
     failure_bits: float = 30.0,
@@ -128,7 +127,8 @@ def choose(
     Args:
       clients: 2..2**20.
       corrupt: largest fraction of the clients that work with the server.
-      dropouts: largest fraction that drops out, over all rounds together.
+      dropouts: largest fraction that drops out, over all rounds together; by default a third, or as many as the corrupt
+        ones leave room for.
       active: the server may do anything; otherwise it keeps to the protocol.
       security_bits: secrecy fails with probability 2**-security_bits at most.
       failure_bits: the run fails with probability 2**-failure_bits at most, if no more drop out than that.
@@ -136,22 +136,26 @@ def choose(
     Raises:
       PlanError: no graph does; the message says what would.
     """
-    n = clients
-    if not (2 <= n <= _MAX_CLIENTS and 0 <= corrupt < 1 and 0 <= dropouts < 1):
+    n, gone = clients, 1 / 3 if dropouts is None else dropouts
+    if not (2 <= n <= _MAX_CLIENTS and 0 <= corrupt < 1 and 0 <= gone < 1):
         raise PlanError(
-            f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {corrupt} and {dropouts}"
+            f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {corrupt} and {gone}"
         )
     if not (security_bits > 0 and failure_bits > 0):
         raise PlanError(
             f"expected positive security and failure bits, got {security_bits} and {failure_bits}"
         )
     # A fraction such as 1/3 of 300 must not lose one to rounding.
-    c, r = (math.floor(fraction * n + 1e-9) for fraction in (corrupt, dropouts))
+    c, r = (math.floor(fraction * n + 1e-9) for fraction in (corrupt, gone))
+    quorum = (n + c) // 2 + 1 if active else 0
+    # Take away what the corrupt ones know: from a sum with one other client's vector, that remains.
+    needed = max(c + 2, quorum)
+    if dropouts is None:
+        r = max(0, min(r, n - needed))
     if n > _COMPLETE_UP_TO:
         tails = _Tails(n)
-        quorum = (n + c) // 2 + 1 if active else 0
         find = _active_threshold if active else _semi_honest_threshold
-        if quorum <= n - r and n - r >= 2:
+        if n - r >= needed:
             for k in range(2, n - 1, 2):
                 found = find(tails, n, k, c, r, security_bits, failure_bits)
                 if found is not None:
@@ -159,15 +163,10 @@ def choose(
                     least = n - r
                     return GraphParameters(n, c, r, active, k, t, least, quorum, insecure, failure)
     t = n - r
-    if t < 2 or (2 * t <= n + c if active else t <= c):
+    if t < needed:
         raise PlanError(
-            f"of {n} clients {t} are sure to stay, and "
-            + (
-                f"against an active server and {c} corrupt ones at least {(n + c) // 2 + 1}"
-                if active
-                else f"against {c} corrupt ones at least {max(2, c + 1)}"
-            )
-            + " must; allow fewer dropouts or fewer corrupt clients"
+            f"of {n} clients {t} are sure to stay, and against {'an active server and ' if active else ''}{c} corrupt ones "
+            f"at least {needed} must; allow fewer dropouts or fewer corrupt clients"
         )
     return GraphParameters(n, c, r, active, n - 1, t, t, t if active else 0, -math.inf, -math.inf)
 

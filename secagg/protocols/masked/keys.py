@@ -24,6 +24,7 @@ from secagg.signing import sign, verify
 # Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two, and its
 # sender is a function of the round's root secret and what came: it seals one message, or the same one again.
 _NONCE: Final = bytes(12)
+_FIELD: Final = (1 << 255) - 19  # of X25519
 
 
 def secret_key(secret: bytes) -> X25519PrivateKey:
@@ -40,8 +41,13 @@ def agree(key: X25519PrivateKey, public: bytes, *, owner: str) -> bytes:
     """Return what two X25519 keys agree on, 32 bytes.
 
     Raises:
-      RemoteProtocolError: a public key of small order, which agrees on zero with everybody.
+      RemoteProtocolError: a public key of small order, which agrees on zero with everybody, or in a second spelling.
     """
+    # X25519 ignores the top bit and reduces modulo 2**255 - 19, so that other bytes can stand for the same key.
+    if int.from_bytes(public, "little") >= _FIELD:
+        raise RemoteProtocolError(
+            f"expected an X25519 public key of {owner} below 2**255 - 19, got another spelling", peer=owner
+        )
     try:
         return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
@@ -103,6 +109,10 @@ def commit(where: Round, secret: bytes, client: int) -> bytes:
 class Secrets:
     """A client's secrets of one round: all a function of a root of 32 bytes, so a restored client has them again.
 
+    Args:
+      root: 32 secret bytes.
+      where: the round; under another one the same root stands for other secrets.
+
     Attributes:
       root: what they come from.
       sealing, masking: the two X25519 keys.
@@ -110,14 +120,14 @@ class Secrets:
       public: the two public keys, 64 bytes.
     """
 
-    __slots__ = ("_masking_bytes", "masking", "public", "root", "sealing", "self_secret")
+    __slots__ = ("_context", "_masking_bytes", "masking", "public", "root", "sealing", "self_secret")
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, where: Round) -> None:
         if len(root) != KEY_BYTES:
             raise UsageError(f"the root of a round's secrets has {KEY_BYTES} bytes, not {len(root)}")
-        stream = Stream(derive_key(root, label=f"{LABEL}/keys"))
+        stream = Stream(derive_key(root, label=f"{LABEL}/keys", context=where.context))
         sealing, self._masking_bytes, self.self_secret = (stream.bytes(KEY_BYTES) for _ in range(3))
-        self.root = root
+        self.root, self._context = root, where.context
         self.sealing, self.masking = secret_key(sealing), secret_key(self._masking_bytes)
         self.public = public_bytes(self.sealing) + public_bytes(self.masking)
 
@@ -129,7 +139,7 @@ class Secrets:
 
     def polynomials(self, threshold: int) -> Polynomials:
         """Return the polynomials that share masking key and self mask's secret; the same ones each time."""
-        stream = Stream(derive_key(self.root, label=f"{LABEL}/polynomials"))
+        stream = Stream(derive_key(self.root, label=f"{LABEL}/polynomials", context=self._context))
         return Polynomials((self._masking_bytes, self.self_secret), threshold, stream)
 
 

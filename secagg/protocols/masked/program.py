@@ -53,16 +53,16 @@ async def contribute(
       executor: threads for the masks.
 
     Raises:
-      UsageError: not a client of the terms, or another identity key.
+      UsageError: not a client of the terms, another identity key, or a number that has been used.
       ShapeError, RangeError: x does not hold elements of the ring, or has another shape. Nothing was sent.
       RemoteProtocolError: the server sent what the protocol forbids.
       PeerMissingError: the server is missing, or went on without this client.
     """
-    _enter(party, terms)
+    where = _enter(party, terms, number)
     terms.check_vector(x)
+    client = Client(where, party.me, identity, root=party.rng.bytes(KEY_BYTES))
     server = terms.server
-    party.dispensable = frozenset(terms.clients)
-    client = Client(Round(terms, party.session, number), party.me, identity, root=party.rng.bytes(KEY_BYTES))
+    _begin(party, where)
     with party.phase("keys"):
         party.send(server, client.advertise())
         peers = await party.receive(PeerKeys, server)
@@ -99,15 +99,15 @@ async def collect(
       deadline_s: how long each round may take; less than clients wait for the server.
 
     Raises:
-      UsageError: not the server of the terms.
+      UsageError: not the server of the terms, or a number that has been used.
       TooFewPartiesError: fewer clients stayed than needed. Nothing was opened.
       RemoteProtocolError: shares that do not give what their owner published.
     """
-    _enter(party, terms)
+    where = _enter(party, terms, number)
     if party.me != terms.server:
         raise UsageError(f"{party.me} is not the server of these terms, {terms.server} is")
-    party.dispensable = frozenset(terms.clients)
-    server = Server(Round(terms, party.session, number))
+    server = Server(where)
+    _begin(party, where)
 
     async def take(kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None]) -> None:
         # How many are enough `close` knows; an arrival is borne or not only there.
@@ -141,11 +141,18 @@ async def collect(
         return server.finish(executor=executor)
 
 
-def _enter(party: Party, terms: Terms) -> None:
+def _enter(party: Party, terms: Terms, number: int) -> Round:
     if missing := {terms.server, *terms.clients}.difference(party.roster):
         raise UsageError(
             f"expected everybody of the terms in the roster, and {', '.join(sorted(missing))} are not"
         )
+    return Round(terms, party.session, number)
+
+
+def _begin(party: Party, where: Round) -> None:
+    # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
+    party.once(repr(where))
+    party.dispensable = frozenset(where.terms.clients)
 
 
 class Declared(NamedTuple):

@@ -2,7 +2,8 @@
 
 A secret is recognised by what its owner published: a masking key by its public key, a self mask's secret by what
 commits to it. Where `threshold` shares do not fit, and more came, each of them is tried to be left out
-in turn: that finds the one liar there may be, and the sum goes on without its shares.
+in turn: that finds the wrong one, if there is one. Who is to blame for it, its holder or the owner who dealt it, cannot be
+told; so the holder's other shares are used only where there are too few without them.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ class Recovery:
     """Recombines shares; holders lie at their number + 1.
 
     Attributes:
-      liars: holders that were found to have sent a wrong share, by number.
+      suspects: holders of a share that was found wrong, by number.
     """
 
-    __slots__ = ("_bases", "_terms", "liars")
+    __slots__ = ("_bases", "_terms", "suspects")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._bases: dict[tuple[int, ...], Basis] = {}
-        self.liars: set[int] = set()
+        self.suspects: set[int] = set()
 
     def secret(self, owner: int, shares: Mapping[int, int], fits: Callable[[bytes], bool]) -> bytes:
         """Return an owner's secret.
 
         Args:
-          shares: by holder, in ascending order.
+          shares: by holder.
           fits: whether a candidate is what the owner published.
 
         Raises:
@@ -43,14 +44,14 @@ class Recovery:
           RemoteProtocolError: no choice of shares fits; names the owner, who may have dealt wrong ones.
         """
         name, threshold = self._terms.clients[owner], self._terms.parameters.threshold
-        holders = [holder for holder in shares if holder not in self.liars]
+        holders = sorted(shares, key=lambda holder: (holder in self.suspects, holder))
         if len(holders) < threshold:
             raise TooFewPartiesError(
                 f"expected shares of {name}'s secret from at least {threshold} clients, got {len(holders)}; "
                 f"nothing was opened",
                 peer=name,
             )
-        chosen, spare = holders[:threshold], holders[threshold:]
+        chosen, spare = sorted(holders[:threshold]), holders[threshold:]
         found = self._combine(chosen, shares, fits)
         if found is not None:
             return found
@@ -58,7 +59,7 @@ class Recovery:
             others = sorted([*(h for h in chosen if h != suspect), spare[0]])
             found = self._combine(others, shares, fits)
             if found is not None:
-                self.liars.add(suspect)
+                self.suspects.add(suspect)
                 return found
         raise RemoteProtocolError(
             f"the shares of {name}'s secret do not give what {name} published: {name} dealt wrong shares, or clients "

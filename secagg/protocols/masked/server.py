@@ -70,13 +70,14 @@ class MaskedSum:
       total: the sum, elements of the terms' ring, shape (length,).
       contributors: whose vectors are in it.
       dropped: the other clients.
-      liars: clients found to have sent wrong shares of others' secrets; the sum did without them.
+      suspects: clients whose shares of others' secrets were found wrong; the sum did without them. Each of them sent
+        a wrong share, or was dealt one by a client that lied about its own secret: which of the two, nobody can tell.
     """
 
     total: RingArray = field(repr=False)
     contributors: tuple[PartyId, ...]
     dropped: tuple[PartyId, ...]
-    liars: tuple[PartyId, ...]
+    suspects: tuple[PartyId, ...]
 
 
 class Server:
@@ -155,9 +156,8 @@ class Server:
         k.check_keys(self._where, i, keys, signature)
         both = (keys[:KEY_BYTES], keys[KEY_BYTES:])
         for public in both:
-            k.agree(
-                self._probe, public, owner=client
-            )  # or its neighbours would find out, and could not go on
+            # Its neighbours would find out, and could not go on.
+            k.agree(self._probe, public, owner=client)
         if both[0] == both[1] or not self._known.isdisjoint(both):
             raise RemoteProtocolError(f"expected fresh keys from {client}, got one twice", peer=client)
         self._known.update(both)
@@ -297,7 +297,10 @@ class Server:
         everybody = frozenset(range(len(terms.clients)))
         names = self._where.names
         return MaskedSum(
-            total, names(self._included), names(everybody - self._included), names(frozenset(recovery.liars))
+            total,
+            names(self._included),
+            names(everybody - self._included),
+            names(frozenset(recovery.suspects)),
         )
 
     def _take(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.fixed_point import Plan
 from secagg.mpc.additive import packed_bytes
-from secagg.party import PartyId
+from secagg.party import SESSION_BYTES, PartyId
 from secagg.prg import derive_key
 from secagg.protocols.masked.graph import Graph, GraphParameters
 from secagg.ring import Ring, RingArray
@@ -102,6 +102,9 @@ class Round:
       session: 32 bytes that all agreed on and that never come again.
       number: of the round in this session; each is used once.
 
+    Raises:
+      UsageError: a session of another length, or a number outside 0..2**64 - 1.
+
     Attributes:
       context: digest of all of it, 32 bytes.
       graph: who is whose neighbour.
@@ -110,6 +113,8 @@ class Round:
     __slots__ = ("context", "graph", "number", "positions", "terms")
 
     def __init__(self, terms: Terms, session: bytes, number: int = 0) -> None:
+        if len(session) != SESSION_BYTES:
+            raise UsageError(f"expected a session of {SESSION_BYTES} bytes, got {len(session)}")
         if not 0 <= number < 1 << 64:
             raise UsageError(f"a round has a number of 0 to 2**64 - 1, not {number}")
         self.terms = terms

@@ -32,15 +32,18 @@ def exact_tail(n: int, marked: int, drawn: int, at_least: int) -> Fraction:
 @pytest.mark.parametrize("n", range(2, 101))
 def test_up_to_100_clients_the_graph_is_complete_and_its_thresholds_hold_always(n: int, active: bool) -> None:
     c = r = n // 3
-    if (2 * (n - r) <= n + c) if active else (n - r < 2):
-        with pytest.raises(PlanError):
-            choose(n, active=active)
-        return
+    if n - r < c + 2 or (active and 2 * (n - r) <= n + c):
+        with pytest.raises(PlanError, match="allow fewer dropouts"):
+            choose(n, dropouts=1 / 3, active=active)
+        r -= 1
+        while n - r < c + 2 or (active and 2 * (n - r) <= n + c):
+            r -= 1
     p = choose(n, active=active)
     assert p.complete
     assert (p.corrupt, p.dropouts) == (c, r)
     assert p.threshold == p.least == n - r
     assert p.threshold > c
+    assert p.least - c >= 2
     assert p.log2_insecure == p.log2_failure == -math.inf
     if active:
         assert 2 * p.threshold > n + c
@@ -95,9 +98,9 @@ def test_an_active_server_with_a_third_corrupt_and_a_third_dropping_out_has_no_s
     c = r = math.floor(n / 3 + 1e-9)
     if 2 * (n - r) <= n + c:
         with pytest.raises(PlanError, match="allow fewer dropouts or fewer corrupt clients"):
-            choose(n, active=True)
+            choose(n, dropouts=1 / 3, active=True)
     else:  # rounding leaves room in the complete graph alone
-        assert choose(n, active=True).complete
+        assert choose(n, dropouts=1 / 3, active=True).complete
 
 
 @pytest.mark.parametrize("active", [False, True])
@@ -112,6 +115,7 @@ def test_the_probabilities_are_those_of_exact_tails(
     k, t, c, r = p.degree, p.threshold, p.corrupt, p.dropouts
     failure = n * exact_tail(n - 1, r, k, k - t + 1)
     if active:
+        assert 2 * (p.quorum - 1) <= n + c < 2 * p.quorum
         insecure = n * exact_tail(n, c, k // 2, t - k // 2 - 1)
     else:
         cut = Fraction(n * (n - k - 1), 2) * exact_tail(n, c + r, k, k)
@@ -182,6 +186,8 @@ def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
         (choose(10, active=True), {"threshold": 6}),
         (choose(10, active=True), {"quorum": 6}),
         (choose(10, active=True), {"quorum": 8}),
+        (choose(9, dropouts=0.2, active=True), {"threshold": 6}),  # twice 6 is 9 and 3 corrupt
+        (choose(9, dropouts=0.2, active=True), {"quorum": 6}),
         (choose(200, corrupt=0.1, dropouts=0.1, active=True), {"threshold": 10}),
     ],
 )
@@ -305,6 +311,57 @@ def test_no_choice_of_dropouts_separates_honest_clients_where_runs_hold_few_corr
                 cases += 1
                 assert separations(n, k, t, corrupt) == 0
     assert cases
+
+
+def shown_apart(n: int, k: int, t: int, corrupt: int, views: dict[int, int]) -> int:
+    """Count the choices by which a server learns another sum than that of all honest clients in it.
+
+    As `separations`, with `views`: clients that are in the sum but were told other sets, and with which neighbours
+    each of them masked its vector. They answer nothing; the others tell of their self masks.
+    """
+    near = circle(n, k)
+    honest = [v for v in range(n) if not corrupt >> v & 1]
+    others = [v for v in honest if v not in views]
+    misled = sum(1 << v for v in views)
+    count = 0
+    for fates in itertools.product((0, 1, 2), repeat=len(others)):
+        agreed = sum(1 << v for v, fate in zip(others, fates, strict=True) if fate == 2)
+        dropped = sum(1 << v for v, fate in zip(others, fates, strict=True) if fate == 1)
+        shared = agreed | dropped | misled | corrupt
+        if any(agreed >> v & 1 and ((near[v] | 1 << v) & shared).bit_count() < t for v in others):
+            continue
+        told = [v for v in honest if not agreed >> v & 1 and (near[v] & (agreed | corrupt)).bit_count() >= t]
+        opened = corrupt | sum(1 << v for v in told if dropped >> v & 1)
+        # Unknown masks of those whose self masks are known; a mask that is in one vector alone hides all it touches.
+        masks = {v: near[v] & shared & ~opened for v in others if agreed >> v & 1}
+        masks |= {v: views[v] & ~opened for v in told if v in views}
+        ends = {v: sum(1 << w for w in masks if masks[v] >> w & 1 and masks[w] >> v & 1) for v in masks}
+        hidden = sum(1 << v for v in masks if ends[v] != masks[v])
+        parts = components(sum(1 << v for v in masks), [ends.get(v, 0) for v in range(n)])
+        shown = [part for part in parts if not part & hidden]
+        count += shown not in ([], [agreed | misled])
+    return count
+
+
+def views_of(v: int, near: list[int], t: int) -> list[int]:
+    return [view for view in range(near[v] + 1) if view & ~near[v] == 0 and view.bit_count() >= t - 1]
+
+
+@pytest.mark.parametrize(("n", "k", "t"), [(8, 4, 4), (8, 4, 5)])
+def test_clients_told_other_sets_do_not_help_to_separate_honest_ones(n: int, k: int, t: int) -> None:
+    half, near, cases = k // 2, circle(n, k), 0
+    for corrupt in (0, *(1 << v for v in range(1, n))):
+        if max((run & corrupt).bit_count() for run in runs(n, half)) <= t - half - 2:
+            for view in views_of(0, near, t):
+                cases += 1
+                assert shown_apart(n, k, t, corrupt, {0: view}) == 0
+    for other in range(1, n // 2 + 1):
+        for one_view, other_view in itertools.product(views_of(0, near, t), views_of(other, near, t)):
+            cases += 1
+            assert shown_apart(n, k, t, 0, {0: one_view, other: other_view}) == 0
+    assert cases
+    # Where two disjoint sets of holders are enough, a client masks with those that drop out, and the others show it.
+    assert shown_apart(n, k, 3, 0, {0: 0b110}) > 0
 
 
 def test_a_lower_threshold_would_let_a_server_separate_honest_clients() -> None:

@@ -12,7 +12,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from secagg.errors import RemoteProtocolError, TooFewPartiesError
-from secagg.protocols.masked import Client, Consents, Phase, Round, Server, Survivors, choose, plain_sum
+from secagg.protocols.masked import (
+    Client,
+    Consents,
+    MaskedSum,
+    Phase,
+    Round,
+    Server,
+    Survivors,
+    choose,
+    plain_sum,
+)
 from secagg.protocols.masked.keys import sign_keys, sign_sets
 from secagg.protocols.masked.shamir import PRIME, SHARE_BYTES
 from secagg.protocols.masked.terms import pack_set, unpack_set
@@ -113,7 +123,14 @@ def test_keys_of_outsiders_too_few_or_of_another_shape_are_refused(play: MakePla
         return altered(good, present=who, keys=good.keys[:1], signatures=good.signatures[:1])
 
     case(lambda g: one(g, members(0)), "neighbours only")  # itself
-    case(lambda g: one(g, members(1)), "at least 3 neighbours")
+
+    def first(good: Any, m: int) -> Any:
+        who = members(*range(1, m + 1))
+        return altered(good, present=who, keys=good.keys[:m], signatures=good.signatures[:m])
+
+    case(lambda g: first(g, 2), "at least 3 neighbours from server, got those of 2")
+    enough = play().play_keys()
+    assert len(enough.clients["c0"].share(first(enough.peer_keys["c0"], 3)).sealed) == 3
     case(lambda g: altered(g, keys=g.keys[:3]), "keys of 4 neighbours")
     case(lambda g: altered(g, signatures=g.signatures[:, :63]), "keys of 4 neighbours")
     case(lambda g: altered(g, present=np.array([0b11111110], np.uint8)), "behind the last")
@@ -399,6 +416,7 @@ def test_the_server_rejects_signatures_of_other_sets(play: MakePlay) -> None:
     rejects(lambda: p.server.take_consent("c0", altered(good["c0"], signature=wrong)), "c0", "signature")
     for n in p.names[:4]:
         p.server.take_consent(n, good[n])
+    rejects(lambda: p.server.take_consent("c0", good["c0"]), "c0", "twice")
     p.server.close_consents()
 
 
@@ -419,7 +437,7 @@ def test_a_wrong_share_is_found_its_sender_named_and_the_sum_right(play: MakePla
         assert caught.value.peer == "c6"
         return
     result = p.server.finish()
-    assert result.liars == ("c1",)
+    assert result.suspects == ("c1",)
     np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
 
 
@@ -436,6 +454,38 @@ def test_shares_dealt_wrong_are_found_and_the_dealer_named(play: MakePlay) -> No
     with pytest.raises(RemoteProtocolError, match="c2 dealt wrong shares") as caught:
         p.server.finish()
     assert caught.value.peer == "c2"
+
+
+def play_with_wrong_shares(play: MakePlay, dealt: dict[str, str]) -> MaskedSum:
+    """Seven clients, of which six answers are needed; each key of `dealt` seals another share for its value."""
+    p = play(7).play_keys()
+    for name in p.names:
+        shares = p.clients[name].share(p.peer_keys[name])
+        if name in dealt:
+            sender, receiver = p.names.index(name), p.names.index(dealt[name])
+            row = receiver - (receiver > sender)
+            letter = p.clients[name]._letter(sender=sender, receiver=receiver)
+            opened = bytearray(letter.open(shares.sealed[row].tobytes()))
+            opened[SHARE_BYTES] ^= 1
+            sealed = shares.sealed.copy()
+            sealed[row] = np.frombuffer(letter.seal(bytes(opened)), np.uint8)
+            shares = altered(shares, sealed=sealed)
+        p.server.take_shares(name, shares)
+    p.inboxes = p.server.close_shares()
+    result = p.play_inputs().play_answers().server.finish()
+    np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
+    return result
+
+
+def test_a_share_dealt_wrong_is_laid_to_its_holder_and_the_sum_is_right(play: MakePlay) -> None:
+    # c2 seals another share for c0 than it should. c0 passes on what it got, and nobody else can read what that was.
+    assert play_with_wrong_shares(play, {"c2": "c0"}).suspects == ("c0",)
+
+
+def test_clients_that_were_dealt_wrong_shares_still_help_with_the_others(play: MakePlay) -> None:
+    # Without all that c0, c1 and c3 send there would be four shares of each secret, of which six are needed.
+    dealt = {"c2": "c0", "c4": "c1", "c5": "c3"}
+    assert play_with_wrong_shares(play, dealt).suspects == ("c0", "c1", "c3")
 
 
 @pytest.mark.parametrize("spelling", [b"\xff" * 33, PRIME.to_bytes(33, "little")])

@@ -22,6 +22,7 @@ from secagg.errors import (
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault, simulate
 from secagg.party import Party, Protocol
+from secagg.prg import Stream
 from secagg.protocols.masked import (
     Client,
     Consent,
@@ -89,6 +90,46 @@ def test_several_rounds_in_one_session_have_keys_of_their_own(world: MakeWorld) 
         check_sum(w, result)
     sent = [m.keys.tobytes() for _, _, m in messages(out.transcript, Keys)]
     assert len(set(sent)) == len(sent) == 8
+
+
+def test_a_clients_keys_come_from_its_own_stream(world: MakeWorld) -> None:
+    w = world(4)
+    sent = set()
+    for stream in (Stream(bytes(32)), Stream(b"\1" * 32), None, None):
+        party = Party("c0", ["server", *w.terms.clients], session=bytes(32), rng=stream)
+        program = contribute(party, w.xs["c0"], terms=w.terms, identity=w.identities["c0"])
+        program.send(None)
+        program.close()
+        sent.add(b"".join(map(bytes, party.outbox[0].frame)))
+    assert len(sent) == 4
+
+
+def test_one_round_is_not_run_twice_in_a_session(world: MakeWorld) -> None:
+    # Keys and signatures of the first run would be good in the second. Under other terms it is another round.
+    w = world(4)
+    other = world(4, length=8)
+    refused: list[str] = []
+
+    async def server(p: Party) -> None:
+        await collect(p, terms=w.terms)
+        await collect(p, terms=other.terms)
+        with pytest.raises(UsageError, match="safe only once"):
+            await collect(p, terms=w.terms)
+
+    def client(name: str) -> Protocol[Any]:
+        async def program(p: Party) -> None:
+            await contribute(p, w.xs[name], terms=w.terms, identity=w.identities[name])
+            await contribute(p, other.xs[name], terms=other.terms, identity=w.identities[name])
+            before = p.ledger.total().sent.messages
+            with pytest.raises(UsageError, match="safe only once"):
+                await contribute(p, w.xs[name], terms=w.terms, identity=w.identities[name])
+            assert p.ledger.total().sent.messages == before
+            refused.append(name)
+
+        return program
+
+    assert not simulate({"server": server} | {n: client(n) for n in w.terms.clients}).errors
+    assert sorted(refused) == sorted(w.terms.clients)
 
 
 # Dropouts at every round.
@@ -267,8 +308,8 @@ def test_garbage_behind_the_vector_does_not_take_it_out_of_the_sum(world: MakeWo
     check_sum(w, result)
 
 
-def test_sealed_garbage_spoils_nobody_elses_run(world: MakeWorld) -> None:
-    # c2 seals garbage for everybody: its self mask's shares cannot be had, and the run ends naming it.
+def test_a_client_that_seals_garbage_for_everybody_ends_the_run_and_is_named(world: MakeWorld) -> None:
+    # Its vector is in the sum, and its self mask cannot be had.
     w = world(5)
     programs = lying(w, "c2", lambda m: msgspec.structs.replace(m, sealed=m.sealed ^ 1), Shares)
     out = simulate(programs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import itertools
@@ -14,7 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg.errors import PlanError, RangeError, ShapeError, UsageError, WireError
+from secagg.errors import (
+    PlanError,
+    RangeError,
+    RemoteProtocolError,
+    ShapeError,
+    UsageError,
+    WireError,
+)
 from secagg.fixed_point import decode, encode, plan
 from secagg.prg import Stream
 from secagg.protocols.masked import (
@@ -50,7 +58,15 @@ def test_the_sum_equals_the_plain_sum_in_any_ring(play: MakePlay, bits: int) -> 
     assert result.total.dtype == p.terms.ring.dtype
     np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
     assert result.contributors == p.names
-    assert result.dropped == result.liars == ()
+    assert result.dropped == result.suspects == ()
+
+
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("n", [2, 3])
+def test_two_and_three_clients_are_enough(play: MakePlay, n: int, active: bool) -> None:
+    p = play(n, active=active).until_request().play_answers()
+    np.testing.assert_array_equal(p.server.finish().total, plain_sum(p.xs, p.terms))
+    assert len(p.keys) == len(p.answers) == n
 
 
 def test_the_plain_sum_is_that_of_python_integers(play: MakePlay) -> None:
@@ -198,6 +214,24 @@ def test_of_each_client_one_share_is_told_and_which_one_its_fate_says(
             assert commit(p.where, secret, owner) == p.shares[name].commitment.tobytes()
 
 
+def test_as_many_shares_as_the_threshold_give_a_secret_and_one_fewer_do_not(
+    play: MakePlay, variant: dict[str, Any]
+) -> None:
+    p = play(**variant).until_request().play_answers()
+    threshold = p.terms.parameters.threshold
+    for owner, name in enumerate(p.names):
+        shares = {}
+        for holder in p.where.graph.holders(owner):
+            row = p.where.graph.holders(holder).index(owner)
+            shares[holder + 1] = read_share(p.answers[p.names[holder]].shares[row].tobytes())
+        points = tuple(shares)
+        for some in (points[:threshold], points[-threshold:]):
+            secret = Basis(some).combine([shares[x] for x in some])
+            assert commit(p.where, secret, owner) == p.shares[name].commitment.tobytes()
+            with contextlib.suppress(RangeError):
+                assert Basis(some[1:]).combine([shares[x] for x in some[1:]]) != secret
+
+
 def test_no_request_can_name_a_client_both_ways() -> None:
     assert list(Survivors.__struct_fields__) == ["included"]
     for members in (frozenset[int](), frozenset({0, 8, 9})):
@@ -261,7 +295,7 @@ def test_secrets_are_not_shown_copied_or_pickled(play: MakePlay) -> None:
     root = b"\xa7" * 32
     p = play()
     client = Client(p.where, "c0", p.identities["c0"], root=root)
-    for secret in (client, Secrets(root)):
+    for secret in (client, Secrets(root, p.where)):
         assert "a7a7" not in repr(secret).lower()
         assert "\\xa7" not in repr(secret)
         for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
@@ -282,6 +316,16 @@ def test_a_client_whose_round_is_over_has_forgotten_its_root(play: MakePlay) -> 
     assert root not in p.clients["c0"].to_bytes()
 
 
+def test_a_client_that_refused_has_forgotten_its_root(play: MakePlay) -> None:
+    root = bytes(range(100, 132))
+    p = play().until_inputs()
+    client = Client(p.where, "c0", p.identities["c0"], root=root)
+    client.advertise()
+    with pytest.raises(RemoteProtocolError, match="made once"):
+        client.advertise()
+    assert root not in client.to_bytes()
+
+
 # Freshness: everything is bound to session, round, pair and purpose.
 
 
@@ -297,6 +341,14 @@ def test_masks_keys_and_masked_vectors_differ_between_rounds_and_sessions(play: 
         for name in p.names:
             seen.add(p.clients[name].mask(np.zeros_like(p.xs[name]), p.inboxes[name]).packed.tobytes())
     assert len(seen) == 10
+
+
+def test_every_round_and_session_has_a_circle_of_its_own(play: MakePlay, sparse: Any) -> None:
+    # Of 12! orders two are the same with a probability of 2e-9.
+    terms = play(parameters=sparse).terms
+    rounds = [Round(terms, session, number) for session in (bytes(32), b"\1" * 32) for number in (0, 1)]
+    near = {tuple(tuple(r.graph.neighbours(i)) for i in range(12)) for r in rounds}
+    assert len(near) == 4
 
 
 def test_the_context_depends_on_every_term(play: MakePlay) -> None:
@@ -354,8 +406,9 @@ def test_terms_that_cannot_be_are_refused(play: MakePlay) -> None:
     ):
         with pytest.raises(UsageError):
             Terms(*good[:place], bad, *good[place + 1 :])  # type: ignore[arg-type]
-    with pytest.raises(UsageError):
-        Round(t, bytes(32), -1)
+    for session, number in ((bytes(32), -1), (bytes(32), 1 << 64), (bytes(31), 0), (b"", 0)):
+        with pytest.raises(UsageError):
+            Round(t, session, number)
 
 
 def test_a_client_that_is_none_or_holds_another_identity_is_refused(play: MakePlay) -> None:
