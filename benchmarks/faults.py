@@ -30,6 +30,7 @@ from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
 from secagg.protocols import additive_sum as additive
+from secagg.protocols import bounded_sum as bounded
 from secagg.protocols import collectors, masked, structuring
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms
@@ -149,6 +150,33 @@ def masked_case(active: bool) -> Case:
     return Case({**dict.fromkeys(clients, client), "server": server}, plain)
 
 
+def bounded_case() -> Case:
+    """Four clients, one of whom breaks a bound and one more may go; right is the sum over the announced set."""
+    clients = ("c0", "c1", "c2", "c3")
+    bounds = bounded.Bounds(3, 100, 15_000)
+    terms = bounded.Terms(clients, COMPUTING, ("r", "P1"), bounds, least=2, batch=2)
+    rows = {name: np.array([10 * i, 50, -i]).view(np.uint64) for i, name in enumerate(clients)}
+    rows["c2"][1] = 1 << 32
+
+    async def client(party: Party) -> Any:
+        await bounded.upload(party, rows[party.me], terms=terms)
+
+    def plain(_: str, result: Any) -> Any:
+        if result is None or result.total is None:
+            return None
+        own = {name: rows[name] for name in result.accepted}
+        total, accepted = bounded.plain_bounded_sum(own, bounds)
+        return (
+            "c2" not in result.accepted
+            and accepted == result.accepted
+            and np.array_equal(result.total, total)
+        )
+
+    programs: dict[str, Any] = dict.fromkeys(COMPUTING, partial(bounded.aggregate, terms=terms))
+    programs["r"] = partial(bounded.receive, terms=terms)
+    return Case({**dict.fromkeys(clients, client), **programs}, plain)
+
+
 def encrypted_case() -> Case:
     """Four clients, of whom two may go, under a single RLWE key."""
     clients = ("c0", "c1", "c2", "c3")
@@ -184,6 +212,7 @@ def cases() -> list[tuple[Case, dict[str, Any], int]]:
         additive_case(),
         masked_case(active=False),
         masked_case(active=True),
+        bounded_case(),
         encrypted_case(),
         engine_case(),
         bank_case(collectors, some, ("bank_a", "bank_b", "helper"), 0),
