@@ -178,7 +178,9 @@ class Coding(ABC):
             return np.rint(shaped).astype(dtype), 0.0 if error < 0.5 else error + 0.5
         result = shaped.astype(dtype)
         if dtype != np.float64 and leaf.size:
-            error += float(np.spacing(dtype.type(np.max(np.abs(result))))) / 2
+            # Of the very largest number numpy has no spacing; it is that of the one below.
+            largest = min(np.max(np.abs(result)), np.nextafter(np.finfo(dtype).max, dtype.type(0)))
+            error += float(np.spacing(largest)) / 2
         return result, error
 
 

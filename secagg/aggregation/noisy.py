@@ -153,7 +153,7 @@ class Noisy(Coding):
         grid, noise = self.mechanism.grid, self.mechanism.noise
         budget, clients = noise.budget, noise.crowd.clients
         # p = _CUT delta / (1 + e^epsilon), for any number of any client in any round.
-        log_p = math.log(_CUT * self.privacy.delta) - float(np.logaddexp(0.0, budget.epsilon))
+        log_p = math.log(_CUT) + math.log(self.privacy.delta) - float(np.logaddexp(0.0, budget.epsilon))
         draws = math.log(clients) + math.log(grid.dimension) + math.log(budget.rounds)
         one = replace(noise, crowd=dp.Crowd())
         each = grid.element_units + one.reach(log_p - draws)

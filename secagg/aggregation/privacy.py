@@ -45,9 +45,10 @@ class Privacy:
                 f"expected a positive epsilon and norm, and a delta between 0 and 1, got {self.epsilon}, {self.norm} and "
                 f"{self.delta}"
             )
-        if self.rounds < 1 or not 0 <= self.corrupt < 1:
+        if not isinstance(self.rounds, int) or self.rounds < 1 or not 0 <= self.corrupt < 1:
             raise RangeError(
-                f"expected 1 round or more and a fraction from 0 to below 1, got {self.rounds} and {self.corrupt}"
+                f"expected 1 round or more, a whole number, and a fraction from 0 to below 1, got {self.rounds} and "
+                f"{self.corrupt}"
             )
         if self.adjacency not in ("zero-out", "replace"):
             raise UsageError(f'adjacency is "zero-out" or "replace", not {self.adjacency!r:.40}')

@@ -174,3 +174,10 @@ def test_means_of_integers_are_float64() -> None:
         assert abs(found.arrays[0][0] - 7 / 3) <= found.errors[""]
     exact = opened(FixedPoint(request(updates[0], mean=True, clips={"": 10.0})), updates, [1] * 3)
     assert exact.errors[""] < 1e-14
+
+
+def test_the_error_of_the_largest_float16_is_finite() -> None:
+    updates = [np.array([65504.0], np.float16)] * 2
+    for kind in (FixedPoint, Units):
+        found = opened(kind(request(updates[0], mean=True, clips={"": 65504.0})), updates, [1] * 2)
+        assert abs(float(found.arrays[0][0]) - 65504) <= found.errors[""] < 20

@@ -300,6 +300,17 @@ def test_an_epsilon_that_leaves_no_room_for_all_of_the_noise_is_refused() -> Non
         secagg.sum(np.zeros((9, 2)), protocol="rlwe", privacy=Privacy(1e18, 1e-6, 1.0))
 
 
+def test_the_smallest_delta_is_a_delta() -> None:
+    privacy = Privacy(8.0, 5e-324, 1.0)
+    assert secagg.sum(np.zeros((9, 2)), protocol="rlwe", privacy=privacy).report.deviation > 0
+
+
+@pytest.mark.parametrize("rounds", [0, 1.5, math.nan, math.inf])
+def test_rounds_are_counted_in_whole_numbers(rounds: Any) -> None:
+    with pytest.raises(RangeError, match="1 round or more, a whole number"):
+        Privacy(8.0, 1e-6, 1.0, rounds=rounds)
+
+
 def test_the_larger_of_both_parts_of_corrupt_clients_is_not_counted_on() -> None:
     def honest(choice: Choice, corrupt: float) -> int:
         privacy = Privacy(8.0, 1e-6, 1.0, corrupt=corrupt)

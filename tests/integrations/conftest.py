@@ -97,6 +97,8 @@ class Sum:
         return wire.from_bytes(m.unpack(reply.content, peer=name).frame, kind)
 
     def begin(self, kind: str = "train") -> Sum:
+        from flwr.app import RecordDict
+
         from secagg.integrations.flower import load_peers
         from secagg.integrations.flower import messages as m
         from secagg.integrations.flower.terms import Agreement
@@ -105,7 +107,11 @@ class Sum:
         self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready, kind) for name in self.nodes}
         layout = next(iter(self.ready.values())).layout
         crowd = self.crowd()
-        agreement = Agreement(self.run, kind, wire.to_bytes(self.task), layout, crowd.names, crowd.nonces)
+        task, asked = wire.to_bytes(self.task), b""
+        if self.task.protection.active:
+            content = {"arrays": content_of(self.sent)["arrays"]} if self.sent else {}
+            asked = m.asked_of(RecordDict(content), kind)
+        agreement = Agreement(self.run, kind, task, asked, layout, crowd.names, crowd.nonces)
         peers = load_peers(self.folder / "peers.toml")
         where, self.coder = agreement.round(peers, self.task.protection, self.task.encoding)
         self.server, self.kind = Server(where), kind

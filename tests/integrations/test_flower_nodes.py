@@ -21,7 +21,17 @@ from hypothesis import strategies as st
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 pytest.importorskip("flwr", minversion="1.41", reason="flwr is an optional dependency: secagg[flower]")
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Metadata, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.app.message import make_message
 from flwr.serverapp.strategy import FedAvg, FedMedian, Krum
 
@@ -43,7 +53,8 @@ from secagg.integrations.flower.layout import Entry, Layout, arrays_in, take_apa
 from secagg.integrations.flower.terms import LABEL, ready_parts
 from secagg.integrations.flower.turns import Turns
 from secagg.integrations.flower.weighted import WeightedCoder
-from secagg.protocols.masked import Keys, MaskedInput, Shares, Unmasking
+from secagg.protocols.masked import Keys, MaskedInput, PeerKeys, Shares, Unmasking
+from secagg.protocols.masked.terms import pack_set
 from secagg.signing import sign
 
 NAMES = ("a", "b", "c", "d")
@@ -169,6 +180,88 @@ def test_a_node_without_its_files_is_told_which_setting_is_missing(
     node.context.node_config = {"partition-id": 7}
     assert node(m.pack(m.TASK, m.Task(Protection(), Encoding(), "num-examples"))).has_error()
     assert "/nowhere/7.key" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["array", "configuration", "type", "nothing"])
+def test_nodes_that_were_asked_for_different_things_are_in_no_sum_together(
+    make: Callable[..., Any], reply_of: Callable[..., RecordDict], what: str
+) -> None:
+    """Who sends all but one a model whose updates are known would see that one's in the mean."""
+    protection = Protection(corrupt=0.0, dropouts=0.25, active=True)
+    played = make(protection, sent={"w": np.zeros(3)}).begin()
+    content = RecordDict({"arrays": reply_of({"w": np.full(3, float(what == "array"))})["arrays"]})
+    if what == "configuration":
+        content["config"] = ConfigRecord({"lr": 0.0})
+    content.update(m.pack(m.TASK, played.task))
+    reply = played.nodes["a"](content, "train.other" if what == "type" else "train")
+    played.ready["a"] = wire.from_bytes(m.unpack(reply.content, peer="a").frame, m.Ready)
+    # A server that passes on all keys, whether they fit or not.
+    keys = {name: played.answer(name, m.KEYS, played.crowd(), Keys) for name in NAMES}
+    for number, name in enumerate(NAMES):
+        others = [keys[other] for other in NAMES if other != name]
+        present = pack_set(frozenset(range(4)) - {number}, 4)
+        peers = PeerKeys(present, np.stack([k.keys for k in others]), np.stack([k.signature for k in others]))
+        reply = played.ask(name, m.SHARES, peers)
+        assert reply.has_error() == (what != "nothing")
+        if reply.has_error():
+            assert f"keys that {'b' if name == 'a' else 'a'} signed for this round" in reason(reply)
+
+
+def test_what_is_asked_is_the_same_however_its_records_are_written_down() -> None:
+    arrays = ArrayRecord({"w": Array(np.zeros(2)), "v": Array(np.ones(1))})
+    config = ConfigRecord({"lr": 0.5, "on": True, "key": b"x", "names": ["a", "b"], "n": 3})
+    one = m.asked_of(RecordDict({"arrays": arrays, "config": config}), "train")
+    turned = RecordDict(
+        {
+            m.RECORD: m.record(m.TASK, b"frame"),
+            "config": ConfigRecord(dict(reversed(list(config.items()))) | {"lr": np.float64(0.5)}),
+            "arrays": ArrayRecord({"v": arrays["v"], "w": Array(np.zeros(2))}),
+        }
+    )
+    assert m.asked_of(turned, "train") == one
+    changes: list[tuple[str, Any]] = [("lr", 0.25), ("on", 1), ("key", "x"), ("key", "78"), ("names", ["ab"])]
+    for name, value in changes:
+        changed = ConfigRecord(dict(config) | {name: value})
+        assert m.asked_of(RecordDict({"arrays": arrays, "config": changed}), "train") != one
+    assert m.asked_of(RecordDict({"arrays": arrays, "metrics": config}), "train") != one
+    assert m.asked_of(RecordDict({"arrays": arrays, "config": config}), "train.other") != one
+
+
+def test_against_an_active_server_a_strategy_asks_all_nodes_the_same(
+    make: Callable[..., Any], grid_of: Callable[[Any], Any]
+) -> None:
+    class Own(FedAvg):
+        def configure_train(self, *args: Any) -> Any:
+            messages = list(super().configure_train(*args))
+            messages[1].content = RecordDict(
+                {**messages[1].content, "config": ConfigRecord({"server-round": 7})}
+            )
+            return messages
+
+    for active in (False, True):
+        played = make(Protection(corrupt=0.0, dropouts=0.25, active=active))
+        strategy = Own(min_available_nodes=4, fraction_evaluate=0.0)
+        secure = SecureAggregation(
+            strategy, peers=played.folder / "peers.toml", protection=played.task.protection, poll_s=0.0
+        )
+        arrays = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
+        if active:
+            with pytest.raises(UsageError, match="asks them for different things"):
+                secure.start(grid_of(played), arrays, num_rounds=1)
+        else:
+            secure.start(grid_of(played), arrays, num_rounds=1)
+            assert len(secure.reports[0].contributors) == 4
+
+
+def test_what_a_node_says_of_a_failure_takes_one_line_and_no_more_than_500_letters(
+    make: Callable[..., Any],
+) -> None:
+    played = make()
+    reply = Message(Error(0, "\n\x1b[31m" + "x" * 10_000), reply_to=played.ask("a", m.TASK, played.task))
+    with pytest.raises(RemoteProtocolError) as caught:
+        open_ready(reply, "train", load_peers(played.folder / "peers.toml"), limits_for({}, None))
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
 
 
 def test_an_active_server_cannot_choose_a_crowd_of_its_own() -> None:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,6 +163,34 @@ def test_nan_counts_as_zeros_so_that_dropping_out_says_nothing(
     means = played.finish()
     unit = played.coder.mechanism.grid.unit
     assert means.records["arrays"]["w"].numpy() == pytest.approx([2.0, 2.0], abs=2 * unit)
+
+
+def test_the_largest_numbers_are_scaled_down_without_a_warning(
+    make: Callable[..., Any], reply_of: Callable[..., RecordDict], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="flwr.secagg")
+    largest = np.full(4, np.finfo(np.float64).max)
+    played = make(protection(), replies=[lambda _: reply_of({"w": largest})] * 4).begin()
+    assert caplog.text.count("longer than the norm 10, to which it is scaled down") == 4
+    unit = played.coder.mechanism.grid.unit
+    assert played.finish().records["arrays"]["w"].numpy() == pytest.approx(np.full(4, 5.0), abs=2 * unit)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(30), b"\x93NUMPY\x01\x00v\x00{'descr'"])
+def test_what_was_sent_and_is_no_array_counts_as_not_sent(data: bytes) -> None:
+    sent = {("arrays", "w"): Array("float32", (2,), "numpy.ndarray", data)}
+    reply = RecordDict({"arrays": ArrayRecord({"w": Array(np.full(2, 5.0))})})
+    assert difference(reply, "train", sent, "num-examples").from_zero == ("arrays/w",)
+
+
+def test_a_layout_does_not_tell_which_metrics_came_out_whole(
+    make: Callable[..., Any], reply_of: Callable[..., RecordDict]
+) -> None:
+    replies = [lambda _, x=x: reply_of({}, loss=x, each=[x, x]) for x in (0, 0.5, 1, 1.5)]
+    played = make(protection(evaluation_privacy=NEGLIGIBLE), replies=replies).begin("evaluate")
+    assert len({ready.layout for ready in played.ready.values()}) == 1
+    unit = played.coder.mechanism.grid.unit
+    assert played.finish().records["metrics"]["each"] == pytest.approx([0.75, 0.75], abs=2 * unit)
 
 
 def test_a_config_record_is_refused_with_noise_too() -> None:
@@ -343,6 +372,15 @@ def test_of_two_that_spend_the_last_sum_one_does(tmp_path: Path, monkeypatch: py
     evaluation.take(bytes([2]) * 32, server="server")
     with pytest.raises(UsageError, match="cannot write to"):
         Spending(tmp_path / "missing" / "a.key", "train", privacy).take(bytes(32), server="server")
+
+
+def test_a_new_budget_has_its_name_on_the_disk_before_a_vector_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    Spending(tmp_path / "a.key", "train", NEGLIGIBLE).take(bytes(32), server="server")
+    assert synced == [(tmp_path / ".a.key.spent-train").stat().st_ino, tmp_path.stat().st_ino]
 
 
 # What each side insists on

@@ -254,8 +254,8 @@ def test_all_drivers_measure_the_same_bytes(drivers: Mapping[str, Drive]) -> Non
         assert seen[0] == seen[1] == seen[2]
 
 
-def test_an_aggregator_holds_full_shares_packed_and_its_own_alone() -> None:
-    n, d = 8, 50_000
+@pytest.mark.parametrize(("n", "d", "each"), [(8, 50_000, 3_750), (400, 8, 1_700)])
+def test_an_aggregator_holds_full_shares_packed_and_its_own_alone(n: int, d: int, each: int) -> None:
     ring = Ring(30)
     clients = tuple(f"c{i}" for i in range(n))
     terms = terms_for((clients, ("x", "y"), ("r",)), (d,), ring, least=n)
@@ -275,7 +275,7 @@ def test_an_aggregator_holds_full_shares_packed_and_its_own_alone() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert party.waiting_for == ("y",)  # it has all parts
-    assert n * terms.vector_bytes / 2 <= peak < n * terms.vector_bytes / 2 + 30_000
+    assert n * terms.vector_bytes / 2 <= peak < n * terms.vector_bytes / 2 + n * each
 
 
 # Clients that vanish, or send what is no part.
@@ -341,6 +341,21 @@ def test_clients_that_leave_a_real_network_end_nobody_elses_run(over_tcp: Drive)
         assert (results[name].contributors, results[name].missing) == (("c2", "c3"), ("c0", "c1"))
     for name in ("r", "c3"):
         np.testing.assert_array_equal(results[name].total, total_of(xs, ("c2", "c3")))
+
+
+@pytest.mark.parametrize("roles", [(CLIENTS, ("x", "y"), ("r", "q")), (("a", "b"), ("a", "b"), ("r", "q"))])
+def test_a_result_party_that_leaves_a_real_network_ends_nobody_elses_run(
+    over_tcp: Drive, roles: Roles
+) -> None:
+    terms = terms_for(roles)
+    xs = vectors(R20, (11,), terms.clients)
+
+    async def leave(p: Party) -> None:
+        raise RangeError("cannot")
+
+    results, _ = over_tcp(programs_for(xs, terms) | {"r": leave})
+    assert all(results[name].contributors == terms.clients for name in terms.aggregators)
+    np.testing.assert_array_equal(results["q"].total, total_of(xs, terms.clients))
 
 
 def test_stepped_parties_go_on_without_a_client_when_time_is_over() -> None:
@@ -815,6 +830,7 @@ def test_alone_there_is_no_sum() -> None:
         ("ab", "xy", "rr", {}, "distinct result parties"),
         ("abc", "xy", "r", {"least": 1}, "least=1"),
         ("abc", "xy", "r", {"least": 4}, "least=4"),
+        ("ab", "xy", "r", {"shape": (3, -1)}, "shape"),
         ("ab", "xy", "r", {"upload_timeout_s": 0.0}, "upload_timeout_s"),
         ("ab", "xy", "r", {"upload_timeout_s": float("nan")}, "upload_timeout_s"),
     ],

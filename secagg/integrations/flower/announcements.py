@@ -72,7 +72,8 @@ def open_frame(reply: Message, step: str, peer: str) -> bytes:
       RemoteProtocolError: it failed, or answers something else.
     """
     if reply.has_error():
-        raise RemoteProtocolError(f"failed at {step}: {reply.error.reason}", peer=peer)
+        # Whatever a node says goes to the log: in one line, and not a long one.
+        raise RemoteProtocolError(f"failed at {step}: {reply.error.reason!r:.500}", peer=peer)
     got = m.unpack(reply.content, peer=peer)
     if got.name != step or len(reply.content) != 1:
         raise RemoteProtocolError(

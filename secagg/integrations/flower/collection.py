@@ -74,6 +74,7 @@ class Task:
       kind: "train" or "evaluate".
       asked: the messages that were sent, by node.
       terms: that came with them.
+      asked_of_all: as `Agreement.asked`.
       sent: the arrays in each of them.
       limits: what a node may announce.
       spent: sums of this kind that each client's data went into.
@@ -82,6 +83,7 @@ class Task:
     kind: str
     asked: Mapping[int, Message]
     terms: m.Task
+    asked_of_all: bytes
     sent: Sent
     limits: Limits
     spent: Mapping[PartyId, int]
@@ -135,7 +137,13 @@ class Collection:
         crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes))
         task, terms = self._task, self._task.terms
         agreement = Agreement(
-            run_id, task.kind, wire.to_bytes(terms), nodes[0].layout, crowd.names, crowd.nonces
+            run_id,
+            task.kind,
+            wire.to_bytes(terms),
+            task.asked_of_all,
+            nodes[0].layout,
+            crowd.names,
+            crowd.nonces,
         )
         where, coder = agreement.round(self._peers, terms.protection, terms.encoding)
         self.coder, self.bits = coder, coder.ring.bits
@@ -158,8 +166,8 @@ class Collection:
             request = server.close_consents()
         self._exchange(m.UNMASK, dict.fromkeys(server.included, request), Unmasking, server.take_answer)
         summed = server.finish()
-        for liar in summed.liars:
-            self._miss(liar, "sent wrong shares of others' secrets")
+        for client in summed.suspects:
+            self._miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
         return coder.decode(summed.total, summed.contributors, terms.weight_key, task.sent), summed
 
     def _take_ready(self, replies: Iterable[Message]) -> int:

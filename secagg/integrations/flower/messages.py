@@ -5,15 +5,18 @@ Flower cuts arrays into pieces on their way, whatever their size; it knows nothi
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import hashlib
+import json
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, RecordDict
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.errors import RemoteProtocolError, WireError
-from secagg.integrations.flower.terms import Encoding, Protection
+from secagg.errors import RemoteProtocolError, UsageError, WireError
+from secagg.integrations.flower.terms import LABEL, Encoding, Protection
+from secagg.signing import digest
 from secagg.wire import Message
 
 RECORD: Final = "secagg"
@@ -52,14 +55,15 @@ class Crowd(Message, frozen=True):
 class Kept(Message, frozen=True):
     """What a client keeps between steps. Secret.
 
-    kind: "train" or "evaluate". step: the next one. vector: the update, without noise, until it is sent: int64 of
-    `WeightedCoder`, float64 for `PrivateCoder`. client: the masked protocol's own state, from `keys` on.
+    kind: "train" or "evaluate". step: the next one. asked: see `Agreement`. vector: the update, without noise, until it
+    is sent: int64 of `WeightedCoder`, float64 for `PrivateCoder`. client: the masked protocol's own state, from `keys` on.
     """
 
     kind: str
     step: str
     nonce: bytes
     task: bytes
+    asked: bytes
     layout: bytes
     crowd: Crowd | None
     vector: NDArray[np.generic] | None
@@ -96,6 +100,16 @@ def unpack(content: RecordDict, *, peer: str) -> Step:
     return Step(step, bytes(array.data))
 
 
+def asked_of(content: RecordDict, message_type: str) -> bytes:
+    """Return a digest of what a message asks of the app: its type and all of its content but this package's record."""
+    records = [
+        (key, type(record).__name__, sorted(record.items(), key=lambda item: item[0]))
+        for key, record in sorted(content.items())
+        if key != RECORD
+    ]
+    return digest(f"{LABEL}/asked", [json.dumps([message_type, records], default=_in_json).encode()])
+
+
 def keep(context: Context, run: int, kept: Kept) -> None:
     """Put what a client keeps where Flower keeps it; replaces what was there in one step."""
     # The state belongs to a series of runs. A run's number needs 64 bits without sign, which an integer of a
@@ -119,3 +133,13 @@ def take_out(context: Context, run: int, *, server: str) -> Kept:
         "another run under way",
         peer=server,
     )
+
+
+def _in_json(value: Any) -> dict[str, Any]:
+    # Records hold no dictionaries, so this stands for nothing else.
+    if isinstance(value, Array):
+        data = hashlib.sha256(value.data).hexdigest()
+        return {"array": [value.dtype, list(value.shape), value.stype, data]}
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    raise UsageError(f"a record holds a {type(value).__name__}, of which no digest can be made")

@@ -112,7 +112,9 @@ class SecureMod:
         # Before any work is done.
         spent = 0 if privacy is None else Spending(me.path, kind, privacy).check(server=SERVER)
         message.content = RecordDict({k: v for k, v in message.content.items() if k != m.RECORD})
-        sent = arrays_in(message.content)  # the function may change the message
+        # Before the function, which may change the message.
+        sent = arrays_in(message.content)
+        asked = m.asked_of(message.content, message.metadata.message_type) if self.protection.active else b""
         reply = call_next(message, context)
         if reply.has_error():
             return reply
@@ -126,7 +128,7 @@ class SecureMod:
             wire.to_bytes(kept_layout),
         )
         me.turns.begin(nonce, m.KEYS)
-        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, layout, None, vector, None))
+        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, layout, None, vector, None))
         signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, layout))
         return Message(m.pack(m.TASK, m.Ready(me.name, nonce, layout, signature)), reply_to=message)
 
@@ -152,7 +154,7 @@ class SecureMod:
                 raise RemoteProtocolError(
                     f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
                 )
-        agreement = Agreement(run, kind, kept.task, kept.layout, crowd.names, crowd.nonces)
+        agreement = Agreement(run, kind, kept.task, kept.asked, kept.layout, crowd.names, crowd.nonces)
         where, coder = agreement.round(me.peers, self.protection, wire.from_bytes(kept.task, m.Task).encoding)
         if kept.client is None:
             client = Client(where, me.name, me.identity)
@@ -177,8 +179,8 @@ class SecureMod:
             answer = client.unmask(self._request(step.frame))
         if then is not None:
             state = np.frombuffer(client.to_bytes(), np.uint8)
-            nonce, task, layout = kept.nonce, kept.task, kept.layout
-            m.keep(context, run, m.Kept(kind, then, nonce, task, layout, crowd, vector, state))
+            nonce, task, asked, layout = kept.nonce, kept.task, kept.asked, kept.layout
+            m.keep(context, run, m.Kept(kind, then, nonce, task, asked, layout, crowd, vector, state))
         return m.pack(step.name, answer)
 
     def _request(self, frame: bytes) -> Survivors | Consents:
@@ -228,7 +230,9 @@ def _private(
         )
     if not found.finite:
         _log.warning("protected %s: NaN or infinity in the reply; zeros go into the sum instead", kind)
-    if float(np.linalg.norm(found.vector)) > privacy.norm:
+    with np.errstate(over="ignore"):  # a square that overflows is a vector that is longer
+        is_longer = float(np.linalg.norm(found.vector)) > privacy.norm
+    if is_longer:
         _log.info("protected %s: longer than the norm %g, to which it is scaled down", kind, privacy.norm)
     return found.layout, found.vector
 

@@ -19,9 +19,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from secagg import dp
@@ -80,7 +82,8 @@ def difference(content: RecordDict, kind: str, sent: Sent, weight_key: str) -> D
     refuse_config(content)
     training = kind == MessageType.TRAIN
     found = list(array_entries(content) if training else metric_entries(content, weight_key))
-    entries = tuple(entry for entry, _ in found)
+    # Whether a metric came out as a whole number is not told.
+    entries = tuple(entry if training else replace(entry, dtype="float64") for entry, _ in found)
     records = [key for key, record in content.items() if isinstance(record, MetricRecord)]
     weight_record = next(
         (key for key in records if weight_key in content[key]), next(iter(records), _METRICS)
@@ -183,7 +186,7 @@ def _before(entry: Entry, sent: Sent) -> NDArray[np.float64] | None:
         return None
     try:
         value: NDArray[Any] = array.numpy()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, EOFError, BadZipFile):
         return None  # whatever it was, it is no array of numbers
     fits = value.shape == entry.shape and value.dtype.kind in "iuf"
     return value.astype(np.float64) if fits else None

@@ -63,6 +63,7 @@ class Spending:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            self._sync_folder()
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self._file}, which counts the sums made of this node's data: {error.strerror}"
@@ -72,6 +73,15 @@ class Spending:
             raise UsageError(f"{self._file} does not take a line; is the disk full?")
         if sums.index(nonce.hex()) >= self._privacy.rounds:
             raise self._over(self._privacy.rounds, server)
+
+    def _sync_folder(self) -> None:
+        """Have the file's name on the disk as well: that of a new file is not there with its content."""
+        if os.name == "posix":  # elsewhere folders cannot be opened
+            folder = os.open(self._file.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _sums(self, server: str) -> list[str]:
         """Return the numbers of the sums so far."""

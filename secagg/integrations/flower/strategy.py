@@ -198,6 +198,14 @@ class SecureAggregation(Strategy):
             raise UsageError(
                 "updates with noise are added to what was sent, and the strategy sends nodes different arrays"
             )
+        asked_of_all = b""
+        if self._protection.active:
+            asked_of_all, *others = _asked_of(asked)
+            if others:
+                raise UsageError(
+                    "against a server that may do anything nodes see to it that all are asked the same, and the strategy "
+                    "asks them for different things; give all nodes the same arrays and configuration"
+                )
         frame = wire.to_bytes(self._terms)
         for message in asked:
             message.content = RecordDict({**message.content, m.RECORD: m.record(m.TASK, frame)})
@@ -205,7 +213,8 @@ class SecureAggregation(Strategy):
         if len(by_node) != len(asked):
             raise UsageError("the strategy sends a node two messages in one round")
         limits = limits_for(sent, self._max_numbers)
-        self._task = Task(kind, by_node, self._terms, sent, limits, self._spent.get(kind, Counter()))
+        spent = self._spent.get(kind, Counter())
+        self._task = Task(kind, by_node, self._terms, asked_of_all, sent, limits, spent)
         return asked
 
     def _collect(self, server_round: int, task: Task, replies: Iterable[Message]) -> Message | None:
@@ -278,6 +287,12 @@ class SecureAggregation(Strategy):
             spent.deviation,
         )
         return spent
+
+
+def _asked_of(messages: Iterable[Message]) -> set[bytes]:
+    """Return what is asked, each digest once; most strategies send all nodes one content."""
+    contents = {(id(msg.content), msg.metadata.message_type): msg.content for msg in messages}
+    return {m.asked_of(content, message_type) for (_, message_type), content in contents.items()}
 
 
 def _same(one: Sent, other: Sent) -> bool:

@@ -34,7 +34,8 @@ class Protection:
       corrupt: largest fraction of nodes that work with the server: of those that take part where the server keeps
         to the protocol, of all in the file of public keys where it does not, since then it chooses who takes part.
       dropouts: largest fraction of those that finished their training that may drop out afterwards.
-      active: the server may do anything; otherwise it keeps to the protocol.
+      active: the server may do anything; otherwise it keeps to the protocol. Nodes are then in one sum only if all were
+        asked for the same: with one model, under one configuration.
       least: of how many nodes a sum is made at least.
       security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
       privacy: what the sums of training may tell about one node; None for sums without noise. Its `corrupt` counts
@@ -133,12 +134,15 @@ class Agreement:
       run: Flower's run.
       kind: what is summed up: "train" or "evaluate".
       task, layout: the messages of that name as they were sent.
+      asked: `messages.asked_of` the message with the task if the server may do anything, else empty. It could send one
+        node a model, and the others one of which it knows what they make: the mean would show the one's update [PFA22].
       names, nonces: who takes part, and the fresh number of each, 32 bytes.
     """
 
     run: int
     kind: str
     task: bytes = field(repr=False)
+    asked: bytes = field(repr=False)
     layout: bytes = field(repr=False)
     names: tuple[PartyId, ...]
     nonces: tuple[bytes, ...] = field(repr=False)
@@ -171,7 +175,7 @@ class Agreement:
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.
-        parts = [self.run.to_bytes(8, "big"), self.kind.encode(), self.task, self.layout]
+        parts = [self.run.to_bytes(8, "big"), self.kind.encode(), self.task, self.asked, self.layout]
         return digest(f"{LABEL}/session", [*parts, *_encoded(self.names), *self.nonces])
 
 

@@ -30,8 +30,8 @@ class Terms:
       upload_timeout_s: how long aggregators wait for clients. The driver has to let parties wait longer.
 
     Raises:
-      UsageError: an empty or repeated role; fewer than two aggregators: one would see every vector; least or time out
-        of range.
+      UsageError: an empty or repeated role; fewer than two aggregators: one would see every vector; a shape that is
+        none; least or time out of range.
     """
 
     clients: tuple[PartyId, ...]
@@ -50,6 +50,8 @@ class Terms:
         ):
             if len(names) < fewest or len(set(names)) != len(names):
                 raise UsageError(f"expected at least {fewest} distinct {what}, got {list(names)}")
+        if any(length < 0 for length in self.shape):
+            raise UsageError(f"expected a shape of lengths of 0 or more, got {self.shape}")
         if not 2 <= self.least <= len(self.clients):
             raise UsageError(
                 f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got least={self.least}"
@@ -79,7 +81,7 @@ class Terms:
         return owner if owner in self.aggregators else self.aggregators[number % len(self.aggregators)]
 
     def enter(self, party: Party, x: RingArray | None) -> None:
-        """Check this party's part before anything is sent, and let others bear the loss of clients.
+        """Check this party's part before anything is sent, and bear the loss of all but aggregators.
 
         Raises:
           UsageError: no role, a role for a stranger; a vector at a party that is no client, or none at a client.
@@ -96,7 +98,8 @@ class Terms:
             raise UsageError("expected a vector at the clients and nowhere else")
         if x is not None and x.shape != self.shape:
             raise ShapeError(f"expected a vector of shape {self.shape}, got {x.shape}")
-        party.dispensable = self.spared
+        # Nobody waits for a result party: if one of them leaves, the others still learn the sum.
+        party.dispensable = frozenset(everybody.difference(self.aggregators))
 
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes; the time that aggregators wait is their own affair."""
