@@ -40,9 +40,9 @@ class Additive(Choice):
 
     def check(self, clients: int) -> None:
         Choice.check(self, clients)
-        if self.aggregators < 2:
+        if not isinstance(self.aggregators, int) or self.aggregators < 2:
             raise UsageError(
-                f"expected at least 2 aggregators, got {self.aggregators}: one would see all updates"
+                f"expected at least 2 aggregators, got {self.aggregators!r:.40}: one would see all updates"
             )
         least_of(clients, self.dropouts)
 

@@ -525,6 +525,34 @@ def test_a_liar_that_announces_too_much_keeps_only_itself_out(
     )
 
 
+def test_a_node_that_the_superlink_answers_for_is_reported_under_its_own_number(
+    make: Callable[..., Any], grid_of: Callable[[Any], Any]
+) -> None:
+    played = make(Protection(corrupt=0.25, dropouts=0.25, least=2))
+
+    class Gone:
+        run = played.nodes["d"].run
+
+        def take(self, message: Message) -> Message:
+            answer = Message(Error(3, "Node Unavailable"), reply_to=message)
+            answer.metadata.__dict__["_src_node_id"] = 1  # the SuperLink's own
+            return answer
+
+    grid = grid_of(played)
+    (gone,) = (number for number, node in grid.nodes.items() if node is played.nodes["d"])
+    grid.nodes[gone] = Gone()
+    secure = SecureAggregation(
+        FedAvg(min_available_nodes=4, fraction_evaluate=0.0),
+        peers=played.folder / "peers.toml",
+        protection=played.task.protection,
+        poll_s=0.0,
+    )
+    secure.start(grid, ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
+    (report,) = secure.reports
+    assert report.contributors == ("a", "b", "c")
+    assert report.missed == {f"node {gone}": "failed at task: Node Unavailable"}
+
+
 def test_strategies_that_look_at_single_replies_are_refused() -> None:
     for strategy in (FedMedian(), Krum()):
         with pytest.raises(UsageError, match="looks at single replies"):

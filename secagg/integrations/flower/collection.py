@@ -174,8 +174,11 @@ class Collection:
         """Take the replies to the task; return the run's number."""
         run_id, task, answered = 0, self._task, set()
         ready: dict[PartyId, Node] = {}
+        by_message = {message.metadata.message_id: node_id for node_id, message in task.asked.items()}
         for reply in replies:
             node_id, run_id = reply.metadata.src_node_id, reply.metadata.run_id
+            if reply.has_error():  # for a node that is gone the SuperLink answers, in its own name
+                node_id = by_message.get(reply.metadata.reply_to_message_id, node_id)
             answered.add(node_id)
             try:
                 if node_id not in task.asked:
