@@ -550,7 +550,7 @@ def test_a_node_that_the_superlink_answers_for_is_reported_under_its_own_number(
     secure.start(grid, ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
     (report,) = secure.reports
     assert report.contributors == ("a", "b", "c")
-    assert report.missed == {f"node {gone}": "failed at task: Node Unavailable"}
+    assert report.missed == {f"node {gone}": "failed at task: 'Node Unavailable'"}
 
 
 def test_strategies_that_look_at_single_replies_are_refused() -> None:
