@@ -17,18 +17,14 @@ fits which trust.
     api         `sum` and `mean`
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from secagg.aggregation.additive import Additive
-    from secagg.aggregation.api import mean, sum  # noqa: A004  # called as secagg.sum
-    from secagg.aggregation.bounded import Bounded
-    from secagg.aggregation.choice import Choice
-    from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
-    from secagg.aggregation.masked import Masked
-    from secagg.aggregation.privacy import Privacy
-    from secagg.aggregation.report import Aggregate, Report, RoleCost
+from secagg.aggregation.additive import Additive
+from secagg.aggregation.api import mean, sum  # noqa: A004  # called as secagg.sum
+from secagg.aggregation.bounded import Bounded
+from secagg.aggregation.choice import Choice
+from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
+from secagg.aggregation.masked import Masked
+from secagg.aggregation.privacy import Privacy
+from secagg.aggregation.report import Aggregate, Report, RoleCost
 
 __all__ = [
     "Additive",
@@ -45,30 +41,3 @@ __all__ = [
     "mean",
     "sum",
 ]
-
-_MODULES: Final = {
-    "Additive": "additive",
-    "Aggregate": "report",
-    "Bounded": "bounded",
-    "Choice": "choice",
-    "Ckks": "encrypted",
-    "Masked": "masked",
-    "Paillier": "encrypted",
-    "Privacy": "privacy",
-    "Report": "report",
-    "Rlwe": "encrypted",
-    "RoleCost": "report",
-    "mean": "api",
-    "sum": "api",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Flower starts a process for every message, which needs the coding of numbers and none of the other protocols.
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
