@@ -148,7 +148,7 @@ class Workspace:
         numbers = z.view(np.float64)
         np.add(numbers, _magic(self.parameters, limb, noisy), out=numbers)
         doubled = z.view(np.uint64)
-        seen = int(np.bitwise_or.reduce(doubled.reshape(-1)))
+        (seen,) = np.bitwise_or.reduce(doubled.reshape(-1), keepdims=True).tolist()
         if seen & 1 or seen >> 52 != _BITS >> 52:
             raise InexactError(
                 f"a product modulo X^{self.parameters.degree} + 1 was not within 1/4 of integers; this machine's "
