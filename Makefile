@@ -29,7 +29,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	for script in benchmarks/[a-z]*.py; do \
+	for script in $$(grep -l __main__ benchmarks/*.py); do \
 	  name=$$(basename "$$script" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); \
 	done
 

@@ -538,7 +538,7 @@ _LOWER_HALVES = {
 def _butterfly(block: U64) -> None:
     """Transpose the bits of each column in place, in squares of as many bits as there are rows.
 
-    Recursive halving [Hacker's Delight, section 7-3]: the stage of width j swaps the upper j bits of
+    Recursive halving [War13, section 7-3]: the stage of width j swaps the upper j bits of
     one row with the lower j bits of the row j below it.
     """
     rows = block.shape[0]

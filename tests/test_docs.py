@@ -50,6 +50,13 @@ def test_every_work_cited_in_the_code_is_in_the_bibliography() -> None:
     assert {path.name: tags - known for path, tags in citations.items() if tags - known} == {}
 
 
+def test_every_work_in_the_bibliography_is_cited() -> None:
+    documents = [path.read_text("utf-8") for path in DOCS.glob("*.md") if path.name != "bibliography.md"]
+    code = [prose(path) for path in (ROOT / "secagg").rglob("*.py")]
+    papers = {tag for tag in bibliography() if TAG.fullmatch(tag)}
+    assert papers - set().union(*map(cited, [*documents, *code])) == set()
+
+
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
 def test_every_work_cited_in_a_document_is_in_the_bibliography(document: str) -> None:
     assert cited((DOCS / document).read_text("utf-8")) - bibliography() == set()

@@ -9,9 +9,11 @@ Each runs the real protocol with all parties in one process, in the simulator. d
 fits which trust.
 
     structure   nested dictionaries, lists and tuples of arrays to a list of arrays, and back
-    coding      arrays and weights to vectors of numbers that add up, and back; error bounds; steps: with one bound on all
+    coding      arrays and weights to vectors of numbers that add up, and back; error bounds
+    steps       the same, with one bound on all numbers, for sums whose bounds are checked
+    privacy     what a sum may tell about one client
+    noisy       vectors with a share of noise each, and back
     choice      what a protection is; masked, additive, bounded, encrypted: the six there are
-    privacy     what a sum may tell about one client; noisy: vectors with a share of noise each, and back
     report      what comes with a result
     arguments   what callers pass, checked
     api         `sum` and `mean`

@@ -44,7 +44,7 @@ class Additive(Choice):
             raise UsageError(
                 f"expected at least 2 aggregators, got {self.aggregators!r:.40}: one would see all updates"
             )
-        least_of(clients, self.dropouts)
+        self.least(clients)
 
     def least(self, clients: int) -> int:
         return least_of(clients, self.dropouts)

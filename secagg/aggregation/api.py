@@ -166,7 +166,7 @@ def _aggregate(
     check_privacy(privacy, round_number, choice, clip=clip, precision=precision, max_weight=max_weight)
     choice.check(len(clients))
     absent = leaving(dropouts, clients, choice)
-    known, largest = weights_of(weights, max_weight, clients)
+    weight_of, largest_weight = weights_of(weights, max_weight, clients)
     structure = Structure(updates[clients[0]], clients[0])
     arrays = {name: structure.flatten(update, name) for name, update in updates.items()}
     for name, parts in arrays.items():
@@ -175,13 +175,13 @@ def _aggregate(
     coding: Coding
     if privacy is None:
         clips = clips_of(clip, structure, list(arrays.values()))
-        coding = choice.coding(Request(structure, is_mean, clips, precision, len(clients), largest))
+        coding = choice.coding(Request(structure, is_mean, clips, precision, len(clients), largest_weight))
     else:
         from secagg.aggregation.noisy import Noisy  # whoever adds no noise does without its packages
 
         n, clips = len(clients), {"": privacy.norm}
         coding = noisy = Noisy(
-            Request(structure, is_mean, clips, None, n, largest),
+            Request(structure, is_mean, clips, None, n, largest_weight),
             privacy,
             survivors=choice.least(n),
             colluders=choice.colluders(n),
@@ -191,7 +191,7 @@ def _aggregate(
     vectors: dict[PartyId, NDArray[Any]] = {}
     clipped: dict[PartyId, int] = {}
     for name in clients:
-        vectors[name], clipped[name] = coding.encode(arrays[name], known.get(name, 1))
+        vectors[name], clipped[name] = coding.encode(arrays[name], weight_of.get(name, 1))
     opened = choice.run(Task(vectors, coding.plan, absent, executor, coding))
     decoded = coding.decode(opened.total, len(opened.contributors), opened.error)
     present = set(opened.contributors)
@@ -218,8 +218,8 @@ def _aggregate(
         ledgers=opened.ledgers,
         seconds=time.perf_counter() - began,
         setup_s=opened.setup_s,
-        privacy=spent,
-        budget=privacy,
+        spent=spent,
+        privacy=privacy,
         deviation=decoded.deviation,
     )
     return Aggregate(structure.build(decoded.arrays), report)

@@ -202,9 +202,9 @@ def check_privacy(
             "Privacy(rounds=...) for all"
         )
     if not choice.bears_noise:
+        *others, last = [f'"{kind.name}"' for kind in _CHOICES if kind.bears_noise]
         raise UsageError(
-            f"{choice.name} does not go with privacy: {choice.no_noise_because}; use "
-            '"masked", "additive", "rlwe" or "paillier"'
+            f"{choice.name} does not go with privacy: {choice.no_noise_because}; use {', '.join(others)} or {last}"
         )
     if clip is not None:
         raise UsageError("with privacy an update is scaled down to Privacy(norm=...); leave clip out")

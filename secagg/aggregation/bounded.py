@@ -30,8 +30,8 @@ _CHEATS: Final[Mapping[str, Callable[[Bounds], int]]] = {
 class Bounded(Choice):
     """Shares among three aggregators, who check every update's bounds (`secagg.protocols.bounded_sum`).
 
-    Every number has to be within its clip. Of precision the best that fits is taken; with many numbers or large weights
-    that is less than elsewhere. Weights are integers.
+    Every number has to be within its clip. Numbers are written as finely as fits; where there are many of them, or large
+    weights, that is coarser than elsewhere. Weights are integers.
 
     Args:
       norm: largest Euclidean norm of an update, all arrays together, in the updates' own unit and before weights. Clients
@@ -69,8 +69,8 @@ class Bounded(Choice):
             isinstance(self.norm, int | float) and math.isfinite(self.norm) and self.norm > 0
         ):
             raise UsageError(f"expected a positive number as the norm, or None, got {self.norm!r:.40}")
-        if self.batch < 1:
-            raise UsageError(f"expected batches of at least 1 client, got {self.batch}")
+        if not isinstance(self.batch, int) or self.batch < 1:
+            raise UsageError(f"expected batches of at least 1 client, got {self.batch!r:.40}")
         if isinstance(self.cheating, str):
             raise UsageError(
                 f"expected names of who cheats as a collection, got the text {self.cheating!r:.80}"
@@ -101,10 +101,9 @@ class Bounded(Choice):
                 raise UsageError(
                     f"{name} cannot break the norm alone: no update within the clips is longer, or there is no norm"
                 )
-        names = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
-        first, second, third = names
-        three, least = (first, second, third), self.least(len(clients))
-        terms = Terms(clients, three, (first,), bounds, least, batch=self.batch, upload_timeout_s=DEADLINE_S)
+        first, second, third = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
+        names, least = (first, second, third), self.least(len(clients))
+        terms = Terms(clients, names, (first,), bounds, least, batch=self.batch, upload_timeout_s=DEADLINE_S)
 
         async def client(name: PartyId, party: Party) -> None:
             x, weight = coding.split(task.vectors[name])

@@ -169,6 +169,12 @@ class Coding(ABC):
                 f"to a wider type, or clip at {most / self.request.clients:.6g}"
             )
 
+    def _integers(self, leaf: Leaf, totals: NDArray[np.int64]) -> NDArray[Any]:
+        """Return exact sums in the array's dtype and shape; what only a client that lies can add up to does not wrap."""
+        info = np.iinfo(leaf.dtype)
+        most = min(int(info.max), int(np.iinfo(np.int64).max))
+        return np.clip(totals, int(info.min), most).astype(leaf.dtype).reshape(leaf.shape)
+
     def _rounded(self, part: _Part, values: NDArray[np.float64], error: float) -> tuple[NDArray[Any], float]:
         """Return float64 values in the result's dtype and shape, and the error with that of the last step."""
         leaf, dtype = part.leaf, self.result_dtype(part.leaf)
@@ -235,7 +241,7 @@ class FixedPoint(Coding):
         for part, plan in zip(self.parts, self._plans, strict=True):
             leaf, part_total = part.leaf, total[part.place]
             if leaf.is_integer and not mean:
-                arrays.append(part_total.astype(leaf.dtype).reshape(leaf.shape))
+                arrays.append(self._integers(leaf, part_total))
                 errors[leaf.path] = 0.0
                 continue
             values = part_total * math.ldexp(1.0, -plan.frac_bits)
@@ -281,7 +287,6 @@ class Units(Coding):
 
     def __init__(self, request: Request, *, scale: float | None = None, rounded: bool = True) -> None:
         super().__init__(request)
-        self._places_asked = request.precision
         self._rounded_to_integers = rounded
         self._scale = math.ldexp(1.0, self._places()) if scale is None else scale
         self.plan = fixed_point.plan(clip=self._scale, frac_bits=0, parties=request.clients)

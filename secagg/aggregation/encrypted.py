@@ -69,7 +69,7 @@ class Paillier(_Encrypted):
 
     def check(self, clients: int) -> None:
         Choice.check(self, clients)
-        least_of(clients, self.dropouts)
+        self.least(clients)
         import secagg.he.paillier  # noqa: F401  # says what to install
 
         several = self.holders > 1
@@ -100,7 +100,7 @@ class Paillier(_Encrypted):
             )
         n = key.public_key.n.bit_length()
         about = f"n of {n} bits, s = {key.public_key.s}"
-        return _run_single(self, task, key, about, self.dropouts, time.perf_counter() - began)
+        return _run_single(self, task, key, about, time.perf_counter() - began)
 
     def _run_threshold(self, task: Task) -> Opened:
         from secagg.he.paillier.threshold import deal_threshold_key
@@ -119,7 +119,7 @@ class Paillier(_Encrypted):
             )
         setup_s = time.perf_counter() - began
         public_key = shares[0].public_key
-        terms = _terms(task, self.holders, self.dropouts)
+        terms = _terms(self, task, self.holders)
         held = dict(zip(terms.key_holders, shares, strict=True))
 
         def program(name: PartyId) -> _Program:
@@ -169,7 +169,7 @@ class Ckks(_Encrypted):
 
     def check(self, clients: int) -> None:
         Choice.check(self, clients)
-        least_of(clients, self.dropouts)
+        self.least(clients)
         context = self._context()
         if context.symmetric:
             raise UsageError(f"under {context.scheme} clients need the secret key; choose another context")
@@ -204,7 +204,7 @@ class Ckks(_Encrypted):
         began = time.perf_counter()
         key = self.secret_key or ckks.SecretKey.generate(self._context())
         about = f"context {key.public_key.context.name}"
-        return _run_single(self, task, key, about, self.dropouts, time.perf_counter() - began)
+        return _run_single(self, task, key, about, time.perf_counter() - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class Rlwe(_Encrypted):
 
     def check(self, clients: int) -> None:
         Choice.check(self, clients)
-        least_of(clients, self.dropouts)
+        self.least(clients)
         if self.holders < 1:
             raise UsageError(f"expected at least 1 key holder, got {self.holders}")
 
@@ -242,7 +242,7 @@ class Rlwe(_Encrypted):
         chosen = self._parameters(task)
         began = time.perf_counter()
         key = SecretKey.generate(chosen)
-        return _run_single(self, task, key, chosen.name, self.dropouts, time.perf_counter() - began)
+        return _run_single(self, task, key, chosen.name, time.perf_counter() - began)
 
     def _parameters(self, task: Task) -> Parameters:
         from secagg.he.rlwe import noise, parameters
@@ -273,7 +273,7 @@ class Rlwe(_Encrypted):
             statistical_bits=self.statistical_bits,
             modulus_bits=self.modulus_bits,
         )
-        terms = _terms(task, self.holders, self.dropouts)
+        terms = _terms(self, task, self.holders)
         began = time.perf_counter()
         signing = {name: Ed25519PrivateKey.generate() for name in (*terms.clients, *terms.key_holders)}
         public = {name: key.public_key() for name, key in signing.items()}
@@ -311,7 +311,7 @@ class Rlwe(_Encrypted):
             )
 
 
-def _terms(task: Task, holders: int, dropouts: float) -> Terms:
+def _terms(choice: Choice, task: Task, holders: int) -> Terms:
     clients = task.clients
     aggregator, *keys = free_names(
         ["aggregator", *(f"key holder {i + 1}" if holders > 1 else "key holder" for i in range(holders))],
@@ -324,15 +324,13 @@ def _terms(task: Task, holders: int, dropouts: float) -> Terms:
         tuple(keys[:1]),
         task.plan,
         (task.length,),
-        least=least_of(len(clients), dropouts),
+        least=choice.least(len(clients)),
         upload_timeout_s=DEADLINE_S,
     )
 
 
-def _run_single(
-    choice: Choice, task: Task, secret_key: Any, about: str, dropouts: float, setup_s: float
-) -> Opened:
-    terms = _terms(task, 1, dropouts)
+def _run_single(choice: Choice, task: Task, secret_key: Any, about: str, setup_s: float) -> Opened:
+    terms = _terms(choice, task, 1)
 
     def program(name: PartyId) -> _Program:
         return partial(

@@ -63,6 +63,7 @@ class Noisy(Coding):
         self, request: Request, privacy: Privacy, *, survivors: int, colluders: int, modular: bool
     ) -> None:
         weighted = request.max_weight is not None
+        # The mechanism comes first: the base class calls `_check`, which asks how far noise reaches.
         self.privacy = privacy
         self._modular = modular
         self.mechanism = replace(
@@ -102,6 +103,7 @@ class Noisy(Coding):
         Raises:
           RangeError: more rounds than planned.
         """
+        # With what was taken off for noise that is cut off.
         return replace(self.mechanism.report(round_number), delta=self.privacy.delta)
 
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
@@ -122,7 +124,7 @@ class Noisy(Coding):
 
     def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:  # noqa: ARG002  # exact protocols have none
         numbers = self.mechanism.grid.to_numbers(total, seed=self._seed)
-        deviation, whole = self._deviation(contributors), None
+        deviation, weight_sum = self._deviation(contributors), None
         if self.request.mean:
             size = float(contributors)
             if self.request.max_weight is not None:
@@ -133,7 +135,7 @@ class Noisy(Coding):
                         "this round is spent; give a smaller max_weight, a larger epsilon or more clients"
                     )
                 size = float(numbers[-1]) / self.privacy.norm
-                whole = size * self.request.max_weight
+                weight_sum = size * self.request.max_weight
             numbers /= size
             deviation /= size
             if self.weighted:
@@ -141,7 +143,7 @@ class Noisy(Coding):
                 largest = float(np.max(np.abs(numbers[:-1])))
                 deviation *= math.hypot(1, min(1.0, largest / self.privacy.norm))
         arrays = [self._cast(part.leaf, numbers[part.place]) for part in self.parts]
-        return Decoded(arrays, {part.leaf.path: math.inf for part in self.parts}, whole, deviation)
+        return Decoded(arrays, {part.leaf.path: math.inf for part in self.parts}, weight_sum, deviation)
 
     def _deviation(self, contributors: int) -> float:
         """Return the standard deviation of a number of the sum, of noise and rounding, at most."""

@@ -67,9 +67,9 @@ class Report:
       ledgers: what it cost each party.
       seconds: wall time of all parties together, one after the other in this process.
       setup_s: of these, for keys that a deployment makes once.
-      privacy: what is spent after this round, and on which assumptions; None without. Its `deviation` is of a sum, and of
-        the noise that is counted on.
-      budget: what privacy was asked for; None without.
+      spent: by this round and those before, and on which assumptions; None without privacy. Its `deviation` is of a sum,
+        and of the noise that is counted on.
+      privacy: what was asked for; None without.
       deviation: standard deviation of each number of the result, by the noise of all contributors and by rounding; of a
         weighted mean to first order. 0 without privacy.
     """
@@ -94,18 +94,18 @@ class Report:
     ledgers: Mapping[PartyId, Ledger] = field(repr=False)
     seconds: float
     setup_s: float
-    privacy: dp.Report | None = None
-    budget: Privacy | None = None
+    spent: dp.Report | None = None
+    privacy: Privacy | None = None
     deviation: float = 0.0
 
     def __str__(self) -> str:
         n = len(self.contributors) + len(self.dropped)
         weight = (
-            f"; weights of {self.weight:g} in all, which is opened too{', with its noise' if self.privacy else ''}"
+            f"; weights of {self.weight:g} in all, which is opened too{', with its noise' if self.spent else ''}"
             if self.weight is not None
             else ""
         )
-        moved = "{} of its numbers" if self.privacy is None else "its update, scaled down"
+        moved = "{} of its numbers" if self.spent is None else "its update, scaled down"
         rows = [
             (self.operation, f"of {len(self.contributors)} of {n} clients' updates{weight}"),
             ("protocol", f"{self.protocol.name}: {self.parameters}"),
@@ -126,31 +126,14 @@ class Report:
             for name, text in rows
             for line in textwrap.wrap(text, _COLUMNS, initial_indent=f"{name:12}", subsequent_indent=" " * 12)
         ]
-        heads = ("dearest", "parties", "rounds", "bytes sent", "received", "computing")
-        table = [heads]
-        table += [
-            (
-                role.role,
-                str(role.parties),
-                str(role.rounds),
-                f"{role.sent_bytes:,}",
-                f"{role.received_bytes:,}",
-                f"{1e3 * role.compute_s:,.1f} ms",
-            )
-            for role in self.roles
-        ]
-        widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
-        for first, *rest in table:
-            cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-            lines.append(f"{first.ljust(max(12, widths[0]))}{'  '.join(cells)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *_table(self.roles)])
 
     __repr__ = __str__
 
     def _exactness(self) -> list[tuple[str, str]]:
-        if self.privacy is None or self.budget is None:
+        if self.spent is None or self.privacy is None:
             return [("error", f"at most {self.error:.3g} in any number")]
-        spent, asked = self.privacy, self.budget
+        spent, asked = self.spent, self.privacy
         budget = (
             f"epsilon {spent.epsilon:.4g} of {asked.epsilon:g} spent at delta {asked.delta:g}, after {spent.rounds} of "
             f"{asked.rounds} rounds; updates of norm {asked.norm:g}"
@@ -193,6 +176,28 @@ def role_costs(
             )
         )
     return tuple(costs)
+
+
+def _table(roles: Sequence[RoleCost]) -> list[str]:
+    heads = ("dearest", "parties", "rounds", "bytes sent", "received", "computing")
+    table = [heads]
+    table += [
+        (
+            role.role,
+            str(role.parties),
+            str(role.rounds),
+            f"{role.sent_bytes:,}",
+            f"{role.received_bytes:,}",
+            f"{1e3 * role.compute_s:,.1f} ms",
+        )
+        for role in roles
+    ]
+    widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+    lines = []
+    for first, *rest in table:
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        lines.append(f"{first.ljust(max(12, widths[0]))}{'  '.join(cells)}")
+    return lines
 
 
 def _some(items: Mapping[PartyId, Any]) -> list[tuple[PartyId, Any]]:

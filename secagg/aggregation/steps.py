@@ -2,17 +2,17 @@
 
 With S that bound, d the numbers of an update, W the largest weight and N the norm, if there is one:
 
-  a float within +-c     x / c S, rounded: within +-S just where x is within +-c; with a norm, c is min(c, N)
-  an integer within +-c  x floor(S / c), exact; S is a multiple of the largest such c. Of arrays with other c, numbers
+  a float within +-c     S (x / c), rounded: within +-S just where x is within +-c; with a norm, c is min(c, N)
+  an integer within +-c  x floor(S / c), exact; S is a multiple of the largest such c. In arrays with another c, numbers
                          of up to S / floor(S / c) pass; where six digits show the difference, `checked` says so
-  with a norm            lengths are compared in one unit, so all arrays have one clip, and are floats, or integers, all
+  with a norm            lengths are compared in one unit: all arrays have one clip, and all are floats, or all integers
 
-A check that no wrap can fool needs d (W S)^2 < 2^63. Shares have 64 bits whatever S is, so S is as large as fits: a
-power of two if that is precise enough, in which most short numbers are exact.
+A check that no wrap can fool needs d (W S)^2 < 2^63. Shares have 64 bits whatever S is, so with floats S is as large as
+fits: a power of two if that is precise enough, as most short numbers are then exact.
 
 Floats are rounded to the nearest step, which moves a vector by up to sqrt(d) / 2 steps: so much more than N is allowed. An
-update of integers that is scaled down is rounded towards zero, and N is all that is allowed. Whether a vector
-keeps to the norm is found out from its integers before it is shared, so no honest client is refused for float64's sake.
+update of integers that is scaled down is rounded towards zero, and N is all that is allowed. A client looks whether its
+integers keep to the norm before it shares them, so no honest one is refused for float64's sake.
 """
 
 from __future__ import annotations
@@ -64,14 +64,15 @@ class Steps(Coding):
         self._weight = int(request.max_weight or 1)
         self._size = request.structure.size
         self._whole = all(part.leaf.is_integer for part in self.parts)
+        self._clips = [float(math.floor(p.clip) if p.leaf.is_integer else p.clip) for p in self.parts]
         self._reaches = self._reaches_of()
         self._steps = self._steps_of()
-        squared = self._size * self._steps**2
-        if norm is not None and self._whole:
-            squared = math.floor(Fraction(norm) ** 2)
-        elif norm is not None:
-            squared = rounded_norm(Fraction(norm) / Fraction(self._reaches[0]) * self._steps, self._size)
-        self.bounds = Bounds(self._size, self._steps, squared, self._weight if self.weighted else None)
+        self._factors = [
+            self._steps // int(reach) if part.leaf.is_integer else None
+            for part, reach in zip(self.parts, self._reaches, strict=True)
+        ]
+        weight = self._weight if self.weighted else None
+        self.bounds = Bounds(self._size, self._steps, self._squared_norm_of(), weight)
         most = float(self._weight * self.bounds.limit)
         self.plan = fixed_point.plan(clip=most, frac_bits=0, parties=request.clients, bits=RING64.bits)
 
@@ -79,7 +80,7 @@ class Steps(Coding):
     def about(self) -> str:
         steps = f"2^{self._steps.bit_length() - 1}" if self._steps.bit_count() == 1 else str(self._steps)
         borders = set(self._float_reaches)
-        border = f"{borders.pop():g}" if len(borders) == 1 else "the clip of each array"
+        border = f"{max(borders):g}" if len(borders) == 1 else "the clip of each array"
         places = "integers" if self._whole else f"{steps} steps up to {border}"
         weights = f", integer weights up to {self._weight}" if self.weighted else ""
         scaled = f", longer updates scaled down to {self._norm:g}" if self._norm is not None else ""
@@ -89,10 +90,10 @@ class Steps(Coding):
     def checked(self) -> str:
         """What is checked, for people."""
         loose = ""
-        for part, reach in zip(self.parts, self._reaches, strict=True):
-            most = f"{self._steps / (self._steps // int(reach)):.6g}" if part.leaf.is_integer else ""
-            if most and most != f"{reach:.6g}":
-                loose += f", at {part.leaf.path} within {most}"
+        for part, reach, factor in zip(self.parts, self._reaches, self._factors, strict=True):
+            passing = f"{reach if factor is None else self._steps / factor:.6g}"
+            if passing != f"{reach:.6g}":
+                loose += f", at {part.leaf.path} within {passing}"
         clips = f"every number within its clip{loose}"
         if self._norm is None:
             return clips
@@ -106,25 +107,24 @@ class Steps(Coding):
 
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
         values, clipped = np.empty(self._size), 0
-        for part, array in zip(self.parts, arrays, strict=True):
+        for part, clip, array in zip(self.parts, self._clips, arrays, strict=True):
             numbers = values[part.place]
             np.copyto(numbers, array.reshape(-1))
-            clip = float(math.floor(part.clip) if part.leaf.is_integer else part.clip)
             clipped += int(np.count_nonzero(np.abs(numbers) > clip))
             np.clip(numbers, -clip, clip, out=numbers)
         if self._norm is not None and _scale_down(values, self._norm):
             clipped = int(np.count_nonzero(values))
-        for part, reach in zip(self.parts, self._reaches, strict=True):
+        for part, reach, factor in zip(self.parts, self._reaches, self._factors, strict=True):
             numbers = values[part.place]
-            if part.leaf.is_integer:
-                numbers *= self._steps // int(reach)
-            else:
+            if factor is None:
                 numbers /= reach  # correctly rounded: within +-1 exactly where the number is within +-reach
                 numbers *= self._steps
+            else:
+                numbers *= factor
         integers = self._rounded_to_steps(values)
         shrink = 2.0**-50
         while not self._allowed(integers):
-            # float64 had the length a hair too short.
+            # float64 measured the length a hair too short, so the vector is still a hair too long.
             values *= 1 - shrink
             shrink *= 2
             integers = self._rounded_to_steps(values)
@@ -135,18 +135,16 @@ class Steps(Coding):
         weight = int(total[-1]) if self.weighted else contributors
         summands, divisor = (1, weight) if mean else (contributors, 1)
         arrays, errors = [], {}
-        for part, reach in zip(self.parts, self._reaches, strict=True):
+        for part, reach, factor in zip(self.parts, self._reaches, self._factors, strict=True):
             leaf, part_total = part.leaf, total[part.place]
-            if leaf.is_integer and not mean:
-                arrays.append(
-                    (part_total // (self._steps // int(reach))).astype(leaf.dtype).reshape(leaf.shape)
-                )
+            if factor is not None and not mean:
+                arrays.append(self._integers(leaf, part_total // factor))
                 errors[leaf.path] = 0.0
                 continue
-            if leaf.is_integer:
-                values, step = part_total / (self._steps // int(reach)) / divisor, 0.0
-            else:
+            if factor is None:
                 values, step = part_total / self._steps / divisor * reach, reach / self._steps
+            else:
+                values, step = part_total / factor / divisor, 0.0
             bound = summands * (step / 2 + reach * FLOAT_ERROR)
             array, errors[leaf.path] = self._rounded(part, values, bound)
             arrays.append(array)
@@ -157,8 +155,8 @@ class Steps(Coding):
         return [r for r, part in zip(self._reaches, self.parts, strict=True) if not part.leaf.is_integer]
 
     def _reaches_of(self) -> list[float]:
-        """Return for each array what its numbers cannot be larger than; whole numbers for integers."""
-        clips = [float(math.floor(p.clip) if p.leaf.is_integer else p.clip) for p in self.parts]
+        """Return for each array what none of its numbers is above once clipped and scaled down; whole for integers."""
+        clips = self._clips
         if self._norm is None:
             return clips
         if not self._whole and any(part.leaf.is_integer for part in self.parts):
@@ -177,12 +175,12 @@ class Steps(Coding):
         return [min(clip, float(math.floor(self._norm) if self._whole else self._norm)) for clip in clips]
 
     def _steps_of(self) -> int:
-        """Return S."""
+        """Return S: the largest integer where there are no floats, else the best that fits."""
         most = math.isqrt(_LARGEST // self._size) // self._weight
         room = f"{self._size} numbers{f' with weights up to {self._weight}' if self.weighted else ''}"
         whole = [int(r) for r, part in zip(self._reaches, self.parts, strict=True) if part.leaf.is_integer]
         largest = max(whole, default=1)
-        if largest > most and whole:
+        if whole and largest > most:
             raise PlanError(
                 f"of {room} none may be above {most}, or a check in 64 bits could be fooled, and there are integers up to "
                 f"{largest}; use smaller clips or weights, or sum parts of the updates one by one"
@@ -190,21 +188,31 @@ class Steps(Coding):
         if self._whole:
             return largest
         fitting = most // largest * largest
-        best = fitting if whole else 1 << max(0, most.bit_length() - 1)
-        needed, border, precision = _FEWEST, max(self._float_reaches), self.request.precision
-        if precision is not None:
-            if not (math.isfinite(precision) and precision > 0):
-                raise PlanError(f"precision is a positive number, not {precision}")
+        border, precision = max(self._float_reaches), self.request.precision
+        if precision is None:
+            needed, asked = _FEWEST, "2^-8 of the clip"
+        elif math.isfinite(precision) and precision > 0:
             needed = math.ceil(Fraction(border) / (2 * Fraction(float(precision))))
-        if needed <= fitting:
-            return best if needed <= best else fitting
-        asked = "2^-8 of the clip" if precision is None else f"precision={precision:g}"
-        # Rounded up, as what is said to fit has to.
-        fits = f"precision={1.01 * border / (2 * fitting):.3g} fits; else " if fitting else ""
-        raise PlanError(
-            f"of {room} each may have {fitting} steps at most, or a check in 64 bits could be fooled, and {asked} takes "
-            f"{needed}; {fits}use smaller clips or weights, or sum parts of the updates one by one"
-        )
+            asked = f"precision={precision:g}"
+        else:
+            raise PlanError(f"precision is a positive number, not {precision}")
+        if needed > fitting:
+            # Rounded up, as what is said to fit has to.
+            fits = f"precision={1.01 * border / (2 * fitting):.3g} fits; else " if fitting else ""
+            raise PlanError(
+                f"of {room} each may have {fitting} steps at most, or a check in 64 bits could be fooled, and {asked} takes "
+                f"{needed}; {fits}use smaller clips or weights, or sum parts of the updates one by one"
+            )
+        power = 1 << (fitting.bit_length() - 1)
+        return power if needed <= power and not whole else fitting
+
+    def _squared_norm_of(self) -> int:
+        """Return the largest sum of squares of an update's steps."""
+        if self._norm is None:
+            return self._size * self._steps**2
+        if self._whole:  # of one clip, S: each is its own number of steps
+            return math.floor(Fraction(self._norm) ** 2)
+        return rounded_norm(Fraction(self._norm) / Fraction(self._reaches[0]) * self._steps, self._size)
 
     def _rounded_to_steps(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         return (np.trunc(values) if self._whole else np.rint(values)).astype(np.int64)
@@ -216,7 +224,10 @@ class Steps(Coding):
 
 
 def _scale_down(values: NDArray[np.float64], norm: float) -> bool:
-    """Scale a vector that is longer than the norm down to it, in place; return whether it was."""
+    """Scale a vector that is longer than the norm down to it, in place; return whether it was.
+
+    `secagg.dp.clipping.clip_rows` does the same, and needs the packages for noise.
+    """
     largest = float(np.max(np.abs(values)))
     if not largest:
         return False

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.aggregation.coding import Coding, FixedPoint, Request, Units
+from secagg.aggregation.steps import Steps
 from secagg.aggregation.structure import Structure
 from secagg.errors import PlanError, RangeError, UsageError
 
@@ -34,6 +35,18 @@ def opened(coding: Coding, updates: list[Any], weights: list[float]) -> Any:
     for vector in vectors:
         assert np.max(np.abs(vector)) <= coding.plan.clip
     return coding.decode(np.sum(vectors, axis=0), len(vectors), 0.0)
+
+
+@pytest.mark.parametrize("kind", [FixedPoint, Steps])
+@pytest.mark.parametrize(
+    ("dtype", "total", "border"), [("i1", 200, 127), ("i1", -200, -128), ("u1", -57, 0), ("u8", -1, 0)]
+)
+def test_integers_that_only_a_liar_adds_up_to_are_moved_to_the_border_of_their_dtype(
+    kind: type[Coding], dtype: str, total: int, border: int
+) -> None:
+    coding = kind(request(np.zeros(1, dtype), clips={"": 1.0}))
+    one = coding.encode([np.ones(1, dtype)], 1)[0]
+    assert coding.decode(total * one, 4, 0.0).arrays[0].tolist() == [border]
 
 
 clients = st.lists(st.lists(st.floats(-2, 2), min_size=3, max_size=3), min_size=1, max_size=4)

@@ -128,9 +128,9 @@ def test_the_noise_in_a_sum_is_a_share_of_each_contributor_and_no_less_than_what
     error = 5 * math.sqrt(2 / d)
     assert np.mean(result.value**2) == pytest.approx(expected, rel=error)
     assert abs(np.mean(result.value)) < 5 * math.sqrt(expected / d)
-    assert report.privacy is not None
-    assert report.privacy.deviation**2 == pytest.approx((choice.least(n) - 3) * share)
-    assert expected > report.privacy.deviation**2
+    assert report.spent is not None
+    assert report.spent.deviation**2 == pytest.approx((choice.least(n) - 3) * share)
+    assert expected > report.spent.deviation**2
     assert report.deviation == pytest.approx(math.sqrt(expected), rel=0.01)
 
 
@@ -256,7 +256,7 @@ def test_a_weighted_contribution_is_within_the_joint_norm(
 def test_the_reported_epsilon_is_the_accountants_and_grows_with_rounds() -> None:
     xs, spent = np.ones((5, 7)), []
     for round_number in (1, 2, 9, 10):
-        report = secagg.sum(xs, privacy=USUAL, round_number=round_number, protocol="additive").report.privacy
+        report = secagg.sum(xs, privacy=USUAL, round_number=round_number, protocol="additive").report.spent
         assert isinstance(report, dp.Report)
         expected = USUAL.mechanism(clients=5, survivors=4, length=7).report(round_number)
         assert report == expected
@@ -403,7 +403,7 @@ def test_the_report_says_what_was_spent_and_on_whom_it_rests(seeded: Callable[[i
         round_number=2,
     )
     text = " ".join(repr(result).split())
-    spent = result.report.privacy
+    spent = result.report.spent
     assert spent is not None
     for shown in (
         f"epsilon {spent.epsilon:.4g} of 90 spent at delta 1e-07, after 2 of 3 rounds; updates of norm 2",
@@ -419,13 +419,13 @@ def test_the_report_says_what_was_spent_and_on_whom_it_rests(seeded: Callable[[i
         assert hidden not in text
     assert "error" not in text
     assert result.report.error == math.inf
-    assert result.report.budget == Privacy(epsilon=90.0, delta=1e-7, norm=2.0, rounds=3)
+    assert result.report.privacy == Privacy(epsilon=90.0, delta=1e-7, norm=2.0, rounds=3)
     assert result.report.clips == {"": 2.0}
 
 
 def test_without_privacy_nothing_of_it_is_reported() -> None:
     report = secagg.sum(XS, clip=1.0).report
-    assert (report.privacy, report.budget, report.deviation) == (None, None, 0.0)
+    assert (report.spent, report.privacy, report.deviation) == (None, None, 0.0)
     assert "noise" not in str(report)
     assert "error" in str(report)
 
@@ -478,8 +478,8 @@ def test_a_privacy_out_of_range_is_refused(wrong: dict[str, Any], kind: type[Exc
 def test_replacing_takes_twice_the_noise() -> None:
     def deviation(adjacency: Any) -> float:
         report = secagg.sum(XS, privacy=Privacy(2.0, 1e-6, 1.0, adjacency=adjacency)).report
-        assert report.privacy is not None
-        assert report.privacy.adjacency == adjacency
-        return report.privacy.deviation
+        assert report.spent is not None
+        assert report.spent.adjacency == adjacency
+        return report.spent.deviation
 
     assert deviation("replace") == pytest.approx(2 * deviation("zero-out"), rel=0.01)

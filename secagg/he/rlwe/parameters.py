@@ -10,8 +10,8 @@ security by lattice-estimator, commit 27a581b, with 2 N samples [APS15]:
 
 The tables of [ACC+18] allow up to 109 bits of modulus at N = 4096 and 218 at N = 8192 for 128 bits of security
 against classical, 101 and 202 against quantum attacks: all three sets fit. No loss is known for moduli that are
-powers of two. docs/soundness-encryption.md has the commands, the
-reasons, and the later and more cautious tables that the second set does not meet.
+powers of two. docs/soundness-encryption.md has the commands, the reasons, and the later and more cautious tables
+that the second set does not meet.
 
 A set is fixed: its modulus decides how many limbs a product takes, and the limbs decide whether the product is
 exact (see `products`). What is off the list is refused, wherever it comes from.

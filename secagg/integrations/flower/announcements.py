@@ -8,7 +8,6 @@ nobody but itself out.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -19,7 +18,7 @@ from flwr.app import Message
 from secagg import wire
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Layout, Sent
+from secagg.integrations.flower.layout import Layout, Sent, extent
 from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, ready_parts
 from secagg.party import PartyId
 from secagg.signing import verify
@@ -58,11 +57,11 @@ def limits_for(sent: Sent, numbers: int | None) -> Limits:
       UsageError: numbers below 1.
     """
     if numbers is None:
-        numbers = max(_LEAST_NUMBERS, _TIMES_SENT * sum(_size(array.shape) for array in sent.values()))
+        numbers = max(_LEAST_NUMBERS, _TIMES_SENT * sum(extent(array.shape) for array in sent.values()))
     if numbers < 1:
         raise UsageError(f"expected at least 1 number that a node may announce, got {numbers}")
-    names = sum(len(f"{record}{name}".encode()) + _ENTRY_BYTES for record, name in sent)
-    return Limits(numbers, max(_LEAST_BYTES, _TIMES_SENT * names))
+    entry_bytes = sum(len(f"{record}{name}".encode()) + _ENTRY_BYTES for record, name in sent)
+    return Limits(numbers, max(_LEAST_BYTES, _TIMES_SENT * entry_bytes))
 
 
 def open_frame(reply: Message, step: str, peer: str) -> bytes:
@@ -115,10 +114,10 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
         layout.check()
     except ShapeError as error:
         raise RemoteProtocolError(f"{error}, from {ready.name}", peer=ready.name) from None
-    largest = max((_size(entry.shape) for entry in layout.entries), default=0)
-    if max(layout.numbers, largest) > limits.numbers:
+    announced = max(layout.numbers, *(extent(entry.shape) for entry in layout.entries))
+    if announced > limits.numbers:
         raise RemoteProtocolError(
-            f"announces {max(layout.numbers, largest)} numbers, and {limits.numbers} are allowed; if its app means to, "
+            f"announces {announced} numbers, and {limits.numbers} are allowed; if its app means to, "
             "raise max_numbers of SecureAggregation",
             peer=ready.name,
         )
@@ -142,8 +141,3 @@ def most_common(layouts: Sequence[bytes], sent: Sent) -> bytes:
         return known, -layout.numbers, data
 
     return max((data for data, count in votes.items() if count == most), key=rank)
-
-
-def _size(shape: Sequence[int]) -> int:
-    # Dimensions of length 0 count as 1: numpy writes down no others either.
-    return math.prod(n or 1 for n in shape)

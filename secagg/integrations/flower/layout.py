@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -71,9 +72,8 @@ class Layout(Message, frozen=True):
                 fits = len(entry.shape) <= _NDIM.get(entry.form, _MAX_NDIM) and all(
                     n >= 0 for n in entry.shape
                 )
-                # An array without numbers, of shape (0, 2**60), is more than numpy can write down.
-                size = math.prod(n or 1 for n in entry.shape)
-                if entry.dtype not in _DTYPES or entry.form not in forms or not fits or size > _MAX_LENGTH:
+                known = entry.dtype in _DTYPES and entry.form in forms
+                if not known or not fits or extent(entry.shape) > _MAX_LENGTH:
                     raise ShapeError(f"impossible entry {entry.record!r:.80}, {entry.name!r:.80} in a layout")
         names = {(entry.record, entry.name) for entry in self.entries}
         records = {entry.record for entry in self.arrays}
@@ -84,12 +84,13 @@ class Layout(Message, frozen=True):
             )
 
 
-class Update(NamedTuple):
-    """A reply taken apart: arrays in the order of the layout's entries, and the weight."""
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A reply taken apart: arrays in the order of the layout's entries, and the weight. Secret."""
 
     layout: Layout
-    values: list[NDArray[Any]]
-    weight: int
+    values: list[NDArray[Any]] = field(repr=False)
+    weight: int = field(repr=False)
 
 
 class Means(NamedTuple):
@@ -242,6 +243,11 @@ def to_records(layout: Layout, values: Sequence[NDArray[Any]], weight: int, weig
     records.update(arrays)
     records.update(metrics)
     return records
+
+
+def extent(shape: Sequence[int]) -> int:
+    """Return the product of all lengths but those of 0: an array of shape (0, 2**60) is more than numpy can write down."""
+    return math.prod(length or 1 for length in shape)
 
 
 def count_numbers(entries: Sequence[Entry]) -> int:

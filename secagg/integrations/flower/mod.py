@@ -122,11 +122,8 @@ class SecureMod:
             kept_layout, vector = _weighted(reply.content, task, kind)
         else:
             kept_layout, vector = _private(reply.content, task, kind, sent, privacy, first=spent == 0)
-        run, nonce, layout = (
-            message.metadata.run_id,
-            secrets.token_bytes(NONCE_BYTES),
-            wire.to_bytes(kept_layout),
-        )
+        run, nonce = message.metadata.run_id, secrets.token_bytes(NONCE_BYTES)
+        layout = wire.to_bytes(kept_layout)
         me.turns.begin(nonce, m.KEYS)
         m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, layout, None, vector, None))
         signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, layout))
@@ -144,16 +141,7 @@ class SecureMod:
             )
         then = self._after(step.name)
         me.turns.take(kept.nonce, step.name, then, server=SERVER)
-        crowd = kept.crowd
-        if crowd is None:
-            crowd = wire.from_bytes(step.frame, m.Crowd, peer=SERVER)
-            mine = (me.name, kept.nonce)
-            if len(crowd.names) != len(crowd.nonces) or mine not in zip(
-                crowd.names, crowd.nonces, strict=True
-            ):
-                raise RemoteProtocolError(
-                    f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
-                )
+        crowd = kept.crowd or _crowd_with(me.name, kept.nonce, step.frame)
         agreement = Agreement(run, kind, kept.task, kept.asked, kept.layout, crowd.names, crowd.nonces)
         where, coder = agreement.round(me.peers, self.protection, wire.from_bytes(kept.task, m.Task).encoding)
         if kept.client is None:
@@ -165,7 +153,9 @@ class SecureMod:
             answer: wire.Message = client.advertise()
         elif step.name == m.SHARES:
             answer = client.share(wire.from_bytes(step.frame, PeerKeys, peer=SERVER))
-        elif step.name == m.INPUT and vector is not None:
+        elif step.name == m.INPUT:
+            if vector is None:  # cannot be: it is kept until here
+                raise UsageError("this node keeps no update for the sum")
             inbox = wire.from_bytes(step.frame, Inbox, peer=SERVER)
             # Noise is drawn once for a vector: its turn is taken, and no later state holds it.
             answer = client.mask(coder.contribution(vector), inbox)
@@ -193,6 +183,18 @@ class SecureMod:
         consent = [m.CONSENT] if self.protection.active else []
         steps = [m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK]
         return dict(itertools.pairwise(steps)).get(step)
+
+
+def _crowd_with(name: PartyId, nonce: bytes, frame: bytes) -> m.Crowd:
+    """Return who takes part, if this node is among them."""
+    crowd = wire.from_bytes(frame, m.Crowd, peer=SERVER)
+    if len(crowd.names) != len(crowd.nonces) or (name, nonce) not in zip(
+        crowd.names, crowd.nonces, strict=True
+    ):
+        raise RemoteProtocolError(
+            f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
+        )
+    return crowd
 
 
 def _weighted(content: RecordDict, task: m.Task, kind: str) -> tuple[Layout, NDArray[Any]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zipfile import BadZipFile
 
 import numpy as np
@@ -48,7 +48,8 @@ _ROTATION: Final = "secagg.integrations.flower/rotation"
 _METRICS: Final = "metrics"
 
 
-class Difference(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
     """What a node keeps of a reply until it is known who takes part.
 
     Attributes:
@@ -60,10 +61,10 @@ class Difference(NamedTuple):
     """
 
     layout: Layout
-    vector: NDArray[np.float64]
+    vector: NDArray[np.float64] = dataclasses.field(repr=False)
     from_zero: tuple[str, ...]
     left_out: tuple[str, ...]
-    finite: bool
+    finite: bool = dataclasses.field(repr=False)
 
 
 def difference(content: RecordDict, kind: str, sent: Sent, weight_key: str) -> Difference:

@@ -84,7 +84,7 @@ class Spending:
                 os.close(folder)
 
     def _sums(self, server: str) -> list[str]:
-        """Return the numbers of the sums so far."""
+        """Return the nonces of the sums so far, in order, as text."""
         try:
             lines = self._file.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("flwr.secagg")
 
+_NO_EVALUATION: Final = "training has noise, and metrics of evaluation without noise would tell what it hides"
 # These look at single replies: medians, distances, losses, trees, or clipping at the server.
 _SINGLE_REPLIES: Final = (
     flower.Bulyan,
@@ -44,9 +45,6 @@ _SINGLE_REPLIES: Final = (
     flower.MultiKrum,
     flower.QFedAvg,
 )
-
-
-_NO_EVALUATION: Final = "training has noise, and metrics of evaluation without noise would tell what it hides"
 
 
 class SecureAggregation(Strategy):
@@ -243,14 +241,14 @@ class SecureAggregation(Strategy):
         report = SumReport(
             kind,
             server_round,
-            summed.contributors,
-            collection.missed,
-            means.weight,
-            means.clipped,
-            collection.bits,
-            means.error,
-            means.deviation,
-            self._spend(collection, kind),
+            contributors=summed.contributors,
+            missed=collection.missed,
+            weight=means.weight,
+            clipped=means.clipped,
+            bits=collection.bits,
+            error=means.error,
+            deviation=means.deviation,
+            spent=self._spend(collection, kind),
             seconds=time.monotonic() - began,
         )
         self.reports.append(report)

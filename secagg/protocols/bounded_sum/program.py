@@ -231,7 +231,9 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
 def _enter(party: Party, terms: Terms) -> None:
     """Check that everybody is there, and let others bear the loss of clients."""
     if strangers := {*terms.clients, *terms.aggregators, *terms.results}.difference(party.roster):
-        raise UsageError(f"roles for {', '.join(sorted(strangers))}, who are not among {party.roster}")
+        raise UsageError(
+            f"roles for {', '.join(sorted(strangers))}, who are not among {', '.join(party.roster)}"
+        )
     party.dispensable = frozenset(terms.clients) - set(terms.results)
 
 

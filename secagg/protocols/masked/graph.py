@@ -148,7 +148,7 @@ def choose(
     # A fraction such as 1/3 of 300 must not lose one to rounding.
     c, r = (math.floor(fraction * n + 1e-9) for fraction in (corrupt, gone))
     quorum = (n + c) // 2 + 1 if active else 0
-    # Take away what the corrupt ones know: from a sum with one other client's vector, that remains.
+    # The corrupt ones can take their own vectors off the sum: with one other in it, they would be left with that one.
     needed = max(c + 2, quorum)
     if dropouts is None:
         r = max(0, min(r, n - needed))

@@ -41,7 +41,8 @@ def agree(key: X25519PrivateKey, public: bytes, *, owner: str) -> bytes:
     """Return what two X25519 keys agree on, 32 bytes.
 
     Raises:
-      RemoteProtocolError: a public key of small order, which agrees on zero with everybody, or in a second spelling.
+      RemoteProtocolError: a public key of small order, which agrees on zero with everybody, or one that is not written
+        in its only reduced form.
     """
     # X25519 ignores the top bit and reduces modulo 2**255 - 19, so that other bytes can stand for the same key.
     if int.from_bytes(public, "little") >= _FIELD:

@@ -151,7 +151,7 @@ def _enter(party: Party, terms: Terms, number: int) -> Round:
 
 def _begin(party: Party, where: Round) -> None:
     # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
-    party.once(repr(where))
+    party.once(f"round {where.number} of masked sums, context {where.context.hex()},")
     party.dispensable = frozenset(where.terms.clients)
 
 
