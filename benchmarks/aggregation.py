@@ -1,7 +1,7 @@
 """What each protection costs through `secagg.mean`: seconds a client and a server, bytes up, error.
 
     python -m benchmarks.aggregation
-    python -m benchmarks.aggregation --clients 10 100 --protections masked additive
+    python -m benchmarks.aggregation --clients 10 100 --protections masked "additive, 2"
 
 Runs the weighted mean of made-up updates, float32, with integer weights up to 1000, under every protection, all parties
 in one process. Client seconds are the median over clients in protocol code (the ledger's, so without encoding, which

@@ -2,7 +2,7 @@
 
 Large buffers are neither copied nor joined: arrays are encrypted from where they lie, and what arrives is decrypted
 straight into the memory that the protocol's arrays will be views of. Non-blocking sockets under
-poll move as much as blocking ones do; asyncio's streams, which copy, about a third.
+poll move as much as blocking ones do; asyncio's streams, which copy, a third or less.
 """
 
 from __future__ import annotations
