@@ -952,3 +952,16 @@ def test_altered_frames_are_met_where_the_protocol_waits() -> None:
     out = simulate(dict.fromkeys(NAMES, lambda p: exchange(p, 2, 1)), faults=[Fault("flip", 0, "b", "a")])
     assert {getattr(e, "peer", "") for e in out.errors.values()} <= {"a", "b"}
     assert getattr(out.errors["a"], "peer", "") == "b"
+
+
+def test_what_is_safe_once_in_a_session_is_refused_the_second_time() -> None:
+    async def program(p: Party) -> None:
+        p.once("round 0")
+        p.once("round 1")
+        with pytest.raises(
+            UsageError, match="round 0 has taken place in this session, and is safe only once"
+        ):
+            p.once("round 0")
+
+    for _ in range(2):  # another session knows nothing of the first
+        simulate(dict.fromkeys(("a", "b"), program)).values()

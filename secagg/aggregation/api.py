@@ -204,7 +204,7 @@ def _aggregate(
         parameters=opened.parameters,
         contributors=opened.contributors,
         dropped={name: why.get(name, "left out") for name in clients if name not in present},
-        vanished={name: why[name] for name in clients if name in present and name in why},
+        afterwards={name: why[name] for name in clients if name in present and name in why},
         clipped=clipped,
         error=max(decoded.errors.values()),
         errors=decoded.errors,

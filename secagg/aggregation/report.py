@@ -51,7 +51,7 @@ class Report:
       parameters: what the protocol chose.
       contributors: whose updates are in it.
       dropped: the other clients, and why.
-      vanished: contributors that vanished afterwards or sent something wrong, and how; the result did without them.
+      afterwards: contributors that then vanished or sent something wrong, and how; the result did without that.
       clipped: how many numbers of each client lay beyond the clip and were moved to it; with privacy, 1 for a client
         whose update was longer than the norm and was scaled down, else 0. In a deployment each client knows its own.
       error: bound on the absolute error of each number (see `secagg.aggregation.coding`); the largest of `errors`.
@@ -80,7 +80,7 @@ class Report:
     parameters: str
     contributors: tuple[PartyId, ...]
     dropped: Mapping[PartyId, str]
-    vanished: Mapping[PartyId, str]
+    afterwards: Mapping[PartyId, str]
     clipped: Mapping[PartyId, int]
     error: float
     errors: Mapping[str, float]
@@ -112,7 +112,7 @@ class Report:
             ("protection", self.protection),
             ("", "All parties ran in one process, whose owner sees everything."),
             *(("dropped", f"{name}: {why}") for name, why in _some(self.dropped)),
-            *(("vanished", f"{name}, after it had contributed: {why}") for name, why in _some(self.vanished)),
+            *(("afterwards", f"{name}, which is in it: {why}") for name, why in _some(self.afterwards)),
             *(
                 ("clipped", f"{name}: {moved.format(count)}")
                 for name, count in _some({name: count for name, count in self.clipped.items() if count})

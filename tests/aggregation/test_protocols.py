@@ -123,7 +123,7 @@ def test_a_masked_sum_survives_dropouts_at_every_round(choice: Masked) -> None:
         result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, dropouts={"c1": stage})
         check(result, dict.fromkeys(UPDATES, 1), mean=False)
         late = stage in ("consent", "unmask")  # its update is in the sum by then
-        assert list(result.report.vanished) == (["c1"] if late else [])
+        assert list(result.report.afterwards) == (["c1"] if late else [])
         assert list(result.report.dropped) == ([] if late else ["c1"])
         assert ("c1" in result.report.contributors) == late
 
