@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import (
     AsyncIterator,
     Callable,
+    Collection,
     Coroutine,
     Generator,
     Iterable,
@@ -89,12 +90,16 @@ class Roster(tuple[PartyId, ...]):
 class Gather(Generic[M]):
     """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
 
-    first: it is enough that one of them has answered, and only that answer is returned.
+    first: it is enough that one of them has answered, and only that answer is returned. Awaited again and again for
+      many peers, it costs the same however many they are: `peers` is then a dictionary, from which those who have
+      answered are taken, and `missing` is kept from one wait to the next.
     continued: time runs on from the wait before this one.
+    missing: who has neither answered nor failed.
+    there: first, and somebody has answered.
     """
 
     kind: type[M]
-    peers: tuple[PartyId, ...]
+    peers: Collection[PartyId]
     quorum: int | None
     lane: Lane
     phase: str
@@ -102,13 +107,19 @@ class Gather(Generic[M]):
     first: bool = False
     continued: bool = False
     missing: set[PartyId] = field(default_factory=set)
+    there: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is needed that can still come."""
+        return bool(self.missing) and not self.there
 
     def has(self, peer: PartyId) -> None:
         """Take note that a peer has answered."""
         if not self.first:
             self.missing.discard(peer)
         elif peer in self.peers:
-            self.missing.clear()
+            self.there = True
 
     def __await__(self) -> Generator[Wait, list[dict[PartyId, M]], dict[PartyId, M]]:
         return (yield (self,))[0]
@@ -138,6 +149,7 @@ class Party:
         "_lanes",
         "_queues",
         "_sequence",
+        "_unread",
         "_wait",
         "dispensable",
         "ledger",
@@ -168,6 +180,7 @@ class Party:
         self._early: dict[PartyId, dict[int, Frame]] = {}
         self._queues: dict[tuple[PartyId, Lane], deque[Frame]] = {}
         self._failed: dict[PartyId, SecaggError] = {}
+        self._unread: dict[Lane, dict[PartyId, None]] = {}  # whose queues are not empty, as they filled
         self._wait: Wait = ()
         self._lane: Lane = ()
         self._lanes: dict[Lane, int] = {}  # how many lanes have branched off each
@@ -255,19 +268,22 @@ class Party:
         everything that could be yielded.
         """
         wanted, lane = self._wanted(peers, quorum), self._lane
-        waiting, continued, arrived = wanted, False, set[PartyId]()
+        waiting, arrived = dict.fromkeys(wanted), set[PartyId]()
+        # How many are enough is known at the end alone; until then each loss is borne if any is.
+        bears = None if quorum is None else 0
+        gather = Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, first=True)
         while waiting:
-            # How many are enough is known at the end alone; until then each loss is borne if any is.
-            bears = None if quorum is None else 0
-            got = await Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, True, continued)
-            continued = True
+            gather.phase = self.ledger.phase
+            got = await gather
+            gather.continued = True
             for peer, message in got.items():
+                del waiting[peer]
+                gather.missing.discard(peer)
                 arrived.add(peer)
                 yield peer, message
-            if got:
-                waiting = tuple(p for p in waiting if p not in arrived)
-            else:  # somebody failed, or, if time is over, everybody who is missing
-                waiting = tuple(p for p in waiting if p not in self._failed or self._queues.get((p, lane)))
+            if not got:  # somebody failed, or, if time is over, everybody who is missing
+                for peer in [p for p in waiting if p in self._failed and not self._queues.get((p, lane))]:
+                    del waiting[peer]
         if quorum is not None and len(arrived) < quorum:
             raise self._too_few(kind, wanted, [p for p in wanted if p not in arrived], quorum)
 
@@ -364,10 +380,11 @@ class Party:
             early[envelope.sequence] = frame
             return
         while True:
-            key = (peer, frame.envelope.lane)
-            self._queues.setdefault(key, deque()).append(frame)
+            lane = frame.envelope.lane
+            self._queues.setdefault((peer, lane), deque()).append(frame)
+            self._unread.setdefault(lane, {})[peer] = None
             for gather in self._wait:
-                if gather.lane == key[1]:
+                if gather.lane == lane:
                     gather.has(peer)
             expected += 1
             if expected not in early:
@@ -378,19 +395,17 @@ class Party:
     def _begin(self, wait: Wait) -> None:
         self._wait = wait
         for gather in wait:
-            lane = gather.lane
-            arrived = {p for p in gather.peers if self._queues.get((p, lane))}
-            gather.missing = {p for p in gather.peers if p not in arrived and p not in self._failed}
-            if gather.first and arrived:
-                gather.missing.clear()
+            unread = self._unread.get(gather.lane, {})
+            if gather.continued:
+                gather.missing.difference_update(self._failed)
+            else:
+                gather.missing = {p for p in gather.peers if p not in unread and p not in self._failed}
+            gather.there = gather.first and any(p in gather.peers for p in unread)
 
     @property
     def ready(self) -> bool:
         """Whether everything waited for is there, or cannot come any more."""
-        for gather in self._wait:
-            if gather.missing:
-                break
-        else:
+        if not any(gather.waits for gather in self._wait):
             return True
         return bool(self._failed) and any(
             gather.quorum is None
@@ -402,7 +417,13 @@ class Party:
     def waiting_for(self) -> tuple[PartyId, ...]:
         """The peers whose messages are still missing."""
         return tuple(
-            dict.fromkeys(peer for gather in self._wait for peer in gather.peers if peer in gather.missing)
+            dict.fromkeys(
+                peer
+                for gather in self._wait
+                if gather.waits
+                for peer in gather.peers
+                if peer in gather.missing
+            )
         )
 
     @property
@@ -437,10 +458,10 @@ class Party:
     def _read(self, gather: Gather[M]) -> dict[PartyId, M]:
         got: dict[PartyId, M] = {}
         # Of a request for the first answer those who are not there are looked at only when nobody is.
-        there = [p for p in gather.peers if self._queues.get((p, gather.lane))] if gather.first else []
-        for peer in there or gather.peers:
-            if gather.first and got:
-                break
+        peers = gather.peers
+        if gather.there:
+            peers = [next(p for p in self._unread[gather.lane] if p in gather.peers)]
+        for peer in peers:
             try:
                 got[peer] = self._open(gather, peer)
             except (RemoteProtocolError, PeerMissingError) as error:
@@ -453,7 +474,7 @@ class Party:
         return got
 
     def _too_few(
-        self, kind: type[Message], wanted: Sequence[PartyId], absent: Sequence[PartyId], quorum: int
+        self, kind: type[Message], wanted: Collection[PartyId], absent: Sequence[PartyId], quorum: int
     ) -> TooFewPartiesError:
         named = ", ".join(f"{p} ({self._failed[p]})" for p in absent[:_MAX_NAMED])
         more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
@@ -472,6 +493,8 @@ class Party:
                 peer=peer,
             )
         frame = queue.popleft()
+        if not queue:
+            del self._queues[peer, gather.lane], self._unread[gather.lane][peer]
         kind = frame.envelope.kind
         if kind != gather.kind.KIND:
             raise RemoteProtocolError(

@@ -965,3 +965,20 @@ def test_what_is_safe_once_in_a_session_is_refused_the_second_time() -> None:
 
     for _ in range(2):  # another session knows nothing of the first
         simulate(dict.fromkeys(("a", "b"), program)).values()
+
+
+def test_of_one_that_sends_ahead_arrivals_yield_the_first_and_leave_the_rest() -> None:
+    async def program(p: Party) -> Any:
+        if p.me == "server":
+            await p.receive(Number, "slow")  # what the others send meanwhile lies there
+            seen = [(peer, m.value) async for peer, m in p.arrivals(Number, ("a", "b", "slow"), quorum=0)]
+            return seen, [(await p.receive(Number, peer)).value for peer in ("b", "a", "b")]
+        for value in range({"a": 2, "b": 3, "slow": 2}[p.me]):
+            p.send("server", Number(value))
+        return None
+
+    names = ("server", "a", "b", "slow")
+    out = simulate(dict.fromkeys(names, program), starts={"a": 2.0, "b": 1.0, "slow": 3.0})
+    seen, left = out.values()[0]
+    assert seen == [("b", 0), ("a", 0), ("slow", 1)]
+    assert left == [1, 1, 2]
