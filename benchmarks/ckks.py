@@ -19,30 +19,22 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tenseal
 
+from benchmarks.timing import Step, take_turns
 from secagg.fixed_point import plan
 from secagg.he.ckks import CONTEXTS, Ciphertext, Context, SecretKey
 
-Step = Callable[[], object]
 GOAL = 1.10
 
 
-def take_turns(steps: Sequence[Step], repeats: int) -> np.ndarray:
-    """Return processor seconds, shape (steps, repeats), after one run that warms up."""
-    seconds = np.empty((len(steps), repeats))
+def processor_seconds(*steps: Step, repeats: int) -> np.ndarray:
+    """Return processor seconds, shape (steps, repeats); what TenSEAL prints is thrown away."""
     with contextlib.redirect_stdout(io.StringIO()):
-        for step in steps:
-            step()
-        for r in range(repeats):
-            for i, step in enumerate(steps):
-                start = time.process_time()
-                step()
-                seconds[i, r] = time.process_time() - start
-    return seconds
+        return np.stack(take_turns(steps, repeats, time.process_time))
 
 
 def raw_context(context: Context) -> tenseal.Context:
@@ -103,7 +95,7 @@ def compare(context: Context, length: int, repeats: int) -> dict[str, float]:
     )
     ratios = {}
     for name, ours, raw_call in pairs:
-        seconds = take_turns([ours, raw_call], repeats)
+        seconds = processor_seconds(ours, raw_call, repeats=repeats)
         best, median = seconds.min(axis=1), np.median(seconds, axis=1)
         ratio = best[0] / best[1]
         ratios[f"{name}, {context.name}, {length:,} numbers: {(best[0] - best[1]) * 1e6:.0f} us more"] = ratio
@@ -112,7 +104,7 @@ def compare(context: Context, length: int, repeats: int) -> dict[str, float]:
             f"{best[1] * 1e3:9.3f} median {median[1] * 1e3:9.3f} ms   ratio {ratio:5.2f} (medians "
             f"{median[0] / median[1]:5.2f})"
         )
-    bare = take_turns([theirs.decrypt], repeats).min()
+    bare = processor_seconds(theirs.decrypt, repeats=repeats).min()
     total = mine + other
     worst_error = float(np.max(np.abs(key.decrypt(total) - 2 * x)))
     error = key.public_key.error(total.header)
