@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from secagg.errors import (
@@ -20,17 +20,25 @@ from secagg.wire import FrameType, Message, decode_control, encode_control
 
 AGREEMENT_BYTES: Final = 32
 NONCE_BYTES: Final = 32
-_SESSION_LABEL: Final = b"secagg network session v1"
+COMMITMENT_BYTES: Final = 32
+_SESSION_LABEL: Final = b"secagg network session v2"
+_COMMITMENT_LABEL: Final = b"secagg network nonce v1"
 _MAX_REASON: Final = 1000
 
 
 class Hello(Message, frozen=True):
-    """What each party says first."""
+    """What each party says first; the commitment is `nonce_commitment` of its nonce."""
 
     release: str
     name: str
     roster: list[str]
     agreement: bytes
+    commitment: bytes
+
+
+class Nonce(Message, frozen=True):
+    """The sender's nonce; told when the sender has the commitments of all."""
+
     nonce: bytes
 
 
@@ -59,10 +67,33 @@ def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> A
     return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason))
 
 
+def nonce_commitment(name: PartyId, nonce: bytes) -> bytes:
+    """Return what binds a party to its nonce before it knows those of others, 32 bytes."""
+    return _digest([_COMMITMENT_LABEL, name.encode(), nonce])
+
+
 def derive_session(agreement: bytes, nonces: Mapping[PartyId, bytes]) -> bytes:
     """Return the session identifier, 32 bytes; `nonces` in roster order."""
+    parts = [part for name, nonce in nonces.items() for part in (name.encode(), nonce)]
+    return _digest([_SESSION_LABEL, agreement, *parts])
+
+
+def check_nonce(message: Nonce, peer: PartyId, commitment: bytes) -> bytes:
+    """Return a peer's nonce if it is the one that its hello committed it to.
+
+    Raises:
+      RemoteProtocolError: it is another one.
+    """
+    if len(message.nonce) != NONCE_BYTES or nonce_commitment(peer, message.nonce) != commitment:
+        raise RemoteProtocolError(
+            f"expected from {peer} the nonce that its hello committed it to, got another one", peer=peer
+        )
+    return message.nonce
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
     digest = hashlib.sha256()
-    for part in (_SESSION_LABEL, agreement, *(p for name, n in nonces.items() for p in (name.encode(), n))):
+    for part in parts:
         digest.update(struct.pack("<Q", len(part)))
         digest.update(part)
     return digest.digest()
@@ -85,7 +116,7 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
         raise AuthenticationError(
             f"{peer} says that it is {printable(hello.name, 80)}, but its certificate is {peer}'s", peer=peer
         )
-    if len(hello.nonce) != NONCE_BYTES or len(hello.agreement) != AGREEMENT_BYTES:
+    if len(hello.commitment) != COMMITMENT_BYTES or len(hello.agreement) != AGREEMENT_BYTES:
         raise WireError(f"hello with fields of a wrong length from {peer}", peer=peer)
     if hello.agreement != mine.agreement:
         raise JobError(

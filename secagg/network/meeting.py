@@ -5,9 +5,11 @@ deadline, so that parties may be started in any order. (The order of the roster 
 whose rosters differ must meet to find that out.) Then, on every connection:
 
 1. TLS 1.3 in which each side accepts exactly the certificates it was given; no authority is asked.
-2. Both send a `Hello`: release, roster, digest of what was agreed, fresh nonce. Whoever finds a difference
-   tells the others, and no program starts.
-3. When all hellos are there: session = SHA-256 of the agreement and of every party's name and nonce. Both
+2. Both send a `Hello`: release, roster, digest of what was agreed, commitment to a fresh nonce. Whoever finds a
+   difference tells the others, and no program starts.
+3. When all hellos are there, both tell their nonces. Nobody has chosen its own knowing others': what is derived
+   from the session, such as a random graph, is nobody's choice. From here on a party that leaves ends the run.
+4. When all nonces are there: session = SHA-256 of the agreement and of every party's name and nonce. Both
    send it; a difference means that somebody told two parties different things.
 
 Whoever connects without a certificate that is known here is dropped and holds up nobody: every connection is
@@ -40,10 +42,13 @@ from secagg.network.hello import (
     AGREEMENT_BYTES,
     NONCE_BYTES,
     Hello,
+    Nonce,
     Session,
     abort_frame,
     check_hello,
+    check_nonce,
     derive_session,
+    nonce_commitment,
     printable,
     read_abort,
 )
@@ -120,7 +125,10 @@ class Meeting:
         self._addresses = addresses
         self._tls = tls
         self._connect_s = connect_s
-        self._hello = Hello(release.RELEASE, me, self.roster, agreement, secrets.token_bytes(NONCE_BYTES))
+        self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._told_nonce = False
+        self._hello = Hello(release.RELEASE, me, self.roster, agreement, nonce_commitment(me, self._nonce))
+        self._commitments: dict[PartyId, bytes] = {}
         self._nonces: dict[PartyId, bytes] = {}
         self._sessions: dict[PartyId, bytes] = {}
         self._session = b""
@@ -147,21 +155,28 @@ class Meeting:
         deadline = time.monotonic() + self._connect_s
         while self._error or len(self.links) < len(self._others):
             self._turn(deadline)
-        nonces = {**self._nonces, self.me: self._hello.nonce}
+        self._told_nonce = True
+        self._say(Nonce(self._nonce))
+        # Others may still be waiting for somebody who came to this party just before the deadline.
+        deadline = max(deadline, time.monotonic() + _GREETING_S)
+        while self._error or len(self._nonces) < len(self._others):
+            self._turn(deadline)
+        nonces = {**self._nonces, self.me: self._nonce}
         self._session = derive_session(self._hello.agreement, {name: nonces[name] for name in self.roster})
-        for link in self.links.values():
-            link.send([encode_control(FrameType.HELLO, Session(self._session))])
-            link.flush()
+        self._say(Session(self._session))
         for peer in self._sessions:
             try:
                 self._compare(peer)
             except RemoteProtocolError as error:
                 self._found(error, peer)
-        # Others may still be waiting for somebody who came to this party just before the deadline.
-        deadline = max(deadline, time.monotonic() + _GREETING_S)
         while self._error or len(self._sessions) < len(self._others):
             self._turn(deadline)
         return self._session
+
+    def _say(self, message: Nonce | Session) -> None:
+        for link in self.links.values():
+            link.send([encode_control(FrameType.HELLO, message)])
+            link.flush()
 
     def serve(self, timeout_s: float, wake: socket.socket) -> None:
         """During the run: turn callers away for a while, or until something arrives at `wake`."""
@@ -308,7 +323,7 @@ class Meeting:
         if not link.peer or link.peer in self.links:
             raise _DroppedError(f"{where} says that it is {printable(hello.name)}")
         self.links[link.peer] = link  # also one that differs: it is told so
-        self._nonces[link.peer] = hello.nonce
+        self._commitments[link.peer] = hello.commitment
         try:
             check_hello(hello, link.peer, self._hello)
         except SecaggError as error:
@@ -339,15 +354,20 @@ class Meeting:
                 if frame_type is FrameType.ABORT:
                     raise read_abort(frame, peer, self.roster)
                 if frame_type is not FrameType.HELLO:
-                    raise WireError(f"expected the session from {peer}, got another frame", peer=peer)
-                self._sessions[peer] = decode_control(frame, Session, peer=peer).session
-                self._compare(peer)
+                    raise WireError(f"expected nonce and session from {peer}, got another frame", peer=peer)
+                if peer not in self._nonces:
+                    nonce = decode_control(frame, Nonce, peer=peer)
+                    self._nonces[peer] = check_nonce(nonce, peer, self._commitments[peer])
+                else:
+                    self._sessions[peer] = decode_control(frame, Session, peer=peer).session
+                    self._compare(peer)
         except PeerVanishedError as error:
-            if self._session:
+            if self._told_nonce:  # it could come again with a nonce chosen knowing this one
                 self._found(error, peer)
             else:  # it may come again
                 _log.info("%s lost %s: %s", self.me, peer, error)
-                del self.links[peer], self._nonces[peer]
+                del self.links[peer], self._commitments[peer]
+                self._nonces.pop(peer, None)
                 link.close()
         except SecaggError as error:
             self._found(error, getattr(error, "peer", ""))

@@ -111,7 +111,9 @@ class Sum:
         if self.task.protection.active:
             content = {"arrays": content_of(self.sent)["arrays"]} if self.sent else {}
             asked = m.asked_of(RecordDict(content), kind)
-        agreement = Agreement(self.run, kind, task, asked, layout, crowd.names, crowd.nonces)
+        agreement = Agreement(
+            self.run, kind, task, asked, layout, crowd.names, crowd.nonces, crowd.server_nonce
+        )
         peers = load_peers(self.folder / "peers.toml")
         where, self.coder = agreement.round(peers, self.task.protection, self.task.encoding)
         self.server, self.kind = Server(where), kind
@@ -120,7 +122,7 @@ class Sum:
     def crowd(self) -> m.Crowd:
         from secagg.integrations.flower import messages as m
 
-        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in self.ready.values()))
+        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in self.ready.values()), b"fresh" * 6 + b"!!")
 
     def until_input(self) -> Any:
         from secagg.integrations.flower import messages as m

@@ -126,7 +126,7 @@ def test_a_client_without_a_pinned_key_is_refused(
 ) -> None:
     played = make().begin()
     crowd = played.crowd()
-    larger = m.Crowd((*crowd.names, "mallory"), (*crowd.nonces, bytes(32)))
+    larger = m.Crowd((*crowd.names, "mallory"), (*crowd.nonces, bytes(32)), crowd.server_nonce)
     assert played.ask("a", m.KEYS, larger).has_error()
     assert "no public key of 'mallory'" in caplog.text
 
@@ -134,7 +134,7 @@ def test_a_client_without_a_pinned_key_is_refused(
 def test_a_sum_of_a_chosen_few_is_refused(make: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     played = make().begin()
     crowd = played.crowd()
-    assert played.ask("a", m.KEYS, m.Crowd(crowd.names[:2], crowd.nonces[:2])).has_error()
+    assert played.ask("a", m.KEYS, m.Crowd(crowd.names[:2], crowd.nonces[:2], crowd.server_nonce)).has_error()
     assert "no sum of fewer than 3 is allowed" in caplog.text
 
 

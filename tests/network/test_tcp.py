@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from secagg import release, wire
 from secagg.errors import SecaggError, UsageError
-from secagg.network.hello import Abort, Hello, Session, derive_session
+from secagg.network.hello import Abort, Hello, Nonce, Session, derive_session, nonce_commitment
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
 from secagg.network.simulated import simulate
 from secagg.network.tcp import Peer, Timeouts, run_party, run_party_insecure_plain
@@ -660,13 +660,14 @@ def talk(context: ssl.SSLContext, sock: socket.socket) -> None:
 class Impostor:
     """bank_b's end of a connection to bank_a, by hand; bank_a runs in a thread of this process."""
 
-    def __init__(self, cast: Cast, **limits: Any) -> None:
+    def __init__(self, cast: Cast, *, absent: str = "", connect_s: float = 30, **limits: Any) -> None:
         self.error: Any = None
         self.result: Any = None
         self.started = threading.Event()
         a, b = load(cast, "bank_a"), load(cast, "bank_b")
         at = ("127.0.0.1", cast.ports["bank_a"])
         peers = [Peer("bank_a", *at, a.certificate), Peer("bank_b", "127.0.0.1", 1, b.certificate)]
+        peers += [Peer(absent, "127.0.0.1", 1, load(cast, absent).certificate)] if absent else []
 
         def run() -> None:
             try:
@@ -677,7 +678,7 @@ class Impostor:
                     peers=peers,
                     listen=at,
                     agreement=bytes(32),
-                    timeouts=Timeouts(30, 30, 30),
+                    timeouts=Timeouts(connect_s, 30, 30),
                     keep_memory=False,
                     **limits,
                 )
@@ -725,16 +726,25 @@ class Impostor:
             "name": "bank_b",
             "roster": list(NAMES[:2]),
             "agreement": bytes(32),
-            "nonce": bytes(range(32)),
+            "commitment": nonce_commitment("bank_b", self.nonce),
             **changes,
         }
         return wire.encode_control(FrameType.HELLO, Hello(**fields))
 
+    nonce = bytes(range(32))
+
+    @staticmethod
+    def told(nonce: bytes) -> bytes:
+        return wire.encode_control(FrameType.HELLO, Nonce(nonce))
+
     def meet(self) -> bytes:
         """Do all that is right until the program runs; return the session."""
         self.secure.sendall(self.hello())
-        theirs = wire.decode_control(self.read(), Hello, peer="bank_a")
-        session = derive_session(bytes(32), {"bank_a": theirs.nonce, "bank_b": bytes(range(32))})
+        hello = wire.decode_control(self.read(), Hello, peer="bank_a")
+        theirs = wire.decode_control(self.read(), Nonce, peer="bank_a").nonce
+        assert hello.commitment == nonce_commitment("bank_a", theirs)
+        self.secure.sendall(self.told(self.nonce))
+        session = derive_session(bytes(32), {"bank_a": theirs, "bank_b": self.nonce})
         assert wire.decode_control(self.read(), Session, peer="bank_a").session == session
         self.secure.sendall(wire.encode_control(FrameType.HELLO, Session(session)))
         assert self.started.wait(PATIENCE_S)
@@ -754,12 +764,33 @@ def test_the_impostor_gets_a_result_where_it_keeps_the_rules(cast: Cast) -> None
         assert peer.result == 10
 
 
+def test_a_nonce_is_told_only_when_everybody_is_committed(cast: Cast) -> None:
+    """The last to come could choose its nonce so that the session, and a graph made from it, suits it."""
+    with Impostor(cast, absent="bank_c", connect_s=1.5) as peer:
+        peer.secure.sendall(peer.hello(roster=list(NAMES[:3])))
+        frames = [peer.read(), peer.read()]
+        assert peer.ending()[0] == "PeerVanishedError"
+    types = [wire.decode_prefix(frame[: wire.PREFIX.size], peer="bank_a")[0] for frame in frames]
+    assert types == [FrameType.HELLO, FrameType.ABORT]
+    committed = wire.decode_control(frames[0], Hello, peer="bank_a").commitment
+    assert len(committed) == 32
+
+
+def test_who_leaves_when_nonces_are_told_does_not_come_again_with_another(cast: Cast) -> None:
+    peer = Impostor(cast)
+    with peer:
+        peer.secure.sendall(peer.hello())
+        peer.read()
+        wire.decode_control(peer.read(), Nonce, peer="bank_a")
+    assert peer.ending()[:2] == ("PeerVanishedError", "bank_b")
+
+
 @pytest.mark.parametrize(
     ("sent", "error", "text"),
     [
         (lambda p: p.hello(name="bank_a"), "AuthenticationError", "says that it is bank_a"),
         (lambda p: p.hello(name="\x1b[2Jbank"), "AuthenticationError", re.escape("says that it is ?[2Jbank")),
-        (lambda p: p.hello(nonce=b"short"), "WireError", "fields of a wrong length"),
+        (lambda p: p.hello(commitment=b"short"), "WireError", "fields of a wrong length"),
         (
             lambda p: wire.PREFIX.pack(b"SAG", wire.VERSION, 2, 1 << 21, 1 << 22),
             "WireError",
@@ -769,11 +800,18 @@ def test_the_impostor_gets_a_result_where_it_keeps_the_rules(cast: Cast) -> None
         (lambda p: wire.encode_control(FrameType.HELLO, Session(bytes(32))), "WireError", "malformed"),
         (lambda p: b"\0" * 4096, "WireError", "is it running secagg"),
         (
-            lambda p: p.hello() + wire.encode_control(FrameType.HELLO, Session(bytes(32))),
+            lambda p: p.hello() + p.told(p.nonce) + wire.encode_control(FrameType.HELLO, Session(bytes(32))),
             "RemoteProtocolError",
             "bank_b derived another session",
         ),
-        (lambda p: p.hello() + wire.encode_control(FrameType.BYE), "WireError", "expected the session"),
+        (lambda p: p.hello() + p.told(bytes(32)), "RemoteProtocolError", "its hello committed it to"),
+        (lambda p: p.hello() + p.told(b""), "RemoteProtocolError", "its hello committed it to"),
+        (
+            lambda p: p.hello(commitment=nonce_commitment("bank_a", p.nonce)) + p.told(p.nonce),
+            "RemoteProtocolError",
+            "its hello committed it to",
+        ),
+        (lambda p: p.hello() + wire.encode_control(FrameType.BYE), "WireError", "expected nonce and session"),
     ],
 )
 def test_whoever_breaks_the_rules_of_the_meeting_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.announcements import Limits, Node, most_common, open_frame, open_ready
 from secagg.integrations.flower.layout import Coder, Means, Sent
-from secagg.integrations.flower.terms import Agreement
+from secagg.integrations.flower.terms import NONCE_BYTES, Agreement
 from secagg.party import PartyId
 from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Server, Shares, Unmasking
 
@@ -134,7 +135,9 @@ class Collection:
         nodes = [self._nodes[name] for name in sorted(self._nodes)]
         if len(nodes) < 2:
             raise TooFewPartiesError(f"expected at least 2 nodes ready for a sum, got {len(nodes)}")
-        crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes))
+        # Drawn only now: the node that answers last would else choose the graph by its own nonce.
+        fresh = secrets.token_bytes(NONCE_BYTES)
+        crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes), fresh)
         task, terms = self._task, self._task.terms
         agreement = Agreement(
             run_id,
@@ -144,6 +147,7 @@ class Collection:
             nodes[0].layout,
             crowd.names,
             crowd.nonces,
+            crowd.server_nonce,
         )
         where, coder = agreement.round(self._peers, terms.protection, terms.encoding)
         self.coder, self.bits = coder, coder.ring.bits

@@ -46,10 +46,11 @@ class Ready(Message, frozen=True):
 
 
 class Crowd(Message, frozen=True):
-    """Keys, server -> client: who takes part, and the nonce of each."""
+    """Keys, server -> client: who takes part, the nonce of each, and one that the server drew when it had them all."""
 
     names: tuple[str, ...]
     nonces: tuple[bytes, ...]
+    server_nonce: bytes
 
 
 class Kept(Message, frozen=True):

@@ -142,7 +142,9 @@ class SecureMod:
         then = self._after(step.name)
         me.turns.take(kept.nonce, step.name, then, server=SERVER)
         crowd = kept.crowd or _crowd_with(me.name, kept.nonce, step.frame)
-        agreement = Agreement(run, kind, kept.task, kept.asked, kept.layout, crowd.names, crowd.nonces)
+        agreement = Agreement(
+            run, kind, kept.task, kept.asked, kept.layout, crowd.names, crowd.nonces, crowd.server_nonce
+        )
         where, coder = agreement.round(me.peers, self.protection, wire.from_bytes(kept.task, m.Task).encoding)
         if kept.client is None:
             client = Client(where, me.name, me.identity)
@@ -188,6 +190,11 @@ class SecureMod:
 def _crowd_with(name: PartyId, nonce: bytes, frame: bytes) -> m.Crowd:
     """Return who takes part, if this node is among them."""
     crowd = wire.from_bytes(frame, m.Crowd, peer=SERVER)
+    if len(crowd.server_nonce) != NONCE_BYTES:
+        raise RemoteProtocolError(
+            f"expected a nonce of {NONCE_BYTES} bytes from {SERVER}, got {len(crowd.server_nonce)}",
+            peer=SERVER,
+        )
     if len(crowd.names) != len(crowd.nonces) or (name, nonce) not in zip(
         crowd.names, crowd.nonces, strict=True
     ):

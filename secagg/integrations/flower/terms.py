@@ -21,7 +21,7 @@ from secagg.signing import digest
 
 LABEL: Final = "secagg.integrations.flower"
 NONCE_BYTES: Final = 32
-# The server sees all fresh numbers before it says who takes part: it can choose among as many graphs as it has
+# An active server draws its own number when it has seen all others: it can choose among as many graphs as it has
 # time for, and each bit of choice costs one of security.
 _GRINDING_BITS: Final = 64.0
 
@@ -137,6 +137,8 @@ class Agreement:
       asked: `messages.asked_of` the message with the task if the server may do anything, else empty. It could send one
         node a model, and the others one of which it knows what they make: the mean would show the one's update [PFA22].
       names, nonces: who takes part, and the fresh number of each, 32 bytes.
+      server_nonce: the server's, 32 bytes, drawn when all others were there. While the server keeps to the protocol no
+        node, not even the last to answer, has a choice among sessions, and so among graphs.
     """
 
     run: int
@@ -146,6 +148,7 @@ class Agreement:
     layout: bytes = field(repr=False)
     names: tuple[PartyId, ...]
     nonces: tuple[bytes, ...] = field(repr=False)
+    server_nonce: bytes = field(repr=False)
 
     def round(
         self, peers: Mapping[PartyId, bytes], protection: Protection, encoding: Encoding
@@ -176,7 +179,7 @@ class Agreement:
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.
         parts = [self.run.to_bytes(8, "big"), self.kind.encode(), self.task, self.asked, self.layout]
-        return digest(f"{LABEL}/session", [*parts, *_encoded(self.names), *self.nonces])
+        return digest(f"{LABEL}/session", [*parts, *_encoded(self.names), *self.nonces, self.server_nonce])
 
 
 def ready_parts(run: int, kind: str, nonce: bytes, layout: bytes) -> list[bytes]:

@@ -25,8 +25,8 @@ honest clients; and `threshold` is such that *no* choice of who dropped out sepa
   failure   as above.
 Proofs in docs/soundness-masked.md.
 
-The order must not depend on who is corrupt: it comes from the session. A server that could choose among g
-sessions gains log2 g bits; where it can, raise `security_bits`.
+The order must not depend on who is corrupt: it comes from the session. Whoever could choose among g sessions gains
+log2 g bits; where somebody can, raise `security_bits`.
 """
 
 from __future__ import annotations

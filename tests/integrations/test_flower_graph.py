@@ -1,0 +1,107 @@
+"""Nobody chooses the graph of a semi-honest sum: the server's own number, drawn last, decides it."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+pytest.importorskip("flwr", minversion="1.41", reason="flwr is an optional dependency: secagg[flower]")
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import Message, Metadata
+from flwr.app.message import make_message
+
+from secagg import wire
+from secagg.errors import TooFewPartiesError
+from secagg.integrations.flower import Encoding, Protection, load_identity, load_peers
+from secagg.integrations.flower import collection as collecting
+from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.announcements import limits_for
+from secagg.integrations.flower.layout import Entry, Layout, arrays_in
+from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, Agreement, ready_parts
+from secagg.signing import sign
+
+LAYOUT = wire.to_bytes(Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics"))
+
+
+class Silent:
+    """A grid whose nodes answer nothing more; it keeps what they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Message] = []
+
+    def push_messages(self, messages: Any) -> list[str]:
+        self.asked += messages
+        return []
+
+    def pull_messages(self, message_ids: Any) -> list[Message]:
+        return []
+
+
+def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
+    make: Callable[..., Any], reply_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node that answers last would else try numbers until the graph surrounds somebody with its friends."""
+    folder, grid, told = make().folder, Silent(), list[str]()
+    sent = arrays_in(reply_of({"w": np.zeros(3, np.float32)}))
+    terms = m.Task(Protection(), Encoding(), "num-examples")
+
+    def answers() -> Iterator[Message]:
+        for node_id, name in enumerate("abcd"):
+            identity, nonce = load_identity(folder / f"{name}.key"), name.encode() * NONCE_BYTES
+            signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, LAYOUT))
+            metadata = Metadata(1, "1", node_id, 1, "", "", 1e9, 1e9, "train")
+            content = m.pack(m.TASK, m.Ready(name, nonce, LAYOUT, signature))
+            yield make_message(metadata=metadata, content=content)
+            told.append(name)
+
+    def drawn(count: int) -> bytes:
+        assert told == list("abcd")
+        return b"s" * count
+
+    def carried(_: Any, step: str, client: str, message: wire.Message) -> Any:
+        return types.SimpleNamespace(
+            content=m.pack(step, message), metadata=types.SimpleNamespace(message_id=client)
+        )
+
+    monkeypatch.setattr(collecting.secrets, "token_bytes", drawn)
+    monkeypatch.setattr(collecting.Collection, "_message", carried)
+    asked = dict(enumerate(answers()))
+    told.clear()
+    task = collecting.Task("train", asked, terms, b"", sent, limits_for(sent, None), {})
+    peers = load_peers(folder / "peers.toml")
+    with pytest.raises(TooFewPartiesError):
+        collecting.Collection(grid, task, peers=peers, timeout_s=0.1, poll_s=0.01).run(answers())
+    frames = [m.unpack(message.content, peer="server").frame for message in grid.asked]
+    assert [wire.from_bytes(frame, m.Crowd).server_nonce for frame in frames] == [b"s" * NONCE_BYTES] * 4
+
+
+def test_the_graph_follows_from_the_servers_number() -> None:
+    names = tuple(f"n{i:03}" for i in range(200))
+    peers = {name: Ed25519PrivateKey.generate().public_key().public_bytes_raw() for name in names}
+    protection = Protection(corrupt=0.05, dropouts=0.05)
+    nonces = (bytes(NONCE_BYTES),) * len(names)
+
+    def order(server_nonce: bytes) -> list[int]:
+        agreement = Agreement(1, "train", b"", b"", LAYOUT, names, nonces, server_nonce)
+        graph = agreement.round(peers, protection, Encoding())[0].graph
+        assert not graph.parameters.complete
+        return graph.neighbours(0)
+
+    assert order(bytes(32)) == order(bytes(32)) != order(b"\1" * 32)
+
+
+@pytest.mark.parametrize("nonce", [b"", bytes(31), bytes(33)])
+def test_a_server_without_a_number_of_its_own_is_refused(
+    make: Callable[..., Any], caplog: pytest.LogCaptureFixture, nonce: bytes
+) -> None:
+    played = make().begin()
+    crowd = played.crowd()
+    assert played.ask("a", m.KEYS, m.Crowd(crowd.names, crowd.nonces, nonce)).has_error()
+    assert "expected a nonce of 32 bytes" in caplog.text
