@@ -1,14 +1,22 @@
-"""What an organisation counts in its own table before anything is shared; nothing secret leaves from here."""
+"""What an organisation counts in its own table before anything is shared; nothing secret leaves from here.
+
+Counts and sums are exact or refused: a sum that 64 bits cannot hold never wraps.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import DataError, RangeError, ShapeError
 from secagg.ring import U64
+
+_HALF: Final = 32  # bits; sums of halves of fewer than 2**32 amounts fit 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,23 +35,72 @@ class Codes:
         return f"<Codes of {len(self.codes)} strings, {len(self.names)} distinct>"
 
     @classmethod
-    def of(cls, strings: NDArray[Any]) -> Self:
-        """Return the codes of an array of strings, shape (n,)."""
+    def of(cls, strings: NDArray[Any] | Codes) -> Codes:
+        """Return the codes of an array of strings, shape (n,); codes are returned as they are.
+
+        Raises:
+          DataError: an entry that is no string.
+        """
+        if isinstance(strings, Codes):
+            return strings
+        number: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
         listed = strings.tolist()
-        number = {name: i for i, name in enumerate(dict.fromkeys(listed))}
+        codes = np.fromiter(map(number.__getitem__, listed), np.int64, len(listed))
+        other = next((type(name).__name__ for name in number if not isinstance(name, str)), None)
+        if other is not None:
+            raise DataError(f"identifiers are expected as strings; got one of type {other}")
         names = np.empty(len(number), object)
         names[:] = list(number)
-        return cls(names, np.fromiter(map(number.__getitem__, listed), np.int64, len(listed)))
+        return cls(names, codes)
 
 
 def totals(groups: Codes, amounts: NDArray[np.int64]) -> U64:
-    """Return the exact sum of each group's amounts, which are not negative and stay below 2**64 in all."""
-    sums = np.zeros(len(groups.names), np.uint64)
-    np.add.at(sums, groups.codes, amounts.astype(np.uint64))
-    return sums
+    """Return the exact sum of each group's amounts.
+
+    Args:
+      amounts: integers from 0, shape (n,), one for each of the groups' codes.
+
+    Raises:
+      ShapeError: amounts of another shape, or that are no integers.
+      RangeError: a negative amount, or a sum of 2**64 or more.
+    """
+    if amounts.shape != groups.codes.shape or amounts.dtype.kind not in "iu":
+        raise ShapeError(
+            f"expected one whole amount for each of {len(groups.codes)} rows; "
+            f"got {amounts.dtype} of shape {amounts.shape}"
+        )
+    negative = int(np.count_nonzero(amounts < 0))
+    if negative:
+        raise RangeError(
+            f"{negative} of {len(amounts)} amounts are negative, and a sum of amounts from 0 is expected; "
+            "net reversals against what they reverse, or leave them out in a query"
+        )
+    words = amounts.astype(np.uint64)
+    low, high = (np.zeros(len(groups.names), np.uint64) for _ in range(2))
+    np.add.at(low, groups.codes, words & np.uint64((1 << _HALF) - 1))
+    np.add.at(high, groups.codes, words >> np.uint64(_HALF))
+    high += low >> np.uint64(_HALF)
+    over = int(np.count_nonzero(high >> np.uint64(_HALF)))
+    if over:
+        raise RangeError(
+            f"{over} of {len(groups.names)} identifiers have amounts that add up to 2**64 or more, which no "
+            "field of a job can hold; see that the amounts are in the right unit"
+        )
+    return (high << np.uint64(_HALF)) | (low & np.uint64((1 << _HALF) - 1))
 
 
 def distinct_pairs(groups: Codes, members: Codes) -> U64:
-    """Return for each group how many different members stand beside it."""
-    pairs = np.unique(groups.codes * max(1, len(members.names)) + members.codes)
-    return np.bincount(pairs // max(1, len(members.names)), minlength=len(groups.names)).astype(np.uint64)
+    """Return for each group how many different members stand beside it.
+
+    Raises:
+      ShapeError: not one member for each of the groups' codes.
+    """
+    if members.codes.shape != groups.codes.shape:
+        raise ShapeError(
+            f"expected one member for each of {len(groups.codes)} rows; got {len(members.codes)}"
+        )
+    pairs = np.sort(groups.codes * max(1, len(members.names)) + members.codes)
+    first = np.ones(len(pairs), bool)
+    np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
+    of_group = pairs[first] // max(1, len(members.names))
+    return np.bincount(of_group, minlength=len(groups.names)).astype(np.uint64)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg.errors import PlanError
+from secagg.errors import DataError, PlanError, RangeError, ShapeError
 from secagg.network.simulated import simulate
 from secagg.protocols import collectors, structuring
 from secagg.protocols.joint_groups import find_groups, flagged_rows
@@ -102,3 +102,33 @@ def test_local_counts_are_exact():
     assert distinct_pairs(groups, members).tolist() == [1, 2, 1]
     big = np.array([2**62, 2**62 - 1, 3, 2**62, 1], np.int64)
     assert totals(groups, big).tolist() == [2**63, 2**62, 3]
+
+
+def test_local_totals_are_exact_up_to_the_last_number_that_64_bits_hold():
+    groups = Codes.of(strings(["v"] * 5 + ["w"]))
+    whole = np.array([2**62, 2**62, 2**62, 2**62 - 1, 0, 7], np.int64)
+    assert totals(groups, whole).tolist() == [2**64 - 1, 7]
+
+
+@pytest.mark.parametrize("amounts", [[2**62] * 4 + [0, 7], [2**62] * 4 + [7, 0]])
+def test_local_totals_that_would_wrap_are_refused(amounts):
+    with pytest.raises(RangeError, match=r"1 of 2 identifiers have amounts that add up to 2\*\*64"):
+        totals(Codes.of(strings(["v"] * 5 + ["w"])), np.array(amounts, np.int64))
+
+
+def test_patterns_refuse_what_would_falsify_a_sum():
+    who = strings(["v"] * 20_000)
+    with pytest.raises(RangeError, match="add up to"):
+        structuring.rows(structuring.Parameters(), who, np.full(len(who), 10**15 - 100))
+    with pytest.raises(RangeError, match=r"1 of 2 amounts are negative.*net reversals"):
+        structuring.rows(structuring.Parameters(), who[:2], np.array([5, -3]))
+    with pytest.raises(RangeError, match="negative"):
+        collectors.rows(collectors.Parameters(), who[:2], who[:2], np.array([5, -3]))
+    with pytest.raises(ShapeError, match="float64"):
+        structuring.rows(structuring.Parameters(), who[:2], np.array([5.5, 1.0]))
+    with pytest.raises(ShapeError, match="one whole amount for each of 2 rows"):
+        structuring.rows(structuring.Parameters(), who[:2], np.array([5]))
+    with pytest.raises(ShapeError, match="one member for each of 2 rows"):
+        collectors.rows(collectors.Parameters(), who[:2], who[:1], np.array([5, 3]))
+    with pytest.raises(DataError, match="strings; got one of type int"):
+        structuring.rows(structuring.Parameters(), np.array([12, 13]), np.array([5, 3]))
