@@ -46,11 +46,11 @@ class Node:
     run: int
     calls: int = 0
 
-    def __call__(self, content: RecordDict, kind: str = "train") -> Message:
+    def __call__(self, content: RecordDict, kind: str = "train", group: str = "") -> Message:
         from flwr.app import Metadata
         from flwr.app.message import make_message
 
-        metadata = Metadata(self.run, "1", 1, self.context.node_id, "", "", 1e9, 1e9, kind)
+        metadata = Metadata(self.run, "1", 1, self.context.node_id, "", group, 1e9, 1e9, kind)
         return self.take(make_message(metadata=metadata, content=content))
 
     def take(self, message: Message) -> Message:
@@ -107,12 +107,13 @@ class Sum:
         self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready, kind) for name in self.nodes}
         layout = next(iter(self.ready.values())).layout
         crowd = self.crowd()
+        setting = next(iter(self.ready.values())).setting
         task, asked = wire.to_bytes(self.task), b""
         if self.task.protection.active:
             content = {"arrays": content_of(self.sent)["arrays"]} if self.sent else {}
             asked = m.asked_of(RecordDict(content), kind)
         agreement = Agreement(
-            self.run, kind, task, asked, layout, crowd.names, crowd.nonces, crowd.server_nonce
+            self.run, kind, task, asked, setting, layout, crowd.names, crowd.nonces, crowd.server_nonce
         )
         peers = load_peers(self.folder / "peers.toml")
         where, self.coder = agreement.round(peers, self.task.protection, self.task.encoding)

@@ -55,9 +55,9 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
     def answers() -> Iterator[Message]:
         for node_id, name in enumerate("abcd"):
             identity, nonce = load_identity(folder / f"{name}.key"), name.encode() * NONCE_BYTES
-            signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, LAYOUT))
+            signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, LAYOUT, b""))
             metadata = Metadata(1, "1", node_id, 1, "", "", 1e9, 1e9, "train")
-            content = m.pack(m.TASK, m.Ready(name, nonce, LAYOUT, signature))
+            content = m.pack(m.TASK, m.Ready(name, nonce, LAYOUT, b"", signature))
             yield make_message(metadata=metadata, content=content)
             told.append(name)
 
@@ -89,7 +89,7 @@ def test_the_graph_follows_from_the_servers_number() -> None:
     nonces = (bytes(NONCE_BYTES),) * len(names)
 
     def order(server_nonce: bytes) -> list[int]:
-        agreement = Agreement(1, "train", b"", b"", LAYOUT, names, nonces, server_nonce)
+        agreement = Agreement(1, "train", b"", b"", b"", LAYOUT, names, nonces, server_nonce)
         graph = agreement.round(peers, protection, Encoding())[0].graph
         assert not graph.parameters.complete
         return graph.neighbours(0)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -182,18 +183,25 @@ def test_a_node_without_its_files_is_told_which_setting_is_missing(
     assert "/nowhere/7.key" in caplog.text
 
 
-@pytest.mark.parametrize("what", ["array", "configuration", "type", "nothing"])
+@pytest.mark.parametrize("what", ["array", "order", "configuration", "type", "group", "run", "nothing"])
 def test_nodes_that_were_asked_for_different_things_are_in_no_sum_together(
     make: Callable[..., Any], reply_of: Callable[..., RecordDict], what: str
 ) -> None:
     """Who sends all but one a model whose updates are known would see that one's in the mean."""
     protection = Protection(corrupt=0.0, dropouts=0.25, active=True)
-    played = make(protection, sent={"w": np.zeros(3)}).begin()
-    content = RecordDict({"arrays": reply_of({"w": np.full(3, float(what == "array"))})["arrays"]})
+    played = make(protection, sent={"w": np.zeros(3), "b": np.ones(3)}).begin()
+    arrays = reply_of({"w": np.full(3, float(what == "array")), "b": np.ones(3)})["arrays"]
+    if what == "order":
+        arrays = ArrayRecord(dict(reversed(list(arrays.items()))))
+    content = RecordDict({"arrays": arrays})
     if what == "configuration":
         content["config"] = ConfigRecord({"lr": 0.0})
+    if what == "run":
+        played.nodes["a"].context.run_config = {"lr": 0.0}
     content.update(m.pack(m.TASK, played.task))
-    reply = played.nodes["a"](content, "train.other" if what == "type" else "train")
+    reply = played.nodes["a"](
+        content, "train.other" if what == "type" else "train", "7" if what == "group" else ""
+    )
     played.ready["a"] = wire.from_bytes(m.unpack(reply.content, peer="a").frame, m.Ready)
     # A server that passes on all keys, whether they fit or not.
     keys = {name: played.answer(name, m.KEYS, played.crowd(), Keys) for name in NAMES}
@@ -207,24 +215,187 @@ def test_nodes_that_were_asked_for_different_things_are_in_no_sum_together(
             assert f"keys that {'b' if name == 'a' else 'a'} signed for this round" in reason(reply)
 
 
-def test_what_is_asked_is_the_same_however_its_records_are_written_down() -> None:
+def test_what_is_asked_is_the_same_before_and_after_flower_carries_it() -> None:
     arrays = ArrayRecord({"w": Array(np.zeros(2)), "v": Array(np.ones(1))})
-    config = ConfigRecord({"lr": 0.5, "on": True, "key": b"x", "names": ["a", "b"], "n": 3})
-    one = m.asked_of(RecordDict({"arrays": arrays, "config": config}), "train")
-    turned = RecordDict(
-        {
-            m.RECORD: m.record(m.TASK, b"frame"),
-            "config": ConfigRecord(dict(reversed(list(config.items()))) | {"lr": np.float64(0.5)}),
-            "arrays": ArrayRecord({"v": arrays["v"], "w": Array(np.zeros(2))}),
-        }
+    config = ConfigRecord({"lr": np.float64(0.5), "on": True, "key": b"x", "names": ["a", "b"]})
+    content = RecordDict({"arrays": arrays, "config": config, "none": ConfigRecord({"empty": []})})
+    carried = RecordDict(
+        {m.RECORD: m.record(m.TASK, b"frame"), "arrays": ArrayRecord(dict(arrays.items()))}
+        | {key: ConfigRecord.inflate(content[key].deflate()) for key in ("config", "none")}
     )
-    assert m.asked_of(turned, "train") == one
-    changes: list[tuple[str, Any]] = [("lr", 0.25), ("on", 1), ("key", "x"), ("key", "78"), ("names", ["ab"])]
-    for name, value in changes:
-        changed = ConfigRecord(dict(config) | {name: value})
-        assert m.asked_of(RecordDict({"arrays": arrays, "config": changed}), "train") != one
-    assert m.asked_of(RecordDict({"arrays": arrays, "metrics": config}), "train") != one
-    assert m.asked_of(RecordDict({"arrays": arrays, "config": config}), "train.other") != one
+    assert m.asked_of(carried, "train") == m.asked_of(content, "train")
+
+
+def nan(bits: int) -> float:
+    return float(struct.unpack(">d", bits.to_bytes(8, "big"))[0])
+
+
+W, V = Array(np.zeros(2)), Array(np.ones(2))
+BASE = RecordDict(
+    {
+        "arrays": ArrayRecord({"w": W, "v": V}),
+        "more": ArrayRecord({"w": V}),
+        "config": ConfigRecord({"lr": 0.5, "names": ["a", "b"]}),
+        "metrics": MetricRecord({"loss": 1.0, "each": [1.0, 2.0]}),
+    }
+)
+
+
+def with_record(key: str, record: Any) -> RecordDict:
+    return RecordDict({**BASE, key: record})
+
+
+def with_config(value: Any) -> RecordDict:
+    return with_record("config", ConfigRecord({"lr": value, "names": ["a", "b"]}))
+
+
+DIFFERENT = [
+    BASE,
+    # Another order of arrays, values or records.
+    with_record("arrays", ArrayRecord({"v": V, "w": W})),
+    with_record("config", ConfigRecord({"names": ["a", "b"], "lr": 0.5})),
+    with_record("metrics", MetricRecord({"each": [1.0, 2.0], "loss": 1.0})),
+    RecordDict({key: BASE[key] for key in ("more", "arrays", "config", "metrics")}),
+    with_record("config", ConfigRecord({"lr": 0.5, "names": ["b", "a"]})),
+    # Other names, and arrays or values under them.
+    with_record("arrays", ArrayRecord({"w": V, "v": W})),
+    with_record("arrays", ArrayRecord({"w": W})),
+    with_record("arrays", ArrayRecord({"w": W, "v": V, "x": V})),
+    RecordDict({("other" if key == "more" else key): record for key, record in BASE.items()}),
+    with_record("metrics", ConfigRecord({"loss": 1.0, "each": [1.0, 2.0]})),
+    with_record("more", ArrayRecord()),
+    with_record("more", ConfigRecord()),
+    # Arrays that say something else of themselves, or are written down in another way.
+    *(
+        with_record("more", ArrayRecord({"w": Array(dtype, shape, stype, data)}))
+        for dtype, shape, stype, data in [
+            ("float32", V.shape, V.stype, V.data),
+            (V.dtype, (2, 1), V.stype, V.data),
+            (V.dtype, (21,), V.stype, V.data),
+            (V.dtype, V.shape, "torch", V.data),
+            (V.dtype, V.shape, V.stype, V.data + b" "),
+            (V.dtype, V.shape, V.stype, V.data.replace(b"}  ", b" } ")),
+        ]
+    ),
+    # Values that are equal in Python, and not to an app that looks.
+    *(
+        with_config(value)
+        for value in [
+            0,
+            0.0,
+            -0.0,
+            False,
+            1,
+            1.0,
+            True,
+            "1",
+            b"1",
+            "0.5",
+            [],
+            [0.5],
+            [1],
+            [1.0],
+            [True],
+            ["1"],
+            [b"1"],
+        ]
+    ),
+    *(with_config(nan(bits)) for bits in (0x7FF8000000000000, 0xFFF8000000000000, 0x7FF8000000000001)),
+    *(with_config(value) for value in [["ab"], ["a", "b"], ["", "ab"], "\ud800", 2**63, -(2**63)]),
+]
+
+
+def test_what_an_app_could_tell_apart_is_not_asked_alike() -> None:
+    digests = [m.asked_of(content, "train") for content in DIFFERENT]
+    digests += [
+        m.asked_of(BASE, "train.other"),
+        m.asked_of(BASE, "train", "1"),
+        m.asked_of(BASE, "train", "2"),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_an_app_sees_of_a_message_what_is_agreed_on_and_no_more(make: Callable[..., Any]) -> None:
+    """Metadata, shared objects and the order of the run configuration would tell one node from the others."""
+    played = make(Protection(corrupt=0.0, dropouts=0.25, active=True))
+    seen: list[tuple[Message, dict[str, Any]]] = []
+    node = played.nodes["a"]
+
+    def app(message: Message, context: Context) -> Message:
+        seen.append((message, dict(context.run_config)))
+        return Message(node.reply(message.content), reply_to=message)
+
+    record = ConfigRecord({"lr": 0.5})
+    for i in range(2):
+        node.context.run_config = dict(reversed([("a", 1), ("b", 2)][:: 2 * i - 1]))
+        metadata = Metadata(played.run, f"m{i}", 5 + i, 10, f"r{i}", "g", 1e9 + i, 100.0 + i, "train", i, i)
+        content = RecordDict({"one": record, "two": record if i else ConfigRecord({"lr": 0.5})})
+        content.update(m.pack(m.TASK, played.task))
+        reply = node.mod(make_message(metadata=metadata, content=content), node.context, app)
+        assert not reply.has_error()
+        # What Flower needs to carry the reply is of the message as it came.
+        assert reply.metadata.reply_to_message_id == f"m{i}"
+        assert reply.metadata.dst_node_id == 5 + i
+        assert seen[i][0].content["one"] is not seen[i][0].content["two"]
+    (first, config), (second, other) = seen
+    assert first.metadata == second.metadata
+    assert (first.metadata.group_id, first.metadata.message_type) == ("g", "train")
+    assert list(config.items()) == list(other.items()) == [("a", 1), ("b", 2)]
+
+
+def test_a_node_with_another_run_configuration_stays_out(
+    make: Callable[..., Any], grid_of: Callable[[Any], Any]
+) -> None:
+    for active in (False, True):
+        played = make(Protection(corrupt=0.0, dropouts=0.25, active=active))
+        for name, node in played.nodes.items():
+            node.context.run_config = {"lr": 7 if name == "c" else 0.5, "epochs": 1}
+        secure = SecureAggregation(
+            FedAvg(min_available_nodes=4, fraction_evaluate=0.0),
+            peers=played.folder / "peers.toml",
+            protection=played.task.protection,
+            poll_s=0.0,
+        )
+        secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
+        (report,) = secure.reports
+        assert report.contributors == (("a", "b", "d") if active else NAMES)
+        if active:
+            assert "run configuration, or series of runs, is another than most others'" in report.missed["c"]
+
+
+def test_two_arrays_that_change_places_for_one_node_show_nothing_of_it(
+    make: Callable[..., Any], reply_of: Callable[..., RecordDict]
+) -> None:
+    """A server with a dead and a live layer of one shape would read one node's update off the mean."""
+    dead, live = np.full(6, -1.0, np.float32), np.full(6, 1.0, np.float32)
+    data = np.random.default_rng(1).uniform(-1, 1, (4, 6)).astype(np.float32)
+
+    def train(own: np.ndarray[Any, Any]) -> Callable[[RecordDict], RecordDict]:
+        def reply(content: RecordDict) -> RecordDict:
+            bias, out = content["arrays"].to_numpy_ndarrays()
+            return reply_of({"0": bias, "1": out + (bias > 0) * own})
+
+        return reply
+
+    protection = Protection(corrupt=0.25, dropouts=0.25, active=True)
+    played = make(protection, sent={"0": dead, "1": live}, replies=[train(own) for own in data])
+    ask = played.ask
+
+    def swapping(name: str, step: str, message: wire.Message, kind: str = "train") -> Message:
+        if (name, step) != ("b", m.TASK):
+            return ask(name, step, message, kind)
+        arrays = ArrayRecord({"1": Array(live), "0": Array(dead)})
+        return played.nodes[name](RecordDict({"arrays": arrays, **m.pack(step, message)}), kind)
+
+    played.ask = swapping
+    played.begin()
+    for name in NAMES:
+        keys = played.answer(name, m.KEYS, played.crowd(), Keys)
+        if name != "b":
+            played.server.take_keys(name, keys)
+            continue
+        with pytest.raises(RemoteProtocolError, match="b's signature"):
+            played.server.take_keys(name, keys)
 
 
 def test_against_an_active_server_a_strategy_asks_all_nodes_the_same(
@@ -398,9 +569,9 @@ def announce(played: Any, name: str, layout: bytes, node_id: int = 99) -> Messag
     """Return a reply to a task that announces whatever layout, signed by a registered node."""
     identity = load_identity(played.folder / f"{name}.key")
     nonce = name.encode() * 32
-    signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, layout))
+    signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, layout, b""))
     metadata = Metadata(1, "1", node_id, 1, "", "", 1e9, 1e9, "train")
-    content = m.pack(m.TASK, m.Ready(name, nonce, layout, signature))
+    content = m.pack(m.TASK, m.Ready(name, nonce, layout, b"", signature))
     return make_message(metadata=metadata, content=content)
 
 

@@ -37,6 +37,7 @@ class Node(NamedTuple):
     node_id: int
     nonce: bytes
     layout: bytes
+    setting: bytes
 
 
 class Limits(NamedTuple):
@@ -106,7 +107,7 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
         key,
         ready.signature,
         f"{LABEL}/ready",
-        ready_parts(run_id, kind, ready.nonce, ready.layout),
+        ready_parts(run_id, kind, ready.nonce, ready.layout, ready.setting),
         peer=ready.name,
     )
     layout = wire.from_bytes(ready.layout, Layout, peer=peer)
@@ -121,7 +122,7 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
             "raise max_numbers of SecureAggregation",
             peer=ready.name,
         )
-    return Node(ready.name, node_id, ready.nonce, ready.layout)
+    return Node(ready.name, node_id, ready.nonce, ready.layout, ready.setting)
 
 
 def most_common(layouts: Sequence[bytes], sent: Sent) -> bytes:

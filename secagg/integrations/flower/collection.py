@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -144,6 +145,7 @@ class Collection:
             task.kind,
             wire.to_bytes(terms),
             task.asked_of_all,
+            nodes[0].setting,
             nodes[0].layout,
             crowd.names,
             crowd.nonces,
@@ -200,10 +202,16 @@ class Collection:
         if not ready:
             return run_id
         usual = most_common([node.layout for node in ready.values()], task.sent)
+        alike = Counter(node.setting for node in ready.values() if node.layout == usual)
+        ((setting, _),) = alike.most_common(1)
         privacy = task.terms.protection.privacy_of(task.kind)
         for node in ready.values():
             if node.layout != usual:
                 self._miss(node.name, "its reply holds other arrays or metrics than most others'")
+            elif node.setting != setting:
+                self._miss(
+                    node.name, "its run configuration, or series of runs, is another than most others'"
+                )
             elif privacy is not None and task.spent.get(node.name, 0) >= privacy.rounds:
                 self._miss(node.name, f"its data went into {privacy.rounds} sums, all that its budget is for")
             else:

@@ -5,12 +5,21 @@ Flower cuts arrays into pieces on their way, whatever their size; it knows nothi
 
 from __future__ import annotations
 
-import hashlib
-import json
+import struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.app import Message as FlowerMessage
+from flwr.app.message import make_message
 from numpy.typing import NDArray
 
 from secagg import wire
@@ -21,6 +30,9 @@ from secagg.wire import Message
 
 RECORD: Final = "secagg"
 _STYPE: Final = "secagg.wire"
+_SERVER_NODE: Final = 1
+_NO_TTL_S: Final = 1e12
+_KINDS: Final = (bool, int, float, str, bytes)  # a bool is an int, too: the first that fits counts
 
 TASK, KEYS, SHARES, INPUT, CONSENT, UNMASK = "task", "keys", "shares", "input", "consent", "unmask"
 
@@ -36,12 +48,14 @@ class Task(Message, frozen=True):
 class Ready(Message, frozen=True):
     """Task, client -> server: it keeps an update of this layout.
 
-    nonce: 32 fresh bytes. layout: a `Layout` as bytes. signature: over run, kind of sum, nonce and layout.
+    nonce: 32 fresh bytes. layout: a `Layout` as bytes. setting: `setting_of` its app's surroundings if the server may do
+    anything, else empty. signature: over all but the name, run and kind of sum.
     """
 
     name: str
     nonce: bytes
     layout: bytes
+    setting: bytes
     signature: bytes
 
 
@@ -56,8 +70,9 @@ class Crowd(Message, frozen=True):
 class Kept(Message, frozen=True):
     """What a client keeps between steps. Secret.
 
-    kind: "train" or "evaluate". step: the next one. asked: see `Agreement`. vector: the update, without noise, until it
-    is sent: int64 of `WeightedCoder`, float64 for `PrivateCoder`. client: the masked protocol's own state, from `keys` on.
+    kind: "train" or "evaluate". step: the next one. asked, setting: see `Agreement`. vector: the update, without noise,
+    until it is sent: int64 of `WeightedCoder`, float64 for `PrivateCoder`. client: the masked protocol's own state, from
+    `keys` on.
     """
 
     kind: str
@@ -65,6 +80,7 @@ class Kept(Message, frozen=True):
     nonce: bytes
     task: bytes
     asked: bytes
+    setting: bytes
     layout: bytes
     crowd: Crowd | None
     vector: NDArray[np.generic] | None
@@ -101,14 +117,55 @@ def unpack(content: RecordDict, *, peer: str) -> Step:
     return Step(step, bytes(array.data))
 
 
-def asked_of(content: RecordDict, message_type: str) -> bytes:
-    """Return a digest of what a message asks of the app: its type and all of its content but this package's record."""
-    records = [
-        (key, type(record).__name__, sorted(record.items(), key=lambda item: item[0]))
-        for key, record in sorted(content.items())
-        if key != RECORD
-    ]
-    return digest(f"{LABEL}/asked", [json.dumps([message_type, records], default=_in_json).encode()])
+def as_asked(message: FlowerMessage, context: Context) -> FlowerMessage:
+    """Return the message that the app sees where the server may do anything: what `asked_of` covers, and no more.
+
+    Records are made anew, so that equal ones are never one object. Metadata that says nothing of the task is the same at
+    all nodes. Of `context` the run configuration is sorted by key: Flower's own order is none.
+    """
+    seen = message.metadata
+    context.run_config = dict(sorted(context.run_config.items()))
+    metadata = Metadata(
+        run_id=seen.run_id,
+        message_id="",
+        src_node_id=_SERVER_NODE,
+        dst_node_id=context.node_id,
+        reply_to_message_id="",
+        group_id=seen.group_id,
+        created_at=0.0,
+        ttl=_NO_TTL_S,
+        message_type=seen.message_type,
+    )
+    return make_message(metadata=metadata, content=_made_anew(message.content))
+
+
+def asked_of(content: RecordDict, message_type: str, group_id: str = "") -> bytes:
+    """Return a digest of what a message asks of the app.
+
+    In it are type and group of the message, and all records but this package's, in the order in which the app meets
+    them: names, types, and every bit of arrays and values.
+    """
+    parts = [message_type.encode(), _text(group_id)]
+    for key, record in content.items():
+        if key == RECORD:
+            continue
+        parts += [_text(key), _form(record), str(len(record)).encode()]
+        for name, value in record.items():
+            parts.append(_text(name))
+            if isinstance(value, Array):
+                shape = ",".join(str(int(length)) for length in value.shape)
+                parts += [b"array", _text(value.dtype), shape.encode(), _text(value.stype), value.data]
+            else:
+                parts += _value_parts(value)
+    return digest(f"{LABEL}/asked", parts)
+
+
+def setting_of(context: Context) -> bytes:
+    """Return a digest of what the server chooses of an app's surroundings: run configuration and series of runs."""
+    parts = [str(context.series_id).encode()]
+    for name, value in sorted(context.run_config.items()):
+        parts += [_text(name), *_value_parts(value)]
+    return digest(f"{LABEL}/setting", parts)
 
 
 def keep(context: Context, run: int, kept: Kept) -> None:
@@ -136,11 +193,59 @@ def take_out(context: Context, run: int, *, server: str) -> Kept:
     )
 
 
-def _in_json(value: Any) -> dict[str, Any]:
-    # Records hold no dictionaries, so this stands for nothing else.
-    if isinstance(value, Array):
-        data = hashlib.sha256(value.data).hexdigest()
-        return {"array": [value.dtype, list(value.shape), value.stype, data]}
-    if isinstance(value, bytes):
-        return {"bytes": value.hex()}
+def _made_anew(content: RecordDict) -> RecordDict:
+    made = RecordDict()
+    for key, record in content.items():
+        if key == RECORD:
+            continue
+        if isinstance(record, ArrayRecord):
+            made[key] = ArrayRecord(
+                {n: Array(a.dtype, tuple(map(int, a.shape)), a.stype, a.data) for n, a in record.items()}
+            )
+        elif isinstance(record, MetricRecord):
+            made[key] = MetricRecord({name: _plain(value) for name, value in record.items()})
+        else:
+            made[key] = ConfigRecord({name: _plain(value) for name, value in record.items()})
+    return made
+
+
+def _form(record: ArrayRecord | MetricRecord | ConfigRecord) -> bytes:
+    if isinstance(record, ArrayRecord):
+        return b"arrays"
+    return b"metrics" if isinstance(record, MetricRecord) else b"config"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it arrives, of Flower's own types."""
+    kind = _kind(value)
+    return [kind(item) for item in value] if isinstance(value, list) else kind(value)
+
+
+def _kind(value: Any) -> type[Any]:
+    """Return the type that a value, or all items of a list, have when they arrive; that of an empty list is bool."""
+    items = value if isinstance(value, list) else [value]
+    for kind in _KINDS:
+        if all(isinstance(item, kind) for item in items):
+            return kind
     raise UsageError(f"a record holds a {type(value).__name__}, of which no digest can be made")
+
+
+def _value_parts(value: Any) -> list[bytes]:
+    kind = _kind(value)
+    if not isinstance(value, list):
+        return [kind.__name__.encode(), _bits(kind, value)]
+    items = [_bits(kind, item) for item in value]
+    return [f"list of {len(items)} {kind.__name__}".encode(), *items]
+
+
+def _bits(kind: type[Any], value: Any) -> bytes:
+    if kind is float:
+        return struct.pack(">d", value)  # tells apart zeros, and NaN of different bits
+    if kind is bytes:
+        return bytes(value)
+    return _text(value) if kind is str else str(int(value)).encode()
+
+
+def _text(text: str) -> bytes:
+    # A lone surrogate has no UTF-8.
+    return text.encode("utf-8", "surrogatepass")

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Context, Error, Message, MessageType, RecordDict
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from secagg import wire
@@ -77,6 +78,10 @@ class SecureMod:
         if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
             return call_next(message, context)
         try:
+            if not message.has_content():
+                raise RemoteProtocolError(
+                    f"expected a message of a protected sum from {SERVER}, got an error", peer=SERVER
+                )
             step = m.unpack(message.content, peer=SERVER)
             me = _me(context)
             if step.name == m.TASK:
@@ -111,13 +116,19 @@ class SecureMod:
             )
         # Before any work is done.
         spent = 0 if privacy is None else Spending(me.path, kind, privacy).check(server=SERVER)
-        message.content = RecordDict({k: v for k, v in message.content.items() if k != m.RECORD})
-        # Before the function, which may change the message.
-        sent = arrays_in(message.content)
-        asked = m.asked_of(message.content, message.metadata.message_type) if self.protection.active else b""
-        reply = call_next(message, context)
+        # All before the function, which may change the message.
+        asked = setting = b""
+        if self.protection.active:
+            asked = m.asked_of(message.content, message.metadata.message_type, message.metadata.group_id)
+            setting = m.setting_of(context)
+            seen = m.as_asked(message, context)
+        else:
+            seen = message
+            seen.content = RecordDict({k: v for k, v in message.content.items() if k != m.RECORD})
+        sent = arrays_in(seen.content)
+        reply = call_next(seen, context)
         if reply.has_error():
-            return reply
+            return Message(reply.error, reply_to=message)
         if privacy is None:
             kept_layout, vector = _weighted(reply.content, task, kind)
         else:
@@ -125,9 +136,10 @@ class SecureMod:
         run, nonce = message.metadata.run_id, secrets.token_bytes(NONCE_BYTES)
         layout = wire.to_bytes(kept_layout)
         me.turns.begin(nonce, m.KEYS)
-        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, layout, None, vector, None))
-        signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, layout))
-        return Message(m.pack(m.TASK, m.Ready(me.name, nonce, layout, signature)), reply_to=message)
+        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, setting, layout, None, vector, None))
+        signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, layout, setting))
+        ready = m.Ready(me.name, nonce, layout, setting, signature)
+        return Message(m.pack(m.TASK, ready), reply_to=message)
 
     def _go_on(self, message: Message, context: Context, me: Me, kind: str, step: m.Step) -> RecordDict:
         """Answer one step of the masked protocol."""
@@ -143,7 +155,15 @@ class SecureMod:
         me.turns.take(kept.nonce, step.name, then, server=SERVER)
         crowd = kept.crowd or _crowd_with(me.name, kept.nonce, step.frame)
         agreement = Agreement(
-            run, kind, kept.task, kept.asked, kept.layout, crowd.names, crowd.nonces, crowd.server_nonce
+            run,
+            kind,
+            kept.task,
+            kept.asked,
+            kept.setting,
+            kept.layout,
+            crowd.names,
+            crowd.nonces,
+            crowd.server_nonce,
         )
         where, coder = agreement.round(me.peers, self.protection, wire.from_bytes(kept.task, m.Task).encoding)
         if kept.client is None:
@@ -171,8 +191,7 @@ class SecureMod:
             answer = client.unmask(self._request(step.frame))
         if then is not None:
             state = np.frombuffer(client.to_bytes(), np.uint8)
-            nonce, task, asked, layout = kept.nonce, kept.task, kept.asked, kept.layout
-            m.keep(context, run, m.Kept(kind, then, nonce, task, asked, layout, crowd, vector, state))
+            m.keep(context, run, replace(kept, step=then, crowd=crowd, vector=vector, client=state))
         return m.pack(step.name, answer)
 
     def _request(self, frame: bytes) -> Survivors | Consents:

@@ -206,6 +206,10 @@ class SecureAggregation(Strategy):
                 )
         frame = wire.to_bytes(self._terms)
         for message in asked:
+            if m.RECORD in message.content:
+                raise UsageError(
+                    f"the strategy sends a record {m.RECORD!r}, a name that is taken; give it another"
+                )
             message.content = RecordDict({**message.content, m.RECORD: m.record(m.TASK, frame)})
         by_node = {message.metadata.dst_node_id: message for message in asked}
         if len(by_node) != len(asked):
@@ -289,8 +293,12 @@ class SecureAggregation(Strategy):
 
 def _asked_of(messages: Iterable[Message]) -> set[bytes]:
     """Return what is asked, each digest once; most strategies send all nodes one content."""
-    contents = {(id(msg.content), msg.metadata.message_type): msg.content for msg in messages}
-    return {m.asked_of(content, message_type) for (_, message_type), content in contents.items()}
+    contents = {
+        (id(msg.content), msg.metadata.message_type, msg.metadata.group_id): msg.content for msg in messages
+    }
+    return {
+        m.asked_of(content, message_type, group) for (_, message_type, group), content in contents.items()
+    }
 
 
 def _same(one: Sent, other: Sent) -> bool:

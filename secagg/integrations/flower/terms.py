@@ -136,6 +136,7 @@ class Agreement:
       task, layout: the messages of that name as they were sent.
       asked: `messages.asked_of` the message with the task if the server may do anything, else empty. It could send one
         node a model, and the others one of which it knows what they make: the mean would show the one's update [PFA22].
+      setting: `messages.setting_of` what the server chooses of the app's surroundings if it may do anything, else empty.
       names, nonces: who takes part, and the fresh number of each, 32 bytes.
       server_nonce: the server's, 32 bytes, drawn when all others were there. While the server keeps to the protocol no
         node, not even the last to answer, has a choice among sessions, and so among graphs.
@@ -145,6 +146,7 @@ class Agreement:
     kind: str
     task: bytes = field(repr=False)
     asked: bytes = field(repr=False)
+    setting: bytes = field(repr=False)
     layout: bytes = field(repr=False)
     names: tuple[PartyId, ...]
     nonces: tuple[bytes, ...] = field(repr=False)
@@ -178,13 +180,20 @@ class Agreement:
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.
-        parts = [self.run.to_bytes(8, "big"), self.kind.encode(), self.task, self.asked, self.layout]
+        parts = [
+            self.run.to_bytes(8, "big"),
+            self.kind.encode(),
+            self.task,
+            self.asked,
+            self.setting,
+            self.layout,
+        ]
         return digest(f"{LABEL}/session", [*parts, *_encoded(self.names), *self.nonces, self.server_nonce])
 
 
-def ready_parts(run: int, kind: str, nonce: bytes, layout: bytes) -> list[bytes]:
+def ready_parts(run: int, kind: str, nonce: bytes, layout: bytes, setting: bytes) -> list[bytes]:
     """Return what a node signs when it is ready: that it keeps an update of this layout in this run."""
-    return [run.to_bytes(8, "big"), kind.encode(), nonce, layout]
+    return [run.to_bytes(8, "big"), kind.encode(), nonce, layout, setting]
 
 
 def _encoded(names: Sequence[PartyId]) -> list[bytes]:
