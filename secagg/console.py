@@ -122,7 +122,8 @@ def explain(
     yield escape(f"{job.name}: {job.pattern.name}, {job.pattern.summary}")
     yield _members_table(job)
     window = [(f"window {name}", at) for name, at in job.window.shown().items()]
-    agreed = [*job.pattern.show_parameters(job.parameters).items(), *window]
+    conventions = job.data.shown(job.identifiers)
+    agreed = [*job.shown_parameters().items(), *window, *conventions.items()]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(disclosures(job), job.roster)
     yield TRUST

@@ -28,7 +28,7 @@ from secagg.jobs.disclosure import disclosures
 from secagg.jobs.job import Address, Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.local import free_addresses, run_parties
-from secagg.jobs.patterns import CENTS
+from secagg.jobs.patterns import units
 from secagg.network.identity import create_identity
 from secagg.protocols import collectors, structuring
 
@@ -144,9 +144,7 @@ class _Bank:
 def _show(console: Console, out: Path, truth: Truth, module: Any) -> None:
     name = module.NAME
     job = load_job(out / truth.banks[0] / f"{name}.toml")
-    shown = ", ".join(
-        f"{k} {v}" for k, v in job.pattern.show_parameters(job.parameters).items() if "most" not in k
-    )
+    shown = ", ".join(f"{k} {v}" for k, v in job.shown_parameters().items() if "most" not in k)
     console.rule(name, align="left")
     console.print(f"Looked for: {job.pattern.summary}\nJob: {shown}\n")
     begin = time.monotonic()
@@ -179,7 +177,7 @@ def _look(home: Path, bank: str, job: Job) -> _Bank:
     stem = home / "results" / f"{bank}.{job.name}"
     with stem.with_name(stem.name + ".csv").open(encoding="utf-8", newline="") as file:
         told = {
-            row[0]: (*map(int, row[1:-1]), int(Decimal(row[-1]) * CENTS))
+            row[0]: (*map(int, row[1:-1]), int(Decimal(row[-1]).scaleb(job.data.currency_decimals)))
             for row in list(csv.reader(file))[1:]
         }
     record = json.loads(stem.with_name(stem.name + ".json").read_text("utf-8"))
@@ -201,7 +199,8 @@ def _print_findings(console: Console, job: Job, banks: Mapping[str, _Bank], plan
     headings = ("bank", job.pattern.table, f"different {identifier}", "alone (planted)", "together (planted)")
     console.print(table("Over the thresholds in each bank's own table, and found together", headings, rows))
     first, bank = next(iter(banks.items()))
-    shown = [(name, *sums[:-1], f"{sums[-1] / CENTS:.2f}") for name, sums in list(bank.told.items())[:_SHOWN]]
+    decimals = job.data.currency_decimals
+    shown = [(name, *sums[:-1], units(sums[-1], decimals)) for name, sums in list(bank.told.items())[:_SHOWN]]
     console.print()
     console.print(
         table(f"What {first} is told: {len(bank.told)} rows, such as", job.pattern.result_columns, shown)

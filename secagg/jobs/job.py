@@ -11,13 +11,14 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 from cryptography import x509
 
 from secagg import release, wire
+from secagg.data.conventions import IDENTIFIERS, Conventions
 from secagg.errors import JobError
 from secagg.jobs.patterns import Pattern
 from secagg.network.identity import certificate_pem, fingerprint
@@ -74,12 +75,13 @@ class Job:
     """What several organisations agreed to compute.
 
     Attributes:
-      parameters: the pattern's struct, amounts in cents.
+      parameters: the pattern's struct, amounts in the currency's smallest unit.
       window: which rows count.
       members: all parties, in roster order.
       input_parties: who puts in data and learns about its own rows, at least two.
       computing_parties: three.
       round_rows_to: row counts are announced as the next multiple of this.
+      data: how every party's table is read.
     """
 
     name: str
@@ -91,6 +93,12 @@ class Job:
     computing_parties: tuple[PartyId, PartyId, PartyId]
     round_rows_to: int
     timeouts: Timeouts
+    data: Conventions = field(default_factory=Conventions)
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """Return the roles of the identifiers in the parties' tables."""
+        return IDENTIFIERS[self.pattern.table]
 
     @property
     def query(self) -> Query:
@@ -126,7 +134,8 @@ class Job:
             "name": self.name,
             "pattern": self.pattern.name,
             "parameters": msgspec.to_builtins(self.parameters),
-            "window": self.window.bounds,
+            "window": (*self.window.bounds, self.window.timestamps),
+            "data": self.data.agreed(self.identifiers),
             "parties": [(m.name, fingerprint(_certificate(m))) for m in self.members],
             "input": self.input_parties,
             "computing": self.computing_parties,
@@ -134,6 +143,10 @@ class Job:
             "timeouts": [float(getattr(self.timeouts, f)) for f in _TIMEOUTS],
         }
         return hashlib.sha256(msgspec.json.encode(agreed, order="deterministic")).digest()
+
+    def shown_parameters(self) -> dict[str, str]:
+        """Return the parameters as a job file writes them."""
+        return self.pattern.show_parameters(self.parameters, decimals=self.data.currency_decimals)
 
     def moved(
         self, addresses: Mapping[PartyId, Address], certificates: Mapping[PartyId, x509.Certificate]
@@ -150,12 +163,16 @@ class Job:
         Raises:
           JobError: the job was loaded without certificates.
         """
-        text = json.dumps  # for names, which are ASCII, JSON's strings are TOML's
+        text = json.dumps  # for texts without control characters, JSON's strings are TOML's
         lines = [f"name = {text(self.name)}", f"pattern = {text(self.pattern.name)}"]
         lines += [f"round_rows_to = {self.round_rows_to}", "", "[parameters]"]
-        lines += [
-            f"{name} = {value}" for name, value in self.pattern.show_parameters(self.parameters).items()
-        ]
+        lines += [f"{name} = {value}" for name, value in self.shown_parameters().items()]
+        lines += ["", "[data]", f"currency_decimals = {self.data.currency_decimals}"]
+        lines += [f"largest_amount = {self.data.largest_amount}"]
+        lines += [f"time_zone = {text(self.data.time_zone)}"]
+        lines += [f"real_identifiers = {text(self.data.real_identifiers, ensure_ascii=False)}"]
+        lines += ["", "[data.identifiers]"]
+        lines += [f"{role} = {text(self.data.rule(role).name)}" for role in self.identifiers]
         lines += ["", "[window]"]
         lines += [f"{name} = {at}" for name, at in self.window.shown().items()]
         for member in self.members:

@@ -6,7 +6,14 @@
 
     [parameters]                    # what is left out has its default; see `secagg patterns`
     min_senders = 6
-    min_total = 20000               # amounts in units, up to two decimals
+    min_total = 20000               # amounts in units, with at most the currency's decimals
+
+    [data]                          # optional: how every party's table is read; these are the defaults
+    identifiers = "exact"           # or folded, iban, digits, stdnum:nl.bsn; or {beneficiary = "iban", ...}
+    real_identifiers = []           # texts such as "NA" that stand for no missing value here
+    currency_decimals = 2           # 0 to 4
+    largest_amount = 1000000000000  # in units; a larger one is refused as a mistake
+    time_zone = "UTC"               # of timestamps that name no zone, here and in the tables
 
     [window]                        # half-open, either end may be missing; numbers or ISO timestamps
     start = 2026-09-01
@@ -26,7 +33,7 @@
     silence_s = 15
     message_s = 600
 
-Amounts are converted to cents exactly. What is wrong is named by file, line and field.
+Amounts are converted to the currency's smallest unit exactly. What is wrong is named by file, line and field.
 """
 
 from __future__ import annotations
@@ -35,6 +42,7 @@ import datetime
 import math
 import re
 import tomllib
+import zoneinfo
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -43,10 +51,11 @@ from typing import Any, Final
 import msgspec
 from cryptography import x509
 
+from secagg.data.conventions import IDENTIFIERS, Conventions
 from secagg.errors import JobError, PlanError, UsageError
 from secagg.jobs.fields import FieldFault
 from secagg.jobs.job import Address, Job, Member, Window
-from secagg.jobs.patterns import PATTERNS
+from secagg.jobs.patterns import PATTERNS, Pattern
 from secagg.network.identity import check_certificate, check_name, load_certificate
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
@@ -54,6 +63,7 @@ from secagg.party import PartyId
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PEM: Final = "-----BEGIN"
 _TIMEOUTS: Final = Timeouts()
+_DATA: Final = Conventions()
 
 
 class _Window(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,12 +88,21 @@ class _Timeouts(msgspec.Struct, forbid_unknown_fields=True):
     message_s: float = _TIMEOUTS.message_s
 
 
+class _Data(msgspec.Struct, forbid_unknown_fields=True):
+    identifiers: str | dict[str, str] = {}
+    real_identifiers: list[str] = []
+    currency_decimals: int = _DATA.currency_decimals
+    largest_amount: int = _DATA.largest_amount
+    time_zone: str = _DATA.time_zone
+
+
 class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     pattern: str
     parties: list[_Party]
     roles: _Roles
     parameters: dict[str, Any] = {}
+    data: _Data = msgspec.field(default_factory=_Data)
     window: _Window = msgspec.field(default_factory=_Window)
     round_rows_to: int = 1
     timeouts: _Timeouts = msgspec.field(default_factory=_Timeouts)
@@ -152,25 +171,48 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
         raise FieldFault("pattern", f"expected one of {', '.join(PATTERNS)}, got {fields.pattern!r:.80}")
     if fields.round_rows_to < 1:
         raise FieldFault("round_rows_to", f"expected 1 or more, got {fields.round_rows_to}")
+    data = _data(fields.data, pattern)
     members = _members(fields.parties, folder, with_certificates=with_certificates)
     names = [member.name for member in members]
     inputs, computing = _roles(fields.roles, names)
     job = Job(
         name=fields.name,
         pattern=pattern,
-        parameters=pattern.read_parameters(parameters),
-        window=_window(fields.window),
+        parameters=pattern.read_parameters(parameters, decimals=data.currency_decimals),
+        window=_window(fields.window, data.zone),
         members=members,
         input_parties=inputs,
         computing_parties=computing,
         round_rows_to=fields.round_rows_to,
         timeouts=_timeouts(fields.timeouts),
+        data=data,
     )
     try:
         _ = job.query
     except PlanError as error:
         raise FieldFault("parameters", str(error)) from None
     return job
+
+
+def _data(data: _Data, pattern: Pattern) -> Conventions:
+    roles = IDENTIFIERS[pattern.table]
+    rules = dict.fromkeys(roles, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
+    stranger = next((role for role in rules if role not in roles), None)
+    if stranger is not None:
+        raise FieldFault(
+            "data.identifiers", f"{pattern.table} have no {stranger!r:.80}; they have {', '.join(roles)}"
+        )
+    try:
+        return Conventions(
+            identifiers=dict.fromkeys(roles, "exact") | rules,
+            real_identifiers=tuple(data.real_identifiers),
+            currency_decimals=data.currency_decimals,
+            largest_amount=data.largest_amount,
+            time_zone=data.time_zone,
+        )
+    except UsageError as error:
+        name, _, what = str(error).partition(": ")
+        raise FieldFault(f"data.{name}", what) from None
 
 
 def _members(parties: Sequence[_Party], folder: Path, *, with_certificates: bool) -> tuple[Member, ...]:
@@ -249,9 +291,9 @@ def _roles(
     return tuple(roles.input), (a, b, c)
 
 
-def _window(window: _Window) -> Window:
-    start, start_is_number = _moment(window.start, "window.start")
-    end, end_is_number = _moment(window.end, "window.end")
+def _window(window: _Window, zone: zoneinfo.ZoneInfo) -> Window:
+    start, start_is_number = _moment(window.start, "window.start", zone)
+    end, end_is_number = _moment(window.end, "window.end", zone)
     if start is not None and end is not None:
         if start_is_number != end_is_number:
             raise FieldFault("window", "expected two numbers or two timestamps, got one of each")
@@ -260,7 +302,7 @@ def _window(window: _Window) -> Window:
     return Window(start, end, timestamps=not (start_is_number or end_is_number))
 
 
-def _moment(value: object, place: str) -> tuple[float | None, bool]:
+def _moment(value: object, place: str, zone: zoneinfo.ZoneInfo) -> tuple[float | None, bool]:
     """Return a time as the tables have it, and whether it was given as a number."""
     if value is None:
         return None, False
@@ -275,8 +317,13 @@ def _moment(value: object, place: str) -> tuple[float | None, bool]:
     if isinstance(moment, datetime.date):  # datetime.datetime is one too
         if not isinstance(moment, datetime.datetime):
             moment = datetime.datetime.combine(moment, datetime.time())
-        zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-        return zoned.timestamp(), False
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        try:
+            if zoned.astimezone(datetime.UTC).astimezone(zoned.tzinfo) != zoned:
+                raise FieldFault(place, f"{moment} does not exist in {zone}, whose clocks skip it")
+            return zoned.timestamp(), False
+        except OverflowError:
+            pass
     raise FieldFault(
         place, f"expected a number or a timestamp such as 2026-09-01T00:00:00Z, got {value!r:.80}"
     )

@@ -1,7 +1,9 @@
 """The patterns that a job can name, and what a job file calls their parameters.
 
-A pattern works in whole cents; a job file gives amounts in units, with up to two decimals. So the parameter
-`min_total_cents` is `min_total` in a job file, and `most_cents_per_bank` is `most_amount_per_bank`.
+A pattern works in whole cents, which stand for the smallest unit of the job's currency: a yen, or a thousandth
+of a dinar, where the job says so. A job file gives amounts in units, with as many decimals as the currency has.
+So the parameter `min_total_cents` is `min_total` in a job file, and `most_cents_per_bank` is
+`most_amount_per_bank`. Defaults are the same number of units in every currency.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from secagg.party import PartyId
 from secagg.protocols import collectors, structuring
 from secagg.protocols.joint_groups import Query, Rows
 
-CENTS: Final = 100
+DECIMALS: Final = 2  # of the currency that the parameters' defaults are in
 _LARGEST_AMOUNT: Final = 10**16
-_MOST_DECIMALS: Final = 30  # of which all but two must be zeros; more would only make the check slow
+_MOST_DECIMALS: Final = (
+    30  # of which all but the currency's must be zeros; more would only make the check slow
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +68,29 @@ class Pattern:
         """Return the parameters by what a job file calls them."""
         return {_in_job_file(field.name): field for field in msgspec.structs.fields(self.parameters)}
 
-    def read_parameters(self, given: Mapping[str, Any]) -> Any:
+    def read_parameters(self, given: Mapping[str, Any], *, decimals: int = DECIMALS) -> Any:
         """Return the parameters that a job file gives; those that it leaves out have their defaults.
 
         Args:
           given: from a job file, decimal fractions as `Decimal`.
+          decimals: of the currency.
 
         Raises:
           FieldFault: one that there is not, of another type, out of range, or with fractions of a cent.
         """
         fields = self.fields()
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {
+            field.name: _cents(name, Decimal(field.default).scaleb(-DECIMALS), decimals)
+            for name, field in fields.items()
+            if name != field.name
+        }
         for name, value in given.items():
             if name not in fields:
                 raise FieldFault(
                     f"parameters.{name}", f"there is no such parameter; {self.name} has {', '.join(fields)}"
                 )
             field = fields[name]
-            exact = _cents(name, value) if name != field.name else value
+            exact = _cents(name, value, decimals) if name != field.name else value
             try:
                 values[field.name] = msgspec.convert(exact, field.type)
             except msgspec.ValidationError as error:
@@ -90,12 +99,12 @@ class Pattern:
                 ) from None
         return self.parameters(**values)
 
-    def show_parameters(self, parameters: msgspec.Struct) -> dict[str, str]:
-        """Return the parameters as a job file writes them."""
+    def show_parameters(self, parameters: msgspec.Struct, *, decimals: int = DECIMALS) -> dict[str, str]:
+        """Return the parameters as a job file writes them, in a currency with so many decimals."""
         shown = {}
         for name, field in self.fields().items():
             value = getattr(parameters, field.name)
-            shown[name] = str(value) if name == field.name else units(value)
+            shown[name] = str(value) if name == field.name else units(value, decimals)
         return shown
 
 
@@ -104,16 +113,17 @@ PATTERNS: Final[Mapping[str, Pattern]] = {
 }
 
 
-def units(cents: int) -> str:
-    """Return cents as units with two decimals."""
-    return f"{cents // CENTS}.{cents % CENTS:02}"
+def units(cents: int, decimals: int = DECIMALS) -> str:
+    """Return an amount of the currency's smallest unit as units, with the currency's decimals."""
+    whole, part = divmod(cents, 10**decimals)
+    return f"{whole}.{part:0{decimals}}" if decimals else str(whole)
 
 
 def _in_job_file(name: str) -> str:
     return name.removesuffix("_cents").replace("_cents_", "_amount_")
 
 
-def _cents(name: str, value: object) -> int:
+def _cents(name: str, value: object, decimals: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise FieldFault(
             f"parameters.{name}", f"expected an amount such as 20000 or 20000.50, got {value!r:.40}"
@@ -124,10 +134,15 @@ def _cents(name: str, value: object) -> int:
             f"parameters.{name}", f"expected an amount of at most {_LARGEST_AMOUNT}, got {amount:.3g}"
         )
     exponent = amount.as_tuple().exponent
-    cents = Fraction(amount) * CENTS if isinstance(exponent, int) and exponent >= -_MOST_DECIMALS else None
+    cents = (
+        Fraction(amount) * 10**decimals if isinstance(exponent, int) and exponent >= -_MOST_DECIMALS else None
+    )
     if cents is None or cents.denominator != 1:
-        raise FieldFault(f"parameters.{name}", f"expected an amount with at most two decimals, got {amount}")
-    return cents.numerator
+        raise FieldFault(
+            f"parameters.{name}",
+            f"expected an amount with at most {decimals} decimals, as the currency has, got {amount}",
+        )
+    return int(cents.numerator)
 
 
 def _describe(message: str, value: object, *, amount: bool) -> str:

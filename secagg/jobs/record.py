@@ -67,7 +67,10 @@ class Result:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         for name, *sums in self.rows:
-            shown = [units(n) if c == _TOTAL else n for c, n in zip(columns[1:], sums, strict=True)]
+            shown = [
+                units(n, self.job.data.currency_decimals) if c == _TOTAL else n
+                for c, n in zip(columns[1:], sums, strict=True)
+            ]
             writer.writerow([name, *shown])
         return text.getvalue()
 
@@ -91,8 +94,9 @@ def record(
         "digest": job.digest.hex(),
         "session": session.hex(),
         "pattern": job.pattern.name,
-        "parameters": job.pattern.show_parameters(job.parameters),
+        "parameters": job.shown_parameters(),
         "window": job.window.shown(),
+        "data": job.data.agreed(job.identifiers),
         "round_rows_to": job.round_rows_to,
         "party": me,
         "parties": [

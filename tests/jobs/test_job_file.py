@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secagg.data.conventions import Conventions
 from secagg.errors import JobError
-from secagg.jobs.fields import line_of
+from secagg.jobs.fields import FieldFault, line_of
 from secagg.jobs.job import Job, Window
 from secagg.jobs.job_file import load_job, parse_address, parse_job
 from secagg.jobs.patterns import PATTERNS
@@ -108,13 +111,13 @@ def test_a_good_file_says_what_it_says(folder: Path) -> None:
         ("min_senders = 5", "min_senders = true", "parameters.min_senders", 6, "expected int, got bool"),
         ("min_senders = 5", "min_senders = 5.5", "parameters.min_senders", 6, "expected int"),
         ("min_senders = 5", "min_banks = 4", "parameters", 5, "out of reach"),
-        ("12000.50", "12000.505", "parameters.min_total", 7, "two decimals"),
+        ("12000.50", "12000.505", "parameters.min_total", 7, "2 decimals"),
         ("12000.50", "-1", "parameters.min_total", 7, ">= 0 cents, got -100"),
         ("12000.50", '"12000"', "parameters.min_total", 7, "an amount such as"),
         ("12000.50", "nan", "parameters.min_total", 7, "at most"),
         ("12000.50", "inf", "parameters.min_total", 7, "at most"),
         ("12000.50", "1e400", "parameters.min_total", 7, "at most"),
-        ("12000.50", "1e-400", "parameters.min_total", 7, "two decimals"),
+        ("12000.50", "1e-400", "parameters.min_total", 7, "2 decimals"),
         ("[parameters]", "[parameter]", "parameter", 5, "no such field"),
         ("start = 2026-09-01", "start = 2026-10-01", "window", 9, "end after the start"),
         ("start = 2026-09-01", "start = 5", "window", 9, "two numbers or two timestamps"),
@@ -163,6 +166,107 @@ def test_two_parties_of_one_name_are_refused(folder: Path) -> None:
     text = changed('name = "south"', 'name = "north"').replace("south.crt", "new/north.crt")
     with pytest.raises(JobError, match=r"parties\[1\]\.name: there is another party of the name north"):
         parse(text, folder)
+
+
+DATA = """\
+[data]
+identifiers = {beneficiary = "iban", sender = "folded"}
+real_identifiers = ["NA", "Nul\\"l ü"]
+currency_decimals = 3
+largest_amount = 5000000
+time_zone = "Europe/Berlin"
+
+[window]"""
+
+
+def test_what_the_tables_mean_is_part_of_the_job(folder: Path, tmp_path: Path) -> None:
+    job = parse(changed("[window]", DATA), folder)
+    assert job.data == Conventions(
+        {"beneficiary": "iban", "sender": "folded"}, ("NA", 'Nul"l ü'), 3, 5_000_000, "Europe/Berlin"
+    )
+    assert job.parameters.min_total_cents == 12_000_500
+    assert job.shown_parameters()["min_total"] == "12000.500"
+    assert job.window.bounds == (1788220800.0 - 7200, 1790812800.0)
+    again = parse(job.to_toml(), tmp_path)
+    assert (again, again.digest) == (job, job.digest)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "says"),
+    [
+        ('identifiers = "ibn"', "data.identifiers", "exact, folded, iban, digits, or stdnum:X.Y"),
+        ('identifiers = "stdnum:os"', "data.identifiers", "no module os"),
+        ('identifiers = "stdnum:nl.no_such"', "data.identifiers", "no module nl.no_such"),
+        ('identifiers = "stdnum:exceptions"', "data.identifiers", "no kind of number"),
+        ('identifiers = "stdnum:../x"', "data.identifiers", "expected a rule"),
+        ('identifiers = {customer = "iban"}', "data.identifiers", "transfers have no 'customer'"),
+        ('real_identifiers = [""]', "data.real_identifiers", "printable texts of 1 to 64"),
+        ('real_identifiers = ["a\\nb"]', "data.real_identifiers", "printable texts"),
+        ("currency_decimals = 5", "data.currency_decimals", "0 to 4, got 5"),
+        ("currency_decimals = -1", "data.currency_decimals", "0 to 4, got -1"),
+        ("largest_amount = 0", "data.largest_amount", "expected 1 to 10000000000000 units"),
+        ("largest_amount = 10000000000001", "data.largest_amount", "expected 1 to 10000000000000 units"),
+        ("largest_amount = 1.5", "data.largest_amount", "expected int, got float"),
+        ('time_zone = "Berlin"', "data.time_zone", "UTC or Europe/Berlin"),
+        ('time_zone = "localtime"', "data.time_zone", "UTC or Europe/Berlin"),
+        ('time_zone = "Europe/../UTC"', "data.time_zone", "UTC or Europe/Berlin"),
+        ('time_zone = "Europe/Atlantis"', "data.time_zone", "UTC or Europe/Berlin"),
+        ('zone = "UTC"', "data.zone", "no such field"),
+    ],
+)
+def test_a_mistake_in_what_tables_mean_is_named_by_line_and_field(
+    folder: Path, line: str, field: str, says: str
+) -> None:
+    with pytest.raises(JobError) as caught:
+        parse(changed("[window]", f"[data]\n{line}\n\n[window]"), folder)
+    assert f"job.toml:10: {field}: " in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'identifiers = "folded"',
+        'identifiers = {sender = "digits"}',
+        'identifiers = "stdnum:nl.bsn"',
+        'real_identifiers = ["NA"]',
+        "currency_decimals = 3",
+        "largest_amount = 999",
+        'time_zone = "Europe/Berlin"',
+    ],
+)
+def test_the_digest_changes_with_what_the_tables_mean(folder: Path, line: str) -> None:
+    # In UTC, so that the zone alone changes and not what the window is.
+    good = changed("start = 2026-09-01", "start = 2026-09-01T00:00:00Z")
+    other = good.replace("[window]", f"[data]\n{line}\n\n[window]")
+    assert parse(other, folder).digest != parse(good, folder).digest
+
+
+def test_the_digest_changes_with_the_release_of_python_stdnum(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = parse(changed("[window]", '[data]\nidentifiers = "stdnum:nl.bsn"\n\n[window]'), folder)
+    before = job.digest
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1")
+    assert job.digest != before
+
+
+def test_a_job_names_the_extra_that_a_rule_takes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stdnum", None)
+    monkeypatch.setitem(sys.modules, "stdnum.exceptions", None)
+    with pytest.raises(JobError, match=r"pip install 'secagg\[identifiers\]'"):
+        parse(changed("[window]", '[data]\nidentifiers = "stdnum:nl.bsn"\n\n[window]'), folder)
+
+
+def test_a_window_bound_that_the_clocks_skip_is_refused(folder: Path) -> None:
+    text = changed("start = 2026-09-01", "start = 2026-03-29T02:30:00")
+    assert parse(text, folder).window.start == 1774751400.0
+    with pytest.raises(JobError, match=r"window\.start: 2026-03-29 02:30:00 does not exist in Europe/Berlin"):
+        parse(text.replace("[window]", '[data]\ntime_zone = "Europe/Berlin"\n\n[window]'), folder)
+    # Clocks that show a time twice mean the first.
+    text = changed("start = 2026-09-01", "start = 2025-10-26T02:30:00")
+    window = parse(text.replace("[window]", '[data]\ntime_zone = "Europe/Berlin"\n\n[window]'), folder).window
+    assert window.start == 1761438600.0
 
 
 def test_a_party_without_a_role_is_refused(folder: Path) -> None:
@@ -283,6 +387,23 @@ def test_a_job_without_certificates_can_be_moved_but_not_run(folder: Path, tmp_p
 def test_amounts_become_cents_exactly(cents: int, zeros: str) -> None:
     amount = Decimal(f"{cents // 100}.{cents % 100:02}{zeros}")
     assert PATTERNS["collectors"].read_parameters({"min_total": amount}).min_total_cents == cents
+
+
+@pytest.mark.parametrize(
+    ("decimals", "text", "cents"),
+    [(0, "20000", 20_000), (0, "20000.0", 20_000), (3, "0.001", 1), (4, "1.0001", 10_001), (1, "7", 70)],
+)
+def test_parameters_are_in_the_currencys_smallest_unit(decimals: int, text: str, cents: int) -> None:
+    pattern = PATTERNS["structuring"]
+    parameters = pattern.read_parameters({"limit": Decimal(text)}, decimals=decimals)
+    assert parameters.limit_cents == cents
+    assert parameters.most_cents_per_bank == 10 ** (12 + decimals)
+    shown = pattern.show_parameters(parameters, decimals=decimals)
+    assert Decimal(shown["limit"]) == Decimal(text)
+    assert len(shown["limit"].partition(".")[2]) == decimals
+    assert pattern.read_parameters({}, decimals=decimals).limit_cents == 10 ** (4 + decimals)
+    with pytest.raises(FieldFault, match=f"at most {decimals} decimals"):
+        pattern.read_parameters({"limit": Decimal(1).scaleb(-decimals - 1)}, decimals=decimals)
 
 
 def test_every_pattern_reads_back_the_parameters_that_it_shows() -> None:

@@ -1,0 +1,113 @@
+"""What the parties of a job agree on about their tables, so that their rows mean the same."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from secagg.data.identifiers import Rule
+from secagg.errors import UsageError
+
+__all__ = ["IDENTIFIERS", "LARGEST_LIMIT", "MOST_DECIMALS", "Conventions"]
+
+# The identifiers of each kind of table, by role.
+IDENTIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "transfers": ("beneficiary", "sender"),
+    "deposits": ("customer",),
+}
+
+MOST_DECIMALS: Final = 4
+# 1e13 units of 1e4 parts are 1e17: within int64 and DECIMAL(18, 4).
+LARGEST_LIMIT: Final = 10**13
+_MOST_REAL: Final = 100
+_LONGEST_REAL: Final = 64
+# Names such as "localtime" are another zone on each machine; "right/" counts leap seconds.
+_ZONE: Final = re.compile(
+    r"UTC|(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific)/[A-Za-z0-9_+/-]{1,48}"
+)
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How every party's table is read.
+
+    Attributes:
+      identifiers: the rule of each identifier by its role, see `identifiers`; `exact` for one not named.
+      real_identifiers: texts that usually stand for a missing value, such as "NA", and are identifiers here.
+      currency_decimals: amounts are whole multiples of 10**-currency_decimals units; 0 to 4.
+      largest_amount: the largest amount that is not a mistake, in units; at most 10**13.
+      time_zone: the IANA zone of timestamps that name none.
+
+    Raises:
+      UsageError: one of them cannot be; the message begins with its name and a colon.
+    """
+
+    identifiers: Mapping[str, str] = field(default_factory=dict)
+    real_identifiers: tuple[str, ...] = ()
+    currency_decimals: int = 2
+    largest_amount: int = 10**12
+    time_zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.currency_decimals <= MOST_DECIMALS:
+            raise UsageError(
+                f"currency_decimals: expected 0 to {MOST_DECIMALS}, got {self.currency_decimals}"
+            )
+        if not 1 <= self.largest_amount <= LARGEST_LIMIT:
+            raise UsageError(
+                f"largest_amount: expected 1 to {LARGEST_LIMIT} units, got {self.largest_amount}"
+            )
+        if len(self.real_identifiers) > _MOST_REAL or not all(
+            0 < len(text) <= _LONGEST_REAL and text.isprintable() for text in self.real_identifiers
+        ):
+            raise UsageError(
+                f"real_identifiers: expected at most {_MOST_REAL} printable texts of 1 to {_LONGEST_REAL} characters"
+            )
+        _ = self.zone
+        for role in self.identifiers:
+            _ = self.rule(role)
+
+    def rule(self, role: str) -> Rule:
+        """Return the rule of an identifier."""
+        try:
+            return Rule(self.identifiers.get(role, "exact"), self.real_identifiers)
+        except UsageError as error:
+            raise UsageError(f"identifiers: {error}") from None
+
+    @cached_property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        """Return the zone of timestamps that name none."""
+        try:
+            if _ZONE.fullmatch(self.time_zone):
+                return zoneinfo.ZoneInfo(self.time_zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            pass
+        raise UsageError(
+            f"time_zone: expected a zone such as UTC or Europe/Berlin, got {self.time_zone!r:.80}; where the system "
+            "has no time zones, pip install tzdata"
+        )
+
+    def agreed(self, roles: tuple[str, ...]) -> dict[str, Any]:
+        """Return everything that the parties must agree on, for identifiers of these roles."""
+        return {
+            "identifiers": {role: self.rule(role).agreed for role in roles},
+            "real_identifiers": sorted(set(self.real_identifiers)),
+            "currency_decimals": self.currency_decimals,
+            "largest_amount": self.largest_amount,
+            "time_zone": self.time_zone,
+        }
+
+    def shown(self, roles: tuple[str, ...]) -> dict[str, str]:
+        """Return the conventions in words."""
+        shown = {f"{role} rule": self.identifiers.get(role, "exact") for role in roles}
+        if self.real_identifiers:
+            shown["real identifiers"] = ", ".join(self.real_identifiers)
+        return shown | {
+            "currency decimals": str(self.currency_decimals),
+            "largest amount": str(self.largest_amount),
+            "times without a zone are in": self.time_zone,
+        }
