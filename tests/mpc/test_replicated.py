@@ -20,7 +20,9 @@ from secagg.mpc.replicated import (
     share_input,
 )
 from secagg.network.simulated import simulate
+from secagg.prg import Stream, derive_key
 from secagg.ring import Ring
+from transcripts import Chosen, run_with
 
 COMPUTING = ("ada", "bob", "cleo")
 GROUPS = [XOR, RingGroup(RING64), RingGroup(Ring(8)), RingGroup(Ring(5))]
@@ -44,18 +46,87 @@ def test_both_holders_of_a_key_draw_the_same_and_the_third_does_not(run_three):
     assert len({own for own, _ in keys}) == 3
 
 
-def test_streams_differ_by_purpose_label_and_session():
-    async def program(party):
-        drawn = []
-        for label in ("", "a", "b", "a"):
-            engine = await Engine.set_up(party, COMPUTING, label=label)
-            drawn += [engine.own[purpose].bytes(16) for purpose in ("mul", "and")]
-        return drawn
+PURPOSES = ("input", "and", "mul", "trunc", "compare", "convert", "shuffle", "shuffle/order")
+# Which draw of the parties' randomness is whose contribution to which key: P_i draws first for k_i, then for k_{i+1}.
+CONTRIBUTIONS = [(i, which, (i + which) % 3) for i in range(3) for which in (0, 1)]
 
-    runs = [simulate(dict.fromkeys(COMPUTING, program)).values() for _ in range(2)]
-    streams = [stream for run in runs for party in run for stream in party]
-    # Even the same label in the same session: the pair secrets are fresh.
-    assert len(set(streams)) == len(streams) == 2 * 3 * 4 * 2
+
+def keystreams(*, session=bytes(32), label="", instead=None):
+    """Return what k_0, k_1, k_2 give for each purpose after the real set-up.
+
+    All parties draw the same bytes, so that contributions, and the secrets of all pairs, are equal: streams differ by
+    what the set-up binds them to, and by nothing else.
+
+    Args:
+      instead: (party, number of its draw) whose bytes are others.
+    """
+
+    async def program(party):
+        engine = await Engine.set_up(party, COMPUTING, label=label)
+        return [[pair[p].bytes(16) for p in PURPOSES] for pair in (engine.own, engine.following)]
+
+    rngs = {
+        name: Chosen(bytes(32), {instead[1]: bytes([9]) * 32} if instead and instead[0] == i else None)
+        for i, name in enumerate(COMPUTING)
+    }
+    results = run_with(dict.fromkeys(COMPUTING, program), session=session, rngs=rngs)
+    for i in range(3):
+        assert results[i][1] == results[(i + 1) % 3][0]
+    return [own for own, _ in results]
+
+
+def differ(one, other):
+    return all(a != b for a, b in zip(one, other, strict=True))
+
+
+def test_streams_of_equal_secrets_differ_by_session_label_pair_and_purpose():
+    variants = [
+        keystreams(),
+        keystreams(session=bytes(31) + b"\1"),
+        keystreams(session=b"\1" + bytes(31)),
+        keystreams(label="a"),
+        keystreams(label="b"),
+    ]
+    streams = [stream for variant in variants for pair in variant for stream in pair]
+    assert len(set(streams)) == len(streams) == 5 * 3 * len(PURPOSES)
+    assert keystreams() == variants[0]  # a function of session, label and contributions
+
+
+@pytest.mark.parametrize(("party", "draw", "key"), CONTRIBUTIONS)
+def test_both_contributions_to_a_pair_secret_count_and_nobody_elses(party, draw, key):
+    before, after = keystreams(), keystreams(instead=(party, draw))
+    for k in range(3):
+        assert differ(before[k], after[k]) if k == key else before[k] == after[k]
+
+
+def test_a_second_engine_of_the_same_label_has_fresh_secrets():
+    async def program(party):
+        engines = [await Engine.set_up(party, COMPUTING) for _ in range(2)]
+        return [engine.own["mul"].bytes(16) for engine in engines]
+
+    rngs = {name: Chosen(bytes([i]) * 32) for i, name in enumerate(COMPUTING)}
+    for first, second in run_with(dict.fromkeys(COMPUTING, program), session=bytes(32), rngs=rngs):
+        assert first != second
+
+
+@pytest.mark.parametrize("group", [XOR, RingGroup(RING64)], ids=["xor", "64"])
+def test_an_outside_input_draws_two_seeds_and_expands_them_for_this_purpose_alone(group):
+    async def give(party):
+        await share_input(party, COMPUTING, group, np.zeros(4, np.uint64))
+
+    async def take(party):
+        return await party.receive(InputFromOutside, "owner")
+
+    p0, p1, p2, _ = simulate(dict.fromkeys(COMPUTING, take) | {"owner": give}).values()
+    assert p0.seeds[0] != p0.seeds[1]
+    assert (p1.seeds, p2.seeds) == ((p0.seeds[1],), (p0.seeds[0],))
+    expanded = [
+        group.draw(Stream(derive_key(s, label="secagg.mpc.replicated/outside input")), (4,)) for s in p0.seeds
+    ]
+    for m in (p1, p2):
+        assert np.array_equal(m.share, group.subtract(np.zeros(4, np.uint64), group.add(*expanded)))
+    for seed, share in zip(p0.seeds, expanded, strict=True):
+        assert not np.array_equal(Stream(seed).words(4), share)
 
 
 def test_shares_of_zero_add_up_to_zero(run_three):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from secagg.errors import DataError, RemoteProtocolError
 from secagg.network.simulated import simulate
 from secagg.protocols.pseudonyms import HashKeyPart, agree_hash_key, log2_collision, pseudonyms
+from transcripts import Chosen, run_with, sent
 
 # NIST SP 800-38B, appendix D.3: AES-256.
 KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
@@ -55,19 +56,49 @@ def test_a_zero_character_is_refused():
             pseudonyms(KEY, np.array(texts, object))
 
 
-def test_input_parties_agree_on_a_key_and_others_never_see_a_part_of_it():
+BANKS = ("a", "b", "c")
+
+
+def agreed_key(*, session=bytes(32), contributions=(1, 2, 3)) -> bytes:
+    """Return the key that three banks agree on by the real protocol, from contributions of one repeated byte each."""
+
     async def bank(party):
-        return await agree_hash_key(party, ("a", "b", "c"))
+        return await agree_hash_key(party, BANKS)
+
+    rngs = {n: Chosen(bytes(32), {0: bytes([c]) * 32}) for n, c in zip(BANKS, contributions, strict=True)}
+    keys = run_with(dict.fromkeys(BANKS, bank), session=session, rngs=rngs)
+    assert len(set(keys)) == 1
+    return keys[0]
+
+
+def test_the_hash_key_depends_on_the_session_and_on_every_banks_contribution():
+    keys = [
+        agreed_key(),
+        agreed_key(session=bytes(31) + b"\1"),
+        agreed_key(contributions=(9, 2, 3)),
+        agreed_key(contributions=(1, 9, 3)),
+        agreed_key(contributions=(1, 2, 9)),
+        agreed_key(contributions=(2, 1, 3)),  # whose a contribution is counts as well
+    ]
+    assert len(set(keys)) == len(keys)
+    assert agreed_key() == keys[0]
+    assert {len(key) for key in keys} == {32}
+
+
+def test_others_than_input_parties_never_see_a_part_of_the_hash_key():
+    async def bank(party):
+        return await agree_hash_key(party, BANKS)
 
     async def helper(party):
         return None
 
     outcome = simulate({"a": bank, "b": bank, "helper": helper, "c": bank}, record=True)
-    keys = {outcome.results[name] for name in "abc"}
-    assert len(keys) == 1
-    assert not any("helper" in (sender, receiver) for sender, receiver, _ in outcome.transcript)
-    again = simulate({"a": bank, "b": bank, "c": bank})
-    assert {again.results[name] for name in "abc"}.isdisjoint(keys)
+    outcome.values()
+    # Each bank tells each other bank 32 fresh bytes, the same to all, and nobody else anything.
+    told = {(m.sender, m.receiver): m.message.contribution for m in sent(outcome.transcript)}
+    assert set(told) == {(x, y) for x in BANKS for y in BANKS if x != y}
+    assert len(set(told.values())) == 3
+    assert all(len(part) == 32 for part in told.values())
 
 
 def test_a_short_contribution_is_refused_and_its_sender_named():
