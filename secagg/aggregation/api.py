@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,12 @@ from secagg.aggregation.arguments import (
     leaving,
     weights_of,
 )
-from secagg.aggregation.choice import Choice, Task
+from secagg.aggregation.choice import Choice, Opened, Task
 from secagg.aggregation.coding import Coding, Request, check_numbers
 from secagg.aggregation.privacy import Privacy
 from secagg.aggregation.report import Aggregate, Report, role_costs
 from secagg.aggregation.structure import Structure
+from secagg.errors import PeerVanishedError
 from secagg.party import PartyId
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def _aggregate(
     for name in clients:
         vectors[name], clipped[name] = coding.encode(arrays[name], weight_of.get(name, 1))
     opened = choice.run(Task(vectors, coding.plan, absent, executor, coding))
+    _check_contributors(opened, clients, absent, choice)
     decoded = coding.decode(opened.total, len(opened.contributors), opened.error)
     present = set(opened.contributors)
     asked = {name: f"vanished in round {stage}, as was asked for" for name, stage in absent.items()}
@@ -223,3 +225,23 @@ def _aggregate(
         deviation=decoded.deviation,
     )
     return Aggregate(structure.build(decoded.arrays), report)
+
+
+def _check_contributors(
+    opened: Opened, clients: Sequence[PartyId], absent: Collection[PartyId], choice: Choice
+) -> None:
+    """Refuse a sum without the update of a client that nobody asked to vanish.
+
+    Raises:
+      PeerVanishedError: there is such a client; names it.
+    """
+    if absent and choice.clients_depend:
+        return
+    asked = {*absent, *choice.misbehaving, *opened.contributors}
+    for name in clients:
+        if name not in asked:
+            why = opened.missed.get(name, "left out")
+            raise PeerVanishedError(
+                f"{name} was not to drop out, and its update is not in the sum ({why}); nothing is returned",
+                peer=name,
+            )

@@ -85,6 +85,10 @@ class Bounded(Choice):
     def coding(self, request: Request) -> Coding:
         return Steps(request, self.norm)
 
+    @property
+    def misbehaving(self) -> Collection[PartyId]:
+        return self._cheats().keys()
+
     def _cheats(self) -> dict[PartyId, str]:
         cheating = self.cheating
         return dict(cheating) if isinstance(cheating, Mapping) else dict.fromkeys(cheating, "large")

@@ -7,24 +7,26 @@ whoever owns the process**: the protection is that of the same protocol between 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from numpy.typing import NDArray
 
 from secagg.aggregation.coding import Coding, FixedPoint, Request, Units
-from secagg.errors import AbortedError, PlanError, UsageError
+from secagg.errors import AbortedError, PeerMissingError, PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Network, Outcome, simulate
-from secagg.party import Party, PartyId, Protocol
+from secagg.party import Party, PartyId, Program, Protocol
 
 # No time passes but by the protocols' own deadlines, which nobody that is there exceeds.
 _IN_PROCESS: Final = Network("in one process", 0.0, 1e15, timeout_s=7200.0)
 DEADLINE_S: Final = 3600.0
 _PAUSE_S: Final = 1e-3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Choice(ABC):
     # What is opened is a function of the sum alone, and says nothing of single vectors; so noise inside the sum protects.
     bears_noise: ClassVar[bool] = True
     no_noise_because: ClassVar[str] = ""
+    # Whom a client exchanges masks with may be lost, and then it is lost with them; elsewhere no client depends on others.
+    clients_depend: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -117,6 +121,11 @@ class Choice(ABC):
         """
         if clients < 2:
             raise UsageError(f"expected at least 2 clients, got {clients}: the sum of one is its update")
+
+    @property
+    def misbehaving(self) -> Collection[PartyId]:
+        """Clients that shall send something wrong, for trying out."""
+        return ()
 
     def least(self, clients: int) -> int:
         """Return the fewest clients whose sum is opened; with fewer the run ends with an error.
@@ -154,21 +163,37 @@ class Choice(ABC):
         """
 
 
+class _Stop(BaseException):
+    """Carries what one party's program raised out of the simulator, which keeps exceptions for its outcome."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
 class Watch:
-    """Programs of parties, and what the one that gathers found out about the others."""
+    """Programs of parties, and what the one that gathers found out about the others.
+
+    In one process a client vanishes because the caller asked for that, and for no other reason. Whatever else a party's
+    program raises (a signal, no memory, a mistake in the program) ends the run, or the sum would lack that client's update.
+    """
 
     def __init__(self) -> None:
         self.programs: dict[PartyId, Protocol[Any]] = {}
         self._gatherer: list[Party] = []
+        self._running: list[Program[Any]] = []
 
     def add(self, name: PartyId, program: Protocol[Any], *, gathers: bool = False) -> None:
         """Add a party."""
 
-        def watched(party: Party) -> Any:
-            self._gatherer.append(party)
-            return program(party)
+        def watched(party: Party) -> Program[Any]:
+            if gathers:
+                self._gatherer.append(party)
+            running = _watched(party, program)
+            self._running.append(running)
+            return running
 
-        self.programs[name] = watched if gathers else program
+        self.programs[name] = watched
 
     @property
     def missed(self) -> dict[PartyId, str]:
@@ -180,16 +205,45 @@ class Watch:
 
         Raises:
           SecaggError: what ended the run, from the party that found it.
+          BaseException: what a party's program raised, as it is, with a note that names the party.
         """
         faults = [Fault("crash", stages[stage], sender=name) for name, stage in task.leaving.items()]
         # One client after the other, so that not everybody's upload lies in memory at once.
         starts = {name: i * _PAUSE_S for i, name in enumerate(task.clients)}
-        outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults, starts=starts)
-        if learner not in outcome.results:
-            errors = [outcome.errors[name] for name in (learner, *self.programs) if name in outcome.errors]
+        stopped: BaseException | None = None
+        try:
+            outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults, starts=starts)
+        except _Stop as stop:
+            stopped = stop.error
+        finally:
+            for program in self._running:
+                program.close()
+        if stopped is not None:
+            raise stopped
+        for party in self._gatherer:
+            for fault in party.failed.values():
+                if not isinstance(fault, PeerMissingError):
+                    fault.add_note(f"found by {party.me}")
+                    raise fault
+        errors = [outcome.errors[name] for name in (learner, *self.programs) if name in outcome.errors]
+        for error in errors:
+            if not isinstance(error, PeerMissingError):  # a signal's, between two programs
+                raise error
+        if learner not in outcome.results or (errors and not task.leaving):
             # A party that only heard that another ended the run knows less than that other.
             raise next((error for error in errors if not isinstance(error, AbortedError)), errors[0])
         return outcome.results[learner], outcome
+
+
+async def _watched(party: Party, program: Protocol[T]) -> T:
+    """Run a party's program, and let nothing that it raises but the loss of a peer be taken for its own loss."""
+    try:
+        return await program(party)
+    except (PeerMissingError, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  # raised again by `Watch.run`
+        error.add_note(f"raised in the program of {party.me}")
+        raise _Stop(error) from None
 
 
 def free_names(wanted: Sequence[str], taken: Iterable[PartyId]) -> tuple[PartyId, ...]:

@@ -30,6 +30,7 @@ class Masked(Choice):
 
     name: ClassVar[str] = "masked"
     modular: ClassVar[bool] = True
+    clients_depend: ClassVar[bool] = True
 
     corrupt: float = 1 / 3
     dropouts: float | None = None

@@ -30,7 +30,7 @@ from typing import Final, Generic, Literal, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from secagg.errors import AuthenticationError, PeerVanishedError, SecaggError, UsageError
+from secagg.errors import AbortedError, AuthenticationError, PeerVanishedError, SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Protocol, Roster, Run, aborted
 from secagg.prg import KEY_BYTES, Stream, derive_key
@@ -102,14 +102,18 @@ class Outcome(Generic[T]):
     transcript: list[tuple[PartyId, PartyId, bytes]] = field(default_factory=list)
 
     def values(self) -> list[T]:
-        """Return the results in roster order, or raise the first party's error.
+        """Return the results in roster order, or raise what ended the run, with a note of whose program raised it.
 
         Raises:
           PeerVanishedError: a party crashed, and nobody noticed.
         """
-        for name in self.ledgers:
-            if name in self.errors:
-                raise self.errors[name]
+        failed = [name for name in self.ledgers if name in self.errors]
+        # What a party heard from another that ended the run says less than that other's own error.
+        for name in sorted(failed, key=lambda name: isinstance(self.errors[name], AbortedError)):
+            error, note = self.errors[name], f"raised in the program of {name}"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
+            raise error
         for name in self.ledgers:
             if name not in self.results:
                 raise PeerVanishedError(f"{name} crashed and has no result", peer=name)

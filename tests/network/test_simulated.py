@@ -459,6 +459,18 @@ def test_an_error_of_one_party_names_it_at_everybody() -> None:
         assert "secret" not in str(out.errors[name])
 
 
+def test_results_that_are_asked_for_raise_the_cause_and_not_what_others_heard_of_it() -> None:
+    async def program(p: Party) -> None:
+        if p.me == "c":
+            raise MemoryError
+        await p.receive(Number, "c")
+
+    out = everybody(program)
+    with pytest.raises(MemoryError) as caught:
+        out.values()
+    assert caught.value.__notes__ == ["raised in the program of c"]
+
+
 def test_the_culprit_and_not_who_found_out_is_blamed_everywhere() -> None:
     # Only a hears from d; b and c wait for a.
     async def program(p: Party) -> None:

@@ -1,0 +1,128 @@
+"""What a party's program raises ends a sum, as it is; only who was asked to vanish is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import secagg
+from secagg.aggregation import Bounded, Choice
+from secagg.errors import PeerVanishedError, RangeError, RemoteProtocolError
+from secagg.party import Party
+from secagg.protocols.masked.server import Server
+
+Get = Callable[[str], Choice]
+XS = {f"c{i}": np.full(4, float(i)) for i in range(5)}
+BEARS = ("masked", "active", "additive", "bounded", "single-rlwe", "rlwe", "ckks", "paillier")
+
+
+class AlarmError(Exception):
+    """What a handler of a signal raises."""
+
+
+class Stop(BaseException):
+    """As `KeyboardInterrupt`, but stops no test run."""
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> Iterator[None]:
+    """Let the program of one party raise an error in place of sending a message."""
+    send = Party.send
+
+    def sending(self: Party, to: str, message: Any) -> None:
+        if self.me == name:
+            raise error
+        send(self, to, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Party, "send", sending)
+        yield
+
+
+def choose(protection: Get, name: str) -> Choice:
+    return Bounded() if name == "bounded" else protection(name)
+
+
+@pytest.mark.parametrize("name", BEARS)
+@pytest.mark.parametrize(
+    "error", [MemoryError(), AlarmError("time is up"), KeyError("a bug"), Stop(), RangeError("of one update")]
+)
+def test_an_exception_in_a_client_is_raised_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, protection: Get, name: str, error: BaseException
+) -> None:
+    choice = choose(protection, name)
+    with failing(monkeypatch, "c2", error), pytest.raises(type(error)) as caught:
+        secagg.sum(XS, protocol=choice, clip=8.0)
+    assert caught.value is error
+    assert "raised in the program of c2" in error.__notes__
+
+
+def test_an_exception_beside_a_dropout_that_was_asked_for_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    with failing(monkeypatch, "c2", AlarmError("time is up")), pytest.raises(AlarmError):
+        secagg.sum(XS, clip=8.0, dropouts=["c4"])
+
+
+def test_an_alarm_at_any_moment_ends_the_sum() -> None:
+    def ring(number: int, frame: Any) -> None:
+        raise AlarmError("time is up")
+
+    xs = np.ones((60, 2000))
+    outcomes = []
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for delay_s in (0.01, 0.03, 0.1):
+            signal.setitimer(signal.ITIMER_REAL, delay_s)
+            try:
+                outcomes.append(secagg.sum(xs, clip=1.0, protocol="masked"))
+                time.sleep(2 * delay_s)  # rings behind the sum
+            except AlarmError:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert all(np.array_equal(outcome.value, xs.sum(axis=0)) for outcome in outcomes)
+
+
+def test_what_the_server_finds_wrong_with_an_honest_client_ends_the_sum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take = Server.take_input
+
+    def wrong(self: Server, peer: str, message: Any) -> None:
+        if peer == "c3":
+            raise RemoteProtocolError("a mistake in the server's own check", peer=peer)
+        take(self, peer, message)
+
+    monkeypatch.setattr(Server, "take_input", wrong)
+    with pytest.raises(RemoteProtocolError, match="own check"):
+        secagg.sum(XS, clip=8.0)
+
+
+def test_a_sum_that_lacks_a_client_nobody_asked_to_vanish_is_not_returned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Bounded.run
+
+    def without(self: Bounded, task: Any) -> Any:
+        opened = run(self, task)
+        return dataclasses.replace(opened, contributors=opened.contributors[1:])
+
+    monkeypatch.setattr(Bounded, "run", without)
+    with pytest.raises(PeerVanishedError, match="c0 was not to drop out") as caught:
+        secagg.sum(XS, protocol="bounded", clip=8.0, dropouts=["c4"])
+    assert caught.value.peer == "c0"
+
+
+def test_who_cheats_or_vanishes_because_that_was_asked_for_is_left_out() -> None:
+    choice = Bounded(cheating=["c1"], dropouts=0.5)
+    result = secagg.sum(XS, protocol=choice, clip=8.0, dropouts=["c4"], precision=1e-3)
+    assert result.report.contributors == ("c0", "c2", "c3")
+    assert np.max(np.abs(result.value - 5)) <= result.report.error
