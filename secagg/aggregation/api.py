@@ -29,6 +29,7 @@ from secagg.aggregation.report import Aggregate, Report, role_costs
 from secagg.aggregation.structure import Structure
 from secagg.errors import PeerVanishedError
 from secagg.party import PartyId
+from secagg.threads import helping
 
 if TYPE_CHECKING:
     from secagg import dp
@@ -69,7 +70,7 @@ def sum(  # noqa: A001  # called as secagg.sum
         here: **a call that is repeated is another round.**
       names: of clients whose updates come in order; without it client0, client1, ...
       dropouts: for trying out: clients that vanish, before they send their update or in the round given.
-      executor: threads for heavy work.
+      executor: threads for heavy work. The call may itself run in one of them.
 
     Returns arrays of numpy in the structure and dtypes of the updates, with a report.
 
@@ -164,6 +165,7 @@ def _aggregate(
 ) -> Aggregate:
     began = time.perf_counter()
     clients = tuple(updates)
+    executor = None if executor is None else helping(executor)
     check_privacy(privacy, round_number, choice, clip=clip, precision=precision, max_weight=max_weight)
     choice.check(len(clients))
     absent = leaving(dropouts, clients, choice)

@@ -243,7 +243,11 @@ class MaskPool:
             self._refill()
             if not self._pending:
                 return
-            wait([self._pending[0]])
+            first = self._pending[0]
+            if first.cancel():  # no thread has begun it, and perhaps none will: this may be the only one
+                _compute(weakref.ref(self), _STEP)
+            else:
+                wait([first])
             self._collect()
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import gmpy2
 
+from secagg.threads import helping
+
 T = TypeVar("T")
 
 
@@ -28,9 +30,9 @@ def in_parts(
     """
     if executor is None:
         return [function(0, count)]
+    threads = helping(executor)
     parts = [
-        executor.submit(released, function, start, min(start + step, count))
-        for start in range(0, count, step)
+        threads.submit(released, function, start, min(start + step, count)) for start in range(0, count, step)
     ]
     try:
         return [part.result() for part in parts]

@@ -37,6 +37,7 @@ from secagg.errors import InexactError
 from secagg.he.rlwe.fourier import ROWS, inverse, multiply_rows, transform, weights
 from secagg.he.rlwe.parameters import Parameters
 from secagg.he.rlwe.polynomials import Polynomials
+from secagg.threads import helping
 
 Transformed = NDArray[np.complex128]
 NOISE_OFFSET: Final = 21  # noise comes as 0..42, see `sampling.noise_counts`
@@ -305,5 +306,5 @@ def share(run: Callable[[range], None], batches: range, executor: Executor | Non
         return
     parts = min(len(batches), 8)
     cuts = [len(batches) * i // parts for i in range(parts + 1)]
-    for _ in executor.map(run, [batches[a:b] for a, b in itertools.pairwise(cuts)]):
+    for _ in helping(executor).map(run, [batches[a:b] for a, b in itertools.pairwise(cuts)]):
         pass

@@ -16,6 +16,7 @@ import numpy as np
 
 from secagg.prg import Stream
 from secagg.ring import RingArray
+from secagg.threads import helping
 
 _CHUNK_BYTES: Final = 1 << 19
 
@@ -45,7 +46,8 @@ def add_masks(total: RingArray, masks: Iterable[Mask], *, executor: Executor | N
     listed = list(masks)
     workers = max(1, min(os.cpu_count() or 1, len(listed)))
     parts: list[RingArray] = [total, *(np.zeros_like(total) for _ in range(workers - 1))]
-    running = [executor.submit(_add, part, listed[i::workers]) for i, part in enumerate(parts)]
+    threads = helping(executor)
+    running = [threads.submit(_add, part, listed[i::workers]) for i, part in enumerate(parts)]
     for future in running:
         future.result()
     for part in parts[1:]:
