@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,7 +17,18 @@ from typing import Annotated, Any, Final
 import typer
 
 from secagg import release
-from secagg.console import Style, explain, seconds, shown_progress, size, stderr, stdout, table
+from secagg.console import (
+    Style,
+    complain,
+    explain,
+    say,
+    seconds,
+    shown_progress,
+    size,
+    stderr,
+    stdout,
+    table,
+)
 from secagg.data.made_up import make
 from secagg.demo import run_demo
 from secagg.errors import SecaggError, UsageError
@@ -30,10 +43,11 @@ from secagg.network.identity import (
     check_name,
     create_identity,
     fingerprint,
-    load_certificate,
     load_identity,
+    read_certificate,
 )
 from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN
+from secagg.printable import PrintableFormatter, printable_lines
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
@@ -64,13 +78,32 @@ app.add_typer(data_app, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 0, with 2 for a mistake of the caller's, with 1 for a run that failed."""
-    logging.basicConfig(level=logging.WARNING, format="secagg: %(message)s")
+    """Run the command line; always ends with SystemExit: 0, 2 for the caller's mistake, 1 for what failed, 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal's encoding has no character for
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("secagg: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
-        app(arguments, prog_name="secagg")
+        status = int(app(arguments, prog_name="secagg", standalone_mode=False) or 0)
     except SecaggError as error:
-        stderr().print(f"secagg: {error}", markup=False, soft_wrap=True)
-        raise SystemExit(_status(error)) from None
+        complain(error)
+        status = _status(error)
+    except Exception as error:  # noqa: BLE001  # the end of the program: shown whole, but for what a terminal obeys
+        status = _show(error)
+    raise SystemExit(status)
+
+
+def _show(error: Exception) -> int:
+    """Print what is no error of ours; return the exit status."""
+    if (show := getattr(error, "show", None)) is None:
+        text = "".join(traceback.format_exception(error))
+    else:  # about the command line itself
+        show(file := io.StringIO())
+        text = file.getvalue()
+    stderr().print(printable_lines(text.rstrip()), markup=False, soft_wrap=True)
+    return int(getattr(error, "exit_code", 1))
 
 
 def _status(error: SecaggError) -> int:
@@ -101,23 +134,21 @@ def identity_new(
     identity = create_identity(name)
     key, certificate = identity.save(out)
     console = stdout()
-    console.print(f"{key}  keep this secret; it never leaves this machine", markup=False, soft_wrap=True)
-    console.print(f"{certificate}  give this to the other parties", markup=False, soft_wrap=True)
-    console.print(
-        f"fingerprint, to be compared by phone:\n{identity.fingerprint}", markup=False, soft_wrap=True
-    )
+    say(console, f"{key}  keep this secret; it never leaves this machine")
+    say(console, f"{certificate}  give this to the other parties")
+    say(console, "fingerprint, to be compared by phone:")
+    say(console, identity.fingerprint)
 
 
 @identity_app.command("show")
 def identity_show(file: Annotated[Path, typer.Argument(help="A certificate (.crt).")]) -> None:
-    """Print a certificate's fingerprint and validity."""
-    try:
-        certificate = load_certificate(file.read_bytes())
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    names = certificate.subject.rfc4514_string()
-    text = f"{names}\nvalid {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
-    stdout().print(f"{text}\n{fingerprint(certificate)}", markup=False, soft_wrap=True)
+    """Print a certificate's fingerprint, then what it says about itself, which is its maker's word alone."""
+    certificate = read_certificate(file)
+    console = stdout()
+    say(console, fingerprint(certificate))
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    say(console, f"it says that it is for {certificate.subject.rfc4514_string()}")
+    say(console, f"valid {begin:%Y-%m-%d} to {end:%Y-%m-%d}")
 
 
 @data_app.command("make")
@@ -133,11 +164,10 @@ def data_make(
 ) -> None:
     """Write made-up bank tables with planted fraud, and truth.json, which says where it is."""
     truth = make(out, banks=banks, rows=banks * rows, start=start, days=days, seed=seed)
-    stdout().print(
+    say(
+        stdout(),
         f"{truth.transfers} transfers and {truth.deposits} deposits of {', '.join(truth.banks)} in {out}; "
         f"planted: {len(truth.collectors)} collectors, {len(truth.customers)} structuring customers",
-        markup=False,
-        soft_wrap=True,
     )
 
 
@@ -257,12 +287,14 @@ def run(
         if len(data or []) > 1:
             raise UsageError(f"expected one table with --data, got {len(data or [])}")
         job = load_job(job_file)
+        job.check_takes_part(as_)
+        own_identity = _identity(as_, identity)
         own_table = Table(job, data[0], mapping=map_ or [], bad_rows=bad_rows.value) if data else None
         with shown_progress(progress) as on_progress:
             result = run_job(
                 job,
                 me=as_,
-                identity=_identity(as_, identity),
+                identity=own_identity,
                 read=own_table,
                 listen=parse_address(listen) if listen else None,
                 on_progress=stop.before(on_progress),
@@ -307,20 +339,17 @@ def _tell(record: dict[str, Any], out: Path) -> None:
             for key, what in (("rows_outside", "outside the window"), ("rows_bad", "bad and left out"))
             if read[key]
         )
-        console.print(text, markup=False, soft_wrap=True)
+        say(console, text)
         if read["rows_outside"] and not read["rows_in_window"]:
-            console.print(
-                f"{name}: no row lies in the job's window; are its times of the same kind?", markup=False
-            )
+            say(console, f"{name}: no row lies in the job's window; are its times of the same kind?")
     if record["flagged"] is not None:
         text = f"{name}: {record['flagged']} of its {record['announced_rows'][name]} identifiers are flagged: {stem}.csv"
-        console.print(text, markup=False, soft_wrap=True)
+        say(console, text)
     total = record["ledger"]["total"]
-    console.print(
+    say(
+        console,
         f"{name}: {size(total['sent']['frame_bytes'])} sent, {total['rounds']} rounds, "
         f"{seconds(record['timings']['total_s'])}; record: {stem}.json",
-        markup=False,
-        soft_wrap=True,
     )
 
 

@@ -1,19 +1,24 @@
-"""What the command line shows: tables, sizes, times, and how far a run is."""
+"""What the command line shows: tables, sizes, times, and how far a run is.
+
+Everything passes through a console of this module, which escapes what a terminal would obey. Texts that must stay
+on one line are made `printable` before, line ends included.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +30,7 @@ from secagg.jobs.run import PHASES, Progress
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
 from secagg.network.simulated import Network
+from secagg.printable import printable, printable_lines
 
 _LINES_EVERY_S: Final = 10.0
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
@@ -40,14 +46,37 @@ class Style(StrEnum):
     none = "none"
 
 
+class PrintableConsole(Console):
+    """A console that shows escapes in place of characters that a terminal would obey; its own codes pass."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable_lines(segment.text), segment.style)
+
+
 def stdout() -> Console:
     """Return a console for results."""
-    return Console(highlight=False, soft_wrap=False, emoji=False)  # ":CD:" in a fingerprint is no emoji
+    return PrintableConsole(highlight=False, soft_wrap=False, emoji=False)  # ":CD:" in a fingerprint is no emoji
 
 
 def stderr() -> Console:
     """Return a console for everything else."""
-    return Console(stderr=True, highlight=False, emoji=False)
+    return PrintableConsole(stderr=True, highlight=False, emoji=False)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a text to the letter on one line, which a terminal may wrap."""
+    console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def complain(error: Exception) -> None:
+    """Print an error; it has made itself printable, and may be several lines."""
+    stderr().print(f"secagg: {printable_lines(str(error))}", markup=False, soft_wrap=True)
 
 
 def size(count: float) -> str:
@@ -76,7 +105,7 @@ def table(
     for i, column in enumerate(columns):
         made.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(escape(str(cell)) for cell in row))
+        made.add_row(*(escape(printable(str(cell))) for cell in row))
     return Group(Text(title, style="bold"), made)
 
 
@@ -119,7 +148,7 @@ def explain(
       networks: for which the time is given.
       assumed: the counts are a guess of ours.
     """
-    yield escape(f"{job.name}: {job.pattern.name}, {job.pattern.summary}")
+    yield escape(printable(f"{job.name}: {job.pattern.name}, {job.pattern.summary}"))
     yield _members_table(job)
     window = [(f"window {name}", at) for name, at in job.window.shown().items()]
     conventions = job.data.shown(job.identifiers)

@@ -18,10 +18,12 @@
 
 The branches tell a caller what to do: mend the input; find out what the named peer runs; wait for the
 named peer, or go on without it; take another machine or another numpy. A message says what was expected,
-what came, whose it was and what to do. It never holds a secret value.
+what came, whose it was and what to do. It never holds a secret value, and no character that a terminal obeys.
 """
 
 from __future__ import annotations
+
+from secagg.printable import printable
 
 __all__ = [
     "AbortedError",
@@ -43,7 +45,15 @@ __all__ = [
 
 
 class SecaggError(Exception):
-    """Base of all errors that secagg raises on purpose."""
+    """Base of all errors that secagg raises on purpose.
+
+    Args:
+      message: may quote files, peers and jobs; kept as `printable` makes it.
+      lines: what is printed below it, line by line.
+    """
+
+    def __init__(self, message: str = "", *lines: str) -> None:
+        super().__init__("\n".join(map(printable, (message, *lines))))
 
     def for_peers(self) -> str:
         """Return what the other parties are told when a party ends with this error.
@@ -87,11 +97,12 @@ class _AboutAPeerError(SecaggError):
 
     Args:
       message: what was expected, what came or was waited for, and what to do.
+      lines: as in `SecaggError`.
       peer: the name of the peer whose doing it was; "" where it cannot be told.
     """
 
-    def __init__(self, message: str, *, peer: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *lines: str, peer: str = "") -> None:
+        super().__init__(message, *lines)
         self.peer = peer
 
     def for_peers(self) -> str:

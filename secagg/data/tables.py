@@ -272,7 +272,7 @@ def _read(
         times = _one_kind_of_time(why, is_timestamp, keep, faults, columns.time)
         report = _report(table, why, keep, faults, times)
     if report.rows_bad and bad_rows == "refuse":
-        raise DataError(_refusal(report))
+        raise DataError(*_refusal(report))
     taken: slice | NDArray[np.bool_] = slice(None) if keep.all() else keep
     identifiers = [scan[f"id{i}"][taken] for i in range(len(columns.identifiers))]
     return _Rows(identifiers, scan["cents"][taken], scan["seconds"][taken], report)
@@ -358,7 +358,7 @@ def _first_bad_rows(
     return tuple(sorted(bad, key=lambda row: row.line)[:_LISTED])
 
 
-def _refusal(report: ReadReport) -> str:
+def _refusal(report: ReadReport) -> list[str]:
     lines = [f"{report.source}: {report.rows_bad} of {report.rows_read} rows cannot be used"]
     lines += [f"  {row}" for row in report.bad_rows]
     if report.rows_bad > len(report.bad_rows):
@@ -366,7 +366,7 @@ def _refusal(report: ReadReport) -> str:
             f"  and {report.rows_bad - len(report.bad_rows)} more; in all: {_describe(report.faults)}"
         )
     lines.append('mend them, or leave them out: bad_rows="skip", on the command line --bad-rows skip')
-    return "\n".join(lines)
+    return lines
 
 
 def _describe(faults: Sequence[FaultCount]) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from secagg.errors import JobError
+from secagg.printable import printable
 
+_LONGEST_SHOWN: Final = 1000  # characters of a field's name, and of what is wrong with it
 _TABLE: Final = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY: Final = re.compile(r"""\s*([A-Za-z0-9_.\s'"-]+?)\s*=""")
 
@@ -23,7 +25,8 @@ class FieldFault(Exception):  # noqa: N818  # never leaves the jobs package: loa
         """Return the error that names file, line and field."""
         line = line_of(text, self.field)
         place = f"{file}:{line}" if line else str(file)
-        return JobError(f"{place}: {self.field + ': ' if self.field else ''}{self}")
+        field = f"{printable(self.field, _LONGEST_SHOWN)}: " if self.field else ""
+        return JobError(f"{place}: {field}{printable(str(self), _LONGEST_SHOWN)}")
 
 
 def line_of(text: str, field: str) -> int:

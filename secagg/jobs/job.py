@@ -19,11 +19,13 @@ from cryptography import x509
 
 from secagg import release, wire
 from secagg.data.conventions import IDENTIFIERS, Conventions
-from secagg.errors import JobError
+from secagg.errors import JobError, UsageError
 from secagg.jobs.patterns import Pattern
+from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
 from secagg.party import PartyId
+from secagg.printable import printable
 from secagg.protocols.joint_groups import Query
 
 Address = tuple[str, int]
@@ -112,6 +114,13 @@ class Job:
         """Return the names of all parties."""
         return tuple(member.name for member in self.members)
 
+    def check_takes_part(self, name: PartyId) -> None:
+        """Raise `UsageError` where nobody of this name is among the parties."""
+        if name not in self.roster:
+            raise UsageError(
+                f"{printable(name, 80)} takes no part in {self.name}; its parties are {', '.join(self.roster)}"
+            )
+
     def peers(self) -> list[Peer]:
         """Return all parties as the network takes them.
 
@@ -121,28 +130,49 @@ class Job:
         return [Peer(m.name, *m.address, _certificate(m)) for m in self.members]
 
     @property
+    def agreed(self) -> dict[str, Any]:
+        """Return everything that the parties must agree on, by what a job file calls it.
+
+        Raises:
+          JobError: the job was loaded without certificates.
+        """
+        parameters = {
+            f"parameters.{name}": getattr(self.parameters, field.name)
+            for name, field in self.pattern.fields().items()
+        }
+        certificates = {f"{m.name}'s certificate": fingerprint(_certificate(m)) for m in self.members}
+        return {
+            "name": self.name,
+            "pattern": self.pattern.name,
+            **parameters,
+            "window.start": (self.window.start, self.window.timestamps),
+            "window.end": (self.window.end, self.window.timestamps),
+            **{f"data.{name}": value for name, value in self.data.agreed(self.identifiers).items()},
+            "parties": self.roster,
+            **certificates,
+            "roles.input": self.input_parties,
+            "roles.computing": self.computing_parties,
+            "round_rows_to": self.round_rows_to,
+            **{f"timeouts.{f}": float(getattr(self.timeouts, f)) for f in _TIMEOUTS},
+        }
+
+    @property
     def digest(self) -> bytes:
         """Return 32 bytes that are equal exactly where the parties agree; see the module for what counts.
 
         Raises:
           JobError: the job was loaded without certificates.
         """
-        agreed = {
-            "label": _LABEL,
-            "release": release.RELEASE,
-            "wire": wire.VERSION,
-            "name": self.name,
-            "pattern": self.pattern.name,
-            "parameters": msgspec.to_builtins(self.parameters),
-            "window": (*self.window.bounds, self.window.timestamps),
-            "data": self.data.agreed(self.identifiers),
-            "parties": [(m.name, fingerprint(_certificate(m))) for m in self.members],
-            "input": self.input_parties,
-            "computing": self.computing_parties,
-            "round_rows_to": self.round_rows_to,
-            "timeouts": [float(getattr(self.timeouts, f)) for f in _TIMEOUTS],
-        }
-        return hashlib.sha256(msgspec.json.encode(agreed, order="deterministic")).digest()
+        return _digest({"release": release.RELEASE, "wire": wire.VERSION, "agreed": self.agreed})
+
+    @property
+    def field_digests(self) -> dict[str, bytes]:
+        """Return a digest of each agreed field, so that parties whose jobs differ can tell in what.
+
+        A short value can be guessed from its digest. That is no leak: the parties of a job know each other's
+        certificates, and what is compared is what all of them should hold anyway.
+        """
+        return {name: _digest([name, value])[:FIELD_DIGEST_BYTES] for name, value in self.agreed.items()}
 
     def shown_parameters(self) -> dict[str, str]:
         """Return the parameters as a job file writes them."""
@@ -180,10 +210,14 @@ class Job:
             lines += ["", "[[parties]]", f"name = {text(member.name)}"]
             lines += [f"address = {text(f'[{host}]:{port}' if ':' in host else f'{host}:{port}')}"]
             lines += [f'certificate = """\n{certificate_pem(_certificate(member)).decode()}"""']
-        lines += ["", "[roles]", f"input = {text(self.input_parties)}"]
+        lines += ["", "[roles]", f"input = {text(self.input_parties, indent=1)}"]
         lines += [f"computing = {text(self.computing_parties)}", "", "[timeouts]"]
         lines += [f"{f} = {float(getattr(self.timeouts, f))!r}" for f in _TIMEOUTS]
         return "\n".join(lines) + "\n"
+
+
+def _digest(plain: object) -> bytes:
+    return hashlib.sha256(_LABEL.encode() + msgspec.json.encode(plain, order="deterministic")).digest()
 
 
 def _certificate(member: Member) -> x509.Certificate:

@@ -33,17 +33,21 @@
     silence_s = 15
     message_s = 600
 
-Amounts are converted to the currency's smallest unit exactly. What is wrong is named by file, line and field.
+Amounts are converted to the currency's smallest unit exactly. What is wrong is named by file, line and field. A
+job file comes from other organisations in part, so its size, nesting and numbers are bounded before anything is
+made of them.
 """
 
 from __future__ import annotations
 
+import codecs
 import datetime
+import decimal
 import math
 import re
 import tomllib
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -53,17 +57,25 @@ from cryptography import x509
 
 from secagg.data.conventions import IDENTIFIERS, Conventions
 from secagg.errors import JobError, PlanError, UsageError
+from secagg.files import read_file
 from secagg.jobs.fields import FieldFault
 from secagg.jobs.job import Address, Job, Member, Window
 from secagg.jobs.patterns import PATTERNS, Pattern
-from secagg.network.identity import check_certificate, check_name, load_certificate
+from secagg.network.identity import check_certificate, check_name, load_certificate, read_certificate
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PEM: Final = "-----BEGIN"
+_HOST: Final = re.compile(r"[\w.:%][\w.:%-]{0,252}")
 _TIMEOUTS: Final = Timeouts()
 _DATA: Final = Conventions()
+_MAX_FILE_BYTES: Final = 1 << 20
+_MAX_LINE: Final = 4096  # characters; time for a key of many parts grows with the square of its length
+_MAX_DEPTH: Final = 8  # tables in tables; a job needs three
+_MAX_EXPONENT: Final = 400  # of a fraction; more is no amount, and slow to compute with
+_LARGEST_INTEGER: Final = (1 << 63) - 1  # as TOML has them
+_LONGEST_S: Final = 30 * 86_400.0  # for any timeout
 
 
 class _Window(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,9 +132,16 @@ def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise JobError(f"cannot read the job file {path}: {error.strerror}") from None
+        content = read_file(path, what="the job file", most_bytes=_MAX_FILE_BYTES)
+    except UsageError as error:
+        raise JobError(str(error)) from None
+    if content.startswith(codecs.BOM_UTF8):
+        raise JobError(
+            f"{path}: expected a TOML file in UTF-8 without a byte order mark at its start; save it without "
+            f"(some editors say 'UTF-8 with BOM')"
+        )
+    try:
+        text = content.decode()
     except UnicodeDecodeError:
         raise JobError(f"{path}: expected a TOML file in UTF-8") from None
     return parse_job(text, file=path, with_certificates=with_certificates)
@@ -130,13 +149,12 @@ def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
 
 def parse_job(text: str, *, file: Path, with_certificates: bool = True) -> Job:
     """Check the text of a job file; arguments and errors as in `load_job`."""
+    tables = _parse_toml(text, float, file)
+    # Amounts must not pass through binary fractions; everything else may.
+    exact = _parse_toml(text, _decimal, file).get("parameters", {})
     try:
-        tables = tomllib.loads(text)
-        # Amounts must not pass through binary fractions; everything else may.
-        exact = tomllib.loads(text, parse_float=Decimal).get("parameters", {})
-    except tomllib.TOMLDecodeError as error:
-        raise JobError(f"{file}: this is not TOML: {error}") from None
-    try:
+        _check_values(exact, "parameters")
+        _check_values(tables, "")
         try:
             fields = msgspec.convert(tables, _JobFile)
         except msgspec.ValidationError as error:
@@ -144,6 +162,43 @@ def parse_job(text: str, *, file: Path, with_certificates: bool = True) -> Job:
         return _check(fields, exact, file.parent, with_certificates=with_certificates)
     except FieldFault as fault:
         raise fault.error(file, text) from None
+
+
+def _parse_toml(text: str, parse_float: Callable[[str], Any], file: Path) -> dict[str, Any]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > _MAX_LINE:
+            raise JobError(f"{file}:{number}: expected lines of at most {_MAX_LINE} characters")
+    try:
+        return tomllib.loads(text, parse_float=parse_float)
+    except tomllib.TOMLDecodeError as error:
+        raise JobError(f"{file}: this is not TOML: {error}") from None
+    except RecursionError:
+        raise JobError(f"{file}: expected lists and tables inside each other at most {_MAX_DEPTH} deep") from None
+    except ValueError:  # Python converts no number of thousands of digits
+        raise JobError(f"{file}: expected whole numbers of at most 63 bits, got one of far more digits") from None
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except decimal.InvalidOperation:  # an exponent of more than 18 digits
+        return Decimal("nan")
+
+
+def _check_values(value: object, place: str, depth: int = 0) -> None:
+    """Refuse nesting, and numbers of a size, that no field has and that would be slow to show or to compute with."""
+    if depth > _MAX_DEPTH:
+        raise FieldFault(place, f"expected lists and tables inside each other at most {_MAX_DEPTH} deep")
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            _check_values(inside, f"{place}.{key}" if place else key, depth + 1)
+    elif isinstance(value, list):
+        for i, inside in enumerate(value):
+            _check_values(inside, f"{place}[{i}]", depth + 1)
+    elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise FieldFault(place, "expected a whole number of at most 63 bits, got a longer one")
+    elif isinstance(value, Decimal) and value and value.is_finite() and abs(value.adjusted()) > _MAX_EXPONENT:
+        raise FieldFault(place, f"expected a number with an exponent of at most {_MAX_EXPONENT}, got a larger one")
 
 
 def _fault(message: str) -> FieldFault:
@@ -248,7 +303,7 @@ def parse_address(text: str) -> Address:
     host, _, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
-    if not bare or (":" in host and bare == host) or not 1 <= number <= 65535:
+    if not _HOST.fullmatch(bare) or (":" in host and bare == host) or not 1 <= number <= 65535:
         raise UsageError(f"expected host:port, such as bank.example:7400 or [::1]:7400, got {text!r:.80}")
     return bare, number
 
@@ -256,15 +311,10 @@ def parse_address(text: str) -> Address:
 def _read_certificate(party: _Party, folder: Path, place: str) -> x509.Certificate:
     try:
         if party.certificate.lstrip().startswith(_PEM):
-            pem = party.certificate.encode()
+            certificate = load_certificate(party.certificate.encode())
         else:
             path = folder / party.certificate
-            try:
-                pem = path.read_bytes()
-            except (OSError, ValueError) as error:  # ValueError: a zero character
-                reason = getattr(error, "strerror", None) or error
-                raise FieldFault(place, f"cannot read {party.name}'s certificate {path}: {reason}") from None
-        certificate = load_certificate(pem)
+            certificate = read_certificate(path, what=f"{party.name}'s certificate")
         check_certificate(certificate, name=party.name)
     except UsageError as error:
         raise FieldFault(place, str(error)) from None
@@ -323,7 +373,9 @@ def _moment(value: object, place: str, zone: zoneinfo.ZoneInfo) -> tuple[float |
                 raise FieldFault(place, f"{moment} does not exist in {zone}, whose clocks skip it")
             return zoned.timestamp(), False
         except OverflowError:
-            pass
+            raise FieldFault(
+                place, f"expected a time in the years 1 to 9999 in UTC, got {value!s:.80}"
+            ) from None
     raise FieldFault(
         place, f"expected a number or a timestamp such as 2026-09-01T00:00:00Z, got {value!r:.80}"
     )
@@ -332,6 +384,9 @@ def _moment(value: object, place: str, zone: zoneinfo.ZoneInfo) -> tuple[float |
 def _timeouts(timeouts: _Timeouts) -> Timeouts:
     for name in timeouts.__struct_fields__:
         seconds = getattr(timeouts, name)
-        if not 0 < seconds < math.inf:
-            raise FieldFault(f"timeouts.{name}", f"expected a number of seconds above 0, got {seconds}")
+        if not 0 < seconds <= _LONGEST_S:
+            raise FieldFault(
+                f"timeouts.{name}",
+                f"expected a number of seconds above 0 and at most {_LONGEST_S:.0f} (30 days), got {seconds:g}",
+            )
     return Timeouts(timeouts.connect_s, timeouts.silence_s, timeouts.message_s)

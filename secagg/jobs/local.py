@@ -145,7 +145,8 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
             failures.insert(0, (name, PeerVanishedError(text, peer=name)))
     if failures:
         name, error = failures[0]
-        raise type(error)(f"{name}: {error}") from None
+        first, *lines = str(error).split("\n")
+        raise type(error)(f"{name}: {first}", *lines) from None
 
 
 def _take(
@@ -161,7 +162,7 @@ def _take(
             on_progress(Progress(**message["progress"]))
             return
         kind = getattr(errors, message["error"])
-        failures.append((name, kind(message["message"])))
+        failures.append((name, kind(*message["message"].split("\n"))))
     except (ValueError, TypeError, KeyError, AttributeError):  # a warning, or a traceback
         said.append(line)
 

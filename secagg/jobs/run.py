@@ -73,8 +73,7 @@ class Part:
     """
 
     def __init__(self, job: Job, me: PartyId, read: Callable[[], Columns] | None) -> None:
-        if me not in job.roster:
-            raise UsageError(f"{me} takes no part in {job.name}; its parties are {', '.join(job.roster)}")
+        job.check_takes_part(me)
         if (read is not None) != (me in job.input_parties):
             raise UsageError(
                 f"expected data from the input parties {', '.join(job.input_parties)} and from nobody else; "
@@ -162,6 +161,7 @@ def run_job(
         peers=job.peers(),
         listen=listen or addresses[me],
         agreement=job.digest,
+        fields=job.field_digests,
         timeouts=job.timeouts,
         on_progress=report,
     )

@@ -16,24 +16,34 @@ from secagg.errors import (
     WireError,
 )
 from secagg.party import PartyId, aborted
+from secagg.printable import printable
 from secagg.wire import FrameType, Message, decode_control, encode_control
 
 AGREEMENT_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 COMMITMENT_BYTES: Final = 32
+FIELD_DIGEST_BYTES: Final = 16
+_MAX_FIELDS: Final = 1000  # a job has some 20, and one for each party
+_SHOWN_FIELDS: Final = 5
 _SESSION_LABEL: Final = b"secagg network session v2"
 _COMMITMENT_LABEL: Final = b"secagg network nonce v1"
 _MAX_REASON: Final = 1000
 
 
 class Hello(Message, frozen=True):
-    """What each party says first; the commitment is `nonce_commitment` of its nonce."""
+    """What each party says first.
+
+    Attributes:
+      commitment: `nonce_commitment` of its nonce.
+      fields: digests of the parts of what was agreed, by name.
+    """
 
     release: str
     name: str
     roster: list[str]
     agreement: bytes
     commitment: bytes
+    fields: dict[str, bytes] = {}
 
 
 class Nonce(Message, frozen=True):
@@ -64,7 +74,7 @@ def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
 def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:
     """Return the error that an ABORT frame from `peer` means here."""
     abort = decode_control(frame, Abort, peer=peer)
-    return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason))
+    return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason, _MAX_REASON))
 
 
 def nonce_commitment(name: PartyId, nonce: bytes) -> bytes:
@@ -116,20 +126,26 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
         raise AuthenticationError(
             f"{peer} says that it is {printable(hello.name, 80)}, but its certificate is {peer}'s", peer=peer
         )
-    if len(hello.commitment) != COMMITMENT_BYTES or len(hello.agreement) != AGREEMENT_BYTES:
+    lengths = (len(hello.commitment), len(hello.agreement), *map(len, hello.fields.values()))
+    if lengths != (COMMITMENT_BYTES, AGREEMENT_BYTES, *[FIELD_DIGEST_BYTES] * len(hello.fields)):
         raise WireError(f"hello with fields of a wrong length from {peer}", peer=peer)
     if hello.agreement != mine.agreement:
         raise JobError(
-            f"{peer}'s job differs from this one (fingerprint {hello.agreement[:8].hex()} against "
+            f"{peer}'s job differs from this one{_differences(hello.fields, mine.fields)} (fingerprint {hello.agreement[:8].hex()} against "
             f"{mine.agreement[:8].hex()}); compare the files"
         )
     if hello.roster != mine.roster:
         raise JobError(
-            f"{peer}'s list of parties differs from this one ({printable(', '.join(hello.roster))} against "
+            f"{peer}'s list of parties differs from this one ({printable(', '.join(hello.roster), _MAX_REASON)} against "
             f"{', '.join(mine.roster)}); compare the files"
         )
 
 
-def printable(text: str, limit: int = _MAX_REASON) -> str:
-    """Make a peer's text fit to be shown on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+def _differences(theirs: Mapping[str, bytes], mine: Mapping[str, bytes]) -> str:
+    """Return in which fields two parties' agreements differ, as part of a sentence; "" where they do not say."""
+    if not mine or not theirs or len(theirs) > _MAX_FIELDS:
+        return ""
+    names = [name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)]
+    shown = [printable(name, 100) for name in names[:_SHOWN_FIELDS]]
+    more = f" and {len(names) - _SHOWN_FIELDS} more fields" if len(names) > _SHOWN_FIELDS else ""
+    return f" in {', '.join(shown)}{more}" if names else ""

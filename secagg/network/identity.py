@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import ssl
-import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,12 +24,37 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from secagg.errors import UsageError
+from secagg.files import read_file
+from secagg.printable import printable
 
 VALID_DAYS: Final = 730
 _CLOCK_SKEW: Final = datetime.timedelta(hours=1)  # a certificate made just now is valid on slower clocks
 # Also a file name and a DNS label list; 63 is what a common name and a DNS label can both hold.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_MAX_FILE_BYTES: Final = 1 << 16  # of a key or a certificate
+_MAX_VALUE: Final = 128  # characters of one field of a certificate, as in X.520
+# Shown beside the real one, such a text could be taken for the fingerprint.
+_LIKE_A_FINGERPRINT: Final = re.compile(r"(?:[0-9A-Fa-f]{2}:){8}|  ")
+# What a company's authority writes about whom a certificate is for and who issued it. A field that is none of
+# these could say anything to whoever looks at the certificate, such as another party's fingerprint.
+_EXPECTED_FIELDS: Final = {
+    oid: name
+    for name, oid in (
+        ("common name", NameOID.COMMON_NAME),
+        ("organization", NameOID.ORGANIZATION_NAME),
+        ("organizational unit", NameOID.ORGANIZATIONAL_UNIT_NAME),
+        ("organization identifier", NameOID.ORGANIZATION_IDENTIFIER),
+        ("country", NameOID.COUNTRY_NAME),
+        ("state or province", NameOID.STATE_OR_PROVINCE_NAME),
+        ("locality", NameOID.LOCALITY_NAME),
+        ("street", NameOID.STREET_ADDRESS),
+        ("postal code", NameOID.POSTAL_CODE),
+        ("serial number", NameOID.SERIAL_NUMBER),
+        ("e-mail address", NameOID.EMAIL_ADDRESS),
+        ("domain component", NameOID.DOMAIN_COMPONENT),
+        ("user identifier", NameOID.USER_ID),
+    )
+}
 
 PrivateKey = (
     ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -148,9 +172,9 @@ def load_identity(name: str, key_path: Path, certificate_path: Path) -> Identity
       UsageError: a file that is missing or malformed, a key that others on this machine can read, a key and
         certificate that do not belong together, or a certificate that is not `name`'s or not valid now.
     """
-    certificate = load_certificate(_read(certificate_path))
+    certificate = read_certificate(certificate_path, what=f"{name}'s certificate")
     check_certificate(certificate, name=name)
-    pem = _read(key_path, private=True)
+    pem = read_file(key_path, what=f"{name}'s private key", most_bytes=_MAX_FILE_BYTES, private=True)
     try:
         secret_key = serialization.load_pem_private_key(pem, password=None)
     except TypeError:
@@ -164,18 +188,67 @@ def load_identity(name: str, key_path: Path, certificate_path: Path) -> Identity
     return Identity(name, certificate, secret_key)
 
 
+def read_certificate(path: Path, *, what: str = "the certificate") -> x509.Certificate:
+    """Read a certificate's file; errors as `load_certificate` and `secagg.files.read_file`."""
+    return load_certificate(read_file(path, what=what, most_bytes=_MAX_FILE_BYTES))
+
+
 def load_certificate(pem: bytes) -> x509.Certificate:
     """Read one certificate in PEM form.
 
     Raises:
-      UsageError: it is not one.
+      UsageError: it is not one, or holds fields that people or programs could be misled by.
     """
     try:
-        return x509.load_pem_x509_certificate(pem)
+        certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
         raise UsageError(
             "expected a certificate in PEM form (-----BEGIN CERTIFICATE-----); is it the .crt file?"
         ) from None
+    try:
+        # All of this is decoded when it is first looked at.
+        names = [("subject", certificate.subject), ("issuer", certificate.issuer)]
+        alternative = _alternative_names(certificate)
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        raise UsageError(
+            "expected a certificate whose fields, dates and key can be read, got a malformed one; "
+            "ask for one made by `secagg identity new`"
+        ) from None
+    for where, name in names:
+        _check_fields(where, name)
+    for text in alternative:
+        _check_text("alternative name", text)
+    return certificate
+
+
+def _check_fields(where: str, name: x509.Name) -> None:
+    seen = set()
+    for attribute in name:
+        field = _EXPECTED_FIELDS.get(attribute.oid)
+        if field is None:
+            raise UsageError(
+                f"the certificate's {where} has an unexpected field ({attribute.oid.dotted_string}); expected "
+                f"names, places and addresses only. Ask for one made by `secagg identity new`"
+            )
+        if field == "common name" and field in seen:
+            raise UsageError(f"the certificate's {where} has two common names; expected one")
+        seen.add(field)
+        _check_text(f"{where}'s {field}", attribute.value)
+
+
+def _check_text(what: str, value: str | bytes) -> None:
+    shown = value if isinstance(value, str) else value.hex()
+    if (
+        shown is not value
+        or len(shown) > _MAX_VALUE
+        or printable(shown) != shown
+        or _LIKE_A_FINGERPRINT.search(shown)
+    ):
+        raise UsageError(
+            f"the certificate's {what} is no plain printable text of at most {_MAX_VALUE} characters, "
+            f'but "{printable(shown, 80)}"; do not use it, and ask whoever sent it for one made by `secagg identity new`'
+        )
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:
@@ -229,24 +302,16 @@ def check_certificate(
 
 def _names(certificate: x509.Certificate) -> set[str]:
     names = {str(a.value) for a in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    return names | set(_alternative_names(certificate))
+
+
+def _alternative_names(certificate: x509.Certificate) -> list[str]:
+    """Return the machine names; alternative names of other kinds are neither shown nor compared."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):  # ValueError: malformed extensions
-        return names
-    return names | set(extension.value.get_values_for_type(x509.DNSName))
-
-
-def _read(path: Path, *, private: bool = False) -> bytes:
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if private and mode & _OTHERS:
-                raise UsageError(
-                    f"others on this machine may read the private key {path} (mode {mode:04o}); run: chmod 600 {path}"
-                )
-            return file.read()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except x509.ExtensionNotFound:
+        return []
+    return extension.value.get_values_for_type(x509.DNSName)
 
 
 def _public_bytes(key: object) -> bytes:

@@ -27,6 +27,7 @@ import ssl
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from secagg import release
@@ -49,13 +50,13 @@ from secagg.network.hello import (
     check_nonce,
     derive_session,
     nonce_commitment,
-    printable,
     read_abort,
 )
 from secagg.network.link import Link
 from secagg.network.pinning import Tls, verification
 from secagg.network.sockets import Address, Waiting, dial, open_listener
 from secagg.party import PartyId
+from secagg.printable import printable
 from secagg.wire import FrameType, decode_control, encode_control
 
 _log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Meeting:
       addresses: where the other parties listen.
       listen: where this party listens.
       agreement: 32-byte digest of what all parties agreed to run.
+      fields: digests of its parts by name; told to the others, who name those that differ.
       tls: None for plain connections, in which anybody may claim any name.
       connect_s: how long to wait for the others.
 
@@ -114,6 +116,7 @@ class Meeting:
         *,
         agreement: bytes,
         tls: Tls | None,
+        fields: Mapping[str, bytes] = MappingProxyType({}),
         connect_s: float,
     ) -> None:
         if len(agreement) != AGREEMENT_BYTES:
@@ -127,7 +130,8 @@ class Meeting:
         self._connect_s = connect_s
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told_nonce = False
-        self._hello = Hello(release.RELEASE, me, self.roster, agreement, nonce_commitment(me, self._nonce))
+        commitment = nonce_commitment(me, self._nonce)
+        self._hello = Hello(release.RELEASE, me, self.roster, agreement, commitment, dict(fields))
         self._commitments: dict[PartyId, bytes] = {}
         self._nonces: dict[PartyId, bytes] = {}
         self._sessions: dict[PartyId, bytes] = {}
@@ -321,7 +325,7 @@ class Meeting:
         if self._tls is None and dialled is None:
             link.peer = hello.name if hello.name in self._others else ""
         if not link.peer or link.peer in self.links:
-            raise _DroppedError(f"{where} says that it is {printable(hello.name)}")
+            raise _DroppedError(f"{where} says that it is {printable(hello.name, 80)}")
         self.links[link.peer] = link  # also one that differs: it is told so
         self._commitments[link.peer] = hello.commitment
         try:

@@ -30,9 +30,9 @@ import msgspec
 from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.ledger import Ledger
-from secagg.network.hello import printable
 from secagg.party import Party, PartyId, Protocol, Run, aborted
 from secagg.prg import KEY_BYTES, Stream
+from secagg.printable import printable
 from secagg.wire import Buffer, FrameType, Message
 
 T = TypeVar("T")

@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from cryptography import x509
@@ -97,6 +98,7 @@ def run_party(
     peers: Sequence[Peer],
     listen: Address,
     agreement: bytes,
+    fields: Mapping[str, bytes] = MappingProxyType({}),
     timeouts: Timeouts = Timeouts(),
     max_frame_bytes: int = wire.MAX_FRAME_BYTES,
     max_unread_bytes: int = MAX_UNREAD_BYTES,
@@ -112,6 +114,7 @@ def run_party(
       listen: address and port to listen at; the others know it as this party's `Peer.host` and `.port`, which
         may differ from it behind a firewall.
       agreement: 32-byte digest of what all parties agreed to run.
+      fields: 16-byte digests of its parts by their names, with which a difference is named.
       max_frame_bytes: the longest frame taken from a peer.
       max_unread_bytes: how much a peer that is ahead may send before it is made to wait.
       keep_memory: keep what arrays free for the next ones, in the whole process (see `memory`).
@@ -142,6 +145,7 @@ def run_party(
         addresses,
         listen,
         agreement=agreement,
+        fields=fields,
         tls=Tls(identity, certificates),
         connect_s=timeouts.connect_s,
     )

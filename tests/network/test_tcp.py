@@ -789,7 +789,7 @@ def test_who_leaves_when_nonces_are_told_does_not_come_again_with_another(cast: 
     ("sent", "error", "text"),
     [
         (lambda p: p.hello(name="bank_a"), "AuthenticationError", "says that it is bank_a"),
-        (lambda p: p.hello(name="\x1b[2Jbank"), "AuthenticationError", re.escape("says that it is ?[2Jbank")),
+        (lambda p: p.hello(name="\x1b[2Jbank"), "AuthenticationError", re.escape("says that it is \\x1b[2Jbank")),
         (lambda p: p.hello(commitment=b"short"), "WireError", "fields of a wrong length"),
         (
             lambda p: wire.PREFIX.pack(b"SAG", wire.VERSION, 2, 1 << 21, 1 << 22),
@@ -845,7 +845,7 @@ def test_whoever_breaks_the_rules_of_the_meeting_is_named(
         (
             lambda s: wire.encode_control(FrameType.ABORT, Abort("nobody", "no\r\x1b[31mroom" + 5000 * "!")),
             "AbortedError",
-            r"^bank_b ended the run: no\?\?\[31mroom!{1,999}$",
+            r"^bank_b ended the run: no\\r\\x1b\[31mroom!{1,999}\.\.\.$",
         ),
     ],
 )
