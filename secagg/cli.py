@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; always ends with SystemExit: 0, 2 for the caller's mistake, 1 for what failed, 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the terminal's encoding has no character for
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # whatever the terminal's encoding has no character for
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("secagg: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -49,9 +49,7 @@ class Style(StrEnum):
 class PrintableConsole(Console):
     """A console that shows escapes in place of characters that a terminal would obey; its own codes pass."""
 
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -61,7 +59,9 @@ class PrintableConsole(Console):
 
 def stdout() -> Console:
     """Return a console for results."""
-    return PrintableConsole(highlight=False, soft_wrap=False, emoji=False)  # ":CD:" in a fingerprint is no emoji
+    return PrintableConsole(
+        highlight=False, soft_wrap=False, emoji=False
+    )  # ":CD:" in a fingerprint is no emoji
 
 
 def stderr() -> Console:

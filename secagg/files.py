@@ -45,7 +45,9 @@ def read_file(path: Path, *, what: str, most_bytes: int, private: bool = False) 
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
     if len(content) > most_bytes:
-        raise UsageError(f"cannot read {what} {path}: expected at most {most_bytes} bytes; is it the right file?")
+        raise UsageError(
+            f"cannot read {what} {path}: expected at most {most_bytes} bytes; is it the right file?"
+        )
     return content
 
 

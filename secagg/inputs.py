@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from secagg.data.columns import DepositColumns, TransferColumns, parse_columns
+from secagg.data.columns import DepositColumns, TransferColumns, parse_columns, resolve_columns
+from secagg.data.sources import open_source
 from secagg.data.tables import ReadReport, read_deposits, read_transfers
 from secagg.errors import UsageError
 from secagg.jobs.job import Job
@@ -28,7 +30,8 @@ class Table:
       report: what reading came to, once it is read.
 
     Raises:
-      UsageError: there is no such file, or the mapping is wrong: seen before anybody connects.
+      UsageError: there is no such file, it cannot be opened, its columns are not those of the mapping, or the
+        mapping is wrong: seen before the others are made to wait.
     """
 
     def __init__(
@@ -45,11 +48,14 @@ class Table:
         self._source = source
         self._transfers = job.pattern.table == "transfers"
         self._options: dict[str, Any] = {"window": job.window.bounds, "bad_rows": bad_rows}
+        kind: Any = TransferColumns if self._transfers else DepositColumns
         if len(mapping) == 1 and "=" not in mapping[0]:
             self._options["mapping"] = mapping[0]
         elif mapping:
-            kind: Any = TransferColumns if self._transfers else DepositColumns
             self._options["mapping"] = parse_columns(mapping, kind)
+        opened = open_source(source)
+        with contextlib.closing(opened.connection):
+            resolve_columns(tuple(opened.columns), self._options.get("mapping"), kind, table=opened.name)
 
     def __call__(self) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""

@@ -14,7 +14,7 @@ from secagg import console
 from secagg.cli import main
 from secagg.console import Style, seconds, shown_progress, size
 from secagg.jobs.run import Progress
-from secagg.network.identity import create_identity
+from secagg.network.identity import create_identity, fingerprint, load_certificate
 
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["identity"], ["identity", "new"], ["identity", "show"],
@@ -111,6 +111,72 @@ def test_identity_new_overwrites_nothing(capsys: pytest.CaptureFixture[str], tmp
     assert ended.status == 2
     assert "will not be overwritten" in ended.err
     assert (tmp_path / "north.key").read_bytes() == before
+
+
+def test_identity_show_prints_the_fingerprint_first(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    shown = Ended(capsys, "identity", "show", folder / "north.crt").out.splitlines()
+    certificate = load_certificate((folder / "north.crt").read_bytes())
+    assert shown[0] == fingerprint(certificate)
+    assert "CN=north" in shown[1]
+    assert shown[2].startswith("valid 20")
+
+
+@pytest.mark.parametrize("attack", ["\x1b[3A\x1b[2K", "\nsecagg: all is well", "\u202e"], ids=ascii)
+def test_nothing_from_a_file_or_a_job_reaches_the_terminal_as_it_is(
+    capsys: pytest.CaptureFixture[str], folder: Path, attack: str
+) -> None:
+    quoted = json.dumps(attack)[1:-1]
+    (folder / f"a{attack}.csv").write_text("")
+    (folder / "header.csv").write_text(f'"a{attack}",amount,time\n')
+    table = folder / "table.csv"
+    own = ["--as", "north", "--identity", folder, "--out", folder / "out"]
+
+    def changed(old: str, new: str) -> Path:
+        assert old in JOB
+        file = folder / f"job{len(list(folder.iterdir()))}.toml"
+        file.write_text(JOB.replace(old, new))
+        return file
+
+    for arguments in (
+        ["check", changed("127.0.0.1:7401", f"h{quoted}:7400")],
+        ["check", changed('name = "test"', f'name = "test"\n"k{quoted}" = 1')],
+        ["check", changed('name = "test"', f'name = "test{quoted}"')],
+        ["check", changed('"structuring"', f'"s{quoted}"')],
+        ["check", changed("limit =", f'"l{quoted}" =')],
+        ["check", changed('"west.crt"', f'"w{quoted}.crt"')],
+        ["check", changed('computing = ["north"', f'computing = ["n{quoted}"')],
+        ["check", folder / f"job{attack}.toml"],
+        ["check", folder / "job.toml", "--network", f"LAN{attack}"],
+        ["check", folder / "job.toml", f"--{attack}"],
+        ["identity", "show", folder / f"x{attack}.crt"],
+        ["identity", "new", f"north{attack}"],
+        [f"command{attack}"],
+        ["run", folder / "job.toml", *own, "--data", f"{folder}/none{attack}.csv"],
+        ["run", folder / "job.toml", *own, "--data", f"{folder}/a{attack}.csv"],
+        ["run", folder / "job.toml", *own, "--data", folder / "header.csv"],
+        ["run", folder / "job.toml", *own, "--data", table, "--map", f"customer=c{attack}"],
+        ["run", folder / "job.toml", *own, "--data", table, "--map", f"c{attack}=c"],
+        ["run", folder / "job.toml", *own, "--data", f"duckdb:SELECT '{attack}' FROM nothing{attack}"],
+        ["run", folder / "job.toml", *own, "--data", table, "--listen", f"h{attack}:1"],
+        ["run", folder / "job.toml", *own[:1], f"north{attack}", *own[2:], "--data", table],
+    ):  # fmt: skip
+        ended = Ended(capsys, *arguments)
+        assert ended.status == 2, ended.err
+        assert all(line.isprintable() for line in (ended.out + ended.err).split("\n")), ended.err
+        assert "\nsecagg: all is well" not in ended.err
+
+
+def test_an_unexpected_error_shows_its_traceback_with_escapes(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("bad\x1b[2J")
+
+    monkeypatch.setattr("secagg.cli.load_job", broken)
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(folder / "job.toml")])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "ZeroDivisionError: bad\\x1b[2J"
 
 
 def test_identity_show_refuses_what_is_no_certificate(

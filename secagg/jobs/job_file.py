@@ -173,9 +173,13 @@ def _parse_toml(text: str, parse_float: Callable[[str], Any], file: Path) -> dic
     except tomllib.TOMLDecodeError as error:
         raise JobError(f"{file}: this is not TOML: {error}") from None
     except RecursionError:
-        raise JobError(f"{file}: expected lists and tables inside each other at most {_MAX_DEPTH} deep") from None
+        raise JobError(
+            f"{file}: expected lists and tables inside each other at most {_MAX_DEPTH} deep"
+        ) from None
     except ValueError:  # Python converts no number of thousands of digits
-        raise JobError(f"{file}: expected whole numbers of at most 63 bits, got one of far more digits") from None
+        raise JobError(
+            f"{file}: expected whole numbers of at most 63 bits, got one of far more digits"
+        ) from None
 
 
 def _decimal(text: str) -> Decimal:
@@ -198,7 +202,9 @@ def _check_values(value: object, place: str, depth: int = 0) -> None:
     elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise FieldFault(place, "expected a whole number of at most 63 bits, got a longer one")
     elif isinstance(value, Decimal) and value and value.is_finite() and abs(value.adjusted()) > _MAX_EXPONENT:
-        raise FieldFault(place, f"expected a number with an exponent of at most {_MAX_EXPONENT}, got a larger one")
+        raise FieldFault(
+            place, f"expected a number with an exponent of at most {_MAX_EXPONENT}, got a larger one"
+        )
 
 
 def _fault(message: str) -> FieldFault:

@@ -145,8 +145,8 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
             failures.insert(0, (name, PeerVanishedError(text, peer=name)))
     if failures:
         name, error = failures[0]
-        first, *lines = str(error).split("\n")
-        raise type(error)(f"{name}: {first}", *lines) from None
+        first, *below = str(error).split("\n")
+        raise type(error)(f"{name}: {first}", *below) from None
 
 
 def _take(

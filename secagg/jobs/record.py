@@ -96,7 +96,7 @@ def record(
         "pattern": job.pattern.name,
         "parameters": job.shown_parameters(),
         "window": job.window.shown(),
-        "data": job.data.agreed(job.identifiers),
+        "conventions": job.data.agreed(job.identifiers),
         "round_rows_to": job.round_rows_to,
         "party": me,
         "parties": [

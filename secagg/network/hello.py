@@ -7,6 +7,8 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from secagg.errors import (
     AbortedError,
     AuthenticationError,
@@ -43,7 +45,7 @@ class Hello(Message, frozen=True):
     roster: list[str]
     agreement: bytes
     commitment: bytes
-    fields: dict[str, bytes] = {}
+    fields: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Nonce(Message, frozen=True):
@@ -131,8 +133,8 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
         raise WireError(f"hello with fields of a wrong length from {peer}", peer=peer)
     if hello.agreement != mine.agreement:
         raise JobError(
-            f"{peer}'s job differs from this one{_differences(hello.fields, mine.fields)} (fingerprint {hello.agreement[:8].hex()} against "
-            f"{mine.agreement[:8].hex()}); compare the files"
+            f"{peer}'s job differs from this one{_differences(hello.fields, mine.fields)} (fingerprint "
+            f"{hello.agreement[:8].hex()} against {mine.agreement[:8].hex()}); compare the files"
         )
     if hello.roster != mine.roster:
         raise JobError(

@@ -13,6 +13,7 @@ import re
 import secrets
 import ssl
 import tempfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,14 @@ _EXPECTED_FIELDS: Final = {
         ("user identifier", NameOID.USER_ID),
     )
 }
+
+_MALFORMED: Final = (
+    ValueError,
+    UserWarning,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 PrivateKey = (
     ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -199,22 +208,24 @@ def load_certificate(pem: bytes) -> x509.Certificate:
     Raises:
       UsageError: it is not one, or holds fields that people or programs could be misled by.
     """
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-    except ValueError:
-        raise UsageError(
-            "expected a certificate in PEM form (-----BEGIN CERTIFICATE-----); is it the .crt file?"
-        ) from None
-    try:
-        # All of this is decoded when it is first looked at.
-        names = [("subject", certificate.subject), ("issuer", certificate.issuer)]
-        alternative = _alternative_names(certificate)
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise UsageError(
-            "expected a certificate whose fields, dates and key can be read, got a malformed one; "
-            "ask for one made by `secagg identity new`"
-        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of fields too long for X.509, or of a serial number below 1
+        try:
+            certificate = x509.load_pem_x509_certificate(pem)
+        except (ValueError, UserWarning):
+            raise UsageError(
+                "expected a certificate in PEM form (-----BEGIN CERTIFICATE-----); is it the .crt file?"
+            ) from None
+        try:
+            # All of this is decoded when it is first looked at.
+            names = [("subject", certificate.subject), ("issuer", certificate.issuer)]
+            alternative = _alternative_names(certificate)
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.public_key()
+        except _MALFORMED:
+            raise UsageError(
+                "expected a certificate whose fields, dates and key can be read, got a malformed one; "
+                "ask for one made by `secagg identity new`"
+            ) from None
     for where, name in names:
         _check_fields(where, name)
     for text in alternative:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import sys
 from decimal import Decimal
@@ -422,6 +423,102 @@ def test_addresses_read_as_host_and_port() -> None:
 @given(st.text(max_size=200), st.from_regex(r"(parties\[[0-9]\]\.)?[a-z]{1,8}", fullmatch=True))
 def test_looking_for_a_line_never_fails(text: str, field: str) -> None:
     assert 0 <= line_of(text, field) <= len(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 4000,
+        "a = " + "[\n" * 300_000,
+        "a = " + "{a = " * 800,
+        "a = {a = {a = {a = {a = {a = {a = {a = {a = {a = 1}}}}}}}}}}",
+        ".".join("a" * 2000) + " = 1",
+        "a = 1\n" + 5000 * "#",
+        "a = " + "9" * 4000,
+        "a = 9223372036854775808",
+        "a = 0x" + "f" * 4000,
+        "[parameters]\nmin_total = 1e999999999999999999999",
+        "[parameters]\nmin_total = 1e999999999",
+        "[parameters]\nmin_total = 1e-999999999",
+        "[parameters]\nmin_total = " + "9" * 4000 + ".5",
+        "[window]\nstart = 0000-01-01",
+        "[window]\nstart = 10000-01-01",
+        "a = 2026-02-30",
+        "a = \x00",
+        "a" * 3000 + " = 1",
+    ],
+    ids=lambda text: ascii(text[:30]),
+)
+def test_what_is_nested_too_deep_or_too_long_is_a_job_error(text: str, tmp_path: Path) -> None:
+    with pytest.raises(JobError) as caught:
+        parse(text, tmp_path)
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("12000.50", "1e999999999", "parameters.min_total: expected a number with an exponent"),
+        ("12000.50", "1e999999999999999999999", "parameters.min_total: expected an amount"),
+        ("12000.50", "1e-999999999", "parameters.min_total: expected a number with an exponent"),
+        ("min_senders = 5", "min_senders = 99999999999999999999", "parameters.min_senders: expected a whole number"),
+        ("round_rows_to = 100", "round_rows_to = 0xffffffffffffffffff", "round_rows_to: expected a whole number"),
+        ("2026-09-01", '"0001-01-01T00:00:00+14:00"', "window.start: expected a time in the years 1 to 9999"),
+        ("2026-10-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "window.end: expected a time in the years"),
+        ("connect_s = 20", "connect_s = 1e300", "at most 2592000"),
+        ('"south.crt"', '"/dev/zero"', "parties[1].certificate: cannot read south's certificate"),
+        ('"south.crt"', '"a\\u0000b"', "parties[1].certificate: cannot read south's certificate"),
+        ('"127.0.0.1:7401"', '"h\\u001b[3A\\u001b[2K:7400"', "parties[0].address: expected host:port"),
+        ('"127.0.0.1:7401"', '"h\\n:7400"', "parties[0].address: expected host:port"),
+        ('"127.0.0.1:7401"', '"h h:7400"', "parties[0].address: expected host:port"),
+        ('"127.0.0.1:7401"', '"h\\u202e:7400"', "parties[0].address: expected host:port"),
+        ("connect_s = 20", '"a\\u001b[2J\\nb" = 20', r"timeouts.a\x1b[2J\nb: there is no such field"),
+        ("min_senders = 5", '"a\\u001b[2J\\nb" = 5', r"parameters.a\x1b[2J\nb: there is no such parameter"),
+    ],
+)  # fmt: skip
+def test_a_value_that_would_do_harm_when_used_or_shown_is_a_job_error(
+    folder: Path, old: str, new: str, says: str
+) -> None:
+    with pytest.raises(JobError) as caught:
+        parse(changed(old, new), folder)
+    assert says in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_device_a_pipe_a_long_file_and_a_byte_order_mark_are_no_job_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(JobError, match="a device or a pipe"):
+            load_job(path)
+    (tmp_path / "long.toml").write_bytes(b"#" * (2 << 20))
+    with pytest.raises(JobError, match="at most 1048576 bytes"):
+        load_job(tmp_path / "long.toml")
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    with pytest.raises(JobError, match="byte order mark"):
+        load_job(tmp_path / "marked.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fields"),
+    [
+        ("september", "october", {"name"}),
+        ("min_senders = 5", "min_senders = 6", {"parameters.min_senders"}),
+        ("12000.50", "12000.51", {"parameters.min_total"}),
+        ("start = 2026-09-01\n", "", {"window.start"}),
+        ('certificate = "north.crt"', 'certificate = "new/north.crt"', {"north's certificate"}),
+        ("connect_s = 20", "message_s = 20", {"timeouts.connect_s", "timeouts.message_s"}),
+        ('input = ["north", "south"]', 'input = ["south", "north"]', {"roles.input"}),
+        ("round_rows_to = 100", "round_rows_to = 101", {"round_rows_to"}),
+        ("127.0.0.1:7401", "north.example:443", set()),
+    ],
+)
+def test_the_digests_of_fields_tell_where_two_jobs_differ(
+    folder: Path, old: str, new: str, fields: set[str]
+) -> None:
+    mine, theirs = parse(GOOD, folder).field_digests, parse(changed(old, new), folder).field_digests
+    assert {name for name in mine if mine[name] != theirs[name]} == fields
+    assert all(len(digest) == 16 for digest in mine.values())
 
 
 def test_messages_of_job_errors_stay_on_one_line(folder: Path) -> None:

@@ -332,7 +332,9 @@ def test_a_job_that_differs_at_one_party_is_refused_before_anybody_reads_data() 
     errors, readers = refused(change)
     assert readers == []
     assert all(isinstance(e, JobError | AbortedError) for e in errors.values()), errors
-    assert any("job differs" in str(e) for e in errors.values())
+    assert any(
+        "job differs from this one in parameters.min_senders (fingerprint" in str(e) for e in errors.values()
+    )
 
 
 def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import os
 import stat
+import warnings
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,77 @@ def test_saving_where_nothing_can_be_written_says_so(identity: Identity, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write the identity of bank_a"):
         identity.save(tmp_path / "file")
+
+
+FAKE = "SHA256:" + ":".join(["AA"] * 32)
+# evil4 of the attacks: back to the line's begin, another party's name and fingerprint, the rest into the title.
+REPAINTING = f"\rCN=north  \nvalid 2026-11-28 to 2028-11-27\n{FAKE}\x1b]0"
+
+
+def odd_certificate(
+    subject: list[tuple[x509.ObjectIdentifier, str]], *, issuer: str = "Company CA", dns: str = "north"
+) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library warns of the lengths that are to be refused
+        fields = [x509.NameAttribute(oid, text, _validate=False) for oid, text in subject]
+    return certificate_pem(
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(fields))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "others", "says"),
+    [
+        ([(x509.ObjectIdentifier("2.5.4.13"), REPAINTING)], {}, r"unexpected field \(2\.5\.4\.13\)"),
+        ([(NameOID.COMMON_NAME, REPAINTING)], {}, "malformed one"),
+        ([(NameOID.ORGANIZATION_NAME, "Bank\x1b[2J")], {}, "subject's organization is no plain"),
+        ([(NameOID.ORGANIZATION_NAME, "Bank\u202egnab")], {}, "is no plain printable text"),
+        ([(NameOID.ORGANIZATION_NAME, FAKE[:60])], {}, "is no plain printable text"),
+        ([(NameOID.COMMON_NAME, "\rCN=north\nvalid")], {}, "subject's common name is no plain"),
+        ([(NameOID.STREET_ADDRESS, "S" * 129)], {}, "of at most 128 characters"),
+        ([(NameOID.ORGANIZATION_NAME, "Bank" + 40 * " " + "x")], {}, "is no plain printable text"),
+        ([(NameOID.COMMON_NAME, "north"), (NameOID.COMMON_NAME, "south")], {}, "two common names"),
+        ([(NameOID.COMMON_NAME, "north")], {"issuer": "CA\nfake"}, "issuer's common name is no plain"),
+        ([(NameOID.COMMON_NAME, "north")], {"dns": "north\x1b[2J"}, "alternative name is no plain|malformed"),
+    ],
+)
+def test_a_certificate_whose_fields_could_mislead_whoever_looks_at_it_is_refused(
+    subject: list[tuple[x509.ObjectIdentifier, str]], others: dict[str, str], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        load_certificate(odd_certificate(subject, **others))
+    assert str(caught.value).isprintable()
+
+
+def test_a_company_certificate_with_the_usual_fields_is_accepted() -> None:
+    subject = [
+        (NameOID.COUNTRY_NAME, "DE"),
+        (NameOID.ORGANIZATION_NAME, "Bank für Gemeinwohl AG"),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, "550e8400e29b41d4a716446655440000"),
+        (NameOID.EMAIL_ADDRESS, "mpc@bank.example"),
+        (NameOID.COMMON_NAME, "north"),
+    ]
+    check_certificate(load_certificate(odd_certificate(subject)), name="north")
+
+
+def test_certificates_and_keys_are_read_with_a_bound(identity: Identity, tmp_path: Path) -> None:
+    key_path, certificate_path = identity.save(tmp_path)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(UsageError, match="a device or a pipe"):
+            load_identity("bank_a", key_path, path)
+        with pytest.raises(UsageError, match="a device or a pipe"):
+            load_identity("bank_a", path, certificate_path)
+    certificate_path.write_bytes(bytes(1 << 17))
+    with pytest.raises(UsageError, match="at most 65536 bytes"):
+        load_identity("bank_a", key_path, certificate_path)

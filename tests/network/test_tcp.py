@@ -789,7 +789,11 @@ def test_who_leaves_when_nonces_are_told_does_not_come_again_with_another(cast: 
     ("sent", "error", "text"),
     [
         (lambda p: p.hello(name="bank_a"), "AuthenticationError", "says that it is bank_a"),
-        (lambda p: p.hello(name="\x1b[2Jbank"), "AuthenticationError", re.escape("says that it is \\x1b[2Jbank")),
+        (
+            lambda p: p.hello(name="\x1b[2Jbank"),
+            "AuthenticationError",
+            re.escape("says that it is \\x1b[2Jbank"),
+        ),
         (lambda p: p.hello(commitment=b"short"), "WireError", "fields of a wrong length"),
         (
             lambda p: wire.PREFIX.pack(b"SAG", wire.VERSION, 2, 1 << 21, 1 << 22),
