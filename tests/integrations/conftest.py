@@ -18,7 +18,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 if TYPE_CHECKING:
     from flwr.app import Context, Message, RecordDict
 
-    from secagg.integrations.flower import Protection, SecureMod
+    from secagg.integrations.flower import Encoding, Protection, SecureMod
     from secagg.integrations.flower import messages as m
     from secagg.integrations.flower.layout import Coder, Means
     from secagg.protocols.masked import Server
@@ -101,11 +101,13 @@ class Sum:
 
         from secagg.integrations.flower import load_peers
         from secagg.integrations.flower import messages as m
+        from secagg.integrations.flower.layout import Layout
         from secagg.integrations.flower.terms import Agreement
         from secagg.protocols.masked import Server
 
         self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready, kind) for name in self.nodes}
-        layout = next(iter(self.ready.values())).layout
+        announced = wire.from_bytes(next(iter(self.ready.values())).layout, Layout)
+        layout = wire.to_bytes(announced.canonical())
         crowd = self.crowd()
         setting = next(iter(self.ready.values())).setting
         task, asked = wire.to_bytes(self.task), b""
@@ -199,6 +201,7 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
         names: Iterable[str] = NAMES,
         sent: Numbers | None = None,
         replies: Iterable[Reply] | None = None,
+        encoding: Encoding | None = None,
         run: int = 2**64 - 5,  # a run's number has 64 bits
         **extra: Any,
     ) -> Sum:
@@ -227,7 +230,7 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
             }
             context = Context(run, 10 + i, config, RecordDict(), {})
             nodes[name] = Node(SecureMod(protection), context, makers[i], run)
-        task = m.Task(protection, Encoding(), "num-examples", **extra)
+        task = m.Task(protection, encoding or Encoding(), "num-examples", **extra)
         return Sum(nodes, task, tmp_path, sent or {}, run)
 
     return build

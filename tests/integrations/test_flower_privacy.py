@@ -25,7 +25,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from secagg import dp, wire
 from secagg.dp.accounting import ORDERS, epsilon_at, skellam_divergence
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
-from secagg.integrations.flower import Privacy, Protection, SecureAggregation
+from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.layout import Entry, Layout
 from secagg.integrations.flower.private import PrivateCoder, difference
@@ -134,7 +134,7 @@ def test_arrays_of_another_record_name_or_shape_count_from_zero() -> None:
     replied = ArrayRecord({"w": Array(np.full(3, 5.0)), "odd": Array(np.full(1, 5.0))})
     found = difference(RecordDict({"arrays": replied}), "train", sent, "num-examples")
     assert found.vector.tolist() == [5.0] * 4
-    assert found.from_zero == ("arrays/w", "arrays/odd")
+    assert found.from_zero == ("arrays/odd", "arrays/w")
     other = difference(
         RecordDict({"model": ArrayRecord({"w": Array(np.full(2, 5.0))})}), "train", sent, "num-examples"
     )
@@ -191,6 +191,18 @@ def test_a_layout_does_not_tell_which_metrics_came_out_whole(
     assert len({ready.layout for ready in played.ready.values()}) == 1
     unit = played.coder.mechanism.grid.unit
     assert played.finish().records["metrics"]["each"] == pytest.approx([0.75, 0.75], abs=2 * unit)
+
+
+def test_what_is_left_out_is_not_in_a_sum_with_noise(
+    make: Callable[..., Any], reply_of: Callable[..., RecordDict]
+) -> None:
+    sent = {"w": np.zeros(2), "bn.num_batches_tracked": np.array(7), "mask": np.array([True])}
+    reply = reply_of({"mask": np.array([False]), "w": np.ones(2), "bn.num_batches_tracked": np.array(9000)})
+    encoding = Encoding(leave_out=["*.num_batches_tracked", "arrays/mask"])
+    played = make(protection(), sent=sent, replies=[lambda _: reply] * 4, encoding=encoding).begin()
+    assert played.coder.length == 2
+    unit = played.coder.mechanism.grid.unit
+    assert played.finish().records["arrays"]["w"].numpy() == pytest.approx([1.0, 1.0], abs=2 * unit)
 
 
 def test_a_config_record_is_refused_with_noise_too() -> None:
@@ -429,7 +441,7 @@ def test_metrics_of_evaluations_are_bounded_together_and_counted_apart(make: Cal
 
 def test_training_and_evaluation_may_have_noise_each_on_its_own(make: Callable[..., Any]) -> None:
     only_evaluation = Protection(corrupt=0.25, dropouts=0.25, evaluation_privacy=NEGLIGIBLE)
-    assert make(only_evaluation).begin().finish().clipped == 0
+    assert make(only_evaluation).begin().finish().deviation == 0
     assert only_evaluation.evaluates
     assert not protection().evaluates
 

@@ -298,7 +298,6 @@ def test_the_mean_is_that_of_the_replies_within_the_bound(secure: Callable[..., 
     assert report.contributors == evaluation.contributors == tuple(sorted(f"node-{i}" for i in range(NODES)))
     assert report.weight == evaluation.weight == 1500
     assert not report.missed
-    assert not report.clipped
     assert report.error < 2e-6
     for name, mean in means_of(trained, "arrays").items():
         assert np.max(np.abs(ran.result.arrays[name].numpy() - mean)) <= report.error
@@ -405,7 +404,7 @@ def test_fewer_nodes_than_the_protection_needs_are_not_asked_for_anything(secure
     assert not ran.grid.contents("keys")
 
 
-def test_numbers_beyond_the_clip_are_moved_to_it_and_counted(
+def test_numbers_beyond_the_clip_end_the_sum_and_are_named(
     secure: Callable[..., Ran], example: types.SimpleNamespace
 ) -> None:
     def train(message: Message, context: Context) -> Message:
@@ -415,8 +414,10 @@ def test_numbers_beyond_the_clip_are_moved_to_it_and_counted(
         return reply
 
     ran = secure(train=train, encoding=Encoding(clips={"": 10.0}))
-    assert ran.strategy.reports[0].clipped == 10
-    assert ran.result.arrays["intercept"].numpy() == pytest.approx(np.full(10, 1.9), abs=1e-6)
+    report, _ = ran.strategy.reports
+    assert report.contributors == ()
+    assert "'arrays/intercept' is beyond 10 at 1 of 10 nodes (160 holds all)" in report.failure
+    assert not np.any(ran.result.arrays["intercept"].numpy())  # as it was sent
 
 
 def test_strategies_that_build_on_the_mean_work(secure: Callable[..., Ran]) -> None:
@@ -435,7 +436,10 @@ def test_a_node_with_another_layout_stays_out(
         return reply
 
     report = secure(train=train).strategy.reports[0]
-    assert report.missed == {"node-5": "its reply holds other arrays or metrics than most others'"}
+    assert report.missed == {
+        "node-5": "its reply holds other arrays or metrics than most others': "
+        "'metrics/secret' (number, float64, shape ()) in place of nothing"
+    }
     assert len(report.contributors) == NODES - 1
 
 

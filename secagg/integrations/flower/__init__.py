@@ -11,7 +11,7 @@ the same grid:
            a fresh number and the names and shapes of what it keeps, signed
   keys     who takes part, with everybody's fresh number -> public keys of this sum
   shares   the neighbours' keys -> secrets shared among them, sealed for each
-  input    sealed shares -> arrays and metrics times weight, the weight, and the number of clipped values, under masks
+  input    sealed shares -> arrays and metrics times weight, the weight, and what does not fit, under masks
   consent  against an active server
   unmask   who is in the sum -> shares that take off the masks
 
@@ -21,9 +21,9 @@ on after the training: a node that fails or is late with it costs nothing but it
 With `Protection.privacy` nodes add noise: the mean is of updates scaled down to a norm, all of the same weight, and
 differentially private; a node counts the sums that its data went into, and refuses more than its budget is for.
 
-Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, the sum of weights, how many
-values were clipped in all, names and shapes, and who took part; with noise, neither weights nor clipped values. Nodes,
-what the strategy sends them.
+Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, the sum of weights, names and
+shapes, and who took part; with noise, no weights. Where an update does not fit, no mean, but at how many nodes which
+array does not. Nodes, what the strategy sends them.
 
 Threat model: that of `secagg.protocols.masked`, with `Protection` saying how many nodes may work with the server and
 whether it keeps to the protocol. Nodes must run code that the server did not choose: see docs/flower.md.
@@ -32,6 +32,7 @@ whether it keeps to the protocol. Nodes must run code that the server did not ch
     terms        what all agree on: protection, encoding, and the round that follows from them
     layout       replies to entries and values, and back
     weighted     weighted means, exact
+    limbs        numbers of almost any size in several elements
     private      means of bounded updates under noise
     messages     what goes through Flower's messages
     turns        a step is answered once, whatever becomes of Flower's stored state

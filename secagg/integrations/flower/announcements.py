@@ -31,12 +31,13 @@ _READY_BYTES: Final = 1 << 12  # of what is announced, the layout aside
 
 
 class Node(NamedTuple):
-    """A client that is ready; layout: as bytes."""
+    """A client that is ready; layout: canonical, as bytes; announced: in the order of its reply."""
 
     name: PartyId
     node_id: int
     nonce: bytes
     layout: bytes
+    announced: bytes
     setting: bytes
 
 
@@ -122,7 +123,9 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
             "raise max_numbers of SecureAggregation",
             peer=ready.name,
         )
-    return Node(ready.name, node_id, ready.nonce, ready.layout, ready.setting)
+    return Node(
+        ready.name, node_id, ready.nonce, wire.to_bytes(layout.canonical()), ready.layout, ready.setting
+    )
 
 
 def most_common(layouts: Sequence[bytes], sent: Sent) -> bytes:

@@ -17,7 +17,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.announcements import Limits, Node, most_common, open_frame, open_ready
-from secagg.integrations.flower.layout import Coder, Means, Sent
+from secagg.integrations.flower.layout import Coder, Layout, Means, Sent, arrange, differs
 from secagg.integrations.flower.terms import NONCE_BYTES, Agreement
 from secagg.party import PartyId
 from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Server, Shares, Unmasking
@@ -43,10 +43,8 @@ class SumReport:
       missed: whoever else was asked, and why it is not in it or what it did wrong; nodes that never said their name by
         number.
       weight: the sum of weights; the number of contributors where there is noise; 0 if nothing was opened.
-      clipped: how many values were clipped at all contributors together; not told where there is noise.
       bits: of one number as it was sent.
-      error: bound on the error of the arrays' means (of the metrics', in evaluations), that of clipping aside; infinite
-        where there is noise.
+      error: bound on the error of the arrays' means (of the metrics', in evaluations); infinite where there is noise.
       deviation: standard deviation of the noise in each number of the means.
       spent: what this strategy's sums of this kind have told about one node so far, the one that was in most of them;
         None without noise. Sums of other runs add to it: the nodes count them.
@@ -59,7 +57,6 @@ class SumReport:
     contributors: tuple[PartyId, ...] = ()
     missed: Mapping[str, str] = field(default_factory=dict)
     weight: int = 0
-    clipped: int = 0
     bits: int = 0
     error: float = 0.0
     deviation: float = 0.0
@@ -130,7 +127,7 @@ class Collection:
           TooFewPartiesError: too few nodes stayed; nothing was opened.
           PlanError: too few nodes for the protection, or sums that fit no ring.
           RemoteProtocolError: shares that fit nobody's published keys.
-          RangeError: weights that add up to nothing.
+          RangeError: an update did not fit, or weights add up to nothing.
         """
         run_id = self._take_ready(replies)
         nodes = [self._nodes[name] for name in sorted(self._nodes)]
@@ -174,7 +171,11 @@ class Collection:
         summed = server.finish()
         for client in summed.suspects:
             self._miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
-        return coder.decode(summed.total, summed.contributors, terms.weight_key, task.sent), summed
+        means = coder.decode(summed.total, summed.contributors, terms.weight_key, task.sent)
+        ((announced, _),) = Counter(node.announced for node in nodes).most_common(1)
+        order = wire.from_bytes(announced, Layout)
+        records = arrange(means.records, order, task.sent, terms.encoding.leave_out)
+        return means._replace(records=records), summed
 
     def _take_ready(self, replies: Iterable[Message]) -> int:
         """Take the replies to the task; return the run's number."""
@@ -207,7 +208,11 @@ class Collection:
         privacy = task.terms.protection.privacy_of(task.kind)
         for node in ready.values():
             if node.layout != usual:
-                self._miss(node.name, "its reply holds other arrays or metrics than most others'")
+                other, most = (wire.from_bytes(data, Layout) for data in (node.layout, usual))
+                self._miss(
+                    node.name,
+                    f"its reply holds other arrays or metrics than most others': {differs(other, most)}",
+                )
             elif node.setting != setting:
                 self._miss(
                     node.name, "its run configuration, or series of runs, is another than most others'"

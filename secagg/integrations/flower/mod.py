@@ -25,7 +25,7 @@ from secagg.integrations.flower.layout import Layout, Sent, arrays_in, take_apar
 from secagg.integrations.flower.spending import Spending
 from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.integrations.flower.turns import Turns
-from secagg.integrations.flower.weighted import WeightedCoder
+from secagg.integrations.flower.weighted import to_vector
 from secagg.party import PartyId
 from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Survivors
 from secagg.signing import sign
@@ -130,15 +130,16 @@ class SecureMod:
         if reply.has_error():
             return Message(reply.error, reply_to=message)
         if privacy is None:
-            kept_layout, vector = _weighted(reply.content, task, kind)
+            update = take_apart(reply.content, task.weight_key, task.encoding.leave_out)
+            layout, announced, vector = update.layout, update.announced, to_vector(update)
         else:
-            kept_layout, vector = _private(reply.content, task, kind, sent, privacy, first=spent == 0)
+            layout, announced, vector = _private(reply.content, task, kind, sent, privacy, first=spent == 0)
         run, nonce = message.metadata.run_id, secrets.token_bytes(NONCE_BYTES)
-        layout = wire.to_bytes(kept_layout)
+        kept, shown = wire.to_bytes(layout), wire.to_bytes(announced)
         me.turns.begin(nonce, m.KEYS)
-        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, setting, layout, None, vector, None))
-        signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, layout, setting))
-        ready = m.Ready(me.name, nonce, layout, setting, signature)
+        m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, setting, kept, None, vector, None))
+        signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, shown, setting))
+        ready = m.Ready(me.name, nonce, shown, setting, signature)
         return Message(m.pack(m.TASK, ready), reply_to=message)
 
     def _go_on(self, message: Message, context: Context, me: Me, kind: str, step: m.Step) -> RecordDict:
@@ -223,28 +224,13 @@ def _crowd_with(name: PartyId, nonce: bytes, frame: bytes) -> m.Crowd:
     return crowd
 
 
-def _weighted(content: RecordDict, task: m.Task, kind: str) -> tuple[Layout, NDArray[Any]]:
-    """Return layout and vector of a reply, for a sum without noise."""
-    update = take_apart(content, task.weight_key)
-    # How numbers are written does not depend on how many clients there will be.
-    vector, clipped = WeightedCoder(update.layout, task.encoding, 1).encode(update)
-    if clipped:
-        _log.warning(
-            "protected %s: %d of %d values lay beyond the clip and were moved to it",
-            kind,
-            clipped,
-            vector.size,
-        )
-    return update.layout, vector
-
-
 def _private(
     content: RecordDict, task: m.Task, kind: str, sent: Sent, privacy: Privacy, *, first: bool
-) -> tuple[Layout, NDArray[Any]]:
+) -> tuple[Layout, Layout, NDArray[Any]]:
     """Return layout and vector of a reply, for a sum with noise, and tell the log what becomes of it."""
     from secagg.integrations.flower.private import difference  # needs secagg[dp]
 
-    found = difference(content, kind, sent, task.weight_key)
+    found = difference(content, kind, sent, task.weight_key, task.encoding.leave_out)
     if first:  # of this budget
         _log.info("protected %s: under %s all nodes count the same, whatever their weights", kind, privacy)
         if found.left_out:
@@ -262,7 +248,7 @@ def _private(
         is_longer = float(np.linalg.norm(found.vector)) > privacy.norm
     if is_longer:
         _log.info("protected %s: longer than the norm %g, to which it is scaled down", kind, privacy.norm)
-    return found.layout, found.vector
+    return found.layout, found.announced, found.vector
 
 
 def _me(context: Context) -> Me:

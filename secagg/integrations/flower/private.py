@@ -6,7 +6,7 @@ side are one vector. A node scales it down to the norm, rounds it and adds its s
 part, since the share depends on how many are sure to stay.
 
 Every node counts the same: weights would multiply what one node can do to a sum, and their sum is a number about
-data. So the vector holds nothing else, neither a weight nor how much was clipped.
+data. So the vector holds nothing else.
 
 Whether a node answers must not depend on its data: an update with NaN or infinity counts as zeros.
 
@@ -23,7 +23,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from secagg import dp
@@ -53,7 +52,8 @@ class Difference:
     """What a node keeps of a reply until it is known who takes part.
 
     Attributes:
-      layout: of the reply without what is not sent.
+      layout: of the reply without what is not sent, canonical.
+      announced: the same in the order of the reply.
       vector: float64, without noise, not yet scaled down; secret.
       from_zero: arrays that did not come with the task.
       left_out: metrics that are not sent.
@@ -61,13 +61,16 @@ class Difference:
     """
 
     layout: Layout
+    announced: Layout
     vector: NDArray[np.float64] = dataclasses.field(repr=False)
     from_zero: tuple[str, ...]
     left_out: tuple[str, ...]
     finite: bool = dataclasses.field(repr=False)
 
 
-def difference(content: RecordDict, kind: str, sent: Sent, weight_key: str) -> Difference:
+def difference(
+    content: RecordDict, kind: str, sent: Sent, weight_key: str, leave_out: Sequence[str] = ()
+) -> Difference:
     """Return what a reply gives to a sum.
 
     Args:
@@ -75,24 +78,25 @@ def difference(content: RecordDict, kind: str, sent: Sent, weight_key: str) -> D
       kind: "train", of which arrays are summed up, or "evaluate", of which metrics are.
       sent: the arrays that the task came with.
       weight_key: the metric that other sums are weighted by; here it is neither needed nor sent.
+      leave_out: paths of arrays that are not sent.
 
     Raises:
+      RemoteProtocolError: a path to be left out that no array matches.
       UsageError: a ConfigRecord, or what cannot be averaged.
       ShapeError: no numbers.
     """
     refuse_config(content)
     training = kind == MessageType.TRAIN
-    found = list(array_entries(content) if training else metric_entries(content, weight_key))
-    # Whether a metric came out as a whole number is not told.
-    entries = tuple(entry if training else replace(entry, dtype="float64") for entry, _ in found)
+    found = list(array_entries(content, leave_out) if training else metric_entries(content, weight_key))
+    entries = tuple(entry for entry, _ in found)
     records = [key for key, record in content.items() if isinstance(record, MetricRecord)]
     weight_record = next(
         (key for key in records if weight_key in content[key]), next(iter(records), _METRICS)
     )
-    layout = Layout(entries if training else (), () if training else entries, weight_record)
-    layout.check()
-    vector, from_zero, start = np.empty(layout.numbers), [], 0
-    for entry, value in found:
+    announced = Layout(entries if training else (), () if training else entries, weight_record)
+    announced.check()
+    vector, from_zero, start = np.empty(announced.numbers), [], 0
+    for entry, value in sorted(found, key=lambda item: (item[0].record, item[0].name)):
         part = vector[start : start + value.size].reshape(value.shape)
         part[...] = value
         before = _before(entry, sent)
@@ -106,7 +110,7 @@ def difference(content: RecordDict, kind: str, sent: Sent, weight_key: str) -> D
     if not finite:
         vector[:] = 0.0
     names = [name for key in records for name in content[key]] if training else []
-    return Difference(layout, vector, tuple(from_zero), tuple(names), finite)
+    return Difference(announced.canonical(), announced, vector, tuple(from_zero), tuple(names), finite)
 
 
 class PrivateCoder:
@@ -173,7 +177,7 @@ class PrivateCoder:
             values.append(_cast(value if before is None else value + before, entry.dtype))
         deviation = mechanism.grid.unit * math.sqrt(mechanism.noise.variance / count)
         records = to_records(self._layout, values, count, weight_key)
-        return Means(records, count, 0, math.inf, deviation)
+        return Means(records, count, math.inf, deviation)
 
     def report(self, rounds: int) -> dp.Report:
         """Return what so many sums have told about a node; see `Coder`."""

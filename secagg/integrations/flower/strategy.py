@@ -248,7 +248,6 @@ class SecureAggregation(Strategy):
             contributors=summed.contributors,
             missed=collection.missed,
             weight=means.weight,
-            clipped=means.clipped,
             bits=collection.bits,
             error=means.error,
             deviation=means.deviation,
@@ -264,10 +263,6 @@ class SecureAggregation(Strategy):
             means.weight,
             report.seconds,
         )
-        if means.clipped:
-            _log.warning(
-                "protected %s: %d values lay beyond the clips; widen them in Encoding", kind, means.clipped
-            )
         return Message(means.records, reply_to=task.asked[collection.node_id(summed.contributors[0])])
 
     def _spend(self, collection: Collection, kind: str) -> dp.Report | None:

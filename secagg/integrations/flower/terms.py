@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from flwr.app import MessageType
 
@@ -109,21 +109,41 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How numbers are written; the server's choice.
+    """How numbers are written; the server's choice. Nothing is cut: a sum in which something does not fit opens nothing.
+
+    A path is "record/array", or "record" for all in it, or a pattern with * and ?; "" is for all arrays.
 
     Args:
-      clips: largest absolute value of an array's numbers by path, "record/array" or "record"; "" is for all others.
-        Numbers beyond are moved to the border and counted.
+      clips: largest absolute value of an array's numbers by path; of several that match, the longest counts. Without
+        one it is what 64 bits hold: within +-65,535 at the default precision and weights, integers to 3 * 10^10.
       precision: largest error of one number of an array.
-      metric_clip, metric_precision: the same for metrics.
-      max_weight: largest weight of a client; larger ones are cut and counted.
+      max_weight: largest weight of a node; None for 2^28 over the number of nodes in the sum.
+      leave_out: paths of arrays that nodes keep to themselves, such as masks and counters; in the result they are what
+        was sent.
+
+    Raises:
+      UsageError: a number out of range, or paths that are no texts.
     """
 
-    clips: dict[str, float] = field(default_factory=lambda: {"": 16.0})
+    clips: dict[str, float] = field(default_factory=dict)
     precision: float = 1e-6
-    metric_clip: float = 1000.0
-    metric_precision: float = 1e-5
-    max_weight: int = 100_000
+    max_weight: int | None = None
+    leave_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        paths: Any = self.leave_out
+        if not isinstance(paths, tuple | list) or not all(isinstance(path, str) and path for path in paths):
+            raise UsageError(f"expected a tuple of paths as leave_out, got {paths!r:.80}")
+        object.__setattr__(self, "leave_out", tuple(paths))
+        for what, number in ((f"a clip for {key!r:.80}", clip) for key, clip in self.clips.items()):
+            _check_positive(what, number)
+        _check_positive("a precision", self.precision)
+        if self.max_weight is not None and not (
+            isinstance(self.max_weight, int) and 1 <= self.max_weight < 1 << 62
+        ):
+            raise UsageError(
+                f"expected a whole number from 1 to 2^62 as max_weight, got {self.max_weight!r:.40}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +153,8 @@ class Agreement:
     Args:
       run: Flower's run.
       kind: what is summed up: "train" or "evaluate".
-      task, layout: the messages of that name as they were sent.
+      task: the message of that name as it was sent.
+      layout: a canonical `Layout` as bytes.
       asked: `messages.asked_of` the message with the task if the server may do anything, else empty. It could send one
         node a model, and the others one of which it knows what they make: the mean would show the one's update [PFA22].
       setting: `messages.setting_of` what the server chooses of the app's surroundings if it may do anything, else empty.
@@ -198,3 +219,8 @@ def ready_parts(run: int, kind: str, nonce: bytes, layout: bytes, setting: bytes
 
 def _encoded(names: Sequence[PartyId]) -> list[bytes]:
     return [name.encode() for name in names]
+
+
+def _check_positive(what: str, number: float) -> None:
+    if not (isinstance(number, int | float) and math.isfinite(number) and number > 0):
+        raise UsageError(f"expected a positive number as {what} in Encoding, got {number!r:.40}")

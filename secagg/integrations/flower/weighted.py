@@ -1,80 +1,161 @@
-"""Weighted means of replies: as exact as numbers are written, without noise.
+"""Weighted means of replies: as exact as numbers are written, without noise, or an error that says what does not fit.
 
-A vector holds, of arrays and of metrics (each as `secagg.aggregation.coding.FixedPoint` writes them), the numbers times
-the weight, and the weight; last, how many numbers were clipped.
+A vector holds
+
+  arrays   the numbers times the weight, as `secagg.aggregation.coding.FixedPoint` writes them
+  metrics  likewise, as `limbs.Limbs` writes them
+  weight   of the node
+  misfits  for each array, and for the weight, how many nodes do not fit; in five classes, by how far
+
+A node whose update does not fit puts uniform elements in the place of all but the misfits. Then nothing can be read off
+the sum but the misfits: neither a part of that update, nor the sum of the others', who may be too few. Nothing is cut.
+
+Learns: the server, the means and the sum of weights; or, where something does not fit, how many nodes did not fit where,
+and how far to a factor of 16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.aggregation.coding import FixedPoint, Request
 from secagg.aggregation.structure import Structure
-from secagg.errors import RangeError
-from secagg.integrations.flower.layout import Entry, Layout, Means, Sent, Update, count_numbers, to_records
+from secagg.errors import PlanError, RangeError, UsageError
+from secagg.integrations.flower.layout import (
+    Entry,
+    Layout,
+    Means,
+    Sent,
+    Update,
+    count_numbers,
+    matches,
+    to_records,
+)
+from secagg.integrations.flower.limbs import ERROR, LARGEST, Limbs
 from secagg.party import PartyId
+from secagg.prg import system_stream
 from secagg.protocols.masked import ring_for
 from secagg.ring import Ring, RingArray
 
 if TYPE_CHECKING:
     from secagg.integrations.flower.terms import Encoding
 
+# Without another bound, what all weights together may be. It leaves 2^35 for the numbers: at a precision of 1e-6 they
+# lie within +-65,535.
+_ALL_WEIGHTS: Final = 1 << 28
+# Powers of two beyond the clip that bound the classes of misfits; the last class is of all beyond.
+_REACH: Final = (4, 8, 12, 16)
+_CLASSES: Final = len(_REACH) + 1
+_LARGEST_INT64: Final = (1 << 63) - 1
+_log = logging.getLogger("flwr.secagg")
+
+
+def to_vector(update: Update) -> NDArray[np.uint8]:
+    """Return an update as the bytes that a node keeps until it is known who takes part.
+
+    Raises:
+      RangeError: NaN or infinity; names the array or metric.
+    """
+    for entry, value in zip(update.layout.entries, update.values, strict=True):
+        bad = value.size - int(np.count_nonzero(np.isfinite(value)))
+        if bad:
+            raise RangeError(f"{entry.path}: {bad} of {value.size} numbers are NaN or infinite")
+    weight = np.array([min(update.weight, _LARGEST_INT64)], np.int64)
+    parts = [np.ascontiguousarray(value).reshape(-1).view(np.uint8) for value in (*update.values, weight)]
+    return np.concatenate(parts)
+
 
 class WeightedCoder:
     """Weighted means, as exact as numbers are written; a `Coder`.
 
     Args:
-      layout: of the replies.
+      layout: of the replies, canonical.
       encoding: how numbers are written.
-      clients: in a sum at most; how numbers are written does not depend on it.
+      nodes: in a sum at most.
 
     Raises:
       PlanError: no ring of 64 bits holds the sums; the message says what would.
-      UsageError: an array without clip.
+      UsageError: a clip for an array that is not there.
+
+    Attributes:
+      length, ring: as in `Coder`.
     """
 
-    def __init__(self, layout: Layout, encoding: Encoding, clients: int) -> None:
-        self._layout = layout
-        self._max_weight = encoding.max_weight
-        metric_clips = {"": encoding.metric_clip}
-        groups = (
-            (layout.arrays, encoding.clips, encoding.precision),
-            (layout.metrics, metric_clips, encoding.metric_precision),
+    def __init__(self, layout: Layout, encoding: Encoding, nodes: int) -> None:
+        self._layout, self._nodes = layout, nodes
+        self._max_weight = encoding.max_weight or max(1, _ALL_WEIGHTS // nodes)
+        self._clips = self._clips_of(encoding)
+        self._arrays: FixedPoint | None = None
+        ring_bits = 64
+        if count_numbers(layout.arrays):
+            clips = dict(zip((entry.path for entry in layout.arrays), self._clips, strict=True))
+            structure = _structure(layout.arrays)
+            self._arrays = FixedPoint(
+                Request(structure, True, clips, encoding.precision, nodes, self._max_weight)
+            )
+            ring_bits = ring_for(self._arrays.plan, nodes).bits
+        # Weights, counts of misfits, and limbs of 16 bits and more fit as well.
+        least = max((nodes * self._max_weight).bit_length() + 1, nodes.bit_length() + 17)
+        if least > 64:
+            raise PlanError(
+                f"sums of {nodes} weights up to {self._max_weight} do not fit 64 bits; give Encoding a smaller max_weight"
+            )
+        self.ring = Ring(max(ring_bits, least))
+        self._metrics = Limbs(
+            count_numbers(layout.metrics),
+            max_weight=self._max_weight,
+            nodes=nodes,
+            ring_bits=self.ring.bits,
         )
-        self._codings = [
-            FixedPoint(Request(_structure(entries), True, clips, precision, clients, encoding.max_weight))
-            for entries, clips, precision in groups
-            if count_numbers(entries)
-        ]
-        self.length = sum(coding.length for coding in self._codings) + 1
-        rings = [ring_for(coding.plan, clients).bits for coding in self._codings]
-        self.ring = Ring(max(*rings, (clients * self.length).bit_length() + 1))
-
-    def encode(self, update: Update) -> tuple[NDArray[np.int64], int]:
-        """Return an update as a vector, and how many numbers were clipped.
-
-        Raises:
-          RangeError: NaN or infinity.
-        """
-        vector: NDArray[np.int64] = np.empty(self.length, np.int64)
-        weight = min(update.weight, self._max_weight)
-        clipped, start, taken = int(weight != update.weight), 0, 0
-        values = self._present(update.values)
-        for coding in self._codings:
-            count = len(coding.parts)
-            numbers, more = coding.encode(values[taken : taken + count], weight)
-            vector[start : start + coding.length] = numbers
-            clipped, start, taken = clipped + more, start + coding.length, taken + count
-        vector[-1] = clipped
-        return vector, clipped
+        array_length = 0 if self._arrays is None else self._arrays.length
+        self._body = array_length + self._metrics.length + 1
+        self._bounded = [*(entry.path for entry in layout.arrays), "", *(e.path for e in layout.metrics)]
+        self.length = self._body + _CLASSES * len(self._bounded)
 
     def contribution(self, vector: NDArray[Any]) -> RingArray:
-        """Return a vector in the ring."""
-        return self.ring.from_signed(vector)
+        """Return what `to_vector` made of an update as a vector in the ring; see `Coder`."""
+        values, weight = self._values(vector)
+        arrays, metrics = values[: len(self._layout.arrays)], values[len(self._layout.arrays) :]
+        sizes = [_largest(value) for value in arrays]
+        misfits = np.zeros((len(self._bounded), _CLASSES), np.int64)
+        found = zip(
+            misfits,
+            self._bounded,
+            [*sizes, weight, *(_largest(value) for value in metrics)],
+            [*self._clips, self._max_weight, *(LARGEST for _ in metrics)],
+            strict=True,
+        )
+        for row, path, size, most in found:
+            if size > most:
+                row[_class(size, most)] = 1
+                _log.error(
+                    "%s of this node's reply is beyond %.10g, and %.10g would hold it: its update stays out of the sum, "
+                    "and the sum cannot be read; the server's Encoding says what fits",
+                    repr(path) if path else "the weight",
+                    most,
+                    2.0 ** math.ceil(math.log2(size)),
+                )
+        out = np.empty(self.length, self.ring.dtype)
+        out[self._body :] = misfits.reshape(-1)
+        if misfits.any():
+            out[: self._body] = system_stream().ring(self._body, self.ring.bits)
+            return out
+        numbers = [float(number) for value in metrics for number in value.reshape(-1)]
+        signed = np.empty(self._body, np.int64)
+        start = 0
+        if self._arrays is not None:
+            start = self._arrays.length
+            signed[:start], _ = self._arrays.encode(arrays, weight)  # all within their clips
+        signed[start:-1] = self._metrics.encode(numbers, weight)
+        signed[-1] = weight
+        out[: self._body] = self.ring.from_signed(signed)
+        return out
 
     def decode(
         self,
@@ -86,43 +167,95 @@ class WeightedCoder:
         """Return the weighted means; see `Coder`.
 
         Raises:
-          RangeError: the weights add up to nothing.
+          RangeError: a node's numbers or weight did not fit, or the weights add up to nothing.
         """
         signed = self.ring.to_signed(total)
-        values, error, start, weight = [], 0.0, 0, 0
-        for i, coding in enumerate(self._codings):
-            part = signed[start : start + coding.length]
-            start += coding.length
-            weight = int(part[-1])
-            if weight <= 0:
-                raise RangeError(
-                    f"the weights {weight_key!r} of {len(contributors)} clients add up to {weight}; there is no mean"
-                )
-            decoded = coding.decode(part, len(contributors), 0.0)
-            values += decoded.arrays
-            if i == 0:
-                error = max(decoded.errors.values())
-        records = to_records(self._layout, self._complete(values), weight, weight_key)
-        return Means(records, weight, int(signed[-1]), error)
+        misfits = signed[self._body :].reshape(-1, _CLASSES)
+        if misfits.any():
+            raise RangeError(self._misfit(misfits, len(contributors), weight_key))
+        weight = int(signed[self._body - 1])
+        if weight <= 0:
+            raise RangeError(
+                f"the weights {weight_key!r} of {len(contributors)} clients add up to {weight}; there is no mean"
+            )
+        values = [np.zeros(entry.shape, entry.dtype) for entry in self._layout.arrays]
+        start, error = 0, 0.0
+        if self._arrays is not None:
+            start = self._arrays.length
+            decoded = self._arrays.decode(signed[:start], len(contributors), 0.0)
+            values, error = decoded.arrays, max(decoded.errors.values())
+        means = np.array(self._metrics.decode(signed[start : self._body - 1], weight))
+        if self._arrays is None and means.size:
+            error = ERROR + float(np.max(np.spacing(np.abs(means)))) / 2
+        records = to_records(
+            self._layout, [*values, *_shaped(self._layout.metrics, means)], weight, weight_key
+        )
+        return Means(records, weight, error)
 
     def report(self, rounds: int) -> None:
         """Return None: without noise nothing bounds what is told."""
 
-    def _present(self, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Leave out what belongs to a group without numbers."""
-        border = len(self._layout.arrays)
-        groups = (values[:border], values[border:])
-        return [value for group in groups if any(v.size for v in group) for value in group]
+    def _clips_of(self, encoding: Encoding) -> list[float]:
+        """Return the clip of each array: that of the longest path or pattern that it matches, or what 64 bits hold."""
+        given: Mapping[str, float] = encoding.clips
+        paths = [entry.path for entry in self._layout.arrays]
+        strange = [key for key in given if paths and not any(matches(path, key) for path in paths)]
+        if strange:
+            raise UsageError(
+                f"Encoding has a clip for {strange[0]!r}, and no array is called so: there are {', '.join(paths[:8])}"
+                + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
+            )
+        clips = []
+        for entry in self._layout.arrays:
+            keys = [key for key in given if matches(entry.path, key)]
+            clips.append(given[max(keys, key=len)] if keys else self._widest(entry, encoding.precision))
+        return clips
 
-    def _complete(self, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Put back what `_present` left out."""
-        rest = iter(values)
-        groups = (self._layout.arrays, self._layout.metrics)
-        return [
-            next(rest) if count_numbers(entries) else np.zeros(entry.shape, entry.dtype)
-            for entries in groups
-            for entry in entries
-        ]
+    def _widest(self, entry: Entry, precision: float) -> float:
+        # `FixedPoint` plans for the next float64 above the largest product: a little room is left for it.
+        most = ((1 << 63) - (1 << 15)) // (self._nodes * self._max_weight)
+        most -= most % (1 << max(0, most.bit_length() - 53))
+        integers = not entry.dtype.startswith("float")
+        clip = float(most) if integers else math.ldexp(most, -_places(precision))
+        if clip < 1:
+            raise PlanError(
+                f"weights up to {self._max_weight} of {self._nodes} nodes, at a precision of {precision}, leave numbers "
+                f"within +-{clip:.3g}; give Encoding a smaller max_weight or a larger precision"
+            )
+        return float(math.floor(clip))
+
+    def _values(self, vector: NDArray[Any]) -> tuple[list[NDArray[Any]], int]:
+        values: list[NDArray[Any]] = []
+        start = 0
+        for entry in self._layout.entries:
+            dtype, count = np.dtype(entry.dtype), math.prod(entry.shape)
+            part = np.frombuffer(vector, dtype, count, start) if count else np.zeros(0, dtype)
+            values.append(part.reshape(entry.shape))
+            start += part.nbytes
+        (weight,) = np.frombuffer(vector, np.int64, 1, start).tolist()
+        return values, weight
+
+    def _misfit(self, misfits: NDArray[np.int64], contributors: int, weight_key: str) -> str:
+        found = []
+        for counts, path, most in self._misfits(misfits):
+            nodes = int(counts.sum())
+            (last,) = np.flatnonzero(counts)[-1:]
+            holds = f"{most * 2.0 ** _REACH[min(last, len(_REACH) - 1)]:.10g}"
+            needed = f"{holds} holds all" if last < len(_REACH) else f"more than {holds} is needed"
+            what = repr(path) if path else f"the weight {weight_key!r}"
+            found.append(f"{what} is beyond {most:.10g} at {nodes} of {contributors} nodes ({needed})")
+        more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
+        return (
+            f"nothing of the sum can be read, as updates do not fit: {'; '.join(found[:10])}{more}. Give Encoding larger "
+            "clips, another max_weight or a larger precision, or leave arrays out with leave_out; each node's own log says "
+            "what it needs"
+        )
+
+    def _misfits(self, misfits: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], str, float]]:
+        mosts = [*self._clips, self._max_weight, *(LARGEST for _ in self._layout.metrics)]
+        for counts, path, most in zip(misfits, self._bounded, mosts, strict=True):
+            if counts.any():
+                yield counts, path, most
 
 
 def _structure(entries: Sequence[Entry]) -> Structure:
@@ -132,3 +265,28 @@ def _structure(entries: Sequence[Entry]) -> Structure:
         zeros = np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
         update.setdefault(entry.record, {})[entry.name] = zeros
     return Structure(update, "the first client")
+
+
+def _largest(value: NDArray[Any]) -> float | int:
+    """Return the largest absolute value, exactly."""
+    return max(abs(value.min().item()), abs(value.max().item())) if value.size else 0
+
+
+def _class(size: float, most: float) -> int:
+    for number, reach in enumerate(_REACH):
+        if size <= most * 2.0**reach:
+            return number
+    return len(_REACH)
+
+
+def _places(precision: float) -> int:
+    """Return the binary places that `fixed_point.plan` takes for a precision."""
+    return max(0, -math.frexp(precision)[1])
+
+
+def _shaped(entries: Sequence[Entry], numbers: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    start = 0
+    for entry in entries:
+        count = math.prod(entry.shape)
+        yield numbers[start : start + count].reshape(entry.shape)
+        start += count
