@@ -8,11 +8,12 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check mutants bench clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests"
 	@echo "make check   the same without the tests"
+	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
 	@echo "make clean   remove .venv and what was built"
 
@@ -27,6 +28,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Works in copies of the checkout and goes on where it was ended; see tests/mutants.
+mutants: $(VENV)/.installed-dev
+	nice -n 10 $(BIN)/python tests/mutants $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	for script in $$(grep -l __main__ benchmarks/*.py); do \

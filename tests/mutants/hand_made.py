@@ -1,0 +1,190 @@
+"""Changes that somebody might make by mistake and that would publish secrets or weaken what the pages claim.
+
+Each says what it would do; `python tests/mutants --hand-made` shows that a test notices it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class Change(NamedTuple):
+    """Text of a module and what stands in its place.
+
+    Args:
+      name: what the change does.
+      module: path from the root.
+      old: text that occurs there once.
+      new: what it becomes.
+      tests: what has to notice; by default what `targets` names for the module.
+    """
+
+    name: str
+    module: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+
+    def apply(self, root: Path) -> str:
+        """Return the changed module.
+
+        Raises:
+          ValueError: the old text does not occur once.
+        """
+        source = (root / self.module).read_text("utf-8")
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.module} holds its old text {source.count(self.old)} times")
+        return source.replace(self.old, self.new)
+
+
+_ENGINE: Final = "secagg/mpc/replicated.py"
+_JOINT: Final = "secagg/protocols/joint_groups"
+
+HAND_MADE: Final = (
+    Change(
+        "swaps of the merge go out unmasked",
+        "secagg/mpc/merge.py",
+        "                add_zero_share(swap.engine, part)\n",
+        "",
+    ),
+    Change(
+        "both seeds of an outside input are equal: a bank's table in clear at two parties",
+        _ENGINE,
+        "seed0, seed1 = party.rng.bytes(KEY_BYTES), party.rng.bytes(KEY_BYTES)",
+        "seed0 = seed1 = party.rng.bytes(KEY_BYTES)",
+    ),
+    Change(
+        "shuffle masks of 32 of 64 bits",
+        _ENGINE,
+        "        return stream.words(shape)\n\n\nXOR",
+        "        return stream.words(shape) & np.uint64(0xFFFFFFFF)\n\n\nXOR",
+    ),
+    Change(
+        "neighbours' values in the spare bits of opened rows",
+        f"{_JOINT}/engine.py",
+        "            part = np.zeros((LANES, table.shape[1]), np.uint64)\n",
+        "            part = table[-LANES:].copy()\n",
+    ),
+    Change(
+        "the secret of a pair from the first side's contribution alone, at the later holder",
+        _ENGINE,
+        "PairStreams(theirs[previous].contribution + mine[previous], context",
+        "PairStreams(theirs[previous].contribution * 2, context",
+    ),
+    Change(
+        "the hash key from the first bank alone",
+        "secagg/protocols/pseudonyms.py",
+        'secret = b"".join(parts[name] for name in input_parties)',
+        "secret = parts[input_parties[0]]",
+    ),
+    Change(
+        "the hash key does not depend on the session",
+        "secagg/protocols/pseudonyms.py",
+        "context=party.session)",
+        "context=bytes(32))",
+    ),
+    Change(
+        "identity bits 40 in place of 60",
+        f"{_JOINT}/layout.py",
+        "_IDENTITY_BITS: Final = 60",
+        "_IDENTITY_BITS: Final = 40",
+    ),
+    Change(
+        "72 compared bits in place of 80",
+        f"{_JOINT}/layout.py",
+        "KEY_BITS: Final = 80",
+        "KEY_BITS: Final = 72",
+    ),
+    Change(
+        "buckets overflow once in 2^36 runs",
+        "secagg/mpc/buckets.py",
+        "OVERFLOW_BITS: Final = 40",
+        "OVERFLOW_BITS: Final = 36",
+    ),
+    Change(
+        "permutations sort keys of 16 fewer bits",
+        "secagg/prg.py",
+        "        words &= ~mask\n",
+        "        words &= ~(mask | np.uint64(0xFFFF << index_bits))\n",
+    ),
+    Change(
+        "the streams of a pair do not depend on the session",
+        _ENGINE,
+        'context = b"".join((party.session, len',
+        'context = b"".join((bytes(32), len',
+    ),
+    Change(
+        "the streams of a pair do not depend on the engine's label",
+        _ENGINE,
+        'len(label.encode()).to_bytes(4, "big"), label.encode()))',
+        "bytes(4)))",
+    ),
+    Change(
+        "all streams of a pair are one",
+        _ENGINE,
+        'label=f"secagg.mpc.replicated/{purpose}"',
+        'label="secagg.mpc.replicated"',
+    ),
+    Change(
+        "ANDs are masked by what the receiver holds",
+        "secagg/mpc/bits.py",
+        '    engine.following["and"].xor_into(z)\n',
+        '    engine.following["and"].xor_into(np.empty_like(z))\n',
+    ),
+    Change(
+        "thermometers go out unmasked",
+        "secagg/mpc/comparison.py",
+        "            k0.xor_into(part)\n",
+        "            k0.words(part.shape)\n",
+    ),
+    Change(
+        "the padding's origin is not that of its list",
+        f"{_JOINT}/engine.py",
+        "ONES if position >> b & 1 else 0 for b in range(query.origin_planes)",
+        "0 for b in range(query.origin_planes)",
+    ),
+    Change(
+        "lanes of a violation's bit that hold ORs of others are opened",
+        "secagg/protocols/bounded_sum/check.py",
+        "    return SharedBits(engine, to_planes(bits.first, 1)[0], to_planes(bits.second, 1)[0])",
+        "    return SharedBits(engine, *(to_planes(s, 2)[0] ^ to_planes(s, 2)[1] << np.uint64(32) "
+        "for s in (bits.first, bits.second)))",
+    ),
+    Change(
+        "all pairs of clients have one mask",
+        "secagg/protocols/masked/keys.py",
+        'return derive_key(agreed, label=f"{LABEL}/pair mask", context=where.context + pair)',
+        'return derive_key(bytes(32), label=f"{LABEL}/pair mask", context=where.context)',
+    ),
+    Change(
+        "the self mask is left out",
+        "secagg/protocols/masked/client.py",
+        "        yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)\n",
+        "",
+    ),
+    Change(
+        "the terms of a session are another's",
+        "secagg/network/hello.py",
+        '        digest.update(struct.pack("<Q", len(part)))\n',
+        "",
+    ),
+    Change(
+        "whoever has a certificate is taken for whom this party dialled",
+        "secagg/network/pinning.py",
+        "            if name is None or dialled not in (None, name):",
+        "            if name is None:",
+    ),
+    Change(
+        "resumed connections show no certificate",
+        "secagg/network/pinning.py",
+        "        self._listening.num_tickets = 0",
+        "        self._listening.num_tickets = 2",
+    ),
+    Change(
+        "TLS below 1.3",
+        "secagg/network/pinning.py",
+        "ssl.TLSVersion.TLSv1_3",
+        "ssl.TLSVersion.TLSv1_2",
+    ),
+)

@@ -1,0 +1,93 @@
+"""Which tests have to notice a change of which module: for each pattern, files in the order in which they run."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Final
+
+_ENGINE: Final = (
+    "tests/mpc/test_transcripts.py",
+    "tests/mpc/test_replicated.py",
+    "tests/mpc/test_soundness_arguments.py",
+    "tests/mpc/test_views.py",
+    "tests/mpc/test_costs.py",
+)
+_JOINT: Final = (
+    "tests/protocols/test_transcripts.py",
+    "tests/protocols/test_joint_groups*.py",
+    "tests/mpc/test_soundness_arguments.py",
+    "tests/test_soundness_numbers.py",
+    "tests/protocols/test_patterns.py",
+)
+
+TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
+    "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
+    "secagg/mpc/bits.py": ("tests/mpc/test_bits.py", *_ENGINE),
+    "secagg/mpc/buckets.py": ("tests/mpc/test_merge.py", *_JOINT),
+    "secagg/mpc/comparison.py": ("tests/mpc/test_comparison.py", *_ENGINE),
+    "secagg/mpc/conversion.py": ("tests/mpc/test_conversion.py", *_ENGINE),
+    "secagg/mpc/merge.py": ("tests/mpc/test_merge.py", *_ENGINE),
+    "secagg/mpc/replicated.py": (*_ENGINE, "tests/mpc/test_arithmetic.py", *_JOINT),
+    "secagg/mpc/shuffle.py": ("tests/mpc/test_shuffle.py", *_ENGINE),
+    "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE),
+    "secagg/mpc/*.py": (*_ENGINE, "tests/mpc/test_arithmetic.py"),
+    "secagg/party.py": (
+        "tests/test_party.py",
+        "tests/network/test_simulated.py",
+        "tests/network/test_stepwise.py",
+        "tests/protocols/test_additive_sum.py",
+    ),
+    "secagg/prg.py": ("tests/test_prg.py", "tests/mpc/test_replicated.py", "tests/test_soundness_numbers.py"),
+    "secagg/ring.py": ("tests/test_ring.py", "tests/mpc/test_arithmetic.py", "tests/mpc/test_bits.py"),
+    "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked/test_keys.py"),
+    "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py"),
+    "secagg/network/hello.py": ("tests/network/test_tcp.py",),
+    "secagg/network/pinning.py": ("tests/network/test_identity.py", "tests/network/test_tcp.py"),
+    "secagg/network/stepwise.py": ("tests/network/test_stepwise.py",),
+    "secagg/network/*.py": ("tests/network/test_tcp.py", "tests/network/test_identity.py"),
+    "secagg/protocols/joint_groups/*.py": _JOINT,
+    "secagg/protocols/pseudonyms.py": (
+        "tests/protocols/test_pseudonyms.py",
+        "tests/protocols/test_transcripts.py",
+        "tests/test_soundness_numbers.py",
+    ),
+    "secagg/protocols/additive_sum/*.py": (
+        "tests/protocols/test_additive_sum.py",
+        "tests/protocols/test_transcripts.py",
+    ),
+    "secagg/protocols/bounded_sum/*.py": (
+        "tests/protocols/test_bounded_sum.py",
+        "tests/protocols/test_transcripts.py",
+    ),
+    "secagg/protocols/masked/*.py": (
+        "tests/protocols/masked",
+        "tests/protocols/test_transcripts.py",
+        "tests/test_soundness_numbers.py",
+    ),
+    "secagg/protocols/he_sum/*.py": ("tests/protocols/he_sum",),
+    "secagg/protocols/*.py": ("tests/protocols/test_patterns.py", *_JOINT),
+    "secagg/he/paillier/*.py": ("tests/he/paillier", "tests/he/test_soundness_arguments.py"),
+    "secagg/he/rlwe/*.py": (
+        "tests/he/rlwe",
+        "tests/he/test_soundness_arguments.py",
+        "tests/protocols/he_sum/test_threshold_rlwe.py",
+    ),
+    "secagg/he/ckks/*.py": ("tests/he/test_ckks.py",),
+    "secagg/he/*.py": ("tests/he/test_scheme.py", "tests/he/test_key_files.py"),
+    "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py"),
+    "secagg/integrations/flower/*.py": (
+        "tests/integrations/test_flower_nodes.py",
+        "tests/integrations/test_flower_graph.py",
+        "tests/integrations/test_flower_privacy.py",
+        "tests/integrations/test_flower_simulation.py",
+    ),
+}
+
+
+def noticed_by(module: str) -> tuple[str, ...]:
+    """Return what runs for a module, of the first pattern that it fits."""
+    for pattern, tests in TARGETS.items():
+        if fnmatch.fnmatch(module, pattern):
+            return tuple(dict.fromkeys(tests))
+    raise SystemExit(f"{module}: no tests are named for it in tests/mutants/targets.py")
