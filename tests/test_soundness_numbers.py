@@ -86,7 +86,7 @@ def test_each_label_on_the_page_makes_the_streams_of_the_code():
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 1000, 1 << 12, (1 << 12) + 1])
 def test_keys_of_a_permutation_are_as_long_as_the_page_on_equal_ones_needs(n):
-    """Two of n keys of 64 - log2 n bits are equal with probability below n**2 / 2**(65 - log2 n), so often rows are redrawn."""
+    """Two of n keys of 64 - log2 n bits are equal with probability below n**2 / 2**(65 - log2 n)."""
     rows = max(4, (1 << 16) // n)
     stream = Stream(bytes(range(32)))
     stream.permutations(rows, n)

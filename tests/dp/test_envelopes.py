@@ -104,6 +104,40 @@ class Scripted:
         return np.array([self.left.pop(0) for _ in range(n)], np.uint64)
 
 
+class ScriptedTail(Scripted):
+    """Words, and what `below` gives, as they are asked for: coins, the place in a step, digits in doubt."""
+
+    def __init__(self, heads, low):
+        super().__init__([1] * heads + [0])
+        self.low = low
+
+    def below(self, bound, shape):
+        assert self.low < bound
+        return np.array([self.low], np.uint64)
+
+
+@pytest.mark.parametrize("name", ["gaussian 10", "gaussian 5000", "poisson 60"])
+@pytest.mark.parametrize("heads", [0, 1, 3])
+def test_a_number_in_a_tail_comes_as_often_as_its_weight_says(name, heads):
+    # It is proposed with probability W / 2^64 / (2^(heads + 1) T), and being kept makes that S f / 2^64.
+    law = LAWS[name]
+    envelope = Envelope(law)
+    for number, bin_ in enumerate(envelope._bins):
+        if bin_.step_bits is None:
+            continue
+        step = 1 << bin_.step_bits
+        low = step // 2
+        x = bin_.edge + bin_.sign * (heads * step + low)
+        with mpmath.workdps(80):
+            proposed = mpmath.mpf(envelope._weights[number]) / 2 ** (heads + 1) / step
+            word = int(WORD * envelope._scale * weight(law, x) / proposed)
+        assert 1 < word < WORD - 1
+        for asked, keep in ((word - 1, True), (word + 1, False)):
+            rng = ScriptedTail(heads, low)
+            assert envelope._decide(number, bin_.edge, asked, rng) == (x, keep)
+            assert rng.left == []
+
+
 def test_a_word_in_doubt_is_decided_by_further_words():
     law = LAWS["gaussian 5000"]
     envelope = Envelope(law)

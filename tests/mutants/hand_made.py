@@ -40,6 +40,11 @@ class Change(NamedTuple):
 
 _ENGINE: Final = "secagg/mpc/replicated.py"
 _JOINT: Final = "secagg/protocols/joint_groups"
+_VIEWS: Final = ("tests/mpc/test_transcripts.py",)
+_RUNS: Final = ("tests/protocols/test_transcripts.py",)
+_KEYS: Final = ("tests/mpc/test_replicated.py",)
+_PSEUDONYMS: Final = ("tests/protocols/test_pseudonyms.py",)
+_NUMBERS: Final = ("tests/test_soundness_numbers.py",)
 
 HAND_MADE: Final = (
     Change(
@@ -47,102 +52,121 @@ HAND_MADE: Final = (
         "secagg/mpc/merge.py",
         "                add_zero_share(swap.engine, part)\n",
         "",
+        _VIEWS,
     ),
     Change(
         "both seeds of an outside input are equal: a bank's table in clear at two parties",
         _ENGINE,
         "seed0, seed1 = party.rng.bytes(KEY_BYTES), party.rng.bytes(KEY_BYTES)",
         "seed0 = seed1 = party.rng.bytes(KEY_BYTES)",
+        _VIEWS,
     ),
     Change(
         "shuffle masks of 32 of 64 bits",
         _ENGINE,
         "        return stream.words(shape)\n\n\nXOR",
         "        return stream.words(shape) & np.uint64(0xFFFFFFFF)\n\n\nXOR",
+        _VIEWS,
     ),
     Change(
         "neighbours' values in the spare bits of opened rows",
         f"{_JOINT}/engine.py",
         "            part = np.zeros((LANES, table.shape[1]), np.uint64)\n",
         "            part = table[-LANES:].copy()\n",
+        _RUNS,
     ),
     Change(
-        "the secret of a pair from the first side's contribution alone, at the later holder",
+        "the secret of a pair from one side's contribution alone",
         _ENGINE,
-        "PairStreams(theirs[previous].contribution + mine[previous], context",
-        "PairStreams(theirs[previous].contribution * 2, context",
+        "        own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))\n"
+        "        after = PairStreams(mine[following] + theirs[following].contribution, context",
+        "        own = PairStreams(theirs[previous].contribution * 2, context + bytes([i]))\n"
+        "        after = PairStreams(mine[following] * 2, context",
+        _KEYS,
     ),
     Change(
         "the hash key from the first bank alone",
         "secagg/protocols/pseudonyms.py",
         'secret = b"".join(parts[name] for name in input_parties)',
         "secret = parts[input_parties[0]]",
+        _PSEUDONYMS,
     ),
     Change(
         "the hash key does not depend on the session",
         "secagg/protocols/pseudonyms.py",
         "context=party.session)",
         "context=bytes(32))",
+        _PSEUDONYMS,
     ),
     Change(
         "identity bits 40 in place of 60",
         f"{_JOINT}/layout.py",
         "_IDENTITY_BITS: Final = 60",
         "_IDENTITY_BITS: Final = 40",
+        _NUMBERS,
     ),
     Change(
         "72 compared bits in place of 80",
         f"{_JOINT}/layout.py",
         "KEY_BITS: Final = 80",
         "KEY_BITS: Final = 72",
+        _NUMBERS,
     ),
     Change(
         "buckets overflow once in 2^36 runs",
         "secagg/mpc/buckets.py",
         "OVERFLOW_BITS: Final = 40",
         "OVERFLOW_BITS: Final = 36",
+        _NUMBERS,
     ),
     Change(
         "permutations sort keys of 16 fewer bits",
         "secagg/prg.py",
         "        words &= ~mask\n",
         "        words &= ~(mask | np.uint64(0xFFFF << index_bits))\n",
+        ("tests/test_prg.py", *_NUMBERS),
     ),
     Change(
         "the streams of a pair do not depend on the session",
         _ENGINE,
         'context = b"".join((party.session, len',
         'context = b"".join((bytes(32), len',
+        _KEYS,
     ),
     Change(
         "the streams of a pair do not depend on the engine's label",
         _ENGINE,
         'len(label.encode()).to_bytes(4, "big"), label.encode()))',
         "bytes(4)))",
+        _KEYS,
     ),
     Change(
         "all streams of a pair are one",
         _ENGINE,
         'label=f"secagg.mpc.replicated/{purpose}"',
         'label="secagg.mpc.replicated"',
+        _KEYS,
     ),
     Change(
         "ANDs are masked by what the receiver holds",
         "secagg/mpc/bits.py",
         '    engine.following["and"].xor_into(z)\n',
         '    engine.following["and"].xor_into(np.empty_like(z))\n',
+        _VIEWS,
     ),
     Change(
         "thermometers go out unmasked",
         "secagg/mpc/comparison.py",
         "            k0.xor_into(part)\n",
         "            k0.words(part.shape)\n",
+        _VIEWS,
     ),
     Change(
         "the padding's origin is not that of its list",
         f"{_JOINT}/engine.py",
         "ONES if position >> b & 1 else 0 for b in range(query.origin_planes)",
         "0 for b in range(query.origin_planes)",
+        _RUNS,
     ),
     Change(
         "lanes of a violation's bit that hold ORs of others are opened",
@@ -150,18 +174,21 @@ HAND_MADE: Final = (
         "    return SharedBits(engine, to_planes(bits.first, 1)[0], to_planes(bits.second, 1)[0])",
         "    return SharedBits(engine, *(to_planes(s, 2)[0] ^ to_planes(s, 2)[1] << np.uint64(32) "
         "for s in (bits.first, bits.second)))",
+        _RUNS,
     ),
     Change(
         "all pairs of clients have one mask",
         "secagg/protocols/masked/keys.py",
         'return derive_key(agreed, label=f"{LABEL}/pair mask", context=where.context + pair)',
         'return derive_key(bytes(32), label=f"{LABEL}/pair mask", context=where.context)',
+        _RUNS,
     ),
     Change(
         "the self mask is left out",
         "secagg/protocols/masked/client.py",
         "        yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)\n",
         "",
+        _RUNS,
     ),
     Change(
         "the terms of a session are another's",
@@ -186,5 +213,26 @@ HAND_MADE: Final = (
         "secagg/network/pinning.py",
         "ssl.TLSVersion.TLSv1_3",
         "ssl.TLSVersion.TLSv1_2",
+    ),
+    Change(
+        "flushing is switched off in the record of decryptions",
+        "secagg/he/rlwe/releases.py",
+        "PRAGMA synchronous = EXTRA",
+        "PRAGMA synchronous = OFF",
+        ("tests/he/rlwe/test_releases.py",),
+    ),
+    Change(
+        "numbers in a sampler's tails come half as often",
+        "secagg/dp/envelopes.py",
+        "size = 2 << (bin_.step_bits + heads)",
+        "size = 1 << (bin_.step_bits + heads)",
+        ("tests/dp/test_envelopes.py",),
+    ),
+    Change(
+        "the tails of a sampler's envelope weigh half of what they must",
+        "secagg/dp/envelopes.py",
+        "is None else 2 << b.step_bits",
+        "is None else 1 << b.step_bits",
+        ("tests/dp/test_envelopes.py",),
     ),
 )

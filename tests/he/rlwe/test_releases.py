@@ -115,6 +115,14 @@ def test_an_older_copy_of_the_record_is_refused(path: Path, tmp_path: Path) -> N
         Releases(path, expected_epoch=epoch)
 
 
+def test_an_entry_is_on_the_disk_with_its_directory_before_it_counts(path: Path) -> None:
+    # SQLite's own names: 3 is EXTRA, which flushes file and directory within COMMIT; DELETE keeps one journal a commit.
+    with Releases(path, expected_epoch=0) as record:
+        asked = ("synchronous", "journal_mode", "fullfsync")
+        set_to = [record._db.execute(f"PRAGMA {what}").fetchone()[0] for what in asked]
+    assert set_to == [3, "delete", 1]
+
+
 def test_the_file_is_its_owners_alone(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o640)
