@@ -86,7 +86,8 @@ def test_numba_is_nowhere(pyproject: dict[str, Any]) -> None:
 OPTIONAL = {
     "gmpy2": ("he/paillier/", "integrations/phe.py"),
     "phe": ("integrations/phe.py",),
-    "tenseal": ("he/ckks/",),
+    "tenseal": ("he/ckks/", "integrations/tenseal.py"),
+    "zstandard": ("he/ckks/",),
     "dp_accounting": ("dp/",),
     "flwr": ("integrations/flower/",),
 }

@@ -185,18 +185,8 @@ class Ckks(_Encrypted):
         return named(self.context)
 
     def coding(self, request: Request) -> Coding:
-        return Units(request, scale=self._scale(request.clients), rounded=False)
-
-    def _scale(self, clients: int) -> float:
-        context = self._context()
-        # The error is the same for all numbers: the larger they are the smaller it is beside them.
-        for bits in range(context.modulus_bits - context.scale_bits, -1, -1):
-            try:
-                context.check_plan(Plan(64, 0, float(1 << bits), clients))
-            except PlanError:
-                continue
-            return float(1 << bits)
-        raise PlanError(f"{context.scheme} has no room for {clients} clients; choose the context 8192/wide")
+        self._context().check_plan(Plan(64, 0, 1.0, request.clients))
+        return Units(request, scale=1.0, rounded=False)
 
     def run(self, task: Task) -> Opened:
         from secagg.he import ckks

@@ -60,8 +60,10 @@ def test_sums_are_those_of_numpy(each: Choice) -> None:
     check(result, dict.fromkeys(UPDATES, 1), mean=False)
     assert result.report.contributors == tuple(UPDATES)
     assert not result.report.dropped
-    assert result.report.errors["steps"] == 0
-    assert result.value["steps"] == sum(update["steps"] for update in UPDATES.values())
+    exact = each.name != "ckks"  # whose error is some 2^-15 of the clip, and stated
+    assert (result.report.errors["steps"] == 0) == exact
+    if exact:
+        assert result.value["steps"] == sum(update["steps"] for update in UPDATES.values())
     assert [type(result.value[k]) for k in ("steps", "loss", "half")] == [np.int64, float, list]
     dtypes = [x.dtype for _, x in leaves(result.value)]
     assert dtypes == [x.dtype for _, x in leaves(UPDATES["c0"])]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import importlib
 import math
+import os
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -18,7 +20,7 @@ import msgspec
 import tenseal
 
 from secagg import fixed_point
-from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError, UsageError, WireError
+from secagg.errors import PlanError, RangeError, ShapeError, UsageError, WireError
 from secagg.fixed_point import Plan
 from secagg.he import key_files
 from secagg.he.ckks import CONTEXTS, Ciphertext, Context, PublicKey, SecretKey
@@ -26,7 +28,9 @@ from secagg.he.ckks.ciphertexts import CiphertextMessage
 from secagg.he.ckks.keys import PublicKeyMessage
 from secagg.he.scheme import Header
 
-PLAN = Plan(bits=64, frac_bits=20, clip=10.0, parties=1000, max_weight=50)
+PLAN = Plan(bits=64, frac_bits=20, clip=10.0, parties=600, max_weight=50)
+# Far above the error of a few summands under this plan, and far below the numbers.
+NEAR = 1e-3
 NAMES = list(CONTEXTS)
 
 
@@ -46,7 +50,7 @@ def rng() -> np.random.Generator:
 
 
 def raw(
-    symmetric: bool = False, degree: int = 4096, primes: tuple[int, ...] = (60, 49), scale: int = 40
+    symmetric: bool = False, degree: int = 4096, primes: tuple[int, ...] = (48, 32), scale: int = 40
 ) -> Any:
     """Return TenSEAL's own context."""
     kinds = tenseal.ENCRYPTION_TYPE
@@ -69,7 +73,7 @@ def test_security_is_what_the_standards_table_says() -> None:
         "4096": 128,
         "4096/symmetric": 128,
         "8192/256": 256,
-        "8192/wide": 128,
+        "8192/tenseal": 128,
     }
     with pytest.raises(PlanError, match="less than 128 bits of security at degree 4096"):
         Context("large", 4096, (60, 50), 40)
@@ -77,50 +81,62 @@ def test_security_is_what_the_standards_table_says() -> None:
         Context("small", 2048, (27, 27), 20)
 
 
-def test_default_is_4096_with_primes_of_60_and_49_bits_at_2_to_the_40(key: SecretKey) -> None:
+def test_core_svp_of_every_context_is_what_its_table_says() -> None:
+    from benchmarks import lattice
+
+    for name, said in (("4096", 148), ("4096/symmetric", 148), ("8192/256", 223), ("8192/tenseal", 107)):
+        context = CONTEXTS[name]
+        beta, _ = lattice.smallest_block(context.degree, sum(context.prime_bits), 16)
+        assert int(0.292 * beta) == said
+    beta, _ = lattice.smallest_block(4096, sum(CONTEXTS["4096"].prime_bits), 16)
+    assert 0.257 * beta >= 128  # the most optimistic count against a quantum sieve
+
+
+def test_default_is_4096_with_primes_of_48_and_32_bits_at_2_to_the_40(key: SecretKey) -> None:
     default = SecretKey.generate().public_key.context
     assert default is CONTEXTS["4096"]
-    assert (default.degree, default.prime_bits, default.scale_bits) == (4096, (60, 49), 40)
+    assert (default.degree, default.prime_bits, default.scale_bits) == (4096, (48, 32), 40)
     assert key.public_key.scheme == "ckks/4096"
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("parties", [1, 2, 3])
+@pytest.mark.parametrize(("clip", "weight"), [(1.0, 1), (3.0, 1000), (2.0**-500, 7)])
 def test_the_largest_plan_that_is_taken_decodes_at_its_borders(
-    name: str, parties: int, keys: dict[str, SecretKey]
+    name: str, clip: float, weight: int, keys: dict[str, SecretKey]
 ) -> None:
     context = CONTEXTS[name]
-    whole = 2.0 ** (context.modulus_bits - 1 - context.scale_bits)
-    clip = whole / max(2, parties) * (1 - 2.0**-17)
-    plan = Plan(bits=64, frac_bits=0, clip=clip, parties=parties)
+    most = min(int(2.0 ** (context.modulus_bits - 1 - 32) * (1 - 2.0**-7)), 1 << 60)
+    parties = most // weight
+    plan = Plan(bits=64, frac_bits=0, clip=clip, parties=parties, max_weight=weight)
     largest = np.full((3, context.slots), clip)  # one coefficient holds all
     largest[1] *= -1
     largest[2, ::2] *= -1
-    total = keys[name].encrypt(largest, plan)
-    for _ in range(parties - 1):
-        total += keys[name].encrypt(largest, plan)
-    errors = keys[name].decrypt(total) - parties * largest
+    factor = parties * weight
+    total = keys[name].encrypt(largest, plan) * factor
+    errors = keys[name].decrypt(total) - factor * largest
     assert np.max(np.abs(errors)) <= keys[name].public_key.error(total.header).bound
-    with pytest.raises(PlanError, match=f"{name} has room for sums below"):
-        keys[name].encrypt(largest, Plan(bits=64, frac_bits=0, clip=clip * (1 + 2.0**-16), parties=parties))
+    if context.modulus_bits < 64:
+        with pytest.raises(PlanError, match=f"{name} has room for sums of weight [0-9]*: "):
+            keys[name].encrypt(largest, Plan(64, 0, clip, int(parties * 1.02) + 1, weight))
 
 
 def test_what_the_plan_refuses_would_indeed_decode_wrong() -> None:
     context = raw()
-    almost = [2.0**17 * 1.01] * 2048
+    almost = [2.0**5 * 1.01] * 2048
     total = tenseal.ckks_vector(context, almost)
     for _ in range(3):
         total += tenseal.ckks_vector(context, almost)
     assert total.decrypt()[0] < 0
     with pytest.raises(PlanError):
-        CONTEXTS["4096"].check_plan(Plan(bits=64, frac_bits=0, clip=almost[0], parties=4))
+        CONTEXTS["4096"].check_plan(Plan(bits=64, frac_bits=0, clip=1.0, parties=1 << 15))
 
 
-def test_the_refusal_of_a_plan_names_a_clip_that_fits() -> None:
-    with pytest.raises(PlanError, match="use a clip below") as refusal:
-        CONTEXTS["4096"].check_plan(Plan(bits=64, frac_bits=0, clip=1e6, parties=100, max_weight=7))
-    clip = float(str(refusal.value).split("a clip below ")[1].split(",")[0])
-    CONTEXTS["4096"].check_plan(Plan(bits=64, frac_bits=0, clip=clip * 0.9999, parties=100, max_weight=7))
+@pytest.mark.parametrize("clip", [1e18, 1e-30, 5e-324], ids=str)
+def test_any_clip_keeps_as_many_places_of_it(clip: float, key: SecretKey) -> None:
+    plan = Plan(bits=64, frac_bits=0, clip=clip, parties=2)
+    x = np.array([clip, -clip, 0.0, clip / 2])
+    total = key.encrypt(x, plan)
+    assert np.max(np.abs(key.decrypt(total) / clip - x / clip)) < 2.0**-15
 
 
 def test_without_tenseal_the_import_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +165,7 @@ def test_arrays_of_any_shape_come_back(
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "u8", "i8"])
 def test_dtypes_that_encoding_takes_are_taken(dtype: str, key: SecretKey) -> None:
     x = np.array([[0, 1, 5], [2, 10, 7]], dtype).T
-    assert np.max(np.abs(key.decrypt(key.public_key.encrypt(x, PLAN)) - x)) < 1e-6
+    assert np.max(np.abs(key.decrypt(key.public_key.encrypt(x, PLAN)) - x)) < NEAR
 
 
 @pytest.mark.parametrize(
@@ -178,7 +194,7 @@ def test_clients_may_weight_before_they_encrypt(key: SecretKey) -> None:
     with pytest.raises(RangeError, match="beyond"):
         key.public_key.encrypt([450.0], PLAN, weight=44)
     with pytest.raises(RangeError, match="does not fit a plan"):
-        key.public_key.encrypt([1.0], PLAN, weight=50_001)
+        key.public_key.encrypt([1.0], PLAN, weight=30_001)
 
 
 def test_output_is_clean(key: SecretKey, capfd: pytest.CaptureFixture[str]) -> None:
@@ -225,19 +241,20 @@ def test_errors_of_sums_of_1000_are_as_measured_for_one_and_a_bound_of_them(
 
 def test_the_measured_error_is_what_the_derivation_says(keys: dict[str, SecretKey]) -> None:
     for name, variance in (("4096", 4096 / 24 * (1 + 2 * 4096 / 3)), ("4096/symmetric", 21 * 4096 / 4)):
-        measured = keys[name].public_key.measured * 2.0**40
+        variance += 9 * 4096  # that hides roundings
+        measured = keys[name].public_key.measured * 2.0**32
         # 2048 products of two normal deviates: 0.2 is more than 6 deviations of the mean square.
         assert measured == pytest.approx(math.sqrt(variance + 4096 / 24), rel=0.2)
 
 
 def test_equal_arrays_whose_rounding_errors_add_up_are_within_the_bound(key: SecretKey) -> None:
-    x = np.full(2048, 2.0**-41)  # lost when coefficients are rounded
+    x = np.full(2048, 2.0**-32)  # lost when coefficients are rounded
     total = key.public_key.encrypt(x, PLAN) * 10_000
     error = key.public_key.error(total.header)
     assert np.max(np.abs(key.decrypt(total) - 10_000 * x)) <= error.bound
 
 
-@pytest.mark.parametrize("factor", [1, -1, 2, 3, -6, 7, 1000, 2**14, -(2**15) + 1])
+@pytest.mark.parametrize("factor", [1, -1, 2, 3, -6, 7, 1000, 2**14, -29_999])
 @pytest.mark.parametrize("name", NAMES)
 def test_multiples_by_integers_are_within_their_bound(
     factor: int, name: str, keys: dict[str, SecretKey], rng: np.random.Generator
@@ -248,7 +265,7 @@ def test_multiples_by_integers_are_within_their_bound(
         error = keys[name].public_key.error(product.header)
         assert product.header.weight == abs(factor)
         assert np.max(np.abs(keys[name].decrypt(product) - factor * x)) <= error.bound
-    assert np.max(np.abs(keys[name].decrypt(encrypted) - x)) < 1e-6
+    assert np.max(np.abs(keys[name].decrypt(encrypted) - x)) < NEAR
 
 
 def test_weighted_sums_are_within_their_bound(key: SecretKey, rng: np.random.Generator) -> None:
@@ -267,7 +284,7 @@ def test_addition_changes_neither_operand_and_shares_no_memory(key: SecretKey) -
     total += b
     twin += twin
     for ciphertext, numbers in ((a, (1, 2)), (b, (5, 5)), (total, (11, 12)), (twin, (2, 4))):
-        assert np.max(np.abs(key.decrypt(ciphertext) - numbers)) < 1e-6
+        assert np.max(np.abs(key.decrypt(ciphertext) - numbers)) < NEAR
 
 
 def test_ciphertexts_of_other_keys_and_contexts_are_not_added(
@@ -299,7 +316,7 @@ def test_what_arrived_and_what_was_encrypted_here_are_added(
     total += received(b * 3)
     difference = key.decrypt(total.copy()) - 4 * x.sum(axis=0)
     assert np.max(np.abs(difference)) <= key.public_key.error(total.header).bound
-    assert np.max(np.abs(key.decrypt(a) - x[0])) < 1e-6
+    assert np.max(np.abs(key.decrypt(a) - x[0])) < NEAR
 
 
 @pytest.mark.parametrize("arrived", [False, True])
@@ -318,9 +335,9 @@ def test_a_sum_that_would_lie_open_is_refused_and_changes_nothing(
         a += other
     with pytest.raises(UsageError, match="would be no secret"):
         a + other
-    assert np.max(np.abs(key.decrypt(a) - x)) < 1e-6
+    assert np.max(np.abs(key.decrypt(a) - x)) < NEAR
     assert a.header.summands == 1
-    assert np.max(np.abs(key.decrypt(a + key.encrypt(x, PLAN)) - 2 * x)) < 1e-6
+    assert np.max(np.abs(key.decrypt(a + key.encrypt(x, PLAN)) - 2 * x)) < NEAR
 
 
 # Who holds what.
@@ -332,36 +349,16 @@ def test_a_public_key_comes_back_from_its_bytes_and_encrypts(key: SecretKey) -> 
     assert there.measured == key.public_key.measured
     encrypted = there.encrypt([1.5, -2.5], PLAN)
     back = Ciphertext.from_bytes(encrypted.to_bytes(), key.public_key, peer="client")
-    assert np.max(np.abs(key.decrypt(back) - [1.5, -2.5])) < 1e-6
+    assert np.max(np.abs(key.decrypt(back) - [1.5, -2.5])) < NEAR
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_and_ciphertexts_take_as_many_bytes_as_announced(name: str, keys: dict[str, SecretKey]) -> None:
     context = CONTEXTS[name]
-    assert keys[name].public_key.to_message().block.nbytes == context.public_key_bytes
+    assert keys[name].public_key.to_message().polynomials.nbytes == context.public_key_bytes
     for length in (1, context.slots, context.slots + 1):
         blocks = keys[name].encrypt(np.zeros(length), PLAN).to_message().blocks
         assert blocks.nbytes == context.ciphertext_bytes(length)
-
-
-def with_block(key: PublicKey, block: bytes, **changes: Any) -> PublicKeyMessage:
-    message = key.to_message()
-    row = np.zeros(message.block.shape, np.uint8)
-    row[: len(block)] = np.frombuffer(block, np.uint8)[: row.size]
-    return msgspec.structs.replace(message, length=len(block), block=row, **changes)
-
-
-@pytest.mark.parametrize("name", ["4096", "4096/symmetric"])
-def test_a_public_key_with_a_secret_key_in_it_is_refused(name: str, keys: dict[str, SecretKey]) -> None:
-    # Without the public part, it fits where the public one should be.
-    block = raw(symmetric=name != "4096")
-    block.auto_mod_switch = False
-    private = block.serialize(False, True, False, False)
-    with pytest.raises(
-        RemoteProtocolError, match=r"bank: there is a secret key in it.*replace the key"
-    ) as refusal:
-        PublicKey.from_message(with_block(keys[name].public_key, private), peer="bank")
-    assert refusal.value.peer == "bank"
 
 
 def test_a_secret_key_has_no_bytes_to_send_and_shows_nothing(key: SecretKey) -> None:
@@ -394,55 +391,83 @@ def test_under_a_symmetric_context_the_secret_key_alone_encrypts(keys: dict[str,
 def test_secret_keys_are_kept_in_files(name: str, keys: dict[str, SecretKey], tmp_path: Any) -> None:
     encrypted = keys[name].encrypt([4.25], PLAN)
     key_files.save_secret(tmp_path / "key", keys[name])
-    assert np.max(np.abs(key_files.load_secret(tmp_path / "key", SecretKey).decrypt(encrypted) - 4.25)) < 1e-6
+    assert np.max(np.abs(key_files.load_secret(tmp_path / "key", SecretKey).decrypt(encrypted) - 4.25)) < NEAR
 
 
 def test_secret_keys_that_do_not_belong_to_the_public_one_are_refused(key: SecretKey) -> None:
     message, other = key.to_message(), SecretKey.generate().to_message()
     with pytest.raises(WireError, match="do not belong together"):
-        SecretKey.from_message(msgspec.structs.replace(message, block=other.block))
-    public = np.frombuffer(key.public_key._block, np.uint8)
-    with pytest.raises(WireError, match="expected a secret key, got a public one"):
-        SecretKey.from_message(msgspec.structs.replace(message, block=public))
+        SecretKey.from_message(msgspec.structs.replace(message, polynomial=other.polynomial))
+    for wrong in (message.polynomial[:1], message.polynomial.reshape(-1), message.public_key.polynomials):
+        with pytest.raises(WireError, match="expected coefficients of shape"):
+            SecretKey.from_message(msgspec.structs.replace(message, polynomial=wrong))
+    with pytest.raises(WireError, match="cannot read the key"):
+        SecretKey.from_message(msgspec.structs.replace(message, polynomial=~np.zeros((2, 4096), np.uint64)))
+
+
+def with_polynomials(key: PublicKey, how: Any, **changes: Any) -> PublicKeyMessage:
+    message = key.to_message()
+    return msgspec.structs.replace(message, polynomials=how(message.polynomials.copy()), **changes)
+
+
+def with_word(a: Any, index: tuple[int, ...], word: int) -> Any:
+    a[index] = word
+    return a
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda k: with_block(k, raw(primes=(60, 40)).serialize(True, False, False, False)), "got others"),
-        (lambda k: with_block(k, raw(scale=41).serialize(True, False, False, False)), "got others"),
-        (lambda k: with_block(k, raw(symmetric=True).serialize(False, False, False, False)), "got others"),
-        (lambda k: with_block(k, k._data.serialize(False, False, False, False)), "no public key in it"),
-        (lambda k: with_block(k, k._block[:-500]), "cannot read the key"),
-        (lambda k: with_block(k, b"\xff" * 1000), "cannot read the key"),
-        (lambda k: with_block(k, b""), "expected 0 bytes"),
-        (lambda k: with_block(k, k._block, context="2048"), "expected a context of CKKS, one of 4096"),
-        (lambda k: with_block(k, k._block, context="8192/256"), "expected 264192 bytes"),
-        (lambda k: with_block(k, k._block, mark=b"x"), "mark of 32 bytes"),
-        (lambda k: with_block(k, k._block, measured=math.nan), "a positive error"),
-        (lambda k: msgspec.structs.replace(k.to_message(), length=k.to_message().length - 1), "zeros up to"),
-        (lambda k: msgspec.structs.replace(k.to_message(), length=-1), "expected -1 bytes"),
+        (lambda k: with_polynomials(k, lambda a: a[:, :1]), "expected polynomials of shape"),
+        (lambda k: with_polynomials(k, lambda a: a[:, :, 1:]), "expected polynomials of shape"),
+        (lambda k: with_polynomials(k, lambda a: a[:0]), "expected polynomials of shape"),
+        (lambda k: with_polynomials(k, lambda a: a.reshape(-1)), "expected polynomials of shape"),
+        (lambda k: with_polynomials(k, lambda a: with_word(a, (0, 0, 5), 1 << 48)), "cannot read the key"),
+        (lambda k: with_polynomials(k, lambda a: with_word(a, (1, 1, 4095), 1 << 32)), "cannot read the key"),
+        (lambda k: with_polynomials(k, np.bitwise_not), "cannot read the key"),
+        (lambda k: with_polynomials(k, np.zeros_like), "would be no secret"),
+        (lambda k: with_polynomials(k, lambda a: np.stack((a[0], a[1] * 0))), "would be no secret"),
+        (lambda k: msgspec.structs.replace(k.to_message(), context="2048"), "one of 4096"),
+        (lambda k: msgspec.structs.replace(k.to_message(), context="8192/256"), "of shape .2, 2, 8192."),
+        (
+            lambda k: msgspec.structs.replace(k.to_message(), context="4096/symmetric"),
+            "of shape .0, 2, 4096.",
+        ),
+        (lambda k: msgspec.structs.replace(k.to_message(), mark=b"x"), "mark of 32 bytes"),
+        (lambda k: msgspec.structs.replace(k.to_message(), measured=math.nan), "an error of 0 to"),
+        (lambda k: msgspec.structs.replace(k.to_message(), measured=1.0), "an error of 0 to"),
     ],
-    ids=[
-        "primes",
-        "scale",
-        "kind",
-        "no key",
-        "cut",
-        "noise",
-        "empty",
-        "name",
-        "context",
-        "mark",
-        "error",
-        "tail",
-        "-1",
-    ],
+    ids=str,
 )
 def test_malformed_public_keys_are_refused_and_named(change: Any, text: str, key: SecretKey) -> None:
     with pytest.raises(WireError, match=f"a CKKS key from bank: .*{text}") as refusal:
         PublicKey.from_message(change(key.public_key), peer="bank")
     assert refusal.value.peer == "bank"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_coefficients_of_a_peers_reaches_tenseal(
+    name: str, keys: dict[str, SecretKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What TenSEAL reads of a key or ciphertext has the same bytes around the coefficients whoever sent it.
+    native, read = keys[name].public_key.native, []
+    theirs = tenseal.context_from
+    monkeypatch.setattr(tenseal, "context_from", lambda data, n: read.append(data) or theirs(data, n))
+    other = SecretKey.generate(CONTEXTS[name])
+    for key in (keys[name].public_key, other.public_key):
+        PublicKey.from_bytes(key.to_bytes(), peer="bank")
+    size = CONTEXTS[name].public_key_bytes
+    first, second = read[-2:]
+    assert len(first) == len(second) < size + 500
+    start = first.index(native.public_key.fields) + len(native.public_key.fields) if size else 0
+    assert first[:start] == second[:start]
+    assert first[start + size :] == second[start + size :]
+    blocks = keys[name].encrypt(np.zeros(5), PLAN).to_message().blocks
+    data = b"".join(native.vector_bytes(blocks))
+    assert data.count(blocks[0].tobytes()) == 1
+    assert data.replace(blocks[0].tobytes(), b"") == b"".join(native.vector_bytes(blocks * 0)).replace(
+        bytes(blocks[0].nbytes), b""
+    )
 
 
 def test_the_id_depends_on_all_that_a_public_key_says(key: SecretKey) -> None:
@@ -455,26 +480,9 @@ def test_the_id_depends_on_all_that_a_public_key_says(key: SecretKey) -> None:
 # What arrives.
 
 
-def replaced(message: CiphertextMessage, data: bytes, row: int = 0) -> CiphertextMessage:
-    """Return the message with another first block."""
-    blocks = message.blocks.copy()
-    blocks[row] = 0
-    blocks[row, : len(data)] = np.frombuffer(data, np.uint8)
-    return msgspec.structs.replace(message, blocks=blocks)
-
-
-def first(message: CiphertextMessage) -> bytes:
-    return message.blocks[0, : int.from_bytes(message.blocks[0, 8:16].tobytes(), "little")].tobytes()
-
-
-def of_length(data: bytes, nbytes: int) -> bytes:
-    """Return a block that says that it is so long."""
-    return data[:8] + nbytes.to_bytes(8, "little") + data[16:]
-
-
-def inside(vector: bytes) -> bytes:
-    """Return SEAL's part of TenSEAL's bytes of a vector of one block."""
-    return vector[vector.index(b"\x5e\xa1\x10") : -9]
+def garbled(message: CiphertextMessage, how: Any) -> CiphertextMessage:
+    """Return the message with other blocks."""
+    return msgspec.structs.replace(message, blocks=how(message.blocks.copy()))
 
 
 def header_with(message: CiphertextMessage, **changes: Any) -> CiphertextMessage:
@@ -487,19 +495,10 @@ BIG = (1 << 40, 1 << 40)
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda m: replaced(m, first(m)[:30_000]), r"its form is .* True\)"),
-        (lambda m: replaced(m, first(m)[:1]), "nothing that SEAL wrote"),
-        (lambda m: replaced(m, b""), "nothing that SEAL wrote"),
-        (lambda m: replaced(m, first(m) + b"\x01"), "zeros up to"),
-        (lambda m: replaced(m, first(m) + b"\x7a\x01a"), "zeros up to"),
-        (lambda m: replaced(m, of_length(first(m), len(first(m)) - 1)), "zeros up to|cannot be read"),
-        (lambda m: replaced(m, of_length(first(m), 30_000)), "zeros up to"),
-        (lambda m: replaced(m, of_length(first(m)[:30_000], 30_000)), "cannot be read"),
-        (lambda m: replaced(m, of_length(first(m)[:16], 16)), "cannot be read"),
-        (lambda m: replaced(m, of_length(first(m), 0)), "expected 0 bytes"),
-        (lambda m: replaced(m, of_length(first(m), m.blocks.shape[1] + 1)), "expected 66049 bytes"),
-        (lambda m: replaced(m, of_length(first(m), (1 << 64) - 1)), "expected 18446744073709551615"),
-        (lambda m: replaced(m, first(m)[:28] + bytes(40) + first(m)[68:]), "cannot be read"),
+        (lambda m: garbled(m, np.bitwise_not), "cannot be read"),
+        (lambda m: garbled(m, lambda a: with_word(a, (1, 0, 0, 7), 1 << 48)), "cannot be read"),
+        (lambda m: garbled(m, np.zeros_like), "its second polynomial is 0"),
+        (lambda m: garbled(m, lambda a: with_word(a, (1, 1), 0)), "its second polynomial is 0"),
         (lambda m: msgspec.structs.replace(m, blocks=m.blocks[:1]), "expected blocks of shape"),
         (lambda m: msgspec.structs.replace(m, blocks=m.blocks[:, 1:]), "expected blocks of shape"),
         (lambda m: header_with(m, shape=(2048,)), "for 2048 numbers"),
@@ -509,8 +508,8 @@ BIG = (1 << 40, 1 << 40)
         (lambda m: header_with(m, scheme="ckks/8192/256"), "one of ckks/8192/256"),
         (lambda m: header_with(m, summands=2), "2 summands weigh no less"),
         (
-            lambda m: header_with(m, plan=msgspec.structs.replace(m.header.plan, clip=1e6)),
-            "has room for sums below",
+            lambda m: header_with(m, plan=msgspec.structs.replace(m.header.plan, parties=700)),
+            "has room for sums of weight",
         ),
     ],
     ids=str,
@@ -522,83 +521,31 @@ def test_malformed_ciphertexts_are_refused_and_named(change: Any, text: str, key
     assert refusal.value.peer == "client"
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (lambda: raw(degree=4096, primes=(60, 40)), None),
-        (lambda: raw(degree=4096, primes=(59, 49)), "cannot be read"),
-        (lambda: raw(degree=8192, primes=(60, 58)), "cannot be read|expected [0-9]* bytes"),
-        (lambda: raw(degree=8192, primes=(60, 60, 60)), "cannot be read|expected [0-9]* bytes"),
-    ],
-    ids=["another key prime", "another prime", "another degree", "more primes"],
-)
-def test_ciphertexts_of_other_parameters_are_refused(change: Any, text: str | None, key: SecretKey) -> None:
-    message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
-    data = inside(tenseal.ckks_vector(change(), np.ones(2048)).serialize())
-    if len(data) > message.blocks.shape[1]:
-        data = data[: message.blocks.shape[1]]
-    if (
-        text is None
-    ):  # a ciphertext modulo the same prime is one under this context: no more can be seen of it
-        Ciphertext.from_message(replaced(message, data), key.public_key)
-        return
-    with pytest.raises(WireError, match=text):
-        Ciphertext.from_message(replaced(message, data), key.public_key, peer="client")
-
-
-def test_ciphertexts_of_a_lower_level_are_refused(keys: dict[str, SecretKey]) -> None:
-    key = keys["8192/wide"]
-    message = key.public_key.encrypt(np.ones(4096), PLAN).to_message()
-    vector = tenseal.ckks_vector(raw(degree=8192, primes=(60, 60, 60)), np.ones(4096), scale=2.0**20)
-    vector.mul_(1.0)  # and rescaled: one of two primes is left
-    with pytest.raises(WireError, match=r"its form is \(2, 1, "):
-        Ciphertext.from_message(replaced(message, inside(vector.serialize())), key.public_key, peer="client")
-
-
-def test_ciphertexts_at_another_scale_are_refused(key: SecretKey) -> None:
-    message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
-    data = inside(tenseal.ckks_vector(raw(scale=41), np.ones(2048)).serialize())
-    with pytest.raises(WireError, match=r"its form is \(2, 1, 2199023255552.0, True, False\)"):
-        Ciphertext.from_message(replaced(message, data), key.public_key, peer="client")
-
-
-def test_ciphertexts_that_lie_open_are_refused(key: SecretKey) -> None:
-    message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
-    vector = key.public_key.encrypt(np.ones(2048), PLAN)._vectors[0]
-    with pytest.raises(RuntimeError, match="transparent"):
-        vector.sub_(vector)  # refused, and done
-    with pytest.raises(WireError, match=r"its form is .* True\)"):
-        Ciphertext.from_message(replaced(message, inside(vector.serialize())), key.public_key, peer="client")
-
-
 def test_every_block_that_arrives_is_checked(keys: dict[str, SecretKey]) -> None:
     message = keys["4096/symmetric"].encrypt(np.ones(2048 * 18), PLAN).to_message()
     for row in (0, 1, 15, 16, 17):
-        data = message.blocks[row].tobytes()
-        changed = replaced(message, data[:28] + bytes(40) + data[68:], row)
+        changed = garbled(message, lambda a, row=row: with_word(a, (row, 0, 0, 4095), (1 << 64) - 1))
         with pytest.raises(WireError, match="cannot be read"):
             Ciphertext.from_message(changed, keys["4096/symmetric"].public_key, peer="client")
 
 
-def test_flipped_bits_are_refused_or_go_unseen_inside_of_polynomials_and_nothing_else(
+def test_flipped_bits_are_refused_or_go_unseen_inside_of_polynomials(
     key: SecretKey, rng: np.random.Generator
 ) -> None:
     message = key.public_key.encrypt(np.ones(2048), PLAN).to_message()
-    good, refused, unseen = first(message), 0, 0
-    for trial in range(400):
-        data = bytearray(good)
-        data[int(rng.integers(len(data) if trial % 2 else 200))] ^= 1 << int(rng.integers(8))
+    refused = unseen = 0
+    for _ in range(100):
+        place, bit = tuple(map(int, rng.integers((1, 2, 1, 4096)))), 1 << int(rng.integers(64))
+        changed = garbled(message, lambda a, p=place, b=bit: with_word(a, p, int(a[p]) ^ b))
         try:
-            changed = Ciphertext.from_message(replaced(message, bytes(data)), key.public_key, peer="client")
+            received = Ciphertext.from_message(changed, key.public_key, peer="client")
         except WireError:
             refused += 1
             continue
-        try:
-            # A bit of SEAL's form that says nothing, such as its version.
-            assert np.max(np.abs(key.decrypt(changed) - 1)) < 1e-6
-        except RangeError:
-            unseen += 1  # on the way; it decrypts to noise all over the modulus
-    assert refused > 50
+        with pytest.raises(RangeError):  # it decrypts to noise all over the modulus
+            key.decrypt(received)
+        unseen += 1
+    assert refused > 10
     assert unseen > 50
 
 
@@ -614,19 +561,166 @@ def test_ciphertexts_of_other_schemes_are_not_decrypted(key: SecretKey, keys: di
         key.decrypt(keys["8192/256"].encrypt([1.0], PLAN))
 
 
+# What the errors in a sum tell its holder.
+
+
+def encoding_errors(units: Any) -> Any:
+    """Return what rounding coefficients of these numbers adds to them, in units of the scale, shape (blocks, slots)."""
+    n, slots = 4096, 2048
+    powers = np.array([pow(3, i, 2 * n) for i in range(slots)])
+    cosines = np.cos(np.pi * (powers[:, None] * np.arange(n) % (2 * n)) / n)
+    coefficients = (2 / n) * (units @ cosines)
+    return (np.rint(coefficients) - coefficients) @ cosines.T
+
+
+def separation(add: Any, key: SecretKey, plan: Plan, rng: np.random.Generator, sums: int) -> float:
+    """Return the deviations by which sums of two known candidate pairs with one total are told apart, on average.
+
+    The holder of the key knows the total and both pairs, computes the roundings of each, and compares the error with
+    both. Without any information the average is normal around 0 with deviation 1 / sqrt(sums).
+    """
+    blocks = 16
+
+    def grid() -> Any:  # numbers with few places, as data have
+        return np.round(rng.uniform(-1, 1, (blocks, 2048)) * 2**12) / 2**12
+
+    scale = math.ldexp(1.0, 40 + key.public_key.context.unit_bits(plan.clip))
+    found = []
+    for _ in range(sums):
+        total, x, other = grid(), grid(), grid()
+        error = (add(x, total - x) - total) * scale
+        mine, theirs = (encoding_errors(a * scale) + encoding_errors((total - a) * scale) for a in (x, other))
+        u = mine - theirs
+        found.append(np.sum((error - (mine + theirs) / 2) * u) / (np.std(error) * np.linalg.norm(u)))
+    return float(np.mean(found))
+
+
+def test_the_key_holder_cannot_tell_by_the_errors_which_of_two_updates_was_sent(
+    key: SecretKey, rng: np.random.Generator
+) -> None:
+    plan = Plan(bits=64, frac_bits=0, clip=2.0, parties=3)
+
+    def add(a: Any, b: Any) -> Any:
+        return key.decrypt(key.encrypt(a, plan) + key.encrypt(b, plan))
+
+    def add_without_hiding(a: Any, b: Any) -> Any:
+        unit = math.ldexp(1.0, key.public_key.context.unit_bits(plan.clip))
+        public = key.public_key._data
+        rows = [
+            [tenseal.CKKSVector(data=tenseal._ts_cpp.CKKSVector(public, (row * unit).tolist())) for row in x]
+            for x in (a, b)
+        ]
+        return (
+            np.array([(one + two).data.decrypt(key._secret) for one, two in zip(*rows, strict=True)]) / unit
+        )
+
+    # The same statistic finds the roundings where nothing hides them: more than 3 deviations a sum.
+    assert separation(add_without_hiding, key, plan, rng, 2) > 2
+    assert abs(separation(add, key, plan, rng, 4)) < 5 / math.sqrt(4)
+
+
+def test_roundings_of_hidden_numbers_sum_up_like_those_of_others_with_the_same_sum() -> None:
+    # The law of round(c + g) + round(-c + g'), g and g' normal of the least deviation in use, for all fractions c.
+    deviation = 3.0
+    support = np.arange(-40, 41)
+
+    def rounded(c: float) -> Any:
+        edges = (np.append(support, 41) - 0.5 - c) / (deviation * math.sqrt(2))
+        return np.diff([math.erf(edge) for edge in edges])
+
+    laws = [np.convolve(rounded(c), rounded(-c)) for c in np.linspace(0, 1, 33)]
+    assert max(np.max(np.abs(law - laws[0])) for law in laws) < 1e-15
+    # Without enough noise it shows: the test would see 2^-20.
+    deviation = 1.0
+    laws = [np.convolve(rounded(c), rounded(-c)) for c in np.linspace(0, 1, 33)]
+    assert max(np.max(np.abs(law - laws[0])) for law in laws) > 2.0**-20
+
+
+def test_hiding_is_normal_in_every_slot_of_every_block_and_fresh(
+    key: SecretKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secagg.he.ckks import keys as module
+
+    seen, native = [], module._tenseal.CKKSVector
+
+    class Recorded:
+        def __new__(cls, context: Any, numbers: Any) -> Any:
+            seen.append(numbers)
+            return native(context, numbers)
+
+    monkeypatch.setattr(module._tenseal, "CKKSVector", Recorded)
+    for _ in range(2):
+        key.encrypt(np.zeros(2049), PLAN)
+    noise = np.array(seen) * 2.0**40 / 192  # 3 sqrt(4096) units of 2^-40
+    assert noise.shape == (4, 2048)
+    assert len(np.unique(noise)) == noise.size
+    # 8,192 normal numbers: mean within 5.5 and mean square within 4.5 of their deviations; a tail beyond 3.
+    assert abs(noise.mean()) < 0.06
+    assert abs(np.mean(noise**2) - 1) < 0.07
+    assert 5 < np.sum(np.abs(noise) > 3) < 50
+    assert np.max(np.abs(np.corrcoef(noise) - np.eye(4))) < 0.13
+
+
+# Forked processes.
+
+
+def test_a_forked_child_may_use_and_free_keys_and_end(keys: dict[str, SecretKey]) -> None:
+    script = """
+import gc, os, signal, sys
+import numpy as np
+from secagg.he.ckks import SecretKey
+from secagg.fixed_point import Plan
+plan = Plan(64, 0, 1.0, 10)
+key = SecretKey.generate()
+sent = key.encrypt(np.ones(3), plan)
+end = sys.argv[1]
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    first = key.encrypt(np.ones(3), plan).to_message().blocks
+    assert np.max(np.abs(key.decrypt(sent + sent) - 2)) < 1e-3
+    other = SecretKey.generate()
+    del key, sent, other
+    gc.collect()
+    if end == "exit":
+        sys.exit(0)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    for end in ("exit", "_exit"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, end], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_parent_and_forked_child_do_not_encrypt_alike(key: SecretKey) -> None:
+    read, write = os.pipe()
+    child = os.fork()
+    mine = key.encrypt([1.0], PLAN).to_message().blocks[0, :, 0, :4]
+    if child == 0:
+        os.write(write, mine.tobytes())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = np.frombuffer(os.read(read, mine.nbytes), np.uint64).reshape(mine.shape)
+    os.close(read), os.close(write)
+    assert not np.any(mine == theirs)
+
+
 # Why decryptions are not to be shared.
 
 
 def test_two_decryptions_in_full_give_the_key_away(key: SecretKey, rng: np.random.Generator) -> None:
     # TenSEAL decrypts to the real parts of m = c0 + c1 s, that is, to t = m + m' where ' exchanges conjugate roots.
     # At roots i and i' two ciphertexts give two equations c1_i s_i + c1_i' s_i' = t_i - c0_i - c0_i' modulo q.
-    q = next(p for p in range((1 << 60) + 1 - 8192, 0, -8192) if pow(3, p - 1, p) == 1 == pow(2, p - 1, p))
+    q = next(p for p in range((1 << 48) + 1 - 8192, 0, -8192) if pow(3, p - 1, p) == 1 == pow(2, p - 1, p))
     n = 4096
 
     def equations() -> tuple[list[int], list[int]]:
         """Return the coefficients c1 and the right sides, from a ciphertext and what the key holder showed."""
         ciphertext = key.public_key.encrypt(rng.uniform(-1, 1, n // 2), PLAN)
-        shown = key.decrypt(ciphertext)
+        shown = np.ldexp(key.decrypt(ciphertext), key.public_key.context.unit_bits(PLAN.clip))
         (pair,) = ciphertext._vectors[0].ciphertext()
         (less,) = ciphertext._vectors[0].add_plain((-2 * shown).tolist()).ciphertext()
         # In SEAL's order of roots the conjugate of root i is root n - 1 - i.

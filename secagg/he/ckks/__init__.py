@@ -21,20 +21,24 @@ Who may have what:
     key holder    `SecretKey`
 A `PublicKey` refuses bytes with a secret key inside, and a `SecretKey` has no bytes but those for `key_files`.
 
-Learns: server: nothing. Holder of the secret key: what it decrypts, which should be sums only.
-Cost: 32.25 bytes a number (64.5 under 8192/wide), in blocks of N / 2 numbers.
+Learns: server: nothing. Holder of the secret key: what it decrypts, which should be sums only. The errors in a sum tell
+which summands it was made of with an advantage of some 2^-25 a block at most: see Hiding in `contexts`. That is for numbers
+that were multiplied by weights before they were encrypted. A multiple of a ciphertext shows what an exact multiple would.
+Cost: 32 bytes a number (96 under 8192/tenseal), in blocks of N / 2 numbers.
 
 Multiplying by an integer is doubling and adding: exact, at no level of the modulus, in every context. (TenSEAL's own
 product takes a context with a level for it, 25 bytes a number more and rescales with an error of its own.)
 
 TenSEAL takes no `rng`: SEAL draws from the operating system. Nor an `executor`: it holds the interpreter's lock.
-Every context in memory costs an idle thread of TenSEAL's: load a key once a process.
+Every context in memory costs an idle thread of TenSEAL's: load a key once a process. Keys and ciphertexts from before a
+fork may be used in the child.
 """
 
 try:
     import tenseal  # noqa: F401
+    import zstandard  # noqa: F401
 except ImportError:
-    raise ImportError('CKKS needs TenSEAL: pip install "secagg[ckks]"') from None
+    raise ImportError('CKKS needs TenSEAL and zstandard: pip install "secagg[ckks]"') from None
 
 from secagg.he.ckks.ciphertexts import Ciphertext
 from secagg.he.ckks.contexts import CONTEXTS, Context

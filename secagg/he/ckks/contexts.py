@@ -1,20 +1,31 @@
 """Parameters of CKKS that are good for sums: by name, with their security, their room and their error.
 
-    name             N     primes         numbers times   bytes a number   bits of security, |sum| below
-                                                                           classical
-    4096             4096  60, 49         2^40            32.25            128             2^19
-    4096/symmetric   4096  60, 49         2^40            32.25            128             2^19
-    8192/256         8192  60, 58         2^40            32.25            256             2^19
-    8192/wide        8192  60, 60, 60     2^60            64.5             128             2^59
+    name             N     primes          bytes a number   bits of security        core-SVP   weight below
+                                                          [ACC+18], classical     classical
+    4096             4096  48, 32          32               128                     148        2^15
+    4096/symmetric   4096  48, 32          32               128                     148        2^15
+    8192/256         8192  60, 58          32               256                     223        2^27
+    8192/tenseal     8192  60, 40, 40, 60  96               128                     107        2^107
 
 SEAL keeps the last prime for the key; ciphertexts are modulo the product q of the others. The secret is ternary and
-the bits of security are those of the table for it in [ACC+18], by the bits of all primes together. Against quantum
-computers that table allows 101 and 202 bits at N = 4096 and 8192 for the same 128: the 109 bits of the default, 4096,
-are above that, the 118 and 180 at 8192 below.
+the bits of security are those of the table for it in [ACC+18], by the bits of all primes together. The 80 bits of the
+default, 4096, are within every published table for 128 bits, against quantum computers too. Core-SVP is what
+`benchmarks.lattice` prints, the count of soundness-encryption.md, section 3. 8192/tenseal has the parameters of TenSEAL's
+tutorials, for those who have such contexts.
 
-Room. A number x becomes coefficients of at most |x| 2^scale_bits [the inverse embedding averages], noise adds at most
-N to each for each unit of weight, and a sum decodes while coefficients stay within q / 2. SEAL wants numbers before
-they are added to stay within q / 4.
+Unit. Numbers within +-clip are multiplied by the power of two that brings the clip to between 2^31 and 2^32 units of
+2^-scale_bits; decryption divides by it. So errors are relative to the clip, and TenSEAL's encoder, which computes in
+float64, errs by far less than what is added for hiding (see Hiding).
+
+Room. Such a number becomes coefficients of at most 2^32 [the inverse embedding averages], noise adds at most N to each for
+each unit of weight, and a sum decodes while coefficients stay within q / 2.
+
+Hiding. A sum of encodings that are rounded to integers tells more than the sum of numbers: the roundings. So normal noise
+is added to each number before it is encoded, of deviation 3 sqrt(N) units of 2^-scale_bits. Coefficients get noise of
+deviation 3 (the constant one 4.2) before they are rounded, and then sums of roundings are those of other summands with the
+same sum, up to 2^-90 a coefficient. What is left are the errors of float64 in TenSEAL's encoder, some 2^-52 of
+the numbers: beside the noise that encryption adds, of deviation 15 in each coefficient, they move what is decrypted of a
+block by a statistical distance of some 2^-25. soundness-encryption.md, section 11, has the argument and the numbers.
 
 Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_i|, in a slot with root z:
     rounding     SEAL encrypts modulo all primes and divides by the last one, p. That leaves r0 + r1 s with r0, r1
@@ -22,14 +33,15 @@ Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_
                  N/24 (1 + |s(z)|^2) for each; the noise before, divided by p, adds less than
                  21 N (2 N + 1) / p. Ternary s is subgaussian as well: |s(z)|^2 <= 2 t^2 N/3.
     symmetric    no division: the noise itself, centred binomial, variance 21/2 a coefficient, so 21 N/4.
+    hiding       variance 9 N.
     encoding     coefficients are rounded, by 1/2 at most: W N / 2.
     float64      two transforms, each with an error of at most 8 (log2 N + 2) 2^-53 of the Euclidean norm
                  [Hig02, 24.1]: 2 W clip sqrt(N) times that.
 `error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40, whatever the
 numbers: for public keys proven under the assumption that r0 and r1 are uniform (which ring learning with errors says
 to whoever lacks the key, and the holder of the key has no proof of), for symmetric ones without it. On random numbers
-the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric: 6 to 130), under 8192/wide,
-where the transforms' part outweighs the rest, thousands of times. `PublicKey.error` gives what was measured besides.
+the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric: 6 to 130).
+`PublicKey.error` gives what was measured besides.
 """
 
 from __future__ import annotations
@@ -49,6 +61,7 @@ _MOST_BITS: Final = MappingProxyType(
     {4096: ((256, 58), (192, 75), (128, 109)), 8192: ((256, 118), (192, 152), (128, 218))}
 )
 _NOISE_LARGEST: Final = 21  # SEAL's centred binomial distribution of 42 coins
+_CLIP_BITS: Final = 32  # an encoded clip lies between half of 2^32 and 2^32
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,7 @@ class Context:
       name: what parties agree on.
       degree: N, 4096 or 8192.
       prime_bits: of each prime; the last one is the key's.
-      scale_bits: numbers are multiplied by 2^scale_bits before they are rounded.
+      scale_bits: TenSEAL multiplies by 2^scale_bits before it rounds.
       symmetric: whether the secret key encrypts.
 
     Raises:
@@ -103,12 +116,22 @@ class Context:
     @property
     def block_bytes(self) -> int:
         """Bytes of a block on the wire."""
-        return _room(2 * 8 * self.degree * (len(self.prime_bits) - 1))
+        return 2 * 8 * self.degree * (len(self.prime_bits) - 1)
 
     @property
     def public_key_bytes(self) -> int:
-        """Bytes of a public key on the wire."""
-        return _room(2 * 8 * self.degree * len(self.prime_bits))
+        """Bytes of a public key's polynomials on the wire."""
+        return 0 if self.symmetric else 2 * 8 * self.degree * len(self.prime_bits)
+
+    @property
+    def hiding(self) -> float:
+        """Deviation of the noise that is added to each number before it is encoded, in units of 2^-scale_bits."""
+        return 3 * math.sqrt(self.degree)
+
+    def unit_bits(self, clip: float) -> int:
+        """Return the exponent of the power of two that numbers within +-clip are multiplied by."""
+        fraction, bits = math.frexp(clip)
+        return _CLIP_BITS - self.scale_bits - (bits - 1 if fraction == 0.5 else bits)
 
     def blocks(self, length: int) -> int:
         """Return how many blocks an array of so many numbers takes."""
@@ -124,15 +147,14 @@ class Context:
         Raises:
           PlanError: the message says what would fit.
         """
-        # SEAL's primes of b bits are the largest below 2^b that fit the degree, all above 2^b - 2^(b - 20).
-        room = math.ldexp(1 - 2.0**-18, self.modulus_bits - 1)
+        # SEAL's primes of b bits are the largest below 2^b that fit the degree, all above 2^b - 2^(b - 10).
+        room = math.ldexp(1 - 2.0**-8, self.modulus_bits - 1)
         most = max(2, plan.parties) * plan.max_weight
-        if most * (math.ldexp(plan.clip, self.scale_bits) + self.degree) > room:
-            fits = math.ldexp(room / most - self.degree, -self.scale_bits)
+        if most * (2.0**_CLIP_BITS + self.degree) > room:
             raise PlanError(
-                f"{self.scheme} has room for sums below 2^{self.modulus_bits - 1 - self.scale_bits}: numbers within "
-                f"+-{plan.clip} of {plan.parties} parties with weights up to {plan.max_weight} do not fit; use a clip "
-                f"below {max(fits, 0):.6g}, or the context 8192/wide"
+                f"{self.scheme} has room for sums of weight {int(room / (2.0**_CLIP_BITS + self.degree))}: "
+                f"{plan.parties} parties with weights up to {plan.max_weight} do not fit; plan for fewer, or use the "
+                "context 8192/256"
             )
 
     def error_bound(self, header: Header) -> float:
@@ -144,10 +166,12 @@ class Context:
             secret = 4 * _tail(2 * n) * n / 3
             variance = n / 24 * (1 + secret)
             left = math.ldexp(_NOISE_LARGEST * n * (2.0 * n + 1), 1 - self.prime_bits[-1])
+        variance += self.hiding**2
         noise = math.sqrt(2 * _tail(header.length) * variance * most_squares(header))
         rounding = weight * (left + n / 2)
-        transforms = 2 * weight * header.plan.clip * math.sqrt(n) * 8 * (math.log2(n) + 2) * 2.0**-53
-        return math.ldexp(noise + rounding, -self.scale_bits) + transforms
+        transforms = 2.0**-49 * (math.log2(n) + 2) * math.sqrt(n) * weight * header.plan.clip
+        shift = -self.scale_bits - self.unit_bits(header.plan.clip)
+        return math.ldexp(noise + rounding, shift) + transforms
 
 
 def most_squares(header: Header) -> int:
@@ -155,25 +179,16 @@ def most_squares(header: Header) -> int:
     return (header.weight - header.summands + 1) ** 2 + header.summands - 1
 
 
-def _room(nbytes: int) -> int:
-    """Return the bytes set aside for so many bytes of coefficients and what SEAL writes around them.
-
-    SEAL compresses coefficients with Zstandard, so that lengths vary a little; it adds 1/256 and 64 bytes at most.
-    """
-    return nbytes + nbytes // 128
-
-
 def _tail(events: int) -> float:
     """Return t^2 / 2 for which none of so many subgaussian numbers exceeds t deviations, but with 2^-41."""
     return math.log(2 * events) + (FAILURE_BITS + 1) * math.log(2)
 
 
-# 4096 is within the table for classical attackers alone: its 109 bits are above the 101 for quantum ones.
 _ALL: Final = (
-    Context("4096", 4096, (60, 49), 40),
-    Context("4096/symmetric", 4096, (60, 49), 40, symmetric=True),
+    Context("4096", 4096, (48, 32), 40),
+    Context("4096/symmetric", 4096, (48, 32), 40, symmetric=True),
     Context("8192/256", 8192, (60, 58), 40),
-    Context("8192/wide", 8192, (60, 60, 60), 60),
+    Context("8192/tenseal", 8192, (60, 40, 40, 60), 40),
 )
 CONTEXTS: Final = MappingProxyType({context.name: context for context in _ALL})
 

@@ -1,8 +1,8 @@
 """CKKS keys in TenSEAL's contexts, what goes over the wire of them, and the error that results are given with.
 
-A public key is TenSEAL's context without its secret key. What arrives as one is read by TenSEAL, refused if there is a
-secret key in it, and then compared with the parameters of its name: nobody encrypts under parameters that a peer
-made up. Under a symmetric context it can add, and not encrypt.
+A public key is the name of its parameters and two polynomials; under a symmetric context it has none, and can add but not
+encrypt. A receiver puts a context of TenSEAL's together from the parameters of that name and these coefficients (`native`):
+nobody encrypts under parameters that a peer made up, and TenSEAL reads no other keys.
 
 The error. Who encrypts cannot see the error, which takes the secret key, and it does not depend on the numbers. So it
 is measured when the key is made and whenever it is loaded: a block of numbers within +-1 is encrypted and
@@ -12,25 +12,26 @@ public key, by the word of its holder, and `PublicKey.error` says what follows f
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import struct
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
-import tenseal
 from numpy.typing import ArrayLike, NDArray
-from tenseal import _ts_cpp as _native
+from tenseal import _ts_cpp as _tenseal
 
-from secagg import fixed_point, signing, wire
-from secagg.errors import RangeError, UsageError, WireError
+from secagg import fixed_point, prg, signing, wire
+from secagg.errors import RangeError, ShapeError, UsageError, WireError
 from secagg.fixed_point import Plan
 from secagg.he import scheme
-from secagg.he.ckks.ciphertexts import TENSEAL_ERRORS, Ciphertext, read_row, write_row
+from secagg.he.ckks import native
+from secagg.he.ckks.ciphertexts import Ciphertext
 from secagg.he.ckks.contexts import CONTEXTS, Context, most_squares, named
+from secagg.he.ckks.native import KEY, PUBLIC, SECRET, Native
 from secagg.he.scheme import KEY_ID_BYTES, Header, check_ciphertext
 from secagg.prg import Stream
 from secagg.wire import Message
@@ -47,23 +48,21 @@ class PublicKeyMessage(Message, frozen=True):
     Fields:
       context: name of the parameters.
       mark: 32 random bytes, which tell keys apart that have no public part.
-      measured: root mean square of the error of one encryption.
-      length: bytes of TenSEAL's context.
-      block: the context, filled up with zeros.
+      measured: root mean square of the error of one encryption of numbers within +-1.
+      polynomials: coefficients, shape (2, primes, N); (0, primes, N) under a symmetric context.
     """
 
     context: str
     mark: bytes
     measured: float
-    length: int
-    block: NDArray[np.uint8]
+    polynomials: NDArray[np.uint64]
 
 
 class SecretKeyMessage(Message, frozen=True):
-    """A secret key as it is kept: the public one, and TenSEAL's context with the secret."""
+    """A secret key as it is kept: the public one, and the coefficients of the secret, shape (primes, N)."""
 
     public_key: PublicKeyMessage
-    block: NDArray[np.uint8]
+    polynomial: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +86,34 @@ class PublicKey(scheme.PublicKey):
     Args:
       context: the parameters.
       mark: 32 random bytes.
-      measured: root mean square of the error of one encryption.
-      block: TenSEAL's context without a secret key.
+      measured: root mean square of the error of one encryption of numbers within +-1.
+      polynomials: coefficients, shape (2, primes, N), or (0, primes, N) under a symmetric context; not copied.
 
     Raises:
       UsageError: what is no such key; the message says why.
     """
 
-    __slots__ = ("_block", "_data", "_key_id", "_mark", "context", "measured")
+    __slots__ = ("_data", "_key_id", "_mark", "_polynomials", "context", "measured", "native")
 
-    def __init__(self, context: Context, mark: bytes, measured: float, block: bytes) -> None:
-        if len(mark) != MARK_BYTES or not 0 < measured < math.inf:
+    def __init__(
+        self, context: Context, mark: bytes, measured: float, polynomials: NDArray[np.uint64]
+    ) -> None:
+        most = context.error_bound(_measured_header(context))
+        if len(mark) != MARK_BYTES or not 0 < measured <= most:
             raise UsageError(
-                f"expected a mark of {MARK_BYTES} bytes and a positive error, got {len(mark)} bytes, {measured}"
+                f"expected a mark of {MARK_BYTES} bytes and an error of 0 to {most:.3g}, got {len(mark)} bytes, {measured}"
             )
-        self.context, self.measured = context, measured
-        self._data, self._mark, self._block = _load(block, context), mark, block
-        if self._data.is_private():
-            raise UsageError("there is a secret key in it: send `SecretKey.public_key`, and replace the key")
-        if not context.symmetric and not self._data.has_public_key():
-            raise UsageError("there is no public key in it")
+        self.context, self.measured, self.native = context, measured, Native.of(context)
+        shape = self.native.public_key.shape
+        if polynomials.shape != shape:
+            raise ShapeError(f"expected polynomials of shape {shape}, got {polynomials.shape}")
+        if not polynomials.any(axis=-1).all():
+            raise UsageError("a polynomial of the public key is 0: what it encrypts would be no secret")
+        self._data = self.native.load(None if context.symmetric else polynomials)
+        self._mark, self._polynomials = mark, polynomials
         self._key_id = signing.digest(
-            "secagg.he.ckks/public key", [context.name.encode(), mark, struct.pack("<d", measured), block]
+            "secagg.he.ckks/public key",
+            [context.name.encode(), mark, struct.pack("<d", measured), polynomials.tobytes()],
         )
 
     @classmethod
@@ -116,18 +121,10 @@ class PublicKey(scheme.PublicKey):
         """Return the key in a message from a peer.
 
         Raises:
-          WireError: it is none, or holds a secret key; the message says what is wrong.
+          WireError: it is none; the message says what is wrong.
         """
         try:
-            context = named(message.context)
-            if message.block.shape != (context.public_key_bytes,):
-                raise UsageError(f"expected {context.public_key_bytes} bytes, got {message.block.shape}")
-            return cls(
-                context,
-                message.mark,
-                message.measured,
-                bytes(read_row(np.ascontiguousarray(message.block).data, message.length)),
-            )
+            return cls(named(message.context), message.mark, message.measured, message.polynomials)
         except UsageError as error:
             raise WireError(f"a CKKS key from {peer or 'the stored bytes'}: {error}", peer=peer) from None
 
@@ -161,30 +158,36 @@ class PublicKey(scheme.PublicKey):
 
         Args:
           weight: what the numbers may have been multiplied by: they lie within +-weight * plan.clip.
-          rng, executor: not used, see the package.
+          rng: where the noise that hides roundings comes from; SEAL draws its own.
+          executor: not used, see the package.
 
         Raises:
           UsageError: the context is symmetric.
         """
-        del rng, executor
+        del executor
         if self.context.symmetric:
             raise UsageError(f"under {self.scheme} the secret key encrypts; use SecretKey.encrypt")
-        return self._encrypt(self._data, values, plan, weight)
+        return self._encrypt(self._data, values, plan, weight, rng)
 
     def error(self, header: Header) -> Error:
         """Return the error of the sum of which this is the header."""
-        return Error(self.context.error_bound(header), self.measured * math.sqrt(most_squares(header)))
+        unit = self.context.unit_bits(_MEASURED_PLAN.clip) - self.context.unit_bits(header.plan.clip)
+        measured = math.ldexp(self.measured * math.sqrt(most_squares(header)), unit)
+        return Error(self.context.error_bound(header), measured)
 
     def to_message(self) -> PublicKeyMessage:
-        block = np.zeros(self.context.public_key_bytes, np.uint8)
-        length = write_row(self._block, block)
-        return PublicKeyMessage(self.context.name, self._mark, self.measured, length, block)
+        return PublicKeyMessage(self.context.name, self._mark, self.measured, self._polynomials)
 
-    def read_vector(self, data: bytes) -> Any:
-        """Return TenSEAL's vector from its bytes; raises one of `TENSEAL_ERRORS` if there is none in them."""
-        return _native.CKKSVector(self._data, data)
+    def vector_of(self, blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64]) -> Any:
+        """Return TenSEAL's vector of some blocks of shape (2, primes, N); raises one of `TENSEAL_ERRORS` if they are none.
 
-    def _encrypt(self, data: Any, values: ArrayLike, plan: Plan, weight: int) -> Ciphertext:
+        Joining is the one copy on the way in, which is wanted anyway: TenSEAL reads nothing but `bytes`.
+        """
+        return _tenseal.CKKSVector(self._data, b"".join(self.native.vector_bytes(blocks)))
+
+    def _encrypt(
+        self, data: Any, values: ArrayLike, plan: Plan, weight: int, rng: Stream | None
+    ) -> Ciphertext:
         """Return the encryption by the key in TenSEAL's context `data`."""
         numbers = np.asarray(values)
         self.context.check_plan(plan)
@@ -192,8 +195,18 @@ class PublicKey(scheme.PublicKey):
         # What encoding refuses is refused here. It takes hundredths of the time of encryption; its result is not used.
         border = plan if weight == 1 else replace(plan, clip=plan.clip * weight, parties=1, max_weight=1)
         fixed_point.encode(numbers, border)
-        flat, step, encrypted = numbers.reshape(-1), self.context.slots, _native.CKKSVector
-        blocks = [encrypted(data, flat[i : i + step].tolist()) for i in range(0, flat.size, step)]
+        context, step = self.context, self.context.slots
+        # Noise goes into every slot, the unused ones too: they are coefficients' as much as the others.
+        units = np.zeros(context.blocks(header.length) * step)
+        np.ldexp(
+            numbers.reshape(-1).astype(np.float64),
+            context.unit_bits(plan.clip),
+            out=units[: header.length],
+        )
+        units += _normal(
+            rng or prg.system_stream(), units.size, math.ldexp(context.hiding, -context.scale_bits)
+        )
+        blocks = [_tenseal.CKKSVector(data, block.tolist()) for block in units.reshape(-1, step)]
         if data is not self._data:
             for block in blocks:
                 block.link_context(
@@ -207,18 +220,18 @@ class SecretKey(scheme.SecretKey):
 
     Args:
       public_key: that belongs to it.
-      block: TenSEAL's context with the secret key.
+      polynomial: coefficients of the secret, shape (primes, N); not copied.
 
     Raises:
-      UsageError: the two do not belong together, or there is no secret key in the block.
+      UsageError: the two do not belong together.
     """
 
-    __slots__ = ("_data", "_public_key", "_secret")
+    __slots__ = ("_data", "_polynomial", "_public_key", "_secret")
 
-    def __init__(self, public_key: PublicKey, block: bytes) -> None:
-        self._public_key, self._data = public_key, _load(block, public_key.context)
-        if not self._data.is_private():
-            raise UsageError("expected a secret key, got a public one")
+    def __init__(self, public_key: PublicKey, polynomial: NDArray[np.uint64]) -> None:
+        self._public_key, self._polynomial = public_key, polynomial
+        symmetric = public_key.context.symmetric
+        self._data = public_key.native.load(None if symmetric else public_key._polynomials, polynomial)
         self._secret = self._data.secret_key()
         _measure(self._encrypting, self._secret, public_key.context)
 
@@ -232,12 +245,14 @@ class SecretKey(scheme.SecretKey):
         Raises:
           UsageError: TenSEAL's error is larger than the one computed.
         """
-        data = _new(context)
+        form, data = Native.of(context), native.new(context)
         measured = _measure(data, data.secret_key(), context)
-        public_key = PublicKey(
-            context, os.urandom(MARK_BYTES), measured, data.serialize(True, False, False, False)
-        )
-        return cls(public_key, data.serialize(True, True, False, False))
+        parts = native.parts_of(data.serialize(True, True, False, False))
+        polynomials = np.empty(form.public_key.shape, np.uint64)
+        if not context.symmetric:
+            polynomials = form.public_key.read(native.octets(parts, PUBLIC, KEY))
+        public_key = PublicKey(context, os.urandom(MARK_BYTES), measured, polynomials)
+        return cls(public_key, form.secret_key.read(native.octets(parts, SECRET, KEY)))
 
     @classmethod
     def from_message(cls, message: SecretKeyMessage, *, peer: str = "") -> Self:
@@ -248,7 +263,7 @@ class SecretKey(scheme.SecretKey):
         """
         public_key = PublicKey.from_message(message.public_key, peer=peer)
         try:
-            return cls(public_key, message.block.tobytes())
+            return cls(public_key, message.polynomial)
         except UsageError as error:
             raise WireError(f"a CKKS key from {peer or 'the stored bytes'}: {error}", peer=peer) from None
 
@@ -270,8 +285,8 @@ class SecretKey(scheme.SecretKey):
 
         Arguments and errors as of `PublicKey.encrypt`. What is returned holds no secret.
         """
-        del rng, executor
-        return self._public_key._encrypt(self._encrypting, values, plan, weight)
+        del executor
+        return self._public_key._encrypt(self._encrypting, values, plan, weight, rng)
 
     def decrypt(
         self, ciphertext: scheme.Ciphertext, *, executor: Executor | None = None
@@ -284,7 +299,8 @@ class SecretKey(scheme.SecretKey):
         header = check_ciphertext(ciphertext, self._public_key)
         if not isinstance(ciphertext, Ciphertext):
             raise UsageError(f"expected a CKKS ciphertext, got {type(ciphertext).__name__}")
-        numbers = ciphertext.decrypted_by(self._secret)
+        shift = -self._public_key.context.unit_bits(header.plan.clip)
+        numbers = np.ldexp(ciphertext.decrypted_by(self._secret), shift)
         most = header.weight * header.plan.clip + self._public_key.context.error_bound(header)
         if not (-most <= np.min(numbers) and np.max(numbers) <= most):
             raise RangeError(
@@ -294,51 +310,12 @@ class SecretKey(scheme.SecretKey):
         return numbers.reshape(header.shape)
 
     def to_message(self) -> SecretKeyMessage:
-        block = np.frombuffer(self._data.serialize(True, True, False, False), np.uint8)
-        return SecretKeyMessage(self._public_key.to_message(), block)
+        return SecretKeyMessage(self._public_key.to_message(), self._polynomial)
 
     @property
     def _encrypting(self) -> Any:
         key = self._public_key
         return self._data if key.context.symmetric else key._data
-
-
-def _new(context: Context) -> Any:
-    """Return a new context of TenSEAL's, with keys."""
-    kinds = tenseal.ENCRYPTION_TYPE
-    made = tenseal.context(
-        tenseal.SCHEME_TYPE.CKKS,
-        context.degree,
-        coeff_mod_bit_sizes=list(context.prime_bits),
-        encryption_type=kinds.SYMMETRIC if context.symmetric else kinds.ASYMMETRIC,
-        n_threads=1,
-    )
-    made.global_scale = 2.0**context.scale_bits
-    # Whoever uploads a ciphertext at a lower level must not bring the sum down to it.
-    made.auto_mod_switch = False
-    return made.data
-
-
-@functools.cache  # as many entries as there are contexts
-def _parameters(context: Context) -> bytes:
-    """Return what TenSEAL writes of a context without its keys."""
-    return bytes(_new(context).serialize(False, False, False, False))
-
-
-def _load(block: bytes, context: Context) -> Any:
-    """Return TenSEAL's context from its bytes.
-
-    Raises:
-      UsageError: it cannot be read or has other parameters.
-    """
-    try:
-        data = tenseal.context_from(block, 1).data
-        written = data.serialize(False, False, False, False)
-    except TENSEAL_ERRORS as error:
-        raise UsageError(f"TenSEAL cannot read the key: {error!s:.100}") from None
-    if written != _parameters(context):
-        raise UsageError(f"expected the parameters of {context.scheme}, got others")
-    return data
 
 
 def _measure(encrypting: Any, secret: Any, context: Context) -> float:
@@ -348,9 +325,11 @@ def _measure(encrypting: Any, secret: Any, context: Context) -> float:
       UsageError: an error beyond the bound.
     """
     numbers = np.linspace(-1.0, 1.0, context.slots)
-    decrypted = _native.CKKSVector(encrypting, numbers.tolist()).decrypt(secret)
-    errors = np.asarray(decrypted) - numbers
-    bound = context.error_bound(Header(context.scheme, bytes(KEY_ID_BYTES), _MEASURED_PLAN, numbers.shape))
+    unit = context.unit_bits(_MEASURED_PLAN.clip)
+    noise = _normal(prg.system_stream(), numbers.size, math.ldexp(context.hiding, -context.scale_bits))
+    decrypted = _tenseal.CKKSVector(encrypting, (np.ldexp(numbers, unit) + noise).tolist()).decrypt(secret)
+    errors = np.ldexp(np.asarray(decrypted), -unit) - numbers
+    bound = context.error_bound(_measured_header(context))
     worst = float(np.max(np.abs(errors)))
     if not worst <= bound:
         raise UsageError(
@@ -358,3 +337,22 @@ def _measure(encrypting: Any, secret: Any, context: Context) -> float:
             "key do not belong together, or this TenSEAL computes something else"
         )
     return float(np.sqrt(np.mean(errors**2)))
+
+
+def _measured_header(context: Context) -> Header:
+    """Return the header of what is encrypted to measure the error."""
+    return Header(context.scheme, bytes(KEY_ID_BYTES), _MEASURED_PLAN, (context.slots,))
+
+
+def _normal(rng: Stream, count: int, deviation: float) -> NDArray[np.float64]:
+    """Return independent normal numbers, shape (count,), count even [BM58]."""
+    words = rng.words((2, count // 2))
+    words >>= np.uint64(11)
+    angle, radius = words.astype(np.float64)
+    angle *= 2 * math.pi * 2.0**-53
+    radius += 1  # 1 to 2^53: no logarithm of 0
+    radius *= 2.0**-53
+    np.log(radius, out=radius)
+    radius *= -2 * deviation**2
+    np.sqrt(radius, out=radius)
+    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))

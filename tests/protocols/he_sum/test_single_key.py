@@ -324,7 +324,7 @@ def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, C
         "an empty array": lambda key: garbled(key.encrypt(x, plan).to_message(), lambda a: a[:0]),
     }
     if name != "rlwe":  # any words are RLWE polynomials
-        cases["noise"] = lambda key: garbled(key.encrypt(x, plan).to_message(), lambda a: a | 255)
+        cases["noise"] = lambda key: garbled(key.encrypt(x, plan).to_message(), lambda a: ~np.zeros_like(a))
     if name == "paillier":
         cases["with fewer numbers a residue"] = lambda key: key.encrypt(x, plan, slots=1).to_message()
         cases["with half as many numbers a residue"] = lambda key: key.encrypt(x, plan, slots=8).to_message()
