@@ -1,10 +1,12 @@
 """Numbers that the soundness pages name are those of the code: each is computed, and looked up in the page's words.
 
-A change of the constant, of the formula or of the sentence fails.
+A change of the constant, of the formula or of the sentence fails. Checks and laws that pages name have tests of their
+own, named there.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from pathlib import Path
@@ -145,3 +147,87 @@ def test_a_bound_on_the_end_of_a_run_counts_both_kinds_of_bad_luck():
     alike = sum(n * n / buckets + n for n in (1000, 500, 0)) / 2.0**bits
     assert layout.log2_abort == pytest.approx(math.log2(2.0**-40 + alike), abs=1e-9)
     assert np.isfinite(layout.log2_abort)
+
+
+# Constants that carry a claim: page, module, name, value, and the words that name the value.
+CONSTANTS = [
+    (
+        "soundness",
+        "wire",
+        "VERSION",
+        1,
+        "Messages carry the session (its first 16 bytes), sender, lane, number and kind",
+    ),
+    ("soundness-masked", "protocols.masked.shamir", "PRIME", 2**256 + 297, "Over the prime 2^256 + 297"),
+    ("soundness-masked", "protocols.masked.shamir", "_DRAWN_BYTES", 48, "up to 2^-127 a coefficient"),
+    ("soundness-masked", "integrations.flower.terms", "_GRINDING_BITS", 64.0, "There 64 bits are added"),
+    ("soundness-masked", "integrations.flower.terms", "NONCE_BYTES", 32, "adds 32 bytes of its own"),
+    ("soundness-dp", "dp.mechanism", "_WRAP", 2.0**-40, "planned to be at most 2^-40"),
+    ("soundness-dp", "aggregation.noisy", "_CUT", 2.0**-20, "Noise is made for δ' = (1 - 2^-20) δ"),
+    ("soundness-dp", "dp.envelopes", "_WORD", 2**64, "integer weights W_b that add up to 2^64"),
+    ("soundness-encryption", "he.rlwe.sampling", "ETA", 21, "the number of heads of 42 coins"),
+    ("soundness-encryption", "he.rlwe.noise", "FAILURE_BITS", 40, "at most 2^-40 for all C together"),
+    (
+        "soundness-encryption",
+        "he.rlwe.flooding",
+        "MIN_FLOOD_BITS",
+        11,
+        "for W ≥ 2^10, which is what the code uses",
+    ),
+    ("soundness-encryption", "he.rlwe.key_generation", "NONCE_BYTES", 32, "nonce of 32 bytes"),
+    (
+        "soundness-encryption",
+        "he.ckks.contexts",
+        "FAILURE_BITS",
+        40,
+        "for any numbers but with probability 2^-40",
+    ),
+    (
+        "soundness-encryption",
+        "he.paillier.equal_logs",
+        "_BATCH_BYTES",
+        16,
+        "Small exponents e_1..e_k of 128 bits",
+    ),
+    ("soundness-encryption", "he.paillier.equal_logs", "CHALLENGE_BYTES", 32, "A, B, 256 bits, z = r + ea"),
+    ("soundness-encryption", "he.paillier.equal_logs", "_HIDING_BITS", 128, "r has L + 384 bits"),
+    ("soundness-encryption", "he.paillier.checks", "SHORTEST_MASK_BITS", 512, "Less than 512 is refused"),
+    ("soundness-encryption", "he.paillier.primes", "SMALL_FACTOR_BITS", 16, "free of factors below 2^16"),
+]
+EXTRAS = {"dp": "dp_accounting", "noisy": "dp_accounting", "flower": "flwr", "ckks": "tenseal"}
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "constant", "value", "words"), CONSTANTS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_the_constant_is_what_the_page_says(name, module, constant, value, words):
+    for part, needed in EXTRAS.items():
+        if part in module.split("."):
+            pytest.importorskip(needed)
+    assert getattr(importlib.import_module(f"secagg.{module}"), constant) == value
+    says(name, words)
+
+
+def test_coordinates_of_bounded_sums_that_are_named_fit_and_larger_ones_do_not():
+    from secagg.errors import PlanError
+    from secagg.protocols.bounded_sum import Bounds
+
+    says(
+        "soundness-bounded",
+        "At 64 bits a million coordinates may have up to 2^21.5 units, ten thousand up to 2^24.8",
+    )
+    for length, log in ((10**6, 21.5), (10**4, 24.8)):
+        Bounds(length, int(2**log), 10**30)
+        with pytest.raises(PlanError, match="wraps"):
+            Bounds(length, int(2 ** (log + 0.1)), 10**30)
+
+
+def test_frames_carry_the_first_sixteen_bytes_of_the_session():
+    from secagg import wire
+    from secagg.party import Party
+    from secagg.protocols.pseudonyms import HashKeyPart
+
+    party = Party("a", ("a", "b"), session=bytes(range(32)))
+    party.send("b", HashKeyPart(bytes(32)))
+    frame = b"".join(party.outbox.popleft().frame)
+    assert wire.decode_envelope(frame, peer="a").envelope.session == bytes(range(16))
