@@ -152,6 +152,7 @@ def main() -> int:
             try:
                 began = time.monotonic()
                 green, failed = tree.run(tests, None)
+                print(f"green in {time.monotonic() - began:.0f} s: {' '.join(tests)}", flush=True)
                 if not green:
                     raise SystemExit(f"the tests are not green without a change: {failed}")
                 limits[tests] = 3 * (time.monotonic() - began) + 30

@@ -44,6 +44,8 @@ _VIEWS: Final = ("tests/mpc/test_transcripts.py",)
 _RUNS: Final = ("tests/protocols/test_transcripts.py",)
 _KEYS: Final = ("tests/mpc/test_replicated.py",)
 _PSEUDONYMS: Final = ("tests/protocols/test_pseudonyms.py",)
+_HELLO: Final = ("tests/network/test_hello.py",)
+_PINNING: Final = ("tests/network/test_pinning.py",)
 _NUMBERS: Final = ("tests/test_soundness_numbers.py",)
 
 HAND_MADE: Final = (
@@ -191,28 +193,32 @@ HAND_MADE: Final = (
         _RUNS,
     ),
     Change(
-        "the terms of a session are another's",
+        "sessions do not depend on where their parts end",
         "secagg/network/hello.py",
         '        digest.update(struct.pack("<Q", len(part)))\n',
         "",
+        _HELLO,
     ),
     Change(
         "whoever has a certificate is taken for whom this party dialled",
         "secagg/network/pinning.py",
         "            if name is None or dialled not in (None, name):",
         "            if name is None:",
+        _PINNING,
     ),
     Change(
         "resumed connections show no certificate",
         "secagg/network/pinning.py",
         "        self._listening.num_tickets = 0",
         "        self._listening.num_tickets = 2",
+        _PINNING,
     ),
     Change(
         "TLS below 1.3",
         "secagg/network/pinning.py",
         "ssl.TLSVersion.TLSv1_3",
         "ssl.TLSVersion.TLSv1_2",
+        _PINNING,
     ),
     Change(
         "flushing is switched off in the record of decryptions",

@@ -1,0 +1,72 @@
+"""What parties say before the program is checked field by field, and commitments and sessions bind all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import msgspec
+import pytest
+
+from secagg.errors import AuthenticationError, JobError, RemoteProtocolError, WireError
+from secagg.network.hello import Hello, Nonce, check_hello, check_nonce, derive_session, nonce_commitment
+
+MINE = Hello("1.0", "a", ["a", "b"], bytes(32), bytes(32), {"query": bytes(16)})
+THEIRS = Hello("1.0", "b", ["a", "b"], bytes(32), b"\1" * 32, {"query": bytes(16)})
+
+
+def test_a_hello_that_fits_is_accepted():
+    check_hello(THEIRS, "b", MINE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "says"),
+    [
+        ({"release": "1.1"}, RemoteProtocolError, "b runs secagg 1.1, this party 1.0"),
+        ({"name": "a"}, AuthenticationError, "b says that it is a, but its certificate is b's"),
+        ({"commitment": bytes(31)}, WireError, "wrong length from b"),
+        ({"commitment": bytes(33)}, WireError, "wrong length from b"),
+        ({"agreement": bytes(31)}, WireError, "wrong length from b"),
+        ({"fields": {"query": bytes(15)}}, WireError, "wrong length from b"),
+        ({"agreement": b"\1" * 32}, JobError, "b's job differs from this one"),
+        (
+            {"agreement": b"\1" * 32, "fields": {"query": b"\1" * 16}},
+            JobError,
+            "differs from this one in query ",
+        ),
+        ({"roster": ["b", "a"]}, JobError, "b's list of parties differs"),
+        ({"roster": ["a", "b", "c"]}, JobError, "b's list of parties differs"),
+    ],
+)
+def test_a_hello_with_another_field_is_refused_and_its_sender_named(changed, error, says):
+    with pytest.raises(error, match=says):
+        check_hello(msgspec.structs.replace(THEIRS, **changed), "b", MINE)
+
+
+def test_a_nonce_is_the_one_that_its_owner_committed_to_under_its_name():
+    nonce = b"\7" * 32
+    commitment = nonce_commitment("b", nonce)
+    assert check_nonce(Nonce(nonce), "b", commitment) == nonce
+    for other, name in ((b"\6" + nonce[1:], "b"), (nonce[:-1] + b"\6", "b"), (nonce, "c")):
+        with pytest.raises(RemoteProtocolError, match="committed it to") as caught:
+            check_nonce(Nonce(other), name, commitment)
+        assert caught.value.peer == name
+
+
+def test_a_nonce_of_another_length_is_refused_even_where_it_was_committed_to():
+    for length in (0, 31, 33):
+        with pytest.raises(RemoteProtocolError, match="committed it to"):
+            check_nonce(Nonce(bytes(length)), "b", nonce_commitment("b", bytes(length)))
+
+
+def length_and(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(struct.pack("<Q", len(p)) + p for p in parts)).digest()
+
+
+def test_sessions_and_commitments_are_sha256_of_parts_after_their_lengths_under_labels_of_their_own():
+    nonces = {"a": bytes(32), "b": b"\1" * 32}
+    label = b"secagg network session v2"
+    assert derive_session(b"\2" * 32, nonces) == length_and(
+        label, b"\2" * 32, b"a", bytes(32), b"b", b"\1" * 32
+    )
+    assert nonce_commitment("a", bytes(32)) == length_and(b"secagg network nonce v1", b"a", bytes(32))
