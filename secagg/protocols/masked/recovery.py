@@ -1,9 +1,12 @@
 """Secrets from shares some of which may be wrong.
 
 A secret is recognised by what its owner published: a masking key by its public key, a self mask's secret by what
-commits to it. Where `threshold` shares do not fit, and more came, each of them is tried to be left out
+commits to it. Where `threshold` shares do not fit, and more came, one more is taken in, and each of them is left out
 in turn: that finds the wrong one, if there is one. Who is to blame for it, its holder or the owner who dealt it, cannot be
 told; so the holder's other shares are used only where there are too few without them.
+
+Cost: the first basis takes a time of threshold**2. Each wrong share takes one of threshold and as many comparisons with
+what was published, and so does a secret of which no choice of shares fits.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from secagg.protocols.masked.shamir import Basis
 from secagg.protocols.masked.terms import Terms
 
 _MAX_BASES: Final = 64
+_FEW: Final = 4  # points that may differ for one basis to be made from another
 
 
 class Recovery:
@@ -25,11 +29,12 @@ class Recovery:
       suspects: holders of a share that was found wrong, by number.
     """
 
-    __slots__ = ("_bases", "_terms", "suspects")
+    __slots__ = ("_bases", "_last", "_terms", "suspects")
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._bases: dict[tuple[int, ...], Basis] = {}
+        self._last: Basis | None = None
         self.suspects: set[int] = set()
 
     def secret(self, owner: int, shares: Mapping[int, int], fits: Callable[[bytes], bool]) -> bytes:
@@ -55,12 +60,13 @@ class Recovery:
         found = self._combine(chosen, shares, fits)
         if found is not None:
             return found
-        for suspect in chosen if spare else ():
-            others = sorted([*(h for h in chosen if h != suspect), spare[0]])
-            found = self._combine(others, shares, fits)
-            if found is not None:
-                self.suspects.add(suspect)
-                return found
+        if spare:
+            more = sorted([*chosen, spare[0]])
+            candidates = self._basis(more).without_each([shares[holder] for holder in more])
+            for suspect, candidate in zip(more, candidates, strict=True):
+                if suspect != spare[0] and candidate is not None and fits(candidate):
+                    self.suspects.add(suspect)
+                    return candidate
         raise RemoteProtocolError(
             f"the shares of {name}'s secret do not give what {name} published: {name} dealt wrong shares, or clients "
             f"that hold them sent others; which of them cannot be told from {len(holders)} shares",
@@ -70,13 +76,23 @@ class Recovery:
     def _combine(
         self, holders: list[int], shares: Mapping[int, int], fits: Callable[[bytes], bool]
     ) -> bytes | None:
-        points = tuple(holder + 1 for holder in holders)
-        if points not in self._bases:
-            if len(self._bases) >= _MAX_BASES:
-                self._bases.clear()
-            self._bases[points] = Basis(points)
         try:
-            secret = self._bases[points].combine([shares[holder] for holder in holders])
+            secret = self._basis(holders).combine([shares[holder] for holder in holders])
         except RangeError:
             return None
         return secret if fits(secret) else None
+
+    def _basis(self, holders: list[int]) -> Basis:
+        points = tuple(holder + 1 for holder in holders)
+        basis = self._bases.get(points)
+        if basis is None:
+            last = self._last
+            if last is not None and len(set(points).symmetric_difference(last.points)) <= _FEW:
+                basis = last.changed_to(points)
+            else:
+                basis = Basis(points)
+            if len(self._bases) >= _MAX_BASES:
+                self._bases.clear()
+            self._bases[points] = basis
+        self._last = basis
+        return basis

@@ -100,7 +100,7 @@ def read_share(share: bytes) -> int:
 
 
 class Basis:
-    """Lagrange coefficients at 0 for the shares at these points.
+    """Lagrange coefficients at 0 for the shares at these points; takes a time of points**2 to make.
 
     Args:
       points: distinct, 1..2**32 - 1.
@@ -115,10 +115,56 @@ class Basis:
         _check_points(points)
         self.points = tuple(points)
         # Coefficient i is the product over j != i of x_j / (x_j - x_i), which is (product of all x_j) / d_i
-        # with d_i = x_i times the product of the differences: small integers, multiplied exactly.
-        divisors = [x * math.prod([y - x for y in points if y != x]) % PRIME for x in points]
-        everything = math.prod(points) % PRIME
-        self._coefficients = [everything * inverse % PRIME for inverse in _inverses(divisors)]
+        # with d_i = x_i times the product of the differences.
+        everything = _product(np.array(points, np.int64))
+        self._coefficients = [everything * inverse % PRIME for inverse in _inverses(_divisors(points))]
+
+    def changed_to(self, points: Sequence[int]) -> Basis:
+        """Return the basis of other points, in a time of points for each that comes or goes.
+
+        Raises:
+          UsageError: points that are not as `Basis` takes them.
+        """
+        _check_points(points)
+        coefficients = dict(zip(self.points, self._coefficients, strict=True))
+        for gone in set(self.points).difference(points):
+            del coefficients[gone]
+            inverse = pow(gone, -1, PRIME)
+            for x, c in coefficients.items():
+                coefficients[x] = c * ((gone - x) * inverse % PRIME) % PRIME
+        for new in set(points).difference(self.points):
+            inverses = _inverses([new - x for x in coefficients])
+            own = 1
+            for (x, c), inverse in zip(list(coefficients.items()), inverses, strict=True):
+                coefficients[x] = c * (new * inverse % PRIME) % PRIME
+                own = own * (-x * inverse % PRIME) % PRIME  # x / (x - new)
+            coefficients[new] = own
+        basis = Basis.__new__(Basis)
+        basis.points = tuple(points)
+        basis._coefficients = [coefficients[x] for x in points]
+        return basis
+
+    def without_each(self, shares: Sequence[int]) -> list[bytes | None]:
+        """Return, for each point, the secret that the shares at all the others give back.
+
+        With P of degree below m through all m points, and its leading coefficient a, the polynomial through all but x_i is
+        P(x) - a * (product over j != i of x - x_j). Its value at 0 is that of P less the sum of coefficient * x_j *
+        share, divided by x_i: so all take a time of points together.
+
+        Args:
+          shares: in the order of the points, one more than the polynomial needs.
+
+        Returns:
+          None where what they give is no secret of 32 bytes.
+
+        Raises:
+          UsageError: another number of shares than points.
+        """
+        self._check(shares)
+        terms = [c * share for c, share in zip(self._coefficients, shares, strict=True)]
+        value, moment = sum(terms) % PRIME, sum(map(mul, terms, self.points)) % PRIME
+        left = [(value - moment * inverse) % PRIME for inverse in _inverses(self.points)]
+        return [None if v >> (8 * SECRET_BYTES) else v.to_bytes(SECRET_BYTES, "little") for v in left]
 
     def combine(self, shares: Sequence[int]) -> bytes:
         """Return the secret that these shares, in the order of the points, give back.
@@ -127,12 +173,37 @@ class Basis:
           UsageError: another number of shares than points.
           RangeError: what they give is no secret of 32 bytes: some share is wrong.
         """
-        if len(shares) != len(self.points):
-            raise UsageError(f"expected {len(self.points)} shares, got {len(shares)}")
+        self._check(shares)
         value: int = sum(map(mul, self._coefficients, shares)) % PRIME
         if value >> (8 * SECRET_BYTES):
             raise RangeError(f"the shares give no secret of {SECRET_BYTES} bytes")
         return value.to_bytes(SECRET_BYTES, "little")
+
+    def _check(self, shares: Sequence[int]) -> None:
+        if len(shares) != len(self.points):
+            raise UsageError(f"expected {len(self.points)} shares, got {len(shares)}")
+
+
+def _divisors(points: Sequence[int]) -> list[int]:
+    """Return each point times the product of its differences to the others, modulo the prime."""
+    at = np.array(points, np.int64)
+    divisors = []
+    for i, x in enumerate(points):
+        differences = at - x
+        differences[i] = x
+        divisors.append(_product(differences))
+    return divisors
+
+
+def _product(numbers: NDArray[np.int64]) -> int:
+    """Return the product of numbers below 2**32 in size, modulo the prime."""
+    fit = max(1, 62 // int(np.max(np.abs(numbers), initial=2)).bit_length())  # so many multiply within int64
+    padded = np.ones(-(-len(numbers) // fit) * fit, np.int64)
+    padded[: len(numbers)] = numbers
+    factors, product = padded.reshape(fit, -1).prod(axis=0).tolist(), 1
+    for start in range(0, len(factors), _BLOCK):
+        product = product * math.prod(factors[start : start + _BLOCK]) % PRIME
+    return product
 
 
 def _inverses(values: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from secagg.errors import RangeError, UsageError
 from secagg.prg import Stream
+from secagg.protocols.masked import shamir
 from secagg.protocols.masked.shamir import PRIME, SHARE_BYTES, Basis, Polynomials, read_share
 
 SECRETS = (bytes(range(32)), bytes(32), b"\xff" * 32)
@@ -159,3 +160,37 @@ def test_a_basis_is_that_of_lagrange() -> None:
             expected += weight * shares[i]
         if expected % PRIME < 2**256:
             assert Basis(points).combine(shares) == (expected % PRIME).to_bytes(32, "little")
+
+
+POINTS = (3, 4, 7, 1000, 2**31, 2**32 - 1)
+
+
+@pytest.mark.parametrize("other", [POINTS, POINTS[1:], (*POINTS[:3], 5, 9), (1, 2, 8), (4, 3)])
+def test_a_basis_made_from_another_is_that_of_its_points(other: tuple[int, ...]) -> None:
+    changed = Basis(POINTS).changed_to(other)
+    assert changed.points == other
+    assert changed._coefficients == Basis(other)._coefficients
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 70])
+def test_leaving_each_out_is_what_the_others_give(count: int) -> None:
+    points = [5 * i + 1 for i in range(count + 1)]
+    rows = Polynomials(SECRETS[:1], count, stream(7)).at(points)[0]
+    shares = [read_share(row.tobytes()) for row in rows]
+    assert Basis(points).without_each(shares) == [SECRETS[0]] * (count + 1)
+    shares[0] ^= 1
+    found = Basis(points).without_each(shares)
+    assert found[0] == SECRETS[0]
+    for i, secret in enumerate(found):
+        others = [p for p in points if p != points[i]]
+        with contextlib.suppress(RangeError):
+            assert secret == Basis(others).combine([s for k, s in enumerate(shares) if k != i])
+    assert SECRETS[0] not in found[1:]
+
+
+def test_products_of_large_numbers_do_not_wrap() -> None:
+    for numbers in ([2**32 - 1] * 40, [-(2**31)] * 3, [3] * 100, [1], [-1, 2**20]):
+        product = 1
+        for number in numbers:
+            product = product * number % PRIME
+        assert shamir._product(np.array(numbers, np.int64)) == product

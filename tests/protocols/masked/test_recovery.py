@@ -1,0 +1,74 @@
+"""Secrets from shares of which some are wrong, and how much work wrong ones can make."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg.errors import RemoteProtocolError
+from secagg.prg import Stream
+from secagg.protocols.masked import recovery, shamir
+from secagg.protocols.masked.recovery import Recovery
+from secagg.protocols.masked.shamir import PRIME, Polynomials, read_share
+
+CLIENTS, THRESHOLD = 40, 27
+SECRET = bytes(range(32))
+
+
+@pytest.fixture
+def bases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many points each basis had that was made from nothing, which takes a time of points**2."""
+    made: list[int] = []
+
+    class Counted(shamir.Basis):
+        def __init__(self, points: Any) -> None:
+            made.append(len(points))
+            super().__init__(points)
+
+    monkeypatch.setattr(recovery, "Basis", Counted)
+    return made
+
+
+def recoverer() -> Recovery:
+    names = [f"c{i}" for i in range(CLIENTS)]
+    parameters = types.SimpleNamespace(threshold=THRESHOLD)
+    return Recovery(types.SimpleNamespace(clients=names, parameters=parameters))  # type: ignore[arg-type]
+
+
+def dealt(seed: int) -> dict[int, int]:
+    rows = Polynomials([SECRET], THRESHOLD, Stream(bytes([seed]) * 32)).at(range(1, CLIENTS + 1))[0]
+    return {holder: read_share(row.tobytes()) for holder, row in enumerate(rows)}
+
+
+def test_each_wrong_share_is_laid_to_its_holder_with_one_basis_in_all(bases: list[int]) -> None:
+    """Corrupt clients that each deal somebody else a wrong share make work for one basis, not for each holder."""
+    found = recoverer()
+    for victim in range(CLIENTS - THRESHOLD - 1):
+        shares = dealt(victim)
+        shares[victim * 2] ^= 1
+        assert found.secret(victim, shares, lambda secret: secret == SECRET) == SECRET
+    assert found.suspects == {victim * 2 for victim in range(CLIENTS - THRESHOLD - 1)}
+    assert bases == [THRESHOLD]
+
+
+def test_noise_in_place_of_shares_makes_work_for_one_basis_and_as_many_comparisons(bases: list[int]) -> None:
+    compared = []
+    numbers = np.random.default_rng(1).integers(1, 2**62, CLIENTS)
+    shares = {holder: int(n) ** 5 % PRIME for holder, n in enumerate(numbers)}
+    found = recoverer()
+    with pytest.raises(RemoteProtocolError, match="c3 dealt wrong shares") as caught:
+        found.secret(3, shares, lambda secret: bool(compared.append(secret)))
+    assert caught.value.peer == "c3"
+    assert bases == [THRESHOLD]
+    assert len(compared) <= THRESHOLD + 1
+
+
+def test_a_holder_without_a_spare_share_is_not_accused(bases: list[int]) -> None:
+    shares = dict(list(dealt(1).items())[:THRESHOLD])
+    shares[0] ^= 1
+    with pytest.raises(RemoteProtocolError, match="cannot be told from 27 shares"):
+        recoverer().secret(0, shares, lambda secret: secret == SECRET)
+    assert bases == [THRESHOLD]
