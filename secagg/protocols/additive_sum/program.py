@@ -112,7 +112,7 @@ async def aggregate(party: Party, x: RingArray | None = None, *, terms: Terms) -
 def _upload(party: Party, x: RingArray, terms: Terms) -> NDArray[np.uint8] | None:
     """Send a vector's parts to the aggregators; return the one that stays with an aggregator."""
     seeds, rest = share(x, len(terms.aggregators), terms.ring, party.rng)
-    holder = terms.holder(terms.clients.index(party.me))
+    holder = terms.holder(terms.numbers[party.me])
     for peer, seed in zip((a for a in terms.aggregators if a != holder), seeds, strict=True):
         party.send(peer, Part(np.frombuffer(seed.key, np.uint8)))
     packed = pack(rest, terms.ring)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
 from secagg.errors import ShapeError, UsageError
@@ -29,6 +29,11 @@ class Terms:
       least: fewest clients whose sum is opened, at least 2. Others may drop out, if they are no aggregators.
       upload_timeout_s: how long aggregators wait for clients. The driver has to let parties wait longer.
 
+    Attributes:
+      everybody: who has a role.
+      numbers: clients, counted from 0.
+      spared: clients that others can do without.
+
     Raises:
       UsageError: an empty or repeated role; fewer than two aggregators: one would see every vector; a shape that is
         none; least or time out of range.
@@ -41,6 +46,11 @@ class Terms:
     ring: Ring
     least: int
     upload_timeout_s: float = 30.0
+    # Worked out once: thousands of parties in one process share the terms.
+    everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    numbers: Mapping[PartyId, int] = field(init=False, repr=False, compare=False)
+    spared: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    _optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for what, names, fewest in (
@@ -58,6 +68,11 @@ class Terms:
             )
         if not self.upload_timeout_s > 0:
             raise UsageError(f"expected upload_timeout_s above 0, got {self.upload_timeout_s}")
+        everybody = frozenset({*self.clients, *self.aggregators, *self.results})
+        object.__setattr__(self, "everybody", everybody)
+        object.__setattr__(self, "numbers", {client: i for i, client in enumerate(self.clients)})
+        object.__setattr__(self, "spared", frozenset(self.clients).difference(self.aggregators))
+        object.__setattr__(self, "_optional", everybody.difference(self.aggregators))
 
     @classmethod
     def everyone(cls, roster: Sequence[PartyId], shape: tuple[int, ...], ring: Ring) -> Self:
@@ -69,11 +84,6 @@ class Terms:
     def vector_bytes(self) -> int:
         """Of a vector on the wire."""
         return packed_bytes(math.prod(self.shape), self.ring)
-
-    @property
-    def spared(self) -> frozenset[PartyId]:
-        """Clients that others can do without."""
-        return frozenset(self.clients) - set(self.aggregators)
 
     def holder(self, number: int) -> PartyId:
         """Return the aggregator that gets the full share of a client, counted from 0: itself, or each in turn."""
@@ -87,19 +97,18 @@ class Terms:
           UsageError: no role, a role for a stranger; a vector at a party that is no client, or none at a client.
           ShapeError: a vector of another shape.
         """
-        everybody = {*self.clients, *self.aggregators, *self.results}
-        if strangers := everybody.difference(party.roster):
+        if strangers := party.roster.strangers(self.everybody):
             raise UsageError(
                 f"roles for {', '.join(sorted(strangers))}, who are not among {', '.join(party.roster)}"
             )
-        if party.me not in everybody:
+        if party.me not in self.everybody:
             raise UsageError(f"{party.me} has no role in these terms")
-        if (x is not None) != (party.me in self.clients):
+        if (x is not None) != (party.me in self.numbers):
             raise UsageError("expected a vector at the clients and nowhere else")
         if x is not None and x.shape != self.shape:
             raise ShapeError(f"expected a vector of shape {self.shape}, got {x.shape}")
         # Nobody waits for a result party: if one of them leaves, the others still learn the sum.
-        party.dispensable = frozenset(everybody.difference(self.aggregators))
+        party.dispensable = self._optional
 
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes; the time that aggregators wait is their own affair."""

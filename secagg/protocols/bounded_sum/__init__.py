@@ -34,10 +34,13 @@ Cost, n clients in batches of m, d coordinates (one more with weights) of 8 byte
   client     8 d + 64 bytes, 2 messages
   P_0        46 d bytes a client (67 d where a batch has fewer than 2**15 comparisons)
   P_1, P_2   28 d and 20 d bytes a client (23 d and 15 d)
-  rounds     at most 4 + ceil(n / m) (r + 3 + l), r = 7 (6) of a comparison, l = ceil(log2(2 d + 1)), at least 6
+  rounds     at most 4 + ceil(n / m) (s r + 3 + l), r = 7 (6) of a comparison, l = ceil(log2(2 d + 1)), at least 6,
+             s = ceil(m (2 d + 1) / 2**19) slices
 `cost` is exact in bytes; and in rounds for one batch that all aggregators or somebody outside learn the sum of. Each
-client takes 2 d + 1 comparisons and d products. While a batch is checked an aggregator takes some 150 bytes a
-coordinate and client; what waits for its batch takes 64 bytes a client at P_0 and 8 d at P_1.
+client takes 2 d + 1 comparisons and d products. A batch holds fewer clients where vectors are long: 2**20 numbers, or one
+client. While it is checked an aggregator takes 16 bytes a coordinate for its shares, half a byte a comparison for the
+signs, and 80 MB for the 2**19 comparisons that are made at a time, however many clients there are. What waits for its batch
+takes 64 bytes a client at P_0 and the upload, 8 d, at P_1.
 
 Proofs in docs/soundness-bounded.md.
 """

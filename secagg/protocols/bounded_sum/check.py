@@ -29,6 +29,7 @@ from secagg.protocols.bounded_sum.terms import Bounds
 from secagg.ring import RingArray, to_planes
 
 _LANES = 64
+_AT_ONCE = 1 << 19  # comparisons; each takes some 150 bytes at an aggregator
 _HALVES = (32, 16, 8, 4, 2, 1)
 
 
@@ -41,9 +42,8 @@ async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
     engine, m = rows.engine, len(rows)
     words = _words(bounds)
     spare = await _spare(rows, bounds)
-    first, second = (
-        _margins(x, w, b, s, bounds)
-        for x, w, b, s in zip(
+    shares = list(
+        zip(
             (rows.first, rows.second),
             _shares(public_array(engine, bounds.max_weight or 1, ring=bounds.ring)),
             _shares(_reach(rows, bounds)),
@@ -51,9 +51,14 @@ async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
             strict=True,
         )
     )
-    negative = await sign(engine, bounds.ring, first.reshape(-1), second.reshape(-1))
-    del first, second
-    planes = (np.ascontiguousarray(share.reshape(m, words).T) for share in (negative.first, negative.second))
+    # Margins and what their comparison takes are many times as large as the rows, so there are never many at once.
+    planes = [np.empty((words, m), np.uint64) for _ in shares]
+    for start, stop in _slices(m, words):
+        first, second = (_margins(*share, bounds, start * _LANES, stop * _LANES) for share in shares)
+        negative = await sign(engine, bounds.ring, first.reshape(-1), second.reshape(-1))
+        del first, second
+        for into, share in zip(planes, (negative.first, negative.second), strict=True):
+            into[start:stop] = share.reshape(m, stop - start).T
     bits = await any_plane(SharedBits(engine, *planes))
     for half in _HALVES:
         shift = np.uint64(half)
@@ -67,10 +72,17 @@ def violations_cost(m: int, bounds: Bounds) -> OperationCost:
     words = _words(bounds)
     tree = any_plane_gates(words)
     ands = 8 * m * (tree.ands + len(_HALVES))
+    signs = [top_bit_cost(m * (stop - start) * _LANES, bounds.ring.bits) for start, stop in _slices(m, words)]
     return multiply_cost(m, ring=bounds.ring).then(
-        top_bit_cost(m * words * _LANES, bounds.ring.bits),
+        *signs,
         OperationCost(tree.rounds + len(_HALVES), (ands, ands, ands)),
     )
+
+
+def _slices(m: int, words: int) -> list[tuple[int, int]]:
+    """Return which words of all m rows are compared together."""
+    step = max(1, _AT_ONCE // (m * _LANES))
+    return [(start, min(start + step, words)) for start in range(0, words, step)]
 
 
 def _words(bounds: Bounds) -> int:
@@ -94,8 +106,10 @@ async def _spare(rows: SharedArray, bounds: Bounds) -> SharedArray:
     engine, ring, lead = rows.engine, bounds.ring, int(bounds.max_weight is not None)
     z = np.zeros(len(rows), ring.dtype)
     for i in range(len(rows)):
-        x = (rows.first[i, lead:], rows.second[i, lead:])
-        z[i] = np.sum(multiply_locally(engine.index, ring, x, x), dtype=ring.dtype)
+        for start in range(lead, rows.shape[1], _AT_ONCE):
+            where = slice(start, start + _AT_ONCE)
+            x = (rows.first[i, where], rows.second[i, where])
+            z[i : i + 1] += np.sum(multiply_locally(engine.index, ring, x, x), dtype=ring.dtype)  # wraps
     np.negative(z, out=z)
     if bounds.max_weight is not None:
         w = (rows.first[:, 0].copy(), rows.second[:, 0].copy())
@@ -105,25 +119,31 @@ async def _spare(rows: SharedArray, bounds: Bounds) -> SharedArray:
 
 
 def _margins(
-    x: RingArray, weight: RingArray, reach: RingArray, spare: RingArray, bounds: Bounds
+    x: RingArray, weight: RingArray, reach: RingArray, spare: RingArray, bounds: Bounds, start: int, stop: int
 ) -> RingArray:
-    """Return the numbers that must not be negative, of one share of each, filled up with zeros to whole words.
+    """Return a slice of the numbers that must not be negative, of one share of each.
+
+    In all they are reach - x and reach + x of each column, and spare, filled up with zeros to whole words; the first column
+    is the weight itself, and how far it is below the largest, where there are weights.
 
     Args:
       x: rows, shape (m, columns).
       weight: the largest weight, shape ().
       reach: shape (m, 1) or ().
       spare: shape (m,).
+      start, stop: which of them.
     """
     m, c = x.shape
     lead = int(bounds.max_weight is not None)
-    out = np.zeros((m, _words(bounds) * _LANES), x.dtype)
-    above, below = out[:, :c], out[:, c : 2 * c]
-    np.copyto(above, x)
-    np.negative(x, out=below)
-    above[:, lead:] += reach
-    below[:, lead:] += reach
-    if lead:
-        below[:, 0] += weight
-    out[:, 2 * c] = spare
+    out = np.zeros((m, stop - start), x.dtype)
+    for offset, operation in ((0, np.positive), (c, np.negative)):
+        first, last = max(start, offset), min(stop, offset + c)
+        if first < last:
+            part = out[:, first - start : last - start]
+            operation(x[:, first - offset : last - offset], out=part)
+            part[:, max(0, offset + lead - first) :] += reach
+    if lead and start <= c < stop:
+        out[:, c - start] += weight
+    if start <= 2 * c < stop:
+        out[:, 2 * c - start] = spare
     return out

@@ -108,7 +108,7 @@ async def bounded_sum(
       UsageError: no role in the terms, or a vector at a party that is no client, or none at one that is.
       As `contribute`, `aggregate`, `receive`.
     """
-    if (x is not None) != (party.me in terms.clients):
+    if (x is not None) != terms.is_client(party.me):
         raise UsageError("expected a vector at the clients and nowhere else")
     if x is not None:
         await contribute(party, x, terms=terms, weight=weight)
@@ -133,7 +133,7 @@ async def contribute(party: Party, x: RingArray, *, terms: Terms, weight: int | 
       ShapeError: x of another shape or dtype.
       RangeError: x or weight out of bounds. Nothing was sent.
     """
-    if party.me not in terms.clients:
+    if not terms.is_client(party.me):
         raise UsageError(f"{party.me} is not a client of these terms")
     await upload(party, terms.bounds.row(x, weight), terms=terms)
 
@@ -181,10 +181,11 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     fates = np.full(len(terms.clients), _MISSING, np.uint8)
     fates[agreed] = _UNCHECKED
     first, second = (np.zeros(bounds.columns, bounds.ring.dtype) for _ in range(2))
+    step = terms.rows_at_once
     with party.phase("check"):
         # Of fewer than are needed none is checked: not even who breaks a bound is opened.
-        for start in range(0, len(agreed) if len(agreed) >= terms.least else 0, terms.batch):
-            batch = agreed[start : start + terms.batch]
+        for start in range(0, len(agreed) if len(agreed) >= terms.least else 0, step):
+            batch = agreed[start : start + step]
             rows = await _rows(engine, terms, batch, uploads)
             broken = await _broken(rows, bounds)
             fates[batch] = np.where(broken, np.uint8(_REFUSED), np.uint8(_ACCEPTED))
@@ -230,11 +231,11 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
 
 def _enter(party: Party, terms: Terms) -> None:
     """Check that everybody is there, and let others bear the loss of clients."""
-    if strangers := {*terms.clients, *terms.aggregators, *terms.results}.difference(party.roster):
+    if strangers := party.roster.strangers(terms.everybody):
         raise UsageError(
             f"roles for {', '.join(sorted(strangers))}, who are not among {', '.join(party.roster)}"
         )
-    party.dispensable = frozenset(terms.clients) - set(terms.results)
+    party.dispensable = terms.optional
 
 
 async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDArray[Any]]:
@@ -399,8 +400,8 @@ def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], agreed: int) -
     vector = bounds.columns * bounds.ring.dtype.itemsize
     outside = [peer for peer in terms.results if peer not in terms.aggregators]
     steps = [OperationCost(2, (2 * n, 2 * n, 0))]  # who is there, digests
-    for start in range(0, agreed, terms.batch):
-        m = min(terms.batch, agreed - start)
+    for start in range(0, agreed, terms.rows_at_once):
+        m = min(terms.rows_at_once, agreed - start)
         steps.append(OperationCost(1, (2 * KEY_BYTES * m, m * vector, 0)))
         steps.append(violations_cost(m, bounds))
         steps.append(open_cost(8 * -(-m // 64)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
@@ -17,6 +17,7 @@ from secagg.ring import Ring, RingArray
 from secagg.signing import digest
 
 LABEL: Final = "secagg.protocols.bounded_sum"
+_AT_ONCE: Final = 1 << 20  # numbers of the clients that are checked together
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,12 @@ class Terms:
       results: who learns the sum.
       bounds: what each vector has to keep to.
       least: fewest vectors within bounds whose sum is opened, at least 2.
-      batch: how many clients are checked at a time.
+      batch: how many clients are checked at a time, at most: fewer where their vectors are long (`rows_at_once`).
       upload_timeout_s: how long P_0 and P_1 wait for uploads. The driver has to let parties wait longer.
+
+    Attributes:
+      everybody: who has a role.
+      optional: clients whose loss the others bear.
 
     Raises:
       UsageError: roles that are empty, repeated or not three aggregators apart from the clients; least, batch or time
@@ -195,6 +200,9 @@ class Terms:
     least: int
     batch: int = 8
     upload_timeout_s: float = 30.0
+    # Worked out once: thousands of parties in one process share the terms.
+    everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for what, names in (
@@ -220,6 +228,19 @@ class Terms:
                 f"a sum of {len(self.clients)} vectors of up to {(bounds.max_weight or 1) * bounds.limit} units can "
                 f"wrap in {bounds.ring.bits} bits; use fewer frac_bits, smaller bounds or weights"
             )
+        clients = frozenset(self.clients)
+        object.__setattr__(self, "everybody", clients.union(self.aggregators, self.results))
+        object.__setattr__(self, "optional", clients.difference(self.results))
+
+    def is_client(self, name: PartyId) -> bool:
+        """Return whether a party puts a vector in."""
+        # None of the aggregators is one; a result party outside may be.
+        return name in self.optional or (name in self.results and name in self.clients)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many clients are checked at a time: as many as have a million numbers together, or one."""
+        return max(1, min(self.batch, _AT_ONCE // self.bounds.columns))
 
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes."""

@@ -132,13 +132,13 @@ async def _share_key(
     party: Party, terms: Terms, kind: Scheme, secret_key: SecretKey | None
 ) -> PublicKey | None:
     (holder,) = terms.key_holders
-    users = [name for name in party.roster if name in {*terms.clients, terms.aggregator} - {holder}]
     if secret_key is not None:
-        message = secret_key.public_key.to_message()
-        for peer in users:
-            party.send(peer, message)
+        message, users = secret_key.public_key.to_message(), {*terms.clients, terms.aggregator}
+        for peer in party.roster:
+            if peer in users and peer != holder:
+                party.send(peer, message)
         return secret_key.public_key
-    if party.me not in users:
+    if not terms.is_client(party.me) and party.me != terms.aggregator:
         return None
     return kind.read_public_key(await party.receive(kind.public_key, holder), holder)
 

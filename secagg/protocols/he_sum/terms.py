@@ -30,6 +30,9 @@ class Terms:
       round: number of the sum within the session; a client uploads once a round.
       upload_timeout_s: how long the aggregator waits for uploads. The driver has to let parties wait longer.
 
+    Attributes:
+      everybody: who has a role.
+
     Raises:
       UsageError: an empty or repeated role, an aggregator that holds a key, fewer than two clients needed.
       PlanError: a plan for fewer parties than there are clients.
@@ -44,6 +47,10 @@ class Terms:
     least: int
     round: int = 0
     upload_timeout_s: float = 120.0
+    # Worked out once: thousands of parties in one process share the terms.
+    everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    _clients: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    _optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for what, names in (
@@ -67,16 +74,19 @@ class Terms:
             raise UsageError(f"there is nothing to sum in arrays of shape {self.shape}")
         if not self.upload_timeout_s > 0 or self.round < 0:
             raise UsageError("expected upload_timeout_s above 0 and a round from 0 on")
+        clients, essential = frozenset(self.clients), {self.aggregator, *self.key_holders, *self.results}
+        object.__setattr__(self, "everybody", clients | essential)
+        object.__setattr__(self, "_clients", clients)
+        object.__setattr__(self, "_optional", clients - essential)
 
     @property
     def length(self) -> int:
         """How many numbers an array holds."""
         return math.prod(self.shape)
 
-    @property
-    def parties(self) -> frozenset[PartyId]:
-        """Everybody with a role."""
-        return frozenset({*self.clients, self.aggregator, *self.key_holders, *self.results})
+    def is_client(self, name: PartyId) -> bool:
+        """Return whether a party puts an array in."""
+        return name in self._clients
 
     def enter(self, party: Party, values: ArrayLike | None) -> None:
         """Check this party's part before anything is sent, and let others bear the loss of clients.
@@ -85,16 +95,15 @@ class Terms:
           UsageError: a role for a stranger; an array at a party that is no client, or none at a client.
           ShapeError: an array of another shape.
         """
-        if strangers := self.parties - set(party.roster):
+        if strangers := party.roster.strangers(self.everybody):
             raise UsageError(
                 f"roles for {', '.join(sorted(strangers))}, who are not among {', '.join(party.roster)}"
             )
-        if (values is not None) != (party.me in self.clients):
+        if (values is not None) != self.is_client(party.me):
             raise UsageError("expected an array at the clients and nowhere else")
         if values is not None and np.shape(values) != self.shape:
             raise ShapeError(f"expected an array of shape {self.shape}, got {np.shape(values)}")
-        essential = {self.aggregator, *self.key_holders, *self.results}
-        party.dispensable = frozenset(self.clients) - essential
+        party.dispensable = self._optional
 
 
 @dataclass(frozen=True, slots=True)

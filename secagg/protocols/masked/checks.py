@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError
 from secagg.protocols.masked import keys as k
 from secagg.protocols.masked.messages import SEALED_BYTES, Consents, Inbox, PeerKeys, Survivors
-from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set, unpack_set
+from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set
 from secagg.signing import SIGNATURE_BYTES
 
 
@@ -108,7 +108,7 @@ def signed_sets(where: Round, shared: frozenset[int], included: frozenset[int]) 
 
 def _members(where: Round, packed: NDArray[np.uint8]) -> frozenset[int]:
     try:
-        return unpack_set(packed, len(where.terms.clients))
+        return where.members(packed)
     except ShapeError as error:
         raise RemoteProtocolError(f"{error}, from {where.terms.server}", peer=where.terms.server) from None
 

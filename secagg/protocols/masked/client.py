@@ -42,7 +42,7 @@ from secagg.protocols.masked.messages import (
     Unmasking,
 )
 from secagg.protocols.masked.shamir import SHARE_BYTES, Polynomials
-from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set, unpack_set
+from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 from secagg.wire import Message
@@ -258,16 +258,15 @@ class Client:
         if not 0 <= state.phase <= Phase.OVER:
             raise UsageError(f"the stored client has no phase {state.phase}")
         client = cls(where, where.terms.clients[state.client], identity, root=state.root)
-        n = len(where.terms.clients)
         # What is stored was checked when it came.
         if state.peers is not None:
             client._peers = state.peers
-            client._peer_keys = checks.held_keys(state.peers, sorted(unpack_set(state.peers.present, n)))
+            client._peer_keys = checks.held_keys(state.peers, sorted(where.members(state.peers.present)))
         if state.inbox is not None:
             client._inbox = state.inbox
-            client._shared = unpack_set(state.inbox.shared, n)
+            client._shared = where.members(state.inbox.shared)
         if state.included is not None:
-            client._included = unpack_set(state.included, n)
+            client._included = where.members(state.included)
         client._phase = Phase(state.phase)
         return client
 

@@ -142,17 +142,17 @@ async def collect(
 
 
 def _enter(party: Party, terms: Terms, number: int) -> Round:
-    if missing := {terms.server, *terms.clients}.difference(party.roster):
+    if missing := party.roster.strangers(terms.everybody):
         raise UsageError(
             f"expected everybody of the terms in the roster, and {', '.join(sorted(missing))} are not"
         )
-    return Round(terms, party.session, number)
+    return terms.round(party.session, number)
 
 
 def _begin(party: Party, where: Round) -> None:
     # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
     party.once(f"round {where.number} of masked sums, context {where.context.hex()},")
-    party.dispensable = frozenset(where.terms.clients)
+    party.dispensable = where.terms.optional
 
 
 class Declared(NamedTuple):

@@ -88,6 +88,7 @@ class Server:
     """
 
     __slots__ = (
+        "_added",
         "_answers",
         "_commitments",
         "_consents",
@@ -96,6 +97,7 @@ class Server:
         "_known",
         "_probe",
         "_sealed",
+        "_sets",
         "_shared",
         "_signatures",
         "_stage",
@@ -115,7 +117,9 @@ class Server:
         self._sealed: dict[int, NDArray[np.uint8]] = {}
         self._shared = frozenset[int]()
         self._total: RingArray = np.zeros(terms.length, terms.ring.dtype)
-        self._included = frozenset[int]()
+        self._added = set[int]()
+        self._included = frozenset[int]()  # those that were added when inputs closed
+        self._sets = b""
         self._consents: dict[int, bytes] = {}
         self._answers: dict[int, NDArray[np.uint8]] = {}
 
@@ -140,7 +144,7 @@ class Server:
     @property
     def included(self) -> tuple[PartyId, ...]:
         """Whose vectors have been added."""
-        return self._where.names(self._included)
+        return self._where.names(frozenset(self._added))
 
     def take_keys(self, client: PartyId, message: Keys) -> None:
         """Take a client's public keys.
@@ -223,14 +227,14 @@ class Server:
           RemoteProtocolError: late, twice, of another length, with spare bits, or from a client that sent no
             shares. Nothing was added.
         """
-        i = self._take(client, Stage.INPUTS, self._included, among=self._shared)
+        i = self._take(client, Stage.INPUTS, self._added, among=self._shared)
         terms = self._where.terms
         try:
             y = unpack(message.packed, (terms.length,), terms.ring)
         except (ShapeError, RangeError) as error:
             raise RemoteProtocolError(f"{error}; it came from {client}", peer=client) from None
         self._total += y  # wraps, which is meant
-        self._included |= {i}
+        self._added.add(i)
 
     def close_inputs(self) -> Survivors:
         """Return who is in the sum, for all of those; a semi-honest server's request to unmask.
@@ -239,7 +243,9 @@ class Server:
           TooFewPartiesError: fewer clients than needed sent their vectors; nothing is opened.
         """
         then = Stage.CONSENTS if self._where.terms.active else Stage.ANSWERS
+        self._included = frozenset(self._added)
         self._close(Stage.INPUTS, then, self._included, MaskedInput.__name__)
+        self._sets = signed_sets(self._where, self._shared, self._included)
         return Survivors(pack_set(self._included, len(self._where.terms.clients)))
 
     def take_consent(self, client: PartyId, message: Consent) -> None:
@@ -250,8 +256,7 @@ class Server:
         """
         i = self._take(client, Stage.CONSENTS, self._consents, among=self._included)
         check_array(message.signature, (SIGNATURE_BYTES,), what="a signature", peer=client)
-        sets = signed_sets(self._where, self._shared, self._included)
-        k.check_sets(self._where, i, sets, message.signature.tobytes())
+        k.check_sets(self._where, i, self._sets, message.signature.tobytes())
         self._consents[i] = message.signature.tobytes()
 
     def close_consents(self) -> Consents:
@@ -307,7 +312,7 @@ class Server:
         self,
         client: PartyId,
         stage: Stage,
-        before: Mapping[int, object] | frozenset[int],
+        before: Mapping[int, object] | set[int],
         *,
         among: Mapping[int, object] | frozenset[int] | None = None,
     ) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from secagg.signing import digest
 LABEL: Final = "secagg.protocols.masked"
 KEY_BYTES: Final = 32
 MIN_BITS: Final = 8
+_KEPT: Final = 8  # sets that a round remembers
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class Terms:
       ring: what they are elements of, 8 to 64 bits; wide enough for the sum (see `ring_for`).
       parameters: graph and thresholds, from `choose`.
 
+    Attributes:
+      everybody: server and clients.
+      optional: whose loss the others bear: the clients.
+
     Raises:
       UsageError: names or keys that are missing or come twice, a server among the clients, or parameters for
         another number of clients.
@@ -45,6 +53,10 @@ class Terms:
     length: int
     ring: Ring
     parameters: GraphParameters
+    # Thousands of clients in one process share the terms: what takes a time that grows with them is worked out once.
+    everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
+    _rounds: dict[tuple[bytes, int], Round] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n = len(self.clients)
@@ -63,6 +75,9 @@ class Terms:
                 f"expected vectors of at least 1 element of at least {MIN_BITS} bits, got {self.length} of "
                 f"{self.ring.bits}"
             )
+        object.__setattr__(self, "everybody", frozenset({self.server, *self.clients}))
+        object.__setattr__(self, "optional", frozenset(self.clients))
+        object.__setattr__(self, "_rounds", {})
 
     @property
     def active(self) -> bool:
@@ -73,6 +88,14 @@ class Terms:
     def packed_bytes(self) -> int:
         """Bytes of one vector on the wire."""
         return packed_bytes(self.length, self.ring)
+
+    def round(self, session: bytes, number: int = 0) -> Round:
+        """Return a sum under the terms; the same object as before, where it is still known."""
+        known = self._rounds.get((session, number))
+        if known is None:
+            self._rounds.clear()
+            known = self._rounds[session, number] = Round(self, session, number)
+        return known
 
     def check_vector(self, x: RingArray) -> None:
         """Refuse what is no vector of these terms.
@@ -110,7 +133,7 @@ class Round:
       graph: who is whose neighbour.
     """
 
-    __slots__ = ("context", "graph", "number", "positions", "terms")
+    __slots__ = ("_members", "_names", "context", "graph", "number", "positions", "terms")
 
     def __init__(self, terms: Terms, session: bytes, number: int = 0) -> None:
         if len(session) != SESSION_BYTES:
@@ -122,6 +145,8 @@ class Round:
         self.context = digest(f"{LABEL}/round", [session, number.to_bytes(8, "big"), terms.fingerprint()])
         self.graph = Graph(terms.parameters, derive_key(self.context, label=f"{LABEL}/graph"))
         self.positions = {name: i for i, name in enumerate(terms.clients)}
+        self._members: dict[tuple[str, tuple[int, ...], bytes], frozenset[int]] = {}
+        self._names: dict[frozenset[int], tuple[PartyId, ...]] = {}
 
     def __repr__(self) -> str:
         return f"<round {self.number} of masked sums, context {self.context.hex()[:16]}>"
@@ -138,7 +163,26 @@ class Round:
 
     def names(self, numbers: frozenset[int]) -> tuple[PartyId, ...]:
         """Return the names of clients, in the order of the terms."""
-        return tuple(self.terms.clients[i] for i in sorted(numbers))
+        return _kept(self._names, numbers, lambda: tuple(self.terms.clients[i] for i in sorted(numbers)))
+
+    def members(self, packed: NDArray[np.uint8]) -> frozenset[int]:
+        """Return the set that `pack_set` packed; clients in one process that are told the same hold one object.
+
+        Raises:
+          ShapeError: as `unpack_set`.
+        """
+        key = (packed.dtype.str, packed.shape, packed.tobytes())  # whatever a peer sent
+        return _kept(self._members, key, lambda: unpack_set(packed, len(self.terms.clients)))
+
+
+def _kept(store: dict[K, V], key: K, make: Callable[[], V]) -> V:
+    """Return what belongs to a key, and keep it for the next who asks; a store holds few."""
+    found = store.get(key)
+    if found is None:
+        if len(store) >= _KEPT:
+            store.clear()
+        found = store[key] = make()
+    return found
 
 
 def ring_for(plan: Plan, clients: int) -> Ring:
