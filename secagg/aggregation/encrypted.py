@@ -201,6 +201,9 @@ class Ckks(_Encrypted):
 class Rlwe(_Encrypted):
     """Exact encryption under ring learning with errors.
 
+    Clients have to encrypt as agreed. With several holders, one that does not can open every upload of the sum, together
+    with the aggregator and whoever reads the sum (`secagg.he.rlwe.uploads`).
+
     Args:
       holders: key holders, who make the key together and all have to decrypt; 1 is a single key.
       statistical_bits: several holders' answers tell more than the sum with probability 2**-statistical_bits at most.
@@ -296,7 +299,8 @@ class Rlwe(_Encrypted):
                 str(release_plan),
                 f"The first key holder learns the sum over at least {terms.least} clients, and nobody learns anything "
                 f"else of an update unless all {self.holders} key holders work together, up to a statistical distance of "
-                f"2^{release_plan.log2_distance}; clients encrypt as agreed.",
+                f"2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of this "
+                "sum, together with the aggregator and whoever reads the sum.",
                 setup_s,
             )
 
