@@ -299,8 +299,8 @@ class Rlwe(_Encrypted):
                 str(release_plan),
                 f"The first key holder learns the sum over at least {terms.least} clients, and nobody learns anything "
                 f"else of an update unless all {self.holders} key holders work together, up to a statistical distance of "
-                f"2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of this "
-                "sum, together with the aggregator and whoever reads the sum.",
+                f"2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of "
+                "this sum, together with the aggregator and whoever reads the sum.",
                 setup_s,
             )
 
