@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
-import signal
+import os
+import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from secagg import release
 from secagg.console import (
     Style,
     complain,
+    duration,
     explain,
     say,
     seconds,
@@ -34,10 +37,10 @@ from secagg.demo import run_demo
 from secagg.errors import SecaggError, UsageError
 from secagg.inputs import Table
 from secagg.jobs.job import Job
-from secagg.jobs.job_file import load_job, parse_address
-from secagg.jobs.local import OnProgress, error_line, run_locally
+from secagg.jobs.job_file import LONGEST_S, load_job, parse_address
+from secagg.jobs.local import error_line, run_locally
 from secagg.jobs.patterns import PATTERNS
-from secagg.jobs.run import PHASES, Progress, run_job
+from secagg.jobs.run import run_job
 from secagg.network.identity import (
     Identity,
     check_name,
@@ -47,7 +50,9 @@ from secagg.network.identity import (
     read_certificate,
 )
 from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN
+from secagg.network.tcp import PREPARING
 from secagg.printable import PrintableFormatter, printable_lines
+from secagg.stopping import STATUS, Stop
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
@@ -87,14 +92,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("secagg: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    stop = Stop()
+    with stop.listening():
+        status = _run(arguments, stop)
+        if status == STATUS or (stop.asked and status):
+            status = STATUS
+            say(stderr(), f"secagg: {stop.line}")
+    if any(thread.name == PREPARING and thread.is_alive() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # it reads a table that nobody wants any more, and cannot be ended
+    raise SystemExit(status)
+
+
+def _run(arguments: Sequence[str] | None, stop: Stop) -> int:
     try:
-        status = int(app(arguments, prog_name="secagg", standalone_mode=False) or 0)
+        return int(app(arguments, prog_name="secagg", standalone_mode=False, obj=stop) or 0)
     except SecaggError as error:
         complain(error)
-        status = _status(error)
+        return _status(error)
+    except KeyboardInterrupt:
+        return STATUS
     except Exception as error:  # noqa: BLE001  # the end of the program: shown whole, but for what a terminal obeys
-        status = _show(error)
-    raise SystemExit(status)
+        # What was interrupted may have made an error of another kind of it.
+        return STATUS if stop.asked else _show(error)
 
 
 def _show(error: Exception) -> int:
@@ -238,6 +259,7 @@ def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
 
 @app.command()
 def run(
+    context: typer.Context,
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     out: Annotated[Path, typer.Option(help="A directory for the result and the run record.")],
     as_: Annotated[
@@ -265,13 +287,18 @@ def run(
     listen: Annotated[
         str | None, typer.Option(help="host:port to listen at, if not this party's address.")
     ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long to wait for the others, such as 90s, 30m or 8h."),
+    ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Start every party as a process on this machine.")
     ] = False,
     progress: Annotated[Style, typer.Option(help="How to show progress, on standard error.")] = Style.auto,
 ) -> None:
     """Take part in a job as one party; or, with --local, try it out as all of them."""
-    with _ending(progress) as stop:
+    stop: Stop = context.obj
+    with _errors_as_asked(progress):
         if local:
             if as_ or identity or listen:
                 raise UsageError(
@@ -292,19 +319,32 @@ def run(
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
         own_table = Table(job, data[0], mapping=map_ or [], bad_rows=bad_rows.value) if data else None
-        with shown_progress(progress) as on_progress:
+        own_address = parse_address(listen) if listen else None
+        wait_s = None if wait is None else _duration(wait)
+        with shown_progress(progress) as on_progress, stop.driving():
             result = run_job(
                 job,
                 me=as_,
                 identity=own_identity,
                 read=own_table,
-                listen=parse_address(listen) if listen else None,
+                listen=own_address,
+                wait_s=wait_s,
                 on_progress=stop.before(on_progress),
             )
         if own_table is not None and own_table.report is not None:
             result.record["data"] = own_table.counts()
         result.write(out)
         _tell(result.record, out)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", text)
+    count = float(found[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 0 < count <= LONGEST_S:
+        raise UsageError(
+            f"expected a time such as 90s, 30m or 8h, at most {duration(LONGEST_S)}, got {text!r:.40}"
+        )
+    return count
 
 
 def _identity(name: str, path: Path) -> Identity:
@@ -365,54 +405,16 @@ def demo(
     ] = Path("demo-output"),
 ) -> None:
     """Show it: made-up banks, each a process of its own, find together what none of them finds alone."""
-    with _ending(Style.auto):
-        run_demo(out, banks=banks, rows=rows, seed=seed)
-
-
-class _Stop:
-    """Turns SIGINT and SIGTERM into KeyboardInterrupt, once the network is driven only where nothing is half sent.
-
-    Raised at any other point it could part a frame from the note that it was sent, and the others would be told
-    of a broken frame and not of who stopped.
-    """
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._driven = False
-
-    def signal(self, _number: int, _frame: object) -> None:
-        """Stop at the next report, or at once where there are none yet, or when asked again."""
-        if self._asked or not self._driven:
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def before(self, on_progress: OnProgress) -> OnProgress:
-        """Return a callback for the network that stops if it was asked to, and else reports progress."""
-
-        def report(progress: Progress) -> None:
-            self._driven = progress.phase != PHASES[0]
-            if self._asked:
-                raise KeyboardInterrupt
-            on_progress(progress)
-
-        return report
+    run_demo(out, banks=banks, rows=rows, seed=seed)
 
 
 @contextmanager
-def _ending(style: Style) -> Iterator[_Stop]:
-    """Let a run end in good order: when it is stopped, the others are told; errors are told as asked."""
-    stop = _Stop()
-    before = {number: signal.signal(number, stop.signal) for number in (signal.SIGINT, signal.SIGTERM)}
+def _errors_as_asked(style: Style) -> Iterator[None]:
+    """Tell errors as JSON where progress is."""
     try:
-        yield stop
-    except KeyboardInterrupt:
-        stderr().print("secagg: stopped; the other parties were told")
-        raise typer.Exit(130) from None
+        yield
     except SecaggError as error:
         if style is not Style.json:
             raise
         print(error_line(error), file=sys.stderr, flush=True)  # noqa: T201
         raise typer.Exit(_status(error)) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

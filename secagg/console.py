@@ -33,6 +33,7 @@ from secagg.network.simulated import Network
 from secagg.printable import printable, printable_lines
 
 _LINES_EVERY_S: Final = 10.0
+_WAITING_LINES_EVERY_S: Final = 600.0
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -218,31 +219,49 @@ class _Bars:
     def __call__(self, progress: Progress) -> None:
         name = progress.party
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(escape(name), total=1.0, phase="")
-        self._bars.update(self._tasks[name], completed=progress.share, phase=escape(_describe(progress)))
+            self._tasks[name] = self._bars.add_task(escape(printable(name)), total=1.0, phase="")
+        self._bars.update(
+            self._tasks[name], completed=progress.share, phase=escape(printable(describe(progress)))
+        )
 
 
 class _Lines:
-    """A line when the first party reaches a phase, and now and then one in a long phase."""
+    """A line when the first party reaches a phase or who is there changes, and now and then one in between."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._reached = -1
+        self._present: tuple[str, ...] = ()
         self._when = 0.0
+        self._pause = _LINES_EVERY_S
 
     def __call__(self, progress: Progress) -> None:
         reached, now = PHASES.index(progress.phase), time.monotonic()
-        if reached < self._reached or (reached == self._reached and now - self._when < _LINES_EVERY_S):
+        news = reached > self._reached or (reached == 0 and progress.present != self._present)
+        if reached < self._reached or not (news or now - self._when >= self._pause):
             return
-        self._reached, self._when = reached, now
-        waiting = f", waiting for {', '.join(progress.waiting_for)}" if reached == 0 else ""
-        self._console.print(
-            f"{progress.phase}{waiting}: {size(progress.sent_bytes)} sent, {progress.share:.0%}",
-            markup=False,
-            soft_wrap=True,
-        )
+        # A wait of hours fills no log.
+        self._pause = _LINES_EVERY_S if news or reached else min(2 * self._pause, _WAITING_LINES_EVERY_S)
+        self._reached, self._present, self._when = reached, progress.present, now
+        sent = f", {size(progress.sent_bytes)} sent, {progress.share:.0%}" if progress.sent_bytes else ""
+        say(self._console, f"{time.strftime('%H:%M:%S')} {progress.party}: {describe(progress)}{sent}")
 
 
-def _describe(progress: Progress) -> str:
-    waiting = f" (waiting for {', '.join(progress.waiting_for)})" if progress.waiting_for else ""
-    return f"{progress.phase}{waiting}"
+def describe(progress: Progress) -> str:
+    """Return what a party is doing, in words."""
+    names = ", ".join(progress.waiting_for)
+    if progress.phase == PHASES[0]:
+        there = ", ".join(progress.present) or "nobody yet"
+        left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
+        return f"waits for {names or 'the others to agree'} (there: {there}{left})"
+    if progress.phase == PHASES[1]:
+        return f"is ready, waits for {names}" if names else "reads its table"
+    return f"{progress.phase} (waits for {names})" if names else progress.phase
+
+
+def duration(count: float) -> str:
+    """Return a whole number of seconds, minutes, or hours and minutes."""
+    if count < 120:
+        return f"{count:.0f} s"
+    minutes = round(count / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 import secagg
 from secagg import console
-from secagg.cli import main
+from secagg.cli import _duration, main
 from secagg.console import Style, seconds, shown_progress, size
+from secagg.errors import UsageError
 from secagg.jobs.run import Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
 
@@ -427,28 +429,59 @@ def test_sizes_and_times_are_short() -> None:
     ]
 
 
-def test_progress_lines_come_once_a_phase_and_bars_leave_nothing_behind(
+def test_progress_lines_say_when_who_does_what_and_bars_leave_nothing_behind(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def report(style: Style) -> str:
         with shown_progress(style) as on_progress:
-            on_progress(Progress("a", "connect", 0.0, 0, ("b", "c")))
+            for present, missing in (((), ("b", "c")), ((), ("b", "c")), (("b",), ("c",)), (("b", "c"), ())):
+                on_progress(Progress("a", "connect", 0.0, 0, missing, present, 3599.0))
+            on_progress(Progress("a", "read", 0.0, 0))
+            on_progress(Progress("a", "read", 0.0, 160, ("c",)))
             for party in ("a", "b", "c"):
                 on_progress(Progress(party, "merge", 0.25, 1000, ("b",)))
         return capsys.readouterr().err
 
-    assert report(Style.lines).splitlines() == [
-        "connect, waiting for b, c: 0 B sent, 0%",
-        "merge: 1 kB sent, 25%",
+    lines = report(Style.lines).splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d a: ", line) for line in lines)
+    assert [line[12:] for line in lines] == [
+        "waits for b, c (there: nobody yet, 60 min left)",
+        "waits for c (there: b, 60 min left)",
+        "waits for the others to agree (there: b, c, 60 min left)",
+        "reads its table",
+        "merge (waits for b), 1 kB sent, 25%",
     ]
     assert report(Style.none) == ""
-    assert [json.loads(line)["progress"]["party"] for line in report(Style.json).splitlines()] == [
-        "a",
-        "a",
-        "b",
-        "c",
-    ]
+    shown = [json.loads(line)["progress"] for line in report(Style.json).splitlines()]
+    assert [progress["party"] for progress in shown] == ["a"] * 7 + ["b", "c"]
+    assert Progress(**shown[2]).left_s == 3599.0
     report(Style.bars)
+
+
+def test_a_long_wait_is_told_of_at_longer_and_longer_intervals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with shown_progress(Style.lines) as on_progress:
+        for now in range(0, 8 * 3600, 5):  # the clock that is looked at
+            on_progress(Progress("a", "connect", 0.0, 0, ("b",), (), 8 * 3600.0 - now))
+    lines = capsys.readouterr().err.splitlines()
+    assert 40 < len(lines) < 60
+    assert lines[0].endswith("8 h 0 min left)")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("8 h", 28_800), ("720h", 2_592_000)]
+)
+def test_a_wait_is_read_as_seconds_minutes_or_hours(text: str, expected: float) -> None:
+    assert _duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "8d", "1e3", "721h", "nan", "٣s", "1" * 20])
+def test_another_wait_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected a time such as 90s, 30m or 8h, at most 720 h"):
+        _duration(text)
 
 
 def test_hexadecimal_pairs_that_rich_has_emoji_for_are_printed_as_they_are(

@@ -75,7 +75,7 @@ _MAX_LINE: Final = 4096  # characters; time for a key of many parts grows with t
 _MAX_DEPTH: Final = 8  # tables in tables; a job needs three
 _MAX_EXPONENT: Final = 400  # of a fraction; more is no amount, and slow to compute with
 _LARGEST_INTEGER: Final = (1 << 63) - 1  # as TOML has them
-_LONGEST_S: Final = 30 * 86_400.0  # for any timeout
+LONGEST_S: Final = 30 * 86_400.0  # for any timeout
 
 
 class _Window(msgspec.Struct, forbid_unknown_fields=True):
@@ -390,9 +390,9 @@ def _moment(value: object, place: str, zone: zoneinfo.ZoneInfo) -> tuple[float |
 def _timeouts(timeouts: _Timeouts) -> Timeouts:
     for name in timeouts.__struct_fields__:
         seconds = getattr(timeouts, name)
-        if not 0 < seconds <= _LONGEST_S:
+        if not 0 < seconds <= LONGEST_S:
             raise FieldFault(
                 f"timeouts.{name}",
-                f"expected a number of seconds above 0 and at most {_LONGEST_S:.0f} (30 days), got {seconds:g}",
+                f"expected a number of seconds above 0 and at most {LONGEST_S:.0f} (30 days), got {seconds:g}",
             )
     return Timeouts(timeouts.connect_s, timeouts.silence_s, timeouts.message_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.record import Result, record
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
+from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Party, PartyId
 from secagg.protocols import joint_groups
 from secagg.protocols.joint_groups import Findings, Rows, find_groups, flagged_rows
 from secagg.wire import Message
 
+_REPORT_EVERY_S: Final = 0.25
 PHASES: Final = ("connect", "read", *joint_groups.PHASES)
 Columns = Sequence[NDArray[Any]]
 
@@ -45,7 +47,9 @@ class Progress:
       phase: one of `PHASES`.
       share: of the bytes that the declared cost expects this party to send, what it has sent; 0 to 1.
       sent_bytes: whole frames.
-      waiting_for: whose messages are missing.
+      waiting_for: whose messages are missing; while parties meet, who is missing.
+      present: while parties meet, who is there.
+      left_s: while parties meet, how long this one still waits for the others.
     """
 
     party: PartyId
@@ -53,6 +57,8 @@ class Progress:
     share: float
     sent_bytes: int
     waiting_for: tuple[PartyId, ...] = ()
+    present: tuple[PartyId, ...] = ()
+    left_s: float | None = None
 
 
 class Part:
@@ -88,11 +94,17 @@ class Part:
         self.met = 0.0
         self._read = read
 
-    async def __call__(self, party: Party) -> Findings | None:
+    def prepare(self, party: Party) -> None:
+        """Read this party's data; where nobody calls it before the program runs, that does."""
         self.session, self.met = party.session, time.monotonic()
-        with party.phase("read"):
-            if self._read is not None:
+        if self._read is not None:
+            with party.phase("read"):
                 self.rows = self._rows(self._read)
+
+    async def __call__(self, party: Party) -> Findings | None:
+        if not self.session:
+            self.prepare(party)
+        with party.phase("read"):
             await self._get_ready(party)
         return await find_groups(party, self.job.query, self.rows)
 
@@ -129,6 +141,7 @@ def run_job(
     identity: Identity,
     read: Callable[[], Columns] | None,
     listen: Address | None = None,
+    wait_s: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Take part in a job over TLS and return what this party learns, with the record of the run.
@@ -138,7 +151,8 @@ def run_job(
       me, identity: this party.
       read: at an input party, returns the columns of its table; called when everybody is there and agrees.
       listen: where to listen, if not at this party's address in the job.
-      on_progress: called a few times a second.
+      wait_s: how long this party waits for the others, if not as long as the job says.
+      on_progress: called a few times a second; what it raises ends the run for everybody.
 
     Raises:
       UsageError: as `Part`; and what `read` raises.
@@ -152,8 +166,18 @@ def run_job(
         if on_progress is not None:
             on_progress(part.progress(party))
 
-    if on_progress is not None:
-        on_progress(Progress(me, PHASES[0], 0.0, 0, tuple(name for name in job.roster if name != me)))
+    next_report = begin
+
+    def meeting(who: Attendance) -> None:
+        nonlocal next_report
+        if on_progress is not None and (now := time.monotonic()) >= next_report:
+            next_report = now + _REPORT_EVERY_S
+            on_progress(
+                Progress(
+                    me, PHASES[0], 0.0, 0, waiting_for=who.missing, present=who.present, left_s=who.left_s
+                )
+            )
+
     findings, ledger = run_party(
         part,
         me=me,
@@ -162,7 +186,9 @@ def run_job(
         listen=listen or addresses[me],
         agreement=job.digest,
         fields=job.field_digests,
-        timeouts=job.timeouts,
+        timeouts=job.timeouts if wait_s is None else replace(job.timeouts, connect_s=wait_s),
+        prepare=part.prepare,
+        on_meeting=meeting,
         on_progress=report,
     )
     found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)

@@ -94,6 +94,11 @@ class Link:
         """Whether bytes have been received, here or in OpenSSL, of which poll knows nothing."""
         return self._start < self._end or (self._tls is not None and self._tls.pending() > 0)
 
+    @property
+    def writable(self) -> bool:
+        """Whether the peer may still get what is sent."""
+        return self._writable
+
     def send(self, frame: Sequence[Buffer]) -> None:
         """Queue the buffers of a frame; they must not change until `unsent` is 0 again."""
         if not self._writable:

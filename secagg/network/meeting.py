@@ -25,7 +25,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -66,8 +66,18 @@ _MAX_CALLERS: Final = 64  # connections that have not said who they are; the old
 _GREETING_S: Final = 10.0  # for a caller to say who it is, and for one attempt to dial
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
-_TELL_S: Final = 2.0  # how long a party that found a difference stays to tell those who come later
+_TELL_S: Final = 1.0  # how long a party that found a difference stays to tell those who come later
 _TURN_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Who is there while parties meet, and how long this one still waits for the others."""
+
+    present: tuple[PartyId, ...]
+    missing: tuple[PartyId, ...]
+    left_s: float
+
 
 Conversation = Generator[Waiting, None, None]
 
@@ -98,6 +108,7 @@ class Meeting:
       fields: digests of its parts by name; told to the others, who name those that differ.
       tls: None for plain connections, in which anybody may claim any name.
       connect_s: how long to wait for the others.
+      on_turn: called some twenty times a second while this party waits for others; what it raises ends the meeting.
 
     Attributes:
       me, roster: as given.
@@ -118,6 +129,7 @@ class Meeting:
         tls: Tls | None,
         fields: Mapping[str, bytes] = MappingProxyType({}),
         connect_s: float,
+        on_turn: Callable[[Attendance], None] | None = None,
     ) -> None:
         if len(agreement) != AGREEMENT_BYTES:
             raise UsageError(f"expected a digest of {AGREEMENT_BYTES} bytes, got {len(agreement)}")
@@ -128,6 +140,7 @@ class Meeting:
         self._addresses = addresses
         self._tls = tls
         self._connect_s = connect_s
+        self._on_turn = on_turn
         self._nonce = secrets.token_bytes(NONCE_BYTES)
         self._told_nonce = False
         commitment = nonce_commitment(me, self._nonce)
@@ -186,12 +199,16 @@ class Meeting:
         """During the run: turn callers away for a while, or until something arrives at `wake`."""
         self._poll([], timeout_s, wake)
 
-    def tell(self, error: BaseException, about: PartyId = "") -> None:
-        """Tell everybody who is connected why this party ends."""
+    def tell(self, error: BaseException, about: PartyId = "") -> list[PartyId]:
+        """Tell everybody who is connected why this party ends; return whom it could be sent to."""
+        sent = []
         for link in self.links.values():
             link.send([abort_frame(error, about)])
             link.flush()
             self._told.add(link.peer)
+            if link.writable:
+                sent.append(link.peer)
+        return sorted(sent, key=self.roster.index)
 
     def close(self) -> None:
         """Stop listening and drop whoever has not become a link."""
@@ -203,6 +220,9 @@ class Meeting:
     def _turn(self, deadline: float) -> None:
         """Go on with whatever can go on, for a short time."""
         now = time.monotonic()
+        if self._on_turn is not None:
+            missing = tuple(name for name in self._others if name not in self.links)
+            self._on_turn(Attendance(tuple(self.links), missing, max(0.0, deadline - now)))
         if self._error is not None and (now >= self._leave_at or self._told.issuperset(self._others)):
             raise self._error
         if now >= deadline:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import ipaddress
 import os
 import select
 import socket
+import threading
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -14,6 +17,8 @@ from secagg.party import PartyId
 
 Address = tuple[str, int]
 Waiting = tuple[int, int]  # a descriptor, and the poll events that somebody waits for there
+
+_Found = tuple[int, int, int, str, Any]  # as from getaddrinfo
 
 _BACKLOG: Final = 128
 
@@ -25,8 +30,7 @@ def dial(host: str, port: int) -> Generator[Waiting, None, socket.socket]:
       OSError: none answers, or there is none.
     """
     failure = OSError(f"{host} has no address")
-    # Blocks while a name is looked up, which callers must bear: the standard library has no other way.
-    for family, kind, protocol, _, address in _look_up(host, port):
+    for family, kind, protocol, _, address in (yield from _look_up_beside(host, port)):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
@@ -42,6 +46,30 @@ def dial(host: str, port: int) -> Generator[Waiting, None, socket.socket]:
         sock.close()
         failure = OSError(code, os.strerror(code))
     raise failure
+
+
+def _look_up_beside(host: str, port: int) -> Generator[Waiting, None, list[_Found]]:
+    """Look a machine up in a thread of its own, for the standard library can only block."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return _look_up(host, port)
+    answers: list[list[_Found] | OSError] = []
+    reader, writer = socket.socketpair()
+
+    def look() -> None:
+        with writer:  # closing it wakes the reader
+            try:
+                answers.append(_look_up(host, port))
+            except OSError as error:
+                answers.append(error)
+
+    with reader:
+        threading.Thread(target=look, name="secagg look-up", daemon=True).start()
+        yield reader.fileno(), select.POLLIN
+    answer = answers[0] if answers else OSError(f"{host} could not be looked up")
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def open_listener(me: PartyId, address: Address) -> socket.socket:
@@ -68,7 +96,7 @@ def open_listener(me: PartyId, address: Address) -> socket.socket:
     return sock
 
 
-def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
+def _look_up(host: str, port: int) -> list[_Found]:
     if not 0 <= port < 1 << 16:
         raise OSError(errno.EINVAL, f"there is no port {port}")
     try:

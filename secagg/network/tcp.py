@@ -38,7 +38,7 @@ from secagg.ledger import Ledger
 from secagg.network.hello import AGREEMENT_BYTES, abort_frame, read_abort
 from secagg.network.identity import Identity, check_certificate
 from secagg.network.link import Link
-from secagg.network.meeting import Meeting
+from secagg.network.meeting import Attendance, Meeting
 from secagg.network.memory import keep_freed_memory
 from secagg.network.pinning import Tls
 from secagg.network.sockets import Address
@@ -52,6 +52,9 @@ MAX_UNREAD_BYTES: Final = 1 << 30
 _TICK_S: Final = 0.25  # how often timers are looked at while waiting
 _SPIN_S: Final = 150e-6
 _LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
+_HURRY_S: Final = 1.0  # the same where somebody waits at the keyboard
+_PREPARING_TURN_S: Final = 0.02
+PREPARING: Final = "secagg preparing"  # the name of the thread in which a party is prepared
 _HEARTBEAT: Final = wire.encode_control(FrameType.HEARTBEAT)
 _BYE: Final = wire.encode_control(FrameType.BYE)
 
@@ -103,6 +106,8 @@ def run_party(
     max_frame_bytes: int = wire.MAX_FRAME_BYTES,
     max_unread_bytes: int = MAX_UNREAD_BYTES,
     keep_memory: bool = True,
+    prepare: Callable[[Party], None] | None = None,
+    on_meeting: Callable[[Attendance], None] | None = None,
     on_progress: Callable[[Party], None] | None = None,
 ) -> tuple[T, Ledger]:
     """Run one party's program with the others over TLS; return its result and what it cost.
@@ -118,6 +123,9 @@ def run_party(
       max_frame_bytes: the longest frame taken from a peer.
       max_unread_bytes: how much a peer that is ahead may send before it is made to wait.
       keep_memory: keep what arrays free for the next ones, in the whole process (see `memory`).
+      prepare: called in a thread of its own once everybody is there, before the program. A peer that ends the run
+        meanwhile ends this party too, which then leaves the thread behind.
+      on_meeting: called some twenty times a second while others are missing, in the calling thread.
       on_progress: called about four times a second and at each new phase, in the calling thread.
 
     Raises:
@@ -148,11 +156,12 @@ def run_party(
         fields=fields,
         tls=Tls(identity, certificates),
         connect_s=timeouts.connect_s,
+        on_turn=on_meeting,
     )
     driver: _Driver[T] = _Driver(meeting, timeouts, max_frame_bytes, max_unread_bytes, on_progress)
     if keep_memory:
         keep_freed_memory()
-    return driver.run(program)
+    return driver.run(program, prepare)
 
 
 def run_party_insecure_plain(
@@ -230,7 +239,7 @@ class _Driver(Generic[T]):
         self._ended = False  # the program has
         self._fatal: SecaggError | None = None
 
-    def run(self, program: Protocol[T]) -> tuple[T, Ledger]:
+    def run(self, program: Protocol[T], prepare: Callable[[Party], None] | None = None) -> tuple[T, Ledger]:
         linger_s = _LINGER_S
         try:
             session = self._meeting.meet()
@@ -241,21 +250,25 @@ class _Driver(Generic[T]):
                 self._buffered.add(link)
                 self._poll.register(link, select.POLLIN)
             self.party = Party(self._meeting.me, self._meeting.roster, session=session)
-            result = self._attended(program)
+            result = self._attended(program, prepare)
             linger_s = self._timeouts.message_s
             return result, self.party.ledger
         except BaseException as error:
             # Also KeyboardInterrupt: the others must not wait for somebody who will not come back.
-            if not isinstance(error, Exception):
+            interrupted = not isinstance(error, Exception)
+            if interrupted:
+                linger_s = _HURRY_S
                 for link in self._meeting.links.values():
                     link.cut_off()
-            self._meeting.tell(error)
+            told = self._meeting.tell(error)
+            if interrupted:
+                error.add_note(_told(told))
             raise
         finally:
             self._meeting.close()
             _leave(list(self._meeting.links.values()), linger_s, self._timeouts.silence_s)
 
-    def _attended(self, program: Protocol[T]) -> T:
+    def _attended(self, program: Protocol[T], prepare: Callable[[Party], None] | None) -> T:
         stop, wake = socket.socketpair()
         with stop, wake:
             attendant = threading.Thread(
@@ -263,11 +276,40 @@ class _Driver(Generic[T]):
             )
             attendant.start()
             try:
+                if prepare is not None:
+                    self._prepare(prepare)
                 return self._drive(Run(self.party, program(self.party)))
             finally:
                 self._stopping = True
                 stop.send(b"\0")
                 attendant.join()
+
+    def _prepare(self, prepare: Callable[[Party], None]) -> None:
+        """Let a thread prepare this party, and meanwhile see whether another one ends the run."""
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            self.party.ledger.resume()
+            try:
+                prepare(self.party)
+            except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
+                failures.append(error)
+            finally:
+                self.party.ledger.pause()
+
+        thread = threading.Thread(target=work, name=PREPARING, daemon=True)
+        thread.start()
+        while thread.is_alive() and self._fatal is None:
+            self._report()
+            thread.join(_PREPARING_TURN_S)
+            with self._lock:
+                now = time.monotonic()
+                self._beat(now)
+                self._exchange(now, now, now, lambda: False)
+        if self._fatal is not None:
+            raise self._fatal
+        if failures:
+            raise failures[0]
 
     def _attend(self, wake: socket.socket) -> None:
         """While the program computes: show the peers that this party lives, and turn callers away."""
@@ -477,6 +519,12 @@ class _Driver(Generic[T]):
         if now >= self._report_at or phase != self._reported:
             self._report_at, self._reported = now + _TICK_S, phase
             self._on_progress(self.party)
+
+
+def _told(names: Sequence[PartyId]) -> str:
+    if not names:
+        return "no other party was connected"
+    return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} told"
 
 
 def _leave(links: Sequence[Link], limit_s: float, silence_s: float) -> None:

@@ -1,0 +1,90 @@
+"""Ctrl-C, and the system's request to end: a run stops where nothing is half sent, and says whom it told.
+
+While the network is driven, an exception at any point could part a frame from the note that it was sent, and the
+others would be told of a broken frame and not of who stopped. So a signal is noted, and the run ends at its next
+report, a quarter of a second later at most. A long computation reports nothing: after a second it ends where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+STATUS: Final = 130  # what shells give a program that Ctrl-C ended
+_PATIENCE_S: Final = 1.0  # for the next report
+_LAST_S: Final = 2.0  # for whoever is told, before another signal ends everything
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+T = TypeVar("T")
+
+
+class Stop:
+    """Whether this program was asked to stop, and how far it is in doing so.
+
+    Attributes:
+      asked: whether a signal came.
+      line: the last words.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.line = "stopped"
+        self._driven = False
+        self._raised_at = 0.0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals; those that are ignored, as under nohup, stay so."""
+        before = {n: signal.getsignal(n) for n in (*_SIGNALS, signal.SIGALRM)}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._signal)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def driving(self) -> Iterator[None]:
+        """Within, the network is driven, and `before` is what stops it."""
+        self._driven = True
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            self.line = "; ".join([self.line, *getattr(error, "__notes__", ())])
+            raise
+        finally:
+            self._driven = False
+
+    def before(self, on_progress: Callable[[T], None]) -> Callable[[T], None]:
+        """Return a callback for the network that stops if it was asked to, and else reports progress."""
+
+        def report(progress: T) -> None:
+            if self.asked and not self._raised_at:
+                self._interrupt()
+            on_progress(progress)
+
+        return report
+
+    def _signal(self, _number: int, _frame: object) -> None:
+        if self._raised_at:
+            if time.monotonic() - self._raised_at >= _LAST_S:
+                os._exit(
+                    STATUS
+                )  # somebody who is told takes nothing, and somebody else waits at the keyboard
+        elif self.asked or not self._driven:
+            self.asked = True
+            self._interrupt()
+        else:
+            self.asked = True
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
+
+    def _interrupt(self) -> None:
+        self._raised_at = time.monotonic()
+        raise KeyboardInterrupt
