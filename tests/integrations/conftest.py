@@ -115,7 +115,16 @@ class Sum:
             content = {"arrays": content_of(self.sent)["arrays"]} if self.sent else {}
             asked = m.asked_of(RecordDict(content), kind)
         agreement = Agreement(
-            self.run, kind, task, asked, setting, layout, crowd.names, crowd.nonces, crowd.server_nonce
+            self.run,
+            kind,
+            task,
+            asked,
+            setting,
+            layout,
+            crowd.names,
+            crowd.nonces,
+            crowd.server_nonce,
+            crowd.budgets,
         )
         peers = load_peers(self.folder / "peers.toml")
         where, self.coder = agreement.round(peers, self.task.protection, self.task.encoding)
@@ -125,7 +134,9 @@ class Sum:
     def crowd(self) -> m.Crowd:
         from secagg.integrations.flower import messages as m
 
-        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in self.ready.values()), b"fresh" * 6 + b"!!")
+        ready = self.ready.values()
+        budgets = tuple(r.budget for r in ready if r.budget)
+        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in ready), b"fresh" * 6 + b"!!", budgets)
 
     def until_input(self) -> Any:
         from secagg.integrations.flower import messages as m
@@ -202,12 +213,19 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
         sent: Numbers | None = None,
         replies: Iterable[Reply] | None = None,
         encoding: Encoding | None = None,
+        budgets: bool = True,
         run: int = 2**64 - 5,  # a run's number has 64 bits
         **extra: Any,
     ) -> Sum:
         from flwr.app import Context, RecordDict
 
-        from secagg.integrations.flower import Encoding, Protection, SecureMod, make_identities
+        from secagg.integrations.flower import (
+            Encoding,
+            Protection,
+            SecureMod,
+            make_identities,
+            new_budget,
+        )
         from secagg.integrations.flower import messages as m
 
         names = tuple(names)
@@ -223,6 +241,11 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
             else list(replies)
         )
         nodes = {}
+        for kind in ("train", "evaluate"):
+            privacy = protection.privacy_of(kind)
+            for name in names if privacy is not None else ():
+                if budgets and not (tmp_path / f".{name}.key.spent-{kind}").exists():
+                    new_budget(tmp_path / f"{name}.key", privacy, kind)
         for i, name in enumerate(names):
             config = {
                 "secagg-identity": str(tmp_path / f"{name}.key"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import logging
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from secagg import dp, wire
 from secagg.dp.accounting import ORDERS, epsilon_at, skellam_divergence
-from secagg.errors import PlanError, RemoteProtocolError, UsageError
-from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation
+from secagg.errors import PlanError, UsageError
+from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation, new_budget
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.layout import Entry, Layout
 from secagg.integrations.flower.private import PrivateCoder, difference
@@ -49,9 +49,9 @@ def refused(played: Any, kind: str = "train") -> str:
     return reason(played.ask("a", m.TASK, played.task, kind))
 
 
-def spent(played: Any, kind: str = "train") -> int:
-    file = played.folder / f".a.key.spent-{kind}"
-    return len(file.read_text().splitlines()) if file.exists() else 0
+def spent(played: Any, kind: str = "train", name: str = "a") -> int:
+    data = (played.folder / f".{name}.key.spent-{kind}").read_bytes()
+    return len(json.loads(data.rstrip().rpartition(b"\n")[0])["sums"])
 
 
 # What goes into a sum
@@ -248,7 +248,7 @@ def test_what_is_kept_between_steps_is_without_noise_and_leaves_with_a_fresh_sha
     node.context.state = before
     assert "ask for input once" in reason(played.ask("b", m.INPUT, inboxes["b"]))
     assert spent(played) == 0
-    assert len((played.folder / ".b.key.spent-train").read_text().splitlines()) == 1
+    assert spent(played, name="b") == 1
     shares = [played.coder.contribution(kept.vector) for _ in range(2)]
     assert not np.array_equal(*shares)
 
@@ -356,43 +356,16 @@ def test_a_refused_request_spends_nothing(make: Callable[..., Any]) -> None:
     assert spent(played) == 0
 
 
-def test_other_settings_than_those_of_the_budget_are_refused(
-    make: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_settings_than_those_of_the_budget_are_refused(make: Callable[..., Any]) -> None:
     make(protection()).begin().finish()
-    other = make(protection(dataclasses.replace(NEGLIGIBLE, epsilon=1e9)))
+    privacy = dataclasses.replace(NEGLIGIBLE, epsilon=1e9)
+    other = make(protection(privacy))
     text = refused(other)
-    assert "1 sums (train) were made of this node's data under" in text
-    assert "remove .a.key.spent-train beside the identity key" in text
+    assert "of which 1 sums are spent, is for {'epsilon': 100000000.0" in text
+    assert "remove .a.key.spent-train beside the identity key and make another with new_budget" in text
     (other.folder / ".a.key.spent-train").unlink()
+    new_budget(other.folder / "a.key", privacy)
     assert not other.ask("a", m.TASK, other.task).has_error()
-    (other.folder / ".a.key.spent-train").write_text("2026-01-01T00:00:00Z 00\n")
-    assert refused(other) == "it cannot use its own input; its own output says why"
-    assert "line 1 of" in caplog.text
-
-
-def test_of_two_that_spend_the_last_sum_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    privacy = dataclasses.replace(NEGLIGIBLE, rounds=1)
-    one, two = (Spending(tmp_path / "a.key", "train", privacy) for _ in range(2))
-    assert one.check(server="server") == 0
-    # Both have looked before either writes.
-    monkeypatch.setattr(Spending, "check", lambda self, *, server: 0)
-    one.take(bytes(32), server="server")
-    with pytest.raises(RemoteProtocolError, match="1 were made"):
-        two.take(bytes([1]) * 32, server="server")
-    evaluation = Spending(tmp_path / "a.key", "evaluate", privacy)
-    evaluation.take(bytes([2]) * 32, server="server")
-    with pytest.raises(UsageError, match="cannot write to"):
-        Spending(tmp_path / "missing" / "a.key", "train", privacy).take(bytes(32), server="server")
-
-
-def test_a_new_budget_has_its_name_on_the_disk_before_a_vector_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
-    Spending(tmp_path / "a.key", "train", NEGLIGIBLE).take(bytes(32), server="server")
-    assert synced == [(tmp_path / ".a.key.spent-train").stat().st_ino, tmp_path.stat().st_ino]
 
 
 # What each side insists on
@@ -537,8 +510,9 @@ def test_the_server_asks_nobody_whose_budget_it_knows_is_spent(
 ) -> None:
     played = make(protection(dataclasses.replace(NEGLIGIBLE, rounds=1)))
     secure = rounds_of(played, grid_of(played), fed_avg, 1, ArrayRecord({"w": Array(np.zeros(3))}))
-    # One node forgets; three who were never asked would be enough for another sum, one is not.
+    # One node begins anew; three who were never asked would be enough for another sum, one is not.
     (played.folder / ".a.key.spent-train").unlink()
+    new_budget(played.folder / "a.key", played.task.protection.privacy)
     secure._spent["train"]["b"] = secure._spent["train"]["c"] = secure._spent["train"]["d"] = 0
     secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3))}), num_rounds=1)
     assert secure.reports[-1].missed["a"] == "its data went into 1 sums, all that its budget is for"

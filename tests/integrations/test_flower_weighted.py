@@ -22,7 +22,7 @@ from flwr.serverapp.strategy import FedAvg
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError, UsageError
 from secagg.integrations.flower import Encoding, Protection, SecureAggregation
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Entry, Layout, take_apart
+from secagg.integrations.flower.layout import Entry, Layout, arrange, arrays_in, take_apart
 from secagg.integrations.flower.limbs import Limbs
 from secagg.integrations.flower.weighted import WeightedCoder, to_vector
 
@@ -341,6 +341,12 @@ def test_masks_and_counters_that_are_left_out_stay_as_they_were_sent(
     assert result.arrays["mask"].numpy().tolist() == [True, False]
     assert result.arrays["bn.num_batches_tracked"].numpy() == 1_000_000
     assert result.arrays["bn.running_var"].numpy() == pytest.approx([523.0, 16250.0], rel=1e-6)
+    # An evaluation replies no arrays, and gets none.
+    order = take_apart(reply_of({}, loss=1.0), KEY).announced
+    record = RecordDict({"metrics": MetricRecord({KEY: 4, "loss": 1.0})})
+    arranged = arrange(record, order, arrays_in(reply_of(sent)), encoding["leave_out"])
+    assert list(arranged) == ["metrics"]
+    assert list(arranged["metrics"].items()) == [("loss", 1.0), (KEY, 4)]
 
 
 def test_the_error_of_a_mask_says_how_to_leave_it_out() -> None:

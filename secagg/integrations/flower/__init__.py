@@ -36,7 +36,8 @@ whether it keeps to the protocol. Nodes must run code that the server did not ch
     private      means of bounded updates under noise
     messages     what goes through Flower's messages
     turns        a step is answered once, whatever becomes of Flower's stored state
-    spending     how many sums a node's data went into
+    spending     a budget: how many sums a node's data went into
+    budgets      what nodes know of one another's
     mod          the client's side
     announcements  who is ready, and with what
     collection   the server's side of one sum
@@ -60,6 +61,7 @@ from secagg.integrations.flower.identities import (
     save_peers,
 )
 from secagg.integrations.flower.mod import SecureMod
+from secagg.integrations.flower.spending import new_budget
 from secagg.integrations.flower.strategy import SecureAggregation
 from secagg.integrations.flower.terms import Encoding, Protection
 
@@ -73,6 +75,7 @@ __all__ = [
     "load_identity",
     "load_peers",
     "make_identities",
+    "new_budget",
     "new_identity",
     "save_peers",
 ]

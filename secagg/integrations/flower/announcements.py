@@ -19,6 +19,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.layout import Layout, Sent, extent
+from secagg.integrations.flower.spending import Shown
 from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, ready_parts
 from secagg.party import PartyId
 from secagg.signing import verify
@@ -27,11 +28,16 @@ _LEAST_NUMBERS: Final = 1 << 20
 _LEAST_BYTES: Final = 1 << 16
 _TIMES_SENT: Final = 4
 _ENTRY_BYTES: Final = 64  # of an entry of few dimensions, its names aside
-_READY_BYTES: Final = 1 << 12  # of what is announced, the layout aside
+_READY_BYTES: Final = 1 << 12  # of what is announced, the layout and what was seen of others aside
+_SEEN_BYTES: Final = 256  # of what was seen of one other, its name included
 
 
 class Node(NamedTuple):
-    """A client that is ready; layout: canonical, as bytes; announced: in the order of its reply."""
+    """A client that is ready.
+
+    layout: canonical, as bytes. announced: in the order of its reply. budget: with noise, what it has spent. seen: what it
+    saw others to have spent. frame: all that it announced, signed.
+    """
 
     name: PartyId
     node_id: int
@@ -39,6 +45,9 @@ class Node(NamedTuple):
     layout: bytes
     announced: bytes
     setting: bytes
+    budget: Shown | None
+    seen: Mapping[PartyId, Shown]
+    frame: bytes
 
 
 class Limits(NamedTuple):
@@ -83,8 +92,17 @@ def open_frame(reply: Message, step: str, peer: str) -> bytes:
     return got.frame
 
 
-def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits: Limits) -> Node:
+def open_ready(
+    reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits: Limits, *, noisy: bool = False
+) -> Node:
     """Return the node that a reply to a task comes from.
+
+    Args:
+      reply: to the task.
+      kind: of the sum.
+      peers: public keys by name.
+      limits: what may be announced.
+      noisy: whether the sum has noise, so that budgets are shown.
 
     Raises:
       RemoteProtocolError: it failed, is not registered, did not sign, or announces what cannot be or is too much.
@@ -92,7 +110,8 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
     node_id, run_id = reply.metadata.src_node_id, reply.metadata.run_id
     peer = f"node {node_id}"
     frame = open_frame(reply, m.TASK, peer)
-    if len(frame) > limits.layout_bytes + _READY_BYTES:
+    seen_bytes = noisy * len(peers) * _SEEN_BYTES
+    if len(frame) > limits.layout_bytes + _READY_BYTES + seen_bytes:
         raise RemoteProtocolError(
             f"announces names and shapes in {len(frame)} bytes; with what was sent at most {limits.layout_bytes} are "
             "expected",
@@ -103,14 +122,7 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
         raise RemoteProtocolError(
             f"expected a node whose public key is registered, got {ready.name!r:.80} at {peer}", peer=peer
         )
-    key = Ed25519PublicKey.from_public_bytes(peers[ready.name])
-    verify(
-        key,
-        ready.signature,
-        f"{LABEL}/ready",
-        ready_parts(run_id, kind, ready.nonce, ready.layout, ready.setting),
-        peer=ready.name,
-    )
+    check_ready(ready, run_id, kind, peers)
     layout = wire.from_bytes(ready.layout, Layout, peer=peer)
     try:
         layout.check()
@@ -123,9 +135,30 @@ def open_ready(reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits
             "raise max_numbers of SecureAggregation",
             peer=ready.name,
         )
+    budget = Shown.from_bytes(ready.budget, peer=ready.name) if noisy else None
+    seen = {name: Shown.from_bytes(data, peer=ready.name) for name, data in ready.seen.items()}
     return Node(
-        ready.name, node_id, ready.nonce, wire.to_bytes(layout.canonical()), ready.layout, ready.setting
+        ready.name,
+        node_id,
+        ready.nonce,
+        wire.to_bytes(layout.canonical()),
+        ready.layout,
+        ready.setting,
+        budget,
+        seen,
+        frame,
     )
+
+
+def check_ready(ready: m.Ready, run: int, kind: str, peers: Mapping[PartyId, bytes]) -> None:
+    """Check that a registered node signed what it announces.
+
+    Raises:
+      AuthenticationError: it did not.
+    """
+    key = Ed25519PublicKey.from_public_bytes(peers[ready.name])
+    parts = ready_parts(run, kind, ready.nonce, ready.layout, ready.setting, ready.budget, ready.seen)
+    verify(key, ready.signature, f"{LABEL}/ready", parts, peer=ready.name)
 
 
 def most_common(layouts: Sequence[bytes], sent: Sent) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # How much longer than the server waits a message is valid: clocks differ, and a node that comes back should not find
 # a message of a sum that is over.
 _CLOCKS_S: Final = 60.0
+_WITNESSES: Final = 16  # whose word a node is given for its own budget
 _log = logging.getLogger("flwr.secagg")
 W = TypeVar("W", bound=wire.Message)
 
@@ -135,7 +137,8 @@ class Collection:
             raise TooFewPartiesError(f"expected at least 2 nodes ready for a sum, got {len(nodes)}")
         # Drawn only now: the node that answers last would else choose the graph by its own nonce.
         fresh = secrets.token_bytes(NONCE_BYTES)
-        crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes), fresh)
+        budgets = tuple(n.budget.to_bytes() for n in nodes if n.budget is not None)
+        crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes), fresh, budgets)
         task, terms = self._task, self._task.terms
         agreement = Agreement(
             run_id,
@@ -147,6 +150,7 @@ class Collection:
             crowd.names,
             crowd.nonces,
             crowd.server_nonce,
+            crowd.budgets,
         )
         where, coder = agreement.round(self._peers, terms.protection, terms.encoding)
         self.coder, self.bits = coder, coder.ring.bits
@@ -180,6 +184,7 @@ class Collection:
     def _take_ready(self, replies: Iterable[Message]) -> int:
         """Take the replies to the task; return the run's number."""
         run_id, task, answered = 0, self._task, set()
+        privacy = task.terms.protection.privacy_of(task.kind)
         ready: dict[PartyId, Node] = {}
         by_message = {message.metadata.message_id: node_id for node_id, message in task.asked.items()}
         for reply in replies:
@@ -190,7 +195,7 @@ class Collection:
             try:
                 if node_id not in task.asked:
                     raise RemoteProtocolError("was not asked", peer=f"node {node_id}")
-                node = open_ready(reply, task.kind, self._peers, task.limits)
+                node = open_ready(reply, task.kind, self._peers, task.limits, noisy=privacy is not None)
             except RemoteProtocolError as error:
                 self._miss(f"node {node_id}", str(error))
                 continue
@@ -205,7 +210,6 @@ class Collection:
         usual = most_common([node.layout for node in ready.values()], task.sent)
         alike = Counter(node.setting for node in ready.values() if node.layout == usual)
         ((setting, _),) = alike.most_common(1)
-        privacy = task.terms.protection.privacy_of(task.kind)
         for node in ready.values():
             if node.layout != usual:
                 other, most = (wire.from_bytes(data, Layout) for data in (node.layout, usual))
@@ -219,9 +223,30 @@ class Collection:
                 )
             elif privacy is not None and task.spent.get(node.name, 0) >= privacy.rounds:
                 self._miss(node.name, f"its data went into {privacy.rounds} sums, all that its budget is for")
+            elif knowing := self._who_knows_more(node, ready):
+                self._miss(
+                    node.name,
+                    "its budget file is older than, or another copy of, the one that "
+                    f"{', '.join(other.name for other in knowing[:5])} saw",
+                )
+                told = m.Older(tuple(other.frame for other in knowing[:_WITNESSES]))
+                self._grid.push_messages([self._message(m.OLDER, node.node_id, told)])
             else:
                 self._nodes[node.name] = node
         return run_id
+
+    def _who_knows_more(self, node: Node, ready: Mapping[PartyId, Node]) -> list[Node]:
+        """Return the nodes that saw a later budget of a node, if there are more of them than may lie."""
+        protection = self._task.terms.protection
+        crowd = len(self._peers) if protection.active else len(ready)
+        knowing = [
+            other
+            for _, other in sorted(ready.items())
+            if node.budget is not None
+            and node.name in other.seen
+            and node.budget.is_older(other.seen[node.name])
+        ]
+        return knowing if len(knowing) > math.floor(protection.corrupt * crowd + 1e-9) else []
 
     def _exchange(
         self,
@@ -231,7 +256,7 @@ class Collection:
         use: Callable[[PartyId, W], None],
     ) -> None:
         """Send each client its message, and use the answers as they come, until all are there or time is over."""
-        outgoing = [self._message(step, name, message) for name, message in messages.items()]
+        outgoing = [self._message(step, self.node_id(name), message) for name, message in messages.items()]
         pushed = set(self._grid.push_messages(outgoing))
         waiting = {
             sent.metadata.message_id: name
@@ -258,8 +283,8 @@ class Collection:
         for name in waiting.values():
             self._miss(name, f"did not answer to {step} within {self._timeout_s:g} s")
 
-    def _message(self, step: str, client: PartyId, message: wire.Message) -> Message:
-        asked = self._task.asked[self._nodes[client].node_id].metadata
+    def _message(self, step: str, node_id: int, message: wire.Message) -> Message:
+        asked = self._task.asked[node_id].metadata
         return Message(
             m.pack(step, message),
             asked.dst_node_id,

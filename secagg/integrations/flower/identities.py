@@ -113,7 +113,8 @@ def load_peers(path: str | Path) -> dict[PartyId, bytes]:
 def make_identities(folder: str | Path, names: Iterable[PartyId]) -> Path:
     """Make an identity for each name, `NAME.key`, and `peers.toml`, and return the latter's path; for simulations.
 
-    In a deployment every node makes its own with `new_identity`, and the public keys are brought together.
+    In a deployment every node makes its own with `new_identity`, and the public keys are brought together. Where there is
+    noise, each node needs a budget as well: `new_budget`.
 
     Raises:
       UsageError: a file that exists already, or a folder that cannot be written to.

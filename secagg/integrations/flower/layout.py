@@ -314,9 +314,9 @@ def arrange(records: RecordDict, announced: Layout, sent: Sent, leave_out: Seque
       leave_out: paths of arrays that nodes kept to themselves.
     """
     found = dict(arrays_in(records))
-    for key, array in sent.items():
-        if any(matches("/".join(key), pattern) for pattern in leave_out):
-            found.setdefault(key, array)
+    if found:  # of an evaluation there are none
+        left_out = [key for key in sent if any(matches("/".join(key), pattern) for pattern in leave_out)]
+        found = {key: sent[key] for key in left_out} | found
     order = [*sent, *((entry.record, entry.name) for entry in announced.arrays)]
     arrays: dict[str, ArrayRecord] = {}
     for key in dict.fromkeys(order):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from flwr.app import (
     Array,
@@ -35,6 +36,7 @@ _NO_TTL_S: Final = 1e12
 _KINDS: Final = (bool, int, float, str, bytes)  # a bool is an int, too: the first that fits counts
 
 TASK, KEYS, SHARES, INPUT, CONSENT, UNMASK = "task", "keys", "shares", "input", "consent", "unmask"
+OLDER: Final = "older"  # in place of keys, for a node whose budget file is older than others remember
 
 
 class Task(Message, frozen=True):
@@ -49,7 +51,8 @@ class Ready(Message, frozen=True):
     """Task, client -> server: it keeps an update of this layout.
 
     nonce: 32 fresh bytes. layout: a `Layout` as bytes. setting: `setting_of` its app's surroundings if the server may do
-    anything, else empty. signature: over all but the name, run and kind of sum.
+    anything, else empty. signature: over all but the name, run and kind of sum. With noise, budget: what it has spent, and
+    seen: what it saw others to have spent, each a `spending.Shown` as bytes.
     """
 
     name: str
@@ -57,14 +60,26 @@ class Ready(Message, frozen=True):
     layout: bytes
     setting: bytes
     signature: bytes
+    budget: bytes = b""
+    seen: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Crowd(Message, frozen=True):
-    """Keys, server -> client: who takes part, the nonce of each, and one that the server drew when it had them all."""
+    """Keys, server -> client: who takes part, the nonce of each, and one that the server drew when it had them all.
+
+    budgets: with noise, what each has spent, as `spending.Shown`; else empty.
+    """
 
     names: tuple[str, ...]
     nonces: tuple[bytes, ...]
     server_nonce: bytes
+    budgets: tuple[bytes, ...] = ()
+
+
+class Older(Message, frozen=True):
+    """Older, server -> client, in place of keys: `Ready` of others, as bytes, that saw it spend more than its file says."""
+
+    ready: tuple[bytes, ...]
 
 
 class Kept(Message, frozen=True):

@@ -20,6 +20,7 @@ from secagg import wire
 from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.budgets import check_budgets, shown_by, spent_by_now, told_older
 from secagg.integrations.flower.identities import SERVER, load_identity, load_peers
 from secagg.integrations.flower.layout import Layout, Sent, arrays_in, take_apart
 from secagg.integrations.flower.spending import Spending
@@ -114,8 +115,12 @@ class SecureMod:
                 "tell what it hides; set fraction_evaluate=0.0, or evaluation_privacy at server and nodes",
                 peer=SERVER,
             )
-        # Before any work is done.
-        spent = 0 if privacy is None else Spending(me.path, kind, privacy).check(server=SERVER)
+        budget, known = b"", dict[PartyId, bytes]()
+        if privacy is not None:  # before any work is done
+            spending = Spending(me.path, kind, privacy)
+            spent = spending.check(server=SERVER)
+            budget = spent.to_bytes()
+            known = {n: shown.to_bytes() for n, shown in spending.seen().items() if n in me.peers}
         # All before the function, which may change the message.
         asked = setting = b""
         if self.protection.active:
@@ -133,18 +138,24 @@ class SecureMod:
             update = take_apart(reply.content, task.weight_key, task.encoding.leave_out)
             layout, announced, vector = update.layout, update.announced, to_vector(update)
         else:
-            layout, announced, vector = _private(reply.content, task, kind, sent, privacy, first=spent == 0)
+            layout, announced, vector = _private(
+                reply.content, task, kind, sent, privacy, first=spent.count == 0
+            )
         run, nonce = message.metadata.run_id, secrets.token_bytes(NONCE_BYTES)
         kept, shown = wire.to_bytes(layout), wire.to_bytes(announced)
         me.turns.begin(nonce, m.KEYS)
         m.keep(context, run, m.Kept(kind, m.KEYS, nonce, frame, asked, setting, kept, None, vector, None))
-        signature = sign(me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, shown, setting))
-        ready = m.Ready(me.name, nonce, shown, setting, signature)
+        signature = sign(
+            me.identity, f"{LABEL}/ready", ready_parts(run, kind, nonce, shown, setting, budget, known)
+        )
+        ready = m.Ready(me.name, nonce, shown, setting, signature, budget, known)
         return Message(m.pack(m.TASK, ready), reply_to=message)
 
     def _go_on(self, message: Message, context: Context, me: Me, kind: str, step: m.Step) -> RecordDict:
         """Answer one step of the masked protocol."""
-        run = message.metadata.run_id
+        run, privacy = message.metadata.run_id, self.protection.privacy_of(kind)
+        if step.name == m.OLDER and privacy is not None:
+            raise told_older(step.frame, run, kind, me.name, me.peers, Spending(me.path, kind, privacy))
         # From here on nothing is kept unless this step ends well.
         kept = m.take_out(context, run, server=SERVER)
         if (kept.kind, kept.step) != (kind, step.name):
@@ -155,6 +166,9 @@ class SecureMod:
         then = self._after(step.name)
         me.turns.take(kept.nonce, step.name, then, server=SERVER)
         crowd = kept.crowd or _crowd_with(me.name, kept.nonce, step.frame)
+        spending = None if privacy is None else Spending(me.path, kind, privacy)
+        if spending is not None and step.name == m.KEYS:
+            check_budgets(crowd, me.name, spending)
         agreement = Agreement(
             run,
             kind,
@@ -165,6 +179,7 @@ class SecureMod:
             crowd.names,
             crowd.nonces,
             crowd.server_nonce,
+            crowd.budgets,
         )
         where, coder = agreement.round(me.peers, self.protection, wire.from_bytes(kept.task, m.Task).encoding)
         if kept.client is None:
@@ -183,13 +198,15 @@ class SecureMod:
             # Noise is drawn once for a vector: its turn is taken, and no later state holds it.
             answer = client.mask(coder.contribution(vector), inbox)
             vector = None
-            privacy = self.protection.privacy_of(kind)
-            if privacy is not None:
-                Spending(me.path, kind, privacy).take(kept.nonce, server=SERVER)
+            if spending is not None:
+                spending.take(kept.nonce, server=SERVER, shown=shown_by(crowd)[me.name])
         elif step.name == m.CONSENT:
             answer = client.consent(wire.from_bytes(step.frame, Survivors, peer=SERVER))
         else:
-            answer = client.unmask(self._request(step.frame))
+            request = self._request(step.frame)
+            answer = client.unmask(request)
+            if spending is not None:
+                spending.remember(spent_by_now(crowd, where, client, request))
         if then is not None:
             state = np.frombuffer(client.to_bytes(), np.uint8)
             m.keep(context, run, replace(kept, step=then, crowd=crowd, vector=vector, client=state))

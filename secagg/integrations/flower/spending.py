@@ -1,21 +1,136 @@
-"""How many sums a node's data went into, kept beside its identity key: what a privacy budget is spent from.
+"""The privacy budget of a node: how many sums its data went into, in a file beside its identity key.
 
 Flower's own state is no place for it: an old copy of it would give back what is spent, and a server that begins another
-run begins with an empty one. So one file for each kind of sum has a line for each: when, which, and the settings it was
-made under. A line is written, and on the disk, before the node's vector leaves; of two that write at the same time,
-each finds its place by the order of lines. The file says nothing about data. Whoever removes it starts a new budget.
+run begins with an empty one. So there is one file for each kind of sum. It is made once, on purpose, by `new_budget`;
+where it is missing a node takes part in nothing.
+
+The file holds the settings, a line for each sum, and what the budgets of other nodes looked like when this node was last in
+a sum with them. Its last line is a MAC under a key that follows from the identity key: a file that was emptied, cut,
+altered, or brought from another node is refused. It is replaced as a whole, under a lock, and is on the disk before
+the node's vector leaves.
+
+A whole older file has a right MAC. The other nodes know better: see `Shown`. The file says nothing about data.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from cryptography.hazmat.primitives import constant_time
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+from flwr.app import MessageType
 
 from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, UsageError
+from secagg.integrations.flower.identities import load_identity
+from secagg.party import PartyId
+from secagg.prg import derive_key
+from secagg.signing import digest
+
+_LABEL: Final = "secagg.integrations.flower/budget"
+_MAC_BYTES: Final = 65  # bytes of a MAC as text, with its line's end
+_ID_BYTES, _COUNT_BYTES, _HEAD_BYTES = 16, 8, 32
+SHOWN_BYTES: Final = _ID_BYTES + _COUNT_BYTES + _HEAD_BYTES
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """What a node shows of its budget to the others in a sum.
+
+    A later budget of a node has a larger id. Of one budget, `count` only grows, and `head` is a digest over the nonces of
+    all its sums: two copies of a file that were both used have different heads.
+
+    Args:
+      id: 16 bytes, of which the first 8 are the time it was made.
+      count: sums spent.
+      head: 32 bytes.
+    """
+
+    id: bytes
+    count: int
+    head: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return it in 56 bytes."""
+        return self.id + self.count.to_bytes(_COUNT_BYTES, "big") + self.head
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, peer: str) -> Shown:
+        """Return what `to_bytes` wrote.
+
+        Raises:
+          RemoteProtocolError: of another length.
+        """
+        if len(data) != SHOWN_BYTES:
+            raise RemoteProtocolError(
+                f"expected a budget in {SHOWN_BYTES} bytes from {peer}, got {len(data)}", peer=peer
+            )
+        count = int.from_bytes(data[_ID_BYTES : _ID_BYTES + _COUNT_BYTES], "big")
+        return cls(data[:_ID_BYTES], count, data[_ID_BYTES + _COUNT_BYTES :])
+
+    def then(self, nonce: bytes) -> Shown:
+        """Return what the budget is when a sum of this nonce is spent."""
+        return Shown(self.id, self.count + 1, digest(f"{_LABEL}/head", [self.head, nonce]))
+
+    def is_older(self, known: Shown) -> bool:
+        """Whether a node that was known to have one budget cannot have this one now: it is older, or another copy."""
+        if self.id != known.id:
+            return self.id < known.id
+        return self.count < known.count or (self.count == known.count and self.head != known.head)
+
+
+def new_budget(identity: str | Path, privacy: Privacy, kind: str = MessageType.TRAIN) -> Path:
+    """Make the file that counts the sums of a node's data, and return its path.
+
+    Whoever answers for the data decides on it. What an earlier budget spent adds to what this one allows.
+
+    Args:
+      identity: path of the node's identity key, in a folder that can be written to.
+      privacy: what all sums of the kind may tell; the same as in the node's `SecureMod`.
+      kind: "train" or "evaluate".
+
+    Raises:
+      UsageError: there is one, the kind is another, or the file cannot be written.
+    """
+    if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+        raise UsageError(f'expected "train" or "evaluate" as the kind of a budget, got {kind!r:.40}')
+    spending = Spending(Path(identity), kind, privacy)
+    with spending.locked():
+        if spending.file.exists():
+            raise UsageError(
+                f"there is a budget in {spending.file}; what it says is spent stays spent. Whoever answers for the data may "
+                "remove it before another is made"
+            )
+        # Later budgets have larger ids; the rest makes two of one moment differ.
+        made = time.time_ns() // 1_000_000
+        spending.write(_Book(made.to_bytes(8, "big") + secrets.token_bytes(8), (), {}))
+    return spending.file
+
+
+class _Book(NamedTuple):
+    """What the file holds beside kind and settings: the budget's id, (time, nonce) of each sum, what others showed."""
+
+    id: bytes
+    sums: tuple[tuple[str, bytes], ...]
+    seen: Mapping[PartyId, Shown]
+
+    @property
+    def shown(self) -> Shown:
+        shown = Shown(self.id, 0, digest(f"{_LABEL}/head", [self.id]))
+        for _, nonce in self.sums:
+            shown = shown.then(nonce)
+        return shown
 
 
 class Spending:
@@ -25,95 +140,190 @@ class Spending:
       identity: path of the identity key, in a folder that can be written to.
       kind: "train" or "evaluate".
       privacy: what this node insists on.
+
+    Raises:
+      UsageError: the identity key cannot be read.
+
+    Attributes:
+      file: of the budget.
     """
 
-    __slots__ = ("_file", "_kind", "_privacy")
+    __slots__ = ("_identity", "_key", "_kind", "_privacy", "file")
 
     def __init__(self, identity: Path, kind: str, privacy: Privacy) -> None:
-        self._file = identity.parent / f".{identity.name}.spent-{kind}"
-        self._kind, self._privacy = kind, privacy
+        self._identity, self._kind, self._privacy = identity, kind, privacy
+        self.file = identity.parent / f".{identity.name}.spent-{kind}"
+        secret = load_identity(identity).private_bytes_raw()
+        self._key = derive_key(secret, label=_LABEL, context=kind.encode())
 
-    def check(self, *, server: str) -> int:
-        """Return how many sums are spent.
+    def __repr__(self) -> str:
+        return f"Spending({str(self.file)!r}, key hidden)"
+
+    def check(self, *, server: str) -> Shown:
+        """Return what is spent.
 
         Raises:
-          RemoteProtocolError: all that the budget is for, or they were made under other settings.
-          UsageError: the file cannot be read.
+          RemoteProtocolError: all that the budget is for, or it is for other settings.
+          UsageError: the file is missing, or is not as this node wrote it.
         """
-        spent = len(self._sums(server))
-        if spent >= self._privacy.rounds:
-            raise self._over(spent, server)
-        return spent
+        return self._usable(server).shown
 
-    def take(self, nonce: bytes, *, server: str) -> None:
+    def shown(self) -> Shown:
+        """Return what is spent, whether or not anything is left.
+
+        Raises:
+          UsageError: as `check`.
+        """
+        return self._read()[1].shown
+
+    def seen(self) -> Mapping[PartyId, Shown]:
+        """Return what other nodes were last seen to have spent.
+
+        Raises:
+          UsageError: as `check`.
+        """
+        return self._read()[1].seen
+
+    def take(self, nonce: bytes, *, server: str, shown: Shown | None = None) -> None:
         """Spend one sum; to be called before its vector leaves.
 
-        Raises:
-          RemoteProtocolError: as `check`.
-          UsageError: the file cannot be read or written.
-        """
-        self.check(server=server)
-        settings = json.dumps(dataclasses.asdict(self._privacy))
-        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {nonce.hex()} {settings}\n".encode()
-        try:
-            # One write at the end of the file: lines of several processes do not mix.
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                written = os.write(descriptor, line)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            self._sync_folder()
-        except OSError as error:
-            raise UsageError(
-                f"cannot write to {self._file}, which counts the sums made of this node's data: {error.strerror}"
-            ) from None
-        sums = self._sums(server)
-        if written != len(line) or nonce.hex() not in sums:
-            raise UsageError(f"{self._file} does not take a line; is the disk full?")
-        if sums.index(nonce.hex()) >= self._privacy.rounds:
-            raise self._over(self._privacy.rounds, server)
+        Args:
+          nonce: of this node in the sum.
+          server: who asks.
+          shown: what the others in the sum were shown; None if nothing was.
 
-    def _sync_folder(self) -> None:
-        """Have the file's name on the disk as well: that of a new file is not there with its content."""
-        if os.name == "posix":  # elsewhere folders cannot be opened
-            folder = os.open(self._file.parent, os.O_RDONLY)
+        Raises:
+          RemoteProtocolError: as `check`; or another sum was made since the budget was shown.
+          UsageError: as `check`, or the file cannot be written.
+        """
+        with self.locked():
+            book = self._usable(server)
+            if shown is not None and book.shown != shown:
+                raise RemoteProtocolError(
+                    f"{server} goes on with a sum ({self._kind}) that began before another of this node's data was made; "
+                    "this one is over",
+                    peer=server,
+                )
+            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            self.write(book._replace(sums=(*book.sums, (now, nonce))))
+
+    def remember(self, others: Mapping[PartyId, Shown]) -> None:
+        """Keep what other nodes have spent; nothing older replaces what is known.
+
+        Raises:
+          UsageError: as `check`, or the file cannot be written.
+        """
+        with self.locked():
+            book = self._read()[1]
+            seen = dict(book.seen)
+            for name, shown in others.items():
+                if name not in seen or not shown.is_older(seen[name]):
+                    seen[name] = shown
+            if seen != book.seen:
+                self.write(book._replace(seen=seen))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes and threads from the file.
+
+        Raises:
+          UsageError: the folder cannot be written to.
+        """
+        path = self._identity.parent / f".{self._identity.name}.lock"
+        try:
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # Whoever removed the file let others lock another one.
+                if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                    break
+                os.close(descriptor)
+        except OSError as error:
+            raise self._cannot("write to", error) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def write(self, book: _Book) -> None:
+        """Replace the file; the new one, and its name, are on the disk then. To be called under the lock.
+
+        Raises:
+          UsageError: it cannot be written.
+        """
+        content = {
+            "kind": self._kind,
+            "privacy": dataclasses.asdict(self._privacy),
+            "id": book.id.hex(),
+            "sums": [[when, nonce.hex()] for when, nonce in book.sums],
+            "seen": {name: shown.to_bytes().hex() for name, shown in sorted(book.seen.items())},
+        }
+        data = json.dumps(content, indent=0).encode()
+        fresh = self.file.with_name(f"{self.file.name}.new")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._sealed(data))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.file)
+            folder = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+        except OSError as error:
+            raise self._cannot("write to", error) from None
 
-    def _sums(self, server: str) -> list[str]:
-        """Return the nonces of the sums so far, in order, as text."""
+    def _usable(self, server: str) -> _Book:
+        privacy, book = self._read()
+        if privacy != dataclasses.asdict(self._privacy):
+            raise RemoteProtocolError(
+                f"this node's budget ({self._kind}), of which {len(book.sums)} sums are spent, is for {privacy}, and "
+                f"{server} asks for {self._privacy}; what is spent stays spent: go on with the old settings, or let whoever "
+                f"answers for the data remove {self.file.name} beside the identity key and make another with new_budget",
+                peer=server,
+            )
+        if len(book.sums) >= self._privacy.rounds:
+            raise RemoteProtocolError(
+                f"{server} asks for another sum ({self._kind}), and {len(book.sums)} were made of this node's data, all "
+                f"that its budget is for: {self._privacy}",
+                peer=server,
+            )
+        return book
+
+    def _read(self) -> tuple[Any, _Book]:
         try:
-            lines = self._file.read_text(encoding="utf-8").splitlines()
+            written = self.file.read_bytes()
         except FileNotFoundError:
-            return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {self._file}, which counts sums: {error}") from None
-        nonces = []
-        for number, line in enumerate(lines, 1):
-            try:
-                _, nonce, text = line.split(" ", 2)
-                settings = json.loads(text)
-            except ValueError:
-                raise UsageError(
-                    f"line {number} of {self._file}, which counts the sums made of this node's data, cannot be read; put "
-                    "back what it was"
-                ) from None
-            if settings != dataclasses.asdict(self._privacy):
-                raise RemoteProtocolError(
-                    f"{len(lines)} sums ({self._kind}) were made of this node's data under {text}, and {server} asks for "
-                    f"{self._privacy}; what is spent stays spent: go on with the old settings, or let whoever answers for "
-                    f"the data remove {self._file.name} beside the identity key",
-                    peer=server,
-                )
-            nonces.append(nonce)
-        return nonces
+            make = f"new_budget({str(self._identity)!r}, {self._privacy!r}, {self._kind!r})"
+            raise UsageError(
+                f"there is no budget ({self._kind}) for this node's data: {self.file} is missing. If it was there, put it "
+                "back: what was spent stays spent. If this node never had one, whoever answers for the data makes it: "
+                f'python -c "from secagg.integrations.flower import *; {make}"'
+            ) from None
+        except OSError as error:
+            raise self._cannot("read", error) from None
+        data = written[: -(_MAC_BYTES + 1)]
+        if not constant_time.bytes_eq(written, self._sealed(data)):
+            raise UsageError(
+                f"{self.file}, the budget ({self._kind}) of this node's data, is not as this node wrote it: it was emptied, "
+                "cut, altered, or comes from another node. Put back the newest copy; what was spent stays spent"
+            )
+        # What follows is as `write` wrote it.
+        content = json.loads(data)
+        sums = tuple((when, bytes.fromhex(nonce)) for when, nonce in content["sums"])
+        seen = {
+            name: Shown.from_bytes(bytes.fromhex(text), peer=name) for name, text in content["seen"].items()
+        }
+        return content["privacy"], _Book(bytes.fromhex(content["id"]), sums, seen)
 
-    def _over(self, spent: int, server: str) -> RemoteProtocolError:
-        return RemoteProtocolError(
-            f"{server} asks for another sum ({self._kind}), and {spent} were made of this node's data, all that its "
-            f"budget is for: {self._privacy}",
-            peer=server,
+    def _sealed(self, data: bytes) -> bytes:
+        mac = HMAC(self._key, SHA256())
+        mac.update(data)
+        return data + b"\n" + mac.finalize().hex().encode() + b"\n"
+
+    def _cannot(self, what: str, error: OSError) -> UsageError:
+        return UsageError(
+            f"cannot {what} {self.file}, which counts the sums made of this node's data: {error.strerror}"
         )

@@ -161,6 +161,8 @@ class Agreement:
       names, nonces: who takes part, and the fresh number of each, 32 bytes.
       server_nonce: the server's, 32 bytes, drawn when all others were there. While the server keeps to the protocol no
         node, not even the last to answer, has a choice among sessions, and so among graphs.
+      budgets: with noise, what each has spent, as `spending.Shown`; else empty. A node counts on those of others only
+        where this is what they showed.
     """
 
     run: int
@@ -172,6 +174,7 @@ class Agreement:
     names: tuple[PartyId, ...]
     nonces: tuple[bytes, ...] = field(repr=False)
     server_nonce: bytes = field(repr=False)
+    budgets: tuple[bytes, ...] = field(default=(), repr=False)
 
     def round(
         self, peers: Mapping[PartyId, bytes], protection: Protection, encoding: Encoding
@@ -208,13 +211,26 @@ class Agreement:
             self.asked,
             self.setting,
             self.layout,
+            len(self.names).to_bytes(8, "big"),
         ]
-        return digest(f"{LABEL}/session", [*parts, *_encoded(self.names), *self.nonces, self.server_nonce])
+        parts += [*_encoded(self.names), *self.nonces, self.server_nonce, *self.budgets]
+        return digest(f"{LABEL}/session", parts)
 
 
-def ready_parts(run: int, kind: str, nonce: bytes, layout: bytes, setting: bytes) -> list[bytes]:
-    """Return what a node signs when it is ready: that it keeps an update of this layout in this run."""
-    return [run.to_bytes(8, "big"), kind.encode(), nonce, layout, setting]
+def ready_parts(
+    run: int,
+    kind: str,
+    nonce: bytes,
+    layout: bytes,
+    setting: bytes,
+    budget: bytes = b"",
+    seen: Mapping[PartyId, bytes] | None = None,
+) -> list[bytes]:
+    """Return what a node signs when it is ready: that it keeps an update of this layout in this run, and its budget."""
+    parts = [run.to_bytes(8, "big"), kind.encode(), nonce, layout, setting, budget]
+    for name, shown in sorted((seen or {}).items()):
+        parts += [name.encode(), shown]
+    return parts
 
 
 def _encoded(names: Sequence[PartyId]) -> list[bytes]:

@@ -1,0 +1,109 @@
+"""What nodes know of one another's budgets: who shows an older one than it had is not worked with.
+
+A whole older budget file is in itself as good as the newest. So each node shows, signed, what it has spent; the others in
+the sum compare it with what they saw last, and remember it with this sum added when the node's vector is in. What is
+shown is in the session, so nodes that were told different things find that no key fits.
+
+The server leaves out a node of which more others saw a later budget than may lie, and gives it their word. It need not do
+so for privacy's sake: nodes refuse by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError
+from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.announcements import check_ready
+from secagg.integrations.flower.identities import SERVER
+from secagg.integrations.flower.spending import Shown, Spending
+from secagg.party import PartyId
+from secagg.protocols.masked import Client, Consents, Round, Survivors
+from secagg.protocols.masked.terms import unpack_set
+
+_log = logging.getLogger("flwr.secagg")
+
+
+def shown_by(crowd: m.Crowd) -> dict[PartyId, Shown]:
+    """Return the budget of each node in a sum, as the server passes them on.
+
+    Raises:
+      RemoteProtocolError: budgets that are none.
+    """
+    if len(crowd.budgets) != len(crowd.names):
+        raise RemoteProtocolError(
+            f"expected the budgets of {len(crowd.names)} nodes from {SERVER}, got {len(crowd.budgets)}",
+            peer=SERVER,
+        )
+    shown = zip(crowd.names, crowd.budgets, strict=True)
+    return {name: Shown.from_bytes(data, peer=SERVER) for name, data in shown}
+
+
+def check_budgets(crowd: m.Crowd, me: PartyId, spending: Spending) -> None:
+    """Refuse a sum with a node that this node saw spend more than it shows now.
+
+    Raises:
+      RemoteProtocolError: there is one, or the server shows others another budget of this node than it showed.
+    """
+    budgets, seen = shown_by(crowd), spending.seen()
+    if budgets[me] != spending.check(server=SERVER):
+        raise RemoteProtocolError(
+            f"expected {SERVER} to pass on this node's budget as it is, and another was passed on, or another sum was made "
+            "since",
+            peer=SERVER,
+        )
+    for name, shown in budgets.items():
+        known = seen.get(name)
+        if known is None or name == me:
+            continue
+        if shown.is_older(known):
+            raise RemoteProtocolError(
+                f"{name} shows a budget of which {shown.count} sums are spent, and this node saw one of {known.count}: its "
+                f"file is older than that, or another copy of it, or {SERVER} passes on something else"
+            )
+        if shown.id != known.id:
+            _log.warning(
+                "%s has begun another budget, after one of %d sums: what both tell adds up", name, known.count
+            )
+
+
+def spent_by_now(
+    crowd: m.Crowd, where: Round, client: Client, request: Survivors | Consents
+) -> dict[PartyId, Shown]:
+    """Return what those whose vectors are in the sum have spent now, as far as this node can be sure of it.
+
+    Args:
+      crowd: who takes part.
+      where: the round.
+      client: this node, which has answered the request.
+      request: the server's last.
+    """
+    # Only of neighbours was it checked that they were shown the same budgets. A server that may do anything says of whom
+    # it likes that its vector came; who signed that has sent one.
+    sure = where.names(frozenset(where.graph.neighbours(where.number_of(client.name))))
+    if isinstance(request, Consents):
+        signers = where.names(unpack_set(request.signers, len(crowd.names)))
+        sure = tuple(name for name in sure if name in signers)
+    budgets, nonces = shown_by(crowd), dict(zip(crowd.names, crowd.nonces, strict=True))
+    return {name: budgets[name].then(nonces[name]) for name in sure if name in client.contributors}
+
+
+def told_older(
+    frame: bytes, run: int, kind: str, me: PartyId, peers: Mapping[PartyId, bytes], spending: Spending
+) -> RemoteProtocolError:
+    """Return what to say of others' word, if it is theirs, that this node's budget file is an old one."""
+    own, knowing = spending.shown(), list[str]()
+    for data in wire.from_bytes(frame, m.Older, peer=SERVER).ready:
+        ready = wire.from_bytes(data, m.Ready, peer=SERVER)
+        if ready.name not in peers or me not in ready.seen:
+            continue
+        check_ready(ready, run, kind, peers)
+        known = Shown.from_bytes(ready.seen[me], peer=ready.name)
+        if own.is_older(known):
+            knowing.append(f"{ready.name} saw {known.count}")
+    return RemoteProtocolError(
+        f"{spending.file.name} says that {own.count} sums ({kind}) were made of this node's data, and {SERVER} that the "
+        f"file is older than others remember; signed by them: {', '.join(knowing) or 'nothing'}. Put back the newest copy"
+    )
