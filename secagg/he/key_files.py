@@ -7,6 +7,9 @@ Works for whatever has `to_message` and `from_message`: the secret keys and shar
                          scrypt [RFC 7914] (N = 2**17, r = 8, p = 1: 128 MiB and about half a second) makes of
                          password and salt; kind and salt are authenticated with it
 
+Either ends with the SHA-256 of all that stands before, so that every accidental change is noticed, in an open file too.
+Whoever may write an open file can change the key and the digest with it.
+
 A file is made new with mode 0600 and never overwritten. One without a password is refused where group or others
 may read it: whoever could has to be assumed to have.
 
@@ -17,6 +20,7 @@ file of the same kind and password in the place of this one; compare the key's i
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import typing
@@ -34,6 +38,7 @@ from secagg.errors import RemoteProtocolError, UsageError, WireError
 from secagg.wire import Message
 
 _SALT_BYTES: Final = 32
+_DIGEST_BYTES: Final = 32
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 # The salt makes a new key for every file, and each key encrypts once: the nonce may be fixed.
 _NONCE: Final = bytes(12)
@@ -96,6 +101,7 @@ def save_secret(path: Path, key: Secret, *, password: bytes | None = None) -> No
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            file.write(hashlib.sha256(content).digest())
             file.flush()
             os.fsync(file.fileno())  # what gets encrypted under the key must not outlive it
         written = True
@@ -121,6 +127,11 @@ def load_secret(path: Path, kind: type[S], *, password: bytes | None = None) -> 
     """
     expected = _message_kind(kind)
     content, mode = _read(path)
+    if content is None:
+        raise UsageError(
+            f"expected a {expected.KIND} in {path}, found an altered file, a part of one or something else; "
+            "is it the right file?"
+        )
     sealed = _sealed(content)
     if password is None:
         if sealed is not None:
@@ -180,13 +191,15 @@ def _opened(sealed: SealedSecret, password: bytes, path: Path) -> bytes:
         raise UsageError(f"the password does not open {path}, or the file was altered") from None
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    """Return a file's content and mode."""
+def _read(path: Path) -> tuple[bytes | None, int]:
+    """Return a file's content and mode; None if it does not end with the content's digest."""
     try:
         with path.open("rb") as file:
-            return file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data, mode = file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    content, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == digest else None, mode
 
 
 def _message_kind(kind: type[Secret]) -> type[Message]:

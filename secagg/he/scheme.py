@@ -1,7 +1,7 @@
 """What an additively homomorphic scheme is here, whichever it is.
 
     public key    encrypt(values, plan) -> ciphertext
-    ciphertext    a + b, a += b, a * integer
+    ciphertext    a + b, a += b, a - b, -a, a * integer, sum([a, b]), a[start:stop]
     secret key    decrypt(ciphertext) -> values
 
 A `Ciphertext` holds a whole array in one contiguous block, under one key, with a `Header` that says what it
@@ -34,6 +34,7 @@ from secagg.ring import RingArray
 from secagg.wire import Message
 
 KEY_ID_BYTES: Final = 32
+_MOST_ORIGINS: Final = 64
 
 
 class PlanFields(Message, frozen=True):
@@ -66,7 +67,7 @@ class Header:
       key_id: SHA-256 of the public key.
       plan: how the numbers were encoded: range, places, and how much weight a sum may have.
       shape: of the array.
-      summands: how many encryptions were added up.
+      summands: how many different encryptions were added up.
       weight: bound on the values in units of what one plain number may be: an encryption counts 1 (or the
         largest weight it may have been multiplied by before), multiplication by k multiplies it by |k|.
     """
@@ -167,12 +168,21 @@ class Header:
 
 
 class Ciphertext(ABC):
-    """An encrypted array; immutable but for `+=`."""
+    """An encrypted array; immutable but for `+=` and `-=`.
 
-    __slots__ = ("header",)
+    An encryption that enters a sum twice adds its noise twice, where those of two encryptions partly cancel. So a sum
+    remembers which encryptions it was made of, up to 64: what shares one with it is counted as a multiple, not as another
+    summand. Beyond, and for an encryption that was received twice, each is taken for another.
+    """
+
+    __slots__ = ("header", "origins")
+    # numpy's arrays leave operators to this class, which refuses them, and do not try each element.
+    __array_ufunc__ = None
+    __iter__ = None
 
     def __init__(self, header: Header) -> None:
         self.header = header
+        self.origins: frozenset[object] | None = frozenset((object(),))
 
     def __repr__(self) -> str:
         h = self.header
@@ -186,8 +196,13 @@ class Ciphertext(ABC):
         """
         header = self._sum_header(other)
         self._add(other)
-        self.header = header
+        self.header, self.origins = header, self._origins_with(other)
         return self
+
+    def __isub__(self, other: Self) -> Self:
+        """Subtract another ciphertext in place; raises as `+=` does."""
+        self._sum_header(other)
+        return self.__iadd__(-other)
 
     def __add__(self, other: Self) -> Self:
         """Return the sum of two ciphertexts; raises as `+=` does."""
@@ -195,6 +210,27 @@ class Ciphertext(ABC):
         total = self.copy()
         total += other
         return total
+
+    def __radd__(self, other: int) -> Self:
+        """Return a copy if the other is 0, with which Python's `sum` begins.
+
+        Raises:
+          UsageError: anything else.
+        """
+        if isinstance(other, int) and not isinstance(other, bool) and other == 0:
+            return self.copy()
+        raise UsageError(
+            f"cannot add {type(other).__name__} to a ciphertext of {self.header.scheme}: encrypt it first"
+        )
+
+    def __sub__(self, other: Self) -> Self:
+        """Return the difference of two ciphertexts, which weighs as much as the sum; raises as `+=` does."""
+        self._sum_header(other)
+        return self + -other
+
+    def __neg__(self) -> Self:
+        """Return the ciphertext of the negative numbers."""
+        return self * -1
 
     def __mul__(self, factor: int) -> Self:
         """Return the ciphertext of the numbers times a public integer.
@@ -205,25 +241,85 @@ class Ciphertext(ABC):
         """
         header = self.header.times(factor)
         product = self._times(factor)
-        product.header = header
+        product.header, product.origins = header, self.origins
         return product
 
     __rmul__ = __mul__
 
+    def __getitem__(self, rows: slice) -> Self:
+        """Return some rows of the array, `start:stop` of its first axis, which share memory with it or not.
+
+        What is encrypted together stays together: a slice begins at a multiple of `numbers_together` numbers, and ends at
+        one or with the array.
+
+        Raises:
+          UsageError: anything but a slice of step 1, an array without axes, or rows encrypted together with others.
+          ShapeError: no row.
+        """
+        h = self.header
+        if not isinstance(rows, slice) or rows.step not in (None, 1) or not h.shape:
+            raise UsageError(
+                f"expected rows start:stop of an encrypted array of shape {h.shape}; single numbers and steps cannot be "
+                "taken out of a ciphertext"
+            )
+        start, stop, _ = rows.indices(h.shape[0])
+        if start >= stop:
+            raise ShapeError(f"there is no row {start}:{stop} in an encrypted array of shape {h.shape}")
+        row, step = h.length // h.shape[0], self.numbers_together
+        first, last = start * row, stop * row
+        if first % step or (last % step and last != h.length):
+            raise UsageError(
+                f"rows {start}:{stop} are numbers {first} to {last} of {h.length}, of which {step} each are encrypted "
+                f"together: who decrypts a part would see the others; slice at multiples of {step} numbers, or encrypt "
+                "the parts apart"
+            )
+        part = self._part(replace(h, shape=(stop - start, *h.shape[1:])), first // step, -(-last // step))
+        part.origins = self.origins
+        return part
+
+    def copy(self) -> Self:
+        """Return a ciphertext that shares no memory with this one."""
+        twin = self._copy()
+        twin.origins = self.origins
+        return twin
+
+    def related(self, other: Self) -> bool:
+        """Return whether both have an encryption in them that is known to be the same."""
+        return bool(self.origins and other.origins and not self.origins.isdisjoint(other.origins))
+
+    def _origins_with(self, other: Self) -> frozenset[object] | None:
+        if self.origins is None or other.origins is None:
+            return None
+        origins = self.origins | other.origins
+        return origins if len(origins) <= _MOST_ORIGINS else None
+
     def _sum_header(self, other: object) -> Header:
         if not isinstance(other, type(self)):
             raise UsageError(f"cannot add {type(other).__name__} to a ciphertext of {self.header.scheme}")
-        return self.header.plus(other.header)
+        header = self.header.plus(other.header)
+        if not self.related(other):
+            return header
+        mine, theirs = self.origins or frozenset(), other.origins or frozenset()
+        # Of each that both have, one summand less; one stays at least.
+        return replace(header, summands=max(1, header.summands - len(mine & theirs)))
+
+    @property
+    @abstractmethod
+    def numbers_together(self) -> int:
+        """How many numbers are encrypted together."""
 
     @abstractmethod
-    def copy(self) -> Self:
-        """Return a ciphertext that shares no memory with this one."""
+    def _copy(self) -> Self: ...
 
     @abstractmethod
     def _add(self, other: Self) -> None: ...
 
     @abstractmethod
     def _times(self, factor: int) -> Self: ...
+
+    @abstractmethod
+    def _part(self, header: Header, start: int, stop: int) -> Self:
+        """Return what is encrypted together from one place on to another, under this header."""
 
     @abstractmethod
     def to_message(self) -> Message:

@@ -287,6 +287,37 @@ def test_addition_changes_neither_operand_and_shares_no_memory(key: SecretKey) -
         assert np.max(np.abs(key.decrypt(ciphertext) - numbers)) < NEAR
 
 
+@pytest.mark.parametrize("arrived", [False, True])
+def test_sums_differences_and_slices_are_within_their_bound(
+    arrived: bool, key: SecretKey, rng: np.random.Generator
+) -> None:
+    x = rng.uniform(-10, 10, (2, 3 * 2048 + 7))
+    a, b = (key.public_key.encrypt(v, PLAN) for v in x)
+    if arrived:
+        a, b = received(a), received(b)
+    for got, expected in (
+        (sum([a, b]), x[0] + x[1]),
+        (a - b, x[0] - x[1]),
+        (-a, -x[0]),
+        ((a - b)[2048:], (x[0] - x[1])[2048:]),
+        (a[0:2048], x[0][:2048]),
+        (received(a[2048:4096]) + b[2048:4096], (x[0] + x[1])[2048:4096]),
+    ):
+        assert np.max(np.abs(key.decrypt(got) - expected)) <= key.public_key.error(got.header).bound
+    with pytest.raises(UsageError, match="slice at multiples of 2048 numbers"):
+        a[5:]
+    with pytest.raises(UsageError, match="would be no secret"):
+        a - a
+
+
+def test_an_encryption_that_is_added_again_has_the_error_of_a_multiple(key: SecretKey) -> None:
+    a = key.public_key.encrypt(np.zeros(2048), PLAN)
+    total: Any = sum([a] * 100)
+    error = key.public_key.error(total.header)
+    assert error == key.public_key.error((a * 100).header)
+    assert math.sqrt(np.mean(key.decrypt(total) ** 2)) == pytest.approx(error.measured, rel=0.2)
+
+
 def test_ciphertexts_of_other_keys_and_contexts_are_not_added(
     key: SecretKey, keys: dict[str, SecretKey]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import stat
@@ -20,6 +21,7 @@ from secagg.he import key_files
 from secagg.he.key_files import SealedSecret, load_secret, save_secret
 from secagg.wire import Message
 
+DIGEST_BYTES = 32
 PASSWORD = b"six random words are what it takes"
 CONTENT = np.arange(1000, dtype=np.uint8) ^ np.uint8(0x5A)
 
@@ -89,6 +91,10 @@ def write(path: Path, content: bytes | bytearray, mode: int = 0o600) -> Path:
     return path
 
 
+def with_digest(content: bytes) -> bytes:
+    return content + hashlib.sha256(content).digest()
+
+
 def refused(path: Path, kind: type[Safe] = Safe, *, password: bytes | None = None) -> str:
     with pytest.raises(UsageError) as caught:
         load_secret(path, kind, password=password)
@@ -133,13 +139,13 @@ def test_two_sealed_files_of_one_secret_and_password_have_nothing_in_common(
     files = []
     for name in "ab":
         save_secret(tmp_path / name, SAFE, password=PASSWORD)
-        files.append(wire.from_bytes((tmp_path / name).read_bytes(), SealedSecret))
+        files.append(wire.from_bytes((tmp_path / name).read_bytes()[:-DIGEST_BYTES], SealedSecret))
     assert files[0].salt != files[1].salt
     assert np.mean(files[0].sealed == files[1].sealed) < 0.05  # 1 of 256 agree by chance
 
 
 def test_a_sealed_file_is_scrypt_and_aes_gcm_as_the_docstring_says(sealed: Path) -> None:
-    file = wire.from_bytes(sealed.read_bytes(), SealedSecret)
+    file = wire.from_bytes(sealed.read_bytes()[:-DIGEST_BYTES], SealedSecret)
     key = Scrypt(salt=file.salt, length=32, n=2**17, r=8, p=1).derive(PASSWORD)
     bound = signing.digest("secagg.he.key_files/sealed", [SafeFields.KIND.encode(), file.salt])
     content = AESGCM(key).decrypt(bytes(12), file.sealed.tobytes(), bound)
@@ -231,23 +237,39 @@ def test_a_sealed_file_whose_kind_was_changed_does_not_open(
     tmp_path: Path, sealed_content: bytes, cheap: None
 ) -> None:
     save_secret(tmp_path / "a", SAFE, password=PASSWORD)
-    file = wire.from_bytes((tmp_path / "a").read_bytes(), SealedSecret)
+    file = wire.from_bytes((tmp_path / "a").read_bytes()[:-DIGEST_BYTES], SealedSecret)
     forged = wire.to_bytes(SealedSecret(OtherFields.KIND, file.salt, file.sealed))
-    assert "was altered" in refused(write(tmp_path / "b", forged), OtherSafe, password=PASSWORD)
+    assert "was altered" in refused(write(tmp_path / "b", with_digest(forged)), OtherSafe, password=PASSWORD)
 
 
-def test_every_altered_byte_of_a_sealed_file_is_noticed(tmp_path: Path, cheap: None) -> None:
-    save_secret(tmp_path / "key", SAFE, password=PASSWORD)
+@pytest.mark.parametrize("password", [None, PASSWORD], ids=["open", "sealed"])
+def test_every_altered_bit_of_a_file_is_noticed(tmp_path: Path, cheap: None, password: bytes | None) -> None:
+    small = Safe("combination", CONTENT[:40])
+    save_secret(tmp_path / "key", small, password=password)
     content = (tmp_path / "key").read_bytes()
-    head = len(content) - 1200
+    path = write(tmp_path / "altered", content)
+    for position in range(len(content)):
+        for bit in range(8):
+            altered = bytearray(content)
+            altered[position] ^= 1 << bit
+            path.write_bytes(altered)
+            assert "is it the right file?" in refused(path, password=password)
+    assert np.array_equal(load_secret(tmp_path / "key", Safe, password=password).content, small.content)
+
+
+def test_who_makes_the_digest_anew_does_not_alter_a_sealed_file_unnoticed(
+    tmp_path: Path, cheap: None
+) -> None:
+    save_secret(tmp_path / "key", Safe("combination", CONTENT[:40]), password=PASSWORD)
+    content = (tmp_path / "key").read_bytes()[:-DIGEST_BYTES]
     unused = 0
-    for position in (*range(head + 120), *range(head + 120, len(content), 37)):
+    for position in range(len(content)):
         altered = bytearray(content)
         altered[position] ^= 0x11
-        path = write(tmp_path / "altered", altered)
+        path = write(tmp_path / "altered", with_digest(bytes(altered)))
         try:
             # Bytes that only fill up to a multiple of 16 say nothing; the secret is what it was.
-            assert np.array_equal(load_secret(path, Safe, password=PASSWORD).content, CONTENT)
+            assert np.array_equal(load_secret(path, Safe, password=PASSWORD).content, CONTENT[:40])
             unused += 1
         except UsageError as error:
             assert str(path) in str(error)  # noqa: PT017  # most positions raise, a few may not

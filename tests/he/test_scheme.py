@@ -46,8 +46,15 @@ class OpenCiphertext(Ciphertext):
         super().__init__(header)
         self.values = values
 
-    def copy(self) -> Self:
+    @property
+    def numbers_together(self) -> int:
+        return 4
+
+    def _copy(self) -> Self:
         return type(self)(self.header, self.values.copy())
+
+    def _part(self, header: Header, start: int, stop: int) -> Self:
+        return type(self)(header, self.values.reshape(-1)[4 * start : 4 * stop].reshape(header.shape))
 
     def _add(self, other: Self) -> None:
         self.values += other.values
@@ -310,6 +317,83 @@ def test_ciphertexts_turn_into_bytes_and_say_what_they_are() -> None:
     assert Header.from_fields(kept.header) == a.header
     assert np.array_equal(kept.values, a.values)
     assert repr(a) == "<open ciphertext of shape (2, 3), 2 summands, key 0001020304050607>"
+
+
+def test_sum_differences_and_negatives_decrypt_to_the_plain_ones() -> None:
+    x, y = np.array([1.5, -2.0, 0.25]), np.array([-8.0, 8.0, 3.0])
+    a, b = encrypted(x), encrypted(y)
+    for got, expected, summands in ((sum([a, b]), x + y, 2), (a - b, x - y, 2), (-a, -x, 1), (0 + a, x, 1)):
+        assert np.array_equal(SECRET_KEY.decrypt(got), expected)
+        assert (got.header.summands, got.header.weight) == (summands, summands)
+    total = a.copy()
+    total -= b
+    assert np.array_equal(SECRET_KEY.decrypt(total), x - y)
+    start = 0 + a
+    start += b
+    assert np.array_equal(SECRET_KEY.decrypt(a), x)  # what `sum` begins with is not the first one itself
+
+
+def test_an_encryption_that_is_added_again_is_no_other_summand() -> None:
+    a, b = encrypted([1.0]), encrypted([2.0])
+    for total, summands, weight in (
+        (sum([a, a]), 1, 2),
+        (sum([a, a, a]), 1, 3),
+        (sum([a, b, a]), 2, 3),
+        (a - a.copy(), 1, 2),
+        (a + 2 * a, 1, 3),
+        ((a + b) + (b + a), 2, 4),
+        (a + encrypted([1.0]), 2, 2),
+    ):
+        assert isinstance(total, OpenCiphertext)
+        assert (total.header.summands, total.header.weight) == (summands, weight)
+    plan = Plan(bits=32, frac_bits=10, clip=8.0, parties=1000)
+    many = KEY.encrypt([0.0], plan)
+    for _ in range(99):
+        many += KEY.encrypt([0.0], plan)
+    assert many.header.summands == 100
+    assert many.origins is None  # and what is kept of them does not grow for ever
+
+
+def test_a_difference_has_to_fit_the_plan_as_a_sum_has() -> None:
+    a = encrypted() * 14
+    with pytest.raises(RangeError, match="weight 16"):
+        a - encrypted() * 2
+    with pytest.raises(RangeError, match="weight 16"):
+        a -= encrypted() * 2
+    assert a.header.weight == 14
+
+
+@pytest.mark.parametrize("other", [1, False, 0.0, None, np.zeros(3), np.float64(0)], ids=repr)
+def test_nothing_but_the_0_of_sum_is_added_from_the_left(other: Any) -> None:
+    with pytest.raises(UsageError, match=r"cannot add .* to a ciphertext of open"):
+        other + encrypted()
+    with pytest.raises(UsageError, match=r"cannot add .* to a ciphertext of open"):
+        encrypted() - other
+
+
+def test_rows_are_taken_where_nothing_else_is_encrypted_with_them() -> None:
+    x = np.arange(14.0).reshape(7, 2) / 4
+    whole = encrypted(x)
+    for rows in (slice(0, 2), slice(2, 6), slice(4, None), slice(None), slice(-3, 7), slice(2, 100)):
+        part = whole[rows]
+        assert np.array_equal(SECRET_KEY.decrypt(part), x[rows])
+        assert part.header == header(shape=x[rows].shape)
+    assert (whole[2:4] + whole[2:4]).header.summands == 1
+    for refused, error, text in (
+        (slice(1, 4), UsageError, "numbers 2 to 8 of 14, of which 4 each are encrypted together"),
+        (slice(0, 3), UsageError, "slice at multiples of 4 numbers"),
+        (slice(0, 6, 2), UsageError, "expected rows start:stop"),
+        (3, UsageError, "single numbers and steps"),
+        ((slice(0, 2), 1), UsageError, "expected rows start:stop"),
+        (slice(5, 5), ShapeError, "there is no row 5:5"),
+        (slice(9, 12), ShapeError, "no row"),
+    ):
+        with pytest.raises(error, match=text):
+            whole[refused]  # type: ignore[index]
+    with pytest.raises(UsageError, match=r"shape \(\)"):
+        encrypted(1.0)[0:1]
+    with pytest.raises(TypeError):
+        iter(whole)
 
 
 # Keys.

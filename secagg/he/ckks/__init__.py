@@ -19,7 +19,7 @@ Who may have what:
     server        `PublicKey`, which adds and holds no secret
     clients       `PublicKey`, which encrypts; under a symmetric context `SecretKey`, which then reads all as well
     key holder    `SecretKey`
-A `PublicKey` refuses bytes with a secret key inside, and a `SecretKey` has no bytes but those for `key_files`.
+A `PublicKey` has no place for a secret key, and a `SecretKey` has no bytes but those for `key_files`.
 
 Learns: server: nothing. Holder of the secret key: what it decrypts, which should be sums only. The errors in a sum tell
 which summands it was made of with an advantage of some 2^-25 a block at most: see Hiding in `contexts`. That is for numbers

@@ -91,7 +91,12 @@ class Ciphertext(scheme.Ciphertext):
         """Return the polynomials of each block, shape (2, primes, N)."""
         return list(chain.from_iterable(map(self.public_key.native.blocks, self._vectors)))
 
-    def copy(self) -> Self:
+    @property
+    def numbers_together(self) -> int:
+        """Numbers in a block."""
+        return self.public_key.context.slots
+
+    def _copy(self) -> Self:
         # TenSEAL's copy() writes out and reads back a vector and its context; its first power is a copy and no more.
         return type(self)(self.header, self.public_key, [vector**1 for vector in self._vectors])
 
@@ -110,7 +115,9 @@ class Ciphertext(scheme.Ciphertext):
             vectors = list(map(_tenseal.CKKSVector.add, self._vectors, other._vectors))
         except RuntimeError as error:
             raise _lies_open(error) from None
-        return type(self)(header, self.public_key, vectors)
+        total = type(self)(header, self.public_key, vectors)
+        total.origins = self._origins_with(other)
+        return total
 
     def _add(self, other: Self) -> None:
         self._match(other)
@@ -128,6 +135,9 @@ class Ciphertext(scheme.Ciphertext):
         return type(self)(
             self.header, self.public_key, [_multiple(vector, factor) for vector in self._vectors]
         )
+
+    def _part(self, header: Header, start: int, stop: int) -> Self:
+        return type(self)(header, self.public_key, _joined(self.blocks()[start:stop], self.public_key))
 
     def _match(self, other: Self) -> None:
         """Bring both into vectors of as many blocks."""

@@ -133,7 +133,12 @@ class Ciphertext(scheme.Ciphertext):
         """Return the residues, 0 < c < n^(s+1)."""
         return residues.from_digits(self._digits, self.public_key.n)
 
-    def copy(self) -> Self:
+    @property
+    def numbers_together(self) -> int:
+        """Numbers in each residue."""
+        return self.slots
+
+    def _copy(self) -> Self:
         # The digits themselves never change.
         return type(self)(self.header, self.public_key, self.slots, tuple(list(c) for c in self._digits))
 
@@ -159,7 +164,7 @@ class Ciphertext(scheme.Ciphertext):
         """
         header = self.header.times(factor)
         product = self._times(factor, executor)
-        product.header = header
+        product.header, product.origins = header, self.origins
         return product
 
     def _sum_header(self, other: object) -> Header:
@@ -172,6 +177,9 @@ class Ciphertext(scheme.Ciphertext):
 
     def _add(self, other: Self) -> None:
         self._digits = residues.multiply(self._digits, other._digits, self.public_key.n)
+
+    def _part(self, header: Header, start: int, stop: int) -> Self:
+        return type(self)(header, self.public_key, self.slots, tuple(c[start:stop] for c in self._digits))
 
     def _times(self, factor: int, executor: Executor | None = None) -> Self:
         key, numbers = self.public_key, self.integers()

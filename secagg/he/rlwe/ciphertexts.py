@@ -2,9 +2,9 @@
 
 Adding ciphertexts adds numbers and noises; multiplying by k multiplies both by k. The header counts the weight of
 the numbers; `squares` counts the noise, in units of one encryption's variance: 1 for an encryption, k^2 times as
-much for k times a ciphertext, and sums add up. Under a single key, what would outgrow half a step is refused when
-it is added or multiplied. That counts on independent noise: an encryption enters a sum once; k times one is a product
-by k, not a sum of k copies. (Under a key of several holders the header's weight alone bounds the noise: the plan was
+much for k times a ciphertext, and sums add up. Where two ciphertexts are known to share an encryption, their noises are
+added as if they were multiples of one another. Under a single key, what would outgrow half a step is refused when
+it is added or multiplied. (Under a key of several holders the header's weight alone bounds the noise: the plan was
 checked for the worst case, which lies above anything that `squares` says.)
 
 16, 24 or 32 bytes a number, in whole blocks.
@@ -12,6 +12,7 @@ checked for the worst case, which lies above anything that `squares` says.)
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, Self
 
 import numpy as np
@@ -121,7 +122,12 @@ class Ciphertext(scheme.Ciphertext):
         squares = self.squares.to_bytes(_SQUARES_BYTES, "big")
         return CiphertextMessage(self.header.to_fields(), squares, self.words.words)
 
-    def copy(self) -> Self:
+    @property
+    def numbers_together(self) -> int:
+        """Numbers in a pair of polynomials."""
+        return self.words.parameters.degree
+
+    def _copy(self) -> Self:
         return type(self)(self.header, self.words.copy(), squares=self.squares)
 
     def digest_c0(self) -> bytes:
@@ -137,13 +143,22 @@ class Ciphertext(scheme.Ciphertext):
         return digest(self.header, self.squares, self.digest_c0(), self.digest_c1())
 
     def _add(self, other: Self) -> None:
-        # The noise of a ciphertext added to itself is doubled, its variance quadrupled.
-        squares = 4 * self.squares if other is self else self.squares + other.squares
+        squares = self.squares + other.squares
+        if self.related(other):
+            # Noises that are multiples of one another add up as they are: (sqrt(a) + sqrt(b))^2, rounded up.
+            squares += math.isqrt(4 * self.squares * other.squares - 1) + 1
         _check_noise(self.header, self.words, squares)
         if not self.words.low.flags.writeable:  # a view of received bytes
             self.words = self.words.copy()
         self.words += other.words
         self.squares = squares
+
+    def _part(self, header: Header, start: int, stop: int) -> Self:
+        words = Polynomials.empty(self.words.parameters, 2 * (stop - start))
+        for whole, part in zip(self.words.words, words.words, strict=True):
+            middle, blocks = stop - start, self.words.blocks // 2
+            part[:middle], part[middle:] = whole[start:stop], whole[blocks + start : blocks + stop]
+        return type(self)(header, words, squares=self.squares)
 
     def _times(self, factor: int) -> Self:
         squares = self.squares * factor**2

@@ -188,3 +188,19 @@ def test_what_is_shown_of_a_ciphertext_is_its_header(small_key):
     assert repr(a).startswith(
         f"<paillier/{small_key.public_key.s} ciphertext of shape (77,), 1 summands, key "
     )
+
+
+def test_sums_differences_and_slices_decrypt_exactly(small_key):
+    grid = np.round(X * 2**20) / 2**20
+    a, b = (small_key.public_key.encrypt(x, PLAN, slots=10) for x in (grid, grid[::-1].copy()))
+    assert small_key.decrypt(sum([a, b])).tolist() == (grid + grid[::-1]).tolist()
+    assert small_key.decrypt(a - b).tolist() == (grid - grid[::-1]).tolist()
+    assert small_key.decrypt(-a).tolist() == (-grid).tolist()
+    part = (a - b)[10:30]
+    assert small_key.decrypt(part).tolist() == (grid - grid[::-1])[10:30].tolist()
+    assert (part.header.weight, part.header.shape) == (2, (20,))
+    assert small_key.decrypt(a[70:]).tolist() == grid[70:].tolist()
+    with pytest.raises(UsageError, match="slice at multiples of 10 numbers"):
+        a[1:]
+    apart = small_key.public_key.encrypt(grid[:5], PLAN, slots=1)
+    assert small_key.decrypt(apart[1:4]).tolist() == grid[1:4].tolist()

@@ -268,3 +268,41 @@ def test_a_received_ciphertext_shares_memory_until_it_is_added_to() -> None:
     assert np.shares_memory(back.words.low, message.words[0])
     back += c
     assert not np.shares_memory(back.words.low, message.words[0])
+
+
+@each_set
+def test_sums_differences_and_slices_decrypt_exactly(p: Parameters) -> None:
+    x = np.arange(2.0 * p.degree + 6).reshape(-1, 2) % 100 / 4
+    a, b = encrypted(p, x), encrypted(p, x[::-1].copy())
+    np.testing.assert_array_equal(opened(sum([a, b])), x + x[::-1])
+    np.testing.assert_array_equal(opened(a - b), x - x[::-1])
+    np.testing.assert_array_equal(opened(-a), -x)
+    half = p.degree // 2
+    for rows in (slice(0, half), slice(half, 2 * half), slice(half, None), slice(2 * half, None)):
+        part = (a - b)[rows]
+        np.testing.assert_array_equal(opened(part), (x - x[::-1])[rows])
+        assert (part.header.weight, part.squares) == (2, 2)
+        back = Ciphertext.from_bytes(part.to_bytes(), KEYS[p.modulus_bits].public_key)
+        np.testing.assert_array_equal(opened(back + back), 2 * (x - x[::-1])[rows])
+    with pytest.raises(UsageError, match=f"slice at multiples of {p.degree} numbers"):
+        a[0:3]
+
+
+def test_noise_of_an_encryption_that_is_added_again_is_counted_as_that_of_a_multiple() -> None:
+    p = parameters(64)
+    a, b = (encrypted(p, [1.0]) for _ in range(2))
+    assert [c.squares for c in (a + a, sum([a, a, a]), a - a.copy(), a + a * 3, a + b)] == [4, 9, 4, 16, 2]
+    mixed = sum([a, b, a])
+    assert isinstance(mixed, Ciphertext)
+    assert 5 <= mixed.squares <= 6
+    # Where multiplication is refused for its noise, adding as often is.
+    plan = Plan(64, 0, 2.0**37, 100, 2)
+    one = encrypted(p, np.full(10, 2.0**37), plan)
+    with pytest.raises(RangeError, match="would outgrow the room"):
+        one * 100
+    with pytest.raises(RangeError, match="would outgrow the room"):
+        sum([one] * 100)
+    distinct = encrypted(p, np.full(10, 2.0**37), plan)
+    for _ in range(99):
+        distinct += encrypted(p, np.full(10, 2.0**37), plan)
+    assert distinct.squares == 100
