@@ -56,6 +56,12 @@ def test_the_change_fits_the_code(change):
     assert change.tests or noticed_by(change.module)
 
 
+def test_every_mutant_of_a_real_module_can_be_read():
+    made = list(mutants((ROOT / "secagg" / "mpc" / "shuffle.py").read_text("utf-8")))
+    assert len(made) > 50
+    assert all(ast.parse(m.source) for m in made)
+
+
 def test_the_tests_that_have_to_notice_are_there():
     for pattern, tests in TARGETS.items():
         assert list(ROOT.glob(pattern)), pattern

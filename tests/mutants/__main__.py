@@ -28,9 +28,8 @@ from typing import Final, NamedTuple
 
 from hand_made import HAND_MADE
 from mutations import mutants
-from targets import TARGETS, noticed_by
+from targets import ROOT, TARGETS, noticed_by
 
-ROOT: Final = Path(__file__).parents[2]
 _COPIED: Final = (
     "secagg",
     "tests",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+from pathlib import Path, PurePosixPath
 from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
 
 _ENGINE: Final = (
     "tests/mpc/test_transcripts.py",
@@ -86,8 +89,10 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def noticed_by(module: str) -> tuple[str, ...]:
-    """Return what runs for a module, of the first pattern that it fits."""
+    """Return what runs for a module: the test that is named like it, then what the first pattern names that it fits."""
+    path = PurePosixPath(module)
+    own = PurePosixPath("tests", *path.parent.parts[1:], f"test_{path.name}")
     for pattern, tests in TARGETS.items():
         if fnmatch.fnmatch(module, pattern):
-            return tuple(dict.fromkeys(tests))
+            return tuple(dict.fromkeys([*([str(own)] if (ROOT / own).exists() else []), *tests]))
     raise SystemExit(f"{module}: no tests are named for it in tests/mutants/targets.py")
