@@ -159,6 +159,15 @@ def test_queries_pass(make: Callable[..., Any]) -> None:
     assert node.mod(message, node.context, lambda msg, _: Message(msg.content, reply_to=msg)).has_content()
 
 
+@pytest.mark.parametrize("kind", ["get_parameters", "get_properties", "reconnect"])
+def test_what_earlier_clients_of_flower_reply_to_is_refused(make: Callable[..., Any], kind: str) -> None:
+    node = make().nodes["a"]
+    metadata = Metadata(1, "1", 1, 10, "", "", 1e9, 1e9, kind)
+    reply = node.take(make_message(metadata=metadata, content=RecordDict()))
+    assert reason(reply) == f"expected train, evaluate or query from server, got a message of type '{kind}'"
+    assert node.calls == 0
+
+
 def test_what_is_kept_survives_flowers_serialisation(make: Callable[..., Any]) -> None:
     played = make().begin()
     for node in played.nodes.values():
@@ -554,6 +563,7 @@ def sent(reply_of: Callable[..., RecordDict]) -> Any:
         (layout_of(("w", (1,) * 33)), "impossible entry"),
         (layout_of(("w", (3,)), dtype="object"), "impossible entry"),
         (layout_of(("w", (3,)), ("w", (3,))), "distinct names"),
+        (layout_of(("w\x1b[2K", (3,))), "impossible entry"),
         # Many entries, and long names.
         (layout_of(*((str(i), ()) for i in range(8000))), "names and shapes in"),
         (layout_of(("w" * (1 << 17), (3,))), "names and shapes in"),

@@ -28,7 +28,7 @@ from secagg.errors import PlanError, UsageError
 from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation, new_budget
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.layout import Entry, Layout
-from secagg.integrations.flower.private import PrivateCoder, difference
+from secagg.integrations.flower.private import PrivateCoder, _cast, difference
 from secagg.integrations.flower.spending import Spending
 from secagg.protocols.masked import MaskedInput, choose
 
@@ -86,6 +86,17 @@ def test_the_mean_is_of_updates_on_top_of_what_was_sent(
     assert means.records["arrays"]["own"].numpy() == pytest.approx(mean[:2], abs=2 * unit)
     assert means.weight == 4
     assert math.isinf(means.error)
+
+
+def test_means_beyond_their_dtype_become_its_largest_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cast = _cast(np.array([65504.0, -7e4, 1e5, 1.0]), "float16")
+    assert cast.tolist() == [65504.0, -65504.0, 65504.0, 1.0]
+    assert "2 numbers of a mean with noise are beyond what float16 holds" in caplog.text
+    caplog.clear()
+    assert _cast(np.array([65504.0, 7e4]), "float32").tolist() == [65504.0, 7e4]
+    assert caplog.text == ""
 
 
 def test_rotated_sums_are_the_same_means(make: Callable[..., Any]) -> None:

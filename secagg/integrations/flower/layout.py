@@ -83,7 +83,8 @@ class Layout(Message, frozen=True):
         """Refuse what no reply looks like.
 
         Raises:
-          ShapeError: unknown dtypes, impossible shapes, names that come twice or print alike, or no numbers at all.
+          ShapeError: unknown dtypes, impossible shapes, names that come twice, print alike or do not print, or no numbers
+            at all.
         """
         for entries, forms in ((self.arrays, (_ARRAY,)), (self.metrics, (_NUMBER, _LIST))):
             for entry in entries:
@@ -91,8 +92,10 @@ class Layout(Message, frozen=True):
                     n >= 0 for n in entry.shape
                 )
                 known = entry.dtype in _DTYPES and entry.form in forms
-                if not known or not fits or extent(entry.shape) > _MAX_LENGTH:
+                if not known or not fits or extent(entry.shape) > _MAX_LENGTH or not entry.path.isprintable():
                     raise ShapeError(f"impossible entry {entry.record!r:.80}, {entry.name!r:.80} in a layout")
+        if not self.weight_record.isprintable():
+            raise ShapeError(f"impossible name {self.weight_record!r:.80} of a record in a layout")
         names = {(entry.record, entry.name) for entry in self.entries}
         records = {entry.record for entry in self.arrays}
         paths = {entry.path for entry in self.arrays}

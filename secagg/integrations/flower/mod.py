@@ -53,7 +53,8 @@ class Me(NamedTuple):
 class SecureMod:
     """A mod for `ClientApp(mods=[...])`: replies to training and evaluation leave the node under masks only.
 
-    It has to be the first of several mods; those behind it see replies as they are without it. Queries pass it.
+    It has to be the first of several mods; those behind it see replies as they are without it. Queries pass it; messages
+    of other types, such as "get_parameters" of Flower's earlier clients, are refused.
 
     The node configuration names two files: "secagg-identity", this node's identity key, and "secagg-peers", the
     public keys of all nodes. Where it does not, the run configuration is asked, for simulations; "{partition-id}"
@@ -76,9 +77,15 @@ class SecureMod:
     def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Answer a message."""
         kind = message.metadata.message_type.partition(".")[0]
-        if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+        if kind == MessageType.QUERY:
             return call_next(message, context)
         try:
+            if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+                # Among those of Flower's earlier clients is one that replies the node's own parameters.
+                raise RemoteProtocolError(
+                    f"expected train, evaluate or query from {SERVER}, got a message of type {kind!r:.40}",
+                    peer=SERVER,
+                )
             if not message.has_content():
                 raise RemoteProtocolError(
                     f"expected a message of a protected sum from {SERVER}, got an error", peer=SERVER

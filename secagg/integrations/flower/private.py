@@ -16,6 +16,7 @@ Learns: whoever sees the sum, the mean of at least `least` nodes with the noise 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -45,6 +46,7 @@ from secagg.signing import digest
 
 _ROTATION: Final = "secagg.integrations.flower/rotation"
 _METRICS: Final = "metrics"
+_log = logging.getLogger("flwr.secagg")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,4 +204,9 @@ def _cast(value: NDArray[np.float64], dtype: str) -> NDArray[Any]:
     if not dtype.startswith("float"):
         return value
     most = float(np.finfo(dtype).max)
+    beyond = int(np.count_nonzero(np.abs(value) > most))
+    if beyond:
+        _log.warning(
+            "%d numbers of a mean with noise are beyond what %s holds, and become its largest", beyond, dtype
+        )
     return np.clip(value, -most, most).astype(dtype)

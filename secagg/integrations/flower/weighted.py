@@ -202,7 +202,8 @@ class WeightedCoder:
         strange = [key for key in given if paths and not any(matches(path, key) for path in paths)]
         if strange:
             raise UsageError(
-                f"Encoding has a clip for {strange[0]!r}, and no array is called so: there are {', '.join(paths[:8])}"
+                f"Encoding has a clip for {strange[0]!r:.80}, and no array is called so: there are "
+                + ", ".join(f"{path!r:.80}" for path in paths[:8])
                 + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
             )
         clips = []
@@ -242,7 +243,7 @@ class WeightedCoder:
             (last,) = np.flatnonzero(counts)[-1:]
             holds = f"{most * 2.0 ** _REACH[min(last, len(_REACH) - 1)]:.10g}"
             needed = f"{holds} holds all" if last < len(_REACH) else f"more than {holds} is needed"
-            what = repr(path) if path else f"the weight {weight_key!r}"
+            what = f"{path!r:.80}" if path else f"the weight {weight_key!r}"
             found.append(f"{what} is beyond {most:.10g} at {nodes} of {contributors} nodes ({needed})")
         more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
         return (
