@@ -11,7 +11,8 @@ calls `party.deliver` with what arrives and `run.advance()` when something did. 
 send are here, so that every driver makes the same ones: session, sender, order, duplicates, kind, types.
 
 Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives
-early waits for those before it; one that arrives twice is an error that names the peer.
+early waits for those before it; one that arrives twice is an error that names the peer. What a peer sends before
+anybody asks for it is bounded (see `secagg.mailbox`).
 
 The module is long because what a protocol sees of a party and what a driver sees of it share one state.
 """
@@ -19,6 +20,7 @@ The module is long because what a protocol sees of a party and what a driver see
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections import deque
 from collections.abc import (
@@ -48,14 +50,14 @@ from secagg.errors import (
     UsageError,
 )
 from secagg.ledger import Ledger
-from secagg.prg import KEY_BYTES, Stream
-from secagg.wire import MAX_LANE_DEPTH, Buffer, Frame, Lane, M, Message
+from secagg.mailbox import DEFAULT_ROOM, Mailbox, Room
+from secagg.prg import KEY_BYTES, Stream, check_process
+from secagg.wire import MAX_DEPTH, MAX_LANE_DEPTH, Buffer, Frame, Lane, M, Message
 
 PartyId: TypeAlias = str
 T = TypeVar("T")
 
 SESSION_BYTES: Final = 32
-_MAX_EARLY: Final = 1024  # frames held back for one peer until those before them arrive
 _MAX_NAMED: Final = 10  # missing peers that an error names in full
 
 
@@ -150,16 +152,20 @@ class Party:
       roster: the names of all parties, the same everywhere and in the same order.
       session: 32 bytes that all parties agreed on and that never come again.
       rng: where this party's own secrets come from; by default a stream keyed by the operating system.
+      room: how much each peer may send that this party does not ask for yet.
+
+    A party belongs to the process that made it. In a process forked off it refuses to send and to draw, for it would
+    cover other numbers with the masks that the first one uses.
     """
 
     __slots__ = (
         "_done",
-        "_early",
-        "_expected",
         "_failed",
         "_lane",
         "_lanes",
-        "_queues",
+        "_mail",
+        "_pid",
+        "_room",
         "_sequence",
         "_unread",
         "_wait",
@@ -173,7 +179,13 @@ class Party:
     )
 
     def __init__(
-        self, me: PartyId, roster: Sequence[PartyId], *, session: bytes, rng: Stream | None = None
+        self,
+        me: PartyId,
+        roster: Sequence[PartyId],
+        *,
+        session: bytes,
+        rng: Stream | None = None,
+        room: Room = DEFAULT_ROOM,
     ) -> None:
         self.roster = roster if isinstance(roster, Roster) else Roster(roster)
         if me not in self.roster.position:
@@ -188,9 +200,9 @@ class Party:
         # Peers whose loss a protocol bears where it does not wait for them; drivers end a run for others.
         self.dispensable: frozenset[PartyId] = frozenset()
         self._sequence: dict[PartyId, int] = {}  # next number to each peer
-        self._expected: dict[PartyId, int] = {}  # next number from each peer
-        self._early: dict[PartyId, dict[int, Frame]] = {}
-        self._queues: dict[tuple[PartyId, Lane], deque[Frame]] = {}
+        self._mail: dict[PartyId, Mailbox] = {}
+        self._room = room
+        self._pid = os.getpid()
         self._failed: dict[PartyId, SecaggError] = {}
         self._unread: dict[Lane, dict[PartyId, None]] = {}  # whose queues are not empty, as they filled
         self._wait: Wait = ()
@@ -217,8 +229,10 @@ class Party:
         """Put a message on its way; its arrays must not change before the next `await` has returned.
 
         Raises:
-          UsageError: an unknown receiver, this party itself, or a message that cannot be encoded.
+          UsageError: an unknown receiver, this party itself, a message that cannot be encoded, or a process that was
+            forked off the one that made the party.
         """
+        check_process(self._pid, "a party")
         if to == self.me or to not in self.roster.position:
             raise UsageError(
                 f"{self.me} cannot send to {to!r}; the other parties are {', '.join(self.others)}"
@@ -230,7 +244,7 @@ class Party:
             sender=self.roster.position[self.me],
             lane=self._lane,
             sequence=sequence,
-            depth=self.ledger.depth + 1,
+            depth=min(self.ledger.depth + 1, MAX_DEPTH),
         )
         self._sequence[to] = sequence + 1
         size = sum(map(len, frame))
@@ -294,7 +308,7 @@ class Party:
                 arrived.add(peer)
                 yield peer, message
             if not got:  # somebody failed, or, if time is over, everybody who is missing
-                for peer in [p for p in waiting if p in self._failed and not self._queues.get((p, lane))]:
+                for peer in [p for p in waiting if p in self._failed and not self._has_mail(p, lane)]:
                     del waiting[peer]
         if quorum is not None and len(arrived) < quorum:
             raise self._too_few(kind, wanted, [p for p in wanted if p not in arrived], quorum)
@@ -376,33 +390,37 @@ class Party:
             raise RemoteProtocolError(f"message of another session from {peer}", peer=peer)
         if envelope.sender != self.roster.position.get(peer):
             raise RemoteProtocolError(f"message in another party's name from {peer}", peer=peer)
-        expected = self._expected.get(peer, 0)
-        if envelope.sequence < expected:
+        mail = self._mail.get(peer)
+        if mail is None:
+            mail = self._mail[peer] = Mailbox(peer, self._room)
+        # Its first message in a lane that is waited for is what was asked for, however much else there is.
+        if (bound := self.overfull(peer)) and not (
+            envelope.sequence == mail.expected and self._asks(mail, envelope.lane)
+        ):
             raise RemoteProtocolError(
-                f"message {envelope.sequence} from {peer} came again (expected {expected}); it was duplicated or replayed",
+                f"{peer} has sent more than {bound} that {self.me} has not asked for; do both run the same job and release?",
                 peer=peer,
             )
-        early = self._early.setdefault(peer, {})
-        if envelope.sequence > expected:
-            if envelope.sequence in early or len(early) >= _MAX_EARLY:
-                raise RemoteProtocolError(
-                    f"message {envelope.sequence} from {peer} came twice or too early (expected {expected})",
-                    peer=peer,
-                )
-            early[envelope.sequence] = frame
-            return
-        while True:
-            lane = frame.envelope.lane
-            self._queues.setdefault((peer, lane), deque()).append(frame)
+        for lane in mail.take(frame):
             self._unread.setdefault(lane, {})[peer] = None
             for gather in self._wait:
                 if gather.lane == lane:
                     gather.has(peer)
-            expected += 1
-            if expected not in early:
-                break
-            frame = early.pop(expected)
-        self._expected[peer] = expected
+
+    def overfull(self, peer: PartyId) -> str:
+        """Return the bound that the unread messages of a peer exceed, without those now asked for, or ""."""
+        mail = self._mail.get(peer)
+        if mail is None or not mail.exceeds():
+            return ""
+        return mail.exceeds({gather.lane for gather in self._wait if peer in gather.peers})
+
+    def _asks(self, mail: Mailbox, lane: Lane) -> bool:
+        """Whether the next message of a peer in a lane is waited for."""
+        return not mail.has(lane) and any(g.lane == lane and mail.peer in g.peers for g in self._wait)
+
+    def _has_mail(self, peer: PartyId, lane: Lane) -> bool:
+        mail = self._mail.get(peer)
+        return mail is not None and mail.has(lane)
 
     def _begin(self, wait: Wait) -> None:
         self._wait = wait
@@ -421,7 +439,7 @@ class Party:
             return True
         return bool(self._failed) and any(
             gather.quorum is None
-            and any(p in self._failed and not self._queues.get((p, gather.lane)) for p in gather.peers)
+            and any(p in self._failed and not self._has_mail(p, gather.lane) for p in gather.peers)
             for gather in self._wait
         )
 
@@ -454,11 +472,7 @@ class Party:
         # In the order in which peers failed: the first is to blame, and not a peer that is merely slower.
         for peer, error in self._failed.items():
             for gather in wait:
-                if (
-                    gather.quorum is None
-                    and peer in gather.peers
-                    and not self._queues.get((peer, gather.lane))
-                ):
+                if gather.quorum is None and peer in gather.peers and not self._has_mail(peer, gather.lane):
                     raise error
         return [self._read(gather) for gather in wait]
 
@@ -497,16 +511,18 @@ class Party:
         )
 
     def _open(self, gather: Gather[M], peer: PartyId) -> M:
-        queue = self._queues.get((peer, gather.lane))
-        if not queue:
+        mail = self._mail.get(peer)
+        if mail is None or not mail.has(gather.lane):
             raise self._failed.get(peer) or PeerVanishedError(
                 f"{self.me} waited for {gather.kind.__name__} from {peer} and nothing came in time; "
                 f"check that {peer} is running and can be reached",
                 peer=peer,
             )
-        frame = queue.popleft()
-        if not queue:
-            del self._queues[peer, gather.lane], self._unread[gather.lane][peer]
+        frame = mail.read(gather.lane)
+        if not mail.has(gather.lane):
+            del (unread := self._unread[gather.lane])[peer]
+            if not unread:
+                del self._unread[gather.lane]
         kind = frame.envelope.kind
         if kind != gather.kind.KIND:
             raise RemoteProtocolError(

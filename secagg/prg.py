@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import RangeError, ShapeError, UsageError
 
-__all__ = ["KEY_BYTES", "Stream", "derive_key", "expand", "system_stream"]
+__all__ = ["KEY_BYTES", "Stream", "check_process", "derive_key", "expand", "system_stream"]
 
 if sys.byteorder != "little":
     raise ImportError("secagg needs a little-endian machine: keystream words are read as they lie in memory")
@@ -60,7 +60,8 @@ def derive_key(secret: bytes, *, label: str, context: bytes = b"") -> bytes:
 class Stream:
     """The AES-256-CTR keystream of one key, drawn from front to back.
 
-    Not thread-safe, not picklable: a copy would repeat masks.
+    Not thread-safe, not picklable: a copy would repeat masks. For the same reason a stream draws only in the process that
+    made it, and not in one forked off that.
 
     Args:
       key: 32 bytes, uniformly random or from `derive_key`, used for this stream alone.
@@ -69,7 +70,7 @@ class Stream:
       UsageError: a key of another length.
     """
 
-    __slots__ = ("_encryptor", "_position")
+    __slots__ = ("_encryptor", "_pid", "_position")
 
     def __init__(self, key: bytes) -> None:
         if not isinstance(key, bytes | bytearray | memoryview) or len(key) != KEY_BYTES:
@@ -79,6 +80,7 @@ class Stream:
         # the 128-bit counter never repeats.
         self._encryptor = Cipher(algorithms.AES(bytes(key)), modes.CTR(bytes(16))).encryptor()
         self._position = 0
+        self._pid = os.getpid()
 
     @property
     def position(self) -> int:
@@ -99,7 +101,9 @@ class Stream:
 
         Raises:
           ShapeError: another dtype or layout.
+          UsageError: the process was forked off the one that made the stream.
         """
+        check_process(self._pid, "a stream")
         view = _byte_view(out)
         step = len(_ZEROS)
         zeros = memoryview(_ZEROS)
@@ -119,7 +123,9 @@ class Stream:
 
         Raises:
           ShapeError: another dtype or layout.
+          UsageError: the process was forked off the one that made the stream.
         """
+        check_process(self._pid, "a stream")
         view = _byte_view(out)
         # CTR mode is encryption by exclusive-or; OpenSSL allows input and output to be the same memory.
         for start in range(0, len(view), _MAX_UPDATE):
@@ -128,7 +134,8 @@ class Stream:
         self._position += len(view)
 
     def bytes(self, n: int) -> bytes:
-        """Return the next n bytes of keystream."""
+        """Return the next n bytes of keystream; raises UsageError as `fill` does."""
+        check_process(self._pid, "a stream")
         if n < 0:
             raise UsageError(f"cannot draw {n} bytes")
         self._position += n
@@ -231,6 +238,19 @@ class Stream:
             out[todo[distinct]] = order[distinct]
             todo = todo[~distinct]
         return out
+
+
+def check_process(pid: int, what: str) -> None:
+    """Check that this is the process with that number, for a copy in a forked one would use the same masks.
+
+    Raises:
+      UsageError: it is another.
+    """
+    if os.getpid() != pid:
+        raise UsageError(
+            f"{what} was made by process {pid}, and this one, {os.getpid()}, was forked off it: both would use the same "
+            f"masks. Make {what} after the fork, or start processes with multiprocessing's 'spawn'"
+        )
 
 
 def system_stream() -> Stream:

@@ -10,6 +10,10 @@ A protocol's messages are frozen `Message` structs. A frame on the wire is
 `decode_envelope` and `decode_body` return arrays that are views of the received buffer. MessagePack and the
 checks of types come from msgspec; nothing here can execute what it reads. Every malformed input raises
 `WireError` and nothing else.
+
+What decoding allocates is bounded before it is allocated. A byte of MessagePack can stand for an empty list, for
+which Python holds some 70 bytes, so the items of a long header are counted before any is made; arrays are counted one
+by one; frames of the network's own have a size that depends on what they are for.
 """
 
 from __future__ import annotations
@@ -29,9 +33,15 @@ from secagg.errors import ShapeError, UsageError, WireError
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 1 << 32
 MAX_HEADER_BYTES: Final = 1 << 24
+# Numbers, strings, lists and dictionaries in a header: twenty a party for 13,000 parties. As Python's objects they take at
+# most some 30 MB, where the 16 MiB of a header that holds nothing else would take over 1 GB.
+MAX_ITEMS: Final = 1 << 18
 MAX_ARRAYS: Final = 256
 MAX_NDIM: Final = 8
 MAX_LANE_DEPTH: Final = 16
+# The longest chain of messages that a peer may claim. Rounds take microseconds at least, so that no run comes near. A
+# party whose own chain would be longer says this much, so that nobody can be made to exceed the bound by what it read.
+MAX_DEPTH: Final = 1 << 32
 ALIGNMENT: Final = 16
 PREFIX: Final = struct.Struct("<3sBB3xIQ4x")
 _MAGIC: Final = b"SAG"
@@ -78,6 +88,13 @@ class FrameType(enum.IntEnum):
 
 
 _FRAME_TYPES: Final = {int(t): t for t in FrameType}
+# A reason for an end is cut to 1,000 characters, of up to 4 bytes each; a hello holds the names of all parties.
+_MAX_CONTROL_BYTES: Final = {
+    FrameType.HELLO: 1 << 23,
+    FrameType.HEARTBEAT: 32,
+    FrameType.ABORT: 1 << 13,
+    FrameType.BYE: 32,
+}
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -87,7 +104,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     sender: position of the sender in the roster.
     lane: which of several protocols that run side by side it belongs to; () where one runs alone.
     sequence: number of the message on its way from sender to receiver, from 0.
-    depth: causal depth, one more than that of the deepest message that the sender had read.
+    depth: causal depth, one more than that of the deepest message that the sender had read, and at most `MAX_DEPTH`. Nobody
+      can check it: it is counted in ledgers, and nothing else may rest on it.
     kind: `Message.KIND`.
     """
 
@@ -95,7 +113,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     sender: _Count
     lane: Annotated[tuple[_Count, ...], msgspec.Meta(max_length=MAX_LANE_DEPTH)]
     sequence: _Count
-    depth: _Count
+    depth: Annotated[int, msgspec.Meta(ge=0, le=MAX_DEPTH)]
     kind: Annotated[str, msgspec.Meta(max_length=256)]
     body: msgspec.Raw
 
@@ -203,6 +221,10 @@ def _cut(message: Message) -> tuple[bytes, list[NDArray[Any]]]:
         body = msgspec.msgpack.Encoder(enc_hook=describe).encode(message)
     except (TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{message.KIND} cannot be encoded: {error}") from None
+    try:
+        _count_items(memoryview(body))
+    except ValueError as error:
+        raise UsageError(f"{message.KIND}: {error} beside its arrays; send it in parts") from None
     return body, arrays
 
 
@@ -228,9 +250,15 @@ def _frame(
 
 
 def encode_control(frame_type: FrameType, content: msgspec.Struct | None = None) -> bytes:
-    """Return a frame of the network's own, with a struct as content."""
+    """Return a frame of the network's own, with a struct as content.
+
+    Raises:
+      UsageError: the content is longer than a frame of that type may be.
+    """
     header = b"" if content is None else msgspec.msgpack.encode(content)
     head = _padded(PREFIX.size + len(header))
+    if head > (limit := _MAX_CONTROL_BYTES[frame_type]):
+        raise UsageError(f"a frame of type {frame_type.name} takes at most {limit} bytes, not {head}")
     prefix = PREFIX.pack(_MAGIC, VERSION, frame_type, len(header), head)
     return b"".join((prefix, header, bytes(head - PREFIX.size - len(header))))
 
@@ -241,7 +269,7 @@ def decode_prefix(
     """Return frame type, header length and frame length from the first 24 bytes of a frame.
 
     Raises:
-      WireError: not a frame, of another version, or longer than `max_frame_bytes`.
+      WireError: not a frame, of another version, or longer than `max_frame_bytes` or its type allow.
     """
     try:
         magic, version, frame_type, header_length, size = PREFIX.unpack(prefix)
@@ -260,13 +288,14 @@ def decode_prefix(
     known = _FRAME_TYPES.get(frame_type)
     if known is None:
         raise WireError(f"frame of unknown type {frame_type} from {peer}", peer=peer)
+    max_frame_bytes = min(max_frame_bytes, _MAX_CONTROL_BYTES.get(known, max_frame_bytes))
     if (
         header_length > MAX_HEADER_BYTES
         or not _padded(PREFIX.size + header_length) <= size <= max_frame_bytes
     ):
         raise WireError(
-            f"frame of {size} bytes with a header of {header_length} from {peer}; the limits are {max_frame_bytes} "
-            f"and {MAX_HEADER_BYTES}",
+            f"{known.name} frame of {size} bytes with a header of {header_length} from {peer}; the limits are "
+            f"{max_frame_bytes} and {MAX_HEADER_BYTES}",
             peer=peer,
         )
     return known, header_length, size
@@ -307,6 +336,46 @@ def _fitting(annotation: Any, name: str) -> np.dtype[Any]:
     return dtype
 
 
+def _following() -> tuple[int, ...]:
+    """Return by first byte how many bytes of an item follow before the next one; -n: n bytes say how many."""
+    following = [0] * 256  # small numbers, short lists and dictionaries, nil, false, true
+    following[0xA0:0xC0] = range(32)  # short strings
+    following[0xC4:0xC7] = following[0xD9:0xDC] = -1, -2, -4  # bytes and strings
+    following[0xC7:0xCA] = -1, -2, -4  # extensions, whose type is a byte more
+    following[0xCA:0xCC] = 4, 8  # floats
+    following[0xCC:0xD0] = following[0xD0:0xD4] = 1, 2, 4, 8
+    following[0xD4:0xD9] = 2, 3, 5, 9, 17
+    following[0xDC:0xE0] = 2, 4, 2, 4  # long lists and dictionaries: their items count as they come
+    return tuple(following)
+
+
+_FOLLOWING: Final = _following()
+
+
+def _count_items(packed: memoryview) -> None:
+    """Check that MessagePack holds at most `MAX_ITEMS` items; whether it is well-formed the decoder finds out.
+
+    Raises:
+      ValueError: it holds more.
+    """
+    end = len(packed)
+    if end <= MAX_ITEMS:  # an item takes a byte at least
+        return
+    at = items = 0
+    while at < end:
+        if items == MAX_ITEMS:
+            raise ValueError(f"more than {MAX_ITEMS} items")
+        items += 1
+        first = packed[at]
+        follows = _FOLLOWING[first]
+        at += 1
+        if follows < 0:
+            length = int.from_bytes(packed[at : at - follows], "big")
+            at += length - follows + (0xC7 <= first <= 0xC9)
+        else:
+            at += follows
+
+
 class _Arrays:
     """Hands out a frame's arrays, in order, while msgspec decodes the body."""
 
@@ -316,6 +385,8 @@ class _Arrays:
         self._data, self._offset, self.count, self.nbytes = data, 0, 0, 0
 
     def next(self, annotation: Any, described: object) -> NDArray[Any]:
+        if self.count == MAX_ARRAYS:
+            raise ValueError(f"more than {MAX_ARRAYS} arrays")
         if not (isinstance(described, list) and len(described) == 2):
             raise ValueError("expected (dtype, shape) of an array")
         name, shape = described
@@ -359,10 +430,11 @@ def _join(body: msgspec.Raw, data: memoryview, kind: type[M], *, peer: str) -> t
     # Outside the try: a kind that msgspec cannot decode is this party's mistake and not the peer's.
     decode = msgspec.msgpack.Decoder(kind, dec_hook=arrays.next).decode
     try:
+        _count_items(memoryview(body))
         message = decode(body)
     except _MALFORMED as error:
         raise WireError(f"malformed {kind.KIND} from {peer}: {_quoted(error)}", peer=peer) from None
-    if not arrays.exhausted or arrays.count > MAX_ARRAYS:
+    if not arrays.exhausted:
         raise WireError(f"malformed {kind.KIND} from {peer}: bytes left over after its arrays", peer=peer)
     return message, arrays.nbytes
 

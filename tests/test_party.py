@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -911,6 +912,43 @@ def test_messages_sent_before_an_answer_is_read_are_one_round() -> None:
 
     out = simulate(dict.fromkeys(("a", "b"), program))
     assert [ledger.total().rounds for ledger in out.ledgers.values()] == [1, 1]
+
+
+def test_a_depth_beyond_all_runs_is_refused_by_whom_it_reaches_and_blamed_on_its_sender() -> None:
+    sender, run = party("b"), started(one_from_b)
+    sender.send("a", Number(1))
+    frame = frames(sender)[0]
+    honest = wire.decode_envelope(frame, peer="b").envelope
+    for depth in (wire.MAX_DEPTH + 1, 2**48 - 1):
+        liar = started(one_from_b)
+        header = msgspec.msgpack.encode(msgspec.structs.replace(honest, depth=depth))
+        liar.party.deliver(b"".join(wire._frame("k", wire.FrameType.MESSAGE, header, [])[0]), "b")
+        liar.advance()
+        with pytest.raises(WireError) as caught:
+            liar.result()
+        assert caught.value.peer == "b"
+    run.party.deliver(frame, "b")
+    run.advance()
+    assert run.result() == 1
+
+
+def test_who_reads_the_deepest_message_that_is_allowed_sends_what_others_take() -> None:
+    async def forward(p: Party) -> None:
+        p.send("c", await p.receive(Number, "b"))
+        await p.receive(Number, "b")
+        p.send("c", Number(2))
+
+    async def two(p: Party) -> int:
+        return sum([(await p.receive(Number, "a")).value for _ in range(2)])
+
+    async def claim(p: Party) -> None:
+        p.ledger.depth = wire.MAX_DEPTH
+        p.send("a", Number(1))
+        p.send("a", Number(1))
+
+    outcome = simulate({"a": forward, "b": claim, "c": two})
+    assert outcome.values()[2] == 3
+    assert [ledger.depth for ledger in outcome.ledgers.values()] == [wire.MAX_DEPTH] * 3
 
 
 def test_waiting_for_an_old_message_after_a_deep_one_adds_no_round() -> None:

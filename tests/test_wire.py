@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -171,7 +172,7 @@ def test_messages_with_fields_of_every_kind_come_back(
     sender=st.integers(0, 2**48 - 1),
     lane=st.lists(st.integers(0, 2**48 - 1), max_size=wire.MAX_LANE_DEPTH).map(tuple),
     sequence=st.integers(0, 2**48 - 1),
-    depth=st.integers(0, 2**48 - 1),
+    depth=st.integers(0, wire.MAX_DEPTH),
 )
 def test_envelope_comes_back(
     session: bytes, sender: int, lane: tuple[int, ...], sequence: int, depth: int
@@ -451,6 +452,7 @@ def test_bodies_with_other_fields_are_refused(body: object) -> None:
         {"sequence": -1},
         {"sequence": 1 << 63},
         {"depth": 2**64 - 1},
+        {"depth": wire.MAX_DEPTH + 1},
         {"depth": None},
         {"kind": "k" * 257},
         {"kind": b"k"},
@@ -478,6 +480,71 @@ def test_bodies_that_claim_more_elements_than_bytes_are_refused_without_memory()
         b"\xdb\xff\xff\xff\xff",
     ):
         refused(handmade(b"\x97" + head + bomb))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [b"\x90", b"\x80", b"\xa2ab", b"\xcd\xff\xff", b"\x93\xa3|u1\x91\x00\x00", b"\x92\xa3|u1\x91\x00"],
+    ids=["empty lists", "empty dictionaries", "strings", "numbers", "descriptions", "arrays"],
+)
+def test_items_of_a_header_are_counted_before_any_is_made(
+    monkeypatch: pytest.MonkeyPatch, item: bytes
+) -> None:
+    monkeypatch.setattr(wire, "MAX_ITEMS", 1 << 12)
+    count = (1 << 18) // len(item)
+    many = b"\xdd" + count.to_bytes(4, "big") + item * count
+    head = msgspec.msgpack.encode([SESSION, 1, [], 0, 1, "k"])[1:]
+    one_array = handmade(b"\x97" + head + b"\x91" + many)  # many items where one array is described
+    parts = handmade(b"\x97" + head + b"\x95\x00\xa0\xc4\x00\x92\xa0\x92\xa3|u1\x91\x00" + many)
+    tracemalloc.start()
+    told = [refused(one_array, Words), refused(parts, Everything)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all("more than 4096 items" in text for text in told)
+    assert peak < 1e6
+
+
+def test_no_more_arrays_are_made_than_a_frame_may_hold() -> None:
+    inner = {"name": "", "bits": ["|u1", [0]]}
+    text = refused(handmade_body([0, "", b"", inner, [["<u8", [0]]] * wire.MAX_ARRAYS]), Everything)
+    assert "more than 256 arrays" in text
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.floats()
+        | st.sampled_from([0, 1, 31, 32, 255, 256, 65535, 65536]).flatmap(
+            lambda n: st.sampled_from([bytes(n), "x" * n, msgspec.msgpack.Ext(3, bytes(n))])
+        ),
+        lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=3), inner, max_size=20),
+        max_leaves=30,
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_items_are_counted_exactly(content: Any) -> None:
+    def items(value: Any) -> int:
+        if isinstance(value, dict):
+            return 1 + len(value) + sum(map(items, value.values()))
+        return 1 + sum(map(items, value)) if isinstance(value, list) else 1
+
+    packed = memoryview(msgspec.msgpack.encode(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "MAX_ITEMS", items(content))
+        wire._count_items(packed)
+        patch.setattr(wire, "MAX_ITEMS", items(content) - 1)
+        with pytest.raises(ValueError, match="more than"):
+            wire._count_items(packed)
+
+
+def test_long_headers_of_few_items_arrive_and_of_many_are_refused_at_the_sender() -> None:
+    inner = Inner("", np.zeros(0, np.uint8))
+    raw = bytes(2 * wire.MAX_ITEMS)
+    assert decode(encode(Everything(0, "x" * len(raw), raw, inner, ())), Everything).raw == raw
+    with pytest.raises(UsageError, match="more than 262144 items beside its arrays; send it in parts"):
+        encode(WithStrict(0, "", b"", Strict("", inner.bits), (0,) * wire.MAX_ITEMS))
 
 
 def test_deeply_nested_bodies_are_refused() -> None:
@@ -554,6 +621,20 @@ def test_control_frames_come_back() -> None:
     frame_type, _, size = wire.decode_prefix(frame[: wire.PREFIX.size], peer="peer")
     assert (frame_type, size) == (FrameType.ABORT, len(frame))
     assert wire.decode_control(frame, Control, peer="peer").reason == "why"
+
+
+@pytest.mark.parametrize("frame_type", [FrameType.HELLO, FrameType.HEARTBEAT, FrameType.ABORT, FrameType.BYE])
+def test_frames_of_the_network_are_no_longer_than_they_need(frame_type: FrameType) -> None:
+    limit = {FrameType.HELLO: 1 << 23, FrameType.ABORT: 1 << 13}.get(frame_type, 32)
+    prefix = wire.PREFIX.pack(b"SAG", wire.VERSION, frame_type, 0, limit)
+    assert wire.decode_prefix(prefix, peer="peer") == (frame_type, 0, limit)
+    for size in (limit + 1, 4187593113, wire.MAX_FRAME_BYTES):
+        with pytest.raises(
+            WireError, match=f"{frame_type.name} frame of {size} bytes .* the limits are {limit} and"
+        ):
+            wire.decode_prefix(wire.PREFIX.pack(b"SAG", wire.VERSION, frame_type, 0, size), peer="peer")
+    with pytest.raises(UsageError, match=f"at most {limit} bytes"):
+        wire.encode_control(frame_type, Control("x" * limit))
 
 
 def test_control_frames_with_other_content_or_length_are_refused() -> None:

@@ -30,6 +30,7 @@ _SHOWN_FIELDS: Final = 5
 _SESSION_LABEL: Final = b"secagg network session v2"
 _COMMITMENT_LABEL: Final = b"secagg network nonce v1"
 _MAX_REASON: Final = 1000
+_MAX_NAME_BYTES: Final = 1000
 
 
 class Hello(Message, frozen=True):
@@ -67,10 +68,26 @@ class Abort(Message, frozen=True):
     reason: str
 
 
-def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
-    """Return the frame that tells a peer why this party ends; of foreign errors only the type, for they may hold data."""
+def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId, str]:
+    """Return whose doing an error was and why this party ends, as its peers are told, fit for a frame.
+
+    Of foreign errors only the type is told, for they may hold data.
+    """
+    about = about or getattr(error, "peer", "")
     reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
-    return encode_control(FrameType.ABORT, Abort(about or getattr(error, "peer", ""), reason[:_MAX_REASON]))
+    if len(about.encode(errors="replace")) > _MAX_NAME_BYTES:
+        about = ""
+    return _encodable(about), _encodable(reason[:_MAX_REASON])
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 has no bytes for, such as parts of file names that are not UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
+def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
+    """Return the frame that tells a peer why this party ends."""
+    return encode_control(FrameType.ABORT, Abort(*reason_for_peers(error, about)))
 
 
 def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:

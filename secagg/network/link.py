@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from secagg import wire
-from secagg.errors import AuthenticationError, PeerVanishedError
+from secagg.errors import AuthenticationError, PeerVanishedError, WireError
 from secagg.wire import PREFIX, Buffer, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
@@ -37,7 +37,6 @@ class Link:
     Attributes:
       peer: who is at the other end.
       unsent: bytes handed in that the kernel has not taken yet.
-      received: bytes of message frames read.
       heard, wrote: when a byte last came from the peer, and last went to it (`time.monotonic`).
       finished: whether the peer said that its program has ended.
     """
@@ -58,7 +57,6 @@ class Link:
         "heard",
         "max_frame_bytes",
         "peer",
-        "received",
         "unsent",
         "wrote",
     )
@@ -67,7 +65,6 @@ class Link:
         self.peer = peer
         self.max_frame_bytes = max_frame_bytes
         self.unsent = 0
-        self.received = 0
         self.heard = self.wrote = time.monotonic()
         self.finished = False
         self._sock = sock
@@ -163,7 +160,7 @@ class Link:
         """Return the next frame, or None when the rest of it has not arrived yet.
 
         Raises:
-          WireError: the bytes are not a frame, or it is longer than `max_frame_bytes`.
+          WireError: the bytes are not a frame that networks carry, or it is longer than `max_frame_bytes`.
           PeerVanishedError: the connection ended.
           AuthenticationError: a record was not what the peer sent.
         """
@@ -179,6 +176,8 @@ class Link:
             self._type, _, size = wire.decode_prefix(
                 self._inbox[start : start + PREFIX.size], peer=self.peer, max_frame_bytes=self.max_frame_bytes
             )
+            if self._type is FrameType.STORED:
+                raise WireError(f"expected a message from {self.peer}, got a frame for files", peer=self.peer)
             frame = self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
             self._filled = min(got, size)
             frame[: self._filled] = self._inbox[start : start + self._filled]
@@ -188,8 +187,6 @@ class Link:
                 return None
             self._filled += received
         self._frame = None
-        if self._type is FrameType.MESSAGE:
-            self.received += len(frame)
         return self._type, frame
 
     def _receive(self, into: memoryview) -> int:

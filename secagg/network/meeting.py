@@ -13,12 +13,13 @@ whose rosters differ must meet to find that out.) Then, on every connection:
    send it; a difference means that somebody told two parties different things.
 
 Whoever connects without a certificate that is known here is dropped and holds up nobody: every connection is
-a generator that says what it waits for, and one poll serves them all.
+a generator that says what it waits for, and one poll serves them all, first those who have shown more (see `callers`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import secrets
 import select
@@ -39,6 +40,7 @@ from secagg.errors import (
     UsageError,
     WireError,
 )
+from secagg.network.callers import Callers, DropLog, Newcomer, Stage, source_of
 from secagg.network.hello import (
     AGREEMENT_BYTES,
     NONCE_BYTES,
@@ -61,13 +63,15 @@ from secagg.wire import FrameType, decode_control, encode_control
 
 _log = logging.getLogger(__name__)
 
-_MAX_HELLO_BYTES: Final = 1 << 20
-_MAX_CALLERS: Final = 64  # connections that have not said who they are; the oldest makes room
+_MAX_HELLO_EXCESS: Final = 1 << 16  # bytes by which a hello may be longer than this party's own
+_STARTED_A_TURN: Final = 32  # handshakes, each of which costs a signature
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GREETING_S: Final = 10.0  # for a caller to say who it is, and for one attempt to dial
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 _TELL_S: Final = 1.0  # how long a party that found a difference stays to tell those who come later
 _TURN_S: Final = 0.05
+_RUNNING_TURN_S: Final = 0.02  # between turns during the run, where callers are turned away alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +88,6 @@ Conversation = Generator[Waiting, None, None]
 
 class _DroppedError(Exception):
     """A connection that leads nowhere, and why."""
-
-
-@dataclass(slots=True, eq=False)
-class _Newcomer:
-    """A connection that is not a link yet."""
-
-    talk: Conversation
-    deadline: float
-    dialled: PartyId | None  # None for a caller
-    fd: int = -1
-    events: int = 0
 
 
 class Meeting:
@@ -149,7 +142,13 @@ class Meeting:
         self._nonces: dict[PartyId, bytes] = {}
         self._sessions: dict[PartyId, bytes] = {}
         self._session = b""
-        self._newcomers: list[_Newcomer] = []
+        self._hello_frame = encode_control(FrameType.HELLO, self._hello)
+        # In the order of their deadlines, for all have equally long.
+        self._newcomers: dict[Newcomer, Conversation] = {}
+        self._by_fd: dict[int, Newcomer] = {}
+        self._callers = Callers()
+        self._drops = DropLog(me)
+        self._poller = select.poll()
         self._redial = {name: (0.0, _FIRST_RETRY_S) for name in self._others if name < me}
         self._why: dict[PartyId, str] = {}  # why the last attempt to dial failed
         self._turned_away = ""  # the last caller without a known certificate
@@ -158,6 +157,7 @@ class Meeting:
         self._told: set[PartyId] = set()
         self._leave_at = 0.0
         self._listener = open_listener(me, listen)
+        self._poller.register(self._listener, select.POLLIN)
 
     def meet(self) -> bytes:
         """Connect to everybody and return the session.
@@ -197,7 +197,10 @@ class Meeting:
 
     def serve(self, timeout_s: float, wake: socket.socket) -> None:
         """During the run: turn callers away for a while, or until something arrives at `wake`."""
-        self._poll([], timeout_s, wake)
+        if self._poll([], timeout_s, wake) > 0:
+            pause = select.poll()  # so that strangers cannot keep this thread busy
+            pause.register(wake, select.POLLIN)
+            pause.poll(1000 * _RUNNING_TURN_S)
 
     def tell(self, error: BaseException, about: PartyId = "") -> list[PartyId]:
         """Tell everybody who is connected why this party ends; return whom it could be sent to."""
@@ -212,10 +215,12 @@ class Meeting:
 
     def close(self) -> None:
         """Stop listening and drop whoever has not become a link."""
-        for newcomer in self._newcomers:
-            newcomer.talk.close()
+        for talk in self._newcomers.values():
+            talk.close()
         self._newcomers.clear()
+        self._by_fd.clear()
         self._listener.close()
+        self._drops.settle(last=True)
 
     def _turn(self, deadline: float) -> None:
         """Go on with whatever can go on, for a short time."""
@@ -233,48 +238,75 @@ class Meeting:
         for peer, (due, pause) in self._redial.items():
             if now >= due and peer not in self.links and peer not in busy:
                 self._redial[peer] = (now + pause, min(2 * pause, _LAST_RETRY_S))
-                self._step(_Newcomer(self._dial(peer), now + _GREETING_S, peer))
+                self._enter(newcomer := Newcomer(now + _GREETING_S, peer), self._dial(newcomer))
         self._poll([link for name, link in self.links.items() if name not in self._sessions], _TURN_S)
 
-    def _poll(self, links: Sequence[Link], timeout_s: float, wake: socket.socket | None = None) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        if wake is not None:
-            poll.register(wake, select.POLLIN)
-        for link in links:
-            poll.register(link, select.POLLIN)
-        for newcomer in self._newcomers:
-            poll.register(newcomer.fd, newcomer.events)
+    def _poll(self, links: Sequence[Link], timeout_s: float, wake: socket.socket | None = None) -> int:
+        """Wait until something can go on, go on with it for a turn, and return how many connections moved."""
+        poll = self._poller
+        others: list[Link | socket.socket] = [*links, *([wake] if wake is not None else [])]
+        for other in others:
+            poll.register(other, select.POLLIN)
         ready = {fd for fd, _ in poll.poll(1000 * timeout_s)}
+        for other in others:
+            poll.unregister(other)
         for link in links:
             if link.pending or link.fileno() in ready:
                 self._hear(link)
+        able = [newcomer for fd in ready if (newcomer := self._by_fd.get(fd)) is not None]
+        # Those who have shown more first, and of equals the oldest: new callers must not keep those from going on.
+        able.sort(key=lambda n: (-n.stage if n.dialled is None else -len(Stage), n.deadline))
+        starts = 0
+        for newcomer in able:
+            starts += newcomer.dialled is None and newcomer.stage is Stage.CONNECTED
+            if starts > _STARTED_A_TURN:
+                break
+            if newcomer in self._newcomers:  # else it had to make room
+                self._step(newcomer)
         now = time.monotonic()
         for newcomer in list(self._newcomers):
-            if newcomer.fd in ready:
-                self._step(newcomer)
-            elif now >= newcomer.deadline:
-                self._drop(newcomer, "nothing came in time")
-        if self._listener.fileno() in ready:
-            self._accept()
+            if now < newcomer.deadline:
+                break
+            self._drop(newcomer, "nothing came in time")
+        accepted = self._accept() if self._listener.fileno() in ready else 0
+        self._drops.settle()
+        return len(able) + accepted
 
-    def _accept(self) -> None:
-        try:
-            sock, address = self._listener.accept()
-        except OSError as error:
-            _log.warning("%s could not accept a connection: %s", self.me, error.strerror)
-            time.sleep(_TURN_S)  # out of descriptors, perhaps: the caller is still there
-            return
-        callers = [newcomer for newcomer in self._newcomers if newcomer.dialled is None]
-        if len(callers) >= _MAX_CALLERS:
-            self._drop(callers[0], "it did not say who it is, and others are waiting")
-        sock.setblocking(False)
-        talk = self._greet(sock, None, f"{address[0]}:{address[1]}")
-        self._step(_Newcomer(talk, time.monotonic() + _GREETING_S, None))
+    def _accept(self) -> int:
+        for accepted in range(self._callers.at_once):
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return accepted
+            except OSError as error:
+                self._drops.dropped(Stage.CONNECTED, f"it could not be accepted ({error.strerror})")
+                if error.errno in _NO_ROOM:
+                    for caller in self._callers.idle():
+                        self._drop(caller, "it had sent nothing, and there are no descriptors left")
+                    time.sleep(_TURN_S)  # others may give descriptors back: the caller is still there
+                return accepted + 1
+            sock.setblocking(False)
+            caller = Newcomer(time.monotonic() + _GREETING_S, None, source_of(address[0]))
+            self._make_room(self._callers.add(caller))
+            self._enter(caller, self._hear_caller(caller, sock, f"{address[0]}:{address[1]}"))
+        return self._callers.at_once
 
-    def _step(self, newcomer: _Newcomer) -> None:
+    def _make_room(self, caller: Newcomer | None) -> None:
+        if caller is not None:
+            self._drop(caller, "it did not say who it is, and others are waiting")
+
+    def _rise(self, newcomer: Newcomer, stage: Stage, source: str) -> None:
+        """Note what a caller has shown."""
+        if newcomer.dialled is None:
+            self._make_room(self._callers.rise(newcomer, stage, source))
+
+    def _enter(self, newcomer: Newcomer, talk: Conversation) -> None:
+        self._newcomers[newcomer] = talk
+        self._step(newcomer)
+
+    def _step(self, newcomer: Newcomer) -> None:
         try:
-            newcomer.fd, newcomer.events = next(newcomer.talk)
+            fd, events = next(self._newcomers[newcomer])
         except StopIteration:
             self._drop(newcomer, "")
         except (_DroppedError, OSError, PeerVanishedError) as error:
@@ -283,25 +315,47 @@ class Meeting:
             self._drop(newcomer, str(error))
             self._found(error, newcomer.dialled or str(getattr(error, "peer", "")))
         else:
-            if newcomer not in self._newcomers:
-                self._newcomers.append(newcomer)
+            if (fd, events) != (newcomer.fd, newcomer.events):
+                self._forget_fd(newcomer)
+                newcomer.fd, newcomer.events = fd, events
+                self._by_fd[fd] = newcomer
+                self._poller.register(fd, events)
 
-    def _drop(self, newcomer: _Newcomer, why: str) -> None:
-        newcomer.talk.close()
-        if newcomer in self._newcomers:
-            self._newcomers.remove(newcomer)
+    def _forget_fd(self, newcomer: Newcomer) -> None:
+        if self._by_fd.get(newcomer.fd) is newcomer:
+            del self._by_fd[newcomer.fd]
+            self._poller.unregister(newcomer.fd)
+
+    def _drop(self, newcomer: Newcomer, why: str) -> None:
+        self._newcomers.pop(newcomer).close()
+        self._forget_fd(newcomer)
+        self._callers.remove(newcomer)
         if why and newcomer.dialled is not None:
             self._why[newcomer.dialled] = why
             _log.info("%s did not reach %s: %s", self.me, newcomer.dialled, why)
         elif why:
-            _log.warning("%s dropped a connection: %s", self.me, why)
+            self._drops.dropped(newcomer.stage, why)
 
-    def _dial(self, peer: PartyId) -> Conversation:
+    def _dial(self, newcomer: Newcomer) -> Conversation:
+        peer = newcomer.dialled or ""
         sock = yield from dial(*self._addresses[peer])
-        yield from self._greet(sock, peer, "{}:{}".format(*self._addresses[peer]))
+        yield from self._greet(newcomer, sock, "{}:{}".format(*self._addresses[peer]))
 
-    def _greet(self, sock: socket.socket, dialled: PartyId | None, where: str) -> Conversation:
+    def _hear_caller(self, caller: Newcomer, sock: socket.socket, where: str) -> Conversation:
+        """Wait until a caller sends something, which costs this party a descriptor alone; takes over `sock`."""
+        try:
+            yield sock.fileno(), select.POLLIN
+            if not sock.recv(1, socket.MSG_PEEK):
+                raise _DroppedError(f"{where} hung up")
+        except BaseException:
+            sock.close()
+            raise
+        self._rise(caller, Stage.SHAKING, caller.source)
+        yield from self._greet(caller, sock, where)
+
+    def _greet(self, newcomer: Newcomer, sock: socket.socket, where: str) -> Conversation:
         """Find out who is at the other end of a connection and exchange hellos; takes over `sock`."""
+        dialled = newcomer.dialled
         peer = dialled or ""
         if self._tls is not None:
             try:
@@ -309,7 +363,8 @@ class Meeting:
             except ssl.SSLCertVerificationError as error:
                 self._turned_away = f"{where} ({verification(error)})"
                 raise _DroppedError(f"{where} has no certificate that is known here") from None
-        link = Link(peer, sock, max_frame_bytes=_MAX_HELLO_BYTES)
+            self._rise(newcomer, Stage.KNOWN, peer)
+        link = Link(peer, sock, max_frame_bytes=len(self._hello_frame) + _MAX_HELLO_EXCESS)
         try:
             yield from self._introduce(link, dialled, where)
         finally:
@@ -319,7 +374,7 @@ class Meeting:
     def _introduce(self, link: Link, dialled: PartyId | None, where: str) -> Conversation:
         if dialled is None and link.peer in self.links:
             yield from self._turn_away(link, where)
-        link.send([encode_control(FrameType.HELLO, self._hello)])
+        link.send([self._hello_frame])
         try:
             frame_type, frame = yield from _next_frame(link)
         except AuthenticationError as error:

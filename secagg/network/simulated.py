@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import AbortedError, AuthenticationError, PeerVanishedError, SecaggError, UsageError
 from secagg.ledger import Ledger
+from secagg.network.hello import reason_for_peers
 from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Protocol, Roster, Run, aborted
 from secagg.prg import KEY_BYTES, Stream, derive_key
 
@@ -237,9 +238,7 @@ class _Simulation(Generic[T]):
 
     def abort(self, name: PartyId, error: BaseException) -> None:
         """Tell everybody that a party ended with an error, as the real network does."""
-        about = getattr(error, "peer", "")
-        reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
-        self.end(name, aborted(name, about, reason))
+        self.end(name, aborted(name, *reason_for_peers(error)))
 
     def end(self, name: PartyId, error: SecaggError) -> None:
         """Let every other party meet `error` once the frames that `name` sent it have arrived."""

@@ -20,7 +20,7 @@ Waiting = tuple[int, int]  # a descriptor, and the poll events that somebody wai
 
 _Found = tuple[int, int, int, str, Any]  # as from getaddrinfo
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 1024  # callers who wait while a handshake is computed
 
 
 def dial(host: str, port: int) -> Generator[Waiting, None, socket.socket]:

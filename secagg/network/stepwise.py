@@ -30,6 +30,8 @@ import msgspec
 from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.ledger import Ledger
+from secagg.mailbox import DEFAULT_ROOM, Room
+from secagg.network.hello import reason_for_peers
 from secagg.party import Party, PartyId, Protocol, Run, aborted
 from secagg.prg import KEY_BYTES, Stream
 from secagg.printable import printable
@@ -38,7 +40,6 @@ from secagg.wire import Buffer, FrameType, Message
 T = TypeVar("T")
 
 _MAGIC: Final = b"SAGSTATE\x01"  # the last byte is the version
-_MAX_REASON: Final = 1000
 
 
 class Abort(Message, frozen=True):
@@ -61,6 +62,7 @@ class _State(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     roster: list[PartyId]
     session: bytes
     key: bytes
+    max_unread_bytes: int
     log: list[_Call]
     sent: bytes
 
@@ -77,12 +79,14 @@ class Stepwise(Generic[T]):
       me, roster, session: as for `Party`.
       key: 32 bytes that the party's random stream starts from; by default from the operating system. Never
         the same for two runs.
+      max_unread_bytes: how much each peer may send that the protocol does not ask for yet. A peer that sends more has
+        broken the rules, so keep frames back from a party that is far behind their sender.
 
     Raises:
       UsageError: a roster, session or key that cannot be used.
     """
 
-    __slots__ = ("_digest", "_key", "_log", "_party", "_protocol", "_run")
+    __slots__ = ("_digest", "_key", "_log", "_party", "_protocol", "_room", "_run")
 
     def __init__(
         self,
@@ -92,9 +96,11 @@ class Stepwise(Generic[T]):
         roster: Sequence[PartyId],
         session: bytes,
         key: bytes | None = None,
+        max_unread_bytes: int = DEFAULT_ROOM.nbytes,
     ) -> None:
         self._key = secrets.token_bytes(KEY_BYTES) if key is None else bytes(key)
-        self._party = Party(me, roster, session=session, rng=Stream(self._key))
+        self._room = Room(max_unread_bytes)
+        self._party = Party(me, roster, session=session, rng=Stream(self._key), room=self._room)
         self._protocol = protocol
         self._run: Run[T] | None = None
         self._log: list[_Call] = []
@@ -192,7 +198,13 @@ class Stepwise(Generic[T]):
         """Return the party as bytes, to be kept as secret as a key; see the top of this module."""
         party = self._party
         state = _State(
-            party.me, list(party.roster), party.session, self._key, self._log, self._digest.digest()
+            party.me,
+            list(party.roster),
+            party.session,
+            self._key,
+            self._room.nbytes,
+            self._log,
+            self._digest.digest(),
         )
         return _MAGIC + msgspec.msgpack.encode(state)
 
@@ -212,7 +224,14 @@ class Stepwise(Generic[T]):
             known = msgspec.msgpack.decode(state[len(_MAGIC) :], type=_State)
         except msgspec.MsgspecError:  # its message could quote the state
             raise UsageError("the state of a stepwise party is cut off or damaged") from None
-        party = cls(protocol, me=known.me, roster=known.roster, session=known.session, key=known.key)
+        party = cls(
+            protocol,
+            me=known.me,
+            roster=known.roster,
+            session=known.session,
+            key=known.key,
+            max_unread_bytes=known.max_unread_bytes,
+        )
         for call in known.log:
             party._do(call)
         party._check_sent(known.sent)
@@ -220,7 +239,14 @@ class Stepwise(Generic[T]):
 
     def _fresh(self, protocol: Protocol[T]) -> Stepwise[T]:
         party = self._party
-        return Stepwise(protocol, me=party.me, roster=party.roster, session=party.session, key=self._key)
+        return Stepwise(
+            protocol,
+            me=party.me,
+            roster=party.roster,
+            session=party.session,
+            key=self._key,
+            max_unread_bytes=self._room.nbytes,
+        )
 
     def _check_sent(self, digest: bytes) -> None:
         # To go on would cover other messages with masks that are already out.
@@ -236,9 +262,14 @@ class Stepwise(Generic[T]):
         if self._run is None:
             self._run = Run(self._party, self._protocol(self._party))
             self._run.start()
-        self._log.append(call)
+        taken: list[tuple[PartyId, bytes]] = []
+        self._log.append(_Call(taken, call.expired))
         for peer, frame in call.frames:
-            self._take(peer, frame)
+            if (
+                peer not in self._party.failed
+            ):  # nothing more is taken from those: a log of it would only grow
+                taken.append((peer, frame))
+                self._take(peer, frame)
         outgoing = self._flush()
         late = call.expired
         while self._run.step(late=late):
@@ -257,7 +288,7 @@ class Stepwise(Generic[T]):
                 if abort.session != party.session[:16]:
                     raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
                 about = abort.about if abort.about in party.roster.position else peer
-                raise aborted(peer, about, printable(abort.reason, _MAX_REASON))
+                raise aborted(peer, about, printable(abort.reason))
         except SecaggError as error:
             party.fail(peer, error)
         else:
@@ -275,7 +306,6 @@ class Stepwise(Generic[T]):
 
     def _abort(self, error: BaseException) -> list[tuple[PartyId, bytes]]:
         party = self._party
-        reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
-        content = Abort(party.session[:16], getattr(error, "peer", ""), reason[:_MAX_REASON])
+        content = Abort(party.session[:16], *reason_for_peers(error))
         frame = wire.encode_control(FrameType.ABORT, content)
         return [(peer, frame) for peer in party.others]

@@ -12,6 +12,12 @@ How long a fault can go unnoticed: a connection that ends is noticed at once; a 
 not even a heartbeat, after `silence_s`; one that is alive and never sends what is waited for, after
 `message_s`. Whoever notices tells the others, who end too. With a quorum the program goes on without it.
 
+A peer can make this party hold one frame of `max_frame_bytes` that is on its way and, unread, `max_unread_bytes`, the
+message that exceeds them, and what `mailbox.Room` says of messages and lanes. Of a peer that is so far ahead nothing more is
+read until the program has caught up: it waits, and no other peer does. A peer that is waited for cannot be made to wait. If
+it is so far ahead with what nobody has asked for, the run ends with an error that names it. What is sent to a peer that
+takes nothing is bounded by `max_unread_bytes` too, where the program goes on without it.
+
 Longer than most modules: carrying, missing and leaving all act on the same links and are best read together.
 """
 
@@ -35,6 +41,7 @@ from cryptography import x509
 from secagg import wire
 from secagg.errors import AbortedError, PeerVanishedError, SecaggError, UsageError, WireError
 from secagg.ledger import Ledger
+from secagg.mailbox import DEFAULT_ROOM, Room
 from secagg.network.hello import AGREEMENT_BYTES, abort_frame, read_abort
 from secagg.network.identity import Identity, check_certificate
 from secagg.network.link import Link
@@ -48,7 +55,8 @@ from secagg.wire import Buffer, FrameType
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-MAX_UNREAD_BYTES: Final = 1 << 30
+MAX_UNREAD_BYTES: Final = DEFAULT_ROOM.nbytes
+_MAX_TURN: Final = 256  # frames read from one peer before the others have their turn
 _TICK_S: Final = 0.25  # how often timers are looked at while waiting
 _SPIN_S: Final = 150e-6
 _LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
@@ -121,7 +129,8 @@ def run_party(
       agreement: 32-byte digest of what all parties agreed to run.
       fields: 16-byte digests of its parts by their names, with which a difference is named.
       max_frame_bytes: the longest frame taken from a peer.
-      max_unread_bytes: how much a peer that is ahead may send before it is made to wait.
+      max_unread_bytes: how much a peer that is ahead may send before it is made to wait; more than this of what
+        is not asked for, from a peer that is waited for, is an error that names it.
       keep_memory: keep what arrays free for the next ones, in the whole process (see `memory`).
       prepare: called in a thread of its own once everybody is there, before the program. A peer that ends the run
         meanwhile ends this party too, which then leaves the thread behind.
@@ -249,7 +258,9 @@ class _Driver(Generic[T]):
                 self._by_fd[link.fileno()] = link
                 self._buffered.add(link)
                 self._poll.register(link, select.POLLIN)
-            self.party = Party(self._meeting.me, self._meeting.roster, session=session)
+            # TLS keeps the order: a number that leaves others out is not early but wrong.
+            room = Room(self._max_unread_bytes, early=0)
+            self.party = Party(self._meeting.me, self._meeting.roster, session=session, room=room)
             result = self._attended(program, prepare)
             linger_s = self._timeouts.message_s
             return result, self.party.ledger
@@ -266,7 +277,11 @@ class _Driver(Generic[T]):
             raise
         finally:
             self._meeting.close()
-            _leave(list(self._meeting.links.values()), linger_s, self._timeouts.silence_s)
+            limits_s = {
+                link: linger_s if peer in self._open else min(linger_s, _LINGER_S)
+                for peer, link in self._meeting.links.items()
+            }
+            _leave(limits_s, self._timeouts.silence_s)
 
     def _attended(self, program: Protocol[T], prepare: Callable[[Party], None] | None) -> T:
         stop, wake = socket.socketpair()
@@ -410,26 +425,36 @@ class _Driver(Generic[T]):
             now = time.monotonic()
         for fd, events in ready:
             link = self._by_fd[fd]
-            if events & select.POLLOUT and link.flush():
+            paused = link in self._paused  # of which poll tells the end alone, and whether it takes more
+            if (paused or events & select.POLLOUT) and link.flush():
                 self._unsent.discard(link)
                 self._lent.discard(link)
                 self._listen_to(link)
-            if events & ~select.POLLOUT:
+            if events & ~select.POLLOUT and not paused:
                 self._read(link, enough)
 
     def _read(self, link: Link, enough: Callable[[], bool]) -> None:
         self._buffered.discard(link)
         try:
-            while (got := link.read()) is not None:
+            for _ in range(_MAX_TURN):
+                if (got := link.read()) is None:
+                    return
                 self._take(link, *got)
-                if link.received > self._max_unread_bytes and self._too_far_ahead(link):
+                if self._too_far_ahead(link):
+                    _log.info(
+                        "%s lets %s wait, who is more than %s ahead",
+                        self.party.me,
+                        link.peer,
+                        self.party.overfull(link.peer),
+                    )
                     self._paused.add(link)
                     self._listen_to(link)
-                if link in self._paused or not link.pending:
-                    break
+                    return
+                if not link.pending:
+                    return
                 if enough():
-                    self._buffered.add(link)
                     break
+            self._buffered.add(link)
         except SecaggError as error:
             self._lose(link, error)
 
@@ -453,9 +478,7 @@ class _Driver(Generic[T]):
             raise WireError(f"expected a message from {peer}, got another frame", peer=peer)
 
     def _too_far_ahead(self, link: Link) -> bool:
-        read = self.party.ledger.received_from.get(link.peer)
-        unread = link.received - (read.frame_bytes if read is not None else 0)
-        return unread > self._max_unread_bytes and link.peer not in self.party.waiting_for
+        return bool(self.party.overfull(link.peer)) and link.peer not in self.party.waiting_for
 
     def _unpause(self) -> None:
         for link in [link for link in self._paused if not self._too_far_ahead(link)]:
@@ -495,7 +518,8 @@ class _Driver(Generic[T]):
 
     def _miss_the_silent(self, now: float, began: float) -> None:
         awaited = {self._open[peer] for peer in self.party.waiting_for if peer in self._open}
-        for link in awaited | self._unsent:
+        # Whoever is made to wait for this party is not heard.
+        for link in (awaited | self._unsent) - self._paused:
             if now - max(link.heard, began) >= self._timeouts.silence_s:
                 text = (
                     f"nothing came from {link.peer} for {self._timeouts.silence_s:g} s, not even a sign of life; "
@@ -505,9 +529,12 @@ class _Driver(Generic[T]):
 
     def _give_up_sending(self, limit_s: float) -> None:
         for link in list(self._unsent):
-            if self._bears_loss_of(link.peer) and not self._ended:
+            bears = self._bears_loss_of(link.peer) and not self._ended
+            if bears and link.unsent <= self._max_unread_bytes:
                 link.detach()
             else:
+                if bears:
+                    link.cut_off()  # nobody waits for it to take the rest
                 text = f"{link.peer} lives but took no more of what was sent to it for {limit_s:g} s"
                 self._lose(link, PeerVanishedError(text, peer=link.peer))
         self._lent.clear()
@@ -527,20 +554,25 @@ def _told(names: Sequence[PartyId]) -> str:
     return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} told"
 
 
-def _leave(links: Sequence[Link], limit_s: float, silence_s: float) -> None:
-    """Give what was sent the time to reach the peers' machines, then close.
+def _leave(limits_s: Mapping[Link, float], silence_s: float) -> None:
+    """Give what was sent the time to reach the peers' machines, to each so long at most, then close.
 
     A machine that gets bytes for a closed connection answers with a reset, which can overtake and destroy what
     the peer has not read yet. So what comes in is read and dropped until everything sent is acknowledged.
     """
-    deadline, pause = time.monotonic() + limit_s, 0.0002
+    began, pause = time.monotonic(), 0.0002
     try:
-        remaining = list(links)
-        while remaining and (now := time.monotonic()) < deadline:
-            remaining = [link for link in remaining if link.leave() and now - link.heard < silence_s]
+        remaining = list(limits_s)
+        while remaining:
+            now = time.monotonic()
+            remaining = [
+                link
+                for link in remaining
+                if now < began + limits_s[link] and link.leave() and now - link.heard < silence_s
+            ]
             if remaining:
                 time.sleep(pause)
                 pause = min(2 * pause, 0.02)
     finally:
-        for link in links:
+        for link in limits_s:
             link.close()

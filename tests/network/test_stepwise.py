@@ -247,6 +247,38 @@ def test_a_frame_that_comes_twice_is_an_error_that_names_its_sender() -> None:
     assert caught.value.peer == "b"
 
 
+def test_what_a_peer_sends_after_it_broke_the_rules_is_not_kept() -> None:
+    party = make("a")
+    party.step([("b", b"garbage")])
+    before = len(party.state())
+    party.step([("b", bytes(100_000)), ("b", bytes(100_000))])
+    party.expire()
+    assert len(party.state()) < before + 100
+
+
+async def wait_for_c(p: Party) -> int:
+    return len((await p.receive(Vector, "c")).values)
+
+
+def test_what_a_peer_sends_unasked_is_bounded_also_after_restoring() -> None:
+    def flooded(party: Stepwise[int]) -> Stepwise[int]:
+        sender = Party("b", NAMES, session=SESSION)
+        for _ in range(5):
+            sender.send("a", Vector(np.zeros(1 << 13, np.uint64)))
+        party.step([("b", b"".join(outgoing.frame)) for outgoing in sender.outbox])
+        return party
+
+    party = Stepwise(wait_for_c, me="a", roster=NAMES, session=SESSION, max_unread_bytes=1 << 17)
+    party.step()
+    for flood in (flooded(Stepwise.restore(wait_for_c, party.state())), flooded(party)):
+        error = flood._party.failed["b"]
+        assert isinstance(error, RemoteProtocolError)
+        assert "b has sent more than 131072 bytes of messages that a has not asked for" in str(error)
+        assert flood.waiting_for == ("c",)
+    unbounded = flooded(Stepwise(wait_for_c, me="a", roster=NAMES, session=SESSION))
+    assert not unbounded._party.failed
+
+
 def test_everybody_learns_who_is_to_blame() -> None:
     parties = {name: make(name) for name in NAMES}
     for party in parties.values():
@@ -262,7 +294,7 @@ def test_everybody_learns_who_is_to_blame() -> None:
 def test_an_abort_about_a_stranger_is_blamed_on_its_sender_and_cut() -> None:
     party = make("a")
     party.step()
-    content = Abort(SESSION[:16], "nobody", "x" * 100_000)
+    content = Abort(SESSION[:16], "nobody", "x" * 5000)
     party.step([("b", wire.encode_control(FrameType.ABORT, content))])
     with pytest.raises(AbortedError) as caught:
         party.result()

@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from secagg import release, wire
 from secagg.errors import SecaggError, UsageError
+from secagg.network import callers
 from secagg.network.hello import Abort, Hello, Nonce, Session, derive_session, nonce_commitment
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
 from secagg.network.simulated import simulate
@@ -193,9 +195,28 @@ async def run_ahead(party: Party, frames: int, words: int) -> list[int]:
         party.send(second, Values(np.zeros(1, np.uint64)))
         return []
     await party.receive(Values, third)
-    held = sum(frame.size for queue in party._queues.values() for frame in queue)
+    held = sum(f.size for mail in party._mail.values() for queue in mail._queues.values() for f in queue)
     numbers = [int((await party.receive(Values, first)).x[0]) for _ in range(frames)]
     return [held, int(numbers == list(range(frames)))]
+
+
+async def busy_and_ahead(party: Party) -> int:
+    """The first is far ahead of the second and computes, while the second sends it much and waits for the third."""
+    first, second, third = party.roster
+    await ring_sum(party)
+    if party.me == first:
+        for _ in range(8):
+            party.send(second, Values(np.zeros(1 << 15, np.uint64)))
+        await party.gather(Values, ())
+        time.sleep(3.0)
+        return len((await party.receive(Values, second)).x)
+    if party.me == third:
+        time.sleep(3.0)
+        party.send(second, Values(np.zeros(1, np.uint64)))
+        return 0
+    party.send(first, Values(np.zeros(1 << 23, np.uint64)))
+    await party.receive(Values, third)
+    return sum([len((await party.receive(Values, first)).x) for _ in range(8)])
 
 
 async def fail(party: Party) -> int:
@@ -218,6 +239,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
         quorum,
         dispensable,
         run_ahead,
+        busy_and_ahead,
         fail,
     )
 }
@@ -445,6 +467,13 @@ def test_a_party_that_is_far_ahead_is_made_to_wait_and_nothing_is_lost(cast: Cas
     assert children[0].outcome()["result"] == children[2].outcome()["result"] == []
 
 
+def test_a_party_that_is_made_to_wait_is_not_taken_for_silent(cast: Cast) -> None:
+    children = cast.start_all(
+        "busy_and_ahead", limits={"max_unread_bytes": 1 << 20}, timeouts={"silence_s": 1.0, "message_s": 15.0}
+    )
+    assert [child.outcome().get("result") for child in children] == [1 << 23, 8 << 15, 0]
+
+
 def test_strangers_hold_up_nobody(cast: Cast, tmp_path: Path) -> None:
     children = [cast.start("bank_a")]
     at = ("127.0.0.1", cast.ports["bank_a"])
@@ -657,10 +686,37 @@ def talk(context: ssl.SSLContext, sock: socket.socket) -> None:
             raise ConnectionError("closed")
 
 
+def halting(sock: socket.socket, between: Callable[[], None]) -> socket.socket:
+    """Return a connection to the same peer that carries ten bytes, then calls `between`, then carries the rest."""
+    near, far = socket.socketpair()
+    near.settimeout(PATIENCE_S)
+
+    def carry(source: socket.socket, sink: socket.socket, first: int) -> None:
+        with source, sink, contextlib.suppress(OSError):
+            if first:
+                sink.sendall(source.recv(first))
+                between()
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+
+    for source, sink, first in ((far.dup(), sock.dup(), 10), (sock, far, 0)):
+        threading.Thread(target=carry, args=(source, sink, first), daemon=True).start()
+    return near
+
+
 class Impostor:
     """bank_b's end of a connection to bank_a, by hand; bank_a runs in a thread of this process."""
 
-    def __init__(self, cast: Cast, *, absent: str = "", connect_s: float = 30, **limits: Any) -> None:
+    def __init__(
+        self,
+        cast: Cast,
+        *,
+        absent: str = "",
+        connect_s: float = 30,
+        message_s: float = 30,
+        between: Callable[[], None] | None = None,
+        **limits: Any,
+    ) -> None:
         self.error: Any = None
         self.result: Any = None
         self.started = threading.Event()
@@ -678,7 +734,7 @@ class Impostor:
                     peers=peers,
                     listen=at,
                     agreement=bytes(32),
-                    timeouts=Timeouts(connect_s, 30, 30),
+                    timeouts=Timeouts(connect_s, 30, message_s),
                     keep_memory=False,
                     **limits,
                 )
@@ -694,6 +750,8 @@ class Impostor:
                 plain = socket.create_connection(at, timeout=PATIENCE_S)
                 break
             time.sleep(0.02)
+        if between is not None:
+            plain = halting(plain, between)
         self.secure = context.wrap_socket(plain)
         assert self.secure.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(
             certificate_pem(a.certificate).decode()
@@ -864,6 +922,142 @@ def test_whoever_breaks_the_rules_of_the_run_is_named(
         kind, culprit, told = peer.ending()
     assert (kind, culprit) == (error, "bank_b")
     assert re.search(text, told)
+
+
+def unasked(session: bytes, number: int, words: int, **changes: Any) -> bytes:
+    return b"".join(
+        message(session, np.zeros(words, np.uint64), sequence=i, **changes) for i in range(number)
+    )
+
+
+def in_lanes_of_their_own(session: bytes, number: int) -> bytes:
+    return b"".join(message(session, np.zeros(0, np.uint64), sequence=i, lane=(i,)) for i in range(number))
+
+
+def claiming_depth(session: bytes, depth: int) -> bytes:
+    honest = wire.decode_envelope(message(session, np.zeros(0, np.uint64)), peer="bank_b").envelope
+    header = msgspec.msgpack.encode(msgspec.structs.replace(honest, depth=depth))
+    return b"".join(wire._frame("test", FrameType.MESSAGE, header, [])[0])
+
+
+def prefix_of(frame_type: FrameType, size: int) -> bytes:
+    return wire.PREFIX.pack(b"SAG", wire.VERSION, frame_type, 0, size) + bytes(1 << 16)
+
+
+@pytest.mark.parametrize(
+    ("sent", "error", "text"),
+    [
+        (
+            lambda s: unasked(s, 20, 1 << 14, lane=(5,)),
+            "RemoteProtocolError",
+            "more than 1048576 bytes of messages that bank_a has not asked for",
+        ),
+        (
+            lambda s: in_lanes_of_their_own(s, 5000),
+            "RemoteProtocolError",
+            "more than (4096 lanes|1048576 bytes)",
+        ),
+        (
+            lambda s: message(s, np.zeros(1 << 14, np.uint64), sequence=1),
+            "RemoteProtocolError",
+            "message 1 .* too early",
+        ),
+        (lambda s: prefix_of(FrameType.HEARTBEAT, 4187593113), "WireError", "HEARTBEAT frame of 4187593113"),
+        (lambda s: prefix_of(FrameType.BYE, 1 << 31), "WireError", "BYE frame of 2147483648"),
+        (lambda s: prefix_of(FrameType.ABORT, 1 << 31), "WireError", "ABORT frame of 2147483648"),
+        (lambda s: prefix_of(FrameType.HELLO, 1 << 31), "WireError", "HELLO frame of 2147483648"),
+        (lambda s: prefix_of(FrameType.STORED, 1 << 31), "WireError", "got a frame for files"),
+        (lambda s: claiming_depth(s, 2**48 - 1), "WireError", "malformed envelope from bank_b"),
+    ],
+    ids=["lane", "lanes", "early", "heartbeat", "bye", "abort", "hello", "stored", "depth"],
+)
+def test_whoever_would_fill_memory_is_named_before_it_does(
+    cast: Cast, sent: Callable[[bytes], bytes], error: str, text: str
+) -> None:
+    with Impostor(cast, max_unread_bytes=1 << 20) as peer:
+        session = peer.meet()
+        with contextlib.suppress(OSError):  # it may hang up before it has all
+            peer.secure.sendall(sent(session))
+        kind, culprit, told = peer.ending()  # while the connection stands: not because it ended
+    assert (kind, culprit) == (error, "bank_b")
+    assert re.search(text, told)
+
+
+def test_heartbeats_without_end_do_not_keep_a_party_from_looking_at_the_time(cast: Cast) -> None:
+    with Impostor(cast, message_s=1.0) as peer:
+        peer.meet()
+        beats = wire.encode_control(FrameType.HEARTBEAT) * 4096
+
+        def flood() -> None:
+            with contextlib.suppress(OSError):
+                while peer.thread.is_alive():
+                    peer.secure.sendall(beats)
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        kind, culprit, _ = peer.ending()
+        flooding.join(PATIENCE_S)
+    assert (kind, culprit) == ("PeerVanishedError", "bank_b")
+
+
+class TakesNothing(Impostor):
+    async def program(self, party: Party) -> int:
+        self.started.set()
+        party.send("bank_b", Values(np.zeros(1 << 23, np.uint64)))
+        await party.gather(Values, ["bank_b"], quorum=0, timeout_s=0.5)
+        self.failed = str(party.failed.get("bank_b"))
+        return 1
+
+
+def test_what_is_kept_for_a_peer_that_takes_nothing_is_bounded(cast: Cast) -> None:
+    with TakesNothing(cast, max_unread_bytes=1 << 20) as peer:
+        peer.meet()
+        peer.thread.join(PATIENCE_S)
+        assert peer.result == 1
+    assert "took no more of what was sent to it" in peer.failed
+
+
+def test_idle_callers_keep_nobody_from_meeting(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(callers, "_MAX_CONNECTED", 16)
+    with contextlib.ExitStack() as stack:
+
+        def flood() -> None:
+            at = ("127.0.0.1", cast.ports["bank_a"])
+            idle = [stack.enter_context(socket.create_connection(at, timeout=PATIENCE_S)) for _ in range(200)]
+            with contextlib.suppress(ConnectionError):
+                assert not idle[100].recv(1)  # until it had to make room
+
+        with caplog.at_level(logging.WARNING), Impostor(cast, between=flood) as peer:
+            session = peer.meet()
+            peer.secure.sendall(message(session, np.arange(5, dtype=np.uint64)))
+            peer.thread.join(PATIENCE_S)
+            assert peer.result == 10
+    dropped = [record for record in caplog.records if "dropped" in record.getMessage()]
+    assert 1 <= len(dropped) <= 15
+
+
+def test_a_party_with_a_certificate_cannot_take_others_places_before_it_says_hello(cast: Cast) -> None:
+    context = tls_client()
+    load(cast, "bank_b").load_into(context)
+    with contextlib.ExitStack() as stack:
+
+        def flood() -> None:
+            at = ("127.0.0.1", cast.ports["bank_a"])
+            shaken = []
+            for _ in range(12):
+                plain = socket.create_connection(at, timeout=PATIENCE_S)
+                shaken.append(stack.enter_context(context.wrap_socket(plain)))
+            with contextlib.suppress(OSError):
+                while shaken[0].recv(1 << 12):  # a hello, until it had to make room
+                    pass
+
+        with Impostor(cast, between=flood) as peer:
+            session = peer.meet()
+            peer.secure.sendall(message(session, np.arange(5, dtype=np.uint64)))
+            peer.thread.join(PATIENCE_S)
+            assert peer.result == 10
 
 
 def test_bytes_altered_on_the_way_are_an_authentication_error(cast: Cast) -> None:
