@@ -29,7 +29,7 @@ _MAX_FIELDS: Final = 1000  # a job has some 20, and one for each party
 _SHOWN_FIELDS: Final = 5
 _SESSION_LABEL: Final = b"secagg network session v2"
 _COMMITMENT_LABEL: Final = b"secagg network nonce v1"
-_MAX_REASON: Final = 1000
+MAX_REASON: Final = 1000
 _MAX_NAME_BYTES: Final = 1000
 
 
@@ -77,7 +77,7 @@ def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId
     reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
     if len(about.encode(errors="replace")) > _MAX_NAME_BYTES:
         about = ""
-    return _encodable(about), _encodable(reason[:_MAX_REASON])
+    return _encodable(about), _encodable(reason[:MAX_REASON])
 
 
 def _encodable(text: str) -> str:
@@ -93,7 +93,7 @@ def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
 def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:
     """Return the error that an ABORT frame from `peer` means here."""
     abort = decode_control(frame, Abort, peer=peer)
-    return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason, _MAX_REASON))
+    return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason, MAX_REASON))
 
 
 def nonce_commitment(name: PartyId, nonce: bytes) -> bytes:
@@ -155,7 +155,7 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
         )
     if hello.roster != mine.roster:
         raise JobError(
-            f"{peer}'s list of parties differs from this one ({printable(', '.join(hello.roster), _MAX_REASON)} against "
+            f"{peer}'s list of parties differs from this one ({printable(', '.join(hello.roster), MAX_REASON)} against "
             f"{', '.join(mine.roster)}); compare the files"
         )
 

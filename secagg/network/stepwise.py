@@ -31,7 +31,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Room
-from secagg.network.hello import reason_for_peers
+from secagg.network.hello import MAX_REASON, reason_for_peers
 from secagg.party import Party, PartyId, Protocol, Run, aborted
 from secagg.prg import KEY_BYTES, Stream
 from secagg.printable import printable
@@ -288,7 +288,7 @@ class Stepwise(Generic[T]):
                 if abort.session != party.session[:16]:
                     raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
                 about = abort.about if abort.about in party.roster.position else peer
-                raise aborted(peer, about, printable(abort.reason))
+                raise aborted(peer, about, printable(abort.reason, MAX_REASON))
         except SecaggError as error:
             party.fail(peer, error)
         else:
