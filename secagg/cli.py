@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import re
@@ -39,8 +38,11 @@ from secagg.inputs import Table
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import LONGEST_S, load_job, parse_address
 from secagg.jobs.local import error_line, run_locally
+from secagg.jobs.output import Output
 from secagg.jobs.patterns import PATTERNS
+from secagg.jobs.record import write_record
 from secagg.jobs.run import run_job
+from secagg.jobs.signed import file_digest, read_record, recorded_files, verify_record
 from secagg.network.identity import (
     Identity,
     check_name,
@@ -56,6 +58,7 @@ from secagg.stopping import STATUS, Stop
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
+_WRITTEN_ELSEWHERE: Final = 3  # exit status
 
 
 class BadRows(StrEnum):
@@ -309,7 +312,8 @@ def run(
             with shown_progress(progress) as on_progress:
                 run_locally(job, options, out=out, on_progress=on_progress)
             for name in job.roster:
-                _tell(json.loads((out / f"{name}.{job.name}.json").read_text("utf-8")), out)
+                written = Output(out, f"{name}.{job.name}")
+                _tell(read_record(written.path(".json")), written.path(".csv"), written.path(".json"))
             return
         if as_ is None or identity is None:
             raise UsageError("expected --as NAME and --identity DIR, or --local")
@@ -321,7 +325,19 @@ def run(
         own_table = Table(job, data[0], mapping=map_ or [], bad_rows=bad_rows.value) if data else None
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else _duration(wait)
-        with shown_progress(progress) as on_progress, stop.driving():
+        output = Output.probe(out, me=as_, job=job.name)
+
+        def failed(record: dict[str, Any]) -> None:
+            if own_table is not None:
+                record["table"] = own_table.described()
+            try:
+                path = write_record(record, output, own_identity, suffix=output.failed_suffix())
+                notes.append(f"record of the run: {path}")
+            except UsageError as error:
+                notes.append(str(error))
+
+        notes: list[str] = []
+        with shown_progress(progress) as on_progress, stop.driving(), _noted(notes):
             result = run_job(
                 job,
                 me=as_,
@@ -330,11 +346,17 @@ def run(
                 listen=own_address,
                 wait_s=wait_s,
                 on_progress=stop.before(on_progress),
+                on_failure=failed,
             )
-        if own_table is not None and own_table.report is not None:
-            result.record["data"] = own_table.counts()
-        result.write(out)
-        _tell(result.record, out)
+        if own_table is not None:
+            result.record["table"] = own_table.described()
+        table_file, record_file = result.write(output, own_identity)
+        _tell(result.record, table_file, record_file)
+        elsewhere = [path for path in (table_file, record_file) if path is not None and path.parent != out]
+        if elsewhere:
+            names = ", ".join(map(str, elsewhere))
+            complain(UsageError(f"{out} cannot be written to any more; written instead: {names}"))
+            raise typer.Exit(_WRITTEN_ELSEWHERE)
 
 
 def _duration(text: str) -> float:
@@ -370,11 +392,10 @@ def _options_by_party(data: Sequence[str], mapping: Sequence[str], bad_rows: Bad
     return options
 
 
-def _tell(record: dict[str, Any], out: Path) -> None:
+def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) -> None:
     """Print how a run ended for one party."""
     name, console = record["party"], stdout()
-    stem = out / f"{name}.{record['job']}"
-    if (read := record.get("data")) is not None:
+    if (read := record.get("table")) is not None:
         text = f"{name}: {read['rows_read']} rows read, {read['rows_in_window']} used"
         text += "".join(
             f", {read[key]} {what}"
@@ -385,14 +406,50 @@ def _tell(record: dict[str, Any], out: Path) -> None:
         if read["rows_outside"] and not read["rows_in_window"]:
             say(console, f"{name}: no row lies in the job's window; are its times of the same kind?")
     if record["flagged"] is not None:
-        text = f"{name}: {record['flagged']} of its {record['announced_rows'][name]} identifiers are flagged: {stem}.csv"
-        say(console, text)
+        count = record["announced_rows"][name]
+        say(console, f"{name}: {record['flagged']} of its {count} identifiers are flagged: {table_file}")
     total = record["ledger"]["total"]
     say(
         console,
         f"{name}: {size(total['sent']['frame_bytes'])} sent, {total['rounds']} rounds, "
-        f"{seconds(record['timings']['total_s'])}; record: {stem}.json",
+        f"{seconds(record['timings']['total_s'])}; record: {record_file}",
     )
+
+
+@app.command()
+def verify(
+    record_file: Annotated[Path, typer.Argument(metavar="RECORD", help="A run record, NAME.JOB.json.")],
+    certificate: Annotated[
+        Path | None, typer.Option(help="The party's certificate, as you have it from the party.")
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option(help="The result table, if not the one beside the record.")
+    ] = None,
+    table_: Annotated[
+        list[Path] | None,
+        typer.Option("--table", help="The input table, if not where the record says (repeat, in order)."),
+    ] = None,
+) -> None:
+    """Check a run record: its signature, and the digests of the result and of the input table."""
+    record = read_record(record_file)
+    known = read_certificate(certificate) if certificate is not None else None
+    signer = verify_record(record, known)
+    console, name = stdout(), str(record["party"])
+    say(console, f"{record_file}: as {name} signed it, with the certificate {fingerprint(signer)}")
+    if known is None:
+        say(console, f"compare that fingerprint with {name}'s, or give its certificate with --certificate")
+    say(console, f"outcome: {record.get('outcome')}, reached: {record.get('reached')}")
+    changed = False
+    for file in recorded_files(record, record_file, result=result, tables=table_ or []):
+        if not file.path.is_file() and not file.given:
+            say(console, f"{file.what}: {file.path} is not here, not checked")
+        elif file_digest(file.path) == file.sha256:
+            say(console, f"{file.what}: {file.path} is as recorded")
+        else:
+            say(stderr(), f"secagg: {file.what}: {file.path} is not what was recorded; it was changed")
+            changed = True
+    if changed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -406,6 +463,17 @@ def demo(
 ) -> None:
     """Show it: made-up banks, each a process of its own, find together what none of them finds alone."""
     run_demo(out, banks=banks, rows=rows, seed=seed)
+
+
+@contextmanager
+def _noted(notes: Sequence[str]) -> Iterator[None]:
+    """Add notes to whatever ends the body."""
+    try:
+        yield
+    except BaseException as error:
+        for note in notes:
+            error.add_note(note)
+        raise
 
 
 @contextmanager

@@ -76,7 +76,9 @@ def say(console: Console, text: str) -> None:
 
 
 def complain(error: Exception) -> None:
-    """Print an error; it has made itself printable, and may be several lines."""
+    """Print an error below its notes; it has made itself printable, and may be several lines."""
+    for note in getattr(error, "__notes__", ()):
+        say(stderr(), f"secagg: {note}")
     stderr().print(f"secagg: {printable_lines(str(error))}", markup=False, soft_wrap=True)
 
 

@@ -29,6 +29,7 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.local import free_addresses, run_parties
 from secagg.jobs.patterns import units
+from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import create_identity
 from secagg.protocols import collectors, structuring
 
@@ -177,7 +178,7 @@ def _look(home: Path, bank: str, job: Job) -> _Bank:
     stem = home / "results" / f"{bank}.{job.name}"
     with stem.with_name(stem.name + ".csv").open(encoding="utf-8", newline="") as file:
         told = {
-            row[0]: (*map(int, row[1:-1]), int(Decimal(row[-1]).scaleb(job.data.currency_decimals)))
+            text_of(row[0]): (*map(int, row[1:-1]), int(Decimal(row[-1]).scaleb(job.data.currency_decimals)))
             for row in list(csv.reader(file))[1:]
         }
     record = json.loads(stem.with_name(stem.name + ".json").read_text("utf-8"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,9 +12,10 @@ from typing import Any, Final, Literal
 from secagg.data.columns import DepositColumns, TransferColumns, parse_columns, resolve_columns
 from secagg.data.sources import open_source
 from secagg.data.tables import ReadReport, read_deposits, read_transfers
-from secagg.errors import UsageError
+from secagg.errors import DataError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.run import Columns
+from secagg.jobs.signed import file_digest
 
 _DUCKDB: Final = "duckdb:"
 
@@ -55,10 +58,26 @@ class Table:
             self._options["mapping"] = parse_columns(mapping, kind)
         opened = open_source(source)
         with contextlib.closing(opened.connection):
-            resolve_columns(tuple(opened.columns), self._options.get("mapping"), kind, table=opened.name)
+            columns = resolve_columns(
+                tuple(opened.columns), self._options.get("mapping"), kind, table=opened.name
+            )
+        self._columns = {
+            role: (names,) if isinstance(names, str) else names
+            for role, names in dataclasses.asdict(columns).items()
+        }
+        self._files = [] if source.startswith(_DUCKDB) else [Path(source)]
+        self._digests: list[tuple[Path, str]] = []
 
     def __call__(self) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""
+        before = self._state()
+        self._digests = [(path, file_digest(path)) for path in self._files]
+        columns = self._read()
+        if self._state() != before:
+            raise DataError(f"{self._source} was changed while it was read; start again")
+        return columns
+
+    def _read(self) -> Columns:
         if self._transfers:
             transfers = read_transfers(self._source, **self._options)
             self.report = transfers.report
@@ -67,7 +86,21 @@ class Table:
         self.report = deposits.report
         return deposits.customer, deposits.amount_cents
 
-    def counts(self) -> dict[str, int]:
-        """Return how many rows were read, used and left out."""
-        names = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
-        return {name: getattr(self.report, name) for name in names}
+    def _state(self) -> list[tuple[int, int, int]]:
+        return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(Path.stat, self._files)]
+
+    def described(self) -> dict[str, Any]:
+        """Return what a run record says of the table: where it was, how it was read, what came of it.
+
+        A query may name an account. So of a query that stands on the command line only the digest is kept, and
+        what the files that it reads held is not known.
+        """
+        query = self._source.startswith(_DUCKDB)
+        counts = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
+        return {
+            "source": _DUCKDB + hashlib.sha256(self._source.encode()).hexdigest() if query else self._source,
+            "files": [{"path": str(path.resolve()), "sha256": digest} for path, digest in self._digests],
+            "columns": {role: list(names) for role, names in self._columns.items()},
+            "bad_rows": self._options["bad_rows"],
+            **{name: getattr(self.report, name, None) for name in counts},
+        }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +17,17 @@ import secagg
 from secagg import console
 from secagg.cli import _duration, main
 from secagg.console import Style, seconds, shown_progress, size
-from secagg.errors import UsageError
+from secagg.errors import DataError, UsageError
+from secagg.inputs import Table
+from secagg.jobs.job import Job
+from secagg.jobs.job_file import load_job
+from secagg.jobs.record import Result
 from secagg.jobs.run import Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
 
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["identity"], ["identity", "new"], ["identity", "show"],
-    ["run"], ["check"], ["patterns"],
+    ["run"], ["check"], ["patterns"], ["verify"],
 ]  # fmt: skip
 
 JOB = """\
@@ -387,6 +394,28 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     assert "merge" in ended.err
     assert json.loads((folder / "out/west.test.json").read_text())["flagged"] is None
 
+    # The records say what was read and how, and can be checked.
+    record = json.loads((folder / "out/north.test.json").read_text())
+    assert record["table"] == {
+        "source": f"{folder}/north.csv",
+        "files": [{"path": str(folder / "north.csv"), "sha256": hashlib.sha256(rows["north"].encode()).hexdigest()}],
+        "columns": {"customer": ["who"], "amount": ["how much"], "time": ["when"]},
+        "bad_rows": "skip",
+        "rows_read": 3, "rows_in_window": 2, "rows_outside": 0, "rows_bad": 1,
+    }  # fmt: skip
+    ended = Ended(capsys, "verify", folder / "out/north.test.json")
+    assert ended.status == 0, ended.err
+    assert "compare that fingerprint with north's" in ended.out
+    assert ended.out.count("is as recorded") == 2
+    assert Ended(capsys, "verify", folder / "out/west.test.json").status == 0
+
+    # What is there is not overwritten, and found before any party starts.
+    before = {path: path.read_bytes() for path in (folder / "out").iterdir()}
+    ended = Ended(capsys, "run", folder / "job.toml", "--local", "--out", folder / "out", *options)
+    assert ended.status == 2
+    assert "north.test.csv exists and will not be overwritten" in ended.err
+    assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
 
 def test_a_table_of_which_no_row_lies_in_the_window_is_pointed_out(
     capsys: pytest.CaptureFixture[str], folder: Path
@@ -398,6 +427,112 @@ def test_a_table_of_which_no_row_lies_in_the_window_is_pointed_out(
     ended = Ended(capsys, "run", folder / "job.toml", "--local", "--out", folder / "out", *options)
     assert ended.status == 0
     assert "north: no row lies in the job's window" in ended.out
+
+
+def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], None]) -> None:
+    """Let `secagg run` end at once with a result of one row."""
+
+    def fake(job: Job, *, me: str, read: Callable[[], Any], **_: Any) -> Result:
+        read()
+        before_writing()
+        record = {
+            "job": job.name, "party": me, "flagged": 1, "announced_rows": {me: 1}, "timings": {"total_s": 1.0},
+            "parties": [{"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()],
+            "ledger": {"total": {"sent": {"frame_bytes": 1}, "rounds": 1}},
+        }  # fmt: skip
+        return Result(me, job, [("@anna", 2, 1_100_050)], record)
+
+    monkeypatch.setattr("secagg.cli.run_job", fake)
+
+
+def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_directory_away() -> None:
+        (folder / "out").rmdir()
+        (folder / "out").touch()
+
+    monkeypatch.setenv("HOME", str(folder))
+    run_that_ends(monkeypatch, take_directory_away)
+    (folder / "table.csv").write_text("customer,amount,time\n@anna,6000,2026-02-01\n")
+    own = ["--as", "north", "--identity", folder, "--data", folder / "table.csv", "--out", folder / "out"]
+    ended = Ended(capsys, "run", folder / "job.toml", *own)
+    assert ended.status == 3
+    assert f"{folder}/out cannot be written to any more; written instead: " in ended.err
+    (table,) = folder.glob("secagg-north.test-*/north.test.csv")
+    assert str(table) in ended.err
+    assert table.read_text().splitlines()[1] == '"\'@anna",2,11000.50'
+
+
+def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_that_ends(monkeypatch, lambda: None)
+    table, out = folder / "table.csv", folder / "out"
+    table.write_text("customer,amount,time\n@anna,6000,2026-02-01\n")
+    assert Ended(
+        capsys, "run", folder / "job.toml", "--as", "north", "--identity", folder, "--data", table, "--out", out
+    ).status == 0  # fmt: skip
+    record, result = out / "north.test.json", out / "north.test.csv"
+
+    def verified(*options: object) -> Ended:
+        return Ended(capsys, "verify", record, *options)
+
+    assert verified("--certificate", folder / "north.crt").status == 0
+    assert verified("--certificate", folder / "north.crt", "--table", table, "--result", result).status == 0
+    ended = verified("--certificate", folder / "south.crt")
+    assert ended.status == 1
+    assert "and the one given is" in ended.err
+    assert verified("--table", table, "--table", table).status == 2
+
+    moved = folder / "moved.csv"
+    table.rename(moved)
+    ended = verified()
+    assert ended.status == 0
+    assert "is not here, not checked" in ended.out
+    assert verified("--table", moved).status == 0
+    assert verified("--table", folder / "none.csv").status == 2
+    for file in (moved, result):
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"1", b"2", 1))
+        ended = verified("--table", moved)
+        assert ended.status == 1
+        assert "is not what was recorded" in ended.err
+        file.write_bytes(content)
+    record.write_text(record.read_text().replace('"flagged": 1', '"flagged": 0'))
+    ended = verified("--table", moved)
+    assert ended.status == 1
+    assert "it was changed" in ended.err
+    assert verified("--certificate", folder / "none.crt").status == 2
+    assert Ended(capsys, "verify", table.parent / "job.toml").status == 2
+
+
+def test_a_table_that_changes_while_it_is_read_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "table.csv"
+    file.write_text("customer,amount,time\nanna,6000,2026-02-01\n")
+    table = Table(load_job(folder / "job.toml"), str(file))
+    read = Table._read
+
+    def read_and_change(self: Table) -> Any:
+        columns = read(self)
+        file.write_text("customer,amount,time\nanna,6001,2026-02-01\n")
+        return columns
+
+    monkeypatch.setattr(Table, "_read", read_and_change)
+    with pytest.raises(DataError, match="was changed while it was read"):
+        table()
+
+
+def test_a_query_is_recorded_without_its_text(folder: Path) -> None:
+    query = "duckdb:SELECT 'anna' AS customer, 6000 AS amount, DATE '2026-02-01' AS time"
+    table = Table(load_job(folder / "job.toml"), query)
+    table()
+    described = table.described()
+    assert described["source"] == "duckdb:" + hashlib.sha256(query.encode()).hexdigest()
+    assert described["files"] == []
+    assert "anna" not in json.dumps(described)
 
 
 def test_the_demo_finds_what_is_planted_and_compares_it(

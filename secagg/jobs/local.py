@@ -24,6 +24,7 @@ from typing import IO, Any, Final
 from secagg import errors
 from secagg.errors import AbortedError, PeerVanishedError, SecaggError, UsageError
 from secagg.jobs.job import Address, Job
+from secagg.jobs.output import Output
 from secagg.jobs.run import Progress
 from secagg.network.identity import create_identity
 from secagg.party import PartyId
@@ -58,10 +59,13 @@ def run_locally(
       options: for each input party, the options of `secagg run` that name its data.
 
     Raises:
-      UsageError: data for a party that puts none in, or none for one that does.
+      UsageError: data for a party that puts none in, or none for one that does; `out` cannot be written to, or holds
+        results of this job.
       SecaggError: what ended the run, with the party's name in front.
     """
     _check_data(job, options)
+    for name in job.roster:
+        Output.probe(out, me=name, job=job.name)
     with tempfile.TemporaryDirectory(prefix="secagg-") as directory:
         home = Path(directory)
         identities = {name: create_identity(name) for name in job.roster}

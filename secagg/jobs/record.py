@@ -1,29 +1,34 @@
-"""What a party keeps of a run: its result, and a record that holds no identifier and no amount of anybody's."""
+"""What a party keeps of a run: its result, and a record that holds no identifier and no amount of anybody's.
+
+A run that fails or is stopped leaves a record too. It says how far the run came, why it ended, and who was named.
+"""
 
 from __future__ import annotations
 
-import csv
 import datetime
+import hashlib
 import importlib.metadata
-import io
 import json
-import os
+import math
 import platform
 import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from secagg import release, wire
-from secagg.errors import UsageError
+from secagg.errors import JobError, SecaggError, UsageError
 from secagg.jobs.disclosure import disclosures
 from secagg.jobs.job import Job
+from secagg.jobs.output import Output
 from secagg.jobs.patterns import units
+from secagg.jobs.signed import sign_record
+from secagg.jobs.spreadsheet import csv_of
 from secagg.ledger import Ledger
-from secagg.network.identity import fingerprint
+from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
+from secagg.printable import printable
 
 _TOTAL: Final = "total"  # the opened sum that is in cents
 _LIBRARIES: Final = ("numpy", "cryptography", "msgspec")
@@ -43,36 +48,35 @@ class Result:
     rows: Sequence[tuple[str, *tuple[int, ...]]] = field(repr=False)
     record: dict[str, Any]
 
-    def write(self, directory: Path) -> tuple[Path | None, Path]:
-        """Write ME.JOB.csv (input parties only) and ME.JOB.json, readable by their owner alone; return the paths.
+    def write(self, output: Output, identity: Identity) -> tuple[Path | None, Path]:
+        """Write the result (input parties only) and the signed record; return where they are.
+
+        They are readable by their owner alone, and elsewhere than in `output` where they cannot be written there.
 
         Raises:
-          UsageError: the directory cannot be written to.
+          UsageError: they can be written nowhere.
         """
-        stem = f"{self.me}.{self.job.name}"
-        table = directory / f"{stem}.csv" if self.me in self.job.input_parties else None
-        run_record = directory / f"{stem}.json"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if table is not None:
-                _write(table, self._csv(), mode=0o600)
-            _write(run_record, json.dumps(self.record, indent=2) + "\n", mode=0o600)
-        except OSError as error:
-            raise UsageError(f"cannot write the result to {directory}: {error.strerror}") from None
-        return table, run_record
+        table = None
+        if self.me in self.job.input_parties:
+            content = self.csv().encode()
+            table = output.keep(".csv", content)
+            self.record["result"] = {"file": table.name, "sha256": hashlib.sha256(content).hexdigest()}
+        return table, write_record(self.record, output, identity, suffix=".json")
 
-    def _csv(self) -> str:
-        columns = self.job.pattern.result_columns
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
+    def csv(self) -> str:
+        """Return the result table; see `spreadsheet` for how identifiers stand in it."""
+        columns, decimals = self.job.pattern.result_columns, self.job.data.currency_decimals
+        rows = []
         for name, *sums in self.rows:
-            shown = [
-                units(n, self.job.data.currency_decimals) if c == _TOTAL else n
-                for c, n in zip(columns[1:], sums, strict=True)
-            ]
-            writer.writerow([name, *shown])
-        return text.getvalue()
+            pairs = zip(columns[1:], sums, strict=True)
+            rows.append((name, [units(n, decimals) if c == _TOTAL else str(n) for c, n in pairs]))
+        return csv_of(columns, rows)
+
+
+def write_record(record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str) -> Path:
+    """Sign a record, write it, and return where it is."""
+    text = json.dumps(sign_record(record, identity), indent=2, allow_nan=False) + "\n"
+    return output.keep(suffix, text.encode())
 
 
 def record(
@@ -86,11 +90,23 @@ def record(
     flagged: int | None,
     log2_false_match: float | None,
     log2_abort: float | None,
-    ledger: Ledger,
+    ledger: Ledger | None,
+    reached: str,
+    error: BaseException | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a run as plain data: what was agreed, what it cost, what was opened to whom."""
+    """Return the record of a run as plain data: what was agreed, what it cost, what was opened to whom.
+
+    Args:
+      ledger: None where the parties did not meet.
+      reached: the phase.
+      error: why the run failed. What of its results was opened before is not known then.
+    """
+    complete = error is None
     return {
         "job": job.name,
+        "outcome": "complete" if complete else "failed" if isinstance(error, Exception) else "stopped",
+        "reached": reached,
+        "error": None if error is None else _error(error, me),
         "digest": job.digest.hex(),
         "session": session.hex(),
         "pattern": job.pattern.name,
@@ -103,17 +119,33 @@ def record(
             {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
         ],
         "roles": {"input": job.input_parties, "computing": job.computing_parties},
-        "announced_rows": {name: counts[name] for name in job.input_parties},
+        "announced_rows": {name: counts[name] for name in job.input_parties if name in counts},
         "flagged": flagged,
-        "log2_false_match": log2_false_match,
-        "log2_abort": log2_abort,
-        "opened": [asdict(disclosure) for disclosure in disclosures(job)],
+        "log2_false_match": _finite(log2_false_match),
+        "log2_abort": _finite(log2_abort),
+        "opened": [asdict(disclosure) for disclosure in disclosures(job)] if complete else None,
         "versions": versions(),
         "started": started.isoformat(timespec="milliseconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "timings": dict(timings),
-        "ledger": ledger.as_dict(),
+        "ledger": None if ledger is None else ledger.as_dict(),
     }
+
+
+def _error(error: BaseException, me: PartyId) -> dict[str, str]:
+    """Return why a run ended, and who is named: "" for nobody."""
+    if not isinstance(error, SecaggError):
+        # What others say may quote data.
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        return {"type": type(error).__name__, "message": printable(notes), "named": me}
+    own = isinstance(error, UsageError) and not isinstance(error, JobError)
+    named = me if own else str(getattr(error, "peer", ""))
+    return {"type": type(error).__name__, "message": str(error), "named": named}
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a logarithm, None for that of zero: JSON knows no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def versions() -> dict[str, str]:
@@ -125,18 +157,3 @@ def versions() -> dict[str, str]:
         "openssl": ssl.OPENSSL_VERSION,
         **{name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
-
-
-def _write(path: Path, text: str, *, mode: int) -> None:
-    """Write a whole file or none."""
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink()
-        raise

