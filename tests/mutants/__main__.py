@@ -140,21 +140,21 @@ def main() -> int:
     print(f"{len(wanted)} mutants, {len(wanted) - len(todo)} killed before", flush=True)
     survivors: list[Case] = []
     lock = threading.Lock()
-    limits: dict[tuple[str, ...], float] = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="secagg-mutants-") as scratch:
         trees: queue.Queue[Tree] = queue.Queue()
         for i in range(options.workers):
             trees.put(Tree(Path(scratch) / str(i)))
 
-        def measure(tests: tuple[str, ...]) -> None:
+        def measure(test: str) -> None:
             tree = trees.get()
             try:
                 began = time.monotonic()
-                green, failed = tree.run(tests, None)
-                print(f"green in {time.monotonic() - began:.0f} s: {' '.join(tests)}", flush=True)
+                green, failed = tree.run((test,), None)
+                seconds[test] = time.monotonic() - began
+                print(f"without a change {seconds[test]:4.0f} s {failed or 'green'} {test}", flush=True)
                 if not green:
                     raise SystemExit(f"the tests are not green without a change: {failed}")
-                limits[tests] = 3 * (time.monotonic() - began) + 30
             finally:
                 trees.put(tree)
 
@@ -162,7 +162,7 @@ def main() -> int:
             tree = trees.get()
             try:
                 tree.write(case.module, case.source)
-                green, by = tree.run(case.tests, limits[case.tests])
+                green, by = tree.run(case.tests, 30 + 3 * sum(seconds[test] for test in case.tests))
                 tree.write(case.module, (ROOT / case.module).read_text("utf-8"))
             finally:
                 trees.put(tree)
@@ -175,7 +175,7 @@ def main() -> int:
                 print(f"{'SURVIVES' if green else 'killed  '} {case.module}:{case.name}", flush=True)
 
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(measure, dict.fromkeys(case.tests for case in todo)))
+            list(pool.map(measure, dict.fromkeys(test for case in todo for test in case.tests)))
             list(pool.map(attempt, todo))
     print(f"\n{len(survivors)} of {len(wanted)} survive")
     for case in survivors:

@@ -12,9 +12,8 @@ _ENGINE: Final = (
     "tests/mpc/test_transcripts.py",
     "tests/mpc/test_replicated.py",
     "tests/mpc/test_soundness_arguments.py",
-    "tests/mpc/test_views.py",
-    "tests/mpc/test_costs.py",
 )
+_VIEWS: Final = ("tests/mpc/test_views.py", "tests/mpc/test_costs.py")
 _JOINT: Final = (
     "tests/protocols/test_transcripts.py",
     "tests/protocols/test_joint_groups*.py",
@@ -28,13 +27,13 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
     "secagg/mpc/bits.py": ("tests/mpc/test_bits.py", *_ENGINE),
     "secagg/mpc/buckets.py": ("tests/mpc/test_merge.py", *_JOINT),
-    "secagg/mpc/comparison.py": ("tests/mpc/test_comparison.py", *_ENGINE),
-    "secagg/mpc/conversion.py": ("tests/mpc/test_conversion.py", *_ENGINE),
+    "secagg/mpc/comparison.py": ("tests/mpc/test_comparison.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/conversion.py": ("tests/mpc/test_conversion.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/merge.py": ("tests/mpc/test_merge.py", *_ENGINE),
     "secagg/mpc/replicated.py": (*_ENGINE, "tests/mpc/test_arithmetic.py", *_JOINT),
     "secagg/mpc/shuffle.py": ("tests/mpc/test_shuffle.py", *_ENGINE),
-    "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE),
-    "secagg/mpc/*.py": (*_ENGINE, "tests/mpc/test_arithmetic.py"),
+    "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_arithmetic.py"),
     "secagg/party.py": (
         "tests/test_party.py",
         "tests/network/test_simulated.py",
