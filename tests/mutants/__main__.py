@@ -81,6 +81,7 @@ class Tree:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._changed = ("", "")
         for name in _COPIED:
             source = ROOT / name
             if source.is_dir():
@@ -91,6 +92,15 @@ class Tree:
         for path in ROOT.glob("*.md"):
             shutil.copy(path, directory)
         shutil.copytree(ROOT / "tests" / "mutants", directory / "tests" / "mutants", dirs_exist_ok=True)
+
+    def change(self, module: str, source: str) -> None:
+        """Put other text in a module's place, until `restore`."""
+        self._changed = module, (self.directory / module).read_text("utf-8")
+        self.write(module, source)
+
+    def restore(self) -> None:
+        """Undo the change; the checkout itself may look otherwise by now."""
+        self.write(*self._changed)
 
     def write(self, module: str, source: str) -> None:
         path = self.directory / module
@@ -161,9 +171,9 @@ def main() -> int:
         def attempt(case: Case) -> None:
             tree = trees.get()
             try:
-                tree.write(case.module, case.source)
+                tree.change(case.module, case.source)
                 green, by = tree.run(case.tests, 30 + 3 * sum(seconds[test] for test in case.tests))
-                tree.write(case.module, (ROOT / case.module).read_text("utf-8"))
+                tree.restore()
             finally:
                 trees.put(tree)
             with lock:
