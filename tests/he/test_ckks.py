@@ -701,7 +701,9 @@ import gc, os, signal, sys
 import numpy as np
 from secagg.he.ckks import SecretKey
 from secagg.fixed_point import Plan
+import secagg
 plan = Plan(64, 0, 1.0, 10)
+secagg.sum([np.ones(3)] * 3, clip=1.0, protocol="ckks")
 key = SecretKey.generate()
 sent = key.encrypt(np.ones(3), plan)
 end = sys.argv[1]

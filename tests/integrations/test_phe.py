@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
@@ -139,3 +141,71 @@ def test_what_is_no_number_of_phes_or_does_not_fit_is_refused(ours, theirs):
             bridge.from_encrypted_numbers(numbers, ours.public_key, p)
     with pytest.raises(UsageError, match="too short"):
         bridge.from_public_key(phe.PaillierPublicKey(126869))
+
+
+def pheutil(*arguments: str, text: str = "") -> str:
+    from click.testing import CliRunner
+    from phe.command_line import cli
+
+    done = CliRunner().invoke(cli, list(arguments), input=text, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pheutil")
+    pheutil("genpkey", "--keysize", "2048", str(path / "secret"))
+    pheutil("extract", str(path / "secret"), str(path / "public"))
+    return path
+
+
+def test_keys_of_pheutil_are_read_and_decrypt_what_phe_encrypts(written):
+    secret = bridge.from_secret_json((written / "secret").read_text())
+    public = bridge.from_public_json((written / "public").read_bytes())
+    assert public.key_id == secret.public_key.key_id
+    p = plan(clip=100.0, frac_bits=20, parties=10)
+    numbers = [bridge.to_public_key(public).encrypt(x, precision=2.0**-20) for x in NUMBERS]
+    assert secret.decrypt(bridge.from_encrypted_numbers(numbers, public, p)).tolist() == NUMBERS
+
+
+def test_pheutil_reads_the_keys_that_we_write(ours, tmp_path):
+    (tmp_path / "secret").write_text(bridge.to_secret_json(ours, comment="ours"))
+    pheutil("extract", str(tmp_path / "secret"), str(tmp_path / "public"))
+    assert json.loads((tmp_path / "public").read_text()) == json.loads(
+        bridge.to_public_json(ours.public_key, comment="ours")
+    )
+    pheutil("encrypt", str(tmp_path / "public"), "--output", str(tmp_path / "number"), "3.25")
+    assert "3.25" in pheutil("decrypt", str(tmp_path / "secret"), str(tmp_path / "number"))
+    back = bridge.from_secret_json((tmp_path / "secret").read_text())
+    assert back.prime_factors() == ours.prime_factors()
+    assert bridge.from_public_json((tmp_path / "public").read_text()).n == ours.public_key.n
+
+
+def test_texts_that_are_no_keys_of_pheutils_are_refused_and_not_shown(ours, written):
+    secret = json.loads((written / "secret").read_text())
+    other = json.loads(bridge.to_public_json(ours.public_key))
+    for fields, words in (
+        ({**secret, "kty": "RSA"}, "expected a secret key as pheutil writes it"),
+        ({**secret, "p": 5}, "expected a secret key as pheutil writes it"),
+        ({k: v for k, v in secret.items() if k != "q"}, "expected a secret key as pheutil writes it"),
+        (secret["pub"], "expected a secret key as pheutil writes it"),
+        ({**secret, "p": ""}, "expected a number in base64url as p"),
+        ({**secret, "p": secret["p"][:-1] + "\u2603"}, "expected a number in base64url as p"),
+        ({**secret, "p": secret["p"] + "+/"}, "expected a number in base64url as p"),
+        ({**secret, "pub": other}, "do not belong together"),
+        ({**secret, "q": secret["p"]}, "do not belong together"),
+    ):
+        with pytest.raises(UsageError, match=words) as refusal:
+            bridge.from_secret_json(json.dumps(fields))
+        assert secret["p"][:20] not in str(refusal.value)
+        assert refusal.value.__cause__ is None
+    for text in ("", "{", "[" * 50_000, "null", b"\xff\xfe", json.dumps({**secret["pub"], "alg": "x"})):
+        with pytest.raises(UsageError, match="expected a public key as pheutil writes it"):
+            bridge.from_public_json(text)
+    with pytest.raises(UsageError, match="at most 65536 characters"):
+        bridge.from_public_json(" " * 70_000)
+    with pytest.raises(UsageError, match="too short"):
+        bridge.from_public_json(json.dumps({**secret["pub"], "n": "AQAB"}))
+    with pytest.raises(UsageError, match="s = 1 only"):
+        bridge.to_public_json(PublicKey(int(ours.public_key.n), s=2))

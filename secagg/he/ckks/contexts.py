@@ -128,6 +128,15 @@ class Context:
         """Deviation of the noise that is added to each number before it is encoded, in units of 2^-scale_bits."""
         return 3 * math.sqrt(self.degree)
 
+    @property
+    def expected_error(self) -> float:
+        """Root mean square of the error of one encryption of numbers within +-1, by the variances of the module."""
+        n = self.degree
+        variance = 21 * n / 4 if self.symmetric else n / 24 * (1 + 2 * n / 3)
+        return math.ldexp(
+            math.sqrt(variance + n / 24 + self.hiding**2), -self.scale_bits - self.unit_bits(1.0)
+        )
+
     def unit_bits(self, clip: float) -> int:
         """Return the exponent of the power of two that numbers within +-clip are multiplied by."""
         fraction, bits = math.frexp(clip)

@@ -64,6 +64,11 @@ class Native:
     secret_key: Layout
     ciphertext: Layout
 
+    @property
+    def seal_parameters(self) -> bytes:
+        """What SEAL writes of the parameters."""
+        return bytes(octets({(n,): value for n, _, value in fields(self.parameters)}, PARAMETERS))
+
     @staticmethod
     def of(context: Context) -> Native:
         """Return it for a context; computed once."""
@@ -105,20 +110,25 @@ class Native:
         return [*parts, self.tail]
 
     def vector_bytes(
-        self, blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64], *, sizes: Sequence[int] | None = None
+        self,
+        blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64],
+        *,
+        sizes: Sequence[int] | None = None,
+        scale: float | None = None,
     ) -> list[Octets]:
         """Return a vector of TenSEAL's with these blocks as TenSEAL reads it, in parts.
 
         Args:
           blocks: of shape (2, primes - 1, N).
           sizes: how many numbers lie in each; without it, as many as there is room for.
+          scale: of the blocks; without it, the context's.
         """
         numbers = b"".join(map(varint, sizes or [self.context.slots] * len(blocks)))
         parts = field(SIZES, numbers)
         for block in blocks:
             parts += field(BLOCK, *self.ciphertext.write(block))
-        parts.append(struct.pack("<Bd", VECTOR_SCALE << 3 | FIXED64, 2.0**self.context.scale_bits))
-        return parts
+        number = struct.pack("<Bd", VECTOR_SCALE << 3 | FIXED64, scale or 2.0**self.context.scale_bits)
+        return [*parts, number]
 
     def blocks(self, vector: Any) -> list[NDArray[np.uint64]]:
         """Return the polynomials of each block of a vector of TenSEAL's that was made here."""

@@ -161,6 +161,25 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
+def varints(data: Octets, *, most: int) -> list[int]:
+    """Return numbers that are written one after the other.
+
+    Args:
+      data: what `varint` writes of each.
+      most: largest number.
+
+    Raises:
+      UsageError: something else, or a larger one.
+    """
+    view, at, found = memoryview(data), 0, []
+    while at < len(view):
+        value, at = _varint_at(view, at)
+        if value > most:
+            raise UsageError(f"expected numbers up to {most} from TenSEAL, got {value}")
+        found.append(value)
+    return found
+
+
 def _varint_at(view: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for i, octet in enumerate(view[at : at + 10]):
