@@ -17,7 +17,7 @@ against the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -259,6 +259,27 @@ def less_than_gates(bits: int) -> Gates:
     return Gates(blocks * BLOCK + 3 * (blocks - 1), BLOCK) + decide_gates(blocks)
 
 
+async def less_in_turn(bits: Iterable[tuple[SharedBits, SharedBits]]) -> SharedBits:
+    """Return what `less_than` does, one bit after the other: half the gates, and a round for each bit.
+
+    Args:
+      bits: for each bit, lowest first, the planes (high XOR low, low), taken when their round comes.
+
+    Returns:
+      shape as the planes'; see `less_in_turn_gates`.
+    """
+    turns = iter(bits)
+    differ, low = next(turns)
+    less = await (differ & low)
+    for differ, low in turns:  # where this bit differs, it decides; else what stood below
+        less ^= await (differ & (less ^ low))
+    return less
+
+
+def less_in_turn_gates(bits: int) -> Gates:
+    return Gates(bits, bits)
+
+
 def block_order(bits: int) -> NDArray[np.intp]:
     """Return, for each plane of `less_than`'s order, which bit of the number it holds."""
     return np.arange(bits).reshape(bits // BLOCK, BLOCK).T.reshape(-1)
@@ -291,6 +312,35 @@ async def at_least(x: SharedBits, threshold: int) -> SharedBits:
 
 def at_least_gates(bits: int) -> Gates:
     return decide_gates(bits)
+
+
+async def at_least_in_turn(x: SharedBits, threshold: int) -> SharedBits:
+    """Return what `at_least` does for a threshold above 0, one bit after the other; see `at_least_in_turn_gates`.
+
+    Raises:
+      ShapeError: the threshold is 0 or has more bits than x.
+    """
+    if not 0 < threshold < 1 << len(x):
+        raise ShapeError(
+            f"expected a threshold of 1 to {len(x)} bits, got one of {threshold.bit_length()} bits"
+        )
+    lowest = _lowest_bit(threshold)
+    below = ~x[lowest]  # of the bits up to the threshold's lowest, this one alone can make x less
+    for j in range(lowest + 1, len(x)):
+        if threshold >> j & 1:  # x is below if it lacks the bit, or was
+            below ^= await (~x[j] & ~below)
+        else:  # x is below if it lacks the bit, and was
+            below = await (~x[j] & below)
+    return ~below
+
+
+def at_least_in_turn_gates(bits: int, threshold: int) -> Gates:
+    ands = bits - 1 - _lowest_bit(threshold)
+    return Gates(ands, ands)
+
+
+def _lowest_bit(threshold: int) -> int:
+    return (threshold & -threshold).bit_length() - 1
 
 
 async def add(terms: Sequence[SharedBits]) -> SharedBits:

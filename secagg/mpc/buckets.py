@@ -22,6 +22,7 @@ from secagg.mpc.bits import LANES
 from secagg.mpc.merge import merge_gates
 
 OVERFLOW_BITS: Final = 40
+LARGEST_TABLE: Final = (1 << 31) - 1  # rows of all lists together
 _MAX_BUCKETS: Final = 1 << 16
 # ANDs that cost as much as a round: what a gigabit line carries in half a millisecond
 _ROUND_GATES: Final = 500_000
@@ -76,10 +77,10 @@ def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], oth
       other_planes: planes that move with the key.
 
     Raises:
-      PlanError: no list, a negative count, or over 2**31 rows.
+      PlanError: no list, a negative count, or more than `LARGEST_TABLE` rows.
     """
-    if not counts or min(counts) < 0 or sum(counts) >= 1 << 31:
-        raise PlanError(f"expected lists of 0 to 2**31 rows in all, got {list(counts)}")
+    if not counts or min(counts) < 0 or sum(counts) > LARGEST_TABLE:
+        raise PlanError(f"expected lists of 0 to {LARGEST_TABLE} rows in all, got {list(counts)}")
     best: tuple[int, Buckets] | None = None
     buckets = LANES
     while buckets <= _MAX_BUCKETS and (buckets == LANES or buckets <= max(counts)):

@@ -24,7 +24,7 @@ computing party receives is masked by a stream whose key it does not hold.
 Cost (s = bytes of the secret array; seeds travel in message headers and do not count as payload):
   set up                                 two seeds of 32 bytes each, 1 round
   input by a computing party             s, 1 round; the other two send nothing
-  input by another party                 2 s and four seeds of 32 bytes, 1 round
+  input by another party                 2 s and four seeds of 32 bytes, then two digests a computing party, 2 rounds
   open to all computing parties          s each, 1 round
   open to one computing party            s by its predecessor, 1 round
   open to another party                  2 s and s by two of them, 1 round
@@ -44,6 +44,7 @@ from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.costs import OperationCost
 from secagg.party import Party, PartyId, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
+from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
 
 Array = NDArray[Any]
@@ -66,6 +67,12 @@ class InputFromOutside(Message, frozen=True):
 
     seeds: tuple[bytes, ...]
     share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]] | None
+
+
+class HeldInCommon(Message, frozen=True):
+    """Digest of what sender and receiver were both handed of an outside party's input."""
+
+    digest: bytes
 
 
 class Reshare(Message, frozen=True):
@@ -227,23 +234,53 @@ class Engine:
 
         Raises:
           ShapeError: the value has another shape or dtype.
-          RemoteProtocolError: the owner sent shares of another shape or dtype.
+          RemoteProtocolError: the owner sent shares of another shape or dtype, or different copies of one.
         """
         if (value is not None) != (owner == self.party.me):
             raise UsageError(f"expected the input's value at its owner {owner} and nowhere else")
         if owner in self.computing:
             return await self._input_from_computing(group, self.computing.index(owner), shape, value)
         message = await self.party.receive(InputFromOutside, owner)
-        drawn = iter(_expand(group, seed, shape, owner) for seed in message.seeds)
         wanted = 2 if self.index == 0 else 1
         if len(message.seeds) != wanted or (message.share is None) != (self.index == 0):
             raise RemoteProtocolError(
                 f"expected P{self.index}'s two shares of an input from {owner}", peer=owner
             )
-        if message.share is None:
-            return next(drawn), next(drawn)
-        full = checked(message.share, shape, group.dtype, what="an input's share", peer=owner)
-        return (next(drawn), full) if self.index == 1 else (full, next(drawn))
+        handed: list[bytes | Array] = list(message.seeds)
+        if message.share is not None:
+            full = checked(message.share, shape, group.dtype, what="an input's share", peer=owner)
+            handed.insert(2 - self.index, full)  # x_2 is P_1's second share, P_2's first
+        x, y = (_expand(group, h, shape, owner) if isinstance(h, bytes) else h for h in handed)
+        await self._compare_copies(owner, handed)
+        return x, y
+
+    async def _compare_copies(self, owner: PartyId, handed: Sequence[bytes | Array]) -> None:
+        """Compare what an outside owner handed this party with what the other holder of each share was handed.
+
+        Without this an owner could hand them different copies, and they would compute on something that is no
+        sharing. A digest goes only to a party that was handed the same thing.
+        """
+        mine = {
+            peer: digest(
+                "secagg.mpc.replicated/outside input",
+                [self.party.session, owner.encode(), part if isinstance(part, bytes) else part.tobytes()],
+            )
+            for peer, part in zip((self.previous, self.next), handed, strict=True)
+        }
+        for peer, own in mine.items():
+            self.party.send(peer, HeldInCommon(own))
+        for peer, theirs in (await self.party.gather(HeldInCommon, mine)).items():
+            if len(theirs.digest) != DIGEST_BYTES:
+                raise RemoteProtocolError(
+                    f"expected a digest of {DIGEST_BYTES} bytes from {peer}, got {len(theirs.digest)}",
+                    peer=peer,
+                )
+            if theirs.digest != mine[peer]:
+                raise RemoteProtocolError(
+                    f"{owner} handed {self.party.me} and {peer} different copies of its input, and nothing was "
+                    f"computed with it; ask {owner} what it runs",
+                    peer=owner,
+                )
 
     async def _input_from_computing(
         self, group: Group, o: int, shape: tuple[int, ...], value: Array | None
@@ -361,7 +398,7 @@ async def receive_opening(
 def input_cost(nbytes: int, owner: int | None) -> OperationCost:
     """Return what an input of `nbytes` costs the computing parties; owner: the index of one, None if outside."""
     sent = (nbytes * (owner == 0), nbytes * (owner == 1), nbytes * (owner == 2))
-    return OperationCost(1, sent)
+    return OperationCost(1 if owner is not None else 2, sent)
 
 
 def open_cost(

@@ -21,7 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import Field, Query, Rows
+from secagg.protocols.joint_groups import MAX_ROWS, Field, Query, Rows
 from secagg.protocols.tally import Codes, distinct_pairs, totals
 
 NAME: Final = "collectors"
@@ -48,6 +48,7 @@ def query(
     input_parties: tuple[PartyId, ...],
     computing_parties: tuple[PartyId, PartyId, PartyId],
     round_rows_to: int = 1,
+    max_rows: int = MAX_ROWS,
 ) -> Query:
     """Return the query on joint groups that finds collectors; raises `PlanError` for what cannot be reached."""
     fields = (
@@ -55,7 +56,7 @@ def query(
         Field("total", parameters.most_cents_per_bank, at_least=parameters.min_total_cents),
         Field("banks", 1, at_least=parameters.min_banks, opened=False),
     )
-    return Query(input_parties, computing_parties, fields, round_rows_to)
+    return Query(input_parties, computing_parties, fields, round_rows_to, max_rows)
 
 
 def rows(

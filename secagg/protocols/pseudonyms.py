@@ -1,22 +1,23 @@
 """Pseudonyms: identifiers under a keyed hash whose key the organisations draw together.
 
-Each input party contributes 32 bytes, after its rows are fixed, and hands them to the other input parties
-only; the key is HKDF of all contributions. A computing party that is not an input party sees neither key nor
-pseudonyms. Input parties know the key and can recognise identifiers that they know or can guess; what they
-are shown is for the protocol that stands on this to limit.
+Each input party draws 32 bytes and tells everybody their digest, after its rows are fixed. Once all digests are there and
+agreed on, it hands the bytes to the other input parties only. The key is HKDF of all contributions. So nobody chooses its
+contribution by the others', or hands two parties different ones. A computing party that is not an input party sees
+neither key nor pseudonyms. Input parties know the key and can recognise identifiers that they know or can guess; what
+they are shown is for the protocol that stands on this to limit.
 
 The hash is AES-256-CMAC (RFC 4493, NIST SP 800-38B), a pseudorandom function on strings of any length,
 computed for all identifiers at once: one AES call for each 16 bytes of the longest. Two different
 identifiers among N collide in b bits with probability at most N**2 / 2**(b + 1), and more by
 4 blocks**2 / 2**128 for CMAC itself [IK03].
 
-Cost: 1 round, 32 bytes to each other input party.
+Cost: 1 round, 32 bytes to each other input party; the digests are for the protocol that stands on this to announce.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ from secagg.errors import DataError, RemoteProtocolError
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES, derive_key
 from secagg.ring import U64
+from secagg.signing import digest
 from secagg.wire import Message
 
 _BLOCK: Final = 16
@@ -38,24 +40,35 @@ class HashKeyPart(Message, frozen=True):
     contribution: bytes
 
 
-async def agree_hash_key(party: Party, input_parties: Sequence[PartyId]) -> bytes:
+def digest_of_contribution(session: bytes, contributor: PartyId, contribution: bytes) -> bytes:
+    """Return what a contribution to the hash key is announced by, 32 bytes; it shows nothing of 32 random bytes."""
+    return digest("secagg.protocols.pseudonyms/contribution", [session, contributor.encode(), contribution])
+
+
+async def agree_hash_key(party: Party, contribution: bytes, announced: Mapping[PartyId, bytes]) -> bytes:
     """Return the key that all input parties drew together, for this session only.
 
+    Args:
+      contribution: this party's, 32 bytes that it drew.
+      announced: the input parties in the order in which all have them, and the digest of each one's contribution;
+        agreed on by all of them before this.
+
     Raises:
-      RemoteProtocolError: a contribution of a wrong length.
+      RemoteProtocolError: a contribution that is not the one announced.
     """
-    parts = {party.me: party.rng.bytes(KEY_BYTES)}
-    peers = [p for p in input_parties if p != party.me]
+    parts = {party.me: contribution}
+    peers = [p for p in announced if p != party.me]
     for peer in peers:
-        party.send(peer, HashKeyPart(parts[party.me]))
+        party.send(peer, HashKeyPart(contribution))
     for peer, message in (await party.gather(HashKeyPart, peers)).items():
-        if len(message.contribution) != KEY_BYTES:
+        part = message.contribution
+        if len(part) != KEY_BYTES or digest_of_contribution(party.session, peer, part) != announced[peer]:
             raise RemoteProtocolError(
-                f"expected a hash key contribution of {KEY_BYTES} bytes from {peer}, got {len(message.contribution)}",
+                f"{peer} handed over another contribution to the hash key than the {KEY_BYTES} bytes that it announced",
                 peer=peer,
             )
-        parts[peer] = message.contribution
-    secret = b"".join(parts[name] for name in input_parties)
+        parts[peer] = part
+    secret = b"".join(parts[name] for name in announced)
     return derive_key(secret, label="secagg.protocols.pseudonyms", context=party.session)
 
 
@@ -72,17 +85,8 @@ def pseudonyms(key: bytes, identifiers: NDArray[Any]) -> U64:
     n = len(identifiers)
     if n == 0:
         return np.zeros((0, 2), np.uint64)
-    try:
-        joined = np.frombuffer("\0".join([*identifiers.tolist(), ""]).encode(), np.uint8)
-    except UnicodeEncodeError:
-        raise DataError(
-            "an identifier is not valid Unicode text; read the table in its right encoding"
-        ) from None
+    joined = np.frombuffer(joined_text(identifiers), np.uint8)
     ends = np.flatnonzero(joined == 0)
-    if len(ends) != n:
-        raise DataError(
-            "an identifier holds a zero character; remove it, or map it to another at every organisation"
-        )
     lengths = np.diff(ends, prepend=-1) - 1
     blocks = max(1, -(-int(lengths.max()) // _BLOCK))
     text = np.zeros((n, blocks * _BLOCK), np.uint8)
@@ -103,6 +107,25 @@ def pseudonyms(key: bytes, identifiers: NDArray[Any]) -> U64:
         block = state[active] ^ words[active, b]
         state[active] = np.frombuffer(encrypt(block.tobytes()), np.uint64).reshape(-1, 2)
     return state
+
+
+def joined_text(identifiers: NDArray[Any]) -> bytes:
+    """Return the identifiers in UTF-8, a zero byte behind each; different arrays give different bytes.
+
+    Raises:
+      DataError: an identifier that holds a zero character, or is not valid Unicode text.
+    """
+    try:
+        joined = "\0".join([*identifiers.tolist(), ""]).encode() if len(identifiers) else b""
+    except UnicodeEncodeError:
+        raise DataError(
+            "an identifier is not valid Unicode text; read the table in its right encoding"
+        ) from None
+    if joined.count(0) != len(identifiers):
+        raise DataError(
+            "an identifier holds a zero character; remove it, or map it to another at every organisation"
+        )
+    return joined
 
 
 def _doubled(block: bytes) -> bytes:

@@ -20,7 +20,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import Field, Query, Rows
+from secagg.protocols.joint_groups import MAX_ROWS, Field, Query, Rows
 from secagg.protocols.tally import Codes, totals
 
 NAME: Final = "structuring"
@@ -41,6 +41,7 @@ def query(
     input_parties: tuple[PartyId, ...],
     computing_parties: tuple[PartyId, PartyId, PartyId],
     round_rows_to: int = 1,
+    max_rows: int = MAX_ROWS,
 ) -> Query:
     """Return the query on joint groups that finds structuring; raises `PlanError` for an unreachable limit."""
     fields = (
@@ -49,7 +50,7 @@ def query(
         # 1 where the bank's own total reaches the limit: one such bank, and the group is not structuring
         Field("seen alone", 1, below=1, opened=False),
     )
-    return Query(input_parties, computing_parties, fields, round_rows_to)
+    return Query(input_parties, computing_parties, fields, round_rows_to, max_rows)
 
 
 def rows(parameters: Parameters, customer: NDArray[Any], amount_cents: NDArray[np.int64]) -> Rows:

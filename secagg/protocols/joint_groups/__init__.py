@@ -6,8 +6,10 @@ put in, whether the group is flagged and, if so, the sums of the fields that are
 
 After [HEK12] (sort, compare, shuffle), on three-party replicated shares of bits [AFLNO16]:
 
-  agree      row counts are announced; the input parties draw a hash key and hash their identifiers
+  agree      row counts and commitments to the rows are announced and compared; the input parties draw a hash key
+             and hash their identifiers
   share      rows go into public buckets by hash prefix, padded; sorted by hash; shared
+  check      that each list is one that a table makes: sorted, within bounds, no longer than announced
   merge      the sorted lists are merged obliviously [Bat68], one after the other
   group      neighbours are tested for equality; each row gets the sums over its group
   test       sums are compared with the thresholds; sums of groups that fail are zeroed
@@ -15,23 +17,28 @@ After [HEK12] (sort, compare, shuffle), on three-party replicated shares of bits
   open       which list each place came from is opened to the computing parties, then each row, to the
              party that put it in and to nobody else
 
-Threat model: semi-honest; one of the three computing parties, possibly with any input parties, may look.
+Threat model: the computing parties follow the protocol; one of them may look. Input parties outside the three may do what
+they like: what they put in is a list of rows with any identifiers and any values within bounds, or the run ends and names
+them. They may pool what they see with that one computing party.
 Deviation from [HEK12]: every list keeps its padding and every row its origin until the end, so opening the
 origins shows a random arrangement of public numbers. Proof in docs/soundness.md.
 
-Learns: everybody, the announced row counts, and whether hashes fell so that the run ends (`Layout.log2_abort`
-bounds how likely that is). An input party, for its own rows: flagged or not, and the open sums where flagged; the
-sum less its own part is what the others hold. Computing parties: nothing more. Input parties share the hash key.
+Learns: everybody, the announced row counts, commitments to the rows, and whether hashes fell so that the run ends
+(`Layout.log2_abort` bounds how likely that is). An input party, for its own rows: flagged or not, and the open sums where
+flagged; the sum less its own part is what the others hold. Computing parties: one bit a list, which is zero for a party that
+keeps to the protocol; nothing more. Input parties share the hash key.
 
 Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R log R comparisons.
 """
 
 from __future__ import annotations
 
+from secagg.protocols.joint_groups.announcement import Announced, announce, commitment
 from secagg.protocols.joint_groups.engine import JobCost, cost
 from secagg.protocols.joint_groups.layout import Layout
-from secagg.protocols.joint_groups.program import PHASES, find_groups
+from secagg.protocols.joint_groups.program import PHASES, find_announced, find_groups
 from secagg.protocols.joint_groups.query import (
+    MAX_ROWS,
     Field,
     Findings,
     Query,
@@ -41,14 +48,19 @@ from secagg.protocols.joint_groups.query import (
 )
 
 __all__ = [
+    "MAX_ROWS",
     "PHASES",
+    "Announced",
     "Field",
     "Findings",
     "JobCost",
     "Layout",
     "Query",
     "Rows",
+    "announce",
+    "commitment",
     "cost",
+    "find_announced",
     "find_groups",
     "find_groups_plainly",
     "flagged_rows",

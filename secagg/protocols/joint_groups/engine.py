@@ -1,4 +1,4 @@
-"""The computing parties' side: share, merge, group, test, shuffle, open; and what it costs."""
+"""The computing parties' side: share, check, merge, group, test, shuffle, open; and what it costs."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.party import PartyId
 from secagg.protocols.joint_groups.holder import PlacedRows
 from secagg.protocols.joint_groups.layout import Layout, bit_fields, take
+from secagg.protocols.joint_groups.lists import check_gates, check_lists
 from secagg.protocols.joint_groups.query import Query
 from secagg.ring import U64, transpose64
 
 
 async def compute(engine: Engine, layout: Layout, table: PlacedRows | None) -> U64 | None:
     """Do the computing party's part; return what is opened to this party, if it put in rows."""
-    party, query, buckets = engine.party, layout.query, layout.buckets
+    party, query = engine.party, layout.query
     with party.phase("share"):
         joint = await _share(engine, layout, table)
     with party.phase("merge"):
-        for lengths in buckets.merges():
-            lists = joint[:, : sum(lengths) * buckets.words]
-            await merge(lists, lengths=lengths, key_planes=layout.key_planes, block=buckets.block)
+        # The check is begun first: it takes a copy before the merge moves the first row.
+        await party.together(_check(joint, layout), _merge(joint, layout))
     with party.phase("group"):
         sums = await _sum_groups(joint, layout)
     with party.phase("test"):
@@ -61,8 +61,9 @@ async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> Sh
     query, columns = layout.query, layout.buckets.length * layout.buckets.words
     put_in = layout.key_planes + query.value_planes
     joint = SharedBits(engine, *(np.zeros((layout.planes, columns), np.uint64) for _ in range(2)))
-    # Own rows first, so that all inputs travel in one round.
-    for owner in sorted(query.input_parties, key=lambda p: p != engine.party.me):
+    # Own rows first, so that inputs of computing parties travel in one round; outside parties' last, because the
+    # computing parties, in one order, compare what they were handed.
+    for owner in sorted(query.input_parties, key=lambda p: (p not in engine.computing, p != engine.party.me)):
         position = query.input_parties.index(owner)
         where = layout.region(position)
         value = table.planes() if table is not None and owner == engine.party.me else None
@@ -74,6 +75,18 @@ async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> Sh
         joint.first[put_in:, where] = constant.first
         joint.second[put_in:, where] = constant.second
     return joint
+
+
+async def _check(joint: SharedBits, layout: Layout) -> None:
+    with joint.engine.party.phase("check"):
+        await check_lists(joint, layout)
+
+
+async def _merge(joint: SharedBits, layout: Layout) -> None:
+    buckets = layout.buckets
+    for lengths in buckets.merges():
+        lists = joint[:, : sum(lengths) * buckets.words]
+        await merge(lists, lengths=lengths, key_planes=layout.key_planes, block=buckets.block)
 
 
 async def _sum_groups(joint: SharedBits, layout: Layout) -> SharedBits:
@@ -168,7 +181,11 @@ async def _open_to_holders(rows: SharedBits, layout: Layout) -> U64 | None:
     for position, owner in enumerate(query.input_parties):
         where = origin == position
         if (np.count_nonzero(where, axis=1) != layout.buckets.capacities[position]).any():
-            raise RemoteProtocolError(f"the shuffled table does not hold {owner}'s rows; nothing is opened")
+            a, b = (name for name in engine.computing if name != engine.party.me)
+            raise RemoteProtocolError(
+                f"the shuffled table does not hold {owner}'s rows, and no row was opened; {a} or {b} computed wrongly, and "
+                f"it cannot be known which"
+            )
         places = np.flatnonzero(where)
         held = flat[0].take(places, axis=0), flat[1].take(places, axis=0)
         engine.send_opening(*held, [owner])
@@ -199,10 +216,9 @@ def cost(layout: Layout, roster: Sequence[PartyId]) -> JobCost:
     sent = dict.fromkeys(roster, 0)
     computing = query.computing_parties
     for i, name in enumerate(computing):
-        # ANDs, two of three shuffle hops, and the origins, one byte a row
-        sent[name] += (
-            gates.ands // 8 + shuffle_payload_bytes(buckets.rows * layout.row_words * 8) + buckets.rows
-        )
+        # ANDs, a byte a list, two of three shuffle hops, and the origins, one byte a row
+        sent[name] += gates.ands // 8 + len(query.input_parties)
+        sent[name] += shuffle_payload_bytes(buckets.rows * layout.row_words * 8) + buckets.rows
         if name in query.input_parties:
             capacity = buckets.capacities[query.input_parties.index(name)]
             sent[computing[i - 1]] += capacity * buckets.buckets * layout.row_words * 8
@@ -221,7 +237,7 @@ def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:
     """Return the longest chain of messages, by following how deep each computing party is."""
     inside = [name in query.input_parties for name in query.computing_parties]
     outside = set(query.input_parties) - set(query.computing_parties)
-    depth = [2 if bank else 1 for bank in inside]  # row counts; hash key
+    depth = [3 if bank else 2 for bank in inside]  # announcements, compared; hash key
 
     def receive(*senders: Sequence[int]) -> None:
         """All send, then each reads from its `senders` (relative positions)."""
@@ -232,7 +248,9 @@ def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:
     receive(*[(1, 2)] * 3)  # pair secrets
     receive(*[(2,) if inside[i - 1] else () for i in range(3)])  # inputs
     if outside:
-        depth = [max(d, 3) for d in depth]
+        depth = [max(d, 4) for d in depth]
+    for _ in outside:
+        receive(*[(1, 2)] * 3)  # digests of what an outside party handed over
     for _ in range(and_rounds):
         receive((1,), (1,), (1,))
     for hop in range(SHUFFLE_ROUNDS):
@@ -245,13 +263,15 @@ def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:
 
 
 def _gates(layout: Layout) -> Gates:
-    """Return ANDs over the whole table, and rounds, of merging, grouping and testing."""
+    """Return ANDs over the whole table, and rounds, of checking, merging, grouping and testing."""
     query, buckets = layout.query, layout.buckets
     rows, parties = buckets.rows, len(query.input_parties)
     ands, rounds = 0, 0
     for lengths in buckets.merges():
         gates, layers = merge_gates(lengths, layout.planes, layout.key_planes)
         ands, rounds = ands + gates * buckets.buckets, rounds + layers
+    check = check_gates(layout)
+    ands, rounds = ands + check.ands, max(rounds, check.rounds + 1)  # side by side; its bits are opened
     # neighbours at distance d: length - d of them in each bucket
     neighbours = [rows - d * buckets.buckets for d in range(1, min(parties, buckets.length))]
     equal = any_plane_gates(layout.key_planes)

@@ -131,8 +131,11 @@ class PlacedRows:
         if not np.array_equal(
             np.take_along_axis(identity, theirs_order, 1), np.take_along_axis(mine, mine_order, 1)
         ):
+            me = query.input_parties[self._position]
+            others = " or ".join(name for name in query.computing_parties if name != me)
             raise RemoteProtocolError(
-                "the rows that came back are not those that were put in; nothing is reported"
+                f"the rows that came back to {me} are not those that were put in; nothing is reported. {others} computed "
+                f"wrongly, and {me} cannot know which"
             )
         source = np.take_along_axis(index, mine_order, 1).reshape(-1)
         real = source > 0

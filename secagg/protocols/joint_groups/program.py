@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from secagg.errors import RemoteProtocolError, UsageError
-from secagg.mpc.replicated import XOR, Engine, check_computing, receive_opening, share_input
+from secagg.mpc.replicated import XOR, Engine, receive_opening, share_input
 from secagg.party import Party
+from secagg.protocols.joint_groups.announcement import Announced, announce
 from secagg.protocols.joint_groups.engine import compute
 from secagg.protocols.joint_groups.holder import PlacedRows
 from secagg.protocols.joint_groups.layout import Layout
 from secagg.protocols.joint_groups.query import Findings, Query, Rows
 from secagg.protocols.pseudonyms import agree_hash_key
-from secagg.wire import Message
 
-PHASES: Final = ("agree", "share", "merge", "group", "test", "shuffle", "open")
-
-
-class RowCount(Message, frozen=True):
-    """How many rows an input party announces."""
-
-    rows: int
+PHASES: Final = ("agree", "share", "check", "merge", "group", "test", "shuffle", "open")
 
 
 async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> Findings | None:
@@ -34,24 +27,29 @@ async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> F
       An input party's findings about its own rows; None at the others.
 
     Raises:
-      UsageError: rows without being an input party, or the other way round; see `Rows.check`.
+      as `announce` and `find_announced`.
+    """
+    with party.phase("agree"):
+        announced = await announce(party, query, rows)
+    return await find_announced(party, query, announced)
+
+
+async def find_announced(party: Party, query: Query, announced: Announced) -> Findings | None:
+    """Take part in finding joint groups, once everybody has announced its rows.
+
+    Raises:
+      UsageError: an identifier that stands twice.
       PlanError: a bucket overflowed, or two rows of one party cannot be told apart by their pseudonyms, with a
         probability below 2**`Layout.log2_abort`; run again, which draws a new hash key.
-      RemoteProtocolError, PeerMissingError: as `Party.gather`.
+      RemoteProtocolError: a peer sent what the protocol forbids, or put in what is no list; see `lists`.
+      PeerMissingError: as `Party.gather`.
     """
-    check_computing(party, query.computing_parties)
-    if (rows is not None) != (party.me in query.input_parties):
-        raise UsageError(
-            f"{party.me}: expected rows from input parties and nobody else ({query.input_parties})"
-        )
     with party.phase("agree"):
-        if rows is not None:
-            rows.check(query)
-        counts = await _announce(party, query, rows)
-        layout = Layout.plan(query, counts)
+        layout = Layout.plan(query, list(announced.counts.values()))
         table = None
-        if rows is not None:
-            table = PlacedRows.place(layout, rows, await agree_hash_key(party, query.input_parties), party.me)
+        if announced.rows is not None:
+            key = await agree_hash_key(party, announced.contribution, announced.contributions)
+            table = PlacedRows.place(layout, announced.rows, key, party.me)
     if party.me not in query.computing_parties:
         if table is None:
             return None
@@ -63,19 +61,3 @@ async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> F
         engine = await Engine.set_up(party, query.computing_parties, label="joint groups")
     opened = await compute(engine, layout, table)
     return None if table is None or opened is None else table.read(opened)
-
-
-async def _announce(party: Party, query: Query, rows: Rows | None) -> list[int]:
-    mine = 0
-    if rows is not None:
-        mine = -(-len(rows.identifiers) // query.round_rows_to) * query.round_rows_to
-        party.broadcast(RowCount(mine))
-    peers = [p for p in query.input_parties if p != party.me]
-    messages = await party.gather(RowCount, peers)
-    for peer, message in messages.items():
-        if message.rows < 0 or message.rows % query.round_rows_to:
-            raise RemoteProtocolError(
-                f"expected a row count that is a multiple of {query.round_rows_to} from {peer}, got {message.rows}",
-                peer=peer,
-            )
-    return [mine if p == party.me else messages[p].rows for p in query.input_parties]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import PlanError, RangeError, ShapeError
 from secagg.mpc.bits import LANES
+from secagg.mpc.buckets import LARGEST_TABLE
 from secagg.party import PartyId
 from secagg.ring import U64
+
+MAX_ROWS: Final = 10_000_000  # unless a query says otherwise; some 200 bytes a row at every computing party
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Query:
       computing_parties: three; input parties or others.
       fields: at least one with a positive `at_least`, so that padding is never flagged.
       round_rows_to: row counts are announced as the next multiple of this.
+      max_rows: the most rows that one input party may announce; others hold memory for each of them.
       widths, sum_widths: bits of each field in one row and in a sum; derived.
 
     Raises:
@@ -52,6 +57,7 @@ class Query:
     computing_parties: tuple[PartyId, PartyId, PartyId]
     fields: tuple[Field, ...]
     round_rows_to: int = 1
+    max_rows: int = MAX_ROWS
     widths: tuple[int, ...] = field(init=False)
     sum_widths: tuple[int, ...] = field(init=False)
 
@@ -63,6 +69,11 @@ class Query:
             raise PlanError(f"expected three distinct computing parties, got {self.computing_parties}")
         if self.round_rows_to < 1:
             raise PlanError(f"expected round_rows_to of at least 1, got {self.round_rows_to}")
+        if self.row_limit < self.round_rows_to:
+            raise PlanError(
+                f"expected max_rows of at least round_rows_to, which is {self.round_rows_to}, got {self.max_rows}; at most "
+                f"{LARGEST_TABLE // parties} for {parties} input parties"
+            )
         if not any((f.at_least or 0) > 0 for f in self.fields):
             raise PlanError(
                 "expected a field with at_least of 1 or more: without one, padding rows would be flagged"
@@ -84,6 +95,15 @@ class Query:
             widths.append(width)
         object.__setattr__(self, "widths", tuple(f.most.bit_length() for f in self.fields))
         object.__setattr__(self, "sum_widths", tuple(widths))
+
+    def announced(self, rows: int) -> int:
+        """Return the row count that an input party with so many rows announces."""
+        return -(-rows // self.round_rows_to) * self.round_rows_to
+
+    @property
+    def row_limit(self) -> int:
+        """The most rows that one input party may announce: `max_rows`, or what a table of all parties' can hold."""
+        return min(self.max_rows, LARGEST_TABLE // len(self.input_parties))
 
     @property
     def value_planes(self) -> int:
@@ -121,9 +141,15 @@ class Rows:
         Raises:
           ShapeError: not one row of values an identifier, or not one column a field.
           UsageError: an identifier twice.
-          RangeError: a value above its field's `most`.
+          RangeError: a value above its field's `most`, or more rows than `max_rows`.
         """
         n = len(self.identifiers)
+        if query.announced(n) > query.row_limit:
+            rounded = f", announced as {query.announced(n)}," if query.round_rows_to > 1 else ""
+            raise RangeError(
+                f"{n} rows{rounded} are more than the agreed max_rows of {query.row_limit}; agree with the other parties "
+                f"on a larger one, or put in fewer"
+            )
         if self.values.shape != (n, len(query.fields)) or self.values.dtype != np.uint64:
             raise ShapeError(
                 f"expected uint64 values of shape ({n}, {len(query.fields)}), "

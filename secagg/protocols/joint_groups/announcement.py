@@ -1,0 +1,184 @@
+"""What input parties announce before anything depends on it, and that everybody was told the same.
+
+An input party announces once, to everybody: how many rows it will put in (rounded up), a commitment to them, and the
+digest of its contribution to the hash key. Then everybody tells everybody the digests of what it was told. So a party that
+tells two others different things ends the run before a layout is made.
+
+Who told what cannot be proven: nothing is signed. Computing parties keep to the protocol, as everywhere, so where a
+computing party's word stands against another's, that one is named; else both are, and the error names nobody as its peer.
+
+Learns: everybody, the announced row counts. A commitment shows nothing of the rows without its salt, which its owner keeps.
+Cost: 2 rounds; no arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from secagg.errors import RemoteProtocolError, UsageError
+from secagg.mpc.replicated import check_computing
+from secagg.party import Party, PartyId
+from secagg.prg import KEY_BYTES
+from secagg.protocols.joint_groups.query import Query, Rows
+from secagg.protocols.pseudonyms import digest_of_contribution, joined_text
+from secagg.signing import DIGEST_BYTES, digest
+from secagg.wire import Message
+
+SALT_BYTES: Final = 32
+_LABEL: Final = "secagg.protocols.joint_groups"
+
+
+class Announcement(Message, frozen=True):
+    """Input party -> everybody: row count, commitment to the rows, digest of the contribution to the hash key."""
+
+    rows: int
+    commitment: bytes
+    contribution: bytes
+
+
+class Heard(Message, frozen=True):
+    """Everybody -> everybody: the digests of what the input parties announced to the sender, in their order."""
+
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What all input parties announced, the same at everybody; and what this party keeps for itself.
+
+    Attributes:
+      counts: the row count of each input party, in the query's order.
+      commitments: each one's commitment to its rows; see `commitment`.
+      contributions: the digest of each one's contribution to the hash key.
+      rows: this party's, if it is an input party.
+      salt: of its own commitment, b"" elsewhere; with it and the rows anybody can check the commitment.
+      contribution: its own contribution to the hash key.
+    """
+
+    counts: Mapping[PartyId, int]
+    commitments: Mapping[PartyId, bytes]
+    contributions: Mapping[PartyId, bytes]
+    rows: Rows | None = None
+    salt: bytes = field(default=b"", repr=False)
+    contribution: bytes = field(default=b"", repr=False)
+
+
+def commitment(rows: Rows, salt: bytes) -> bytes:
+    """Return the commitment to rows in their order, 32 bytes, as an auditor recomputes it from them and the salt.
+
+    It is the SHA-256 of five strings, each behind its length in 8 bytes, most significant first: "secagg",
+    "secagg.protocols.joint_groups/rows", the salt, the identifiers in UTF-8 with a zero byte behind each, and the values
+    row by row, 8 bytes each, least significant first.
+
+    Raises:
+      UsageError: a salt of another length than 32 bytes.
+      DataError: an identifier that holds a zero character, or is not valid Unicode text.
+    """
+    if len(salt) != SALT_BYTES:
+        raise UsageError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
+    values = rows.values.astype("<u8", copy=False).tobytes()
+    return digest(f"{_LABEL}/rows", [salt, joined_text(rows.identifiers), values])
+
+
+async def announce(party: Party, query: Query, rows: Rows | None = None) -> Announced:
+    """Announce this party's rows, if it is an input party, and return what all announced.
+
+    Args:
+      rows: what this party puts in; read and fixed before this is called.
+
+    Raises:
+      UsageError: rows without being an input party, or the other way round; see `Rows.check`.
+      RemoteProtocolError: an announcement that the query does not allow, or not the same to everybody.
+    """
+    check_computing(party, query.computing_parties)
+    if (rows is not None) != (party.me in query.input_parties):
+        raise UsageError(
+            f"{party.me}: expected rows from input parties and nobody else ({query.input_parties})"
+        )
+    told: dict[PartyId, Announcement] = {}
+    salt = contribution = b""
+    if rows is not None:
+        rows.check(query)
+        salt, contribution = party.rng.bytes(SALT_BYTES), party.rng.bytes(KEY_BYTES)
+        told[party.me] = Announcement(
+            query.announced(len(rows.identifiers)),
+            commitment(rows, salt),
+            digest_of_contribution(party.session, party.me, contribution),
+        )
+        party.broadcast(told[party.me])
+    told |= await party.gather(Announcement, [p for p in query.input_parties if p != party.me])
+    for peer, announcement in told.items():
+        _check(announcement, query, peer)
+    ordered = {name: told[name] for name in query.input_parties}
+    await _compare(party, query, ordered)
+    return Announced(
+        {name: a.rows for name, a in ordered.items()},
+        {name: a.commitment for name, a in ordered.items()},
+        {name: a.contribution for name, a in ordered.items()},
+        rows,
+        salt,
+        contribution,
+    )
+
+
+def _check(announcement: Announcement, query: Query, peer: PartyId) -> None:
+    rows = announcement.rows
+    if rows < 0 or rows % query.round_rows_to or rows > query.row_limit:
+        multiple = f"a multiple of {query.round_rows_to}, " if query.round_rows_to > 1 else ""
+        raise RemoteProtocolError(
+            f"expected a row count from {peer} that is {multiple}0 to {query.row_limit} (max_rows), got {rows}",
+            peer=peer,
+        )
+    if (len(announcement.commitment), len(announcement.contribution)) != (DIGEST_BYTES, DIGEST_BYTES):
+        raise RemoteProtocolError(
+            f"expected a commitment and a digest of {DIGEST_BYTES} bytes each from {peer}, got "
+            f"{len(announcement.commitment)} and {len(announcement.contribution)}",
+            peer=peer,
+        )
+
+
+async def _compare(party: Party, query: Query, told: Mapping[PartyId, Announcement]) -> None:
+    """Compare with everybody what the input parties announced."""
+    mine = tuple(
+        digest(
+            f"{_LABEL}/announcement",
+            [party.session, name.encode(), a.rows.to_bytes(8, "big"), a.commitment, a.contribution],
+        )
+        for name, a in told.items()
+    )
+    party.broadcast(Heard(mine))
+    differ: list[tuple[PartyId, PartyId]] = []  # who announced, and who heard something else than this party
+    for peer, heard in (await party.gather(Heard, party.others)).items():
+        if len(heard.digests) != len(mine):
+            raise RemoteProtocolError(
+                f"expected {len(mine)} digests of announcements from {peer}, got {len(heard.digests)}",
+                peer=peer,
+            )
+        differ += [(n, peer) for n, a, b in zip(told, mine, heard.digests, strict=True) if a != b]
+    if differ:
+        raise _different(party.me, query, differ)
+
+
+def _different(me: PartyId, query: Query, differ: list[tuple[PartyId, PartyId]]) -> RemoteProtocolError:
+    """Return the error that names who told different things, or says that it cannot be known."""
+    suspects = [_suspects(me, query, announcer, heard) for announcer, heard in differ]
+    common = set.intersection(*suspects)  # if one party alone does not keep to the protocol
+    announcer, heard = differ[0]
+    what = f"{heard} says that {announcer} announced something else than what {announcer} announced to {me}"
+    if announcer == me:
+        what = f"{heard} says that {me} announced something else than it did"
+    if len(common) == 1:
+        (who,) = common
+        return RemoteProtocolError(f"{what}; nothing was computed; ask {who} what it runs", peer=who)
+    return RemoteProtocolError(
+        f"{what}; {announcer} told different things, or {heard} did, and {me} cannot know which; nothing was computed"
+    )
+
+
+def _suspects(me: PartyId, query: Query, announcer: PartyId, heard: PartyId) -> set[PartyId]:
+    if announcer == me:
+        return {heard}
+    trusted = {announcer, heard} & set(query.computing_parties)
+    return {announcer, heard} - trusted or {announcer, heard}

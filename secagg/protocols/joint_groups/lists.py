@@ -1,0 +1,289 @@
+"""The check, on shares, that what each input party put in is a list that a table can make.
+
+Sums over groups are right, and show a party what they should and no more, if in each bucket of each list
+
+  1. keys rise strictly until padding begins, and only padding follows (its mark is a key's highest bit);
+  2. no value is above its field's `most`;
+  3. the values of padding are zero;
+
+and if
+
+  4. no list holds more rows than its owner announced.
+
+Whatever breaks one of them at any place of a list is folded into one bit, and this bit is opened, one for each list. It is
+a function of what the list's owner put in, so it tells nothing of a party that keeps to the protocol: there it is zero.
+
+Neither what the keys of padding are nor whether a key belongs into its bucket needs a check; docs/soundness.md says why.
+
+Counting (4) adds bits of one weight three at a time, as in [Wal64]: first within the 64 lanes, where each word is one term
+of 64 counters, then the lanes' counters, each lane moved to lane 0. A constant is added that makes the sum reach a power of
+two just where the count is above the announced one.
+
+Learns: the computing parties, one bit a list. Cost: see `check_gates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from secagg.errors import RemoteProtocolError
+from secagg.mpc.bits import (
+    LANES,
+    Gates,
+    SharedBits,
+    add,
+    add_gates,
+    and_batch,
+    any_plane,
+    any_plane_gates,
+    at_least,
+    at_least_gates,
+    at_least_in_turn,
+    at_least_in_turn_gates,
+    block_order,
+    less_in_turn,
+    less_in_turn_gates,
+    less_than,
+    less_than_gates,
+    public_bits,
+)
+from secagg.mpc.merge import merge_gates
+from secagg.mpc.replicated import XOR
+from secagg.party import PartyId
+from secagg.protocols.joint_groups.layout import Layout
+from secagg.protocols.joint_groups.query import Field
+
+
+async def check_lists(joint: SharedBits, layout: Layout) -> None:
+    """Open one bit for each list, and end the run if it is set.
+
+    Args:
+      joint: the lists as they were put in, one after the other; not needed any more after the first wait.
+
+    Raises:
+      RemoteProtocolError: a list breaks the rules; its owner is named.
+    """
+    engine, query = joint.engine, layout.query
+    bits = await broken_lists(joint, layout)
+    opened = await engine.open(XOR, bits.first.astype(np.uint8), bits.second.astype(np.uint8))
+    if opened is not None and opened.any():
+        raise _broken([query.input_parties[i] for i in np.flatnonzero(opened)], engine.party.me)
+
+
+def _broken(owners: Sequence[PartyId], me: PartyId) -> RemoteProtocolError:
+    what = (
+        "keys do not rise, a value is above the agreed largest, padding is not empty, or there are more rows than "
+        "announced; nothing was opened"
+    )
+    others = [owner for owner in owners if owner != me]
+    if not others:
+        return RemoteProtocolError(
+            f"what {me} put in came out as no list that a table makes ({what}); if {me} runs the program as it is, another "
+            f"computing party computed wrongly, and it cannot be known which"
+        )
+    return RemoteProtocolError(
+        f"what {', '.join(others)} put in is no list that a table makes: {what}; ask {others[0]} what it runs",
+        peer=others[0],
+    )
+
+
+async def broken_lists(joint: SharedBits, layout: Layout) -> SharedBits:
+    """Return whether each list breaks the rules, shape (lists,), in lane 0 of each word; the other lanes are zero."""
+    engine, query, words = joint.engine, layout.query, layout.buckets.words
+    # A merge that runs beside this moves rows in place.
+    held = joint[: layout.key_planes + query.value_planes].copy()
+    keys, values = held[: layout.key_planes], held[layout.key_planes :]
+    mark = keys[layout.key_planes - 1]
+    fields, in_turn = _limited(layout), _in_turn(layout)
+    rising, filled, too_many, *within = await engine.party.together(
+        _rising(keys, words, in_turn=in_turn),
+        any_plane(values),
+        _too_many(mark, layout),
+        *(_within(values[begin : begin + w], f.most, in_turn=in_turn) for f, begin, w in fields),
+    )
+    padding_filled, out_of_order = await and_batch([(mark, filled), (~rising, ~mark[words:])])
+    faults = [padding_filled, *within, _between_rows(out_of_order, layout)]
+    by_row = await any_plane(SharedBits.concatenate([fault.reshape(1, -1) for fault in faults]))
+    by_lane = await any_plane(_by_list(by_row, layout))
+    broken = await any_plane(SharedBits.concatenate([_lanes_apart(by_lane.reshape(1, -1)), too_many]))
+    return _lane_0(broken)
+
+
+def check_gates(layout: Layout) -> Gates:
+    """Return ANDs over the whole table, and rounds, of `broken_lists`."""
+    return _check_gates(layout, in_turn=_in_turn(layout))
+
+
+def _check_gates(layout: Layout, *, in_turn: bool) -> Gates:
+    buckets, query = layout.buckets, layout.query
+    lists = len(query.input_parties)
+    rows, pairs = buckets.rows, buckets.rows - buckets.buckets
+    order = (less_in_turn_gates if in_turn else less_than_gates)(layout.key_planes)
+    values = any_plane_gates(query.value_planes)
+    limits = [
+        at_least_in_turn_gates(w, f.most + 1) if in_turn else at_least_gates(w)
+        for f, _, w in _limited(layout)
+    ]
+    count = _count_gates(layout)
+    ands = order.ands * pairs + (values.ands + sum(g.ands for g in limits)) * rows + count.ands
+    rounds = max(g.rounds for g in (order, values, count, *limits))
+    by_row = any_plane_gates(2 + len(limits))
+    ands += pairs + rows + by_row.ands * rows
+    by_lane, at_last = any_plane_gates(_most_words(layout)), any_plane_gates(LANES + 1)
+    ands += (by_lane.ands + at_last.ands) * lists * LANES
+    return Gates(ands, rounds + 1 + by_row.rounds + by_lane.rounds + at_last.rounds)
+
+
+def _in_turn(layout: Layout) -> bool:
+    """Return whether to compare one bit after the other: fewer gates, in rounds that the merge takes anyway."""
+    merges = [merge_gates(n, layout.planes, layout.key_planes) for n in layout.buckets.merges()]
+    return _check_gates(layout, in_turn=True).rounds < sum(rounds for _, rounds in merges)
+
+
+def _limited(layout: Layout) -> list[tuple[Field, int, int]]:
+    """Return the fields whose planes hold numbers above their `most`, where they begin and how wide they are."""
+    query = layout.query
+    begins = [sum(query.widths[:i]) for i in range(len(query.widths))]
+    fields = zip(query.fields, begins, query.widths, strict=True)
+    return [(f, begin, width) for f, begin, width in fields if f.most + 1 < 1 << width]
+
+
+async def _rising(keys: SharedBits, step: int, *, in_turn: bool) -> SharedBits:
+    """Return, for all rows but the last, whether the next row's key is greater."""
+    lower, upper = keys[:, :-step], keys[:, step:]
+    if not in_turn:
+        return await less_than(lower ^ upper, upper)
+    places = np.argsort(block_order(len(keys)))
+    return await less_in_turn((lower[p] ^ upper[p], upper[p]) for p in places)
+
+
+async def _within(values: SharedBits, most: int, *, in_turn: bool) -> SharedBits:
+    """Return whether each value is above `most`."""
+    return await (at_least_in_turn if in_turn else at_least)(values, most + 1)
+
+
+def _between_rows(out_of_order: SharedBits, layout: Layout) -> SharedBits:
+    """Return what is known of neighbours, at the earlier row; the last row of a list has none."""
+    words = layout.buckets.words
+    shares = []
+    for share in (out_of_order.first, out_of_order.second):
+        full = np.concatenate([share, np.zeros(words, np.uint64)])
+        for i in range(len(layout.query.input_parties)):
+            stop = layout.region(i).stop
+            full[stop - words : stop] = 0
+        shares.append(full)
+    return SharedBits(out_of_order.engine, *shares)
+
+
+def _most_words(layout: Layout) -> int:
+    return max(layout.buckets.capacities) * layout.buckets.words
+
+
+def _by_list(bits: SharedBits, layout: Layout) -> SharedBits:
+    """Return a word for each position of a list, shape (words, lists); shorter lists are filled up with zeros."""
+    shares = []
+    for share in (bits.first, bits.second):
+        table = np.zeros((_most_words(layout), len(layout.query.input_parties)), np.uint64)
+        for i in range(table.shape[1]):
+            where = layout.region(i)
+            table[: where.stop - where.start, i] = share[where]
+        shares.append(table)
+    return SharedBits(bits.engine, *shares)
+
+
+def _lanes_apart(bits: SharedBits) -> SharedBits:
+    """Return each lane of words (n, lists) as lane 0 of a word, shape (64 * n, lists)."""
+    lanes = np.arange(LANES, dtype=np.uint64)[:, None, None]
+    first, second = (
+        ((share >> lanes) & np.uint64(1)).reshape(-1, share.shape[-1]) for share in (bits.first, bits.second)
+    )
+    return SharedBits(bits.engine, first, second)
+
+
+def _lane_0(bits: SharedBits) -> SharedBits:
+    return SharedBits(bits.engine, bits.first & np.uint64(1), bits.second & np.uint64(1))
+
+
+async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
+    """Return whether each list holds more rows than were announced, shape (1, lists), in lane 0."""
+    engine, counts = mark.engine, np.array(layout.buckets.counts, np.uint64)
+    top = _count_bits(layout)
+    bits = await _compress([_by_list(~mark, layout)], top)
+    spare = (np.uint64(1) << np.uint64(top)) - np.uint64(1) - counts
+    apart = []
+    for weight in range(top):
+        plane = public_bits(engine, ((spare >> np.uint64(weight)) & np.uint64(1))[None])
+        terms = [_lanes_apart(bits[weight])] if weight < len(bits) else []
+        apart.append(SharedBits.concatenate([*terms, plane]))
+    summed = await _compress(apart, top)
+    two = [_term(summed, i, top) for i in range(2)]
+    return _lane_0((await add(two))[top:])
+
+
+def _count_gates(layout: Layout) -> Gates:
+    lists, top = len(layout.query.input_parties), _count_bits(layout)
+    gates, terms = _compress_gates([_most_words(layout)], top)
+    apart = [LANES * (terms[w] if w < len(terms) else 0) + 1 for w in range(top)]
+    then, _ = _compress_gates(apart, top)
+    gates = gates + then + add_gates(top + 1, 2)
+    return Gates(gates.ands * lists * LANES, gates.rounds)
+
+
+def _count_bits(layout: Layout) -> int:
+    """Return bits that hold the number of places of any list, and every announced count."""
+    return max(LANES * _most_words(layout), *layout.buckets.counts).bit_length()
+
+
+def _term(bits: Sequence[SharedBits], i: int, top: int) -> SharedBits:
+    """Return the i-th term of each weight up to `top` as a number in slices, zero where there is none."""
+    engine, lists = bits[0].engine, bits[0].shape[-1]
+    none = SharedBits(engine, *(np.zeros((1, lists), np.uint64) for _ in range(2)))
+    planes = [bits[w][i : i + 1] if w < len(bits) and i < len(bits[w]) else none for w in range(top + 1)]
+    return SharedBits.concatenate(planes)
+
+
+async def _compress(bits: Sequence[SharedBits], top: int) -> list[SharedBits]:
+    """Return at most two terms for each weight below `top`, with the same sum, which is below 2**(top + 1).
+
+    Args:
+      bits: for each weight, lowest first, its terms, shape (terms, lists). Of weight `top` any number is left.
+    """
+    left = list(bits)
+    while triples := _triples([len(terms) for terms in left], top):
+        cut = [(left[w][:t], left[w][t : 2 * t], left[w][2 * t : 3 * t]) for w, t in triples]
+        # majority(a, b, c) = (a ^ c) & (b ^ c) ^ c
+        carries = await and_batch([(a ^ c, b ^ c) for a, b, c in cut])
+        grown: list[list[SharedBits]] = [[terms] for terms in left]
+        for (w, t), (a, b, c), carry in zip(triples, cut, carries, strict=True):
+            carry ^= c
+            grown[w][:1] = [a ^ b ^ c, left[w][3 * t :]]  # behind them a carry may stand already
+            if w + 1 == len(grown):
+                grown.append([])
+            grown[w + 1].append(carry)
+        left = [SharedBits.concatenate(terms) for terms in grown]
+    if len(left) > top:  # a sum below 2**(top + 1) has at most one term there that is not zero
+        total = left[top][:1]
+        for i in range(1, len(left[top])):
+            total = total ^ left[top][i : i + 1]
+        left[top] = total
+    return left
+
+
+def _triples(terms: Sequence[int], top: int) -> list[tuple[int, int]]:
+    """Return for each weight below `top` that has three terms or more how many triples of them to add."""
+    return [(w, n // 3) for w, n in enumerate(terms[:top]) if n >= 3]
+
+
+def _compress_gates(terms: Sequence[int], top: int) -> tuple[Gates, list[int]]:
+    """Return what `_compress` costs a list, in ANDs of words, and how many terms of each weight it leaves."""
+    left, gates = list(terms), Gates(0, 0)
+    while triples := _triples(left, top):
+        for w, t in triples:
+            if w + 1 == len(left):
+                left.append(0)
+            left[w] -= 2 * t
+            left[w + 1] += t
+        gates += Gates(sum(t for _, t in triples), 1)
+    return gates, left[:top]
