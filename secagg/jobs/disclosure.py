@@ -38,8 +38,18 @@ def disclosures(job: Job) -> list[Disclosure]:
     return [
         Disclosure(f"each input party's number of different {identifier} identifiers{rounded}", job.roster),
         Disclosure(
+            "a salted commitment to each input party's rows, which shows nothing of them without the salt that their "
+            "owner keeps",
+            job.roster,
+        ),
+        Disclosure(
             "whether hashes fell so that the run must be repeated with a new key (the probability is in the run record)",
             job.roster,
+        ),
+        Disclosure(
+            "for each input party whether what it put in is a list that a table makes (sorted, within bounds, no longer "
+            "than announced), which always holds for an unaltered program",
+            query.computing_parties,
         ),
         Disclosure(
             "which rows of the shuffled table are whose: a random order of those numbers, padding included",

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from secagg.errors import PlanError
 from secagg.jobs.job import Job
 from secagg.network.simulated import Network
 from secagg.party import PartyId
 from secagg.protocols.joint_groups import Layout, cost
 
-READY_ROUNDS: Final = 1  # everybody says that its data is read; see `run`
 # A computing party's own work, with three of them on one two-core machine.
 _COMPUTE_S_PER_BYTE: Final = 8e-9
 _COMPUTE_S_PER_ROUND: Final = 0.5e-3
@@ -44,11 +44,14 @@ def forecast(job: Job, rows: Mapping[PartyId, int]) -> Forecast:
     """Return what a run costs in which the input parties announce these row counts.
 
     Raises:
-      PlanError: more rows than fit.
+      PlanError: more rows than the job allows.
     """
     query = job.query
+    for name in query.input_parties:
+        if rows[name] > query.row_limit:
+            raise PlanError(
+                f"{name} with {rows[name]} rows is above max_rows, which is {query.row_limit}; set max_rows in the job"
+            )
     layout = Layout.plan(query, [rows[name] for name in query.input_parties])
     declared = cost(layout, job.roster)
-    return Forecast(
-        declared.rounds + READY_ROUNDS, declared.payload_bytes, layout.log2_false_match, layout.log2_abort
-    )
+    return Forecast(declared.rounds, declared.payload_bytes, layout.log2_false_match, layout.log2_abort)

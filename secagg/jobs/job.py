@@ -26,7 +26,7 @@ from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
 from secagg.party import PartyId
 from secagg.printable import printable
-from secagg.protocols.joint_groups import Query
+from secagg.protocols.joint_groups import MAX_ROWS, Query
 
 Address = tuple[str, int]
 
@@ -83,6 +83,7 @@ class Job:
       input_parties: who puts in data and learns about its own rows, at least two.
       computing_parties: three.
       round_rows_to: row counts are announced as the next multiple of this.
+      max_rows: the most rows that one input party may announce.
       data: how every party's table is read.
     """
 
@@ -96,6 +97,7 @@ class Job:
     round_rows_to: int
     timeouts: Timeouts
     data: Conventions = field(default_factory=Conventions)
+    max_rows: int = MAX_ROWS
 
     @property
     def identifiers(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class Job:
     def query(self) -> Query:
         """Return what is asked of the engine."""
         return self.pattern.query(
-            self.parameters, self.input_parties, self.computing_parties, self.round_rows_to
+            self.parameters, self.input_parties, self.computing_parties, self.round_rows_to, self.max_rows
         )
 
     @property
@@ -153,6 +155,7 @@ class Job:
             "roles.input": self.input_parties,
             "roles.computing": self.computing_parties,
             "round_rows_to": self.round_rows_to,
+            "max_rows": self.max_rows,
             **{f"timeouts.{f}": float(getattr(self.timeouts, f)) for f in _TIMEOUTS},
         }
 
@@ -195,7 +198,7 @@ class Job:
         """
         text = json.dumps  # for texts without control characters, JSON's strings are TOML's
         lines = [f"name = {text(self.name)}", f"pattern = {text(self.pattern.name)}"]
-        lines += [f"round_rows_to = {self.round_rows_to}", "", "[parameters]"]
+        lines += [f"round_rows_to = {self.round_rows_to}", f"max_rows = {self.max_rows}", "", "[parameters]"]
         lines += [f"{name} = {value}" for name, value in self.shown_parameters().items()]
         lines += ["", "[data]", f"currency_decimals = {self.data.currency_decimals}"]
         lines += [f"largest_amount = {self.data.largest_amount}"]

@@ -3,6 +3,7 @@
     name = "collectors-2026-09"
     pattern = "collectors"
     round_rows_to = 1000            # optional: row counts are announced as multiples of this
+    max_rows = 2000000              # optional: the most rows that one input party may announce; 10 million unless given
 
     [parameters]                    # what is left out has its default; see `secagg patterns`
     min_senders = 6
@@ -64,6 +65,7 @@ from secagg.jobs.patterns import PATTERNS, Pattern
 from secagg.network.identity import check_certificate, check_name, load_certificate, read_certificate
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
+from secagg.protocols.joint_groups import MAX_ROWS
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PEM: Final = "-----BEGIN"
@@ -117,6 +119,7 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     data: _Data = msgspec.field(default_factory=_Data)
     window: _Window = msgspec.field(default_factory=_Window)
     round_rows_to: int = 1
+    max_rows: int = MAX_ROWS
     timeouts: _Timeouts = msgspec.field(default_factory=_Timeouts)
 
 
@@ -232,6 +235,11 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
         raise FieldFault("pattern", f"expected one of {', '.join(PATTERNS)}, got {fields.pattern!r:.80}")
     if fields.round_rows_to < 1:
         raise FieldFault("round_rows_to", f"expected 1 or more, got {fields.round_rows_to}")
+    if fields.max_rows < fields.round_rows_to:
+        raise FieldFault(
+            "max_rows",
+            f"expected at least round_rows_to, which is {fields.round_rows_to}, got {fields.max_rows}",
+        )
     data = _data(fields.data, pattern)
     members = _members(fields.parties, folder, with_certificates=with_certificates)
     names = [member.name for member in members]
@@ -245,6 +253,7 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
         input_parties=inputs,
         computing_parties=computing,
         round_rows_to=fields.round_rows_to,
+        max_rows=fields.max_rows,
         timeouts=_timeouts(fields.timeouts),
         data=data,
     )

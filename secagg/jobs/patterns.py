@@ -48,7 +48,7 @@ class Pattern:
     summary: str
     result_columns: tuple[str, ...]
     parameters: type[msgspec.Struct]
-    query: Callable[[Any, tuple[PartyId, ...], tuple[PartyId, PartyId, PartyId], int], Query]
+    query: Callable[[Any, tuple[PartyId, ...], tuple[PartyId, PartyId, PartyId], int, int], Query]
     rows: Callable[..., Rows]
 
     @classmethod

@@ -29,6 +29,7 @@ from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 from secagg.printable import printable
+from secagg.protocols.joint_groups import Announced
 
 _TOTAL: Final = "total"  # the opened sum that is in cents
 _LIBRARIES: Final = ("numpy", "cryptography", "msgspec")
@@ -86,7 +87,7 @@ def record(
     session: bytes,
     started: datetime.datetime,
     timings: Mapping[str, float],
-    counts: Mapping[PartyId, int],
+    announced: Announced | None,
     flagged: int | None,
     log2_false_match: float | None,
     log2_abort: float | None,
@@ -114,12 +115,13 @@ def record(
         "window": job.window.shown(),
         "conventions": job.data.agreed(job.identifiers),
         "round_rows_to": job.round_rows_to,
+        "max_rows": job.max_rows,
         "party": me,
         "parties": [
             {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
         ],
         "roles": {"input": job.input_parties, "computing": job.computing_parties},
-        "announced_rows": {name: counts[name] for name in job.input_parties if name in counts},
+        **_announced(announced),
         "flagged": flagged,
         "log2_false_match": _finite(log2_false_match),
         "log2_abort": _finite(log2_abort),
@@ -146,6 +148,17 @@ def _error(error: BaseException, me: PartyId) -> dict[str, str]:
 def _finite(value: float | None) -> float | None:
     """Return a logarithm, None for that of zero: JSON knows no infinity."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def _announced(announced: Announced | None) -> dict[str, Any]:
+    """Return what was announced, or nothing where the run ended before; the salt is in its owner's record alone."""
+    if announced is None:
+        return {"announced_rows": {}, "commitments": {}, "commitment_salt": None}
+    return {
+        "announced_rows": dict(announced.counts),
+        "commitments": {name: value.hex() for name, value in announced.commitments.items()},
+        "commitment_salt": announced.salt.hex() or None,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,7 @@
 """Run one party's part of a job: meet, agree, only then read data, compute, keep a record.
 
-Between the meeting and the pattern's own program stands one round in which every input party says that it
-has read its data and how many rows it will announce. So a table that cannot be used ends the run before
-anything is computed, and everybody knows the cost of what follows.
+An input party announces its rows once it has read its data, and everybody waits for all announcements. So a table
+that cannot be used ends the run before anything is computed, and everybody knows the cost of what follows.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Party, PartyId
 from secagg.protocols import joint_groups
-from secagg.protocols.joint_groups import Findings, Rows, find_groups, flagged_rows
-from secagg.wire import Message
+from secagg.protocols.joint_groups import (
+    Announced,
+    Findings,
+    Rows,
+    announce,
+    find_announced,
+    flagged_rows,
+)
 
 _REPORT_EVERY_S: Final = 0.25
 PHASES: Final = ("connect", "read", *joint_groups.PHASES)
 Columns = Sequence[NDArray[Any]]
-
-
-class Ready(Message, frozen=True):
-    """An input party has read its data and will announce this many rows."""
-
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Part:
 
     Attributes:
       rows: what this party put in, once it is read.
-      counts: the announced row counts of the input parties, once known.
+      announced: what the input parties announced, once known.
       forecast: the declared cost, once known.
       party: of the network, once everybody is there.
       session, met: the session, and when it began on the monotonic clock.
@@ -89,7 +88,7 @@ class Part:
         self.job = job
         self.me = me
         self.rows: Rows | None = None
-        self.counts: dict[PartyId, int] = {}
+        self.announced: Announced | None = None
         self.forecast: Forecast | None = None
         self.session = b""
         self.met = 0.0
@@ -107,8 +106,14 @@ class Part:
         if not self.session:
             self.prepare(party)
         with party.phase("read"):
-            await self._get_ready(party)
-        return await find_groups(party, self.job.query, self.rows)
+            self.announced = await announce(party, self.job.query, self.rows)
+        self.forecast = forecast(self.job, self.announced.counts)
+        return await find_announced(party, self.job.query, self.announced)
+
+    @property
+    def counts(self) -> dict[PartyId, int]:
+        """Return the announced row counts of the input parties; empty before they are known."""
+        return {} if self.announced is None else dict(self.announced.counts)
 
     def progress(self, party: Party) -> Progress:
         """Return how far this party is."""
@@ -129,17 +134,7 @@ class Part:
     def _rows(self, read: Callable[[], Columns]) -> Rows:
         rows = self.job.pattern.rows(self.job.parameters, *read())
         rows.check(self.job.query)
-        return rows
-
-    async def _get_ready(self, party: Party) -> None:
-        if self.rows is not None:
-            step = self.job.round_rows_to
-            self.counts[self.me] = -(-len(self.rows.identifiers) // step) * step
-            party.broadcast(Ready(self.counts[self.me]))
-        peers = [name for name in self.job.input_parties if name != self.me]
-        for peer, message in (await party.gather(Ready, peers)).items():
-            self.counts[peer] = message.rows
-        self.forecast = forecast(self.job, self.counts)
+        return rows.by_identifier()  # an auditor's table may have its rows in another order
 
 
 def run_job(
@@ -197,7 +192,7 @@ def run_job(
             session=part.session,
             started=started,
             timings={**met, "total_s": time.monotonic() - begin},
-            counts=part.counts,
+            announced=part.announced,
             flagged=found,
             log2_false_match=expected.log2_false_match if expected is not None else None,
             log2_abort=expected.log2_abort if expected is not None else None,

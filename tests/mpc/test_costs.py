@@ -164,7 +164,7 @@ def test_input_costs_what_it_declares(owner):
     declared = input_cost(8 * N, index)
     assert sent == declared.sent
     # An outside party's message leaves at depth 0, when the computing parties have counted rounds already.
-    assert rounds == (declared.rounds if index is not None else 0)
+    assert rounds == declared.rounds - (index is None)
 
 
 def measured(operation, analyst=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ from hypothesis import strategies as st
 
 from secagg.errors import DataError, RemoteProtocolError
 from secagg.network.simulated import simulate
-from secagg.protocols.pseudonyms import HashKeyPart, agree_hash_key, log2_collision, pseudonyms
+from secagg.protocols.pseudonyms import (
+    HashKeyPart,
+    agree_hash_key,
+    digest_of_contribution,
+    log2_collision,
+    pseudonyms,
+)
 from transcripts import Chosen, run_with, sent
 
 # NIST SP 800-38B, appendix D.3: AES-256.
@@ -59,13 +66,18 @@ def test_a_zero_character_is_refused():
 BANKS = ("a", "b", "c")
 
 
+def announced(contributions: Mapping[str, bytes], session=bytes(32)) -> dict[str, bytes]:
+    return {name: digest_of_contribution(session, name, part) for name, part in contributions.items()}
+
+
 def agreed_key(*, session=bytes(32), contributions=(1, 2, 3)) -> bytes:
     """Return the key that three banks agree on by the real protocol, from contributions of one repeated byte each."""
+    parts = {name: bytes([c]) * 32 for name, c in zip(BANKS, contributions, strict=True)}
 
     async def bank(party):
-        return await agree_hash_key(party, BANKS)
+        return await agree_hash_key(party, parts[party.me], announced(parts, session))
 
-    rngs = {n: Chosen(bytes(32), {0: bytes([c]) * 32}) for n, c in zip(BANKS, contributions, strict=True)}
+    rngs = {name: Chosen(bytes(32)) for name in BANKS}
     keys = run_with(dict.fromkeys(BANKS, bank), session=session, rngs=rngs)
     assert len(set(keys)) == 1
     return keys[0]
@@ -86,30 +98,56 @@ def test_the_hash_key_depends_on_the_session_and_on_every_banks_contribution():
 
 
 def test_others_than_input_parties_never_see_a_part_of_the_hash_key():
+    parts = {name: os.urandom(32) for name in BANKS}
+
     async def bank(party):
-        return await agree_hash_key(party, BANKS)
+        return await agree_hash_key(party, parts[party.me], announced(parts, party.session))
 
     async def helper(party):
         return None
 
     outcome = simulate({"a": bank, "b": bank, "helper": helper, "c": bank}, record=True)
     outcome.values()
-    # Each bank tells each other bank 32 fresh bytes, the same to all, and nobody else anything.
+    # Each bank tells each other bank its 32 bytes, and nobody else anything.
     told = {(m.sender, m.receiver): m.message.contribution for m in sent(outcome.transcript)}
-    assert set(told) == {(x, y) for x in BANKS for y in BANKS if x != y}
-    assert len(set(told.values())) == 3
-    assert all(len(part) == 32 for part in told.values())
+    assert told == {(x, y): parts[x] for x in BANKS for y in BANKS if x != y}
 
 
-def test_a_short_contribution_is_refused_and_its_sender_named():
+def test_the_digest_of_a_contribution_depends_on_session_contributor_and_all_its_bytes():
+    part = bytes(range(32))
+    digests = [
+        digest_of_contribution(bytes(32), "a", part),
+        digest_of_contribution(bytes(31) + b"\1", "a", part),
+        digest_of_contribution(bytes(32), "b", part),
+        digest_of_contribution(bytes(32), "a", part[:31] + b"\0"),
+    ]
+    assert len(set(digests)) == 4
+    assert {len(d) for d in digests} == {32}
+
+
+@pytest.mark.parametrize("handed", [os.urandom(8), bytes(32)], ids=["short", "another"])
+def test_a_contribution_that_is_not_the_announced_one_is_refused_and_its_sender_named(handed):
+    parts = {"a": os.urandom(32), "b": os.urandom(32)}
+
     async def bank(party):
-        return await agree_hash_key(party, ("a", "b"))
+        return await agree_hash_key(party, parts["a"], announced(parts, party.session))
 
-    async def cheap(party):
-        party.send("a", HashKeyPart(os.urandom(8)))
+    async def fickle(party):
+        party.send("a", HashKeyPart(handed))
 
-    outcome = simulate({"a": bank, "b": cheap})
+    outcome = simulate({"a": bank, "b": fickle})
     assert isinstance(outcome.errors["a"], RemoteProtocolError)
+    assert outcome.errors["a"].peer == "b"
+    assert "another contribution" in str(outcome.errors["a"])
+
+
+def test_a_short_contribution_is_refused_even_if_it_is_the_announced_one():
+    parts = {"a": os.urandom(32), "b": os.urandom(8)}
+
+    async def bank(party):
+        return await agree_hash_key(party, parts[party.me], announced(parts, party.session))
+
+    outcome = simulate({"a": bank, "b": bank})
     assert outcome.errors["a"].peer == "b"
 
 

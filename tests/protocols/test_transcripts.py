@@ -23,6 +23,7 @@ from secagg.mpc.bits import LANES
 from secagg.mpc.comparison import CarrySharing, Thermometers
 from secagg.mpc.replicated import (
     XOR,
+    HeldInCommon,
     InputFromComputing,
     InputFromOutside,
     Opening,
@@ -42,9 +43,9 @@ from secagg.protocols.bounded_sum.program import (
     _expand,
 )
 from secagg.protocols.joint_groups import Field, Query, Rows, find_groups, find_groups_plainly
+from secagg.protocols.joint_groups.announcement import Announcement, Heard
 from secagg.protocols.joint_groups.holder import PlacedRows
 from secagg.protocols.joint_groups.layout import bit_fields
-from secagg.protocols.joint_groups.program import RowCount
 from secagg.protocols.masked import keys as masked_keys
 from secagg.protocols.masked.messages import (
     Consent,
@@ -66,7 +67,9 @@ MASKED, FRESH, OPENED, PUBLIC = "masked", "fresh", "opened", "public"
 FORMS: Final[Mapping[Any, Mapping[str, str]]] = {
     PairSecret: {"contribution": FRESH},
     HashKeyPart: {"contribution": FRESH},
-    RowCount: {"rows": PUBLIC},
+    Announcement: {"rows": PUBLIC, "commitment": PUBLIC, "contribution": PUBLIC},
+    Heard: {"digests": PUBLIC},
+    HeldInCommon: {"digest": PUBLIC},  # to those who hold what it is of
     InputFromComputing: {"share": MASKED},
     InputFromOutside: {"seeds": FRESH, "share": MASKED},
     Reshare: {"share": MASKED},
@@ -184,7 +187,7 @@ BANKS = ("A", "B", "C", "D", "E")
 @pytest.mark.parametrize(
     ("banks", "computing", "runs"),
     [
-        (2, ("A", "x", "y"), 44),  # so many that all relations between messages show
+        (2, ("A", "x", "y"), 55),  # so many that all relations between messages show
         (3, ("A", "B", "C"), 8),
         (3, ("x", "y", "z"), 8),
         (5, ("C", "x", "A"), 6),
@@ -244,7 +247,11 @@ def test_opened_rows_hold_their_fields_and_zeros_and_their_shares_nothing_else(b
             assert sorted(got) == sorted(want[bucket])
     # Labels go in bytes of their own, and their spare bits carry nothing.
     openings = [m for m in transcripts.sent(outcome.transcript) if isinstance(m.message, Opening)]
-    labels = [m for m in openings if m.message.shares[0].dtype == np.uint8]
+    verdicts = [m for m in openings if m.message.shares[0].shape == (banks,)]
+    assert len(verdicts) == 3
+    assert not np.bitwise_xor.reduce([m.message.shares[0] for m in verdicts]).any()
+    assert all((m.message.shares[0] <= 1).all() for m in verdicts)
+    labels = [m for m in openings if m.message.shares[0].dtype == np.uint8 and m not in verdicts]
     assert len(labels) == 3
     shares = [m.message.shares[0] for m in labels]
     assert (np.bitwise_or.reduce(shares) < 1 << query.origin_planes).all()
@@ -252,7 +259,8 @@ def test_opened_rows_hold_their_fields_and_zeros_and_their_shares_nothing_else(b
     assert counts == {i: LANES * layout.buckets.capacities[i] for i in range(banks)}
     # What an owner gets of its rows is uniform but for what the shares add up to.
     for owner in query.input_parties:
-        mine = [s for m in openings if m not in labels and m.receiver == owner for s in m.message.shares]
+        ours = [m for m in openings if m.receiver == owner and m not in labels and m not in verdicts]
+        mine = [s for m in ours for s in m.message.shares]
         assert len(mine) == (1 if owner in computing else 3)
         view = View(len(mine[0]))
         for i, share in enumerate(mine[:2]):

@@ -141,13 +141,7 @@ def _check(announcement: Announcement, query: Query, peer: PartyId) -> None:
 
 async def _compare(party: Party, query: Query, told: Mapping[PartyId, Announcement]) -> None:
     """Compare with everybody what the input parties announced."""
-    mine = tuple(
-        digest(
-            f"{_LABEL}/announcement",
-            [party.session, name.encode(), a.rows.to_bytes(8, "big"), a.commitment, a.contribution],
-        )
-        for name, a in told.items()
-    )
+    mine = tuple(_digest(party.session, name, a) for name, a in told.items())
     party.broadcast(Heard(mine))
     differ: list[tuple[PartyId, PartyId]] = []  # who announced, and who heard something else than this party
     for peer, heard in (await party.gather(Heard, party.others)).items():
@@ -159,6 +153,11 @@ async def _compare(party: Party, query: Query, told: Mapping[PartyId, Announceme
         differ += [(n, peer) for n, a, b in zip(told, mine, heard.digests, strict=True) if a != b]
     if differ:
         raise _different(party.me, query, differ)
+
+
+def _digest(session: bytes, announcer: PartyId, a: Announcement) -> bytes:
+    parts = [session, announcer.encode(), a.rows.to_bytes(8, "big"), a.commitment, a.contribution]
+    return digest(f"{_LABEL}/announcement", parts)
 
 
 def _different(me: PartyId, query: Query, differ: list[tuple[PartyId, PartyId]]) -> RemoteProtocolError:

@@ -163,6 +163,12 @@ class Rows:
                     f"agree on a larger one with the other parties"
                 )
 
+    def by_identifier(self) -> Rows:
+        """Return the rows in the order of their identifiers' code points, which is that of their UTF-8 bytes."""
+        names = self.identifiers.tolist()
+        order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+        return Rows(self.identifiers[order], self.values[order])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
