@@ -106,6 +106,8 @@ def test_a_good_file_says_what_it_says(folder: Path) -> None:
         ('"collectors"', '"colectors"', "pattern", 2, "collectors, structuring"),
         ("round_rows_to = 100", "round_rows_to = 0", "round_rows_to", 3, "1 or more"),
         ("round_rows_to = 100", "round_rows = 100", "round_rows", 3, "no such field"),
+        ("round_rows_to = 100", "round_rows_to = 100\nmax_rows = 99", "max_rows", 4, "which is 100, got 99"),
+        ("round_rows_to = 100", "max_rows = 0", "max_rows", 3, "at least round_rows_to"),
         ("min_senders = 5", "min_sender = 5", "parameters.min_sender", 6, "min_senders, min_banks, min_total"),
         ("min_senders = 5", "min_senders = 0", "parameters.min_senders", 6, ">= 1, got 0"),
         ("min_senders = 5", 'min_senders = "5"', "parameters.min_senders", 6, "expected int, got str"),
@@ -296,6 +298,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("min_senders = 5", "min_senders = 6"),
         ("12000.50", "12000.51"),
         ("round_rows_to = 100", "round_rows_to = 101"),
+        ("round_rows_to = 100", "round_rows_to = 100\nmax_rows = 9999999"),
         ("start = 2026-09-01", "start = 2026-09-02"),
         ("start = 2026-09-01\n", ""),
         ("2026-10-01T00:00:00Z", "2026-10-01T00:00:01Z"),
@@ -314,6 +317,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 )
 def test_the_digest_changes_with_everything_that_is_agreed(folder: Path, old: str, new: str) -> None:
     assert parse(changed(old, new), folder).digest != parse(GOOD, folder).digest
+
+
+def test_max_rows_is_ten_million_unless_the_file_says_otherwise_and_is_kept(folder: Path) -> None:
+    assert parse(GOOD, folder).query.max_rows == 10_000_000
+    job = parse(changed("round_rows_to = 100", "round_rows_to = 100\nmax_rows = 2500"), folder)
+    assert job.query.max_rows == job.max_rows == 2500
+    assert parse(job.to_toml(), folder).digest == job.digest
 
 
 def test_the_digest_changes_with_the_order_of_the_parties(folder: Path) -> None:
@@ -510,6 +520,7 @@ def test_a_device_a_pipe_a_long_file_and_a_byte_order_mark_are_no_job_files(tmp_
         ("connect_s = 20", "message_s = 20", {"timeouts.connect_s", "timeouts.message_s"}),
         ('input = ["north", "south"]', 'input = ["south", "north"]', {"roles.input"}),
         ("round_rows_to = 100", "round_rows_to = 101", {"round_rows_to"}),
+        ("round_rows_to = 100", "round_rows_to = 100\nmax_rows = 500", {"max_rows"}),
         ("127.0.0.1:7401", "north.example:443", set()),
     ],
 )

@@ -20,6 +20,7 @@ from secagg.errors import (
     DataError,
     JobError,
     PeerMissingError,
+    PlanError,
     RangeError,
     SecaggError,
     UsageError,
@@ -37,8 +38,9 @@ from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import LAN, WAN, Outcome, simulate
 from secagg.network.tcp import Timeouts
-from secagg.protocols import collectors, structuring
-from secagg.protocols.joint_groups import Findings, flagged_rows
+from secagg.protocols import collectors, joint_groups, structuring
+from secagg.protocols.joint_groups import Findings, Rows, flagged_rows
+from secagg.protocols.pseudonyms import digest_of_contribution
 
 MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
 SMALL = {
@@ -158,6 +160,81 @@ def test_row_counts_are_announced_rounded_up_as_agreed() -> None:
     assert parts["bank_a"].counts == {"bank_a": 50, "bank_b": 0, "bank_c": 50}
 
 
+def test_more_rows_than_the_job_allows_are_refused_by_their_owner_and_by_a_forecast() -> None:
+    job = replace(make_job("structuring"), max_rows=20)
+    _, outcome = simulate_job(job, make_tables(job, (10, 200, 10)))
+    assert isinstance(outcome.errors["bank_b"], RangeError)
+    assert "max_rows of 20" in str(outcome.errors["bank_b"])
+    assert "rows" not in str(outcome.errors["bank_a"])
+    with pytest.raises(PlanError, match="bank_c with 21 rows is above max_rows, which is 20"):
+        forecast(job, {"bank_a": 20, "bank_b": 0, "bank_c": 21})
+
+
+@pytest.mark.parametrize("told", [10, 0, 10**9, -5])
+def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int) -> None:
+    """What everybody's record says is what was computed on, and more is no list of so many rows."""
+    job = make_job("collectors", "two banks and an outsider compute")
+    tables = make_tables(job, (300, 2000))
+
+    async def hostile(party: Any) -> Any:
+        announced = joint_groups.announcement
+        rows = collectors.rows(job.parameters, *tables["bank_b"])
+        salt, contribution = party.rng.bytes(32), party.rng.bytes(32)
+        mine = announced.Announcement(
+            told,
+            joint_groups.commitment(rows, salt),
+            digest_of_contribution(party.session, party.me, contribution),
+        )
+        party.broadcast(mine)
+        theirs = await party.gather(announced.Announcement, ("bank_a",))
+        told_of = {"bank_a": theirs["bank_a"], "bank_b": mine}
+        if told >= 0:
+            party.broadcast(
+                announced.Heard(tuple(announced._digest(party.session, n, a) for n, a in told_of.items()))
+            )
+        await party.gather(announced.Heard, party.others)
+        counts = {n: a.rows for n, a in told_of.items()}
+        everything = joint_groups.Announced(
+            counts,
+            {n: a.commitment for n, a in told_of.items()},
+            {n: a.contribution for n, a in told_of.items()},
+            rows,
+            salt,
+            contribution,
+        )
+        return await joint_groups.find_announced(party, job.query, everything)
+
+    parts: dict[str, Any] = {
+        "bank_a": Part(job, "bank_a", lambda: tables["bank_a"]), "bank_x": Part(job, "bank_x", None),
+    }  # fmt: skip
+    outcome = simulate({"bank_a": parts["bank_a"], "bank_b": hostile, "bank_x": parts["bank_x"]})
+    assert not outcome.results
+    known = {"bank_a": len(set(tables["bank_a"][0])), "bank_b": told} if 0 <= told < 10**7 else {}
+    for name, part in parts.items():
+        assert part.counts == known
+        assert getattr(outcome.errors[name], "peer", None) == "bank_b", outcome.errors[name]
+    # Forty rows fit the places of ten, which is found on shares; they do not fit the places of none.
+    assert ("more rows than announced" in str(outcome.errors["bank_x"])) == (told == 10)
+
+
+def test_an_auditor_recomputes_the_commitment_from_the_table_in_any_order() -> None:
+    job = make_job("collectors")
+    tables = make_tables(job, (50, 60, 70))
+    parts, outcome = simulate_job(job, tables)
+    outcome.values()
+    commitments = {name: part.announced.commitments for name, part in parts.items() if part.announced}
+    assert len(commitments) == 3
+    assert all(each == commitments["bank_a"] for each in commitments.values())
+    for name, columns in tables.items():
+        order = np.random.default_rng(1).permutation(len(columns[0]))
+        rows = job.pattern.rows(job.parameters, *(column[order] for column in columns)).by_identifier()
+        announced = parts[name].announced
+        assert announced is not None
+        assert joint_groups.commitment(rows, announced.salt) == commitments["bank_a"][name]
+        changed = Rows(rows.identifiers, rows.values + np.eye(*rows.values.shape, dtype=np.uint64))
+        assert joint_groups.commitment(changed, announced.salt) != commitments["bank_a"][name]
+
+
 def test_amounts_with_cents_up_to_a_billion_add_up_exactly() -> None:
     job = make_job("collectors", min_senders=1)
     tables: dict[str, Columns] = {
@@ -256,6 +333,14 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         assert record["session"] == json.loads(json.dumps(results["bank_x"].record))["session"]
         assert record["parameters"]["min_total"] == "500.00"
         assert record["announced_rows"] == {bank: len(set(tables[bank][0])) for bank in tables}
+        assert record["max_rows"] == 10_000_000
+        if name in tables:
+            rows = job.pattern.rows(job.parameters, *tables[name]).by_identifier()
+            committed = joint_groups.commitment(rows, bytes.fromhex(record["commitment_salt"]))
+            for bank in job.roster:
+                assert results[bank].record["commitments"][name] == committed.hex()
+        else:
+            assert record["commitment_salt"] is None
         assert record["versions"]["numpy"] == np.__version__
         assert set(record["ledger"]["phases"]) >= {"read", "agree"}
         assert [p["name"] for p in record["parties"]] == list(job.roster)
