@@ -18,10 +18,14 @@ from secagg.mpc.bits import (
     and_batch,
     any_plane,
     at_least,
+    at_least_in_turn,
+    at_least_in_turn_gates,
     block_order,
     decide,
     decide_gates,
     input_bits,
+    less_in_turn,
+    less_in_turn_gates,
     less_than,
     less_than_gates,
     public_bits,
@@ -163,13 +167,18 @@ def test_less_than_and_its_gates(run_three, share_bits, bits):
         expected[-64:] = False
     order = block_order(bits)
 
-    async def operation(engine):
+    async def tree(engine):
         a, b = share_bits(engine, planes[0][order]), share_bits(engine, planes[1][order], seed=1)
         return await less_than(a ^ b, a)
 
-    got, gates = measured(run_three, operation)
-    assert np.array_equal(from_planes(got[None], N), expected)
-    assert gates == less_than_gates(bits)
+    async def in_turn(engine):
+        a, b = share_bits(engine, planes[0]), share_bits(engine, planes[1], seed=1)
+        return await less_in_turn((a[j] ^ b[j], a[j]) for j in range(bits))
+
+    for operation, declared in ((tree, less_than_gates), (in_turn, less_in_turn_gates)):
+        got, gates = measured(run_three, operation)
+        assert np.array_equal(from_planes(got[None], N), expected)
+        assert gates == declared(bits)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5, 33, 64])
@@ -182,6 +191,27 @@ def test_at_least_a_public_threshold(run_three, share_bits, bits):
 
         for got in run_three(program):
             assert np.array_equal(from_planes(got[None], N), x >= np.uint64(threshold))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5, 33, 64])
+def test_at_least_a_public_threshold_one_bit_after_the_other_and_its_gates(run_three, share_bits, bits):
+    x = numbers(bits, 3)
+    top = 1 << bits - 1
+    for threshold in {1, int(x[0]) or 1, int(x[1]) or 1, top, top | top >> 1, (1 << bits) - 1}:
+        x[:4] = [threshold, threshold - 1, 0, (1 << bits) - 1]
+
+        async def operation(engine, threshold=threshold):
+            return await at_least_in_turn(share_bits(engine, to_planes(x, bits)), threshold)
+
+        got, gates = measured(run_three, operation)
+        assert np.array_equal(from_planes(got[None], N), x >= np.uint64(threshold))
+        assert gates == at_least_in_turn_gates(bits, threshold)
+
+
+@pytest.mark.parametrize("threshold", [-1, 0, 8])
+def test_threshold_that_does_not_fit_a_comparison_in_turn_is_refused(run_three, share_bits, threshold):
+    with pytest.raises(ShapeError, match="threshold"):
+        run_three(lambda engine: at_least_in_turn(share_bits(engine, words(3, 5)), threshold))
 
 
 @pytest.mark.parametrize("threshold", [-1, 8])

@@ -11,6 +11,7 @@ from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.replicated import (
     XOR,
     Engine,
+    HeldInCommon,
     InputFromComputing,
     InputFromOutside,
     Opening,
@@ -22,7 +23,7 @@ from secagg.mpc.replicated import (
 from secagg.network.simulated import simulate
 from secagg.prg import Stream, derive_key
 from secagg.ring import Ring
-from transcripts import Chosen, run_with
+from transcripts import Chosen, run_with, sent
 
 COMPUTING = ("ada", "bob", "cleo")
 GROUPS = [XOR, RingGroup(RING64), RingGroup(Ring(8)), RingGroup(Ring(5))]
@@ -345,6 +346,81 @@ def test_wrong_outside_input_names_its_owner(message):
     errors = simulate(dict.fromkeys(COMPUTING, compute) | {"owner": give}).errors
     assert isinstance(errors["ada"], RemoteProtocolError)
     assert errors["ada"].peer == "owner"
+
+
+def given_by(owner_program, *, group=XOR):
+    """Return how each computing party ends with an input of "owner", whose program is the caller's."""
+
+    async def compute(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        await engine.input(group, "owner", (3,))
+        return "computed with"
+
+    return simulate(dict.fromkeys(COMPUTING, compute) | {"owner": owner_program}, record=True)
+
+
+@pytest.mark.parametrize("share", [0, 1, 2])
+@pytest.mark.parametrize("group", [XOR, RingGroup(RING64)], ids=["xor", "64"])
+def test_different_copies_of_a_share_for_its_two_holders_are_found_before_use_and_name_the_owner(
+    group, share
+):
+    seeds, x2 = [bytes([i]) * 32 for i in range(2)], np.arange(3, dtype=np.uint64)
+    other_seed, other_x2 = bytes([9]) * 32, x2 ^ np.array([0, 0, 1 << 63], np.uint64)
+    messages = {
+        "ada": InputFromOutside((seeds[0], seeds[1]), None),
+        "bob": InputFromOutside((other_seed if share == 1 else seeds[1],), x2),
+        "cleo": InputFromOutside((other_seed if share == 0 else seeds[0],), other_x2 if share == 2 else x2),
+    }
+
+    async def give(party):
+        for name, message in messages.items():
+            party.send(name, message)
+
+    outcome = given_by(give, group=group)
+    holders = {COMPUTING[share], COMPUTING[share - 1]}
+    found = {n for n, e in outcome.errors.items() if type(e) is RemoteProtocolError}
+    assert found
+    assert found <= holders
+    assert {outcome.errors[n].peer for n in holders} == {"owner"}
+    assert all("different copies" in str(outcome.errors[n]) for n in found)
+
+
+def test_what_holders_compare_goes_to_those_who_hold_it_and_depends_on_session_owner_and_every_byte():
+    x = np.arange(3, dtype=np.uint64)
+
+    async def give(party):
+        await share_input(party, COMPUTING, XOR, x)
+
+    outcome = given_by(give)
+    assert set(outcome.results.values()) == {"computed with", None}
+    digests = {
+        (m.sender, m.receiver): m.message.digest
+        for m in sent(outcome.transcript)
+        if type(m.message) is HeldInCommon
+    }
+    assert len(digests) == 6
+    for i, name in enumerate(COMPUTING):
+        following = COMPUTING[(i + 1) % 3]
+        assert digests[name, following] == digests[following, name]
+    assert len(set(digests.values())) == 3
+    again = {m.message.digest for m in sent(given_by(give).transcript) if type(m.message) is HeldInCommon}
+    assert again.isdisjoint(digests.values())
+
+
+def test_a_digest_of_another_length_names_its_sender():
+    async def compute(party):
+        engine = await Engine.set_up(party, COMPUTING)
+        if party.me != "cleo":
+            return await engine.input(XOR, "owner", (3,))
+        for peer in ("ada", "bob"):
+            party.send(peer, HeldInCommon(bytes(31)))
+        return None
+
+    async def give(party):
+        await share_input(party, COMPUTING, XOR, np.zeros(3, np.uint64))
+
+    errors = simulate(dict.fromkeys(COMPUTING, compute) | {"owner": give}).errors
+    assert {errors[name].peer for name in ("ada", "bob")} == {"cleo"}
 
 
 def test_keys_and_shares_do_not_show(run_three):

@@ -12,7 +12,16 @@ import pytest
 import transcripts
 from secagg.mpc import replicated
 from secagg.mpc.arithmetic import SharedArray, from_bits
-from secagg.mpc.bits import SharedBits, add, and_batch, any_plane, at_least, less_than
+from secagg.mpc.bits import (
+    SharedBits,
+    add,
+    and_batch,
+    any_plane,
+    at_least,
+    at_least_in_turn,
+    less_in_turn,
+    less_than,
+)
 from secagg.mpc.comparison import CarrySharing, Thermometers
 from secagg.mpc.merge import merge
 from secagg.mpc.numbers import RING64, RingGroup
@@ -43,7 +52,8 @@ class Operations:
 
     bitwise = frozenset(
         {
-            "conjunction", "select", "any_plane", "less_than", "at_least", "add", "merge", "sign", "is_zero",
+            "conjunction", "select", "any_plane", "less_than", "less_in_turn", "at_least",
+            "at_least_in_turn", "add", "merge", "sign", "is_zero",
             "to_bits", "floor",
         }
     )  # fmt: skip
@@ -99,6 +109,12 @@ class Operations:
 
     async def at_least(self):
         await at_least(self.planes(9), 300)
+
+    async def less_in_turn(self):
+        await less_in_turn([(self.planes(0), self.planes(0))] * 4)
+
+    async def at_least_in_turn(self):
+        await at_least_in_turn(self.planes(9), 300)
 
     async def add(self):
         await add([self.planes(9)] * 3)
