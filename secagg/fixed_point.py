@@ -318,7 +318,11 @@ def _range_error(numbers: NDArray[Any], border: float, out_of_range: str) -> Ran
     what, mend = "are NaN or infinite", "mend the input"
     if out_of_range == "raise" and not bad.any():
         bad = (flat > border) | (flat < -border)
-        what, mend = f"lie beyond +-{border}", 'plan a larger clip, or pass out_of_range="clip"'
+        what = f"lie beyond +-{border}"
+        # Not every caller has `out_of_range` to pass; a shorter dtype need not hold the clip.
+        mend = (
+            f"plan a larger clip, or move them to it, as by numpy.clip(x.astype(float), -{border}, {border})"
+        )
     where = np.unravel_index(int(np.argmax(bad)), numbers.shape)
     index = ", ".join(str(int(i)) for i in where)
     count = np.count_nonzero(bad)
@@ -373,7 +377,7 @@ def _refusal(plan: Plan) -> str:
     fits = next((f for f in places if weight * _limit(plan.clip, f) <= most), None)
     options = []
     if fits is not None:
-        options.append(f"use frac_bits <= {fits} (precision >= {math.ldexp(1.0, -fits - 1):.3g})")
+        options.append(f"use frac_bits <= {fits} (precision >= {math.ldexp(1.0, -fits - 1)})")
     reach = most // weight
     if reach:
         reach -= reach % (1 << max(0, reach.bit_length() - 53))  # round down to a float64

@@ -91,7 +91,7 @@ def test_refusal_says_how_much_is_left_and_what_would_fit() -> None:
         plan(clip=1000.0, frac_bits=52, parties=20)
     assert str(caught.value) == (
         "frac_bits=52 with clip=1000.0 takes 63 bits a number and leaves 1 of 64 for 20 parties, who need 5;"
-        " use frac_bits <= 48 (precision >= 1.78e-15) or clip <= 102.39999999999999"
+        " use frac_bits <= 48 (precision >= 1.7763568394002505e-15) or clip <= 102.39999999999999"
     )
     with pytest.raises(PlanError, match=r"of 16 for 20 parties with weights up to 7, .* or bits=32$"):
         plan(clip=1000.0, frac_bits=10, parties=20, max_weight=7, bits=16)

@@ -20,6 +20,7 @@ from secagg.aggregation.arguments import (
     choice_of,
     clips_of,
     leaving,
+    precision_of,
     weights_of,
 )
 from secagg.aggregation.choice import Choice, Opened, Task
@@ -86,7 +87,8 @@ def sum(  # noqa: A001  # called as secagg.sum
       ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
     return _aggregate(
-        by_name(updates, names),
+        updates,
+        names,
         choice_of(protocol),
         clip,
         precision,
@@ -135,7 +137,8 @@ def mean(
       For all others see `sum`.
     """
     return _aggregate(
-        by_name(updates, names),
+        updates,
+        names,
         choice_of(protocol),
         clip,
         precision,
@@ -150,7 +153,8 @@ def mean(
 
 
 def _aggregate(
-    updates: dict[PartyId, Any],
+    given: Updates,
+    names: Sequence[PartyId] | None,
     choice: Choice,
     clip: Clip | None,
     precision: float | None,
@@ -164,12 +168,13 @@ def _aggregate(
     max_weight: MaxWeight | None = None,
 ) -> Aggregate:
     began = time.perf_counter()
+    updates, in_order = by_name(given, names)
     clients = tuple(updates)
     executor = None if executor is None else helping(executor)
     check_privacy(privacy, round_number, choice, clip=clip, precision=precision, max_weight=max_weight)
     choice.check(len(clients))
     absent = leaving(dropouts, clients, choice)
-    weight_of, largest_weight = weights_of(weights, max_weight, clients)
+    weight_of, largest_weight = weights_of(weights, max_weight, clients, in_order=in_order)
     structure = Structure(updates[clients[0]], clients[0])
     arrays = {name: structure.flatten(update, name) for name, update in updates.items()}
     for name, parts in arrays.items():
@@ -177,7 +182,7 @@ def _aggregate(
     spent: dp.Report | None = None
     coding: Coding
     if privacy is None:
-        clips = clips_of(clip, structure, list(arrays.values()))
+        clips, precision = clips_of(clip, structure, list(arrays.values())), precision_of(precision)
         coding = choice.coding(Request(structure, is_mean, clips, precision, len(clients), largest_weight))
     else:
         from secagg.aggregation.noisy import Noisy  # whoever adds no noise does without its packages

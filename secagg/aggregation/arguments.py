@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from secagg.aggregation.additive import Additive
 from secagg.aggregation.bounded import Bounded
 from secagg.aggregation.choice import Choice
+from secagg.aggregation.coding import check_precision
 from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
+from secagg.aggregation.forms import belongs
 from secagg.aggregation.masked import Masked
 from secagg.aggregation.privacy import Privacy
 from secagg.aggregation.structure import Structure
@@ -47,35 +49,82 @@ def choice_of(protocol: str | Choice) -> Choice:
     )
 
 
-def by_name(updates: Updates, names: Sequence[PartyId] | None) -> dict[PartyId, Any]:
-    """Return every client's update by name.
+def by_name(updates: Updates, names: Sequence[PartyId] | None) -> tuple[dict[PartyId, Any], bool]:
+    """Return every client's update by name, and whether they came in order, without names of their own.
+
+    Of a Series of pandas the index says whose each update is, of a DataFrame whose each row.
 
     Raises:
       UsageError: no updates, names that come twice or are no text, or more or fewer names than updates.
     """
+    in_order = not isinstance(updates, Mapping)
     if isinstance(updates, Mapping):
         if names is not None:
             raise UsageError("updates by name have their names already; leave `names` out")
         named = dict(updates)
-    elif isinstance(updates, list | tuple) or (isinstance(updates, np.ndarray) and updates.ndim):
-        listed = list(updates)
-        called = [f"client{i}" for i in range(len(listed))] if names is None else list(names)
+    else:
+        listed, called = _listed(updates)
+        in_order = called is None
+        if called is not None and names is not None:
+            raise UsageError("the index of the updates names the clients already; leave `names` out")
+        if called is None:
+            called = [f"client{i}" for i in range(len(listed))] if names is None else _ordered(names, "names")
         if len(called) != len(listed):
             raise UsageError(f"expected as many names as updates, got {len(called)} and {len(listed)}")
         named = dict(zip(called, listed, strict=True))
         if len(named) != len(listed):
             repeated = sorted({str(name) for name in called if called.count(name) > 1})
             raise UsageError(f"expected distinct names, got more than once: {', '.join(repeated[:5])}")
-    else:
-        raise UsageError(
-            f"expected updates by client in a mapping, or in order in a list, got a {type(updates).__name__}"
-        )
     if not named:
         raise UsageError("expected updates of at least 2 clients, got none")
     for name in named:
         if not isinstance(name, str) or not name:
             raise UsageError(f"a client's name is text that is not empty, not {name!r:.80}")
-    return named
+    return named, in_order
+
+
+def _listed(updates: Any) -> tuple[list[Any], list[Any] | None]:
+    """Return updates in order, and the names that they carry."""
+    if belongs(updates, "pandas", "DataFrame"):
+        if len(set(updates.dtypes)) > 1:
+            raise UsageError(
+                f"expected a DataFrame of updates, one a row, with columns of one dtype, got {len(set(updates.dtypes))}; "
+                "convert it, or pass the updates in a dictionary"
+            )
+        return [updates.iloc[i] for i in range(len(updates))], _labels(updates.index)
+    if belongs(updates, "pandas", "Series"):
+        return list(updates), _labels(updates.index)
+    tensors = belongs(updates, "torch", "Tensor") or belongs(updates, "jax", "Array")
+    if isinstance(updates, list | tuple) or (
+        (isinstance(updates, np.ndarray) or tensors) and getattr(updates, "ndim", None)
+    ):
+        if hasattr(updates, "_fields"):
+            raise UsageError(
+                f"expected updates by client in a mapping, got a {type(updates).__name__}, whose fields are names; pass "
+                "_asdict()"
+            )
+        return list(updates), None
+    raise UsageError(
+        f"expected updates by client in a mapping, or in order in a list, got a {type(updates).__name__}"
+    )
+
+
+def _labels(index: Any) -> list[Any] | None:
+    """Return the labels of an index of pandas; None where it only counts."""
+    return (
+        None
+        if belongs(index, "pandas", "RangeIndex") and index.equals(type(index)(len(index)))
+        else list(index)
+    )
+
+
+def _ordered(values: Any, what: str) -> list[Any]:
+    """Return what is given in an order as a list."""
+    if isinstance(values, str | bytes | Set | Mapping) or not isinstance(values, Iterable):
+        raise UsageError(
+            f"expected {what} in the order of the updates, in a list, got a {type(values).__name__}"
+        )
+    return list(values)
 
 
 def leaving(dropouts: Dropouts, clients: Sequence[PartyId], choice: Choice) -> dict[PartyId, str]:
@@ -98,11 +147,16 @@ def leaving(dropouts: Dropouts, clients: Sequence[PartyId], choice: Choice) -> d
 
 
 def weights_of(
-    weights: Weights | None, max_weight: MaxWeight | None, clients: Sequence[PartyId]
+    weights: Weights | None,
+    max_weight: MaxWeight | None,
+    clients: Sequence[PartyId],
+    *,
+    in_order: bool = True,
 ) -> tuple[dict[PartyId, float], float | None]:
     """Return each client's weight, and the largest that is planned for; both int if weights are integers.
 
-    Without weights, none and None.
+    Without weights, none and None. Weights with labels are matched by them: names of clients, or positions where the
+    updates came in order.
 
     Raises:
       UsageError: not one number for each client, no max_weight, or fractions where that is an int.
@@ -112,14 +166,7 @@ def weights_of(
         if max_weight is not None:
             raise UsageError("max_weight is for weights, and there are none")
         return {}, None
-    if isinstance(weights, Mapping):
-        if set(weights) != set(clients):
-            raise UsageError("expected weights by name for each client and nobody else")
-        listed = [weights[name] for name in clients]
-    else:
-        listed = list(weights)
-        if len(listed) != len(clients):
-            raise UsageError(f"expected weights for {len(clients)} clients, got {len(listed)}")
+    listed = _weights_in_order(weights, clients, in_order=in_order)
     if max_weight is None:
         raise UsageError(
             "give max_weight, the largest weight that anybody may have: an int if weights are integers, a float if not; "
@@ -127,13 +174,15 @@ def weights_of(
         )
     known = {name: _number(weight, f"{name}'s weight") for name, weight in zip(clients, listed, strict=True)}
     for name, weight in known.items():
-        if not (math.isfinite(weight) and weight > 0):
+        if not 0 < weight < math.inf:
             raise RangeError(f"{name}'s weight is not a positive number; leave out who is not to count")
     if max_weight == "max":
         largest = max(known.values())
         largest = int(largest) if all(float(w).is_integer() for w in known.values()) else float(largest)
     else:
         largest = _number(max_weight, "max_weight")
+        if not 0 < largest < math.inf:
+            raise UsageError(f"expected a positive number as max_weight, got {largest}")
     for name, weight in known.items():
         if weight > largest:
             raise RangeError(f"{name}'s weight is above max_weight={largest}; plan for a larger one")
@@ -158,10 +207,17 @@ def clips_of(
             '"max" to take the largest there is, which in a deployment tells it to everybody'
         )
     if isinstance(clip, Mapping):
-        paths = [leaf.path for leaf in structure.leaves]
         for key in clip:
-            if key and not any(f"{path}/".startswith(f"{key}/") for path in paths):
-                raise UsageError(f"there is a clip for {key!r:.80}, where the updates have nothing")
+            if not isinstance(key, str):
+                raise UsageError(
+                    f'expected clips by path, which is text such as "{key!r:.20}" or "layer/weight", got a '
+                    f"{type(key).__name__}"
+                )
+            if key and key not in structure.paths:
+                there = ", ".join(repr(leaf.path) for leaf in structure.leaves[:5])
+                raise UsageError(
+                    f"there is a clip for {key!r:.80}, where the updates have nothing; they have {there:.200}"
+                )
         return {key: _number(value, f"the clip of {key!r:.80}") for key, value in clip.items()}
     if clip != "max":
         return {"": _number(clip, "clip")}
@@ -170,6 +226,71 @@ def clips_of(
         leaf.path: max(_largest(arrays[i]) for arrays in updates) or 1.0
         for i, leaf in enumerate(structure.leaves)
     }
+
+
+def _weights_in_order(weights: Any, clients: Sequence[PartyId], *, in_order: bool) -> list[Any]:
+    """Return weights in the order of the clients.
+
+    Raises:
+      UsageError: not one for each client, labels that say of whom they are not, or no order.
+    """
+    labels: list[Any] | None = None
+    if isinstance(weights, Mapping):
+        labels, listed = list(weights), list(weights.values())
+    elif belongs(weights, "pandas", "Series"):
+        labels, listed = _labels(weights.index), weights.tolist()
+        if labels is None and not in_order:
+            raise UsageError(
+                "expected weights with the names of the clients as their index, got a Series that is only numbered; set the "
+                "index, or pass its tolist() to give them in the order of the updates"
+            )
+    elif belongs(weights, "xarray", "DataArray") and weights.ndim == 1:
+        index = weights.indexes.get(weights.dims[0])
+        labels, listed = None if index is None else list(index), weights.to_numpy().tolist()
+    elif belongs(weights, "pyarrow", "Array", "ChunkedArray"):
+        listed = weights.to_pylist()
+    elif belongs(weights, "polars", "Series"):
+        listed = weights.to_list()
+    elif belongs(weights, "torch", "Tensor") or belongs(weights, "jax", "Array"):
+        listed = _ordered(weights.tolist(), "weights")
+    elif hasattr(weights, "columns") or hasattr(weights, "column_names") or hasattr(weights, "dims"):
+        raise UsageError(
+            f"expected one weight for each client, by name or in order, got a {type(weights).__name__}; pass one column"
+        )
+    else:
+        listed = _ordered(weights, "weights")
+    if labels is None:
+        if len(listed) != len(clients):
+            raise UsageError(f"expected weights for {len(clients)} clients, got {len(listed)}")
+        return listed
+    known: dict[Any, Any] = dict(zip(labels, listed, strict=True))
+    wanted: Sequence[Any] = clients
+    if in_order and set(known) == set(range(len(clients))):
+        wanted = range(len(clients))
+    if len(known) != len(listed) or set(known) != set(wanted):
+        missing = [name for name in clients if name not in known]
+        strange = [name for name in known if name not in set(clients)]
+        shown = missing or strange or [name for name in labels if labels.count(name) > 1]
+        what = "none for" if missing else "one for" if strange else "more than one for"
+        raise UsageError(
+            "expected weights by name for each client and nobody else, got "
+            f"{what} {', '.join(f'{name!r:.40}' for name in shown[:5])}"
+        )
+    return [known[name] for name in wanted]
+
+
+def precision_of(precision: float | None) -> float | None:
+    """Return the precision as a number, if there is one.
+
+    Raises:
+      UsageError: no number.
+      PlanError: not a positive one.
+    """
+    if precision is None:
+        return None
+    number = float(_number(precision, "precision"))
+    check_precision(number)
+    return number
 
 
 def check_privacy(
@@ -218,10 +339,16 @@ def check_privacy(
 
 def _number(value: Any, what: str) -> float:
     """Return a number as a Python int, if it is an integer by type, or a float."""
+    if isinstance(value, np.ndarray) and not value.ndim and value.dtype.kind in "iuf":
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         shown = f"the text {value!r:.40}" if isinstance(value, str) else type(value).__name__
         raise UsageError(f"expected a number as {what}, got {shown}")
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise UsageError(f"expected a number that float64 can hold as {what}, got a larger one") from None
+    return int(value) if isinstance(value, numbers.Integral) else number
 
 
 def _largest(array: NDArray[Any]) -> float:

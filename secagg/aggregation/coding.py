@@ -17,6 +17,9 @@ max_weight, and near w / max_weight. With E the most that a sum of these may be 
 so a mean errs by clip 2 E / V', which is worked out when V' is known: it grows where weights are far below
 max_weight. No bits are spent on weights.
 
+The largest power of two at which v fits is taken out of numbers that are far above or below one, so f may be anything
+that float64 can tell: clips go from the smallest of its numbers to the largest.
+
 `error` is a bound on the difference to the exact sum or mean of the clipped numbers, rounding to the arrays' own
 dtype and of float64 arithmetic included.
 """
@@ -27,18 +30,24 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import fixed_point
+from secagg.aggregation.rounding import half_spacing, rounded_down, rounded_up, to_floats, to_integers
 from secagg.aggregation.structure import Leaf, Structure
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.fixed_point import Plan
 
 DEFAULT_PLACES: Final = 20  # a number errs by 2^-20 of the clip if no precision is given
 _WIDEST: Final = 64
+_ROOM: Final = (1 << (_WIDEST - 1)) - 1  # the largest sum
+_FINEST: Final = 1074  # float64 has no more places
+_FINEST_OF_PLAN: Final = 1000
+_TINY: Final = 2.0**-1073  # that multiplying and rounding among the smallest numbers of float64 may be off
 FLOAT_ERROR: Final = 2.0**-50  # of a few float64 operations, relative
 
 
@@ -68,10 +77,10 @@ class Request:
         Raises:
           UsageError: none is given for it.
         """
-        keys = [key for key in self.clips if not key or f"{leaf.path}/".startswith(f"{key}/")]
-        if not keys:
-            raise UsageError(f'there is no clip for {leaf.path!r}; one under "" is for all others')
-        return self.clips[max(keys, key=len)]
+        for path in (leaf.path, *reversed(leaf.above), ""):
+            if path in self.clips:
+                return self.clips[path]
+        raise UsageError(f'there is no clip for {leaf.path!r}; one under "" is for all others')
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Where an array lies in the vector."""
+    """Where an array lies in the vector, and the largest absolute value of its numbers: whole for integers."""
 
     leaf: Leaf
     clip: float
@@ -120,7 +129,7 @@ class Coding(ABC):
         for leaf in request.structure.leaves:
             clip = request.clip_of(leaf)
             self._check(leaf, clip)
-            self.parts.append(_Part(leaf, clip, slice(start, start + leaf.size)))
+            self.parts.append(_Part(leaf, _border(leaf, clip), slice(start, start + leaf.size)))
             start += leaf.size
 
     @property
@@ -149,7 +158,7 @@ class Coding(ABC):
 
     def result_dtype(self, leaf: Leaf) -> np.dtype[Any]:
         """Return the dtype of an array of the result: the updates', but float64 for means of integers."""
-        return np.dtype(np.float64) if self.request.mean and leaf.is_integer else leaf.dtype
+        return leaf.form.mean_dtype if self.request.mean and leaf.is_integer else leaf.dtype
 
     def _check(self, leaf: Leaf, clip: float) -> None:
         where = f"at {leaf.path}: " if leaf.path else ""
@@ -161,12 +170,12 @@ class Coding(ABC):
             )
         if self.request.mean:
             return
-        most: float = int(np.iinfo(leaf.dtype).max) if leaf.is_integer else float(np.finfo(leaf.dtype).max)
-        border = min(math.floor(clip) if leaf.is_integer else clip, most)
-        if self.request.clients * border > most:
+        most, clients = leaf.largest, self.request.clients
+        border = min(_border(leaf, clip), most)
+        if Fraction(clients) * Fraction(border) > Fraction(most):
             raise PlanError(
-                f"{where}sums of {self.request.clients} numbers up to {border} do not fit {leaf.dtype}; convert the updates "
-                f"to a wider type, or clip at {most / self.request.clients:.6g}"
+                f"{where}sums of {clients} numbers up to {border} do not fit {leaf.dtype_name}; "
+                f"{_ways_out(leaf, clients)}"
             )
 
     def _integers(self, leaf: Leaf, totals: NDArray[np.int64]) -> NDArray[Any]:
@@ -181,18 +190,65 @@ class Coding(ABC):
         shaped = values.reshape(leaf.shape)
         if dtype.kind in "iu":
             # Where the error is below a half, the nearest integer is the right one.
-            return np.rint(shaped).astype(dtype), 0.0 if error < 0.5 else error + 0.5
-        result = shaped.astype(dtype)
-        if dtype != np.float64 and leaf.size:
-            # Of the very largest number numpy has no spacing; it is that of the one below.
-            largest = min(np.max(np.abs(result)), np.nextafter(np.finfo(dtype).max, dtype.type(0)))
-            error += float(np.spacing(largest)) / 2
+            return to_integers(shaped, dtype), 0.0 if error < 0.5 else error + 0.5
+        short = leaf.form.bfloat16
+        result = to_floats(shaped, dtype, bfloat16=short)
+        if not leaf.is_integer:
+            error += _TINY
+        if dtype != np.float64:
+            error += half_spacing(result, bfloat16=short)
         return result, error
 
 
-def _default_precision(clip: float) -> float:
-    # Of the tiniest numbers fewer places are kept: a plan has at most 1000.
-    return max(math.ldexp(clip, -DEFAULT_PLACES), math.ldexp(1.0, -1000))
+def _border(leaf: Leaf, clip: float) -> float:
+    """Return the largest absolute value that a number within a clip has, as a number that its dtype may hold."""
+    if not leaf.is_integer:
+        return clip
+    info = np.iinfo(leaf.dtype)
+    # The most negative integer is one further from zero than the largest.
+    return min(math.floor(clip), max(int(info.max), -int(info.min)))
+
+
+def _ways_out(leaf: Leaf, clients: int) -> str:
+    """Say what would do where sums do not fit a dtype."""
+    options = []
+    if leaf.dtype.itemsize < 8:
+        options.append("convert the updates to a wider type")
+    if not leaf.is_integer:
+        options.append(f"clip at {rounded_down(leaf.largest / clients)}")
+    elif (each := int(leaf.largest) // clients) >= 1:
+        options.append(f"clip at {each}")
+    options.append("take a mean" if options else "convert the updates to floats, or take a mean")
+    return ", or ".join(options)
+
+
+def check_precision(precision: float) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+      PlanError: it is not positive, or not finite.
+    """
+    if not (math.isfinite(precision) and precision > 0):
+        raise PlanError(f"precision is a positive number, not {precision}")
+
+
+def clip_numbers(numbers: NDArray[np.float64], clip: float) -> tuple[NDArray[np.float64], int]:
+    """Move numbers within +-clip in place; return them, and how many were moved."""
+    moved = int(np.count_nonzero(np.abs(numbers) > clip))
+    return np.clip(numbers, -clip, clip, out=numbers), moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """How the numbers of an array become integers: x 2^-shift is encoded under a plan."""
+
+    plan: Plan
+    shift: int
+
+    @property
+    def places(self) -> int:
+        """Binary places of x itself."""
+        return self.plan.frac_bits - self.shift
 
 
 class FixedPoint(Coding):
@@ -209,24 +265,39 @@ class FixedPoint(Coding):
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         self._weight = int(request.max_weight or 1)
-        self._plans = [self._plan_of(part) for part in self.parts]
-        most = self._weight * max(plan.limit for plan in self._plans)
+        self._fixed = [self._fixed_of(part) for part in self.parts]
+        most = self._weight * max(fixed.plan.limit for fixed in self._fixed)
         # float64 has no room for all integers above 2^53: the next one up.
-        clip = float(most) if most < 1 << 53 else math.nextafter(float(most), math.inf)
+        clip = float(most) if int(float(most)) >= most else math.nextafter(float(most), math.inf)
+        if request.clients * int(clip) > _ROOM:
+            raise PlanError(
+                f"sums of {request.clients} parties' numbers take all of {_WIDEST} bits, and none is left; use a smaller "
+                "clip, a larger precision or smaller weights"
+            )
         self.plan = fixed_point.plan(clip=clip, frac_bits=0, parties=request.clients)
 
     @property
     def about(self) -> str:
-        floats = sorted({p.frac_bits for p, part in zip(self._plans, self.parts, strict=True) if p.frac_bits})
+        pairs = zip(self._fixed, self.parts, strict=True)
+        floats = sorted({fixed.places for fixed, part in pairs if not part.leaf.is_integer and fixed.places})
         weights = f", integer weights up to {self._weight}" if self.weighted else ""
-        places = f"fixed point with {' or '.join(map(str, floats))} places" if floats else "integers"
+        places = "integers"
+        if floats and floats[0] > 0:
+            places = f"fixed point with {' or '.join(map(str, floats))} places"
+        elif floats:
+            places = f"multiples of {' or '.join(f'2^{-f}' for f in floats)}"
         return f"{places}{weights}: sums of {self.plan.sum_bits} bits"
 
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
         values, clipped = np.empty(self.length, np.uint64), 0
-        for part, plan, array in zip(self.parts, self._plans, arrays, strict=True):
-            out = values[part.place].reshape(part.leaf.shape)
-            clipped += fixed_point.encode(array, plan, out_of_range="clip", out=out).clipped
+        for part, fixed, array in zip(self.parts, self._fixed, arrays, strict=True):
+            out, numbers = values[part.place].reshape(part.leaf.shape), array
+            if fixed.shift:
+                # Clipped first: multiplied, a number beyond the clip could become infinite.
+                numbers, moved = clip_numbers(array.astype(np.float64), part.clip)
+                numbers = np.ldexp(numbers, -fixed.shift)
+                clipped += moved
+            clipped += fixed_point.encode(numbers, fixed.plan, out_of_range="clip", out=out).clipped
         signed = values.view(np.int64)
         if self.weighted:
             # Within 64 bits by the plan.
@@ -238,16 +309,17 @@ class FixedPoint(Coding):
         mean = self.request.mean
         weight = int(total[-1]) if self.weighted else contributors
         arrays, errors = [], {}
-        for part, plan in zip(self.parts, self._plans, strict=True):
-            leaf, part_total = part.leaf, total[part.place]
+        for part, fixed in zip(self.parts, self._fixed, strict=True):
+            leaf, part_total, plan = part.leaf, total[part.place], fixed.plan
             if leaf.is_integer and not mean:
                 arrays.append(self._integers(leaf, part_total))
                 errors[leaf.path] = 0.0
                 continue
-            values = part_total * math.ldexp(1.0, -plan.frac_bits)
-            bound = 0.0 if leaf.is_integer else plan.error(summands=1 if mean else contributors)
-            if mean:
-                values /= weight
+            # Divided first: a sum may be larger than float64 holds where the mean is not.
+            values = np.ldexp(part_total / weight if mean else part_total.astype(np.float64), -fixed.places)
+            bound = 0.0
+            if not leaf.is_integer:
+                bound = math.ldexp(plan.error(summands=1 if mean else contributors), fixed.shift)
             wide = plan.parties * plan.max_weight * plan.limit >= 1 << 53
             if leaf.size and (mean or wide):
                 bound += float(np.max(np.abs(values))) * FLOAT_ERROR
@@ -255,21 +327,56 @@ class FixedPoint(Coding):
             arrays.append(array)
         return Decoded(arrays, errors, float(weight) if self.weighted else None)
 
-    def _plan_of(self, part: _Part) -> Plan:
-        precision = self.request.precision
+    def _fixed_of(self, part: _Part) -> _Fixed:
+        places = 0 if part.leaf.is_integer else self._places(part)
+        shift = min(max(places, 0), _FINEST_OF_PLAN) - places
+        clip = float(part.clip) if part.leaf.is_integer else math.ldexp(part.clip, -shift)
         try:
             plan = fixed_point.plan(
-                clip=part.clip,
-                precision=None
-                if part.leaf.is_integer
-                else (_default_precision(part.clip) if precision is None else precision),
-                frac_bits=0 if part.leaf.is_integer else None,
-                parties=self.request.clients,
-                max_weight=self._weight,
+                clip=clip, frac_bits=places + shift, parties=self.request.clients, max_weight=self._weight
             )
-        except PlanError as error:
-            raise PlanError(f"{part.leaf.path or 'the updates'}: {error}") from None
-        return replace(plan, bits=_WIDEST)
+        except PlanError:
+            raise PlanError(self._refusal(part, places)) from None
+        return _Fixed(replace(plan, bits=_WIDEST), shift)
+
+    def _places(self, part: _Part) -> int:
+        """Return f, where a number is a multiple of 2^-f; negative for steps above 1."""
+        # clip = m 2^e with 1/2 <= m < 1, and likewise the precision.
+        exponent = math.frexp(part.clip)[1]
+        if self.request.precision is None:
+            places = DEFAULT_PLACES - exponent
+        else:
+            check_precision(self.request.precision)
+            places = -math.frexp(self.request.precision)[1]
+            if places < 0:  # one step at least within the clip
+                places = max(places, 1 - exponent)
+        return min(places, _FINEST)
+
+    def _refusal(self, part: _Part, places: int) -> str:
+        """Say what does not fit 64 bits, and what would."""
+        clients = self.request.clients
+        # A little less than there is: the plan of all arrays rounds up to float64.
+        most = (_ROOM - (_ROOM >> 48)) // (clients * self._weight)
+        crowd = f"{clients} parties" + (f" with weights up to {self._weight}" if self.weighted else "")
+        options = []
+        if part.leaf.is_integer:
+            asked = "are integers"
+            if most:
+                options.append(f"clip <= {most - most % (1 << max(0, most.bit_length() - 53))}")
+        else:
+            asked = f"are multiples of 2^{-places}"
+            fitting = places
+            while most and math.ceil(Fraction(part.clip) * Fraction(2) ** fitting) > most:
+                fitting -= 1
+            if most and fitting > -math.frexp(part.clip)[1]:
+                options.append(f"precision >= {rounded_up(math.ldexp(1.0, -fitting - 1))}")
+                if self.request.precision is not None:
+                    options.append(f"clip <= {rounded_down(float(most / Fraction(2) ** places))}")
+        options.append("smaller weights" if self.weighted else "fewer clients")
+        return (
+            f"{part.leaf.path or 'the updates'}: numbers up to {part.clip:g} that {asked} do not fit {_WIDEST} bits in a "
+            f"sum of {crowd}; use {' or '.join(options)}"
+        )
 
 
 class Units(Coding):
@@ -288,7 +395,10 @@ class Units(Coding):
     def __init__(self, request: Request, *, scale: float | None = None, rounded: bool = True) -> None:
         super().__init__(request)
         self._rounded_to_integers = rounded
-        self._scale = math.ldexp(1.0, self._places()) if scale is None else scale
+        places = self._places()
+        if scale is None and request.clients << places > _ROOM:
+            raise PlanError(self._refusal())
+        self._scale = math.ldexp(1.0, places) if scale is None else scale
         self.plan = fixed_point.plan(clip=self._scale, frac_bits=0, parties=request.clients)
 
     @property
@@ -303,9 +413,8 @@ class Units(Coding):
         for part, array in zip(self.parts, arrays, strict=True):
             numbers = values[part.place]
             np.copyto(numbers, array.reshape(-1))
-            numbers /= part.clip  # correctly rounded: within +-1 exactly where the number is within +-clip
-            clipped += int(np.count_nonzero(np.abs(numbers) > 1))
-            np.clip(numbers, -1, 1, out=numbers)
+            clipped += clip_numbers(numbers, part.clip)[1]
+            numbers /= part.clip
         values *= ratio
         if self.weighted:
             values[-1] = ratio
@@ -328,7 +437,10 @@ class Units(Coding):
             off = (2 if self.weighted else 1) * off / weight + FLOAT_ERROR
         arrays, errors = [], {}
         for part in self.parts:
-            values = units[part.place] * part.clip
+            with np.errstate(
+                over="ignore"
+            ):  # by rounding, beyond the largest number: `_rounded` moves it back
+                values = units[part.place] * part.clip
             array, errors[part.leaf.path] = self._rounded(part, values, part.clip * off)
             arrays.append(array)
         whole = weight * self.request.max_weight if self.request.max_weight is not None else None
@@ -339,11 +451,22 @@ class Units(Coding):
         precision = self.request.precision
         if precision is None:
             return DEFAULT_PLACES - 1
-        if not (math.isfinite(precision) and precision > 0):
-            raise PlanError(f"precision is a positive number, not {precision}")
-        largest = max(part.clip for part in self.parts)
-        # largest / precision = m 2^e with m < 1: largest 2^-e <= precision.
-        return max(0, math.frexp(largest / precision)[1] - 1)
+        check_precision(precision)
+        # clip / precision < 2^e, and so clip 2^-e < precision.
+        return max(0, math.floor(Fraction(self._largest) / Fraction(precision)).bit_length() - 1)
+
+    @property
+    def _largest(self) -> float:
+        return max(part.clip for part in self.parts)
+
+    def _refusal(self) -> str:
+        clients = self.request.clients
+        places = (_ROOM // clients).bit_length() - 1
+        fits = rounded_up(math.ldexp(self._largest, -places - 1))
+        return (
+            f"numbers up to {self._largest:g} to within precision={self.request.precision:g} do not fit {_WIDEST} bits in "
+            f"a sum of {clients} parties; use precision >= {fits}"
+        )
 
 
 def check_numbers(structure: Structure, arrays: Sequence[NDArray[Any]], client: str) -> None:
@@ -358,8 +481,9 @@ def check_numbers(structure: Structure, arrays: Sequence[NDArray[Any]], client: 
         finite = np.isfinite(array)
         if not finite.all():
             bad = np.argwhere(~finite)
-            place = ", ".join(map(str, bad[0].tolist()))
+            first, labels = bad[0].tolist(), leaf.form.labels
+            place = f"index [{', '.join(map(str, first))}]" if labels is None else labels.place(first)
             raise RangeError(
                 f"{client}'s update{' at ' + leaf.path if leaf.path else ''}: {len(bad)} of {array.size} numbers are NaN "
-                f"or infinite, the first at index [{place}]"
+                f"or infinite, the first at {place}"
             )

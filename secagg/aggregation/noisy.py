@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from secagg import dp, fixed_point
 from secagg.aggregation.coding import Coding, Decoded, Request
 from secagg.aggregation.privacy import Privacy
+from secagg.aggregation.rounding import to_floats, to_integers
 from secagg.aggregation.structure import Leaf
 from secagg.dp.clipping import clip_rows
 from secagg.errors import PlanError, RangeError
@@ -173,26 +174,21 @@ class Noisy(Coding):
         where = f"at {leaf.path}: " if leaf.path else ""
         if leaf.dtype.kind == "u":
             raise PlanError(
-                f"{where}noise can make sums negative, which {leaf.dtype} is not; convert the updates to a signed type"
+                f"{where}noise can make sums negative, which {leaf.dtype_name} is not; convert the updates to a signed type"
             )
         grid, noise = self.mechanism.grid, self.mechanism.noise
         log = _LOG_OVERFLOW - math.log(grid.dimension) - math.log(noise.budget.rounds)
-        most: float = int(np.iinfo(leaf.dtype).max) if leaf.is_integer else float(np.finfo(leaf.dtype).max)
+        most = leaf.largest
         needed = noise.crowd.clients * clip + noise.reach(log) * grid.unit
         if needed > most:
             raise PlanError(
                 f"{where}sums of {noise.crowd.clients} updates of norm {clip:g}, with their noise, can reach {needed:.6g}, "
-                f"which does not fit {leaf.dtype}; convert the updates to a wider type"
+                f"which does not fit {leaf.dtype_name}; convert the updates to a wider type"
             )
 
     def _cast(self, leaf: Leaf, numbers: NDArray[np.float64]) -> NDArray[Any]:
-        dtype = self.result_dtype(leaf)
-        shaped = numbers.reshape(leaf.shape)
-        if dtype.kind == "i":
-            shaped, most = np.rint(shaped), float(np.iinfo(dtype).max)
-            # The next number down where float64 has no room for the largest integer.
-            most = most if int(most) <= int(np.iinfo(dtype).max) else math.nextafter(most, 0)
-        else:
-            most = float(np.finfo(dtype).max)
-        # By the plan of no effect, but with the probability that it allows for.
-        return np.clip(shaped, -most, most).astype(dtype)
+        # Beyond the dtype only with the probability that the plan allows for.
+        dtype, shaped = self.result_dtype(leaf), numbers.reshape(leaf.shape)
+        if dtype.kind in "iu":
+            return to_integers(shaped, dtype)
+        return to_floats(shaped, dtype, bfloat16=leaf.form.bfloat16)

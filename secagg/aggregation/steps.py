@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import fixed_point
-from secagg.aggregation.coding import FLOAT_ERROR, Coding, Decoded, Request
+from secagg.aggregation.coding import FLOAT_ERROR, Coding, Decoded, Request, check_precision, clip_numbers
 from secagg.errors import PlanError, UsageError
 from secagg.mpc.numbers import RING64
 from secagg.protocols.bounded_sum import Bounds, rounded_norm
@@ -64,7 +64,7 @@ class Steps(Coding):
         self._weight = int(request.max_weight or 1)
         self._size = request.structure.size
         self._whole = all(part.leaf.is_integer for part in self.parts)
-        self._clips = [float(math.floor(p.clip) if p.leaf.is_integer else p.clip) for p in self.parts]
+        self._clips = [float(part.clip) for part in self.parts]
         self._reaches = self._reaches_of()
         self._steps = self._steps_of()
         self._factors = [
@@ -110,8 +110,7 @@ class Steps(Coding):
         for part, clip, array in zip(self.parts, self._clips, arrays, strict=True):
             numbers = values[part.place]
             np.copyto(numbers, array.reshape(-1))
-            clipped += int(np.count_nonzero(np.abs(numbers) > clip))
-            np.clip(numbers, -clip, clip, out=numbers)
+            clipped += clip_numbers(numbers, clip)[1]
         if self._norm is not None and _scale_down(values, self._norm):
             clipped = int(np.count_nonzero(values))
         for part, reach, factor in zip(self.parts, self._reaches, self._factors, strict=True):
@@ -191,11 +190,10 @@ class Steps(Coding):
         border, precision = max(self._float_reaches), self.request.precision
         if precision is None:
             needed, asked = _FEWEST, "2^-8 of the clip"
-        elif math.isfinite(precision) and precision > 0:
+        else:
+            check_precision(precision)
             needed = math.ceil(Fraction(border) / (2 * Fraction(float(precision))))
             asked = f"precision={precision:g}"
-        else:
-            raise PlanError(f"precision is a positive number, not {precision}")
         if needed > fitting:
             # Rounded up, as what is said to fit has to.
             fits = f"precision={1.01 * border / (2 * fitting):.3g} fits; else " if fitting else ""
@@ -232,8 +230,13 @@ def _scale_down(values: NDArray[np.float64], norm: float) -> bool:
     if not largest:
         return False
     # Divided by the largest first: squares neither overflow nor vanish.
-    excess = float(np.linalg.norm(values / largest)) * (largest / norm)
+    length = float(np.linalg.norm(values / largest))
+    excess = length * (largest / norm)
     if excess <= 1:
         return False
-    values /= excess
+    if math.isfinite(excess):
+        values /= excess
+    else:
+        values /= largest
+        values *= norm / length
     return True

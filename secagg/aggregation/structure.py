@@ -1,23 +1,26 @@
-"""Updates as they come: an array, or dictionaries, lists and tuples of arrays, however deep.
+"""Updates as they come: an array, or containers of arrays, however deep, to a list of arrays and back.
 
-Arrays are numpy's, numbers, and whatever turns into an array by `numpy()` or `__array__` (tensors of PyTorch, on
-whatever device, variables of Keras). What comes back is numpy's: arrays of the same names and shapes.
+What an array may be says `forms`, what a container may be `containers`. What has a name is matched by it: keys, fields,
+columns, labels of rows. What comes back is as it came, of the first client's order and classes.
+
+Clips, reports and errors name arrays by paths, keys and positions joined by "/". Two parts of one path are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.aggregation.containers import Opened, opened
+from secagg.aggregation.forms import Form, Place, at, take
+from secagg.aggregation.rounding import LARGEST_BFLOAT16
 from secagg.errors import ShapeError
 
-Form: TypeAlias = Literal["array", "scalar", "number"]  # numpy's array, numpy's scalar, Python's number
-
-_TAKEN: Final = "float16, float32, float64 and integers of up to 64 bits"
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,14 @@ class Leaf:
       path: keys and positions that lead to it, joined by "/"; "" where the update is an array itself.
       shape, dtype: of the array.
       form: what it comes back as.
+      above: paths of the containers that it is in, the outermost first, without the whole update.
     """
 
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     form: Form
+    above: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -45,14 +50,30 @@ class Leaf:
         """Whether its numbers are integers by type."""
         return self.dtype.kind in "iu"
 
+    @property
+    def dtype_name(self) -> str:
+        """The dtype as it came."""
+        return "bfloat16" if self.form.bfloat16 else self.dtype.name
+
+    @property
+    def largest(self) -> float:
+        """The largest number that its dtype holds; an int for integers."""
+        if self.is_integer:
+            return int(np.iinfo(self.dtype).max)
+        return LARGEST_BFLOAT16 if self.form.bfloat16 else float(np.finfo(self.dtype).max)
+
     def __str__(self) -> str:
-        return f"{self.dtype} of shape {self.shape}"
+        return f"{self.dtype_name} of shape {self.shape}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    kind: type[Any]  # dict, list, or the very type of a tuple
-    keys: tuple[Any, ...]  # of a dictionary
+    kind: str
+    match: Any
+    keys: tuple[Any, ...]
+    called: str | None  # what keys are called by which parts are matched
+    wrap: Callable[[Sequence[Any]], Any] = field(repr=False)
+    path: str
     children: tuple[_Branch | Leaf, ...]
 
 
@@ -63,15 +84,22 @@ class Structure:
       update: the first update.
       client: whose it is.
 
+    Attributes:
+      leaves: its arrays.
+      paths: of all its arrays and containers, without the whole update.
+
     Raises:
-      ShapeError: something in it is no array of numbers, or there are no numbers in it.
+      ShapeError: something in it is no array of numbers, two parts have one path, or there are no numbers in it.
     """
 
-    __slots__ = ("_first", "_tree", "leaves")
+    __slots__ = ("_first", "_tree", "leaves", "paths")
 
     def __init__(self, update: Any, client: str) -> None:
         self._first = client
-        self._tree = _look(update, "", client)
+        self.paths: frozenset[str] = frozenset()
+        found: set[str] = {""}
+        self._tree = _look(update, Place("", client), (), found)
+        self.paths = frozenset(found - {""})
         self.leaves = tuple(_leaves(self._tree))
         if not self.size:
             raise ShapeError(f"there are no numbers in the update of {client}")
@@ -85,62 +113,100 @@ class Structure:
         """Return the arrays of an update, in the order of `leaves`.
 
         Raises:
-          ShapeError: it has another structure; names the client and the path.
+          ShapeError: it has another structure, or other names; tells the client and the path.
         """
         arrays: list[NDArray[Any]] = []
-        self._flatten(self._tree, update, "", client, arrays)
+        self._flatten(self._tree, update, client, arrays)
         return arrays
 
     def build(self, arrays: Sequence[NDArray[Any]]) -> Any:
         """Return arrays, in the order of `leaves`, in the structure of the updates."""
         return _build(self._tree, iter(arrays))
 
-    def _flatten(
-        self, node: _Branch | Leaf, update: Any, path: str, client: str, arrays: list[NDArray[Any]]
-    ) -> None:
+    def _flatten(self, node: _Branch | Leaf, update: Any, client: str, arrays: list[NDArray[Any]]) -> None:
+        place = Place(node.path, client)
+        container = opened(update, place)
         if isinstance(node, Leaf):
-            if isinstance(update, Mapping | list | tuple):
-                self._differs(path, client, str(node), _kind(update))
-            array, form = _array(update, path, client)
-            dtype = array.dtype.newbyteorder("=")
-            if array.shape != node.shape or dtype != node.dtype:
-                self._differs(path, client, str(node), str(Leaf(path, array.shape, dtype, form)))
-            arrays.append(array)
+            if container is not None:
+                self._differs(place, str(node), container.kind)
+            arrays.append(self._array(node, update, place))
             return
-        if node.kind is dict:
-            if not isinstance(update, Mapping):
-                self._differs(path, client, "a dictionary", _kind(update))
-            if update.keys() != set(node.keys):
-                missing = [str(key) for key in node.keys if key not in update]
-                strange = [str(key) for key in update if key not in node.keys]
-                what = f"without {_some(missing)}" if missing else f"with {_some(strange)} as well"
-                self._differs(path, client, f"keys {_some([str(k) for k in node.keys])}", f"keys {what}")
-            parts = [update[key] for key in node.keys]
-            names = [str(key) for key in node.keys]
-        else:
-            if type(update) is not node.kind or len(update) != len(node.children):
-                expected = f"a {node.kind.__name__} of {len(node.children)}"
-                self._differs(path, client, expected, _kind(update))
-            parts = list(update)
-            names = [str(i) for i in range(len(parts))]
-        for child, part, name in zip(node.children, parts, names, strict=True):
-            self._flatten(child, part, _join(path, name), client, arrays)
+        if container is None or container.match != node.match:
+            got = f"a {type(update).__name__}" if container is None else container.kind
+            self._differs(place, node.kind, got)
+        parts = container.parts
+        if node.called is not None and container.keys != node.keys:
+            parts = self._by_name(node, container, place)
+        for child, part in zip(node.children, parts, strict=True):
+            self._flatten(child, part, client, arrays)
 
-    def _differs(self, path: str, client: str, expected: str, got: str) -> None:
-        raise ShapeError(
-            f"{_at(path)}{client}'s update differs from {self._first}'s: expected {expected}, got {got}"
-        )
+    def _by_name(self, node: _Branch, container: Opened, place: Place) -> tuple[Any, ...]:
+        """Return the parts of a container in the order of a branch's keys."""
+        named = dict(zip(container.keys, container.parts, strict=True))
+        known = set(node.keys)
+        missing = [str(key) for key in node.keys if key not in named]
+        strange = [str(key) for key in named if key not in known]
+        if missing or strange:
+            what = f"without {_some(missing)}" if missing else f"with {_some(strange)} as well"
+            keys = _some([str(key) for key in node.keys])
+            self._differs(place, f"{node.called} {keys}", f"{node.called} {what}")
+        return tuple(named[key] for key in node.keys)
+
+    def _array(self, leaf: Leaf, update: Any, place: Place) -> NDArray[Any]:
+        array, form = take(update, place)
+        got = Leaf(leaf.path, array.shape, array.dtype.newbyteorder("="), form)
+        if (got.dtype, form.bfloat16) != (leaf.dtype, leaf.form.bfloat16):
+            self._differs(place, str(leaf), str(got))
+        names = leaf.form.name, form.name
+        # What is called as the client itself is a row of a table of clients: its name says whose it is, not what.
+        if None not in names and names[0] != names[1] and names != (self._first, place.client):
+            self._differs(
+                place,
+                f"the name {names[0]!r:.80}",
+                f"{names[1]!r:.80}; rename them alike, or take the names off",
+            )
+        labels, others = leaf.form.labels, form.labels
+        if labels is not None and others is not None and labels.kind == others.kind:
+            array = labels.align(array, others, lambda text: self._refuse(place, text))
+        elif labels is not others:
+            kinds = [what.kind if what else "an array without labels" for what in (labels, others)]
+            self._differs(place, kinds[0], f"{kinds[1]}; give labels to all or to none")
+        if array.shape != leaf.shape:
+            self._differs(place, str(leaf), str(got))
+        return array
+
+    def _differs(self, place: Place, expected: str, got: str) -> NoReturn:
+        self._refuse(place, f"expected {expected}, got {got}")
+
+    def _refuse(self, place: Place, text: str) -> NoReturn:
+        place.refuse(f"{place.client}'s update differs from {self._first}'s: {text}")
 
 
-def _look(update: Any, path: str, client: str) -> _Branch | Leaf:
-    if isinstance(update, Mapping):
-        keys = tuple(update)
-        return _Branch(dict, keys, tuple(_look(update[k], _join(path, str(k)), client) for k in keys))
-    if isinstance(update, list | tuple):
-        children = tuple(_look(part, _join(path, str(i)), client) for i, part in enumerate(update))
-        return _Branch(type(update), (), children)
-    array, form = _array(update, path, client)
-    return Leaf(path, array.shape, array.dtype.newbyteorder("="), form)
+def _look(update: Any, place: Place, above: tuple[str, ...], found: set[str]) -> _Branch | Leaf:
+    container = opened(update, place)
+    if container is None:
+        array, form = take(update, place)
+        return Leaf(place.path, array.shape, array.dtype.newbyteorder("="), form, above)
+    children = []
+    inner = (*above, place.path) if place.path else above
+    for key, part in zip(container.keys, container.parts, strict=True):
+        path = _join(place.path, str(key))
+        if path in found:
+            raise ShapeError(
+                f"{at(place.path)}{place.client}'s update has two parts of the path {path!r:.200}, by which clips and "
+                f"reports call them: rename {key!r:.80}"
+            )
+        found.add(path)
+        children.append(_look(part, Place(path, place.client), inner, found))
+    return _Branch(
+        container.kind,
+        container.match,
+        container.keys,
+        container.called,
+        container.wrap,
+        place.path,
+        tuple(children),
+    )
 
 
 def _leaves(node: _Branch | Leaf) -> Iterator[Leaf]:
@@ -153,66 +219,15 @@ def _leaves(node: _Branch | Leaf) -> Iterator[Leaf]:
 
 def _build(node: _Branch | Leaf, arrays: Iterator[NDArray[Any]]) -> Any:
     if isinstance(node, Leaf):
-        array = next(arrays)
-        if node.form == "array":
-            return array
-        return array.item() if node.form == "number" else array[()]
-    parts = [_build(child, arrays) for child in node.children]
-    if node.kind is dict:
-        return dict(zip(node.keys, parts, strict=True))
-    if node.kind in (list, tuple):
-        return node.kind(parts)
-    return node.kind(*parts)  # a named tuple
-
-
-def _array(value: Any, path: str, client: str) -> tuple[NDArray[Any], Form]:
-    form: Form = "array"
-    if isinstance(value, int | float) and not isinstance(value, bool | np.generic):
-        form = "number"
-    elif isinstance(value, np.generic):
-        form = "scalar"
-    elif not isinstance(value, np.ndarray):
-        value = _from_tensor(value, path, client)
-    array: NDArray[Any] = np.asarray(value)
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8 or isinstance(value, np.ma.MaskedArray):
-        what = "a masked array" if isinstance(value, np.ma.MaskedArray) else f"{array.dtype}"
-        raise ShapeError(f"{_at(path)}expected {_TAKEN} from {client}, got {what}; convert before")
-    return array, form
-
-
-def _from_tensor(value: Any, path: str, client: str) -> Any:
-    # A tensor of PyTorch's gives its numbers when it is out of the graph and in the main memory.
-    for step in ("detach", "cpu", "numpy"):
-        method = getattr(value, step, None)
-        if callable(method):
-            try:
-                value = method()
-            except (TypeError, ValueError, RuntimeError) as error:  # such as for bfloat16
-                raise ShapeError(
-                    f"{_at(path)}the {type(value).__name__} of {client} gives no array: {error}"
-                ) from None
-    if not hasattr(value, "__array__"):
-        raise ShapeError(
-            f"{_at(path)}expected arrays, or dictionaries, lists and tuples of arrays, from {client}, got "
-            f"{type(value).__name__}"
-        )
-    return value
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    return "a dictionary" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+        return node.form.wrap(next(arrays))
+    return node.wrap([_build(child, arrays) for child in node.children])
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _join(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
-
-
-def _at(path: str) -> str:
-    return f"at {path}: " if path else ""
+    # An empty name is shown, or its path would be that of what it is in.
+    return f"{path}/{name or repr(name)}" if path else name or repr(name)

@@ -220,7 +220,7 @@ def test_numbers_of_any_size_are_scaled_without_overflow() -> None:
 
 
 def scaled_far(number: float, d: int, norm: float) -> float:
-    return number * min(1.0, norm / number / math.sqrt(d))
+    return min(number, norm / math.sqrt(d))
 
 
 # Who cheats.
