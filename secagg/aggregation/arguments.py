@@ -91,7 +91,8 @@ def _listed(updates: Any) -> tuple[list[Any], list[Any] | None]:
                 f"expected a DataFrame of updates, one a row, with columns of one dtype, got {len(set(updates.dtypes))}; "
                 "convert it, or pass the updates in a dictionary"
             )
-        return [updates.iloc[i] for i in range(len(updates))], _labels(updates.index)
+        # Of a row the name says whose it is.
+        return [updates.iloc[i].rename(None) for i in range(len(updates))], _labels(updates.index)
     if belongs(updates, "pandas", "Series"):
         return list(updates), _labels(updates.index)
     tensors = belongs(updates, "torch", "Tensor") or belongs(updates, "jax", "Array")

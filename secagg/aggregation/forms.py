@@ -232,7 +232,7 @@ def _from_arrow(value: Any, place: Place) -> tuple[NDArray[Any], Form]:
 
 def _from_torch(value: Any, place: Place) -> tuple[NDArray[Any], Form]:
     torch: Any = sys.modules["torch"]
-    if value.has_names():
+    if any(name is not None for name in getattr(value, "names", ())):  # which only older releases have
         place.refuse(
             f"{place.client}'s tensor has named axes, by which nothing is matched; put them in one order, and take the "
             "names off by rename(None)"
