@@ -39,6 +39,7 @@ bench: $(VENV)/.installed-dev
 	done
 
 $(VENV)/bin/python:
+	@echo "setting up $(VENV), once; this takes a minute or two ..."
 	@suitable='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
 	for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
 	  if "$$python" -c "$$suitable" 2>/dev/null; then exec "$$python" -m venv $(VENV); fi; \
@@ -51,10 +52,12 @@ $(VENV)/.pip: | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.pip pyproject.toml
+	@echo "installing secagg and what it needs in $(VENV) ..."
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
+	@echo "installing what the tests need in $(VENV) ..."
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 

@@ -27,6 +27,7 @@ from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Job
 from secagg.jobs.local import OnProgress, progress_line
 from secagg.jobs.run import PHASES, Progress
+from secagg.jobs.weak_terms import weak_terms
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
 from secagg.network.simulated import Network
@@ -159,6 +160,8 @@ def explain(
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(disclosures(job), job.roster)
     yield TRUST
+    if found := weak_terms(job):
+        yield escape("\n".join(f"Warning: {printable(text)}" for text in found))
     expected = forecast(job, counts)
     cost = [(name, counts.get(name, ""), size(sent)) for name, sent in expected.sent_bytes.items()]
     note = "; the rows are assumed, give yours with --rows" if assumed else ""

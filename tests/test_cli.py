@@ -235,6 +235,7 @@ def test_check_says_who_takes_part_what_is_opened_and_what_it_costs(
     assert "input" not in west
     assert shown in ended.out.replace("\n", "")
     assert any("9999.99" in line for line in lines)
+    assert any(line.startswith("Warning: only north and south put in data") for line in lines)
     assert any("2026-01-01T00:00:00+00:00" in line for line in lines)
     assert any(
         line.startswith("each of north, south") and "joint deposits and total" in line for line in lines

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -53,25 +55,32 @@ def test_the_job_file_is_accepted_and_its_commands_work(
     (text,) = blocks("toml")
     (tmp_path / "job.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    make_identity, check, make_tables, run_local, run = commands("secagg")
-    for name in ("south", "west"):
+    make_identity, check, make_tables, run_local, run, run_west, verify = commands("secagg")
+    for name in ("south", "east", "west"):
         create_identity(name).save(tmp_path)
-    for words in (
-        make_identity,
-        ["identity", "new", "north"],
-        check,
-        [*make_tables, "--rows", "1500"],
-        run_local,
-    ):
+    for words in (make_identity, check, [*make_tables, "--rows", "1500"], run_local):
         with pytest.raises(SystemExit) as end:
             main(words)
         assert not end.value.code, capsys.readouterr().err
-    assert (tmp_path / "try/north.collectors-2026-09.csv").read_text().count("\n") > 10
-    # The real run needs real machines: it gets as far as looking for its table.
+        if words is make_identity:
+            shutil.copy("keys/north.crt", ".")  # beside the job file
+        if words is check:
+            assert "Warning" not in capsys.readouterr().out
+    truth = json.loads((tmp_path / "tables/truth.json").read_text())
+    flagged = (tmp_path / "try/north.collectors-2026-09.csv").read_text()
+    assert sum(account in flagged for account in truth["collectors"]) > len(truth["collectors"]) / 2
+    # The real runs need real machines: north's gets as far as looking for its table, west's for its key.
+    for words, says in ((run, "there is no file transfers.parquet"), (run_west, "cannot read west's certificate")):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 2
+        assert says in capsys.readouterr().err
+    (tmp_path / "try").rename(tmp_path / "results")
+    record = json.loads((tmp_path / "results/north.collectors-2026-09.json").read_text())
+    (tmp_path / "north.crt").write_text(record["signature"]["certificate"])  # a local run makes its own
     with pytest.raises(SystemExit) as end:
-        main(run)
-    assert end.value.code == 2
-    assert "there is no file transfers.parquet" in capsys.readouterr().err
+        main(verify)
+    assert not end.value.code, capsys.readouterr().err
     job = parse_job(text, file=tmp_path / "job.toml")
     assert job.name == "collectors-2026-09"
 
