@@ -27,6 +27,11 @@ from secagg.wire import PREFIX, Buffer, FrameType
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
 _SLICE_BYTES: Final = 16 << 20  # one OpenSSL call must not keep the loop from reading for long
 _INBOX_BYTES: Final = 20 << 10  # more than a TLS record holds, so that one call takes a whole one
+_KEEP_ALIVE: Final = {
+    socket.TCP_KEEPIDLE: 30,
+    socket.TCP_KEEPINTVL: 10,
+    socket.TCP_KEEPCNT: 3,
+}  # s, s, probes
 _NOT_NOW: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _GONE: Final = (ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)
 
@@ -70,6 +75,11 @@ class Link:
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # While parties wait for others, for hours perhaps, nothing is sent: firewalls forget idle connections, and a
+        # machine that lost its power sends no end.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self._writable = True
         self._out: deque[Buffer] = deque()
         self._chunk: memoryview | None = None  # what the last call did not write: OpenSSL wants it again

@@ -151,6 +151,7 @@ class Meeting:
         self._poller = select.poll()
         self._redial = {name: (0.0, _FIRST_RETRY_S) for name in self._others if name < me}
         self._why: dict[PartyId, str] = {}  # why the last attempt to dial failed
+        self._gone: set[PartyId] = set()  # who was connected, and is not any more or came again
         self._turned_away = ""  # the last caller without a known certificate
         self._error: SecaggError | None = None
         self._about = ""
@@ -213,6 +214,12 @@ class Meeting:
                 sent.append(link.peer)
         return sorted(sent, key=self.roster.index)
 
+    def _leave(self) -> None:
+        """End all connections and tell nobody why."""
+        for link in self.links.values():
+            link.close()
+        self.links.clear()
+
     def close(self) -> None:
         """Stop listening and drop whoever has not become a link."""
         for talk in self._newcomers.values():
@@ -232,6 +239,8 @@ class Meeting:
             raise self._error
         if now >= deadline:
             error = self._error or self._nobody()
+            if self._error is None and not self._told_nonce:
+                self._leave()  # others may be ready to wait for longer, and this party may come again
             self.tell(error, self._about)
             raise error
         busy = {newcomer.dialled for newcomer in self._newcomers}
@@ -390,9 +399,7 @@ class Meeting:
             # would take it for the other instance's word.
             self._error = self._error or read_abort(frame, link.peer, self.roster)
             self._leave_at = 0.0
-            for other in self.links.values():
-                other.close()
-            self.links.clear()
+            self._leave()
             return
         if frame_type is not FrameType.HELLO:
             raise WireError(f"expected a hello from {link.peer or where}, got another frame", peer=link.peer)
@@ -445,6 +452,7 @@ class Meeting:
                 self._found(error, peer)
             else:  # it may come again
                 _log.info("%s lost %s: %s", self.me, peer, error)
+                self._gone.add(peer)
                 del self.links[peer], self._commitments[peer]
                 self._nonces.pop(peer, None)
                 link.close()
@@ -467,15 +475,18 @@ class Meeting:
             self._told.add(about)  # it meets the same difference
             self.tell(error, about)
 
+    def _absence(self, name: PartyId) -> str:
+        if name in self._gone:
+            return f"{name} was there and left"
+        if name in self._redial:
+            return f"{name} at {'{}:{}'.format(*self._addresses[name])} ({self._why.get(name, 'no answer')})"
+        return f"{name} did not connect to this party"
+
     def _nobody(self) -> SecaggError:
         missing = [name for name in self._others if name not in self._sessions or name not in self.links]
         absent = [name for name in missing if name not in self.links]
-        reasons = [
-            f"{name} at {'{}:{}'.format(*self._addresses[name])} ({self._why.get(name, 'no answer')})"
-            if name in self._redial
-            else f"{name} did not connect to this party"
-            for name in absent
-        ]
+        absent.sort(key=lambda name: name in self._gone)  # who never came is named first
+        reasons = [self._absence(name) for name in absent]
         if not absent:
             reasons = [f"{name} waits for others" for name in missing]
         text = f"not all parties were there within {self._connect_s:g} s: {'; '.join(reasons)}"

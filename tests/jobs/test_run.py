@@ -462,6 +462,33 @@ def test_a_party_that_does_not_come_is_named() -> None:
     assert "bank_c" in {record["error"]["named"] for record in records.values()}
 
 
+def test_who_gives_up_waiting_ends_nobody_elses_wait_and_may_come_again() -> None:
+    job, identities = settle(make_job("structuring", "two banks and an outsider compute"))
+    tables = make_tables(job, (20, 20))
+    there: list[set[str]] = []
+
+    def take_part(name: str, wait_s: float | None = None) -> Any:
+        def seen(progress: Progress) -> None:
+            if name == "bank_a" and progress.phase == PHASES[0]:
+                there.append(set(progress.present))
+
+        read = (lambda: tables[name]) if name in tables else None
+        return run_job(job, me=name, identity=identities[name], read=read, wait_s=wait_s, on_progress=seen)
+
+    def impatient_then_patient() -> Any:
+        with pytest.raises(PeerMissingError, match=r"not all parties were there within 1\.5 s: bank_x"):
+            take_part("bank_b", wait_s=1.5)
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(take_part, "bank_x")
+            result = take_part("bank_b")
+            late.result(timeout=60)
+        return result
+
+    results = run_all({"bank_a": lambda: take_part("bank_a"), "bank_b": impatient_then_patient})
+    check_equal_to_plaintext(job, tables, {name: results[name].rows for name in tables})
+    assert {"bank_b"} in there
+
+
 def test_a_run_that_fails_leaves_a_record_of_how_far_it_came_and_who_is_named(tmp_path: Path) -> None:
     job, identities = settle(make_job("structuring", "two banks and an outsider compute"))
     tables = make_tables(job, (20, 20))
