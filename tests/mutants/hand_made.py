@@ -42,6 +42,7 @@ _ENGINE: Final = "secagg/mpc/replicated.py"
 _JOINT: Final = "secagg/protocols/joint_groups"
 _VIEWS: Final = ("tests/mpc/test_transcripts.py",)
 _RUNS: Final = ("tests/protocols/test_transcripts.py",)
+_ENDINGS: Final = ("tests/protocols/test_endings.py",)
 _KEYS: Final = ("tests/mpc/test_replicated.py",)
 _PSEUDONYMS: Final = ("tests/protocols/test_pseudonyms.py",)
 _HELLO: Final = ("tests/network/test_hello.py",)
@@ -89,8 +90,8 @@ HAND_MADE: Final = (
     Change(
         "the hash key from the first bank alone",
         "secagg/protocols/pseudonyms.py",
-        'secret = b"".join(parts[name] for name in input_parties)',
-        "secret = parts[input_parties[0]]",
+        'secret = b"".join(parts[name] for name in announced)',
+        "secret = parts[next(iter(announced))]",
         _PSEUDONYMS,
     ),
     Change(
@@ -240,5 +241,40 @@ HAND_MADE: Final = (
         "is None else 2 << b.step_bits",
         "is None else 1 << b.step_bits",
         ("tests/dp/test_envelopes.py",),
+    ),
+    Change(
+        "labels are not counted before rows are opened",
+        f"{_JOINT}/engine.py",
+        "if (np.count_nonzero(where, axis=1) != layout.buckets.capacities[position]).any():",
+        "if False:",
+        _ENDINGS,
+    ),
+    Change(
+        "rows beyond a bucket's capacity are put in",
+        f"{_JOINT}/holder.py",
+        "if np.max(filled, initial=0) > capacity:",
+        "if np.max(filled, initial=0) > capacity + 1:",
+        _ENDINGS,
+    ),
+    Change(
+        "rows that cannot be told apart are put in",
+        f"{_JOINT}/holder.py",
+        "if alike.any() or ",
+        "if ",
+        _ENDINGS,
+    ),
+    Change(
+        "a row that cannot be told from padding is put in",
+        f"{_JOINT}/holder.py",
+        "if alike.any() or (self._low & mask == mask).any():",
+        "if alike.any():",
+        _ENDINGS,
+    ),
+    Change(
+        "sums of rows that are not flagged are opened",
+        f"{_JOINT}/engine.py",
+        "return flag, (await and_batch([(flag, opened)]))[0]",
+        "return flag, opened",
+        _RUNS,
     ),
 )

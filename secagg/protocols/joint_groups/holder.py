@@ -66,10 +66,10 @@ class PlacedRows:
             raise UsageError(
                 f"rows {i} and {k} have the same identifier; add up each identifier's rows first"
             )
-        identity = np.sort(self._by_bucket(self._scatter(self._low & self._identity_mask, 0)), axis=1)
-        if ((identity[:, 1:] == identity[:, :-1]) & (identity[:, 1:] != 0)).any() or (
-            identity == self._identity_mask
-        ).any():
+        mask = self._identity_mask
+        identity = np.sort(self._by_bucket(self._scatter(self._low & mask, int(mask))), axis=1)
+        alike = (identity[:, 1:] == identity[:, :-1]) & (identity[:, 1:] != mask)  # padding is all ones
+        if alike.any() or (self._low & mask == mask).any():
             raise PlanError(
                 "two rows cannot be told apart by their pseudonyms; run again, which draws a new hash key"
             )
