@@ -216,7 +216,7 @@ def _ways_out(leaf: Leaf, clients: int) -> str:
         options.append("convert the updates to a wider type")
     if not leaf.is_integer:
         options.append(f"clip at {rounded_down(leaf.largest / clients)}")
-    elif (each := int(leaf.largest) // clients) >= 1:
+    elif (each := min(int(leaf.largest), _ROOM - (_ROOM >> 48)) // clients) >= 1:
         options.append(f"clip at {each}")
     options.append("take a mean" if options else "convert the updates to floats, or take a mean")
     return ", or ".join(options)
@@ -316,13 +316,17 @@ class FixedPoint(Coding):
                 errors[leaf.path] = 0.0
                 continue
             # Divided first: a sum may be larger than float64 holds where the mean is not.
-            values = np.ldexp(part_total / weight if mean else part_total.astype(np.float64), -fixed.places)
+            numbers = part_total / weight if mean else part_total.astype(np.float64)
+            with np.errstate(
+                over="ignore"
+            ):  # by rounding, beyond the largest number: `_rounded` moves it back
+                values = np.ldexp(numbers, -fixed.places)
             bound = 0.0
             if not leaf.is_integer:
                 bound = math.ldexp(plan.error(summands=1 if mean else contributors), fixed.shift)
             wide = plan.parties * plan.max_weight * plan.limit >= 1 << 53
             if leaf.size and (mean or wide):
-                bound += float(np.max(np.abs(values))) * FLOAT_ERROR
+                bound += min(float(np.max(np.abs(values))), leaf.largest) * FLOAT_ERROR
             array, errors[leaf.path] = self._rounded(part, values, bound)
             arrays.append(array)
         return Decoded(arrays, errors, float(weight) if self.weighted else None)

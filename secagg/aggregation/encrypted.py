@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from secagg.he import ckks, paillier
     from secagg.he.paillier.threshold import KeyShare
     from secagg.he.rlwe import Parameters
+
+_MODULI: Final = (64, 96, 128)
 
 _Program = Callable[[Party], Coroutine[Any, Any, Sum | None]]
 
@@ -240,15 +242,21 @@ class Rlwe(_Encrypted):
     def _parameters(self, task: Task) -> Parameters:
         from secagg.he.rlwe import noise, parameters
 
-        allowed = (64, 96, 128) if self.modulus_bits is None else (self.modulus_bits,)
+        allowed = _MODULI if self.modulus_bits is None else (self.modulus_bits,)
         for bits in allowed:
             chosen = parameters(bits)
             coefficients = chosen.blocks(task.length) * chosen.degree
             try:
                 noise.check(task.plan, chosen, coefficients=coefficients)
             except PlanError:
-                if bits == allowed[-1]:
-                    raise
+                if bits < allowed[-1]:
+                    continue
+                larger = [str(other) for other in _MODULI if other > bits]
+                ways = f"use Rlwe(modulus_bits={larger[0]}), or" if larger else "use"
+                raise PlanError(
+                    f"sums of {task.plan.sum_bits} bits leave too little of a modulus of {bits} bits for noise; {ways} a "
+                    "larger precision or smaller weights"
+                ) from None
             else:
                 break
         return chosen

@@ -42,6 +42,7 @@ from secagg.prg import KEY_BYTES
 _CUT: Final = 2.0**-20  # of delta, for noise that is cut off
 _LOG_OVERFLOW: Final = -40 * math.log(2)  # probability that a sum leaves the updates' dtype
 _CLEAR: Final = 4.0  # standard deviations that a sum of weights has to be
+_SMALLEST: Final = 2.0**-900  # norm of which float64 holds the multiples that numbers and noise are
 _ROUNDING: Final = 0.25  # largest variance of stochastic rounding, in units squared
 
 
@@ -64,6 +65,11 @@ class Noisy(Coding):
         self, request: Request, privacy: Privacy, *, survivors: int, colluders: int, modular: bool
     ) -> None:
         weighted = request.max_weight is not None
+        if privacy.norm < _SMALLEST:
+            raise PlanError(
+                f"float64 has no room for the noise of updates of norm {privacy.norm:g}: multiply them, and "
+                "divide the result"
+            )
         # The mechanism comes first: the base class calls `_check`, which asks how far noise reaches.
         self.privacy = privacy
         self._modular = modular
