@@ -8,7 +8,11 @@
 Each runs the real protocol with all parties in one process, in the simulator. docs/choosing.md says which protection
 fits which trust.
 
-    structure   nested dictionaries, lists and tuples of arrays to a list of arrays, and back
+    structure   updates to a list of arrays, and back
+    forms       what an array comes as, and comes back as
+    containers  what holds arrays
+    labels      names of axes and positions, by which arrays are matched
+    rounding    numbers to dtypes
     coding      arrays and weights to vectors of numbers that add up, and back; error bounds
     steps       the same, with one bound on all numbers, for sums whose bounds are checked
     privacy     what a sum may tell about one client

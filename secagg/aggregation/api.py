@@ -54,15 +54,18 @@ def sum(  # noqa: A001  # called as secagg.sum
     the reference for what runs between processes.
 
     Args:
-      updates: of each client, by name or in order. An update is an array, or dictionaries, lists and tuples of
-        arrays, however deep; float16, float32, float64 and integers; the same names, shapes and dtypes at all.
-        Tensors are taken as well.
+      updates: of each client, by name or in order. An update is an array, or containers of arrays, however deep;
+        float16, bfloat16, float32, float64 and integers; the same names, shapes and dtypes at all. Arrays are numpy's,
+        tensors of torch, arrays of jax, Series, DataArrays. Containers are dictionaries, lists, tuples, dataclasses,
+        structured arrays, DataFrames, Arrow's tables, Datasets. **What has a name or a label is matched by it.** A
+        Series or DataFrame of updates has the clients in its index.
       protocol: "masked", "additive", "bounded", "paillier", "ckks" or "rlwe", or one of `secagg.aggregation`'s
         `Masked`, `Additive`, `Bounded`, `Paillier`, `Ckks` and `Rlwe` with settings.
       clip: largest absolute value of a number, agreed on beforehand; larger ones are moved to it, and counted in
-        the report. A mapping gives each array its own, by path ("layer/weight"; a path stands for all below it,
-        "" for the rest). "max" takes the largest absolute value that there is, in any update: **in a deployment, this
-        would tell everybody that value, before the protocol has begun.** Required without privacy, and none with.
+        the report. From the smallest float64 to the largest. A mapping gives each array its own, by path
+        ("layer/weight"; a path stands for all below it, "" for the rest). "max" takes the largest absolute value that there
+        is, in any update: **in a deployment, this would tell everybody that value, before the protocol has begun.**
+        Required without privacy, and none with.
       precision: largest absolute error of one client's number; by default 2**-20 of the clip. Integers are exact,
         CKKS has an error of its own, and bounded sums take the best that fits. None with privacy.
       privacy: what the sum may tell about one client. Each scales its update down to `privacy.norm`, all arrays
@@ -73,17 +76,21 @@ def sum(  # noqa: A001  # called as secagg.sum
       dropouts: for trying out: clients that vanish, before they send their update or in the round given.
       executor: threads for heavy work. The call may itself run in one of them.
 
-    Returns arrays of numpy in the structure and dtypes of the updates, with a report.
+    Returns what the first update is, with the sums in it, and a report: the same classes, names, order and dtypes, on the
+    same device. What is neither known here nor numpy's comes back as arrays of numpy.
 
     Raises:
       UsageError: no clip, unknown names or protocols, settings that do not go together, too few clients; privacy with a
         clip, a precision or a protocol that bears no noise.
-      ShapeError: updates that differ in structure, shape or dtype, or hold something else than numbers.
+      ShapeError: updates that differ in structure, names, shape or dtype, or hold something else than numbers; two
+        arrays that would have one path.
       RangeError: NaN or infinity; a round beyond the planned ones.
       PlanError: sums that could overflow, or that the protocol has no room for; nobody left to count on for noise. The
         message says what would do.
       TooFewPartiesError: too few clients stayed.
       PeerMissingError: a client vanished that the protocol cannot do without.
+      BaseException: whatever else is raised in a party's program is raised as it is, with a note that names the party:
+        only `dropouts` lets clients vanish.
       ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
     return _aggregate(
@@ -117,12 +124,14 @@ def mean(
     """Return the weighted mean of all clients' updates, sum of w x / sum of w, with hidden weights.
 
     A weight goes the way of the updates, as one more coordinate; whoever learns the mean learns the sum of weights.
-    Means of integer arrays are float64. With privacy, a weighted mean is the ratio of a noisy sum and a noisy sum of
-    weights: an estimate, nearly unbiased where the sum of weights is many times its noise. Otherwise as `sum`.
+    Means of integer arrays are float64 (float32 where jax or a device has no other). With
+    privacy, a weighted mean is the ratio of a noisy sum and a noisy sum of weights: an estimate, nearly unbiased where
+    the sum of weights is many times its noise. Otherwise as `sum`.
 
     Args:
       updates, protocol, clip, privacy, round_number, names, dropouts, executor: as in `sum`.
-      weights: positive numbers, by name or in order, such as numbers of examples; without them all are 1.
+      weights: positive numbers, such as numbers of examples; without them all are 1. By name in a dictionary or in
+        the index of a Series, or in the order of the updates.
       precision: largest absolute error of the mean with integer weights or none. With others, of one client's
         number if it has the largest weight; the report's error then grows as weights are below that.
       max_weight: largest weight, agreed on beforehand. An int: weights are integers, and count exactly. A
