@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 if TYPE_CHECKING:
     from flwr.app import Context, Message, RecordDict
 
+    from secagg.federated import messages as m
+    from secagg.federated.layout import Coder, Layout
     from secagg.integrations.flower import Encoding, Protection, SecureMod
-    from secagg.integrations.flower import messages as m
-    from secagg.integrations.flower.layout import Coder, Means
     from secagg.protocols.masked import Server
 
 NAMES = ("a", "b", "c", "d")
@@ -64,6 +64,15 @@ class Node:
         return Message(self.reply(message.content), reply_to=message)
 
 
+class Finished(NamedTuple):
+    """Means as a reply's records, and what comes with them."""
+
+    records: RecordDict
+    weight: int
+    error: float
+    noise_std: float
+
+
 @dataclass
 class Sum:
     """A sum played by hand, one node at a time."""
@@ -76,13 +85,16 @@ class Sum:
     ready: dict[str, m.Ready] = field(default_factory=dict)
     server: Server = field(init=False)
     coder: Coder = field(init=False)
+    layout: Layout = field(init=False)
+    kind: str = field(init=False)
 
     def ask(self, name: str, step: str, message: wire.Message, kind: str = "train") -> Message:
         from flwr.app import RecordDict
 
-        from secagg.integrations.flower import messages as m
+        from secagg.federated import messages as m
+        from secagg.integrations.flower import messages as carrier
 
-        content = m.pack(step, message)
+        content = carrier.pack(step, message)
         if step == m.TASK and self.sent:
             content = RecordDict({"arrays": content_of(self.sent)["arrays"], **content})
         return self.nodes[name](content, kind)
@@ -90,75 +102,78 @@ class Sum:
     def answer(
         self, name: str, step: str, message: wire.Message, kind: type[wire.M], of: str = "train"
     ) -> wire.M:
-        from secagg.integrations.flower import messages as m
+        from secagg.integrations.flower import messages as carrier
 
         reply = self.ask(name, step, message, of)
         assert not reply.has_error(), reply.error.reason
-        return wire.from_bytes(m.unpack(reply.content, peer=name).frame, kind)
+        return wire.from_bytes(carrier.unpack(reply.content, peer=name).frame, kind)
 
     def begin(self, kind: str = "train") -> Sum:
         from flwr.app import RecordDict
 
+        from secagg.federated import messages as m
+        from secagg.federated.layout import Layout
+        from secagg.federated.terms import Agreement
         from secagg.integrations.flower import load_peers
-        from secagg.integrations.flower import messages as m
-        from secagg.integrations.flower.layout import Layout
-        from secagg.integrations.flower.terms import Agreement
+        from secagg.integrations.flower import messages as carrier
         from secagg.protocols.masked import Server
 
         self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready, kind) for name in self.nodes}
         announced = wire.from_bytes(next(iter(self.ready.values())).layout, Layout)
-        layout = wire.to_bytes(announced.canonical())
-        crowd = self.crowd()
+        roster = self.roster()
         setting = next(iter(self.ready.values())).setting
         task, asked = wire.to_bytes(self.task), b""
         if self.task.protection.active:
             content = {"arrays": content_of(self.sent)["arrays"]} if self.sent else {}
-            asked = m.asked_of(RecordDict(content), kind)
+            asked = carrier.task_digest(RecordDict(content), kind)
         agreement = Agreement(
             self.run,
             kind,
             task,
             asked,
             setting,
-            layout,
-            crowd.names,
-            crowd.nonces,
-            crowd.server_nonce,
-            crowd.budgets,
+            announced.canonical(),
+            roster.names,
+            roster.nonces,
+            roster.server_nonce,
+            roster.budgets,
         )
         peers = load_peers(self.folder / "peers.toml")
-        where, self.coder = agreement.round(peers, self.task.protection, self.task.encoding)
+        where, self.coder = agreement.round(
+            peers, self.task.protection, self.task.encoding, self.task.weight_key
+        )
+        self.layout = announced.canonical()
         self.server, self.kind = Server(where), kind
         return self
 
-    def crowd(self) -> m.Crowd:
-        from secagg.integrations.flower import messages as m
+    def roster(self) -> m.Roster:
+        from secagg.federated import messages as m
 
         ready = self.ready.values()
         budgets = tuple(r.budget for r in ready if r.budget)
-        return m.Crowd(tuple(self.ready), tuple(r.nonce for r in ready), b"fresh" * 6 + b"!!", budgets)
+        return m.Roster(tuple(self.ready), tuple(r.nonce for r in ready), b"fresh" * 6 + b"!!", budgets)
 
     def until_input(self) -> Any:
-        from secagg.integrations.flower import messages as m
+        from secagg.federated import messages as m
         from secagg.protocols.masked import Keys, Shares
 
         for name in self.nodes:
-            self.server.take_keys(name, self.answer(name, m.KEYS, self.crowd(), Keys, self.kind))
+            self.server.take_keys(name, self.answer(name, m.KEYS, self.roster(), Keys, self.kind))
         for name, peers in self.server.close_keys().items():
             self.server.take_shares(name, self.answer(name, m.SHARES, peers, Shares, self.kind))
         return self.server.close_shares()
 
     def until_unmask(self) -> Any:
-        from secagg.integrations.flower import messages as m
+        from secagg.federated import messages as m
         from secagg.protocols.masked import MaskedInput
 
         for name, inbox in self.until_input().items():
             self.server.take_input(name, self.answer(name, m.INPUT, inbox, MaskedInput, self.kind))
         return self.server.close_inputs()
 
-    def finish(self) -> Means:
-        from secagg.integrations.flower import messages as m
-        from secagg.integrations.flower.layout import arrays_in
+    def finish(self) -> Finished:
+        from secagg.federated import messages as m
+        from secagg.integrations.flower.records import arrays_in, baseline_of, to_records
         from secagg.protocols.masked import Unmasking
 
         request = self.until_unmask()
@@ -167,7 +182,9 @@ class Sum:
             self.server.take_answer(name, answer)
         summed = self.server.finish()
         sent = arrays_in(content_of(self.sent))
-        return self.coder.decode(summed.total, summed.contributors, self.task.weight_key, sent)
+        means = self.coder.decode(summed.total, len(summed.contributors), baseline_of(sent))
+        records = to_records(self.layout, means.values, means.weight, self.task.weight_key)
+        return Finished(records, means.weight, means.error, means.noise_std)
 
 
 @dataclass
@@ -219,6 +236,7 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
     ) -> Sum:
         from flwr.app import Context, RecordDict
 
+        from secagg.federated import messages as m
         from secagg.integrations.flower import (
             Encoding,
             Protection,
@@ -226,7 +244,6 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
             make_identities,
             new_budget,
         )
-        from secagg.integrations.flower import messages as m
 
         names = tuple(names)
         protection = protection or Protection(corrupt=0.25, dropouts=0.25)

@@ -27,6 +27,9 @@ from flwr.serverapp.strategy import FedAvg
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
+from secagg.federated import messages as m
+from secagg.federated.budget import SPENT_BYTES, PrivacyBudget, Spent
+from secagg.federated.peer_budgets import stale_budget
 from secagg.integrations.flower import (
     Privacy,
     Protection,
@@ -35,9 +38,6 @@ from secagg.integrations.flower import (
     new_budget,
     new_identity,
 )
-from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.budgets import told_older
-from secagg.integrations.flower.spending import SHOWN_BYTES, Shown, Spending
 from secagg.protocols.masked import Consent, Consents, Keys, PeerKeys, Unmasking
 from secagg.protocols.masked.terms import pack_set
 
@@ -60,13 +60,13 @@ def key(tmp_path: Path) -> Path:
     return tmp_path / "a.key"
 
 
-def spending(key: Path, kind: str = "train", privacy: Privacy = PRIVACY) -> Spending:
-    return Spending(key, kind, privacy)
+def budget_of(key: Path, kind: str = "train", privacy: Privacy = PRIVACY) -> PrivacyBudget:
+    return PrivacyBudget(key, kind, privacy)
 
 
 def take(key: Path, times: int = 1) -> None:
     for _ in range(times):
-        spending(key).take(secrets.token_bytes(32), server="server")
+        budget_of(key).spend(secrets.token_bytes(32), server="server")
 
 
 # The file
@@ -96,7 +96,7 @@ def test_a_budget_is_made_once(key: Path) -> None:
     take(key)
     with pytest.raises(UsageError, match="what it says is spent stays spent"):
         new_budget(key, PRIVACY)
-    assert spending(key).check(server="server").count == 1
+    assert budget_of(key).check(server="server").count == 1
     new_budget(key, PRIVACY, "evaluate")
     with pytest.raises(UsageError, match='expected "train" or "evaluate"'):
         new_budget(key, PRIVACY, "query")
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_as_the_node_wrote_it_counts_as_no_budget(key: Path) 
             file.unlink()
         else:
             file.write_bytes(data)
-        for use in (lambda: spending(key).check(server="server"), lambda: take(key)):
+        for use in (lambda: budget_of(key).check(server="server"), lambda: take(key)):
             with pytest.raises(
                 UsageError, match="is missing" if data is None else "is not as this node wrote it"
             ):
@@ -138,7 +138,7 @@ def test_a_file_that_is_not_as_the_node_wrote_it_counts_as_no_budget(key: Path) 
         file.write_bytes(good)
         count += 1
     assert count > 20
-    assert spending(key).check(server="server").count == 3
+    assert budget_of(key).check(server="server").count == 3
 
 
 def test_a_budget_of_another_node_or_kind_is_refused(key: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_budget_of_another_node_or_kind_is_refused(key: Path) -> None:
     for other, kind in ((key.parent / "b.key", "train"), (key, "evaluate")):
         shutil.copy(file, other.parent / f".{other.name}.spent-{kind}")
         with pytest.raises(UsageError, match="comes from another node"):
-            spending(other, kind).check(server="server")
+            budget_of(other, kind).check(server="server")
 
 
 def test_no_more_sums_are_spent_than_the_budget_is_for(key: Path) -> None:
@@ -175,16 +175,16 @@ def test_of_many_at_once_no_two_spend_one_sum(key: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(often, range(8)))
-    assert sum(done) == spending(key).shown().count == PRIVACY.rounds
+    assert sum(done) == budget_of(key).spent().count == PRIVACY.rounds
 
 
 def test_a_lock_file_that_is_removed_keeps_nobody_out_and_lets_nobody_in(key: Path) -> None:
     new_budget(key, PRIVACY)
     lock = key.parent / ".a.key.lock"
-    with spending(key).locked():
+    with budget_of(key).locked():
         lock.unlink()
     take(key)
-    assert spending(key).check(server="server").count == 1
+    assert budget_of(key).check(server="server").count == 1
 
 
 def test_a_budget_and_its_name_are_on_the_disk_before_a_vector_leaves(
@@ -209,14 +209,14 @@ def test_a_disk_that_takes_nothing_leaves_the_budget_as_it_was(
         patch.setattr(os, "fsync", full)
         with pytest.raises(UsageError, match="No space left on device"):
             take(key)
-    assert spending(key).check(server="server").count == 0
+    assert budget_of(key).check(server="server").count == 0
 
 
 # What others remember
 
 
-def shown(count: int, head: bytes = b"h", made: int = 1) -> Shown:
-    return Shown(made.to_bytes(16, "big"), count, head * 32)
+def shown(count: int, head: bytes = b"h", made: int = 1) -> Spent:
+    return Spent(made.to_bytes(16, "big"), count, head * 32)
 
 
 @pytest.mark.parametrize(
@@ -231,12 +231,12 @@ def shown(count: int, head: bytes = b"h", made: int = 1) -> Shown:
         (shown(9, b"x", made=1), shown(0, b"y", made=2), True),  # the one before that
     ],
 )
-def test_which_budgets_are_older_than_known_ones(now: Shown, known: Shown, older: bool) -> None:
+def test_which_budgets_are_older_than_known_ones(now: Spent, known: Spent, older: bool) -> None:
     assert now.is_older(known) == older
-    assert Shown.from_bytes(now.to_bytes(), peer="a") == now
-    assert len(now.to_bytes()) == SHOWN_BYTES
+    assert Spent.from_bytes(now.to_bytes(), peer="a") == now
+    assert len(now.to_bytes()) == SPENT_BYTES
     with pytest.raises(RemoteProtocolError, match="expected a budget in 56 bytes from a, got 55"):
-        Shown.from_bytes(now.to_bytes()[1:], peer="a")
+        Spent.from_bytes(now.to_bytes()[1:], peer="a")
 
 
 def test_copies_that_were_both_used_differ(key: Path, tmp_path: Path) -> None:
@@ -244,10 +244,10 @@ def test_copies_that_were_both_used_differ(key: Path, tmp_path: Path) -> None:
     take(key)
     old = file.read_bytes()
     take(key)
-    first = spending(key).shown()
+    first = budget_of(key).spent()
     file.write_bytes(old)
     take(key)
-    second = spending(key).shown()
+    second = budget_of(key).spent()
     assert (first.id, first.count) == (second.id, second.count) == (first.id, 2)
     assert first.is_older(second)
     assert second.is_older(first)
@@ -255,11 +255,11 @@ def test_copies_that_were_both_used_differ(key: Path, tmp_path: Path) -> None:
 
 def test_nothing_older_replaces_what_is_known(key: Path) -> None:
     new_budget(key, PRIVACY)
-    spending(key).remember({"b": shown(3), "c": shown(1)})
-    spending(key).remember({"b": shown(2), "c": shown(2)})
-    assert spending(key).seen() == {"b": shown(3), "c": shown(2)}
+    budget_of(key).remember({"b": shown(3), "c": shown(1)})
+    budget_of(key).remember({"b": shown(2), "c": shown(2)})
+    assert budget_of(key).seen() == {"b": shown(3), "c": shown(2)}
     take(key)
-    assert spending(key).seen() == {"b": shown(3), "c": shown(2)}
+    assert budget_of(key).seen() == {"b": shown(3), "c": shown(2)}
 
 
 def restored(played: Any, name: str, *, sums: int) -> bytes:
@@ -278,7 +278,7 @@ def test_nodes_refuse_one_whose_budget_is_older_than_they_remember(make: Callabl
     new = restored(played, "b", sums=2)
     played.begin()
     for name in ("a", "c", "d"):
-        assert reason(played.ask(name, m.KEYS, played.crowd())).startswith(
+        assert reason(played.ask(name, m.KEYS, played.roster())).startswith(
             "b shows a budget of which 0 sums are spent, and this node saw one of 2: its file is older than that"
         )
     # With the newest copy all goes on.
@@ -295,7 +295,7 @@ def test_a_budget_made_anew_is_worked_with_and_its_neighbours_say_so(
     new_budget(played.folder / "b.key", PRIVACY)
     played.begin().finish()
     assert caplog.text.count("b has begun another budget, after one of 1 sums: what both tell adds up") == 3
-    assert spending(played.folder / "b.key").shown().count == 1
+    assert budget_of(played.folder / "b.key").spent().count == 1
 
 
 def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callable[..., Any]) -> None:
@@ -303,13 +303,13 @@ def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callabl
     played = make(protection())
     restored(played, "b", sums=1)
     played.begin()
-    true = played.crowd()
-    seen = spending(played.folder / "a.key").seen()["b"].to_bytes()
-    lie = m.Crowd(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
+    true = played.roster()
+    seen = budget_of(played.folder / "a.key").seen()["b"].to_bytes()
+    lie = m.Roster(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
     assert "expected server to pass on this node's budget as it is" in reason(played.ask("b", m.KEYS, lie))
     played.begin()
-    true = played.crowd()
-    lie = m.Crowd(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
+    true = played.roster()
+    lie = m.Roster(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
     keys = {n: played.answer(n, m.KEYS, true if n == "b" else lie, Keys) for n in NAMES}
     others = [keys[name] for name in ("b", "c", "d")]
     peers = PeerKeys(
@@ -320,8 +320,8 @@ def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callabl
     assert "keys that b signed for this round" in reason(played.ask("a", m.SHARES, peers))
     for wrong in (true.budgets[:3], (), (*true.budgets[:3], b"short")):
         played.begin()
-        crowd = played.crowd()
-        bad = m.Crowd(crowd.names, crowd.nonces, crowd.server_nonce, wrong)
+        roster = played.roster()
+        bad = m.Roster(roster.names, roster.nonces, roster.server_nonce, wrong)
         assert "from server, got" in reason(played.ask("a", m.KEYS, bad))
 
 
@@ -332,7 +332,7 @@ def test_a_sum_is_over_when_another_was_made_since_its_budget_was_shown(make: Ca
     assert "began before another of this node's data was made" in reason(
         played.ask("a", m.INPUT, inboxes["a"])
     )
-    assert spending(played.folder / "a.key").shown().count == 1
+    assert budget_of(played.folder / "a.key").spent().count == 1
 
 
 def test_an_active_server_cannot_have_sums_remembered_that_were_not_made(make: Callable[..., Any]) -> None:
@@ -344,7 +344,7 @@ def test_an_active_server_cannot_have_sums_remembered_that_were_not_made(make: C
     told = Consents(pack_set(frozenset({0, 1, 2}), 4), signatures)
     for name in ("a", "b", "c"):
         played.answer(name, m.UNMASK, told, Unmasking)
-    assert set(spending(played.folder / "a.key").seen()) == {"b", "c"}
+    assert set(budget_of(played.folder / "a.key").seen()) == {"b", "c"}
 
 
 def strategy_of(played: Any) -> SecureAggregation:
@@ -380,7 +380,7 @@ def test_fewer_nodes_than_may_lie_keep_nobody_out(
 ) -> None:
     played = make(dataclasses.replace(protection(), least=2))
     # One node says of all others that it saw them spend more.
-    spending(played.folder / "d.key").remember({name: shown(9, made=2**127) for name in "abc"})
+    budget_of(played.folder / "d.key").remember({name: shown(9, made=2**127) for name in "abc"})
     secure = strategy_of(played)
     secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
     (report,) = secure.reports
@@ -393,11 +393,11 @@ def test_what_others_saw_counts_only_under_their_signature(make: Callable[..., A
     restored(played, "b", sums=1)
     played.begin()
     ready, peers = played.ready["c"], load_peers(played.folder / "peers.toml")
-    own = spending(played.folder / "b.key")
+    own = budget_of(played.folder / "b.key")
 
     def told(frame: m.Ready, run: int) -> str:
-        older = wire.to_bytes(m.Older((wire.to_bytes(frame),)))
-        return str(told_older(older, run, "train", "b", peers, own))
+        older = wire.to_bytes(m.StaleBudget((wire.to_bytes(frame),)))
+        return str(stale_budget(older, run, "train", "b", peers, own))
 
     assert "signed by them: c saw 1. Put back" in told(ready, played.run)
     with pytest.raises(RemoteProtocolError, match="expected c's signature"):

@@ -40,8 +40,8 @@ from sklearn.datasets import load_digits
 
 from secagg import wire
 from secagg.errors import WireError
+from secagg.federated.messages import Ready
 from secagg.integrations.flower import make_identities
-from secagg.integrations.flower.messages import Ready
 from secagg.protocols.masked import Consent, Keys, MaskedInput, Shares, Survivors, Unmasking
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"

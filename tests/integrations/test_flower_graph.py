@@ -19,15 +19,19 @@ from flwr.app.message import make_message
 
 from secagg import wire
 from secagg.errors import TooFewPartiesError
+from secagg.federated import messages as m
+from secagg.federated import round as serving
+from secagg.federated.layout import Entry, Layout
+from secagg.federated.registration import limits_for
+from secagg.federated.terms import LABEL, NONCE_BYTES, Agreement, ready_parts
 from secagg.integrations.flower import Encoding, Protection, load_identity, load_peers
 from secagg.integrations.flower import collection as collecting
-from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.announcements import limits_for
-from secagg.integrations.flower.layout import Entry, Layout, arrays_in
-from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, Agreement, ready_parts
+from secagg.integrations.flower import messages as carrier
+from secagg.integrations.flower.records import arrays_in, shapes_of
 from secagg.signing import sign
 
-LAYOUT = wire.to_bytes(Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics"))
+OF_REPLIES = Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics")
+LAYOUT = wire.to_bytes(OF_REPLIES)
 
 
 class Silent:
@@ -57,7 +61,7 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
             identity, nonce = load_identity(folder / f"{name}.key"), name.encode() * NONCE_BYTES
             signature = sign(identity, f"{LABEL}/ready", ready_parts(1, "train", nonce, LAYOUT, b""))
             metadata = Metadata(1, "1", node_id, 1, "", "", 1e9, 1e9, "train")
-            content = m.pack(m.TASK, m.Ready(name, nonce, LAYOUT, b"", signature))
+            content = carrier.pack(m.TASK, m.Ready(name, nonce, LAYOUT, b"", signature))
             yield make_message(metadata=metadata, content=content)
             told.append(name)
 
@@ -67,19 +71,20 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
 
     def carried(_: Any, step: str, client: str, message: wire.Message) -> Any:
         return types.SimpleNamespace(
-            content=m.pack(step, message), metadata=types.SimpleNamespace(message_id=client)
+            content=carrier.pack(step, message), metadata=types.SimpleNamespace(message_id=client)
         )
 
-    monkeypatch.setattr(collecting.secrets, "token_bytes", drawn)
+    monkeypatch.setattr(serving.secrets, "token_bytes", drawn)
     monkeypatch.setattr(collecting.Collection, "_message", carried)
     asked = dict(enumerate(answers()))
     told.clear()
-    task = collecting.Task("train", asked, terms, b"", sent, limits_for(sent, None), {})
+    shapes = shapes_of(sent)
+    job = serving.SumJob("train", terms, b"", shapes, limits_for(shapes, None), {})
     peers = load_peers(folder / "peers.toml")
     with pytest.raises(TooFewPartiesError):
-        collecting.Collection(grid, task, peers=peers, timeout_s=0.1, poll_s=0.01).run(answers())
-    frames = [m.unpack(message.content, peer="server").frame for message in grid.asked]
-    assert [wire.from_bytes(frame, m.Crowd).server_nonce for frame in frames] == [b"s" * NONCE_BYTES] * 4
+        collecting.Collection(grid, job, asked, sent, peers=peers, timeout_s=0.1, poll_s=0.01).run(answers())
+    frames = [carrier.unpack(message.content, peer="server").frame for message in grid.asked]
+    assert [wire.from_bytes(frame, m.Roster).server_nonce for frame in frames] == [b"s" * NONCE_BYTES] * 4
 
 
 def test_the_graph_follows_from_the_servers_number() -> None:
@@ -89,7 +94,7 @@ def test_the_graph_follows_from_the_servers_number() -> None:
     nonces = (bytes(NONCE_BYTES),) * len(names)
 
     def order(server_nonce: bytes) -> list[int]:
-        agreement = Agreement(1, "train", b"", b"", b"", LAYOUT, names, nonces, server_nonce)
+        agreement = Agreement(1, "train", b"", b"", b"", OF_REPLIES, names, nonces, server_nonce)
         graph = agreement.round(peers, protection, Encoding())[0].graph
         assert not graph.parameters.complete
         return graph.neighbours(0)
@@ -102,6 +107,6 @@ def test_a_server_without_a_number_of_its_own_is_refused(
     make: Callable[..., Any], caplog: pytest.LogCaptureFixture, nonce: bytes
 ) -> None:
     played = make().begin()
-    crowd = played.crowd()
-    assert played.ask("a", m.KEYS, m.Crowd(crowd.names, crowd.nonces, nonce)).has_error()
+    roster = played.roster()
+    assert played.ask("a", m.KEYS, m.Roster(roster.names, roster.nonces, nonce)).has_error()
     assert "expected a nonce of 32 bytes" in caplog.text

@@ -25,11 +25,12 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from secagg import dp, wire
 from secagg.dp.accounting import ORDERS, epsilon_at, skellam_divergence
 from secagg.errors import PlanError, UsageError
+from secagg.federated import messages as m
+from secagg.federated.budget import PrivacyBudget
+from secagg.federated.layout import Entry, Layout
+from secagg.federated.private import PrivateCoder, _cast
 from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation, new_budget
-from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Entry, Layout
-from secagg.integrations.flower.private import PrivateCoder, _cast, difference
-from secagg.integrations.flower.spending import Spending
+from secagg.integrations.flower.records import difference
 from secagg.protocols.masked import MaskedInput, choose
 
 NEGLIGIBLE = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=3, corrupt=0.25)
@@ -88,14 +89,17 @@ def test_the_mean_is_of_updates_on_top_of_what_was_sent(
     assert math.isinf(means.error)
 
 
+LOG = logging.getLogger("secagg.federated")
+
+
 def test_means_beyond_their_dtype_become_its_largest_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    cast = _cast(np.array([65504.0, -7e4, 1e5, 1.0]), "float16")
+    cast = _cast(np.array([65504.0, -7e4, 1e5, 1.0]), "float16", LOG)
     assert cast.tolist() == [65504.0, -65504.0, 65504.0, 1.0]
     assert "2 numbers of a mean with noise are beyond what float16 holds" in caplog.text
     caplog.clear()
-    assert _cast(np.array([65504.0, 7e4]), "float32").tolist() == [65504.0, 7e4]
+    assert _cast(np.array([65504.0, 7e4]), "float32", LOG).tolist() == [65504.0, 7e4]
     assert caplog.text == ""
 
 
@@ -161,7 +165,7 @@ def test_what_the_function_does_to_its_message_does_not_change_the_update(
 
     played = make(protection(), sent={"w": np.full(2, 3.0)}, replies=[reply] * 4).begin()
     record = played.nodes["a"].context.state["secagg"]
-    kept = wire.from_bytes(record["kept"], m.Kept)
+    kept = wire.from_bytes(record["kept"], m.NodeState)
     assert kept.vector.tolist() == [1.0, 1.0]
 
 
@@ -237,7 +241,7 @@ def test_noise_of_a_sum_has_the_variance_that_is_counted_on(
     assert mechanism.noise.crowd == dp.Crowd(4, 3, 1)
     assert report.deviation == pytest.approx(math.sqrt(2) * report.share_deviation)
     planned = 4 * report.share_deviation**2
-    assert means.deviation == pytest.approx(math.sqrt(planned) / 4)
+    assert means.noise_std == pytest.approx(math.sqrt(planned) / 4)
     # Skellam noise this wide has kurtosis 3: the sample variance has a standard error of sqrt(2/n) of it.
     assert abs(float(np.var(noise)) / planned - 1) < 5 * math.sqrt(2 / noise.size)
     assert abs(float(np.mean(noise))) < 5 * math.sqrt(planned / noise.size)
@@ -250,10 +254,10 @@ def test_what_is_kept_between_steps_is_without_noise_and_leaves_with_a_fresh_sha
     inboxes = played.until_input()
     node = played.nodes["b"]
     before = copy.deepcopy(node.context.state)
-    kept = wire.from_bytes(before["secagg"]["kept"], m.Kept)
+    kept = wire.from_bytes(before["secagg"]["kept"], m.NodeState)
     assert kept.vector.tolist() == [1.0] * 3
     played.answer("b", m.INPUT, inboxes["b"], MaskedInput)
-    after = wire.from_bytes(node.context.state["secagg"]["kept"], m.Kept)
+    after = wire.from_bytes(node.context.state["secagg"]["kept"], m.NodeState)
     assert after.vector is None
     # An older copy of the state gives no second share over the same vector.
     node.context.state = before
@@ -353,7 +357,7 @@ def test_a_sum_that_began_within_the_budget_does_not_leave_beyond_it(make: Calla
     played = make(protection(dataclasses.replace(NEGLIGIBLE, rounds=1))).begin()
     inboxes = played.until_input()
     # In the meantime another run took the last of it.
-    Spending(played.folder / "a.key", "train", played.task.protection.privacy).take(
+    PrivacyBudget(played.folder / "a.key", "train", played.task.protection.privacy).spend(
         bytes(32), server="server"
     )
     assert "1 were made of this node's data" in reason(played.ask("a", m.INPUT, inboxes["a"]))
@@ -363,7 +367,7 @@ def test_a_sum_that_began_within_the_budget_does_not_leave_beyond_it(make: Calla
 def test_a_refused_request_spends_nothing(make: Callable[..., Any]) -> None:
     played = make(protection()).begin()
     played.until_input()
-    assert played.ask("a", m.INPUT, played.crowd()).has_error()
+    assert played.ask("a", m.INPUT, played.roster()).has_error()
     assert spent(played) == 0
 
 
@@ -425,7 +429,7 @@ def test_metrics_of_evaluations_are_bounded_together_and_counted_apart(make: Cal
 
 def test_training_and_evaluation_may_have_noise_each_on_its_own(make: Callable[..., Any]) -> None:
     only_evaluation = Protection(corrupt=0.25, dropouts=0.25, evaluation_privacy=NEGLIGIBLE)
-    assert make(only_evaluation).begin().finish().deviation == 0
+    assert make(only_evaluation).begin().finish().noise_std == 0
     assert only_evaluation.evaluates
     assert not protection().evaluates
 
@@ -465,7 +469,7 @@ def test_the_report_says_what_secagg_dp_says_is_spent_and_sums_end_with_the_budg
     planned = dp.choose(budget, dp.Crowd(4, 3, 1), clip=NOISY.norm, length=3)
     assert [report.spent for report in secure.reports] == [planned.report(k) for k in (1, 2, 3)]
     assert secure.reports[-1].spent.epsilon == pytest.approx(2.0, rel=1e-3)
-    assert secure.reports[0].deviation == pytest.approx(planned.report().share_deviation / 2)
+    assert secure.reports[0].noise_std == pytest.approx(planned.report().share_deviation / 2)
     assert caplog.text.count("nobody is asked any more") == 2
     assert played.nodes["a"].calls == 3
     assert spent(played) == 3

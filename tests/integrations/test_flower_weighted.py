@@ -20,14 +20,19 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError, UsageError
+from secagg.federated import messages as m
+from secagg.federated.layout import Entry, Layout
+from secagg.federated.limbs import Limbs
+from secagg.federated.weighted import WeightedCoder, to_vector
 from secagg.integrations.flower import Encoding, Protection, SecureAggregation
-from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Entry, Layout, arrange, arrays_in, take_apart
-from secagg.integrations.flower.limbs import Limbs
-from secagg.integrations.flower.weighted import WeightedCoder, to_vector
+from secagg.integrations.flower.records import arrange, arrays_in, take_apart, to_records
 
 NAMES = ("a", "b", "c", "d")
 KEY = "num-examples"
+
+
+def sent_nothing(_: Entry) -> None:
+    """The task came with no arrays."""
 
 
 def reply_of(arrays: dict[str, Any], weight: float = 1, **metrics: Any) -> RecordDict:
@@ -99,13 +104,14 @@ def test_a_model_with_batch_norm_and_large_weights_and_metrics_comes_out_exact_b
 def test_without_clips_numbers_up_to_65000_and_integers_up_to_10_billion_fit(nodes: int) -> None:
     state = {"x": np.array([65_535.0, -65_535.0]), "n": np.array([3 * 10**10, -(3 * 10**10)])}
     update = take_apart(reply_of(state, (1 << 28) // nodes), KEY)
-    coder = WeightedCoder(update.layout, Encoding(), nodes)
+    coder = WeightedCoder(update.layout, Encoding(), nodes, weight_key=KEY)
     contribution = coder.contribution(to_vector(update))
     # As if all nodes sent the largest numbers: nothing wraps.
     total = (contribution.astype(object) * nodes % (1 << coder.ring.bits)).astype(coder.ring.dtype)
-    means = coder.decode(total, ["a"] * nodes, KEY, {})
-    assert means.records["arrays"]["x"].numpy().tolist() == state["x"].tolist()
-    assert means.records["arrays"]["n"].numpy().tolist() == state["n"].tolist()
+    means = coder.decode(total, nodes, sent_nothing)
+    records = to_records(update.layout, means.values, means.weight, KEY)
+    assert records["arrays"]["x"].numpy().tolist() == state["x"].tolist()
+    assert records["arrays"]["n"].numpy().tolist() == state["n"].tolist()
 
 
 numbers = st.floats(-16, 16, width=32)
@@ -118,21 +124,22 @@ def test_sums_of_contributions_decode_to_the_weighted_mean(rows: list[tuple[floa
         arrays = ArrayRecord({"w": Array(np.full((2, 1), x, np.float32)), "steps": Array(np.array(3))})
         metrics = MetricRecord({"correct": n, KEY: weight, "losses": [x, -x]})
         updates.append(take_apart(RecordDict({"model": arrays, "m": metrics}), KEY))
-    coder = WeightedCoder(updates[0].layout, Encoding(), len(rows))
+    coder = WeightedCoder(updates[0].layout, Encoding(), len(rows), weight_key=KEY)
     parts = [coder.contribution(to_vector(update)) for update in updates]
     total = coder.ring.reduce(np.sum(parts, axis=0, dtype=coder.ring.dtype))
     weight = sum(row[2] for row in rows)
     if not weight:
         with pytest.raises(RangeError, match="add up to 0"):
-            coder.decode(total, ["a"] * len(rows), KEY, {})
+            coder.decode(total, len(rows), sent_nothing)
         return
-    means = coder.decode(total, ["a"] * len(rows), KEY, {})
+    means = coder.decode(total, len(rows), sent_nothing)
+    records = to_records(updates[0].layout, means.values, means.weight, KEY)
     mean = sum(w * x for x, _, w in rows) / weight
-    assert means.records["model"]["w"].numpy() == pytest.approx(np.full((2, 1), mean), abs=means.error)
-    assert means.records["model"]["steps"].numpy() == pytest.approx(3.0)
-    assert means.records["m"]["correct"] == pytest.approx(sum(w * n for _, n, w in rows) / weight)
-    assert means.records["m"]["losses"] == pytest.approx([mean, -mean], abs=1e-9)
-    assert means.records["m"][KEY] == means.weight == weight
+    assert records["model"]["w"].numpy() == pytest.approx(np.full((2, 1), mean), abs=means.error)
+    assert records["model"]["steps"].numpy() == pytest.approx(3.0)
+    assert records["m"]["correct"] == pytest.approx(sum(w * n for _, n, w in rows) / weight)
+    assert records["m"]["losses"] == pytest.approx([mean, -mean], abs=1e-9)
+    assert records["m"][KEY] == means.weight == weight
 
 
 wide = st.floats(-(2.0**63), 2.0**63)
@@ -191,15 +198,15 @@ def test_how_far_an_update_misses_is_told_to_a_factor_of_16(value: float, needed
     coder = WeightedCoder(updates[0].layout, Encoding(clips={"arrays": 1.0}), 2)
     total = np.sum([coder.contribution(to_vector(u)) for u in updates], axis=0, dtype=coder.ring.dtype)
     with pytest.raises(RangeError, match=f"'arrays/w' is beyond 1 at 1 of 2 nodes .{needed}"):
-        coder.decode(coder.ring.reduce(total), NAMES[:2], KEY, {})
+        coder.decode(coder.ring.reduce(total), 2, sent_nothing)
 
 
 @pytest.mark.parametrize("wrong", [{"loss": 1e19}, {"loss": [0.0, -1e30]}, {"loss": 10**25}])
 def test_a_metric_beyond_2_to_the_63_ends_the_sum(wrong: dict[str, Any]) -> None:
     update = take_apart(reply_of({"w": np.zeros(1)}, **wrong), KEY)
-    coder = WeightedCoder(update.layout, Encoding(), 3)
+    coder = WeightedCoder(update.layout, Encoding(), 3, weight_key=KEY)
     with pytest.raises(RangeError, match=r"'metrics/loss' is beyond 9\.223372037e\+18 at 1 of 1 nodes"):
-        coder.decode(coder.contribution(to_vector(update)), ["a"], KEY, {})
+        coder.decode(coder.contribution(to_vector(update)), 1, sent_nothing)
 
 
 def test_beside_an_update_that_does_not_fit_nothing_of_the_others_can_be_read() -> None:

@@ -22,6 +22,12 @@ _JOINT: Final = (
     "tests/protocols/test_patterns.py",
 )
 
+_FLOWER: Final = (
+    "tests/integrations/test_flower_nodes.py",
+    "tests/integrations/test_flower_graph.py",
+    "tests/integrations/test_flower_privacy.py",
+    "tests/integrations/test_flower_simulation.py",
+)
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
     "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
@@ -78,12 +84,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/he/ckks/*.py": ("tests/he/test_ckks.py",),
     "secagg/he/*.py": ("tests/he/test_scheme.py", "tests/he/test_key_files.py"),
     "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py"),
-    "secagg/integrations/flower/*.py": (
-        "tests/integrations/test_flower_nodes.py",
-        "tests/integrations/test_flower_graph.py",
-        "tests/integrations/test_flower_privacy.py",
-        "tests/integrations/test_flower_simulation.py",
-    ),
+    **dict.fromkeys(("secagg/federated/*.py", "secagg/integrations/flower/*.py"), _FLOWER),
 }
 
 

@@ -28,20 +28,13 @@ array does not. Nodes, what the strategy sends them.
 Threat model: that of `secagg.protocols.masked`, with `Protection` saying how many nodes may work with the server and
 whether it keeps to the protocol. Nodes must run code that the server did not choose: see docs/flower.md.
 
-    identities   identity keys of nodes and the file of their public keys
-    terms        what all agree on: protection, encoding, and the round that follows from them
-    layout       replies to entries and values, and back
-    weighted     weighted means, exact
-    limbs        numbers of almost any size in several elements
-    private      means of bounded updates under noise
-    messages     what goes through Flower's messages
-    turns        a step is answered once, whatever becomes of Flower's stored state
-    spending     a budget: how many sums a node's data went into
-    budgets      what nodes know of one another's
-    mod          the client's side
-    announcements  who is ready, and with what
-    collection   the server's side of one sum
-    strategy     the wrapper
+    records     replies to entries and values, and back
+    messages    what goes through Flower's messages, and where a node keeps its state
+    mod         the client's side
+    collection  the server's side of one sum
+    strategy    the wrapper
+
+What knows no Flower is `secagg.federated`.
 """
 
 from __future__ import annotations
@@ -52,18 +45,13 @@ except ImportError:
     raise ImportError('this needs Flower: pip install "secagg[flower]"') from None
 
 from secagg.aggregation.privacy import Privacy
-from secagg.integrations.flower.collection import SumReport
-from secagg.integrations.flower.identities import (
-    load_identity,
-    load_peers,
-    make_identities,
-    new_identity,
-    save_peers,
-)
+from secagg.federated.budget import new_budget
+from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
+from secagg.federated.round import SumReport
+from secagg.federated.terms import Protection
+from secagg.federated.weighted import Encoding
 from secagg.integrations.flower.mod import SecureMod
-from secagg.integrations.flower.spending import new_budget
 from secagg.integrations.flower.strategy import SecureAggregation
-from secagg.integrations.flower.terms import Encoding, Protection
 
 __all__ = [
     "Encoding",

@@ -3,91 +3,35 @@
 from __future__ import annotations
 
 import logging
-import math
-import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Any, Final, NamedTuple
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from secagg import wire
-from secagg.errors import RemoteProtocolError, TooFewPartiesError
+from secagg.errors import RemoteProtocolError
+from secagg.federated.layout import Means
+from secagg.federated.messages import STALE, TASK
+from secagg.federated.registration import Registration, read_ready
+from secagg.federated.round import ServerRound, SumJob, admit
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.announcements import Limits, Node, most_common, open_frame, open_ready
-from secagg.integrations.flower.layout import Coder, Layout, Means, Sent, arrange, differs
-from secagg.integrations.flower.terms import NONCE_BYTES, Agreement
+from secagg.integrations.flower.records import Sent, arrange, baseline_of, to_records
 from secagg.party import PartyId
-from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Server, Shares, Unmasking
-
-if TYPE_CHECKING:
-    from secagg import dp
 
 # How much longer than the server waits a message is valid: clocks differ, and a node that comes back should not find
 # a message of a sum that is over.
 _CLOCKS_S: Final = 60.0
-_WITNESSES: Final = 16  # whose word a node is given for its own budget
 _log = logging.getLogger("flwr.secagg")
-W = TypeVar("W", bound=wire.Message)
 
 
-@dataclass(frozen=True, slots=True)
-class SumReport:
-    """What became of one sum.
+class Collected(NamedTuple):
+    """The mean of one sum as a reply's records, what it stands for, and who is in it."""
 
-    Attributes:
-      kind: "train" or "evaluate".
-      server_round: of the strategy.
-      contributors: whose updates are in the mean.
-      missed: whoever else was asked, and why it is not in it or what it did wrong; nodes that never said their name by
-        number.
-      weight: the sum of weights; the number of contributors where there is noise; 0 if nothing was opened.
-      bits: of one number as it was sent.
-      error: bound on the error of the arrays' means (of the metrics', in evaluations); infinite where there is noise.
-      deviation: standard deviation of the noise in each number of the means.
-      spent: what this strategy's sums of this kind have told about one node so far, the one that was in most of them;
-        None without noise. Sums of other runs add to it: the nodes count them.
-      failure: why nothing was opened, or "".
-      seconds: from the last reply to the task on.
-    """
-
-    kind: str
-    server_round: int
-    contributors: tuple[PartyId, ...] = ()
-    missed: Mapping[str, str] = field(default_factory=dict)
-    weight: int = 0
-    bits: int = 0
-    error: float = 0.0
-    deviation: float = 0.0
-    spent: dp.Report | None = None
-    failure: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the nodes were asked to do.
-
-    Args:
-      kind: "train" or "evaluate".
-      asked: the messages that were sent, by node.
-      terms: that came with them.
-      asked_of_all: as `Agreement.asked`.
-      sent: the arrays in each of them.
-      limits: what a node may announce.
-      spent: sums of this kind that each client's data went into.
-    """
-
-    kind: str
-    asked: Mapping[int, Message]
-    terms: m.Task
-    asked_of_all: bytes
-    sent: Sent
-    limits: Limits
-    spent: Mapping[PartyId, int]
+    records: RecordDict
+    means: Means
+    contributors: tuple[PartyId, ...]
 
 
 class Collection:
@@ -95,34 +39,40 @@ class Collection:
 
     Args:
       grid: Flower's.
-      task: what they were asked to do.
+      job: what they were asked to do.
+      asked: the messages that were sent, by node.
+      sent: the arrays in each of them.
       peers: public keys by name.
       timeout_s: how long a step may take.
       poll_s: how often it is looked for answers.
 
     Attributes:
       missed: as in `SumReport`.
-      bits: as in `SumReport`.
-      exposed: whose vectors were asked for, opened or not.
-      coder: None while nobody knows who takes part.
+      current: None while nobody knows who takes part.
     """
 
     def __init__(
-        self, grid: Grid, task: Task, *, peers: Mapping[PartyId, bytes], timeout_s: float, poll_s: float
+        self,
+        grid: Grid,
+        job: SumJob,
+        asked: Mapping[int, Message],
+        sent: Sent,
+        *,
+        peers: Mapping[PartyId, bytes],
+        timeout_s: float,
+        poll_s: float,
     ) -> None:
-        self._grid, self._task, self._peers = grid, task, peers
+        self._grid, self._job, self._asked, self._sent, self._peers = grid, job, asked, sent, peers
         self._timeout_s, self._poll_s = timeout_s, poll_s
-        self._nodes: dict[PartyId, Node] = {}
+        self._nodes: dict[PartyId, Registration] = {}
         self.missed: dict[str, str] = {}
-        self.bits = 0
-        self.exposed: tuple[PartyId, ...] = ()
-        self.coder: Coder | None = None
+        self.current: ServerRound | None = None
 
     def node_id(self, client: PartyId) -> int:
         """Return a client's number in Flower."""
         return self._nodes[client].node_id
 
-    def run(self, replies: Iterable[Message]) -> tuple[Means, MaskedSum]:
+    def run(self, replies: Iterable[Message]) -> Collected:
         """Return the means, and who is in them.
 
         Raises:
@@ -132,70 +82,40 @@ class Collection:
           RangeError: an update did not fit, or weights add up to nothing.
         """
         run_id = self._take_ready(replies)
-        nodes = [self._nodes[name] for name in sorted(self._nodes)]
-        if len(nodes) < 2:
-            raise TooFewPartiesError(f"expected at least 2 nodes ready for a sum, got {len(nodes)}")
-        # Drawn only now: the node that answers last would else choose the graph by its own nonce.
-        fresh = secrets.token_bytes(NONCE_BYTES)
-        budgets = tuple(n.budget.to_bytes() for n in nodes if n.budget is not None)
-        crowd = m.Crowd(tuple(n.name for n in nodes), tuple(n.nonce for n in nodes), fresh, budgets)
-        task, terms = self._task, self._task.terms
-        agreement = Agreement(
-            run_id,
-            task.kind,
-            wire.to_bytes(terms),
-            task.asked_of_all,
-            nodes[0].setting,
-            nodes[0].layout,
-            crowd.names,
-            crowd.nonces,
-            crowd.server_nonce,
-            crowd.budgets,
-        )
-        where, coder = agreement.round(self._peers, terms.protection, terms.encoding)
-        self.coder, self.bits = coder, coder.ring.bits
+        self.current = current = ServerRound(self._nodes, run_id, self._job, self._peers, log=_log)
+        coder, task = current.coder, self._job.task
         _log.info(
             "protected %s: %s; %d values of %d bits",
-            task.kind,
-            where.terms.parameters,
+            self._job.kind,
+            current.where.terms.parameters,
             coder.length,
-            self.bits,
+            coder.ring.bits,
         )
-        server = Server(where)
-        self._exchange(m.KEYS, dict.fromkeys(crowd.names, crowd), Keys, server.take_keys)
-        self._exchange(m.SHARES, server.close_keys(), Shares, server.take_shares)
-        inboxes = server.close_shares()
-        self.exposed = tuple(inboxes)
-        self._exchange(m.INPUT, inboxes, MaskedInput, server.take_input)
-        request: wire.Message = server.close_inputs()
-        if where.terms.active:
-            self._exchange(m.CONSENT, dict.fromkeys(server.included, request), Consent, server.take_consent)
-            request = server.close_consents()
-        self._exchange(m.UNMASK, dict.fromkeys(server.included, request), Unmasking, server.take_answer)
-        summed = server.finish()
+        for exchange in current.exchanges():
+            self._exchange(*exchange)
+        means, summed = current.finish(baseline_of(self._sent))
         for client in summed.suspects:
             self._miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
-        means = coder.decode(summed.total, summed.contributors, terms.weight_key, task.sent)
-        ((announced, _),) = Counter(node.announced for node in nodes).most_common(1)
-        order = wire.from_bytes(announced, Layout)
-        records = arrange(means.records, order, task.sent, terms.encoding.leave_out)
-        return means._replace(records=records), summed
+        records = to_records(current.layout, means.values, means.weight, task.weight_key)
+        arranged = arrange(records, current.usual_order(), self._sent, task.encoding.leave_out)
+        return Collected(arranged, means, summed.contributors)
 
     def _take_ready(self, replies: Iterable[Message]) -> int:
         """Take the replies to the task; return the run's number."""
-        run_id, task, answered = 0, self._task, set()
-        privacy = task.terms.protection.privacy_of(task.kind)
-        ready: dict[PartyId, Node] = {}
-        by_message = {message.metadata.message_id: node_id for node_id, message in task.asked.items()}
+        run_id, job, answered = 0, self._job, set()
+        noisy = job.task.protection.privacy_of(job.kind) is not None
+        ready: dict[PartyId, Registration] = {}
+        by_message = {message.metadata.message_id: node_id for node_id, message in self._asked.items()}
         for reply in replies:
             node_id, run_id = reply.metadata.src_node_id, reply.metadata.run_id
             if reply.has_error():  # for a node that is gone the SuperLink answers, in its own name
                 node_id = by_message.get(reply.metadata.reply_to_message_id, node_id)
             answered.add(node_id)
             try:
-                if node_id not in task.asked:
+                if node_id not in self._asked:
                     raise RemoteProtocolError("was not asked", peer=f"node {node_id}")
-                node = open_ready(reply, task.kind, self._peers, task.limits, noisy=privacy is not None)
+                frame = m.open_reply(reply, TASK, f"node {node_id}")
+                node = read_ready(frame, node_id, run_id, job.kind, self._peers, job.limits, noisy=noisy)
             except RemoteProtocolError as error:
                 self._miss(f"node {node_id}", str(error))
                 continue
@@ -203,57 +123,24 @@ class Collection:
                 self._miss(f"node {node_id}", f"is the second that uses {node.name}'s identity key")
             else:
                 ready[node.name] = node
-        for node_id in task.asked.keys() - answered:
+        for node_id in self._asked.keys() - answered:
             self._miss(f"node {node_id}", "did not answer in time")
         if not ready:
             return run_id
-        usual = most_common([node.layout for node in ready.values()], task.sent)
-        alike = Counter(node.setting for node in ready.values() if node.layout == usual)
-        ((setting, _),) = alike.most_common(1)
-        for node in ready.values():
-            if node.layout != usual:
-                other, most = (wire.from_bytes(data, Layout) for data in (node.layout, usual))
-                self._miss(
-                    node.name,
-                    f"its reply holds other arrays or metrics than most others': {differs(other, most)}",
-                )
-            elif node.setting != setting:
-                self._miss(
-                    node.name, "its run configuration, or series of runs, is another than most others'"
-                )
-            elif privacy is not None and task.spent.get(node.name, 0) >= privacy.rounds:
-                self._miss(node.name, f"its data went into {privacy.rounds} sums, all that its budget is for")
-            elif knowing := self._who_knows_more(node, ready):
-                self._miss(
-                    node.name,
-                    "its budget file is older than, or another copy of, the one that "
-                    f"{', '.join(other.name for other in knowing[:5])} saw",
-                )
-                told = m.Older(tuple(other.frame for other in knowing[:_WITNESSES]))
-                self._grid.push_messages([self._message(m.OLDER, node.node_id, told)])
-            else:
-                self._nodes[node.name] = node
+        self._nodes, refused, stale = admit(ready, job, self._peers)
+        for name, why in refused.items():
+            self._miss(name, why)
+        told = [self._message(STALE, ready[name].node_id, word) for name, word in stale.items()]
+        if told:
+            self._grid.push_messages(told)
         return run_id
-
-    def _who_knows_more(self, node: Node, ready: Mapping[PartyId, Node]) -> list[Node]:
-        """Return the nodes that saw a later budget of a node, if there are more of them than may lie."""
-        protection = self._task.terms.protection
-        crowd = len(self._peers) if protection.active else len(ready)
-        knowing = [
-            other
-            for _, other in sorted(ready.items())
-            if node.budget is not None
-            and node.name in other.seen
-            and node.budget.is_older(other.seen[node.name])
-        ]
-        return knowing if len(knowing) > math.floor(protection.corrupt * crowd + 1e-9) else []
 
     def _exchange(
         self,
         step: str,
         messages: Mapping[PartyId, wire.Message],
-        kind: type[W],
-        use: Callable[[PartyId, W], None],
+        kind: type[wire.Message],
+        use: Callable[[PartyId, Any], None],
     ) -> None:
         """Send each client its message, and use the answers as they come, until all are there or time is over."""
         outgoing = [self._message(step, self.node_id(name), message) for name, message in messages.items()]
@@ -273,7 +160,7 @@ class Collection:
                 if client is None:
                     continue
                 try:
-                    use(client, wire.from_bytes(open_frame(reply, step, client), kind, peer=client))
+                    use(client, wire.from_bytes(m.open_reply(reply, step, client), kind, peer=client))
                 except RemoteProtocolError as error:
                     self._miss(client, str(error))
             if waiting:
@@ -284,7 +171,7 @@ class Collection:
             self._miss(name, f"did not answer to {step} within {self._timeout_s:g} s")
 
     def _message(self, step: str, node_id: int, message: wire.Message) -> Message:
-        asked = self._task.asked[node_id].metadata
+        asked = self._asked[node_id].metadata
         return Message(
             m.pack(step, message),
             asked.dst_node_id,
@@ -294,5 +181,5 @@ class Collection:
         )
 
     def _miss(self, who: str, why: str) -> None:
-        _log.warning("protected %s: %s: %s", self._task.kind, who, why)
+        _log.warning("protected %s: %s: %s", self._job.kind, who, why)
         self.missed.setdefault(who, why)

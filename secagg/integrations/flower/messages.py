@@ -8,8 +8,6 @@ from __future__ import annotations
 import struct
 from typing import Any, Final, NamedTuple
 
-import msgspec
-import numpy as np
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -21,11 +19,9 @@ from flwr.app import (
 )
 from flwr.app import Message as FlowerMessage
 from flwr.app.message import make_message
-from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError, WireError
-from secagg.integrations.flower.terms import LABEL, Encoding, Protection
 from secagg.signing import digest
 from secagg.wire import Message
 
@@ -34,72 +30,7 @@ _STYPE: Final = "secagg.wire"
 _SERVER_NODE: Final = 1
 _NO_TTL_S: Final = 1e12
 _KINDS: Final = (bool, int, float, str, bytes)  # a bool is an int, too: the first that fits counts
-
-TASK, KEYS, SHARES, INPUT, CONSENT, UNMASK = "task", "keys", "shares", "input", "consent", "unmask"
-OLDER: Final = "older"  # in place of keys, for a node whose budget file is older than others remember
-
-
-class Task(Message, frozen=True):
-    """Task, server -> client, beside what the strategy sends."""
-
-    protection: Protection
-    encoding: Encoding
-    weight_key: str
-
-
-class Ready(Message, frozen=True):
-    """Task, client -> server: it keeps an update of this layout.
-
-    nonce: 32 fresh bytes. layout: a `Layout` as bytes. setting: `setting_of` its app's surroundings if the server may do
-    anything, else empty. signature: over all but the name, run and kind of sum. With noise, budget: what it has spent, and
-    seen: what it saw others to have spent, each a `spending.Shown` as bytes.
-    """
-
-    name: str
-    nonce: bytes
-    layout: bytes
-    setting: bytes
-    signature: bytes
-    budget: bytes = b""
-    seen: dict[str, bytes] = msgspec.field(default_factory=dict)
-
-
-class Crowd(Message, frozen=True):
-    """Keys, server -> client: who takes part, the nonce of each, and one that the server drew when it had them all.
-
-    budgets: with noise, what each has spent, as `spending.Shown`; else empty.
-    """
-
-    names: tuple[str, ...]
-    nonces: tuple[bytes, ...]
-    server_nonce: bytes
-    budgets: tuple[bytes, ...] = ()
-
-
-class Older(Message, frozen=True):
-    """Older, server -> client, in place of keys: `Ready` of others, as bytes, that saw it spend more than its file says."""
-
-    ready: tuple[bytes, ...]
-
-
-class Kept(Message, frozen=True):
-    """What a client keeps between steps. Secret.
-
-    kind: "train" or "evaluate". step: the next one. asked, setting: see `Agreement`. vector: the update, without noise,
-    until it is sent: int64 of `WeightedCoder`, float64 for `PrivateCoder`. client: the masked protocol's own state, from
-    `keys` on.
-    """
-
-    kind: str
-    step: str
-    nonce: bytes
-    task: bytes
-    asked: bytes
-    setting: bytes
-    layout: bytes
-    crowd: Crowd | None
-    vector: NDArray[np.generic] | None
-    client: NDArray[np.uint8] | None
+_LABEL: Final = "secagg.integrations.flower"
 
 
 class Step(NamedTuple):
@@ -132,8 +63,25 @@ def unpack(content: RecordDict, *, peer: str) -> Step:
     return Step(step, bytes(array.data))
 
 
+def open_reply(reply: FlowerMessage, step: str, peer: str) -> bytes:
+    """Return the message in a reply.
+
+    Raises:
+      RemoteProtocolError: it failed, or answers something else.
+    """
+    if reply.has_error():
+        # Whatever a node says goes to the log: in one line, and not a long one.
+        raise RemoteProtocolError(f"failed at {step}: {reply.error.reason!r:.500}", peer=peer)
+    got = unpack(reply.content, peer=peer)
+    if got.name != step or len(reply.content) != 1:
+        raise RemoteProtocolError(
+            f"expected an answer to {step} alone from {peer}, got {got.name!r:.20}", peer=peer
+        )
+    return got.frame
+
+
 def as_asked(message: FlowerMessage, context: Context) -> FlowerMessage:
-    """Return the message that the app sees where the server may do anything: what `asked_of` covers, and no more.
+    """Return the message that the app sees where the server may do anything: what `task_digest` covers, and no more.
 
     Records are made anew, so that equal ones are never one object. Metadata that says nothing of the task is the same at
     all nodes. Of `context` the run configuration is sorted by key: Flower's own order is none.
@@ -154,7 +102,7 @@ def as_asked(message: FlowerMessage, context: Context) -> FlowerMessage:
     return make_message(metadata=metadata, content=_made_anew(message.content))
 
 
-def asked_of(content: RecordDict, message_type: str, group_id: str = "") -> bytes:
+def task_digest(content: RecordDict, message_type: str, group_id: str = "") -> bytes:
     """Return a digest of what a message asks of the app.
 
     In it are type and group of the message, and all records but this package's, in the order in which the app meets
@@ -172,7 +120,7 @@ def asked_of(content: RecordDict, message_type: str, group_id: str = "") -> byte
                 parts += [b"array", _text(value.dtype), shape.encode(), _text(value.stype), value.data]
             else:
                 parts += _value_parts(value)
-    return digest(f"{LABEL}/asked", parts)
+    return digest(f"{_LABEL}/task", parts)
 
 
 def setting_of(context: Context) -> bytes:
@@ -180,18 +128,18 @@ def setting_of(context: Context) -> bytes:
     parts = [str(context.series_id).encode()]
     for name, value in sorted(context.run_config.items()):
         parts += [_text(name), *_value_parts(value)]
-    return digest(f"{LABEL}/setting", parts)
+    return digest(f"{_LABEL}/setting", parts)
 
 
-def keep(context: Context, run: int, kept: Kept) -> None:
-    """Put what a client keeps where Flower keeps it; replaces what was there in one step."""
+def keep(context: Context, run: int, data: bytes) -> None:
+    """Put what a node keeps where Flower keeps it; replaces what was there in one step."""
     # The state belongs to a series of runs. A run's number needs 64 bits without sign, which an integer of a
     # ConfigRecord has not.
-    context.state[RECORD] = ConfigRecord({"run": str(run), "kept": wire.to_bytes(kept)})
+    context.state[RECORD] = ConfigRecord({"run": str(run), "kept": data})
 
 
-def take_out(context: Context, run: int, *, server: str) -> Kept:
-    """Return what a client keeps, and leave nothing behind: what fails from now on is over.
+def take_out(context: Context, run: int, *, server: str) -> bytes:
+    """Return what a node keeps, and leave nothing behind: what fails from now on is over.
 
     Raises:
       RemoteProtocolError: it keeps nothing of this run; it was restarted, or has answered already.
@@ -200,7 +148,7 @@ def take_out(context: Context, run: int, *, server: str) -> Kept:
     if isinstance(stored, ConfigRecord) and stored.get("run") == str(run):
         kept = stored["kept"]
         if isinstance(kept, bytes):
-            return wire.from_bytes(kept, Kept)
+            return kept
     raise RemoteProtocolError(
         f"{server} goes on with a sum that this node keeps nothing of: it was restarted in between, failed in it, or has "
         "another run under way",

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -16,12 +16,15 @@ from flwr.serverapp.strategy import Strategy
 
 from secagg import wire
 from secagg.errors import SecaggError, UsageError
+from secagg.federated.identities import load_peers
+from secagg.federated.messages import TASK, Task
+from secagg.federated.registration import limits_for
+from secagg.federated.round import ServerRound, SumJob, SumReport
+from secagg.federated.terms import Protection
+from secagg.federated.weighted import Encoding
 from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.announcements import limits_for
-from secagg.integrations.flower.collection import Collection, SumReport, Task
-from secagg.integrations.flower.identities import load_peers
-from secagg.integrations.flower.layout import Sent, arrays_in
-from secagg.integrations.flower.terms import Encoding, Protection
+from secagg.integrations.flower.collection import Collection
+from secagg.integrations.flower.records import Sent, arrays_in, shapes_of
 from secagg.party import PartyId
 
 if TYPE_CHECKING:
@@ -45,6 +48,14 @@ _SINGLE_REPLIES: Final = (
     flower.MultiKrum,
     flower.QFedAvg,
 )
+
+
+class _Asked(NamedTuple):
+    """What the nodes were asked: the job, the messages by node, and the arrays in each of them."""
+
+    job: SumJob
+    messages: Mapping[int, Message]
+    sent: Sent
 
 
 class SecureAggregation(Strategy):
@@ -98,7 +109,7 @@ class SecureAggregation(Strategy):
             if weight_key is not None
             else str(getattr(strategy, "weighted_by_key", "num-examples"))
         )
-        self._terms = m.Task(protection or Protection(), encoding or Encoding(), key)
+        self._terms = Task(protection or Protection(), encoding or Encoding(), key)
         self._protection = self._terms.protection
         self._protection.check_packages()
         # Known only of strategies made like FedAvg; with others evaluation is left out.
@@ -110,7 +121,7 @@ class SecureAggregation(Strategy):
         self._max_numbers = max_numbers
         limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
         self._grid: Grid | None = None
-        self._task: Task | None = None
+        self._asked: _Asked | None = None
         self._spent: dict[str, Counter[PartyId]] = {}
 
     def __repr__(self) -> str:
@@ -139,9 +150,9 @@ class SecureAggregation(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return what the strategy makes of the means as the only reply; None where there is no sum."""
-        if self._task is None:
+        if self._asked is None:
             return self.strategy.aggregate_train(server_round, [])
-        reply = self._collect(server_round, self._task, replies)
+        reply = self._collect(server_round, self._asked, replies)
         return (None, None) if reply is None else self.strategy.aggregate_train(server_round, [reply])
 
     def configure_evaluate(
@@ -158,9 +169,9 @@ class SecureAggregation(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return what the strategy makes of the means as the only reply; None where there is no sum."""
-        if self._task is None:
+        if self._asked is None:
             return self.strategy.aggregate_evaluate(server_round, [])
-        reply = self._collect(server_round, self._task, replies)
+        reply = self._collect(server_round, self._asked, replies)
         return None if reply is None else self.strategy.aggregate_evaluate(server_round, [reply])
 
     def _is_spent(self, kind: str) -> bool:
@@ -186,7 +197,7 @@ class SecureAggregation(Strategy):
 
     def _ask(self, messages: Iterable[Message], kind: str, grid: Grid) -> list[Message]:
         asked = list(messages)
-        self._grid, self._task = grid, None
+        self._grid, self._asked = grid, None
         if not asked:
             return asked
         sent = arrays_in(asked[0].content)
@@ -196,9 +207,9 @@ class SecureAggregation(Strategy):
             raise UsageError(
                 "updates with noise are added to what was sent, and the strategy sends nodes different arrays"
             )
-        asked_of_all = b""
+        digest = b""
         if self._protection.active:
-            asked_of_all, *others = _asked_of(asked)
+            digest, *others = _digests(asked)
             if others:
                 raise UsageError(
                     "against a server that may do anything nodes see to it that all are asked the same, and the strategy "
@@ -210,33 +221,40 @@ class SecureAggregation(Strategy):
                 raise UsageError(
                     f"the strategy sends a record {m.RECORD!r}, a name that is taken; give it another"
                 )
-            message.content = RecordDict({**message.content, m.RECORD: m.record(m.TASK, frame)})
+            message.content = RecordDict({**message.content, m.RECORD: m.record(TASK, frame)})
         by_node = {message.metadata.dst_node_id: message for message in asked}
         if len(by_node) != len(asked):
             raise UsageError("the strategy sends a node two messages in one round")
-        limits = limits_for(sent, self._max_numbers)
+        shapes = shapes_of(sent)
+        limits = limits_for(shapes, self._max_numbers)
         spent = self._spent.get(kind, Counter())
-        self._task = Task(kind, by_node, self._terms, asked_of_all, sent, limits, spent)
+        self._asked = _Asked(SumJob(kind, self._terms, digest, shapes, limits, spent), by_node, sent)
         return asked
 
-    def _collect(self, server_round: int, task: Task, replies: Iterable[Message]) -> Message | None:
+    def _collect(self, server_round: int, asked: _Asked, replies: Iterable[Message]) -> Message | None:
         if self._grid is None:
             raise UsageError(
                 "expected a configuration before an aggregation; drive the strategy with start()"
             )
-        began, self._task, kind = time.monotonic(), None, task.kind
+        began, self._asked, kind = time.monotonic(), None, asked.job.kind
         collection = Collection(
-            self._grid, task, peers=self._peers, timeout_s=self._timeout_s, poll_s=self._poll_s
+            self._grid,
+            asked.job,
+            asked.messages,
+            asked.sent,
+            peers=self._peers,
+            timeout_s=self._timeout_s,
+            poll_s=self._poll_s,
         )
         try:
-            means, summed = collection.run(replies)
+            records, means, contributors = collection.run(replies)
         except SecaggError as error:
             _log.error("protected %s of round %d failed, nothing was used: %s", kind, server_round, error)
             report = SumReport(
                 kind,
                 server_round,
                 missed=collection.missed,
-                spent=self._spend(collection, kind),
+                spent=self._spend(collection.current, kind),
                 failure=str(error),
                 seconds=time.monotonic() - began,
             )
@@ -245,32 +263,33 @@ class SecureAggregation(Strategy):
         report = SumReport(
             kind,
             server_round,
-            contributors=summed.contributors,
+            contributors=contributors,
             missed=collection.missed,
             weight=means.weight,
-            bits=collection.bits,
+            bits=0 if collection.current is None else collection.current.coder.ring.bits,
             error=means.error,
-            deviation=means.deviation,
-            spent=self._spend(collection, kind),
+            noise_std=means.noise_std,
+            spent=self._spend(collection.current, kind),
             seconds=time.monotonic() - began,
         )
         self.reports.append(report)
         _log.info(
             "protected %s: mean of %d of %d nodes, weights %d, in %.1f s",
             kind,
-            len(summed.contributors),
-            len(task.asked),
+            len(contributors),
+            len(asked.messages),
             means.weight,
             report.seconds,
         )
-        return Message(means.records, reply_to=task.asked[collection.node_id(summed.contributors[0])])
+        return Message(records, reply_to=asked.messages[collection.node_id(contributors[0])])
 
-    def _spend(self, collection: Collection, kind: str) -> dp.Report | None:
+    def _spend(self, current: ServerRound | None, kind: str) -> dp.Report | None:
         """Count a sum, opened or not, at those whose vectors were asked for; return what is spent."""
-        privacy, coder = self._protection.privacy_of(kind), collection.coder
-        counts = self._spent.setdefault(kind, Counter())
-        counts.update(collection.exposed)
-        spent = None if coder is None else coder.report(max(counts.values(), default=0))
+        privacy, counts = self._protection.privacy_of(kind), self._spent.setdefault(kind, Counter())
+        if current is None:
+            return None
+        counts.update(current.exposed)
+        spent = current.coder.report(max(counts.values(), default=0))
         if spent is None or privacy is None:
             return None  # no noise, or nobody was asked for anything
         _log.info(
@@ -286,13 +305,13 @@ class SecureAggregation(Strategy):
         return spent
 
 
-def _asked_of(messages: Iterable[Message]) -> set[bytes]:
+def _digests(messages: Iterable[Message]) -> set[bytes]:
     """Return what is asked, each digest once; most strategies send all nodes one content."""
     contents = {
         (id(msg.content), msg.metadata.message_type, msg.metadata.group_id): msg.content for msg in messages
     }
     return {
-        m.asked_of(content, message_type, group) for (_, message_type, group), content in contents.items()
+        m.task_digest(content, message_type, group) for (_, message_type, group), content in contents.items()
     }
 
 

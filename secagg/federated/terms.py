@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-from flwr.app import MessageType
+from typing import Final
 
 from secagg import wire
 from secagg.aggregation.privacy import Privacy
 from secagg.errors import PlanError, UsageError
-from secagg.integrations.flower.identities import SERVER
-from secagg.integrations.flower.layout import Coder, Layout
-from secagg.integrations.flower.weighted import WeightedCoder
+from secagg.federated.identities import SERVER
+from secagg.federated.layout import Coder, Layout
+from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
 from secagg.protocols.masked import GraphParameters, Round, Terms, choose
 from secagg.signing import digest
 
-LABEL: Final = "secagg.integrations.flower"
+TRAIN, EVALUATE = "train", "evaluate"  # kinds of sums
+LABEL: Final = "secagg.federated"
 NONCE_BYTES: Final = 32
 # An active server draws its own number when it has seen all others: it can choose among as many graphs as it has
 # time for, and each bit of choice costs one of security.
 _GRINDING_BITS: Final = 64.0
+_log = logging.getLogger("secagg.federated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Protection:
 
     def privacy_of(self, kind: str) -> Privacy | None:
         """Return what sums of a kind may tell; None for sums without noise."""
-        return self.privacy if kind == MessageType.TRAIN else self.evaluation_privacy
+        return self.privacy if kind == TRAIN else self.evaluation_privacy
 
     def check_packages(self) -> None:
         """Refuse where noise is asked for and its packages are missing.
@@ -108,78 +109,50 @@ class Protection:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
-    """How numbers are written; the server's choice. Nothing is cut: a sum in which something does not fit opens nothing.
-
-    A path is "record/array", or "record" for all in it, or a pattern with * and ?; "" is for all arrays.
-
-    Args:
-      clips: largest absolute value of an array's numbers by path; of several that match, the longest counts. Without
-        one it is what 64 bits hold: within +-65,535 at the default precision and weights, integers to 3 * 10^10.
-      precision: largest error of one number of an array.
-      max_weight: largest weight of a node; None for 2^28 over the number of nodes in the sum.
-      leave_out: paths of arrays that nodes keep to themselves, such as masks and counters; in the result they are what
-        was sent.
-
-    Raises:
-      UsageError: a number out of range, or paths that are no texts.
-    """
-
-    clips: dict[str, float] = field(default_factory=dict)
-    precision: float = 1e-6
-    max_weight: int | None = None
-    leave_out: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        paths: Any = self.leave_out
-        if not isinstance(paths, tuple | list) or not all(isinstance(path, str) and path for path in paths):
-            raise UsageError(f"expected a tuple of paths as leave_out, got {paths!r:.80}")
-        object.__setattr__(self, "leave_out", tuple(paths))
-        for what, number in ((f"a clip for {key!r:.80}", clip) for key, clip in self.clips.items()):
-            _check_positive(what, number)
-        _check_positive("a precision", self.precision)
-        if self.max_weight is not None and not (
-            isinstance(self.max_weight, int) and 1 <= self.max_weight < 1 << 62
-        ):
-            raise UsageError(
-                f"expected a whole number from 1 to 2^62 as max_weight, got {self.max_weight!r:.40}"
-            )
-
-
-@dataclass(frozen=True, slots=True)
 class Agreement:
     """Everything public that a sum is bound to.
 
     Args:
-      run: Flower's run.
+      run: the framework's number of the run.
       kind: what is summed up: "train" or "evaluate".
       task: the message of that name as it was sent.
-      layout: a canonical `Layout` as bytes.
-      asked: `messages.asked_of` the message with the task if the server may do anything, else empty. It could send one
-        node a model, and the others one of which it knows what they make: the mean would show the one's update [PFA22].
-      setting: `messages.setting_of` what the server chooses of the app's surroundings if it may do anything, else empty.
+      layout: canonical.
+      task_digest: of what the app was asked if the server is malicious, else empty. It could send one node a model, and the
+        others one of which it knows what they make: the mean would show the one's update [PFA22].
+      setting: a digest of what the server chooses of the app's surroundings if it is malicious, else empty.
       names, nonces: who takes part, and the fresh number of each, 32 bytes.
       server_nonce: the server's, 32 bytes, drawn when all others were there. While the server keeps to the protocol no
         node, not even the last to answer, has a choice among sessions, and so among graphs.
-      budgets: with noise, what each has spent, as `spending.Shown`; else empty. A node counts on those of others only
+      budgets: with noise, what each has spent, as `budget.Spent`; else empty. A node counts on those of others only
         where this is what they showed.
     """
 
     run: int
     kind: str
     task: bytes = field(repr=False)
-    asked: bytes = field(repr=False)
+    task_digest: bytes = field(repr=False)
     setting: bytes = field(repr=False)
-    layout: bytes = field(repr=False)
+    layout: Layout = field(repr=False)
     names: tuple[PartyId, ...]
     nonces: tuple[bytes, ...] = field(repr=False)
     server_nonce: bytes = field(repr=False)
     budgets: tuple[bytes, ...] = field(default=(), repr=False)
 
     def round(
-        self, peers: Mapping[PartyId, bytes], protection: Protection, encoding: Encoding
+        self,
+        peers: Mapping[PartyId, bytes],
+        protection: Protection,
+        encoding: Encoding,
+        weight_key: str = "weight",
+        *,
+        log: logging.Logger = _log,
     ) -> tuple[Round, Coder]:
         """Return the round of the masked protocol, and how numbers are written in it.
+
+        Args:
+          peers: public keys by name.
+          protection, encoding, weight_key: of the task.
+          log: where coders write what they cannot tell the server.
 
         Raises:
           UsageError: a client without a public key, or two of one name.
@@ -191,14 +164,18 @@ class Agreement:
             )
         identities = tuple(peers[name] for name in self.names)
         parameters = protection.parameters(len(self.names), len(peers))
-        session, layout = self._session(), wire.from_bytes(self.layout, Layout)
+        session = self._session()
         privacy = protection.privacy_of(self.kind)
         if privacy is None:
-            coder: Coder = WeightedCoder(layout, encoding, len(self.names))
+            coder: Coder = WeightedCoder(
+                self.layout, encoding, len(self.names), weight_key=weight_key, log=log
+            )
         else:
-            from secagg.integrations.flower.private import PrivateCoder  # needs secagg[dp]
+            from secagg.federated.private import PrivateCoder  # needs secagg[dp]
 
-            coder = PrivateCoder(layout, privacy, parameters, registered=len(peers), session=session)
+            coder = PrivateCoder(
+                self.layout, privacy, parameters, registered=len(peers), session=session, log=log
+            )
         terms = Terms(SERVER, self.names, identities, coder.length, coder.ring, parameters)
         return Round(terms, session), coder
 
@@ -208,9 +185,9 @@ class Agreement:
             self.run.to_bytes(8, "big"),
             self.kind.encode(),
             self.task,
-            self.asked,
+            self.task_digest,
             self.setting,
-            self.layout,
+            wire.to_bytes(self.layout),
             len(self.names).to_bytes(8, "big"),
         ]
         parts += [*_encoded(self.names), *self.nonces, self.server_nonce, *self.budgets]
@@ -235,8 +212,3 @@ def ready_parts(
 
 def _encoded(names: Sequence[PartyId]) -> list[bytes]:
     return [name.encode() for name in names]
-
-
-def _check_positive(what: str, number: float) -> None:
-    if not (isinstance(number, int | float) and math.isfinite(number) and number > 0):
-        raise UsageError(f"expected a positive number as {what} in Encoding, got {number!r:.40}")

@@ -20,33 +20,20 @@ import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Final
-from zipfile import BadZipFile
 
 import numpy as np
-from flwr.app import MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from secagg import dp
 from secagg.aggregation.privacy import Privacy
 from secagg.errors import PlanError
-from secagg.integrations.flower.layout import (
-    Entry,
-    Layout,
-    Means,
-    Sent,
-    array_entries,
-    metric_entries,
-    refuse_config,
-    to_records,
-)
-from secagg.party import PartyId
+from secagg.federated.layout import Baseline, Item, Layout, Means
 from secagg.protocols.masked import GraphParameters, narrow, ring_for, widen
 from secagg.ring import RingArray
 from secagg.signing import digest
 
-_ROTATION: Final = "secagg.integrations.flower/rotation"
-_METRICS: Final = "metrics"
-_log = logging.getLogger("flwr.secagg")
+_ROTATION: Final = "secagg.federated/rotation"
+_log = logging.getLogger("secagg.federated")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,48 +58,43 @@ class Difference:
 
 
 def difference(
-    content: RecordDict, kind: str, sent: Sent, weight_key: str, leave_out: Sequence[str] = ()
+    items: Sequence[Item],
+    baseline: Baseline,
+    *,
+    training: bool,
+    weight_record: str,
+    left_out: Sequence[str] = (),
 ) -> Difference:
     """Return what a reply gives to a sum.
 
     Args:
-      content: of the reply.
-      kind: "train", of which arrays are summed up, or "evaluate", of which metrics are.
-      sent: the arrays that the task came with.
-      weight_key: the metric that other sums are weighted by; here it is neither needed nor sent.
-      leave_out: paths of arrays that are not sent.
+      items: arrays of the reply in its order if training, else metrics.
+      baseline: the arrays that the task came with.
+      training: whether arrays are summed up.
+      weight_record: the record that shall hold the number of nodes.
+      left_out: metrics that are not sent.
 
     Raises:
-      RemoteProtocolError: a path to be left out that no array matches.
-      UsageError: a ConfigRecord, or what cannot be averaged.
       ShapeError: no numbers.
     """
-    refuse_config(content)
-    training = kind == MessageType.TRAIN
-    found = list(array_entries(content, leave_out) if training else metric_entries(content, weight_key))
-    entries = tuple(entry for entry, _ in found)
-    records = [key for key, record in content.items() if isinstance(record, MetricRecord)]
-    weight_record = next(
-        (key for key in records if weight_key in content[key]), next(iter(records), _METRICS)
-    )
+    entries = tuple(entry for entry, _ in items)
     announced = Layout(entries if training else (), () if training else entries, weight_record)
     announced.check()
-    vector, from_zero, start = np.empty(announced.numbers), [], 0
-    for entry, value in sorted(found, key=lambda item: (item[0].record, item[0].name)):
+    vector, from_zero, start = np.empty(announced.numbers), list[str](), 0
+    for entry, value in sorted(items, key=lambda item: item[0].key):
         part = vector[start : start + value.size].reshape(value.shape)
         part[...] = value
-        before = _before(entry, sent)
+        before = baseline(entry)
         if before is not None:
             with np.errstate(all="ignore"):  # what is not finite is found below
                 part -= before
         elif training:
-            from_zero.append(f"{entry.record}/{entry.name}")
+            from_zero.append(entry.path)
         start += value.size
     finite = bool(np.isfinite(vector).all())
     if not finite:
         vector[:] = 0.0
-    names = [name for key in records for name in content[key]] if training else []
-    return Difference(announced.canonical(), announced, vector, tuple(from_zero), tuple(names), finite)
+    return Difference(announced.canonical(), announced, vector, tuple(from_zero), tuple(left_out), finite)
 
 
 class PrivateCoder:
@@ -124,6 +106,7 @@ class PrivateCoder:
       parameters: of the sum.
       registered: nodes in the file of public keys.
       session: what is agreed on for this sum alone; public.
+      log: where the server reads that a mean was beyond its dtype.
 
     Attributes:
       mechanism: grid, noise and ring.
@@ -140,6 +123,7 @@ class PrivateCoder:
         *,
         registered: int,
         session: bytes,
+        log: logging.Logger = _log,
     ) -> None:
         clients = parameters.clients
         # A server that may do anything chooses who takes part: all corrupt ones may be among them.
@@ -150,7 +134,7 @@ class PrivateCoder:
                 f"of {clients} nodes {parameters.least} are sure to be in a sum, and {corrupt} are not counted on for "
                 "noise: nobody is left; let more take part, or allow fewer dropouts or a smaller Privacy.corrupt"
             )
-        self._layout = layout
+        self._layout, self._log = layout, log
         self.mechanism = dataclasses.replace(privacy, corrupt=corrupt / clients).mechanism(
             clients=clients, survivors=parameters.least, length=layout.numbers
         )
@@ -167,46 +151,32 @@ class PrivateCoder:
         contributor = dp.Contributor(self.mechanism)
         return narrow(contributor.contribute(vector, seed=self._seed).values, self.mechanism.plan, self.ring)
 
-    def decode(self, total: RingArray, contributors: Sequence[PartyId], weight_key: str, sent: Sent) -> Means:
+    def decode(self, total: RingArray, clients: int, baseline: Baseline) -> Means:
         """Return the plain means, training's on top of what was sent; their number counts as weight. See `Coder`."""
-        mechanism, count = self.mechanism, len(contributors)
-        mean = mechanism.to_numbers(widen(total, mechanism.plan, self.ring), seed=self._seed) / count
+        mechanism = self.mechanism
+        mean = mechanism.to_numbers(widen(total, mechanism.plan, self.ring), seed=self._seed) / clients
         values, start = [], 0
         for entry in self._layout.entries:
             value = mean[start : start + math.prod(entry.shape)].reshape(entry.shape)
             start += value.size
-            before = _before(entry, sent)
-            values.append(_cast(value if before is None else value + before, entry.dtype))
-        deviation = mechanism.grid.unit * math.sqrt(mechanism.noise.variance / count)
-        records = to_records(self._layout, values, count, weight_key)
-        return Means(records, count, math.inf, deviation)
+            before = baseline(entry)
+            values.append(_cast(value if before is None else value + before, entry.dtype, self._log))
+        noise_std = mechanism.grid.unit * math.sqrt(mechanism.noise.variance / clients)
+        return Means(values, clients, math.inf, noise_std)
 
     def report(self, rounds: int) -> dp.Report:
         """Return what so many sums have told about a node; see `Coder`."""
         return self.mechanism.report(rounds)
 
 
-def _before(entry: Entry, sent: Sent) -> NDArray[np.float64] | None:
-    """Return the array that an entry's update is counted from."""
-    array = sent.get((entry.record, entry.name))
-    if array is None:
-        return None
-    try:
-        value: NDArray[Any] = array.numpy()
-    except (TypeError, ValueError, EOFError, BadZipFile):
-        return None  # whatever it was, it is no array of numbers
-    fits = value.shape == entry.shape and value.dtype.kind in "iuf"
-    return value.astype(np.float64) if fits else None
-
-
-def _cast(value: NDArray[np.float64], dtype: str) -> NDArray[Any]:
+def _cast(value: NDArray[np.float64], dtype: str, log: logging.Logger) -> NDArray[Any]:
     """Return means in the arrays' dtype, float64 for those of integers."""
     if not dtype.startswith("float"):
         return value
     most = float(np.finfo(dtype).max)
     beyond = int(np.count_nonzero(np.abs(value) > most))
     if beyond:
-        _log.warning(
+        log.warning(
             "%d numbers of a mean with noise are beyond what %s holds, and become its largest", beyond, dtype
         )
     return np.clip(value, -most, most).astype(dtype)

@@ -19,7 +19,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +28,11 @@ from numpy.typing import NDArray
 from secagg.aggregation.coding import FixedPoint, Request
 from secagg.aggregation.structure import Structure
 from secagg.errors import PlanError, RangeError, UsageError
-from secagg.integrations.flower.layout import (
-    Entry,
-    Layout,
-    Means,
-    Sent,
-    Update,
-    count_numbers,
-    matches,
-    to_records,
-)
-from secagg.integrations.flower.limbs import ERROR, LARGEST, Limbs
-from secagg.party import PartyId
+from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers, matches
+from secagg.federated.limbs import ERROR, LARGEST, Limbs
 from secagg.prg import system_stream
 from secagg.protocols.masked import ring_for
 from secagg.ring import Ring, RingArray
-
-if TYPE_CHECKING:
-    from secagg.integrations.flower.terms import Encoding
 
 # Without another bound, what all weights together may be. It leaves 2^35 for the numbers: at a precision of 1e-6 they
 # lie within +-65,535.
@@ -53,7 +41,46 @@ _ALL_WEIGHTS: Final = 1 << 28
 _REACH: Final = (4, 8, 12, 16)
 _CLASSES: Final = len(_REACH) + 1
 _LARGEST_INT64: Final = (1 << 63) - 1
-_log = logging.getLogger("flwr.secagg")
+_log = logging.getLogger("secagg.federated")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How numbers are written; the server's choice. Nothing is cut: a sum in which something does not fit opens nothing.
+
+    A path is "record/array", or "record" for all in it, or a pattern with * and ?; "" is for all arrays.
+
+    Args:
+      clips: largest absolute value of an array's numbers by path; of several that match, the longest counts. Without
+        one it is what 64 bits hold: within +-65,535 at the default precision and weights, integers to 3 * 10^10.
+      precision: largest error of one number of an array.
+      max_weight: largest weight of a node; None for 2^28 over the number of nodes in the sum.
+      leave_out: paths of arrays that nodes keep to themselves, such as masks and counters; in the result they are what
+        was sent.
+
+    Raises:
+      UsageError: a number out of range, or paths that are no texts.
+    """
+
+    clips: dict[str, float] = field(default_factory=dict)
+    precision: float = 1e-6
+    max_weight: int | None = None
+    leave_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        paths: Any = self.leave_out
+        if not isinstance(paths, tuple | list) or not all(isinstance(path, str) and path for path in paths):
+            raise UsageError(f"expected a tuple of paths as leave_out, got {paths!r:.80}")
+        object.__setattr__(self, "leave_out", tuple(paths))
+        for what, number in ((f"a clip for {key!r:.80}", clip) for key, clip in self.clips.items()):
+            _check_positive(what, number)
+        _check_positive("a precision", self.precision)
+        if self.max_weight is not None and not (
+            isinstance(self.max_weight, int) and 1 <= self.max_weight < 1 << 62
+        ):
+            raise UsageError(
+                f"expected a whole number from 1 to 2^62 as max_weight, got {self.max_weight!r:.40}"
+            )
 
 
 def to_vector(update: Update) -> NDArray[np.uint8]:
@@ -78,6 +105,8 @@ class WeightedCoder:
       layout: of the replies, canonical.
       encoding: how numbers are written.
       nodes: in a sum at most.
+      weight_key: what messages call the weight.
+      log: where a node reads what did not fit.
 
     Raises:
       PlanError: no ring of 64 bits holds the sums; the message says what would.
@@ -87,8 +116,16 @@ class WeightedCoder:
       length, ring: as in `Coder`.
     """
 
-    def __init__(self, layout: Layout, encoding: Encoding, nodes: int) -> None:
-        self._layout, self._nodes = layout, nodes
+    def __init__(
+        self,
+        layout: Layout,
+        encoding: Encoding,
+        nodes: int,
+        *,
+        weight_key: str = "weight",
+        log: logging.Logger = _log,
+    ) -> None:
+        self._layout, self._nodes, self._weight_key, self._log = layout, nodes, weight_key, log
         self._max_weight = encoding.max_weight or max(1, _ALL_WEIGHTS // nodes)
         self._clips = self._clips_of(encoding)
         self._arrays: FixedPoint | None = None
@@ -134,7 +171,7 @@ class WeightedCoder:
         for row, path, size, most in found:
             if size > most:
                 row[_class(size, most)] = 1
-                _log.error(
+                self._log.error(
                     "%s of this node's reply is beyond %.10g, and %.10g would hold it: its update stays out of the sum, "
                     "and the sum cannot be read; the server's Encoding says what fits",
                     repr(path) if path else "the weight",
@@ -160,9 +197,8 @@ class WeightedCoder:
     def decode(
         self,
         total: RingArray,
-        contributors: Sequence[PartyId],
-        weight_key: str,
-        sent: Sent,  # noqa: ARG002  # whole arrays are averaged
+        clients: int,
+        baseline: Baseline,  # noqa: ARG002  # whole arrays are averaged
     ) -> Means:
         """Return the weighted means; see `Coder`.
 
@@ -172,25 +208,22 @@ class WeightedCoder:
         signed = self.ring.to_signed(total)
         misfits = signed[self._body :].reshape(-1, _CLASSES)
         if misfits.any():
-            raise RangeError(self._misfit(misfits, len(contributors), weight_key))
+            raise RangeError(self._misfit(misfits, clients))
         weight = int(signed[self._body - 1])
         if weight <= 0:
             raise RangeError(
-                f"the weights {weight_key!r} of {len(contributors)} clients add up to {weight}; there is no mean"
+                f"the weights {self._weight_key!r} of {clients} clients add up to {weight}; there is no mean"
             )
         values = [np.zeros(entry.shape, entry.dtype) for entry in self._layout.arrays]
         start, error = 0, 0.0
         if self._arrays is not None:
             start = self._arrays.length
-            decoded = self._arrays.decode(signed[:start], len(contributors), 0.0)
+            decoded = self._arrays.decode(signed[:start], clients, 0.0)
             values, error = decoded.arrays, max(decoded.errors.values())
         means = np.array(self._metrics.decode(signed[start : self._body - 1], weight))
         if self._arrays is None and means.size:
             error = ERROR + float(np.max(np.spacing(np.abs(means)))) / 2
-        records = to_records(
-            self._layout, [*values, *_shaped(self._layout.metrics, means)], weight, weight_key
-        )
-        return Means(records, weight, error)
+        return Means([*values, *_shaped(self._layout.metrics, means)], weight, error)
 
     def report(self, rounds: int) -> None:
         """Return None: without noise nothing bounds what is told."""
@@ -236,15 +269,15 @@ class WeightedCoder:
         (weight,) = np.frombuffer(vector, np.int64, 1, start).tolist()
         return values, weight
 
-    def _misfit(self, misfits: NDArray[np.int64], contributors: int, weight_key: str) -> str:
+    def _misfit(self, misfits: NDArray[np.int64], clients: int) -> str:
         found = []
         for counts, path, most in self._misfits(misfits):
             nodes = int(counts.sum())
             (last,) = np.flatnonzero(counts)[-1:]
             holds = f"{most * 2.0 ** _REACH[min(last, len(_REACH) - 1)]:.10g}"
             needed = f"{holds} holds all" if last < len(_REACH) else f"more than {holds} is needed"
-            what = f"{path!r:.80}" if path else f"the weight {weight_key!r}"
-            found.append(f"{what} is beyond {most:.10g} at {nodes} of {contributors} nodes ({needed})")
+            what = f"{path!r:.80}" if path else f"the weight {self._weight_key!r}"
+            found.append(f"{what} is beyond {most:.10g} at {nodes} of {clients} nodes ({needed})")
         more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
         return (
             f"nothing of the sum can be read, as updates do not fit: {'; '.join(found[:10])}{more}. Give Encoding larger "
@@ -291,3 +324,8 @@ def _shaped(entries: Sequence[Entry], numbers: NDArray[np.float64]) -> Iterator[
         count = math.prod(entry.shape)
         yield numbers[start : start + count].reshape(entry.shape)
         start += count
+
+
+def _check_positive(what: str, number: float) -> None:
+    if not (isinstance(number, int | float) and math.isfinite(number) and number > 0):
+        raise UsageError(f"expected a positive number as {what} in Encoding, got {number!r:.40}")

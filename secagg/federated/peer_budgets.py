@@ -15,40 +15,42 @@ from collections.abc import Mapping
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError
-from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.announcements import check_ready
-from secagg.integrations.flower.identities import SERVER
-from secagg.integrations.flower.spending import Shown, Spending
+from secagg.federated import messages as m
+from secagg.federated.budget import PrivacyBudget, Spent
+from secagg.federated.identities import SERVER
+from secagg.federated.registration import check_ready
 from secagg.party import PartyId
 from secagg.protocols.masked import Client, Consents, Round, Survivors
 from secagg.protocols.masked.terms import unpack_set
 
-_log = logging.getLogger("flwr.secagg")
+_log = logging.getLogger("secagg.federated")
 
 
-def shown_by(crowd: m.Crowd) -> dict[PartyId, Shown]:
+def shown_by(roster: m.Roster) -> dict[PartyId, Spent]:
     """Return the budget of each node in a sum, as the server passes them on.
 
     Raises:
       RemoteProtocolError: budgets that are none.
     """
-    if len(crowd.budgets) != len(crowd.names):
+    if len(roster.budgets) != len(roster.names):
         raise RemoteProtocolError(
-            f"expected the budgets of {len(crowd.names)} nodes from {SERVER}, got {len(crowd.budgets)}",
+            f"expected the budgets of {len(roster.names)} nodes from {SERVER}, got {len(roster.budgets)}",
             peer=SERVER,
         )
-    shown = zip(crowd.names, crowd.budgets, strict=True)
-    return {name: Shown.from_bytes(data, peer=SERVER) for name, data in shown}
+    shown = zip(roster.names, roster.budgets, strict=True)
+    return {name: Spent.from_bytes(data, peer=SERVER) for name, data in shown}
 
 
-def check_budgets(crowd: m.Crowd, me: PartyId, spending: Spending) -> None:
+def check_budgets(
+    roster: m.Roster, me: PartyId, budget: PrivacyBudget, *, log: logging.Logger = _log
+) -> None:
     """Refuse a sum with a node that this node saw spend more than it shows now.
 
     Raises:
       RemoteProtocolError: there is one, or the server shows others another budget of this node than it showed.
     """
-    budgets, seen = shown_by(crowd), spending.seen()
-    if budgets[me] != spending.check(server=SERVER):
+    budgets, seen = shown_by(roster), budget.seen()
+    if budgets[me] != budget.check(server=SERVER):
         raise RemoteProtocolError(
             f"expected {SERVER} to pass on this node's budget as it is, and another was passed on, or another sum was made "
             "since",
@@ -64,18 +66,18 @@ def check_budgets(crowd: m.Crowd, me: PartyId, spending: Spending) -> None:
                 f"file is older than that, or another copy of it, or {SERVER} passes on something else"
             )
         if shown.id != known.id:
-            _log.warning(
+            log.warning(
                 "%s has begun another budget, after one of %d sums: what both tell adds up", name, known.count
             )
 
 
 def spent_by_now(
-    crowd: m.Crowd, where: Round, client: Client, request: Survivors | Consents
-) -> dict[PartyId, Shown]:
+    roster: m.Roster, where: Round, client: Client, request: Survivors | Consents
+) -> dict[PartyId, Spent]:
     """Return what those whose vectors are in the sum have spent now, as far as this node can be sure of it.
 
     Args:
-      crowd: who takes part.
+      roster: who takes part.
       where: the round.
       client: this node, which has answered the request.
       request: the server's last.
@@ -84,26 +86,26 @@ def spent_by_now(
     # it likes that its vector came; who signed that has sent one.
     sure = where.names(frozenset(where.graph.neighbours(where.number_of(client.name))))
     if isinstance(request, Consents):
-        signers = where.names(unpack_set(request.signers, len(crowd.names)))
+        signers = where.names(unpack_set(request.signers, len(roster.names)))
         sure = tuple(name for name in sure if name in signers)
-    budgets, nonces = shown_by(crowd), dict(zip(crowd.names, crowd.nonces, strict=True))
+    budgets, nonces = shown_by(roster), dict(zip(roster.names, roster.nonces, strict=True))
     return {name: budgets[name].then(nonces[name]) for name in sure if name in client.contributors}
 
 
-def told_older(
-    frame: bytes, run: int, kind: str, me: PartyId, peers: Mapping[PartyId, bytes], spending: Spending
+def stale_budget(
+    frame: bytes, run: int, kind: str, me: PartyId, peers: Mapping[PartyId, bytes], budget: PrivacyBudget
 ) -> RemoteProtocolError:
     """Return what to say of others' word, if it is theirs, that this node's budget file is an old one."""
-    own, knowing = spending.shown(), list[str]()
-    for data in wire.from_bytes(frame, m.Older, peer=SERVER).ready:
+    own, knowing = budget.spent(), list[str]()
+    for data in wire.from_bytes(frame, m.StaleBudget, peer=SERVER).ready:
         ready = wire.from_bytes(data, m.Ready, peer=SERVER)
         if ready.name not in peers or me not in ready.seen:
             continue
         check_ready(ready, run, kind, peers)
-        known = Shown.from_bytes(ready.seen[me], peer=ready.name)
+        known = Spent.from_bytes(ready.seen[me], peer=ready.name)
         if own.is_older(known):
             knowing.append(f"{ready.name} saw {known.count}")
     return RemoteProtocolError(
-        f"{spending.file.name} says that {own.count} sums ({kind}) were made of this node's data, and {SERVER} that the "
+        f"{budget.file.name} says that {own.count} sums ({kind}) were made of this node's data, and {SERVER} that the "
         f"file is older than others remember; signed by them: {', '.join(knowing) or 'nothing'}. Put back the newest copy"
     )

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from flwr.app import Message
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.integrations.flower import messages as m
-from secagg.integrations.flower.layout import Layout, Sent, extent
-from secagg.integrations.flower.spending import Shown
-from secagg.integrations.flower.terms import LABEL, NONCE_BYTES, ready_parts
+from secagg.federated import messages as m
+from secagg.federated.budget import Spent
+from secagg.federated.layout import Layout, Shapes, extent
+from secagg.federated.terms import LABEL, NONCE_BYTES, ready_parts
 from secagg.party import PartyId
 from secagg.signing import verify
 
@@ -32,8 +31,8 @@ _READY_BYTES: Final = 1 << 12  # of what is announced, the layout and what was s
 _SEEN_BYTES: Final = 256  # of what was seen of one other, its name included
 
 
-class Node(NamedTuple):
-    """A client that is ready.
+class Registration(NamedTuple):
+    """A node that is ready, and what it announced.
 
     layout: canonical, as bytes. announced: in the order of its reply. budget: with noise, what it has spent. seen: what it
     saw others to have spent. frame: all that it announced, signed.
@@ -45,8 +44,8 @@ class Node(NamedTuple):
     layout: bytes
     announced: bytes
     setting: bytes
-    budget: Shown | None
-    seen: Mapping[PartyId, Shown]
+    budget: Spent | None
+    seen: Mapping[PartyId, Spent]
     frame: bytes
 
 
@@ -57,59 +56,49 @@ class Limits(NamedTuple):
     layout_bytes: int
 
 
-def limits_for(sent: Sent, numbers: int | None) -> Limits:
+def limits_for(sent: Shapes, numbers: int | None) -> Limits:
     """Return what may be announced where these arrays were sent.
 
     Args:
-      sent: with the task.
+      sent: shapes of the arrays that came with the task.
       numbers: how many a node may announce; None for four times what was sent, or 2**20.
 
     Raises:
       UsageError: numbers below 1.
     """
     if numbers is None:
-        numbers = max(_LEAST_NUMBERS, _TIMES_SENT * sum(extent(array.shape) for array in sent.values()))
+        numbers = max(_LEAST_NUMBERS, _TIMES_SENT * sum(extent(shape) for shape in sent.values()))
     if numbers < 1:
         raise UsageError(f"expected at least 1 number that a node may announce, got {numbers}")
     entry_bytes = sum(len(f"{record}{name}".encode()) + _ENTRY_BYTES for record, name in sent)
     return Limits(numbers, max(_LEAST_BYTES, _TIMES_SENT * entry_bytes))
 
 
-def open_frame(reply: Message, step: str, peer: str) -> bytes:
-    """Return the message in a reply.
-
-    Raises:
-      RemoteProtocolError: it failed, or answers something else.
-    """
-    if reply.has_error():
-        # Whatever a node says goes to the log: in one line, and not a long one.
-        raise RemoteProtocolError(f"failed at {step}: {reply.error.reason!r:.500}", peer=peer)
-    got = m.unpack(reply.content, peer=peer)
-    if got.name != step or len(reply.content) != 1:
-        raise RemoteProtocolError(
-            f"expected an answer to {step} alone from {peer}, got {got.name!r:.20}", peer=peer
-        )
-    return got.frame
-
-
-def open_ready(
-    reply: Message, kind: str, peers: Mapping[PartyId, bytes], limits: Limits, *, noisy: bool = False
-) -> Node:
-    """Return the node that a reply to a task comes from.
+def read_ready(
+    frame: bytes,
+    node_id: int,
+    run: int,
+    kind: str,
+    peers: Mapping[PartyId, bytes],
+    limits: Limits,
+    *,
+    noisy: bool = False,
+) -> Registration:
+    """Return the node that announces something.
 
     Args:
-      reply: to the task.
+      frame: a `Ready` as bytes.
+      node_id: the framework's number of the node.
+      run: the framework's number of the run.
       kind: of the sum.
       peers: public keys by name.
       limits: what may be announced.
       noisy: whether the sum has noise, so that budgets are shown.
 
     Raises:
-      RemoteProtocolError: it failed, is not registered, did not sign, or announces what cannot be or is too much.
+      RemoteProtocolError: it is not registered, did not sign, or announces what cannot be or is too much.
     """
-    node_id, run_id = reply.metadata.src_node_id, reply.metadata.run_id
     peer = f"node {node_id}"
-    frame = open_frame(reply, m.TASK, peer)
     seen_bytes = noisy * len(peers) * _SEEN_BYTES
     if len(frame) > limits.layout_bytes + _READY_BYTES + seen_bytes:
         raise RemoteProtocolError(
@@ -122,7 +111,7 @@ def open_ready(
         raise RemoteProtocolError(
             f"expected a node whose public key is registered, got {ready.name!r:.80} at {peer}", peer=peer
         )
-    check_ready(ready, run_id, kind, peers)
+    check_ready(ready, run, kind, peers)
     layout = wire.from_bytes(ready.layout, Layout, peer=peer)
     try:
         layout.check()
@@ -132,12 +121,12 @@ def open_ready(
     if announced > limits.numbers:
         raise RemoteProtocolError(
             f"announces {announced} numbers, and {limits.numbers} are allowed; if its app means to, "
-            "raise max_numbers of SecureAggregation",
+            "raise max_numbers at the server",
             peer=ready.name,
         )
-    budget = Shown.from_bytes(ready.budget, peer=ready.name) if noisy else None
-    seen = {name: Shown.from_bytes(data, peer=ready.name) for name, data in ready.seen.items()}
-    return Node(
+    budget = Spent.from_bytes(ready.budget, peer=ready.name) if noisy else None
+    seen = {name: Spent.from_bytes(data, peer=ready.name) for name, data in ready.seen.items()}
+    return Registration(
         ready.name,
         node_id,
         ready.nonce,
@@ -161,20 +150,19 @@ def check_ready(ready: m.Ready, run: int, kind: str, peers: Mapping[PartyId, byt
     verify(key, ready.signature, f"{LABEL}/ready", parts, peer=ready.name)
 
 
-def most_common(layouts: Sequence[bytes], sent: Sent) -> bytes:
+def most_common(layouts: Sequence[bytes], sent: Shapes) -> bytes:
     """Return the layout that comes most often; of those that come as often, the one most like what was sent.
 
     Args:
       layouts: that were checked, one a name; at least one.
-      sent: with the task.
+      sent: shapes of the arrays that came with the task.
     """
     votes = Counter(layouts)
     most = max(votes.values())
-    shapes = {key: tuple(array.shape) for key, array in sent.items()}
 
     def rank(data: bytes) -> tuple[int, int, bytes]:
         layout = wire.from_bytes(data, Layout)
-        known = sum(shapes.get((entry.record, entry.name)) == entry.shape for entry in layout.arrays)
+        known = sum(sent.get(entry.key) == entry.shape for entry in layout.arrays)
         return known, -layout.numbers, data
 
     return max((data for data, count in votes.items() if count == most), key=rank)

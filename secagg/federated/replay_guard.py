@@ -1,9 +1,11 @@
-"""A client answers each step of a sum once, whatever becomes of the state that Flower keeps for it.
+"""A node answers each step of a sum once, whatever becomes of the state that a framework keeps for it.
 
-Flower hands a reply on before it stores the state that belongs to it, and where storing fails the next message meets
-the old state. Two answers from one state would show both secrets of a peer. So each sum has one file beside the identity
-key, named after the sum and its next step, and a step begins with giving the file its next name: of two that try, on
-whatever copy of the state, one does. The file says nothing; it may be deleted, which ends the sum for this client.
+A framework may hand a reply on before it stores the state that belongs to it, as Flower does. If storing fails, the next
+message meets the old state, and two answers from one state would show both secrets of a peer.
+
+So each sum has one file beside the identity key, named after the sum and its next step. A step begins with giving the file
+its next name: of two that try, on whatever copy of the state, one does. The file is empty. Deleting it ends the sum for
+this node.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from secagg.errors import RemoteProtocolError, UsageError
 
 
-class Turns:
+class ReplayGuard:
     """The files of one identity.
 
     Args:

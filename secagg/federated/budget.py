@@ -1,7 +1,7 @@
 """The privacy budget of a node: how many sums its data went into, in a file beside its identity key.
 
-Flower's own state is no place for it: an old copy of it would give back what is spent, and a server that begins another
-run begins with an empty one. So there is one file for each kind of sum. It is made once, on purpose, by `new_budget`;
+A framework's own state is no place for it: an old copy of it would give back what is spent, and another run begins with
+an empty one. So there is one file for each kind of sum. It is made once, on purpose, by `new_budget`;
 where it is missing a node takes part in nothing.
 
 The file holds the settings, a line for each sum, and what the budgets of other nodes looked like when this node was last in
@@ -9,7 +9,7 @@ a sum with them. Its last line is a MAC under a key that follows from the identi
 altered, or brought from another node is refused. It is replaced as a whole, under a lock, and is on the disk before
 the node's vector leaves.
 
-A whole older file has a right MAC. The other nodes know better: see `Shown`. The file says nothing about data.
+A whole older file has a right MAC. The other nodes know better: see `Spent`. The file says nothing about data.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from typing import Any, Final, NamedTuple
 from cryptography.hazmat.primitives import constant_time
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
-from flwr.app import MessageType
 
 from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.integrations.flower.identities import load_identity
+from secagg.federated.identities import load_identity
+from secagg.federated.terms import EVALUATE, TRAIN
 from secagg.party import PartyId
 from secagg.prg import derive_key
 from secagg.signing import digest
 
-_LABEL: Final = "secagg.integrations.flower/budget"
+_LABEL: Final = "secagg.federated/budget"
 _MAC_BYTES: Final = 65  # bytes of a MAC as text, with its line's end
 _ID_BYTES, _COUNT_BYTES, _HEAD_BYTES = 16, 8, 32
-SHOWN_BYTES: Final = _ID_BYTES + _COUNT_BYTES + _HEAD_BYTES
+SPENT_BYTES: Final = _ID_BYTES + _COUNT_BYTES + _HEAD_BYTES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shown:
-    """What a node shows of its budget to the others in a sum.
+class Spent:
+    """How much of its budget a node has spent, as it shows to the others in a sum.
 
     A later budget of a node has a larger id. Of one budget, `count` only grows, and `head` is a digest over the nonces of
     all its sums: two copies of a file that were both used have different heads.
@@ -66,31 +66,31 @@ class Shown:
         return self.id + self.count.to_bytes(_COUNT_BYTES, "big") + self.head
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, peer: str) -> Shown:
+    def from_bytes(cls, data: bytes, *, peer: str) -> Spent:
         """Return what `to_bytes` wrote.
 
         Raises:
           RemoteProtocolError: of another length.
         """
-        if len(data) != SHOWN_BYTES:
+        if len(data) != SPENT_BYTES:
             raise RemoteProtocolError(
-                f"expected a budget in {SHOWN_BYTES} bytes from {peer}, got {len(data)}", peer=peer
+                f"expected a budget in {SPENT_BYTES} bytes from {peer}, got {len(data)}", peer=peer
             )
         count = int.from_bytes(data[_ID_BYTES : _ID_BYTES + _COUNT_BYTES], "big")
         return cls(data[:_ID_BYTES], count, data[_ID_BYTES + _COUNT_BYTES :])
 
-    def then(self, nonce: bytes) -> Shown:
+    def then(self, nonce: bytes) -> Spent:
         """Return what the budget is when a sum of this nonce is spent."""
-        return Shown(self.id, self.count + 1, digest(f"{_LABEL}/head", [self.head, nonce]))
+        return Spent(self.id, self.count + 1, digest(f"{_LABEL}/head", [self.head, nonce]))
 
-    def is_older(self, known: Shown) -> bool:
+    def is_older(self, known: Spent) -> bool:
         """Whether a node that was known to have one budget cannot have this one now: it is older, or another copy."""
         if self.id != known.id:
             return self.id < known.id
         return self.count < known.count or (self.count == known.count and self.head != known.head)
 
 
-def new_budget(identity: str | Path, privacy: Privacy, kind: str = MessageType.TRAIN) -> Path:
+def new_budget(identity: str | Path, privacy: Privacy, kind: str = TRAIN) -> Path:
     """Make the file that counts the sums of a node's data, and return its path.
 
     Whoever answers for the data decides on it. What an earlier budget spent adds to what this one allows.
@@ -103,19 +103,19 @@ def new_budget(identity: str | Path, privacy: Privacy, kind: str = MessageType.T
     Raises:
       UsageError: there is one, the kind is another, or the file cannot be written.
     """
-    if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+    if kind not in (TRAIN, EVALUATE):
         raise UsageError(f'expected "train" or "evaluate" as the kind of a budget, got {kind!r:.40}')
-    spending = Spending(Path(identity), kind, privacy)
-    with spending.locked():
-        if spending.file.exists():
+    budget = PrivacyBudget(Path(identity), kind, privacy)
+    with budget.locked():
+        if budget.file.exists():
             raise UsageError(
-                f"there is a budget in {spending.file}; what it says is spent stays spent. Whoever answers for the data may "
+                f"there is a budget in {budget.file}; what it says is spent stays spent. Whoever answers for the data may "
                 "remove it before another is made"
             )
         # Later budgets have larger ids; the rest makes two of one moment differ.
         made = time.time_ns() // 1_000_000
-        spending.write(_Book(made.to_bytes(8, "big") + secrets.token_bytes(8), (), {}))
-    return spending.file
+        budget.write(_Book(made.to_bytes(8, "big") + secrets.token_bytes(8), (), {}))
+    return budget.file
 
 
 class _Book(NamedTuple):
@@ -123,17 +123,17 @@ class _Book(NamedTuple):
 
     id: bytes
     sums: tuple[tuple[str, bytes], ...]
-    seen: Mapping[PartyId, Shown]
+    seen: Mapping[PartyId, Spent]
 
     @property
-    def shown(self) -> Shown:
-        shown = Shown(self.id, 0, digest(f"{_LABEL}/head", [self.id]))
+    def spent(self) -> Spent:
+        spent = Spent(self.id, 0, digest(f"{_LABEL}/head", [self.id]))
         for _, nonce in self.sums:
-            shown = shown.then(nonce)
-        return shown
+            spent = spent.then(nonce)
+        return spent
 
 
-class Spending:
+class PrivacyBudget:
     """The budget of one kind of sum.
 
     Args:
@@ -157,26 +157,26 @@ class Spending:
         self._key = derive_key(secret, label=_LABEL, context=kind.encode())
 
     def __repr__(self) -> str:
-        return f"Spending({str(self.file)!r}, key hidden)"
+        return f"PrivacyBudget({str(self.file)!r}, key hidden)"
 
-    def check(self, *, server: str) -> Shown:
+    def check(self, *, server: str) -> Spent:
         """Return what is spent.
 
         Raises:
           RemoteProtocolError: all that the budget is for, or it is for other settings.
           UsageError: the file is missing, or is not as this node wrote it.
         """
-        return self._usable(server).shown
+        return self._usable(server).spent
 
-    def shown(self) -> Shown:
+    def spent(self) -> Spent:
         """Return what is spent, whether or not anything is left.
 
         Raises:
           UsageError: as `check`.
         """
-        return self._read()[1].shown
+        return self._read()[1].spent
 
-    def seen(self) -> Mapping[PartyId, Shown]:
+    def seen(self) -> Mapping[PartyId, Spent]:
         """Return what other nodes were last seen to have spent.
 
         Raises:
@@ -184,7 +184,7 @@ class Spending:
         """
         return self._read()[1].seen
 
-    def take(self, nonce: bytes, *, server: str, shown: Shown | None = None) -> None:
+    def spend(self, nonce: bytes, *, server: str, shown: Spent | None = None) -> None:
         """Spend one sum; to be called before its vector leaves.
 
         Args:
@@ -198,7 +198,7 @@ class Spending:
         """
         with self.locked():
             book = self._usable(server)
-            if shown is not None and book.shown != shown:
+            if shown is not None and book.spent != shown:
                 raise RemoteProtocolError(
                     f"{server} goes on with a sum ({self._kind}) that began before another of this node's data was made; "
                     "this one is over",
@@ -207,7 +207,7 @@ class Spending:
             now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
             self.write(book._replace(sums=(*book.sums, (now, nonce))))
 
-    def remember(self, others: Mapping[PartyId, Shown]) -> None:
+    def remember(self, others: Mapping[PartyId, Spent]) -> None:
         """Keep what other nodes have spent; nothing older replaces what is known.
 
         Raises:
@@ -300,7 +300,7 @@ class Spending:
             raise UsageError(
                 f"there is no budget ({self._kind}) for this node's data: {self.file} is missing. If it was there, put it "
                 "back: what was spent stays spent. If this node never had one, whoever answers for the data makes it: "
-                f'python -c "from secagg.integrations.flower import *; {make}"'
+                f'python -c "from secagg.federated import *; {make}"'
             ) from None
         except OSError as error:
             raise self._cannot("read", error) from None
@@ -314,7 +314,7 @@ class Spending:
         content = json.loads(data)
         sums = tuple((when, bytes.fromhex(nonce)) for when, nonce in content["sums"])
         seen = {
-            name: Shown.from_bytes(bytes.fromhex(text), peer=name) for name, text in content["seen"].items()
+            name: Spent.from_bytes(bytes.fromhex(text), peer=name) for name, text in content["seen"].items()
         }
         return content["privacy"], _Book(bytes.fromhex(content["id"]), sums, seen)
 

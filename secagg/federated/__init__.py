@@ -1,0 +1,50 @@
+"""Federated averaging under masks, apart from the framework that carries its messages.
+
+A framework's server asks nodes to train, and collects what they reply. Here is what takes the place of the collecting: a
+node keeps its update and shows only the names and shapes in it; the masked protocol (`secagg.protocols.masked`) opens the
+weighted means. An adapter carries the messages and turns a framework's records into entries and values;
+`secagg.integrations.flower` is one.
+
+    identities    identity keys of nodes, and the file of their public keys
+    terms         what all agree on: protection, and the round of the masked protocol that follows from it
+    layout        entries and values of replies
+    weighted      weighted means, exact; how numbers are written
+    limbs         numbers of almost any size in several elements
+    private       means of bounded updates under noise
+    messages      what server and nodes tell each other, and what a node keeps
+    replay_guard  a step is answered once, whatever becomes of stored state
+    budget        how many sums a node's data went into
+    peer_budgets  what nodes know of one another's budgets
+    registration  which nodes are ready, and with what
+    node          the client's side of a sum
+    round         the server's side of a sum
+
+Threat model: that of `secagg.protocols.masked`; `Protection` says how many nodes may work with the server, and whether it
+keeps to the protocol.
+"""
+
+from secagg.aggregation.privacy import Privacy
+from secagg.federated.budget import new_budget
+from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
+from secagg.federated.node import Invitation, Member, Node
+from secagg.federated.round import ServerRound, SumJob, SumReport
+from secagg.federated.terms import Protection
+from secagg.federated.weighted import Encoding
+
+__all__ = [
+    "Encoding",
+    "Invitation",
+    "Member",
+    "Node",
+    "Privacy",
+    "Protection",
+    "ServerRound",
+    "SumJob",
+    "SumReport",
+    "load_identity",
+    "load_peers",
+    "make_identities",
+    "new_budget",
+    "new_identity",
+    "save_peers",
+]

@@ -1,0 +1,88 @@
+"""What server and nodes of a sum tell each other besides the masked protocol's own messages, and what a node keeps.
+
+The steps of a sum, in their order:
+
+  task     server -> node: `Task`. node -> server: `Ready`
+  keys     server -> node: `Roster`, or `StaleBudget` in its place. node -> server: `masked.Keys`
+  shares, input, consent, unmask   the masked protocol's
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.federated.layout import Layout
+from secagg.federated.terms import Protection
+from secagg.federated.weighted import Encoding
+from secagg.wire import Message
+
+TASK, KEYS, SHARES, INPUT, CONSENT, UNMASK = "task", "keys", "shares", "input", "consent", "unmask"
+STALE: Final = "stale budget"  # in place of keys
+
+
+class Task(Message, frozen=True):
+    """Task, server -> node, beside what the framework sends."""
+
+    protection: Protection
+    encoding: Encoding
+    weight_key: str
+
+
+class Ready(Message, frozen=True):
+    """Task, node -> server: it keeps an update of this layout.
+
+    nonce: 32 fresh bytes. layout: a `Layout` as bytes. setting: a digest of its app's surroundings if the server is
+    malicious, else empty. signature: over all but the name, run and kind of sum. budget: with noise, what it has spent.
+    seen: what it saw others to have spent; each a `budget.Spent` as bytes.
+    """
+
+    name: str
+    nonce: bytes
+    layout: bytes
+    setting: bytes
+    signature: bytes
+    budget: bytes = b""
+    seen: dict[str, bytes] = msgspec.field(default_factory=dict)
+
+
+class Roster(Message, frozen=True):
+    """Keys, server -> node: who takes part, the nonce of each, and one that the server drew when it had them all.
+
+    budgets: with noise, what each has spent, as `budget.Spent`; else empty.
+    """
+
+    names: tuple[str, ...]
+    nonces: tuple[bytes, ...]
+    server_nonce: bytes
+    budgets: tuple[bytes, ...] = ()
+
+
+class StaleBudget(Message, frozen=True):
+    """Stale budget, server -> node: `Ready` of others, as bytes, that saw it spend more than its file says."""
+
+    ready: tuple[bytes, ...]
+
+
+class NodeState(Message, frozen=True):
+    """What a node keeps between two steps. Secret.
+
+    run, kind: of the sum. step: the next one. task: the message of that name, as bytes. task_digest, setting: see
+    `terms.Agreement`. vector: the update, without noise, until it is sent. client: the masked protocol's own state, from
+    `keys` on.
+    """
+
+    run: int
+    kind: str
+    step: str
+    nonce: bytes
+    task: bytes
+    task_digest: bytes
+    setting: bytes
+    layout: Layout
+    roster: Roster | None
+    vector: NDArray[np.generic] | None
+    client: NDArray[np.uint8] | None

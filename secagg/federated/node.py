@@ -1,0 +1,328 @@
+"""The client's side of a sum: a node is invited, keeps an update, and answers the steps of the masked protocol.
+
+    invitation = Invitation.read(member, protection, run, kind, frame)    # before the app does any work
+    node, ready = invitation.accept(layout, announced, vector)            # afterwards
+    answer = node.answer(kind, step, frame)                               # for each further step
+    data = node.to_bytes()                                                # between two steps, unless node.is_done
+    node = Node.from_bytes(data, member, protection)
+
+A framework carries the messages, and may run each step in a process of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from secagg import wire
+from secagg.aggregation.privacy import Privacy
+from secagg.errors import RemoteProtocolError, UsageError
+from secagg.federated import messages as m
+from secagg.federated.budget import PrivacyBudget, Spent
+from secagg.federated.identities import SERVER, load_identity, load_peers
+from secagg.federated.layout import Coder, Layout
+from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now, stale_budget
+from secagg.federated.replay_guard import ReplayGuard
+from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
+from secagg.party import PartyId
+from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Round, Survivors
+from secagg.signing import sign
+
+_log: Final = logging.getLogger("secagg.federated")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """This node, and the others that it knows.
+
+    Args:
+      name: in the file of public keys.
+      path: of its identity key; its budgets and the replay guard's files lie beside it.
+      identity: its key.
+      peers: public keys of all nodes by name.
+    """
+
+    name: PartyId
+    path: Path
+    identity: Ed25519PrivateKey = field(repr=False)
+    peers: dict[PartyId, bytes] = field(repr=False)
+
+    @classmethod
+    def load(cls, identity_path: str | Path, peers_path: str | Path) -> Member:
+        """Read the two files of a node.
+
+        Raises:
+          UsageError: a file that cannot be read or holds something else, or a key that is not among the public keys.
+        """
+        identity, peers = load_identity(identity_path), load_peers(peers_path)
+        public = identity.public_key().public_bytes_raw()
+        for name, key in peers.items():
+            if key == public:
+                return cls(name, Path(identity_path), identity, peers)
+        raise UsageError(
+            f"the public key of {identity_path} is not in {peers_path}; add it there, at all nodes"
+        )
+
+    def budget(self, kind: str, privacy: Privacy) -> PrivacyBudget:
+        """Return the budget of a kind of sum."""
+        return PrivacyBudget(self.path, kind, privacy)
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What a node is asked, checked before its app does any work.
+
+    Args:
+      member: the node.
+      protection: what it insists on.
+      run, kind: of the sum.
+      frame: the task as bytes.
+      task: the same, decoded.
+      spent: of the node's budget; None for sums without noise.
+      known: what others were seen to have spent.
+    """
+
+    member: Member
+    protection: Protection
+    run: int
+    kind: str
+    frame: bytes = field(repr=False)
+    task: m.Task
+    spent: Spent | None
+    known: dict[PartyId, bytes] = field(repr=False)
+
+    @classmethod
+    def read(cls, member: Member, protection: Protection, run: int, kind: str, frame: bytes) -> Invitation:
+        """Return an invitation that this node may accept.
+
+        Raises:
+          WireError: no `Task`.
+          RemoteProtocolError: another protection than this node's, evaluation beside training with noise, or a budget that
+            is spent or for other settings.
+          UsageError: no budget, or one that is not as this node wrote it.
+        """
+        task = wire.from_bytes(frame, m.Task, peer=SERVER)
+        if task.protection != protection:
+            raise RemoteProtocolError(
+                f"expected {protection}, as this node's app demands, from {SERVER}, got {task.protection}",
+                peer=SERVER,
+            )
+        if kind == EVALUATE and not protection.evaluates:
+            raise RemoteProtocolError(
+                f"expected {SERVER} to ask for training only: this node adds noise to it, and metrics without noise would "
+                "tell what it hides; set fraction_evaluate=0.0, or evaluation_privacy at server and nodes",
+                peer=SERVER,
+            )
+        privacy = protection.privacy_of(kind)
+        if privacy is None:
+            return cls(member, protection, run, kind, frame, task, None, {})
+        budget = member.budget(kind, privacy)
+        spent = budget.check(server=SERVER)
+        known = {name: seen.to_bytes() for name, seen in budget.seen().items() if name in member.peers}
+        return cls(member, protection, run, kind, frame, task, spent, known)
+
+    def accept(
+        self,
+        layout: Layout,
+        announced: Layout,
+        vector: NDArray[Any],
+        *,
+        task_digest: bytes = b"",
+        setting: bytes = b"",
+        log: logging.Logger = _log,
+    ) -> tuple[Node, m.Ready]:
+        """Return the node that keeps an update, and what it tells the server; any other sum of this identity is over.
+
+        Args:
+          layout: canonical.
+          announced: the same in the order of the reply.
+          vector: the update, as the layout's coder takes it.
+          task_digest, setting: as in `Agreement`.
+          log: as in `Node`.
+
+        Raises:
+          UsageError: the folder of the identity key cannot be written to.
+        """
+        member, nonce, shown = self.member, secrets.token_bytes(NONCE_BYTES), wire.to_bytes(announced)
+        ReplayGuard(member.path).begin(nonce, m.KEYS)
+        state = m.NodeState(
+            self.run,
+            self.kind,
+            m.KEYS,
+            nonce,
+            self.frame,
+            task_digest,
+            setting,
+            layout,
+            None,
+            vector,
+            None,
+        )
+        spent = b"" if self.spent is None else self.spent.to_bytes()
+        parts = ready_parts(self.run, self.kind, nonce, shown, setting, spent, self.known)
+        signature = sign(member.identity, f"{LABEL}/ready", parts)
+        ready = m.Ready(member.name, nonce, shown, setting, signature, spent, self.known)
+        return Node(member, self.protection, self.task, state, log), ready
+
+
+class Node:
+    """One node in one sum: its task, what it keeps of the reply, and its side of the masked protocol.
+
+    Args:
+      member: the node.
+      protection: what it insists on.
+      task: what it was asked, decoded.
+      state: what it keeps.
+      log: where it says what the server must not know.
+    """
+
+    __slots__ = ("_log", "_member", "_protection", "_state", "task")
+
+    def __init__(
+        self,
+        member: Member,
+        protection: Protection,
+        task: m.Task,
+        state: m.NodeState,
+        log: logging.Logger = _log,
+    ) -> None:
+        self._member, self._protection, self._log = member, protection, log
+        self.task, self._state = task, state
+
+    def __repr__(self) -> str:
+        return f"Node({self._member.name!r}, {self._state.kind!r}, next {self._state.step!r})"
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, member: Member, protection: Protection, log: logging.Logger = _log
+    ) -> Node:
+        """Return the node whose `to_bytes` this is."""
+        state = wire.from_bytes(data, m.NodeState)
+        return cls(member, protection, wire.from_bytes(state.task, m.Task), state, log)
+
+    def to_bytes(self) -> bytes:
+        """Return what the node needs for the next step. Secret."""
+        return wire.to_bytes(self._state)
+
+    @property
+    def privacy(self) -> Privacy | None:
+        """What sums of this kind may tell; None for sums without noise."""
+        return self._protection.privacy_of(self._state.kind)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the node has answered the last step."""
+        return not self._state.step
+
+    def answer(self, kind: str, step: str, frame: bytes) -> wire.Message:
+        """Answer one step of the masked protocol.
+
+        After an error the state is not to be kept: the sum is over for this node.
+
+        Raises:
+          SecaggError: the message is not what is due, or does not fit what this node insists on.
+        """
+        state, member, privacy = self._state, self._member, self.privacy
+        if (state.kind, state.step) != (kind, step):
+            raise RemoteProtocolError(
+                f"expected {SERVER} to ask for {state.step} of {state.kind}, and it asks for {step!r:.20} of {kind}",
+                peer=SERVER,
+            )
+        then = _after(step, self._protection)
+        ReplayGuard(member.path).take(state.nonce, step, then, server=SERVER)
+        roster = state.roster or _roster_with(member.name, state.nonce, frame)
+        budget = None if privacy is None else member.budget(kind, privacy)
+        if budget is not None and step == m.KEYS:
+            check_budgets(roster, member.name, budget, log=self._log)
+        where, coder = self._round(roster)
+        if state.client is None:
+            client = Client(where, member.name, member.identity)
+        else:
+            client = Client.from_bytes(state.client.data, where, member.identity)
+        vector = state.vector
+        if step == m.KEYS:
+            answer: wire.Message = client.advertise()
+        elif step == m.SHARES:
+            answer = client.share(wire.from_bytes(frame, PeerKeys, peer=SERVER))
+        elif step == m.INPUT:
+            if vector is None:  # cannot be: it is kept until here
+                raise UsageError("this node keeps no update for the sum")
+            inbox = wire.from_bytes(frame, Inbox, peer=SERVER)
+            # Noise is drawn once for a vector: the guard has passed, and no later state holds the vector.
+            answer = client.mask(coder.contribution(vector), inbox)
+            vector = None
+            if budget is not None:
+                budget.spend(state.nonce, server=SERVER, shown=shown_by(roster)[member.name])
+        elif step == m.CONSENT:
+            answer = client.consent(wire.from_bytes(frame, Survivors, peer=SERVER))
+        else:
+            request = self._request(frame)
+            answer = client.unmask(request)
+            if budget is not None:
+                budget.remember(spent_by_now(roster, where, client, request))
+        kept = np.frombuffer(client.to_bytes(), np.uint8)
+        self._state = replace(state, step=then or "", roster=roster, vector=vector, client=kept)
+        return answer
+
+    def _round(self, roster: m.Roster) -> tuple[Round, Coder]:
+        state, task = self._state, self.task
+        agreement = Agreement(
+            state.run,
+            state.kind,
+            state.task,
+            state.task_digest,
+            state.setting,
+            state.layout,
+            roster.names,
+            roster.nonces,
+            roster.server_nonce,
+            roster.budgets,
+        )
+        return agreement.round(
+            self._member.peers, self._protection, task.encoding, task.weight_key, log=self._log
+        )
+
+    def _request(self, frame: bytes) -> Survivors | Consents:
+        if self._protection.active:
+            return wire.from_bytes(frame, Consents, peer=SERVER)
+        return wire.from_bytes(frame, Survivors, peer=SERVER)
+
+
+def read_stale_budget(
+    member: Member, kind: str, privacy: Privacy, run: int, frame: bytes
+) -> RemoteProtocolError:
+    """Return what to say of a `StaleBudget`: who signed that this node's budget file is an old one."""
+    return stale_budget(frame, run, kind, member.name, member.peers, member.budget(kind, privacy))
+
+
+def _after(step: str, protection: Protection) -> str | None:
+    """Return the step that comes behind a step; None behind the last."""
+    consent = [m.CONSENT] if protection.active else []
+    steps = [m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK]
+    return dict(itertools.pairwise(steps)).get(step)
+
+
+def _roster_with(name: PartyId, nonce: bytes, frame: bytes) -> m.Roster:
+    """Return who takes part, if this node is among them."""
+    roster = wire.from_bytes(frame, m.Roster, peer=SERVER)
+    if len(roster.server_nonce) != NONCE_BYTES:
+        raise RemoteProtocolError(
+            f"expected a nonce of {NONCE_BYTES} bytes from {SERVER}, got {len(roster.server_nonce)}",
+            peer=SERVER,
+        )
+    if len(roster.names) != len(roster.nonces) or (name, nonce) not in zip(
+        roster.names, roster.nonces, strict=True
+    ):
+        raise RemoteProtocolError(
+            f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
+        )
+    return roster

@@ -1,0 +1,273 @@
+"""The server's side of one sum: who takes part, the exchanges of the masked protocol, the means.
+
+    candidates = admit(registrations, ...)                  # who fits
+    current = ServerRound(candidates.admitted, ...)
+    for exchange in current.exchanges(): ...                # send, and use what comes back
+    means, summed = current.finish(baseline)
+
+A framework carries the messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from secagg import wire
+from secagg.errors import TooFewPartiesError, UsageError
+from secagg.federated import messages as m
+from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, differs
+from secagg.federated.registration import Limits, Registration, most_common
+from secagg.federated.terms import NONCE_BYTES, Agreement
+from secagg.party import PartyId
+from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Round, Server, Shares, Unmasking
+
+if TYPE_CHECKING:
+    from secagg import dp
+
+_WITNESSES: Final = 16  # whose word a node is given for its own budget
+_log: Final = logging.getLogger("secagg.federated")
+
+
+@dataclass(frozen=True, slots=True)
+class SumReport:
+    """What became of one sum.
+
+    Attributes:
+      kind: "train" or "evaluate".
+      server_round: of the strategy.
+      contributors: whose updates are in the mean.
+      missed: whoever else was asked, and why it is not in it or what it did wrong; nodes that never said their name by
+        number.
+      weight: the sum of weights; the number of contributors where there is noise; 0 if nothing was opened.
+      bits: of one number as it was sent.
+      error: bound on the error of the arrays' means (of the metrics', in evaluations); infinite where there is noise.
+      noise_std: standard deviation of the noise in each number of the means.
+      spent: what this server's sums of this kind have told about one node so far, the one that was in most of them;
+        None without noise. Sums of other runs add to it: the nodes count them.
+      failure: why nothing was opened, or "".
+      seconds: from the last reply to the task on.
+    """
+
+    kind: str
+    server_round: int
+    contributors: tuple[PartyId, ...] = ()
+    missed: Mapping[str, str] = field(default_factory=dict)
+    weight: int = 0
+    bits: int = 0
+    error: float = 0.0
+    noise_std: float = 0.0
+    spent: dp.Report | None = None
+    failure: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SumJob:
+    """What the nodes of a sum were asked to do.
+
+    Args:
+      kind: "train" or "evaluate".
+      task: the message that all got.
+      task_digest: as in `Agreement`.
+      sent: shapes of the arrays that came with the task.
+      limits: what a node may announce.
+      spent: sums of this kind that each node's data went into.
+    """
+
+    kind: str
+    task: m.Task
+    task_digest: bytes
+    sent: Shapes
+    limits: Limits
+    spent: Mapping[PartyId, int]
+
+
+class Admission(NamedTuple):
+    """Who takes part in a sum.
+
+    admitted: by name. refused: the others, and why. stale: what to tell those whose budget file is an old one.
+    """
+
+    admitted: dict[PartyId, Registration]
+    refused: dict[PartyId, str]
+    stale: dict[PartyId, m.StaleBudget]
+
+
+class Exchange(NamedTuple):
+    """One step: what to send to whom, of what kind the answers are, and what takes them.
+
+    `use` raises RemoteProtocolError for an answer that is to be counted as missing.
+    """
+
+    step: str
+    messages: Mapping[PartyId, wire.Message]
+    answer: type[wire.Message]
+    use: Callable[[PartyId, Any], None]
+
+
+def admit(ready: Mapping[PartyId, Registration], job: SumJob, peers: Mapping[PartyId, bytes]) -> Admission:
+    """Return who fits the layout and setting that most announced, and has budget left.
+
+    Args:
+      ready: nodes that are ready, by name; at least one.
+      job: what they were asked.
+      peers: public keys by name.
+    """
+    privacy = job.task.protection.privacy_of(job.kind)
+    usual = most_common([node.layout for node in ready.values()], job.sent)
+    alike = Counter(node.setting for node in ready.values() if node.layout == usual)
+    ((setting, _),) = alike.most_common(1)
+    found = Admission({}, {}, {})
+    for node in ready.values():
+        if node.layout != usual:
+            other, most = (wire.from_bytes(data, Layout) for data in (node.layout, usual))
+            why = f"its reply holds other arrays or metrics than most others': {differs(other, most)}"
+        elif node.setting != setting:
+            why = "its run configuration, or series of runs, is another than most others'"
+        elif privacy is not None and job.spent.get(node.name, 0) >= privacy.rounds:
+            why = f"its data went into {privacy.rounds} sums, all that its budget is for"
+        elif knowing := _who_knows_more(node, ready, job, peers):
+            why = (
+                "its budget file is older than, or another copy of, the one that "
+                f"{', '.join(other.name for other in knowing[:5])} saw"
+            )
+            frames = tuple(other.frame for other in knowing[:_WITNESSES])
+            found.stale[node.name] = m.StaleBudget(frames)
+        else:
+            found.admitted[node.name] = node
+            continue
+        found.refused[node.name] = why
+    return found
+
+
+class ServerRound:
+    """The server in one sum.
+
+    Args:
+      nodes: that take part.
+      run: the framework's number of the run.
+      job: what they were asked.
+      peers: public keys by name.
+      log: where it says what becomes of numbers that nothing holds.
+
+    Raises:
+      TooFewPartiesError: fewer than two nodes.
+      PlanError: too few nodes for the protection, or sums that fit no ring.
+
+    Attributes:
+      where: the round of the masked protocol.
+      coder: how numbers are written in it.
+      exposed: whose vectors were asked for, opened or not.
+    """
+
+    where: Round
+    coder: Coder
+    exposed: tuple[PartyId, ...]
+
+    def __init__(
+        self,
+        nodes: Mapping[PartyId, Registration],
+        run: int,
+        job: SumJob,
+        peers: Mapping[PartyId, bytes],
+        *,
+        log: logging.Logger = _log,
+    ) -> None:
+        self._nodes = [nodes[name] for name in sorted(nodes)]
+        if len(self._nodes) < 2:
+            raise TooFewPartiesError(f"expected at least 2 nodes ready for a sum, got {len(self._nodes)}")
+        # Drawn only now: the node that answers last would else choose the graph by its own nonce.
+        fresh, task = secrets.token_bytes(NONCE_BYTES), job.task
+        self._layout = wire.from_bytes(self._nodes[0].layout, Layout)
+        self._roster = m.Roster(
+            tuple(n.name for n in self._nodes),
+            tuple(n.nonce for n in self._nodes),
+            fresh,
+            tuple(n.budget.to_bytes() for n in self._nodes if n.budget is not None),
+        )
+        agreement = Agreement(
+            run,
+            job.kind,
+            wire.to_bytes(task),
+            job.task_digest,
+            self._nodes[0].setting,
+            self._layout,
+            self._roster.names,
+            self._roster.nonces,
+            self._roster.server_nonce,
+            self._roster.budgets,
+        )
+        self.where, self.coder = agreement.round(
+            peers, task.protection, task.encoding, task.weight_key, log=log
+        )
+        self.exposed = ()
+        self._summed: MaskedSum | None = None
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Yield the exchanges in their order; each is to be done before the next is asked for.
+
+        Raises:
+          TooFewPartiesError: too few nodes stayed; nothing was opened.
+          RemoteProtocolError: shares that fit nobody's published keys.
+        """
+        server = Server(self.where)
+        yield Exchange(m.KEYS, dict.fromkeys(self._roster.names, self._roster), Keys, server.take_keys)
+        yield Exchange(m.SHARES, server.close_keys(), Shares, server.take_shares)
+        inboxes = server.close_shares()
+        self.exposed = tuple(inboxes)
+        yield Exchange(m.INPUT, inboxes, MaskedInput, server.take_input)
+        request: wire.Message = server.close_inputs()
+        if self.where.terms.active:
+            asked = dict.fromkeys(server.included, request)
+            yield Exchange(m.CONSENT, asked, Consent, server.take_consent)
+            request = server.close_consents()
+        yield Exchange(m.UNMASK, dict.fromkeys(server.included, request), Unmasking, server.take_answer)
+        self._summed = server.finish()
+
+    def finish(self, baseline: Baseline) -> tuple[Means, MaskedSum]:
+        """Return the means, and who is in them.
+
+        Args:
+          baseline: the arrays that the task came with.
+
+        Raises:
+          UsageError: not all exchanges were done.
+          RangeError: an update did not fit, or weights add up to nothing.
+        """
+        if self._summed is None:
+            raise UsageError("a sum is finished when all its exchanges are done")
+        summed = self._summed
+        return self.coder.decode(summed.total, len(summed.contributors), baseline), summed
+
+    @property
+    def layout(self) -> Layout:
+        """The layout that all nodes have in common, canonical."""
+        return self._layout
+
+    def usual_order(self) -> Layout:
+        """Return the layout in the order in which most nodes announced it."""
+        ((announced, _),) = Counter(node.announced for node in self._nodes).most_common(1)
+        return wire.from_bytes(announced, Layout)
+
+
+def _who_knows_more(
+    node: Registration,
+    ready: Mapping[PartyId, Registration],
+    job: SumJob,
+    peers: Mapping[PartyId, bytes],
+) -> Sequence[Registration]:
+    """Return the nodes that saw a later budget of a node, if there are more of them than may lie."""
+    protection = job.task.protection
+    cohort = len(peers) if protection.active else len(ready)
+    knowing = [
+        other
+        for _, other in sorted(ready.items())
+        if node.budget is not None and node.name in other.seen and node.budget.is_older(other.seen[node.name])
+    ]
+    return knowing if len(knowing) > math.floor(protection.corrupt * cohort + 1e-9) else []

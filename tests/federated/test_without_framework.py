@@ -1,0 +1,126 @@
+"""A sum of nodes and a server whose messages the test carries: no framework is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError, UsageError
+from secagg.federated import (
+    Encoding,
+    Invitation,
+    Member,
+    Node,
+    Protection,
+    ServerRound,
+    SumJob,
+    make_identities,
+)
+from secagg.federated.layout import Entry, Update, update_of
+from secagg.federated.messages import KEYS, SHARES, Task
+from secagg.federated.registration import Registration, limits_for, read_ready
+from secagg.federated.round import admit
+from secagg.federated.weighted import to_vector
+
+NAMES = ("a", "b", "c", "d")
+RUN = 7
+PROTECTION = Protection(corrupt=0.25, dropouts=0.25)
+TASK = Task(PROTECTION, Encoding(), "examples")
+SENT = {("model", "w"): (3,)}
+JOB = SumJob("train", TASK, b"", SENT, limits_for(SENT, None), {})
+
+
+def nothing(_: Entry) -> None:
+    """The task came with no arrays."""
+
+
+def update(value: float, weight: int) -> Update:
+    w, loss = np.full(3, value, np.float32), np.asarray(value)
+    arrays = [(Entry("model", "w", "array", "float32", (3,)), w)]
+    return update_of(arrays, [(Entry("metrics", "loss", "number", "float64", ()), loss)], "metrics", weight)
+
+
+def invite(folder: Path, name: str, kind: str = "train", protection: Protection = PROTECTION) -> Invitation:
+    member = Member.load(folder / f"{name}.key", folder / "peers.toml")
+    return Invitation.read(member, protection, RUN, kind, wire.to_bytes(TASK))
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[dict[str, bytes], ServerRound]:
+    """Return what each node keeps, and the server; node number i replies i + 1 with weight i + 1."""
+    make_identities(tmp_path, NAMES)
+    kept: dict[str, bytes] = {}
+    ready: dict[str, Registration] = {}
+    peers = Member.load(tmp_path / "a.key", tmp_path / "peers.toml").peers
+    for i, name in enumerate(NAMES):
+        found = update(i + 1.0, i + 1)
+        node, announced = invite(tmp_path, name).accept(found.layout, found.announced, to_vector(found))
+        kept[name] = node.to_bytes()
+        ready[name] = read_ready(wire.to_bytes(announced), i, RUN, "train", peers, JOB.limits)
+    admission = admit(ready, JOB, peers)
+    assert not admission.refused
+    return kept, ServerRound(admission.admitted, RUN, JOB, peers)
+
+
+def test_a_sum_is_made_by_whoever_carries_bytes(
+    tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound]
+) -> None:
+    kept, current = begun
+    for exchange in current.exchanges():
+        for name, message in exchange.messages.items():
+            member = Member.load(tmp_path / f"{name}.key", tmp_path / "peers.toml")
+            node = Node.from_bytes(kept[name], member, PROTECTION)
+            assert not node.is_done
+            answer = node.answer("train", exchange.step, wire.to_bytes(message))
+            exchange.use(name, wire.from_bytes(wire.to_bytes(answer), exchange.answer))
+            kept[name] = node.to_bytes()
+            assert node.is_done == (exchange.step == "unmask")
+    means, summed = current.finish(nothing)
+    assert summed.contributors == NAMES
+    assert means.weight == 1 + 2 + 3 + 4
+    expected = (1 + 4 + 9 + 16) / 10
+    assert means.values[0] == pytest.approx(np.full(3, expected), abs=means.error)
+    assert means.values[1] == pytest.approx(expected)
+
+
+def test_a_node_answers_what_is_due_and_nothing_else(
+    tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound]
+) -> None:
+    kept, current = begun
+    member = Member.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    roster = wire.to_bytes(next(iter(current.exchanges())).messages["a"])
+    for kind, step in (("train", SHARES), ("evaluate", KEYS)):
+        with pytest.raises(RemoteProtocolError, match="expected server to ask for keys of train"):
+            Node.from_bytes(kept["a"], member, PROTECTION).answer(kind, step, roster)
+    Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, roster)
+    with pytest.raises(RemoteProtocolError, match="keys once"):
+        Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, roster)
+
+
+def test_a_sum_is_not_finished_before_its_exchanges(begun: tuple[dict[str, bytes], ServerRound]) -> None:
+    with pytest.raises(UsageError, match="when all its exchanges are done"):
+        begun[1].finish(nothing)
+
+
+def test_an_invitation_under_another_protection_is_refused(tmp_path: Path) -> None:
+    make_identities(tmp_path, NAMES)
+    with pytest.raises(RemoteProtocolError, match="as this node's app demands"):
+        invite(tmp_path, "a", protection=Protection(corrupt=0.0, dropouts=0.25))
+
+
+def test_what_a_node_prints_holds_no_secret(
+    tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound]
+) -> None:
+    member = Member.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    assert repr(Node.from_bytes(begun[0]["a"], member, PROTECTION)) == "Node('a', 'train', next 'keys')"
+    assert "identity" not in repr(member)
+
+
+def test_no_framework_is_imported() -> None:
+    program = "import sys; sys.modules['flwr'] = None; import secagg.federated, secagg.federated.private"
+    subprocess.run([sys.executable, "-c", program], check=True)
