@@ -58,6 +58,7 @@ PartyId: TypeAlias = str
 T = TypeVar("T")
 
 SESSION_BYTES: Final = 32
+UNKNOWN: Final = "?"  # in place of a name, where it cannot be known whose doing something was
 _MAX_NAMED: Final = 10  # missing peers that an error names in full
 
 
@@ -694,5 +695,9 @@ def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer:
 
 
 def aborted(by: PartyId, about: PartyId, reason: str) -> AbortedError:
-    """Return the error with which a party ends because another party ended the run."""
-    return AbortedError(f"{by} ended the run: {reason}", peer=about or by)
+    """Return the error with which a party ends because another party ended the run.
+
+    Args:
+      about: whose doing it was: a party, "" for that of `by` itself, UNKNOWN where `by` cannot know.
+    """
+    return AbortedError(f"{by} ended the run: {reason}", peer="" if about == UNKNOWN else about or by)

@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from secagg import errors
-from secagg.errors import AbortedError, PeerVanishedError, SecaggError, UsageError
+from secagg.errors import (
+    AbortedError,
+    PeerMissingError,
+    PeerVanishedError,
+    RemoteProtocolError,
+    SecaggError,
+    UsageError,
+)
 from secagg.jobs.job import Address, Job
 from secagg.jobs.output import Output
 from secagg.jobs.run import Progress
@@ -46,7 +53,9 @@ def progress_line(progress: Progress) -> str:
 
 def error_line(error: SecaggError) -> str:
     """Return why a party ended as a line of JSON; `run_parties` reads them."""
-    return json.dumps({"error": type(error).__name__, "message": str(error)})
+    named = getattr(error, "peer", None)
+    about = {} if named is None else {"peer": named}
+    return json.dumps({"error": type(error).__name__, "message": str(error), **about})
 
 
 def run_locally(
@@ -150,7 +159,8 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
     if failures:
         name, error = failures[0]
         first, *below = str(error).split("\n")
-        raise type(error)(f"{name}: {first}", *below) from None
+        about = {"peer": error.peer} if isinstance(error, PeerMissingError | RemoteProtocolError) else {}
+        raise type(error)(f"{name}: {first}", *below, **about) from None
 
 
 def _take(
@@ -166,7 +176,8 @@ def _take(
             on_progress(Progress(**message["progress"]))
             return
         kind = getattr(errors, message["error"])
-        failures.append((name, kind(*message["message"].split("\n"))))
+        about = {"peer": message["peer"]} if "peer" in message else {}
+        failures.append((name, kind(*message["message"].split("\n"), **about)))
     except (ValueError, TypeError, KeyError, AttributeError):  # a warning, or a traceback
         said.append(line)
 

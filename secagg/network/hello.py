@@ -17,7 +17,7 @@ from secagg.errors import (
     SecaggError,
     WireError,
 )
-from secagg.party import PartyId, aborted
+from secagg.party import UNKNOWN, PartyId, aborted
 from secagg.printable import printable
 from secagg.wire import FrameType, Message, decode_control, encode_control
 
@@ -73,7 +73,10 @@ def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId
 
     Of foreign errors only the type is told, for they may hold data.
     """
-    about = about or getattr(error, "peer", "")
+    if not about:
+        # An error about what happened between parties that names none says that nobody can be named.
+        named = getattr(error, "peer", None)
+        about = "" if named is None else named or UNKNOWN
     reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
     if len(about.encode(errors="replace")) > _MAX_NAME_BYTES:
         about = ""
@@ -93,7 +96,8 @@ def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
 def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:
     """Return the error that an ABORT frame from `peer` means here."""
     abort = decode_control(frame, Abort, peer=peer)
-    return aborted(peer, abort.about if abort.about in roster else peer, printable(abort.reason, MAX_REASON))
+    about = abort.about if abort.about == UNKNOWN or abort.about in roster else peer
+    return aborted(peer, about, printable(abort.reason, MAX_REASON))
 
 
 def nonce_commitment(name: PartyId, nonce: bytes) -> bytes:

@@ -32,7 +32,7 @@ from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Room
 from secagg.network.hello import MAX_REASON, reason_for_peers
-from secagg.party import Party, PartyId, Protocol, Run, aborted
+from secagg.party import UNKNOWN, Party, PartyId, Protocol, Run, aborted
 from secagg.prg import KEY_BYTES, Stream
 from secagg.printable import printable
 from secagg.wire import Buffer, FrameType, Message
@@ -287,7 +287,8 @@ class Stepwise(Generic[T]):
                 abort = wire.decode_control(frame, Abort, peer=peer)
                 if abort.session != party.session[:16]:
                     raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
-                about = abort.about if abort.about in party.roster.position else peer
+                known = abort.about == UNKNOWN or abort.about in party.roster.position
+                about = abort.about if known else peer
                 raise aborted(peer, about, printable(abort.reason, MAX_REASON))
         except SecaggError as error:
             party.fail(peer, error)

@@ -235,6 +235,7 @@ def test_where_a_word_stands_against_a_word_both_are_named_and_nobody_is_blamed(
     assert first.peer == ""
     assert "cannot know which" in str(first)
     assert "B told different things" in str(first)
+    assert {e.peer for e in outcome.errors.values()} == {""}  # not even who found it is named as the cause
 
 
 def test_who_says_to_have_been_told_something_else_than_everybody_is_named_by_the_announcer_and_the_others():

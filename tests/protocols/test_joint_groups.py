@@ -15,7 +15,7 @@ from secagg import wire
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, SecaggError, ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.replicated import XOR, Engine, Opening
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, simulate
 from secagg.protocols.joint_groups import (
@@ -24,6 +24,7 @@ from secagg.protocols.joint_groups import (
     Query,
     Rows,
     cost,
+    engine,
     find_groups,
     find_groups_plainly,
     flagged_rows,
@@ -31,6 +32,7 @@ from secagg.protocols.joint_groups import (
 from secagg.protocols.joint_groups.engine import _open_to_holders
 from secagg.protocols.joint_groups.holder import PlacedRows
 from secagg.protocols.joint_groups.layout import bit_fields, take
+from transcripts import sent
 
 THREE = ("P0", "P1", "P2")
 FIELDS = (
@@ -223,6 +225,43 @@ def test_rows_that_came_back_altered_are_not_reported():
     placed = PlacedRows.place(layout, table(["a", "b", "c"]), bytes(32), "P1")
     with pytest.raises(RemoteProtocolError, match="not those that were put in"):
         placed.read(np.zeros(placed.opened_shape, np.uint64))
+
+
+@pytest.mark.parametrize("computing", [THREE, ("P0", "P1", "x"), ("x", "y", "z")])
+def test_rows_that_came_back_altered_blame_nobody_and_name_those_who_may_have_done_it(computing, monkeypatch):
+    query = Query(THREE, computing, FIELDS)
+    read = PlacedRows.read
+
+    def altered(placed, opened):
+        return read(placed, opened ^ np.uint64(placed._position == 2))
+
+    monkeypatch.setattr(PlacedRows, "read", altered)
+    outcome = run(query, [table([f"n{i}" for i in range(8)])] * 3)
+    error = outcome.errors["P2"]
+    assert isinstance(error, RemoteProtocolError)
+    suspects = [name for name in computing if name != "P2"]
+    assert f"{' or '.join(suspects)} computed wrongly, and P2 cannot know which" in str(error)
+    assert {e.peer for e in outcome.errors.values()} == {""}
+
+
+def test_labels_that_do_not_fit_blame_nobody_and_open_no_row(monkeypatch):
+    query = Query(THREE[:2], THREE, FIELDS)
+    to_rows = engine._to_rows
+
+    def altered(joint, *rest):
+        rows = to_rows(joint, *rest)
+        if joint.engine.party.me == "P0":
+            rows.first[:, 0, :] ^= np.uint64(2**64 - 1)
+        return rows
+
+    monkeypatch.setattr(engine, "_to_rows", altered)
+    outcome = run(query, [table([f"n{i}" for i in range(8)])] * 2, record=True)
+    assert not outcome.results
+    assert {e.peer for e in outcome.errors.values()} == {""}
+    assert "P0 or P2 computed wrongly, and it cannot be known which" in str(outcome.errors["P1"])
+    opened = [m.message.shares[0].dtype for m in sent(outcome.transcript) if isinstance(m.message, Opening)]
+    assert opened
+    assert all(dtype == np.uint8 for dtype in opened)  # labels and verdicts, no rows
 
 
 @pytest.mark.parametrize("action", ACTIONS)
