@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -185,9 +186,11 @@ def _aggregate(
     absent = leaving(dropouts, clients, choice)
     weight_of, largest_weight = weights_of(weights, max_weight, clients, in_order=in_order)
     structure = Structure(updates[clients[0]], clients[0])
-    arrays = {name: structure.flatten(update, name) for name, update in updates.items()}
-    for name, parts in arrays.items():
-        check_numbers(structure, parts, name)
+    arrays: dict[PartyId, list[NDArray[Any]]] = {}
+    for name, update in updates.items():
+        with _noting(name):
+            arrays[name] = structure.flatten(update, name)
+            check_numbers(structure, arrays[name], name)
     spent: dp.Report | None = None
     coding: Coding
     if privacy is None:
@@ -208,7 +211,8 @@ def _aggregate(
     vectors: dict[PartyId, NDArray[Any]] = {}
     clipped: dict[PartyId, int] = {}
     for name in clients:
-        vectors[name], clipped[name] = coding.encode(arrays[name], weight_of.get(name, 1))
+        with _noting(name):
+            vectors[name], clipped[name] = coding.encode(arrays[name], weight_of.get(name, 1))
     opened = choice.run(Task(vectors, coding.plan, absent, executor, coding))
     _check_contributors(opened, clients, absent, choice)
     decoded = coding.decode(opened.total, len(opened.contributors), opened.error)
@@ -241,6 +245,16 @@ def _aggregate(
         deviation=decoded.deviation,
     )
     return Aggregate(structure.build(decoded.arrays), report)
+
+
+@contextmanager
+def _noting(client: PartyId) -> Iterator[None]:
+    """Add whose update it was to whatever is raised inside."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"raised with the update of {client}")
+        raise
 
 
 def _check_contributors(

@@ -316,11 +316,12 @@ class FixedPoint(Coding):
                 errors[leaf.path] = 0.0
                 continue
             # Divided first: a sum may be larger than float64 holds where the mean is not.
-            numbers = part_total / weight if mean else part_total.astype(np.float64)
-            with np.errstate(
-                over="ignore"
-            ):  # by rounding, beyond the largest number: `_rounded` moves it back
-                values = np.ldexp(numbers, -fixed.places)
+            values = part_total / weight if mean else part_total.astype(np.float64)
+            if fixed.shift:
+                with np.errstate(over="ignore"):  # by rounding, beyond the largest: `_rounded` moves it back
+                    values = np.ldexp(values, -fixed.places)
+            else:
+                values *= math.ldexp(1.0, -fixed.places)
             bound = 0.0
             if not leaf.is_integer:
                 bound = math.ldexp(plan.error(summands=1 if mean else contributors), fixed.shift)
@@ -441,9 +442,7 @@ class Units(Coding):
             off = (2 if self.weighted else 1) * off / weight + FLOAT_ERROR
         arrays, errors = [], {}
         for part in self.parts:
-            with np.errstate(
-                over="ignore"
-            ):  # by rounding, beyond the largest number: `_rounded` moves it back
+            with np.errstate(over="ignore"):  # by rounding, beyond the largest: `_rounded` moves it back
                 values = units[part.place] * part.clip
             array, errors[part.leaf.path] = self._rounded(part, values, part.clip * off)
             arrays.append(array)

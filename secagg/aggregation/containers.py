@@ -50,8 +50,12 @@ def opened(value: Any, place: Place) -> Opened | None:
     Raises:
       ShapeError: parts that cannot be told from each other by their names.
     """
-    if isinstance(value, np.ndarray | np.void) and value.dtype.names is not None:
-        return _structured(value, place)
+    if isinstance(value, np.ndarray | np.generic):
+        return None if value.dtype.names is None else _structured(value, place)
+    if isinstance(value, dict):
+        return _mapping(value)
+    if isinstance(value, list | tuple):
+        return _sequence(value)
     if belongs(value, "xarray", "Dataset"):
         names = tuple(value.data_vars)
         wrap = _of_package(
@@ -66,13 +70,7 @@ def opened(value: Any, place: Place) -> Opened | None:
     if belongs(value, "pyarrow", "Table", "RecordBatch"):
         return _arrow(value, place)
     if isinstance(value, Mapping):
-        keys = tuple(value)
-        parts = tuple(value[key] for key in keys)
-        return Opened(
-            "a dictionary", dict, keys, parts, lambda new: dict(zip(keys, new, strict=True)), "keys"
-        )
-    if isinstance(value, list | tuple):
-        return _sequence(value)
+        return _mapping(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and not hasattr(value, "__array__"):
         return _dataclass(value, place)
     return None
@@ -86,6 +84,12 @@ def _named(
 
 def _of_package(package: str, build: Callable[[Any, Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
     return lambda parts: build(sys.modules[package], parts)
+
+
+def _mapping(value: Mapping[Any, Any]) -> Opened:
+    keys = tuple(value)
+    parts = tuple(value[key] for key in keys)
+    return Opened("a dictionary", dict, keys, parts, lambda new: dict(zip(keys, new, strict=True)), "keys")
 
 
 def _sequence(value: list[Any] | tuple[Any, ...]) -> Opened:

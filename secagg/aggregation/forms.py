@@ -62,6 +62,9 @@ class Form:
     mean_dtype: np.dtype[Any] = _WIDE
 
 
+_ARRAY: Final = Form("array", lambda array: array)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where something is: whose update, and where in it."""
@@ -104,10 +107,10 @@ def take(value: Any, place: Place) -> tuple[NDArray[Any], Form]:
     Raises:
       ShapeError: no numbers, numbers of another dtype, or what carries more than numbers.
     """
-    array, form = _take(value, place)
-    if array.dtype.name == "bfloat16":
+    array, form = (value, _ARRAY) if type(value) is np.ndarray else _take(value, place)
+    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":
         array, form = _from_short(array, form)
-    if array.dtype.name not in _NUMBERS or isinstance(array, np.ma.MaskedArray):
+    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8 or isinstance(array, np.ma.MaskedArray):
         what = "a masked array" if isinstance(array, np.ma.MaskedArray) else f"{array.dtype}"
         place.refuse(f"expected {_TAKEN} from {place.client}, got {what}; convert before")
     return array, form
@@ -127,7 +130,7 @@ def _take(value: Any, place: Place) -> tuple[NDArray[Any], Form]:
                 f"expected numbers alone from {place.client}, and a {kind} may carry more; convert it before, as by "
                 "numpy.asarray"
             )
-        return np.asarray(value), Form("array", lambda array: array)
+        return np.asarray(value), _ARRAY
     if belongs(value, "pandas", "Series"):
         return _from_pandas(value, place)
     if belongs(value, "xarray", "DataArray"):

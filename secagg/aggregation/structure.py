@@ -154,9 +154,9 @@ class Structure:
 
     def _array(self, leaf: Leaf, update: Any, place: Place) -> NDArray[Any]:
         array, form = take(update, place)
-        got = Leaf(leaf.path, array.shape, array.dtype.newbyteorder("="), form)
-        if (got.dtype, form.bfloat16) != (leaf.dtype, leaf.form.bfloat16):
-            self._differs(place, str(leaf), str(got))
+        dtype = array.dtype.newbyteorder("=")
+        if dtype != leaf.dtype or form.bfloat16 != leaf.form.bfloat16:
+            self._differs(place, str(leaf), str(Leaf(leaf.path, array.shape, dtype, form)))
         names = leaf.form.name, form.name
         # What is called as the client itself is a row of a table of clients: its name says whose it is, not what.
         if None not in names and names[0] != names[1] and names != (self._first, place.client):
@@ -172,7 +172,7 @@ class Structure:
             kinds = [what.kind if what else "an array without labels" for what in (labels, others)]
             self._differs(place, kinds[0], f"{kinds[1]}; give labels to all or to none")
         if array.shape != leaf.shape:
-            self._differs(place, str(leaf), str(got))
+            self._differs(place, str(leaf), str(Leaf(leaf.path, array.shape, dtype, form)))
         return array
 
     def _differs(self, place: Place, expected: str, got: str) -> NoReturn:

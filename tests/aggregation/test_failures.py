@@ -14,6 +14,7 @@ import pytest
 
 import secagg
 from secagg.aggregation import Bounded, Choice
+from secagg.aggregation.coding import FixedPoint
 from secagg.errors import PeerVanishedError, RangeError, RemoteProtocolError
 from secagg.party import Party
 from secagg.protocols.masked.server import Server
@@ -126,3 +127,20 @@ def test_who_cheats_or_vanishes_because_that_was_asked_for_is_left_out() -> None
     result = secagg.sum(XS, protocol=choice, clip=8.0, dropouts=["c4"], precision=1e-3)
     assert result.report.contributors == ("c0", "c2", "c3")
     assert np.max(np.abs(result.value - 5)) <= result.report.error
+
+
+def test_an_exception_while_an_update_is_written_is_raised_with_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encode, error, calls = FixedPoint.encode, MemoryError(), iter(range(9))
+
+    def short(self: FixedPoint, *args: Any) -> Any:
+        if next(calls) == 3:
+            raise error
+        return encode(self, *args)
+
+    monkeypatch.setattr(FixedPoint, "encode", short)
+    with pytest.raises(MemoryError) as caught:
+        secagg.sum(XS, clip=8.0)
+    assert caught.value is error
+    assert error.__notes__ == ["raised with the update of c3"]
