@@ -241,7 +241,7 @@ class Stream:
 
 
 def check_process(pid: int, what: str) -> None:
-    """Check that this is the process with that number, for a copy in a forked one would use the same masks.
+    """Check that this is the process with that number, for a copy in a forked one would use the same keys and masks.
 
     Raises:
       UsageError: it is another.
@@ -249,7 +249,7 @@ def check_process(pid: int, what: str) -> None:
     if os.getpid() != pid:
         raise UsageError(
             f"{what} was made by process {pid}, and this one, {os.getpid()}, was forked off it: both would use the same "
-            f"masks. Make {what} after the fork, or start processes with multiprocessing's 'spawn'"
+            "keys and masks. Make it after the fork, or start processes with multiprocessing's 'spawn'"
         )
 
 

@@ -34,6 +34,7 @@ Longer than most modules: whatever sends or opens a share as such is here, to be
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, Protocol, Self
 
@@ -43,7 +44,7 @@ from numpy.typing import NDArray
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.costs import OperationCost
 from secagg.party import Party, PartyId, check_array
-from secagg.prg import KEY_BYTES, Stream, derive_key
+from secagg.prg import KEY_BYTES, Stream, check_process, derive_key
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
 
@@ -118,9 +119,10 @@ XOR: Final = XorGroup()
 class PairStreams:
     """The streams that one pair of computing parties has in common, one for each purpose."""
 
-    __slots__ = ("_context", "_secret", "_streams")
+    __slots__ = ("_context", "_pid", "_secret", "_streams")
 
     def __init__(self, secret: bytes, context: bytes) -> None:
+        self._pid = os.getpid()
         self._secret = secret
         self._context = context
         self._streams: dict[str, Stream] = {}
@@ -131,6 +133,7 @@ class PairStreams:
     def __getitem__(self, purpose: str) -> Stream:
         stream = self._streams.get(purpose)
         if stream is None:
+            check_process(self._pid, "the secret of a pair")
             key = derive_key(self._secret, label=f"secagg.mpc.replicated/{purpose}", context=self._context)
             stream = self._streams[purpose] = Stream(key)
         return stream

@@ -15,12 +15,14 @@ comes from `party.rng`, it sends the same bytes again, and a digest of what was 
 **One state goes on once.** To restore a state and let it take other messages than the first time is a
 rollback: the same masks then cover two different messages, which shows their difference. Nothing inside a
 state can tell that a newer one exists. So the caller stores the state before it sends what the step returned,
-keeps `steps` in a counter that cannot be turned back, and restores only the state with that number.
+keeps `steps` in a counter that cannot be turned back, and restores only the state with that number. A process forked off
+is a copy too: there a party refuses to be stepped, and only one restored from the newest state goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final, Generic, Self, TypeVar
@@ -33,7 +35,7 @@ from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Room
 from secagg.network.hello import MAX_REASON, reason_for_peers
 from secagg.party import UNKNOWN, Party, PartyId, Protocol, Run, aborted
-from secagg.prg import KEY_BYTES, Stream
+from secagg.prg import KEY_BYTES, Stream, check_process
 from secagg.printable import printable
 from secagg.wire import Buffer, FrameType, Message
 
@@ -86,7 +88,7 @@ class Stepwise(Generic[T]):
       UsageError: a roster, session or key that cannot be used.
     """
 
-    __slots__ = ("_digest", "_key", "_log", "_party", "_protocol", "_room", "_run")
+    __slots__ = ("_digest", "_key", "_log", "_party", "_pid", "_protocol", "_room", "_run")
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Stepwise(Generic[T]):
         max_unread_bytes: int = DEFAULT_ROOM.nbytes,
     ) -> None:
         self._key = secrets.token_bytes(KEY_BYTES) if key is None else bytes(key)
+        self._pid = os.getpid()
         self._room = Room(max_unread_bytes)
         self._party = Party(me, roster, session=session, rng=Stream(self._key), room=self._room)
         self._protocol = protocol
@@ -259,6 +262,7 @@ class Stepwise(Generic[T]):
     def _do(self, call: _Call) -> list[tuple[PartyId, bytes]]:
         if self.done:
             return []
+        check_process(self._pid, "a stepwise party")
         if self._run is None:
             self._run = Run(self._party, self._protocol(self._party))
             self._run.start()

@@ -50,6 +50,7 @@ from secagg.network.memory import keep_freed_memory
 from secagg.network.pinning import Tls
 from secagg.network.sockets import Address
 from secagg.party import Party, PartyId, Protocol, Run
+from secagg.prg import check_process
 from secagg.wire import Buffer, FrameType
 
 T = TypeVar("T")
@@ -231,6 +232,7 @@ class _Driver(Generic[T]):
         self._max_unread_bytes = max_unread_bytes
         self._on_progress = on_progress
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         self._stopping = False
         self._poll = select.poll()
         self._open: dict[PartyId, Link] = {}  # connections that have neither ended nor failed
@@ -265,6 +267,8 @@ class _Driver(Generic[T]):
             linger_s = self._timeouts.message_s
             return result, self.party.ledger
         except BaseException as error:
+            if os.getpid() != self._pid:
+                raise
             # Also KeyboardInterrupt: the others must not wait for somebody who will not come back.
             interrupted = not isinstance(error, Exception)
             if interrupted:
@@ -281,6 +285,8 @@ class _Driver(Generic[T]):
                 link: linger_s if peer in self._open else min(linger_s, _LINGER_S)
                 for peer, link in self._meeting.links.items()
             }
+            if os.getpid() != self._pid:
+                limits_s = dict.fromkeys(limits_s, 0.0)  # the connections go on without this copy of them
             _leave(limits_s, self._timeouts.silence_s)
 
     def _attended(self, program: Protocol[T], prepare: Callable[[Party], None] | None) -> T:
@@ -295,9 +301,12 @@ class _Driver(Generic[T]):
                     self._prepare(prepare)
                 return self._drive(Run(self.party, program(self.party)))
             finally:
-                self._stopping = True
-                stop.send(b"\0")
-                attendant.join()
+                if (
+                    os.getpid() == self._pid
+                ):  # a forked child has no attendant, and must not wake its parent's
+                    self._stopping = True
+                    stop.send(b"\0")
+                    attendant.join()
 
     def _prepare(self, prepare: Callable[[Party], None]) -> None:
         """Let a thread prepare this party, and meanwhile see whether another one ends the run."""
@@ -348,6 +357,7 @@ class _Driver(Generic[T]):
                 raise self._fatal
             self._report()
         result = run.result()
+        check_process(self._pid, "a connection")
         with self._lock:
             self._take_outbox()
             for link in list(self._open.values()):
@@ -358,6 +368,8 @@ class _Driver(Generic[T]):
 
     def _wait(self, enough: Callable[[], bool]) -> bool:
         """Carry frames until it is enough, somebody failed, or it took too long; return whether it did."""
+        # A copy of a TLS connection encrypts other bytes with the nonces that the first one uses.
+        check_process(self._pid, "a connection")
         now = time.monotonic()
         began = self._began = self._began if self.party.continued else now
         limit_s = self.party.timeout_s

@@ -6,13 +6,14 @@ it has forgotten its secrets and answers nothing more in this round.
 The phase and what the client has seen can be stored between rounds: `to_bytes`, `from_bytes`. The stored state is
 a secret key. Store it before the message that a method returned is sent, keep only the newest, and never let two
 copies of a state answer: two answers to `mask` under one state show the difference of two vectors, and two to
-`unmask` both secrets.
+`unmask` both secrets. In a process forked off the one that made it a client answers nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -26,6 +27,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.additive import pack
 from secagg.party import PartyId
+from secagg.prg import check_process
 from secagg.protocols.masked import checks
 from secagg.protocols.masked import keys as k
 from secagg.protocols.masked.masks import Mask, add_masks
@@ -96,6 +98,7 @@ class Client:
         "_peer_keys",
         "_peers",
         "_phase",
+        "_pid",
         "_secrets",
         "_shared",
         "_where",
@@ -111,6 +114,7 @@ class Client:
         self._identity = identity
         self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES) if root is None else root, where)
         self._phase = Phase.ADVERTISE
+        self._pid = os.getpid()
         self._peers: PeerKeys | None = None
         self._peer_keys: dict[int, bytes] = {}
         self._agreed: dict[int, bytes] = {}  # what the sealing keys agree on, by peer
@@ -272,7 +276,12 @@ class Client:
 
     @contextlib.contextmanager
     def _step(self, now: Phase, then: Phase) -> Iterator[None]:
-        """Make a step; it is over for the client from the beginning on, so nothing that fails can be tried again."""
+        """Make a step; it is over for the client from the beginning on, so nothing that fails can be tried again.
+
+        Raises:
+          UsageError: the process was forked off the one that made or restored the client.
+        """
+        check_process(self._pid, "a client")
         phase, self._phase = self._phase, Phase.OVER
         try:
             if phase is not now:
