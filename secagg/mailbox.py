@@ -11,7 +11,7 @@ another one, and a peer that only sends is made to wait where the network can do
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,13 +49,15 @@ class Mailbox:
     Attributes:
       peer: whose messages these are.
       expected: number of the next message in order.
+      full: whether a bound is exceeded, what is asked for counted too.
     """
 
-    __slots__ = ("_early", "_frames", "_nbytes", "_queues", "_room", "expected", "peer")
+    __slots__ = ("_early", "_frames", "_nbytes", "_queues", "_room", "expected", "full", "peer")
 
     def __init__(self, peer: str, room: Room) -> None:
         self.peer = peer
         self.expected = 0
+        self.full = False
         self._room = room
         self._early: dict[int, Frame] = {}
         self._queues: dict[Lane, deque[Frame]] = {}
@@ -65,51 +67,68 @@ class Mailbox:
         """Return whether something can be read in a lane."""
         return lane in self._queues
 
-    def take(self, frame: Frame) -> Iterator[Lane]:
-        """Take in a frame, and yield the lane of each message that can now be read.
+    def take(self, frame: Frame) -> Sequence[Lane]:
+        """Take in a frame; return the lanes of the messages that can now be read.
 
         Raises:
           RemoteProtocolError: its number came before, or is too far from the one expected.
         """
-        number, peer = frame.envelope.sequence, self.peer
-        if number < self.expected:
+        number = frame.envelope.sequence
+        if number != self.expected:
+            self._check_early(number)
+            self._early[number] = frame
+            self._count(frame.size + FRAME_BYTES, 1)
+            return ()
+        lane = self._append(frame)
+        self._count(frame.size + FRAME_BYTES, 1)
+        if not self._early:
+            return (lane,)
+        lanes = [lane]
+        while (next_frame := self._early.pop(self.expected, None)) is not None:
+            lanes.append(self._append(next_frame))
+        return lanes
+
+    def _check_early(self, number: int) -> None:
+        peer, expected = self.peer, self.expected
+        if number < expected:
             raise RemoteProtocolError(
-                f"message {number} from {peer} came again (expected {self.expected}); it was duplicated or replayed",
+                f"message {number} from {peer} came again (expected {expected}); it was duplicated or replayed",
                 peer=peer,
             )
-        if number > self.expected and (number in self._early or len(self._early) >= self._room.early):
+        if number in self._early or len(self._early) >= self._room.early:
             raise RemoteProtocolError(
-                f"message {number} from {peer} came twice or too early (expected {self.expected})", peer=peer
+                f"message {number} from {peer} came twice or too early (expected {expected})", peer=peer
             )
-        self._frames += 1
-        self._nbytes += frame.size + FRAME_BYTES
-        if number > self.expected:
-            self._early[number] = frame
-            return
-        next_frame: Frame | None = frame
-        while next_frame is not None:
-            lane = next_frame.envelope.lane
-            queue = self._queues.get(lane)
-            if queue is None:
-                queue = self._queues[lane] = deque()
-                self._nbytes += LANE_BYTES
-            queue.append(next_frame)
-            self.expected += 1
-            next_frame = self._early.pop(self.expected, None)
-            yield lane
+
+    def _append(self, frame: Frame) -> Lane:
+        lane = frame.envelope.lane
+        queue = self._queues.get(lane)
+        if queue is None:
+            self._queues[lane] = deque((frame,))
+            self._nbytes += LANE_BYTES
+        else:
+            queue.append(frame)
+        self.expected += 1
+        return lane
 
     def read(self, lane: Lane) -> Frame:
         """Remove and return the next message of a lane that has one."""
         queue = self._queues[lane]
         frame = queue.popleft()
-        self._frames -= 1
-        self._nbytes -= frame.size + FRAME_BYTES
+        nbytes = frame.size + FRAME_BYTES
         if not queue:
             del self._queues[lane]
-            self._nbytes -= LANE_BYTES
+            nbytes += LANE_BYTES
+        self._count(-nbytes, -1)
         return frame
 
-    def exceeds(self, asked: Iterable[Lane] = ()) -> str:
+    def _count(self, nbytes: int, frames: int) -> None:
+        room = self._room
+        self._nbytes += nbytes
+        self._frames += frames
+        self.full = self._nbytes > room.nbytes or self._frames > room.frames or len(self._queues) > room.lanes
+
+    def exceeds(self, asked: Iterable[Lane]) -> str:
         """Return the bound that is exceeded, in words, or "".
 
         Args:

@@ -394,14 +394,8 @@ class Party:
         mail = self._mail.get(peer)
         if mail is None:
             mail = self._mail[peer] = Mailbox(peer, self._room)
-        # Its first message in a lane that is waited for is what was asked for, however much else there is.
-        if (bound := self.overfull(peer)) and not (
-            envelope.sequence == mail.expected and self._asks(mail, envelope.lane)
-        ):
-            raise RemoteProtocolError(
-                f"{peer} has sent more than {bound} that {self.me} has not asked for; do both run the same job and release?",
-                peer=peer,
-            )
+        if mail.full:
+            self._check_room(mail, envelope)
         for lane in mail.take(frame):
             self._unread.setdefault(lane, {})[peer] = None
             for gather in self._wait:
@@ -411,13 +405,21 @@ class Party:
     def overfull(self, peer: PartyId) -> str:
         """Return the bound that the unread messages of a peer exceed, without those now asked for, or ""."""
         mail = self._mail.get(peer)
-        if mail is None or not mail.exceeds():
+        if mail is None or not mail.full:
             return ""
         return mail.exceeds({gather.lane for gather in self._wait if peer in gather.peers})
 
-    def _asks(self, mail: Mailbox, lane: Lane) -> bool:
-        """Whether the next message of a peer in a lane is waited for."""
-        return not mail.has(lane) and any(g.lane == lane and mail.peer in g.peers for g in self._wait)
+    def _check_room(self, mail: Mailbox, envelope: wire.Envelope) -> None:
+        peer, lane = mail.peer, envelope.lane
+        # Its first message in a lane that is waited for is what was asked for, however much else there is.
+        first = envelope.sequence == mail.expected and not mail.has(lane)
+        if first and any(gather.lane == lane and peer in gather.peers for gather in self._wait):
+            return
+        if bound := self.overfull(peer):
+            raise RemoteProtocolError(
+                f"{peer} has sent more than {bound} that {self.me} has not asked for; do both run the same job and release?",
+                peer=peer,
+            )
 
     def _has_mail(self, peer: PartyId, lane: Lane) -> bool:
         mail = self._mail.get(peer)

@@ -222,7 +222,8 @@ def _cut(message: Message) -> tuple[bytes, list[NDArray[Any]]]:
     except (TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{message.KIND} cannot be encoded: {error}") from None
     try:
-        _count_items(memoryview(body))
+        if len(body) > MAX_ITEMS:  # an item takes a byte at least
+            _count_items(memoryview(body))
     except ValueError as error:
         raise UsageError(f"{message.KIND}: {error} beside its arrays; send it in parts") from None
     return body, arrays
@@ -359,8 +360,6 @@ def _count_items(packed: memoryview) -> None:
       ValueError: it holds more.
     """
     end = len(packed)
-    if end <= MAX_ITEMS:  # an item takes a byte at least
-        return
     at = items = 0
     while at < end:
         if items == MAX_ITEMS:
@@ -430,7 +429,8 @@ def _join(body: msgspec.Raw, data: memoryview, kind: type[M], *, peer: str) -> t
     # Outside the try: a kind that msgspec cannot decode is this party's mistake and not the peer's.
     decode = msgspec.msgpack.Decoder(kind, dec_hook=arrays.next).decode
     try:
-        _count_items(memoryview(body))
+        if len(packed := memoryview(body)) > MAX_ITEMS:  # an item takes a byte at least
+            _count_items(packed)
         message = decode(body)
     except _MALFORMED as error:
         raise WireError(f"malformed {kind.KIND} from {peer}: {_quoted(error)}", peer=peer) from None
