@@ -2,7 +2,7 @@
 
 While the network is driven, an exception at any point could part a frame from the note that it was sent, and the
 others would be told of a broken frame and not of who stopped. So a signal is noted, and the run ends at its next
-report, a quarter of a second later at most. A long computation reports nothing: after a second it ends where it is.
+report, a quarter of a second later at most. A long computation reports nothing: after half a second it ends where it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 STATUS: Final = 130  # what shells give a program that Ctrl-C ended
-_PATIENCE_S: Final = 1.0  # for the next report
+_PATIENCE_S: Final = 0.5  # for the next report
 _LAST_S: Final = 2.0  # for whoever is told, before another signal ends everything
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -78,6 +78,8 @@ def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId
         named = getattr(error, "peer", None)
         about = "" if named is None else named or UNKNOWN
     reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
+    if isinstance(error, KeyboardInterrupt):
+        reason = f"it was stopped ({reason})"
     if len(about.encode(errors="replace")) > _MAX_NAME_BYTES:
         about = ""
     return _encodable(about), _encodable(reason[:MAX_REASON])
