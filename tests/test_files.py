@@ -19,6 +19,13 @@ def test_a_file_up_to_the_bound_is_read_and_a_longer_one_is_not(tmp_path: Path) 
         read_file(tmp_path / "file", what="it", most_bytes=4)
 
 
+def test_of_a_long_file_no_more_is_read_than_the_bound(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 42)  # more than any memory
+    with pytest.raises(UsageError, match="expected at most 10 bytes"):
+        read_file(tmp_path / "sparse", what="it", most_bytes=10)
+
+
 def test_devices_pipes_and_directories_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, says in (

@@ -496,6 +496,11 @@ def test_a_value_that_would_do_harm_when_used_or_shown_is_a_job_error(
     assert str(caught.value).isprintable()
 
 
+def test_a_long_line_is_refused_before_it_is_parsed(folder: Path) -> None:
+    with pytest.raises(JobError, match=r"job\.toml:7: expected lines of at most 4096 characters"):
+        parse(changed("# units", "#" * 5000), folder)
+
+
 def test_a_device_a_pipe_a_long_file_and_a_byte_order_mark_are_no_job_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (Path("/dev/zero"), tmp_path / "pipe"):
