@@ -24,7 +24,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import secagg
-from secagg.aggregation import Additive, Bounded, Choice, Ckks, Masked, Paillier, Rlwe
+from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Protection, Rlwe
 
 CLIP, MAX_WEIGHT = 1.0, 1000
 
@@ -41,7 +41,7 @@ class Line(NamedTuple):
     about: str
 
 
-def protections(tiny: bool) -> dict[str, Callable[[], Choice]]:
+def protections(tiny: bool) -> dict[str, Callable[[], Protection]]:
     # Keys of several Paillier holders take a search for safe primes, which the others need not wait for.
     bits = 2048 if tiny else 3072
     return {
@@ -59,7 +59,7 @@ def protections(tiny: bool) -> dict[str, Callable[[], Choice]]:
     }
 
 
-def measure(choice: Choice, clients: int, length: int) -> Line:
+def measure(choice: Protection, clients: int, length: int) -> Line:
     rng = np.random.default_rng(clients)
     updates = {f"client{i}": rng.uniform(-1, 1, length).astype(np.float32) for i in range(clients)}
     weights = {name: int(rng.integers(1, MAX_WEIGHT + 1)) for name in updates}

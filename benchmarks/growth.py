@@ -21,19 +21,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 import secagg
-from secagg.aggregation import Additive, Choice, Masked, Rlwe
+from secagg.aggregation import Additive, Masked, Protection, Rlwe
 from secagg.protocols.masked import choose
 
 NUMBERS, GOAL = 10, 15.0
 SHARE = 0.1  # of the clients corrupt, and dropping out: more makes denser graphs
-PROTECTIONS: dict[str, Callable[[], Choice]] = {
+PROTECTIONS: dict[str, Callable[[], Protection]] = {
     "additive": lambda: Additive(dropouts=SHARE),
     "rlwe, one holder": lambda: Rlwe(holders=1),
     "masked": lambda: Masked(corrupt=SHARE, dropouts=SHARE),
 }
 
 
-def seconds(make: Callable[[], Choice], clients: int) -> float:
+def seconds(make: Callable[[], Protection], clients: int) -> float:
     """Return the processor seconds of one sum, which has to be right."""
     rng = np.random.default_rng(clients)
     updates = {f"client {i}": rng.uniform(-1, 1, NUMBERS) for i in range(clients)}

@@ -8,39 +8,32 @@
 Each runs the real protocol with all parties in one process, in the simulator. docs/choosing.md says which protection
 fits which trust.
 
-    structure   updates to a list of arrays, and back
-    forms       what an array comes as, and comes back as
-    containers  what holds arrays
-    labels      names of axes and positions, by which arrays are matched
-    rounding    numbers to dtypes
-    coding      arrays and weights to vectors of numbers that add up, and back; error bounds
-    steps       the same, with one bound on all numbers, for sums whose bounds are checked
-    privacy     what a sum may tell about one client
-    noisy       vectors with a share of noise each, and back
-    choice      what a protection is; masked, additive, bounded, encrypted: the six there are
+    protection  what a protection is; masked, additive, bounded, encrypted: the six there are
     report      what comes with a result
     arguments   what callers pass, checked
     api         `sum` and `mean`
+
+How updates become vectors, and sums become updates, is `secagg.updates`.
 """
 
 from secagg.aggregation.additive import Additive
 from secagg.aggregation.api import mean, sum  # noqa: A004  # called as secagg.sum
 from secagg.aggregation.bounded import Bounded
-from secagg.aggregation.choice import Choice
 from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
 from secagg.aggregation.masked import Masked
-from secagg.aggregation.privacy import Privacy
+from secagg.aggregation.protection import Protection
 from secagg.aggregation.report import Aggregate, Report, RoleCost
+from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Additive",
     "Aggregate",
     "Bounded",
-    "Choice",
     "Ckks",
     "Masked",
     "Paillier",
     "Privacy",
+    "Protection",
     "Report",
     "Rlwe",
     "RoleCost",

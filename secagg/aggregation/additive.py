@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names, least_of
+from secagg.aggregation.protection import (
+    DEADLINE_S,
+    Protection,
+    SumJob,
+    SumOutcome,
+    Watch,
+    free_names,
+    sure_to_stay,
+)
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
 from secagg.protocols.additive_sum import AdditiveSum, Terms, aggregate
@@ -15,7 +23,7 @@ from secagg.protocols.masked import ring_for
 
 
 @dataclass(frozen=True, slots=True)
-class Additive(Choice):
+class Additive(Protection):
     """Every vector split among aggregators, as seeds but for one share (`secagg.protocols.additive_sum`).
 
     Args:
@@ -39,38 +47,38 @@ class Additive(Choice):
         return "upload"
 
     def check(self, clients: int) -> None:
-        Choice.check(self, clients)
+        Protection.check(self, clients)
         if not isinstance(self.aggregators, int) or self.aggregators < 2:
             raise UsageError(
                 f"expected at least 2 aggregators, got {self.aggregators!r:.40}: one would see all updates"
             )
-        self.least(clients)
+        self.min_clients(clients)
 
-    def least(self, clients: int) -> int:
-        return least_of(clients, self.dropouts)
+    def min_clients(self, clients: int) -> int:
+        return sure_to_stay(clients, self.dropouts)
 
-    def run(self, task: Task) -> Opened:
-        clients, ring = task.clients, ring_for(task.plan, len(task.clients))
+    def run(self, job: SumJob) -> SumOutcome:
+        clients, ring = job.clients, ring_for(job.plan, len(job.clients))
         names = free_names([f"aggregator {i + 1}" for i in range(self.aggregators)], clients)
         terms = Terms(
             clients,
             names,
             names[:1],
-            (task.length,),
+            (job.length,),
             ring,
-            self.least(len(clients)),
+            self.min_clients(len(clients)),
             upload_timeout_s=DEADLINE_S,
         )
 
         async def program(name: PartyId, party: Party) -> AdditiveSum | None:
-            x = ring.from_signed(task.vectors[name]) if name in task.vectors else None
+            x = ring.from_signed(job.vectors[name]) if name in job.vectors else None
             return await aggregate(party, x, terms=terms)
 
         watch = Watch()
         for name in (*names, *clients):
             watch.add(name, partial(program, name), gathers=name in names)
-        summed, outcome = watch.run(names[0], task, self.stages)
-        return Opened(
+        summed, outcome = watch.run(names[0], job, self.stages)
+        return SumOutcome(
             ring.to_signed(summed.total),
             summed.contributors,
             watch.missed,

@@ -14,24 +14,25 @@ from secagg.aggregation.arguments import (
     Clip,
     Dropouts,
     MaxWeight,
+    Options,
     Updates,
     Weights,
     by_name,
     check_privacy,
-    choice_of,
     clips_of,
     leaving,
     precision_of,
+    protection_of,
     weights_of,
 )
-from secagg.aggregation.choice import Choice, Opened, Task
-from secagg.aggregation.coding import Coding, Request, check_numbers
-from secagg.aggregation.privacy import Privacy
+from secagg.aggregation.protection import Protection, SumJob, SumOutcome
 from secagg.aggregation.report import Aggregate, Report, role_costs
-from secagg.aggregation.structure import Structure
 from secagg.errors import PeerVanishedError
 from secagg.party import PartyId
 from secagg.threads import helping
+from secagg.updates.coding import Coding, Request, check_numbers
+from secagg.updates.privacy import Privacy
+from secagg.updates.structure import Structure
 
 if TYPE_CHECKING:
     from secagg import dp
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 def sum(  # noqa: A001  # called as secagg.sum
     updates: Updates,
     *,
-    protocol: str | Choice = "masked",
+    protocol: str | Protection = "masked",
     clip: Clip | None = None,
     precision: float | None = None,
     privacy: Privacy | None = None,
@@ -94,25 +95,17 @@ def sum(  # noqa: A001  # called as secagg.sum
         only `dropouts` lets clients vanish.
       ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
-    return _aggregate(
-        updates,
-        names,
-        choice_of(protocol),
-        clip,
-        precision,
-        privacy,
-        round_number,
-        dropouts,
-        executor,
-        is_mean=False,
+    options = Options(
+        "sum", protection_of(protocol), clip, precision, privacy, round_number, names, dropouts, executor
     )
+    return _aggregate(updates, options)
 
 
 def mean(
     updates: Updates,
     weights: Weights | None = None,
     *,
-    protocol: str | Choice = "masked",
+    protocol: str | Protection = "masked",
     clip: Clip | None = None,
     precision: float | None = None,
     max_weight: MaxWeight | None = None,
@@ -146,82 +139,70 @@ def mean(
       PlanError: also noise in which every sum of weights would be lost.
       For all others see `sum`.
     """
-    return _aggregate(
-        updates,
-        names,
-        choice_of(protocol),
+    options = Options(
+        "mean",
+        protection_of(protocol),
         clip,
         precision,
         privacy,
         round_number,
+        names,
         dropouts,
         executor,
-        is_mean=True,
-        weights=weights,
-        max_weight=max_weight,
+        weights,
+        max_weight,
     )
+    return _aggregate(updates, options)
 
 
-def _aggregate(
-    given: Updates,
-    names: Sequence[PartyId] | None,
-    choice: Choice,
-    clip: Clip | None,
-    precision: float | None,
-    privacy: Privacy | None,
-    round_number: int,
-    dropouts: Dropouts,
-    executor: Executor | None,
-    *,
-    is_mean: bool,
-    weights: Weights | None = None,
-    max_weight: MaxWeight | None = None,
-) -> Aggregate:
+def _aggregate(given: Updates, options: Options) -> Aggregate:
     began = time.perf_counter()
-    updates, in_order = by_name(given, names)
-    clients = tuple(updates)
-    executor = None if executor is None else helping(executor)
-    check_privacy(privacy, round_number, choice, clip=clip, precision=precision, max_weight=max_weight)
-    choice.check(len(clients))
-    absent = leaving(dropouts, clients, choice)
-    weight_of, largest_weight = weights_of(weights, max_weight, clients, in_order=in_order)
+    updates, in_order = by_name(given, options.names)
+    clients, protection = tuple(updates), options.protection
+    executor = None if options.executor is None else helping(options.executor)
+    check_privacy(options)
+    protection.check(len(clients))
+    absent = leaving(options.dropouts, clients, protection)
+    weight_of, largest_weight = weights_of(options.weights, options.max_weight, clients, in_order=in_order)
     structure = Structure(updates[clients[0]], clients[0])
     arrays: dict[PartyId, list[NDArray[Any]]] = {}
     for name, update in updates.items():
         with _noting(name):
             arrays[name] = structure.flatten(update, name)
             check_numbers(structure, arrays[name], name)
+    is_mean, n, privacy = options.operation == "mean", len(clients), options.privacy
     spent: dp.Report | None = None
     coding: Coding
     if privacy is None:
-        clips, precision = clips_of(clip, structure, list(arrays.values())), precision_of(precision)
-        coding = choice.coding(Request(structure, is_mean, clips, precision, len(clients), largest_weight))
+        clips = clips_of(options.clip, structure, list(arrays.values()))
+        precision = precision_of(options.precision)
+        coding = protection.coding(Request(structure, is_mean, clips, precision, n, largest_weight))
     else:
-        from secagg.aggregation.noisy import Noisy  # whoever adds no noise does without its packages
+        from secagg.updates.noisy import Noisy  # whoever adds no noise does without its packages
 
-        n, clips = len(clients), {"": privacy.norm}
+        clips = {"": privacy.norm}
         coding = noisy = Noisy(
             Request(structure, is_mean, clips, None, n, largest_weight),
             privacy,
-            survivors=choice.least(n),
-            colluders=choice.colluders(n),
-            modular=choice.modular,
+            survivors=protection.min_clients(n),
+            colluders=protection.colluders(n),
+            modular=protection.modular,
         )
-        spent = noisy.report(round_number)
+        spent = noisy.report(options.round_number)
     vectors: dict[PartyId, NDArray[Any]] = {}
     clipped: dict[PartyId, int] = {}
     for name in clients:
         with _noting(name):
             vectors[name], clipped[name] = coding.encode(arrays[name], weight_of.get(name, 1))
-    opened = choice.run(Task(vectors, coding.plan, absent, executor, coding))
-    _check_contributors(opened, clients, absent, choice)
+    opened = protection.run(SumJob(vectors, coding.plan, absent, executor, coding))
+    _check_contributors(opened, clients, absent, protection)
     decoded = coding.decode(opened.total, len(opened.contributors), opened.error)
     present = set(opened.contributors)
     asked = {name: f"vanished in round {stage}, as was asked for" for name, stage in absent.items()}
     why = {**opened.missed, **asked}
     report = Report(
-        operation="mean" if is_mean else "sum",
-        protocol=choice,
+        operation=options.operation,
+        protocol=protection,
         protection=opened.protection,
         parameters=opened.parameters,
         contributors=opened.contributors,
@@ -258,16 +239,16 @@ def _noting(client: PartyId) -> Iterator[None]:
 
 
 def _check_contributors(
-    opened: Opened, clients: Sequence[PartyId], absent: Collection[PartyId], choice: Choice
+    opened: SumOutcome, clients: Sequence[PartyId], absent: Collection[PartyId], protection: Protection
 ) -> None:
     """Refuse a sum without the update of a client that nobody asked to vanish.
 
     Raises:
       PeerVanishedError: there is such a client; names it.
     """
-    if absent and choice.clients_depend:
+    if absent and protection.clients_depend:
         return
-    asked = {*absent, *choice.misbehaving, *opened.contributors}
+    asked = {*absent, *protection.misbehaving, *opened.contributors}
     for name in clients:
         if name not in asked:
             why = opened.missed.get(name, "left out")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence, Set
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -12,15 +14,15 @@ from numpy.typing import NDArray
 
 from secagg.aggregation.additive import Additive
 from secagg.aggregation.bounded import Bounded
-from secagg.aggregation.choice import Choice
-from secagg.aggregation.coding import check_precision
 from secagg.aggregation.encrypted import Ckks, Paillier, Rlwe
-from secagg.aggregation.forms import belongs
 from secagg.aggregation.masked import Masked
-from secagg.aggregation.privacy import Privacy
-from secagg.aggregation.structure import Structure
+from secagg.aggregation.protection import Protection
 from secagg.errors import RangeError, UsageError
 from secagg.party import PartyId
+from secagg.updates.coding import check_precision
+from secagg.updates.forms import belongs
+from secagg.updates.privacy import Privacy
+from secagg.updates.structure import Structure
 
 Updates: TypeAlias = Mapping[PartyId, Any] | Sequence[Any] | NDArray[Any]
 Weights: TypeAlias = Mapping[PartyId, float] | Sequence[float] | NDArray[Any]
@@ -28,22 +30,40 @@ Clip: TypeAlias = float | Literal["max"] | Mapping[str, float]
 MaxWeight: TypeAlias = float | Literal["max"]
 Dropouts: TypeAlias = Iterable[PartyId] | Mapping[PartyId, str]
 
-_CHOICES: Final[tuple[type[Choice], ...]] = (Masked, Additive, Bounded, Paillier, Ckks, Rlwe)
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What callers of `sum` and `mean` pass beside the updates; see there."""
+
+    operation: Literal["sum", "mean"]
+    protection: Protection
+    clip: Clip | None
+    precision: float | None
+    privacy: Privacy | None
+    round_number: int
+    names: Sequence[PartyId] | None
+    dropouts: Dropouts
+    executor: Executor | None
+    weights: Weights | None = None
+    max_weight: MaxWeight | None = None
 
 
-def choice_of(protocol: str | Choice) -> Choice:
+_PROTECTIONS: Final[tuple[type[Protection], ...]] = (Masked, Additive, Bounded, Paillier, Ckks, Rlwe)
+
+
+def protection_of(protocol: str | Protection) -> Protection:
     """Return a protection by name, with its usual settings, or the one given.
 
     Raises:
       UsageError: an unknown name.
     """
-    if isinstance(protocol, Choice):
+    if isinstance(protocol, Protection):
         return protocol
-    for kind in _CHOICES:
+    for kind in _PROTECTIONS:
         if protocol == kind.name:
             return kind()
-    known = ", ".join(f'"{kind.name}"' for kind in _CHOICES)
-    objects = ", ".join(kind.__name__ for kind in _CHOICES)
+    known = ", ".join(f'"{kind.name}"' for kind in _PROTECTIONS)
+    objects = ", ".join(kind.__name__ for kind in _PROTECTIONS)
     raise UsageError(
         f"expected a protocol among {known}, or one of {objects} with settings; got {protocol!r:.80}"
     )
@@ -128,7 +148,7 @@ def _ordered(values: Any, what: str) -> list[Any]:
     return list(values)
 
 
-def leaving(dropouts: Dropouts, clients: Sequence[PartyId], choice: Choice) -> dict[PartyId, str]:
+def leaving(dropouts: Dropouts, clients: Sequence[PartyId], protection: Protection) -> dict[PartyId, str]:
     """Return who shall vanish in which round.
 
     Raises:
@@ -136,13 +156,13 @@ def leaving(dropouts: Dropouts, clients: Sequence[PartyId], choice: Choice) -> d
     """
     if isinstance(dropouts, str):
         raise UsageError(f"expected dropouts as a collection of names, got the text {dropouts!r:.80}")
-    by_stage = dropouts if isinstance(dropouts, Mapping) else dict.fromkeys(dropouts, choice.usual_stage)
+    by_stage = dropouts if isinstance(dropouts, Mapping) else dict.fromkeys(dropouts, protection.usual_stage)
     for name, stage in by_stage.items():
         if name not in clients:
             raise UsageError(f"{name!r:.80} cannot drop out: it is not among the clients")
-        if stage not in choice.stages:
+        if stage not in protection.stages:
             raise UsageError(
-                f"{name} cannot drop out in round {stage!r:.80}: {choice.name} has {', '.join(choice.stages)}"
+                f"{name} cannot drop out in round {stage!r:.80}: {protection.name} has {', '.join(protection.stages)}"
             )
     return dict(by_stage)
 
@@ -294,15 +314,7 @@ def precision_of(precision: float | None) -> float | None:
     return number
 
 
-def check_privacy(
-    privacy: Privacy | None,
-    round_number: int,
-    choice: Choice,
-    *,
-    clip: Clip | None,
-    precision: float | None,
-    max_weight: MaxWeight | None,
-) -> None:
+def check_privacy(options: Options) -> None:
     """Refuse what does not go with noise, before anybody's data are looked at.
 
     Raises:
@@ -310,6 +322,7 @@ def check_privacy(
         or a round without privacy.
       RangeError: a round that is not among the planned ones.
     """
+    privacy, round_number, protection = options.privacy, options.round_number, options.protection
     if not isinstance(round_number, int) or isinstance(round_number, bool):
         raise UsageError(f"expected round_number as an integer, got a {type(round_number).__name__}")
     if privacy is None:
@@ -323,16 +336,16 @@ def check_privacy(
             f"round {round_number} is not among the {privacy.rounds} that the budget is for; before the first plan "
             "Privacy(rounds=...) for all"
         )
-    if not choice.bears_noise:
-        *others, last = [f'"{kind.name}"' for kind in _CHOICES if kind.bears_noise]
+    if not protection.supports_dp:
+        *others, last = [f'"{kind.name}"' for kind in _PROTECTIONS if kind.supports_dp]
         raise UsageError(
-            f"{choice.name} does not go with privacy: {choice.no_noise_because}; use {', '.join(others)} or {last}"
+            f"{protection.name} does not go with privacy: {protection.no_dp_because}; use {', '.join(others)} or {last}"
         )
-    if clip is not None:
+    if options.clip is not None:
         raise UsageError("with privacy an update is scaled down to Privacy(norm=...); leave clip out")
-    if precision is not None:
+    if options.precision is not None:
         raise UsageError("with privacy the step of numbers follows from norm and noise; leave precision out")
-    if max_weight == "max":
+    if options.max_weight == "max":
         raise UsageError(
             "the largest weight that there is tells about the data; with privacy agree on max_weight beforehand"
         )

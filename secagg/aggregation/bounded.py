@@ -10,13 +10,21 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names, least_of
-from secagg.aggregation.coding import Coding, Request
-from secagg.aggregation.steps import Steps
+from secagg.aggregation.protection import (
+    DEADLINE_S,
+    Protection,
+    SumJob,
+    SumOutcome,
+    Watch,
+    free_names,
+    sure_to_stay,
+)
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
 from secagg.protocols.bounded_sum import BoundedSum, Bounds, Terms, aggregate, contribute, upload
 from secagg.ring import RingArray
+from secagg.updates.bounded import Quantized
+from secagg.updates.coding import Coding, Request
 
 # What a client that cheats shares in place of each of its numbers, before its weight.
 _CHEATS: Final[Mapping[str, Callable[[Bounds], int]]] = {
@@ -27,7 +35,7 @@ _CHEATS: Final[Mapping[str, Callable[[Bounds], int]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bounded(Choice):
+class Bounded(Protection):
     """Shares among three aggregators, who check every update's bounds (`secagg.protocols.bounded_sum`).
 
     Every number has to be within its clip. Numbers are written as finely as fits; where there are many of them, or large
@@ -44,8 +52,8 @@ class Bounded(Choice):
     """
 
     name: ClassVar[str] = "bounded"
-    bears_noise: ClassVar[bool] = False
-    no_noise_because: ClassVar[str] = (
+    supports_dp: ClassVar[bool] = False
+    no_dp_because: ClassVar[str] = (
         "noise has no bound, and would be refused as an update that is out of bounds"
     )
 
@@ -63,8 +71,8 @@ class Bounded(Choice):
         return "seeds"
 
     def check(self, clients: int) -> None:
-        Choice.check(self, clients)
-        self.least(clients)
+        Protection.check(self, clients)
+        self.min_clients(clients)
         if self.norm is not None and not (
             isinstance(self.norm, int | float) and math.isfinite(self.norm) and self.norm > 0
         ):
@@ -79,11 +87,11 @@ class Bounded(Choice):
             if how not in _CHEATS:
                 raise UsageError(f"{name} cannot cheat by {how!r:.80}; there is {', '.join(_CHEATS)}")
 
-    def least(self, clients: int) -> int:
-        return least_of(clients, self.dropouts)
+    def min_clients(self, clients: int) -> int:
+        return sure_to_stay(clients, self.dropouts)
 
     def coding(self, request: Request) -> Coding:
-        return Steps(request, self.norm)
+        return Quantized(request, self.norm)
 
     @property
     def misbehaving(self) -> Collection[PartyId]:
@@ -93,10 +101,10 @@ class Bounded(Choice):
         cheating = self.cheating
         return dict(cheating) if isinstance(cheating, Mapping) else dict.fromkeys(cheating, "large")
 
-    def run(self, task: Task) -> Opened:
-        clients, coding, cheats = task.clients, task.coding, self._cheats()
-        if not isinstance(coding, Steps):
-            raise UsageError("bounded sums are of updates in steps, as `Bounded.coding` makes them")
+    def run(self, job: SumJob) -> SumOutcome:
+        clients, coding, cheats = job.clients, job.coding, self._cheats()
+        if coding is None or coding.bounds is None:
+            raise UsageError("bounded sums are of updates within bounds, as `Bounded.coding` makes them")
         bounds, ring = coding.bounds, coding.bounds.ring
         for name, how in cheats.items():
             if name not in clients:
@@ -106,11 +114,11 @@ class Bounded(Choice):
                     f"{name} cannot break the norm alone: no update within the clips is longer, or there is no norm"
                 )
         first, second, third = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
-        names, least = (first, second, third), self.least(len(clients))
+        names, least = (first, second, third), self.min_clients(len(clients))
         terms = Terms(clients, names, (first,), bounds, least, batch=self.batch, upload_timeout_s=DEADLINE_S)
 
         async def client(name: PartyId, party: Party) -> None:
-            x, weight = coding.split(task.vectors[name])
+            x, weight = coding.split(job.vectors[name])
             if name in cheats:
                 await upload(party, _cheat(cheats[name], bounds, weight), terms=terms)
             else:
@@ -121,13 +129,13 @@ class Bounded(Choice):
             watch.add(name, partial(aggregate, terms=terms), gathers=name == first)
         for name in clients:
             watch.add(name, partial(client, name))
-        found, outcome = watch.run(first, task, self.stages)
+        found, outcome = watch.run(first, job, self.stages)
         summed: BoundedSum = found
         if summed.total is None or summed.weight is None:  # cannot be: it is the result party
             raise UsageError("the first aggregator learnt no sum")
         total = ring.to_signed(summed.total)
         missing = dict.fromkeys(summed.missing, "missing: its upload did not come whole")
-        return Opened(
+        return SumOutcome(
             np.append(total, summed.weight) if coding.weighted else total,
             summed.accepted,
             missing | watch.missed | dict.fromkeys(summed.refused, "refused: out of bounds"),

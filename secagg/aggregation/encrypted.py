@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names, least_of
-from secagg.aggregation.coding import Coding, Request, Units
+from secagg.aggregation.protection import (
+    DEADLINE_S,
+    Protection,
+    SumJob,
+    SumOutcome,
+    Watch,
+    free_names,
+    sure_to_stay,
+)
 from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.party import Party, PartyId
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Sum, Terms
+from secagg.updates.coding import Coding, Request, Units
 
 if TYPE_CHECKING:
     from secagg.he import ckks, paillier
@@ -33,7 +41,7 @@ _Program = Callable[[Party], Coroutine[Any, Any, Sum | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Encrypted(Choice):
+class _Encrypted(Protection):
     @property
     def stages(self) -> Mapping[str, int]:
         return {"upload": 0}
@@ -70,8 +78,8 @@ class Paillier(_Encrypted):
     key_shares: tuple[KeyShare, ...] = field(default=(), repr=False)
 
     def check(self, clients: int) -> None:
-        Choice.check(self, clients)
-        self.least(clients)
+        Protection.check(self, clients)
+        self.min_clients(clients)
         import secagg.he.paillier  # noqa: F401  # says what to install
 
         several = self.holders > 1
@@ -82,29 +90,29 @@ class Paillier(_Encrypted):
         if several and not 2 <= self._threshold <= self.holders:
             raise UsageError(f"expected a threshold of 2 to {self.holders}, got {self.threshold}")
 
-    def least(self, clients: int) -> int:
-        return least_of(clients, self.dropouts)
+    def min_clients(self, clients: int) -> int:
+        return sure_to_stay(clients, self.dropouts)
 
     @property
     def _threshold(self) -> int:
         return self.holders // 2 + 1 if self.threshold is None else self.threshold
 
-    def run(self, task: Task) -> Opened:
+    def run(self, job: SumJob) -> SumOutcome:
         if self.holders > 1:
-            return self._run_threshold(task)
+            return self._run_threshold(job)
         from secagg.he import paillier
 
         began = time.perf_counter()
         key = self.secret_key
         if key is None:
             key = paillier.SecretKey.generate(
-                self.bits, s=self.s, short_masks=self.short_masks, executor=task.executor
+                self.bits, s=self.s, short_masks=self.short_masks, executor=job.executor
             )
         n = key.public_key.n.bit_length()
         about = f"n of {n} bits, s = {key.public_key.s}"
-        return _run_single(self, task, key, about, time.perf_counter() - began)
+        return _run_single(self, job, key, about, time.perf_counter() - began)
 
-    def _run_threshold(self, task: Task) -> Opened:
+    def _run_threshold(self, job: SumJob) -> SumOutcome:
         from secagg.he.paillier.threshold import deal_threshold_key
         from secagg.protocols.he_sum import threshold_paillier
 
@@ -117,26 +125,26 @@ class Paillier(_Encrypted):
                 bits=self.bits,
                 s=self.s,
                 short_masks=self.short_masks,
-                executor=task.executor,
+                executor=job.executor,
             )
         setup_s = time.perf_counter() - began
         public_key = shares[0].public_key
-        terms = _terms(self, task, self.holders)
+        terms = _terms(self, job, self.holders)
         held = dict(zip(terms.key_holders, shares, strict=True))
 
         def program(name: PartyId) -> _Program:
             return partial(
                 threshold_paillier.he_sum,
-                values=task.vectors.get(name),
+                values=job.vectors.get(name),
                 terms=terms,
                 public_key=public_key,
                 key_share=held.get(name),
-                executor=task.executor,
+                executor=job.executor,
             )
 
         t = public_key.threshold
         return _run(
-            task,
+            job,
             terms,
             program,
             f"n of {public_key.n.bit_length()} bits, s = {public_key.s}, {t} of {self.holders} key holders",
@@ -160,8 +168,8 @@ class Ckks(_Encrypted):
     """
 
     name: ClassVar[str] = "ckks"
-    bears_noise: ClassVar[bool] = False
-    no_noise_because: ClassVar[str] = (
+    supports_dp: ClassVar[bool] = False
+    no_dp_because: ClassVar[str] = (
         "the error of a sum that it decrypts depends on the single updates, so that more would be opened than the noisy sum"
     )
 
@@ -170,16 +178,16 @@ class Ckks(_Encrypted):
     secret_key: ckks.SecretKey | None = field(default=None, repr=False)
 
     def check(self, clients: int) -> None:
-        Choice.check(self, clients)
-        self.least(clients)
+        Protection.check(self, clients)
+        self.min_clients(clients)
         context = self._context()
         if context.symmetric:
             raise UsageError(f"under {context.scheme} clients need the secret key; choose another context")
         if self.secret_key is not None and self.secret_key.public_key.context != context:
             raise UsageError(f"expected a secret key of {context.scheme}, got {self.secret_key!r}")
 
-    def least(self, clients: int) -> int:
-        return least_of(clients, self.dropouts)
+    def min_clients(self, clients: int) -> int:
+        return sure_to_stay(clients, self.dropouts)
 
     def _context(self) -> ckks.Context:
         from secagg.he.ckks.contexts import named
@@ -190,13 +198,13 @@ class Ckks(_Encrypted):
         self._context().check_plan(Plan(64, 0, 1.0, request.clients))
         return Units(request, scale=1.0, rounded=False)
 
-    def run(self, task: Task) -> Opened:
+    def run(self, job: SumJob) -> SumOutcome:
         from secagg.he import ckks
 
         began = time.perf_counter()
         key = self.secret_key or ckks.SecretKey.generate(self._context())
         about = f"context {key.public_key.context.name}"
-        return _run_single(self, task, key, about, time.perf_counter() - began)
+        return _run_single(self, job, key, about, time.perf_counter() - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,60 +229,60 @@ class Rlwe(_Encrypted):
     dropouts: float = 1 / 3
 
     def check(self, clients: int) -> None:
-        Choice.check(self, clients)
-        self.least(clients)
+        Protection.check(self, clients)
+        self.min_clients(clients)
         if self.holders < 1:
             raise UsageError(f"expected at least 1 key holder, got {self.holders}")
 
-    def least(self, clients: int) -> int:
-        return least_of(clients, self.dropouts)
+    def min_clients(self, clients: int) -> int:
+        return sure_to_stay(clients, self.dropouts)
 
-    def run(self, task: Task) -> Opened:
+    def run(self, job: SumJob) -> SumOutcome:
         if self.holders > 1:
-            return self._run_threshold(task)
+            return self._run_threshold(job)
         from secagg.he.rlwe import SecretKey
 
-        chosen = self._parameters(task)
+        chosen = self._parameters(job)
         began = time.perf_counter()
         key = SecretKey.generate(chosen)
-        return _run_single(self, task, key, chosen.name, time.perf_counter() - began)
+        return _run_single(self, job, key, chosen.name, time.perf_counter() - began)
 
-    def _parameters(self, task: Task) -> Parameters:
+    def _parameters(self, job: SumJob) -> Parameters:
         from secagg.he.rlwe import noise, parameters
 
         allowed = _MODULI if self.modulus_bits is None else (self.modulus_bits,)
         for bits in allowed:
             chosen = parameters(bits)
-            coefficients = chosen.blocks(task.length) * chosen.degree
+            coefficients = chosen.blocks(job.length) * chosen.degree
             try:
-                noise.check(task.plan, chosen, coefficients=coefficients)
+                noise.check(job.plan, chosen, coefficients=coefficients)
             except PlanError:
                 if bits < allowed[-1]:
                     continue
                 larger = [str(other) for other in _MODULI if other > bits]
                 ways = f"use Rlwe(modulus_bits={larger[0]}), or" if larger else "use"
                 raise PlanError(
-                    f"sums of {task.plan.sum_bits} bits leave too little of a modulus of {bits} bits for noise; {ways} a "
+                    f"sums of {job.plan.sum_bits} bits leave too little of a modulus of {bits} bits for noise; {ways} a "
                     "larger precision or smaller weights"
                 ) from None
             else:
                 break
         return chosen
 
-    def _run_threshold(self, task: Task) -> Opened:
+    def _run_threshold(self, job: SumJob) -> SumOutcome:
         from secagg.he.rlwe.flooding import plan_release
         from secagg.he.rlwe.releases import Releases
         from secagg.protocols.he_sum import threshold_rlwe
 
         release_plan = plan_release(
-            task.plan,
+            job.plan,
             holders=self.holders,
             releases=1,
-            length=task.length,
+            length=job.length,
             statistical_bits=self.statistical_bits,
             modulus_bits=self.modulus_bits,
         )
-        terms = _terms(self, task, self.holders)
+        terms = _terms(self, job, self.holders)
         began = time.perf_counter()
         signing = {name: Ed25519PrivateKey.generate() for name in (*terms.clients, *terms.key_holders)}
         public = {name: key.public_key() for name, key in signing.items()}
@@ -297,11 +305,11 @@ class Rlwe(_Encrypted):
                     "releases": records.get(name),
                 }
                 key = await threshold_rlwe.agree_key(party, **common)
-                values = task.vectors.get(name)
-                return await threshold_rlwe.he_sum(party, values, key=key, executor=task.executor, **common)
+                values = job.vectors.get(name)
+                return await threshold_rlwe.he_sum(party, values, key=key, executor=job.executor, **common)
 
             return _run(
-                task,
+                job,
                 terms,
                 lambda name: partial(both, name),
                 str(release_plan),
@@ -313,8 +321,8 @@ class Rlwe(_Encrypted):
             )
 
 
-def _terms(choice: Choice, task: Task, holders: int) -> Terms:
-    clients = task.clients
+def _terms(protection: Protection, job: SumJob, holders: int) -> Terms:
+    clients = job.clients
     aggregator, *keys = free_names(
         ["aggregator", *(f"key holder {i + 1}" if holders > 1 else "key holder" for i in range(holders))],
         clients,
@@ -324,28 +332,30 @@ def _terms(choice: Choice, task: Task, holders: int) -> Terms:
         aggregator,
         tuple(keys),
         tuple(keys[:1]),
-        task.plan,
-        (task.length,),
-        least=choice.least(len(clients)),
+        job.plan,
+        (job.length,),
+        least=protection.min_clients(len(clients)),
         upload_timeout_s=DEADLINE_S,
     )
 
 
-def _run_single(choice: Choice, task: Task, secret_key: Any, about: str, setup_s: float) -> Opened:
-    terms = _terms(choice, task, 1)
+def _run_single(
+    protection: Protection, job: SumJob, secret_key: Any, about: str, setup_s: float
+) -> SumOutcome:
+    terms = _terms(protection, job, 1)
 
     def program(name: PartyId) -> _Program:
         return partial(
             single_key.he_sum,
-            values=task.vectors.get(name),
+            values=job.vectors.get(name),
             terms=terms,
-            scheme_name=choice.name,
+            scheme_name=protection.name,
             secret_key=secret_key if name in terms.key_holders else None,
-            executor=task.executor,
+            executor=job.executor,
         )
 
     return _run(
-        task,
+        job,
         terms,
         program,
         about,
@@ -356,33 +366,33 @@ def _run_single(choice: Choice, task: Task, secret_key: Any, about: str, setup_s
 
 
 def _run(
-    task: Task,
+    job: SumJob,
     terms: Terms,
     program: Callable[[PartyId], _Program],
     about: str,
     protection: str,
     setup_s: float,
-) -> Opened:
+) -> SumOutcome:
     watch = Watch()
     for name in (terms.aggregator, *terms.key_holders, *terms.clients):
         watch.add(name, program(name), gathers=name == terms.aggregator)
     total: NDArray[Any]
-    found, outcome = watch.run(terms.key_holders[0], task, {"upload": 0})
+    found, outcome = watch.run(terms.key_holders[0], job, {"upload": 0})
     summed: Sum = found
     if summed.encoded is None:
         total, error = summed.values, summed.error
     else:
         # There are no places behind the point: the ring's elements are the sums themselves.
-        total, error = task.plan.ring.to_signed(summed.encoded), 0.0
+        total, error = job.plan.ring.to_signed(summed.encoded), 0.0
     uploads = [outcome.ledgers[name].total().sent.payload_bytes for name in terms.clients]
-    return Opened(
+    return SumOutcome(
         total,
         summed.contributors,
         watch.missed,
         error,
         about,
         protection,
-        8 * max(uploads) / task.length,
+        8 * max(uploads) / job.length,
         {"client": terms.clients, "aggregator": (terms.aggregator,), "key holder": terms.key_holders},
         outcome.ledgers,
         setup_s,

@@ -11,13 +11,13 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secagg.aggregation.choice import DEADLINE_S, Choice, Opened, Task, Watch, free_names
+from secagg.aggregation.protection import DEADLINE_S, Protection, SumJob, SumOutcome, Watch, free_names
 from secagg.party import Party, PartyId
 from secagg.protocols.masked import GraphParameters, MaskedSum, Terms, choose, collect, contribute, ring_for
 
 
 @dataclass(frozen=True, slots=True)
-class Masked(Choice):
+class Masked(Protection):
     """Masks that cancel in the sum (`secagg.protocols.masked`).
 
     Args:
@@ -47,7 +47,7 @@ class Masked(Choice):
         return "input"
 
     def check(self, clients: int) -> None:
-        Choice.check(self, clients)
+        Protection.check(self, clients)
         self._choose(clients)
 
     def _choose(self, clients: int) -> GraphParameters:
@@ -59,37 +59,37 @@ class Masked(Choice):
             security_bits=self.security_bits,
         )
 
-    def least(self, clients: int) -> int:
+    def min_clients(self, clients: int) -> int:
         return self._choose(clients).least
 
     def colluders(self, clients: int) -> int:
         return self._choose(clients).corrupt
 
-    def run(self, task: Task) -> Opened:
-        clients, parameters = task.clients, self._choose(len(task.clients))
+    def run(self, job: SumJob) -> SumOutcome:
+        clients, parameters = job.clients, self._choose(len(job.clients))
         (server,) = free_names(["server"], clients)
-        ring = ring_for(task.plan, len(clients))
+        ring = ring_for(job.plan, len(clients))
         began = time.perf_counter()
         keys = {name: Ed25519PrivateKey.generate() for name in clients}
         setup_s = time.perf_counter() - began
         identities = tuple(keys[name].public_key().public_bytes_raw() for name in clients)
-        terms = Terms(server, clients, identities, task.length, ring, parameters)
+        terms = Terms(server, clients, identities, job.length, ring, parameters)
 
         async def client(name: PartyId, party: Party) -> tuple[PartyId, ...]:
-            x = ring.from_signed(task.vectors[name])
-            return await contribute(party, x, terms=terms, identity=keys[name], executor=task.executor)
+            x = ring.from_signed(job.vectors[name])
+            return await contribute(party, x, terms=terms, identity=keys[name], executor=job.executor)
 
         watch = Watch()
-        gather = partial(collect, terms=terms, deadline_s=DEADLINE_S, executor=task.executor)
+        gather = partial(collect, terms=terms, deadline_s=DEADLINE_S, executor=job.executor)
         watch.add(server, gather, gathers=True)
         for name in clients:
             watch.add(name, partial(client, name))
-        found, outcome = watch.run(server, task, self.stages)
+        found, outcome = watch.run(server, job, self.stages)
         summed: MaskedSum = found
         suspects = dict.fromkeys(
             summed.suspects, "shares of others' secrets that it sent, or was dealt, were wrong"
         )
-        return Opened(
+        return SumOutcome(
             ring.to_signed(summed.total),
             summed.contributors,
             watch.missed | suspects,

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from secagg.aggregation.choice import Choice
-from secagg.aggregation.privacy import Privacy
+from secagg.aggregation.protection import Protection
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
 from secagg.party import PartyId
+from secagg.updates.privacy import Privacy
 
 if TYPE_CHECKING:
     from secagg import dp
@@ -54,7 +54,7 @@ class Report:
       afterwards: contributors that then vanished or sent something wrong, and how; the result did without that.
       clipped: how many numbers of each client lay beyond the clip and were moved to it; with privacy, 1 for a client
         whose update was longer than the norm and was scaled down, else 0. In a deployment each client knows its own.
-      error: bound on the absolute error of each number (see `secagg.aggregation.coding`); the largest of `errors`.
+      error: bound on the absolute error of each number (see `secagg.updates.coding`); the largest of `errors`.
         Infinite with privacy, as noise has no bound: see `deviation`.
       errors: by path.
       weight: the sum of weights, with its noise if any, which whoever learns the mean learns too; None without weights.
@@ -75,7 +75,7 @@ class Report:
     """
 
     operation: str
-    protocol: Choice
+    protocol: Protection
     protection: str
     parameters: str
     contributors: tuple[PartyId, ...]

@@ -23,13 +23,13 @@ Threat model: that of `secagg.protocols.masked`; `Protection` says how many node
 keeps to the protocol.
 """
 
-from secagg.aggregation.privacy import Privacy
 from secagg.federated.budget import new_budget
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
 from secagg.federated.node import Invitation, Member, Node
 from secagg.federated.round import ServerRound, SumJob, SumReport
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
+from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Encoding",

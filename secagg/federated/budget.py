@@ -30,13 +30,13 @@ from cryptography.hazmat.primitives import constant_time
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated.identities import load_identity
 from secagg.federated.terms import EVALUATE, TRAIN
 from secagg.party import PartyId
 from secagg.prg import derive_key
 from secagg.signing import digest
+from secagg.updates.privacy import Privacy
 
 _LABEL: Final = "secagg.federated/budget"
 _MAC_BYTES: Final = 65  # bytes of a MAC as text, with its line's end

@@ -24,7 +24,6 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated import messages as m
 from secagg.federated.budget import PrivacyBudget, Spent
@@ -36,6 +35,7 @@ from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Prot
 from secagg.party import PartyId
 from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Round, Survivors
 from secagg.signing import sign
+from secagg.updates.privacy import Privacy
 
 _log: Final = logging.getLogger("secagg.federated")
 

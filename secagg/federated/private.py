@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import dp
-from secagg.aggregation.privacy import Privacy
 from secagg.errors import PlanError
 from secagg.federated.layout import Baseline, Item, Layout, Means
 from secagg.protocols.masked import GraphParameters, narrow, ring_for, widen
 from secagg.ring import RingArray
 from secagg.signing import digest
+from secagg.updates.privacy import Privacy
 
 _ROTATION: Final = "secagg.federated/rotation"
 _log = logging.getLogger("secagg.federated")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from secagg import wire
-from secagg.aggregation.privacy import Privacy
 from secagg.errors import PlanError, UsageError
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
@@ -17,6 +16,7 @@ from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
 from secagg.protocols.masked import GraphParameters, Round, Terms, choose
 from secagg.signing import digest
+from secagg.updates.privacy import Privacy
 
 TRAIN, EVALUATE = "train", "evaluate"  # kinds of sums
 LABEL: Final = "secagg.federated"

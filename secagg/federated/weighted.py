@@ -2,7 +2,7 @@
 
 A vector holds
 
-  arrays   the numbers times the weight, as `secagg.aggregation.coding.FixedPoint` writes them
+  arrays   the numbers times the weight, as `secagg.updates.coding.FixedPoint` writes them
   metrics  likewise, as `limbs.Limbs` writes them
   weight   of the node
   misfits  for each array, and for the weight, how many nodes do not fit; in five classes, by how far
@@ -25,14 +25,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.aggregation.coding import FixedPoint, Request
-from secagg.aggregation.structure import Structure
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers, matches
 from secagg.federated.limbs import ERROR, LARGEST, Limbs
 from secagg.prg import system_stream
 from secagg.protocols.masked import ring_for
 from secagg.ring import Ring, RingArray
+from secagg.updates.coding import FixedPoint, Request
+from secagg.updates.structure import Structure
 
 # Without another bound, what all weights together may be. It leaves 2^35 for the numbers: at a precision of 1e-6 they
 # lie within +-65,535.

@@ -7,36 +7,36 @@ from typing import Any
 
 import pytest
 
-from secagg.aggregation import Additive, Choice, Ckks, Masked, Paillier, Rlwe
+from secagg.aggregation import Additive, Ckks, Masked, Paillier, Protection, Rlwe
 
 NAMES = ("masked", "active", "additive", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
 
 
 @pytest.fixture(scope="session")
-def protection() -> Callable[[str], Choice]:
+def protection() -> Callable[[str], Protection]:
     """Return a protection by one of the names; skips where its package is missing."""
-    made: dict[str, Choice] = {}
+    made: dict[str, Protection] = {}
 
-    def paillier() -> Choice:
+    def paillier() -> Protection:
         pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
         from secagg.he.paillier import SecretKey
 
         return Paillier(bits=2048, secret_key=SecretKey.generate(2048, s=2))
 
-    def threshold_paillier() -> Choice:
+    def threshold_paillier() -> Protection:
         pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
         from secagg.he.paillier.threshold import deal_threshold_key
 
         _, shares = deal_threshold_key(3, 2, bits=2048)
         return Paillier(holders=3, threshold=2, key_shares=tuple(shares))
 
-    def ckks() -> Choice:
+    def ckks() -> Protection:
         pytest.importorskip("tenseal", reason="CKKS needs TenSEAL")
         from secagg.he.ckks import SecretKey
 
         return Ckks(secret_key=SecretKey.generate())
 
-    makers: dict[str, Callable[[], Choice]] = {
+    makers: dict[str, Callable[[], Protection]] = {
         "masked": Masked,
         "active": lambda: Masked(active=True, corrupt=0.2, dropouts=0.25),
         "additive": lambda: Additive(aggregators=3),
@@ -47,7 +47,7 @@ def protection() -> Callable[[str], Choice]:
         "single-rlwe": lambda: Rlwe(holders=1),
     }
 
-    def get(name: str) -> Choice:
+    def get(name: str) -> Protection:
         if name not in made:
             made[name] = makers[name]()
         return made[name]
@@ -56,7 +56,7 @@ def protection() -> Callable[[str], Choice]:
 
 
 @pytest.fixture(params=NAMES)
-def each(request: pytest.FixtureRequest, protection: Callable[[str], Choice]) -> Choice:
+def each(request: pytest.FixtureRequest, protection: Callable[[str], Protection]) -> Protection:
     """One after the other."""
     choice: Any = protection(request.param)
     return choice

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import secagg
 from secagg.aggregation import Aggregate, Bounded
-from secagg.aggregation.coding import Request
-from secagg.aggregation.steps import Steps
-from secagg.aggregation.structure import Structure
 from secagg.errors import PlanError, TooFewPartiesError, UsageError
 from secagg.protocols.bounded_sum import plain_bounded_sum
+from secagg.updates.bounded import Quantized
+from secagg.updates.coding import Request
+from secagg.updates.structure import Structure
 
 CLIPS = {"": 4.0, "steps": 1e6}
 HOW = ("large", "long", "wrapping")
@@ -156,7 +156,7 @@ def test_what_honest_clients_share_keeps_to_the_bounds(
 ) -> None:
     rng = np.random.default_rng(seed)
     x = np.full(d, spread) if equal else rng.normal(size=d) * spread
-    coding = Steps(Request(Structure(x, "a"), True, {"": 10.0}, None, 5, max_weight), norm)
+    coding = Quantized(Request(Structure(x, "a"), True, {"": 10.0}, None, 5, max_weight), norm)
     vector, clipped = coding.encode([x], max_weight or 1)
     steps, weight = coding.split(vector)
     row = coding.bounds.row(coding.bounds.ring.from_signed(steps), weight)
@@ -175,7 +175,7 @@ def test_what_honest_clients_share_keeps_to_the_bounds(
 def test_bounds_are_no_wider_than_clip_and_norm_and_rounding(
     d: int, clip: float, norm: float, max_weight: int | None
 ) -> None:
-    coding = Steps(Request(Structure(np.zeros(d), "a"), True, {"": clip}, None, 5, max_weight), norm)
+    coding = Quantized(Request(Structure(np.zeros(d), "a"), True, {"": clip}, None, 5, max_weight), norm)
     bounds = coding.bounds
     step = Fraction(min(clip, norm)) / bounds.coordinate
     assert bounds.limit * step <= Fraction(clip)
@@ -192,7 +192,7 @@ def test_bounds_are_no_wider_than_clip_and_norm_and_rounding(
 def test_every_array_has_its_own_clip_as_its_bound() -> None:
     update = {"a": np.zeros(2), "b": np.zeros(3, np.float32), "n": np.zeros(2, int), "m": np.zeros(1, int)}
     clips = {"a": 0.1, "b": 3.0, "n": 1000.0, "m": 7.0}
-    coding = Steps(Request(Structure(update, "a"), False, clips, None, 5, None))
+    coding = Quantized(Request(Structure(update, "a"), False, clips, None, 5, None))
     for sign in (1, -1):
         at_clip = [
             np.full_like(x, sign * clip) for x, clip in zip(update.values(), clips.values(), strict=True)
@@ -203,7 +203,7 @@ def test_every_array_has_its_own_clip_as_its_bound() -> None:
     assert coding.checked == "every number within its clip"
     # 7 does not divide the bound of the others; where it shows what that lets pass, it is said.
     integers = {"n": np.zeros(2, int), "m": np.zeros(1, int)}
-    coding = Steps(Request(Structure(integers, "a"), False, clips, None, 5, None))
+    coding = Quantized(Request(Structure(integers, "a"), False, clips, None, 5, None))
     assert coding.bounds.limit == 1000
     assert coding.encode([np.full(2, 1000), np.full(1, 7)], 1)[0].tolist() == [1000, 1000, 142 * 7]
     assert coding.checked == "every number within its clip, at m within 7.04225"
@@ -259,7 +259,7 @@ def test_names_alone_cheat_by_large_numbers() -> None:
 def test_each_cheat_breaks_what_it_says(how: str) -> None:
     from secagg.aggregation.bounded import _cheat
 
-    bounds = Steps(Request(Structure(np.zeros(9), "a"), True, {"": 1.0}, None, 5, 7), 2.0).bounds
+    bounds = Quantized(Request(Structure(np.zeros(9), "a"), True, {"": 1.0}, None, 5, 7), 2.0).bounds
     row = _cheat(how, bounds, 7)
     numbers = [abs(int(x)) for x in bounds.ring.to_signed(row)[1:]]
     over = max(numbers) > 7 * bounds.limit
@@ -400,7 +400,7 @@ def test_noise_is_refused_as_it_has_no_bound() -> None:
     privacy = Privacy(epsilon=1.0, delta=1e-6, norm=1.0)
     with pytest.raises(UsageError, match="bounded does not go with privacy: noise has no bound"):
         secagg.sum(FLOATS, protocol="bounded", privacy=privacy)
-    assert [Bounded(dropouts=1 / 4).least(n) for n in (2, 4, 100)] == [2, 3, 75]
+    assert [Bounded(dropouts=1 / 4).min_clients(n) for n in (2, 4, 100)] == [2, 3, 75]
 
 
 # What it says and costs.

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import secagg
-from secagg.aggregation import Bounded, Choice
-from secagg.aggregation.coding import FixedPoint
+from secagg.aggregation import Bounded, Protection
 from secagg.errors import PeerVanishedError, RangeError, RemoteProtocolError
 from secagg.party import Party
 from secagg.protocols.masked.server import Server
+from secagg.updates.coding import FixedPoint
 
-Get = Callable[[str], Choice]
+Get = Callable[[str], Protection]
 XS = {f"c{i}": np.full(4, float(i)) for i in range(5)}
 BEARS = ("masked", "active", "additive", "bounded", "single-rlwe", "rlwe", "ckks", "paillier")
 
@@ -47,7 +47,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) ->
         yield
 
 
-def choose(protection: Get, name: str) -> Choice:
+def choose(protection: Get, name: str) -> Protection:
     return Bounded() if name == "bounded" else protection(name)
 
 

@@ -13,14 +13,14 @@ import pytest
 
 import secagg
 from secagg import dp
-from secagg.aggregation import Bounded, Choice, Ckks, Masked, Privacy, Rlwe
-from secagg.aggregation.coding import Request
-from secagg.aggregation.noisy import Noisy
-from secagg.aggregation.structure import Structure
+from secagg.aggregation import Bounded, Ckks, Masked, Privacy, Protection, Rlwe
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.prg import Stream
+from secagg.updates.coding import Request
+from secagg.updates.noisy import Noisy
+from secagg.updates.structure import Structure
 
-Get = Callable[[str], Choice]
+Get = Callable[[str], Protection]
 NAMES = ("masked", "active", "additive", "rlwe", "single-rlwe", "paillier", "threshold-paillier")
 # Noise of a thousandth of the norm or less: what is left is rounding.
 FAINT = Privacy(epsilon=1e6, delta=1e-6, norm=16.0)
@@ -64,11 +64,11 @@ def share_of(privacy: Privacy, *, clients: int, survivors: int, length: int) -> 
     return mechanism.noise.variance * mechanism.grid.unit**2
 
 
-def noisy(choice: Choice, privacy: Privacy, clients: int, update: Any, **more: Any) -> Noisy:
+def noisy(choice: Protection, privacy: Privacy, clients: int, update: Any, **more: Any) -> Noisy:
     request = Request(
         Structure(update, "c"), clips={"": privacy.norm}, precision=None, clients=clients, **more
     )
-    crowd = {"survivors": choice.least(clients), "colluders": choice.colluders(clients)}
+    crowd = {"survivors": choice.min_clients(clients), "colluders": choice.colluders(clients)}
     return Noisy(request, privacy, **crowd, modular=choice.modular)
 
 
@@ -122,14 +122,14 @@ def test_the_noise_in_a_sum_is_a_share_of_each_contributor_and_no_less_than_what
     )
     report = result.report
     assert len(report.contributors) == n - len(absent)
-    share = share_of(USUAL, clients=n, survivors=choice.least(n), length=d)
+    share = share_of(USUAL, clients=n, survivors=choice.min_clients(n), length=d)
     expected = len(report.contributors) * share
     # Of d near normal numbers the mean square errs by sqrt(2/d) of itself.
     error = 5 * math.sqrt(2 / d)
     assert np.mean(result.value**2) == pytest.approx(expected, rel=error)
     assert abs(np.mean(result.value)) < 5 * math.sqrt(expected / d)
     assert report.spent is not None
-    assert report.spent.deviation**2 == pytest.approx((choice.least(n) - 3) * share)
+    assert report.spent.deviation**2 == pytest.approx((choice.min_clients(n) - 3) * share)
     assert expected > report.spent.deviation**2
     assert report.deviation == pytest.approx(math.sqrt(expected), rel=0.01)
 
@@ -153,7 +153,7 @@ def test_rotated_noise_has_the_same_variance(
     privacy = Privacy(epsilon=2.0, delta=1e-6, norm=3.0, rotated=True, corrupt=0.25)
     choice = Masked(corrupt=0.25, dropouts=0.25) if name == "masked" else protection(name)
     result = secagg.sum(np.zeros((n, d - 5)), protocol=choice, privacy=privacy)
-    share = share_of(privacy, clients=n, survivors=choice.least(n), length=d - 5)
+    share = share_of(privacy, clients=n, survivors=choice.min_clients(n), length=d - 5)
     assert result.report.length == d
     assert np.mean(result.value**2) == pytest.approx(n * share, rel=5 * math.sqrt(2 / d))
 
@@ -312,7 +312,7 @@ def test_rounds_are_counted_in_whole_numbers(rounds: Any) -> None:
 
 
 def test_the_larger_of_both_parts_of_corrupt_clients_is_not_counted_on() -> None:
-    def honest(choice: Choice, corrupt: float) -> int:
+    def honest(choice: Protection, corrupt: float) -> int:
         privacy = Privacy(8.0, 1e-6, 1.0, corrupt=corrupt)
         coding = noisy(choice, privacy, 20, np.zeros(3), mean=False, max_weight=None)
         return coding.mechanism.noise.crowd.honest

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import secagg
-from secagg.aggregation import Additive, Aggregate, Choice, Masked, Rlwe
-from secagg.aggregation.structure import Structure
+from secagg.aggregation import Additive, Aggregate, Masked, Protection, Rlwe
 from secagg.errors import TooFewPartiesError
+from secagg.updates.structure import Structure
 
-Get = Callable[[str], Choice]
+Get = Callable[[str], Protection]
 CLIPS = {"": 4.0, "steps": 1e6}
 BEARS = ("masked", "active", "additive", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
 
@@ -55,7 +55,7 @@ def check(result: Aggregate, weights: dict[str, float], *, mean: bool) -> None:
     assert result.report.error == max(result.report.errors.values())
 
 
-def test_sums_are_those_of_numpy(each: Choice) -> None:
+def test_sums_are_those_of_numpy(each: Protection) -> None:
     result = secagg.sum(UPDATES, protocol=each, clip=CLIPS, precision=1e-4)
     check(result, dict.fromkeys(UPDATES, 1), mean=False)
     assert result.report.contributors == tuple(UPDATES)
@@ -70,7 +70,7 @@ def test_sums_are_those_of_numpy(each: Choice) -> None:
 
 
 @pytest.mark.parametrize("max_weight", [100, 100.0])
-def test_weighted_means_are_those_of_numpy(each: Choice, max_weight: float) -> None:
+def test_weighted_means_are_those_of_numpy(each: Protection, max_weight: float) -> None:
     weights: dict[str, Any] = {name: 17 * i + 5 for i, name in enumerate(UPDATES)}
     if isinstance(max_weight, float):
         weights = {name: weight + 0.25 for name, weight in weights.items()}
@@ -93,7 +93,7 @@ def sizes(result: Aggregate, *, frames: bool) -> Any:
     return {name: one(name) for name in result.report.ledgers}, result.report.plan, result.report.bits
 
 
-def test_what_is_sent_does_not_depend_on_weights_or_updates(each: Choice) -> None:
+def test_what_is_sent_does_not_depend_on_weights_or_updates(each: Protection) -> None:
     # SEAL compresses randomly: only the room for a ciphertext is the same each time, not the number in it that says
     # how much of it is used.
     frames = each.name != "ckks"
@@ -138,7 +138,7 @@ def test_with_too_few_survivors_there_is_no_sum(protection: Get, name: str) -> N
 
 def test_an_additive_sum_survives_clients_that_vanish_between_their_messages() -> None:
     choice = Additive(aggregators=3, dropouts=0.6)
-    assert choice.least(5) == 2
+    assert choice.min_clients(5) == 2
     leaving = dict(zip(("c0", "c2", "c4"), choice.stages, strict=True))
     result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, dropouts=leaving)
     check(result, dict.fromkeys(UPDATES, 1), mean=False)

@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import secagg
-from secagg.aggregation import Bounded, Choice, Privacy, Rlwe
-from secagg.aggregation.coding import Coding, FixedPoint, Request, Units
-from secagg.aggregation.steps import Steps
-from secagg.aggregation.structure import Structure
+from secagg.aggregation import Bounded, Privacy, Protection, Rlwe
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.fixed_point import encode, plan
+from secagg.updates.bounded import Quantized
+from secagg.updates.coding import Coding, FixedPoint, Request, Units
+from secagg.updates.structure import Structure
 
-Get = Callable[[str], Choice]
+Get = Callable[[str], Protection]
 ALL = ("masked", "additive", "bounded", "paillier", "ckks", "single-rlwe")
 LARGEST = 1.7976931348623157e308
 SMALLEST = 5e-324
 
 
-def choice_of(protection: Get, name: str) -> Choice:
+def choice_of(protection: Get, name: str) -> Protection:
     return Bounded() if name == "bounded" else protection(name)
 
 
@@ -49,7 +49,7 @@ def test_weighted_integers_are_moved_to_the_last_one_within_the_clip(max_weight:
     assert abs(result.value[0] - 28) <= result.report.error < 1e-3
 
 
-@given(st.integers(-(2**30), 2**30), st.floats(1, 2.0**31), st.sampled_from([FixedPoint, Units, Steps]))
+@given(st.integers(-(2**30), 2**30), st.floats(1, 2.0**31), st.sampled_from([FixedPoint, Units, Quantized]))
 @settings(deadline=None, max_examples=60)
 def test_no_coding_gives_an_integer_beyond_the_clip(x: int, clip: float, kind: type[Coding]) -> None:
     structure = Structure(np.array([x]), "a")

@@ -9,7 +9,8 @@ import pytest
 
 import secagg
 from secagg.aggregation import Privacy
-from secagg.aggregation.rounding import (
+from secagg.errors import PlanError, ShapeError, UsageError
+from secagg.updates.rounding import (
     LARGEST_BFLOAT16,
     half_spacing,
     rounded_down,
@@ -17,7 +18,6 @@ from secagg.aggregation.rounding import (
     to_floats,
     to_integers,
 )
-from secagg.errors import PlanError, ShapeError, UsageError
 
 PROTOCOLS = ("masked", "bounded", "single-rlwe", "ckks")
 

@@ -83,6 +83,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "secagg/he/ckks/*.py": ("tests/he/test_ckks.py",),
     "secagg/he/*.py": ("tests/he/test_scheme.py", "tests/he/test_key_files.py"),
+    "secagg/updates/*.py": ("tests/aggregation/test_bounded.py", "tests/aggregation/test_privacy.py"),
     "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py"),
     **dict.fromkeys(("secagg/federated/*.py", "secagg/integrations/flower/*.py"), _FLOWER),
 }

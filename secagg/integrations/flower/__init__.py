@@ -44,7 +44,6 @@ try:
 except ImportError:
     raise ImportError('this needs Flower: pip install "secagg[flower]"') from None
 
-from secagg.aggregation.privacy import Privacy
 from secagg.federated.budget import new_budget
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
 from secagg.federated.round import SumReport
@@ -52,6 +51,7 @@ from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.flower.mod import SecureMod
 from secagg.integrations.flower.strategy import SecureAggregation
+from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Encoding",

@@ -12,7 +12,6 @@ from flwr.app import Context, Error, Message, MessageType, RecordDict
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.aggregation.privacy import Privacy
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.federated.identities import SERVER
 from secagg.federated.messages import STALE, TASK
@@ -21,6 +20,7 @@ from secagg.federated.terms import Protection
 from secagg.federated.weighted import to_vector
 from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.records import arrays_in, difference, take_apart
+from secagg.updates.privacy import Privacy
 
 if TYPE_CHECKING:
     from secagg.federated.private import Difference

@@ -12,7 +12,7 @@ protocol sees it.
 A plain mean divides by the number of contributors, which is public. A weighted one is the ratio of two noisy sums: nearly
 unbiased where the sum of weights is many times its own noise, and refused where it is below 4 standard deviations.
 
-Where sums are taken modulo 2^b (`Choice.modular`), noise has the room that the *sum* needs: a single vector may wrap.
+Where sums are taken modulo 2^b (`Protection.modular`), noise has the room that the *sum* needs: a single vector may wrap.
 Elsewhere a vector must keep to its own bound, and noise beyond it is cut off. This has a probability below p in all rounds
 together, and adds (1 + e^epsilon) p to delta; p is chosen so that this is 2^-20 of delta, which is taken off what the noise
 is made for.
@@ -30,14 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import dp, fixed_point
-from secagg.aggregation.coding import Coding, Decoded, Request
-from secagg.aggregation.privacy import Privacy
-from secagg.aggregation.rounding import to_floats, to_integers
-from secagg.aggregation.structure import Leaf
 from secagg.dp.clipping import clip_rows
 from secagg.errors import PlanError, RangeError
 from secagg.fixed_point import Plan
 from secagg.prg import KEY_BYTES
+from secagg.updates.coding import Coding, Decoded, Request
+from secagg.updates.privacy import Privacy
+from secagg.updates.rounding import to_floats, to_integers
+from secagg.updates.structure import Leaf
 
 _CUT: Final = 2.0**-20  # of delta, for noise that is cut off
 _LOG_OVERFLOW: Final = -40 * math.log(2)  # probability that a sum leaves the updates' dtype

@@ -31,16 +31,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import fixed_point
-from secagg.aggregation.rounding import half_spacing, rounded_down, rounded_up, to_floats, to_integers
-from secagg.aggregation.structure import Leaf, Structure
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.fixed_point import Plan
+from secagg.updates.rounding import half_spacing, rounded_down, rounded_up, to_floats, to_integers
+from secagg.updates.structure import Leaf, Structure
+
+if TYPE_CHECKING:
+    from secagg.protocols.bounded_sum import Bounds
 
 DEFAULT_PLACES: Final = 20  # a number errs by 2^-20 of the clip if no precision is given
 _WIDEST: Final = 64
@@ -115,10 +118,12 @@ class Coding(ABC):
     Attributes:
       plan: what each coordinate is: a number within +-plan.clip, of all places; `plan.sum_bits` holds every sum.
       length: of a vector.
+      bounds: what the numbers of a vector, its weight left out, keep to; None if vectors are not made to be checked.
     """
 
     plan: Plan
     length: int
+    bounds: Bounds | None = None
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -136,6 +141,15 @@ class Coding(ABC):
     @abstractmethod
     def about(self) -> str:
         """How numbers are written, for people."""
+
+    @property
+    def checked(self) -> str:
+        """What `bounds` means for the updates, for people; "" without bounds."""
+        return ""
+
+    def split(self, vector: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
+        """Return the numbers and the integer weight of an encoded update; None without weights."""
+        return (vector[:-1], int(vector[-1])) if self.weighted else (vector, None)
 
     @abstractmethod
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[Any], int]:

@@ -26,8 +26,8 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.aggregation.labels import Axis, Labels, check_distinct
 from secagg.errors import ShapeError
+from secagg.updates.labels import Axis, Labels, check_distinct
 
 _TAKEN: Final = "float16, bfloat16, float32, float64 and integers of up to 64 bits"
 _WIDE: Final = np.dtype(np.float64)

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from numpy.typing import NDArray
 
-from secagg.aggregation.coding import Coding, FixedPoint, Request, Units
 from secagg.errors import AbortedError, PeerMissingError, PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Network, Outcome, simulate
 from secagg.party import Party, PartyId, Program, Protocol
+from secagg.updates.coding import Coding, FixedPoint, Request, Units
 
 # No time passes but by the protocols' own deadlines, which nobody that is there exceeds.
 _IN_PROCESS: Final = Network("in one process", 0.0, 1e15, timeout_s=7200.0)
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SumJob:
     """What is to be added up.
 
     Args:
@@ -60,7 +60,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class SumOutcome:
     """What came out of a protocol.
 
     Attributes:
@@ -88,7 +88,7 @@ class Opened:
     setup_s: float
 
 
-class Choice(ABC):
+class Protection(ABC):
     """A protection with its settings; frozen."""
 
     __slots__ = ()
@@ -97,8 +97,8 @@ class Choice(ABC):
     # Sums are taken modulo 2^b from end to end: one vector may be any, if only sums fit.
     modular: ClassVar[bool] = False
     # What is opened is a function of the sum alone, and says nothing of single vectors; so noise inside the sum protects.
-    bears_noise: ClassVar[bool] = True
-    no_noise_because: ClassVar[str] = ""
+    supports_dp: ClassVar[bool] = True
+    no_dp_because: ClassVar[str] = ""
     # Whom a client exchanges masks with may be lost, and then it is lost with them; elsewhere no client depends on others.
     clients_depend: ClassVar[bool] = False
 
@@ -127,7 +127,7 @@ class Choice(ABC):
         """Clients that shall send something wrong, for trying out."""
         return ()
 
-    def least(self, clients: int) -> int:
+    def min_clients(self, clients: int) -> int:
         """Return the fewest clients whose sum is opened; with fewer the run ends with an error.
 
         Raises:
@@ -153,7 +153,7 @@ class Choice(ABC):
         return Units(request) if isinstance(request.max_weight, float) else FixedPoint(request)
 
     @abstractmethod
-    def run(self, task: Task) -> Opened:
+    def run(self, job: SumJob) -> SumOutcome:
         """Run the protocol.
 
         Raises:
@@ -200,16 +200,16 @@ class Watch:
         """Who was missing or at fault, and why."""
         return {name: str(error) for party in self._gatherer for name, error in party.failed.items()}
 
-    def run(self, learner: PartyId, task: Task, stages: Mapping[str, int]) -> tuple[Any, Outcome[Any]]:
+    def run(self, learner: PartyId, job: SumJob, stages: Mapping[str, int]) -> tuple[Any, Outcome[Any]]:
         """Run all programs; return what the party that learns the sum returned, and how all ended.
 
         Raises:
           SecaggError: what ended the run, from the party that found it.
           BaseException: what a party's program raised, as it is, with a note that names the party.
         """
-        faults = [Fault("crash", stages[stage], sender=name) for name, stage in task.leaving.items()]
+        faults = [Fault("crash", stages[stage], sender=name) for name, stage in job.leaving.items()]
         # One client after the other, so that not everybody's upload lies in memory at once.
-        starts = {name: i * _PAUSE_S for i, name in enumerate(task.clients)}
+        starts = {name: i * _PAUSE_S for i, name in enumerate(job.clients)}
         stopped: BaseException | None = None
         try:
             outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults, starts=starts)
@@ -229,7 +229,7 @@ class Watch:
         for error in errors:
             if not isinstance(error, PeerMissingError):  # a signal's, between two programs
                 raise error
-        if learner not in outcome.results or (errors and not task.leaving):
+        if learner not in outcome.results or (errors and not job.leaving):
             # A party that only heard that another ended the run knows less than that other.
             raise next((error for error in errors if not isinstance(error, AbortedError)), errors[0])
         return outcome.results[learner], outcome
@@ -257,7 +257,7 @@ def free_names(wanted: Sequence[str], taken: Iterable[PartyId]) -> tuple[PartyId
     return tuple(names)
 
 
-def least_of(clients: int, dropouts: float) -> int:
+def sure_to_stay(clients: int, dropouts: float) -> int:
     """Return how many clients are sure to stay if at most the fraction `dropouts` leaves.
 
     Raises:

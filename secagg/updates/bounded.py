@@ -26,16 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import fixed_point
-from secagg.aggregation.coding import FLOAT_ERROR, Coding, Decoded, Request, check_precision, clip_numbers
 from secagg.errors import PlanError, UsageError
 from secagg.mpc.numbers import RING64
 from secagg.protocols.bounded_sum import Bounds, rounded_norm
+from secagg.updates.coding import FLOAT_ERROR, Coding, Decoded, Request, check_precision, clip_numbers
 
 _LARGEST: Final = (RING64.modulus >> 1) - 1
 _FEWEST: Final = 1 << 7  # steps for an error of 2^-8 of the clip; who gave no precision does not expect more
 
 
-class Steps(Coding):
+class Quantized(Coding):
     """Integers within one bound, and within a norm if there is one; last the weight, by which nothing is multiplied yet.
 
     Args:
@@ -51,7 +51,7 @@ class Steps(Coding):
       UsageError: weights that are no integers, an array without clip, or a norm over arrays in different units.
     """
 
-    bounds: Bounds
+    bounds: Bounds  # there are always some
 
     def __init__(self, request: Request, norm: float | None = None) -> None:
         super().__init__(request)
@@ -100,10 +100,6 @@ class Steps(Coding):
         slack = math.sqrt(self._size) / 2 * self._reaches[0] / self._steps
         rounding = "" if self._whole else f" (rounding may add {slack:.1e})"
         return f"{clips}, all together within the norm {self._norm:g}{rounding}"
-
-    def split(self, vector: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
-        """Return the integers and the weight of an encoded update."""
-        return (vector[:-1], int(vector[-1])) if self.weighted else (vector, None)
 
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
         values, clipped = np.empty(self._size), 0

@@ -15,10 +15,10 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.aggregation.containers import Opened, opened
-from secagg.aggregation.forms import Form, Place, at, take
-from secagg.aggregation.rounding import LARGEST_BFLOAT16
 from secagg.errors import ShapeError
+from secagg.updates.containers import Opened, opened
+from secagg.updates.forms import Form, Place, at, take
+from secagg.updates.rounding import LARGEST_BFLOAT16
 
 _SHOWN: Final = 5
 

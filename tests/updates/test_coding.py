@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg.aggregation.coding import Coding, FixedPoint, Request, Units
-from secagg.aggregation.steps import Steps
-from secagg.aggregation.structure import Structure
 from secagg.errors import PlanError, RangeError, UsageError
+from secagg.updates.bounded import Quantized
+from secagg.updates.coding import Coding, FixedPoint, Request, Units
+from secagg.updates.structure import Structure
 
 
 def request(
@@ -37,7 +37,7 @@ def opened(coding: Coding, updates: list[Any], weights: list[float]) -> Any:
     return coding.decode(np.sum(vectors, axis=0), len(vectors), 0.0)
 
 
-@pytest.mark.parametrize("kind", [FixedPoint, Steps])
+@pytest.mark.parametrize("kind", [FixedPoint, Quantized])
 @pytest.mark.parametrize(
     ("dtype", "total", "border"), [("i1", 200, 127), ("i1", -200, -128), ("u1", -57, 0), ("u8", -1, 0)]
 )

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from secagg.aggregation.forms import Place, belongs
-from secagg.aggregation.labels import check_distinct
+from secagg.updates.forms import Place, belongs
+from secagg.updates.labels import check_distinct
 
 _INDEX_COLUMN: Final = "__index_level_"  # what Arrow calls a column that was an index of pandas
 
