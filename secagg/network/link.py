@@ -188,7 +188,13 @@ class Link:
             )
             if self._type is FrameType.STORED:
                 raise WireError(f"expected a message from {self.peer}, got a frame for files", peer=self.peer)
-            frame = self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
+            try:
+                frame = self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
+            except MemoryError:
+                raise WireError(
+                    f"{self.peer} sends a frame of {size} bytes, for which there is no memory; max_frame_bytes bounds them",
+                    peer=self.peer,
+                ) from None
             self._filled = min(got, size)
             frame[: self._filled] = self._inbox[start : start + self._filled]
             self._start += self._filled

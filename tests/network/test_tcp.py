@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from secagg import release, wire
 from secagg.errors import SecaggError, UsageError
-from secagg.network import callers
+from secagg.network import callers, link
 from secagg.network.hello import Abort, Hello, Nonce, Session, derive_session, nonce_commitment
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
 from secagg.network.simulated import simulate
@@ -980,6 +980,27 @@ def test_whoever_would_fill_memory_is_named_before_it_does(
         kind, culprit, told = peer.ending()  # while the connection stands: not because it ended
     assert (kind, culprit) == (error, "bank_b")
     assert re.search(text, told)
+
+
+def test_a_frame_for_which_there_is_no_memory_is_blamed_on_its_sender(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Impostor(cast) as peer:
+        session = peer.meet()
+        real = np.empty
+
+        def small(size: int, dtype: Any) -> NDArray[Any]:
+            if size > 1 << 20:
+                raise MemoryError
+            return real(size, dtype)
+
+        x = np.zeros(1 << 18, np.uint64)
+        monkeypatch.setattr(link.np, "empty", small)
+        with contextlib.suppress(OSError):
+            peer.secure.sendall(message(session, x))
+        kind, culprit, told = peer.ending()
+    assert (kind, culprit) == ("WireError", "bank_b")
+    assert "for which there is no memory" in told
 
 
 def test_heartbeats_without_end_do_not_keep_a_party_from_looking_at_the_time(cast: Cast) -> None:
