@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -31,10 +31,10 @@ from secagg.console import (
     stdout,
     table,
 )
+from secagg.data.dialect import Dialect
 from secagg.data.made_up import make
 from secagg.demo import run_demo
 from secagg.errors import SecaggError, UsageError
-from secagg.inputs import Table
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import LONGEST_S, load_job, parse_address
 from secagg.jobs.local import error_line, run_locally
@@ -55,17 +55,23 @@ from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN
 from secagg.network.tcp import PREPARING
 from secagg.printable import PrintableFormatter, printable_lines
 from secagg.stopping import STATUS, Stop
+from secagg.table_check import check_table
+from secagg.table_options import (
+    AllowEmpty,
+    BadRows,
+    BadRowsOption,
+    DateFormat,
+    Decimal,
+    Delimiter,
+    Encoding,
+    Mapping,
+    TableOptions,
+    Thousands,
+)
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
 _WRITTEN_ELSEWHERE: Final = 3  # exit status
-
-
-class BadRows(StrEnum):
-    """What to do with rows that cannot be used."""
-
-    refuse = "refuse"
-    skip = "skip"
 
 
 # Locals in a traceback can be somebody's data, so nothing prints them.
@@ -197,6 +203,38 @@ def data_make(
     )
 
 
+@data_app.command("check")
+def data_check(
+    tables: Annotated[
+        list[str],
+        typer.Argument(metavar="TABLE...", help="Files, patterns such as 2026-*.csv, or duckdb:SELECT..."),
+    ],
+    job_file: Annotated[Path, typer.Option("--job", metavar="JOB", help="A job file.")],
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Which of the parties this is.")
+    ] = None,
+    map_: Mapping = None,
+    bad_rows: BadRowsOption = BadRows.refuse,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    date_format: DateFormat = None,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Read a table as a run would, offline, and say everything about it but its values.
+
+    Ends with exit status 2 if a run would refuse the table.
+    """
+    job = load_job(job_file, with_certificates=False)
+    if as_ is not None:
+        job.check_takes_part(as_)
+        if as_ not in job.input_parties:
+            raise UsageError(f"{as_} puts no table into {job.name}; {', '.join(job.input_parties)} do")
+    dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
+    check_table(stdout(), job, tables, TableOptions(map_ or [], bad_rows, dialect, allow_empty))
+
+
 @app.command()
 def patterns() -> None:
     """List what can be computed, and the parameters with their defaults."""
@@ -277,16 +315,18 @@ def run(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="The table: .csv, .parquet, .sql, or duckdb:SELECT...; with --local NAME=TABLE for each."
+            help="The table: .csv, .parquet, .sql, or duckdb:SELECT...; repeat for several files; "
+            "with --local NAME=TABLE."
         ),
     ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="role=COLUMN (repeat), or a known format such as amlsim."),
-    ] = None,
-    bad_rows: Annotated[
-        BadRows, typer.Option(help="What to do with rows that cannot be used.")
-    ] = BadRows.refuse,
+    map_: Mapping = None,
+    bad_rows: BadRowsOption = BadRows.refuse,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    date_format: DateFormat = None,
+    allow_empty: AllowEmpty = False,
     listen: Annotated[
         str | None, typer.Option(help="host:port to listen at, if not this party's address.")
     ] = None,
@@ -302,13 +342,15 @@ def run(
     """Take part in a job as one party; or, with --local, try it out as all of them."""
     stop: Stop = context.obj
     with _errors_as_asked(progress):
+        dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
+        table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty)
         if local:
             if as_ or identity or listen:
                 raise UsageError(
                     "--local makes names, identities and addresses itself; leave out --as, --identity, --listen"
                 )
             job = load_job(job_file, with_certificates=False)
-            options = _options_by_party(data or [], map_ or [], bad_rows)
+            options = _options_by_party(data or [], table_options)
             with shown_progress(progress) as on_progress:
                 run_locally(job, options, out=out, on_progress=on_progress)
             for name in job.roster:
@@ -317,12 +359,10 @@ def run(
             return
         if as_ is None or identity is None:
             raise UsageError("expected --as NAME and --identity DIR, or --local")
-        if len(data or []) > 1:
-            raise UsageError(f"expected one table with --data, got {len(data or [])}")
         job = load_job(job_file)
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
-        own_table = Table(job, data[0], mapping=map_ or [], bad_rows=bad_rows.value) if data else None
+        own_table = table_options.table(job, data) if data else None
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else _duration(wait)
         output = Output.probe(out, me=as_, job=job.name)
@@ -350,6 +390,7 @@ def run(
             )
         if own_table is not None:
             result.record["table"] = own_table.described()
+            result = replace(result, rows=own_table.in_own_spelling(result.rows))
         table_file, record_file = result.write(output, own_identity)
         _tell(result.record, table_file, record_file)
         elsewhere = [path for path in (table_file, record_file) if path is not None and path.parent != out]
@@ -376,19 +417,14 @@ def _identity(name: str, path: Path) -> Identity:
     return load_identity(name, path, path.with_suffix(".crt"))
 
 
-def _options_by_party(data: Sequence[str], mapping: Sequence[str], bad_rows: BadRows) -> dict[str, list[str]]:
+def _options_by_party(data: Sequence[str], table_options: TableOptions) -> dict[str, list[str]]:
     """Return the options of each party's own `secagg run`."""
-    common = ["--bad-rows", bad_rows.value, *(word for text in mapping for word in ("--map", text))]
-    options = {}
+    options: dict[str, list[str]] = {}
     for text in data:
         name, equals, source = text.partition("=")
         if not equals or not source:
             raise UsageError(f"with --local, expected --data NAME=TABLE, got {text!r}")
-        if name in options:
-            raise UsageError(
-                f"expected one table for {name}; join several in a query, with --data {name}=duckdb:SELECT..."
-            )
-        options[name] = ["--data", source, *common]
+        options.setdefault(name, table_options.words()).extend(["--data", source])
     return options
 
 
@@ -403,8 +439,8 @@ def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) ->
             if read[key]
         )
         say(console, text)
-        if read["rows_outside"] and not read["rows_in_window"]:
-            say(console, f"{name}: no row lies in the job's window; are its times of the same kind?")
+        for warning in read["warnings"]:
+            say(console, f"{name}: warning: {warning}")
     if record["flagged"] is not None:
         count = record["announced_rows"][name]
         say(console, f"{name}: {record['flagged']} of its {count} identifiers are flagged: {table_file}")

@@ -6,6 +6,7 @@
     │   ├── ShapeError          a wrong shape, dtype or length
     │   ├── PlanError           no ring, width or capacity fits what was asked for
     │   ├── DataError           a table that cannot be read or holds bad rows
+    │   │   └── EmptyTableError a table of which no row counts
     │   └── JobError            a job file that is wrong, incomplete or not what the others agreed to
     ├── RemoteProtocolError     a peer sent what the protocol forbids at this point
     │   ├── WireError           bytes that are not a message
@@ -29,6 +30,7 @@ __all__ = [
     "AbortedError",
     "AuthenticationError",
     "DataError",
+    "EmptyTableError",
     "InexactError",
     "JobError",
     "PeerMissingError",
@@ -82,6 +84,14 @@ class PlanError(UsageError):
 
 class DataError(UsageError):
     """A table cannot be read or holds rows that cannot be used."""
+
+
+class EmptyTableError(DataError):
+    """No row of a table counts, and the caller did not say that this is right."""
+
+    def for_peers(self) -> str:
+        """Return what the other parties are told: the kind of the mistake, and nothing of the table."""
+        return "no row of its table counts, by the job's window; its own output says why"
 
 
 class JobError(UsageError):

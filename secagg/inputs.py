@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from secagg.data.columns import DepositColumns, TransferColumns, parse_columns, resolve_columns
-from secagg.data.sources import open_source
+from secagg.data.dialect import Dialect
+from secagg.data.sources import find_sources, open_source
 from secagg.data.tables import ReadReport, read_deposits, read_transfers
-from secagg.errors import DataError, UsageError
-from secagg.jobs.job import Job
+from secagg.errors import DataError
+from secagg.jobs.job import Job, Window
 from secagg.jobs.run import Columns
 from secagg.jobs.signed import file_digest
 
+BadRows = Literal["refuse", "skip"]
 _DUCKDB: Final = "duckdb:"
 
 
@@ -24,10 +27,12 @@ class Table:
     """An input party's table, to be read when a run asks for it.
 
     Args:
-      job: says what kind of table, and which window.
-      source: a path, or a SELECT after `duckdb:`.
+      job: says what kind of table, which window, and what all parties' tables mean.
+      sources: a path, a SELECT after `duckdb:`, or several, which are read as one table.
       mapping: `role=column` pairs, the name of one known format, or nothing to recognise the format.
       bad_rows: what to do about rows that cannot be used.
+      dialect: how the files are written.
+      allow_empty: take a table of which no row counts.
 
     Attributes:
       report: what reading came to, once it is read.
@@ -40,54 +45,69 @@ class Table:
     def __init__(
         self,
         job: Job,
-        source: str,
+        sources: str | Sequence[str],
         *,
         mapping: Sequence[str] = (),
-        bad_rows: Literal["refuse", "skip"] = "refuse",
+        bad_rows: BadRows = "refuse",
+        dialect: Dialect | None = None,
+        allow_empty: bool = False,
     ) -> None:
-        if not source.startswith(_DUCKDB) and not Path(source).is_file():
-            raise UsageError(f"there is no file {source}")
         self.report: ReadReport | None = None
-        self._source = source
+        self._own_spelling: Mapping[str, str] = {}
+        self._sources = find_sources(sources)
         self._transfers = job.pattern.table == "transfers"
-        self._options: dict[str, Any] = {"window": job.window.bounds, "bad_rows": bad_rows}
+        self._options: dict[str, Any] = {
+            "window": _bounds(job.window),
+            "bad_rows": bad_rows,
+            "conventions": job.data,
+            "dialect": dialect or Dialect(),
+            "allow_empty": allow_empty,
+        }
         kind: Any = TransferColumns if self._transfers else DepositColumns
         if len(mapping) == 1 and "=" not in mapping[0]:
             self._options["mapping"] = mapping[0]
         elif mapping:
             self._options["mapping"] = parse_columns(mapping, kind)
-        opened = open_source(source)
-        with contextlib.closing(opened.connection):
-            columns = resolve_columns(
-                tuple(opened.columns), self._options.get("mapping"), kind, table=opened.name
-            )
+        for source in reversed(self._sources):
+            with contextlib.closing(open_source(source, dialect)) as opened:
+                columns = resolve_columns(
+                    tuple(opened.columns), self._options.get("mapping"), kind, table=opened.name
+                )
+        # Of the first file, where a format calls columns otherwise in another.
         self._columns = {
             role: (names,) if isinstance(names, str) else names
             for role, names in dataclasses.asdict(columns).items()
         }
-        self._files = [] if source.startswith(_DUCKDB) else [Path(source)]
+        self._files = [Path(source) for source in self._sources if not _is_query(source)]
         self._digests: list[tuple[Path, str]] = []
 
     def __call__(self) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""
-        before = self._state()
+        before = self._states()
         self._digests = [(path, file_digest(path)) for path in self._files]
         columns = self._read()
-        if self._state() != before:
-            raise DataError(f"{self._source} was changed while it was read; start again")
+        for path, then, now in zip(self._files, before, self._states(), strict=True):
+            if then != now:
+                raise DataError(f"{path} was changed while it was read; start again")
         return columns
 
     def _read(self) -> Columns:
         if self._transfers:
-            transfers = read_transfers(self._source, **self._options)
-            self.report = transfers.report
-            return transfers.beneficiary, transfers.sender, transfers.amount_cents
-        deposits = read_deposits(self._source, **self._options)
-        self.report = deposits.report
-        return deposits.customer, deposits.amount_cents
+            transfers = read_transfers(self._sources, **self._options)
+            self.report, self._own_spelling = transfers.report, transfers.own_spelling
+            return transfers.beneficiaries, transfers.senders, transfers.amount_cents
+        deposits = read_deposits(self._sources, **self._options)
+        self.report, self._own_spelling = deposits.report, deposits.own_spelling
+        return deposits.customers, deposits.amount_cents
 
-    def _state(self) -> list[tuple[int, int, int]]:
+    def _states(self) -> list[tuple[int, int, int]]:
         return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(Path.stat, self._files)]
+
+    def in_own_spelling(
+        self, rows: Sequence[tuple[str, *tuple[int, ...]]]
+    ) -> list[tuple[str, *tuple[int, ...]]]:
+        """Return flagged rows with identifiers as the table spells them, where each first comes."""
+        return [(self._own_spelling.get(name, name), *sums) for name, *sums in rows]
 
     def described(self) -> dict[str, Any]:
         """Return what a run record says of the table: where it was, how it was read, what came of it.
@@ -95,12 +115,33 @@ class Table:
         A query may name an account. So of a query that stands on the command line only the digest is kept, and
         what the files that it reads held is not known.
         """
-        query = self._source.startswith(_DUCKDB)
         counts = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
+        dialect = dataclasses.asdict(self._options["dialect"])
         return {
-            "source": _DUCKDB + hashlib.sha256(self._source.encode()).hexdigest() if query else self._source,
+            "sources": [
+                _DUCKDB + hashlib.sha256(str(source).encode()).hexdigest()
+                if _is_query(source)
+                else str(source)
+                for source in self._sources
+            ],
             "files": [{"path": str(path.resolve()), "sha256": digest} for path, digest in self._digests],
             "columns": {role: list(names) for role, names in self._columns.items()},
+            "dialect": {name: value for name, value in dialect.items() if value is not None},
             "bad_rows": self._options["bad_rows"],
             **{name: getattr(self.report, name, None) for name in counts},
+            "warnings": list(self.report.warnings) if self.report is not None else [],
         }
+
+
+def _is_query(source: str | Path) -> bool:
+    return str(source).startswith(_DUCKDB)
+
+
+def _bounds(window: Window) -> tuple[Any, Any]:
+    """Return a window's bounds, timestamps as such."""
+    if not window.timestamps:
+        return window.bounds
+    start, end = (
+        None if at is None else datetime.datetime.fromtimestamp(at, datetime.UTC) for at in window.bounds
+    )
+    return start, end

@@ -287,7 +287,7 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         ),
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "{}/none.csv"],
-            "there is no file {}/none.csv",
+            "{}/none.csv: there is no such file",
         ),
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "{}/table.csv",
@@ -310,7 +310,8 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         (["run", "{}/job.toml", "--out", "{}", "--local", "--as", "north"], "leave out --as"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "table.csv"], "expected --data NAME=TABLE"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x.csv"], "there is none for south"),
-        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x", "--data", "north=y"], "one table for north"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x", "--data", "north=y"], "none for south"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--thousands", "."], "separates both decimals and thousands"),
         (["demo", "--out", "{}"], "holds something else than an earlier demo"),
         (["demo", "--banks", "2", "--out", "{}/demo"], "expected at least 3 banks"),
         (["identity", "new", "../north"], "expected a name of"),
@@ -398,11 +399,12 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     # The records say what was read and how, and can be checked.
     record = json.loads((folder / "out/north.test.json").read_text())
     assert record["table"] == {
-        "source": f"{folder}/north.csv",
+        "sources": [f"{folder}/north.csv"],
         "files": [{"path": str(folder / "north.csv"), "sha256": hashlib.sha256(rows["north"].encode()).hexdigest()}],
         "columns": {"customer": ["who"], "amount": ["how much"], "time": ["when"]},
+        "dialect": {},
         "bad_rows": "skip",
-        "rows_read": 3, "rows_in_window": 2, "rows_outside": 0, "rows_bad": 1,
+        "rows_read": 3, "rows_in_window": 2, "rows_outside": 0, "rows_bad": 1, "warnings": [],
     }  # fmt: skip
     ended = Ended(capsys, "verify", folder / "out/north.test.json")
     assert ended.status == 0, ended.err

@@ -71,7 +71,7 @@ def test_the_job_file_is_accepted_and_its_commands_work(
     assert sum(account in flagged for account in truth["collectors"]) > len(truth["collectors"]) / 2
     # The real runs need real machines: north's gets as far as looking for its table, west's for its key.
     for words, says in (
-        (run, "there is no file transfers.parquet"),
+        (run, "transfers.parquet: there is no such file"),
         (run_west, "cannot read west's certificate"),
     ):
         with pytest.raises(SystemExit) as end:

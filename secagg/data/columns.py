@@ -1,8 +1,10 @@
 """Which columns of a table play which role.
 
 A *role* is what the computation needs (beneficiary, sender, amount, time); a *column* is what the file
-calls it. An identifier may be spread over several columns, as a bank's number and an account's; their
-texts are joined by ":". The formats below are known by name and recognised from a table's header:
+calls it. An identifier may be spread over several columns, as a bank's number and an account's, and a time
+over two, the date and the time of day; an identifier's texts are joined as `identifiers.join_parts` says.
+Where a header has no column of exactly the name, one that differs in case alone is it. The formats below are
+known by name and recognised from a table's header:
 
     name        kind       columns
     secagg      transfers  beneficiary, sender, amount, time
@@ -11,16 +13,19 @@ texts are joined by ":". The formats below are known by name and recognised from
     amlsim-tx   transfers  RECEIVER_ACCOUNT_ID, SENDER_ACCOUNT_ID, TX_AMOUNT, TIMESTAMP
                                                                          (AMLSim's converted log)
     ibm-aml     transfers  To Bank:Account, From Bank:Account, Amount Received, Timestamp
+    paysim      transfers  nameDest, nameOrig, amount, step
+    saml-d      transfers  Receiver_account, Sender_account, Amount, Date with Time
 
-IBM AML's header holds `Account` twice; the second is `Account_1` here, as in DuckDB. Its amounts are in
-the currency of each row and are taken as they stand: select one currency with a query where that matters.
+IBM AML's header holds `Account` twice; the second is `Account_1` here, as in DuckDB. Its amounts and those of
+SAML-D are in the currency of each row and are taken as they stand: select one currency with a query where
+that matters. PaySim's rows are of several types, all taken: select TRANSFER with a query.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -31,31 +36,41 @@ __all__ = ["FORMATS", "DepositColumns", "Format", "TransferColumns", "parse_colu
 
 @dataclass(frozen=True, slots=True)
 class TransferColumns:
-    """Name the columns of a table of transfers; an identifier's columns are joined by ":" in order."""
+    """Name the columns of a table of transfers; a time of two columns is a date and a time of day."""
 
     beneficiary: tuple[str, ...] = ("beneficiary",)
     sender: tuple[str, ...] = ("sender",)
     amount: str = "amount"
-    time: str = "time"
+    time: str | tuple[str, str] = "time"
 
     @property
     def identifiers(self) -> tuple[tuple[str, ...], ...]:
         """Return the columns of each identifier, in the order of the fields."""
         return (self.beneficiary, self.sender)
 
+    @property
+    def times(self) -> tuple[str, ...]:
+        """Return the columns of the time."""
+        return _tuple(self.time)
+
 
 @dataclass(frozen=True, slots=True)
 class DepositColumns:
-    """Name the columns of a table of cash deposits; an identifier's columns are joined by ":" in order."""
+    """Name the columns of a table of cash deposits; a time of two columns is a date and a time of day."""
 
     customer: tuple[str, ...] = ("customer",)
     amount: str = "amount"
-    time: str = "time"
+    time: str | tuple[str, str] = "time"
 
     @property
     def identifiers(self) -> tuple[tuple[str, ...], ...]:
         """Return the columns of each identifier, in the order of the fields."""
         return (self.customer,)
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """Return the columns of the time."""
+        return _tuple(self.time)
 
 
 Columns = TypeVar("Columns", TransferColumns, DepositColumns)
@@ -74,10 +89,10 @@ class Format:
     adjacent: tuple[str, ...] = ()
 
     def fits(self, header: Sequence[str]) -> bool:
-        """Return whether a table with this header has this format."""
-        if not set(_names(self.columns)) <= set(header):
+        """Return whether a table with this header has this format, in whatever case."""
+        if any(len(_found(name, header)) != 1 for name in _names(self.columns)):
             return False
-        places = [header.index(column) for column in self.adjacent]
+        places = [header.index(_found(column, header)[0]) for column in self.adjacent]
         return all(after == before + 1 for before, after in itertools.pairwise(places))
 
 
@@ -94,6 +109,11 @@ FORMATS = (
         TransferColumns(("To Bank", "Account_1"), ("From Bank", "Account"), "Amount Received", "Timestamp"),
         adjacent=("From Bank", "Account", "To Bank", "Account_1"),
     ),
+    Format("paysim", TransferColumns(("nameDest",), ("nameOrig",), "amount", "step")),
+    Format(
+        "saml-d",
+        TransferColumns(("Receiver_account",), ("Sender_account",), "Amount", ("Date", "Time")),
+    ),
 )
 
 
@@ -107,7 +127,7 @@ def parse_columns(pairs: Iterable[str], kind: type[Columns], *, base: Columns | 
       base: the mapping that holds for the roles not named; by default the roles' own names.
 
     Raises:
-      UsageError: a pair without "=", an unknown role, an empty column, or amount or time named twice.
+      UsageError: a pair without "=", an unknown role, an empty column, amount named twice, or time three times.
     """
     roles = get_type_hints(kind)
     named: dict[str, list[str]] = {}
@@ -121,11 +141,12 @@ def parse_columns(pairs: Iterable[str], kind: type[Columns], *, base: Columns | 
                 f"there is no role {role!r} in a column mapping; the roles are {', '.join(roles)}"
             )
         named.setdefault(role, []).append(column)
-    for role in ("amount", "time"):
-        if len(named.get(role, [])) > 1:
-            raise UsageError(f"{role} is one column, but the mapping names {len(named[role])} for it")
+    for role, most in (("amount", "one column"), ("time", "one column, or a date and a time of day")):
+        if len(named.get(role, [])) > (1 if role == "amount" else 2):
+            raise UsageError(f"{role} is {most}, but the mapping names {len(named[role])} for it")
     changed: dict[str, Any] = {
-        role: columns[0] if role in ("amount", "time") else tuple(columns) for role, columns in named.items()
+        role: columns[0] if role in ("amount", "time") and len(columns) == 1 else tuple(columns)
+        for role, columns in named.items()
     }
     return dataclasses.replace(kind() if base is None else base, **changed)
 
@@ -142,13 +163,14 @@ def resolve_columns(
       table: what the table is called in messages.
 
     Raises:
-      DataError: an unknown format, a column that the table does not have, or no format that fits.
+      DataError: an unknown format, a column that the table does not have or has in several cases, or no format
+        that fits.
     """
     known = [known for known in FORMATS if isinstance(known.columns, kind)]
     if mapping is None:
         for candidate in known:
             if isinstance(candidate.columns, kind) and candidate.fits(header):
-                return candidate.columns
+                return _in_header(candidate.columns, header)
         options = " ".join(f"--map {role}=COLUMN" for role in get_type_hints(kind))
         raise DataError(
             f"{table}: {_describe(header)}, which is no known format ({_list(known)}); "
@@ -162,18 +184,40 @@ def resolve_columns(
             raise DataError(f"there is no format {mapping!r} for {_noun(kind)}; known are {_list(known)}")
     else:
         columns = mapping
-    missing = [name for name in dict.fromkeys(_names(columns)) if name not in header]
+    missing = [name for name in dict.fromkeys(_names(columns)) if len(_found(name, header)) != 1]
+    if missing and len(_found(missing[0], header)) > 1:
+        raise DataError(
+            f"{table}: {missing[0]!r} can be each of the columns {', '.join(_found(missing[0], header))}; name one "
+            "to the letter with --map"
+        )
     if missing:
         role = next(role for role in get_type_hints(kind) if missing[0] in _tuple(getattr(columns, role)))
         raise DataError(
             f"{table}: there is no column {missing[0]!r} for {role}; {_describe(header)}; "
             f"say which one it is: --map {role}=COLUMN"
         )
-    return columns
+    return _in_header(columns, header)
+
+
+def _found(name: str, header: Sequence[str]) -> list[str]:
+    """Return the column of this name, or else those that differ from it in case alone."""
+    if name in header:
+        return [name]
+    return [column for column in header if column.casefold() == name.casefold()]
+
+
+def _in_header(columns: Columns, header: Sequence[str]) -> Columns:
+    """Return the columns as the header spells them."""
+    spelt: Mapping[str, str] = {name: _found(name, header)[0] for name in _names(columns)}
+    roles: dict[str, Any] = {}
+    for role in get_type_hints(type(columns)):
+        named = getattr(columns, role)
+        roles[role] = spelt[named] if isinstance(named, str) else tuple(spelt[name] for name in named)
+    return dataclasses.replace(columns, **roles)
 
 
 def _names(columns: TransferColumns | DepositColumns) -> tuple[str, ...]:
-    return (*(name for group in columns.identifiers for name in group), columns.amount, columns.time)
+    return (*(name for group in columns.identifiers for name in group), columns.amount, *columns.times)
 
 
 def _tuple(columns: str | tuple[str, ...]) -> tuple[str, ...]:

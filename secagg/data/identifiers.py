@@ -62,6 +62,15 @@ _DAMAGED: Final = re.compile(
 )
 _REASONS: Final = {"cut": _CUT, "float": _FLOAT, "formula": _FORMULA, "none": _STANDS_FOR_NONE}
 _LINE_BREAKS: Final = "\t\n\r"
+# Texts of which a rule keeps all, or changes the case alone, by a look at many at once: each on its own line,
+# with a digit, and without what makes a number or a formula a damaged one.
+_CHUNK: Final = 64
+_PLAIN: Final = r"(?![0-9]+[eE]-)(?=[A-Za-z_:/#-]*[0-9])[A-Za-z0-9]%s"
+_AS_THEY_ARE: Final = {
+    "exact": re.compile(rf"(?:{_PLAIN % '(?:[A-Za-z0-9 _:/#-]*[A-Za-z0-9_:/#-])?'}\n)+"),
+    "folded": re.compile(rf"(?:{_PLAIN % '[A-Za-z0-9_:/#-]*'}\n)+"),
+    "digits": re.compile(r"(?:[0-9]+\n)+"),
+}
 
 _STDNUM: Final = re.compile(r"stdnum:([a-z]{2}_?|[a-z][a-z0-9]*)(?:\.([a-z][a-z0-9_]*))?")
 _IBAN: Final = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}")
@@ -118,19 +127,29 @@ class Rule:
 
     def spell(self, texts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
         """Return the canonical spelling of each text, and by place why a text is none; its spelling is "" then."""
-        spelt, refused = [], {}
-        for place, text in enumerate(texts):
-            try:
-                spelt.append(self._canonical(text))
-            except _Refused as why:
-                spelt.append("")
-                refused[place] = str(why)
+        spelt: list[str] = []
+        refused: dict[int, str] = {}
+        plain = _AS_THEY_ARE.get(self.name)
+        for start in range(0, len(texts), _CHUNK):
+            chunk = texts[start : start + _CHUNK]
+            lines = "\n".join((*chunk, ""))
+            if plain is not None and plain.fullmatch(lines) and lines.count("\n") == len(chunk):
+                spelt += lines.lower().split("\n")[:-1] if self.name == "folded" else chunk
+                continue
+            for place, text in enumerate(chunk, start):
+                try:
+                    spelt.append(self._canonical(text))
+                except _Refused as why:
+                    spelt.append("")
+                    refused[place] = str(why)
         return spelt, refused
 
     def _canonical(self, text: str) -> str:
         clean = _cleaned(text, keep_invisible=self.name != "exact")
-        damaged = _DAMAGED.fullmatch(clean)
-        if damaged or clean.casefold() in _NULLS:
+        # In full-width letters and digits it is the same text.
+        probe = clean if clean.isascii() else unicodedata.normalize("NFKC", clean)
+        damaged = _DAMAGED.fullmatch(probe)
+        if damaged or probe.casefold() in _NULLS:
             canonical = self._unless_refused(clean)
             if canonical is None or canonical not in self._real:
                 why = _REASONS[str(damaged.lastgroup)] if damaged else _STANDS_FOR_NONE

@@ -9,16 +9,24 @@ reader is fast and, in the versions from 1.2 to 2.0, loses rows without a word: 
 share a thread's block with a malformed record at its start; alone, those after a quote that is not closed.
 So it reads alone, and the csv module reads the file beside it, strictly, and counts. Where a row is bad,
 the csv module reads once more to find its line.
+
+Text in another encoding than UTF-8 is recoded into memory first. gzip is known by its first bytes, and a first
+line `sep=;`, which spreadsheets write, names the delimiter.
 """
 
 # ruff: noqa: S608  SQL is put together here from quoted names and literals; the caller's query is his own.
 
 from __future__ import annotations
 
+import codecs
 import collections
 import csv
+import glob
 import gzip
 import io
+import os
+import re
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,12 +35,27 @@ from typing import BinaryIO
 
 import duckdb
 
+from secagg.data.dialect import Dialect
 from secagg.errors import DataError
 
-__all__ = ["Column", "CsvFile", "Malformed", "Source", "open_source"]
+__all__ = ["Column", "CsvFile", "Malformed", "Source", "find_sources", "open_source"]
 
-_SUFFIXES = ".csv, .csv.gz, .tsv, .tsv.gz, .parquet, .sql, or a text that starts with duckdb:"
+_SUFFIXES = ".csv, .tsv, .txt (each also with .gz), .parquet, .sql, or a text that starts with duckdb:"
+_TEXT_KINDS = {".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"}
 _HEADER_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_WILDCARDS = frozenset("*?[")
+_GZIP = b"\x1f\x8b"
+_UTF8_MARK = codecs.BOM_UTF8
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# What is no text, by its first bytes.
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet (.xlsx); export it as CSV",
+    b"PAR1": "Parquet; let its name end in .parquet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls); export it as CSV",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or use gzip",
+}
+_SEP_LINE = re.compile(r'"?sep=(.)"?[ ,;\t]*\r?\n', re.IGNORECASE)
 
 # DuckDB's names of what may be wrong with a record, in several of its versions, and ours.
 _MALFORMED = {
@@ -50,6 +73,11 @@ class Column:
 
     sql: str
     type: str
+
+    @property
+    def text(self) -> str:
+        """Return the SQL of the column's value as text."""
+        return self.sql if self.type == "VARCHAR" else f"CAST({self.sql} AS VARCHAR)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +98,57 @@ class Source:
     columns: dict[str, Column]
     csv_file: CsvFile | None = None
 
+    def described(self) -> str:
+        """Return the file's name and format."""
+        if self.csv_file is None:
+            return f"{self.name}: typed columns"
+        packed = ", gzip" if self.csv_file.zipped else ""
+        return f"{self.name}: CSV in {self.csv_file.encoding}, columns between {self.csv_file.delimiter!r}{packed}"
 
-def open_source(source: str | Path) -> Source:
+    def close(self) -> None:
+        """Close the connection, and give back the memory of a file that was recoded."""
+        self.connection.close()
+        if self.csv_file is not None:
+            self.csv_file.close()
+
+
+def find_sources(sources: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Return each source that is named, and each file that a pattern stands for, in the order of its name.
+
+    Raises:
+      DataError: no source, no file that a pattern stands for, or a file named twice, whose rows would count twice.
+    """
+    found: list[str | Path] = []
+    for source in [sources] if isinstance(sources, str | Path) else sources:
+        text = str(source)
+        if text.startswith("duckdb:") or not _WILDCARDS & set(text) or Path(text).exists():
+            found.append(source)
+            continue
+        matches = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))  # noqa: PTH207  # takes patterns with a root
+        if not matches:
+            raise DataError(f"{text}: no file has such a name")
+        found += matches
+    seen = set()
+    for source in found:
+        place = str(source) if str(source).startswith("duckdb:") else str(Path(source).resolve())
+        if place in seen:
+            raise DataError(f"{source}: this table is named twice, and its rows would count twice")
+        seen.add(place)
+    if not found:
+        raise DataError("at least one table is expected, got none")
+    return found
+
+
+def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
     """Open a table for one scan.
 
     Args:
-      source: the path of a .csv, .tsv (either with .gz) or .parquet file, or of a .sql file that holds one
-        SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory. A
+      source: the path of a .csv, .tsv or .txt file (each also with .gz) or of a .parquet file, or of a .sql file
+        that holds one SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory. A
         CSV file inside a query is read by DuckDB's own rules: it guesses types, which drops leading zeros
         of account numbers unless `read_csv(..., all_varchar = true)` is asked for, and `parallel = false`
         keeps it from losing rows beside a malformed one.
+      dialect: how a CSV file is written.
 
     Raises:
       DataError: there is no such file, it cannot be opened, it is empty, or its suffix is not known; the
@@ -92,11 +161,11 @@ def open_source(source: str | Path) -> Source:
     kind = suffixes[-1] if suffixes else ""
     if kind == ".gz" and len(suffixes) == 2:
         kind = "".join(suffixes)
-    if kind not in {".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".sql"}:
+    if kind not in _TEXT_KINDS | {".parquet", ".sql"}:
         raise DataError(f"{path}: a table is expected whose name ends in {_SUFFIXES}; got {kind or 'none'!r}")
     if not path.exists():
         raise DataError(
-            f"{path}: there is no such file; for several files, use duckdb:SELECT * FROM 'a/*.csv'"
+            f"{path}: there is no such file; for several files, name each, or use a pattern such as 2026-*.csv"
         )
     if not path.is_file():
         raise DataError(f"{path}: a file is expected, and this is none")
@@ -106,10 +175,10 @@ def open_source(source: str | Path) -> Source:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: the query cannot be read ({type(error).__name__})") from None
         return _open_query(str(path), query.strip().removeprefix("duckdb:"))
-    if set("*?[") & set(str(path.resolve())):
+    if _WILDCARDS & set(str(path.resolve())):
         # DuckDB would read every file that the name matches as a pattern.
         raise DataError(f"{path}: the characters * ? [ cannot be in the path of a table; rename it")
-    return _open_parquet(path) if kind == ".parquet" else _open_csv(path)
+    return _open_parquet(path) if kind == ".parquet" else _open_csv(path, dialect or Dialect())
 
 
 def _open_query(name: str, query: str) -> Source:
@@ -139,7 +208,7 @@ def _open_query(name: str, query: str) -> Source:
 
 
 def _open_parquet(path: Path) -> Source:
-    connection = _connect(path)
+    connection = _connect(str(path.resolve()))
     relation = f"read_parquet({quote_text(str(path.resolve()))})"
     try:
         return Source(str(path), connection, relation, _typed_columns(connection, relation))
@@ -152,18 +221,18 @@ def _typed_columns(connection: duckdb.DuckDBPyConnection, relation: str) -> dict
     return {str(row[0]): Column(quote_name(str(row[0])), str(row[1])) for row in described}
 
 
-def _open_csv(path: Path) -> Source:
-    csv_file = CsvFile(path)
+def _open_csv(path: Path, dialect: Dialect) -> Source:
+    csv_file = CsvFile(path, dialect)
     header, delimiter = csv_file.header, csv_file.delimiter
     fields = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(header)))
     relation = (
-        f"read_csv({quote_text(str(path.resolve()))}, columns = {{{fields}}}, header = true, "
+        f"read_csv({quote_text(csv_file.place)}, columns = {{{fields}}}, header = true, "
         f"delim = {quote_text(delimiter)}, quote = '\"', escape = '\"', auto_detect = false, "
         f"compression = '{'gzip' if csv_file.zipped else 'none'}', store_rejects = true, rejects_limit = 0, "
-        "parallel = false)"
+        f"parallel = false, skip = {csv_file.skipped_lines})"
     )
     columns = {name: Column(f"c{i}", "VARCHAR") for i, name in enumerate(_distinct(header))}
-    return Source(str(path), _connect(path), relation, columns, csv_file)
+    return Source(str(path), _connect(csv_file.place), relation, columns, csv_file)
 
 
 class CsvFile:
@@ -171,23 +240,99 @@ class CsvFile:
 
     Attributes:
       header: the column names as they stand in the file, without surrounding whitespace.
-      delimiter: tab in a .tsv file; else whichever of , ; tab | splits the header into most names.
-      zipped: whether the file is compressed with gzip.
+      delimiter: the dialect's; else that of a line `sep=`, tab in a .tsv file, or whichever of , ; tab |
+        splits the header into most names.
+      encoding: what the text was in, as Python calls it.
+      zipped: whether what `place` holds is compressed with gzip.
+      place: where the text can be read as UTF-8: the file, or memory.
+      skipped_lines: how many lines stand before the header.
 
     Raises:
-      DataError: the file cannot be read, is empty, or is not UTF-8.
+      DataError: the file cannot be read, is empty, is of another kind, or is not in its encoding.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dialect: Dialect | None = None) -> None:
+        dialect = dialect or Dialect()
         self._path = path
-        self.zipped = path.suffix.lower() == ".gz"
-        self.header, self.delimiter = self._read_header()
+        self._memory: BinaryIO | None = None
+        self.place = str(path.resolve())
+        self.skipped_lines = 0
+        self.zipped = False
+        first = self._first_bytes()
+        self.zipped = first.startswith(_GZIP)
+        if self.zipped:
+            first = self._first_bytes()
+        self.encoding = self._tell_encoding(first, dialect.encoding)
+        if self.encoding != "utf-8":
+            self._recode()
+        try:
+            self.header, self.delimiter = self._read_header(dialect.delimiter)
+        except DataError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give back the memory of a text that was recoded."""
+        if self._memory is not None:
+            self._memory.close()
 
     def _open(self) -> BinaryIO:
         # gzip.GzipFile is a BufferedIOBase that typeshed does not count as BinaryIO.
-        return gzip.open(self._path) if self.zipped else self._path.open("rb")  # type: ignore[return-value]
+        return gzip.open(self.place) if self.zipped else open(self.place, "rb")  # type: ignore[return-value]  # noqa: PTH123
 
-    def _read_header(self) -> tuple[list[str], str]:
+    def _first_bytes(self) -> bytes:
+        try:
+            with self._open() as file:
+                return file.read(4)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+
+    def _tell_encoding(self, first: bytes, said: str | None) -> str:
+        for start, what in _OTHER_KINDS.items():
+            if first.startswith(start):
+                raise DataError(f"{self._path}: a text file is expected, and this is {what}")
+        if first.startswith(_UTF8_MARK) and said not in (None, "utf-8", "utf-8-sig"):
+            raise DataError(
+                f"{self._path}: the file begins with the mark of UTF-8, and its encoding is said to be {said}"
+            )
+        if said is None:
+            return "utf-16" if first.startswith(_UTF16_MARKS) else "utf-8"
+        return "utf-8" if said == "utf-8-sig" else said
+
+    def _recode(self) -> None:
+        """Write the text as UTF-8 into memory that has a name."""
+        if sys.platform != "linux":
+            raise DataError(
+                f"{self._path}: text in {self.encoding} can be read on Linux alone; recode it with iconv"
+            )
+        # In memory and not in a file: nothing of a table is to be left on a disk.
+        memory = os.fdopen(os.memfd_create("table"), "w+b")
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        line = 1
+        try:
+            with self._open() as file:
+                more = True
+                while more:
+                    chunk = file.read(_CHUNK_BYTES)
+                    more = bool(chunk)
+                    text = decoder.decode(chunk, final=not more)
+                    line += text.count("\n")
+                    memory.write(text.encode())
+        except UnicodeError as error:
+            memory.close()
+            if isinstance(error, UnicodeDecodeError):
+                line += error.object[: error.start].decode(self.encoding, "ignore").count("\n")
+            raise DataError(
+                f"{self._path}:{line}: this is not {self.encoding}; say the encoding that it is"
+            ) from None
+        except (OSError, EOFError, zlib.error) as error:
+            memory.close()
+            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+        memory.flush()
+        self._memory, self.zipped = memory, False
+        self.place = f"/proc/self/fd/{memory.fileno()}"
+
+    def _read_header(self, said: str | None) -> tuple[list[str], str]:
         try:
             with self._open() as file:
                 head = file.read(_HEADER_BYTES)
@@ -196,14 +341,25 @@ class CsvFile:
         try:
             head.split(b"\n", 1)[0].decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise DataError(f"{self._path}: the first line is not UTF-8; write the table as UTF-8") from None
+            raise DataError(
+                f"{self._path}: the first line is not UTF-8; say the table's encoding, on the command line "
+                "--encoding, such as cp1252"
+            ) from None
         text = head.decode("utf-8-sig", errors="replace")
+        if sep := _SEP_LINE.match(text):
+            self.skipped_lines = 1
+            text = text[sep.end() :]
+            if said not in (None, sep[1]):
+                raise DataError(
+                    f"{self._path}: the first line says sep={sep[1]}, and the delimiter is said to be {said!r}"
+                )
+            said = Dialect(delimiter=sep[1]).delimiter
         if not text.strip():
             raise DataError(f"{self._path}: the file is empty; a line with column names is expected first")
         if not text.splitlines()[0].strip():
             raise DataError(f"{self._path}: the first line is blank, and column names are expected there")
         tabs_only = ".tsv" in (suffix.lower() for suffix in self._path.suffixes[-2:])
-        candidates = "\t" if tabs_only else ",;\t|"
+        candidates = said or ("\t" if tabs_only else ",;\t|")
         headers = {delimiter: _first_record(text, delimiter) for delimiter in candidates}
         delimiter = max(candidates, key=lambda candidate: len(headers[candidate]))
         return [name.strip() for name in headers[delimiter]], delimiter
@@ -237,6 +393,8 @@ class CsvFile:
     def _count_records(self) -> int:
         try:
             with io.TextIOWrapper(self._open(), "utf-8-sig", errors="replace", newline="") as text:
+                for _ in range(self.skipped_lines):
+                    text.readline()
                 widths = collections.Counter(
                     map(len, csv.reader(text, delimiter=self.delimiter, strict=True))
                 )
@@ -290,7 +448,10 @@ class CsvFile:
                     end += len(raw)
                     yield raw.decode("utf-8", errors="replace")
 
-            reader = csv.reader(texts(), delimiter=self.delimiter, strict=True)
+            lines = texts()
+            for _ in range(self.skipped_lines):
+                next(lines, None)
+            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
             while True:
                 start = line + 1
                 try:
@@ -307,7 +468,7 @@ class CsvFile:
                     yield start, end
 
 
-def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:
+def _connect(place: str | None) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -319,8 +480,8 @@ def _connect(path: Path | None) -> duckdb.DuckDBPyConnection:
     )
     # Timestamps with a zone are told from those without by the session's zone.
     connection.execute("SET TimeZone = 'UTC'")
-    if path is not None:
-        connection.execute(f"SET allowed_paths = [{quote_text(str(path.resolve()))}]")
+    if place is not None:
+        connection.execute(f"SET allowed_paths = [{quote_text(place)}]")
         connection.execute("SET enable_external_access = false")
     return connection
 

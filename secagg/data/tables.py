@@ -1,31 +1,34 @@
 """Read the tables that the fraud patterns compute on: transfers and cash deposits.
 
-A table is read in one scan by DuckDB (`sources`), which also checks each row: identifiers are there, the
-amount is a decimal from 0 to a limit, the time is a number or an ISO timestamp. What comes back are numpy
-arrays and a report of what was left out; a row that cannot be used is named by file, line and column, and
-its value is never shown.
+A table is read in one scan by DuckDB (`sources`), which also checks each row (`checks`). What comes back are
+numpy arrays and a report of what was left out; a row that cannot be used is named by file, line and column,
+and its value is never shown. A table of which no row counts is refused, unless the caller takes it.
 
-Amounts become whole cents. Text and decimals are converted exactly; more than two decimals, as in the
-103.55000000000001 of a simulator that prints floats, are rounded to the nearest cent, half to even. A
-floating-point column is read as the shortest decimal that names the number, so that it gives the cents
-that its CSV export gives. Digits past the 18th decimal are rounded first.
+Amounts become whole numbers of the currency's smallest unit, called cents here. A number with digits below it
+is refused, except for the noise of a float's printing, as in 103.55000000000001. A floating-point column is
+read as the shortest decimal that names the number. In text, an amount that could have decimals or thousands,
+such as 3.000, is refused until the `Dialect` says which.
 
-Times become seconds as float64. Timestamps count from 1970-01-01 UTC, and mean UTC where they carry no
-zone: 2022-09-01, 2022/09/01 00:20, 2022-09-01T00:20:00.5+02:00. Numbers stay as they are, be they epoch
-seconds or a simulator's steps; above 2**53 they are not told apart to the last digit. A table holds one
-or the other, not both.
+Times become seconds as float64. Timestamps count from 1970-01-01 UTC: 2022-09-01, 2022/09/01 00:20,
+2022-09-01T00:20:00.5+02:00, and with a window of timestamps 20220901 and 20220901002000. One that names no
+zone is in the conventions' zone, where a time that clocks show twice is the first, and one that they skip is
+refused. Numbers stay as they are, such as a simulator's steps, unless the `Dialect` says that they are
+epochs; above 2**53 they are not told apart to the last digit. A table holds one or the other, of the kind
+that the window has.
 
-Identifiers are text without surrounding whitespace, otherwise as they stand: case, leading zeros and
-Unicode composition count. A floating-point column is refused as identifier, because 12 would become 12.0
-and meet nobody else's 12.
+Identifiers are spelt as `identifiers` says, by the rule of the conventions; those of rows outside the window
+are not looked at. A floating-point column is refused as identifier, because 12 would become 12.0 and meet
+nobody else's 12; whole numbers and their texts are equal.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import datetime
 import math
+import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,15 +38,22 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.checks import LARGEST_LIMIT, Fault, checked_rows
+from secagg.data.checks import INSTANT, NUMBER, TIMESTAMP, Fault, Times, checked_rows
 from secagg.data.columns import Columns, DepositColumns, TransferColumns, resolve_columns
-from secagg.data.sources import Malformed, Source, open_source
-from secagg.errors import DataError, UsageError
+from secagg.data.conventions import Conventions
+from secagg.data.dialect import Dialect
+from secagg.data.identifiers import Rule
+from secagg.data.sources import Malformed, Source, find_sources, open_source
+from secagg.data.spelling import Spelt, joined, spell, warnings
+from secagg.data.zones import to_instants
+from secagg.errors import DataError, EmptyTableError, UsageError
+from secagg.protocols.tally import Codes
 
 __all__ = [
     "BadRow",
     "Deposits",
     "FaultCount",
+    "IdentifierCount",
     "ReadReport",
     "Transfers",
     "parse_time",
@@ -53,8 +63,22 @@ __all__ = [
 
 BadRows: TypeAlias = Literal["refuse", "skip"]
 TimeBound: TypeAlias = float | str | datetime.datetime | None
+Sources: TypeAlias = str | Path | Sequence[str | Path]
 
 _LISTED = 20
+_DAY_S = 86_400
+# Where leaving rows out would falsify what is computed, and elsewhere.
+_ADVICE = {
+    "is above": "true amounts that are larger: all parties raise largest_amount in the job's [data]; without these "
+    "rows the sums would be wrong",
+    "is negative": "amounts below zero: net reversals against what they reverse; the patterns add up amounts from 0",
+    "has digits below": "digits below the smallest unit: round them by your own rule, or raise currency_decimals in "
+    "the job's [data]",
+}
+_HINTS = {
+    "is not UTF-8": "text in another encoding: say it, on the command line --encoding, such as cp1252",
+    "stands for no": "identifiers that are real: all parties list them as real_identifiers in the job's [data]",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +113,29 @@ class FaultCount:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentifierCount:
+    """What became of a table's identifiers of one role, in rows that count.
+
+    Attributes:
+      rule: by which they are spelt.
+      distinct: how many different ones there are, once they are spelt.
+      respelt: how many of these the table spells otherwise.
+      merged: how many of these the table spells in several ways.
+    """
+
+    role: str
+    rule: str
+    distinct: int
+    respelt: int
+    merged: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReadReport:
     """What reading a table came to.
 
     Attributes:
-      source: the file, or "query".
+      source: the files, or "query".
       rows_read: all rows of the table, bad ones too.
       rows_in_window: the rows that are handed on.
       rows_outside: good rows outside the window.
@@ -101,6 +143,14 @@ class ReadReport:
       bad_rows: the first 20 of them, in the table's order.
       faults: all of them, counted by column and reason.
       times: whether the table's times are numbers or timestamps; "none" for a table without good rows.
+      zoned, unzoned: good rows whose timestamp names a zone, and whose does not.
+      span: the first and the last time of a good row, in the window or not; None without good rows.
+      columns: which column is which, by role.
+      identifiers: what became of them, by role.
+      warnings: what looks wrong and may be right; they hold no value of the table.
+      window: of which times rows count.
+      zone: the zone of timestamps that name none, in which times are shown.
+      files: each file's format.
     """
 
     source: str
@@ -110,7 +160,34 @@ class ReadReport:
     rows_bad: int
     bad_rows: tuple[BadRow, ...] = ()
     faults: tuple[FaultCount, ...] = ()
-    times: Literal["numbers", "timestamps", "none"] = "none"
+    times: Times | Literal["none"] = "none"
+    zoned: int = 0
+    unzoned: int = 0
+    span: tuple[float, float] | None = None
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    identifiers: tuple[IdentifierCount, ...] = ()
+    warnings: tuple[str, ...] = ()
+    window: str = ""
+    zone: zoneinfo.ZoneInfo = field(default_factory=lambda: Conventions().zone)
+    files: tuple[str, ...] = ()
+
+    def check(self, *, bad_rows: BadRows, allow_empty: bool) -> None:
+        """Refuse a table with bad rows, or of which no row counts, unless told otherwise.
+
+        Raises:
+          DataError, EmptyTableError: which they are, and what to do.
+        """
+        if self.rows_bad and bad_rows == "refuse":
+            raise DataError(*_refusal(self))
+        if not self.rows_in_window and not allow_empty:
+            raise EmptyTableError(_emptiness(self))
+
+    def shown_span(self) -> tuple[str, str] | None:
+        """Return the first and the last time as they are shown."""
+        if self.span is None or self.times == "none":
+            return None
+        first, last = (_shown(time, self.times, self.zone) for time in self.span)
+        return first, last
 
     def __str__(self) -> str:
         text = f"{self.source}: {self.rows_read} rows read, {self.rows_in_window} used"
@@ -126,18 +203,30 @@ class Transfers:
     """Transfers in a table's order: parallel arrays of one length.
 
     Attributes:
-      beneficiary, sender: objects, each a str that is not empty. Python's own strings factorise fastest, by
-        a dict: a million in half the time of numpy's sort.
-      amount_cents: int64, from 0.
+      beneficiaries, senders: numbered in the order in which they first come; strings that are not empty, spelt
+        by the agreed rule.
+      amount_cents: int64, from 0; in the currency's smallest unit.
       time: float64, finite; seconds since 1970 UTC, or the table's own numbers.
       report: what was read and what was left out.
+      own_spelling: of each beneficiary that the table spells otherwise, how it does where it first comes.
     """
 
-    beneficiary: NDArray[np.object_] = field(repr=False)
-    sender: NDArray[np.object_] = field(repr=False)
+    beneficiaries: Codes
+    senders: Codes
     amount_cents: NDArray[np.int64] = field(repr=False)
     time: NDArray[np.float64] = field(repr=False)
     report: ReadReport
+    own_spelling: dict[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def beneficiary(self) -> NDArray[np.object_]:
+        """Return the beneficiaries as strings."""
+        return self.beneficiaries.strings
+
+    @property
+    def sender(self) -> NDArray[np.object_]:
+        """Return the senders as strings."""
+        return self.senders.strings
 
     def __len__(self) -> int:
         return len(self.amount_cents)
@@ -148,61 +237,78 @@ class Deposits:
     """Cash deposits in a table's order: parallel arrays of one length.
 
     Attributes:
-      customer: objects, each a str that is not empty; one name for a customer at all banks.
-      amount_cents: int64, from 0.
+      customers: numbered in the order in which they first come; strings that are not empty, spelt by the agreed
+        rule, one name for a customer at all banks.
+      amount_cents: int64, from 0; in the currency's smallest unit.
       time: float64, finite; seconds since 1970 UTC, or the table's own numbers.
       report: what was read and what was left out.
+      own_spelling: of each customer whom the table spells otherwise, how it does where it first comes.
     """
 
-    customer: NDArray[np.object_] = field(repr=False)
+    customers: Codes
     amount_cents: NDArray[np.int64] = field(repr=False)
     time: NDArray[np.float64] = field(repr=False)
     report: ReadReport
+    own_spelling: dict[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def customer(self) -> NDArray[np.object_]:
+        """Return the customers as strings."""
+        return self.customers.strings
 
     def __len__(self) -> int:
         return len(self.amount_cents)
 
 
 def read_transfers(
-    source: str | Path,
+    source: Sources,
     *,
     mapping: TransferColumns | str | None = None,
     window: tuple[TimeBound, TimeBound] | None = None,
     bad_rows: BadRows = "refuse",
-    max_amount: int = 10**9,
+    conventions: Conventions | None = None,
+    dialect: Dialect | None = None,
+    allow_empty: bool = False,
 ) -> Transfers:
     """Read a table of transfers.
 
     Args:
-      source: a path (.csv, .csv.gz, .tsv, .tsv.gz, .parquet, or .sql that holds one SELECT), or a SELECT
-        after `duckdb:`.
+      source: a path (.csv, .tsv, .txt, each also with .gz, .parquet, or .sql that holds one SELECT), a SELECT
+        after `duckdb:`, or several of these, read as one table; `*` and `?` in a path stand for any text.
       mapping: which column is which, or the name of a known format; recognised from the header by default.
       window: half-open [start, end) of times: numbers, timestamps, or None for no bound. Rows outside are
-        dropped and counted.
+        dropped and counted. Beside a timestamp, a number is in seconds since 1970 UTC.
       bad_rows: what to do about rows that cannot be used.
-      max_amount: largest amount that is not a mistake, in units; at most 10**13.
+      conventions: what the parties agreed on about their tables.
+      dialect: how these files are written.
+      allow_empty: take a table of which no row counts.
 
     Raises:
       DataError: there is no such table, a column is missing, or rows are bad and not to be skipped.
-      UsageError: a window that ends before it starts or is no time; a limit out of range.
+      EmptyTableError: no row counts.
+      UsageError: a window that ends before it starts or is no time.
     """
-    rows = _read(source, mapping, TransferColumns, window, bad_rows, max_amount)
+    rows = _read(source, mapping, TransferColumns, window, bad_rows, conventions, dialect, allow_empty)
     beneficiary, sender = rows.identifiers
-    return Transfers(beneficiary, sender, rows.amount_cents, rows.time, rows.report)
+    return Transfers(
+        beneficiary.codes, sender.codes, rows.amount_cents, rows.time, rows.report, beneficiary.own
+    )
 
 
 def read_deposits(
-    source: str | Path,
+    source: Sources,
     *,
     mapping: DepositColumns | str | None = None,
     window: tuple[TimeBound, TimeBound] | None = None,
     bad_rows: BadRows = "refuse",
-    max_amount: int = 10**9,
+    conventions: Conventions | None = None,
+    dialect: Dialect | None = None,
+    allow_empty: bool = False,
 ) -> Deposits:
     """Read a table of cash deposits; arguments and errors are those of `read_transfers`."""
-    rows = _read(source, mapping, DepositColumns, window, bad_rows, max_amount)
+    rows = _read(source, mapping, DepositColumns, window, bad_rows, conventions, dialect, allow_empty)
     (customer,) = rows.identifiers
-    return Deposits(customer, rows.amount_cents, rows.time, rows.report)
+    return Deposits(customer.codes, rows.amount_cents, rows.time, rows.report, customer.own)
 
 
 def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
@@ -237,29 +343,69 @@ def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    identifiers: list[NDArray[np.object_]]
+    identifiers: list[Spelt]
     amount_cents: NDArray[np.int64]
     time: NDArray[np.float64]
     report: ReadReport
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The half-open window, and of which kind its bounds are if it has any."""
+
+    start: float
+    end: float
+    times: Times | None
+
+    def shown(self, zone: zoneinfo.ZoneInfo) -> str:
+        """Return the window as people read it."""
+        return f"{_shown(self.start, self.times, zone)} to {_shown(self.end, self.times, zone)}"
+
+
 def _read(
-    source: str | Path,
+    source: Sources,
     mapping: Columns | str | None,
     kind: type[Columns],
     window: tuple[TimeBound, TimeBound] | None,
     bad_rows: str,
-    max_amount: int,
+    conventions: Conventions | None,
+    dialect: Dialect | None,
+    allow_empty: bool,
 ) -> _Rows:
     if bad_rows not in ("refuse", "skip"):
         raise UsageError(f'bad_rows is "refuse" or "skip"; got {bad_rows!r}')
-    if not 0 < max_amount <= LARGEST_LIMIT:
-        raise UsageError(f"max_amount lies from 1 to {LARGEST_LIMIT}; got {max_amount}")
-    bounds = _bounds(window)
-    table = open_source(source)
-    with contextlib.closing(table.connection):
+    conventions, dialect = conventions or Conventions(), dialect or Dialect()
+    bounds = _window(window)
+    rows = _joined(
+        [_read_one(one, mapping, kind, bounds, conventions, dialect) for one in find_sources(source)]
+    )
+    rows.report.check(bad_rows="skip" if bad_rows == "skip" else "refuse", allow_empty=allow_empty)
+    return rows
+
+
+def _read_one(
+    source: str | Path,
+    mapping: Columns | str | None,
+    kind: type[Columns],
+    window: _Window,
+    conventions: Conventions,
+    dialect: Dialect,
+) -> _Rows:
+    with contextlib.closing(open_source(source, dialect)) as table:
         columns = resolve_columns(tuple(table.columns), mapping, kind, table=table.name)
-        query, faults = checked_rows(table, columns, bounds, max_amount)
+        roles = _roles(columns)
+        rules = {role: conventions.rule(role) for role in roles}
+        for role, names in roles.items():
+            if len(names) > 1 and rules[role].single:
+                raise DataError(
+                    f"{table.name}: the job's rule for {role} is {rules[role].name}, which is about one column; "
+                    f"the mapping has {', '.join(names)}"
+                )
+        local = conventions.time_zone != "UTC"
+        # Zones lie up to a day from UTC; numpy decides on the window once instants are known.
+        slack = _DAY_S if local else 0
+        near = (window.start - slack, window.end + slack)
+        query, faults = checked_rows(table, columns, near, conventions, dialect, window.times)
         try:
             scan: dict[str, NDArray[Any]] = table.connection.execute(query).fetchnumpy()
         except duckdb.Error as error:
@@ -268,54 +414,192 @@ def _read(
                 f"{table.name}: DuckDB cannot read the table ({type(error).__name__}); see that the query runs "
                 "by itself, or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
             ) from None
-        why, is_timestamp, keep = scan["why"], scan["is_timestamp"], scan["keep"]
-        times = _one_kind_of_time(why, is_timestamp, keep, faults, columns.time)
-        report = _report(table, why, keep, faults, times)
-    if report.rows_bad and bad_rows == "refuse":
-        raise DataError(*_refusal(report))
-    taken: slice | NDArray[np.bool_] = slice(None) if keep.all() else keep
-    identifiers = [scan[f"id{i}"][taken] for i in range(len(columns.identifiers))]
-    return _Rows(identifiers, scan["cents"][taken], scan["seconds"][taken], report)
+        why, kinds, seconds = scan["why"], scan["kind"], scan["seconds"]
+        times = _one_kind_of_time(why, kinds, faults, columns.times[0])
+        if local:
+            _place_in_zone(why, kinds, seconds, faults, columns.times[0], conventions)
+        keep = (why == 0) & (seconds >= window.start) & (seconds < window.end)
+        identifiers = []
+        for i, (role, names) in enumerate(roles.items()):
+            parts = [scan[f"id{i}_{j}"] for j in range(len(names))]
+            identifiers.append(_spell(parts, names, rules[role], why, keep, faults))
+        # A row whose identifier of one role is refused is bad, and so is its other identifier not used.
+        taken = keep & (why == 0)
+        spelt = [found.taken(taken[rows]) for found, rows in identifiers]
+        report = _report(table, why, kinds, seconds, taken, faults, times)
+        counts, doubts = [], []
+        for (role, names), one in zip(roles.items(), spelt, strict=True):
+            rule = rules[role]
+            counts.append(_count(role, rule.name, one))
+            whole = all(table.columns[name].type not in ("VARCHAR", "UUID") for name in names)
+            doubts += warnings(role, one, rule, whole_numbers=whole)
+        report = dataclasses.replace(
+            report,
+            columns=tuple({**roles, "amount": (columns.amount,), "time": columns.times}.items()),
+            identifiers=tuple(counts),
+            warnings=tuple(f"{table.name}: {text}" for text in doubts),
+            window=window.shown(conventions.zone),
+            zone=conventions.zone,
+            files=(table.described(),),
+        )
+        return _Rows(spelt, scan["cents"][taken], seconds[taken], report)
 
 
-def _bounds(window: tuple[TimeBound, TimeBound] | None) -> tuple[float, float]:
+def _roles(columns: TransferColumns | DepositColumns) -> dict[str, tuple[str, ...]]:
+    if isinstance(columns, TransferColumns):
+        return {"beneficiary": columns.beneficiary, "sender": columns.sender}
+    return {"customer": columns.customer}
+
+
+def _window(window: tuple[TimeBound, TimeBound] | None) -> _Window:
     if window is None:
-        return -math.inf, math.inf
+        return _Window(-math.inf, math.inf, None)
     start = parse_time(window[0], name="window start")
     end = parse_time(window[1], name="window end")
+    times: Times | None = None
+    if start is not None or end is not None:
+        times = "timestamps" if any(map(_is_timestamp, window)) else "numbers"
     start, end = -math.inf if start is None else start, math.inf if end is None else end
     if start >= end:
         raise UsageError(f"a window [start, end) ends after it starts; got {window[0]} to {window[1]}")
-    return start, end
+    return _Window(start, end, times)
+
+
+def _is_timestamp(bound: TimeBound) -> bool:
+    if bound is None or isinstance(bound, datetime.datetime):
+        return bound is not None
+    try:
+        float(bound)
+    except ValueError:
+        return True
+    return False
 
 
 def _one_kind_of_time(
-    why: NDArray[np.uint8],
-    is_timestamp: NDArray[np.bool_],
-    keep: NDArray[np.bool_],
-    faults: list[Fault],
-    column: str,
-) -> Literal["numbers", "timestamps", "none"]:
+    why: NDArray[np.uint8], kinds: NDArray[np.uint8], faults: list[Fault], column: str
+) -> Times | Literal["none"]:
     """Mark, in place, the good rows whose time is of another kind than the first good row's."""
     good = why == 0
     if not good.any():
         return "none"
-    timestamps = bool(is_timestamp[good.argmax()])
-    other = good & (is_timestamp != timestamps)
+    numbers = bool(kinds[good.argmax()] == NUMBER)
+    other = good & ((kinds == NUMBER) != numbers)
     if other.any():
-        mine, first = ("a number", "a timestamp") if timestamps else ("a timestamp", "a number")
-        faults.append(Fault(column, f"is {mine}, while the first good row has {first}"))
-        why[other] = len(faults)
-        keep &= ~other
-    return "timestamps" if timestamps else "numbers"
+        mine, first = ("a timestamp", "a number") if numbers else ("a number", "a timestamp")
+        _mark(why, other, faults, Fault(column, f"is {mine}, while the first good row has {first}"))
+    return "numbers" if numbers else "timestamps"
+
+
+def _place_in_zone(
+    why: NDArray[np.uint8],
+    kinds: NDArray[np.uint8],
+    seconds: NDArray[np.float64],
+    faults: list[Fault],
+    column: str,
+    conventions: Conventions,
+) -> None:
+    """Make instants, in place, of timestamps that name no zone; mark those that do not exist."""
+    local = np.flatnonzero((why == 0) & (kinds == TIMESTAMP))
+    if not len(local):
+        return
+    instants, missing = to_instants(seconds[local], conventions.zone)
+    seconds[local] = instants
+    skipped = np.zeros(len(why), bool)
+    skipped[local[missing]] = True
+    reason = f"does not exist in {conventions.time_zone}, whose clocks skip it; see the job's time_zone"
+    _mark(why, skipped, faults, Fault(column, reason))
+
+
+def _mark(why: NDArray[np.uint8], rows: NDArray[np.bool_], faults: list[Fault], fault: Fault) -> None:
+    """Give a fault to those of the rows that have none yet."""
+    rows = rows & (why == 0)
+    if rows.any():
+        faults.append(fault)
+        why[rows] = len(faults)
+
+
+def _spell(
+    parts: Sequence[NDArray[np.object_]],
+    names: Sequence[str],
+    rule: Rule,
+    why: NDArray[np.uint8],
+    keep: NDArray[np.bool_],
+    faults: list[Fault],
+) -> tuple[Spelt, NDArray[np.intp]]:
+    """Spell the identifiers of the rows in the window and mark, in place, those that are refused.
+
+    Returns:
+      The identifiers, and whose rows they are.
+    """
+    rows = np.flatnonzero(keep)
+    found, refused = spell([part[rows] for part in parts], rule)
+    for name, by_reason in zip(names, refused, strict=True):
+        for reason, places in by_reason.items():
+            mask = np.zeros(len(why), bool)
+            mask[rows[places]] = True
+            _mark(why, mask, faults, Fault(name, reason))
+    return found, rows
+
+
+def _count(role: str, rule: str, spelt: Spelt) -> IdentifierCount:
+    return IdentifierCount(role, rule, len(spelt.codes.names), len(spelt.own), len(spelt.merged))
+
+
+def _joined(several: Sequence[_Rows]) -> _Rows:
+    """Return the rows of several files as those of one table."""
+    if len(several) == 1:
+        return several[0]
+    kinds = {rows.report.times for rows in several} - {"none"}
+    if len(kinds) > 1:
+        raise DataError(
+            "files of one table have one kind of times; "
+            + ", ".join(f"{rows.report.source} has {rows.report.times}" for rows in several)
+        )
+    identifiers = [joined(spelt) for spelt in zip(*(rows.identifiers for rows in several), strict=True)]
+    reports = [rows.report for rows in several]
+    spans = [report.span for report in reports if report.span is not None]
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    for report in reports:
+        for fault in report.faults:
+            counts[fault.column, fault.reason] += fault.rows
+    report = ReadReport(
+        source=", ".join(report.source for report in reports),
+        rows_read=sum(report.rows_read for report in reports),
+        rows_in_window=sum(report.rows_in_window for report in reports),
+        rows_outside=sum(report.rows_outside for report in reports),
+        rows_bad=sum(report.rows_bad for report in reports),
+        bad_rows=tuple(row for report in reports for row in report.bad_rows)[:_LISTED],
+        faults=tuple(FaultCount(*fault, rows) for fault, rows in counts.most_common()),
+        times=kinds.pop() if kinds else "none",
+        zoned=sum(report.zoned for report in reports),
+        unzoned=sum(report.unzoned for report in reports),
+        span=(min(first for first, _ in spans), max(last for _, last in spans)) if spans else None,
+        columns=reports[0].columns,
+        identifiers=tuple(
+            _count(one.role, one.rule, spelt)
+            for one, spelt in zip(reports[0].identifiers, identifiers, strict=True)
+        ),
+        warnings=tuple(text for report in reports for text in report.warnings),
+        window=reports[0].window,
+        zone=reports[0].zone,
+        files=tuple(text for report in reports for text in report.files),
+    )
+    return _Rows(
+        identifiers,
+        np.concatenate([rows.amount_cents for rows in several]),
+        np.concatenate([rows.time for rows in several]),
+        report,
+    )
 
 
 def _report(
     table: Source,
     why: NDArray[np.uint8],
-    keep: NDArray[np.bool_],
+    kinds: NDArray[np.uint8],
+    seconds: NDArray[np.float64],
+    taken: NDArray[np.bool_],
     faults: Sequence[Fault],
-    times: Literal["numbers", "timestamps", "none"],
+    times: Times | Literal["none"],
 ) -> ReadReport:
     malformed = table.csv_file.malformed(table.connection, len(why)) if table.csv_file else []
     counts = collections.Counter(Fault("", record.reason) for record in malformed)
@@ -324,7 +608,8 @@ def _report(
             counts[faults[number - 1]] += rows
     rows_read = len(malformed) + len(why)
     rows_bad = counts.total()
-    rows_in_window = int(np.count_nonzero(keep))
+    rows_in_window = int(np.count_nonzero(taken))
+    good = seconds[why == 0]
     return ReadReport(
         source=table.name,
         rows_read=rows_read,
@@ -334,6 +619,9 @@ def _report(
         bad_rows=_first_bad_rows(table, why, faults, malformed),
         faults=tuple(FaultCount(fault.column, fault.reason, rows) for fault, rows in counts.most_common()),
         times=times,
+        zoned=int(np.count_nonzero((kinds == INSTANT) & (why == 0))),
+        unzoned=int(np.count_nonzero((kinds == TIMESTAMP) & (why == 0))),
+        span=(float(good.min()), float(good.max())) if len(good) else None,
     )
 
 
@@ -365,8 +653,41 @@ def _refusal(report: ReadReport) -> list[str]:
         lines.append(
             f"  and {report.rows_bad - len(report.bad_rows)} more; in all: {_describe(report.faults)}"
         )
-    lines.append('mend them, or leave them out: bad_rows="skip", on the command line --bad-rows skip')
+    lines += [
+        text
+        for start, text in (_ADVICE | _HINTS).items()
+        if any(fault.reason.startswith(start) for fault in report.faults)
+    ]
+    if any(not fault.reason.startswith(tuple(_ADVICE)) for fault in report.faults):
+        lines.append('mend the rows, or leave them out: bad_rows="skip", on the command line --bad-rows skip')
     return lines
+
+
+def _emptiness(report: ReadReport) -> str:
+    said = [f"{report.source}: no row counts; {report.rows_read} were read"]
+    if report.rows_bad:
+        said.append(f"{report.rows_bad} of them are bad ({_describe(report.faults)})")
+    if report.rows_outside:
+        said.append(f"{report.rows_outside} lie outside the window {report.window}")
+    if (span := report.shown_span()) is not None:
+        said.append(f"the table's times run from {span[0]} to {span[1]}")
+    return (
+        "; ".join(said)
+        + "; see that this is the right table, window and date format, or say that a table of which nothing counts is "
+        "right: allow_empty=True, on the command line --allow-empty"
+    )
+
+
+def _shown(time: float, times: Times | None, zone: zoneinfo.ZoneInfo) -> str:
+    if not math.isfinite(time):
+        return "any time"
+    if times != "timestamps":
+        return f"{time:.15g}"
+    try:
+        moment = datetime.datetime.fromtimestamp(time, zone)
+    except (OverflowError, ValueError, OSError):
+        return f"{time:.0f} s"
+    return moment.isoformat(" ", "seconds")
 
 
 def _describe(faults: Sequence[FaultCount]) -> str:

@@ -32,10 +32,11 @@ from secagg.protocols.joint_groups import (
     find_announced,
     flagged_rows,
 )
+from secagg.protocols.tally import Codes
 
 _REPORT_EVERY_S: Final = 0.25
 PHASES: Final = ("connect", "read", *joint_groups.PHASES)
-Columns = Sequence[NDArray[Any]]
+Columns = Sequence[NDArray[Any] | Codes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,8 @@ def query(
 
 def rows(
     parameters: Parameters,  # noqa: ARG001  # every pattern's rows take them
-    beneficiary: NDArray[Any],
-    sender: NDArray[Any],
+    beneficiary: NDArray[Any] | Codes,
+    sender: NDArray[Any] | Codes,
     amount_cents: NDArray[np.int64],
 ) -> Rows:
     """Return one bank's rows: each beneficiary with its distinct senders here, its total, and one bank."""

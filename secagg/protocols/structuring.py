@@ -53,7 +53,7 @@ def query(
     return Query(input_parties, computing_parties, fields, round_rows_to, max_rows)
 
 
-def rows(parameters: Parameters, customer: NDArray[Any], amount_cents: NDArray[np.int64]) -> Rows:
+def rows(parameters: Parameters, customer: NDArray[Any] | Codes, amount_cents: NDArray[np.int64]) -> Rows:
     """Return one bank's rows: each customer with deposits, total, and whether this bank sees the limit alone."""
     groups = Codes.of(customer)
     total = totals(groups, amount_cents)

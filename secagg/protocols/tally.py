@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +32,17 @@ class Codes:
     names: NDArray[np.object_]
     codes: NDArray[np.int64]
 
+    @property
+    def strings(self) -> NDArray[np.object_]:
+        """Return the strings that are numbered, shape (n,)."""
+        return self.names[self.codes]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.strings.tolist())
+
     def __repr__(self) -> str:
         return f"<Codes of {len(self.codes)} strings, {len(self.names)} distinct>"
 
@@ -46,7 +58,7 @@ class Codes:
         number: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
         listed = strings.tolist()
         codes = np.fromiter(map(number.__getitem__, listed), np.int64, len(listed))
-        other = next((type(name).__name__ for name in number if not isinstance(name, str)), None)
+        other = next((kind.__name__ for kind in set(map(type, number)) if not issubclass(kind, str)), None)
         if other is not None:
             raise DataError(f"identifiers are expected as strings; got one of type {other}")
         names = np.empty(len(number), object)

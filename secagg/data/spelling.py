@@ -1,0 +1,194 @@
+"""A table's identifiers, spelt as the parties agreed, with the owner's own spelling kept.
+
+Each distinct text is spelt once. What is refused is told by place; what only looks wrong, as numbers whose
+leading zeros may be lost, becomes a warning that holds no identifier.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.data.identifiers import Rule, join_parts, looks_like_iban
+from secagg.protocols.tally import Codes
+
+__all__ = ["Spelt", "joined", "spell", "warnings"]
+
+_SAMPLE: Final = 1000
+_NUMBER_SAMPLE: Final = 20_000
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{4}")
+_DECIMAL: Final = re.compile(r"[+-]?[0-9]+[.,][0-9]+")
+_EXCEL_DIGITS: Final = 15  # a spreadsheet keeps so many of a number and writes zeros for the rest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spelt:
+    """The identifiers of a column, or of columns that are joined.
+
+    Attributes:
+      codes: the canonical texts, all of which occur.
+      own: the owner's spelling of each canonical text that has another, the first in the table.
+      merged: canonical texts that the table spells in several ways.
+    """
+
+    codes: Codes
+    own: dict[str, str] = field(repr=False)
+    merged: frozenset[str] = field(repr=False)
+
+    def taken(self, rows: NDArray[np.bool_]) -> Spelt:
+        """Return the identifiers of the rows that a mask has, shape (n,)."""
+        if rows.all():
+            return self
+        codes = self.codes.codes[rows]
+        used = np.bincount(codes, minlength=len(self.codes.names)) > 0
+        names = self.codes.names[used]
+        left = frozenset(names.tolist())
+        own = {name: text for name, text in self.own.items() if name in left}
+        return Spelt(Codes(names, (np.cumsum(used) - 1)[codes]), own, self.merged & left)
+
+
+def spell(
+    columns: Sequence[NDArray[np.object_]], rule: Rule
+) -> tuple[Spelt, list[dict[str, NDArray[np.bool_]]]]:
+    """Spell an identifier's texts.
+
+    Args:
+      columns: one array of strings a column, all of one length.
+
+    Returns:
+      The identifiers, and for each column by reason a mask of the rows whose text is refused; such a row's
+      canonical text has no meaning.
+    """
+    refused: list[dict[str, NDArray[np.bool_]]] = []
+    parts: list[tuple[Codes, list[str], list[str]]] = []
+    for column in columns:
+        codes = Codes.of(column)
+        own = list(map(str.strip, codes.names.tolist()))
+        canonical, faults = rule.spell(own)
+        refused.append(_rows_of(codes, faults))
+        parts.append((codes, own, canonical))
+    if len(parts) == 1:
+        codes, own, canonical = parts[0]
+    else:
+        codes, own, canonical = _join(parts)
+    first: dict[str, str] = {}
+    merged = set()
+    if own != canonical:
+        for spelt, text in zip(canonical, own, strict=True):
+            if first.setdefault(spelt, text) != text:
+                merged.add(spelt)
+    different = {spelt: text for spelt, text in first.items() if spelt != text}
+    return Spelt(_renamed(codes, canonical), different, frozenset(merged)), refused
+
+
+def _renamed(codes: Codes, canonical: Sequence[str]) -> Codes:
+    """Return the codes under other names, of which some may be equal."""
+    if canonical == codes.names.tolist():
+        return codes
+    renamed = Codes.of(np.array(canonical, object))
+    if len(renamed.names) == len(codes.names):
+        return Codes(renamed.names, codes.codes)
+    return Codes(renamed.names, renamed.codes[codes.codes])
+
+
+def _rows_of(codes: Codes, faults: dict[int, str]) -> dict[str, NDArray[np.bool_]]:
+    by_reason: dict[str, NDArray[np.bool_]] = {}
+    for place, reason in faults.items():
+        by_reason.setdefault(reason, np.zeros(len(codes.names), bool))[place] = True
+    return {reason: places[codes.codes] for reason, places in by_reason.items()}
+
+
+def _join(parts: Sequence[tuple[Codes, list[str], list[str]]]) -> tuple[Codes, list[str], list[str]]:
+    together = np.stack([codes.codes for codes, _, _ in parts], axis=1)
+    distinct, first, places = np.unique(together, axis=0, return_index=True, return_inverse=True)
+    # In the order in which they first come, so that the owner's first spelling is the first in the table.
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    own, canonical = [], []
+    for row in distinct[order].tolist():
+        own.append(join_parts([texts[i] for i, (_, texts, _) in zip(row, parts, strict=True)]))
+        canonical.append(join_parts([texts[i] for i, (_, _, texts) in zip(row, parts, strict=True)]))
+    return Codes(np.array(own, object), rank[places.reshape(-1)]), own, canonical
+
+
+def joined(several: Sequence[Spelt]) -> Spelt:
+    """Return the identifiers of several files, one after the other."""
+    if len(several) == 1:
+        return several[0]
+    own: dict[str, str] = {}
+    merged: set[str] = set()
+    for spelt in several:
+        merged |= spelt.merged
+        for name in spelt.codes.names.tolist():
+            text = spelt.own.get(name, name)
+            if own.setdefault(name, text) != text:
+                merged.add(name)
+    different = {name: text for name, text in own.items() if name != text}
+    codes = Codes.of(np.concatenate([spelt.codes.strings for spelt in several]))
+    return Spelt(codes, different, frozenset(merged))
+
+
+def warnings(role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool) -> list[str]:
+    """Return what looks wrong with identifiers and may be right.
+
+    Args:
+      role: what the identifiers are.
+      whole_numbers: the column's type is one of whole numbers.
+    """
+    names = spelt.codes.names.tolist()
+    rows = len(spelt.codes.codes)
+    most = int(np.bincount(spelt.codes.codes, minlength=1).max())
+    found = []
+    if rule.name in ("exact", "folded"):
+        sample = [spelt.own.get(name, name) for name in names[:_SAMPLE]]
+        ibans = sum(map(looks_like_iban, sample))
+        if ibans:
+            found.append(
+                f"{ibans} of the first {len(sample)} different ones are IBANs, which the rule {rule.name} does not "
+                'bring into one spelling; agree on identifiers = "iban" in the job\'s [data]'
+            )
+        for pattern, what in ((_DATE, "dates"), (_DECIMAL, "decimal numbers")):
+            like = sum(1 for name in sample if pattern.fullmatch(name))
+            if 2 * like > len(sample):
+                found.append(f"most of them look like {what}; see that the right column is mapped")
+    if rule.name in ("exact", "folded", "digits"):
+        found += _number_warnings(names[:_NUMBER_SAMPLE], whole_numbers=whole_numbers)
+    if len(names) >= 20 and 5 * most > rows:
+        found.append(f"one of them stands in {most} of {rows} rows; see that it is no placeholder")
+    return [f"{role}: {text}" for text in found]
+
+
+def _number_warnings(names: Sequence[str], *, whole_numbers: bool) -> list[str]:
+    numbers = [name for name in names if name.isascii() and name.isdigit()]
+    long = [name for name in numbers if len(name) > _EXCEL_DIGITS and name[0] != "0"]
+    found = []
+    if len(long) >= 3 and not any(name[_EXCEL_DIGITS:].strip("0") for name in long):
+        found.append(
+            f"all {len(long)} numbers of more than {_EXCEL_DIGITS} digits end in zeros, as a spreadsheet leaves them "
+            "when it has lost the last digits; export the column as text"
+        )
+    lengths = Counter(map(len, numbers))
+    longest = max(lengths, default=0)
+    if whole_numbers:
+        found.append("they are whole numbers, in which leading zeros are lost if there were any")
+    elif (
+        len(numbers) >= 100
+        and len(numbers) == len(names)
+        and longest >= 6
+        and not any(name[0] == "0" for name in numbers)
+        # Of random digits, a tenth begins with a zero, and a tenth of those with two.
+        and 0.03 <= 1 - lengths[longest] / len(numbers) <= 0.2
+        and lengths[longest - 1] >= 0.7 * (len(numbers) - lengths[longest])
+    ):
+        found.append(
+            f"they are numbers of {longest} digits, of which about a tenth is shorter and none begins with a zero; "
+            "leading zeros may be lost, so export the column as text"
+        )
+    return found

@@ -1,0 +1,108 @@
+"""What a run would make of a party's table, found out offline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from secagg.console import say, table
+from secagg.data.tables import ReadReport
+from secagg.errors import SecaggError, UsageError
+from secagg.jobs.job import Job
+from secagg.jobs.patterns import units
+from secagg.protocols.joint_groups import Rows
+from secagg.table_options import BadRows, TableOptions
+
+__all__ = ["check_table"]
+
+
+def check_table(console: Console, job: Job, sources: list[str], options: TableOptions) -> None:
+    """Read a table as a run of the job would, and print everything about it but its values.
+
+    Raises:
+      UsageError: a run would refuse the table; everything that can be said is printed before.
+    """
+    # What would be refused is read as well, so that all of it can be told.
+    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).table(job, sources)
+    columns = own()
+    if own.report is None:
+        raise UsageError("the table was not read")
+    _print_report(console, job, own.report)
+    problems: list[SecaggError] = []
+    try:
+        rows = job.pattern.rows(job.parameters, *columns)
+        _print_limits(console, job, rows)
+        rows.check(job.query)
+    except UsageError as error:
+        problems.append(error)
+    for warning in own.report.warnings:
+        say(console, f"warning: {warning}")
+    try:
+        own.report.check(bad_rows=options.bad_rows.value, allow_empty=options.allow_empty)
+    except UsageError as error:
+        problems.append(error)
+    if problems:
+        lines = [line for problem in problems for line in str(problem).split("\n")]
+        raise UsageError("a run would refuse this table:", *lines)
+    say(console, "")
+    say(console, "A run would take this table.")
+
+
+def _print_report(console: Console, job: Job, report: ReadReport) -> None:
+    rows = [
+        ("read", report.rows_read),
+        ("used", report.rows_in_window),
+        ("outside the window", report.rows_outside),
+        ("bad", report.rows_bad),
+    ]
+    console.print(table(f"Rows of {report.source}", ("rows", "number"), rows))
+    for text in report.files:
+        say(console, text)
+    if report.faults:
+        faults = [(fault.column or "the row", fault.reason, fault.rows) for fault in report.faults]
+        console.print(table("\nRows that are bad", ("column", "it", "rows"), faults, numbers_from=2))
+        for row in report.bad_rows:
+            say(console, f"  {row}")
+    columns = [(role, " and ".join(names)) for role, names in report.columns]
+    console.print(table("\nColumns", ("role", "column"), columns, numbers_from=2))
+    console.print(table("\nTimes", ("what", "which"), _times(job, report), numbers_from=2))
+    identifiers = [(one.role, one.rule, one.distinct, one.respelt, one.merged) for one in report.identifiers]
+    headings = ("role", "rule", "different", "spelt otherwise here", "of these in several ways")
+    console.print(table("\nIdentifiers of the rows that are used", headings, identifiers, numbers_from=2))
+
+
+def _times(job: Job, report: ReadReport) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = [("window", report.window), ("kind", report.times)]
+    if report.times == "timestamps":
+        found += [
+            ("rows that name a zone", report.zoned),
+            (f"rows that name none, read in {job.data.time_zone}", report.unzoned),
+        ]
+    if (span := report.shown_span()) is not None:
+        found += [("first", span[0]), ("last", span[1])]
+    return found
+
+
+def _print_limits(console: Console, job: Job, rows: Rows) -> None:
+    """Print the largest number of each field against what the job allows, and what would be announced."""
+    limits = []
+    for field, values in zip(job.query.fields, rows.values.T, strict=True):
+        if field.opened:
+            largest, most = int(np.max(values, initial=0)), field.most
+            shown = (
+                [units(n, job.data.currency_decimals) for n in (largest, most)]
+                if field.name == "total"
+                else [largest, most]
+            )
+            limits.append((field.name, *shown))
+    headings = ("of one identifier", "largest here", "the job allows")
+    console.print(table("\nAgainst the job's limits", headings, limits))
+    step = job.round_rows_to
+    count = len(rows.identifiers)
+    announced = -(-count // step) * step
+    console.print(
+        table("\nDifferent identifiers", ("here", "announced"), [(count, announced)], numbers_from=0)
+    )

@@ -1,0 +1,93 @@
+"""The options that say how a party's table is read, which several commands have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from secagg.data.columns import FORMATS
+from secagg.data.dialect import EPOCHS, Dialect
+from secagg.inputs import Table
+from secagg.jobs.job import Job
+
+__all__ = [
+    "AllowEmpty",
+    "BadRows",
+    "BadRowsOption",
+    "DateFormat",
+    "Decimal",
+    "Delimiter",
+    "Encoding",
+    "Mapping",
+    "TableOptions",
+    "Thousands",
+]
+
+
+class BadRows(StrEnum):
+    """What to do with rows that cannot be used."""
+
+    refuse = "refuse"
+    skip = "skip"
+
+
+_NAMES = ", ".join(dict.fromkeys(known.name for known in FORMATS))
+
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="ROLE=COLUMN", help=f"Repeat for each role; or a known format: {_NAMES}."),
+]
+BadRowsOption = Annotated[BadRows, typer.Option(help="What to do with rows that cannot be used.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="The encoding of text files, such as cp1252; UTF-8 by default.")
+]
+Delimiter = Annotated[
+    str | None, typer.Option(help='What separates columns, or "tab"; told from the header by default.')
+]
+Decimal = Annotated[str | None, typer.Option(help='"." or "," in amounts that are text.')]
+Thousands = Annotated[
+    str | None, typer.Option(help='What separates thousands in amounts that are text; "space" for spaces.')
+]
+DateFormat = Annotated[
+    str | None,
+    typer.Option(
+        help=f"{', '.join(EPOCHS)} for times that are numbers, or a format such as %d.%m.%Y; ISO by default."
+    ),
+]
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take a table of which no row counts.")]
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How a table is read, as the command line says it."""
+
+    mapping: Sequence[str] = ()
+    bad_rows: BadRows = BadRows.refuse
+    dialect: Dialect = field(default_factory=Dialect)
+    allow_empty: bool = False
+
+    def table(self, job: Job, sources: Sequence[str]) -> Table:
+        """Return the table of a party of this job; errors as in `Table`."""
+        return Table(
+            job,
+            sources,
+            mapping=self.mapping,
+            bad_rows=self.bad_rows.value,
+            dialect=self.dialect,
+            allow_empty=self.allow_empty,
+        )
+
+    def words(self) -> list[str]:
+        """Return the options as words of a command line."""
+        words = ["--bad-rows", self.bad_rows.value]
+        for text in self.mapping:
+            words += ["--map", text]
+        for name in ("encoding", "delimiter", "decimal", "thousands", "date_format"):
+            value = getattr(self.dialect, name)
+            if value is not None:
+                words += [f"--{name.replace('_', '-')}={value}"]
+        return words + ["--allow-empty"] * self.allow_empty

@@ -1,0 +1,229 @@
+"""Files as they come: encodings, delimiters, compression, several files, known formats; and dialects that cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import warnings
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from secagg.data.columns import TransferColumns
+from secagg.data.dialect import Dialect
+from secagg.data.sources import find_sources, open_source
+from secagg.data.tables import read_deposits, read_transfers
+from secagg.errors import DataError, EmptyTableError, UsageError
+
+DEPOSITS = "customer,amount,time\n"
+TEXT = DEPOSITS + "Müller,1.5,1\nŁukasz,2,2\nx€,-3,3\n"
+
+
+@pytest.fixture
+def put(tmp_path):
+    def put(text: str | bytes, name: str = "t.csv") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return put
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1250"])
+def test_text_in_another_encoding_is_read_to_the_letter_and_line(put, encoding, zipped):
+    text = TEXT.encode(encoding)
+    path = put(gzip.compress(text) if zipped else text)
+    told = encoding if encoding not in ("utf-8", "utf-8-sig", "utf-16") else None
+    table = read_deposits(path, dialect=Dialect(encoding=told), bad_rows="skip")
+    assert table.customer.tolist() == ["Müller", "Łukasz"]
+    assert [row.line for row in table.report.bad_rows] == [4]
+    assert f"CSV in {encoding.removesuffix('-sig')}" in table.report.files[0]
+
+
+def test_a_file_that_was_recoded_leaves_nothing_open(put):
+    path = put(TEXT.encode("utf-16"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.closing(open_source(path)) as source:
+            assert source.csv_file is not None
+            place = Path(source.csv_file.place)
+            assert place.exists()
+        assert not place.exists()
+        with pytest.raises(DataError, match="the file is empty"):
+            open_source(put("".encode("utf-16"), "e.csv"))
+    for other in ("t.csv", "/proc/self/fd/0"):
+        with contextlib.closing(open_source(path)) as source, pytest.raises(duckdb.PermissionException):
+            source.connection.execute(f"SELECT * FROM read_csv('{other}')")
+
+
+def test_text_that_is_not_in_the_encoding_that_is_said_is_named_by_line(put):
+    text = (DEPOSITS + "a,1,1\n" * 400_000 + "é,1,1\n").encode("latin-1")
+    with pytest.raises(DataError, match=r"t\.csv:400002: this is not ascii"):
+        read_deposits(put(text), dialect=Dialect(encoding="ascii"))
+    with pytest.raises(
+        DataError, match=r"begins with the mark of UTF-8, and its encoding is said to be cp1252"
+    ):
+        read_deposits(put(TEXT.encode("utf-8-sig")), dialect=Dialect(encoding="cp1252"))
+    with pytest.raises(DataError, match=r"t\.csv:2: the row is not UTF-8\n.*--encoding"):
+        read_deposits(put((DEPOSITS + "é,1,1\n").encode("latin-1")))
+
+
+@pytest.mark.parametrize(
+    ("line", "delimiter"),
+    [("sep=;", ";"), ('"sep=;"', ";"), ("SEP=|", "|"), ("sep=,", ","), ("sep=\t", "\t")],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_that_names_the_delimiter_is_no_header_and_no_row(put, line, delimiter, end):
+    rows = ["customer,amount,time", "a,1,1", "a,b,c,d", "b,x,1", '"c\n,""",2,2']
+    rows = [
+        row.replace(",", delimiter) if i < 4 else row.replace(",", delimiter, 3) for i, row in enumerate(rows)
+    ]
+    rows[4] = delimiter.join(['"c\n,"""', "2", "2"])
+    table = read_deposits(put(end.join([line, *rows, ""])), bad_rows="skip")
+    assert table.customer.tolist() == ["a", 'c\n,"']
+    assert table.report.rows_read == 4
+    assert [(row.line, row.column) for row in table.report.bad_rows] == [(4, ""), (5, "amount")]
+
+
+def test_a_delimiter_that_is_said_is_taken(put):
+    text = "customer:amount:time,x\na,b:1:1\n"
+    mapping = {"mapping": None}
+    table = read_deposits(put(text.replace("time,x", "time")), dialect=Dialect(delimiter=":"), **mapping)
+    assert table.customer.tolist() == ["a,b"]
+    with pytest.raises(DataError, match=r"first line says sep=;, and the delimiter is said to be ','"):
+        read_deposits(put("sep=;\ncustomer;amount;time\na;1;1\n"), dialect=Dialect(delimiter=","))
+
+
+def test_gzip_is_known_by_its_content_and_not_by_the_name(put):
+    for name, content in (
+        ("a.csv", gzip.compress(b"customer,amount,time\na,1,1\n")),
+        ("b.csv.gz", b"customer,amount,time\na,1,1\n"),
+    ):
+        assert read_deposits(put(content, name)).customer.tolist() == ["a"]
+
+
+def test_header_names_differ_in_case(put):
+    assert read_deposits(put("CUSTOMER,Amount, TIME \na,1,1\n")).customer.tolist() == ["a"]
+    table = read_transfers(put("TARGETNODEID,sourcenodeid,VALUE,time\n1,2,3,4\n"))
+    assert (table.beneficiary[0], table.sender[0]) == ("1", "2")
+    assert dict(table.report.columns)["beneficiary"] == ("TARGETNODEID",)
+    mapping = TransferColumns(("To",), ("from",), "amount", "time")
+    assert read_transfers(put("TO,FROM,Amount,Time\n1,2,3,4\n"), mapping=mapping).sender.tolist() == ["2"]
+    # The letter decides where two differ in case alone; where none is to the letter, nothing decides.
+    both = put("To,TO,from,amount,time\n1,9,2,3,4\n")
+    assert read_transfers(both, mapping=mapping).beneficiary.tolist() == ["1"]
+    with pytest.raises(DataError, match="'to' can be each of the columns To, TO; name one to the letter"):
+        read_transfers(both, mapping=TransferColumns(("to",), ("from",), "amount", "time"))
+
+
+def test_paysim_and_saml_d_are_known(put):
+    paysim = (
+        "step,type,amount,nameOrig,oldbalanceOrg,newbalanceOrig,nameDest,oldbalanceDest,newbalanceDest,isFraud,isFlaggedFraud\n"
+        "1,TRANSFER,9839.64,C1231006815,170136.0,160296.36,M1979787155,0.0,0.0,0,0\n"
+    )
+    saml = (
+        "Time,Date,Sender_account,Receiver_account,Amount,Payment_currency,Received_currency,Sender_bank_location,"
+        "Receiver_bank_location,Payment_type,Is_laundering,Laundering_type\n"
+        "10:35:19,2022-10-07,8724731955,2769355426,1459.15,UK pounds,UK pounds,UK,UK,Cash Deposit,0,Normal\n"
+    )
+    for text, name, beneficiary, sender, cents, time in (
+        (paysim, "paysim", "M1979787155", "C1231006815", 983964, 1.0),
+        (saml, "saml-d", "2769355426", "8724731955", 145915, 1665138919.0),
+    ):
+        for mapping in (None, name):
+            table = read_transfers(put(text), mapping=mapping)
+            assert (table.beneficiary[0], table.sender[0]) == (beneficiary, sender)
+            assert (table.amount_cents[0], table.time[0]) == (cents, time)
+
+
+def test_several_files_are_one_table(put, tmp_path):
+    put("customer,amount,time\nÉ1,1,1\nb,2,9\n", "m-1.csv")
+    put("Time;CUSTOMER;amount\n2;e\u03011;3\n2;b\n3;NULL;4\n", "m-2.csv")
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 7 AS customer, 5 AS amount, 3 AS time) TO '{tmp_path}/m.parquet'")
+    table = read_deposits([str(tmp_path / "m-*.csv"), tmp_path / "m.parquet"], window=(0, 5), bad_rows="skip")
+    assert table.customer.tolist() == ["É1", "é1", "7"]
+    assert table.amount_cents.tolist() == [100, 300, 500]
+    report = table.report
+    assert (report.rows_read, report.rows_in_window, report.rows_outside, report.rows_bad) == (6, 3, 1, 2)
+    assert [(Path(row.file).name, row.line) for row in report.bad_rows] == [("m-2.csv", 3), ("m-2.csv", 4)]
+    assert report.span == (1, 9)
+    assert len(report.files) == 3
+
+
+def test_one_customer_in_several_files_is_one(put):
+    from secagg.data.conventions import Conventions
+
+    first, second = put(DEPOSITS + "Anna 1,1,1\n", "1.csv"), put(DEPOSITS + "ANNA 1,2,1\nb1,1,1\n", "2.csv")
+    table = read_deposits([first, second], conventions=Conventions({"customer": "folded"}))
+    assert table.customers.names.tolist() == ["anna 1", "b1"]
+    assert table.customers.codes.tolist() == [0, 0, 1]
+    assert table.own_spelling == {"anna 1": "Anna 1"}
+    assert (table.report.identifiers[0].distinct, table.report.identifiers[0].merged) == (2, 1)
+
+
+def test_an_empty_file_among_others_is_no_empty_table(put):
+    first, second = put(DEPOSITS, "1.csv"), put(DEPOSITS + "a,1,1\n", "2.csv")
+    assert len(read_deposits([first, second])) == 1
+    with pytest.raises(EmptyTableError, match=r"1\.csv, .*2\.csv: no row counts; 1 were read"):
+        read_deposits([first, second], window=(5, 6))
+
+
+def test_files_that_cannot_be_one_table_are_refused(put, tmp_path):
+    numbers, timestamps = put(DEPOSITS + "a,1,1\n", "1.csv"), put(DEPOSITS + "a,1,2026-09-01\n", "2.csv")
+    with pytest.raises(DataError, match=r"one kind of times; .*1\.csv has numbers, .*2\.csv has timestamps"):
+        read_deposits([numbers, timestamps])
+    for twice in (
+        [numbers, tmp_path / "." / "1.csv"],
+        [str(tmp_path / "*.csv"), numbers],
+        ["duckdb:SELECT 1"] * 2,
+    ):
+        with pytest.raises(DataError, match="named twice, and its rows would count twice"):
+            find_sources(twice)
+    (tmp_path / "link.csv").symlink_to(numbers)
+    with pytest.raises(DataError, match="named twice"):
+        find_sources([numbers, tmp_path / "link.csv"])
+    with pytest.raises(DataError, match=r"no-\*\.csv: no file has such a name"):
+        find_sources(tmp_path / "no-*.csv")
+    with pytest.raises(DataError, match="at least one table"):
+        find_sources([])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"encoding": "utf-9"}, "an encoding such as"),
+        ({"encoding": "hex"}, "an encoding such as"),
+        ({"encoding": ""}, "an encoding such as"),
+        ({"delimiter": ""}, "one ASCII character"),
+        ({"delimiter": "ab"}, "one ASCII character"),
+        ({"delimiter": "\n"}, "one ASCII character"),
+        ({"delimiter": '"'}, "one ASCII character"),
+        ({"delimiter": "§"}, "one ASCII character"),
+        ({"delimiter": "x"}, "letter or digit"),
+        ({"decimal": ";"}, 'is "." or ","'),
+        ({"thousands": ";"}, "thousands separator is one of"),
+        ({"thousands": "."}, "both decimals and thousands"),
+        ({"decimal": ",", "thousands": ","}, "both decimals and thousands"),
+        ({"date_format": "epoch"}, "a date format is epoch-s"),
+        ({"date_format": "%Y"}, "year, month and day"),
+        ({"date_format": "%d.%m."}, "year, month and day"),
+        ({"date_format": "%d.%m.%Y %Q"}, "year, month and day"),
+        ({"date_format": "%d.%m.%Y %Z"}, "year, month and day"),
+        ({"date_format": "%d.%m.%Y %"}, "year, month and day"),
+    ],
+)
+def test_a_dialect_that_cannot_be_is_refused(options, says):
+    with pytest.raises(UsageError, match=says):
+        Dialect(**options)
+
+
+def test_dialects_have_names_for_what_is_hard_to_type():
+    dialect = Dialect(
+        encoding="UTF8", delimiter="tab", decimal=",", thousands="space", date_format="%d %b %Y %H:%M:%S.%f"
+    )
+    assert (dialect.encoding, dialect.delimiter, dialect.thousands) == ("utf-8", "\t", " ")
+    assert Dialect(delimiter="\\t").delimiter == "\t"
