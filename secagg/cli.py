@@ -192,10 +192,19 @@ def data_make(
     ] = 30_000,
     start: Annotated[str, typer.Option(help="First day.")] = "2025-01-01",
     days: Annotated[int, typer.Option(help="Length of the period.")] = 90,
+    currency_decimals: Annotated[int, typer.Option(help="How many decimals amounts have, 0 to 4.")] = 2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
 ) -> None:
     """Write made-up bank tables with planted fraud, and truth.json, which says where it is."""
-    truth = make(out, banks=banks, rows=banks * rows, start=start, days=days, seed=seed)
+    truth = make(
+        out,
+        banks=banks,
+        rows=banks * rows,
+        start=start,
+        days=days,
+        currency_decimals=currency_decimals,
+        seed=seed,
+    )
     say(
         stdout(),
         f"{truth.transfers} transfers and {truth.deposits} deposits of {', '.join(truth.banks)} in {out}; "

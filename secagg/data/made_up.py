@@ -31,6 +31,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.data.conventions import MOST_DECIMALS
 from secagg.errors import UsageError
 
 __all__ = ["LIMIT", "MIN_BANKS", "MIN_SENDERS", "MIN_TOTAL", "Truth", "make"]
@@ -60,6 +61,7 @@ class Truth:
       window: ISO timestamps [start, end) that hold every row.
       min_senders, min_banks, min_total: thresholds that the collectors meet, total in units.
       limit: what structuring customers stay below at each bank, in units.
+      currency_decimals: of the amounts.
       transfers, deposits: rows of all banks together.
       seed: the same parameters and seed give the same files.
     """
@@ -73,6 +75,7 @@ class Truth:
     min_banks: int
     min_total: int
     limit: int
+    currency_decimals: int
     transfers: int
     deposits: int
     seed: int
@@ -80,12 +83,12 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """Parallel arrays: the bank that holds the row, who pays whom, how much, and when since the start."""
+    """Parallel arrays: the bank that holds the row, who pays whom, how much in units, and when since the start."""
 
     bank: Ints
     receiver: Ints
     sender: Ints
-    cents: Ints
+    amount: Floats
     second: Ints
 
 
@@ -104,6 +107,7 @@ def make(
     min_banks: int = MIN_BANKS,
     min_total: int = MIN_TOTAL,
     limit: int = LIMIT,
+    currency_decimals: int = 2,
     seed: int = 1,
 ) -> Truth:
     """Write made-up tables of transfers and cash deposits for each bank, and truth.json.
@@ -123,6 +127,7 @@ def make(
       min_senders, min_banks, min_total: thresholds that collectors meet together and at no bank alone;
         total in units.
       limit: what structuring customers reach together and at no bank alone, in units.
+      currency_decimals: how many decimals amounts have, 0 to 4; with less than two, thresholds are 1000 or more.
       seed: of numpy's PCG64; made-up data needs no secret randomness.
 
     Raises:
@@ -132,7 +137,10 @@ def make(
         banks=(banks, 2, len(_LETTERS)), collectors=(collectors, 0, 10**6), lookalikes=(lookalikes, 0, 10**6)
     )
     _check(rings=(rings, 0, 10**6), days=(days, 1, 36_500), min_senders=(min_senders, 2, 1000))
-    _check(min_banks=(min_banks, 1, banks), min_total=(min_total, 1, 10**9), limit=(limit, 10, 10**9))
+    # Cutting amounts to whole units could move a planted sum over a small threshold.
+    least = (1, 10) if currency_decimals >= 2 else (1000, 1000)
+    _check(min_banks=(min_banks, 1, banks), min_total=(min_total, least[0], 10**9))
+    _check(limit=(limit, least[1], 10**9), currency_decimals=(currency_decimals, 0, MOST_DECIMALS))
     _check(seed=(seed, 0, 2**63 - 1), rows=(rows, 0, 10**7 * 5))
     deposits = rows // 4 if deposits is None else deposits
     _check(deposits=(deposits, 0, 10**7 * 5))
@@ -161,6 +169,7 @@ def make(
         min_banks=min_banks,
         min_total=min_total,
         limit=limit,
+        currency_decimals=currency_decimals,
         transfers=rows,
         deposits=deposits,
         seed=seed,
@@ -199,7 +208,7 @@ def _transfers(
     one_off = (degree < min_senders) & (rng.random(beneficiaries) < 0.005)
     typical[one_off] *= 300
     receiver = np.repeat(np.arange(beneficiaries), degree)
-    cents = np.maximum(1, 100 * typical[receiver] * rng.lognormal(0.0, 1.0, quiet)).astype(np.int64)
+    amount = typical[receiver] * rng.lognormal(0.0, 1.0, quiet)
 
     # The planted receivers' codes follow the honest ones'; names do not tell them apart.
     codes = beneficiaries + np.arange(collectors + lookalikes)
@@ -223,7 +232,7 @@ def _transfers(
         bank=np.concatenate([home[sender], planted.bank]),
         receiver=np.concatenate([receiver, codes[planted.receiver]]),
         sender=np.concatenate([sender, planted_sender]),
-        cents=np.concatenate([cents, planted.cents]),
+        amount=np.concatenate([amount, planted.amount]),
         second=np.concatenate([rng.integers(0, days * _DAY_S, quiet), planted.second]),
     ), codes
 
@@ -258,11 +267,11 @@ def _collected(
 
     payments = rng.integers(1, 4, len(receiver))
     of = np.repeat(np.arange(len(receiver)), payments)
-    cents = np.maximum(1, 100 * part[of] * _shares(of, rng.uniform(0.5, 1.5, len(of)))).astype(np.int64)
+    amount = part[of] * _shares(of, rng.uniform(0.5, 1.5, len(of)))
     period = np.where(np.arange(count) < bursts, min(_BURST_DAYS, days), days)
     begin = (rng.random(count) * (days - period) * _DAY_S).astype(np.int64)
     second = begin[receiver[of]] + rng.integers(0, period[receiver[of]] * _DAY_S)
-    return _Rows(bank[of], receiver[of], sender[of], cents, second)
+    return _Rows(bank[of], receiver[of], sender[of], amount, second)
 
 
 def _deposits(
@@ -276,7 +285,7 @@ def _deposits(
     part = limit * rng.uniform(0.7, 0.97, len(ring))
     visits = rng.integers(1, 3, len(ring))
     of = np.repeat(np.arange(len(ring)), visits)
-    ring_cents = np.maximum(1, 100 * part[of] * _shares(of, rng.uniform(0.8, 1.2, len(of)))).astype(np.int64)
+    ring_amount = part[of] * _shares(of, rng.uniform(0.8, 1.2, len(of)))
     burst = min(_BURST_DAYS, days)
     begin = (rng.random(rings) * (days - burst) * _DAY_S).astype(np.int64)
     ring_second = begin[ring[of]] + rng.integers(0, burst * _DAY_S, len(of))
@@ -295,14 +304,14 @@ def _deposits(
     two_banks = (rng.random(count) < 0.05) & ~business
     customer = np.repeat(np.arange(count), degree)
     away = two_banks[customer] & (rng.random(quiet) < 0.5)
-    cents = np.maximum(1, 100 * typical[customer] * rng.lognormal(0.0, 0.9, quiet)).astype(np.int64)
+    amount = typical[customer] * rng.lognormal(0.0, 0.9, quiet)
     codes = count + np.arange(rings)
     customers = np.concatenate([customer, codes[ring[of]]])
     return _Rows(
         bank=np.concatenate([np.where(away, second_bank[customer], home[customer]), ring_bank[of]]),
         receiver=customers,
         sender=np.zeros_like(customers),
-        cents=np.concatenate([cents, ring_cents]),
+        amount=np.concatenate([amount, ring_amount]),
         second=np.concatenate([rng.integers(0, days * _DAY_S, quiet), ring_second]),
     ), codes
 
@@ -360,6 +369,10 @@ def _write(folder: Path, truth: Truth, transfers: _Rows, deposits: _Rows, first_
     banks = len(truth.banks)
     letters = _account_letters(banks)
     homes = _homes(banks, int(np.max(transfers.receiver, initial=-1)) + 1)
+    scale = 10**truth.currency_decimals
+    amount = f"printf('%d.%0{truth.currency_decimals}d', smallest // {scale}, smallest % {scale})"
+    if truth.currency_decimals == 0:
+        amount = "smallest"
     account = f"printf('%s-%08d', '{letters}'[{{home}} + 1], {{number}})"
     columns = {
         "transfers": f"{account.format(home='home', number='receiver')} AS beneficiary, "
@@ -379,13 +392,13 @@ def _write(folder: Path, truth: Truth, transfers: _Rows, deposits: _Rows, first_
                         "home": homes[receiver] if table == "transfers" else receiver,
                         "receiver": _number(receiver),
                         "sender": _number(rows.sender[here]),
-                        "cents": rows.cents[here],
+                        "smallest": np.maximum(1, scale * rows.amount[here]).astype(np.int64),
                         "second": rows.second[here] + first_second,
                     },
                 )
                 path = str(folder / f"{name}.{table}.csv").replace("'", "''")
                 connection.execute(
-                    f"COPY (SELECT {columns[table]}, printf('%d.%02d', cents // 100, cents % 100) AS amount, "
+                    f"COPY (SELECT {columns[table]}, {amount} AS amount, "
                     "strftime(make_timestamp(second * 1000000), '%Y-%m-%d %H:%M:%S') AS time FROM made_up) "
                     f"TO '{path}' (FORMAT csv, HEADER true)"
                 )

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from secagg.data import made_up
+from secagg.data.conventions import Conventions
+from secagg.data.dialect import Dialect
 from secagg.data.tables import parse_time, read_deposits, read_transfers
 from secagg.errors import UsageError
 
@@ -23,7 +25,7 @@ def made(request, tmp_path):
 def transfers(folder, truth) -> pd.DataFrame:
     tables = []
     for bank in truth.banks:
-        table = read_transfers(folder / f"{bank}.transfers.csv")
+        table = read_transfers(folder / f"{bank}.transfers.csv", allow_empty=True)
         rows = {"beneficiary": table.beneficiary, "sender": table.sender, "cents": table.amount_cents}
         tables.append(pd.DataFrame({"bank": bank, "time": table.time, **rows}))
     return pd.concat(tables, ignore_index=True)
@@ -32,7 +34,7 @@ def transfers(folder, truth) -> pd.DataFrame:
 def deposits(folder, truth) -> pd.DataFrame:
     tables = []
     for bank in truth.banks:
-        table = read_deposits(folder / f"{bank}.deposits.csv")
+        table = read_deposits(folder / f"{bank}.deposits.csv", allow_empty=True)
         rows = {"customer": table.customer, "cents": table.amount_cents, "time": table.time}
         tables.append(pd.DataFrame({"bank": bank, **rows}))
     return pd.concat(tables, ignore_index=True)
@@ -196,10 +198,10 @@ def test_planting_holds_for_any_number_of_banks_and_senders(banks, min_senders):
     groups = table.groupby("receiver")
     assert groups.sender.nunique().min() >= min_senders
     assert groups.bank.nunique().min() >= max(2, min_banks)
-    assert groups.cents.sum().min() >= 2_000_000
+    assert groups.amount.sum().min() >= 20_000
     assert len(groups) == 300
     if min_senders == 6:  # the usual threshold
-        assert table.groupby(["receiver", "bank"]).cents.sum().max() < 2_000_000
+        assert table.groupby(["receiver", "bank"]).amount.sum().max() < 20_000
     assert table.groupby(["receiver", "bank"]).sender.nunique().max() < min_senders
 
 
@@ -221,3 +223,20 @@ def test_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path
     with pytest.raises(UsageError, match=message):
         made_up.make(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("decimals", [0, 3])
+def test_amounts_have_the_currencys_decimals(tmp_path, decimals):
+    truth = made_up.make(tmp_path, rows=3000, rings=5, collectors=5, currency_decimals=decimals)
+    conventions = Conventions(currency_decimals=decimals)
+    cents = {}
+    for bank in truth.banks:
+        path = tmp_path / f"{bank}.transfers.csv"
+        texts = [line.split(",")[2] for line in path.read_text().splitlines()[1:]]
+        assert {len(text.partition(".")[2]) for text in texts} == {decimals}
+        table = read_transfers(path, conventions=conventions, dialect=Dialect(decimal="."))
+        for name, amount in zip(table.beneficiary, table.amount_cents.tolist(), strict=True):
+            cents[name] = cents.get(name, 0) + amount
+    assert all(cents[name] >= truth.min_total * 10**decimals for name in truth.collectors)
+    with pytest.raises(UsageError, match="limit lies from 1000"):
+        made_up.make(tmp_path, currency_decimals=0, limit=999)
