@@ -133,6 +133,18 @@ def test_ends_of_runs_by_bad_luck_of_the_tables_that_are_named(counts, identity_
     )
 
 
+@pytest.mark.parametrize(("banks", "ends", "false_match"), [(3, -28, -31), (2, -25, -32)])
+def test_bounds_at_ten_million_rows_an_organisation(banks, ends, false_match):
+    layout = collectors((10**7,) * banks)
+    assert ends - 1 < layout.log2_abort <= ends
+    assert round(layout.log2_false_match) == false_match
+    says(
+        "soundness",
+        "the bound on all of these is 2^-28 for three organisations and 2^-25 for two; that of a false match "
+        "([7.2](#72-keys-and-padding)) is 2^-31 and 2^-32",
+    )
+
+
 def test_capacities_are_the_least_that_the_chernoff_bound_allows():
     for n, buckets, lists in ((50, 64, 2), (1000, 64, 3), (100_000, 1024, 3)):
         capacity = bucket_plans._capacity(n, buckets, lists)
