@@ -16,7 +16,10 @@ _ENGINE: Final = (
 _VIEWS: Final = ("tests/mpc/test_views.py", "tests/mpc/test_costs.py")
 _JOINT: Final = (
     "tests/protocols/test_transcripts.py",
-    "tests/protocols/test_joint_groups*.py",
+    "tests/protocols/test_endings.py",
+    "tests/protocols/test_announcement.py",
+    "tests/protocols/test_input_lists.py",
+    "tests/protocols/test_joint_groups.py",
     "tests/mpc/test_soundness_arguments.py",
     "tests/test_soundness_numbers.py",
     "tests/protocols/test_patterns.py",
@@ -31,13 +34,17 @@ _FLOWER: Final = (
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
     "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
-    "secagg/mpc/bits.py": ("tests/mpc/test_bits.py", *_ENGINE),
-    "secagg/mpc/buckets.py": ("tests/mpc/test_merge.py", *_JOINT),
+    "secagg/mpc/bits.py": ("tests/mpc/test_bits.py", "tests/mpc/test_transcripts.py"),
+    "secagg/mpc/buckets.py": (
+        "tests/mpc/test_merge.py",
+        "tests/test_soundness_numbers.py",
+        "tests/mpc/test_soundness_arguments.py",
+    ),
     "secagg/mpc/comparison.py": ("tests/mpc/test_comparison.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/conversion.py": ("tests/mpc/test_conversion.py", *_ENGINE, *_VIEWS),
-    "secagg/mpc/merge.py": ("tests/mpc/test_merge.py", *_ENGINE),
-    "secagg/mpc/replicated.py": (*_ENGINE, "tests/mpc/test_arithmetic.py", *_JOINT),
-    "secagg/mpc/shuffle.py": ("tests/mpc/test_shuffle.py", *_ENGINE),
+    "secagg/mpc/merge.py": ("tests/mpc/test_merge.py", "tests/mpc/test_transcripts.py"),
+    "secagg/mpc/replicated.py": ("tests/mpc/test_replicated.py", *_ENGINE),
+    "secagg/mpc/shuffle.py": ("tests/mpc/test_shuffle.py", "tests/mpc/test_transcripts.py"),
     "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_arithmetic.py"),
     "secagg/party.py": (
@@ -50,14 +57,13 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/ring.py": ("tests/test_ring.py", "tests/mpc/test_arithmetic.py", "tests/mpc/test_bits.py"),
     "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked/test_keys.py"),
     "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py"),
-    "secagg/network/hello.py": ("tests/network/test_hello.py", "tests/network/test_tcp.py"),
-    "secagg/network/pinning.py": ("tests/network/test_pinning.py", "tests/network/test_tcp.py"),
+    "secagg/network/hello.py": ("tests/network/test_hello.py",),
+    "secagg/network/pinning.py": ("tests/network/test_pinning.py",),
     "secagg/network/stepwise.py": ("tests/network/test_stepwise.py",),
     "secagg/network/*.py": ("tests/network/test_tcp.py", "tests/network/test_identity.py"),
     "secagg/protocols/joint_groups/*.py": _JOINT,
     "secagg/protocols/pseudonyms.py": (
         "tests/protocols/test_pseudonyms.py",
-        "tests/protocols/test_transcripts.py",
         "tests/test_soundness_numbers.py",
     ),
     "secagg/protocols/additive_sum/*.py": (
