@@ -77,11 +77,11 @@ def contributions(length: int, repeats: int) -> None:
         f"\na client's contribution, {length:,} elements: clipped, rounded, with noise; then the sum as numbers"
     )
     x = np.random.default_rng(1).normal(size=length)
-    budget, crowd = dp.Budget(8.0, 1e-6, 100), dp.Crowd(100, 70, 10)
+    budget, cohort = dp.Budget(8.0, 1e-6, 100), dp.Cohort(100, 70, 10)
     for rotated in (False, True):
         seed = os.urandom(32) if rotated else None
         start = time.perf_counter()
-        mechanism = dp.choose(budget, crowd, clip=1.0, length=length, rotated=rotated)
+        mechanism = dp.choose(budget, cohort, clip=1.0, length=length, random_rotation=rotated)
         middle = time.perf_counter()
         contributor = dp.Contributor(mechanism)
         end = time.perf_counter()
@@ -123,14 +123,14 @@ def noise(length: int) -> None:
         for epsilon in (0.1, 1.0, 8.0):
             reports = [
                 dp.choose(
-                    dp.Budget(epsilon, 1e-6, rounds), dp.Crowd(100, 70), clip=1.0, length=length, kind=kind
+                    dp.Budget(epsilon, 1e-6, rounds), dp.Cohort(100, 70), clip=1.0, length=length, kind=kind
                 ).report()
                 for kind in ("skellam", "discrete gaussian")
             ]
-            line = "".join(f"  {r.noise} {r.deviation:10.5f}" for r in reports)
+            line = "".join(f"  {r.noise} {r.noise_std:10.5f}" for r in reports)
             if rounds == 1:
                 best = least_gaussian(epsilon, 1e-6)
-                line += f"  best {best:10.5f}, ratio {reports[0].deviation / best:.4f}"
+                line += f"  best {best:10.5f}, ratio {reports[0].noise_std / best:.4f}"
             print(f"  {rounds:4} rounds, epsilon {epsilon:4g}, delta 1e-6:{line}")
 
 

@@ -176,7 +176,7 @@ CONSTANTS = [
     ("soundness-masked", "federated.terms", "NONCE_BYTES", 32, "adds 32 bytes of its own"),
     ("soundness-dp", "dp.mechanism", "_WRAP", 2.0**-40, "planned to be at most 2^-40"),
     ("soundness-dp", "updates.noisy", "_CUT", 2.0**-20, "Noise is made for δ' = (1 - 2^-20) δ"),
-    ("soundness-dp", "dp.envelopes", "_WORD", 2**64, "integer weights W_b that add up to 2^64"),
+    ("soundness-dp", "dp.rejection", "_WORD", 2**64, "integer weights W_b that add up to 2^64"),
     ("soundness-encryption", "he.rlwe.sampling", "ETA", 21, "the number of heads of 42 coins"),
     ("soundness-encryption", "he.rlwe.noise", "FAILURE_BITS", 40, "at most 2^-40 for all C together"),
     (

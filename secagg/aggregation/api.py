@@ -184,7 +184,7 @@ def _aggregate(given: Updates, options: Options) -> Aggregate:
         coding = noisy = Noisy(
             Request(structure, is_mean, clips, None, n, largest_weight),
             privacy,
-            survivors=protection.min_clients(n),
+            min_clients=protection.min_clients(n),
             colluders=protection.colluders(n),
             modular=protection.modular,
         )
@@ -223,7 +223,7 @@ def _aggregate(given: Updates, options: Options) -> Aggregate:
         setup_s=opened.setup_s,
         spent=spent,
         privacy=privacy,
-        deviation=decoded.deviation,
+        noise_std=decoded.noise_std,
     )
     return Aggregate(structure.build(decoded.arrays), report)
 

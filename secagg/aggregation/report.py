@@ -55,7 +55,7 @@ class Report:
       clipped: how many numbers of each client lay beyond the clip and were moved to it; with privacy, 1 for a client
         whose update was longer than the norm and was scaled down, else 0. In a deployment each client knows its own.
       error: bound on the absolute error of each number (see `secagg.updates.coding`); the largest of `errors`.
-        Infinite with privacy, as noise has no bound: see `deviation`.
+        Infinite with privacy, as noise has no bound: see `noise_std`.
       errors: by path.
       weight: the sum of weights, with its noise if any, which whoever learns the mean learns too; None without weights.
       clips: as given or, for "max", as found; with privacy the norm, which no single number exceeds.
@@ -67,10 +67,10 @@ class Report:
       ledgers: what it cost each party.
       seconds: wall time of all parties together, one after the other in this process.
       setup_s: of these, for keys that a deployment makes once.
-      spent: by this round and those before, and on which assumptions; None without privacy. Its `deviation` is of a sum,
+      spent: by this round and those before, and on which assumptions; None without privacy. Its `noise_std` is of a sum,
         and of the noise that is counted on.
       privacy: what was asked for; None without.
-      deviation: standard deviation of each number of the result, by the noise of all contributors and by rounding; of a
+      noise_std: standard deviation of each number of the result, by the noise of all contributors and by rounding; of a
         weighted mean to first order. 0 without privacy.
     """
 
@@ -96,7 +96,7 @@ class Report:
     setup_s: float
     spent: dp.Report | None = None
     privacy: Privacy | None = None
-    deviation: float = 0.0
+    noise_std: float = 0.0
 
     def __str__(self) -> str:
         n = len(self.contributors) + len(self.dropped)
@@ -138,7 +138,7 @@ class Report:
             f"epsilon {spent.epsilon:.4g} of {asked.epsilon:g} spent at delta {asked.delta:g}, after {spent.rounds} of "
             f"{asked.rounds} rounds; updates of norm {asked.norm:g}"
         )
-        noise = f"of deviation {self.deviation:.3g} in every number, from {len(self.contributors)} clients"
+        noise = f"of standard deviation {self.noise_std:.3g} in every number, from {len(self.contributors)} clients"
         return [("privacy", budget), ("noise", noise), ("assumed", "; ".join(spent.assumptions))]
 
 

@@ -1,6 +1,6 @@
 """Differential privacy of sums: exact integer noise, made once or as one share a client, with accounting.
 
-For analysts with all rows in one place: `dp.sum`, `dp.histogram`.
+For whoever holds all rows (central differential privacy): `dp.sum`, `dp.histogram`.
 For sums under a protocol: `choose` a `Mechanism`, let each client's `Contributor` add its share of noise, sum the
 contributions modulo 2^k, and turn the sum into numbers with `Mechanism.to_numbers`.
 
@@ -9,8 +9,8 @@ They are computational: noise is expanded from seeds by AES.
 """
 
 from secagg.dp.accounting import Adjacency, Sensitivity
-from secagg.dp.analyst import Released, histogram, sum  # noqa: A004 - called as dp.sum
-from secagg.dp.calibration import Budget, Crowd, Noise, NoiseKind, calibrate
+from secagg.dp.calibration import Budget, Cohort, Noise, NoiseKind, calibrate
+from secagg.dp.central import Released, histogram, sum  # noqa: A004 - called as dp.sum
 from secagg.dp.clipping import Grid
 from secagg.dp.mechanism import Contribution, Contributor, Mechanism, Report, choose
 from secagg.dp.samplers import DiscreteGaussian, Skellam
@@ -18,9 +18,9 @@ from secagg.dp.samplers import DiscreteGaussian, Skellam
 __all__ = [
     "Adjacency",
     "Budget",
+    "Cohort",
     "Contribution",
     "Contributor",
-    "Crowd",
     "DiscreteGaussian",
     "Grid",
     "Mechanism",

@@ -86,19 +86,19 @@ class Sensitivity:
 
 
 def discrete_gaussian_divergence(
-    orders: Sequence[int], *, variance: float, least: int, most: int, sensitivity: Sensitivity
+    orders: Sequence[int], *, variance: float, min_shares: int, max_shares: int, sensitivity: Sensitivity
 ) -> NDArray[np.float64]:
     """Return bounds on the Renyi divergence of a sum with discrete Gaussian noise, one for each order.
 
-    Valid for every number n of noise shares from `least` to `most`. A sum of n discrete Gaussians is no discrete
+    Valid for every number n of noise shares from `min_shares` to `max_shares`. A sum of n discrete Gaussians is no discrete
     Gaussian; tau measures how far it is from one. The divergence falls with n and rises with tau, which rises
-    with n: with n = least in one and n = most in the other, the bound is no smaller than for any n between. It is
+    with n: with n = min_shares in one and n = max_shares in the other, the bound is no smaller than for any n between. It is
     hardly larger either: from a variance of 4 on, tau is below 10^-16.
 
     Args:
       orders: above 1.
-      variance: of one share, at least 1/4.
-      least, most: numbers of shares, 1 <= least <= most.
+      variance: of one share, at min_shares 1/4.
+      min_shares, max_shares: numbers of shares, 1 <= min_shares <= max_shares.
       sensitivity: of the sum.
 
     Raises:
@@ -106,12 +106,12 @@ def discrete_gaussian_divergence(
     """
     if not 0.25 <= variance < math.inf:
         raise RangeError(f"a share of discrete Gaussian noise has a variance of 1/4 or more, not {variance}")
-    if not 1 <= least <= most:
-        raise RangeError(f"expected 1 <= least <= most shares, got {least} and {most}")
-    k = np.arange(1, most, dtype=np.float64)
+    if not 1 <= min_shares <= max_shares:
+        raise RangeError(f"expected 1 <= min_shares <= max_shares shares, got {min_shares} and {max_shares}")
+    k = np.arange(1, max_shares, dtype=np.float64)
     tau = 10 * float(np.sum(np.exp(-2 * math.pi**2 * variance * k / (k + 1))))
-    x = sensitivity.l2 / math.sqrt(least * variance)
-    x1 = sensitivity.l1 / math.sqrt(least * variance)
+    x = sensitivity.l2 / math.sqrt(min_shares * variance)
+    x1 = sensitivity.l1 / math.sqrt(min_shares * variance)
     d = sensitivity.length
     alpha = np.asarray(orders, dtype=np.float64)
     square = min(x * x + 2 * x1 * tau + tau * tau * d, (x + math.sqrt(d) * tau) ** 2)

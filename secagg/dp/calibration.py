@@ -1,13 +1,13 @@
 """How much noise keeps a budget, and what noise costs.
 
-h = survivors - colluders clients are counted on for noise: `survivors` is the fewest clients in whose sum a protocol
-may end (it aborts below), `colluders` those of them who may omit their noise or tell it. Each client adds
-variance / h of what the sum needs, and the budget is accounted with h. Those who take part beyond h only add.
+A protocol opens a sum of `min_clients` clients or more, and aborts below. `colluders` of them may omit their noise or tell
+it. So h = min_clients - colluders clients are counted on for noise. Each client adds variance / h of what the sum needs, and
+the budget is accounted with h. Clients beyond h only add noise.
 
-**What a neighbour is.** "zero-out": one contribution, or zeros in its place; its noise is there either way. This is
-what shares of noise protect: with a client goes its share, so sums with and without a client differ in more than the
-contribution, and whoever runs the sum sees who takes part anyway. "add-remove": one contribution present or absent;
-only for noise made once. "replace": one contribution or any other; up to twice as far, so twice the noise.
+**What a neighbour is.** "zero-out": one contribution, or zeros in its place; its noise is there either way. Shares of noise
+protect this. A client takes its share with it, so sums with and without a client differ in more than the contribution;
+whoever runs the sum sees who takes part anyway. "add-remove": one contribution present or absent; only for noise made
+once. "replace": one contribution or any other; up to twice as far apart, so twice the noise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from secagg.dp.accounting import (
 from secagg.dp.samplers import MAX_VARIANCE, DiscreteGaussian, Sampler, Skellam
 from secagg.errors import PlanError, RangeError, UsageError
 
-__all__ = ["Budget", "Crowd", "Noise", "NoiseKind", "calibrate"]
+__all__ = ["Budget", "Cohort", "Noise", "NoiseKind", "calibrate"]
 
 NoiseKind: TypeAlias = Literal["skellam", "discrete gaussian"]
 
@@ -68,36 +68,36 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class Cohort:
     """Who adds noise.
 
     Args:
       clients: on the roster; none adds more than one share a round.
-      survivors: fewest in whose sum the protocol ends; below it aborts.
-      colluders: of these, how many are assumed to omit their noise, or to tell it to whoever looks at the sum.
+      min_clients: fewest whose sum the protocol opens; below it aborts.
+      colluders: how many of these may omit their noise, or tell it to whoever looks at the sum.
 
     Raises:
-      RangeError: not 1 <= survivors <= clients, or colluders that leave nobody.
+      RangeError: not 1 <= min_clients <= clients, or colluders that leave nobody.
     """
 
     clients: int = 1
-    survivors: int = 1
+    min_clients: int = 1
     colluders: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.survivors <= self.clients:
+        if not 1 <= self.min_clients <= self.clients:
             raise RangeError(
-                f"expected 1 to {self.clients} survivors of {self.clients} clients, got {self.survivors}"
+                f"expected min_clients from 1 to the number of clients, {self.clients}, got {self.min_clients}"
             )
-        if not 0 <= self.colluders < self.survivors:
+        if not 0 <= self.colluders < self.min_clients:
             raise RangeError(
-                f"{self.colluders} colluders among {self.survivors} survivors leave nobody to count on for noise"
+                f"{self.colluders} colluders among min_clients={self.min_clients} leave nobody to count on for noise"
             )
 
     @property
     def honest(self) -> int:
         """How many clients are counted on for noise: h."""
-        return self.survivors - self.colluders
+        return self.min_clients - self.colluders
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +108,25 @@ class Noise:
       kind: "skellam" or "discrete gaussian".
       variance: of one client's share, in units squared.
       sensitivity: how far neighbouring sums lie apart.
-      crowd: who adds shares.
+      cohort: who adds shares.
       budget: what was asked for.
     """
 
     kind: NoiseKind
     variance: float
     sensitivity: Sensitivity
-    crowd: Crowd
+    cohort: Cohort
     budget: Budget
 
     @property
-    def least_variance(self) -> float:
+    def min_variance(self) -> float:
         """Variance of the noise that is counted on: h shares."""
-        return self.crowd.honest * self.variance
+        return self.cohort.honest * self.variance
 
     @property
-    def most_variance(self) -> float:
+    def max_variance(self) -> float:
         """Variance of the noise in a sum of all clients."""
-        return self.crowd.clients * self.variance
+        return self.cohort.clients * self.variance
 
     def epsilon(self, rounds: int | None = None) -> float:
         """Return the epsilon spent after so many rounds (without a number, all), at the budget's delta.
@@ -139,7 +139,7 @@ class Noise:
         if not 0 <= rounds <= self.budget.rounds:
             raise RangeError(f"the budget is for {self.budget.rounds} rounds, not {rounds}")
         return (
-            _spent(self.kind, self.variance, self.sensitivity, self.crowd, self.budget, rounds)
+            _spent(self.kind, self.variance, self.sensitivity, self.cohort, self.budget, rounds)
             if rounds
             else 0.0
         )
@@ -154,25 +154,25 @@ class Noise:
         Twice the Chernoff bound: for Skellam noise of its exact moments; for discrete Gaussians, whose moments are at
         most those of Gaussians of the same parameter [CKS20], the Gaussian one.
         """
-        mu, y = self.most_variance, size / self.most_variance
+        mu, y = self.max_variance, size / self.max_variance
         if self.kind == "discrete gaussian":
             return min(0.0, math.log(2) - size * y / 2)
         # y^2 / (1 + sqrt(1 + y^2)) is sqrt(1 + y^2) - 1 without cancellation.
         return min(0.0, math.log(2) + mu * (y * y / (1 + math.sqrt(1 + y * y)) - y * math.asinh(y)))
 
-    def reach(self, log_probability: float) -> int:
-        """Return the least size whose bound `log_tail` is at most this."""
+    def tail_bound(self, log_probability: float) -> int:
+        """Return the tail bound: the smallest size that noise reaches with this probability at most; see `log_tail`."""
         return _least(lambda size: self.log_tail(size) <= log_probability)
 
 
 def calibrate(
-    budget: Budget, crowd: Crowd, sensitivity: Sensitivity, *, kind: NoiseKind = "skellam"
+    budget: Budget, cohort: Cohort, sensitivity: Sensitivity, *, kind: NoiseKind = "skellam"
 ) -> Noise:
     """Return the least noise, to a millionth, that keeps the budget.
 
     Args:
       budget: epsilon and delta over all rounds.
-      crowd: who adds shares.
+      cohort: who adds shares.
       sensitivity: how far neighbouring sums lie apart under the budget's adjacency; see `Sensitivity.under`.
       kind: "skellam", which is closed under sums, or "discrete gaussian".
 
@@ -182,12 +182,12 @@ def calibrate(
     """
     if kind not in ("skellam", "discrete gaussian"):
         raise UsageError(f'noise is "skellam" or "discrete gaussian", not {kind!r}')
-    if crowd.clients > 1 and budget.adjacency == "add-remove":
+    if cohort.clients > 1 and budget.adjacency == "add-remove":
         raise UsageError('with a client goes its share of the noise: use adjacency="zero-out", or "replace"')
-    low = _LEAST_SKELLAM / crowd.honest if kind == "skellam" else _LEAST_GAUSSIAN
+    low = _LEAST_SKELLAM / cohort.honest if kind == "skellam" else _LEAST_GAUSSIAN
 
     def enough(variance: float) -> bool:
-        return _spent(kind, variance, sensitivity, crowd, budget, budget.rounds) <= budget.epsilon
+        return _spent(kind, variance, sensitivity, cohort, budget, budget.rounds) <= budget.epsilon
 
     high = low
     while not enough(high):
@@ -200,17 +200,21 @@ def calibrate(
     while high > low * (1 + _EXACTNESS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return Noise(kind, high, sensitivity, crowd, budget)
+    return Noise(kind, high, sensitivity, cohort, budget)
 
 
 def _spent(
-    kind: NoiseKind, variance: float, sensitivity: Sensitivity, crowd: Crowd, budget: Budget, rounds: int
+    kind: NoiseKind, variance: float, sensitivity: Sensitivity, cohort: Cohort, budget: Budget, rounds: int
 ) -> float:
     if kind == "skellam":
-        divergences = skellam_divergence(ORDERS, variance=crowd.honest * variance, sensitivity=sensitivity)
+        divergences = skellam_divergence(ORDERS, variance=cohort.honest * variance, sensitivity=sensitivity)
     else:
         divergences = discrete_gaussian_divergence(
-            ORDERS, variance=variance, least=crowd.honest, most=crowd.clients, sensitivity=sensitivity
+            ORDERS,
+            variance=variance,
+            min_shares=cohort.honest,
+            max_shares=cohort.clients,
+            sensitivity=sensitivity,
         )
     return epsilon_at(ORDERS, rounds * divergences, budget.delta)
 

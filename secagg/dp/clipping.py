@@ -6,7 +6,7 @@
   round    to multiples of the unit 2^-frac_bits, up with the probability of the fraction; draw again while the
            integer vector is longer than the bound below, at most 64 times, then round towards zero
 
-With c the clip in units and d the length (padded, where rotated), the squared norm of the integers is at most the
+With c the clip in units and d the length, padded if vectors are rotated, the squared norm of the integers is at most the
 floor of
 
   min{ (c + sqrt d)^2,  c^2 + d/4 + sqrt(2 ln(1/beta)) (c + sqrt(d)/2),  d ceil(c')^2 },   beta = exp(-1/2),
@@ -15,8 +15,8 @@ c' the bound on single elements; the first two are [KLS21, theorem 1], and a dra
 1 - beta or more. **The bound is checked in integers on what leaves here**, so sensitivity rests on no property of
 floating point, of the rounding or of the rotation; the only thing that those may cost is accuracy.
 
-Threat model: a client that does not clip is not caught here. Cost: d log2 d additions where rotated, and some
-passes over the vector.
+Threat model: a client that does not clip is not caught here. Cost: some passes over the vector, and d log2 d
+additions for the rotation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _DRAWS: Final = 64
 _MAX_UNITS: Final = 1 << 30  # squared norms within the bound stay below 2^62
 # sqrt(2 ln(1/beta)) for beta = exp(-1/2).
 _SPREAD: Final = 1.0
-# An element of a rotated vector is moved to the border in one vector of 2^20 at most.
+# An element of a rotated vector is moved to the bound in one vector of 2^20 at most.
 _ROTATED_LOG: Final = math.log(2) * 21
 _RADIX_BITS: Final = 5
 
@@ -67,9 +67,9 @@ class Grid:
       clip: largest Euclidean norm of a contribution: of the vector already multiplied by its weight.
       frac_bits: the unit is 2**-frac_bits; may be negative.
       length: elements of a vector.
-      rotated: whether vectors are rotated first.
-      element_clip: largest absolute value of an element of what is rounded; without it the clip, or for rotated
-        vectors what nearly all of them keep to.
+      random_rotation: whether vectors are rotated first.
+      element_clip: largest absolute value of an element that is rounded. By default the clip; for rotated vectors, what
+        nearly all of them keep to.
 
     Raises:
       RangeError: a clip that is not positive and finite, a length below 1.
@@ -79,7 +79,7 @@ class Grid:
     clip: float
     frac_bits: int
     length: int
-    rotated: bool = False
+    random_rotation: bool = False
     element_clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -106,14 +106,14 @@ class Grid:
 
     @property
     def dimension(self) -> int:
-        """Elements of the integer vectors: the length, padded to a power of two where rotated."""
-        return 1 << (self.length - 1).bit_length() if self.rotated else self.length
+        """Elements of the integer vectors: the length, padded to a power of two by a rotation."""
+        return 1 << (self.length - 1).bit_length() if self.random_rotation else self.length
 
     @property
     def element_units(self) -> int:
         """Largest absolute value of an integer."""
         bound = self.clip if self.element_clip is None else min(self.clip, self.element_clip)
-        if self.rotated and self.element_clip is None:
+        if self.random_rotation and self.element_clip is None:
             d = self.dimension
             bound = self.clip * min(1.0, math.sqrt(2 * (math.log(d) + _ROTATED_LOG) / d))
         return math.ceil(Fraction(bound) * Fraction(2) ** self.frac_bits)
@@ -139,7 +139,7 @@ class Grid:
         Args:
           x: floats or integers, shape (rows, length), or (length,) for one row.
           rng: where rounding draws from; from the operating system without one.
-          seed: of the rotation, public, at least 16 bytes, one a round; where rotated, and only there.
+          seed: of the rotation, public, at least 16 bytes, one a round; for a random rotation, and only then.
 
         Raises:
           ShapeError: another shape or dtype.
@@ -188,9 +188,11 @@ class Grid:
         return unrotate(numbers, seed or b"", self.length) if self._needs(seed) else numbers
 
     def _needs(self, seed: bytes | None) -> bool:
-        if self.rotated != (seed is not None):
-            raise UsageError(f"a seed of the rotation goes with rotated=True; here rotated={self.rotated}")
-        return self.rotated
+        if self.random_rotation != (seed is not None):
+            raise UsageError(
+                f"a seed of the rotation goes with random_rotation=True; here random_rotation={self.random_rotation}"
+            )
+        return self.random_rotation
 
     def _round(self, rows: NDArray[np.float64], rng: Stream) -> NDArray[np.int64]:
         units = plan(clip=float(self.element_units), frac_bits=0, parties=1, bits=64)

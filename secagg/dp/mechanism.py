@@ -1,15 +1,15 @@
 """Noise in sums of client vectors: grid, noise and ring chosen together; clients' shares; the report.
 
-  choose       budget, crowd, clip  ->  grid, variance of one share, plan of the ring; the same at all parties
+  choose       budget, cohort, clip  ->  grid, variance of one share, plan of the ring; the same at all parties
   Contributor  a client: clip, round, add one share of noise, reduce modulo 2^k; then the sum protocol takes over
   Mechanism.to_numbers  a result party: the sum as numbers
 
-Threat model: as many clients as are counted on (`Crowd.honest`) follow this program. What is protected is the sum,
+Threat model: as many clients as are counted on (`Cohort.honest`) follow this program. What is protected is the sum,
 from whoever sees it, up to (epsilon, delta); a server that sees single vectors is the sum protocol's to prevent.
 Noise is added before reduction modulo 2^k and not truncated, so a sum that wraps around costs accuracy, not privacy;
 how likely that is is reported.
 
-Learns: result parties, the noisy sum. Clip, variance and crowd are public.
+Learns: result parties, the noisy sum. Clip, variance and cohort are public.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from secagg.dp.accounting import Adjacency
-from secagg.dp.calibration import Budget, Crowd, Noise, NoiseKind, calibrate
+from secagg.dp.calibration import Budget, Cohort, Noise, NoiseKind, calibrate
 from secagg.dp.clipping import Grid
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.fixed_point import Plan, plan
@@ -55,8 +55,8 @@ class Report:
       adjacency: what neighbours are.
       rounds: released so far.
       noise: its kind.
-      deviation: standard deviation of the noise that is counted on, of one element of the sum, as a number.
-      share_deviation: that of one client's share.
+      noise_std: standard deviation of the noise that is counted on, of one element of the sum, as a number.
+      share_std: that of one client's share.
       clip: Euclidean norm of a contribution.
       wrap_probability: bound on the probability that any element of any planned round wraps around.
       assumptions: what has to hold for (epsilon, delta) to.
@@ -67,8 +67,8 @@ class Report:
     adjacency: Adjacency
     rounds: int
     noise: NoiseKind
-    deviation: float
-    share_deviation: float
+    noise_std: float
+    share_std: float
     clip: float
     wrap_probability: float
     assumptions: tuple[str, ...]
@@ -81,8 +81,8 @@ class Mechanism:
     Args:
       grid: how vectors become integers.
       noise: what is added to them; for the grid's sensitivity.
-      plan: of the integers with their noise (frac_bits = 0); its `limit` is no bound on one noisy vector, but
-        clients times it is one on the sum, but for `wrap_probability`.
+      plan: of the integers with their noise, frac_bits = 0. `clients * limit` bounds the sum except with
+        `wrap_probability`; a single noisy vector may exceed `limit`.
 
     Raises:
       UsageError: noise for a smaller sensitivity than the grid's.
@@ -97,9 +97,9 @@ class Mechanism:
         planned, needed = self.noise.sensitivity, self.grid.sensitivity.under(self.noise.budget.adjacency)
         if planned.l2 < needed.l2 or planned.l1 < needed.l1 or planned.length != needed.length:
             raise UsageError(f"the noise is for {planned}, the grid needs {needed}; calibrate anew")
-        if self.plan.parties < self.noise.crowd.clients or self.plan.frac_bits:
+        if self.plan.parties < self.noise.cohort.clients or self.plan.frac_bits:
             raise PlanError(
-                f"expected a plan of whole numbers for {self.noise.crowd.clients} clients, got {self.plan}"
+                f"expected a plan of whole numbers for {self.noise.cohort.clients} clients, got {self.plan}"
             )
 
     @property
@@ -138,11 +138,11 @@ class Mechanism:
 
 def choose(
     budget: Budget,
-    crowd: Crowd,
+    cohort: Cohort,
     *,
     clip: float,
     length: int,
-    rotated: bool = False,
+    random_rotation: bool = False,
     element_clip: float | None = None,
     frac_bits: int | None = None,
     kind: NoiseKind = "skellam",
@@ -151,10 +151,10 @@ def choose(
 
     Args:
       budget: epsilon and delta over all rounds, and what a neighbour is.
-      crowd: who adds noise.
+      cohort: who adds noise.
       clip: largest Euclidean norm of a contribution, weight included.
       length: elements of a vector.
-      rotated: rotate vectors, so that a narrower ring does.
+      random_rotation: rotate vectors, so that a narrower ring does.
       element_clip: largest absolute value of an element; see `Grid`.
       frac_bits: the unit is 2**-frac_bits; without it one that lengthens vectors by less than 0.2%.
       kind: of noise; see `calibrate`.
@@ -168,11 +168,11 @@ def choose(
     if length < 1:
         raise RangeError(f"a vector has 1 or more elements, not {length}")
     if frac_bits is None:
-        dimension = 1 << (length - 1).bit_length() if rotated else length
+        dimension = 1 << (length - 1).bit_length() if random_rotation else length
         units = max(_LEAST_UNITS, _UNITS_AN_ELEMENT * math.sqrt(dimension))
         frac_bits = math.ceil(math.log2(units) - math.log2(clip))
-    grid = Grid(clip, frac_bits, length, rotated, element_clip)
-    noise = calibrate(budget, crowd, grid.sensitivity.under(budget.adjacency), kind=kind)
+    grid = Grid(clip, frac_bits, length, random_rotation, element_clip)
+    noise = calibrate(budget, cohort, grid.sensitivity.under(budget.adjacency), kind=kind)
     return Mechanism(grid, noise, ring_plan(noise, grid.element_units, grid.dimension))
 
 
@@ -185,8 +185,8 @@ def ring_plan(noise: Noise, element_units: int, dimension: int) -> Plan:
     Raises:
       PlanError: no ring of 64 bits does.
     """
-    clients = noise.crowd.clients
-    tail = noise.reach(math.log(_WRAP) - math.log(dimension) - math.log(noise.budget.rounds))
+    clients = noise.cohort.clients
+    tail = noise.tail_bound(math.log(_WRAP) - math.log(dimension) - math.log(noise.budget.rounds))
     each = element_units - (-tail // clients)
     if (clients * each).bit_length() + 1 > 64 or each >= 1 << 53:
         raise PlanError(
@@ -201,7 +201,7 @@ def wrap_probability(noise: Noise, element_units: int, dimension: int, ring: Rin
 
     Whatever the inputs, their sum keeps to clients * element_units; noise has the room that remains.
     """
-    room = (1 << (ring.bits - 1)) - 1 - noise.crowd.clients * element_units
+    room = (1 << (ring.bits - 1)) - 1 - noise.cohort.clients * element_units
     if room < 0:
         return 1.0
     log = noise.log_tail(room + 1) + math.log(dimension) + math.log(noise.budget.rounds)
@@ -279,8 +279,8 @@ def report(
         adjacency=budget.adjacency,
         rounds=budget.rounds if rounds is None else rounds,
         noise=noise.kind,
-        deviation=unit * math.sqrt(noise.least_variance),
-        share_deviation=unit * math.sqrt(noise.variance),
+        noise_std=unit * math.sqrt(noise.min_variance),
+        share_std=unit * math.sqrt(noise.variance),
         clip=clip,
         wrap_probability=wraps,
         assumptions=_assumptions(noise),
@@ -288,7 +288,7 @@ def report(
 
 
 def _assumptions(noise: Noise) -> tuple[str, ...]:
-    crowd = noise.crowd
+    cohort = noise.cohort
     protected = {
         "zero-out": "what a contribution is, or that it is not all zeros; not who takes part",
         "add-remove": "whether a contribution is there at all, and what it is",
@@ -299,10 +299,10 @@ def _assumptions(noise: Noise) -> tuple[str, ...]:
         "who takes part does not depend on the data; no amplification by sampling is counted",
         "noise is fresh in each round, and drawn unobserved: timing it could tell about it",
     ]
-    if crowd.clients > 1:
+    if cohort.clients > 1:
         lines += [
-            f"at least {crowd.survivors} of {crowd.clients} clients are in every sum that is released",
-            f"at least {crowd.honest} of those clip, add their noise as told, and tell nobody about it",
+            f"at least {cohort.min_clients} of {cohort.clients} clients are in every sum that is released",
+            f"at least {cohort.honest} of those clip, add their noise as told, and tell nobody about it",
             "single contributions stay hidden by the sum protocol; only sums are seen",
         ]
     return tuple(lines)

@@ -5,7 +5,7 @@ of the samples is the parameter up to exp(-2 pi^2 variance) relative, and below 
 Skellam: the difference of two independent Poisson numbers of mean variance / 2. Sums of independent Skellam
 numbers are Skellam, of the sum of the variances.
 
-Samples have exactly the stated distribution when the stream's words are uniform (`envelopes`); no float64 decides
+Samples have exactly the stated distribution when the stream's words are uniform (`rejection`); no float64 decides
 anything. A parameter given as a float stands for the fraction that the float is.
 """
 
@@ -18,8 +18,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.dp.envelopes import Envelope
-from secagg.dp.laws import GaussianLaw, PoissonLaw
+from secagg.dp.distributions import GaussianDistribution, PoissonDistribution
+from secagg.dp.rejection import RejectionSampler
 from secagg.errors import RangeError
 from secagg.prg import Stream, system_stream
 
@@ -48,18 +48,18 @@ class DiscreteGaussian:
       RangeError: a variance out of range.
     """
 
-    __slots__ = ("_envelope", "variance")
+    __slots__ = ("_sampler", "variance")
 
     def __init__(self, variance: Fraction | float) -> None:
         self.variance = _checked(variance)
-        self._envelope = Envelope(GaussianLaw(self.variance))
+        self._sampler = RejectionSampler(GaussianDistribution(self.variance))
 
     def __repr__(self) -> str:
         return f"<discrete Gaussian, variance {float(self.variance):.6g}>"
 
     def draw(self, shape: int | tuple[int, ...], rng: Stream | None = None) -> NDArray[np.int64]:
         """Return independent samples, int64, of the given shape; from the operating system without an rng."""
-        return self._envelope.draw(_count(shape), rng or system_stream()).reshape(shape)
+        return self._sampler.draw(_count(shape), rng or system_stream()).reshape(shape)
 
 
 class Skellam:
@@ -72,11 +72,11 @@ class Skellam:
       RangeError: a variance out of range.
     """
 
-    __slots__ = ("_envelope", "variance")
+    __slots__ = ("_sampler", "variance")
 
     def __init__(self, variance: Fraction | float) -> None:
         self.variance = _checked(variance)
-        self._envelope = Envelope(PoissonLaw(self.variance / 2))
+        self._sampler = RejectionSampler(PoissonDistribution(self.variance / 2))
 
     def __repr__(self) -> str:
         return f"<Skellam, variance {float(self.variance):.6g}>"
@@ -84,8 +84,8 @@ class Skellam:
     def draw(self, shape: int | tuple[int, ...], rng: Stream | None = None) -> NDArray[np.int64]:
         """Return independent samples, int64, of the given shape; from the operating system without an rng."""
         count, rng = _count(shape), rng or system_stream()
-        samples = self._envelope.draw(count, rng)
-        samples -= self._envelope.draw(count, rng)
+        samples = self._sampler.draw(count, rng)
+        samples -= self._sampler.draw(count, rng)
         return samples.reshape(shape)
 
 

@@ -10,7 +10,8 @@ data. So the vector holds nothing else.
 
 Whether a node answers must not depend on its data: an update with NaN or infinity counts as zeros.
 
-Learns: whoever sees the sum, the mean of at least `least` nodes with the noise of all but the corrupt ones of these.
+Learns: whoever sees the sum, the mean of at least `GraphParameters.least` nodes, with the noise of all of these but the
+corrupt ones.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ class PrivateCoder:
     ) -> None:
         clients = parameters.clients
         # A server that may do anything chooses who takes part: all corrupt ones may be among them.
-        crowd = registered if parameters.active else clients
-        corrupt = max(parameters.corrupt, math.floor(privacy.corrupt * crowd + 1e-9))
+        cohort = registered if parameters.active else clients
+        corrupt = max(parameters.corrupt, math.floor(privacy.corrupt * cohort + 1e-9))
         if corrupt >= parameters.least:
             raise PlanError(
                 f"of {clients} nodes {parameters.least} are sure to be in a sum, and {corrupt} are not counted on for "
@@ -136,10 +137,10 @@ class PrivateCoder:
             )
         self._layout, self._log = layout, log
         self.mechanism = dataclasses.replace(privacy, corrupt=corrupt / clients).mechanism(
-            clients=clients, survivors=parameters.least, length=layout.numbers
+            clients=clients, min_clients=parameters.least, length=layout.numbers
         )
         # The same turn of all vectors protects nothing and endangers nothing: it may be known, or even chosen.
-        self._seed = digest(_ROTATION, [session]) if privacy.rotated else None
+        self._seed = digest(_ROTATION, [session]) if privacy.random_rotation else None
         self.length = self.mechanism.grid.dimension
         self.ring = ring_for(self.mechanism.plan, clients)
 

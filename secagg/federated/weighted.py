@@ -38,8 +38,8 @@ from secagg.updates.structure import Structure
 # lie within +-65,535.
 _ALL_WEIGHTS: Final = 1 << 28
 # Powers of two beyond the clip that bound the classes of misfits; the last class is of all beyond.
-_REACH: Final = (4, 8, 12, 16)
-_CLASSES: Final = len(_REACH) + 1
+_CLASS_BITS: Final = (4, 8, 12, 16)
+_CLASSES: Final = len(_CLASS_BITS) + 1
 _LARGEST_INT64: Final = (1 << 63) - 1
 _log = logging.getLogger("secagg.federated")
 
@@ -274,8 +274,8 @@ class WeightedCoder:
         for counts, path, most in self._misfits(misfits):
             nodes = int(counts.sum())
             (last,) = np.flatnonzero(counts)[-1:]
-            holds = f"{most * 2.0 ** _REACH[min(last, len(_REACH) - 1)]:.10g}"
-            needed = f"{holds} holds all" if last < len(_REACH) else f"more than {holds} is needed"
+            holds = f"{most * 2.0 ** _CLASS_BITS[min(last, len(_CLASS_BITS) - 1)]:.10g}"
+            needed = f"{holds} holds all" if last < len(_CLASS_BITS) else f"more than {holds} is needed"
             what = f"{path!r:.80}" if path else f"the weight {self._weight_key!r}"
             found.append(f"{what} is beyond {most:.10g} at {nodes} of {clients} nodes ({needed})")
         more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
@@ -307,10 +307,10 @@ def _largest(value: NDArray[Any]) -> float | int:
 
 
 def _class(size: float, most: float) -> int:
-    for number, reach in enumerate(_REACH):
-        if size <= most * 2.0**reach:
+    for number, bits in enumerate(_CLASS_BITS):
+        if size <= most * 2.0**bits:
             return number
-    return len(_REACH)
+    return len(_CLASS_BITS)
 
 
 def _places(precision: float) -> int:

@@ -94,13 +94,13 @@ class Decoded:
       arrays: in the order of the structure's leaves.
       errors: bounds on the absolute error, by path.
       weight: the sum of weights, which is opened; None without weights.
-      deviation: of the noise in each number; 0 without.
+      noise_std: of the noise in each number; 0 without.
     """
 
     arrays: list[NDArray[Any]] = field(repr=False)
     errors: dict[str, float]
     weight: float | None
-    deviation: float = 0.0
+    noise_std: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Coding(ABC):
         for leaf in request.structure.leaves:
             clip = request.clip_of(leaf)
             self._check(leaf, clip)
-            self.parts.append(_Part(leaf, _border(leaf, clip), slice(start, start + leaf.size)))
+            self.parts.append(_Part(leaf, _largest_within(leaf, clip), slice(start, start + leaf.size)))
             start += leaf.size
 
     @property
@@ -185,10 +185,10 @@ class Coding(ABC):
         if self.request.mean:
             return
         most, clients = leaf.largest, self.request.clients
-        border = min(_border(leaf, clip), most)
-        if Fraction(clients) * Fraction(border) > Fraction(most):
+        bound = min(_largest_within(leaf, clip), most)
+        if Fraction(clients) * Fraction(bound) > Fraction(most):
             raise PlanError(
-                f"{where}sums of {clients} numbers up to {border} do not fit {leaf.dtype_name}; "
+                f"{where}sums of {clients} numbers up to {bound} do not fit {leaf.dtype_name}; "
                 f"{_ways_out(leaf, clients)}"
             )
 
@@ -214,7 +214,7 @@ class Coding(ABC):
         return result, error
 
 
-def _border(leaf: Leaf, clip: float) -> float:
+def _largest_within(leaf: Leaf, clip: float) -> float:
     """Return the largest absolute value that a number within a clip has, as a number that its dtype may hold."""
     if not leaf.is_integer:
         return clip
@@ -376,7 +376,7 @@ class FixedPoint(Coding):
         clients = self.request.clients
         # A little less than there is: the plan of all arrays rounds up to float64.
         most = (_ROOM - (_ROOM >> 48)) // (clients * self._weight)
-        crowd = f"{clients} parties" + (f" with weights up to {self._weight}" if self.weighted else "")
+        cohort = f"{clients} parties" + (f" with weights up to {self._weight}" if self.weighted else "")
         options = []
         if part.leaf.is_integer:
             asked = "are integers"
@@ -394,7 +394,7 @@ class FixedPoint(Coding):
         options.append("smaller weights" if self.weighted else "fewer clients")
         return (
             f"{part.leaf.path or 'the updates'}: numbers up to {part.clip:g} that {asked} do not fit {_WIDEST} bits in a "
-            f"sum of {crowd}; use {' or '.join(options)}"
+            f"sum of {cohort}; use {' or '.join(options)}"
         )
 
 

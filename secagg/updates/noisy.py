@@ -52,7 +52,7 @@ class Noisy(Coding):
     Args:
       request: what to compute; `clips` and `precision` do not matter.
       privacy: what the sum may tell.
-      survivors: the fewest clients whose sum is opened.
+      min_clients: the fewest clients whose sum is opened.
       colluders: clients that the protection itself takes to work with others.
       modular: sums are taken modulo 2^b.
 
@@ -62,7 +62,7 @@ class Noisy(Coding):
     """
 
     def __init__(
-        self, request: Request, privacy: Privacy, *, survivors: int, colluders: int, modular: bool
+        self, request: Request, privacy: Privacy, *, min_clients: int, colluders: int, modular: bool
     ) -> None:
         weighted = request.max_weight is not None
         if privacy.norm < _SMALLEST:
@@ -79,7 +79,9 @@ class Noisy(Coding):
             delta=privacy.delta * (1 if modular else 1 - _CUT),
             # The larger of the two: as many as either takes to be against the others.
             corrupt=max(privacy.corrupt, colluders / request.clients),
-        ).mechanism(clients=request.clients, survivors=survivors, length=request.structure.size + weighted)
+        ).mechanism(
+            clients=request.clients, min_clients=min_clients, length=request.structure.size + weighted
+        )
         if not modular:
             self.mechanism = replace(self.mechanism, plan=self._bounded_plan())
         super().__init__(request)
@@ -87,18 +89,18 @@ class Noisy(Coding):
         self.length = self.mechanism.grid.dimension
         self._contributor = dp.Contributor(self.mechanism)
         # Public, and the same at all; between processes it comes from what is agreed on for the round.
-        self._seed = secrets.token_bytes(KEY_BYTES) if privacy.rotated else None
-        most = self._deviation(request.clients)
+        self._seed = secrets.token_bytes(KEY_BYTES) if privacy.random_rotation else None
+        most = self._noise_std(request.clients)
         if weighted and request.clients * privacy.norm <= _CLEAR * most:
             raise PlanError(
-                f"even if all {request.clients} weights were the largest, noise would hide their sum: it has a deviation of "
-                f"{most / privacy.norm:.3g} times max_weight; use a larger epsilon, more clients, or no weights"
+                f"even if all {request.clients} weights were the largest, noise hides their sum: its standard deviation "
+                f"is {most / privacy.norm:.3g} times max_weight; use a larger epsilon, more clients, or no weights"
             )
 
     @property
     def about(self) -> str:
         weights = f", weights in units of {self.request.max_weight}" if self.weighted else ""
-        rotated = ", rotated" if self.privacy.rotated else ""
+        rotated = ", randomly rotated" if self.privacy.random_rotation else ""
         return (
             f"multiples of 2^{-self.mechanism.grid.frac_bits}{weights}{rotated}, with noise: sums of {self.plan.sum_bits} "
             "bits"
@@ -131,28 +133,28 @@ class Noisy(Coding):
 
     def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:  # noqa: ARG002  # exact protocols have none
         numbers = self.mechanism.grid.to_numbers(total, seed=self._seed)
-        deviation, weight_sum = self._deviation(contributors), None
+        noise_std, weight_sum = self._noise_std(contributors), None
         if self.request.mean:
             size = float(contributors)
             if self.request.max_weight is not None:
-                if numbers[-1] <= _CLEAR * deviation:
+                if numbers[-1] <= _CLEAR * noise_std:
                     raise RangeError(
                         f"the noisy sum of weights, {numbers[-1] / self.privacy.norm:.3g} times max_weight, is not clearly "
-                        f"above its noise, whose deviation is {deviation / self.privacy.norm:.3g}: there is no mean, and "
+                        f"above its noise, of standard deviation {noise_std / self.privacy.norm:.3g}: there is no mean, and "
                         "this round is spent; give a smaller max_weight, a larger epsilon or more clients"
                     )
                 size = float(numbers[-1]) / self.privacy.norm
                 weight_sum = size * self.request.max_weight
             numbers /= size
-            deviation /= size
+            noise_std /= size
             if self.weighted:
                 # U/V errs by (dU - (U/V) dV) / V, and |U/V| is at most the norm in units of which V is.
                 largest = float(np.max(np.abs(numbers[:-1])))
-                deviation *= math.hypot(1, min(1.0, largest / self.privacy.norm))
+                noise_std *= math.hypot(1, min(1.0, largest / self.privacy.norm))
         arrays = [self._cast(part.leaf, numbers[part.place]) for part in self.parts]
-        return Decoded(arrays, {part.leaf.path: math.inf for part in self.parts}, weight_sum, deviation)
+        return Decoded(arrays, {part.leaf.path: math.inf for part in self.parts}, weight_sum, noise_std)
 
-    def _deviation(self, contributors: int) -> float:
+    def _noise_std(self, contributors: int) -> float:
         """Return the standard deviation of a number of the sum, of noise and rounding, at most."""
         mechanism = self.mechanism
         return mechanism.grid.unit * math.sqrt(contributors * (mechanism.noise.variance + _ROUNDING))
@@ -160,12 +162,12 @@ class Noisy(Coding):
     def _bounded_plan(self) -> Plan:
         """Return the plan of vectors that each keep to its limit."""
         grid, noise = self.mechanism.grid, self.mechanism.noise
-        budget, clients = noise.budget, noise.crowd.clients
+        budget, clients = noise.budget, noise.cohort.clients
         # p = _CUT delta / (1 + e^epsilon), for any number of any client in any round.
         log_p = math.log(_CUT) + math.log(self.privacy.delta) - float(np.logaddexp(0.0, budget.epsilon))
         draws = math.log(clients) + math.log(grid.dimension) + math.log(budget.rounds)
-        one = replace(noise, crowd=dp.Crowd())
-        each = grid.element_units + one.reach(log_p - draws)
+        one = replace(noise, cohort=dp.Cohort())
+        each = grid.element_units + one.tail_bound(log_p - draws)
         if (clients * each).bit_length() + 1 > 64 or each >= 1 << 53:
             # Noise that can be sampled is narrower than this: it is p that is tiny.
             raise PlanError(
@@ -185,10 +187,10 @@ class Noisy(Coding):
         grid, noise = self.mechanism.grid, self.mechanism.noise
         log = _LOG_OVERFLOW - math.log(grid.dimension) - math.log(noise.budget.rounds)
         most = leaf.largest
-        needed = noise.crowd.clients * clip + noise.reach(log) * grid.unit
+        needed = noise.cohort.clients * clip + noise.tail_bound(log) * grid.unit
         if needed > most:
             raise PlanError(
-                f"{where}sums of {noise.crowd.clients} updates of norm {clip:g}, with their noise, can reach {needed:.6g}, "
+                f"{where}sums of {noise.cohort.clients} updates of norm {clip:g}, with their noise, can reach {needed:.6g}, "
                 f"which does not fit {leaf.dtype_name}; convert the updates to a wider type"
             )
 

@@ -25,7 +25,7 @@ class Privacy:
       rounds: how many sums or means are made of the same clients' data.
       corrupt: largest fraction of the clients that may omit their noise, or tell it to whoever sees the sum.
       adjacency: "zero-out" or "replace".
-      rotated: rotate contributions, so that narrower rings do; costs time.
+      random_rotation: rotate contributions, so that narrower rings do; costs time.
 
     Raises:
       RangeError, UsageError: an argument out of range.
@@ -37,7 +37,7 @@ class Privacy:
     rounds: int = 1
     corrupt: float = 1 / 3
     adjacency: Literal["zero-out", "replace"] = "zero-out"
-    rotated: bool = False
+    random_rotation: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < math.inf and 0 < self.norm < math.inf and 0 < self.delta < 1):
@@ -53,12 +53,12 @@ class Privacy:
         if self.adjacency not in ("zero-out", "replace"):
             raise UsageError(f'adjacency is "zero-out" or "replace", not {self.adjacency!r:.40}')
 
-    def mechanism(self, *, clients: int, survivors: int, length: int) -> Mechanism:
+    def mechanism(self, *, clients: int, min_clients: int, length: int) -> Mechanism:
         """Return grid, noise and ring of sums of so many clients' vectors.
 
         Args:
           clients: that take part.
-          survivors: the fewest whose sum the protocol opens.
+          min_clients: the fewest whose sum the protocol opens.
           length: coordinates of a vector.
 
         Raises:
@@ -69,10 +69,10 @@ class Privacy:
 
         budget = dp.Budget(self.epsilon, self.delta, self.rounds, self.adjacency)
         colluders = math.floor(self.corrupt * clients + 1e-9)
-        if colluders >= survivors:
+        if colluders >= min_clients:
             raise PlanError(
-                f"of {clients} clients {survivors} are sure to be in a sum, and {colluders} are not counted on for noise: "
+                f"of {clients} clients {min_clients} are sure to be in a sum, and {colluders} are not counted on for noise: "
                 "nobody is left; allow fewer dropouts or a smaller corrupt, or have more clients"
             )
-        crowd = dp.Crowd(clients, survivors, colluders)
-        return dp.choose(budget, crowd, clip=self.norm, length=length, rotated=self.rotated)
+        cohort = dp.Cohort(clients, min_clients, colluders)
+        return dp.choose(budget, cohort, clip=self.norm, length=length, random_rotation=self.random_rotation)

@@ -334,17 +334,17 @@ def test_clients_may_be_called_as_aggregators_are() -> None:
         (
             Bounded(),
             {"precision": 1e-12},
-            r"of 4 numbers each may have 1518500249 steps at most.* takes 500000000001; precision=3.33e-10 fits",
+            r"of 4 numbers each may have 1518500249 quantization levels.* takes 500000000001; precision=3.33e-10 fits",
         ),
         (
             Bounded(),
             {"weights": [1, 2, 3], "max_weight": 20_000_000},
-            r"up to 20000000 each may have 75 steps.* 2\^-8 of the clip takes 128; precision=0.00673 fits",
+            r"up to 20000000 each may have 75 quantization levels.* 2\^-8 of the clip takes 128; precision=0.00673 fits",
         ),
         (
             Bounded(),
             {"weights": [1, 2, 3], "max_weight": 1 << 33},
-            "each may have 0 steps at most.* smaller clips or weights",
+            "each may have 0 quantization levels at most.* smaller clips or weights",
         ),
     ],
 )
@@ -421,7 +421,7 @@ def test_the_report_says_who_learns_what_and_what_is_checked_and_shows_no_update
         "unless two of them work together",
         "di: refused: out of bounds",
         "bo: 3 of its numbers",
-        "4 of 64 bits each, 2^14 steps up to 2, integer weights up to 100000, longer updates scaled down",
+        "4 of 64 bits each, 2^14 quantization levels up to 2, integer weights up to 100000, longer updates scaled down",
         "76545",
     ):
         assert shown in " ".join(text.split())

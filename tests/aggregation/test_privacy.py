@@ -58,9 +58,9 @@ def flat(update: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
 
 
-def share_of(privacy: Privacy, *, clients: int, survivors: int, length: int) -> float:
+def share_of(privacy: Privacy, *, clients: int, min_clients: int, length: int) -> float:
     """Return the variance of one share of noise, as a number."""
-    mechanism = privacy.mechanism(clients=clients, survivors=survivors, length=length)
+    mechanism = privacy.mechanism(clients=clients, min_clients=min_clients, length=length)
     return mechanism.noise.variance * mechanism.grid.unit**2
 
 
@@ -68,22 +68,22 @@ def noisy(choice: Protection, privacy: Privacy, clients: int, update: Any, **mor
     request = Request(
         Structure(update, "c"), clips={"": privacy.norm}, precision=None, clients=clients, **more
     )
-    crowd = {"survivors": choice.min_clients(clients), "colluders": choice.colluders(clients)}
-    return Noisy(request, privacy, **crowd, modular=choice.modular)
+    cohort = {"min_clients": choice.min_clients(clients), "colluders": choice.colluders(clients)}
+    return Noisy(request, privacy, **cohort, modular=choice.modular)
 
 
 @pytest.mark.parametrize(
-    ("name", "rotated"), [*((name, False) for name in NAMES), ("masked", True), ("single-rlwe", True)]
+    ("name", "random_rotation"), [*((name, False) for name in NAMES), ("masked", True), ("single-rlwe", True)]
 )
 def test_with_faint_noise_sums_are_those_of_numpy(
-    protection: Get, name: str, rotated: bool, seeded: Callable[[int], None]
+    protection: Get, name: str, random_rotation: bool, seeded: Callable[[int], None]
 ) -> None:
-    privacy = Privacy(epsilon=1e6, delta=1e-6, norm=16.0, rotated=rotated)
+    privacy = Privacy(epsilon=1e6, delta=1e-6, norm=16.0, random_rotation=random_rotation)
     result = secagg.sum(UPDATES, protocol=protection(name), privacy=privacy)
     off = flat(result.value) - sum(map(flat, UPDATES.values()))
     # Steps of 2^-6 of six clients and of noise no larger; float16 rounds a sum near 10 by 2^-8.
-    assert result.report.deviation < 0.1
-    assert np.max(np.abs(off[:-1])) < 6 * result.report.deviation + 2.0**-8
+    assert result.report.noise_std < 0.1
+    assert np.max(np.abs(off[:-1])) < 6 * result.report.noise_std + 2.0**-8
     assert off[-1] == pytest.approx(0, abs=1)
     for part, first in zip(result.value["layer"], UPDATES["c0"]["layer"], strict=True):
         assert (part.dtype, part.shape) == (first.dtype, first.shape)
@@ -103,8 +103,8 @@ def test_with_faint_noise_weighted_means_are_those_of_numpy(
     kept = {name: weight for name, weight in WEIGHTS.items() if name != "c2"}
     expected = sum(weight * flat(UPDATES[name]) for name, weight in kept.items()) / sum(kept.values())
     off = flat(result.value) - expected
-    assert result.report.deviation < 0.05
-    assert np.max(np.abs(off)) < 6 * result.report.deviation + 2.0**-10
+    assert result.report.noise_std < 0.05
+    assert np.max(np.abs(off)) < 6 * result.report.noise_std + 2.0**-10
     assert result.report.weight == pytest.approx(sum(kept.values()), rel=0.02)
     assert result.value["steps"].dtype == np.float64
 
@@ -122,16 +122,16 @@ def test_the_noise_in_a_sum_is_a_share_of_each_contributor_and_no_less_than_what
     )
     report = result.report
     assert len(report.contributors) == n - len(absent)
-    share = share_of(USUAL, clients=n, survivors=choice.min_clients(n), length=d)
+    share = share_of(USUAL, clients=n, min_clients=choice.min_clients(n), length=d)
     expected = len(report.contributors) * share
     # Of d near normal numbers the mean square errs by sqrt(2/d) of itself.
     error = 5 * math.sqrt(2 / d)
     assert np.mean(result.value**2) == pytest.approx(expected, rel=error)
     assert abs(np.mean(result.value)) < 5 * math.sqrt(expected / d)
     assert report.spent is not None
-    assert report.spent.deviation**2 == pytest.approx((choice.min_clients(n) - 3) * share)
-    assert expected > report.spent.deviation**2
-    assert report.deviation == pytest.approx(math.sqrt(expected), rel=0.01)
+    assert report.spent.noise_std**2 == pytest.approx((choice.min_clients(n) - 3) * share)
+    assert expected > report.spent.noise_std**2
+    assert report.noise_std == pytest.approx(math.sqrt(expected), rel=0.01)
 
 
 def test_the_noise_of_a_mean_is_that_of_the_sum_over_the_contributors(
@@ -139,9 +139,9 @@ def test_the_noise_of_a_mean_is_that_of_the_sum_over_the_contributors(
 ) -> None:
     n, d = 8, 20_000
     result = secagg.mean(np.zeros((n, d)), privacy=USUAL, dropouts=["client1"])
-    share = share_of(USUAL, clients=n, survivors=6, length=d)
+    share = share_of(USUAL, clients=n, min_clients=6, length=d)
     assert np.mean(result.value**2) == pytest.approx(share / 7, rel=5 * math.sqrt(2 / d))
-    assert result.report.deviation == pytest.approx(math.sqrt(share / 7), rel=0.01)
+    assert result.report.noise_std == pytest.approx(math.sqrt(share / 7), rel=0.01)
     assert result.report.weight is None
 
 
@@ -150,10 +150,10 @@ def test_rotated_noise_has_the_same_variance(
     protection: Get, name: str, seeded: Callable[[int], None]
 ) -> None:
     n, d = 4, 1 << 14
-    privacy = Privacy(epsilon=2.0, delta=1e-6, norm=3.0, rotated=True, corrupt=0.25)
+    privacy = Privacy(epsilon=2.0, delta=1e-6, norm=3.0, random_rotation=True, corrupt=0.25)
     choice = Masked(corrupt=0.25, dropouts=0.25) if name == "masked" else protection(name)
     result = secagg.sum(np.zeros((n, d - 5)), protocol=choice, privacy=privacy)
-    share = share_of(privacy, clients=n, survivors=choice.min_clients(n), length=d - 5)
+    share = share_of(privacy, clients=n, min_clients=choice.min_clients(n), length=d - 5)
     assert result.report.length == d
     assert np.mean(result.value**2) == pytest.approx(n * share, rel=5 * math.sqrt(2 / d))
 
@@ -171,14 +171,14 @@ def test_a_weighted_mean_is_nearly_unbiased_and_as_noisy_as_reported(seeded: Cal
     report = result.report
     assert report.weight is not None
     # One draw of the sum of weights: within 5 deviations; the mean over d numbers shows what it does to the ratio.
-    share = share_of(Privacy(60.0, 1e-6, 3 * math.sqrt(2)), clients=n, survivors=20, length=d + 1)
+    share = share_of(Privacy(60.0, 1e-6, 3 * math.sqrt(2)), clients=n, min_clients=20, length=d + 1)
     of_weights = math.sqrt(n * share) / 3.0 * 1000
     assert abs(report.weight - sum(weights)) < 5 * of_weights
     ratio = sum(weights) / report.weight
     off = result.value - expected * ratio
-    assert report.deviation == pytest.approx(math.sqrt(n * share) * 3 * 1000 / (report.weight * 3), rel=0.01)
-    assert abs(np.mean(off)) < 5 * report.deviation / math.sqrt(d)
-    assert np.std(off) == pytest.approx(report.deviation, rel=5 / math.sqrt(2 * d) + 0.01)
+    assert report.noise_std == pytest.approx(math.sqrt(n * share) * 3 * 1000 / (report.weight * 3), rel=0.01)
+    assert abs(np.mean(off)) < 5 * report.noise_std / math.sqrt(d)
+    assert np.std(off) == pytest.approx(report.noise_std, rel=5 / math.sqrt(2 * d) + 0.01)
 
 
 def test_many_weighted_means_average_to_the_exact_one(seeded: Callable[[int], None]) -> None:
@@ -193,7 +193,7 @@ def test_many_weighted_means_average_to_the_exact_one(seeded: Callable[[int], No
         found.append(coding.decode(np.sum(vectors, axis=0), n, 0.0))
     values = np.array([decoded.arrays[0] for decoded in found])
     expected = np.average(list(updates.values()), axis=0, weights=list(weights.values()))
-    deviation = np.mean([decoded.deviation for decoded in found])
+    deviation = np.mean([decoded.noise_std for decoded in found])
     assert 0.02 < deviation < 0.15
     # What is reported is that of the number furthest from 0, which errs with the sum of weights as well.
     assert np.std(values[:, 1]) == pytest.approx(deviation, rel=5 / math.sqrt(2 * runs))
@@ -258,7 +258,7 @@ def test_the_reported_epsilon_is_the_accountants_and_grows_with_rounds() -> None
     for round_number in (1, 2, 9, 10):
         report = secagg.sum(xs, privacy=USUAL, round_number=round_number, protocol="additive").report.spent
         assert isinstance(report, dp.Report)
-        expected = USUAL.mechanism(clients=5, survivors=4, length=7).report(round_number)
+        expected = USUAL.mechanism(clients=5, min_clients=4, length=7).report(round_number)
         assert report == expected
         assert report.rounds == round_number
         spent.append(report.epsilon)
@@ -274,7 +274,7 @@ def test_where_noise_is_cut_off_this_is_taken_from_delta() -> None:
     noise = coding.mechanism.noise
     assert noise.budget.delta == USUAL.delta * (1 - 2**-20)
     assert coding.report(10).delta == USUAL.delta
-    one = dp.Noise(noise.kind, noise.variance, noise.sensitivity, dp.Crowd(), noise.budget)
+    one = dp.Noise(noise.kind, noise.variance, noise.sensitivity, dp.Cohort(), noise.budget)
     room = coding.plan.limit - coding.mechanism.grid.element_units
     # Any number of any client in any round.
     beyond = n * d * USUAL.rounds * math.exp(one.log_tail(room))
@@ -302,7 +302,7 @@ def test_an_epsilon_that_leaves_no_room_for_all_of_the_noise_is_refused() -> Non
 
 def test_the_smallest_delta_is_a_delta() -> None:
     privacy = Privacy(8.0, 5e-324, 1.0)
-    assert secagg.sum(np.zeros((9, 2)), protocol="rlwe", privacy=privacy).report.deviation > 0
+    assert secagg.sum(np.zeros((9, 2)), protocol="rlwe", privacy=privacy).report.noise_std > 0
 
 
 @pytest.mark.parametrize("rounds", [0, 1.5, math.nan, math.inf])
@@ -315,7 +315,7 @@ def test_the_larger_of_both_parts_of_corrupt_clients_is_not_counted_on() -> None
     def honest(choice: Protection, corrupt: float) -> int:
         privacy = Privacy(8.0, 1e-6, 1.0, corrupt=corrupt)
         coding = noisy(choice, privacy, 20, np.zeros(3), mean=False, max_weight=None)
-        return coding.mechanism.noise.crowd.honest
+        return coding.mechanism.noise.cohort.honest
 
     assert honest(Masked(corrupt=0.4, dropouts=0.1), 0.2) == 18 - 8
     assert honest(Masked(corrupt=0.1, dropouts=0.1), 0.25) == 18 - 5
@@ -407,7 +407,7 @@ def test_the_report_says_what_was_spent_and_on_whom_it_rests(seeded: Callable[[i
     assert spent is not None
     for shown in (
         f"epsilon {spent.epsilon:.4g} of 90 spent at delta 1e-07, after 2 of 3 rounds; updates of norm 2",
-        f"of deviation {result.report.deviation:.3g} in every number, from 4 clients",
+        f"of standard deviation {result.report.noise_std:.3g} in every number, from 4 clients",
         "at least 3 of 4 clients are in every sum that is released",
         "at least 2 of those clip, add their noise as told, and tell nobody about it",
         "which is opened too, with its noise",
@@ -425,7 +425,7 @@ def test_the_report_says_what_was_spent_and_on_whom_it_rests(seeded: Callable[[i
 
 def test_without_privacy_nothing_of_it_is_reported() -> None:
     report = secagg.sum(XS, clip=1.0).report
-    assert (report.spent, report.privacy, report.deviation) == (None, None, 0.0)
+    assert (report.spent, report.privacy, report.noise_std) == (None, None, 0.0)
     assert "noise" not in str(report)
     assert "error" in str(report)
 
@@ -480,6 +480,6 @@ def test_replacing_takes_twice_the_noise() -> None:
         report = secagg.sum(XS, privacy=Privacy(2.0, 1e-6, 1.0, adjacency=adjacency)).report
         assert report.spent is not None
         assert report.spent.adjacency == adjacency
-        return report.spent.deviation
+        return report.spent.noise_std
 
     assert deviation("replace") == pytest.approx(2 * deviation("zero-out"), rel=0.01)

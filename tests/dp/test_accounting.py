@@ -65,7 +65,11 @@ def test_discrete_gaussians_cost_what_googles_code_says(
 ):
     def ours(orders):
         return discrete_gaussian_divergence(
-            orders, variance=deviation**2, least=shares, most=shares, sensitivity=google_sensitivity(norms)
+            orders,
+            variance=deviation**2,
+            min_shares=shares,
+            max_shares=shares,
+            sensitivity=google_sensitivity(norms),
         )
 
     assert ours((2, 10, 64)) == pytest.approx(divergences, rel=1e-12)
@@ -116,8 +120,8 @@ def test_the_bound_for_sums_of_discrete_gaussians_holds(variance, shares):
             bound = discrete_gaussian_divergence(
                 (order,),
                 variance=variance,
-                least=shares,
-                most=shares,
+                min_shares=shares,
+                max_shares=shares,
                 sensitivity=Sensitivity(shift, shift, 1),
             )[0]
             assert true <= bound * (1 + 1e-9)
@@ -133,7 +137,7 @@ def test_epsilon_of_one_discrete_gaussian_is_safe_by_the_exact_delta(variance):
     pmf /= pmf.sum()
     for delta in (1e-3, 1e-6, 1e-9):
         divergences = discrete_gaussian_divergence(
-            ORDERS, variance=variance, least=1, most=1, sensitivity=Sensitivity(1, 1, 1)
+            ORDERS, variance=variance, min_shares=1, max_shares=1, sensitivity=Sensitivity(1, 1, 1)
         )
         epsilon = epsilon_at(ORDERS, divergences, delta)
         exact = (
@@ -153,7 +157,7 @@ def test_fine_noise_costs_what_the_accountant_says_of_gaussian_noise(multiplier,
     for divergences in (
         skellam_divergence(ORDERS, variance=variance, sensitivity=sensitivity),
         discrete_gaussian_divergence(
-            ORDERS, variance=variance / shares, least=shares, most=shares, sensitivity=sensitivity
+            ORDERS, variance=variance / shares, min_shares=shares, max_shares=shares, sensitivity=sensitivity
         ),
     ):
         assert epsilon_at(ORDERS, rounds * divergences, 1e-6) == pytest.approx(
@@ -164,10 +168,14 @@ def test_fine_noise_costs_what_the_accountant_says_of_gaussian_noise(multiplier,
 @pytest.mark.parametrize("variance", [0.25, 0.5, 1.0, 4.0])
 def test_one_bound_covers_every_number_of_shares(variance):
     sensitivity = Sensitivity(30.0, 10.0, 100)
-    bound = discrete_gaussian_divergence(ORDERS, variance=variance, least=5, most=40, sensitivity=sensitivity)
+    bound = discrete_gaussian_divergence(
+        ORDERS, variance=variance, min_shares=5, max_shares=40, sensitivity=sensitivity
+    )
     worst = np.max(
         [
-            discrete_gaussian_divergence(ORDERS, variance=variance, least=n, most=n, sensitivity=sensitivity)
+            discrete_gaussian_divergence(
+                ORDERS, variance=variance, min_shares=n, max_shares=n, sensitivity=sensitivity
+            )
             for n in range(5, 41)
         ],
         axis=0,
@@ -189,7 +197,9 @@ def test_more_noise_costs_less_and_more_rounds_and_longer_vectors_more(variance,
     near, far = (Sensitivity(s * math.sqrt(length), s, length) for s in (l2, l2 * more))
     for divergence in (
         lambda v, s: skellam_divergence(ORDERS, variance=v, sensitivity=s),
-        lambda v, s: discrete_gaussian_divergence(ORDERS, variance=v, least=3, most=9, sensitivity=s),
+        lambda v, s: discrete_gaussian_divergence(
+            ORDERS, variance=v, min_shares=3, max_shares=9, sensitivity=s
+        ),
     ):
         usual = divergence(variance, near)
         assert (np.diff(usual) >= 0).all()
@@ -222,14 +232,16 @@ def test_bad_arguments_are_refused():
         with pytest.raises(RangeError):
             skellam_divergence((2,), variance=variance, sensitivity=one)
         with pytest.raises(RangeError):
-            discrete_gaussian_divergence((2,), variance=variance, least=1, most=1, sensitivity=one)
+            discrete_gaussian_divergence((2,), variance=variance, min_shares=1, max_shares=1, sensitivity=one)
     with pytest.raises(RangeError, match="integer"):
         skellam_divergence((2.5,), variance=1.0, sensitivity=one)  # type: ignore[arg-type]
     with pytest.raises(RangeError, match="1/4"):
-        discrete_gaussian_divergence((2,), variance=0.2, least=1, most=1, sensitivity=one)
+        discrete_gaussian_divergence((2,), variance=0.2, min_shares=1, max_shares=1, sensitivity=one)
     for least, most in ((0, 1), (2, 1)):
         with pytest.raises(RangeError, match="shares"):
-            discrete_gaussian_divergence((2,), variance=1.0, least=least, most=most, sensitivity=one)
+            discrete_gaussian_divergence(
+                (2,), variance=1.0, min_shares=least, max_shares=most, sensitivity=one
+            )
     for delta in (0.0, 1.0, -0.1, math.nan):
         with pytest.raises(RangeError, match="delta"):
             epsilon_at((2,), np.ones(1), delta)

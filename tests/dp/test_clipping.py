@@ -32,14 +32,14 @@ def seeded(byte=0):
     ),
     clip=st.floats(1e-3, 1e6),
     frac_bits=st.integers(-2, 9),
-    rotated=st.booleans(),
+    random_rotation=st.booleans(),
     byte=st.integers(0, 255),
 )
-def test_no_input_gives_a_vector_beyond_the_bound(x, clip, frac_bits, rotated, byte):
+def test_no_input_gives_a_vector_beyond_the_bound(x, clip, frac_bits, random_rotation, byte):
     if not 1 <= clip * 2.0**frac_bits <= 2**29:
         return
-    grid = Grid(clip, frac_bits, x.size, rotated)
-    (v,) = grid.to_integers(x, rng=seeded(byte), seed=SEED if rotated else None).values
+    grid = Grid(clip, frac_bits, x.size, random_rotation)
+    (v,) = grid.to_integers(x, rng=seeded(byte), seed=SEED if random_rotation else None).values
     v = [int(e) for e in v]
     norm2 = sum(e * e for e in v)
     assert norm2 <= grid.norm_limit
@@ -121,7 +121,7 @@ def test_rotation_is_the_hadamard_matrix_after_signs():
 
 
 def test_a_rotated_vector_comes_back_to_within_the_rounding():
-    grid = Grid(1.0, 16, 300, rotated=True)
+    grid = Grid(1.0, 16, 300, random_rotation=True)
     x = np.zeros(300)
     x[7] = 1.0  # the largest single element that there is
     values = grid.to_integers(x, rng=seeded(), seed=SEED).values[0]
@@ -163,4 +163,4 @@ def test_a_seed_goes_with_rotation_only():
     with pytest.raises(UsageError, match="seed"):
         Grid(1.0, 8, 3).to_integers(np.zeros(3), seed=SEED)
     with pytest.raises(UsageError, match="seed"):
-        Grid(1.0, 8, 3, rotated=True).to_integers(np.zeros(3))
+        Grid(1.0, 8, 3, random_rotation=True).to_integers(np.zeros(3))

@@ -15,8 +15,8 @@ from scipy import special
 
 from secagg.dp import (
     Budget,
+    Cohort,
     Contributor,
-    Crowd,
     DiscreteGaussian,
     Mechanism,
     Noise,
@@ -43,7 +43,7 @@ def seeded(byte=0):
 @pytest.mark.parametrize("rounds", [1, 50])
 @pytest.mark.parametrize("epsilon", [0.01, 1.0, 9.0])
 def test_the_budget_is_kept_and_nearly_used(epsilon, rounds, kind):
-    noise = calibrate(Budget(epsilon, 1e-6, rounds), Crowd(20, 14, 3), Sensitivity(40.0, 20.0, 4), kind=kind)
+    noise = calibrate(Budget(epsilon, 1e-6, rounds), Cohort(20, 14, 3), Sensitivity(40.0, 20.0, 4), kind=kind)
     assert 0.999 * epsilon < noise.epsilon() <= epsilon
     spent = [noise.epsilon(k) for k in range(rounds + 1)]
     assert spent == sorted(spent)
@@ -57,47 +57,47 @@ def test_the_budget_is_kept_and_nearly_used(epsilon, rounds, kind):
     epsilon=st.floats(0.05, 20),
     delta=st.floats(1e-12, 0.1),
     rounds=st.integers(1, 200),
-    survivors=st.integers(2, 50),
+    min_clients=st.integers(2, 50),
     l2=st.floats(1, 1e4),
     kind=st.sampled_from(KINDS),
 )
-def test_the_variance_follows_what_is_asked_for(epsilon, delta, rounds, survivors, l2, kind):
-    def variance(epsilon=epsilon, delta=delta, rounds=rounds, survivors=survivors, colluders=1, l2=l2):
-        crowd = Crowd(60, survivors, colluders)
+def test_the_variance_follows_what_is_asked_for(epsilon, delta, rounds, min_clients, l2, kind):
+    def variance(epsilon=epsilon, delta=delta, rounds=rounds, min_clients=min_clients, colluders=1, l2=l2):
+        cohort = Cohort(60, min_clients, colluders)
         sensitivity = Sensitivity(3 * l2, l2, 9)
-        return calibrate(Budget(epsilon, delta, rounds), crowd, sensitivity, kind=kind).variance * (1 + 2e-6)
+        return calibrate(Budget(epsilon, delta, rounds), cohort, sensitivity, kind=kind).variance * (1 + 2e-6)
 
     usual = variance()
     assert variance(epsilon=1.5 * epsilon) <= usual
     assert variance(delta=delta / 10) * (1 + 2e-6) >= usual
     assert variance(rounds=rounds + 1) * (1 + 2e-6) >= usual
-    assert variance(survivors=survivors + 1) <= usual
+    assert variance(min_clients=min_clients + 1) <= usual
     assert variance(colluders=0) <= usual
     assert variance(l2=2 * l2) * (1 + 2e-6) >= usual
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_replacing_takes_twice_the_deviation(kind):
-    crowd = Crowd(10, 10)
+    cohort = Cohort(10, 10)
     mechanisms = [
-        choose(Budget(1.0, 1e-6, adjacency=a), crowd, clip=1.0, length=100, kind=kind)
+        choose(Budget(1.0, 1e-6, adjacency=a), cohort, clip=1.0, length=100, kind=kind)
         for a in ("zero-out", "replace")
     ]
-    deviations = [m.report().deviation for m in mechanisms]
+    deviations = [m.report().noise_std for m in mechanisms]
     assert deviations[1] == pytest.approx(2 * deviations[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shares_of_the_survivors_add_up_to_the_planned_variance(kind):
+def test_shares_of_those_who_stay_add_up_to_the_planned_variance(kind):
     """20,000 elements of the sum of 7 shares: variance within 5 standard errors; 2 false alarms in 10^6."""
-    mechanism = choose(Budget(2.0, 1e-6), Crowd(10, 7), clip=4.0, length=20_000, kind=kind)
-    assert mechanism.noise.least_variance == pytest.approx(7 * mechanism.noise.variance)
+    mechanism = choose(Budget(2.0, 1e-6), Cohort(10, 7), clip=4.0, length=20_000, kind=kind)
+    assert mechanism.noise.min_variance == pytest.approx(7 * mechanism.noise.variance)
     contributor, ring = Contributor(mechanism), mechanism.plan.ring
     total = np.zeros(20_000, ring.dtype)
     for client in range(7):
         total += contributor.contribute(np.zeros(20_000), rng=seeded(client)).values
     numbers = mechanism.to_numbers(ring.reduce(total))
-    planned = mechanism.report().deviation ** 2
+    planned = mechanism.report().noise_std ** 2
     assert abs(numbers.var() - planned) < 5 * planned * math.sqrt(2 / 20_000)
 
 
@@ -106,7 +106,12 @@ def test_shares_of_the_survivors_add_up_to_the_planned_variance(kind):
 def test_the_sum_of_contributions_in_the_narrow_ring_is_the_sum_with_noise(kind, rotated):
     clients, length = 12, 1000
     mechanism = choose(
-        Budget(3.0, 1e-5, 2), Crowd(clients, 9, 2), clip=2.0, length=length, kind=kind, rotated=rotated
+        Budget(3.0, 1e-5, 2),
+        Cohort(clients, 9, 2),
+        clip=2.0,
+        length=length,
+        kind=kind,
+        random_rotation=rotated,
     )
     seed = b"rotation of round one" if rotated else None
     x = np.random.default_rng(1).normal(size=(clients, length))
@@ -121,14 +126,14 @@ def test_the_sum_of_contributions_in_the_narrow_ring_is_the_sum_with_noise(kind,
         total += narrow(contribution.values, mechanism.plan, ring)
     numbers = mechanism.to_numbers(widen(ring.reduce(total), mechanism.plan, ring), seed=seed)
     assert numbers.shape == (length,)
-    z = (numbers - clipped.sum(axis=0)) / (mechanism.grid.unit * math.sqrt(mechanism.noise.most_variance))
+    z = (numbers - clipped.sum(axis=0)) / (mechanism.grid.unit * math.sqrt(mechanism.noise.max_variance))
     # The rounding adds less than clients / 4 units squared; 5 standard errors.
     assert abs(z.mean()) < 5 / math.sqrt(length)
-    assert abs(z.var() - 1) < 5 * math.sqrt(2 / length) + clients / mechanism.noise.most_variance
+    assert abs(z.var() - 1) < 5 * math.sqrt(2 / length) + clients / mechanism.noise.max_variance
 
 
 def test_a_contribution_is_a_function_of_its_stream():
-    mechanism = choose(Budget(1.0, 1e-6), Crowd(3, 3), clip=1.0, length=50)
+    mechanism = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=50)
     first, same, other = (
         Contributor(mechanism).contribute(np.ones(50), rng=seeded(b)).values for b in (1, 1, 2)
     )
@@ -141,7 +146,7 @@ def test_a_contribution_is_a_function_of_its_stream():
 
 
 def test_a_contribution_does_not_show_its_values():
-    mechanism = choose(Budget(1.0, 1e-6), Crowd(3, 3), clip=1.0, length=2)
+    mechanism = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=2)
     assert repr(Contributor(mechanism).contribute([5.0, 0.0])) == "Contribution()"
 
 
@@ -149,7 +154,7 @@ def test_a_contribution_does_not_show_its_values():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_wrap_probability_bounds_the_exact_one_and_not_by_much(kind, bits):
     """3 clients at the border of a small ring, all convolved: exact."""
-    noise = Noise(kind, 150.0, ONE, Crowd(3, 3), Budget(1.0, 1e-6))
+    noise = Noise(kind, 150.0, ONE, Cohort(3, 3), Budget(1.0, 1e-6))
     most = 10
     room = (1 << (bits - 1)) - 1 - 3 * most
     at = np.arange(-750, 751)
@@ -170,7 +175,7 @@ def test_the_wrap_probability_bounds_the_exact_one_and_not_by_much(kind, bits):
 
 def test_wrapping_happens_as_often_as_bounded_and_costs_no_privacy():
     """100,000 sums in a ring that is too narrow: the share of those that wrap is below the bound."""
-    noise = Noise("discrete gaussian", 900.0, ONE, Crowd(1, 1), Budget(1.0, 1e-6))
+    noise = Noise("discrete gaussian", 900.0, ONE, Cohort(1, 1), Budget(1.0, 1e-6))
     ring = Ring(8)
     draws = DiscreteGaussian(900.0).draw(100_000, seeded()) + 20
     wrapped = np.mean(ring.to_signed(ring.from_signed(draws)) != draws)
@@ -179,9 +184,9 @@ def test_wrapping_happens_as_often_as_bounded_and_costs_no_privacy():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_planned_ring_wraps_once_in_2_to_the_40_and_half_of_it_would_not_do(kind):
-    mechanism = choose(Budget(1.0, 1e-6, 7), Crowd(5, 5), clip=1.0, length=1000, kind=kind)
+    mechanism = choose(Budget(1.0, 1e-6, 7), Cohort(5, 5), clip=1.0, length=1000, kind=kind)
     assert mechanism.wrap_probability <= 2.0**-40
-    tail = mechanism.noise.reach(math.log(2.0**-40) - math.log(7000))
+    tail = mechanism.noise.tail_bound(math.log(2.0**-40) - math.log(7000))
     assert (
         mechanism.noise.log_tail(tail - 1)
         > math.log(2.0**-40) - math.log(7000)
@@ -195,18 +200,18 @@ def test_the_planned_ring_wraps_once_in_2_to_the_40_and_half_of_it_would_not_do(
 
 def test_rotation_narrows_the_ring():
     bits = [
-        choose(Budget(8.0, 1e-6), Crowd(1000, 900), clip=1.0, length=100_000, rotated=r).ring.bits
+        choose(Budget(8.0, 1e-6), Cohort(1000, 900), clip=1.0, length=100_000, random_rotation=r).ring.bits
         for r in (False, True)
     ]
     assert bits[1] <= bits[0] - 4
 
 
 def test_the_report_says_what_was_spent_and_assumed():
-    mechanism = choose(Budget(1.0, 1e-6, 10, "replace"), Crowd(30, 20, 5), clip=3.0, length=10)
+    mechanism = choose(Budget(1.0, 1e-6, 10, "replace"), Cohort(30, 20, 5), clip=3.0, length=10)
     report = mechanism.report(4)
     assert (report.rounds, report.delta, report.adjacency, report.clip) == (4, 1e-6, "replace", 3.0)
     assert 0 < report.epsilon < mechanism.report().epsilon <= 1.0
-    assert report.deviation == pytest.approx(report.share_deviation * math.sqrt(15))
+    assert report.noise_std == pytest.approx(report.share_std * math.sqrt(15))
     text = "; ".join(report.assumptions)
     for words in ("20 of 30 clients", "15 of those", "no amplification", "not how many"):
         assert words in text
@@ -233,9 +238,9 @@ def test_impossible_budgets_are_refused(arguments):
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0), (3, 4, 0), (3, 0, 0), (3, 2, 2), (3, 3, -1)])
-def test_impossible_crowds_are_refused(numbers):
+def test_impossible_cohorts_are_refused(numbers):
     with pytest.raises(RangeError):
-        Crowd(*numbers)
+        Cohort(*numbers)
 
 
 @pytest.mark.parametrize(
@@ -251,25 +256,25 @@ def test_impossible_crowds_are_refused(numbers):
 )
 def test_impossible_mechanisms_are_refused(arguments):
     with pytest.raises(UsageError):
-        choose(Budget(1.0, 1e-6), Crowd(3, 3), **{"clip": 1.0, "length": 4, **arguments})
+        choose(Budget(1.0, 1e-6), Cohort(3, 3), **{"clip": 1.0, "length": 4, **arguments})
 
 
 def test_shares_of_noise_do_not_hide_who_takes_part():
     with pytest.raises(UsageError, match="zero-out"):
-        choose(Budget(1.0, 1e-6, adjacency="add-remove"), Crowd(3, 3), clip=1.0, length=4)
-    choose(Budget(1.0, 1e-6, adjacency="add-remove"), Crowd(), clip=1.0, length=4)
+        choose(Budget(1.0, 1e-6, adjacency="add-remove"), Cohort(3, 3), clip=1.0, length=4)
+    choose(Budget(1.0, 1e-6, adjacency="add-remove"), Cohort(), clip=1.0, length=4)
 
 
 def test_what_no_noise_or_ring_can_do_is_refused():
     with pytest.raises(PlanError, match="epsilon"):
-        choose(Budget(1e-9, 1e-9), Crowd(3, 3), clip=1.0, length=4)
+        choose(Budget(1e-9, 1e-9), Cohort(3, 3), clip=1.0, length=4)
     with pytest.raises(PlanError, match="64 bits"):
-        choose(Budget(1e-3, 1e-9), Crowd(1 << 35, 1 << 35), clip=1.0, length=4, frac_bits=29)
+        choose(Budget(1e-3, 1e-9), Cohort(1 << 35, 1 << 35), clip=1.0, length=4, frac_bits=29)
 
 
 def test_noise_for_another_grid_or_plan_is_refused():
-    mechanism = choose(Budget(1.0, 1e-6), Crowd(3, 3), clip=1.0, length=4)
-    finer = choose(Budget(1.0, 1e-6), Crowd(3, 3), clip=1.0, length=4, frac_bits=20)
+    mechanism = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=4)
+    finer = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=4, frac_bits=20)
     with pytest.raises(UsageError, match="calibrate"):
         Mechanism(finer.grid, mechanism.noise, finer.plan)
     with pytest.raises(PlanError, match="whole numbers"):

@@ -104,7 +104,7 @@ def test_means_beyond_their_dtype_become_its_largest_and_the_log_says_so(
 
 
 def test_rotated_sums_are_the_same_means(make: Callable[..., Any]) -> None:
-    played = make(protection(dataclasses.replace(NEGLIGIBLE, rotated=True))).begin()
+    played = make(protection(dataclasses.replace(NEGLIGIBLE, random_rotation=True))).begin()
     means = played.finish()
     assert played.coder.length == 4
     unit = played.coder.mechanism.grid.unit
@@ -238,9 +238,9 @@ def test_noise_of_a_sum_has_the_variance_that_is_counted_on(
     noise = means.records["arrays"]["w"].numpy() * 4  # of the sum
     # 4 shares, of which 3 - 1 are counted on: 3 nodes are sure to stay, 1 may omit its noise.
     report = mechanism.report()
-    assert mechanism.noise.crowd == dp.Crowd(4, 3, 1)
-    assert report.deviation == pytest.approx(math.sqrt(2) * report.share_deviation)
-    planned = 4 * report.share_deviation**2
+    assert mechanism.noise.cohort == dp.Cohort(4, 3, 1)
+    assert report.noise_std == pytest.approx(math.sqrt(2) * report.share_std)
+    planned = 4 * report.share_std**2
     assert means.noise_std == pytest.approx(math.sqrt(planned) / 4)
     # Skellam noise this wide has kurtosis 3: the sample variance has a standard error of sqrt(2/n) of it.
     assert abs(float(np.var(noise)) / planned - 1) < 5 * math.sqrt(2 / noise.size)
@@ -269,24 +269,24 @@ def test_what_is_kept_between_steps_is_without_noise_and_leaves_with_a_fresh_sha
 
 
 @pytest.mark.parametrize(
-    ("settings", "privacy_corrupt", "registered", "crowd"),
+    ("settings", "privacy_corrupt", "registered", "cohort"),
     [
         # The larger of both fractions counts, of those who take part.
-        ({"corrupt": 0.2}, 0.4, 100, dp.Crowd(10, 8, 4)),
-        ({"corrupt": 0.4}, 0.1, 100, dp.Crowd(10, 8, 4)),
+        ({"corrupt": 0.2}, 0.4, 100, dp.Cohort(10, 8, 4)),
+        ({"corrupt": 0.4}, 0.1, 100, dp.Cohort(10, 8, 4)),
         # A server that may do anything chooses them: of all that are registered.
-        ({"corrupt": 0.1, "active": True}, 0.2, 20, dp.Crowd(10, 8, 4)),
-        ({"corrupt": 0.1, "active": True}, 0.05, 20, dp.Crowd(10, 8, 2)),
+        ({"corrupt": 0.1, "active": True}, 0.2, 20, dp.Cohort(10, 8, 4)),
+        ({"corrupt": 0.1, "active": True}, 0.05, 20, dp.Cohort(10, 8, 2)),
     ],
 )
 def test_noise_does_without_the_corrupt_ones_of_all_whom_the_server_may_choose_from(
-    settings: dict[str, Any], privacy_corrupt: float, registered: int, crowd: dp.Crowd
+    settings: dict[str, Any], privacy_corrupt: float, registered: int, cohort: dp.Cohort
 ) -> None:
     privacy = dataclasses.replace(NOISY, corrupt=privacy_corrupt)
     parameters = Protection(dropouts=0.2, privacy=privacy, **settings).parameters(10, registered)
     layout = Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics")
     coder = PrivateCoder(layout, privacy, parameters, registered=registered, session=bytes(32))
-    assert coder.mechanism.noise.crowd == crowd
+    assert coder.mechanism.noise.cohort == cohort
 
 
 def test_a_sum_in_which_nobody_is_counted_on_for_noise_is_refused() -> None:
@@ -307,10 +307,10 @@ def test_rounds_of_different_lengths_cost_what_rounds_of_one_length_do() -> None
     for epsilon in (0.5, 4.0, 50.0):
         privacy = dataclasses.replace(NOISY, epsilon=epsilon, rounds=10)
         noises = [
-            privacy.mechanism(clients=10, survivors=8, length=length).noise for length in (1, 1000, 10**6)
+            privacy.mechanism(clients=10, min_clients=8, length=length).noise for length in (1, 1000, 10**6)
         ]
         each = [
-            skellam_divergence(ORDERS, variance=noise.least_variance, sensitivity=noise.sensitivity)
+            skellam_divergence(ORDERS, variance=noise.min_variance, sensitivity=noise.sensitivity)
             for noise in noises
         ]
         together = epsilon_at(ORDERS, sum(each) * (10 / 3), privacy.delta)
@@ -330,7 +330,7 @@ def test_the_documented_deviations_are_those_of_the_documented_settings() -> Non
         clients = int(count.replace(",", ""))
         parameters = Protection(privacy=privacy).parameters(clients, clients)
         coder = PrivateCoder(layout, privacy, parameters, registered=clients, session=bytes(32))
-        of_one = coder.mechanism.report().share_deviation
+        of_one = coder.mechanism.report().share_std
         assert float(f"{of_one / math.sqrt(clients):.2g}") == float(deviation)
 
 
@@ -466,10 +466,10 @@ def test_the_report_says_what_secagg_dp_says_is_spent_and_sums_end_with_the_budg
     arrays = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
     secure = rounds_of(played, grid_of(played), fed_avg, 5, arrays)
     budget = dp.Budget(NOISY.epsilon, NOISY.delta, NOISY.rounds, "zero-out")
-    planned = dp.choose(budget, dp.Crowd(4, 3, 1), clip=NOISY.norm, length=3)
+    planned = dp.choose(budget, dp.Cohort(4, 3, 1), clip=NOISY.norm, length=3)
     assert [report.spent for report in secure.reports] == [planned.report(k) for k in (1, 2, 3)]
     assert secure.reports[-1].spent.epsilon == pytest.approx(2.0, rel=1e-3)
-    assert secure.reports[0].noise_std == pytest.approx(planned.report().share_deviation / 2)
+    assert secure.reports[0].noise_std == pytest.approx(planned.report().share_std / 2)
     assert caplog.text.count("nobody is asked any more") == 2
     assert played.nodes["a"].calls == 3
     assert spent(played) == 3
@@ -478,7 +478,7 @@ def test_the_report_says_what_secagg_dp_says_is_spent_and_sums_end_with_the_budg
 def test_an_active_server_gets_noisy_means_of_both_kinds(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], reply_of: Callable[..., RecordDict]
 ) -> None:
-    rotated = dataclasses.replace(NEGLIGIBLE, rotated=True)
+    rotated = dataclasses.replace(NEGLIGIBLE, random_rotation=True)
     evaluation = dataclasses.replace(NEGLIGIBLE, norm=2.0)
     moves = [float(i) for i in range(4)]
     replies = [

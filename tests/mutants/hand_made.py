@@ -230,17 +230,17 @@ HAND_MADE: Final = (
     ),
     Change(
         "numbers in a sampler's tails come half as often",
-        "secagg/dp/envelopes.py",
+        "secagg/dp/rejection.py",
         "size = 2 << (bin_.step_bits + heads)",
         "size = 1 << (bin_.step_bits + heads)",
-        ("tests/dp/test_envelopes.py",),
+        ("tests/dp/test_rejection.py",),
     ),
     Change(
         "the tails of a sampler's envelope weigh half of what they must",
-        "secagg/dp/envelopes.py",
+        "secagg/dp/rejection.py",
         "is None else 2 << b.step_bits",
         "is None else 1 << b.step_bits",
-        ("tests/dp/test_envelopes.py",),
+        ("tests/dp/test_rejection.py",),
     ),
     Change(
         "labels are not counted before rows are opened",

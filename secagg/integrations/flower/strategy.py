@@ -293,14 +293,15 @@ class SecureAggregation(Strategy):
         if spent is None or privacy is None:
             return None  # no noise, or nobody was asked for anything
         _log.info(
-            "protected %s: spent epsilon=%.3g of %g at delta=%g, after %d of %d sums; noise of deviation %.3g in a sum",
+            "protected %s: spent epsilon=%.3g of %g at delta=%g, after %d of %d sums; noise of standard "
+            "deviation %.3g in a sum",
             kind,
             spent.epsilon,
             privacy.epsilon,
             spent.delta,
             spent.rounds,
             privacy.rounds,
-            spent.deviation,
+            spent.noise_std,
         )
         return spent
 

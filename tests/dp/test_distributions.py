@@ -11,7 +11,7 @@ pytest.importorskip("dp_accounting", reason="differential privacy needs dp-accou
 
 import mpmath
 
-from secagg.dp.laws import DIGITS, GaussianLaw, PoissonLaw
+from secagg.dp.distributions import DIGITS, GaussianDistribution, PoissonDistribution
 
 PLACES = 220
 
@@ -23,33 +23,43 @@ def exactly(value):
 @pytest.mark.parametrize("digits", [DIGITS, 52, 72, 132])
 @pytest.mark.parametrize("mean", ["1/1024", "1/2", "7/3", "39", "1000003/7", "1e9", str(1 << 59)])
 def test_poisson_weights_err_by_less_than_stated(mean, digits):
-    law = PoissonLaw(Fraction(mean))
+    distribution = PoissonDistribution(Fraction(mean))
     with mpmath.workdps(PLACES):
-        rate, k = mpmath.mpf(Fraction(mean).numerator) / Fraction(mean).denominator, law.mode
-        numbers = {0, 1, 2, 17, k, max(0, k - 1), k + 1, max(0, k - 5 * law.spread), k + 9 * law.spread}
+        rate, k = mpmath.mpf(Fraction(mean).numerator) / Fraction(mean).denominator, distribution.mode
+        numbers = {
+            0,
+            1,
+            2,
+            17,
+            k,
+            max(0, k - 1),
+            k + 1,
+            max(0, k - 5 * distribution.spread),
+            k + 9 * distribution.spread,
+        }
         for x in sorted(numbers):
             true = (x - k) * mpmath.log(rate) - mpmath.loggamma(x + 1) + mpmath.loggamma(k + 1)
-            assert abs(exactly(law.log_weight(x, digits)) - true) < mpmath.mpf(10) ** -digits
+            assert abs(exactly(distribution.log_weight(x, digits)) - true) < mpmath.mpf(10) ** -digits
 
 
 @pytest.mark.parametrize("digits", [DIGITS, 72])
 @pytest.mark.parametrize("variance", ["1/1000000", "1/4", "22/7", "1e18"])
 def test_gaussian_weights_err_by_less_than_stated(variance, digits):
-    law = GaussianLaw(Fraction(variance))
+    distribution = GaussianDistribution(Fraction(variance))
     with mpmath.workdps(PLACES):
-        for x in (0, 1, -1, 7, 10 * law.spread, 1 << 70):
+        for x in (0, 1, -1, 7, 10 * distribution.spread, 1 << 70):
             true = -(mpmath.mpf(x) ** 2) * Fraction(variance).denominator / (2 * Fraction(variance).numerator)
-            assert abs(exactly(law.log_weight(x, digits)) - true) < mpmath.mpf(10) ** -digits
+            assert abs(exactly(distribution.log_weight(x, digits)) - true) < mpmath.mpf(10) ** -digits
 
 
 def test_nothing_below_zero_is_poisson():
-    assert PoissonLaw(Fraction(3)).log_weight(-1, DIGITS) is None
+    assert PoissonDistribution(Fraction(3)).log_weight(-1, DIGITS) is None
 
 
 def test_weights_do_not_depend_on_the_callers_decimal_context():
-    law = PoissonLaw(Fraction(1234, 5))
-    usual = law.log_weight(271, DIGITS)
+    distribution = PoissonDistribution(Fraction(1234, 5))
+    usual = distribution.log_weight(271, DIGITS)
     with localcontext(prec=5):
-        assert law.log_weight(271, DIGITS) == usual
-        assert PoissonLaw(Fraction(1234, 5)).log_weight(271, DIGITS) == usual
+        assert distribution.log_weight(271, DIGITS) == usual
+        assert PoissonDistribution(Fraction(1234, 5)).log_weight(271, DIGITS) == usual
     assert isinstance(usual, Decimal)

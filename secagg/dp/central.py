@@ -1,7 +1,7 @@
-"""Sums and histograms with differential privacy, once, by whoever holds all the rows.
+"""Central differential privacy: sums and histograms by whoever holds all the rows.
 
-The noise is made once; or, as it will be in a protocol, in one share for each row (`survivors`), which shows what
-the joint sum would look like. Each call spends epsilon and delta: those of several calls on the same people add up.
+The noise is made once. With `min_clients` each row adds a share of it instead, which shows what a joint sum would look like.
+Each call spends epsilon and delta: those of several calls on the same people add up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from secagg.dp.accounting import Adjacency, Sensitivity
-from secagg.dp.calibration import Budget, Crowd, calibrate
+from secagg.dp.calibration import Budget, Cohort, calibrate
 from secagg.dp.clipping import Grid
 from secagg.dp.mechanism import Contributor, Report, choose, report
 from secagg.errors import RangeError, ShapeError, UsageError
@@ -46,7 +46,7 @@ def sum(  # noqa: A001 - called as dp.sum
     delta: float,
     clip: float,
     adjacency: Adjacency | None = None,
-    survivors: int | None = None,
+    min_clients: int | None = None,
     colluders: int = 0,
     frac_bits: int | None = None,
     rng: Stream | None = None,
@@ -64,8 +64,8 @@ def sum(  # noqa: A001 - called as dp.sum
       adjacency: what a neighbour is. "add-remove" (the default for noise made once) hides whether a row is there at
         all; "replace" hides what it is, while the number of rows is public, and takes twice the noise; "zero-out"
         (the default for shares) hides what it is or that it is not zero.
-      survivors: without it the noise is made once. With it each row adds a share, sized for this many rows.
-      colluders: of the survivors, how many are not counted on for noise.
+      min_clients: without it the noise is made once. With it each row adds a share, sized for this many rows.
+      colluders: how many of these rows are not counted on for noise.
       frac_bits: rows are rounded to multiples of 2**-frac_bits; without it so finely that it hardly matters, and
         not at all where whole numbers are summed.
       rng: where rounding and noise draw from; from the operating system without one.
@@ -83,22 +83,22 @@ def sum(  # noqa: A001 - called as dp.sum
     length = matrix.shape[1]
     if frac_bits is None and length == 1 and rows.dtype.kind != "f" and 1 <= clip <= 1 << 20:
         frac_bits = 0 if clip == int(clip) else None
-    if survivors is None and colluders:
+    if min_clients is None and colluders:
         raise UsageError(
-            "colluders are counted among survivors, who add shares of the noise; give both or neither"
+            "colluders are among the min_clients rows that add shares of noise; give both or neither"
         )
-    crowd = Crowd() if survivors is None else Crowd(len(matrix), survivors, colluders)
-    budget = Budget(epsilon, delta, 1, adjacency or ("add-remove" if survivors is None else "zero-out"))
+    cohort = Cohort() if min_clients is None else Cohort(len(matrix), min_clients, colluders)
+    budget = Budget(epsilon, delta, 1, adjacency or ("add-remove" if min_clients is None else "zero-out"))
     mechanism = choose(
         budget,
-        crowd,
+        cohort,
         clip=clip,
         length=length,
         frac_bits=frac_bits,
-        kind="discrete gaussian" if survivors is None else "skellam",
+        kind="discrete gaussian" if min_clients is None else "skellam",
     )
     rng = rng or system_stream()
-    if survivors is None:
+    if min_clients is None:
         # The number of rows may be private, so nothing is planned for it: int64 holds 2^33 rows at any clip.
         total = _total(matrix, mechanism.grid, rng) + mechanism.noise.sampler().draw(length, rng)
         value = mechanism.grid.to_numbers(total)
@@ -150,7 +150,7 @@ def histogram(
         # Counts a and b of one person are not negative: |a - b|^2 <= |a|^2 + |b|^2.
         l2 = math.nextafter(math.sqrt(2) * contributions, math.inf)
         apart = Sensitivity(min(2.0 * contributions, l2 * math.sqrt(k)), l2, k)
-    noise = calibrate(budget, Crowd(), apart, kind="discrete gaussian")
+    noise = calibrate(budget, Cohort(), apart, kind="discrete gaussian")
     place = {category: i for i, category in enumerate(categories)}
     places = [place[label] for label in _hashable(labels) if label in place]
     counts = np.bincount(np.array(places, np.int64), minlength=k).astype(np.int64)

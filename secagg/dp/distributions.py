@@ -1,7 +1,7 @@
 """Weights of the noise distributions, to any number of decimal places, with proven error.
 
 `decimal` computes with as many places as it is told, and its quotients, logarithms and exponentials are correctly
-rounded; it is used here as interval arithmetic is. A law gives ln f(x) with f proportional to the probability of
+rounded; it is used here as interval arithmetic is. A distribution gives ln f(x) with f proportional to the probability of
 x, f(mode) = 1, and is log-concave: f(x)^2 >= f(x - 1) f(x + 1).
 """
 
@@ -21,7 +21,7 @@ from decimal import (
 from fractions import Fraction
 from typing import Final, NamedTuple, Protocol
 
-__all__ = ["DIGITS", "GaussianLaw", "Law", "PoissonLaw", "context"]
+__all__ = ["DIGITS", "Distribution", "GaussianDistribution", "PoissonDistribution", "context"]
 
 DIGITS: Final = 32  # decimal places that all but one decision in 2^64 are made with
 _SPARE: Final = 25  # places lost when numbers as large as _LARGE times their logarithm cancel, and two more
@@ -29,7 +29,7 @@ _LARGE: Final = 10**20
 _TERMS: Final = 32  # of Stirling's series
 
 
-class Law(Protocol):
+class Distribution(Protocol):
     """A log-concave distribution over the integers.
 
     Attributes:
@@ -59,7 +59,7 @@ def context(places: int) -> Context:
     )
 
 
-class GaussianLaw:
+class GaussianDistribution:
     """The discrete Gaussian, f(x) = exp(-x^2 / (2 variance)) [CKS20, definition 1]."""
 
     __slots__ = ("_variance", "spread")
@@ -85,7 +85,7 @@ class _Constants(NamedTuple):
     stirling: tuple[Decimal, ...]
 
 
-class PoissonLaw:
+class PoissonDistribution:
     """The Poisson distribution, f(x) = mean^(x - mode) mode! / x!.
 
     ln x! comes from Stirling's series, whose rest is smaller than the first term left out and has its sign.

@@ -1,4 +1,4 @@
-"""Exact samples of a log-concave law over the integers, a table and a comparison each, by rejection.
+"""Exact samples of a log-concave distribution over the integers, a table and a comparison each, by rejection.
 
 The integers are cut into bins of m = 2^j numbers, counted from the mode; the weight f is largest at the edge
 that looks at the mode. Bin b has the integer weight W_b >= S m f(edge); beyond the last bins, where f has fallen
@@ -37,10 +37,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.dp.laws import DIGITS, Law, context
+from secagg.dp.distributions import DIGITS, Distribution, context
 from secagg.prg import Stream
 
-__all__ = ["Envelope"]
+__all__ = ["RejectionSampler"]
 
 _WORD: Final = 1 << 64
 _CHUNK: Final = 1 << 16  # samples per step: the passes of a step run in the second-level cache
@@ -62,7 +62,7 @@ class _Bin(NamedTuple):
       edge: the number nearest the mode.
       sign: of the direction away from it.
       log: ln f(edge).
-      drop: ln f(edge) - ln f(next edge); infinite where the law ends within the bin, or for a tail.
+      drop: ln f(edge) - ln f(next edge); infinite where the distribution ends within the bin, or for a tail.
       first_drop: ln f(edge) - ln f(edge + sign); 0 where that is not needed.
       step_bits: of a tail, log2 T; None for a bin.
     """
@@ -75,20 +75,20 @@ class _Bin(NamedTuple):
     step_bits: int | None = None
 
 
-class Envelope:
-    """A sampler of one law; immutable, and may be used by several threads with a stream each.
+class RejectionSampler:
+    """A sampler of one distribution; immutable, and may be used by several threads with a stream each.
 
     Args:
-      law: log-concave, with |mode| + 10 spread below 2**62.
+      distribution: log-concave, with |mode| + 10 spread below 2**62.
     """
 
     __slots__ = (
         "_bin_bits",
         "_bins",
         "_cumulative",
+        "_distribution",
         "_edges",
         "_highs",
-        "_law",
         "_lows",
         "_rises",
         "_scale",
@@ -97,10 +97,10 @@ class Envelope:
         "_weights",
     )
 
-    def __init__(self, law: Law) -> None:
-        self._law = law
-        self._bin_bits = max(0, law.spread.bit_length() - _BINS_PER_SPREAD_BITS)
-        self._bins = [*self._side(law.mode, 1), *self._side(law.mode - 1, -1)]
+    def __init__(self, distribution: Distribution) -> None:
+        self._distribution = distribution
+        self._bin_bits = max(0, distribution.spread.bit_length() - _BINS_PER_SPREAD_BITS)
+        self._bins = [*self._side(distribution.mode, 1), *self._side(distribution.mode - 1, -1)]
         ctx = context(_PLACES)
         sizes = [1 << self._bin_bits if b.step_bits is None else 2 << b.step_bits for b in self._bins]
         masses = [
@@ -161,7 +161,7 @@ class Envelope:
             size = 2 << (bin_.step_bits + heads)
         bits, digits = 64, DIGITS
         while True:
-            log = self._law.log_weight(x, digits)
+            log = self._distribution.log_weight(x, digits)
             if log is None:
                 return x, False
             ctx = context(digits + 8)
@@ -198,13 +198,13 @@ class Envelope:
         return low, slope, high, rise
 
     def _side(self, start: int, sign: int) -> list[_Bin]:
-        """Return the bins from one number on outwards, and the tail behind them where the law goes on."""
-        law, m, ctx = self._law, 1 << self._bin_bits, context(_PLACES)
+        """Return the bins from one number on outwards, and the tail behind them where the distribution goes on."""
+        distribution, m, ctx = self._distribution, 1 << self._bin_bits, context(_PLACES)
         bins: list[_Bin] = []
-        edge, log = start, law.log_weight(start, DIGITS)
+        edge, log = start, distribution.log_weight(start, DIGITS)
         while log is not None and log >= _LOG_CUT:
-            after = law.log_weight(edge + sign * m, DIGITS)
-            beside = law.log_weight(edge + sign, DIGITS) if m > 1 else None
+            after = distribution.log_weight(edge + sign * m, DIGITS)
+            beside = distribution.log_weight(edge + sign, DIGITS) if m > 1 else None
             drop = _INFINITE if after is None else ctx.subtract(log, after)
             first_drop = Decimal(0) if beside is None else ctx.subtract(log, beside)
             bins.append(_Bin(edge, sign, log, drop, first_drop))
@@ -213,7 +213,7 @@ class Envelope:
             return bins
         step_bits = self._bin_bits
         while True:
-            further = law.log_weight(edge + (sign << step_bits), DIGITS)
+            further = distribution.log_weight(edge + (sign << step_bits), DIGITS)
             if further is None or ctx.subtract(further, log) <= _LOG_HALF:
                 return [*bins, _Bin(edge, sign, log, _INFINITE, Decimal(0), step_bits)]
             step_bits += 1
