@@ -264,10 +264,7 @@ class Engine:
         sharing. A digest goes only to a party that was handed the same thing.
         """
         mine = {
-            peer: digest(
-                "secagg.mpc.replicated/outside input",
-                [self.party.session, owner.encode(), part if isinstance(part, bytes) else part.tobytes()],
-            )
+            peer: digest_of_copy(self.party.session, owner, part)
             for peer, part in zip((self.previous, self.next), handed, strict=True)
         }
         for peer, own in mine.items():
@@ -450,6 +447,12 @@ def _shares(
     if len(message.shares) != count:
         raise RemoteProtocolError(f"expected {count} shares of an opening from {peer}", peer=peer)
     return [checked(share, shape, dtype, what="a share of an opening", peer=peer) for share in message.shares]
+
+
+def digest_of_copy(session: bytes, owner: PartyId, part: bytes | Array) -> bytes:
+    """Return what the two holders of a seed or share of an outside input compare, 32 bytes."""
+    content = part if isinstance(part, bytes) else part.tobytes()
+    return digest("secagg.mpc.replicated/outside input", [session, owner.encode(), content])
 
 
 def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -> Array:

@@ -28,6 +28,7 @@ from secagg.protocols.pseudonyms import HashKeyPart
 
 FIELDS = (Field("n", 5, at_least=2), Field("m", 2**40, opened=False))
 SALT = bytes(range(32))
+DIGEST = bytes(range(1, 33))
 
 
 def table(names, value=1) -> Rows:
@@ -47,7 +48,7 @@ def query_of(banks="AB", computing="xyz", **options: Any) -> Query:
     return Query(tuple(banks), (a, b, c), FIELDS, **options)
 
 
-def tells(query: Query, told: dict[str, tuple[int, bytes]], *, lies: bool = False):
+def tells(query: Query, told: dict[str, tuple[int, bytes, bytes]], *, lies: bool = False):
     """Return the program of an input party that announces to each party what `told` says, and to "" all others.
 
     It tells each party that it heard what this party heard; if it lies, something else of everybody.
@@ -56,8 +57,8 @@ def tells(query: Query, told: dict[str, tuple[int, bytes]], *, lies: bool = Fals
     async def altered(party):
         mine = {}
         for peer in party.others:
-            count, salt = told.get(peer, told[""])
-            mine[peer] = Announcement(count, commitment(table("m"), salt), bytes(32))
+            count, salt, contribution = told.get(peer, told[""])
+            mine[peer] = Announcement(count, commitment(table("m"), salt), contribution)
             party.send(peer, mine[peer])
         heard = await party.gather(Announcement, [p for p in query.input_parties if p != party.me])
         for peer in party.others:
@@ -165,7 +166,7 @@ def test_a_row_count_that_does_not_fit_is_refused_before_anything_is_made_of_it(
 
     monkeypatch.setattr(Layout, "plan", plan)
     query = query_of(**options)
-    outcome = run(query, {"A": table("a")}, {"B": tells(query, {"": (count, SALT)})})
+    outcome = run(query, {"A": table("a")}, {"B": tells(query, {"": (count, SALT, DIGEST)})})
     for name in "Axyz":
         error = outcome.errors[name]
         assert isinstance(error, RemoteProtocolError | AbortedError)
@@ -206,12 +207,14 @@ def test_max_rows_leaves_room_for_one_announcement_and_bounds_the_whole_table():
 
 
 @pytest.mark.parametrize(
-    "other", [(5000, SALT), (10, bytes(32))], ids=["another count", "another commitment"]
+    "other",
+    [(5000, SALT, DIGEST), (10, bytes(32), DIGEST), (10, SALT, bytes(32))],
+    ids=["another count", "another commitment", "another contribution"],
 )
 @pytest.mark.parametrize("whom", ["x", "z"])
 def test_who_tells_different_things_to_two_is_named_where_it_stands_against_a_computing_party(whom, other):
     query = query_of()
-    outcome = run(query, {"A": table("a")}, {"B": tells(query, {whom: other, "": (10, SALT)})})
+    outcome = run(query, {"A": table("a")}, {"B": tells(query, {whom: other, "": (10, SALT, DIGEST)})})
     assert not outcome.results
     errors = {n: outcome.errors[n] for n in "Axyz"}
     assert {e.peer for e in errors.values()} == {"B"}
@@ -220,15 +223,32 @@ def test_who_tells_different_things_to_two_is_named_where_it_stands_against_a_co
 
 def test_an_input_party_that_was_told_something_else_than_all_computing_parties_names_who_told_it():
     query = query_of()
-    outcome = run(query, {"A": table("a")}, {"B": tells(query, {"A": (5000, SALT), "": (10, SALT)})})
+    outcome = run(
+        query, {"A": table("a")}, {"B": tells(query, {"A": (5000, SALT, DIGEST), "": (10, SALT, DIGEST)})}
+    )
     assert outcome.errors["A"].peer == "B" or isinstance(outcome.errors["A"], AbortedError)
     # To the others A's word stands against B's.
     assert all("B" in str(outcome.errors[n]) and "A" in str(outcome.errors[n]) for n in "xyz")
 
 
+def test_what_is_compared_depends_on_session_announcer_and_all_that_is_announced():
+    one, other = bytes(32), bytes(31) + b"\1"
+    digests = [
+        _digest(one, "A", Announcement(1, one, one)),
+        _digest(other, "A", Announcement(1, one, one)),
+        _digest(one, "B", Announcement(1, one, one)),
+        _digest(one, "A", Announcement(2, one, one)),
+        _digest(one, "A", Announcement(1, other, one)),
+        _digest(one, "A", Announcement(1, one, other)),
+    ]
+    assert len(set(digests)) == 6
+
+
 def test_where_a_word_stands_against_a_word_both_are_named_and_nobody_is_blamed():
     query = query_of("AB", "ABx")
-    outcome = run(query, {"A": table("a")}, {"B": tells(query, {"A": (5000, SALT), "": (10, SALT)})})
+    outcome = run(
+        query, {"A": table("a")}, {"B": tells(query, {"A": (5000, SALT, DIGEST), "": (10, SALT, DIGEST)})}
+    )
     error = outcome.errors["x"]
     assert isinstance(error, RemoteProtocolError | AbortedError)
     first = next(e for e in outcome.errors.values() if type(e) is RemoteProtocolError)
@@ -241,7 +261,7 @@ def test_where_a_word_stands_against_a_word_both_are_named_and_nobody_is_blamed(
 def test_who_says_to_have_been_told_something_else_than_everybody_is_named_by_the_announcer_and_the_others():
     query = query_of("ABC", "xyz")
     tables = {"A": table("a"), "B": table("b")}
-    altered = {"C": tells(query, {"": (1, SALT)}, lies=True)}
+    altered = {"C": tells(query, {"": (1, SALT, DIGEST)}, lies=True)}
     outcome = run(query, tables, altered)
     assert {outcome.errors[n].peer for n in "ABxyz"} == {"C"}
 

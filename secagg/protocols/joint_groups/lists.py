@@ -194,20 +194,19 @@ def _by_list(bits: SharedBits, layout: Layout) -> SharedBits:
 
 
 def _lanes_apart(bits: SharedBits) -> SharedBits:
-    """Return each lane of words (n, lists) as lane 0 of a word, shape (64 * n, lists)."""
+    """Return each lane of words (n, lists) as lane 0 of a word, shape (64 * n, lists); the other lanes do not count."""
     lanes = np.arange(LANES, dtype=np.uint64)[:, None, None]
-    first, second = (
-        ((share >> lanes) & np.uint64(1)).reshape(-1, share.shape[-1]) for share in (bits.first, bits.second)
-    )
+    first, second = ((share >> lanes).reshape(-1, share.shape[-1]) for share in (bits.first, bits.second))
     return SharedBits(bits.engine, first, second)
 
 
 def _lane_0(bits: SharedBits) -> SharedBits:
+    """Return words with nothing but lane 0: the others hold ORs and sums of some lanes, which nobody may see."""
     return SharedBits(bits.engine, bits.first & np.uint64(1), bits.second & np.uint64(1))
 
 
 async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
-    """Return whether each list holds more rows than were announced, shape (1, lists), in lane 0."""
+    """Return whether each list holds more rows than were announced, shape (1, lists), in lane 0; others do not count."""
     engine, counts = mark.engine, np.array(layout.buckets.counts, np.uint64)
     top = _count_bits(layout)
     bits = await _compress([_by_list(~mark, layout)], top)
@@ -219,7 +218,7 @@ async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
         apart.append(SharedBits.concatenate([*terms, plane]))
     summed = await _compress(apart, top)
     two = [_term(summed, i, top) for i in range(2)]
-    return _lane_0((await add(two))[top:])
+    return (await add(two))[top:]
 
 
 def _count_gates(layout: Layout) -> Gates:
