@@ -46,7 +46,7 @@ def protections(tiny: bool) -> dict[str, Callable[[], Protection]]:
     bits = 2048 if tiny else 3072
     return {
         "masked": Masked,
-        "masked, active": lambda: Masked(active=True, dropouts=1 / 10),
+        "masked, active": lambda: Masked(threat_model="malicious", max_dropout=1 / 10),
         "additive, 2": Additive,
         "additive, 3": lambda: Additive(aggregators=3),
         "bounded": Bounded,

@@ -27,9 +27,9 @@ from secagg.protocols.masked import choose
 NUMBERS, GOAL = 10, 15.0
 SHARE = 0.1  # of the clients corrupt, and dropping out: more makes denser graphs
 PROTECTIONS: dict[str, Callable[[], Protection]] = {
-    "additive": lambda: Additive(dropouts=SHARE),
+    "additive": lambda: Additive(max_dropout=SHARE),
     "rlwe, one holder": lambda: Rlwe(holders=1),
-    "masked": lambda: Masked(corrupt=SHARE, dropouts=SHARE),
+    "masked": lambda: Masked(max_corrupt=SHARE, max_dropout=SHARE),
 }
 
 

@@ -2,7 +2,7 @@
 
     secagg.sum(updates, clip=1.0)                                              # masked
     secagg.mean(updates, weights=examples, max_weight=10_000, clip=1.0, protocol="rlwe")
-    secagg.mean(updates, clip=1.0, protocol=Masked(active=True, dropouts=1 / 10))
+    secagg.mean(updates, clip=1.0, protocol=Masked(threat_model="malicious", max_dropout=0.1))
     secagg.mean(updates, privacy=Privacy(epsilon=8.0, delta=1e-6, norm=1.0, rounds=100), round_number=7)
 
 Each runs the real protocol with all parties in one process, in the simulator. docs/choosing.md says which protection

@@ -28,14 +28,14 @@ class Additive(Protection):
 
     Args:
       aggregators: how many, at least 2; the first learns the sum.
-      dropouts: largest fraction of clients that vanishes.
+      max_dropout: largest fraction of clients that vanishes.
     """
 
     name: ClassVar[str] = "additive"
     modular: ClassVar[bool] = True
 
     aggregators: int = 2
-    dropouts: float = 1 / 3
+    max_dropout: float = 1 / 3
 
     @property
     def stages(self) -> Mapping[str, int]:
@@ -55,7 +55,7 @@ class Additive(Protection):
         self.min_clients(clients)
 
     def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.dropouts)
+        return sure_to_stay(clients, self.max_dropout)
 
     def run(self, job: SumJob) -> SumOutcome:
         clients, ring = job.clients, ring_for(job.plan, len(job.clients))

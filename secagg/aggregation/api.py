@@ -47,7 +47,7 @@ def sum(  # noqa: A001  # called as secagg.sum
     privacy: Privacy | None = None,
     round_number: int = 1,
     names: Sequence[PartyId] | None = None,
-    dropouts: Dropouts = (),
+    simulate_dropouts: Dropouts = (),
     executor: Executor | None = None,
 ) -> Aggregate:
     """Return the sum of all clients' updates, computed as they would among themselves.
@@ -75,7 +75,7 @@ def sum(  # noqa: A001  # called as secagg.sum
       round_number: which of the `privacy.rounds` sums and means of these clients' data this is, from 1 on. Nobody counts
         here: **a call that is repeated is another round.**
       names: of clients whose updates come in order; without it client0, client1, ...
-      dropouts: for trying out: clients that vanish, before they send their update or in the round given.
+      simulate_dropouts: clients that vanish, before they send their update or in the round given.
       executor: threads for heavy work. The call may itself run in one of them.
 
     Returns what the first update is, with the sums in it, and a report: the same classes, names, order and dtypes, on the
@@ -92,11 +92,19 @@ def sum(  # noqa: A001  # called as secagg.sum
       TooFewPartiesError: too few clients stayed.
       PeerMissingError: a client vanished that the protocol cannot do without.
       BaseException: whatever else is raised in a party's program is raised as it is, with a note that names the party:
-        only `dropouts` lets clients vanish.
+        only `simulate_dropouts` lets clients vanish.
       ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
     options = Options(
-        "sum", protection_of(protocol), clip, precision, privacy, round_number, names, dropouts, executor
+        "sum",
+        protection_of(protocol),
+        clip,
+        precision,
+        privacy,
+        round_number,
+        names,
+        simulate_dropouts,
+        executor,
     )
     return _aggregate(updates, options)
 
@@ -112,7 +120,7 @@ def mean(
     privacy: Privacy | None = None,
     round_number: int = 1,
     names: Sequence[PartyId] | None = None,
-    dropouts: Dropouts = (),
+    simulate_dropouts: Dropouts = (),
     executor: Executor | None = None,
 ) -> Aggregate:
     """Return the weighted mean of all clients' updates, sum of w x / sum of w, with hidden weights.
@@ -123,7 +131,7 @@ def mean(
     the sum of weights is many times its noise. Otherwise as `sum`.
 
     Args:
-      updates, protocol, clip, privacy, round_number, names, dropouts, executor: as in `sum`.
+      updates, protocol, clip, privacy, round_number, names, simulate_dropouts, executor: as in `sum`.
       weights: positive numbers, such as numbers of examples; without them all are 1. By name in a dictionary or in
         the index of a Series, or in the order of the updates.
       precision: largest absolute error of the mean with integer weights or none. With others, of one client's
@@ -147,7 +155,7 @@ def mean(
         privacy,
         round_number,
         names,
-        dropouts,
+        simulate_dropouts,
         executor,
         weights,
         max_weight,
@@ -162,7 +170,7 @@ def _aggregate(given: Updates, options: Options) -> Aggregate:
     executor = None if options.executor is None else helping(options.executor)
     check_privacy(options)
     protection.check(len(clients))
-    absent = leaving(options.dropouts, clients, protection)
+    absent = leaving(options.simulate_dropouts, clients, protection)
     weight_of, largest_weight = weights_of(options.weights, options.max_weight, clients, in_order=in_order)
     structure = Structure(updates[clients[0]], clients[0])
     arrays: dict[PartyId, list[NDArray[Any]]] = {}

@@ -42,7 +42,7 @@ class Options:
     privacy: Privacy | None
     round_number: int
     names: Sequence[PartyId] | None
-    dropouts: Dropouts
+    simulate_dropouts: Dropouts
     executor: Executor | None
     weights: Weights | None = None
     max_weight: MaxWeight | None = None
@@ -155,7 +155,9 @@ def leaving(dropouts: Dropouts, clients: Sequence[PartyId], protection: Protecti
       UsageError: who is no client, or a round that there is not.
     """
     if isinstance(dropouts, str):
-        raise UsageError(f"expected dropouts as a collection of names, got the text {dropouts!r:.80}")
+        raise UsageError(
+            f"expected simulate_dropouts as a collection of names, got the text {dropouts!r:.80}"
+        )
     by_stage = dropouts if isinstance(dropouts, Mapping) else dict.fromkeys(dropouts, protection.usual_stage)
     for name, stage in by_stage.items():
         if name not in clients:

@@ -44,9 +44,9 @@ class Bounded(Protection):
     Args:
       norm: largest Euclidean norm of an update, all arrays together, in the updates' own unit and before weights. Clients
         scale longer updates down to it; all numbers of these count as clipped. Without it clips alone are checked.
-      dropouts: largest fraction of clients that vanishes or is refused.
+      max_dropout: largest fraction of clients that vanishes or is refused.
       batch: how many clients are checked at a time.
-      cheating: for trying out: clients that share something out of bounds in place of their update, by name, or how
+      simulate_cheating: for trying out: clients that share something out of bounds in place of their update, by name, or how
         by name: "large" (all numbers twice the largest), "long" (all numbers the largest, so that the norm alone is
         broken), "wrapping" (all numbers 2^32, whose squares are 0 modulo 2^64).
     """
@@ -58,9 +58,9 @@ class Bounded(Protection):
     )
 
     norm: float | None = None
-    dropouts: float = 1 / 3
+    max_dropout: float = 1 / 3
     batch: int = 8
-    cheating: Collection[PartyId] | Mapping[PartyId, str] = ()
+    simulate_cheating: Collection[PartyId] | Mapping[PartyId, str] = ()
 
     @property
     def stages(self) -> Mapping[str, int]:
@@ -79,16 +79,16 @@ class Bounded(Protection):
             raise UsageError(f"expected a positive number as the norm, or None, got {self.norm!r:.40}")
         if not isinstance(self.batch, int) or self.batch < 1:
             raise UsageError(f"expected batches of at least 1 client, got {self.batch!r:.40}")
-        if isinstance(self.cheating, str):
+        if isinstance(self.simulate_cheating, str):
             raise UsageError(
-                f"expected names of who cheats as a collection, got the text {self.cheating!r:.80}"
+                f"expected names of who shall cheat as a collection, got the text {self.simulate_cheating!r:.80}"
             )
         for name, how in self._cheats().items():
             if how not in _CHEATS:
                 raise UsageError(f"{name} cannot cheat by {how!r:.80}; there is {', '.join(_CHEATS)}")
 
     def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.dropouts)
+        return sure_to_stay(clients, self.max_dropout)
 
     def coding(self, request: Request) -> Coding:
         return Quantized(request, self.norm)
@@ -98,7 +98,7 @@ class Bounded(Protection):
         return self._cheats().keys()
 
     def _cheats(self) -> dict[PartyId, str]:
-        cheating = self.cheating
+        cheating = self.simulate_cheating
         return dict(cheating) if isinstance(cheating, Mapping) else dict.fromkeys(cheating, "large")
 
     def run(self, job: SumJob) -> SumOutcome:

@@ -61,7 +61,7 @@ class Paillier(_Encrypted):
       short_masks: length of the masks' exponents if it shall be shorter, which needs an assumption more.
       holders: key holders. With several, a dealer who knows the key deals it first.
       threshold: how many of several holders decrypt; without it more than half.
-      dropouts: largest fraction of clients that vanishes.
+      max_dropout: largest fraction of clients that vanishes.
       secret_key: of the one holder, made before; without it a new one.
       key_shares: of several holders, dealt before; without them new ones.
     """
@@ -73,7 +73,7 @@ class Paillier(_Encrypted):
     short_masks: int | None = None
     holders: int = 1
     threshold: int | None = None
-    dropouts: float = 1 / 3
+    max_dropout: float = 1 / 3
     secret_key: paillier.SecretKey | None = field(default=None, repr=False)
     key_shares: tuple[KeyShare, ...] = field(default=(), repr=False)
 
@@ -91,7 +91,7 @@ class Paillier(_Encrypted):
             raise UsageError(f"expected a threshold of 2 to {self.holders}, got {self.threshold}")
 
     def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.dropouts)
+        return sure_to_stay(clients, self.max_dropout)
 
     @property
     def _threshold(self) -> int:
@@ -163,7 +163,7 @@ class Ckks(_Encrypted):
 
     Args:
       context: parameters by name (`secagg.he.ckks.CONTEXTS`).
-      dropouts: largest fraction of clients that vanishes.
+      max_dropout: largest fraction of clients that vanishes.
       secret_key: made before, in that context; without it a new one.
     """
 
@@ -174,7 +174,7 @@ class Ckks(_Encrypted):
     )
 
     context: str = "4096"
-    dropouts: float = 1 / 3
+    max_dropout: float = 1 / 3
     secret_key: ckks.SecretKey | None = field(default=None, repr=False)
 
     def check(self, clients: int) -> None:
@@ -187,7 +187,7 @@ class Ckks(_Encrypted):
             raise UsageError(f"expected a secret key of {context.scheme}, got {self.secret_key!r}")
 
     def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.dropouts)
+        return sure_to_stay(clients, self.max_dropout)
 
     def _context(self) -> ckks.Context:
         from secagg.he.ckks.contexts import named
@@ -218,7 +218,7 @@ class Rlwe(_Encrypted):
       holders: key holders, who make the key together and all have to decrypt; 1 is a single key.
       statistical_bits: several holders' answers tell more than the sum with probability 2**-statistical_bits at most.
       modulus_bits: 64, 96 or 128; without it the smallest that does.
-      dropouts: largest fraction of clients that vanishes.
+      max_dropout: largest fraction of clients that vanishes.
     """
 
     name: ClassVar[str] = "rlwe"
@@ -226,7 +226,7 @@ class Rlwe(_Encrypted):
     holders: int = 3
     statistical_bits: int = 40
     modulus_bits: int | None = None
-    dropouts: float = 1 / 3
+    max_dropout: float = 1 / 3
 
     def check(self, clients: int) -> None:
         Protection.check(self, clients)
@@ -235,7 +235,7 @@ class Rlwe(_Encrypted):
             raise UsageError(f"expected at least 1 key holder, got {self.holders}")
 
     def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.dropouts)
+        return sure_to_stay(clients, self.max_dropout)
 
     def run(self, job: SumJob) -> SumOutcome:
         if self.holders > 1:

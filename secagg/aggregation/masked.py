@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secagg.aggregation.protection import DEADLINE_S, Protection, SumJob, SumOutcome, Watch, free_names
 from secagg.party import Party, PartyId
 from secagg.protocols.masked import GraphParameters, MaskedSum, Terms, choose, collect, contribute, ring_for
+from secagg.protocols.threat_model import ThreatModel, is_malicious
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,10 @@ class Masked(Protection):
     """Masks that cancel in the sum (`secagg.protocols.masked`).
 
     Args:
-      corrupt: largest fraction of the clients that work with the server.
-      dropouts: largest fraction that drops out, over all rounds together; by default a third, or as many as the corrupt
+      max_corrupt: largest fraction of the clients that work with the server.
+      max_dropout: largest fraction that drops out, over all rounds together; by default a third, or as many as the corrupt
         ones leave room for.
-      active: the server may do anything; otherwise it keeps to the protocol.
+      threat_model: "malicious" if the server may do anything; "semi-honest" if it keeps to the protocol.
       security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
     """
 
@@ -32,14 +33,20 @@ class Masked(Protection):
     modular: ClassVar[bool] = True
     clients_depend: ClassVar[bool] = True
 
-    corrupt: float = 1 / 3
-    dropouts: float | None = None
-    active: bool = False
+    max_corrupt: float = 1 / 3
+    max_dropout: float | None = None
+    threat_model: ThreatModel = "semi-honest"
     security_bits: float = 40.0
 
     @property
     def stages(self) -> Mapping[str, int]:
-        rounds = ("keys", "shares", "input", *(("consent",) if self.active else ()), "unmask")
+        rounds = (
+            "keys",
+            "shares",
+            "input",
+            *(("consent",) if is_malicious(self.threat_model) else ()),
+            "unmask",
+        )
         return {name: i for i, name in enumerate(rounds)}
 
     @property
@@ -53,9 +60,9 @@ class Masked(Protection):
     def _choose(self, clients: int) -> GraphParameters:
         return choose(
             clients,
-            corrupt=self.corrupt,
-            dropouts=self.dropouts,
-            active=self.active,
+            corrupt=self.max_corrupt,
+            dropouts=self.max_dropout,
+            active=is_malicious(self.threat_model),
             security_bits=self.security_bits,
         )
 

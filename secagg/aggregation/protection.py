@@ -257,17 +257,17 @@ def free_names(wanted: Sequence[str], taken: Iterable[PartyId]) -> tuple[PartyId
     return tuple(names)
 
 
-def sure_to_stay(clients: int, dropouts: float) -> int:
-    """Return how many clients are sure to stay if at most the fraction `dropouts` leaves.
+def sure_to_stay(clients: int, max_dropout: float) -> int:
+    """Return how many clients are sure to stay if at most the fraction `max_dropout` leaves.
 
     Raises:
       PlanError: fewer than 2.
     """
-    if not 0 <= dropouts < 1:
-        raise PlanError(f"expected dropouts as a fraction from 0 to below 1, got {dropouts}")
-    least = clients - int(dropouts * clients + 1e-9)
-    if least < 2:
+    if not 0 <= max_dropout < 1:
+        raise PlanError(f"expected max_dropout as a fraction from 0 to below 1, got {max_dropout}")
+    staying = clients - int(max_dropout * clients + 1e-9)
+    if staying < 2:
         raise PlanError(
-            f"of {clients} clients only {least} are sure to stay: the sum of one is its update; allow fewer dropouts"
+            f"of {clients} clients only {staying} are sure to stay: the sum of one is its update; use a smaller max_dropout"
         )
-    return least
+    return staying

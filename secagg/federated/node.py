@@ -292,7 +292,7 @@ class Node:
         )
 
     def _request(self, frame: bytes) -> Survivors | Consents:
-        if self._protection.active:
+        if self._protection.is_malicious:
             return wire.from_bytes(frame, Consents, peer=SERVER)
         return wire.from_bytes(frame, Survivors, peer=SERVER)
 
@@ -306,7 +306,7 @@ def read_stale_budget(
 
 def _after(step: str, protection: Protection) -> str | None:
     """Return the step that comes behind a step; None behind the last."""
-    consent = [m.CONSENT] if protection.active else []
+    consent = [m.CONSENT] if protection.is_malicious else []
     steps = [m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK]
     return dict(itertools.pairwise(steps)).get(step)
 

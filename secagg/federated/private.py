@@ -129,14 +129,14 @@ class PrivateCoder:
         clients = parameters.clients
         # A server that may do anything chooses who takes part: all corrupt ones may be among them.
         cohort = registered if parameters.active else clients
-        corrupt = max(parameters.corrupt, math.floor(privacy.corrupt * cohort + 1e-9))
+        corrupt = max(parameters.corrupt, math.floor(privacy.max_corrupt * cohort + 1e-9))
         if corrupt >= parameters.least:
             raise PlanError(
                 f"of {clients} nodes {parameters.least} are sure to be in a sum, and {corrupt} are not counted on for "
-                "noise: nobody is left; let more take part, or allow fewer dropouts or a smaller Privacy.corrupt"
+                "noise: nobody is left; let more take part, or allow fewer dropouts or a smaller Privacy.max_corrupt"
             )
         self._layout, self._log = layout, log
-        self.mechanism = dataclasses.replace(privacy, corrupt=corrupt / clients).mechanism(
+        self.mechanism = dataclasses.replace(privacy, max_corrupt=corrupt / clients).mechanism(
             clients=clients, min_clients=parameters.least, length=layout.numbers
         )
         # The same turn of all vectors protects nothing and endangers nothing: it may be known, or even chosen.

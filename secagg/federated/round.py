@@ -264,10 +264,10 @@ def _who_knows_more(
 ) -> Sequence[Registration]:
     """Return the nodes that saw a later budget of a node, if there are more of them than may lie."""
     protection = job.task.protection
-    cohort = len(peers) if protection.active else len(ready)
+    cohort = len(peers) if protection.is_malicious else len(ready)
     knowing = [
         other
         for _, other in sorted(ready.items())
         if node.budget is not None and node.name in other.seen and node.budget.is_older(other.seen[node.name])
     ]
-    return knowing if len(knowing) > math.floor(protection.corrupt * cohort + 1e-9) else []
+    return knowing if len(knowing) > math.floor(protection.max_corrupt * cohort + 1e-9) else []

@@ -15,6 +15,7 @@ from secagg.federated.layout import Coder, Layout
 from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
 from secagg.protocols.masked import GraphParameters, Round, Terms, choose
+from secagg.protocols.threat_model import ThreatModel, is_malicious
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy
 
@@ -32,35 +33,41 @@ class Protection:
     """Against whom updates are protected; the same at all nodes and the server, and each node insists on its own.
 
     Args:
-      corrupt: largest fraction of nodes that work with the server: of those that take part where the server keeps
-        to the protocol, of all in the file of public keys where it does not, since then it chooses who takes part.
-      dropouts: largest fraction of those that finished their training that may drop out afterwards.
-      active: the server may do anything; otherwise it keeps to the protocol. Nodes are then in one sum only if all were
-        asked for the same: with one model, under one configuration.
-      least: of how many nodes a sum is made at least.
+      max_corrupt: largest fraction of nodes that work with the server. If it is semi-honest, a fraction of those that take
+        part. A malicious server chooses who takes part, so then it is a fraction of all in the file of public keys.
+      max_dropout: largest fraction of those that finished their training that may drop out afterwards.
+      threat_model: "semi-honest" if the server keeps to the protocol, "malicious" if it may do anything. Against a malicious
+        server nodes are in one sum only if all were asked for the same: with one model, under one configuration.
+      min_clients: of how many nodes a sum is made at least.
       security_bits: secrecy fails with probability 2**-security_bits at most, over the graph.
-      privacy: what the sums of training may tell about one node; None for sums without noise. Its `corrupt` counts
-        as the one above does, and the larger of the two is what noise is for.
+      privacy: what the sums of training may tell about one node; None for sums without noise. Its `max_corrupt`
+        counts as the one above does, and the larger of the two is what noise is for.
       evaluation_privacy: the same for evaluation, a budget of its own. Evaluation without noise beside training with
         noise would tell what the noise hides: nodes refuse it.
 
     Raises:
-      UsageError: a fraction below 0, or 1 and more, or a least below 2.
+      UsageError: a fraction below 0, or 1 and more, min_clients below 2, or an unknown threat model.
     """
 
-    corrupt: float = 1 / 3
-    dropouts: float = 1 / 3
-    active: bool = False
-    least: int = 3
+    max_corrupt: float = 1 / 3
+    max_dropout: float = 1 / 3
+    threat_model: ThreatModel = "semi-honest"
+    min_clients: int = 3
     security_bits: float = 40.0
     privacy: Privacy | None = None
     evaluation_privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.corrupt < 1 and 0 <= self.dropouts < 1 and self.least >= 2):
+        is_malicious(self.threat_model)  # refuses what is none
+        if not (0 <= self.max_corrupt < 1 and 0 <= self.max_dropout < 1 and self.min_clients >= 2):
             raise UsageError(
                 f"expected fractions from 0 to below 1 and at least 2 nodes in a sum, got {self}"
             )
+
+    @property
+    def is_malicious(self) -> bool:
+        """Whether the server may do anything."""
+        return is_malicious(self.threat_model)
 
     @property
     def evaluates(self) -> bool:
@@ -88,9 +95,9 @@ class Protection:
         """
         if clients < 2:
             raise PlanError(f"expected at least 2 clients in a sum, got {clients}")
-        corrupt, bits = self.corrupt, self.security_bits
-        if self.active:
-            worst = math.floor(self.corrupt * registered + 1e-9)
+        corrupt, bits = self.max_corrupt, self.security_bits
+        if self.is_malicious:
+            worst = math.floor(self.max_corrupt * registered + 1e-9)
             if worst >= clients:
                 raise PlanError(
                     f"{worst} of {registered} registered clients may work with the server, and only {clients} take part; "
@@ -98,11 +105,11 @@ class Protection:
                 )
             corrupt, bits = worst / clients, bits + _GRINDING_BITS
         parameters = choose(
-            clients, corrupt=corrupt, dropouts=self.dropouts, active=self.active, security_bits=bits
+            clients, corrupt=corrupt, dropouts=self.max_dropout, active=self.is_malicious, security_bits=bits
         )
-        if parameters.least < self.least:
+        if parameters.least < self.min_clients:
             raise PlanError(
-                f"of {clients} clients {parameters.least} are sure to stay, and no sum of fewer than {self.least} is "
+                f"of {clients} clients {parameters.least} are sure to stay, and no sum of fewer than {self.min_clients} is "
                 "allowed; let more take part, or allow fewer dropouts"
             )
         return parameters

@@ -78,7 +78,7 @@ class Noisy(Coding):
             norm=privacy.norm * (math.sqrt(2) if weighted else 1),
             delta=privacy.delta * (1 if modular else 1 - _CUT),
             # The larger of the two: as many as either takes to be against the others.
-            corrupt=max(privacy.corrupt, colluders / request.clients),
+            max_corrupt=max(privacy.max_corrupt, colluders / request.clients),
         ).mechanism(
             clients=request.clients, min_clients=min_clients, length=request.structure.size + weighted
         )

@@ -23,7 +23,7 @@ class Privacy:
       epsilon, delta: what may be spent in all rounds together; delta well below one over the number of clients.
       norm: largest Euclidean norm of a contribution, all arrays of an update together; longer ones are scaled down.
       rounds: how many sums or means are made of the same clients' data.
-      corrupt: largest fraction of the clients that may omit their noise, or tell it to whoever sees the sum.
+      max_corrupt: largest fraction of the clients that may omit their noise, or tell it to whoever sees the sum.
       adjacency: "zero-out" or "replace".
       random_rotation: rotate contributions, so that narrower rings do; costs time.
 
@@ -35,7 +35,7 @@ class Privacy:
     delta: float
     norm: float
     rounds: int = 1
-    corrupt: float = 1 / 3
+    max_corrupt: float = 1 / 3
     adjacency: Literal["zero-out", "replace"] = "zero-out"
     random_rotation: bool = False
 
@@ -45,10 +45,10 @@ class Privacy:
                 f"expected a positive epsilon and norm, and a delta between 0 and 1, got {self.epsilon}, {self.norm} and "
                 f"{self.delta}"
             )
-        if not isinstance(self.rounds, int) or self.rounds < 1 or not 0 <= self.corrupt < 1:
+        if not isinstance(self.rounds, int) or self.rounds < 1 or not 0 <= self.max_corrupt < 1:
             raise RangeError(
                 f"expected 1 round or more, a whole number, and a fraction from 0 to below 1, got {self.rounds} and "
-                f"{self.corrupt}"
+                f"{self.max_corrupt}"
             )
         if self.adjacency not in ("zero-out", "replace"):
             raise UsageError(f'adjacency is "zero-out" or "replace", not {self.adjacency!r:.40}')
@@ -68,11 +68,11 @@ class Privacy:
         from secagg import dp  # whoever adds no noise does without its packages
 
         budget = dp.Budget(self.epsilon, self.delta, self.rounds, self.adjacency)
-        colluders = math.floor(self.corrupt * clients + 1e-9)
+        colluders = math.floor(self.max_corrupt * clients + 1e-9)
         if colluders >= min_clients:
             raise PlanError(
                 f"of {clients} clients {min_clients} are sure to be in a sum, and {colluders} are not counted on for noise: "
-                "nobody is left; allow fewer dropouts or a smaller corrupt, or have more clients"
+                "nobody is left; allow fewer dropouts or a smaller max_corrupt, or have more clients"
             )
         cohort = dp.Cohort(clients, min_clients, colluders)
         return dp.choose(budget, cohort, clip=self.norm, length=length, random_rotation=self.random_rotation)

@@ -38,7 +38,7 @@ def protection() -> Callable[[str], Protection]:
 
     makers: dict[str, Callable[[], Protection]] = {
         "masked": Masked,
-        "active": lambda: Masked(active=True, corrupt=0.2, dropouts=0.25),
+        "active": lambda: Masked(threat_model="malicious", max_corrupt=0.2, max_dropout=0.25),
         "additive": lambda: Additive(aggregators=3),
         "paillier": paillier,
         "threshold-paillier": threshold_paillier,

@@ -229,7 +229,7 @@ def scaled_far(number: float, d: int, norm: float) -> float:
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
 def test_a_client_that_cheats_is_left_out_and_named(how: str, weights: Any) -> None:
-    choice = Bounded(norm=2.0, cheating={"c3": how})
+    choice = Bounded(norm=2.0, simulate_cheating={"c3": how})
     options: dict[str, Any] = {} if weights is None else {"max_weight": 100}
     result = secagg.mean(FLOATS, weights, protocol=choice, clip=1.0, **options)
     assert result.report.contributors == ("c0", "c1", "c2", "c4", "c5")
@@ -240,18 +240,18 @@ def test_a_client_that_cheats_is_left_out_and_named(how: str, weights: Any) -> N
 
 @pytest.mark.parametrize("how", ["large", "wrapping"])
 def test_cheats_are_caught_without_a_norm_and_among_integers(how: str) -> None:
-    choice = Bounded(cheating={"c1": how, "c4": how}, batch=2)
+    choice = Bounded(simulate_cheating={"c1": how, "c4": how}, batch=2)
     result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS)
     assert list(result.report.dropped) == ["c1", "c4"]
     check(result, UPDATES, None, mean=False)
     votes = np.eye(4, dtype=np.int64)
-    result = secagg.sum(votes, protocol=Bounded(norm=1.0, cheating={"client2": how}), clip=1)
+    result = secagg.sum(votes, protocol=Bounded(norm=1.0, simulate_cheating={"client2": how}), clip=1)
     assert result.value.tolist() == [1, 1, 0, 1]
     assert list(result.report.dropped) == ["client2"]
 
 
 def test_names_alone_cheat_by_large_numbers() -> None:
-    result = secagg.sum(FLOATS, protocol=Bounded(cheating=("c0",)), clip=1.0)
+    result = secagg.sum(FLOATS, protocol=Bounded(simulate_cheating=("c0",)), clip=1.0)
     assert result.report.dropped == {"c0": "refused: out of bounds"}
 
 
@@ -276,7 +276,7 @@ def test_each_cheat_breaks_what_it_says(how: str) -> None:
 @pytest.mark.parametrize("stage", ["seeds", "share"])
 def test_a_client_that_vanishes_is_left_out_and_named(stage: str) -> None:
     result = secagg.mean(
-        UPDATES, WEIGHTS, protocol="bounded", clip=CLIPS, max_weight=100, dropouts={"c2": stage}
+        UPDATES, WEIGHTS, protocol="bounded", clip=CLIPS, max_weight=100, simulate_dropouts={"c2": stage}
     )
     check(result, UPDATES, WEIGHTS, mean=True)
     assert result.report.contributors == ("c0", "c1", "c3", "c4", "c5")
@@ -284,15 +284,19 @@ def test_a_client_that_vanishes_is_left_out_and_named(stage: str) -> None:
 
 
 def test_dropouts_and_cheats_together_may_be_as_many_as_planned_for() -> None:
-    result = secagg.sum(FLOATS, protocol=Bounded(cheating=["c5"]), clip=1.0, dropouts=["c0"])
+    result = secagg.sum(
+        FLOATS, protocol=Bounded(simulate_cheating=["c5"]), clip=1.0, simulate_dropouts=["c0"]
+    )
     assert result.report.contributors == ("c1", "c2", "c3", "c4")
     check(result, FLOATS, None, mean=False)
     with pytest.raises(
         TooFewPartiesError, match=r"at least 4 of 6 .* got uploads of 5; out of bounds: c4, c5; missing: c0"
     ):
-        secagg.sum(FLOATS, protocol=Bounded(cheating=["c4", "c5"]), clip=1.0, dropouts=["c0"])
+        secagg.sum(
+            FLOATS, protocol=Bounded(simulate_cheating=["c4", "c5"]), clip=1.0, simulate_dropouts=["c0"]
+        )
     with pytest.raises(TooFewPartiesError, match="got uploads of 3; missing: c0, c1, c2; no sum is opened"):
-        secagg.sum(FLOATS, protocol="bounded", clip=1.0, dropouts=["c0", "c1", "c2"])
+        secagg.sum(FLOATS, protocol="bounded", clip=1.0, simulate_dropouts=["c0", "c1", "c2"])
 
 
 def test_clients_may_be_called_as_aggregators_are() -> None:
@@ -310,16 +314,16 @@ def test_clients_may_be_called_as_aggregators_are() -> None:
         (Bounded(norm=0.0), {}, "expected a positive number as the norm"),
         (Bounded(norm=math.inf), {}, "expected a positive number as the norm"),
         (Bounded(batch=0), {}, "batches of at least 1"),
-        (Bounded(dropouts=1.0), {}, "dropouts as a fraction"),
-        (Bounded(cheating="client1"), {}, "as a collection, got the text 'client1'"),
-        (Bounded(cheating=("nobody",)), {}, "'nobody' cannot cheat: it is not among the clients"),
+        (Bounded(max_dropout=1.0), {}, "max_dropout as a fraction"),
+        (Bounded(simulate_cheating="client1"), {}, "as a collection, got the text 'client1'"),
+        (Bounded(simulate_cheating=("nobody",)), {}, "'nobody' cannot cheat: it is not among the clients"),
         (
-            Bounded(cheating={"client1": "loud"}),
+            Bounded(simulate_cheating={"client1": "loud"}),
             {},
             "client1 cannot cheat by 'loud'; there is large, long, wrapping",
         ),
         (
-            Bounded(cheating={"client1": "long"}),
+            Bounded(simulate_cheating={"client1": "long"}),
             {},
             "no update within the clips is longer, or there is no norm",
         ),
@@ -400,7 +404,7 @@ def test_noise_is_refused_as_it_has_no_bound() -> None:
     privacy = Privacy(epsilon=1.0, delta=1e-6, norm=1.0)
     with pytest.raises(UsageError, match="bounded does not go with privacy: noise has no bound"):
         secagg.sum(FLOATS, protocol="bounded", privacy=privacy)
-    assert [Bounded(dropouts=1 / 4).min_clients(n) for n in (2, 4, 100)] == [2, 3, 75]
+    assert [Bounded(max_dropout=1 / 4).min_clients(n) for n in (2, 4, 100)] == [2, 3, 75]
 
 
 # What it says and costs.
@@ -410,7 +414,7 @@ def test_the_report_says_who_learns_what_and_what_is_checked_and_shows_no_update
     secret = 1.2345678
     xs = {"al": np.full(3, secret), "bo": np.full(3, 2 * secret), "cy": np.zeros(3), "di": np.ones(3)}
     weights = {"al": 76543, "bo": 1, "cy": 1, "di": 1}
-    choice = Bounded(norm=3.0, cheating=("di",))
+    choice = Bounded(norm=3.0, simulate_cheating=("di",))
     result = secagg.mean(xs, weights, max_weight=100_000, clip=2.0, protocol=choice)
     text = str(result.report)
     for shown in (

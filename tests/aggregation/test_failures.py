@@ -66,7 +66,7 @@ def test_an_exception_in_a_client_is_raised_as_it_is(
 
 def test_an_exception_beside_a_dropout_that_was_asked_for_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with failing(monkeypatch, "c2", AlarmError("time is up")), pytest.raises(AlarmError):
-        secagg.sum(XS, clip=8.0, dropouts=["c4"])
+        secagg.sum(XS, clip=8.0, simulate_dropouts=["c4"])
 
 
 @pytest.mark.parametrize("messages", [1, 7, 12, 20])
@@ -116,13 +116,13 @@ def test_a_sum_that_lacks_a_client_nobody_asked_to_vanish_is_not_returned(
 
     monkeypatch.setattr(Bounded, "run", without)
     with pytest.raises(PeerVanishedError, match="c0 was not to drop out") as caught:
-        secagg.sum(XS, protocol="bounded", clip=8.0, dropouts=["c4"])
+        secagg.sum(XS, protocol="bounded", clip=8.0, simulate_dropouts=["c4"])
     assert caught.value.peer == "c0"
 
 
 def test_who_cheats_or_vanishes_because_that_was_asked_for_is_left_out() -> None:
-    choice = Bounded(cheating=["c1"], dropouts=0.5)
-    result = secagg.sum(XS, protocol=choice, clip=8.0, dropouts=["c4"], precision=1e-3)
+    choice = Bounded(simulate_cheating=["c1"], max_dropout=0.5)
+    result = secagg.sum(XS, protocol=choice, clip=8.0, simulate_dropouts=["c4"], precision=1e-3)
     assert result.report.contributors == ("c0", "c2", "c3")
     assert np.max(np.abs(result.value - 5)) <= result.report.error
 

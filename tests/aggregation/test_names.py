@@ -145,7 +145,7 @@ def test_a_number_that_is_none_is_named_by_its_label() -> None:
 
 def test_the_index_of_updates_names_the_clients() -> None:
     numbers = pd.Series([1.0, 2.0, 4.0, 8.0], index=["al", "bo", "cy", "dy"])
-    found = secagg.sum(numbers, clip=8.0, dropouts=["bo"])
+    found = secagg.sum(numbers, clip=8.0, simulate_dropouts=["bo"])
     assert found.report.contributors == ("al", "cy", "dy")
     rows = pd.DataFrame({"x": [1, 2], "y": [3, 4]}, index=["al", "bo"])
     found = secagg.sum(rows, clip=4)

@@ -98,7 +98,12 @@ def test_with_faint_noise_weighted_means_are_those_of_numpy(
     protection: Get, name: str, max_weight: float, seeded: Callable[[int], None]
 ) -> None:
     result = secagg.mean(
-        UPDATES, WEIGHTS, max_weight=max_weight, protocol=protection(name), privacy=FAINT, dropouts=["c2"]
+        UPDATES,
+        WEIGHTS,
+        max_weight=max_weight,
+        protocol=protection(name),
+        privacy=FAINT,
+        simulate_dropouts=["c2"],
     )
     kept = {name: weight for name, weight in WEIGHTS.items() if name != "c2"}
     expected = sum(weight * flat(UPDATES[name]) for name, weight in kept.items()) / sum(kept.values())
@@ -118,7 +123,7 @@ def test_the_noise_in_a_sum_is_a_share_of_each_contributor_and_no_less_than_what
 ) -> None:
     n, d, choice = 9, 20_000, protection(name)
     result = secagg.sum(
-        np.zeros((n, d)), protocol=choice, privacy=USUAL, dropouts=[f"client{i}" for i in absent]
+        np.zeros((n, d)), protocol=choice, privacy=USUAL, simulate_dropouts=[f"client{i}" for i in absent]
     )
     report = result.report
     assert len(report.contributors) == n - len(absent)
@@ -138,7 +143,7 @@ def test_the_noise_of_a_mean_is_that_of_the_sum_over_the_contributors(
     seeded: Callable[[int], None],
 ) -> None:
     n, d = 8, 20_000
-    result = secagg.mean(np.zeros((n, d)), privacy=USUAL, dropouts=["client1"])
+    result = secagg.mean(np.zeros((n, d)), privacy=USUAL, simulate_dropouts=["client1"])
     share = share_of(USUAL, clients=n, min_clients=6, length=d)
     assert np.mean(result.value**2) == pytest.approx(share / 7, rel=5 * math.sqrt(2 / d))
     assert result.report.noise_std == pytest.approx(math.sqrt(share / 7), rel=0.01)
@@ -150,8 +155,8 @@ def test_rotated_noise_has_the_same_variance(
     protection: Get, name: str, seeded: Callable[[int], None]
 ) -> None:
     n, d = 4, 1 << 14
-    privacy = Privacy(epsilon=2.0, delta=1e-6, norm=3.0, random_rotation=True, corrupt=0.25)
-    choice = Masked(corrupt=0.25, dropouts=0.25) if name == "masked" else protection(name)
+    privacy = Privacy(epsilon=2.0, delta=1e-6, norm=3.0, random_rotation=True, max_corrupt=0.25)
+    choice = Masked(max_corrupt=0.25, max_dropout=0.25) if name == "masked" else protection(name)
     result = secagg.sum(np.zeros((n, d - 5)), protocol=choice, privacy=privacy)
     share = share_of(privacy, clients=n, min_clients=choice.min_clients(n), length=d - 5)
     assert result.report.length == d
@@ -313,14 +318,14 @@ def test_rounds_are_counted_in_whole_numbers(rounds: Any) -> None:
 
 def test_the_larger_of_both_parts_of_corrupt_clients_is_not_counted_on() -> None:
     def honest(choice: Protection, corrupt: float) -> int:
-        privacy = Privacy(8.0, 1e-6, 1.0, corrupt=corrupt)
+        privacy = Privacy(8.0, 1e-6, 1.0, max_corrupt=corrupt)
         coding = noisy(choice, privacy, 20, np.zeros(3), mean=False, max_weight=None)
         return coding.mechanism.noise.cohort.honest
 
-    assert honest(Masked(corrupt=0.4, dropouts=0.1), 0.2) == 18 - 8
-    assert honest(Masked(corrupt=0.1, dropouts=0.1), 0.25) == 18 - 5
-    assert honest(Rlwe(dropouts=0.5), 0.25) == 10 - 5
-    assert honest(Masked(corrupt=0.0, dropouts=0.0), 0.0) == 20
+    assert honest(Masked(max_corrupt=0.4, max_dropout=0.1), 0.2) == 18 - 8
+    assert honest(Masked(max_corrupt=0.1, max_dropout=0.1), 0.25) == 18 - 5
+    assert honest(Rlwe(max_dropout=0.5), 0.25) == 10 - 5
+    assert honest(Masked(max_corrupt=0.0, max_dropout=0.0), 0.0) == 20
 
 
 XS = np.ones((6, 3))
@@ -341,7 +346,7 @@ XS = np.ones((6, 3))
         ({"privacy": 8.0}, UsageError, "secagg.aggregation.Privacy as privacy, got a float"),
         ({"privacy": None, "clip": 1.0, "round_number": 2}, UsageError, "give privacy, or leave it out"),
         (
-            {"protocol": Rlwe(dropouts=0.6), "privacy": Privacy(2.0, 1e-6, 1.0, corrupt=0.5)},
+            {"protocol": Rlwe(max_dropout=0.6), "privacy": Privacy(2.0, 1e-6, 1.0, max_corrupt=0.5)},
             PlanError,
             "of 6 clients 3 are sure .* 3 are not counted on for noise: nobody is left; allow fewer dropouts",
         ),
@@ -466,7 +471,7 @@ def test_noise_needs_its_package_and_the_rest_does_not() -> None:
         ({"delta": 1.0}, RangeError),
         ({"norm": -1.0}, RangeError),
         ({"rounds": 0}, RangeError),
-        ({"corrupt": 1.0}, RangeError),
+        ({"max_corrupt": 1.0}, RangeError),
         ({"adjacency": "add-remove"}, UsageError),
     ],
 )

@@ -110,7 +110,12 @@ def test_what_is_sent_does_not_depend_on_weights_or_updates(each: Protection) ->
 @pytest.mark.parametrize("name", BEARS)
 def test_a_client_that_vanishes_before_its_update_is_left_out_and_named(protection: Get, name: str) -> None:
     result = secagg.mean(
-        UPDATES, [1, 2, 3, 4, 5], protocol=protection(name), clip=CLIPS, max_weight=5, dropouts=["c2"]
+        UPDATES,
+        [1, 2, 3, 4, 5],
+        protocol=protection(name),
+        clip=CLIPS,
+        max_weight=5,
+        simulate_dropouts=["c2"],
     )
     check(result, dict(zip(UPDATES, [1, 2, 3, 4, 5], strict=True)), mean=True)
     assert result.report.contributors == ("c0", "c1", "c3", "c4")
@@ -119,10 +124,12 @@ def test_a_client_that_vanishes_before_its_update_is_left_out_and_named(protecti
     assert result.report.weight == pytest.approx(12, rel=1e-6)
 
 
-@pytest.mark.parametrize("choice", [Masked(), Masked(active=True, corrupt=0.2, dropouts=0.25)])
+@pytest.mark.parametrize(
+    "choice", [Masked(), Masked(threat_model="malicious", max_corrupt=0.2, max_dropout=0.25)]
+)
 def test_a_masked_sum_survives_dropouts_at_every_round(choice: Masked) -> None:
     for stage in choice.stages:
-        result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, dropouts={"c1": stage})
+        result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, simulate_dropouts={"c1": stage})
         check(result, dict.fromkeys(UPDATES, 1), mean=False)
         late = stage in ("consent", "unmask")  # its update is in the sum by then
         assert list(result.report.afterwards) == (["c1"] if late else [])
@@ -133,14 +140,14 @@ def test_a_masked_sum_survives_dropouts_at_every_round(choice: Masked) -> None:
 @pytest.mark.parametrize("name", ["masked", "additive", "rlwe", "single-rlwe"])
 def test_with_too_few_survivors_there_is_no_sum(protection: Get, name: str) -> None:
     with pytest.raises(TooFewPartiesError):
-        secagg.sum(UPDATES, protocol=protection(name), clip=CLIPS, dropouts=["c0", "c1", "c2"])
+        secagg.sum(UPDATES, protocol=protection(name), clip=CLIPS, simulate_dropouts=["c0", "c1", "c2"])
 
 
 def test_an_additive_sum_survives_clients_that_vanish_between_their_messages() -> None:
-    choice = Additive(aggregators=3, dropouts=0.6)
+    choice = Additive(aggregators=3, max_dropout=0.6)
     assert choice.min_clients(5) == 2
     leaving = dict(zip(("c0", "c2", "c4"), choice.stages, strict=True))
-    result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, dropouts=leaving)
+    result = secagg.sum(UPDATES, protocol=choice, clip=CLIPS, simulate_dropouts=leaving)
     check(result, dict.fromkeys(UPDATES, 1), mean=False)
     assert result.report.contributors == ("c1", "c3")
     assert {name: why.split(",")[0] for name, why in result.report.dropped.items()} == {
@@ -150,7 +157,7 @@ def test_an_additive_sum_survives_clients_that_vanish_between_their_messages() -
 
 def test_an_additive_sum_of_all_names_who_is_missing() -> None:
     with pytest.raises(TooFewPartiesError, match=r"at least 5 of 5 clients, got 4.*c3 ended") as caught:
-        secagg.sum(UPDATES, protocol=Additive(dropouts=0), clip=CLIPS, dropouts=["c3"])
+        secagg.sum(UPDATES, protocol=Additive(max_dropout=0), clip=CLIPS, simulate_dropouts=["c3"])
     assert caught.value.peer == "c3"
 
 
@@ -168,8 +175,8 @@ def test_clients_may_be_called_as_servers_are() -> None:
 def test_many_clients_in_a_sparse_graph() -> None:
     rng = np.random.default_rng(3)
     xs = rng.integers(-100, 100, (150, 5))
-    choice = Masked(corrupt=0.1, dropouts=0.1, security_bits=20)
-    result = secagg.sum(xs, protocol=choice, clip=100, dropouts=["client3", "client77"])
+    choice = Masked(max_corrupt=0.1, max_dropout=0.1, security_bits=20)
+    result = secagg.sum(xs, protocol=choice, clip=100, simulate_dropouts=["client3", "client77"])
     kept = np.delete(xs, [3, 77], axis=0)
     assert result.value.tolist() == kept.sum(axis=0).tolist()
     assert "neighbours each" in result.report.parameters

@@ -29,7 +29,7 @@ from secagg.federated.weighted import to_vector
 
 NAMES = ("a", "b", "c", "d")
 RUN = 7
-PROTECTION = Protection(corrupt=0.25, dropouts=0.25)
+PROTECTION = Protection(max_corrupt=0.25, max_dropout=0.25)
 TASK = Task(PROTECTION, Encoding(), "examples")
 SENT = {("model", "w"): (3,)}
 JOB = SumJob("train", TASK, b"", SENT, limits_for(SENT, None), {})
@@ -110,7 +110,7 @@ def test_a_sum_is_not_finished_before_its_exchanges(begun: tuple[dict[str, bytes
 def test_an_invitation_under_another_protection_is_refused(tmp_path: Path) -> None:
     make_identities(tmp_path, NAMES)
     with pytest.raises(RemoteProtocolError, match="as this node's app demands"):
-        invite(tmp_path, "a", protection=Protection(corrupt=0.0, dropouts=0.25))
+        invite(tmp_path, "a", protection=Protection(max_corrupt=0.0, max_dropout=0.25))
 
 
 def test_what_a_node_prints_holds_no_secret(

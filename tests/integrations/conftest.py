@@ -123,7 +123,7 @@ class Sum:
         roster = self.roster()
         setting = next(iter(self.ready.values())).setting
         task, asked = wire.to_bytes(self.task), b""
-        if self.task.protection.active:
+        if self.task.protection.is_malicious:
             content = {"arrays": content_of(self.sent)["arrays"]} if self.sent else {}
             asked = carrier.task_digest(RecordDict(content), kind)
         agreement = Agreement(
@@ -246,7 +246,7 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
         )
 
         names = tuple(names)
-        protection = protection or Protection(corrupt=0.25, dropouts=0.25)
+        protection = protection or Protection(max_corrupt=0.25, max_dropout=0.25)
         if not (tmp_path / "peers.toml").exists():
             make_identities(tmp_path, names)
         makers = (

@@ -41,12 +41,12 @@ from secagg.integrations.flower import (
 from secagg.protocols.masked import Consent, Consents, Keys, PeerKeys, Unmasking
 from secagg.protocols.masked.terms import pack_set
 
-PRIVACY = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=5, corrupt=0.25)
+PRIVACY = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=5, max_corrupt=0.25)
 NAMES = ("a", "b", "c", "d")
 
 
 def protection(**settings: Any) -> Protection:
-    return Protection(corrupt=0.25, dropouts=0.25, privacy=PRIVACY, **settings)
+    return Protection(max_corrupt=0.25, max_dropout=0.25, privacy=PRIVACY, **settings)
 
 
 def reason(reply: Message) -> str:
@@ -337,7 +337,7 @@ def test_a_sum_is_over_when_another_was_made_since_its_budget_was_shown(make: Ca
 
 def test_an_active_server_cannot_have_sums_remembered_that_were_not_made(make: Callable[..., Any]) -> None:
     """A node of which it says that its vector came, and which signed nothing, has not spent anything for sure."""
-    played = make(protection(active=True)).begin()
+    played = make(protection(threat_model="malicious")).begin()
     request = played.until_unmask()
     consents = {name: played.answer(name, m.CONSENT, request, Consent) for name in ("a", "b", "c")}
     signatures = np.stack([consent.signature for consent in consents.values()])

@@ -302,7 +302,7 @@ heartbeat.HEARTBEAT_DEFAULT_INTERVAL = fleet_http_connection.HEARTBEAT_DEFAULT_I
 start_client_internal.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.3)))
 cli.flower_supernode()
 """
-PROTECTION = "Protection(dropouts=0.25, active=True)"
+PROTECTION = "Protection(max_dropout=0.25, threat_model='malicious')"
 PROTECTED = {
     "client_app.py": {
         "import SecureMod": "import Protection, SecureMod",

@@ -90,7 +90,7 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
 def test_the_graph_follows_from_the_servers_number() -> None:
     names = tuple(f"n{i:03}" for i in range(200))
     peers = {name: Ed25519PrivateKey.generate().public_key().public_bytes_raw() for name in names}
-    protection = Protection(corrupt=0.05, dropouts=0.05)
+    protection = Protection(max_corrupt=0.05, max_dropout=0.05)
     nonces = (bytes(NONCE_BYTES),) * len(names)
 
     def order(server_nonce: bytes) -> list[int]:

@@ -198,7 +198,7 @@ def test_nodes_that_were_asked_for_different_things_are_in_no_sum_together(
     make: Callable[..., Any], reply_of: Callable[..., RecordDict], what: str
 ) -> None:
     """Who sends all but one a model whose updates are known would see that one's in the mean."""
-    protection = Protection(corrupt=0.0, dropouts=0.25, active=True)
+    protection = Protection(max_corrupt=0.0, max_dropout=0.25, threat_model="malicious")
     played = make(protection, sent={"w": np.zeros(3), "b": np.ones(3)}).begin()
     arrays = reply_of({"w": np.full(3, float(what == "array")), "b": np.ones(3)})["arrays"]
     if what == "order":
@@ -327,7 +327,7 @@ def test_what_an_app_could_tell_apart_is_not_asked_alike() -> None:
 
 def test_an_app_sees_of_a_message_what_is_agreed_on_and_no_more(make: Callable[..., Any]) -> None:
     """Metadata, shared objects and the order of the run configuration would tell one node from the others."""
-    played = make(Protection(corrupt=0.0, dropouts=0.25, active=True))
+    played = make(Protection(max_corrupt=0.0, max_dropout=0.25, threat_model="malicious"))
     seen: list[tuple[Message, dict[str, Any]]] = []
     node = played.nodes["a"]
 
@@ -357,7 +357,11 @@ def test_a_node_with_another_run_configuration_stays_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any]
 ) -> None:
     for active in (False, True):
-        played = make(Protection(corrupt=0.0, dropouts=0.25, active=active))
+        played = make(
+            Protection(
+                max_corrupt=0.0, max_dropout=0.25, threat_model="malicious" if active else "semi-honest"
+            )
+        )
         for name, node in played.nodes.items():
             node.context.run_config = {"lr": 7 if name == "c" else 0.5, "epochs": 1}
         secure = SecureAggregation(
@@ -387,7 +391,7 @@ def test_two_arrays_that_change_places_for_one_node_show_nothing_of_it(
 
         return reply
 
-    protection = Protection(corrupt=0.25, dropouts=0.25, active=True)
+    protection = Protection(max_corrupt=0.25, max_dropout=0.25, threat_model="malicious")
     played = make(protection, sent={"0": dead, "1": live}, replies=[train(own) for own in data])
     ask = played.ask
 
@@ -420,7 +424,11 @@ def test_against_an_active_server_a_strategy_asks_all_nodes_the_same(
             return messages
 
     for active in (False, True):
-        played = make(Protection(corrupt=0.0, dropouts=0.25, active=active))
+        played = make(
+            Protection(
+                max_corrupt=0.0, max_dropout=0.25, threat_model="malicious" if active else "semi-honest"
+            )
+        )
         strategy = Own(min_available_nodes=4, fraction_evaluate=0.0)
         secure = SecureAggregation(
             strategy, peers=played.folder / "peers.toml", protection=played.task.protection, poll_s=0.0
@@ -446,7 +454,7 @@ def test_what_a_node_says_of_a_failure_takes_one_line_and_no_more_than_500_lette
 
 
 def test_an_active_server_cannot_choose_a_crowd_of_its_own() -> None:
-    protection = Protection(corrupt=0.2, dropouts=0.25, active=True)
+    protection = Protection(max_corrupt=0.2, max_dropout=0.25, threat_model="malicious")
     assert protection.parameters(20, 20).corrupt == 4
     # All 4 corrupt ones of 20 may be among the 10 that the server picks.
     assert protection.parameters(10, 20).corrupt == 4
@@ -455,7 +463,7 @@ def test_an_active_server_cannot_choose_a_crowd_of_its_own() -> None:
     with pytest.raises(PlanError, match="4 of 20 registered clients may work with the server, and only 4"):
         protection.parameters(4, 20)
     with pytest.raises(UsageError, match="fractions from 0"):
-        Protection(corrupt=1.0)
+        Protection(max_corrupt=1.0)
 
 
 def test_steps_are_answered_once_and_a_new_sum_ends_the_old_one(tmp_path: Path) -> None:
@@ -631,7 +639,7 @@ def test_most_names_decide_and_of_as_many_what_was_sent(sent: Any) -> None:
 def test_a_liar_with_many_nodes_keeps_only_itself_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], reply_of: Callable[..., RecordDict]
 ) -> None:
-    played = make(Protection(corrupt=0.25, dropouts=0.25, least=2))
+    played = make(Protection(max_corrupt=0.25, max_dropout=0.25, min_clients=2))
     # Node d replies something else, and ten more nodes use its key.
     liar = played.nodes["d"]
     liar.reply = lambda _: reply_of({"w": np.zeros(900_000, np.float32)}, loss=0.0)
@@ -660,7 +668,7 @@ def test_a_liar_with_many_nodes_keeps_only_itself_out(
 def test_a_liar_that_announces_too_much_keeps_only_itself_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], reply_of: Callable[..., RecordDict]
 ) -> None:
-    played = make(Protection(corrupt=0.25, dropouts=0.25, least=2))
+    played = make(Protection(max_corrupt=0.25, max_dropout=0.25, min_clients=2))
     played.nodes["d"].reply = lambda _: reply_of({"w": np.zeros(101, np.float32)}, loss=0.0)
     secure = SecureAggregation(
         FedAvg(min_available_nodes=4, fraction_evaluate=0.0),
@@ -680,7 +688,7 @@ def test_a_liar_that_announces_too_much_keeps_only_itself_out(
 def test_a_node_that_the_superlink_answers_for_is_reported_under_its_own_number(
     make: Callable[..., Any], grid_of: Callable[[Any], Any]
 ) -> None:
-    played = make(Protection(corrupt=0.25, dropouts=0.25, least=2))
+    played = make(Protection(max_corrupt=0.25, max_dropout=0.25, min_clients=2))
 
     class Gone:
         run = played.nodes["d"].run
@@ -713,7 +721,7 @@ def test_strategies_that_look_at_single_replies_are_refused() -> None:
 
 
 def test_a_mod_goes_to_other_processes() -> None:
-    mod = SecureMod(Protection(active=True))
+    mod = SecureMod(Protection(threat_model="malicious"))
     assert pickle.loads(pickle.dumps(mod)) == mod
 
 

@@ -33,12 +33,12 @@ from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggr
 from secagg.integrations.flower.records import difference
 from secagg.protocols.masked import MaskedInput, choose
 
-NEGLIGIBLE = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=3, corrupt=0.25)
+NEGLIGIBLE = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=3, max_corrupt=0.25)
 NOISY = dataclasses.replace(NEGLIGIBLE, epsilon=2.0)
 
 
 def protection(privacy: Privacy = NEGLIGIBLE, **settings: Any) -> Protection:
-    return Protection(corrupt=0.25, dropouts=0.25, privacy=privacy, **settings)
+    return Protection(max_corrupt=0.25, max_dropout=0.25, privacy=privacy, **settings)
 
 
 def reason(reply: Any) -> str:
@@ -272,18 +272,18 @@ def test_what_is_kept_between_steps_is_without_noise_and_leaves_with_a_fresh_sha
     ("settings", "privacy_corrupt", "registered", "cohort"),
     [
         # The larger of both fractions counts, of those who take part.
-        ({"corrupt": 0.2}, 0.4, 100, dp.Cohort(10, 8, 4)),
-        ({"corrupt": 0.4}, 0.1, 100, dp.Cohort(10, 8, 4)),
+        ({"max_corrupt": 0.2}, 0.4, 100, dp.Cohort(10, 8, 4)),
+        ({"max_corrupt": 0.4}, 0.1, 100, dp.Cohort(10, 8, 4)),
         # A server that may do anything chooses them: of all that are registered.
-        ({"corrupt": 0.1, "active": True}, 0.2, 20, dp.Cohort(10, 8, 4)),
-        ({"corrupt": 0.1, "active": True}, 0.05, 20, dp.Cohort(10, 8, 2)),
+        ({"max_corrupt": 0.1, "threat_model": "malicious"}, 0.2, 20, dp.Cohort(10, 8, 4)),
+        ({"max_corrupt": 0.1, "threat_model": "malicious"}, 0.05, 20, dp.Cohort(10, 8, 2)),
     ],
 )
 def test_noise_does_without_the_corrupt_ones_of_all_whom_the_server_may_choose_from(
     settings: dict[str, Any], privacy_corrupt: float, registered: int, cohort: dp.Cohort
 ) -> None:
-    privacy = dataclasses.replace(NOISY, corrupt=privacy_corrupt)
-    parameters = Protection(dropouts=0.2, privacy=privacy, **settings).parameters(10, registered)
+    privacy = dataclasses.replace(NOISY, max_corrupt=privacy_corrupt)
+    parameters = Protection(max_dropout=0.2, privacy=privacy, **settings).parameters(10, registered)
     layout = Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics")
     coder = PrivateCoder(layout, privacy, parameters, registered=registered, session=bytes(32))
     assert coder.mechanism.noise.cohort == cohort
@@ -295,7 +295,7 @@ def test_a_sum_in_which_nobody_is_counted_on_for_noise_is_refused() -> None:
     with pytest.raises(PlanError, match="nobody is left"):
         PrivateCoder(
             layout,
-            dataclasses.replace(NOISY, corrupt=0.5),
+            dataclasses.replace(NOISY, max_corrupt=0.5),
             parameters,
             registered=10,
             session=bytes(32),
@@ -323,7 +323,7 @@ def test_the_documented_deviations_are_those_of_the_documented_settings() -> Non
     nodes = next(row[1:] for row in rows if row[0] == "nodes")
     deviations = next(row[1:] for row in rows if row[0] == "deviation")
     privacy = Privacy(epsilon=8.0, delta=1e-5, norm=1.0, rounds=10)
-    assert str(privacy).startswith("Privacy(epsilon=8.0, delta=1e-05, norm=1.0, rounds=10, corrupt=0.33")
+    assert str(privacy).startswith("Privacy(epsilon=8.0, delta=1e-05, norm=1.0, rounds=10, max_corrupt=0.33")
     assert "Privacy(epsilon=8.0, delta=1e-5, norm=1.0, rounds=10)" in text
     layout = Layout((Entry("arrays", "w", "array", "float32", (1000,)),), (), "metrics")
     for count, deviation in zip(nodes, deviations, strict=True):
@@ -428,7 +428,7 @@ def test_metrics_of_evaluations_are_bounded_together_and_counted_apart(make: Cal
 
 
 def test_training_and_evaluation_may_have_noise_each_on_its_own(make: Callable[..., Any]) -> None:
-    only_evaluation = Protection(corrupt=0.25, dropouts=0.25, evaluation_privacy=NEGLIGIBLE)
+    only_evaluation = Protection(max_corrupt=0.25, max_dropout=0.25, evaluation_privacy=NEGLIGIBLE)
     assert make(only_evaluation).begin().finish().noise_std == 0
     assert only_evaluation.evaluates
     assert not protection().evaluates
@@ -484,7 +484,9 @@ def test_an_active_server_gets_noisy_means_of_both_kinds(
     replies = [
         lambda content, x=x: reply_of({"w": content["arrays"]["w"].numpy() + x}, loss=0.5 * x) for x in moves
     ]
-    played = make(protection(rotated, active=True, evaluation_privacy=evaluation), replies=replies)
+    played = make(
+        protection(rotated, threat_model="malicious", evaluation_privacy=evaluation), replies=replies
+    )
     arrays = ArrayRecord({"w": Array(np.full(3, 10.0, np.float32))})
     inner = FedAvg(min_available_nodes=4)
     secure = SecureAggregation(

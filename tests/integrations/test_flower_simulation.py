@@ -355,7 +355,9 @@ def test_nodes_may_drop_out_at_every_step(
     secure: Callable[..., Ran], example: types.SimpleNamespace, active: bool
 ) -> None:
     # Node 0 never gets ready; of the other 9, 3 may leave.
-    protection = Protection(corrupt=0.1, dropouts=0.34, active=active)
+    protection = Protection(
+        max_corrupt=0.1, max_dropout=0.34, threat_model="malicious" if active else "semi-honest"
+    )
     fates = {0: "train task", 1: "train keys" if active else "train shares", 2: "train input"}
     late = {3: "train consent" if active else "train unmask"}
     fates |= late
@@ -460,7 +462,7 @@ def test_a_server_that_asks_without_protection_gets_nothing(simulate: Callable[.
 def test_a_node_insists_on_its_own_protection(simulate: Callable[..., Ran], keys: Path) -> None:
     ran = simulate(
         lambda: SecureAggregation(FedAvg(min_available_nodes=NODES), peers=keys / "peers.toml"),
-        mods=[SecureMod(Protection(active=True))],
+        mods=[SecureMod(Protection(threat_model="malicious"))],
     )
     assert all("as this node's app demands" in reply.error.reason for reply in ran.grid.replies)
     assert "at least 2 nodes ready" in ran.strategy.reports[0].failure

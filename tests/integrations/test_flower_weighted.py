@@ -322,7 +322,7 @@ def test_what_a_node_holds_in_place_of_what_others_hold_is_named(
     state = batch_norm(1.0)
     other = state | {"bn.weight": np.ones(2)}
     less = {name: value for name, value in state.items() if name != "bn.weight"}
-    protection = Protection(corrupt=0.0, dropouts=0.25, least=2)
+    protection = Protection(max_corrupt=0.0, max_dropout=0.25, min_clients=2)
     replies = [reply_of(state), reply_of(state), reply_of(other), reply_of(less)]
     secure, _ = run(make, grid_of, replies, protection=protection)
     missed = secure.reports[0].missed

@@ -98,7 +98,7 @@ class SecureMod:
         invitation = Invitation.read(member, self.protection, run, kind, frame)
         # All before the function, which may change the message.
         digest = setting = b""
-        if self.protection.active:
+        if self.protection.is_malicious:
             digest = m.task_digest(message.content, message.metadata.message_type, message.metadata.group_id)
             setting = m.setting_of(context)
             seen = m.as_asked(message, context)

@@ -183,7 +183,7 @@ class SecureAggregation(Strategy):
         if spent is None:
             return False
         left = sum(spent[name] < privacy.rounds for name in self._peers)
-        if left >= self._protection.least:
+        if left >= self._protection.min_clients:
             return False
         _log.error(
             "protected %s: the data of all but %d nodes went into %d sums, all that the budget %s is for; nobody is asked "
@@ -208,7 +208,7 @@ class SecureAggregation(Strategy):
                 "updates with noise are added to what was sent, and the strategy sends nodes different arrays"
             )
         digest = b""
-        if self._protection.active:
+        if self._protection.is_malicious:
             digest, *others = _digests(asked)
             if others:
                 raise UsageError(
