@@ -208,10 +208,10 @@ async def busy_and_ahead(party: Party) -> int:
         for _ in range(8):
             party.send(second, Values(np.zeros(1 << 15, np.uint64)))
         await party.gather(Values, ())
-        time.sleep(3.0)
+        time.sleep(6.0)
         return len((await party.receive(Values, second)).x)
     if party.me == third:
-        time.sleep(3.0)
+        time.sleep(6.0)
         party.send(second, Values(np.zeros(1, np.uint64)))
         return 0
     party.send(first, Values(np.zeros(1 << 23, np.uint64)))
@@ -469,9 +469,10 @@ def test_a_party_that_is_far_ahead_is_made_to_wait_and_nothing_is_lost(cast: Cas
 
 def test_a_party_that_is_made_to_wait_is_not_taken_for_silent(cast: Cast) -> None:
     children = cast.start_all(
-        "busy_and_ahead", limits={"max_unread_bytes": 1 << 20}, timeouts={"silence_s": 1.0, "message_s": 15.0}
+        "busy_and_ahead", limits={"max_unread_bytes": 1 << 20}, timeouts={"silence_s": 3.0, "message_s": 15.0}
     )
-    assert [child.outcome().get("result") for child in children] == [1 << 23, 8 << 15, 0]
+    outcomes = [child.outcome() for child in children]
+    assert [outcome.get("result") for outcome in outcomes] == [1 << 23, 8 << 15, 0], outcomes
 
 
 def test_strangers_hold_up_nobody(cast: Cast, tmp_path: Path) -> None:
