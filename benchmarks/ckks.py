@@ -61,7 +61,7 @@ def compare(context: Context, length: int, repeats: int) -> dict[str, float]:
     written, their_written = sent.to_bytes(), their_sent.serialize()
 
     def read() -> Ciphertext:
-        return Ciphertext.from_bytes(written, key.public_key)
+        return key.public_key.read_bytes(written)
 
     def their_read() -> tenseal.CKKSVector:
         return tenseal.ckks_vector_from(raw, their_written)

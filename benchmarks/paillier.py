@@ -25,7 +25,7 @@ import numpy as np
 import phe
 
 from secagg.fixed_point import plan
-from secagg.he.paillier import Ciphertext, MaskPool, PublicKey, SecretKey
+from secagg.he.paillier import MaskPool, PublicKey, SecretKey
 from secagg.integrations.phe import to_secret_key
 
 PLAN = plan(clip=1000.0, frac_bits=20, parties=10_000)  # sums of 45 bits: slots of 48
@@ -113,7 +113,7 @@ class Bench:
         factors = public.encrypt(self.x[: self.slots * 16], PLAN).integers()
 
         def multiply(count: int) -> None:
-            modulus = public.modulus
+            modulus = public.modulus.ciphertext
             value = factors[0]
             for _ in range(count):
                 for factor in factors:
@@ -145,7 +145,7 @@ class Bench:
         public, x = self.public, np.resize(self.x, self.slots * self.residues * 8)
         total, one = public.encrypt(x, PLAN), public.encrypt(x, PLAN)
         a, b = total.integers(), one.integers()
-        modulus = public.modulus
+        modulus = public.modulus.ciphertext
 
         def add() -> None:
             nonlocal total
@@ -155,7 +155,7 @@ class Bench:
         mine, other = (self.theirs.public_key.encrypt(v) for v in (123456789, -5))
         peer = Step("phe", lambda: [mine + other for _ in range(64)], 64)
         ours = Step("+=", add, x.size)
-        arrived = Step("from_bytes, checks included", lambda: Ciphertext.from_bytes(data, public), x.size)
+        arrived = Step("from_bytes, checks included", lambda: public.read_bytes(data), x.size)
         limit = Step(
             f"limit: GMP's product modulo n^{public.s + 1}",
             lambda: [v * w % modulus for v, w in zip(a, b, strict=True)],
@@ -193,10 +193,10 @@ class Bench:
         print(f"\ntwo threads against one, {self.label}, wall-clock time, {os.cpu_count()} cores")
         public, x, key = self.public, self.x, self.key
         ciphertext = public.encrypt(x, PLAN)
-        power = public.modulus - 2
+        power = public.modulus.ciphertext - 2
 
         def long_power(_: int) -> None:
-            gmpy2.powmod_base_list([power] * 4, public.n, public.modulus)
+            gmpy2.powmod_base_list([power] * 4, public.n, public.modulus.ciphertext)
 
         with ThreadPoolExecutor(2) as pool:
             pairs = [
@@ -242,7 +242,7 @@ def table(key: PublicKey) -> None:
     entries = (fresh.mask_bits // WINDOW) << WINDOW
     print(
         f"\ntable, s = {key.s}: built in {time.process_time() - start:.2f} s,"
-        f" {entries * sys.getsizeof(key.modulus) / 1e6:.0f} MB"
+        f" {entries * sys.getsizeof(key.modulus.ciphertext) / 1e6:.0f} MB"
     )
 
 

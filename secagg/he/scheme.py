@@ -368,6 +368,18 @@ class PublicKey(ABC):
         """
 
     @abstractmethod
+    def read(self, message: Any, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext in a message that `Ciphertext.to_message` made, if it is under this key.
+
+        Raises:
+          RemoteProtocolError: it is none under this key; the message says what is wrong with it.
+        """
+
+    @abstractmethod
+    def read_bytes(self, data: wire.Buffer, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that `Ciphertext.to_bytes` made bytes of; raises as `read` does."""
+
+    @abstractmethod
     def to_message(self) -> Message:
         """Return the key as a message."""
 
@@ -465,15 +477,23 @@ def check_ciphertext(ciphertext: Ciphertext, public_key: PublicKey) -> Header:
     Raises:
       UsageError: another scheme or key.
     """
-    header = ciphertext.header
+    check_header(ciphertext.header, public_key)
+    return ciphertext.header
+
+
+def check_header(header: Header, public_key: PublicKey) -> None:
+    """Refuse the header of a ciphertext that is not under this key.
+
+    Raises:
+      UsageError: another scheme or key.
+    """
     if header.scheme != public_key.scheme:
-        raise UsageError(f"expected a ciphertext of {public_key.scheme}, got one of {header.scheme}")
+        raise UsageError(f"expected a ciphertext of {public_key.scheme}, got one of {header.scheme!r:.40}")
     if header.key_id != public_key.key_id:
         raise UsageError(
             f"expected a ciphertext under key {public_key.key_id.hex()[:16]}, got one under "
             f"{header.key_id.hex()[:16]}"
         )
-    return header
 
 
 def check_encoded(values: RingArray, plan: Plan, weight: int) -> None:

@@ -30,6 +30,7 @@ except ImportError:
 from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.he.paillier import Ciphertext, PublicKey, SecretKey
+from secagg.he.paillier.residues import Modulus
 from secagg.he.scheme import Header
 
 _LOG2_BASE = 4  # of phe.EncodedNumber.BASE
@@ -62,7 +63,7 @@ def to_public_key(key: PublicKey) -> phe.PaillierPublicKey:
     Raises:
       UsageError: a key with s > 1.
     """
-    _check_plain(key)
+    _check_plain(key.modulus)
     return phe.PaillierPublicKey(int(key.n))
 
 
@@ -103,7 +104,7 @@ def to_public_json(key: PublicKey, *, comment: str = "secagg") -> str:
     Raises:
       UsageError: a key with s > 1.
     """
-    _check_plain(key)
+    _check_plain(key.modulus)
     return json.dumps(_public_fields(key, comment))
 
 
@@ -126,7 +127,7 @@ def to_secret_json(key: SecretKey, *, comment: str = "secagg") -> str:
     Raises:
       UsageError: a key with s > 1.
     """
-    _check_plain(key.public_key)
+    _check_plain(key.public_key.modulus)
     p, q = key.prime_factors()
     fields = {"kty": "DAJ", "key_ops": ["decrypt"], "p": _base64(p), "q": _base64(q)}
     return json.dumps(fields | {"pub": _public_fields(key.public_key, comment), "kid": comment})
@@ -154,16 +155,16 @@ def to_encrypted_numbers(ciphertext: Ciphertext) -> list[phe.EncryptedNumber]:
     Raises:
       UsageError: a key with s > 1, or a ciphertext of more slots.
     """
-    key = ciphertext.public_key
-    _check_plain(key)
+    modulus = ciphertext.modulus
+    _check_plain(modulus)
     if ciphertext.slots != 1:
         raise UsageError(
             f"phe reads one number a ciphertext, this one has {ciphertext.slots}; encrypt with slots=1"
         )
     places = -(-ciphertext.header.plan.frac_bits // _LOG2_BASE)
     factor = 1 << (_LOG2_BASE * places - ciphertext.header.plan.frac_bits)
-    residues = gmpy2.powmod_base_list(ciphertext.integers(), factor, key.modulus)
-    public_key = to_public_key(key)
+    residues = gmpy2.powmod_base_list(ciphertext.integers(), factor, modulus.ciphertext)
+    public_key = phe.PaillierPublicKey(int(modulus.n))
     return [phe.EncryptedNumber(public_key, int(residue), -places) for residue in residues]
 
 
@@ -184,7 +185,7 @@ def from_encrypted_numbers(
       PlanError: a number has more places than the plan.
       RangeError: the plan has no room for the weight.
     """
-    _check_plain(public_key)
+    _check_plain(public_key.modulus)
     residues = []
     for i, number in enumerate(numbers):
         if not isinstance(number, phe.EncryptedNumber):
@@ -197,16 +198,16 @@ def from_encrypted_numbers(
                 f"the number at index {i} has {-_LOG2_BASE * number.exponent} binary places, the plan {plan.frac_bits}; "
                 f"encrypt with precision=2**-{plan.frac_bits // _LOG2_BASE * _LOG2_BASE}, or plan for more places"
             )
-        residues.append(gmpy2.powmod(number.ciphertext(), 1 << shift, public_key.modulus))
+        residues.append(gmpy2.powmod(number.ciphertext(), 1 << shift, public_key.modulus.ciphertext))
     if not residues:
         raise UsageError("expected at least one encrypted number")
     header = Header(public_key.scheme, public_key.key_id, plan, (len(residues),), weight=weight)
-    return Ciphertext.from_integers(residues, header, public_key, slots=1)
+    return public_key.read_integers(residues, header, slots=1)
 
 
-def _check_plain(key: PublicKey) -> None:
-    if key.s != 1:
-        raise UsageError(f"phe has keys with s = 1 only, not s = {key.s}")
+def _check_plain(modulus: Modulus) -> None:
+    if modulus.s != 1:
+        raise UsageError(f"phe has keys with s = 1 only, not s = {modulus.s}")
 
 
 def _public_fields(key: PublicKey, comment: str) -> dict[str, Any]:

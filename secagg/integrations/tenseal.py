@@ -60,8 +60,7 @@ _MOST_PARAMETER_BYTES: Final = 4096
 
 def scale_of(plan: Plan, key: PublicKey | SecretKey) -> float:
     """Return the scale that TenSEAL's vectors have under this plan and key."""
-    context = _public(key).context
-    return math.ldexp(1.0, context.scale_bits + context.unit_bits(plan.clip))
+    return _scale(_public(key).context, plan)
 
 
 def to_public_key(key: PublicKey | SecretKey, plan: Plan) -> tenseal.Context:
@@ -130,9 +129,9 @@ def to_vector(ciphertext: Ciphertext, context: tenseal.Context) -> tenseal.CKKSV
     Raises:
       UsageError: TenSEAL refuses it: a context of other parameters, or a scale that it has no room for.
     """
-    key, header = ciphertext.public_key, ciphertext.header
-    scale, slots = scale_of(header.plan, key), key.context.slots
-    native = _at_scale(key.native, scale)
+    native, header = ciphertext.loaded.native, ciphertext.header
+    scale, slots = _scale(native.context, header.plan), native.context.slots
+    native = _at_scale(native, scale)
     blocks = ciphertext.blocks()
     sizes = [slots] * (len(blocks) - 1) + [header.length - slots * (len(blocks) - 1)]
     data = b"".join(native.vector_bytes(blocks, sizes=sizes, scale=scale))
@@ -188,11 +187,15 @@ def from_vector(
     layout = _at_scale(public_key.native, scale).ciphertext
     words: NDArray[np.uint64] = np.stack([layout.read(block) for block in blocks])
     header = Header(public_key.scheme, public_key.key_id, plan, (sum(sizes),), weight=weight)
-    return Ciphertext.from_message(CiphertextMessage(header.to_fields(), words), public_key, peer="TenSEAL")
+    return public_key.read(CiphertextMessage(header.to_fields(), words), peer="TenSEAL")
 
 
 def _public(key: PublicKey | SecretKey) -> PublicKey:
     return key.public_key if isinstance(key, SecretKey) else key
+
+
+def _scale(context: Context, plan: Plan) -> float:
+    return math.ldexp(1.0, context.scale_bits + context.unit_bits(plan.clip))
 
 
 def _to_context(key: PublicKey, secret: NDArray[np.uint64] | None, plan: Plan) -> tenseal.Context:

@@ -97,6 +97,14 @@ class OpenPublicKey(ExactPublicKey):
         header = Header(self.scheme, self.key_id, plan, values.shape, weight=weight)
         return OpenCiphertext(header, values.copy())
 
+    def read(self, message: OpenFields, *, peer: str = "") -> OpenCiphertext:
+        header = Header.from_fields(message.header)
+        scheme.check_header(header, self)
+        return OpenCiphertext(header, message.values)
+
+    def read_bytes(self, data: wire.Buffer, *, peer: str = "") -> OpenCiphertext:
+        return self.read(wire.from_bytes(data, OpenFields, peer=peer), peer=peer)
+
     def to_message(self) -> OpenKeyFields:
         return OpenKeyFields(self.key_id)
 
@@ -404,7 +412,7 @@ def test_ciphertexts_under_another_key_or_scheme_are_not_decrypted() -> None:
         UsageError, match="expected a ciphertext under key 0000000000000000, got one under 0001"
     ):
         OpenSecretKey(OpenPublicKey(bytes(32))).decrypt(encrypted())
-    with pytest.raises(UsageError, match="expected a ciphertext of shut, got one of open"):
+    with pytest.raises(UsageError, match="expected a ciphertext of shut, got one of 'open'"):
         OpenSecretKey(OpenPublicKey(name="shut")).decrypt(encrypted())
 
 

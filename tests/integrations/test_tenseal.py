@@ -77,7 +77,7 @@ def test_a_context_made_by_tenseal_is_read_and_its_key_is_the_same_everywhere() 
         bridge.from_public_key(bridge.to_public_key(key, PLAN)),
     ]
     assert {one.key_id for one in public} == {key.public_key.key_id}
-    assert not public[0]._data.has_galois_keys()
+    assert not public[0].loaded.data.has_galois_keys()
     total = public[0].encrypt(X, PLAN) + public[1].encrypt(X, PLAN)
     assert np.max(np.abs(key.decrypt(total) - 2 * X)) < NEAR
     vector = tenseal.ckks_vector(raw, X[:100].tolist(), scale=bridge.scale_of(PLAN, key))

@@ -14,21 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tenseal import _ts_cpp as _tenseal
 
-from secagg import wire
-from secagg.errors import ShapeError, UsageError, WireError
+from secagg.errors import ShapeError, UsageError
 from secagg.he import scheme
-from secagg.he.ckks.native import TENSEAL_ERRORS
-from secagg.he.scheme import Header, HeaderFields, check_ciphertext
+from secagg.he.ckks.native import TENSEAL_ERRORS, PublicContext
+from secagg.he.scheme import Header, HeaderFields
 from secagg.wire import Message
-
-if TYPE_CHECKING:
-    from secagg.he.ckks.keys import PublicKey
 
 # Blocks in a vector that is read.
 _GROUP: Final = 16
@@ -50,38 +46,39 @@ class Ciphertext(scheme.Ciphertext):
     """An array encrypted under one CKKS key.
 
     Args:
-      header: what it is.
-      public_key: whose.
+      header: what it is, and under which key.
+      loaded: the key in TenSEAL's form.
       vectors: TenSEAL's, linked to the key's own context, each of a block or each of 16 but the last; not copied.
     """
 
-    __slots__ = ("_vectors", "public_key")
+    __slots__ = ("_vectors", "loaded")
 
-    def __init__(self, header: Header, public_key: PublicKey, vectors: list[Any]) -> None:
+    def __init__(self, header: Header, loaded: PublicContext, vectors: list[Any]) -> None:
         super().__init__(header)
-        self.public_key, self._vectors = public_key, vectors
+        self.loaded, self._vectors = loaded, vectors
 
     @classmethod
-    def from_message(cls, message: CiphertextMessage, public_key: PublicKey, *, peer: str = "") -> Self:
-        """Return the ciphertext in a message from a peer.
+    def from_blocks(cls, blocks: NDArray[np.uint64], header: Header, loaded: PublicContext) -> Self:
+        """Return the ciphertext in the blocks of a message; `PublicKey.read` checks under which key it is.
 
         Raises:
-          WireError: it is none under this key; the message says what is wrong with it.
+          UsageError: they are not what the header says.
         """
+        context, form = loaded.native.context, loaded.native.ciphertext
+        context.check_plan(header.plan)
+        if header.summands > header.weight:
+            raise UsageError(f"{header.summands} summands weigh no less, got a weight of {header.weight}")
+        shape = (context.blocks(header.length), *form.shape)
+        if blocks.shape != shape:
+            raise ShapeError(
+                f"expected blocks of shape {shape} for {header.length} numbers, got {blocks.shape}"
+            )
+        if not blocks[:, 1].any(axis=(1, 2)).all():
+            raise UsageError("a block is no secret: its second polynomial is 0, so that anybody can read it")
         try:
-            ciphertext = cls(Header.from_fields(message.header), public_key, [])
-            check_ciphertext(ciphertext, public_key)
-            ciphertext._vectors = _read(message.blocks, ciphertext.header, public_key)
-        except UsageError as error:
-            raise WireError(
-                f"a CKKS ciphertext from {peer or 'the stored bytes'}: {error}", peer=peer
-            ) from None
-        return ciphertext
-
-    @classmethod
-    def from_bytes(cls, data: wire.Buffer, public_key: PublicKey, *, peer: str = "") -> Self:
-        """Return the ciphertext that `to_bytes` made bytes of; raises as `from_message` does."""
-        return cls.from_message(wire.from_bytes(data, CiphertextMessage, peer=peer), public_key, peer=peer)
+            return cls(header, loaded, _joined(blocks, loaded))
+        except TENSEAL_ERRORS as error:
+            raise UsageError(f"a block cannot be read: {error!s:.100}") from None
 
     def to_message(self) -> CiphertextMessage:
         """Return the ciphertext as a message, which shares no memory with it: TenSEAL writes another form."""
@@ -89,16 +86,16 @@ class Ciphertext(scheme.Ciphertext):
 
     def blocks(self) -> list[NDArray[np.uint64]]:
         """Return the polynomials of each block, shape (2, primes, N)."""
-        return list(chain.from_iterable(map(self.public_key.native.blocks, self._vectors)))
+        return list(chain.from_iterable(map(self.loaded.native.blocks, self._vectors)))
 
     @property
     def numbers_together(self) -> int:
         """Numbers in a block."""
-        return self.public_key.context.slots
+        return self.loaded.native.context.slots
 
     def _copy(self) -> Self:
         # TenSEAL's copy() writes out and reads back a vector and its context; its first power is a copy and no more.
-        return type(self)(self.header, self.public_key, [vector**1 for vector in self._vectors])
+        return type(self)(self.header, self.loaded, [vector**1 for vector in self._vectors])
 
     def decrypted_by(self, secret_key: Any) -> NDArray[np.float64]:
         """Return the numbers, float64, shape (length,), by the secret key in TenSEAL's form."""
@@ -115,7 +112,7 @@ class Ciphertext(scheme.Ciphertext):
             vectors = list(map(_tenseal.CKKSVector.add, self._vectors, other._vectors))
         except RuntimeError as error:
             raise _lies_open(error) from None
-        total = type(self)(header, self.public_key, vectors)
+        total = type(self)(header, self.loaded, vectors)
         total.origins = self._origins_with(other)
         return total
 
@@ -132,18 +129,16 @@ class Ciphertext(scheme.Ciphertext):
             raise _lies_open(error) from None
 
     def _times(self, factor: int) -> Self:
-        return type(self)(
-            self.header, self.public_key, [_multiple(vector, factor) for vector in self._vectors]
-        )
+        return type(self)(self.header, self.loaded, [_multiple(vector, factor) for vector in self._vectors])
 
     def _part(self, header: Header, start: int, stop: int) -> Self:
-        return type(self)(header, self.public_key, _joined(self.blocks()[start:stop], self.public_key))
+        return type(self)(header, self.loaded, _joined(self.blocks()[start:stop], self.loaded))
 
     def _match(self, other: Self) -> None:
         """Bring both into vectors of as many blocks."""
         if len(self._vectors) != len(other._vectors):
             longer = max(self, other, key=lambda ciphertext: len(ciphertext._vectors))
-            longer._vectors = _joined(longer.blocks(), self.public_key)
+            longer._vectors = _joined(longer.blocks(), self.loaded)
 
     def _before(self, index: int, other: Any) -> Any:
         """Return what a vector was before an addition that SEAL broke off.
@@ -151,17 +146,17 @@ class Ciphertext(scheme.Ciphertext):
         SEAL has added block by block up to one whose sum lies open, and only then looked. Subtracting from these brings
         back what was there, exactly.
         """
-        vector, native = self._vectors[index], self.public_key.native
+        vector, native = self._vectors[index], self.loaded.native
         added, blocks = True, []
         for mine, theirs in zip(native.blocks(vector), native.blocks(other), strict=True):
             was = mine
             if added:
-                total = self.public_key.vector_of([mine])
+                total = self.loaded.vector([mine])
                 added = not total.ciphertext()[0].is_transparent()
-                total.sub_(self.public_key.vector_of([theirs]))
+                total.sub_(self.loaded.vector([theirs]))
                 (was,) = native.blocks(total)
             blocks.append(was)
-        return self.public_key.vector_of(blocks)
+        return self.loaded.vector(blocks)
 
 
 def _lies_open(error: RuntimeError) -> UsageError:
@@ -180,27 +175,6 @@ def _multiple(vector: Any, factor: int) -> Any:
     return total.neg_() if factor < 0 else total
 
 
-def _read(blocks: NDArray[np.uint64], header: Header, public_key: PublicKey) -> list[Any]:
-    """Return the vectors in a message.
-
-    Raises:
-      UsageError: they are not what the header says.
-    """
-    context = public_key.context
-    context.check_plan(header.plan)
-    if header.summands > header.weight:
-        raise UsageError(f"{header.summands} summands weigh no less, got a weight of {header.weight}")
-    shape = (context.blocks(header.length), *public_key.native.ciphertext.shape)
-    if blocks.shape != shape:
-        raise ShapeError(f"expected blocks of shape {shape} for {header.length} numbers, got {blocks.shape}")
-    if not blocks[:, 1].any(axis=(1, 2)).all():
-        raise UsageError("a block is no secret: its second polynomial is 0, so that anybody can read it")
-    try:
-        return _joined(blocks, public_key)
-    except TENSEAL_ERRORS as error:
-        raise UsageError(f"a block cannot be read: {error!s:.100}") from None
-
-
-def _joined(blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64], public_key: PublicKey) -> list[Any]:
+def _joined(blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64], loaded: PublicContext) -> list[Any]:
     """Return vectors of 16 blocks each, and of what is left; raises one of `TENSEAL_ERRORS` if they are none."""
-    return [public_key.vector_of(blocks[i : i + _GROUP]) for i in range(0, len(blocks), _GROUP)]
+    return [loaded.vector(blocks[i : i + _GROUP]) for i in range(0, len(blocks), _GROUP)]

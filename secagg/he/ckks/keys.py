@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
@@ -29,10 +28,10 @@ from secagg.errors import RangeError, ShapeError, UsageError, WireError
 from secagg.fixed_point import Plan
 from secagg.he import scheme
 from secagg.he.ckks import native
-from secagg.he.ckks.ciphertexts import Ciphertext
+from secagg.he.ckks.ciphertexts import Ciphertext, CiphertextMessage
 from secagg.he.ckks.contexts import CONTEXTS, Context, most_squares, named
-from secagg.he.ckks.native import KEY, PUBLIC, SECRET, Native
-from secagg.he.scheme import KEY_ID_BYTES, Header, check_ciphertext
+from secagg.he.ckks.native import KEY, PUBLIC, SECRET, Native, PublicContext
+from secagg.he.scheme import KEY_ID_BYTES, Header, check_ciphertext, check_header
 from secagg.prg import Stream
 from secagg.wire import Message
 
@@ -93,7 +92,7 @@ class PublicKey(scheme.PublicKey):
       UsageError: what is no such key; the message says why.
     """
 
-    __slots__ = ("_data", "_key_id", "_mark", "_polynomials", "context", "measured", "native")
+    __slots__ = ("_key_id", "_mark", "_polynomials", "context", "loaded", "measured")
 
     def __init__(
         self, context: Context, mark: bytes, measured: float, polynomials: NDArray[np.uint64]
@@ -103,13 +102,14 @@ class PublicKey(scheme.PublicKey):
             raise UsageError(
                 f"expected a mark of {MARK_BYTES} bytes and an error of 0 to {most:.3g}, got {len(mark)} bytes, {measured}"
             )
-        self.context, self.measured, self.native = context, measured, Native.of(context)
-        shape = self.native.public_key.shape
+        self.context, self.measured = context, measured
+        form = Native.of(context)
+        shape = form.public_key.shape
         if polynomials.shape != shape:
             raise ShapeError(f"expected polynomials of shape {shape}, got {polynomials.shape}")
         if not polynomials.any(axis=-1).all():
             raise UsageError("a polynomial of the public key is 0: what it encrypts would be no secret")
-        self._data = self.native.load(None if context.symmetric else polynomials)
+        self.loaded = PublicContext(form, form.load(None if context.symmetric else polynomials))
         self._mark, self._polynomials = mark, polynomials
         self._key_id = signing.digest(
             "secagg.he.ckks/public key",
@@ -132,6 +132,30 @@ class PublicKey(scheme.PublicKey):
     def from_bytes(cls, data: wire.Buffer, *, peer: str = "") -> Self:
         """Return the key that `to_bytes` made bytes of; raises as `from_message` does."""
         return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
+
+    def read(self, message: CiphertextMessage, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext in a message from a peer.
+
+        Raises:
+          WireError: it is none under this key; the message says what is wrong with it.
+        """
+        try:
+            header = Header.from_fields(message.header)
+            check_header(header, self)
+            return Ciphertext.from_blocks(message.blocks, header, self.loaded)
+        except UsageError as error:
+            raise WireError(
+                f"a CKKS ciphertext from {peer or 'the stored bytes'}: {error}", peer=peer
+            ) from None
+
+    def read_bytes(self, data: wire.Buffer, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that `Ciphertext.to_bytes` made bytes of; raises as `read` does."""
+        return self.read(wire.from_bytes(data, CiphertextMessage, peer=peer), peer=peer)
+
+    @property
+    def native(self) -> Native:
+        """How TenSEAL writes keys and ciphertexts of the context."""
+        return self.loaded.native
 
     @property
     def scheme(self) -> str:
@@ -167,7 +191,7 @@ class PublicKey(scheme.PublicKey):
         del executor
         if self.context.symmetric:
             raise UsageError(f"under {self.scheme} the secret key encrypts; use SecretKey.encrypt")
-        return self._encrypt(self._data, values, plan, weight, rng)
+        return self._encrypt(self.loaded.data, values, plan, weight, rng)
 
     def error(self, header: Header) -> Error:
         """Return the error of the sum of which this is the header."""
@@ -177,13 +201,6 @@ class PublicKey(scheme.PublicKey):
 
     def to_message(self) -> PublicKeyMessage:
         return PublicKeyMessage(self.context.name, self._mark, self.measured, self._polynomials)
-
-    def vector_of(self, blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64]) -> Any:
-        """Return TenSEAL's vector of some blocks of shape (2, primes, N); raises one of `TENSEAL_ERRORS` if they are none.
-
-        Joining is the one copy on the way in, which is wanted anyway: TenSEAL reads nothing but `bytes`.
-        """
-        return _tenseal.CKKSVector(self._data, b"".join(self.native.vector_bytes(blocks)))
 
     def _encrypt(
         self, data: Any, values: ArrayLike, plan: Plan, weight: int, rng: Stream | None
@@ -207,12 +224,12 @@ class PublicKey(scheme.PublicKey):
             rng or prg.system_stream(), units.size, math.ldexp(context.hiding, -context.scale_bits)
         )
         blocks = [_tenseal.CKKSVector(data, block.tolist()) for block in units.reshape(-1, step)]
-        if data is not self._data:
+        if data is not self.loaded.data:
             for block in blocks:
                 block.link_context(
-                    self._data
+                    self.loaded.data
                 )  # ciphertexts go about, and must not hold the secret key's context
-        return Ciphertext(header, self, blocks)
+        return Ciphertext(header, self.loaded, blocks)
 
 
 class SecretKey(scheme.SecretKey):
@@ -315,7 +332,7 @@ class SecretKey(scheme.SecretKey):
     @property
     def _encrypting(self) -> Any:
         key = self._public_key
-        return self._data if key.context.symmetric else key._data
+        return self._data if key.context.symmetric else key.loaded.data
 
 
 def _measure(encrypting: Any, secret: Any, context: Context) -> float:

@@ -139,6 +139,26 @@ class Native:
         ]
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PublicContext:
+    """A public key loaded into TenSEAL: what ciphertexts are linked to and added under.
+
+    Attributes:
+      native: how its keys and ciphertexts are written.
+      data: TenSEAL's context, without a secret key.
+    """
+
+    native: Native
+    data: Any
+
+    def vector(self, blocks: Sequence[NDArray[np.uint64]] | NDArray[np.uint64]) -> Any:
+        """Return TenSEAL's vector of some blocks of shape (2, primes, N); raises one of `TENSEAL_ERRORS` if they are none.
+
+        Joining is the one copy on the way in, which is wanted anyway: TenSEAL reads nothing but `bytes`.
+        """
+        return _tenseal.CKKSVector(self.data, b"".join(self.native.vector_bytes(blocks)))
+
+
 def alive(data: Any) -> Any:
     """Return a context of TenSEAL's that forked children will keep."""
     _alive.add(data)

@@ -23,6 +23,6 @@ except ImportError:
 
 from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.keys import PublicKey, SecretKey
-from secagg.he.paillier.masks import MaskPool
+from secagg.he.paillier.pool import MaskPool
 
 __all__ = ["Ciphertext", "MaskPool", "PublicKey", "SecretKey"]

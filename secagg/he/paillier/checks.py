@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import gmpy2
 from gmpy2 import mpz
@@ -10,9 +10,6 @@ from gmpy2 import mpz
 from secagg.errors import UsageError
 from secagg.he.paillier import primes
 from secagg.he.paillier.residues import MAX_EXPONENT
-
-if TYPE_CHECKING:
-    from secagg.he.paillier.keys import PublicKey
 
 SMALLEST_KEY_BITS: Final = 2048
 LARGEST_KEY_BITS: Final = 16384
@@ -71,25 +68,28 @@ def check_masks(n: mpz, h: mpz, mask_bits: int) -> None:
         raise UsageError("h, the base of the masks, is not minus a square modulo n: its Jacobi symbol is -1")
 
 
-def check_factors(public_key: PublicKey, p: mpz, q: mpz) -> None:
+def check_factors(n: mpz, h: mpz | None, p: mpz, q: mpz) -> None:
     """Refuse numbers that are not the factors of a key's modulus, or not as its masks need them.
+
+    Args:
+      n, h: the public key's.
+      p, q: what shall be the factors of n.
 
     Raises:
       UsageError: the message says why, and shows neither.
     """
-    n = public_key.n
     if min(p, q) <= 1 or p * q != n:
-        raise UsageError(f"p times q is not the modulus of {public_key!r}")
+        raise UsageError("p times q is not the modulus of the public key")
     # With h, `flaw` has a look at the rest; the test is what takes longest here.
-    if p == q or (public_key.h is None and not (primes.is_prime(p) and primes.is_prime(q))):
-        raise UsageError(f"p and q are not two different primes; they are no secret key of {public_key!r}")
+    if p == q or (h is None and not (primes.is_prime(p) and primes.is_prime(q))):
+        raise UsageError("p and q are not two different primes; they are no secret key")
     if gmpy2.gcd(n, (p - 1) * (q - 1)) != 1:
         raise UsageError("one of p and q divides the other less 1; not all ciphertexts could be decrypted")
-    if public_key.h is None:
+    if h is None:
         return
     if (flaw := primes.flaw(p, q)) is not None:
         raise UsageError(f"a key with short masks is not safe: {flaw}")
-    if not gmpy2.jacobi(public_key.h, p) == gmpy2.jacobi(public_key.h, q) == -1:
+    if not gmpy2.jacobi(h, p) == gmpy2.jacobi(h, q) == -1:
         raise UsageError("h, the base of the masks, is not minus a square modulo n")
 
 

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from secagg import wire
-from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.errors import ShapeError, UsageError
 from secagg.he import scheme
 from secagg.he.paillier import residues
 from secagg.he.paillier.packing import Packing
-from secagg.he.paillier.residues import Digits
+from secagg.he.paillier.residues import Digits, Modulus
 from secagg.he.paillier.workers import in_parts
 from secagg.he.scheme import Header, HeaderFields
-from secagg.prg import Stream
-from secagg.wire import Buffer, Message
-
-if TYPE_CHECKING:
-    from secagg.he.paillier.keys import PublicKey
-    from secagg.he.paillier.masks import MaskPool
+from secagg.wire import Message
 
 
 class CiphertextMessage(Message, frozen=True):
@@ -44,85 +38,66 @@ class Ciphertext(scheme.Ciphertext):
     """An array encrypted under one Paillier key.
 
     Args:
-      header: what it is.
-      public_key: whose.
+      header: what it is, and under which key.
+      modulus: the key's.
       slots: numbers in each residue.
       digits: s + 1 columns of as many digits as there are residues; not copied.
     """
 
-    __slots__ = ("_digits", "public_key", "slots")
+    __slots__ = ("_digits", "modulus", "slots")
 
-    def __init__(self, header: Header, public_key: PublicKey, slots: int, digits: Digits) -> None:
+    def __init__(self, header: Header, modulus: Modulus, slots: int, digits: Digits) -> None:
         super().__init__(header)
-        self.public_key, self.slots, self._digits = public_key, slots, digits
+        self.modulus, self.slots, self._digits = modulus, slots, digits
 
     @classmethod
-    def from_integers(
-        cls, values: Sequence[int], header: Header, public_key: PublicKey, slots: int
-    ) -> Ciphertext:
-        """Return the ciphertext that consists of these residues.
-
-        Args:
-          values: 0 < c < n^(s+1), coprime to n, one for every `slots` numbers.
+    def from_integers(cls, values: Sequence[int], header: Header, modulus: Modulus, slots: int) -> Ciphertext:
+        """Return the ciphertext that consists of these residues; `PublicKey.read_integers` checks the header.
 
         Raises:
-          UsageError: a residue out of range or not coprime to n, or a header of another scheme or key.
+          UsageError: a residue out of range or not coprime to n.
           ShapeError: too many or too few residues.
         """
-        _check_header(header, public_key)
-        count = Packing(header.plan, public_key.plaintext_modulus, slots).count(header.length)
+        count = Packing(header.plan, modulus.plaintext, slots).count(header.length)
         if len(values) != count:
             raise ShapeError(
                 f"{header.length} numbers take {count} residues of {slots} slots, got {len(values)}"
             )
         numbers = [mpz(value) for value in values]
-        if min(numbers) <= 0 or max(numbers) >= public_key.modulus:
+        if min(numbers) <= 0 or max(numbers) >= modulus.ciphertext:
             raise UsageError("a residue of a ciphertext is not in 1 .. n^(s+1) - 1")
-        digits = residues.to_digits(numbers, public_key.n, public_key.s)
-        _check_digits(digits, public_key.n)
-        return cls(header, public_key, slots, digits)
+        digits = residues.to_digits(numbers, modulus.n, modulus.s)
+        _check_digits(digits, modulus.n)
+        return cls(header, modulus, slots, digits)
 
     @classmethod
-    def from_message(cls, message: CiphertextMessage, public_key: PublicKey, *, peer: str = "") -> Ciphertext:
-        """Return the ciphertext in a message from a peer.
+    def from_block(cls, block: NDArray[np.uint8], header: Header, modulus: Modulus, slots: int) -> Ciphertext:
+        """Return the ciphertext in the block of a message; `PublicKey.read` checks the header.
 
         Raises:
-          RemoteProtocolError: it is none under this key: another scheme or key, a block of another shape, or a
-            residue out of range or not coprime to n.
+          UsageError, ShapeError: as `from_integers`.
         """
-        source = peer or "the stored bytes"
-        n, s = public_key.n, public_key.s
-        try:
-            header = Header.from_fields(message.header)
-            _check_header(header, public_key)
-            packing = Packing(header.plan, public_key.plaintext_modulus, message.slots)
-            shape = (packing.count(header.length), s + 1, public_key.digit_bytes)
-            if message.block.shape != shape:
-                raise ShapeError(f"expected a block of shape {shape}, got {message.block.shape}")
-            columns = tuple(_read(message.block[:, k]) for k in range(s + 1))
-            _check_digits(columns, n)
-        except UsageError as error:
-            raise RemoteProtocolError(f"a Paillier ciphertext from {source}: {error}", peer=peer) from None
-        return cls(header, public_key, message.slots, columns)
-
-    @classmethod
-    def from_bytes(cls, data: Buffer, public_key: PublicKey, *, peer: str = "") -> Ciphertext:
-        """Return the ciphertext that `to_bytes` made bytes of.
-
-        Raises:
-          WireError: the bytes are no Paillier ciphertext.
-          RemoteProtocolError: as `from_message`.
-        """
-        return cls.from_message(wire.from_bytes(data, CiphertextMessage, peer=peer), public_key, peer=peer)
+        count = Packing(header.plan, modulus.plaintext, slots).count(header.length)
+        shape = (count, modulus.s + 1, modulus.digit_bytes)
+        if block.shape != shape:
+            raise ShapeError(f"expected a block of shape {shape}, got {block.shape}")
+        columns = tuple(_read(block[:, k]) for k in range(modulus.s + 1))
+        _check_digits(columns, modulus.n)
+        return cls(header, modulus, slots, columns)
 
     def to_message(self) -> CiphertextMessage:
         """Return the ciphertext as a message."""
-        width = self.public_key.digit_bytes
+        width = self.modulus.digit_bytes
         octets = b"".join(
             [digit.to_bytes(width, "little") for row in zip(*self._digits, strict=True) for digit in row]
         )
         block = np.frombuffer(octets, np.uint8).reshape(-1, len(self._digits), width)
         return CiphertextMessage(self.header.to_fields(), self.slots, block)
+
+    @property
+    def residues(self) -> int:
+        """How many residues it has."""
+        return len(self._digits[0])
 
     @property
     def digits(self) -> Digits:
@@ -131,7 +106,7 @@ class Ciphertext(scheme.Ciphertext):
 
     def integers(self) -> list[mpz]:
         """Return the residues, 0 < c < n^(s+1)."""
-        return residues.from_digits(self._digits, self.public_key.n)
+        return residues.from_digits(self._digits, self.modulus.n)
 
     @property
     def numbers_together(self) -> int:
@@ -140,20 +115,12 @@ class Ciphertext(scheme.Ciphertext):
 
     def _copy(self) -> Self:
         # The digits themselves never change.
-        return type(self)(self.header, self.public_key, self.slots, tuple(list(c) for c in self._digits))
+        return type(self)(self.header, self.modulus, self.slots, tuple(list(c) for c in self._digits))
 
-    def rerandomise(
-        self, *, rng: Stream | None = None, masks: MaskPool | None = None, executor: Executor | None = None
-    ) -> Self:
-        """Return another ciphertext of the same numbers, which nobody without the key can tell from a fresh one.
-
-        Args:
-          rng, masks, executor: as in `PublicKey.encrypt`.
-        """
-        count = len(self._digits[0])
-        fresh = self.public_key.draw_masks(count, rng=rng, masks=masks, executor=executor)
-        digits = residues.multiply(self._digits, fresh, self.public_key.n)
-        return type(self)(self.header, self.public_key, self.slots, digits)
+    def times_masks(self, masks: Digits) -> Self:
+        """Return the ciphertext with each residue multiplied by a mask; `PublicKey.rerandomize` draws them."""
+        digits = residues.multiply(self._digits, masks, self.modulus.n)
+        return type(self)(self.header, self.modulus, self.slots, digits)
 
     def times(self, factor: int, *, executor: Executor | None = None) -> Self:
         """Return the ciphertext of the numbers times a public integer, as `*` does, by several threads.
@@ -176,21 +143,21 @@ class Ciphertext(scheme.Ciphertext):
         return header
 
     def _add(self, other: Self) -> None:
-        self._digits = residues.multiply(self._digits, other._digits, self.public_key.n)
+        self._digits = residues.multiply(self._digits, other._digits, self.modulus.n)
 
     def _part(self, header: Header, start: int, stop: int) -> Self:
-        return type(self)(header, self.public_key, self.slots, tuple(c[start:stop] for c in self._digits))
+        return type(self)(header, self.modulus, self.slots, tuple(c[start:stop] for c in self._digits))
 
     def _times(self, factor: int, executor: Executor | None = None) -> Self:
-        key, numbers = self.public_key, self.integers()
+        modulus, numbers = self.modulus, self.integers()
 
         def part(start: int, stop: int) -> list[mpz]:
             # A negative exponent takes the inverse, which exists: residues are coprime to n.
-            powers: list[mpz] = gmpy2.powmod_base_list(numbers[start:stop], factor, key.modulus)
+            powers: list[mpz] = gmpy2.powmod_base_list(numbers[start:stop], factor, modulus.ciphertext)
             return powers
 
         powers = [power for one in in_parts(part, len(numbers), executor) for power in one]
-        return type(self)(self.header, key, self.slots, residues.to_digits(powers, key.n, key.s))
+        return type(self)(self.header, modulus, self.slots, residues.to_digits(powers, modulus.n, modulus.s))
 
 
 def _read(octets: NDArray[np.uint8]) -> list[mpz]:
@@ -198,16 +165,6 @@ def _read(octets: NDArray[np.uint8]) -> list[mpz]:
     width = octets.shape[1]
     flat, read = octets.tobytes(), mpz.from_bytes
     return [read(flat[start : start + width], "little") for start in range(0, len(flat), width)]
-
-
-def _check_header(header: Header, public_key: PublicKey) -> None:
-    if header.scheme != public_key.scheme:
-        raise UsageError(f"expected a ciphertext of {public_key.scheme}, got one of {header.scheme!r:.40}")
-    if header.key_id != public_key.key_id:
-        raise UsageError(
-            f"expected a ciphertext under key {public_key.key_id.hex()[:16]}, got one under "
-            f"{header.key_id.hex()[:16]}"
-        )
 
 
 def _check_digits(digits: Digits, n: mpz) -> None:

@@ -13,7 +13,7 @@ import gmpy2
 from gmpy2 import invert, mpz, powmod
 
 from secagg.he.paillier import residues
-from secagg.he.paillier.masks import GrowingBase, draw_below
+from secagg.he.paillier.randomizers import GrowingBase, draw_below
 from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream

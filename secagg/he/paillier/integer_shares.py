@@ -15,7 +15,7 @@ import gmpy2
 from gmpy2 import mpz
 
 from secagg.errors import UsageError
-from secagg.he.paillier.masks import draw_below
+from secagg.he.paillier.randomizers import draw_below
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream
 

@@ -23,9 +23,11 @@ Both keys stand in one module because every method of one has its mirror in the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import gmpy2
 from gmpy2 import invert, mpz
@@ -37,19 +39,22 @@ from secagg.fixed_point import Plan
 from secagg.he import scheme
 from secagg.he.paillier import checks, primes, residues
 from secagg.he.paillier.checks import LARGEST_KEY_BITS, SMALLEST_KEY_BITS
-from secagg.he.paillier.ciphertexts import Ciphertext
+from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
 from secagg.he.paillier.factors import Factor, combine
-from secagg.he.paillier.masks import LARGEST_GROWN_WINDOW, GrowingBase, draw_below, draw_exponents
 from secagg.he.paillier.packing import Packing
-from secagg.he.paillier.residues import Digits
+from secagg.he.paillier.randomizers import (
+    LARGEST_GROWN_WINDOW,
+    GrowingBase,
+    MaskSource,
+    draw_below,
+    draw_exponents,
+)
+from secagg.he.paillier.residues import Digits, Modulus
 from secagg.he.paillier.workers import in_parts
 from secagg.he.scheme import ExactPublicKey, ExactSecretKey, Header
 from secagg.prg import Stream, system_stream
 from secagg.ring import RingArray
 from secagg.wire import Buffer, Message
-
-if TYPE_CHECKING:
-    from secagg.he.paillier.masks import MaskPool
 
 
 class PublicKeyMessage(Message, frozen=True):
@@ -82,36 +87,42 @@ class PublicKey(ExactPublicKey):
       UsageError: what cannot be a key; the message says why.
     """
 
-    __slots__ = ("_key_id", "_masks", "h", "mask_bits", "modulus", "n", "plaintext_modulus", "s")
+    __slots__ = ("_key_id", "_masks", "h", "mask_bits", "modulus")
 
-    n: mpz
-    s: int
+    modulus: Modulus
     h: mpz | None
     mask_bits: int | None
-    modulus: mpz
-    plaintext_modulus: mpz
 
     def __init__(self, n: int, *, s: int = 1, h: int | None = None, mask_bits: int | None = None) -> None:
         self._set(n, s, h, mask_bits, SMALLEST_KEY_BITS)
 
     def _set(self, n: int, s: int, h: int | None, mask_bits: int | None, smallest_bits: int) -> None:
-        self.n, self.s, self.h = mpz(n), s, None if h is None else mpz(h)
-        checks.check_modulus(self.n, s, smallest_bits)
+        checks.check_modulus(mpz(n), s, smallest_bits)
+        self.modulus, self.h = Modulus(mpz(n), s), None if h is None else mpz(h)
         if self.h is not None:
             mask_bits = int(self.n.bit_length()) // 2 if mask_bits is None else mask_bits
             checks.check_masks(self.n, self.h, mask_bits)
         elif mask_bits is not None:
             raise UsageError("masks of a chosen length need the key's h; without it they have n's length")
         self.mask_bits = mask_bits
-        self.modulus, self.plaintext_modulus = self.n ** (s + 1), self.n**s
         self._key_id = signing.digest(
             "secagg.he.paillier/public key",
             [checks.octets(self.n), bytes([s]), checks.octets(self.h or mpz(0)), str(mask_bits).encode()],
         )
         self._masks: GrowingBase | None = None
         if self.h is not None and mask_bits is not None:
-            base = partial(gmpy2.powmod, self.h, self.plaintext_modulus, self.modulus)
-            self._masks = GrowingBase(base, self.modulus, mask_bits)
+            base = partial(gmpy2.powmod, self.h, self.modulus.plaintext, self.modulus.ciphertext)
+            self._masks = GrowingBase(base, self.modulus.ciphertext, mask_bits)
+
+    @property
+    def n(self) -> mpz:
+        """The product of two primes."""
+        return self.modulus.n
+
+    @property
+    def s(self) -> int:
+        """Plaintexts are modulo n^s."""
+        return self.modulus.s
 
     @property
     def scheme(self) -> str:
@@ -128,11 +139,6 @@ class PublicKey(ExactPublicKey):
         """Length of n."""
         return int(self.n.bit_length())
 
-    @property
-    def digit_bytes(self) -> int:
-        """Bytes of a digit to the base n."""
-        return -(-self.bits // 8)
-
     def encrypt(
         self,
         values: ArrayLike,
@@ -140,7 +146,7 @@ class PublicKey(ExactPublicKey):
         *,
         rng: Stream | None = None,
         executor: Executor | None = None,
-        masks: MaskPool | None = None,
+        masks: MaskSource | None = None,
         slots: int | None = None,
     ) -> Ciphertext:
         """Return the encryption of an array; see `scheme.PublicKey.encrypt`.
@@ -160,25 +166,39 @@ class PublicKey(ExactPublicKey):
         weight: int = 1,
         rng: Stream | None = None,
         executor: Executor | None = None,
-        masks: MaskPool | None = None,
+        masks: MaskSource | None = None,
         slots: int | None = None,
     ) -> Ciphertext:
         """Return the encryption of an encoded array; see `scheme.ExactPublicKey.encrypt_encoded` and `encrypt`."""
-        packing = self.packing(values, plan, weight, slots)
-        drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor, masks=masks)
-        return self.apply_masks(values, packing, weight, drawn)
-
-    def packing(self, values: RingArray, plan: Plan, weight: int, slots: int | None) -> Packing:
-        """Return how values are packed, after a look at them; raises as `encrypt_encoded` does."""
         scheme.check_encoded(values, plan, weight)
-        if slots is None:
-            return Packing.densest(plan, self.plaintext_modulus)
-        return Packing(plan, self.plaintext_modulus, slots)
+        modulus = self.modulus.plaintext
+        packing = Packing.densest(plan, modulus) if slots is None else Packing(plan, modulus, slots)
+        drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor, masks=masks)
+        header = Header(self.scheme, self.key_id, plan, values.shape, weight=weight)
+        return Ciphertext(
+            header, self.modulus, packing.slots, residues.blind(drawn, packing.pack(values), self.n)
+        )
 
-    def apply_masks(self, values: RingArray, packing: Packing, weight: int, masks: Digits) -> Ciphertext:
-        """Return the encryption of an encoded array under given masks, which must be fresh."""
-        header = Header(self.scheme, self.key_id, packing.plan, values.shape, weight=weight)
-        return Ciphertext(header, self, packing.slots, residues.blind(masks, packing.pack(values), self.n))
+    def rerandomize(
+        self,
+        ciphertext: Ciphertext,
+        *,
+        rng: Stream | None = None,
+        masks: MaskSource | None = None,
+        executor: Executor | None = None,
+    ) -> Ciphertext:
+        """Return another ciphertext of the same numbers, which nobody without the key can tell from a fresh one.
+
+        Args:
+          ciphertext: under this key.
+          rng, masks, executor: as in `encrypt`.
+
+        Raises:
+          UsageError: a ciphertext under another key, or both rng and masks.
+        """
+        scheme.check_ciphertext(ciphertext, self)
+        fresh = self.draw_masks(ciphertext.residues, rng=rng, masks=masks, executor=executor)
+        return ciphertext.times_masks(fresh)
 
     def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
         """Build the table that masks are computed with, once for all; otherwise it grows with use.
@@ -200,7 +220,7 @@ class PublicKey(ExactPublicKey):
         *,
         rng: Stream | None = None,
         executor: Executor | None = None,
-        masks: MaskPool | None = None,
+        masks: MaskSource | None = None,
     ) -> Digits:
         """Return random n^s-th residues modulo n^(s+1), in digits.
 
@@ -210,7 +230,7 @@ class PublicKey(ExactPublicKey):
         if masks is not None:
             if rng is not None:
                 raise UsageError("masks come from a pool or from rng: give one of the two")
-            if masks.public_key.key_id != self.key_id:
+            if masks.key_id != self.key_id:
                 raise UsageError(f"expected masks of {self!r}, got {masks!r}")
             return masks.take(count)
         rng = system_stream() if rng is None else rng
@@ -221,12 +241,51 @@ class PublicKey(ExactPublicKey):
 
             def part(start: int, stop: int) -> list[mpz]:
                 powers: list[mpz] = gmpy2.powmod_base_list(
-                    randoms[start:stop], self.plaintext_modulus, self.modulus
+                    randoms[start:stop], self.modulus.plaintext, self.modulus.ciphertext
                 )
                 return powers
 
             drawn = [mask for one in in_parts(part, count, executor, step=2) for mask in one]
         return residues.to_digits(drawn, self.n, self.s)
+
+    def read(self, message: CiphertextMessage, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext in a message from a peer.
+
+        Raises:
+          RemoteProtocolError: it is none under this key: another scheme or key, a block of another shape, or a
+            residue out of range or not coprime to n.
+        """
+        try:
+            header = Header.from_fields(message.header)
+            scheme.check_header(header, self)
+            return Ciphertext.from_block(message.block, header, self.modulus, message.slots)
+        except UsageError as error:
+            source = peer or "the stored bytes"
+            raise RemoteProtocolError(f"a Paillier ciphertext from {source}: {error}", peer=peer) from None
+
+    def read_bytes(self, data: Buffer, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that `Ciphertext.to_bytes` made bytes of.
+
+        Raises:
+          WireError: the bytes are no Paillier ciphertext.
+          RemoteProtocolError: as `read`.
+        """
+        return self.read(wire.from_bytes(data, CiphertextMessage, peer=peer), peer=peer)
+
+    def read_integers(self, values: Sequence[int], header: Header, *, slots: int) -> Ciphertext:
+        """Return the ciphertext that consists of these residues.
+
+        Args:
+          values: 0 < c < n^(s+1), coprime to n, one for every `slots` numbers.
+          header: what it is.
+          slots: numbers in each residue.
+
+        Raises:
+          UsageError: a residue out of range or not coprime to n, or a header of another scheme or key.
+          ShapeError: too many or too few residues.
+        """
+        scheme.check_header(header, self)
+        return Ciphertext.from_integers(values, header, self.modulus, slots)
 
     @classmethod
     def from_message(cls, message: PublicKeyMessage, *, peer: str = "") -> Self:
@@ -272,7 +331,7 @@ class SecretKey(ExactSecretKey):
 
     def __init__(self, public_key: PublicKey, p: int, q: int) -> None:
         p, q = mpz(p), mpz(q)
-        checks.check_factors(public_key, p, q)
+        checks.check_factors(public_key.n, public_key.h, p, q)
         self._public_key = public_key
         key = public_key
         self._p, self._q = (Factor(prime, key.n, key.s, key.h, key.mask_bits) for prime in (p, q))
@@ -344,10 +403,8 @@ class SecretKey(ExactSecretKey):
         executor: Executor | None = None,
     ) -> Ciphertext:
         """Return what `PublicKey.encrypt_encoded` returns, from the same random numbers, faster."""
-        key = self._public_key
-        packing = key.packing(values, plan, weight, None)
-        drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor)
-        return key.apply_masks(values, packing, weight, drawn)
+        masks = _OwnersMasks(self, rng, executor)
+        return self._public_key.encrypt_encoded(values, plan, weight=weight, masks=masks)
 
     def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
         """Build the tables that masks are computed with, once for all, as `PublicKey.prepare` does."""
@@ -377,7 +434,7 @@ class SecretKey(ExactSecretKey):
         if not isinstance(ciphertext, Ciphertext):
             raise UsageError(f"expected a Paillier ciphertext, got {type(ciphertext).__name__}")
         plaintexts = self.decrypt_residues(ciphertext.digits, executor=executor)
-        packing = Packing(header.plan, self._public_key.plaintext_modulus, ciphertext.slots)
+        packing = Packing(header.plan, self._public_key.modulus.plaintext, ciphertext.slots)
         return packing.unpack(plaintexts, header)
 
     def decrypt_residues(self, digits: Digits, *, executor: Executor | None = None) -> list[mpz]:
@@ -409,6 +466,22 @@ class SecretKey(ExactSecretKey):
         except UsageError as error:
             source = peer or "the stored bytes"
             raise RemoteProtocolError(f"a Paillier key from {source}: {error}", peer=peer) from None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _OwnersMasks:
+    """Masks as the owner of the key computes them."""
+
+    key: SecretKey
+    rng: Stream | None
+    executor: Executor | None
+
+    @property
+    def key_id(self) -> bytes:
+        return self.key.public_key.key_id
+
+    def take(self, count: int) -> Digits:
+        return self.key.draw_masks(count, rng=self.rng, executor=self.executor)
 
 
 def random_base(n: mpz, rng: Stream) -> mpz:

@@ -17,12 +17,43 @@ the loop of [DJ01] computes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from gmpy2 import invert, mpz, t_divmod
 
 Digits: TypeAlias = tuple[list[mpz], ...]
 MAX_EXPONENT: Final = 3  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Modulus:
+    """What one key computes modulo.
+
+    Attributes:
+      n, s: the key's.
+      ciphertext: n^(s+1).
+      plaintext: n^s.
+    """
+
+    n: mpz
+    s: int
+    ciphertext: mpz = field(init=False)
+    plaintext: mpz = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plaintext", self.n**self.s)
+        object.__setattr__(self, "ciphertext", self.plaintext * self.n)
+
+    @property
+    def digit_bytes(self) -> int:
+        """Bytes of a digit to the base n."""
+        return -(-int(self.n.bit_length()) // 8)
+
+    @property
+    def residue_bytes(self) -> int:
+        """Bytes of a residue modulo n^(s+1)."""
+        return -(-int(self.ciphertext.bit_length()) // 8)
 
 
 def to_digits(values: Iterable[mpz], n: mpz, s: int) -> Digits:

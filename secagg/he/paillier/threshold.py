@@ -58,8 +58,8 @@ from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.equal_logs import CHALLENGE_BYTES, Setting
 from secagg.he.paillier.integer_shares import check_threshold, combine_powers, share_exponent
 from secagg.he.paillier.keys import PublicKey, PublicKeyMessage, random_base
-from secagg.he.paillier.masks import draw_below
 from secagg.he.paillier.packing import Packing
+from secagg.he.paillier.randomizers import draw_below
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream, system_stream
 from secagg.ring import RingArray
@@ -159,10 +159,12 @@ class ThresholdPublicKey(PublicKey):
         self.threshold, self.v = threshold, mpz(v)
         self.verification_keys = tuple(mpz(vi) for vi in verification_keys)
         squares = (self.v, *self.verification_keys)
-        if not all(1 < x < self.modulus and gmpy2.gcd(x, self.n) == 1 for x in squares):
+        if not all(1 < x < self.modulus.ciphertext and gmpy2.gcd(x, self.n) == 1 for x in squares):
             raise UsageError("expected verification keys in 2 .. n^(s+1) - 1 that are coprime to n")
         self._delta = mpz(math.factorial(self.parties))
-        self._setting = Setting(self.modulus, self.v, int((self._delta * self.modulus).bit_length()))
+        self._setting = Setting(
+            self.modulus.ciphertext, self.v, int((self._delta * self.modulus.ciphertext).bit_length())
+        )
         parts = [self._key_id, bytes([threshold]), *(self._residue(x) for x in squares)]
         self._key_id = signing.digest(_LABEL + "public key", parts)
 
@@ -176,16 +178,11 @@ class ThresholdPublicKey(PublicKey):
         """How many parties hold a share."""
         return len(self.verification_keys)
 
-    @property
-    def residue_bytes(self) -> int:
-        """Bytes of a residue."""
-        return -(-int(self.modulus.bit_length()) // 8)
-
     def to_message(self) -> ThresholdPublicKeyMessage:
         """Return the key as a message."""
         plain = super().to_message()
         squares = b"".join(self._residue(x) for x in (self.v, *self.verification_keys))
-        block = np.frombuffer(squares, np.uint8).reshape(-1, self.residue_bytes)
+        block = np.frombuffer(squares, np.uint8).reshape(-1, self.modulus.residue_bytes)
         return ThresholdPublicKeyMessage(plain.n, plain.s, plain.h, plain.mask_bits, self.threshold, block)
 
     @classmethod
@@ -202,8 +199,8 @@ class ThresholdPublicKey(PublicKey):
         key._set(plain.n, plain.s, plain.h, plain.mask_bits, SMALLEST_KEY_BITS)
         try:
             shape = message.squares.shape
-            if len(shape) != 2 or shape[0] < 1 or shape[1] != key.residue_bytes:
-                raise UsageError(f"expected rows of {key.residue_bytes} bytes, got shape {shape}")
+            if len(shape) != 2 or shape[0] < 1 or shape[1] != key.modulus.residue_bytes:
+                raise UsageError(f"expected rows of {key.modulus.residue_bytes} bytes, got shape {shape}")
             numbers = _numbers(message.squares)
             key._share(message.threshold, numbers[0], numbers[1:])
         except UsageError as error:
@@ -300,21 +297,23 @@ class ThresholdPublicKey(PublicKey):
             )
         # Any t right shares give the same; the first t in order of party are as good as others.
         chosen = sorted(good)[: self.threshold]
-        powers = combine_powers([good[i] for i in chosen], chosen, self.parties, self.modulus, executor)
+        powers = combine_powers(
+            [good[i] for i in chosen], chosen, self.parties, self.modulus.ciphertext, executor
+        )
         if any(x % self.n != 1 for x in powers):
             raise RemoteProtocolError(
                 "shares that pass their proofs do not combine: the key was not dealt as it ought"
             )
         scale = 4 * self._delta**2 * residues.log([1 + self.n], self.n, self.s)[0]
-        unscale = gmpy2.invert(scale, self.plaintext_modulus)
-        plaintexts = [x * unscale % self.plaintext_modulus for x in residues.log(powers, self.n, self.s)]
+        unscale = gmpy2.invert(scale, self.modulus.plaintext)
+        plaintexts = [x * unscale % self.modulus.plaintext for x in residues.log(powers, self.n, self.s)]
         header = ciphertext.header
-        encoded = Packing(header.plan, self.plaintext_modulus, ciphertext.slots).unpack(plaintexts, header)
+        encoded = Packing(header.plan, self.modulus.plaintext, ciphertext.slots).unpack(plaintexts, header)
         values = fixed_point.decode(encoded, header.plan, summands=header.weight)
         return Combined(values, encoded, refused)
 
     def _residue(self, value: mpz) -> bytes:
-        octets: bytes = value.to_bytes(self.residue_bytes, "little")
+        octets: bytes = value.to_bytes(self.modulus.residue_bytes, "little")
         return octets
 
     def _statement(self, ciphertext: scheme.Ciphertext, context: bytes) -> bytes:
@@ -345,7 +344,7 @@ class ThresholdPublicKey(PublicKey):
                 peer=peer,
             )
         cs = ciphertext.integers()
-        shape = (len(cs), self.residue_bytes)
+        shape = (len(cs), self.modulus.residue_bytes)
         lengths = (len(share.challenge), len(share.response))
         expected = (CHALLENGE_BYTES, self._setting.response_bytes)
         if share.block.shape != shape or lengths != expected:
@@ -355,7 +354,7 @@ class ThresholdPublicKey(PublicKey):
                 peer=peer,
             )
         numbers = _numbers(share.block)
-        if max(numbers) >= self.modulus or gmpy2.gcd(_product(numbers, self.n), self.n) != 1:
+        if max(numbers) >= self.modulus.ciphertext or gmpy2.gcd(_product(numbers, self.n), self.n) != 1:
             raise RemoteProtocolError(
                 f"a number in {peer}'s decryption share is not below n^(s+1) or not coprime to n", peer=peer
             )
@@ -390,10 +389,13 @@ class KeyShare:
         if not 1 <= party <= public_key.parties:
             raise UsageError(f"this key has parties 1 to {public_key.parties}, not {party}")
         self.public_key, self.party, self._exponent = public_key, party, mpz(exponent)
-        if not 0 < self._exponent < public_key.modulus:
+        if not 0 < self._exponent < public_key.modulus.ciphertext:
             raise UsageError(f"expected the share of party {party}, got another number")
         secret = public_key._delta * self._exponent
-        if powmod_sec(public_key.v, secret, public_key.modulus) != public_key.verification_keys[party - 1]:
+        if (
+            powmod_sec(public_key.v, secret, public_key.modulus.ciphertext)
+            != public_key.verification_keys[party - 1]
+        ):
             raise UsageError(
                 f"expected the share of party {party} of {public_key!r}, got that of another party or key"
             )
@@ -409,7 +411,7 @@ class KeyShare:
 
     def to_message(self) -> KeyShareMessage:
         """Return the share as a message. It is secret: see `key_files`."""
-        exponent = self._exponent.to_bytes(self.public_key.residue_bytes, "little")
+        exponent = self._exponent.to_bytes(self.public_key.modulus.residue_bytes, "little")
         return KeyShareMessage(self.public_key.to_message(), self.party, exponent)
 
     @classmethod
@@ -448,7 +450,7 @@ class KeyShare:
           UsageError: a ciphertext of another scheme or under another key.
         """
         key, rng = self.public_key, system_stream() if rng is None else rng
-        modulus, secret = key.modulus, key._delta * self._exponent
+        modulus, secret = key.modulus.ciphertext, key._delta * self._exponent
         statement, cs = key._statement(ciphertext, context), ciphertext.integers()
 
         def part(start: int, stop: int) -> list[mpz]:
@@ -456,7 +458,7 @@ class KeyShare:
 
         numbers = [x for xs in in_parts(part, len(cs), executor, step=1) for x in xs]
         octets = b"".join(key._residue(x) for x in numbers)
-        block = np.frombuffer(octets, np.uint8).reshape(len(cs), key.residue_bytes)
+        block = np.frombuffer(octets, np.uint8).reshape(len(cs), key.modulus.residue_bytes)
         proved = key._proved(statement, self.party, block)
         challenge, response = key._setting.prove(cs, secret, proved, rng, executor)
         return DecryptionShare(self.party, statement, block, challenge, response)
@@ -541,7 +543,7 @@ def _deal(
     n, m = p * q, (p >> 1) * (q >> 1)
     key = ThresholdPublicKey.__new__(ThresholdPublicKey)
     key._set(n, s, random_base(n, rng), short_masks, smallest_bits)
-    plaintext_modulus, modulus = key.plaintext_modulus, key.modulus
+    plaintext_modulus, modulus = key.modulus.plaintext, key.modulus.ciphertext
     d = m * gmpy2.invert(m, plaintext_modulus)
     exponents = share_exponent(d, plaintext_modulus * m, parties, threshold, rng)
     v = powmod(draw_below(modulus, 1, rng)[0], 2, modulus)

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import signing, wire
-from secagg.errors import RangeError, ShapeError, UsageError, WireError
+from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.he import scheme
 from secagg.he.rlwe import noise
+from secagg.he.rlwe.parameters import Parameters
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.scheme import Header, HeaderFields
 from secagg.wire import Message
@@ -75,38 +76,18 @@ class Ciphertext(scheme.Ciphertext):
 
     @classmethod
     def from_message(
-        cls, message: CiphertextMessage, public_key: scheme.PublicKey, *, peer: str = ""
+        cls, message: CiphertextMessage, header: Header, parameters: Parameters, *, peer: str = ""
     ) -> Ciphertext:
-        """Return the ciphertext that came over the wire, if it is under this key; shares memory with the message.
+        """Return the ciphertext in a message; shares memory with it. `PublicKey.read` checks the header.
 
         Raises:
-          WireError: not a ciphertext, or under another key; the message says what is wrong with it.
+          UsageError, WireError: the message holds another number of polynomials, or no number of squares.
         """
-        who = peer or "the stored bytes"
-        parameters = getattr(public_key, "parameters", None)
-        try:
-            header = Header.from_fields(message.header)
-            if header.scheme != public_key.scheme or parameters is None:
-                raise UsageError(
-                    f"expected a ciphertext of {public_key.scheme}, got one of {header.scheme:.40}"
-                )
-            if header.key_id != public_key.key_id:
-                raise UsageError(
-                    f"expected a ciphertext under key {public_key.key_id.hex()[:16]}, got one under "
-                    f"{header.key_id.hex()[:16]}"
-                )
-            blocks = 2 * parameters.blocks(header.length)
-            words = Polynomials.from_words(parameters, message.words, blocks, peer=peer)
-            if len(message.squares) != _SQUARES_BYTES:
-                raise UsageError(f"expected squares of {_SQUARES_BYTES} bytes, got {len(message.squares)}")
-            return cls(header, words, squares=int.from_bytes(message.squares, "big"))
-        except UsageError as error:
-            raise WireError(f"{error}; from {who}", peer=peer) from None
-
-    @classmethod
-    def from_bytes(cls, data: wire.Buffer, public_key: scheme.PublicKey, *, peer: str = "") -> Ciphertext:
-        """Return the ciphertext that `to_bytes` made bytes of; raises as `from_message` does."""
-        return cls.from_message(wire.from_bytes(data, CiphertextMessage, peer=peer), public_key, peer=peer)
+        blocks = 2 * parameters.blocks(header.length)
+        words = Polynomials.from_words(parameters, message.words, blocks, peer=peer)
+        if len(message.squares) != _SQUARES_BYTES:
+            raise UsageError(f"expected squares of {_SQUARES_BYTES} bytes, got {len(message.squares)}")
+        return cls(header, words, squares=int.from_bytes(message.squares, "big"))
 
     @property
     def c0(self) -> Polynomials:

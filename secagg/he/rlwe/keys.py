@@ -34,7 +34,7 @@ from secagg.errors import RangeError, UsageError, WireError
 from secagg.fixed_point import Plan
 from secagg.he import scheme
 from secagg.he.rlwe import noise, sampling
-from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.ciphertexts import Ciphertext, CiphertextMessage
 from secagg.he.rlwe.parameters import Parameters, from_wire, parameters
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.products import (
@@ -45,7 +45,14 @@ from secagg.he.rlwe.products import (
     transform_key,
     transform_secret,
 )
-from secagg.he.scheme import ExactPublicKey, ExactSecretKey, Header, check_ciphertext, check_encoded
+from secagg.he.scheme import (
+    ExactPublicKey,
+    ExactSecretKey,
+    Header,
+    check_ciphertext,
+    check_encoded,
+    check_header,
+)
 from secagg.prg import KEY_BYTES, Stream, derive_key, system_stream
 from secagg.ring import RingArray
 from secagg.wire import Message
@@ -145,6 +152,23 @@ class PublicKey(ExactPublicKey):
     def from_bytes(cls, data: wire.Buffer, *, peer: str = "") -> Self:
         """Return the key that `to_bytes` made bytes of; raises as `from_message` does."""
         return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
+
+    def read(self, message: CiphertextMessage, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that came over the wire, if it is under this key; shares memory with the message.
+
+        Raises:
+          WireError: not a ciphertext, or under another key; the message says what is wrong with it.
+        """
+        try:
+            header = Header.from_fields(message.header)
+            check_header(header, self)
+            return Ciphertext.from_message(message, header, self.parameters, peer=peer)
+        except UsageError as error:
+            raise WireError(f"{error}; from {peer or 'the stored bytes'}", peer=peer) from None
+
+    def read_bytes(self, data: wire.Buffer, *, peer: str = "") -> Ciphertext:
+        """Return the ciphertext that `Ciphertext.to_bytes` made bytes of; raises as `read` does."""
+        return self.read(wire.from_bytes(data, CiphertextMessage, peer=peer), peer=peer)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As its bytes: the memory kept for encrypting holds secrets of the last ciphertexts.

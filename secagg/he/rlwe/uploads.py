@@ -300,7 +300,7 @@ class Collector(_Book):
           RemoteProtocolError: it is not added: not from a registered client, a second one, malformed, not for this
             round and key, or not signed.
         """
-        ciphertext = Ciphertext.from_message(upload.ciphertext, self.round.public_key, peer=client)
+        ciphertext = self.round.public_key.read(upload.ciphertext, peer=client)
         if ciphertext.squares != 1:
             raise RemoteProtocolError(f"{client} uploaded a multiple of a ciphertext", peer=client)
         halves = ciphertext.digest_c0(), ciphertext.digest_c1()

@@ -64,12 +64,11 @@ def read_paillier(message: CiphertextMessage, key: paillier.PublicKey, peer: Par
     Raises:
       RemoteProtocolError: it is not, or no ciphertext under this key.
     """
-    from secagg.he.paillier import Ciphertext
     from secagg.he.paillier.packing import Packing
 
-    ciphertext = Ciphertext.from_message(message, key, peer=peer)
+    ciphertext = key.read(message, peer=peer)
     # Else the first upload would say how all others have to be packed.
-    densest = Packing.densest(ciphertext.header.plan, key.plaintext_modulus).slots
+    densest = Packing.densest(ciphertext.header.plan, key.modulus.plaintext).slots
     if ciphertext.slots != densest:
         raise RemoteProtocolError(
             f"expected {densest} numbers a residue from {peer}, as many as fit, got {ciphertext.slots}",
@@ -89,8 +88,8 @@ def _paillier() -> Scheme:
     from secagg.he.paillier.packing import Packing
 
     def ciphertext_bytes(key: paillier.PublicKey, plan: Plan, length: int) -> int:
-        residues = Packing.densest(plan, key.plaintext_modulus).count(length)
-        return residues * (key.s + 1) * key.digit_bytes
+        residues = Packing.densest(plan, key.modulus.plaintext).count(length)
+        return residues * (key.s + 1) * key.modulus.digit_bytes
 
     return Scheme(
         name="paillier",
@@ -107,7 +106,6 @@ def _paillier() -> Scheme:
 
 
 def _rlwe() -> Scheme:
-    from secagg.he.rlwe.ciphertexts import Ciphertext as RlweCiphertext
     from secagg.he.rlwe.ciphertexts import CiphertextMessage
     from secagg.he.rlwe.keys import PublicKey as RlwePublicKey
     from secagg.he.rlwe.keys import PublicKeyMessage
@@ -122,7 +120,7 @@ def _rlwe() -> Scheme:
         public_key=PublicKeyMessage,
         ciphertext=CiphertextMessage,
         read_public_key=lambda message, peer: RlwePublicKey.from_message(message, peer=peer),
-        read_ciphertext=lambda message, key, peer: RlweCiphertext.from_message(message, key, peer=peer),
+        read_ciphertext=lambda message, key, peer: key.read(message, peer=peer),
         public_key_bytes=block_bytes,
         ciphertext_bytes=lambda key, _, length: 2 * key.parameters.blocks(length) * block_bytes(key),
         error=_exact_error,
@@ -144,7 +142,7 @@ def _ckks() -> Scheme:
         public_key=PublicKeyMessage,
         ciphertext=CiphertextMessage,
         read_public_key=lambda message, peer: ckks.PublicKey.from_message(message, peer=peer),
-        read_ciphertext=lambda message, key, peer: ckks.Ciphertext.from_message(message, key, peer=peer),
+        read_ciphertext=lambda message, key, peer: key.read(message, peer=peer),
         public_key_bytes=lambda key: key.context.public_key_bytes,
         ciphertext_bytes=ciphertext_bytes,
         error=lambda key, header: key.public_key.error(header).bound,

@@ -155,7 +155,7 @@ async def _receive_sum(
     announced = await party.receive(Announced, aggregator)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
     message = await party.receive(CiphertextMessage, aggregator)
-    total = Ciphertext.from_message(message, public_key, peer=aggregator)
+    total = public_key.read(message, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
     return contributors, total
 
@@ -187,8 +187,8 @@ def _combine(
 
 def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Declared:
     """Return what `he_sum` costs one party, whoever of the other clients and key holders drops out."""
-    residues = Packing.densest(terms.plan, public_key.plaintext_modulus).count(terms.length)
-    ciphertext = residues * (public_key.s + 1) * public_key.digit_bytes
+    residues = Packing.densest(terms.plan, public_key.modulus.plaintext).count(terms.length)
+    ciphertext = residues * (public_key.s + 1) * public_key.modulus.digit_bytes
     rounds = messages = payload = 0
     if me in terms.clients and me != terms.aggregator:
         messages, payload = 1, ciphertext
@@ -197,7 +197,11 @@ def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Declar
         rounds, messages, payload = 1, messages + 2 * receivers, payload + ciphertext * receivers
     if me in terms.key_holders:
         told = len(set(terms.results) - {me})
-        rounds, messages, payload = 2, messages + told, payload + residues * public_key.residue_bytes * told
+        rounds, messages, payload = (
+            2,
+            messages + told,
+            payload + residues * public_key.modulus.residue_bytes * told,
+        )
     if me in terms.results:
         rounds = 3
     return Declared(rounds, messages, payload)

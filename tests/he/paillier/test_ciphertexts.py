@@ -13,7 +13,6 @@ import numpy as np
 from secagg import wire
 from secagg.errors import RangeError, RemoteProtocolError, ShapeError, UsageError, WireError
 from secagg.fixed_point import plan
-from secagg.he.paillier import Ciphertext
 from secagg.he.paillier.ciphertexts import CiphertextMessage
 from secagg.prg import Stream
 
@@ -30,7 +29,7 @@ def test_sums_in_place_and_not_in_place_are_equal_and_leave_the_summands_alone(s
     duplicate += b
     assert duplicate.integers() == total.integers()
     assert a.integers() == before[0]
-    product = [c * d % small_key.public_key.modulus for c, d in zip(*before, strict=True)]
+    product = [c * d % small_key.public_key.modulus.ciphertext for c, d in zip(*before, strict=True)]
     assert total.integers() == product
     assert (total.header.summands, total.header.weight) == (2, 2)
 
@@ -58,7 +57,7 @@ def test_what_does_not_go_together_is_not_added_and_nothing_changes(small_keys, 
 
 def test_multiples_are_powers(small_key):
     a = small_key.public_key.encrypt(X, PLAN)
-    modulus = int(small_key.public_key.modulus)
+    modulus = int(small_key.public_key.modulus.ciphertext)
     for factor in (1, -1, 2, 19, -20):
         multiple = factor * a
         assert multiple.integers() == [pow(int(c), factor, modulus) for c in a.integers()]
@@ -69,26 +68,26 @@ def test_multiples_are_powers(small_key):
             a * factor
 
 
-def test_rerandomised_ciphertexts_hold_the_same_and_look_different(small_key):
+def test_rerandomized_ciphertexts_hold_the_same_and_look_different(small_key):
     a = small_key.public_key.encrypt(X, PLAN)
-    b = a.rerandomise()
+    b = small_key.public_key.rerandomize(a)
     assert not set(a.integers()) & set(b.integers())
     assert np.array_equal(small_key.decrypt(a), small_key.decrypt(b))
     assert a.header == b.header
     zero = small_key.public_key.encrypt(np.zeros(77), PLAN, rng=Stream(bytes(32)))
-    assert a.rerandomise(rng=Stream(bytes(32))).integers() == (a + zero).integers()
+    assert small_key.public_key.rerandomize(a, rng=Stream(bytes(32))).integers() == (a + zero).integers()
 
 
 def test_ciphertexts_come_back_from_bytes(small_key):
     key = small_key.public_key
     a = key.encrypt(X.reshape(7, 11), PLAN) * 3
     data = a.to_bytes()
-    b = Ciphertext.from_bytes(data, key)
+    b = key.read_bytes(data)
     assert b.integers() == a.integers()
     assert b.header == a.header
     assert np.array_equal(small_key.decrypt(b), small_key.decrypt(a))
     assert (b + key.encrypt(X.reshape(7, 11), PLAN)).header.weight == 4
-    assert Ciphertext.from_integers(a.integers(), a.header, key, a.slots).integers() == a.integers()
+    assert key.read_integers(a.integers(), a.header, slots=a.slots).integers() == a.integers()
 
 
 def test_a_block_is_little_endian_digits_to_the_base_n(small_key):
@@ -129,7 +128,7 @@ def test_every_unsound_block_is_refused_and_its_sender_named(small_key, other_pu
         for block in blocks:
             bad = CiphertextMessage(header, message.slots, block)
             with pytest.raises(RemoteProtocolError, match=words) as caught:
-                Ciphertext.from_bytes(wire.to_bytes(bad), key, peer="clinic-4")
+                key.read_bytes(wire.to_bytes(bad), peer="clinic-4")
             assert caught.value.peer == "clinic-4"
             assert "clinic-4" in str(caught.value)
     others = {
@@ -142,17 +141,15 @@ def test_every_unsound_block_is_refused_and_its_sender_named(small_key, other_pu
     }
     for words, changed in others.items():
         with pytest.raises(RemoteProtocolError, match=words):
-            Ciphertext.from_message(
-                CiphertextMessage(changed, message.slots, message.block), key, peer="clinic-4"
-            )
+            key.read(CiphertextMessage(changed, message.slots, message.block), peer="clinic-4")
     for slots in (0, -1, 10**6):
         with pytest.raises(RemoteProtocolError, match="slots in a plaintext"):
-            Ciphertext.from_message(CiphertextMessage(header, slots, message.block), key, peer="clinic-4")
+            key.read(CiphertextMessage(header, slots, message.block), peer="clinic-4")
     data = bytearray(key.encrypt(X, PLAN).to_bytes())
     with pytest.raises(WireError):
-        Ciphertext.from_bytes(data[:-1], key, peer="clinic-4")
+        key.read_bytes(data[:-1], peer="clinic-4")
     with pytest.raises(WireError):
-        Ciphertext.from_bytes(key.to_bytes(), key, peer="clinic-4")
+        key.read_bytes(key.to_bytes(), peer="clinic-4")
 
 
 def replace_fields(header, **changes):
@@ -164,16 +161,21 @@ def test_residues_out_of_range_are_refused(small_key):
     key = small_key.public_key
     a = key.encrypt(np.ones(3), PLAN)
     assert len(a.integers()) == 1
-    for value in (0, -1, key.modulus, key.modulus + 1):
+    for value in (0, -1, key.modulus.ciphertext, key.modulus.ciphertext + 1):
         with pytest.raises(UsageError, match="not in 1"):
-            Ciphertext.from_integers([value], a.header, key, a.slots)
+            key.read_integers([value], a.header, slots=a.slots)
     for value in (key.n, small_key.prime_factors()[1]):
         with pytest.raises(UsageError, match="factor in common"):
-            Ciphertext.from_integers([value], a.header, key, a.slots)
+            key.read_integers([value], a.header, slots=a.slots)
     with pytest.raises(ShapeError, match="take 1 residues"):
-        Ciphertext.from_integers([5, 5], a.header, key, a.slots)
+        key.read_integers([5, 5], a.header, slots=a.slots)
     with pytest.raises(UsageError, match="expected a ciphertext of"):
-        Ciphertext.from_integers([5], replace(a.header, scheme="rlwe"), key, a.slots)
+        key.read_integers([5], replace(a.header, scheme="rlwe"), slots=a.slots)
+
+
+def test_a_ciphertext_under_another_key_is_not_rerandomized(small_keys, other_public_key):
+    with pytest.raises(UsageError, match="under key"):
+        other_public_key.rerandomize(small_keys[1].public_key.encrypt(X, PLAN))
 
 
 def test_one_number_a_residue(small_key):

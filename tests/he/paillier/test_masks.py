@@ -18,7 +18,7 @@ from gmpy2 import mpz
 from secagg.errors import UsageError
 from secagg.fixed_point import plan
 from secagg.he.paillier import MaskPool, residues
-from secagg.he.paillier.masks import FixedBase, GrowingBase, cut, draw_below, draw_exponents
+from secagg.he.paillier.randomizers import FixedBase, GrowingBase, cut, draw_below, draw_exponents
 from secagg.prg import Stream, system_stream
 
 PLAN = plan(clip=100.0, frac_bits=16, parties=10)
@@ -84,8 +84,8 @@ def test_masks_are_powers_of_h(small_key):
     drawn = residues.from_digits(key.draw_masks(5, rng=Stream(bytes(32))), key.n)
     exponents = draw_exponents(5, key.bits // 2, Stream(bytes(32)))
     numbers = [int.from_bytes(row.tobytes(), "little") for row in exponents]
-    base = pow(int(key.h), int(key.n) ** key.s, int(key.modulus))
-    assert drawn == [pow(base, a, int(key.modulus)) for a in numbers]
+    base = pow(int(key.h), int(key.n) ** key.s, int(key.modulus.ciphertext))
+    assert drawn == [pow(base, a, int(key.modulus.ciphertext)) for a in numbers]
 
 
 def test_a_pool_hands_out_every_mask_once(small_keys):

@@ -126,7 +126,7 @@ def test_the_whole_key_decrypts_to_the_same(dealt: Dealt) -> None:
     digits = dealt.ciphertext.digits
     plaintexts = SecretKey._from_primes(P, Q).decrypt_residues(digits)
     answers = [_numbers(dealt.answers[i]) for i in (2, 4, 5)]
-    powers = combine_powers(answers, (2, 4, 5), PARTIES, dealt.key.modulus, None)
+    powers = combine_powers(answers, (2, 4, 5), PARTIES, dealt.key.modulus.ciphertext, None)
     scale = 4 * math.factorial(PARTIES) ** 2
     assert [(x - 1) // dealt.key.n for x in powers] == [m * scale % dealt.key.n for m in plaintexts]
 
@@ -169,7 +169,7 @@ def test_the_key_encrypts_adds_and_reads_ciphertexts_as_any_public_key(dealt: De
     key = dealt.key
     assert isinstance(key, PublicKey)
     sent = key.encrypt([1.0, -2.0], PLAN).to_bytes()
-    received = Ciphertext.from_bytes(sent, key) + key.encrypt([0.5, 0.5], PLAN)
+    received = key.read_bytes(sent) + key.encrypt([0.5, 0.5], PLAN)
     answers = {i: dealt.shares[i - 1].partial_decrypt(received, context=b"") for i in (1, 4, 5)}
     assert np.array_equal(key.combine(received, answers, context=b"").values, [1.5, -1.5])
 
@@ -192,7 +192,7 @@ def test_threads_change_nothing(dealt: Dealt) -> None:
 def test_fewer_key_shares_and_the_plaintext_give_the_other_parties_answers(any_s: Dealt) -> None:
     """What others send, t - 1 parties could have computed from the result: it tells them nothing more."""
     key, corrupted = any_s.key, (2, 5)
-    delta, modulus = math.factorial(PARTIES), key.modulus
+    delta, modulus = math.factorial(PARTIES), key.modulus.ciphertext
     plaintexts = _plaintexts(any_s)
     for honest in (1, 3, 4):
         # Delta f(honest) = sum of Delta * Lagrange's coefficients at `honest` times f(0), f(2) and f(5).
@@ -272,7 +272,7 @@ def _altered(share: DecryptionShare, **changes: Any) -> DecryptionShare:
 
 
 def _block(dealt: Dealt, numbers: list[mpz]) -> NDArray[np.uint8]:
-    width = dealt.key.residue_bytes
+    width = dealt.key.modulus.residue_bytes
     return np.frombuffer(b"".join(x.to_bytes(width, "little") for x in numbers), np.uint8).reshape(-1, width)
 
 
@@ -293,17 +293,20 @@ def _flipped(data: bytes, position: int) -> bytes:
 
 WRONG: dict[str, tuple[Callable[[Dealt, DecryptionShare], DecryptionShare], str]] = {
     "times 1 + n": (
-        _with_numbers(lambda x, k: [x[0] * (1 + k.n) % k.modulus, *x[1:]]),
+        _with_numbers(lambda x, k: [x[0] * (1 + k.n) % k.modulus.ciphertext, *x[1:]]),
         "proof does not hold",
     ),
-    "last number": (_with_numbers(lambda x, k: [*x[:-1], x[-1] * 4 % k.modulus]), "proof does not hold"),
-    "negated": (_with_numbers(lambda x, k: [k.modulus - x[0], *x[1:]]), "proof does not hold"),
+    "last number": (
+        _with_numbers(lambda x, k: [*x[:-1], x[-1] * 4 % k.modulus.ciphertext]),
+        "proof does not hold",
+    ),
+    "negated": (_with_numbers(lambda x, k: [k.modulus.ciphertext - x[0], *x[1:]]), "proof does not hold"),
     "swapped": (_with_numbers(lambda x, k: [x[1], x[0], *x[2:]]), "proof does not hold"),
     "all ones": (_with_numbers(lambda x, k: [mpz(1)] * len(x)), "proof does not hold"),
     "zero": (_with_numbers(lambda x, k: [mpz(0), *x[1:]]), "not coprime to n"),
     "multiple of p": (_with_numbers(lambda x, k: [*x[:-1], mpz(P)]), "not coprime to n"),
     "multiple of n": (_with_numbers(lambda x, k: [*x[:-1], k.n]), "not coprime to n"),
-    "not reduced": (_with_numbers(lambda x, k: [x[0] % k.n + k.modulus, *x[1:]]), "not below"),
+    "not reduced": (_with_numbers(lambda x, k: [x[0] % k.n + k.modulus.ciphertext, *x[1:]]), "not below"),
     "a number less": (_with_numbers(lambda x, k: x[:-1]), "of shape"),
     "a number more": (_with_numbers(lambda x, k: [*x, x[0]]), "of shape"),
     "no number": (lambda d, s: _altered(s, block=s.block[:0]), "of shape"),
@@ -330,7 +333,7 @@ WRONG: dict[str, tuple[Callable[[Dealt, DecryptionShare], DecryptionShare], str]
         "got one for another",
     ),
     "another ciphertext's": (
-        lambda d, s: d.shares[1].partial_decrypt(d.ciphertext.rerandomise(), context=CONTEXT),
+        lambda d, s: d.shares[1].partial_decrypt(d.key.rerandomize(d.ciphertext), context=CONTEXT),
         "got one for another",
     ),
     "another context's renamed": (
@@ -389,7 +392,7 @@ def test_parties_without_a_name_are_named_by_number(dealt: Dealt) -> None:
 def test_a_share_is_right_up_to_signs_which_combining_does_not_see(dealt: Dealt) -> None:
     """The proof is on squares: -c_i proves as well as c_i, and combines to the same."""
     answer, share = dealt.answers[1], dealt.shares[0]
-    block = _block(dealt, [dealt.key.modulus - x for x in _numbers(answer)])
+    block = _block(dealt, [dealt.key.modulus.ciphertext - x for x in _numbers(answer)])
     proved = dealt.key._proved(answer.statement, 1, block)
     secret = dealt.key._delta * share._exponent
     challenge, response = dealt.key._setting.prove(
@@ -470,7 +473,7 @@ def test_parties_that_the_key_does_not_have_are_the_callers_mistake(dealt: Dealt
 def test_a_header_that_understates_the_sum_is_noticed(dealt: Dealt) -> None:
     big = dealt.key.encrypt([50.0], PLAN) * 5
     header = Header(big.header.scheme, big.header.key_id, PLAN, (1,))
-    lying = Ciphertext(header, dealt.key, big.slots, big.digits)
+    lying = Ciphertext(header, dealt.key.modulus, big.slots, big.digits)
     answers = {i: dealt.shares[i - 1].partial_decrypt(lying, context=CONTEXT) for i in (1, 2, 3)}
     with pytest.raises(RangeError, match="no sum of weight 1"):
         dealt.key.combine(lying, answers, context=CONTEXT)
@@ -482,7 +485,7 @@ def test_another_partys_or_keys_exponent_is_no_share(dealt: Dealt) -> None:
         with pytest.raises(UsageError, match="got that of another party or key") as caught:
             KeyShare(dealt.key, 2, int(exponent))
         assert str(exponent)[:12] not in str(caught.value)
-    for exponent in (0, -1, dealt.key.modulus):
+    for exponent in (0, -1, dealt.key.modulus.ciphertext):
         with pytest.raises(UsageError, match="got another number"):
             KeyShare(dealt.key, 2, int(exponent))
 
@@ -543,7 +546,7 @@ def test_the_id_of_a_key_stands_for_all_that_proofs_are_checked_with(dealt: Deal
 
 @pytest.mark.parametrize("bad", [0, 1, P, "modulus"])
 def test_verification_keys_out_of_range_or_with_a_factor_of_n_are_refused(dealt: Dealt, bad: Any) -> None:
-    value = dealt.key.modulus if bad == "modulus" else mpz(bad)
+    value = dealt.key.modulus.ciphertext if bad == "modulus" else mpz(bad)
     keys = dealt.key.verification_keys
     for v, verification_keys in ((value, keys), (dealt.key.v, (*keys[:-1], value))):
         made = ThresholdPublicKey.__new__(ThresholdPublicKey)

@@ -285,7 +285,7 @@ def test_plans_that_could_decode_wrong_are_refused() -> None:
 
 def test_a_ciphertext_of_another_scheme_or_key_is_refused() -> None:
     c = KEYS[64].public_key.encrypt([1.0], PLAN)
-    with pytest.raises(UsageError, match="expected a ciphertext of rlwe/4096/96, got one of rlwe/4096/64"):
+    with pytest.raises(UsageError, match="expected a ciphertext of rlwe/4096/96, got one of 'rlwe/4096/64'"):
         KEYS[96].decrypt(c)
     with pytest.raises(UsageError, match="expected a ciphertext under key"):
         SecretKey.generate(parameters(64)).decrypt(c)

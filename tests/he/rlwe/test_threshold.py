@@ -418,9 +418,7 @@ def test_a_lying_client_puts_the_secret_into_the_sum_and_a_key_for_each_round_co
             x += multiply(ciphertext.c1, transform_secret(part.astype(np.int8), x.parameters))
         return x.round_off(shift).values.view(np.int64)[0]
 
-    assert np.array_equal(
-        decrypted_alone(Ciphertext.from_message(uploads["c0"].ciphertext, public_key)), victim
-    )
+    assert np.array_equal(decrypted_alone(public_key.read(uploads["c0"].ciphertext)), victim)
     federation.session = b"the next round's key"
     federation.make_key()
     assert not np.any(decrypted_alone(federation.public_key.encrypt(victim, federation.plan)) == victim)

@@ -20,7 +20,6 @@ from secagg.errors import (
     WireError,
 )
 from secagg.he.rlwe import ciphertexts
-from secagg.he.rlwe.ciphertexts import Ciphertext
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.uploads import (
     Collector,
@@ -366,4 +365,4 @@ def test_a_ciphertext_of_another_kind_is_refused(federation: Any) -> None:
     with pytest.raises(WireError, match="got one under 0000000000000000; from c0"):
         Collector(round_).add("c0", changed(upload, ciphertext=changed(upload.ciphertext, header=header)))
     assert isinstance(Collector(round_).add("c0", upload), HalfUpload)
-    assert Ciphertext.from_message(upload.ciphertext, round_.public_key).squares == 1
+    assert round_.public_key.read(upload.ciphertext).squares == 1

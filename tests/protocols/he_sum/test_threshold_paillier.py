@@ -223,7 +223,7 @@ def lying(case: Any, key: Any, names: Mapping[str, tuple[str, ...]], made: Calla
 
     async def run(p: Party) -> None:
         got = await p.gather(CiphertextMessage, ("a", "b", "c"))
-        cs = [threshold_paillier.Ciphertext.from_message(got[n], key, peer=n) for n in "abc"]
+        cs = [key.read(got[n], peer=n) for n in "abc"]
         for peer in ("h1", "h2", "h3", "r"):
             message = made(cs)
             if isinstance(message, dict):

@@ -466,9 +466,8 @@ def test_a_client_that_uploads_another_clients_ciphertext_is_left_out_and_named(
     async def copy(p: Party) -> None:
         # As if it had seen what a sent.
         round_ = round_of(federation, case.terms, p.session)
-        from secagg.he.rlwe.ciphertexts import Ciphertext
 
-        ciphertext = Ciphertext.from_message(copied[0].ciphertext, round_.public_key, peer="a")
+        ciphertext = round_.public_key.read(copied[0].ciphertext, peer="a")
         p.send("agg", sign_upload(round_, "d", ciphertext, federation.signers["d"]))
 
     out = case.play(replaced={"a": altering(case.programs["a"], keep), "d": copy})

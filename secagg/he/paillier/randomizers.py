@@ -1,4 +1,4 @@
-"""Masks: random n^s-th residues, from a table of powers of one base, and a pool of them computed ahead.
+"""Masks: random n^s-th residues, from a table of powers of one base.
 
 [DJN10]: h_s^a, with h_s = h^(n^s) modulo n^(s+1) and a random a of L bits, takes the place of r^(n^s). In windows of w
 bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s^(a_i 2^(w i)): L / w products.
@@ -9,19 +9,13 @@ bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s
 
 (s + 1) / 2 times as much memory for larger s. Which entries are read depends on a: a program that shares the
 caches of this machine can learn of it, and such are out of scope.
-
-A mask used twice shows the difference of two plaintexts. So a pool hands each out once, keeps none in a child
-process after a fork, and has no form in which it could be stored.
 """
 
 from __future__ import annotations
 
-import os
-import weakref
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
-from typing import TYPE_CHECKING, Final, NoReturn
+from concurrent.futures import Executor
+from typing import Final, Protocol
 
 import numpy as np
 from gmpy2 import mpz
@@ -29,14 +23,22 @@ from numpy.typing import NDArray
 
 from secagg.errors import UsageError
 from secagg.he.paillier.residues import Digits
-from secagg.he.paillier.workers import in_parts, released
+from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream
-
-if TYPE_CHECKING:
-    from secagg.he.paillier.keys import PublicKey
 
 LARGEST_GROWN_WINDOW: Final = 10  # memory doubles with each bit, for less and less time saved
 MAX_WINDOW: Final = 14
+
+
+class MaskSource(Protocol):
+    """Where the masks of one key come from; `pool.MaskPool` is one."""
+
+    @property
+    def key_id(self) -> bytes:
+        """Whose masks they are: the id of the public key."""
+
+    def take(self, count: int) -> Digits:
+        """Return masks that nobody has had before, in digits."""
 
 
 class FixedBase:
@@ -174,130 +176,3 @@ def draw_below(n: mpz, count: int, rng: Stream) -> list[mpz]:
         drawn = (mpz.from_bytes(row.tobytes(), "little") for row in rows)
         found += [value for value in drawn if 0 < value < n]
     return found
-
-
-class MaskPool:
-    """Masks of one public key, computed ahead in the background.
-
-    `take` hands out what is there and computes in the calling thread what is missing, so that it never waits
-    for the background. Safe to take from in several threads.
-
-    Args:
-      public_key: whose masks.
-      executor: threads that compute them; they are not waited for.
-      size: how many to have ready.
-
-    Raises:
-      UsageError: a size below 1.
-    """
-
-    __slots__ = ("__weakref__", "_executor", "_pending", "_ready", "public_key", "size")
-
-    def __init__(self, public_key: PublicKey, executor: Executor, *, size: int = 1024) -> None:
-        if size < 1:
-            raise UsageError(f"a pool has room for at least 1 mask, not {size}")
-        self.public_key, self.size = public_key, size
-        self._executor: Executor | None = executor
-        self._ready: deque[tuple[mpz, ...]] = deque()
-        self._pending: deque[Future[None]] = deque()
-        # The hook cannot be taken back; it holds no more than a weak reference.
-        itself = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _forget(itself()))
-        self._refill()
-
-    def __repr__(self) -> str:
-        return f"<MaskPool of {self.public_key!r}, {len(self)} of {self.size} ready>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a mask pool is not pickled or copied: a mask used twice shows what it hides")
-
-    def __len__(self) -> int:
-        """Return how many masks are ready."""
-        return len(self._ready)
-
-    def take(self, count: int) -> Digits:
-        """Return masks that nobody has had before, in digits.
-
-        Raises:
-          Exception: whatever stopped the background since the last call; masks that were ready stay so.
-        """
-        self._collect()
-        taken: list[tuple[mpz, ...]] = []
-        try:
-            while len(taken) < count:
-                # A deque's popleft is one step of the interpreter: no two threads get the same mask.
-                taken.append(self._ready.popleft())
-        except IndexError:
-            fresh = self.public_key.draw_masks(count - len(taken))
-            taken.extend(zip(*fresh, strict=True))
-        self._refill()
-        return tuple(list(column) for column in zip(*taken, strict=True))
-
-    def fill(self) -> None:
-        """Wait until the pool is full or the background has failed.
-
-        Raises:
-          Exception: what stopped the background.
-        """
-        while len(self) < self.size:
-            self._refill()
-            if not self._pending:
-                return
-            first = self._pending[0]
-            if first.cancel():  # no thread has begun it, and perhaps none will: this may be the only one
-                _compute(weakref.ref(self), _STEP)
-            else:
-                wait([first])
-            self._collect()
-
-    def close(self) -> None:
-        """Forget all masks and compute no more ahead; `take` goes on working, without a background."""
-        self._executor = None
-        for future in self._pending:
-            future.cancel()
-        self._pending.clear()
-        self._ready.clear()
-
-    def _collect(self) -> None:
-        """Drop what the background has finished, and raise what stopped it."""
-        while self._pending:
-            try:
-                future = self._pending.popleft()
-            except IndexError:  # another thread was faster
-                return
-            if not future.done():
-                self._pending.appendleft(future)
-                return
-            if not future.cancelled() and (error := future.exception()) is not None:
-                raise error
-
-    def _refill(self) -> None:
-        if self._executor is None:
-            return
-        coming = _STEP * len(self._pending)
-        for _ in range(0, self.size - len(self._ready) - coming, _STEP):
-            self._pending.append(self._executor.submit(_compute, weakref.ref(self), _STEP))
-
-
-_STEP: Final = 8  # masks that one task computes: tens of milliseconds
-
-
-def _compute(reference: weakref.ref[MaskPool], count: int) -> None:
-    # A weak reference, so that tasks that wait do not keep a pool alive that nobody will take from.
-    pool = reference()
-    if pool is None:
-        return
-    public_key = pool.public_key
-    del pool
-    columns = released(lambda start, stop: public_key.draw_masks(stop - start), 0, count)
-    pool = reference()
-    if pool is not None and pool._executor is not None:
-        pool._ready.extend(zip(*columns, strict=True))
-
-
-def _forget(pool: MaskPool | None) -> None:
-    """Empty a pool in a child process: its masks are the parent's, and its executor's threads do not exist."""
-    if pool is not None:
-        pool._executor = None
-        pool._ready.clear()
-        pool._pending.clear()
