@@ -157,7 +157,9 @@ def test_a_message_that_is_no_ciphertext_under_this_key_is_its_senders_error() -
         "expected a ciphertext of rlwe/4096/64, got one of 'rlwe/4096/96'": encrypted(
             other, [1.0]
         ).to_message(),
-        "expected a ciphertext of rlwe/4096/64, got one of 'rlwe/2048/64'": with_header(scheme="rlwe/2048/64"),
+        "expected a ciphertext of rlwe/4096/64, got one of 'rlwe/2048/64'": with_header(
+            scheme="rlwe/2048/64"
+        ),
         "expected a ciphertext under key": with_header(key_id=bytes(32)),
         "a key id has 32 bytes, not 5": with_header(key_id=b"short"),
         "expected 2 polynomials, got 4": with_header(shape=(4096,)),
