@@ -359,7 +359,7 @@ def strategy_of(played: Any) -> SecureAggregation:
 def test_the_server_goes_on_without_a_restored_node_and_tells_it_what_others_signed(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    played = make(dataclasses.replace(protection(), least=2))
+    played = make(dataclasses.replace(protection(), min_clients=2))
     arrays = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
     restored(played, "b", sums=2)
     secure = strategy_of(played)
@@ -378,7 +378,7 @@ def test_the_server_goes_on_without_a_restored_node_and_tells_it_what_others_sig
 def test_fewer_nodes_than_may_lie_keep_nobody_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any]
 ) -> None:
-    played = make(dataclasses.replace(protection(), least=2))
+    played = make(dataclasses.replace(protection(), min_clients=2))
     # One node says of all others that it saw them spend more.
     budget_of(played.folder / "d.key").remember({name: shown(9, made=2**127) for name in "abc"})
     secure = strategy_of(played)
