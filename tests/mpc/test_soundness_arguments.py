@@ -173,7 +173,9 @@ def test_identifiers_are_compared_in_80_bits_or_more_of_their_own(counts):
     assert 60 <= layout.identity_bits <= LANES
 
 
-@pytest.mark.parametrize("counts", [(50,), (300, 10), (700, 700, 700), (2500, 40)])
+@pytest.mark.parametrize(
+    "counts", [(50,), (300, 10), (700, 700, 700), (2500, 40), *((n, n + 1) for n in range(10)), (7, 7, 7)]
+)
 def test_the_exact_probability_that_any_bucket_overflows_is_below_2_to_the_minus_40(counts):
     plan = plan_buckets(counts, key_planes=lambda prefix: 84 - prefix // 4 * 4, other_planes=60)
     b, whole = plan.buckets, 0

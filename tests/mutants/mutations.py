@@ -37,6 +37,7 @@ _OPERATORS: Final[dict[type[ast.AST], tuple[type[ast.AST], ...]]] = {
     ast.And: (ast.Or,),
     ast.Or: (ast.And,),
 }
+_SYMMETRIC: Final = ("add", "array_equal", "bitwise_and", "bitwise_or", "bitwise_xor", "multiply")
 _SILENT: Final = ("__repr__", "__rich_repr__", "__str__")
 
 
@@ -116,6 +117,10 @@ def _without(node: ast.stmt) -> Iterator[str]:
             return
 
 
+def _commutes(function: ast.expr) -> bool:
+    return isinstance(function, ast.Attribute) and function.attr in _SYMMETRIC
+
+
 def _exchanged(node: ast.expr) -> Iterator[ast.AST]:
     match node:
         case ast.Compare(ops=[op]) | ast.BinOp(op=op) | ast.BoolOp(op=op):
@@ -136,8 +141,8 @@ def _exchanged(node: ast.expr) -> Iterator[ast.AST]:
                 yield ast.Constant(value - 1)
         case ast.Constant(value=float() as value):
             yield ast.Constant(value * 2)
-        case ast.Call(args=[first, second, *_]) if not any(
-            isinstance(a, ast.Starred) for a in (first, second)
+        case ast.Call(args=[first, second, *_]) if not (
+            isinstance(first, ast.Starred) or isinstance(second, ast.Starred) or _commutes(node.func)
         ):
             changed = copy.deepcopy(node)
             changed.args = [changed.args[1], changed.args[0], *changed.args[2:]]

@@ -34,7 +34,11 @@ _FLOWER: Final = (
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
     "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
-    "secagg/mpc/bits.py": ("tests/mpc/test_bits.py", "tests/mpc/test_transcripts.py"),
+    "secagg/mpc/bits.py": (
+        "tests/mpc/test_bits.py",
+        "tests/mpc/test_transcripts.py",
+        "tests/mpc/test_costs.py",
+    ),
     "secagg/mpc/buckets.py": (
         "tests/mpc/test_merge.py",
         "tests/test_soundness_numbers.py",
