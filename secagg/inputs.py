@@ -68,15 +68,15 @@ class Table:
             self._options["mapping"] = mapping[0]
         elif mapping:
             self._options["mapping"] = parse_columns(mapping, kind)
-        for source in reversed(self._sources):
+        found = []
+        for source in self._sources:
             with contextlib.closing(open_source(source, dialect)) as opened:
-                columns = resolve_columns(
-                    tuple(opened.columns), self._options.get("mapping"), kind, table=opened.name
-                )
+                header = tuple(opened.columns)
+                found.append(resolve_columns(header, self._options.get("mapping"), kind, table=opened.name))
         # Of the first file, where a format calls columns otherwise in another.
         self._columns = {
             role: (names,) if isinstance(names, str) else names
-            for role, names in dataclasses.asdict(columns).items()
+            for role, names in dataclasses.asdict(found[0]).items()
         }
         self._files = [Path(source) for source in self._sources if not _is_query(source)]
         self._digests: list[tuple[Path, str]] = []
