@@ -21,7 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -331,9 +331,20 @@ class Ciphertext(ABC):
 
 
 class PublicKey(ABC):
-    """What encrypts."""
+    """What encrypts.
+
+    Attributes:
+      message_type, ciphertext_type: the messages of keys and of ciphertexts.
+      exact: whether sums decrypt exactly.
+      shareable: whether a decryption may be shown to others than the key holder.
+    """
 
     __slots__ = ()
+
+    message_type: ClassVar[type[Message]]
+    ciphertext_type: ClassVar[type[Message]]
+    exact: ClassVar[bool] = False
+    shareable: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -368,6 +379,23 @@ class PublicKey(ABC):
         """
 
     @abstractmethod
+    def error_bound(self, header: Header) -> float:
+        """Return the largest absolute error of the numbers in the sum that has this header."""
+
+    @abstractmethod
+    def numbers_together(self, plan: Plan) -> int:
+        """Return how many numbers `encrypt` encrypts together."""
+
+    @property
+    @abstractmethod
+    def payload_bytes(self) -> int:
+        """Bytes of the arrays in the key's message."""
+
+    @abstractmethod
+    def ciphertext_bytes(self, plan: Plan, length: int) -> int:
+        """Return the bytes of the arrays in the message of a ciphertext of `length` numbers."""
+
+    @abstractmethod
     def read(self, message: Any, *, peer: str = "") -> Ciphertext:
         """Return the ciphertext in a message that `Ciphertext.to_message` made, if it is under this key.
 
@@ -378,6 +406,15 @@ class PublicKey(ABC):
     @abstractmethod
     def read_bytes(self, data: wire.Buffer, *, peer: str = "") -> Ciphertext:
         """Return the ciphertext that `Ciphertext.to_bytes` made bytes of; raises as `read` does."""
+
+    @classmethod
+    @abstractmethod
+    def from_message(cls, message: Any, *, peer: str = "") -> Self:
+        """Return the key in a message that `to_message` made.
+
+        Raises:
+          RemoteProtocolError: it cannot be a key; the message says why.
+        """
 
     @abstractmethod
     def to_message(self) -> Message:
@@ -392,6 +429,11 @@ class ExactPublicKey(PublicKey):
     """A public key of a scheme whose sums are exact."""
 
     __slots__ = ()
+
+    exact: ClassVar[bool] = True
+
+    def error_bound(self, header: Header) -> float:
+        return header.plan.error(summands=header.weight)
 
     def encrypt(
         self, values: ArrayLike, plan: Plan, *, rng: Stream | None = None, executor: Executor | None = None

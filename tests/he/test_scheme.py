@@ -97,6 +97,16 @@ class OpenPublicKey(ExactPublicKey):
         header = Header(self.scheme, self.key_id, plan, values.shape, weight=weight)
         return OpenCiphertext(header, values.copy())
 
+    def numbers_together(self, plan: Plan) -> int:
+        return 4
+
+    @property
+    def payload_bytes(self) -> int:
+        return 0
+
+    def ciphertext_bytes(self, plan: Plan, length: int) -> int:
+        return 4 * length
+
     def read(self, message: OpenFields, *, peer: str = "") -> OpenCiphertext:
         header = Header.from_fields(message.header)
         scheme.check_header(header, self)
@@ -107,6 +117,10 @@ class OpenPublicKey(ExactPublicKey):
 
     def to_message(self) -> OpenKeyFields:
         return OpenKeyFields(self.key_id)
+
+    @classmethod
+    def from_message(cls, message: OpenKeyFields, *, peer: str = "") -> Self:
+        return cls(message.key_id)
 
 
 class OpenSecretKey(ExactSecretKey):

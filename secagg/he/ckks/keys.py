@@ -17,7 +17,7 @@ import os
 import struct
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,6 +94,11 @@ class PublicKey(scheme.PublicKey):
 
     __slots__ = ("_key_id", "_mark", "_polynomials", "context", "loaded", "measured")
 
+    message_type: ClassVar[type[Message]] = PublicKeyMessage
+    ciphertext_type: ClassVar[type[Message]] = CiphertextMessage
+    # A decryption that is passed on can leak the key [LM21].
+    shareable: ClassVar[bool] = False
+
     def __init__(
         self, context: Context, mark: bytes, measured: float, polynomials: NDArray[np.uint64]
     ) -> None:
@@ -132,6 +137,22 @@ class PublicKey(scheme.PublicKey):
     def from_bytes(cls, data: wire.Buffer, *, peer: str = "") -> Self:
         """Return the key that `to_bytes` made bytes of; raises as `from_message` does."""
         return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
+
+    @property
+    def payload_bytes(self) -> int:
+        return self.context.public_key_bytes
+
+    def numbers_together(self, plan: Plan) -> int:
+        del plan
+        return self.context.slots
+
+    def ciphertext_bytes(self, plan: Plan, length: int) -> int:
+        del plan
+        return self.context.blocks(length) * self.context.block_bytes
+
+    def error_bound(self, header: Header) -> float:
+        """Return `error(header).bound`."""
+        return self.context.error_bound(header)
 
     def read(self, message: CiphertextMessage, *, peer: str = "") -> Ciphertext:
         """Return the ciphertext in a message from a peer.

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 import gmpy2
 from gmpy2 import invert, mpz
@@ -89,6 +89,9 @@ class PublicKey(ExactPublicKey):
 
     __slots__ = ("_key_id", "_masks", "h", "mask_bits", "modulus")
 
+    message_type: ClassVar[type[Message]] = PublicKeyMessage
+    ciphertext_type: ClassVar[type[Message]] = CiphertextMessage
+
     modulus: Modulus
     h: mpz | None
     mask_bits: int | None
@@ -138,6 +141,20 @@ class PublicKey(ExactPublicKey):
     def bits(self) -> int:
         """Length of n."""
         return int(self.n.bit_length())
+
+    @property
+    def payload_bytes(self) -> int:
+        """0: the message has no arrays."""
+        return 0
+
+    def numbers_together(self, plan: Plan) -> int:
+        """Return how many numbers a residue has room for."""
+        return Packing.densest(plan, self.modulus.plaintext).slots
+
+    def ciphertext_bytes(self, plan: Plan, length: int) -> int:
+        """Return the bytes of the arrays in the message of a ciphertext of `length` numbers."""
+        residues = Packing.densest(plan, self.modulus.plaintext).count(length)
+        return residues * (self.s + 1) * self.modulus.digit_bytes
 
     def encrypt(
         self,

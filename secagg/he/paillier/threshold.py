@@ -42,7 +42,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 import gmpy2
 import numpy as np
@@ -136,6 +136,8 @@ class ThresholdPublicKey(PublicKey):
 
     __slots__ = ("_delta", "_setting", "threshold", "v", "verification_keys")
 
+    message_type: ClassVar[type[Message]] = ThresholdPublicKeyMessage
+
     threshold: int
     v: mpz
     verification_keys: tuple[mpz, ...]
@@ -172,6 +174,11 @@ class ThresholdPublicKey(PublicKey):
     def key_id(self) -> bytes:
         """SHA-256 of the plain key, the threshold and the verification keys."""
         return self._key_id
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of v and the verification keys."""
+        return (self.parties + 1) * self.modulus.residue_bytes
 
     @property
     def parties(self) -> int:

@@ -24,7 +24,7 @@ or 5.
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,9 @@ class PublicKey(ExactPublicKey):
 
     __slots__ = ("_a", "_b", "_kept", "_key_id", "b", "flood_bits", "holders", "parameters", "seed")
 
+    message_type: ClassVar[type[Message]] = PublicKeyMessage
+    ciphertext_type: ClassVar[type[Message]] = CiphertextMessage
+
     def __init__(
         self, parameters: Parameters, seed: bytes, b: Polynomials, *, holders: int = 1, flood_bits: int = 0
     ) -> None:
@@ -152,6 +155,18 @@ class PublicKey(ExactPublicKey):
     def from_bytes(cls, data: wire.Buffer, *, peer: str = "") -> Self:
         """Return the key that `to_bytes` made bytes of; raises as `from_message` does."""
         return cls.from_message(wire.from_bytes(data, PublicKeyMessage, peer=peer), peer=peer)
+
+    @property
+    def payload_bytes(self) -> int:
+        return self.parameters.degree * self.parameters.modulus_bits // 8
+
+    def numbers_together(self, plan: Plan) -> int:
+        del plan
+        return self.parameters.degree
+
+    def ciphertext_bytes(self, plan: Plan, length: int) -> int:
+        del plan
+        return 2 * self.parameters.blocks(length) * self.payload_bytes
 
     def read(self, message: CiphertextMessage, *, peer: str = "") -> Ciphertext:
         """Return the ciphertext that came over the wire, if it is under this key; shares memory with the message.

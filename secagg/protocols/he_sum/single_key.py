@@ -33,9 +33,15 @@ from secagg import fixed_point
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
 from secagg.he.scheme import ExactSecretKey, PublicKey, SecretKey
 from secagg.party import Party, PartyId, check_array
-from secagg.protocols.he_sum.schemes import Scheme, scheme
+from secagg.protocols.he_sum.schemes import scheme
 from secagg.protocols.he_sum.terms import Declared, Sum, Terms
-from secagg.protocols.he_sum.uploads import Adder, check_contributors, check_header, collect
+from secagg.protocols.he_sum.uploads import (
+    Adder,
+    check_contributors,
+    check_header,
+    check_packing,
+    collect,
+)
 from secagg.wire import Message
 
 
@@ -79,8 +85,7 @@ async def he_sum(
       TooFewPartiesError: fewer clients than needed uploaded.
       PeerMissingError: aggregator or key holder is missing.
     """
-    kind = scheme(scheme_name)
-    _check(party, values, terms, kind, secret_key)
+    kind = _check(party, values, terms, scheme_name, secret_key)
     (holder,) = terms.key_holders
     with party.phase("keys"):
         public_key = await _share_key(party, terms, kind, secret_key)
@@ -95,14 +100,14 @@ async def he_sum(
             key, adder = public_key, Adder(terms, own)
 
             def add(peer: PartyId, message: Message) -> None:
-                adder.add(peer, kind.read_ciphertext(message, key, peer))
+                adder.add(peer, check_packing(key.read(message, peer=peer), key, peer=peer))
 
-            contributors = await collect(party, terms, kind.ciphertext, add, own=own is not None)
+            contributors = await collect(party, terms, kind.ciphertext_type, add, own=own is not None)
             party.send(holder, Contributors(contributors))
             party.send(holder, adder.total.to_message())
     with party.phase("result"):
         if secret_key is not None:
-            result = await _decrypt(party, terms, kind, secret_key, executor)
+            result = await _decrypt(party, terms, secret_key, executor)
             for peer in terms.results:
                 if peer != party.me:
                     party.send(peer, Total(result.contributors, result.error, result.values, result.encoded))
@@ -113,23 +118,26 @@ async def he_sum(
 
 
 def _check(
-    party: Party, values: ArrayLike | None, terms: Terms, kind: Scheme, secret_key: SecretKey | None
-) -> None:
+    party: Party, values: ArrayLike | None, terms: Terms, scheme_name: str, secret_key: SecretKey | None
+) -> type[PublicKey]:
+    """Return the scheme's public keys, if what is given fits this party."""
+    kind = scheme(scheme_name)
     terms.enter(party, values)
     if len(terms.key_holders) != 1:
         raise UsageError(f"one key has one holder, not {len(terms.key_holders)}")
     if (secret_key is not None) != (party.me in terms.key_holders):
         raise UsageError("expected a secret key at the key holder and nowhere else")
-    if secret_key is not None and not isinstance(secret_key.public_key, kind.public_key_type):
-        raise UsageError(f"expected a secret key of {kind.name}, got one of {secret_key.public_key.scheme}")
-    if kind.name == "ckks" and terms.results != terms.key_holders:
+    if secret_key is not None and not isinstance(secret_key.public_key, kind):
+        raise UsageError(f"expected a secret key of {scheme_name}, got one of {secret_key.public_key.scheme}")
+    if not kind.shareable and terms.results != terms.key_holders:
         raise UsageError(
-            "under CKKS only the key holder learns the sum: a decryption passed on can leak the key"
+            f"under {scheme_name} only the key holder learns the sum: a decryption passed on can leak the key"
         )
+    return kind
 
 
 async def _share_key(
-    party: Party, terms: Terms, kind: Scheme, secret_key: SecretKey | None
+    party: Party, terms: Terms, kind: type[PublicKey], secret_key: SecretKey | None
 ) -> PublicKey | None:
     (holder,) = terms.key_holders
     if secret_key is not None:
@@ -140,24 +148,23 @@ async def _share_key(
         return secret_key.public_key
     if not terms.is_client(party.me) and party.me != terms.aggregator:
         return None
-    return kind.read_public_key(await party.receive(kind.public_key, holder), holder)
+    return kind.from_message(await party.receive(kind.message_type, holder), peer=holder)
 
 
-async def _decrypt(
-    party: Party, terms: Terms, kind: Scheme, secret_key: SecretKey, executor: Executor | None
-) -> Sum:
+async def _decrypt(party: Party, terms: Terms, secret_key: SecretKey, executor: Executor | None) -> Sum:
     aggregator = terms.aggregator
     announced = await party.receive(Contributors, aggregator)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
-    message = await party.receive(kind.ciphertext, aggregator)
-    total = kind.read_ciphertext(message, secret_key.public_key, aggregator)
+    key = secret_key.public_key
+    message = await party.receive(key.ciphertext_type, aggregator)
+    total = check_packing(key.read(message, peer=aggregator), key, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
     try:
         if isinstance(secret_key, ExactSecretKey):
             encoded = secret_key.decrypt_encoded(total, executor=executor)
             values = fixed_point.decode(encoded, terms.plan, summands=total.header.weight)
             return Sum(values, contributors, terms.plan.error(summands=total.header.weight), encoded)
-        return Sum(secret_key.decrypt(total), contributors, kind.error(secret_key, total.header))
+        return Sum(secret_key.decrypt(total), contributors, key.error_bound(total.header))
     except RangeError as error:
         raise RemoteProtocolError(
             f"the sum that {aggregator} sent does not decrypt to a sum of {len(contributors)} arrays: {error}. It sent "
@@ -178,18 +185,17 @@ def _read_total(total: Total, terms: Terms, *, peer: PartyId) -> Sum:
     return Sum(total.values, contributors, total.error, total.encoded)
 
 
-def cost(me: PartyId, *, terms: Terms, public_key: PublicKey, scheme_name: str) -> Declared:
+def cost(me: PartyId, *, terms: Terms, public_key: PublicKey) -> Declared:
     """Return what `he_sum` costs one party, whoever of the other clients drops out.
 
     Rounds are those with an upload that had to wait for the key, if there is a client that has.
     """
-    kind = scheme(scheme_name)
     (holder,) = terms.key_holders
-    key = kind.public_key_bytes(public_key)
-    ciphertext = kind.ciphertext_bytes(public_key, terms.plan, terms.length)
+    key = public_key.payload_bytes
+    ciphertext = public_key.ciphertext_bytes(terms.plan, terms.length)
     # The aggregator's own upload is not sent, and the key holder's does not wait.
     uploaded = 2 if set(terms.clients) - {terms.aggregator, holder} else 1
-    numbers = terms.length * (8 + (terms.plan.ring.dtype.itemsize if kind.exact else 0))
+    numbers = terms.length * (8 + (terms.plan.ring.dtype.itemsize if public_key.exact else 0))
     rounds = messages = payload = 0
     if me == holder:
         users = len({*terms.clients, terms.aggregator} - {holder})

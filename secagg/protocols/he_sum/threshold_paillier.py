@@ -30,12 +30,16 @@ from numpy.typing import ArrayLike
 from secagg import signing
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
 from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
-from secagg.he.paillier.packing import Packing
 from secagg.he.paillier.threshold import DecryptionShare, KeyShare, ThresholdPublicKey
 from secagg.party import Party, PartyId
-from secagg.protocols.he_sum.schemes import read_paillier
 from secagg.protocols.he_sum.terms import Declared, Sum, Terms
-from secagg.protocols.he_sum.uploads import Adder, check_contributors, check_header, collect
+from secagg.protocols.he_sum.uploads import (
+    Adder,
+    check_contributors,
+    check_header,
+    check_packing,
+    collect,
+)
 from secagg.wire import Message
 
 
@@ -138,7 +142,7 @@ async def _add_up(
     adder = Adder(terms, own)
 
     def add(peer: PartyId, message: CiphertextMessage) -> None:
-        adder.add(peer, read_paillier(message, public_key, peer))
+        adder.add(peer, check_packing(public_key.read(message, peer=peer), public_key, peer=peer))
 
     contributors = await collect(party, terms, CiphertextMessage, add, own=own is not None)
     message = adder.total.to_message()
@@ -187,8 +191,8 @@ def _combine(
 
 def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Declared:
     """Return what `he_sum` costs one party, whoever of the other clients and key holders drops out."""
-    residues = Packing.densest(terms.plan, public_key.modulus.plaintext).count(terms.length)
-    ciphertext = residues * (public_key.s + 1) * public_key.modulus.digit_bytes
+    residues = -(-terms.length // public_key.numbers_together(terms.plan))
+    ciphertext = public_key.ciphertext_bytes(terms.plan, terms.length)
     rounds = messages = payload = 0
     if me in terms.clients and me != terms.aggregator:
         messages, payload = 1, ciphertext

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
-from secagg.he.scheme import Ciphertext, Header
+from secagg.he.scheme import Ciphertext, Header, PublicKey
 from secagg.party import Party, PartyId
 from secagg.protocols.he_sum.terms import Terms
 from secagg.wire import Message
@@ -91,6 +91,24 @@ class Adder(Generic[C]):
         if self._total is None:
             raise UsageError("nothing has been added up")
         return self._total
+
+
+def check_packing(ciphertext: C, public_key: PublicKey, *, peer: PartyId) -> C:
+    """Return a ciphertext under this key, if its numbers are packed as `PublicKey.encrypt` packs them.
+
+    Otherwise the first upload would say how all others have to be packed.
+
+    Raises:
+      RemoteProtocolError: they are packed otherwise.
+    """
+    expected = public_key.numbers_together(ciphertext.header.plan)
+    if ciphertext.numbers_together != expected:
+        raise RemoteProtocolError(
+            f"expected {expected} numbers encrypted together from {peer}, as many as fit, got "
+            f"{ciphertext.numbers_together}",
+            peer=peer,
+        )
+    return ciphertext
 
 
 def check_header(header: Header, terms: Terms, count: int, *, peer: PartyId) -> None:

@@ -470,6 +470,10 @@ def test_parties_that_the_key_does_not_have_are_the_callers_mistake(dealt: Dealt
         KeyShare(dealt.key, party, 5)
 
 
+def test_the_payload_of_a_key_is_what_its_message_holds_in_arrays(dealt: Dealt) -> None:
+    assert dealt.key.payload_bytes == dealt.key.to_message().squares.nbytes
+
+
 def test_a_header_that_understates_the_sum_is_noticed(dealt: Dealt) -> None:
     big = dealt.key.encrypt([50.0], PLAN) * 5
     header = Header(big.header.scheme, big.header.key_id, PLAN, (1,))

@@ -64,7 +64,7 @@ def roles_for(name: str, roles: str) -> dict[str, Any]:
 
 def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, tuple[int, int, int]]:
     public_key = secret_key_of(name).public_key
-    return {n: cost(n, terms=case.terms, public_key=public_key, scheme_name=name) for n in case.programs}
+    return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
 
 
 # What it computes, and what that costs.
@@ -256,7 +256,7 @@ def test_over_tcp_the_loss_of_a_client_before_and_after_its_upload_is_borne(
     case = single(name, **FOUR)
 
     async def gone(p: Party) -> None:
-        await p.receive(scheme(name).public_key, "k")
+        await p.receive(scheme(name).message_type, "k")
         raise PeerVanishedError("power failure", peer=p.me)
 
     async def stays_a_moment(p: Party) -> None:  # until its upload has been carried
@@ -277,7 +277,7 @@ def upload(name: str, make: Callable[[Any], Message | None]) -> Protocol[Any]:
 
     async def run(p: Party) -> None:
         kind = scheme(name)
-        key = kind.read_public_key(await p.receive(kind.public_key, "k"), "k")
+        key = kind.from_message(await p.receive(kind.message_type, "k"), peer="k")
         message = make(key)
         if message is not None:
             p.send("agg", message)
@@ -366,7 +366,7 @@ def test_a_second_upload_of_a_client_is_not_added(single: Single, name: str) -> 
 
     async def twice(p: Party) -> None:
         kind = scheme(name)
-        key = kind.read_public_key(await p.receive(kind.public_key, "k"), "k")
+        key = kind.from_message(await p.receive(kind.message_type, "k"), peer="k")
         for _ in range(2):
             p.send("agg", key.encrypt(case.xs["b"], case.terms.plan).to_message())
 
@@ -383,10 +383,10 @@ def lying(name: str, names: tuple[str, ...], make: Callable[[Any, list[Any]], Me
 
     async def run(p: Party) -> None:
         kind = scheme(name)
-        key = kind.read_public_key(await p.receive(kind.public_key, "k"), "k")
-        got = await p.gather(kind.ciphertext, ("a", "b", "c"))
+        key = kind.from_message(await p.receive(kind.message_type, "k"), peer="k")
+        got = await p.gather(kind.ciphertext_type, ("a", "b", "c"))
         p.send("k", Contributors(names))
-        p.send("k", make(key, [kind.read_ciphertext(got[n], key, n) for n in "abc"]))
+        p.send("k", make(key, [key.read(got[n], peer=n) for n in "abc"]))
 
     return run
 
@@ -619,7 +619,7 @@ def test_equal_arrays_are_uploaded_as_different_ciphertexts(single: Single, name
     for sender, _, frame in out.transcript:
         cut = wire.decode_envelope(frame, peer=sender)
         if sender in case.terms.clients:
-            message, _ = wire.decode_body(cut, kind.ciphertext, peer=sender)
+            message, _ = wire.decode_body(cut, kind.ciphertext_type, peer=sender)
             arrays.append(
                 np.concatenate([np.ravel(a) for a in np.atleast_2d(getattr(message, block_of(message)))])
             )
