@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test check mutants bench clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
-	@echo "make test    linters, types, import rules and all tests"
+	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
 	@echo "make check   the same without the tests"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
@@ -20,8 +20,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/secagg demo $(ARGS)
 
+# Each core takes a file after the other, so that what the tests of a file share is made once.
 test: check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --durations=15 $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

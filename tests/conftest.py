@@ -1,0 +1,33 @@
+"""For all tests: where everything that they need is installed, none may be skipped."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped.append(report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _skipped.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that skipped a test where SECAGG_NO_SKIPS is set: a test that never runs holds nothing."""
+    if os.environ.get("SECAGG_NO_SKIPS") and _skipped and not hasattr(session.config, "workerinput"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("SECAGG_NO_SKIPS") and _skipped:
+        terminalreporter.write_line(
+            f"SECAGG_NO_SKIPS is set, and {len(_skipped)} tests were skipped", red=True
+        )
