@@ -46,9 +46,9 @@ class Bounded(Protection):
         scale longer updates down to it; all numbers of these count as clipped. Without it clips alone are checked.
       max_dropout: largest fraction of clients that vanishes or is refused.
       batch: how many clients are checked at a time.
-      simulate_cheating: for trying out: clients that share something out of bounds in place of their update, by name, or how
-        by name: "large" (all numbers twice the largest), "long" (all numbers the largest, so that the norm alone is
-        broken), "wrapping" (all numbers 2^32, whose squares are 0 modulo 2^64).
+      simulate_cheating: clients that share something out of bounds in place of their update; names, or how by
+        name. "large": all numbers twice the largest. "long": all numbers the largest, so that only the norm is broken.
+        "wrapping": all numbers 2^32, whose squares are 0 modulo 2^64.
     """
 
     name: ClassVar[str] = "bounded"

@@ -382,7 +382,7 @@ def _run(
     if summed.encoded is None:
         total, error = summed.values, summed.error
     else:
-        # There are no places behind the point: the ring's elements are the sums themselves.
+        # There are no fractional bits: the ring's elements are the sums themselves.
         total, error = job.plan.ring.to_signed(summed.encoded), 0.0
     uploads = [outcome.ledgers[name].total().sent.payload_bytes for name in terms.clients]
     return SumOutcome(

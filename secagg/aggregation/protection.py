@@ -175,7 +175,7 @@ class Watch:
     """Programs of parties, and what the one that gathers found out about the others.
 
     In one process a client vanishes because the caller asked for that, and for no other reason. Whatever else a party's
-    program raises (a signal, no memory, a mistake in the program) ends the run, or the sum would lack that client's update.
+    program raises (a signal, no memory, a mistake in the program) ends the run. Else the sum would lack a client's update.
     """
 
     def __init__(self) -> None:

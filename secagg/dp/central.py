@@ -61,9 +61,9 @@ def sum(  # noqa: A001 - called as dp.sum
       values: numbers, shape (rows,) or (rows, length).
       epsilon, delta: the budget of this one sum.
       clip: largest norm of a row.
-      adjacency: what a neighbour is. "add-remove" (the default for noise made once) hides whether a row is there at
-        all; "replace" hides what it is, while the number of rows is public, and takes twice the noise; "zero-out"
-        (the default for shares) hides what it is or that it is not zero.
+      adjacency: what a neighbour is. "add-remove", the default for noise made once, hides whether a row is there at all.
+        "replace" hides what it is at twice the noise; the number of rows is public. "zero-out", the default for shares,
+        hides what it is or that it is not zero.
       min_clients: without it the noise is made once. With it each row adds a share, sized for this many rows.
       colluders: how many of these rows are not counted on for noise.
       frac_bits: rows are rounded to multiples of 2**-frac_bits; without it so finely that it hardly matters, and

@@ -13,7 +13,7 @@ floor of
 
 c' the bound on single elements; the first two are [KLS21, theorem 1], and a draw meets the second with probability
 1 - beta or more. **The bound is checked in integers on what leaves here**, so sensitivity rests on no property of
-floating point, of the rounding or of the rotation; the only thing that those may cost is accuracy.
+floating point, rounding or rotation. Those may cost accuracy alone.
 
 Threat model: a client that does not clip is not caught here. Cost: some passes over the vector, and d log2 d
 additions for the rotation.

@@ -4,8 +4,8 @@ A framework's own state is no place for it: an old copy of it would give back wh
 an empty one. So there is one file for each kind of sum. It is made once, on purpose, by `new_budget`;
 where it is missing a node takes part in nothing.
 
-The file holds the settings, a line for each sum, and what the budgets of other nodes looked like when this node was last in
-a sum with them. Its last line is a MAC under a key that follows from the identity key: a file that was emptied, cut,
+The file holds the settings, a line for each sum, and the budgets that other nodes showed when this node was last in a sum
+with them. Its last line is a MAC under a key that follows from the identity key: a file that was emptied, cut,
 altered, or brought from another node is refused. It is replaced as a whole, under a lock, and is on the disk before
 the node's vector leaves.
 

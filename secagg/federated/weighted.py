@@ -250,7 +250,7 @@ class WeightedCoder:
         most = ((1 << 63) - (1 << 15)) // (self._nodes * self._max_weight)
         most -= most % (1 << max(0, most.bit_length() - 53))
         integers = not entry.dtype.startswith("float")
-        clip = float(most) if integers else math.ldexp(most, -_places(precision))
+        clip = float(most) if integers else math.ldexp(most, -_frac_bits(precision))
         if clip < 1:
             raise PlanError(
                 f"weights up to {self._max_weight} of {self._nodes} nodes, at a precision of {precision}, leave numbers "
@@ -313,8 +313,8 @@ def _class(size: float, most: float) -> int:
     return len(_CLASS_BITS)
 
 
-def _places(precision: float) -> int:
-    """Return the binary places that `fixed_point.plan` takes for a precision."""
+def _frac_bits(precision: float) -> int:
+    """Return the fractional bits that `fixed_point.plan` takes for a precision."""
     return max(0, -math.frexp(precision)[1])
 
 

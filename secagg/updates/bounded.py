@@ -81,10 +81,10 @@ class Quantized(Coding):
         levels = f"2^{self._levels.bit_length() - 1}" if self._levels.bit_count() == 1 else str(self._levels)
         bounds = set(self._float_bounds)
         bound = f"{max(bounds):g}" if len(bounds) == 1 else "the clip of each array"
-        places = "integers" if self._whole else f"{levels} quantization levels up to {bound}"
+        numbers = "integers" if self._whole else f"{levels} quantization levels up to {bound}"
         weights = f", integer weights up to {self._weight}" if self.weighted else ""
         scaled = f", longer updates scaled down to {self._norm:g}" if self._norm is not None else ""
-        return f"{places}{weights}{scaled}"
+        return f"{numbers}{weights}{scaled}"
 
     @property
     def checked(self) -> str:

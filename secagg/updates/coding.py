@@ -1,12 +1,12 @@
-"""Updates to vectors of numbers that a protocol adds up, and sums back: clipping, weights, places, errors.
+"""Updates to vectors of numbers that a protocol adds up, and sums back: clipping, weights, fractional bits, errors.
 
 Every client's update becomes one vector, its arrays side by side. In a weighted mean the weight is one more coordinate,
 under the same protection as the others. Two ways:
 
 *Fixed point* (`FixedPoint`), for sums, plain means, and means with integer weights. A number x is v = round(x 2^f),
-integers are themselves; a client sends w v and w, and what is opened is exact in these. f is the planner's
-(`secagg.fixed_point`), for each array by its clip. So a sum errs by at most contributors 2^-(f+1), a mean by
-2^-(f+1), whatever the weights.
+an integer is v = x. A client sends w v and w, and their sums are opened exactly. f is the number of fractional bits, which
+the planner (`secagg.fixed_point`) chooses for each array by its clip. A sum errs by at most contributors 2^-(f+1). A mean
+errs by at most 2^-(f+1), whatever the weights.
 
 *Units* (`Units`), for weights that are no integers, and for protocols that compute with real numbers. A number x
 within +-clip is x / clip, a weight w is w / max_weight; a client sends multiples of 1/scale near the products w x / clip
@@ -14,14 +14,14 @@ max_weight, and near w / max_weight. With E the most that a sum of these may be 
 
     |U'/V' - U/V| = |(U' - U) - (U/V) (V' - V)| / V' <= 2 E / V'
 
-so a mean errs by clip 2 E / V', which is worked out when V' is known: it grows where weights are far below
-max_weight. No bits are spent on weights.
+so a mean errs by clip 2 E / V'. The bound is computed when V' is known, and grows if weights are far below max_weight. No
+bits are spent on weights.
 
-The largest power of two at which v fits is taken out of numbers that are far above or below one, so f may be anything
-that float64 can tell: clips go from the smallest of its numbers to the largest.
+Numbers far above or below one are scaled by a power of two at which v fits. So clips go from the smallest number of float64
+to the largest.
 
-`error` is a bound on the difference to the exact sum or mean of the clipped numbers, rounding to the arrays' own
-dtype and of float64 arithmetic included.
+`error` bounds the difference to the exact sum or mean of the clipped numbers. It includes rounding to the arrays' own dtype
+and in float64 arithmetic.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from secagg.updates.structure import Leaf, Structure
 if TYPE_CHECKING:
     from secagg.protocols.bounded_sum import Bounds
 
-DEFAULT_PLACES: Final = 20  # a number errs by 2^-20 of the clip if no precision is given
+DEFAULT_FRAC_BITS: Final = 20  # a number errs by 2^-20 of the clip if no precision is given
 _WIDEST: Final = 64
 _ROOM: Final = (1 << (_WIDEST - 1)) - 1  # the largest sum
-_FINEST: Final = 1074  # float64 has no more places
+_FINEST: Final = 1074  # float64 has no more fractional bits
 _FINEST_OF_PLAN: Final = 1000
 _TINY: Final = 2.0**-1073  # that multiplying and rounding among the smallest numbers of float64 may be off
 FLOAT_ERROR: Final = 2.0**-50  # of a few float64 operations, relative
@@ -116,7 +116,7 @@ class Coding(ABC):
     """How updates become vectors.
 
     Attributes:
-      plan: what each coordinate is: a number within +-plan.clip, of all places; `plan.sum_bits` holds every sum.
+      plan: of each coordinate, a number within +-plan.clip; `plan.sum_bits` holds every sum.
       length: of a vector.
       bounds: what the numbers of a vector, its weight left out, keep to; None if vectors are not made to be checked.
     """
@@ -260,8 +260,8 @@ class _Fixed:
     shift: int
 
     @property
-    def places(self) -> int:
-        """Binary places of x itself."""
+    def frac_bits(self) -> int:
+        """Fractional bits of x itself."""
         return self.plan.frac_bits - self.shift
 
 
@@ -293,14 +293,16 @@ class FixedPoint(Coding):
     @property
     def about(self) -> str:
         pairs = zip(self._fixed, self.parts, strict=True)
-        floats = sorted({fixed.places for fixed, part in pairs if not part.leaf.is_integer and fixed.places})
+        floats = sorted(
+            {fixed.frac_bits for fixed, part in pairs if not part.leaf.is_integer and fixed.frac_bits}
+        )
         weights = f", integer weights up to {self._weight}" if self.weighted else ""
-        places = "integers"
+        numbers = "integers"
         if floats and floats[0] > 0:
-            places = f"fixed point with {' or '.join(map(str, floats))} places"
+            numbers = f"fixed point with {' or '.join(map(str, floats))} fractional bits"
         elif floats:
-            places = f"multiples of {' or '.join(f'2^{-f}' for f in floats)}"
-        return f"{places}{weights}: sums of {self.plan.sum_bits} bits"
+            numbers = f"multiples of {' or '.join(f'2^{-f}' for f in floats)}"
+        return f"{numbers}{weights}: sums of {self.plan.sum_bits} bits"
 
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
         values, clipped = np.empty(self.length, np.uint64), 0
@@ -333,9 +335,9 @@ class FixedPoint(Coding):
             values = part_total / weight if mean else part_total.astype(np.float64)
             if fixed.shift:
                 with np.errstate(over="ignore"):  # by rounding, beyond the largest: `_rounded` moves it back
-                    values = np.ldexp(values, -fixed.places)
+                    values = np.ldexp(values, -fixed.frac_bits)
             else:
-                values *= math.ldexp(1.0, -fixed.places)
+                values *= math.ldexp(1.0, -fixed.frac_bits)
             bound = 0.0
             if not leaf.is_integer:
                 bound = math.ldexp(plan.error(summands=1 if mean else contributors), fixed.shift)
@@ -347,31 +349,31 @@ class FixedPoint(Coding):
         return Decoded(arrays, errors, float(weight) if self.weighted else None)
 
     def _fixed_of(self, part: _Part) -> _Fixed:
-        places = 0 if part.leaf.is_integer else self._places(part)
-        shift = min(max(places, 0), _FINEST_OF_PLAN) - places
+        frac_bits = 0 if part.leaf.is_integer else self._frac_bits(part)
+        shift = min(max(frac_bits, 0), _FINEST_OF_PLAN) - frac_bits
         clip = float(part.clip) if part.leaf.is_integer else math.ldexp(part.clip, -shift)
         try:
             plan = fixed_point.plan(
-                clip=clip, frac_bits=places + shift, parties=self.request.clients, max_weight=self._weight
+                clip=clip, frac_bits=frac_bits + shift, parties=self.request.clients, max_weight=self._weight
             )
         except PlanError:
-            raise PlanError(self._refusal(part, places)) from None
+            raise PlanError(self._refusal(part, frac_bits)) from None
         return _Fixed(replace(plan, bits=_WIDEST), shift)
 
-    def _places(self, part: _Part) -> int:
+    def _frac_bits(self, part: _Part) -> int:
         """Return f, where a number is a multiple of 2^-f; negative for steps above 1."""
         # clip = m 2^e with 1/2 <= m < 1, and likewise the precision.
         exponent = math.frexp(part.clip)[1]
         if self.request.precision is None:
-            places = DEFAULT_PLACES - exponent
+            frac_bits = DEFAULT_FRAC_BITS - exponent
         else:
             check_precision(self.request.precision)
-            places = -math.frexp(self.request.precision)[1]
-            if places < 0:  # one step at least within the clip
-                places = max(places, 1 - exponent)
-        return min(places, _FINEST)
+            frac_bits = -math.frexp(self.request.precision)[1]
+            if frac_bits < 0:  # one step at least within the clip
+                frac_bits = max(frac_bits, 1 - exponent)
+        return min(frac_bits, _FINEST)
 
-    def _refusal(self, part: _Part, places: int) -> str:
+    def _refusal(self, part: _Part, frac_bits: int) -> str:
         """Say what does not fit 64 bits, and what would."""
         clients = self.request.clients
         # A little less than there is: the plan of all arrays rounds up to float64.
@@ -383,14 +385,14 @@ class FixedPoint(Coding):
             if most:
                 options.append(f"clip <= {most - most % (1 << max(0, most.bit_length() - 53))}")
         else:
-            asked = f"are multiples of 2^{-places}"
-            fitting = places
+            asked = f"are multiples of 2^{-frac_bits}"
+            fitting = frac_bits
             while most and math.ceil(Fraction(part.clip) * Fraction(2) ** fitting) > most:
                 fitting -= 1
             if most and fitting > -math.frexp(part.clip)[1]:
                 options.append(f"precision >= {rounded_up(math.ldexp(1.0, -fitting - 1))}")
                 if self.request.precision is not None:
-                    options.append(f"clip <= {rounded_down(float(most / Fraction(2) ** places))}")
+                    options.append(f"clip <= {rounded_down(float(most / Fraction(2) ** frac_bits))}")
         options.append("smaller weights" if self.weighted else "fewer clients")
         return (
             f"{part.leaf.path or 'the updates'}: numbers up to {part.clip:g} that {asked} do not fit {_WIDEST} bits in a "
@@ -414,10 +416,10 @@ class Units(Coding):
     def __init__(self, request: Request, *, scale: float | None = None, rounded: bool = True) -> None:
         super().__init__(request)
         self._rounded_to_integers = rounded
-        places = self._places()
-        if scale is None and request.clients << places > _ROOM:
+        frac_bits = self._frac_bits()
+        if scale is None and request.clients << frac_bits > _ROOM:
             raise PlanError(self._refusal())
-        self._scale = math.ldexp(1.0, places) if scale is None else scale
+        self._scale = math.ldexp(1.0, frac_bits) if scale is None else scale
         self.plan = fixed_point.plan(clip=self._scale, frac_bits=0, parties=request.clients)
 
     @property
@@ -463,11 +465,11 @@ class Units(Coding):
         whole = weight * self.request.max_weight if self.request.max_weight is not None else None
         return Decoded(arrays, errors, whole)
 
-    def _places(self) -> int:
+    def _frac_bits(self) -> int:
         """Return the least g with clip 2^-(g+1) <= precision everywhere."""
         precision = self.request.precision
         if precision is None:
-            return DEFAULT_PLACES - 1
+            return DEFAULT_FRAC_BITS - 1
         check_precision(precision)
         # clip / precision < 2^e, and so clip 2^-e < precision.
         return max(0, math.floor(Fraction(self._largest) / Fraction(precision)).bit_length() - 1)
@@ -478,8 +480,8 @@ class Units(Coding):
 
     def _refusal(self) -> str:
         clients = self.request.clients
-        places = (_ROOM // clients).bit_length() - 1
-        fits = rounded_up(math.ldexp(self._largest, -places - 1))
+        frac_bits = (_ROOM // clients).bit_length() - 1
+        fits = rounded_up(math.ldexp(self._largest, -frac_bits - 1))
         return (
             f"numbers up to {self._largest:g} to within precision={self.request.precision:g} do not fit {_WIDEST} bits in "
             f"a sum of {clients} parties; use precision >= {fits}"

@@ -5,17 +5,16 @@ sends
 
     ((w/W) x, (w/W) N),    of norm (w/W) sqrt(|x|^2 + N^2) <= sqrt(2) N,
 
-so one share of noise for contributions of norm sqrt(2) N covers numbers and weight together; without weights it sends
-x, and noise is for N. `secagg.dp` rounds the vector to integers of bounded norm and adds the share, all before the
-protocol sees it.
+so one share of noise for contributions of norm sqrt(2) N covers numbers and weight together. Without weights it sends x, and
+noise is for N. `secagg.dp` rounds the vector to integers of bounded norm and adds the share before the protocol sees it.
 
-A plain mean divides by the number of contributors, which is public. A weighted one is the ratio of two noisy sums: nearly
-unbiased where the sum of weights is many times its own noise, and refused where it is below 4 standard deviations.
+A plain mean divides by the number of contributors, which is public. A weighted mean is the ratio of two noisy sums. It is
+nearly unbiased if the sum of weights is many times its own noise, and refused below 4 standard deviations.
 
-Where sums are taken modulo 2^b (`Protection.modular`), noise has the room that the *sum* needs: a single vector may wrap.
-Elsewhere a vector must keep to its own bound, and noise beyond it is cut off. This has a probability below p in all rounds
-together, and adds (1 + e^epsilon) p to delta; p is chosen so that this is 2^-20 of delta, which is taken off what the noise
-is made for.
+If sums are taken modulo 2^b (`Protection.modular`), the ring is as wide as the *sum* needs, and a single vector may wrap.
+Otherwise a vector keeps to its own bound, and noise beyond it is cut off. That happens with a probability below p in all
+rounds together, and adds (1 + e^epsilon) p to delta. p is chosen so that this is 2^-20 of delta, and noise is made for the
+rest of delta.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Privacy:
     """What a sum may tell about one client; public, and the same at all parties.
 
-    Needs `secagg[dp]`. Neighbours differ in what one client contributes: in a contribution and zeros in its place
-    ("zero-out"), or in any two contributions ("replace", at twice the noise). That a client takes part is not hidden.
+    Needs `secagg[dp]`. Neighbours differ in what one client contributes: a contribution, or zeros in its place
+    ("zero-out"); or any two contributions ("replace", at twice the noise). That a client takes part is not hidden.
 
     Args:
       epsilon, delta: what may be spent in all rounds together; delta well below one over the number of clients.

@@ -156,8 +156,8 @@ def test_limbs_add_numbers_of_any_size_exactly(rows: list[tuple[float, float, in
     assert np.all(np.abs(total) < 2 ** (bits - 1))  # nothing leaves the ring
     if weight:
         for i, mean in enumerate(limbs.decode(total, weight)):
-            places = [Fraction(round(Fraction(row[i]) * 2**32), 2**32) * row[2] for row in rows]
-            assert mean == float(sum(places) / weight)
+            rounded = [Fraction(round(Fraction(row[i]) * 2**32), 2**32) * row[2] for row in rows]
+            assert mean == float(sum(rounded) / weight)
 
 
 # What does not fit

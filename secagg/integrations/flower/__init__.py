@@ -3,16 +3,16 @@
     app = ClientApp(mods=[SecureMod()])                                     # in the client app
     strategy = SecureAggregation(FedAvg(), peers="/etc/secagg/peers.toml")  # in the server app
 
-For Flower's message API (flwr >= 1.41). Training and evaluation run as before; what the app's functions reply stays
-at the node, and in its place five exchanges (six against an active server) of `secagg.protocols.masked` run through
-the same grid:
+For Flower's message API (flwr >= 1.41). Training and evaluation run as before, and what the app's functions reply
+stays at the node. In its place five exchanges of the masked protocol, six against a malicious server, run through the same
+grid:
 
   task     the strategy's own message. The node runs the app's function, keeps what it replied, and tells its name,
            a fresh number and the names and shapes of what it keeps, signed
   keys     who takes part, with everybody's fresh number -> public keys of this sum
   shares   the neighbours' keys -> secrets shared among them, sealed for each
   input    sealed shares -> arrays and metrics times weight, the weight, and what does not fit, under masks
-  consent  against an active server
+  consent  against a malicious server
   unmask   who is in the sum -> shares that take off the masks
 
 The wrapped strategy is given the weighted means as one reply whose weight is the sum of weights. Masks are agreed
