@@ -1,31 +1,49 @@
 """Joint computations on data that organisations may not show each other."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+from secagg.faces import face
 from secagg.release import RELEASE
 
-if TYPE_CHECKING:
-    from secagg.aggregation import mean, sum  # noqa: A004  # called as secagg.sum
-    from secagg.network.simulated import simulate
-    from secagg.party import Party
+TYPE_CHECKING = False  # as in faces
 
 __version__ = RELEASE
-_MODULES = {
-    "Party": "secagg.party",
-    "mean": "secagg.aggregation",
-    "simulate": "secagg.network.simulated",
-    "sum": "secagg.aggregation",
-}
-__all__ = ["Party", "__version__", "mean", "simulate", "sum"]
+__all__ = [
+    "LAN",
+    "LOOPBACK",
+    "MOBILE",
+    "WAN",
+    "Additive",
+    "Bounded",
+    "Ckks",
+    "Masked",
+    "Paillier",
+    "Party",
+    "Privacy",
+    "Rlwe",
+    "__version__",
+    "aggregation",
+    "dp",
+    "errors",
+    "federated",
+    "he",
+    "jobs",
+    "mean",
+    "mpc",
+    "simulate",
+    "sum",
+]
 
-
-def __getattr__(name: str) -> Any:
-    # Whoever wants one of these does not wait for all the others to be imported.
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if TYPE_CHECKING:
+    from secagg import aggregation, dp, errors, federated, he, jobs, mpc
+    from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Privacy, Rlwe, mean, sum  # noqa: A004  # called as secagg.sum
+    from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN, simulate
+    from secagg.party import Party
+else:
+    __getattr__, __dir__ = face(
+        "secagg",
+        {
+            "secagg": "aggregation dp errors federated he jobs mpc",
+            "secagg.aggregation": "Additive Bounded Ckks Masked Paillier Privacy Rlwe mean sum",
+            "secagg.network.simulated": "LAN LOOPBACK MOBILE WAN simulate",
+            "secagg.party": "Party",
+        },
+    )

@@ -40,6 +40,7 @@ def test_the_python_examples_print_what_they_say(code: str, capsys: pytest.Captu
     (promised,) = re.findall(r"# prints: (.*)", code)
     assert capsys.readouterr().out == promised + "\n"
     assert len([line for line in code.splitlines() if line and "import" not in line]) <= 10
+    assert len([line for line in code.splitlines() if "import" in line]) == 1
 
 
 def test_the_make_commands_exist() -> None:

@@ -1,1 +1,49 @@
 """What organisations agree on and run: job files, one party's part, all parties on one machine, records."""
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = [
+    "PATTERNS",
+    "Disclosure",
+    "Forecast",
+    "Job",
+    "Member",
+    "Part",
+    "Pattern",
+    "Progress",
+    "Window",
+    "disclosures",
+    "load_job",
+    "parse_job",
+    "read_record",
+    "run_job",
+    "run_locally",
+    "sign_record",
+    "verify_record",
+]
+
+if TYPE_CHECKING:
+    from secagg.jobs.disclosure import Disclosure, disclosures
+    from secagg.jobs.forecast import Forecast
+    from secagg.jobs.job import Job, Member, Window
+    from secagg.jobs.job_file import load_job, parse_job
+    from secagg.jobs.local import run_locally
+    from secagg.jobs.patterns import PATTERNS, Pattern
+    from secagg.jobs.run import Part, Progress, run_job
+    from secagg.jobs.signed import read_record, sign_record, verify_record
+else:
+    __getattr__, __dir__ = face(
+        "secagg.jobs",
+        {
+            "secagg.jobs.disclosure": "Disclosure disclosures",
+            "secagg.jobs.forecast": "Forecast",
+            "secagg.jobs.job": "Job Member Window",
+            "secagg.jobs.job_file": "load_job parse_job",
+            "secagg.jobs.local": "run_locally",
+            "secagg.jobs.patterns": "PATTERNS Pattern",
+            "secagg.jobs.run": "Part Progress run_job",
+            "secagg.jobs.signed": "read_record sign_record verify_record",
+        },
+    )

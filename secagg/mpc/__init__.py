@@ -1,6 +1,53 @@
 """Secret sharing, and computing on shares: n-party additive sharing and the three-party replicated engine."""
 
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
 if __name__ == "mpc":  # found through the link at the root of a checkout
     from secagg.root_links import alias
 
     alias(__name__)
+
+__all__ = [
+    "Engine",
+    "OperationCost",
+    "SharedArray",
+    "SharedBits",
+    "additive",
+    "bits",
+    "from_bits",
+    "input_array",
+    "input_bits",
+    "public_array",
+    "public_bits",
+    "receive_array",
+    "select",
+    "share_array",
+]
+
+if TYPE_CHECKING:
+    from secagg.mpc import additive, bits
+    from secagg.mpc.arithmetic import (
+        SharedArray,
+        from_bits,
+        input_array,
+        public_array,
+        receive_array,
+        select,
+        share_array,
+    )
+    from secagg.mpc.bits import SharedBits, input_bits, public_bits
+    from secagg.mpc.costs import OperationCost
+    from secagg.mpc.replicated import Engine
+else:
+    __getattr__, __dir__ = face(
+        "secagg.mpc",
+        {
+            "secagg.mpc": "additive bits",
+            "secagg.mpc.arithmetic": "SharedArray from_bits input_array public_array receive_array select share_array",
+            "secagg.mpc.bits": "SharedBits input_bits public_bits",
+            "secagg.mpc.costs": "OperationCost",
+            "secagg.mpc.replicated": "Engine",
+        },
+    )
