@@ -138,7 +138,8 @@ class Rule:
                 continue
             for place, text in enumerate(chunk, start):
                 try:
-                    spelt.append(self._canonical(text))
+                    electronic = self.name == "iban" and _IBAN.fullmatch(text) is not None
+                    spelt.append(_checked_iban(text) if electronic else self._canonical(text))
                 except _Refused as why:
                     spelt.append("")
                     refused[place] = str(why)
@@ -241,6 +242,11 @@ def _iban(clean: str) -> str:
         raise _Refused(
             "is no IBAN: two letters, two check digits, then 11 to 30 letters and digits are expected"
         )
+    return _checked_iban(text)
+
+
+def _checked_iban(text: str) -> str:
+    """Return the text, which has an IBAN's form, if its length and check digits hold."""
     length = _IBAN_LENGTHS.get(text[:2], len(text))
     if len(text) != length:
         raise _Refused(f"is no IBAN: {text[:2]} has {length} characters")

@@ -295,6 +295,10 @@ class CsvFile:
             raise DataError(
                 f"{self._path}: the file begins with the mark of UTF-8, and its encoding is said to be {said}"
             )
+        if said is None and b"\0" in first and not first.startswith(_UTF16_MARKS):
+            raise DataError(
+                f"{self._path}: this is no UTF-8; say its encoding, on the command line --encoding, such as utf-16-le"
+            )
         if said is None:
             return "utf-16" if first.startswith(_UTF16_MARKS) else "utf-8"
         return "utf-8" if said == "utf-8-sig" else said
@@ -480,6 +484,7 @@ def _connect(place: str | None) -> duckdb.DuckDBPyConnection:
     )
     # Timestamps with a zone are told from those without by the session's zone.
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
     if place is not None:
         connection.execute(f"SET allowed_paths = [{quote_text(place)}]")
         connection.execute("SET enable_external_access = false")

@@ -63,6 +63,8 @@ def test_text_that_is_not_in_the_encoding_that_is_said_is_named_by_line(put):
     text = (DEPOSITS + "a,1,1\n" * 400_000 + "é,1,1\n").encode("latin-1")
     with pytest.raises(DataError, match=r"t\.csv:400002: this is not ascii"):
         read_deposits(put(text), dialect=Dialect(encoding="ascii"))
+    with pytest.raises(DataError, match=r"this is no UTF-8; say its encoding, .*utf-16-le"):
+        read_deposits(put(TEXT.encode("utf-16-le")))
     with pytest.raises(
         DataError, match=r"begins with the mark of UTF-8, and its encoding is said to be cp1252"
     ):

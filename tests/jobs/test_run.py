@@ -18,6 +18,7 @@ from secagg.errors import (
     AbortedError,
     AuthenticationError,
     DataError,
+    EmptyTableError,
     JobError,
     PeerMissingError,
     PlanError,
@@ -246,6 +247,22 @@ def test_amounts_with_cents_up_to_a_billion_add_up_exactly() -> None:
     assert rows is not None
     assert findings is not None
     assert flagged_rows(rows, findings) == [("x", 3, 3 * 10**11 - 3)]
+
+
+def test_all_are_told_whose_table_has_no_row_that_counts_and_nothing_more() -> None:
+    job = make_job("collectors")
+    tables = make_tables(job, (10, 10, 10))
+
+    def read() -> Columns:
+        raise EmptyTableError("secret.csv: no row counts; the table's times run from 1 to 2")
+
+    parts = {name: Part(job, name, lambda name=name: tables[name]) for name in job.roster}
+    parts["bank_b"] = Part(job, "bank_b", read)
+    outcome = simulate(parts)
+    for name in ("bank_a", "bank_c"):
+        assert "bank_b ended the run: no row of its table counts" in str(outcome.errors[name])
+        assert "secret" not in str(outcome.errors[name])
+        assert "run from" not in str(outcome.errors[name])
 
 
 def test_data_that_cannot_be_used_ends_the_run_and_only_its_owner_learns_why() -> None:
