@@ -233,7 +233,8 @@ def test_spelling_an_identifier_again_changes_nothing(text):
 
 @given(
     st.lists(
-        st.from_regex(r"[A-Za-z0-9 _:/#.,=+-]{0,8}|NULL|é[0-9]|1[eE][+-]5", fullmatch=True), max_size=200
+        st.from_regex(r"[A-Za-z0-9 _:/#.,=+-]{0,8}|NULL|é[0-9]|a1\nB2|1[eE][+-]5", fullmatch=True),
+        max_size=200,
     )
 )
 def test_many_at_once_are_spelt_as_each_alone(texts):
