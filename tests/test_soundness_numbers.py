@@ -20,8 +20,10 @@ from secagg.mpc.replicated import PairStreams
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
 from secagg.prg import KEY_BYTES, Stream
-from secagg.protocols.joint_groups import Field, Layout, Query
+from secagg.protocols.joint_groups import MAX_ROWS, Field, Layout, Query
 from secagg.protocols.joint_groups import layout as layouts
+from secagg.protocols.joint_groups.engine import _gates
+from secagg.protocols.joint_groups.lists import check_gates
 from secagg.protocols.pseudonyms import log2_collision
 
 ROOT = Path(__file__).parents[1]
@@ -143,6 +145,29 @@ def test_bounds_at_ten_million_rows_an_organisation(banks, ends, false_match):
         "the bound on all of these is 2^-28 for three organisations and 2^-25 for two; that of a false match "
         "([7.2](#72-keys-and-padding)) is 2^-31 and 2^-32",
     )
+
+
+def test_bounds_at_ten_million_rows_and_the_largest_announcement():
+    three, two = collectors((10**7,) * 3), collectors((10**7,) * 2)
+    assert MAX_ROWS == 10**7
+    assert -29 <= three.log2_abort <= -28
+    assert -26 <= two.log2_abort <= -25
+    assert -32 <= three.log2_false_match <= -31
+    assert -33 <= two.log2_false_match <= -32
+    says("soundness", "the bound on all of these is 2^-28 for three organisations and 2^-25 for two")
+    says("soundness", "that of a false match ([7.2](#72-keys-and-padding)) is 2^-31 and 2^-32")
+    says("soundness", "at most `max_rows`, ten million unless the job says less")
+
+
+def test_the_cost_of_checking_lists():
+    million, small = collectors((333_333,) * 3), collectors((100,) * 2)
+    ands = check_gates(million).ands
+    assert round(ands / million.buckets.rows) == 205
+    assert check_gates(small).ands / small.buckets.rows == pytest.approx(360, rel=0.03)
+    assert round(100 * ands / _gates(million).ands) == 6
+    says("soundness", "About 205 ANDs a row")
+    says("soundness", "some 360 in tables of a hundred rows")
+    says("soundness", "Of a run of a million rows that is 6 % of all ANDs")
 
 
 def test_capacities_are_the_least_that_the_chernoff_bound_allows():

@@ -9,11 +9,12 @@ from secagg.jobs.job import Job
 from secagg.party import PartyId
 
 TRUST: Final = (
-    "All parties are taken to follow the protocol. Then no computing party learns more than this, even if it pools "
-    "what it sees with any number of input parties. Two computing parties that pool what they hold see every row's "
-    "numbers under pseudonyms, and with an input party's help can test guesses of whose they are. A computing party "
-    "that lies is not caught in time: if it also puts in rows, it can have another party's opened to itself. And an "
-    "input party that puts in a made-up row for somebody learns the others' sum for that one, if it is flagged."
+    "The computing parties are taken to follow the protocol; what other input parties put in is checked. Then no computing "
+    "party learns more than this, even if it pools what it sees with any number of input parties. Two computing parties "
+    "that pool what they hold see every row's numbers under pseudonyms, and with an input party's help can test guesses "
+    "of whose they are. A computing party that lies is not caught in time: if it also puts in rows, it can have another "
+    "party's opened to itself, with all sums. It can also take its own results and keep back the others'. And an input "
+    "party that puts in made-up rows learns the others' sum for each of their identifiers, if it is flagged."
 )
 
 
