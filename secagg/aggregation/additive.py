@@ -79,15 +79,16 @@ class Additive(Protection):
             watch.add(name, partial(program, name), gathers=name in names)
         summed, outcome = watch.run(names[0], job, self.stages)
         return SumOutcome(
-            ring.to_signed(summed.total),
-            summed.contributors,
-            watch.missed,
-            0.0,
-            f"{self.aggregators} aggregators, shares of {ring.bits} bits, sums of at least {terms.least} clients",
-            f"The first aggregator learns the sum over at least {terms.least} clients, and nobody learns anything else of "
-            f"an update unless all {self.aggregators} aggregators work together. All of them have to add up rightly.",
-            ring.bits,
-            {"client": clients, "aggregator": names},
-            outcome.ledgers,
-            0.0,
+            total=ring.to_signed(summed.total),
+            contributors=summed.contributors,
+            missed=watch.missed,
+            error=0.0,
+            parameters=f"{self.aggregators} aggregators, shares of {ring.bits} bits, sums of at least {terms.least} clients",
+            protection=f"The first aggregator learns the sum over at least {terms.least} clients, and nobody learns "
+            f"anything else of an update unless all {self.aggregators} aggregators work together. All of them have to "
+            "add up rightly.",
+            bits=ring.bits,
+            roles={"client": clients, "aggregator": names},
+            ledgers=outcome.ledgers,
+            setup_s=0.0,
         )

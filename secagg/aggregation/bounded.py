@@ -136,18 +136,18 @@ class Bounded(Protection):
         total = ring.to_signed(summed.total)
         missing = dict.fromkeys(summed.missing, "missing: its upload did not come whole")
         return SumOutcome(
-            np.append(total, summed.weight) if coding.weighted else total,
-            summed.accepted,
-            missing | watch.missed | dict.fromkeys(summed.refused, "refused: out of bounds"),
-            0.0,
-            f"3 aggregators, shares of {ring.bits} bits; checked on shares: {coding.checked}",
-            f"The first aggregator learns the sum over at least {least} clients, all three learn who keeps to the bounds, "
-            "and nobody learns anything else of an update unless two of them work together. Clients may do anything, and "
-            "are left out if they break a bound; aggregators keep to the protocol.",
-            ring.bits,
-            {"client": clients, "aggregator": names},
-            outcome.ledgers,
-            0.0,
+            total=np.append(total, summed.weight) if coding.weighted else total,
+            contributors=summed.accepted,
+            missed=missing | watch.missed | dict.fromkeys(summed.refused, "refused: out of bounds"),
+            error=0.0,
+            parameters=f"3 aggregators, shares of {ring.bits} bits; checked on shares: {coding.checked}",
+            protection=f"The first aggregator learns the sum over at least {least} clients, all three learn who keeps to "
+            "the bounds, and nobody learns anything else of an update unless two of them work together. Clients may do "
+            "anything, and are left out if they break a bound; aggregators keep to the protocol.",
+            bits=ring.bits,
+            roles={"client": clients, "aggregator": names},
+            ledgers=outcome.ledgers,
+            setup_s=0.0,
         )
 
 

@@ -386,14 +386,14 @@ def _run(
         total, error = job.plan.ring.to_signed(summed.encoded), 0.0
     uploads = [outcome.ledgers[name].total().sent.payload_bytes for name in terms.clients]
     return SumOutcome(
-        total,
-        summed.contributors,
-        watch.missed,
-        error,
-        about,
-        protection,
-        8 * max(uploads) / job.length,
-        {"client": terms.clients, "aggregator": (terms.aggregator,), "key holder": terms.key_holders},
-        outcome.ledgers,
-        setup_s,
+        total=total,
+        contributors=summed.contributors,
+        missed=watch.missed,
+        error=error,
+        parameters=about,
+        protection=protection,
+        bits=8 * max(uploads) / job.length,
+        roles={"client": terms.clients, "aggregator": (terms.aggregator,), "key holder": terms.key_holders},
+        ledgers=outcome.ledgers,
+        setup_s=setup_s,
     )

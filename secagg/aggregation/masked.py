@@ -97,16 +97,16 @@ class Masked(Protection):
             summed.suspects, "shares of others' secrets that it sent, or was dealt, were wrong"
         )
         return SumOutcome(
-            ring.to_signed(summed.total),
-            summed.contributors,
-            watch.missed | suspects,
-            0.0,
-            str(parameters),
-            _protection(parameters),
-            ring.bits,
-            {"client": clients, "server": (server,)},
-            outcome.ledgers,
-            setup_s,
+            total=ring.to_signed(summed.total),
+            contributors=summed.contributors,
+            missed=watch.missed | suspects,
+            error=0.0,
+            parameters=str(parameters),
+            protection=_protection(parameters),
+            bits=ring.bits,
+            roles={"client": clients, "server": (server,)},
+            ledgers=outcome.ledgers,
+            setup_s=setup_s,
         )
 
 

@@ -19,6 +19,7 @@ from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Network, Outcome, simulate
 from secagg.party import Party, PartyId, Program, Protocol
+from secagg.protocols.threat_model import largest_part
 from secagg.updates.coding import Coding, FixedPoint, Request, Units
 
 # No time passes but by the protocols' own deadlines, which nobody that is there exceeds.
@@ -265,7 +266,7 @@ def sure_to_stay(clients: int, max_dropout: float) -> int:
     """
     if not 0 <= max_dropout < 1:
         raise PlanError(f"expected max_dropout as a fraction from 0 to below 1, got {max_dropout}")
-    staying = clients - int(max_dropout * clients + 1e-9)
+    staying = clients - largest_part(max_dropout, clients)
     if staying < 2:
         raise PlanError(
             f"of {clients} clients only {staying} are sure to stay: the sum of one is its update; use a smaller max_dropout"

@@ -155,17 +155,17 @@ class Invitation:
         member, nonce, shown = self.member, secrets.token_bytes(NONCE_BYTES), wire.to_bytes(announced)
         ReplayGuard(member.path).begin(nonce, m.KEYS)
         state = m.NodeState(
-            self.run,
-            self.kind,
-            m.KEYS,
-            nonce,
-            self.frame,
-            task_digest,
-            setting,
-            layout,
-            None,
-            vector,
-            None,
+            run=self.run,
+            kind=self.kind,
+            step=m.KEYS,
+            nonce=nonce,
+            task=self.frame,
+            task_digest=task_digest,
+            setting=setting,
+            layout=layout,
+            roster=None,
+            vector=vector,
+            client=None,
         )
         spent = b"" if self.spent is None else self.spent.to_bytes()
         parts = ready_parts(self.run, self.kind, nonce, shown, setting, spent, self.known)
@@ -276,16 +276,16 @@ class Node:
     def _round(self, roster: m.Roster) -> tuple[Round, Coder]:
         state, task = self._state, self.task
         agreement = Agreement(
-            state.run,
-            state.kind,
-            state.task,
-            state.task_digest,
-            state.setting,
-            state.layout,
-            roster.names,
-            roster.nonces,
-            roster.server_nonce,
-            roster.budgets,
+            run=state.run,
+            kind=state.kind,
+            task=state.task,
+            task_digest=state.task_digest,
+            setting=state.setting,
+            layout=state.layout,
+            names=roster.names,
+            nonces=roster.nonces,
+            server_nonce=roster.server_nonce,
+            budgets=roster.budgets,
         )
         return agreement.round(
             self._member.peers, self._protection, task.encoding, task.weight_key, log=self._log

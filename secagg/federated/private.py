@@ -29,6 +29,7 @@ from secagg import dp
 from secagg.errors import PlanError
 from secagg.federated.layout import Baseline, Item, Layout, Means
 from secagg.protocols.masked import GraphParameters, narrow, ring_for, widen
+from secagg.protocols.threat_model import largest_part
 from secagg.ring import RingArray
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy
@@ -129,7 +130,7 @@ class PrivateCoder:
         clients = parameters.clients
         # A server that may do anything chooses who takes part: all corrupt ones may be among them.
         cohort = registered if parameters.active else clients
-        corrupt = max(parameters.corrupt, math.floor(privacy.max_corrupt * cohort + 1e-9))
+        corrupt = max(parameters.corrupt, largest_part(privacy.max_corrupt, cohort))
         if corrupt >= parameters.least:
             raise PlanError(
                 f"of {clients} nodes {parameters.least} are sure to be in a sum, and {corrupt} are not counted on for "

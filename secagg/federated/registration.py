@@ -127,15 +127,15 @@ def read_ready(
     budget = Spent.from_bytes(ready.budget, peer=ready.name) if noisy else None
     seen = {name: Spent.from_bytes(data, peer=ready.name) for name, data in ready.seen.items()}
     return Registration(
-        ready.name,
-        node_id,
-        ready.nonce,
-        wire.to_bytes(layout.canonical()),
-        ready.layout,
-        ready.setting,
-        budget,
-        seen,
-        frame,
+        name=ready.name,
+        node_id=node_id,
+        nonce=ready.nonce,
+        layout=wire.to_bytes(layout.canonical()),
+        announced=ready.layout,
+        setting=ready.setting,
+        budget=budget,
+        seen=seen,
+        frame=frame,
     )
 
 

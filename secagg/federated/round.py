@@ -11,7 +11,6 @@ A framework carries the messages.
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from secagg.federated.registration import Limits, Registration, most_common
 from secagg.federated.terms import NONCE_BYTES, Agreement
 from secagg.party import PartyId
 from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Round, Server, Shares, Unmasking
+from secagg.protocols.threat_model import largest_part
 
 if TYPE_CHECKING:
     from secagg import dp
@@ -192,16 +192,16 @@ class ServerRound:
             tuple(n.budget.to_bytes() for n in self._nodes if n.budget is not None),
         )
         agreement = Agreement(
-            run,
-            job.kind,
-            wire.to_bytes(task),
-            job.task_digest,
-            self._nodes[0].setting,
-            self._layout,
-            self._roster.names,
-            self._roster.nonces,
-            self._roster.server_nonce,
-            self._roster.budgets,
+            run=run,
+            kind=job.kind,
+            task=wire.to_bytes(task),
+            task_digest=job.task_digest,
+            setting=self._nodes[0].setting,
+            layout=self._layout,
+            names=self._roster.names,
+            nonces=self._roster.nonces,
+            server_nonce=self._roster.server_nonce,
+            budgets=self._roster.budgets,
         )
         self.where, self.coder = agreement.round(
             peers, task.protection, task.encoding, task.weight_key, log=log
@@ -270,4 +270,4 @@ def _who_knows_more(
         for _, other in sorted(ready.items())
         if node.budget is not None and node.name in other.seen and node.budget.is_older(other.seen[node.name])
     ]
-    return knowing if len(knowing) > math.floor(protection.max_corrupt * cohort + 1e-9) else []
+    return knowing if len(knowing) > largest_part(protection.max_corrupt, cohort) else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +14,7 @@ from secagg.federated.layout import Coder, Layout
 from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
 from secagg.protocols.masked import GraphParameters, Round, Terms, choose
-from secagg.protocols.threat_model import ThreatModel, is_malicious
+from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_part
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy
 
@@ -97,7 +96,7 @@ class Protection:
             raise PlanError(f"expected at least 2 clients in a sum, got {clients}")
         corrupt, bits = self.max_corrupt, self.security_bits
         if self.is_malicious:
-            worst = math.floor(self.max_corrupt * registered + 1e-9)
+            worst = largest_part(self.max_corrupt, registered)
             if worst >= clients:
                 raise PlanError(
                     f"{worst} of {registered} registered clients may work with the server, and only {clients} take part; "

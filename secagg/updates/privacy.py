@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from secagg.errors import PlanError, RangeError, UsageError
+from secagg.protocols.threat_model import largest_part
 
 if TYPE_CHECKING:
     from secagg.dp import Mechanism
@@ -68,7 +69,7 @@ class Privacy:
         from secagg import dp  # whoever adds no noise does without its packages
 
         budget = dp.Budget(self.epsilon, self.delta, self.rounds, self.adjacency)
-        colluders = math.floor(self.max_corrupt * clients + 1e-9)
+        colluders = largest_part(self.max_corrupt, clients)
         if colluders >= min_clients:
             raise PlanError(
                 f"of {clients} clients {min_clients} are sure to be in a sum, and {colluders} are not counted on for noise: "

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import PlanError
 from secagg.prg import Stream
+from secagg.protocols.threat_model import largest_part
 
 _COMPLETE_UP_TO: Final = 100
 _MAX_CLIENTS: Final = 1 << 20
@@ -145,8 +146,7 @@ def choose(
         raise PlanError(
             f"expected positive security and failure bits, got {security_bits} and {failure_bits}"
         )
-    # A fraction such as 1/3 of 300 must not lose one to rounding.
-    c, r = (math.floor(fraction * n + 1e-9) for fraction in (corrupt, gone))
+    c, r = (largest_part(fraction, n) for fraction in (corrupt, gone))
     quorum = (n + c) // 2 + 1 if active else 0
     # The corrupt ones can take their own vectors off the sum: with one other in it, they would be left with that one.
     needed = max(c + 2, quorum)
