@@ -54,7 +54,7 @@ def protections(tiny: bool) -> dict[str, Callable[[], Protection]]:
         "rlwe, 1 holder": lambda: Rlwe(holders=1),
         "ckks": Ckks,
         "paillier": lambda: Paillier(bits=bits),
-        "paillier, short": lambda: Paillier(bits=bits, short_masks=512),
+        "paillier, short": lambda: Paillier(bits=bits, randomizer_bits=512),
         "paillier, 2 of 3": lambda: Paillier(bits=bits, holders=3, threshold=2),
     }
 

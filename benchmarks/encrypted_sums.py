@@ -120,8 +120,8 @@ def single(
 def threshold(
     clients: int, length: int, executor: ThreadPoolExecutor, stack: ExitStack
 ) -> tuple[str, Terms, Callable[..., Any]]:
+    from secagg.he.rlwe.decryption_log import DecryptionLog
     from secagg.he.rlwe.flooding import plan_release
-    from secagg.he.rlwe.releases import Releases
     from secagg.protocols.he_sum import threshold_rlwe
 
     names = tuple(f"client{i}" for i in range(clients))
@@ -132,7 +132,9 @@ def threshold(
     public = {name: key.public_key() for name, key in signing.items()}
     identities = threshold_rlwe.Identities(public, public)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    records = {holder: stack.enter_context(Releases(folder / holder, expected_epoch=0)) for holder in holders}
+    records = {
+        holder: stack.enter_context(DecryptionLog(folder / holder, expected_epoch=0)) for holder in holders
+    }
 
     async def program(party: Party, values: Any = None) -> Sum | None:
         common: dict[str, Any] = {
@@ -140,7 +142,7 @@ def threshold(
             "release_plan": release_plan,
             "identities": identities,
             "identity": signing.get(party.me),
-            "releases": records.get(party.me),
+            "log": records.get(party.me),
         }
         key = await threshold_rlwe.agree_key(party, **common)
         return await threshold_rlwe.he_sum(party, values, key=key, executor=executor, **common)

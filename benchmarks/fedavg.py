@@ -128,8 +128,8 @@ async def threshold_paillier(
 async def threshold_rlwe(
     party: Party, values: Any, terms: Terms, public: dict[str, Any], folder: Path
 ) -> Sum | None:
+    from secagg.he.rlwe.decryption_log import DecryptionLog
     from secagg.he.rlwe.flooding import plan_release
-    from secagg.he.rlwe.releases import Releases
     from secagg.protocols.he_sum import threshold_rlwe as protocol
 
     # The parties of this benchmark trust each other with their signing keys; others draw them where they are used.
@@ -137,13 +137,13 @@ async def threshold_rlwe(
     known = {name: key.public_key() for name, key in signing.items()}
     record = None
     if party.me in terms.key_holders:
-        record = Releases(folder / f"{party.me}.releases", expected_epoch=0)
+        record = DecryptionLog(folder / f"{party.me}.log", expected_epoch=0)
     common: dict[str, Any] = {
         "terms": terms,
         "release_plan": plan_release(terms.plan, holders=len(HOLDERS), releases=1, length=terms.length),
         "identities": protocol.Identities(known, known),
         "identity": signing.get(party.me),
-        "releases": record,
+        "log": record,
     }
     key = await protocol.agree_key(party, **common)
     total = await protocol.he_sum(party, values, key=key, **common)

@@ -25,7 +25,7 @@ import numpy as np
 import phe
 
 from secagg.fixed_point import plan
-from secagg.he.paillier import MaskPool, PublicKey, SecretKey
+from secagg.he.paillier import PublicKey, RandomizerPool, SecretKey
 from secagg.integrations.phe import to_secret_key
 
 PLAN = plan(clip=1000.0, frac_bits=20, parties=10_000)  # sums of 45 bits: slots of 48
@@ -106,10 +106,10 @@ class Bench:
     def encryption(self) -> None:
         print(f"\nencrypt, {self.label}, {self.slots} numbers a residue, {self.residues} residues")
         public, x = self.public, self.x
-        short = PublicKey(int(public.n), s=public.s, h=int(public.h), mask_bits=512)
+        short = PublicKey(int(public.n), s=public.s, h=int(public.h), randomizer_bits=512)
         background = Deferred()
-        pool = MaskPool(public, background, size=self.residues)
-        windows = {key.mask_bits: -(-key.mask_bits // WINDOW) for key in (public, short)}
+        pool = RandomizerPool(public, background, size=self.residues)
+        windows = {key.randomizer_bits: -(-key.randomizer_bits // WINDOW) for key in (public, short)}
         factors = public.encrypt(self.x[: self.slots * 16], PLAN).integers()
 
         def multiply(count: int) -> None:
@@ -127,13 +127,18 @@ class Bench:
             key.prepare(window=WINDOW)
         peer = Step("phe", lambda: self.theirs.public_key.encrypt(123456789), 1)
         half = Step(
-            f"mask exponents of {public.mask_bits} bits (default)", lambda: public.encrypt(x, PLAN), x.size
+            f"randomizer exponents of {public.randomizer_bits} bits (default)",
+            lambda: public.encrypt(x, PLAN),
+            x.size,
         )
-        half_limit, short_limit = limit(public.mask_bits), limit(512)
+        half_limit, short_limit = limit(public.randomizer_bits), limit(512)
         owner = Step("the same by the key's owner", lambda: self.key.encrypt(x, PLAN), x.size)
-        fast = Step("mask exponents of 512 bits", lambda: short.encrypt(x, PLAN), x.size)
+        fast = Step("randomizer exponents of 512 bits", lambda: short.encrypt(x, PLAN), x.size)
         pooled = Step(
-            "masks from a pool", lambda: public.encrypt(x, PLAN, masks=pool), x.size, background.run
+            "randomizers from a pool",
+            lambda: public.encrypt(x, PLAN, randomizers=pool),
+            x.size,
+            background.run,
         )
         take_turns([peer, half, half_limit, owner, fast, short_limit, pooled], self.repeats)
         report([peer], peer, None, "-")
@@ -239,7 +244,7 @@ def table(key: PublicKey) -> None:
     fresh = PublicKey(int(key.n), s=key.s, h=int(key.h))
     start = time.process_time()
     fresh.prepare(window=WINDOW)
-    entries = (fresh.mask_bits // WINDOW) << WINDOW
+    entries = (fresh.randomizer_bits // WINDOW) << WINDOW
     print(
         f"\ntable, s = {key.s}: built in {time.process_time() - start:.2f} s,"
         f" {entries * sys.getsizeof(key.modulus.ciphertext) / 1e6:.0f} MB"

@@ -30,10 +30,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.fixed_point import plan
 from secagg.he.rlwe import Ciphertext, Parameters, SecretKey, parameters
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import plan_release
 from secagg.he.rlwe.key_generation import KeyHolder, Terms
 from secagg.he.rlwe.products import batch_blocks
-from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import combine
 from secagg.he.rlwe.uploads import Collector, Round, Tally, sign_upload
 
@@ -226,7 +226,9 @@ def several_holders(modulus_bits: int, values: int, repeats: int, holders: int =
     confirmations = {name: maker.confirm(others(openings, name)) for name, maker in makers.items()}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        records = {name: stack.enter_context(Releases(folder / name, expected_epoch=0)) for name in names}
+        records = {
+            name: stack.enter_context(DecryptionLog(folder / name, expected_epoch=0)) for name in names
+        }
         shares = {
             name: maker.finish(others(confirmations, name), records[name]) for name, maker in makers.items()
         }

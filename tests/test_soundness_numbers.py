@@ -221,13 +221,13 @@ CONSTANTS = [
     ),
     (
         "soundness-encryption",
-        "he.paillier.equal_logs",
+        "he.paillier.dleq",
         "_BATCH_BYTES",
         16,
         "Small exponents e_1..e_k of 128 bits",
     ),
-    ("soundness-encryption", "he.paillier.equal_logs", "CHALLENGE_BYTES", 32, "A, B, 256 bits, z = r + ea"),
-    ("soundness-encryption", "he.paillier.equal_logs", "_HIDING_BITS", 128, "r has L + 384 bits"),
+    ("soundness-encryption", "he.paillier.dleq", "CHALLENGE_BYTES", 32, "A, B, 256 bits, z = r + ea"),
+    ("soundness-encryption", "he.paillier.dleq", "_HIDING_BITS", 128, "r has L + 384 bits"),
     ("soundness-encryption", "he.paillier.checks", "SHORTEST_MASK_BITS", 512, "Less than 512 is refused"),
     ("soundness-encryption", "he.paillier.primes", "SMALL_FACTOR_BITS", 16, "free of factors below 2^16"),
 ]

@@ -98,18 +98,18 @@ def test_sums_that_fill_their_own_executor_come_to_an_end() -> None:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def test_a_pool_of_masks_may_be_filled_in_its_own_executor() -> None:
+def test_a_pool_of_randomizers_may_be_filled_in_its_own_executor() -> None:
     pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
-    from secagg.he.paillier import MaskPool, SecretKey
+    from secagg.he.paillier import RandomizerPool, SecretKey
 
     key = SecretKey.generate(2048)
     pool = ThreadPoolExecutor(1)
     try:
 
         def fill() -> int:
-            masks = MaskPool(key.public_key, pool, size=16)
-            masks.fill()
-            return len(masks)
+            randomizers = RandomizerPool(key.public_key, pool, size=16)
+            randomizers.fill()
+            return len(randomizers)
 
         assert pool.submit(fill).result(PATIENCE_S) == 16
     finally:
@@ -122,6 +122,6 @@ def test_what_is_no_executor_is_refused(wrong: Any) -> None:
         secagg.sum([1.0, 2.0], clip=2.0, executor=wrong)
 
 
-def test_processes_are_refused_since_their_masks_would_be_lost() -> None:
+def test_processes_are_refused_since_their_randomizers_would_be_lost() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(UsageError, match="got a ProcessPoolExecutor"):
         secagg.sum([1.0, 2.0], clip=2.0, executor=pool)

@@ -58,7 +58,7 @@ class Paillier(_Encrypted):
     Args:
       bits: length of n; 3072 stand for 128 bits of security.
       s: plaintexts are modulo n^s; 2 takes three quarters of the bytes of 1.
-      short_masks: length of the masks' exponents if it shall be shorter, which needs an assumption more.
+      randomizer_bits: length of the randomizers' exponents. Less than half of n's needs an assumption more.
       holders: key holders. With several, a dealer who knows the key deals it first.
       threshold: how many of several holders decrypt; without it more than half.
       max_dropout: largest fraction of clients that vanishes.
@@ -70,7 +70,7 @@ class Paillier(_Encrypted):
 
     bits: int = 3072
     s: int = 2
-    short_masks: int | None = None
+    randomizer_bits: int | None = None
     holders: int = 1
     threshold: int | None = None
     max_dropout: float = 1 / 3
@@ -106,7 +106,7 @@ class Paillier(_Encrypted):
         key = self.secret_key
         if key is None:
             key = paillier.SecretKey.generate(
-                self.bits, s=self.s, short_masks=self.short_masks, executor=job.executor
+                self.bits, s=self.s, randomizer_bits=self.randomizer_bits, executor=job.executor
             )
         n = key.public_key.n.bit_length()
         about = f"n of {n} bits, s = {key.public_key.s}"
@@ -124,7 +124,7 @@ class Paillier(_Encrypted):
                 self._threshold,
                 bits=self.bits,
                 s=self.s,
-                short_masks=self.short_masks,
+                randomizer_bits=self.randomizer_bits,
                 executor=job.executor,
             )
         setup_s = time.perf_counter() - began
@@ -270,8 +270,8 @@ class Rlwe(_Encrypted):
         return chosen
 
     def _run_threshold(self, job: SumJob) -> SumOutcome:
+        from secagg.he.rlwe.decryption_log import DecryptionLog
         from secagg.he.rlwe.flooding import plan_release
-        from secagg.he.rlwe.releases import Releases
         from secagg.protocols.he_sum import threshold_rlwe
 
         release_plan = plan_release(
@@ -289,10 +289,10 @@ class Rlwe(_Encrypted):
         identities = threshold_rlwe.Identities(public, public)
         setup_s = time.perf_counter() - began
         with ExitStack() as stack:
-            # The record of releases is for keys that outlive a process; this one does not.
+            # The decryption log is for keys that outlive a process; this one does not.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             records = {
-                holder: stack.enter_context(Releases(folder / str(i), expected_epoch=0))
+                holder: stack.enter_context(DecryptionLog(folder / str(i), expected_epoch=0))
                 for i, holder in enumerate(terms.key_holders)
             }
 
@@ -302,7 +302,7 @@ class Rlwe(_Encrypted):
                     "release_plan": release_plan,
                     "identities": identities,
                     "identity": signing.get(name),
-                    "releases": records.get(name),
+                    "log": records.get(name),
                 }
                 key = await threshold_rlwe.agree_key(party, **common)
                 values = job.vectors.get(name)

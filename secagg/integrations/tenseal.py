@@ -112,8 +112,8 @@ def from_secret_key(context: tenseal.Context | bytes) -> SecretKey:
         raise UsageError("there is no secret key in this context; from_public_key reads a public one")
     if native.context.symmetric:
         nothing = np.empty(native.public_key.shape, np.uint64)
-        mark = os.urandom(signing.DIGEST_BYTES)
-        public_key = PublicKey(native.context, mark, native.context.expected_error, nothing)
+        key_nonce = os.urandom(signing.DIGEST_BYTES)
+        public_key = PublicKey(native.context, key_nonce, native.context.expected_error, nothing)
     else:
         public_key = _public_key(native, parts)
     return SecretKey(public_key, native.secret_key.read(octets(parts, SECRET, KEY)))
@@ -247,8 +247,8 @@ def _calls(context: Context) -> str:
 
 def _public_key(native: Native, parts: dict[tuple[int, ...], memoryview | int]) -> PublicKey:
     polynomials = native.public_key.read(octets(parts, PUBLIC, KEY))
-    mark = signing.digest("secagg.integrations.tenseal/mark", [polynomials.tobytes()])
-    return PublicKey(native.context, mark, native.context.expected_error, polynomials)
+    key_nonce = signing.digest("secagg.integrations.tenseal/key nonce", [polynomials.tobytes()])
+    return PublicKey(native.context, key_nonce, native.context.expected_error, polynomials)
 
 
 def _at_scale(native: Native, scale: float) -> Native:

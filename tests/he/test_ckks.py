@@ -466,7 +466,7 @@ def with_word(a: Any, index: tuple[int, ...], word: int) -> Any:
             lambda k: msgspec.structs.replace(k.to_message(), context="4096/symmetric"),
             "of shape .0, 2, 4096.",
         ),
-        (lambda k: msgspec.structs.replace(k.to_message(), mark=b"x"), "mark of 32 bytes"),
+        (lambda k: msgspec.structs.replace(k.to_message(), key_nonce=b"x"), "key nonce of 32 bytes"),
         (lambda k: msgspec.structs.replace(k.to_message(), measured=math.nan), "an error of 0 to"),
         (lambda k: msgspec.structs.replace(k.to_message(), measured=1.0), "an error of 0 to"),
     ],
@@ -505,7 +505,7 @@ def test_nothing_but_coefficients_of_a_peers_reaches_tenseal(
 
 def test_the_id_depends_on_all_that_a_public_key_says(key: SecretKey) -> None:
     message = key.public_key.to_message()
-    for changes in ({"mark": bytes(32)}, {"measured": message.measured * 2}):
+    for changes in ({"key_nonce": bytes(32)}, {"measured": message.measured * 2}):
         other = PublicKey.from_message(msgspec.structs.replace(message, **changes))
         assert other.key_id != key.public_key.key_id
 

@@ -345,7 +345,7 @@ def test_packed_sums_are_exact_to_the_last_value_of_a_slot(n, bits):
     assert decode((1 << (bits - 1)) % n)[0] != 1 << (bits - 1)  # one more does not fit
 
 
-# Paillier: masks
+# Paillier: randomizers
 
 
 def jacobi(a: int, p: int, q: int) -> int:
@@ -353,7 +353,7 @@ def jacobi(a: int, p: int, q: int) -> int:
     return legendre[0] * legendre[1]
 
 
-def test_masks_of_blum_keys_hide_the_parity_of_the_exponent_and_others_do_not():
+def test_randomizers_of_blum_keys_hide_the_parity_of_the_exponent_and_others_do_not():
     def symbols(p: int, q: int, x: int) -> list[int]:
         h = -x * x % (p * q)
         return [jacobi(pow(h, a, p * q), p, q) for a in range(20)]
@@ -364,7 +364,7 @@ def test_masks_of_blum_keys_hide_the_parity_of_the_exponent_and_others_do_not():
 
 
 @pytest.mark.parametrize(("p", "q"), [(7, 11), (23, 31), (59, 71)])
-def test_h_generates_all_masks_as_often_as_the_small_factors_say(p, q):
+def test_h_generates_all_randomizers_as_often_as_the_small_factors_say(p, q):
     n, half = p * q, ((p - 1) // 2) * ((q - 1) // 2)
     factors = {r for r in range(2, half + 1) if half % r == 0 and all(r % d for d in range(2, r))}
     units = [x for x in range(1, n) if math.gcd(x, n) == 1]
@@ -375,15 +375,15 @@ def test_h_generates_all_masks_as_often_as_the_small_factors_say(p, q):
     assert Fraction(generators, len(units)) == expected
 
 
-def test_with_the_other_kind_of_mask_a_ciphertext_says_nothing_of_the_message():
+def test_with_the_other_kind_of_randomizer_a_ciphertext_says_nothing_of_the_message():
     """The step of the proof after DCR: h_n times (1 + n)^t, full exponents; counted through."""
     p, q, t = 7, 11, 5
     n = p * q
     h = pow(-4 * 4, n, n * n)
     order = next(k for k in range(1, n) if pow(h, k, n * n) == 1)
-    masks = [pow((1 + n * t) * h, a, n * n) for a in range(n * order)]
+    randomizers = [pow((1 + n * t) * h, a, n * n) for a in range(n * order)]
     for message in (0, 1, 40):
-        assert sorted((1 + n * message) * m % (n * n) for m in masks) == sorted(masks)
+        assert sorted((1 + n * message) * m % (n * n) for m in randomizers) == sorted(randomizers)
 
 
 # Paillier: threshold

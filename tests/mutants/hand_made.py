@@ -223,10 +223,10 @@ HAND_MADE: Final = (
     ),
     Change(
         "flushing is switched off in the record of decryptions",
-        "secagg/he/rlwe/releases.py",
+        "secagg/he/rlwe/decryption_log.py",
         "PRAGMA synchronous = EXTRA",
         "PRAGMA synchronous = OFF",
-        ("tests/he/rlwe/test_releases.py",),
+        ("tests/he/rlwe/test_decryption_log.py",),
     ),
     Change(
         "numbers in a sampler's tails come half as often",

@@ -35,7 +35,7 @@ from secagg.he.scheme import KEY_ID_BYTES, Header, check_ciphertext, check_heade
 from secagg.prg import Stream
 from secagg.wire import Message
 
-MARK_BYTES: Final = 32
+KEY_NONCE_BYTES: Final = 32
 _DEFAULT: Final = CONTEXTS["4096"]
 # What measures: any plan with room for numbers within +-1 does.
 _MEASURED_PLAN: Final = Plan(bits=8, frac_bits=0, clip=1.0, parties=1)
@@ -46,13 +46,13 @@ class PublicKeyMessage(Message, frozen=True):
 
     Fields:
       context: name of the parameters.
-      mark: 32 random bytes, which tell keys apart that have no public part.
+      key_nonce: 32 random bytes, which tell keys apart that have no public part.
       measured: root mean square of the error of one encryption of numbers within +-1.
       polynomials: coefficients, shape (2, primes, N); (0, primes, N) under a symmetric context.
     """
 
     context: str
-    mark: bytes
+    key_nonce: bytes
     measured: float
     polynomials: NDArray[np.uint64]
 
@@ -84,7 +84,7 @@ class PublicKey(scheme.PublicKey):
 
     Args:
       context: the parameters.
-      mark: 32 random bytes.
+      key_nonce: 32 random bytes.
       measured: root mean square of the error of one encryption of numbers within +-1.
       polynomials: coefficients, shape (2, primes, N), or (0, primes, N) under a symmetric context; not copied.
 
@@ -92,7 +92,7 @@ class PublicKey(scheme.PublicKey):
       UsageError: what is no such key; the message says why.
     """
 
-    __slots__ = ("_key_id", "_mark", "_polynomials", "context", "loaded", "measured")
+    __slots__ = ("_key_id", "_key_nonce", "_polynomials", "context", "loaded", "measured")
 
     message_type: ClassVar[type[Message]] = PublicKeyMessage
     ciphertext_type: ClassVar[type[Message]] = CiphertextMessage
@@ -100,12 +100,13 @@ class PublicKey(scheme.PublicKey):
     shareable: ClassVar[bool] = False
 
     def __init__(
-        self, context: Context, mark: bytes, measured: float, polynomials: NDArray[np.uint64]
+        self, context: Context, key_nonce: bytes, measured: float, polynomials: NDArray[np.uint64]
     ) -> None:
         most = context.error_bound(_measured_header(context))
-        if len(mark) != MARK_BYTES or not 0 < measured <= most:
+        if len(key_nonce) != KEY_NONCE_BYTES or not 0 < measured <= most:
             raise UsageError(
-                f"expected a mark of {MARK_BYTES} bytes and an error of 0 to {most:.3g}, got {len(mark)} bytes, {measured}"
+                f"expected a key nonce of {KEY_NONCE_BYTES} bytes and an error of 0 to {most:.3g}, got "
+                f"{len(key_nonce)} bytes, {measured}"
             )
         self.context, self.measured = context, measured
         form = Native.of(context)
@@ -115,10 +116,10 @@ class PublicKey(scheme.PublicKey):
         if not polynomials.any(axis=-1).all():
             raise UsageError("a polynomial of the public key is 0: what it encrypts would be no secret")
         self.loaded = PublicContext(form, form.load(None if context.symmetric else polynomials))
-        self._mark, self._polynomials = mark, polynomials
+        self._key_nonce, self._polynomials = key_nonce, polynomials
         self._key_id = signing.digest(
             "secagg.he.ckks/public key",
-            [context.name.encode(), mark, struct.pack("<d", measured), polynomials.tobytes()],
+            [context.name.encode(), key_nonce, struct.pack("<d", measured), polynomials.tobytes()],
         )
 
     @classmethod
@@ -129,7 +130,7 @@ class PublicKey(scheme.PublicKey):
           WireError: it is none; the message says what is wrong.
         """
         try:
-            return cls(named(message.context), message.mark, message.measured, message.polynomials)
+            return cls(named(message.context), message.key_nonce, message.measured, message.polynomials)
         except UsageError as error:
             raise WireError(f"a CKKS key from {peer or 'the stored bytes'}: {error}", peer=peer) from None
 
@@ -221,7 +222,7 @@ class PublicKey(scheme.PublicKey):
         return Error(self.context.error_bound(header), measured)
 
     def to_message(self) -> PublicKeyMessage:
-        return PublicKeyMessage(self.context.name, self._mark, self.measured, self._polynomials)
+        return PublicKeyMessage(self.context.name, self._key_nonce, self.measured, self._polynomials)
 
     def _encrypt(
         self, data: Any, values: ArrayLike, plan: Plan, weight: int, rng: Stream | None
@@ -289,7 +290,7 @@ class SecretKey(scheme.SecretKey):
         polynomials = np.empty(form.public_key.shape, np.uint64)
         if not context.symmetric:
             polynomials = form.public_key.read(native.octets(parts, PUBLIC, KEY))
-        public_key = PublicKey(context, os.urandom(MARK_BYTES), measured, polynomials)
+        public_key = PublicKey(context, os.urandom(KEY_NONCE_BYTES), measured, polynomials)
         return cls(public_key, form.secret_key.read(native.octets(parts, SECRET, KEY)))
 
     @classmethod

@@ -4,7 +4,7 @@ c = (1 + n)^m * r^(n^s) modulo n^(s+1), plaintexts modulo n^s [Pai99, DJ01]; the
 base with short exponents [DJN10]. A plaintext carries many numbers side by side (`packing`).
 
 Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as deciding
-n-th residues modulo n^2 and factoring n are hard (with the labelled short masks: also that short exponents look
+n-th residues modulo n^2 and factoring n are hard (with the labelled short randomizers: also that short exponents look
 like long ones). The key's owner reads every ciphertext under it. Ciphertexts can be changed by whoever carries
 them, and multiplied by whoever sees them: sign them, and decrypt announced sums only. People and programs on the
 same machine are not kept out: timing of caches shows table indices and exponents.
@@ -23,6 +23,6 @@ except ImportError:
 
 from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.keys import PublicKey, SecretKey
-from secagg.he.paillier.pool import MaskPool
+from secagg.he.paillier.pool import RandomizerPool
 
-__all__ = ["Ciphertext", "MaskPool", "PublicKey", "SecretKey"]
+__all__ = ["Ciphertext", "PublicKey", "RandomizerPool", "SecretKey"]

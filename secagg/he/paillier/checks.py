@@ -13,7 +13,7 @@ from secagg.he.paillier.residues import MAX_EXPONENT
 
 SMALLEST_KEY_BITS: Final = 2048
 LARGEST_KEY_BITS: Final = 16384
-SHORTEST_MASK_BITS: Final = 512
+MIN_RANDOMIZER_BITS: Final = 512
 
 
 def check_modulus(n: mpz, s: int, smallest_bits: int) -> None:
@@ -44,32 +44,34 @@ def check_modulus(n: mpz, s: int, smallest_bits: int) -> None:
         raise UsageError("the modulus has a factor below 2^16; it is no product of two large primes")
 
 
-def check_masks(n: mpz, h: mpz, mask_bits: int) -> None:
-    """Refuse a base of masks that is none, as far as one can tell without n's factors, and too short exponents.
+def check_randomizers(n: mpz, h: mpz, randomizer_bits: int) -> None:
+    """Refuse a base of randomizers that is none, as far as one can tell without n's factors, and too short exponents.
 
     Raises:
       UsageError: the message says why.
     """
     half = int(n.bit_length()) // 2
-    if not isinstance(mask_bits, int) or not min(half, SHORTEST_MASK_BITS) <= mask_bits <= half:
+    if not isinstance(randomizer_bits, int) or not min(half, MIN_RANDOMIZER_BITS) <= randomizer_bits <= half:
         raise UsageError(
-            f"expected exponents of {min(half, SHORTEST_MASK_BITS)} to {half} bits for masks, got {mask_bits}"
+            f"expected exponents of {min(half, MIN_RANDOMIZER_BITS)} to {half} bits for randomizers, got {randomizer_bits}"
         )
     if n % 4 != 1:
         raise UsageError(
             "the modulus of a key with h is 1 modulo 4, its factors being both 3; this one is not"
         )
     if not 1 < h < n - 1:
-        raise UsageError("h, the base of the masks, is not in 2 .. n - 2")
+        raise UsageError("h, the base of the randomizers, is not in 2 .. n - 2")
     if gmpy2.gcd(h, n) != 1:
-        raise UsageError("h, the base of the masks, has a factor in common with n")
+        raise UsageError("h, the base of the randomizers, has a factor in common with n")
     # -1 is no square modulo p nor modulo q: the two signs cancel.
     if gmpy2.jacobi(h, n) != 1:
-        raise UsageError("h, the base of the masks, is not minus a square modulo n: its Jacobi symbol is -1")
+        raise UsageError(
+            "h, the base of the randomizers, is not minus a square modulo n: its Jacobi symbol is -1"
+        )
 
 
 def check_factors(n: mpz, h: mpz | None, p: mpz, q: mpz) -> None:
-    """Refuse numbers that are not the factors of a key's modulus, or not as its masks need them.
+    """Refuse numbers that are not the factors of a key's modulus, or not as its randomizers need them.
 
     Args:
       n, h: the public key's.
@@ -88,9 +90,9 @@ def check_factors(n: mpz, h: mpz | None, p: mpz, q: mpz) -> None:
     if h is None:
         return
     if (flaw := primes.flaw(p, q)) is not None:
-        raise UsageError(f"a key with short masks is not safe: {flaw}")
+        raise UsageError(f"a key with short randomizers is not safe: {flaw}")
     if not gmpy2.jacobi(h, p) == gmpy2.jacobi(h, q) == -1:
-        raise UsageError("h, the base of the masks, is not minus a square modulo n")
+        raise UsageError("h, the base of the randomizers, is not minus a square modulo n")
 
 
 def octets(value: mpz) -> bytes:

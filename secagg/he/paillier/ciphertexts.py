@@ -117,9 +117,9 @@ class Ciphertext(scheme.Ciphertext):
         # The digits themselves never change.
         return type(self)(self.header, self.modulus, self.slots, tuple(list(c) for c in self._digits))
 
-    def times_masks(self, masks: Digits) -> Self:
-        """Return the ciphertext with each residue multiplied by a mask; `PublicKey.rerandomize` draws them."""
-        digits = residues.multiply(self._digits, masks, self.modulus.n)
+    def times_randomizers(self, randomizers: Digits) -> Self:
+        """Return the ciphertext with each residue multiplied by a randomizer; `PublicKey.rerandomize` draws them."""
+        digits = residues.multiply(self._digits, randomizers, self.modulus.n)
         return type(self)(self.header, self.modulus, self.slots, digits)
 
     def times(self, factor: int, *, executor: Executor | None = None) -> Self:

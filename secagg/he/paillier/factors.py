@@ -28,7 +28,7 @@ class Factor:
       p: the prime.
       n: p times another prime; neither divides (p - 1)(q - 1).
       s: exponent of the scheme.
-      h, mask_bits: base of the masks and length of their exponents, None where they are r^(n^s).
+      h, randomizer_bits: base of the randomizers and length of their exponents, None where they are r^(n^s).
     """
 
     __slots__ = (
@@ -37,13 +37,13 @@ class Factor:
         "_powers_of_n",
         "_public_exponent",
         "_s",
-        "masks",
         "modulus",
         "p",
         "plaintext_modulus",
+        "randomizers",
     )
 
-    def __init__(self, p: mpz, n: mpz, s: int, h: mpz | None, mask_bits: int | None) -> None:
+    def __init__(self, p: mpz, n: mpz, s: int, h: mpz | None, randomizer_bits: int | None) -> None:
         self.p, self._s = p, s
         self.modulus, self.plaintext_modulus = p ** (s + 1), p**s
         self._powers_of_n = [n**k % self.modulus for k in range(s + 1)]
@@ -51,10 +51,10 @@ class Factor:
         logarithm = residues.log([powmod(1 + n, p - 1, self.modulus)], p, s)[0]
         self._correction = invert(logarithm, self.plaintext_modulus)
         # h_s^a modulo p^(s+1).
-        self.masks: GrowingBase | None = None
-        if h is not None and mask_bits is not None:
+        self.randomizers: GrowingBase | None = None
+        if h is not None and randomizer_bits is not None:
             base = lambda: self._lift([powmod(h, self._public_exponent, self.p)])[0]  # noqa: E731
-            self.masks = GrowingBase(base, self.modulus, mask_bits)
+            self.randomizers = GrowingBase(base, self.modulus, randomizer_bits)
         self._blind: mpz | None = None
 
     def __repr__(self) -> str:
@@ -90,14 +90,18 @@ class Factor:
         logs = [value for values in in_parts(part, len(blinded), executor) for value in values]
         return [value * self._correction % self.plaintext_modulus for value in logs]
 
-    def full_masks(self, randoms: list[mpz], executor: Executor | None) -> list[mpz]:
+    def full_randomizers(self, randoms: list[mpz], executor: Executor | None) -> list[mpz]:
         """Return r^(n^s) modulo p^(s+1)."""
 
         def part(start: int, stop: int) -> list[mpz]:
             reduced = [r % self.p for r in randoms[start:stop]]
             return self._lift(gmpy2.powmod_base_list(reduced, self._public_exponent, self.p))
 
-        return [mask for masks in in_parts(part, len(randoms), executor, step=2) for mask in masks]
+        return [
+            randomizer
+            for randomizers in in_parts(part, len(randoms), executor, step=2)
+            for randomizer in randomizers
+        ]
 
     def _lift(self, values: list[mpz]) -> list[mpz]:
         """Return for each y the only p^s-th power modulo p^(s+1) that is y modulo p, which is y^(p^s).

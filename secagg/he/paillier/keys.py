@@ -1,16 +1,16 @@
-"""Paillier's keys [Pai99] with the exponents of [DJ01] and the short masks of [DJN10].
+"""Paillier's keys [Pai99] with the exponents of [DJ01] and the short randomizers of [DJN10].
 
-Public: n = p q, s, and h = -x^2 modulo n for a random x. Encryption of m < n^s draws a uniform a of `mask_bits`
+Public: n = p q, s, and h = -x^2 modulo n for a random x. Encryption of m < n^s draws a uniform a of `randomizer_bits`
 bits:  c = (1 + n)^m h_s^a modulo n^(s+1), h_s = h^(n^s).
 
 What hides m: h_s^a looks like a random n^s-th residue. For |a| = |n| / 2, the default, that follows from the
 hardness of factoring [DJN10, by GR03], and m is hidden if deciding n-th residues is hard [Pai99; for s > 1,
-DJ01]. `short_masks=512` rests on one assumption more: that exponents of 512
+DJ01]. `randomizer_bits=512` rests on one assumption more: that exponents of 512
 bits look like longer ones in a group of unknown order; the best known attack takes 2^256 steps. A key without h,
-such as other software's, gets masks r^(n^s) with a uniform r < n, which rest on nothing but residues; r with a
+such as other software's, gets randomizers r^(n^s) with a uniform r < n, which rest on nothing but residues; r with a
 factor in common with n is not looked for: who finds one has factored n.
 
-h and `mask_bits` belong to the key and to its id: a dishonest h of small order would lay all messages open.
+h and `randomizer_bits` belong to the key and to its id: a dishonest h of small order would lay all messages open.
 Take public keys from whom you would give the data to. What a single party can check of n and h is checked.
 
 The key's owner encrypts by the very same formula, modulo p^(s+1) and q^(s+1), so that equal random streams give
@@ -45,7 +45,7 @@ from secagg.he.paillier.packing import Packing
 from secagg.he.paillier.randomizers import (
     LARGEST_GROWN_WINDOW,
     GrowingBase,
-    MaskSource,
+    RandomizerSource,
     draw_below,
     draw_exponents,
 )
@@ -63,7 +63,7 @@ class PublicKeyMessage(Message, frozen=True):
     n: bytes
     s: int
     h: bytes
-    mask_bits: int
+    randomizer_bits: int
 
 
 class SecretKeyMessage(Message, frozen=True):
@@ -80,42 +80,51 @@ class PublicKey(ExactPublicKey):
     Args:
       n: product of two primes of equal length.
       s: plaintexts are modulo n^s; 1, 2 or 3.
-      h: base of the masks; without it they are r^(n^s).
-      mask_bits: length of the exponents a, half of n's if not given; 512 at least. None without h.
+      h: base of the randomizers; without it they are r^(n^s).
+      randomizer_bits: length of the exponents a, half of n's if not given; 512 at least. None without h.
 
     Raises:
       UsageError: what cannot be a key; the message says why.
     """
 
-    __slots__ = ("_key_id", "_masks", "h", "mask_bits", "modulus")
+    __slots__ = ("_key_id", "_randomizers", "h", "modulus", "randomizer_bits")
 
     message_type: ClassVar[type[Message]] = PublicKeyMessage
     ciphertext_type: ClassVar[type[Message]] = CiphertextMessage
 
     modulus: Modulus
     h: mpz | None
-    mask_bits: int | None
+    randomizer_bits: int | None
 
-    def __init__(self, n: int, *, s: int = 1, h: int | None = None, mask_bits: int | None = None) -> None:
-        self._set(n, s, h, mask_bits, SMALLEST_KEY_BITS)
+    def __init__(
+        self, n: int, *, s: int = 1, h: int | None = None, randomizer_bits: int | None = None
+    ) -> None:
+        self._set(n, s, h, randomizer_bits, SMALLEST_KEY_BITS)
 
-    def _set(self, n: int, s: int, h: int | None, mask_bits: int | None, smallest_bits: int) -> None:
+    def _set(self, n: int, s: int, h: int | None, randomizer_bits: int | None, smallest_bits: int) -> None:
         checks.check_modulus(mpz(n), s, smallest_bits)
         self.modulus, self.h = Modulus(mpz(n), s), None if h is None else mpz(h)
         if self.h is not None:
-            mask_bits = int(self.n.bit_length()) // 2 if mask_bits is None else mask_bits
-            checks.check_masks(self.n, self.h, mask_bits)
-        elif mask_bits is not None:
-            raise UsageError("masks of a chosen length need the key's h; without it they have n's length")
-        self.mask_bits = mask_bits
+            randomizer_bits = int(self.n.bit_length()) // 2 if randomizer_bits is None else randomizer_bits
+            checks.check_randomizers(self.n, self.h, randomizer_bits)
+        elif randomizer_bits is not None:
+            raise UsageError(
+                "randomizers of a chosen length need the key's h; without it they have n's length"
+            )
+        self.randomizer_bits = randomizer_bits
         self._key_id = signing.digest(
             "secagg.he.paillier/public key",
-            [checks.octets(self.n), bytes([s]), checks.octets(self.h or mpz(0)), str(mask_bits).encode()],
+            [
+                checks.octets(self.n),
+                bytes([s]),
+                checks.octets(self.h or mpz(0)),
+                str(randomizer_bits).encode(),
+            ],
         )
-        self._masks: GrowingBase | None = None
-        if self.h is not None and mask_bits is not None:
+        self._randomizers: GrowingBase | None = None
+        if self.h is not None and randomizer_bits is not None:
             base = partial(gmpy2.powmod, self.h, self.modulus.plaintext, self.modulus.ciphertext)
-            self._masks = GrowingBase(base, self.modulus.ciphertext, mask_bits)
+            self._randomizers = GrowingBase(base, self.modulus.ciphertext, randomizer_bits)
 
     @property
     def n(self) -> mpz:
@@ -134,7 +143,7 @@ class PublicKey(ExactPublicKey):
 
     @property
     def key_id(self) -> bytes:
-        """SHA-256 of n, s, h and mask_bits."""
+        """SHA-256 of n, s, h and randomizer_bits."""
         return self._key_id
 
     @property
@@ -163,17 +172,19 @@ class PublicKey(ExactPublicKey):
         *,
         rng: Stream | None = None,
         executor: Executor | None = None,
-        masks: MaskSource | None = None,
+        randomizers: RandomizerSource | None = None,
         slots: int | None = None,
     ) -> Ciphertext:
         """Return the encryption of an array; see `scheme.PublicKey.encrypt`.
 
         Args:
-          masks: where masks are taken from instead of being computed now.
+          randomizers: where randomizers are taken from instead of being computed now.
           slots: numbers in a residue; as many as fit, if not given.
         """
         encoded = fixed_point.encode(values, plan).values
-        return self.encrypt_encoded(encoded, plan, rng=rng, executor=executor, masks=masks, slots=slots)
+        return self.encrypt_encoded(
+            encoded, plan, rng=rng, executor=executor, randomizers=randomizers, slots=slots
+        )
 
     def encrypt_encoded(
         self,
@@ -183,14 +194,16 @@ class PublicKey(ExactPublicKey):
         weight: int = 1,
         rng: Stream | None = None,
         executor: Executor | None = None,
-        masks: MaskSource | None = None,
+        randomizers: RandomizerSource | None = None,
         slots: int | None = None,
     ) -> Ciphertext:
         """Return the encryption of an encoded array; see `scheme.ExactPublicKey.encrypt_encoded` and `encrypt`."""
         scheme.check_encoded(values, plan, weight)
         modulus = self.modulus.plaintext
         packing = Packing.densest(plan, modulus) if slots is None else Packing(plan, modulus, slots)
-        drawn = self.draw_masks(packing.count(values.size), rng=rng, executor=executor, masks=masks)
+        drawn = self.draw_randomizers(
+            packing.count(values.size), rng=rng, executor=executor, randomizers=randomizers
+        )
         header = Header(self.scheme, self.key_id, plan, values.shape, weight=weight)
         return Ciphertext(
             header, self.modulus, packing.slots, residues.blind(drawn, packing.pack(values), self.n)
@@ -201,58 +214,60 @@ class PublicKey(ExactPublicKey):
         ciphertext: Ciphertext,
         *,
         rng: Stream | None = None,
-        masks: MaskSource | None = None,
+        randomizers: RandomizerSource | None = None,
         executor: Executor | None = None,
     ) -> Ciphertext:
         """Return another ciphertext of the same numbers, which nobody without the key can tell from a fresh one.
 
         Args:
           ciphertext: under this key.
-          rng, masks, executor: as in `encrypt`.
+          rng, randomizers, executor: as in `encrypt`.
 
         Raises:
-          UsageError: a ciphertext under another key, or both rng and masks.
+          UsageError: a ciphertext under another key, or both rng and randomizers.
         """
         scheme.check_ciphertext(ciphertext, self)
-        fresh = self.draw_masks(ciphertext.residues, rng=rng, masks=masks, executor=executor)
-        return ciphertext.times_masks(fresh)
+        fresh = self.draw_randomizers(
+            ciphertext.residues, rng=rng, randomizers=randomizers, executor=executor
+        )
+        return ciphertext.times_randomizers(fresh)
 
     def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
-        """Build the table that masks are computed with, once for all; otherwise it grows with use.
+        """Build the table that randomizers are computed with, once for all; otherwise it grows with use.
 
         Args:
           window: bits of an exponent for each product: more make encryption faster, and the table larger; see
-            `masks`.
+            `randomizers`.
           executor: threads to build it with.
 
         Raises:
           UsageError: a window out of range.
         """
-        if self._masks is not None:
-            self._masks.prepare(window, executor)
+        if self._randomizers is not None:
+            self._randomizers.prepare(window, executor)
 
-    def draw_masks(
+    def draw_randomizers(
         self,
         count: int,
         *,
         rng: Stream | None = None,
         executor: Executor | None = None,
-        masks: MaskSource | None = None,
+        randomizers: RandomizerSource | None = None,
     ) -> Digits:
         """Return random n^s-th residues modulo n^(s+1), in digits.
 
         Raises:
-          UsageError: both rng and masks, or masks of another key.
+          UsageError: both rng and randomizers, or randomizers of another key.
         """
-        if masks is not None:
+        if randomizers is not None:
             if rng is not None:
-                raise UsageError("masks come from a pool or from rng: give one of the two")
-            if masks.key_id != self.key_id:
-                raise UsageError(f"expected masks of {self!r}, got {masks!r}")
-            return masks.take(count)
+                raise UsageError("randomizers come from a pool or from rng: give one of the two")
+            if randomizers.key_id != self.key_id:
+                raise UsageError(f"expected randomizers of {self!r}, got {randomizers!r}")
+            return randomizers.take(count)
         rng = system_stream() if rng is None else rng
-        if self._masks is not None and self.mask_bits is not None:
-            drawn = self._masks.powers(draw_exponents(count, self.mask_bits, rng), executor)
+        if self._randomizers is not None and self.randomizer_bits is not None:
+            drawn = self._randomizers.powers(draw_exponents(count, self.randomizer_bits, rng), executor)
         else:
             randoms = draw_below(self.n, count, rng)
 
@@ -262,7 +277,7 @@ class PublicKey(ExactPublicKey):
                 )
                 return powers
 
-            drawn = [mask for one in in_parts(part, count, executor, step=2) for mask in one]
+            drawn = [randomizer for one in in_parts(part, count, executor, step=2) for randomizer in one]
         return residues.to_digits(drawn, self.n, self.s)
 
     def read(self, message: CiphertextMessage, *, peer: str = "") -> Ciphertext:
@@ -313,7 +328,9 @@ class PublicKey(ExactPublicKey):
         """
         try:
             h = checks.number(message.h) if message.h else None
-            return cls(checks.number(message.n), s=message.s, h=h, mask_bits=message.mask_bits or None)
+            return cls(
+                checks.number(message.n), s=message.s, h=h, randomizer_bits=message.randomizer_bits or None
+            )
         except UsageError as error:
             source = peer or "the stored bytes"
             raise RemoteProtocolError(f"a Paillier key from {source}: {error}", peer=peer) from None
@@ -330,7 +347,7 @@ class PublicKey(ExactPublicKey):
 
     def to_message(self) -> PublicKeyMessage:
         h = b"" if self.h is None else checks.octets(self.h)
-        return PublicKeyMessage(checks.octets(self.n), self.s, h, self.mask_bits or 0)
+        return PublicKeyMessage(checks.octets(self.n), self.s, h, self.randomizer_bits or 0)
 
 
 class SecretKey(ExactSecretKey):
@@ -341,7 +358,7 @@ class SecretKey(ExactSecretKey):
       p, q: its prime factors.
 
     Raises:
-      UsageError: they are not; or, where the key has an h, they or it are not what short masks need.
+      UsageError: they are not; or, where the key has an h, they or it are not what short randomizers need.
     """
 
     __slots__ = ("_inverses", "_p", "_public_key", "_q")
@@ -351,7 +368,7 @@ class SecretKey(ExactSecretKey):
         checks.check_factors(public_key.n, public_key.h, p, q)
         self._public_key = public_key
         key = public_key
-        self._p, self._q = (Factor(prime, key.n, key.s, key.h, key.mask_bits) for prime in (p, q))
+        self._p, self._q = (Factor(prime, key.n, key.s, key.h, key.randomizer_bits) for prime in (p, q))
         # For ciphertexts modulo n^(s+1) and for plaintexts modulo n^s.
         self._inverses = (
             invert(self._p.modulus, self._q.modulus),
@@ -364,7 +381,7 @@ class SecretKey(ExactSecretKey):
         bits: int = 3072,
         *,
         s: int = 1,
-        short_masks: int | None = None,
+        randomizer_bits: int | None = None,
         rng: Stream | None = None,
         executor: Executor | None = None,
     ) -> Self:
@@ -373,7 +390,7 @@ class SecretKey(ExactSecretKey):
         Args:
           bits: length of n, even, 2048 to 16384. 3072 stand for 128 bits of security.
           s: plaintexts are modulo n^s; 2 takes three quarters of the bytes of 1 for each number.
-          short_masks: length of the masks' exponents if it shall be less than half of n's, 512 at least. They
+          randomizer_bits: length of the randomizers' exponents if it shall be less than half of n's, 512 at least. They
             make encryption up to 3 times faster and need an assumption more: see the module.
           rng: where all randomness comes from; without it, the operating system.
           executor: threads to search primes with.
@@ -388,7 +405,7 @@ class SecretKey(ExactSecretKey):
         rng = system_stream() if rng is None else rng
         p, q = primes.prime_pair(bits, rng=rng, executor=executor)
         n = p * q
-        public_key = PublicKey(n, s=s, h=random_base(n, rng), mask_bits=short_masks)
+        public_key = PublicKey(n, s=s, h=random_base(n, rng), randomizer_bits=randomizer_bits)
         return cls(public_key, p, q)
 
     @classmethod
@@ -420,29 +437,36 @@ class SecretKey(ExactSecretKey):
         executor: Executor | None = None,
     ) -> Ciphertext:
         """Return what `PublicKey.encrypt_encoded` returns, from the same random numbers, faster."""
-        masks = _OwnersMasks(self, rng, executor)
-        return self._public_key.encrypt_encoded(values, plan, weight=weight, masks=masks)
+        randomizers = _OwnersRandomizers(self, rng, executor)
+        return self._public_key.encrypt_encoded(values, plan, weight=weight, randomizers=randomizers)
 
     def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
-        """Build the tables that masks are computed with, once for all, as `PublicKey.prepare` does."""
-        for masks in (self._p.masks, self._q.masks):
-            if masks is not None:
-                masks.prepare(window, executor)
+        """Build the tables that randomizers are computed with, once for all, as `PublicKey.prepare` does."""
+        for randomizers in (self._p.randomizers, self._q.randomizers):
+            if randomizers is not None:
+                randomizers.prepare(window, executor)
 
-    def draw_masks(
+    def draw_randomizers(
         self, count: int, *, rng: Stream | None = None, executor: Executor | None = None
     ) -> Digits:
-        """Return what `PublicKey.draw_masks` returns, from the same random numbers, faster."""
+        """Return what `PublicKey.draw_randomizers` returns, from the same random numbers, faster."""
         key = self._public_key
         rng = system_stream() if rng is None else rng
-        if self._p.masks is not None and self._q.masks is not None and key.mask_bits is not None:
-            exponents = draw_exponents(count, key.mask_bits, rng)
-            of_p, of_q = (masks.powers(exponents, executor) for masks in (self._p.masks, self._q.masks))
+        if (
+            self._p.randomizers is not None
+            and self._q.randomizers is not None
+            and key.randomizer_bits is not None
+        ):
+            exponents = draw_exponents(count, key.randomizer_bits, rng)
+            of_p, of_q = (
+                randomizers.powers(exponents, executor)
+                for randomizers in (self._p.randomizers, self._q.randomizers)
+            )
         else:
             randoms = draw_below(key.n, count, rng)
-            of_p, of_q = (factor.full_masks(randoms, executor) for factor in (self._p, self._q))
-        masks = combine(self._p.modulus, self._q.modulus, self._inverses[0], of_p, of_q)
-        return residues.to_digits(masks, key.n, key.s)
+            of_p, of_q = (factor.full_randomizers(randoms, executor) for factor in (self._p, self._q))
+        randomizers = combine(self._p.modulus, self._q.modulus, self._inverses[0], of_p, of_q)
+        return residues.to_digits(randomizers, key.n, key.s)
 
     def decrypt_encoded(
         self, ciphertext: scheme.Ciphertext, *, executor: Executor | None = None
@@ -486,8 +510,8 @@ class SecretKey(ExactSecretKey):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _OwnersMasks:
-    """Masks as the owner of the key computes them."""
+class _OwnersRandomizers:
+    """Randomizers as the owner of the key computes them."""
 
     key: SecretKey
     rng: Stream | None
@@ -498,7 +522,7 @@ class _OwnersMasks:
         return self.key.public_key.key_id
 
     def take(self, count: int) -> Digits:
-        return self.key.draw_masks(count, rng=self.rng, executor=self.executor)
+        return self.key.draw_randomizers(count, rng=self.rng, executor=self.executor)
 
 
 def random_base(n: mpz, rng: Stream) -> mpz:

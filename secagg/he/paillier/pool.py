@@ -1,6 +1,6 @@
-"""Masks computed ahead, in the background.
+"""Randomizers computed ahead, in the background.
 
-A mask used twice shows the difference of two plaintexts. So a pool hands each out once, keeps none in a child
+A randomizer used twice shows the difference of two plaintexts. So a pool hands each out once, keeps none in a child
 process after a fork, and has no form in which it could be stored.
 """
 
@@ -20,14 +20,14 @@ from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import released
 
 
-class MaskPool:
-    """Masks of one public key, computed ahead in the background.
+class RandomizerPool:
+    """Randomizers of one public key, computed ahead in the background.
 
     `take` hands out what is there and computes in the calling thread what is missing, so that it never waits
     for the background. Safe to take from in several threads.
 
     Args:
-      public_key: whose masks.
+      public_key: whose randomizers.
       executor: threads that compute them; they are not waited for.
       size: how many to have ready.
 
@@ -39,7 +39,7 @@ class MaskPool:
 
     def __init__(self, public_key: PublicKey, executor: Executor, *, size: int = 1024) -> None:
         if size < 1:
-            raise UsageError(f"a pool has room for at least 1 mask, not {size}")
+            raise UsageError(f"a pool has room for at least 1 randomizer, not {size}")
         self.public_key, self.size = public_key, size
         self._executor: Executor | None = executor
         self._ready: deque[tuple[mpz, ...]] = deque()
@@ -50,34 +50,36 @@ class MaskPool:
         self._refill()
 
     def __repr__(self) -> str:
-        return f"<MaskPool of {self.public_key!r}, {len(self)} of {self.size} ready>"
+        return f"<RandomizerPool of {self.public_key!r}, {len(self)} of {self.size} ready>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a mask pool is not pickled or copied: a mask used twice shows what it hides")
+        raise TypeError(
+            "a randomizer pool is not pickled or copied: a randomizer used twice shows what it hides"
+        )
 
     def __len__(self) -> int:
-        """Return how many masks are ready."""
+        """Return how many randomizers are ready."""
         return len(self._ready)
 
     @property
     def key_id(self) -> bytes:
-        """Whose masks they are: the id of the public key."""
+        """Whose randomizers they are: the id of the public key."""
         return self.public_key.key_id
 
     def take(self, count: int) -> Digits:
-        """Return masks that nobody has had before, in digits.
+        """Return randomizers that nobody has had before, in digits.
 
         Raises:
-          Exception: whatever stopped the background since the last call; masks that were ready stay so.
+          Exception: whatever stopped the background since the last call; randomizers that were ready stay so.
         """
         self._collect()
         taken: list[tuple[mpz, ...]] = []
         try:
             while len(taken) < count:
-                # A deque's popleft is one step of the interpreter: no two threads get the same mask.
+                # A deque's popleft is one step of the interpreter: no two threads get the same randomizer.
                 taken.append(self._ready.popleft())
         except IndexError:
-            fresh = self.public_key.draw_masks(count - len(taken))
+            fresh = self.public_key.draw_randomizers(count - len(taken))
             taken.extend(zip(*fresh, strict=True))
         self._refill()
         return tuple(list(column) for column in zip(*taken, strict=True))
@@ -100,7 +102,7 @@ class MaskPool:
             self._collect()
 
     def close(self) -> None:
-        """Forget all masks and compute no more ahead; `take` goes on working, without a background."""
+        """Forget all randomizers and compute no more ahead; `take` goes on working, without a background."""
         self._executor = None
         for future in self._pending:
             future.cancel()
@@ -128,24 +130,24 @@ class MaskPool:
             self._pending.append(self._executor.submit(_compute, weakref.ref(self), _STEP))
 
 
-_STEP: Final = 8  # masks that one task computes: tens of milliseconds
+_STEP: Final = 8  # randomizers that one task computes: tens of milliseconds
 
 
-def _compute(reference: weakref.ref[MaskPool], count: int) -> None:
+def _compute(reference: weakref.ref[RandomizerPool], count: int) -> None:
     # A weak reference, so that tasks that wait do not keep a pool alive that nobody will take from.
     pool = reference()
     if pool is None:
         return
     public_key = pool.public_key
     del pool
-    columns = released(lambda start, stop: public_key.draw_masks(stop - start), 0, count)
+    columns = released(lambda start, stop: public_key.draw_randomizers(stop - start), 0, count)
     pool = reference()
     if pool is not None and pool._executor is not None:
         pool._ready.extend(zip(*columns, strict=True))
 
 
-def _forget(pool: MaskPool | None) -> None:
-    """Empty a pool in a child process: its masks are the parent's, and its executor's threads do not exist."""
+def _forget(pool: RandomizerPool | None) -> None:
+    """Empty a pool in a child process: its randomizers are the parent's, and its executor's threads do not exist."""
     if pool is not None:
         pool._executor = None
         pool._ready.clear()

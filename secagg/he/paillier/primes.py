@@ -82,7 +82,7 @@ def prime_pair(bits: int, *, rng: Stream | None = None, executor: Executor | Non
 
 
 def flaw(p: mpz, q: mpz) -> str | None:
-    """Return what is wrong with the primes of a key with short masks, or None.
+    """Return what is wrong with the primes of a key with short randomizers, or None.
 
     The conditions of [DJN10], and those that make a random h = -x^2 generate enough: p = q = 3 mod 4
     and gcd(p - 1, q - 1) = 2 make the squares modulo n a cyclic group of order (p - 1)(q - 1) / 4; without

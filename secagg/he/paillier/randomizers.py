@@ -1,4 +1,4 @@
-"""Masks: random n^s-th residues, from a table of powers of one base.
+"""Randomizers: random n^s-th residues, from a table of powers of one base.
 
 [DJN10]: h_s^a, with h_s = h^(n^s) modulo n^(s+1) and a random a of L bits, takes the place of r^(n^s). In windows of w
 bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s^(a_i 2^(w i)): L / w products.
@@ -30,15 +30,15 @@ LARGEST_GROWN_WINDOW: Final = 10  # memory doubles with each bit, for less and l
 MAX_WINDOW: Final = 14
 
 
-class MaskSource(Protocol):
-    """Where the masks of one key come from; `pool.MaskPool` is one."""
+class RandomizerSource(Protocol):
+    """Where the randomizers of one key come from; `pool.RandomizerPool` is one."""
 
     @property
     def key_id(self) -> bytes:
-        """Whose masks they are: the id of the public key."""
+        """Whose randomizers they are: the id of the public key."""
 
     def take(self, count: int) -> Digits:
-        """Return masks that nobody has had before, in digits."""
+        """Return randomizers that nobody has had before, in digits."""
 
 
 class FixedBase:

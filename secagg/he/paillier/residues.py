@@ -107,12 +107,12 @@ def multiply(a: Digits, b: Digits, n: mpz) -> Digits:
     return columns
 
 
-def blind(masks: Digits, plaintexts: list[mpz], n: mpz) -> Digits:
-    """Return mask * (1 + n)^m modulo n^(s+1) for every mask and plaintext m, 0 <= m < n^s."""
-    if len(masks) == 2:  # (c_0 + c_1 n)(1 + m n) = c_0 + (c_1 + c_0 m) n
-        c0, c1 = masks
+def blind(randomizers: Digits, plaintexts: list[mpz], n: mpz) -> Digits:
+    """Return randomizer * (1 + n)^m modulo n^(s+1) for every randomizer and plaintext m, 0 <= m < n^s."""
+    if len(randomizers) == 2:  # (c_0 + c_1 n)(1 + m n) = c_0 + (c_1 + c_0 m) n
+        c0, c1 = randomizers
         return c0, [(high + low * m) % n for low, high, m in zip(c0, c1, plaintexts, strict=True)]
-    return multiply(masks, _powers(plaintexts, n, len(masks) - 1), n)
+    return multiply(randomizers, _powers(plaintexts, n, len(randomizers) - 1), n)
 
 
 def _powers(plaintexts: list[mpz], n: mpz, s: int) -> Digits:

@@ -16,12 +16,12 @@ n >= 2 t - 1 makes sure of.
 Whoever asks for a decryption says what is decrypted: key holders answer for sums only that they have
 checked, since t answers open any ciphertext.
 
-The proof on a share is that of `equal_logs`, which says why it is sound and hides s_i, in the random oracle model;
+The proof on a share is that of `dleq`, which says why it is sound and hides s_i, in the random oracle model;
 one serves all residues of a ciphertext. v fails to generate the squares with a probability below 2^(4 - |n|/2).
 Everything is hashed: the key with all v_i, the ciphertext with its header, the caller's context, the party, its
 shares. So a share or a proof for another ciphertext, session or party is none for this one.
 
-Masks h^a with short exponents are as safe here as under a plain key: [DJN10] asks for p = q = 3 modulo 4 and
+Randomizers h^a with short exponents are as safe here as under a plain key: [DJN10] asks for p = q = 3 modulo 4 and
 gcd(p - 1, q - 1) = 2, which safe primes fulfil (p', q' are odd and different), and with p' and q' prime a random
 h = -x^2 fails to generate all that it can with a probability below 2^(4 - |n|/2).
 
@@ -55,7 +55,7 @@ from secagg.he import scheme
 from secagg.he.paillier import primes, residues
 from secagg.he.paillier.checks import LARGEST_KEY_BITS, SMALLEST_KEY_BITS
 from secagg.he.paillier.ciphertexts import Ciphertext
-from secagg.he.paillier.equal_logs import CHALLENGE_BYTES, Setting
+from secagg.he.paillier.dleq import CHALLENGE_BYTES, Setting
 from secagg.he.paillier.integer_shares import check_threshold, combine_powers, share_exponent
 from secagg.he.paillier.keys import PublicKey, PublicKeyMessage, random_base
 from secagg.he.paillier.packing import Packing
@@ -125,7 +125,7 @@ class ThresholdPublicKey(PublicKey):
     """A public key whose secret is shared; encrypts as any `PublicKey`, and checks and combines shares.
 
     Args:
-      n, s, h, mask_bits: as for `PublicKey`; n a product of safe primes.
+      n, s, h, randomizer_bits: as for `PublicKey`; n a product of safe primes.
       threshold: how many parties decrypt together, 2 to the number of parties.
       v: a random square modulo n^(s+1).
       verification_keys: v_1 .. v_n, one for each party.
@@ -151,9 +151,9 @@ class ThresholdPublicKey(PublicKey):
         verification_keys: Sequence[int],
         s: int = 1,
         h: int | None = None,
-        mask_bits: int | None = None,
+        randomizer_bits: int | None = None,
     ) -> None:
-        super().__init__(n, s=s, h=h, mask_bits=mask_bits)
+        super().__init__(n, s=s, h=h, randomizer_bits=randomizer_bits)
         self._share(threshold, v, verification_keys)
 
     def _share(self, threshold: int, v: int, verification_keys: Sequence[int]) -> None:
@@ -190,7 +190,9 @@ class ThresholdPublicKey(PublicKey):
         plain = super().to_message()
         squares = b"".join(self._residue(x) for x in (self.v, *self.verification_keys))
         block = np.frombuffer(squares, np.uint8).reshape(-1, self.modulus.residue_bytes)
-        return ThresholdPublicKeyMessage(plain.n, plain.s, plain.h, plain.mask_bits, self.threshold, block)
+        return ThresholdPublicKeyMessage(
+            plain.n, plain.s, plain.h, plain.randomizer_bits, self.threshold, block
+        )
 
     @classmethod
     def from_message(cls, message: PublicKeyMessage, *, peer: str = "") -> Self:
@@ -203,7 +205,7 @@ class ThresholdPublicKey(PublicKey):
             raise RemoteProtocolError("expected a threshold key, got a plain one", peer=peer)
         plain = PublicKey.from_message(message, peer=peer)
         key = cls.__new__(cls)
-        key._set(plain.n, plain.s, plain.h, plain.mask_bits, SMALLEST_KEY_BITS)
+        key._set(plain.n, plain.s, plain.h, plain.randomizer_bits, SMALLEST_KEY_BITS)
         try:
             shape = message.squares.shape
             if len(shape) != 2 or shape[0] < 1 or shape[1] != key.modulus.residue_bytes:
@@ -477,7 +479,7 @@ def deal_threshold_key(
     *,
     bits: int = 3072,
     s: int = 1,
-    short_masks: int | None = None,
+    randomizer_bits: int | None = None,
     safe_primes: tuple[int, int] | None = None,
     rng: Stream | None = None,
     executor: Executor | None = None,
@@ -492,7 +494,7 @@ def deal_threshold_key(
       threshold: t, 2 to n.
       bits: length of n.
       s: plaintexts are modulo n^s.
-      short_masks: as for `SecretKey.generate`.
+      randomizer_bits: as for `SecretKey.generate`.
       safe_primes: p and q, if they are there already; otherwise they are searched: seconds at 3072 bits.
       rng: where all randomness comes from; without it, the operating system.
       executor: threads to search primes with.
@@ -514,7 +516,7 @@ def deal_threshold_key(
         p, q = _search(bits, rng, executor, report)
     else:
         p, q = mpz(safe_primes[0]), mpz(safe_primes[1])
-    key, shares = _deal(p, q, parties, threshold, s, short_masks, rng, SMALLEST_KEY_BITS)
+    key, shares = _deal(p, q, parties, threshold, s, randomizer_bits, rng, SMALLEST_KEY_BITS)
     report(3, 3)
     return key, shares
 
@@ -538,7 +540,7 @@ def _deal(
     parties: int,
     threshold: int,
     s: int,
-    short_masks: int | None,
+    randomizer_bits: int | None,
     rng: Stream,
     smallest_bits: int,
 ) -> tuple[ThresholdPublicKey, list[KeyShare]]:
@@ -549,7 +551,7 @@ def _deal(
         raise UsageError("expected safe primes, p = 2 p' + 1 with p' prime, got others")
     n, m = p * q, (p >> 1) * (q >> 1)
     key = ThresholdPublicKey.__new__(ThresholdPublicKey)
-    key._set(n, s, random_base(n, rng), short_masks, smallest_bits)
+    key._set(n, s, random_base(n, rng), randomizer_bits, smallest_bits)
     plaintext_modulus, modulus = key.modulus.plaintext, key.modulus.ciphertext
     d = m * gmpy2.invert(m, plaintext_modulus)
     exponents = share_exponent(d, plaintext_modulus * m, parties, threshold, rng)

@@ -5,7 +5,7 @@
     noise                   which plans leave room for noise, and for flooding
     polynomials, products   words modulo 2^w, exact products by float64 transforms with every rounding checked
     fourier, sampling       checked roots of unity; secrets, noise and uniform words from AES-256-CTR
-    key_generation, flooding, uploads, releases, threshold
+    key_generation, flooding, uploads, decryption_log, threshold
                             several holders, none of whom can decrypt alone
 
 Threat model, what it learns and what it costs stand in `keys` and `threshold`.

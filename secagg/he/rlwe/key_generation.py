@@ -41,10 +41,10 @@ from numpy.typing import NDArray
 
 from secagg import signing
 from secagg.errors import RemoteProtocolError, UsageError
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan
 from secagg.he.rlwe.keys import PublicKey, draw_secret, public_part
 from secagg.he.rlwe.polynomials import Polynomials
-from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import KeyShare
 from secagg.prg import Stream, system_stream
 from secagg.wire import Message
@@ -251,14 +251,14 @@ class KeyHolder:
             ),
         )
 
-    def finish(self, confirmations: Mapping[str, Confirmation], releases: Releases) -> KeyShare:
+    def finish(self, confirmations: Mapping[str, Confirmation], log: DecryptionLog) -> KeyShare:
         """Return this holder's share, with the public key, now that all others confirm the same transcript.
 
         Args:
-          releases: the record that this holder keeps; the key is entered there.
+          log: this holder's; the key is entered there.
 
         Raises:
-          UsageError: not every other holder's confirmation is there, this is not the round for it, or the record
+          UsageError: not every other holder's confirmation is there, this is not the round for it, or the log
             cannot be written.
           RemoteProtocolError: a holder saw other messages.
           AuthenticationError: a confirmation is not signed by its owner.
@@ -270,7 +270,7 @@ class KeyHolder:
         _check_confirmations(self._terms, self._transcript, public, confirmations)
         self._step(4, "finish")
         plan = self._terms.release_plan
-        releases.add_key(public.key_id, releases=plan.releases, blocks=plan.blocks)
+        log.add_key(public.key_id, releases=plan.releases, blocks=plan.blocks)
         return KeyShare(self._me, public, plan, self._secret, self._flood_seed)
 
     def _signed(self, name: str, digest: bytes) -> list[bytes]:

@@ -4,7 +4,7 @@
     combiner    c0 + d_1 + ... + d_n = m 2^shift + v + E_1 + ... + E_n, rounded
 
 A holder answers through three gates: all holders have voted for the same set of uploads; the set has not less than the
-agreed minimum; and the record of releases has this round for this set and no other (`releases`), on disk before
+agreed minimum; and the decryption log has this round for this set and no other (`decryption_log`), on disk before
 anything is computed. E_i is expanded from a secret seed, the transcript and the position: the same release again
 is the same bytes, so that a resend gives nothing away, and another transcript has independent noise.
 
@@ -33,11 +33,11 @@ from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.he.rlwe import flooding
+from secagg.he.rlwe.decryption_log import DecryptionLog, Release
 from secagg.he.rlwe.flooding import ReleaseFields, ReleasePlan
 from secagg.he.rlwe.keys import Opening, PublicKey, PublicKeyMessage
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.products import Workspace, share, transform_secret
-from secagg.he.rlwe.releases import Release, Releases
 from secagg.he.rlwe.uploads import Outcome, Tally, Vote
 from secagg.he.scheme import check_encoded
 from secagg.prg import KEY_BYTES, Stream, derive_key
@@ -60,7 +60,7 @@ class KeyShareMessage(Message, frozen=True):
 
 
 class PartialDecryption(Message, frozen=True):
-    """Key holder -> combiner: d_i, for which transcript, and at which epoch of the holder's record."""
+    """Key holder -> combiner: d_i, for which transcript, and at which epoch of the holder's decryption log."""
 
     transcript: bytes
     epoch: int
@@ -146,7 +146,7 @@ class KeyShare:
         self,
         tally: Tally,
         votes: Mapping[str, Vote],
-        releases: Releases,
+        log: DecryptionLog,
         *,
         executor: Executor | None = None,
     ) -> PartialDecryption:
@@ -155,11 +155,11 @@ class KeyShare:
         Args:
           tally: closed by this holder's vote.
           votes: of all key holders, this one's too.
-          releases: this holder's record.
+          log: this holder's.
           executor: threads to share the work; without it, the calling thread does all.
 
         Raises:
-          UsageError: a tally under another key, a vote that is missing, or a release that the record refuses.
+          UsageError: a tally under another key, a vote that is missing, or a release that the log refuses.
           TooFewPartiesError: fewer uploads than the agreed minimum.
           AuthenticationError: a vote is not its owner's signature.
           RemoteProtocolError: a key holder has added up something else.
@@ -179,7 +179,7 @@ class KeyShare:
             total.blocks,
             tuple(digest for _, digest in outcome.digests),
         )
-        epoch = releases.record(release)
+        epoch = log.record(release)
         words = self._decrypt(total, outcome, executor).words
         return PartialDecryption(outcome.transcript, epoch, words)
 

@@ -184,7 +184,7 @@ def sign_upload(round_: Round, client: str, ciphertext: Ciphertext, identity: Ed
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The sum that was collected: what key holders vote on, and what the record of releases keeps.
+    """The sum that was collected: what key holders vote on, and what the decryption log keeps.
 
     Attributes:
       header: of the sum.

@@ -11,7 +11,7 @@
   upload    every client encrypts, signs, and sends both to the aggregator
   relay     the aggregator checks each upload, adds it up, and passes half of it on to every key holder as it comes
   vote      every key holder checks signatures, computes its own sum, and sends the others a digest of what is in it
-  answer    if all votes agree, it enters the release in its record and sends its partial decryption to the
+  answer    if all votes agree, it enters the release in its decryption log and sends its partial decryption to the
             result parties, which have the other half of the sum from the aggregator
   result    each result party adds these up
 
@@ -44,11 +44,11 @@ from numpy.typing import ArrayLike, NDArray
 from secagg import fixed_point
 from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.he.rlwe import key_generation, uploads
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan
 from secagg.he.rlwe.key_generation import Commitment, Confirmation, KeyHolder, Opening
 from secagg.he.rlwe.keys import PublicKey, PublicKeyMessage
 from secagg.he.rlwe.polynomials import Polynomials
-from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import KeyShare, PartialDecryption, combine
 from secagg.he.rlwe.uploads import Collector, HalfUpload, Round, Tally, Upload, Vote, sign_upload
 from secagg.he.scheme import Header, HeaderFields
@@ -90,7 +90,7 @@ async def agree_key(
     release_plan: ReleasePlan,
     identities: Identities,
     identity: Ed25519PrivateKey | None = None,
-    releases: Releases | None = None,
+    log: DecryptionLog | None = None,
 ) -> KeyShare | PublicKey:
     """Return a share of a new key at key holders, and the public key at all others.
 
@@ -99,7 +99,7 @@ async def agree_key(
       release_plan: what the key is for (`secagg.he.rlwe.flooding.plan_release`); the same at all parties.
       identities: the same at all parties.
       identity: at a key holder its own signing key.
-      releases: at a key holder its record of releases, into which the key is entered.
+      log: at a key holder its decryption log, into which the key is entered.
 
     Raises:
       UsageError: what is given does not fit this party.
@@ -112,9 +112,9 @@ async def agree_key(
     agreed = key_generation.Terms(session, release_plan, _only(terms.key_holders, identities.key_holders))
     with party.phase("keys"):
         if party.me in terms.key_holders:
-            if identity is None or releases is None:
-                raise UsageError("a key holder needs its signing key and its record of releases")
-            return await _make_key(party, terms, agreed, identity, releases)
+            if identity is None or log is None:
+                raise UsageError("a key holder needs its signing key and its decryption log")
+            return await _make_key(party, terms, agreed, identity, log)
         first = terms.key_holders[0]
         message = await party.receive(PublicKeyMessage, first)
         public_key = PublicKey.from_message(message, peer=first)
@@ -131,7 +131,7 @@ async def _make_key(
     terms: Terms,
     agreed: key_generation.Terms,
     identity: Ed25519PrivateKey,
-    releases: Releases,
+    log: DecryptionLog,
 ) -> KeyShare:
     others = [holder for holder in terms.key_holders if holder != party.me]
     holder = KeyHolder(party.me, agreed, identity, rng=party.rng)
@@ -144,7 +144,7 @@ async def _make_key(
     confirmation = holder.confirm(await party.gather(Opening, others))
     for peer in others:
         party.send(peer, confirmation)
-    share = holder.finish(await party.gather(Confirmation, others), releases)
+    share = holder.finish(await party.gather(Confirmation, others), log)
     for peer in _users(terms):
         if party.me == terms.key_holders[0]:
             party.send(peer, share.public_key.to_message())
@@ -161,7 +161,7 @@ async def he_sum(
     identities: Identities,
     key: KeyShare | PublicKey,
     identity: Ed25519PrivateKey | None = None,
-    releases: Releases | None = None,
+    log: DecryptionLog | None = None,
     executor: Executor | None = None,
 ) -> Sum | None:
     """Return the sum of the clients' arrays at the result parties, None elsewhere.
@@ -172,11 +172,11 @@ async def he_sum(
       release_plan, identities: as given to `agree_key`.
       key: what `agree_key` returned at this party.
       identity: at clients and key holders, the own signing key.
-      releases: at key holders, the own record of releases.
+      log: at key holders, their own decryption log.
       executor: threads for this party's heavy work.
 
     Raises:
-      UsageError: what is given does not fit this party, or the record refuses the release.
+      UsageError: what is given does not fit this party, or the log refuses the release.
       RangeError, ShapeError, PlanError: the array or the plan cannot be encrypted.
       RemoteProtocolError: a peer sent what the protocol forbids.
       AuthenticationError: a signature that is not its owner's.
@@ -189,8 +189,8 @@ async def he_sum(
         raise UsageError("expected a key share at the key holders and the public key elsewhere")
     if values is not None and identity is None:
         raise UsageError("a client needs its signing key")
-    if isinstance(key, KeyShare) and (identity is None or releases is None):
-        raise UsageError("a key holder needs its signing key and its record of releases")
+    if isinstance(key, KeyShare) and (identity is None or log is None):
+        raise UsageError("a key holder needs its signing key and its decryption log")
     round_ = Round(
         party.session,
         terms.round,
@@ -219,11 +219,11 @@ async def he_sum(
         elif isinstance(key, KeyShare):
             tally = await _tally(party, terms, round_)
     answers: dict[PartyId, PartialDecryption] = {}
-    if tally is not None and isinstance(key, KeyShare) and identity is not None and releases is not None:
+    if tally is not None and isinstance(key, KeyShare) and identity is not None and log is not None:
         with party.phase("vote"):
             votes = await _vote(party, terms, tally, identity)
         with party.phase("answer"):
-            answers[party.me] = key.partial_decrypt(tally, votes, releases, executor=executor)
+            answers[party.me] = key.partial_decrypt(tally, votes, log, executor=executor)
             for peer in terms.results:
                 if peer != party.me:
                     party.send(peer, answers[party.me])

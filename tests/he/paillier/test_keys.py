@@ -49,8 +49,8 @@ def test_the_published_ciphertext_of_python_paillier():
     # testRawEncryptDecryptRegression0 of its test suite: n = 126869, m = 10100, r = 74384.
     key = SecretKey._from_primes(293, 433, x=None)
     n = key.public_key.n
-    mask = residues.to_digits([gmpy2.powmod(74384, n, n * n)], n, 1)
-    ciphertext = residues.blind(mask, [mpz(10100)], n)
+    randomizer = residues.to_digits([gmpy2.powmod(74384, n, n * n)], n, 1)
+    ciphertext = residues.blind(randomizer, [mpz(10100)], n)
     assert residues.from_digits(ciphertext, n) == [935906717]
     assert key.decrypt_residues(ciphertext) == [10100]
 
@@ -68,11 +68,11 @@ def test_the_largest_and_smallest_plaintexts_decrypt(small_key):
     key = small_key.public_key
     top = key.modulus.plaintext
     plaintexts = [mpz(0), mpz(1), top - 1, top // 2, top // 2 + 1, key.n % top, (key.n - 1) % top]
-    masks = key.draw_masks(len(plaintexts))
-    assert small_key.decrypt_residues(residues.blind(masks, plaintexts, key.n)) == plaintexts
+    randomizers = key.draw_randomizers(len(plaintexts))
+    assert small_key.decrypt_residues(residues.blind(randomizers, plaintexts, key.n)) == plaintexts
 
 
-@pytest.mark.parametrize("x", [12345, None], ids=["short masks", "full masks"])
+@pytest.mark.parametrize("x", [12345, None], ids=["short randomizers", "full randomizers"])
 def test_the_owner_encrypts_to_the_same_ciphertext(small_primes, x):
     for s in (1, 2, 3):
         key = SecretKey._from_primes(*small_primes, s=s, x=x)
@@ -83,9 +83,9 @@ def test_the_owner_encrypts_to_the_same_ciphertext(small_primes, x):
         assert np.max(np.abs(key.decrypt(ours) - numbers)) <= PLAN.error()
 
 
-def test_full_masks_are_powers_of_numbers_below_n(small_primes):
+def test_full_randomizers_are_powers_of_numbers_below_n(small_primes):
     key = SecretKey._from_primes(*small_primes, s=2, x=None).public_key
-    drawn = residues.from_digits(key.draw_masks(3, rng=Stream(bytes(32))), key.n)
+    drawn = residues.from_digits(key.draw_randomizers(3, rng=Stream(bytes(32))), key.n)
     stream, expected = Stream(bytes(32)), []
     while len(expected) < 3:
         r = int.from_bytes(stream.bytes(64), "little")
@@ -161,7 +161,7 @@ def test_equal_numbers_have_different_ciphertexts(small_key):
 def test_a_key_of_3072_bits_is_generated_and_used():
     key = SecretKey.generate(s=2)
     assert key.public_key.bits == 3072
-    assert key.public_key.mask_bits == 1536
+    assert key.public_key.randomizer_bits == 1536
     assert flaw(*map(mpz, key.prime_factors())) is None
     key.public_key.prepare(window=3)
     numbers = np.linspace(-100, 100, 300)
@@ -170,9 +170,9 @@ def test_a_key_of_3072_bits_is_generated_and_used():
 
 
 def test_different_keys_are_generated():
-    first, second = (SecretKey.generate(2048, short_masks=512).public_key for _ in range(2))
+    first, second = (SecretKey.generate(2048, randomizer_bits=512).public_key for _ in range(2))
     assert first.n != second.n
-    assert first.mask_bits == 512
+    assert first.randomizer_bits == 512
     assert first.key_id != second.key_id
     assert (
         SecretKey.generate(2048, rng=Stream(bytes(32))).public_key.n
@@ -199,7 +199,7 @@ def test_keys_come_back_from_bytes(real_key, tmp_path):
     )
     assert public_key.key_id == real_key.public_key.key_id
     without_h = PublicKey.from_bytes(PublicKey(int(public_key.n), s=3).to_bytes())
-    assert (without_h.h, without_h.mask_bits, without_h.s) == (None, None, 3)
+    assert (without_h.h, without_h.randomizer_bits, without_h.s) == (None, None, 3)
     key_files.save_secret(tmp_path / "key", real_key)
     secret_key = key_files.load_secret(tmp_path / "key", SecretKey)
     assert secret_key.prime_factors() == real_key.prime_factors()
@@ -211,7 +211,7 @@ def test_everything_about_a_public_key_is_in_its_id(real_key):
     keys = [
         PublicKey(n, h=h),
         PublicKey(n, h=h, s=2),
-        PublicKey(n, h=h, mask_bits=512),
+        PublicKey(n, h=h, randomizer_bits=512),
         PublicKey(n, h=h * 4 % n),
         PublicKey(n),
         PublicKey(n, s=2),
@@ -239,7 +239,7 @@ def test_what_is_no_modulus_is_refused_each_with_its_own_words(real_key):
             PublicKey(n, s=s)
 
 
-def test_what_is_no_base_of_masks_is_refused_each_with_its_own_words(real_key):
+def test_what_is_no_base_of_randomizers_is_refused_each_with_its_own_words(real_key):
     n, h = int(real_key.public_key.n), int(real_key.public_key.h)
     p, q = real_key.prime_factors()
     wrong_sign = next(x for x in range(2, 100) if gmpy2.jacobi(x, n) == -1)
@@ -253,10 +253,10 @@ def test_what_is_no_base_of_masks_is_refused_each_with_its_own_words(real_key):
             with pytest.raises(UsageError, match=words):
                 PublicKey(n, h=base)
     for bits in (511, 1537, 0, -5):
-        with pytest.raises(UsageError, match=f"exponents of 512 to 1536 bits for masks, got {bits}"):
-            PublicKey(n, h=h, mask_bits=bits)
+        with pytest.raises(UsageError, match=f"exponents of 512 to 1536 bits for randomizers, got {bits}"):
+            PublicKey(n, h=h, randomizer_bits=bits)
     with pytest.raises(UsageError, match="need the key's h"):
-        PublicKey(n, mask_bits=512)
+        PublicKey(n, randomizer_bits=512)
     other = next(r for r in range(3, 10**6) if gmpy2.is_prime(q + r) and (q + r) % 4 == 1)
     with pytest.raises(UsageError, match="1 modulo 4"):
         PublicKey(p * (q + other), h=h)
@@ -292,7 +292,7 @@ def test_what_cannot_be_generated_is_refused():
             SecretKey.generate(bits)
     with pytest.raises(UsageError, match="even number of bits"):
         SecretKey.generate(3073)
-    for arguments in ({"s": 4}, {"short_masks": 256}):
+    for arguments in ({"s": 4}, {"randomizer_bits": 256}):
         with pytest.raises(UsageError, match=r"of 1 to 3|512 to 1024 bits"):
             SecretKey.generate(2048, **arguments)
 
@@ -305,7 +305,7 @@ def test_a_peers_wrong_key_names_the_peer(real_key):
         (b"\xff" * 3000, b"", "longer than any in a key"),
     ):
         with pytest.raises(RemoteProtocolError, match=f"Paillier key from bank-b: .*{words}") as caught:
-            PublicKey.from_message(PublicKeyMessage(n, 1, h, message.mask_bits), peer="bank-b")
+            PublicKey.from_message(PublicKeyMessage(n, 1, h, message.randomizer_bits), peer="bank-b")
         assert caught.value.peer == "bank-b"
     with pytest.raises(WireError):
         PublicKey.from_bytes(b"not a key at all, not even a frame", peer="bank-b")

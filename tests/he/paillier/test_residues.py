@@ -46,12 +46,12 @@ def test_the_product_is_the_product_modulo_n_to_the_s_plus_1(drawn):
 
 
 @given(numbers(0), st.integers(1, N - 1))
-def test_blinding_multiplies_by_the_power_of_1_plus_n(drawn, mask):
+def test_blinding_multiplies_by_the_power_of_1_plus_n(drawn, randomizer):
     s, m, _ = drawn
     modulus = N ** (s + 1)
-    masks = residues.to_digits([pow(mpz(mask), N, modulus)], mpz(N), s)
-    blinded = residues.from_digits(residues.blind(masks, [mpz(m)], mpz(N)), mpz(N))
-    assert blinded == [pow(1 + N, m, modulus) * pow(mask, N, modulus) % modulus]
+    randomizers = residues.to_digits([pow(mpz(randomizer), N, modulus)], mpz(N), s)
+    blinded = residues.from_digits(residues.blind(randomizers, [mpz(m)], mpz(N)), mpz(N))
+    assert blinded == [pow(1 + N, m, modulus) * pow(randomizer, N, modulus) % modulus]
 
 
 def discrete_logarithm(power: int, n: int, s: int) -> int:

@@ -534,7 +534,7 @@ def test_the_id_of_a_key_stands_for_all_that_proofs_are_checked_with(dealt: Deal
     def key_id(**changes: Any) -> bytes:
         fields = {"t": 3, "v": key.v, "keys": key.verification_keys} | changes
         made = ThresholdPublicKey.__new__(ThresholdPublicKey)
-        made._set(int(key.n), 1, int(key.h or 0), key.mask_bits, 0)
+        made._set(int(key.n), 1, int(key.h or 0), key.randomizer_bits, 0)
         made._share(fields["t"], fields["v"], fields["keys"])
         return made.key_id
 
@@ -568,7 +568,7 @@ def real() -> tuple[ThresholdPublicKey, list[KeyShare], list[tuple[int, int]]]:
     key, shares = deal_threshold_key(
         3,
         2,
-        short_masks=512,
+        randomizer_bits=512,
         safe_primes=(REAL_P, REAL_Q),
         on_progress=lambda done, steps: progress.append((done, steps)),
     )
@@ -587,7 +587,7 @@ def test_3072_bits_from_files_and_wire(real: Real, tmp_path: Path) -> None:
         key_files.save_secret(tmp_path / f"{share.party}.key", share)
     received = ThresholdPublicKey.from_bytes(key.to_bytes(), peer="dealer")
     assert received.key_id == key.key_id
-    assert (received.threshold, received.parties, received.mask_bits) == (2, 3, 512)
+    assert (received.threshold, received.parties, received.randomizer_bits) == (2, 3, 512)
     x = np.linspace(-50, 50, 100)
     ciphertext = key.encrypt(x, PLAN) + key.encrypt(x, PLAN)
     answers = {}

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from secagg import fixed_point
 from secagg.fixed_point import Plan
 from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
 from secagg.he.rlwe.key_generation import Confirmation, KeyHolder, Terms
 from secagg.he.rlwe.keys import Opening, PublicKey
 from secagg.he.rlwe.polynomials import Polynomials
-from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import KeyShare, PartialDecryption
 from secagg.he.rlwe.uploads import Collector, Round, Tally, Upload, Vote, sign_upload
 
@@ -40,7 +40,7 @@ class Federation:
     holders: dict[str, Ed25519PrivateKey]
     clients: dict[str, Ed25519PrivateKey]
     session: bytes = b"s" * 32
-    records: dict[str, Releases] = field(default_factory=dict)
+    records: dict[str, DecryptionLog] = field(default_factory=dict)
     shares: dict[str, KeyShare] = field(default_factory=dict)
     confirmations: dict[str, Confirmation] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class Federation:
         openings = {name: h.open(self.others(commitments, name)) for name, h in holders.items()}
         self.confirmations = {name: h.confirm(self.others(openings, name)) for name, h in holders.items()}
         for name, h in holders.items():
-            self.records.setdefault(name, Releases(self.directory / f"{name}.db", expected_epoch=0))
+            self.records.setdefault(name, DecryptionLog(self.directory / f"{name}.db", expected_epoch=0))
             self.shares[name] = h.finish(self.others(self.confirmations, name), self.records[name])
 
     def round(self, number: int = 0, *, minimum: int = 2, shape: tuple[int, ...] | None = None) -> Round:

@@ -24,9 +24,9 @@ from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError, U
 from secagg.he import key_files
 from secagg.he.rlwe import noise
 from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.polynomials import Polynomials, exponents
 from secagg.he.rlwe.products import multiply, transform_secret
-from secagg.he.rlwe.releases import Releases
 from secagg.he.rlwe.threshold import KeyShare, PartialDecryption, combine
 from secagg.he.rlwe.uploads import Collector, Tally, sign_upload
 
@@ -184,7 +184,7 @@ def test_nothing_is_decrypted_without_the_minimum_or_the_record(federation: Any,
     _, tallies = federation.collect(federation.round(), federation.numbers())
     votes = federation.votes(tallies)
     with (
-        Releases(tmp_path / "empty.db", expected_epoch=0) as empty,
+        DecryptionLog(tmp_path / "empty.db", expected_epoch=0) as empty,
         pytest.raises(UsageError, match="knows nothing of key"),
     ):
         federation.shares["h0"].partial_decrypt(tallies["h0"], votes, empty)
@@ -204,7 +204,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from secagg import wire
 from secagg.errors import UsageError
 from secagg.he import key_files
-from secagg.he.rlwe.releases import Releases
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.threshold import KeyShare
 from secagg.he.rlwe.uploads import HalfUpload, Round, Tally, Vote
 
@@ -227,7 +227,7 @@ votes = {
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-record = Releases(home / "h0.db", expected_epoch=0)
+record = DecryptionLog(home / "h0.db", expected_epoch=0)
 if when == "before the record":
     record._db.set_trace_callback(lambda statement: die() if statement == "COMMIT" else None)
 if when == "after the record":

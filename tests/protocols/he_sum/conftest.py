@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from secagg import fixed_point
 from secagg.errors import PeerMissingError, RemoteProtocolError, SecaggError
 from secagg.fixed_point import Plan
+from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
 from secagg.he.rlwe.keys import SecretKey as RlweSecretKey
-from secagg.he.rlwe.releases import Releases
 from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.party import Party, Protocol
@@ -325,7 +325,7 @@ class Federation:
     release_plan: ReleasePlan
     signers: dict[str, Ed25519PrivateKey]
     identities: Any
-    records: dict[str, Releases] = field(default_factory=dict)
+    records: dict[str, DecryptionLog] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
     thread: int = field(default_factory=threading.get_ident)
 
@@ -334,15 +334,15 @@ class Federation:
         for name in self.terms.key_holders:
             if name in self.records:
                 self.records[name].close()
-            self.records[name] = Releases(self.directory / f"{name}.db", expected_epoch=0)
+            self.records[name] = DecryptionLog(self.directory / f"{name}.db", expected_epoch=0)
 
-    async def with_record(self, name: str, start: Callable[[Releases | None], Any]) -> Any:
+    async def with_record(self, name: str, start: Callable[[DecryptionLog | None], Any]) -> Any:
         """Run a program with its party's record, which a party in a thread of its own opens itself."""
         if name not in self.terms.key_holders:
             return await start(None)
         if threading.get_ident() == self.thread:
             return await start(self.records[name])
-        with Releases(self.directory / f"{name}.db", expected_epoch=0) as record:
+        with DecryptionLog(self.directory / f"{name}.db", expected_epoch=0) as record:
             return await start(record)
 
     def key_programs(self, terms: Terms | None = None) -> dict[str, Protocol[Any]]:
@@ -359,7 +359,7 @@ class Federation:
                     release_plan=self.release_plan,
                     identities=self.identities,
                     identity=self.signers[name] if name in used.key_holders else None,
-                    releases=record,
+                    log=record,
                 ),
             )
 
@@ -390,7 +390,7 @@ class Federation:
                     identities=self.identities,
                     key=self.keys[name],
                     identity=self.signers[name] if signs else None,
-                    releases=record,
+                    log=record,
                 ),
             )
 

@@ -877,7 +877,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(fede
             "identities": ids,
             "key": federation.keys[name],
             "identity": federation.signers[name],
-            "releases": federation.records.get(name),
+            "log": federation.records.get(name),
         } | options
         program: Protocol[Any] = lambda p: threshold_rlwe.he_sum(p, values, **options)  # noqa: E731
         out = case.play(replaced={name: program})
@@ -891,7 +891,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(fede
     refused("a", "at the clients")
     refused("a", "needs its signing key", x, identity=None)
     refused("h1", "needs its signing key and its record", identity=None)
-    refused("h1", "needs its signing key and its record", releases=None)
+    refused("h1", "needs its signing key and its decryption log", log=None)
     fewer = replace(ids, clients={n: k for n, k in ids.clients.items() if n != "b"})
     refused("a", "those of b are missing", x, identities=fewer)
     refused(
@@ -907,7 +907,7 @@ def test_a_key_is_not_made_without_what_a_holder_needs(federate: Make) -> None:
         "identities": federation.identities,
     }
     programs = federation.key_programs()
-    given = {"identity": federation.signers["h1"], "releases": federation.records["h1"]}
+    given = {"identity": federation.signers["h1"], "log": federation.records["h1"]}
     for missing in given:
         rest = {**options, **given, missing: None}
         out = simulate(programs | {"h1": lambda p, rest=rest: threshold_rlwe.agree_key(p, **rest)})

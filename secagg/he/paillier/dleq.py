@@ -45,7 +45,7 @@ from secagg.prg import Stream, derive_key
 CHALLENGE_BYTES: Final = 32
 _BATCH_BYTES: Final = 16
 _HIDING_BITS: Final = 128
-_LABEL: Final = "secagg.he.paillier.equal_logs/"
+_LABEL: Final = "secagg.he.paillier.dleq/"
 
 
 @dataclass(frozen=True, slots=True)

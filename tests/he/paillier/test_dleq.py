@@ -14,8 +14,8 @@ from gmpy2 import mpz, powmod
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secagg.he.paillier import equal_logs
-from secagg.he.paillier.equal_logs import Setting, multi_power
+from secagg.he.paillier import dleq
+from secagg.he.paillier.dleq import Setting, multi_power
 from secagg.prg import Stream, system_stream
 
 # TEST CONSTANTS: safe primes that everybody can read here.
@@ -99,22 +99,21 @@ def test_two_wrong_powers_whose_product_is_right_do_not_convince() -> None:
 
 def test_signs_are_not_seen_as_squares_have_none() -> None:
     """Elements of order 2 would pass the small exponents test half of the time, were it not on squares."""
-    exponents = equal_logs._small_exponents(PROVED, 2)
+    exponents = dleq._small_exponents(PROVED, 2)
     assert powmod(multi_power([mpz(-1), mpz(1)], exponents, MODULUS), 2, MODULUS) == 1
     passed = sum(
-        multi_power([mpz(-1)], equal_logs._small_exponents(bytes([i]) * 32, 1), MODULUS) == 1
-        for i in range(200)
+        multi_power([mpz(-1)], dleq._small_exponents(bytes([i]) * 32, 1), MODULUS) == 1 for i in range(200)
     )
     assert 60 < passed < 140
     assert holds(ds=[MODULUS - d for d in DS])
 
 
 def test_small_exponents_are_16_bytes_each_and_hang_on_all_that_is_proved() -> None:
-    first = equal_logs._small_exponents(PROVED, 1000)
+    first = dleq._small_exponents(PROVED, 1000)
     assert first.shape == (1000, 16)
     assert len(np.unique(first, axis=0)) == 1000
     assert abs(np.unpackbits(first).mean() - 0.5) < 0.01
-    assert not np.any(np.all(first == equal_logs._small_exponents(PROVED[::-1], 1000), axis=1))
+    assert not np.any(np.all(first == dleq._small_exponents(PROVED[::-1], 1000), axis=1))
 
 
 def test_a_challenge_hangs_on_all_that_is_proved_and_on_both_commitments() -> None:

@@ -1,4 +1,4 @@
-"""The record of releases: once for each key and round, whatever dies, races or is restored in between."""
+"""The decryption log: once for each key and round, whatever dies, races or is restored in between."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from secagg.errors import UsageError
-from secagg.he.rlwe.releases import Release, Releases
+from secagg.he.rlwe.decryption_log import DecryptionLog, Release
 
 KEY = bytes(range(32))
 
@@ -28,13 +28,13 @@ def release(number: int = 0, uploads: int = 5, *, name: bytes = b"set") -> Relea
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "releases.db"
-    with Releases(file, expected_epoch=0) as record:
+    with DecryptionLog(file, expected_epoch=0) as record:
         assert record.add_key(KEY, releases=3, blocks=2) == 1
     return file
 
 
-def reopened(path: Path) -> Releases:
-    return Releases(path, expected_epoch=0)
+def reopened(path: Path) -> DecryptionLog:
+    return DecryptionLog(path, expected_epoch=0)
 
 
 def test_the_same_release_again_is_allowed_and_keeps_its_epoch(path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_release_has_at_most_the_agreed_blocks(path: Path) -> None:
         record.record(replace(release(), blocks=3))
 
 
-def test_a_lost_record_opens_nothing(path: Path) -> None:
+def test_a_lost_log_opens_nothing(path: Path) -> None:
     path.unlink()
     with reopened(path) as record, pytest.raises(UsageError, match="knows nothing of key"):
         record.record(release())
@@ -102,22 +102,22 @@ def test_a_key_is_entered_once(path: Path) -> None:
             record.add_key(b"other", releases=0, blocks=1)
 
 
-def test_an_older_copy_of_the_record_is_refused(path: Path, tmp_path: Path) -> None:
+def test_an_older_copy_of_the_log_is_refused(path: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     shutil.copy(path, backup)
     with reopened(path) as record:
         epoch = record.record(release())
     shutil.copy(backup, path)
     with pytest.raises(UsageError, match="at epoch 1, and 2 was reached"):
-        Releases(path, expected_epoch=epoch)
+        DecryptionLog(path, expected_epoch=epoch)
     path.unlink()
     with pytest.raises(UsageError, match="at epoch 0, and 2 was reached"):
-        Releases(path, expected_epoch=epoch)
+        DecryptionLog(path, expected_epoch=epoch)
 
 
 def test_an_entry_is_on_the_disk_with_its_directory_before_it_counts(path: Path) -> None:
     # SQLite's own names: 3 is EXTRA, which flushes file and directory within COMMIT; DELETE keeps one journal a commit.
-    with Releases(path, expected_epoch=0) as record:
+    with DecryptionLog(path, expected_epoch=0) as record:
         asked = ("synchronous", "journal_mode", "fullfsync")
         set_to = [record._db.execute(f"PRAGMA {what}").fetchone()[0] for what in asked]
     assert set_to == [3, "delete", 1]
@@ -130,7 +130,7 @@ def test_the_file_is_its_owners_alone(path: Path) -> None:
         reopened(path)
 
 
-def test_another_file_is_no_record(path: Path, tmp_path: Path) -> None:
+def test_another_file_is_no_log(path: Path, tmp_path: Path) -> None:
     path.write_bytes(b"no database at all, and long enough to have a header" * 10)
     with pytest.raises(UsageError, match="cannot be opened"):
         reopened(path)
@@ -139,7 +139,7 @@ def test_another_file_is_no_record(path: Path, tmp_path: Path) -> None:
     connection.execute("CREATE TABLE t (x)")
     connection.close()
     other.chmod(0o600)
-    with pytest.raises(UsageError, match="no record of releases"):
+    with pytest.raises(UsageError, match="no decryption log"):
         reopened(other)
     with pytest.raises(UsageError, match="No such file"):
         reopened(tmp_path / "missing" / "releases.db")
@@ -155,10 +155,10 @@ def test_nothing_is_released_where_nothing_can_be_written(path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from secagg.he.rlwe.releases import Release, Releases
+from secagg.he.rlwe.decryption_log import Release, DecryptionLog
 
 path, when = sys.argv[1:]
-record = Releases(Path(path), expected_epoch=0)
+record = DecryptionLog(Path(path), expected_epoch=0)
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -191,10 +191,10 @@ RACER = """
 import sys
 from pathlib import Path
 from secagg.errors import UsageError
-from secagg.he.rlwe.releases import Release, Releases
+from secagg.he.rlwe.decryption_log import Release, DecryptionLog
 
 path, me = Path(sys.argv[1]), sys.argv[2].encode()
-record = Releases(path, expected_epoch=0)
+record = DecryptionLog(path, expected_epoch=0)
 print("ready", flush=True)
 sys.stdin.readline()
 won = []
@@ -210,7 +210,7 @@ print(*won)
 
 def test_two_processes_that_race_never_both_win_a_round(tmp_path: Path) -> None:
     path = tmp_path / "raced.db"
-    with Releases(path, expected_epoch=0) as record:
+    with DecryptionLog(path, expected_epoch=0) as record:
         record.add_key(b"raced", releases=40, blocks=1)
     racers = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The record of what a key holder has decrypted, written before anything leaves it.
+"""The log of what a key holder has decrypted, written before anything leaves it.
 
 A partial decryption is c1 * s_i plus noise that is drawn once. Two of them for sums that differ by little, or
 one for each of many sums that were never agreed on, tell s_i or single inputs; so a holder answers **once for
@@ -11,11 +11,11 @@ each key and round**, and what it answered for is on disk before the answer exis
   - another transcript for the same key and round (other uploads, fewer of them, other parties) is refused;
   - an upload enters one opened sum: its hash is recorded, under every round of the key;
   - a key has an agreed number of releases of an agreed number of blocks: flooding is sized for them;
-  - a key that this record was not told of is refused, so an empty record in place of a lost one opens nothing.
+  - a key that this log was not told of is refused, so an empty log in place of a lost one opens nothing.
 
 Rollback: whoever can put back an older copy of the file (a backup, a snapshot of a virtual machine) makes the
-holder forget. The record has an **epoch**, which every entry raises by one. Keep the last one where restoring the
-machine does not restore it and give it as `expected_epoch`: the record refuses to be older. Every partial
+holder forget. The log has an **epoch**, which every entry raises by one. Keep the last one where restoring the
+machine does not restore it and give it as `expected_epoch`: the log refuses to be older. Every partial
 decryption carries the epoch of its entry, so the other holders know it too and can be asked.
 
 Processes that share the file are kept apart by SQLite's locks. The file is readable by its owner alone; nothing in
@@ -72,8 +72,8 @@ class Release:
     uploads: tuple[bytes, ...]
 
 
-class Releases:
-    """The record in one SQLite file, opened or made.
+class DecryptionLog:
+    """A decryption log in one SQLite file, opened or made.
 
     Args:
       path: the file; its directory exists.
@@ -100,7 +100,7 @@ class Releases:
                     self._prepare()
             if self.epoch < expected_epoch:
                 raise UsageError(
-                    f"the record of releases {path} is at epoch {self.epoch}, and {expected_epoch} was reached before: "
+                    f"the decryption log {path} is at epoch {self.epoch}, and {expected_epoch} was reached before: "
                     "it is an older copy, and what was decrypted since is not in it; make a new key, or find the newest copy"
                 )
         except BaseException:
@@ -131,8 +131,8 @@ class Releases:
                 return int(self._db.execute("SELECT value FROM epoch").fetchone()[0])
             if known is not None:
                 raise UsageError(
-                    f"key {key_id.hex()[:16]} is in the record {self._path} for {known[0]} releases of {known[1]} blocks, "
-                    f"not {releases} of {blocks}"
+                    f"key {key_id.hex()[:16]} is in the decryption log {self._path} for {known[0]} releases of {known[1]} "
+                    f"blocks, not {releases} of {blocks}"
                 )
             self._db.execute("INSERT INTO keys VALUES (?, ?, ?)", (key_id, releases, blocks))
             return self._next_epoch()
@@ -150,8 +150,8 @@ class Releases:
             terms = self._db.execute("SELECT releases, blocks FROM keys WHERE key = ?", (key,)).fetchone()
             if terms is None:
                 raise UsageError(
-                    f"the record of releases {self._path} knows nothing of {name}, so it cannot tell what was decrypted "
-                    "under it; use the record that was there when the key was made"
+                    f"the decryption log {self._path} knows nothing of {name}, so it cannot tell what was decrypted "
+                    "under it; use the log that was there when the key was made"
                 )
             before = self._db.execute(
                 "SELECT transcript, uploads, epoch FROM releases WHERE key = ? AND round = ?",
@@ -214,7 +214,7 @@ class Releases:
             return
         if self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
             raise UsageError(
-                f"{self._path} is no record of releases of this version; give the path of another file"
+                f"{self._path} is no decryption log of this version; give the path of another file"
             )
         for statement in _TABLES:
             self._db.execute(statement)
@@ -239,7 +239,7 @@ class Releases:
             yield
         except sqlite3.Error as error:
             raise UsageError(
-                f"the record of releases {self._path} cannot be {what} ({error}); nothing was released"
+                f"the decryption log {self._path} cannot be {what} ({error}); nothing was released"
             ) from None
 
 
@@ -251,8 +251,8 @@ def _create(path: Path) -> None:
         # By name: closing a descriptor of this file would drop the locks that SQLite holds in this process.
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
-        raise UsageError(f"the record of releases {path} cannot be opened: {error.strerror}") from None
+        raise UsageError(f"the decryption log {path} cannot be opened: {error.strerror}") from None
     if mode & _OTHERS:
         raise UsageError(
-            f"others on this machine may use the record of releases {path} (mode {mode:04o}); run: chmod 600 {path}"
+            f"others on this machine may use the decryption log {path} (mode {mode:04o}); run: chmod 600 {path}"
         )

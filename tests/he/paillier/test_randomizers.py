@@ -1,4 +1,4 @@
-"""Masks are the powers they should be, and a pool hands each out once."""
+"""Randomizers are the powers they should be, and a pool hands each out once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gmpy2 import mpz
 
 from secagg.errors import UsageError
 from secagg.fixed_point import plan
-from secagg.he.paillier import MaskPool, residues
+from secagg.he.paillier import RandomizerPool, residues
 from secagg.he.paillier.randomizers import FixedBase, GrowingBase, cut, draw_below, draw_exponents
 from secagg.prg import Stream, system_stream
 
@@ -79,36 +79,36 @@ def test_windows_out_of_range_are_refused():
             FixedBase(mpz(3), mpz(35), 8, window)
 
 
-def test_masks_are_powers_of_h(small_key):
+def test_randomizers_are_powers_of_h(small_key):
     key = small_key.public_key
-    drawn = residues.from_digits(key.draw_masks(5, rng=Stream(bytes(32))), key.n)
+    drawn = residues.from_digits(key.draw_randomizers(5, rng=Stream(bytes(32))), key.n)
     exponents = draw_exponents(5, key.bits // 2, Stream(bytes(32)))
     numbers = [int.from_bytes(row.tobytes(), "little") for row in exponents]
     base = pow(int(key.h), int(key.n) ** key.s, int(key.modulus.ciphertext))
     assert drawn == [pow(base, a, int(key.modulus.ciphertext)) for a in numbers]
 
 
-def test_a_pool_hands_out_every_mask_once(small_keys):
+def test_a_pool_hands_out_every_randomizer_once(small_keys):
     key = small_keys[1]
     with ThreadPoolExecutor(2) as executor:
-        pool = MaskPool(key.public_key, executor, size=20)
+        pool = RandomizerPool(key.public_key, executor, size=20)
         pool.fill()
         assert len(pool) >= 20
         taken = [residues.from_digits(pool.take(n), key.public_key.n) for n in (1, 19, 7, 40, 3)]
-        flat = [mask for masks in taken for mask in masks]
+        flat = [randomizer for randomizers in taken for randomizer in randomizers]
         assert len(set(flat)) == len(flat) == 70
         assert all(
-            pow(mask, (p - 1) * (q - 1), p * q * p * q) == 1
-            for mask in flat
+            pow(randomizer, (p - 1) * (q - 1), p * q * p * q) == 1
+            for randomizer in flat
             for p, q in [key.prime_factors()]
         )
 
 
-def test_many_threads_never_get_the_same_mask(small_keys):
+def test_many_threads_never_get_the_same_randomizer(small_keys):
     with ThreadPoolExecutor(2) as background, ThreadPoolExecutor(8) as takers:
-        pool = MaskPool(small_keys[1].public_key, background, size=50)
+        pool = RandomizerPool(small_keys[1].public_key, background, size=50)
         taken = list(takers.map(lambda _: pool.take(3), range(100)))
-    first = [mask for low, _ in taken for mask in low]
+    first = [randomizer for low, _ in taken for randomizer in low]
     assert len(set(first)) == len(first) == 300
 
 
@@ -116,10 +116,10 @@ def test_what_a_pool_encrypts_decrypts(small_key):
     key = small_key.public_key
     x = np.arange(-50.0, 50.0)
     with ThreadPoolExecutor(2) as executor:
-        pool = MaskPool(key, executor, size=8)
+        pool = RandomizerPool(key, executor, size=8)
         pool.fill()
         for _ in range(3):
-            ciphertext = key.encrypt(x, PLAN, masks=pool)
+            ciphertext = key.encrypt(x, PLAN, randomizers=pool)
             assert np.array_equal(small_key.decrypt(ciphertext), x)
 
 
@@ -133,7 +133,7 @@ class Failing(Executor):
         self.tasks += 1
         future: Future = Future()
         if self.tasks % 2:
-            future.set_exception(MemoryError("no memory for masks"))
+            future.set_exception(MemoryError("no memory for randomizers"))
         else:
             future.set_result(fn(*args, **kwargs))
         return future
@@ -143,7 +143,7 @@ def test_what_stops_the_background_surfaces_and_the_pool_goes_on(small_keys):
     key = small_keys[1].public_key
     executor = Failing()
     executor.tasks = 1000
-    pool = MaskPool(key, executor, size=32)
+    pool = RandomizerPool(key, executor, size=32)
     seen, failures = [], 0
     for _ in range(20):
         try:
@@ -154,9 +154,9 @@ def test_what_stops_the_background_surfaces_and_the_pool_goes_on(small_keys):
     assert len(set(seen)) == len(seen) >= 50
 
 
-def test_a_closed_pool_has_no_masks_left_and_still_computes_them(small_keys):
+def test_a_closed_pool_has_no_randomizers_left_and_still_computes_them(small_keys):
     with ThreadPoolExecutor(1) as executor:
-        pool = MaskPool(small_keys[1].public_key, executor, size=16)
+        pool = RandomizerPool(small_keys[1].public_key, executor, size=16)
         pool.fill()
         pool.close()
         assert len(pool) == 0
@@ -164,24 +164,24 @@ def test_a_closed_pool_has_no_masks_left_and_still_computes_them(small_keys):
         assert len(pool) == 0
 
 
-def test_a_forked_child_has_none_of_its_parents_masks(small_primes):
+def test_a_forked_child_has_none_of_its_parents_randomizers(small_primes):
     p, q = small_primes
     program = f"""
 import os, warnings
 from concurrent.futures import ThreadPoolExecutor
-from secagg.he.paillier import MaskPool, SecretKey
+from secagg.he.paillier import RandomizerPool, SecretKey
 warnings.simplefilter("ignore")
 key = SecretKey._from_primes({p}, {q}).public_key
 key.prepare(window=2)
 with ThreadPoolExecutor(1) as executor:
-    pool = MaskPool(key, executor, size=16)
+    pool = RandomizerPool(key, executor, size=16)
     pool.fill()
     ready = len(pool)
     child = os.fork()
     if not child:
         status = len(pool) or len(set(pool.take(4)[0])) != 4 or len(pool)
         os._exit(int(status))
-    assert os.waitpid(child, 0)[1] == 0, "the child has masks"
+    assert os.waitpid(child, 0)[1] == 0, "the child has randomizers"
     assert len(pool) >= ready >= 16
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -189,21 +189,21 @@ with ThreadPoolExecutor(1) as executor:
 
 def test_a_pool_is_neither_copied_nor_shown(small_keys):
     with ThreadPoolExecutor(1) as executor:
-        pool = MaskPool(small_keys[1].public_key, executor, size=1)
+        pool = RandomizerPool(small_keys[1].public_key, executor, size=1)
         pool.fill()
         for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
             with pytest.raises(TypeError, match="used twice"):
                 duplicate(pool)
         assert str(pool.take(1)[0][0]) not in repr(pool)
-        with pytest.raises(UsageError, match="at least 1 mask"):
-            MaskPool(small_keys[1].public_key, executor, size=0)
+        with pytest.raises(UsageError, match="at least 1 randomizer"):
+            RandomizerPool(small_keys[1].public_key, executor, size=0)
 
 
-def test_masks_of_another_key_or_two_sources_are_refused(small_keys, other_public_key):
+def test_randomizers_of_another_key_or_two_sources_are_refused(small_keys, other_public_key):
     key = small_keys[1].public_key
     with ThreadPoolExecutor(1) as executor:
-        pool = MaskPool(key, executor, size=1)
-        with pytest.raises(UsageError, match="expected masks of"):
-            other_public_key.encrypt(np.ones(3), PLAN, masks=pool)
+        pool = RandomizerPool(key, executor, size=1)
+        with pytest.raises(UsageError, match="expected randomizers of"):
+            other_public_key.encrypt(np.ones(3), PLAN, randomizers=pool)
         with pytest.raises(UsageError, match="one of the two"):
-            key.encrypt(np.ones(3), PLAN, masks=pool, rng=system_stream())
+            key.encrypt(np.ones(3), PLAN, randomizers=pool, rng=system_stream())
