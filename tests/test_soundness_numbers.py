@@ -228,7 +228,7 @@ CONSTANTS = [
     ),
     ("soundness-encryption", "he.paillier.dleq", "CHALLENGE_BYTES", 32, "A, B, 256 bits, z = r + ea"),
     ("soundness-encryption", "he.paillier.dleq", "_HIDING_BITS", 128, "r has L + 384 bits"),
-    ("soundness-encryption", "he.paillier.checks", "SHORTEST_MASK_BITS", 512, "Less than 512 is refused"),
+    ("soundness-encryption", "he.paillier.checks", "MIN_RANDOMIZER_BITS", 512, "Less than 512 is refused"),
     ("soundness-encryption", "he.paillier.primes", "SMALL_FACTOR_BITS", 16, "free of factors below 2^16"),
 ]
 EXTRAS = {"dp": "dp_accounting", "noisy": "dp_accounting", "flower": "flwr", "ckks": "tenseal"}

@@ -39,7 +39,7 @@ Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_
                  [Hig02, 24.1]: 2 W clip sqrt(N) times that.
 `error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40, whatever the
 numbers: for public keys proven under the assumption that r0 and r1 are uniform (which ring learning with errors says
-to whoever lacks the key, and the holder of the key has no proof of), for symmetric ones without it. On random numbers
+to whoever lacks the key, and the key holder has no proof of), for symmetric ones without it. On random numbers
 the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric: 6 to 130).
 `PublicKey.error` gives what was measured besides.
 """

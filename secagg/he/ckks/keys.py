@@ -7,7 +7,7 @@ nobody encrypts under parameters that a peer made up, and TenSEAL reads no other
 The error. Who encrypts cannot see the error, which takes the secret key, and it does not depend on the numbers. So it
 is measured when the key is made and whenever it is loaded: a block of numbers within +-1 is encrypted and
 decrypted, and refused if it comes out further away than `Context.error_bound` says. The root mean square goes with the
-public key, by the word of its holder, and `PublicKey.error` says what follows for a sum.
+public key, by the word of the key holder, and `PublicKey.error` says what follows for a sum.
 """
 
 from __future__ import annotations

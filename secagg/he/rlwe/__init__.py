@@ -1,12 +1,12 @@
 """Additive encryption of integer vectors under ring learning with errors: exact sums, one key or n key holders.
 
-    keys, ciphertexts       one holder: generate, encrypt, add, multiply by integers, decrypt
+    keys, ciphertexts       one key holder: generate, encrypt, add, multiply by integers, decrypt
     parameters              the three sets that are allowed, and how secure they are
     noise                   which plans leave room for noise, and for flooding
     polynomials, products   words modulo 2^w, exact products by float64 transforms with every rounding checked
     fourier, sampling       checked roots of unity; secrets, noise and uniform words from AES-256-CTR
     key_generation, flooding, uploads, decryption_log, threshold
-                            several holders, none of whom can decrypt alone
+                            several key holders, none of whom can decrypt alone
 
 Threat model, what it learns and what it costs stand in `keys` and `threshold`.
 """

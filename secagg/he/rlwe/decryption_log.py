@@ -1,12 +1,12 @@
 """The log of what a key holder has decrypted, written before anything leaves it.
 
 A partial decryption is c1 * s_i plus noise that is drawn once. Two of them for sums that differ by little, or
-one for each of many sums that were never agreed on, tell s_i or single inputs; so a holder answers **once for
+one for each of many sums that were never agreed on, tell s_i or single inputs; so a key holder answers **once for
 each key and round**, and what it answered for is on disk before the answer exists:
 
     BEGIN; look the round up; insert key, round, transcript, uploads; epoch + 1; COMMIT (flushed); decrypt; send
 
-  - a holder killed before COMMIT has sent nothing and starts afresh; one killed after it answers the same
+  - a key holder killed before COMMIT has sent nothing and starts afresh; one killed after it answers the same
     transcript again, with the same noise, hence byte for byte the same (see `threshold`);
   - another transcript for the same key and round (other uploads, fewer of them, other parties) is refused;
   - an upload enters one opened sum: its hash is recorded, under every round of the key;
@@ -14,12 +14,12 @@ each key and round**, and what it answered for is on disk before the answer exis
   - a key that this log was not told of is refused, so an empty log in place of a lost one opens nothing.
 
 Rollback: whoever can put back an older copy of the file (a backup, a snapshot of a virtual machine) makes the
-holder forget. The log has an **epoch**, which every entry raises by one. Keep the last one where restoring the
+key holder forget. The log has an **epoch**, which every entry raises by one. Keep the last one where restoring the
 machine does not restore it and give it as `expected_epoch`: the log refuses to be older. Every partial
-decryption carries the epoch of its entry, so the other holders know it too and can be asked.
+decryption carries the epoch of its entry, so the other key holders know it too and can be asked.
 
 Processes that share the file are kept apart by SQLite's locks. The file is readable by its owner alone; nothing in
-it is secret, but who can write it can make the holder forget.
+it is secret, but who can write it can make the key holder forget.
 """
 
 from __future__ import annotations

@@ -100,13 +100,13 @@ class ReleasePlan:
         _check_arguments(self.holders, self.releases, self.length)
         if self.parameters.modulus_bits not in _MODULI:
             raise PlanError(
-                f"keys of several holders take a modulus of 96 or 128 bits, not {self.parameters.modulus_bits}"
+                f"keys of several key holders take a modulus of 96 or 128 bits, not {self.parameters.modulus_bits}"
             )
         most = _flood_bits(self.plan, self.parameters, self.holders)
         if not MIN_FLOOD_BITS <= self.flood_bits <= most:
             raise PlanError(
                 f"expected flooding of {MIN_FLOOD_BITS} to {most} bits, got {self.flood_bits}: with more, sums of "
-                f"{self.plan.sum_bits} bits by {self.holders} holders could decode wrong"
+                f"{self.plan.sum_bits} bits by {self.holders} key holders could decode wrong"
             )
 
     @property
@@ -194,7 +194,7 @@ def plan_release(
     """
     _check_arguments(holders, releases, length)
     if modulus_bits not in (None, *_MODULI):
-        raise PlanError(f"keys of several holders take a modulus of 96 or 128 bits, not {modulus_bits}")
+        raise PlanError(f"keys of several key holders take a modulus of 96 or 128 bits, not {modulus_bits}")
     tried: list[ReleasePlan] = []
     for bits in _MODULI if modulus_bits is None else (modulus_bits,):
         ring = parameters(bits)
@@ -207,9 +207,9 @@ def plan_release(
         tried.append(found)
     if not tried:
         raise PlanError(
-            f"sums of {plan.sum_bits} bits by {holders} holders leave no room for flooding"
+            f"sums of {plan.sum_bits} bits by {holders} key holders leave no room for flooding"
             f"{'' if modulus_bits is None else f' at q=2^{modulus_bits}'}; plan smaller sums (fewer frac_bits or "
-            f"parties), fewer holders{'' if modulus_bits in (None, 128) else ' or modulus_bits=128'}"
+            f"parties), fewer key holders{'' if modulus_bits in (None, 128) else ' or modulus_bits=128'}"
         )
     raise PlanError(_refusal(tried[-1], statistical_bits, widest=modulus_bits in (None, 128)))
 

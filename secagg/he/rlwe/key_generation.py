@@ -1,31 +1,33 @@
-"""One public key, whose secret key is the sum of shares that n holders draw and none of them ever sees whole.
+"""One public key, whose secret key is the sum of shares that n key holders draw and none of them ever sees whole.
 
     a         a common random polynomial: AES-256-CTR under the digest of session and sorted identities
-    commit    holder i draws ternary s_i and noise e_i, b_i = -a s_i + e_i, and publishes, signed,
+    commit    key holder i draws ternary s_i and noise e_i, b_i = -a s_i + e_i, and publishes, signed,
               c_i = H(terms, i, b_i, nonce)
     open      after all c_i have come: b_i and nonce; everybody checks all signatures and commitments
     confirm   after all openings: a signature of the transcript (all c_i, b_i, nonces) and of the key's id
     finish    after all confirmations of the same transcript: the key is sum b_i = -a sum s_i + sum e_i
 
-Why commit: the last to speak could publish b' - (sum of the others' b_i), with b' of its own making. The sum would be
-b', and it alone would decrypt everything. What it commits to before any honest holder opens does not depend on what
-those open: the sum is an honest share, which looks uniform under RLWE, plus something fixed before. A holder that
-commits differently towards different holders makes their transcripts differ, and no honest holder confirms two.
+Why commit: without commitments the last key holder could publish b' - (sum of the others' b_i), with b' of its own
+making. The sum would be b', and this key holder alone would decrypt everything. A commitment made before any honest
+key holder opens does not depend on what is opened. So the sum is an honest share, which looks uniform under RLWE, plus
+something fixed before. A key holder that sends different commitments makes transcripts differ, and no honest key
+holder confirms two transcripts.
 
-Threat model: up to n - 1 holders are malicious and pool what they have; no proofs of knowledge are needed for the
-public key to hide. **A part that is not of the form -a s + e** is not detected here. It makes sums decrypt wrong, which
-the combiner mostly finds; but if its owner answers last, it can adapt its partial decryption so that nobody notices.
-It then learns, besides the sum of the numbers, at most the sum of the honest clients' encryption randomness: their
-ciphertexts are RLWE samples with that hint, worse for two honest clients than for many. Shares of honest holders
-stay under flooding. Only proofs that the parts are well formed would exclude this; there are none here.
+Threat model: up to n - 1 key holders are malicious and pool what they have. The public key hides without proofs of
+knowledge. **A part that is not of the form -a s + e** is not detected here. Such a part makes sums decrypt wrong,
+which the combiner mostly finds. If its owner answers last, the owner can adapt its partial decryption so that nobody
+notices. The owner then learns, besides the sum of the numbers, at most the sum of the honest clients' encryption
+randomness. The honest ciphertexts are RLWE samples with that hint, which is worse for two honest clients than for
+many. Shares of honest key holders stay under flooding. Only proofs that the parts are well formed would exclude this;
+there are none here.
 
-The key is that of [AJL+12] and [MTBH21], whose parties follow the protocol; the commitments are added.
+The key is that of [AJL+12] and [MTBH21], whose parties follow the protocol. The commitments are added here.
 
-Learns: everybody, the public key. A holder, its own share.
+Learns: everybody, the public key. A key holder, its own share.
 
-Cost, n holders, polynomials of N coefficients of w bits: 3 rounds; each holder sends a commitment and a signature, an
-opening of N w / 8 bytes, and a signature, to each of the others. Clients take the key with all confirmations, which
-`check_key` verifies: an aggregator cannot give them another.
+Cost, for n key holders and polynomials of N coefficients of w bits: 3 rounds. Each key holder sends each of the others
+a commitment with a signature, an opening of N w / 8 bytes, and a signature. Clients receive the key with all
+confirmations, which `check_key` verifies: an aggregator cannot give them another key.
 """
 
 from __future__ import annotations
@@ -54,21 +56,21 @@ _LABEL: Final = "secagg.he.rlwe.key_generation"
 
 
 class Commitment(Message, frozen=True):
-    """Commit, holder -> holders: what binds the holder to its part of the key without showing it."""
+    """Commit, key holder -> key holders: what binds the key holder to its part of the key without showing it."""
 
     digest: bytes
     signature: bytes
 
 
 class Opening(Message, frozen=True):
-    """Open, holder -> holders: the part of the key, b_i, as words of one polynomial, and the nonce."""
+    """Open, key holder -> key holders: the part of the key, b_i, as words of one polynomial, and the nonce."""
 
     words: tuple[NDArray[np.unsignedinteger[Any]], ...]
     nonce: bytes
 
 
 class Confirmation(Message, frozen=True):
-    """Confirm, holder -> holders and clients: a signature of the transcript and of the public key's id."""
+    """Confirm, key holder -> key holders and clients: a signature of the transcript and of the public key's id."""
 
     transcript: bytes
     signature: bytes
@@ -76,7 +78,7 @@ class Confirmation(Message, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What all holders and clients agree on before a key is made.
+    """What all key holders and clients agree on before a key is made.
 
     Attributes:
       session: identifier that no other key generation has, at least 16 bytes.
@@ -84,7 +86,7 @@ class Terms:
       holders: names and identities.
 
     Raises:
-      UsageError: a short session, two holders with one identity, or another number of holders than planned.
+      UsageError: a short session, two key holders with one identity, or another number of key holders than planned.
     """
 
     session: bytes
@@ -103,7 +105,7 @@ class Terms:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The holders in the order in which digests list them."""
+        """The key holders in the order in which digests list them."""
         return tuple(sorted(self.holders))
 
     @property
@@ -137,9 +139,9 @@ class KeyHolder:
     """A holder's part in making a key: `commit`, `open`, `confirm` and `finish`, each once and in this order.
 
     Args:
-      me: this holder's name.
+      me: this key holder's name.
       terms: as agreed.
-      identity: this holder's signing key.
+      identity: this key holder's signing key.
       rng: where the share comes from; without it, the operating system.
 
     Raises:
@@ -173,7 +175,7 @@ class KeyHolder:
         raise TypeError("a key holder cannot be copied or pickled: it holds a secret share")
 
     def commit(self) -> Commitment:
-        """Return the signed commitment to this holder's part."""
+        """Return the signed commitment to this key holder's part."""
         self._step(1, "commit")
         digest = commitment(self._terms, self._me, self._part, self._nonce)
         self._digests[self._me] = digest
@@ -182,10 +184,10 @@ class KeyHolder:
         )
 
     def open(self, commitments: Mapping[str, Commitment]) -> Opening:
-        """Return what this holder committed to, now that all others have committed.
+        """Return what this key holder committed to, now that all others have committed.
 
         Raises:
-          UsageError: not every other holder's commitment is there, or this is not the round for it.
+          UsageError: not every other key holder's commitment is there, or this is not the round for it.
           AuthenticationError: a commitment is not signed by its owner for these terms.
           RemoteProtocolError: two commitments are the same.
         """
@@ -194,7 +196,7 @@ class KeyHolder:
         for name, message in commitments.items():
             if message.digest in digests.values():
                 raise RemoteProtocolError(
-                    f"{name} sent the commitment of another holder; each draws its own", peer=name
+                    f"{name} sent the commitment of another key holder; each draws its own", peer=name
                 )
             digests[name] = message.digest
             signing.verify(
@@ -209,10 +211,10 @@ class KeyHolder:
         return Opening(self._part.words, self._nonce)
 
     def confirm(self, openings: Mapping[str, Opening]) -> Confirmation:
-        """Return this holder's signature of the transcript, now that all others have opened.
+        """Return this key holder's signature of the transcript, now that all others have opened.
 
         Raises:
-          UsageError: not every other holder's opening is there, or this is not the round for it.
+          UsageError: not every other key holder's opening is there, or this is not the round for it.
           RemoteProtocolError: an opening is not what its owner committed to, or two are the same.
         """
         self._check_others(openings, "openings")
@@ -225,7 +227,7 @@ class KeyHolder:
                     f"{name} opened something else than it committed to; do not use this key", peer=name
                 )
             if any(part == other for other in parts.values()):
-                raise RemoteProtocolError(f"{name} opened the part of another holder", peer=name)
+                raise RemoteProtocolError(f"{name} opened the part of another key holder", peer=name)
             parts[name], nonces[name] = part, message.nonce
         self._step(3, "confirm")
         total = Polynomials.zeros(self._parameters, 1)
@@ -252,15 +254,15 @@ class KeyHolder:
         )
 
     def finish(self, confirmations: Mapping[str, Confirmation], log: DecryptionLog) -> KeyShare:
-        """Return this holder's share, with the public key, now that all others confirm the same transcript.
+        """Return this key holder's share, with the public key, now that all others confirm the same transcript.
 
         Args:
-          log: this holder's; the key is entered there.
+          log: this key holder's; the key is entered there.
 
         Raises:
-          UsageError: not every other holder's confirmation is there, this is not the round for it, or the log
+          UsageError: not every other key holder's confirmation is there, this is not the round for it, or the log
             cannot be written.
-          RemoteProtocolError: a holder saw other messages.
+          RemoteProtocolError: a key holder saw other messages.
           AuthenticationError: a confirmation is not signed by its owner.
         """
         self._check_others(confirmations, "confirmations")
@@ -291,16 +293,16 @@ class KeyHolder:
 
 
 def commitment(terms: Terms, name: str, part: Polynomials, nonce: bytes) -> bytes:
-    """Return what binds a holder to its part: SHA-256 of terms, name, part and nonce, which hides the part."""
+    """Return what binds a key holder to its part: SHA-256 of terms, name, part and nonce, which hides the part."""
     return signing.digest(f"{_LABEL}/part", [terms.digest, name.encode(), part.digest(), nonce])
 
 
 def check_key(terms: Terms, public_key: PublicKey, confirmations: Mapping[str, Confirmation]) -> None:
-    """Check that all holders made this key under these terms; clients do before they encrypt.
+    """Check that all key holders made this key under these terms; clients do before they encrypt.
 
     Raises:
-      UsageError: the confirmation of a holder is missing, or the key is not one for these terms.
-      RemoteProtocolError: holders confirmed different transcripts.
+      UsageError: the confirmation of a key holder is missing, or the key is not one for these terms.
+      RemoteProtocolError: key holders confirmed different transcripts.
       AuthenticationError: a confirmation is not its owner's signature of this key.
     """
     if set(confirmations) != set(terms.holders):
@@ -324,7 +326,7 @@ def _check_confirmations(
     for name, message in confirmations.items():
         if message.transcript != transcript:
             raise RemoteProtocolError(
-                f"{name} confirms another transcript: some holder sent different messages to different holders; "
+                f"{name} confirms another transcript: some key holder sent different messages to different key holders; "
                 "do not use this key",
                 peer=name,
             )

@@ -1,4 +1,4 @@
-"""Additive encryption under ring learning with errors: keys of one holder, and what encrypts.
+"""Additive encryption under ring learning with errors: keys of one key holder, and what encrypts.
 
 [LPR10] with plaintexts in the high bits [BV11], polynomials modulo X^N + 1 and q = 2^w:
 
@@ -8,8 +8,8 @@
                  c0 = b u + e0 + m 2^shift,  c1 = a u + e1
     decrypt      round((c0 + c1 s) / 2^shift)
 
-Threat model: whoever has no secret key learns nothing of the numbers (parameters: see `parameters`). The holder of
-the secret key decrypts everything: `threshold` shares it among several. Clients encrypt honestly: a ciphertext can
+Threat model: whoever has no secret key learns nothing of the numbers (parameters: see `parameters`). The key
+holder decrypts everything: `threshold` shares it among several. Clients encrypt honestly: a ciphertext can
 be made from which a decryption, if published, gives the key away, so decryptions of what strangers sent stay with
 the key holder. Plans whose sums could decode wrong are refused, see `noise`.
 
@@ -81,17 +81,17 @@ class SecretKeyMessage(Message, frozen=True):
 
 
 class PublicKey(ExactPublicKey):
-    """What encrypts, under one holder's secret or under the sum of several holders'.
+    """What encrypts, under one key holder's secret or under the sum of several holders'.
 
     Args:
       parameters: one of the three sets.
       seed: 32 public bytes that a is expanded from; no other key has them.
-      b: one polynomial, the sum of the holders' e_i - a s_i.
+      b: one polynomial, the sum of the key holders' e_i - a s_i.
       holders: how many secrets the key stands for.
-      flood_bits: F, how far each holder floods what it decrypts; 0 for a single holder.
+      flood_bits: F, how far each key holder floods what it decrypts; 0 for a single key holder.
 
     Raises:
-      UsageError: another number of blocks, a seed of another length, or holders that do not flood.
+      UsageError: another number of blocks, a seed of another length, or key holders that do not flood.
     """
 
     __slots__ = ("_a", "_b", "_kept", "_key_id", "b", "flood_bits", "holders", "parameters", "seed")
@@ -108,12 +108,12 @@ class PublicKey(ExactPublicKey):
             raise UsageError(f"expected b to be one polynomial of {parameters.name}, got {b!r}")
         if not 1 <= holders <= MAX_HOLDERS or not 0 <= flood_bits < parameters.modulus_bits:
             raise UsageError(
-                f"expected 1 to {MAX_HOLDERS} holders and 0 to {parameters.modulus_bits - 1} flood_bits, "
+                f"expected 1 to {MAX_HOLDERS} key holders and 0 to {parameters.modulus_bits - 1} flood_bits, "
                 f"got {holders} and {flood_bits}"
             )
         if holders > 1 and not flood_bits:
             raise UsageError(
-                f"a key of {holders} holders needs flood_bits: without, shares give secrets away"
+                f"a key of {holders} key holders needs flood_bits: without, shares give secrets away"
             )
         self.parameters, self.seed, self.holders, self.flood_bits = (
             parameters,
@@ -247,10 +247,10 @@ class PublicKey(ExactPublicKey):
 
 
 class SecretKey(ExactSecretKey):
-    """A single holder's secret; use `generate`.
+    """A single key holder's secret; use `generate`.
 
     Args:
-      public_key: of one holder.
+      public_key: of one key holder.
       secret: -1, 0 and 1, int8, shape (N,), in stored order.
 
     Raises:
@@ -263,7 +263,7 @@ class SecretKey(ExactSecretKey):
         p = public_key.parameters
         if public_key.holders != 1 or public_key.flood_bits:
             raise UsageError(
-                f"expected the public key of a single holder, got one of {public_key.holders} with flooding"
+                f"expected the public key of a single key holder, got one of {public_key.holders} with flooding"
             )
         if secret.shape != (p.degree,) or secret.dtype != np.int8 or int(np.max(np.abs(secret))) > 1:
             raise UsageError(f"expected a secret of {p.degree} int8 of -1, 0 and 1")

@@ -5,8 +5,8 @@ security by lattice-estimator, commit 27a581b, with 2 N samples [APS15]:
 
     N      w     uSVP   BDD    dual hybrid   quantum uSVP   core-SVP   sums
     4096   64    226    225    223           214            201        single key, up to about 48 bits
-    4096   96    144    143    144           137            115        several holders, 36 bits, few releases
-    8192   128   -      -      225           -              200        several holders, wide sums or many releases
+    4096   96    144    143    144           137            115        several key holders, 36 bits, few releases
+    8192   128   -      -      225           -              200        several key holders, wide sums or many releases
 
 The tables of [ACC+18] allow up to 109 bits of modulus at N = 4096 and 218 at N = 8192 for 128 bits of security
 against classical, 101 and 202 against quantum attacks: all three sets fit. No loss is known for moduli that are

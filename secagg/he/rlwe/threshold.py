@@ -1,25 +1,25 @@
-"""Decryption by n holders of shares s_i of one secret, all of whom are needed.
+"""Decryption by n key holders of shares s_i of one secret, all of whom are needed.
 
-    holder i    d_i = c1 s_i + E_i      c1 its own sum of uploads, E_i flooding (`uploads`, `flooding`)
-    combiner    c0 + d_1 + ... + d_n = m 2^shift + v + E_1 + ... + E_n, rounded
+    key holder i    d_i = c1 s_i + E_i      c1 its own sum of uploads, E_i flooding (`uploads`, `flooding`)
+    combiner        c0 + d_1 + ... + d_n = m 2^shift + v + E_1 + ... + E_n, rounded
 
-A holder answers through three gates: all holders have voted for the same set of uploads; the set has not less than the
-agreed minimum; and the decryption log has this round for this set and no other (`decryption_log`), on disk before
-anything is computed. E_i is expanded from a secret seed, the transcript and the position: the same release again
-is the same bytes, so that a resend gives nothing away, and another transcript has independent noise.
+A key holder answers under three conditions. All key holders have voted for the same set of uploads. The set has at
+least the agreed minimum. The decryption log has this round for this set and no other (`decryption_log`), on disk
+before anything is computed. E_i is expanded from a secret seed, the transcript and the position. The same release
+gives the same bytes again, so a resend gives nothing away. Another transcript has independent noise.
 
-Threat model: n - 1 holders and the aggregator are malicious, clients encrypt honestly (`uploads` says what happens
-if not), and all parts of the key were made as told (`key_generation` says what happens if not). Answers then tell
-the sum of the numbers, and beyond that at most what the statistical distance in the release plan allows. All
-holders are needed: a missing one, or one that sends anything else, spoils the result and nothing more. The
-combiner refuses coefficients further than V + n 2^F from encoded numbers. F being as large as possible, that is
-between half and all of the way to the next one: a fault in one coefficient passes as often, one that spreads over
-a block never. A holder that adds multiples of 2^shift shifts the result unnoticed, and **who spoilt a result
+Threat model: n - 1 key holders and the aggregator are malicious. Clients encrypt honestly (`uploads` says what happens
+if not). All parts of the key were made as told (`key_generation` says what happens if not). Answers then tell the sum
+of the numbers, and beyond that at most what the statistical distance in the release plan allows. All key holders are
+needed. A missing one, or one that sends anything else, spoils the result and nothing more. The combiner refuses
+coefficients further than V + n 2^F from encoded numbers. F is as large as possible, so that distance is between half
+and all of the way to the next encoded number. A fault in one coefficient passes as often; a fault that spreads over a
+block never passes. A key holder that adds multiples of 2^shift shifts the result unnoticed. **Who spoilt a result
 cannot be told**: nobody can check d_i without s_i.
 
 Learns: the combiner, whoever it is, and all who see the c0 sum and all d_i: the sum.
 
-Cost: one product and, in flooding, 32 or 48 bytes of keystream a number; w / 8 bytes a number from each holder.
+Cost: one product and, in flooding, 32 or 48 bytes of keystream a number; w / 8 bytes a number from each key holder.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class KeyShareMessage(Message, frozen=True):
 
 
 class PartialDecryption(Message, frozen=True):
-    """Key holder -> combiner: d_i, for which transcript, and at which epoch of the holder's decryption log."""
+    """Key holder -> combiner: d_i, for which transcript, and at which epoch of the key holder's decryption log."""
 
     transcript: bytes
     epoch: int
@@ -68,13 +68,13 @@ class PartialDecryption(Message, frozen=True):
 
 
 class KeyShare:
-    """One holder's share of a key; made by `key_generation.KeyHolder.finish`.
+    """One key holder's share of a key; made by `key_generation.KeyHolder.finish`.
 
     Never shown, never pickled; `to_message` is for `key_files` and nothing else.
 
     Args:
       holder: whose share it is.
-      public_key: of all holders.
+      public_key: of all key holders.
       release_plan: what the key was made for.
       secret: -1, 0 and 1, int8, shape (N,), in stored order.
       flood_seed: 32 secret bytes that all of this share's flooding expands from.
@@ -150,12 +150,12 @@ class KeyShare:
         *,
         executor: Executor | None = None,
     ) -> PartialDecryption:
-        """Return d_i for the sum that this holder computed; the same bytes each time.
+        """Return d_i for the sum that this key holder computed; the same bytes each time.
 
         Args:
-          tally: closed by this holder's vote.
+          tally: closed by this key holder's vote.
           votes: of all key holders, this one's too.
-          log: this holder's.
+          log: this key holder's.
           executor: threads to share the work; without it, the calling thread does all.
 
         Raises:
@@ -210,18 +210,18 @@ def combine(
     Args:
       outcome: what is in the sum.
       c0: the sum of the uploads' c0, which the aggregator has.
-      public_key: of all holders.
+      public_key: of all key holders.
       partials: of all key holders, by name.
 
     Raises:
-      UsageError: another number of partial decryptions than there are holders, or of polynomials than the sum has.
+      UsageError: another number of partial decryptions than there are key holders, or of polynomials than the sum has.
       RemoteProtocolError: a partial decryption is malformed, or for another transcript.
       RangeError: the result is no sum of encoded numbers; which part of it is to blame cannot be told.
     """
     header, p = outcome.header, public_key.parameters
     if len(partials) != public_key.holders:
         raise UsageError(
-            f"expected the partial decryptions of all {public_key.holders} holders, got those of {sorted(partials)}"
+            f"expected the partial decryptions of all {public_key.holders} key holders, got those of {sorted(partials)}"
         )
     if header.key_id != public_key.key_id or c0.parameters != p or c0.blocks != p.blocks(header.length):
         raise UsageError(f"{c0!r} and {public_key!r} are not those of the sum that was collected")

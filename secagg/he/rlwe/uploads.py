@@ -347,7 +347,7 @@ class Tally(_Book):
         self._enter(client, total, digest)
 
     def vote(self, identity: Ed25519PrivateKey, holder: str) -> Vote:
-        """Close the sum and return this holder's signature of what is in it; raises as `close` does."""
+        """Close the sum and return this key holder's signature of what is in it; raises as `close` does."""
         transcript = self.close().transcript
         return Vote(transcript, signing.sign(identity, f"{_LABEL}/vote", [transcript, holder.encode()]))
 

@@ -124,7 +124,7 @@ def _check(
     kind = scheme(scheme_name)
     terms.enter(party, values)
     if len(terms.key_holders) != 1:
-        raise UsageError(f"one key has one holder, not {len(terms.key_holders)}")
+        raise UsageError(f"one key has one key holder, not {len(terms.key_holders)}")
     if (secret_key is not None) != (party.me in terms.key_holders):
         raise UsageError("expected a secret key at the key holder and nowhere else")
     if secret_key is not None and not isinstance(secret_key.public_key, kind):

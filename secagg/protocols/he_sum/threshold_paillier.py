@@ -1,4 +1,4 @@
-"""Encrypted sums under a Paillier key that t of n holders share.
+"""Encrypted sums under a Paillier key that t of n key holders share.
 
   upload    every client sends its encrypted array to the aggregator
   sum       the aggregator adds uploads up as they come, and sends the sum to key holders and result parties

@@ -1,4 +1,4 @@
-"""Encrypted sums under RLWE keys that n holders make together and all have to use: no dealer, no trusted aggregator.
+"""Encrypted sums under an RLWE key that all n key holders make and use together: no dealer, no trusted aggregator.
 
 `agree_key`, once for a key:
 

@@ -140,7 +140,7 @@ def test_a_holder_that_commits_differently_towards_others_is_found(keyless: Any)
 
 def test_a_part_is_nobody_elses(keyless: Any) -> None:
     holders, commitments = committed(keyless)
-    with pytest.raises(RemoteProtocolError, match="h1 sent the commitment of another holder"):
+    with pytest.raises(RemoteProtocolError, match="h1 sent the commitment of another key holder"):
         holders["h0"].open({"h1": Commitment(commitments["h0"].digest, b""), "h2": commitments["h2"]})
     # A copied part needs a commitment to it under the copier's own name, from the copier.
     holders, commitments = committed(keyless)
@@ -154,7 +154,7 @@ def test_a_part_is_nobody_elses(keyless: Any) -> None:
     openings = {n: h.open(keyless.others(commitments, n)) for n, h in holders.items()}
     openings["h1"] = Opening(openings["h0"].words, nonce)
     for name in ("h0", "h2"):
-        with pytest.raises(RemoteProtocolError, match="opened the part of another holder"):
+        with pytest.raises(RemoteProtocolError, match="opened the part of another key holder"):
             holders[name].confirm(keyless.others(openings, name))
 
 

@@ -214,7 +214,7 @@ def test_a_message_that_is_no_public_key_is_its_senders_error() -> None:
         "expected 1 polynomials, got 2": changed(key, b=(np.zeros((2, 4096), np.uint64),)),
         "got none": changed(key, b=()),
         "needs flood_bits": changed(key, holders=2),
-        "1 to 1024 holders": changed(key, holders=0),
+        "1 to 1024 key holders": changed(key, holders=0),
         "0 to 63 flood_bits": changed(key, flood_bits=64),
     }
     for text, message in cases.items():
@@ -232,7 +232,9 @@ def test_a_secret_that_does_not_belong_to_its_public_key_is_refused() -> None:
         "does not belong to the public key": SecretKeyMessage(mine.public_key, theirs.secret),
         "expected a secret of 4096 int8": SecretKeyMessage(mine.public_key, mine.secret * np.int8(2)),
         "a secret of 4096": SecretKeyMessage(mine.public_key, mine.secret[:4095]),
-        "of a single holder": SecretKeyMessage(changed(key.public_key, holders=2, flood_bits=9), mine.secret),
+        "of a single key holder": SecretKeyMessage(
+            changed(key.public_key, holders=2, flood_bits=9), mine.secret
+        ),
     }
     for text, message in cases.items():
         with pytest.raises(WireError, match=text):

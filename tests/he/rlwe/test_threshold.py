@@ -346,7 +346,7 @@ def test_a_shift_by_whole_steps_is_not_found(federation: Any) -> None:
 def test_partial_decryptions_of_another_sum_or_shape_are_refused(federation: Any) -> None:
     total, outcome, partials = decrypted(federation)
     public_key = federation.public_key
-    with pytest.raises(UsageError, match=r"of all 3 holders, got those of \['h0', 'h1'\]"):
+    with pytest.raises(UsageError, match=r"of all 3 key holders, got those of \['h0', 'h1'\]"):
         combine(outcome, total.c0, public_key, federation.others(partials, "h2"))
     other = PartialDecryption(bytes(32), 1, partials["h1"].words)
     with pytest.raises(RemoteProtocolError, match="h1 decrypted another sum"):
