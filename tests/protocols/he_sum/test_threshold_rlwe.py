@@ -890,7 +890,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(fede
     refused("r", "a key share at the key holders", key=federation.keys["h1"])
     refused("a", "at the clients")
     refused("a", "needs its signing key", x, identity=None)
-    refused("h1", "needs its signing key and its record", identity=None)
+    refused("h1", "needs its signing key and its decryption log", identity=None)
     refused("h1", "needs its signing key and its decryption log", log=None)
     fewer = replace(ids, clients={n: k for n, k in ids.clients.items() if n != "b"})
     refused("a", "those of b are missing", x, identities=fewer)
