@@ -11,7 +11,7 @@ what was published, and so does a secret of which no choice of shares fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError
@@ -19,6 +19,7 @@ from secagg.protocols.masked.shamir import Basis
 from secagg.protocols.masked.terms import Terms
 
 _MAX_BASES: Final = 64
+_NAMED: Final = 10  # silent holders that an error names
 _FEW: Final = 4  # points that may differ for one basis to be made from another
 
 
@@ -37,24 +38,45 @@ class Recovery:
         self._last: Basis | None = None
         self.suspects: set[int] = set()
 
-    def secret(self, owner: int, shares: Mapping[int, int], fits: Callable[[bytes], bool]) -> bytes:
+    def secret(
+        self,
+        owner: int,
+        shares: Mapping[int, int],
+        fits: Callable[[bytes], bool],
+        *,
+        silent: Sequence[int] = (),
+        unreadable: int = 0,
+    ) -> bytes:
         """Return an owner's secret.
 
         Args:
           shares: by holder.
           fits: whether a candidate is what the owner published.
+          silent: holders that did not answer.
+          unreadable: how many answered with what is no share.
 
         Raises:
-          TooFewPartiesError: fewer holders than the threshold sent a share.
-          RemoteProtocolError: no choice of shares fits; names the owner, who may have dealt wrong ones.
+          TooFewPartiesError: fewer holders than the threshold sent a share. Its peer is the owner where more holders than
+            can be corrupt could not open what it dealt them; else a holder that did not answer; "" where all did.
+          RemoteProtocolError: no choice of shares fits. Its peer is "": the owner may have dealt wrong ones, or holders may
+            have sent them.
         """
         name, threshold = self._terms.clients[owner], self._terms.parameters.threshold
         holders = sorted(shares, key=lambda holder: (holder in self.suspects, holder))
         if len(holders) < threshold:
+            # One of them is honest, so that what it got from the owner was no share.
+            dealt_none = unreadable > self._terms.parameters.corrupt
+            names = [name] if dealt_none else [self._terms.clients[holder] for holder in silent]
+            if dealt_none:
+                why = f"{unreadable} could not open what {name} dealt them"
+            elif names:
+                why = f"no answer from {', '.join(names[:_NAMED])}"
+            else:
+                why = f"{unreadable} sent what is no share, or {name} dealt them none: which, cannot be told"
             raise TooFewPartiesError(
-                f"expected shares of {name}'s secret from at least {threshold} clients, got {len(holders)}; "
-                f"nothing was opened",
-                peer=name,
+                f"expected shares of {name}'s secret from at least {threshold} clients, got {len(holders)}; {why}; nothing "
+                "was opened",
+                peer=names[0] if names else "",
             )
         chosen, spare = sorted(holders[:threshold]), holders[threshold:]
         found = self._combine(chosen, shares, fits)
@@ -69,8 +91,7 @@ class Recovery:
                     return candidate
         raise RemoteProtocolError(
             f"the shares of {name}'s secret do not give what {name} published: {name} dealt wrong shares, or clients "
-            f"that hold them sent others; which of them cannot be told from {len(holders)} shares",
-            peer=name,
+            f"that hold them sent others; which of them cannot be told from {len(holders)} shares"
         )
 
     def _combine(

@@ -14,6 +14,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -78,6 +79,11 @@ class MaskedSum:
     contributors: tuple[PartyId, ...]
     dropped: tuple[PartyId, ...]
     suspects: tuple[PartyId, ...]
+
+
+class _Without(TypedDict):
+    silent: list[int]
+    unreadable: int
 
 
 class Server:
@@ -290,7 +296,7 @@ class Server:
 
         Raises:
           TooFewPartiesError: of some secret fewer shares came than the threshold; nothing was opened.
-          RemoteProtocolError: shares that fit nobody's published keys; names whose secret it is.
+          RemoteProtocolError: shares that fit nobody's published keys; it cannot be known who is to blame.
         """
         if self._stage is not Stage.ANSWERS:
             raise UsageError(f"expected to finish behind the answers, not while taking {self._stage.name}")
@@ -350,6 +356,12 @@ class Server:
     def _near(self, client: int, members: Mapping[int, object] | frozenset[int]) -> list[int]:
         return [p for p in self._where.graph.neighbours(client) if p in members]
 
+    def _without(self, owner: int, shares: Mapping[int, int]) -> _Without:
+        """Return who of those in the sum that hold shares of an owner did not answer, and how many not with a share."""
+        holders = [h for h in self._where.graph.holders(owner) if h in self._included]
+        silent = [h for h in holders if h not in self._answers]
+        return {"silent": silent, "unreadable": len(holders) - len(silent) - len(shares)}
+
     def _held(self, client: int) -> list[int]:
         """Return whose shares a client holds, in the order of its answer."""
         return [p for p in self._where.graph.holders(client) if p in self._shared]
@@ -383,11 +395,21 @@ class Server:
 
     def _self_seed(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> bytes:
         published = self._commitments[owner]
-        secret = recovery.secret(owner, shares, lambda s: k.commit(self._where, s, owner) == published)
+        secret = recovery.secret(
+            owner,
+            shares,
+            lambda s: k.commit(self._where, s, owner) == published,
+            **self._without(owner, shares),
+        )
         return k.self_seed(self._where, secret, owner)
 
     def _masking_key(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> X25519PrivateKey:
         published = self._keys[owner][KEY_BYTES:]
         return k.secret_key(
-            recovery.secret(owner, shares, lambda s: k.public_bytes(k.secret_key(s)) == published)
+            recovery.secret(
+                owner,
+                shares,
+                lambda s: k.public_bytes(k.secret_key(s)) == published,
+                **self._without(owner, shares),
+            )
         )

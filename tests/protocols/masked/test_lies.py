@@ -434,14 +434,14 @@ def test_a_wrong_share_is_found_its_sender_named_and_the_sum_right(play: MakePla
     if kind == "masking key":  # six answers, six needed: it cannot be told who lied
         with pytest.raises(RemoteProtocolError, match="dealt wrong shares, or clients") as caught:
             p.server.finish()
-        assert caught.value.peer == "c6"
+        assert caught.value.peer == ""
         return
     result = p.server.finish()
     assert result.suspects == ("c1",)
     np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
 
 
-def test_shares_dealt_wrong_are_found_and_the_dealer_named(play: MakePlay) -> None:
+def test_shares_dealt_wrong_are_found_and_nobody_is_named_who_may_be_honest(play: MakePlay) -> None:
     p = play().until_inputs().play_inputs()
     for name in p.names:
         answer = p.clients[name].unmask(p.request)
@@ -453,7 +453,7 @@ def test_shares_dealt_wrong_are_found_and_the_dealer_named(play: MakePlay) -> No
         p.server.take_answer(name, altered(answer, shares=shares))
     with pytest.raises(RemoteProtocolError, match="c2 dealt wrong shares") as caught:
         p.server.finish()
-    assert caught.value.peer == "c2"
+    assert caught.value.peer == ""  # its holders could have agreed on it
 
 
 def play_with_wrong_shares(play: MakePlay, dealt: dict[str, str]) -> MaskedSum:

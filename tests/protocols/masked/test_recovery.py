@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secagg.errors import RemoteProtocolError
+from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.prg import Stream
 from secagg.protocols.masked import recovery, shamir
 from secagg.protocols.masked.recovery import Recovery
 from secagg.protocols.masked.shamir import PRIME, Polynomials, read_share
 
-CLIENTS, THRESHOLD = 40, 27
+CLIENTS, THRESHOLD, CORRUPT = 40, 27, 3
 SECRET = bytes(range(32))
 
 
@@ -34,7 +34,7 @@ def bases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def recoverer() -> Recovery:
     names = [f"c{i}" for i in range(CLIENTS)]
-    parameters = types.SimpleNamespace(threshold=THRESHOLD)
+    parameters = types.SimpleNamespace(threshold=THRESHOLD, corrupt=CORRUPT)
     return Recovery(types.SimpleNamespace(clients=names, parameters=parameters))  # type: ignore[arg-type]
 
 
@@ -61,7 +61,7 @@ def test_noise_in_place_of_shares_makes_work_for_one_basis_and_as_many_compariso
     found = recoverer()
     with pytest.raises(RemoteProtocolError, match="c3 dealt wrong shares") as caught:
         found.secret(3, shares, lambda secret: bool(compared.append(secret)))
-    assert caught.value.peer == "c3"
+    assert caught.value.peer == ""
     assert bases == [THRESHOLD]
     assert len(compared) <= THRESHOLD + 1
 
@@ -72,3 +72,22 @@ def test_a_holder_without_a_spare_share_is_not_accused(bases: list[int]) -> None
     with pytest.raises(RemoteProtocolError, match="cannot be told from 27 shares"):
         recoverer().secret(0, shares, lambda secret: secret == SECRET)
     assert bases == [THRESHOLD]
+
+
+@pytest.mark.parametrize(
+    ("silent", "unreadable", "peer", "text"),
+    [
+        ([5, 6], 0, "c5", "no answer from c5, c6"),
+        ([5], CORRUPT, "c5", "no answer from c5"),
+        ([], CORRUPT, "", "which, cannot be told"),
+        # One of them is honest: the owner dealt it no share.
+        ([], CORRUPT + 1, "c0", "4 could not open what c0 dealt them"),
+    ],
+)
+def test_who_is_to_blame_for_too_few_shares_is_named_where_it_can_be_known(
+    silent: list[int], unreadable: int, peer: str, text: str
+) -> None:
+    shares = dict(list(dealt(1).items())[: THRESHOLD - 1])
+    with pytest.raises(TooFewPartiesError, match=text) as caught:
+        recoverer().secret(0, shares, lambda secret: True, silent=silent, unreadable=unreadable)
+    assert caught.value.peer == peer
