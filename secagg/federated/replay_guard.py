@@ -27,7 +27,7 @@ class ReplayGuard:
 
     def __init__(self, identity: Path) -> None:
         self._folder = identity.parent
-        self._prefix = f".{identity.name}.turn-"
+        self._prefix = f".{identity.name}.replay-"
 
     def begin(self, nonce: bytes, step: str) -> None:
         """Begin a sum; any other one of this identity is over.

@@ -74,7 +74,7 @@ def test_four_nodes_by_hand_give_their_mean_and_keep_nothing(make: Callable[...,
     for node in played.nodes.values():
         assert node.calls == 1
         assert dict(node.context.state) == {}
-    assert not [path for path in played.folder.iterdir() if ".turn-" in path.name]
+    assert not [path for path in played.folder.iterdir() if ".replay-" in path.name]
 
 
 def test_no_step_is_answered_twice_even_from_a_copy_of_the_state(make: Callable[..., Any]) -> None:

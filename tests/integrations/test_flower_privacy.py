@@ -321,7 +321,7 @@ def test_the_documented_deviations_are_those_of_the_documented_settings() -> Non
     text = (Path(__file__).parents[2] / "docs" / "flower.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     nodes = next(row[1:] for row in rows if row[0] == "nodes")
-    deviations = next(row[1:] for row in rows if row[0] == "deviation")
+    deviations = next(row[1:] for row in rows if row[0] == "standard deviation")
     privacy = Privacy(epsilon=8.0, delta=1e-5, norm=1.0, rounds=10)
     assert str(privacy).startswith("Privacy(epsilon=8.0, delta=1e-05, norm=1.0, rounds=10, max_corrupt=0.33")
     assert "Privacy(epsilon=8.0, delta=1e-5, norm=1.0, rounds=10)" in text
