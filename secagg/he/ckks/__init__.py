@@ -10,10 +10,10 @@ One key, one key holder. There is no threshold decryption here.
 
 **Decryptions are not to be shared with anyone who may have seen the ciphertexts.** What decrypts is the numbers
 plus a noise that depends on the secret key: m = c0 + c1 s modulo q, to enough digits to encode it again exactly. Each
-decryption is a linear equation in s, and two of them in full give the key away [LM21, section 3] (the tests do it), and
-with it all that was ever encrypted under it. So results are the key holder's own. Rounding them, or adding noise,
-before they are shown makes this harder and is not claimed to make it safe; where results are to be shared, use a
-scheme with exact sums.
+decryption is a linear equation in s. Two full decryptions give the key away [LM21, section 3] (the tests do it), and
+with it all that was ever encrypted under it. So results are the key holder's own. Rounding results or adding noise
+before they are shown makes the attack harder, and is not claimed to make it impossible. Where results are to be shared,
+use a scheme with exact sums.
 
 Who may have what:
     server        `PublicKey`, which adds and holds no secret

@@ -14,18 +14,19 @@ default, 4096, are within every published table for 128 bits, against quantum co
 tutorials, for those who have such contexts.
 
 Unit. Numbers within +-clip are multiplied by the power of two that brings the clip to between 2^31 and 2^32 units of
-2^-scale_bits; decryption divides by it. So errors are relative to the clip, and TenSEAL's encoder, which computes in
-float64, errs by far less than what is added for hiding (see Hiding).
+2^-scale_bits; decryption divides by it. So errors are relative to the clip. TenSEAL's encoder computes in float64 and
+errs by far less than the noise that is added for hiding (see Hiding).
 
-Room. Such a number becomes coefficients of at most 2^32 [the inverse embedding averages], noise adds at most N to each for
-each unit of weight, and a sum decodes while coefficients stay within q / 2.
+Room. Such a number becomes coefficients of at most 2^32, because the inverse embedding averages. Noise adds at most N to
+each coefficient for each unit of weight. A sum decodes while coefficients stay within q / 2.
 
 Hiding. A sum of encodings that are rounded to integers tells more than the sum of numbers: the roundings. So normal noise
-is added to each number before it is encoded, of deviation 3 sqrt(N) units of 2^-scale_bits. Coefficients get noise of
-deviation 3 (the constant one 4.2) before they are rounded, and then sums of roundings are those of other summands with the
-same sum, up to 2^-90 a coefficient. What is left are the errors of float64 in TenSEAL's encoder, some 2^-52 of
-the numbers: beside the noise that encryption adds, of deviation 15 in each coefficient, they move what is decrypted of a
-block by a statistical distance of some 2^-25. soundness-encryption.md, section 11, has the argument and the numbers.
+is added to each number before it is encoded, of standard deviation 3 sqrt(N) units of 2^-scale_bits. Coefficients get
+noise of standard deviation 3 (the constant one 4.2) before they are rounded. Sums of roundings are then those of other
+summands with the same sum, up to 2^-90 a coefficient. What is left are the errors of float64 in TenSEAL's encoder, some
+2^-52 of the numbers. Encryption adds noise of standard deviation 15 to each coefficient. Beside that noise the errors of
+float64 move what is decrypted of a block by a statistical distance of some 2^-25. soundness-encryption.md, section 11,
+has the argument and the numbers.
 
 Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_i|, in a slot with root z:
     rounding     SEAL encrypts modulo all primes and divides by the last one, p. That leaves r0 + r1 s with r0, r1
@@ -37,10 +38,10 @@ Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_
     encoding     coefficients are rounded, by 1/2 at most: W N / 2.
     float64      two transforms, each with an error of at most 8 (log2 N + 2) 2^-53 of the Euclidean norm
                  [Hig02, 24.1]: 2 W clip sqrt(N) times that.
-`error_bound` adds these up, so that it is exceeded anywhere in an array with a probability below 2^-40, whatever the
-numbers: for public keys proven under the assumption that r0 and r1 are uniform (which ring learning with errors says
-to whoever lacks the key, and the key holder has no proof of), for symmetric ones without it. On random numbers
-the largest error seen in sums of 1 to 1000 arrays stays 10 to 30 times below it (symmetric: 6 to 130).
+`error_bound` adds these up. Any number of an array exceeds it with a probability below 2^-40, whatever the numbers.
+For symmetric keys that is proven. For public keys it is proven under the assumption that r0 and r1 are uniform. Ring
+learning with errors says so to whoever lacks the key; the key holder has no proof of it. On random numbers the largest
+error seen in sums of 1 to 1000 arrays stays 10 to 30 times below the bound (symmetric: 6 to 130).
 `PublicKey.error` gives what was measured besides.
 """
 

@@ -3,11 +3,11 @@
 c = (1 + n)^m * r^(n^s) modulo n^(s+1), plaintexts modulo n^s [Pai99, DJ01]; the r^(n^s) are powers of a fixed
 base with short exponents [DJN10]. A plaintext carries many numbers side by side (`packing`).
 
-Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as deciding
-n-th residues modulo n^2 and factoring n are hard (with the labelled short randomizers: also that short exponents look
-like long ones). The key's owner reads every ciphertext under it. Ciphertexts can be changed by whoever carries
-them, and multiplied by whoever sees them: sign them, and decrypt announced sums only. People and programs on the
-same machine are not kept out: timing of caches shows table indices and exponents.
+Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers. That holds as long as
+deciding n-th residues modulo n^2 and factoring n are hard. Short randomizers (`randomizer_bits`) also need that short
+exponents look like long ones. The key's owner reads every ciphertext under it. Ciphertexts can be changed by whoever
+carries them, and multiplied by whoever sees them: sign them, and decrypt announced sums only. People and programs on
+the same machine are not kept out: timing of caches shows table indices and exponents.
 
 Learns: aggregator: nothing. Owner of the secret key: what it decrypts, which should be sums only.
 Cost: (s + 1) |n| / 8 bytes for every floor((s |n| - 1) / b) numbers of b bits: at 3072 and 48 bits 12.2, 9.1

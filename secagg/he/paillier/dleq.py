@@ -1,11 +1,11 @@
-"""A proof that many powers were made with one secret exponent, that of a public one.
+"""A proof of equal discrete logarithms (DLEQ): many powers were made with the secret exponent of a public one.
 
 For squares v and v_i modulo N = n^(s+1), and residues c_1 .. c_k and d_1 .. d_k: there is an a with
 
     v_i = v^a   and   d_j^2 = c_j^(4 a) for all j,
 
-proved by who knows a >= 0 without telling more of it. It is Chaum and Pedersen's protocol [CP92] made
-non-interactive by a hash, as [Shoup00], section 4.4, has it, on products of powers of the c_j and d_j with small
+proved by who knows a >= 0 without telling more of it. It is Chaum and Pedersen's protocol [CP92], made
+non-interactive by a hash as in [Shoup00], section 4.4. It runs on products of powers of the c_j and d_j with small
 exponents [BGR98; for shares of decryptions APB+04]:
 
     e_1 .. e_k  128 bits each, from a hash of all that is proved
@@ -13,15 +13,15 @@ exponents [BGR98; for shares of decryptions APB+04]:
     r           random; A = C^r, B = v^r; e = hash of all that is proved, A and B, 256 bits; z = r + e a
     check       e is the hash of all that is proved, C^z D^-e and v^z v_i^-e
 
-Sound, in the random oracle model, where n is a product of safe primes 2 p' + 1 and 2 q' + 1 and v generates the
-squares: these are a cyclic group of order n^s p' q', whose smallest prime factor exceeds 2^256. Write
+Sound, in the random oracle model, if n is a product of safe primes 2 p' + 1 and 2 q' + 1, and v generates the
+squares. The squares are a cyclic group of order n^s p' q', whose smallest prime factor exceeds 2^256. Write
 v_i = v^a and d_j^2 = c_j^(4 a) w_j, all w_j squares.
   - If some w_j != 1, at most one value of e_j makes W, the product of all w_j^(e_j), 1 when the others are given: two would
     differ by less than 2^128, and w_j's order would divide the difference. So W = 1 has probability 2^-128 for each
     question to the hash. In groups with elements of small order this does not hold [BP00]; squares have none.
   - Then D = C^a W. Whatever A and B, C^z = A D^e and v^z = B v_i^e make z the logarithm of B plus e a, and W^e a
     constant: at most one e of 2^256.
-Hides a: r is longer than e a by 128 bits, so z is within 2^-128 of what could be drawn without a, and then A and B
+Hides a: r is longer than e a by 128 bits, so z is within 2^-128 of what could be drawn without a. A and B then
 follow from the check. (r comes from AES-256-CTR; nobody without its key can tell.)
 """
 

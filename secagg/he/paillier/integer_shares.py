@@ -57,8 +57,8 @@ def lagrange_at_0(chosen: Sequence[int], parties: int) -> list[mpz]:
     """Return lambda_i = n! * product over j != i of j / (j - i), an integer, for each chosen party i.
 
     The sum of lambda_i f(i) is n! f(0) for every f of a degree below the number of chosen parties, over any
-    ring. They are integers: with i fixed, the j - i are different numbers from 1 - i to n - i other than 0, and the
-    product of all of these divides n!.
+    ring. Each lambda_i is an integer. For a fixed i the j - i are different numbers from 1 - i to n - i other than
+    0, and the product of all of these divides n!.
     """
     delta, weights = mpz(math.factorial(parties)), []
     for i in chosen:

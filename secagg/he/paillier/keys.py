@@ -4,19 +4,19 @@ Public: n = p q, s, and h = -x^2 modulo n for a random x. Encryption of m < n^s 
 bits:  c = (1 + n)^m h_s^a modulo n^(s+1), h_s = h^(n^s).
 
 What hides m: h_s^a looks like a random n^s-th residue. For |a| = |n| / 2, the default, that follows from the
-hardness of factoring [DJN10, by GR03], and m is hidden if deciding n-th residues is hard [Pai99; for s > 1,
-DJ01]. `randomizer_bits=512` rests on one assumption more: that exponents of 512
-bits look like longer ones in a group of unknown order; the best known attack takes 2^256 steps. A key without h,
-such as other software's, gets randomizers r^(n^s) with a uniform r < n, which rest on nothing but residues; r with a
-factor in common with n is not looked for: who finds one has factored n.
+hardness of factoring [DJN10, by GR03]. Then m is hidden if deciding n-th residues is hard [Pai99; for s > 1, DJ01].
+`randomizer_bits=512` needs one assumption more: exponents of 512 bits look like longer ones in a group of unknown
+order. The best known attack takes 2^256 steps. A key without h, such as other software's, gets randomizers r^(n^s)
+with a uniform r < n. They rest on the hardness of deciding residues alone. An r with a factor in common with n is not
+looked for: who finds one has factored n.
 
 h and `randomizer_bits` belong to the key and to its id: a dishonest h of small order would lay all messages open.
 Take public keys from whom you would give the data to. What a single party can check of n and h is checked.
 
-The key's owner encrypts by the very same formula, modulo p^(s+1) and q^(s+1), so that equal random streams give
-equal ciphertexts, and decrypts by `Factor.decrypt`, blinded. Exponentiation is not `powmod_sec`, which takes
-1.5 times as long: how long it takes and what it leaves in caches depends on p - 1 and q - 1, so keep
-programs that are not trusted off the machine that decrypts.
+The key's owner encrypts by the same formula, modulo p^(s+1) and q^(s+1): equal random streams give equal
+ciphertexts. The owner decrypts by `Factor.decrypt`, blinded. Exponentiation is not `powmod_sec`, which takes 1.5 times
+as long. Its duration and its traces in caches depend on p - 1 and q - 1. Keep programs that are not trusted off the
+machine that decrypts.
 
 Both keys stand in one module because every method of one has its mirror in the other.
 """

@@ -1,10 +1,10 @@
 """Many numbers side by side in one plaintext.
 
 Numbers v_0 .. v_(k-1) with signs make the plaintext sum of v_i 2^(b i) modulo n^s, in slots of b bits. Sums and
-integer multiples of plaintexts are those of the numbers, slot by slot, as long as every slot stays within
--2^(b-1) .. 2^(b-1) - 1: then adding H = sum of 2^(b-1+b i) makes all slots non-negative, no slot carries into the
-next, and the total lies below 2^(b k) <= n^s, so that it is not reduced either. That the header's weight
-times the plan's limit stays below 2^(b-1) is what `Plan.sum_bits` <= b says, for weights of either sign.
+integer multiples of plaintexts are those of the numbers, slot by slot, while every slot stays within
+-2^(b-1) .. 2^(b-1) - 1. Adding H = sum of 2^(b-1+b i) then makes all slots non-negative, and no slot carries into the
+next. The total lies below 2^(b k) <= n^s, so it is not reduced either. `Plan.sum_bits` <= b says that the header's
+weight times the plan's limit stays below 2^(b-1), for weights of either sign.
 
 b is a multiple of 8, so that packing is copying bytes.
 """

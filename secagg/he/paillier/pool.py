@@ -1,7 +1,7 @@
-"""Randomizers computed ahead, in the background.
+"""A pool of randomizers that are computed ahead, in the background.
 
-A randomizer used twice shows the difference of two plaintexts. So a pool hands each out once, keeps none in a child
-process after a fork, and has no form in which it could be stored.
+A randomizer used twice shows the difference of two plaintexts. So a pool hands each randomizer out once. A child
+process has none after a fork. A pool has no form in which it could be stored.
 """
 
 from __future__ import annotations

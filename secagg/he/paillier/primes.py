@@ -4,16 +4,16 @@ p = 3 mod 4 is searched upwards from a random start: p, p + 4, p + 8 ... [BD92].
 then found more often than one after a short gap, which anybody can see in many primes [FT14]. That costs a few
 bits of p's entropy out of hundreds ([BD92] bounds the loss), and no method of factoring gains by it.
 
-The candidates that a small prime divides are struck out in a numpy array first, together with those for which
-it divides (p - 1) / 2:
+Candidates p for which a small prime divides p or (p - 1) / 2 are struck out in a numpy array first. The reason for
+(p - 1) / 2 is:
 
 - in any key, because then the group of squares modulo p has no small subgroup, so that the square of a random
   number generates nearly all of it (see `check_primes`);
 - for safe primes, for which (p - 1) / 2 is prime, because it saves most of the tests.
 
-Primality: the tests of gmpy2.is_prime, a strong test to the base 2 and a strong Lucas test, which no composite
-number is known to pass together, and 16 rounds of Miller-Rabin's. Nobody chooses the candidates: 4 such rounds
-leave 1,536-bit candidates an error below 2^-128 [FIPS 186-5, table B.1].
+Primality: the tests of gmpy2.is_prime, which are a strong test to the base 2 and a strong Lucas test, and 16 rounds
+of Miller-Rabin's. No composite number is known that passes the first two together. Nobody chooses the candidates: 4
+rounds of Miller-Rabin's leave 1,536-bit candidates an error below 2^-128 [FIPS 186-5, table B.1].
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def prime_pair(bits: int, *, rng: Stream | None = None, executor: Executor | Non
 def flaw(p: mpz, q: mpz) -> str | None:
     """Return what is wrong with the primes of a key with short randomizers, or None.
 
-    The conditions of [DJN10], and those that make a random h = -x^2 generate enough: p = q = 3 mod 4
-    and gcd(p - 1, q - 1) = 2 make the squares modulo n a cyclic group of order (p - 1)(q - 1) / 4; without
-    factors below 2^16 in it, at most 2 (|n| / 2) / 16 prime factors of more than 16 bits are left, and x^2 misses
-    a generator with probability below |n| / 16 / 2^16, 0.3% at 3072 bits. |p - q| > 2^(|n|/2 - 100) keeps Fermat's
-    method of factoring out.
+    The conditions are those of [DJN10], and those that make a random h = -x^2 generate enough. p = q = 3 mod 4
+    and gcd(p - 1, q - 1) = 2 make the squares modulo n a cyclic group of order (p - 1)(q - 1) / 4. Without factors
+    below 2^16 the order has at most 2 (|n| / 2) / 16 prime factors, all of more than 16 bits. Then x^2 misses a
+    generator with probability below |n| / 16 / 2^16, 0.3% at 3072 bits. |p - q| > 2^(|n|/2 - 100) excludes
+    Fermat's method of factoring.
     """
     bits = int((p * q).bit_length())
     if p % 4 != 3 or q % 4 != 3:

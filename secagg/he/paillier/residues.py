@@ -5,8 +5,8 @@ product of two needs no carry beyond n^(s+1):
 
     e_k = sum over i + j = k of a_i b_j, plus what e_(k-1) / n carried,   k = 0 .. s,
 
-which drops the upper half of the full product before it is computed and divides numbers of 2 |n| bits only:
-measured against a * b % n^(s+1) at |n| = 3072 it takes 0.82 of the time for s = 1, 0.69 for s = 2. Many
+which drops the upper half of the full product before it is computed and divides numbers of 2 |n| bits only.
+At |n| = 3072 it takes 0.82 of the time of a * b % n^(s+1) for s = 1, and 0.69 for s = 2. Many
 residues are held as s + 1 columns, one list of digits each. They are what goes over the wire, too.
 
 `log` takes (1 + n)^m back to m. The series log(1 + u) = u - u^2/2 + u^3/3 - ... ends at u^s for u a multiple of n,

@@ -8,21 +8,21 @@
                 Lagrange's coefficient, an integer: c' = c^(4 Delta^2 d) = (1 + n)^(4 Delta^2 M)
 
 Threat model: **the dealer knows the whole key** and has to be trusted to forget it; who may do that job is the
-parties' to agree on. After that, an adversary who from the beginning controls t - 1 parties (static corruption),
-which may do whatever they like, learns of ciphertexts no more than their headers and what is decrypted: given t - 1
-key shares and the plaintext, everybody can compute what the other parties send [DJ01, section 4; the tests do it]. A
-party that sends a wrong share is named and left out; the result is right as soon as t others answer, which
-n >= 2 t - 1 makes sure of.
-Whoever asks for a decryption says what is decrypted: key holders answer for sums only that they have
-checked, since t answers open any ciphertext.
+parties' to agree on. The adversary controls t - 1 parties from the beginning (static corruption), and these may do
+whatever they like. It learns of ciphertexts no more than their headers and what is decrypted. For, given t - 1 key
+shares and the plaintext, everybody can compute what the other parties send [DJ01, section 4; the tests do it]. A party
+that sends a wrong share is named and left out. The result is right as soon as t others answer, which n >= 2 t - 1
+makes sure of.
+Whoever asks for a decryption says what is decrypted. Key holders answer only for sums that they have checked, since t
+answers open any ciphertext.
 
 The proof on a share is that of `dleq`, which says why it is sound and hides s_i, in the random oracle model;
 one serves all residues of a ciphertext. v fails to generate the squares with a probability below 2^(4 - |n|/2).
 Everything is hashed: the key with all v_i, the ciphertext with its header, the caller's context, the party, its
 shares. So a share or a proof for another ciphertext, session or party is none for this one.
 
-Randomizers h^a with short exponents are as safe here as under a plain key: [DJN10] asks for p = q = 3 modulo 4 and
-gcd(p - 1, q - 1) = 2, which safe primes fulfil (p', q' are odd and different), and with p' and q' prime a random
+Randomizers h^a with short exponents are as safe here as under a plain key. [DJN10] asks for p = q = 3 modulo 4 and
+gcd(p - 1, q - 1) = 2. Safe primes fulfil both, since p' and q' are odd and different. With p' and q' prime, a random
 h = -x^2 fails to generate all that it can with a probability below 2^(4 - |n|/2).
 
 Exponents that hang on s_i are raised in constant time (`powmod_sec`), so residues need no blinding.

@@ -1,9 +1,9 @@
 """Encrypted arrays: pairs (c0, c1) of polynomials, N numbers a pair.
 
 Adding ciphertexts adds numbers and noises; multiplying by k multiplies both by k. The header counts the weight of
-the numbers; `squares` counts the noise, in units of one encryption's variance: 1 for an encryption, k^2 times as
-much for k times a ciphertext, and sums add up. Where two ciphertexts are known to share an encryption, their noises are
-added as if they were multiples of one another. Under a single key, what would outgrow half a step is refused when
+the numbers. `squares` counts the noise in units of one encryption's variance: an encryption has 1, a multiple by k has
+k^2 times as much, and sums add up. The noises of two ciphertexts that are known to share an encryption are added as if
+they were multiples of one another. Under a single key, what would outgrow half a step is refused when
 it is added or multiplied. (Under a key of several key holders the header's weight alone bounds the noise: the plan was
 checked for the worst case, which lies above anything that `squares` says.)
 

@@ -1,8 +1,8 @@
 """The log of what a key holder has decrypted, written before anything leaves it.
 
-A partial decryption is c1 * s_i plus noise that is drawn once. Two of them for sums that differ by little, or
-one for each of many sums that were never agreed on, tell s_i or single inputs; so a key holder answers **once for
-each key and round**, and what it answered for is on disk before the answer exists:
+A partial decryption is c1 * s_i plus noise that is drawn once. Two partial decryptions of sums that differ by little
+tell s_i or single inputs; so do answers for many sums that were never agreed on. A key holder therefore answers **once
+for each key and round**. What it answered for is on disk before the answer exists:
 
     BEGIN; look the round up; insert key, round, transcript, uploads; epoch + 1; COMMIT (flushed); decrypt; send
 

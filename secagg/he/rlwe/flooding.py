@@ -1,13 +1,13 @@
 """Flooding [AJL+12, "smudging"]: noise that hides what a partial decryption would tell, and how much it hides.
 
-A key holder's answer is d = c1 s_i + E. Whoever holds all other shares and the decrypted sum computes d = y + v,
-where y follows from what it holds and v, the noise of the sum, depends on s_i and on the clients' randomness; E hides
-v. Without E each answer is a linear equation in s_i and v; with it, the answers to all releases under a key
-are within the **statistical distance** below of E + y, in which nothing secret is left.
+A key holder's answer is d = c1 s_i + E. For whoever holds all other shares and the decrypted sum, c1 s_i = y + v.
+Here y follows from what it holds, and v is the noise of the sum, which depends on s_i and on the clients'
+randomness. E hides v. Without E each answer is a linear equation in s_i and v. With E the answers to all
+releases under a key are within the **statistical distance** below of E + y, in which nothing secret is left.
 
 E is, for each coefficient, the sum of four numbers uniform in [0, W), W = 2^(F-1), less 2(W-1), so |E| < 2^F.
-Four, because the sum has finite information about a shift: the distance falls with |v|_2, as for a Gaussian, and not
-with |v|_1 as for one uniform number; and it needs no floating point to draw.
+Four, because the sum then has finite information about a shift: the distance falls with |v|_2, as for a Gaussian, and
+not with |v|_1, as for one uniform number. Drawing the sum needs no floating point.
 
 Bound. Let f be the distribution of one coefficient of E, S the shift by one, J = 4 |sqrt f - S sqrt f|^2.
 

@@ -9,9 +9,9 @@
     decrypt      round((c0 + c1 s) / 2^shift)
 
 Threat model: whoever has no secret key learns nothing of the numbers (parameters: see `parameters`). The key
-holder decrypts everything: `threshold` shares it among several. Clients encrypt honestly: a ciphertext can
-be made from which a decryption, if published, gives the key away, so decryptions of what strangers sent stay with
-the key holder. Plans whose sums could decode wrong are refused, see `noise`.
+holder decrypts everything: `threshold` shares it among several. Clients encrypt honestly: a
+dishonest client can make a ciphertext whose decryption, if published, gives the key away. Decryptions of what
+strangers sent therefore stay with the key holder. Plans whose sums could decode wrong are refused, see `noise`.
 
 There is no encryption with the secret key. It would save half the bytes of a fresh ciphertext only where a seed stands
 for c1, which no sum keeps; and it would mean another a for every block, never used twice: two ciphertexts under

@@ -41,8 +41,8 @@ def ternary(out: NDArray[np.int8], rng: Stream) -> None:
 def noise_counts(out: NDArray[np.uint64], words: NDArray[np.uint64], rng: Stream) -> None:
     """Fill an array with noise of width 3.24, plus 21: the number of heads among 42 coins.
 
-    The difference of two counts of 21 coins, which is what is called the centred binomial distribution of
-    parameter 21, is distributed as one count of 42 coins less 21.
+    The centred binomial distribution of parameter 21 is the difference of two counts of 21 coins. One count of 42
+    coins less 21 has the same distribution.
 
     Args:
       out: uint64, C-contiguous; **zero but for the lowest byte of each word**, and so left.

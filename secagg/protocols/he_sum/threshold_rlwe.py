@@ -16,17 +16,17 @@
   result    each result party adds these up
 
 Threat model: all key holders but one, the aggregator and the result parties may pool what they see and do what
-they like, and learn no more than the sum over at least `least` registered clients; which clients among the least
-are honest nobody checks. Two things are not enforced. **Clients encrypt honestly**; `secagg.he.rlwe.uploads` says
-what one that does not can do, and why keys for each round confine it. **Key holders make their parts of the key as
+they like. They learn no more than the sum over at least `least` registered clients. Nobody checks which of
+these clients are honest. Two things are not enforced. **Clients encrypt honestly**: `secagg.he.rlwe.uploads` says
+what a dishonest one can do, and why keys for each round confine it. **Key holders make their parts of the key as
 told**; one that does not can learn the sum of the clients' encryption randomness as well, see
 `secagg.he.rlwe.key_generation`. Everybody can spoil the result, and an aggregator can leave clients out. Channels
 are authenticated and encrypted.
 
 Learns: result parties, the sum and who contributed. Key holders and aggregator, who contributed.
 
-Cost: 4 rounds for a key; 4 for a sum, in which a client uploads one ciphertext and the aggregator sends each key holder
-half of every upload; `cost` is exact.
+Cost: 4 rounds for a key and 4 for a sum. In a sum each client uploads one ciphertext, and the aggregator sends each key
+holder half of every upload. `cost` is exact.
 """
 
 from __future__ import annotations
