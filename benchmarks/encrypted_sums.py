@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.progress import Progress
 
 from secagg.fixed_point import plan
-from secagg.party import Party, Protocol, Roster, Run
+from secagg.party import Party, Program, Roster, Run
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Sum, Terms
 
@@ -32,14 +32,14 @@ CLIP, FRAC_BITS = 4.0, 16
 
 
 def carry(
-    standing: dict[str, Protocol[Any]], clients: dict[str, Protocol[Any]], progress: Callable[[int], None]
+    standing: dict[str, Program[Any]], clients: dict[str, Program[Any]], progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Run parties by hand: those that stand all the time, and clients one after the other; return the results."""
     roster, session = Roster((*standing, *clients)), secrets.token_bytes(32)
     held: dict[str, list[tuple[str, bytes]]] = defaultdict(list)  # for clients not there yet
     runs: dict[str, Run[Any]] = {}
 
-    def enter(name: str, program: Protocol[Any]) -> None:
+    def enter(name: str, program: Program[Any]) -> None:
         party = Party(name, roster, session=session)
         runs[name] = Run(party, program(party))
         runs[name].start()
@@ -82,7 +82,7 @@ def update(client: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     return rng.integers(-(1 << 17), (1 << 17) + 1, length) * 2.0**-FRAC_BITS
 
 
-def lazily(client: int, length: int, program: Callable[..., Any]) -> Protocol[Any]:
+def lazily(client: int, length: int, program: Callable[..., Any]) -> Program[Any]:
     return lambda party: program(party, update(client, length))
 
 

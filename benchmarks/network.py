@@ -33,7 +33,7 @@ from secagg.network.identity import (
     load_identity,
 )
 from secagg.network.tcp import Peer, run_party, run_party_insecure_plain
-from secagg.party import Party, Protocol
+from secagg.party import Party, Program
 from secagg.wire import Message
 
 NAMES = ("left", "right")
@@ -47,7 +47,7 @@ class Block(Message, frozen=True):
     x: NDArray[np.uint8]
 
 
-def pair(messages: int, nbytes: int, trips: int) -> Protocol[dict[str, float]]:
+def pair(messages: int, nbytes: int, trips: int) -> Program[dict[str, float]]:
     """Return the program of both: left sends and measures, right answers."""
 
     async def program(party: Party) -> dict[str, float]:

@@ -141,8 +141,9 @@ class Gather(Generic[M]):
 
 
 Wait: TypeAlias = tuple[Gather[Any], ...]
-Program: TypeAlias = Coroutine[Wait, list[dict[PartyId, Any]], T]
-Protocol: TypeAlias = Callable[["Party"], Program[T]]
+# A program under way at one party: what calling an `async` function gives. A program is what the party starts it from.
+Computation: TypeAlias = Coroutine[Wait, list[dict[PartyId, Any]], T]
+Program: TypeAlias = Callable[["Party"], Computation[T]]
 
 
 class Party:
@@ -327,7 +328,7 @@ class Party:
         """Return the next message of a peer, which must be a `kind`; raises as `gather` does."""
         return (await self.gather(kind, (peer,)))[peer]
 
-    def together(self, *programs: Program[Any]) -> _Together:
+    def together(self, *computations: Computation[Any]) -> _Together:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
 
         All parties must run the same protocols together in the same order: the order numbers the lanes that
@@ -339,7 +340,7 @@ class Party:
         Raises (when awaited):
           UsageError: nested more than 16 deep.
         """
-        return _Together(self, programs)
+        return _Together(self, computations)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -544,13 +545,13 @@ class Run(Generic[T]):
     what the program returned or raises what it raised.
     """
 
-    __slots__ = ("_error", "_program", "_result", "_started", "done", "party")
+    __slots__ = ("_computation", "_error", "_result", "_started", "done", "party")
 
-    def __init__(self, party: Party, program: Program[T]) -> None:
+    def __init__(self, party: Party, computation: Computation[T]) -> None:
         self.party = party
         self.done = False
         self._started = False
-        self._program = program
+        self._computation = computation
         self._error: BaseException | None = None
         self._result: list[T] = []
 
@@ -617,7 +618,9 @@ class Run(Generic[T]):
         ledger.resume()
         try:
             wait = (
-                self._program.throw(value) if isinstance(value, SecaggError) else self._program.send(value)  # type: ignore[arg-type]  # the first send takes None
+                self._computation.throw(value)
+                if isinstance(value, SecaggError)
+                else self._computation.send(value)  # type: ignore[arg-type]  # the first send takes None
             )
         except StopIteration as stop:
             self.done = True
@@ -634,20 +637,20 @@ class Run(Generic[T]):
 class _Together:
     """Protocols that run side by side in lockstep, each in a lane of its own."""
 
-    __slots__ = ("_party", "_programs")
+    __slots__ = ("_computations", "_party")
 
-    def __init__(self, party: Party, programs: tuple[Program[Any], ...]) -> None:
+    def __init__(self, party: Party, computations: tuple[Computation[Any], ...]) -> None:
         self._party = party
-        self._programs = programs
+        self._computations = computations
 
     def __await__(self) -> Generator[Wait, list[dict[PartyId, Any]], list[Any]]:
-        party, programs, ledger = self._party, self._programs, self._party.ledger
+        party, computations, ledger = self._party, self._computations, self._party.ledger
         outer, outer_phase = party._lane, ledger.phase
         # Numbered within the lane they branch off from: what other lanes do does not matter to it.
         first = party._lanes.get(outer, 0)
-        party._lanes[outer] = first + len(programs)
-        phases = [outer_phase] * len(programs)
-        results: list[Any] = [None] * len(programs)
+        party._lanes[outer] = first + len(computations)
+        phases = [outer_phase] * len(computations)
+        results: list[Any] = [None] * len(computations)
         waits: dict[int, Wait] = {}
 
         def step(i: int, value: list[dict[PartyId, Any]] | None) -> None:
@@ -655,7 +658,7 @@ class _Together:
             party._lane = (*outer, first + i)
             ledger.enter(phases[i])
             try:
-                waits[i] = programs[i].send(value)  # type: ignore[arg-type]
+                waits[i] = computations[i].send(value)  # type: ignore[arg-type]
             except StopIteration as stop:
                 results[i] = stop.value
             finally:
@@ -668,7 +671,7 @@ class _Together:
                 raise UsageError(
                     f"protocols run side by side at most {MAX_LANE_DEPTH} deep inside each other"
                 )
-            for i in range(len(programs)):
+            for i in range(len(computations)):
                 step(i, None)
             while waits:
                 blocked = list(waits.items())
@@ -678,8 +681,8 @@ class _Together:
                     step(i, got[taken : taken + len(wait)])
                     taken += len(wait)
         finally:
-            for program in programs:
-                program.close()
+            for computation in computations:
+                computation.close()
         return results
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from secagg import wire
 from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.mailbox import DEFAULT_ROOM, FRAME_BYTES, LANE_BYTES, Room
-from secagg.party import Party, Program, Run
+from secagg.party import Computation, Party, Run
 from secagg.wire import Lane, Message
 
 SESSION = bytes(32)
@@ -40,7 +40,7 @@ def receiver(**room: int) -> Party:
     return Party("a", NAMES, session=SESSION, room=Room(**room))
 
 
-def started(party: Party, program: Callable[[Party], Program[int]]) -> Run[int]:
+def started(party: Party, program: Callable[[Party], Computation[int]]) -> Run[int]:
     run = Run(party, program(party))
     run.start()
     return run

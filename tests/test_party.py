@@ -23,7 +23,7 @@ from secagg.errors import (
     WireError,
 )
 from secagg.network.simulated import Fault, simulate
-from secagg.party import Party, Program, Roster, Run, aborted, check_array
+from secagg.party import Computation, Party, Roster, Run, aborted, check_array
 from secagg.prg import Stream
 from secagg.wire import Message
 
@@ -62,7 +62,7 @@ def sent_by(name: str, to: str, *values: int, session: bytes = SESSION, kind: An
     return frames(sender)
 
 
-def started(program: Callable[[Party], Program[Any]], me: str = "a") -> Run[Any]:
+def started(program: Callable[[Party], Computation[Any]], me: str = "a") -> Run[Any]:
     p = party(me)
     run = Run(p, program(p))
     run.start()
@@ -369,7 +369,7 @@ def test_a_protocol_may_catch_the_error_and_go_on() -> None:
 # Quorum.
 
 
-def quorum_of(k: int, peers: tuple[str, ...] = ("b", "c")) -> Callable[[Party], Program[list[str]]]:
+def quorum_of(k: int, peers: tuple[str, ...] = ("b", "c")) -> Callable[[Party], Computation[list[str]]]:
     async def program(p: Party) -> list[str]:
         return list(await p.gather(Number, peers, quorum=k))
 
@@ -452,7 +452,7 @@ def test_thousands_of_missing_peers_are_not_all_listed() -> None:
 # Arrivals.
 
 
-def arrivals(k: int | None, peers: tuple[str, ...] = ("b", "c")) -> Callable[[Party], Program[list[str]]]:
+def arrivals(k: int | None, peers: tuple[str, ...] = ("b", "c")) -> Callable[[Party], Computation[list[str]]]:
     async def program(p: Party) -> list[str]:
         return [peer async for peer, _ in p.arrivals(Number, peers, quorum=k)]
 

@@ -18,7 +18,7 @@ from secagg.errors import AbortedError, PeerMissingError, PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Network, Outcome, simulate
-from secagg.party import Party, PartyId, Program, Protocol
+from secagg.party import Computation, Party, PartyId, Program
 from secagg.protocols.threat_model import largest_part
 from secagg.updates.coding import Coding, FixedPoint, Request, Units
 
@@ -180,14 +180,14 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self.programs: dict[PartyId, Protocol[Any]] = {}
+        self.programs: dict[PartyId, Program[Any]] = {}
         self._gatherer: list[Party] = []
-        self._running: list[Program[Any]] = []
+        self._running: list[Computation[Any]] = []
 
-    def add(self, name: PartyId, program: Protocol[Any], *, gathers: bool = False) -> None:
+    def add(self, name: PartyId, program: Program[Any], *, gathers: bool = False) -> None:
         """Add a party."""
 
-        def watched(party: Party) -> Program[Any]:
+        def watched(party: Party) -> Computation[Any]:
             if gathers:
                 self._gatherer.append(party)
             running = _watched(party, program)
@@ -236,7 +236,7 @@ class Watch:
         return outcome.results[learner], outcome
 
 
-async def _watched(party: Party, program: Protocol[T]) -> T:
+async def _watched(party: Party, program: Program[T]) -> T:
     """Run a party's program, and let nothing that it raises but the loss of a peer be taken for its own loss."""
     try:
         return await program(party)

@@ -33,7 +33,7 @@ from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encod
 from secagg.mpc.products import matmul_locally, matmul_shape, multiply_cost, multiply_locally, replicate
 from secagg.mpc.replicated import Array, Engine, Shared, receive_opening, share_input
 from secagg.mpc.truncation import truncate_exact, truncate_exact_cost
-from secagg.party import Party, PartyId, Program
+from secagg.party import Computation, Party, PartyId
 from secagg.ring import Ring, RingArray
 
 
@@ -134,10 +134,10 @@ class SharedArray(Shared):
     # Products.
 
     @overload
-    def __mul__(self, other: SharedArray) -> Program[SharedArray]: ...
+    def __mul__(self, other: SharedArray) -> Computation[SharedArray]: ...
     @overload
     def __mul__(self, other: Public) -> Self: ...
-    def __mul__(self, other: SharedArray | Public) -> Self | Program[SharedArray]:
+    def __mul__(self, other: SharedArray | Public) -> Self | Computation[SharedArray]:
         """Return an awaitable for the product with a shared array, elementwise; with public integers, the product.
 
         The product has the larger frac_bits of the two; the smaller are truncated away.
@@ -153,10 +153,10 @@ class SharedArray(Shared):
         return self * other
 
     @overload
-    def __matmul__(self, other: SharedArray) -> Program[SharedArray]: ...
+    def __matmul__(self, other: SharedArray) -> Computation[SharedArray]: ...
     @overload
     def __matmul__(self, other: Public) -> Self: ...
-    def __matmul__(self, other: SharedArray | Public) -> Self | Program[SharedArray]:
+    def __matmul__(self, other: SharedArray | Public) -> Self | Computation[SharedArray]:
         """Return an awaitable for the matrix product with a shared array; with public integers, the product.
 
         Operands have one or two dimensions.
@@ -189,23 +189,23 @@ class SharedArray(Shared):
 
     # Comparisons: awaitables for bits, 64 a word, in C order of the elements.
 
-    def __lt__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
+    def __lt__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
         """Return an awaitable for x < y, right where the ring holds x - y as a signed number."""
         return _negative(self - other)
 
-    def __gt__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
+    def __gt__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
         return _negative(-self + other)
 
-    def __ge__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
+    def __ge__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
         return _not(self < other)
 
-    def __le__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[misc]
+    def __le__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
         return _not(self > other)
 
-    def __eq__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[override]
+    def __eq__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[override]
         return _zero(self - other)
 
-    def __ne__(self, other: SharedArray | Public) -> Program[SharedBits]:  # type: ignore[override]
+    def __ne__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[override]
         return _not(self == other)
 
     async def bits(self) -> SharedBits:
@@ -306,7 +306,9 @@ async def receive_array(
     return decode(opened, ring, frac_bits)
 
 
-def from_bits(bits: SharedBits, shape: int | tuple[int, ...], *, ring: Ring = RING64) -> Program[SharedArray]:
+def from_bits(
+    bits: SharedBits, shape: int | tuple[int, ...], *, ring: Ring = RING64
+) -> Computation[SharedArray]:
     """Return an awaitable for bits, 64 a word, as an array of integers 0 and 1 of a shape."""
     return _from_bits(bits, (shape,) if isinstance(shape, int) else shape, ring)
 
@@ -358,7 +360,7 @@ async def _zero(x: SharedArray) -> SharedBits:
     return await is_zero(x.engine, x.ring, *x._flat())
 
 
-async def _not(bits: Program[SharedBits]) -> SharedBits:
+async def _not(bits: Computation[SharedBits]) -> SharedBits:
     return ~(await bits)
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
 from secagg.mpc.replicated import XOR, Engine, Shared
-from secagg.party import PartyId, Program
+from secagg.party import Computation, PartyId
 from secagg.ring import U64
 
 LANES: Final = 64
@@ -63,11 +63,11 @@ class SharedBits(Shared):
     def __invert__(self) -> SharedBits:
         return self ^ public_bits(self.engine, np.full(self.shape, ONES))
 
-    def __and__(self, other: SharedBits) -> Program[SharedBits]:
+    def __and__(self, other: SharedBits) -> Computation[SharedBits]:
         """Return an awaitable for the AND of two arrays of bits."""
         return _and(self, other)
 
-    def __or__(self, other: SharedBits) -> Program[SharedBits]:
+    def __or__(self, other: SharedBits) -> Computation[SharedBits]:
         """Return an awaitable for the OR of two arrays of bits."""
         return _or(self, other)
 

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secagg.errors import AbortedError, AuthenticationError, PeerVanishedError, SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.network.hello import reason_for_peers
-from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Protocol, Roster, Run, aborted
+from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Program, Roster, Run, aborted
 from secagg.prg import KEY_BYTES, Stream, derive_key
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Outcome(Generic[T]):
 class _Simulation(Generic[T]):
     def __init__(
         self,
-        programs: Mapping[PartyId, Protocol[T]],
+        programs: Mapping[PartyId, Program[T]],
         network: Network,
         faults: Sequence[Fault],
         starts: Mapping[PartyId, float],
@@ -359,7 +359,7 @@ def _seed_key(seed: int) -> bytes:
 
 
 def simulate(
-    programs: Mapping[PartyId, Protocol[T]],
+    programs: Mapping[PartyId, Program[T]],
     *,
     network: Network = LOOPBACK,
     faults: Sequence[Fault] = (),

@@ -34,7 +34,7 @@ from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Room
 from secagg.network.hello import MAX_REASON, reason_for_peers
-from secagg.party import UNKNOWN, Party, PartyId, Protocol, Run, aborted
+from secagg.party import UNKNOWN, Party, PartyId, Program, Run, aborted
 from secagg.prg import KEY_BYTES, Stream, check_process
 from secagg.printable import printable
 from secagg.wire import Buffer, FrameType, Message
@@ -76,7 +76,7 @@ class Stepwise(Generic[T]):
     """One party of a run whose messages the caller carries.
 
     Args:
-      protocol: from the party to its coroutine. To restore it needs the same input again, and it must draw
+      program: what the party runs. To restore it needs the same input again, and it must draw
         everything random from `party.rng`.
       me, roster, session: as for `Party`.
       key: 32 bytes that the party's random stream starts from; by default from the operating system. Never
@@ -88,11 +88,11 @@ class Stepwise(Generic[T]):
       UsageError: a roster, session or key that cannot be used.
     """
 
-    __slots__ = ("_digest", "_key", "_log", "_party", "_pid", "_protocol", "_room", "_run")
+    __slots__ = ("_digest", "_key", "_log", "_party", "_pid", "_program", "_room", "_run")
 
     def __init__(
         self,
-        protocol: Protocol[T],
+        program: Program[T],
         *,
         me: PartyId,
         roster: Sequence[PartyId],
@@ -104,7 +104,7 @@ class Stepwise(Generic[T]):
         self._pid = os.getpid()
         self._room = Room(max_unread_bytes)
         self._party = Party(me, roster, session=session, rng=Stream(self._key), room=self._room)
-        self._protocol = protocol
+        self._program = program
         self._run: Run[T] | None = None
         self._log: list[_Call] = []
         self._digest = hashlib.sha256()
@@ -192,7 +192,7 @@ class Stepwise(Generic[T]):
         """
         if not 0 <= since <= self.steps:
             raise UsageError(f"expected a step from 0 to {self.steps}, got {since}")
-        twin = self._fresh(self._protocol)
+        twin = self._fresh(self._program)
         returned = [twin._do(call) for call in self._log]
         twin._check_sent(self._digest.digest())
         return [frame for frames in returned[since:] for frame in frames]
@@ -212,11 +212,11 @@ class Stepwise(Generic[T]):
         return _MAGIC + msgspec.msgpack.encode(state)
 
     @classmethod
-    def restore(cls, protocol: Protocol[T], state: bytes) -> Self:
+    def restore(cls, program: Program[T], state: bytes) -> Self:
         """Return the party that a state was taken from; what it sent already is not returned again.
 
         Args:
-          protocol: the same protocol on the same input.
+          program: the same program on the same input.
 
         Raises:
           UsageError: not a state of this version, or the protocol does not send what it sent before.
@@ -228,7 +228,7 @@ class Stepwise(Generic[T]):
         except msgspec.MsgspecError:  # its message could quote the state
             raise UsageError("the state of a stepwise party is cut off or damaged") from None
         party = cls(
-            protocol,
+            program,
             me=known.me,
             roster=known.roster,
             session=known.session,
@@ -240,10 +240,10 @@ class Stepwise(Generic[T]):
         party._check_sent(known.sent)
         return party
 
-    def _fresh(self, protocol: Protocol[T]) -> Stepwise[T]:
+    def _fresh(self, program: Program[T]) -> Stepwise[T]:
         party = self._party
         return Stepwise(
-            protocol,
+            program,
             me=party.me,
             roster=party.roster,
             session=party.session,
@@ -264,7 +264,7 @@ class Stepwise(Generic[T]):
             return []
         check_process(self._pid, "a stepwise party")
         if self._run is None:
-            self._run = Run(self._party, self._protocol(self._party))
+            self._run = Run(self._party, self._program(self._party))
             self._run.start()
         taken: list[tuple[PartyId, bytes]] = []
         self._log.append(_Call(taken, call.expired))

@@ -49,7 +49,7 @@ from secagg.network.meeting import Attendance, Meeting
 from secagg.network.memory import keep_freed_memory
 from secagg.network.pinning import Tls
 from secagg.network.sockets import Address
-from secagg.party import Party, PartyId, Protocol, Run
+from secagg.party import Party, PartyId, Program, Run
 from secagg.prg import check_process
 from secagg.wire import Buffer, FrameType
 
@@ -103,7 +103,7 @@ class Timeouts:
 
 
 def run_party(
-    program: Protocol[T],
+    program: Program[T],
     *,
     me: PartyId,
     identity: Identity,
@@ -175,7 +175,7 @@ def run_party(
 
 
 def run_party_insecure_plain(
-    program: Protocol[T],
+    program: Program[T],
     *,
     me: PartyId,
     addresses: Mapping[PartyId, Address],
@@ -250,7 +250,7 @@ class _Driver(Generic[T]):
         self._ended = False  # the program has
         self._fatal: SecaggError | None = None
 
-    def run(self, program: Protocol[T], prepare: Callable[[Party], None] | None = None) -> tuple[T, Ledger]:
+    def run(self, program: Program[T], prepare: Callable[[Party], None] | None = None) -> tuple[T, Ledger]:
         linger_s = _LINGER_S
         try:
             session = self._meeting.meet()
@@ -289,7 +289,7 @@ class _Driver(Generic[T]):
                 limits_s = dict.fromkeys(limits_s, 0.0)  # the connections go on without this copy of them
             _leave(limits_s, self._timeouts.silence_s)
 
-    def _attended(self, program: Protocol[T], prepare: Callable[[Party], None] | None) -> T:
+    def _attended(self, program: Program[T], prepare: Callable[[Party], None] | None) -> T:
         stop, wake = socket.socketpair()
         with stop, wake:
             attendant = threading.Thread(

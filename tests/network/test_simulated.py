@@ -28,7 +28,7 @@ from secagg.network.simulated import (
     Outcome,
     simulate,
 )
-from secagg.party import Party, Program
+from secagg.party import Computation, Party
 from secagg.wire import Message
 
 NAMES = ("a", "b", "c")
@@ -564,7 +564,7 @@ def test_programs_may_differ_by_party() -> None:
     assert out.values() == ["left", "right 1"]
 
 
-def as_program(p: Party) -> Program[int]:
+def as_program(p: Party) -> Computation[int]:
     return two_rounds(p)
 
 

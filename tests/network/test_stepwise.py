@@ -25,7 +25,7 @@ from secagg.errors import (
 )
 from secagg.network.simulated import simulate
 from secagg.network.stepwise import Abort, Stepwise
-from secagg.party import Party, Program
+from secagg.party import Computation, Party
 from secagg.wire import FrameType, Message
 
 SESSION = bytes(range(32))
@@ -63,7 +63,7 @@ def make(name: str, *, key: bytes | None = None, **options: Any) -> Stepwise[int
     )
 
 
-def programs(**options: Any) -> dict[str, Callable[[Party], Program[int]]]:
+def programs(**options: Any) -> dict[str, Callable[[Party], Computation[int]]]:
     return {name: lambda p, x=x: masked(p, x, **options) for name, x in INPUTS.items()}  # type: ignore[misc]
 
 

@@ -33,7 +33,7 @@ from secagg.network.hello import Abort, Hello, Nonce, Session, derive_session, n
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
 from secagg.network.simulated import simulate
 from secagg.network.tcp import Peer, Timeouts, run_party, run_party_insecure_plain
-from secagg.party import Party, Protocol
+from secagg.party import Party, Program
 from secagg.wire import FrameType, Message
 
 NAMES = ("bank_a", "bank_b", "bank_c")
@@ -256,7 +256,7 @@ def be_a_party(options: dict[str, Any]) -> None:
     )
     release.RELEASE = options["release"]
     wire.VERSION = options["wire_version"]  # type: ignore[misc]
-    program: Protocol[Any] = lambda party: PROGRAMS[options["program"]](party, **options["arguments"])  # noqa: E731
+    program: Program[Any] = lambda party: PROGRAMS[options["program"]](party, **options["arguments"])  # noqa: E731
     addresses = {name: ("127.0.0.1", ports[name]) for name in names}
     seen: list[str] = []
     try:

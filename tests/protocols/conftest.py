@@ -17,18 +17,18 @@ from secagg.network import tcp
 from secagg.network.identity import create_identity
 from secagg.network.simulated import simulate
 from secagg.network.stepwise import Stepwise
-from secagg.party import Protocol
+from secagg.party import Program
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
-Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
+Drive = Callable[[Mapping[str, Program[Any]]], Results]
 
 
-def drive_simulated(programs: Mapping[str, Protocol[Any]]) -> Results:
+def drive_simulated(programs: Mapping[str, Program[Any]]) -> Results:
     out = simulate(programs)
     return dict(zip(programs, out.values(), strict=True)), out.ledgers
 
 
-def drive_stepwise(programs: Mapping[str, Protocol[Any]], *, restore: bool = True) -> Results:
+def drive_stepwise(programs: Mapping[str, Program[Any]], *, restore: bool = True) -> Results:
     """Carry frames by hand; with `restore`, each party is stored and restored behind each step."""
     parties = {
         name: Stepwise(program, me=name, roster=tuple(programs), session=bytes(32))
@@ -45,7 +45,7 @@ def drive_stepwise(programs: Mapping[str, Protocol[Any]], *, restore: bool = Tru
     return {n: parties[n].result() for n in programs}, {n: parties[n].ledger for n in programs}
 
 
-def end_over_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
+def end_over_tcp(programs: Mapping[str, Program[Any]]) -> Results:
     """Return what each party returned or raised, and the ledgers of those that ended well."""
     identities = {name: create_identity(name) for name in programs}
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in programs]
@@ -74,7 +74,7 @@ def end_over_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
     return {n: r for n, (r, _) in ended.items()}, {n: x for n, (_, x) in ended.items() if x is not None}
 
 
-def drive_tcp(programs: Mapping[str, Protocol[Any]]) -> Results:
+def drive_tcp(programs: Mapping[str, Program[Any]]) -> Results:
     results, ledgers = end_over_tcp(programs)
     for result in results.values():
         if isinstance(result, SecaggError):

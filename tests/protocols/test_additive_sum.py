@@ -25,7 +25,7 @@ from secagg.ledger import Ledger
 from secagg.mpc.additive import pack
 from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
 from secagg.network.stepwise import Stepwise
-from secagg.party import Party, Protocol, Run
+from secagg.party import Party, Program, Run
 from secagg.prg import Stream
 from secagg.protocols.additive_sum import AdditiveSum, Terms, additive_sum, aggregate, cost, plain_sum
 from secagg.protocols.additive_sum.program import Agreed, Arrived, Part, PartialSum, _statement
@@ -52,7 +52,7 @@ ROLES: dict[str, Roles] = {
 }
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
-Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
+Drive = Callable[[Mapping[str, Program[Any]]], Results]
 
 
 def vectors(
@@ -62,7 +62,7 @@ def vectors(
     return {name: stream.ring(shape, ring.bits) for name in names}
 
 
-def sums(xs: Mapping[str, RingArray], ring: Ring) -> dict[str, Protocol[Any]]:
+def sums(xs: Mapping[str, RingArray], ring: Ring) -> dict[str, Program[Any]]:
     return {name: partial(additive_sum, x=x, ring=ring) for name, x in xs.items()}
 
 
@@ -70,7 +70,7 @@ def terms_for(roles: Roles, shape: tuple[int, ...] = (11,), ring: Ring = R20, **
     return Terms(*roles, **{"shape": shape, "ring": ring, "least": 2, **options})
 
 
-def programs_for(xs: Mapping[str, RingArray], terms: Terms) -> dict[str, Protocol[Any]]:
+def programs_for(xs: Mapping[str, RingArray], terms: Terms) -> dict[str, Program[Any]]:
     names = dict.fromkeys((*terms.clients, *terms.aggregators, *terms.results))
     return {name: partial(aggregate, x=xs.get(name), terms=terms) for name in names}
 
@@ -95,7 +95,7 @@ def openers(out: Outcome[Any]) -> list[str]:
     return [sender for sender, _, kind in kinds(out) if kind == "PartialSum"]
 
 
-def altering(program: Protocol[Any], alter: Callable[[Party, str, Any], Message | None]) -> Protocol[Any]:
+def altering(program: Program[Any], alter: Callable[[Party, str, Any], Message | None]) -> Program[Any]:
     """A party that follows the protocol but for what it sends: `alter` maps receiver and message, None to send none."""
 
     async def run(p: Party) -> Any:
@@ -184,7 +184,7 @@ def test_two_sums_side_by_side_take_the_rounds_of_one(drive: Drive) -> None:
     ring = Ring(64)
     xs, ys = vectors(ring, (5,), NAMES, 1), vectors(ring, (7,), NAMES, 2)
 
-    def program(name: str) -> Protocol[Any]:
+    def program(name: str) -> Program[Any]:
         async def both(p: Party) -> list[RingArray]:
             return await p.together(
                 additive_sum(p, xs[name], ring=ring), additive_sum(p, ys[name], ring=ring)
@@ -387,7 +387,7 @@ SEED, FULL = Part(np.zeros(32, np.uint8)), Part(np.zeros(28, np.uint8))  # 220 b
 THERE = np.ones(4, np.bool_)
 
 
-def send(*messages: tuple[str, Message], session: bytes | None = None, again: bool = False) -> Protocol[Any]:
+def send(*messages: tuple[str, Message], session: bytes | None = None, again: bool = False) -> Program[Any]:
     """A client that sends just these, perhaps in another session, or under numbers that it used before."""
 
     async def program(p: Party) -> None:
@@ -402,7 +402,7 @@ def send(*messages: tuple[str, Message], session: bytes | None = None, again: bo
 
 
 # c3 sends its full share to y.
-GARBAGE: dict[str, Protocol[Any]] = {
+GARBAGE: dict[str, Program[Any]] = {
     "nothing": send(),
     "a seed only": send(("x", SEED)),
     "a full share only": send(("y", FULL)),

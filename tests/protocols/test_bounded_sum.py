@@ -29,7 +29,7 @@ from secagg.mpc.arithmetic import input_array
 from secagg.mpc.conversion import unpack
 from secagg.mpc.replicated import Engine, Opening
 from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
-from secagg.party import Party, Protocol
+from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key
 from secagg.protocols.bounded_sum import (
     BoundedSum,
@@ -56,7 +56,7 @@ PLAIN = Bounds(D, B, 2 * B * B)
 WEIGHTED = Bounds(D, B, 2 * B * B, max_weight=7)
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
-Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
+Drive = Callable[[Mapping[str, Program[Any]]], Results]
 
 
 def ring_row(*numbers: int, ring: Ring = PLAIN.ring) -> RingArray:
@@ -92,15 +92,15 @@ def terms_for(rows: Mapping[str, Any], bounds: Bounds = PLAIN, **options: Any) -
 
 
 def attack(
-    rows: Mapping[str, RingArray | Protocol[Any]], bounds: Bounds = PLAIN, *, run: Any = None, **options: Any
+    rows: Mapping[str, RingArray | Program[Any]], bounds: Bounds = PLAIN, *, run: Any = None, **options: Any
 ) -> Outcome[Any]:
     """Run a sum of rows that clients share whatever they hold, or of what their programs do."""
     terms = terms_for(rows, bounds, **options)
     return simulate(attackers(rows, terms), **(run or {}))
 
 
-def attackers(rows: Mapping[str, RingArray | Protocol[Any]], terms: Terms) -> dict[str, Protocol[Any]]:
-    def client(row: RingArray | Protocol[Any]) -> Protocol[Any]:
+def attackers(rows: Mapping[str, RingArray | Program[Any]], terms: Terms) -> dict[str, Program[Any]]:
+    def client(row: RingArray | Program[Any]) -> Program[Any]:
         return row if callable(row) else lambda p: share_anything(p, row, terms=terms)
 
     programs = {name: client(row) for name, row in rows.items()}
@@ -111,8 +111,8 @@ def attackers(rows: Mapping[str, RingArray | Protocol[Any]], terms: Terms) -> di
 
 def honest(
     xs: Mapping[str, RingArray], terms: Terms, weights: Mapping[str, int] | None = None
-) -> dict[str, Protocol[Any]]:
-    def program(name: str) -> Protocol[Any]:
+) -> dict[str, Program[Any]]:
+    def program(name: str) -> Program[Any]:
         return lambda p: bounded_sum(p, xs.get(name), terms=terms, weight=(weights or {}).get(name))
 
     return {name: program(name) for name in dict.fromkeys((*xs, *P, *terms.results))}
@@ -397,7 +397,7 @@ def test_several_attackers_in_several_batches_are_all_named() -> None:
 # Clients that send something else than shares of one vector.
 
 
-def send(*messages: tuple[str, Any]) -> Protocol[Any]:
+def send(*messages: tuple[str, Any]) -> Program[Any]:
     async def program(p: Party) -> None:
         for to, message in messages:
             p.send(to, message)
@@ -963,7 +963,7 @@ def test_a_sum_of_so_many_clients_that_it_could_wrap_is_refused() -> None:
 def test_parties_without_the_role_they_take_are_refused() -> None:
     xs = vectors(3)
     terms = terms_for(xs)
-    wrong: dict[str, Protocol[Any]] = {
+    wrong: dict[str, Program[Any]] = {
         "c0": lambda p: bounded_sum(p, terms=terms),
         "p0": lambda p: bounded_sum(p, xs["c0"], terms=terms),
         "p1": lambda p: contribute(p, xs["c0"], terms=terms),

@@ -21,7 +21,7 @@ from secagg.he.rlwe.flooding import ReleasePlan, plan_release
 from secagg.he.rlwe.keys import SecretKey as RlweSecretKey
 from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Outcome, simulate
-from secagg.party import Party, Protocol
+from secagg.party import Party, Program
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Sum, Terms
 from secagg.ring import RingArray
@@ -48,7 +48,7 @@ class Case:
 
     terms: Terms
     xs: dict[str, NDArray[np.float64]]
-    programs: dict[str, Protocol[Any]]
+    programs: dict[str, Program[Any]]
     exact: bool = True
     parties: dict[str, Party] = field(default_factory=dict)  # of the run before
 
@@ -57,7 +57,7 @@ class Case:
     ) -> Outcome[Any]:
         """Simulate the sum, some parties running something else."""
 
-        def keep(name: str, program: Protocol[Any]) -> Protocol[Any]:
+        def keep(name: str, program: Program[Any]) -> Program[Any]:
             def start(party: Party) -> Any:
                 self.parties[name] = party
                 return program(party)
@@ -249,7 +249,7 @@ def single(secret_key_of: Callable[..., Any]) -> Callable[..., Case]:
         terms = make_terms(**options)
         xs, secret = make_arrays(terms, seed), secret_key_of(scheme_name)
 
-        def program(name: str) -> Protocol[Any]:
+        def program(name: str) -> Program[Any]:
             key = secret if name in terms.key_holders else None
             return lambda p: single_key.he_sum(
                 p, xs.get(name), terms=terms, scheme_name=scheme_name, secret_key=key
@@ -303,7 +303,7 @@ def shared_paillier(dealt: Callable[..., Any]) -> Callable[..., Case]:
         public_key, shares = dealt(len(terms.key_holders), needed, small=small)
         own = dict(zip(terms.key_holders, shares, strict=True))
 
-        def program(name: str) -> Protocol[Any]:
+        def program(name: str) -> Program[Any]:
             return lambda p: threshold_paillier.he_sum(
                 p, xs.get(name), terms=terms, public_key=public_key, key_share=own.get(name)
             )
@@ -345,12 +345,12 @@ class Federation:
         with DecryptionLog(self.directory / f"{name}.db", expected_epoch=0) as record:
             return await start(record)
 
-    def key_programs(self, terms: Terms | None = None) -> dict[str, Protocol[Any]]:
+    def key_programs(self, terms: Terms | None = None) -> dict[str, Program[Any]]:
         from secagg.protocols.he_sum import threshold_rlwe
 
         used = terms or self.terms
 
-        def program(name: str) -> Protocol[Any]:
+        def program(name: str) -> Program[Any]:
             return lambda p: self.with_record(
                 name,
                 lambda record: threshold_rlwe.agree_key(
@@ -378,7 +378,7 @@ class Federation:
         terms = replace(self.terms, **changes)
         arrays = make_arrays(terms, seed) if xs is None else xs
 
-        def program(name: str) -> Protocol[Any]:
+        def program(name: str) -> Program[Any]:
             signs = name in terms.key_holders or name in terms.clients
             return lambda p: self.with_record(
                 name,

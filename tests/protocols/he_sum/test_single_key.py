@@ -26,7 +26,7 @@ from secagg.he.rlwe.keys import SecretKey as RlweSecretKey
 from secagg.he.rlwe.parameters import parameters
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault
-from secagg.party import Party, Protocol, Run
+from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.schemes import scheme
 from secagg.protocols.he_sum.single_key import Contributors, Total, cost
@@ -34,7 +34,7 @@ from secagg.protocols.he_sum.terms import Terms
 from secagg.wire import Message
 
 Single = Callable[..., Any]
-Drive = Callable[[Mapping[str, Protocol[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
+Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 
 SCHEMES = ["rlwe", "paillier", "ckks"]
 ROLES: dict[str, dict[str, Any]] = {
@@ -136,7 +136,7 @@ def test_sums_at_the_border_of_the_plan_are_right(single: Single, name: str) -> 
 def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> None:
     first, second = single("rlwe", seed=1), single("rlwe", seed=2, shape=(9,))
 
-    def both(name: str) -> Protocol[Any]:
+    def both(name: str) -> Program[Any]:
         async def program(p: Party) -> Any:
             return await p.together(first.programs[name](p), second.programs[name](p))
 
@@ -151,7 +151,7 @@ def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> 
 # Dropouts.
 
 
-def dies_afterwards(program: Protocol[Any]) -> Protocol[Any]:
+def dies_afterwards(program: Program[Any]) -> Program[Any]:
     async def run(p: Party) -> None:
         await program(p)
         raise PeerVanishedError("power failure", peer=p.me)
@@ -272,7 +272,7 @@ def test_over_tcp_the_loss_of_a_client_before_and_after_its_upload_is_borne(
 # Clients that send something else.
 
 
-def upload(name: str, make: Callable[[Any], Message | None]) -> Protocol[Any]:
+def upload(name: str, make: Callable[[Any], Message | None]) -> Program[Any]:
     """A client that takes the key and uploads what `make` makes with it."""
 
     async def run(p: Party) -> None:
@@ -378,7 +378,7 @@ def test_a_second_upload_of_a_client_is_not_added(single: Single, name: str) -> 
 # An aggregator that lies to the key holder.
 
 
-def lying(name: str, names: tuple[str, ...], make: Callable[[Any, list[Any]], Message]) -> Protocol[Any]:
+def lying(name: str, names: tuple[str, ...], make: Callable[[Any, list[Any]], Message]) -> Program[Any]:
     """An aggregator that announces `names` and sends what `make` makes of the key and the uploads."""
 
     async def run(p: Party) -> None:
@@ -533,7 +533,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
     case = single("rlwe")
     terms, x, key = case.terms, np.zeros(5), secret_key_of("rlwe")
 
-    def program(values: Any, scheme_name: str = "rlwe", **options: Any) -> Protocol[Any]:
+    def program(values: Any, scheme_name: str = "rlwe", **options: Any) -> Program[Any]:
         options = {"terms": terms, "secret_key": None} | options
         return lambda p: single_key.he_sum(p, values, scheme_name=scheme_name, **options)
 

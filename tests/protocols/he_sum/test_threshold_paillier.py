@@ -28,13 +28,13 @@ from secagg.he.paillier.ciphertexts import CiphertextMessage
 from secagg.he.paillier.threshold import DecryptionShare
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault
-from secagg.party import Party, Protocol, Run
+from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import threshold_paillier
 from secagg.protocols.he_sum.threshold_paillier import Announced, cost
 from secagg.wire import Message
 
 Make = Callable[..., Any]
-Drive = Callable[[Mapping[str, Protocol[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
+Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 
 ROLES: dict[str, dict[str, Any]] = {
     "apart": {},
@@ -116,7 +116,7 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
 # Clients that are missing.
 
 
-def dies_afterwards(program: Protocol[Any]) -> Protocol[Any]:
+def dies_afterwards(program: Program[Any]) -> Program[Any]:
     async def run(p: Party) -> None:
         await program(p)
         raise PeerVanishedError("power failure", peer=p.me)
@@ -336,7 +336,7 @@ def wrong_share(how: str) -> Callable[[DecryptionShare], Message]:
     return alter
 
 
-def lies(case: Any, holder: str, alter: Callable[[DecryptionShare], Message]) -> Protocol[Any]:
+def lies(case: Any, holder: str, alter: Callable[[DecryptionShare], Message]) -> Program[Any]:
     """A key holder that alters the share it sends."""
 
     async def run(p: Party) -> Any:
@@ -488,7 +488,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 
     def refused(name: str, why: str, values: Any = None, **options: Any) -> None:
         options = {"terms": case.terms, "public_key": key} | options
-        program: Protocol[Any] = lambda p: threshold_paillier.he_sum(p, values, **options)  # noqa: E731
+        program: Program[Any] = lambda p: threshold_paillier.he_sum(p, values, **options)  # noqa: E731
         out = case.play(replaced={name: program})
         assert isinstance(out.errors[name], UsageError)
         assert why in str(out.errors[name])

@@ -29,13 +29,13 @@ from secagg.he.rlwe.threshold import KeyShare, KeyShareMessage, PartialDecryptio
 from secagg.he.rlwe.uploads import Collector, HalfUpload, Round, Upload, Vote, sign_upload
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault, simulate
-from secagg.party import Party, Protocol, Run
+from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import threshold_rlwe
 from secagg.protocols.he_sum.threshold_rlwe import OtherHalf, Relayed, cost, key_cost
 from secagg.wire import Message
 
 Make = Callable[..., Any]
-Drive = Callable[[Mapping[str, Protocol[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
+Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 
 HOLDERS = ("h1", "h2", "h3")
 FOUR = {"clients": ("a", "b", "c", "d")}
@@ -79,7 +79,7 @@ def answers(out: Any) -> set[str]:
     return {sender for sender, _, kind in kinds(out.transcript) if kind == PartialDecryption.KIND}
 
 
-def altering(program: Protocol[Any], alter: Callable[[str, Message], Message | None]) -> Protocol[Any]:
+def altering(program: Program[Any], alter: Callable[[str, Message], Message | None]) -> Program[Any]:
     """A party that follows the protocol but for what it sends: `alter` maps receiver and message, None to send none."""
 
     async def run(p: Party) -> Any:
@@ -131,7 +131,7 @@ def test_one_session_makes_a_key_for_each_round(federate: Make) -> None:
     first = federation.key_programs()
     second = federation.key_programs(replace(federation.terms, round=1))
 
-    def both(name: str) -> Protocol[Any]:
+    def both(name: str) -> Program[Any]:
         async def program(p: Party) -> Any:
             return await first[name](p), await second[name](p)
 
@@ -152,7 +152,7 @@ def test_a_program_of_key_and_sum_gives_the_sum_under_every_driver(drive: Drive,
     made = federation.key_programs()
     case = federation.case()
 
-    def both(name: str) -> Protocol[Any]:
+    def both(name: str) -> Program[Any]:
         async def program(p: Party) -> Any:
             federation.keys[name] = await made[name](p)
             return await case.programs[name](p)
@@ -288,7 +288,7 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
 # Clients that are missing.
 
 
-def dies_afterwards(program: Protocol[Any]) -> Protocol[Any]:
+def dies_afterwards(program: Program[Any]) -> Program[Any]:
     async def run(p: Party) -> None:
         await program(p)
         raise PeerVanishedError("power failure", peer=p.me)
@@ -879,7 +879,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(fede
             "identity": federation.signers[name],
             "log": federation.records.get(name),
         } | options
-        program: Protocol[Any] = lambda p: threshold_rlwe.he_sum(p, values, **options)  # noqa: E731
+        program: Program[Any] = lambda p: threshold_rlwe.he_sum(p, values, **options)  # noqa: E731
         out = case.play(replaced={name: program})
         assert isinstance(out.errors[name], UsageError)
         assert why in str(out.errors[name])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secagg.party import Protocol
+from secagg.party import Program
 from secagg.protocols.masked import (
     Client,
     Consent,
@@ -134,11 +134,11 @@ def programs(
     xs: Mapping[str, RingArray],
     *,
     deadline_s: float = 5.0,
-) -> dict[str, Protocol[Any]]:
-    def client(name: str) -> Protocol[Any]:
+) -> dict[str, Program[Any]]:
+    def client(name: str) -> Program[Any]:
         return lambda p: contribute(p, xs[name], terms=terms, identity=identities[name])
 
-    made: dict[str, Protocol[Any]] = {"server": lambda p: collect(p, terms=terms, deadline_s=deadline_s)}
+    made: dict[str, Program[Any]] = {"server": lambda p: collect(p, terms=terms, deadline_s=deadline_s)}
     return made | {name: client(name) for name in terms.clients}
 
 
@@ -167,7 +167,7 @@ class World:
     terms: Terms
     identities: dict[str, Ed25519PrivateKey]
     xs: dict[str, RingArray]
-    programs: dict[str, Protocol[Any]]
+    programs: dict[str, Program[Any]]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from secagg.errors import (
 )
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault, simulate
-from secagg.party import Party, Protocol
+from secagg.party import Party, Program
 from secagg.prg import Stream
 from secagg.protocols.masked import (
     Client,
@@ -48,7 +48,7 @@ from secagg.protocols.masked.terms import pack_set
 
 MakeWorld = Callable[..., Any]
 Results = tuple[dict[str, Any], dict[str, Ledger]]
-Drive = Callable[[Mapping[str, Protocol[Any]]], Results]
+Drive = Callable[[Mapping[str, Program[Any]]], Results]
 
 
 def check_sum(world: Any, result: Any) -> None:
@@ -78,7 +78,7 @@ def test_several_rounds_in_one_session_have_keys_of_their_own(world: MakeWorld) 
     async def server(p: Party) -> list[Any]:
         return [await collect(p, terms=w.terms, number=i) for i in range(2)]
 
-    def client(name: str) -> Protocol[Any]:
+    def client(name: str) -> Program[Any]:
         async def program(p: Party) -> None:
             for i in range(2):
                 await contribute(p, w.xs[name], terms=w.terms, identity=w.identities[name], number=i)
@@ -116,7 +116,7 @@ def test_one_round_is_not_run_twice_in_a_session(world: MakeWorld) -> None:
         with pytest.raises(UsageError, match="safe only once"):
             await collect(p, terms=w.terms)
 
-    def client(name: str) -> Protocol[Any]:
+    def client(name: str) -> Program[Any]:
         async def program(p: Party) -> None:
             await contribute(p, w.xs[name], terms=w.terms, identity=w.identities[name])
             await contribute(p, other.xs[name], terms=other.terms, identity=w.identities[name])
@@ -261,7 +261,7 @@ def test_a_late_vector_stays_out_of_the_sum(world: MakeWorld) -> None:
 # Lies, end to end.
 
 
-def lying(w: Any, name: str, lie: Callable[[Any], Any], kind: type[wire.Message]) -> dict[str, Protocol[Any]]:
+def lying(w: Any, name: str, lie: Callable[[Any], Any], kind: type[wire.Message]) -> dict[str, Program[Any]]:
     """Return the programs with one client that alters the messages of one kind that it sends."""
 
     async def program(p: Party) -> None:
