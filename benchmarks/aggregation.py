@@ -51,11 +51,11 @@ def protections(tiny: bool) -> dict[str, Callable[[], Protection]]:
         "additive, 3": lambda: Additive(aggregators=3),
         "bounded": Bounded,
         "rlwe, 3 holders": Rlwe,
-        "rlwe, 1 holder": lambda: Rlwe(holders=1),
+        "rlwe, 1 holder": lambda: Rlwe(key_holders=1),
         "ckks": Ckks,
         "paillier": lambda: Paillier(bits=bits),
         "paillier, short": lambda: Paillier(bits=bits, randomizer_bits=512),
-        "paillier, 2 of 3": lambda: Paillier(bits=bits, holders=3, threshold=2),
+        "paillier, 2 of 3": lambda: Paillier(bits=bits, key_holders=3, threshold=2),
     }
 
 

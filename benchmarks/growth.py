@@ -28,7 +28,7 @@ NUMBERS, GOAL = 10, 15.0
 SHARE = 0.1  # of the clients corrupt, and dropping out: more makes denser graphs
 PROTECTIONS: dict[str, Callable[[], Protection]] = {
     "additive": lambda: Additive(max_dropout=SHARE),
-    "rlwe, one holder": lambda: Rlwe(holders=1),
+    "rlwe, one holder": lambda: Rlwe(key_holders=1),
     "masked": lambda: Masked(max_corrupt=SHARE, max_dropout=SHARE),
 }
 

@@ -59,11 +59,11 @@ class Paillier(_Encrypted):
       bits: length of n; 3072 stand for 128 bits of security.
       s: plaintexts are modulo n^s; 2 takes three quarters of the bytes of 1.
       randomizer_bits: length of the randomizers' exponents. Less than half of n's needs an assumption more.
-      holders: key holders. With several, a dealer who knows the key deals it first.
-      threshold: how many of several holders decrypt; without it more than half.
+      key_holders: how many there are. With several, a dealer who knows the key deals it first.
+      threshold: how many of several key holders decrypt; without it more than half.
       max_dropout: largest fraction of clients that vanishes.
-      secret_key: of the one holder, made before; without it a new one.
-      key_shares: of several holders, dealt before; without them new ones.
+      secret_key: of the one key holder, made before; without it a new one.
+      key_shares: of several key holders, dealt before; without them new ones.
     """
 
     name: ClassVar[str] = "paillier"
@@ -71,7 +71,7 @@ class Paillier(_Encrypted):
     bits: int = 3072
     s: int = 2
     randomizer_bits: int | None = None
-    holders: int = 1
+    key_holders: int = 1
     threshold: int | None = None
     max_dropout: float = 1 / 3
     secret_key: paillier.SecretKey | None = field(default=None, repr=False)
@@ -82,23 +82,27 @@ class Paillier(_Encrypted):
         self.min_clients(clients)
         import secagg.he.paillier  # noqa: F401  # says what to install
 
-        several = self.holders > 1
-        if self.holders < 1 or (several and self.secret_key is not None) or (self.key_shares and not several):
+        several = self.key_holders > 1
+        if (
+            self.key_holders < 1
+            or (several and self.secret_key is not None)
+            or (self.key_shares and not several)
+        ):
             raise UsageError("expected a secret key for one key holder, or key shares for several")
-        if self.key_shares and len(self.key_shares) != self.holders:
-            raise UsageError(f"expected {self.holders} key shares, got {len(self.key_shares)}")
-        if several and not 2 <= self._threshold <= self.holders:
-            raise UsageError(f"expected a threshold of 2 to {self.holders}, got {self.threshold}")
+        if self.key_shares and len(self.key_shares) != self.key_holders:
+            raise UsageError(f"expected {self.key_holders} key shares, got {len(self.key_shares)}")
+        if several and not 2 <= self._threshold <= self.key_holders:
+            raise UsageError(f"expected a threshold of 2 to {self.key_holders}, got {self.threshold}")
 
     def min_clients(self, clients: int) -> int:
         return sure_to_stay(clients, self.max_dropout)
 
     @property
     def _threshold(self) -> int:
-        return self.holders // 2 + 1 if self.threshold is None else self.threshold
+        return self.key_holders // 2 + 1 if self.threshold is None else self.threshold
 
     def run(self, job: SumJob) -> SumOutcome:
-        if self.holders > 1:
+        if self.key_holders > 1:
             return self._run_threshold(job)
         from secagg.he import paillier
 
@@ -120,7 +124,7 @@ class Paillier(_Encrypted):
         shares = list(self.key_shares)
         if not shares:
             _, shares = deal_threshold_key(
-                self.holders,
+                self.key_holders,
                 self._threshold,
                 bits=self.bits,
                 s=self.s,
@@ -129,7 +133,7 @@ class Paillier(_Encrypted):
             )
         setup_s = time.perf_counter() - began
         public_key = shares[0].public_key
-        terms = _terms(self, job, self.holders)
+        terms = _terms(self, job, self.key_holders)
         held = dict(zip(terms.key_holders, shares, strict=True))
 
         def program(name: PartyId) -> _Program:
@@ -147,7 +151,7 @@ class Paillier(_Encrypted):
             job,
             terms,
             program,
-            f"n of {public_key.n.bit_length()} bits, s = {public_key.s}, {t} of {self.holders} key holders",
+            f"n of {public_key.n.bit_length()} bits, s = {public_key.s}, {t} of {self.key_holders} key holders",
             f"The first key holder learns the sum over at least {terms.least} clients, and nobody learns anything else of "
             f"an update unless {t} key holders work together or the aggregator does not keep to the protocol; the "
             "dealer of the key is trusted to have forgotten it, and clients encrypt as agreed.",
@@ -211,19 +215,19 @@ class Ckks(_Encrypted):
 class Rlwe(_Encrypted):
     """Exact encryption under ring learning with errors.
 
-    Clients have to encrypt as agreed. With several holders, one that does not can open every upload of the sum, together
+    Clients have to encrypt as agreed. With several key holders, one that does not can open every upload of the sum, together
     with the aggregator and whoever reads the sum (`secagg.he.rlwe.uploads`).
 
     Args:
-      holders: key holders, who make the key together and all have to decrypt; 1 is a single key.
-      statistical_bits: several holders' answers tell more than the sum with probability 2**-statistical_bits at most.
+      key_holders: how many there are, who make the key together and all have to decrypt; 1 is a single key.
+      statistical_bits: several key holders' answers tell more than the sum with probability 2**-statistical_bits at most.
       modulus_bits: 64, 96 or 128; without it the smallest that does.
       max_dropout: largest fraction of clients that vanishes.
     """
 
     name: ClassVar[str] = "rlwe"
 
-    holders: int = 3
+    key_holders: int = 3
     statistical_bits: int = 40
     modulus_bits: int | None = None
     max_dropout: float = 1 / 3
@@ -231,14 +235,14 @@ class Rlwe(_Encrypted):
     def check(self, clients: int) -> None:
         Protection.check(self, clients)
         self.min_clients(clients)
-        if self.holders < 1:
-            raise UsageError(f"expected at least 1 key holder, got {self.holders}")
+        if self.key_holders < 1:
+            raise UsageError(f"expected at least 1 key holder, got {self.key_holders}")
 
     def min_clients(self, clients: int) -> int:
         return sure_to_stay(clients, self.max_dropout)
 
     def run(self, job: SumJob) -> SumOutcome:
-        if self.holders > 1:
+        if self.key_holders > 1:
             return self._run_threshold(job)
         from secagg.he.rlwe import SecretKey
 
@@ -276,13 +280,13 @@ class Rlwe(_Encrypted):
 
         release_plan = plan_release(
             job.plan,
-            holders=self.holders,
+            holders=self.key_holders,
             releases=1,
             length=job.length,
             statistical_bits=self.statistical_bits,
             modulus_bits=self.modulus_bits,
         )
-        terms = _terms(self, job, self.holders)
+        terms = _terms(self, job, self.key_holders)
         began = time.perf_counter()
         signing = {name: Ed25519PrivateKey.generate() for name in (*terms.clients, *terms.key_holders)}
         public = {name: key.public_key() for name, key in signing.items()}
@@ -314,8 +318,8 @@ class Rlwe(_Encrypted):
                 lambda name: partial(both, name),
                 str(release_plan),
                 f"The first key holder learns the sum over at least {terms.least} clients, and nobody learns anything "
-                f"else of an update unless all {self.holders} key holders work together, up to a statistical distance of "
-                f"2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of "
+                f"else of an update unless all {self.key_holders} key holders work together, up to a statistical distance "
+                f"of 2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of "
                 "this sum, together with the aggregator and whoever reads the sum.",
                 setup_s,
             )

@@ -32,8 +32,8 @@ __all__ = ["Budget", "Cohort", "Noise", "NoiseKind", "calibrate"]
 
 NoiseKind: TypeAlias = Literal["skellam", "discrete gaussian"]
 
-_LEAST_GAUSSIAN: Final = 0.25  # of one share; the divergence is not bounded below
-_LEAST_SKELLAM: Final = 2.0**-20  # of the whole noise
+_MIN_GAUSSIAN: Final = 0.25  # of one share; the divergence is not bounded below
+_MIN_SKELLAM: Final = 2.0**-20  # of the whole noise
 _EXACTNESS: Final = 1e-6  # relative, of the variance found
 
 
@@ -162,13 +162,13 @@ class Noise:
 
     def tail_bound(self, log_probability: float) -> int:
         """Return the tail bound: the smallest size that noise reaches with this probability at most; see `log_tail`."""
-        return _least(lambda size: self.log_tail(size) <= log_probability)
+        return _smallest(lambda size: self.log_tail(size) <= log_probability)
 
 
 def calibrate(
     budget: Budget, cohort: Cohort, sensitivity: Sensitivity, *, kind: NoiseKind = "skellam"
 ) -> Noise:
-    """Return the least noise, to a millionth, that keeps the budget.
+    """Return the smallest noise, to a millionth, that keeps the budget.
 
     Args:
       budget: epsilon and delta over all rounds.
@@ -184,7 +184,7 @@ def calibrate(
         raise UsageError(f'noise is "skellam" or "discrete gaussian", not {kind!r}')
     if cohort.clients > 1 and budget.adjacency == "add-remove":
         raise UsageError('with a client goes its share of the noise: use adjacency="zero-out", or "replace"')
-    low = _LEAST_SKELLAM / cohort.honest if kind == "skellam" else _LEAST_GAUSSIAN
+    low = _MIN_SKELLAM / cohort.honest if kind == "skellam" else _MIN_GAUSSIAN
 
     def enough(variance: float) -> bool:
         return _spent(kind, variance, sensitivity, cohort, budget, budget.rounds) <= budget.epsilon
@@ -219,8 +219,8 @@ def _spent(
     return epsilon_at(ORDERS, rounds * divergences, budget.delta)
 
 
-def _least(holds: Callable[[int], bool]) -> int:
-    """Return the least non-negative integer for which a monotone condition holds."""
+def _smallest(holds: Callable[[int], bool]) -> int:
+    """Return the smallest non-negative integer for which a monotone condition holds."""
     high = 1
     while not holds(high):
         high *= 2

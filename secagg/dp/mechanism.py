@@ -42,7 +42,7 @@ __all__ = [
 
 _WRAP: Final = 2.0**-40  # planned probability that any element of any round wraps around
 # A unit of 1/1024 of the clip, or of 1/16 of the mean size of an element, lengthens vectors by less than 0.2%.
-_LEAST_UNITS: Final = 1024
+_MIN_UNITS: Final = 1024
 _UNITS_AN_ELEMENT: Final = 16
 
 
@@ -169,7 +169,7 @@ def choose(
         raise RangeError(f"a vector has 1 or more elements, not {length}")
     if frac_bits is None:
         dimension = 1 << (length - 1).bit_length() if random_rotation else length
-        units = max(_LEAST_UNITS, _UNITS_AN_ELEMENT * math.sqrt(dimension))
+        units = max(_MIN_UNITS, _UNITS_AN_ELEMENT * math.sqrt(dimension))
         frac_bits = math.ceil(math.log2(units) - math.log2(clip))
     grid = Grid(clip, frac_bits, length, random_rotation, element_clip)
     noise = calibrate(budget, cohort, grid.sensitivity.under(budget.adjacency), kind=kind)

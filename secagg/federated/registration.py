@@ -23,8 +23,8 @@ from secagg.federated.terms import LABEL, NONCE_BYTES, ready_parts
 from secagg.party import PartyId
 from secagg.signing import verify
 
-_LEAST_NUMBERS: Final = 1 << 20
-_LEAST_BYTES: Final = 1 << 16
+_MIN_NUMBERS: Final = 1 << 20
+_MIN_BYTES: Final = 1 << 16
 _TIMES_SENT: Final = 4
 _ENTRY_BYTES: Final = 64  # of an entry of few dimensions, its names aside
 _READY_BYTES: Final = 1 << 12  # of what is announced, the layout and what was seen of others aside
@@ -67,11 +67,11 @@ def limits_for(sent: Shapes, numbers: int | None) -> Limits:
       UsageError: numbers below 1.
     """
     if numbers is None:
-        numbers = max(_LEAST_NUMBERS, _TIMES_SENT * sum(extent(shape) for shape in sent.values()))
+        numbers = max(_MIN_NUMBERS, _TIMES_SENT * sum(extent(shape) for shape in sent.values()))
     if numbers < 1:
         raise UsageError(f"expected at least 1 number that a node may announce, got {numbers}")
     entry_bytes = sum(len(f"{record}{name}".encode()) + _ENTRY_BYTES for record, name in sent)
-    return Limits(numbers, max(_LEAST_BYTES, _TIMES_SENT * entry_bytes))
+    return Limits(numbers, max(_MIN_BYTES, _TIMES_SENT * entry_bytes))
 
 
 def read_ready(

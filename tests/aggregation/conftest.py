@@ -28,7 +28,7 @@ def protection() -> Callable[[str], Protection]:
         from secagg.he.paillier.threshold import deal_threshold_key
 
         _, shares = deal_threshold_key(3, 2, bits=2048)
-        return Paillier(holders=3, threshold=2, key_shares=tuple(shares))
+        return Paillier(key_holders=3, threshold=2, key_shares=tuple(shares))
 
     def ckks() -> Protection:
         pytest.importorskip("tenseal", reason="CKKS needs TenSEAL")
@@ -44,7 +44,7 @@ def protection() -> Callable[[str], Protection]:
         "threshold-paillier": threshold_paillier,
         "ckks": ckks,
         "rlwe": Rlwe,
-        "single-rlwe": lambda: Rlwe(holders=1),
+        "single-rlwe": lambda: Rlwe(key_holders=1),
     }
 
     def get(name: str) -> Protection:

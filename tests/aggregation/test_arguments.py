@@ -33,7 +33,7 @@ XS = {"al": np.ones(3), "bo": np.ones(3), "cy": np.ones(3)}
         ({"simulate_dropouts": {"al": "lunch"}}, "'lunch': masked has keys, shares, input, unmask"),
         ({"names": ["a", "b", "c"]}, "have their names already"),
         ({"protocol": Additive(aggregators=1)}, "one would see all updates"),
-        ({"protocol": Rlwe(holders=0)}, "at least 1 key holder"),
+        ({"protocol": Rlwe(key_holders=0)}, "at least 1 key holder"),
         ({"protocol": Rlwe(max_dropout=0.9)}, "the sum of one is its update"),
         ({"protocol": Rlwe(max_dropout=1.5)}, "as a fraction"),
         ({"protocol": Masked(max_corrupt=0.7)}, "allow fewer dropouts or fewer corrupt"),
@@ -120,8 +120,8 @@ def test_numbers_may_be_numpys_and_come_in_rows() -> None:
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        (Paillier(holders=3, threshold=4), "a threshold of 2 to 3, got 4"),
-        (Paillier(holders=0), "for one key holder, or key shares for several"),
+        (Paillier(key_holders=3, threshold=4), "a threshold of 2 to 3, got 4"),
+        (Paillier(key_holders=0), "for one key holder, or key shares for several"),
     ],
 )
 def test_settings_of_paillier_that_do_not_go_together_are_refused(choice: Paillier, said: str) -> None:
@@ -142,7 +142,7 @@ def test_contexts_of_ckks_that_do_not_do_are_refused(choice: Ckks, said: str) ->
 
 def test_a_plan_that_a_protocol_has_no_room_for_is_refused() -> None:
     with pytest.raises(PlanError, match="64"):
-        secagg.sum(XS, protocol=Rlwe(holders=1, modulus_bits=64), clip=1.0, precision=2.0**-58)
+        secagg.sum(XS, protocol=Rlwe(key_holders=1, modulus_bits=64), clip=1.0, precision=2.0**-58)
 
 
 def test_what_is_not_installed_is_named() -> None:

@@ -168,7 +168,7 @@ def test_clients_may_be_called_as_servers_are() -> None:
         "aggregator": np.ones(2),
         "key holder": np.ones(2),
     }
-    for choice in (Masked(), Additive(), Rlwe(holders=1)):
+    for choice in (Masked(), Additive(), Rlwe(key_holders=1)):
         assert secagg.sum(xs, protocol=choice, clip=1.0).value.tolist() == [4, 4]
 
 

@@ -148,7 +148,7 @@ def followed(message: str, options: dict[str, Any]) -> list[dict[str, Any]]:
     advice, found = message.partition(";")[2], []
     for name, value in re.findall(r"(clip|precision|modulus_bits) ?(?:>=|<=|=) ?([0-9.e+-]+)", advice):
         if name == "modulus_bits":
-            found.append({**options, "protocol": Rlwe(holders=1, modulus_bits=int(value))})
+            found.append({**options, "protocol": Rlwe(key_holders=1, modulus_bits=int(value))})
         else:
             found.append({**options, name: number(value)})
     found += [{**options, "clip": number(value)} for value in re.findall(r"clip at ([0-9.e+-]+)", advice)]
@@ -162,7 +162,7 @@ def followed(message: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         ("f8", 7, {"clip": 3e5, "precision": 1e-16}, 2),
         ("f8", 3, {"clip": LARGEST, "precision": 1e290}, 1),
         ("f8", 3, {"clip": 1.0, "precision": 1e-12, "protocol": "bounded"}, 1),
-        ("f8", 3, {"clip": 1.0, "precision": 1e-16, "protocol": Rlwe(holders=1, modulus_bits=64)}, 1),
+        ("f8", 3, {"clip": 1.0, "precision": 1e-16, "protocol": Rlwe(key_holders=1, modulus_bits=64)}, 1),
         ("i8", 3, {"clip": 2.0**62}, 1),
         ("u8", 5, {"clip": 2.0**63}, 1),
         ("i1", 30, {"clip": 100}, 1),
