@@ -320,7 +320,7 @@ def test_a_class_whose_message_is_not_annotated_is_the_programmers_mistake(tmp_p
     ("module", "needs"),
     [
         ("secagg.he.rlwe.keys", "numpy"),
-        ("secagg.he.paillier.keys", "gmpy2"),
+        ("secagg.he.paillier.secret_key", "gmpy2"),
         ("secagg.he.ckks.keys", "tenseal"),
     ],
     ids=["rlwe", "paillier", "ckks"],

@@ -22,7 +22,8 @@ except ImportError:
     raise ImportError('Paillier needs gmpy2: pip install "secagg[paillier]"') from None
 
 from secagg.he.paillier.ciphertexts import Ciphertext
-from secagg.he.paillier.keys import PublicKey, SecretKey
 from secagg.he.paillier.pool import RandomizerPool
+from secagg.he.paillier.public_key import PublicKey
+from secagg.he.paillier.secret_key import SecretKey
 
 __all__ = ["Ciphertext", "PublicKey", "RandomizerPool", "SecretKey"]

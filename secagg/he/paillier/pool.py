@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from gmpy2 import mpz
 
 from secagg.errors import UsageError
-from secagg.he.paillier.keys import PublicKey
+from secagg.he.paillier.public_key import PublicKey
 from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import released
 

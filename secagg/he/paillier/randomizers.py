@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
+import gmpy2
 import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
@@ -176,3 +177,11 @@ def draw_below(n: mpz, count: int, rng: Stream) -> list[mpz]:
         drawn = (mpz.from_bytes(row.tobytes(), "little") for row in rows)
         found += [value for value in drawn if 0 < value < n]
     return found
+
+
+def random_base(n: mpz, rng: Stream) -> mpz:
+    """Return h = -x^2 modulo n for a random x coprime to n [DJN10]."""
+    while True:
+        x = draw_below(n, 1, rng)[0]
+        if gmpy2.gcd(x, n) == 1:
+            return -x * x % n

@@ -57,9 +57,9 @@ from secagg.he.paillier.checks import LARGEST_KEY_BITS, SMALLEST_KEY_BITS
 from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.dleq import CHALLENGE_BYTES, Setting
 from secagg.he.paillier.integer_shares import check_threshold, combine_powers, share_exponent
-from secagg.he.paillier.keys import PublicKey, PublicKeyMessage, random_base
 from secagg.he.paillier.packing import Packing
-from secagg.he.paillier.randomizers import draw_below
+from secagg.he.paillier.public_key import PublicKey, PublicKeyMessage
+from secagg.he.paillier.randomizers import draw_below, random_base
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream, system_stream
 from secagg.ring import RingArray

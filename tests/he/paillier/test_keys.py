@@ -21,8 +21,9 @@ from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError
 from secagg.fixed_point import Plan, encode, plan
 from secagg.he import key_files
 from secagg.he.paillier import PublicKey, SecretKey, residues
-from secagg.he.paillier.keys import PublicKeyMessage, SecretKeyMessage
 from secagg.he.paillier.primes import flaw, random_prime
+from secagg.he.paillier.public_key import PublicKeyMessage
+from secagg.he.paillier.secret_key import SecretKeyMessage
 from secagg.prg import Stream
 
 PLAN = plan(clip=100.0, frac_bits=20, parties=50, max_weight=4)

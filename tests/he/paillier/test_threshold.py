@@ -31,7 +31,8 @@ from secagg.he import key_files
 from secagg.he.paillier import residues, threshold
 from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.integer_shares import combine_powers, lagrange_at_0, share_exponent
-from secagg.he.paillier.keys import PublicKey, SecretKey
+from secagg.he.paillier.public_key import PublicKey
+from secagg.he.paillier.secret_key import SecretKey
 from secagg.he.paillier.threshold import (
     DecryptionShare,
     KeyShare,

@@ -224,11 +224,11 @@ def secret_key_of() -> Callable[..., Any]:
 def one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all parties of many short runs use one object for a Paillier key, and so one table."""
     try:
-        from secagg.he.paillier import keys
+        from secagg.he import paillier
     except ImportError:
         return
     kept: dict[bytes, Any] = {}
-    read = keys.PublicKey.from_message
+    read = paillier.PublicKey.from_message
 
     def from_message(message: Any, *, peer: str = "") -> Any:
         if message.h not in kept:
@@ -236,7 +236,7 @@ def one_table(monkeypatch: pytest.MonkeyPatch) -> None:
             kept[message.h].prepare(window=4)
         return kept[message.h]
 
-    monkeypatch.setattr(keys.PublicKey, "from_message", from_message)
+    monkeypatch.setattr(paillier.PublicKey, "from_message", from_message)
 
 
 @pytest.fixture(scope="session")
