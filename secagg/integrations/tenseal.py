@@ -162,12 +162,18 @@ def from_vector(
     public_key.context.check_plan(plan)
     data = vector if isinstance(vector, bytes) else vector.serialize()
     scale = scale_of(plan, public_key)
+    layout = _at_scale(public_key.native, scale).ciphertext
     sizes: list[int] = []
     blocks: list[Octets] = []
     for number, kind, value in fields(data):
         if number == SIZES and kind == BYTES and isinstance(value, memoryview) and not sizes:
-            sizes = varints(value, most=len(data))
+            sizes = varints(value, most=len(data), count=len(data) // layout.least_nbytes)
         elif number == BLOCK and isinstance(value, memoryview):
+            if len(value) < layout.least_nbytes:
+                raise UsageError(
+                    f"expected blocks of at least {layout.least_nbytes} bytes in a CKKS vector of TenSEAL's, got one of "
+                    f"{len(value)}"
+                )
             blocks.append(value)
         elif number == VECTOR_SCALE and kind == FIXED64 and isinstance(value, memoryview):
             (got,) = struct.unpack("<d", value)
@@ -184,7 +190,6 @@ def from_vector(
             f"expected a CKKS vector of TenSEAL's in blocks of {slots} numbers, the last one of 1 or more, got "
             f"{len(blocks)} blocks"
         )
-    layout = _at_scale(public_key.native, scale).ciphertext
     words: NDArray[np.uint64] = np.stack([layout.read(block) for block in blocks])
     header = Header(public_key.scheme, public_key.key_id, plan, (sum(sizes),), weight=weight)
     return public_key.read(CiphertextMessage(header.to_fields(), words), peer="TenSEAL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from typing import Any
 
@@ -176,7 +177,7 @@ def compressed(plain: bytes, header: bytes) -> bytes:
 def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: SecretKey) -> None:
     raw = bridge.to_secret_key(key, PLAN)
     public, vector = raw.serialize(), tenseal.ckks_vector(raw, [1.0]).serialize()
-    bomb = bytes(1 << 28)
+    noise, bomb = os.urandom(20_000), bytes(1 << 28)  # a block of less is none
     dear = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 32768, coeff_mod_bit_sizes=[26] * 33).data
     dear_parameters = next(
         v for n, _, v in fields(dear.serialize(False, False, False, False)) if n == PARAMETERS
@@ -199,13 +200,23 @@ def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: 
         ),
         "block": (
             lambda data: bridge.from_vector(data, key.public_key, PLAN),
-            changed(vector, 2, lambda v: compressed(bomb, v)),
+            changed(vector, 2, lambda v: compressed(noise + bomb, v)),
             "uncompresses to more than the 65633 bytes",
         ),
         "uncompressed block": (
             lambda data: bridge.from_vector(data, key.public_key, PLAN),
             changed(vector, 2, lambda v: v[:5] + bytes(3) + (80_016).to_bytes(8, "little") + bytes(80_000)),
             "at most 65633 bytes",
+        ),
+        "blocks without end": (
+            lambda data: bridge.from_vector(data, key.public_key, PLAN),
+            vector + b"\x12\x00" * 1_000_000,
+            "blocks of at least 16412 bytes",
+        ),
+        "sizes without end": (
+            lambda data: bridge.from_vector(data, key.public_key, PLAN),
+            changed(vector, 1, lambda _: b"\x01" * 2_000_000),
+            "expected at most 12[0-9] numbers",
         ),
         "numbers": (
             lambda data: bridge.from_vector(data, key.public_key, PLAN),

@@ -60,6 +60,15 @@ class Layout:
         """Bytes of an object, uncompressed."""
         return _HEADER.size + len(self.fields) + 8 * int(np.prod(self.shape))
 
+    @property
+    def least_nbytes(self) -> int:
+        """Bytes that an object has at least, compressed or not.
+
+        Coefficients are as if drawn at random modulo primes of 30 bits or more, of which 8 bytes keep 30 / 64 at least
+        under any compression. A quarter leaves room for the form.
+        """
+        return self.nbytes // 4
+
     def read(self, data: Octets) -> NDArray[np.uint64]:
         """Return the coefficients in an object.
 
@@ -161,18 +170,21 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def varints(data: Octets, *, most: int) -> list[int]:
+def varints(data: Octets, *, most: int, count: int) -> list[int]:
     """Return numbers that are written one after the other.
 
     Args:
       data: what `varint` writes of each.
       most: largest number.
+      count: how many there are at most.
 
     Raises:
-      UsageError: something else, or a larger one.
+      UsageError: something else, a larger one, or more of them; nothing behind it is read.
     """
-    view, at, found = memoryview(data), 0, []
+    view, at, found = memoryview(data), 0, list[int]()
     while at < len(view):
+        if len(found) == count:
+            raise UsageError(f"expected at most {count} numbers from TenSEAL here, got more")
         value, at = _varint_at(view, at)
         if value > most:
             raise UsageError(f"expected numbers up to {most} from TenSEAL, got {value}")
