@@ -183,7 +183,7 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
         salt, contribution = party.rng.bytes(32), party.rng.bytes(32)
         mine = announced.Announcement(
             told,
-            joint_groups.commitment(rows, salt),
+            joint_groups.commitment(rows, salt, session=party.session, owner=party.me),
             digest_of_contribution(party.session, party.me, contribution),
         )
         party.broadcast(mine)
@@ -231,9 +231,10 @@ def test_an_auditor_recomputes_the_commitment_from_the_table_in_any_order() -> N
         rows = job.pattern.rows(job.parameters, *(column[order] for column in columns)).by_identifier()
         announced = parts[name].announced
         assert announced is not None
-        assert joint_groups.commitment(rows, announced.salt) == commitments["bank_a"][name]
+        about = {"session": parts[name].session, "owner": name}
+        assert joint_groups.commitment(rows, announced.salt, **about) == commitments["bank_a"][name]
         changed = Rows(rows.identifiers, rows.values + np.eye(*rows.values.shape, dtype=np.uint64))
-        assert joint_groups.commitment(changed, announced.salt) != commitments["bank_a"][name]
+        assert joint_groups.commitment(changed, announced.salt, **about) != commitments["bank_a"][name]
 
 
 def test_amounts_with_cents_up_to_a_billion_add_up_exactly() -> None:
@@ -353,7 +354,8 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         assert record["max_rows"] == 10_000_000
         if name in tables:
             rows = job.pattern.rows(job.parameters, *tables[name]).by_identifier()
-            committed = joint_groups.commitment(rows, bytes.fromhex(record["commitment_salt"]))
+            salt, session = (bytes.fromhex(record[key]) for key in ("commitment_salt", "session"))
+            committed = joint_groups.commitment(rows, salt, session=session, owner=name)
             for bank in job.roster:
                 assert results[bank].record["commitments"][name] == committed.hex()
         else:

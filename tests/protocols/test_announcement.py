@@ -58,7 +58,9 @@ def tells(query: Query, told: dict[str, tuple[int, bytes, bytes]], *, lies: bool
         mine = {}
         for peer in party.others:
             count, salt, contribution = told.get(peer, told[""])
-            mine[peer] = Announcement(count, commitment(table("m"), salt), contribution)
+            mine[peer] = Announcement(
+                count, commitment(table("m"), salt, session=party.session, owner=party.me), contribution
+            )
             party.send(peer, mine[peer])
         heard = await party.gather(Announcement, [p for p in query.input_parties if p != party.me])
         for peer in party.others:
@@ -73,15 +75,21 @@ def tells(query: Query, told: dict[str, tuple[int, bytes, bytes]], *, lies: bool
 
 # Commitments.
 
+SESSION = b"s" * 32
+
+
+def committed(rows: Rows, salt: bytes = SALT, *, session: bytes = SESSION, owner: str = "bank") -> bytes:
+    return commitment(rows, salt, session=session, owner=owner)
+
 
 def test_a_commitment_is_the_hash_that_its_description_says():
     rows = Rows(
         np.array(["b", "", "ü"], object), np.arange(6, dtype=np.uint64).reshape(3, 2) << np.uint64(33)
     )
-    parts = [b"secagg", b"secagg.protocols.joint_groups/rows", SALT, "b\0\0ü\0".encode()]
+    parts = [b"secagg", b"secagg.protocols.joint_groups/rows", SESSION, b"bank", SALT, "b\0\0ü\0".encode()]
     parts.append(b"".join(int(v).to_bytes(8, "little") for v in rows.values.reshape(-1)))
     whole = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-    assert commitment(rows, SALT) == hashlib.sha256(whole).digest()
+    assert committed(rows) == hashlib.sha256(whole).digest()
 
 
 def test_a_commitment_depends_on_salt_identifiers_values_and_number_of_rows():
@@ -89,7 +97,10 @@ def test_a_commitment_depends_on_salt_identifiers_values_and_number_of_rows():
         (table("ab"), SALT), (table("ab"), bytes(32)), (table("ac"), SALT), (table("ba"), SALT), (table("ab", 2), SALT),
         (table("a"), SALT), (table(["ab"]), SALT), (table([]), SALT), (table([""]), SALT),
     ]  # fmt: skip
-    assert len({commitment(rows, salt) for rows, salt in variants}) == len(variants)
+    digests = {committed(rows, salt) for rows, salt in variants}
+    digests.add(committed(table("ab"), session=bytes(32)))
+    digests.add(committed(table("ab"), owner="other"))
+    assert len(digests) == len(variants) + 2
 
 
 def test_rows_in_any_order_are_committed_to_alike_once_they_stand_by_identifier():
@@ -97,17 +108,17 @@ def test_rows_in_any_order_are_committed_to_alike_once_they_stand_by_identifier(
     one = Rows(np.array(names, object), np.arange(14, dtype=np.uint64).reshape(7, 2))
     order = np.random.default_rng(1).permutation(7)
     other = Rows(one.identifiers[order], one.values[order])
-    assert commitment(one, SALT) != commitment(other, SALT)
-    assert commitment(one.by_identifier(), SALT) == commitment(other.by_identifier(), SALT)
+    assert committed(one) != committed(other)
+    assert committed(one.by_identifier()) == committed(other.by_identifier())
     assert one.by_identifier().identifiers.tolist() == sorted(names, key=str.encode)
 
 
 def test_salts_of_another_length_and_texts_that_cannot_be_committed_to_are_refused():
     with pytest.raises(UsageError, match="salt of 32 bytes"):
-        commitment(table("a"), bytes(31))
+        committed(table("a"), bytes(31))
     for text in ("a\0b", "\ud800"):
         with pytest.raises(UsageError):
-            commitment(table([text]), SALT)
+            committed(table([text]))
 
 
 def test_everybody_holds_the_same_and_each_owner_alone_its_salt():
@@ -115,11 +126,12 @@ def test_everybody_holds_the_same_and_each_owner_alone_its_salt():
     tables = {"A": table("abc"), "B": table(""), "C": table("xy")}
 
     async def part(party):
-        return await announce(party, query, tables.get(party.me))
+        return party.session, await announce(party, query, tables.get(party.me))
 
     for _ in range(2):
         outcome = simulate(dict.fromkeys("ABCxy", part), record=True)
-        told = dict(zip("ABCxy", outcome.values(), strict=True))
+        session = outcome.values()[0][0]
+        told = dict(zip("ABCxy", (announced for _, announced in outcome.values()), strict=True))
         frames = b"".join(frame for *_, frame in outcome.transcript)
         for name, announced in told.items():
             assert announced.counts == {"A": 3, "B": 0, "C": 2}
@@ -128,7 +140,8 @@ def test_everybody_holds_the_same_and_each_owner_alone_its_salt():
             assert bool(announced.salt) == bool(announced.contribution) == (name in tables)
         for name, rows in tables.items():
             assert told[name].rows is rows
-            assert commitment(rows, told[name].salt) == told["x"].commitments[name]
+            opened = commitment(rows, told[name].salt, session=session, owner=name)
+            assert opened == told["x"].commitments[name]
             assert told[name].salt not in frames
             assert told[name].contribution not in frames
             assert told[name].salt.hex() not in repr(told[name])
@@ -229,6 +242,28 @@ def test_an_input_party_that_was_told_something_else_than_all_computing_parties_
     assert outcome.errors["A"].peer == "B" or isinstance(outcome.errors["A"], AbortedError)
     # To the others A's word stands against B's.
     assert all("B" in str(outcome.errors[n]) and "A" in str(outcome.errors[n]) for n in "xyz")
+
+
+def test_input_parties_that_lie_together_do_not_have_another_one_named():
+    """A and B say that H announced something else to them; all else agrees, and one of the three lies."""
+    query = query_of("ABHK")
+
+    async def liar(party):
+        mine = Announcement(1, commitment(table("m"), SALT, session=party.session, owner=party.me), DIGEST)
+        party.broadcast(mine)
+        heard = await party.gather(Announcement, [p for p in query.input_parties if p != party.me])
+        heard[party.me] = mine
+        digests = [_digest(party.session, name, heard[name]) for name in query.input_parties]
+        digests[query.input_parties.index("H")] = bytes(32)
+        party.broadcast(Heard(tuple(digests)))
+        await party.gather(Heard, party.others)
+
+    outcome = run(query, {"H": table("v"), "K": table("v")}, {"A": liar, "B": liar})
+    for name in "HKxyz":
+        error = outcome.errors[name]
+        assert error.peer != "H"
+        if type(error) is RemoteProtocolError and name != "H":
+            assert (error.peer, "cannot know which" in str(error)) == ("", True)
 
 
 def test_what_is_compared_depends_on_session_announcer_and_all_that_is_announced():

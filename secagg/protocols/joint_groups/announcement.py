@@ -5,7 +5,8 @@ digest of its contribution to the hash key. Then everybody tells everybody the d
 tells two others different things ends the run before a layout is made.
 
 Who told what cannot be proven: nothing is signed. Computing parties keep to the protocol, as everywhere, so where a
-computing party's word stands against another's, that one is named; else both are, and the error names nobody as its peer.
+computing party's word stands against an input party's, that one is named. Where two input parties' words differ nobody is
+named as the error's peer, whatever a majority says: input parties may lie together.
 
 Learns: everybody, the announced row counts. A commitment shows nothing of the rows without its salt, which its owner keeps.
 Cost: 2 rounds; no arrays.
@@ -65,12 +66,19 @@ class Announced:
     contribution: bytes = field(default=b"", repr=False)
 
 
-def commitment(rows: Rows, salt: bytes) -> bytes:
+def commitment(rows: Rows, salt: bytes, *, session: bytes, owner: PartyId) -> bytes:
     """Return the commitment to rows in their order, 32 bytes, as an auditor recomputes it from them and the salt.
 
-    It is the SHA-256 of five strings, each behind its length in 8 bytes, most significant first: "secagg",
-    "secagg.protocols.joint_groups/rows", the salt, the identifiers in UTF-8 with a zero byte behind each, and the values
-    row by row, 8 bytes each, least significant first.
+    It is the SHA-256 of seven strings, each behind its length in 8 bytes, most significant first: "secagg",
+    "secagg.protocols.joint_groups/rows", the session, the owner's name, the salt, the identifiers in UTF-8 with a zero byte
+    behind each, and the values row by row, 8 bytes each, least significant first. Session and name are in it so that
+    nobody can announce another's commitment as its own.
+
+    Args:
+      rows: what the owner put in.
+      salt: 32 bytes that the owner drew.
+      session: of the run.
+      owner: the party's name.
 
     Raises:
       UsageError: a salt of another length than 32 bytes.
@@ -79,7 +87,7 @@ def commitment(rows: Rows, salt: bytes) -> bytes:
     if len(salt) != SALT_BYTES:
         raise UsageError(f"expected a salt of {SALT_BYTES} bytes, got {len(salt)}")
     values = rows.values.astype("<u8", copy=False).tobytes()
-    return digest(f"{_LABEL}/rows", [salt, joined_text(rows.identifiers), values])
+    return digest(f"{_LABEL}/rows", [session, owner.encode(), salt, joined_text(rows.identifiers), values])
 
 
 async def announce(party: Party, query: Query, rows: Rows | None = None) -> Announced:
@@ -104,7 +112,7 @@ async def announce(party: Party, query: Query, rows: Rows | None = None) -> Anno
         salt, contribution = party.rng.bytes(SALT_BYTES), party.rng.bytes(KEY_BYTES)
         told[party.me] = Announcement(
             query.announced(len(rows.identifiers)),
-            commitment(rows, salt),
+            commitment(rows, salt, session=party.session, owner=party.me),
             digest_of_contribution(party.session, party.me, contribution),
         )
         party.broadcast(told[party.me])
@@ -162,22 +170,24 @@ def _digest(session: bytes, announcer: PartyId, a: Announcement) -> bytes:
 
 def _different(me: PartyId, query: Query, differ: list[tuple[PartyId, PartyId]]) -> RemoteProtocolError:
     """Return the error that names who told different things, or says that it cannot be known."""
-    suspects = [_suspects(me, query, announcer, heard) for announcer, heard in differ]
-    common = set.intersection(*suspects)  # if one party alone does not keep to the protocol
-    announcer, heard = differ[0]
+    # Each difference by itself: any number of input parties may lie, and together frame another.
+    liars = [(_liar(me, query, announcer, heard), announcer, heard) for announcer, heard in differ]
+    who, announcer, heard = next((found for found in liars if found[0]), liars[0])
     what = f"{heard} says that {announcer} announced something else than what {announcer} announced to {me}"
     if announcer == me:
         what = f"{heard} says that {me} announced something else than it did"
-    if len(common) == 1:
-        (who,) = common
+    if who:
         return RemoteProtocolError(f"{what}; nothing was computed; ask {who} what it runs", peer=who)
     return RemoteProtocolError(
         f"{what}; {announcer} told different things, or {heard} did, and {me} cannot know which; nothing was computed"
     )
 
 
-def _suspects(me: PartyId, query: Query, announcer: PartyId, heard: PartyId) -> set[PartyId]:
-    if announcer == me:
-        return {heard}
-    trusted = {announcer, heard} & set(query.computing_parties)
-    return {announcer, heard} - trusted or {announcer, heard}
+def _liar(me: PartyId, query: Query, announcer: PartyId, heard: PartyId) -> PartyId:
+    """Return which of two whose words differ does not keep to the protocol, or "" where that cannot be known."""
+    if announcer in (me, heard):  # its own word, or two words of one party
+        return heard
+    trusted = set(query.computing_parties)
+    if (announcer in trusted) == (heard in trusted):
+        return ""
+    return heard if announcer in trusted else announcer
