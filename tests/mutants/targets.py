@@ -46,9 +46,17 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "secagg/mpc/comparison.py": ("tests/mpc/test_comparison.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/conversion.py": ("tests/mpc/test_conversion.py", *_ENGINE, *_VIEWS),
-    "secagg/mpc/merge.py": ("tests/mpc/test_merge.py", "tests/mpc/test_transcripts.py"),
-    "secagg/mpc/replicated.py": ("tests/mpc/test_replicated.py", *_ENGINE),
-    "secagg/mpc/shuffle.py": ("tests/mpc/test_shuffle.py", "tests/mpc/test_transcripts.py"),
+    "secagg/mpc/merge.py": (
+        "tests/mpc/test_merge.py",
+        "tests/mpc/test_transcripts.py",
+        "tests/mpc/test_costs.py",
+    ),
+    "secagg/mpc/replicated.py": ("tests/mpc/test_replicated.py", *_ENGINE, "tests/mpc/test_costs.py"),
+    "secagg/mpc/shuffle.py": (
+        "tests/mpc/test_shuffle.py",
+        "tests/mpc/test_transcripts.py",
+        "tests/mpc/test_soundness_arguments.py",
+    ),
     "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_arithmetic.py"),
     "secagg/party.py": (

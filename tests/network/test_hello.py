@@ -9,8 +9,19 @@ import msgspec
 import pytest
 
 from secagg.errors import AuthenticationError, JobError, RemoteProtocolError, WireError
-from secagg.network.hello import Hello, Nonce, check_hello, check_nonce, derive_session, nonce_commitment
+from secagg.network.hello import (
+    MAX_REASON,
+    Hello,
+    Nonce,
+    abort_frame,
+    check_hello,
+    check_nonce,
+    derive_session,
+    nonce_commitment,
+    read_abort,
+)
 
+ROSTER = ("a", "b", "c")
 MINE = Hello("1.0", "a", ["a", "b"], bytes(32), bytes(32), {"query": bytes(16)})
 THEIRS = Hello("1.0", "b", ["a", "b"], bytes(32), b"\1" * 32, {"query": bytes(16)})
 
@@ -70,3 +81,29 @@ def test_sessions_and_commitments_are_sha256_of_parts_after_their_lengths_under_
         label, b"\2" * 32, b"a", bytes(32), b"b", b"\1" * 32
     )
     assert nonce_commitment("a", bytes(32)) == length_and(b"secagg network nonce v1", b"a", bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (RemoteProtocolError("c lied", peer="c"), "c"),
+        (RemoteProtocolError("a stranger lied", peer="z"), "b"),  # b says so, and z is nobody here
+        (RemoteProtocolError("c" * 2000, peer="c"), "c"),
+        (RemoteProtocolError("x", peer="z" * 5000), "b"),
+        (ValueError("secret"), "b"),
+    ],
+)
+def test_the_reason_for_an_end_names_who_is_to_blame_or_who_ended_and_is_cut(error, named):
+    ended = read_abort(memoryview(abort_frame(error)), "b", ROSTER)
+    assert ended.peer == named
+    assert str(ended).startswith("b ended the run: ")
+    assert len(str(ended)) <= MAX_REASON + len("b ended the run: ")
+
+
+def test_the_reason_for_an_end_shows_of_foreign_errors_the_type_and_nothing_that_moves_a_cursor():
+    assert str(read_abort(memoryview(abort_frame(ValueError("secret"))), "b", ROSTER)).endswith(
+        ": ValueError"
+    )
+    told = str(read_abort(memoryview(abort_frame(RemoteProtocolError("up\x1b[3A", peer="c"))), "b", ROSTER))
+    assert told.isprintable()
+    assert "up" in told

@@ -55,6 +55,7 @@ def test_each_learns_the_name_under_which_the_others_certificate_was_pinned():
     a, b = meet(lambda s: shake(tls("a", "bc"), s, None), lambda s: shake(tls("b", "ac"), s, "a"))
     assert (a[0], b[0]) == ("b", "a")
     assert a[1].version() == b[1].version() == "TLSv1.3"
+    assert tls("a", "bc").identity is IDENTITIES["a"]  # whose fingerprint errors name
     close(a, b)
 
 
