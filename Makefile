@@ -8,10 +8,11 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check mutants bench clean
+.PHONY: help demo test quick check mutants bench clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
+	@echo "make quick   linters, types, import rules and the tests that are not marked slow (ARGS go to pytest)"
 	@echo "make check   the same without the tests"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
@@ -23,6 +24,9 @@ demo: $(VENV)/.installed
 # Each core takes a file after the other, so that what the tests of a file share is made once.
 test: check
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile --durations=15 $(ARGS)
+
+quick: check
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -1,10 +1,15 @@
-"""For all tests: where everything that they need is installed, none may be skipped."""
+"""For all tests: where everything that they need is installed, none may be skipped; and none fails by being slow."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# On a busy machine every example takes long; that says nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _skipped: list[str] = []
 

@@ -16,6 +16,8 @@ import pytest
 
 import secagg
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "secagg").rglob("*.py"))
 BANNED = {"numba", "pickle", "dill", "cloudpickle", "torch"}

@@ -15,6 +15,8 @@ from secagg.cli import main
 from secagg.jobs.job_file import parse_job
 from secagg.network.identity import create_identity
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -45,7 +47,7 @@ def test_the_python_examples_print_what_they_say(code: str, capsys: pytest.Captu
 
 def test_the_make_commands_exist() -> None:
     shown = commands("make")
-    assert shown == [["demo"], ["test"]]
+    assert shown == [["demo"], ["test"], ["quick"]]
     for words in shown:
         subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
 

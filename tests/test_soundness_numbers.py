@@ -26,6 +26,8 @@ from secagg.protocols.joint_groups.engine import _gates
 from secagg.protocols.joint_groups.lists import check_gates
 from secagg.protocols.pseudonyms import log2_collision
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 THREE = ("A", "B", "C")
 

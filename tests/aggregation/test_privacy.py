@@ -20,6 +20,8 @@ from secagg.updates.coding import Request
 from secagg.updates.noisy import Noisy
 from secagg.updates.structure import Structure
 
+pytestmark = pytest.mark.slow
+
 Get = Callable[[str], Protection]
 NAMES = ("masked", "active", "additive", "rlwe", "single-rlwe", "paillier", "threshold-paillier")
 # Noise of a thousandth of the norm or less: what is left is rounding.

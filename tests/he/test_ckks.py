@@ -28,6 +28,8 @@ from secagg.he.ckks.ciphertexts import CiphertextMessage
 from secagg.he.ckks.keys import PublicKeyMessage
 from secagg.he.scheme import Header
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(bits=64, frac_bits=20, clip=10.0, parties=600, max_weight=50)
 # Far above the error of a few summands under this plan, and far below the numbers.
 NEAR = 1e-3

@@ -15,6 +15,8 @@ import pytest
 
 from secagg.he.rlwe.parameters import parameters
 
+pytestmark = pytest.mark.slow
+
 U = 2.0**-53
 SETS = (64, 96, 128)
 SIGMA2 = Fraction(21, 2)  # centred binomial with 21 + 21 coins

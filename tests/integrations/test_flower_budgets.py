@@ -41,6 +41,8 @@ from secagg.integrations.flower import (
 from secagg.protocols.masked import Consent, Consents, Keys, PeerKeys, Unmasking
 from secagg.protocols.masked.terms import pack_set
 
+pytestmark = pytest.mark.slow
+
 PRIVACY = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=5, max_corrupt=0.25)
 NAMES = ("a", "b", "c", "d")
 

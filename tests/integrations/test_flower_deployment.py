@@ -44,6 +44,8 @@ from secagg.federated.messages import Ready
 from secagg.integrations.flower import make_identities
 from secagg.protocols.masked import Consent, Keys, MaskedInput, Shares, Survivors, Unmasking
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
 BIN = Path(sys.executable).parent
 NODES, ROUNDS, KILLED = 4, 2, 3
@@ -155,7 +157,7 @@ class Processes:
         assert code == 0, f"{name} ended with {code}\n{self.logs()}"
         return self.log(name)
 
-    def wait_for(self, name: str, pattern: str, timeout_s: float = 60) -> None:
+    def wait_for(self, name: str, pattern: str, timeout_s: float = 240) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
             code = self.ended(name)

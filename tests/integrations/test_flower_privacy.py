@@ -33,6 +33,8 @@ from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggr
 from secagg.integrations.flower.records import difference
 from secagg.protocols.masked import MaskedInput, choose
 
+pytestmark = pytest.mark.slow
+
 NEGLIGIBLE = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=3, max_corrupt=0.25)
 NOISY = dataclasses.replace(NEGLIGIBLE, epsilon=2.0)
 

@@ -26,6 +26,8 @@ from secagg.jobs.signed import read_record
 from secagg.network.identity import create_identity
 from secagg.protocols import collectors, structuring
 
+pytestmark = pytest.mark.slow
+
 MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
 PARAMETERS = {"collectors": "min_senders = 3\nmin_total = 500", "structuring": "limit = 2500.00"}
 
@@ -171,7 +173,7 @@ def test_a_party_that_is_stopped_ends_the_run_for_all_and_is_named(
             if json.loads(line)["progress"]["phase"] in ("share", "merge"):
                 stopped.send_signal(how)
                 break
-        said = {name: process.communicate(timeout=30) for name, process in processes.items()}
+        said = {name: process.communicate(timeout=120) for name, process in processes.items()}
     finally:
         for process in processes.values():
             process.kill()

@@ -323,7 +323,7 @@ def run_all(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     """Return what each party's call returned or raised."""
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = {name: pool.submit(call) for name, call in calls.items()}
-        return {name: f.exception(timeout=60) or f.result() for name, f in futures.items()}
+        return {name: f.exception(timeout=240) or f.result() for name, f in futures.items()}
 
 
 def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
@@ -459,7 +459,7 @@ def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:
 
 def test_a_party_that_does_not_come_is_named() -> None:
     job, identities = settle(make_job("collectors"))
-    job = replace(job, timeouts=Timeouts(connect_s=1, silence_s=5, message_s=5))
+    job = replace(job, timeouts=Timeouts(connect_s=4, silence_s=60, message_s=60))
 
     records: dict[str, dict[str, Any]] = {}
 
@@ -495,12 +495,12 @@ def test_who_gives_up_waiting_ends_nobody_elses_wait_and_may_come_again() -> Non
         return run_job(job, me=name, identity=identities[name], read=read, wait_s=wait_s, on_progress=seen)
 
     def impatient_then_patient() -> Any:
-        with pytest.raises(PeerMissingError, match=r"not all parties were there within 1\.5 s: bank_x"):
-            take_part("bank_b", wait_s=1.5)
+        with pytest.raises(PeerMissingError, match=r"not all parties were there within 4 s: bank_x"):
+            take_part("bank_b", wait_s=4)
         with ThreadPoolExecutor(1) as pool:
             late = pool.submit(take_part, "bank_x")
             result = take_part("bank_b")
-            late.result(timeout=60)
+            late.result(timeout=240)
         return result
 
     results = run_all({"bank_a": lambda: take_part("bank_a"), "bank_b": impatient_then_patient})

@@ -17,9 +17,11 @@ from secagg.jobs.local import free_addresses
 from secagg.network.identity import create_identity
 from secagg.stopping import Stop
 
+pytestmark = pytest.mark.slow
+
 PARTIES = ("bank_a", "bank_b", "bank_x")
 ENDLESS = "duckdb:SELECT CAST(sum(range % 7) AS VARCHAR) AS customer, 1 AS amount, 1 AS time FROM range(1000000000000000)"
-PATIENCE_S = 30  # far less than what is waited for if nobody is told
+PATIENCE_S = 120  # far less than what is waited for if nobody is told
 
 Started = dict[str, "subprocess.Popen[str]"]
 
@@ -28,7 +30,7 @@ Started = dict[str, "subprocess.Popen[str]"]
 def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     """Start parties as processes; `tables` replaces a bank's table."""
     job = 'name = "j"\npattern = "structuring"\n[roles]\ninput = ["bank_a", "bank_b"]\n'
-    job += 'computing = ["bank_a", "bank_b", "bank_x"]\n[timeouts]\nconnect_s = 120\n'
+    job += 'computing = ["bank_a", "bank_b", "bank_x"]\n[timeouts]\nconnect_s = 1200\n'
     for name, (host, port) in zip(PARTIES, free_addresses(3), strict=True):
         create_identity(name).save(tmp_path)
         job += f'[[parties]]\nname = "{name}"\naddress = "{host}:{port}"\ncertificate = "{name}.crt"\n'

@@ -23,6 +23,8 @@ from secagg.protocols.joint_groups.engine import _sum_groups
 from secagg.protocols.joint_groups.holder import PlacedRows
 from secagg.protocols.joint_groups.query import Rows
 
+pytestmark = pytest.mark.slow
+
 THREE = ("ada", "bob", "cleo")
 
 

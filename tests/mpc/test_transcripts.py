@@ -39,6 +39,8 @@ from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from transcripts import View, elements, lanes
 
+pytestmark = pytest.mark.slow
+
 THREE = ("ada", "bob", "cleo")
 SAMPLES = 2048
 WORDS = SAMPLES // 64

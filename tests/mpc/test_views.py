@@ -25,6 +25,8 @@ from secagg.mpc.truncation import truncate, truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("ada", "bob", "cleo")
 
 

@@ -1,7 +1,8 @@
 """Parties as processes on this machine: they meet, run, and end well or with an error that names a party.
 
-The parties of a test are child processes that run this file. `Child.outcome` waits at most 20 seconds, which
-is less than the timeouts that a test does not mean: a test that has to wait for those fails.
+The parties of a test are child processes that run this file. `Child.outcome` waits at most a minute, which
+is less than the timeouts that a test does not mean: a test that has to wait for those fails. What a test waits for
+is told by a line of the party where it can be: seconds pass differently on a busy machine.
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ from secagg.errors import SecaggError, UsageError
 from secagg.network import callers, link
 from secagg.network.hello import Abort, Hello, Nonce, Session, derive_session, nonce_commitment
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
+from secagg.network.meeting import Attendance
 from secagg.network.simulated import simulate
 from secagg.network.tcp import Peer, Timeouts, run_party, run_party_insecure_plain
 from secagg.party import Party, Program
 from secagg.wire import FrameType, Message
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("bank_a", "bank_b", "bank_c")
-PATIENCE_S = 20
+PATIENCE_S = 60
+FOR_EVER_S = 600
 
 
 class Values(Message, frozen=True):
@@ -55,6 +60,11 @@ Values.KIND = "test.Values"  # the children know this file by another name
 def say(**content: Any) -> None:
     sys.stdout.write(json.dumps(content) + "\n")
     sys.stdout.flush()
+
+
+def compute_until_told() -> None:
+    """Keep the party from its messages, as a long computation does, until the test lets it go on."""
+    sys.stdin.readline()
 
 
 async def ring_sum(party: Party, turns: int = 1, words: int = 3) -> int:
@@ -77,11 +87,13 @@ async def stuck_at(party: Party, stage: str, victim: str) -> int:
     """Let `victim` be caught: before it sends, while the others compute, or with a frame half sent."""
     if stage == "start" and party.me == victim:
         say(stage=stage)
-        time.sleep(60)
+        time.sleep(FOR_EVER_S)
     total = await ring_sum(party)
     if stage == "unneeded":
         say(stage=stage)
-        time.sleep(60 if party.me == victim else 0.7)
+        if party.me == victim:
+            time.sleep(FOR_EVER_S)
+        compute_until_told()
         # From here on nobody waits for the victim.
         other = next(name for name in party.others if name != victim)
         for _ in range(3):
@@ -93,7 +105,7 @@ async def stuck_at(party: Party, stage: str, victim: str) -> int:
             for other in party.others:
                 party.send(other, Values(np.zeros(1 << 24, np.uint64)))
             await ring_sum(party)
-        time.sleep(0.7)
+        compute_until_told()
         await party.receive(Values, victim)
         await ring_sum(party)
     return total
@@ -118,6 +130,14 @@ async def compute_long(party: Party, seconds: float) -> int:
     return await ring_sum(party)
 
 
+async def compute_meanwhile(party: Party) -> int:
+    total = await ring_sum(party)
+    say(stage="computing")
+    if party.me == NAMES[1]:
+        compute_until_told()
+    return total
+
+
 async def leave_early(party: Party, words: int) -> int:
     """The first party sends its last message and ends, while the others compute before they read it."""
     await ring_sum(party)
@@ -126,7 +146,7 @@ async def leave_early(party: Party, words: int) -> int:
             party.send(other, Values(np.ones(words, np.uint64)))
         return words
     say(stage="computing")
-    time.sleep(1.2)
+    time.sleep(2.0)
     total = int((await party.receive(Values, NAMES[0])).x.sum())
     other = next(name for name in party.others if name != NAMES[0])
     party.send(NAMES[0], Values(np.zeros(1, np.uint64)))  # it is not there any more; that is its affair
@@ -156,7 +176,7 @@ async def quorum(party: Party, victim: str) -> int:
     await ring_sum(party)
     if party.me == victim:
         say(stage="answering")
-        time.sleep(60)
+        time.sleep(FOR_EVER_S)
     if party.me != NAMES[0]:
         party.send(NAMES[0], Values(np.ones(1, np.uint64)))
         return 0
@@ -171,7 +191,7 @@ async def dispensable(party: Party, victim: str) -> int:
     await ring_sum(party)
     if party.me == victim:
         say(stage="answering")
-        time.sleep(60)
+        time.sleep(FOR_EVER_S)
     if party.me == first:
         got = [peer async for peer, _ in party.arrivals(Values, (second, last), quorum=1)]
         party.send(last, Values(np.ones(1, np.uint64)))
@@ -191,7 +211,7 @@ async def run_ahead(party: Party, frames: int, words: int) -> list[int]:
             await party.gather(Values, ())
         return []
     if party.me == third:
-        time.sleep(1.0)
+        time.sleep(3.0)
         party.send(second, Values(np.zeros(1, np.uint64)))
         return []
     await party.receive(Values, third)
@@ -233,6 +253,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
         stuck_at,
         exchange_large,
         compute_long,
+        compute_meanwhile,
         leave_early,
         wait_for_nothing,
         deadlocked,
@@ -259,6 +280,13 @@ def be_a_party(options: dict[str, Any]) -> None:
     program: Program[Any] = lambda party: PROGRAMS[options["program"]](party, **options["arguments"])  # noqa: E731
     addresses = {name: ("127.0.0.1", ports[name]) for name in names}
     seen: list[str] = []
+    met: list[str] = []
+
+    def meeting(attendance: Attendance) -> None:
+        if options["tells_meeting"] and attendance.present and not met:
+            met.extend(attendance.present)
+            say(stage="met")
+
     try:
         if options["plain"]:
             result, ledger = run_party_insecure_plain(program, me=me, addresses=addresses)
@@ -280,6 +308,7 @@ def be_a_party(options: dict[str, Any]) -> None:
                 listen=("127.0.0.1", options["listen"] or ports[me]),
                 agreement=bytes.fromhex(options["agreement"]),
                 timeouts=Timeouts(**options["timeouts"]),
+                on_meeting=meeting,
                 on_progress=lambda party: seen.append(party.ledger.phase),
                 **options["limits"],
             )
@@ -304,6 +333,7 @@ class Child:
         self.name = options["me"]
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", __file__, json.dumps(options)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -314,6 +344,13 @@ class Child:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert json.loads(line or "{}").get("stage") == stage, line
+
+    def go_on(self) -> None:
+        """End what the party computes."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
 
     def outcome(self) -> dict[str, Any]:
         out, self.log = self.process.communicate(timeout=PATIENCE_S)
@@ -337,7 +374,7 @@ class Cast:
     def start(
         self, me: str, program: str = "ring_sum", *, names: tuple[str, ...] = NAMES, **options: Any
     ) -> Child:
-        timeouts = {"connect_s": 15.0, "silence_s": 30.0, "message_s": 60.0, **options.pop("timeouts", {})}
+        timeouts = {"connect_s": 120.0, "silence_s": 120.0, "message_s": 120.0, **options.pop("timeouts", {})}
         defaults = {
             "arguments": {},
             "plain": False,
@@ -348,6 +385,7 @@ class Cast:
             "release": "1.2.3",
             "wire_version": wire.VERSION,
             "limits": {},
+            "tells_meeting": False,
         }
         assert not options.keys() - defaults.keys()
         child = Child(
@@ -422,14 +460,14 @@ def test_64_mb_to_everybody_at_once_does_not_deadlock(cast: Cast) -> None:
 
 
 def test_heartbeats_keep_a_long_computation_alive(cast: Cast) -> None:
-    children = cast.start_all("compute_long", arguments={"seconds": 3.0}, timeouts={"silence_s": 1.0})
+    children = cast.start_all("compute_long", arguments={"seconds": 5.0}, timeouts={"silence_s": 2.5})
     assert [c.outcome()["result"] for c in children] == [18, 18, 18]
 
 
 @pytest.mark.parametrize("words", [10, 3 << 17])
 def test_who_ends_early_ends_nobody_else_and_all_it_sent_arrives(cast: Cast, words: int) -> None:
-    # Heartbeats every 0.1 s run into the ended connection while its last message waits to be read.
-    children = cast.start_all("leave_early", arguments={"words": words}, timeouts={"silence_s": 0.4})
+    # Heartbeats every 0.5 s run into the ended connection while its last message waits to be read.
+    children = cast.start_all("leave_early", arguments={"words": words}, timeouts={"silence_s": 2.0})
     assert [c.outcome()["result"] for c in children] == [words, words, words]
 
 
@@ -469,7 +507,7 @@ def test_a_party_that_is_far_ahead_is_made_to_wait_and_nothing_is_lost(cast: Cas
 
 def test_a_party_that_is_made_to_wait_is_not_taken_for_silent(cast: Cast) -> None:
     children = cast.start_all(
-        "busy_and_ahead", limits={"max_unread_bytes": 1 << 20}, timeouts={"silence_s": 3.0, "message_s": 15.0}
+        "busy_and_ahead", limits={"max_unread_bytes": 1 << 20}, timeouts={"silence_s": 3.0}
     )
     outcomes = [child.outcome() for child in children]
     assert [outcome.get("result") for outcome in outcomes] == [1 << 23, 8 << 15, 0], outcomes
@@ -481,7 +519,7 @@ def test_strangers_hold_up_nobody(cast: Cast, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
 
         def connect() -> socket.socket:
-            for _ in range(500):
+            for _ in range(3000):
                 with contextlib.suppress(ConnectionRefusedError):
                     return stack.enter_context(socket.create_connection(at, timeout=10))
                 time.sleep(0.02)
@@ -504,8 +542,8 @@ def test_strangers_hold_up_nobody(cast: Cast, tmp_path: Path) -> None:
 
 
 def test_a_party_killed_before_all_are_there_may_come_back(cast: Cast) -> None:
-    children = [cast.start("bank_a"), first := cast.start("bank_b")]
-    time.sleep(0.8)
+    children = [cast.start("bank_a"), first := cast.start("bank_b", tells_meeting=True)]
+    first.wait_for("met")
     first.process.kill()
     first.process.wait()
     children[1:] = [cast.start("bank_b"), cast.start("bank_c")]
@@ -525,6 +563,10 @@ def test_kill_9_of_any_party_at_any_stage_ends_the_others_who_name_it(
     culprit.wait_for(stage)
     time.sleep(0.2)
     culprit.process.kill()
+    culprit.process.wait()
+    for child in children:
+        if child is not culprit:
+            child.go_on()
     for child in children:
         if child is not culprit:
             outcome = child.outcome()
@@ -535,7 +577,7 @@ def test_kill_9_of_any_party_at_any_stage_ends_the_others_who_name_it(
 
 def test_a_stopped_process_is_named_after_the_silence(cast: Cast) -> None:
     children = cast.start_all(
-        "stuck_at", arguments={"stage": "start", "victim": "bank_b"}, timeouts={"silence_s": 1.0}
+        "stuck_at", arguments={"stage": "start", "victim": "bank_b"}, timeouts={"silence_s": 3.0}
     )
     children[1].wait_for("start")
     children[1].process.send_signal(signal.SIGSTOP)
@@ -543,7 +585,7 @@ def test_a_stopped_process_is_named_after_the_silence(cast: Cast) -> None:
         outcome = child.outcome()
         assert outcome["error"] in {"PeerVanishedError", "AbortedError"}
         assert outcome["peer"] == "bank_b"
-        assert re.search(r"nothing came from bank_b for 1 s|its connection ended", outcome["text"])
+        assert re.search(r"nothing came from bank_b for 3 s|its connection ended", outcome["text"])
 
 
 def test_a_peer_that_ended_without_sending_is_named(cast: Cast) -> None:
@@ -556,7 +598,7 @@ def test_a_peer_that_ended_without_sending_is_named(cast: Cast) -> None:
 
 
 def test_a_living_peer_that_never_sends_is_named_after_the_message_timeout(cast: Cast) -> None:
-    children = cast.start_all("deadlocked", timeouts={"message_s": 1.0, "silence_s": 0.5})
+    children = cast.start_all("deadlocked", timeouts={"message_s": 4.0, "silence_s": 3.0})
     for child in children:
         outcome = child.outcome()
         assert outcome["error"] in {"PeerVanishedError", "AbortedError"}
@@ -602,7 +644,7 @@ def test_a_wrong_certificate_where_one_dials_is_named_with_the_fingerprint(cast:
 def test_a_wrong_certificate_of_one_who_dials_is_told_to_both(cast: Cast) -> None:
     names = NAMES[:2]
     b = cast.start("bank_b", names=names, key="other/bank_b.key", pins={"bank_b": "other/bank_b.crt"})
-    a = cast.start("bank_a", names=names, timeouts={"connect_s": 2.0})
+    a = cast.start("bank_a", names=names, timeouts={"connect_s": 5.0})
     outcome = b.outcome()
     assert (outcome["error"], outcome["peer"]) == ("AuthenticationError", "bank_a")
     used = load_identity("bank_b", cast.directory / "other/bank_b.key", cast.directory / "other/bank_b.crt")
@@ -642,9 +684,10 @@ def test_a_difference_is_told_to_everybody_and_nothing_is_started(
 
 
 def test_a_second_instance_on_the_same_machine_finds_the_port_in_use(cast: Cast) -> None:
-    children = cast.start_all("compute_long", arguments={"seconds": 1.0})
-    time.sleep(0.7)
+    children = cast.start_all("compute_meanwhile")
+    children[1].wait_for("computing")
     outcome = cast.start("bank_b").outcome()
+    children[1].go_on()
     assert outcome["error"] == "UsageError"
     assert "Address already in use; is bank_b running already?" in outcome["text"]
     assert [c.outcome()["result"] for c in children] == [18, 18, 18]
@@ -652,8 +695,11 @@ def test_a_second_instance_on_the_same_machine_finds_the_port_in_use(cast: Cast)
 
 @pytest.mark.parametrize("met", [False, True])
 def test_a_second_instance_elsewhere_is_turned_away_and_the_first_goes_on(cast: Cast, met: bool) -> None:
-    children = [cast.start(name, "compute_long", arguments={"seconds": 2.0}) for name in NAMES[1 - met :]]
-    time.sleep(1.0)
+    children = [
+        cast.start(name, "compute_meanwhile", tells_meeting=not met) for name in NAMES[0 if met else 1 :]
+    ]
+    for child in children:
+        child.wait_for("computing" if met else "met")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     outcome = cast.start("bank_c", listen=port).outcome()
@@ -661,7 +707,8 @@ def test_a_second_instance_elsewhere_is_turned_away_and_the_first_goes_on(cast: 
     assert "bank_c is connected to bank_" in outcome["text"]
     assert "was it started twice?" in outcome["text"]
     if not met:
-        children.append(cast.start("bank_a", "compute_long", arguments={"seconds": 2.0}))
+        children.insert(0, cast.start("bank_a", "compute_meanwhile"))
+    children[1].go_on()
     assert [c.outcome()["result"] for c in children] == [18, 18, 18]
 
 
@@ -713,8 +760,8 @@ class Impostor:
         cast: Cast,
         *,
         absent: str = "",
-        connect_s: float = 30,
-        message_s: float = 30,
+        connect_s: float = 120,
+        message_s: float = 120,
         between: Callable[[], None] | None = None,
         **limits: Any,
     ) -> None:
@@ -735,7 +782,7 @@ class Impostor:
                     peers=peers,
                     listen=at,
                     agreement=bytes(32),
-                    timeouts=Timeouts(connect_s, 30, message_s),
+                    timeouts=Timeouts(connect_s, 120, message_s),
                     keep_memory=False,
                     **limits,
                 )
@@ -746,7 +793,7 @@ class Impostor:
         self.thread.start()
         context = tls_client()
         b.load_into(context)
-        for _ in range(500):
+        for _ in range(3000):
             with contextlib.suppress(ConnectionRefusedError):
                 plain = socket.create_connection(at, timeout=PATIENCE_S)
                 break
@@ -825,7 +872,7 @@ def test_the_impostor_gets_a_result_where_it_keeps_the_rules(cast: Cast) -> None
 
 def test_a_nonce_is_told_only_when_everybody_is_committed(cast: Cast) -> None:
     """The last to come could choose its nonce so that the session, and a graph made from it, suits it."""
-    with Impostor(cast, absent="bank_c", connect_s=1.5) as peer:
+    with Impostor(cast, absent="bank_c", connect_s=4.0) as peer:
         peer.secure.sendall(peer.hello(roster=list(NAMES[:3])))
         frame = peer.read()
         assert peer.secure.recv(1) == b""  # bank_a gives up, and has said nothing else

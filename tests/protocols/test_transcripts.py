@@ -62,6 +62,8 @@ from secagg.protocols.pseudonyms import HashKeyPart
 from secagg.ring import Ring
 from transcripts import Sent, View, check_over_runs, elements, lanes
 
+pytestmark = pytest.mark.slow
+
 # How a field must look: uniform; secret bytes that are drawn once; opened, and so what its test says; or public.
 MASKED, FRESH, OPENED, PUBLIC = "masked", "fresh", "opened", "public"
 FORMS: Final[Mapping[Any, Mapping[str, str]]] = {

@@ -44,6 +44,8 @@ from secagg.he.paillier.threshold import (
 from secagg.he.scheme import Header
 from secagg.prg import Stream, system_stream
 
+pytestmark = pytest.mark.slow
+
 # TEST CONSTANTS: safe primes that everybody can read here. A key made of them hides nothing.
 P = 0xDEAC9D42FDAC932276EB26B9FE166A3AE1EC72A47F660F183DC81BAB76347CB3
 Q = 0xD3A6392FF80281AEA43BFBB74050B132B6F739F8CB5E6A81A1C796D251AFAF8F

@@ -17,6 +17,8 @@ import pytest
 from secagg.errors import UsageError
 from secagg.he.rlwe.decryption_log import DecryptionLog, Release
 
+pytestmark = pytest.mark.slow
+
 KEY = bytes(range(32))
 
 

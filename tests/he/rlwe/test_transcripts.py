@@ -14,6 +14,8 @@ from secagg.he.rlwe.keys import SecretKey
 from secagg.he.rlwe.parameters import Parameters, parameters
 from transcripts import View, elements
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(64, 16, 100.0, 50, 10)
 
 

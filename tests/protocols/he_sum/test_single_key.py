@@ -33,6 +33,8 @@ from secagg.protocols.he_sum.single_key import Contributors, Total, cost
 from secagg.protocols.he_sum.terms import Terms
 from secagg.wire import Message
 
+pytestmark = pytest.mark.slow
+
 Single = Callable[..., Any]
 Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 

@@ -33,6 +33,8 @@ from secagg.protocols.he_sum import threshold_paillier
 from secagg.protocols.he_sum.threshold_paillier import Announced, cost
 from secagg.wire import Message
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Any]
 Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 

@@ -34,6 +34,8 @@ from secagg.protocols.he_sum import threshold_rlwe
 from secagg.protocols.he_sum.threshold_rlwe import OtherHalf, Relayed, cost, key_cost
 from secagg.wire import Message
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Any]
 Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 

@@ -35,6 +35,8 @@ from secagg.protocols.masked.messages import SEALED_BYTES
 from secagg.protocols.masked.shamir import SHARE_BYTES, Basis, read_share
 from secagg.protocols.masked.terms import pack_set
 
+pytestmark = pytest.mark.slow
+
 MakePlay = Callable[..., Any]
 MASKING, SELF = 0, 1
 # Circles in which no run of half the neighbours holds too many corrupt clients, whoever they are, for the order to
