@@ -24,7 +24,7 @@ _INDEX_COLUMN: Final = "__index_level_"  # what Arrow calls a column that was an
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Container:
     """A container and what is in it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Opened:
     called: str | None
 
 
-def opened(value: Any, place: Place) -> Opened | None:
+def container_of(value: Any, place: Place) -> Container | None:
     """Return a container with its parts; None where it is none.
 
     Raises:
@@ -78,31 +78,31 @@ def opened(value: Any, place: Place) -> Opened | None:
 
 def _named(
     value: Any, kind: str, keys: Sequence[Any], parts: Sequence[Any], wrap: Callable[[Sequence[Any]], Any]
-) -> Opened:
-    return Opened(kind, type(value), tuple(keys), tuple(parts), wrap, "columns")
+) -> Container:
+    return Container(kind, type(value), tuple(keys), tuple(parts), wrap, "columns")
 
 
 def _of_package(package: str, build: Callable[[Any, Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
     return lambda parts: build(sys.modules[package], parts)
 
 
-def _mapping(value: Mapping[Any, Any]) -> Opened:
+def _mapping(value: Mapping[Any, Any]) -> Container:
     keys = tuple(value)
     parts = tuple(value[key] for key in keys)
-    return Opened("a dictionary", dict, keys, parts, lambda new: dict(zip(keys, new, strict=True)), "keys")
+    return Container("a dictionary", dict, keys, parts, lambda new: dict(zip(keys, new, strict=True)), "keys")
 
 
-def _sequence(value: list[Any] | tuple[Any, ...]) -> Opened:
+def _sequence(value: list[Any] | tuple[Any, ...]) -> Container:
     kind: Any = type(value)
     if hasattr(kind, "_fields"):
         names = tuple(kind._fields)
-        return Opened(f"a {kind.__name__}", kind, names, tuple(value), lambda new: kind(*new), "fields")
+        return Container(f"a {kind.__name__}", kind, names, tuple(value), lambda new: kind(*new), "fields")
     count = len(value)
     keys = tuple(range(count))
-    return Opened(f"a {kind.__name__} of {count}", (kind, count), keys, tuple(value), kind, None)
+    return Container(f"a {kind.__name__} of {count}", (kind, count), keys, tuple(value), kind, None)
 
 
-def _dataclass(value: Any, place: Place) -> Opened:
+def _dataclass(value: Any, place: Place) -> Container:
     fields = dataclasses.fields(value)
     kind = type(value).__name__
     if not all(one.init for one in fields):
@@ -116,10 +116,10 @@ def _dataclass(value: Any, place: Place) -> Opened:
     def wrap(new: Sequence[Any]) -> Any:
         return dataclasses.replace(value, **dict(zip(names, new, strict=True)))
 
-    return Opened(f"a {kind}", type(value), names, parts, wrap, "fields")
+    return Container(f"a {kind}", type(value), names, parts, wrap, "fields")
 
 
-def _structured(value: Any, place: Place) -> Opened:
+def _structured(value: Any, place: Place) -> Container:
     if isinstance(value, np.ma.MaskedArray):
         place.refuse(
             f"expected numbers in every place from {place.client}, got a masked array; fill it before"
@@ -139,10 +139,10 @@ def _structured(value: Any, place: Place) -> Opened:
 
     # Of a record array a field is one too, which is more than its numbers.
     parts = tuple(value[name] if is_row else np.asarray(value)[name] for name in names)
-    return Opened("a structured array", "structured", names, parts, wrap, "fields")
+    return Container("a structured array", "structured", names, parts, wrap, "fields")
 
 
-def _pandas(value: Any, place: Place) -> Opened:
+def _pandas(value: Any, place: Place) -> Container:
     columns = value.columns
     check_distinct(columns, place.refuse_labels)
     parts = tuple(value.iloc[:, i] for i in range(len(columns)))
@@ -152,10 +152,10 @@ def _pandas(value: Any, place: Place) -> Opened:
         frame.columns = columns
         return frame
 
-    return Opened("a DataFrame of pandas", "DataFrame of pandas", tuple(columns), parts, wrap, "columns")
+    return Container("a DataFrame of pandas", "DataFrame of pandas", tuple(columns), parts, wrap, "columns")
 
 
-def _arrow(value: Any, place: Place) -> Opened:
+def _arrow(value: Any, place: Place) -> Container:
     names, kind = value.schema.names, type(value)
     if len(set(names)) != len(names):
         place.refuse_labels("expected distinct names of columns; rename those that come twice")

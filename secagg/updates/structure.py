@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
-from secagg.updates.containers import Opened, opened
+from secagg.updates.containers import Container, container_of
 from secagg.updates.forms import Form, Place, at, take
 from secagg.updates.rounding import LARGEST_BFLOAT16
 
@@ -125,7 +125,7 @@ class Structure:
 
     def _flatten(self, node: _Branch | Leaf, update: Any, client: str, arrays: list[NDArray[Any]]) -> None:
         place = Place(node.path, client)
-        container = opened(update, place)
+        container = container_of(update, place)
         if isinstance(node, Leaf):
             if container is not None:
                 self._differs(place, str(node), container.kind)
@@ -140,7 +140,7 @@ class Structure:
         for child, part in zip(node.children, parts, strict=True):
             self._flatten(child, part, client, arrays)
 
-    def _by_name(self, node: _Branch, container: Opened, place: Place) -> tuple[Any, ...]:
+    def _by_name(self, node: _Branch, container: Container, place: Place) -> tuple[Any, ...]:
         """Return the parts of a container in the order of a branch's keys."""
         named = dict(zip(container.keys, container.parts, strict=True))
         known = set(node.keys)
@@ -183,7 +183,7 @@ class Structure:
 
 
 def _look(update: Any, place: Place, above: tuple[str, ...], found: set[str]) -> _Branch | Leaf:
-    container = opened(update, place)
+    container = container_of(update, place)
     if container is None:
         array, form = take(update, place)
         return Leaf(place.path, array.shape, array.dtype.newbyteorder("="), form, above)
