@@ -545,7 +545,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
     refused(case, "a", program(x, "elgamal"), "among paillier, rlwe, ckks")
     refused(case, "a", program(None), "at the clients")
     two = replace(terms, key_holders=("k", "r"))
-    refused(case, "k", program(None, secret_key=key, terms=two), "one holder, not 2")
+    refused(case, "k", program(None, secret_key=key, terms=two), "one key holder, not 2")
     for who, results in (("k", ("r",)), ("k", ("r", "k"))):
         shown = replace(terms, results=results)
         refused(
