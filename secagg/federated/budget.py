@@ -41,20 +41,20 @@ from secagg.updates.privacy import Privacy
 _LABEL: Final = "secagg.federated/budget"
 _MAC_BYTES: Final = 65  # bytes of a MAC as text, with its line's end
 _ID_BYTES, _COUNT_BYTES, _HEAD_BYTES = 16, 8, 32
+_SUM_BYTES: Final = 8
 SPENT_BYTES: Final = _ID_BYTES + _COUNT_BYTES + _HEAD_BYTES
+MAX_SUMS: Final = 1 << 12  # of one budget: each sum of a node shows all before it
+HISTORY_BYTES: Final = _ID_BYTES + _SUM_BYTES * MAX_SUMS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Spent:
-    """How much of its budget a node has spent, as it shows to the others in a sum.
-
-    A later budget of a node has a larger id. Of one budget, `count` only grows, and `head` is a digest over the nonces of
-    all its sums: two copies of a file that were both used have different heads.
+    """How much of its budget a node was seen to have spent.
 
     Args:
-      id: 16 bytes, of which the first 8 are the time it was made.
+      id: 16 bytes, of which the first 8 are the time the budget was made; a later budget of a node has a larger id.
       count: sums spent.
-      head: 32 bytes.
+      head: 32 bytes, a digest over id and sums.
     """
 
     id: bytes
@@ -79,15 +79,60 @@ class Spent:
         count = int.from_bytes(data[_ID_BYTES : _ID_BYTES + _COUNT_BYTES], "big")
         return cls(data[:_ID_BYTES], count, data[_ID_BYTES + _COUNT_BYTES :])
 
-    def then(self, nonce: bytes) -> Spent:
-        """Return what the budget is when a sum of this nonce is spent."""
-        return Spent(self.id, self.count + 1, digest(f"{_LABEL}/head", [self.head, nonce]))
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class History:
+    """The sums that a budget was spent on, as a node shows them to the others in a sum.
+
+    Whoever saw the budget before can tell whether this is a continuation of what it saw. Of two copies of one file that
+    were both used neither continues the other, however often each was used.
+
+    Args:
+      id: as in `Spent`.
+      sums: 8 bytes for each sum, of the node's nonce in it.
+    """
+
+    id: bytes
+    sums: bytes = b""
+
+    @property
+    def count(self) -> int:
+        """Sums spent."""
+        return len(self.sums) // _SUM_BYTES
+
+    def spent(self, count: int | None = None) -> Spent:
+        """Return what was spent when there were so many sums; without a number, now."""
+        count = self.count if count is None else count
+        return Spent(self.id, count, digest(f"{_LABEL}/head", [self.id, self.sums[: count * _SUM_BYTES]]))
+
+    def then(self, nonce: bytes) -> History:
+        """Return the history when a sum of this nonce is spent as well."""
+        return History(self.id, self.sums + nonce[:_SUM_BYTES])
 
     def is_older(self, known: Spent) -> bool:
-        """Whether a node that was known to have one budget cannot have this one now: it is older, or another copy."""
+        """Whether a node that was known to have spent this cannot show this now: it is older, or another copy."""
         if self.id != known.id:
             return self.id < known.id
-        return self.count < known.count or (self.count == known.count and self.head != known.head)
+        return self.count < known.count or self.spent(known.count) != known
+
+    def to_bytes(self) -> bytes:
+        """Return it in 16 bytes and 8 for each sum."""
+        return self.id + self.sums
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, peer: str) -> History:
+        """Return what `to_bytes` wrote.
+
+        Raises:
+          RemoteProtocolError: it is none, or of more sums than a budget can have.
+        """
+        if not _ID_BYTES <= len(data) <= HISTORY_BYTES or (len(data) - _ID_BYTES) % _SUM_BYTES:
+            raise RemoteProtocolError(
+                f"expected a budget of {_ID_BYTES} bytes and {_SUM_BYTES} for each of up to {MAX_SUMS} sums from {peer}, "
+                f"got {len(data)} bytes",
+                peer=peer,
+            )
+        return cls(data[:_ID_BYTES], data[_ID_BYTES:])
 
 
 def new_budget(identity: str | Path, privacy: Privacy, kind: str = TRAIN) -> Path:
@@ -101,8 +146,10 @@ def new_budget(identity: str | Path, privacy: Privacy, kind: str = TRAIN) -> Pat
       kind: "train" or "evaluate".
 
     Raises:
-      UsageError: there is one, the kind is another, or the file cannot be written.
+      UsageError: there is one, the kind is another, it is for more than 4,096 sums, or the file cannot be written.
     """
+    if privacy.rounds > MAX_SUMS:
+        raise UsageError(f"expected a budget for at most {MAX_SUMS} sums, got one for {privacy.rounds}")
     if kind not in (TRAIN, EVALUATE):
         raise UsageError(f'expected "train" or "evaluate" as the kind of a budget, got {kind!r:.40}')
     budget = PrivacyBudget(Path(identity), kind, privacy)
@@ -126,11 +173,11 @@ class _Book(NamedTuple):
     seen: Mapping[PartyId, Spent]
 
     @property
-    def spent(self) -> Spent:
-        spent = Spent(self.id, 0, digest(f"{_LABEL}/head", [self.id]))
+    def history(self) -> History:
+        history = History(self.id)
         for _, nonce in self.sums:
-            spent = spent.then(nonce)
-        return spent
+            history = history.then(nonce)
+        return history
 
 
 class PrivacyBudget:
@@ -159,22 +206,22 @@ class PrivacyBudget:
     def __repr__(self) -> str:
         return f"PrivacyBudget({str(self.file)!r}, key hidden)"
 
-    def check(self, *, server: str) -> Spent:
+    def check(self, *, server: str) -> History:
         """Return what is spent.
 
         Raises:
           RemoteProtocolError: all that the budget is for, or it is for other settings.
           UsageError: the file is missing, or is not as this node wrote it.
         """
-        return self._usable(server).spent
+        return self._usable(server).history
 
-    def spent(self) -> Spent:
+    def spent(self) -> History:
         """Return what is spent, whether or not anything is left.
 
         Raises:
           UsageError: as `check`.
         """
-        return self._read()[1].spent
+        return self._read()[1].history
 
     def seen(self) -> Mapping[PartyId, Spent]:
         """Return what other nodes were last seen to have spent.
@@ -184,7 +231,7 @@ class PrivacyBudget:
         """
         return self._read()[1].seen
 
-    def spend(self, nonce: bytes, *, server: str, shown: Spent | None = None) -> None:
+    def spend(self, nonce: bytes, *, server: str, shown: History | None = None) -> None:
         """Spend one sum; to be called before its vector leaves.
 
         Args:
@@ -198,7 +245,7 @@ class PrivacyBudget:
         """
         with self.locked():
             book = self._usable(server)
-            if shown is not None and book.spent != shown:
+            if shown is not None and book.history != shown:
                 raise RemoteProtocolError(
                     f"{server} goes on with a sum ({self._kind}) that began before another of this node's data was made; "
                     "this one is over",
@@ -207,7 +254,7 @@ class PrivacyBudget:
             now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
             self.write(book._replace(sums=(*book.sums, (now, nonce))))
 
-    def remember(self, others: Mapping[PartyId, Spent]) -> None:
+    def remember(self, others: Mapping[PartyId, History]) -> None:
         """Keep what other nodes have spent; nothing older replaces what is known.
 
         Raises:
@@ -218,7 +265,7 @@ class PrivacyBudget:
             seen = dict(book.seen)
             for name, shown in others.items():
                 if name not in seen or not shown.is_older(seen[name]):
-                    seen[name] = shown
+                    seen[name] = shown.spent()
             if seen != book.seen:
                 self.write(book._replace(seen=seen))
 

@@ -36,8 +36,8 @@ class Ready(Message, frozen=True):
     """Task, node -> server: it keeps an update of this layout.
 
     nonce: 32 fresh bytes. layout: a `Layout` as bytes. setting: a digest of its app's surroundings if the server is
-    malicious, else empty. signature: over all but the name, run and kind of sum. budget: with noise, what it has spent.
-    seen: what it saw others to have spent; each a `budget.Spent` as bytes.
+    malicious, else empty. signature: over all but the name, run and kind of sum. budget: with noise, a `budget.History`
+    as bytes. seen: what it saw others to have spent; each a `budget.Spent` as bytes.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Ready(Message, frozen=True):
 class Roster(Message, frozen=True):
     """Keys, server -> node: who takes part, the nonce of each, and one that the server drew when it had them all.
 
-    budgets: with noise, what each has spent, as `budget.Spent`; else empty.
+    budgets: with noise, the `budget.History` of each; else empty.
     """
 
     names: tuple[str, ...]

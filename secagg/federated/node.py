@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated import messages as m
-from secagg.federated.budget import PrivacyBudget, Spent
+from secagg.federated.budget import History, PrivacyBudget
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now, stale_budget
@@ -97,7 +97,7 @@ class Invitation:
     kind: str
     frame: bytes = field(repr=False)
     task: m.Task
-    spent: Spent | None
+    spent: History | None
     known: dict[PartyId, bytes] = field(repr=False)
 
     @classmethod

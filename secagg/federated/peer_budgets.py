@@ -1,10 +1,11 @@
-"""What nodes know of one another's budgets: who shows an older one than it had is not worked with.
+"""What nodes know of one another's budgets: who shows another one than it had is not worked with.
 
-A whole older budget file is in itself as good as the newest. So each node shows, signed, what it has spent; the others in
-the sum compare it with what they saw last, and remember it with this sum added when the node's vector is in. What is
-shown is in the session, so nodes that were told different things find that no key fits.
+A whole older budget file is in itself as good as the newest, and so is a copy that was used elsewhere. So each node shows,
+signed, which sums it has spent its budget on. The others in the sum check that this continues what they saw last, and
+remember it with this sum added when the node's vector is in. What is shown is in the session, so nodes that were told
+different things find that no key fits.
 
-The server leaves out a node of which more others saw a later budget than may lie, and gives it their word. It need not do
+The server leaves out a node of which more others saw another budget than may lie, and gives it their word. It need not do
 so for privacy's sake: nodes refuse by themselves.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from secagg import wire
 from secagg.errors import RemoteProtocolError
 from secagg.federated import messages as m
-from secagg.federated.budget import PrivacyBudget, Spent
+from secagg.federated.budget import History, PrivacyBudget, Spent
 from secagg.federated.identities import SERVER
 from secagg.federated.registration import check_ready
 from secagg.party import PartyId
@@ -26,7 +27,7 @@ from secagg.protocols.masked.terms import unpack_set
 _log = logging.getLogger("secagg.federated")
 
 
-def shown_by(roster: m.Roster) -> dict[PartyId, Spent]:
+def shown_by(roster: m.Roster) -> dict[PartyId, History]:
     """Return the budget of each node in a sum, as the server passes them on.
 
     Raises:
@@ -38,7 +39,7 @@ def shown_by(roster: m.Roster) -> dict[PartyId, Spent]:
             peer=SERVER,
         )
     shown = zip(roster.names, roster.budgets, strict=True)
-    return {name: Spent.from_bytes(data, peer=SERVER) for name, data in shown}
+    return {name: History.from_bytes(data, peer=SERVER) for name, data in shown}
 
 
 def check_budgets(
@@ -73,7 +74,7 @@ def check_budgets(
 
 def spent_by_now(
     roster: m.Roster, where: Round, client: Client, request: Survivors | Consents
-) -> dict[PartyId, Spent]:
+) -> dict[PartyId, History]:
     """Return what those whose vectors are in the sum have spent now, as far as this node can be sure of it.
 
     Args:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from secagg import wire
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.federated import messages as m
-from secagg.federated.budget import Spent
+from secagg.federated.budget import HISTORY_BYTES, History, Spent
 from secagg.federated.layout import Layout, Shapes, extent
 from secagg.federated.terms import LABEL, NONCE_BYTES, ready_parts
 from secagg.party import PartyId
@@ -44,7 +44,7 @@ class Registration(NamedTuple):
     layout: bytes
     announced: bytes
     setting: bytes
-    budget: Spent | None
+    budget: History | None
     seen: Mapping[PartyId, Spent]
     frame: bytes
 
@@ -99,7 +99,7 @@ def read_ready(
       RemoteProtocolError: it is not registered, did not sign, or announces what cannot be or is too much.
     """
     peer = f"node {node_id}"
-    seen_bytes = noisy * len(peers) * _SEEN_BYTES
+    seen_bytes = noisy * (len(peers) * _SEEN_BYTES + HISTORY_BYTES)
     if len(frame) > limits.layout_bytes + _READY_BYTES + seen_bytes:
         raise RemoteProtocolError(
             f"announces names and shapes in {len(frame)} bytes; with what was sent at most {limits.layout_bytes} are "
@@ -124,7 +124,7 @@ def read_ready(
             "raise max_numbers at the server",
             peer=ready.name,
         )
-    budget = Spent.from_bytes(ready.budget, peer=ready.name) if noisy else None
+    budget = History.from_bytes(ready.budget, peer=ready.name) if noisy else None
     seen = {name: Spent.from_bytes(data, peer=ready.name) for name, data in ready.seen.items()}
     return Registration(
         name=ready.name,

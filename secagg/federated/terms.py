@@ -129,7 +129,7 @@ class Agreement:
       names, nonces: who takes part, and the fresh number of each, 32 bytes.
       server_nonce: the server's, 32 bytes, drawn when all others were there. While the server keeps to the protocol no
         node, not even the last to answer, has a choice among sessions, and so among graphs.
-      budgets: with noise, what each has spent, as `budget.Spent`; else empty. A node counts on those of others only
+      budgets: with noise, the `budget.History` of each; else empty. A node counts on those of others only
         where this is what they showed.
     """
 

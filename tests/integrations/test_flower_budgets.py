@@ -28,7 +28,7 @@ from flwr.serverapp.strategy import FedAvg
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated import messages as m
-from secagg.federated.budget import SPENT_BYTES, PrivacyBudget, Spent
+from secagg.federated.budget import MAX_SUMS, SPENT_BYTES, History, PrivacyBudget, Spent
 from secagg.federated.peer_budgets import stale_budget
 from secagg.integrations.flower import (
     Privacy,
@@ -217,28 +217,43 @@ def test_a_disk_that_takes_nothing_leaves_the_budget_as_it_was(
 # What others remember
 
 
-def shown(count: int, head: bytes = b"h", made: int = 1) -> Spent:
-    return Spent(made.to_bytes(16, "big"), count, head * 32)
+def history(count: int, of: bytes = b"h", made: int = 1) -> History:
+    return History(made.to_bytes(16, "big"), b"".join(of * 7 + bytes([i]) for i in range(count)))
 
 
 @pytest.mark.parametrize(
     ("now", "known", "older"),
     [
-        (shown(3), shown(3), False),
-        (shown(4), shown(3), False),
-        (shown(4, b"x"), shown(3), False),
-        (shown(2), shown(3), True),
-        (shown(3, b"x"), shown(3), True),  # another copy of the file was used as often
-        (shown(0, b"x", made=2), shown(3), False),  # made anew
-        (shown(9, b"x", made=1), shown(0, b"y", made=2), True),  # the one before that
+        (history(3), history(3), False),
+        (history(4), history(3), False),
+        (history(2), history(3), True),
+        # Another copy of the file was used as often, more often, or more often by far.
+        (history(3, b"x"), history(3), True),
+        (history(4, b"x"), history(3), True),
+        (history(40, b"x"), history(1), True),
+        (history(1, b"x"), history(0), False),  # nobody saw which copy is the first
+        (history(0, b"x", made=2), history(3), False),  # made anew
+        (history(9, b"x", made=1), history(0, b"y", made=2), True),  # the one before that
     ],
 )
-def test_which_budgets_are_older_than_known_ones(now: Spent, known: Spent, older: bool) -> None:
-    assert now.is_older(known) == older
-    assert Spent.from_bytes(now.to_bytes(), peer="a") == now
-    assert len(now.to_bytes()) == SPENT_BYTES
-    with pytest.raises(RemoteProtocolError, match="expected a budget in 56 bytes from a, got 55"):
-        Spent.from_bytes(now.to_bytes()[1:], peer="a")
+def test_which_budgets_are_older_than_known_ones(now: History, known: History, older: bool) -> None:
+    assert now.is_older(known.spent()) == older
+    assert History.from_bytes(now.to_bytes(), peer="a") == now
+    assert Spent.from_bytes(known.spent().to_bytes(), peer="a") == known.spent()
+    assert len(known.spent().to_bytes()) == SPENT_BYTES
+
+
+@pytest.mark.parametrize("data", [b"", bytes(15), bytes(17), bytes(16 + 8 * MAX_SUMS + 8)])
+def test_bytes_that_are_no_budget_are_refused(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match=f"a budget of 16 bytes .* from a, got {len(data)}"):
+        History.from_bytes(data, peer="a")
+    with pytest.raises(RemoteProtocolError, match="expected a budget in 56 bytes from a, got"):
+        Spent.from_bytes(data[:55], peer="a")
+
+
+def test_a_budget_for_more_sums_than_can_be_shown_is_refused(tmp_path: Path, key: Path) -> None:
+    with pytest.raises(UsageError, match=f"at most {MAX_SUMS} sums"):
+        new_budget(key, dataclasses.replace(PRIVACY, rounds=MAX_SUMS + 1))
 
 
 def test_copies_that_were_both_used_differ(key: Path, tmp_path: Path) -> None:
@@ -251,17 +266,21 @@ def test_copies_that_were_both_used_differ(key: Path, tmp_path: Path) -> None:
     take(key)
     second = budget_of(key).spent()
     assert (first.id, first.count) == (second.id, second.count) == (first.id, 2)
-    assert first.is_older(second)
-    assert second.is_older(first)
+    assert first.is_older(second.spent())
+    assert second.is_older(first.spent())
+    take(key)  # however often the copy is used
+    assert budget_of(key).spent().is_older(first.spent())
+    assert not budget_of(key).spent().is_older(second.spent())
 
 
 def test_nothing_older_replaces_what_is_known(key: Path) -> None:
     new_budget(key, PRIVACY)
-    budget_of(key).remember({"b": shown(3), "c": shown(1)})
-    budget_of(key).remember({"b": shown(2), "c": shown(2)})
-    assert budget_of(key).seen() == {"b": shown(3), "c": shown(2)}
+    budget_of(key).remember({"b": history(3), "c": history(1)})
+    budget_of(key).remember({"b": history(2), "c": history(2)})
+    known = {"b": history(3).spent(), "c": history(2).spent()}
+    assert budget_of(key).seen() == known
     take(key)
-    assert budget_of(key).seen() == {"b": shown(3), "c": shown(2)}
+    assert budget_of(key).seen() == known
 
 
 def restored(played: Any, name: str, *, sums: int) -> bytes:
@@ -303,10 +322,14 @@ def test_a_budget_made_anew_is_worked_with_and_its_neighbours_say_so(
 def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callable[..., Any]) -> None:
     """To the node itself it says the truth, to the others what they remember."""
     played = make(protection())
-    restored(played, "b", sums=1)
+    newest = restored(played, "b", sums=1)
+    file = played.folder / ".b.key.spent-train"
+    old = file.read_bytes()
+    file.write_bytes(newest)
+    seen = budget_of(played.folder / "b.key").spent().to_bytes()
+    file.write_bytes(old)
     played.begin()
     true = played.roster()
-    seen = budget_of(played.folder / "a.key").seen()["b"].to_bytes()
     lie = m.Roster(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
     assert "expected server to pass on this node's budget as it is" in reason(played.ask("b", m.KEYS, lie))
     played.begin()
@@ -382,7 +405,7 @@ def test_fewer_nodes_than_may_lie_keep_nobody_out(
 ) -> None:
     played = make(dataclasses.replace(protection(), min_clients=2))
     # One node says of all others that it saw them spend more.
-    budget_of(played.folder / "d.key").remember({name: shown(9, made=2**127) for name in "abc"})
+    budget_of(played.folder / "d.key").remember({name: history(9, made=2**127) for name in "abc"})
     secure = strategy_of(played)
     secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
     (report,) = secure.reports
@@ -411,7 +434,20 @@ def test_what_others_saw_counts_only_under_their_signature(make: Callable[..., A
         ready.setting,
         ready.signature,
         ready.budget,
-        {"b": shown(4, made=2**127).to_bytes()},
+        {"b": history(4, made=2**127).spent().to_bytes()},
     )
     with pytest.raises(RemoteProtocolError, match="expected c's signature"):
         told(forged, played.run)
+
+
+def test_a_copy_that_was_used_more_often_is_not_worked_with(make: Callable[..., Any]) -> None:
+    """Two copies of one file would allow twice the sums, one copy in one cohort and the other in another."""
+    played = make(protection())
+    file = played.folder / ".b.key.spent-train"
+    copy = file.read_bytes()
+    played.begin().finish()
+    file.write_bytes(copy)
+    take(played.folder / "b.key", 3)  # the copy, elsewhere
+    assert budget_of(played.folder / "a.key").seen()["b"].count == 1
+    played.begin()
+    assert "or another copy of it" in reason(played.ask("a", m.KEYS, played.roster()))
