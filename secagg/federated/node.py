@@ -29,7 +29,7 @@ from secagg.federated import messages as m
 from secagg.federated.budget import History, PrivacyBudget
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
-from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now, stale_budget
+from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
 from secagg.federated.replay_guard import ReplayGuard
 from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.party import PartyId
@@ -295,13 +295,6 @@ class Node:
         if self._protection.is_malicious:
             return wire.from_bytes(frame, Consents, peer=SERVER)
         return wire.from_bytes(frame, Survivors, peer=SERVER)
-
-
-def read_stale_budget(
-    member: Member, kind: str, privacy: Privacy, run: int, frame: bytes
-) -> RemoteProtocolError:
-    """Return what to say of a `StaleBudget`: who signed that this node's budget file is an old one."""
-    return stale_budget(frame, run, kind, member.name, member.peers, member.budget(kind, privacy))
 
 
 def _after(step: str, protection: Protection) -> str | None:

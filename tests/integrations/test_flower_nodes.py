@@ -453,7 +453,7 @@ def test_what_a_node_says_of_a_failure_takes_one_line_and_no_more_than_500_lette
     assert str(caught.value).isprintable()
 
 
-def test_an_active_server_cannot_choose_a_crowd_of_its_own() -> None:
+def test_a_malicious_server_cannot_choose_a_group_of_its_own() -> None:
     protection = Protection(max_corrupt=0.2, max_dropout=0.25, threat_model="malicious")
     assert protection.parameters(20, 20).corrupt == 4
     # All 4 corrupt ones of 20 may be among the 10 that the server picks.

@@ -15,7 +15,8 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.federated.identities import SERVER
 from secagg.federated.messages import STALE, TASK
-from secagg.federated.node import Invitation, Member, Node, read_stale_budget
+from secagg.federated.node import Invitation, Member, Node
+from secagg.federated.peer_budgets import stale_budget
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import to_vector
 from secagg.integrations.flower import messages as m
@@ -129,7 +130,8 @@ class SecureMod:
         """Answer one step of the masked protocol."""
         privacy = self.protection.privacy_of(kind)
         if step.name == STALE and privacy is not None:
-            raise read_stale_budget(member, kind, privacy, run, step.frame)
+            budget = member.budget(kind, privacy)
+            raise stale_budget(step.frame, run, kind, member.name, member.peers, budget)
         # From here on nothing is kept unless this step ends well.
         node = Node.from_bytes(m.take_out(context, run, server=SERVER), member, self.protection, _log)
         answer = node.answer(kind, step.name, step.frame)
