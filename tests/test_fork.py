@@ -101,14 +101,14 @@ def test_a_party_neither_sends_nor_draws_in_a_forked_process() -> None:
 def test_an_engine_neither_draws_nor_sends_in_a_forked_process() -> None:
     told = run(
         """
-        from secagg.mpc.replicated import Engine
+        from secagg.mpc.replicated import Engine, Purpose
         from secagg.network.simulated import simulate
 
         async def program(party):
             engine = await Engine.set_up(party, ("a", "b", "c"))
-            engine.own["mul"].bytes(8)
-            forked = [in_child(lambda p=p: engine.own[p].bytes(8)) for p in ("mul", "trunc")]
-            return [*forked, len(engine.own["trunc"].bytes(8))]
+            engine.own[Purpose.MUL].bytes(8)
+            forked = [in_child(lambda p=p: engine.own[p].bytes(8)) for p in (Purpose.MUL, Purpose.TRUNC)]
+            return [*forked, len(engine.own[Purpose.TRUNC].bytes(8))]
 
         for line in simulate({name: program for name in "abc"}).values()[0]:
             print(line)

@@ -16,7 +16,7 @@ import pytest
 
 from secagg.mpc import buckets as bucket_plans
 from secagg.mpc.buckets import OVERFLOW_BITS
-from secagg.mpc.replicated import PairStreams
+from secagg.mpc.replicated import PairStreams, Purpose
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
 from secagg.prg import KEY_BYTES, Stream
@@ -61,8 +61,9 @@ def test_the_purposes_on_the_page_are_those_that_the_engine_draws_for():
     named = set(re.findall(r"`([^`]+)`", listed[1]))
     code = "".join(p.read_text("utf-8") for p in (ROOT / "secagg" / "mpc").glob("*.py"))
     code += "".join(p.read_text("utf-8") for p in (ROOT / "secagg" / "protocols").rglob("*.py"))
-    drawn = set(re.findall(r"(?:own|following|pair|single)\[\"([^\"]+)\"\]", code))
-    assert named == drawn
+    drawn = set(re.findall(r"(?:own|following|pair|single)\[Purpose\.(\w+)\]", code))
+    assert drawn == {purpose.name for purpose in Purpose}
+    assert named == {purpose.value for purpose in Purpose}
 
 
 def test_each_label_on_the_page_makes_the_streams_of_the_code():
@@ -87,7 +88,7 @@ def test_each_label_on_the_page_makes_the_streams_of_the_code():
             for p in sources
         )
     pair = PairStreams(bytes(64), bytes(32))
-    assert pair["and"].bytes(32) != pair["mul"].bytes(32)
+    assert pair[Purpose.AND].bytes(32) != pair[Purpose.MUL].bytes(32)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 1000, 1 << 12, (1 << 12) + 1])

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
-from secagg.mpc.replicated import XOR, Engine, Shared
+from secagg.mpc.replicated import XOR, Engine, Purpose, Shared
 from secagg.party import Computation, PartyId
 from secagg.ring import U64
 
@@ -156,8 +156,8 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
 
 def add_zero_share(engine: Engine, z: U64) -> None:
     """XOR this party's share of zero into a contiguous array of an AND's results, in place."""
-    engine.own["and"].xor_into(z)
-    engine.following["and"].xor_into(z)
+    engine.own[Purpose.AND].xor_into(z)
+    engine.following[Purpose.AND].xor_into(z)
 
 
 async def any_plane(x: SharedBits) -> SharedBits:

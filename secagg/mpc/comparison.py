@@ -30,7 +30,7 @@ from secagg.errors import PlanError
 from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
 from secagg.mpc.conversion import summand, summands, summands_cost
 from secagg.mpc.costs import OperationCost
-from secagg.mpc.replicated import Engine, checked
+from secagg.mpc.replicated import Engine, Purpose, checked
 from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message
 
@@ -118,7 +118,7 @@ def _pieces(words: int) -> list[range]:
 
 async def _top_bit_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
-    k0, k1 = engine.own["compare"], engine.following["compare"]
+    k0, k1 = engine.own[Purpose.COMPARE], engine.following[Purpose.COMPARE]
     scratch = np.empty((base + 1) * digits * min(words, _CHUNK), np.uint64)
     for piece in _pieces(words):
         message = np.empty((min(piece.stop, words) - piece.start) * layout.thermometer, np.uint64)
@@ -151,7 +151,7 @@ async def _top_bit_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64
 async def _top_bit_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
     at_p1 = engine.index == 1
-    stream = engine.own["compare"] if at_p1 else engine.following["compare"]
+    stream = engine.own[Purpose.COMPARE] if at_p1 else engine.following[Purpose.COMPARE]
     out = np.empty((layout.output, words), np.uint64)
     scratch = np.empty((2, base * digits * min(words, _CHUNK)), np.uint64)
     for piece in _pieces(words):

@@ -23,7 +23,7 @@ import numpy as np
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits, add, add_gates
 from secagg.mpc.costs import OperationCost
-from secagg.mpc.replicated import XOR, Array, Engine, checked
+from secagg.mpc.replicated import XOR, Array, Engine, Purpose, checked
 from secagg.ring import Ring, RingArray, to_planes
 from secagg.wire import Message
 
@@ -71,7 +71,7 @@ async def bits_to_ring(engine: Engine, ring: Ring, bits: SharedBits, n: int) -> 
 async def _bits_p0(
     engine: Engine, ring: Ring, w: np.ndarray[tuple[int], np.dtype[np.uint8]]
 ) -> tuple[RingArray, RingArray]:
-    k0, k1 = engine.own["convert"], engine.following["convert"]
+    k0, k1 = engine.own[Purpose.CONVERT], engine.following[Purpose.CONVERT]
     message, x0 = np.empty(w.size, ring.dtype), np.empty(w.size, ring.dtype)
     for start in range(0, w.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -92,9 +92,9 @@ async def _bits_p12(
     if at_p1:
         message = await engine.party.receive(MaskedBits, engine.previous)
         w = checked(message.w, b.shape, ring.dtype, what="masked bits", peer=engine.previous)
-        stream = engine.own["convert"]
+        stream = engine.own[Purpose.CONVERT]
     else:
-        stream = engine.following["convert"]
+        stream = engine.following[Purpose.CONVERT]
     mask, product = np.empty(b.size, ring.dtype), np.empty(b.size, ring.dtype)
     for start in range(0, b.size, _CHUNK):
         part = slice(start, start + _CHUNK)

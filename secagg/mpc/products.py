@@ -19,7 +19,7 @@ import numpy as np
 from secagg.errors import ShapeError
 from secagg.mpc.costs import OperationCost
 from secagg.mpc.numbers import RING64
-from secagg.mpc.replicated import Engine
+from secagg.mpc.replicated import Engine, Purpose
 from secagg.mpc.truncation import truncate, truncate_cost
 from secagg.ring import Ring, RingArray
 
@@ -90,7 +90,7 @@ async def replicate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) ->
     """
     if frac_bits:
         return await truncate(engine, ring, z, frac_bits)
-    own, following = engine.own["mul"], engine.following["mul"]
+    own, following = engine.own[Purpose.MUL], engine.following[Purpose.MUL]
     flat = z.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         p = flat[start : start + _CHUNK]

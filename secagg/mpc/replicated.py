@@ -34,6 +34,7 @@ Longer than most modules: whatever sends or opens a share as such is here, to be
 
 from __future__ import annotations
 
+import enum
 import os
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, Protocol, Self
@@ -116,8 +117,21 @@ class XorGroup:
 XOR: Final = XorGroup()
 
 
+class Purpose(enum.Enum):
+    """What a pair of computing parties draws from its secret for; each purpose has a stream of its own."""
+
+    INPUT = "input"
+    AND = "and"
+    MUL = "mul"
+    TRUNC = "trunc"
+    COMPARE = "compare"
+    CONVERT = "convert"
+    SHUFFLE = "shuffle"
+    SHUFFLE_ORDER = "shuffle/order"
+
+
 class PairStreams:
-    """The streams that one pair of computing parties has in common, one for each purpose."""
+    """The streams that one pair of computing parties has in common, one for each `Purpose`."""
 
     __slots__ = ("_context", "_pid", "_secret", "_streams")
 
@@ -125,16 +139,20 @@ class PairStreams:
         self._pid = os.getpid()
         self._secret = secret
         self._context = context
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[Purpose, Stream] = {}
 
     def __repr__(self) -> str:
-        return f"<PairStreams for {', '.join(self._streams) or 'nothing yet'}>"
+        return f"<PairStreams for {', '.join(purpose.value for purpose in self._streams) or 'nothing yet'}>"
 
-    def __getitem__(self, purpose: str) -> Stream:
+    def __getitem__(self, purpose: Purpose) -> Stream:
         stream = self._streams.get(purpose)
         if stream is None:
+            if not isinstance(purpose, Purpose):  # another text would be another stream at this party alone
+                raise UsageError(f"expected one of {', '.join(map(str, Purpose))}, got {purpose!r:.40}")
             check_process(self._pid, "the secret of a pair")
-            key = derive_key(self._secret, label=f"secagg.mpc.replicated/{purpose}", context=self._context)
+            key = derive_key(
+                self._secret, label=f"secagg.mpc.replicated/{purpose.value}", context=self._context
+            )
             stream = self._streams[purpose] = Stream(key)
         return stream
 
@@ -218,7 +236,7 @@ class Engine:
         for _ in range(waits):
             await self.party.gather(Reshare, ())
 
-    def draw_zero(self, group: Group, shape: tuple[int, ...], purpose: str) -> Array:
+    def draw_zero(self, group: Group, shape: tuple[int, ...], purpose: Purpose) -> Array:
         """Return this party's share F(k_i) - F(k_{i+1}) of zero."""
         return group.subtract(
             group.draw(self.own[purpose], shape), group.draw(self.following[purpose], shape)
@@ -291,14 +309,14 @@ class Engine:
                 raise ShapeError(
                     f"expected an input {shape} of {group.dtype}, got {value.shape} of {value.dtype}"
                 )
-            mask = group.draw(self.own["input"], shape)
+            mask = group.draw(self.own[Purpose.INPUT], shape)
             rest = group.subtract(value, mask)
             self.party.send(self.next, InputFromComputing(rest))
             await self.idle()
             return mask, rest
         zero = np.zeros(shape, group.dtype)
         if self.index == (o + 2) % 3:
-            mask = group.draw(self.following["input"], shape)
+            mask = group.draw(self.following[Purpose.INPUT], shape)
             await self.idle()
             return zero, mask
         message = await self.party.receive(InputFromComputing, self.previous)

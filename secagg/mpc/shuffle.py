@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.replicated import Group, Shared, checked
+from secagg.mpc.replicated import Group, Purpose, Shared, checked
 from secagg.wire import Message
 
 S = TypeVar("S", bound=Shared)
@@ -51,14 +51,14 @@ async def shuffle(x: S, group: Group) -> S:
         role = (engine.index - j) % 3
         if role == 2:
             # y_{j+2} comes from k_i and y_j from k_{i+1}, where i = j + 2
-            first = group.draw(engine.own["shuffle"], x.shape)
-            second = group.draw(engine.following["shuffle"], x.shape)
+            first = group.draw(engine.own[Purpose.SHUFFLE], x.shape)
+            second = group.draw(engine.following[Purpose.SHUFFLE], x.shape)
             await engine.idle()
             continue
         pair, single = (engine.following, engine.own) if role == 0 else (engine.own, engine.following)
         partner = engine.next if role == 0 else engine.previous
-        order = pair["shuffle/order"].permutations(x.shape[0], x.shape[1])
-        mask = group.draw(single["shuffle"], x.shape)
+        order = pair[Purpose.SHUFFLE_ORDER].permutations(x.shape[0], x.shape[1])
+        mask = group.draw(single[Purpose.SHUFFLE], x.shape)
         mine = np.empty(x.shape, group.dtype)
         for b in range(x.shape[0]):
             rows = group.add(first[b], second[b]) if role == 0 else second[b]

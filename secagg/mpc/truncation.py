@@ -45,7 +45,7 @@ from secagg.errors import PlanError, RemoteProtocolError, ShapeError
 from secagg.mpc.comparison import top_bit, top_bit_cost
 from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, summand
 from secagg.mpc.costs import OperationCost
-from secagg.mpc.replicated import Engine, checked
+from secagg.mpc.replicated import Engine, Purpose, checked
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
 
@@ -115,7 +115,7 @@ async def truncate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> 
 
 async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
-    k0, k1 = engine.own["trunc"], engine.following["trunc"]
+    k0, k1 = engine.own[Purpose.TRUNC], engine.following[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
     offset = ring.dtype.type((1 << (k - 2)) + (1 << f) - 1)
     r, s = k0.ring(n, f), k0.ring(n, f)
@@ -155,7 +155,7 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
 
 async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
-    k1, k2 = engine.own["trunc"], engine.following["trunc"]
+    k1, k2 = engine.own[Purpose.TRUNC], engine.following[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
     for part in _chunks(n):
         z[part] += k1.ring(z[part].shape, k)
@@ -191,7 +191,7 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
 
 async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
-    k2, k0 = engine.own["trunc"], engine.following["trunc"]
+    k2, k0 = engine.own[Purpose.TRUNC], engine.following[Purpose.TRUNC]
     product, s = k0.ring(n, f), k0.ring(n, f)
     product *= k2.ring(n, f)
     product -= s

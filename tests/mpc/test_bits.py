@@ -30,7 +30,7 @@ from secagg.mpc.bits import (
     less_than_gates,
     public_bits,
 )
-from secagg.mpc.replicated import Engine
+from secagg.mpc.replicated import Engine, Purpose
 from secagg.network.simulated import simulate
 from secagg.ring import from_planes, to_planes
 
@@ -126,9 +126,9 @@ def measured(run_three, operation):
     """Return what an operation gives, with the ANDs a lane that it drew masks for and its rounds."""
 
     async def program(engine):
-        drawn, depth = engine.own["and"].position, engine.party.ledger.depth
+        drawn, depth = engine.own[Purpose.AND].position, engine.party.ledger.depth
         result = await operation(engine)
-        gates = (8 * (engine.own["and"].position - drawn) // N, engine.party.ledger.depth - depth)
+        gates = (8 * (engine.own[Purpose.AND].position - drawn) // N, engine.party.ledger.depth - depth)
         return await result.open(), gates
 
     results = run_three(program)
@@ -230,9 +230,9 @@ def test_highest_digit_that_differs_decides(digits):
 
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING)
-        drawn = engine.own["and"].position
+        drawn = engine.own[Purpose.AND].position
         bit = await decide(public_bits(engine, less), public_bits(engine, differ[1:]))
-        assert (engine.own["and"].position - drawn) // 8 == decide_gates(len(digits)).ands
+        assert (engine.own[Purpose.AND].position - drawn) // 8 == decide_gates(len(digits)).ands
         return await bit.open()
 
     for got in simulate(dict.fromkeys(COMPUTING, program)).values():

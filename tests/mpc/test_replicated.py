@@ -16,6 +16,7 @@ from secagg.mpc.replicated import (
     InputFromOutside,
     Opening,
     PairSecret,
+    Purpose,
     Reshare,
     digest_of_copy,
     receive_opening,
@@ -40,7 +41,7 @@ def secret(group, shape, seed=0):
 
 def test_both_holders_of_a_key_draw_the_same_and_the_third_does_not(run_three):
     async def program(engine):
-        return engine.own["x"].bytes(32), engine.following["x"].bytes(32)
+        return engine.own[Purpose.MUL].bytes(32), engine.following[Purpose.MUL].bytes(32)
 
     keys = run_three(program)
     for i in range(3):
@@ -48,7 +49,6 @@ def test_both_holders_of_a_key_draw_the_same_and_the_third_does_not(run_three):
     assert len({own for own, _ in keys}) == 3
 
 
-PURPOSES = ("input", "and", "mul", "trunc", "compare", "convert", "shuffle", "shuffle/order")
 # Which draw of the parties' randomness is whose contribution to which key: P_i draws first for k_i, then for k_{i+1}.
 CONTRIBUTIONS = [(i, which, (i + which) % 3) for i in range(3) for which in (0, 1)]
 
@@ -65,7 +65,7 @@ def keystreams(*, session=bytes(32), label="", instead=None):
 
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING, label=label)
-        return [[pair[p].bytes(16) for p in PURPOSES] for pair in (engine.own, engine.following)]
+        return [[pair[p].bytes(16) for p in Purpose] for pair in (engine.own, engine.following)]
 
     rngs = {
         name: Chosen(bytes(32), {instead[1]: bytes([9]) * 32} if instead and instead[0] == i else None)
@@ -81,6 +81,17 @@ def differ(one, other):
     return all(a != b for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.parametrize("purpose", ["mul", "mull", Purpose.MUL.name, None])
+def test_a_stream_is_opened_by_a_purpose_and_by_no_text(run_three, purpose):
+    async def program(engine):
+        engine.own[Purpose.MUL].bytes(8)
+        with pytest.raises(UsageError, match=r"expected one of Purpose\.INPUT, .*, got "):
+            engine.own[purpose]
+        assert repr(engine.own) == "<PairStreams for mul>"
+
+    run_three(program)
+
+
 def test_streams_of_equal_secrets_differ_by_session_label_pair_and_purpose():
     variants = [
         keystreams(),
@@ -90,7 +101,7 @@ def test_streams_of_equal_secrets_differ_by_session_label_pair_and_purpose():
         keystreams(label="b"),
     ]
     streams = [stream for variant in variants for pair in variant for stream in pair]
-    assert len(set(streams)) == len(streams) == 5 * 3 * len(PURPOSES)
+    assert len(set(streams)) == len(streams) == 5 * 3 * len(Purpose)
     assert keystreams() == variants[0]  # a function of session, label and contributions
 
 
@@ -104,7 +115,7 @@ def test_both_contributions_to_a_pair_secret_count_and_nobody_elses(party, draw,
 def test_a_second_engine_of_the_same_label_has_fresh_secrets():
     async def program(party):
         engines = [await Engine.set_up(party, COMPUTING) for _ in range(2)]
-        return [engine.own["mul"].bytes(16) for engine in engines]
+        return [engine.own[Purpose.MUL].bytes(16) for engine in engines]
 
     rngs = {name: Chosen(bytes([i]) * 32) for i, name in enumerate(COMPUTING)}
     for first, second in run_with(dict.fromkeys(COMPUTING, program), session=bytes(32), rngs=rngs):
@@ -140,7 +151,7 @@ def test_shares_of_zero_add_up_to_zero(run_three):
 
 
 async def draw_zero(engine, group):
-    return engine.draw_zero(group, (50,), "zero")
+    return engine.draw_zero(group, (50,), Purpose.MUL)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=["xor", "64", "8", "5"])
@@ -233,7 +244,7 @@ def test_parties_out_of_step_open_nothing():
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING)
         if party.me == "bob":
-            engine.own["mul"].words(1)
+            engine.own[Purpose.MUL].words(1)
         x = np.zeros(3, np.uint64)
         return await engine.open(XOR, x, x)
 
@@ -438,7 +449,7 @@ def test_a_digest_of_another_length_names_its_sender():
 
 def test_keys_and_shares_do_not_show(run_three):
     async def program(engine):
-        engine.own["mul"].words(1)
+        engine.own[Purpose.MUL].words(1)
         assert repr(engine.own) == "<PairStreams for mul>"
         assert repr(engine) == f"Engine(P{engine.index} = {engine.party.me!r})"
 

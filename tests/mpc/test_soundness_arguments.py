@@ -15,7 +15,7 @@ import pytest
 from secagg.mpc.arithmetic import SharedArray, from_bits
 from secagg.mpc.bits import LANES, SharedBits, add, input_bits
 from secagg.mpc.buckets import Buckets, plan_buckets
-from secagg.mpc.replicated import XOR, Engine, PairStreams
+from secagg.mpc.replicated import XOR, Engine, PairStreams, Purpose
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from secagg.protocols.joint_groups import Field, Layout, Query
@@ -298,8 +298,7 @@ def test_no_two_streams_of_a_session_have_a_key_in_common():
         bytes(64),
         [bytes([s]) * 32 + bytes([0, 0, 0, 1]) + b"a" + bytes([i]) for s in (0, 1) for i in range(3)],
     )
-    purposes = ("input", "and", "mul", "trunc", "compare", "convert", "shuffle", "shuffle/order")
-    drawn = [PairStreams(secret, context)[purpose].bytes(16) for context in contexts for purpose in purposes]
+    drawn = [PairStreams(secret, context)[purpose].bytes(16) for context in contexts for purpose in Purpose]
     assert len(set(drawn)) == len(drawn) == 6 * 8
 
 

@@ -20,7 +20,7 @@ from secagg.mpc.bits import SharedBits, at_least_in_turn, less_in_turn
 from secagg.mpc.comparison import is_zero, sign, top_bit
 from secagg.mpc.conversion import bits_to_ring, ring_to_bits
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.replicated import XOR, Engine, Purpose
 from secagg.mpc.truncation import truncate, truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
@@ -386,7 +386,7 @@ def independent(view, value):
 
 def test_truncation_without_the_mask_rho_leaks_to_the_third_party():
     """The test above has teeth: without rho, P_2 sees A and the top bit of B."""
-    ring, rho = Ring(4), (1, "trunc", 1)
+    ring, rho = Ring(4), (1, Purpose.TRUNC, 1)
     seen = []
     for secret in (-4, 2):
         views, _ = enumerate_views(
@@ -399,7 +399,7 @@ def test_truncation_without_the_mask_rho_leaks_to_the_third_party():
 def test_truncation_without_the_mask_b_ties_the_third_partys_view_to_the_rounding():
     """So has the test of independence: without b, P_2 knows A - z_0."""
     views, results = enumerate_views(
-        truncating(Ring(4), 1, [0, 1, 0]), ring_bits=4, silent=frozenset({(1, "trunc", 0)})
+        truncating(Ring(4), 1, [0, 1, 0]), ring_bits=4, silent=frozenset({(1, Purpose.TRUNC, 0)})
     )
     assert not independent(views[2], opened(results, Ring(4)))
 
@@ -451,7 +451,7 @@ def test_sign_without_the_mask_of_the_thermometer_leaks():
             x = shared(engine, lanes, shares_given_own((1, 3), 1, secret, 4), Ring(2))
             return await sign(engine, x.ring, x.first, x.second)
 
-        views, _ = enumerate_views(compare, silent=frozenset({(0, "compare", 0)}))
+        views, _ = enumerate_views(compare, silent=frozenset({(0, Purpose.COMPARE, 0)}))
         seen.append(distribution(views[1]))
     assert not same(*seen)
 

@@ -146,15 +146,15 @@ HAND_MADE: Final = (
     Change(
         "all streams of a pair are one",
         _ENGINE,
-        'label=f"secagg.mpc.replicated/{purpose}"',
+        'label=f"secagg.mpc.replicated/{purpose.value}"',
         'label="secagg.mpc.replicated"',
         _KEYS,
     ),
     Change(
         "ANDs are masked by what the receiver holds",
         "secagg/mpc/bits.py",
-        '    engine.following["and"].xor_into(z)\n',
-        '    engine.following["and"].xor_into(np.empty_like(z))\n',
+        "    engine.following[Purpose.AND].xor_into(z)\n",
+        "    engine.following[Purpose.AND].xor_into(np.empty_like(z))\n",
         _VIEWS,
     ),
     Change(

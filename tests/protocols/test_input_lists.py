@@ -14,7 +14,7 @@ from secagg.errors import AbortedError, RemoteProtocolError
 from secagg.mpc import replicated
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.replicated import Engine, InputFromOutside, Opening
+from secagg.mpc.replicated import Engine, InputFromOutside, Opening, Purpose
 from secagg.network.simulated import simulate
 from secagg.protocols import collectors
 from secagg.protocols.joint_groups import (
@@ -276,9 +276,9 @@ def opened_bits(layout: Layout, planes: np.ndarray) -> np.ndarray:
         engine = await Engine.set_up(party, THREE)
         i = engine.index
         joint = SharedBits(engine, shares[i].copy(), shares[(i + 1) % 3].copy())
-        depth, drawn = party.ledger.depth, engine.own["and"].position
+        depth, drawn = party.ledger.depth, engine.own[Purpose.AND].position
         bits = await lists.broken_lists(joint, layout)
-        cost = 8 * (engine.own["and"].position - drawn), party.ledger.depth - depth
+        cost = 8 * (engine.own[Purpose.AND].position - drawn), party.ledger.depth - depth
         assert cost == tuple(lists.check_gates(layout))
         return await bits.open()
 
