@@ -19,7 +19,7 @@ from secagg.errors import (
 )
 from secagg.party import UNKNOWN, PartyId, aborted
 from secagg.printable import printable
-from secagg.wire import FrameType, Message, decode_control, encode_control
+from secagg.wire import Buffer, FrameType, Message, decode_control, encode_control
 
 AGREEMENT_BYTES: Final = 32
 NONCE_BYTES: Final = 32
@@ -62,10 +62,15 @@ class Session(Message, frozen=True):
 
 
 class Abort(Message, frozen=True):
-    """Why the sender ends the run, and whose doing it was."""
+    """Why the sender ends the run, and whose doing it was.
+
+    Attributes:
+      session: the first bytes of the session, where the caller carries messages. A connection is of one session.
+    """
 
     about: str
     reason: str
+    session: bytes = b""
 
 
 def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId, str]:
@@ -90,14 +95,21 @@ def _encodable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def abort_frame(error: BaseException, about: PartyId = "") -> bytes:
+def abort_frame(error: BaseException, about: PartyId = "", session: bytes = b"") -> bytes:
     """Return the frame that tells a peer why this party ends."""
-    return encode_control(FrameType.ABORT, Abort(*reason_for_peers(error, about)))
+    return encode_control(FrameType.ABORT, Abort(*reason_for_peers(error, about), session))
 
 
-def read_abort(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> AbortedError:
-    """Return the error that an ABORT frame from `peer` means here."""
+def read_abort(frame: Buffer, peer: PartyId, roster: Sequence[PartyId], session: bytes = b"") -> AbortedError:
+    """Return the error that an ABORT frame from `peer` means here.
+
+    Raises:
+      WireError: not such a frame.
+      RemoteProtocolError: it is of another session.
+    """
     abort = decode_control(frame, Abort, peer=peer)
+    if abort.session != session:
+        raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
     about = abort.about if abort.about == UNKNOWN or abort.about in roster else peer
     return aborted(peer, about, printable(abort.reason, MAX_REASON))
 

@@ -30,26 +30,18 @@ from typing import Final, Generic, Self, TypeVar
 import msgspec
 
 from secagg import wire
-from secagg.errors import RemoteProtocolError, SecaggError, UsageError
+from secagg.errors import SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Room
-from secagg.network.hello import MAX_REASON, reason_for_peers
-from secagg.party import UNKNOWN, Party, PartyId, Program, Run, aborted
+from secagg.network.hello import abort_frame, read_abort
+from secagg.party import Party, PartyId, Program, Run
 from secagg.prg import KEY_BYTES, Stream, check_process
-from secagg.printable import printable
-from secagg.wire import Buffer, FrameType, Message
+from secagg.wire import Buffer, FrameType
 
 T = TypeVar("T")
 
 _MAGIC: Final = b"SAGSTATE\x01"  # the last byte is the version
-
-
-class Abort(Message, frozen=True):
-    """Content of the frame by which a party tells another that the run ended with an error."""
-
-    session: bytes
-    about: str
-    reason: str
+_ABORT_SESSION_BYTES: Final = 16
 
 
 class _Call(msgspec.Struct, frozen=True, array_like=True):
@@ -288,12 +280,7 @@ class Stepwise(Generic[T]):
         try:
             frame_type, _, _ = wire.decode_prefix(frame[: wire.PREFIX.size], peer=peer)
             if frame_type is FrameType.ABORT:
-                abort = wire.decode_control(frame, Abort, peer=peer)
-                if abort.session != party.session[:16]:
-                    raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
-                known = abort.about == UNKNOWN or abort.about in party.roster.position
-                about = abort.about if known else peer
-                raise aborted(peer, about, printable(abort.reason, MAX_REASON))
+                raise read_abort(frame, peer, party.roster, party.session[:_ABORT_SESSION_BYTES])
         except SecaggError as error:
             party.fail(peer, error)
         else:
@@ -311,6 +298,5 @@ class Stepwise(Generic[T]):
 
     def _abort(self, error: BaseException) -> list[tuple[PartyId, bytes]]:
         party = self._party
-        content = Abort(party.session[:16], *reason_for_peers(error))
-        frame = wire.encode_control(FrameType.ABORT, content)
+        frame = abort_frame(error, session=party.session[:_ABORT_SESSION_BYTES])
         return [(peer, frame) for peer in party.others]

@@ -23,8 +23,9 @@ from secagg.errors import (
     UsageError,
     WireError,
 )
+from secagg.network.hello import Abort
 from secagg.network.simulated import simulate
-from secagg.network.stepwise import Abort, Stepwise
+from secagg.network.stepwise import Stepwise
 from secagg.party import Computation, Party
 from secagg.wire import FrameType, Message
 
@@ -221,7 +222,8 @@ def test_parties_draw_fresh_keys_by_default() -> None:
         (b"garbage", WireError),
         (wire.encode_control(FrameType.HEARTBEAT), WireError),
         (wire.encode_control(FrameType.ABORT), WireError),
-        (wire.encode_control(FrameType.ABORT, Abort(bytes(16), "c", "another session")), RemoteProtocolError),
+        (wire.encode_control(FrameType.ABORT, Abort("c", "another session", bytes(16))), RemoteProtocolError),
+        (wire.encode_control(FrameType.ABORT, Abort("c", "of no session")), RemoteProtocolError),
     ],
 )
 def test_frames_that_break_the_rules_end_the_run_and_name_their_sender(
@@ -294,7 +296,7 @@ def test_everybody_learns_who_is_to_blame() -> None:
 def test_an_abort_about_a_stranger_is_blamed_on_its_sender_and_cut() -> None:
     party = make("a")
     party.step()
-    content = Abort(SESSION[:16], "nobody", "x" * 5000)
+    content = Abort("nobody", "x" * 5000, SESSION[:16])
     party.step([("b", wire.encode_control(FrameType.ABORT, content))])
     with pytest.raises(AbortedError) as caught:
         party.result()
