@@ -12,8 +12,9 @@ from typing import Any, Final, Literal
 
 from secagg.data.columns import DepositColumns, TransferColumns, parse_columns, resolve_columns
 from secagg.data.dialect import Dialect
+from secagg.data.reports import ReadReport
 from secagg.data.sources import find_sources, open_source
-from secagg.data.tables import ReadReport, read_deposits, read_transfers
+from secagg.data.tables import read_deposits, read_transfers
 from secagg.errors import DataError
 from secagg.jobs.job import Job, Window
 from secagg.jobs.run import Columns

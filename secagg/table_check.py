@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from secagg.console import say, table
-from secagg.data.tables import ReadReport
+from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.patterns import units

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from secagg.data.columns import DepositColumns, TransferColumns
     from secagg.data.conventions import Conventions
     from secagg.data.dialect import Dialect
-    from secagg.data.tables import BadRow, Deposits, ReadReport, Transfers, read_deposits, read_transfers
+    from secagg.data.reports import BadRow, ReadReport
+    from secagg.data.tables import Deposits, Transfers, read_deposits, read_transfers
 else:
     __getattr__, __dir__ = face(
         "secagg.data",
@@ -29,6 +30,7 @@ else:
             "secagg.data.columns": "DepositColumns TransferColumns",
             "secagg.data.conventions": "Conventions",
             "secagg.data.dialect": "Dialect",
-            "secagg.data.tables": "BadRow Deposits ReadReport Transfers read_deposits read_transfers",
+            "secagg.data.reports": "BadRow ReadReport",
+            "secagg.data.tables": "Deposits Transfers read_deposits read_transfers",
         },
     )

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from secagg.data.columns import DepositColumns, TransferColumns
 from secagg.data.conventions import LARGEST_LIMIT, Conventions
 from secagg.data.dialect import EPOCHS, Dialect
+from secagg.data.reports import Times
 from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
 
-__all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "Times", "checked_rows"]
-
-Times = Literal["numbers", "timestamps"]
+__all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows"]
 
 # What a row's time is: none, a number, a timestamp in the job's zone, an instant.
 NUMBER, TIMESTAMP, INSTANT = 1, 2, 3

@@ -149,12 +149,14 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
         if time.monotonic() < deadline:
             for process in processes.values():
                 process.wait()
+        # Those that run still are ended now, and that is no failure of theirs.
+        status = {name: process.poll() for name, process in processes.items()}
     # What one party found is told by the others as its peers' abort; the finding itself comes first.
     failures.sort(key=lambda failure: isinstance(failure[1], AbortedError))
-    for name, process in processes.items():
-        if process.returncode and all(name != failed for failed, _ in failures):
+    for name, code in status.items():
+        if code and all(name != failed for failed, _ in failures):
             last = " / ".join(said[name][-_KEPT_LINES:]) or "it said nothing"
-            text = f"it ended with status {process.returncode}: {last}"
+            text = f"it ended with status {code}: {last}"
             failures.insert(0, (name, PeerVanishedError(text, peer=name)))
     if failures:
         name, error = failures[0]

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from secagg.data import sources
 from secagg.data.columns import DepositColumns, TransferColumns, parse_columns
 from secagg.data.conventions import Conventions
+from secagg.data.csv_files import CsvFile, Malformed
 from secagg.data.dialect import Dialect
-from secagg.data.sources import CsvFile, Malformed
-from secagg.data.tables import BadRow, parse_time, read_deposits, read_transfers
+from secagg.data.reports import BadRow
+from secagg.data.tables import parse_time, read_deposits, read_transfers
 from secagg.errors import DataError, EmptyTableError, UsageError
 
 HEADER = "beneficiary,sender,amount,time\n"

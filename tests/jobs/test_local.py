@@ -18,6 +18,7 @@ import pytest
 from secagg import errors
 from secagg.data.made_up import make
 from secagg.errors import AbortedError, DataError, PeerVanishedError, UsageError
+from secagg.jobs import local
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.local import free_addresses, run_locally, run_parties
@@ -103,6 +104,21 @@ def test_parties_as_processes_find_what_the_plaintext_says(
         assert record["flagged"] == len(told)
     assert {progress.party for progress in seen} == set(job.roster)
     assert len(list((tmp_path / "out").iterdir())) == len(job.roster) + len(tables)
+
+
+def test_a_mistake_that_one_party_finds_before_it_connects_is_told_as_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The others wait for it in vain until they are ended, which is not what went wrong.
+    monkeypatch.setattr(local, "_PATIENCE_S", 1.0)
+    job = make_job("structuring", "ab", "abx")
+    options = {}
+    for seed, name in enumerate(job.input_parties):
+        write_table("structuring", tmp_path / f"{name}.csv", seed, 20)
+        options[name] = ["--data", str(tmp_path / f"{name}.csv")]
+    options["bank_b"] *= 2
+    with pytest.raises(DataError, match=r"^bank_b: .*bank_b\.csv: this table is named twice"):
+        run_locally(job, options, out=tmp_path / "out", on_progress=lambda _: None)
 
 
 def test_bad_data_at_one_party_ends_all_and_is_told_as_its_own(tmp_path: Path) -> None:
