@@ -71,6 +71,31 @@ def test_every_number_is_bracketed_and_none_is_accepted_with_more_than_certainty
     assert doubt < 1 / 500
 
 
+# Weights of tails are whole numbers rounded up, so for most distributions they are 1 whatever they are computed from.
+# Where nearly all weight lies on the mode, and the tail begins just where it may, twice that is needed.
+NARROW = {
+    "gaussian 50/4501": GaussianDistribution(Fraction(50, 4501)),  # ln f(1) is -45.01
+    "poisson e^-45.01": PoissonDistribution(Fraction(2834, 10**23)),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_tail_weighs_enough_where_it_begins_as_high_as_it_may(name):
+    distribution = NARROW[name]
+    sampler = RejectionSampler(distribution)
+    tails = [
+        (bin_, w)
+        for bin_, w in zip(sampler._bins, sampler._weights, strict=True)
+        if bin_.step_bits is not None
+    ]
+    assert tails
+    for bin_, w in tails:
+        with mpmath.workdps(60):
+            needed = sampler._scale * weight(distribution, bin_.edge) * (2 << bin_.step_bits)
+            assert needed > 1  # more than rounding up gives
+            assert needed <= w
+
+
 @pytest.mark.parametrize("name", ["gaussian 10", "poisson 60", "gaussian 10^5 + 1/3"])
 def test_tails_are_sampled_in_proportion_to_the_distribution(name):
     """4,000 attempts in the upper tail, chi-square over up to 8 cells; false alarm 1e-6."""
