@@ -144,7 +144,16 @@ class TooFewPartiesError(PeerMissingError):
 
 
 class AbortedError(PeerMissingError):
-    """Another party ended the run; the message carries its reason."""
+    """Another party ended the run; the message carries its reason.
+
+    Args:
+      peer: the party that ended the run, as seen by this one.
+      accused: whom that party accuses, which nothing but its word shows; "" for nobody but itself.
+    """
+
+    def __init__(self, message: str, *lines: str, peer: str = "", accused: str = "") -> None:
+        super().__init__(message, *lines, peer=peer)
+        self.accused = accused
 
 
 class InexactError(SecaggError, ArithmeticError):

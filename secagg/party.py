@@ -702,7 +702,11 @@ def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer:
 def aborted(by: PartyId, about: PartyId, reason: str) -> AbortedError:
     """Return the error with which a party ends because another party ended the run.
 
+    Its `peer` is `by`, which was seen to end the run; whom `by` accuses may be a lie and is in `accused` alone.
+
     Args:
-      about: whose doing it was: a party, "" for that of `by` itself, UNKNOWN where `by` cannot know.
+      about: whose doing it was, by the word of `by`: a party, "" for `by` itself, UNKNOWN where `by` cannot know.
     """
-    return AbortedError(f"{by} ended the run: {reason}", peer="" if about == UNKNOWN else about or by)
+    accused = "" if about in (by, UNKNOWN) else about
+    says = f" ({by} says: {accused} is to blame; nothing but its word shows it)" if accused else ""
+    return AbortedError(f"{by} ended the run: {reason}{says}", peer=by, accused=accused)

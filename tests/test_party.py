@@ -23,7 +23,7 @@ from secagg.errors import (
     WireError,
 )
 from secagg.network.simulated import Fault, simulate
-from secagg.party import Computation, Party, Roster, Run, aborted, check_array
+from secagg.party import UNKNOWN, Computation, Party, Roster, Run, aborted, check_array
 from secagg.prg import Stream
 from secagg.wire import Message
 
@@ -980,10 +980,13 @@ def test_arrays_of_another_shape_than_expected_name_the_peer() -> None:
     assert caught.value.peer == "b"
 
 
-def test_an_abort_names_who_is_to_blame_and_who_ended_the_run() -> None:
-    error = aborted("a", "c", "c is gone")
-    assert (error.peer, str(error)) == ("c", "a ended the run: c is gone")
-    assert aborted("a", "", "a reason").peer == "a"
+@pytest.mark.parametrize("about", ["c", "", "a", UNKNOWN])
+def test_an_abort_names_who_ended_the_run_and_keeps_apart_whom_that_party_accuses(about: str) -> None:
+    error = aborted("a", about, "c is gone")
+    accused = "c" if about == "c" else ""
+    assert (error.peer, error.accused) == ("a", accused)
+    assert str(error).startswith("a ended the run: c is gone")
+    assert ("a says: c is to blame; nothing but its word shows it" in str(error)) == bool(accused)
 
 
 def test_altered_frames_are_met_where_the_protocol_waits() -> None:

@@ -55,6 +55,8 @@ def error_line(error: SecaggError) -> str:
     """Return why a party ended as a line of JSON; `run_parties` reads them."""
     named = getattr(error, "peer", None)
     about = {} if named is None else {"peer": named}
+    if isinstance(error, AbortedError):
+        about["accused"] = error.accused
     return json.dumps({"error": type(error).__name__, "message": str(error), **about})
 
 
@@ -162,6 +164,8 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
         name, error = failures[0]
         first, *below = str(error).split("\n")
         about = {"peer": error.peer} if isinstance(error, PeerMissingError | RemoteProtocolError) else {}
+        if isinstance(error, AbortedError):
+            about["accused"] = error.accused
         raise type(error)(f"{name}: {first}", *below, **about) from None
 
 
@@ -178,7 +182,7 @@ def _take(
             on_progress(Progress(**message["progress"]))
             return
         kind = getattr(errors, message["error"])
-        about = {"peer": message["peer"]} if "peer" in message else {}
+        about = {name: message[name] for name in ("peer", "accused") if name in message}
         failures.append((name, kind(*message["message"].split("\n"), **about)))
     except (ValueError, TypeError, KeyError, AttributeError):  # a warning, or a traceback
         said.append(line)

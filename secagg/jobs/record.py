@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from secagg import release, wire
-from secagg.errors import JobError, SecaggError, UsageError
+from secagg.errors import AbortedError, JobError, SecaggError, UsageError
 from secagg.jobs.disclosure import disclosures
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output
@@ -135,14 +135,15 @@ def record(
 
 
 def _error(error: BaseException, me: PartyId) -> dict[str, str]:
-    """Return why a run ended, and who is named: "" for nobody."""
+    """Return why a run ended, who was seen doing it ("" for nobody), and whom that party's word alone accuses."""
     if not isinstance(error, SecaggError):
         # What others say may quote data.
         notes = "; ".join(getattr(error, "__notes__", ()))
-        return {"type": type(error).__name__, "message": printable(notes), "named": me}
+        return {"type": type(error).__name__, "message": printable(notes), "named": me, "accused": ""}
     own = isinstance(error, UsageError) and not isinstance(error, JobError)
     named = me if own else str(getattr(error, "peer", ""))
-    return {"type": type(error).__name__, "message": str(error), "named": named}
+    accused = error.accused if isinstance(error, AbortedError) else ""
+    return {"type": type(error).__name__, "message": str(error), "named": named, "accused": accused}
 
 
 def _finite(value: float | None) -> float | None:

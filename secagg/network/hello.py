@@ -28,6 +28,7 @@ FIELD_DIGEST_BYTES: Final = 16
 _MAX_FIELDS: Final = 1000  # a job has some 20, and one for each party
 _SHOWN_FIELDS: Final = 5
 _SESSION_LABEL: Final = b"secagg network session v2"
+_HEARD_LABEL: Final = b"secagg network heard v1"
 _COMMITMENT_LABEL: Final = b"secagg network nonce v1"
 MAX_REASON: Final = 1000
 _MAX_NAME_BYTES: Final = 1000
@@ -56,13 +57,18 @@ class Nonce(Message, frozen=True):
 
 
 class Session(Message, frozen=True):
-    """The session that the sender derived."""
+    """The session that the sender derived, and what it heard of each party.
+
+    Attributes:
+      heard: `heard_digest` of each party, in roster order, the sender's own among them.
+    """
 
     session: bytes
+    heard: list[bytes] = msgspec.field(default_factory=list)
 
 
 class Abort(Message, frozen=True):
-    """Why the sender ends the run, and whose doing it was.
+    """Why the sender ends the run, and whose doing it was by its word.
 
     Attributes:
       session: the first bytes of the session, where the caller carries messages. A connection is of one session.
@@ -110,7 +116,7 @@ def read_abort(frame: Buffer, peer: PartyId, roster: Sequence[PartyId], session:
     abort = decode_control(frame, Abort, peer=peer)
     if abort.session != session:
         raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
-    about = abort.about if abort.about == UNKNOWN or abort.about in roster else peer
+    about = abort.about if abort.about in roster else UNKNOWN
     return aborted(peer, about, printable(abort.reason, MAX_REASON))
 
 
@@ -123,6 +129,40 @@ def derive_session(agreement: bytes, nonces: Mapping[PartyId, bytes]) -> bytes:
     """Return the session identifier, 32 bytes; `nonces` in roster order."""
     parts = [part for name, nonce in nonces.items() for part in (name.encode(), nonce)]
     return _digest([_SESSION_LABEL, agreement, *parts])
+
+
+def heard_digest(name: PartyId, commitment: bytes, nonce: bytes) -> bytes:
+    """Return what a party heard from another one before the session, as 32 bytes to be compared."""
+    return _digest([_HEARD_LABEL, name.encode(), commitment, nonce])
+
+
+def check_session(
+    theirs: Session, mine: Session, peer: PartyId, me: PartyId, roster: Sequence[PartyId]
+) -> None:
+    """Check that a peer derived the same session.
+
+    What this party and the peer said to each other both know: who states it otherwise lies. Where a third party's
+    words differ, that one told two things or the peer lies about it, and nobody is named.
+
+    Raises:
+      RemoteProtocolError: it derived another.
+    """
+    if theirs.session == mine.session:
+        return
+    differ = []
+    if len(theirs.heard) == len(roster):
+        differ = [name for name, its, own in zip(roster, theirs.heard, mine.heard, strict=True) if its != own]
+    text = f"{peer} derived another session than this party"
+    if not differ or {me, peer} & set(differ):
+        raise RemoteProtocolError(
+            f"{text}, and does not state what the two of them told each other as it was; start again without {peer}",
+            peer=peer,
+        )
+    others = ", ".join(differ[:_SHOWN_FIELDS])
+    raise RemoteProtocolError(
+        f"{text}, for it heard something else from {others}. Either {others} told different things to different "
+        f"parties, or {peer} does not say what it heard; this party cannot know which. Start again, and ask both"
+    )
 
 
 def check_nonce(message: Nonce, peer: PartyId, commitment: bytes) -> bytes:

@@ -43,6 +43,9 @@ class Link:
       peer: who is at the other end.
       unsent: bytes handed in that the kernel has not taken yet.
       heard, wrote: when a byte last came from the peer, and last went to it (`time.monotonic`).
+      moved: when the peer last showed progress: a message, a step, that it computes (see `waiting`).
+      stepped: when its count of steps last rose.
+      steps, waits_for: what its last heartbeat said.
       finished: whether the peer said that its program has ended.
     """
 
@@ -61,8 +64,12 @@ class Link:
         "finished",
         "heard",
         "max_frame_bytes",
+        "moved",
         "peer",
+        "stepped",
+        "steps",
         "unsent",
+        "waits_for",
         "wrote",
     )
 
@@ -70,7 +77,9 @@ class Link:
         self.peer = peer
         self.max_frame_bytes = max_frame_bytes
         self.unsent = 0
-        self.heard = self.wrote = time.monotonic()
+        self.heard = self.wrote = self.moved = self.stepped = time.monotonic()
+        self.steps = -1
+        self.waits_for: tuple[str, ...] = ()
         self.finished = False
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
@@ -105,6 +114,11 @@ class Link:
     def writable(self) -> bool:
         """Whether the peer may still get what is sent."""
         return self._writable
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a part of a frame has arrived."""
+        return self._frame is not None
 
     def send(self, frame: Sequence[Buffer]) -> None:
         """Queue the buffers of a frame; they must not change until `unsent` is 0 again."""

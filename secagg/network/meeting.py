@@ -10,7 +10,8 @@ whose rosters differ must meet to find that out.) Then, on every connection:
 3. When all hellos are there, both tell their nonces. Nobody has chosen its own knowing others': what is derived
    from the session, such as a random graph, is nobody's choice. From here on a party that leaves ends the run.
 4. When all nonces are there: session = SHA-256 of the agreement and of every party's name and nonce. Both
-   send it; a difference means that somebody told two parties different things.
+   send it, with a digest of what they heard of each party. Somebody who told two parties different things is found
+   by it; the honest ones do not name each other for it.
 
 Whoever connects without a certificate that is known here is dropped and holds up nobody: every connection is
 a generator that says what it waits for, and one poll serves them all, first those who have shown more (see `callers`).
@@ -50,7 +51,9 @@ from secagg.network.hello import (
     abort_frame,
     check_hello,
     check_nonce,
+    check_session,
     derive_session,
+    heard_digest,
     nonce_commitment,
     read_abort,
 )
@@ -64,6 +67,7 @@ from secagg.wire import FrameType, decode_control, encode_control
 _log = logging.getLogger(__name__)
 
 _MAX_HELLO_EXCESS: Final = 1 << 16  # bytes by which a hello may be longer than this party's own
+_MAX_HEARD: Final = 64  # bytes that a session frame has for each party
 _STARTED_A_TURN: Final = 32  # handshakes, each of which costs a signature
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GREETING_S: Final = 10.0  # for a caller to say who it is, and for one attempt to dial
@@ -140,9 +144,10 @@ class Meeting:
         self._hello = Hello(release.RELEASE, me, self.roster, agreement, commitment, dict(fields))
         self._commitments: dict[PartyId, bytes] = {}
         self._nonces: dict[PartyId, bytes] = {}
-        self._sessions: dict[PartyId, bytes] = {}
-        self._session = b""
+        self._sessions: dict[PartyId, Session] = {}
+        self._session: Session | None = None
         self._hello_frame = encode_control(FrameType.HELLO, self._hello)
+        self._max_frame_bytes = len(self._hello_frame) + _MAX_HELLO_EXCESS + _MAX_HEARD * len(self.roster)
         # In the order of their deadlines, for all have equally long.
         self._newcomers: dict[Newcomer, Conversation] = {}
         self._by_fd: dict[int, Newcomer] = {}
@@ -180,16 +185,19 @@ class Meeting:
         while self._error or len(self._nonces) < len(self._others):
             self._turn(deadline)
         nonces = {**self._nonces, self.me: self._nonce}
-        self._session = derive_session(self._hello.agreement, {name: nonces[name] for name in self.roster})
-        self._say(Session(self._session))
+        session = derive_session(self._hello.agreement, {name: nonces[name] for name in self.roster})
+        said = {**self._commitments, self.me: self._hello.commitment}
+        heard = [heard_digest(name, said[name], nonces[name]) for name in self.roster]
+        self._session = Session(session, heard)
+        self._say(self._session)
         for peer in self._sessions:
             try:
                 self._compare(peer)
             except RemoteProtocolError as error:
-                self._found(error, peer)
+                self._found(error, error.peer)
         while self._error or len(self._sessions) < len(self._others):
             self._turn(deadline)
-        return self._session
+        return session
 
     def _say(self, message: Nonce | Session) -> None:
         for link in self.links.values():
@@ -373,7 +381,7 @@ class Meeting:
                 self._turned_away = f"{where} ({verification(error)})"
                 raise _DroppedError(f"{where} has no certificate that is known here") from None
             self._rise(newcomer, Stage.KNOWN, peer)
-        link = Link(peer, sock, max_frame_bytes=len(self._hello_frame) + _MAX_HELLO_EXCESS)
+        link = Link(peer, sock, max_frame_bytes=self._max_frame_bytes)
         try:
             yield from self._introduce(link, dialled, where)
         finally:
@@ -445,7 +453,7 @@ class Meeting:
                     nonce = decode_control(frame, Nonce, peer=peer)
                     self._nonces[peer] = check_nonce(nonce, peer, self._commitments[peer])
                 else:
-                    self._sessions[peer] = decode_control(frame, Session, peer=peer).session
+                    self._sessions[peer] = decode_control(frame, Session, peer=peer)
                     self._compare(peer)
         except PeerVanishedError as error:
             if self._told_nonce:  # it could come again with a nonce chosen knowing this one
@@ -460,12 +468,8 @@ class Meeting:
             self._found(error, getattr(error, "peer", ""))
 
     def _compare(self, peer: PartyId) -> None:
-        if self._session and self._sessions.get(peer, self._session) != self._session:
-            raise RemoteProtocolError(
-                f"{peer} derived another session than this party from what the parties said: one of them told "
-                f"different things to different parties, or reconnected; start again",
-                peer=peer,
-            )
+        if self._session is not None and peer in self._sessions:
+            check_session(self._sessions[peer], self._session, peer, self.me, self.roster)
 
     def _found(self, error: SecaggError, about: PartyId) -> None:
         """Note why the run cannot start and tell everybody who is there; those who come later are told then."""
@@ -493,8 +497,12 @@ class Meeting:
         if self._turned_away and any(name not in self._redial for name in absent):
             return AuthenticationError(
                 f"{text}; a connection from {self._turned_away} was turned away for its certificate. Compare "
-                f"fingerprints with {(absent or missing)[0]}",
-                peer=(absent or missing)[0],
+                f"fingerprints with {absent[0]}",
+                peer=absent[0],
+            )
+        if not absent and len(self._others) > 1:
+            return PeerVanishedError(
+                f"{text}. Everybody is connected to this party, which cannot know whom they lack; ask them what they printed"
             )
         return PeerVanishedError(
             f"{text}. Check that they are running and that addresses and ports are right",

@@ -10,7 +10,8 @@ heartbeats and turns callers away; one lock says whose the connections are.
 
 How long a fault can go unnoticed: a connection that ends is noticed at once; a peer from which nothing comes,
 not even a heartbeat, after `silence_s`; one that is alive and never sends what is waited for, after
-`message_s`. Whoever notices tells the others, who end too. With a quorum the program goes on without it.
+`message_s` in which neither it nor those whom it says it waits for show progress (see `waiting`). Whoever
+notices tells the others, who end too. With a quorum the program goes on without it.
 
 A peer can make this party hold one frame of `max_frame_bytes` that is on its way and, unread, `max_unread_bytes`, the
 message that exceeds them, and what `mailbox.Room` says of messages and lanes. Of a peer that is so far ahead nothing more is
@@ -49,6 +50,14 @@ from secagg.network.meeting import Attendance, Meeting
 from secagg.network.memory import keep_freed_memory
 from secagg.network.pinning import Tls
 from secagg.network.sockets import Address
+from secagg.network.waiting import (
+    COMPUTING_TIMES,
+    excused,
+    heartbeat_frame,
+    reached,
+    read_heartbeat,
+    word_of,
+)
 from secagg.party import Party, PartyId, Program, Run
 from secagg.prg import check_process
 from secagg.wire import Buffer, FrameType
@@ -85,7 +94,9 @@ class Timeouts:
     Args:
       connect_s: for all parties to be there.
       silence_s: for any sign of life of a peer that is waited for.
-      message_s: for a live peer to send what is waited for, or to take what is sent to it.
+      message_s: for a live peer to send what is waited for, or to take what is sent to it, while neither it nor anybody
+        whom it says it waits for shows progress. A peer that says that it computes has ten times as long for a step. A
+        protocol that goes on without those who are late gives them `message_s` in all.
     """
 
     connect_s: float = 60.0
@@ -99,7 +110,7 @@ class Timeouts:
     @property
     def heartbeat_s(self) -> float:
         """How long a connection may be idle before a heartbeat goes out."""
-        return self.silence_s / 4
+        return min(self.silence_s, self.message_s) / 4
 
 
 def run_party(
@@ -247,6 +258,8 @@ class _Driver(Generic[T]):
         self._reported = ""
         self._tick_s = min(_TICK_S, timeouts.silence_s / 8)
         self._spin_s = _SPIN_S if (os.cpu_count() or 1) > 1 else 0.0
+        self._steps = 0  # how often the program has gone on
+        self._waiting = False  # whether it waits; else it computes
         self._ended = False  # the program has
         self._fatal: SecaggError | None = None
 
@@ -350,7 +363,7 @@ class _Driver(Generic[T]):
         while not run.done:
             late = self._wait(lambda: not self._lent and self.party.ready)
             if self._fatal is None:
-                run.step(late=late)
+                self._steps += run.step(late=late)
             else:
                 run.abort(self._fatal)
                 run.result()
@@ -373,10 +386,13 @@ class _Driver(Generic[T]):
         now = time.monotonic()
         began = self._began = self._began if self.party.continued else now
         limit_s = self.party.timeout_s
+        # Those who are late are then left out, or the protocol set a time of its own.
+        strict = limit_s is not None or any(gather.quorum is not None for gather in self.party._wait)
         if limit_s is None:
             limit_s = self._timeouts.message_s
-        entered, late = now, False
+        entered, late, ends = now, False, began + limit_s
         with self._lock:
+            self._waiting = True
             self._take_outbox()
             if self._paused:
                 self._unpause()
@@ -386,14 +402,20 @@ class _Driver(Generic[T]):
                     self._check_at = now + self._tick_s
                     self._beat(now)
                     self._miss_the_silent(now, entered)
-                if now - began >= limit_s:
+                if now >= ends:
                     self._exchange(now, now, now, enough)  # what came while the program computed was in time
-                    if late := not enough():
+                    if enough() or self._fatal is not None:
+                        break
+                    if strict or now >= (ends := self._ends(began)):
+                        late = True
+                        self._miss_the_late(limit_s)
                         self._give_up_sending(limit_s)
-                    break
-                self._exchange(now, min(self._check_at, began + limit_s), entered + self._spin_s, enough)
+                        break
+                self._exchange(now, min(self._check_at, ends), entered + self._spin_s, enough)
             now = time.monotonic()
             self._report()
+        with self._lock:
+            self._waiting = False
         self.party.ledger.waited(now - entered)
         return late
 
@@ -473,6 +495,7 @@ class _Driver(Generic[T]):
     def _take(self, link: Link, frame_type: FrameType, frame: memoryview) -> None:
         peer = link.peer
         if frame_type is FrameType.MESSAGE:
+            link.moved = link.stepped = time.monotonic()
             self.party.deliver(frame, peer)
             if peer in self.party.failed:
                 raise self.party.failed[peer]
@@ -486,8 +509,60 @@ class _Driver(Generic[T]):
                     f"{peer} has ended its part and sends nothing more; do both run the same job?", peer=peer
                 ),
             )
-        elif frame_type is not FrameType.HEARTBEAT:
+        elif frame_type is FrameType.HEARTBEAT:
+            self._take_heartbeat(link, frame)
+        else:
             raise WireError(f"expected a message from {peer}, got another frame", peer=peer)
+
+    def _take_heartbeat(self, link: Link, frame: memoryview) -> None:
+        if frame == _HEARTBEAT:  # a sign of life that says nothing else
+            return
+        beat, now = read_heartbeat(frame, link.peer, self.party.roster), time.monotonic()
+        if beat.steps > link.steps:
+            link.steps, link.moved, link.stepped = beat.steps, now, now
+        elif not beat.waits_for and now - link.stepped < COMPUTING_TIMES * self._timeouts.message_s:
+            link.moved = now
+        link.waits_for = tuple(self.party.roster[i] for i in beat.waits_for)
+
+    @property
+    def _awaited(self) -> list[PartyId]:
+        """Whose messages are missing, and who has not taken what was sent to it."""
+        return list(dict.fromkeys([*self.party.waiting_for, *(link.peer for link in self._unsent)]))
+
+    @property
+    def _says(self) -> dict[PartyId, tuple[PartyId, ...]]:
+        return {peer: link.waits_for for peer, link in self._open.items() if link.waits_for}
+
+    def _ends(self, began: float) -> float:
+        """Return when a wait that began at a time ends, unless somebody shows progress."""
+        missing, says, moved = self._awaited, self._says, began
+        for peer in reached(missing, says):
+            if (link := self._open.get(peer)) is not None:
+                moved = max(moved, link.moved, link.heard if link.receiving else began)
+                moved = max(moved, link.wrote if link in self._unsent else began)
+        # Who waits for somebody that waits for another gives that one the time to say so first.
+        grace = all(excused(peer, self.party.me, says) for peer in missing)
+        return moved + self._timeouts.message_s + grace * 2 * self._timeouts.heartbeat_s
+
+    def _miss_the_late(self, limit_s: float) -> None:
+        """Let the program meet who is late: first those who do not say that they wait for others."""
+        party, says = self.party, self._says
+        needed = {p for g in party._wait if g.quorum is None and g.timeout_s is None for p in g.peers}
+        late = [peer for peer in party.waiting_for if peer in needed]
+        late.sort(key=lambda peer: excused(peer, party.me, says))
+        kinds = {peer: g.kind.__name__ for g in party._wait for peer in g.peers if peer in g.missing}
+        for peer in late:
+            text = f"{party.me} waited for {kinds[peer]} from {peer} and nothing came in time ({limit_s:g} s)"
+            party.fail(peer, self._late(peer, text, says))
+
+    def _late(self, peer: PartyId, text: str, says: Mapping[PartyId, Sequence[PartyId]]) -> PeerVanishedError:
+        word = word_of(peer, self.party.me, says)
+        if excused(peer, self.party.me, says):
+            return PeerVanishedError(
+                f"{text}; {word}. This party cannot know whose doing it is; ask them all"
+            )
+        more = f" ({word})" if word else ""
+        return PeerVanishedError(f"{text}{more}; check that {peer} is running and can be reached", peer=peer)
 
     def _too_far_ahead(self, link: Link) -> bool:
         return bool(self.party.overfull(link.peer)) and link.peer not in self.party.waiting_for
@@ -514,6 +589,8 @@ class _Driver(Generic[T]):
         del self._by_fd[link.fileno()], self._open[link.peer]
         if link.finished:
             return
+        if isinstance(error, AbortedError):
+            self._look_at(error.accused)
         bears = self._bears_loss_of(link.peer)
         self.party.fail(link.peer, error)
         if not bears:
@@ -523,10 +600,27 @@ class _Driver(Generic[T]):
             link.send([abort_frame(error, link.peer)])
             link.leave()
 
+    def _look_at(self, accused: PartyId) -> None:
+        """See whether a party that another one accuses has left this party too: then it is named for what it did here."""
+        if (link := self._open.get(accused)) is None or link in self._paused:
+            return
+        self._read(link, lambda: False)  # what came while this party computed says that the other one lives
+        silent_s = time.monotonic() - link.heard
+        if accused in self._open and silent_s >= self._timeouts.silence_s / 2:
+            text = f"nothing came from {accused} for {silent_s:.2g} s, not even a sign of life; check that it is running"
+            self._lose(link, PeerVanishedError(text, peer=accused))
+
     def _beat(self, now: float) -> None:
-        for link in list(self._open.values()):
-            if not link.unsent and now - link.wrote >= self._timeouts.heartbeat_s:
-                self._send(link, [_HEARTBEAT])
+        idle = [
+            link
+            for link in self._open.values()
+            if not link.unsent and now - link.wrote >= self._timeouts.heartbeat_s
+        ]
+        if idle:
+            awaited = self._awaited if self._waiting else []
+            frame = heartbeat_frame(self._steps, awaited, self.party.roster)
+            for link in idle:
+                self._send(link, [frame])
 
     def _miss_the_silent(self, now: float, began: float) -> None:
         awaited = {self._open[peer] for peer in self.party.waiting_for if peer in self._open}
@@ -548,7 +642,7 @@ class _Driver(Generic[T]):
                 if bears:
                     link.cut_off()  # nobody waits for it to take the rest
                 text = f"{link.peer} lives but took no more of what was sent to it for {limit_s:g} s"
-                self._lose(link, PeerVanishedError(text, peer=link.peer))
+                self._lose(link, self._late(link.peer, text, self._says))
         self._lent.clear()
 
     def _report(self) -> None:

@@ -21,6 +21,7 @@ from secagg.errors import (
     EmptyTableError,
     JobError,
     PeerMissingError,
+    PeerVanishedError,
     PlanError,
     RangeError,
     SecaggError,
@@ -33,12 +34,14 @@ from secagg.jobs.local import free_addresses
 from secagg.jobs.output import Output
 from secagg.jobs.patterns import PATTERNS
 from secagg.jobs.record import Result, write_record
+from secagg.jobs.record import _error as failure
 from secagg.jobs.run import PHASES, Part, Progress, run_job
 from secagg.jobs.signed import file_digest, read_record, verify_record
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import LAN, WAN, Outcome, simulate
 from secagg.network.tcp import Timeouts
+from secagg.party import UNKNOWN, aborted
 from secagg.protocols import collectors, joint_groups, structuring
 from secagg.protocols.joint_groups import Findings, Rows, flagged_rows
 from secagg.protocols.pseudonyms import digest_of_contribution
@@ -455,6 +458,14 @@ def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:
     assert all(isinstance(e, SecaggError) for e in errors.values())
     # bank_a and bank_c do not meet; bank_b may find first that bank_a's job names another certificate
     assert any(isinstance(e, AuthenticationError | JobError) for e in errors.values()), errors
+
+
+def test_a_record_keeps_whom_another_party_accuses_apart_from_who_was_seen_ending_the_run() -> None:
+    for about, accused in (("bank_b", "bank_b"), ("", ""), (UNKNOWN, "")):
+        told = failure(aborted("mallory", about, "bank_b put in what is no list"), "bank_a")
+        assert (told["named"], told["accused"]) == ("mallory", accused)
+    seen = failure(PeerVanishedError("bank_b is gone", peer="bank_b"), "bank_a")
+    assert (seen["named"], seen["accused"]) == ("bank_b", "")
 
 
 def test_a_party_that_does_not_come_is_named() -> None:

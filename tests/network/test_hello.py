@@ -13,10 +13,13 @@ from secagg.network.hello import (
     MAX_REASON,
     Hello,
     Nonce,
+    Session,
     abort_frame,
     check_hello,
     check_nonce,
+    check_session,
     derive_session,
+    heard_digest,
     nonce_commitment,
     read_abort,
 )
@@ -87,17 +90,17 @@ def test_sessions_and_commitments_are_sha256_of_parts_after_their_lengths_under_
     ("error", "named"),
     [
         (RemoteProtocolError("c lied", peer="c"), "c"),
-        (RemoteProtocolError("a stranger lied", peer="z"), "b"),  # b says so, and z is nobody here
+        (RemoteProtocolError("a stranger lied", peer="z"), ""),  # b says so, and z is nobody here
         (RemoteProtocolError("c" * 2000, peer="c"), "c"),
-        (RemoteProtocolError("x", peer="z" * 5000), "b"),
-        (ValueError("secret"), "b"),
+        (RemoteProtocolError("x", peer="z" * 5000), ""),
+        (ValueError("secret"), ""),
     ],
 )
-def test_the_reason_for_an_end_names_who_is_to_blame_or_who_ended_and_is_cut(error, named):
+def test_the_reason_for_an_end_names_who_ended_and_whom_it_accuses_and_is_cut(error, named):
     ended = read_abort(memoryview(abort_frame(error)), "b", ROSTER)
-    assert ended.peer == named
+    assert (ended.peer, ended.accused) == ("b", named)
     assert str(ended).startswith("b ended the run: ")
-    assert len(str(ended)) <= MAX_REASON + len("b ended the run: ")
+    assert len(str(ended)) <= MAX_REASON + 100
 
 
 def test_the_reason_for_an_end_shows_of_foreign_errors_the_type_and_nothing_that_moves_a_cursor():
@@ -107,3 +110,30 @@ def test_the_reason_for_an_end_shows_of_foreign_errors_the_type_and_nothing_that
     told = str(read_abort(memoryview(abort_frame(RemoteProtocolError("up\x1b[3A", peer="c"))), "b", ROSTER))
     assert told.isprintable()
     assert "up" in told
+
+
+HEARD = {name: heard_digest(name, bytes(32), bytes(32)) for name in ("a", "b", "c")}
+OTHER = b"\1" * 32
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"c": OTHER}, ""),  # c told a and b different things, or b lies about it
+        ({"b": OTHER}, "b"),
+        ({"a": OTHER}, "b"),
+        ({"a": OTHER, "c": OTHER}, "b"),
+        ({}, "b"),  # another session from the same words
+        (None, "b"),  # it does not say what it heard
+    ],
+)
+def test_of_sessions_that_differ_a_peer_is_named_only_for_what_both_know(changed, named):
+    heard = [] if changed is None else list({**HEARD, **changed}.values())
+    with pytest.raises(RemoteProtocolError, match="b derived another session than this party") as caught:
+        check_session(Session(OTHER, heard), Session(bytes(32), list(HEARD.values())), "b", "a", list(HEARD))
+    assert caught.value.peer == named
+    assert ("it heard something else from c" in str(caught.value)) == (named == "")
+
+
+def test_equal_sessions_are_accepted():
+    check_session(Session(bytes(32)), Session(bytes(32), list(HEARD.values())), "b", "a", list(HEARD))

@@ -281,7 +281,7 @@ def test_what_a_peer_sends_unasked_is_bounded_also_after_restoring() -> None:
     assert not unbounded._party.failed
 
 
-def test_everybody_learns_who_is_to_blame() -> None:
+def test_everybody_learns_who_ended_the_run_and_whom_it_accuses() -> None:
     parties = {name: make(name) for name in NAMES}
     for party in parties.values():
         party.step()
@@ -290,7 +290,7 @@ def test_everybody_learns_who_is_to_blame() -> None:
     for name in ("b", "c"):
         with pytest.raises(AbortedError, match="a ended the run") as caught:
             parties[name].result()
-        assert caught.value.peer == "b"
+        assert (caught.value.peer, caught.value.accused) == ("a", "b")
 
 
 def test_an_abort_about_a_stranger_is_blamed_on_its_sender_and_cut() -> None:
@@ -300,7 +300,7 @@ def test_an_abort_about_a_stranger_is_blamed_on_its_sender_and_cut() -> None:
     party.step([("b", wire.encode_control(FrameType.ABORT, content))])
     with pytest.raises(AbortedError) as caught:
         party.result()
-    assert caught.value.peer == "b"
+    assert (caught.value.peer, caught.value.accused) == ("b", "")
     assert len(str(caught.value)) < 2000
 
 

@@ -1,0 +1,87 @@
+"""Who waits for whom: what heartbeats say of their senders, and whom a party names whose own wait takes too long.
+
+A heartbeat says how many steps its sender has taken and whom it now waits for. A party that waits for p gives p time as
+long as p, or somebody whom p says it waits for, directly or through others, shows progress: it takes a step, computes, or
+moves bytes of a message to or from this party. If none of them does so for `message_s`, the wait ends.
+
+Then p is named only if it does not say that it waits for a third party. Between two honest parties that run the same
+program neither waits for the other while the other waits for it, so who says "I wait for you" may be named. What it says
+of a third party nobody here can check: then nobody is named, and the message says whose word leads where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+from secagg.errors import WireError
+from secagg.party import PartyId
+from secagg.wire import FrameType, Message, decode_control, encode_control
+
+MAX_TOLD: Final = 4  # of those whom a party waits for
+COMPUTING_TIMES: Final = 10  # so many times `message_s` may a peer compute without a step
+
+
+class Heartbeat(Message, frozen=True):
+    """What the sender does.
+
+    Attributes:
+      steps: how often its program has gone on; never less than before.
+      waits_for: places in the roster of those whom it waits for, the first `MAX_TOLD`; empty while it computes.
+    """
+
+    steps: int
+    waits_for: list[int]
+
+
+Says: TypeAlias = Mapping[PartyId, Sequence[PartyId]]  # by party, whom it says that it waits for
+
+
+def heartbeat_frame(steps: int, waits_for: Sequence[PartyId], roster: Sequence[PartyId]) -> bytes:
+    """Return the frame that shows a peer what this party does."""
+    places = [roster.index(name) for name in waits_for[:MAX_TOLD]]
+    return encode_control(FrameType.HEARTBEAT, Heartbeat(steps, places))
+
+
+def read_heartbeat(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> Heartbeat:
+    """Return what a peer's heartbeat says.
+
+    Raises:
+      WireError: it is malformed.
+    """
+    beat = decode_control(frame, Heartbeat, peer=peer)
+    if (
+        beat.steps < 0
+        or len(beat.waits_for) > MAX_TOLD
+        or not all(0 <= i < len(roster) for i in beat.waits_for)
+    ):
+        raise WireError(f"heartbeat with numbers outside their ranges from {peer}", peer=peer)
+    return beat
+
+
+def reached(missing: Sequence[PartyId], says: Says) -> list[PartyId]:
+    """Return those who are waited for, directly or by the word of those who are."""
+    found = dict.fromkeys(missing)
+    queue = list(missing)
+    while queue:
+        for name in says.get(queue.pop(), ()):
+            if name not in found:
+                found[name] = None
+                queue.append(name)
+    return list(found)
+
+
+def excused(peer: PartyId, me: PartyId, says: Says) -> bool:
+    """Return whether a peer says that it waits for third parties, and not for this one."""
+    named = says.get(peer, ())
+    return bool(named) and me not in named and peer not in named
+
+
+def word_of(peer: PartyId, me: PartyId, says: Says) -> str:
+    """Return what a peer says that it waits for, and those what they say, as a sentence."""
+    parts, at, seen = [], peer, {me}
+    while at not in seen and says.get(at):
+        seen.add(at)
+        parts.append(f"{at} says that it waits for {', '.join(says[at])}")
+        at = says[at][0]
+    return "; ".join(parts)

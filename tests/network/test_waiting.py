@@ -1,0 +1,143 @@
+"""Heartbeats say who waits for whom; who is named follows from what a party can see itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from secagg import wire
+from secagg.errors import WireError
+from secagg.network import tcp
+from secagg.network.identity import create_identity
+from secagg.network.tcp import Peer, Timeouts, run_party
+from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
+from secagg.party import Party
+from secagg.wire import FrameType, Message
+
+NAMES = ("a", "b", "mallory")
+
+
+class Word(Message, frozen=True):
+    """A number."""
+
+    x: int
+
+
+@pytest.mark.parametrize(
+    "beat", [Heartbeat(-1, []), Heartbeat(0, [3]), Heartbeat(0, [-1]), Heartbeat(0, [0] * 5)]
+)
+def test_a_heartbeat_outside_its_bounds_is_refused_and_its_sender_named(beat):
+    frame = wire.encode_control(FrameType.HEARTBEAT, beat)
+    with pytest.raises(WireError) as caught:
+        read_heartbeat(memoryview(frame), "b", NAMES)
+    assert caught.value.peer == "b"
+
+
+def test_the_longest_heartbeat_fits_its_frame_and_comes_back():
+    roster = [f"p{i}" for i in range(70_000)]
+    frame = heartbeat_frame(2**63, roster[-9:], roster)
+    beat = read_heartbeat(memoryview(frame), "b", roster)
+    assert (beat.steps, beat.waits_for) == (2**63, [69_991, 69_992, 69_993, 69_994])
+
+
+def test_only_who_says_that_it_waits_for_third_parties_is_excused():
+    assert excused("b", "a", {"b": ("c",)})
+    assert not excused("b", "a", {"b": ("a",)})
+    assert not excused("b", "a", {"b": ("b",)})
+    assert not excused("b", "a", {"b": ("c", "a")})
+    assert not excused("b", "a", {"c": ("b",)})
+
+
+def test_words_are_followed_to_their_end_and_around_a_cycle_once():
+    says = {"b": ("c",), "c": ("d", "b"), "d": ("a",)}
+    assert reached(["b"], says) == ["b", "c", "d", "a"]
+    assert word_of("b", "a", says) == (
+        "b says that it waits for c; c says that it waits for d, b; d says that it waits for a"
+    )
+
+
+def run_all(program: Callable[[Party], Any], timeouts: Timeouts) -> dict[str, tuple[str, str, str, str]]:
+    """Run a party a process over TLS; return kind, peer, accused and text of how each ended."""
+    identities = {name: create_identity(name) for name in NAMES}
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in NAMES]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    peers = [
+        Peer(name, "127.0.0.1", port, identities[name].certificate)
+        for name, port in zip(NAMES, ports, strict=True)
+    ]
+    context = multiprocessing.get_context("fork")
+    out = context.Queue()
+
+    def take_part(name: str, port: int) -> None:
+        try:
+            result, _ = run_party(
+                program,
+                me=name,
+                identity=identities[name],
+                peers=peers,
+                listen=("127.0.0.1", port),
+                agreement=bytes(32),
+                timeouts=timeouts,
+            )
+            out.put((name, ("ok", "", "", str(result))))
+        except Exception as error:  # noqa: BLE001
+            about = (getattr(error, "peer", "-"), getattr(error, "accused", ""))
+            out.put((name, (type(error).__name__, *about, str(error))))
+
+    children = [context.Process(target=take_part, args=pair) for pair in zip(NAMES, ports, strict=True)]
+    for child in children:
+        child.start()
+    try:
+        return dict(out.get(timeout=60) for _ in NAMES)
+    finally:
+        for child in children:
+            child.kill()
+            child.join()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_who_withholds_is_named_by_whom_it_lets_wait_and_nobody_blames_a_party_in_between():
+    async def program(party: Party) -> int:
+        if party.me == "a":
+            await party.receive(Word, "mallory")
+            party.send("b", Word(1))
+        elif party.me == "b":
+            await party.receive(Word, "a")
+        else:  # lives, and says that it waits for what cannot come
+            await party.gather(Word, ["a"], quorum=0, timeout_s=30)
+        return 1
+
+    ended = run_all(program, Timeouts(30, 20, 1.5))
+    assert ended["a"][:2] == ("PeerVanishedError", "mallory")
+    assert ended["b"][:3] == ("AbortedError", "a", "mallory")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_party_waits_longer_than_message_s_while_the_others_compute_and_take_steps():
+    async def program(party: Party) -> int:
+        if party.me == "b":
+            return (await party.receive(Word, "a")).x
+        other = "mallory" if party.me == "a" else "a"
+        for _ in range(3):
+            time.sleep(0.8)
+            party.send(other, Word(0))
+            await party.receive(Word, other)
+        if party.me == "a":
+            time.sleep(2.5)
+            party.send("b", Word(7))
+        return 1
+
+    assert run_all(program, Timeouts(30, 20, 1.0))["b"] == ("ok", "", "", "7")
+
+
+def test_signs_of_life_come_several_times_within_each_time_limit():
+    assert Timeouts(60, 20, 2).heartbeat_s <= 0.5
+    assert Timeouts(60, 2, 600).heartbeat_s <= 0.5
+    assert wire.encode_control(FrameType.HEARTBEAT) == tcp._HEARTBEAT
