@@ -607,7 +607,7 @@ class _Driver(Generic[T]):
         self._read(link, lambda: False)  # what came while this party computed says that the other one lives
         silent_s = time.monotonic() - link.heard
         if accused in self._open and silent_s >= self._timeouts.silence_s / 2:
-            text = f"nothing came from {accused} for {silent_s:.2g} s, not even a sign of life; check that it is running"
+            text = f"nothing came from {accused} for {silent_s:.0f} s, not even a sign of life; check that it is running"
             self._lose(link, PeerVanishedError(text, peer=accused))
 
     def _beat(self, now: float) -> None:
