@@ -91,7 +91,7 @@ _FRAME_TYPES: Final = {int(t): t for t in FrameType}
 # A reason for an end is cut to 1,000 characters, of up to 4 bytes each; a hello holds the names of all parties.
 _MAX_CONTROL_BYTES: Final = {
     FrameType.HELLO: 1 << 23,
-    FrameType.HEARTBEAT: 96,
+    FrameType.HEARTBEAT: 64,
     FrameType.ABORT: 1 << 13,
     FrameType.BYE: 32,
 }
