@@ -59,7 +59,7 @@ class Mailbox:
         self.expected = 0
         self.full = False
         self._room = room
-        self._early: dict[int, Frame] = {}
+        self._early: dict[int, Frame] | None = None  # most peers' messages all come in order
         self._queues: dict[Lane, deque[Frame]] = {}
         self._frames = self._nbytes = 0
 
@@ -76,6 +76,7 @@ class Mailbox:
         number = frame.envelope.sequence
         if number != self.expected:
             self._check_early(number)
+            self._early = self._early or {}
             self._early[number] = frame
             self._count(frame.size + FRAME_BYTES, 1)
             return ()
@@ -95,7 +96,8 @@ class Mailbox:
                 f"message {number} from {peer} came again (expected {expected}); it was duplicated or replayed",
                 peer=peer,
             )
-        if number in self._early or len(self._early) >= self._room.early:
+        early = self._early or {}
+        if number in early or len(early) >= self._room.early:
             raise RemoteProtocolError(
                 f"message {number} from {peer} came twice or too early (expected {expected})", peer=peer
             )
@@ -119,6 +121,8 @@ class Mailbox:
         if not queue:
             del self._queues[lane]
             nbytes += LANE_BYTES
+            if not self._queues:
+                self._queues = {}  # one that was filled keeps its room, for each of thousands of peers
         self._count(-nbytes, -1)
         return frame
 

@@ -254,7 +254,7 @@ def test_all_drivers_measure_the_same_bytes(drivers: Mapping[str, Drive]) -> Non
         assert seen[0] == seen[1] == seen[2]
 
 
-@pytest.mark.parametrize(("n", "d", "each"), [(8, 50_000, 3_750), (400, 8, 800)])
+@pytest.mark.parametrize(("n", "d", "each"), [(8, 50_000, 3_750), (400, 8, 850)])
 def test_an_aggregator_holds_full_shares_packed_and_its_own_alone(n: int, d: int, each: int) -> None:
     ring = Ring(30)
     clients = tuple(f"c{i}" for i in range(n))

@@ -31,7 +31,7 @@ than `least` clients no aggregator opens anything.
 Cost, n clients, m aggregators, d elements of b bits, s = ceil(d b / 8): a client sends s + 32 (m - 1) bytes in m
 messages; an aggregator n (m - 1) to agree, and n + s to each result party. 4 rounds, 2 where every client is an
 aggregator; digests travel in message headers and do not count as payload. `cost` is exact.
-Memory of an aggregator: some 0.6 kB a client, and n s / m for the full shares that it got, packed as they came,
+Memory of an aggregator: some 0.8 kB a client, and n s / m for the full shares that it got, packed as they came,
 until the set is agreed on. They cannot be added before: that of a client of whom another aggregator turns out to
 lack a part would have to be taken out of the sum again, and the client is gone. Then two vectors.
 
