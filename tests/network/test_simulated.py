@@ -70,7 +70,8 @@ def blamed(error: BaseException) -> str:
         error
     )
     assert error.peer in str(error)
-    return error.peer
+    # Of an end that another party told, whom that party saw doing it.
+    return (error.accused if isinstance(error, AbortedError) else "") or error.peer
 
 
 # Runs without faults.

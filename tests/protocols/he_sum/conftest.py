@@ -449,7 +449,7 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
 
 
 def blamed(error: SecaggError | BaseException) -> str:
-    return str(getattr(error, "peer", ""))
+    return str(getattr(error, "accused", "") or getattr(error, "peer", ""))
 
 
 @pytest.fixture(scope="session")
