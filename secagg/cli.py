@@ -42,7 +42,7 @@ from secagg.jobs.output import Output
 from secagg.jobs.patterns import PATTERNS
 from secagg.jobs.record import write_record
 from secagg.jobs.run import run_job
-from secagg.jobs.signed import file_digest, read_record, recorded_files, verify_record
+from secagg.jobs.signed import file_digest, read_record, recorded_files, verify_record, with_private_part
 from secagg.network.identity import (
     Identity,
     check_name,
@@ -364,7 +364,8 @@ def run(
                 run_locally(job, options, out=out, on_progress=on_progress)
             for name in job.roster:
                 written = Output(out, f"{name}.{job.name}")
-                _tell(read_record(written.path(".json")), written.path(".csv"), written.path(".json"))
+                kept = written.path(".json")
+                _tell(with_private_part(read_record(kept), kept), written.path(".csv"), kept)
             return
         if as_ is None or identity is None:
             raise UsageError("expected --as NAME and --identity DIR, or --local")
@@ -474,6 +475,10 @@ def verify(
         list[Path] | None,
         typer.Option("--table", help="The input table, if not where the record says (repeat, in order)."),
     ] = None,
+    private: Annotated[
+        Path | None,
+        typer.Option(help="The record's private part, NAME.JOB.private.json, if not beside the record."),
+    ] = None,
 ) -> None:
     """Check a run record: its signature, and the digests of the result and of the input table."""
     record = read_record(record_file)
@@ -485,7 +490,10 @@ def verify(
         say(console, f"compare that fingerprint with {name}'s, or give its certificate with --certificate")
     say(console, f"outcome: {record.get('outcome')}, reached: {record.get('reached')}")
     changed = False
-    for file in recorded_files(record, record_file, result=result, tables=table_ or []):
+    full = with_private_part(record, record_file, private)
+    if "private" in record and full.keys() == record.keys():
+        say(console, "the record's private part is not here; files are not checked")
+    for file in recorded_files(full, record_file, result=result, tables=table_ or []):
         if not file.path.is_file() and not file.given:
             say(console, f"{file.what}: {file.path} is not here, not checked")
         elif file_digest(file.path) == file.sha256:

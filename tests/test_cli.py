@@ -394,10 +394,13 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     assert "anna" not in ended.out + ended.err
     assert "100%" not in ended.out  # progress goes to standard error
     assert "merge" in ended.err
-    assert json.loads((folder / "out/west.test.json").read_text())["flagged"] is None
+    assert json.loads((folder / "out/west.test.private.json").read_text())["flagged"] is None
 
     # The records say what was read and how, and can be checked.
-    record = json.loads((folder / "out/north.test.json").read_text())
+    shared = json.loads((folder / "out/north.test.json").read_text())
+    assert not {"table", "result", "flagged", "commitment_salt"} & shared.keys()
+    record = json.loads((folder / "out/north.test.private.json").read_text())
+    assert len(bytes.fromhex(record["salt"])) == 32
     assert record["table"] == {
         "sources": [f"{folder}/north.csv"],
         "files": [{"path": str(folder / "north.csv"), "sha256": hashlib.sha256(rows["north"].encode()).hexdigest()}],
@@ -506,7 +509,18 @@ def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
         assert ended.status == 1
         assert "is not what was recorded" in ended.err
         file.write_bytes(content)
-    record.write_text(record.read_text().replace('"flagged": 1', '"flagged": 0'))
+    private = out / "north.test.private.json"
+    content = private.read_bytes()
+    private.write_bytes(content.replace(b'"flagged": 1', b'"flagged": 0'))
+    ended = verified("--table", moved)
+    assert ended.status == 1
+    assert "it was changed" in ended.err
+    private.unlink()
+    ended = verified()
+    assert ended.status == 0
+    assert "private part is not here; files are not checked" in ended.out
+    private.write_bytes(content)
+    record.write_text(record.read_text().replace('"job": "test"', '"job": "else"'))
     ended = verified("--table", moved)
     assert ended.status == 1
     assert "it was changed" in ended.err

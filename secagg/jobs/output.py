@@ -1,6 +1,7 @@
 """Where a party's result and run record go: found out before anything is sent, and never over something else.
 
-A run's result is NAME.JOB.csv and its record NAME.JOB.json. If one of them is there already the run does not begin.
+A run's result is NAME.JOB.csv, its record NAME.JOB.json, and the record's private part NAME.JOB.private.json. If
+one of them is there already the run does not begin.
 The record of a run that failed is NAME.JOB.failed-TIME.json, TIME in UTC, so that it stands in nobody's way.
 
 What cannot be written where it was meant to, because the disk is full by then or the directory is gone, goes to a
@@ -39,7 +40,7 @@ class Output:
           UsageError: it cannot, or there is a result of that name.
         """
         output = cls(directory, f"{me}.{job}")
-        for path in (output.path(".csv"), output.path(".json")):
+        for path in map(output.path, (".csv", ".json", private_suffix(".json"))):
             if path.is_symlink() or path.exists():
                 raise UsageError(
                     f"{path} exists and will not be overwritten; move it away, or choose another directory with --out"
@@ -88,6 +89,11 @@ class Output:
             except (OSError, RuntimeError):  # RuntimeError: there is no home directory
                 continue
             yield Path(made) / f"{self.stem}{suffix}"
+
+
+def private_suffix(suffix: str) -> str:
+    """Return the suffix of the private part of the record with this suffix."""
+    return f"{suffix.removesuffix('.json')}.private.json"
 
 
 def _now() -> str:

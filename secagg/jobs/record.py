@@ -1,4 +1,8 @@
-"""What a party keeps of a run: its result, and a record that holds no identifier and no amount of anybody's.
+"""What a party keeps of a run: its result, a record to be compared with others', and a private part of the record.
+
+Neither holds an identifier or an amount of anybody's. Digests of files, the salt of a commitment and numbers of one's own
+are in the private part alone, for they let others test guesses. The signed record holds its SHA-256; a fresh salt of 32
+bytes in it lets nobody test guesses of that.
 
 A run that fails or is stopped leaves a record too. It says how far the run came, why it ended, and who was named.
 """
@@ -11,6 +15,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,9 +26,9 @@ from secagg import release, wire
 from secagg.errors import AbortedError, JobError, SecaggError, UsageError
 from secagg.jobs.disclosure import disclosures
 from secagg.jobs.job import Job
-from secagg.jobs.output import Output
+from secagg.jobs.output import Output, private_suffix
 from secagg.jobs.patterns import units
-from secagg.jobs.signed import sign_record
+from secagg.jobs.signed import PRIVATE, sign_record
 from secagg.jobs.spreadsheet import csv_of
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
@@ -32,6 +37,7 @@ from secagg.printable import printable
 from secagg.protocols.joint_groups import Announced
 
 _TOTAL: Final = "total"  # the opened sum that is in cents
+_SALT_BYTES: Final = 32
 _LIBRARIES: Final = ("numpy", "cryptography", "msgspec")
 
 
@@ -75,9 +81,17 @@ class Result:
 
 
 def write_record(record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str) -> Path:
-    """Sign a record, write it, and return where it is."""
-    text = json.dumps(sign_record(record, identity), indent=2, allow_nan=False) + "\n"
-    return output.keep(suffix, text.encode())
+    """Write the private part of a record, sign the rest with its digest, write that, and return where it is."""
+    private = {name: record[name] for name in PRIVATE if name in record}
+    content = _json({"salt": secrets.token_hex(_SALT_BYTES), **private})
+    kept = output.keep(private_suffix(suffix), content)
+    shared = {name: value for name, value in record.items() if name not in PRIVATE}
+    shared["private"] = {"file": kept.name, "sha256": hashlib.sha256(content).hexdigest()}
+    return output.keep(suffix, _json(sign_record(shared, identity)))
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def record(

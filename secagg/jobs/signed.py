@@ -33,6 +33,8 @@ from secagg.network.identity import (
 )
 
 _LABEL: Final = "run record v1"
+# What lets others test guesses, or is nobody else's business: kept apart from what is signed and compared.
+PRIVATE: Final = ("commitment_salt", "flagged", "table", "result")
 _MAX_BYTES: Final = 1 << 24
 _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
 
@@ -63,6 +65,40 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"party", "job", "parties", "signature"} <= record.keys():
         raise UsageError(f"expected a signed run record (NAME.JOB.json) in {path}, got something else")
     return record
+
+
+def with_private_part(
+    record: Mapping[str, Any], record_path: Path, private: Path | None = None
+) -> dict[str, Any]:
+    """Return a record that `verify_record` accepted with what its private part holds, if that is there.
+
+    Args:
+      private: where the private part is, if not beside the record.
+
+    Raises:
+      UsageError: `private` cannot be read, or the record tells of no such part.
+      AuthenticationError: the private part is not what was recorded.
+    """
+    kept = record.get("private")
+    if not isinstance(kept, dict):
+        if private is not None:
+            raise UsageError(f"the record tells of no private part, so {private} cannot be checked")
+        return dict(record)
+    path = private or record_path.parent / Path(str(kept.get("file"))).name
+    if private is None and not path.is_file():
+        return dict(record)
+    content = read_file(path, what="the private part of the run record", most_bytes=_MAX_BYTES)
+    if hashlib.sha256(content).hexdigest() != kept.get("sha256"):
+        raise AuthenticationError(
+            f"{path} is not what was recorded; it was changed", peer=str(record["party"])
+        )
+    try:
+        part = json.loads(content, object_pairs_hook=_distinct, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        part = None
+    if not isinstance(part, dict):
+        raise UsageError(f"expected the private part of a run record in {path}, got something else")
+    return {**{name: part[name] for name in PRIVATE if name in part}, **record}
 
 
 def verify_record(record: Mapping[str, Any], certificate: x509.Certificate | None) -> x509.Certificate:

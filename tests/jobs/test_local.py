@@ -99,11 +99,11 @@ def test_parties_as_processes_find_what_the_plaintext_says(
         with (tmp_path / f"out/{name}.try.csv").open(newline="") as file:
             told = {row[0]: (int(row[1]), int(Decimal(row[2]) * 100)) for row in list(csv.reader(file))[1:]}
         assert told == {who: sums for who, sums in pooled.items() if who in set(columns[0])}
-        record = json.loads((tmp_path / f"out/{name}.try.json").read_text())
+        record = json.loads((tmp_path / f"out/{name}.try.private.json").read_text())
         assert record["table"]["rows_in_window"] == len(columns[0])
         assert record["flagged"] == len(told)
     assert {progress.party for progress in seen} == set(job.roster)
-    assert len(list((tmp_path / "out").iterdir())) == len(job.roster) + len(tables)
+    assert len(list((tmp_path / "out").iterdir())) == 2 * len(job.roster) + len(tables)
 
 
 def test_a_mistake_that_one_party_finds_before_it_connects_is_told_as_its_own(

@@ -36,7 +36,7 @@ from secagg.jobs.patterns import PATTERNS
 from secagg.jobs.record import Result, write_record
 from secagg.jobs.record import _error as failure
 from secagg.jobs.run import PHASES, Part, Progress, run_job
-from secagg.jobs.signed import file_digest, read_record, verify_record
+from secagg.jobs.signed import file_digest, read_record, verify_record, with_private_part
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import LAN, WAN, Outcome, simulate
@@ -346,8 +346,16 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
     for name in job.roster:
         output = Output.probe(tmp_path, me=name, job="test")
         table, record_file = results[name].write(output, identities[name])
-        record = read_record(record_file)
-        assert verify_record(record, identities[name].certificate)
+        shared = read_record(record_file)
+        assert verify_record(shared, identities[name].certificate)
+        private = tmp_path / f"{name}.test.private.json"
+        assert stat.S_IMODE(private.stat().st_mode) == 0o600
+        assert shared["private"] == {"file": private.name, "sha256": file_digest(private)}
+        assert len(bytes.fromhex(json.loads(private.read_text())["salt"])) == 32
+        assert not {"commitment_salt", "flagged", "table", "result", "salt"} & shared.keys()
+        if table is not None:  # a guess of the table cannot be tested with what is shared
+            assert file_digest(table) not in record_file.read_text()
+        record = with_private_part(shared, record_file)
         assert (record["outcome"], record["reached"], record["error"]) == ("complete", PHASES[-1], None)
         assert record_file.name == f"{name}.test.json"
         assert record["digest"] == job.digest.hex()
@@ -387,7 +395,9 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
             assert total not in text
             assert f" {total.replace('.', '')}" not in text
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "bank_a.test.csv", "bank_a.test.json", "bank_b.test.csv", "bank_b.test.json", "bank_x.test.json",
+        "bank_a.test.csv", "bank_a.test.json", "bank_a.test.private.json",
+        "bank_b.test.csv", "bank_b.test.json", "bank_b.test.private.json",
+        "bank_x.test.json", "bank_x.test.private.json",
     ]  # fmt: skip
 
     phases = [PHASES.index(progress.phase) for progress in seen]
