@@ -471,6 +471,7 @@ def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
     assert f"{folder}/out cannot be written to any more; written instead: " in ended.err
     (table,) = folder.glob("secagg-north.test-*/north.test.csv")
     assert str(table) in ended.err
+    assert f"result: {table} is as recorded" in Ended(capsys, "verify", table.with_suffix(".json")).out
     assert table.read_text().splitlines()[1] == '"\'@anna",2,11000.50'
 
 

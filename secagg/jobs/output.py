@@ -5,15 +5,17 @@ one of them is there already the run does not begin.
 The record of a run that failed is NAME.JOB.failed-TIME.json, TIME in UTC, so that it stands in nobody's way.
 
 What cannot be written where it was meant to, because the disk is full by then or the directory is gone, goes to a
-new directory of its owner's alone, in the home directory or where the system keeps temporary files.
+new directory of its owner's alone, in the home directory or where the system keeps temporary files. There is one
+such directory a run, so that a result and its record stay together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +27,17 @@ _MODE: Final = 0o600  # identifiers of customers are for their owner alone
 _PROBE_BYTES: Final = 1 << 16  # a disk that is full takes an empty file
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Output:
-    """A directory, and what a party's files in it are called."""
+    """A directory, and what a party's files in it are called.
+
+    Attributes:
+      elsewhere: the directory that took what could not be written; what follows goes there too.
+    """
 
     directory: Path
     stem: str
+    elsewhere: Path | None = field(default=None, init=False)
 
     @classmethod
     def probe(cls, directory: Path, *, me: PartyId, job: str) -> Output:
@@ -71,24 +78,30 @@ class Output:
           UsageError: it can be written nowhere.
         """
         reasons = []
-        for path in self._places(suffix):
+        for directory in self._places():
+            path = directory / f"{self.stem}{suffix}"
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                directory.mkdir(parents=True, exist_ok=True)
                 write_file(path, content, mode=_MODE)
             except OSError as error:
-                reasons.append(f"{path.parent} ({error.strerror})")
+                reasons.append(f"{directory} ({error.strerror})")
+                if directory not in (self.directory, self.elsewhere):
+                    with contextlib.suppress(OSError):
+                        directory.rmdir()
             else:
+                if directory != self.directory:
+                    self.elsewhere = directory
                 return path
         raise UsageError(f"cannot write {self.stem}{suffix} anywhere, it is lost: {', '.join(reasons)}")
 
-    def _places(self, suffix: str) -> Iterator[Path]:
-        yield self.path(suffix)
+    def _places(self) -> Iterator[Path]:
+        yield self.directory if self.elsewhere is None else self.elsewhere
         for parent in (Path.home, lambda: Path(tempfile.gettempdir())):
             try:
                 made = tempfile.mkdtemp(prefix=f"secagg-{self.stem}-", dir=parent())
             except (OSError, RuntimeError):  # RuntimeError: there is no home directory
                 continue
-            yield Path(made) / f"{self.stem}{suffix}"
+            yield Path(made)
 
 
 def private_suffix(suffix: str) -> str:

@@ -107,6 +107,19 @@ def test_a_result_that_appeared_meanwhile_is_not_overwritten(
     assert output.path(".csv").read_text() == "another run's"
 
 
+def test_what_follows_a_file_that_was_written_elsewhere_is_written_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    output = Output.probe(tmp_path / "out", me="north", job="j")
+    output.path(".csv").write_text("another run's")
+    result, record = output.keep(".csv", b"content"), output.keep(".json", b"record")
+    assert result.parent == record.parent
+    assert list((tmp_path / "home").iterdir()) == [record.parent]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["north.j.csv"]
+
+
 def test_a_result_that_can_be_written_nowhere_is_said_to_be_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +132,7 @@ def test_a_result_that_can_be_written_nowhere_is_said_to_be_lost(
     monkeypatch.setattr("secagg.jobs.output.write_file", full)
     with pytest.raises(UsageError, match=r"cannot write north\.j\.csv anywhere, it is lost: .*No space left"):
         output.keep(".csv", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no empty directory is left behind
 
 
 def test_records_of_failed_runs_have_names_of_their_own() -> None:
