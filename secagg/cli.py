@@ -261,7 +261,10 @@ def check(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     rows: Annotated[
         list[str] | None,
-        typer.Option(help="Different identifiers a bank puts in: N for each, or NAME=N (repeat)."),
+        typer.Option(
+            help="Different identifiers a bank puts in: N for each, or NAME=N (repeat); "
+            f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less."
+        ),
     ] = None,
     network: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(_NETWORKS)}; all by default.")
@@ -290,7 +293,10 @@ def check(
 
 
 def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
-    counts = dict.fromkeys(job.input_parties, _ASSUMED_ROWS)
+    most = job.query.row_limit
+    counts = dict.fromkeys(
+        job.input_parties, min(_ASSUMED_ROWS, most // job.round_rows_to * job.round_rows_to)
+    )
     for text in given:
         name, equals, number = text.rpartition("=")
         if (
@@ -304,7 +310,15 @@ def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
             )
         counts.update(dict.fromkeys([name] if equals else counts, int(number)))
     step = job.round_rows_to
-    return {name: -(-count // step) * step for name, count in counts.items()}
+    rounded = {name: -(-count // step) * step for name, count in counts.items()}
+    for name, count in rounded.items():
+        if count > most:
+            up = f", rounded up to {count}," if count != counts[name] else ""
+            raise UsageError(
+                f"--rows is above the job's max_rows: {name} with {counts[name]} rows{up} where at most {most} are "
+                "allowed; give fewer, or set max_rows in the job at all parties"
+            )
+    return rounded
 
 
 @app.command()

@@ -258,6 +258,27 @@ def test_check_assumes_row_counts_and_says_so(capsys: pytest.CaptureFixture[str]
     assert all(network in out for network in ("loopback", "LAN", "WAN", "mobile"))
 
 
+@pytest.mark.parametrize(
+    ("most", "step", "assumed"), [(4000, 1, 4000), (1050, 100, 1000), (300_000, 1, 100_000)]
+)
+def test_check_assumes_no_more_rows_than_the_job_allows(
+    capsys: pytest.CaptureFixture[str], folder: Path, most: int, step: int, assumed: int
+) -> None:
+    job = folder / "job.toml"
+    job.write_text(f"max_rows = {most}\nround_rows_to = {step}\n{job.read_text()}")
+    ended = Ended(capsys, "check", job)
+    assert ended.status == 0
+    assert re.search(rf"north\W+{assumed}\b", ended.out)
+    assert Ended(capsys, "check", job, "--rows", str(most // step * step)).status == 0
+    ended = Ended(capsys, "check", job, "--rows", f"south={most + 1}")
+    assert ended.status == 2
+    assert "--rows is above the job's max_rows: south with" in ended.err
+
+
+def test_check_tells_the_rows_that_it_assumes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "100000 by default" in " ".join(Ended(capsys, "check", "--help").out.split())
+
+
 def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_pass_it(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
