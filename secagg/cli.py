@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+import typer.core
 
 from secagg import release
 from secagg.console import (
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(
                 errors="backslashreplace"
             )  # whatever the terminal's encoding has no character for
+    typer.core.HAS_RICH = False  # else it escapes brackets for rich in help that rich does not print
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("secagg: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -438,6 +440,11 @@ def _identity(name: str, path: Path) -> Identity:
     check_name(name)
     if path.is_dir():
         return load_identity(name, path / f"{name}.key", path / f"{name}.crt")
+    if not os.path.lexists(path):
+        raise UsageError(
+            f"expected with --identity the directory of {name}.key and {name}.crt, or the key; {path} is no directory "
+            "and no key: there is no such file"
+        )
     return load_identity(name, path, path.with_suffix(".crt"))
 
 
@@ -513,7 +520,12 @@ def verify(
         elif file_digest(file.path) == file.sha256:
             say(console, f"{file.what}: {file.path} is as recorded")
         else:
-            say(stderr(), f"secagg: {file.what}: {file.path} is not what was recorded; it was changed")
+            differs = (
+                "is another file than the one recorded, or it"
+                if file.given
+                else "is not what was recorded; it"
+            )
+            say(stderr(), f"secagg: {file.what}: {file.path} {differs} was changed")
             changed = True
     if changed:
         raise typer.Exit(1)

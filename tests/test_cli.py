@@ -26,7 +26,7 @@ from secagg.jobs.run import Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
 
 COMMANDS = [
-    [], ["demo"], ["data"], ["data", "make"], ["identity"], ["identity", "new"], ["identity", "show"],
+    [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
     ["run"], ["check"], ["patterns"], ["verify"],
 ]  # fmt: skip
 
@@ -87,6 +87,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     ended = Ended(capsys, *command, "--help")
     assert ended.status == 0
     assert f"Usage: {' '.join(['secagg', *command])}" in ended.out
+    assert "\\[" not in ended.out
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,6 +302,10 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         (["run", "{}/job.toml", "--out", "{}", "--as", "north"], "expected --as NAME and --identity DIR"),
         (["run", "{}/job.toml", "--out", "{}", "--as", "east", "--identity", "{}"], "east takes no part in test"),
         (["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}"], "north gives none"),
+        (
+            ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}/nrth", "--data", "{}/table.csv"],
+            "{}/nrth is no directory and no key",
+        ),
         (["run", "{}/job.toml", "--out", "{}", "--as", "../x", "--identity", "{}"], "../x takes no part in test"),
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "west", "--identity", "{}", "--data", "{}/table.csv"],
@@ -529,7 +534,10 @@ def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
         file.write_bytes(content.replace(b"1", b"2", 1))
         ended = verified("--table", moved)
         assert ended.status == 1
-        assert "is not what was recorded" in ended.err
+        if file == moved:
+            assert f"table: {moved} is another file than the one recorded, or it was changed" in ended.err
+        else:
+            assert f"result: {result} is not what was recorded; it was changed" in ended.err
         file.write_bytes(content)
     private = out / "north.test.private.json"
     content = private.read_bytes()
