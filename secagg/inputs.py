@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,7 +16,7 @@ from secagg.data.dialect import Dialect
 from secagg.data.reports import ReadReport
 from secagg.data.sources import find_sources, open_source
 from secagg.data.tables import read_deposits, read_transfers
-from secagg.errors import DataError
+from secagg.errors import DataError, UsageError
 from secagg.jobs.job import Job, Window
 from secagg.jobs.run import Columns
 from secagg.jobs.signed import file_digest
@@ -85,7 +86,7 @@ class Table:
     def __call__(self) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""
         before = self._states()
-        self._digests = [(path, file_digest(path)) for path in self._files]
+        self._digests = [(path, _digest(path)) for path in self._files]
         columns = self._read()
         for path, then, now in zip(self._files, before, self._states(), strict=True):
             if then != now:
@@ -102,7 +103,7 @@ class Table:
         return deposits.customers, deposits.amount_cents
 
     def _states(self) -> list[tuple[int, int, int]]:
-        return [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(Path.stat, self._files)]
+        return [_state(path) for path in self._files]
 
     def in_own_spelling(
         self, rows: Sequence[tuple[str, *tuple[int, ...]]]
@@ -132,6 +133,26 @@ class Table:
             **{name: getattr(self.report, name, None) for name in counts},
             "warnings": list(self.report.warnings) if self.report is not None else [],
         }
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Return what tells a file from the one that it was; raises `DataError` where it is no file any more."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read any more: {error.strerror}; put it back and start again"
+        ) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"{path} is no file any more; put it back and start again")
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except UsageError as error:
+        raise DataError(f"{error}; make it readable and start again") from None
 
 
 def _is_query(source: str | Path) -> bool:

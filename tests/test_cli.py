@@ -576,6 +576,50 @@ def test_a_table_that_changes_while_it_is_read_is_refused(
         table()
 
 
+@pytest.mark.parametrize("moment", ["before", "while"])
+@pytest.mark.parametrize("becomes", ["nothing", "directory"])
+def test_a_table_that_is_taken_away_ends_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str, becomes: str
+) -> None:
+    file = folder / "table.csv"
+    file.write_text("customer,amount,time\nanna,6000,2026-02-01\n")
+    table = Table(load_job(folder / "job.toml"), str(file))
+    read = Table._read
+
+    def take_away() -> None:
+        file.unlink()
+        if becomes == "directory":
+            file.mkdir()
+
+    def read_and_take_away(self: Table) -> Any:
+        columns = read(self)
+        take_away()
+        return columns
+
+    if moment == "before":
+        take_away()
+    else:
+        monkeypatch.setattr(Table, "_read", read_and_take_away)
+    with pytest.raises(DataError, match=r"table\.csv (cannot be read|is no file) any more") as refused:
+        table()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_table_that_cannot_be_digested_ends_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "table.csv"
+    file.write_text("customer,amount,time\nanna,6000,2026-02-01\n")
+    table = Table(load_job(folder / "job.toml"), str(file))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    with pytest.raises(DataError, match=r"cannot read .*Permission denied; make it readable"):
+        table()
+
+
 def test_a_query_is_recorded_without_its_text(folder: Path) -> None:
     query = "duckdb:SELECT 'anna' AS customer, 6000 AS amount, DATE '2026-02-01' AS time"
     table = Table(load_job(folder / "job.toml"), query)
