@@ -74,7 +74,15 @@ class Table:
         for source in self._sources:
             with contextlib.closing(open_source(source, dialect)) as opened:
                 header = tuple(opened.columns)
-                found.append(resolve_columns(header, self._options.get("mapping"), kind, table=opened.name))
+                found.append(
+                    resolve_columns(
+                        header,
+                        self._options.get("mapping"),
+                        kind,
+                        table=opened.name,
+                        written=opened.written_header,
+                    )
+                )
         # Of the first file, where a format calls columns otherwise in another.
         self._columns = {
             role: (names,) if isinstance(names, str) else names

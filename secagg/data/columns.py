@@ -3,8 +3,8 @@
 A *role* is what the computation needs (beneficiary, sender, amount, time); a *column* is what the file
 calls it. An identifier may be spread over several columns, as a bank's number and an account's, and a time
 over two, the date and the time of day; an identifier's texts are joined as `identifiers.join_parts` says.
-Where a header has no column of exactly the name, one that differs in case alone is it. The formats below are
-known by name and recognised from a table's header:
+Case does not tell columns apart: a header that holds a name twice, in whatever case, is refused where that name
+is used. The formats below are known by name and recognised from a table's header:
 
     name        kind       columns
     secagg      transfers  beneficiary, sender, amount, time
@@ -152,7 +152,12 @@ def parse_columns(pairs: Iterable[str], kind: type[Columns], *, base: Columns | 
 
 
 def resolve_columns(
-    header: Sequence[str], mapping: Columns | str | None, kind: type[Columns], *, table: str
+    header: Sequence[str],
+    mapping: Columns | str | None,
+    kind: type[Columns],
+    *,
+    table: str,
+    written: Sequence[str] | None = None,
 ) -> Columns:
     """Decide which columns of a table to read.
 
@@ -161,16 +166,30 @@ def resolve_columns(
       mapping: explicit columns, the name of a known format, or None to recognise a format from the header.
       kind: TransferColumns or DepositColumns.
       table: what the table is called in messages.
+      written: the names as the table has them, which may hold one several times; by default the header.
 
     Raises:
-      DataError: an unknown format, a column that the table does not have or has in several cases, or no format
-        that fits.
+      DataError: an unknown format, a column that the table does not have or has several times (in whatever case), one
+        column for several roles, or no format that fits.
     """
+    columns = _resolved(header, mapping, kind, table)
+    _check_once(columns, tuple(header), tuple(header if written is None else written), table)
+    _check_apart(columns, table)
+    return columns
+
+
+def _resolved(
+    header: Sequence[str], mapping: Columns | str | None, kind: type[Columns], table: str
+) -> Columns:
     known = [known for known in FORMATS if isinstance(known.columns, kind)]
     if mapping is None:
         for candidate in known:
             if isinstance(candidate.columns, kind) and candidate.fits(header):
                 return _in_header(candidate.columns, header)
+        for candidate in known:
+            found = {name: _found(name, header) for name in _names(candidate.columns)}
+            if all(found.values()):
+                _refuse_several(found, table)
         options = " ".join(f"--map {role}=COLUMN" for role in get_type_hints(kind))
         raise DataError(
             f"{table}: {_describe(header)}, which is no known format ({_list(known)}); "
@@ -184,12 +203,9 @@ def resolve_columns(
             raise DataError(f"there is no format {mapping!r} for {_noun(kind)}; known are {_list(known)}")
     else:
         columns = mapping
-    missing = [name for name in dict.fromkeys(_names(columns)) if len(_found(name, header)) != 1]
-    if missing and len(_found(missing[0], header)) > 1:
-        raise DataError(
-            f"{table}: {missing[0]!r} can be each of the columns {', '.join(_found(missing[0], header))}; name one "
-            "to the letter with --map"
-        )
+    found = {name: _found(name, header) for name in _names(columns)}
+    _refuse_several(found, table)
+    missing = [name for name, columns_found in found.items() if not columns_found]
     if missing:
         role = next(role for role in get_type_hints(kind) if missing[0] in _tuple(getattr(columns, role)))
         raise DataError(
@@ -200,10 +216,42 @@ def resolve_columns(
 
 
 def _found(name: str, header: Sequence[str]) -> list[str]:
-    """Return the column of this name, or else those that differ from it in case alone."""
-    if name in header:
-        return [name]
+    """Return the columns of this name, in whatever case."""
     return [column for column in header if column.casefold() == name.casefold()]
+
+
+def _refuse_several(found: Mapping[str, Sequence[str]], table: str) -> None:
+    for name, columns in found.items():
+        if len(columns) > 1:
+            raise DataError(
+                f"{table}: {name!r} can be each of the columns {', '.join(columns)}, which differ in case alone; "
+                "rename those that are not meant"
+            )
+
+
+def _check_once(
+    columns: TransferColumns | DepositColumns, header: tuple[str, ...], written: tuple[str, ...], table: str
+) -> None:
+    """Refuse a column whose name the table holds again, unless the mapping names each of them."""
+    used = set(_names(columns))
+    for name in _names(columns):
+        twins = [own for own, raw in zip(header, written, strict=True) if raw == name]
+        if len(twins) > 1 and not used.issuperset(twins):
+            raise DataError(
+                f"{table}: {len(twins)} columns are called {name!r}; rename those that are not meant"
+            )
+
+
+def _check_apart(columns: TransferColumns | DepositColumns, table: str) -> None:
+    roles: dict[tuple[str, ...], str] = {}
+    for role in get_type_hints(type(columns)):
+        names = _tuple(getattr(columns, role))
+        if names in roles:
+            raise DataError(
+                f"{table}: {roles[names]} and {role} are both read from {', '.join(map(repr, names))}; "
+                f"say another column for one: --map {role}=COLUMN"
+            )
+        roles[names] = role
 
 
 def _in_header(columns: Columns, header: Sequence[str]) -> Columns:

@@ -53,6 +53,11 @@ class Source:
     columns: dict[str, Column]
     csv_file: CsvFile | None = None
 
+    @property
+    def written_header(self) -> tuple[str, ...]:
+        """Return the columns' names as the table has them; in a CSV file one may stand there several times."""
+        return tuple(self.columns if self.csv_file is None else self.csv_file.header)
+
     def described(self) -> str:
         """Return the file's name and format."""
         if self.csv_file is None:

@@ -263,7 +263,9 @@ def _read_one(
     dialect: Dialect,
 ) -> _Rows:
     with contextlib.closing(open_source(source, dialect)) as table:
-        columns = resolve_columns(tuple(table.columns), mapping, kind, table=table.name)
+        columns = resolve_columns(
+            tuple(table.columns), mapping, kind, table=table.name, written=table.written_header
+        )
         roles = _roles(columns)
         rules = {role: conventions.rule(role) for role in roles}
         for role, names in roles.items():

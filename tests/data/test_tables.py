@@ -153,6 +153,34 @@ def test_bad_mapping_is_refused(pairs, message):
         parse_columns(pairs, TransferColumns)
 
 
+@pytest.mark.parametrize(
+    ("header", "mapping", "message"),
+    [
+        ("beneficiary,sender,amount,time,amount", (), "2 columns are called 'amount'; rename"),
+        ("b,sender,amount,time,b", ("beneficiary=b",), "2 columns are called 'b'; rename"),
+        ("beneficiary,sender,amount,time,Amount", (), "'amount' can be each of the columns amount, Amount"),
+        ("beneficiary,sender,Amount,time,AMOUNT", (), "'amount' can be each of the columns Amount, AMOUNT"),
+        ("beneficiary,sender,amount,time,AMOUNT", ("amount=AMOUNT",), "can be each of the columns"),
+        ("a,b,amount,time,x", ("beneficiary=a", "sender=a"), "beneficiary and sender are both read from 'a'"),
+        ("beneficiary,sender,v,x,y", ("amount=v", "time=v"), "amount and time are both read from 'v'"),
+        (
+            "beneficiary,a,b,v,t",
+            ("sender=V", "amount=v", "time=t"),
+            "sender and amount are both read from 'v'",
+        ),
+    ],
+)
+def test_a_column_that_cannot_be_told_or_has_two_roles_is_refused(put, header, mapping, message):
+    columns = parse_columns(mapping, TransferColumns) if mapping else None
+    with pytest.raises(DataError, match=message):
+        read_transfers(put(header + "\nb,s,1,1,2\n"), mapping=columns)
+
+
+def test_columns_of_one_name_that_are_not_used_do_no_harm(put):
+    table = read_transfers(put("beneficiary,sender,amount,time,note,note,NOTE\nb,s,1,1,x,y,z\n"))
+    assert table.amount_cents.tolist() == [100]
+
+
 def test_identifiers_are_stripped_composed_and_otherwise_untouched(put):
     text = (
         HEADER
