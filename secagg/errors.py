@@ -149,11 +149,19 @@ class AbortedError(PeerMissingError):
     Args:
       peer: the party that ended the run, as seen by this one.
       accused: whom that party accuses, which nothing but its word shows; "" for nobody but itself.
+      relayed: what others are told when this party ends for it; the message where it is "".
     """
 
-    def __init__(self, message: str, *lines: str, peer: str = "", accused: str = "") -> None:
+    def __init__(
+        self, message: str, *lines: str, peer: str = "", accused: str = "", relayed: str = ""
+    ) -> None:
         super().__init__(message, *lines, peer=peer)
         self.accused = accused
+        self._relayed = relayed
+
+    def for_peers(self) -> str:
+        """Return who ended the run and why, without a name that the reason says already."""
+        return self._relayed or str(self)
 
 
 class InexactError(SecaggError, ArithmeticError):

@@ -58,6 +58,7 @@ PartyId: TypeAlias = str
 T = TypeVar("T")
 
 SESSION_BYTES: Final = 32
+STOPPED: Final = "it was stopped"  # the reason of a party that its user or its system ended
 UNKNOWN: Final = "?"  # in place of a name, where it cannot be known whose doing something was
 _MAX_NAMED: Final = 10  # missing peers that an error names in full
 
@@ -708,5 +709,15 @@ def aborted(by: PartyId, about: PartyId, reason: str) -> AbortedError:
       about: whose doing it was, by the word of `by`: a party, "" for `by` itself, UNKNOWN where `by` cannot know.
     """
     accused = "" if about in (by, UNKNOWN) else about
+    if accused and reason.startswith(
+        (f"{accused} was stopped", f"{accused}: ", f"{accused} ended the run: ")
+    ):
+        # The reason is how another party ended, and says who that was.
+        relayed = f"{by}: {reason}"
+        return AbortedError(
+            f"{relayed} (nothing but the word of {by} shows it)", peer=by, accused=accused, relayed=relayed
+        )
     says = f" ({by} says: {accused} is to blame; nothing but its word shows it)" if accused else ""
-    return AbortedError(f"{by} ended the run: {reason}{says}", peer=by, accused=accused)
+    text = f"{by} ended the run: {reason}"
+    relayed = f"{by} was stopped" if reason == STOPPED else text
+    return AbortedError(f"{text}{says}", peer=by, accused=accused, relayed=relayed)

@@ -153,7 +153,8 @@ def _error(error: BaseException, me: PartyId) -> dict[str, str]:
     if not isinstance(error, SecaggError):
         # What others say may quote data.
         notes = "; ".join(getattr(error, "__notes__", ()))
-        return {"type": type(error).__name__, "message": printable(notes), "named": me, "accused": ""}
+        kind = type(error).__name__ if isinstance(error, Exception) else "stopped"
+        return {"type": kind, "message": printable(notes), "named": me, "accused": ""}
     own = isinstance(error, UsageError) and not isinstance(error, JobError)
     named = me if own else str(getattr(error, "peer", ""))
     accused = error.accused if isinstance(error, AbortedError) else ""

@@ -17,7 +17,7 @@ from secagg.errors import (
     SecaggError,
     WireError,
 )
-from secagg.party import UNKNOWN, PartyId, aborted
+from secagg.party import STOPPED, UNKNOWN, PartyId, aborted
 from secagg.printable import printable
 from secagg.wire import Buffer, FrameType, Message, decode_control, encode_control
 
@@ -88,9 +88,10 @@ def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId
         # An error about what happened between parties that names none says that nobody can be named.
         named = getattr(error, "peer", None)
         about = "" if named is None else named or UNKNOWN
-    reason = error.for_peers() if isinstance(error, SecaggError) else type(error).__name__
-    if isinstance(error, KeyboardInterrupt):
-        reason = f"it was stopped ({reason})"
+    if isinstance(error, SecaggError):
+        reason = error.for_peers()
+    else:
+        reason = type(error).__name__ if isinstance(error, Exception) else STOPPED
     if len(about.encode(errors="replace")) > _MAX_NAME_BYTES:
         about = ""
     return _encodable(about), _encodable(reason[:MAX_REASON])

@@ -470,6 +470,10 @@ def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:
     assert any(isinstance(e, AuthenticationError | JobError) for e in errors.values()), errors
 
 
+def test_the_record_of_a_stopped_run_says_so_in_words_and_not_in_pythons() -> None:
+    assert failure(KeyboardInterrupt(), "bank_a")["type"] == "stopped"
+
+
 def test_a_record_keeps_whom_another_party_accuses_apart_from_who_was_seen_ending_the_run() -> None:
     for about, accused in (("bank_b", "bank_b"), ("", ""), (UNKNOWN, "")):
         told = failure(aborted("mallory", about, "bank_b put in what is no list"), "bank_a")

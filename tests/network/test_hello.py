@@ -8,7 +8,7 @@ import struct
 import msgspec
 import pytest
 
-from secagg.errors import AuthenticationError, JobError, RemoteProtocolError, WireError
+from secagg.errors import AuthenticationError, DataError, JobError, RemoteProtocolError, WireError
 from secagg.network.hello import (
     MAX_REASON,
     Hello,
@@ -110,6 +110,29 @@ def test_the_reason_for_an_end_shows_of_foreign_errors_the_type_and_nothing_that
     told = str(read_abort(memoryview(abort_frame(RemoteProtocolError("up\x1b[3A", peer="c"))), "b", ROSTER))
     assert told.isprintable()
     assert "up" in told
+
+
+def passed_on(error, *by):
+    for name in by:
+        error = read_abort(memoryview(abort_frame(error)), name, ROSTER)
+    return error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)], ids=repr)
+def test_who_was_stopped_is_named_once_however_many_pass_it_on_and_by_no_name_of_python(error):
+    assert str(passed_on(error, "a")) == "a ended the run: it was stopped"
+    word = "(nothing but the word of {} shows it)"
+    second, third = passed_on(error, "a", "b"), passed_on(error, "a", "b", "c")
+    assert str(second) == f"b: a was stopped {word.format('b')}"
+    assert (second.peer, second.accused) == ("b", "a")
+    assert str(third) == f"c: b: a was stopped {word.format('c')}"
+    assert (third.peer, third.accused) == ("c", "b")
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), DataError("row 3")], ids=repr)
+def test_who_ended_is_named_once_where_others_end_for_it(error):
+    assert str(passed_on(error, "a", "b", "c")).count("ended the run") == 1
+    assert str(passed_on(error, "a", "b")).startswith("b: a ended the run: ")
 
 
 HEARD = {name: heard_digest(name, bytes(32), bytes(32)) for name in ("a", "b", "c")}
