@@ -139,8 +139,14 @@ class Table:
             "dialect": {name: value for name, value in dialect.items() if value is not None},
             "bad_rows": self._options["bad_rows"],
             **{name: getattr(self.report, name, None) for name in counts},
-            "warnings": list(self.report.warnings) if self.report is not None else [],
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[str]:
+        if self.report is None:
+            return []
+        left_out = self.report.left_out() if self._options["bad_rows"] == "skip" else ()
+        return [*self.report.warnings, *left_out]
 
 
 def _state(path: Path) -> tuple[int, int, int]:

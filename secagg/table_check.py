@@ -38,7 +38,8 @@ def check_table(console: Console, job: Job, sources: list[str], options: TableOp
         rows.check(job.query)
     except UsageError as error:
         problems.append(error)
-    for warning in own.report.warnings:
+    left_out = own.report.left_out() if options.bad_rows is BadRows.skip else ()
+    for warning in (*own.report.warnings, *left_out):
         say(console, f"warning: {warning}")
     try:
         own.report.check(bad_rows=options.bad_rows.value, allow_empty=options.allow_empty)

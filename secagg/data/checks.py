@@ -32,11 +32,16 @@ _NUMBER = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?"
 _ZERO = r"[+-]?[0.]*([eE].*)?"
 _AMBIGUOUS = r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}"
 _SEPARATED = r"[+-]?[0-9]+([., '’_][0-9]+)+"
+# As accountants write what is below zero: (103.50), 103.50-, and with another minus sign.
+_BELOW_ZERO = r"[(][0-9][0-9., '’_]*[)]|[0-9][0-9., '’_]*[-−–]|[−–] ?[0-9.].*"
+_SCIENTIFIC = r".*[eE].*"
 _OTHER_SPACES = "\u00a0\u2009\u202f"
 _DATE = r"[0-9]{4}(-[0-9]{1,2}-|/[0-9]{1,2}/)[0-9]{1,2}"
 _OFFSET = r"( ?(Z|UTC)|[+-][0-9]{2}(:?[0-9]{2})?)"
 _TIMESTAMP = rf"{_DATE}([T ][0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]+)?)?{_OFFSET}?)?"
 _ZONED = r"Z$|UTC$|:[0-9.]+[+-][0-9:]+$"
+_POINTED = r"[0-3]?[0-9][.][0-3]?[0-9][.][0-9]{4}"
+_POINTED_TIME = rf"{_POINTED}[ T].*"
 _COMPACT = r"(19|20|21)[0-9]{2}[01][0-9][0-3][0-9](T?[0-2][0-9][0-5][0-9][0-5][0-9]Z?)?"
 _COMPACT_FORMATS = ["%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%dT%H%M%S"]
 # Epochs outside the years 1900 to 2199 are in another unit than was said.
@@ -94,10 +99,12 @@ def checked_rows(
     conditions = [
         *((f"coalesce(p{i}, '') = ''", name, "is missing") for i, name in enumerate(parts)),
         ("coalesce(written, '') = ''", columns.amount, "is missing"),
+        (f"NOT plain AND {_matches('written', _BELOW_ZERO)}", columns.amount, "is negative"),
         *((condition, columns.amount, reason) for condition, reason in amount.separators),
         (f"amount IS NULL OR NOT (plain OR {_matches('amount', _NUMBER)})", columns.amount, "is not a number"),
         ("CASE WHEN plain THEN units < 0 ELSE coalesce(wide < 0, starts_with(amount, '-')) END",
          columns.amount, "is negative"),
+        *((condition, columns.amount, reason) for condition, reason in amount.damages),
         (f"units IS NULL OR units > {conventions.largest_amount}",
          columns.amount, f"is above {conventions.largest_amount}"),
         ("NOT plain AND NOT exact", columns.amount, f"has digits below {unit}"),
@@ -145,6 +152,7 @@ class _Amount:
     Attributes:
       spelt: the amount as text with a decimal point and nothing between thousands; NULL where that cannot be.
       separators: conditions under which the amount's separators are wrong, and what is wrong.
+      damages: conditions under which digits were lost before the table was written, and what is wrong.
       plain: the pattern of amounts that need no second look.
       type: the type of amounts in units.
       cents: the amount in the currency's smallest unit.
@@ -162,6 +170,12 @@ class _Amount:
         self.cents = f"({wide} * {10**decimals})::BIGINT"
         self.spelt = "written"
         self.separators: list[tuple[str, str]] = []
+        self.damages: list[tuple[str, str]] = []
+        if is_text:
+            lost = f"NOT plain AND {_matches('amount', _SCIENTIFIC)} AND NOT {_matches('amount', _ZERO)}"
+            self.damages = [
+                (lost, "is in scientific notation, where a spreadsheet has cut digits; export the column as text"),
+            ]  # fmt: skip
         if is_text and dialect.declares_numbers:
             self._declared(dialect)
         elif is_text:
@@ -258,8 +272,12 @@ def _time_conditions(dialect: Dialect, expected: Times | None) -> list[tuple[str
     none = "seconds IS NULL OR NOT isfinite(seconds)"
     if dialect.date_format is None:
         conditions = [
+            (f"({none}) AND {_matches('time', _POINTED)}",
+             "is a date with points; say its form, such as --date-format %d.%m.%Y"),
+            (f"({none}) AND {_matches('time', _POINTED_TIME)}",
+             "is a date with points; say its form, such as --date-format '%d.%m.%Y %H:%M'"),
             (none, "is not a number or an ISO timestamp"),
-        ]
+        ]  # fmt: skip
     elif dialect.date_format in EPOCHS:
         conditions = [
             (none, f"is not a number, as {dialect.date_format} has it"),

@@ -34,9 +34,15 @@ _ADVICE: Final = {
     "is negative": "amounts below zero: net reversals against what they reverse; the patterns add up amounts from 0",
     "has digits below": "digits below the smallest unit: round them by your own rule, or raise currency_decimals in "
     "the job's [data]",
+    "is not UTF-8": "text in another encoding: say it, on the command line --encoding, such as cp1252",
+    "is in scientific notation": "amounts in scientific notation: export them with all digits",
+    "can be read with decimals": "amounts in text: say their separators, such as --decimal , --thousands .",
+    "has separators": "amounts in text: say their separators, such as --decimal , --thousands .",
+    "has other separators": "amounts with other separators: see --decimal and --thousands",
+    "is a date with points": "dates in another form: say it with --date-format",
 }
 _HINTS: Final = {
-    "is not UTF-8": "text in another encoding: say it, on the command line --encoding, such as cp1252",
+    "is not a number or an ISO": "times in another form: say it with --date-format, such as %d.%m.%Y or %m/%d/%Y",
     "stands for no": "identifiers that are real: all parties list them as real_identifiers in the job's [data]",
 }
 
@@ -142,6 +148,16 @@ class ReadReport:
         if not self.rows_in_window and not allow_empty:
             raise EmptyTableError(_emptiness(self))
 
+    def left_out(self) -> tuple[str, ...]:
+        """Return a warning about rows that are left out although they have amounts."""
+        amounts = dict(self.columns).get("amount", ())
+        rows = self.rows_bad - sum(
+            fault.rows for fault in self.faults if fault.column in amounts and fault.reason == "is missing"
+        )
+        if not rows:
+            return ()
+        return (f"{self.source}: {rows} rows with amounts are left out; sums lack them",)
+
     def shown_span(self) -> tuple[str, str] | None:
         """Return the first and the last time as they are shown."""
         if self.span is None or self.times == "none":
@@ -198,12 +214,12 @@ def _refusal(report: ReadReport) -> list[str]:
         lines.append(
             f"  and {report.rows_bad - len(report.bad_rows)} more; in all: {_describe(report.faults)}"
         )
-    lines += [
+    lines += dict.fromkeys(
         text
         for start, text in (_ADVICE | _HINTS).items()
         if any(fault.reason.startswith(start) for fault in report.faults)
-    ]
-    if any(not fault.reason.startswith(tuple(_ADVICE)) for fault in report.faults):
+    )
+    if not any(fault.reason.startswith(tuple(_ADVICE)) for fault in report.faults):
         lines.append('mend the rows, or leave them out: bad_rows="skip", on the command line --bad-rows skip')
     return lines
 
