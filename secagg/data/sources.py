@@ -11,8 +11,13 @@ How CSV is read, and why in two ways at once, is said in `csv_files`.
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import gzip
+import hashlib
+import itertools
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +81,8 @@ def find_sources(sources: str | Path | Sequence[str | Path]) -> list[str | Path]
     """Return each source that is named, and each file that a pattern stands for, in the order of its name.
 
     Raises:
-      DataError: no source, no file that a pattern stands for, or a file named twice, whose rows would count twice.
+      DataError: no source, no file that a pattern stands for, or a file named twice or given as a copy of another,
+        whose rows would count twice.
     """
     found: list[str | Path] = []
     for source in [sources] if isinstance(sources, str | Path) else sources:
@@ -96,7 +102,39 @@ def find_sources(sources: str | Path | Sequence[str | Path]) -> list[str | Path]
         seen.add(place)
     if not found:
         raise DataError("at least one table is expected, got none")
+    _refuse_copies([Path(source) for source in found if not str(source).startswith("duckdb:")])
     return found
+
+
+def _refuse_copies(paths: Sequence[Path]) -> None:
+    by_size: dict[int, list[Path]] = {}
+    for path in paths:
+        # What is wrong with a file itself is said where it is opened.
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                by_size.setdefault(path.stat().st_size, []).append(path)
+    first: dict[bytes, Path] = {}
+    for path in itertools.chain.from_iterable(alike for alike in by_size.values() if len(alike) > 1):
+        with contextlib.suppress(OSError, EOFError, zlib.error):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            other = first.setdefault(digest, path)
+            if other != path and _has_rows(path):
+                raise DataError(
+                    f"{path}: its content is that of {other}, and its rows would count twice; leave one of them out, "
+                    "or export the one that is wrong anew"
+                )
+
+
+def _has_rows(path: Path) -> bool:
+    """Return whether a file holds more than a header; days without rows have equal files."""
+    if path.suffix.lower() in (".parquet", ".sql"):
+        return True
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if zipped else path.open("rb") as lines:
+        written = (line.strip(b"\0\r\n\t ") for line in lines)
+        return len(list(itertools.islice((1 for line in written if line and line[:4] != b"sep="), 2))) > 1
 
 
 def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:

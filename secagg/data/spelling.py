@@ -20,6 +20,8 @@ from secagg.protocols.tally import Codes
 
 __all__ = ["Spelt", "joined", "spell", "warnings"]
 
+# An identifier of many is suspicious in a fifth of the rows; one of few, in half of them.
+_MANY, _OFTEN = 20, 5
 _SAMPLE: Final = 1000
 _NUMBER_SAMPLE: Final = 20_000
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{4}")
@@ -154,13 +156,19 @@ def warnings(role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool) -> lis
                 f"{ibans} of the first {len(sample)} different ones are IBANs, which the rule {rule.name} does not "
                 'bring into one spelling; agree on identifiers = "iban" in the job\'s [data]'
             )
+        marked = sum(1 for name in names if spelt.own.get(name, name).startswith("'"))
+        if marked:
+            found.append(
+                f"{marked} of {len(names)} different ones begin with an apostrophe, as a spreadsheet marks text, and "
+                "meet nobody else's without it; export the column as text"
+            )
         for pattern, what in ((_DATE, "dates"), (_DECIMAL, "decimal numbers")):
             like = sum(1 for name in sample if pattern.fullmatch(name))
             if 2 * like > len(sample):
                 found.append(f"most of them look like {what}; see that the right column is mapped")
     if rule.name in ("exact", "folded", "digits"):
         found += _number_warnings(names[:_NUMBER_SAMPLE], whole_numbers=whole_numbers)
-    if len(names) >= 20 and 5 * most > rows:
+    if (len(names) >= _MANY and 5 * most > rows) or (most >= _OFTEN and 2 * most > rows):
         found.append(f"one of them stands in {most} of {rows} rows; see that it is no placeholder")
     return [f"{role}: {text}" for text in found]
 

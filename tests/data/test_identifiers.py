@@ -343,6 +343,8 @@ def test_rules_differ_by_role(tmp_path):
         ([f"{i}.25" for i in range(1, 9)], "look like decimal numbers"),
         ([str(i) for i in range(10_000, 1_000_000, 997)], "leading zeros may be lost"),
         ([*(f"c{i}" for i in range(30)), *["c0"] * 20], "one of them stands in 21 of 50 rows"),
+        (["c0", "c0", "c0", "c0", "c1", "c0", "c2"], "one of them stands in 5 of 7 rows"),
+        (["'00123", "00124", "'00125"], "2 of 3 different ones begin with an apostrophe"),
     ],
 )
 def test_what_looks_wrong_is_warned_of_without_a_value(deposits, customers, says):
@@ -359,6 +361,7 @@ def test_what_looks_right_is_not_warned_of(deposits):
         [f"{i}" for i in range(100_000, 1_000_000, 997)],
         [f"{i}407123456789012{i}" for i in range(1, 9)],
         ["A-1", "B-2"],
+        ["O'Neill", *["A-1"] * 5, *["B-2"] * 4],
     ):
         assert deposits(*customers).report.warnings == ()
     ibans = Conventions({"customer": "iban"})

@@ -231,3 +231,17 @@ def test_dialects_have_names_for_what_is_hard_to_type():
     )
     assert (dialect.encoding, dialect.delimiter, dialect.thousands) == ("utf-8", "\t", " ")
     assert Dialect(delimiter="\\t").delimiter == "\t"
+
+
+def test_copies_of_a_file_are_refused_and_days_without_rows_are_none(tmp_path):
+    header = "customer,amount,time\n"
+    for name, rows in (("a", "x,1,1\n"), ("b", "x,2,1\n"), ("c", ""), ("d", ""), ("copy", "x,1,1\n")):
+        (tmp_path / f"{name}.csv").write_text(header + rows)
+    days = [tmp_path / f"{name}.csv" for name in "abcd"]
+    assert read_deposits(days, allow_empty=True).amount_cents.tolist() == [100, 200]
+    with pytest.raises(DataError, match=r"copy.csv: its content is that of .*a.csv, .*leave one of them out"):
+        read_deposits([*days, tmp_path / "copy.csv"], allow_empty=True)
+    for name in ("a.csv.gz", "copy.csv.gz"):
+        (tmp_path / name).write_bytes(gzip.compress((header + "x,1,1\n").encode(), mtime=0))
+    with pytest.raises(DataError, match="its content is that of"):
+        read_deposits([tmp_path / "a.csv.gz", tmp_path / "copy.csv.gz"])
