@@ -110,12 +110,35 @@ class CsvFile:
         # gzip.GzipFile is a BufferedIOBase that typeshed does not count as BinaryIO.
         return gzip.open(self.place) if self.zipped else open(self.place, "rb")  # type: ignore[return-value]  # noqa: PTH123
 
+    def _unreadable(self, error: Exception) -> DataError:
+        if isinstance(error, EOFError):
+            return DataError(f"{self._path}: the gzip file ends too early; copy it again")
+        if isinstance(error, gzip.BadGzipFile | zlib.error):
+            return DataError(f"{self._path}: the gzip file is damaged; copy it again")
+        why = error.strerror if isinstance(error, OSError) else None
+        return DataError(f"{self._path}: the file cannot be read ({why or type(error).__name__})")
+
     def _first_bytes(self) -> bytes:
         try:
             with self._open() as file:
                 return file.read(4)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+            raise self._unreadable(error) from None
+
+    def check_whole(self) -> None:
+        """Read a compressed file to its end, after DuckDB failed at it without saying why.
+
+        Raises:
+          DataError: it ends too early, is damaged, or cannot be read.
+        """
+        if not self.zipped:
+            return
+        try:
+            with self._open() as file:
+                while file.read(_CHUNK_BYTES):
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._unreadable(error) from None
 
     def _tell_encoding(self, first: bytes, said: str | None) -> str:
         for start, what in _OTHER_KINDS.items():
@@ -161,7 +184,7 @@ class CsvFile:
             ) from None
         except (OSError, EOFError, zlib.error) as error:
             memory.close()
-            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+            raise self._unreadable(error) from None
         memory.flush()
         self._memory, self.zipped = memory, False
         self.place = f"/proc/self/fd/{memory.fileno()}"
@@ -171,7 +194,7 @@ class CsvFile:
             with self._open() as file:
                 head = file.read(_HEADER_BYTES)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+            raise self._unreadable(error) from None
         try:
             head.split(b"\n", 1)[0].decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -235,7 +258,7 @@ class CsvFile:
         except csv.Error:
             return sum(1 for _ in self._records()) - 1  # which knows the line
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{self._path}: the file cannot be read ({type(error).__name__})") from None
+            raise self._unreadable(error) from None
         return widths.total() - widths[0] - 1  # blank lines, and the header
 
     def locate(

@@ -282,6 +282,8 @@ def _read_one(
         try:
             scan: dict[str, NDArray[Any]] = table.connection.execute(query).fetchnumpy()
         except duckdb.Error as error:
+            if table.csv_file is not None:
+                table.csv_file.check_whole()
             # What DuckDB says here may quote a row's values.
             raise DataError(
                 f"{table.name}: DuckDB cannot read the table ({type(error).__name__}); see that the query runs "
