@@ -445,7 +445,8 @@ class _Driver(Generic[T]):
     def _exchange(self, now: float, until: float, spin_until: float, enough: Callable[[], bool]) -> None:
         """Write and read wherever possible, once something is."""
         for link in list(self._buffered):
-            self._read(link, enough)
+            if link in self._buffered:  # else it was lost while another one was read
+                self._read(link, enough)
             until = now
         poll = self._poll.poll
         ready = poll(0)
@@ -458,7 +459,8 @@ class _Driver(Generic[T]):
                 ready = poll(1000 * (until - now))
             now = time.monotonic()
         for fd, events in ready:
-            link = self._by_fd[fd]
+            if (link := self._by_fd.get(fd)) is None:
+                continue  # it was lost while another one was read, which accused it
             paused = link in self._paused  # of which poll tells the end alone, and whether it takes more
             if (paused or events & select.POLLOUT) and link.flush():
                 self._unsent.discard(link)

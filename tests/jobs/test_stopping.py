@@ -100,13 +100,29 @@ def test_whoever_stops_while_it_waits_tells_those_who_are_there(
     check_told_by("bank_b", ended)
 
 
-def test_whoever_stops_before_anybody_came_says_that_nobody_was_told(start: Callable[..., Started]) -> None:
+def test_a_signal_before_the_wait_for_the_others_leaves_no_record_and_promises_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("secagg.cli.load_job", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as end:
+        main(["run", "j.toml", "--as", "a", "--identity", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "secagg: stopped\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_stops_before_anybody_came_says_that_nobody_was_told(
+    start: Callable[..., Started], tmp_path: Path
+) -> None:
     running = start("bank_x")
     until(running["bank_x"], lambda progress: progress["phase"] == "connect")
     running["bank_x"].send_signal(signal.SIGINT)
     status, last = endings(running)["bank_x"]
     assert status == 130
-    assert last.startswith("secagg: stopped; no other party was connected; record of the run: ")
+    words = "secagg: stopped; no other party was connected; record of the run: "
+    assert last.startswith(words)
+    error = json.loads((tmp_path / last.removeprefix(words)).read_text())["error"]
+    assert (error["type"], error["named"]) == ("stopped", "bank_x")
 
 
 @pytest.mark.parametrize("who", ["bank_a", "bank_x"])
