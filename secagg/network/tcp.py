@@ -459,8 +459,9 @@ class _Driver(Generic[T]):
                 ready = poll(1000 * (until - now))
             now = time.monotonic()
         for fd, events in ready:
-            if (link := self._by_fd.get(fd)) is None:
+            if fd not in self._by_fd:
                 continue  # it was lost while another one was read, which accused it
+            link = self._by_fd[fd]
             paused = link in self._paused  # of which poll tells the end alone, and whether it takes more
             if (paused or events & select.POLLOUT) and link.flush():
                 self._unsent.discard(link)
