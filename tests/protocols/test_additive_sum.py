@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from blame import blamed
 from secagg import wire
 from secagg.errors import (
     AbortedError,
@@ -472,7 +473,7 @@ def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Roles) -
         for name in terms.aggregators:
             error = out.errors[name]
             assert isinstance(error, TooFewPartiesError)
-            assert error.peer == "c1"
+            assert blamed(error) == "c1"
             assert "at least 3 of 4 clients, got 2" in str(error)
             assert "c3" in str(error)
         assert isinstance(out.errors["r"], AbortedError)
@@ -506,7 +507,7 @@ def test_where_everybody_adds_up_a_fault_ends_in_the_right_sum_or_an_error_that_
         np.testing.assert_array_equal(total, expected)
     for error in out.errors.values():
         assert isinstance(error, RemoteProtocolError | PeerMissingError)
-        assert error.peer == culprit
+        assert blamed(error) == culprit
         assert culprit in str(error)
     assert len(out.results) + len(out.errors) == (2 if action == "crash" else 3)
     if action == "delay":
@@ -534,7 +535,7 @@ def test_a_fault_at_any_message_ends_in_the_right_sum_over_the_announced_set_or_
             sets = {r.missing for r in out.results.values() if r is not None}
             assert sets == {() if stays else (sender,)}
         # Where an aggregator's message is lost, those who wait for others may be the first whose time is over.
-        named = {getattr(e, "peer", "") for e in out.errors.values()}
+        named = {blamed(e) for e in out.errors.values()}
         assert named <= (set(terms.aggregators) if action in ("drop", "reorder") else {sender})
         if action == "delay":
             assert not out.errors
@@ -550,8 +551,8 @@ def test_a_vanished_aggregator_ends_the_run_with_an_error_that_names_it(roles: R
             out = simulate(programs_for(xs, terms), faults=faults, record=True)
             error = out.errors["r"]
             assert isinstance(error, PeerMissingError)
-            assert error.peer == gone
-            assert {getattr(e, "peer", "") for e in out.errors.values()} == {gone}
+            assert blamed(error) == gone
+            assert {blamed(e) for e in out.errors.values()} == {gone}
             # Those that got its digest may open sums, which are noise without the others'.
             still_open = set(openers(out)) - {gone}
             assert len(still_open) == max(0, message - others)
@@ -567,7 +568,7 @@ def test_an_aggregator_that_leaves_a_real_network_ends_the_run(over_tcp: Drive) 
     results, _ = over_tcp(programs_for(xs, terms) | {"y": leave})
     for name in ("x", "r"):
         assert isinstance(results[name], PeerMissingError)
-        assert results[name].peer == "y"
+        assert blamed(results[name]) == "y"
 
 
 def test_a_missing_part_of_a_client_who_is_an_aggregator_ends_the_run() -> None:
@@ -581,7 +582,7 @@ def test_a_missing_part_of_a_client_who_is_an_aggregator_ends_the_run() -> None:
         programs = programs_for(xs, terms)
         out = simulate(programs | {"b": altering(programs["b"], alter)}, record=True)
         assert isinstance(out.errors["d"], RemoteProtocolError)
-        assert {getattr(e, "peer", "") for e in out.errors.values()} == {"b"}
+        assert {blamed(e) for e in out.errors.values()} == {"b"}
         assert not openers(out)
 
 
@@ -615,7 +616,7 @@ def test_three_aggregators_of_whom_one_tells_the_others_different_sets_open_noth
     for name, other in (("x", "y"), ("y", "x")):
         error = out.errors[name]
         assert isinstance(error, RemoteProtocolError)
-        assert error.peer == other  # which of the others lied cannot be told
+        assert blamed(error) == other  # which of the others lied cannot be told
         assert "told" in str(error)
     assert isinstance(out.errors["r"], AbortedError)
     assert set(openers(out)) <= {"z"}
@@ -662,7 +663,7 @@ def test_another_set_told_to_a_result_party_is_caught(liar: str) -> None:
     out = lie(APART, alter, liar)
     error = out.errors["r"]
     assert isinstance(error, RemoteProtocolError)
-    assert error.peer == "y"
+    assert blamed(error) == "y"
     assert "y and x opened sums over different sets" in str(error)
 
 
@@ -689,7 +690,7 @@ def test_what_is_no_partial_sum_over_the_set_is_an_error_that_names_the_aggregat
         )
         error = out.errors[results[0]]
         assert isinstance(error, RemoteProtocolError)
-        assert error.peer == "y"
+        assert blamed(error) == "y"
 
 
 def test_a_sum_over_fewer_than_least_is_refused_by_result_parties() -> None:
@@ -701,7 +702,7 @@ def test_a_sum_over_fewer_than_least_is_refused_by_result_parties() -> None:
 
     out = simulate(programs_for(vectors(R20, (11,), CLIENTS), terms) | {"x": liar, "y": liar})
     assert isinstance(out.errors["r"], RemoteProtocolError)
-    assert out.errors["r"].peer == "x"
+    assert blamed(out.errors["r"]) == "x"
 
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
@@ -772,7 +773,7 @@ def test_a_result_party_of_other_terms_takes_no_sum() -> None:
     changed = terms_for((("c1", "c0", "c2", "c3"), *APART[1:]))
     out = simulate(programs_for(xs, terms) | {"r": partial(aggregate, terms=changed)})
     assert isinstance(out.errors["r"], RemoteProtocolError)
-    assert out.errors["r"].peer == "x"
+    assert blamed(out.errors["r"]) == "x"
 
 
 def test_parties_that_disagree_on_shape_or_ring_get_an_error_and_no_sum() -> None:
@@ -781,7 +782,7 @@ def test_parties_that_disagree_on_shape_or_ring_get_an_error_and_no_sum() -> Non
         x = np.zeros(shape, np.uint64)
         out = simulate(sums(xs, Ring(64)) | {"b": partial(additive_sum, x=x, ring=ring)})
         assert not out.results
-        assert {getattr(e, "peer", "") for n, e in out.errors.items() if n != "b"} == {"b"}
+        assert {blamed(e) for n, e in out.errors.items() if n != "b"} == {"b"}
 
 
 def test_fingerprints_depend_on_every_term() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import transcripts
+from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
 from secagg.mpc import replicated
 from secagg.mpc.bits import SharedBits, block_order
@@ -161,7 +162,7 @@ def assert_ends_and_names(outcome, owner, query) -> None:
     assert not outcome.results
     for name, error in outcome.errors.items():
         assert isinstance(error, RemoteProtocolError | AbortedError), error
-        assert error.peer == owner, (name, error)
+        assert blamed(error) == owner, (name, error)
         assert owner in str(error)
     openings = [m for m in transcripts.sent(outcome.transcript) if isinstance(m.message, Opening)]
     assert len(openings) == 3
@@ -207,7 +208,7 @@ def test_a_party_whose_own_list_came_out_broken_says_that_another_computed_wrong
     outcome = run(monkeypatch, query, {"A": TABLES["A"], "M": TABLES["M"]}, reverse)
     assert outcome.errors["M"].peer == ""
     assert "it cannot be known which" in str(outcome.errors["M"])
-    assert {outcome.errors[n].peer for n in ("A", "x", "y")} <= {"M"}
+    assert {blamed(outcome.errors[n]) for n in ("A", "x", "y")} <= {"M"}
 
 
 @pytest.mark.parametrize("key", ["keys of padding", "rows in another bucket"])
@@ -251,7 +252,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
     query = collectors.query(PARAMETERS, ("A", "B", "M"), ("x", "y", "z"))
     outcome = run(monkeypatch, query, TABLES)
     assert not outcome.results
-    assert {error.peer for error in outcome.errors.values()} == {"M"}
+    assert {blamed(error) for error in outcome.errors.values()} == {"M"}
     assert not any(isinstance(m.message, Opening) for m in transcripts.sent(outcome.transcript))
     assert "different copies" in str(outcome.errors["y"])
 
