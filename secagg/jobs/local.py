@@ -153,13 +153,12 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
                 process.wait()
         # Those that run still are ended now, and that is no failure of theirs.
         status = {name: process.poll() for name, process in processes.items()}
-    # What one party found is told by the others as its peers' abort; the finding itself comes first.
-    failures.sort(key=lambda failure: isinstance(failure[1], AbortedError))
     for name, code in status.items():
         if code and all(name != failed for failed, _ in failures):
             last = " / ".join(said[name][-_KEPT_LINES:]) or "it said nothing"
             text = f"it ended with status {code}: {last}"
             failures.insert(0, (name, PeerVanishedError(text, peer=name)))
+    failures.sort(key=lambda failure: _far_from_the_cause(failure[1]))
     if failures:
         name, error = failures[0]
         first, *below = str(error).split("\n")
@@ -167,6 +166,13 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
         if isinstance(error, AbortedError):
             about["accused"] = error.accused
         raise type(error)(f"{name}: {first}", *below, **about) from None
+
+
+def _far_from_the_cause(error: SecaggError) -> int:
+    """Return how far an error is from what ended a run: a party's own mistake, a finding, a peer gone, being told."""
+    if isinstance(error, AbortedError):
+        return 3
+    return 2 if isinstance(error, PeerMissingError) else int(not isinstance(error, UsageError))
 
 
 def _take(
