@@ -165,12 +165,12 @@ def test_bounds_at_ten_million_rows_and_the_largest_announcement():
 def test_the_cost_of_checking_lists():
     million, small = collectors((333_333,) * 3), collectors((100,) * 2)
     ands = check_gates(million).ands
-    assert round(ands / million.buckets.rows) == 205
+    assert round(ands / million.buckets.rows) == 143
     assert check_gates(small).ands / small.buckets.rows == pytest.approx(360, rel=0.03)
-    assert round(100 * ands / _gates(million).ands) == 6
-    says("soundness", "About 205 ANDs a row")
+    assert round(100 * ands / _gates(million).ands) == 4
+    says("soundness", "About 143 ANDs a row")
     says("soundness", "some 360 in tables of a hundred rows")
-    says("soundness", "Of a run of a million rows that is 6 % of all ANDs")
+    says("soundness", "Of a run of a million rows that is 4 % of all ANDs")
 
 
 def test_capacities_are_the_least_that_the_chernoff_bound_allows():

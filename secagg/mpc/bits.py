@@ -259,24 +259,30 @@ def less_than_gates(bits: int) -> Gates:
     return Gates(blocks * BLOCK + 3 * (blocks - 1), BLOCK) + decide_gates(blocks)
 
 
-async def less_in_turn(bits: Iterable[tuple[SharedBits, SharedBits]]) -> SharedBits:
+async def less_in_turn(*comparisons: Iterable[tuple[SharedBits, SharedBits]]) -> list[SharedBits]:
     """Return what `less_than` does, one bit after the other: half the gates, and a round for each bit.
 
     Args:
-      bits: for each bit, lowest first, the planes (high XOR low, low), taken when their round comes.
+      comparisons: each, for every bit, lowest first, the planes (high XOR low, low), taken when their round comes.
 
     Returns:
-      shape as the planes'; see `less_in_turn_gates`.
+      for each comparison, the bit `high < low`; see `less_in_turn_gates`.
     """
-    turns = iter(bits)
-    differ, low = next(turns)
-    less = await (differ & low)
-    for differ, low in turns:  # where this bit differs, it decides; else what stood below
-        less ^= await (differ & (less ^ low))
-    return less
+    turns = [iter(bits) for bits in comparisons]
+    less: dict[int, SharedBits] = {}
+    while steps := [(i, pair) for i, bits in enumerate(turns) if (pair := next(bits, None)) is not None]:
+        # Where this bit differs, it decides; else what stood below.
+        pairs = [(differ, less[i] ^ low if i in less else low) for i, (differ, low) in steps]
+        for (i, _), gained in zip(steps, await and_batch(pairs), strict=True):
+            if i in less:
+                less[i] ^= gained
+            else:
+                less[i] = gained
+    return [less[i] for i in range(len(turns))]
 
 
 def less_in_turn_gates(bits: int) -> Gates:
+    """Return the gates of one comparison; those that run together share rounds."""
     return Gates(bits, bits)
 
 
@@ -312,35 +318,6 @@ async def at_least(x: SharedBits, threshold: int) -> SharedBits:
 
 def at_least_gates(bits: int) -> Gates:
     return decide_gates(bits)
-
-
-async def at_least_in_turn(x: SharedBits, threshold: int) -> SharedBits:
-    """Return what `at_least` does for a threshold above 0, one bit after the other; see `at_least_in_turn_gates`.
-
-    Raises:
-      ShapeError: the threshold is 0 or has more bits than x.
-    """
-    if not 0 < threshold < 1 << len(x):
-        raise ShapeError(
-            f"expected a threshold of 1 to {len(x)} bits, got one of {threshold.bit_length()} bits"
-        )
-    lowest = _lowest_bit(threshold)
-    below = ~x[lowest]  # of the bits up to the threshold's lowest, this one alone can make x less
-    for j in range(lowest + 1, len(x)):
-        if threshold >> j & 1:  # x is below if it lacks the bit, or was
-            below ^= await (~x[j] & ~below)
-        else:  # x is below if it lacks the bit, and was
-            below = await (~x[j] & below)
-    return ~below
-
-
-def at_least_in_turn_gates(bits: int, threshold: int) -> Gates:
-    ands = bits - 1 - _lowest_bit(threshold)
-    return Gates(ands, ands)
-
-
-def _lowest_bit(threshold: int) -> int:
-    return (threshold & -threshold).bit_length() - 1
 
 
 async def add(terms: Sequence[SharedBits]) -> SharedBits:

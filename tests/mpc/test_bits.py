@@ -18,8 +18,6 @@ from secagg.mpc.bits import (
     and_batch,
     any_plane,
     at_least,
-    at_least_in_turn,
-    at_least_in_turn_gates,
     block_order,
     decide,
     decide_gates,
@@ -173,7 +171,7 @@ def test_less_than_and_its_gates(run_three, share_bits, bits):
 
     async def in_turn(engine):
         a, b = share_bits(engine, planes[0]), share_bits(engine, planes[1], seed=1)
-        return await less_in_turn((a[j] ^ b[j], a[j]) for j in range(bits))
+        return (await less_in_turn((a[j] ^ b[j], a[j]) for j in range(bits)))[0]
 
     for operation, declared in ((tree, less_than_gates), (in_turn, less_in_turn_gates)):
         got, gates = measured(run_three, operation)
@@ -193,25 +191,30 @@ def test_at_least_a_public_threshold(run_three, share_bits, bits):
             assert np.array_equal(from_planes(got[None], N), x >= np.uint64(threshold))
 
 
-@pytest.mark.parametrize("bits", [1, 2, 5, 33, 64])
-def test_at_least_a_public_threshold_one_bit_after_the_other_and_its_gates(run_three, share_bits, bits):
-    x = numbers(bits, 3)
-    top = 1 << bits - 1
-    for threshold in {1, int(x[0]) or 1, int(x[1]) or 1, top, top | top >> 1, (1 << bits) - 1}:
-        x[:4] = [threshold, threshold - 1, 0, (1 << bits) - 1]
+def test_comparisons_of_unequal_lengths_in_turn_share_rounds(run_three, share_bits):
+    x, y = numbers(9, 1), numbers(9, 2)
+    y[::3] = x[::3]
+    planes = [
+        (to_planes(x, 9), to_planes(y, 9)),
+        (to_planes(x & np.uint64(7), 3), to_planes(y & np.uint64(7), 3)),
+    ]
 
-        async def operation(engine, threshold=threshold):
-            return await at_least_in_turn(share_bits(engine, to_planes(x, bits)), threshold)
+    async def operation(engine):
+        bits = [
+            [
+                (share_bits(engine, a ^ b, seed=i), share_bits(engine, b, seed=9 + i))
+                for a, b in zip(*pair, strict=True)
+            ]
+            for i, pair in enumerate(planes)
+        ]
+        return SharedBits.concatenate(
+            [found.reshape(1, -1) for found in await less_in_turn(*map(iter, bits))]
+        )
 
-        got, gates = measured(run_three, operation)
-        assert np.array_equal(from_planes(got[None], N), x >= np.uint64(threshold))
-        assert gates == at_least_in_turn_gates(bits, threshold)
-
-
-@pytest.mark.parametrize("threshold", [-1, 0, 8])
-def test_threshold_that_does_not_fit_a_comparison_in_turn_is_refused(run_three, share_bits, threshold):
-    with pytest.raises(ShapeError, match="threshold"):
-        run_three(lambda engine: at_least_in_turn(share_bits(engine, words(3, 5)), threshold))
+    got, gates = measured(run_three, operation)
+    assert np.array_equal(from_planes(got[:1], N), x < y)
+    assert np.array_equal(from_planes(got[1:], N), x & np.uint64(7) < y & np.uint64(7))
+    assert gates == less_in_turn_gates(9).beside(less_in_turn_gates(3))
 
 
 @pytest.mark.parametrize("threshold", [-1, 8])

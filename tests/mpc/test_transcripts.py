@@ -18,7 +18,6 @@ from secagg.mpc.bits import (
     and_batch,
     any_plane,
     at_least,
-    at_least_in_turn,
     less_in_turn,
     less_than,
 )
@@ -55,7 +54,7 @@ class Operations:
     bitwise = frozenset(
         {
             "conjunction", "select", "any_plane", "less_than", "less_in_turn", "at_least",
-            "at_least_in_turn", "add", "merge", "sign", "is_zero",
+            "add", "merge", "sign", "is_zero",
             "to_bits", "floor",
         }
     )  # fmt: skip
@@ -113,10 +112,7 @@ class Operations:
         await at_least(self.planes(9), 300)
 
     async def less_in_turn(self):
-        await less_in_turn([(self.planes(0), self.planes(0))] * 4)
-
-    async def at_least_in_turn(self):
-        await at_least_in_turn(self.planes(9), 300)
+        await less_in_turn([(self.planes(0), self.planes(0))] * 4, [(self.planes(0), self.planes(0))] * 2)
 
     async def add(self):
         await add([self.planes(9)] * 3)

@@ -10,8 +10,9 @@ and if
 
   4. no list holds more rows than its owner announced.
 
-Whatever breaks one of them at any place of a list is folded into one bit, and this bit is opened, one for each list. It is
-a function of what the list's owner put in, so it tells nothing of a party that keeps to the protocol: there it is zero.
+Rules 2 and 3 are one comparison for most fields: a value must stay below a limit that is `most + 1` for rows and 1 for
+padding. Whatever breaks a rule at any place of a list is folded into one bit, and this bit is opened, one for each list. It
+is a function of what the list's owner put in, so it tells nothing of a party that keeps to the protocol: there it is zero.
 
 Neither what the keys of padding are nor whether a key belongs into its bucket needs a check; docs/soundness.md says why.
 
@@ -24,13 +25,14 @@ Learns: the computing parties, one bit a list. Cost: see `check_gates`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from secagg.errors import RemoteProtocolError
 from secagg.mpc.bits import (
     LANES,
+    ONES,
     Gates,
     SharedBits,
     add,
@@ -38,11 +40,9 @@ from secagg.mpc.bits import (
     and_batch,
     any_plane,
     any_plane_gates,
-    at_least,
-    at_least_gates,
-    at_least_in_turn,
-    at_least_in_turn_gates,
     block_order,
+    decide,
+    decide_gates,
     less_in_turn,
     less_in_turn_gates,
     less_than,
@@ -53,7 +53,7 @@ from secagg.mpc.merge import merge_gates
 from secagg.mpc.replicated import XOR
 from secagg.party import PartyId
 from secagg.protocols.joint_groups.layout import Layout
-from secagg.protocols.joint_groups.query import Field
+from secagg.protocols.joint_groups.query import Query
 
 
 async def check_lists(joint: SharedBits, layout: Layout) -> None:
@@ -96,15 +96,16 @@ async def broken_lists(joint: SharedBits, layout: Layout) -> SharedBits:
     held = joint[: layout.key_planes + query.value_planes].copy()
     keys, values = held[: layout.key_planes], held[layout.key_planes :]
     mark = keys[layout.key_planes - 1]
-    fields, in_turn = _limited(layout), _in_turn(layout)
-    rising, filled, too_many, *within = await engine.party.together(
-        _rising(keys, words, in_turn=in_turn),
-        any_plane(values),
+    compare = _compare_in_turn if _in_turn(layout) else _compare_as_trees
+    limited, full = _fields(query)
+    full_planes = [values[begin : begin + width] for _, begin, width in full]
+    (rising, *within), too_many, *filled = await engine.party.together(
+        compare(keys, [(values[begin : begin + w], most) for most, begin, w in limited], words),
         _too_many(mark, layout),
-        *(_within(values[begin : begin + w], f.most, in_turn=in_turn) for f, begin, w in fields),
+        *([any_plane(SharedBits.concatenate(full_planes))] if full else []),
     )
-    padding_filled, out_of_order = await and_batch([(mark, filled), (~rising, ~mark[words:])])
-    faults = [padding_filled, *within, _between_rows(out_of_order, layout)]
+    out_of_order, *not_empty = await and_batch([(~rising, ~mark[words:]), *((mark, f) for f in filled)])
+    faults = [_between_rows(out_of_order, layout), *(~w for w in within), *not_empty]
     by_row = await any_plane(SharedBits.concatenate([fault.reshape(1, -1) for fault in faults]))
     by_lane = await any_plane(_by_list(by_row, layout))
     broken = await any_plane(SharedBits.concatenate([_lanes_apart(by_lane.reshape(1, -1)), too_many]))
@@ -117,20 +118,18 @@ def check_gates(layout: Layout) -> Gates:
 
 
 def _check_gates(layout: Layout, *, in_turn: bool) -> Gates:
-    buckets, query = layout.buckets, layout.query
-    lists = len(query.input_parties)
+    buckets = layout.buckets
+    lists = len(layout.query.input_parties)
     rows, pairs = buckets.rows, buckets.rows - buckets.buckets
+    limited, full = _fields(layout.query)
     order = (less_in_turn_gates if in_turn else less_than_gates)(layout.key_planes)
-    values = any_plane_gates(query.value_planes)
-    limits = [
-        at_least_in_turn_gates(w, f.most + 1) if in_turn else at_least_gates(w)
-        for f, _, w in _limited(layout)
-    ]
+    limits = [less_in_turn_gates(w) if in_turn else Gates(w, 1) + decide_gates(w) for _, _, w in limited]
+    filled = any_plane_gates(sum(w for *_, w in full))
     count = _count_gates(layout)
-    ands = order.ands * pairs + (values.ands + sum(g.ands for g in limits)) * rows + count.ands
-    rounds = max(g.rounds for g in (order, values, count, *limits))
-    by_row = any_plane_gates(2 + len(limits))
-    ands += pairs + rows + by_row.ands * rows
+    ands = order.ands * pairs + (filled.ands + sum(g.ands for g in limits)) * rows + count.ands
+    rounds = max(g.rounds for g in (order, filled, count, *limits))
+    by_row = any_plane_gates(1 + len(limits) + bool(full))
+    ands += pairs + rows * bool(full) + by_row.ands * rows
     by_lane, at_last = any_plane_gates(_most_words(layout)), any_plane_gates(LANES + 1)
     ands += (by_lane.ands + at_last.ands) * lists * LANES
     return Gates(ands, rounds + 1 + by_row.rounds + by_lane.rounds + at_last.rounds)
@@ -142,26 +141,62 @@ def _in_turn(layout: Layout) -> bool:
     return _check_gates(layout, in_turn=True).rounds < sum(rounds for _, rounds in merges)
 
 
-def _limited(layout: Layout) -> list[tuple[Field, int, int]]:
-    """Return the fields whose planes hold numbers above their `most`, where they begin and how wide they are."""
-    query = layout.query
+def _fields(query: Query) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Return (most, first plane, planes) of each field: those whose planes hold larger numbers, and the others."""
     begins = [sum(query.widths[:i]) for i in range(len(query.widths))]
-    fields = zip(query.fields, begins, query.widths, strict=True)
-    return [(f, begin, width) for f, begin, width in fields if f.most + 1 < 1 << width]
+    found = [(f.most, begin, w) for f, begin, w in zip(query.fields, begins, query.widths, strict=True)]
+    return [f for f in found if f[0] + 1 < 1 << f[2]], [f for f in found if f[0] + 1 == 1 << f[2]]
 
 
-async def _rising(keys: SharedBits, step: int, *, in_turn: bool) -> SharedBits:
-    """Return, for all rows but the last, whether the next row's key is greater."""
+async def _compare_in_turn(
+    keys: SharedBits, fields: Sequence[tuple[SharedBits, int]], step: int
+) -> list[SharedBits]:
+    """Return whether each key is less than the next row's (not of the last row), then for each field its `_limits`."""
     lower, upper = keys[:, :-step], keys[:, step:]
-    if not in_turn:
-        return await less_than(lower ^ upper, upper)
     places = np.argsort(block_order(len(keys)))
-    return await less_in_turn((lower[p] ^ upper[p], upper[p]) for p in places)
+    mark = keys[len(keys) - 1]
+    return await less_in_turn(
+        ((lower[p] ^ upper[p], upper[p]) for p in places),
+        *(((x ^ limit, limit) for x, limit in _limits(values, most, mark)) for values, most in fields),
+    )
 
 
-async def _within(values: SharedBits, most: int, *, in_turn: bool) -> SharedBits:
-    """Return whether each value is above `most`."""
-    return await (at_least_in_turn if in_turn else at_least)(values, most + 1)
+async def _compare_as_trees(
+    keys: SharedBits, fields: Sequence[tuple[SharedBits, int]], step: int
+) -> list[SharedBits]:
+    """Return what `_compare_in_turn` does, in few rounds."""
+    lower, upper = keys[:, :-step], keys[:, step:]
+    mark = keys[len(keys) - 1]
+    found: list[SharedBits] = await keys.engine.party.together(
+        less_than(lower ^ upper, upper),
+        *(_below(list(_limits(values, most, mark))) for values, most in fields),
+    )
+    return found
+
+
+async def _below(bits: Sequence[tuple[SharedBits, SharedBits]]) -> SharedBits:
+    """Return whether numbers are less than their limits, as a tree."""
+    limits = SharedBits.concatenate([limit.reshape(1, -1) for _, limit in bits])
+    differ = SharedBits.concatenate([x.reshape(1, -1) for x, _ in bits]) ^ limits
+    return await decide(await (differ & limits), differ[1:])
+
+
+def _limits(values: SharedBits, most: int, mark: SharedBits) -> Iterator[tuple[SharedBits, SharedBits]]:
+    """Yield, lowest bit first, a field's planes and those of what its values must stay below.
+
+    This is `most + 1` for rows and 1 for padding: both are public, so which of them it is takes no product.
+    """
+    ones = public_bits(mark.engine, np.full(mark.shape, ONES))
+    nothing = public_bits(mark.engine, np.zeros(mark.shape, np.uint64))
+    for j in range(len(values)):
+        at_rows, at_padding = (most + 1) >> j & 1, j == 0
+        if at_rows and at_padding:
+            limit = ones
+        elif at_rows:
+            limit = ~mark
+        else:
+            limit = mark if at_padding else nothing
+        yield values[j], limit
 
 
 def _between_rows(out_of_order: SharedBits, layout: Layout) -> SharedBits:
