@@ -260,8 +260,8 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
 # The check itself, on shares.
 
 
-def layout_of(parties, counts, capacities, *, key_planes=4, words=1) -> Layout:
-    fields = (Field("n", 2, at_least=1), Field("full", 3))
+def layout_of(parties, counts, capacities, *, key_planes=4, words=1, most=2) -> Layout:
+    fields = (Field("n", most, at_least=1), Field("full", 3))
     query = Query(tuple(f"p{i}" for i in range(parties)), ("p0", "p1", "x"), fields)
     buckets = Buckets(tuple(counts), 64 * words, tuple(capacities), 1)
     return Layout(query, buckets, key_planes, 60, 2)
@@ -306,21 +306,22 @@ def planes_of(layout: Layout, table: list[list[tuple[int, int, int, int]]]) -> n
     return planes
 
 
-@pytest.mark.parametrize("in_turn", [True, False])
-def test_every_list_of_two_rows_is_judged_as_by_plain_rules(monkeypatch, in_turn):
-    """Keys of three bits and the mark, a value of at most 2 in two bits beside a full field, counts of 1 and 2."""
+@pytest.mark.parametrize(("in_turn", "most"), [(True, 2), (True, 5), (False, 2), (False, 5), (False, 4)])
+def test_every_list_of_two_rows_is_judged_as_by_plain_rules(monkeypatch, in_turn, most):
+    """Keys of three bits and the mark, a value of at most 2 in two bits, or 4 or 5 in three, beside a full field."""
     monkeypatch.setattr(lists, "_in_turn", lambda layout: in_turn)
+    full = 1 << most.bit_length()  # a bit of the other field
     cases = [
         (keys, values, count)
         for keys in itertools.product(range(16), repeat=2)
-        for values in itertools.product((0, 2, 3, 4), repeat=2)
+        for values in itertools.product((0, most, most + 1, full), repeat=2)
         for count in (1, 2)
-        if in_turn or count == 1 or keys[0] < 8  # the tree is slower
+        if (in_turn and most == 2) or (count == 1 and keys[0] < 12)
     ]
     seen: Counter = Counter()
     for begin in range(0, len(cases), 250):
         batch = cases[begin : begin + 250]
-        layout = layout_of(len(batch), [count for *_, count in batch], [2] * len(batch))
+        layout = layout_of(len(batch), [count for *_, count in batch], [2] * len(batch), most=most)
         table = [
             [(p, i % 64, k, v) for p, (k, v) in enumerate(zip(keys, values, strict=True))]
             for i, (keys, values, _) in enumerate(batch)
@@ -329,7 +330,7 @@ def test_every_list_of_two_rows_is_judged_as_by_plain_rules(monkeypatch, in_turn
         for bit, (keys, values, count) in zip(got.tolist(), batch, strict=True):
             real = [k < 8 for k in keys]
             broken = (
-                any(v & 3 > 2 for v in values)
+                any(v & (full - 1) > most for v in values)
                 or any(v and not r for v, r in zip(values, real, strict=True))
                 or (real[1] and not keys[0] < keys[1])
                 or sum(real) > count
