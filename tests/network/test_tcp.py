@@ -640,7 +640,8 @@ def test_a_wrong_certificate_where_one_dials_is_named_with_the_fingerprint(cast:
     for child in [cast.start("bank_b"), cast.start("bank_c")]:
         outcome = child.outcome()
         assert outcome["error"] in {"AuthenticationError", "AbortedError"}
-        assert outcome["peer"] == "bank_a"
+        # The second may be told by the first.
+        assert outcome["peer"] == "bank_a" or "bank_a is to blame" in outcome["text"]
         assert f"expected bank_a with certificate {pinned}" in outcome["text"]
         assert "compare fingerprints with bank_a" in outcome["text"]
 
