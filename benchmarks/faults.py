@@ -32,9 +32,9 @@ from secagg.party import Party
 from secagg.protocols import additive_sum as additive
 from secagg.protocols import bounded_sum as bounded
 from secagg.protocols import collectors, masked, structuring
+from secagg.protocols.group_by import find_groups, flagged_rows
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms
-from secagg.protocols.joint_groups import find_groups, flagged_rows
 from secagg.protocols.masked import choose
 from secagg.ring import Ring
 

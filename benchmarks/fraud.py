@@ -26,7 +26,7 @@ one_thread()
 
 import numpy as np  # noqa: E402  # after one_thread
 
-from secagg.protocols.joint_groups import (  # noqa: E402
+from secagg.protocols.group_by import (  # noqa: E402
     PHASES,
     Field,
     Layout,

@@ -13,7 +13,7 @@ from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.patterns import units
-from secagg.protocols.joint_groups import Rows
+from secagg.protocols.group_by import Rows
 from secagg.table_options import BadRows, TableOptions
 
 __all__ = ["check_table"]

@@ -20,10 +20,10 @@ from secagg.mpc.replicated import PairStreams, Purpose
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
 from secagg.prg import KEY_BYTES, Stream
-from secagg.protocols.joint_groups import MAX_ROWS, Field, Layout, Query
-from secagg.protocols.joint_groups import layout as layouts
-from secagg.protocols.joint_groups.engine import _gates
-from secagg.protocols.joint_groups.lists import check_gates
+from secagg.protocols.group_by import MAX_ROWS, Field, Layout, Query
+from secagg.protocols.group_by import layout as layouts
+from secagg.protocols.group_by.engine import _gates
+from secagg.protocols.group_by.lists import check_gates
 from secagg.protocols.pseudonyms import log2_collision
 
 pytestmark = pytest.mark.slow

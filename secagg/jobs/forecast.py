@@ -10,7 +10,7 @@ from secagg.errors import PlanError
 from secagg.jobs.job import Job
 from secagg.network.simulated import Network
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import Layout, cost
+from secagg.protocols.group_by import Layout, cost
 
 # A computing party's own work, with three of them on one two-core machine.
 _COMPUTE_S_PER_BYTE: Final = 8e-9

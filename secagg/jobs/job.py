@@ -26,7 +26,7 @@ from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
 from secagg.party import PartyId
 from secagg.printable import printable
-from secagg.protocols.joint_groups import MAX_ROWS, Query
+from secagg.protocols.group_by import MAX_ROWS, Query
 
 Address = tuple[str, int]
 

@@ -65,7 +65,7 @@ from secagg.jobs.patterns import PATTERNS, Pattern
 from secagg.network.identity import check_certificate, check_name, load_certificate, read_certificate
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import MAX_ROWS
+from secagg.protocols.group_by import MAX_ROWS
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PEM: Final = "-----BEGIN"

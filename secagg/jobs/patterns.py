@@ -21,7 +21,7 @@ import msgspec
 from secagg.jobs.fields import FieldFault
 from secagg.party import PartyId
 from secagg.protocols import collectors, structuring
-from secagg.protocols.joint_groups import Query, Rows
+from secagg.protocols.group_by import Query, Rows
 
 DECIMALS: Final = 2  # of the currency that the parameters' defaults are in
 _LARGEST_AMOUNT: Final = 10**16

@@ -34,7 +34,7 @@ from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 from secagg.printable import printable
-from secagg.protocols.joint_groups import Announced
+from secagg.protocols.group_by import Announced
 
 _TOTAL: Final = "total"  # the opened sum that is in cents
 _SALT_BYTES: Final = 32

@@ -23,8 +23,8 @@ from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Party, PartyId
-from secagg.protocols import joint_groups
-from secagg.protocols.joint_groups import (
+from secagg.protocols import group_by
+from secagg.protocols.group_by import (
     Announced,
     Findings,
     Rows,
@@ -35,7 +35,7 @@ from secagg.protocols.joint_groups import (
 from secagg.protocols.tally import Codes
 
 _REPORT_EVERY_S: Final = 0.25
-PHASES: Final = ("connect", "read", *joint_groups.PHASES)
+PHASES: Final = ("connect", "read", *group_by.PHASES)
 Columns = Sequence[NDArray[Any] | Codes]
 
 

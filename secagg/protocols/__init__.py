@@ -13,8 +13,8 @@ __all__ = [
     "additive_sum",
     "bounded_sum",
     "collectors",
+    "group_by",
     "he_sum",
-    "joint_groups",
     "masked",
     "pseudonyms",
     "structuring",
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         additive_sum,
         bounded_sum,
         collectors,
+        group_by,
         he_sum,
-        joint_groups,
         masked,
         pseudonyms,
         structuring,
@@ -35,6 +35,6 @@ else:
     __getattr__, __dir__ = face(
         "secagg.protocols",
         {
-            "secagg.protocols": "additive_sum bounded_sum collectors he_sum joint_groups masked pseudonyms structuring",
+            "secagg.protocols": "additive_sum bounded_sum collectors he_sum group_by masked pseudonyms structuring",
         },
     )

@@ -4,7 +4,7 @@ Each bank puts in its own customers' transfers; beneficiaries are anybody's acco
 if, over all banks, at least `min_senders` distinct senders at at least `min_banks` banks paid it at least
 `min_total` together. Senders are the bank's own customers, so distinct senders add up over banks.
 
-Program, threat model and cost: `secagg.protocols.joint_groups`.
+Program, threat model and cost: `secagg.protocols.group_by`.
 
 Learns: a bank, for each beneficiary that its own customers paid, whether it is flagged and, if so, the joint
 numbers of senders and the joint total; not which banks the others are. Nothing about other beneficiaries.
@@ -21,7 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import MAX_ROWS, Field, Query, Rows
+from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
 from secagg.protocols.tally import Codes, distinct_pairs, totals
 
 NAME: Final = "collectors"

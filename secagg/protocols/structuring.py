@@ -3,7 +3,7 @@
 Each bank puts in its customers' cash deposits under an identifier that the consortium has in common. A
 customer is flagged if the deposits at all banks together reach `limit_cents` while those at no single bank do.
 
-Program, threat model and cost: `secagg.protocols.joint_groups`.
+Program, threat model and cost: `secagg.protocols.group_by`.
 
 Learns: a bank, for each of its own depositors, whether the customer is flagged and, if so, the joint number
 of deposits and the joint total. Nothing about anybody else's customers.
@@ -20,7 +20,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
-from secagg.protocols.joint_groups import MAX_ROWS, Field, Query, Rows
+from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
 from secagg.protocols.tally import Codes, totals
 
 NAME: Final = "structuring"

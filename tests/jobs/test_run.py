@@ -42,8 +42,8 @@ from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import LAN, WAN, Outcome, simulate
 from secagg.network.tcp import Timeouts
 from secagg.party import UNKNOWN, aborted
-from secagg.protocols import collectors, joint_groups, structuring
-from secagg.protocols.joint_groups import Findings, Rows, flagged_rows
+from secagg.protocols import collectors, group_by, structuring
+from secagg.protocols.group_by import Findings, Rows, flagged_rows
 from secagg.protocols.pseudonyms import digest_of_contribution
 
 MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
@@ -181,12 +181,12 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
     tables = make_tables(job, (300, 2000))
 
     async def hostile(party: Any) -> Any:
-        announced = joint_groups.announcement
+        announced = group_by.announcement
         rows = collectors.rows(job.parameters, *tables["bank_b"])
         salt, contribution = party.rng.bytes(32), party.rng.bytes(32)
         mine = announced.Announcement(
             told,
-            joint_groups.commitment(rows, salt, session=party.session, owner=party.me),
+            group_by.commitment(rows, salt, session=party.session, owner=party.me),
             digest_of_contribution(party.session, party.me, contribution),
         )
         party.broadcast(mine)
@@ -198,7 +198,7 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
             )
         await party.gather(announced.Heard, party.others)
         counts = {n: a.rows for n, a in told_of.items()}
-        everything = joint_groups.Announced(
+        everything = group_by.Announced(
             counts,
             {n: a.commitment for n, a in told_of.items()},
             {n: a.contribution for n, a in told_of.items()},
@@ -206,7 +206,7 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
             salt,
             contribution,
         )
-        return await joint_groups.find_announced(party, job.query, everything)
+        return await group_by.find_announced(party, job.query, everything)
 
     parts: dict[str, Any] = {
         "bank_a": Part(job, "bank_a", lambda: tables["bank_a"]), "bank_x": Part(job, "bank_x", None),
@@ -235,9 +235,9 @@ def test_an_auditor_recomputes_the_commitment_from_the_table_in_any_order() -> N
         announced = parts[name].announced
         assert announced is not None
         about = {"session": parts[name].session, "owner": name}
-        assert joint_groups.commitment(rows, announced.salt, **about) == commitments["bank_a"][name]
+        assert group_by.commitment(rows, announced.salt, **about) == commitments["bank_a"][name]
         changed = Rows(rows.identifiers, rows.values + np.eye(*rows.values.shape, dtype=np.uint64))
-        assert joint_groups.commitment(changed, announced.salt, **about) != commitments["bank_a"][name]
+        assert group_by.commitment(changed, announced.salt, **about) != commitments["bank_a"][name]
 
 
 def test_amounts_with_cents_up_to_a_billion_add_up_exactly() -> None:
@@ -366,7 +366,7 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         if name in tables:
             rows = job.pattern.rows(job.parameters, *tables[name]).by_identifier()
             salt, session = (bytes.fromhex(record[key]) for key in ("commitment_salt", "session"))
-            committed = joint_groups.commitment(rows, salt, session=session, owner=name)
+            committed = group_by.commitment(rows, salt, session=session, owner=name)
             for bank in job.roster:
                 assert results[bank].record["commitments"][name] == committed.hex()
         else:

@@ -18,10 +18,10 @@ from secagg.mpc.buckets import Buckets, plan_buckets
 from secagg.mpc.replicated import XOR, Engine, PairStreams, Purpose
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
-from secagg.protocols.joint_groups import Field, Layout, Query
-from secagg.protocols.joint_groups.engine import _sum_groups
-from secagg.protocols.joint_groups.holder import PlacedRows
-from secagg.protocols.joint_groups.query import Rows
+from secagg.protocols.group_by import Field, Layout, Query
+from secagg.protocols.group_by.engine import _sum_groups
+from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.query import Rows
 
 pytestmark = pytest.mark.slow
 

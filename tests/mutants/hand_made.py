@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 
 _ENGINE: Final = "secagg/mpc/replicated.py"
-_JOINT: Final = "secagg/protocols/joint_groups"
+_GROUP_BY: Final = "secagg/protocols/group_by"
 _VIEWS: Final = ("tests/mpc/test_transcripts.py",)
 _RUNS: Final = ("tests/protocols/test_transcripts.py",)
 _ENDINGS: Final = ("tests/protocols/test_endings.py",)
@@ -73,7 +73,7 @@ HAND_MADE: Final = (
     ),
     Change(
         "neighbours' values in the spare bits of opened rows",
-        f"{_JOINT}/engine.py",
+        f"{_GROUP_BY}/engine.py",
         "            part = np.zeros((LANES, table.shape[1]), np.uint64)\n",
         "            part = table[-LANES:].copy()\n",
         _RUNS,
@@ -103,14 +103,14 @@ HAND_MADE: Final = (
     ),
     Change(
         "identity bits 40 in place of 60",
-        f"{_JOINT}/layout.py",
+        f"{_GROUP_BY}/layout.py",
         "_IDENTITY_BITS: Final = 60",
         "_IDENTITY_BITS: Final = 40",
         _NUMBERS,
     ),
     Change(
         "72 compared bits in place of 80",
-        f"{_JOINT}/layout.py",
+        f"{_GROUP_BY}/layout.py",
         "KEY_BITS: Final = 80",
         "KEY_BITS: Final = 72",
         _NUMBERS,
@@ -166,7 +166,7 @@ HAND_MADE: Final = (
     ),
     Change(
         "the padding's origin is not that of its list",
-        f"{_JOINT}/engine.py",
+        f"{_GROUP_BY}/engine.py",
         "ONES if position >> b & 1 else 0 for b in range(query.origin_planes)",
         "0 for b in range(query.origin_planes)",
         _RUNS,
@@ -244,35 +244,35 @@ HAND_MADE: Final = (
     ),
     Change(
         "labels are not counted before rows are opened",
-        f"{_JOINT}/engine.py",
+        f"{_GROUP_BY}/engine.py",
         "if (np.count_nonzero(where, axis=1) != layout.buckets.capacities[position]).any():",
         "if False:",
         _ENDINGS,
     ),
     Change(
         "rows beyond a bucket's capacity are put in",
-        f"{_JOINT}/holder.py",
+        f"{_GROUP_BY}/holder.py",
         "if np.max(filled, initial=0) > capacity:",
         "if np.max(filled, initial=0) > capacity + 1:",
         _ENDINGS,
     ),
     Change(
         "rows that cannot be told apart are put in",
-        f"{_JOINT}/holder.py",
+        f"{_GROUP_BY}/holder.py",
         "if alike.any() or ",
         "if ",
         _ENDINGS,
     ),
     Change(
         "a row that cannot be told from padding is put in",
-        f"{_JOINT}/holder.py",
+        f"{_GROUP_BY}/holder.py",
         "if alike.any() or (self._low & mask == mask).any():",
         "if alike.any():",
         _ENDINGS,
     ),
     Change(
         "sums of rows that are not flagged are opened",
-        f"{_JOINT}/engine.py",
+        f"{_GROUP_BY}/engine.py",
         "return flag, (await and_batch([(flag, opened)]))[0]",
         "return flag, opened",
         _RUNS,

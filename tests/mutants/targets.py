@@ -14,12 +14,12 @@ _ENGINE: Final = (
     "tests/mpc/test_soundness_arguments.py",
 )
 _VIEWS: Final = ("tests/mpc/test_views.py", "tests/mpc/test_costs.py")
-_JOINT: Final = (
+_GROUP_BY: Final = (
     "tests/protocols/test_transcripts.py",
     "tests/protocols/test_endings.py",
     "tests/protocols/test_announcement.py",
     "tests/protocols/test_input_lists.py",
-    "tests/protocols/test_joint_groups.py",
+    "tests/protocols/test_group_by.py",
     "tests/mpc/test_soundness_arguments.py",
     "tests/test_soundness_numbers.py",
     "tests/protocols/test_patterns.py",
@@ -73,7 +73,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/network/pinning.py": ("tests/network/test_pinning.py",),
     "secagg/network/stepwise.py": ("tests/network/test_stepwise.py",),
     "secagg/network/*.py": ("tests/network/test_tcp.py", "tests/network/test_identity.py"),
-    "secagg/protocols/joint_groups/*.py": _JOINT,
+    "secagg/protocols/group_by/*.py": _GROUP_BY,
     "secagg/protocols/pseudonyms.py": (
         "tests/protocols/test_pseudonyms.py",
         "tests/test_soundness_numbers.py",
@@ -92,7 +92,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/test_soundness_numbers.py",
     ),
     "secagg/protocols/he_sum/*.py": ("tests/protocols/he_sum",),
-    "secagg/protocols/*.py": ("tests/protocols/test_patterns.py", *_JOINT),
+    "secagg/protocols/*.py": ("tests/protocols/test_patterns.py", *_GROUP_BY),
     "secagg/he/paillier/*.py": ("tests/he/paillier", "tests/he/test_soundness_arguments.py"),
     "secagg/he/rlwe/*.py": (
         "tests/he/rlwe",

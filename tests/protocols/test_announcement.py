@@ -13,7 +13,7 @@ import transcripts
 from blame import blamed
 from secagg.errors import AbortedError, PlanError, RangeError, RemoteProtocolError, UsageError
 from secagg.network.simulated import simulate
-from secagg.protocols.joint_groups import (
+from secagg.protocols.group_by import (
     MAX_ROWS,
     Field,
     Layout,
@@ -24,7 +24,7 @@ from secagg.protocols.joint_groups import (
     find_groups,
     program,
 )
-from secagg.protocols.joint_groups.announcement import Announcement, Heard, _digest
+from secagg.protocols.group_by.announcement import Announcement, Heard, _digest
 from secagg.protocols.pseudonyms import HashKeyPart
 
 FIELDS = (Field("n", 5, at_least=2), Field("m", 2**40, opened=False))
@@ -87,7 +87,7 @@ def test_a_commitment_is_the_hash_that_its_description_says():
     rows = Rows(
         np.array(["b", "", "ü"], object), np.arange(6, dtype=np.uint64).reshape(3, 2) << np.uint64(33)
     )
-    parts = [b"secagg", b"secagg.protocols.joint_groups/rows", SESSION, b"bank", SALT, "b\0\0ü\0".encode()]
+    parts = [b"secagg", b"secagg.protocols.group_by/rows", SESSION, b"bank", SALT, "b\0\0ü\0".encode()]
     parts.append(b"".join(int(v).to_bytes(8, "little") for v in rows.values.reshape(-1)))
     whole = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     assert committed(rows) == hashlib.sha256(whole).digest()

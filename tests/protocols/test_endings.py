@@ -13,9 +13,9 @@ from secagg.errors import PlanError, RemoteProtocolError
 from secagg.mpc.replicated import Opening
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
-from secagg.protocols.joint_groups import Field, Layout, Query, Rows, engine, find_groups
-from secagg.protocols.joint_groups.holder import PlacedRows
-from secagg.protocols.joint_groups.layout import bit_fields, take
+from secagg.protocols.group_by import Field, Layout, Query, Rows, engine, find_groups
+from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.layout import bit_fields, take
 from secagg.protocols.pseudonyms import pseudonyms
 
 THREE = ("A", "B", "C")

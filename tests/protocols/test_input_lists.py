@@ -18,7 +18,7 @@ from secagg.mpc.buckets import Buckets
 from secagg.mpc.replicated import Engine, InputFromOutside, Opening, Purpose
 from secagg.network.simulated import simulate
 from secagg.protocols import collectors
-from secagg.protocols.joint_groups import (
+from secagg.protocols.group_by import (
     Field,
     Layout,
     Query,
@@ -28,7 +28,7 @@ from secagg.protocols.joint_groups import (
     lists,
     program,
 )
-from secagg.protocols.joint_groups.holder import PlacedRows
+from secagg.protocols.group_by.holder import PlacedRows
 
 THREE = ("P0", "P1", "P2")
 ONES = np.uint64(2**64 - 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secagg.errors import DataError, PlanError, RangeError, ShapeError
 from secagg.network.simulated import simulate
 from secagg.protocols import collectors, structuring
-from secagg.protocols.joint_groups import find_groups, flagged_rows
+from secagg.protocols.group_by import find_groups, flagged_rows
 from secagg.protocols.tally import Codes, distinct_pairs, totals
 
 BANKS = ("a", "b", "c")

@@ -42,10 +42,10 @@ from secagg.protocols.bounded_sum.program import (
     Verdict,
     _expand,
 )
-from secagg.protocols.joint_groups import Field, Query, Rows, find_groups, find_groups_plainly
-from secagg.protocols.joint_groups.announcement import Announcement, Heard
-from secagg.protocols.joint_groups.holder import PlacedRows
-from secagg.protocols.joint_groups.layout import bit_fields
+from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_groups_plainly
+from secagg.protocols.group_by.announcement import Announcement, Heard
+from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.layout import bit_fields
 from secagg.protocols.masked import keys as masked_keys
 from secagg.protocols.masked.messages import (
     Consent,
@@ -153,7 +153,7 @@ def table(names: Iterable[str], value: int = 0) -> Rows:
     return Rows(np.array([*listed, None], object)[:-1], np.full((len(listed), 2), value, np.uint64))
 
 
-def joint_groups(query: Query, tables: list[Rows], seed: int) -> Outcome[Any]:
+def group_by(query: Query, tables: list[Rows], seed: int) -> Outcome[Any]:
     holders = dict(zip(query.input_parties, tables, strict=True))
     names = dict.fromkeys((*query.input_parties, *query.computing_parties))
     programs = {n: partial(find_groups, query=query, rows=holders.get(n)) for n in names}
@@ -198,7 +198,7 @@ BANKS = ("A", "B", "C", "D", "E")
 def test_all_that_is_received_while_joining_groups_is_uniform_but_for_openings(banks, computing, runs):
     query = Query(BANKS[:banks], computing, FIELDS)
     made = [
-        transcripts.sent(joint_groups(query, [table(["i0", "i1"])] * banks, seed).transcript)
+        transcripts.sent(group_by(query, [table(["i0", "i1"])] * banks, seed).transcript)
         for seed in range(runs)
     ]
     for me in computing:
@@ -226,7 +226,7 @@ def test_opened_rows_hold_their_fields_and_zeros_and_their_shares_nothing_else(b
         return read(placed, rows)
 
     monkeypatch.setattr(PlacedRows, "read", note)
-    outcome = joint_groups(query, tables, 1)
+    outcome = group_by(query, tables, 1)
     expected = find_groups_plainly(query, tables)
     for position, plain in enumerate(expected):
         placed, rows = opened[position]

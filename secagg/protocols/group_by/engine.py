@@ -30,10 +30,10 @@ from secagg.mpc.merge import merge, merge_gates
 from secagg.mpc.replicated import XOR, Engine, outside_opener
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.party import PartyId
-from secagg.protocols.joint_groups.holder import PlacedRows
-from secagg.protocols.joint_groups.layout import Layout, bit_fields, take
-from secagg.protocols.joint_groups.lists import check_gates, check_lists
-from secagg.protocols.joint_groups.query import Query
+from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.layout import Layout, bit_fields, take
+from secagg.protocols.group_by.lists import check_gates, check_lists
+from secagg.protocols.group_by.query import Query
 from secagg.ring import U64, transpose64
 
 

@@ -6,11 +6,11 @@ from typing import Final
 
 from secagg.mpc.replicated import XOR, Engine, receive_opening, share_input
 from secagg.party import Party
-from secagg.protocols.joint_groups.announcement import Announced, announce
-from secagg.protocols.joint_groups.engine import compute
-from secagg.protocols.joint_groups.holder import PlacedRows
-from secagg.protocols.joint_groups.layout import Layout
-from secagg.protocols.joint_groups.query import Findings, Query, Rows
+from secagg.protocols.group_by.announcement import Announced, announce
+from secagg.protocols.group_by.engine import compute
+from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.layout import Layout
+from secagg.protocols.group_by.query import Findings, Query, Rows
 from secagg.protocols.pseudonyms import agree_hash_key
 
 PHASES: Final = ("agree", "share", "check", "merge", "group", "test", "shuffle", "open")
@@ -58,6 +58,6 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
         with party.phase("open"):
             return table.read(await receive_opening(party, query.computing_parties, XOR, table.opened_shape))
     with party.phase("agree"):
-        engine = await Engine.set_up(party, query.computing_parties, label="joint groups")
+        engine = await Engine.set_up(party, query.computing_parties, label="group by")
     opened = await compute(engine, layout, table)
     return None if table is None or opened is None else table.read(opened)

@@ -22,13 +22,13 @@ from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.replicated import check_computing
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
-from secagg.protocols.joint_groups.query import Query, Rows
+from secagg.protocols.group_by.query import Query, Rows
 from secagg.protocols.pseudonyms import digest_of_contribution, joined_text
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
 
 SALT_BYTES: Final = 32
-_LABEL: Final = "secagg.protocols.joint_groups"
+_LABEL: Final = "secagg.protocols.group_by"
 
 
 class Announcement(Message, frozen=True):
@@ -70,7 +70,7 @@ def commitment(rows: Rows, salt: bytes, *, session: bytes, owner: PartyId) -> by
     """Return the commitment to rows in their order, 32 bytes, as an auditor recomputes it from them and the salt.
 
     It is the SHA-256 of seven strings, each behind its length in 8 bytes, most significant first: "secagg",
-    "secagg.protocols.joint_groups/rows", the session, the owner's name, the salt, the identifiers in UTF-8 with a zero byte
+    "secagg.protocols.group_by/rows", the session, the owner's name, the salt, the identifiers in UTF-8 with a zero byte
     behind each, and the values row by row, 8 bytes each, least significant first. Session and name are in it so that
     nobody can announce another's commitment as its own.
 

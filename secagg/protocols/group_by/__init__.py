@@ -33,11 +33,11 @@ Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R l
 
 from __future__ import annotations
 
-from secagg.protocols.joint_groups.announcement import Announced, announce, commitment
-from secagg.protocols.joint_groups.engine import JobCost, cost
-from secagg.protocols.joint_groups.layout import Layout
-from secagg.protocols.joint_groups.program import PHASES, find_announced, find_groups
-from secagg.protocols.joint_groups.query import (
+from secagg.protocols.group_by.announcement import Announced, announce, commitment
+from secagg.protocols.group_by.engine import JobCost, cost
+from secagg.protocols.group_by.layout import Layout
+from secagg.protocols.group_by.program import PHASES, find_announced, find_groups
+from secagg.protocols.group_by.query import (
     MAX_ROWS,
     Field,
     Findings,

@@ -12,7 +12,7 @@ import numpy as np
 
 from secagg.mpc.bits import BLOCK, LANES
 from secagg.mpc.buckets import OVERFLOW_BITS, Buckets, plan_buckets
-from secagg.protocols.joint_groups.query import Query
+from secagg.protocols.group_by.query import Query
 from secagg.protocols.pseudonyms import log2_collision
 from secagg.ring import U64
 

@@ -18,7 +18,7 @@ from secagg.mpc.buckets import Buckets
 from secagg.mpc.replicated import XOR, Engine, Opening
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, simulate
-from secagg.protocols.joint_groups import (
+from secagg.protocols.group_by import (
     Field,
     Layout,
     Query,
@@ -29,9 +29,9 @@ from secagg.protocols.joint_groups import (
     find_groups_plainly,
     flagged_rows,
 )
-from secagg.protocols.joint_groups.engine import _open_to_holders
-from secagg.protocols.joint_groups.holder import PlacedRows
-from secagg.protocols.joint_groups.layout import bit_fields, take
+from secagg.protocols.group_by.engine import _open_to_holders
+from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.layout import bit_fields, take
 from transcripts import sent
 
 THREE = ("P0", "P1", "P2")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
 from secagg.mpc.bits import LANES, block_order
 from secagg.party import PartyId
-from secagg.protocols.joint_groups.layout import Layout, bit_fields, take
-from secagg.protocols.joint_groups.query import Findings, Rows
+from secagg.protocols.group_by.layout import Layout, bit_fields, take
+from secagg.protocols.group_by.query import Findings, Rows
 from secagg.protocols.pseudonyms import pseudonyms
 from secagg.ring import U64, transpose64
 

@@ -52,8 +52,8 @@ from secagg.mpc.bits import (
 from secagg.mpc.merge import merge_gates
 from secagg.mpc.replicated import XOR
 from secagg.party import PartyId
-from secagg.protocols.joint_groups.layout import Layout
-from secagg.protocols.joint_groups.query import Query
+from secagg.protocols.group_by.layout import Layout
+from secagg.protocols.group_by.query import Query
 
 
 async def check_lists(joint: SharedBits, layout: Layout) -> None:
