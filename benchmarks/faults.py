@@ -31,11 +31,11 @@ from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
 from secagg.protocols import additive_sum as additive
 from secagg.protocols import bounded_sum as bounded
-from secagg.protocols import collectors, masked, structuring
+from secagg.protocols import collectors, masked_sum, structuring
 from secagg.protocols.group_by import find_groups, flagged_rows
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms
-from secagg.protocols.masked import choose
+from secagg.protocols.masked_sum import choose
 from secagg.ring import Ring
 
 COMPUTING = ("P0", "P1", "P2")
@@ -130,22 +130,22 @@ def masked_case(active: bool) -> Case:
     identities = {name: Ed25519PrivateKey.generate() for name in clients}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
     parameters = choose(6, corrupt=0.1, dropouts=0.2, active=active)
-    terms = masked.Terms("server", clients, public, 5, Ring(20), parameters)
+    terms = masked_sum.Terms("server", clients, public, 5, Ring(20), parameters)
     vectors = {
         name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
     }
 
     async def client(party: Party) -> Any:
-        await masked.contribute(party, vectors[party.me], terms=terms, identity=identities[party.me])
+        await masked_sum.contribute(party, vectors[party.me], terms=terms, identity=identities[party.me])
 
     async def server(party: Party) -> Any:
-        return await masked.collect(party, terms=terms)
+        return await masked_sum.collect(party, terms=terms)
 
     def plain(_: str, result: Any) -> Any:
         if result is None:
             return None
         own = {name: vectors[name] for name in result.contributors}
-        return np.array_equal(result.total, masked.plain_sum(own, terms))
+        return np.array_equal(result.total, masked_sum.plain_sum(own, terms))
 
     return Case({**dict.fromkeys(clients, client), "server": server}, plain)
 

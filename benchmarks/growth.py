@@ -22,7 +22,7 @@ import numpy as np
 
 import secagg
 from secagg.aggregation import Additive, Masked, Protection, Rlwe
-from secagg.protocols.masked import choose
+from secagg.protocols.masked_sum import choose
 
 NUMBERS, GOAL = 10, 15.0
 SHARE = 0.1  # of the clients corrupt, and dropping out: more makes denser graphs

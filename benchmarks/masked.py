@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secagg.fixed_point import decode, encode, plan
 from secagg.network.simulated import LOOPBACK, Fault, simulate
 from secagg.prg import Stream
-from secagg.protocols.masked import (
+from secagg.protocols.masked_sum import (
     Client,
     Consents,
     GraphParameters,

@@ -127,7 +127,7 @@ def test_a_client_of_masked_sums_answers_nothing_in_a_forked_process() -> None:
     told = run(
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from secagg.protocols.masked import Client, GraphParameters, Round, Terms, choose
+        from secagg.protocols.masked_sum import Client, GraphParameters, Round, Terms, choose
         from secagg.ring import Ring
         from secagg.wire import to_bytes
 

@@ -70,7 +70,7 @@ def test_the_parts_are_linked_at_the_top_of_the_repository(name: str) -> None:
         "import he.scheme, secagg.he.scheme; assert he.scheme is secagg.he.scheme",
         "from he.scheme import Header; from secagg.he.scheme import Header as H; assert Header is H",
         "import secagg.mpc.bits; from mpc import bits; assert bits is secagg.mpc.bits",
-        "from protocols.masked import choose; import secagg.protocols.masked as m; assert choose is m.choose",
+        "from protocols.masked_sum import choose; import secagg.protocols.masked_sum as m; assert choose is m.choose",
         "import he.scheme; assert he.scheme.__spec__.name == 'secagg.he.scheme'",
         "import importlib, he.scheme; assert importlib.reload(he.scheme) is he.scheme",
     ],

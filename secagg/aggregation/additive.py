@@ -19,7 +19,7 @@ from secagg.aggregation.protection import (
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
 from secagg.protocols.additive_sum import AdditiveSum, Terms, aggregate
-from secagg.protocols.masked import ring_for
+from secagg.protocols.masked_sum import ring_for
 
 
 @dataclass(frozen=True, slots=True)

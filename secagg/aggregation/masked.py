@@ -13,13 +13,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.aggregation.protection import DEADLINE_S, Protection, SumJob, SumOutcome, Watch, free_names
 from secagg.party import Party, PartyId
-from secagg.protocols.masked import GraphParameters, MaskedSum, Terms, choose, collect, contribute, ring_for
+from secagg.protocols.masked_sum import (
+    GraphParameters,
+    MaskedSum,
+    Terms,
+    choose,
+    collect,
+    contribute,
+    ring_for,
+)
 from secagg.protocols.threat_model import ThreatModel, is_malicious
 
 
 @dataclass(frozen=True, slots=True)
 class Masked(Protection):
-    """Masks that cancel in the sum (`secagg.protocols.masked`).
+    """Masks that cancel in the sum (`secagg.protocols.masked_sum`).
 
     Args:
       max_corrupt: largest fraction of the clients that work with the server.

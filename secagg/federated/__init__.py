@@ -1,7 +1,7 @@
 """Federated averaging under masks, apart from the framework that carries its messages.
 
 A framework's server asks nodes to train, and collects what they reply. Here is what takes the place of the collecting: a
-node keeps its update and shows only the names and shapes in it; the masked protocol (`secagg.protocols.masked`) opens the
+node keeps its update and shows only the names and shapes in it; the masked sum (`secagg.protocols.masked_sum`) opens the
 weighted means. An adapter carries the messages and turns a framework's records into entries and values;
 `secagg.integrations.flower` is one.
 
@@ -19,8 +19,8 @@ weighted means. An adapter carries the messages and turns a framework's records 
     node          the client's side of a sum
     round         the server's side of a sum
 
-Threat model: that of `secagg.protocols.masked`; `Protection` says how many nodes may work with the server, and whether it
-keeps to the protocol.
+Threat model: that of `secagg.protocols.masked_sum`; `Protection` says how many nodes may work with the server, and whether
+it keeps to the protocol.
 """
 
 from secagg.federated.budget import new_budget

@@ -33,7 +33,7 @@ from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
 from secagg.federated.replay_guard import ReplayGuard
 from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.party import PartyId
-from secagg.protocols.masked import Client, Consents, Inbox, PeerKeys, Round, Survivors
+from secagg.protocols.masked_sum import Client, Consents, Inbox, PeerKeys, Round, Survivors
 from secagg.signing import sign
 from secagg.updates.privacy import Privacy
 

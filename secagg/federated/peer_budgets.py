@@ -21,8 +21,8 @@ from secagg.federated.budget import History, PrivacyBudget, Spent
 from secagg.federated.identities import SERVER
 from secagg.federated.registration import check_ready
 from secagg.party import PartyId
-from secagg.protocols.masked import Client, Consents, Round, Survivors
-from secagg.protocols.masked.terms import unpack_set
+from secagg.protocols.masked_sum import Client, Consents, Round, Survivors
+from secagg.protocols.masked_sum.terms import unpack_set
 
 _log = logging.getLogger("secagg.federated")
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from secagg import dp
 from secagg.errors import PlanError
 from secagg.federated.layout import Baseline, Item, Layout, Means
-from secagg.protocols.masked import GraphParameters, narrow, ring_for, widen
+from secagg.protocols.masked_sum import GraphParameters, narrow, ring_for, widen
 from secagg.protocols.threat_model import largest_part
 from secagg.ring import RingArray
 from secagg.signing import digest

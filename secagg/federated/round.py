@@ -24,7 +24,16 @@ from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, diff
 from secagg.federated.registration import Limits, Registration, most_common
 from secagg.federated.terms import NONCE_BYTES, Agreement
 from secagg.party import PartyId
-from secagg.protocols.masked import Consent, Keys, MaskedInput, MaskedSum, Round, Server, Shares, Unmasking
+from secagg.protocols.masked_sum import (
+    Consent,
+    Keys,
+    MaskedInput,
+    MaskedSum,
+    Round,
+    Server,
+    Shares,
+    Unmasking,
+)
 from secagg.protocols.threat_model import largest_part
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
-from secagg.protocols.masked import GraphParameters, Round, Terms, choose
+from secagg.protocols.masked_sum import GraphParameters, Round, Terms, choose
 from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_part
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy

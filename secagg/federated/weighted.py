@@ -29,7 +29,7 @@ from secagg.errors import PlanError, RangeError, UsageError
 from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers, matches
 from secagg.federated.limbs import ERROR, LARGEST, Limbs
 from secagg.prg import system_stream
-from secagg.protocols.masked import ring_for
+from secagg.protocols.masked_sum import ring_for
 from secagg.ring import Ring, RingArray
 from secagg.updates.coding import FixedPoint, Request
 from secagg.updates.structure import Structure

@@ -15,7 +15,7 @@ __all__ = [
     "collectors",
     "group_by",
     "he_sum",
-    "masked",
+    "masked_sum",
     "pseudonyms",
     "structuring",
 ]
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         collectors,
         group_by,
         he_sum,
-        masked,
+        masked_sum,
         pseudonyms,
         structuring,
     )
@@ -35,6 +35,6 @@ else:
     __getattr__, __dir__ = face(
         "secagg.protocols",
         {
-            "secagg.protocols": "additive_sum bounded_sum collectors he_sum group_by masked pseudonyms structuring",
+            "secagg.protocols": "additive_sum bounded_sum collectors he_sum group_by masked_sum pseudonyms structuring",
         },
     )

@@ -15,7 +15,7 @@ import secagg
 from secagg.aggregation import Bounded, Protection
 from secagg.errors import PeerVanishedError, RangeError, RemoteProtocolError
 from secagg.party import Party
-from secagg.protocols.masked.server import Server
+from secagg.protocols.masked_sum.server import Server
 from secagg.updates.coding import FixedPoint
 
 Get = Callable[[str], Protection]

@@ -28,7 +28,7 @@ from secagg.dp.mechanism import wrap_probability
 from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.fixed_point import plan
 from secagg.prg import Stream
-from secagg.protocols.masked.terms import narrow, ring_for, widen
+from secagg.protocols.masked_sum.terms import narrow, ring_for, widen
 from secagg.ring import Ring
 
 KINDS = ["skellam", "discrete gaussian"]

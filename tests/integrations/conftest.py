@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from secagg.federated import messages as m
     from secagg.federated.layout import Coder, Layout
     from secagg.integrations.flower import Encoding, Protection, SecureMod
-    from secagg.protocols.masked import Server
+    from secagg.protocols.masked_sum import Server
 
 NAMES = ("a", "b", "c", "d")
 Numbers = Mapping[str, Any]
@@ -116,7 +116,7 @@ class Sum:
         from secagg.federated.terms import Agreement
         from secagg.integrations.flower import load_peers
         from secagg.integrations.flower import messages as carrier
-        from secagg.protocols.masked import Server
+        from secagg.protocols.masked_sum import Server
 
         self.ready = {name: self.answer(name, m.TASK, self.task, m.Ready, kind) for name in self.nodes}
         announced = wire.from_bytes(next(iter(self.ready.values())).layout, Layout)
@@ -155,7 +155,7 @@ class Sum:
 
     def until_input(self) -> Any:
         from secagg.federated import messages as m
-        from secagg.protocols.masked import Keys, Shares
+        from secagg.protocols.masked_sum import Keys, Shares
 
         for name in self.nodes:
             self.server.take_keys(name, self.answer(name, m.KEYS, self.roster(), Keys, self.kind))
@@ -165,7 +165,7 @@ class Sum:
 
     def until_unmask(self) -> Any:
         from secagg.federated import messages as m
-        from secagg.protocols.masked import MaskedInput
+        from secagg.protocols.masked_sum import MaskedInput
 
         for name, inbox in self.until_input().items():
             self.server.take_input(name, self.answer(name, m.INPUT, inbox, MaskedInput, self.kind))
@@ -174,7 +174,7 @@ class Sum:
     def finish(self) -> Finished:
         from secagg.federated import messages as m
         from secagg.integrations.flower.records import arrays_in, baseline_of, to_records
-        from secagg.protocols.masked import Unmasking
+        from secagg.protocols.masked_sum import Unmasking
 
         request = self.until_unmask()
         for name in self.nodes:

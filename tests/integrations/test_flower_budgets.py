@@ -38,8 +38,8 @@ from secagg.integrations.flower import (
     new_budget,
     new_identity,
 )
-from secagg.protocols.masked import Consent, Consents, Keys, PeerKeys, Unmasking
-from secagg.protocols.masked.terms import pack_set
+from secagg.protocols.masked_sum import Consent, Consents, Keys, PeerKeys, Unmasking
+from secagg.protocols.masked_sum.terms import pack_set
 
 pytestmark = pytest.mark.slow
 

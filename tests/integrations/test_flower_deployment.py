@@ -42,7 +42,7 @@ from secagg import wire
 from secagg.errors import WireError
 from secagg.federated.messages import Ready
 from secagg.integrations.flower import make_identities
-from secagg.protocols.masked import Consent, Keys, MaskedInput, Shares, Survivors, Unmasking
+from secagg.protocols.masked_sum import Consent, Keys, MaskedInput, Shares, Survivors, Unmasking
 
 pytestmark = pytest.mark.slow
 

@@ -53,8 +53,8 @@ from secagg.integrations.flower import (
 )
 from secagg.integrations.flower import messages as carrier
 from secagg.integrations.flower.records import arrays_in, shapes_of, take_apart
-from secagg.protocols.masked import Keys, MaskedInput, PeerKeys, Shares, Unmasking
-from secagg.protocols.masked.terms import pack_set
+from secagg.protocols.masked_sum import Keys, MaskedInput, PeerKeys, Shares, Unmasking
+from secagg.protocols.masked_sum.terms import pack_set
 from secagg.signing import sign
 
 NAMES = ("a", "b", "c", "d")

@@ -31,7 +31,7 @@ from secagg.federated.layout import Entry, Layout
 from secagg.federated.private import PrivateCoder, _cast
 from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation, new_budget
 from secagg.integrations.flower.records import difference
-from secagg.protocols.masked import MaskedInput, choose
+from secagg.protocols.masked_sum import MaskedInput, choose
 
 pytestmark = pytest.mark.slow
 

@@ -181,14 +181,14 @@ HAND_MADE: Final = (
     ),
     Change(
         "all pairs of clients have one mask",
-        "secagg/protocols/masked/keys.py",
+        "secagg/protocols/masked_sum/keys.py",
         'return derive_key(agreed, label=f"{LABEL}/pair mask", context=where.context + pair)',
         'return derive_key(bytes(32), label=f"{LABEL}/pair mask", context=where.context)',
         _RUNS,
     ),
     Change(
         "the self mask is left out",
-        "secagg/protocols/masked/client.py",
+        "secagg/protocols/masked_sum/client.py",
         "        yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)\n",
         "",
         _RUNS,

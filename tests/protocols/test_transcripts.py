@@ -32,7 +32,7 @@ from secagg.mpc.replicated import (
 )
 from secagg.mpc.shuffle import Permuted
 from secagg.network.simulated import Fault, Outcome, simulate
-from secagg.protocols import additive_sum, bounded_sum, masked
+from secagg.protocols import additive_sum, bounded_sum, masked_sum
 from secagg.protocols.additive_sum.program import Part, PartialSum
 from secagg.protocols.bounded_sum.program import (
     PassedRest,
@@ -46,8 +46,8 @@ from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_grou
 from secagg.protocols.group_by.announcement import Announcement, Heard
 from secagg.protocols.group_by.holder import PlacedRows
 from secagg.protocols.group_by.layout import bit_fields
-from secagg.protocols.masked import keys as masked_keys
-from secagg.protocols.masked.messages import (
+from secagg.protocols.masked_sum import keys as masked_keys
+from secagg.protocols.masked_sum.messages import (
     Consent,
     Consents,
     Inbox,
@@ -313,17 +313,17 @@ def test_parts_and_all_but_one_partial_sum_are_uniform_and_independent(roles, fi
 # Masked sums.
 
 
-def masked_sum(
+def masked_run(
     active: bool, length: int, seed: int, *, fill: int = 0, faults: Iterable[Fault] = ()
-) -> tuple[masked.Terms, list[Sent]]:
+) -> tuple[masked_sum.Terms, list[Sent]]:
     names = tuple(f"c{i}" for i in range(5))
     identities = {n: Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i, n in enumerate(names)}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
-    parameters = masked.choose(5, corrupt=0.2, dropouts=0.2, active=active)
-    terms = masked.Terms("server", names, public, length, Ring(32), parameters)
+    parameters = masked_sum.choose(5, corrupt=0.2, dropouts=0.2, active=active)
+    terms = masked_sum.Terms("server", names, public, length, Ring(32), parameters)
     x = np.full(length, fill, np.uint32)
-    programs: dict[str, Any] = {"server": partial(masked.collect, terms=terms)}
-    programs |= {n: partial(masked.contribute, x=x, terms=terms, identity=identities[n]) for n in names}
+    programs: dict[str, Any] = {"server": partial(masked_sum.collect, terms=terms)}
+    programs |= {n: partial(masked_sum.contribute, x=x, terms=terms, identity=identities[n]) for n in names}
     outcome = simulate(programs, record=True, insecure_seed=seed, faults=list(faults))
     assert "server" in outcome.results
     return terms, transcripts.sent(outcome.transcript)
@@ -343,7 +343,7 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
         return self_seeds[client]
 
     monkeypatch.setattr(masked_keys, "self_seed", note)
-    terms, messages = masked_sum(active, length, 2, fill=fill)
+    terms, messages = masked_run(active, length, 2, fill=fill)
     whole, bare = View(length), View(length)
     for m in messages:
         if isinstance(m.message, MaskedInput):
@@ -360,7 +360,7 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
 
 @pytest.mark.parametrize("active", [False, True], ids=["semi-honest", "active"])
 def test_all_that_masked_clients_send_is_uniform_over_runs_and_unsealed_by_nobody(active):
-    runs = [masked_sum(active, 9, seed)[1] for seed in range(80)]
+    runs = [masked_run(active, 9, seed)[1] for seed in range(80)]
     seen: dict[str, list[Any]] = defaultdict(list)
     for messages in runs:
         assert_spare_bytes_are_zero(messages)

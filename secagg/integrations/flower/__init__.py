@@ -25,7 +25,7 @@ Learns: the server (ServerApp, SuperLink and whoever reads their storage), the m
 shapes, and who took part; with noise, no weights. Where an update does not fit, no mean, but at how many nodes which
 array does not. Nodes, what the strategy sends them.
 
-Threat model: that of `secagg.protocols.masked`, with `Protection` saying how many nodes may work with the server and
+Threat model: that of `secagg.protocols.masked_sum`, with `Protection` saying how many nodes may work with the server and
 whether it keeps to the protocol. Nodes must run code that the server did not choose: see docs/flower.md.
 
     records     replies to entries and values, and back

@@ -10,9 +10,9 @@ import pytest
 
 from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.prg import Stream
-from secagg.protocols.masked import recovery, shamir
-from secagg.protocols.masked.recovery import Recovery
-from secagg.protocols.masked.shamir import PRIME, Polynomials, read_share
+from secagg.protocols.masked_sum import recovery, shamir
+from secagg.protocols.masked_sum.recovery import Recovery
+from secagg.protocols.masked_sum.shamir import PRIME, Polynomials, read_share
 
 CLIENTS, THRESHOLD, CORRUPT = 40, 27, 3
 SECRET = bytes(range(32))

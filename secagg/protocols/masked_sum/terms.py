@@ -14,11 +14,11 @@ from secagg.fixed_point import Plan
 from secagg.mpc.additive import packed_bytes
 from secagg.party import SESSION_BYTES, PartyId
 from secagg.prg import derive_key
-from secagg.protocols.masked.graph import Graph, GraphParameters
+from secagg.protocols.masked_sum.graph import Graph, GraphParameters
 from secagg.ring import Ring, RingArray
 from secagg.signing import digest
 
-LABEL: Final = "secagg.protocols.masked"
+LABEL: Final = "secagg.protocols.masked_sum"
 KEY_BYTES: Final = 32
 MIN_BITS: Final = 8
 _KEPT: Final = 8  # sets that a round remembers

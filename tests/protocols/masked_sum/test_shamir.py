@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from secagg.errors import RangeError, UsageError
 from secagg.prg import Stream
-from secagg.protocols.masked import shamir
-from secagg.protocols.masked.shamir import PRIME, SHARE_BYTES, Basis, Polynomials, read_share
+from secagg.protocols.masked_sum import shamir
+from secagg.protocols.masked_sum.shamir import PRIME, SHARE_BYTES, Basis, Polynomials, read_share
 
 SECRETS = (bytes(range(32)), bytes(32), b"\xff" * 32)
 

@@ -25,7 +25,7 @@ from secagg.errors import (
 )
 from secagg.fixed_point import decode, encode, plan
 from secagg.prg import Stream
-from secagg.protocols.masked import (
+from secagg.protocols.masked_sum import (
     Client,
     Phase,
     Round,
@@ -39,10 +39,10 @@ from secagg.protocols.masked import (
     ring_for,
     widen,
 )
-from secagg.protocols.masked.keys import Secrets, commit, public_bytes, secret_key, self_seed
-from secagg.protocols.masked.masks import Mask, add_masks
-from secagg.protocols.masked.shamir import SHARE_BYTES, Basis, read_share
-from secagg.protocols.masked.terms import pack_set, unpack_set
+from secagg.protocols.masked_sum.keys import Secrets, commit, public_bytes, secret_key, self_seed
+from secagg.protocols.masked_sum.masks import Mask, add_masks
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Basis, read_share
+from secagg.protocols.masked_sum.terms import pack_set, unpack_set
 from secagg.ring import Ring
 
 MakePlay = Callable[..., Any]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError
-from secagg.protocols.masked import keys as k
-from secagg.protocols.masked.messages import SEALED_BYTES, Consents, Inbox, PeerKeys, Survivors
-from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum.messages import SEALED_BYTES, Consents, Inbox, PeerKeys, Survivors
+from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
 from secagg.signing import SIGNATURE_BYTES
 
 

@@ -30,10 +30,10 @@ from secagg.errors import (
 from secagg.mpc.additive import unpack
 from secagg.party import PartyId, check_array
 from secagg.prg import system_stream
-from secagg.protocols.masked import keys as k
-from secagg.protocols.masked.checks import signed_sets
-from secagg.protocols.masked.masks import Mask, add_masks
-from secagg.protocols.masked.messages import (
+from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum.checks import signed_sets
+from secagg.protocols.masked_sum.masks import Mask, add_masks
+from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
     Consent,
     Consents,
@@ -45,9 +45,9 @@ from secagg.protocols.masked.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked.recovery import Recovery
-from secagg.protocols.masked.shamir import SHARE_BYTES, read_share
-from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.masked_sum.recovery import Recovery
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES, read_share
+from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.party import Party, PartyId
-from secagg.protocols.masked.client import Client
-from secagg.protocols.masked.messages import (
+from secagg.protocols.masked_sum.client import Client
+from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
     Consent,
     Consents,
@@ -24,9 +24,9 @@ from secagg.protocols.masked.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked.server import MaskedSum, Server
-from secagg.protocols.masked.shamir import SHARE_BYTES
-from secagg.protocols.masked.terms import KEY_BYTES, Round, Terms
+from secagg.protocols.masked_sum.server import MaskedSum, Server
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES
+from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, Terms
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 from secagg.wire import Message

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import AuthenticationError, RemoteProtocolError
 from secagg.prg import derive_key
-from secagg.protocols.masked import Round
-from secagg.protocols.masked import keys as k
-from secagg.protocols.masked.shamir import PRIME, read_share
+from secagg.protocols.masked_sum import Round
+from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum.shamir import PRIME, read_share
 
 MakePlay = Callable[..., Any]
 ONE, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -76,7 +76,7 @@ def test_seals_of_one_agreement_differ_by_round_direction_and_keys(play: MakePla
 def test_a_seals_associated_data_name_round_sender_receiver_and_keys(play: MakePlay) -> None:
     where, keys = play().where, (bytes(64), b"\1" * 64)
     data = where.context + (2).to_bytes(4, "big") + (3).to_bytes(4, "big") + keys[0] + keys[1]
-    key = derive_key(ONE, label="secagg.protocols.masked/seal", context=data)
+    key = derive_key(ONE, label="secagg.protocols.masked_sum/seal", context=data)
     plain = AESGCM(key).decrypt(bytes(12), k.Letter(where, ONE, 2, 3, keys).seal(b"shares"), data)
     assert plain == b"shares"
 

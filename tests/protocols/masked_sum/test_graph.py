@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from secagg.errors import PlanError
-from secagg.protocols.masked import Graph, GraphParameters, choose
+from secagg.protocols.masked_sum import Graph, GraphParameters, choose
 
 KEY = bytes(32)
 

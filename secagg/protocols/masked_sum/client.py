@@ -28,10 +28,10 @@ from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.additive import pack
 from secagg.party import PartyId
 from secagg.prg import check_process
-from secagg.protocols.masked import checks
-from secagg.protocols.masked import keys as k
-from secagg.protocols.masked.masks import Mask, add_masks
-from secagg.protocols.masked.messages import (
+from secagg.protocols.masked_sum import checks
+from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum.masks import Mask, add_masks
+from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
     Consent,
     Consents,
@@ -43,8 +43,8 @@ from secagg.protocols.masked.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked.shamir import SHARE_BYTES, Polynomials
-from secagg.protocols.masked.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Polynomials
+from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 from secagg.wire import Message

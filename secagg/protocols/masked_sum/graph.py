@@ -85,7 +85,7 @@ class GraphParameters:
             and 2 <= self.threshold <= self.degree + 1
             and self.corrupt + 2 <= self.least <= n - self.dropouts
         ):
-            raise PlanError(f"{self} cannot be; use secagg.protocols.masked.choose")
+            raise PlanError(f"{self} cannot be; use secagg.protocols.masked_sum.choose")
         enough = not self.complete or self.threshold > self.corrupt
         if self.active:
             enough = 2 * self.threshold > self.degree + 1 + (self.corrupt if self.complete else 0)

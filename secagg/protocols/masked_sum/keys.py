@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.prg import KEY_BYTES, Stream, derive_key
-from secagg.protocols.masked.shamir import Polynomials
-from secagg.protocols.masked.terms import LABEL, Round
+from secagg.protocols.masked_sum.shamir import Polynomials
+from secagg.protocols.masked_sum.terms import LABEL, Round
 from secagg.signing import sign, verify
 
 # Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two, and its

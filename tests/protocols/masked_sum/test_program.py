@@ -23,7 +23,7 @@ from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream
-from secagg.protocols.masked import (
+from secagg.protocols.masked_sum import (
     Client,
     Consent,
     Consents,
@@ -42,9 +42,9 @@ from secagg.protocols.masked import (
     cost,
     plain_sum,
 )
-from secagg.protocols.masked.keys import self_seed
-from secagg.protocols.masked.masks import Mask, add_masks
-from secagg.protocols.masked.terms import pack_set
+from secagg.protocols.masked_sum.keys import self_seed
+from secagg.protocols.masked_sum.masks import Mask, add_masks
+from secagg.protocols.masked_sum.terms import pack_set
 
 MakeWorld = Callable[..., Any]
 Results = tuple[dict[str, Any], dict[str, Ledger]]

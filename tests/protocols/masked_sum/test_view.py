@@ -18,7 +18,7 @@ import pytest
 
 from secagg.errors import RangeError, RemoteProtocolError
 from secagg.mpc.additive import unpack
-from secagg.protocols.masked import (
+from secagg.protocols.masked_sum import (
     Client,
     Consents,
     GraphParameters,
@@ -29,11 +29,11 @@ from secagg.protocols.masked import (
     checks,
     choose,
 )
-from secagg.protocols.masked import keys as k
-from secagg.protocols.masked.masks import Mask, add_masks
-from secagg.protocols.masked.messages import SEALED_BYTES
-from secagg.protocols.masked.shamir import SHARE_BYTES, Basis, read_share
-from secagg.protocols.masked.terms import pack_set
+from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum.masks import Mask, add_masks
+from secagg.protocols.masked_sum.messages import SEALED_BYTES
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Basis, read_share
+from secagg.protocols.masked_sum.terms import pack_set
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from secagg.errors import RemoteProtocolError, TooFewPartiesError
-from secagg.protocols.masked import (
+from secagg.protocols.masked_sum import (
     Client,
     Consents,
     MaskedSum,
@@ -23,9 +23,9 @@ from secagg.protocols.masked import (
     choose,
     plain_sum,
 )
-from secagg.protocols.masked.keys import sign_keys, sign_sets
-from secagg.protocols.masked.shamir import PRIME, SHARE_BYTES
-from secagg.protocols.masked.terms import pack_set, unpack_set
+from secagg.protocols.masked_sum.keys import sign_keys, sign_sets
+from secagg.protocols.masked_sum.shamir import PRIME, SHARE_BYTES
+from secagg.protocols.masked_sum.terms import pack_set, unpack_set
 
 MakePlay = Callable[..., Any]
 SESSION = bytes(range(32))  # of the plays

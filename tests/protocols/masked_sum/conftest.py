@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.party import Program
-from secagg.protocols.masked import (
+from secagg.protocols.masked_sum import (
     Client,
     Consent,
     Consents,

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError
-from secagg.protocols.masked.shamir import Basis
-from secagg.protocols.masked.terms import Terms
+from secagg.protocols.masked_sum.shamir import Basis
+from secagg.protocols.masked_sum.terms import Terms
 
 _MAX_BASES: Final = 64
 _NAMED: Final = 10  # silent holders that an error names

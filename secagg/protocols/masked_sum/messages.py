@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.protocols.masked.shamir import SHARE_BYTES
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES
 from secagg.wire import Message
 
 TAG_BYTES: Final = 16

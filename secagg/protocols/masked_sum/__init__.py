@@ -35,9 +35,9 @@ Proofs in docs/soundness-masked.md.
 
 from __future__ import annotations
 
-from secagg.protocols.masked.client import Client, Phase
-from secagg.protocols.masked.graph import Graph, GraphParameters, choose
-from secagg.protocols.masked.messages import (
+from secagg.protocols.masked_sum.client import Client, Phase
+from secagg.protocols.masked_sum.graph import Graph, GraphParameters, choose
+from secagg.protocols.masked_sum.messages import (
     Consent,
     Consents,
     Inbox,
@@ -48,9 +48,9 @@ from secagg.protocols.masked.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked.program import Declared, Stayed, collect, contribute, cost, plain_sum
-from secagg.protocols.masked.server import MaskedSum, Server, Stage
-from secagg.protocols.masked.terms import Round, Terms, narrow, ring_for, widen
+from secagg.protocols.masked_sum.program import Declared, Stayed, collect, contribute, cost, plain_sum
+from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
+from secagg.protocols.masked_sum.terms import Round, Terms, narrow, ring_for, widen
 
 __all__ = [
     "Client",
