@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from secagg import console, errors
+from secagg import errors
+from secagg.cli import show
 from secagg.errors import AuthenticationError, DataError, SecaggError
 from secagg.printable import PrintableFormatter, printable
 
@@ -76,11 +77,11 @@ def test_a_log_entry_is_one_line_and_so_is_each_of_its_traceback() -> None:
 def test_a_console_shows_escapes_whatever_it_is_given(
     attack: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for made in (console.stdout(), console.stderr()):
-        console.say(made, f"said {attack}")
+    for made in (show.stdout(), show.stderr()):
+        show.say(made, f"said {attack}")
         made.print(Text(f"text {attack}"))
-        made.print(console.table(f"title {attack}", [f"column {attack}"], [[f"cell {attack}"]]))
-    console.complain(DataError(f"table {attack}", f"  row {attack}"))
+        made.print(show.table(f"title {attack}", [f"column {attack}"], [[f"cell {attack}"]]))
+    show.complain(DataError(f"table {attack}", f"  row {attack}"))
     printed = "".join(capsys.readouterr())
     assert all(line.isprintable() for line in printed.split("\n"))
     if attack != "\n":
@@ -89,7 +90,7 @@ def test_a_console_shows_escapes_whatever_it_is_given(
 
 def test_a_console_still_sends_its_own_codes() -> None:
     stream = io.StringIO()
-    made = console.PrintableConsole(file=stream, force_terminal=True, color_system="standard")
+    made = show.PrintableConsole(file=stream, force_terminal=True, color_system="standard")
     made.print(Text("red", style="red"))
     plain = io.StringIO()
     Console(file=plain, force_terminal=True, color_system="standard").print(Text("red", style="red"))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from secagg import errors
-from secagg.data.made_up import make
+from secagg.data.synthetic import make
 from secagg.errors import AbortedError, DataError, PeerVanishedError, UsageError
 from secagg.jobs import local
 from secagg.jobs.job import Job

@@ -11,7 +11,7 @@ import typer
 
 from secagg.data.columns import FORMATS
 from secagg.data.dialect import EPOCHS, Dialect
-from secagg.inputs import Table
+from secagg.jobs.inputs import Table
 from secagg.jobs.job import Job
 
 __all__ = [

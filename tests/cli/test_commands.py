@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import secagg
-from secagg import console
-from secagg.cli import _duration, main
-from secagg.console import Style, seconds, shown_progress, size
+from secagg.cli import show
+from secagg.cli.commands import _duration, main
+from secagg.cli.show import Style, seconds, shown_progress, size
 from secagg.errors import DataError, UsageError
-from secagg.inputs import Table
+from secagg.jobs.inputs import Table
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.record import Result
@@ -182,7 +182,7 @@ def test_an_unexpected_error_shows_its_traceback_with_escapes(
     def broken(_: object) -> None:
         raise ZeroDivisionError("bad\x1b[2J")
 
-    monkeypatch.setattr("secagg.cli.load_job", broken)
+    monkeypatch.setattr("secagg.cli.commands.load_job", broken)
     with pytest.raises(SystemExit) as end:
         main(["check", str(folder / "job.toml")])
     assert end.value.code == 1
@@ -478,7 +478,7 @@ def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], 
         }  # fmt: skip
         return Result(me, job, [("@anna", 2, 1_100_050)], record)
 
-    monkeypatch.setattr("secagg.cli.run_job", fake)
+    monkeypatch.setattr("secagg.cli.commands.run_job", fake)
 
 
 def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
@@ -692,7 +692,7 @@ def test_a_long_wait_is_told_of_at_longer_and_longer_intervals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(show.time, "monotonic", lambda: now)
     with shown_progress(Style.lines) as on_progress:
         for now in range(0, 8 * 3600, 5):  # the clock that is looked at
             on_progress(Progress("a", "connect", 0.0, 0, ("b",), (), 8 * 3600.0 - now))
@@ -718,9 +718,9 @@ def test_hexadecimal_pairs_that_rich_has_emoji_for_are_printed_as_they_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = "SHA256:AB:CD:00:ab:cd"
-    console.stdout().print(text, markup=False)
-    console.stdout().print(console.table("title", ["fingerprint"], [[text]]))
-    console.stderr().print(text, markup=False)
+    show.stdout().print(text, markup=False)
+    show.stdout().print(show.table("title", ["fingerprint"], [[text]]))
+    show.stderr().print(text, markup=False)
     printed = capsys.readouterr()
     assert printed.out.count(text) == 2
     assert text in printed.err

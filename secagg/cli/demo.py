@@ -20,11 +20,11 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from secagg.console import Style, opened_table, phase_table, seconds, shown_progress, size, stdout, table
-from secagg.data.made_up import Truth, make
+from secagg.cli.show import Style, opened_table, phase_table, seconds, shown_progress, size, stdout, table
+from secagg.data.synthetic import Truth, make
 from secagg.errors import SecaggError, UsageError
-from secagg.inputs import Table
 from secagg.jobs.disclosure import disclosures
+from secagg.jobs.inputs import Table
 from secagg.jobs.job import Address, Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.local import free_addresses, run_parties

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secagg.data import made_up
+from secagg.data import synthetic
 from secagg.data.conventions import Conventions
 from secagg.data.dialect import Dialect
 from secagg.data.tables import parse_time, read_deposits, read_transfers
@@ -19,7 +19,7 @@ from secagg.errors import UsageError
 
 @pytest.fixture(params=[{}, {"banks": 2, "seed": 5}, {"banks": 5, "min_banks": 4, "seed": 6}], ids=str)
 def made(request, tmp_path):
-    return made_up.make(tmp_path, **request.param), tmp_path
+    return synthetic.make(tmp_path, **request.param), tmp_path
 
 
 def transfers(folder, truth) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def test_honest_rows_tempt_each_threshold_by_itself(made):
 
 
 def test_payments_per_beneficiary_follow_a_power_law(tmp_path):
-    truth = made_up.make(tmp_path, rows=100_000, seed=3)
+    truth = synthetic.make(tmp_path, rows=100_000, seed=3)
     degrees = transfers(tmp_path, truth).groupby("beneficiary").size().to_numpy()
     # P(degree >= d) = d**-1.3; 27,000 beneficiaries put a standard error of 4 per cent on the third.
     for d in (2, 4, 16):
@@ -133,20 +133,20 @@ def test_every_row_lies_in_the_window_and_in_time_order(made):
 
 
 def test_row_counts_are_those_asked_for(tmp_path):
-    truth = made_up.make(tmp_path, rows=3000, deposits=700, collectors=5, lookalikes=0, rings=3)
+    truth = synthetic.make(tmp_path, rows=3000, deposits=700, collectors=5, lookalikes=0, rings=3)
     assert len(transfers(tmp_path, truth)) == truth.transfers == 3000
     assert len(deposits(tmp_path, truth)) == truth.deposits == 700
     assert (len(truth.collectors), len(truth.lookalikes), len(truth.customers)) == (5, 0, 3)
 
 
 def test_nothing_at_all_can_be_made(tmp_path):
-    truth = made_up.make(tmp_path, rows=0, collectors=0, lookalikes=0, rings=0)
+    truth = synthetic.make(tmp_path, rows=0, collectors=0, lookalikes=0, rings=0)
     assert len(transfers(tmp_path, truth)) == len(deposits(tmp_path, truth)) == 0
 
 
 def test_same_seed_same_files_and_another_seed_others(tmp_path):
     for name, seed in (("one", 4), ("two", 4), ("three", 9)):
-        made_up.make(tmp_path / name, rows=2000, collectors=3, rings=3, seed=seed)
+        synthetic.make(tmp_path / name, rows=2000, collectors=3, rings=3, seed=seed)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(
         ["truth.json", *(f"bank_{b}.{table}.csv" for b in "abc" for table in ("transfers", "deposits"))]
@@ -173,7 +173,7 @@ def test_files_are_plain_csv_with_timestamps(made):
 
 
 def test_thresholds_can_be_others(tmp_path):
-    truth = made_up.make(tmp_path, rows=8000, min_senders=4, min_banks=3, min_total=500, limit=200, seed=2)
+    truth = synthetic.make(tmp_path, rows=8000, min_senders=4, min_banks=3, min_total=500, limit=200, seed=2)
     rows = transfers(tmp_path, truth)
     assert set(truth.collectors) <= collectors_of(rows, truth, min_banks=3)
     for _, own in rows.groupby("bank"):
@@ -192,7 +192,7 @@ def test_thresholds_can_be_others(tmp_path):
 def test_planting_holds_for_any_number_of_banks_and_senders(banks, min_senders):
     rng = np.random.default_rng(banks * 100 + min_senders)
     min_banks = int(rng.integers(1, banks + 1))
-    rows = made_up._collected(rng, banks, 300, 200, 90, min_senders, min_banks, 20_000)
+    rows = synthetic._collected(rng, banks, 300, 200, 90, min_senders, min_banks, 20_000)
     table = pd.DataFrame({field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)})
     table["sender"] = table.bank * 2**41 + table.sender
     groups = table.groupby("receiver")
@@ -221,13 +221,13 @@ def test_planting_holds_for_any_number_of_banks_and_senders(banks, min_senders):
 )
 def test_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path, arguments, message):
     with pytest.raises(UsageError, match=message):
-        made_up.make(tmp_path / "out", **arguments)
+        synthetic.make(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("decimals", [0, 3])
 def test_amounts_have_the_currencys_decimals(tmp_path, decimals):
-    truth = made_up.make(tmp_path, rows=3000, rings=5, collectors=5, currency_decimals=decimals)
+    truth = synthetic.make(tmp_path, rows=3000, rings=5, collectors=5, currency_decimals=decimals)
     conventions = Conventions(currency_decimals=decimals)
     cents = {}
     for bank in truth.banks:
@@ -239,4 +239,4 @@ def test_amounts_have_the_currencys_decimals(tmp_path, decimals):
             cents[name] = cents.get(name, 0) + amount
     assert all(cents[name] >= truth.min_total * 10**decimals for name in truth.collectors)
     with pytest.raises(UsageError, match="limit lies from 1000"):
-        made_up.make(tmp_path, currency_decimals=0, limit=999)
+        synthetic.make(tmp_path, currency_decimals=0, limit=999)

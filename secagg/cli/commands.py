@@ -19,7 +19,8 @@ import typer
 import typer.core
 
 from secagg import release
-from secagg.console import (
+from secagg.cli.demo import run_demo
+from secagg.cli.show import (
     Style,
     complain,
     duration,
@@ -32,9 +33,22 @@ from secagg.console import (
     stdout,
     table,
 )
+from secagg.cli.stopping import STATUS, Stop
+from secagg.cli.table_check import check_table
+from secagg.cli.table_options import (
+    AllowEmpty,
+    BadRows,
+    BadRowsOption,
+    DateFormat,
+    Decimal,
+    Delimiter,
+    Encoding,
+    Mapping,
+    TableOptions,
+    Thousands,
+)
 from secagg.data.dialect import Dialect
-from secagg.data.made_up import make
-from secagg.demo import run_demo
+from secagg.data.synthetic import make
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import LONGEST_S, load_job, parse_address
@@ -55,20 +69,6 @@ from secagg.network.identity import (
 from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN
 from secagg.network.tcp import PREPARING
 from secagg.printable import PrintableFormatter, printable_lines
-from secagg.stopping import STATUS, Stop
-from secagg.table_check import check_table
-from secagg.table_options import (
-    AllowEmpty,
-    BadRows,
-    BadRowsOption,
-    DateFormat,
-    Decimal,
-    Delimiter,
-    Encoding,
-    Mapping,
-    TableOptions,
-    Thousands,
-)
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000

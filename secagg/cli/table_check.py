@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from secagg.console import say, table
+from secagg.cli.show import say, table
+from secagg.cli.table_options import BadRows, TableOptions
 from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.patterns import units
 from secagg.protocols.group_by import Rows
-from secagg.table_options import BadRows, TableOptions
 
 __all__ = ["check_table"]
 
