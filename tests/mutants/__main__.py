@@ -15,6 +15,7 @@ import json
 import os
 import queue
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -56,7 +57,9 @@ class Case(NamedTuple):
         return hashlib.sha256(f"{self.module}\0{self.source}".encode()).hexdigest()[:24]
 
 
-def cases(patterns: Iterable[str], sample: int, seed: int, *, only_hand_made: bool) -> Iterator[Case]:
+def cases(
+    patterns: Iterable[str], sample: int, seed: int, named: str, *, only_hand_made: bool
+) -> Iterator[Case]:
     """Yield the mutants of all modules that fit a pattern, those made by hand first."""
     modules = sorted({str(p.relative_to(ROOT)) for pattern in patterns for p in ROOT.glob(pattern)})
     if not modules:
@@ -67,7 +70,7 @@ def cases(patterns: Iterable[str], sample: int, seed: int, *, only_hand_made: bo
                 change.module, change.name, change.apply(ROOT), change.tests or noticed_by(change.module)
             )
     for module in [] if only_hand_made else modules:
-        made = list(mutants((ROOT / module).read_text("utf-8")))
+        made = [m for m in mutants((ROOT / module).read_text("utf-8")) if re.search(named, m.name)]
         chosen = sorted(random.Random(seed).sample(range(len(made)), min(sample or len(made), len(made))))
         for i in chosen:
             yield Case(module, made[i].name, made[i].source, noticed_by(module))
@@ -139,10 +142,15 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", default=list(TARGETS), help="paths or patterns; default: all")
     parser.add_argument("--sample", type=int, default=20, help="mutants a module; 0 for all (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--named", default="", help="only changes whose name holds this regular expression")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--hand-made", action="store_true", help="only the changes listed in hand_made.py")
     options = parser.parse_args()
-    wanted = list(cases(options.modules, options.sample, options.seed, only_hand_made=options.hand_made))
+    wanted = list(
+        cases(
+            options.modules, options.sample, options.seed, options.named, only_hand_made=options.hand_made
+        )
+    )
     _KEPT.parent.mkdir(exist_ok=True)
     lines = _KEPT.read_text("utf-8").splitlines() if _KEPT.exists() else []
     killed = {entry["key"] for entry in map(json.loads, lines) if entry["by"]}

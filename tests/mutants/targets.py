@@ -32,6 +32,7 @@ _FLOWER: Final = (
     "tests/integrations/test_flower_simulation.py",
 )
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/test_party.py"),
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
     "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
     "secagg/mpc/bits.py": (
