@@ -64,6 +64,15 @@ def _subclasses(kind: type[Message]) -> Iterator[type[Message]]:
         yield from _subclasses(below)
 
 
+def leaves(message: Message) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a message and of the messages in it, with their paths; those of a tuple one by one."""
+    for name, value in fields(message).items():
+        if isinstance(value, Message):
+            yield from ((f"{name}.{path}", part) for path, part in leaves(value))
+        else:
+            yield name, value
+
+
 def fields(message: Message) -> dict[str, Any]:
     """Return a message's fields; those of a tuple one by one."""
     found: dict[str, Any] = {}
@@ -90,6 +99,25 @@ def elements(array: NDArray[Any], samples: int, bits: int | None = None) -> Bits
     width = 8 * array.dtype.itemsize
     unpacked = np.unpackbits(_bytes(array).reshape(-1, array.dtype.itemsize), axis=1, bitorder="little")
     return np.ascontiguousarray(unpacked[:, : bits or width]).reshape(samples, -1)
+
+
+def below(numbers: Sequence[int], bound: int, samples: int) -> Bits:
+    """Return rows of numbers below a bound that is no power of two: as columns bits that are all but uniform.
+
+    These are the low bits, and those of floor(2^w number / bound), which are the high bits of a number that is below 2^w.
+    For a number that is uniform below the bound, each bit of either kind is biased by at most 2^-32.
+    """
+    width = bound.bit_length() - 33
+    size = -(-width // 8)
+    parts = (
+        np.frombuffer(b"".join(int(x).to_bytes(size, "little") for x in part), np.uint8).reshape(-1, size)
+        for part in (
+            [int(x) & (1 << width) - 1 for x in numbers],
+            [(int(x) << width) // bound for x in numbers],
+        )
+    )
+    bits = [np.unpackbits(part, axis=1, bitorder="little", count=width) for part in parts]
+    return np.concatenate([b.reshape(samples, -1) for b in bits], axis=1)
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
