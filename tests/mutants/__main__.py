@@ -147,9 +147,7 @@ def main() -> int:
     parser.add_argument("--hand-made", action="store_true", help="only the changes listed in hand_made.py")
     options = parser.parse_args()
     wanted = list(
-        cases(
-            options.modules, options.sample, options.seed, options.named, only_hand_made=options.hand_made
-        )
+        cases(options.modules, options.sample, options.seed, options.named, only_hand_made=options.hand_made)
     )
     _KEPT.parent.mkdir(exist_ok=True)
     lines = _KEPT.read_text("utf-8").splitlines() if _KEPT.exists() else []
