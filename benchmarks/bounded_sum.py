@@ -25,8 +25,9 @@ one_thread()
 
 import numpy as np  # noqa: E402  # after one_thread
 
+from secagg.cost.network import LAN, LOOPBACK, WAN, Network  # noqa: E402
 from secagg.fixed_point import Plan, encode  # noqa: E402
-from secagg.network.simulated import LAN, LOOPBACK, WAN, Network, simulate  # noqa: E402
+from secagg.network.simulated import simulate  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
 from secagg.protocols.additive_sum import Terms as AdditiveTerms  # noqa: E402
 from secagg.protocols.additive_sum import aggregate as additive  # noqa: E402

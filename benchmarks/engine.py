@@ -28,6 +28,7 @@ one_thread()
 
 import numpy as np  # noqa: E402  # after one_thread
 
+from secagg.cost.operation import Cost  # noqa: E402
 from secagg.mpc.arithmetic import (  # noqa: E402
     SharedArray,
     equal_cost,
@@ -37,7 +38,6 @@ from secagg.mpc.arithmetic import (  # noqa: E402
     less_than_cost,
     public_array,
 )
-from secagg.mpc.costs import OperationCost  # noqa: E402
 from secagg.mpc.products import multiply_cost  # noqa: E402
 from secagg.mpc.replicated import Engine, open_cost  # noqa: E402
 from secagg.network.memory import keep_freed_memory  # noqa: E402
@@ -57,7 +57,7 @@ class Operation(NamedTuple):
     """
 
     title: str
-    cost: OperationCost
+    cost: Cost
     keystream: int
     products: tuple[int, int] = (0, 0)
 
@@ -66,7 +66,7 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
     """Return what to measure by name, and how often."""
     pad = -(-n // 64) * 8
     digits, entries = (21, 7) if n >= 1 << 15 else (16, 15)  # the layout of a comparison's thermometers
-    ands = less_than_cost(n).sent[1] - 2 * digits * pad
+    ands = less_than_cost(n).payload_bytes["P_1"] - 2 * digits * pad
     fixed = 2 * (
         2 * 8 + 2 * 8 + 3 * 2 + 8
     )  # a, b, rho, x_2 of 8 bytes; r, s, q of 2: each drawn at both holders
@@ -88,7 +88,7 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
         ),
         "bit": (Operation("bits to integers", from_bits_cost(n), 6 * 8 * n), repeats),
         "eq": (
-            Operation("x == 0", equal_cost(n), 2 * 64 * pad + 6 * (equal_cost(n).sent[1])),
+            Operation("x == 0", equal_cost(n), 2 * 64 * pad + 6 * equal_cost(n).payload_bytes["P_1"]),
             repeats,
         ),
         "open": (Operation("open", open_cost(8 * n), 0), repeats),
@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, (operation, _) in table.items():
             seconds = np.array(ours[network][name])
             low, middle, high = np.percentile(seconds, [25, 50, 75]) * 1e3
-            sent = operation.cost.sent
+            sent = operation.cost.payload_bytes.values()
             limit = (
                 operation.keystream / 3 * keystream_s
                 + 2 * sum(sent) / 3 * copy_s

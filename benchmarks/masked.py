@@ -33,8 +33,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from secagg.cost.network import LOOPBACK
 from secagg.fixed_point import decode, encode, plan
-from secagg.network.simulated import LOOPBACK, Fault, simulate
+from secagg.network.simulated import Fault, simulate
 from secagg.prg import Stream
 from secagg.protocols.masked_sum import (
     Client,

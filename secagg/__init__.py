@@ -21,6 +21,7 @@ __all__ = [
     "Rlwe",
     "__version__",
     "aggregation",
+    "cost",
     "dp",
     "errors",
     "federated",
@@ -33,17 +34,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from secagg import aggregation, dp, errors, federated, he, jobs, mpc
+    from secagg import aggregation, cost, dp, errors, federated, he, jobs, mpc
     from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Privacy, Rlwe, mean, sum  # noqa: A004  # called as secagg.sum
-    from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN, simulate
+    from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
+    from secagg.network.simulated import simulate
     from secagg.party import Party
 else:
     __getattr__, __dir__ = face(
         "secagg",
         {
-            "secagg": "aggregation dp errors federated he jobs mpc",
+            "secagg": "aggregation cost dp errors federated he jobs mpc",
             "secagg.aggregation": "Additive Bounded Ckks Masked Paillier Privacy Rlwe mean sum",
-            "secagg.network.simulated": "LAN LOOPBACK MOBILE WAN simulate",
+            "secagg.cost.network": "LAN LOOPBACK MOBILE WAN",
+            "secagg.network.simulated": "simulate",
             "secagg.party": "Party",
         },
     )

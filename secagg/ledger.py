@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
+from secagg.cost.operation import Cost
+
 START_PHASE = "start"
 
 
@@ -31,8 +33,8 @@ class Traffic:
 
 
 @dataclass(slots=True)
-class Cost:
-    """What a phase, or a whole run, cost one party."""
+class Usage:
+    """What a phase, or a whole run, used at one party, as measured."""
 
     rounds: int = 0
     sent: Traffic = field(default_factory=Traffic)
@@ -47,7 +49,7 @@ class Ledger:
     __slots__ = ("_cost", "_since", "depth", "phase", "phases", "received_from", "sent_to")
 
     def __init__(self) -> None:
-        self.phases: dict[str, Cost] = {START_PHASE: Cost()}
+        self.phases: dict[str, Usage] = {START_PHASE: Usage()}
         self.sent_to: dict[str, Traffic] = {}
         self.received_from: dict[str, Traffic] = {}
         self.depth = 0
@@ -63,7 +65,7 @@ class Ledger:
             self.pause()
             self.resume()
         self.phase = phase
-        self._cost = self.phases.setdefault(phase, Cost())
+        self._cost = self.phases.setdefault(phase, Usage())
 
     def sent(self, peer: str, frame_bytes: int, payload_bytes: int) -> None:
         self._cost.sent.add(frame_bytes, payload_bytes)
@@ -91,9 +93,9 @@ class Ledger:
     def waited(self, seconds: float) -> None:
         self._cost.wait_s += seconds
 
-    def total(self) -> Cost:
+    def total(self) -> Usage:
         """Return the sum over all phases."""
-        whole = Cost()
+        whole = Usage()
         for cost in self.phases.values():
             whole.rounds += cost.rounds
             whole.compute_s += cost.compute_s
@@ -104,11 +106,16 @@ class Ledger:
                 mine.payload_bytes += other.payload_bytes
         return whole
 
+    def cost(self, party: str) -> Cost:
+        """Return the total as a `Cost` of the party whose ledger this is, to compare with a declared one."""
+        total = self.total()
+        return Cost.of(party, total.rounds, total.sent.payload_bytes, total.sent.messages)
+
     def as_dict(self) -> dict[str, object]:
         """Return plain data for a run record; phases in which nothing happened are left out."""
         return {
             "total": asdict(self.total()),
-            "phases": {name: asdict(cost) for name, cost in self.phases.items() if cost != Cost()},
+            "phases": {name: asdict(cost) for name, cost in self.phases.items() if cost != Usage()},
             "sent_to": {peer: asdict(traffic) for peer, traffic in self.sent_to.items()},
             "received_from": {peer: asdict(traffic) for peer, traffic in self.received_from.items()},
         }

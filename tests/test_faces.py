@@ -19,6 +19,7 @@ PACKAGES = sorted(
 # Those that import their modules when asked.
 LAZY = [
     "secagg",
+    "secagg.cost",
     "secagg.data",
     "secagg.he",
     "secagg.integrations",
@@ -31,7 +32,7 @@ LAZY = [
 PUBLIC = {
     "LAN LOOPBACK MOBILE WAN simulate Party",
     "sum mean Masked Additive Bounded Paillier Ckks Rlwe Privacy",
-    "aggregation dp errors federated he jobs mpc",
+    "aggregation cost dp errors federated he jobs mpc",
     "__version__",
 }
 

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from secagg import ledger as ledger_module
-from secagg.ledger import Cost, Ledger, Traffic
-from secagg.network.simulated import LAN, simulate
+from secagg.cost.network import LAN
+from secagg.ledger import Ledger, Traffic, Usage
+from secagg.network.simulated import simulate
 from secagg.party import Party
 from secagg.wire import Message
 
@@ -80,14 +81,14 @@ def test_the_total_is_the_sum_over_phases() -> None:
         ledger.sent("b", 100 * k, 10 * k)
         ledger.received("c", 7 * k, k, depth=2 * k, phase=phase)
         ledger.waited(0.5 * k)
-    assert ledger.total() == Cost(
+    assert ledger.total() == Usage(
         rounds=8,
         sent=Traffic(4, 1000, 100),
         received=Traffic(4, 70, 10),
         compute_s=0.0,
         wait_s=5.0,
     )
-    assert ledger.phases["x"] == Cost(
+    assert ledger.phases["x"] == Usage(
         rounds=2 + 2, sent=Traffic(2, 400, 40), received=Traffic(2, 28, 4), wait_s=2.0
     )
     assert ledger.sent_to["b"] == Traffic(4, 1000, 100)

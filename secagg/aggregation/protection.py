@@ -14,10 +14,11 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from numpy.typing import NDArray
 
+from secagg.cost.network import Network
 from secagg.errors import AbortedError, PeerMissingError, PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
-from secagg.network.simulated import Fault, Network, Outcome, simulate
+from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.party import Computation, Party, PartyId, Program
 from secagg.protocols.threat_model import largest_part
 from secagg.updates.coding import Coding, FixedPoint, Request, Units

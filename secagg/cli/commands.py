@@ -47,6 +47,7 @@ from secagg.cli.table_options import (
     TableOptions,
     Thousands,
 )
+from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
 from secagg.data.dialect import Dialect
 from secagg.data.synthetic import make
 from secagg.errors import SecaggError, UsageError
@@ -66,7 +67,6 @@ from secagg.network.identity import (
     load_identity,
     read_certificate,
 )
-from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN
 from secagg.network.tcp import PREPARING
 from secagg.printable import PrintableFormatter, printable_lines
 

@@ -22,6 +22,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from secagg.cost.network import Network
 from secagg.jobs.disclosure import TRUST, Disclosure, disclosures
 from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Job
@@ -30,7 +31,6 @@ from secagg.jobs.run import PHASES, Progress
 from secagg.jobs.weak_terms import weak_terms
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
-from secagg.network.simulated import Network
 from secagg.printable import printable, printable_lines
 
 _LINES_EVERY_S: Final = 10.0

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from secagg.cost.network import Network
 from secagg.errors import PlanError
 from secagg.jobs.job import Job
-from secagg.network.simulated import Network
 from secagg.party import PartyId
 from secagg.protocols.group_by import Layout, cost
 

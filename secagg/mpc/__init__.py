@@ -11,7 +11,6 @@ if __name__ == "mpc":  # found through the link at the root of a checkout
 
 __all__ = [
     "Engine",
-    "OperationCost",
     "SharedArray",
     "SharedBits",
     "additive",
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
         share_array,
     )
     from secagg.mpc.bits import SharedBits, input_bits, public_bits
-    from secagg.mpc.costs import OperationCost
     from secagg.mpc.replicated import Engine
 else:
     __getattr__, __dir__ = face(
@@ -47,7 +45,6 @@ else:
             "secagg.mpc": "additive bits",
             "secagg.mpc.arithmetic": "SharedArray from_bits input_array public_array receive_array select share_array",
             "secagg.mpc.bits": "SharedBits input_bits public_bits",
-            "secagg.mpc.costs": "OperationCost",
             "secagg.mpc.replicated": "Engine",
         },
     )

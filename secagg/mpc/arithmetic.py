@@ -24,11 +24,12 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.comparison import is_zero, is_zero_cost, sign, sign_cost
 from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, ring_to_bits, ring_to_bits_cost
-from secagg.mpc.costs import FREE, OperationCost
+from secagg.mpc.costs import FREE
 from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public
 from secagg.mpc.products import matmul_locally, matmul_shape, multiply_cost, multiply_locally, replicate
 from secagg.mpc.replicated import Array, Engine, Shared, receive_opening, share_input
@@ -390,32 +391,32 @@ async def _finish(x: SharedArray, z: RingArray, frac_bits: int, other_frac_bits:
     return SharedArray(x.engine, first, second, ring=x.ring, frac_bits=max(frac_bits, other_frac_bits))
 
 
-def less_than_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+def less_than_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of n comparisons by order."""
     return sign_cost(n, ring)
 
 
-def equal_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+def equal_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of n comparisons for equality."""
     return is_zero_cost(n, ring)
 
 
-def from_bits_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+def from_bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of turning n bits into integers."""
     return bits_to_ring_cost(n, ring)
 
 
-def bits_cost(n: int, *, ring: Ring = RING64) -> OperationCost:
+def bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of the bits of n numbers."""
     return ring_to_bits_cost(n, ring)
 
 
-def select_cost(n: int, *, ring: Ring = RING64, from_packed_bits: bool = True) -> OperationCost:
+def select_cost(n: int, *, ring: Ring = RING64, from_packed_bits: bool = True) -> Cost:
     """Return the cost of n selections."""
     convert = bits_to_ring_cost(n, ring) if from_packed_bits else FREE
     return convert.then(multiply_cost(n, ring=ring))
 
 
-def floor_scale_cost(n: int, bits: int, *, ring: Ring = RING64) -> OperationCost:
+def floor_scale_cost(n: int, bits: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of n exact shifts."""
     return truncate_exact_cost(n, ring, bits)

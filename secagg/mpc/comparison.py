@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.errors import PlanError
 from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
 from secagg.mpc.conversion import summand, summands, summands_cost
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import computing_cost, same_cost
 from secagg.mpc.replicated import Engine, Purpose, checked
 from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message
@@ -222,12 +223,12 @@ def _pick(thermometer: U64, chosen: U64, scratch: U64, *, one: bool) -> U64:
     return v
 
 
-def top_bit_cost(n: int, bits: int, *, digit_bits: int | None = None) -> OperationCost:
+def top_bit_cost(n: int, bits: int, *, digit_bits: int | None = None) -> Cost:
     """Return the cost of `top_bit` of n elements."""
     layout, words = _Layout(n, bits, digit_bits), -(-n // 64)
     tree = decide_gates(layout.digits)
     p0, p12 = layout.thermometer + tree.ands, layout.output + tree.ands
-    return OperationCost(2 + tree.rounds, (8 * words * p0, 8 * words * p12, 8 * words * p12))
+    return computing_cost(2 + tree.rounds, (8 * words * p0, 8 * words * p12, 8 * words * p12))
 
 
 async def sign(engine: Engine, ring: Ring, first: RingArray, second: RingArray) -> SharedBits:
@@ -241,7 +242,7 @@ async def sign(engine: Engine, ring: Ring, first: RingArray, second: RingArray) 
     return await top_bit(engine, summand(engine, first, second).astype(np.uint64, copy=False), ring.bits)
 
 
-def sign_cost(n: int, ring: Ring) -> OperationCost:
+def sign_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of the signs of n elements."""
     return top_bit_cost(n, ring.bits)
 
@@ -258,8 +259,8 @@ async def is_zero(engine: Engine, ring: Ring, first: RingArray, second: RingArra
     return ~(await any_plane(s ^ minus_t))
 
 
-def is_zero_cost(n: int, ring: Ring) -> OperationCost:
+def is_zero_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of `is_zero` of n elements."""
     tree = any_plane_gates(ring.bits)
     ands = 8 * -(-n // 64) * tree.ands
-    return summands_cost(n, ring).then(OperationCost(tree.rounds, (ands, ands, ands)))
+    return summands_cost(n, ring).then(same_cost(tree.rounds, ands))

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits, add, add_gates
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import computing_cost, same_cost
 from secagg.mpc.replicated import XOR, Array, Engine, Purpose, checked
 from secagg.ring import Ring, RingArray, to_planes
 from secagg.wire import Message
@@ -119,10 +120,10 @@ async def _bits_p12(
     return (mask, product) if at_p1 else (product, mask)
 
 
-def bits_to_ring_cost(n: int, ring: Ring) -> OperationCost:
+def bits_to_ring_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of turning n bits into ring elements."""
     sent = n * ring.dtype.itemsize
-    return OperationCost(2, (sent, sent, sent))
+    return same_cost(2, sent)
 
 
 async def ring_to_bits(engine: Engine, ring: Ring, first: RingArray, second: RingArray) -> SharedBits:
@@ -137,10 +138,10 @@ async def ring_to_bits(engine: Engine, ring: Ring, first: RingArray, second: Rin
     return await add([s, t])
 
 
-def ring_to_bits_cost(n: int, ring: Ring) -> OperationCost:
+def ring_to_bits_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of the bits of n ring elements."""
     words, gates = -(-n // 64), add_gates(ring.bits, 2)
-    return summands_cost(n, ring).then(OperationCost(gates.rounds, (8 * words * gates.ands,) * 3))
+    return summands_cost(n, ring).then(same_cost(gates.rounds, 8 * words * gates.ands))
 
 
 async def summands(
@@ -166,9 +167,9 @@ async def summands(
     return s, t
 
 
-def summands_cost(n: int, ring: Ring) -> OperationCost:
+def summands_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of the bits of the two summands of n elements."""
-    return OperationCost(1, (8 * -(-n // 64) * ring.bits, 0, 0))
+    return computing_cost(1, (8 * -(-n // 64) * ring.bits, 0, 0))
 
 
 def summand(engine: Engine, first: RingArray, second: RingArray) -> RingArray:

@@ -16,8 +16,9 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.errors import ShapeError
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import same_cost
 from secagg.mpc.numbers import RING64
 from secagg.mpc.replicated import Engine, Purpose
 from secagg.mpc.truncation import truncate, truncate_cost
@@ -100,7 +101,7 @@ async def replicate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) ->
     return z, await engine.reshare(z)
 
 
-def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> OperationCost:
+def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> Cost:
     """Return the cost of n products: elementwise, or the elements of a matrix product.
 
     Args:
@@ -109,4 +110,4 @@ def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> Operati
     if frac_bits:
         return truncate_cost(n, ring, frac_bits)
     sent = n * ring.dtype.itemsize
-    return OperationCost(1, (sent, sent, sent))
+    return same_cost(1, sent)

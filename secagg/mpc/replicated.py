@@ -42,8 +42,9 @@ from typing import Any, Final, NoReturn, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cost.operation import Cost
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import computing_cost
 from secagg.party import Party, PartyId, check_array
 from secagg.prg import KEY_BYTES, Stream, check_process, derive_key
 from secagg.signing import DIGEST_BYTES, digest
@@ -413,15 +414,12 @@ async def receive_opening(
     return group.add(group.add(a, b), c)
 
 
-def input_cost(nbytes: int, owner: int | None) -> OperationCost:
+def input_cost(nbytes: int, owner: int | None) -> Cost:
     """Return what an input of `nbytes` costs the computing parties; owner: the index of one, None if outside."""
-    sent = (nbytes * (owner == 0), nbytes * (owner == 1), nbytes * (owner == 2))
-    return OperationCost(1 if owner is not None else 2, sent)
+    return computing_cost(1 if owner is not None else 2, [nbytes * (owner == i) for i in range(3)])
 
 
-def open_cost(
-    nbytes: int, to: Sequence[int] = (0, 1, 2), *, outside_openers: Sequence[int] = ()
-) -> OperationCost:
+def open_cost(nbytes: int, to: Sequence[int] = (0, 1, 2), *, outside_openers: Sequence[int] = ()) -> Cost:
     """Return what opening `nbytes` costs.
 
     Args:
@@ -434,7 +432,7 @@ def open_cost(
     for first in outside_openers:
         sent[first] += 2 * nbytes
         sent[(first + 1) % 3] += nbytes
-    return OperationCost(1, (sent[0], sent[1], sent[2]))
+    return computing_cost(1, sent)
 
 
 def outside_opener(roster: Sequence[PartyId], receiver: PartyId) -> int:

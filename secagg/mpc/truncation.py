@@ -41,10 +41,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.errors import PlanError, RemoteProtocolError, ShapeError
 from secagg.mpc.comparison import top_bit, top_bit_cost
 from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, summand
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import same_cost
 from secagg.mpc.replicated import Engine, Purpose, checked
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
@@ -210,10 +211,10 @@ def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
 
 
-def truncate_cost(n: int, ring: Ring, frac_bits: int) -> OperationCost:
+def truncate_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
     """Return the cost of truncating n elements."""
     each = n * (ring.dtype.itemsize + Ring(frac_bits).dtype.itemsize)
-    return OperationCost(3, (each, each, each))
+    return same_cost(3, each)
 
 
 async def truncate_exact(
@@ -244,6 +245,6 @@ async def truncate_exact(
     return x.reshape(first.shape), y.reshape(first.shape)
 
 
-def truncate_exact_cost(n: int, ring: Ring, frac_bits: int) -> OperationCost:
+def truncate_exact_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
     """Return the cost of truncating n elements exactly."""
     return top_bit_cost(n, frac_bits + 1).then(bits_to_ring_cost(n, ring), truncate_cost(n, ring, frac_bits))

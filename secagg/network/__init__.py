@@ -5,13 +5,8 @@ from typing import TYPE_CHECKING
 from secagg.faces import face
 
 __all__ = [
-    "LAN",
-    "LOOPBACK",
-    "MOBILE",
-    "WAN",
     "Fault",
     "Identity",
-    "Network",
     "Outcome",
     "Peer",
     "Stepwise",
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
         load_identity,
         read_certificate,
     )
-    from secagg.network.simulated import LAN, LOOPBACK, MOBILE, WAN, Fault, Network, Outcome, simulate
+    from secagg.network.simulated import Fault, Outcome, simulate
     from secagg.network.stepwise import Stepwise
     from secagg.network.tcp import Peer, Timeouts, run_party, run_party_insecure_plain
 else:
@@ -41,7 +36,7 @@ else:
         "secagg.network",
         {
             "secagg.network.identity": "Identity create_identity fingerprint load_identity read_certificate",
-            "secagg.network.simulated": "Fault LAN LOOPBACK MOBILE Network Outcome WAN simulate",
+            "secagg.network.simulated": "Fault Outcome simulate",
             "secagg.network.stepwise": "Stepwise",
             "secagg.network.tcp": "Peer Timeouts run_party run_party_insecure_plain",
         },

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secagg.cost.network import LAN, WAN
 from secagg.errors import (
     AbortedError,
     AuthenticationError,
@@ -39,7 +40,7 @@ from secagg.jobs.run import PHASES, Part, Progress, run_job
 from secagg.jobs.signed import file_digest, read_record, verify_record, with_private_part
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
-from secagg.network.simulated import LAN, WAN, Outcome, simulate
+from secagg.network.simulated import Outcome, simulate
 from secagg.network.tcp import Timeouts
 from secagg.party import UNKNOWN, aborted
 from secagg.protocols import collectors, group_by, structuring

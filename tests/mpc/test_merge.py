@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import PlanError, ShapeError
-from secagg.ledger import Cost
+from secagg.ledger import Usage
 from secagg.mpc.bits import LANES, SharedBits, block_order
 from secagg.mpc.buckets import _chernoff, plan_buckets
 from secagg.mpc.merge import _layers, merge, merge_gates
@@ -93,7 +93,7 @@ def test_two_rising_lists_come_out_as_one_with_their_values(a, b, block, words):
     assert np.array_equal(moved, got % 13)
     ands, rounds = merge_gates((a, b), KEY_PLANES + VALUE_PLANES, KEY_PLANES)
     for ledger in outcome.ledgers.values():
-        cost = ledger.phases.get("merge", Cost())
+        cost = ledger.phases.get("merge", Usage())
         assert (8 * cost.sent.payload_bytes, cost.rounds) == (ands * LANES * words, rounds)
 
 

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from secagg import ledger as ledger_module
+from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN, Network
 from secagg.errors import (
     AbortedError,
     AuthenticationError,
@@ -16,18 +17,7 @@ from secagg.errors import (
     TooFewPartiesError,
     UsageError,
 )
-from secagg.network.simulated import (
-    ACTIONS,
-    LAN,
-    LOOPBACK,
-    MOBILE,
-    WAN,
-    Action,
-    Fault,
-    Network,
-    Outcome,
-    simulate,
-)
+from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
 from secagg.party import Computation, Party
 from secagg.wire import Message
 

@@ -753,7 +753,7 @@ def test_declared_cost_of_the_check_is_what_the_ledger_measured(
 
     ended = simulate(dict.fromkeys(P, program)).values()
     declared = violations_cost(m, bounds)
-    assert tuple(sent for sent, _, _ in ended) == declared.sent
+    assert [sent for sent, _, _ in ended] == list(declared.payload_bytes.values())
     # Parties do not begin at one depth here, and a slice may begin before the slowest party has ended the one before.
     slices = len(check._slices(m, check._words(bounds)))
     assert slices == 1 or at_once == 800

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.mpc.arithmetic import SharedArray, public_array
 from secagg.mpc.bits import SharedBits, any_plane, any_plane_gates
 from secagg.mpc.comparison import sign, top_bit_cost
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import same_cost
 from secagg.mpc.products import multiply_cost, multiply_locally, replicate
 from secagg.protocols.bounded_sum.terms import Bounds
 from secagg.ring import RingArray, to_planes
@@ -67,7 +68,7 @@ async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
     return SharedBits(engine, to_planes(bits.first, 1)[0], to_planes(bits.second, 1)[0])
 
 
-def violations_cost(m: int, bounds: Bounds) -> OperationCost:
+def violations_cost(m: int, bounds: Bounds) -> Cost:
     """Return the cost of `violations` of m rows."""
     words = _words(bounds)
     tree = any_plane_gates(words)
@@ -75,7 +76,7 @@ def violations_cost(m: int, bounds: Bounds) -> OperationCost:
     signs = [top_bit_cost(m * (stop - start) * _LANES, bounds.ring.bits) for start, stop in _slices(m, words)]
     return multiply_cost(m, ring=bounds.ring).then(
         *signs,
-        OperationCost(tree.rounds + len(_HALVES), (ands, ands, ands)),
+        same_cost(tree.rounds + len(_HALVES), ands),
     )
 
 

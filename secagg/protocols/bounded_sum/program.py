@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from secagg.errors import RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
 from secagg.mpc.arithmetic import SharedArray
 from secagg.mpc.conversion import unpack
-from secagg.mpc.costs import OperationCost
+from secagg.mpc.costs import COMPUTING, computing_cost, same_cost
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.replicated import Engine, checked, open_cost, outside_opener, receive_opening
 from secagg.party import Party, PartyId, check_array
@@ -399,17 +399,17 @@ def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], agreed: int) -
     bounds, n = terms.bounds, len(terms.clients)
     vector = bounds.columns * bounds.ring.dtype.itemsize
     outside = [peer for peer in terms.results if peer not in terms.aggregators]
-    steps = [OperationCost(2, (2 * n, 2 * n, 0))]  # who is there, digests
+    steps = [computing_cost(2, (2 * n, 2 * n, 0))]  # who is there, digests
     for start in range(0, agreed, terms.rows_at_once):
         m = min(terms.rows_at_once, agreed - start)
-        steps.append(OperationCost(1, (2 * KEY_BYTES * m, m * vector, 0)))
+        steps.append(computing_cost(1, (2 * KEY_BYTES * m, m * vector, 0)))
         steps.append(violations_cost(m, bounds))
         steps.append(open_cost(8 * -(-m // 64)))
     to = [i for i, peer in enumerate(terms.aggregators) if peer in terms.results]
     openers = [outside_opener(roster, peer) for peer in outside]
     steps.append(open_cost(vector, to, outside_openers=openers))
     verdicts = n * len(outside)
-    whole = OperationCost(1, (verdicts, verdicts, verdicts)).then(*steps)
+    whole = same_cost(1, verdicts).then(*steps)
     if me in terms.aggregators:
-        return Declared(whole.rounds, whole.sent[terms.aggregators.index(me)])
+        return Declared(whole.rounds, whole.payload_bytes[COMPUTING[terms.aggregators.index(me)]])
     return Declared(whole.rounds, vector + 2 * KEY_BYTES if me in terms.clients else 0)
