@@ -29,9 +29,10 @@ from secagg.mpc.replicated import XOR, Engine
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
+from secagg.patterns.banking import collectors, structuring
 from secagg.protocols import additive_sum as additive
 from secagg.protocols import bounded_sum as bounded
-from secagg.protocols import collectors, masked_sum, structuring
+from secagg.protocols import masked_sum
 from secagg.protocols.group_by import find_groups, flagged_rows
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms

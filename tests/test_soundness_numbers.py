@@ -42,7 +42,7 @@ def says(name: str, words: str) -> None:
 
 def collectors(counts: tuple[int, ...]) -> Layout:
     """Return the layout of the query that the page's examples are about."""
-    from secagg.protocols import collectors as pattern
+    from secagg.patterns.banking import collectors as pattern
 
     banks = tuple(f"bank {i}" for i in range(len(counts)))
     return Layout.plan(pattern.query(pattern.Parameters(), banks, THREE), counts)

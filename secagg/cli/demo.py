@@ -31,7 +31,7 @@ from secagg.jobs.local import free_addresses, run_parties
 from secagg.jobs.patterns import units
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import create_identity
-from secagg.protocols import collectors, structuring
+from secagg.patterns.banking import collectors, structuring
 
 _MARK: Final = ".secagg-demo"
 _SHOWN: Final = 5

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.data.identifiers import Rule, join_parts, looks_like_iban
-from secagg.protocols.tally import Codes
+from secagg.patterns.counts import Categorical, factorize
 
 __all__ = ["Spelt", "joined", "spell", "warnings"]
 
@@ -39,7 +39,7 @@ class Spelt:
       merged: canonical texts that the table spells in several ways.
     """
 
-    codes: Codes
+    codes: Categorical
     own: dict[str, str] = field(repr=False)
     merged: frozenset[str] = field(repr=False)
 
@@ -48,11 +48,11 @@ class Spelt:
         if rows.all():
             return self
         codes = self.codes.codes[rows]
-        used = np.bincount(codes, minlength=len(self.codes.names)) > 0
-        names = self.codes.names[used]
+        used = np.bincount(codes, minlength=len(self.codes.categories)) > 0
+        names = self.codes.categories[used]
         left = frozenset(names.tolist())
         own = {name: text for name, text in self.own.items() if name in left}
-        return Spelt(Codes(names, (np.cumsum(used) - 1)[codes]), own, self.merged & left)
+        return Spelt(Categorical(names, (np.cumsum(used) - 1)[codes]), own, self.merged & left)
 
 
 def spell(
@@ -68,10 +68,10 @@ def spell(
       canonical text has no meaning.
     """
     refused: list[dict[str, NDArray[np.bool_]]] = []
-    parts: list[tuple[Codes, list[str], list[str]]] = []
+    parts: list[tuple[Categorical, list[str], list[str]]] = []
     for column in columns:
-        codes = Codes.of(column)
-        own = list(map(str.strip, codes.names.tolist()))
+        codes = factorize(column)
+        own = list(map(str.strip, codes.categories.tolist()))
         canonical, faults = rule.spell(own)
         refused.append(_rows_of(codes, faults))
         parts.append((codes, own, canonical))
@@ -89,24 +89,26 @@ def spell(
     return Spelt(_renamed(codes, canonical), different, frozenset(merged)), refused
 
 
-def _renamed(codes: Codes, canonical: Sequence[str]) -> Codes:
+def _renamed(codes: Categorical, canonical: Sequence[str]) -> Categorical:
     """Return the codes under other names, of which some may be equal."""
-    if canonical == codes.names.tolist():
+    if canonical == codes.categories.tolist():
         return codes
-    renamed = Codes.of(np.array(canonical, object))
-    if len(renamed.names) == len(codes.names):
-        return Codes(renamed.names, codes.codes)
-    return Codes(renamed.names, renamed.codes[codes.codes])
+    renamed = factorize(np.array(canonical, object))
+    if len(renamed.categories) == len(codes.categories):
+        return Categorical(renamed.categories, codes.codes)
+    return Categorical(renamed.categories, renamed.codes[codes.codes])
 
 
-def _rows_of(codes: Codes, faults: dict[int, str]) -> dict[str, NDArray[np.bool_]]:
+def _rows_of(codes: Categorical, faults: dict[int, str]) -> dict[str, NDArray[np.bool_]]:
     by_reason: dict[str, NDArray[np.bool_]] = {}
     for place, reason in faults.items():
-        by_reason.setdefault(reason, np.zeros(len(codes.names), bool))[place] = True
+        by_reason.setdefault(reason, np.zeros(len(codes.categories), bool))[place] = True
     return {reason: places[codes.codes] for reason, places in by_reason.items()}
 
 
-def _join(parts: Sequence[tuple[Codes, list[str], list[str]]]) -> tuple[Codes, list[str], list[str]]:
+def _join(
+    parts: Sequence[tuple[Categorical, list[str], list[str]]],
+) -> tuple[Categorical, list[str], list[str]]:
     together = np.stack([codes.codes for codes, _, _ in parts], axis=1)
     distinct, first, places = np.unique(together, axis=0, return_index=True, return_inverse=True)
     # In the order in which they first come, so that the owner's first spelling is the first in the table.
@@ -117,7 +119,7 @@ def _join(parts: Sequence[tuple[Codes, list[str], list[str]]]) -> tuple[Codes, l
     for row in distinct[order].tolist():
         own.append(join_parts([texts[i] for i, (_, texts, _) in zip(row, parts, strict=True)]))
         canonical.append(join_parts([texts[i] for i, (_, _, texts) in zip(row, parts, strict=True)]))
-    return Codes(np.array(own, object), rank[places.reshape(-1)]), own, canonical
+    return Categorical(np.array(own, object), rank[places.reshape(-1)]), own, canonical
 
 
 def joined(several: Sequence[Spelt]) -> Spelt:
@@ -128,12 +130,12 @@ def joined(several: Sequence[Spelt]) -> Spelt:
     merged: set[str] = set()
     for spelt in several:
         merged |= spelt.merged
-        for name in spelt.codes.names.tolist():
+        for name in spelt.codes.categories.tolist():
             text = spelt.own.get(name, name)
             if own.setdefault(name, text) != text:
                 merged.add(name)
     different = {name: text for name, text in own.items() if name != text}
-    codes = Codes.of(np.concatenate([spelt.codes.strings for spelt in several]))
+    codes = factorize(np.concatenate([spelt.codes.strings for spelt in several]))
     return Spelt(codes, different, frozenset(merged))
 
 
@@ -144,7 +146,7 @@ def warnings(role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool) -> lis
       role: what the identifiers are.
       whole_numbers: the column's type is one of whole numbers.
     """
-    names = spelt.codes.names.tolist()
+    names = spelt.codes.categories.tolist()
     rows = len(spelt.codes.codes)
     most = int(np.bincount(spelt.codes.codes, minlength=1).max())
     found = []

@@ -58,7 +58,7 @@ from secagg.data.sources import Source, find_sources, open_source
 from secagg.data.spelling import Spelt, joined, spell, warnings
 from secagg.data.zones import to_instants
 from secagg.errors import DataError, UsageError
-from secagg.protocols.tally import Codes
+from secagg.patterns.counts import Categorical
 
 __all__ = ["Deposits", "Transfers", "parse_time", "read_deposits", "read_transfers"]
 
@@ -82,8 +82,8 @@ class Transfers:
       own_spelling: of each beneficiary that the table spells otherwise, how it does where it first comes.
     """
 
-    beneficiaries: Codes
-    senders: Codes
+    beneficiaries: Categorical
+    senders: Categorical
     amount_cents: NDArray[np.int64] = field(repr=False)
     time: NDArray[np.float64] = field(repr=False)
     report: ReadReport
@@ -116,7 +116,7 @@ class Deposits:
       own_spelling: of each customer whom the table spells otherwise, how it does where it first comes.
     """
 
-    customers: Codes
+    customers: Categorical
     amount_cents: NDArray[np.int64] = field(repr=False)
     time: NDArray[np.float64] = field(repr=False)
     report: ReadReport
@@ -417,7 +417,7 @@ def _spell(
 
 
 def _count(role: str, rule: str, spelt: Spelt) -> IdentifierCount:
-    return IdentifierCount(role, rule, len(spelt.codes.names), len(spelt.own), len(spelt.merged))
+    return IdentifierCount(role, rule, len(spelt.codes.categories), len(spelt.own), len(spelt.merged))
 
 
 def _joined(several: Sequence[_Rows]) -> _Rows:

@@ -20,7 +20,7 @@ import msgspec
 
 from secagg.jobs.fields import FieldFault
 from secagg.party import PartyId
-from secagg.protocols import collectors, structuring
+from secagg.patterns.banking import collectors, structuring
 from secagg.protocols.group_by import Query, Rows
 
 DECIMALS: Final = 2  # of the currency that the parameters' defaults are in
@@ -40,7 +40,7 @@ class Pattern:
       summary: one line about what it finds.
       result_columns: the identifier, then the opened sums; `total` is in cents.
       parameters: the struct of its parameters, all with defaults.
-      query, rows: as in `secagg.protocols.collectors`.
+      query, rows: as in `secagg.patterns.banking.collectors`.
     """
 
     name: str

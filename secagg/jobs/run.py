@@ -23,6 +23,7 @@ from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Party, PartyId
+from secagg.patterns.counts import Categorical
 from secagg.protocols import group_by
 from secagg.protocols.group_by import (
     Announced,
@@ -32,11 +33,10 @@ from secagg.protocols.group_by import (
     find_announced,
     flagged_rows,
 )
-from secagg.protocols.tally import Codes
 
 _REPORT_EVERY_S: Final = 0.25
 PHASES: Final = ("connect", "read", *group_by.PHASES)
-Columns = Sequence[NDArray[Any] | Codes]
+Columns = Sequence[NDArray[Any] | Categorical]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Protocols over `Party`: sums, and the patterns that organisations look for together."""
+"""Protocols over `Party`: sums, and sums over groups that no organisation sees alone."""
 
 from typing import TYPE_CHECKING
 
@@ -12,29 +12,25 @@ if __name__ == "protocols":  # found through the link at the root of a checkout
 __all__ = [
     "additive_sum",
     "bounded_sum",
-    "collectors",
     "group_by",
     "he_sum",
     "masked_sum",
     "pseudonyms",
-    "structuring",
 ]
 
 if TYPE_CHECKING:
     from secagg.protocols import (
         additive_sum,
         bounded_sum,
-        collectors,
         group_by,
         he_sum,
         masked_sum,
         pseudonyms,
-        structuring,
     )
 else:
     __getattr__, __dir__ = face(
         "secagg.protocols",
         {
-            "secagg.protocols": "additive_sum bounded_sum collectors he_sum group_by masked_sum pseudonyms structuring",
+            "secagg.protocols": "additive_sum bounded_sum he_sum group_by masked_sum pseudonyms",
         },
     )

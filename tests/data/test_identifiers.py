@@ -312,8 +312,8 @@ def test_rows_that_are_left_out_leave_no_identifier_behind(tmp_path):
         "beneficiary,sender,amount,time\nb1,s1,1,1\nb2,NULL,1,1\nNULL,s2,1,1\nb3,s1,1,9\nb4,s3,1,1\n"
     )
     table = read_transfers(path, bad_rows="skip", window=(0, 5))
-    assert table.beneficiaries.names.tolist() == ["b1", "b4"]
-    assert table.senders.names.tolist() == ["s1", "s3"]
+    assert table.beneficiaries.categories.tolist() == ["b1", "b4"]
+    assert table.senders.categories.tolist() == ["s1", "s3"]
     assert table.beneficiaries.codes.tolist() == table.senders.codes.tolist() == [0, 1]
 
 

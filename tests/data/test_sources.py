@@ -180,7 +180,7 @@ def test_one_customer_in_several_files_is_one(put):
 
     first, second = put(DEPOSITS + "Anna 1,1,1\n", "1.csv"), put(DEPOSITS + "ANNA 1,2,1\nb1,1,1\n", "2.csv")
     table = read_deposits([first, second], conventions=Conventions({"customer": "folded"}))
-    assert table.customers.names.tolist() == ["anna 1", "b1"]
+    assert table.customers.categories.tolist() == ["anna 1", "b1"]
     assert table.customers.codes.tolist() == [0, 0, 1]
     assert table.own_spelling == {"anna 1": "Anna 1"}
     assert (table.report.identifiers[0].distinct, table.report.identifiers[0].merged) == (2, 1)

@@ -25,7 +25,7 @@ from secagg.jobs.local import free_addresses, run_locally, run_parties
 from secagg.jobs.run import Progress
 from secagg.jobs.signed import read_record
 from secagg.network.identity import create_identity
-from secagg.protocols import collectors, structuring
+from secagg.patterns.banking import collectors, structuring
 
 pytestmark = pytest.mark.slow
 

@@ -43,7 +43,8 @@ from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import Outcome, simulate
 from secagg.network.tcp import Timeouts
 from secagg.party import UNKNOWN, aborted
-from secagg.protocols import collectors, group_by, structuring
+from secagg.patterns.banking import collectors, structuring
+from secagg.protocols import group_by
 from secagg.protocols.group_by import Findings, Rows, flagged_rows
 from secagg.protocols.pseudonyms import digest_of_contribution
 

@@ -22,7 +22,7 @@ _GROUP_BY: Final = (
     "tests/protocols/test_group_by.py",
     "tests/mpc/test_soundness_arguments.py",
     "tests/test_soundness_numbers.py",
-    "tests/protocols/test_patterns.py",
+    "tests/patterns/test_banking.py",
 )
 
 _FLOWER: Final = (
@@ -93,7 +93,9 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/test_soundness_numbers.py",
     ),
     "secagg/protocols/he_sum/*.py": ("tests/protocols/he_sum",),
-    "secagg/protocols/*.py": ("tests/protocols/test_patterns.py", *_GROUP_BY),
+    "secagg/protocols/*.py": _GROUP_BY,
+    "secagg/patterns/*.py": ("tests/patterns",),
+    "secagg/patterns/banking/*.py": ("tests/patterns",),
     "secagg/he/paillier/*.py": ("tests/he/paillier", "tests/he/test_soundness_arguments.py"),
     "secagg/he/rlwe/*.py": (
         "tests/he/rlwe",

@@ -17,7 +17,7 @@ from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
 from secagg.mpc.replicated import Engine, InputFromOutside, Opening, Purpose
 from secagg.network.simulated import simulate
-from secagg.protocols import collectors
+from secagg.patterns.banking import collectors
 from secagg.protocols.group_by import (
     Field,
     Layout,

@@ -21,8 +21,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
+from secagg.patterns.counts import Categorical, factorize, group_sum, nunique
 from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
-from secagg.protocols.tally import Codes, distinct_pairs, totals
 
 NAME: Final = "collectors"
 TABLE: Final = "transfers"
@@ -61,15 +61,15 @@ def query(
 
 def rows(
     parameters: Parameters,  # noqa: ARG001  # every pattern's rows take them
-    beneficiary: NDArray[Any] | Codes,
-    sender: NDArray[Any] | Codes,
+    beneficiary: NDArray[Any] | Categorical,
+    sender: NDArray[Any] | Categorical,
     amount_cents: NDArray[np.int64],
 ) -> Rows:
     """Return one bank's rows: each beneficiary with its distinct senders here, its total, and one bank."""
-    groups = Codes.of(beneficiary)
-    senders = distinct_pairs(groups, Codes.of(sender))
-    total = totals(groups, amount_cents)
-    return Rows(groups.names, np.stack([senders, total, np.ones(len(total), np.uint64)], axis=1))
+    groups = factorize(beneficiary)
+    senders = nunique(groups, factorize(sender))
+    total = group_sum(groups, amount_cents)
+    return Rows(groups.categories, np.stack([senders, total, np.ones(len(total), np.uint64)], axis=1))
 
 
 def find_plainly(

@@ -21,21 +21,21 @@ _HALF: Final = 32  # bits; sums of halves of fewer than 2**32 amounts fit 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Codes:
+class Categorical:
     """Strings numbered in the order in which they first come.
 
     Attributes:
-      names: the distinct strings.
-      codes: int64, for each string its place in `names`.
+      categories: the distinct strings.
+      codes: int64, for each string its place in `categories`.
     """
 
-    names: NDArray[np.object_]
+    categories: NDArray[np.object_]
     codes: NDArray[np.int64]
 
     @property
     def strings(self) -> NDArray[np.object_]:
         """Return the strings that are numbered, shape (n,)."""
-        return self.names[self.codes]
+        return self.categories[self.codes]
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -44,29 +44,29 @@ class Codes:
         return iter(self.strings.tolist())
 
     def __repr__(self) -> str:
-        return f"<Codes of {len(self.codes)} strings, {len(self.names)} distinct>"
-
-    @classmethod
-    def of(cls, strings: NDArray[Any] | Codes) -> Codes:
-        """Return the codes of an array of strings, shape (n,); codes are returned as they are.
-
-        Raises:
-          DataError: an entry that is no string.
-        """
-        if isinstance(strings, Codes):
-            return strings
-        number: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
-        listed = strings.tolist()
-        codes = np.fromiter(map(number.__getitem__, listed), np.int64, len(listed))
-        other = next((kind.__name__ for kind in set(map(type, number)) if not issubclass(kind, str)), None)
-        if other is not None:
-            raise DataError(f"identifiers are expected as strings; got one of type {other}")
-        names = np.empty(len(number), object)
-        names[:] = list(number)
-        return cls(names, codes)
+        return f"<Categorical of {len(self.codes)} strings, {len(self.categories)} distinct>"
 
 
-def totals(groups: Codes, amounts: NDArray[np.int64]) -> U64:
+def factorize(strings: NDArray[Any] | Categorical) -> Categorical:
+    """Number an array of strings, shape (n,); what is numbered already is returned as it is.
+
+    Raises:
+      DataError: an entry that is no string.
+    """
+    if isinstance(strings, Categorical):
+        return strings
+    number: defaultdict[Any, int] = defaultdict(itertools.count().__next__)
+    listed = strings.tolist()
+    codes = np.fromiter(map(number.__getitem__, listed), np.int64, len(listed))
+    other = next((kind.__name__ for kind in set(map(type, number)) if not issubclass(kind, str)), None)
+    if other is not None:
+        raise DataError(f"identifiers are expected as strings; got one of type {other}")
+    categories = np.empty(len(number), object)
+    categories[:] = list(number)
+    return Categorical(categories, codes)
+
+
+def group_sum(groups: Categorical, amounts: NDArray[np.int64]) -> U64:
     """Return the exact sum of each group's amounts.
 
     Args:
@@ -88,20 +88,25 @@ def totals(groups: Codes, amounts: NDArray[np.int64]) -> U64:
             "net reversals against what they reverse, or leave them out in a query"
         )
     words = amounts.astype(np.uint64)
-    low, high = (np.zeros(len(groups.names), np.uint64) for _ in range(2))
+    low, high = (np.zeros(len(groups.categories), np.uint64) for _ in range(2))
     np.add.at(low, groups.codes, words & np.uint64((1 << _HALF) - 1))
     np.add.at(high, groups.codes, words >> np.uint64(_HALF))
     high += low >> np.uint64(_HALF)
     over = int(np.count_nonzero(high >> np.uint64(_HALF)))
     if over:
         raise RangeError(
-            f"{over} of {len(groups.names)} identifiers have amounts that add up to 2**64 or more, which no "
+            f"{over} of {len(groups.categories)} identifiers have amounts that add up to 2**64 or more, which no "
             "field of a job can hold; see that the amounts are in the right unit"
         )
     return (high << np.uint64(_HALF)) | (low & np.uint64((1 << _HALF) - 1))
 
 
-def distinct_pairs(groups: Codes, members: Codes) -> U64:
+def group_size(groups: Categorical) -> U64:
+    """Return the number of rows of each group."""
+    return np.bincount(groups.codes, minlength=len(groups.categories)).astype(np.uint64)
+
+
+def nunique(groups: Categorical, members: Categorical) -> U64:
     """Return for each group how many different members stand beside it.
 
     Raises:
@@ -111,8 +116,8 @@ def distinct_pairs(groups: Codes, members: Codes) -> U64:
         raise ShapeError(
             f"expected one member for each of {len(groups.codes)} rows; got {len(members.codes)}"
         )
-    pairs = np.sort(groups.codes * max(1, len(members.names)) + members.codes)
+    pairs = np.sort(groups.codes * max(1, len(members.categories)) + members.codes)
     first = np.ones(len(pairs), bool)
     np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
-    of_group = pairs[first] // max(1, len(members.names))
-    return np.bincount(of_group, minlength=len(groups.names)).astype(np.uint64)
+    of_group = pairs[first] // max(1, len(members.categories))
+    return np.bincount(of_group, minlength=len(groups.categories)).astype(np.uint64)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from secagg.errors import DataError, PlanError, RangeError, ShapeError
 from secagg.network.simulated import simulate
-from secagg.protocols import collectors, structuring
+from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.counts import factorize, group_sum, nunique
 from secagg.protocols.group_by import find_groups, flagged_rows
-from secagg.protocols.tally import Codes, distinct_pairs, totals
 
 BANKS = ("a", "b", "c")
 
@@ -97,23 +97,23 @@ def test_thresholds_that_the_banks_cannot_reach_are_refused():
 
 
 def test_local_counts_are_exact():
-    groups, members = Codes.of(strings("abcab")), Codes.of(strings("xxyxz"))
-    assert groups.names.tolist() == ["a", "b", "c"]
-    assert distinct_pairs(groups, members).tolist() == [1, 2, 1]
+    groups, members = factorize(strings("abcab")), factorize(strings("xxyxz"))
+    assert groups.categories.tolist() == ["a", "b", "c"]
+    assert nunique(groups, members).tolist() == [1, 2, 1]
     big = np.array([2**62, 2**62 - 1, 3, 2**62, 1], np.int64)
-    assert totals(groups, big).tolist() == [2**63, 2**62, 3]
+    assert group_sum(groups, big).tolist() == [2**63, 2**62, 3]
 
 
 def test_local_totals_are_exact_up_to_the_last_number_that_64_bits_hold():
-    groups = Codes.of(strings(["v"] * 5 + ["w"]))
+    groups = factorize(strings(["v"] * 5 + ["w"]))
     whole = np.array([2**62, 2**62, 2**62, 2**62 - 1, 0, 7], np.int64)
-    assert totals(groups, whole).tolist() == [2**64 - 1, 7]
+    assert group_sum(groups, whole).tolist() == [2**64 - 1, 7]
 
 
 @pytest.mark.parametrize("amounts", [[2**62] * 4 + [0, 7], [2**62] * 4 + [7, 0]])
 def test_local_totals_that_would_wrap_are_refused(amounts):
     with pytest.raises(RangeError, match=r"1 of 2 identifiers have amounts that add up to 2\*\*64"):
-        totals(Codes.of(strings(["v"] * 5 + ["w"])), np.array(amounts, np.int64))
+        group_sum(factorize(strings(["v"] * 5 + ["w"])), np.array(amounts, np.int64))
 
 
 def test_patterns_refuse_what_would_falsify_a_sum():

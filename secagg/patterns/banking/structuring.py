@@ -20,8 +20,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
+from secagg.patterns.counts import Categorical, factorize, group_size, group_sum
 from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
-from secagg.protocols.tally import Codes, totals
 
 NAME: Final = "structuring"
 TABLE: Final = "deposits"
@@ -53,13 +53,15 @@ def query(
     return Query(input_parties, computing_parties, fields, round_rows_to, max_rows)
 
 
-def rows(parameters: Parameters, customer: NDArray[Any] | Codes, amount_cents: NDArray[np.int64]) -> Rows:
+def rows(
+    parameters: Parameters, customer: NDArray[Any] | Categorical, amount_cents: NDArray[np.int64]
+) -> Rows:
     """Return one bank's rows: each customer with deposits, total, and whether this bank sees the limit alone."""
-    groups = Codes.of(customer)
-    total = totals(groups, amount_cents)
-    deposits = np.bincount(groups.codes, minlength=len(total)).astype(np.uint64)
+    groups = factorize(customer)
+    total = group_sum(groups, amount_cents)
+    deposits = group_size(groups)
     alone = (total >= np.uint64(parameters.limit_cents)).astype(np.uint64)
-    return Rows(groups.names, np.stack([deposits, total, alone], axis=1))
+    return Rows(groups.categories, np.stack([deposits, total, alone], axis=1))
 
 
 def find_plainly(
