@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+import typer
 from rich.console import Console
 
-from secagg.cli.show import Style, opened_table, phase_table, seconds, shown_progress, size, stdout, table
+from secagg.cli.progress import Style, shown_progress
+from secagg.cli.show import opened_table, phase_table, seconds, size, stdout, table
 from secagg.data.synthetic import Truth, make
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.disclosure import disclosures
@@ -39,6 +41,18 @@ _COMPUTING: Final = 3
 _PATTERNS: Final[tuple[Any, ...]] = (collectors, structuring)
 
 Found = dict[str, tuple[int, ...]]
+
+
+def demo(
+    rows: Annotated[int, typer.Option(help="Transfers a bank, on average.")] = 30_000,
+    banks: Annotated[int, typer.Option(help="How many banks, 3 to 20.")] = 3,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
+    out: Annotated[
+        Path, typer.Option(help="A directory for everything that the demo makes; replaced.")
+    ] = Path("demo-output"),
+) -> None:
+    """Show it: made-up banks, each a process of its own, find together what none of them finds alone."""
+    run_demo(out, banks=banks, rows=rows, seed=seed)
 
 
 def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What the command line shows: tables, sizes, times, and how far a run is.
+"""What the command line shows: tables, sizes, times, and what a job is.
 
 Everything passes through a console of this module, which escapes what a terminal would obey. Texts that must stay
 on one line are made `printable` before, line ends included.
@@ -7,17 +7,11 @@ on one line are made `printable` before, line ends included.
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
 from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -26,26 +20,12 @@ from secagg.cost.network import Network
 from secagg.jobs.disclosure import TRUST, Disclosure, disclosures
 from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Job
-from secagg.jobs.local import OnProgress, progress_line
-from secagg.jobs.run import PHASES, Progress
 from secagg.jobs.weak_terms import weak_terms
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
 from secagg.printable import printable, printable_lines
 
-_LINES_EVERY_S: Final = 10.0
-_WAITING_LINES_EVERY_S: Final = 600.0
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
-
-
-class Style(StrEnum):
-    """How progress is shown."""
-
-    auto = "auto"
-    bars = "bars"
-    lines = "lines"
-    json = "json"
-    none = "none"
 
 
 class PrintableConsole(Console):
@@ -61,9 +41,7 @@ class PrintableConsole(Console):
 
 def stdout() -> Console:
     """Return a console for results."""
-    return PrintableConsole(
-        highlight=False, soft_wrap=False, emoji=False
-    )  # ":CD:" in a fingerprint is no emoji
+    return PrintableConsole(highlight=False, emoji=False)  # ":CD:" in a fingerprint is no emoji
 
 
 def stderr() -> Console:
@@ -96,6 +74,14 @@ def seconds(count: float) -> str:
     if count < 1:
         return f"{1000 * count:.3g} ms"
     return f"{count:.1f} s" if count < 120 else f"{count / 60:.0f} min"
+
+
+def duration(count: float) -> str:
+    """Return a whole number of seconds, minutes, or hours and minutes."""
+    if count < 120:
+        return f"{count:.0f} s"
+    minutes = round(count / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def table(
@@ -183,90 +169,3 @@ def _members_table(job: Job) -> RenderableType:
         known = fingerprint(member.certificate) if member.certificate is not None else "none that can be used"
         rows.append((member.name, ", ".join(roles), "{}:{}".format(*member.address), known))
     return table("Parties", ("name", "role", "address", "certificate"), rows, numbers_from=4)
-
-
-@contextmanager
-def shown_progress(style: Style) -> Iterator[OnProgress]:
-    """Show how far parties are while the body runs; on standard error."""
-    console = stderr()
-    if style is Style.auto:
-        style = Style.bars if console.is_terminal else Style.lines
-    if style is Style.bars:
-        with _bars(console) as bars:
-            yield _Bars(bars)
-    elif style is Style.lines:
-        yield _Lines(console)
-    elif style is Style.json:
-        yield lambda progress: print(progress_line(progress), file=sys.stderr, flush=True)  # noqa: T201
-    else:
-        yield lambda _progress: None
-
-
-def _bars(console: Console) -> Bars:
-    return Bars(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[phase]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-class _Bars:
-    """A bar for each party."""
-
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        name = progress.party
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(escape(printable(name)), total=1.0, phase="")
-        self._bars.update(
-            self._tasks[name], completed=progress.share, phase=escape(printable(describe(progress)))
-        )
-
-
-class _Lines:
-    """A line when the first party reaches a phase or who is there changes, and now and then one in between."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._reached = -1
-        self._present: tuple[str, ...] = ()
-        self._when = 0.0
-        self._pause = _LINES_EVERY_S
-
-    def __call__(self, progress: Progress) -> None:
-        reached, now = PHASES.index(progress.phase), time.monotonic()
-        news = reached > self._reached or (reached == 0 and progress.present != self._present)
-        if reached < self._reached or not (news or now - self._when >= self._pause):
-            return
-        # A wait of hours fills no log.
-        self._pause = _LINES_EVERY_S if news or reached else min(2 * self._pause, _WAITING_LINES_EVERY_S)
-        self._reached, self._present, self._when = reached, progress.present, now
-        sent = f", {size(progress.sent_bytes)} sent, {progress.share:.0%}" if progress.sent_bytes else ""
-        say(self._console, f"{time.strftime('%H:%M:%S')} {progress.party}: {describe(progress)}{sent}")
-
-
-def describe(progress: Progress) -> str:
-    """Return what a party is doing, in words."""
-    names = ", ".join(progress.waiting_for)
-    if progress.phase == PHASES[0]:
-        there = ", ".join(progress.present) or "nobody yet"
-        left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
-        return f"waits for {names or 'the others to agree'} (there: {there}{left})"
-    if progress.phase == PHASES[1]:
-        return f"is ready, waits for {names}" if names else "reads its table"
-    return f"{progress.phase} (waits for {names})" if names else progress.phase
-
-
-def duration(count: float) -> str:
-    """Return a whole number of seconds, minutes, or hours and minutes."""
-    if count < 120:
-        return f"{count:.0f} s"
-    minutes = round(count / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

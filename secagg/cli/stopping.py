@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-STATUS: Final = 130  # what shells give a program that Ctrl-C ended
+from secagg.cli.exits import STOPPED
+
 _PATIENCE_S: Final = 0.5  # for the next report
 _LAST_S: Final = 2.0  # for whoever is told, before another signal ends everything
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -75,9 +76,8 @@ class Stop:
     def _signal(self, _number: int, _frame: object) -> None:
         if self._raised_at:
             if time.monotonic() - self._raised_at >= _LAST_S:
-                os._exit(
-                    STATUS
-                )  # somebody who is told takes nothing, and somebody else waits at the keyboard
+                # Whoever is told takes nothing, and somebody waits at the keyboard.
+                os._exit(STOPPED)
         elif self.asked or not self._driven:
             self.asked = True
             self._interrupt()

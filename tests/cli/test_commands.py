@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 import secagg
-from secagg.cli import show
-from secagg.cli.commands import _duration, main
-from secagg.cli.show import Style, seconds, shown_progress, size
+from secagg.cli import main, progress, show
+from secagg.cli.progress import Style, shown_progress
+from secagg.cli.run import _duration
+from secagg.cli.show import seconds, size
 from secagg.errors import DataError, UsageError
 from secagg.jobs.inputs import Table
 from secagg.jobs.job import Job
@@ -182,7 +183,7 @@ def test_an_unexpected_error_shows_its_traceback_with_escapes(
     def broken(_: object) -> None:
         raise ZeroDivisionError("bad\x1b[2J")
 
-    monkeypatch.setattr("secagg.cli.commands.load_job", broken)
+    monkeypatch.setattr("secagg.cli.jobs.load_job", broken)
     with pytest.raises(SystemExit) as end:
         main(["check", str(folder / "job.toml")])
     assert end.value.code == 1
@@ -478,7 +479,7 @@ def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], 
         }  # fmt: skip
         return Result(me, job, [("@anna", 2, 1_100_050)], record)
 
-    monkeypatch.setattr("secagg.cli.commands.run_job", fake)
+    monkeypatch.setattr("secagg.cli.run.run_job", fake)
 
 
 def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
@@ -692,7 +693,7 @@ def test_a_long_wait_is_told_of_at_longer_and_longer_intervals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(show.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with shown_progress(Style.lines) as on_progress:
         for now in range(0, 8 * 3600, 5):  # the clock that is looked at
             on_progress(Progress("a", "connect", 0.0, 0, ("b",), (), 8 * 3600.0 - now))

@@ -1,0 +1,96 @@
+"""`secagg patterns` and `secagg check`: what can be computed, and what a job opens and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from secagg.cli.show import explain, stdout, table
+from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
+from secagg.errors import UsageError
+from secagg.jobs.job import Job
+from secagg.jobs.job_file import load_job
+from secagg.jobs.patterns import PATTERNS
+
+__all__ = ["check", "patterns"]
+
+_NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
+_ASSUMED_ROWS: Final = 100_000
+
+
+def patterns() -> None:
+    """List what can be computed, and the parameters with their defaults."""
+    console = stdout()
+    for pattern in PATTERNS.values():
+        console.print(f"{pattern.name}: {pattern.summary}", markup=False)
+        console.print(f"each bank puts in its {pattern.table}; results: {', '.join(pattern.result_columns)}")
+        defaults = pattern.show_parameters(pattern.parameters())
+        console.print(table("", ("parameter", "default"), list(defaults.items())))
+        console.print()
+
+
+def check(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Different identifiers a bank puts in: N for each, or NAME=N (repeat); "
+            f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less."
+        ),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(_NETWORKS)}; all by default.")
+    ] = None,
+) -> None:
+    """Explain a job: who takes part, what is opened to whom, what it will cost."""
+    chosen = list(_NETWORKS.values())
+    if network is not None:
+        chosen = [n for n in chosen if n.name.lower() == network.lower()]
+        if not chosen:
+            raise UsageError(f"expected a network of {', '.join(_NETWORKS)}, got {network}")
+    try:
+        job = load_job(job_file)
+        problem = ""
+    except UsageError as error:
+        job = load_job(job_file, with_certificates=False)  # what is wrong elsewhere is raised again here
+        problem = str(error)
+    counts = _counts(job, rows or [])
+    console = stdout()
+    for part in explain(job, counts, chosen, assumed=not rows):
+        console.print(part)
+        console.print()
+    if problem:
+        raise UsageError(f"the job cannot run as it stands: {problem}")
+    console.print(f"Job fingerprint, equal at all parties: {job.digest.hex()}", soft_wrap=True)
+
+
+def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
+    most = job.query.row_limit
+    counts = dict.fromkeys(
+        job.input_parties, min(_ASSUMED_ROWS, most // job.round_rows_to * job.round_rows_to)
+    )
+    for text in given:
+        name, equals, number = text.rpartition("=")
+        if (
+            not number.isascii()
+            or not number.isdigit()
+            or len(number) > 10
+            or (equals and name not in counts)
+        ):
+            raise UsageError(
+                f"expected --rows N or --rows NAME=N with an input party ({', '.join(counts)}), got {text!r}"
+            )
+        counts.update(dict.fromkeys([name] if equals else counts, int(number)))
+    step = job.round_rows_to
+    rounded = {name: -(-count // step) * step for name, count in counts.items()}
+    for name, count in rounded.items():
+        if count > most:
+            up = f", rounded up to {count}," if count != counts[name] else ""
+            raise UsageError(
+                f"--rows is above the job's max_rows: {name} with {counts[name]} rows{up} where at most {most} are "
+                "allowed; give fewer, or set max_rows in the job at all parties"
+            )
+    return rounded

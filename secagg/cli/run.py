@@ -1,0 +1,211 @@
+"""`secagg run`: take part in a job as one party, or try it out as all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from secagg.cli.exits import WRITTEN_ELSEWHERE, errors_as_asked
+from secagg.cli.progress import Style, shown_progress
+from secagg.cli.show import complain, duration, say, seconds, size, stdout
+from secagg.cli.stopping import Stop
+from secagg.cli.table_options import (
+    AllowEmpty,
+    BadRows,
+    BadRowsOption,
+    DateFormat,
+    Decimal,
+    Delimiter,
+    Encoding,
+    Mapping,
+    TableOptions,
+    Thousands,
+)
+from secagg.data.dialect import Dialect
+from secagg.errors import UsageError
+from secagg.jobs.job_file import LONGEST_S, load_job, parse_address
+from secagg.jobs.local import run_locally
+from secagg.jobs.output import Output
+from secagg.jobs.record import write_record
+from secagg.jobs.run import run_job
+from secagg.jobs.signed import read_record, with_private_part
+from secagg.network.identity import Identity, check_name, load_identity
+
+__all__ = ["run"]
+
+
+def run(
+    context: typer.Context,
+    job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
+    out: Annotated[Path, typer.Option(help="A directory for the result and the run record.")],
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Which of the parties this is.")
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The table: .csv, .parquet, .sql, or duckdb:SELECT...; repeat for several files; "
+            "with --local NAME=TABLE."
+        ),
+    ] = None,
+    map_: Mapping = None,
+    bad_rows: BadRowsOption = BadRows.refuse,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    date_format: DateFormat = None,
+    allow_empty: AllowEmpty = False,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port to listen at, if not this party's address.")
+    ] = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long to wait for the others, such as 90s, 30m or 8h."),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Start every party as a process on this machine.")
+    ] = False,
+    progress: Annotated[Style, typer.Option(help="How to show progress, on standard error.")] = Style.auto,
+) -> None:
+    """Take part in a job as one party; or, with --local, try it out as all of them."""
+    stop: Stop = context.obj
+    with errors_as_asked(progress):
+        dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
+        table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty)
+        if local:
+            if as_ or identity or listen:
+                raise UsageError(
+                    "--local makes names, identities and addresses itself; leave out --as, --identity, --listen"
+                )
+            job = load_job(job_file, with_certificates=False)
+            options = _options_by_party(data or [], table_options)
+            with shown_progress(progress) as on_progress:
+                run_locally(job, options, out=out, on_progress=on_progress)
+            for name in job.roster:
+                written = Output(out, f"{name}.{job.name}")
+                kept = written.path(".json")
+                _tell(with_private_part(read_record(kept), kept), written.path(".csv"), kept)
+            return
+        if as_ is None or identity is None:
+            raise UsageError("expected --as NAME and --identity DIR, or --local")
+        job = load_job(job_file)
+        job.check_takes_part(as_)
+        own_identity = _identity(as_, identity)
+        own_table = table_options.table(job, data) if data else None
+        own_address = parse_address(listen) if listen else None
+        wait_s = None if wait is None else _duration(wait)
+        output = Output.probe(out, me=as_, job=job.name)
+
+        def failed(record: dict[str, Any]) -> None:
+            if own_table is not None:
+                record["table"] = own_table.described()
+            try:
+                path = write_record(record, output, own_identity, suffix=output.failed_suffix())
+                notes.append(f"record of the run: {path}")
+            except UsageError as error:
+                notes.append(str(error))
+
+        notes: list[str] = []
+        with shown_progress(progress) as on_progress, stop.driving(), _noted(notes):
+            result = run_job(
+                job,
+                me=as_,
+                identity=own_identity,
+                read=own_table,
+                listen=own_address,
+                wait_s=wait_s,
+                on_progress=stop.before(on_progress),
+                on_failure=failed,
+            )
+        if own_table is not None:
+            result.record["table"] = own_table.described()
+            result = replace(result, rows=own_table.in_own_spelling(result.rows))
+        table_file, record_file = result.write(output, own_identity)
+        _tell(result.record, table_file, record_file)
+        elsewhere = [path for path in (table_file, record_file) if path is not None and path.parent != out]
+        if elsewhere:
+            names = ", ".join(map(str, elsewhere))
+            complain(UsageError(f"{out} cannot be written to any more; written instead: {names}"))
+            raise typer.Exit(WRITTEN_ELSEWHERE)
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", text)
+    count = float(found[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 0 < count <= LONGEST_S:
+        raise UsageError(
+            f"expected a time such as 90s, 30m or 8h, at most {duration(LONGEST_S)}, got {text!r:.40}"
+        )
+    return count
+
+
+def _identity(name: str, path: Path) -> Identity:
+    check_name(name)
+    if path.is_dir():
+        return load_identity(name, path / f"{name}.key", path / f"{name}.crt")
+    if not os.path.lexists(path):
+        raise UsageError(
+            f"expected with --identity the directory of {name}.key and {name}.crt, or the key; {path} is no directory "
+            "and no key: there is no such file"
+        )
+    return load_identity(name, path, path.with_suffix(".crt"))
+
+
+def _options_by_party(data: Sequence[str], table_options: TableOptions) -> dict[str, list[str]]:
+    """Return the options of each party's own `secagg run`."""
+    options: dict[str, list[str]] = {}
+    for text in data:
+        name, equals, source = text.partition("=")
+        if not equals or not source:
+            raise UsageError(f"with --local, expected --data NAME=TABLE, got {text!r}")
+        options.setdefault(name, table_options.words()).extend(["--data", source])
+    return options
+
+
+def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) -> None:
+    """Print how a run ended for one party."""
+    name, console = record["party"], stdout()
+    if (read := record.get("table")) is not None:
+        text = f"{name}: {read['rows_read']} rows read, {read['rows_in_window']} used"
+        text += "".join(
+            f", {read[key]} {what}"
+            for key, what in (("rows_outside", "outside the window"), ("rows_bad", "bad and left out"))
+            if read[key]
+        )
+        say(console, text)
+        for warning in read["warnings"]:
+            say(console, f"{name}: warning: {warning}")
+    if record["flagged"] is not None:
+        count = record["announced_rows"][name]
+        say(console, f"{name}: {record['flagged']} of its {count} identifiers are flagged: {table_file}")
+    total = record["ledger"]["total"]
+    say(
+        console,
+        f"{name}: {size(total['sent']['frame_bytes'])} sent, {total['rounds']} rounds, "
+        f"{seconds(record['timings']['total_s'])}; record: {record_file}",
+    )
+
+
+@contextmanager
+def _noted(notes: Sequence[str]) -> Iterator[None]:
+    """Add notes to whatever ends the body."""
+    try:
+        yield
+    except BaseException as error:
+        for note in notes:
+            error.add_note(note)
+        raise
