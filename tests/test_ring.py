@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.ring import (
     U64,
     Ring,
+    RingArray,
     from_planes,
     matmul,
     pack_bits,
@@ -270,6 +272,51 @@ def test_packing_refuses_wrong_shapes_dtypes_and_widths() -> None:
             unpack_bits(packed, 3, count, np.uint8)
     with pytest.raises(ShapeError, match="does not hold"):
         unpack_bits(packed, 12, 1, np.uint8)
+
+
+@st.composite
+def ring_and_array(draw: st.DrawFn) -> tuple[Ring, RingArray]:
+    ring = Ring(draw(st.sampled_from((1, 3, 8, 13, 16, 20, 32, 33, 57, 63, 64))))
+    shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5))
+    return ring, draw(hnp.arrays(ring.dtype, shape, elements=st.integers(0, ring.modulus - 1)))
+
+
+@given(case=ring_and_array())
+@settings(deadline=None)
+def test_packed_elements_come_back_in_as_many_bits_as_the_ring_has(case: tuple[Ring, RingArray]) -> None:
+    ring, x = case
+    packed = ring.pack(x)
+    assert packed.dtype == np.uint8
+    assert packed.shape == (ring.packed_bytes(x.size),) == (-(-x.size * ring.bits // 8),)
+    got = ring.unpack(packed, x.shape)
+    assert got.dtype == ring.dtype
+    np.testing.assert_array_equal(got, x)
+
+
+def test_elements_that_fill_their_dtype_are_not_copied() -> None:
+    ring = Ring(32)
+    x = np.arange(12, dtype=np.uint32).reshape(3, 4)
+    packed = ring.pack(x)
+    assert np.shares_memory(packed, x)
+    assert np.shares_memory(ring.unpack(packed, (3, 4)), x)
+
+
+def test_bytes_of_another_length_or_with_spare_bits_set_are_refused() -> None:
+    ring = Ring(5)
+    packed = ring.pack(np.arange(5, dtype=np.uint8))
+    for wrong in (packed[:-1], np.append(packed, np.uint8(0)), packed.view(np.int8), packed.reshape(2, 2)):
+        with pytest.raises(ShapeError):
+            ring.unpack(wrong, (5,))
+    packed[-1] |= 0x80
+    with pytest.raises(RangeError):
+        ring.unpack(packed, (5,))
+
+
+@pytest.mark.parametrize("bits", [32, 20])
+def test_elements_of_another_dtype_are_not_packed(bits: int) -> None:
+    # Eight bytes an element seen as two of four would be a vector twice as long.
+    with pytest.raises(ShapeError, match="holds its elements in an array of uint32, not an array of uint64"):
+        Ring(bits).pack(np.arange(4, dtype=np.uint64))
 
 
 def bit(x: U64, place: int) -> U64:

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secagg.errors import ShapeError, UsageError
 from secagg.prg import KEY_BYTES, Stream, derive_key
-from secagg.ring import Ring, RingArray, pack_bits, unpack_bits
+from secagg.ring import Ring, RingArray
 
 SEED_BYTES: Final = KEY_BYTES
 _LABEL: Final = "secagg.mpc.additive/share"
@@ -104,41 +103,6 @@ def reconstruct(shares: Sequence[Share], shape: tuple[int, ...], ring: Ring) -> 
                 raise ShapeError(f"expected a share of {ring.dtype}, got {one.dtype}")
             total += one  # wraps, which is meant
     return ring.reduce(total, out=total)
-
-
-def pack(values: RingArray, ring: Ring) -> NDArray[np.uint8]:
-    """Return elements as they go on the wire, `ring.bits` bits each; a view where the dtype has just so many.
-
-    Args:
-      values: dtype of the ring, any shape, elements below 2**bits.
-
-    Returns uint8, shape (ceil(size * bits / 8),).
-    """
-    flat = values.reshape(-1)
-    return np.ascontiguousarray(flat).view(np.uint8) if ring.fills_dtype else pack_bits(flat, ring.bits)
-
-
-def unpack(packed: NDArray[np.uint8], shape: tuple[int, ...], ring: Ring) -> RingArray:
-    """Return the elements that `pack` packed; a view of them where the dtype has just so many bits.
-
-    Raises:
-      ShapeError: not as many bytes as the shape takes.
-      RangeError: spare bits at the end are not zero.
-    """
-    count = int(np.prod(shape, dtype=np.int64))
-    if packed.shape != (packed_bytes(count, ring),) or packed.dtype != np.uint8:
-        raise ShapeError(
-            f"expected {packed_bytes(count, ring)} bytes for {shape} elements of {ring.bits} bits, "
-            f"got {packed.dtype} {packed.shape}"
-        )
-    if ring.fills_dtype:
-        return packed.view(ring.dtype).reshape(shape)
-    return unpack_bits(packed, ring.bits, count, ring.dtype).reshape(shape)
-
-
-def packed_bytes(count: int, ring: Ring) -> int:
-    """Return how many bytes `count` elements take on the wire."""
-    return -(-count * ring.bits // 8)
 
 
 def _check_shape(values: RingArray, shape: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secagg.errors import RangeError, ShapeError, UsageError
-from secagg.mpc.additive import SEED_BYTES, Seed, expand, pack, packed_bytes, reconstruct, share, unpack
+from secagg.mpc.additive import SEED_BYTES, Seed, expand, reconstruct, share
 from secagg.prg import Stream
 from secagg.ring import Ring, RingArray
 
@@ -153,42 +153,6 @@ def test_the_difference_share_is_independent_of_the_secret() -> None:
     _, rest = share(x, 2, ring, stream(3))
     cells = (rest >> np.uint8(1)) | (x & np.uint8(128))
     assert chi_square(cells) < CHI_SQUARE_LIMIT
-
-
-# The wire.
-
-
-@given(case=ring_and_arrays())
-@settings(deadline=None)
-def test_packed_elements_come_back_in_as_many_bits_as_the_ring_has(
-    case: tuple[Ring, list[RingArray]],
-) -> None:
-    ring, (x,) = case
-    packed = pack(x, ring)
-    assert packed.dtype == np.uint8
-    assert packed.shape == (packed_bytes(x.size, ring),) == (-(-x.size * ring.bits // 8),)
-    got = unpack(packed, x.shape, ring)
-    assert got.dtype == ring.dtype
-    np.testing.assert_array_equal(got, x)
-
-
-def test_elements_that_fill_their_dtype_are_not_copied() -> None:
-    ring = Ring(32)
-    x = np.arange(12, dtype=np.uint32).reshape(3, 4)
-    packed = pack(x, ring)
-    assert np.shares_memory(packed, x)
-    assert np.shares_memory(unpack(packed, (3, 4), ring), x)
-
-
-def test_bytes_of_another_length_or_with_spare_bits_set_are_refused() -> None:
-    ring = Ring(5)
-    packed = pack(np.arange(5, dtype=np.uint8), ring)
-    for wrong in (packed[:-1], np.append(packed, np.uint8(0)), packed.view(np.int8), packed.reshape(2, 2)):
-        with pytest.raises(ShapeError):
-            unpack(wrong, (5,), ring)
-    packed[-1] |= 0x80
-    with pytest.raises(RangeError):
-        unpack(packed, (5,), ring)
 
 
 # What is refused.

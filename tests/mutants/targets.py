@@ -67,7 +67,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/protocols/test_additive_sum.py",
     ),
     "secagg/prg.py": ("tests/test_prg.py", "tests/mpc/test_replicated.py", "tests/test_soundness_numbers.py"),
-    "secagg/ring.py": ("tests/test_ring.py", "tests/mpc/test_arithmetic.py", "tests/mpc/test_bits.py"),
+    "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_arithmetic.py", "tests/mpc/test_bits.py"),
     "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked_sum/test_keys.py"),
     "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py"),
     "secagg/network/hello.py": ("tests/network/test_hello.py",),

@@ -23,7 +23,6 @@ from secagg.errors import (
     UsageError,
 )
 from secagg.ledger import Ledger
-from secagg.mpc.additive import pack
 from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
 from secagg.network.stepwise import Stepwise
 from secagg.party import Party, Program, Run
@@ -454,7 +453,7 @@ def test_parts_that_are_whatever_a_client_likes_are_one_vector() -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
     out = simulate(programs_for(xs, terms) | {"c3": send(("x", SEED), ("y", FULL))})
     zero = simulate(
-        programs_for(xs, terms) | {"c3": send(("x", SEED), ("y", Part(pack(np.ones(11, np.uint32), R20))))}
+        programs_for(xs, terms) | {"c3": send(("x", SEED), ("y", Part(R20.pack(np.ones(11, np.uint32)))))}
     )
     difference = R20.reduce(zero.results["r"].total - out.results["r"].total)
     assert difference.tolist() == [1] * 11

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import transcripts
 from secagg.mpc import replicated
-from secagg.mpc.additive import Seed, expand, unpack
+from secagg.mpc.additive import Seed, expand
 from secagg.mpc.bits import LANES
 from secagg.mpc.comparison import CarrySharing, Thermometers
 from secagg.mpc.replicated import (
@@ -299,7 +299,7 @@ def test_parts_and_all_but_one_partial_sum_are_uniform_and_independent(roles, fi
                 share = expand(Seed(value.tobytes()), (length,), ring)
                 seeds[value.tobytes()] += 1
             else:
-                share = unpack(value, (length,), ring)  # refuses spare bits that are not zero
+                share = ring.unpack(value, (length,))  # refuses spare bits that are not zero
             partial_sums += isinstance(m.message, PartialSum)
             if isinstance(m.message, PartialSum) and partial_sums == len(set(aggregators) - {me}):
                 continue  # the last one follows from the others and the sum
@@ -347,7 +347,7 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
     whole, bare = View(length), View(length)
     for m in messages:
         if isinstance(m.message, MaskedInput):
-            y = unpack(m.message.packed, (length,), terms.ring)
+            y = terms.ring.unpack(m.message.packed, (length,))
             whole.add(m.sender, elements(y, length))
             own = transcripts.Stream(self_seeds[terms.clients.index(m.sender)]).ring(length, 32)
             if len(bare.names) < 4:  # the fifth follows from the sum

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import RangeError, RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
-from secagg.mpc.additive import SEED_BYTES, Seed, pack, reconstruct, share, unpack
+from secagg.mpc.additive import SEED_BYTES, Seed, reconstruct, share
 from secagg.party import Party, PartyId, check_array
 from secagg.protocols.additive_sum.terms import LABEL, Terms
 from secagg.ring import Ring, RingArray
@@ -115,7 +115,7 @@ def _upload(party: Party, x: RingArray, terms: Terms) -> NDArray[np.uint8] | Non
     holder = terms.holder(terms.numbers[party.me])
     for peer, seed in zip((a for a in terms.aggregators if a != holder), seeds, strict=True):
         party.send(peer, Part(np.frombuffer(seed.key, np.uint8)))
-    packed = pack(rest, terms.ring)
+    packed = terms.ring.pack(rest)
     if holder == party.me:
         return packed
     party.send(holder, Part(packed))
@@ -133,7 +133,7 @@ async def _open(party: Party, own: NDArray[np.uint8] | None, terms: Terms) -> Pa
             await _compare(party, there, terms)
         _require(party, there, terms)
     with party.phase("open"):
-        total = pack(_add(party, parts, there, terms), terms.ring)
+        total = terms.ring.pack(_add(party, parts, there, terms))
         opened = PartialSum(there, _statement(party, there, terms), total)
         for peer in terms.results:
             if peer != party.me:
@@ -232,7 +232,7 @@ def _add(
     seeds = [Seed(parts[terms.clients[i]].tobytes()) for i in agreed if terms.holder(i) != party.me]
     total = reconstruct(seeds, terms.shape, terms.ring)
     for i in held:
-        total += unpack(parts.pop(terms.clients[i]), terms.shape, terms.ring)  # wraps, which is meant
+        total += terms.ring.unpack(parts.pop(terms.clients[i]), terms.shape)  # wraps, which is meant
     return terms.ring.reduce(total, out=total)
 
 
@@ -268,7 +268,7 @@ def _ending(there: NDArray[np.bool_], terms: Terms, total: RingArray | None = No
 
 def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...], ring: Ring, peer: PartyId) -> RingArray:
     try:
-        return unpack(packed, shape, ring)
+        return ring.unpack(packed, shape)
     except (ShapeError, RangeError) as error:
         raise RemoteProtocolError(
             f"{error}; it came from {peer}: do all agree on the shape?", peer=peer

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.additive import SEED_BYTES, packed_bytes
+from secagg.mpc.additive import SEED_BYTES
 from secagg.party import Party, PartyId
 from secagg.ring import Ring, RingArray
 from secagg.signing import digest
@@ -83,7 +83,7 @@ class Terms:
     @property
     def vector_bytes(self) -> int:
         """Of a vector on the wire."""
-        return packed_bytes(math.prod(self.shape), self.ring)
+        return self.ring.packed_bytes(math.prod(self.shape))
 
     def holder(self, number: int) -> PartyId:
         """Return the aggregator that gets the full share of a client, counted from 0: itself, or each in turn."""

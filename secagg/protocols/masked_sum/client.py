@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.mpc.additive import pack
 from secagg.party import PartyId
 from secagg.prg import check_process
 from secagg.protocols.masked_sum import checks
@@ -192,7 +191,7 @@ class Client:
             y = np.array(x, order="C")
             add_masks(y, self._masks(), executor=executor)
             terms.ring.reduce(y, out=y)
-            return MaskedInput(pack(y, terms.ring))
+            return MaskedInput(terms.ring.pack(y))
 
     def consent(self, survivors: Survivors) -> Consent:
         """Return the signature of who shared and who is in the sum; only against an active server.

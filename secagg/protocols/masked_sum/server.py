@@ -27,7 +27,6 @@ from secagg.errors import (
     TooFewPartiesError,
     UsageError,
 )
-from secagg.mpc.additive import unpack
 from secagg.party import PartyId, check_array
 from secagg.prg import system_stream
 from secagg.protocols.masked_sum import keys as k
@@ -236,7 +235,7 @@ class Server:
         i = self._take(client, Stage.INPUTS, self._added, among=self._shared)
         terms = self._where.terms
         try:
-            y = unpack(message.packed, (terms.length,), terms.ring)
+            y = terms.ring.unpack(message.packed, (terms.length,))
         except (ShapeError, RangeError) as error:
             raise RemoteProtocolError(f"{error}; it came from {client}", peer=client) from None
         self._total += y  # wraps, which is meant

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.fixed_point import Plan
-from secagg.mpc.additive import packed_bytes
 from secagg.party import SESSION_BYTES, PartyId
 from secagg.prg import derive_key
 from secagg.protocols.masked_sum.graph import Graph, GraphParameters
@@ -87,7 +86,7 @@ class Terms:
     @property
     def packed_bytes(self) -> int:
         """Bytes of one vector on the wire."""
-        return packed_bytes(self.length, self.ring)
+        return self.ring.packed_bytes(self.length)
 
     def round(self, session: bytes, number: int = 0) -> Round:
         """Return a sum under the terms; the same object as before, where it is still known."""

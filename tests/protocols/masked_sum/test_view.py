@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from secagg.errors import RangeError, RemoteProtocolError
-from secagg.mpc.additive import unpack
 from secagg.protocols.masked_sum import (
     Client,
     Consents,
@@ -101,7 +100,7 @@ class Adversary:
         sent = client.mask(x, Inbox(pack_set(shared, self.n), sealed))
         masks = list(client._masks())
         ring = self.where.terms.ring
-        y = unpack(sent.packed, x.shape, ring).copy()
+        y = ring.unpack(sent.packed, x.shape).copy()
         add_masks(y, [Mask(mask.seed, not mask.minus) for mask in masks])
         np.testing.assert_array_equal(ring.reduce(y), x)  # these are all the masks there are on it
         self.uploads.append((i, masks))
