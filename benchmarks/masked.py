@@ -49,10 +49,7 @@ from secagg.protocols.masked_sum import (
     choose,
     collect,
     contribute,
-    narrow,
     plain_sum,
-    ring_for,
-    widen,
 )
 from secagg.ring import Ring
 
@@ -86,7 +83,7 @@ def one_round(
     """Play a round by hand and time who does what."""
     n = parameters.clients
     made = plan(clip=CLIP, frac_bits=FRAC_BITS, parties=n, bits=32)
-    ring = ring_for(made, n) if packed else made.ring
+    ring = made.sum_ring(n) if packed else made.ring
     terms, identities = setting(parameters, length, ring)
     made_up = np.random.default_rng(0)
     updates = {name: made_up.normal(0, 0.05, length).astype(np.float32) for name in terms.clients}
@@ -114,7 +111,7 @@ def one_round(
     def masked(name: str) -> MaskedInput:
         encoded = encode(updates[name], made).values
         if packed:
-            encoded = narrow(encoded, made, ring)
+            encoded = made.narrow(encoded)
         return clients[name].mask(encoded, inboxes[name], executor=executor)
 
     for name in staying:
@@ -132,7 +129,7 @@ def one_round(
         for name, answer in answers.items():
             server.take_answer(name, answer)
         total = server.finish(executor=executor).total
-        return decode(widen(total, made, ring) if packed else total, made)
+        return decode(made.widen(total) if packed else total, made)
 
     total = timed(serving, "unmask", unmask)
     expected = sum(updates[name].astype(np.float64) for name in staying)

@@ -80,6 +80,43 @@ class Plan:
         """The least number of bits that holds every planned sum in two's complement."""
         return (self.parties * self.max_weight * self.limit).bit_length() + 1
 
+    def sum_ring(self, parties: int) -> Ring:
+        """Return the narrowest ring, of at least 8 bits, that holds every sum of so many numbers that the plan allows.
+
+        Raises:
+          PlanError: the plan is for fewer numbers in a sum.
+        """
+        if self.parties < parties:
+            raise PlanError(
+                f"the plan is for sums of {self.parties} vectors, not {parties}; plan for {parties}"
+            )
+        return self._sum_ring
+
+    @property
+    def _sum_ring(self) -> Ring:
+        return Ring(max(_RING_BITS[0], self.sum_bits))
+
+    def narrow(self, encoded: RingArray) -> RingArray:
+        """Return encoded numbers, or sums of them, as elements of the ring of `sum_ring`, which sums need on the wire.
+
+        Raises:
+          ShapeError: another dtype than the plan's.
+        """
+        if encoded.dtype != self.ring.dtype:
+            raise ShapeError(f"the plan's ring elements come in {self.ring.dtype}, not {encoded.dtype}")
+        ring = self._sum_ring
+        # 2**ring.bits divides 2**bits: the low bits are the number modulo the narrower ring.
+        low: RingArray = encoded.astype(ring.dtype)
+        return ring.reduce(low, out=low)
+
+    def widen(self, total: RingArray) -> RingArray:
+        """Return a sum in the ring of `sum_ring` as the element of the plan's ring that `decode` takes.
+
+        Raises:
+          ShapeError: another dtype than that ring's.
+        """
+        return self.ring.from_signed(self._sum_ring.to_signed(total))
+
     def error(self, rounding: Rounding = "nearest", *, summands: int = 1) -> float:
         """Return the bound on the absolute error of a sum of numbers whose weights add up to `summands`."""
         _check_rounding(rounding)

@@ -483,3 +483,35 @@ def test_arrays_and_options_that_do_not_match_are_refused() -> None:
         p.error("up")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="out_of_range"):
         encode(x, p, out_of_range="wrap")  # type: ignore[arg-type]
+
+
+def test_numbers_go_through_the_narrow_ring_exactly() -> None:
+    for clip, precision in ((8.0, 1e-6), (1.0, 0.1), (3e4, 1e-9)):
+        made = plan(clip=clip, precision=precision, parties=5)
+        ring = made.sum_ring(5)
+        assert max(8, made.sum_bits) == ring.bits <= made.bits
+        values = np.random.default_rng(1).uniform(-clip, clip, (5, 100))
+        values[:, 0], values[:, 1] = clip, -clip  # the largest sums there are
+        encoded = [encode(v, made).values for v in values]
+        total = np.zeros(100, ring.dtype)
+        for e in encoded:
+            total += made.narrow(e)
+        total = ring.reduce(total)
+        sums = decode(made.widen(total), made)
+        assert abs(sums - values.sum(axis=0)).max() <= made.error(summands=5) * (1 + 1e-6)
+        assert abs(sums - values.sum(axis=0)).max() > 0
+
+
+def test_a_plan_for_fewer_vectors_than_clients_is_refused() -> None:
+    made = plan(clip=1.0, frac_bits=10, parties=4, max_weight=3)
+    assert made.sum_ring(4).bits == made.sum_bits == 15
+    with pytest.raises(PlanError, match="plan for 5"):
+        made.sum_ring(5)
+
+
+def test_elements_of_another_dtype_are_neither_narrowed_nor_widened() -> None:
+    made = plan(clip=1.0, frac_bits=5, parties=4)
+    assert (made.bits, made.sum_ring(4).bits) == (16, 9)
+    for change in (made.narrow, made.widen):
+        with pytest.raises(ShapeError):
+            change(np.zeros(3, np.uint64))

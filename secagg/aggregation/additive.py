@@ -19,7 +19,6 @@ from secagg.aggregation.protection import (
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
 from secagg.protocols.additive_sum import AdditiveSum, Terms, aggregate
-from secagg.protocols.masked_sum import ring_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Additive(Protection):
         return sure_to_stay(clients, self.max_dropout)
 
     def run(self, job: SumJob) -> SumOutcome:
-        clients, ring = job.clients, ring_for(job.plan, len(job.clients))
+        clients, ring = job.clients, job.plan.sum_ring(len(job.clients))
         names = free_names([f"aggregator {i + 1}" for i in range(self.aggregators)], clients)
         terms = Terms(
             clients,

@@ -20,7 +20,6 @@ from secagg.protocols.masked_sum import (
     choose,
     collect,
     contribute,
-    ring_for,
 )
 from secagg.protocols.threat_model import ThreatModel, is_malicious
 
@@ -83,7 +82,7 @@ class Masked(Protection):
     def run(self, job: SumJob) -> SumOutcome:
         clients, parameters = job.clients, self._choose(len(job.clients))
         (server,) = free_names(["server"], clients)
-        ring = ring_for(job.plan, len(clients))
+        ring = job.plan.sum_ring(len(clients))
         began = time.perf_counter()
         keys = {name: Ed25519PrivateKey.generate() for name in clients}
         setup_s = time.perf_counter() - began

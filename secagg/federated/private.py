@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from secagg import dp
 from secagg.errors import PlanError
 from secagg.federated.layout import Baseline, Item, Layout, Means
-from secagg.protocols.masked_sum import GraphParameters, narrow, ring_for, widen
+from secagg.protocols.masked_sum import GraphParameters
 from secagg.protocols.threat_model import largest_part
 from secagg.ring import RingArray
 from secagg.signing import digest
@@ -143,7 +143,7 @@ class PrivateCoder:
         # The same turn of all vectors protects nothing and endangers nothing: it may be known, or even chosen.
         self._seed = digest(_ROTATION, [session]) if privacy.random_rotation else None
         self.length = self.mechanism.grid.dimension
-        self.ring = ring_for(self.mechanism.plan, clients)
+        self.ring = self.mechanism.plan.sum_ring(clients)
 
     def contribution(self, vector: NDArray[Any]) -> RingArray:
         """Return a vector scaled down and rounded, with a fresh share of noise.
@@ -151,12 +151,12 @@ class PrivateCoder:
         To be called once for a vector: a second share of noise over the same one tells more about it.
         """
         contributor = dp.Contributor(self.mechanism)
-        return narrow(contributor.contribute(vector, seed=self._seed).values, self.mechanism.plan, self.ring)
+        return self.mechanism.plan.narrow(contributor.contribute(vector, seed=self._seed).values)
 
     def decode(self, total: RingArray, clients: int, baseline: Baseline) -> Means:
         """Return the plain means, training's on top of what was sent; their number counts as weight. See `Coder`."""
         mechanism = self.mechanism
-        mean = mechanism.to_numbers(widen(total, mechanism.plan, self.ring), seed=self._seed) / clients
+        mean = mechanism.to_numbers(mechanism.plan.widen(total), seed=self._seed) / clients
         values, start = [], 0
         for entry in self._layout.entries:
             value = mean[start : start + math.prod(entry.shape)].reshape(entry.shape)

@@ -29,7 +29,6 @@ from secagg.errors import PlanError, RangeError, UsageError
 from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers, matches
 from secagg.federated.limbs import ERROR, LARGEST, Limbs
 from secagg.prg import system_stream
-from secagg.protocols.masked_sum import ring_for
 from secagg.ring import Ring, RingArray
 from secagg.updates.coding import FixedPoint, Request
 from secagg.updates.structure import Structure
@@ -136,7 +135,7 @@ class WeightedCoder:
             self._arrays = FixedPoint(
                 Request(structure, True, clips, encoding.precision, nodes, self._max_weight)
             )
-            ring_bits = ring_for(self._arrays.plan, nodes).bits
+            ring_bits = self._arrays.plan.sum_ring(nodes).bits
         # Weights, counts of misfits, and limbs of 16 bits and more fit as well.
         least = max((nodes * self._max_weight).bit_length() + 1, nodes.bit_length() + 17)
         if least > 64:

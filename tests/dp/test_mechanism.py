@@ -28,7 +28,6 @@ from secagg.dp.mechanism import wrap_probability
 from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.fixed_point import plan
 from secagg.prg import Stream
-from secagg.protocols.masked_sum.terms import narrow, ring_for, widen
 from secagg.ring import Ring
 
 KINDS = ["skellam", "discrete gaussian"]
@@ -117,14 +116,14 @@ def test_the_sum_of_contributions_in_the_narrow_ring_is_the_sum_with_noise(kind,
     x = np.random.default_rng(1).normal(size=(clients, length))
     clipped = x * (2.0 / np.linalg.norm(x, axis=1))[:, None]
     contributor, ring = Contributor(mechanism), mechanism.ring
-    assert ring == ring_for(mechanism.plan, clients)
+    assert ring == mechanism.plan.sum_ring(clients)
     total = np.zeros(mechanism.grid.dimension, ring.dtype)
     for client, row in enumerate(x):
         contribution = contributor.contribute(row, seed=seed, rng=seeded(client))
         assert contribution.clipped
         assert contribution.values.dtype == mechanism.plan.ring.dtype
-        total += narrow(contribution.values, mechanism.plan, ring)
-    numbers = mechanism.to_numbers(widen(ring.reduce(total), mechanism.plan, ring), seed=seed)
+        total += mechanism.plan.narrow(contribution.values)
+    numbers = mechanism.to_numbers(mechanism.plan.widen(ring.reduce(total)), seed=seed)
     assert numbers.shape == (length,)
     z = (numbers - clipped.sum(axis=0)) / (mechanism.grid.unit * math.sqrt(mechanism.noise.max_variance))
     # The rounding adds less than clients / 4 units squared; 5 standard errors.

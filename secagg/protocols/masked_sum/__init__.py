@@ -50,7 +50,7 @@ from secagg.protocols.masked_sum.messages import (
 )
 from secagg.protocols.masked_sum.program import Declared, Stayed, collect, contribute, cost, plain_sum
 from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
-from secagg.protocols.masked_sum.terms import Round, Terms, narrow, ring_for, widen
+from secagg.protocols.masked_sum.terms import Round, Terms
 
 __all__ = [
     "Client",
@@ -77,8 +77,5 @@ __all__ = [
     "collect",
     "contribute",
     "cost",
-    "narrow",
     "plain_sum",
-    "ring_for",
-    "widen",
 ]

@@ -9,8 +9,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import PlanError, ShapeError, UsageError
-from secagg.fixed_point import Plan
+from secagg.errors import ShapeError, UsageError
 from secagg.party import SESSION_BYTES, PartyId
 from secagg.prg import derive_key
 from secagg.protocols.masked_sum.graph import Graph, GraphParameters
@@ -34,7 +33,7 @@ class Terms:
       clients: who puts vectors in; their places in this list are their numbers.
       identities: the clients' Ed25519 public keys, 32 bytes each, pinned beforehand.
       length: elements of every vector.
-      ring: what they are elements of, 8 to 64 bits; wide enough for the sum (see `ring_for`).
+      ring: what they are elements of, 8 to 64 bits; wide enough for the sum (see `Plan.sum_ring`).
       parameters: graph and thresholds, from `choose`.
 
     Attributes:
@@ -182,39 +181,6 @@ def _kept(store: dict[K, V], key: K, make: Callable[[], V]) -> V:
             store.clear()
         found = store[key] = make()
     return found
-
-
-def ring_for(plan: Plan, clients: int) -> Ring:
-    """Return the narrowest ring, of at least 8 bits, that holds every sum that the plan allows.
-
-    Raises:
-      PlanError: the plan is for fewer numbers in a sum than there are clients.
-    """
-    if plan.parties < clients:
-        raise PlanError(f"the plan is for sums of {plan.parties} vectors, not {clients}; plan for {clients}")
-    return Ring(max(MIN_BITS, plan.sum_bits))
-
-
-def narrow(encoded: RingArray, plan: Plan, ring: Ring) -> RingArray:
-    """Return encoded numbers of the plan's ring as elements of the narrower ring of `ring_for`.
-
-    Raises:
-      ShapeError: another dtype than the plan's.
-    """
-    if encoded.dtype != plan.ring.dtype:
-        raise ShapeError(f"the plan's ring elements come in {plan.ring.dtype}, not {encoded.dtype}")
-    # 2**ring.bits divides 2**plan.bits: the low bits are the number modulo the narrower ring.
-    low: RingArray = encoded.astype(ring.dtype)
-    return ring.reduce(low, out=low)
-
-
-def widen(total: RingArray, plan: Plan, ring: Ring) -> RingArray:
-    """Return a sum in the ring of `ring_for` as the element of the plan's ring that `decode` takes.
-
-    Raises:
-      ShapeError: another dtype than the ring's.
-    """
-    return plan.ring.from_signed(ring.to_signed(total))
 
 
 def pack_set(members: frozenset[int], n: int) -> NDArray[np.uint8]:

@@ -16,14 +16,12 @@ import numpy as np
 import pytest
 
 from secagg.errors import (
-    PlanError,
     RangeError,
     RemoteProtocolError,
     ShapeError,
     UsageError,
     WireError,
 )
-from secagg.fixed_point import decode, encode, plan
 from secagg.prg import Stream
 from secagg.protocols.masked_sum import (
     Client,
@@ -34,10 +32,7 @@ from secagg.protocols.masked_sum import (
     Terms,
     Unmasking,
     choose,
-    narrow,
     plain_sum,
-    ring_for,
-    widen,
 )
 from secagg.protocols.masked_sum.keys import Secrets, commit, public_bytes, secret_key, self_seed
 from secagg.protocols.masked_sum.masks import Mask, add_masks
@@ -163,30 +158,6 @@ def test_a_vector_of_another_ring_or_length_is_refused_and_a_right_one_still_tak
         with pytest.raises(error):
             client.mask(bad, p.inboxes["c0"])
     assert client.mask(p.xs["c0"], p.inboxes["c0"]).packed.shape == (18,)
-
-
-def test_numbers_go_through_the_narrow_ring_exactly() -> None:
-    for clip, precision in ((8.0, 1e-6), (1.0, 0.1), (3e4, 1e-9)):
-        made = plan(clip=clip, precision=precision, parties=5)
-        ring = ring_for(made, 5)
-        assert max(8, made.sum_bits) == ring.bits <= made.bits
-        values = np.random.default_rng(1).uniform(-clip, clip, (5, 100))
-        values[:, 0], values[:, 1] = clip, -clip  # the largest sums there are
-        encoded = [encode(v, made).values for v in values]
-        total = np.zeros(100, ring.dtype)
-        for e in encoded:
-            total += narrow(e, made, ring)
-        total = ring.reduce(total)
-        sums = decode(widen(total, made, ring), made)
-        assert abs(sums - values.sum(axis=0)).max() <= made.error(summands=5) * (1 + 1e-6)
-        assert abs(sums - values.sum(axis=0)).max() > 0
-
-
-def test_a_plan_for_fewer_vectors_than_clients_is_refused() -> None:
-    made = plan(clip=1.0, frac_bits=10, parties=4, max_weight=3)
-    assert ring_for(made, 4).bits == made.sum_bits == 15
-    with pytest.raises(PlanError, match="plan for 5"):
-        ring_for(made, 5)
 
 
 # Never both secrets of one client.
