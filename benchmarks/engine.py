@@ -29,7 +29,7 @@ one_thread()
 import numpy as np  # noqa: E402  # after one_thread
 
 from secagg.cost.operation import Cost  # noqa: E402
-from secagg.mpc.arithmetic import (  # noqa: E402
+from secagg.mpc.array import (  # noqa: E402
     SharedArray,
     equal_cost,
     from_bits,
@@ -38,8 +38,8 @@ from secagg.mpc.arithmetic import (  # noqa: E402
     less_than_cost,
     public_array,
 )
+from secagg.mpc.engine import Engine, open_cost  # noqa: E402
 from secagg.mpc.products import multiply_cost  # noqa: E402
-from secagg.mpc.replicated import Engine, open_cost  # noqa: E402
 from secagg.network.memory import keep_freed_memory  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secagg.errors import SecaggError
 from secagg.fixed_point import plan
 from secagg.he.rlwe import SecretKey
-from secagg.mpc.arithmetic import input_array, receive_array, select, share_array
-from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.array import input_array, receive_array, select, share_array
+from secagg.mpc.engine import XOR, Engine
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party

@@ -15,8 +15,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.mpc.arithmetic import SharedArray, input_array
-from secagg.mpc.replicated import Engine
+from secagg.mpc.array import SharedArray, input_array
+from secagg.mpc.engine import Engine
 from secagg.network.simulated import simulate
 from secagg.party import Party
 from secagg.prg import system_stream

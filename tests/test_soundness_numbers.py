@@ -16,7 +16,7 @@ import pytest
 
 from secagg.mpc import buckets as bucket_plans
 from secagg.mpc.buckets import OVERFLOW_BITS
-from secagg.mpc.replicated import PairStreams, Purpose
+from secagg.mpc.engine import PairStreams, Purpose
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
 from secagg.prg import KEY_BYTES, Stream
@@ -73,7 +73,7 @@ def test_each_label_on_the_page_makes_the_streams_of_the_code():
     assert additive._LABEL == "secagg.mpc.additive/share"
     assert f"{bounded_sum.terms.LABEL}/share" == "secagg.protocols.bounded_sum/share"
     assert additive_sum.terms.LABEL != bounded_sum.terms.LABEL
-    labels = ("secagg.mpc.replicated/", "secagg.mpc.replicated/outside input")
+    labels = ("secagg.mpc.engine/", "secagg.mpc.engine/outside input")
     for label in (
         *labels,
         additive._LABEL,

@@ -27,7 +27,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from secagg.mpc import additive, bits
-    from secagg.mpc.arithmetic import (
+    from secagg.mpc.array import (
         SharedArray,
         from_bits,
         input_array,
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
         share_array,
     )
     from secagg.mpc.bits import SharedBits, input_bits, public_bits
-    from secagg.mpc.replicated import Engine
+    from secagg.mpc.engine import Engine
 else:
     __getattr__, __dir__ = face(
         "secagg.mpc",
         {
             "secagg.mpc": "additive bits",
-            "secagg.mpc.arithmetic": "SharedArray from_bits input_array public_array receive_array select share_array",
+            "secagg.mpc.array": "SharedArray from_bits input_array public_array receive_array select share_array",
             "secagg.mpc.bits": "SharedBits input_bits public_bits",
-            "secagg.mpc.replicated": "Engine",
+            "secagg.mpc.engine": "Engine",
         },
     )

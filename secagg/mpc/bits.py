@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
-from secagg.mpc.replicated import XOR, Engine, Purpose, Shared
+from secagg.mpc.engine import XOR, Engine, Purpose, Shared
 from secagg.party import Computation, PartyId
 from secagg.ring import U64
 

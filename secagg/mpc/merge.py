@@ -29,7 +29,7 @@ import numpy as np
 
 from secagg.errors import ShapeError
 from secagg.mpc.bits import CHUNK, Gates, SharedBits, add_zero_share, less_than, less_than_gates
-from secagg.mpc.replicated import Engine
+from secagg.mpc.engine import Engine
 from secagg.ring import U64
 
 Views = list[tuple[U64, U64]]

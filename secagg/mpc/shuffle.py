@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.replicated import Group, Purpose, Shared, checked
+from secagg.mpc.engine import Group, Purpose, Shared, checked
 from secagg.wire import Message
 
 S = TypeVar("S", bound=Shared)

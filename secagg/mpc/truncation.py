@@ -46,7 +46,7 @@ from secagg.errors import PlanError, RemoteProtocolError, ShapeError
 from secagg.mpc.comparison import top_bit, top_bit_cost
 from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, summand
 from secagg.mpc.costs import same_cost
-from secagg.mpc.replicated import Engine, Purpose, checked
+from secagg.mpc.engine import Engine, Purpose, checked
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
 

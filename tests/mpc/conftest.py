@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.arithmetic import SharedArray
+from secagg.mpc.array import SharedArray
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.replicated import Engine
+from secagg.mpc.engine import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secagg.errors import PlanError, RemoteProtocolError
 from secagg.mpc.comparison import Thermometers, is_zero, sign, top_bit
 from secagg.mpc.conversion import unpack
-from secagg.mpc.replicated import Engine
+from secagg.mpc.engine import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from secagg.errors import RemoteProtocolError, ShapeError
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.conversion import BitProduct, bits_to_ring, ring_to_bits, unpack
-from secagg.mpc.replicated import Engine
+from secagg.mpc.engine import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, from_planes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.arithmetic import (
+from secagg.mpc.array import (
     SharedArray,
     bits_cost,
     equal_cost,
@@ -32,9 +32,9 @@ from secagg.mpc.bits import (
 )
 from secagg.mpc.comparison import top_bit, top_bit_cost
 from secagg.mpc.costs import FREE, computing_cost, same_cost
+from secagg.mpc.engine import Engine, input_cost, open_cost, outside_opener
 from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.products import multiply_cost
-from secagg.mpc.replicated import Engine, input_cost, open_cost, outside_opener
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.mpc.truncation import truncate, truncate_cost
 from secagg.network.simulated import simulate

@@ -13,8 +13,8 @@ from secagg.errors import PlanError, ShapeError
 from secagg.ledger import Usage
 from secagg.mpc.bits import LANES, SharedBits, block_order
 from secagg.mpc.buckets import _chernoff, plan_buckets
+from secagg.mpc.engine import Engine
 from secagg.mpc.merge import _layers, merge, merge_gates
-from secagg.mpc.replicated import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import transpose64
 

@@ -11,7 +11,7 @@ import pytest
 from secagg import wire
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.replicated import XOR, Engine
+from secagg.mpc.engine import XOR, Engine
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, Permuted, shuffle, shuffle_payload_bytes
 from secagg.network.simulated import simulate
 

@@ -12,10 +12,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from secagg.mpc.arithmetic import SharedArray, from_bits
+from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import LANES, SharedBits, add, input_bits
 from secagg.mpc.buckets import Buckets, plan_buckets
-from secagg.mpc.replicated import XOR, Engine, PairStreams, Purpose
+from secagg.mpc.engine import XOR, Engine, PairStreams, Purpose
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query

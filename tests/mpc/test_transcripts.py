@@ -11,7 +11,7 @@ import pytest
 
 import transcripts
 from secagg.mpc import replicated
-from secagg.mpc.arithmetic import SharedArray, from_bits
+from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import (
     SharedBits,
     add,
@@ -22,9 +22,7 @@ from secagg.mpc.bits import (
     less_than,
 )
 from secagg.mpc.comparison import CarrySharing, Thermometers
-from secagg.mpc.merge import merge
-from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.replicated import (
+from secagg.mpc.engine import (
     XOR,
     Engine,
     InputFromComputing,
@@ -34,6 +32,8 @@ from secagg.mpc.replicated import (
     Reshare,
     share_input,
 )
+from secagg.mpc.merge import merge
+from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from transcripts import View, elements, lanes

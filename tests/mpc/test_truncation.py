@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import PlanError, RemoteProtocolError, ShapeError
-from secagg.mpc.replicated import Engine
+from secagg.mpc.engine import Engine
 from secagg.mpc.truncation import (
     TruncationInput,
     truncate,

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from secagg.mpc import comparison, conversion, products, truncation
-from secagg.mpc.arithmetic import SharedArray
+from secagg.mpc.array import SharedArray
 from secagg.mpc.bits import SharedBits, less_in_turn
 from secagg.mpc.comparison import is_zero, sign, top_bit
 from secagg.mpc.conversion import bits_to_ring, ring_to_bits
+from secagg.mpc.engine import XOR, Engine, Purpose
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.replicated import XOR, Engine, Purpose
 from secagg.mpc.truncation import truncate, truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring

@@ -38,12 +38,12 @@ class Change(NamedTuple):
         return source.replace(self.old, self.new)
 
 
-_ENGINE: Final = "secagg/mpc/replicated.py"
+_ENGINE: Final = "secagg/mpc/engine.py"
 _GROUP_BY: Final = "secagg/protocols/group_by"
 _VIEWS: Final = ("tests/mpc/test_transcripts.py",)
 _RUNS: Final = ("tests/protocols/test_transcripts.py",)
 _ENDINGS: Final = ("tests/protocols/test_endings.py",)
-_KEYS: Final = ("tests/mpc/test_replicated.py",)
+_KEYS: Final = ("tests/mpc/test_engine.py",)
 _PSEUDONYMS: Final = ("tests/protocols/test_pseudonyms.py",)
 _HELLO: Final = ("tests/network/test_hello.py",)
 _PINNING: Final = ("tests/network/test_pinning.py",)
@@ -146,8 +146,8 @@ HAND_MADE: Final = (
     Change(
         "all streams of a pair are one",
         _ENGINE,
-        'label=f"secagg.mpc.replicated/{purpose.value}"',
-        'label="secagg.mpc.replicated"',
+        'label=f"secagg.mpc.engine/{purpose.value}"',
+        'label="secagg.mpc.engine"',
         _KEYS,
     ),
     Change(

@@ -10,7 +10,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 _ENGINE: Final = (
     "tests/mpc/test_transcripts.py",
-    "tests/mpc/test_replicated.py",
+    "tests/mpc/test_engine.py",
     "tests/mpc/test_soundness_arguments.py",
 )
 _VIEWS: Final = ("tests/mpc/test_views.py", "tests/mpc/test_costs.py")
@@ -34,7 +34,7 @@ _FLOWER: Final = (
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/test_party.py"),
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
-    "secagg/mpc/arithmetic.py": ("tests/mpc/test_arithmetic.py", *_ENGINE, "tests/mpc/test_comparison.py"),
+    "secagg/mpc/array.py": ("tests/mpc/test_array.py", *_ENGINE, "tests/mpc/test_comparison.py"),
     "secagg/mpc/bits.py": (
         "tests/mpc/test_bits.py",
         "tests/mpc/test_transcripts.py",
@@ -52,22 +52,22 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/test_transcripts.py",
         "tests/mpc/test_costs.py",
     ),
-    "secagg/mpc/replicated.py": ("tests/mpc/test_replicated.py", *_ENGINE, "tests/mpc/test_costs.py"),
+    "secagg/mpc/engine.py": ("tests/mpc/test_engine.py", *_ENGINE, "tests/mpc/test_costs.py"),
     "secagg/mpc/shuffle.py": (
         "tests/mpc/test_shuffle.py",
         "tests/mpc/test_transcripts.py",
         "tests/mpc/test_soundness_arguments.py",
     ),
     "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE, *_VIEWS),
-    "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_arithmetic.py"),
+    "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
     "secagg/party.py": (
         "tests/test_party.py",
         "tests/network/test_simulated.py",
         "tests/network/test_stepwise.py",
         "tests/protocols/test_additive_sum.py",
     ),
-    "secagg/prg.py": ("tests/test_prg.py", "tests/mpc/test_replicated.py", "tests/test_soundness_numbers.py"),
-    "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_arithmetic.py", "tests/mpc/test_bits.py"),
+    "secagg/prg.py": ("tests/test_prg.py", "tests/mpc/test_engine.py", "tests/test_soundness_numbers.py"),
+    "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_array.py", "tests/mpc/test_bits.py"),
     "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked_sum/test_keys.py"),
     "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py"),
     "secagg/network/hello.py": ("tests/network/test_hello.py",),

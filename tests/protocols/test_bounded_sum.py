@@ -25,9 +25,9 @@ from secagg.errors import (
 )
 from secagg.fixed_point import Plan, encode
 from secagg.ledger import Ledger
-from secagg.mpc.arithmetic import input_array
+from secagg.mpc.array import input_array
 from secagg.mpc.conversion import unpack
-from secagg.mpc.replicated import Engine, Opening
+from secagg.mpc.engine import Engine, Opening
 from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key

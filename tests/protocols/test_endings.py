@@ -10,7 +10,7 @@ import pytest
 
 import transcripts
 from secagg.errors import PlanError, RemoteProtocolError
-from secagg.mpc.replicated import Opening
+from secagg.mpc.engine import Opening
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query, Rows, engine, find_groups

@@ -15,7 +15,7 @@ from secagg.errors import AbortedError, RemoteProtocolError
 from secagg.mpc import replicated
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.replicated import Engine, InputFromOutside, Opening, Purpose
+from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose
 from secagg.network.simulated import simulate
 from secagg.patterns.banking import collectors
 from secagg.protocols.group_by import (

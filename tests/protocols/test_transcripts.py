@@ -21,7 +21,7 @@ from secagg.mpc import replicated
 from secagg.mpc.additive import Seed, expand
 from secagg.mpc.bits import LANES
 from secagg.mpc.comparison import CarrySharing, Thermometers
-from secagg.mpc.replicated import (
+from secagg.mpc.engine import (
     XOR,
     HeldInCommon,
     InputFromComputing,

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.mpc.replicated import Engine, PairStreams, Purpose
+from secagg.mpc.engine import Engine, PairStreams, Purpose
 from secagg.party import Party, Run
 from secagg.prg import Stream, derive_key
 from secagg.wire import Message
@@ -279,9 +279,7 @@ class _NotedPair(PairStreams):
 
     def __getitem__(self, purpose: Purpose) -> Stream:
         if purpose not in self._streams:
-            key = derive_key(
-                self._secret, label=f"secagg.mpc.replicated/{purpose.value}", context=self._context
-            )
+            key = derive_key(self._secret, label=f"secagg.mpc.engine/{purpose.value}", context=self._context)
             self._streams[purpose] = _Noted(key, f"{self._of} {purpose.value}", self._notes)
         return self._streams[purpose]
 

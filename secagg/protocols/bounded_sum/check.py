@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.mpc.arithmetic import SharedArray, public_array
+from secagg.mpc.array import SharedArray, public_array
 from secagg.mpc.bits import SharedBits, any_plane, any_plane_gates
 from secagg.mpc.comparison import sign, top_bit_cost
 from secagg.mpc.costs import same_cost

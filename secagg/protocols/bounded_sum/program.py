@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
-from secagg.mpc.arithmetic import SharedArray
+from secagg.mpc.array import SharedArray
 from secagg.mpc.conversion import unpack
 from secagg.mpc.costs import COMPUTING, computing_cost, same_cost
+from secagg.mpc.engine import Engine, checked, open_cost, outside_opener, receive_opening
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.replicated import Engine, checked, open_cost, outside_opener, receive_opening
 from secagg.party import Party, PartyId, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.bounded_sum.check import violations, violations_cost

@@ -26,8 +26,8 @@ from secagg.mpc.bits import (
     input_bits,
     public_bits,
 )
+from secagg.mpc.engine import XOR, Engine, outside_opener
 from secagg.mpc.merge import merge, merge_gates
-from secagg.mpc.replicated import XOR, Engine, outside_opener
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.party import PartyId
 from secagg.protocols.group_by.holder import PlacedRows

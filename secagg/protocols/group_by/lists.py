@@ -49,8 +49,8 @@ from secagg.mpc.bits import (
     less_than_gates,
     public_bits,
 )
+from secagg.mpc.engine import XOR
 from secagg.mpc.merge import merge_gates
-from secagg.mpc.replicated import XOR
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout
 from secagg.protocols.group_by.query import Query

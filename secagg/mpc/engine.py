@@ -151,9 +151,7 @@ class PairStreams:
             if not isinstance(purpose, Purpose):  # another text would be another stream at this party alone
                 raise UsageError(f"expected one of {', '.join(map(str, Purpose))}, got {purpose!r:.40}")
             check_process(self._pid, "the secret of a pair")
-            key = derive_key(
-                self._secret, label=f"secagg.mpc.replicated/{purpose.value}", context=self._context
-            )
+            key = derive_key(self._secret, label=f"secagg.mpc.engine/{purpose.value}", context=self._context)
             stream = self._streams[purpose] = Stream(key)
         return stream
 
@@ -468,13 +466,13 @@ def _shares(
 def digest_of_copy(session: bytes, owner: PartyId, part: bytes | Array) -> bytes:
     """Return what the two holders of a seed or share of an outside input compare, 32 bytes."""
     content = part if isinstance(part, bytes) else part.tobytes()
-    return digest("secagg.mpc.replicated/outside input", [session, owner.encode(), content])
+    return digest("secagg.mpc.engine/outside input", [session, owner.encode(), content])
 
 
 def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -> Array:
     if len(seed) != KEY_BYTES:
         raise RemoteProtocolError(f"expected seeds of {KEY_BYTES} bytes from {owner}", peer=owner)
-    return group.draw(Stream(derive_key(seed, label="secagg.mpc.replicated/outside input")), shape)
+    return group.draw(Stream(derive_key(seed, label="secagg.mpc.engine/outside input")), shape)
 
 
 class Shared:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import RangeError, ShapeError, UsageError
-from secagg.mpc.arithmetic import (
+from secagg.mpc.array import (
     SharedArray,
     from_bits,
     input_array,
@@ -20,8 +20,8 @@ from secagg.mpc.arithmetic import (
     share_array,
 )
 from secagg.mpc.conversion import unpack
+from secagg.mpc.engine import Engine
 from secagg.mpc.numbers import decode, encode_public
-from secagg.mpc.replicated import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, from_planes
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.arithmetic import SharedArray
-from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.replicated import (
+from secagg.mpc.array import SharedArray
+from secagg.mpc.engine import (
     XOR,
     Engine,
     HeldInCommon,
@@ -22,6 +21,7 @@ from secagg.mpc.replicated import (
     receive_opening,
     share_input,
 )
+from secagg.mpc.numbers import RING64, RingGroup
 from secagg.network.simulated import simulate
 from secagg.prg import Stream, derive_key
 from secagg.ring import Ring
@@ -134,7 +134,7 @@ def test_an_outside_input_draws_two_seeds_and_expands_them_for_this_purpose_alon
     assert p0.seeds[0] != p0.seeds[1]
     assert (p1.seeds, p2.seeds) == ((p0.seeds[1],), (p0.seeds[0],))
     expanded = [
-        group.draw(Stream(derive_key(s, label="secagg.mpc.replicated/outside input")), (4,)) for s in p0.seeds
+        group.draw(Stream(derive_key(s, label="secagg.mpc.engine/outside input")), (4,)) for s in p0.seeds
     ]
     for m in (p1, p2):
         assert np.array_equal(m.share, group.subtract(np.zeros(4, np.uint64), group.add(*expanded)))

@@ -30,9 +30,9 @@ from secagg.mpc.bits import SharedBits
 from secagg.mpc.comparison import is_zero, is_zero_cost, sign, sign_cost
 from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, ring_to_bits, ring_to_bits_cost
 from secagg.mpc.costs import FREE
+from secagg.mpc.engine import Array, Engine, Shared, receive_opening, share_input
 from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public
 from secagg.mpc.products import matmul_locally, matmul_shape, multiply_cost, multiply_locally, replicate
-from secagg.mpc.replicated import Array, Engine, Shared, receive_opening, share_input
 from secagg.mpc.truncation import truncate_exact, truncate_exact_cost
 from secagg.party import Computation, Party, PartyId
 from secagg.ring import Ring, RingArray
