@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, TooFewPartiesError
-from secagg.mailbox import DEFAULT_ROOM, FRAME_BYTES, LANE_BYTES, Room
+from secagg.mailbox import DEFAULT_ROOM, FRAME_BYTES, LANE_BYTES, Mailbox, Room
 from secagg.party import Computation, Party, Run
 from secagg.wire import Lane, Message
 
@@ -83,6 +83,20 @@ def test_short_frames_are_bounded_in_number(lane: Callable[[int], Lane], bound: 
     for number in range(52):
         party.deliver(frame(number, lane=lane(number)), "b")
     assert bound in blamed(party)
+
+
+@pytest.mark.parametrize("asked", [(), ((0,),)], ids=["nobody asks", "one is asked for"])
+def test_as_much_as_the_bounds_say_is_no_more_than_that(asked: tuple[Lane, ...]) -> None:
+    parts = [wire.decode_envelope(frame(number, lane=(number,)), peer="b") for number in range(4)]
+    each = parts[0].size + FRAME_BYTES + LANE_BYTES
+    held = 3 - len(asked)
+    exact = {"nbytes": held * each, "frames": held, "lanes": held}
+    for short in (None, *exact):
+        box = Mailbox("b", Room(**{**exact, **({short: exact[short] - 1} if short else {})}))
+        for part in parts[:3]:
+            box.take(part)
+        assert bool(box.exceeds(asked)) == (short is not None)
+        assert box.full == (short is not None or bool(asked))
 
 
 def test_frames_that_come_early_are_bounded_in_bytes() -> None:

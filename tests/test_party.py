@@ -851,6 +851,22 @@ def test_phases_of_protocols_side_by_side_do_not_mix() -> None:
         }
 
 
+def test_a_phase_ends_with_its_program_and_what_a_branch_enters_with_the_branch() -> None:
+    async def branch(p: Party) -> None:
+        with p.phase("inner"):
+            await exchange(p, 1, 1)
+        p.ledger.enter("left behind")
+
+    async def program(p: Party) -> list[str]:
+        await p.together(branch(p), branch(p))
+        phases = [p.ledger.phase]
+        with p.phase("own"):
+            p.ledger.enter("left behind")
+        return [*phases, p.ledger.phase]
+
+    assert simulate(dict.fromkeys(NAMES, program)).values() == [["start", "start"]] * 3
+
+
 def test_the_phase_is_what_it_was_after_branches_end_with_an_error() -> None:
     async def branch(p: Party) -> None:
         with p.phase("inner"):

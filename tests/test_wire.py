@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 import rich.console
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -516,7 +516,7 @@ def test_no_more_arrays_are_made_than_a_frame_may_hold() -> None:
         | st.booleans()
         | st.integers(-(2**63), 2**64 - 1)
         | st.floats()
-        | st.sampled_from([0, 1, 31, 32, 255, 256, 65535, 65536]).flatmap(
+        | st.sampled_from([0, 1, 2, 4, 8, 16, 31, 32, 255, 256, 65535, 65536]).flatmap(
             lambda n: st.sampled_from([bytes(n), "x" * n, msgspec.msgpack.Ext(3, bytes(n))])
         ),
         lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=3), inner, max_size=20),
@@ -524,6 +524,7 @@ def test_no_more_arrays_are_made_than_a_frame_may_hold() -> None:
     )
 )
 @settings(max_examples=80, deadline=None)
+@example([msgspec.msgpack.Ext(3, bytes(n)) for n in (1, 2, 3, 4, 8, 16)])
 def test_items_are_counted_exactly(content: Any) -> None:
     def items(value: Any) -> int:
         if isinstance(value, dict):

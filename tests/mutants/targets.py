@@ -25,6 +25,7 @@ _GROUP_BY: Final = (
     "tests/patterns/test_banking.py",
 )
 
+_CONSTANTS: Final = "tests/test_soundness_constants.py"
 _FLOWER: Final = (
     "tests/integrations/test_flower_nodes.py",
     "tests/integrations/test_flower_graph.py",
@@ -32,7 +33,7 @@ _FLOWER: Final = (
     "tests/integrations/test_flower_simulation.py",
 )
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
-    "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/test_party.py"),
+    "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/test_party.py", _CONSTANTS),
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
     "secagg/mpc/array.py": ("tests/mpc/test_array.py", *_ENGINE, "tests/mpc/test_comparison.py"),
     "secagg/mpc/bits.py": (
@@ -62,14 +63,20 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
     "secagg/party.py": (
         "tests/test_party.py",
+        "tests/test_fork.py",
         "tests/network/test_simulated.py",
         "tests/network/test_stepwise.py",
         "tests/protocols/test_additive_sum.py",
     ),
-    "secagg/prg.py": ("tests/test_prg.py", "tests/mpc/test_engine.py", "tests/test_soundness_numbers.py"),
+    "secagg/prg.py": (
+        "tests/test_prg.py",
+        "tests/test_fork.py",
+        "tests/mpc/test_engine.py",
+        "tests/test_soundness_numbers.py",
+    ),
     "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_array.py", "tests/mpc/test_bits.py"),
     "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked_sum/test_keys.py"),
-    "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py"),
+    "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py", _CONSTANTS),
     "secagg/network/hello.py": ("tests/network/test_hello.py",),
     "secagg/network/pinning.py": ("tests/network/test_pinning.py",),
     "secagg/network/stepwise.py": ("tests/network/test_stepwise.py",),
@@ -102,10 +109,10 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/he/test_soundness_arguments.py",
         "tests/protocols/he_sum/test_threshold_rlwe.py",
     ),
-    "secagg/he/ckks/*.py": ("tests/he/test_ckks.py",),
+    "secagg/he/ckks/*.py": ("tests/he/test_ckks.py", _CONSTANTS),
     "secagg/he/*.py": ("tests/he/test_scheme.py", "tests/he/test_key_files.py"),
     "secagg/updates/*.py": ("tests/aggregation/test_bounded.py", "tests/aggregation/test_privacy.py"),
-    "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py"),
+    "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py", _CONSTANTS),
     **dict.fromkeys(("secagg/federated/*.py", "secagg/integrations/flower/*.py"), _FLOWER),
 }
 

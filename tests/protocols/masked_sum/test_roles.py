@@ -358,6 +358,26 @@ def test_the_context_depends_on_every_term(play: MakePlay) -> None:
     assert len(set(contexts)) == len(contexts)
 
 
+def test_the_context_depends_on_each_number_of_the_graph(play: MakePlay) -> None:
+    chosen = choose(9, corrupt=1 / 9, dropouts=2 / 9, active=True)
+    t = dataclasses.replace(play(9).terms, parameters=chosen)
+    graph = dataclasses.replace(t.parameters, quorum=6)
+    assert (graph.threshold, graph.least) == (7, 7)
+    changes: list[dict[str, Any]] = [
+        {"quorum": 7},
+        {"least": 6},
+        {"threshold": 6},
+        {"corrupt": 0},
+        {"dropouts": 1},
+        {"active": False},
+    ]
+    terms = [
+        dataclasses.replace(t, parameters=dataclasses.replace(graph, **change)) for change in [{}, *changes]
+    ]
+    assert len({each.fingerprint() for each in terms}) == len(terms)
+    assert len({Round(each, bytes(32), 0).context for each in terms}) == len(terms)
+
+
 # What is refused of the caller.
 
 
