@@ -118,7 +118,7 @@ def test_range_of_truncated_products():
 
 
 def test_what_the_defaults_of_collectors_let_one_row_claim():
-    from secagg.protocols import collectors
+    from secagg.patterns.banking import collectors
 
     defaults = collectors.Parameters()
     assert (defaults.most_senders_per_bank, defaults.min_banks) == (100_000, 2)
@@ -129,7 +129,7 @@ def test_bytes_of_a_comparison():
     from secagg.mpc.comparison import top_bit_cost
 
     n = 1 << 20
-    assert 40 <= sum(top_bit_cost(n, 64).sent) / n <= 43
+    assert 40 <= sum(top_bit_cost(n, 64).payload_bytes.values()) / n <= 43
     says("soundness-bounded", "a comparison costs some 40 bytes")
 
 
