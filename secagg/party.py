@@ -162,7 +162,7 @@ class Party:
     """
 
     __slots__ = (
-        "_done",
+        "_claimed",
         "_failed",
         "_lane",
         "_lanes",
@@ -172,9 +172,9 @@ class Party:
         "_sequence",
         "_unread",
         "_wait",
-        "dispensable",
         "ledger",
         "me",
+        "optional",
         "outbox",
         "rng",
         "roster",
@@ -200,8 +200,8 @@ class Party:
         self.rng = rng if rng is not None else Stream(secrets.token_bytes(KEY_BYTES))
         self.ledger = Ledger()
         self.outbox: deque[Outgoing] = deque()
-        # Peers whose loss a protocol bears where it does not wait for them; drivers end a run for others.
-        self.dispensable: frozenset[PartyId] = frozenset()
+        # Peers that a protocol can do without while it does not wait for them; drivers end a run for the loss of others.
+        self.optional: frozenset[PartyId] = frozenset()
         self._sequence: dict[PartyId, int] = {}  # next number to each peer
         self._mail: dict[PartyId, Mailbox] = {}
         self._room = room
@@ -211,7 +211,7 @@ class Party:
         self._wait: Wait = ()
         self._lane: Lane = ()
         self._lanes: dict[Lane, int] = {}  # how many lanes have branched off each
-        self._done: set[str] = set()
+        self._claimed: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Party({self.me!r}, {len(self.roster)} parties)"
@@ -282,7 +282,7 @@ class Party:
         wanted = self._wanted(peers, quorum)
         return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s)
 
-    async def arrivals(
+    async def as_completed(
         self,
         kind: type[M],
         peers: Iterable[PartyId],
@@ -293,7 +293,7 @@ class Party:
         """Yield (peer, message), one `kind` from each of `peers`, in the order in which they come.
 
         For sums over many peers: each message can be used and dropped before the next is looked at. Arguments and
-        errors are those of `gather`; the time is counted from the first wait, and TooFewPartiesError comes after
+        errors are those of `gather`. The time is counted from the first wait. TooFewPartiesError comes after
         everything that could be yielded.
         """
         wanted, lane = self._wanted(peers, quorum), self._lane
@@ -329,19 +329,19 @@ class Party:
         """Return the next message of a peer, which must be a `kind`; raises as `gather` does."""
         return (await self.gather(kind, (peer,)))[peer]
 
-    def together(self, *computations: Computation[Any]) -> _Together:
+    def parallel(self, *computations: Computation[Any]) -> _Parallel:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
 
-        All parties must run the same protocols together in the same order: the order numbers the lanes that
-        keep their messages apart. They move in lockstep, so streams shared with peers stay in step: none goes
-        on before what every one of them waits for is there. So each must make a party wait equally often as
-        its peers: of two protocols that ask and answer in opposite directions both would wait for ever.
-        An error while they wait ends them all.
+        All parties must run the same protocols in parallel, in the same order: the order numbers the lanes that
+        keep their messages apart. They move in lockstep: none goes on before what every one of them waits for is
+        there. So streams shared with peers stay in step. Each protocol must make a party wait as often as its
+        peers: two protocols that ask and answer in opposite directions would both wait for ever. An error while
+        they wait ends them all.
 
         Raises (when awaited):
           UsageError: nested more than 16 deep.
         """
-        return _Together(self, computations)
+        return _Parallel(self, computations)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -353,17 +353,17 @@ class Party:
         finally:
             self.ledger.enter(outer)
 
-    def once(self, what: str) -> None:
-        """Take note of something that is safe once in a session.
+    def claim(self, what: str) -> None:
+        """Claim the one use in this session of something that is safe only once, such as a round of masks.
 
         Raises:
-          UsageError: it has been done before.
+          UsageError: it was claimed before.
         """
-        if what in self._done:
+        if what in self._claimed:
             raise UsageError(
                 f"{what} has taken place in this session, and is safe only once; number the next one differently"
             )
-        self._done.add(what)
+        self._claimed.add(what)
 
     # What drivers use.
 
@@ -635,7 +635,7 @@ class Run(Generic[T]):
             ledger.pause()
 
 
-class _Together:
+class _Parallel:
     """Protocols that run side by side in lockstep, each in a lane of its own."""
 
     __slots__ = ("_computations", "_party")

@@ -150,7 +150,7 @@ def test_short_frames_in_lanes_of_their_own_take_little_memory_by_default() -> N
 
 def test_what_is_asked_for_is_taken_however_large_and_in_however_many_lanes() -> None:
     async def program(party: Party) -> list[int]:
-        return await party.together(*(one_from_b(party) for _ in range(8)))
+        return await party.parallel(*(one_from_b(party) for _ in range(8)))
 
     party = receiver(nbytes=1 << 16, frames=2, lanes=2)
     run = started(party, program)

@@ -452,9 +452,11 @@ def test_thousands_of_missing_peers_are_not_all_listed() -> None:
 # Arrivals.
 
 
-def arrivals(k: int | None, peers: tuple[str, ...] = ("b", "c")) -> Callable[[Party], Computation[list[str]]]:
+def as_completed(
+    k: int | None, peers: tuple[str, ...] = ("b", "c")
+) -> Callable[[Party], Computation[list[str]]]:
     async def program(p: Party) -> list[str]:
-        return [peer async for peer, _ in p.arrivals(Number, peers, quorum=k)]
+        return [peer async for peer, _ in p.as_completed(Number, peers, quorum=k)]
 
     return program
 
@@ -463,7 +465,7 @@ def test_arrivals_come_in_the_order_of_arrival_each_as_soon_as_it_is_there() -> 
     seen: list[str] = []
 
     async def program(p: Party) -> None:
-        async for peer, message in p.arrivals(Number, ("b", "c")):
+        async for peer, message in p.as_completed(Number, ("b", "c")):
             seen.append(f"{peer}{message.value}")
 
     run = started(program)
@@ -479,7 +481,7 @@ def test_arrivals_come_in_the_order_of_arrival_each_as_soon_as_it_is_there() -> 
 
 def test_each_peer_arrives_once_and_what_it_sends_next_is_left_for_later() -> None:
     async def program(p: Party) -> tuple[list[str], int]:
-        return [peer async for peer, _ in p.arrivals(Number, ("b", "c"))], await one_from_b(p)
+        return [peer async for peer, _ in p.as_completed(Number, ("b", "c"))], await one_from_b(p)
 
     run = started(program)
     for frame in sent_by("b", "a", 1, 7):
@@ -492,7 +494,7 @@ def test_each_peer_arrives_once_and_what_it_sends_next_is_left_for_later() -> No
 
 
 def test_arrivals_without_a_quorum_end_with_the_peer_that_failed() -> None:
-    run = started(arrivals(None))
+    run = started(as_completed(None))
     run.party.deliver(sent_by("b", "a", 1)[0], "b")
     run.advance()
     run.party.fail("c", PeerVanishedError("gone", peer="c"))
@@ -502,7 +504,7 @@ def test_arrivals_without_a_quorum_end_with_the_peer_that_failed() -> None:
 
 
 def test_arrivals_without_a_quorum_name_who_is_late() -> None:
-    run = started(arrivals(None))
+    run = started(as_completed(None))
     run.party.deliver(sent_by("b", "a", 1)[0], "b")
     run.advance()
     run.advance(late=True)
@@ -512,7 +514,7 @@ def test_arrivals_without_a_quorum_name_who_is_late() -> None:
 
 @pytest.mark.parametrize("ending", ["late", "gone", "garbage"])
 def test_arrivals_with_a_quorum_end_with_those_who_came(ending: str) -> None:
-    run = started(arrivals(1))
+    run = started(as_completed(1))
     if ending == "garbage":
         run.party.deliver(bad_kind()[0], "b")  # only when it is read does its kind show
         run.advance()
@@ -537,7 +539,7 @@ def test_too_few_arrivals_are_an_error_after_those_that_came() -> None:
     seen: list[str] = []
 
     async def program(p: Party) -> None:
-        async for peer, _ in p.arrivals(Number, ("b", "c"), quorum=2):
+        async for peer, _ in p.as_completed(Number, ("b", "c"), quorum=2):
             seen.append(peer)
 
     run = started(program)
@@ -557,7 +559,7 @@ def test_the_time_of_arrivals_is_counted_from_the_first_wait() -> None:
         return []
 
     async def receiver(p: Party) -> list[str]:
-        return [peer async for peer, _ in p.arrivals(Number, ("b", "c", "d"), quorum=1, timeout_s=10.0)]
+        return [peer async for peer, _ in p.as_completed(Number, ("b", "c", "d"), quorum=1, timeout_s=10.0)]
 
     delays = {"b": 4.0, "c": 8.0, "d": 12.0}  # never 10 s apart
     programs = {"a": receiver, **{name: partial(sender, after_s=s) for name, s in delays.items()}}
@@ -569,7 +571,7 @@ def test_the_shortest_time_that_the_protocol_set_is_told_to_the_driver() -> None
         await p.gather(Number, ("b",), quorum=0, timeout_s=limit)
 
     async def both(p: Party) -> None:
-        await p.together(wait(p, 5.0), wait(p, 3.0), wait(p, None))
+        await p.parallel(wait(p, 5.0), wait(p, 3.0), wait(p, None))
 
     assert started(both).party.timeout_s == 3.0
     assert started(lambda p: wait(p, None)).party.timeout_s is None
@@ -664,7 +666,7 @@ async def exchange(p: Party, rounds: int, start: int) -> int:
 
 def test_protocols_side_by_side_take_the_rounds_of_the_longest() -> None:
     async def program(p: Party) -> list[int]:
-        return await p.together(exchange(p, 2, 1), exchange(p, 5, 10), exchange(p, 1, 100))
+        return await p.parallel(exchange(p, 2, 1), exchange(p, 5, 10), exchange(p, 1, 100))
 
     out = simulate(dict.fromkeys(NAMES, program))
     assert out.values() == [[9, 2430, 300]] * 3
@@ -684,13 +686,13 @@ def test_side_by_side_inside_side_by_side() -> None:
         first = await exchange(p, k, k)
         return [
             first,
-            *await p.together(exchange(p, 1, k + 1), exchange(p, 3, k + 2)),
+            *await p.parallel(exchange(p, 1, k + 1), exchange(p, 3, k + 2)),
             await exchange(p, 1, first),
         ]
 
     async def program(p: Party) -> list[Any]:
         before = await exchange(p, 1, 7)
-        both = await p.together(inner(p, 1), inner(p, 2), exchange(p, 4, 3))
+        both = await p.parallel(inner(p, 1), inner(p, 2), exchange(p, 4, 3))
         return [before, *both, await exchange(p, 1, 5)]
 
     out = simulate(dict.fromkeys(NAMES, program))
@@ -718,7 +720,7 @@ def test_messages_stay_in_their_lane_when_roles_and_lengths_differ() -> None:
         return 0
 
     async def program(p: Party) -> list[int]:
-        return await p.together(ask(p), exchange(p, 3, 10), tell(p))
+        return await p.parallel(ask(p), exchange(p, 3, 10), tell(p))
 
     out = simulate(dict.fromkeys(NAMES, program))
     assert out.values() == [[2, 270, 0], [0, 270, 0], [0, 270, 50051]]
@@ -737,10 +739,10 @@ def test_nested_lanes_do_not_cross_when_branches_reach_them_at_different_steps()
             return []
         if p.me == receiver:
             await p.receive(Number, "c")
-        return await p.together(one(p, sender, receiver, k), one(p, sender, receiver, k + 1))
+        return await p.parallel(one(p, sender, receiver, k), one(p, sender, receiver, k + 1))
 
     async def program(p: Party) -> list[Any]:
-        return await p.together(branch(p, "a", "b", 10), branch(p, "b", "a", 20))
+        return await p.parallel(branch(p, "a", "b", 10), branch(p, "b", "a", 20))
 
     out = simulate(dict.fromkeys(NAMES, program))
     assert out.values() == [[[0, 0], [20, 21]], [[10, 11], [0, 0]], [[], []]]
@@ -763,7 +765,7 @@ def test_an_error_in_one_branch_ends_the_others_and_names_the_culprit() -> None:
         await exchange(p, 9, 1)
 
     async def program(p: Party) -> None:
-        await p.together(careful(p), wrong(p))
+        await p.parallel(careful(p), wrong(p))
 
     out = simulate(dict.fromkeys(NAMES, program))
     assert set(out.errors) == {"a", "b", "c"}
@@ -776,8 +778,8 @@ def test_branches_that_wait_for_nothing_end_at_once() -> None:
         return k
 
     async def program(p: Party) -> list[int]:
-        assert await p.together() == []
-        return await p.together(plain(1), plain(2))
+        assert await p.parallel() == []
+        return await p.parallel(plain(1), plain(2))
 
     run = started(program)
     assert run.result() == [1, 2]
@@ -785,7 +787,7 @@ def test_branches_that_wait_for_nothing_end_at_once() -> None:
 
 def test_branches_nested_too_deep_are_refused() -> None:
     async def nest(p: Party, depth: int) -> int:
-        return 1 + (await p.together(nest(p, depth - 1)))[0] if depth else 0
+        return 1 + (await p.parallel(nest(p, depth - 1)))[0] if depth else 0
 
     assert started(lambda p: nest(p, wire.MAX_LANE_DEPTH)).result() == wire.MAX_LANE_DEPTH
     with pytest.raises(UsageError, match="16 deep"):
@@ -797,7 +799,7 @@ def test_a_program_that_raises_at_its_first_step_closes_those_not_started() -> N
         raise UsageError("no")
 
     async def program(p: Party) -> None:
-        await p.together(fails(p), exchange(p, 1, 1))
+        await p.parallel(fails(p), exchange(p, 1, 1))
 
     with pytest.raises(UsageError, match="no"):
         started(program).result()
@@ -833,7 +835,7 @@ def test_phases_of_protocols_side_by_side_do_not_mix() -> None:
 
     async def program(p: Party) -> str:
         with p.phase("around"):
-            await p.together(branch(p, "x", 1), branch(p, "y", 3))
+            await p.parallel(branch(p, "x", 1), branch(p, "y", 3))
             await exchange(p, 1, 1)
         return p.ledger.phase
 
@@ -875,7 +877,7 @@ def test_the_phase_is_what_it_was_after_branches_end_with_an_error() -> None:
     async def program(p: Party) -> str:
         with p.phase("outer"):
             try:
-                await p.together(branch(p), branch(p))
+                await p.parallel(branch(p), branch(p))
             except PeerVanishedError:
                 return p.ledger.phase
         return ""
@@ -1013,12 +1015,12 @@ def test_altered_frames_are_met_where_the_protocol_waits() -> None:
 
 def test_what_is_safe_once_in_a_session_is_refused_the_second_time() -> None:
     async def program(p: Party) -> None:
-        p.once("round 0")
-        p.once("round 1")
+        p.claim("round 0")
+        p.claim("round 1")
         with pytest.raises(
             UsageError, match="round 0 has taken place in this session, and is safe only once"
         ):
-            p.once("round 0")
+            p.claim("round 0")
 
     for _ in range(2):  # another session knows nothing of the first
         simulate(dict.fromkeys(("a", "b"), program)).values()
@@ -1028,7 +1030,7 @@ def test_of_one_that_sends_ahead_arrivals_yield_the_first_and_leave_the_rest() -
     async def program(p: Party) -> Any:
         if p.me == "server":
             await p.receive(Number, "slow")  # what the others send meanwhile lies there
-            seen = [(peer, m.value) async for peer, m in p.arrivals(Number, ("a", "b", "slow"), quorum=0)]
+            seen = [(peer, m.value) async for peer, m in p.as_completed(Number, ("a", "b", "slow"), quorum=0)]
             return seen, [(await p.receive(Number, peer)).value for peer in ("b", "a", "b")]
         for value in range({"a": 2, "b": 3, "slow": 2}[p.me]):
             p.send("server", Number(value))

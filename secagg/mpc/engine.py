@@ -16,7 +16,7 @@ is opened first compares how many bytes it and the sender have drawn from what t
 
 Steps. In each of its rounds an operation lets every computing party wait once, for nothing (`Engine.idle`) where
 only others receive, and both holders of a key draw from it in the same round. So operations that run side by
-side (`Party.together`) move in lockstep, and what they have in common, the streams, stays in step.
+side (`Party.parallel`) move in lockstep, and what they have in common, the streams, stays in step.
 
 Who learns what: an opening shows its value to the parties named and to nobody else; everything else that a
 computing party receives is masked by a stream whose key it does not hold.

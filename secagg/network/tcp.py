@@ -581,7 +581,7 @@ class _Driver(Generic[T]):
         party = self.party
         if self._ended or any(gather.quorum is not None for gather in party._wait):
             return True
-        return peer in party.dispensable and peer not in party.waiting_for
+        return peer in party.optional and peer not in party.waiting_for
 
     def _lose(self, link: Link, error: SecaggError) -> None:
         """Go on without a peer, or end the run."""

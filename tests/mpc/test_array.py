@@ -352,7 +352,7 @@ def test_a_hundred_products_together_take_the_rounds_of_one(share):
         engine = await Engine.set_up(party, COMPUTING)
         a, b = share(engine, x, frac_bits=1), share(engine, x, frac_bits=1, seed=1)
         before = party.ledger.depth
-        products = await party.together(*[a * b for _ in range(100)])
+        products = await party.parallel(*[a * b for _ in range(100)])
         rounds = party.ledger.depth - before
         return rounds, await SharedArray.concatenate(products).open()
 
@@ -380,7 +380,7 @@ def test_different_operations_run_together(share):
         async def flags():
             return await from_bits(await (a < 0), a.shape)
 
-        results = await party.together(flags(), openings(), products(), a == 0, a.floor_scale(1), a.bits())
+        results = await party.parallel(flags(), openings(), products(), a == 0, a.floor_scale(1), a.bits())
         return [await result.open() for result in (results[0], results[2], results[4])]
 
     for negative, power, half in simulate(dict.fromkeys(COMPUTING, program)).values():

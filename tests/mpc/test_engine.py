@@ -260,7 +260,7 @@ def test_operations_side_by_side_are_in_step_when_one_opens(share):
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING)
         x = share(engine, np.arange(4))
-        opened, product = await party.together(x.open(), x * x)
+        opened, product = await party.parallel(x.open(), x * x)
         return opened, await product.open()
 
     for opened, product in simulate(dict.fromkeys(COMPUTING, program)).values():

@@ -389,7 +389,7 @@ def test_operations_side_by_side_give_what_they_give_alone_however_they_are_stag
         wrong = []
         for second, delay, turned in itertools.product(NAMES, range(4), (False, True)):
             programs = [after(0, first), after(delay, second)]
-            if not all(await party.together(*(programs[::-1] if turned else programs))):
+            if not all(await party.parallel(*(programs[::-1] if turned else programs))):
                 wrong.append((second, delay, turned))
         return wrong
 

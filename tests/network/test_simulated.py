@@ -106,7 +106,7 @@ def test_uploads_of_clients_that_start_one_by_one_arrive_one_by_one() -> None:
         p.send("server", Number(1))
 
     async def server(p: Party) -> None:
-        async for peer, _ in p.arrivals(Number, clients, quorum=1, timeout_s=100.0):
+        async for peer, _ in p.as_completed(Number, clients, quorum=1, timeout_s=100.0):
             taken.append((peer, len(begun)))
 
     programs: dict[str, Any] = {"server": server} | dict.fromkeys(clients, client)

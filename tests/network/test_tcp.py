@@ -184,16 +184,16 @@ async def quorum(party: Party, victim: str) -> int:
     return len(got)
 
 
-async def dispensable(party: Party, victim: str) -> int:
+async def bears_the_loss(party: Party, victim: str) -> int:
     """The first adds up what the others send; the last waits for the first and bears the loss of the second."""
     first, second, last = party.roster
-    party.dispensable = frozenset([second])
+    party.optional = frozenset([second])
     await ring_sum(party)
     if party.me == victim:
         say(stage="answering")
         time.sleep(FOR_EVER_S)
     if party.me == first:
-        got = [peer async for peer, _ in party.arrivals(Values, (second, last), quorum=1)]
+        got = [peer async for peer, _ in party.as_completed(Values, (second, last), quorum=1)]
         party.send(last, Values(np.ones(1, np.uint64)))
         return len(got)
     party.send(first, Values(np.ones(1, np.uint64)))
@@ -258,7 +258,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
         wait_for_nothing,
         deadlocked,
         quorum,
-        dispensable,
+        bears_the_loss,
         run_ahead,
         busy_and_ahead,
         fail,
@@ -480,15 +480,15 @@ def test_a_quorum_goes_on_without_a_party_that_was_killed(cast: Cast) -> None:
     assert children[2].outcome()["result"] == 0
 
 
-def test_who_waits_for_others_bears_the_loss_of_a_dispensable_party(cast: Cast) -> None:
-    children = cast.start_all("dispensable", arguments={"victim": "bank_b"})
+def test_who_waits_for_others_bears_the_loss_of_an_optional_party(cast: Cast) -> None:
+    children = cast.start_all("bears_the_loss", arguments={"victim": "bank_b"})
     children[1].wait_for("answering")
     children[1].process.kill()
     assert [children[i].outcome()["result"] for i in (0, 2)] == [1, 0]
 
 
-def test_the_loss_of_a_party_that_is_not_dispensable_ends_all(cast: Cast) -> None:
-    children = cast.start_all("dispensable", arguments={"victim": "bank_a"})
+def test_the_loss_of_a_party_that_is_not_optional_ends_all(cast: Cast) -> None:
+    children = cast.start_all("bears_the_loss", arguments={"victim": "bank_a"})
     children[0].wait_for("answering")
     children[0].process.kill()
     assert children[2].outcome()["peer"] == "bank_a"

@@ -186,7 +186,7 @@ def test_two_sums_side_by_side_take_the_rounds_of_one(drive: Drive) -> None:
 
     def program(name: str) -> Program[Any]:
         async def both(p: Party) -> list[RingArray]:
-            return await p.together(
+            return await p.parallel(
                 additive_sum(p, xs[name], ring=ring), additive_sum(p, ys[name], ring=ring)
             )
 

@@ -155,7 +155,7 @@ async def _collect(
     others = [client for client in terms.clients if client != party.me]
     for peer, message in (await party.gather(Part, [p for p in others if p not in spared])).items():
         parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
-    async for peer, message in party.arrivals(
+    async for peer, message in party.as_completed(
         Part, [p for p in others if p in spared], quorum=0, timeout_s=terms.upload_timeout_s
     ):
         try:

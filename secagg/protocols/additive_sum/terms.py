@@ -108,7 +108,7 @@ class Terms:
         if x is not None and x.shape != self.shape:
             raise ShapeError(f"expected a vector of shape {self.shape}, got {x.shape}")
         # Nobody waits for a result party: if one of them leaves, the others still learn the sum.
-        party.dispensable = self._optional
+        party.optional = self._optional
 
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes; the time that aggregators wait is their own affair."""

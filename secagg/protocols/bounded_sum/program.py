@@ -235,7 +235,7 @@ def _enter(party: Party, terms: Terms) -> None:
         raise UsageError(
             f"roles for {', '.join(sorted(strangers))}, who are not among {', '.join(party.roster)}"
         )
-    party.dispensable = terms.optional
+    party.optional = terms.optional
 
 
 async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDArray[Any]]:
@@ -244,7 +244,7 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
     if index == 2:
         return got
     kind, bounds = (Seeds, Rest)[index], terms.bounds
-    async for peer, message in party.arrivals(
+    async for peer, message in party.as_completed(
         kind, terms.clients, quorum=0, timeout_s=terms.upload_timeout_s
     ):
         try:

@@ -44,7 +44,7 @@ async def compute(engine: Engine, layout: Layout, table: PlacedRows | None) -> U
         joint = await _share(engine, layout, table)
     with party.phase("merge"):
         # The check is begun first: it takes a copy before the merge moves the first row.
-        await party.together(_check(joint, layout), _merge(joint, layout))
+        await party.parallel(_check(joint, layout), _merge(joint, layout))
     with party.phase("group"):
         sums = await _sum_groups(joint, layout)
     with party.phase("test"):
@@ -142,7 +142,7 @@ async def _test(sums: SharedBits, query: Query) -> tuple[SharedBits, SharedBits]
     for f, begin, end in zip(query.fields, offsets[:-1], offsets[1:], strict=True):
         tests += [(sums[begin:end], f.at_least, False)] if f.at_least else []
         tests += [(sums[begin:end], f.below, True)] if f.below is not None else []
-    passed = await sums.engine.party.together(*(at_least(planes, bound) for planes, bound, _ in tests))
+    passed = await sums.engine.party.parallel(*(at_least(planes, bound) for planes, bound, _ in tests))
     verdicts = [~p if below else p for p, (_, _, below) in zip(passed, tests, strict=True)]
     flag = await all_planes(SharedBits.concatenate([v.reshape(1, -1) for v in verdicts]))
     opened = SharedBits.concatenate([sums[:0], *(sums[offsets[i] : offsets[i + 1]] for i in query.opened)])

@@ -99,7 +99,7 @@ async def broken_lists(joint: SharedBits, layout: Layout) -> SharedBits:
     compare = _compare_in_turn if _in_turn(layout) else _compare_as_trees
     limited, full = _fields(query)
     full_planes = [values[begin : begin + width] for _, begin, width in full]
-    (rising, *within), too_many, *filled = await engine.party.together(
+    (rising, *within), too_many, *filled = await engine.party.parallel(
         compare(keys, [(values[begin : begin + w], most) for most, begin, w in limited], words),
         _too_many(mark, layout),
         *([any_plane(SharedBits.concatenate(full_planes))] if full else []),
@@ -167,7 +167,7 @@ async def _compare_as_trees(
     """Return what `_compare_in_turn` does, in few rounds."""
     lower, upper = keys[:, :-step], keys[:, step:]
     mark = keys[len(keys) - 1]
-    found: list[SharedBits] = await keys.engine.party.together(
+    found: list[SharedBits] = await keys.engine.party.parallel(
         less_than(lower ^ upper, upper),
         *(_below(list(_limits(values, most, mark))) for values, most in fields),
     )

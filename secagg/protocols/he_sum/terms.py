@@ -103,7 +103,7 @@ class Terms:
             raise UsageError("expected an array at the clients and nowhere else")
         if values is not None and np.shape(values) != self.shape:
             raise ShapeError(f"expected an array of shape {self.shape}, got {np.shape(values)}")
-        party.dispensable = self._optional
+        party.optional = self._optional
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def _check(
         if key_share.party != number or key_share.public_key.key_id != public_key.key_id:
             raise UsageError(f"expected share {number} of {public_key!r} at {party.me}, got {key_share!r}")
     # Whoever waits for key holders waits for t of them.
-    party.dispensable |= frozenset(terms.key_holders) - {terms.aggregator, *terms.results}
+    party.optional |= frozenset(terms.key_holders) - {terms.aggregator, *terms.results}
 
 
 def _receivers(terms: Terms) -> list[PartyId]:

@@ -34,7 +34,9 @@ async def collect(
     taken = {party.me} if own else set[PartyId]()
     others = [client for client in terms.clients if client != party.me]
     needed = max(0, terms.least - len(taken))
-    async for peer, message in party.arrivals(kind, others, quorum=needed, timeout_s=terms.upload_timeout_s):
+    async for peer, message in party.as_completed(
+        kind, others, quorum=needed, timeout_s=terms.upload_timeout_s
+    ):
         try:
             add(peer, message)
         except RemoteProtocolError as error:

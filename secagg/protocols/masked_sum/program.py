@@ -111,7 +111,7 @@ async def collect(
 
     async def take(kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None]) -> None:
         # How many are enough `close` knows; an arrival is borne or not only there.
-        async for peer, message in party.arrivals(kind, clients, quorum=0, timeout_s=deadline_s):
+        async for peer, message in party.as_completed(kind, clients, quorum=0, timeout_s=deadline_s):
             try:
                 use(peer, message)
             except RemoteProtocolError as error:
@@ -151,8 +151,8 @@ def _enter(party: Party, terms: Terms, number: int) -> Round:
 
 def _begin(party: Party, where: Round) -> None:
     # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
-    party.once(f"round {where.number} of masked sums, context {where.context.hex()},")
-    party.dispensable = where.terms.optional
+    party.claim(f"round {where.number} of masked sums, context {where.context.hex()},")
+    party.optional = where.terms.optional
 
 
 class Declared(NamedTuple):

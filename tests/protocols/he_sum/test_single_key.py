@@ -140,7 +140,7 @@ def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> 
 
     def both(name: str) -> Program[Any]:
         async def program(p: Party) -> Any:
-            return await p.together(first.programs[name](p), second.programs[name](p))
+            return await p.parallel(first.programs[name](p), second.programs[name](p))
 
         return program
 

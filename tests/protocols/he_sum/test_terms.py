@@ -97,7 +97,7 @@ def test_roles_for_strangers_are_refused_by_name(terms_of: Callable[..., Terms],
 
 def test_only_clients_without_another_role_may_be_lost(terms_of: Callable[..., Terms]) -> None:
     terms = terms_of(clients=("a", "b", "c", "k", "r", "agg"))
-    assert enter(terms, "a", np.zeros(5)).dispensable == {"a", "b", "c"}
+    assert enter(terms, "a", np.zeros(5)).optional == {"a", "b", "c"}
 
 
 def test_a_sum_does_not_show_its_numbers() -> None:
