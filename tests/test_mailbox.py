@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from secagg.wire import Lane, Message
 
 SESSION = bytes(32)
 NAMES = ("a", "b", "c")
+T = TypeVar("T")
 
 
 class Block(Message, frozen=True):
@@ -40,7 +42,7 @@ def receiver(**room: int) -> Party:
     return Party("a", NAMES, session=SESSION, room=Room(**room))
 
 
-def started(party: Party, program: Callable[[Party], Computation[int]]) -> Run[int]:
+def started(party: Party, program: Callable[[Party], Computation[T]]) -> Run[T]:
     run = Run(party, program(party))
     run.start()
     return run

@@ -124,7 +124,7 @@ def test_gathering_from_oneself_or_strangers_or_with_an_impossible_quorum_is_ref
 def test_a_message_that_cannot_be_encoded_takes_no_sequence_number() -> None:
     sender = party("b")
     with pytest.raises(ShapeError):
-        sender.send("a", Vector(np.zeros(1, np.complex128)))  # type: ignore[arg-type]
+        sender.send("a", Vector(np.zeros(1, np.complex128)))
     sender.send("a", Number(5))
     run = started(one_from_b)
     run.party.deliver(frames(sender)[0], "b")
@@ -562,7 +562,8 @@ def test_the_time_of_arrivals_is_counted_from_the_first_wait() -> None:
         return [peer async for peer, _ in p.as_completed(Number, ("b", "c", "d"), quorum=1, timeout_s=10.0)]
 
     delays = {"b": 4.0, "c": 8.0, "d": 12.0}  # never 10 s apart
-    programs = {"a": receiver, **{name: partial(sender, after_s=s) for name, s in delays.items()}}
+    programs: dict[str, Callable[[Party], Computation[list[str]]]] = {"a": receiver}
+    programs |= {name: partial(sender, after_s=s) for name, s in delays.items()}
     assert simulate(programs).results["a"] == ["b", "c"]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -95,7 +97,7 @@ def test_check_refuses_other_dtypes_and_values_beyond_the_ring() -> None:
     with pytest.raises(ShapeError, match="not a list"):
         Ring(3).check([1, 2])  # type: ignore[arg-type]
     with pytest.raises(ShapeError):
-        Ring(64).to_signed(np.zeros(2, np.int64))  # type: ignore[arg-type]
+        Ring(64).to_signed(np.zeros(2, np.int64))
     with pytest.raises(ShapeError):
         Ring(3).reduce(np.zeros(2, np.uint8), out=np.zeros(2, np.uint16))
 
@@ -171,7 +173,7 @@ def test_matmul_takes_transposed_and_strided_operands_and_leaves_them_alone() ->
 def test_matmul_refuses_other_dtypes_and_shapes() -> None:
     good = np.zeros((3, 3), np.uint64)
     with pytest.raises(ShapeError, match="int64"):
-        matmul(good, np.zeros((3, 3), np.int64))  # type: ignore[arg-type]
+        matmul(good, np.zeros((3, 3), np.int64))
     with pytest.raises(ShapeError, match="not defined"):
         matmul(good, np.zeros((2, 3), np.uint64))
     with pytest.raises(ShapeError, match="not defined"):
@@ -204,7 +206,7 @@ def test_pack_bits_puts_the_first_element_lowest() -> None:
 @given(data=st.data())
 def test_packed_bits_are_the_elements_side_by_side_and_come_back(width: int, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.integers(0, (1 << width) - 1), max_size=200))
-    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.uint32, np.uint64]))
+    dtype: Any = data.draw(st.sampled_from([np.uint8, np.uint16, np.uint32, np.uint64]))
     dtype = dtype if np.dtype(dtype).itemsize * 8 >= width else np.uint64
     array = np.array(values, dtype)
     packed = pack_bits(array, width)
@@ -266,7 +268,7 @@ def test_packing_refuses_wrong_shapes_dtypes_and_widths() -> None:
     with pytest.raises(ShapeError):
         pack_bits(np.zeros((2, 2), np.uint8), 3)
     with pytest.raises(ShapeError):
-        pack_bits(np.zeros(2, np.int64), 3)  # type: ignore[arg-type]
+        pack_bits(np.zeros(2, np.int64), 3)
     for count in (-1, 1, 6):
         with pytest.raises(ShapeError):
             unpack_bits(packed, 3, count, np.uint8)
@@ -398,7 +400,7 @@ def test_planes_refuse_wrong_shapes_dtypes_and_widths() -> None:
     with pytest.raises(ShapeError):
         to_planes(np.zeros((3, 3), np.uint64), 4)
     with pytest.raises(ShapeError):
-        to_planes(np.zeros(3, np.uint32), 4)  # type: ignore[arg-type]
+        to_planes(np.zeros(3, np.uint32), 4)
     for shape, n in (((3, 2), 64), ((3, 1), 65), ((0, 1), 3), ((65, 1), 3), ((3,), 3)):
         with pytest.raises(ShapeError):
             from_planes(np.zeros(shape, np.uint64), n)

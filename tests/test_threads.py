@@ -38,7 +38,8 @@ def test_work_that_no_thread_begins_is_done_by_who_asks_for_it() -> None:
 
 
 def test_no_work_is_done_twice() -> None:
-    busy, done = Busy(), []
+    busy = Busy()
+    done: list[int] = []
     piece = helping(busy).submit(done.append, 1)
     piece.result(PATIENCE_S)
     for late in busy.waiting:
@@ -47,7 +48,8 @@ def test_no_work_is_done_twice() -> None:
 
 
 def test_cancelled_work_is_not_done() -> None:
-    busy, done = Busy(), []
+    busy = Busy()
+    done: list[int] = []
     piece = helping(busy).submit(done.append, 1)
     assert piece.cancel()
     for late in busy.waiting:
@@ -60,7 +62,12 @@ def test_cancelled_work_is_not_done() -> None:
 def test_threads_that_are_free_do_the_work() -> None:
     with ThreadPoolExecutor(1) as pool:
         begun = threading.Event()
-        piece = helping(pool).submit(lambda: (begun.set(), threading.get_ident())[1])
+
+        def work() -> int:
+            begun.set()
+            return threading.get_ident()
+
+        piece = helping(pool).submit(work)
         assert begun.wait(PATIENCE_S)
         assert piece.result(PATIENCE_S) != threading.get_ident()
     assert helping(helping(pool)) is not pool

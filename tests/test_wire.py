@@ -30,7 +30,7 @@ DTYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8", "b1")
 
 
 class Anything(Message, frozen=True):
-    array: np.ndarray  # type: ignore[type-arg]  # any dtype
+    array: np.ndarray  # any dtype
 
 
 class Words(Message, frozen=True):
@@ -78,7 +78,13 @@ class Control(Message, frozen=True):
 
 
 def encode(message: Message, **changes: Any) -> bytes:
-    fields = {"session": SESSION, "sender": 1, "lane": (), "sequence": 0, "depth": 1} | changes
+    fields: dict[str, Any] = {
+        "session": SESSION,
+        "sender": 1,
+        "lane": (),
+        "sequence": 0,
+        "depth": 1,
+    } | changes
     return b"".join(wire.encode_message(message, **fields)[0])
 
 

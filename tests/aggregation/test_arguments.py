@@ -112,7 +112,8 @@ def test_the_largest_of_all_may_be_taken() -> None:
 
 def test_numbers_may_be_numpys_and_come_in_rows() -> None:
     rows = np.arange(6.0).reshape(3, 2)
-    result = secagg.mean(rows, np.array([1, 2, 1]), clip=np.float32(8), max_weight=np.int64(4))
+    numbers: dict[str, Any] = {"clip": np.float32(8), "max_weight": np.int64(4)}
+    result = secagg.mean(rows, np.array([1, 2, 1]), **numbers)
     assert result.report.contributors == ("client0", "client1", "client2")
     assert np.max(np.abs(result.value - [2, 3])) <= result.report.error
 

@@ -460,6 +460,7 @@ def test_a_clip_is_for_what_lies_below_and_not_for_what_is_spelled_so() -> None:
     found = secagg.sum([update, update], clip={"a": 1.0, "": 100.0})
     assert found.value["a"]["x"] == pytest.approx(2.0, abs=1e-5)
     assert found.value["a/b"] == pytest.approx(100.0, abs=1e-3)
+    key: Any
     for key, said in (
         ("a/c", "where the updates have nothing"),
         (0, "expected clips by path, which is text"),

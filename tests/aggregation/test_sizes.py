@@ -227,7 +227,7 @@ def test_what_a_number_beyond_the_clip_is_told_works(clip: float, dtype: str) ->
         ({"max_weight": 10**400}, UsageError, "that float64 can hold as max_weight"),
         ({"weights": [1, 10**400]}, UsageError, "that float64 can hold as client1's weight"),
         (
-            {"weights": np.ma.array([1, 2], mask=[0, 1])},
+            {"weights": np.ma.array([1, 2], mask=[False, True])},
             RangeError,
             "client1's weight is not a positive number",
         ),

@@ -693,7 +693,7 @@ def test_a_long_wait_is_told_of_at_longer_and_longer_intervals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("secagg.cli.progress.time.monotonic", lambda: now)
     with shown_progress(Style.lines) as on_progress:
         for now in range(0, 8 * 3600, 5):  # the clock that is looked at
             on_progress(Progress("a", "connect", 0.0, 0, ("b",), (), 8 * 3600.0 - now))

@@ -92,8 +92,7 @@ def test_a_first_line_that_names_the_delimiter_is_no_header_and_no_row(put, line
 
 def test_a_delimiter_that_is_said_is_taken(put):
     text = "customer:amount:time,x\na,b:1:1\n"
-    mapping = {"mapping": None}
-    table = read_deposits(put(text.replace("time,x", "time")), dialect=Dialect(delimiter=":"), **mapping)
+    table = read_deposits(put(text.replace("time,x", "time")), dialect=Dialect(delimiter=":"), mapping=None)
     assert table.customer.tolist() == ["a,b"]
     with pytest.raises(DataError, match=r"first line says sep=;, and the delimiter is said to be ','"):
         read_deposits(put("sep=;\ncustomer;amount;time\na;1;1\n"), dialect=Dialect(delimiter=","))

@@ -123,6 +123,8 @@ def test_each_sender_belongs_to_one_bank_and_nobody_pays_himself(made):
 def test_every_row_lies_in_the_window_and_in_time_order(made):
     truth, folder = made
     start, end = (parse_time(bound) for bound in truth.window)
+    assert start is not None
+    assert end is not None
     assert end - start == 90 * 86_400
     for table in (transfers(folder, truth), deposits(folder, truth)):
         assert table.time.min() >= start
@@ -229,7 +231,7 @@ def test_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path
 def test_amounts_have_the_currencys_decimals(tmp_path, decimals):
     truth = synthetic.make(tmp_path, rows=3000, rings=5, collectors=5, currency_decimals=decimals)
     conventions = Conventions(currency_decimals=decimals)
-    cents = {}
+    cents: dict[str, int] = {}
     for bank in truth.banks:
         path = tmp_path / f"{bank}.transfers.csv"
         texts = [line.split(",")[2] for line in path.read_text().splitlines()[1:]]

@@ -9,6 +9,7 @@ import gzip
 import io
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -421,6 +422,7 @@ def test_window_holds_its_start_and_not_its_end(put):
 def test_window_of_timestamps(put):
     path = put(HEADER + "".join(f"b,s,1,2022-09-{day:02d} 00:00:00\n" for day in range(1, 11)))
     utc = datetime.UTC
+    window: Any
     for window in [
         ("2022-09-02", "2022/09/04"),
         (datetime.datetime(2022, 9, 2, tzinfo=utc), datetime.datetime(2022, 9, 4, tzinfo=utc)),
@@ -688,14 +690,15 @@ def test_each_kind_of_bad_row_is_named_by_line_and_column(put, row, column, reas
 def test_all_kinds_of_bad_rows_at_once_are_counted_and_located(put):
     # Blank lines, quoted line ends and malformed records shift lines against records; so does no column
     # that is read being the first.
-    out, expected, line = io.BytesIO(), [], 2
+    out, line = io.BytesIO(), 2
+    expected: list[Any] = []
     out.write(b"note," + HEADER.encode())
     for row, column, reason in BAD[::-1] * 3:
-        row = row if isinstance(row, bytes) else row.encode()
+        record = row if isinstance(row, bytes) else str(row).encode()
         for filler in (b'"two\nlines",b,s,1,1\n', b"\n", b"n,b,s,1,1\n"):
             out.write(filler)
             line += filler.count(b"\n")
-        out.write(b'"' + b"n\n" * (len(expected) % 3) + b'",' + row + b"\n")
+        out.write(b'"' + b"n\n" * (len(expected) % 3) + b'",' + record + b"\n")
         expected.append((line, column, reason))
         line += 1 + len(expected[:-1]) % 3
     for name in ("t.csv", "t.csv.gz"):
@@ -754,7 +757,7 @@ def test_report_says_what_was_left_out(put):
 
 def test_bad_rows_takes_refuse_or_skip(put):
     with pytest.raises(UsageError, match="bad_rows"):
-        read_transfers(put(HEADER), bad_rows="ignore")
+        read_transfers(put(HEADER), bad_rows="ignore")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rows", ['b,"s,1,1\nb,s,2,2\nb,s,3,3\n', 'b,"s"x,1,1\nb,s,2,2\n'])

@@ -215,7 +215,7 @@ def test_replacing_lies_twice_as_far():
     assert one.under("zero-out") == one.under("add-remove") == one
     assert one.under("replace") == Sensitivity(12.0, 6.0, 9)
     with pytest.raises(UsageError, match="adjacency"):
-        one.under("neighbours")
+        one.under("neighbours")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from secagg import dp
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.prg import Stream
 
-BUDGET = {"epsilon": 1.0, "delta": 1e-6}
+BUDGET: dict[str, Any] = {"epsilon": 1.0, "delta": 1e-6}
 
 
 def seeded(byte=0):

@@ -17,7 +17,7 @@ from secagg.dp.rejection import RejectionSampler
 from secagg.prg import Stream
 
 WORD = 1 << 64
-DISTRIBUTIONS = {
+DISTRIBUTIONS: dict[str, GaussianDistribution | PoissonDistribution] = {
     "gaussian 1/4": GaussianDistribution(Fraction(1, 4)),
     "gaussian 10": GaussianDistribution(Fraction(10)),
     "gaussian 5000": GaussianDistribution(Fraction(5000)),
@@ -73,7 +73,7 @@ def test_every_number_is_bracketed_and_none_is_accepted_with_more_than_certainty
 
 # Weights of tails are whole numbers rounded up, so for most distributions they are 1 whatever they are computed from.
 # Where nearly all weight lies on the mode, and the tail begins just where it may, twice that is needed.
-NARROW = {
+NARROW: dict[str, GaussianDistribution | PoissonDistribution] = {
     "gaussian 50/4501": GaussianDistribution(Fraction(50, 4501)),  # ln f(1) is -45.01
     "poisson e^-45.01": PoissonDistribution(Fraction(2834, 10**23)),
 }
@@ -84,14 +84,14 @@ def test_a_tail_weighs_enough_where_it_begins_as_high_as_it_may(name):
     distribution = NARROW[name]
     sampler = RejectionSampler(distribution)
     tails = [
-        (bin_, w)
+        (bin_.edge, bin_.step_bits, w)
         for bin_, w in zip(sampler._bins, sampler._weights, strict=True)
         if bin_.step_bits is not None
     ]
     assert tails
-    for bin_, w in tails:
+    for edge, step_bits, w in tails:
         with mpmath.workdps(60):
-            needed = sampler._scale * weight(distribution, bin_.edge) * (2 << bin_.step_bits)
+            needed = sampler._scale * weight(distribution, edge) * (2 << step_bits)
             assert needed > 1  # more than rounding up gives
             assert needed <= w
 
@@ -102,9 +102,10 @@ def test_tails_are_sampled_in_proportion_to_the_distribution(name):
     distribution, rng = DISTRIBUTIONS[name], Stream(b"tails of the law, 32 bytes long!")
     sampler = RejectionSampler(distribution)
     number = next(i for i, b in enumerate(sampler._bins) if b.step_bits is not None and b.sign == 1)
-    edge, words = sampler._bins[number].edge, rng.words(4000)
+    edge, step_bits, words = sampler._bins[number].edge, sampler._bins[number].step_bits, rng.words(4000)
+    assert step_bits is not None
     # As the weight of the bin is rounded up to a whole number, few would be kept: words are drawn below the bound.
-    peak = sampler._scale * weight(distribution, edge) * (2 << sampler._bins[number].step_bits)
+    peak = sampler._scale * weight(distribution, edge) * (2 << step_bits)
     scaled = [int(int(w) * min(mpmath.mpf(1), peak / sampler._weights[number])) for w in words]
     tries = [sampler._decide(number, edge, w, rng) for w in scaled]
     kept = np.array([x - edge for x, keep in tries if keep])
@@ -124,7 +125,9 @@ def test_tails_are_sampled_in_proportion_to_the_distribution(name):
     assert stats.chisquare(*folded).pvalue > 1e-6
 
 
-class Scripted:
+class Scripted(Stream):
+    """Gives what it is told to, in place of what a seed would."""
+
     def __init__(self, words):
         self.left = list(words)
 

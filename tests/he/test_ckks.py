@@ -306,6 +306,7 @@ def test_sums_differences_and_slices_are_within_their_bound(
         (a[0:2048], x[0][:2048]),
         (received(a[2048:4096], key) + b[2048:4096], (x[0] + x[1])[2048:4096]),
     ):
+        assert isinstance(got, Ciphertext)
         assert np.max(np.abs(key.decrypt(got) - expected)) <= key.public_key.error(got.header).bound
     with pytest.raises(UsageError, match="slice at multiples of 2048 numbers"):
         a[5:]
@@ -485,9 +486,15 @@ def test_nothing_but_coefficients_of_a_peers_reaches_tenseal(
     name: str, keys: dict[str, SecretKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What TenSEAL reads of a key or ciphertext has the same bytes around the coefficients whoever sent it.
-    native, read = keys[name].public_key.native, []
+    native = keys[name].public_key.native
+    read: list[bytes] = []
     theirs = tenseal.context_from
-    monkeypatch.setattr(tenseal, "context_from", lambda data, n: read.append(data) or theirs(data, n))
+
+    def reading(data: bytes, n: int) -> Any:
+        read.append(data)
+        return theirs(data, n)
+
+    monkeypatch.setattr(tenseal, "context_from", reading)
     other = SecretKey.generate(CONTEXTS[name])
     for key in (keys[name].public_key, other.public_key):
         PublicKey.from_bytes(key.to_bytes(), peer="bank")
@@ -674,16 +681,14 @@ def test_roundings_of_hidden_numbers_sum_up_like_those_of_others_with_the_same_s
 def test_hiding_is_normal_in_every_slot_of_every_block_and_fresh(
     key: SecretKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from secagg.he.ckks import keys as module
-
-    seen, native = [], module._tenseal.CKKSVector
+    seen, native = [], tenseal.CKKSVector
 
     class Recorded:
         def __new__(cls, context: Any, numbers: Any) -> Any:
             seen.append(numbers)
             return native(context, numbers)
 
-    monkeypatch.setattr(module._tenseal, "CKKSVector", Recorded)
+    monkeypatch.setattr("secagg.he.ckks.keys._tenseal.CKKSVector", Recorded)
     for _ in range(2):
         key.encrypt(np.zeros(2049), PLAN)
     noise = np.array(seen) * 2.0**40 / 192  # 3 sqrt(4096) units of 2^-40
@@ -741,7 +746,8 @@ def test_parent_and_forked_child_do_not_encrypt_alike(key: SecretKey) -> None:
         os._exit(0)
     os.waitpid(child, 0)
     theirs = np.frombuffer(os.read(read, mine.nbytes), np.uint64).reshape(mine.shape)
-    os.close(read), os.close(write)
+    os.close(read)
+    os.close(write)
     assert not np.any(mine == theirs)
 
 

@@ -345,6 +345,7 @@ def test_sum_differences_and_negatives_decrypt_to_the_plain_ones() -> None:
     x, y = np.array([1.5, -2.0, 0.25]), np.array([-8.0, 8.0, 3.0])
     a, b = encrypted(x), encrypted(y)
     for got, expected, summands in ((sum([a, b]), x + y, 2), (a - b, x - y, 2), (-a, -x, 1), (0 + a, x, 1)):
+        assert isinstance(got, OpenCiphertext)
         assert np.array_equal(SECRET_KEY.decrypt(got), expected)
         assert (got.header.summands, got.header.weight) == (summands, summands)
     total = a.copy()
@@ -415,7 +416,7 @@ def test_rows_are_taken_where_nothing_else_is_encrypted_with_them() -> None:
     with pytest.raises(UsageError, match=r"shape \(\)"):
         encrypted(1.0)[0:1]
     with pytest.raises(TypeError):
-        iter(whole)
+        iter(whole)  # type: ignore[call-overload]
 
 
 # Keys.
@@ -480,7 +481,7 @@ def test_secret_keys_are_not_shown() -> None:
 def test_secret_keys_are_not_pickled_or_copied() -> None:
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled or copied"):
-            copied(SECRET_KEY)  # type: ignore[operator]
+            copied(SECRET_KEY)
 
 
 def test_public_keys_turn_into_bytes() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from secagg.he.rlwe.parameters import parameters
 
@@ -129,8 +130,13 @@ def test_the_worst_case_of_the_noise_is_reached_and_is_the_formula():
 def test_noise_has_the_variance_of_the_formula():
     degree, holders, trials = 32, 3, 6000
     rng = np.random.default_rng(7)
-    binomial = lambda *shape: rng.binomial(42, 0.5, shape) - 21  # noqa: E731
-    ternary = lambda *shape: rng.integers(-1, 2, shape)  # noqa: E731
+
+    def binomial(*shape: int) -> NDArray[np.int64]:
+        return rng.binomial(42, 0.5, shape) - 21
+
+    def ternary(*shape: int) -> NDArray[np.int64]:
+        return rng.integers(-1, 2, shape)
+
     # The coefficient of X^(N-1) of a product is the inner product with the reversed factor.
     e, s = binomial(trials, holders, degree).sum(1), ternary(trials, holders, degree).sum(1)
     v = (e * ternary(trials, degree)).sum(1) + (s * binomial(trials, degree)).sum(1) + binomial(trials)

@@ -260,11 +260,11 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
         nodes = {}
         for kind in ("train", "evaluate"):
             privacy = protection.privacy_of(kind)
-            for name in names if privacy is not None else ():
-                if budgets and not (tmp_path / f".{name}.key.spent-{kind}").exists():
+            for name in names:
+                if budgets and privacy and not (tmp_path / f".{name}.key.spent-{kind}").exists():
                     new_budget(tmp_path / f"{name}.key", privacy, kind)
         for i, name in enumerate(names):
-            config = {
+            config: dict[str, bool | float | int | str] = {
                 "secagg-identity": str(tmp_path / f"{name}.key"),
                 "secagg-peers": str(tmp_path / "peers.toml"),
             }

@@ -52,7 +52,8 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
     make: Callable[..., Any], reply_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node that answers last would else try numbers until the graph surrounds somebody with its friends."""
-    folder, grid, told = make().folder, Silent(), list[str]()
+    folder, told = make().folder, list[str]()
+    grid: Any = Silent()
     sent = arrays_in(reply_of({"w": np.zeros(3, np.float32)}))
     terms = m.Task(Protection(), Encoding(), "num-examples")
 
@@ -74,7 +75,7 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
             content=carrier.pack(step, message), metadata=types.SimpleNamespace(message_id=client)
         )
 
-    monkeypatch.setattr(serving.secrets, "token_bytes", drawn)
+    monkeypatch.setattr("secagg.federated.round.secrets.token_bytes", drawn)
     monkeypatch.setattr(collecting.Collection, "_message", carried)
     asked = dict(enumerate(answers()))
     told.clear()

@@ -229,10 +229,12 @@ def test_what_is_asked_is_the_same_before_and_after_flower_carries_it() -> None:
     arrays = ArrayRecord({"w": Array(np.zeros(2)), "v": Array(np.ones(1))})
     config = ConfigRecord({"lr": np.float64(0.5), "on": True, "key": b"x", "names": ["a", "b"]})
     content = RecordDict({"arrays": arrays, "config": config, "none": ConfigRecord({"empty": []})})
-    carried = RecordDict(
-        {carrier.RECORD: carrier.record(m.TASK, b"frame"), "arrays": ArrayRecord(dict(arrays.items()))}
-        | {key: ConfigRecord.inflate(content[key].deflate()) for key in ("config", "none")}
-    )
+    records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
+        carrier.RECORD: carrier.record(m.TASK, b"frame"),
+        "arrays": ArrayRecord(dict(arrays.items())),
+    }
+    records |= {key: ConfigRecord.inflate(content[key].deflate()) for key in ("config", "none")}
+    carried = RecordDict(records)
     assert carrier.task_digest(carried, "train") == carrier.task_digest(content, "train")
 
 
@@ -386,7 +388,7 @@ def test_two_arrays_that_change_places_for_one_node_show_nothing_of_it(
 
     def train(own: np.ndarray[Any, Any]) -> Callable[[RecordDict], RecordDict]:
         def reply(content: RecordDict) -> RecordDict:
-            bias, out = content["arrays"].to_numpy_ndarrays()
+            bias, out = content.array_records["arrays"].to_numpy_ndarrays()
             return reply_of({"0": bias, "1": out + (bias > 0) * own})
 
         return reply

@@ -110,8 +110,8 @@ def test_without_clips_numbers_up_to_65000_and_integers_up_to_10_billion_fit(nod
     total = (contribution.astype(object) * nodes % (1 << coder.ring.bits)).astype(coder.ring.dtype)
     means = coder.decode(total, nodes, sent_nothing)
     records = to_records(update.layout, means.values, means.weight, KEY)
-    assert records["arrays"]["x"].numpy().tolist() == state["x"].tolist()
-    assert records["arrays"]["n"].numpy().tolist() == state["n"].tolist()
+    assert records.array_records["arrays"]["x"].numpy().tolist() == state["x"].tolist()
+    assert records.array_records["arrays"]["n"].numpy().tolist() == state["n"].tolist()
 
 
 numbers = st.floats(-16, 16, width=32)
@@ -135,8 +135,9 @@ def test_sums_of_contributions_decode_to_the_weighted_mean(rows: list[tuple[floa
     means = coder.decode(total, len(rows), sent_nothing)
     records = to_records(updates[0].layout, means.values, means.weight, KEY)
     mean = sum(w * x for x, _, w in rows) / weight
-    assert records["model"]["w"].numpy() == pytest.approx(np.full((2, 1), mean), abs=means.error)
-    assert records["model"]["steps"].numpy() == pytest.approx(3.0)
+    model = records.array_records["model"]
+    assert model["w"].numpy() == pytest.approx(np.full((2, 1), mean), abs=means.error)
+    assert model["steps"].numpy() == pytest.approx(3.0)
     assert records["m"]["correct"] == pytest.approx(sum(w * n for _, n, w in rows) / weight)
     assert records["m"]["losses"] == pytest.approx([mean, -mean], abs=1e-9)
     assert records["m"][KEY] == means.weight == weight
@@ -184,8 +185,8 @@ def test_an_update_that_does_not_fit_ends_the_sum_and_the_error_names_nodes_arra
     )
     assert caplog.text.count("the weight of this node's reply is beyond 1000, and 32768 would hold it") == 1
     # With these values it fits.
-    encoding = {"clips": {"": 50.0, "arrays/bn.num*": 1e9, "arrays/bn.running_var": 204800.0}}
-    secure, _ = run(make, grid_of, replies, **encoding, max_weight=256_000)
+    clips = {"": 50.0, "arrays/bn.num*": 1e9, "arrays/bn.running_var": 204800.0}
+    secure, _ = run(make, grid_of, replies, clips=clips, max_weight=256_000)
     assert secure.reports[0].failure == ""
 
 

@@ -113,7 +113,7 @@ def test_contexts_of_other_parameters_are_refused_with_those_that_are_read() -> 
         with pytest.raises(UsageError, match=r"4096 and coeff_mod_bit_sizes=\[48, 32\]"):
             bridge.from_secret_key(context.serialize(save_secret_key=True))
     with pytest.raises(UsageError, match="expected a context of TenSEAL's or its bytes, got int"):
-        bridge.from_public_key(5)  # type: ignore[arg-type]
+        bridge.from_public_key(5)
 
 
 def test_vectors_of_another_scale_level_or_kind_are_refused(key: SecretKey) -> None:
@@ -157,14 +157,14 @@ def test_bytes_that_are_nothing_of_tenseals_are_refused(data: bytes, key: Secret
 
 def changed(data: bytes, number: int, how: Any) -> bytes:
     """Return a message of TenSEAL's with one field of bytes replaced."""
-    out = []
+    out: list[bytes] = []
     for n, kind, value in fields(data):
         if isinstance(value, int):
             out += [bytes((n << 3,)), varint(value)]
         elif kind == 1:
-            out += [bytes((n << 3 | 1,)), value]
+            out += [bytes((n << 3 | 1,)), bytes(value)]
         else:
-            out += field(n, how(bytes(value)) if n == number else value)
+            out += map(bytes, field(n, how(bytes(value)) if n == number else bytes(value)))
     return b"".join(out)
 
 

@@ -137,7 +137,8 @@ def test_bad_data_at_one_party_ends_all_and_is_told_as_its_own(tmp_path: Path) -
 
 def test_data_is_expected_for_every_input_party_and_no_other(tmp_path: Path) -> None:
     job = make_job("structuring", "ab", "abx")
-    for options in ({"bank_a": []}, {"bank_a": [], "bank_b": [], "bank_x": []}):
+    for given in (["bank_a"], ["bank_a", "bank_b", "bank_x"]):
+        options: dict[str, list[Any]] = {name: [] for name in given}
         with pytest.raises(UsageError, match="expected data for the input parties bank_a, bank_b"):
             run_locally(job, options, out=tmp_path, on_progress=lambda _: None)
 

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def make_tables(job: Job, rows: Sequence[int]) -> dict[str, Columns]:
 
 def simulate_job(job: Job, tables: dict[str, Columns]) -> tuple[dict[str, Part], Outcome[Findings | None]]:
     parts = {
-        name: Part(job, name, (lambda name=name: tables[name]) if name in tables else None)
+        name: Part(job, name, partial(tables.__getitem__, name) if name in tables else None)
         for name in job.roster
     }
     return parts, simulate(parts)
@@ -236,7 +237,7 @@ def test_an_auditor_recomputes_the_commitment_from_the_table_in_any_order() -> N
         rows = job.pattern.rows(job.parameters, *(column[order] for column in columns)).by_identifier()
         announced = parts[name].announced
         assert announced is not None
-        about = {"session": parts[name].session, "owner": name}
+        about: dict[str, Any] = {"session": parts[name].session, "owner": name}
         assert group_by.commitment(rows, announced.salt, **about) == commitments["bank_a"][name]
         changed = Rows(rows.identifiers, rows.values + np.eye(*rows.values.shape, dtype=np.uint64))
         assert group_by.commitment(changed, announced.salt, **about) != commitments["bank_a"][name]
@@ -262,7 +263,7 @@ def test_all_are_told_whose_table_has_no_row_that_counts_and_nothing_more() -> N
     def read() -> Columns:
         raise EmptyTableError("secret.csv: no row counts; the table's times run from 1 to 2")
 
-    parts = {name: Part(job, name, lambda name=name: tables[name]) for name in job.roster}
+    parts = {name: Part(job, name, partial(tables.__getitem__, name)) for name in job.roster}
     parts["bank_b"] = Part(job, "bank_b", read)
     outcome = simulate(parts)
     for name in ("bank_a", "bank_c"):
@@ -278,7 +279,7 @@ def test_data_that_cannot_be_used_ends_the_run_and_only_its_owner_learns_why() -
     def read() -> Columns:
         raise DataError("secret.csv:7: amount is negative")
 
-    parts = {name: Part(job, name, lambda name=name: tables[name]) for name in job.roster}
+    parts = {name: Part(job, name, partial(tables.__getitem__, name)) for name in job.roster}
     parts["bank_b"] = Part(job, "bank_b", read)
     outcome = simulate(parts)
     assert str(outcome.errors["bank_b"]) == "secret.csv:7: amount is negative"
@@ -341,7 +342,7 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         progress = seen.append if name == "bank_a" else None
         return run_job(job, me=name, identity=identities[name], read=read, on_progress=progress)
 
-    results = run_all({name: lambda name=name: take_part(name) for name in job.roster})
+    results = run_all({name: partial(take_part, name) for name in job.roster})
     found = check_equal_to_plaintext(job, tables, {name: results[name].rows for name in tables})
     assert found > 3
 
@@ -439,7 +440,7 @@ def refused(
         identity = (identities or own)[name]
         return run_job(change(job, name), me=name, identity=identity, read=read)
 
-    return run_all({name: lambda name=name: take_part(name) for name in job.roster}), readers
+    return run_all({name: partial(take_part, name) for name in job.roster}), readers
 
 
 def test_a_job_that_differs_at_one_party_is_refused_before_anybody_reads_data() -> None:
@@ -497,7 +498,7 @@ def test_a_party_that_does_not_come_is_named() -> None:
         identity = identities[name]
         return run_job(job, me=name, identity=identity, read=lambda: pytest.fail("read"), on_failure=failed)
 
-    errors = run_all({name: lambda name=name: take_part(name) for name in ("bank_a", "bank_b")})
+    errors = run_all({name: partial(take_part, name) for name in ("bank_a", "bank_b")})
     for name, error in errors.items():
         assert isinstance(error, PeerMissingError)
         assert "bank_c" in str(error)
@@ -552,7 +553,7 @@ def test_a_run_that_fails_leaves_a_record_of_how_far_it_came_and_who_is_named(tm
         own = (lambda: read(name)) if name in tables else None
         return run_job(job, me=name, identity=identities[name], read=own, on_failure=failed)
 
-    run_all({name: lambda name=name: take_part(name) for name in job.roster})
+    run_all({name: partial(take_part, name) for name in job.roster})
     assert records.keys() == set(job.roster)
     for name, record in records.items():
         assert (record["outcome"], record["reached"], record["opened"]) == ("failed", "read", None)

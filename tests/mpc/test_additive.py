@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,12 @@ from secagg.prg import Stream
 from secagg.ring import Ring, RingArray
 
 WIDTHS = (1, 3, 8, 13, 16, 20, 32, 33, 57, 63, 64)
+
+
+def whole(parts: tuple[Sequence[Seed], RingArray]) -> list[Seed | RingArray]:
+    """Return what `share` made, the seeds and the last share, as one list."""
+    seeds, rest = parts
+    return [*seeds, rest]
 
 
 def stream(seed: int = 0) -> Stream:
@@ -49,8 +56,7 @@ def test_adding_shares_adds_secrets(case: tuple[Ring, list[RingArray]], n: int) 
     rng = stream()
     xs, ys = share(x, n, ring, rng), share(y, n, ring, rng)
     held = [
-        reconstruct([mine, theirs], x.shape, ring)
-        for mine, theirs in zip([*xs[0], xs[1]], [*ys[0], ys[1]], strict=True)
+        reconstruct([mine, theirs], x.shape, ring) for mine, theirs in zip(whole(xs), whole(ys), strict=True)
     ]
     np.testing.assert_array_equal(reconstruct(held, x.shape, ring), ring.reduce(np.asarray(x + y)))
 
@@ -63,7 +69,7 @@ def test_multiplying_shares_by_a_public_number_multiplies_the_secret(
     ring, (x,) = case
     seeds, rest = share(x, 3, ring, stream())
     factor = ring.dtype.type(k % ring.modulus)
-    scaled = [ring.reduce(np.asarray(expand(s, x.shape, ring) * factor)) for s in (*seeds, rest)]
+    scaled = [ring.reduce(np.asarray(expand(s, x.shape, ring) * factor)) for s in whole((seeds, rest))]
     expected = ring.reduce(np.asarray(x * factor))
     np.testing.assert_array_equal(reconstruct(scaled, x.shape, ring), expected)
 
@@ -89,7 +95,7 @@ def test_any_share_missing_leaves_another_value() -> None:
     ring = Ring(64)
     x = np.arange(100, dtype=np.uint64)
     seeds, rest = share(x, 4, ring, stream())
-    shares = [*seeds, rest]
+    shares = whole((seeds, rest))
     for missing in range(4):
         others = [s for i, s in enumerate(shares) if i != missing]
         assert not (reconstruct(others, x.shape, ring) == x).any()
@@ -139,7 +145,7 @@ def test_every_share_is_uniform_whatever_the_secret(n: int, fill: int) -> None:
     x = np.full(1 << 18, fill, np.uint8)
     assert chi_square(x) > 1e6  # the statistic does see the secret
     seeds, rest = share(x, n, ring, stream(7 * n + fill))
-    for one in (*seeds, rest):
+    for one in whole((seeds, rest)):
         assert chi_square(expand(one, x.shape, ring)) < CHI_SQUARE_LIMIT
     if n == 3:
         # Two of three together: what they add up to is as uniform.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -110,7 +111,8 @@ class EnumeratedPair:
     position = 0
 
     def __init__(self, enumeration: Enumeration, key: int) -> None:
-        self.enumeration, self.key, self.streams = enumeration, key, {}
+        self.enumeration, self.key = enumeration, key
+        self.streams: dict[str, EnumeratedStream] = {}
 
     def __getitem__(self, purpose: str) -> EnumeratedStream:
         return self.streams.setdefault(purpose, EnumeratedStream(self.enumeration, self.key, purpose))
@@ -130,8 +132,8 @@ def views(
             engine = Engine(
                 party,
                 PARTIES,
-                own=EnumeratedPair(enumeration, i),
-                following=EnumeratedPair(enumeration, (i + 1) % 3),
+                own=cast(Any, EnumeratedPair(enumeration, i)),
+                following=cast(Any, EnumeratedPair(enumeration, (i + 1) % 3)),
             )
             x = await shuffle(SharedBits(engine, rows[i], rows[(i + 1) % 3]), XOR)
             return x.first, x.second

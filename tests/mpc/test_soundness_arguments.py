@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def groupings(rows, most):
     """Return every way to cut sorted rows into groups of at most `most`, and padding of any length at the end."""
     cuts = []
     for padding in range(rows + 1):
-        stack = [[]]
+        stack: list[list[int]] = [[]]
         while stack:
             sizes = stack.pop()
             left = rows - padding - sum(sizes)
@@ -275,7 +276,8 @@ def test_the_three_shares_of_a_product_are_uniform_but_for_their_sum(x):
 
         def program_of(i, y=y):
             async def program(party):
-                engine = Engine(party, THREE, own=AllBits(i), following=AllBits((i + 1) % 3))
+                own, following = cast(Any, AllBits(i)), cast(Any, AllBits((i + 1) % 3))
+                engine = Engine(party, THREE, own=own, following=following)
                 left, right = (
                     SharedBits(
                         engine, *(np.full(1, 2**64 - 1 if s[(i + j) % 3] else 0, np.uint64) for j in (0, 1))
@@ -348,13 +350,15 @@ class Operations:
         return np.array_equal(flags(got[0]), X & 1) and np.array_equal(flags(got[63]), X < 0)
 
     async def to_integers(self):
-        return np.array_equal(await (await from_bits(self.words()[0], 128)).open(), flags(WORDS[0]))
+        got = await (await from_bits(self.words()[0], 128)).open()
+        return got is not None and np.array_equal(got, flags(WORDS[0]))
 
     async def conjunction(self):
         return np.array_equal(await (await (self.words() & self.words())).open(), WORDS)
 
     async def total(self):
-        return np.array_equal((await (await add([self.words(), self.words()])).open())[1], WORDS[0])
+        got = await (await add([self.words(), self.words()])).open()
+        return got is not None and np.array_equal(got[1], WORDS[0])
 
     async def shuffled(self):
         got = await (await shuffle(self.words().reshape(1, 4, 2), XOR)).open()
@@ -363,7 +367,8 @@ class Operations:
     async def inputs(self):
         mine = [WORDS if self.engine.party.me == owner else None for owner in THREE]
         got = [await input_bits(self.engine, o, WORDS.shape, v) for o, v in zip(THREE, mine, strict=True)]
-        return all([np.array_equal(await g.open(), WORDS) for g in got])
+        opened = [await g.open() for g in got]
+        return all(x is not None and np.array_equal(x, WORDS) for x in opened)
 
     async def open_to_one(self):
         x = self.words()

@@ -89,10 +89,10 @@ def test_ends_of_the_range_and_multiples(run_three, frac_bits):
         high - 1,
         high,
     ]
-    edges = np.array([min(max(z, low), high) for z in edges] * 64)
-    up = truncated(run_three, edges, frac_bits) - (edges >> frac_bits)
+    x = np.array([min(max(z, low), high) for z in edges] * 64)
+    up = truncated(run_three, x, frac_bits) - (x >> frac_bits)
     assert set(up.tolist()) <= {0, 1}
-    assert not up[edges % unit == 0].any()
+    assert not up[x % unit == 0].any()
 
 
 def test_the_range_ends_where_the_result_goes_wrong(run_three):

@@ -10,6 +10,7 @@ about all combinations is one about each element under uniform randomness.
 from __future__ import annotations
 
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -163,16 +164,16 @@ def enumerate_views(operation, *, ring_bits=1, silent=frozenset()):
     """
 
     def once(deck):
-        views = ([], [], [])
+        views: tuple[list, list, list] = ([], [], [])
 
         async def program(party):
             i = NAMES.index(party.me)
             view = views[i]
             engine = Engine(
-                Recorder(party, view, deck.lanes, ring_bits),
+                cast(Any, Recorder(party, view, deck.lanes, ring_bits)),
                 NAMES,
-                own=Pair(deck, i, view),
-                following=Pair(deck, (i + 1) % 3, view),
+                own=cast(Any, Pair(deck, i, view)),
+                following=cast(Any, Pair(deck, (i + 1) % 3, view)),
             )
             return await operation(engine, deck.lanes)
 
@@ -288,7 +289,7 @@ def test_an_opened_verdict_on_two_keys_and_a_fault_shows_the_verdict_and_nothing
     party, own
 ):
     """As the check of input lists does it: next key not greater, or another fault, in one bit that is opened."""
-    seen = {}
+    seen: dict[int, Any] = {}
     for low, high, fault in itertools.product(range(4), range(4), (0, 1)):
         bits = [low & 1, low >> 1, high & 1, high >> 1, fault]
         shares = [shares_given_own(own, party, bit, 2) for bit in bits]
@@ -324,7 +325,7 @@ SMALL = [(3, 1), (4, 1), (4, 2)]
 def test_truncation_shows_no_party_anything_of_the_others_shares(bits, frac_bits):
     ring = Ring(bits)
     low, high = truncation_range(ring, frac_bits)
-    seen = {}
+    seen: dict[int, Any] = {}
     for secret in range(low - (1 << frac_bits) + 1, high + 1):  # all that A's offset leaves room for
         for varied in (2, 0):
             z = [3, 5, 2]
@@ -496,7 +497,7 @@ def test_integer_to_bits_shows_no_party_anything_of_the_others_shares(party):
 @pytest.mark.parametrize("owner", range(3))
 def test_input_of_a_computing_party_shows_the_others_nothing(owner):
     ring = Ring(3)
-    seen = {}
+    seen: dict[int, Any] = {}
     for secret in range(8):
 
         async def give(engine, lanes, secret=secret):

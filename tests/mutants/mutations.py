@@ -129,7 +129,7 @@ def _exchanged(node: ast.expr) -> Iterator[ast.AST]:
                 if isinstance(changed, ast.Compare):
                     changed.ops = [other()]  # type: ignore[list-item]
                 else:
-                    changed.op = other()  # type: ignore[union-attr, assignment]
+                    changed.op = other()  # type: ignore[assignment]
                 yield changed
         case ast.UnaryOp(op=ast.Not() | ast.Invert() | ast.USub()):
             yield node.operand
@@ -144,9 +144,9 @@ def _exchanged(node: ast.expr) -> Iterator[ast.AST]:
         case ast.Call(args=[first, second, *_]) if not (
             isinstance(first, ast.Starred) or isinstance(second, ast.Starred) or _commutes(node.func)
         ):
-            changed = copy.deepcopy(node)
-            changed.args = [changed.args[1], changed.args[0], *changed.args[2:]]
-            yield changed
+            exchanged = copy.deepcopy(node)
+            exchanged.args[:2] = reversed(exchanged.args[:2])
+            yield exchanged
         case ast.IfExp(test=test, body=body, orelse=orelse):
             yield ast.IfExp(test=test, body=orelse, orelse=body)
         case _:

@@ -8,7 +8,6 @@ from itertools import count
 
 import pytest
 
-from secagg.network import callers
 from secagg.network.callers import Callers, DropLog, Newcomer, Stage, source_of
 
 MORE = 1000
@@ -16,6 +15,16 @@ MORE = 1000
 
 def caller(source: str, stage: Stage = Stage.CONNECTED) -> Newcomer:
     return Newcomer(0.0, None, source, stage=stage)
+
+
+def displaced(places: Callers, newcomers: list[Newcomer]) -> list[Newcomer]:
+    """Let them come one after the other; return who made room."""
+    gone = []
+    for new in newcomers:
+        if (one := places.add(new)) is not None:
+            places.remove(one)
+            gone.append(one)
+    return gone
 
 
 def test_callers_who_have_shown_something_are_not_displaced_by_any_number_who_have_not() -> None:
@@ -41,7 +50,7 @@ def test_in_a_stage_the_address_with_the_most_callers_makes_room() -> None:
     honest = caller("b", Stage.SHAKING)
     places.add(honest)
     flood = [caller("a", Stage.SHAKING) for _ in range(MORE)]
-    gone = [one for new in flood if (one := places.add(new)) is not None and not places.remove(one)]
+    gone = displaced(places, flood)
     assert gone == flood[: MORE - 255]
     late = caller("c", Stage.SHAKING)
     assert places.add(late) is flood[MORE - 255]
@@ -60,7 +69,7 @@ def test_a_party_displaces_none_but_its_own_connections() -> None:
     other = caller("bank_c", Stage.KNOWN)
     places.add(other)
     own = [caller("bank_b", Stage.KNOWN) for _ in range(6)]
-    gone = [one for new in own if (one := places.add(new)) is not None and not places.remove(one)]
+    gone = displaced(places, own)
     assert gone == own[:2]
 
 
@@ -90,7 +99,7 @@ def test_drops_are_logged_at_a_rate_and_those_left_out_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(callers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("secagg.network.callers.time.monotonic", lambda: now[0])
     log, number = DropLog("bank_a"), count()
     with caplog.at_level(logging.WARNING):
         for _ in range(MORE):

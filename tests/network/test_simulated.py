@@ -388,7 +388,7 @@ def test_a_delayed_message_that_later_ones_overtake_is_still_read_first() -> Non
         return [(await p.receive(Number, "a")).value for _ in range(3)]
 
     for action in ("delay", "reorder"):
-        out = everybody(program, ("a", "b"), faults=[Fault(action, 0)])  # type: ignore[arg-type]
+        out = everybody(program, ("a", "b"), faults=[Fault(action, 0)])
         assert out.results["b"] == [0, 1, 2]
 
 

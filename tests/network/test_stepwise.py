@@ -76,7 +76,7 @@ def carry(
 ) -> list[tuple[str, str, bytes]]:
     """Carry everything until nothing moves, calling `between` behind each step; return what was sent."""
     post: deque[tuple[str, str, bytes]] = deque()
-    sent = []
+    sent: list[tuple[str, str, bytes]] = []
 
     def step(name: str, incoming: list[tuple[str, bytes]]) -> None:
         out = parties[name].step(incoming)
@@ -509,7 +509,8 @@ def test_states_of_another_version_are_refused() -> None:
 
 def test_states_with_other_content_are_refused() -> None:
     head = make("a").state()[:9]
-    for content in ([], {}, ["a", ["a"], SESSION, bytes(32), [], b"", "more"], [1] * 6):
+    contents: tuple[object, ...] = ([], {}, ["a", ["a"], SESSION, bytes(32), [], b"", "more"], [1] * 6)
+    for content in contents:
         with pytest.raises(UsageError):
             Stepwise.restore(programs()["a"], head + msgspec.msgpack.encode(content))
 

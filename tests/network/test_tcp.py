@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from secagg import release, wire
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
-from secagg.network import callers, link
+from secagg.network import callers
 from secagg.network.hello import Abort, Hello, Nonce, Session, derive_session, nonce_commitment
 from secagg.network.identity import certificate_pem, create_identity, load_certificate, load_identity
 from secagg.network.meeting import Attendance, Meeting
@@ -1063,7 +1063,7 @@ def test_a_frame_for_which_there_is_no_memory_is_blamed_on_its_sender(
             return real(size, dtype)
 
         x = np.zeros(1 << 18, np.uint64)
-        monkeypatch.setattr(link.np, "empty", small)
+        monkeypatch.setattr("secagg.network.link.np.empty", small)
         with contextlib.suppress(OSError):
             peer.secure.sendall(message(session, x))
         kind, culprit, told = peer.ending()
@@ -1090,6 +1090,8 @@ def test_heartbeats_without_end_do_not_keep_a_party_from_looking_at_the_time(cas
 
 
 class TakesNothing(Impostor):
+    failed = ""
+
     async def program(self, party: Party) -> int:
         self.started.set()
         party.send("bank_b", Values(np.zeros(1 << 23, np.uint64)))
@@ -1099,11 +1101,12 @@ class TakesNothing(Impostor):
 
 
 def test_what_is_kept_for_a_peer_that_takes_nothing_is_bounded(cast: Cast) -> None:
-    with TakesNothing(cast, max_unread_bytes=1 << 20) as peer:
+    taking = TakesNothing(cast, max_unread_bytes=1 << 20)
+    with taking as peer:
         peer.meet()
         peer.thread.join(PATIENCE_S)
         assert peer.result == 1
-    assert "took no more of what was sent to it" in peer.failed
+    assert "took no more of what was sent to it" in taking.failed
 
 
 def test_idle_callers_keep_nobody_from_meeting(

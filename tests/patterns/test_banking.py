@@ -29,7 +29,8 @@ def run_pattern(pattern, parameters, banks, tables):
     names = dict.fromkeys((*banks, *computing))
     outcome = simulate({n: partial(find_groups, query=query, rows=rows.get(n)) for n in names})
     outcome.values()
-    return {name: flagged_rows(rows[name], outcome.results[name]) for name in banks}
+    found = {name: outcome.results[name] for name in banks}
+    return {name: flagged_rows(rows[name], each) for name, each in found.items() if each is not None}
 
 
 def assert_each_bank_learns_its_part(found, everything, tables):

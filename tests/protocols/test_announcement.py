@@ -25,7 +25,7 @@ from secagg.protocols.group_by import (
     program,
 )
 from secagg.protocols.group_by.announcement import Announcement, Heard, _digest
-from secagg.protocols.pseudonyms import HashKeyPart
+from secagg.protocols.pseudonyms import HashKeyPart, agree_hash_key
 
 FIELDS = (Field("n", 5, at_least=2), Field("m", 2**40, opened=False))
 SALT = bytes(range(32))
@@ -316,7 +316,7 @@ def test_digests_for_another_number_of_parties_name_their_sender():
 
 
 def test_two_contributions_to_the_hash_key_end_the_run_and_do_not_make_findings_vanish(monkeypatch):
-    agree = program.agree_hash_key
+    agree = agree_hash_key
 
     async def agree_differently(party, contribution, announced):
         if party.me != "C":

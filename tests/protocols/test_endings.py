@@ -35,7 +35,7 @@ def place(layout, names):
 
 def by_bucket(layout, identity_bits):
     """Return the names of which each bucket holds rows with these identity bits: {(bucket, identity): names}."""
-    found = {}
+    found: dict[tuple[int, int], list[str]] = {}
     for name, (first, second) in zip(NAMES, HASHES.tolist(), strict=True):
         key = first & (layout.buckets.buckets - 1), second & ((1 << identity_bits) - 1)
         found.setdefault(key, []).append(name)

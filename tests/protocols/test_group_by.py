@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -326,15 +327,16 @@ def what_bank_sees(
 
     def program_of(i):
         async def program(party):
-            streams = Orders(i, seed=i), Orders((i + 1) % 3, seed=(i + 1) % 3)
+            streams: Any = (Orders(i, seed=i), Orders((i + 1) % 3, seed=(i + 1) % 3))
             engine = Engine(party, THREE, own=streams[0], following=streams[1])
             mixed = await shuffle(SharedBits(engine, shares[i], shares[(i + 1) % 3]), XOR)
-            origins = take(mixed.first ^ mixed.second ^ 0, offsets[3], 2)
+            origins = take(np.bitwise_xor(mixed.first, mixed.second), offsets[3], 2)
             if pads_keep_origin:
                 opened = await _open_to_holders(mixed, layout)
             else:  # what would be seen: the order of the origins alone tells who has padding
                 opened = None
             full = await engine.open(XOR, mixed.first, mixed.second)
+            assert full is not None
             return opened, take(full, offsets[3], 2), origins
 
         return program

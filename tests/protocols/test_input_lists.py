@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from secagg.errors import AbortedError, RemoteProtocolError
 from secagg.mpc import replicated
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose
+from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose, share_input
 from secagg.network.simulated import simulate
 from secagg.patterns.banking import collectors
 from secagg.protocols.group_by import (
@@ -26,7 +27,6 @@ from secagg.protocols.group_by import (
     find_groups,
     find_groups_plainly,
     lists,
-    program,
 )
 from secagg.protocols.group_by.holder import PlacedRows
 
@@ -141,7 +141,8 @@ ALTERATIONS = [
 
 def run(monkeypatch, query, tables, alter=lambda placed, planes: None, *, who="M"):
     """Run the banks, of whom `who` puts in its rows with an altered program."""
-    place, planes_of = PlacedRows.place.__func__, PlacedRows.planes
+    place: Any = PlacedRows.place
+    place, planes_of = place.__func__, PlacedRows.planes
 
     def placed(cls, layout, rows, key, me):
         return place(Altered if me == who else cls, layout, rows, key, me)
@@ -247,8 +248,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
         party.send(computing[2], InputFromOutside((seeds[0],), altered))
         return None
 
-    share_input = program.share_input
-    monkeypatch.setattr(program, "share_input", share)
+    monkeypatch.setattr("secagg.protocols.joint_groups.program.share_input", share)
     query = collectors.query(PARAMETERS, ("A", "B", "M"), ("x", "y", "z"))
     outcome = run(monkeypatch, query, TABLES)
     assert not outcome.results

@@ -32,6 +32,7 @@ from secagg.mpc.engine import (
 )
 from secagg.mpc.shuffle import Permuted
 from secagg.network.simulated import Fault, Outcome, simulate
+from secagg.prg import Stream
 from secagg.protocols import additive_sum, bounded_sum, masked_sum
 from secagg.protocols.additive_sum.program import Part, PartialSum
 from secagg.protocols.bounded_sum.program import (
@@ -206,7 +207,7 @@ def test_all_that_is_received_while_joining_groups_is_uniform_but_for_openings(b
         for messages in made[1:]:
             view = view.stack(view_of_lanes(messages, me))
         view.check(rank=banks == 2, pairs=banks == 2)
-    inputs = {HashKeyPart: banks - 1, InputFromOutside: 2}
+    inputs: dict[type, int] = {HashKeyPart: banks - 1, InputFromOutside: 2}
     assert_fresh(made, lambda m: inputs.get(type(m.message), 1))
     for messages in made:
         assert_spare_bytes_are_zero(messages)
@@ -244,9 +245,9 @@ def test_opened_rows_hold_their_fields_and_zeros_and_their_shares_nothing_else(b
             bucket.remove(padding)
             bucket.append(sum(v << o for v, o in zip(fields, offsets, strict=True)))
         words = rows.reshape(LANES, capacity, layout.row_words)
-        for bucket in range(LANES):
-            got = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in words[bucket]]
-            assert sorted(got) == sorted(want[bucket])
+        for number in range(LANES):
+            got = [sum(int(w) << 64 * i for i, w in enumerate(row)) for row in words[number]]
+            assert sorted(got) == sorted(want[number])
     # Labels go in bytes of their own, and their spare bits carry nothing.
     openings = [m for m in transcripts.sent(outcome.transcript) if isinstance(m.message, Opening)]
     verdicts = [m for m in openings if m.message.shares[0].shape == (banks,)]
@@ -289,7 +290,7 @@ def test_parts_and_all_but_one_partial_sum_are_uniform_and_independent(roles, fi
     outcome.values()
     messages = transcripts.sent(outcome.transcript)
     assert_spare_bytes_are_zero(messages)
-    seeds = Counter()
+    seeds: Counter[bytes] = Counter()
     for me in programs:
         view, partial_sums = View(length), 0
         for m, name, value in [*by_form(messages, MASKED), *by_form(messages, OPENED)]:
@@ -349,7 +350,7 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
         if isinstance(m.message, MaskedInput):
             y = terms.ring.unpack(m.message.packed, (length,))
             whole.add(m.sender, elements(y, length))
-            own = transcripts.Stream(self_seeds[terms.clients.index(m.sender)]).ring(length, 32)
+            own = Stream(self_seeds[terms.clients.index(m.sender)]).ring(length, 32)
             if len(bare.names) < 4:  # the fifth follows from the sum
                 bare.add(m.sender, elements(y - own, length))
     assert len(whole.names) == 5
@@ -419,7 +420,8 @@ def test_all_that_aggregators_receive_of_vectors_is_uniform_but_for_one_bit_a_cl
         assert len(uploads.names) == 2
         uploads.check()
     assert_fresh([messages], lambda m: 1 if isinstance(m.message, PairSecret) else 2)
-    verdicts, total = [], []
+    verdicts: list[Any] = []
+    total: list[Any] = []
     for m in messages:
         if isinstance(m.message, Opening):
             (verdicts if m.receiver in terms.aggregators else total).append(m.message.shares)

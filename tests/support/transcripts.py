@@ -39,11 +39,11 @@ Bits = NDArray[np.uint8]  # zeros and ones, shape (samples, columns)
 
 
 class Sent(NamedTuple):
-    """A frame of a transcript, decoded."""
+    """A frame of a transcript, decoded; `message` is a `Message` of whatever kind the frame says."""
 
     sender: str
     receiver: str
-    message: Message
+    message: Any
     frame: bytes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -29,7 +30,7 @@ def request(
     return Request(structure, mean, clips or {"": 2.0}, precision, clients, max_weight)
 
 
-def opened(coding: Coding, updates: list[Any], weights: list[float]) -> Any:
+def opened(coding: Coding, updates: list[Any], weights: Sequence[float]) -> Any:
     """Encode, add as the protocols do and decode."""
     vectors = [coding.encode([x], w)[0] for x, w in zip(updates, weights, strict=True)]
     for vector in vectors:
@@ -54,7 +55,7 @@ clients = st.lists(st.lists(st.floats(-2, 2), min_size=3, max_size=3), min_size=
 
 def exactly(updates: list[Any], weights: list[Any]) -> list[Fraction]:
     return [
-        sum(Fraction(float(x[i])) * Fraction(w) for x, w in zip(updates, weights, strict=True))
+        sum((Fraction(float(x[i])) * Fraction(w) for x, w in zip(updates, weights, strict=True)), Fraction())
         for i in range(len(updates[0]))
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -63,9 +64,10 @@ def test_multiples_are_powers(small_key):
         assert multiple.integers() == [pow(int(c), factor, modulus) for c in a.integers()]
         assert multiple.header.weight == abs(factor)
         assert np.max(np.abs(small_key.decrypt(multiple) - factor * X)) <= PLAN.error(summands=abs(factor))
-    for factor, kind in ((0, UsageError), (1.5, UsageError), (21, RangeError), (-21, RangeError)):
+    wrong: Any
+    for wrong, kind in ((0, UsageError), (1.5, UsageError), (21, RangeError), (-21, RangeError)):
         with pytest.raises(kind):
-            a * factor
+            a * wrong
 
 
 def test_rerandomized_ciphertexts_hold_the_same_and_look_different(small_key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def holds(
     return setting.holds(cs, ds, v_i, proved, challenge, response)
 
 
-def proof(cs: list[mpz], proved: bytes = PROVED, secret: mpz = SECRET) -> dict[str, bytes]:
+def proof(cs: list[mpz], proved: bytes = PROVED, secret: mpz = SECRET) -> dict[str, Any]:
     challenge, response = SETTING.prove(cs, secret, proved, system_stream())
     return {"challenge": challenge, "response": response}
 

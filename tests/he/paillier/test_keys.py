@@ -60,7 +60,8 @@ def test_a_slow_decryption_by_the_definition_reads_the_same(small_key):
     key = small_key.public_key
     values = encode(np.linspace(-100, 100, 100), PLAN).values
     ciphertext = key.encrypt_encoded(values, PLAN)
-    plaintexts = [decrypt_slowly(int(c), *small_key.prime_factors(), key.s) for c in ciphertext.integers()]
+    p, q = small_key.prime_factors()
+    plaintexts = [decrypt_slowly(int(c), p, q, key.s) for c in ciphertext.integers()]
     assert plaintexts == small_key.decrypt_residues(ciphertext.digits)
     assert np.array_equal(small_key.decrypt_encoded(ciphertext), values)
 
@@ -87,7 +88,8 @@ def test_the_owner_encrypts_to_the_same_ciphertext(small_primes, x):
 def test_full_randomizers_are_powers_of_numbers_below_n(small_primes):
     key = SecretKey._from_primes(*small_primes, s=2, x=None).public_key
     drawn = residues.from_digits(key.draw_randomizers(3, rng=Stream(bytes(32))), key.n)
-    stream, expected = Stream(bytes(32)), []
+    stream = Stream(bytes(32))
+    expected: list[int] = []
     while len(expected) < 3:
         r = int.from_bytes(stream.bytes(64), "little")
         if 0 < r < key.n:
@@ -151,7 +153,7 @@ def test_what_is_raised_to_the_secret_exponent_is_never_the_ciphertext(small_key
     assert len(seen) == 6
     assert len(set.union(*seen)) == 6 * len(ciphertext.integers())
     bare = {int(c) % modulus for c in ciphertext.integers() for modulus in moduli}
-    assert not bare & set.union(*seen)
+    assert bare.isdisjoint(set[int]().union(*seen))
 
 
 def test_equal_numbers_have_different_ciphertexts(small_key):
@@ -293,9 +295,10 @@ def test_what_cannot_be_generated_is_refused():
             SecretKey.generate(bits)
     with pytest.raises(UsageError, match="even number of bits"):
         SecretKey.generate(3073)
-    for arguments in ({"s": 4}, {"randomizer_bits": 256}):
-        with pytest.raises(UsageError, match=r"of 1 to 3|512 to 1024 bits"):
-            SecretKey.generate(2048, **arguments)
+    with pytest.raises(UsageError, match="of 1 to 3"):
+        SecretKey.generate(2048, s=4)
+    with pytest.raises(UsageError, match="512 to 1024 bits"):
+        SecretKey.generate(2048, randomizer_bits=256)
 
 
 def test_a_peers_wrong_key_names_the_peer(real_key):

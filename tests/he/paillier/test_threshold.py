@@ -254,7 +254,7 @@ def test_key_shares_are_not_shown_pickled_or_copied(dealt: Dealt) -> None:
     assert "party 1" in repr(share)
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="not pickled or copied"):
-            copied(share)  # type: ignore[operator]
+            copied(share)
     assert repr(share.to_message()) == "<KeyShareMessage>"
 
 
@@ -593,7 +593,7 @@ def test_3072_bits_from_files_and_wire(real: Real, tmp_path: Path) -> None:
     assert (received.threshold, received.parties, received.randomizer_bits) == (2, 3, 512)
     x = np.linspace(-50, 50, 100)
     ciphertext = key.encrypt(x, PLAN) + key.encrypt(x, PLAN)
-    answers = {}
+    answers: dict[int, Any] = {}
     for i in (1, 2):
         loaded = key_files.load_secret(tmp_path / f"{i}.key", KeyShare)
         assert loaded.party == i
@@ -641,7 +641,7 @@ def test_safe_primes_are_searched_and_progress_is_told(monkeypatch: pytest.Monke
         asked.append((bits, safe))
         return next(found)
 
-    monkeypatch.setattr(threshold.primes, "random_prime", random_prime)
+    monkeypatch.setattr("secagg.he.paillier.threshold.primes.random_prime", random_prime)
     progress: list[tuple[int, int]] = []
     key, _ = deal_threshold_key(2, 2, on_progress=lambda done, steps: progress.append((done, steps)))
     assert key.n == REAL_P * REAL_Q  # a pair of equal primes was not taken

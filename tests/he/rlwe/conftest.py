@@ -84,7 +84,9 @@ class Federation:
         )
 
     def upload(self, round_: Round, client: str, values: NDArray[np.float64]) -> Upload:
-        return sign_upload(round_, client, round_.public_key.encrypt(values, self.plan), self.clients[client])
+        ciphertext = round_.public_key.encrypt(values, self.plan)
+        assert isinstance(ciphertext, Ciphertext)
+        return sign_upload(round_, client, ciphertext, self.clients[client])
 
     def collect(
         self, round_: Round, values: Mapping[str, NDArray[np.float64]]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,7 +24,9 @@ PLAN = Plan(64, 16, 100.0, 50, 10)
 
 
 def encrypted(p: Parameters, numbers: Any, plan: Plan = PLAN) -> Ciphertext:
-    return KEYS[p.modulus_bits].public_key.encrypt(numbers, plan)
+    c = KEYS[p.modulus_bits].public_key.encrypt(numbers, plan)
+    assert isinstance(c, Ciphertext)
+    return c
 
 
 def opened(c: Ciphertext) -> Any:
@@ -231,7 +233,7 @@ def test_a_ciphertext_is_of_one_key_plan_shape_and_scheme() -> None:
     c = encrypted(p, [1.0, 2.0])
     other = SecretKey.generate(p)
     with pytest.raises(UsageError, match="cannot add a ciphertext under key"):
-        c + other.public_key.encrypt([1.0, 2.0], PLAN)
+        c + cast(Ciphertext, other.public_key.encrypt([1.0, 2.0], PLAN))
     with pytest.raises(UsageError, match="encoded by"):
         c + encrypted(p, [1.0, 2.0], dataclasses.replace(PLAN, frac_bits=15))
     with pytest.raises(ShapeError, match=r"shape \(3,\) to one of shape \(2,\)"):
@@ -247,7 +249,7 @@ def test_a_ciphertext_is_of_one_key_plan_shape_and_scheme() -> None:
 
 def test_multiples_beyond_64_bits_of_noise_come_back_from_bytes() -> None:
     key = KEYS[128]
-    c = key.public_key.encrypt([1.0], Plan(64, 0, 1.0, 1, 1 << 50)) * -(1 << 50)
+    c = encrypted(parameters(128), [1.0], Plan(64, 0, 1.0, 1, 1 << 50)) * -(1 << 50)
     assert c.squares == 1 << 100
     back = key.public_key.read_bytes(c.to_bytes())
     assert key.decrypt(back).tolist() == [-(2.0**50)]
@@ -276,7 +278,7 @@ def test_a_received_ciphertext_shares_memory_until_it_is_added_to() -> None:
 def test_sums_differences_and_slices_decrypt_exactly(p: Parameters) -> None:
     x = np.arange(2.0 * p.degree + 6).reshape(-1, 2) % 100 / 4
     a, b = encrypted(p, x), encrypted(p, x[::-1].copy())
-    np.testing.assert_array_equal(opened(sum([a, b])), x + x[::-1])
+    np.testing.assert_array_equal(opened(cast(Ciphertext, sum([a, b]))), x + x[::-1])
     np.testing.assert_array_equal(opened(a - b), x - x[::-1])
     np.testing.assert_array_equal(opened(-a), -x)
     half = p.degree // 2
@@ -293,7 +295,7 @@ def test_sums_differences_and_slices_decrypt_exactly(p: Parameters) -> None:
 def test_noise_of_an_encryption_that_is_added_again_is_counted_as_that_of_a_multiple() -> None:
     p = parameters(64)
     a, b = (encrypted(p, [1.0]) for _ in range(2))
-    assert [c.squares for c in (a + a, sum([a, a, a]), a - a.copy(), a + a * 3, a + b)] == [4, 9, 4, 16, 2]
+    assert [c.squares for c in (a + a, a + a + a, a - a.copy(), a + a * 3, a + b)] == [4, 9, 4, 16, 2]
     mixed = sum([a, b, a])
     assert isinstance(mixed, Ciphertext)
     assert 5 <= mixed.squares <= 6

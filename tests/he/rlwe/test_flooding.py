@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -256,7 +257,7 @@ def test_a_refusal_says_what_would_fit() -> None:
         ({"flood_bits": 0}, "expected flooding of 11 to 57 bits, got 0"),
     ],
 )
-def test_a_release_plan_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+def test_a_release_plan_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     good = ReleasePlan(parameters(96), plan_of(36, 1000), 3, 1, 100, 57)
     with pytest.raises(PlanError, match=message):
         replace(good, **changes)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from secagg.errors import ShapeError, UsageError, WireError
 from secagg.he.rlwe.parameters import Parameters, parameters
 from secagg.he.rlwe.polynomials import Polynomials, exponents
+from secagg.ring import RingArray
 
 SETS = [parameters(64), parameters(96), parameters(128)]
 each_set = pytest.mark.parametrize("p", SETS, ids=lambda p: p.name)
@@ -78,7 +79,7 @@ def test_small_and_shifted_numbers_are_added_with_their_carries(p: Parameters, d
     x.add_signed(e)
     assert integers(x)[:6] == [(s + t) % modulus for s, t in zip(a, small, strict=True)]
     for dtype in (np.uint64, np.uint32, np.uint8):
-        values = np.array([v % 2**64 for v in small], np.uint64).astype(dtype)
+        values: RingArray = np.array([v % 2**64 for v in small], np.uint64).astype(dtype)
         y = polynomials(p, a)
         y.add_shifted(values, shift)
         assert integers(y)[:6] == [(s + (int(v) << shift)) % modulus for s, v in zip(a, values, strict=True)]
@@ -127,7 +128,7 @@ def test_stored_order_pairs_the_halves() -> None:
 def test_words_that_do_not_fit_are_refused() -> None:
     p, wide = parameters(64), parameters(96)
     with pytest.raises(ShapeError, match="expected words of uint64 for rlwe/4096/64, got int64"):
-        Polynomials(p, np.zeros((1, 4096), np.int64))  # type: ignore[arg-type]
+        Polynomials(p, np.zeros((1, 4096), np.int64))
     with pytest.raises(ShapeError, match="expected words of uint64 and uint32 for rlwe/4096/96, got uint64"):
         Polynomials(wide, np.zeros((1, 4096), np.uint64))
     with pytest.raises(ShapeError, match=r"shape \(blocks, 4096\) for rlwe/4096/64, got \(1, 2048\)"):
@@ -155,7 +156,7 @@ def test_shifts_and_values_out_of_range_are_refused() -> None:
     with pytest.raises(ShapeError, match="up to 4096 unsigned"):
         x.add_shifted(np.zeros(4097, np.uint64), 1)
     with pytest.raises(ShapeError, match="expected signed integers"):
-        x.add_signed(np.zeros((1, 4096), np.uint64))  # type: ignore[arg-type]
+        x.add_signed(np.zeros((1, 4096), np.uint64))
 
 
 def test_nothing_of_the_words_is_shown() -> None:

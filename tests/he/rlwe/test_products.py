@@ -142,7 +142,7 @@ def test_a_product_further_than_a_quarter_from_integers_raises(
 ) -> None:
     x, s = Polynomials.zeros(p, 3), transform_secret(np.ones(p.degree, np.int8), p)
     for limb in range(p.limbs):
-        calls = []
+        calls: list[int] = []
 
         def spoil(z: NDArray[np.complex128], limb: int = limb, calls: list[int] = calls) -> None:
             fourier.inverse(z)

@@ -440,7 +440,7 @@ def test_a_share_shows_nothing_and_is_kept_in_key_files(federation: Any, tmp_pat
 def test_a_share_of_parts_that_do_not_go_together_is_refused(federation: Any) -> None:
     share = federation.shares["h0"]
     secret, seed = share.to_message().secret, share.to_message().flood_seed
-    good = (share.holder, share.public_key, share.release_plan, secret, seed)
+    good: tuple[Any, ...] = (share.holder, share.public_key, share.release_plan, secret, seed)
     for position, wrong, message in (
         (2, replace(share.release_plan, flood_bits=20), "was not made for"),
         (3, secret[:-1].copy(), "share of 4096 int8"),
@@ -449,4 +449,4 @@ def test_a_share_of_parts_that_do_not_go_together_is_refused(federation: Any) ->
         (4, b"short", "seed of 32 bytes"),
     ):
         with pytest.raises(UsageError, match=message):
-            KeyShare(*good[:position], wrong, *good[position + 1 :])
+            KeyShare(*(*good[:position], wrong, *good[position + 1 :]))

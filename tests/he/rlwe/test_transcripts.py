@@ -6,6 +6,8 @@ system, so a false alarm has probability 2**-16 a run.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def test_two_ciphertexts_of_one_constant_under_one_key_are_uniform_and_independe
     public_key = SecretKey.generate(p).public_key
     view = View(p.degree)
     for i in range(2):
-        c = public_key.encrypt(np.full(p.degree, number), PLAN)
+        c: Any = public_key.encrypt(np.full(p.degree, number), PLAN)
         for part, polynomials in (("c0", c.c0), ("c1", c.c1)):
             for name, words in (("low", polynomials.low), ("high", polynomials.high)):
                 if words is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secagg import wire
+from secagg import signing, wire
 from secagg.errors import (
     AuthenticationError,
     RemoteProtocolError,
@@ -251,7 +251,7 @@ def test_a_multiple_of_a_ciphertext_is_no_upload(federate: Callable[..., Any]) -
     with pytest.raises(UsageError, match="multiply the numbers before they are encrypted"):
         sign_upload(round_, "c0", ciphertext, federation.clients["c0"])
     statement = round_.statement("c0", ciphertext.digest())
-    signature = ciphertexts.signing.sign(federation.clients["c0"], "secagg.he.rlwe.uploads/upload", statement)
+    signature = signing.sign(federation.clients["c0"], "secagg.he.rlwe.uploads/upload", statement)
     with pytest.raises(RemoteProtocolError, match="a multiple of a ciphertext"):
         Collector(round_).add("c0", Upload(ciphertext.to_message(), signature))
     half = HalfUpload(

@@ -514,7 +514,7 @@ def test_a_key_holder_that_sends_no_key_is_named(single: Single, name: str) -> N
     out = case.play(replaced={"k": holder})
     for peer in ("a", "b", "c", "agg"):
         assert isinstance(out.errors[peer], RemoteProtocolError | AbortedError)
-        assert out.errors[peer].peer == "k"  # type: ignore[union-attr]
+        assert out.errors[peer].peer == "k"
 
 
 # What is refused before anything is sent.

@@ -410,7 +410,12 @@ def test_a_wrong_share_under_the_key_of_2048_bits_is_left_out_and_its_sender_nam
 def test_a_share_of_another_round_is_none_for_this(shared_paillier: Make) -> None:
     case = shared_paillier()
     kept: list[Message] = []
-    case.play(insecure_seed=1, replaced={"h1": lies(case, "h1", lambda share: kept.append(share) or share)})
+
+    def keep(share: Message) -> Message:
+        kept.append(share)
+        return share
+
+    case.play(insecure_seed=1, replaced={"h1": lies(case, "h1", keep)})
     assert len(kept) == 1
     later = shared_paillier(round=1)
     later.xs.update(case.xs)

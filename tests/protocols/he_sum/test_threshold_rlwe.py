@@ -369,7 +369,8 @@ def round_of(federation: Any, terms: Any, session: bytes, **fields: Any) -> Roun
 def wrong_uploads(federation: Any, who: str, terms: Any, session: bytes) -> dict[str, Callable[[], Message]]:
     x, plan = np.ones(terms.shape), terms.plan
     round_ = round_of(federation, terms, session)
-    key, own = round_.public_key, federation.signers[who]
+    key: Any = round_.public_key
+    own = federation.signers[who]
     other_client = next(n for n in terms.clients if n != who)
 
     def signed(ciphertext: Any, **fields: Any) -> Any:

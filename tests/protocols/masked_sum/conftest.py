@@ -202,9 +202,10 @@ def sparse_active() -> GraphParameters:
 
 @pytest.fixture(params=["semi-honest", "active", "sparse", "sparse active"])
 def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
-    return {
+    variants: dict[str, dict[str, Any]] = {
         "semi-honest": {"clients": 5},
         "active": {"clients": 5, "active": True},
         "sparse": {"parameters": SPARSE},
         "sparse active": {"parameters": SPARSE_ACTIVE},
-    }[request.param]
+    }
+    return variants[request.param]

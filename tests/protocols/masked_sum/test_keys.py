@@ -88,7 +88,9 @@ def test_signatures_hold_for_one_round_client_purpose_and_statement(play: MakePl
     sets = k.sign_sets(p.identities["c0"], p.where, 0, statement)
     k.check_keys(p.where, 0, statement, keys)
     k.check_sets(p.where, 0, statement, sets)
-    wrong = [(k.check_keys, w, 0, statement, keys) for w in rounds(play)[1:]]
+    wrong: list[tuple[Any, Any, int, bytes, bytes]] = [
+        (k.check_keys, w, 0, statement, keys) for w in rounds(play)[1:]
+    ]
     wrong += [(k.check_sets, w, 0, statement, sets) for w in rounds(play)[1:]]
     wrong += [(k.check_keys, p.where, 1, statement, keys), (k.check_keys, p.where, 0, statement, sets)]
     wrong += [(k.check_sets, p.where, 1, statement, sets), (k.check_sets, p.where, 0, statement, keys)]

@@ -45,6 +45,7 @@ from secagg.protocols.masked_sum import (
 from secagg.protocols.masked_sum.keys import self_seed
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.terms import pack_set
+from secagg.wire import Message
 
 MakeWorld = Callable[..., Any]
 Results = tuple[dict[str, Any], dict[str, Ledger]]
@@ -324,12 +325,13 @@ def test_a_server_that_shows_two_groups_different_survivors_gets_no_answers(worl
 
     async def server(p: Party) -> None:
         s = Server(Round(w.terms, p.session))
-        for kind, take, close in (
+        steps: tuple[tuple[type[Message], Any, Any], ...] = (
             (Keys, s.take_keys, s.close_keys),
             (Shares, s.take_shares, s.close_shares),
-        ):
+        )
+        for kind, take, close in steps:
             for name, message in (await p.gather(kind, w.terms.clients)).items():
-                take(name, message)  # type: ignore[operator]
+                take(name, message)
             for name, reply in close().items():
                 p.send(name, reply)
         await p.gather(MaskedInput, w.terms.clients)
@@ -345,8 +347,9 @@ def test_a_server_that_shows_two_groups_different_survivors_gets_no_answers(worl
     out = simulate({**w.programs, "server": server})
     assert not answers
     for name in w.terms.clients[:8]:
-        assert isinstance(out.errors[name], RemoteProtocolError)
-        assert out.errors[name].peer == "server"
+        error = out.errors[name]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == "server"
 
 
 def test_messages_of_another_session_are_refused(world: MakeWorld) -> None:
@@ -429,7 +432,7 @@ def test_masked_vectors_are_uniform_whatever_the_inputs_and_so_are_their_sums(
         assert chi_square(seen[a] + seen[b]) < LIMIT
         assert chi_square(seen[a] - seen[b]) < LIMIT
     # All of them less the masks of pairs, which cancel: the self masks remain.
-    assert chi_square(np.sum(list(seen.values()), axis=0, dtype=np.uint8)) < LIMIT
+    assert chi_square(np.asarray(np.sum(list(seen.values()), axis=0, dtype=np.uint8))) < LIMIT
     assert set(out.results["server"].total.tolist()) == {5 * fill % 256}
 
 

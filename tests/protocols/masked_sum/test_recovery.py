@@ -55,12 +55,17 @@ def test_each_wrong_share_is_laid_to_its_holder_with_one_basis_in_all(bases: lis
 
 
 def test_noise_in_place_of_shares_makes_work_for_one_basis_and_as_many_comparisons(bases: list[int]) -> None:
-    compared = []
+    compared: list[bytes] = []
+
+    def never(secret: bytes) -> bool:
+        compared.append(secret)
+        return False
+
     numbers = np.random.default_rng(1).integers(1, 2**62, CLIENTS)
     shares = {holder: int(n) ** 5 % PRIME for holder, n in enumerate(numbers)}
     found = recoverer()
     with pytest.raises(RemoteProtocolError, match="c3 dealt wrong shares") as caught:
-        found.secret(3, shares, lambda secret: bool(compared.append(secret)))
+        found.secret(3, shares, never)
     assert caught.value.peer == ""
     assert bases == [THRESHOLD]
     assert len(compared) <= THRESHOLD + 1

@@ -38,7 +38,7 @@ from secagg.protocols.masked_sum.keys import Secrets, commit, public_bytes, secr
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Basis, read_share
 from secagg.protocols.masked_sum.terms import pack_set, unpack_set
-from secagg.ring import Ring
+from secagg.ring import Ring, RingArray
 
 MakePlay = Callable[..., Any]
 
@@ -118,7 +118,7 @@ def test_threads_give_the_same_sum(play: MakePlay) -> None:
 def test_masks_are_added_and_subtracted_as_the_streams_of_their_seeds() -> None:
     seeds = [bytes([i]) * 32 for i in range(5)]
     for dtype in (np.uint8, np.uint16, np.uint32, np.uint64):
-        x = np.arange(100_001).astype(dtype)
+        x: RingArray = np.arange(100_001).astype(dtype)
         expected = x.copy()
         for i, seed in enumerate(seeds):
             mask = np.empty_like(x)
@@ -383,7 +383,7 @@ def test_the_context_depends_on_each_number_of_the_graph(play: MakePlay) -> None
 
 def test_terms_that_cannot_be_are_refused(play: MakePlay) -> None:
     t = play().terms
-    good = (t.server, t.clients, t.identities, t.length, t.ring, t.parameters)
+    good: tuple[Any, ...] = (t.server, t.clients, t.identities, t.length, t.ring, t.parameters)
     for place, bad in (
         (0, "c0"),
         (0, ""),
@@ -396,7 +396,7 @@ def test_terms_that_cannot_be_are_refused(play: MakePlay) -> None:
         (5, choose(6)),
     ):
         with pytest.raises(UsageError):
-            Terms(*good[:place], bad, *good[place + 1 :])  # type: ignore[arg-type]
+            Terms(*(*good[:place], bad, *good[place + 1 :]))
     for session, number in ((bytes(32), -1), (bytes(32), 1 << 64), (bytes(31), 0), (b"", 0)):
         with pytest.raises(UsageError):
             Round(t, session, number)
