@@ -263,6 +263,7 @@ def test_all_but_one_holders_answers_under_a_shared_rlwe_key_are_uniform_with_up
     for m, path, value in by_form(messages, MASKED):
         if isinstance(m.message, Relayed):  # half of an upload, and no other
             word = int(path.removeprefix("upload.c1[")[0])
+            assert m.message.upload is not None
             np.testing.assert_array_equal(value, of_c1[m.message.upload.client][word])
     (half,) = of_kind(messages, OtherHalf)
     assert Polynomials(p, *half.message.words) == c0
