@@ -861,7 +861,7 @@ def test_a_phase_ends_with_its_program_and_what_a_branch_enters_with_the_branch(
         p.ledger.enter("left behind")
 
     async def program(p: Party) -> list[str]:
-        await p.together(branch(p), branch(p))
+        await p.parallel(branch(p), branch(p))
         phases = [p.ledger.phase]
         with p.phase("own"):
             p.ledger.enter("left behind")

@@ -306,6 +306,7 @@ def test_elements_that_fill_their_dtype_are_not_copied() -> None:
 def test_bytes_of_another_length_or_with_spare_bits_set_are_refused() -> None:
     ring = Ring(5)
     packed = ring.pack(np.arange(5, dtype=np.uint8))
+    wrong: Any
     for wrong in (packed[:-1], np.append(packed, np.uint8(0)), packed.view(np.int8), packed.reshape(2, 2)):
         with pytest.raises(ShapeError):
             ring.unpack(wrong, (5,))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import secagg
-from secagg.cli import main, progress, show
+from secagg.cli import main, show
 from secagg.cli.progress import Style, shown_progress
 from secagg.cli.run import _duration
 from secagg.cli.show import seconds, size

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transcripts
-from secagg.mpc import replicated
+from secagg.mpc import engine
 from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import (
     SharedBits,
@@ -218,7 +218,7 @@ def test_two_inputs_from_outside_are_uniform_and_independent_to_each_computing_p
         for number, m in enumerate(messages):
             if m.receiver == me:
                 for i, seed in enumerate(m.message.seeds):
-                    share = replicated._expand(group, seed, (SAMPLES,), "owner")
+                    share = engine._expand(group, seed, (SAMPLES,), "owner")
                     view.add(f"seed {i} of {number}", elements(share, SAMPLES))
                 if m.message.share is not None:
                     view.add(f"share of {number}", elements(m.message.share, SAMPLES))

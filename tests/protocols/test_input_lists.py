@@ -13,7 +13,7 @@ import pytest
 import transcripts
 from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
-from secagg.mpc import replicated
+from secagg.mpc import engine
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
 from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose, share_input
@@ -240,7 +240,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
         seeds = [party.rng.bytes(32) for _ in range(2)]
         x2 = value.copy()
         for seed in seeds:
-            x2 ^= replicated._expand(group, seed, value.shape, "M")
+            x2 ^= engine._expand(group, seed, value.shape, "M")
         altered = x2.copy()
         altered[0, -1] ^= ONES  # in the last place of each bucket, which is padding
         party.send(computing[0], InputFromOutside(tuple(seeds), None))
