@@ -180,7 +180,7 @@ def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
     [
         (choose(9), {"threshold": 3}),
         (choose(9), {"threshold": 10}),
-        (choose(9), {"least": 3}),
+        (choose(9), {"least": 4}),  # of which 3 may be corrupt
         (choose(9), {"degree": 5}),
         (choose(9), {"dropouts": 8}),
         (choose(10, active=True), {"threshold": 6}),
@@ -196,6 +196,12 @@ def test_parameters_that_bear_fewer_colluders_than_they_say_are_refused(
 ) -> None:
     with pytest.raises(PlanError):
         dataclasses.replace(base, **change)  # type: ignore[arg-type]
+
+
+def test_thresholds_may_be_as_low_as_what_they_bear_allows() -> None:
+    assert dataclasses.replace(choose(9), threshold=4, least=5).corrupt == 3
+    active = choose(9, dropouts=0.2, active=True)
+    assert dataclasses.replace(active, threshold=7, quorum=7).least == 8
 
 
 # The graph.
