@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from secagg.data.columns import FORMATS
 from secagg.data.dialect import EPOCHS, Dialect
 from secagg.jobs.inputs import Table
 from secagg.jobs.job import Job
@@ -35,11 +34,13 @@ class BadRows(StrEnum):
     skip = "skip"
 
 
-_NAMES = ", ".join(dict.fromkeys(known.name for known in FORMATS))
-
 Mapping = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="ROLE=COLUMN", help=f"Repeat for each role; or a known format: {_NAMES}."),
+    typer.Option(
+        "--map",
+        metavar="ROLE=COLUMN",
+        help="Repeat for each role; or the name of a known format.",
+    ),
 ]
 BadRowsOption = Annotated[BadRows, typer.Option(help="What to do with rows that cannot be used.")]
 Encoding = Annotated[

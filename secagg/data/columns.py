@@ -1,218 +1,137 @@
-"""Which columns of a table play which role.
+"""Which columns of a table play which role of its schema.
 
-A *role* is what the computation needs (beneficiary, sender, amount, time); a *column* is what the file
-calls it. An identifier may be spread over several columns, as a bank's number and an account's, and a time
-over two, the date and the time of day; an identifier's texts are joined as `identifiers.join_parts` says.
-Case does not tell columns apart: a header that holds a name twice, in whatever case, is refused where that name
-is used. The formats below are known by name and recognised from a table's header:
-
-    name        kind       columns
-    secagg      transfers  beneficiary, sender, amount, time
-    secagg      deposits   customer, amount, time
-    amlsim      transfers  targetNodeId, sourceNodeId, value, time       (AMLSim's transactions.csv)
-    amlsim-tx   transfers  RECEIVER_ACCOUNT_ID, SENDER_ACCOUNT_ID, TX_AMOUNT, TIMESTAMP
-                                                                         (AMLSim's converted log)
-    ibm-aml     transfers  To Bank:Account, From Bank:Account, Amount Received, Timestamp
-    paysim      transfers  nameDest, nameOrig, amount, step
-    saml-d      transfers  Receiver_account, Sender_account, Amount, Date with Time
-
-IBM AML's header holds `Account` twice; the second is `Account_1` here, as in DuckDB. Its amounts and those of
-SAML-D are in the currency of each row and are taken as they stand: select one currency with a query where
-that matters. PaySim's rows are of several types, all taken: select TRANSFER with a query.
+An identifier may be spread over several columns, as a bank's number and an account's, and a time over two, the date
+and the time of day; an identifier's texts are joined as `identifiers.join_parts` says. Case does not tell columns
+apart: a header that holds a name twice, in whatever case, is refused where that name is used. The formats that a
+schema knows by name are recognised from a table's header.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import TypeAlias
 
 from secagg.errors import DataError, UsageError
+from secagg.patterns.schema import Format, Identifier, Schema, Time
 
-__all__ = ["FORMATS", "DepositColumns", "Format", "TransferColumns", "parse_columns", "resolve_columns"]
+__all__ = ["ColumnMap", "parse_columns", "resolve_columns"]
 
-
-@dataclass(frozen=True, slots=True)
-class TransferColumns:
-    """Name the columns of a table of transfers; a time of two columns is a date and a time of day."""
-
-    beneficiary: tuple[str, ...] = ("beneficiary",)
-    sender: tuple[str, ...] = ("sender",)
-    amount: str = "amount"
-    time: str | tuple[str, str] = "time"
-
-    @property
-    def identifiers(self) -> tuple[tuple[str, ...], ...]:
-        """Return the columns of each identifier, in the order of the fields."""
-        return (self.beneficiary, self.sender)
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        """Return the columns of the time."""
-        return _tuple(self.time)
+ColumnMap: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class DepositColumns:
-    """Name the columns of a table of cash deposits; a time of two columns is a date and a time of day."""
-
-    customer: tuple[str, ...] = ("customer",)
-    amount: str = "amount"
-    time: str | tuple[str, str] = "time"
-
-    @property
-    def identifiers(self) -> tuple[tuple[str, ...], ...]:
-        """Return the columns of each identifier, in the order of the fields."""
-        return (self.customer,)
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        """Return the columns of the time."""
-        return _tuple(self.time)
-
-
-Columns = TypeVar("Columns", TransferColumns, DepositColumns)
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A table layout known by name.
-
-    `adjacent` are columns that must stand side by side in this order; it tells apart columns that a header
-    names alike, where their place alone says whose they are.
-    """
-
-    name: str
-    columns: TransferColumns | DepositColumns
-    adjacent: tuple[str, ...] = ()
-
-    def fits(self, header: Sequence[str]) -> bool:
-        """Return whether a table with this header has this format, in whatever case."""
-        if any(len(_found(name, header)) != 1 for name in _names(self.columns)):
-            return False
-        places = [header.index(_found(column, header)[0]) for column in self.adjacent]
-        return all(after == before + 1 for before, after in itertools.pairwise(places))
-
-
-FORMATS = (
-    Format("secagg", TransferColumns()),
-    Format("secagg", DepositColumns()),
-    Format("amlsim", TransferColumns(("targetNodeId",), ("sourceNodeId",), "value", "time")),
-    Format(
-        "amlsim-tx",
-        TransferColumns(("RECEIVER_ACCOUNT_ID",), ("SENDER_ACCOUNT_ID",), "TX_AMOUNT", "TIMESTAMP"),
-    ),
-    Format(
-        "ibm-aml",
-        TransferColumns(("To Bank", "Account_1"), ("From Bank", "Account"), "Amount Received", "Timestamp"),
-        adjacent=("From Bank", "Account", "To Bank", "Account_1"),
-    ),
-    Format("paysim", TransferColumns(("nameDest",), ("nameOrig",), "amount", "step")),
-    Format(
-        "saml-d",
-        TransferColumns(("Receiver_account",), ("Sender_account",), "Amount", ("Date", "Time")),
-    ),
-)
-
-
-def parse_columns(pairs: Iterable[str], kind: type[Columns], *, base: Columns | None = None) -> Columns:
+def parse_columns(pairs: Iterable[str], schema: Schema, *, base: ColumnMap | None = None) -> ColumnMap:
     """Read `role=column` pairs into a mapping.
 
     Args:
       pairs: such as `beneficiary=To Account`. An identifier named several times is joined from its columns
         in the order given. The column's name is what follows the first "=", to the letter.
-      kind: TransferColumns or DepositColumns.
       base: the mapping that holds for the roles not named; by default the roles' own names.
 
     Raises:
-      UsageError: a pair without "=", an unknown role, an empty column, amount named twice, or time three times.
+      UsageError: a pair without "=", an unknown role, an empty column, a number named twice, or a time three times.
     """
-    roles = get_type_hints(kind)
     named: dict[str, list[str]] = {}
     for pair in pairs:
         role, equals, column = pair.partition("=")
         role = role.strip()
         if not equals or not column:
             raise UsageError(f"a column mapping reads role=column, such as amount=value; got {pair!r}")
-        if role not in roles:
+        if role not in schema:
             raise UsageError(
-                f"there is no role {role!r} in a column mapping; the roles are {', '.join(roles)}"
+                f"there is no role {role!r} in a column mapping; the roles are {', '.join(schema)}"
             )
         named.setdefault(role, []).append(column)
-    for role, most in (("amount", "one column"), ("time", "one column, or a date and a time of day")):
-        if len(named.get(role, [])) > (1 if role == "amount" else 2):
-            raise UsageError(f"{role} is {most}, but the mapping names {len(named[role])} for it")
-    changed: dict[str, Any] = {
-        role: columns[0] if role in ("amount", "time") and len(columns) == 1 else tuple(columns)
-        for role, columns in named.items()
-    }
-    return dataclasses.replace(kind() if base is None else base, **changed)
+    changed = {role: tuple(columns) for role, columns in named.items()}
+    _check_numbers(changed, schema)
+    return {**schema.own_format.columns, **(base or {}), **changed}
+
+
+def _check_numbers(columns: ColumnMap, schema: Schema) -> None:
+    for role, names in columns.items():
+        if isinstance(schema[role], Identifier):
+            continue
+        two = isinstance(schema[role], Time)
+        if len(names) > 1 + two:
+            most = "one column, or a date and a time of day" if two else "one column"
+            raise UsageError(f"{role} is {most}, but the mapping names {len(names)} for it")
 
 
 def resolve_columns(
     header: Sequence[str],
-    mapping: Columns | str | None,
-    kind: type[Columns],
+    mapping: ColumnMap | str | None,
+    schema: Schema,
     *,
     table: str,
     written: Sequence[str] | None = None,
-) -> Columns:
+) -> ColumnMap:
     """Decide which columns of a table to read.
 
     Args:
       header: the table's column names, each once.
-      mapping: explicit columns, the name of a known format, or None to recognise a format from the header.
-      kind: TransferColumns or DepositColumns.
+      mapping: the columns of each role, the name of a known format, or None to recognise a format from the header.
+      schema: the roles, and the formats that are known.
       table: what the table is called in messages.
       written: the names as the table has them, which may hold one several times; by default the header.
 
     Raises:
+      UsageError: a mapping that has other roles than the schema, or too many columns for one.
       DataError: an unknown format, a column that the table does not have or has several times (in whatever case), one
         column for several roles, or no format that fits.
     """
-    columns = _resolved(header, mapping, kind, table)
+    columns = _resolved(header, mapping, schema, table)
     _check_once(columns, tuple(header), tuple(header if written is None else written), table)
     _check_apart(columns, table)
     return columns
 
 
 def _resolved(
-    header: Sequence[str], mapping: Columns | str | None, kind: type[Columns], table: str
-) -> Columns:
-    known = [known for known in FORMATS if isinstance(known.columns, kind)]
+    header: Sequence[str], mapping: ColumnMap | str | None, schema: Schema, table: str
+) -> ColumnMap:
+    known = (schema.own_format, *schema.formats)
     if mapping is None:
         for candidate in known:
-            if isinstance(candidate.columns, kind) and candidate.fits(header):
+            if _fits(candidate, header):
                 return _in_header(candidate.columns, header)
         for candidate in known:
             found = {name: _found(name, header) for name in _names(candidate.columns)}
             if all(found.values()):
                 _refuse_several(found, table)
-        options = " ".join(f"--map {role}=COLUMN" for role in get_type_hints(kind))
+        options = " ".join(f"--map {role}=COLUMN" for role in schema)
         raise DataError(
             f"{table}: {_describe(header)}, which is no known format ({_list(known)}); "
             f"say which column is which: {options}"
         )
     if isinstance(mapping, str):
-        columns = next(
-            (fmt.columns for fmt in known if fmt.name == mapping and isinstance(fmt.columns, kind)), None
-        )
-        if columns is None:
-            raise DataError(f"there is no format {mapping!r} for {_noun(kind)}; known are {_list(known)}")
+        named = next((candidate for candidate in known if candidate.name == mapping), None)
+        if named is None:
+            raise DataError(
+                f"{table}: there is no format {mapping!r} for {', '.join(schema)}; known are {_list(known)}"
+            )
+        columns = named.columns
     else:
         columns = mapping
+        if columns.keys() != schema.keys() or not all(columns.values()):
+            raise UsageError(f"expected columns for {', '.join(schema)}, got some for {', '.join(columns)}")
+        _check_numbers(columns, schema)
     found = {name: _found(name, header) for name in _names(columns)}
     _refuse_several(found, table)
     missing = [name for name, columns_found in found.items() if not columns_found]
     if missing:
-        role = next(role for role in get_type_hints(kind) if missing[0] in _tuple(getattr(columns, role)))
+        role = next(role for role, names in columns.items() if missing[0] in names)
         raise DataError(
             f"{table}: there is no column {missing[0]!r} for {role}; {_describe(header)}; "
             f"say which one it is: --map {role}=COLUMN"
         )
     return _in_header(columns, header)
+
+
+def _fits(known: Format, header: Sequence[str]) -> bool:
+    """Return whether a table with this header has this format, in whatever case."""
+    if any(len(_found(name, header)) != 1 for name in _names(known.columns)):
+        return False
+    places = [header.index(_found(column, header)[0]) for column in known.adjacent]
+    return all(after == before + 1 for before, after in itertools.pairwise(places))
 
 
 def _found(name: str, header: Sequence[str]) -> list[str]:
@@ -229,9 +148,7 @@ def _refuse_several(found: Mapping[str, Sequence[str]], table: str) -> None:
             )
 
 
-def _check_once(
-    columns: TransferColumns | DepositColumns, header: tuple[str, ...], written: tuple[str, ...], table: str
-) -> None:
+def _check_once(columns: ColumnMap, header: tuple[str, ...], written: tuple[str, ...], table: str) -> None:
     """Refuse a column whose name the table holds again, unless the mapping names each of them."""
     used = set(_names(columns))
     for name in _names(columns):
@@ -242,10 +159,9 @@ def _check_once(
             )
 
 
-def _check_apart(columns: TransferColumns | DepositColumns, table: str) -> None:
+def _check_apart(columns: ColumnMap, table: str) -> None:
     roles: dict[tuple[str, ...], str] = {}
-    for role in get_type_hints(type(columns)):
-        names = _tuple(getattr(columns, role))
+    for role, names in columns.items():
         if names in roles:
             raise DataError(
                 f"{table}: {roles[names]} and {role} are both read from {', '.join(map(repr, names))}; "
@@ -254,30 +170,17 @@ def _check_apart(columns: TransferColumns | DepositColumns, table: str) -> None:
         roles[names] = role
 
 
-def _in_header(columns: Columns, header: Sequence[str]) -> Columns:
+def _in_header(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
     """Return the columns as the header spells them."""
-    spelt: Mapping[str, str] = {name: _found(name, header)[0] for name in _names(columns)}
-    roles: dict[str, Any] = {}
-    for role in get_type_hints(type(columns)):
-        named = getattr(columns, role)
-        roles[role] = spelt[named] if isinstance(named, str) else tuple(spelt[name] for name in named)
-    return dataclasses.replace(columns, **roles)
+    return {role: tuple(_found(name, header)[0] for name in names) for role, names in columns.items()}
 
 
-def _names(columns: TransferColumns | DepositColumns) -> tuple[str, ...]:
-    return (*(name for group in columns.identifiers for name in group), columns.amount, *columns.times)
-
-
-def _tuple(columns: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else columns
-
-
-def _noun(kind: type[TransferColumns] | type[DepositColumns]) -> str:
-    return "transfers" if kind is TransferColumns else "deposits"
+def _names(columns: ColumnMap) -> tuple[str, ...]:
+    return tuple(name for names in columns.values() for name in names)
 
 
 def _list(known: Sequence[Format]) -> str:
-    return ", ".join(f"{fmt.name}: {', '.join(_names(fmt.columns))}" for fmt in known)
+    return ", ".join(f"{one.name}: {', '.join(_names(one.columns))}" for one in known)
 
 
 def _describe(header: Sequence[str]) -> str:

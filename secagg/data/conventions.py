@@ -12,13 +12,7 @@ from typing import Any, Final
 from secagg.data.identifiers import Rule
 from secagg.errors import UsageError
 
-__all__ = ["IDENTIFIERS", "LARGEST_LIMIT", "MOST_DECIMALS", "Conventions"]
-
-# The identifiers of each kind of table, by role.
-IDENTIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "transfers": ("beneficiary", "sender"),
-    "deposits": ("customer",),
-}
+__all__ = ["LARGEST_LIMIT", "MOST_DECIMALS", "Conventions"]
 
 MOST_DECIMALS: Final = 4
 # 1e13 units of 1e4 parts are 1e17: within int64 and DECIMAL(18, 4).

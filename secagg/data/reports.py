@@ -112,6 +112,7 @@ class ReadReport:
       zoned, unzoned: good rows whose timestamp names a zone, and whose does not.
       span: the first and the last time of a good row, in the window or not; None without good rows.
       columns: which column is which, by role.
+      amounts: the columns of amounts.
       identifiers: what became of them, by role.
       warnings: what looks wrong and may be right; they hold no value of the table.
       window: of which times rows count.
@@ -131,6 +132,7 @@ class ReadReport:
     unzoned: int = 0
     span: tuple[float, float] | None = None
     columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    amounts: tuple[str, ...] = ()
     identifiers: tuple[IdentifierCount, ...] = ()
     warnings: tuple[str, ...] = ()
     window: str = ""
@@ -149,14 +151,16 @@ class ReadReport:
             raise EmptyTableError(_emptiness(self))
 
     def left_out(self) -> tuple[str, ...]:
-        """Return a warning about rows that are left out although they have amounts."""
-        amounts = dict(self.columns).get("amount", ())
+        """Return a warning about rows that are left out; not of those that have no amount where others have one."""
         rows = self.rows_bad - sum(
-            fault.rows for fault in self.faults if fault.column in amounts and fault.reason == "is missing"
+            fault.rows
+            for fault in self.faults
+            if fault.column in self.amounts and fault.reason == "is missing"
         )
         if not rows:
             return ()
-        return (f"{self.source}: {rows} rows with amounts are left out; sums lack them",)
+        what = "rows with amounts are left out; sums lack them" if self.amounts else "rows are left out"
+        return (f"{self.source}: {rows} {what}",)
 
     def shown_span(self) -> tuple[str, str] | None:
         """Return the first and the last time as they are shown."""
@@ -199,6 +203,7 @@ def join_reports(reports: Sequence[ReadReport], identifiers: Sequence[Identifier
         unzoned=sum(report.unzoned for report in reports),
         span=(min(first for first, _ in spans), max(last for _, last in spans)) if spans else None,
         columns=reports[0].columns,
+        amounts=tuple(dict.fromkeys(name for report in reports for name in report.amounts)),
         identifiers=tuple(identifiers),
         warnings=tuple(text for report in reports for text in report.warnings),
         window=reports[0].window,

@@ -1,4 +1,4 @@
-"""Read the tables that the fraud patterns compute on: transfers and cash deposits.
+"""Read the tables that patterns compute on, by their schema.
 
 A table is read in one scan by DuckDB (`sources`), which also checks each row (`checks`). What comes back are
 numpy arrays and a report of what was left out; a row that cannot be used is named by file, line and column,
@@ -7,7 +7,7 @@ and its value is never shown. A table of which no row counts is refused, unless 
 Amounts become whole numbers of the currency's smallest unit, called cents here. A number with digits below it
 is refused, except for the noise of a float's printing, as in 103.55000000000001. A floating-point column is
 read as the shortest decimal that names the number. In text, an amount that could have decimals or thousands,
-such as 3.000, is refused until the `Dialect` says which.
+such as 3.000, is refused until the `Dialect` says which. Whole numbers have no separators, and lie in the schema's range.
 
 Times become seconds as float64. Timestamps count from 1970-01-01 UTC: 2022-09-01, 2022/09/01 00:20,
 2022-09-01T00:20:00.5+02:00, and with a window of timestamps 20220901 and 20220901002000. One that names no
@@ -29,7 +29,7 @@ import dataclasses
 import datetime
 import math
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.data.checks import INSTANT, NUMBER, TIMESTAMP, Fault, checked_rows
-from secagg.data.columns import Columns, DepositColumns, TransferColumns, resolve_columns
+from secagg.data.columns import ColumnMap, resolve_columns
 from secagg.data.conventions import Conventions
 from secagg.data.csv_files import Malformed
 from secagg.data.dialect import Dialect
@@ -58,9 +58,9 @@ from secagg.data.sources import Source, find_sources, open_source
 from secagg.data.spelling import Spelt, joined, spell, warnings
 from secagg.data.zones import to_instants
 from secagg.errors import DataError, UsageError
-from secagg.patterns.counts import Categorical
+from secagg.patterns.schema import Column, Integer, Money, Schema
 
-__all__ = ["Deposits", "Transfers", "parse_time", "read_deposits", "read_transfers"]
+__all__ = ["Table", "parse_time", "read_table"]
 
 BadRows: TypeAlias = Literal["refuse", "skip"]
 TimeBound: TypeAlias = float | str | datetime.datetime | None
@@ -70,82 +70,44 @@ _DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Transfers:
-    """Transfers in a table's order: parallel arrays of one length.
+class Table:
+    """A table that was read: for each role of its schema an array, in the table's order and all of one length.
 
     Attributes:
-      beneficiaries, senders: numbered in the order in which they first come; strings that are not empty, spelt
-        by the agreed rule.
-      amount_cents: int64, from 0; in the currency's smallest unit.
-      time: float64, finite; seconds since 1970 UTC, or the table's own numbers.
+      columns: identifiers as `Categorical`, numbered in the order in which they first come and spelt by the agreed
+        rule; amounts as int64 from 0, in the currency's smallest unit; whole numbers as int64; times as float64, finite.
       report: what was read and what was left out.
-      own_spelling: of each beneficiary that the table spells otherwise, how it does where it first comes.
+      own_spelling: by role, of each identifier that the table spells otherwise, how it does where it first comes.
     """
 
-    beneficiaries: Categorical
-    senders: Categorical
-    amount_cents: NDArray[np.int64] = field(repr=False)
-    time: NDArray[np.float64] = field(repr=False)
+    columns: Mapping[str, Column] = field(repr=False)
     report: ReadReport
-    own_spelling: dict[str, str] = field(repr=False, default_factory=dict)
+    own_spelling: Mapping[str, Mapping[str, str]] = field(repr=False, default_factory=dict)
 
-    @property
-    def beneficiary(self) -> NDArray[np.object_]:
-        """Return the beneficiaries as strings."""
-        return self.beneficiaries.strings
-
-    @property
-    def sender(self) -> NDArray[np.object_]:
-        """Return the senders as strings."""
-        return self.senders.strings
+    def __getitem__(self, role: str) -> Column:
+        return self.columns[role]
 
     def __len__(self) -> int:
-        return len(self.amount_cents)
+        return len(next(iter(self.columns.values())))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Deposits:
-    """Cash deposits in a table's order: parallel arrays of one length.
-
-    Attributes:
-      customers: numbered in the order in which they first come; strings that are not empty, spelt by the agreed
-        rule, one name for a customer at all banks.
-      amount_cents: int64, from 0; in the currency's smallest unit.
-      time: float64, finite; seconds since 1970 UTC, or the table's own numbers.
-      report: what was read and what was left out.
-      own_spelling: of each customer whom the table spells otherwise, how it does where it first comes.
-    """
-
-    customers: Categorical
-    amount_cents: NDArray[np.int64] = field(repr=False)
-    time: NDArray[np.float64] = field(repr=False)
-    report: ReadReport
-    own_spelling: dict[str, str] = field(repr=False, default_factory=dict)
-
-    @property
-    def customer(self) -> NDArray[np.object_]:
-        """Return the customers as strings."""
-        return self.customers.strings
-
-    def __len__(self) -> int:
-        return len(self.amount_cents)
-
-
-def read_transfers(
+def read_table(
     source: Sources,
+    schema: Schema,
     *,
-    mapping: TransferColumns | str | None = None,
+    mapping: ColumnMap | str | None = None,
     window: tuple[TimeBound, TimeBound] | None = None,
     bad_rows: BadRows = "refuse",
     conventions: Conventions | None = None,
     dialect: Dialect | None = None,
     allow_empty: bool = False,
-) -> Transfers:
-    """Read a table of transfers.
+) -> Table:
+    """Read a table.
 
     Args:
       source: a path (.csv, .tsv, .txt, each also with .gz, .parquet, or .sql that holds one SELECT), a SELECT
         after `duckdb:`, or several of these, read as one table; `*` and `?` in a path stand for any text.
+      schema: the roles of its columns and their types.
       mapping: which column is which, or the name of a known format; recognised from the header by default.
       window: half-open [start, end) of times: numbers, timestamps, or None for no bound. Rows outside are
         dropped and counted. Beside a timestamp, a number is in seconds since 1970 UTC.
@@ -157,29 +119,22 @@ def read_transfers(
     Raises:
       DataError: there is no such table, a column is missing, or rows are bad and not to be skipped.
       EmptyTableError: no row counts.
-      UsageError: a window that ends before it starts or is no time.
+      UsageError: a window that ends before it starts or is no time, or one for a table without times.
     """
-    rows = _read(source, mapping, TransferColumns, window, bad_rows, conventions, dialect, allow_empty)
-    beneficiary, sender = rows.identifiers
-    return Transfers(
-        beneficiary.codes, sender.codes, rows.amount_cents, rows.time, rows.report, beneficiary.own
+    if bad_rows not in ("refuse", "skip"):
+        raise UsageError(f'bad_rows is "refuse" or "skip"; got {bad_rows!r}')
+    conventions, dialect = conventions or Conventions(), dialect or Dialect()
+    bounds = _window(window)
+    if bounds.times is not None and schema.time is None:
+        raise UsageError(f"a window is about times, and the columns are {', '.join(schema)}; leave it out")
+    rows = _joined(
+        [_read_one(one, mapping, schema, bounds, conventions, dialect) for one in find_sources(source)]
     )
-
-
-def read_deposits(
-    source: Sources,
-    *,
-    mapping: DepositColumns | str | None = None,
-    window: tuple[TimeBound, TimeBound] | None = None,
-    bad_rows: BadRows = "refuse",
-    conventions: Conventions | None = None,
-    dialect: Dialect | None = None,
-    allow_empty: bool = False,
-) -> Deposits:
-    """Read a table of cash deposits; arguments and errors are those of `read_transfers`."""
-    rows = _read(source, mapping, DepositColumns, window, bad_rows, conventions, dialect, allow_empty)
-    (customer,) = rows.identifiers
-    return Deposits(customer.codes, rows.amount_cents, rows.time, rows.report, customer.own)
+    rows.report.check(bad_rows="skip" if bad_rows == "skip" else "refuse", allow_empty=allow_empty)
+    columns: dict[str, Column] = {}
+    for role in schema:
+        columns[role] = rows.identifiers[role].codes if role in rows.identifiers else rows.numbers[role]
+    return Table(columns, rows.report, {role: spelt.own for role, spelt in rows.identifiers.items()})
 
 
 def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
@@ -214,9 +169,10 @@ def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    identifiers: list[Spelt]
-    amount_cents: NDArray[np.int64]
-    time: NDArray[np.float64]
+    """By role, the identifiers and everything else; and what was read."""
+
+    identifiers: dict[str, Spelt]
+    numbers: dict[str, NDArray[np.int64] | NDArray[np.float64]]
     report: ReadReport
 
 
@@ -233,40 +189,19 @@ class _Window:
         return f"{shown_time(self.start, self.times, zone)} to {shown_time(self.end, self.times, zone)}"
 
 
-def _read(
-    source: Sources,
-    mapping: Columns | str | None,
-    kind: type[Columns],
-    window: tuple[TimeBound, TimeBound] | None,
-    bad_rows: str,
-    conventions: Conventions | None,
-    dialect: Dialect | None,
-    allow_empty: bool,
-) -> _Rows:
-    if bad_rows not in ("refuse", "skip"):
-        raise UsageError(f'bad_rows is "refuse" or "skip"; got {bad_rows!r}')
-    conventions, dialect = conventions or Conventions(), dialect or Dialect()
-    bounds = _window(window)
-    rows = _joined(
-        [_read_one(one, mapping, kind, bounds, conventions, dialect) for one in find_sources(source)]
-    )
-    rows.report.check(bad_rows="skip" if bad_rows == "skip" else "refuse", allow_empty=allow_empty)
-    return rows
-
-
 def _read_one(
     source: str | Path,
-    mapping: Columns | str | None,
-    kind: type[Columns],
+    mapping: ColumnMap | str | None,
+    schema: Schema,
     window: _Window,
     conventions: Conventions,
     dialect: Dialect,
 ) -> _Rows:
     with contextlib.closing(open_source(source, dialect)) as table:
         columns = resolve_columns(
-            tuple(table.columns), mapping, kind, table=table.name, written=table.written_header
+            tuple(table.columns), mapping, schema, table=table.name, written=table.written_header
         )
-        roles = _roles(columns)
+        roles = {role: columns[role] for role in schema.identifiers}
         rules = {role: conventions.rule(role) for role in roles}
         for role, names in roles.items():
             if len(names) > 1 and rules[role].single:
@@ -274,11 +209,12 @@ def _read_one(
                     f"{table.name}: the job's rule for {role} is {rules[role].name}, which is about one column; "
                     f"the mapping has {', '.join(names)}"
                 )
-        local = conventions.time_zone != "UTC"
+        time = columns[schema.time][0] if schema.time is not None else None
+        local = time is not None and conventions.time_zone != "UTC"
         # Zones lie up to a day from UTC; numpy decides on the window once instants are known.
         slack = _DAY_S if local else 0
         near = (window.start - slack, window.end + slack)
-        query, faults = checked_rows(table, columns, near, conventions, dialect, window.times)
+        query, faults = checked_rows(table, columns, schema, near, conventions, dialect, window.times)
         try:
             scan: dict[str, NDArray[Any]] = table.connection.execute(query).fetchnumpy()
         except duckdb.Error as error:
@@ -290,9 +226,11 @@ def _read_one(
                 "by itself, or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
             ) from None
         why, kinds, seconds = scan["why"], scan["kind"], scan["seconds"]
-        times = _one_kind_of_time(why, kinds, faults, columns.times[0])
-        if local:
-            _place_in_zone(why, kinds, seconds, faults, columns.times[0], conventions)
+        times: Times | Literal["none"] = "none"
+        if time is not None:
+            times = _one_kind_of_time(why, kinds, faults, time)
+        if time is not None and local:
+            _place_in_zone(why, kinds, seconds, faults, time, conventions)
         keep = (why == 0) & (seconds >= window.start) & (seconds < window.end)
         identifiers = []
         for i, (role, names) in enumerate(roles.items()):
@@ -301,7 +239,9 @@ def _read_one(
         # A row whose identifier of one role is refused is bad, and so is its other identifier not used.
         taken = keep & (why == 0)
         spelt = [found.taken(taken[rows]) for found, rows in identifiers]
-        report = _report(table, why, kinds, seconds, taken, faults, times)
+        report = _report(table, why, faults, int(np.count_nonzero(taken)))
+        if time is not None:
+            report = _with_times(report, why, kinds, seconds, times)
         counts, doubts = [], []
         for (role, names), one in zip(roles.items(), spelt, strict=True):
             rule = rules[role]
@@ -310,20 +250,19 @@ def _read_one(
             doubts += warnings(role, one, rule, whole_numbers=whole)
         report = dataclasses.replace(
             report,
-            columns=tuple({**roles, "amount": (columns.amount,), "time": columns.times}.items()),
+            columns=tuple((role, columns[role]) for role in schema),
+            amounts=tuple(columns[role][0] for role in schema.of_type(Money)),
             identifiers=tuple(counts),
             warnings=tuple(f"{table.name}: {text}" for text in doubts),
             window=window.shown(conventions.zone),
             zone=conventions.zone,
             files=(table.described(),),
         )
-        return _Rows(spelt, scan["cents"][taken], seconds[taken], report)
-
-
-def _roles(columns: TransferColumns | DepositColumns) -> dict[str, tuple[str, ...]]:
-    if isinstance(columns, TransferColumns):
-        return {"beneficiary": columns.beneficiary, "sender": columns.sender}
-    return {"customer": columns.customer}
+        counted = [role for role, kind in schema.items() if isinstance(kind, Money | Integer)]
+        numbers = {role: scan[f"number{i}"][taken] for i, role in enumerate(counted)}
+        if schema.time is not None:
+            numbers[schema.time] = seconds[taken]
+        return _Rows(dict(zip(roles, spelt, strict=True)), numbers, report)
 
 
 def _window(window: tuple[TimeBound, TimeBound] | None) -> _Window:
@@ -351,7 +290,7 @@ def _is_timestamp(bound: TimeBound) -> bool:
 
 
 def _one_kind_of_time(
-    why: NDArray[np.uint8], kinds: NDArray[np.uint8], faults: list[Fault], column: str
+    why: NDArray[np.uint16], kinds: NDArray[np.uint8], faults: list[Fault], column: str
 ) -> Times | Literal["none"]:
     """Mark, in place, the good rows whose time is of another kind than the first good row's."""
     good = why == 0
@@ -366,7 +305,7 @@ def _one_kind_of_time(
 
 
 def _place_in_zone(
-    why: NDArray[np.uint8],
+    why: NDArray[np.uint16],
     kinds: NDArray[np.uint8],
     seconds: NDArray[np.float64],
     faults: list[Fault],
@@ -385,7 +324,7 @@ def _place_in_zone(
     _mark(why, skipped, faults, Fault(column, reason))
 
 
-def _mark(why: NDArray[np.uint8], rows: NDArray[np.bool_], faults: list[Fault], fault: Fault) -> None:
+def _mark(why: NDArray[np.uint16], rows: NDArray[np.bool_], faults: list[Fault], fault: Fault) -> None:
     """Give a fault to those of the rows that have none yet."""
     rows = rows & (why == 0)
     if rows.any():
@@ -397,7 +336,7 @@ def _spell(
     parts: Sequence[NDArray[np.object_]],
     names: Sequence[str],
     rule: Rule,
-    why: NDArray[np.uint8],
+    why: NDArray[np.uint16],
     keep: NDArray[np.bool_],
     faults: list[Fault],
 ) -> tuple[Spelt, NDArray[np.intp]]:
@@ -430,28 +369,18 @@ def _joined(several: Sequence[_Rows]) -> _Rows:
             "files of one table have one kind of times; "
             + ", ".join(f"{rows.report.source} has {rows.report.times}" for rows in several)
         )
-    identifiers = [joined(spelt) for spelt in zip(*(rows.identifiers for rows in several), strict=True)]
-    counts = [
-        _count(one.role, one.rule, spelt)
-        for one, spelt in zip(several[0].report.identifiers, identifiers, strict=True)
-    ]
-    report = join_reports([rows.report for rows in several], counts)
-    return _Rows(
-        identifiers,
-        np.concatenate([rows.amount_cents for rows in several]),
-        np.concatenate([rows.time for rows in several]),
-        report,
-    )
+    first = several[0]
+    identifiers = {role: joined([rows.identifiers[role] for rows in several]) for role in first.identifiers}
+    counts = [_count(one.role, one.rule, identifiers[one.role]) for one in first.report.identifiers]
+    numbers = {role: np.concatenate([rows.numbers[role] for rows in several]) for role in first.numbers}
+    return _Rows(identifiers, numbers, join_reports([rows.report for rows in several], counts))
 
 
 def _report(
     table: Source,
-    why: NDArray[np.uint8],
-    kinds: NDArray[np.uint8],
-    seconds: NDArray[np.float64],
-    taken: NDArray[np.bool_],
+    why: NDArray[np.uint16],
     faults: Sequence[Fault],
-    times: Times | Literal["none"],
+    rows_in_window: int,
 ) -> ReadReport:
     malformed = table.csv_file.malformed(table.connection, len(why)) if table.csv_file else []
     counts = collections.Counter(Fault("", record.reason) for record in malformed)
@@ -460,8 +389,6 @@ def _report(
             counts[faults[number - 1]] += rows
     rows_read = len(malformed) + len(why)
     rows_bad = counts.total()
-    rows_in_window = int(np.count_nonzero(taken))
-    good = seconds[why == 0]
     return ReadReport(
         source=table.name,
         rows_read=rows_read,
@@ -470,6 +397,19 @@ def _report(
         rows_bad=rows_bad,
         bad_rows=_first_bad_rows(table, why, faults, malformed),
         faults=tuple(FaultCount(fault.column, fault.reason, rows) for fault, rows in counts.most_common()),
+    )
+
+
+def _with_times(
+    report: ReadReport,
+    why: NDArray[np.uint16],
+    kinds: NDArray[np.uint8],
+    seconds: NDArray[np.float64],
+    times: Times | Literal["none"],
+) -> ReadReport:
+    good = seconds[why == 0]
+    return dataclasses.replace(
+        report,
         times=times,
         zoned=int(np.count_nonzero((kinds == INSTANT) & (why == 0))),
         unzoned=int(np.count_nonzero((kinds == TIMESTAMP) & (why == 0))),
@@ -478,7 +418,7 @@ def _report(
 
 
 def _first_bad_rows(
-    table: Source, why: NDArray[np.uint8], faults: Sequence[Fault], malformed: Sequence[Malformed]
+    table: Source, why: NDArray[np.uint16], faults: Sequence[Fault], malformed: Sequence[Malformed]
 ) -> tuple[BadRow, ...]:
     rows = np.flatnonzero(why)[:LISTED].tolist()
     found = [faults[why[row] - 1] for row in rows]

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from secagg.data.columns import DepositColumns, TransferColumns, parse_columns, resolve_columns
+from secagg.data.columns import parse_columns, resolve_columns
 from secagg.data.dialect import Dialect
 from secagg.data.reports import ReadReport
 from secagg.data.sources import find_sources, open_source
-from secagg.data.tables import read_deposits, read_transfers
+from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
 from secagg.jobs.job import Job, Window
 from secagg.jobs.run import Columns
@@ -55,9 +55,9 @@ class Table:
         allow_empty: bool = False,
     ) -> None:
         self.report: ReadReport | None = None
-        self._own_spelling: Mapping[str, str] = {}
+        self._own_spelling: Mapping[str, Mapping[str, str]] = {}
         self._sources = find_sources(sources)
-        self._transfers = job.pattern.table == "transfers"
+        self._schema = job.pattern.schema
         self._options: dict[str, Any] = {
             "window": _bounds(job.window),
             "bad_rows": bad_rows,
@@ -65,11 +65,10 @@ class Table:
             "dialect": dialect or Dialect(),
             "allow_empty": allow_empty,
         }
-        kind: Any = TransferColumns if self._transfers else DepositColumns
         if len(mapping) == 1 and "=" not in mapping[0]:
             self._options["mapping"] = mapping[0]
         elif mapping:
-            self._options["mapping"] = parse_columns(mapping, kind)
+            self._options["mapping"] = parse_columns(mapping, self._schema)
         found = []
         for source in self._sources:
             with contextlib.closing(open_source(source, dialect)) as opened:
@@ -78,16 +77,13 @@ class Table:
                     resolve_columns(
                         header,
                         self._options.get("mapping"),
-                        kind,
+                        self._schema,
                         table=opened.name,
                         written=opened.written_header,
                     )
                 )
         # Of the first file, where a format calls columns otherwise in another.
-        self._columns = {
-            role: (names,) if isinstance(names, str) else names
-            for role, names in dataclasses.asdict(found[0]).items()
-        }
+        self._columns = found[0]
         self._files = [Path(source) for source in self._sources if not _is_query(source)]
         self._digests: list[tuple[Path, str]] = []
 
@@ -102,13 +98,9 @@ class Table:
         return columns
 
     def _read(self) -> Columns:
-        if self._transfers:
-            transfers = read_transfers(self._sources, **self._options)
-            self.report, self._own_spelling = transfers.report, transfers.own_spelling
-            return transfers.beneficiaries, transfers.senders, transfers.amount_cents
-        deposits = read_deposits(self._sources, **self._options)
-        self.report, self._own_spelling = deposits.report, deposits.own_spelling
-        return deposits.customers, deposits.amount_cents
+        table = read_table(self._sources, self._schema, **self._options)
+        self.report, self._own_spelling = table.report, table.own_spelling
+        return [table[role] for role in self._schema if role != self._schema.time]
 
     def _states(self) -> list[tuple[int, int, int]]:
         return [_state(path) for path in self._files]
@@ -117,7 +109,8 @@ class Table:
         self, rows: Sequence[tuple[str, *tuple[int, ...]]]
     ) -> list[tuple[str, *tuple[int, ...]]]:
         """Return flagged rows with identifiers as the table spells them, where each first comes."""
-        return [(self._own_spelling.get(name, name), *sums) for name, *sums in rows]
+        own = self._own_spelling.get(self._schema.identifiers[0], {})
+        return [(own.get(name, name), *sums) for name, *sums in rows]
 
     def described(self) -> dict[str, Any]:
         """Return what a run record says of the table: where it was, how it was read, what came of it.

@@ -18,7 +18,7 @@ import msgspec
 from cryptography import x509
 
 from secagg import release, wire
-from secagg.data.conventions import IDENTIFIERS, Conventions
+from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
 from secagg.jobs.patterns import Pattern
 from secagg.network.hello import FIELD_DIGEST_BYTES
@@ -102,7 +102,7 @@ class Job:
     @property
     def identifiers(self) -> tuple[str, ...]:
         """Return the roles of the identifiers in the parties' tables."""
-        return IDENTIFIERS[self.pattern.table]
+        return self.pattern.schema.identifiers
 
     @property
     def query(self) -> Query:

@@ -56,7 +56,7 @@ from typing import Any, Final
 import msgspec
 from cryptography import x509
 
-from secagg.data.conventions import IDENTIFIERS, Conventions
+from secagg.data.conventions import Conventions
 from secagg.errors import JobError, PlanError, UsageError
 from secagg.files import read_file
 from secagg.jobs.fields import FieldFault
@@ -265,7 +265,7 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
 
 
 def _data(data: _Data, pattern: Pattern) -> Conventions:
-    roles = IDENTIFIERS[pattern.table]
+    roles = pattern.schema.identifiers
     rules = dict.fromkeys(roles, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
     stranger = next((role for role in rules if role not in roles), None)
     if stranger is not None:

@@ -21,6 +21,7 @@ import msgspec
 from secagg.jobs.fields import FieldFault
 from secagg.party import PartyId
 from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.schema import Schema
 from secagg.protocols.group_by import Query, Rows
 
 DECIMALS: Final = 2  # of the currency that the parameters' defaults are in
@@ -45,6 +46,7 @@ class Pattern:
 
     name: str
     table: str
+    schema: Schema
     summary: str
     result_columns: tuple[str, ...]
     parameters: type[msgspec.Struct]
@@ -57,6 +59,7 @@ class Pattern:
         return cls(
             name=module.NAME,
             table=module.TABLE,
+            schema=module.SCHEMA,
             summary=(inspect.getdoc(module) or "").partition("\n")[0].partition(": ")[2],
             result_columns=module.RESULT_COLUMNS,
             parameters=module.Parameters,

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bank_tables import read_deposits, read_transfers
 from secagg.data import synthetic
 from secagg.data.conventions import Conventions
 from secagg.data.dialect import Dialect
-from secagg.data.tables import parse_time, read_deposits, read_transfers
+from secagg.data.tables import parse_time
 from secagg.errors import UsageError
 
 
@@ -26,8 +27,8 @@ def transfers(folder, truth) -> pd.DataFrame:
     tables = []
     for bank in truth.banks:
         table = read_transfers(folder / f"{bank}.transfers.csv", allow_empty=True)
-        rows = {"beneficiary": table.beneficiary, "sender": table.sender, "cents": table.amount_cents}
-        tables.append(pd.DataFrame({"bank": bank, "time": table.time, **rows}))
+        rows = {role: table[role].strings for role in ("beneficiary", "sender")} | {"cents": table["amount"]}
+        tables.append(pd.DataFrame({"bank": bank, "time": table["time"], **rows}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -35,7 +36,7 @@ def deposits(folder, truth) -> pd.DataFrame:
     tables = []
     for bank in truth.banks:
         table = read_deposits(folder / f"{bank}.deposits.csv", allow_empty=True)
-        rows = {"customer": table.customer, "cents": table.amount_cents, "time": table.time}
+        rows = {"customer": table["customer"].strings, "cents": table["amount"], "time": table["time"]}
         tables.append(pd.DataFrame({"bank": bank, **rows}))
     return pd.concat(tables, ignore_index=True)
 
@@ -237,7 +238,7 @@ def test_amounts_have_the_currencys_decimals(tmp_path, decimals):
         texts = [line.split(",")[2] for line in path.read_text().splitlines()[1:]]
         assert {len(text.partition(".")[2]) for text in texts} == {decimals}
         table = read_transfers(path, conventions=conventions, dialect=Dialect(decimal="."))
-        for name, amount in zip(table.beneficiary, table.amount_cents.tolist(), strict=True):
+        for name, amount in zip(table["beneficiary"], table["amount"].tolist(), strict=True):
             cents[name] = cents.get(name, 0) + amount
     assert all(cents[name] >= truth.min_total * 10**decimals for name in truth.collectors)
     with pytest.raises(UsageError, match="limit lies from 1000"):

@@ -21,11 +21,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
+from secagg.patterns.banking.tables import TRANSFERS
 from secagg.patterns.counts import Categorical, factorize, group_sum, nunique
 from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
 
 NAME: Final = "collectors"
 TABLE: Final = "transfers"
+SCHEMA: Final = TRANSFERS
 RESULT_COLUMNS: Final = ("beneficiary", "senders", "total")
 
 

@@ -20,11 +20,13 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.party import PartyId
+from secagg.patterns.banking.tables import DEPOSITS
 from secagg.patterns.counts import Categorical, factorize, group_size, group_sum
 from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
 
 NAME: Final = "structuring"
 TABLE: Final = "deposits"
+SCHEMA: Final = DEPOSITS
 RESULT_COLUMNS: Final = ("customer", "deposits", "total")
 
 

@@ -1,0 +1,212 @@
+"""The SQL that checks amounts and whole numbers and brings each into one form.
+
+Each column goes through the stages of `checks` under names of its own, such as `written0` and `plain0`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol
+
+from secagg.data.conventions import LARGEST_LIMIT, Conventions
+from secagg.data.dialect import Dialect
+from secagg.data.sources import Source, quote_text
+from secagg.errors import DataError
+from secagg.patterns.schema import Integer
+
+__all__ = [
+    "NUMBER_TEXT",
+    "NUMERIC",
+    "WHOLE",
+    "IntegerColumn",
+    "MoneyColumn",
+    "NumberColumn",
+    "expect",
+    "matches",
+    "trimmed",
+]
+
+_SPACES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+# Trimming by a list of characters costs ten times this look at the two ends.
+_SPACE_AT_END = r"^[\s\v\x1c-\x1f\x{85}\pZ]|[\s\v\x1c-\x1f\x{85}\pZ]$"
+# What DuckDB's casts accept differs between its versions (1_000, zones, "epoch"); these decide instead.
+NUMBER_TEXT: Final = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,3})?"
+_ZERO = r"[+-]?[0.]*([eE].*)?"
+_AMBIGUOUS = r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}"
+_SEPARATED = r"[+-]?[0-9]+([., '’_][0-9]+)+"
+# As accountants write what is below zero: (103.50), 103.50-, and with another minus sign.
+_BELOW_ZERO = r"[(][0-9][0-9., '’_]*[)]|[0-9][0-9., '’_]*[-−–]|[−–] ?[0-9.].*"
+_SCIENTIFIC = r".*[eE].*"
+_OTHER_SPACES = "\u00a0\u2009\u202f"
+_WHOLE_NUMBER = r"[+-]?[0-9]{1,18}([.]0*)?"
+
+# A number in text that is this near a whole multiple of the smallest unit is one, printed by a float.
+_FLOAT_NOISE: Final = "5e-15"
+
+_SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+WHOLE = (*_SIGNED, *(f"U{name}" for name in _SIGNED))
+NUMERIC = ("VARCHAR", "DECIMAL", "DOUBLE", "FLOAT", *WHOLE)
+
+
+class NumberColumn(Protocol):
+    """The SQL of one column of numbers.
+
+    Attributes:
+      column: what the table calls it.
+      texts, spelt, forms, numbers, units, exact: what the column adds to each stage of `checks`, with its name there;
+        "" for nothing.
+      conditions: under which a row cannot be used, in order, and why.
+      value: the number of a row that can be used.
+    """
+
+    column: str
+    texts: str
+    spelt: str
+    forms: str
+    numbers: str
+    units: str
+    exact: str
+    conditions: list[tuple[str, str]]
+    value: str
+
+
+class MoneyColumn:
+    """The SQL of an amount, which becomes a whole number of the currency's smallest unit; see `NumberColumn`.
+
+    What a row's amount goes through: `written` as the table has it; `amount` with a decimal point and nothing between
+    thousands, NULL where that cannot be; `plain` where it needs no second look; `wide` otherwise; `units`.
+    """
+
+    def __init__(
+        self, table: Source, column: str, number: int, conventions: Conventions, dialect: Dialect
+    ) -> None:
+        expect(table, column, NUMERIC, "an amount is a number")
+        is_text = table.columns[column].type == "VARCHAR"
+        self.column = column
+        self._written, amount, plain, wide, units, exact = (
+            f"{name}{number}" for name in ("written", "amount", "plain", "wide", "units", "exact")
+        )
+        self._amount, self._plain = amount, plain
+        decimals = conventions.currency_decimals
+        type_ = f"DECIMAL(18, {decimals})"
+        pattern = rf"[+-]?[0-9]{{1,15}}([.][0-9]{{0,{decimals}}})?"
+        if is_text and not dialect.declares_numbers and decimals >= 3:
+            # 3.000 is ambiguous.
+            pattern = r"[+-]?[0-9]{1,15}([.]([0-9]{0,2}" + "|[0-9]{4}" * (decimals > 3) + "))?"
+        # 10**17 of the smallest unit times 10**4 takes more than 18 digits.
+        scaled = units if decimals <= 2 else f"{units}::DECIMAL(38, {decimals})"
+        self.value = f"({scaled} * {10**decimals})::BIGINT"
+        spelt, separators = self._separated(is_text, dialect)
+        damages = []
+        if is_text:
+            lost = f"NOT {plain} AND {matches(amount, _SCIENTIFIC)} AND NOT {matches(amount, _ZERO)}"
+            damages = [
+                (lost, "is in scientific notation, where a spreadsheet has cut digits; export the column as text"),
+            ]  # fmt: skip
+        unit = f"{10.0**-decimals:.{decimals}f}"
+        largest = conventions.largest_amount
+        self.texts = f"{trimmed(table, column)} AS {self._written}"
+        self.spelt = f"{spelt} AS {amount}"
+        self.forms = f"{matches(amount, pattern)} AS {plain}"
+        self.numbers = (
+            f"CASE WHEN NOT {plain} AND {matches(amount, NUMBER_TEXT)} "
+            f"THEN TRY_CAST({amount} AS DECIMAL(38, 18)) END AS {wide}"
+        )
+        self.units = (
+            f"CASE WHEN {plain} THEN TRY_CAST({amount} AS {type_}) "
+            f"WHEN {wide} BETWEEN 0 AND {2 * LARGEST_LIMIT} THEN {wide}::{type_} END AS {units}"
+        )
+        self.exact = (
+            f"coalesce(CASE WHEN {wide} = 0 THEN {matches(amount, _ZERO)} ELSE {wide} = {units} "
+            f"OR (abs({wide} - {units})::DOUBLE <= {_FLOAT_NOISE} * {wide}::DOUBLE "
+            f"AND abs({wide} - {units}) < {unit} / 1000) END, false) AS {exact}"
+        )
+        self.conditions = [
+            (f"coalesce({self._written}, '') = ''", "is missing"),
+            (f"NOT {plain} AND {matches(self._written, _BELOW_ZERO)}", "is negative"),
+            *separators,
+            (f"{amount} IS NULL OR NOT ({plain} OR {matches(amount, NUMBER_TEXT)})", "is not a number"),
+            (f"CASE WHEN {plain} THEN {units} < 0 ELSE coalesce({wide} < 0, starts_with({amount}, '-')) END",
+             "is negative"),
+            *damages,
+            (f"{units} IS NULL OR {units} > {largest}", f"is above {largest}"),
+            (f"NOT {plain} AND NOT {exact}", f"has digits below {unit}"),
+        ]  # fmt: skip
+
+    def _separated(self, is_text: bool, dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
+        """Return the SQL of `amount`, and the conditions under which the amount's separators are wrong."""
+        if is_text and dialect.declares_numbers:
+            return self._declared(dialect)
+        written, plain = self._written, self._plain
+        if not is_text:
+            return written, []
+        return written, [
+            (f"NOT {plain} AND {matches(written, _AMBIGUOUS)}",
+             "can be read with decimals or with thousands; say which with --decimal and --thousands"),
+            (f"NOT {plain} AND {matches(written, _SEPARATED)} AND NOT {matches(written, NUMBER_TEXT)}",
+             "has separators that are not known; say them with --decimal and --thousands"),
+        ]  # fmt: skip
+
+    def _declared(self, dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
+        point, mark = re.escape(dialect.point), dialect.thousands
+        written, amount, plain = self._written, self._amount, self._plain
+        text = written
+        if mark is not None:
+            if mark == " ":
+                text = f"translate({text}, {quote_text(_OTHER_SPACES)}, '{' ' * len(_OTHER_SPACES)}')"
+            elif mark == "'":
+                text = f"replace({text}, '\u2019', '''')"
+            between, tail = re.escape(mark), f"({point}[0-9]*)?"
+            # In thousands, or in lakhs and crores.
+            grouped = (
+                rf"[+-]?[1-9][0-9]{{0,2}}({between}[0-9]{{3}})+{tail}"
+                rf"|[+-]?[1-9][0-9]?({between}[0-9]{{2}})+{between}[0-9]{{3}}{tail}"
+            )
+            text = f"CASE WHEN {matches(text, grouped)} THEN replace({text}, {quote_text(mark)}, '') ELSE {text} END"
+        if dialect.point == ",":
+            text = f"CASE WHEN contains({text}, '.') THEN NULL ELSE replace({text}, ',', '.') END"
+        other = f"{matches(amount, _SEPARATED)} AND NOT {matches(amount, NUMBER_TEXT)}"
+        wrong = f"{written} <> '' AND ({amount} IS NULL OR (NOT {plain} AND {other}))"
+        return text, [(wrong, "has other separators than the ones that were said, or at other places")]
+
+
+class IntegerColumn:
+    """The SQL of a whole number of a range, which may be written with zeros behind a point; see `NumberColumn`."""
+
+    def __init__(self, table: Source, column: str, number: int, kind: Integer) -> None:
+        expect(table, column, NUMERIC, "a whole number is a number")
+        self.column = column
+        text, whole = f"count{number}", f"whole{number}"
+        self.texts = f"{trimmed(table, column)} AS {text}"
+        self.spelt = self.forms = self.units = self.exact = ""
+        self.numbers = (
+            f"CASE WHEN {matches(text, _WHOLE_NUMBER)} "
+            f"THEN TRY_CAST(split_part({text}, '.', 1) AS BIGINT) END AS {whole}"
+        )
+        self.conditions = [
+            (f"coalesce({text}, '') = ''", "is missing"),
+            (f"{whole} IS NULL", "is not a whole number of at most 18 digits"),
+            (f"{whole} NOT BETWEEN {kind.min} AND {kind.max}", f"lies outside {kind.min} to {kind.max}"),
+        ]
+        self.value = whole
+
+
+def expect(table: Source, name: str, types: tuple[str, ...], rule: str) -> str:
+    """Return the column's type if it is one of `types`."""
+    found = table.columns[name].type
+    # ENUM('a', 'b'), DECIMAL(18,2), TIMESTAMP WITH TIME ZONE, TIMESTAMP_NS; but not INTEGER[].
+    if not found.startswith(types) or found.endswith("]"):
+        raise DataError(f"{table.name}: {rule}, and column {name!r} is of type {found}; cast it in a query")
+    return found
+
+
+def trimmed(table: Source, name: str) -> str:
+    column = table.columns[name]
+    if column.type != "VARCHAR":
+        return column.text
+    space = f"regexp_matches({column.sql}, {quote_text(_SPACE_AT_END)})"
+    return f"CASE WHEN {space} THEN trim({column.sql}, {quote_text(_SPACES)}) ELSE {column.sql} END"
+
+
+def matches(text: str, pattern: str) -> str:
+    return f"coalesce(regexp_full_match({text}, {quote_text(pattern)}), false)"

@@ -1,0 +1,150 @@
+"""The columns of a table, by type: what an input party puts in, and what a result shows.
+
+A *role* is what a computation calls a column; a *column* is what a file calls it. A schema gives each role its type:
+
+    Schema(patient=Identifier(), diagnosis=Identifier(), age=Integer(0, 130))
+
+A table is read into one array for each role. Which array that is stands at the types below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import UsageError
+from secagg.patterns.counts import Categorical
+
+Column: TypeAlias = Categorical | NDArray[np.int64] | NDArray[np.float64]
+Columns: TypeAlias = Mapping[str, Column]
+
+_ROLE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_LARGEST_INTEGER: Final = 10**17  # 18 digits, as `checks` reads them
+OWN: Final = "secagg"  # the format in which each column is called as its role
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """Somebody or something, compared byte by byte once it is spelt by the job's rule; read as `Categorical`.
+
+    In a file it may be spread over several columns, as a bank's number and an account's.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount from 0; read as int64, in the currency's smallest unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """When a row happened, for the job's window; read as float64.
+
+    It counts seconds since 1970 UTC, or is the table's own number. A date and a time of day may be two columns.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number of a public range; read as int64. A row outside the range cannot be used."""
+
+    min: int = 0
+    max: int = _LARGEST_INTEGER
+
+    def __post_init__(self) -> None:
+        if not -_LARGEST_INTEGER <= self.min <= self.max <= _LARGEST_INTEGER:
+            raise UsageError(
+                f"expected a range of integers from -10**17 to 10**17, got {self.min} to {self.max}"
+            )
+
+
+Type: TypeAlias = Identifier | Money | Time | Integer
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A table layout known by name.
+
+    Attributes:
+      columns: the file's columns of each role.
+      adjacent: columns that must stand side by side in this order. It tells apart columns that a header names alike,
+        where their place alone says whose they are.
+    """
+
+    name: str
+    columns: Mapping[str, tuple[str, ...]] = field(hash=False)
+    adjacent: tuple[str, ...] = ()
+
+
+class Schema(Mapping[str, Type]):
+    """The type of each column by its role, in order.
+
+    Raises:
+      UsageError: no columns, a role that is no word in lower case, or times in two columns.
+    """
+
+    def __init__(self, **columns: Type) -> None:
+        for role, kind in columns.items():
+            if not _ROLE.fullmatch(role):
+                raise UsageError(
+                    f"expected a role of at most 32 lower-case letters, digits and '_', got {role!r:.80}"
+                )
+            if not isinstance(kind, Type):
+                raise UsageError(f"expected Identifier, Money, Time or Integer for {role}, got {kind!r:.80}")
+        self._columns = dict(columns)
+        self.formats: tuple[Format, ...] = ()
+        if not columns or len(self.of_type(Time)) > 1:
+            raise UsageError(
+                f"expected columns, and at most one Time among them, got {', '.join(columns) or 'none'}"
+            )
+
+    def with_formats(self, *formats: Format) -> Schema:
+        """Return the schema of tables that come in these formats as well.
+
+        Raises:
+          UsageError: a format that has other roles.
+        """
+        for known in formats:
+            if known.columns.keys() != self.keys():
+                raise UsageError(
+                    f"expected columns for {', '.join(self)} in the format {known.name}, got {', '.join(known.columns)}"
+                )
+        schema = Schema(**self._columns)
+        schema.formats = (*self.formats, *formats)
+        return schema
+
+    @property
+    def own_format(self) -> Format:
+        """The format in which each column is called as its role."""
+        return Format(OWN, {role: (role,) for role in self})
+
+    def of_type(self, kind: type[Type]) -> tuple[str, ...]:
+        """Return the roles of this type."""
+        return tuple(role for role, found in self._columns.items() if isinstance(found, kind))
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """The roles of identifiers."""
+        return self.of_type(Identifier)
+
+    @property
+    def time(self) -> str | None:
+        """The role of the time, if the table has one."""
+        return next(iter(self.of_type(Time)), None)
+
+    def __getitem__(self, role: str) -> Type:
+        return self._columns[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        return f"Schema({', '.join(f'{role}={kind!r}' for role, kind in self.items())})"

@@ -1,0 +1,162 @@
+"""Tables of any schema are read: several amounts, whole numbers of a range, no time at all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from secagg.data.columns import parse_columns, resolve_columns
+from secagg.data.conventions import Conventions
+from secagg.data.dialect import Dialect
+from secagg.data.tables import read_table
+from secagg.errors import DataError, UsageError
+from secagg.patterns.schema import Format, Identifier, Integer, Money, Schema, Time, Type
+
+STAYS = Schema(
+    patient=Identifier(), diagnosis=Identifier(), age=Integer(0, 130), cost=Money(), paid=Money(), rank=Integer(-2)
+)  # fmt: skip
+HEADER = "patient,diagnosis,age,cost,paid,rank\n"
+
+
+def put(folder: Path, text: str, name: str = "t.csv") -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_every_column_becomes_an_array_of_its_type(tmp_path: Path) -> None:
+    text = HEADER + "p2,I21,64,12.50,0,-2\np1,E11,+7,1000,3.1,5\np2, I21 ,130.00,0.01,7.25,0\n"
+    conventions = Conventions({"diagnosis": "folded"})
+    table = read_table(put(tmp_path, text), STAYS, conventions=conventions)
+    assert table["patient"].strings.tolist() == ["p2", "p1", "p2"]
+    assert table["diagnosis"].strings.tolist() == ["i21", "e11", "i21"]
+    expected = {"age": [64, 7, 130], "cost": [1250, 100_000, 1], "paid": [0, 310, 725], "rank": [-2, 5, 0]}
+    for role, numbers in expected.items():
+        assert table[role].dtype == np.int64
+        assert table[role].tolist() == numbers
+    assert len(table) == 3
+    assert table.own_spelling == {"patient": {}, "diagnosis": {"i21": "I21", "e11": "E11"}}
+    assert (table.report.times, table.report.span, table.report.zoned) == ("none", None, 0)
+    assert dict(table.report.columns) == {role: (role,) for role in STAYS}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "reason"),
+    [
+        ("p,d,131,1,1,0", "age", "lies outside 0 to 130"),
+        ("p,d,-1,1,1,0", "age", "lies outside 0 to 130"),
+        ("p,d,1,1,1,-3", "rank", "lies outside -2 to 100000000000000000"),
+        ("p,d,6.5,1,1,0", "age", "is not a whole number"),
+        ("p,d,6e1,1,1,0", "age", "is not a whole number"),
+        ("p,d,,1,1,0", "age", "is missing"),
+        ("p,d,old,1,1,0", "age", "is not a whole number"),
+        ("p,d,1,1,1,1234567890123456789", "rank", "is not a whole number of at most 18 digits"),
+        ("p,d,1,-1,1,0", "cost", "is negative"),
+        ("p,d,1,1,1.0051,0", "paid", "has digits below 0.01"),
+        ("p,,1,1,1,0", "diagnosis", "is missing"),
+        ("NULL,d,1,1,1,0", "patient", "stands for no identifier"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_by_line_and_column(
+    tmp_path: Path, row: str, column: str, reason: str
+) -> None:
+    path = put(tmp_path, f"{HEADER}p,d,1,1,1,0\n{row}\n")
+    with pytest.raises(DataError, match=re.escape(f"t.csv:3: {column} {reason}")):
+        read_table(path, STAYS)
+    table = read_table(path, STAYS, bad_rows="skip")
+    assert len(table) == 1
+    assert table.report.left_out() == (f"{path}: 1 rows with amounts are left out; sums lack them",)
+
+
+def test_whole_numbers_of_typed_columns_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT 'p' AS who, 7::UTINYINT AS a, 12.0::DOUBLE AS b, 3::DECIMAL(5, 2) AS c) "
+            f"TO '{path}' (FORMAT parquet)"
+        )
+    table = read_table(path, Schema(who=Identifier(), a=Integer(), b=Integer(), c=Integer()))
+    assert [table[role].tolist() for role in "abc"] == [[7], [12], [3]]
+
+
+def test_amounts_in_two_columns_have_the_same_separators(tmp_path: Path) -> None:
+    schema = Schema(who=Identifier(), a=Money(), b=Money())
+    path = put(tmp_path, "who;a;b\nx;1.000,50;2,5\ny;3;4.000,00\n")
+    table = read_table(path, schema, dialect=Dialect(decimal=",", thousands="."))
+    assert [table[role].tolist() for role in "ab"] == [[100_050, 300], [250, 400_000]]
+
+
+def test_files_of_one_table_are_put_together(tmp_path: Path) -> None:
+    files = [put(tmp_path, f"{HEADER}p{i},d,{i},1,2,0\n", f"{i}.csv") for i in range(3)]
+    table = read_table(files, STAYS)
+    assert table["age"].tolist() == [0, 1, 2]
+    assert table["patient"].strings.tolist() == ["p0", "p1", "p2"]
+
+
+def test_a_window_for_a_table_without_times_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path, HEADER + "p,d,1,1,1,0\n")
+    assert len(read_table(path, STAYS, window=(None, None))) == 1
+    with pytest.raises(
+        UsageError, match=r"a window is about times, and the columns are patient, .*leave it out"
+    ):
+        read_table(path, STAYS, window=(0, 10))
+
+
+def test_rows_left_out_of_a_table_without_amounts_are_told_too(tmp_path: Path) -> None:
+    schema = Schema(who=Identifier(), age=Integer(0, 9))
+    report = read_table(put(tmp_path, "who,age\na,1\nb,10\n"), schema, bad_rows="skip").report
+    assert report.left_out() == (f"{tmp_path}/t.csv: 1 rows are left out",)
+
+
+def test_a_schema_knows_formats_by_name_and_from_the_header() -> None:
+    schema = Schema(who=Identifier(), when=Time()).with_formats(
+        Format("clinic", {"who": ("Station", "Nr"), "when": ("Datum", "Zeit")})
+    )
+    header = ("Nr", "Station", "Zeit", "Datum")
+    expected = {"who": ("Station", "Nr"), "when": ("Datum", "Zeit")}
+    assert resolve_columns(header, None, schema, table="t") == expected
+    assert resolve_columns(header, "clinic", schema, table="t") == expected
+    with pytest.raises(DataError, match=r"known are secagg: who, when, clinic: Station, Nr, Datum, Zeit"):
+        resolve_columns(header, "ward", schema, table="t")
+    with pytest.raises(UsageError, match="expected columns for who, when in the format other, got who"):
+        schema.with_formats(Format("other", {"who": ("a",)}))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "says"),
+    [
+        ({"who": ("a",)}, "expected columns for who, n, got some for who"),
+        ({"who": ("a",), "n": ()}, "expected columns for who, n"),
+        ({"who": ("a",), "n": ("b", "c")}, "n is one column, but the mapping names 2"),
+    ],
+)
+def test_a_mapping_of_other_roles_is_refused(mapping: dict[str, tuple[str, ...]], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolve_columns(("a", "b", "c"), mapping, Schema(who=Identifier(), n=Integer()), table="t")
+    with pytest.raises(UsageError, match="n is one column, but the mapping names 2"):
+        parse_columns(["n=a", "n=b"], Schema(who=Identifier(), n=Integer()))
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({}, "at most one Time among them, got none"),
+        ({"a": Time(), "b": Time()}, "at most one Time among them, got a, b"),
+        ({"Upper": Identifier()}, "lower-case letters, digits and '_', got 'Upper'"),
+        ({"x" * 33: Identifier()}, "at most 32"),
+        ({"a": Identifier}, "expected Identifier, Money, Time or Integer for a"),
+    ],
+)
+def test_a_schema_that_cannot_be_is_refused(columns: dict[str, Type], says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        Schema(**columns)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 0), (-(10**17) - 1, 0), (0, 10**17 + 1)])
+def test_a_range_that_cannot_be_is_refused(low: int, high: int) -> None:
+    with pytest.raises(UsageError, match="expected a range of integers"):
+        Integer(low, high)
