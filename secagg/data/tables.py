@@ -58,7 +58,7 @@ from secagg.data.sources import Source, find_sources, open_source
 from secagg.data.spelling import Spelt, joined, spell, warnings
 from secagg.data.zones import to_instants
 from secagg.errors import DataError, UsageError
-from secagg.patterns.schema import Column, Integer, Money, Schema
+from secagg.patterns.schema import Columns, Integer, Money, Schema
 
 __all__ = ["Table", "parse_time", "read_table"]
 
@@ -80,11 +80,11 @@ class Table:
       own_spelling: by role, of each identifier that the table spells otherwise, how it does where it first comes.
     """
 
-    columns: Mapping[str, Column] = field(repr=False)
+    columns: Columns = field(repr=False)
     report: ReadReport
     own_spelling: Mapping[str, Mapping[str, str]] = field(repr=False, default_factory=dict)
 
-    def __getitem__(self, role: str) -> Column:
+    def __getitem__(self, role: str) -> Any:
         return self.columns[role]
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ def read_table(
         [_read_one(one, mapping, schema, bounds, conventions, dialect) for one in find_sources(source)]
     )
     rows.report.check(bad_rows="skip" if bad_rows == "skip" else "refuse", allow_empty=allow_empty)
-    columns: dict[str, Column] = {}
+    columns: dict[str, Any] = {}
     for role in schema:
         columns[role] = rows.identifiers[role].codes if role in rows.identifiers else rows.numbers[role]
     return Table(columns, rows.report, {role: spelt.own for role, spelt in rows.identifiers.items()})

@@ -12,16 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Final, TypeAlias
 
 from secagg.errors import UsageError
-from secagg.patterns.counts import Categorical
 
-Column: TypeAlias = Categorical | NDArray[np.int64] | NDArray[np.float64]
-Columns: TypeAlias = Mapping[str, Column]
+Columns: TypeAlias = Mapping[
+    str, Any
+]  # by role, an array of the type that stands at the role's type in the schema
 
 _ROLE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LARGEST_INTEGER: Final = 10**17  # 18 digits, as `checks` reads them

@@ -766,7 +766,7 @@ def test_report_says_what_was_left_out(put):
 
 def test_bad_rows_takes_refuse_or_skip(put):
     with pytest.raises(UsageError, match="bad_rows"):
-        read_transfers(put(HEADER), bad_rows="ignore")  # type: ignore[arg-type]
+        read_transfers(put(HEADER), bad_rows="ignore")
 
 
 @pytest.mark.parametrize("rows", ['b,"s,1,1\nb,s,2,2\nb,s,3,3\n', 'b,"s"x,1,1\nb,s,2,2\n'])
