@@ -26,6 +26,7 @@ import duckdb
 
 from secagg.data.csv_files import CsvFile
 from secagg.data.dialect import Dialect
+from secagg.data.queries import csv_as_text
 from secagg.errors import DataError
 
 __all__ = ["Column", "Source", "find_sources", "open_source"]
@@ -50,13 +51,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An opened table: a relation on a connection, its columns in order, and its file where that is CSV."""
+    """An opened table: a relation on a connection, its columns in order, and its file where that is CSV.
+
+    `csv_as_text` says that a query's CSV is read as text where DuckDB would have guessed types.
+    """
 
     name: str
     connection: duckdb.DuckDBPyConnection
     relation: str
     columns: dict[str, Column]
     csv_file: CsvFile | None = None
+    csv_as_text: bool = False
 
     @property
     def written_header(self) -> tuple[str, ...]:
@@ -66,7 +71,7 @@ class Source:
     def described(self) -> str:
         """Return the file's name and format."""
         if self.csv_file is None:
-            return f"{self.name}: typed columns"
+            return f"{self.name}: typed columns" + ", those of CSV as text" * self.csv_as_text
         packed = ", gzip" if self.csv_file.zipped else ""
         return f"{self.name}: CSV in {self.csv_file.encoding}, columns between {self.csv_file.delimiter!r}{packed}"
 
@@ -143,8 +148,7 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
     Args:
       source: the path of a .csv, .tsv or .txt file (each also with .gz) or of a .parquet file, or of a .sql file
         that holds one SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory. A
-        CSV file inside a query is read by DuckDB's own rules: it guesses types, which drops leading zeros
-        of account numbers unless `read_csv(..., all_varchar = true)` is asked for, and `parallel = false`
+        CSV file inside a query is read by DuckDB's own rules, but as text, see `queries`. There `parallel = false`
         keeps it from losing rows beside a malformed one.
       dialect: how a CSV file is written.
 
@@ -187,12 +191,14 @@ def _open_query(name: str, query: str) -> Source:
             raise DataError(
                 f"{name}: one SELECT is expected; got {len(statements)} statements, or another kind"
             )
-        described = connection.sql(query)
-        twice = next((column for column in described.columns if described.columns.count(column) > 1), None)
+        names = connection.sql(query).columns
+        twice = next((column for column in names if names.count(column) > 1), None)
         if twice is not None:
             raise DataError(f"{name}: two columns are called {twice!r}; rename one in the query (AS)")
-        described.create_view("source")
-        return Source(name, connection, "source", _typed_columns(connection, "source"))
+        text = csv_as_text(connection, query, name=name)
+        connection.sql(text).create_view("source")
+        columns = _typed_columns(connection, "source")
+        return Source(name, connection, "source", columns, csv_as_text=text != query)
     except (
         duckdb.ParserException,
         duckdb.BinderException,

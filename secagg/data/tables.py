@@ -222,8 +222,7 @@ def _read_one(
                 table.csv_file.check_whole()
             # What DuckDB says here may quote a row's values.
             raise DataError(
-                f"{table.name}: DuckDB cannot read the table ({type(error).__name__}); see that the query runs "
-                "by itself, or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
+                f"{table.name}: DuckDB cannot read the table ({type(error).__name__}); {_remedy(table)}"
             ) from None
         why, kinds, seconds = scan["why"], scan["kind"], scan["seconds"]
         times: Times | Literal["none"] = "none"
@@ -263,6 +262,12 @@ def _read_one(
         if schema.time is not None:
             numbers[schema.time] = seconds[taken]
         return _Rows(dict(zip(roles, spelt, strict=True)), numbers, report)
+
+
+def _remedy(table: Source) -> str:
+    if table.csv_as_text:
+        return "its CSV is read as text; see that the query runs with read_csv(..., all_varchar = true)"
+    return "see that the query runs by itself, or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
 
 
 def _window(window: tuple[TimeBound, TimeBound] | None) -> _Window:
