@@ -139,7 +139,7 @@ def run(
         elsewhere = [path for path in (table_file, record_file) if path is not None and path.parent != out]
         if elsewhere:
             names = ", ".join(map(str, elsewhere))
-            complain(UsageError(f"{out} cannot be written to any more; written instead: {names}"))
+            complain(UsageError(f"{out} does not take all files any more; they are written instead: {names}"))
             raise typer.Exit(WRITTEN_ELSEWHERE)
 
 

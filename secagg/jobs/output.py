@@ -4,9 +4,9 @@ A run's result is NAME.JOB.csv, its record NAME.JOB.json, and the record's priva
 one of them is there already the run does not begin.
 The record of a run that failed is NAME.JOB.failed-TIME.json, TIME in UTC, so that it stands in nobody's way.
 
-What cannot be written where it was meant to, because the disk is full by then or the directory is gone, goes to a
-new directory of its owner's alone, in the home directory or where the system keeps temporary files. There is one
-such directory a run, so that a result and its record stay together.
+Files that cannot be written where they were meant to, because the disk is full by then or the directory is gone, go
+to a new directory of their owner's alone, in the home directory or where the system keeps temporary files. A result
+and its record go there together, even if one of them could be written where it was meant to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -71,28 +71,57 @@ class Output:
         """Return the suffix of the record of a run that fails now."""
         return f".failed-{_now()}.json"
 
-    def keep(self, suffix: str, content: bytes) -> Path:
-        """Write a file, elsewhere if it cannot be written here; return where it is.
+    def keep(self, files: Mapping[str, bytes]) -> dict[str, Path]:
+        """Write files of one run, by suffix, all of them elsewhere if one cannot be written here; return where they are.
 
         Raises:
-          UsageError: it can be written nowhere.
+          UsageError: a file can be written nowhere, not even alone. What could be written is named.
         """
-        reasons = []
+        reasons: list[str] = []
         for directory in self._places():
-            path = directory / f"{self.stem}{suffix}"
             try:
-                directory.mkdir(parents=True, exist_ok=True)
-                write_file(path, content, mode=_MODE)
+                return self._write(directory, files)
             except OSError as error:
                 reasons.append(f"{directory} ({error.strerror})")
-                if directory not in (self.directory, self.elsewhere):
-                    with contextlib.suppress(OSError):
-                        directory.rmdir()
-            else:
-                if directory != self.directory:
-                    self.elsewhere = directory
-                return path
+        if len(files) > 1:
+            return self._keep_apart(files)
+        (suffix,) = files
         raise UsageError(f"cannot write {self.stem}{suffix} anywhere, it is lost: {', '.join(reasons)}")
+
+    def _keep_apart(self, files: Mapping[str, bytes]) -> dict[str, Path]:
+        """Save what can be saved where no place takes all files."""
+        kept: dict[str, Path] = {}
+        lost = []
+        for suffix, content in files.items():
+            try:
+                kept |= self.keep({suffix: content})
+            except UsageError as error:
+                lost.append(str(error))
+        if lost:
+            saved = f"written: {', '.join(map(str, kept.values()))}" if kept else "nothing is written"
+            raise UsageError(*lost, saved)
+        return kept
+
+    def _write(self, directory: Path, files: Mapping[str, bytes]) -> dict[str, Path]:
+        """Write all files into a directory, or none."""
+        written: dict[str, Path] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for suffix, content in files.items():
+                path = directory / f"{self.stem}{suffix}"
+                write_file(path, content, mode=_MODE)
+                written[suffix] = path
+        except OSError:
+            for path in written.values():
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            if directory not in (self.directory, self.elsewhere):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+            raise
+        if directory != self.directory:
+            self.elsewhere = directory
+        return written
 
     def _places(self) -> Iterator[Path]:
         yield self.directory if self.elsewhere is None else self.elsewhere

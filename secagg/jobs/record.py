@@ -37,6 +37,7 @@ from secagg.printable import printable
 from secagg.protocols.group_by import Announced
 
 _TOTAL: Final = "total"  # the opened sum that is in cents
+_TABLE: Final = ".csv"
 _SALT_BYTES: Final = 32
 _LIBRARIES: Final = ("numpy", "cryptography", "msgspec")
 
@@ -63,12 +64,13 @@ class Result:
         Raises:
           UsageError: they can be written nowhere.
         """
-        table = None
+        files = {}
         if self.me in self.job.input_parties:
-            content = self.csv().encode()
-            table = output.keep(".csv", content)
-            self.record["result"] = {"file": table.name, "sha256": hashlib.sha256(content).hexdigest()}
-        return table, write_record(self.record, output, identity, suffix=".json")
+            files[_TABLE] = self.csv().encode()
+            name = output.path(_TABLE).name
+            self.record["result"] = {"file": name, "sha256": hashlib.sha256(files[_TABLE]).hexdigest()}
+        written = output.keep(files | _record_files(self.record, output, identity, suffix=".json"))
+        return written.get(_TABLE), written[".json"]
 
     def csv(self) -> str:
         """Return the result table; see `spreadsheet` for how identifiers stand in it."""
@@ -81,13 +83,20 @@ class Result:
 
 
 def write_record(record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str) -> Path:
-    """Write the private part of a record, sign the rest with its digest, write that, and return where it is."""
+    """Write a record and its private part, and return where the record is."""
+    return output.keep(_record_files(record, output, identity, suffix=suffix))[suffix]
+
+
+def _record_files(
+    record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str
+) -> dict[str, bytes]:
+    """Return the private part of a record, and the rest, signed with the private part's digest; by suffix."""
     private = {name: record[name] for name in PRIVATE if name in record}
     content = _json({"salt": secrets.token_hex(_SALT_BYTES), **private})
-    kept = output.keep(private_suffix(suffix), content)
     shared = {name: value for name, value in record.items() if name not in PRIVATE}
-    shared["private"] = {"file": kept.name, "sha256": hashlib.sha256(content).hexdigest()}
-    return output.keep(suffix, _json(sign_record(shared, identity)))
+    own = private_suffix(suffix)
+    shared["private"] = {"file": output.path(own).name, "sha256": hashlib.sha256(content).hexdigest()}
+    return {own: content, suffix: _json(sign_record(shared, identity))}
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

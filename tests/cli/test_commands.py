@@ -495,7 +495,7 @@ def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
     own = ["--as", "north", "--identity", folder, "--data", folder / "table.csv", "--out", folder / "out"]
     ended = Ended(capsys, "run", folder / "job.toml", *own)
     assert ended.status == 3
-    assert f"{folder}/out cannot be written to any more; written instead: " in ended.err
+    assert f"{folder}/out does not take all files any more; they are written instead: " in ended.err
     (table,) = folder.glob("secagg-north.test-*/north.test.csv")
     assert str(table) in ended.err
     assert f"result: {table} is as recorded" in Ended(capsys, "verify", table.with_suffix(".json")).out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -27,7 +28,7 @@ def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Go to a folder with t.csv, of which DuckDB takes all columns but one for numbers or dates."""
     monkeypatch.chdir(tmp_path)
     write("t.csv", ROWS)
-    guessed = [row[1] for row in duckdb.sql("DESCRIBE SELECT * FROM 't.csv'").fetchall()]
+    guessed = [row[1] for row in duckdb.connect().execute("DESCRIBE SELECT * FROM 't.csv'").fetchall()]
     assert guessed == ["BIGINT", "BIGINT", "DOUBLE", "DATE", "VARCHAR"], "the file shows what it is to show"
     return tmp_path
 
@@ -36,7 +37,7 @@ def write(name: str, rows: Sequence[Sequence[str]]) -> None:
     Path(name).write_text("".join(",".join(row) + "\n" for row in [HEADER, *rows]), "utf-8")
 
 
-def rows_of(query: str) -> list[tuple[object, ...]]:
+def rows_of(query: str) -> list[tuple[Any, ...]]:
     source = open_source("duckdb:" + query)
     try:
         return source.connection.sql("SELECT * FROM source").fetchall()
@@ -73,7 +74,7 @@ def test_a_condition_compares_numbers_as_its_author_saw_them(
 ) -> None:
     found = rows_of(f"SELECT account FROM 't.csv' WHERE {condition}")
     assert sorted(row[0] for row in found) == accounts
-    by_duckdb = duckdb.sql(f"SELECT count(*) FROM 't.csv' WHERE {condition}").fetchall()
+    by_duckdb = duckdb.connect().execute(f"SELECT count(*) FROM 't.csv' WHERE {condition}").fetchall()
     assert by_duckdb == [(len(accounts),)]
 
 
@@ -137,7 +138,7 @@ def test_a_query_that_hides_what_it_reads_is_refused(at: Path) -> None:
 def test_the_readers_see_leading_zeros_and_ambiguous_amounts_of_a_query(at: Path) -> None:
     # Leading zeros stand beyond the rows from which DuckDB tells the types.
     write("t.csv", [*ROWS[1:], *[("900", "90", "1.5", "07.09.2026", "X")] * 21_000, ("0123", *ROWS[0][1:])])
-    assert duckdb.sql("SELECT account FROM 't.csv' WHERE payer = 42").fetchall() == [(123,)]
+    assert duckdb.connect().execute("SELECT account FROM 't.csv' WHERE payer = 42").fetchall() == [(123,)]
     query = "duckdb:SELECT account AS customer, amount, day AS time FROM 't.csv' WHERE kind = 'TRANSFER'"
     with pytest.raises(DataError, match=r"amount can be read with decimals or with thousands"):
         read_deposits(query, dialect=Dialect(date_format="%d.%m.%Y"))

@@ -7,6 +7,7 @@ import io
 import json
 import stat
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg.errors import UsageError
+from secagg.files import write_file
 from secagg.jobs.output import Output
 from secagg.jobs.spreadsheet import cell_of, csv_of, text_of
 
@@ -89,7 +91,7 @@ def test_what_cannot_be_written_goes_to_a_directory_of_its_owners_alone(
     output = Output.probe(tmp_path / "out", me="north", job="j")
     (tmp_path / "out").rmdir()
     (tmp_path / "out").touch()  # somebody put a file there meanwhile
-    path = output.keep(".csv", b"content")
+    (path,) = output.keep({".csv": b"content"}).values()
     assert path.read_bytes() == b"content"
     assert path.name == "north.j.csv"
     assert path.parent.parent == tmp_path / "home"
@@ -103,7 +105,7 @@ def test_a_result_that_appeared_meanwhile_is_not_overwritten(
     monkeypatch.setenv("HOME", str(tmp_path))
     output = Output.probe(tmp_path / "out", me="north", job="j")
     output.path(".csv").write_text("another run's")
-    assert output.keep(".csv", b"content").read_bytes() == b"content"
+    assert output.keep({".csv": b"content"})[".csv"].read_bytes() == b"content"
     assert output.path(".csv").read_text() == "another run's"
 
 
@@ -114,10 +116,68 @@ def test_what_follows_a_file_that_was_written_elsewhere_is_written_beside_it(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     output = Output.probe(tmp_path / "out", me="north", job="j")
     output.path(".csv").write_text("another run's")
-    result, record = output.keep(".csv", b"content"), output.keep(".json", b"record")
+    (result,) = output.keep({".csv": b"content"}).values()
+    (record,) = output.keep({".json": b"record"}).values()
     assert result.parent == record.parent
     assert list((tmp_path / "home").iterdir()) == [record.parent]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["north.j.csv"]
+
+
+FILES = {".csv": b"c" * 100, ".private.json": b"p", ".json": b"j" * 1000}
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Path], bool]) -> None:
+    """Let files of which `fails` says so not be written."""
+
+    def write(path: Path, content: bytes, *, mode: int) -> None:
+        if fails(path):
+            raise OSError(28, "No space left on device")
+        write_file(path, content, mode=mode)
+
+    monkeypatch.setattr("secagg.jobs.output.write_file", write)
+
+
+@pytest.mark.parametrize("bad", FILES)
+def test_a_result_and_its_record_stay_together_whichever_of_them_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    output = Output.probe(tmp_path / "out", me="north", job="j")
+    failing(monkeypatch, lambda path: path == tmp_path / f"out/north.j{bad}")
+    written = output.keep(FILES)
+    assert {suffix: path.read_bytes() for suffix, path in written.items()} == FILES
+    assert len({path.parent for path in written.values()}) == 1
+    assert list((tmp_path / "home").iterdir()) == [written[".csv"].parent]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_another_runs_file_is_not_taken_away_when_files_move_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    output = Output.probe(tmp_path / "out", me="north", job="j")
+    output.path(".json").write_text("another run's")
+    written = output.keep(FILES)
+    assert written[".csv"].parent != tmp_path / "out"
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+        "north.j.json": "another run's"
+    }
+
+
+def test_what_fits_is_saved_and_named_when_something_fits_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    output = Output.probe(tmp_path / "out", me="north", job="j")
+    failing(monkeypatch, lambda path: path.suffixes[-2:] == [".j", ".json"])
+    with pytest.raises(UsageError) as lost:
+        output.keep(FILES)
+    assert "cannot write north.j.json anywhere, it is lost" in str(lost.value)
+    saved = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert saved == ["north.j.csv", "north.j.private.json"]
+    assert f"written: {tmp_path}/out/north.j.csv, {tmp_path}/out/north.j.private.json" in str(lost.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_result_that_can_be_written_nowhere_is_said_to_be_lost(
@@ -131,7 +191,7 @@ def test_a_result_that_can_be_written_nowhere_is_said_to_be_lost(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("secagg.jobs.output.write_file", full)
     with pytest.raises(UsageError, match=r"cannot write north\.j\.csv anywhere, it is lost: .*No space left"):
-        output.keep(".csv", b"content")
+        output.keep({".csv": b"content"})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no empty directory is left behind
 
 
