@@ -10,9 +10,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from bank_tables import read_deposits
 from secagg.data.dialect import Dialect
 from secagg.data.sources import open_source
-from secagg.data.tables import read_deposits
 from secagg.errors import DataError
 
 HEADER = ("account", "payer", "amount", "day", "kind")
@@ -143,8 +143,8 @@ def test_the_readers_see_leading_zeros_and_ambiguous_amounts_of_a_query(at: Path
     with pytest.raises(DataError, match=r"amount can be read with decimals or with thousands"):
         read_deposits(query, dialect=Dialect(date_format="%d.%m.%Y"))
     german = read_deposits(query, dialect=Dialect(date_format="%d.%m.%Y", decimal=",", thousands="."))
-    assert sorted(german.customer) == ["0123", "777"]
-    assert sorted(german.amount_cents) == [123_400, 300_000]
+    assert sorted(german["customer"].strings) == ["0123", "777"]
+    assert sorted(german["amount"]) == [123_400, 300_000]
     assert german.report.files == ("query: typed columns, those of CSV as text",)
 
 
