@@ -110,7 +110,7 @@ async def party_program(party: Any, *, n: int, side: int, repeats: int) -> dict[
 
     a, b = await given(x[:n], 0), await given(y[:n], 1)
     p, q = [await given(v[: side * side].reshape(side, side), 2) for v in (x, y)]
-    i, j = (SharedArray(engine, v.first, v.second) for v in (a, b))
+    i, j = (SharedArray(engine, v.share_0, v.share_1) for v in (a, b))
     few, others = a[:SMALL].copy(), b[:SMALL].copy()
     beacon = public_array(engine, np.zeros(1, np.int64))
     flags = await (a < 0)

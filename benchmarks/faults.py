@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secagg.errors import SecaggError
 from secagg.fixed_point import plan
 from secagg.he.rlwe import SecretKey
-from secagg.mpc.array import input_array, receive_array, select, share_array
+from secagg.mpc.array import input_array, receive_array, share_array, where
 from secagg.mpc.engine import XOR, Engine
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
@@ -88,7 +88,7 @@ def engine_case() -> Case:
         engine = await Engine.set_up(party, COMPUTING)
         x = await input_array(engine, "P1", (4,), values if party.me == "P1" else None, frac_bits=16)
         y = await input_array(engine, "data", (4,), frac_bits=16)
-        larger = await select(await (x < y), y, x)
+        larger = await where(await (x < y), y, x)
         z = await (larger * y)
         mixed = await shuffle((await z.bits())[None], XOR)
         await mixed.open(["P2"])

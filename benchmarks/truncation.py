@@ -36,10 +36,10 @@ def engine_products(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.in
             # The numbers are given as integers that are already scaled.
             mine = values if engine.index == owner else None
             shared = await input_array(engine, NAMES[owner], values.shape, mine)
-            return SharedArray(engine, shared.first, shared.second, frac_bits=FRAC_BITS)
+            return SharedArray(engine, shared.share_0, shared.share_1, frac_bits=FRAC_BITS)
 
         z = await (await given(x, 0) * await given(y, 1))
-        opened = await SharedArray(engine, z.first, z.second).open()
+        opened = await SharedArray(engine, z.share_0, z.share_1).open()
         assert opened is not None
         return opened.astype(np.int64)
 

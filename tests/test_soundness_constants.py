@@ -126,10 +126,10 @@ def test_what_the_defaults_of_collectors_let_one_row_claim():
 
 
 def test_bytes_of_a_comparison():
-    from secagg.mpc.comparison import top_bit_cost
+    from secagg.mpc.comparison import msb_cost
 
     n = 1 << 20
-    assert 40 <= sum(top_bit_cost(n, 64).payload_bytes.values()) / n <= 43
+    assert 40 <= sum(msb_cost(n, 64).payload_bytes.values()) / n <= 43
     says("soundness-bounded", "a comparison costs some 40 bytes")
 
 

@@ -61,7 +61,7 @@ def test_the_purposes_on_the_page_are_those_that_the_engine_draws_for():
     named = set(re.findall(r"`([^`]+)`", listed[1]))
     code = "".join(p.read_text("utf-8") for p in (ROOT / "secagg" / "mpc").glob("*.py"))
     code += "".join(p.read_text("utf-8") for p in (ROOT / "secagg" / "protocols").rglob("*.py"))
-    drawn = set(re.findall(r"(?:own|following|pair|single)\[Purpose\.(\w+)\]", code))
+    drawn = set(re.findall(r"(?:k_own|k_next|pair|single)\[Purpose\.(\w+)\]", code))
     assert drawn == {purpose.name for purpose in Purpose}
     assert named == {purpose.value for purpose in Purpose}
 

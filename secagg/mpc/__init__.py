@@ -21,8 +21,8 @@ __all__ = [
     "public_array",
     "public_bits",
     "receive_array",
-    "select",
     "share_array",
+    "where",
 ]
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
         input_array,
         public_array,
         receive_array,
-        select,
         share_array,
+        where,
     )
     from secagg.mpc.bits import SharedBits, input_bits, public_bits
     from secagg.mpc.engine import Engine
@@ -43,7 +43,7 @@ else:
         "secagg.mpc",
         {
             "secagg.mpc": "additive bits",
-            "secagg.mpc.array": "SharedArray from_bits input_array public_array receive_array select share_array",
+            "secagg.mpc.array": "SharedArray from_bits input_array public_array receive_array where share_array",
             "secagg.mpc.bits": "SharedBits input_bits public_bits",
             "secagg.mpc.engine": "Engine",
         },

@@ -3,7 +3,7 @@
     z = await (x * y)            # of shared arrays: operations that need messages are awaited
     w = 2 * z + 1 - x.sum()      # of public numbers, sums, differences: at once, free
     small = await (w < 100)      # SharedBits, 64 a word
-    y = await select(small, w, z)
+    y = await where(small, w, z)
     print(await y.open())        # nothing opens but what says so
 
 A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complement. Products of fixed-point
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.comparison import is_zero, is_zero_cost, sign, sign_cost
-from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, ring_to_bits, ring_to_bits_cost
+from secagg.mpc.comparison import eqz, eqz_cost, ltz, ltz_cost
+from secagg.mpc.conversion import a2b, a2b_cost, b2a, b2a_cost
 from secagg.mpc.costs import FREE
 from secagg.mpc.engine import Array, Engine, Shared, receive_opening, share_input
 from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public
@@ -45,7 +45,7 @@ class SharedArray(Shared):
 
     Args:
       engine: this party's end of the engine.
-      first, second: x_i and x_{i+1}: elements of the ring, of the same shape.
+      share_0, share_1: x_i and x_{i+1}: elements of the ring, of the same shape.
       ring: the ring; 64 bits but for tests.
       frac_bits: binary places; 0 for integers.
 
@@ -57,12 +57,14 @@ class SharedArray(Shared):
     __hash__ = None  # type: ignore[assignment]  # == compares the secrets
 
     def __init__(
-        self, engine: Engine, first: Array, second: Array, *, ring: Ring = RING64, frac_bits: int = 0
+        self, engine: Engine, share_0: Array, share_1: Array, *, ring: Ring = RING64, frac_bits: int = 0
     ) -> None:
         # numpy makes scalars of results without dimensions; shares are always arrays.
-        super().__init__(engine, np.asarray(first), np.asarray(second))
-        if self.first.dtype != ring.dtype:
-            raise ShapeError(f"shares of a ring of {ring.bits} bits are {ring.dtype}, not {self.first.dtype}")
+        super().__init__(engine, np.asarray(share_0), np.asarray(share_1))
+        if self.share_0.dtype != ring.dtype:
+            raise ShapeError(
+                f"shares of a ring of {ring.bits} bits are {ring.dtype}, not {self.share_0.dtype}"
+            )
         self.ring = ring
         self.frac_bits = frac_bits
 
@@ -70,30 +72,30 @@ class SharedArray(Shared):
         kind = f"{self.frac_bits} frac_bits" if self.frac_bits else "integers"
         return f"<SharedArray {self.shape} of {self.ring.bits} bits, {kind}>"
 
-    def _like(self, first: Array, second: Array) -> Self:
-        return type(self)(self.engine, first, second, ring=self.ring, frac_bits=self.frac_bits)
+    def _like(self, share_0: Array, share_1: Array) -> Self:
+        return type(self)(self.engine, share_0, share_1, ring=self.ring, frac_bits=self.frac_bits)
 
     # Shape: numpy's own, on both shares.
 
     @property
     def ndim(self) -> int:
-        return self.first.ndim
+        return self.share_0.ndim
 
     @property
     def T(self) -> Self:  # noqa: N802  # numpy's name
-        return self._like(self.first.T, self.second.T)
+        return self._like(self.share_0.T, self.share_1.T)
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Self:
         """Return the array broadcast to a shape, as numpy does."""
         if self.shape == shape:
             return self
-        return self._like(_broadcast(self.first, shape), _broadcast(self.second, shape))
+        return self._like(_broadcast(self.share_0, shape), _broadcast(self.share_1, shape))
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> Self:
         """Return the sum along an axis, or of all elements, modulo the ring. Free."""
         return self._reduced(
-            np.asarray(np.sum(self.first, axis=axis, dtype=self.ring.dtype)),
-            np.asarray(np.sum(self.second, axis=axis, dtype=self.ring.dtype)),
+            np.asarray(np.sum(self.share_0, axis=axis, dtype=self.ring.dtype)),
+            np.asarray(np.sum(self.share_1, axis=axis, dtype=self.ring.dtype)),
         )
 
     @classmethod
@@ -104,29 +106,29 @@ class SharedArray(Shared):
         for part in parts[1:]:
             parts[0]._check_same(part)
         return parts[0]._like(
-            np.concatenate([part.first for part in parts], axis),
-            np.concatenate([part.second for part in parts], axis),
+            np.concatenate([part.share_0 for part in parts], axis),
+            np.concatenate([part.share_1 for part in parts], axis),
         )
 
     # Linear operations: free. Numpy's arrays leave operators with a shared array to us, by `__array_ufunc__`
     # of None; mypy does not know that and finds the reflected ones unsafe.
 
     def __neg__(self) -> Self:
-        return self._reduced(np.negative(self.first), np.negative(self.second))
+        return self._reduced(np.negative(self.share_0), np.negative(self.share_1))
 
     def __pos__(self) -> Self:
         return self
 
     def __add__(self, other: SharedArray | Public) -> Self:
         y = self._lift(other)
-        return self._reduced(_apply(np.add, self.first, y.first), _apply(np.add, self.second, y.second))
+        return self._reduced(_apply(np.add, self.share_0, y.share_0), _apply(np.add, self.share_1, y.share_1))
 
     __radd__ = __add__
 
     def __sub__(self, other: SharedArray | Public) -> Self:
         y = self._lift(other)
         return self._reduced(
-            _apply(np.subtract, self.first, y.first), _apply(np.subtract, self.second, y.second)
+            _apply(np.subtract, self.share_0, y.share_0), _apply(np.subtract, self.share_1, y.share_1)
         )
 
     def __rsub__(self, other: Public) -> Self:  # type: ignore[misc]
@@ -147,7 +149,7 @@ class SharedArray(Shared):
             return _multiply(self, other)
         factor = self._public_integers(other)
         return self._reduced(
-            _apply(np.multiply, self.first, factor), _apply(np.multiply, self.second, factor)
+            _apply(np.multiply, self.share_0, factor), _apply(np.multiply, self.share_1, factor)
         )
 
     def __rmul__(self, other: Public) -> Self:  # type: ignore[misc]
@@ -166,12 +168,12 @@ class SharedArray(Shared):
             return _matmul(self, other)
         factor = self._public_integers(other)
         matmul_shape(self.shape, factor.shape)
-        return self._like(self.ring.matmul(self.first, factor), self.ring.matmul(self.second, factor))
+        return self._like(self.ring.matmul(self.share_0, factor), self.ring.matmul(self.share_1, factor))
 
     def __rmatmul__(self, other: Public) -> Self:
         factor = self._public_integers(other)
         matmul_shape(factor.shape, self.shape)
-        return self._like(self.ring.matmul(factor, self.first), self.ring.matmul(factor, self.second))
+        return self._like(self.ring.matmul(factor, self.share_0), self.ring.matmul(factor, self.share_1))
 
     async def scale(self, factor: float | NDArray[np.floating[Any]]) -> SharedArray:
         """Return the product with public real numbers, encoded with this array's frac_bits and truncated.
@@ -180,13 +182,12 @@ class SharedArray(Shared):
         """
         public = encode_public(factor, self.ring, self.frac_bits)
         shape = _broadcast_shape(self.shape, public.shape)
-        z = np.multiply(_broadcast(self.first, shape), _broadcast(public, shape), order="C")
+        z = np.multiply(_broadcast(self.share_0, shape), _broadcast(public, shape), order="C")
         return await _finish(self, np.asarray(z), self.frac_bits, self.frac_bits)
 
-    async def floor_scale(self, bits: int) -> SharedArray:
-        """Return floor(x / 2**bits) in units of the last place: an exact shift to the right."""
-        first, second = await truncate_exact(self.engine, self.ring, self.first, self.second, bits)
-        return self._like(first, second)
+    def __rshift__(self, bits: int) -> Computation[SharedArray]:
+        """Return an awaitable for floor(x / 2**bits) in units of the last place: an exact shift to the right."""
+        return _shift(self, bits)
 
     # Comparisons: awaitables for bits, 64 a word, in C order of the elements.
 
@@ -211,7 +212,7 @@ class SharedArray(Shared):
 
     async def bits(self) -> SharedBits:
         """Return the bits of the elements in C order, in slices: (ring.bits, ceil(size / 64)), lowest first."""
-        return await ring_to_bits(self.engine, self.ring, *self._flat())
+        return await a2b(self.engine, self.ring, *self._flat())
 
     # Opening.
 
@@ -220,16 +221,16 @@ class SharedArray(Shared):
 
         Others than computing parties among `to` call `receive_array`. int64 where frac_bits is 0, else float64.
         """
-        opened = await self.engine.open(RingGroup(self.ring), self.first, self.second, to)
+        opened = await self.engine.open(RingGroup(self.ring), self.share_0, self.share_1, to)
         return None if opened is None else decode(opened, self.ring, self.frac_bits)
 
     # What the above stands on.
 
     def _flat(self) -> tuple[RingArray, RingArray]:
-        return self.first.reshape(-1), self.second.reshape(-1)
+        return self.share_0.reshape(-1), self.share_1.reshape(-1)
 
-    def _reduced(self, first: Array, second: Array) -> Self:
-        return self._like(self.ring.reduce(np.asarray(first)), self.ring.reduce(np.asarray(second)))
+    def _reduced(self, share_0: Array, share_1: Array) -> Self:
+        return self._like(self.ring.reduce(np.asarray(share_0)), self.ring.reduce(np.asarray(share_1)))
 
     def _check_same(self, other: SharedArray) -> None:
         if other.ring != self.ring or other.frac_bits != self.frac_bits or other.engine is not self.engine:
@@ -283,8 +284,8 @@ async def input_array(
       values: at the owner, numbers as `encode_public` takes them; nowhere else.
     """
     encoded = None if values is None else encode_public(values, ring, frac_bits)
-    first, second = await engine.input(RingGroup(ring), owner, shape, encoded)
-    return SharedArray(engine, first, second, ring=ring, frac_bits=frac_bits)
+    share_0, share_1 = await engine.input(RingGroup(ring), owner, shape, encoded)
+    return SharedArray(engine, share_0, share_1, ring=ring, frac_bits=frac_bits)
 
 
 async def share_array(
@@ -316,11 +317,11 @@ def from_bits(
 
 async def _from_bits(bits: SharedBits, shape: tuple[int, ...], ring: Ring) -> SharedArray:
     n = int(np.prod(shape, dtype=np.int64))
-    first, second = await bits_to_ring(bits.engine, ring, bits, n)
-    return SharedArray(bits.engine, first.reshape(shape), second.reshape(shape), ring=ring)
+    share_0, share_1 = await b2a(bits.engine, ring, bits, n)
+    return SharedArray(bits.engine, share_0.reshape(shape), share_1.reshape(shape), ring=ring)
 
 
-async def select(bit: SharedBits | SharedArray, x: SharedArray, y: SharedArray | Public) -> SharedArray:
+async def where(bit: SharedBits | SharedArray, x: SharedArray, y: SharedArray | Public) -> SharedArray:
     """Return x where the bit is set and y elsewhere: y + bit (x - y).
 
     Args:
@@ -354,11 +355,11 @@ def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 async def _negative(x: SharedArray) -> SharedBits:
-    return await sign(x.engine, x.ring, *x._flat())
+    return await ltz(x.engine, x.ring, *x._flat())
 
 
 async def _zero(x: SharedArray) -> SharedBits:
-    return await is_zero(x.engine, x.ring, *x._flat())
+    return await eqz(x.engine, x.ring, *x._flat())
 
 
 async def _not(bits: Computation[SharedBits]) -> SharedBits:
@@ -370,14 +371,19 @@ async def _multiply(x: SharedArray, y: SharedArray) -> SharedArray:
     if x.shape != y.shape:
         shape = _broadcast_shape(x.shape, y.shape)
         x, y = x.broadcast_to(shape), y.broadcast_to(shape)
-    z = multiply_locally(x.engine.index, x.ring, (x.first, x.second), (y.first, y.second))
+    z = multiply_locally(x.engine.index, x.ring, (x.share_0, x.share_1), (y.share_0, y.share_1))
     return await _finish(x, z, x.frac_bits, y.frac_bits)
 
 
 async def _matmul(x: SharedArray, y: SharedArray) -> SharedArray:
     _check_factors(x, y)
-    z = matmul_locally(x.engine.index, x.ring, (x.first, x.second), (y.first, y.second))
+    z = matmul_locally(x.engine.index, x.ring, (x.share_0, x.share_1), (y.share_0, y.share_1))
     return await _finish(x, z, x.frac_bits, y.frac_bits)
+
+
+async def _shift(x: SharedArray, bits: int) -> SharedArray:
+    share_0, share_1 = await truncate_exact(x.engine, x.ring, x.share_0, x.share_1, bits)
+    return x._like(share_0, share_1)
 
 
 def _check_factors(x: SharedArray, y: SharedArray) -> None:
@@ -387,36 +393,36 @@ def _check_factors(x: SharedArray, y: SharedArray) -> None:
 
 async def _finish(x: SharedArray, z: RingArray, frac_bits: int, other_frac_bits: int) -> SharedArray:
     """Turn additive shares of a product into a shared array with the larger frac_bits. Overwrites z."""
-    first, second = await replicate(x.engine, x.ring, z, min(frac_bits, other_frac_bits))
-    return SharedArray(x.engine, first, second, ring=x.ring, frac_bits=max(frac_bits, other_frac_bits))
+    share_0, share_1 = await replicate(x.engine, x.ring, z, min(frac_bits, other_frac_bits))
+    return SharedArray(x.engine, share_0, share_1, ring=x.ring, frac_bits=max(frac_bits, other_frac_bits))
 
 
 def less_than_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of n comparisons by order."""
-    return sign_cost(n, ring)
+    return ltz_cost(n, ring)
 
 
 def equal_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of n comparisons for equality."""
-    return is_zero_cost(n, ring)
+    return eqz_cost(n, ring)
 
 
 def from_bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of turning n bits into integers."""
-    return bits_to_ring_cost(n, ring)
+    return b2a_cost(n, ring)
 
 
 def bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of the bits of n numbers."""
-    return ring_to_bits_cost(n, ring)
+    return a2b_cost(n, ring)
 
 
-def select_cost(n: int, *, ring: Ring = RING64, from_packed_bits: bool = True) -> Cost:
+def where_cost(n: int, *, ring: Ring = RING64, from_packed_bits: bool = True) -> Cost:
     """Return the cost of n selections."""
-    convert = bits_to_ring_cost(n, ring) if from_packed_bits else FREE
+    convert = b2a_cost(n, ring) if from_packed_bits else FREE
     return convert.then(multiply_cost(n, ring=ring))
 
 
-def floor_scale_cost(n: int, bits: int, *, ring: Ring = RING64) -> Cost:
+def rshift_cost(n: int, bits: int, *, ring: Ring = RING64) -> Cost:
     """Return the cost of n exact shifts."""
     return truncate_exact_cost(n, ring, bits)

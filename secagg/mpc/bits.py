@@ -53,11 +53,11 @@ class SharedBits(Shared):
     __slots__ = ()
 
     def __xor__(self, other: SharedBits) -> SharedBits:
-        return SharedBits(self.engine, self.first ^ other.first, self.second ^ other.second)
+        return SharedBits(self.engine, self.share_0 ^ other.share_0, self.share_1 ^ other.share_1)
 
     def __ixor__(self, other: SharedBits) -> Self:
-        self.first ^= other.first
-        self.second ^= other.second
+        self.share_0 ^= other.share_0
+        self.share_1 ^= other.share_1
         return self
 
     def __invert__(self) -> SharedBits:
@@ -73,13 +73,13 @@ class SharedBits(Shared):
 
     async def open(self, to: Sequence[PartyId] | None = None) -> U64 | None:
         """Open to `to` (default: the computing parties); others among them call `receive_opening`."""
-        return await self.engine.open(XOR, self.first, self.second, to)
+        return await self.engine.open(XOR, self.share_0, self.share_1, to)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SharedBits]) -> Self:
         """Join arrays along the first axis."""
-        first = np.concatenate([p.first for p in parts])
-        return cls(parts[0].engine, first, np.concatenate([p.second for p in parts]))
+        share_0 = np.concatenate([p.share_0 for p in parts])
+        return cls(parts[0].engine, share_0, np.concatenate([p.share_1 for p in parts]))
 
 
 def public_bits(engine: Engine, bits: U64) -> SharedBits:
@@ -123,12 +123,12 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
         rows = 1 if len(y.shape) == 1 else y.shape[0]
         if x.shape != y.shape and x.shape != (words,):
             raise ShapeError(f"expected bits of shape {y.shape} or ({words},), got {x.shape}")
-        y0, y1 = y.first.reshape(rows, words), y.second.reshape(rows, words)
+        y0, y1 = y.share_0.reshape(rows, words), y.share_1.reshape(rows, words)
         select = x.shape != y.shape
         x0, x1 = (
-            (x.first, x.first ^ x.second)
+            (x.share_0, x.share_0 ^ x.share_1)
             if select
-            else (x.first.reshape(rows, words), x.second.reshape(rows, words))
+            else (x.share_0.reshape(rows, words), x.share_1.reshape(rows, words))
         )
         step = max(1, CHUNK // max(1, words))
         for a in range(0, rows, step):
@@ -156,8 +156,8 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
 
 def add_zero_share(engine: Engine, z: U64) -> None:
     """XOR this party's share of zero into a contiguous array of an AND's results, in place."""
-    engine.own[Purpose.AND].xor_into(z)
-    engine.following[Purpose.AND].xor_into(z)
+    engine.k_own[Purpose.AND].xor_into(z)
+    engine.k_next[Purpose.AND].xor_into(z)
 
 
 async def any_plane(x: SharedBits) -> SharedBits:
@@ -394,7 +394,7 @@ async def _add_two(a: SharedBits, b: SharedBits) -> SharedBits:
         target = generate[i]
         target ^= gained[0]  # a view: this writes into `generate`
         if up and len(into) > 1:
-            propagate.first[i][1:] = gained[1].first
-            propagate.second[i][1:] = gained[1].second
+            propagate.share_0[i][1:] = gained[1].share_0
+            propagate.share_1[i][1:] = gained[1].share_1
     half_sum[1:].__ixor__(generate)  # carries move one place up
     return half_sum

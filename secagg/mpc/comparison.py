@@ -89,7 +89,7 @@ class _Layout:
         return low.reshape(self.digits, self.digit_bits, words), planes[-1]
 
 
-async def top_bit(engine: Engine, values: U64, bits: int, *, digit_bits: int | None = None) -> SharedBits:
+async def msb(engine: Engine, values: U64, bits: int, *, digit_bits: int | None = None) -> SharedBits:
     """Return bit `bits - 1` of s + t, modulo 2**bits.
 
     Args:
@@ -104,9 +104,9 @@ async def top_bit(engine: Engine, values: U64, bits: int, *, digit_bits: int | N
       RemoteProtocolError: a peer sent something of another shape or dtype.
     """
     layout = _Layout(values.size, bits, digit_bits)
-    role = _top_bit_p0 if engine.index == 0 else _top_bit_p12
-    first, second = await role(engine, layout, values)
-    shares = SharedBits(engine, first, second)
+    role = _msb_p0 if engine.index == 0 else _msb_p12
+    share_0, share_1 = await role(engine, layout, values)
+    shares = SharedBits(engine, share_0, share_1)
     digits = layout.digits
     carry = await decide(shares[:digits], shares[digits:-1])
     return carry ^ shares[-1]
@@ -117,9 +117,9 @@ def _pieces(words: int) -> list[range]:
     return [range(start, min(start + _PIECE, words), _CHUNK) for start in range(0, words, _PIECE)]
 
 
-async def _top_bit_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
+async def _msb_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
-    k0, k1 = engine.own[Purpose.COMPARE], engine.following[Purpose.COMPARE]
+    k0, k1 = engine.k_own[Purpose.COMPARE], engine.k_next[Purpose.COMPARE]
     scratch = np.empty((base + 1) * digits * min(words, _CHUNK), np.uint64)
     for piece in _pieces(words):
         message = np.empty((min(piece.stop, words) - piece.start) * layout.thermometer, np.uint64)
@@ -149,10 +149,10 @@ async def _top_bit_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64
     return x0, x1
 
 
-async def _top_bit_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
+async def _msb_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
     at_p1 = engine.index == 1
-    stream = engine.own[Purpose.COMPARE] if at_p1 else engine.following[Purpose.COMPARE]
+    stream = engine.k_own[Purpose.COMPARE] if at_p1 else engine.k_next[Purpose.COMPARE]
     out = np.empty((layout.output, words), np.uint64)
     scratch = np.empty((2, base * digits * min(words, _CHUNK)), np.uint64)
     for piece in _pieces(words):
@@ -223,44 +223,44 @@ def _pick(thermometer: U64, chosen: U64, scratch: U64, *, one: bool) -> U64:
     return v
 
 
-def top_bit_cost(n: int, bits: int, *, digit_bits: int | None = None) -> Cost:
-    """Return the cost of `top_bit` of n elements."""
+def msb_cost(n: int, bits: int, *, digit_bits: int | None = None) -> Cost:
+    """Return the cost of `msb` of n elements."""
     layout, words = _Layout(n, bits, digit_bits), -(-n // 64)
     tree = decide_gates(layout.digits)
     p0, p12 = layout.thermometer + tree.ands, layout.output + tree.ands
     return computing_cost(2 + tree.rounds, (8 * words * p0, 8 * words * p12, 8 * words * p12))
 
 
-async def sign(engine: Engine, ring: Ring, first: RingArray, second: RingArray) -> SharedBits:
+async def ltz(engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
     """Return whether each element is negative in two's complement.
 
     Args:
-      first, second: this party's shares, shape (n,).
+      share_0, share_1: this party's shares, shape (n,).
 
-    Returns bits packed 64 a word, as `top_bit` does.
+    Returns bits packed 64 a word, as `msb` does.
     """
-    return await top_bit(engine, summand(engine, first, second).astype(np.uint64, copy=False), ring.bits)
+    return await msb(engine, summand(engine, share_0, share_1).astype(np.uint64, copy=False), ring.bits)
 
 
-def sign_cost(n: int, ring: Ring) -> Cost:
+def ltz_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of the signs of n elements."""
-    return top_bit_cost(n, ring.bits)
+    return msb_cost(n, ring.bits)
 
 
-async def is_zero(engine: Engine, ring: Ring, first: RingArray, second: RingArray) -> SharedBits:
+async def eqz(engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
     """Return whether each element is zero.
 
     Args:
-      first, second: this party's shares, shape (n,).
+      share_0, share_1: this party's shares, shape (n,).
 
     Returns bits packed 64 a word, shape (ceil(n / 64),); lanes from n up are one.
     """
-    s, minus_t = await summands(engine, ring, first, second, negate=True)
+    s, minus_t = await summands(engine, ring, share_0, share_1, negate=True)
     return ~(await any_plane(s ^ minus_t))
 
 
-def is_zero_cost(n: int, ring: Ring) -> Cost:
-    """Return the cost of `is_zero` of n elements."""
+def eqz_cost(n: int, ring: Ring) -> Cost:
+    """Return the cost of `eqz` of n elements."""
     tree = any_plane_gates(ring.bits)
     ands = 8 * -(-n // 64) * tree.ands
     return summands_cost(n, ring).then(same_cost(tree.rounds, ands))

@@ -50,7 +50,7 @@ def unpack(words: Array, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), count=n, bitorder="little")
 
 
-async def bits_to_ring(engine: Engine, ring: Ring, bits: SharedBits, n: int) -> tuple[RingArray, RingArray]:
+async def b2a(engine: Engine, ring: Ring, bits: SharedBits, n: int) -> tuple[RingArray, RingArray]:
     """Return this party's two shares of the bits as ring elements 0 and 1.
 
     Args:
@@ -65,14 +65,14 @@ async def bits_to_ring(engine: Engine, ring: Ring, bits: SharedBits, n: int) -> 
     if bits.shape != (-(-n // 64),):
         raise ShapeError(f"expected {n} bits in words ({-(-n // 64)},), got {bits.shape}")
     if engine.index == 0:
-        return await _bits_p0(engine, ring, unpack(bits.first ^ bits.second, n))
-    return await _bits_p12(engine, ring, unpack(bits.second if engine.index == 1 else bits.first, n))
+        return await _bits_p0(engine, ring, unpack(bits.share_0 ^ bits.share_1, n))
+    return await _bits_p12(engine, ring, unpack(bits.share_1 if engine.index == 1 else bits.share_0, n))
 
 
 async def _bits_p0(
     engine: Engine, ring: Ring, w: np.ndarray[tuple[int], np.dtype[np.uint8]]
 ) -> tuple[RingArray, RingArray]:
-    k0, k1 = engine.own[Purpose.CONVERT], engine.following[Purpose.CONVERT]
+    k0, k1 = engine.k_own[Purpose.CONVERT], engine.k_next[Purpose.CONVERT]
     message, x0 = np.empty(w.size, ring.dtype), np.empty(w.size, ring.dtype)
     for start in range(0, w.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -93,9 +93,9 @@ async def _bits_p12(
     if at_p1:
         message = await engine.party.receive(MaskedBits, engine.previous)
         w = checked(message.w, b.shape, ring.dtype, what="masked bits", peer=engine.previous)
-        stream = engine.own[Purpose.CONVERT]
+        stream = engine.k_own[Purpose.CONVERT]
     else:
-        stream = engine.following[Purpose.CONVERT]
+        stream = engine.k_next[Purpose.CONVERT]
     mask, product = np.empty(b.size, ring.dtype), np.empty(b.size, ring.dtype)
     for start in range(0, b.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -120,32 +120,32 @@ async def _bits_p12(
     return (mask, product) if at_p1 else (product, mask)
 
 
-def bits_to_ring_cost(n: int, ring: Ring) -> Cost:
+def b2a_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of turning n bits into ring elements."""
     sent = n * ring.dtype.itemsize
     return same_cost(2, sent)
 
 
-async def ring_to_bits(engine: Engine, ring: Ring, first: RingArray, second: RingArray) -> SharedBits:
+async def a2b(engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
     """Return the bits of ring elements in slices, lowest bit first, shape (ring.bits, ceil(n / 64)).
 
     Args:
-      first, second: this party's shares, shape (n,).
+      share_0, share_1: this party's shares, shape (n,).
 
     Lanes from n up are zero.
     """
-    s, t = await summands(engine, ring, first, second)
+    s, t = await summands(engine, ring, share_0, share_1)
     return await add([s, t])
 
 
-def ring_to_bits_cost(n: int, ring: Ring) -> Cost:
+def a2b_cost(n: int, ring: Ring) -> Cost:
     """Return the cost of the bits of n ring elements."""
     words, gates = -(-n // 64), add_gates(ring.bits, 2)
     return summands_cost(n, ring).then(same_cost(gates.rounds, 8 * words * gates.ands))
 
 
 async def summands(
-    engine: Engine, ring: Ring, first: RingArray, second: RingArray, *, negate: bool = False
+    engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray, *, negate: bool = False
 ) -> tuple[SharedBits, SharedBits]:
     """Return the bits of s = z_0 + z_1 and of t = z_2, or of -t, in slices.
 
@@ -153,10 +153,10 @@ async def summands(
     others being zero.
 
     Args:
-      first, second: this party's shares of z, shape (n,).
+      share_0, share_1: this party's shares of z, shape (n,).
       negate: return the bits of -t.
     """
-    known = summand(engine, first, second)
+    known = summand(engine, share_0, share_1)
     if negate and engine.index:
         known = np.negative(known)
     planes = to_planes(known.astype(np.uint64, copy=False), ring.bits)
@@ -172,8 +172,8 @@ def summands_cost(n: int, ring: Ring) -> Cost:
     return computing_cost(1, (8 * -(-n // 64) * ring.bits, 0, 0))
 
 
-def summand(engine: Engine, first: RingArray, second: RingArray) -> RingArray:
+def summand(engine: Engine, share_0: RingArray, share_1: RingArray) -> RingArray:
     """Return s = z_0 + z_1 at P_0 and t = z_2 at P_1 and P_2; bits above the ring's are left as they come."""
     if engine.index == 0:
-        return first + second
-    return second if engine.index == 1 else first
+        return share_0 + share_1
+    return share_1 if engine.index == 1 else share_0

@@ -167,13 +167,13 @@ class Engine:
     Args:
       party: the party.
       computing: the three computing parties, in the order P_0, P_1, P_2 that all of them use.
-      own, following: the streams of k_i (held with P_{i-1}) and of k_{i+1} (held with P_{i+1}).
+      k_own, k_next: the streams of k_i (held with P_{i-1}) and of k_{i+1} (held with P_{i+1}).
     """
 
-    __slots__ = ("computing", "following", "index", "next", "own", "party", "previous")
+    __slots__ = ("computing", "index", "k_next", "k_own", "next", "party", "previous")
 
     def __init__(
-        self, party: Party, computing: Sequence[PartyId], *, own: PairStreams, following: PairStreams
+        self, party: Party, computing: Sequence[PartyId], *, k_own: PairStreams, k_next: PairStreams
     ) -> None:
         check_computing(party, computing)
         if party.me not in computing:
@@ -183,8 +183,8 @@ class Engine:
         self.index = self.computing.index(party.me)
         self.next = self.computing[(self.index + 1) % 3]
         self.previous = self.computing[(self.index + 2) % 3]
-        self.own = own
-        self.following = following
+        self.k_own = k_own
+        self.k_next = k_next
 
     def __repr__(self) -> str:
         return f"Engine(P{self.index} = {self.party.me!r})"
@@ -217,9 +217,9 @@ class Engine:
                 )
         context = b"".join((party.session, len(label.encode()).to_bytes(4, "big"), label.encode()))
         # k_i comes from P_{i-1}'s contribution followed by P_i's, at both ends of the pair.
-        own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))
-        after = PairStreams(mine[following] + theirs[following].contribution, context + bytes([(i + 1) % 3]))
-        return cls(party, computing, own=own, following=after)
+        k_own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))
+        k_next = PairStreams(mine[following] + theirs[following].contribution, context + bytes([(i + 1) % 3]))
+        return cls(party, computing, k_own=k_own, k_next=k_next)
 
     async def reshare(self, z: Array) -> Array:
         """Send this party's masked additive share to P_{i-1} and return P_{i+1}'s."""
@@ -237,9 +237,7 @@ class Engine:
 
     def draw_zero(self, group: Group, shape: tuple[int, ...], purpose: Purpose) -> Array:
         """Return this party's share F(k_i) - F(k_{i+1}) of zero."""
-        return group.subtract(
-            group.draw(self.own[purpose], shape), group.draw(self.following[purpose], shape)
-        )
+        return group.subtract(group.draw(self.k_own[purpose], shape), group.draw(self.k_next[purpose], shape))
 
     async def input(
         self, group: Group, owner: PartyId, shape: tuple[int, ...], value: Array | None = None
@@ -308,14 +306,14 @@ class Engine:
                 raise ShapeError(
                     f"expected an input {shape} of {group.dtype}, got {value.shape} of {value.dtype}"
                 )
-            mask = group.draw(self.own[Purpose.INPUT], shape)
+            mask = group.draw(self.k_own[Purpose.INPUT], shape)
             rest = group.subtract(value, mask)
             self.party.send(self.next, InputFromComputing(rest))
             await self.idle()
             return mask, rest
         zero = np.zeros(shape, group.dtype)
         if self.index == (o + 2) % 3:
-            mask = group.draw(self.following[Purpose.INPUT], shape)
+            mask = group.draw(self.k_next[Purpose.INPUT], shape)
             await self.idle()
             return zero, mask
         message = await self.party.receive(InputFromComputing, self.previous)
@@ -336,7 +334,7 @@ class Engine:
         receivers = self.computing if to is None else tuple(to)
         if isinstance(to, str) or not set(receivers) <= set(self.party.roster):
             raise UsageError(f"expected a sequence of parties of {self.party.roster} to open to, got {to!r}")
-        position = self.own.position
+        position = self.k_own.position
         self.send_opening(x, y, receivers)
         if self.party.me not in receivers:
             await self.idle()
@@ -349,7 +347,7 @@ class Engine:
         This does not wait, so the shares must not change before the next `await` has returned.
         """
         if self.next in receivers:
-            self.party.send(self.next, Opening(self.following.position, (x,)))
+            self.party.send(self.next, Opening(self.k_next.position, (x,)))
         for receiver in receivers:
             if receiver in self.computing:
                 continue
@@ -366,7 +364,7 @@ class Engine:
           position: how far the streams in common with the sender had run when it sent; by default as far as now.
         """
         if position is None:
-            position = self.own.position
+            position = self.k_own.position
         message = await self.party.receive(Opening, self.previous)
         if message.position != position:
             raise RemoteProtocolError(
@@ -482,43 +480,43 @@ class Shared:
     shape only.
     """
 
-    __slots__ = ("engine", "first", "second")
+    __slots__ = ("engine", "share_0", "share_1")
     __array_ufunc__ = None  # numpy operators defer to ours instead of treating a secret as an object
 
-    def __init__(self, engine: Engine, first: Array, second: Array) -> None:
-        if first.shape != second.shape or first.dtype != second.dtype:
+    def __init__(self, engine: Engine, share_0: Array, share_1: Array) -> None:
+        if share_0.shape != share_1.shape or share_0.dtype != share_1.dtype:
             raise ShapeError(
-                f"the two shares differ: {first.shape} {first.dtype}, {second.shape} {second.dtype}"
+                f"the two shares differ: {share_0.shape} {share_0.dtype}, {share_1.shape} {share_1.dtype}"
             )
         self.engine = engine
-        self.first = first
-        self.second = second
+        self.share_0 = share_0
+        self.share_1 = share_1
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.first.shape
+        return self.share_0.shape
 
     @property
     def size(self) -> int:
-        return self.first.size
+        return self.share_0.size
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.share_0)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.shape}>"
 
     def __getitem__(self, key: Any) -> Self:
-        return self._like(self.first[key], self.second[key])
+        return self._like(self.share_0[key], self.share_1[key])
 
     def reshape(self, *shape: int) -> Self:
-        return self._like(self.first.reshape(shape), self.second.reshape(shape))
+        return self._like(self.share_0.reshape(shape), self.share_1.reshape(shape))
 
     def copy(self) -> Self:
-        return self._like(self.first.copy(), self.second.copy())
+        return self._like(self.share_0.copy(), self.share_1.copy())
 
-    def _like(self, first: Array, second: Array) -> Self:
-        return type(self)(self.engine, first, second)
+    def _like(self, share_0: Array, share_1: Array) -> Self:
+        return type(self)(self.engine, share_0, share_1)
 
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         raise UsageError(

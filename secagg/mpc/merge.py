@@ -57,7 +57,7 @@ async def merge(table: SharedBits, *, lengths: tuple[int, int], key_planes: int,
     if lengths[0] % block or lengths[1] % block:
         raise ShapeError(f"expected lists of whole blocks of {block} rows, got {lengths}")
     words = columns // length
-    shares = [table.first, table.second]
+    shares = [table.share_0, table.share_1]
     layers = _layers(lengths)
     for stride, segments in layers:
         if stride >= block:
@@ -165,7 +165,7 @@ async def _swap(swap: SharedBits, views: list[Views]) -> None:
     first, second = views
     where = _columns(first)
     planes = first[0][0].shape[0]
-    bit, both = swap.first, swap.first ^ swap.second
+    bit, both = swap.share_0, swap.share_0 ^ swap.share_1
     z = np.empty(planes * swap.shape[-1], np.uint64)
     for (e0, l0), (e1, l1), cut in zip(first, second, where, strict=True):
         shape, columns = e0.shape[1:], cut.stop - cut.start

@@ -91,12 +91,12 @@ async def replicate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) ->
     """
     if frac_bits:
         return await truncate(engine, ring, z, frac_bits)
-    own, following = engine.own[Purpose.MUL], engine.following[Purpose.MUL]
+    k_own, k_next = engine.k_own[Purpose.MUL], engine.k_next[Purpose.MUL]
     flat = z.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         p = flat[start : start + _CHUNK]
-        p += own.ring(p.size, ring.bits)
-        p -= following.ring(p.size, ring.bits)
+        p += k_own.ring(p.size, ring.bits)
+        p -= k_next.ring(p.size, ring.bits)
     ring.reduce(z, z)
     return z, await engine.reshare(z)
 

@@ -46,22 +46,22 @@ async def shuffle(x: S, group: Group) -> S:
     if len(x.shape) < 2:
         raise ShapeError(f"expected shares of shape (buckets, rows, ...), got {x.shape}")
     engine = x.engine
-    first, second = x.first, x.second
+    share_0, share_1 = x.share_0, x.share_1
     for j in range(3):
         role = (engine.index - j) % 3
         if role == 2:
             # y_{j+2} comes from k_i and y_j from k_{i+1}, where i = j + 2
-            first = group.draw(engine.own[Purpose.SHUFFLE], x.shape)
-            second = group.draw(engine.following[Purpose.SHUFFLE], x.shape)
+            share_0 = group.draw(engine.k_own[Purpose.SHUFFLE], x.shape)
+            share_1 = group.draw(engine.k_next[Purpose.SHUFFLE], x.shape)
             await engine.idle()
             continue
-        pair, single = (engine.following, engine.own) if role == 0 else (engine.own, engine.following)
+        pair, single = (engine.k_next, engine.k_own) if role == 0 else (engine.k_own, engine.k_next)
         partner = engine.next if role == 0 else engine.previous
         order = pair[Purpose.SHUFFLE_ORDER].permutations(x.shape[0], x.shape[1])
         mask = group.draw(single[Purpose.SHUFFLE], x.shape)
         mine = np.empty(x.shape, group.dtype)
         for b in range(x.shape[0]):
-            rows = group.add(first[b], second[b]) if role == 0 else second[b]
+            rows = group.add(share_0[b], share_1[b]) if role == 0 else share_1[b]
             mine[b] = group.subtract(rows.take(order[b], axis=0), mask[b])
         engine.party.send(partner, Permuted(mine))
         theirs = checked(
@@ -72,8 +72,8 @@ async def shuffle(x: S, group: Group) -> S:
             peer=partner,
         )
         common = group.add(mine, theirs)
-        first, second = (mask, common) if role == 0 else (common, mask)
-    return x._like(first, second)
+        share_0, share_1 = (mask, common) if role == 0 else (common, mask)
+    return x._like(share_0, share_1)
 
 
 def shuffle_payload_bytes(nbytes: int) -> int:

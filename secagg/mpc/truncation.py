@@ -43,8 +43,8 @@ import numpy as np
 
 from secagg.cost.operation import Cost
 from secagg.errors import PlanError, RemoteProtocolError, ShapeError
-from secagg.mpc.comparison import top_bit, top_bit_cost
-from secagg.mpc.conversion import bits_to_ring, bits_to_ring_cost, summand
+from secagg.mpc.comparison import msb, msb_cost
+from secagg.mpc.conversion import b2a, b2a_cost, summand
 from secagg.mpc.costs import same_cost
 from secagg.mpc.engine import Engine, Purpose, checked
 from secagg.ring import Ring, RingArray
@@ -116,7 +116,7 @@ async def truncate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> 
 
 async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
-    k0, k1 = engine.own[Purpose.TRUNC], engine.following[Purpose.TRUNC]
+    k0, k1 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
     offset = ring.dtype.type((1 << (k - 2)) + (1 << f) - 1)
     r, s = k0.ring(n, f), k0.ring(n, f)
@@ -156,7 +156,7 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
 
 async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
-    k1, k2 = engine.own[Purpose.TRUNC], engine.following[Purpose.TRUNC]
+    k1, k2 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
     for part in _chunks(n):
         z[part] += k1.ring(z[part].shape, k)
@@ -192,7 +192,7 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
 
 async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
-    k2, k0 = engine.own[Purpose.TRUNC], engine.following[Purpose.TRUNC]
+    k2, k0 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
     product, s = k0.ring(n, f), k0.ring(n, f)
     product *= k2.ring(n, f)
     product -= s
@@ -218,7 +218,7 @@ def truncate_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
 
 
 async def truncate_exact(
-    engine: Engine, ring: Ring, first: RingArray, second: RingArray, frac_bits: int
+    engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray, frac_bits: int
 ) -> tuple[RingArray, RingArray]:
     """Return this party's two shares of floor(z / 2**frac_bits), a function of z alone.
 
@@ -226,25 +226,25 @@ async def truncate_exact(
     off leaves a multiple of 2**f, on which `truncate` does not round.
 
     Args:
-      first, second: this party's replicated shares of z, within `truncation_range`.
+      share_0, share_1: this party's replicated shares of z, within `truncation_range`.
 
     Raises:
       PlanError: frac_bits out of range.
     """
     truncation_range(ring, frac_bits)
-    x, y = first.reshape(-1), second.reshape(-1)
+    x, y = share_0.reshape(-1), share_1.reshape(-1)
     known = summand(engine, x, y) & ring.dtype.type((1 << frac_bits) - 1)
-    carries = await top_bit(engine, known.astype(np.uint64), frac_bits + 1)
-    z, _ = await bits_to_ring(engine, ring, carries, x.size)
+    carries = await msb(engine, known.astype(np.uint64), frac_bits + 1)
+    z, _ = await b2a(engine, ring, carries, x.size)
     z <<= ring.dtype.type(frac_bits)
     z += x
     if engine.index < 2:  # the low part of s is taken off at P_0 and that of t at P_1, once each
         z -= known
     ring.reduce(z, z)
     x, y = await truncate(engine, ring, z, frac_bits)
-    return x.reshape(first.shape), y.reshape(first.shape)
+    return x.reshape(share_0.shape), y.reshape(share_0.shape)
 
 
 def truncate_exact_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
     """Return the cost of truncating n elements exactly."""
-    return top_bit_cost(n, frac_bits + 1).then(bits_to_ring_cost(n, ring), truncate_cost(n, ring, frac_bits))
+    return msb_cost(n, frac_bits + 1).then(b2a_cost(n, ring), truncate_cost(n, ring, frac_bits))

@@ -16,8 +16,8 @@ from secagg.mpc.array import (
     input_array,
     public_array,
     receive_array,
-    select,
     share_array,
+    where,
 )
 from secagg.mpc.conversion import unpack
 from secagg.mpc.engine import Engine
@@ -104,7 +104,7 @@ def test_operations_on_rings_of_any_width(run_three, share, bits):
             a.sum((0, 1)),
         ]
         for result in results:
-            ring.check(result.first)
+            ring.check(result.share_0)
         return [await result.open() for result in results]
 
     wide_x, wide_y = x.astype(object), y.astype(object)
@@ -143,7 +143,7 @@ def test_fixed_point_arithmetic(run_three, share):
             2 * a,
             await (flags * a),  # an integer factor: nothing to truncate
             await a[:4].scale(factors),
-            await a.floor_scale(3),
+            await (a >> 3),
             await (a.reshape(20, 50) @ b.reshape(50, 20)),
         ]
         assert all(result.frac_bits == 16 for result in results)
@@ -222,7 +222,7 @@ def test_elementwise_operations_broadcast_as_numpys(run_three, share, a, b):
             await (u * y).open(),
             await (x - v).open(),
             await (await from_bits(flags, shape)).open(),
-            await (await select(flags, u, v)).open(),
+            await (await where(flags, u, v)).open(),
             await (await (u == v)).open(),
         ]
 
@@ -264,9 +264,9 @@ def test_select_by_bits_by_integers_and_with_public_numbers(run_three, share):
         )
         packed = await (bit == 1)
         return [
-            await (await select(packed, a, b)).open(),
-            await (await select(bit, a, b)).open(),
-            await (await select(bit, a, 0.5)).open(),
+            await (await where(packed, a, b)).open(),
+            await (await where(bit, a, b)).open(),
+            await (await where(bit, a, 0.5)).open(),
         ]
 
     for results in run_three(program):
@@ -302,7 +302,7 @@ def test_products_of_transposed_arrays(run_three, share):
         return (
             await (await (a.T * a.T)).open(),
             await (await a.T.scale(0.5)).open(),
-            await (await a[:, ::2].floor_scale(16)).open(),
+            await (await (a[:, ::2] >> 16)).open(),
         )
 
     for product, scaled, floor in run_three(program):
@@ -380,7 +380,7 @@ def test_different_operations_run_together(share):
         async def flags():
             return await from_bits(await (a < 0), a.shape)
 
-        results = await party.parallel(flags(), openings(), products(), a == 0, a.floor_scale(1), a.bits())
+        results = await party.parallel(flags(), openings(), products(), a == 0, a >> 1, a.bits())
         return [await result.open() for result in (results[0], results[2], results[4])]
 
     for negative, power, half in simulate(dict.fromkeys(COMPUTING, program)).values():

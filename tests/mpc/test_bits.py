@@ -124,9 +124,9 @@ def measured(run_three, operation):
     """Return what an operation gives, with the ANDs a lane that it drew masks for and its rounds."""
 
     async def program(engine):
-        drawn, depth = engine.own[Purpose.AND].position, engine.party.ledger.depth
+        drawn, depth = engine.k_own[Purpose.AND].position, engine.party.ledger.depth
         result = await operation(engine)
-        gates = (8 * (engine.own[Purpose.AND].position - drawn) // N, engine.party.ledger.depth - depth)
+        gates = (8 * (engine.k_own[Purpose.AND].position - drawn) // N, engine.party.ledger.depth - depth)
         return await result.open(), gates
 
     results = run_three(program)
@@ -233,9 +233,9 @@ def test_highest_digit_that_differs_decides(digits):
 
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING)
-        drawn = engine.own[Purpose.AND].position
+        drawn = engine.k_own[Purpose.AND].position
         bit = await decide(public_bits(engine, less), public_bits(engine, differ[1:]))
-        assert (engine.own[Purpose.AND].position - drawn) // 8 == decide_gates(len(digits)).ands
+        assert (engine.k_own[Purpose.AND].position - drawn) // 8 == decide_gates(len(digits)).ands
         return await bit.open()
 
     for got in simulate(dict.fromkeys(COMPUTING, program)).values():

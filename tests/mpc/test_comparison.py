@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import PlanError, RemoteProtocolError
-from secagg.mpc.comparison import Thermometers, is_zero, sign, top_bit
+from secagg.mpc.comparison import Thermometers, eqz, ltz, msb
 from secagg.mpc.conversion import unpack
 from secagg.mpc.engine import Engine
 from secagg.network.simulated import simulate
@@ -22,13 +22,13 @@ EDGES = [0, 1, 2, 7, 8, 15, 16, (1 << 62) - 1, 1 << 62, (1 << 63) - 1, 1 << 63, 
          0x0F0F0F0F0F0F0F0F, 0xF0F0F0F0F0F0F0F0, 0x7FFFFFFFFFFFFF00, 0x8000000000000FFF]  # fmt: skip
 
 
-def top_bits(s, t, bits, **options):
+def msbs(s, t, bits, **options):
     """Return the top bits of s + t, computed by three parties."""
     s, t = np.asarray(s, np.uint64), np.asarray(t, np.uint64)
 
     async def program(party):
         engine = await Engine.set_up(party, NAMES)
-        return await (await top_bit(engine, s if engine.index == 0 else t, bits, **options)).open()
+        return await (await msb(engine, s if engine.index == 0 else t, bits, **options)).open()
 
     results = simulate(dict.fromkeys(NAMES, program)).values()
     assert all(np.array_equal(result, results[0]) for result in results)
@@ -36,23 +36,23 @@ def top_bits(s, t, bits, **options):
 
 
 @pytest.mark.parametrize("digit_bits", [1, 2, 3, 4, 8])
-def test_top_bit_of_every_pair_of_a_small_ring(digit_bits):
+def test_msb_of_every_pair_of_a_small_ring(digit_bits):
     for bits in (2, 5, 6):
         s, t = np.divmod(np.arange(1 << 2 * bits), 1 << bits)
-        assert np.array_equal(top_bits(s, t, bits, digit_bits=digit_bits), (s + t >> bits - 1) & 1)
+        assert np.array_equal(msbs(s, t, bits, digit_bits=digit_bits), (s + t >> bits - 1) & 1)
 
 
 @pytest.mark.parametrize("digit_bits", [2, 3, 4, 5, 7])
-def test_top_bit_at_the_edges_of_64_bits(digit_bits):
+def test_msb_at_the_edges_of_64_bits(digit_bits):
     pairs = list(itertools.product(EDGES, EDGES))
-    got = top_bits([s for s, _ in pairs], [t for _, t in pairs], 64, digit_bits=digit_bits)
+    got = msbs([s for s, _ in pairs], [t for _, t in pairs], 64, digit_bits=digit_bits)
     assert got.tolist() == [(s + t) % (1 << 64) >> 63 for s, t in pairs]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, (1 << 64) - 1)] * 2), min_size=1, max_size=70))
 @settings(max_examples=20, deadline=None)
-def test_top_bit_equals_python(pairs):
-    got = top_bits([s for s, _ in pairs], [t for _, t in pairs], 64)
+def test_msb_equals_python(pairs):
+    got = msbs([s for s, _ in pairs], [t for _, t in pairs], 64)
     assert got.tolist() == [(s + t) % (1 << 64) >> 63 for s, t in pairs]
 
 
@@ -62,13 +62,13 @@ def test_top_bit_equals_python(pairs):
 def test_any_number_of_elements(n):
     made_up = np.random.default_rng(n)
     s, t = made_up.integers(0, 1 << 64, (2, n), np.uint64)
-    assert np.array_equal(top_bits(s, t, 64), (s + t) >> np.uint64(63))
+    assert np.array_equal(msbs(s, t, 64), (s + t) >> np.uint64(63))
 
 
 @pytest.mark.parametrize(("bits", "digit_bits"), [(1, 1), (65, 4), (64, 0), (64, 9)])
 def test_impossible_widths_are_refused(bits, digit_bits):
     with pytest.raises(PlanError, match="2 to 64 bits"):
-        top_bits([0], [0], bits, digit_bits=digit_bits)
+        msbs([0], [0], bits, digit_bits=digit_bits)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 8, 13, 64])
@@ -80,8 +80,8 @@ def test_sign_and_equality_on_rings_of_any_width(run_three, share, bits):
 
     async def program(engine):
         x = share(engine, values, ring=ring)
-        negative = await sign(engine, ring, x.first, x.second)
-        zero = await is_zero(engine, ring, x.first, x.second)
+        negative = await ltz(engine, ring, x.share_0, x.share_1)
+        zero = await eqz(engine, ring, x.share_0, x.share_1)
         return await negative.open(), await zero.open()
 
     for negative, zero in run_three(program):
@@ -92,7 +92,7 @@ def test_sign_and_equality_on_rings_of_any_width(run_three, share, bits):
 def test_thermometers_of_a_wrong_size_are_an_error_that_names_the_sender():
     async def honest(party):
         engine = await Engine.set_up(party, NAMES)
-        return await top_bit(engine, np.zeros(64, np.uint64), 64)
+        return await msb(engine, np.zeros(64, np.uint64), 64)
 
     async def wrong(party):
         engine = await Engine.set_up(party, NAMES)

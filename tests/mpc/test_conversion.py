@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from secagg.errors import RemoteProtocolError, ShapeError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.conversion import BitProduct, bits_to_ring, ring_to_bits, unpack
+from secagg.mpc.conversion import BitProduct, a2b, b2a, unpack
 from secagg.mpc.engine import Engine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, from_planes
@@ -24,7 +24,7 @@ def test_bits_become_integers_zero_and_one(run_three, share_bits, bits):
     words = np.random.default_rng(bits).integers(0, 1 << 64, -(-n // 64), np.uint64)
 
     async def program(engine):
-        return await bits_to_ring(engine, ring, share_bits(engine, words), n)
+        return await b2a(engine, ring, share_bits(engine, words), n)
 
     shares = run_three(program)
     for i in range(3):
@@ -40,8 +40,8 @@ def test_any_number_of_bits_there_and_back(run_three, share_bits, n):
     words = np.random.default_rng(n).integers(0, 1 << 64, -(-n // 64), np.uint64)
 
     async def program(engine):
-        first, second = await bits_to_ring(engine, ring, share_bits(engine, words), n)
-        return await (await ring_to_bits(engine, ring, first, second)).open()
+        share_0, share_1 = await b2a(engine, ring, share_bits(engine, words), n)
+        return await (await a2b(engine, ring, share_0, share_1)).open()
 
     for planes in run_three(program):
         assert planes.shape == (64, -(-n // 64))
@@ -66,7 +66,7 @@ def test_elements_become_their_bits(numbers, bits):
     async def program(party):
         engine = await Engine.set_up(party, NAMES)
         i = engine.index
-        return await (await ring_to_bits(engine, ring, shares[i], shares[(i + 1) % 3])).open()
+        return await (await a2b(engine, ring, shares[i], shares[(i + 1) % 3])).open()
 
     for planes in simulate(dict.fromkeys(NAMES, program)).values():
         assert np.array_equal(from_planes(planes, values.size), values)
@@ -74,7 +74,7 @@ def test_elements_become_their_bits(numbers, bits):
 
 def test_bits_of_another_number_are_refused(run_three, share_bits):
     async def program(engine):
-        return await bits_to_ring(engine, Ring(64), share_bits(engine, np.zeros(2, np.uint64)), 64)
+        return await b2a(engine, Ring(64), share_bits(engine, np.zeros(2, np.uint64)), 64)
 
     with pytest.raises(ShapeError, match="64 bits"):
         run_three(program)
@@ -84,7 +84,7 @@ def test_product_of_a_wrong_shape_is_an_error_that_names_the_sender():
     async def honest(party):
         engine = await Engine.set_up(party, NAMES)
         zero = np.zeros(1, np.uint64)
-        return await bits_to_ring(engine, Ring(64), SharedBits(engine, zero, zero), 10)
+        return await b2a(engine, Ring(64), SharedBits(engine, zero, zero), 10)
 
     async def wrong(party):
         engine = await Engine.set_up(party, NAMES)

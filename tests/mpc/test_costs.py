@@ -9,13 +9,13 @@ from secagg.mpc.array import (
     SharedArray,
     bits_cost,
     equal_cost,
-    floor_scale_cost,
     from_bits,
     from_bits_cost,
     less_than_cost,
-    select,
-    select_cost,
+    rshift_cost,
     share_array,
+    where,
+    where_cost,
 )
 from secagg.mpc.bits import (
     Gates,
@@ -30,7 +30,7 @@ from secagg.mpc.bits import (
     less_than,
     less_than_gates,
 )
-from secagg.mpc.comparison import top_bit, top_bit_cost
+from secagg.mpc.comparison import msb, msb_cost
 from secagg.mpc.costs import FREE, computing_cost, same_cost
 from secagg.mpc.engine import Engine, input_cost, open_cost, outside_opener
 from secagg.mpc.numbers import RING64, RingGroup
@@ -91,26 +91,26 @@ OPERATIONS = {
     ),
     "scale": (lambda e: numbers(e, N, frac_bits=16).scale(0.5), multiply_cost(N, frac_bits=16)),
     "truncate in 20 bits": (scan, truncate_cost(N, R20, 5)),
-    "floor_scale": (lambda e: numbers(e, N).floor_scale(16), floor_scale_cost(N, 16)),
+    "shift to the right": (lambda e: numbers(e, N) >> 16, rshift_cost(N, 16)),
     "less than": (lambda e: numbers(e, N) < 5, less_than_cost(N)),
     "less than, many": (lambda e: numbers(e, 1 << 15) < 5, less_than_cost(1 << 15)),
     "less than in 20 bits": (lambda e: numbers(e, N, ring=R20) < 5, less_than_cost(N, ring=R20)),
     "top bit by digits of 2": (
-        lambda e: top_bit(e, np.zeros(N, np.uint64), 64, digit_bits=2),
-        top_bit_cost(N, 64, digit_bits=2),
+        lambda e: msb(e, np.zeros(N, np.uint64), 64, digit_bits=2),
+        msb_cost(N, 64, digit_bits=2),
     ),
     "equal": (lambda e: numbers(e, N) == 5, equal_cost(N)),
     "equal in 20 bits": (lambda e: numbers(e, N, ring=R20) == 5, equal_cost(N, ring=R20)),
     "from bits": (lambda e: from_bits(bits(e, WORDS), N), from_bits_cost(N)),
     "bits": (lambda e: numbers(e, N).bits(), bits_cost(N)),
     "bits in 20 bits": (lambda e: numbers(e, N, ring=R20).bits(), bits_cost(N, ring=R20)),
-    "select by bits": (
-        lambda e: select(bits(e, WORDS), numbers(e, N), numbers(e, N)),
-        select_cost(N),
+    "where by bits": (
+        lambda e: where(bits(e, WORDS), numbers(e, N), numbers(e, N)),
+        where_cost(N),
     ),
-    "select by integers": (
-        lambda e: select(numbers(e, N), numbers(e, N), 3),
-        select_cost(N, from_packed_bits=False),
+    "where by integers": (
+        lambda e: where(numbers(e, N), numbers(e, N), 3),
+        where_cost(N, from_packed_bits=False),
     ),
     "and": (lambda e: bits(e, 3, WORDS) & bits(e, 3, WORDS), gates_cost(Gates(3, 1))),
     "any plane": (lambda e: any_plane(bits(e, 13, WORDS)), gates_cost(any_plane_gates(13))),

@@ -44,7 +44,7 @@ def secret(group, shape, seed=0):
 
 def test_both_holders_of_a_key_draw_the_same_and_the_third_does_not(run_three):
     async def program(engine):
-        return engine.own[Purpose.MUL].bytes(32), engine.following[Purpose.MUL].bytes(32)
+        return engine.k_own[Purpose.MUL].bytes(32), engine.k_next[Purpose.MUL].bytes(32)
 
     keys = run_three(program)
     for i in range(3):
@@ -68,7 +68,7 @@ def keystreams(*, session=bytes(32), label="", instead=None):
 
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING, label=label)
-        return [[pair[p].bytes(16) for p in Purpose] for pair in (engine.own, engine.following)]
+        return [[pair[p].bytes(16) for p in Purpose] for pair in (engine.k_own, engine.k_next)]
 
     rngs = {
         name: Chosen(bytes(32), {instead[1]: bytes([9]) * 32} if instead and instead[0] == i else None)
@@ -87,10 +87,10 @@ def differ(one, other):
 @pytest.mark.parametrize("purpose", ["mul", "mull", Purpose.MUL.name, None])
 def test_a_stream_is_opened_by_a_purpose_and_by_no_text(run_three, purpose):
     async def program(engine):
-        engine.own[Purpose.MUL].bytes(8)
+        engine.k_own[Purpose.MUL].bytes(8)
         with pytest.raises(UsageError, match=r"expected one of Purpose\.INPUT, .*, got "):
-            engine.own[purpose]
-        assert repr(engine.own) == "<PairStreams for mul>"
+            engine.k_own[purpose]
+        assert repr(engine.k_own) == "<PairStreams for mul>"
 
     run_three(program)
 
@@ -118,7 +118,7 @@ def test_both_contributions_to_a_pair_secret_count_and_nobody_elses(party, draw,
 def test_a_second_engine_of_the_same_label_has_fresh_secrets():
     async def program(party):
         engines = [await Engine.set_up(party, COMPUTING) for _ in range(2)]
-        return [engine.own[Purpose.MUL].bytes(16) for engine in engines]
+        return [engine.k_own[Purpose.MUL].bytes(16) for engine in engines]
 
     rngs = {name: Chosen(bytes([i]) * 32) for i, name in enumerate(COMPUTING)}
     for first, second in run_with(dict.fromkeys(COMPUTING, program), session=bytes(32), rngs=rngs):
@@ -222,7 +222,7 @@ def test_engine_takes_three_parties_of_the_roster_with_this_one_among_them(compu
         with pytest.raises(UsageError, match="computing parties"):
             await Engine.set_up(party, computing)
         with pytest.raises(UsageError, match="computing parties"):
-            Engine(party, computing, own=cast(Any, None), following=cast(Any, None))
+            Engine(party, computing, k_own=cast(Any, None), k_next=cast(Any, None))
 
     async def rest(party):
         return None
@@ -248,7 +248,7 @@ def test_parties_out_of_step_open_nothing():
     async def program(party):
         engine = await Engine.set_up(party, COMPUTING)
         if party.me == "bob":
-            engine.own[Purpose.MUL].words(1)
+            engine.k_own[Purpose.MUL].words(1)
         x = np.zeros(3, np.uint64)
         return await engine.open(XOR, x, x)
 
@@ -453,8 +453,8 @@ def test_a_digest_of_another_length_names_its_sender():
 
 def test_keys_and_shares_do_not_show(run_three):
     async def program(engine):
-        engine.own[Purpose.MUL].words(1)
-        assert repr(engine.own) == "<PairStreams for mul>"
+        engine.k_own[Purpose.MUL].words(1)
+        assert repr(engine.k_own) == "<PairStreams for mul>"
         assert repr(engine) == f"Engine(P{engine.index} = {engine.party.me!r})"
 
     run_three(program)

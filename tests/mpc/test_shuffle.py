@@ -132,11 +132,11 @@ def views(
             engine = Engine(
                 party,
                 PARTIES,
-                own=cast(Any, EnumeratedPair(enumeration, i)),
-                following=cast(Any, EnumeratedPair(enumeration, (i + 1) % 3)),
+                k_own=cast(Any, EnumeratedPair(enumeration, i)),
+                k_next=cast(Any, EnumeratedPair(enumeration, (i + 1) % 3)),
             )
             x = await shuffle(SharedBits(engine, rows[i], rows[(i + 1) % 3]), XOR)
-            return x.first, x.second
+            return x.share_0, x.share_1
 
         return program
 

@@ -276,15 +276,15 @@ def test_the_three_shares_of_a_product_are_uniform_but_for_their_sum(x):
 
         def program_of(i, y=y):
             async def program(party):
-                own, following = cast(Any, AllBits(i)), cast(Any, AllBits((i + 1) % 3))
-                engine = Engine(party, THREE, own=own, following=following)
+                k_own, k_next = cast(Any, AllBits(i)), cast(Any, AllBits((i + 1) % 3))
+                engine = Engine(party, THREE, k_own=k_own, k_next=k_next)
                 left, right = (
                     SharedBits(
                         engine, *(np.full(1, 2**64 - 1 if s[(i + j) % 3] else 0, np.uint64) for j in (0, 1))
                     )
                     for s in (x, y)
                 )
-                return (await (left & right)).first[0]
+                return (await (left & right)).share_0[0]
 
             return program
 
@@ -337,7 +337,7 @@ class Operations:
         return bool((np.abs(got - X * X / 2.0**16) < 2.0**-8).all())
 
     async def truncate_exactly(self):
-        return np.array_equal(await (await self.array().floor_scale(3)).open(), X >> 3)
+        return np.array_equal(await (await (self.array() >> 3)).open(), X >> 3)
 
     async def less(self):
         return np.array_equal(flags(await (await (self.array() < 5)).open()), X < 5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transcripts
-from secagg.mpc import engine
+from secagg.mpc import engine as mpc_engine
 from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import (
     SharedBits,
@@ -53,8 +53,8 @@ class Operations:
 
     bitwise = frozenset(
         {
-            "conjunction", "select", "any_plane", "less_than", "less_in_turn", "at_least",
-            "add", "merge", "sign", "is_zero",
+            "conjunction", "where", "any_plane", "less_than", "less_in_turn", "at_least",
+            "add", "merge", "ltz", "eqz",
             "to_bits", "floor",
         }
     )  # fmt: skip
@@ -82,12 +82,12 @@ class Operations:
         await (self.array(16) * self.array(16))
 
     async def floor(self):
-        await self.array().floor_scale(16)
+        await (self.array() >> 16)
 
-    async def sign(self):
+    async def ltz(self):
         await (self.array() < 0)
 
-    async def is_zero(self):
+    async def eqz(self):
         await (self.array() == 0)
 
     async def to_bits(self):
@@ -99,7 +99,7 @@ class Operations:
     async def conjunction(self):
         await (self.planes(3) & self.planes(3))
 
-    async def select(self):
+    async def where(self):
         await and_batch([(self.planes(0), self.planes(3))])
 
     async def any_plane(self):
@@ -218,7 +218,7 @@ def test_two_inputs_from_outside_are_uniform_and_independent_to_each_computing_p
         for number, m in enumerate(messages):
             if m.receiver == me:
                 for i, seed in enumerate(m.message.seeds):
-                    share = engine._expand(group, seed, (SAMPLES,), "owner")
+                    share = mpc_engine._expand(group, seed, (SAMPLES,), "owner")
                     view.add(f"seed {i} of {number}", elements(share, SAMPLES))
                 if m.message.share is not None:
                     view.add(f"share of {number}", elements(m.message.share, SAMPLES))

@@ -59,7 +59,7 @@ def test_a_million_products_err_by_less_than_one_unit_and_not_at_all_on_average(
 
     async def multiply(engine):
         z = await (share(engine, x, frac_bits=16) * share(engine, y, frac_bits=16, seed=1))
-        return z.first, z.second
+        return z.share_0, z.share_1
 
     shares = run_three(multiply)
     got = (shares[0][0] + shares[0][1] + shares[1][1]).view(np.int64)
@@ -177,7 +177,7 @@ def test_exact_truncation_is_the_floor(run_three, share, frac_bits):
 
     async def program(engine):
         x = share(engine, values)
-        return await truncate_exact(engine, R64, x.first, x.second, frac_bits)
+        return await truncate_exact(engine, R64, x.share_0, x.share_1, frac_bits)
 
     shares = run_three(program)
     got = (shares[0][0] + shares[0][1] + shares[1][1]).view(np.int64)
@@ -191,7 +191,7 @@ def test_exact_truncation_on_a_small_ring(run_three, share):
 
     async def program(engine):
         x = share(engine, values, ring=ring)
-        return await truncate_exact(engine, ring, x.first, x.second, 5)
+        return await truncate_exact(engine, ring, x.share_0, x.share_1, 5)
 
     shares = run_three(program)
     got = ring.to_signed(ring.reduce(shares[0][0] + shares[0][1] + shares[1][1]))

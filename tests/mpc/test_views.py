@@ -18,8 +18,8 @@ import pytest
 from secagg.mpc import comparison, conversion, products, truncation
 from secagg.mpc.array import SharedArray
 from secagg.mpc.bits import SharedBits, less_in_turn
-from secagg.mpc.comparison import is_zero, sign, top_bit
-from secagg.mpc.conversion import bits_to_ring, ring_to_bits
+from secagg.mpc.comparison import eqz, ltz, msb
+from secagg.mpc.conversion import a2b, b2a
 from secagg.mpc.engine import XOR, Engine, Purpose
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.truncation import truncate, truncation_range
@@ -172,8 +172,8 @@ def enumerate_views(operation, *, ring_bits=1, silent=frozenset()):
             engine = Engine(
                 cast(Any, Recorder(party, view, deck.lanes, ring_bits)),
                 NAMES,
-                own=cast(Any, Pair(deck, i, view)),
-                following=cast(Any, Pair(deck, (i + 1) % 3, view)),
+                k_own=cast(Any, Pair(deck, i, view)),
+                k_next=cast(Any, Pair(deck, (i + 1) % 3, view)),
             )
             return await operation(engine, deck.lanes)
 
@@ -213,16 +213,16 @@ def shares_given_own(own, party, secret, modulus):
 
 
 def shared(engine, lanes, shares, ring):
-    first, second = (constant(shares[(engine.index + j) % 3], lanes, ring.dtype) for j in (0, 1))
-    return SharedArray(engine, first, second, ring=ring)
+    share_0, share_1 = (constant(shares[(engine.index + j) % 3], lanes, ring.dtype) for j in (0, 1))
+    return SharedArray(engine, share_0, share_1, ring=ring)
 
 
 def shared_bit(engine, lanes, shares):
-    first, second = (
+    share_0, share_1 = (
         constant((1 << 64) - 1 if shares[(engine.index + j) % 3] else 0, lanes // 64, np.uint64)
         for j in (0, 1)
     )
-    return SharedBits(engine, first, second)
+    return SharedBits(engine, share_0, share_1)
 
 
 def opened(results, ring):
@@ -234,8 +234,8 @@ def opened(results, ring):
 
 def opened_bits(results):
     for i in range(3):
-        assert np.array_equal(results[i].second, results[(i + 1) % 3].first)
-    return results[0].first ^ results[0].second ^ results[1].second
+        assert np.array_equal(results[i].share_1, results[(i + 1) % 3].share_0)
+    return results[0].share_0 ^ results[0].share_1 ^ results[1].share_1
 
 
 OWN = {
@@ -258,7 +258,7 @@ def test_multiplication_shows_no_party_anything_of_the_others_factors(party, own
 
             async def multiply(engine, lanes, xs=xs, ys=ys):
                 z = await (shared(engine, lanes, xs, ring) * shared(engine, lanes, ys, ring))
-                return z.first, z.second
+                return z.share_0, z.share_1
 
             views, results = enumerate_views(multiply, ring_bits=3)
             assert (opened(results, ring) == x * y % 8).all()
@@ -399,7 +399,7 @@ def test_fixed_point_product_shows_no_party_anything_of_the_others_factors(party
             a, b = shared(engine, lanes, xs, ring), shared(engine, lanes, ys, ring)
             a.frac_bits = b.frac_bits = 1
             z = await (a * b)
-            return z.first, z.second
+            return z.share_0, z.share_1
 
         views, _ = enumerate_views(multiply, ring_bits=4)
         seen = seen or distribution(views[party])
@@ -417,8 +417,8 @@ def test_sign_shows_no_party_anything_of_the_others_shares(party, bits, digit_bi
 
             async def compare(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                known = {0: x.first + x.second, 1: x.second, 2: x.first}[engine.index]
-                return await top_bit(engine, known.astype(np.uint64), bits, digit_bits=digit_bits)
+                known = {0: x.share_0 + x.share_1, 1: x.share_1, 2: x.share_0}[engine.index]
+                return await msb(engine, known.astype(np.uint64), bits, digit_bits=digit_bits)
 
             views, results = enumerate_views(compare)
             assert (unpacked(opened_bits(results)) == secret >> (bits - 1)).all()
@@ -432,7 +432,7 @@ def test_sign_without_the_mask_of_the_thermometer_leaks():
 
         async def compare(engine, lanes, secret=secret):
             x = shared(engine, lanes, shares_given_own((1, 3), 1, secret, 4), Ring(2))
-            return await sign(engine, x.ring, x.first, x.second)
+            return await ltz(engine, x.ring, x.share_0, x.share_1)
 
         views, _ = enumerate_views(compare, silent=frozenset({(0, Purpose.COMPARE, 0)}))
         seen.append(distribution(views[1]))
@@ -450,7 +450,7 @@ def test_equality_shows_no_party_anything_of_the_others_shares(party, bits):
 
             async def compare(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                return await is_zero(engine, ring, x.first, x.second)
+                return await eqz(engine, ring, x.share_0, x.share_1)
 
             views, results = enumerate_views(compare)
             assert (unpacked(opened_bits(results)) == (secret == 0)).all()
@@ -467,7 +467,7 @@ def test_bit_to_integer_shows_no_party_anything_of_the_others_bits(party):
             shares = shares_given_own(own, party, secret, 2)
 
             async def convert(engine, lanes, shares=shares):
-                return await bits_to_ring(engine, ring, shared_bit(engine, lanes, shares), lanes)
+                return await b2a(engine, ring, shared_bit(engine, lanes, shares), lanes)
 
             views, results = enumerate_views(convert, ring_bits=4)
             assert (opened(results, ring) == secret).all()
@@ -485,7 +485,7 @@ def test_integer_to_bits_shows_no_party_anything_of_the_others_shares(party):
 
             async def convert(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                return await ring_to_bits(engine, ring, x.first, x.second)
+                return await a2b(engine, ring, x.share_0, x.share_1)
 
             views, results = enumerate_views(convert)
             planes = opened_bits(results)
@@ -520,7 +520,7 @@ def test_opening_to_one_party_sends_the_others_nothing(receiver):
 
             async def reveal(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                return await engine.open(RingGroup(ring), x.first, x.second, [NAMES[receiver]])
+                return await engine.open(RingGroup(ring), x.share_0, x.share_1, [NAMES[receiver]])
 
             views, results = enumerate_views(reveal, ring_bits=3)
             assert [result is None for result in results] == [i != receiver for i in range(3)]
@@ -533,7 +533,7 @@ def test_opening_to_one_party_sends_the_others_nothing(receiver):
 def test_opening_of_bits_to_one_party_sends_the_others_nothing():
     async def reveal(engine, lanes):
         x = shared_bit(engine, lanes, [1, 1, 1])
-        return await engine.open(XOR, x.first, x.second, [NAMES[1]])
+        return await engine.open(XOR, x.share_0, x.share_1, [NAMES[1]])
 
     views, results = enumerate_views(reveal)
     assert (unpacked(results[1]) == 1).all()

@@ -82,9 +82,9 @@ HAND_MADE: Final = (
         "the secret of a pair from one side's contribution alone",
         _ENGINE,
         "        own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))\n"
-        "        after = PairStreams(mine[following] + theirs[following].contribution, context",
+        "        k_next = PairStreams(mine[following] + theirs[following].contribution, context",
         "        own = PairStreams(theirs[previous].contribution * 2, context + bytes([i]))\n"
-        "        after = PairStreams(mine[following] * 2, context",
+        "        k_next = PairStreams(mine[following] * 2, context",
         _KEYS,
     ),
     Change(
@@ -153,8 +153,8 @@ HAND_MADE: Final = (
     Change(
         "ANDs are masked by what the receiver holds",
         "secagg/mpc/bits.py",
-        "    engine.following[Purpose.AND].xor_into(z)\n",
-        "    engine.following[Purpose.AND].xor_into(np.empty_like(z))\n",
+        "    engine.k_next[Purpose.AND].xor_into(z)\n",
+        "    engine.k_next[Purpose.AND].xor_into(np.empty_like(z))\n",
         _VIEWS,
     ),
     Change(
@@ -174,9 +174,9 @@ HAND_MADE: Final = (
     Change(
         "lanes of a violation's bit that hold ORs of others are opened",
         "secagg/protocols/bounded_sum/check.py",
-        "    return SharedBits(engine, to_planes(bits.first, 1)[0], to_planes(bits.second, 1)[0])",
+        "    return SharedBits(engine, to_planes(bits.share_0, 1)[0], to_planes(bits.share_1, 1)[0])",
         "    return SharedBits(engine, *(to_planes(s, 2)[0] ^ to_planes(s, 2)[1] << np.uint64(32) "
-        "for s in (bits.first, bits.second)))",
+        "for s in (bits.share_0, bits.share_1)))",
         _RUNS,
     ),
     Change(

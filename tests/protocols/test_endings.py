@@ -87,9 +87,9 @@ def altered_labels(monkeypatch, flipped):
         labels = take(opened, offset, QUERY.origin_planes)
         for place in flipped(labels, take(opened, 0, layout.identity_bits)):
             if x.engine.index == 0:
-                x.first[(*place, word)] ^= np.uint64(1 << bit)
+                x.share_0[(*place, word)] ^= np.uint64(1 << bit)
             if x.engine.index == 2:
-                x.second[(*place, word)] ^= np.uint64(1 << bit)
+                x.share_1[(*place, word)] ^= np.uint64(1 << bit)
         return x
 
     monkeypatch.setattr(engine, "shuffle", alter)

@@ -253,7 +253,7 @@ def test_labels_that_do_not_fit_blame_nobody_and_open_no_row(monkeypatch):
     def altered(joint, *rest):
         rows = to_rows(joint, *rest)
         if joint.engine.party.me == "P0":
-            rows.first[:, 0, :] ^= np.uint64(2**64 - 1)
+            rows.share_0[:, 0, :] ^= np.uint64(2**64 - 1)
         return rows
 
     monkeypatch.setattr(engine, "_to_rows", altered)
@@ -328,7 +328,7 @@ def what_bank_sees(
     def program_of(i):
         async def program(party):
             streams: Any = (Orders(i, seed=i), Orders((i + 1) % 3, seed=(i + 1) % 3))
-            engine = Engine(party, THREE, own=streams[0], following=streams[1])
+            engine = Engine(party, THREE, k_own=streams[0], k_next=streams[1])
             mixed = await shuffle(SharedBits(engine, shares[i], shares[(i + 1) % 3]), XOR)
             origins = take(np.bitwise_xor(mixed.first, mixed.second), offsets[3], 2)
             if pads_keep_origin:

@@ -13,7 +13,7 @@ import pytest
 import transcripts
 from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
-from secagg.mpc import engine
+from secagg.mpc import engine as mpc_engine
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
 from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose, share_input
@@ -240,7 +240,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
         seeds = [party.rng.bytes(32) for _ in range(2)]
         x2 = value.copy()
         for seed in seeds:
-            x2 ^= engine._expand(group, seed, value.shape, "M")
+            x2 ^= mpc_engine._expand(group, seed, value.shape, "M")
         altered = x2.copy()
         altered[0, -1] ^= ONES  # in the last place of each bucket, which is padding
         party.send(computing[0], InputFromOutside(tuple(seeds), None))
@@ -277,9 +277,9 @@ def opened_bits(layout: Layout, planes: np.ndarray) -> np.ndarray:
         engine = await Engine.set_up(party, THREE)
         i = engine.index
         joint = SharedBits(engine, shares[i].copy(), shares[(i + 1) % 3].copy())
-        depth, drawn = party.ledger.depth, engine.own[Purpose.AND].position
+        depth, drawn = party.ledger.depth, engine.k_own[Purpose.AND].position
         bits = await lists.broken_lists(joint, layout)
-        cost = 8 * (engine.own[Purpose.AND].position - drawn), party.ledger.depth - depth
+        cost = 8 * (engine.k_own[Purpose.AND].position - drawn), party.ledger.depth - depth
         assert cost == tuple(lists.check_gates(layout))
         return await bits.open()
 

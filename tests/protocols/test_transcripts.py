@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import transcripts
-from secagg.mpc import engine
+from secagg.mpc import engine as mpc_engine
 from secagg.mpc.additive import Seed, expand
 from secagg.mpc.bits import LANES
 from secagg.mpc.comparison import CarrySharing, Thermometers
@@ -175,7 +175,7 @@ def view_of_lanes(messages: list[Sent], me: str) -> View:
             whole = next(
                 o.message.share for o in messages if o.sender == m.sender and _share_of(o) is not None
             )
-            drawn = engine._expand(XOR, seed, whole.shape, m.sender)
+            drawn = mpc_engine._expand(XOR, seed, whole.shape, m.sender)
             view.add(f"{m.sender}'s {name}", lanes(drawn, LANES))
     return view
 

@@ -287,8 +287,8 @@ class _NotedPair(PairStreams):
 def note_draws(engine: Engine) -> list[tuple[str, NDArray[Any]]]:
     """Return a list to which every draw from the engine's streams is appended, as (whose and purpose, array)."""
     notes: list[tuple[str, NDArray[Any]]] = []
-    engine.own = _NotedPair(engine.own, "own", notes)
-    engine.following = _NotedPair(engine.following, "following", notes)
+    engine.k_own = _NotedPair(engine.k_own, "k_own", notes)
+    engine.k_next = _NotedPair(engine.k_next, "k_next", notes)
     return notes
 
 

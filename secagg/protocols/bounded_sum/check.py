@@ -23,7 +23,7 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.mpc.array import SharedArray, public_array
 from secagg.mpc.bits import SharedBits, any_plane, any_plane_gates
-from secagg.mpc.comparison import sign, top_bit_cost
+from secagg.mpc.comparison import ltz, msb_cost
 from secagg.mpc.costs import same_cost
 from secagg.mpc.products import multiply_cost, multiply_locally, replicate
 from secagg.protocols.bounded_sum.terms import Bounds
@@ -45,7 +45,7 @@ async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
     spare = await _spare(rows, bounds)
     shares = list(
         zip(
-            (rows.first, rows.second),
+            (rows.share_0, rows.share_1),
             _shares(public_array(engine, bounds.max_weight or 1, ring=bounds.ring)),
             _shares(_reach(rows, bounds)),
             _shares(spare),
@@ -55,17 +55,17 @@ async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
     # Margins and what their comparison takes are many times as large as the rows, so there are never many at once.
     planes = [np.empty((words, m), np.uint64) for _ in shares]
     for start, stop in _slices(m, words):
-        first, second = (_margins(*share, bounds, start * _LANES, stop * _LANES) for share in shares)
-        negative = await sign(engine, bounds.ring, first.reshape(-1), second.reshape(-1))
-        del first, second
-        for into, share in zip(planes, (negative.first, negative.second), strict=True):
+        share_0, share_1 = (_margins(*share, bounds, start * _LANES, stop * _LANES) for share in shares)
+        negative = await ltz(engine, bounds.ring, share_0.reshape(-1), share_1.reshape(-1))
+        del share_0, share_1
+        for into, share in zip(planes, (negative.share_0, negative.share_1), strict=True):
             into[start:stop] = share.reshape(m, stop - start).T
     bits = await any_plane(SharedBits(engine, *planes))
     for half in _HALVES:
         shift = np.uint64(half)
-        bits = await (bits | SharedBits(engine, bits.first >> shift, bits.second >> shift))
+        bits = await (bits | SharedBits(engine, bits.share_0 >> shift, bits.share_1 >> shift))
     # Lane 0 is the OR of all; the other lanes hold ORs of some, which nobody may see: only lane 0 is kept.
-    return SharedBits(engine, to_planes(bits.first, 1)[0], to_planes(bits.second, 1)[0])
+    return SharedBits(engine, to_planes(bits.share_0, 1)[0], to_planes(bits.share_1, 1)[0])
 
 
 def violations_cost(m: int, bounds: Bounds) -> Cost:
@@ -73,7 +73,7 @@ def violations_cost(m: int, bounds: Bounds) -> Cost:
     words = _words(bounds)
     tree = any_plane_gates(words)
     ands = 8 * m * (tree.ands + len(_HALVES))
-    signs = [top_bit_cost(m * (stop - start) * _LANES, bounds.ring.bits) for start, stop in _slices(m, words)]
+    signs = [msb_cost(m * (stop - start) * _LANES, bounds.ring.bits) for start, stop in _slices(m, words)]
     return multiply_cost(m, ring=bounds.ring).then(
         *signs,
         same_cost(tree.rounds + len(_HALVES), ands),
@@ -92,7 +92,7 @@ def _words(bounds: Bounds) -> int:
 
 
 def _shares(x: SharedArray) -> tuple[RingArray, RingArray]:
-    return x.first, x.second
+    return x.share_0, x.share_1
 
 
 def _reach(rows: SharedArray, bounds: Bounds) -> SharedArray:
@@ -109,11 +109,11 @@ async def _spare(rows: SharedArray, bounds: Bounds) -> SharedArray:
     for i in range(len(rows)):
         for start in range(lead, rows.shape[1], _AT_ONCE):
             where = slice(start, start + _AT_ONCE)
-            x = (rows.first[i, where], rows.second[i, where])
+            x = (rows.share_0[i, where], rows.share_1[i, where])
             z[i : i + 1] += np.sum(multiply_locally(engine.index, ring, x, x), dtype=ring.dtype)  # wraps
     np.negative(z, out=z)
     if bounds.max_weight is not None:
-        w = (rows.first[:, 0].copy(), rows.second[:, 0].copy())
+        w = (rows.share_0[:, 0].copy(), rows.share_1[:, 0].copy())
         z += multiply_locally(engine.index, ring, w, w) * ring.dtype.type(bounds.norm_limit)
     spare = SharedArray(engine, *await replicate(engine, ring, z, 0), ring=ring)
     return spare + bounds.norm_limit if bounds.max_weight is None else spare

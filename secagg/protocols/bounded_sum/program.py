@@ -190,8 +190,8 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
             broken = await _broken(rows, bounds)
             fates[batch] = np.where(broken, np.uint8(_REFUSED), np.uint8(_ACCEPTED))
             for i in np.flatnonzero(~broken):
-                first += rows.first[i]
-                second += rows.second[i]
+                first += rows.share_0[i]
+                second += rows.share_1[i]
     with party.phase("open"):
         for peer in terms.results:
             if peer not in terms.aggregators:

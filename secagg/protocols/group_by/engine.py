@@ -68,12 +68,12 @@ async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> Sh
         where = layout.region(position)
         value = table.planes() if table is not None and owner == engine.party.me else None
         part = await input_bits(engine, owner, (put_in, where.stop - where.start), value)
-        joint.first[:put_in, where] = part.first
-        joint.second[:put_in, where] = part.second
+        joint.share_0[:put_in, where] = part.share_0
+        joint.share_1[:put_in, where] = part.share_1
         origin = np.array([ONES if position >> b & 1 else 0 for b in range(query.origin_planes)], np.uint64)
         constant = public_bits(engine, np.repeat(origin[:, None], where.stop - where.start, axis=1))
-        joint.first[put_in:, where] = constant.first
-        joint.second[put_in:, where] = constant.second
+        joint.share_0[put_in:, where] = constant.share_0
+        joint.share_1[put_in:, where] = constant.share_1
     return joint
 
 
@@ -126,7 +126,7 @@ def _spread(query: Query, columns: int, parts: Sequence[tuple[int, SharedBits]])
         for into, begin, width in zip(
             _begins(query.sum_widths), _begins(query.widths), query.widths, strict=True
         ):
-            for target, source in zip(wide, (values.first, values.second), strict=True):
+            for target, source in zip(wide, (values.share_0, values.share_1), strict=True):
                 target[into : into + width, where] ^= source[begin : begin + width]
     return SharedBits(parts[0][1].engine, *wide)
 
@@ -155,8 +155,8 @@ def _to_rows(joint: SharedBits, flag: SharedBits, opened: SharedBits, layout: La
     shares = []
     identity = np.argsort(block_order(layout.key_planes))[: layout.identity_bits]
     for table, bit, total in (
-        (joint.first, flag.first, opened.first),
-        (joint.second, flag.second, opened.second),
+        (joint.share_0, flag.share_0, opened.share_0),
+        (joint.share_1, flag.share_1, opened.share_1),
     ):
         planes = [*table[identity], bit, *total, *table[layout.planes - query.origin_planes :]]
         rows = np.empty((LANES, buckets.words, buckets.length, layout.row_words), np.uint64)
@@ -173,11 +173,13 @@ def _to_rows(joint: SharedBits, flag: SharedBits, opened: SharedBits, layout: La
 async def _open_to_holders(rows: SharedBits, layout: Layout) -> U64 | None:
     engine, query = rows.engine, layout.query
     offset = bit_fields(layout)[-1] + (query.sum_widths[query.opened[-1]] if query.opened else 1)
-    x, y = (take(share, offset, query.origin_planes).astype(np.uint8) for share in (rows.first, rows.second))
+    x, y = (
+        take(share, offset, query.origin_planes).astype(np.uint8) for share in (rows.share_0, rows.share_1)
+    )
     engine.send_opening(x, y, engine.computing)
     origin = await engine.receive_opened(XOR, x, y)
     mine = None
-    flat = [share.reshape(-1, layout.row_words) for share in (rows.first, rows.second)]
+    flat = [share.reshape(-1, layout.row_words) for share in (rows.share_0, rows.share_1)]
     for position, owner in enumerate(query.input_parties):
         where = origin == position
         if (np.count_nonzero(where, axis=1) != layout.buckets.capacities[position]).any():

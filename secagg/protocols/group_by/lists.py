@@ -67,7 +67,7 @@ async def check_lists(joint: SharedBits, layout: Layout) -> None:
     """
     engine, query = joint.engine, layout.query
     bits = await broken_lists(joint, layout)
-    opened = await engine.open(XOR, bits.first.astype(np.uint8), bits.second.astype(np.uint8))
+    opened = await engine.open(XOR, bits.share_0.astype(np.uint8), bits.share_1.astype(np.uint8))
     if opened is not None and opened.any():
         raise _broken([query.input_parties[i] for i in np.flatnonzero(opened)], engine.party.me)
 
@@ -203,7 +203,7 @@ def _between_rows(out_of_order: SharedBits, layout: Layout) -> SharedBits:
     """Return what is known of neighbours, at the earlier row; the last row of a list has none."""
     words = layout.buckets.words
     shares = []
-    for share in (out_of_order.first, out_of_order.second):
+    for share in (out_of_order.share_0, out_of_order.share_1):
         full = np.concatenate([share, np.zeros(words, np.uint64)])
         for i in range(len(layout.query.input_parties)):
             stop = layout.region(i).stop
@@ -219,7 +219,7 @@ def _most_words(layout: Layout) -> int:
 def _by_list(bits: SharedBits, layout: Layout) -> SharedBits:
     """Return a word for each position of a list, shape (words, lists); shorter lists are filled up with zeros."""
     shares = []
-    for share in (bits.first, bits.second):
+    for share in (bits.share_0, bits.share_1):
         table = np.zeros((_most_words(layout), len(layout.query.input_parties)), np.uint64)
         for i in range(table.shape[1]):
             where = layout.region(i)
@@ -231,13 +231,15 @@ def _by_list(bits: SharedBits, layout: Layout) -> SharedBits:
 def _lanes_apart(bits: SharedBits) -> SharedBits:
     """Return each lane of words (n, lists) as lane 0 of a word, shape (64 * n, lists); the other lanes do not count."""
     lanes = np.arange(LANES, dtype=np.uint64)[:, None, None]
-    first, second = ((share >> lanes).reshape(-1, share.shape[-1]) for share in (bits.first, bits.second))
-    return SharedBits(bits.engine, first, second)
+    share_0, share_1 = (
+        (share >> lanes).reshape(-1, share.shape[-1]) for share in (bits.share_0, bits.share_1)
+    )
+    return SharedBits(bits.engine, share_0, share_1)
 
 
 def _lane_0(bits: SharedBits) -> SharedBits:
     """Return words with nothing but lane 0: the others hold ORs and sums of some lanes, which nobody may see."""
-    return SharedBits(bits.engine, bits.first & np.uint64(1), bits.second & np.uint64(1))
+    return SharedBits(bits.engine, bits.share_0 & np.uint64(1), bits.share_1 & np.uint64(1))
 
 
 async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
