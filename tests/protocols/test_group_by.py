@@ -330,12 +330,12 @@ def what_bank_sees(
             streams: Any = (Orders(i, seed=i), Orders((i + 1) % 3, seed=(i + 1) % 3))
             engine = Engine(party, THREE, k_own=streams[0], k_next=streams[1])
             mixed = await shuffle(SharedBits(engine, shares[i], shares[(i + 1) % 3]), XOR)
-            origins = take(np.bitwise_xor(mixed.first, mixed.second), offsets[3], 2)
+            origins = take(np.bitwise_xor(mixed.share_0, mixed.share_1), offsets[3], 2)
             if pads_keep_origin:
                 opened = await _open_to_holders(mixed, layout)
             else:  # what would be seen: the order of the origins alone tells who has padding
                 opened = None
-            full = await engine.open(XOR, mixed.first, mixed.second)
+            full = await engine.open(XOR, mixed.share_0, mixed.share_1)
             assert full is not None
             return opened, take(full, offsets[3], 2), origins
 
