@@ -43,7 +43,7 @@ def setting(n: int, d: int, batch: int, *, weighted: bool) -> tuple[Terms, dict[
     clients = tuple(f"c{i}" for i in range(n))
     plan = Plan(bits=64, frac_bits=FRAC_BITS, clip=CLIP, parties=n, max_weight=2 if weighted else 1)
     bounds = bounds_for(plan, d, norm=NORM, weighted=weighted)
-    terms = Terms(clients, AGGREGATORS, (RESULT,), bounds, least=2, batch=batch)
+    terms = Terms(clients, AGGREGATORS, (RESULT,), bounds, min_clients=2, batch=batch)
     made = np.random.default_rng(1).standard_normal((n, d))
     made *= NORM / np.linalg.norm(made, axis=1, keepdims=True) * 0.99
     rows = encode(made, plan, out_of_range="clip").values
@@ -58,7 +58,9 @@ def setting(n: int, d: int, batch: int, *, weighted: bool) -> tuple[Terms, dict[
 
 def unchecked(terms: Terms) -> dict[str, Any]:
     d, ring = terms.bounds.length, terms.bounds.ring
-    additive_terms = AdditiveTerms(terms.clients, AGGREGATORS, (RESULT,), (d,), ring, least=terms.least)
+    additive_terms = AdditiveTerms(
+        terms.clients, AGGREGATORS, (RESULT,), (d,), ring, min_clients=terms.min_clients
+    )
     add = partial(additive, terms=additive_terms)
     programs: dict[str, Any] = dict.fromkeys(terms.clients, partial(add, x=np.ones(d, np.uint64)))
     return programs | dict.fromkeys((*AGGREGATORS, RESULT), add)

@@ -106,7 +106,7 @@ def single(
         secret_key = SecretKey.generate()
         about = secret_key.public_key.scheme
     names = tuple(f"client{i}" for i in range(clients))
-    terms = Terms(names, "aggregator", ("holder",), ("holder",), numbers(clients), (length,), least=2)
+    terms = Terms(names, "aggregator", ("holder",), ("holder",), numbers(clients), (length,), min_clients=2)
 
     def program(party: Party, values: Any = None) -> Any:
         key = secret_key if party.me == "holder" else None
@@ -127,7 +127,7 @@ def threshold(
     names = tuple(f"client{i}" for i in range(clients))
     holders = ("holder0", "holder1", "holder2")
     release_plan = plan_release(numbers(clients), holders=3, releases=1, length=length, statistical_bits=30)
-    terms = Terms(names, "aggregator", holders, ("holder0",), numbers(clients), (length,), least=2)
+    terms = Terms(names, "aggregator", holders, ("holder0",), numbers(clients), (length,), min_clients=2)
     signing = {name: Ed25519PrivateKey.generate() for name in (*names, *holders)}
     public = {name: key.public_key() for name, key in signing.items()}
     identities = threshold_rlwe.Identities(public, public)

@@ -37,6 +37,7 @@ from secagg.protocols.group_by import find_groups, flagged_rows
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms
 from secagg.protocols.masked_sum import choose
+from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring
 
 COMPUTING = ("P0", "P1", "P2")
@@ -62,7 +63,7 @@ def additive_case() -> Case:
     """Five clients, of whom three may go, one aggregator being a client; right is the sum over the announced set."""
     clients = ("c0", "c1", "y", "c2", "c3")
     ring = Ring(20)
-    terms = additive.Terms(clients, ("x", "y", "z"), ("r", "c1"), (5,), ring, least=2)
+    terms = additive.Terms(clients, ("x", "y", "z"), ("r", "c1"), (5,), ring, min_clients=2)
     vectors = {
         name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
     }
@@ -125,12 +126,12 @@ def bank_case(pattern: Any, parameters: Any, computing: tuple[str, str, str], se
     return Case(programs, lambda name, findings: findings and flagged_rows(rows[name], findings))
 
 
-def masked_case(active: bool) -> Case:
+def masked_case(threat_model: ThreatModel) -> Case:
     """Six clients, of whom some may go; right is the sum over those that the server says are in it."""
     clients = tuple(f"c{i}" for i in range(6))
     identities = {name: Ed25519PrivateKey.generate() for name in clients}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
-    parameters = choose(6, corrupt=0.1, dropouts=0.2, active=active)
+    parameters = choose(6, max_corrupt=0.1, max_dropout=0.2, threat_model=threat_model)
     terms = masked_sum.Terms("server", clients, public, 5, Ring(20), parameters)
     vectors = {
         name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
@@ -140,7 +141,7 @@ def masked_case(active: bool) -> Case:
         await masked_sum.contribute(party, vectors[party.me], terms=terms, identity=identities[party.me])
 
     async def server(party: Party) -> Any:
-        return await masked_sum.collect(party, terms=terms)
+        return await masked_sum.aggregate(party, terms=terms)
 
     def plain(_: str, result: Any) -> Any:
         if result is None:
@@ -155,7 +156,7 @@ def bounded_case() -> Case:
     """Four clients, one of whom breaks a bound and one more may go; right is the sum over the announced set."""
     clients = ("c0", "c1", "c2", "c3")
     bounds = bounded.Bounds(3, 100, 15_000)
-    terms = bounded.Terms(clients, COMPUTING, ("r", "P1"), bounds, least=2, batch=2)
+    terms = bounded.Terms(clients, COMPUTING, ("r", "P1"), bounds, min_clients=2, batch=2)
     rows = {name: np.array([10 * i, 50, -i]).view(np.uint64) for i, name in enumerate(clients)}
     rows["c2"][1] = 1 << 32
 
@@ -182,7 +183,7 @@ def encrypted_case() -> Case:
     """Four clients, of whom two may go, under a single RLWE key."""
     clients = ("c0", "c1", "c2", "c3")
     numbers = plan(clip=100.0, frac_bits=0, parties=4)
-    terms = Terms(clients, "server", ("holder",), ("holder", "c0"), numbers, (3,), least=2)
+    terms = Terms(clients, "server", ("holder",), ("holder", "c0"), numbers, (3,), min_clients=2)
     vectors = {name: np.arange(3.0) * 10**i for i, name in enumerate(("c0", "c1"))}
     vectors |= {"c2": np.array([-7.0, 0.0, 1.0]), "c3": np.array([5.0, -5.0, 50.0])}
     key = SecretKey.generate()
@@ -211,8 +212,8 @@ def cases() -> list[tuple[Case, dict[str, Any], int]]:
     listed = [
         sum_case(),
         additive_case(),
-        masked_case(active=False),
-        masked_case(active=True),
+        masked_case("semi-honest"),
+        masked_case("malicious"),
         bounded_case(),
         encrypted_case(),
         engine_case(),

@@ -84,7 +84,7 @@ async def party_program(
     values = train(names.index(party.me), clients, epochs) if party.me in names else None
     shape = flat(network()).shape
     numbers = plan(clip=CLIP, frac_bits=FRAC_BITS, parties=clients)
-    terms = Terms(names, "aggregator", holders, holders[:1], numbers, shape, least=clients)
+    terms = Terms(names, "aggregator", holders, holders[:1], numbers, shape, min_clients=clients)
     began = time.perf_counter()
     total = await SCHEMES[scheme](party, values, terms, public, Path(folder))
     seconds = time.perf_counter() - began

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for name in args.protections:
         low, high = (seconds(PROTECTIONS[name], clients) for clients in (few, many))
-        graphs = [choose(clients, corrupt=SHARE, dropouts=SHARE).degree for clients in (few, many)]
+        graphs = [choose(clients, max_corrupt=SHARE, max_dropout=SHARE).degree for clients in (few, many)]
         degrees = f"  {graphs[0]} and {graphs[1]} neighbours" if name == "masked" else ""
         print(f"{name:18} {low:8.2f} {high:9.2f}  {high / low:6.1f} (goal {GOAL:g}){degrees}", flush=True)
     return 0

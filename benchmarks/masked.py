@@ -46,8 +46,8 @@ from secagg.protocols.masked_sum import (
     Server,
     Survivors,
     Terms,
+    aggregate,
     choose,
-    collect,
     contribute,
     plain_sum,
 )
@@ -119,7 +119,7 @@ def one_round(
         timed(serving, "take", server.take_input, name, message)
         sent = message.packed.nbytes
     request: Survivors | Consents = server.close_inputs()
-    if parameters.active:
+    if parameters.malicious:
         for name in staying:
             server.take_consent(name, timed(spent[name], "keys", clients[name].consent, request))
         request = server.close_consents()
@@ -180,7 +180,7 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
     variants: dict[str, dict[str, Any]] = {
         "32 bits": {"packed": False},
         "packed": {"packed": True},
-        "active": {"packed": False, "active": True},
+        "malicious": {"packed": False, "threat_model": "malicious"},
         "threads": {"packed": False, "threads": True},
     }
     ours: dict[tuple[Any, str], list[Times]] = {}
@@ -190,7 +190,12 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
             for case in cases:
                 n, length, gone = case
                 for name, chosen in variants.items():
-                    parameters = choose(n, corrupt=0.2, dropouts=0.2, active=chosen.get("active", False))
+                    parameters = choose(
+                        n,
+                        max_corrupt=0.2,
+                        max_dropout=0.2,
+                        threat_model=chosen.get("threat_model", "semi-honest"),
+                    )
                     executor = pool if chosen.get("threads") else None
                     for _ in range(options.repeats):
                         times = one_round(
@@ -205,7 +210,7 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
         print(
             f"\n{n} clients, {length:,} elements, {gone} dropouts; milliseconds, fastest of {options.turns} turns"
         )
-        print(f"  {choose(n, corrupt=0.2, dropouts=0.2)}")
+        print(f"  {choose(n, max_corrupt=0.2, max_dropout=0.2)}")
         print(
             f"  {'':10} {'client':>9} {'median':>9} {'keys':>8} {'masking':>8} {'masks alone':>12} {'ratio':>6} "
             f"{'take':>7} {'unmask':>9} {'bytes up':>10}"
@@ -238,12 +243,12 @@ def compare(options: argparse.Namespace, cases: Sequence[tuple[int, int, int]]) 
 
 
 def scale(clients: int, length: int, threads: int) -> None:
-    parameters = choose(clients, corrupt=1 / 3, dropouts=0.1)
+    parameters = choose(clients, max_corrupt=1 / 3, max_dropout=0.1)
     terms, identities = setting(parameters, length, Ring(32))
     made_up = np.random.default_rng(1)
     base = made_up.integers(0, 1 << 24, length, dtype=np.uint32)
     xs = {name: np.roll(base, i) for i, name in enumerate(terms.clients)}
-    gone = terms.clients[::10][: parameters.dropouts]
+    gone = terms.clients[::10][: parameters.n_dropouts]
     print(
         f"\nsimulated, one process: {parameters}; {length:,} elements of 32 bits, {len(gone)} leave before the input"
     )
@@ -253,7 +258,7 @@ def scale(clients: int, length: int, threads: int) -> None:
         def client(name: str, key: Ed25519PrivateKey) -> Any:
             return lambda p: contribute(p, xs[name], terms=terms, identity=key)
 
-        programs: dict[str, Any] = {"server": lambda p: collect(p, terms=terms, executor=executor)}
+        programs: dict[str, Any] = {"server": lambda p: aggregate(p, terms=terms, executor=executor)}
         programs |= {name: client(name, key) for name, key in zip(terms.clients, identities, strict=True)}
         begun = time.perf_counter()
         out = simulate(programs, network=LOOPBACK, faults=[Fault("crash", 2, sender=name) for name in gone])
@@ -281,7 +286,7 @@ def scale(clients: int, length: int, threads: int) -> None:
 def memory(length: int, counts: Sequence[int]) -> None:
     print(f"\nwhat the server allocates while vectors of {length:,} elements ({4 * length:,} bytes) come in:")
     for n in counts:
-        terms, identities = setting(choose(n, corrupt=0.1, dropouts=0.1), length, Ring(32))
+        terms, identities = setting(choose(n, max_corrupt=0.1, max_dropout=0.1), length, Ring(32))
         where = Round(terms, os.urandom(32))
         clients = {name: Client(where, name, k) for name, k in zip(terms.clients, identities, strict=True)}
         server = Server(where)

@@ -136,9 +136,9 @@ def test_bytes_of_a_comparison():
 def test_neighbours_against_an_active_server():
     from secagg.protocols.masked_sum import choose
 
-    assert choose(1000, corrupt=1 / 3, dropouts=1 / 10, active=True).degree == 344
-    assert choose(100, corrupt=0.1, dropouts=0.1).complete
-    assert not choose(101, corrupt=0.1, dropouts=0.1).complete
+    assert choose(1000, max_corrupt=1 / 3, max_dropout=1 / 10, threat_model="malicious").degree == 344
+    assert choose(100, max_corrupt=0.1, max_dropout=0.1).complete
+    assert not choose(101, max_corrupt=0.1, max_dropout=0.1).complete
     says("soundness-masked", "344 for n = 1000, a third corrupt, a tenth dropping out")
 
 

@@ -66,7 +66,7 @@ class Additive(Protection):
             (job.length,),
             ring,
             self.min_clients(len(clients)),
-            upload_timeout_s=DEADLINE_S,
+            timeout_s=DEADLINE_S,
         )
 
         async def program(name: PartyId, party: Party) -> AdditiveSum | None:
@@ -82,8 +82,9 @@ class Additive(Protection):
             contributors=summed.contributors,
             missed=watch.missed,
             error=0.0,
-            parameters=f"{self.aggregators} aggregators, shares of {ring.bits} bits, sums of at least {terms.least} clients",
-            protection=f"The first aggregator learns the sum over at least {terms.least} clients, and nobody learns "
+            parameters=f"{self.aggregators} aggregators, shares of {ring.bits} bits, sums of at least {terms.min_clients} "
+            "clients",
+            protection=f"The first aggregator learns the sum over at least {terms.min_clients} clients, and nobody learns "
             f"anything else of an update unless all {self.aggregators} aggregators work together. All of them have to "
             "add up rightly.",
             bits=ring.bits,

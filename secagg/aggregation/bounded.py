@@ -114,8 +114,8 @@ class Bounded(Protection):
                     f"{name} cannot break the norm alone: no update within the clips is longer, or there is no norm"
                 )
         first, second, third = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
-        names, least = (first, second, third), self.min_clients(len(clients))
-        terms = Terms(clients, names, (first,), bounds, least, batch=self.batch, upload_timeout_s=DEADLINE_S)
+        names, min_clients = (first, second, third), self.min_clients(len(clients))
+        terms = Terms(clients, names, (first,), bounds, min_clients, batch=self.batch, timeout_s=DEADLINE_S)
 
         async def client(name: PartyId, party: Party) -> None:
             x, weight = coding.split(job.vectors[name])
@@ -141,8 +141,8 @@ class Bounded(Protection):
             missed=missing | watch.missed | dict.fromkeys(summed.refused, "refused: out of bounds"),
             error=0.0,
             parameters=f"3 aggregators, shares of {ring.bits} bits; checked on shares: {coding.checked}",
-            protection=f"The first aggregator learns the sum over at least {least} clients, all three learn who keeps to "
-            "the bounds, and nobody learns anything else of an update unless two of them work together. Clients may do "
+            protection=f"The first aggregator learns the sum over at least {min_clients} clients, all three learn who keeps "
+            "to the bounds, and nobody learns anything else of an update unless two of them work together. Clients may do "
             "anything, and are left out if they break a bound; aggregators keep to the protocol.",
             bits=ring.bits,
             roles={"client": clients, "aggregator": names},

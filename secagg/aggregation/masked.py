@@ -17,8 +17,8 @@ from secagg.protocols.masked_sum import (
     GraphParameters,
     MaskedSum,
     Terms,
+    aggregate,
     choose,
-    collect,
     contribute,
 )
 from secagg.protocols.threat_model import ThreatModel, is_malicious
@@ -67,17 +67,17 @@ class Masked(Protection):
     def _choose(self, clients: int) -> GraphParameters:
         return choose(
             clients,
-            corrupt=self.max_corrupt,
-            dropouts=self.max_dropout,
-            active=is_malicious(self.threat_model),
+            max_corrupt=self.max_corrupt,
+            max_dropout=self.max_dropout,
+            threat_model=self.threat_model,
             security_bits=self.security_bits,
         )
 
     def min_clients(self, clients: int) -> int:
-        return self._choose(clients).least
+        return self._choose(clients).min_clients
 
     def colluders(self, clients: int) -> int:
-        return self._choose(clients).corrupt
+        return self._choose(clients).n_corrupt
 
     def run(self, job: SumJob) -> SumOutcome:
         clients, parameters = job.clients, self._choose(len(job.clients))
@@ -87,14 +87,14 @@ class Masked(Protection):
         keys = {name: Ed25519PrivateKey.generate() for name in clients}
         setup_s = time.perf_counter() - began
         identities = tuple(keys[name].public_key().public_bytes_raw() for name in clients)
-        terms = Terms(server, clients, identities, job.length, ring, parameters)
+        terms = Terms(server, clients, identities, job.length, ring, parameters, timeout_s=DEADLINE_S)
 
         async def client(name: PartyId, party: Party) -> tuple[PartyId, ...]:
             x = ring.from_signed(job.vectors[name])
             return await contribute(party, x, terms=terms, identity=keys[name], executor=job.executor)
 
         watch = Watch()
-        gather = partial(collect, terms=terms, deadline_s=DEADLINE_S, executor=job.executor)
+        gather = partial(aggregate, terms=terms, executor=job.executor)
         watch.add(server, gather, gathers=True)
         for name in clients:
             watch.add(name, partial(client, name))
@@ -118,17 +118,19 @@ class Masked(Protection):
 
 
 def _protection(parameters: GraphParameters) -> str:
-    colluders = f", even together with {parameters.corrupt} of the clients," if parameters.corrupt else ""
+    colluders = f", even together with {parameters.n_corrupt} of the clients," if parameters.n_corrupt else ""
     # Whoever works with the server knows its own update: what is left of the sum is that of the others.
     honest = (
-        f", {parameters.least - parameters.corrupt} or more of them others," if parameters.corrupt else ""
+        f", {parameters.min_clients - parameters.n_corrupt} or more of them others,"
+        if parameters.n_corrupt
+        else ""
     )
     server = (
-        "whatever the server does" if parameters.active else "as long as the server keeps to the protocol"
+        "whatever the server does" if parameters.malicious else "as long as the server keeps to the protocol"
     )
     chance = parameters.log2_insecure
     luck = "" if chance == -math.inf else f", but with a probability of 2^{chance:.1f}"
     return (
-        f"The server{colluders} learns the sum over at least {parameters.least} clients{honest} and nothing else of the "
-        f"others' updates, {server}{luck}."
+        f"The server{colluders} learns the sum over at least {parameters.min_clients} clients{honest} and nothing else of "
+        f"the others' updates, {server}{luck}."
     )

@@ -10,8 +10,8 @@ data. So the vector holds nothing else.
 
 Whether a node answers must not depend on its data: an update with NaN or infinity counts as zeros.
 
-Learns: whoever sees the sum, the mean of at least `GraphParameters.least` nodes, with the noise of all of these but the
-corrupt ones.
+Learns: whoever sees the sum, the mean of at least `GraphParameters.min_clients` nodes, with the noise of all of these but
+the corrupt ones.
 """
 
 from __future__ import annotations
@@ -129,16 +129,16 @@ class PrivateCoder:
     ) -> None:
         clients = parameters.clients
         # A server that may do anything chooses who takes part: all corrupt ones may be among them.
-        cohort = registered if parameters.active else clients
-        corrupt = max(parameters.corrupt, largest_part(privacy.max_corrupt, cohort))
-        if corrupt >= parameters.least:
+        cohort = registered if parameters.malicious else clients
+        corrupt = max(parameters.n_corrupt, largest_part(privacy.max_corrupt, cohort))
+        if corrupt >= parameters.min_clients:
             raise PlanError(
-                f"of {clients} nodes {parameters.least} are sure to be in a sum, and {corrupt} are not counted on for "
+                f"of {clients} nodes {parameters.min_clients} are sure to be in a sum, and {corrupt} are not counted on for "
                 "noise: nobody is left; let more take part, or allow fewer dropouts or a smaller Privacy.max_corrupt"
             )
         self._layout, self._log = layout, log
         self.mechanism = dataclasses.replace(privacy, max_corrupt=corrupt / clients).mechanism(
-            clients=clients, min_clients=parameters.least, length=layout.numbers
+            clients=clients, min_clients=parameters.min_clients, length=layout.numbers
         )
         # The same turn of all vectors protects nothing and endangers nothing: it may be known, or even chosen.
         self._seed = digest(_ROTATION, [session]) if privacy.random_rotation else None

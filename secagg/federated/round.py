@@ -232,7 +232,7 @@ class ServerRound:
         self.exposed = tuple(inboxes)
         yield Exchange(m.INPUT, inboxes, MaskedInput, server.take_input)
         request: wire.Message = server.close_inputs()
-        if self.where.terms.active:
+        if self.where.terms.malicious:
             asked = dict.fromkeys(server.included, request)
             yield Exchange(m.CONSENT, asked, Consent, server.take_consent)
             request = server.close_consents()

@@ -104,12 +104,16 @@ class Protection:
                 )
             corrupt, bits = worst / clients, bits + _GRINDING_BITS
         parameters = choose(
-            clients, corrupt=corrupt, dropouts=self.max_dropout, active=self.is_malicious, security_bits=bits
+            clients,
+            max_corrupt=corrupt,
+            max_dropout=self.max_dropout,
+            threat_model=self.threat_model,
+            security_bits=bits,
         )
-        if parameters.least < self.min_clients:
+        if parameters.min_clients < self.min_clients:
             raise PlanError(
-                f"of {clients} clients {parameters.least} are sure to stay, and no sum of fewer than {self.min_clients} is "
-                "allowed; let more take part, or allow fewer dropouts"
+                f"of {clients} clients {parameters.min_clients} are sure to stay, and no sum of fewer than "
+                f"{self.min_clients} is allowed; let more take part, or allow fewer dropouts"
             )
         return parameters
 

@@ -457,9 +457,9 @@ def test_what_a_node_says_of_a_failure_takes_one_line_and_no_more_than_500_lette
 
 def test_a_malicious_server_cannot_choose_a_group_of_its_own() -> None:
     protection = Protection(max_corrupt=0.2, max_dropout=0.25, threat_model="malicious")
-    assert protection.parameters(20, 20).corrupt == 4
+    assert protection.parameters(20, 20).n_corrupt == 4
     # All 4 corrupt ones of 20 may be among the 10 that the server picks.
-    assert protection.parameters(10, 20).corrupt == 4
+    assert protection.parameters(10, 20).n_corrupt == 4
     with pytest.raises(PlanError, match="allow fewer dropouts or fewer corrupt clients"):
         protection.parameters(5, 20)
     with pytest.raises(PlanError, match="4 of 20 registered clients may work with the server, and only 4"):

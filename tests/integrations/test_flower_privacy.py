@@ -295,7 +295,7 @@ def test_noise_does_without_the_corrupt_ones_of_all_whom_the_server_may_choose_f
 
 def test_a_sum_in_which_nobody_is_counted_on_for_noise_is_refused() -> None:
     layout = Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics")
-    parameters = choose(10, corrupt=0.1, dropouts=0.5)
+    parameters = choose(10, max_corrupt=0.1, max_dropout=0.5)
     with pytest.raises(PlanError, match="nobody is left"):
         PrivateCoder(
             layout,

@@ -67,7 +67,7 @@ def sums(xs: Mapping[str, RingArray], ring: Ring) -> dict[str, Program[Any]]:
 
 
 def terms_for(roles: Roles, shape: tuple[int, ...] = (11,), ring: Ring = R20, **options: Any) -> Terms:
-    return Terms(*roles, **{"shape": shape, "ring": ring, "least": 2, **options})
+    return Terms(*roles, **{"shape": shape, "ring": ring, "min_clients": 2, **options})
 
 
 def programs_for(xs: Mapping[str, RingArray], terms: Terms) -> dict[str, Program[Any]]:
@@ -258,7 +258,7 @@ def test_all_drivers_measure_the_same_bytes(drivers: Mapping[str, Drive]) -> Non
 def test_an_aggregator_holds_full_shares_packed_and_its_own_alone(n: int, d: int, each: int) -> None:
     ring = Ring(30)
     clients = tuple(f"c{i}" for i in range(n))
-    terms = terms_for((clients, ("x", "y"), ("r",)), (d,), ring, least=n)
+    terms = terms_for((clients, ("x", "y"), ("r",)), (d,), ring, min_clients=n)
     roster = (*clients, "x", "y", "r")
     for_x: list[tuple[str, bytes]] = []
     for name, x in vectors(ring, (d,), clients).items():
@@ -461,7 +461,7 @@ def test_parts_that_are_whatever_a_client_likes_are_one_vector() -> None:
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
 def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Roles) -> None:
-    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles, least=3)
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles, min_clients=3)
     for faults in (
         [Fault("crash", 0, sender="c1"), Fault("crash", 1, sender="c3")],
         # Every aggregator has enough parts, but not of the same clients.
@@ -481,7 +481,7 @@ def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Roles) -
 
 def test_of_many_missing_clients_an_error_names_some() -> None:
     clients = tuple(f"client{i:02}" for i in range(30))
-    xs, terms = vectors(R20, (2,), clients), terms_for((clients, ("x", "y"), ("x",)), (2,), least=20)
+    xs, terms = vectors(R20, (2,), clients), terms_for((clients, ("x", "y"), ("x",)), (2,), min_clients=20)
     out = simulate(programs_for(xs, terms), faults=[Fault("crash", 0, sender=c) for c in clients[5:]])
     assert "client14" in str(out.errors["x"])
     assert "client15" not in str(out.errors["x"])
@@ -693,7 +693,7 @@ def test_what_is_no_partial_sum_over_the_set_is_an_error_that_names_the_aggregat
 
 
 def test_a_sum_over_fewer_than_least_is_refused_by_result_parties() -> None:
-    terms = terms_for(APART, least=4)
+    terms = terms_for(APART, min_clients=4)
 
     async def liar(p: Party) -> None:
         there = without("c1")
@@ -724,7 +724,7 @@ def test_an_aggregator_opens_one_sum_a_session_however_often_it_is_asked(roles: 
 
 
 def test_an_aggregator_can_leave_clients_out_but_not_go_below_least() -> None:
-    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART, least=3)
+    xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART, min_clients=3)
 
     def deny(*names: str) -> Outcome[Any]:
         # To deny a part and stand by it is what an aggregator does from whom the part was kept.
@@ -756,7 +756,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_opened() -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
     for changed in (
         terms_for(APART, (11, 1)),
-        terms_for(APART, least=3),
+        terms_for(APART, min_clients=3),
         terms_for((("c1", "c0", "c2", "c3"), *APART[1:])),
         terms_for((*APART[:2], ("r", "c0"))),
         terms_for((CLIENTS, ("y", "x"), ("r",))),
@@ -794,10 +794,10 @@ def test_fingerprints_depend_on_every_term() -> None:
         {"shape": (2,)},
         {"shape": (2, 3, 1)},
         {"ring": Ring(21)},
-        {"least": 3},
+        {"min_clients": 3},
     ]
     base = {"clients": NAMES, "aggregators": ("x", "y"), "results": ("r", "q"), "shape": (2, 3)}
-    terms = [Terms(**{**base, "ring": R20, "least": 2, **change}) for change in changes]
+    terms = [Terms(**{**base, "ring": R20, "min_clients": 2, **change}) for change in changes]
     assert len({t.fingerprint() for t in terms}) == len(changes)
 
 
@@ -828,11 +828,11 @@ def test_alone_there_is_no_sum() -> None:
         ("ab", "", "r", {}, "distinct aggregators"),
         ("ab", "xy", "", {}, "distinct result parties"),
         ("ab", "xy", "rr", {}, "distinct result parties"),
-        ("abc", "xy", "r", {"least": 1}, "least=1"),
-        ("abc", "xy", "r", {"least": 4}, "least=4"),
+        ("abc", "xy", "r", {"min_clients": 1}, "min_clients=1"),
+        ("abc", "xy", "r", {"min_clients": 4}, "min_clients=4"),
         ("ab", "xy", "r", {"shape": (3, -1)}, "shape"),
-        ("ab", "xy", "r", {"upload_timeout_s": 0.0}, "upload_timeout_s"),
-        ("ab", "xy", "r", {"upload_timeout_s": float("nan")}, "upload_timeout_s"),
+        ("ab", "xy", "r", {"timeout_s": 0.0}, "timeout_s"),
+        ("ab", "xy", "r", {"timeout_s": float("nan")}, "timeout_s"),
     ],
 )
 def test_terms_that_make_no_sense_are_refused(

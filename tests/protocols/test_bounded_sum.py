@@ -88,7 +88,7 @@ async def share_anything(
 
 
 def terms_for(rows: Mapping[str, Any], bounds: Bounds = PLAIN, **options: Any) -> Terms:
-    return Terms(tuple(rows), P, **{"results": ("r",), "bounds": bounds, "least": 2, **options})
+    return Terms(tuple(rows), P, **{"results": ("r",), "bounds": bounds, "min_clients": 2, **options})
 
 
 def attack(
@@ -436,8 +436,8 @@ def test_a_client_whose_parts_are_not_both_there_and_well_formed_is_left_out_by_
 def test_a_second_upload_and_messages_to_p2_change_nothing() -> None:
     other = Rest(np.full(D, 5, np.uint64))
     twice = send(("p0", SEEDS), ("p1", REST), ("p1", other), ("p0", SEEDS), ("p2", SEEDS), ("p2", other))
-    once = attack({**vectors(2), "evil": send(("p0", SEEDS), ("p1", REST))}, least=2)
-    again = attack({**vectors(2), "evil": twice}, least=2)
+    once = attack({**vectors(2), "evil": send(("p0", SEEDS), ("p1", REST))}, min_clients=2)
+    again = attack({**vectors(2), "evil": twice}, min_clients=2)
     assert once.results["r"].accepted == again.results["r"].accepted == ("c0", "c1")
     np.testing.assert_array_equal(once.results["r"].total, again.results["r"].total)
 
@@ -560,7 +560,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_checked() -> None:
     for changed in (
         terms_for(rows, Bounds(D, B, 2 * B * B + 1)),
         terms_for(rows, Bounds(D, B + 1, 2 * B * B)),
-        terms_for(rows, least=3),
+        terms_for(rows, min_clients=3),
         terms_for(rows, batch=1),
     ):
         programs = attackers(rows, terms)
@@ -576,7 +576,7 @@ def test_fingerprints_depend_on_every_term() -> None:
         "aggregators": P,
         "results": ("r", "q"),
         "bounds": PLAIN,
-        "least": 2,
+        "min_clients": 2,
     }
     changes: list[dict[str, Any]] = [
         {"clients": ("a", "c", "b")},
@@ -588,7 +588,7 @@ def test_fingerprints_depend_on_every_term() -> None:
         {"bounds": Bounds(D, B - 1, 2 * B * B)},
         {"bounds": Bounds(D, B, 2 * B * B - 1)},
         {"bounds": Bounds(D, B, 2 * B * B, ring=Ring(63))},
-        {"least": 3},
+        {"min_clients": 3},
         {"batch": 1},
     ]
     prints = {Terms(**{**base, **change}).fingerprint() for change in [{}, *changes]}
@@ -934,10 +934,10 @@ def test_bounds_that_could_wrap_say_what_fits() -> None:
         {"aggregators": ("p0", "p1")},
         {"aggregators": ("p0", "p1", "p1")},
         {"results": ()},
-        {"least": 1},
-        {"least": 4},
+        {"min_clients": 1},
+        {"min_clients": 4},
         {"batch": 0},
-        {"upload_timeout_s": 0},
+        {"timeout_s": 0},
     ],
 )
 def test_terms_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
@@ -946,7 +946,7 @@ def test_terms_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
         "aggregators": P,
         "results": ("r",),
         "bounds": PLAIN,
-        "least": 2,
+        "min_clients": 2,
     }
     Terms(**good)
     with pytest.raises(UsageError):
@@ -955,9 +955,9 @@ def test_terms_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
 
 def test_a_sum_of_so_many_clients_that_it_could_wrap_is_refused() -> None:
     bounds = Bounds(1, 5, 25, ring=Ring(6))
-    Terms(tuple("abcdef"), P, ("r",), bounds, least=2)
+    Terms(tuple("abcdef"), P, ("r",), bounds, min_clients=2)
     with pytest.raises(PlanError, match="wrap"):
-        Terms(tuple("abcdefg"), P, ("r",), bounds, least=2)
+        Terms(tuple("abcdefg"), P, ("r",), bounds, min_clients=2)
 
 
 def test_parties_without_the_role_they_take_are_refused() -> None:

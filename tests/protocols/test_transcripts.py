@@ -60,6 +60,7 @@ from secagg.protocols.masked_sum.messages import (
     Unmasking,
 )
 from secagg.protocols.pseudonyms import HashKeyPart
+from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring
 from transcripts import Sent, View, check_over_runs, elements, lanes
 
@@ -315,25 +316,25 @@ def test_parts_and_all_but_one_partial_sum_are_uniform_and_independent(roles, fi
 
 
 def masked_run(
-    active: bool, length: int, seed: int, *, fill: int = 0, faults: Iterable[Fault] = ()
+    threat_model: ThreatModel, length: int, seed: int, *, fill: int = 0, faults: Iterable[Fault] = ()
 ) -> tuple[masked_sum.Terms, list[Sent]]:
     names = tuple(f"c{i}" for i in range(5))
     identities = {n: Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i, n in enumerate(names)}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
-    parameters = masked_sum.choose(5, corrupt=0.2, dropouts=0.2, active=active)
+    parameters = masked_sum.choose(5, max_corrupt=0.2, max_dropout=0.2, threat_model=threat_model)
     terms = masked_sum.Terms("server", names, public, length, Ring(32), parameters)
     x = np.full(length, fill, np.uint32)
-    programs: dict[str, Any] = {"server": partial(masked_sum.collect, terms=terms)}
+    programs: dict[str, Any] = {"server": partial(masked_sum.aggregate, terms=terms)}
     programs |= {n: partial(masked_sum.contribute, x=x, terms=terms, identity=identities[n]) for n in names}
     outcome = simulate(programs, record=True, insecure_seed=seed, faults=list(faults))
     assert "server" in outcome.results
     return terms, transcripts.sent(outcome.transcript)
 
 
-@pytest.mark.parametrize("active", [False, True], ids=["semi-honest", "active"])
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
 @pytest.mark.parametrize("fill", [0, (1 << 32) - 1])
 def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_for_their_sum(
-    active, fill, monkeypatch
+    threat_model, fill, monkeypatch
 ):
     length = 1024
     self_seeds: dict[int, bytes] = {}
@@ -344,7 +345,7 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
         return self_seeds[client]
 
     monkeypatch.setattr(masked_keys, "self_seed", note)
-    terms, messages = masked_run(active, length, 2, fill=fill)
+    terms, messages = masked_run(threat_model, length, 2, fill=fill)
     whole, bare = View(length), View(length)
     for m in messages:
         if isinstance(m.message, MaskedInput):
@@ -359,9 +360,9 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
     assert len(set(self_seeds.values())) == 5
 
 
-@pytest.mark.parametrize("active", [False, True], ids=["semi-honest", "active"])
-def test_all_that_masked_clients_send_is_uniform_over_runs_and_unsealed_by_nobody(active):
-    runs = [masked_run(active, 9, seed)[1] for seed in range(80)]
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+def test_all_that_masked_clients_send_is_uniform_over_runs_and_unsealed_by_nobody(threat_model):
+    runs = [masked_run(threat_model, 9, seed)[1] for seed in range(80)]
     seen: dict[str, list[Any]] = defaultdict(list)
     for messages in runs:
         assert_spare_bytes_are_zero(messages)
@@ -383,7 +384,7 @@ def test_all_that_masked_clients_send_is_uniform_over_runs_and_unsealed_by_nobod
 def test_all_that_aggregators_receive_of_vectors_is_uniform_but_for_one_bit_a_client():
     clients, d, bound = tuple(f"c{i}" for i in range(32)), 31, 5
     bounds = bounded_sum.Bounds(d, bound, d * bound**2)
-    terms = bounded_sum.Terms(clients, ("p0", "p1", "p2"), ("r",), bounds, least=2, batch=32)
+    terms = bounded_sum.Terms(clients, ("p0", "p1", "p2"), ("r",), bounds, min_clients=2, batch=32)
     rows = {name: np.zeros(d, np.uint64) for name in clients}
     rows["c3"] = np.full(d, bound + 1, np.uint64)
 

@@ -4,7 +4,7 @@
     combiner        c0 + d_1 + ... + d_n = m 2^shift + v + E_1 + ... + E_n, rounded
 
 A key holder answers under three conditions. All key holders have voted for the same set of uploads. The set has at
-least the agreed minimum. The decryption log has this round for this set and no other (`decryption_log`), on disk
+least `min_clients`. The decryption log has this round for this set and no other (`decryption_log`), on disk
 before anything is computed. E_i is expanded from a secret seed, the transcript and the position. The same release
 gives the same bytes again, so a resend gives nothing away. Another transcript has independent noise.
 
@@ -160,7 +160,7 @@ class KeyShare:
 
         Raises:
           UsageError: a tally under another key, a vote that is missing, or a release that the log refuses.
-          TooFewPartiesError: fewer uploads than the agreed minimum.
+          TooFewPartiesError: fewer uploads than `min_clients`.
           AuthenticationError: a vote is not its owner's signature.
           RemoteProtocolError: a key holder has added up something else.
         """

@@ -10,7 +10,7 @@ A key holder that decrypts what it is handed gives its share away: for c1 = 2^90
 upload is enough, since the digest of a ciphertext is made of the digests of its halves; c1 does not tell the numbers.
 
 Threat model: the aggregator and all but one key holder are malicious, and what they can do is withhold uploads. A sum
-has at least `minimum` uploads of registered clients, signed for this round and key, no two the same; how many of those
+has at least `min_clients` uploads of registered clients, signed for this round and key, no two the same; how many of those
 clients are corrupt is not known, so plan the minimum for the number that might be.
 **Clients encrypt honestly.** What a client signs is not proven to be an encryption. One that uploads (0, 2^93) puts the
 secret key, times 2^93, into the decrypted sum; whoever reads the sum can take it there, and with the aggregator's
@@ -81,7 +81,7 @@ class Round:
       shape: of every client's array.
       clients: names and identities of those who may upload.
       holders: names and identities of the key holders.
-      minimum: how many uploads a sum has at least; 2 or more.
+      min_clients: how many uploads a sum has at least; 2 or more.
 
     Raises:
       UsageError: fields that do not go together; the message says which.
@@ -94,7 +94,7 @@ class Round:
     shape: tuple[int, ...]
     clients: Mapping[str, Ed25519PublicKey]
     holders: Mapping[str, Ed25519PublicKey]
-    minimum: int
+    min_clients: int
 
     def __post_init__(self) -> None:
         key, agreed = self.public_key, self.release_plan
@@ -112,10 +112,10 @@ class Round:
             raise UsageError(
                 f"expected the identities of {agreed.holders} key holders, got {len(self.holders)}"
             )
-        if not 2 <= self.minimum <= len(self.clients) <= agreed.plan.parties:
+        if not 2 <= self.min_clients <= len(self.clients) <= agreed.plan.parties:
             raise UsageError(
                 f"expected a minimum of 2 to {len(self.clients)} uploads, as many as there are clients, and clients up to "
-                f"the {agreed.plan.parties} of the plan; got a minimum of {self.minimum}"
+                f"the {agreed.plan.parties} of the plan; got a minimum of {self.min_clients}"
             )
         for role, parties in (("clients", self.clients), ("key holders", self.holders)):
             if len({k.public_bytes_raw() for k in parties.values()}) != len(parties):
@@ -205,17 +205,17 @@ def outcome(round_: Round, header: Header, digests: Mapping[str, bytes]) -> Outc
       digests: of each client's ciphertext, by name.
 
     Raises:
-      UsageError: the header of another sum, uploads of unregistered clients, or fewer than the agreed minimum.
+      UsageError: the header of another sum, uploads of unregistered clients, or fewer than `min_clients`.
     """
     count, most = len(digests), len(digests) * round_.release_plan.plan.max_weight
-    if count < round_.minimum or not digests.keys() <= round_.clients.keys():
+    if count < round_.min_clients or not digests.keys() <= round_.clients.keys():
         raise UsageError(
-            f"expected uploads of at least {round_.minimum} registered clients, got {sorted(digests)}"
+            f"expected uploads of at least {round_.min_clients} registered clients, got {sorted(digests)}"
         )
     if header.summands != count or not count <= header.weight <= most or not round_.fits(header):
         raise UsageError(f"expected the header of a sum of {count} uploads to round {round_.number}")
     parts = round_.statement("", b"")
-    parts += [str(round_.minimum).encode(), str(header.weight).encode()]
+    parts += [str(round_.min_clients).encode(), str(header.weight).encode()]
     for client in sorted(digests):
         parts += [client.encode(), digests[client]]
     transcript = signing.digest(f"{_LABEL}/transcript", parts)
@@ -244,12 +244,12 @@ class _Book:
         """Return what was collected; nothing is added after this. The same each time.
 
         Raises:
-          TooFewPartiesError: fewer uploads than the agreed minimum; more may still be added.
+          TooFewPartiesError: fewer uploads than `min_clients`; more may still be added.
         """
         if self._outcome is None:
-            if self._header is None or len(self._digests) < self.round.minimum:
+            if self._header is None or len(self._digests) < self.round.min_clients:
                 raise TooFewPartiesError(
-                    f"round {self.round.number} has {len(self._digests)} uploads and needs {self.round.minimum}: a sum "
+                    f"round {self.round.number} has {len(self._digests)} uploads and needs {self.round.min_clients}: a sum "
                     "of fewer is not decrypted"
                 )
             self._outcome = outcome(self.round, self._header, self._digests)

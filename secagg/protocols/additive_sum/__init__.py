@@ -17,16 +17,16 @@ the run, as an aggregator always does.
 
 Threat model. *Private* as long as one aggregator keeps to the protocol and its session does not come again: all other
 aggregators, any clients and result parties may pool what they see and do what they like. Of what is uploaded to it
-in one call of `aggregate` an aggregator opens at most one sum, over at least `least` clients of whom it was told that
+in one call of `aggregate` an aggregator opens at most one sum, over at least `min_clients` clients of whom it was told that
 all parts are there, so the others learn no more than the sum of the honest clients among those. They may choose whom to
-leave out, and clients of theirs count for `least`. *Correct* if all aggregators keep to the protocol. One that does not
-can leave clients out by denying that their parts came, and can spoil the sum (a wrong partial sum, a part that it
+leave out, and clients of theirs count for `min_clients`. *Correct* if all aggregators keep to the protocol. One that does
+not can leave clients out by denying that their parts came, and can spoil the sum (a wrong partial sum, a part that it
 claims and does not have); both go unnoticed. If it tells two other aggregators different sets, those find out before
 either opens anything; they cannot tell which of the others lied. If it tells result parties another set than was
 agreed on, they find out. Channels are authenticated and encrypted.
 
 Learns. Result parties: the sum, and who is in it. Aggregators: whose parts came where. Clients: nothing. With fewer
-than `least` clients no aggregator opens anything.
+than `min_clients` clients no aggregator opens anything.
 
 Cost, n clients, m aggregators, d elements of b bits, s = ceil(d b / 8): a client sends s + 32 (m - 1) bytes in m
 messages; an aggregator n (m - 1) to agree, and n + s to each result party. 4 rounds, 2 where every client is an

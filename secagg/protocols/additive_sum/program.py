@@ -92,7 +92,7 @@ async def aggregate(party: Party, x: RingArray | None = None, *, terms: Terms) -
     Raises:
       UsageError: terms or vector do not fit this party.
       ShapeError, RangeError: x has another shape or does not hold elements of the ring. Nothing was sent.
-      TooFewPartiesError: fewer than `least` clients uploaded. Nothing was opened.
+      TooFewPartiesError: fewer than `min_clients` clients uploaded. Nothing was opened.
       RemoteProtocolError: an aggregator sent what the protocol forbids, means another set or holds other terms.
       PeerMissingError: an aggregator is missing, or ended the run.
     """
@@ -156,7 +156,7 @@ async def _collect(
     for peer, message in (await party.gather(Part, [p for p in others if p not in spared])).items():
         parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
     async for peer, message in party.as_completed(
-        Part, [p for p in others if p in spared], quorum=0, timeout_s=terms.upload_timeout_s
+        Part, [p for p in others if p in spared], quorum=0, timeout_s=terms.timeout_s
     ):
         try:
             parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
@@ -209,7 +209,7 @@ def _statement(party: Party, there: NDArray[np.bool_], terms: Terms) -> bytes:
 def _require(party: Party, there: NDArray[np.bool_], terms: Terms) -> None:
     """Refuse to open a sum of fewer vectors than are needed."""
     ending = _ending(there, terms)
-    if len(ending.contributors) >= terms.least:
+    if len(ending.contributors) >= terms.min_clients:
         return
     named = "; ".join(
         str(party.failed[client]) if client in party.failed else f"another aggregator lacks {client}'s part"
@@ -217,8 +217,8 @@ def _require(party: Party, there: NDArray[np.bool_], terms: Terms) -> None:
     )
     more = f"; and {len(ending.missing) - _MAX_NAMED} more" if len(ending.missing) > _MAX_NAMED else ""
     raise TooFewPartiesError(
-        f"expected vectors of at least {terms.least} of {len(terms.clients)} clients, got {len(ending.contributors)}; no "
-        f"sum is opened. Missing: {named}{more}",
+        f"expected vectors of at least {terms.min_clients} of {len(terms.clients)} clients, got {len(ending.contributors)}; "
+        f"no sum is opened. Missing: {named}{more}",
         peer=ending.missing[0],
     )
 
@@ -252,9 +252,9 @@ async def _receive(party: Party, own: PartialSum | None, terms: Terms) -> Additi
                     f"{peer} and {first} opened sums over different sets of clients", peer=peer
                 )
             partials.append(_unpack(message.packed, terms.shape, terms.ring, peer))
-        if np.count_nonzero(there) < terms.least:
+        if np.count_nonzero(there) < terms.min_clients:
             raise RemoteProtocolError(
-                f"expected a sum over at least {terms.least} clients, got one over {np.count_nonzero(there)}",
+                f"expected a sum over at least {terms.min_clients} clients, got one over {np.count_nonzero(there)}",
                 peer=first,
             )
         return _ending(there, terms, reconstruct(partials, terms.shape, terms.ring))

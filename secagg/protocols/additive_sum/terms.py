@@ -26,8 +26,8 @@ class Terms:
       results: who learns the sum.
       shape: of every vector.
       ring: what vectors are elements of; sums wrap at its modulus.
-      least: fewest clients whose sum is opened, at least 2. Others may drop out, if they are no aggregators.
-      upload_timeout_s: how long aggregators wait for clients. The driver has to let parties wait longer.
+      min_clients: fewest clients whose sum is opened, at least 2. Others may drop out, if they are no aggregators.
+      timeout_s: how long aggregators wait for clients. The driver has to let parties wait longer.
 
     Attributes:
       everybody: who has a role.
@@ -36,7 +36,7 @@ class Terms:
 
     Raises:
       UsageError: an empty or repeated role; fewer than two aggregators: one would see every vector; a shape that is
-        none; least or time out of range.
+        none; min_clients or time out of range.
     """
 
     clients: tuple[PartyId, ...]
@@ -44,8 +44,8 @@ class Terms:
     results: tuple[PartyId, ...]
     shape: tuple[int, ...]
     ring: Ring
-    least: int
-    upload_timeout_s: float = 30.0
+    min_clients: int
+    timeout_s: float = 30.0
     # Worked out once: thousands of parties in one process share the terms.
     everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
     numbers: Mapping[PartyId, int] = field(init=False, repr=False, compare=False)
@@ -62,12 +62,13 @@ class Terms:
                 raise UsageError(f"expected at least {fewest} distinct {what}, got {list(names)}")
         if any(length < 0 for length in self.shape):
             raise UsageError(f"expected a shape of lengths of 0 or more, got {self.shape}")
-        if not 2 <= self.least <= len(self.clients):
+        if not 2 <= self.min_clients <= len(self.clients):
             raise UsageError(
-                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got least={self.least}"
+                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got "
+                f"min_clients={self.min_clients}"
             )
-        if not self.upload_timeout_s > 0:
-            raise UsageError(f"expected upload_timeout_s above 0, got {self.upload_timeout_s}")
+        if not self.timeout_s > 0:
+            raise UsageError(f"expected timeout_s above 0, got {self.timeout_s}")
         everybody = frozenset({*self.clients, *self.aggregators, *self.results})
         object.__setattr__(self, "everybody", everybody)
         object.__setattr__(self, "numbers", {client: i for i, client in enumerate(self.clients)})
@@ -78,7 +79,7 @@ class Terms:
     def everyone(cls, roster: Sequence[PartyId], shape: tuple[int, ...], ring: Ring) -> Self:
         """Return the terms where everybody does everything, and nobody can be spared."""
         names = tuple(roster)
-        return cls(names, names, names, shape, ring, least=len(names))
+        return cls(names, names, names, shape, ring, min_clients=len(names))
 
     @property
     def vector_bytes(self) -> int:
@@ -113,7 +114,7 @@ class Terms:
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes; the time that aggregators wait is their own affair."""
         roles = (self.clients, self.aggregators, self.results)
-        numbers = [*map(len, roles), len(self.shape), *self.shape, self.ring.bits, self.least]
+        numbers = [*map(len, roles), len(self.shape), *self.shape, self.ring.bits, self.min_clients]
         names = [name.encode() for names in roles for name in names]
         return digest(f"{LABEL}/terms", [*(number.to_bytes(8, "big") for number in numbers), *names])
 

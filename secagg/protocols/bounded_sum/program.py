@@ -167,7 +167,7 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
 
     Raises:
       UsageError: not an aggregator of the terms.
-      TooFewPartiesError: fewer than `least` clients uploaded or are within bounds. No sum was opened.
+      TooFewPartiesError: fewer than `min_clients` clients uploaded or are within bounds. No sum was opened.
       RemoteProtocolError: an aggregator sent what the protocol forbids, or holds other terms.
       PeerMissingError: an aggregator is missing.
     """
@@ -184,7 +184,7 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     step = terms.rows_at_once
     with party.phase("check"):
         # Of fewer than are needed none is checked: not even who breaks a bound is opened.
-        for start in range(0, len(agreed) if len(agreed) >= terms.least else 0, step):
+        for start in range(0, len(agreed) if len(agreed) >= terms.min_clients else 0, step):
             batch = agreed[start : start + step]
             rows = await _rows(engine, terms, batch, uploads)
             broken = await _broken(rows, bounds)
@@ -207,7 +207,7 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
 
     Raises:
       UsageError: no such party of the terms.
-      TooFewPartiesError: fewer than `least` clients uploaded or are within bounds. No sum was opened.
+      TooFewPartiesError: fewer than `min_clients` clients uploaded or are within bounds. No sum was opened.
       RemoteProtocolError: aggregators disagree, or sent what the protocol forbids.
       PeerMissingError: an aggregator is missing.
     """
@@ -244,9 +244,7 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
     if index == 2:
         return got
     kind, bounds = (Seeds, Rest)[index], terms.bounds
-    async for peer, message in party.as_completed(
-        kind, terms.clients, quorum=0, timeout_s=terms.upload_timeout_s
-    ):
+    async for peer, message in party.as_completed(kind, terms.clients, quorum=0, timeout_s=terms.timeout_s):
         try:
             if isinstance(message, Seeds):
                 got[peer] = check_array(message.seeds, (2, KEY_BYTES), what="seeds", peer=peer)
@@ -348,12 +346,12 @@ def _named(terms: Terms, fates: NDArray[np.uint8], fate: int) -> tuple[PartyId, 
 def _require(terms: Terms, fates: NDArray[np.uint8]) -> None:
     """Refuse to open a sum of fewer vectors than are needed."""
     accepted, refused, missing = (_named(terms, fates, f) for f in (_ACCEPTED, _REFUSED, _MISSING))
-    if len(accepted) < terms.least:
+    if len(accepted) < terms.min_clients:
         n, named = len(terms.clients), (("out of bounds", refused), ("missing", missing))
         why = "".join(f"; {what}: {', '.join(names)}" for what, names in named if names)
         raise TooFewPartiesError(
-            f"expected vectors within bounds of at least {terms.least} of {n} clients, got uploads of {n - len(missing)}"
-            f"{why}; no sum is opened",
+            f"expected vectors within bounds of at least {terms.min_clients} of {n} clients, got uploads of "
+            f"{n - len(missing)}{why}; no sum is opened",
             peer=(*refused, *missing)[0],
         )
 

@@ -179,16 +179,16 @@ class Terms:
       aggregators: P_0, P_1, P_2.
       results: who learns the sum.
       bounds: what each vector has to keep to.
-      least: fewest vectors within bounds whose sum is opened, at least 2.
+      min_clients: fewest vectors within bounds whose sum is opened, at least 2.
       batch: how many clients are checked at a time, at most: fewer where their vectors are long (`rows_at_once`).
-      upload_timeout_s: how long P_0 and P_1 wait for uploads. The driver has to let parties wait longer.
+      timeout_s: how long P_0 and P_1 wait for uploads. The driver has to let parties wait longer.
 
     Attributes:
       everybody: who has a role.
       optional: clients whose loss the others bear.
 
     Raises:
-      UsageError: roles that are empty, repeated or not three aggregators apart from the clients; least, batch or time
+      UsageError: roles that are empty, repeated or not three aggregators apart from the clients; min_clients, batch or time
         out of range.
       PlanError: a sum of so many vectors could wrap.
     """
@@ -197,9 +197,9 @@ class Terms:
     aggregators: tuple[PartyId, PartyId, PartyId]
     results: tuple[PartyId, ...]
     bounds: Bounds
-    least: int
+    min_clients: int
     batch: int = 8
-    upload_timeout_s: float = 30.0
+    timeout_s: float = 30.0
     # Worked out once: thousands of parties in one process share the terms.
     everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
     optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
@@ -216,12 +216,13 @@ class Terms:
             raise UsageError(
                 f"expected three aggregators that are not clients, got {', '.join(self.aggregators)}"
             )
-        if not 2 <= self.least <= len(self.clients):
+        if not 2 <= self.min_clients <= len(self.clients):
             raise UsageError(
-                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got least={self.least}"
+                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got "
+                f"min_clients={self.min_clients}"
             )
-        if self.batch < 1 or not self.upload_timeout_s > 0:
-            raise UsageError("expected batches of at least one client, and upload_timeout_s above 0")
+        if self.batch < 1 or not self.timeout_s > 0:
+            raise UsageError("expected batches of at least one client, and timeout_s above 0")
         bounds = self.bounds
         if len(self.clients) * (bounds.max_weight or 1) * bounds.limit > bounds.largest:
             raise PlanError(
@@ -246,7 +247,7 @@ class Terms:
         """Return a digest of the terms, 32 bytes."""
         b = self.bounds
         numbers = [len(self.clients), len(self.results), b.length, b.coordinate, b.squared_norm]
-        numbers += [b.max_weight or 0, b.ring.bits, self.least, self.batch]
+        numbers += [b.max_weight or 0, b.ring.bits, self.min_clients, self.batch]
         names = (*self.clients, *self.aggregators, *self.results)
         # A squared norm has no bound of its own: each number takes as many bytes as it needs.
         parts = [number.to_bytes(number.bit_length() // 8 + 1, "big") for number in numbers]

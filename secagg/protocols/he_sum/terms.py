@@ -26,9 +26,9 @@ class Terms:
       results: who learns the sum.
       plan: how numbers are encoded; `parties` at least the number of clients.
       shape: of every client's array.
-      least: fewest clients whose sum is decrypted, at least 2. The others may drop out.
+      min_clients: fewest clients whose sum is decrypted, at least 2. The others may drop out.
       round: number of the sum within the session; a client uploads once a round.
-      upload_timeout_s: how long the aggregator waits for uploads. The driver has to let parties wait longer.
+      timeout_s: how long the aggregator waits for uploads. The driver has to let parties wait longer.
 
     Attributes:
       everybody: who has a role.
@@ -44,9 +44,9 @@ class Terms:
     results: tuple[PartyId, ...]
     plan: Plan
     shape: tuple[int, ...]
-    least: int
+    min_clients: int
     round: int = 0
-    upload_timeout_s: float = 120.0
+    timeout_s: float = 120.0
     # Worked out once: thousands of parties in one process share the terms.
     everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
     _clients: frozenset[PartyId] = field(init=False, repr=False, compare=False)
@@ -64,16 +64,17 @@ class Terms:
             raise UsageError(
                 f"{self.aggregator} cannot be aggregator and key holder: it would see each client's array"
             )
-        if not 2 <= self.least <= len(self.clients):
+        if not 2 <= self.min_clients <= len(self.clients):
             raise UsageError(
-                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got least={self.least}"
+                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got "
+                f"min_clients={self.min_clients}"
             )
         if self.plan.parties < len(self.clients):
             raise PlanError(f"the plan is for {self.plan.parties} parties, not {len(self.clients)} clients")
         if any(n < 1 for n in self.shape):
             raise UsageError(f"there is nothing to sum in arrays of shape {self.shape}")
-        if not self.upload_timeout_s > 0 or self.round < 0:
-            raise UsageError("expected upload_timeout_s above 0 and a round from 0 on")
+        if not self.timeout_s > 0 or self.round < 0:
+            raise UsageError("expected timeout_s above 0 and a round from 0 on")
         clients, essential = frozenset(self.clients), {self.aggregator, *self.key_holders, *self.results}
         object.__setattr__(self, "everybody", clients | essential)
         object.__setattr__(self, "_clients", clients)

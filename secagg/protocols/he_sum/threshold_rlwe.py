@@ -16,7 +16,7 @@
   result    each result party adds these up
 
 Threat model: all key holders but one, the aggregator and the result parties may pool what they see and do what
-they like. They learn no more than the sum over at least `least` registered clients. Nobody checks which of
+they like. They learn no more than the sum over at least `min_clients` registered clients. Nobody checks which of
 these clients are honest. Two things are not enforced. **Clients encrypt honestly**: `secagg.he.rlwe.uploads` says
 what a dishonest one can do, and why keys for each round confine it. **Key holders make their parts of the key as
 told**; one that does not can learn the sum of the clients' encryption randomness as well, see
@@ -199,7 +199,7 @@ async def he_sum(
         terms.shape,
         _only(terms.clients, identities.clients),
         _only(terms.key_holders, identities.key_holders),
-        terms.least,
+        terms.min_clients,
     )
     if round_.release_plan.plan != terms.plan:
         raise UsageError(f"the key was made for {round_.release_plan.plan}, not for {terms.plan}")

@@ -29,25 +29,23 @@ async def collect(
       own: whether the aggregator is a client, whose upload has been added already.
 
     Raises:
-      TooFewPartiesError: fewer than `terms.least` uploads were in order.
+      TooFewPartiesError: fewer than `terms.min_clients` uploads were in order.
     """
     taken = {party.me} if own else set[PartyId]()
     others = [client for client in terms.clients if client != party.me]
-    needed = max(0, terms.least - len(taken))
-    async for peer, message in party.as_completed(
-        kind, others, quorum=needed, timeout_s=terms.upload_timeout_s
-    ):
+    needed = max(0, terms.min_clients - len(taken))
+    async for peer, message in party.as_completed(kind, others, quorum=needed, timeout_s=terms.timeout_s):
         try:
             add(peer, message)
         except RemoteProtocolError as error:
             party.fail(peer, error)
         else:
             taken.add(peer)
-    if len(taken) < terms.least:
+    if len(taken) < terms.min_clients:
         absent = [client for client in others if client not in taken]
         named = "; ".join(str(party.failed[client]) for client in absent[:3] if client in party.failed)
         raise TooFewPartiesError(
-            f"expected uploads of at least {terms.least} of {len(terms.clients)} clients, got {len(taken)} "
+            f"expected uploads of at least {terms.min_clients} of {len(terms.clients)} clients, got {len(taken)} "
             f"that are in order; {named}",
             peer=absent[0],
         )
@@ -132,11 +130,15 @@ def check_contributors(names: tuple[str, ...], terms: Terms, *, peer: PartyId) -
     """Return the list of contributors that a peer announced, if it can be one.
 
     Raises:
-      RemoteProtocolError: strangers, repeated names, or fewer than `terms.least`.
+      RemoteProtocolError: strangers, repeated names, or fewer than `terms.min_clients`.
     """
-    if len(set(names)) != len(names) or not set(names) <= set(terms.clients) or len(names) < terms.least:
+    if (
+        len(set(names)) != len(names)
+        or not set(names) <= set(terms.clients)
+        or len(names) < terms.min_clients
+    ):
         raise RemoteProtocolError(
-            f"expected at least {terms.least} distinct clients as contributors from {peer}, got {len(names)} names",
+            f"expected at least {terms.min_clients} distinct clients as contributors from {peer}, got {len(names)} names",
             peer=peer,
         )
     return names

@@ -3,7 +3,7 @@
   keys      each client sends two fresh public keys, signed by its registered identity key
   shares    each client shares a masking key and the seed of a self mask among its neighbours, sealed for each
   input     each client sends its vector + self mask +- masks in common with its neighbours
-  consent   (against an active server) each client signs who shared and who is in the sum, and sees that a quorum
+  consent   (against a malicious server) each client signs who shared and who is in the sum, and sees that a quorum
             signed the same
   unmask    of every client whose vector is in the sum the others tell the self mask's shares, of every other one
             that sent shares the masking key's; the server takes the masks off the sum
@@ -12,14 +12,14 @@ Clients may drop out at any point, up to the number that the parameters were cho
 the vectors that had come in time.
 
 Threat model. Parameters are for c corrupt clients that work with the server (`choose`, in `graph`, prints them
-with the probabilities of failure). *Semi-honest server*: it keeps to the protocol. *Active server*: it may send
-anything to anybody; it still learns no more than one sum, of at least `least` vectors of its choice; that the sum
+with the probabilities of failure). *Semi-honest server*: it keeps to the protocol. *Malicious server*: it may send
+anything to anybody; it still learns no more than one sum, of at least `min_clients` vectors of its choice; that the sum
 it announces is right nobody checks. Corrupt clients may do anything; a client can spoil the sum, since nobody can
 tell whether a vector is honest. Channels to the server are authenticated and encrypted.
 
 Deviations from [BIK+17] and [BBG+20], none of which opens more:
   - sharing also with oneself in the sparse graph; survivors named by one set, not by two lists;
-  - against an active server, clients sign who shared as well as who is in the sum, and in the sparse graph too
+  - against a malicious server, clients sign who shared as well as who is in the sum, and in the sparse graph too
     the same sets for everybody, where [BBG+20] has neighbours vouch for one another;
   - a share that cannot be opened is left out instead of ending the run.
 
@@ -48,7 +48,7 @@ from secagg.protocols.masked_sum.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked_sum.program import Declared, Stayed, collect, contribute, cost, plain_sum
+from secagg.protocols.masked_sum.program import Declared, Stayed, aggregate, contribute, cost, plain_sum
 from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
 from secagg.protocols.masked_sum.terms import Round, Terms
 
@@ -73,8 +73,8 @@ __all__ = [
     "Survivors",
     "Terms",
     "Unmasking",
+    "aggregate",
     "choose",
-    "collect",
     "contribute",
     "cost",
     "plain_sum",

@@ -117,8 +117,8 @@ def _check_set(where: Round, me: int, members: frozenset[int], what: str) -> Non
     parameters = where.terms.parameters
     if me not in members:
         _refuse(where, f"{where.terms.clients[me]} among those who {what}", "a set without it")
-    if len(members) < parameters.least:
-        _refuse(where, f"at least {parameters.least} who {what}", f"{len(members)}")
+    if len(members) < parameters.min_clients:
+        _refuse(where, f"at least {parameters.min_clients} who {what}", f"{len(members)}")
     near = len(members.intersection(where.graph.holders(me)))
     if near < parameters.threshold:
         _refuse(where, f"at least {parameters.threshold} holders of one's shares who {what}", f"{near}")

@@ -185,7 +185,7 @@ class Client:
         """
         terms = self._where.terms
         terms.check_vector(x)
-        with self._step(Phase.MASK, Phase.CONSENT if terms.active else Phase.UNMASK):
+        with self._step(Phase.MASK, Phase.CONSENT if terms.malicious else Phase.UNMASK):
             self._shared = checks.shared(self._where, self._me, self._peer_keys, inbox)
             self._inbox = inbox
             y = np.array(x, order="C")
@@ -194,7 +194,7 @@ class Client:
             return MaskedInput(terms.ring.pack(y))
 
     def consent(self, survivors: Survivors) -> Consent:
-        """Return the signature of who shared and who is in the sum; only against an active server.
+        """Return the signature of who shared and who is in the sum; only against a malicious server.
 
         Raises:
           RemoteProtocolError: what `checks.survivors` refuses.
@@ -209,15 +209,15 @@ class Client:
         """Return one share of each client that this one holds shares of.
 
         Args:
-          request: who is in the sum, from a semi-honest server; who signed so, from an active one.
+          request: who is in the sum, from a semi-honest server; who signed so, from a malicious one.
 
         Raises:
           RemoteProtocolError: what `checks.survivors` or `checks.consents` refuses, or the other one's request.
         """
         with self._step(Phase.UNMASK, Phase.OVER):
-            if isinstance(request, Consents) != self._where.terms.active:
+            if isinstance(request, Consents) != self._where.terms.malicious:
                 raise RemoteProtocolError(
-                    f"expected the request of {'an active' if self._where.terms.active else 'a semi-honest'} server, "
+                    f"expected the request of {'a malicious' if self._where.terms.malicious else 'a semi-honest'} server, "
                     f"got {type(request).__name__}",
                     peer=self._where.terms.server,
                 )

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import PlanError
 from secagg.prg import Stream
-from secagg.protocols.threat_model import largest_part
+from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_part
 
 _COMPLETE_UP_TO: Final = 100
 _MAX_CLIENTS: Final = 1 << 20
@@ -53,23 +53,23 @@ class GraphParameters:
     Made by `choose`, which explains the fields.
 
     Attributes:
-      clients, corrupt, dropouts: n, c, r.
-      active: whether the server may do anything, or keeps to the protocol.
+      clients, n_corrupt, n_dropouts: n, c, r.
+      threat_model: of the server.
       degree: neighbours of each client, n - 1 in the complete graph.
       threshold: shares that give a secret back, of degree + 1.
-      least: clients that a sum is made of at least.
-      quorum: signatures of the same sets that a client demands; only asked for if active.
+      min_clients: fewest clients that a sum is made of.
+      quorum: signatures of the same sets that a client demands; only asked for if the server is malicious.
       log2_insecure: the probability that secrecy fails; -inf where it cannot.
       log2_failure: the probability that, with no more dropouts than planned, there is no sum.
     """
 
     clients: int
-    corrupt: int
-    dropouts: int
-    active: bool
+    n_corrupt: int
+    n_dropouts: int
+    threat_model: ThreatModel
     degree: int
     threshold: int
-    least: int
+    min_clients: int
     quorum: int
     log2_insecure: float
     log2_failure: float
@@ -79,19 +79,24 @@ class GraphParameters:
         sparse = self.degree % 2 == 0 and 2 <= self.degree < n - 1
         if not (
             2 <= n <= _MAX_CLIENTS
-            and 0 <= self.corrupt < n
-            and 0 <= self.dropouts < n
+            and 0 <= self.n_corrupt < n
+            and 0 <= self.n_dropouts < n
             and (self.complete or sparse)
             and 2 <= self.threshold <= self.degree + 1
-            and self.corrupt + 2 <= self.least <= n - self.dropouts
+            and self.n_corrupt + 2 <= self.min_clients <= n - self.n_dropouts
         ):
             raise PlanError(f"{self} cannot be; use secagg.protocols.masked_sum.choose")
-        enough = not self.complete or self.threshold > self.corrupt
-        if self.active:
-            enough = 2 * self.threshold > self.degree + 1 + (self.corrupt if self.complete else 0)
-            enough = enough and 2 * self.quorum > n + self.corrupt and self.quorum <= self.least
+        enough = not self.complete or self.threshold > self.n_corrupt
+        if self.malicious:
+            enough = 2 * self.threshold > self.degree + 1 + (self.n_corrupt if self.complete else 0)
+            enough = enough and 2 * self.quorum > n + self.n_corrupt and self.quorum <= self.min_clients
         if not enough:
             raise PlanError(f"the thresholds of {self} bear fewer colluders than that")
+
+    @property
+    def malicious(self) -> bool:
+        """Whether the server may do anything."""
+        return is_malicious(self.threat_model)
 
     @property
     def complete(self) -> bool:
@@ -100,11 +105,10 @@ class GraphParameters:
 
     def __str__(self) -> str:
         kind = "complete graph" if self.complete else f"{self.degree} neighbours each"
-        server = "active" if self.active else "semi-honest"
-        quorum = f", quorum {self.quorum}" if self.active else ""
+        quorum = f", quorum {self.quorum}" if self.malicious else ""
         return (
-            f"{self.clients} clients, {self.corrupt} corrupt, {self.dropouts} dropping out, {server} server: {kind}, "
-            f"threshold {self.threshold} of {self.degree + 1}, sums of at least {self.least}{quorum}; "
+            f"{self.clients} clients, {self.n_corrupt} corrupt, {self.n_dropouts} dropping out, {self.threat_model} server: "
+            f"{kind}, threshold {self.threshold} of {self.degree + 1}, sums of at least {self.min_clients}{quorum}; "
             f"insecure with probability {_power(self.log2_insecure)}, "
             f"failing with {_power(self.log2_failure)}"
         )
@@ -117,9 +121,9 @@ def _power(log2: float) -> str:
 def choose(
     clients: int,
     *,
-    corrupt: float = 1 / 3,
-    dropouts: float | None = None,
-    active: bool = False,
+    max_corrupt: float = 1 / 3,
+    max_dropout: float | None = None,
+    threat_model: ThreatModel = "semi-honest",
     security_bits: float = 40.0,
     failure_bits: float = 30.0,
 ) -> GraphParameters:
@@ -127,48 +131,49 @@ def choose(
 
     Args:
       clients: 2..2**20.
-      corrupt: largest fraction of the clients that work with the server.
-      dropouts: largest fraction that drops out, over all rounds together; by default a third, or as many as the corrupt
+      max_corrupt: largest fraction of the clients that work with the server.
+      max_dropout: largest fraction that drops out, over all rounds together; by default a third, or as many as the corrupt
         ones leave room for.
-      active: the server may do anything; otherwise it keeps to the protocol.
+      threat_model: "malicious" if the server may do anything; "semi-honest" if it keeps to the protocol.
       security_bits: secrecy fails with probability 2**-security_bits at most.
       failure_bits: the run fails with probability 2**-failure_bits at most, if no more drop out than that.
 
     Raises:
       PlanError: no graph does; the message says what would.
+      UsageError: an unknown threat model.
     """
-    n, gone = clients, 1 / 3 if dropouts is None else dropouts
-    if not (2 <= n <= _MAX_CLIENTS and 0 <= corrupt < 1 and 0 <= gone < 1):
+    malicious = is_malicious(threat_model)
+    n, gone = clients, 1 / 3 if max_dropout is None else max_dropout
+    if not (2 <= n <= _MAX_CLIENTS and 0 <= max_corrupt < 1 and 0 <= gone < 1):
         raise PlanError(
-            f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {corrupt} and {gone}"
+            f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {max_corrupt} and {gone}"
         )
     if not (security_bits > 0 and failure_bits > 0):
         raise PlanError(
             f"expected positive security and failure bits, got {security_bits} and {failure_bits}"
         )
-    c, r = (largest_part(fraction, n) for fraction in (corrupt, gone))
-    quorum = (n + c) // 2 + 1 if active else 0
+    c, r = (largest_part(fraction, n) for fraction in (max_corrupt, gone))
+    quorum = (n + c) // 2 + 1 if malicious else 0
     # The corrupt ones can take their own vectors off the sum: with one other in it, they would be left with that one.
     needed = max(c + 2, quorum)
-    if dropouts is None:
+    if max_dropout is None:
         r = max(0, min(r, n - needed))
     if n > _COMPLETE_UP_TO:
         tails = _Tails(n)
-        find = _active_threshold if active else _semi_honest_threshold
+        find = _malicious_threshold if malicious else _semi_honest_threshold
         if n - r >= needed:
             for k in range(2, n - 1, 2):
                 found = find(tails, n, k, c, r, security_bits, failure_bits)
                 if found is not None:
                     t, insecure, failure = found
-                    least = n - r
-                    return GraphParameters(n, c, r, active, k, t, least, quorum, insecure, failure)
+                    return GraphParameters(n, c, r, threat_model, k, t, n - r, quorum, insecure, failure)
     t = n - r
     if t < needed:
         raise PlanError(
-            f"of {n} clients {t} are sure to stay, and against {'an active server and ' if active else ''}{c} corrupt ones "
-            f"at least {needed} must; allow fewer dropouts or fewer corrupt clients"
+            f"of {n} clients {t} are sure to stay, and against {'a malicious server and ' if malicious else ''}{c} corrupt "
+            f"ones at least {needed} must; allow fewer dropouts or fewer corrupt clients"
         )
-    return GraphParameters(n, c, r, active, n - 1, t, t, t if active else 0, -math.inf, -math.inf)
+    return GraphParameters(n, c, r, threat_model, n - 1, t, t, t if malicious else 0, -math.inf, -math.inf)
 
 
 def _semi_honest_threshold(
@@ -186,7 +191,7 @@ def _semi_honest_threshold(
     return t, _log2_sum(tails.log2_n + tails.tail(n - 1, c, k, t), cut), fails
 
 
-def _active_threshold(
+def _malicious_threshold(
     tails: _Tails, n: int, k: int, c: int, r: int, security: float, failure: float
 ) -> tuple[int, float, float] | None:
     # The least number of corrupt ones in a run of k/2 that no run has.

@@ -72,7 +72,7 @@ class Survivors(Message, frozen=True):
 
 
 class Consent(Message, frozen=True):
-    """Consent, client -> server, against an active server: signature over round and sets, uint8, shape (64,)."""
+    """Consent, client -> server, against a malicious server: signature over round and sets, uint8, shape (64,)."""
 
     signature: NDArray[np.uint8]
 

@@ -40,7 +40,6 @@ async def contribute(
     *,
     terms: Terms,
     identity: Ed25519PrivateKey,
-    number: int = 0,
     executor: Executor | None = None,
 ) -> tuple[PartyId, ...]:
     """Put a vector into a sum that the server learns, and return whose vectors are in it.
@@ -49,16 +48,15 @@ async def contribute(
       x: elements of the terms' ring, shape (length,); not changed.
       terms: the same at all parties.
       identity: this client's Ed25519 key.
-      number: of the round in this session; each is used once.
       executor: threads for the masks.
 
     Raises:
-      UsageError: not a client of the terms, another identity key, or a number that has been used.
+      UsageError: not a client of the terms, another identity key, or a round that has been used.
       ShapeError, RangeError: x does not hold elements of the ring, or has another shape. Nothing was sent.
       RemoteProtocolError: the server sent what the protocol forbids.
       PeerMissingError: the server is missing, or went on without this client.
     """
-    where = _enter(party, terms, number)
+    where = _enter(party, terms)
     terms.check_vector(x)
     client = Client(where, party.me, identity, root=party.rng.bytes(KEY_BYTES))
     server = terms.server
@@ -73,7 +71,7 @@ async def contribute(
         party.send(server, client.mask(x, inbox, executor=executor))
         survivors = await party.receive(Survivors, server)
     request: Survivors | Consents = survivors
-    if terms.active:
+    if terms.malicious:
         with party.phase("consent"):
             party.send(server, client.consent(survivors))
             request = await party.receive(Consents, server)
@@ -82,12 +80,10 @@ async def contribute(
     return client.contributors
 
 
-async def collect(
+async def aggregate(
     party: Party,
     *,
     terms: Terms,
-    number: int = 0,
-    deadline_s: float = 30.0,
     executor: Executor | None = None,
 ) -> MaskedSum:
     """Return the sum of the clients' vectors; runs at the server.
@@ -95,15 +91,14 @@ async def collect(
     A client that is late, vanishes or sends what it may not is left out from then on.
 
     Args:
-      terms, number, executor: as in `contribute`.
-      deadline_s: how long each round may take; less than clients wait for the server.
+      terms, executor: as in `contribute`.
 
     Raises:
-      UsageError: not the server of the terms, or a number that has been used.
+      UsageError: not the server of the terms, or a round that has been used.
       TooFewPartiesError: fewer clients stayed than needed. Nothing was opened.
       RemoteProtocolError: shares that do not give what their owner published.
     """
-    where = _enter(party, terms, number)
+    where = _enter(party, terms)
     if party.me != terms.server:
         raise UsageError(f"{party.me} is not the server of these terms, {terms.server} is")
     server = Server(where)
@@ -111,7 +106,7 @@ async def collect(
 
     async def take(kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None]) -> None:
         # How many are enough `close` knows; an arrival is borne or not only there.
-        async for peer, message in party.as_completed(kind, clients, quorum=0, timeout_s=deadline_s):
+        async for peer, message in party.as_completed(kind, clients, quorum=0, timeout_s=terms.timeout_s):
             try:
                 use(peer, message)
             except RemoteProtocolError as error:
@@ -132,7 +127,7 @@ async def collect(
         await take(MaskedInput, server.shared, server.take_input)
         survivors = server.close_inputs()
         send(dict.fromkeys(server.included, survivors))
-    if terms.active:
+    if terms.malicious:
         with party.phase("consent"):
             await take(Consent, server.included, server.take_consent)
             send(dict.fromkeys(server.included, server.close_consents()))
@@ -141,17 +136,17 @@ async def collect(
         return server.finish(executor=executor)
 
 
-def _enter(party: Party, terms: Terms, number: int) -> Round:
+def _enter(party: Party, terms: Terms) -> Round:
     if missing := party.roster.strangers(terms.everybody):
         raise UsageError(
             f"expected everybody of the terms in the roster, and {', '.join(sorted(missing))} are not"
         )
-    return terms.round(party.session, number)
+    return terms.in_session(party.session)
 
 
 def _begin(party: Party, where: Round) -> None:
     # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
-    party.claim(f"round {where.number} of masked sums, context {where.context.hex()},")
+    party.claim(f"round {where.terms.round} of masked sums, context {where.context.hex()},")
     party.optional = where.terms.optional
 
 
@@ -164,7 +159,7 @@ class Declared(NamedTuple):
 
 
 class Stayed(NamedTuple):
-    """Who sent keys, shares, a vector, a signature (against an active server) and an answer; each of those before."""
+    """Who sent keys, shares, a vector, a signature (against a malicious server) and an answer; each of those before."""
 
     keyed: frozenset[int]
     shared: frozenset[int]
@@ -193,18 +188,18 @@ def cost(me: PartyId, where: Round, stayed: Stayed) -> Declared:
         payload += sum(bits + near(i, stayed.shared) * SEALED_BYTES for i in stayed.shared)
         payload += bits * len(stayed.included)
         messages = len(stayed.keyed) + len(stayed.shared) + len(stayed.included)
-        if terms.active:
+        if terms.malicious:
             told = len(stayed.consented)
             payload += told * (bits + terms.parameters.quorum * SIGNATURE_BYTES)
             messages += told
-        return Declared(9 if terms.active else 7, messages, payload)
+        return Declared(9 if terms.malicious else 7, messages, payload)
     i = where.number_of(me)
     sent = [2 * KEY_BYTES + SIGNATURE_BYTES] if i in stayed.keyed else []
     if i in stayed.shared:
         sent.append(DIGEST_BYTES + near(i, stayed.keyed) * SEALED_BYTES)
     if i in stayed.included:
         sent.append(terms.packed_bytes)
-    if terms.active and i in stayed.consented:
+    if terms.malicious and i in stayed.consented:
         sent.append(SIGNATURE_BYTES)
     if i in stayed.answered:
         sent.append((near(i, stayed.shared) + 1) * SHARE_BYTES)

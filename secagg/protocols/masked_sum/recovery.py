@@ -65,7 +65,7 @@ class Recovery:
         holders = sorted(shares, key=lambda holder: (holder in self.suspects, holder))
         if len(holders) < threshold:
             # One of them is honest, so that what it got from the owner was no share.
-            dealt_none = unreadable > self._terms.parameters.corrupt
+            dealt_none = unreadable > self._terms.parameters.n_corrupt
             names = [name] if dealt_none else [self._terms.clients[holder] for holder in silent]
             if dealt_none:
                 why = f"{unreadable} could not open what {name} dealt them"

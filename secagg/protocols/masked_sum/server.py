@@ -247,7 +247,7 @@ class Server:
         Raises:
           TooFewPartiesError: fewer clients than needed sent their vectors; nothing is opened.
         """
-        then = Stage.CONSENTS if self._where.terms.active else Stage.ANSWERS
+        then = Stage.CONSENTS if self._where.terms.malicious else Stage.ANSWERS
         self._included = frozenset(self._added)
         self._close(Stage.INPUTS, then, self._included, MaskedInput.__name__)
         self._sets = signed_sets(self._where, self._shared, self._included)
@@ -265,13 +265,15 @@ class Server:
         self._consents[i] = message.signature.tobytes()
 
     def close_consents(self) -> Consents:
-        """Return a quorum of signatures, for everybody in the sum; an active server's request to unmask.
+        """Return a quorum of signatures, for everybody in the sum; a malicious server's request to unmask.
 
         Raises:
           TooFewPartiesError: fewer signed; nothing is opened.
         """
         quorum = self._where.terms.parameters.quorum
-        self._close(Stage.CONSENTS, Stage.ANSWERS, frozenset(self._consents), Consent.__name__, least=quorum)
+        self._close(
+            Stage.CONSENTS, Stage.ANSWERS, frozenset(self._consents), Consent.__name__, min_clients=quorum
+        )
         signers = sorted(self._consents)[:quorum]
         signatures = b"".join(self._consents[i] for i in signers)
         return Consents(
@@ -336,11 +338,11 @@ class Server:
         return i
 
     def _close(
-        self, stage: Stage, then: Stage, members: frozenset[int], what: str, *, least: int | None = None
+        self, stage: Stage, then: Stage, members: frozenset[int], what: str, *, min_clients: int | None = None
     ) -> None:
         if self._stage is not stage:
             raise UsageError(f"expected to close {stage.name}, and the server takes {self._stage.name}")
-        needed = self._where.terms.parameters.least if least is None else least
+        needed = self._where.terms.parameters.min_clients if min_clients is None else min_clients
         if len(members) < needed:
             self._stage = Stage.OVER
             clients = self._where.terms.clients

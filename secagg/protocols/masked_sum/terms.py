@@ -35,6 +35,8 @@ class Terms:
       length: elements of every vector.
       ring: what they are elements of, 8 to 64 bits; wide enough for the sum (see `Plan.sum_ring`).
       parameters: graph and thresholds, from `choose`.
+      round: number of the sum within the session; each is used once.
+      timeout_s: how long `aggregate` waits for clients at each step. The driver has to let clients wait longer.
 
     Attributes:
       everybody: server and clients.
@@ -42,7 +44,7 @@ class Terms:
 
     Raises:
       UsageError: names or keys that are missing or come twice, a server among the clients, or parameters for
-        another number of clients.
+        another number of clients; vectors or a time out of range.
     """
 
     server: PartyId
@@ -51,10 +53,12 @@ class Terms:
     length: int
     ring: Ring
     parameters: GraphParameters
+    round: int = 0
+    timeout_s: float = 30.0
     # Thousands of clients in one process share the terms: what takes a time that grows with them is worked out once.
     everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
     optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
-    _rounds: dict[tuple[bytes, int], Round] = field(init=False, repr=False, compare=False)
+    _rounds: dict[bytes, Round] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n = len(self.clients)
@@ -73,26 +77,30 @@ class Terms:
                 f"expected vectors of at least 1 element of at least {MIN_BITS} bits, got {self.length} of "
                 f"{self.ring.bits}"
             )
+        if not 0 <= self.round < 1 << 64:
+            raise UsageError(f"a round has a number of 0 to 2**64 - 1, not {self.round}")
+        if not self.timeout_s > 0:
+            raise UsageError(f"expected timeout_s above 0, got {self.timeout_s}")
         object.__setattr__(self, "everybody", frozenset({self.server, *self.clients}))
         object.__setattr__(self, "optional", frozenset(self.clients))
         object.__setattr__(self, "_rounds", {})
 
     @property
-    def active(self) -> bool:
+    def malicious(self) -> bool:
         """Whether the server may do anything, so that clients sign the sets."""
-        return self.parameters.active
+        return self.parameters.malicious
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of one vector on the wire."""
         return self.ring.packed_bytes(self.length)
 
-    def round(self, session: bytes, number: int = 0) -> Round:
-        """Return a sum under the terms; the same object as before, where it is still known."""
-        known = self._rounds.get((session, number))
+    def in_session(self, session: bytes) -> Round:
+        """Return the sum under the terms in a session; the same object as before, where it is still known."""
+        known = self._rounds.get(session)
         if known is None:
             self._rounds.clear()
-            known = self._rounds[session, number] = Round(self, session, number)
+            known = self._rounds[session] = Round(self, session)
         return known
 
     def check_vector(self, x: RingArray) -> None:
@@ -106,10 +114,17 @@ class Terms:
             raise ShapeError(f"expected a vector of {self.length} elements, got shape {x.shape}")
 
     def fingerprint(self) -> bytes:
-        """Return a digest of the terms, 32 bytes."""
+        """Return a digest of the terms, 32 bytes; without the round, which `Round.context` holds, and the time."""
         p = self.parameters
-        numbers = [len(self.clients), self.length, self.ring.bits, int(p.active), p.corrupt, p.dropouts]
-        numbers += [p.degree, p.threshold, p.least, p.quorum]
+        numbers = [
+            len(self.clients),
+            self.length,
+            self.ring.bits,
+            int(p.malicious),
+            p.n_corrupt,
+            p.n_dropouts,
+        ]
+        numbers += [p.degree, p.threshold, p.min_clients, p.quorum]
         parts = [number.to_bytes(8, "big") for number in numbers]
         names = [name.encode() for name in (self.server, *self.clients)]
         return digest(f"{LABEL}/terms", [*parts, *names, *self.identities])
@@ -121,33 +136,30 @@ class Round:
     Args:
       terms: as agreed.
       session: 32 bytes that all agreed on and that never come again.
-      number: of the round in this session; each is used once.
 
     Raises:
-      UsageError: a session of another length, or a number outside 0..2**64 - 1.
+      UsageError: a session of another length.
 
     Attributes:
       context: digest of all of it, 32 bytes.
       graph: who is whose neighbour.
     """
 
-    __slots__ = ("_members", "_names", "context", "graph", "number", "positions", "terms")
+    __slots__ = ("_members", "_names", "context", "graph", "positions", "terms")
 
-    def __init__(self, terms: Terms, session: bytes, number: int = 0) -> None:
+    def __init__(self, terms: Terms, session: bytes) -> None:
         if len(session) != SESSION_BYTES:
             raise UsageError(f"expected a session of {SESSION_BYTES} bytes, got {len(session)}")
-        if not 0 <= number < 1 << 64:
-            raise UsageError(f"a round has a number of 0 to 2**64 - 1, not {number}")
         self.terms = terms
-        self.number = number
-        self.context = digest(f"{LABEL}/round", [session, number.to_bytes(8, "big"), terms.fingerprint()])
+        number = terms.round.to_bytes(8, "big")
+        self.context = digest(f"{LABEL}/round", [session, number, terms.fingerprint()])
         self.graph = Graph(terms.parameters, derive_key(self.context, label=f"{LABEL}/graph"))
         self.positions = {name: i for i, name in enumerate(terms.clients)}
         self._members: dict[tuple[str, tuple[int, ...], bytes], frozenset[int]] = {}
         self._names: dict[frozenset[int], tuple[PartyId, ...]] = {}
 
     def __repr__(self) -> str:
-        return f"<round {self.number} of masked sums, context {self.context.hex()[:16]}>"
+        return f"<round {self.terms.round} of masked sums, context {self.context.hex()[:16]}>"
 
     def number_of(self, client: PartyId) -> int:
         """Return a client's number.

@@ -71,7 +71,7 @@ class Federation:
             self.records.setdefault(name, DecryptionLog(self.directory / f"{name}.db", expected_epoch=0))
             self.shares[name] = h.finish(self.others(self.confirmations, name), self.records[name])
 
-    def round(self, number: int = 0, *, minimum: int = 2, shape: tuple[int, ...] | None = None) -> Round:
+    def round(self, number: int = 0, *, min_clients: int = 2, shape: tuple[int, ...] | None = None) -> Round:
         return Round(
             self.session,
             number,
@@ -80,7 +80,7 @@ class Federation:
             shape or (self.release_plan.length,),
             public(self.clients),
             public(self.holders),
-            minimum,
+            min_clients,
         )
 
     def upload(self, round_: Round, client: str, values: NDArray[np.float64]) -> Upload:

@@ -176,7 +176,7 @@ def test_a_key_decrypts_the_agreed_number_of_rounds(federation: Any) -> None:
 
 
 def test_nothing_is_decrypted_without_the_minimum_or_the_record(federation: Any, tmp_path: Path) -> None:
-    round_ = federation.round(minimum=3)
+    round_ = federation.round(min_clients=3)
     two = {c: x for c, x in federation.numbers().items() if c != "c0"}
     _, tallies = federation.collect(round_, two)
     with pytest.raises(TooFewPartiesError, match="has 2 uploads and needs 3"):

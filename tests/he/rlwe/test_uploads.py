@@ -81,7 +81,7 @@ def test_the_transcript_does_not_depend_on_the_order_and_does_on_everything_else
                 first,
                 transcript(("c0", "c1")),
                 transcript(("c0", "c2")),
-                transcript(("c0", "c1", "c2"), minimum=3),
+                transcript(("c0", "c1", "c2"), min_clients=3),
             }
         )
         == 4
@@ -129,7 +129,7 @@ def test_an_aggregators_chosen_ciphertext_is_refused(federation: Any) -> None:
 
 
 def test_a_lied_count_is_refused(federation: Any) -> None:
-    round_ = federation.round(minimum=3)
+    round_ = federation.round(min_clients=3)
     sent = halves(federation, round_)
     tally = Tally(round_)
     fields = sent["c0"].header
@@ -302,8 +302,8 @@ def test_key_holders_that_added_up_other_uploads_do_not_decrypt(federation: Any)
         ({"session": b"short"}, "at least 16 bytes"),
         ({"number": -1}, "number of a round"),
         ({"number": 1 << 63}, "number of a round"),
-        ({"minimum": 1}, "minimum of 2 to 3"),
-        ({"minimum": 4}, "minimum of 2 to 3"),
+        ({"min_clients": 1}, "minimum of 2 to 3"),
+        ({"min_clients": 4}, "minimum of 2 to 3"),
         ({"shape": (101,)}, "made for sums of 100 numbers"),
         ({"holders": {}}, "identities of 3 key holders"),
     ],

@@ -78,7 +78,7 @@ class Case:
         assert isinstance(result, Sum)
         names = result.contributors if contributors is None else contributors
         assert result.contributors == names
-        assert len(names) >= self.terms.least
+        assert len(names) >= self.terms.min_clients
         assert result.values.shape == self.terms.shape
         assert result.values.dtype == np.float64
         plain = np.sum([self.xs[name] for name in names], axis=0)
@@ -125,7 +125,7 @@ def make_terms(
     key_holders: tuple[str, ...] = ("k",),
     results: tuple[str, ...] = ("r",),
     shape: tuple[int, ...] = (5,),
-    least: int = 2,
+    min_clients: int = 2,
     clip: float = 100.0,
     frac_bits: int = 0,
     round: int = 0,  # noqa: A002  # as in Terms
@@ -138,9 +138,9 @@ def make_terms(
         results,
         plan,
         shape,
-        least,
+        min_clients,
         round,
-        upload_timeout_s=UPLOAD_TIMEOUT_S,
+        timeout_s=UPLOAD_TIMEOUT_S,
     )
 
 

@@ -177,7 +177,7 @@ def test_a_client_that_does_not_upload_is_left_out(
     case.check_all(out.results, rest)
     assert list(case.parties["agg"].failed) == [who]
     if action == "drop":  # the aggregator waits as long as the terms say and no longer
-        assert case.terms.upload_timeout_s <= out.seconds < 1.5 * case.terms.upload_timeout_s
+        assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
     expected = declared(case, name, secret_key_of)
     assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == {
         n: c for n, c in expected.items() if n != who
@@ -218,7 +218,7 @@ def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(single: Sin
 def test_with_too_few_uploads_nothing_reaches_the_key_holder(
     single: Single, name: str, actions: tuple[Action, Action]
 ) -> None:
-    case = single(name, least=2)
+    case = single(name, min_clients=2)
     faults = tuple(Fault(action, 0, sender=who) for action, who in zip(actions, ("a", "c"), strict=True))
     out = case.play(faults=faults, record=True)
     assert not any(out.results.values())
@@ -232,7 +232,7 @@ def test_with_too_few_uploads_nothing_reaches_the_key_holder(
 
 
 def test_the_agreed_least_number_counts_and_not_the_smallest_allowed(single: Single, name: str) -> None:
-    case = single(name, least=3, **FOUR)
+    case = single(name, min_clients=3, **FOUR)
     one, two = (Fault("crash", 0, sender=n) for n in "ab")
     out = case.play(faults=(one,))
     case.check_all(out.results, ("b", "c", "d"))
@@ -353,7 +353,7 @@ def test_a_client_that_uploads_something_else_is_left_out_and_named(
 def test_a_wrong_upload_does_not_count_towards_the_least(
     single: Single, secret_key_of: Single, name: str
 ) -> None:
-    case = single(name, least=3)
+    case = single(name, min_clients=3)
     make = wrong_uploads(name, case.terms, secret_key_of)["a sum"]
     out = case.play(replaced={"b": upload(name, make)}, record=True)
     error = out.errors["agg"]

@@ -139,7 +139,7 @@ def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
     assert not out.errors
     case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
     if action == "drop":
-        assert case.terms.upload_timeout_s <= out.seconds < 1.5 * case.terms.upload_timeout_s
+        assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
     expected = declared(case, dealt)
     del expected[who]
     assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == expected

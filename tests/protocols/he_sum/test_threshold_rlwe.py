@@ -309,7 +309,7 @@ def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
     assert not out.errors
     case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
     if action == "drop":
-        assert case.terms.upload_timeout_s <= out.seconds < 1.5 * case.terms.upload_timeout_s
+        assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
     expected = declared(federation, case, contributors=3)
     del expected[who]
     assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == expected
@@ -361,7 +361,7 @@ def round_of(federation: Any, terms: Any, session: bytes, **fields: Any) -> Roun
         "shape": terms.shape,
         "clients": federation.identities.clients,
         "holders": federation.identities.key_holders,
-        "minimum": terms.least,
+        "min_clients": terms.min_clients,
     }
     return Round(**{**values, **fields})
 
@@ -443,7 +443,7 @@ def test_a_client_that_calls_its_array_heavier_is_left_out_and_named(federate: M
 
 
 def test_a_wrong_upload_does_not_count_towards_the_least(federate: Make) -> None:
-    federation = federate(least=3)
+    federation = federate(min_clients=3)
     case = federation.case()
 
     async def lie(p: Party) -> None:

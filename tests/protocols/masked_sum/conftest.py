@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,15 +24,16 @@ from secagg.protocols.masked_sum import (
     Survivors,
     Terms,
     Unmasking,
+    aggregate,
     choose,
-    collect,
     contribute,
 )
+from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring, RingArray
 
 SESSION = bytes(range(32))
-SPARSE = GraphParameters(12, 2, 2, False, 6, 4, 10, 0, -10.0, -10.0)
-SPARSE_ACTIVE = GraphParameters(12, 2, 2, True, 8, 6, 10, 8, -10.0, -10.0)
+SPARSE = GraphParameters(12, 2, 2, "semi-honest", 6, 4, 10, 0, -10.0, -10.0)
+SPARSE_MALICIOUS = GraphParameters(12, 2, 2, "malicious", 8, 6, 10, 8, -10.0, -10.0)
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Play:
         return self
 
     def play_consents(self, without: Iterable[str] = ()) -> Play:
-        if self.terms.active:
+        if self.terms.malicious:
             assert isinstance(self.request, Survivors)
             for name in [n for n in self.server.included if n not in without]:
                 self.consents[name] = self.clients[name].consent(self.request)
@@ -115,7 +116,7 @@ def make_terms(
     names = tuple(f"c{i}" for i in range(parameters.clients))
     identities = {name: Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i, name in enumerate(names)}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
-    return Terms("server", names, public, length, Ring(bits), parameters), identities
+    return Terms("server", names, public, length, Ring(bits), parameters, timeout_s=5.0), identities
 
 
 def vectors(terms: Terms, seed: int = 1) -> dict[str, RingArray]:
@@ -132,13 +133,11 @@ def programs(
     terms: Terms,
     identities: Mapping[str, Ed25519PrivateKey],
     xs: Mapping[str, RingArray],
-    *,
-    deadline_s: float = 5.0,
 ) -> dict[str, Program[Any]]:
     def client(name: str) -> Program[Any]:
         return lambda p: contribute(p, xs[name], terms=terms, identity=identities[name])
 
-    made: dict[str, Program[Any]] = {"server": lambda p: collect(p, terms=terms, deadline_s=deadline_s)}
+    made: dict[str, Program[Any]] = {"server": lambda p: aggregate(p, terms=terms)}
     return made | {name: client(name) for name in terms.clients}
 
 
@@ -147,15 +146,15 @@ def play() -> Callable[..., Play]:
     def make(
         clients: int = 5,
         *,
-        active: bool = False,
+        threat_model: ThreatModel = "semi-honest",
         parameters: GraphParameters | None = None,
         length: int = 7,
         bits: int = 20,
         number: int = 0,
     ) -> Play:
-        chosen = parameters or choose(clients, corrupt=0.2, dropouts=0.2, active=active)
+        chosen = parameters or choose(clients, max_corrupt=0.2, max_dropout=0.2, threat_model=threat_model)
         terms, identities = make_terms(chosen, length, bits)
-        return Play(terms, identities, vectors(terms), Round(terms, SESSION, number))
+        return Play(terms, identities, vectors(terms), Round(replace(terms, round=number), SESSION))
 
     return make
 
@@ -175,14 +174,14 @@ def world() -> Callable[..., World]:
     def make(
         clients: int = 5,
         *,
-        active: bool = False,
+        threat_model: ThreatModel = "semi-honest",
         parameters: GraphParameters | None = None,
         length: int = 7,
         bits: int = 20,
         xs: Mapping[str, RingArray] | None = None,
         seed: int = 1,
     ) -> World:
-        chosen = parameters or choose(clients, corrupt=0.2, dropouts=0.2, active=active)
+        chosen = parameters or choose(clients, max_corrupt=0.2, max_dropout=0.2, threat_model=threat_model)
         terms, identities = make_terms(chosen, length, bits)
         used = dict(xs) if xs is not None else vectors(terms, seed)
         return World(terms, identities, used, programs(terms, identities, used))
@@ -196,16 +195,16 @@ def sparse() -> GraphParameters:
 
 
 @pytest.fixture
-def sparse_active() -> GraphParameters:
-    return SPARSE_ACTIVE
+def sparse_malicious() -> GraphParameters:
+    return SPARSE_MALICIOUS
 
 
-@pytest.fixture(params=["semi-honest", "active", "sparse", "sparse active"])
+@pytest.fixture(params=["semi-honest", "malicious", "sparse", "sparse malicious"])
 def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
     variants: dict[str, dict[str, Any]] = {
         "semi-honest": {"clients": 5},
-        "active": {"clients": 5, "active": True},
+        "malicious": {"clients": 5, "threat_model": "malicious"},
         "sparse": {"parameters": SPARSE},
-        "sparse active": {"parameters": SPARSE_ACTIVE},
+        "sparse malicious": {"parameters": SPARSE_MALICIOUS},
     }
     return variants[request.param]

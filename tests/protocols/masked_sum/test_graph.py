@@ -10,6 +10,7 @@ import pytest
 
 from secagg.errors import PlanError
 from secagg.protocols.masked_sum import Graph, GraphParameters, choose
+from secagg.protocols.threat_model import ThreatModel
 
 KEY = bytes(32)
 
@@ -28,31 +29,33 @@ def exact_tail(n: int, marked: int, drawn: int, at_least: int) -> Fraction:
 # The complete graph.
 
 
-@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
 @pytest.mark.parametrize("n", range(2, 101))
-def test_up_to_100_clients_the_graph_is_complete_and_its_thresholds_hold_always(n: int, active: bool) -> None:
+def test_up_to_100_clients_the_graph_is_complete_and_its_thresholds_hold_always(
+    n: int, threat_model: ThreatModel
+) -> None:
     c = r = n // 3
-    if n - r < c + 2 or (active and 2 * (n - r) <= n + c):
+    if n - r < c + 2 or (threat_model == "malicious" and 2 * (n - r) <= n + c):
         with pytest.raises(PlanError, match="allow fewer dropouts"):
-            choose(n, dropouts=1 / 3, active=active)
+            choose(n, max_dropout=1 / 3, threat_model=threat_model)
         r -= 1
-        while n - r < c + 2 or (active and 2 * (n - r) <= n + c):
+        while n - r < c + 2 or (threat_model == "malicious" and 2 * (n - r) <= n + c):
             r -= 1
-    p = choose(n, active=active)
+    p = choose(n, threat_model=threat_model)
     assert p.complete
-    assert (p.corrupt, p.dropouts) == (c, r)
-    assert p.threshold == p.least == n - r
+    assert (p.n_corrupt, p.n_dropouts) == (c, r)
+    assert p.threshold == p.min_clients == n - r
     assert p.threshold > c
-    assert p.least - c >= 2
+    assert p.min_clients - c >= 2
     assert p.log2_insecure == p.log2_failure == -math.inf
-    if active:
+    if threat_model == "malicious":
         assert 2 * p.threshold > n + c
         assert 2 * p.quorum > n + c
 
 
 def test_a_third_of_300_clients_is_100_whatever_rounding_does() -> None:
-    p = choose(300, corrupt=1 / 3, dropouts=1 / 3)
-    assert (p.corrupt, p.dropouts) == (100, 100)
+    p = choose(300, max_corrupt=1 / 3, max_dropout=1 / 3)
+    assert (p.n_corrupt, p.n_dropouts) == (100, 100)
 
 
 # The sparse graph: figures.
@@ -60,7 +63,7 @@ def test_a_third_of_300_clients_is_100_whatever_rounding_does() -> None:
 
 @pytest.mark.parametrize(("n", "k", "t"), [(200, 128, 66), (300, 174, 89), (500, 234, 120), (1000, 318, 163)])
 def test_degrees_for_a_third_corrupt_and_a_third_dropping_out(n: int, k: int, t: int) -> None:
-    p = choose(n, corrupt=1 / 3, dropouts=1 / 3)
+    p = choose(n, max_corrupt=1 / 3, max_dropout=1 / 3)
     assert (p.degree, p.threshold) == (k, t)
     assert p.log2_insecure <= -40
     assert p.log2_failure <= -30
@@ -80,41 +83,41 @@ def test_degrees_equal_those_published_with_the_authors_code(
     n: int, corrupt: float, dropouts: float, k: int, t: int
 ) -> None:
     # graph_parameter_finder_test.cc of google-parfait/federated-compute: 2**-40 and 2**-20, semi-honest server.
-    p = choose(n, corrupt=corrupt, dropouts=dropouts, failure_bits=20)
+    p = choose(n, max_corrupt=corrupt, max_dropout=dropouts, failure_bits=20)
     assert (p.degree, p.threshold) == (k, t)
 
 
-def test_an_active_server_needs_more_than_two_disjoint_sets_of_holders_would() -> None:
+def test_a_malicious_server_needs_more_than_two_disjoint_sets_of_holders_would() -> None:
     # 2 t > k + corrupt neighbours alone would do with 248 neighbours; no separation by choice of dropouts takes more.
-    p = choose(1000, corrupt=1 / 3, dropouts=1 / 10, active=True)
+    p = choose(1000, max_corrupt=1 / 3, max_dropout=1 / 10, threat_model="malicious")
     assert p.degree > 248
     assert not p.complete
     assert 2 * p.quorum > 1000 + 333
-    assert p.quorum <= p.least == 900
+    assert p.quorum <= p.min_clients == 900
 
 
 @pytest.mark.parametrize("n", [300, 400, 1001 * 3 // 3, 3000])
-def test_an_active_server_with_a_third_corrupt_and_a_third_dropping_out_has_no_sparse_graph(n: int) -> None:
+def test_a_malicious_server_with_a_third_corrupt_and_a_third_dropping_out_has_no_sparse_graph(n: int) -> None:
     c = r = math.floor(n / 3 + 1e-9)
     if 2 * (n - r) <= n + c:
         with pytest.raises(PlanError, match="allow fewer dropouts or fewer corrupt clients"):
-            choose(n, dropouts=1 / 3, active=True)
+            choose(n, max_dropout=1 / 3, threat_model="malicious")
     else:  # rounding leaves room in the complete graph alone
-        assert choose(n, dropouts=1 / 3, active=True).complete
+        assert choose(n, max_dropout=1 / 3, threat_model="malicious").complete
 
 
-@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
 @pytest.mark.parametrize(
     ("n", "corrupt", "dropouts"), [(150, 0.2, 0.1), (400, 0.1, 0.2), (1000, 0.3, 0.05), (1000, 0.0, 0.45)]
 )
 def test_the_probabilities_are_those_of_exact_tails(
-    n: int, corrupt: float, dropouts: float, active: bool
+    n: int, corrupt: float, dropouts: float, threat_model: ThreatModel
 ) -> None:
-    p = choose(n, corrupt=corrupt, dropouts=dropouts, active=active)
+    p = choose(n, max_corrupt=corrupt, max_dropout=dropouts, threat_model=threat_model)
     assert not p.complete
-    k, t, c, r = p.degree, p.threshold, p.corrupt, p.dropouts
+    k, t, c, r = p.degree, p.threshold, p.n_corrupt, p.n_dropouts
     failure = n * exact_tail(n - 1, r, k, k - t + 1)
-    if active:
+    if threat_model == "malicious":
         assert 2 * (p.quorum - 1) <= n + c < 2 * p.quorum
         insecure = n * exact_tail(n, c, k // 2, t - k // 2 - 1)
     else:
@@ -129,14 +132,14 @@ def test_the_probabilities_are_those_of_exact_tails(
     assert failure <= Fraction(1, 2**30)
 
 
-@pytest.mark.parametrize("active", [False, True])
-def test_a_smaller_graph_would_not_do(active: bool) -> None:
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+def test_a_smaller_graph_would_not_do(threat_model: ThreatModel) -> None:
     n = 200
-    p = choose(n, corrupt=0.2, dropouts=0.1, active=active)
-    k, c, r = p.degree - 2, p.corrupt, p.dropouts
+    p = choose(n, max_corrupt=0.2, max_dropout=0.1, threat_model=threat_model)
+    k, c, r = p.degree - 2, p.n_corrupt, p.n_dropouts
     for t in range(2, k + 1):
         failure = n * exact_tail(n - 1, r, k, k - t + 1)
-        if active:
+        if threat_model == "malicious":
             insecure = n * exact_tail(n, c, k // 2, max(0, t - k // 2 - 1))
             too_much = insecure > Fraction(1, 2**40)
         else:
@@ -146,7 +149,7 @@ def test_a_smaller_graph_would_not_do(active: bool) -> None:
 
 
 def test_more_security_takes_more_neighbours() -> None:
-    degrees = [choose(1000, corrupt=0.1, dropouts=0.1, security_bits=s).degree for s in (40, 60, 80)]
+    degrees = [choose(1000, max_corrupt=0.1, max_dropout=0.1, security_bits=s).degree for s in (40, 60, 80)]
     assert degrees == sorted(set(degrees))
 
 
@@ -162,12 +165,12 @@ def test_parameters_say_what_they_are_and_with_what_probability_they_do_not_do()
     [
         {"clients": 1},
         {"clients": 1 << 21},
-        {"clients": 10, "corrupt": 1.0},
-        {"clients": 10, "dropouts": -0.1},
-        {"clients": 10, "dropouts": 0.95},
+        {"clients": 10, "max_corrupt": 1.0},
+        {"clients": 10, "max_dropout": -0.1},
+        {"clients": 10, "max_dropout": 0.95},
         {"clients": 10, "security_bits": 0},
-        {"clients": 10, "corrupt": 0.5, "dropouts": 0.5},
-        {"clients": 10, "corrupt": 0.4, "dropouts": 0.3, "active": True},
+        {"clients": 10, "max_corrupt": 0.5, "max_dropout": 0.5},
+        {"clients": 10, "max_corrupt": 0.4, "max_dropout": 0.3, "threat_model": "malicious"},
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
@@ -180,15 +183,18 @@ def test_what_cannot_be_is_refused(options: dict[str, float]) -> None:
     [
         (choose(9), {"threshold": 3}),
         (choose(9), {"threshold": 10}),
-        (choose(9), {"least": 4}),  # of which 3 may be corrupt
+        (choose(9), {"min_clients": 4}),  # of which 3 may be corrupt
         (choose(9), {"degree": 5}),
-        (choose(9), {"dropouts": 8}),
-        (choose(10, active=True), {"threshold": 6}),
-        (choose(10, active=True), {"quorum": 6}),
-        (choose(10, active=True), {"quorum": 8}),
-        (choose(9, dropouts=0.2, active=True), {"threshold": 6}),  # twice 6 is 9 and 3 corrupt
-        (choose(9, dropouts=0.2, active=True), {"quorum": 6}),
-        (choose(200, corrupt=0.1, dropouts=0.1, active=True), {"threshold": 10}),
+        (choose(9), {"n_dropouts": 8}),
+        (choose(10, threat_model="malicious"), {"threshold": 6}),
+        (choose(10, threat_model="malicious"), {"quorum": 6}),
+        (choose(10, threat_model="malicious"), {"quorum": 8}),
+        (
+            choose(9, max_dropout=0.2, threat_model="malicious"),
+            {"threshold": 6},
+        ),  # twice 6 is 9 and 3 corrupt
+        (choose(9, max_dropout=0.2, threat_model="malicious"), {"quorum": 6}),
+        (choose(200, max_corrupt=0.1, max_dropout=0.1, threat_model="malicious"), {"threshold": 10}),
     ],
 )
 def test_parameters_that_bear_fewer_colluders_than_they_say_are_refused(
@@ -208,7 +214,7 @@ def test_thresholds_may_be_as_low_as_what_they_bear_allows() -> None:
 
 
 def test_everybody_has_as_many_neighbours_and_is_its_neighbours_neighbour(sparse: GraphParameters) -> None:
-    for parameters in (sparse, choose(10), choose(150, corrupt=0.1, dropouts=0.1)):
+    for parameters in (sparse, choose(10), choose(150, max_corrupt=0.1, max_dropout=0.1)):
         graph = Graph(parameters, KEY)
         near = [graph.neighbours(i) for i in range(parameters.clients)]
         for i, peers in enumerate(near):

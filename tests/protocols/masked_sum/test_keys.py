@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,11 @@ ONE, OTHER = bytes(range(32)), bytes(range(1, 33))
 
 def rounds(play: MakePlay) -> list[Round]:
     terms = play().terms
-    return [Round(terms, session, number) for session in (ONE, OTHER) for number in (0, 1)]
+    return [
+        Round(dataclasses.replace(terms, round=number), session)
+        for session in (ONE, OTHER)
+        for number in (0, 1)
+    ]
 
 
 def test_what_two_clients_have_in_common_is_the_same_at_both_and_nobody_elses(play: MakePlay) -> None:

@@ -26,6 +26,7 @@ from secagg.protocols.masked_sum import (
 from secagg.protocols.masked_sum.keys import sign_keys, sign_sets
 from secagg.protocols.masked_sum.shamir import PRIME, SHARE_BYTES
 from secagg.protocols.masked_sum.terms import pack_set, unpack_set
+from secagg.protocols.threat_model import ThreatModel
 
 MakePlay = Callable[..., Any]
 SESSION = bytes(range(32))  # of the plays
@@ -77,9 +78,9 @@ def test_keys_of_one_client_in_the_place_of_another_are_refused(play: MakePlay) 
 @pytest.mark.parametrize("what", ["round", "session", "threshold"])
 def test_keys_signed_for_another_round_session_or_threshold_are_refused(play: MakePlay, what: str) -> None:
     p = play().play_keys()
-    other = dataclasses.replace(p.terms, parameters=choose(5, corrupt=0, dropouts=0.4))
+    other = dataclasses.replace(p.terms, parameters=choose(5, max_corrupt=0, max_dropout=0.4))
     where = {
-        "round": Round(p.terms, SESSION, 1),
+        "round": Round(dataclasses.replace(p.terms, round=1), SESSION),
         "session": Round(p.terms, bytes(32)),
         "threshold": Round(other, SESSION),
     }[what]
@@ -167,7 +168,7 @@ def test_too_few_holders_of_ones_shares_are_refused_even_if_others_are_enough(
     play: MakePlay, sparse: Any
 ) -> None:
     # The server tells c0 that four of its six neighbours dropped out, and everybody else is there.
-    p = play(parameters=dataclasses.replace(sparse, dropouts=6, least=6)).until_inputs()
+    p = play(parameters=dataclasses.replace(sparse, n_dropouts=6, min_clients=6)).until_inputs()
     shared = frozenset(range(12)).difference(p.where.graph.neighbours(0)[:4])
     good = p.inboxes["c0"]
     bad = altered(good, shared=pack_set(shared, 12), sealed=good.sealed[:2])
@@ -177,12 +178,12 @@ def test_too_few_holders_of_ones_shares_are_refused_even_if_others_are_enough(
 # A server that lies about the sum.
 
 
-@pytest.mark.parametrize("active", [False, True])
-def test_lies_about_survivors_are_refused(play: MakePlay, active: bool) -> None:
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+def test_lies_about_survivors_are_refused(play: MakePlay, threat_model: ThreatModel) -> None:
     def case(included: np.ndarray[Any, Any], match: str, without: tuple[str, ...] = ()) -> None:
-        p = play(active=active).play_keys().play_shares(without).play_inputs()
+        p = play(threat_model=threat_model).play_keys().play_shares(without).play_inputs()
         client = p.clients["c0"]
-        step = client.consent if active else client.unmask
+        step = client.consent if threat_model == "malicious" else client.unmask
         refuses(client, lambda: step(Survivors(included)), match)
 
     case(members(1, 2, 3, 4), "a set without it")  # itself as dropped
@@ -193,10 +194,10 @@ def test_lies_about_survivors_are_refused(play: MakePlay, active: bool) -> None:
     case(np.zeros(0, np.uint8), "5 clients in 1 bytes")
 
 
-@pytest.mark.parametrize("active", [False, True])
-def test_a_client_asked_twice_answers_once(play: MakePlay, active: bool) -> None:
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+def test_a_client_asked_twice_answers_once(play: MakePlay, threat_model: ThreatModel) -> None:
     # First with c4 in the sum, then without: together that would be both its secrets.
-    p = play(active=active).until_request()
+    p = play(threat_model=threat_model).until_request()
     first = p.clients["c0"].unmask(p.request)
     assert first.shares.shape == (5, SHARE_BYTES)
     for request in (p.request, Survivors(members(0, 1, 2, 3))):
@@ -206,7 +207,7 @@ def test_a_client_asked_twice_answers_once(play: MakePlay, active: bool) -> None
 
 
 def test_a_client_asked_for_a_second_vector_or_other_sets_answers_once(play: MakePlay) -> None:
-    p = play(active=True).until_inputs().play_inputs()
+    p = play(threat_model="malicious").until_inputs().play_inputs()
     client = p.clients["c0"]
     client.consent(p.request)
     with pytest.raises(RemoteProtocolError, match="made once"):
@@ -234,9 +235,9 @@ def test_the_other_variants_request_is_refused(play: MakePlay) -> None:
     p = play().until_inputs().play_inputs()
     bad = Consents(members(0, 1, 2, 3), np.zeros((4, 64), np.uint8))
     refuses(p.clients["c0"], lambda: p.clients["c0"].unmask(bad), "semi-honest server, got Consents")
-    q = play(active=True).until_inputs().play_inputs()
+    q = play(threat_model="malicious").until_inputs().play_inputs()
     q.clients["c0"].consent(q.request)
-    refuses(q.clients["c0"], lambda: q.clients["c0"].unmask(q.request), "active server, got Survivors")
+    refuses(q.clients["c0"], lambda: q.clients["c0"].unmask(q.request), "malicious server, got Survivors")
     r = play().until_inputs().play_inputs()
     refuses(r.clients["c0"], lambda: r.clients["c0"].consent(r.request), "next step was unmask")
 
@@ -246,7 +247,7 @@ def test_the_other_variants_request_is_refused(play: MakePlay) -> None:
 
 def test_lies_about_signatures_are_refused(play: MakePlay) -> None:
     def case(change: Callable[[Any], Any], match: str) -> None:
-        p = play(active=True).until_request()
+        p = play(threat_model="malicious").until_request()
         refuses(p.clients["c0"], lambda: p.clients["c0"].unmask(change(p.request)), match)
 
     case(lambda g: altered(g, signatures=flipped(g.signatures, 2, 5)), "c2's signature of the same sets")
@@ -258,7 +259,7 @@ def test_lies_about_signatures_are_refused(play: MakePlay) -> None:
 
 def test_signatures_of_clients_that_are_not_in_the_sum_do_not_count(play: MakePlay) -> None:
     # c4 is left out of the sum and works with the server: it signs all the same.
-    p = play(active=True).until_inputs().play_inputs(without=["c4"]).play_consents()
+    p = play(threat_model="malicious").until_inputs().play_inputs(without=["c4"]).play_consents()
     sets = members(0, 1, 2, 3, 4).tobytes() + members(0, 1, 2, 3).tobytes()
     signature = sign_sets(p.identities["c4"], p.where, 4, sets)
     signatures = np.concatenate([p.request.signatures[:3], np.frombuffer(signature, np.uint8)[None]])
@@ -268,7 +269,7 @@ def test_signatures_of_clients_that_are_not_in_the_sum_do_not_count(play: MakePl
 
 @pytest.mark.parametrize("what", ["who is in the sum", "who shared"])
 def test_a_server_that_tells_two_groups_different_sets_gets_no_answers(play: MakePlay, what: str) -> None:
-    p = play(10, active=True).until_inputs()
+    p = play(10, threat_model="malicious").until_inputs()
     everybody, fewer = pack_set(frozenset(range(10)), 10), pack_set(frozenset(range(9)), 10)
     names, signatures = p.names[:9], []
     for i, name in enumerate(names):
@@ -402,7 +403,7 @@ def test_a_vector_that_comes_after_the_deadline_stays_out_and_its_masking_key_is
 
 
 def test_the_server_rejects_signatures_of_other_sets(play: MakePlay) -> None:
-    p = play(active=True).until_inputs().play_inputs(without=["c4"])
+    p = play(threat_model="malicious").until_inputs().play_inputs(without=["c4"])
     good = {n: p.clients[n].consent(p.request) for n in p.names[:4]}
     rejects(lambda: p.server.take_consent("c0", good["c1"]), "c0", "signature")
     rejects(lambda: p.server.take_consent("c4", good["c1"]), "c4", "dropped out before")
@@ -508,7 +509,7 @@ def test_bytes_that_are_no_share_count_as_none(play: MakePlay, spelling: bytes) 
 
 def test_fewer_clients_than_needed_open_nothing(play: MakePlay) -> None:
     for step in range(5):
-        p = play(active=True)
+        p = play(threat_model="malicious")
         steps = (p.play_keys, p.play_shares, p.play_inputs, p.play_consents)
         for made in steps[:step]:
             made()

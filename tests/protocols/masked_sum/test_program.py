@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +38,7 @@ from secagg.protocols.masked_sum import (
     Stayed,
     Survivors,
     Unmasking,
-    collect,
+    aggregate,
     contribute,
     cost,
     plain_sum,
@@ -45,6 +46,7 @@ from secagg.protocols.masked_sum import (
 from secagg.protocols.masked_sum.keys import self_seed
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.terms import pack_set
+from secagg.protocols.threat_model import ThreatModel
 from secagg.wire import Message
 
 MakeWorld = Callable[..., Any]
@@ -59,9 +61,11 @@ def check_sum(world: Any, result: Any) -> None:
     assert {*result.contributors, *result.dropped} == set(world.terms.clients)
 
 
-@pytest.mark.parametrize("active", [False, True])
-def test_the_server_gets_the_sum_under_every_driver(world: MakeWorld, drive: Drive, active: bool) -> None:
-    w = world(4, active=active)
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+def test_the_server_gets_the_sum_under_every_driver(
+    world: MakeWorld, drive: Drive, threat_model: ThreatModel
+) -> None:
+    w = world(4, threat_model=threat_model)
     results, ledgers = drive(w.programs)
     check_sum(w, results["server"])
     stayed = Stayed.all(4)
@@ -77,12 +81,14 @@ def test_several_rounds_in_one_session_have_keys_of_their_own(world: MakeWorld) 
     w = world(4)
 
     async def server(p: Party) -> list[Any]:
-        return [await collect(p, terms=w.terms, number=i) for i in range(2)]
+        return [await aggregate(p, terms=dataclasses.replace(w.terms, round=i)) for i in range(2)]
 
     def client(name: str) -> Program[Any]:
         async def program(p: Party) -> None:
             for i in range(2):
-                await contribute(p, w.xs[name], terms=w.terms, identity=w.identities[name], number=i)
+                await contribute(
+                    p, w.xs[name], terms=dataclasses.replace(w.terms, round=i), identity=w.identities[name]
+                )
 
         return program
 
@@ -112,10 +118,10 @@ def test_one_round_is_not_run_twice_in_a_session(world: MakeWorld) -> None:
     refused: list[str] = []
 
     async def server(p: Party) -> None:
-        await collect(p, terms=w.terms)
-        await collect(p, terms=other.terms)
+        await aggregate(p, terms=w.terms)
+        await aggregate(p, terms=other.terms)
         with pytest.raises(UsageError, match="safe only once"):
-            await collect(p, terms=w.terms)
+            await aggregate(p, terms=w.terms)
 
     def client(name: str) -> Program[Any]:
         async def program(p: Party) -> None:
@@ -135,7 +141,8 @@ def test_one_round_is_not_run_twice_in_a_session(world: MakeWorld) -> None:
 
 # Dropouts at every round.
 
-STEPS = {False: 4, True: 5}  # messages that a client sends
+MODELS: tuple[ThreatModel, ...] = ("semi-honest", "malicious")
+STEPS = dict(zip(MODELS, (4, 5), strict=True))  # messages that a client sends
 
 
 @pytest.mark.parametrize("leavers", [("c1",), ("c1", "c2")])
@@ -143,7 +150,7 @@ def test_a_crash_at_any_message_leaves_the_right_sum(
     world: MakeWorld, variant: dict[str, Any], leavers: tuple[str, ...]
 ) -> None:
     w = world(**(variant | {"clients": 10}))
-    for message in range(STEPS[w.terms.active]):
+    for message in range(STEPS[w.terms.parameters.threat_model]):
         faults = [Fault("crash", message, sender=name) for name in leavers]
         out = simulate(w.programs, faults=faults)
         assert not out.errors
@@ -159,17 +166,20 @@ def test_declared_cost_is_what_the_ledger_measured_whoever_stayed(
     w = world(**variant)
     n = len(w.terms.clients)
     everybody = frozenset(range(n))
-    for message in range(STEPS[w.terms.active] + 1):
+    for message in range(STEPS[w.terms.parameters.threat_model] + 1):
         faults = [Fault("crash", message, sender="c1")]
         out = simulate(w.programs, faults=faults, insecure_seed=3)
-        left = [everybody - {1} if message <= step else everybody for step in range(STEPS[w.terms.active])]
-        if not w.terms.active:
+        left = [
+            everybody - {1} if message <= step else everybody
+            for step in range(STEPS[w.terms.parameters.threat_model])
+        ]
+        if not w.terms.malicious:
             left.insert(3, left[2])
         stayed = Stayed(*left)
         where = Round(w.terms, session_of(3, list(w.programs)))
         for name, ledger in out.ledgers.items():
             total = ledger.total()
-            if name != "c1" or message == STEPS[w.terms.active]:
+            if name != "c1" or message == STEPS[w.terms.parameters.threat_model]:
                 declared = cost(name, where, stayed)
                 assert (total.rounds, total.sent.messages, total.sent.payload_bytes) == declared, (
                     name,
@@ -189,10 +199,10 @@ def session_of(seed: int, roster: list[str]) -> bytes:
 
 
 def test_as_many_dropouts_as_planned_are_borne_and_one_more_opens_nothing(world: MakeWorld) -> None:
-    for active in (False, True):
-        w = world(10, active=active)
-        assert w.terms.parameters.dropouts == 2
-        for message in range(STEPS[active]):
+    for threat_model in MODELS:
+        w = world(10, threat_model=threat_model)
+        assert w.terms.parameters.n_dropouts == 2
+        for message in range(STEPS[threat_model]):
             for count in (2, 3):
                 faults = [Fault("crash", message, sender=f"c{i}") for i in range(count)]
                 out = simulate(w.programs, faults=faults)
@@ -205,12 +215,12 @@ def test_as_many_dropouts_as_planned_are_borne_and_one_more_opens_nothing(world:
                     assert "server" not in out.results
 
 
-@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error(
-    world: MakeWorld, action: Action, active: bool
+    world: MakeWorld, action: Action, threat_model: ThreatModel
 ) -> None:
-    w = world(5, active=active)
+    w = world(5, threat_model=threat_model)
     plain = simulate(w.programs, insecure_seed=1, record=True)
     for message, (sender, receiver, _) in enumerate(plain.transcript):
         out = simulate(w.programs, insecure_seed=1, faults=[Fault(action, message, seconds=1.0)])
@@ -320,7 +330,7 @@ def test_a_client_that_seals_garbage_for_everybody_ends_the_run_and_is_named(wor
 
 
 def test_a_server_that_shows_two_groups_different_survivors_gets_no_answers(world: MakeWorld) -> None:
-    w = world(10, active=True)
+    w = world(10, threat_model="malicious")
     answers: list[Unmasking] = []
 
     async def server(p: Party) -> None:

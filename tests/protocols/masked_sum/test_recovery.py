@@ -34,7 +34,7 @@ def bases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def recoverer() -> Recovery:
     names = [f"c{i}" for i in range(CLIENTS)]
-    parameters = types.SimpleNamespace(threshold=THRESHOLD, corrupt=CORRUPT)
+    parameters = types.SimpleNamespace(threshold=THRESHOLD, n_corrupt=CORRUPT)
     return Recovery(types.SimpleNamespace(clients=names, parameters=parameters))  # type: ignore[arg-type]
 
 

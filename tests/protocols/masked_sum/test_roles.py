@@ -38,6 +38,7 @@ from secagg.protocols.masked_sum.keys import Secrets, commit, public_bytes, secr
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Basis, read_share
 from secagg.protocols.masked_sum.terms import pack_set, unpack_set
+from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring, RingArray
 
 MakePlay = Callable[..., Any]
@@ -56,10 +57,10 @@ def test_the_sum_equals_the_plain_sum_in_any_ring(play: MakePlay, bits: int) -> 
     assert result.dropped == result.suspects == ()
 
 
-@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
 @pytest.mark.parametrize("n", [2, 3])
-def test_two_and_three_clients_are_enough(play: MakePlay, n: int, active: bool) -> None:
-    p = play(n, active=active).until_request().play_answers()
+def test_two_and_three_clients_are_enough(play: MakePlay, n: int, threat_model: ThreatModel) -> None:
+    p = play(n, threat_model=threat_model).until_request().play_answers()
     np.testing.assert_array_equal(p.server.finish().total, plain_sum(p.xs, p.terms))
     assert len(p.keys) == len(p.answers) == n
 
@@ -215,9 +216,11 @@ def test_no_request_can_name_a_client_both_ways() -> None:
 # State.
 
 
-@pytest.mark.parametrize("active", [False, True])
-def test_a_client_stored_and_restored_before_each_step_does_the_same(play: MakePlay, active: bool) -> None:
-    p = play(active=active)
+@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+def test_a_client_stored_and_restored_before_each_step_does_the_same(
+    play: MakePlay, threat_model: ThreatModel
+) -> None:
+    p = play(threat_model=threat_model)
 
     def restored(name: str) -> Client:
         p.clients[name] = Client.from_bytes(p.clients[name].to_bytes(), p.where, p.identities[name])
@@ -250,7 +253,7 @@ def test_a_stored_client_of_another_round_or_altered_is_refused(play: MakePlay) 
     p = play()
     stored = p.clients["c0"].to_bytes()
     with pytest.raises(UsageError, match="another session"):
-        Client.from_bytes(stored, Round(p.terms, bytes(32), 0), p.identities["c0"])
+        Client.from_bytes(stored, Round(p.terms, bytes(32)), p.identities["c0"])
     with pytest.raises(UsageError, match="another session"):
         Client.from_bytes(stored, play(number=1).where, p.identities["c0"])
     with pytest.raises(UsageError, match="identity"):
@@ -317,7 +320,11 @@ def test_masks_keys_and_masked_vectors_differ_between_rounds_and_sessions(play: 
 def test_every_round_and_session_has_a_circle_of_its_own(play: MakePlay, sparse: Any) -> None:
     # Of 12! orders two are the same with a probability of 2e-9.
     terms = play(parameters=sparse).terms
-    rounds = [Round(terms, session, number) for session in (bytes(32), b"\1" * 32) for number in (0, 1)]
+    rounds = [
+        Round(dataclasses.replace(terms, round=number), session)
+        for session in (bytes(32), b"\1" * 32)
+        for number in (0, 1)
+    ]
     near = {tuple(tuple(r.graph.neighbours(i)) for i in range(12)) for r in rounds}
     assert len(near) == 4
 
@@ -331,14 +338,14 @@ def test_the_context_depends_on_every_term(play: MakePlay) -> None:
         Terms(t.server, t.clients, t.identities[::-1], t.length, t.ring, t.parameters),
         Terms(t.server, t.clients, t.identities, 8, t.ring, t.parameters),
         Terms(t.server, t.clients, t.identities, t.length, Ring(21), t.parameters),
-        Terms(t.server, t.clients, t.identities, t.length, t.ring, choose(5, corrupt=0, dropouts=0)),
+        Terms(t.server, t.clients, t.identities, t.length, t.ring, choose(5, max_corrupt=0, max_dropout=0)),
         Terms(
             t.server,
             t.clients,
             t.identities,
             t.length,
             t.ring,
-            choose(5, corrupt=0.2, dropouts=0.2, active=True),
+            choose(5, max_corrupt=0.2, max_dropout=0.2, threat_model="malicious"),
         ),
         Terms(
             t.server,
@@ -350,7 +357,7 @@ def test_the_context_depends_on_every_term(play: MakePlay) -> None:
         ),
     ]
     contexts = [
-        Round(terms, session, number).context
+        Round(dataclasses.replace(terms, round=number), session).context
         for terms in others
         for session in (bytes(32), b"\1" * 32)
         for number in (0, 1)
@@ -359,23 +366,23 @@ def test_the_context_depends_on_every_term(play: MakePlay) -> None:
 
 
 def test_the_context_depends_on_each_number_of_the_graph(play: MakePlay) -> None:
-    chosen = choose(9, corrupt=1 / 9, dropouts=2 / 9, active=True)
+    chosen = choose(9, max_corrupt=1 / 9, max_dropout=2 / 9, threat_model="malicious")
     t = dataclasses.replace(play(9).terms, parameters=chosen)
     graph = dataclasses.replace(t.parameters, quorum=6)
-    assert (graph.threshold, graph.least) == (7, 7)
+    assert (graph.threshold, graph.min_clients) == (7, 7)
     changes: list[dict[str, Any]] = [
         {"quorum": 7},
-        {"least": 6},
+        {"min_clients": 6},
         {"threshold": 6},
-        {"corrupt": 0},
-        {"dropouts": 1},
-        {"active": False},
+        {"n_corrupt": 0},
+        {"n_dropouts": 1},
+        {"threat_model": "semi-honest"},
     ]
     terms = [
         dataclasses.replace(t, parameters=dataclasses.replace(graph, **change)) for change in [{}, *changes]
     ]
     assert len({each.fingerprint() for each in terms}) == len(terms)
-    assert len({Round(each, bytes(32), 0).context for each in terms}) == len(terms)
+    assert len({Round(each, bytes(32)).context for each in terms}) == len(terms)
 
 
 # What is refused of the caller.
@@ -397,9 +404,18 @@ def test_terms_that_cannot_be_are_refused(play: MakePlay) -> None:
     ):
         with pytest.raises(UsageError):
             Terms(*(*good[:place], bad, *good[place + 1 :]))
-    for session, number in ((bytes(32), -1), (bytes(32), 1 << 64), (bytes(31), 0), (b"", 0)):
-        with pytest.raises(UsageError):
-            Round(t, session, number)
+    changes: list[dict[str, Any]] = [
+        {"round": -1},
+        {"round": 1 << 64},
+        {"timeout_s": 0.0},
+        {"timeout_s": float("nan")},
+    ]
+    for change in changes:
+        with pytest.raises(UsageError, match=r"round|timeout_s"):
+            dataclasses.replace(t, **change)
+    for session in (bytes(31), b""):
+        with pytest.raises(UsageError, match="session"):
+            Round(t, session)
 
 
 def test_a_client_that_is_none_or_holds_another_identity_is_refused(play: MakePlay) -> None:

@@ -41,14 +41,14 @@ MASKING, SELF = 0, 1
 # Circles in which no run of half the neighbours holds too many corrupt clients, whoever they are, for the order to
 # matter: what the probabilities of the larger ones are about.
 CIRCLES = (
-    GraphParameters(12, 1, 2, True, 8, 7, 10, 8, -10.0, -10.0),
-    GraphParameters(14, 1, 4, True, 10, 8, 10, 8, -10.0, -10.0),
-    GraphParameters(14, 0, 5, True, 10, 7, 9, 8, -10.0, -10.0),
+    GraphParameters(12, 1, 2, "malicious", 8, 7, 10, 8, -10.0, -10.0),
+    GraphParameters(14, 1, 4, "malicious", 10, 8, 10, 8, -10.0, -10.0),
+    GraphParameters(14, 0, 5, "malicious", 10, 7, 9, 8, -10.0, -10.0),
 )
 COMPLETE = (
-    choose(6, corrupt=0, dropouts=0.4, active=True),
-    choose(8, corrupt=0.2, dropouts=0.3, active=True),
-    choose(10, corrupt=0.3, dropouts=0.3, active=True),
+    choose(6, max_corrupt=0, max_dropout=0.4, threat_model="malicious"),
+    choose(8, max_corrupt=0.2, max_dropout=0.3, threat_model="malicious"),
+    choose(10, max_corrupt=0.3, max_dropout=0.3, threat_model="malicious"),
 )
 RUNS = 12
 
@@ -198,8 +198,8 @@ def test_a_server_that_looks_learns_the_sum_of_the_survivors_and_nothing_else(
     rng = np.random.default_rng(seed)
     order = rng.permutation(n).tolist()
     # The circle of twelve with eight neighbours bears no corrupt client whatever the order.
-    corrupt = order[: 0 if parameters.active and not parameters.complete else parameters.corrupt]
-    leavers = order[len(corrupt) :][: parameters.dropouts]
+    corrupt = order[: 0 if parameters.malicious and not parameters.complete else parameters.n_corrupt]
+    leavers = order[len(corrupt) :][: parameters.n_dropouts]
     leaves = dict(zip(leavers, rng.integers(0, 5, len(leavers)).tolist(), strict=True))
     a = Adversary(p, corrupt)
 
@@ -213,7 +213,7 @@ def test_a_server_that_looks_learns_the_sum_of_the_survivors_and_nothing_else(
         a.ask_for_vector(i, shared)
     assert a.learned() == []
     request: Survivors | Consents = Survivors(pack_set(included, n))
-    if parameters.active:
+    if parameters.malicious:
         signers = sorted(included & a.honest)
         sets = checks.signed_sets(a.where, shared, included)
         signed = {i: a.clients[i].consent(request).signature.tobytes() for i in signers}  # type: ignore[arg-type]
@@ -254,12 +254,12 @@ def gaps(a: Adversary, rng: np.random.Generator) -> dict[int, Sets]:
         return frozenset(circle[(start + j) % n] for j in range(size)) & a.honest
 
     def statement() -> Sets:
-        shared = frozenset(range(n)) - gap(parameters.dropouts // 2)
+        shared = frozenset(range(n)) - gap(parameters.n_dropouts // 2)
         gone = sorted(
-            (gap(parameters.dropouts) | gap(parameters.dropouts)) & shared, key=lambda _: rng.random()
+            (gap(parameters.n_dropouts) | gap(parameters.n_dropouts)) & shared, key=lambda _: rng.random()
         )
         return shared, shared.difference(
-            gone[: max(0, len(shared) - parameters.least - int(rng.integers(0, 2)))]
+            gone[: max(0, len(shared) - parameters.min_clients - int(rng.integers(0, 2)))]
         )
 
     two = (statement(), statement())
@@ -278,9 +278,9 @@ def one_alone(a: Adversary, rng: np.random.Generator) -> dict[int, Sets]:
     near = sorted(a.where.graph.neighbours(one), key=lambda i: (i in a.honest, rng.random()))
     few, rest = near[: parameters.threshold - 1], sorted(set(range(n)) - {one, *near})
     filled = [one, *few, *rest, *near[parameters.threshold - 1 :]][
-        : max(parameters.least, parameters.threshold)
+        : max(parameters.min_clients, parameters.threshold)
     ]
-    gone = [i for i in few if i in a.honest][: n - max(parameters.least, parameters.quorum + 1)]
+    gone = [i for i in few if i in a.honest][: n - max(parameters.min_clients, parameters.quorum + 1)]
     everybody = frozenset(range(n))
     told = {i: (everybody, everybody.difference(gone)) for i in a.honest}
     return told | {one: (frozenset(filled), frozenset(filled))}
@@ -290,7 +290,7 @@ def attack(p: Any, plan: Callable[[Adversary, np.random.Generator], dict[int, Se
     """Tell everybody what the plan says, and ask all who can be made to answer; corrupt clients sign whatever helps."""
     parameters, rng = p.terms.parameters, np.random.default_rng(seed)
     n = len(p.names)
-    a = Adversary(p, rng.permutation(n)[: parameters.corrupt].tolist())
+    a = Adversary(p, rng.permutation(n)[: parameters.n_corrupt].tolist())
     told = plan(a, rng)
     alive = set(a.honest)
 
@@ -328,7 +328,7 @@ def attack(p: Any, plan: Callable[[Adversary, np.random.Generator], dict[int, Se
 
 @pytest.mark.parametrize("plan", [gaps, one_alone])
 @pytest.mark.parametrize(
-    "parameters", [*COMPLETE, *CIRCLES], ids=lambda p: f"{p.clients}-{p.degree}-{p.corrupt}"
+    "parameters", [*COMPLETE, *CIRCLES], ids=lambda p: f"{p.clients}-{p.degree}-{p.n_corrupt}"
 )
 def test_a_server_that_lies_to_clients_learns_the_sum_that_a_quorum_agreed_on_or_nothing(
     play: MakePlay, parameters: GraphParameters, plan: Any
@@ -356,8 +356,11 @@ def weakened(parameters: GraphParameters, changes: dict[str, int]) -> GraphParam
 @pytest.mark.parametrize(
     ("parameters", "changes"),
     [
-        (choose(8, corrupt=0, dropouts=0.3, active=True), {"threshold": 4, "least": 4, "quorum": 4}),
-        (CIRCLES[-1], {"threshold": 5, "least": 8}),
+        (
+            choose(8, max_corrupt=0, max_dropout=0.3, threat_model="malicious"),
+            {"threshold": 4, "min_clients": 4, "quorum": 4},
+        ),
+        (CIRCLES[-1], {"threshold": 5, "min_clients": 8}),
     ],
 )
 def test_the_same_attack_shows_one_vector_where_thresholds_are_too_low(
@@ -388,7 +391,7 @@ def test_an_older_state_restored_would_show_what_its_answers_have_in_common(play
 
 def test_clients_that_answered_for_two_sets_would_show_one_vector(play: MakePlay) -> None:
     # What the server gets if every client answers twice, from copies of its state: both secrets of c4.
-    p = play(active=False)
+    p = play(threat_model="semi-honest")
     a = Adversary(p)
     everybody, fewer = frozenset(range(5)), frozenset(range(4))
     for i in range(5):
