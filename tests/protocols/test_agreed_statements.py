@@ -22,17 +22,17 @@ async def stays_away(party: Party) -> None:
     """A client that takes part in nothing."""
 
 
-def additive(least: int) -> dict[str, Any]:
+def additive(min_clients: int) -> dict[str, Any]:
     ring = Ring(20)
-    terms = additive_sum.Terms(CLIENTS, ("x", "y", "z"), ("r",), (3,), ring, least, upload_timeout_s=5.0)
+    terms = additive_sum.Terms(CLIENTS, ("x", "y", "z"), ("r",), (3,), ring, min_clients, timeout_s=5.0)
     x = np.ones(3, ring.dtype)
     names = dict.fromkeys((*CLIENTS, "x", "y", "z", "r"))
     return {n: partial(additive_sum.aggregate, x=x if n in CLIENTS else None, terms=terms) for n in names}
 
 
-def bounded(least: int) -> dict[str, Any]:
+def bounded(min_clients: int) -> dict[str, Any]:
     bounds = bounded_sum.Bounds(3, 5, 75)
-    terms = bounded_sum.Terms(CLIENTS, ("x", "y", "z"), ("r",), bounds, least, upload_timeout_s=5.0)
+    terms = bounded_sum.Terms(CLIENTS, ("x", "y", "z"), ("r",), bounds, min_clients, timeout_s=5.0)
     x = np.ones(3, np.uint64)
     names = dict.fromkeys((*CLIENTS, "x", "y", "z", "r"))
     return {n: partial(bounded_sum.bounded_sum, x=x if n in CLIENTS else None, terms=terms) for n in names}
@@ -46,8 +46,8 @@ def bounded(least: int) -> dict[str, Any]:
 def test_what_is_compared_depends_on_session_terms_and_set(
     programs: Callable[[int], dict[str, Any]], kind: type
 ) -> None:
-    def compared(seed: int, least: int = 2, away: str = "") -> bytes:
-        run = programs(least) | ({away: stays_away} if away else {})
+    def compared(seed: int, min_clients: int = 2, away: str = "") -> bytes:
+        run = programs(min_clients) | ({away: stays_away} if away else {})
         outcome = simulate(run, record=True, insecure_seed=seed)
         assert "r" in outcome.results
         told = [m.message for m in transcripts.sent(outcome.transcript) if isinstance(m.message, kind)]
@@ -58,5 +58,5 @@ def test_what_is_compared_depends_on_session_terms_and_set(
 
     first = compared(1)
     assert compared(1) == first
-    others = [compared(2), compared(1, least=3), compared(1, away="b"), compared(1, away="c")]
+    others = [compared(2), compared(1, min_clients=3), compared(1, away="b"), compared(1, away="c")]
     assert len({first, *others}) == 5

@@ -205,9 +205,9 @@ def test_parameters_that_bear_fewer_colluders_than_they_say_are_refused(
 
 
 def test_thresholds_may_be_as_low_as_what_they_bear_allows() -> None:
-    assert dataclasses.replace(choose(9), threshold=4, least=5).corrupt == 3
-    active = choose(9, dropouts=0.2, active=True)
-    assert dataclasses.replace(active, threshold=7, quorum=7).least == 8
+    assert dataclasses.replace(choose(9), threshold=4, min_clients=5).n_corrupt == 3
+    malicious = choose(9, max_dropout=0.2, threat_model="malicious")
+    assert dataclasses.replace(malicious, threshold=7, quorum=7).min_clients == 8
 
 
 # The graph.
