@@ -248,7 +248,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
         party.send(computing[2], InputFromOutside((seeds[0],), altered))
         return None
 
-    monkeypatch.setattr("secagg.protocols.joint_groups.program.share_input", share)
+    monkeypatch.setattr("secagg.protocols.group_by.program.share_input", share)
     query = collectors.query(PARAMETERS, ("A", "B", "M"), ("x", "y", "z"))
     outcome = run(monkeypatch, query, TABLES)
     assert not outcome.results
