@@ -13,7 +13,9 @@ and one text that means "missing" at two banks does. The parties agree on a rule
 Under every rule, Unicode's normal form is NFC at least, and a space of another kind (no-break, thin) inside
 an identifier is a space. Refused are texts that stand for a missing value, unless the parties list them as
 real; numbers that a spreadsheet or a float has damaged; control characters, characters that Unicode does not
-assign, and U+FFFD, which a wrong encoding leaves; under `exact` also invisible characters.
+assign, and U+FFFD, which a wrong encoding leaves; under `exact` also invisible characters. Under `exact` and `folded`
+an IBAN has one spelling, its electronic one: with spaces, or under `exact` in small letters, it would meet nobody
+else's, and is refused.
 
 An identifier of several columns is their canonical texts joined by ":". A ":" or "\\" inside one has a "\\"
 in front, so that ("1:2", "3") and ("1", "2:3") stay apart. An identifier of one column holds no such mark.
@@ -25,7 +27,7 @@ import importlib
 import importlib.metadata
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -43,6 +45,7 @@ _FLOAT: Final = "is a whole number with decimals, as a float has it; export the 
 _FORMULA: Final = 'is a spreadsheet\'s formula ="..."; export the column as text'
 _CONTROL: Final = "holds a control character"
 _INVISIBLE: Final = "holds an invisible character; remove it, or agree on another rule than exact"
+_SPELT_IBAN: Final = "is an IBAN that others spell otherwise"
 _REPLACED: Final = "holds U+FFFD, which a wrong encoding leaves; read the table in its own"
 _UNASSIGNED: Final = f"holds a character that Unicode {unicodedata.unidata_version} does not assign"
 
@@ -87,6 +90,15 @@ _IBAN_LENGTHS: Final = {
         "UA29 VA22 VG24 XK20 YE30"
     ).split()
 }
+# A line that begins like an IBAN and is not in the spelling that the rule keeps of one; for a look at many at once.
+_LIKE_IBAN: Final = (
+    r"\n(?:[iI][bB][aA][nN][ :-]*[A-Za-z]{2}|(?!%s*\n)[A-Za-z][ -]*[A-Za-z][ -]*[0-9][ -]*[0-9])"
+)
+_SUSPECT: Final = {
+    "exact": re.compile(_LIKE_IBAN % "[0-9A-Z]"),
+    "folded": re.compile(_LIKE_IBAN % "[0-9A-Za-z]"),
+}
+_LEADING_DIGITS: Final = {"AD": 8, "AE": 19, "BA": 16, "BE": 12, "DE": 18, "EE": 16}
 _LETTERS: Final = {ord("A") + i: str(10 + i) for i in range(26)}
 
 
@@ -129,20 +141,25 @@ class Rule:
         """Return the canonical spelling of each text, and by place why a text is none; its spelling is "" then."""
         spelt: list[str] = []
         refused: dict[int, str] = {}
-        plain = _AS_THEY_ARE.get(self.name)
+        plain, suspect = _AS_THEY_ARE.get(self.name), _SUSPECT.get(self.name)
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
             lines = "\n".join((*chunk, ""))
+            slowly: Iterable[int] = range(len(chunk))
             if plain is not None and plain.fullmatch(lines) and lines.count("\n") == len(chunk):
                 spelt += lines.lower().split("\n")[:-1] if self.name == "folded" else chunk
-                continue
-            for place, text in enumerate(chunk, start):
+                hits = suspect.finditer(f"\n{lines}") if suspect is not None else ()
+                slowly = [lines.count("\n", 0, hit.start()) for hit in hits]
+            else:
+                spelt += chunk
+            for place in slowly:
+                text = chunk[place]
                 try:
                     electronic = self.name == "iban" and _IBAN.fullmatch(text) is not None
-                    spelt.append(_checked_iban(text) if electronic else self._canonical(text))
+                    spelt[start + place] = _checked_iban(text) if electronic else self._canonical(text)
                 except _Refused as why:
-                    spelt.append("")
-                    refused[place] = str(why)
+                    spelt[start + place] = ""
+                    refused[start + place] = str(why)
         return spelt, refused
 
     def _canonical(self, text: str) -> str:
@@ -156,7 +173,12 @@ class Rule:
                 why = _REASONS[str(damaged.lastgroup)] if damaged else _STANDS_FOR_NONE
                 raise _Refused(why if clean else _MISSING)
             return canonical
-        return self._spell(clean)
+        canonical = self._spell(clean)
+        if self.name in _SUSPECT:
+            electronic = _registered_iban(clean)
+            if electronic is not None and canonical != self._spell(electronic):
+                raise _Refused(_SPELT_IBAN)
+        return canonical
 
     def _unless_refused(self, clean: str) -> str | None:
         try:
@@ -236,13 +258,33 @@ def _folded(clean: str) -> str:
     return " ".join(folded.split())
 
 
+def _without_spacing(clean: str) -> str:
+    text = _IBAN_SPACING.sub("", unicodedata.normalize("NFKC", clean)).upper()
+    return text.removeprefix("IBAN").removeprefix(":")
+
+
 def _iban(clean: str) -> str:
-    text = _IBAN_SPACING.sub("", unicodedata.normalize("NFKC", clean)).upper().removeprefix("IBAN")
+    text = _without_spacing(clean)
     if not _IBAN.fullmatch(text):
         raise _Refused(
             "is no IBAN: two letters, two check digits, then 11 to 30 letters and digits are expected"
         )
     return _checked_iban(text)
+
+
+def _registered_iban(text: str) -> str | None:
+    """Return an IBAN of a country whose length is known in its electronic form, None for any other text."""
+    compact = _without_spacing(text)
+    if len(compact) != _IBAN_LENGTHS.get(compact[:2]):
+        return None
+    # Countries whose codes are hexadecimal digits too: a hash is to be taken for no IBAN.
+    digits = compact[4 : 4 + _LEADING_DIGITS.get(compact[:2], 0)]
+    if digits and not digits.isdigit():
+        return None
+    try:
+        return _iban(text)
+    except _Refused:
+        return None
 
 
 def _checked_iban(text: str) -> str:

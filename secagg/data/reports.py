@@ -39,6 +39,8 @@ _ADVICE: Final = {
     "can be read with decimals": "amounts in text: say their separators, such as --decimal , --thousands .",
     "has separators": "amounts in text: say their separators, such as --decimal , --thousands .",
     "has other separators": "amounts with other separators: see --decimal and --thousands",
+    "is an IBAN that others": "IBANs: export them in capitals without spaces, or all parties agree on "
+    'identifiers = "iban" in the job\'s [data]; without them, findings would be missing',
     "is a date with points": "dates in another form: say it with --date-format",
 }
 _HINTS: Final = {

@@ -155,8 +155,8 @@ def warnings(role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool) -> lis
         ibans = sum(map(looks_like_iban, sample))
         if ibans:
             found.append(
-                f"{ibans} of the first {len(sample)} different ones are IBANs, which the rule {rule.name} does not "
-                'bring into one spelling; agree on identifiers = "iban" in the job\'s [data]'
+                f"{ibans} of the first {len(sample)} different ones are IBANs, whose check digits the rule {rule.name} "
+                'does not check; agree on identifiers = "iban" in the job\'s [data]'
             )
         marked = sum(1 for name in names if spelt.own.get(name, name).startswith("'"))
         if marked:

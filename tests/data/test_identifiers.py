@@ -169,6 +169,57 @@ def test_what_is_no_iban_is_refused(text, why):
     assert why in refusal(Rule("iban"), text)
 
 
+OTHER_IBANS = [
+    "DE89 3704 0044 0532 0130 00", "DE89-3704-0044-0532-0130-00", f"IBAN {IBAN}", f"IBAN{IBAN}", f"iban: {IBAN}",
+    "D E89370400440532013000", "gb29 nwbk 6016 1331 9268 19", "\uff24\uff25" + IBAN[2:] + " ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["exact", "folded"])
+@pytest.mark.parametrize("text", [*OTHER_IBANS, IBAN.lower()], ids=ascii)
+@pytest.mark.parametrize("beside", [[], ["a1"] * 3], ids=["alone", "beside others"])
+def test_an_iban_that_would_meet_nobody_elses_is_refused_or_meets_it(rule, text, beside):
+    spelt_alike, _ = Rule(rule).spell([*beside, IBAN])
+    canonical, refused = Rule(rule).spell([*beside, text])
+    assert canonical == spelt_alike or "is an IBAN that others spell otherwise" in refused[len(beside)]
+    assert bool(refused) == (rule == "exact" or (text not in (IBAN.lower(), OTHER_IBANS[-1])))
+
+
+@pytest.mark.parametrize("rule", ["exact", "folded"])
+def test_what_only_looks_like_an_iban_is_an_identifier(rule):
+    # Check digits that do not hold, no such country, too short, and the texts of hashes.
+    others = [
+        "DE88 3704 0044 0532 0130 00",
+        "XX82-WEST-1234-5698-7654-32",
+        "DE89 3704",
+        "IBAN",
+        "de89ab",
+        "iban-1",
+    ]
+    hashes = [f"be{i:02}{'a1' * 6}" for i in range(2, 99)]
+    hashes += [
+        f"{code}{i:02}{i:x}{'f' * length}"[:length]
+        for i in range(2, 99)
+        for code, length in (("ae", 23), ("de", 22), ("ad", 24))
+    ]
+    canonical, refused = Rule(rule).spell([*others, *hashes])
+    assert refused == {}
+    assert canonical == (
+        [text.casefold() for text in [*others, *hashes]] if rule == "folded" else [*others, *hashes]
+    )
+
+
+def test_tables_with_ibans_in_other_spellings_say_what_to_agree_on(deposits):
+    with pytest.raises(
+        DataError, match=r'(?s)customer is an IBAN that others.*identifiers = "iban"'
+    ) as refused:
+        deposits("DE89 3704 0044 0532 0130 00", "x1")
+    assert "leave them out" not in str(refused.value)
+    assert deposits("DE89 3704 0044 0532 0130 00", conventions=Conventions({"customer": "iban"}))[
+        "customer"
+    ].strings == [IBAN]
+
+
 def test_an_ibans_check_digits_have_one_spelling():
     # 97 and 00, 98 and 01, 2 and 99 are equal modulo 97; ISO 13616 issues 02 to 98.
     for number in range(97):
@@ -336,7 +387,7 @@ def test_rules_differ_by_role(tmp_path):
     ("customers", "says"),
     [
         (
-            ["DE89 3704 0044 0532 0130 00", "x1"],
+            [IBAN, "x1"],
             '1 of the first 2 different ones are IBANs.*identifiers = "iban"',
         ),
         ([f"{i}4071234567890000" for i in range(1, 5)], "end in zeros, as a spreadsheet leaves them"),
