@@ -790,6 +790,8 @@ def test_fingerprints_depend_on_every_term() -> None:
         {"clients": ("a", "c", "b")},
         {"clients": ("a", "b", "c", "r"), "results": ("q",)},
         {"aggregators": ("y", "x")},
+        {"aggregators": ("x", "y", "r"), "results": ("q",)},  # the same names in the same order
+        {"clients": ("a", "b"), "aggregators": ("c", "x", "y")},
         {"results": ("r",)},
         {"shape": (2,)},
         {"shape": (2, 3, 1)},

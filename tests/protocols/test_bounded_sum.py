@@ -582,6 +582,7 @@ def test_fingerprints_depend_on_every_term() -> None:
         {"clients": ("a", "c", "b")},
         {"clients": ("a", "b", "c", "r"), "results": ("q",)},
         {"aggregators": ("p1", "p0", "p2")},
+        {"clients": ("a", "b"), "aggregators": ("c", *P[:2]), "results": (P[2], "r", "q")},
         {"results": ("r",)},
         {"bounds": WEIGHTED},
         {"bounds": Bounds(D + 1, B, 2 * B * B)},

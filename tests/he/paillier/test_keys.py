@@ -66,6 +66,30 @@ def test_a_slow_decryption_by_the_definition_reads_the_same(small_key):
     assert np.array_equal(small_key.decrypt_encoded(ciphertext), values)
 
 
+def test_nobody_chooses_what_is_raised_to_a_secret_exponent(small_key, monkeypatch):
+    """Equal residues are raised as different numbers, in each call as others, and none of them as it came."""
+    key, (p, q) = small_key.public_key, small_key.prime_factors()
+    c = key.encrypt_encoded(encode(np.zeros(1), PLAN).values, PLAN).integers()[0]
+    digits = residues.to_digits([c] * 5, key.n, key.s)
+    raised: list[tuple[int, mpz]] = []
+    power = gmpy2.powmod_base_list
+
+    def note(bases, exponent, modulus):
+        raised.extend((int(exponent), base % modulus) for base in bases)
+        return power(bases, exponent, modulus)
+
+    monkeypatch.setattr(gmpy2, "powmod_base_list", note)
+    for _ in range(3):
+        assert small_key.decrypt_residues(digits) == [0] * 5
+    for prime in (p, q):
+        numbers = [base for exponent, base in raised if exponent == prime - 1]
+        assert len(numbers) == len(set(numbers)) == 15
+        assert c % prime ** (key.s + 1) not in numbers
+        # What blinds is a p^s-th power, which the power p - 1 takes away.
+        modulus = prime ** (key.s + 1)
+        assert len({pow(int(base), prime - 1, modulus) for base in numbers}) == 1
+
+
 def test_the_largest_and_smallest_plaintexts_decrypt(small_key):
     key = small_key.public_key
     top = key.modulus.plaintext
