@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from secagg import errors
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 # Authors' initials or a name, perhaps "+", and two digits: AFLNO16, Bat68, RRK+20.
@@ -83,3 +85,51 @@ def test_links_within_the_documents_lead_somewhere(document: str) -> None:
             assert target[1:] in anchors
         elif not target.startswith("https://"):
             assert (DOCS / target.partition("#")[0]).is_file()
+
+
+# docs/errors.md
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return a page's sections of the second level by heading."""
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def words_of_the_code() -> str:
+    """Return all text constants of the package, a line each."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "secagg").rglob("*.py")]
+    found = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    return " ".join(" ".join(text for text in found if isinstance(text, str)).split())
+
+
+def test_the_page_of_errors_has_a_section_for_each_class_and_names_no_other() -> None:
+    page = (DOCS / "errors.md").read_text("utf-8")
+    assert sorted(sections(page)) == sorted(errors.__all__)
+    named = set(re.findall(r"\b[A-Z]\w+Error\b", page))
+    assert named - set(errors.__all__) == {"ValueError", "ArithmeticError"}
+
+
+def test_a_section_says_of_which_class_its_class_is() -> None:
+    for name, text in sections((DOCS / "errors.md").read_text("utf-8")).items():
+        (base,) = [
+            c.__name__
+            for c in getattr(errors, name).__mro__[1:]
+            if c.__name__ in (*errors.__all__, "Exception")
+        ][:1]
+        if base not in ("Exception", "SecaggError"):
+            assert f"`{base}`" in text, name
+
+
+def test_each_message_on_the_page_of_errors_is_one_of_the_codes() -> None:
+    known, strange = words_of_the_code(), []
+    for name, text in sections((DOCS / "errors.md").read_text("utf-8")).items():
+        rows = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", text, re.MULTILINE)[1:]
+        assert rows or name == "PeerMissingError"
+        for row in rows:
+            for message in row.split("; "):
+                # What the message fills in stands as a word in italics, as "..." or as N, M or K.
+                pieces = re.split(r"\*[^*]+\*|…|\b[NMK]\b|, ", message)
+                if not any(piece.strip() in known for piece in pieces if len(piece.strip()) > 5):
+                    strange.append((name, message))
+    assert strange == []
