@@ -13,6 +13,7 @@ from secagg import errors
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PAGES = [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
 # Authors' initials or a name, perhaps "+", and two digits: AFLNO16, Bat68, RRK+20.
 TAG = re.compile(r"\b[A-Z][A-Za-z]+\+?\d{2}\b")
 BRACKETS = re.compile(r"\[([^\[\]]+)\](?!\()")
@@ -75,16 +76,16 @@ def test_every_test_that_holds_a_statement_exists() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("document", sorted(str(path.relative_to(ROOT)) for path in PAGES))
 def test_links_within_the_documents_lead_somewhere(document: str) -> None:
-    text = (DOCS / document).read_text("utf-8")
+    text = (ROOT / document).read_text("utf-8")
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if target.startswith("#"):
             assert target[1:] in anchors
         elif not target.startswith("https://"):
-            assert (DOCS / target.partition("#")[0]).is_file()
+            assert ((ROOT / document).parent / target.partition("#")[0]).is_file(), target
 
 
 # docs/errors.md
@@ -133,3 +134,21 @@ def test_each_message_on_the_page_of_errors_is_one_of_the_codes() -> None:
                 if not any(piece.strip() in known for piece in pieces if len(piece.strip()) > 5):
                     strange.append((name, message))
     assert strange == []
+
+
+# docs/adr
+
+
+def test_the_index_of_decisions_lists_every_page_under_its_title() -> None:
+    pages = sorted(path for path in (DOCS / "adr").glob("*.md") if path.name != "README.md")
+    titles = {path.name: path.read_text("utf-8").partition("\n")[0].removeprefix("# ") for path in pages}
+    listed = re.findall(
+        r"^- \[(\d+)\]\((.+)\) (.+)$", (DOCS / "adr" / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert {name: f"{number} {title}" for number, name, title in listed} == titles
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "adr").glob("0*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_context_decision_and_consequences(path: Path) -> None:
+    assert list(sections(path.read_text("utf-8"))) == ["Context", "Decision", "Consequences"]
+    assert path.stem.startswith(path.read_text("utf-8")[2:6])
