@@ -8,7 +8,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick check mutants bench clean
+.PHONY: help demo test quick check vectors mutants bench clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
+	@echo "make vectors the test vectors of our own formats, anew; CONTRIBUTING.md says when that is allowed"
 	@echo "make clean   remove .venv and what was built"
 
 demo: $(VENV)/.installed
@@ -33,6 +34,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+vectors: $(VENV)/.installed-dev
+	$(BIN)/python tests/vectors/make.py
 
 # Works in copies of the checkout and goes on where it was ended; see tests/mutants.
 mutants: $(VENV)/.installed-dev
