@@ -85,7 +85,8 @@ class Format:
 
 
 def stored_message(given: Fields) -> dict[str, Any]:
-    kind: type[Message] = {Example.KIND: Example, Other.KIND: Other}[given["kind"]]
+    kinds: dict[str, type[Message]] = {Example.KIND: Example, Other.KIND: Other}
+    kind = kinds[given["kind"]]
     return {"bytes": wire.to_bytes(wire.from_bytes(bytes.fromhex(given["bytes"]), kind, peer=PEER)).hex()}
 
 
@@ -103,7 +104,11 @@ def frame(given: Fields) -> dict[str, Any]:
 def control_frame(given: Fields) -> dict[str, Any]:
     data = bytes.fromhex(given["bytes"])
     frame_type, _, _ = wire.decode_prefix(data[: wire.PREFIX.size], peer=PEER)
-    kind: type[Message] = {wire.FrameType.HELLO: hello.Hello, wire.FrameType.ABORT: hello.Abort}[frame_type]
+    kinds: dict[wire.FrameType, type[Message]] = {
+        wire.FrameType.HELLO: hello.Hello,
+        wire.FrameType.ABORT: hello.Abort,
+    }
+    kind = kinds[frame_type]
     content = wire.decode_control(data, kind, peer=PEER)
     return {"type": frame_type.name, "bytes": wire.encode_control(frame_type, content).hex()}
 
