@@ -3,7 +3,7 @@
 Protocol code is straight-line `async` code that talks to a `Party` and never to a network:
 
     party.send(peer, Share(x))
-    shares = await party.gather(Share, party.others)
+    shares = await party.gather(Share, party.others, most_bytes=x.nbytes)
 
 `await` hands a request for messages to whatever drives the coroutine; it is not asyncio. A driver (see
 `secagg.network`) wraps the coroutine in a `Run`, carries the frames in `party.outbox` to their receivers,
@@ -11,8 +11,8 @@ calls `party.deliver` with what arrives and `run.advance()` when something did. 
 send are here, so that every driver makes the same ones: session, sender, order, duplicates, kind, types.
 
 Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives
-early waits for those before it; one that arrives twice is an error that names the peer. What a peer sends before
-anybody asks for it is bounded (see `secagg.mailbox`).
+early waits for those before it; one that arrives twice is an error that names the peer. How long a message may be is
+known before it is held: one that is asked for by what the protocol expects, all others by `secagg.mailbox`.
 
 The module is long because what a protocol sees of a party and what a driver sees of it share one state.
 """
@@ -52,7 +52,7 @@ from secagg.errors import (
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Mailbox, Room
 from secagg.prg import KEY_BYTES, Stream, check_process
-from secagg.wire import MAX_DEPTH, MAX_LANE_DEPTH, Buffer, Frame, Lane, M, Message
+from secagg.wire import MAX_DEPTH, MAX_LANE_DEPTH, SMALL_BYTES, Buffer, Envelope, Frame, Lane, M, Message
 
 PartyId: TypeAlias = str
 T = TypeVar("T")
@@ -110,6 +110,7 @@ class Gather(Generic[M]):
       many peers, it costs the same however many they are: `peers` is then a dictionary, from which those who have
       answered are taken, and `missing` is kept from one wait to the next.
     continued: time runs on from the wait before this one.
+    limit: the longest frame that may answer, in bytes.
     missing: who has neither answered nor failed.
     there: first, and somebody has answered.
     """
@@ -122,6 +123,7 @@ class Gather(Generic[M]):
     timeout_s: float | None
     first: bool = False
     continued: bool = False
+    limit: int = wire.MAX_FRAME_BYTES
     missing: set[PartyId] = field(default_factory=set)
     there: bool = False
 
@@ -266,6 +268,7 @@ class Party:
         *,
         quorum: int | None = None,
         timeout_s: float | None = None,
+        most_bytes: int | None = None,
     ) -> Gather[M]:
         """Return a request for one `kind` from each of `peers`; await it for the messages by peer.
 
@@ -273,14 +276,16 @@ class Party:
           quorum: with a number, peers that vanish, misbehave or are late are left out as long as that many
             answer; without, each of them ends the protocol.
           timeout_s: how long to wait; without, as long as the driver allows.
+          most_bytes: of a message, beside the `wire.SMALL_BYTES` that every message may take. Without, those are all
+            for a kind that holds no arrays, and the driver's bound holds for others: so say how large arrays may be.
 
         Raises (when awaited):
           PeerVanishedError: a peer ended its connection or sent nothing in time.
           TooFewPartiesError: fewer than `quorum` answered.
-          RemoteProtocolError: a peer sent something else, or broke the rules of the wire.
+          RemoteProtocolError: a peer sent something else or something longer, or broke the rules of the wire.
         """
-        wanted = self._wanted(peers, quorum)
-        return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s)
+        wanted, limit = self._wanted(peers, quorum), _limit(kind, most_bytes)
+        return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s, limit=limit)
 
     async def as_completed(
         self,
@@ -289,6 +294,7 @@ class Party:
         *,
         quorum: int | None = None,
         timeout_s: float | None = None,
+        most_bytes: int | None = None,
     ) -> AsyncIterator[tuple[PartyId, M]]:
         """Yield (peer, message), one `kind` from each of `peers`, in the order in which they come.
 
@@ -300,7 +306,8 @@ class Party:
         waiting, arrived = dict.fromkeys(wanted), set[PartyId]()
         # How many are enough is known at the end alone; until then each loss is borne if any is.
         bears = None if quorum is None else 0
-        gather = Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, first=True)
+        limit = _limit(kind, most_bytes)
+        gather = Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, first=True, limit=limit)
         while waiting:
             gather.phase = self.ledger.phase
             got = await gather
@@ -325,9 +332,9 @@ class Party:
             )
         return wanted
 
-    async def receive(self, kind: type[M], peer: PartyId) -> M:
-        """Return the next message of a peer, which must be a `kind`; raises as `gather` does."""
-        return (await self.gather(kind, (peer,)))[peer]
+    async def receive(self, kind: type[M], peer: PartyId, *, most_bytes: int | None = None) -> M:
+        """Return the next message of a peer, which must be a `kind`; arguments and errors are those of `gather`."""
+        return (await self.gather(kind, (peer,), most_bytes=most_bytes))[peer]
 
     def parallel(self, *computations: Computation[Any]) -> _Parallel:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
@@ -387,12 +394,62 @@ class Party:
             for gather in self._wait:
                 gather.missing.discard(peer)
 
-    def _enqueue(self, frame: Frame, peer: PartyId) -> None:
-        envelope = frame.envelope
+    def admits(self, envelope: Envelope, size: int, peer: PartyId) -> bool:
+        """Return whether a message of `size` bytes may be taken now, of which nothing but the envelope needs to be here.
+
+        What is not asked for yet and longer than all that may stand unread has to wait, if the network can let it.
+
+        Raises:
+          RemoteProtocolError: it is not what is asked for, or longer; or it has to wait, and its sender is waited for.
+        """
+        self._check_origin(envelope, peer)
+        if (gather := self._asking(envelope, peer)) is not None:
+            self._check_asked(gather, envelope.kind, size, peer)
+            return True
+        if size <= self._room.nbytes:
+            return True
+        if peer in self.waiting_for:
+            raise self._unasked(peer, f"{self._room.nbytes} bytes of messages")
+        return False
+
+    def _check_origin(self, envelope: Envelope, peer: PartyId) -> None:
         if envelope.session != self.session[:16]:
             raise RemoteProtocolError(f"message of another session from {peer}", peer=peer)
         if envelope.sender != self.roster.position.get(peer):
             raise RemoteProtocolError(f"message in another party's name from {peer}", peer=peer)
+
+    def _asking(self, envelope: Envelope, peer: PartyId) -> Gather[Any] | None:
+        """Return the request that a message answers: it is the first unread one in a lane that is waited for."""
+        mail, lane = self._mail.get(peer), envelope.lane
+        if envelope.sequence != (0 if mail is None else mail.expected) or self._has_mail(peer, lane):
+            return None
+        return next((g for g in self._wait if g.lane == lane and peer in g.peers), None)
+
+    @staticmethod
+    def _check_asked(gather: Gather[Any], kind: str, size: int, peer: PartyId) -> None:
+        if kind != gather.kind.KIND:
+            raise RemoteProtocolError(
+                f"expected {gather.kind.KIND} from {peer}, got {kind!r:.120}; do both run the same job and release?",
+                peer=peer,
+            )
+        if size > gather.limit:
+            raise RemoteProtocolError(
+                f"expected {kind} of at most {gather.limit} bytes from {peer}, got one of {size}; do both run the same "
+                f"job and release?",
+                peer=peer,
+            )
+
+    def _unasked(self, peer: PartyId, bound: str) -> RemoteProtocolError:
+        return RemoteProtocolError(
+            f"{peer} has sent more than {bound} that {self.me} has not asked for; do both run the same job and release?",
+            peer=peer,
+        )
+
+    def _enqueue(self, frame: Frame, peer: PartyId) -> None:
+        envelope = frame.envelope
+        self._check_origin(envelope, peer)
+        if frame.size > SMALL_BYTES and not self.admits(envelope, frame.size, peer):
+            raise self._unasked(peer, f"{self._room.nbytes} bytes of messages")
         mail = self._mail.get(peer)
         if mail is None:
             mail = self._mail[peer] = Mailbox(peer, self._room)
@@ -411,17 +468,10 @@ class Party:
             return ""
         return mail.exceeds({gather.lane for gather in self._wait if peer in gather.peers})
 
-    def _check_room(self, mail: Mailbox, envelope: wire.Envelope) -> None:
-        peer, lane = mail.peer, envelope.lane
-        # Its first message in a lane that is waited for is what was asked for, however much else there is.
-        first = envelope.sequence == mail.expected and not mail.has(lane)
-        if first and any(gather.lane == lane and peer in gather.peers for gather in self._wait):
-            return
-        if bound := self.overfull(peer):
-            raise RemoteProtocolError(
-                f"{peer} has sent more than {bound} that {self.me} has not asked for; do both run the same job and release?",
-                peer=peer,
-            )
+    def _check_room(self, mail: Mailbox, envelope: Envelope) -> None:
+        # What was asked for is taken, however much else there is.
+        if self._asking(envelope, mail.peer) is None and (bound := self.overfull(mail.peer)):
+            raise self._unasked(mail.peer, bound)
 
     def _has_mail(self, peer: PartyId, lane: Lane) -> bool:
         mail = self._mail.get(peer)
@@ -443,10 +493,16 @@ class Party:
         if not any(gather.waits for gather in self._wait):
             return True
         return bool(self._failed) and any(
-            gather.quorum is None
-            and any(p in self._failed and not self._has_mail(p, gather.lane) for p in gather.peers)
+            gather.quorum is None and any(self._lacks(p, gather) for p in gather.peers)
             for gather in self._wait
         )
+
+    def is_lost_without(self, peer: PartyId) -> bool:
+        """Whether the program waits for a message of a peer that cannot come any more, and cannot go on without it."""
+        return any(g.quorum is None and peer in g.peers and self._lacks(peer, g) for g in self._wait)
+
+    def _lacks(self, peer: PartyId, gather: Gather[Any]) -> bool:
+        return peer in self._failed and not self._has_mail(peer, gather.lane)
 
     @property
     def waiting_for(self) -> tuple[PartyId, ...]:
@@ -528,12 +584,7 @@ class Party:
             del (unread := self._unread[gather.lane])[peer]
             if not unread:
                 del self._unread[gather.lane]
-        kind = frame.envelope.kind
-        if kind != gather.kind.KIND:
-            raise RemoteProtocolError(
-                f"expected {gather.kind.KIND} from {peer}, got {kind!r:.120}; do both run the same job and release?",
-                peer=peer,
-            )
+        self._check_asked(gather, frame.envelope.kind, frame.size, peer)
         message, payload = wire.decode_body(frame, gather.kind, peer=peer)
         self.ledger.received(peer, frame.size, payload, frame.envelope.depth, phase=gather.phase)
         return message
@@ -685,6 +736,13 @@ class _Parallel:
             for computation in computations:
                 computation.close()
         return results
+
+
+def _limit(kind: type[Message], most_bytes: int | None) -> int:
+    """Return the longest frame of a kind that is taken."""
+    if most_bytes is None:
+        return wire.MAX_FRAME_BYTES if wire.carries_arrays(kind) else SMALL_BYTES
+    return SMALL_BYTES + most_bytes
 
 
 def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer: PartyId) -> NDArray[Any]:

@@ -11,6 +11,8 @@ A protocol's messages are frozen `Message` structs. A frame on the wire is
 checks of types come from msgspec; nothing here can execute what it reads. Every malformed input raises
 `WireError` and nothing else.
 
+A long message is asked about before its arrays are held: `decode_head` reads its envelope from the first bytes.
+
 What decoding allocates is bounded before it is allocated. A byte of MessagePack can stand for an empty list, for
 which Python holds some 70 bytes, so the items of a long header are counted before any is made; arrays are counted one
 by one; frames of the network's own have a size that depends on what they are for.
@@ -22,9 +24,11 @@ import enum
 import functools
 import math
 import struct
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
+import msgspec.inspect
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +41,7 @@ MAX_HEADER_BYTES: Final = 1 << 24
 # most some 30 MB, where the 16 MiB of a header that holds nothing else would take over 1 GB.
 MAX_ITEMS: Final = 1 << 18
 MAX_ARRAYS: Final = 256
+SMALL_BYTES: Final = 1 << 16  # what any message may take, and what one may take beside its arrays
 MAX_NDIM: Final = 8
 MAX_LANE_DEPTH: Final = 16
 # The longest chain of messages that a peer may claim. Rounds take microseconds at least, so that no run comes near. A
@@ -302,6 +307,29 @@ def decode_prefix(
     return known, header_length, size
 
 
+def decode_head(head: Buffer, *, peer: str) -> tuple[Envelope, int]:
+    """Return the envelope and the length of a whole MESSAGE frame of which prefix and header have come.
+
+    Raises:
+      WireError: they are malformed.
+    """
+    view = memoryview(head).cast("B")
+    _, header_length, size = decode_prefix(view[: PREFIX.size], peer=peer)
+    return _envelope(view[PREFIX.size : PREFIX.size + header_length], peer), size
+
+
+def head_bytes(header_length: int) -> int:
+    """Return how many bytes of a frame come before its arrays."""
+    return _padded(PREFIX.size + header_length)
+
+
+def _envelope(header: memoryview, peer: str) -> Envelope:
+    try:
+        return _decode_envelope(header)
+    except _MALFORMED as error:
+        raise WireError(f"malformed envelope from {peer}: {_quoted(error)}", peer=peer) from None
+
+
 def decode_envelope(frame: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAME_BYTES) -> Frame:
     """Cut a whole MESSAGE frame into its envelope and its arrays' bytes.
 
@@ -316,11 +344,33 @@ def decode_envelope(frame: Buffer, *, peer: str, max_frame_bytes: int = MAX_FRAM
         raise WireError(
             f"expected a message frame of {size} bytes from {peer}, got {len(view)} bytes", peer=peer
         )
-    try:
-        envelope = _decode_envelope(view[PREFIX.size : PREFIX.size + header_length])
-    except _MALFORMED as error:
-        raise WireError(f"malformed envelope from {peer}: {_quoted(error)}", peer=peer) from None
+    envelope = _envelope(view[PREFIX.size : PREFIX.size + header_length], peer)
     return Frame(envelope, view[_padded(PREFIX.size + header_length) :], size)
+
+
+@functools.cache  # as many entries as there are kinds of messages
+def carries_arrays(kind: type[Message]) -> bool:
+    """Return whether a message of a kind, or what it is made of, may hold arrays."""
+    # msgspec calls whatever it does not know itself, such as an array, a custom type.
+    return any(
+        isinstance(part, msgspec.inspect.CustomType) for part in _made_of(msgspec.inspect.type_info(kind))
+    )
+
+
+def _made_of(described: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
+    """Yield the types that a type is made of, itself first."""
+    found, queue = set[int](), [described]
+    while queue:
+        part = queue.pop()
+        if id(part) in found:
+            continue
+        found.add(id(part))
+        yield part
+        fields = [getattr(part, name) for name in part.__struct_fields__]
+        for value in (*fields, *(item for field in fields if isinstance(field, tuple) for item in field)):
+            inner = value.type if isinstance(value, msgspec.inspect.Field) else value
+            if isinstance(inner, msgspec.inspect.Type):
+                queue.append(inner)
 
 
 @functools.cache  # as many entries as there are pairs of annotations and dtypes

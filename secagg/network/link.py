@@ -15,14 +15,14 @@ import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from secagg import wire
 from secagg.errors import AuthenticationError, PeerVanishedError, WireError
-from secagg.wire import PREFIX, Buffer, FrameType
+from secagg.wire import PREFIX, SMALL_BYTES, Buffer, Envelope, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
 _SLICE_BYTES: Final = 16 << 20  # one OpenSSL call must not keep the loop from reading for long
@@ -47,6 +47,8 @@ class Link:
       stepped: when its count of steps last rose.
       steps, waits_for: what its last heartbeat said.
       finished: whether the peer said that its program has ended.
+      admits: says of a long message, before its arrays are held, whether it may be taken; None where all may.
+      held: whether it said no to the message whose beginning is here. `read` asks again.
     """
 
     __slots__ = (
@@ -56,13 +58,16 @@ class Link:
         "_frame",
         "_inbox",
         "_out",
+        "_size",
         "_sock",
         "_start",
         "_tls",
         "_type",
         "_writable",
+        "admits",
         "finished",
         "heard",
+        "held",
         "max_frame_bytes",
         "moved",
         "peer",
@@ -81,6 +86,8 @@ class Link:
         self.steps = -1
         self.waits_for: tuple[str, ...] = ()
         self.finished = False
+        self.admits: Callable[[Envelope, int, str], bool] | None = None
+        self.held = False
         self._sock = sock
         self._tls = sock if isinstance(sock, ssl.SSLSocket) else None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -95,7 +102,8 @@ class Link:
         self._inbox = memoryview(bytearray(_INBOX_BYTES))  # short frames, and the beginnings of long ones
         self._start = self._end = 0  # what of it has been received and not used
         self._type = FrameType.BYE
-        self._frame: memoryview | None = None
+        self._frame: memoryview | None = None  # of a long message at first what comes before its arrays
+        self._size = 0
         self._filled = 0
 
     def __repr__(self) -> str:
@@ -181,10 +189,11 @@ class Link:
         self.unsent = 0
 
     def read(self) -> tuple[FrameType, memoryview] | None:
-        """Return the next frame, or None when the rest of it has not arrived yet.
+        """Return the next frame, or None when the rest of it has not arrived yet or may not be taken now.
 
         Raises:
           WireError: the bytes are not a frame that networks carry, or it is longer than `max_frame_bytes`.
+          RemoteProtocolError: `admits` raised it.
           PeerVanishedError: the connection ended.
           AuthenticationError: a record was not what the peer sent.
         """
@@ -197,27 +206,54 @@ class Link:
                     return None
                 self._end += received
             start = self._start
-            self._type, _, size = wire.decode_prefix(
+            self._type, header_length, size = wire.decode_prefix(
                 self._inbox[start : start + PREFIX.size], peer=self.peer, max_frame_bytes=self.max_frame_bytes
             )
             if self._type is FrameType.STORED:
                 raise WireError(f"expected a message from {self.peer}, got a frame for files", peer=self.peer)
-            try:
-                frame = self._frame = np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
-            except MemoryError:
-                raise WireError(
-                    f"{self.peer} sends a frame of {size} bytes, for which there is no memory; max_frame_bytes bounds them",
-                    peer=self.peer,
-                ) from None
-            self._filled = min(got, size)
-            frame[: self._filled] = self._inbox[start : start + self._filled]
-            self._start += self._filled
-        while self._filled < len(frame):
-            if not (received := self._receive(frame[self._filled :])):
+            self._size = size
+            if self.admits is not None and self._type is FrameType.MESSAGE and size > SMALL_BYTES:
+                size = wire.head_bytes(header_length)
+            frame, self._filled = self._room_for(size), 0
+            self._frame = frame
+        if not self._fill(frame):
+            return None
+        if len(frame) < self._size:
+            self.held = not self._admitted(head := frame)
+            if self.held:
                 return None
-            self._filled += received
+            frame = self._room_for(self._size)
+            frame[: len(head)] = head
+            self._frame = frame
+            if not self._fill(frame):
+                return None
         self._frame = None
         return self._type, frame
+
+    def _admitted(self, head: memoryview) -> bool:
+        envelope, size = wire.decode_head(head, peer=self.peer)
+        return self.admits is None or self.admits(envelope, size, self.peer)
+
+    def _room_for(self, size: int) -> memoryview:
+        try:
+            return np.empty(size, np.uint8).data  # not zero-filled, unlike a bytearray
+        except MemoryError:
+            raise WireError(
+                f"{self.peer} sends a frame of {size} bytes, for which there is no memory; max_frame_bytes bounds them",
+                peer=self.peer,
+            ) from None
+
+    def _fill(self, frame: memoryview) -> bool:
+        """Receive what is missing of a frame, first what is here already; return whether it is whole."""
+        if missing := min(len(frame) - self._filled, self._end - self._start):
+            frame[self._filled : self._filled + missing] = self._inbox[self._start : self._start + missing]
+            self._start += missing
+            self._filled += missing
+        while self._filled < len(frame):
+            if not (received := self._receive(frame[self._filled :])):
+                return False
+            self._filled += received
+        return True
 
     def _receive(self, into: memoryview) -> int:
         """Receive what there is, at most what fits; 0 when there is nothing now."""

@@ -13,11 +13,13 @@ not even a heartbeat, after `silence_s`; one that is alive and never sends what 
 `message_s` in which neither it nor those whom it says it waits for show progress (see `waiting`). Whoever
 notices tells the others, who end too. With a quorum the program goes on without it.
 
-A peer can make this party hold one frame of `max_frame_bytes` that is on its way and, unread, `max_unread_bytes`, the
-message that exceeds them, and what `mailbox.Room` says of messages and lanes. Of a peer that is so far ahead nothing more is
-read until the program has caught up: it waits, and no other peer does. A peer that is waited for cannot be made to wait. If
-it is so far ahead with what nobody has asked for, the run ends with an error that names it. What is sent to a peer that
-takes nothing is bounded by `max_unread_bytes` too, where the program goes on without it.
+Of a long message the beginning is read first. What answers a request is taken if it is of the kind that is asked for and no
+longer than the request says, and never longer than `max_frame_bytes`. What nobody has asked for is bounded too: a peer can
+make this party hold `max_unread_bytes` of it, the message that exceeds them, which is no longer than that itself, and what
+`mailbox.Room` says of messages and lanes. Of a peer that is so far ahead nothing more is read until the program has caught
+up: it waits, and no other peer does. A peer that is waited for cannot be made to wait. If it is so far ahead with what
+nobody has asked for, the run ends with an error that names it. What is sent to a peer that takes nothing is bounded by
+`max_unread_bytes` too, where the program goes on without it.
 
 Longer than most modules: carrying, missing and leaving all act on the same links and are best read together.
 """
@@ -70,6 +72,7 @@ _MAX_TURN: Final = 256  # frames read from one peer before the others have their
 _TICK_S: Final = 0.25  # how often timers are looked at while waiting
 _SPIN_S: Final = 150e-6
 _LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
+_HEARSAY_S: Final = 0.5  # how long what another party says of a third one may take to show here
 _HURRY_S: Final = 1.0  # the same where somebody waits at the keyboard
 _PREPARING_TURN_S: Final = 0.02
 PREPARING: Final = "secagg preparing"  # the name of the thread in which a party is prepared
@@ -140,9 +143,9 @@ def run_party(
         may differ from it behind a firewall.
       agreement: 32-byte digest of what all parties agreed to run.
       fields: 16-byte digests of its parts by their names, with which a difference is named.
-      max_frame_bytes: the longest frame taken from a peer.
-      max_unread_bytes: how much a peer that is ahead may send before it is made to wait; more than this of what
-        is not asked for, from a peer that is waited for, is an error that names it.
+      max_frame_bytes: the longest frame taken from a peer, whatever the program asks for.
+      max_unread_bytes: how much a peer that is ahead may send before it is made to wait, also in one message; more than
+        this of what is not asked for, from a peer that is waited for, is an error that names it.
       keep_memory: keep what arrays free for the next ones, in the whole process (see `memory`).
       prepare: called in a thread of its own once everybody is there, before the program. A peer that ends the run
         meanwhile ends this party too, which then leaves the thread behind.
@@ -276,6 +279,8 @@ class _Driver(Generic[T]):
             # TLS keeps the order: a number that leaves others out is not early but wrong.
             room = Room(self._max_unread_bytes, early=0)
             self.party = Party(self._meeting.me, self._meeting.roster, session=session, room=room)
+            for link in self._open.values():
+                link.admits = self.party.admits
             result = self._attended(program, prepare)
             linger_s = self._timeouts.message_s
             return result, self.party.ledger
@@ -474,18 +479,15 @@ class _Driver(Generic[T]):
         self._buffered.discard(link)
         try:
             for _ in range(_MAX_TURN):
-                if (got := link.read()) is None:
-                    return
-                self._take(link, *got)
+                if (got := link.read()) is not None:
+                    self._take(link, *got)
                 if self._too_far_ahead(link):
-                    _log.info(
-                        "%s lets %s wait, who is more than %s ahead",
-                        self.party.me,
-                        link.peer,
-                        self.party.overfull(link.peer),
-                    )
+                    bound = self.party.overfull(link.peer) or f"{self._max_unread_bytes} bytes of messages"
+                    _log.info("%s lets %s wait, who is more than %s ahead", self.party.me, link.peer, bound)
                     self._paused.add(link)
                     self._listen_to(link)
+                    return
+                if got is None:
                     return
                 if not link.pending:
                     return
@@ -568,7 +570,8 @@ class _Driver(Generic[T]):
         return PeerVanishedError(f"{text}{more}; check that {peer} is running and can be reached", peer=peer)
 
     def _too_far_ahead(self, link: Link) -> bool:
-        return bool(self.party.overfull(link.peer)) and link.peer not in self.party.waiting_for
+        ahead = link.held or bool(self.party.overfull(link.peer))
+        return ahead and link.peer not in self.party.waiting_for
 
     def _unpause(self) -> None:
         for link in [link for link in self._paused if not self._too_far_ahead(link)]:
@@ -592,24 +595,39 @@ class _Driver(Generic[T]):
         del self._by_fd[link.fileno()], self._open[link.peer]
         if link.finished:
             return
-        if isinstance(error, AbortedError):
-            self._look_at(error.accused)
         bears = self._bears_loss_of(link.peer)
+        if isinstance(error, AbortedError):
+            self._look_at(error.accused, 0.0 if bears else _HEARSAY_S)
         self.party.fail(link.peer, error)
         if not bears:
-            self._fatal = self._fatal or error
+            # Who is accused may have ended here too, while it is waited for: then the program meets that first.
+            if not isinstance(error, AbortedError) or not self.party.is_lost_without(error.accused):
+                self._fatal = self._fatal or error
         elif not isinstance(error, AbortedError):
             _log.warning("%s goes on without %s: %s", self.party.me, link.peer, error)
             link.send([abort_frame(error, link.peer)])
             link.leave()
 
-    def _look_at(self, accused: PartyId) -> None:
-        """See whether a party that another one accuses has left this party too: then it is named for what it did here."""
+    def _look_at(self, accused: PartyId, patience_s: float) -> None:
+        """See whether a party that another one accuses has left this party too: then it is named for what it did here.
+
+        Args:
+          patience_s: how long that may take. Who accuses it may have heard of it first.
+        """
+        until, poll = time.monotonic() + patience_s, select.poll()
+        while (link := self._open.get(accused)) is not None and link not in self._paused:
+            self._read(
+                link, lambda: False
+            )  # what came while this party computed says that the other one lives
+            left_s = until - time.monotonic()
+            if link.finished or left_s <= 0 or accused not in self._open:
+                break
+            poll.register(link, select.POLLIN)
+            poll.poll(1000 * left_s)
         if (link := self._open.get(accused)) is None or link in self._paused:
             return
-        self._read(link, lambda: False)  # what came while this party computed says that the other one lives
         silent_s = time.monotonic() - link.heard
-        if accused in self._open and silent_s >= self._timeouts.silence_s / 2:
+        if silent_s >= self._timeouts.silence_s / 2:
             text = f"nothing came from {accused} for {silent_s:.0f} s, not even a sign of life; check that it is running"
             self._lose(link, PeerVanishedError(text, peer=accused))
 
