@@ -20,6 +20,7 @@ The module is long because what a protocol sees of a party and what a driver see
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 from collections import deque
@@ -37,6 +38,7 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from secagg import wire
@@ -743,6 +745,11 @@ def _limit(kind: type[Message], most_bytes: int | None) -> int:
     if most_bytes is None:
         return wire.MAX_FRAME_BYTES if wire.carries_arrays(kind) else SMALL_BYTES
     return SMALL_BYTES + most_bytes
+
+
+def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return how many bytes an array takes in a message."""
+    return math.prod(shape) * dtype.itemsize
 
 
 def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer: PartyId) -> NDArray[Any]:

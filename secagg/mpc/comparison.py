@@ -32,6 +32,7 @@ from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide
 from secagg.mpc.conversion import summand, summands, summands_cost
 from secagg.mpc.costs import computing_cost, same_cost
 from secagg.mpc.engine import Engine, Purpose, checked
+from secagg.party import array_bytes
 from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message
 
@@ -158,7 +159,9 @@ async def _msb_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U
     for piece in _pieces(words):
         if at_p1:
             size = ((min(piece.stop, words) - piece.start) * layout.thermometer,)
-            planes = (await engine.party.receive(Thermometers, engine.previous)).planes
+            nbytes = array_bytes(size, out.dtype)
+            message = await engine.party.receive(Thermometers, engine.previous, most_bytes=nbytes)
+            planes = message.planes
             checked(planes, size, out.dtype, what="thermometers", peer=engine.previous)
         done = 0
         for start in piece:
@@ -184,7 +187,7 @@ async def _msb_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U
     peer = engine.next if at_p1 else engine.previous
     out ^= mask
     engine.party.send(peer, CarrySharing(out))
-    theirs = (await engine.party.receive(CarrySharing, peer)).planes
+    theirs = (await engine.party.receive(CarrySharing, peer, most_bytes=out.nbytes)).planes
     out ^= checked(theirs, out.shape, out.dtype, what="shares of carries", peer=peer)
     return (mask, out) if at_p1 else (out, mask)
 

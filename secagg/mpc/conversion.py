@@ -25,6 +25,7 @@ from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits, add, add_gates
 from secagg.mpc.costs import computing_cost, same_cost
 from secagg.mpc.engine import XOR, Array, Engine, Purpose, checked
+from secagg.party import array_bytes
 from secagg.ring import Ring, RingArray, to_planes
 from secagg.wire import Message
 
@@ -91,7 +92,8 @@ async def _bits_p12(
 ) -> tuple[RingArray, RingArray]:
     at_p1 = engine.index == 1
     if at_p1:
-        message = await engine.party.receive(MaskedBits, engine.previous)
+        size = array_bytes(b.shape, ring.dtype)
+        message = await engine.party.receive(MaskedBits, engine.previous, most_bytes=size)
         w = checked(message.w, b.shape, ring.dtype, what="masked bits", peer=engine.previous)
         stream = engine.k_own[Purpose.CONVERT]
     else:
@@ -114,7 +116,7 @@ async def _bits_p12(
     engine.party.send(peer, BitProduct(ring.reduce(product, product)))
     if not at_p1:
         await engine.idle()
-    theirs = (await engine.party.receive(BitProduct, peer)).share
+    theirs = (await engine.party.receive(BitProduct, peer, most_bytes=product.nbytes)).share
     product += checked(theirs, product.shape, ring.dtype, what="a product's share", peer=peer)
     ring.reduce(product, product)
     return (mask, product) if at_p1 else (product, mask)

@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from secagg.cost.operation import Cost
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.costs import computing_cost
-from secagg.party import Party, PartyId, check_array
+from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.prg import KEY_BYTES, Stream, check_process, derive_key
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
@@ -224,7 +224,7 @@ class Engine:
     async def reshare(self, z: Array) -> Array:
         """Send this party's masked additive share to P_{i-1} and return P_{i+1}'s."""
         self.party.send(self.previous, Reshare(z))
-        received = await self.party.receive(Reshare, self.next)
+        received = await self.party.receive(Reshare, self.next, most_bytes=z.nbytes)
         return checked(received.share, z.shape, z.dtype, what="a reshared value", peer=self.next)
 
     async def idle(self, waits: int = 1) -> None:
@@ -258,7 +258,8 @@ class Engine:
             raise UsageError(f"expected the input's value at its owner {owner} and nowhere else")
         if owner in self.computing:
             return await self._input_from_computing(group, self.computing.index(owner), shape, value)
-        message = await self.party.receive(InputFromOutside, owner)
+        most_bytes = array_bytes(shape, group.dtype)
+        message = await self.party.receive(InputFromOutside, owner, most_bytes=most_bytes)
         wanted = 2 if self.index == 0 else 1
         if len(message.seeds) != wanted or (message.share is None) != (self.index == 0):
             raise RemoteProtocolError(
@@ -316,7 +317,7 @@ class Engine:
             mask = group.draw(self.k_next[Purpose.INPUT], shape)
             await self.idle()
             return zero, mask
-        message = await self.party.receive(InputFromComputing, self.previous)
+        message = await self.party.receive(InputFromComputing, self.previous, most_bytes=zero.nbytes)
         return checked(message.share, shape, group.dtype, what="an input's share", peer=self.previous), zero
 
     async def open(
@@ -365,7 +366,7 @@ class Engine:
         """
         if position is None:
             position = self.k_own.position
-        message = await self.party.receive(Opening, self.previous)
+        message = await self.party.receive(Opening, self.previous, most_bytes=x.nbytes)
         if message.position != position:
             raise RemoteProtocolError(
                 f"{self.previous} has drawn {message.position} bytes of the common streams, this party "
@@ -404,7 +405,7 @@ async def receive_opening(
     check_computing(party, computing)
     first = outside_opener(party.roster, party.me)
     two, one = computing[first], computing[(first + 1) % 3]
-    messages = await party.gather(Opening, (two, one))
+    messages = await party.gather(Opening, (two, one), most_bytes=2 * array_bytes(shape, group.dtype))
     a, b = _shares(messages[two], 2, shape, group.dtype, two)
     (c,) = _shares(messages[one], 1, shape, group.dtype, one)
     return group.add(group.add(a, b), c)

@@ -65,7 +65,7 @@ async def shuffle(x: S, group: Group) -> S:
             mine[b] = group.subtract(rows.take(order[b], axis=0), mask[b])
         engine.party.send(partner, Permuted(mine))
         theirs = checked(
-            (await engine.party.receive(Permuted, partner)).rows,
+            (await engine.party.receive(Permuted, partner, most_bytes=mine.nbytes)).rows,
             x.shape,
             mine.dtype,
             what="permuted rows",

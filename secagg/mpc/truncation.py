@@ -47,6 +47,7 @@ from secagg.mpc.comparison import msb, msb_cost
 from secagg.mpc.conversion import b2a, b2a_cost, summand
 from secagg.mpc.costs import same_cost
 from secagg.mpc.engine import Engine, Purpose, checked
+from secagg.party import array_bytes
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
 
@@ -141,7 +142,9 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
         a -= wrap
         a -= k1.ring(a.shape, k)
         a -= offset
-    answer = await engine.party.receive(MaskedQuotient, engine.next)
+    answer = await engine.party.receive(
+        MaskedQuotient, engine.next, most_bytes=z.nbytes + array_bytes(z.shape, words.dtype)
+    )
     g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=engine.next)
     x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
     r *= g
@@ -161,7 +164,11 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     for part in _chunks(n):
         z[part] += k1.ring(z[part].shape, k)
     q, x2 = k2.ring(n, f), k2.ring(n, k)
-    messages = await engine.party.gather(TruncationInput, (engine.previous, engine.next))
+    messages = await engine.party.gather(
+        TruncationInput,
+        (engine.previous, engine.next),
+        most_bytes=z.nbytes + array_bytes(z.shape, words.dtype),
+    )
     d = checked(
         messages[engine.previous].word, z.shape, words.dtype, what="a masked top bit", peer=engine.previous
     )
@@ -203,7 +210,7 @@ async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     engine.party.send(engine.previous, TruncationInput(product, z))
     x2 = k2.ring(n, k)
     await engine.idle(2)
-    share = (await engine.party.receive(QuotientShare, engine.next)).share
+    share = (await engine.party.receive(QuotientShare, engine.next, most_bytes=z.nbytes)).share
     return x2, checked(share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
 
 

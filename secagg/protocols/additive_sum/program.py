@@ -153,10 +153,15 @@ async def _collect(
     held = {client for i, client in enumerate(terms.clients) if terms.holder(i) == party.me}
     spared = terms.spared
     others = [client for client in terms.clients if client != party.me]
-    for peer, message in (await party.gather(Part, [p for p in others if p not in spared])).items():
+    needed = [p for p in others if p not in spared]
+    for peer, message in (await party.gather(Part, needed, most_bytes=terms.vector_bytes)).items():
         parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
     async for peer, message in party.as_completed(
-        Part, [p for p in others if p in spared], quorum=0, timeout_s=terms.timeout_s
+        Part,
+        [p for p in others if p in spared],
+        quorum=0,
+        timeout_s=terms.timeout_s,
+        most_bytes=terms.vector_bytes,
     ):
         try:
             parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
@@ -182,7 +187,7 @@ async def _intersection(party: Party, there: NDArray[np.bool_], terms: Terms) ->
     for peer in others:
         party.send(peer, Arrived(there))
     everywhere = there.copy()  # what was sent must not change
-    for peer, message in (await party.gather(Arrived, others)).items():
+    for peer, message in (await party.gather(Arrived, others, most_bytes=there.nbytes)).items():
         everywhere &= check_array(message.there, there.shape, what="who is there", peer=peer)
     return everywhere
 
@@ -240,7 +245,9 @@ async def _receive(party: Party, own: PartialSum | None, terms: Terms) -> Additi
     """Return the sum of the partial sums, if all aggregators mean the same set."""
     with party.phase("open"):
         messages = {} if own is None else {party.me: own}
-        messages |= await party.gather(PartialSum, [a for a in terms.aggregators if a != party.me])
+        others = [a for a in terms.aggregators if a != party.me]
+        most_bytes = len(terms.clients) + terms.vector_bytes
+        messages |= await party.gather(PartialSum, others, most_bytes=most_bytes)
         first, there = next((peer, message.there) for peer, message in messages.items())
         partials = []
         for peer, message in messages.items():

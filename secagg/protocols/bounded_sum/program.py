@@ -15,7 +15,7 @@ from secagg.mpc.conversion import unpack
 from secagg.mpc.costs import COMPUTING, computing_cost, same_cost
 from secagg.mpc.engine import Engine, checked, open_cost, outside_opener, receive_opening
 from secagg.mpc.numbers import RingGroup
-from secagg.party import Party, PartyId, check_array
+from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.bounded_sum.check import violations, violations_cost
 from secagg.protocols.bounded_sum.terms import LABEL, Bounds, Terms
@@ -216,7 +216,7 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
         raise UsageError(f"{party.me} is not a result party outside the aggregators")
     bounds = terms.bounds
     with party.phase("open"):
-        verdicts = await party.gather(Verdict, terms.aggregators)
+        verdicts = await party.gather(Verdict, terms.aggregators, most_bytes=len(terms.clients))
         fates = verdicts[terms.aggregators[0]].fates
         for peer, verdict in verdicts.items():
             checked(verdict.fates, (len(terms.clients),), fates.dtype, what="a verdict", peer=peer)
@@ -244,7 +244,13 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
     if index == 2:
         return got
     kind, bounds = (Seeds, Rest)[index], terms.bounds
-    async for peer, message in party.as_completed(kind, terms.clients, quorum=0, timeout_s=terms.timeout_s):
+    async for peer, message in party.as_completed(
+        kind,
+        terms.clients,
+        quorum=0,
+        timeout_s=terms.timeout_s,
+        most_bytes=array_bytes((bounds.columns,), bounds.ring.dtype),
+    ):
         try:
             if isinstance(message, Seeds):
                 got[peer] = check_array(message.seeds, (2, KEY_BYTES), what="seeds", peer=peer)
@@ -268,9 +274,8 @@ async def _agree(party: Party, terms: Terms, index: int, mine: set[PartyId]) -> 
             party.send(peer, Arrived(there))
     else:
         there[:] = True
-    for peer, message in (
-        await party.gather(Arrived, [peer for peer in terms.aggregators[:2] if peer != party.me])
-    ).items():
+    informed = [peer for peer in terms.aggregators[:2] if peer != party.me]
+    for peer, message in (await party.gather(Arrived, informed, most_bytes=there.nbytes)).items():
         there &= check_array(message.there, there.shape, what="who is there", peer=peer)
     statement = digest(f"{LABEL}/agreed", [party.session, terms.fingerprint(), there.tobytes()])
     for peer in others:
@@ -310,12 +315,13 @@ async def _rows(
             for i, client in enumerate(clients):
                 rest[i] = uploads.pop(client)
                 party.send(p2, PassedRest(rest[i]))
-        seeds = (await party.receive(PassedSeeds, p0)).seeds
+        seeds = (await party.receive(PassedSeeds, p0, most_bytes=len(batch) * KEY_BYTES)).seeds
         check_array(seeds, (len(batch), KEY_BYTES), what="seeds", peer=p0)
         for i, seed in enumerate(seeds):
             expanded[i] = _expand(seed, bounds)
             if engine.index == 2:
-                rest[i] = _share((await party.receive(PassedRest, p1)).share, bounds, p1)
+                message = await party.receive(PassedRest, p1, most_bytes=rest[i].nbytes)
+                rest[i] = _share(message.share, bounds, p1)
     return SharedArray(engine, first, second, ring=bounds.ring)
 
 

@@ -24,7 +24,7 @@ Cost: 4 rounds, one ciphertext a client and one for the sum, one public key a cl
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 from secagg import fixed_point
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
 from secagg.he.scheme import ExactSecretKey, PublicKey, SecretKey
-from secagg.party import Party, PartyId, check_array
+from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.protocols.he_sum.schemes import scheme
 from secagg.protocols.he_sum.terms import Declared, Sum, Terms
 from secagg.protocols.he_sum.uploads import (
@@ -43,6 +43,8 @@ from secagg.protocols.he_sum.uploads import (
     collect,
 )
 from secagg.wire import Message
+
+MOST_KEY_BYTES: Final = 1 << 23  # no scheme's public key is longer
 
 
 class Contributors(Message, frozen=True):
@@ -102,7 +104,14 @@ async def he_sum(
             def add(peer: PartyId, message: Message) -> None:
                 adder.add(peer, check_packing(key.read(message, peer=peer), key, peer=peer))
 
-            contributors = await collect(party, terms, kind.ciphertext_type, add, own=own is not None)
+            contributors = await collect(
+                party,
+                terms,
+                kind.ciphertext_type,
+                add,
+                own=own is not None,
+                most_bytes=key.ciphertext_bytes(terms.plan, terms.length),
+            )
             party.send(holder, Contributors(contributors))
             party.send(holder, adder.total.to_message())
     with party.phase("result"):
@@ -114,7 +123,8 @@ async def he_sum(
             return result if party.me in terms.results else None
         if party.me not in terms.results:
             return None
-        return _read_total(await party.receive(Total, holder), terms, peer=holder)
+        most_bytes = terms.names_bytes + 2 * array_bytes(terms.shape, np.dtype(np.float64))
+        return _read_total(await party.receive(Total, holder, most_bytes=most_bytes), terms, peer=holder)
 
 
 def _check(
@@ -148,15 +158,17 @@ async def _share_key(
         return secret_key.public_key
     if not terms.is_client(party.me) and party.me != terms.aggregator:
         return None
-    return kind.from_message(await party.receive(kind.message_type, holder), peer=holder)
+    message = await party.receive(kind.message_type, holder, most_bytes=MOST_KEY_BYTES)
+    return kind.from_message(message, peer=holder)
 
 
 async def _decrypt(party: Party, terms: Terms, secret_key: SecretKey, executor: Executor | None) -> Sum:
     aggregator = terms.aggregator
-    announced = await party.receive(Contributors, aggregator)
+    announced = await party.receive(Contributors, aggregator, most_bytes=terms.names_bytes)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
     key = secret_key.public_key
-    message = await party.receive(key.ciphertext_type, aggregator)
+    most_bytes = key.ciphertext_bytes(terms.plan, terms.length)
+    message = await party.receive(key.ciphertext_type, aggregator, most_bytes=most_bytes)
     total = check_packing(key.read(message, peer=aggregator), key, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,8 @@ from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.fixed_point import Plan
 from secagg.party import Party, PartyId
 from secagg.ring import RingArray
+
+_LISTED_BYTES: Final = 64  # of a name in a list: its length, a digest of 32 bytes, and theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class Terms:
     def length(self) -> int:
         """How many numbers an array holds."""
         return math.prod(self.shape)
+
+    @property
+    def names_bytes(self) -> int:
+        """The most that a list of clients takes in a message, with a digest of each."""
+        return sum(len(name.encode()) + _LISTED_BYTES for name in self.clients)
 
     def is_client(self, name: PartyId) -> bool:
         """Return whether a party puts an array in."""

@@ -104,7 +104,8 @@ async def he_sum(
             return None
         holders = [holder for holder in terms.key_holders if holder != party.me]
         needed = max(0, public_key.threshold - len(shares))
-        answers = await party.gather(DecryptionShare, holders, quorum=needed)
+        most_bytes = _residues(terms, public_key) * public_key.modulus.residue_bytes
+        answers = await party.gather(DecryptionShare, holders, quorum=needed, most_bytes=most_bytes)
         numbers = {name: number for number, name in enumerate(terms.key_holders, start=1)}
         shares |= {numbers[peer]: share for peer, share in answers.items()}
         return _combine(party, terms, public_key, contributors, total, shares, context, executor)
@@ -132,6 +133,11 @@ def _check(
     party.optional |= frozenset(terms.key_holders) - {terms.aggregator, *terms.results}
 
 
+def _residues(terms: Terms, public_key: ThresholdPublicKey) -> int:
+    """Return in how many residues a sum lies."""
+    return -(-terms.length // public_key.numbers_together(terms.plan))
+
+
 def _receivers(terms: Terms) -> list[PartyId]:
     return sorted({*terms.key_holders, *terms.results} - {terms.aggregator})
 
@@ -144,7 +150,10 @@ async def _add_up(
     def add(peer: PartyId, message: CiphertextMessage) -> None:
         adder.add(peer, check_packing(public_key.read(message, peer=peer), public_key, peer=peer))
 
-    contributors = await collect(party, terms, CiphertextMessage, add, own=own is not None)
+    most_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
+    contributors = await collect(
+        party, terms, CiphertextMessage, add, own=own is not None, most_bytes=most_bytes
+    )
     message = adder.total.to_message()
     for peer in _receivers(terms):
         party.send(peer, Announced(contributors))
@@ -156,9 +165,10 @@ async def _receive_sum(
     party: Party, terms: Terms, public_key: ThresholdPublicKey
 ) -> tuple[tuple[PartyId, ...], Ciphertext]:
     aggregator = terms.aggregator
-    announced = await party.receive(Announced, aggregator)
+    announced = await party.receive(Announced, aggregator, most_bytes=terms.names_bytes)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
-    message = await party.receive(CiphertextMessage, aggregator)
+    most_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
+    message = await party.receive(CiphertextMessage, aggregator, most_bytes=most_bytes)
     total = public_key.read(message, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
     return contributors, total
@@ -191,7 +201,7 @@ def _combine(
 
 def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Declared:
     """Return what `he_sum` costs one party, whoever of the other clients and key holders drops out."""
-    residues = -(-terms.length // public_key.numbers_together(terms.plan))
+    residues = _residues(terms, public_key)
     ciphertext = public_key.ciphertext_bytes(terms.plan, terms.length)
     rounds = messages = payload = 0
     if me in terms.clients and me != terms.aggregator:

@@ -116,7 +116,7 @@ async def agree_key(
                 raise UsageError("a key holder needs its signing key and its decryption log")
             return await _make_key(party, terms, agreed, identity, log)
         first = terms.key_holders[0]
-        message = await party.receive(PublicKeyMessage, first)
+        message = await party.receive(PublicKeyMessage, first, most_bytes=_polynomials_bytes(release_plan, 1))
         public_key = PublicKey.from_message(message, peer=first)
         confirmations = await party.gather(Confirmation, terms.key_holders)
         try:
@@ -141,7 +141,8 @@ async def _make_key(
     opening = holder.open(await party.gather(Commitment, others))
     for peer in others:
         party.send(peer, opening)
-    confirmation = holder.confirm(await party.gather(Opening, others))
+    most_bytes = _polynomials_bytes(agreed.release_plan, 1)
+    confirmation = holder.confirm(await party.gather(Opening, others, most_bytes=most_bytes))
     for peer in others:
         party.send(peer, confirmation)
     share = holder.finish(await party.gather(Confirmation, others), log)
@@ -230,10 +231,13 @@ async def he_sum(
     with party.phase("result"):
         if party.me not in terms.results:
             return None
+        half_bytes = _polynomials_bytes(release_plan, round_.blocks)
         if half is None:
-            half = _read_half(await party.receive(OtherHalf, terms.aggregator), terms, round_)
+            most_bytes = terms.names_bytes + half_bytes
+            message = await party.receive(OtherHalf, terms.aggregator, most_bytes=most_bytes)
+            half = _read_half(message, terms, round_)
         others = [holder for holder in terms.key_holders if holder != party.me]
-        answers |= await party.gather(PartialDecryption, others)
+        answers |= await party.gather(PartialDecryption, others, most_bytes=half_bytes)
         if party.me != terms.aggregator:
             _check_announced(half[0], answers, peer=terms.aggregator)
         return _combine(terms, public_key, *half, answers)
@@ -247,6 +251,11 @@ def _only(
             f"expected the identities of {', '.join(names)}; those of {', '.join(missing)} are missing"
         )
     return {name: identities[name] for name in names}
+
+
+def _polynomials_bytes(release_plan: ReleasePlan, blocks: int) -> int:
+    """Return how many bytes so many polynomials take in a message."""
+    return blocks * release_plan.parameters.degree * release_plan.parameters.coefficient_bytes
 
 
 def _users(terms: Terms) -> list[PartyId]:
@@ -268,7 +277,8 @@ async def _collect(
 
     if own is not None:
         add(party.me, own)
-    await collect(party, terms, Upload, add, own=own is not None)
+    most_bytes = 2 * _polynomials_bytes(round_.release_plan, round_.blocks)
+    await collect(party, terms, Upload, add, own=own is not None, most_bytes=most_bytes)
     for holder in terms.key_holders:
         party.send(holder, Relayed(None))
     outcome, c0 = collector.close(), collector.total.c0
@@ -281,7 +291,8 @@ async def _collect(
 async def _tally(party: Party, terms: Terms, round_: Round) -> Tally:
     """Return this key holder's own sum of what the aggregator relays."""
     tally, aggregator = Tally(round_), terms.aggregator
-    while (upload := (await party.receive(Relayed, aggregator)).upload) is not None:
+    most_bytes = _polynomials_bytes(round_.release_plan, round_.blocks)
+    while (upload := (await party.receive(Relayed, aggregator, most_bytes=most_bytes)).upload) is not None:
         try:
             _check_weight(upload.header, upload.client)
             tally.add(upload)
@@ -358,8 +369,7 @@ def _combine(
 
 def key_cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan) -> Declared:
     """Return what `agree_key` costs one party."""
-    p = release_plan.parameters
-    polynomial, users = p.degree * p.modulus_bits // 8, len(_users(terms))
+    polynomial, users = _polynomials_bytes(release_plan, 1), len(_users(terms))
     if me not in terms.key_holders:
         return Declared(4 if me in _users(terms) else 0, 0, 0)
     others, first = len(terms.key_holders) - 1, me == terms.key_holders[0]
@@ -369,7 +379,7 @@ def key_cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan) -> Declare
 def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, contributors: int) -> Declared:
     """Return what `he_sum` costs one party, when `contributors` clients upload (this one, if it is a client)."""
     p, holders = release_plan.parameters, len(terms.key_holders)
-    half = p.blocks(math.prod(terms.shape)) * p.degree * p.modulus_bits // 8
+    half = _polynomials_bytes(release_plan, p.blocks(math.prod(terms.shape)))
     rounds = messages = payload = 0
     if me in terms.clients and me != terms.aggregator:
         messages, payload = 1, 2 * half

@@ -16,7 +16,13 @@ M = TypeVar("M", bound=Message)
 
 
 async def collect(
-    party: Party, terms: Terms, kind: type[M], add: Callable[[PartyId, M], None], *, own: bool
+    party: Party,
+    terms: Terms,
+    kind: type[M],
+    add: Callable[[PartyId, M], None],
+    *,
+    own: bool,
+    most_bytes: int,
 ) -> tuple[PartyId, ...]:
     """Hand every client's upload to `add` as it comes; return whose were taken, in the terms' order.
 
@@ -27,6 +33,7 @@ async def collect(
       kind: an upload as a message.
       add: (client, message): checks an upload and adds it up, or raises RemoteProtocolError.
       own: whether the aggregator is a client, whose upload has been added already.
+      most_bytes: of an upload's arrays.
 
     Raises:
       TooFewPartiesError: fewer than `terms.min_clients` uploads were in order.
@@ -34,7 +41,9 @@ async def collect(
     taken = {party.me} if own else set[PartyId]()
     others = [client for client in terms.clients if client != party.me]
     needed = max(0, terms.min_clients - len(taken))
-    async for peer, message in party.as_completed(kind, others, quorum=needed, timeout_s=terms.timeout_s):
+    async for peer, message in party.as_completed(
+        kind, others, quorum=needed, timeout_s=terms.timeout_s, most_bytes=most_bytes
+    ):
         try:
             add(peer, message)
         except RemoteProtocolError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +30,8 @@ from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, Terms
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 from secagg.wire import Message
+
+_KEYS_BYTES: Final = 2 * KEY_BYTES + SIGNATURE_BYTES
 
 M = TypeVar("M", bound=Message)
 
@@ -59,22 +61,24 @@ async def contribute(
     where = _enter(party, terms)
     terms.check_vector(x)
     client = Client(where, party.me, identity, root=party.rng.bytes(KEY_BYTES))
-    server = terms.server
+    server, near = terms.server, terms.parameters.degree
     _begin(party, where)
     with party.phase("keys"):
         party.send(server, client.advertise())
-        peers = await party.receive(PeerKeys, server)
+        peers = await party.receive(PeerKeys, server, most_bytes=_most_bytes(terms, near, _KEYS_BYTES))
     with party.phase("shares"):
         party.send(server, client.share(peers))
-        inbox = await party.receive(Inbox, server)
+        inbox = await party.receive(Inbox, server, most_bytes=_most_bytes(terms, near, SEALED_BYTES))
     with party.phase("input"):
         party.send(server, client.mask(x, inbox, executor=executor))
-        survivors = await party.receive(Survivors, server)
+        survivors = await party.receive(Survivors, server, most_bytes=_most_bytes(terms))
     request: Survivors | Consents = survivors
     if terms.malicious:
         with party.phase("consent"):
             party.send(server, client.consent(survivors))
-            request = await party.receive(Consents, server)
+            request = await party.receive(
+                Consents, server, most_bytes=_most_bytes(terms, len(terms.clients), SIGNATURE_BYTES)
+            )
     with party.phase("unmask"):
         party.send(server, client.unmask(request))
     return client.contributors
@@ -101,12 +105,16 @@ async def aggregate(
     where = _enter(party, terms)
     if party.me != terms.server:
         raise UsageError(f"{party.me} is not the server of these terms, {terms.server} is")
-    server = Server(where)
+    server, near = Server(where), terms.parameters.degree
     _begin(party, where)
 
-    async def take(kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None]) -> None:
+    async def take(
+        kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None], most_bytes: int
+    ) -> None:
         # How many are enough `close` knows; an arrival is borne or not only there.
-        async for peer, message in party.as_completed(kind, clients, quorum=0, timeout_s=terms.timeout_s):
+        async for peer, message in party.as_completed(
+            kind, clients, quorum=0, timeout_s=terms.timeout_s, most_bytes=most_bytes
+        ):
             try:
                 use(peer, message)
             except RemoteProtocolError as error:
@@ -118,21 +126,21 @@ async def aggregate(
                 party.send(peer, message)
 
     with party.phase("keys"):
-        await take(Keys, terms.clients, server.take_keys)
+        await take(Keys, terms.clients, server.take_keys, _KEYS_BYTES)
         send(server.close_keys())
     with party.phase("shares"):
-        await take(Shares, server.keyed, server.take_shares)
+        await take(Shares, server.keyed, server.take_shares, _most_bytes(terms, near, SEALED_BYTES))
         send(server.close_shares())
     with party.phase("input"):
-        await take(MaskedInput, server.shared, server.take_input)
+        await take(MaskedInput, server.shared, server.take_input, terms.packed_bytes)
         survivors = server.close_inputs()
         send(dict.fromkeys(server.included, survivors))
     if terms.malicious:
         with party.phase("consent"):
-            await take(Consent, server.included, server.take_consent)
+            await take(Consent, server.included, server.take_consent, SIGNATURE_BYTES)
             send(dict.fromkeys(server.included, server.close_consents()))
     with party.phase("unmask"):
-        await take(Unmasking, server.included, server.take_answer)
+        await take(Unmasking, server.included, server.take_answer, _most_bytes(terms, near + 1, SHARE_BYTES))
         return server.finish(executor=executor)
 
 
@@ -142,6 +150,11 @@ def _enter(party: Party, terms: Terms) -> Round:
             f"expected everybody of the terms in the roster, and {', '.join(sorted(missing))} are not"
         )
     return terms.in_session(party.session)
+
+
+def _most_bytes(terms: Terms, rows: int = 0, row_bytes: int = 0) -> int:
+    """Return what a message with so many rows and a set of clients takes."""
+    return -(-len(terms.clients) // 8) + rows * row_bytes
 
 
 def _begin(party: Party, where: Round) -> None:
