@@ -162,6 +162,21 @@ def test_what_is_asked_for_is_taken_however_large_and_in_however_many_lanes() ->
     assert run.result() == [1 << 14] * 8
 
 
+def test_a_message_longer_than_all_that_may_stand_unread_is_not_taken_before_it_is_asked_for() -> None:
+    party = receiver(nbytes=1 << 17)
+    run = started(party, one_from_c_then_all_from_b)
+    long = wire.decode_head(frame(0, words=1 << 15), peer="b")
+    assert not party.admits(*long, "b")  # it can wait: c is waited for, and not b
+    party.deliver(frame(0, sender=2), "c")
+    run.advance()
+    assert party.admits(*long, "b")
+    second = wire.decode_head(frame(1, words=1 << 15), peer="b")
+    with pytest.raises(
+        RemoteProtocolError, match="more than 131072 bytes of messages that a has not asked for"
+    ):
+        party.admits(*second, "b")
+
+
 def test_a_peer_that_is_ahead_within_the_bounds_is_read_in_order() -> None:
     party = receiver(nbytes=1 << 20)
     run = started(party, one_from_c_then_all_from_b)

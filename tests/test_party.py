@@ -1042,3 +1042,79 @@ def test_of_one_that_sends_ahead_arrivals_yield_the_first_and_leave_the_rest() -
     seen, left = out.values()[0]
     assert seen == [("b", 0), ("a", 0), ("slow", 1)]
     assert left == [1, 1, 2]
+
+
+# How long answers may be.
+
+
+class Text(Message, frozen=True):
+    text: str
+
+
+class Nested(Message, frozen=True):
+    inner: tuple[Vector | None, ...]
+
+
+def test_kinds_that_hold_arrays_anywhere_are_known() -> None:
+    assert wire.carries_arrays(Vector)
+    assert wire.carries_arrays(Nested)
+    assert not wire.carries_arrays(Number)
+    assert not wire.carries_arrays(Text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "most_bytes", "taken"),
+    [
+        (Text, Text("x" * 60_000), None, True),
+        (Text, Text("x" * (1 << 16)), None, False),
+        (Text, Text("x" * (1 << 16)), 1 << 16, True),
+        (Vector, Vector(np.zeros(1 << 14, np.uint64)), None, True),
+        (Vector, Vector(np.zeros(1 << 14, np.uint64)), 1 << 17, True),
+        (Vector, Vector(np.zeros(1 << 15, np.uint64)), 1 << 17, False),
+    ],
+)
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("how", ["gather", "receive", "arrivals"])
+def test_an_answer_longer_than_the_request_says_is_an_error_that_names_its_sender(
+    kind: type[Message], sent: Message, most_bytes: int | None, taken: bool, early: bool, how: str
+) -> None:
+    async def asks(p: Party) -> bool:
+        await p.receive(Number, "c")
+        if how == "receive":
+            return type(await p.receive(kind, "b", most_bytes=most_bytes)) is kind
+        if how == "gather":
+            return type((await p.gather(kind, ["b"], most_bytes=most_bytes))["b"]) is kind
+        got = [message async for _, message in p.arrivals(kind, ["b"], most_bytes=most_bytes)]
+        return type(got[0]) is kind
+
+    sender = party("b")
+    sender.send("a", sent)
+    (long,) = frames(sender)
+    run = started(asks)
+    if early:  # it came before anybody asked
+        run.party.deliver(long, "b")
+    run.party.deliver(sent_by("c", "a", 1)[0], "c")
+    run.advance()
+    if not early:
+        run.party.deliver(long, "b")
+    run.advance()
+    if taken:
+        assert run.result()
+        return
+    with pytest.raises(
+        RemoteProtocolError, match=f"expected {kind.KIND} of at most .* bytes from b"
+    ) as caught:
+        run.result()
+    assert caught.value.peer == "b"
+
+
+def test_with_a_quorum_whoever_answers_at_too_great_a_length_is_left_out() -> None:
+    async def asks(p: Party) -> list[str]:
+        return list(await p.gather(Vector, p.others, quorum=1, most_bytes=1 << 16))
+
+    async def answers(p: Party) -> list[str]:
+        p.send("a", Vector(np.zeros(1 << (15 if p.me == "b" else 13), np.uint64)))
+        return []
+
+    outcome = simulate({"a": asks, "b": answers, "c": answers})
+    assert outcome.results["a"] == ["c"]

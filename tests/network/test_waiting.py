@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +12,12 @@ import pytest
 from secagg import wire
 from secagg.errors import WireError
 from secagg.network import tcp
-from secagg.network.identity import create_identity
+from secagg.network.identity import Identity, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
 from secagg.party import Party
 from secagg.wire import FrameType, Message
+from tests.support.ports import reserved_ports
 
 NAMES = ("a", "b", "mallory")
 
@@ -64,10 +64,13 @@ def test_words_are_followed_to_their_end_and_around_a_cycle_once():
 def run_all(program: Callable[[Party], Any], timeouts: Timeouts) -> dict[str, tuple[str, str, str, str]]:
     """Run a party a process over TLS; return kind, peer, accused and text of how each ended."""
     identities = {name: create_identity(name) for name in NAMES}
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in NAMES]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    with reserved_ports(len(NAMES)) as ports:
+        return _run_all(program, timeouts, identities, ports)
+
+
+def _run_all(
+    program: Callable[[Party], Any], timeouts: Timeouts, identities: dict[str, Identity], ports: list[int]
+) -> dict[str, tuple[str, str, str, str]]:
     peers = [
         Peer(name, "127.0.0.1", port, identities[name].certificate)
         for name, port in zip(NAMES, ports, strict=True)
@@ -95,7 +98,7 @@ def run_all(program: Callable[[Party], Any], timeouts: Timeouts) -> dict[str, tu
     for child in children:
         child.start()
     try:
-        return dict(out.get(timeout=60) for _ in NAMES)
+        return dict(out.get(timeout=240) for _ in NAMES)
     finally:
         for child in children:
             child.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,11 @@ import pytest
 from secagg.errors import SecaggError
 from secagg.ledger import Ledger
 from secagg.network import tcp
-from secagg.network.identity import create_identity
+from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import simulate
 from secagg.network.stepwise import Stepwise
 from secagg.party import Program
+from tests.support.ports import reserved_ports
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
 Drive = Callable[[Mapping[str, Program[Any]]], Results]
@@ -48,10 +48,13 @@ def drive_stepwise(programs: Mapping[str, Program[Any]], *, restore: bool = True
 def end_over_tcp(programs: Mapping[str, Program[Any]]) -> Results:
     """Return what each party returned or raised, and the ledgers of those that ended well."""
     identities = {name: create_identity(name) for name in programs}
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in programs]
-    ports = dict(zip(programs, (s.getsockname()[1] for s in sockets), strict=True))
-    for s in sockets:
-        s.close()
+    with reserved_ports(len(programs)) as free:
+        return _end_over_tcp(programs, identities, dict(zip(programs, free, strict=True)))
+
+
+def _end_over_tcp(
+    programs: Mapping[str, Program[Any]], identities: Mapping[str, Identity], ports: Mapping[str, int]
+) -> Results:
     peers = [tcp.Peer(n, "127.0.0.1", ports[n], identities[n].certificate) for n in programs]
 
     def run(name: str) -> tuple[Any, Ledger | None]:

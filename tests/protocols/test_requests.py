@@ -1,0 +1,45 @@
+"""Every request of a protocol says how large the arrays of its answer may be."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import secagg
+from secagg.wire import Message, carries_arrays
+
+SOURCES = Path(secagg.__file__).parent
+REQUESTS = ("receive", "gather", "arrivals")
+
+
+def requests() -> Iterator[tuple[str, ModuleType, ast.Call]]:
+    for folder in ("mpc", "protocols"):
+        for path in sorted((SOURCES / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                    continue
+                if node.func.attr in REQUESTS and ast.unparse(node.func.value).endswith("party"):
+                    where = path.relative_to(SOURCES.parent)
+                    module = importlib.import_module(".".join(where.with_suffix("").parts))
+                    yield f"{where.name}-{node.lineno}", module, node
+
+
+@pytest.mark.parametrize(("module", "call"), [pytest.param(m, c, id=name) for name, m, c in requests()])
+def test_a_request_for_arrays_says_how_large_they_may_be(module: ModuleType, call: ast.Call) -> None:
+    if "most_bytes" in {keyword.arg for keyword in call.keywords}:
+        return
+    if isinstance(call.args[1], ast.Tuple) and not call.args[1].elts:
+        return  # nobody is asked
+    kind = getattr(module, ast.unparse(call.args[0]))
+    assert issubclass(kind, Message)
+    assert not carries_arrays(kind), ast.unparse(call)
+
+
+def test_all_requests_are_looked_at() -> None:
+    assert len(list(requests())) >= 45
