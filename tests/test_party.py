@@ -1074,7 +1074,7 @@ def test_kinds_that_hold_arrays_anywhere_are_known() -> None:
     ],
 )
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("how", ["gather", "receive", "arrivals"])
+@pytest.mark.parametrize("how", ["gather", "receive", "as_completed"])
 def test_an_answer_longer_than_the_request_says_is_an_error_that_names_its_sender(
     kind: type[Message], sent: Message, most_bytes: int | None, taken: bool, early: bool, how: str
 ) -> None:
@@ -1084,7 +1084,7 @@ def test_an_answer_longer_than_the_request_says_is_an_error_that_names_its_sende
             return type(await p.receive(kind, "b", most_bytes=most_bytes)) is kind
         if how == "gather":
             return type((await p.gather(kind, ["b"], most_bytes=most_bytes))["b"]) is kind
-        got = [message async for _, message in p.arrivals(kind, ["b"], most_bytes=most_bytes)]
+        got = [message async for _, message in p.as_completed(kind, ["b"], most_bytes=most_bytes)]
         return type(got[0]) is kind
 
     sender = party("b")

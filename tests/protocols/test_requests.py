@@ -14,7 +14,7 @@ import secagg
 from secagg.wire import Message, carries_arrays
 
 SOURCES = Path(secagg.__file__).parent
-REQUESTS = ("receive", "gather", "arrivals")
+REQUESTS = ("receive", "gather", "as_completed")
 
 
 def requests() -> Iterator[tuple[str, ModuleType, ast.Call]]:
