@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -27,6 +28,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ports import reserved_ports
 from secagg import release, wire
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
 from secagg.network import callers
@@ -37,7 +39,6 @@ from secagg.network.simulated import simulate
 from secagg.network.tcp import Peer, Timeouts, run_party, run_party_insecure_plain
 from secagg.party import Party, Program
 from secagg.wire import FrameType, Message
-from tests.support.ports import reserved_ports
 
 pytestmark = pytest.mark.slow
 
@@ -339,6 +340,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self.log = ""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ports import reserved_ports
 from secagg import wire
 from secagg.errors import WireError
 from secagg.network import tcp
@@ -17,7 +18,6 @@ from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
 from secagg.party import Party
 from secagg.wire import FrameType, Message
-from tests.support.ports import reserved_ports
 
 NAMES = ("a", "b", "mallory")
 

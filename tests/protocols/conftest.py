@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ports import reserved_ports
 from secagg.errors import SecaggError
 from secagg.ledger import Ledger
 from secagg.network import tcp
@@ -17,7 +18,6 @@ from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import simulate
 from secagg.network.stepwise import Stepwise
 from secagg.party import Program
-from tests.support.ports import reserved_ports
 
 Results = tuple[dict[str, Any], dict[str, Ledger]]
 Drive = Callable[[Mapping[str, Program[Any]]], Results]
