@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -276,6 +277,14 @@ def test_noise_for_another_grid_or_plan_is_refused():
     finer = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=4, frac_bits=20)
     with pytest.raises(UsageError, match="calibrate"):
         Mechanism(finer.grid, mechanism.noise, finer.plan)
+    planned = mechanism.noise.sensitivity
+    for smaller in (
+        replace(planned, l1=planned.l1 * 0.99),
+        replace(planned, l2=planned.l2 * (1 - 1e-10)),
+        replace(planned, length=5),
+    ):
+        with pytest.raises(UsageError, match="calibrate"):
+            Mechanism(mechanism.grid, replace(mechanism.noise, sensitivity=smaller), mechanism.plan)
     with pytest.raises(PlanError, match="whole numbers"):
         Mechanism(mechanism.grid, mechanism.noise, plan(clip=5000.0, frac_bits=0, parties=2))
     with pytest.raises(ShapeError):
