@@ -76,6 +76,29 @@ def test_terms_decide_the_common_polynomial(keyless: Any) -> None:
     assert (reordered.digest, reordered.seed) == (terms.digest, terms.seed)
 
 
+def test_the_terms_digest_depends_on_each_number_of_the_plan(keyless: Any) -> None:
+    planned = keyless.release_plan
+    release = replace(planned, flood_bits=planned.flood_bits - 4)  # with room for each change
+    terms = replace(keyless.terms, release_plan=release)
+    plans = [
+        replace(release, flood_bits=release.flood_bits - 1),
+        replace(release, releases=release.releases + 1),
+        replace(release, length=release.length + 1),
+        *(
+            replace(release, plan=replace(release.plan, **change))
+            for change in (
+                {"clip": release.plan.clip / 2},
+                {"bits": release.plan.bits // 2},
+                {"frac_bits": release.plan.frac_bits + 1},
+                {"parties": release.plan.parties - 1},
+                {"max_weight": release.plan.max_weight + 1},
+            )
+        ),
+    ]
+    digests = {replace(terms, release_plan=plan).digest for plan in (release, *plans)}
+    assert len(digests) == len(plans) + 1
+
+
 def test_a_holders_part_does_not_show_before_it_opens(keyless: Any) -> None:
     """The same part committed to twice under other nonces gives other digests."""
     terms, part = keyless.terms, Polynomials.zeros(keyless.release_plan.parameters, 1)

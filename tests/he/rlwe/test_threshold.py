@@ -190,11 +190,43 @@ def test_nothing_is_decrypted_without_the_minimum_or_the_record(federation: Any,
         federation.shares["h0"].partial_decrypt(tallies["h0"], votes, empty)
 
 
+def test_nothing_is_computed_from_the_share_before_the_record_has_it(
+    federation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tallies = federation.collect(federation.round(), federation.numbers())
+    votes = federation.votes(tallies)
+    order: list[str] = []
+    decrypt, record = KeyShare._decrypt, DecryptionLog.record
+
+    def note_decrypt(share: KeyShare, *arguments: Any) -> Polynomials:
+        order.append("decrypted")
+        return decrypt(share, *arguments)
+
+    def note_record(log: DecryptionLog, release: Any) -> int:
+        epoch = record(log, release)
+        order.append("recorded")
+        return epoch
+
+    monkeypatch.setattr(KeyShare, "_decrypt", note_decrypt)
+    monkeypatch.setattr(DecryptionLog, "record", note_record)
+    federation.shares["h0"].partial_decrypt(tallies["h0"], votes, federation.records["h0"])
+    assert order == ["recorded", "decrypted"]
+
+
 def test_a_share_answers_under_its_own_key(federation: Any, federate: Callable[..., Any]) -> None:
     other = federate()
     _, tallies = other.collect(other.round(), other.numbers())
     with pytest.raises(UsageError, match="expected a tally under h0's"):
         federation.shares["h0"].partial_decrypt(tallies["h0"], other.votes(tallies), federation.records["h0"])
+
+
+def test_a_share_answers_under_the_plan_that_its_key_was_made_for(federation: Any) -> None:
+    planned = federation.release_plan
+    round_ = replace(federation.round(), release_plan=replace(planned, releases=planned.releases + 1))
+    _, tallies = federation.collect(round_, federation.numbers())
+    votes = federation.votes(tallies)
+    with pytest.raises(UsageError, match="expected a tally under h0's"):
+        federation.shares["h0"].partial_decrypt(tallies["h0"], votes, federation.records["h0"])
 
 
 CHILD = """

@@ -25,7 +25,7 @@ from secagg.errors import (
     UsageError,
 )
 from secagg.he.paillier.ciphertexts import CiphertextMessage
-from secagg.he.paillier.threshold import DecryptionShare
+from secagg.he.paillier.threshold import DecryptionShare, KeyShare
 from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault
 from secagg.party import Party, Program, Run
@@ -423,6 +423,30 @@ def test_a_share_of_another_round_is_none_for_this(shared_paillier: Make) -> Non
     out = later.play(insecure_seed=1, replaced={"h1": lies(later, "h1", lambda _: kept[0])})
     later.check_all(out.results, ("a", "b", "c"))
     assert "for another" in str(later.parties["r"].failed["h1"])
+
+
+def test_shares_are_for_one_session_round_and_set_of_contributors(
+    shared_paillier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts: set[bytes] = set()
+    answer = KeyShare.partial_decrypt
+
+    def note(share: KeyShare, total: Any, *, context: bytes, **options: Any) -> Any:
+        contexts.add(context)
+        return answer(share, total, context=context, **options)
+
+    monkeypatch.setattr(KeyShare, "partial_decrypt", note)
+
+    def context_of(seed: int, *, faults: tuple[Fault, ...] = (), **options: Any) -> bytes:
+        contexts.clear()
+        shared_paillier(**options).play(insecure_seed=seed, faults=faults)
+        (context,) = contexts  # the same at all holders
+        return context
+
+    first, without = context_of(1), (Fault("crash", 0, sender="b"),)
+    assert context_of(1) == first
+    others = [context_of(2), context_of(1, round=1), context_of(1, faults=without)]
+    assert len({first, *others}) == 4
 
 
 @pytest.mark.parametrize(("holders", "needed"), [(3, 2), (5, 3)])
