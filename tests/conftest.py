@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# A shell starts background jobs with SIGINT ignored, and children inherit that: no test could interrupt a program.
+# A shell in the background ignores SIGINT, nohup SIGHUP, and children inherit that: no test could stop a program.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _skipped: list[str] = []
 
