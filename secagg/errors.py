@@ -1,10 +1,10 @@
 """Every error that secagg raises on purpose.
 
     SecaggError
-    ├── UsageError              the caller's mistake: a value, an argument, a file
-    │   ├── RangeError          a number that does not fit what was planned (also NaN and infinity)
+    ├── UsageError              the caller's mistake: an argument out of range, a file
+    │   ├── RangeError          numbers in the data that do not fit what was planned (also NaN and infinity)
     │   ├── ShapeError          a wrong shape, dtype or length
-    │   ├── PlanError           no ring, width or capacity fits what was asked for
+    │   ├── PlanError           arguments that are each in range, and no ring, width or capacity fits them together
     │   ├── DataError           a table that cannot be read or holds bad rows
     │   │   └── EmptyTableError a table of which no row counts
     │   └── JobError            a job file that is wrong, incomplete or not what the others agreed to
@@ -16,6 +16,9 @@
     │   ├── TooFewPartiesError  fewer answered than the protocol needs
     │   └── AbortedError        another party ended the run and said why
     └── InexactError            this machine's floating point does not do what exactness rests on
+
+An argument that is out of range whatever the others are is a `UsageError` itself. Its kinds say more: `RangeError` speaks
+of the data, `PlanError` of what the arguments ask for together, `ShapeError` of arrays.
 
 The branches tell a caller what to do: mend the input; find out what the named peer runs; wait for the
 named peer, or go on without it; take another machine or another numpy. A message says what was expected,
@@ -67,11 +70,11 @@ class SecaggError(Exception):
 
 
 class UsageError(SecaggError, ValueError):
-    """The caller passed something that cannot be used."""
+    """The caller passed something that cannot be used, such as an argument out of range."""
 
 
 class RangeError(UsageError):
-    """A value lies outside the planned range, or is NaN or infinite."""
+    """A number in the data lies outside the planned range, or is NaN or infinite."""
 
 
 class ShapeError(UsageError):
@@ -79,7 +82,7 @@ class ShapeError(UsageError):
 
 
 class PlanError(UsageError):
-    """No ring, field width or capacity fits what was asked for."""
+    """No ring, field width or capacity fits what was asked for, though each argument is in range."""
 
 
 class DataError(UsageError):

@@ -49,7 +49,8 @@ class Plan:
       max_weight: largest integer weight of a number.
 
     Raises:
-      PlanError: an argument out of range, or sums that do not fit; the message says what would.
+      UsageError: an argument out of range.
+      PlanError: sums that do not fit; the message says what would.
     """
 
     bits: int
@@ -60,7 +61,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.bits not in _RING_BITS:
-            raise PlanError(f"a planned ring has 8, 16, 32 or 64 bits, not {self.bits}")
+            raise UsageError(f"a planned ring has 8, 16, 32 or 64 bits, not {self.bits}")
         _check_arguments(self.frac_bits, self.clip, self.parties, self.max_weight)
         if self.sum_bits > self.bits:
             raise PlanError(_refusal(self))
@@ -156,13 +157,13 @@ def plan(
       bits: ring width, 8, 16, 32 or 64; without it the smallest that fits.
 
     Raises:
-      UsageError: both or neither of precision and frac_bits.
+      UsageError: both or neither of precision and frac_bits, or an argument out of range.
       PlanError: nothing fits; the message says what would.
     """
     clip = float(clip)
     if precision is not None and frac_bits is None:
         if not (math.isfinite(precision) and precision > 0):
-            raise PlanError(f"precision is a positive number, not {precision}")
+            raise UsageError(f"precision is a positive number, not {precision}")
         # precision = m * 2**e with 1/2 <= m < 1: the largest power of two not above it is 2**(e - 1), so
         # that 2**-(f + 1) <= precision holds from f = -e on.
         places = max(0, -math.frexp(precision)[1])
@@ -390,13 +391,13 @@ def _check_arguments(frac_bits: int, clip: float, parties: int, max_weight: int)
     # numpy's integers are refused: products of theirs would wrap where the plan must be exact.
     for name, value in (("frac_bits", frac_bits), ("parties", parties), ("max_weight", max_weight)):
         if not isinstance(value, int):
-            raise PlanError(f"{name} is a Python int, not a {type(value).__name__}")
+            raise UsageError(f"{name} is a Python int, not a {type(value).__name__}")
     if not 0 <= frac_bits <= _MAX_FRAC_BITS:
-        raise PlanError(f"frac_bits is 0 to {_MAX_FRAC_BITS}, not {frac_bits}")
+        raise UsageError(f"frac_bits is 0 to {_MAX_FRAC_BITS}, not {frac_bits}")
     if not (isinstance(clip, float | int) and math.isfinite(clip) and clip > 0):
-        raise PlanError(f"clip is a positive number, not {clip}")
+        raise UsageError(f"clip is a positive number, not {clip}")
     if parties < 1 or max_weight < 1:
-        raise PlanError(f"parties and max_weight are at least 1, not {parties} and {max_weight}")
+        raise UsageError(f"parties and max_weight are at least 1, not {parties} and {max_weight}")
 
 
 def _refusal(plan: Plan) -> str:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
-from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.errors import ShapeError, UsageError
 
 __all__ = ["KEY_BYTES", "Stream", "check_process", "derive_key", "expand", "system_stream"]
 
@@ -176,10 +176,10 @@ class Stream:
           shape: of the result.
 
         Raises:
-          RangeError: bound outside 1..2**64.
+          UsageError: bound outside 1..2**64.
         """
         if not 1 <= bound <= 1 << 64:
-            raise RangeError(f"a bound is 1 to 2**64, not {bound}")
+            raise UsageError(f"a bound is 1 to 2**64, not {bound}")
         out = self.words(shape)
         mask = np.uint64((1 << (bound - 1).bit_length()) - 1)
         out &= mask
@@ -202,10 +202,10 @@ class Stream:
         """Return int64, uniform in [-bound, bound], of the given shape; see `below`.
 
         Raises:
-          RangeError: bound outside 0..2**63 - 1.
+          UsageError: bound outside 0..2**63 - 1.
         """
         if not 0 <= bound < 1 << 63:
-            raise RangeError(f"a signed bound is 0 to 2**63 - 1, not {bound}")
+            raise UsageError(f"a signed bound is 0 to 2**63 - 1, not {bound}")
         drawn = self.below(2 * bound + 1, shape)
         drawn -= np.uint64(bound)  # wraps for the negative half, as two's complement does
         return drawn.view(np.int64)
@@ -225,10 +225,10 @@ class Stream:
           n: 0..2**31.
 
         Raises:
-          RangeError: rows or n out of range.
+          UsageError: rows or n out of range.
         """
         if rows < 0 or not 0 <= n <= 1 << 31:
-            raise RangeError(f"permutations take rows >= 0 and n in 0..2**31, not {rows} and {n}")
+            raise UsageError(f"permutations take rows >= 0 and n in 0..2**31, not {rows} and {n}")
         out = np.empty((rows, n), np.int64)
         if n == 0:
             return out

@@ -148,7 +148,7 @@ def test_what_a_refusal_suggests_fits_and_no_more_does(
     ],
 )
 def test_planner_refuses_arguments_out_of_range(change: dict[str, Any]) -> None:
-    with pytest.raises(PlanError):
+    with pytest.raises(UsageError):
         plan(**({"clip": 1.0, "frac_bits": 3, "parties": 3} | change))
 
 

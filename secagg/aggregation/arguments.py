@@ -306,8 +306,7 @@ def precision_of(precision: float | None) -> float | None:
     """Return the precision as a number, if there is one.
 
     Raises:
-      UsageError: no number.
-      PlanError: not a positive one.
+      UsageError: no number, or not a positive one.
     """
     if precision is None:
         return None
@@ -321,8 +320,7 @@ def check_privacy(options: Options) -> None:
 
     Raises:
       UsageError: a clip, a precision, a largest weight that depends on the data, or a protection that bears no noise;
-        or a round without privacy.
-      RangeError: a round that is not among the planned ones.
+        a round without privacy, or one that is not among the planned ones.
     """
     privacy, round_number, protection = options.privacy, options.round_number, options.protection
     if not isinstance(round_number, int) or isinstance(round_number, bool):
@@ -334,7 +332,7 @@ def check_privacy(options: Options) -> None:
     if not isinstance(privacy, Privacy):
         raise UsageError(f"expected secagg.aggregation.Privacy as privacy, got a {type(privacy).__name__}")
     if not 1 <= round_number <= privacy.rounds:
-        raise RangeError(
+        raise UsageError(
             f"round {round_number} is not among the {privacy.rounds} that the budget is for; before the first plan "
             "Privacy(rounds=...) for all"
         )

@@ -263,10 +263,11 @@ def sure_to_stay(clients: int, max_dropout: float) -> int:
     """Return how many clients are sure to stay if at most the fraction `max_dropout` leaves.
 
     Raises:
+      UsageError: no such fraction.
       PlanError: fewer than 2.
     """
     if not 0 <= max_dropout < 1:
-        raise PlanError(f"expected max_dropout as a fraction from 0 to below 1, got {max_dropout}")
+        raise UsageError(f"expected max_dropout as a fraction from 0 to below 1, got {max_dropout}")
     staying = clients - largest_part(max_dropout, clients)
     if staying < 2:
         raise PlanError(

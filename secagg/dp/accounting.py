@@ -24,7 +24,7 @@ try:
 except ImportError:
     raise ImportError('differential privacy needs dp-accounting: pip install "secagg[dp]"') from None
 
-from secagg.errors import RangeError, UsageError
+from secagg.errors import UsageError
 
 __all__ = [
     "ORDERS",
@@ -54,7 +54,7 @@ class Sensitivity:
       length: elements of the vectors.
 
     Raises:
-      RangeError: a number that is not positive and finite, or norms that no vector of this length can have.
+      UsageError: a number that is not positive and finite, or norms that no vector of this length can have.
     """
 
     l1: float
@@ -63,9 +63,9 @@ class Sensitivity:
 
     def __post_init__(self) -> None:
         if not (0 < self.l2 < math.inf and 0 < self.l1 < math.inf and self.length >= 1):
-            raise RangeError(f"expected positive, finite norms and a length of 1 or more, got {self}")
+            raise UsageError(f"expected positive, finite norms and a length of 1 or more, got {self}")
         if not self.l2 * (1 - 1e-9) <= self.l1 <= self.l2 * math.sqrt(self.length) * (1 + 1e-9):
-            raise RangeError(
+            raise UsageError(
                 f"the l1 norm of {self.length} numbers lies between the l2 norm {self.l2} and"
                 f" {math.sqrt(self.length):.6g} times it, it cannot be {self.l1}"
             )
@@ -102,12 +102,12 @@ def discrete_gaussian_divergence(
       sensitivity: of the sum.
 
     Raises:
-      RangeError: a variance below 1/4, or numbers of shares out of order.
+      UsageError: a variance below 1/4, or numbers of shares out of order.
     """
     if not 0.25 <= variance < math.inf:
-        raise RangeError(f"a share of discrete Gaussian noise has a variance of 1/4 or more, not {variance}")
+        raise UsageError(f"a share of discrete Gaussian noise has a variance of 1/4 or more, not {variance}")
     if not 1 <= min_shares <= max_shares:
-        raise RangeError(f"expected 1 <= min_shares <= max_shares shares, got {min_shares} and {max_shares}")
+        raise UsageError(f"expected 1 <= min_shares <= max_shares shares, got {min_shares} and {max_shares}")
     k = np.arange(1, max_shares, dtype=np.float64)
     tau = 10 * float(np.sum(np.exp(-2 * math.pi**2 * variance * k / (k + 1))))
     x = sensitivity.l2 / math.sqrt(min_shares * variance)
@@ -129,12 +129,12 @@ def skellam_divergence(
       sensitivity: of the sum.
 
     Raises:
-      RangeError: a variance that is not positive, or an order that is no integer.
+      UsageError: a variance that is not positive, or an order that is no integer.
     """
     if not 0 < variance < math.inf:
-        raise RangeError(f"a variance is positive and finite, not {variance}")
+        raise UsageError(f"a variance is positive and finite, not {variance}")
     if any(order < 2 or order != int(order) for order in orders):
-        raise RangeError("the divergence of Skellam noise is bounded for integer orders of 2 or more only")
+        raise UsageError("the divergence of Skellam noise is bounded for integer orders of 2 or more only")
     alpha = np.asarray(orders, dtype=np.float64)
     l1, l2, mu = sensitivity.l1, sensitivity.l2, variance
     excess = np.minimum(((2 * alpha - 1) * l2**2 + 6 * l1) / (4 * mu**2), 3 * l1 / (2 * mu))
@@ -145,9 +145,9 @@ def epsilon_at(orders: Sequence[int], divergences: NDArray[np.float64], delta: f
     """Return the epsilon that divergences, summed over the rounds, amount to at a given delta.
 
     Raises:
-      RangeError: a delta that does not lie between 0 and 1.
+      UsageError: a delta that does not lie between 0 and 1.
     """
     if not 0 < delta < 1:
-        raise RangeError(f"delta lies between 0 and 1, not {delta}")
+        raise UsageError(f"delta lies between 0 and 1, not {delta}")
     spent, _ = _rdp.compute_epsilon(list(orders), divergences.tolist(), delta)
     return float(spent)

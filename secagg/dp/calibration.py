@@ -26,7 +26,7 @@ from secagg.dp.accounting import (
     skellam_divergence,
 )
 from secagg.dp.samplers import MAX_VARIANCE, DiscreteGaussian, Sampler, Skellam
-from secagg.errors import PlanError, RangeError, UsageError
+from secagg.errors import PlanError, UsageError
 
 __all__ = ["Budget", "Cohort", "Noise", "NoiseKind", "calibrate"]
 
@@ -48,7 +48,7 @@ class Budget:
       adjacency: what a neighbour is: "zero-out", "add-remove" or "replace"; see the module's docstring.
 
     Raises:
-      RangeError, UsageError: an argument out of range.
+      UsageError: an argument out of range.
     """
 
     epsilon: float
@@ -58,11 +58,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon < math.inf:
-            raise RangeError(f"epsilon is positive and finite, not {self.epsilon}")
+            raise UsageError(f"epsilon is positive and finite, not {self.epsilon}")
         if not 0 < self.delta < 1:
-            raise RangeError(f"delta lies between 0 and 1, not {self.delta}; below 1 / number of people")
+            raise UsageError(f"delta lies between 0 and 1, not {self.delta}; below 1 / number of people")
         if self.rounds < 1:
-            raise RangeError(f"expected 1 or more rounds, got {self.rounds}")
+            raise UsageError(f"expected 1 or more rounds, got {self.rounds}")
         if self.adjacency not in ("zero-out", "add-remove", "replace"):
             raise UsageError(f'adjacency is "zero-out", "add-remove" or "replace", not {self.adjacency!r}')
 
@@ -77,7 +77,7 @@ class Cohort:
       colluders: how many of these may omit their noise, or tell it to whoever looks at the sum.
 
     Raises:
-      RangeError: not 1 <= min_clients <= clients, or colluders that leave nobody.
+      UsageError: not 1 <= min_clients <= clients, or colluders that leave nobody.
     """
 
     clients: int = 1
@@ -86,11 +86,11 @@ class Cohort:
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_clients <= self.clients:
-            raise RangeError(
+            raise UsageError(
                 f"expected min_clients from 1 to the number of clients, {self.clients}, got {self.min_clients}"
             )
         if not 0 <= self.colluders < self.min_clients:
-            raise RangeError(
+            raise UsageError(
                 f"{self.colluders} colluders among min_clients={self.min_clients} leave nobody to count on for noise"
             )
 
@@ -132,12 +132,12 @@ class Noise:
         """Return the epsilon spent after so many rounds (without a number, all), at the budget's delta.
 
         Raises:
-          RangeError: more rounds than the budget is for, or a negative number.
+          UsageError: more rounds than the budget is for, or a negative number.
         """
         if rounds is None:
             rounds = self.budget.rounds
         if not 0 <= rounds <= self.budget.rounds:
-            raise RangeError(f"the budget is for {self.budget.rounds} rounds, not {rounds}")
+            raise UsageError(f"the budget is for {self.budget.rounds} rounds, not {rounds}")
         return (
             _spent(self.kind, self.variance, self.sensitivity, self.cohort, self.budget, rounds)
             if rounds

@@ -18,7 +18,7 @@ from secagg.dp.accounting import Adjacency, Sensitivity
 from secagg.dp.calibration import Budget, Cohort, calibrate
 from secagg.dp.clipping import Grid
 from secagg.dp.mechanism import Contributor, Report, choose, report
-from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.errors import ShapeError, UsageError
 from secagg.prg import Stream, system_stream
 
 __all__ = ["Released", "histogram", "sum"]
@@ -71,7 +71,7 @@ def sum(  # noqa: A001 - called as dp.sum
       rng: where rounding and noise draw from; from the operating system without one.
 
     Raises:
-      RangeError, UsageError, ShapeError: bad arguments, NaN or infinity.
+      UsageError, ShapeError: bad arguments. RangeError: NaN or infinity.
       PlanError: no noise or no ring of 64 bits is enough.
     """
     rows = np.asarray(values)
@@ -136,14 +136,14 @@ def histogram(
       rng: where noise is drawn from; from the operating system without one.
 
     Raises:
-      RangeError, UsageError: bad arguments.
+      UsageError: bad arguments.
     """
     if not categories or len(set(categories)) != len(categories):
         raise UsageError(
             f"expected distinct categories, got {len(categories)} of which {len(set(categories))} differ"
         )
     if contributions < 1:
-        raise RangeError(f"a person has at most 1 or more rows, not {contributions}")
+        raise UsageError(f"a person has at most 1 or more rows, not {contributions}")
     budget, k = Budget(epsilon, delta, 1, adjacency), len(categories)
     apart = Sensitivity(contributions, contributions, k)
     if adjacency == "replace":

@@ -72,7 +72,7 @@ class Grid:
         nearly all of them keep to.
 
     Raises:
-      RangeError: a clip that is not positive and finite, a length below 1.
+      UsageError: a clip that is not positive and finite, a length below 1.
       PlanError: a clip above 2**30 units less sqrt(length), or below one.
     """
 
@@ -84,10 +84,10 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise RangeError(f"a vector has 1 or more elements, not {self.length}")
+            raise UsageError(f"a vector has 1 or more elements, not {self.length}")
         for name, bound in (("clip", self.clip), ("element_clip", self.element_clip)):
             if bound is not None and not 0 < bound < math.inf:
-                raise RangeError(f"{name} is positive and finite, not {bound}")
+                raise UsageError(f"{name} is positive and finite, not {bound}")
         if abs(self.frac_bits) > 1000 or not 1 <= self.units <= _MAX_UNITS - math.sqrt(self.dimension):
             raise PlanError(
                 f"clip={self.clip} with frac_bits={self.frac_bits} is not between 1 and 2**30 units;"

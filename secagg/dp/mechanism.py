@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from secagg.dp.accounting import Adjacency
 from secagg.dp.calibration import Budget, Cohort, Noise, NoiseKind, calibrate
 from secagg.dp.clipping import Grid
-from secagg.errors import PlanError, RangeError, UsageError
+from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan, plan
 from secagg.prg import Stream, system_stream
 from secagg.ring import Ring, RingArray
@@ -125,7 +125,7 @@ class Mechanism:
         """Return what is spent after so many rounds; without a number, after all.
 
         Raises:
-          RangeError: more rounds than planned.
+          UsageError: more rounds than planned.
         """
         return report(
             self.noise,
@@ -160,13 +160,13 @@ def choose(
       kind: of noise; see `calibrate`.
 
     Raises:
-      RangeError, UsageError: an argument out of range.
+      UsageError: an argument out of range.
       PlanError: no noise or no ring of 64 bits is enough.
     """
     if not 0 < clip < math.inf:
-        raise RangeError(f"clip is positive and finite, not {clip}")
+        raise UsageError(f"clip is positive and finite, not {clip}")
     if length < 1:
-        raise RangeError(f"a vector has 1 or more elements, not {length}")
+        raise UsageError(f"a vector has 1 or more elements, not {length}")
     if frac_bits is None:
         dimension = 1 << (length - 1).bit_length() if random_rotation else length
         units = max(_MIN_UNITS, _UNITS_AN_ELEMENT * math.sqrt(dimension))
@@ -270,7 +270,7 @@ def report(
       rounds: released so far.
 
     Raises:
-      RangeError: more rounds than planned.
+      UsageError: more rounds than planned.
     """
     budget = noise.budget
     return Report(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from secagg.dp.distributions import GaussianDistribution, PoissonDistribution
 from secagg.dp.rejection import RejectionSampler
-from secagg.errors import RangeError
+from secagg.errors import UsageError
 from secagg.prg import Stream, system_stream
 
 __all__ = ["MAX_VARIANCE", "DiscreteGaussian", "Sampler", "Skellam"]
@@ -45,7 +45,7 @@ class DiscreteGaussian:
       variance: the parameter sigma^2, 2**-60 to 2**60.
 
     Raises:
-      RangeError: a variance out of range.
+      UsageError: a variance out of range.
     """
 
     __slots__ = ("_sampler", "variance")
@@ -69,7 +69,7 @@ class Skellam:
       variance: 2**-60 to 2**60.
 
     Raises:
-      RangeError: a variance out of range.
+      UsageError: a variance out of range.
     """
 
     __slots__ = ("_sampler", "variance")
@@ -96,5 +96,5 @@ def _count(shape: int | tuple[int, ...]) -> int:
 def _checked(variance: Fraction | float) -> Fraction:
     # NaN fails the comparison, and infinity is no fraction.
     if not 0 < variance <= MAX_VARIANCE or (exact := Fraction(variance)) < _MIN_VARIANCE:
-        raise RangeError(f"a variance of noise is 2**-60 to 2**60, not {variance}")
+        raise UsageError(f"a variance of noise is 2**-60 to 2**60, not {variance}")
     return exact

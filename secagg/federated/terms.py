@@ -90,10 +90,11 @@ class Protection:
         """Return graph and thresholds for a sum of so many clients of those registered.
 
         Raises:
+          UsageError: fewer than 2.
           PlanError: too few for this protection.
         """
         if clients < 2:
-            raise PlanError(f"expected at least 2 clients in a sum, got {clients}")
+            raise UsageError(f"expected at least 2 clients in a sum, got {clients}")
         corrupt, bits = self.max_corrupt, self.security_bits
         if self.is_malicious:
             worst = largest_part(self.max_corrupt, registered)

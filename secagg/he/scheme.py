@@ -461,7 +461,7 @@ class ExactPublicKey(PublicKey):
 
         Raises:
           ShapeError: another dtype than the ring's, or empty.
-          RangeError: values out of range, or a weight that the plan has no room for.
+          RangeError: values out of range. UsageError: a weight that the plan has no room for.
           PlanError: the scheme has no room for the plan.
         """
 
@@ -550,7 +550,7 @@ def check_encoded(values: RingArray, plan: Plan, weight: int) -> None:
     if not values.size:
         raise ShapeError(f"there is nothing to encrypt in an array of shape {values.shape}")
     if not 1 <= weight <= plan.parties * plan.max_weight:
-        raise RangeError(f"expected a weight of 1 to {plan.parties * plan.max_weight}, got {weight}")
+        raise UsageError(f"expected a weight of 1 to {plan.parties * plan.max_weight}, got {weight}")
     signed = values.view(f"i{values.dtype.itemsize}")
     limit = weight * plan.limit
     if int(np.max(signed)) > limit or int(np.min(signed)) < -limit:

@@ -57,7 +57,7 @@ import msgspec
 from cryptography import x509
 
 from secagg.data.conventions import Conventions
-from secagg.errors import JobError, PlanError, UsageError
+from secagg.errors import JobError, UsageError
 from secagg.files import read_file
 from secagg.jobs.fields import FieldFault
 from secagg.jobs.job import Address, Job, Member, Window
@@ -259,7 +259,7 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
     )
     try:
         _ = job.query
-    except PlanError as error:
+    except UsageError as error:
         raise FieldFault("parameters", str(error)) from None
     return job
 

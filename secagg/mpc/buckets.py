@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from secagg.errors import PlanError
+from secagg.errors import PlanError, UsageError
 from secagg.mpc.bits import LANES
 from secagg.mpc.merge import merge_gates
 
@@ -77,9 +77,12 @@ def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], oth
       other_planes: planes that move with the key.
 
     Raises:
-      PlanError: no list, a negative count, or more than `LARGEST_TABLE` rows.
+      UsageError: no list, or a negative count.
+      PlanError: more than `LARGEST_TABLE` rows.
     """
-    if not counts or min(counts) < 0 or sum(counts) > LARGEST_TABLE:
+    if not counts or min(counts) < 0:
+        raise UsageError(f"expected lists of 0 rows or more, got {list(counts)}")
+    if sum(counts) > LARGEST_TABLE:
         raise PlanError(f"expected lists of 0 to {LARGEST_TABLE} rows in all, got {list(counts)}")
     best: tuple[int, Buckets] | None = None
     buckets = LANES

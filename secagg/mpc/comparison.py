@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.errors import PlanError
+from secagg.errors import UsageError
 from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
 from secagg.mpc.conversion import summand, summands, summands_cost
 from secagg.mpc.costs import computing_cost, same_cost
@@ -71,7 +71,7 @@ class _Layout:
         if digit_bits is None:
             digit_bits = min(3 if n >= _MANY else 4, bits - 1)
         if not (2 <= bits <= 64 and 1 <= digit_bits <= 8):
-            raise PlanError(
+            raise UsageError(
                 f"expected a ring of 2 to 64 bits and digits of 1 to 8, got {bits} and {digit_bits}"
             )
         self.bits = bits
@@ -101,7 +101,7 @@ async def msb(engine: Engine, values: U64, bits: int, *, digit_bits: int | None 
     Returns bits packed 64 a word, shape (ceil(n / 64),); lanes from n up hold the bit of 0 + 0.
 
     Raises:
-      PlanError: bits or digit_bits out of range.
+      UsageError: bits or digit_bits out of range.
       RemoteProtocolError: a peer sent something of another shape or dtype.
     """
     layout = _Layout(values.size, bits, digit_bits)

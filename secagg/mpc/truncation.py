@@ -42,7 +42,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.errors import PlanError, RemoteProtocolError, ShapeError
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.comparison import msb, msb_cost
 from secagg.mpc.conversion import b2a, b2a_cost, summand
 from secagg.mpc.costs import same_cost
@@ -85,10 +85,12 @@ def truncation_range(ring: Ring, frac_bits: int) -> tuple[int, int]:
     f = 16, products of numbers must stay in [-2**30, 2**30).
 
     Raises:
-      PlanError: frac_bits outside 1..bits - 2.
+      UsageError: frac_bits outside 1..bits - 2.
     """
     if not 1 <= frac_bits <= ring.bits - 2:
-        raise PlanError(f"a ring of {ring.bits} bits truncates by 1 to {ring.bits - 2} bits, not {frac_bits}")
+        raise UsageError(
+            f"a ring of {ring.bits} bits truncates by 1 to {ring.bits - 2} bits, not {frac_bits}"
+        )
     quarter = 1 << (ring.bits - 2)
     return -quarter, quarter - (1 << frac_bits)
 
@@ -104,7 +106,7 @@ async def truncate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> 
     z must lie in `truncation_range`; beyond it the result is wrong by a multiple of 2**(bits - frac_bits).
 
     Raises:
-      PlanError: frac_bits out of range.
+      UsageError: frac_bits out of range.
       RemoteProtocolError: a peer sent something of another shape or dtype.
     """
     truncation_range(ring, frac_bits)
@@ -236,7 +238,7 @@ async def truncate_exact(
       share_0, share_1: this party's replicated shares of z, within `truncation_range`.
 
     Raises:
-      PlanError: frac_bits out of range.
+      UsageError: frac_bits out of range.
     """
     truncation_range(ring, frac_bits)
     x, y = share_0.reshape(-1), share_1.reshape(-1)

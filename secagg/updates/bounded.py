@@ -168,7 +168,7 @@ class Quantized(Coding):
                 f"{max(clips):g}; give one, such as clip={self._norm:g}: no number is larger than the norm"
             )
         if self._whole and self._norm < 1:
-            raise PlanError(f"a norm of {self._norm} makes zeros of integers; give 1 or more, or floats")
+            raise UsageError(f"a norm of {self._norm} makes zeros of integers; give 1 or more, or floats")
         return [min(clip, float(math.floor(self._norm) if self._whole else self._norm)) for clip in clips]
 
     def _levels_of(self) -> int:

@@ -177,9 +177,9 @@ class Coding(ABC):
     def _check(self, leaf: Leaf, clip: float) -> None:
         where = f"at {leaf.path}: " if leaf.path else ""
         if not (isinstance(clip, int | float) and math.isfinite(clip) and clip > 0):
-            raise PlanError(f"{where}a clip is a positive number, not {clip!r:.40}")
+            raise UsageError(f"{where}a clip is a positive number, not {clip!r:.40}")
         if leaf.is_integer and clip < 1:
-            raise PlanError(
+            raise UsageError(
                 f"{where}a clip of {clip} makes zeros of integers; give them a clip of their own, by path"
             )
         if self.request.mean:
@@ -240,10 +240,10 @@ def check_precision(precision: float) -> None:
     """Refuse what is no precision.
 
     Raises:
-      PlanError: it is not positive, or not finite.
+      UsageError: it is not positive, or not finite.
     """
     if not (math.isfinite(precision) and precision > 0):
-        raise PlanError(f"precision is a positive number, not {precision}")
+        raise UsageError(f"precision is a positive number, not {precision}")
 
 
 def clip_numbers(numbers: NDArray[np.float64], clip: float) -> tuple[NDArray[np.float64], int]:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from secagg import dp, fixed_point
 from secagg.dp.clipping import clip_rows
-from secagg.errors import PlanError, RangeError
+from secagg.errors import PlanError, RangeError, UsageError
 from secagg.fixed_point import Plan
 from secagg.prg import KEY_BYTES
 from secagg.updates.coding import Coding, Decoded, Request
@@ -65,7 +65,7 @@ class Noisy(Coding):
     ) -> None:
         weighted = request.max_weight is not None
         if privacy.norm < _SMALLEST:
-            raise PlanError(
+            raise UsageError(
                 f"float64 has no room for the noise of updates of norm {privacy.norm:g}: multiply them, and "
                 "divide the result"
             )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from secagg.errors import PlanError, RangeError, UsageError
+from secagg.errors import PlanError, UsageError
 from secagg.protocols.threat_model import largest_part
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Privacy:
       random_rotation: rotate contributions, so that narrower rings do; costs time.
 
     Raises:
-      RangeError, UsageError: an argument out of range.
+      UsageError: an argument out of range.
     """
 
     epsilon: float
@@ -42,12 +42,12 @@ class Privacy:
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < math.inf and 0 < self.norm < math.inf and 0 < self.delta < 1):
-            raise RangeError(
+            raise UsageError(
                 f"expected a positive epsilon and norm, and a delta between 0 and 1, got {self.epsilon}, {self.norm} and "
                 f"{self.delta}"
             )
         if not isinstance(self.rounds, int) or self.rounds < 1 or not 0 <= self.max_corrupt < 1:
-            raise RangeError(
+            raise UsageError(
                 f"expected 1 round or more, a whole number, and a fraction from 0 to below 1, got {self.rounds} and "
                 f"{self.max_corrupt}"
             )

@@ -374,7 +374,7 @@ def test_a_precision_that_was_asked_for_is_kept_where_it_fits() -> None:
     ("update", "choice", "clip", "kind", "said"),
     [
         ({"x": np.ones(2), "n": 3}, Bounded(norm=1.0), 4.0, UsageError, "convert 'n' to floats"),
-        (np.ones(2, int), Bounded(norm=0.5), 4.0, PlanError, "makes zeros of integers"),
+        (np.ones(2, int), Bounded(norm=0.5), 4.0, UsageError, "makes zeros of integers"),
         (
             np.ones(2, int),
             Bounded(),

@@ -132,7 +132,7 @@ def test_unsigned_sums_do_not_wrap_below_zero() -> None:
 def test_a_norm_too_small_for_noise_is_refused_with_what_to_do() -> None:
     pytest.importorskip("dp_accounting", reason="noise needs dp-accounting")
     xs = [np.full(3, 1e-301)] * 6
-    with pytest.raises(PlanError, match="norm 1e-300: multiply them, and divide the result"):
+    with pytest.raises(UsageError, match="norm 1e-300: multiply them, and divide the result"):
         secagg.sum(xs, privacy=Privacy(8.0, 1e-6, 1e-300))
 
 
@@ -233,8 +233,8 @@ def test_what_a_number_beyond_the_clip_is_told_works(clip: float, dtype: str) ->
         ),
         ({"clip": 10**400}, UsageError, "that float64 can hold as clip"),
         ({"precision": "fine"}, UsageError, "a number as precision, got the text"),
-        ({"precision": float("nan")}, PlanError, "precision is a positive number"),
-        ({"precision": -1}, PlanError, "precision is a positive number"),
+        ({"precision": float("nan")}, UsageError, "precision is a positive number"),
+        ({"precision": -1}, UsageError, "precision is a positive number"),
     ],
 )
 def test_numbers_that_are_none_are_refused(options: Any, kind: type[Exception], said: str) -> None:

@@ -133,11 +133,11 @@ def test_a_rotated_vector_comes_back_to_within_the_rounding():
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"clip": 0.0}, RangeError),
-        ({"clip": math.nan}, RangeError),
-        ({"clip": math.inf}, RangeError),
-        ({"length": 0}, RangeError),
-        ({"element_clip": -1.0}, RangeError),
+        ({"clip": 0.0}, UsageError),
+        ({"clip": math.nan}, UsageError),
+        ({"clip": math.inf}, UsageError),
+        ({"length": 0}, UsageError),
+        ({"element_clip": -1.0}, UsageError),
         ({"frac_bits": 31}, PlanError),
         ({"frac_bits": -1}, PlanError),
         ({"frac_bits": 4000}, PlanError),

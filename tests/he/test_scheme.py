@@ -254,7 +254,7 @@ def test_headers_come_back_from_the_wire() -> None:
         ({"weight": 16}, RangeError),
         ({"summands": 0}, UsageError),
         ({"shape": (0,)}, ShapeError),
-        ({"plan": scheme.PlanFields(32, 10, float("nan"), 5, 3)}, PlanError),
+        ({"plan": scheme.PlanFields(32, 10, float("nan"), 5, 3)}, UsageError),
         ({"plan": scheme.PlanFields(32, 30, 8.0, 5, 3)}, PlanError),
     ],
     ids=["key id", "weight", "summands", "shape", "clip", "overflowing plan"],
@@ -458,7 +458,7 @@ def test_encoded_numbers_are_taken_up_to_the_limit_times_the_weight_and_no_furth
 
 @pytest.mark.parametrize("weight", [0, 16, -1])
 def test_weights_out_of_the_plan_are_refused(weight: int) -> None:
-    with pytest.raises(RangeError, match=f"weight of 1 to 15, got {weight}"):
+    with pytest.raises(UsageError, match=f"weight of 1 to 15, got {weight}"):
         KEY.encrypt_encoded(encoded(0), PLAN, weight=weight)
 
 

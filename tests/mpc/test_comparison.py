@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg.errors import PlanError, RemoteProtocolError
+from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.comparison import Thermometers, eqz, ltz, msb
 from secagg.mpc.conversion import unpack
 from secagg.mpc.engine import Engine
@@ -67,7 +67,7 @@ def test_any_number_of_elements(n):
 
 @pytest.mark.parametrize(("bits", "digit_bits"), [(1, 1), (65, 4), (64, 0), (64, 9)])
 def test_impossible_widths_are_refused(bits, digit_bits):
-    with pytest.raises(PlanError, match="2 to 64 bits"):
+    with pytest.raises(UsageError, match="2 to 64 bits"):
         msbs([0], [0], bits, digit_bits=digit_bits)
 
 

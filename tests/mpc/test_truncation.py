@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg.errors import PlanError, RemoteProtocolError, ShapeError
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.engine import Engine
 from secagg.mpc.truncation import (
     TruncationInput,
@@ -133,7 +133,7 @@ def test_any_shape(run_three, shape):
 
 @pytest.mark.parametrize("frac_bits", [-1, 0, 63])
 def test_impossible_frac_bits_are_refused(run_three, frac_bits):
-    with pytest.raises(PlanError, match="1 to 62 bits"):
+    with pytest.raises(UsageError, match="1 to 62 bits"):
         truncated(run_three, np.zeros(3, np.int64), frac_bits)
 
 

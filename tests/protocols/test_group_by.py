@@ -217,7 +217,7 @@ def test_queries_that_cannot_be_computed_are_refused(fields, says):
 
 def test_parties_that_cannot_compute_are_refused():
     for banks, computing in ((("P0",), THREE), (("P0", "P0"), THREE), (THREE, ("P0", "P0", "P1"))):
-        with pytest.raises(PlanError):
+        with pytest.raises(UsageError):
             Query(banks, computing, FIELDS)
 
 

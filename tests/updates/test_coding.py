@@ -154,10 +154,6 @@ def test_the_ring_holds_the_sum_of_the_largest() -> None:
             {"precision": 1e-12, "clients": 10**6, "max_weight": 1 << 20, "mean": True},
             "weights up to",
         ),
-        (np.zeros(1), {"precision": 0.0}, "precision is a positive number"),
-        (np.zeros(1), {"clips": {"": float("inf")}}, "a clip is a positive number"),
-        (np.zeros(1), {"clips": {"": -1.0}}, "a clip is a positive number"),
-        (np.zeros(1, "i8"), {"clips": {"": 0.5}}, "makes zeros of integers"),
         (np.zeros(1, "i1"), {"clips": {"": 100.0}}, "sums of 4 numbers up to 100 do not fit int8; convert"),
         (
             {"h": np.zeros(1, "f2")},
@@ -169,6 +165,20 @@ def test_the_ring_holds_the_sum_of_the_largest() -> None:
 )
 def test_what_could_overflow_is_refused(update: Any, options: Any, said: str) -> None:
     with pytest.raises(PlanError, match=said):
+        FixedPoint(request(update, **options))
+
+
+@pytest.mark.parametrize(
+    ("update", "options", "said"),
+    [
+        (np.zeros(1), {"precision": 0.0}, "precision is a positive number"),
+        (np.zeros(1), {"clips": {"": float("inf")}}, "a clip is a positive number"),
+        (np.zeros(1), {"clips": {"": -1.0}}, "a clip is a positive number"),
+        (np.zeros(1, "i8"), {"clips": {"": 0.5}}, "makes zeros of integers"),
+    ],
+)
+def test_a_clip_or_precision_out_of_range_is_refused(update: Any, options: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         FixedPoint(request(update, **options))
 
 

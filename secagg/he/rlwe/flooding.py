@@ -44,7 +44,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import PlanError
+from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.he.rlwe import noise
 from secagg.he.rlwe.parameters import Parameters, from_wire, parameters
@@ -86,7 +86,8 @@ class ReleasePlan:
       flood_bits: F; flooding is below 2^F.
 
     Raises:
-      PlanError: an argument out of range, or a sum that could decode wrong.
+      UsageError: an argument out of range.
+      PlanError: a sum that could decode wrong.
     """
 
     parameters: Parameters
@@ -99,7 +100,7 @@ class ReleasePlan:
     def __post_init__(self) -> None:
         _check_arguments(self.holders, self.releases, self.length)
         if self.parameters.modulus_bits not in _MODULI:
-            raise PlanError(
+            raise UsageError(
                 f"keys of several key holders take a modulus of 96 or 128 bits, not {self.parameters.modulus_bits}"
             )
         most = _flood_bits(self.plan, self.parameters, self.holders)
@@ -190,11 +191,12 @@ def plan_release(
       modulus_bits: 96 or 128; without it the smaller that does.
 
     Raises:
+      UsageError: an argument out of range.
       PlanError: nothing fits; the message says what would.
     """
     _check_arguments(holders, releases, length)
     if modulus_bits not in (None, *_MODULI):
-        raise PlanError(f"keys of several key holders take a modulus of 96 or 128 bits, not {modulus_bits}")
+        raise UsageError(f"keys of several key holders take a modulus of 96 or 128 bits, not {modulus_bits}")
     tried: list[ReleasePlan] = []
     for bits in _MODULI if modulus_bits is None else (modulus_bits,):
         ring = parameters(bits)
@@ -220,10 +222,10 @@ def add(target: Polynomials, stream: Stream, flood_bits: int) -> None:
     Draws 32 bytes a coefficient, or 48 where flood_bits > 62.
 
     Raises:
-      PlanError: flood_bits out of range.
+      UsageError: flood_bits out of range.
     """
     if not MIN_FLOOD_BITS <= flood_bits <= MAX_FLOOD_BITS:
-        raise PlanError(f"expected flooding of {MIN_FLOOD_BITS} to {MAX_FLOOD_BITS} bits, got {flood_bits}")
+        raise UsageError(f"expected flooding of {MIN_FLOOD_BITS} to {MAX_FLOOD_BITS} bits, got {flood_bits}")
     bits, shape = flood_bits - 1, target.low.shape
     if flood_bits <= 62:
         target.add_signed(_four(stream, np.dtype(np.uint64), shape, bits))
@@ -265,7 +267,7 @@ def _flood_bits(plan: Plan, ring: Parameters, holders: int) -> int:
 def _check_arguments(holders: int, releases: int, length: int) -> None:
     for what, value, least in (("holders", holders, 2), ("releases", releases, 1), ("length", length, 1)):
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 48:
-            raise PlanError(f"{what} is a Python int of at least {least}, not {value!r:.40}")
+            raise UsageError(f"{what} is a Python int of at least {least}, not {value!r:.40}")
 
 
 def _refusal(best: ReleasePlan, statistical_bits: int, *, widest: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import PlanError, RangeError, ShapeError
+from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.mpc.bits import LANES
 from secagg.mpc.buckets import LARGEST_TABLE
 from secagg.party import PartyId
@@ -50,7 +50,8 @@ class Query:
       widths, sum_widths: bits of each field in one row and in a sum; derived.
 
     Raises:
-      PlanError: fields or parties that cannot be computed with; the message says what would do.
+      UsageError: parties that are not distinct, too few or too many.
+      PlanError: fields that cannot be computed with; the message says what would do.
     """
 
     input_parties: tuple[PartyId, ...]
@@ -64,11 +65,11 @@ class Query:
     def __post_init__(self) -> None:
         parties = len(self.input_parties)
         if not 2 <= parties <= 255 or len(set(self.input_parties)) != parties:
-            raise PlanError(f"expected 2 to 255 distinct input parties, got {self.input_parties}")
+            raise UsageError(f"expected 2 to 255 distinct input parties, got {self.input_parties}")
         if len(set(self.computing_parties)) != 3 or len(self.computing_parties) != 3:
-            raise PlanError(f"expected three distinct computing parties, got {self.computing_parties}")
+            raise UsageError(f"expected three distinct computing parties, got {self.computing_parties}")
         if self.round_rows_to < 1:
-            raise PlanError(f"expected round_rows_to of at least 1, got {self.round_rows_to}")
+            raise UsageError(f"expected round_rows_to of at least 1, got {self.round_rows_to}")
         if self.row_limit < self.round_rows_to:
             raise PlanError(
                 f"expected max_rows of at least round_rows_to, which is {self.round_rows_to}, got {self.max_rows}; at most "

@@ -38,7 +38,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import PlanError
+from secagg.errors import PlanError, UsageError
 from secagg.prg import Stream
 from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_part
 
@@ -140,16 +140,16 @@ def choose(
 
     Raises:
       PlanError: no graph does; the message says what would.
-      UsageError: an unknown threat model.
+      UsageError: an unknown threat model, or another argument out of range.
     """
     malicious = is_malicious(threat_model)
     n, gone = clients, 1 / 3 if max_dropout is None else max_dropout
     if not (2 <= n <= _MAX_CLIENTS and 0 <= max_corrupt < 1 and 0 <= gone < 1):
-        raise PlanError(
+        raise UsageError(
             f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {max_corrupt} and {gone}"
         )
     if not (security_bits > 0 and failure_bits > 0):
-        raise PlanError(
+        raise UsageError(
             f"expected positive security and failure bits, got {security_bits} and {failure_bits}"
         )
     c, r = (largest_part(fraction, n) for fraction in (max_corrupt, gone))

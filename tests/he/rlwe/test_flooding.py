@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg import wire
-from secagg.errors import PlanError
+from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.he.rlwe import flooding, noise
 from secagg.he.rlwe.flooding import (
@@ -152,7 +152,7 @@ def test_flooding_adds_to_what_is_there_and_differs_with_the_key() -> None:
 
 @pytest.mark.parametrize("flood_bits", [MIN_FLOOD_BITS - 1, MAX_FLOOD_BITS + 1])
 def test_flooding_out_of_range_is_refused(flood_bits: int) -> None:
-    with pytest.raises(PlanError, match="expected flooding of 11 to 94 bits"):
+    with pytest.raises(UsageError, match="expected flooding of 11 to 94 bits"):
         flooding.add(Polynomials.zeros(parameters(96), 1), Stream(KEY), flood_bits)
 
 
@@ -247,24 +247,26 @@ def test_a_refusal_says_what_would_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "error", "message"),
     [
-        ({"holders": 1}, "holders is a Python int of at least 2"),
-        ({"releases": 0}, "releases is a Python int of at least 1"),
-        ({"length": 1.5}, "length is a Python int"),
-        ({"parameters": parameters(64)}, "96 or 128 bits, not 64"),
-        ({"flood_bits": 58}, "expected flooding of 11 to 57 bits, got 58"),
-        ({"flood_bits": 0}, "expected flooding of 11 to 57 bits, got 0"),
+        ({"holders": 1}, UsageError, "holders is a Python int of at least 2"),
+        ({"releases": 0}, UsageError, "releases is a Python int of at least 1"),
+        ({"length": 1.5}, UsageError, "length is a Python int"),
+        ({"parameters": parameters(64)}, UsageError, "96 or 128 bits, not 64"),
+        ({"flood_bits": 58}, PlanError, "expected flooding of 11 to 57 bits, got 58"),
+        ({"flood_bits": 0}, PlanError, "expected flooding of 11 to 57 bits, got 0"),
     ],
 )
-def test_a_release_plan_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_a_release_plan_that_cannot_be_is_refused(
+    changes: dict[str, Any], error: type[UsageError], message: str
+) -> None:
     good = ReleasePlan(parameters(96), plan_of(36, 1000), 3, 1, 100, 57)
-    with pytest.raises(PlanError, match=message):
+    with pytest.raises(error, match=message):
         replace(good, **changes)
 
 
 def test_another_modulus_is_refused() -> None:
-    with pytest.raises(PlanError, match="96 or 128 bits, not 64"):
+    with pytest.raises(UsageError, match="96 or 128 bits, not 64"):
         plan_release(plan_of(36, 10), holders=3, releases=1, length=1, modulus_bits=64)
 
 

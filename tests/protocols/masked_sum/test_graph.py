@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from secagg.errors import PlanError
+from secagg.errors import PlanError, UsageError
 from secagg.protocols.masked_sum import Graph, GraphParameters, choose
 from secagg.protocols.threat_model import ThreatModel
 
@@ -167,8 +167,18 @@ def test_parameters_say_what_they_are_and_with_what_probability_they_do_not_do()
         {"clients": 1 << 21},
         {"clients": 10, "max_corrupt": 1.0},
         {"clients": 10, "max_dropout": -0.1},
-        {"clients": 10, "max_dropout": 0.95},
         {"clients": 10, "security_bits": 0},
+    ],
+)
+def test_arguments_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        choose(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clients": 10, "max_dropout": 0.95},
         {"clients": 10, "max_corrupt": 0.5, "max_dropout": 0.5},
         {"clients": 10, "max_corrupt": 0.4, "max_dropout": 0.3, "threat_model": "malicious"},
     ],
