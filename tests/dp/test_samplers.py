@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from secagg.dp import DiscreteGaussian, Skellam
+from secagg.errors import UsageError
 from secagg.prg import Stream
 
 N = 400_000
