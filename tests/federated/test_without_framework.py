@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -100,6 +102,28 @@ def test_a_node_answers_what_is_due_and_nothing_else(
     Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, roster)
     with pytest.raises(RemoteProtocolError, match="keys once"):
         Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, roster)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"server_nonce": bytes(31)},
+        {"server_nonce": b""},
+        {"nonces": (bytes(32),) * 4},
+        {"names": ("b", "a", "c", "d")},
+        {"names": ("b", "c", "d")},
+    ],
+    ids=["a short number", "no number", "other numbers", "another order", "without the node"],
+)
+def test_a_roster_that_is_none_for_a_node_ends_the_sum_for_it(
+    tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound], change: dict[str, Any]
+) -> None:
+    kept, current = begun
+    member = Member.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    roster = msgspec.structs.replace(next(iter(current.exchanges())).messages["a"], **change)
+    with pytest.raises(RemoteProtocolError, match="server") as caught:
+        Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, wire.to_bytes(roster))
+    assert caught.value.peer == "server"
 
 
 def test_a_sum_is_not_finished_before_its_exchanges(begun: tuple[dict[str, bytes], ServerRound]) -> None:

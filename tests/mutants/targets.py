@@ -29,6 +29,7 @@ _CONSTANTS: Final = "tests/test_soundness_constants.py"
 _FLOWER: Final = (
     "tests/integrations/test_flower_nodes.py",
     "tests/integrations/test_flower_graph.py",
+    "tests/integrations/test_flower_budgets.py",
     "tests/integrations/test_flower_privacy.py",
     "tests/integrations/test_flower_simulation.py",
 )
@@ -87,10 +88,12 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/test_soundness_numbers.py",
     ),
     "secagg/protocols/additive_sum/*.py": (
+        "tests/protocols/test_agreed_statements.py",
         "tests/protocols/test_additive_sum.py",
         "tests/protocols/test_transcripts.py",
     ),
     "secagg/protocols/bounded_sum/*.py": (
+        "tests/protocols/test_agreed_statements.py",
         "tests/protocols/test_bounded_sum.py",
         "tests/protocols/test_transcripts.py",
     ),
@@ -113,7 +116,8 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/he/*.py": ("tests/he/test_scheme.py", "tests/he/test_key_files.py"),
     "secagg/updates/*.py": ("tests/aggregation/test_bounded.py", "tests/aggregation/test_privacy.py"),
     "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py", _CONSTANTS),
-    **dict.fromkeys(("secagg/federated/*.py", "secagg/integrations/flower/*.py"), _FLOWER),
+    "secagg/federated/*.py": ("tests/federated", *_FLOWER),
+    "secagg/integrations/flower/*.py": _FLOWER,
 }
 
 

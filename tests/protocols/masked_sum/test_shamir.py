@@ -194,3 +194,15 @@ def test_products_of_large_numbers_do_not_wrap() -> None:
         for number in numbers:
             product = product * number % PRIME
         assert shamir._product(np.array(numbers, np.int64)) == product
+
+
+@pytest.mark.parametrize("secret", [1 << 256, (1 << 256) + 296])
+def test_numbers_below_the_prime_that_are_no_secret_of_32_bytes_are_none(secret: int) -> None:
+    points = [1, 2, 3]
+    shares = [(secret + 12345 * x) % PRIME for x in points]
+    with pytest.raises(RangeError, match="no secret"):
+        Basis(points).combine(shares)
+    assert Basis(points).without_each(shares) == [None] * 3
+    largest = [((1 << 256) - 1 + 12345 * x) % PRIME for x in points]
+    assert Basis(points).combine(largest) == b"\xff" * 32
+    assert Basis(points).without_each(largest) == [b"\xff" * 32] * 3
