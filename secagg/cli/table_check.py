@@ -30,7 +30,8 @@ def check_table(console: Console, job: Job, sources: list[str], options: TableOp
     columns = own()
     if own.report is None:
         raise UsageError("the table was not read")
-    _print_report(console, job, own.report)
+    # Rows that would be refused are named once, in the refusal.
+    _print_report(console, job, own.report, listed=options.bad_rows is BadRows.skip)
     problems: list[SecaggError] = []
     try:
         rows = job.pattern.rows(job.parameters, *columns)
@@ -52,7 +53,7 @@ def check_table(console: Console, job: Job, sources: list[str], options: TableOp
     say(console, "A run would take this table.")
 
 
-def _print_report(console: Console, job: Job, report: ReadReport) -> None:
+def _print_report(console: Console, job: Job, report: ReadReport, *, listed: bool) -> None:
     rows = [
         ("read", report.rows_read),
         ("used", report.rows_in_window),
@@ -65,7 +66,7 @@ def _print_report(console: Console, job: Job, report: ReadReport) -> None:
     if report.faults:
         faults = [(fault.column or "the row", fault.reason, fault.rows) for fault in report.faults]
         console.print(table("\nRows that are bad", ("column", "it", "rows"), faults, numbers_from=2))
-        for row in report.bad_rows:
+        for row in report.bad_rows if listed else ():
             say(console, f"  {row}")
     columns = [(role, " and ".join(names)) for role, names in report.columns]
     console.print(table("\nColumns", ("role", "column"), columns, numbers_from=2))

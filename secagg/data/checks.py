@@ -31,7 +31,7 @@ from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
 from secagg.patterns.schema import Integer, Money, Schema
 
-__all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows"]
+__all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows", "sampled_times"]
 
 # What a row's time is: none, a number, a timestamp in the job's zone, an instant.
 NUMBER, TIMESTAMP, INSTANT = 1, 2, 3
@@ -47,6 +47,7 @@ _COMPACT_FORMATS = ["%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%dT%H%M%S"]
 # Epochs outside the years 1900 to 2199 are in another unit than was said.
 _EPOCH_START, _EPOCH_END = -2_208_988_800, 7_258_118_400
 
+_SAMPLE = 500
 _UNIT_UNKNOWN = "is a number, and the window is of timestamps; say its unit with --date-format epoch-s, epoch-ms or epoch-us"
 
 
@@ -124,6 +125,17 @@ def checked_rows(
             CASE WHEN why = 0 THEN seconds ELSE 0 END AS seconds
         FROM placed"""
     return query, [Fault(name, reason) for _, name, reason in conditions]
+
+
+def sampled_times(table: Source, names: tuple[str, ...], dialect: Dialect, expected: Times | None) -> str:
+    """Return a query for a sample of the different times, as texts in its column `time`, those first that cannot be read."""
+    wrong = " OR ".join(f"({condition})" for condition, _ in _time_conditions(dialect, expected))
+    return f"""
+        WITH texts AS (SELECT {", ".join(_time_texts(table, names, dialect))} FROM {table.relation}),
+        spelt AS (SELECT *, {_kind(dialect, expected)} AS form FROM texts),
+        read AS (SELECT time, {wrong} AS wrong FROM (SELECT *, {_seconds(dialect)} AS seconds FROM spelt) WHERE time <> '')
+        (SELECT DISTINCT time FROM read WHERE wrong LIMIT {_SAMPLE})
+        UNION (SELECT DISTINCT time FROM read WHERE NOT wrong LIMIT {_SAMPLE})"""
 
 
 def _listed(expressions: Iterable[str]) -> str:

@@ -120,6 +120,7 @@ class ReadReport:
       window: of which times rows count.
       zone: the zone of timestamps that name none, in which times are shown.
       files: each file's format.
+      date_formats: those that would read all its times, where some cannot be read.
     """
 
     source: str
@@ -140,6 +141,7 @@ class ReadReport:
     window: str = ""
     zone: zoneinfo.ZoneInfo = field(default_factory=lambda: Conventions().zone)
     files: tuple[str, ...] = ()
+    date_formats: tuple[str, ...] = ()
 
     def check(self, *, bad_rows: Literal["refuse", "skip"], allow_empty: bool) -> None:
         """Refuse a table with bad rows, or of which no row counts, unless told otherwise.
@@ -211,6 +213,7 @@ def join_reports(reports: Sequence[ReadReport], identifiers: Sequence[Identifier
         window=reports[0].window,
         zone=reports[0].zone,
         files=tuple(text for report in reports for text in report.files),
+        date_formats=tuple(dict.fromkeys(name for report in reports for name in report.date_formats)),
     )
 
 
@@ -221,14 +224,28 @@ def _refusal(report: ReadReport) -> list[str]:
         lines.append(
             f"  and {report.rows_bad - len(report.bad_rows)} more; in all: {_describe(report.faults)}"
         )
+    advice = _ADVICE | _HINTS
+    if report.date_formats:
+        lines.append(_fitting(report.date_formats))
+        advice = {start: text for start, text in advice.items() if "--date-format" not in text}
     lines += dict.fromkeys(
         text
-        for start, text in (_ADVICE | _HINTS).items()
+        for start, text in advice.items()
         if any(fault.reason.startswith(start) for fault in report.faults)
     )
-    if not any(fault.reason.startswith(tuple(_ADVICE)) for fault in report.faults):
+    if not report.date_formats and not any(
+        fault.reason.startswith(tuple(_ADVICE)) for fault in report.faults
+    ):
         lines.append('mend the rows, or leave them out: bad_rows="skip", on the command line --bad-rows skip')
     return lines
+
+
+def _fitting(formats: Sequence[str]) -> str:
+    """Return how to declare the date format that reads the table's times."""
+    shown = [f"'{name}'" if " " in name else name for name in formats]
+    if len(formats) == 1:
+        return f'times: --date-format {shown[0]} reads them; in Python, Dialect(date_format="{formats[0]}")'
+    return f"times: --date-format {' or '.join(shown)} reads them; ask whoever wrote the table which of them is meant"
 
 
 def _emptiness(report: ReadReport) -> str:

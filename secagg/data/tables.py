@@ -38,10 +38,11 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.checks import INSTANT, NUMBER, TIMESTAMP, Fault, checked_rows
+from secagg.data.checks import INSTANT, NUMBER, TIMESTAMP, Fault, checked_rows, sampled_times
 from secagg.data.columns import ColumnMap, resolve_columns
 from secagg.data.conventions import Conventions
 from secagg.data.csv_files import Malformed
+from secagg.data.date_formats import fitting_formats
 from secagg.data.dialect import Dialect
 from secagg.data.identifiers import Rule
 from secagg.data.reports import (
@@ -239,8 +240,11 @@ def _read_one(
         taken = keep & (why == 0)
         spelt = [found.taken(taken[rows]) for found, rows in identifiers]
         report = _report(table, why, faults, int(np.count_nonzero(taken)))
-        if time is not None:
+        if schema.time is not None and time is not None:
             report = _with_times(report, why, kinds, seconds, times)
+            if window.times != "numbers" and any(fault.column == time for fault in report.faults):
+                sample = sampled_times(table, columns[schema.time], dialect, window.times)
+                report = dataclasses.replace(report, date_formats=fitting_formats(table.connection, sample))
         counts, doubts = [], []
         for (role, names), one in zip(roles.items(), spelt, strict=True):
             rule = rules[role]

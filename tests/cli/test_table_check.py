@@ -94,6 +94,7 @@ def test_what_would_be_refused_is_said_with_row_numbers_and_ends_with_status_2(f
     assert "bad.csv:3: beneficiary is no IBAN: its check digits do not hold" in done.stderr
     assert "bad.csv:4: amount can be read with decimals or with thousands" in done.stderr
     assert "a run would refuse this table" in done.stderr
+    assert (done.stdout + done.stderr).count("bad.csv:3") == 1
     assert "would take" not in done.stdout
     assert "--bad-rows" not in done.stderr
     assert "left out" not in done.stdout
@@ -101,6 +102,7 @@ def test_what_would_be_refused_is_said_with_row_numbers_and_ends_with_status_2(f
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 rows with amounts are left out; sums lack them" in " ".join(done.stdout.split())
     assert "bad.csv:3: beneficiary is no IBAN: its check digits do not hold" in done.stdout
+    assert done.stdout.count("bad.csv:3") == 1
 
 
 def test_limits_and_empty_tables_are_found_before_a_run(folder: Path) -> None:

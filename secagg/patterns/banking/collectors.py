@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from secagg.errors import PlanError
 from secagg.party import PartyId
 from secagg.patterns.banking.tables import TRANSFERS
 from secagg.patterns.counts import Categorical, factorize, group_sum, nunique
@@ -53,6 +54,12 @@ def query(
     max_rows: int = MAX_ROWS,
 ) -> Query:
     """Return the query on joint groups that finds collectors; raises `PlanError` for what cannot be reached."""
+    banks = len(input_parties)
+    if parameters.min_banks > banks:
+        raise PlanError(
+            f"min_banks = {parameters.min_banks} is out of reach, because {banks} parties put in data; "
+            f"lower min_banks to {banks} or less, or name more parties under input"
+        )
     fields = (
         Field("senders", parameters.most_senders_per_bank, at_least=parameters.min_senders),
         Field("total", parameters.most_cents_per_bank, at_least=parameters.min_total_cents),

@@ -90,8 +90,8 @@ class Query:
             for bound in (f.at_least, f.below):
                 if bound is not None and not 0 <= bound <= f.most * parties:
                     raise PlanError(
-                        f"field {f.name}: {parties} parties with at most {f.most} each reach {f.most * parties}; "
-                        f"a bound of {bound} is out of reach"
+                        f"field {f.name}: a bound of {bound} is out of reach, because {parties} input parties put in at "
+                        f"most {f.most} each; lower it to {f.most * parties} or less, or let more parties put in data"
                     )
             widths.append(width)
         object.__setattr__(self, "widths", tuple(f.most.bit_length() for f in self.fields))
