@@ -30,8 +30,9 @@ from secagg.fixed_point import Plan, encode  # noqa: E402
 from secagg.network.simulated import simulate  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
 from secagg.protocols.additive_sum import Terms as AdditiveTerms  # noqa: E402
-from secagg.protocols.additive_sum import aggregate as additive  # noqa: E402
-from secagg.protocols.bounded_sum import Terms, bounded_sum, bounds_for, cost  # noqa: E402
+from secagg.protocols.additive_sum import take_part as additive  # noqa: E402
+from secagg.protocols.bounded_sum import Terms, bounds_for, cost, take_part  # noqa: E402
+from secagg.protocols.roles import Roles  # noqa: E402
 
 AGGREGATORS = ("p0", "p1", "p2")
 RESULT = "r"
@@ -43,26 +44,24 @@ def setting(n: int, d: int, batch: int, *, weighted: bool) -> tuple[Terms, dict[
     clients = tuple(f"c{i}" for i in range(n))
     plan = Plan(bits=64, frac_bits=FRAC_BITS, clip=CLIP, parties=n, max_weight=2 if weighted else 1)
     bounds = bounds_for(plan, d, norm=NORM, weighted=weighted)
-    terms = Terms(clients, AGGREGATORS, (RESULT,), bounds, min_clients=2, batch=batch)
+    terms = Terms(Roles(clients, AGGREGATORS, (RESULT,)), bounds, min_clients=2, batch=batch)
     made = np.random.default_rng(1).standard_normal((n, d))
     made *= NORM / np.linalg.norm(made, axis=1, keepdims=True) * 0.99
     rows = encode(made, plan, out_of_range="clip").values
     weight = 2 if weighted else None
     programs: dict[str, Any] = {
-        name: partial(bounded_sum, x=row, terms=terms, weight=weight)
+        name: partial(take_part, x=row, terms=terms, weight=weight)
         for name, row in zip(clients, rows, strict=True)
     }
-    programs |= dict.fromkeys((*AGGREGATORS, RESULT), partial(bounded_sum, terms=terms))
+    programs |= dict.fromkeys((*AGGREGATORS, RESULT), partial(take_part, terms=terms))
     return terms, programs
 
 
 def unchecked(terms: Terms) -> dict[str, Any]:
     d, ring = terms.bounds.length, terms.bounds.ring
-    additive_terms = AdditiveTerms(
-        terms.clients, AGGREGATORS, (RESULT,), (d,), ring, min_clients=terms.min_clients
-    )
+    additive_terms = AdditiveTerms(terms.roles, (d,), ring, min_clients=terms.min_clients)
     add = partial(additive, terms=additive_terms)
-    programs: dict[str, Any] = dict.fromkeys(terms.clients, partial(add, x=np.ones(d, np.uint64)))
+    programs: dict[str, Any] = dict.fromkeys(terms.roles.clients, partial(add, x=np.ones(d, np.uint64)))
     return programs | dict.fromkeys((*AGGREGATORS, RESULT), add)
 
 
@@ -105,15 +104,16 @@ def measure(n: int, d: int, batch: int, repeats: int, *, weighted: bool) -> None
     )
     for name in AGGREGATORS:
         print(f"  {name} computes {1e3 * min(compute[name]) / n:.2f} ms a client")
-    print(f"  a client computes {1e3 * min(min(compute[c]) for c in terms.clients):.2f} ms, once")
+    print(f"  a client computes {1e3 * min(min(compute[c]) for c in terms.roles.clients):.2f} ms, once")
     for network in (LAN, WAN):
         seconds, _, out = run(programs, network)
         print(f"  {network.name}: {seconds:.2f} s in all, {1e3 * seconds / n:.1f} ms a client")
     rounds = max(ledger.depth for ledger in out.ledgers.values())
     for name in ("c0", *AGGREGATORS):
         declared = cost(name, terms=terms, roster=tuple(programs), agreed=n)
-        assert out.ledgers[name].total().sent.payload_bytes == declared.payload_bytes
-        share = declared.payload_bytes if name == "c0" else declared.payload_bytes / n
+        sent = declared.payload_bytes[name]
+        assert out.ledgers[name].total().sent.payload_bytes == sent
+        share = sent if name == "c0" else sent / n
         print(f"  {name} sends {share:,.0f} bytes a client, {share / d:.1f} a coordinate")
     print(f"  rounds: {rounds} (declared: at most {declared.rounds})")
     # Of each of 2 d comparisons P_0 masks 148 bits, takes two shares of 42 and draws twice for each of 36 ANDs.

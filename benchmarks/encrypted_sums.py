@@ -27,6 +27,7 @@ from secagg.fixed_point import plan
 from secagg.party import Party, Program, Roster, Run
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Sum, Terms
+from secagg.protocols.roles import Roles
 
 CLIP, FRAC_BITS = 4.0, 16
 
@@ -106,11 +107,13 @@ def single(
         secret_key = SecretKey.generate()
         about = secret_key.public_key.scheme
     names = tuple(f"client{i}" for i in range(clients))
-    terms = Terms(names, "aggregator", ("holder",), ("holder",), numbers(clients), (length,), min_clients=2)
+    terms = Terms(
+        Roles(names, ("aggregator",), ("holder",), ("holder",)), numbers(clients), (length,), min_clients=2
+    )
 
     def program(party: Party, values: Any = None) -> Any:
         key = secret_key if party.me == "holder" else None
-        return single_key.he_sum(
+        return single_key.take_part(
             party, values, terms=terms, scheme_name=scheme, secret_key=key, executor=executor
         )
 
@@ -127,7 +130,9 @@ def threshold(
     names = tuple(f"client{i}" for i in range(clients))
     holders = ("holder0", "holder1", "holder2")
     release_plan = plan_release(numbers(clients), holders=3, releases=1, length=length, statistical_bits=30)
-    terms = Terms(names, "aggregator", holders, ("holder0",), numbers(clients), (length,), min_clients=2)
+    terms = Terms(
+        Roles(names, ("aggregator",), ("holder0",), holders), numbers(clients), (length,), min_clients=2
+    )
     signing = {name: Ed25519PrivateKey.generate() for name in (*names, *holders)}
     public = {name: key.public_key() for name, key in signing.items()}
     identities = threshold_rlwe.Identities(public, public)
@@ -145,7 +150,7 @@ def threshold(
             "log": records.get(party.me),
         }
         key = await threshold_rlwe.agree_key(party, **common)
-        return await threshold_rlwe.he_sum(party, values, key=key, executor=executor, **common)
+        return await threshold_rlwe.take_part(party, values, key=key, executor=executor, **common)
 
     return str(release_plan), terms, program
 
@@ -165,8 +170,8 @@ SCHEMES: dict[str, Callable[..., tuple[str, Terms, Callable[..., Any]]]] = {
 def measure(scheme: str, clients: int, length: int, executor: ThreadPoolExecutor, progress: Progress) -> None:
     with ExitStack() as stack:
         about, terms, program = SCHEMES[scheme](clients, length, executor, stack)
-        standing = dict.fromkeys((terms.aggregator, *terms.key_holders, *terms.results), program)
-        programs = {name: lazily(i, length, program) for i, name in enumerate(terms.clients)}
+        standing = dict.fromkeys((terms.aggregator, *terms.roles.key_holders, *terms.roles.results), program)
+        programs = {name: lazily(i, length, program) for i, name in enumerate(terms.roles.clients)}
         task = progress.add_task(scheme, total=clients)
         resident: list[int] = []
 
@@ -179,7 +184,7 @@ def measure(scheme: str, clients: int, length: int, executor: ThreadPoolExecutor
         seconds = time.perf_counter() - began
     total = next(result for result in results.values() if result is not None)
     expected = sum(update(i, length) for i in range(clients))
-    worst = float(np.max(np.abs(total.values - expected)))
+    worst = float(np.max(np.abs(total.total - expected)))
     exact = total.encoded is not None
     if worst > (0 if exact else total.error) or len(total.contributors) != clients:
         raise SystemExit(f"{scheme}: the sum is off by {worst:.3g}")

@@ -37,6 +37,7 @@ from secagg.protocols.group_by import find_groups, flagged_rows
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.terms import Terms
 from secagg.protocols.masked_sum import choose
+from secagg.protocols.roles import Roles
 from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring
 
@@ -63,13 +64,13 @@ def additive_case() -> Case:
     """Five clients, of whom three may go, one aggregator being a client; right is the sum over the announced set."""
     clients = ("c0", "c1", "y", "c2", "c3")
     ring = Ring(20)
-    terms = additive.Terms(clients, ("x", "y", "z"), ("r", "c1"), (5,), ring, min_clients=2)
+    terms = additive.Terms(Roles(clients, ("x", "y", "z"), ("r", "c1")), (5,), ring, min_clients=2)
     vectors = {
         name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
     }
 
     async def program(party: Party) -> Any:
-        return await additive.aggregate(party, vectors.get(party.me), terms=terms)
+        return await additive.take_part(party, vectors.get(party.me), terms=terms)
 
     def plain(_: str, result: Any) -> Any:
         if result is None or result.total is None:
@@ -132,7 +133,7 @@ def masked_case(threat_model: ThreatModel) -> Case:
     identities = {name: Ed25519PrivateKey.generate() for name in clients}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
     parameters = choose(6, max_corrupt=0.1, max_dropout=0.2, threat_model=threat_model)
-    terms = masked_sum.Terms("server", clients, public, 5, Ring(20), parameters)
+    terms = masked_sum.Terms(Roles(clients, ("server",), ("server",)), public, 5, Ring(20), parameters)
     vectors = {
         name: np.arange(5, dtype=np.uint32) * np.uint32(1000 * (i + 1)) for i, name in enumerate(clients)
     }
@@ -156,7 +157,7 @@ def bounded_case() -> Case:
     """Four clients, one of whom breaks a bound and one more may go; right is the sum over the announced set."""
     clients = ("c0", "c1", "c2", "c3")
     bounds = bounded.Bounds(3, 100, 15_000)
-    terms = bounded.Terms(clients, COMPUTING, ("r", "P1"), bounds, min_clients=2, batch=2)
+    terms = bounded.Terms(Roles(clients, COMPUTING, ("r", "P1")), bounds, min_clients=2, batch=2)
     rows = {name: np.array([10 * i, 50, -i]).view(np.uint64) for i, name in enumerate(clients)}
     rows["c2"][1] = 1 << 32
 
@@ -166,11 +167,11 @@ def bounded_case() -> Case:
     def plain(_: str, result: Any) -> Any:
         if result is None or result.total is None:
             return None
-        own = {name: rows[name] for name in result.accepted}
-        total, accepted = bounded.plain_bounded_sum(own, bounds)
+        own = {name: rows[name] for name in result.contributors}
+        total, accepted = bounded.plain_sum(own, bounds)
         return (
-            "c2" not in result.accepted
-            and accepted == result.accepted
+            "c2" not in result.contributors
+            and accepted == result.contributors
             and np.array_equal(result.total, total)
         )
 
@@ -183,13 +184,13 @@ def encrypted_case() -> Case:
     """Four clients, of whom two may go, under a single RLWE key."""
     clients = ("c0", "c1", "c2", "c3")
     numbers = plan(clip=100.0, frac_bits=0, parties=4)
-    terms = Terms(clients, "server", ("holder",), ("holder", "c0"), numbers, (3,), min_clients=2)
+    terms = Terms(Roles(clients, ("server",), ("holder", "c0"), ("holder",)), numbers, (3,), min_clients=2)
     vectors = {name: np.arange(3.0) * 10**i for i, name in enumerate(("c0", "c1"))}
     vectors |= {"c2": np.array([-7.0, 0.0, 1.0]), "c3": np.array([5.0, -5.0, 50.0])}
     key = SecretKey.generate()
 
     async def program(party: Party) -> Any:
-        return await single_key.he_sum(
+        return await single_key.take_part(
             party,
             vectors.get(party.me),
             terms=terms,
@@ -200,7 +201,7 @@ def encrypted_case() -> Case:
     def plain(_: str, result: Any) -> Any:
         if result is None:
             return None
-        return np.array_equal(result.values, sum(vectors[name] for name in result.contributors))
+        return np.array_equal(result.total, sum(vectors[name] for name in result.contributors))
 
     return Case(dict.fromkeys((*clients, "server", "holder"), program), plain)
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray  # noqa: E402
 
 from secagg.fixed_point import plan  # noqa: E402
 from secagg.party import Party  # noqa: E402
-from secagg.protocols.he_sum.terms import Sum, Terms  # noqa: E402
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms  # noqa: E402
+from secagg.protocols.roles import Roles  # noqa: E402
 
 Weights = NDArray[np.float64]
 CLIP, FRAC_BITS = 8.0, 20
@@ -84,20 +85,20 @@ async def party_program(
     values = train(names.index(party.me), clients, epochs) if party.me in names else None
     shape = flat(network()).shape
     numbers = plan(clip=CLIP, frac_bits=FRAC_BITS, parties=clients)
-    terms = Terms(names, "aggregator", holders, holders[:1], numbers, shape, min_clients=clients)
+    terms = Terms(Roles(names, ("aggregator",), holders[:1], holders), numbers, shape, min_clients=clients)
     began = time.perf_counter()
     total = await SCHEMES[scheme](party, values, terms, public, Path(folder))
     seconds = time.perf_counter() - began
-    return None if total is None else (total.values / clients, total.error / clients, seconds)
+    return None if total is None else (total.total / clients, total.error / clients, seconds)
 
 
 async def single(
     scheme: str, party: Party, values: Any, terms: Terms, _public: dict[str, Any], _folder: Path
-) -> Sum | None:
+) -> EncryptedSum | None:
     from secagg.protocols.he_sum import single_key
 
     secret_key: Any = None
-    if party.me in terms.key_holders:
+    if party.me in terms.roles.key_holders:
         if scheme == "paillier":
             from secagg.he.paillier import SecretKey as PaillierKey
 
@@ -110,24 +111,24 @@ async def single(
             from secagg.he.rlwe.keys import SecretKey as RlweKey
 
             secret_key = RlweKey.generate()
-    return await single_key.he_sum(party, values, terms=terms, scheme_name=scheme, secret_key=secret_key)
+    return await single_key.take_part(party, values, terms=terms, scheme_name=scheme, secret_key=secret_key)
 
 
 async def threshold_paillier(
     party: Party, values: Any, terms: Terms, public: dict[str, Any], folder: Path
-) -> Sum | None:
+) -> EncryptedSum | None:
     from secagg.he.key_files import load_secret
     from secagg.he.paillier.threshold import KeyShare, ThresholdPublicKey
     from secagg.protocols.he_sum import threshold_paillier as protocol
 
-    share = load_secret(folder / party.me, KeyShare) if party.me in terms.key_holders else None
+    share = load_secret(folder / party.me, KeyShare) if party.me in terms.roles.key_holders else None
     key = ThresholdPublicKey.from_bytes(public["key"])
-    return await protocol.he_sum(party, values, terms=terms, public_key=key, key_share=share)
+    return await protocol.take_part(party, values, terms=terms, public_key=key, key_share=share)
 
 
 async def threshold_rlwe(
     party: Party, values: Any, terms: Terms, public: dict[str, Any], folder: Path
-) -> Sum | None:
+) -> EncryptedSum | None:
     from secagg.he.rlwe.decryption_log import DecryptionLog
     from secagg.he.rlwe.flooding import plan_release
     from secagg.protocols.he_sum import threshold_rlwe as protocol
@@ -136,7 +137,7 @@ async def threshold_rlwe(
     signing = {name: Ed25519PrivateKey.from_private_bytes(seed) for name, seed in public["seeds"].items()}
     known = {name: key.public_key() for name, key in signing.items()}
     record = None
-    if party.me in terms.key_holders:
+    if party.me in terms.roles.key_holders:
         record = DecryptionLog(folder / f"{party.me}.log", expected_epoch=0)
     common: dict[str, Any] = {
         "terms": terms,
@@ -146,7 +147,7 @@ async def threshold_rlwe(
         "log": record,
     }
     key = await protocol.agree_key(party, **common)
-    total = await protocol.he_sum(party, values, key=key, **common)
+    total = await protocol.take_part(party, values, key=key, **common)
     if record is not None:
         record.close()
     return total

@@ -51,6 +51,7 @@ from secagg.protocols.masked_sum import (
     contribute,
     plain_sum,
 )
+from secagg.protocols.roles import Roles
 from secagg.ring import Ring
 
 CLIP, FRAC_BITS = 8.0, 18  # 2**22 steps over -8..8, as Flower's default quantisation
@@ -74,7 +75,7 @@ def setting(parameters: GraphParameters, length: int, ring: Ring) -> tuple[Terms
     identities = [Ed25519PrivateKey.generate() for _ in range(parameters.clients)]
     public = tuple(key.public_key().public_bytes_raw() for key in identities)
     names = tuple(f"client-{i}" for i in range(parameters.clients))
-    return Terms("server", names, public, length, ring, parameters), identities
+    return Terms(Roles(names, ("server",), ("server",)), public, length, ring, parameters), identities
 
 
 def one_round(
@@ -86,9 +87,9 @@ def one_round(
     ring = made.sum_ring(n) if packed else made.ring
     terms, identities = setting(parameters, length, ring)
     made_up = np.random.default_rng(0)
-    updates = {name: made_up.normal(0, 0.05, length).astype(np.float32) for name in terms.clients}
+    updates = {name: made_up.normal(0, 0.05, length).astype(np.float32) for name in terms.roles.clients}
     where = Round(terms, os.urandom(32))
-    spent: dict[str, dict[str, float]] = {name: {"keys": 0.0, "masking": 0.0} for name in terms.clients}
+    spent: dict[str, dict[str, float]] = {name: {"keys": 0.0, "masking": 0.0} for name in terms.roles.clients}
     serving = {"take": 0.0, "unmask": 0.0}
 
     def timed(times: dict[str, float], part: str, step: Any, *arguments: Any) -> Any:
@@ -98,14 +99,14 @@ def one_round(
         return result
 
     server, clients = Server(where), {}
-    for name, key in zip(terms.clients, identities, strict=True):
+    for name, key in zip(terms.roles.clients, identities, strict=True):
         clients[name] = timed(spent[name], "keys", Client, where, name, key)
         server.take_keys(name, timed(spent[name], "keys", clients[name].advertise))
     peers = server.close_keys()
     for name, client in clients.items():
         server.take_shares(name, timed(spent[name], "keys", client.share, peers[name]))
     inboxes = server.close_shares()
-    staying = terms.clients[gone:]
+    staying = terms.roles.clients[gone:]
     sent = 0
 
     def masked(name: str) -> MaskedInput:
@@ -247,8 +248,8 @@ def scale(clients: int, length: int, threads: int) -> None:
     terms, identities = setting(parameters, length, Ring(32))
     made_up = np.random.default_rng(1)
     base = made_up.integers(0, 1 << 24, length, dtype=np.uint32)
-    xs = {name: np.roll(base, i) for i, name in enumerate(terms.clients)}
-    gone = terms.clients[::10][: parameters.n_dropouts]
+    xs = {name: np.roll(base, i) for i, name in enumerate(terms.roles.clients)}
+    gone = terms.roles.clients[::10][: parameters.n_dropouts]
     print(
         f"\nsimulated, one process: {parameters}; {length:,} elements of 32 bits, {len(gone)} leave before the input"
     )
@@ -259,7 +260,9 @@ def scale(clients: int, length: int, threads: int) -> None:
             return lambda p: contribute(p, xs[name], terms=terms, identity=key)
 
         programs: dict[str, Any] = {"server": lambda p: aggregate(p, terms=terms, executor=executor)}
-        programs |= {name: client(name, key) for name, key in zip(terms.clients, identities, strict=True)}
+        programs |= {
+            name: client(name, key) for name, key in zip(terms.roles.clients, identities, strict=True)
+        }
         begun = time.perf_counter()
         out = simulate(programs, network=LOOPBACK, faults=[Fault("crash", 2, sender=name) for name in gone])
         seconds = time.perf_counter() - begun
@@ -288,7 +291,9 @@ def memory(length: int, counts: Sequence[int]) -> None:
     for n in counts:
         terms, identities = setting(choose(n, max_corrupt=0.1, max_dropout=0.1), length, Ring(32))
         where = Round(terms, os.urandom(32))
-        clients = {name: Client(where, name, k) for name, k in zip(terms.clients, identities, strict=True)}
+        clients = {
+            name: Client(where, name, k) for name, k in zip(terms.roles.clients, identities, strict=True)
+        }
         server = Server(where)
         for name, client in clients.items():
             server.take_keys(name, client.advertise())

@@ -18,7 +18,7 @@ from secagg.aggregation.protection import (
 )
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
-from secagg.protocols.additive_sum import AdditiveSum, Terms, aggregate
+from secagg.protocols.additive_sum import Roles, SumResult, Terms, take_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +60,16 @@ class Additive(Protection):
         clients, ring = job.clients, job.plan.sum_ring(len(job.clients))
         names = free_names([f"aggregator {i + 1}" for i in range(self.aggregators)], clients)
         terms = Terms(
-            clients,
-            names,
-            names[:1],
+            Roles(clients, names, names[:1]),
             (job.length,),
             ring,
             self.min_clients(len(clients)),
             timeout_s=DEADLINE_S,
         )
 
-        async def program(name: PartyId, party: Party) -> AdditiveSum | None:
+        async def program(name: PartyId, party: Party) -> SumResult | None:
             x = ring.from_signed(job.vectors[name]) if name in job.vectors else None
-            return await aggregate(party, x, terms=terms)
+            return await take_part(party, x, terms=terms)
 
         watch = Watch()
         for name in (*names, *clients):

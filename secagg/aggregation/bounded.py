@@ -21,7 +21,7 @@ from secagg.aggregation.protection import (
 )
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
-from secagg.protocols.bounded_sum import BoundedSum, Bounds, Terms, aggregate, contribute, upload
+from secagg.protocols.bounded_sum import BoundedSum, Bounds, Roles, Terms, aggregate, contribute, upload
 from secagg.ring import RingArray
 from secagg.updates.bounded import Quantized
 from secagg.updates.coding import Coding, Request
@@ -115,7 +115,9 @@ class Bounded(Protection):
                 )
         first, second, third = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
         names, min_clients = (first, second, third), self.min_clients(len(clients))
-        terms = Terms(clients, names, (first,), bounds, min_clients, batch=self.batch, timeout_s=DEADLINE_S)
+        terms = Terms(
+            Roles(clients, names, (first,)), bounds, min_clients, batch=self.batch, timeout_s=DEADLINE_S
+        )
 
         async def client(name: PartyId, party: Party) -> None:
             x, weight = coding.split(job.vectors[name])
@@ -134,11 +136,11 @@ class Bounded(Protection):
         if summed.total is None or summed.weight is None:  # cannot be: it is the result party
             raise UsageError("the first aggregator learnt no sum")
         total = ring.to_signed(summed.total)
-        missing = dict.fromkeys(summed.missing, "missing: its upload did not come whole")
+        missing = dict.fromkeys(summed.dropped, "missing: its upload did not come whole")
         return SumOutcome(
             total=np.append(total, summed.weight) if coding.weighted else total,
-            contributors=summed.accepted,
-            missed=missing | watch.missed | dict.fromkeys(summed.refused, "refused: out of bounds"),
+            contributors=summed.contributors,
+            missed=missing | watch.missed | dict.fromkeys(summed.rejected, "refused: out of bounds"),
             error=0.0,
             parameters=f"3 aggregators, shares of {ring.bits} bits; checked on shares: {coding.checked}",
             protection=f"The first aggregator learns the sum over at least {min_clients} clients, all three learn who keeps "

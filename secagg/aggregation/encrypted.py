@@ -27,7 +27,8 @@ from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.party import Party, PartyId
 from secagg.protocols.he_sum import single_key
-from secagg.protocols.he_sum.terms import Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
+from secagg.protocols.roles import Roles
 from secagg.updates.coding import Coding, Request, Units
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _MODULI: Final = (64, 96, 128)
 
-_Program = Callable[[Party], Coroutine[Any, Any, Sum | None]]
+_Program = Callable[[Party], Coroutine[Any, Any, EncryptedSum | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +135,12 @@ class Paillier(_Encrypted):
         setup_s = time.perf_counter() - began
         public_key = shares[0].public_key
         terms = _terms(self, job, self.key_holders)
-        held = dict(zip(terms.key_holders, shares, strict=True))
+        held = dict(zip(terms.roles.key_holders, shares, strict=True))
 
         def program(name: PartyId) -> _Program:
             return partial(
-                threshold_paillier.he_sum,
-                values=job.vectors.get(name),
+                threshold_paillier.take_part,
+                x=job.vectors.get(name),
                 terms=terms,
                 public_key=public_key,
                 key_share=held.get(name),
@@ -288,7 +289,9 @@ class Rlwe(_Encrypted):
         )
         terms = _terms(self, job, self.key_holders)
         began = time.perf_counter()
-        signing = {name: Ed25519PrivateKey.generate() for name in (*terms.clients, *terms.key_holders)}
+        signing = {
+            name: Ed25519PrivateKey.generate() for name in (*terms.roles.clients, *terms.roles.key_holders)
+        }
         public = {name: key.public_key() for name, key in signing.items()}
         identities = threshold_rlwe.Identities(public, public)
         setup_s = time.perf_counter() - began
@@ -297,10 +300,10 @@ class Rlwe(_Encrypted):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             records = {
                 holder: stack.enter_context(DecryptionLog(folder / str(i), expected_epoch=0))
-                for i, holder in enumerate(terms.key_holders)
+                for i, holder in enumerate(terms.roles.key_holders)
             }
 
-            async def both(name: PartyId, party: Party) -> Sum | None:
+            async def both(name: PartyId, party: Party) -> EncryptedSum | None:
                 common: dict[str, Any] = {
                     "terms": terms,
                     "release_plan": release_plan,
@@ -309,8 +312,8 @@ class Rlwe(_Encrypted):
                     "log": records.get(name),
                 }
                 key = await threshold_rlwe.agree_key(party, **common)
-                values = job.vectors.get(name)
-                return await threshold_rlwe.he_sum(party, values, key=key, executor=job.executor, **common)
+                x = job.vectors.get(name)
+                return await threshold_rlwe.take_part(party, x, key=key, executor=job.executor, **common)
 
             return _run(
                 job,
@@ -332,10 +335,7 @@ def _terms(protection: Protection, job: SumJob, holders: int) -> Terms:
         clients,
     )
     return Terms(
-        clients,
-        aggregator,
-        tuple(keys),
-        tuple(keys[:1]),
+        Roles(clients, (aggregator,), results=(keys[0],), key_holders=tuple(keys)),
         job.plan,
         (job.length,),
         min_clients=protection.min_clients(len(clients)),
@@ -350,11 +350,11 @@ def _run_single(
 
     def program(name: PartyId) -> _Program:
         return partial(
-            single_key.he_sum,
-            values=job.vectors.get(name),
+            single_key.take_part,
+            x=job.vectors.get(name),
             terms=terms,
             scheme_name=protection.name,
-            secret_key=secret_key if name in terms.key_holders else None,
+            secret_key=secret_key if name in terms.roles.key_holders else None,
             executor=job.executor,
         )
 
@@ -378,17 +378,17 @@ def _run(
     setup_s: float,
 ) -> SumOutcome:
     watch = Watch()
-    for name in (terms.aggregator, *terms.key_holders, *terms.clients):
+    for name in (terms.aggregator, *terms.roles.key_holders, *terms.roles.clients):
         watch.add(name, program(name), gathers=name == terms.aggregator)
     total: NDArray[Any]
-    found, outcome = watch.run(terms.key_holders[0], job, {"upload": 0})
-    summed: Sum = found
+    found, outcome = watch.run(terms.roles.key_holders[0], job, {"upload": 0})
+    summed: EncryptedSum = found
     if summed.encoded is None:
-        total, error = summed.values, summed.error
+        total, error = summed.total, summed.error
     else:
         # There are no fractional bits: the ring's elements are the sums themselves.
         total, error = job.plan.ring.to_signed(summed.encoded), 0.0
-    uploads = [outcome.ledgers[name].total().sent.payload_bytes for name in terms.clients]
+    uploads = [outcome.ledgers[name].total().sent.payload_bytes for name in terms.roles.clients]
     return SumOutcome(
         total=total,
         contributors=summed.contributors,
@@ -397,7 +397,11 @@ def _run(
         parameters=about,
         protection=protection,
         bits=8 * max(uploads) / job.length,
-        roles={"client": terms.clients, "aggregator": (terms.aggregator,), "key holder": terms.key_holders},
+        roles={
+            "client": terms.roles.clients,
+            "aggregator": (terms.aggregator,),
+            "key holder": terms.roles.key_holders,
+        },
         ledgers=outcome.ledgers,
         setup_s=setup_s,
     )

@@ -16,11 +16,13 @@ from secagg.party import Party, PartyId
 from secagg.protocols.masked_sum import (
     GraphParameters,
     MaskedSum,
+    Roles,
     Terms,
     aggregate,
     choose,
     contribute,
 )
+from secagg.protocols.roles import SumResult
 from secagg.protocols.threat_model import ThreatModel, is_malicious
 
 
@@ -87,9 +89,16 @@ class Masked(Protection):
         keys = {name: Ed25519PrivateKey.generate() for name in clients}
         setup_s = time.perf_counter() - began
         identities = tuple(keys[name].public_key().public_bytes_raw() for name in clients)
-        terms = Terms(server, clients, identities, job.length, ring, parameters, timeout_s=DEADLINE_S)
+        terms = Terms(
+            Roles(clients, (server,), (server,)),
+            identities,
+            job.length,
+            ring,
+            parameters,
+            timeout_s=DEADLINE_S,
+        )
 
-        async def client(name: PartyId, party: Party) -> tuple[PartyId, ...]:
+        async def client(name: PartyId, party: Party) -> SumResult:
             x = ring.from_signed(job.vectors[name])
             return await contribute(party, x, terms=terms, identity=keys[name], executor=job.executor)
 

@@ -13,7 +13,7 @@ from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
-from secagg.protocols.masked_sum import GraphParameters, Round, Terms, choose
+from secagg.protocols.masked_sum import GraphParameters, Roles, Round, Terms, choose
 from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_part
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy
@@ -187,7 +187,9 @@ class Agreement:
             coder = PrivateCoder(
                 self.layout, privacy, parameters, registered=len(peers), session=session, log=log
             )
-        terms = Terms(SERVER, self.names, identities, coder.length, coder.ring, parameters)
+        terms = Terms(
+            Roles(self.names, (SERVER,), (SERVER,)), identities, coder.length, coder.ring, parameters
+        )
         return Round(terms, session), coder
 
     def _session(self) -> bytes:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from blame import blamed
+from costs import measured
 from secagg import wire
+from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
     PeerMissingError,
@@ -27,20 +29,30 @@ from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
 from secagg.network.stepwise import Stepwise
 from secagg.party import Party, Program, Run
 from secagg.prg import Stream
-from secagg.protocols.additive_sum import AdditiveSum, Terms, additive_sum, aggregate, cost, plain_sum
+from secagg.protocols.additive_sum import (
+    SumResult,
+    Terms,
+    additive_sum,
+    aggregate,
+    cost,
+    plain_sum,
+    take_part,
+)
 from secagg.protocols.additive_sum.program import Agreed, Arrived, Part, PartialSum, _statement
+from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
+from sums import with_changes
 
 NAMES = ("a", "b", "c")
 CLIENTS = ("c0", "c1", "c2", "c3")
 R20 = Ring(20)
 
-Roles = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-EVERYONE: Roles = (NAMES, NAMES, NAMES)
-APART: Roles = (CLIENTS, ("x", "y"), ("r",))
-THREE: Roles = (CLIENTS, ("x", "y", "z"), ("r",))
-ROLES: dict[str, Roles] = {
+Layout = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+EVERYONE: Layout = (NAMES, NAMES, NAMES)
+APART: Layout = (CLIENTS, ("x", "y"), ("r",))
+THREE: Layout = (CLIENTS, ("x", "y", "z"), ("r",))
+ROLES: dict[str, Layout] = {
     "everyone": EVERYONE,
     "two aggregators among the clients": (("a", "b", "c", "d"), ("b", "d"), ("a", "b", "c", "d")),
     "aggregators apart": (("a", "b", "c"), ("x", "y"), ("a", "b", "c")),
@@ -66,13 +78,13 @@ def sums(xs: Mapping[str, RingArray], ring: Ring) -> dict[str, Program[Any]]:
     return {name: partial(additive_sum, x=x, ring=ring) for name, x in xs.items()}
 
 
-def terms_for(roles: Roles, shape: tuple[int, ...] = (11,), ring: Ring = R20, **options: Any) -> Terms:
-    return Terms(*roles, **{"shape": shape, "ring": ring, "min_clients": 2, **options})
+def terms_for(roles: Layout, shape: tuple[int, ...] = (11,), ring: Ring = R20, **options: Any) -> Terms:
+    return Terms(Roles(*roles), **{"shape": shape, "ring": ring, "min_clients": 2, **options})
 
 
 def programs_for(xs: Mapping[str, RingArray], terms: Terms) -> dict[str, Program[Any]]:
-    names = dict.fromkeys((*terms.clients, *terms.aggregators, *terms.results))
-    return {name: partial(aggregate, x=xs.get(name), terms=terms) for name in names}
+    names = dict.fromkeys((*terms.roles.clients, *terms.roles.aggregators, *terms.roles.results))
+    return {name: partial(take_part, x=xs.get(name), terms=terms) for name in names}
 
 
 def everybody(xs: Mapping[str, RingArray], ring: Ring, **options: Any) -> Outcome[Any]:
@@ -129,16 +141,16 @@ def test_everybody_gets_the_sum_under_every_driver(drive: Drive, bits: int) -> N
 
 
 @pytest.mark.parametrize("roles", ROLES.values(), ids=ROLES.keys())
-def test_only_result_parties_get_the_sum_under_every_driver(drive: Drive, roles: Roles) -> None:
+def test_only_result_parties_get_the_sum_under_every_driver(drive: Drive, roles: Layout) -> None:
     ring, terms = Ring(40), terms_for(roles, (17,), Ring(40))
-    xs = vectors(ring, (17,), terms.clients)
+    xs = vectors(ring, (17,), terms.roles.clients)
     results, _ = drive(programs_for(xs, terms))
     for name, result in results.items():
-        if name in terms.results or name in terms.aggregators:
-            assert (result.contributors, result.missing) == (terms.clients, ())
+        if name in terms.roles.results or name in terms.roles.aggregators:
+            assert (result.contributors, result.dropped) == (terms.roles.clients, ())
         else:
             assert result is None
-        if name in terms.results:
+        if name in terms.roles.results:
             np.testing.assert_array_equal(result.total, plain_sum(list(xs.values()), ring))
         elif result is not None:
             assert result.total is None
@@ -202,43 +214,40 @@ def test_two_sums_side_by_side_take_the_rounds_of_one(drive: Drive) -> None:
 # What it costs.
 
 
-def measured(ledger: Ledger) -> tuple[int, int, int]:
-    total = ledger.total()
-    return total.rounds, total.sent.messages, total.sent.payload_bytes
-
-
 @pytest.mark.parametrize("roles", ROLES.values(), ids=ROLES.keys())
 @pytest.mark.parametrize(("bits", "shape"), [(20, (101,)), (64, (3, 4)), (1, (9,)), (32, (0,)), (8, ())])
-def test_declared_cost_is_what_the_ledger_measured(roles: Roles, bits: int, shape: tuple[int, ...]) -> None:
+def test_declared_cost_is_what_the_ledger_measured(roles: Layout, bits: int, shape: tuple[int, ...]) -> None:
     terms = terms_for(roles, shape, Ring(bits))
-    programs = programs_for(vectors(terms.ring, shape, terms.clients), terms)
+    programs = programs_for(vectors(terms.ring, shape, terms.roles.clients), terms)
     out = simulate(programs)
     assert len(out.values()) == len(programs)
     for name, ledger in out.ledgers.items():
-        assert measured(ledger) == cost(name, terms=terms)
+        assert measured(name, ledger) == cost(name, terms=terms)
 
 
 def test_declared_cost_is_what_every_driver_measures(drive: Drive) -> None:
     terms = Terms.everyone(NAMES, (101,), R20)
     _, ledgers = drive(sums(vectors(R20, (101,), NAMES), R20))
     for name, ledger in ledgers.items():
-        assert measured(ledger) == cost(name, terms=terms)
-        assert measured(ledger) == (2, 4, 2 * 32 + 2 * (253 + 3))  # 253 = ceil(101 * 20 / 8)
+        assert measured(name, ledger) == cost(name, terms=terms)
+        assert measured(name, ledger) == Cost.of(
+            name, 2, 2 * 32 + 2 * (253 + 3), 4
+        )  # 253 = ceil(101 * 20 / 8)
         assert {phase for phase, c in ledger.phases.items() if c.sent.messages} == {"upload", "open"}
 
 
 def test_declared_cost_holds_with_dropouts_and_a_client_is_done_after_one_round() -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(THREE)
     out = simulate(programs_for(xs, terms), faults=[Fault("crash", 1, sender="c2")])
-    assert out.results["r"].missing == ("c2",)
+    assert out.results["r"].dropped == ("c2",)
     for name, ledger in out.ledgers.items():
         if name != "c2":
-            assert measured(ledger) == cost(name, terms=terms)
+            assert measured(name, ledger) == cost(name, terms=terms)
     for name in ("c0", "c1", "c3"):
-        assert measured(out.ledgers[name]) == (0, 3, 2 * 32 + 28)
+        assert measured(name, out.ledgers[name]) == Cost.of(name, 0, 2 * 32 + 28, 3)
         assert out.ledgers[name].total().received.messages == 0
-    assert measured(out.ledgers["x"]) == (3, 5, 2 * 4 + 4 + 28)
-    assert measured(out.ledgers["r"]) == (4, 0, 0)
+    assert measured("x", out.ledgers["x"]) == Cost.of("x", 3, 2 * 4 + 4 + 28, 5)
+    assert measured("r", out.ledgers["r"]) == Cost.of("r", 4, 0, 0)
 
 
 def test_all_drivers_measure_the_same_bytes(drivers: Mapping[str, Drive]) -> None:
@@ -263,7 +272,7 @@ def test_an_aggregator_holds_full_shares_packed_and_its_own_alone(n: int, d: int
     for_x: list[tuple[str, bytes]] = []
     for name, x in vectors(ring, (d,), clients).items():
         client = Party(name, roster, session=bytes(32))
-        Run(client, aggregate(client, x, terms=terms)).start()
+        Run(client, take_part(client, x, terms=terms)).start()
         for_x += [(name, b"".join(frame)) for to, frame, _ in client.outbox if to == "x"]
     party = Party("x", roster, session=bytes(32))
     run = Run(party, aggregate(party, terms=terms))
@@ -282,15 +291,15 @@ def test_an_aggregator_holds_full_shares_packed_and_its_own_alone(n: int, d: int
 
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
-def test_a_client_that_crashes_at_any_message_is_left_out_and_named(roles: Roles) -> None:
+def test_a_client_that_crashes_at_any_message_is_left_out_and_named(roles: Layout) -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles)
     for gone in CLIENTS:
         kept = tuple(c for c in CLIENTS if c != gone)
-        for message in range(len(terms.aggregators)):
+        for message in range(len(terms.roles.aggregators)):
             out = simulate(programs_for(xs, terms), faults=[Fault("crash", message, sender=gone)])
             assert not out.errors
-            for name in (*terms.aggregators, "r"):
-                assert (out.results[name].contributors, out.results[name].missing) == (kept, (gone,))
+            for name in (*terms.roles.aggregators, "r"):
+                assert (out.results[name].contributors, out.results[name].dropped) == (kept, (gone,))
             np.testing.assert_array_equal(out.results["r"].total, total_of(xs, kept))
 
 
@@ -309,7 +318,7 @@ def test_a_client_that_vanishes_behind_its_upload_is_in_the_sum() -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
 
     async def vanish(p: Party) -> None:
-        await aggregate(p, xs["c1"], terms=terms)
+        await take_part(p, xs["c1"], terms=terms)
         raise RuntimeError("gone")
 
     out = simulate(programs_for(xs, terms) | {"c1": vanish})
@@ -338,24 +347,24 @@ def test_clients_that_leave_a_real_network_end_nobody_elses_run(over_tcp: Drive)
 
     results, _ = over_tcp(programs_for(xs, terms) | {"c0": leave, "c1": leave})
     for name in ("x", "y", "r", "c3"):
-        assert (results[name].contributors, results[name].missing) == (("c2", "c3"), ("c0", "c1"))
+        assert (results[name].contributors, results[name].dropped) == (("c2", "c3"), ("c0", "c1"))
     for name in ("r", "c3"):
         np.testing.assert_array_equal(results[name].total, total_of(xs, ("c2", "c3")))
 
 
 @pytest.mark.parametrize("roles", [(CLIENTS, ("x", "y"), ("r", "q")), (("a", "b"), ("a", "b"), ("r", "q"))])
 def test_a_result_party_that_leaves_a_real_network_ends_nobody_elses_run(
-    over_tcp: Drive, roles: Roles
+    over_tcp: Drive, roles: Layout
 ) -> None:
     terms = terms_for(roles)
-    xs = vectors(R20, (11,), terms.clients)
+    xs = vectors(R20, (11,), terms.roles.clients)
 
     async def leave(p: Party) -> None:
         raise RangeError("cannot")
 
     results, _ = over_tcp(programs_for(xs, terms) | {"r": leave})
-    assert all(results[name].contributors == terms.clients for name in terms.aggregators)
-    np.testing.assert_array_equal(results["q"].total, total_of(xs, terms.clients))
+    assert all(results[name].contributors == terms.roles.clients for name in terms.roles.aggregators)
+    np.testing.assert_array_equal(results["q"].total, total_of(xs, terms.roles.clients))
 
 
 def test_stepped_parties_go_on_without_a_client_when_time_is_over() -> None:
@@ -375,7 +384,7 @@ def test_stepped_parties_go_on_without_a_client_when_time_is_over() -> None:
             sender, to, frame = post.pop(0)
             post += carried(to, parties[to].step([(sender, frame)]))
     result = parties["r"].result()
-    assert (result.contributors, result.missing) == (("c0", "c2", "c3"), ("c1",))
+    assert (result.contributors, result.dropped) == (("c0", "c2", "c3"), ("c1",))
     np.testing.assert_array_equal(result.total, total_of(xs, result.contributors))
 
 
@@ -429,7 +438,7 @@ def test_a_client_of_whom_not_all_parts_are_there_and_in_form_is_left_out_by_agr
     out = simulate(programs_for(xs, terms) | {"c3": GARBAGE[name]})
     assert not out.errors
     for party in ("x", "y", "r"):
-        assert (out.results[party].contributors, out.results[party].missing) == (CLIENTS[:3], ("c3",))
+        assert (out.results[party].contributors, out.results[party].dropped) == (CLIENTS[:3], ("c3",))
     np.testing.assert_array_equal(out.results["r"].total, total_of(xs, CLIENTS[:3]))
 
 
@@ -460,7 +469,7 @@ def test_parts_that_are_whatever_a_client_likes_are_one_vector() -> None:
 
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
-def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Roles) -> None:
+def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Layout) -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles, min_clients=3)
     for faults in (
         [Fault("crash", 0, sender="c1"), Fault("crash", 1, sender="c3")],
@@ -469,7 +478,7 @@ def test_below_least_nothing_is_opened_and_the_missing_are_named(roles: Roles) -
     ):
         out = simulate(programs_for(xs, terms), faults=faults, record=True)
         assert not openers(out)
-        for name in terms.aggregators:
+        for name in terms.roles.aggregators:
             error = out.errors[name]
             assert isinstance(error, TooFewPartiesError)
             assert blamed(error) == "c1"
@@ -516,35 +525,35 @@ def test_where_everybody_adds_up_a_fault_ends_in_the_right_sum_or_an_error_that_
 @pytest.mark.parametrize("roles", [APART, ROLES["aggregators apart"], THREE], ids=["r", "clients", "three"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_fault_at_any_message_ends_in_the_right_sum_over_the_announced_set_or_an_error_that_names_a_peer(
-    roles: Roles, action: Action
+    roles: Layout, action: Action
 ) -> None:
     terms = terms_for(roles, (3,))
-    xs = vectors(R20, (3,), terms.clients)
+    xs = vectors(R20, (3,), terms.roles.clients)
     programs = programs_for(xs, terms)
     plain = simulate(programs, insecure_seed=1, record=True)
     for message, (sender, _, _) in enumerate(plain.transcript):
         out = simulate(programs, insecure_seed=1, faults=[Fault(action, message)])
         for name, result in out.results.items():
-            assert (result is not None) == (name in (*terms.aggregators, *terms.results))
-            if result is not None and name in terms.results:
+            assert (result is not None) == (name in (*terms.roles.aggregators, *terms.roles.results))
+            if result is not None and name in terms.roles.results:
                 np.testing.assert_array_equal(result.total, total_of(xs, result.contributors))
-        if sender in terms.clients:
+        if sender in terms.roles.clients:
             assert not out.errors  # no client ends the run
             stays = action in ("delay", "duplicate")
-            sets = {r.missing for r in out.results.values() if r is not None}
+            sets = {r.dropped for r in out.results.values() if r is not None}
             assert sets == {() if stays else (sender,)}
         # Where an aggregator's message is lost, those who wait for others may be the first whose time is over.
         named = {blamed(e) for e in out.errors.values()}
-        assert named <= (set(terms.aggregators) if action in ("drop", "reorder") else {sender})
+        assert named <= (set(terms.roles.aggregators) if action in ("drop", "reorder") else {sender})
         if action == "delay":
             assert not out.errors
 
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
-def test_a_vanished_aggregator_ends_the_run_with_an_error_that_names_it(roles: Roles) -> None:
+def test_a_vanished_aggregator_ends_the_run_with_an_error_that_names_it(roles: Layout) -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles)
-    others = len(terms.aggregators) - 1
-    for gone in terms.aggregators:
+    others = len(terms.roles.aggregators) - 1
+    for gone in terms.roles.aggregators:
         for message in range(2 * others + 1):
             faults = [Fault("crash", message, sender=gone)]
             out = simulate(programs_for(xs, terms), faults=faults, record=True)
@@ -593,7 +602,7 @@ def without(*names: str) -> np.ndarray[Any, Any]:
 
 
 def lie(
-    roles: Roles, alter: Callable[[Party, str, Any], Message | None], liar: str, **options: Any
+    roles: Layout, alter: Callable[[Party, str, Any], Message | None], liar: str, **options: Any
 ) -> Outcome[Any]:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(roles, **options)
     programs = programs_for(xs, terms)
@@ -622,7 +631,7 @@ def test_three_aggregators_of_whom_one_tells_the_others_different_sets_open_noth
 
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
-def test_a_digest_of_another_set_is_caught_before_anything_is_opened(roles: Roles) -> None:
+def test_a_digest_of_another_set_is_caught_before_anything_is_opened(roles: Layout) -> None:
     terms = terms_for(roles)
 
     def alter(p: Party, to: str, message: Any) -> Message | None:
@@ -630,7 +639,7 @@ def test_a_digest_of_another_set_is_caught_before_anything_is_opened(roles: Role
 
     out = lie(roles, alter, "y")
     errors = {n: e for n, e in out.errors.items() if isinstance(e, RemoteProtocolError)}
-    assert set(errors) == set(terms.aggregators) - {"y"}
+    assert set(errors) == set(terms.roles.aggregators) - {"y"}
     assert {e.peer for e in errors.values() if isinstance(e, RemoteProtocolError)} == {"y"}
     assert set(openers(out)) <= {"y"}
     assert "r" not in out.results
@@ -671,10 +680,10 @@ def test_another_set_told_to_a_result_party_is_caught(liar: str) -> None:
     [
         lambda m: PartialSum(without("c2"), m.statement, m.packed),
         lambda m: PartialSum(np.ones(3, np.bool_), m.statement, m.packed),
-        lambda m: PartialSum(m.there, bytes(32), m.packed),
-        lambda m: PartialSum(m.there, m.statement, m.packed[1:]),
-        lambda m: PartialSum(m.there, m.statement, np.zeros(29, np.uint8)),
-        lambda m: PartialSum(m.there, m.statement, np.full(28, 255, np.uint8)),
+        lambda m: PartialSum(m.received, bytes(32), m.packed),
+        lambda m: PartialSum(m.received, m.statement, m.packed[1:]),
+        lambda m: PartialSum(m.received, m.statement, np.zeros(29, np.uint8)),
+        lambda m: PartialSum(m.received, m.statement, np.full(28, 255, np.uint8)),
         lambda m: Agreed(m.statement),
     ],
 )
@@ -705,7 +714,7 @@ def test_a_sum_over_fewer_than_least_is_refused_by_result_parties() -> None:
 
 
 @pytest.mark.parametrize("roles", [APART, THREE], ids=["two aggregators", "three aggregators"])
-def test_an_aggregator_opens_one_sum_a_session_however_often_it_is_asked(roles: Roles) -> None:
+def test_an_aggregator_opens_one_sum_a_session_however_often_it_is_asked(roles: Layout) -> None:
     """A liar that asks for a second set, to see the difference, gets no second sum of anybody's shares."""
     terms = terms_for(roles)
 
@@ -717,8 +726,8 @@ def test_an_aggregator_opens_one_sum_a_session_however_often_it_is_asked(roles: 
             return Agreed(_statement(p, there, terms))
         return message
 
-    out = lie(roles, alter, terms.aggregators[-1])
-    honest = terms.aggregators[:-1]
+    out = lie(roles, alter, terms.roles.aggregators[-1])
+    honest = terms.roles.aggregators[:-1]
     assert [s for s in openers(out) if s in honest] == list(honest)
     assert out.results["r"].contributors == CLIENTS
 
@@ -743,7 +752,7 @@ def test_a_wrong_partial_sum_spoils_the_sum_and_nobody_notices() -> None:
 
     def alter(p: Party, to: str, message: Any) -> Message | None:
         if isinstance(message, PartialSum):
-            return PartialSum(message.there, message.statement, np.zeros(28, np.uint8))
+            return PartialSum(message.received, message.statement, np.zeros(28, np.uint8))
         return message
 
     for roles in (APART, THREE):
@@ -761,7 +770,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_opened() -> None:
         terms_for((*APART[:2], ("r", "c0"))),
         terms_for((CLIENTS, ("y", "x"), ("r",))),
     ):
-        programs = programs_for(xs, terms) | {"y": partial(aggregate, terms=changed)}
+        programs = programs_for(xs, terms) | {"y": partial(take_part, terms=changed)}
         out = simulate(programs, record=True)
         assert any(isinstance(out.errors[name], RemoteProtocolError | TooFewPartiesError) for name in "xy")
         assert not openers(out)
@@ -770,7 +779,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_opened() -> None:
 def test_a_result_party_of_other_terms_takes_no_sum() -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
     changed = terms_for((("c1", "c0", "c2", "c3"), *APART[1:]))
-    out = simulate(programs_for(xs, terms) | {"r": partial(aggregate, terms=changed)})
+    out = simulate(programs_for(xs, terms) | {"r": partial(take_part, terms=changed)})
     assert isinstance(out.errors["r"], RemoteProtocolError)
     assert blamed(out.errors["r"]) == "x"
 
@@ -798,8 +807,8 @@ def test_fingerprints_depend_on_every_term() -> None:
         {"ring": Ring(21)},
         {"min_clients": 3},
     ]
-    base = {"clients": NAMES, "aggregators": ("x", "y"), "results": ("r", "q"), "shape": (2, 3)}
-    terms = [Terms(**{**base, "ring": R20, "min_clients": 2, **change}) for change in changes]
+    base = terms_for((NAMES, ("x", "y"), ("r", "q")), (2, 3))
+    terms = [with_changes(base, **change) for change in changes]
     assert len({t.fingerprint() for t in terms}) == len(changes)
 
 
@@ -823,9 +832,9 @@ def test_alone_there_is_no_sum() -> None:
     ("clients", "aggregators", "results", "options", "match"),
     [
         ("", "xy", "r", {}, "distinct clients"),
-        ("a", "xy", "r", {}, "distinct clients"),
+        ("a", "xy", "r", {}, "min_clients from 2 to 1"),
         ("aa", "xy", "r", {}, "distinct clients"),
-        ("ab", "x", "r", {}, "distinct aggregators"),
+        ("ab", "x", "r", {}, "at least 2 distinct aggregators"),
         ("ab", "xx", "r", {}, "distinct aggregators"),
         ("ab", "", "r", {}, "distinct aggregators"),
         ("ab", "xy", "", {}, "distinct result parties"),
@@ -849,8 +858,8 @@ def test_terms_that_make_no_sense_are_refused(
 )
 def test_vectors_where_none_belong_or_of_another_shape_are_refused(name: str, x: Any) -> None:
     terms = terms_for(ROLES["aggregators apart"], (3,), Ring(64))
-    programs = programs_for(vectors(Ring(64), (3,), terms.clients), terms)
-    out = simulate(programs | {name: partial(aggregate, x=x, terms=terms)})
+    programs = programs_for(vectors(Ring(64), (3,), terms.roles.clients), terms)
+    out = simulate(programs | {name: partial(take_part, x=x, terms=terms)})
     assert isinstance(out.errors[name], UsageError)
     assert out.ledgers[name].total().sent.messages == 0
 
@@ -858,17 +867,17 @@ def test_vectors_where_none_belong_or_of_another_shape_are_refused(name: str, x:
 def test_strangers_in_the_terms_and_parties_without_a_role_are_refused() -> None:
     terms = terms_for((("a", "b"), ("a", "nobody"), ("a",)), (1,), Ring(64))
     x = np.zeros(1, np.uint64)
-    out = simulate(dict.fromkeys("ab", partial(aggregate, x=x, terms=terms)))
+    out = simulate(dict.fromkeys("ab", partial(take_part, x=x, terms=terms)))
     assert all("nobody" in str(e) for e in out.errors.values() if isinstance(e, UsageError))
     assert any(isinstance(e, UsageError) for e in out.errors.values())
     terms = terms_for(APART)
     programs = programs_for(vectors(R20, (11,), CLIENTS), terms)
-    out = simulate(programs | {"guest": partial(aggregate, terms=terms)})
+    out = simulate(programs | {"guest": partial(take_part, terms=terms)})
     assert "no role" in str(out.errors["guest"])
 
 
 def test_results_show_no_sum_in_repr() -> None:
-    assert "12345" not in repr(AdditiveSum(("a", "b"), (), np.array([12345], np.uint32)))
+    assert "12345" not in repr(SumResult(np.array([12345], np.uint32), ("a", "b"), ()))
 
 
 # What the wire shows.
@@ -886,11 +895,11 @@ def chi_square(values: np.ndarray[Any, Any]) -> float:
 
 
 def sent_arrays(
-    roles: Roles, fill: int, seed: int, faults: tuple[Fault, ...] = ()
+    roles: Layout, fill: int, seed: int, faults: tuple[Fault, ...] = ()
 ) -> dict[tuple[str, str, str], np.ndarray[Any, Any]]:
     """Return what each party sent to each other, by kind and seeds left out, when every input is constant."""
     terms = terms_for(roles, (LENGTH,), Ring(8))
-    xs = {name: np.full(LENGTH, fill, np.uint8) for name in terms.clients}
+    xs = {name: np.full(LENGTH, fill, np.uint8) for name in terms.roles.clients}
     out = simulate(programs_for(xs, terms), insecure_seed=seed, record=True, faults=faults)
     assert not out.errors
     got = {}
@@ -916,7 +925,7 @@ def sent_arrays(
 )
 @pytest.mark.parametrize("fill", [0, 77])
 def test_every_array_on_the_wire_is_uniform_whatever_the_inputs(
-    roles: Roles, faults: tuple[Fault, ...], fill: int
+    roles: Layout, faults: tuple[Fault, ...], fill: int
 ) -> None:
     arrays = sent_arrays(roles, fill, fill, faults)
     assert chi_square(np.full(LENGTH, fill, np.uint8)) > 1e6  # the statistic does see an input
@@ -966,7 +975,7 @@ def test_the_wire_shows_the_same_lengths_and_order_for_all_inputs() -> None:
 def test_the_share_that_is_no_seed_is_never_sent_by_an_aggregator() -> None:
     for roles in ROLES.values():
         terms = terms_for(roles, (50,), Ring(8))
-        out = simulate(programs_for(vectors(Ring(8), (50,), terms.clients), terms), record=True)
+        out = simulate(programs_for(vectors(Ring(8), (50,), terms.roles.clients), terms), record=True)
         full = set()
         for sender, _, frame in out.transcript:
             cut = wire.decode_envelope(frame, peer=sender)
@@ -975,10 +984,10 @@ def test_the_share_that_is_no_seed_is_never_sent_by_an_aggregator() -> None:
                 assert size in (32, 50)
                 if size == 50:
                     full.add(sender)
-        assert full == set(terms.clients) - set(terms.aggregators)
+        assert full == set(terms.roles.clients) - set(terms.roles.aggregators)
 
 
 def test_full_shares_are_spread_evenly_among_aggregators() -> None:
     terms = terms_for((tuple(f"c{i}" for i in range(9)), ("x", "y", "z"), ("r",)))
-    holders = [terms.holder(i) for i in range(9)]
-    assert [holders.count(a) for a in terms.aggregators] == [3, 3, 3]
+    holders = [terms.leader(i) for i in range(9)]
+    assert [holders.count(a) for a in terms.roles.aggregators] == [3, 3, 3]

@@ -13,9 +13,11 @@ import transcripts
 from secagg.network.simulated import simulate
 from secagg.party import Party
 from secagg.protocols import additive_sum, bounded_sum
+from secagg.protocols.roles import Roles
 from secagg.ring import Ring
 
 CLIENTS = ("a", "b", "c", "d")
+ROLES = Roles(CLIENTS, ("x", "y", "z"), ("r",))
 
 
 async def stays_away(party: Party) -> None:
@@ -24,23 +26,23 @@ async def stays_away(party: Party) -> None:
 
 def additive(min_clients: int) -> dict[str, Any]:
     ring = Ring(20)
-    terms = additive_sum.Terms(CLIENTS, ("x", "y", "z"), ("r",), (3,), ring, min_clients, timeout_s=5.0)
+    terms = additive_sum.Terms(ROLES, (3,), ring, min_clients, timeout_s=5.0)
     x = np.ones(3, ring.dtype)
     names = dict.fromkeys((*CLIENTS, "x", "y", "z", "r"))
-    return {n: partial(additive_sum.aggregate, x=x if n in CLIENTS else None, terms=terms) for n in names}
+    return {n: partial(additive_sum.take_part, x=x if n in CLIENTS else None, terms=terms) for n in names}
 
 
 def bounded(min_clients: int) -> dict[str, Any]:
     bounds = bounded_sum.Bounds(3, 5, 75)
-    terms = bounded_sum.Terms(CLIENTS, ("x", "y", "z"), ("r",), bounds, min_clients, timeout_s=5.0)
+    terms = bounded_sum.Terms(ROLES, bounds, min_clients, timeout_s=5.0)
     x = np.ones(3, np.uint64)
     names = dict.fromkeys((*CLIENTS, "x", "y", "z", "r"))
-    return {n: partial(bounded_sum.bounded_sum, x=x if n in CLIENTS else None, terms=terms) for n in names}
+    return {n: partial(bounded_sum.take_part, x=x if n in CLIENTS else None, terms=terms) for n in names}
 
 
 @pytest.mark.parametrize(
     ("programs", "kind"),
-    [(additive, additive_sum.program.Agreed), (bounded, bounded_sum.program.Agreed)],
+    [(additive, additive_sum.program.Agreed), (bounded, bounded_sum.messages.Agreed)],
     ids=["additive", "bounded"],
 )
 def test_what_is_compared_depends_on_session_terms_and_set(

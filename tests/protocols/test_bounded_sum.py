@@ -36,18 +36,20 @@ from secagg.protocols.bounded_sum import (
     Bounds,
     Terms,
     aggregate,
-    bounded_sum,
     bounds_for,
     check,
     contribute,
     cost,
-    plain_bounded_sum,
+    plain_sum,
     receive,
+    take_part,
     upload,
 )
 from secagg.protocols.bounded_sum.check import violations, violations_cost
-from secagg.protocols.bounded_sum.program import PassedRest, Rest, Seeds, Verdict
+from secagg.protocols.bounded_sum.messages import PassedRest, Rest, Seeds, Verdict
+from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
+from sums import with_changes
 
 P = ("p0", "p1", "p2")
 D = 8
@@ -83,12 +85,14 @@ async def share_anything(
         row = ring.reduce(row - Stream(key).ring(row.shape, ring.bits))
     for index, message in enumerate((Seeds(pair), Rest(row))):
         if index in tell:
-            party.send(terms.aggregators[index], message)
+            party.send(terms.roles.aggregators[index], message)
     await party.gather(Seeds, ())
 
 
-def terms_for(rows: Mapping[str, Any], bounds: Bounds = PLAIN, **options: Any) -> Terms:
-    return Terms(tuple(rows), P, **{"results": ("r",), "bounds": bounds, "min_clients": 2, **options})
+def terms_for(
+    rows: Mapping[str, Any], bounds: Bounds = PLAIN, results: tuple[str, ...] = ("r",), **options: Any
+) -> Terms:
+    return Terms(Roles(tuple(rows), P, results), **{"bounds": bounds, "min_clients": 2, **options})
 
 
 def attack(
@@ -104,8 +108,8 @@ def attackers(rows: Mapping[str, RingArray | Program[Any]], terms: Terms) -> dic
         return row if callable(row) else lambda p: share_anything(p, row, terms=terms)
 
     programs = {name: client(row) for name, row in rows.items()}
-    for name in dict.fromkeys((*P, *terms.results)):
-        programs.setdefault(name, lambda p: bounded_sum(p, terms=terms))
+    for name in dict.fromkeys((*P, *terms.roles.results)):
+        programs.setdefault(name, lambda p: take_part(p, terms=terms))
     return programs
 
 
@@ -113,9 +117,9 @@ def honest(
     xs: Mapping[str, RingArray], terms: Terms, weights: Mapping[str, int] | None = None
 ) -> dict[str, Program[Any]]:
     def program(name: str) -> Program[Any]:
-        return lambda p: bounded_sum(p, xs.get(name), terms=terms, weight=(weights or {}).get(name))
+        return lambda p: take_part(p, xs.get(name), terms=terms, weight=(weights or {}).get(name))
 
-    return {name: program(name) for name in dict.fromkeys((*xs, *P, *terms.results))}
+    return {name: program(name) for name in dict.fromkeys((*xs, *P, *terms.roles.results))}
 
 
 def vectors(n: int, seed: int = 0, bounds: Bounds = PLAIN) -> dict[str, RingArray]:
@@ -139,8 +143,8 @@ def test_result_parties_get_the_sum_under_every_driver(drive: Drive, bounds: Bou
         if name in xs:
             assert result is None
             continue
-        assert (result.accepted, result.refused, result.missing) == (tuple(xs), (), ())
-        if name in terms.results:
+        assert (result.contributors, result.rejected, result.dropped) == (tuple(xs), (), ())
+        if name in terms.roles.results:
             np.testing.assert_array_equal(result.total, expected)
             assert result.weight == sum(w.values())
         else:
@@ -154,7 +158,7 @@ def test_any_party_may_be_a_result_party(results: tuple[str, ...]) -> None:
     terms = terms_for(xs, results=results)
     out = simulate(honest(xs, terms))
     out.values()
-    expected = plain_bounded_sum(xs, PLAIN)[0]
+    expected = plain_sum(xs, PLAIN)[0]
     for name, result in out.results.items():
         if name in results:
             np.testing.assert_array_equal(result.total, expected)
@@ -187,25 +191,25 @@ def test_sum_and_verdicts_are_those_of_exact_integers_whatever_clients_share(
         if weighted:
             row[0] = data.draw(lead)
         rows[f"c{i}"] = row
-    total, accepted = plain_bounded_sum(rows, bounds)
+    total, accepted = plain_sum(rows, bounds)
     out = attack(rows, bounds, batch=batch)
     if len(accepted) < 2:
         assert isinstance(out.errors["r"], TooFewPartiesError)
         assert not any(isinstance(result, BoundedSum) for result in out.results.values())
         return
     result = out.results["r"]
-    assert result.accepted == accepted
-    assert set(result.refused) == set(rows) - set(accepted)
+    assert result.contributors == accepted
+    assert set(result.rejected) == set(rows) - set(accepted)
     np.testing.assert_array_equal(result.total, total[bounds.columns - D :])
     assert result.weight == (int(total[0]) if weighted else len(accepted))
 
 
 def test_batches_change_nothing_but_the_rounds() -> None:
     rows = {**vectors(7), "evil": coordinates(B + 1)}
-    total, accepted = plain_bounded_sum(rows, PLAIN)
+    total, accepted = plain_sum(rows, PLAIN)
     for batch in (1, 2, 3, 8, 100):
         result = attack(rows, batch=batch).values()[-1]
-        assert result.accepted == accepted
+        assert result.contributors == accepted
         np.testing.assert_array_equal(result.total, total)
 
 
@@ -335,8 +339,8 @@ def test_a_client_out_of_bounds_is_refused_and_named_and_the_others_are_summed(n
     out = attack(rows)
     for party in (*P, "r"):
         result = out.results[party]
-        assert (result.accepted, result.refused, result.missing) == (("c0", "c1", "c2"), ("evil",), ())
-    np.testing.assert_array_equal(out.results["r"].total, plain_bounded_sum(vectors(3), PLAIN)[0])
+        assert (result.contributors, result.rejected, result.dropped) == (("c0", "c1", "c2"), ("evil",), ())
+    np.testing.assert_array_equal(out.results["r"].total, plain_sum(vectors(3), PLAIN)[0])
 
 
 @pytest.mark.parametrize(
@@ -344,7 +348,7 @@ def test_a_client_out_of_bounds_is_refused_and_named_and_the_others_are_summed(n
 )
 def test_vectors_exactly_at_the_bounds_pass(numbers: tuple[int, ...]) -> None:
     rows = vectors(2) | {"edge": coordinates(*numbers)}
-    assert attack(rows).results["r"].accepted == ("c0", "c1", "edge")
+    assert attack(rows).results["r"].contributors == ("c0", "c1", "edge")
 
 
 def test_all_clients_at_the_bounds_at_once_do_not_wrap_the_sum() -> None:
@@ -376,11 +380,11 @@ WEIGHT_ATTACKS = {
 def test_bounds_hold_for_the_vector_before_it_was_weighted(name: str) -> None:
     shared = [(7, 7 * B, 7 * B), (0,), (1, -B)]
     rows = {f"c{i}": weighted_row(*numbers) for i, numbers in enumerate(shared)}
-    total, accepted = plain_bounded_sum(rows, WEIGHTED)
+    total, accepted = plain_sum(rows, WEIGHTED)
     assert accepted == ("c0", "c1", "c2")
     out = attack(rows | {"evil": weighted_row(*WEIGHT_ATTACKS[name])}, WEIGHTED)
     result = out.results["r"]
-    assert (result.accepted, result.refused) == (accepted, ("evil",))
+    assert (result.contributors, result.rejected) == (accepted, ("evil",))
     np.testing.assert_array_equal(result.total, total[1:])
     assert result.weight == 8
 
@@ -390,8 +394,8 @@ def test_several_attackers_in_several_batches_are_all_named() -> None:
     for i, name in ((0, "far over"), (3, "2^63"), (4, "all squares zero modulo 2^64"), (8, "one just over")):
         rows[f"c{i}"] = coordinates(*ATTACKS[name])
     result = attack(rows, batch=2).results["r"]
-    assert result.refused == ("c0", "c3", "c4", "c8")
-    np.testing.assert_array_equal(result.total, plain_bounded_sum(rows, PLAIN)[0])
+    assert result.rejected == ("c0", "c3", "c4", "c8")
+    np.testing.assert_array_equal(result.total, plain_sum(rows, PLAIN)[0])
 
 
 # Clients that send something else than shares of one vector.
@@ -429,8 +433,8 @@ def test_a_client_whose_parts_are_not_both_there_and_well_formed_is_left_out_by_
     out = attack({**vectors(3), "evil": send(*MALFORMED[name])})
     for party in (*P, "r"):
         result = out.results[party]
-        assert (result.accepted, result.refused, result.missing) == (("c0", "c1", "c2"), (), ("evil",))
-    np.testing.assert_array_equal(out.results["r"].total, plain_bounded_sum(vectors(3), PLAIN)[0])
+        assert (result.contributors, result.rejected, result.dropped) == (("c0", "c1", "c2"), (), ("evil",))
+    np.testing.assert_array_equal(out.results["r"].total, plain_sum(vectors(3), PLAIN)[0])
 
 
 def test_a_second_upload_and_messages_to_p2_change_nothing() -> None:
@@ -438,7 +442,7 @@ def test_a_second_upload_and_messages_to_p2_change_nothing() -> None:
     twice = send(("p0", SEEDS), ("p1", REST), ("p1", other), ("p0", SEEDS), ("p2", SEEDS), ("p2", other))
     once = attack({**vectors(2), "evil": send(("p0", SEEDS), ("p1", REST))}, min_clients=2)
     again = attack({**vectors(2), "evil": twice}, min_clients=2)
-    assert once.results["r"].accepted == again.results["r"].accepted == ("c0", "c1")
+    assert once.results["r"].contributors == again.results["r"].contributors == ("c0", "c1")
     np.testing.assert_array_equal(once.results["r"].total, again.results["r"].total)
 
 
@@ -451,8 +455,8 @@ def test_both_holders_of_a_share_hold_the_same_whatever_the_client_sent() -> Non
         await share_anything(p, coordinates(B, -B), terms=terms, seeds=bytes(64))
 
     out = attack({**rows, "odd": odd})
-    assert out.results["r"].accepted == ("c0", "c1", "odd")
-    expected = plain_bounded_sum(rows | {"odd": coordinates(B, -B)}, PLAIN)[0]
+    assert out.results["r"].contributors == ("c0", "c1", "odd")
+    expected = plain_sum(rows | {"odd": coordinates(B, -B)}, PLAIN)[0]
     np.testing.assert_array_equal(out.results["r"].total, expected)
 
 
@@ -466,10 +470,10 @@ def test_late_and_crashed_clients_are_left_out() -> None:
     ]
     out = simulate(honest(xs, terms), faults=faults)
     result = out.results["r"]
-    assert (result.accepted, result.missing) == (("c3", "c4"), ("c0", "c1", "c2"))
+    assert (result.contributors, result.dropped) == (("c3", "c4"), ("c0", "c1", "c2"))
     np.testing.assert_array_equal(result.total, xs["c3"] + xs["c4"])
     late = [Fault("delay", 0, sender="c0", receiver="p1", seconds=40.0)]
-    assert simulate(honest(xs, terms), faults=late).results["r"].missing == ("c0",)
+    assert simulate(honest(xs, terms), faults=late).results["r"].dropped == ("c0",)
 
 
 def test_a_client_that_crashes_behind_its_upload_is_in_the_sum() -> None:
@@ -481,7 +485,7 @@ def test_a_client_that_crashes_behind_its_upload_is_in_the_sum() -> None:
         raise RuntimeError("gone")
 
     out = attack({**rows, "c2": crash})
-    assert out.results["r"].accepted == ("c0", "c1", "c2")
+    assert out.results["r"].contributors == ("c0", "c1", "c2")
 
 
 def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(over_tcp: Drive) -> None:
@@ -497,8 +501,8 @@ def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(over_tcp: Dri
     programs: dict[str, Any] = honest(xs, terms) | {"c0": leave, "c1": leave}
     results, _ = over_tcp(programs)
     for party in (*P, "r"):
-        assert results[party].accepted == ("c2", "c3")
-        assert results[party].missing == ("c0", "c1")
+        assert results[party].contributors == ("c2", "c3")
+        assert results[party].dropped == ("c0", "c1")
     np.testing.assert_array_equal(results["r"].total, xs["c2"] + xs["c3"])
 
 
@@ -571,13 +575,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_checked() -> None:
 
 
 def test_fingerprints_depend_on_every_term() -> None:
-    base: dict[str, Any] = {
-        "clients": ("a", "b", "c"),
-        "aggregators": P,
-        "results": ("r", "q"),
-        "bounds": PLAIN,
-        "min_clients": 2,
-    }
+    base = Terms(Roles(("a", "b", "c"), P, ("r", "q")), PLAIN, min_clients=2)
     changes: list[dict[str, Any]] = [
         {"clients": ("a", "c", "b")},
         {"clients": ("a", "b", "c", "r"), "results": ("q",)},
@@ -592,14 +590,16 @@ def test_fingerprints_depend_on_every_term() -> None:
         {"min_clients": 3},
         {"batch": 1},
     ]
-    prints = {Terms(**{**base, **change}).fingerprint() for change in [{}, *changes]}
+    prints = {with_changes(base, **change).fingerprint() for change in [{}, *changes]}
     assert len(prints) == len(changes) + 1
 
 
 def test_verdicts_that_differ_or_are_none_are_an_error_that_names_the_aggregator() -> None:
     terms = terms_for(vectors(3))
     for lie in (np.array([2, 2, 1], np.uint8), np.zeros(4, np.uint8)):
-        programs = {n: send(("r", Verdict(np.full(3, 2, np.uint8)))) for n in ("p0", "p2", *terms.clients)}
+        programs = {
+            n: send(("r", Verdict(np.full(3, 2, np.uint8)))) for n in ("p0", "p2", *terms.roles.clients)
+        }
         programs["p0"] = send(("r", Verdict(np.full(3, 2, np.uint8))))
         programs |= {"p1": send(("r", Verdict(lie))), "r": lambda p: receive(p, terms=terms)}
         out = simulate(programs)
@@ -617,9 +617,9 @@ def test_faults_at_any_message_end_in_a_right_sum_or_an_error_that_names_a_party
         out = simulate(honest(xs, terms), insecure_seed=5, faults=[Fault(action, message)])
         for party in {"r", *P} & set(out.results):
             result = out.results[party]
-            assert len(result.accepted) + len(result.missing) == 3
+            assert len(result.contributors) + len(result.dropped) == 3
             if result.total is not None:
-                expected = sum((xs[name] for name in result.accepted), np.zeros(D, np.uint64))
+                expected = sum((xs[name] for name in result.contributors), np.zeros(D, np.uint64))
                 np.testing.assert_array_equal(result.total, expected)
         for error in out.errors.values():
             assert isinstance(error, RemoteProtocolError | PeerMissingError)
@@ -717,7 +717,7 @@ def test_declared_cost_is_what_the_ledger_measured(
     out.values()
     declared = {name: cost(name, terms=terms, roster=tuple(programs), agreed=n) for name in programs}
     for name, ledger in out.ledgers.items():
-        assert ledger.total().sent.payload_bytes == declared[name].payload_bytes
+        assert {name: ledger.total().sent.payload_bytes} == declared[name].payload_bytes
     rounds = max(ledger.depth for ledger in out.ledgers.values())
     batches = -(-n // batch)
     # A batch can begin before the slowest aggregator has ended the one before.
@@ -826,7 +826,7 @@ def test_what_an_aggregator_receives_of_a_vector_is_uniform(number: int) -> None
 
 
 def test_results_show_no_sum_in_repr() -> None:
-    assert "12345" not in repr(BoundedSum(("a",), (), (), np.full(3, 12345, np.uint64), 12345))
+    assert "12345" not in repr(BoundedSum(np.full(3, 12345, np.uint64), ("a",), (), (), 12345))
 
 
 # What honest clients and planners are told.
@@ -849,7 +849,7 @@ def test_a_client_sends_nothing_that_would_be_refused(x: Any, error: type[Except
     out = simulate(programs)
     assert isinstance(out.errors["c1"], error)
     assert out.ledgers["c1"].total().sent.messages == 0
-    assert out.results["r"].missing == ("c1",)
+    assert out.results["r"].dropped == ("c1",)
 
 
 def test_a_row_that_is_shared_unchecked_still_has_the_shape_of_a_row() -> None:
@@ -858,7 +858,7 @@ def test_a_row_that_is_shared_unchecked_still_has_the_shape_of_a_row() -> None:
     # The weight is missing.
     out = attack(rows | {"c0": lambda p: upload(p, coordinates(1), terms=terms)}, WEIGHTED)
     assert isinstance(out.errors["c0"], ShapeError)
-    assert out.results["r"].missing == ("c0",)
+    assert out.results["r"].dropped == ("c0",)
 
 
 @pytest.mark.parametrize(("weight", "bounds"), [(None, WEIGHTED), (8, WEIGHTED), (-1, WEIGHTED), (1, PLAIN)])
@@ -942,31 +942,24 @@ def test_bounds_that_could_wrap_say_what_fits() -> None:
     ],
 )
 def test_terms_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
-    good: dict[str, Any] = {
-        "clients": ("a", "b", "c"),
-        "aggregators": P,
-        "results": ("r",),
-        "bounds": PLAIN,
-        "min_clients": 2,
-    }
-    Terms(**good)
+    good = Terms(Roles(("a", "b", "c"), P, ("r",)), PLAIN, min_clients=2)
     with pytest.raises(UsageError):
-        Terms(**{**good, **changes})
+        with_changes(good, **changes)
 
 
 def test_a_sum_of_so_many_clients_that_it_could_wrap_is_refused() -> None:
     bounds = Bounds(1, 5, 25, ring=Ring(6))
-    Terms(tuple("abcdef"), P, ("r",), bounds, min_clients=2)
+    Terms(Roles(tuple("abcdef"), P, ("r",)), bounds, min_clients=2)
     with pytest.raises(PlanError, match="wrap"):
-        Terms(tuple("abcdefg"), P, ("r",), bounds, min_clients=2)
+        Terms(Roles(tuple("abcdefg"), P, ("r",)), bounds, min_clients=2)
 
 
 def test_parties_without_the_role_they_take_are_refused() -> None:
     xs = vectors(3)
     terms = terms_for(xs)
     wrong: dict[str, Program[Any]] = {
-        "c0": lambda p: bounded_sum(p, terms=terms),
-        "p0": lambda p: bounded_sum(p, xs["c0"], terms=terms),
+        "c0": lambda p: take_part(p, terms=terms),
+        "p0": lambda p: take_part(p, xs["c0"], terms=terms),
         "p1": lambda p: contribute(p, xs["c0"], terms=terms),
         "p2": lambda p: receive(p, terms=terms),
         "r": lambda p: aggregate(p, terms=terms),
@@ -974,7 +967,7 @@ def test_parties_without_the_role_they_take_are_refused() -> None:
     for name, program in wrong.items():
         out = simulate(honest(xs, terms) | {name: program})
         assert isinstance(out.errors[name], UsageError), name
-    out = simulate(honest(xs, terms) | {"stranger": lambda p: bounded_sum(p, terms=terms)})
+    out = simulate(honest(xs, terms) | {"stranger": lambda p: take_part(p, terms=terms)})
     assert isinstance(out.errors["stranger"], UsageError)
     out = simulate({name: program for name, program in honest(xs, terms).items() if name != "c2"})
     assert all("c2" in str(e) for e in out.errors.values() if isinstance(e, UsageError))

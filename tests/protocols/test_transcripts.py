@@ -35,14 +35,14 @@ from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.prg import Stream
 from secagg.protocols import additive_sum, bounded_sum, masked_sum
 from secagg.protocols.additive_sum.program import Part, PartialSum
-from secagg.protocols.bounded_sum.program import (
+from secagg.protocols.bounded_sum.messages import (
     PassedRest,
     PassedSeeds,
     Rest,
     Seeds,
     Verdict,
-    _expand,
 )
+from secagg.protocols.bounded_sum.program import _expand
 from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_groups_plainly
 from secagg.protocols.group_by.announcement import Announcement, Heard
 from secagg.protocols.group_by.holder import PlacedRows
@@ -82,16 +82,16 @@ FORMS: Final[Mapping[Any, Mapping[str, str]]] = {
     Thermometers: {"planes": MASKED},
     CarrySharing: {"planes": MASKED},
     Part: {"part": MASKED},
-    PartialSum: {"there": PUBLIC, "statement": PUBLIC, "packed": OPENED},
+    PartialSum: {"received": PUBLIC, "statement": PUBLIC, "packed": OPENED},
     Seeds: {"seeds": FRESH},
     Rest: {"share": MASKED},
     PassedSeeds: {"seeds": FRESH},
     PassedRest: {"share": MASKED},
-    Verdict: {"fates": OPENED},
-    additive_sum.program.Arrived: {"there": PUBLIC},
+    Verdict: {"status": OPENED},
+    additive_sum.program.Arrived: {"received": PUBLIC},
     additive_sum.program.Agreed: {"statement": PUBLIC},
-    bounded_sum.program.Arrived: {"there": PUBLIC},
-    bounded_sum.program.Agreed: {"statement": PUBLIC},
+    bounded_sum.messages.Arrived: {"received": PUBLIC},
+    bounded_sum.messages.Agreed: {"statement": PUBLIC},
     Keys: {"keys": PUBLIC, "signature": PUBLIC},
     PeerKeys: {"present": PUBLIC, "keys": PUBLIC, "signatures": PUBLIC},
     Shares: {"commitment": MASKED, "sealed": MASKED},
@@ -281,10 +281,10 @@ def test_parts_and_all_but_one_partial_sum_are_uniform_and_independent(roles, fi
     length, ring = 2048, Ring(20)
     clients = ("a", "b", "c")
     aggregators, results = (clients, clients) if roles == "everyone" else (("x", "y", "z"), ("r", "x"))
-    terms = additive_sum.Terms(clients, aggregators, results, (length,), ring, 2)
+    terms = additive_sum.Terms(additive_sum.Roles(clients, aggregators, results), (length,), ring, 2)
     vector = np.full(length, fill, ring.dtype)
     programs = {
-        name: partial(additive_sum.aggregate, x=vector if name in clients else None, terms=terms)
+        name: partial(additive_sum.take_part, x=vector if name in clients else None, terms=terms)
         for name in dict.fromkeys((*clients, *aggregators, *results))
     }
     outcome = simulate(programs, record=True, insecure_seed=1)
@@ -322,7 +322,9 @@ def masked_run(
     identities = {n: Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i, n in enumerate(names)}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
     parameters = masked_sum.choose(5, max_corrupt=0.2, max_dropout=0.2, threat_model=threat_model)
-    terms = masked_sum.Terms("server", names, public, length, Ring(32), parameters)
+    terms = masked_sum.Terms(
+        masked_sum.Roles(names, ("server",), ("server",)), public, length, Ring(32), parameters
+    )
     x = np.full(length, fill, np.uint32)
     programs: dict[str, Any] = {"server": partial(masked_sum.aggregate, terms=terms)}
     programs |= {n: partial(masked_sum.contribute, x=x, terms=terms, identity=identities[n]) for n in names}
@@ -351,7 +353,7 @@ def test_masked_inputs_are_uniform_and_independent_even_without_self_masks_but_f
         if isinstance(m.message, MaskedInput):
             y = terms.ring.unpack(m.message.packed, (length,))
             whole.add(m.sender, elements(y, length))
-            own = Stream(self_seeds[terms.clients.index(m.sender)]).ring(length, 32)
+            own = Stream(self_seeds[terms.roles.clients.index(m.sender)]).ring(length, 32)
             if len(bare.names) < 4:  # the fifth follows from the sum
                 bare.add(m.sender, elements(y - own, length))
     assert len(whole.names) == 5
@@ -384,7 +386,9 @@ def test_all_that_masked_clients_send_is_uniform_over_runs_and_unsealed_by_nobod
 def test_all_that_aggregators_receive_of_vectors_is_uniform_but_for_one_bit_a_client():
     clients, d, bound = tuple(f"c{i}" for i in range(32)), 31, 5
     bounds = bounded_sum.Bounds(d, bound, d * bound**2)
-    terms = bounded_sum.Terms(clients, ("p0", "p1", "p2"), ("r",), bounds, min_clients=2, batch=32)
+    terms = bounded_sum.Terms(
+        bounded_sum.Roles(clients, ("p0", "p1", "p2"), ("r",)), bounds, min_clients=2, batch=32
+    )
     rows = {name: np.zeros(d, np.uint64) for name in clients}
     rows["c3"] = np.full(d, bound + 1, np.uint64)
 
@@ -392,7 +396,7 @@ def test_all_that_aggregators_receive_of_vectors_is_uniform_but_for_one_bit_a_cl
         return lambda party: bounded_sum.upload(party, row, terms=terms)
 
     programs: dict[str, Any] = {name: client(row) for name, row in rows.items()}
-    programs |= {n: partial(bounded_sum.bounded_sum, terms=terms) for n in ("p0", "p1", "p2", "r")}
+    programs |= {n: partial(bounded_sum.take_part, terms=terms) for n in ("p0", "p1", "p2", "r")}
     outcome = simulate(programs, record=True, insecure_seed=1)
     assert outcome.results["r"].refused == ("c3",)
     messages = transcripts.sent(outcome.transcript)
@@ -425,7 +429,7 @@ def test_all_that_aggregators_receive_of_vectors_is_uniform_but_for_one_bit_a_cl
     total: list[Any] = []
     for m in messages:
         if isinstance(m.message, Opening):
-            (verdicts if m.receiver in terms.aggregators else total).append(m.message.shares)
+            (verdicts if m.receiver in terms.roles.aggregators else total).append(m.message.shares)
     # Lanes behind the last client hold ORs of other bits until they are cut off.
     assert np.bitwise_xor.reduce([shares[0] for shares in verdicts]).tolist() == [1 << 3]
     assert [len(shares) for shares in sorted(total, key=len)] == [1, 2]

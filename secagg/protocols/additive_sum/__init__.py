@@ -1,6 +1,6 @@
 """Sums of clients' vectors modulo 2**k by additive sharing among two or more aggregators; clients may vanish.
 
-  upload   a client sends one full share to one of the aggregators (its holder; they take turns) and a 32-byte seed to
+  upload   a client sends one full share to one of the aggregators (its leader; they take turns) and a 32-byte seed to
            each of the others, and is done. An aggregator that is a client itself holds its own full share, so that it
            is never sent
   agree    aggregators tell each other whose parts came in time and in the right form; the set is the clients of whom
@@ -12,7 +12,7 @@ A client that is missing, late, or sent an aggregator something else than a part
 sends each part to one aggregator, and aggregators, not clients, say what the set is. (Over TCP all parties have to be
 there when the run begins.) Nor can a result party by leaving. Any parts of the right lengths are a sharing of exactly
 one vector; how large it is nobody checks (`secagg.protocols.bounded_sum` does). Where every client is an aggregator, as
-in `additive_sum`, nobody can be spared: the set is everybody, there is nothing to agree on, and whoever is missing ends
+in `additive_sum`, nobody is optional: the set is everybody, there is nothing to agree on, and whoever is missing ends
 the run, as an aggregator always does.
 
 Threat model. *Private* as long as one aggregator keeps to the protocol and its session does not come again: all other
@@ -40,15 +40,26 @@ Proof in docs/soundness.md, section 11.
 
 from __future__ import annotations
 
-from secagg.protocols.additive_sum.program import AdditiveSum, additive_sum, aggregate, plain_sum
-from secagg.protocols.additive_sum.terms import Declared, Terms, cost
+from secagg.protocols.additive_sum.program import (
+    additive_sum,
+    aggregate,
+    contribute,
+    plain_sum,
+    receive,
+    take_part,
+)
+from secagg.protocols.additive_sum.terms import Terms, cost
+from secagg.protocols.roles import Roles, SumResult
 
 __all__ = [
-    "AdditiveSum",
-    "Declared",
+    "Roles",
+    "SumResult",
     "Terms",
     "additive_sum",
     "aggregate",
+    "contribute",
     "cost",
     "plain_sum",
+    "receive",
+    "take_part",
 ]

@@ -47,31 +47,31 @@ Proofs in docs/soundness-bounded.md.
 
 from __future__ import annotations
 
+from secagg.protocols.bounded_sum.costs import cost
 from secagg.protocols.bounded_sum.program import (
     BoundedSum,
-    Declared,
     aggregate,
-    bounded_sum,
     contribute,
-    cost,
-    plain_bounded_sum,
+    plain_sum,
     receive,
+    take_part,
     upload,
 )
 from secagg.protocols.bounded_sum.terms import Bounds, Terms, bounds_for, rounded_norm
+from secagg.protocols.roles import Roles
 
 __all__ = [
     "BoundedSum",
     "Bounds",
-    "Declared",
+    "Roles",
     "Terms",
     "aggregate",
-    "bounded_sum",
     "bounds_for",
     "contribute",
     "cost",
-    "plain_bounded_sum",
+    "plain_sum",
     "receive",
     "rounded_norm",
+    "take_part",
     "upload",
 ]

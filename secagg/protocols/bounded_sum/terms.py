@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.fixed_point import Plan, Rounding
 from secagg.mpc.numbers import RING64
-from secagg.party import PartyId
+from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from secagg.signing import digest
 
@@ -175,68 +175,43 @@ class Terms:
     """Who takes part in a bounded sum, and how; the same at all parties.
 
     Args:
-      clients: who puts vectors in; none of the aggregators.
-      aggregators: P_0, P_1, P_2.
-      results: who learns the sum.
+      roles: clients, the aggregators P_0, P_1 and P_2, none of them a client, and who learns the sum.
       bounds: what each vector has to keep to.
       min_clients: fewest vectors within bounds whose sum is opened, at least 2.
       batch: how many clients are checked at a time, at most: fewer where their vectors are long (`rows_at_once`).
       timeout_s: how long P_0 and P_1 wait for uploads. The driver has to let parties wait longer.
 
-    Attributes:
-      everybody: who has a role.
-      optional: clients whose loss the others bear.
-
     Raises:
-      UsageError: roles that are empty, repeated or not three aggregators apart from the clients; min_clients, batch or time
-        out of range.
+      UsageError: roles without three aggregators apart from the clients, or with key holders; min_clients, batch or
+        timeout_s out of range.
       PlanError: a sum of so many vectors could wrap.
     """
 
-    clients: tuple[PartyId, ...]
-    aggregators: tuple[PartyId, PartyId, PartyId]
-    results: tuple[PartyId, ...]
+    roles: Roles
     bounds: Bounds
     min_clients: int
     batch: int = 8
     timeout_s: float = 30.0
-    # Worked out once: thousands of parties in one process share the terms.
-    everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
-    optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for what, names in (
-            ("clients", self.clients),
-            ("aggregators", self.aggregators),
-            ("result parties", self.results),
+        roles, n = self.roles, len(self.roles.clients)
+        if (
+            len(roles.aggregators) != 3
+            or roles.key_holders
+            or not roles.numbers.keys().isdisjoint(roles.aggregators)
         ):
-            if not names or len(set(names)) != len(names):
-                raise UsageError(f"expected distinct {what}, got {list(names)}")
-        if len(self.aggregators) != 3 or not set(self.clients).isdisjoint(self.aggregators):
             raise UsageError(
-                f"expected three aggregators that are not clients, got {', '.join(self.aggregators)}"
+                f"expected three aggregators that are not clients, and no key holders; got {', '.join(roles.aggregators)}"
             )
-        if not 2 <= self.min_clients <= len(self.clients):
-            raise UsageError(
-                f"expected at least 2 and at most all {len(self.clients)} clients to be needed, got "
-                f"min_clients={self.min_clients}"
-            )
-        if self.batch < 1 or not self.timeout_s > 0:
-            raise UsageError("expected batches of at least one client, and timeout_s above 0")
+        roles.check_terms(min_clients=self.min_clients, timeout_s=self.timeout_s)
+        if self.batch < 1:
+            raise UsageError(f"expected batches of at least one client, got {self.batch}")
         bounds = self.bounds
-        if len(self.clients) * (bounds.max_weight or 1) * bounds.limit > bounds.largest:
+        if n * (bounds.max_weight or 1) * bounds.limit > bounds.largest:
             raise PlanError(
-                f"a sum of {len(self.clients)} vectors of up to {(bounds.max_weight or 1) * bounds.limit} units can "
+                f"a sum of {n} vectors of up to {(bounds.max_weight or 1) * bounds.limit} units can "
                 f"wrap in {bounds.ring.bits} bits; use fewer frac_bits, smaller bounds or weights"
             )
-        clients = frozenset(self.clients)
-        object.__setattr__(self, "everybody", clients.union(self.aggregators, self.results))
-        object.__setattr__(self, "optional", clients.difference(self.results))
-
-    def is_client(self, name: PartyId) -> bool:
-        """Return whether a party puts a vector in."""
-        # None of the aggregators is one; a result party outside may be.
-        return name in self.optional or (name in self.results and name in self.clients)
 
     @property
     def rows_at_once(self) -> int:
@@ -244,11 +219,17 @@ class Terms:
         return max(1, min(self.batch, _AT_ONCE // self.bounds.columns))
 
     def fingerprint(self) -> bytes:
-        """Return a digest of the terms, 32 bytes."""
+        """Return a digest of the terms, 32 bytes; the time that aggregators wait is their own affair."""
         b = self.bounds
-        numbers = [len(self.clients), len(self.results), b.length, b.coordinate, b.squared_norm]
-        numbers += [b.max_weight or 0, b.ring.bits, self.min_clients, self.batch]
-        names = (*self.clients, *self.aggregators, *self.results)
+        numbers = [
+            b.length,
+            b.coordinate,
+            b.squared_norm,
+            b.max_weight or 0,
+            b.ring.bits,
+            self.min_clients,
+            self.batch,
+        ]
         # A squared norm has no bound of its own: each number takes as many bytes as it needs.
         parts = [number.to_bytes(number.bit_length() // 8 + 1, "big") for number in numbers]
-        return digest(f"{LABEL}/terms", [*parts, *(name.encode() for name in names)])
+        return digest(f"{LABEL}/terms", [self.roles.fingerprint(), *parts])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from secagg.faces import face
 
 __all__ = [
-    "Declared",
-    "Sum",
+    "EncryptedSum",
+    "Roles",
     "Terms",
     "single_key",
     "threshold_paillier",
@@ -19,12 +19,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from secagg.protocols.he_sum import single_key, threshold_paillier, threshold_rlwe
-    from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+    from secagg.protocols.he_sum.terms import EncryptedSum, Terms
+    from secagg.protocols.roles import Roles
 else:
     __getattr__, __dir__ = face(
         "secagg.protocols.he_sum",
         {
             "secagg.protocols.he_sum": "single_key threshold_paillier threshold_rlwe",
-            "secagg.protocols.he_sum.terms": "Declared Sum Terms",
+            "secagg.protocols.he_sum.terms": "EncryptedSum Terms",
+            "secagg.protocols.roles": "Roles",
         },
     )

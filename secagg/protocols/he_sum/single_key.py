@@ -30,11 +30,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from secagg import fixed_point
+from secagg.cost.operation import Cost
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
 from secagg.he.scheme import ExactSecretKey, PublicKey, SecretKey
 from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.protocols.he_sum.schemes import scheme
-from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import (
     Adder,
     check_contributors,
@@ -62,19 +63,19 @@ class Total(Message, frozen=True):
     encoded: NDArray[np.unsignedinteger[Any]] | None
 
 
-async def he_sum(
+async def take_part(
     party: Party,
-    values: ArrayLike | None,
+    x: ArrayLike | None = None,
     *,
     terms: Terms,
     scheme_name: str,
     secret_key: SecretKey | None = None,
     executor: Executor | None = None,
-) -> Sum | None:
+) -> EncryptedSum | None:
     """Return the sum of the clients' arrays at the result parties, None elsewhere.
 
     Args:
-      values: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
+      x: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
       terms: the same at all parties, with one key holder.
       scheme_name: "paillier", "rlwe" or "ckks", the same at all parties.
       secret_key: at the key holder; None elsewhere.
@@ -87,14 +88,14 @@ async def he_sum(
       TooFewPartiesError: fewer clients than needed uploaded.
       PeerMissingError: aggregator or key holder is missing.
     """
-    kind = _check(party, values, terms, scheme_name, secret_key)
-    (holder,) = terms.key_holders
+    kind = _check(party, x, terms, scheme_name, secret_key)
+    (holder,) = terms.roles.key_holders
     with party.phase("keys"):
         public_key = await _share_key(party, terms, kind, secret_key)
     own = None
     with party.phase("upload"):
-        if values is not None and public_key is not None:
-            own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
+        if x is not None and public_key is not None:
+            own = public_key.encrypt(x, terms.plan, rng=party.rng, executor=executor)
             if party.me != terms.aggregator:
                 party.send(terms.aggregator, own.to_message())
     with party.phase("sum"):
@@ -117,29 +118,29 @@ async def he_sum(
     with party.phase("result"):
         if secret_key is not None:
             result = await _decrypt(party, terms, secret_key, executor)
-            for peer in terms.results:
+            for peer in terms.roles.results:
                 if peer != party.me:
-                    party.send(peer, Total(result.contributors, result.error, result.values, result.encoded))
-            return result if party.me in terms.results else None
-        if party.me not in terms.results:
+                    party.send(peer, Total(result.contributors, result.error, result.total, result.encoded))
+            return result if party.me in terms.roles.results else None
+        if party.me not in terms.roles.results:
             return None
         most_bytes = terms.names_bytes + 2 * array_bytes(terms.shape, np.dtype(np.float64))
         return _read_total(await party.receive(Total, holder, most_bytes=most_bytes), terms, peer=holder)
 
 
 def _check(
-    party: Party, values: ArrayLike | None, terms: Terms, scheme_name: str, secret_key: SecretKey | None
+    party: Party, x: ArrayLike | None, terms: Terms, scheme_name: str, secret_key: SecretKey | None
 ) -> type[PublicKey]:
     """Return the scheme's public keys, if what is given fits this party."""
     kind = scheme(scheme_name)
-    terms.enter(party, values)
-    if len(terms.key_holders) != 1:
-        raise UsageError(f"one key has one key holder, not {len(terms.key_holders)}")
-    if (secret_key is not None) != (party.me in terms.key_holders):
+    terms.enter(party, x)
+    if len(terms.roles.key_holders) != 1:
+        raise UsageError(f"one key has one key holder, not {len(terms.roles.key_holders)}")
+    if (secret_key is not None) != (party.me in terms.roles.key_holders):
         raise UsageError("expected a secret key at the key holder and nowhere else")
     if secret_key is not None and not isinstance(secret_key.public_key, kind):
         raise UsageError(f"expected a secret key of {scheme_name}, got one of {secret_key.public_key.scheme}")
-    if not kind.shareable and terms.results != terms.key_holders:
+    if not kind.shareable and terms.roles.results != terms.roles.key_holders:
         raise UsageError(
             f"under {scheme_name} only the key holder learns the sum: a decryption passed on can leak the key"
         )
@@ -149,20 +150,22 @@ def _check(
 async def _share_key(
     party: Party, terms: Terms, kind: type[PublicKey], secret_key: SecretKey | None
 ) -> PublicKey | None:
-    (holder,) = terms.key_holders
+    (holder,) = terms.roles.key_holders
     if secret_key is not None:
-        message, users = secret_key.public_key.to_message(), {*terms.clients, terms.aggregator}
+        message, users = secret_key.public_key.to_message(), {*terms.roles.clients, terms.aggregator}
         for peer in party.roster:
             if peer in users and peer != holder:
                 party.send(peer, message)
         return secret_key.public_key
-    if not terms.is_client(party.me) and party.me != terms.aggregator:
+    if party.me not in terms.roles.numbers and party.me != terms.aggregator:
         return None
     message = await party.receive(kind.message_type, holder, most_bytes=MOST_KEY_BYTES)
     return kind.from_message(message, peer=holder)
 
 
-async def _decrypt(party: Party, terms: Terms, secret_key: SecretKey, executor: Executor | None) -> Sum:
+async def _decrypt(
+    party: Party, terms: Terms, secret_key: SecretKey, executor: Executor | None
+) -> EncryptedSum:
     aggregator = terms.aggregator
     announced = await party.receive(Contributors, aggregator, most_bytes=terms.names_bytes)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
@@ -171,12 +174,15 @@ async def _decrypt(party: Party, terms: Terms, secret_key: SecretKey, executor: 
     message = await party.receive(key.ciphertext_type, aggregator, most_bytes=most_bytes)
     total = check_packing(key.read(message, peer=aggregator), key, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
+    dropped = terms.roles.without(contributors)
     try:
         if isinstance(secret_key, ExactSecretKey):
             encoded = secret_key.decrypt_encoded(total, executor=executor)
             values = fixed_point.decode(encoded, terms.plan, summands=total.header.weight)
-            return Sum(values, contributors, terms.plan.error(summands=total.header.weight), encoded)
-        return Sum(secret_key.decrypt(total), contributors, key.error_bound(total.header))
+            bound = terms.plan.error(summands=total.header.weight)
+            return EncryptedSum(values, contributors, dropped, error=bound, encoded=encoded)
+        bound = key.error_bound(total.header)
+        return EncryptedSum(secret_key.decrypt(total), contributors, dropped, error=bound)
     except RangeError as error:
         raise RemoteProtocolError(
             f"the sum that {aggregator} sent does not decrypt to a sum of {len(contributors)} arrays: {error}. It sent "
@@ -185,7 +191,7 @@ async def _decrypt(party: Party, terms: Terms, secret_key: SecretKey, executor: 
         ) from None
 
 
-def _read_total(total: Total, terms: Terms, *, peer: PartyId) -> Sum:
+def _read_total(total: Total, terms: Terms, *, peer: PartyId) -> EncryptedSum:
     contributors = check_contributors(total.contributors, terms, peer=peer)
     check_array(total.values, terms.shape, what="a sum", peer=peer)
     if total.encoded is not None:
@@ -194,27 +200,28 @@ def _read_total(total: Total, terms: Terms, *, peer: PartyId) -> Sum:
             raise RemoteProtocolError(
                 f"expected a sum in {terms.plan.ring.dtype} from {peer}, got {total.encoded.dtype}", peer=peer
             )
-    return Sum(total.values, contributors, total.error, total.encoded)
+    dropped = terms.roles.without(contributors)
+    return EncryptedSum(total.values, contributors, dropped, error=total.error, encoded=total.encoded)
 
 
-def cost(me: PartyId, *, terms: Terms, public_key: PublicKey) -> Declared:
-    """Return what `he_sum` costs one party, whoever of the other clients drops out.
+def cost(me: PartyId, *, terms: Terms, public_key: PublicKey) -> Cost:
+    """Return what `take_part` costs one party, whoever of the other clients drops out.
 
     Rounds are those with an upload that had to wait for the key, if there is a client that has.
     """
-    (holder,) = terms.key_holders
+    (holder,) = terms.roles.key_holders
     key = public_key.payload_bytes
     ciphertext = public_key.ciphertext_bytes(terms.plan, terms.length)
     # The aggregator's own upload is not sent, and the key holder's does not wait.
-    uploaded = 2 if set(terms.clients) - {terms.aggregator, holder} else 1
+    uploaded = 2 if set(terms.roles.clients) - {terms.aggregator, holder} else 1
     numbers = terms.length * (8 + (terms.plan.ring.dtype.itemsize if public_key.exact else 0))
     rounds = messages = payload = 0
     if me == holder:
-        users = len({*terms.clients, terms.aggregator} - {holder})
-        told = len(set(terms.results) - {holder})
+        users = len({*terms.roles.clients, terms.aggregator} - {holder})
+        told = len(set(terms.roles.results) - {holder})
         messages += users + told
         payload += users * key + told * numbers
-    if me in terms.clients:
+    if me in terms.roles.numbers:
         rounds = max(rounds, int(me != holder))
         messages += int(me != terms.aggregator)
         payload += ciphertext * (me != terms.aggregator)
@@ -224,6 +231,6 @@ def cost(me: PartyId, *, terms: Terms, public_key: PublicKey) -> Declared:
         rounds = uploaded
     if me == holder:
         rounds = uploaded + 1
-    elif me in terms.results:
+    elif me in terms.roles.results:
         rounds = uploaded + 2
-    return Declared(rounds, messages, payload)
+    return Cost.of(me, rounds, payload, messages)

@@ -28,11 +28,12 @@ from concurrent.futures import Executor
 from numpy.typing import ArrayLike
 
 from secagg import signing
+from secagg.cost.operation import Cost
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
 from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
 from secagg.he.paillier.threshold import DecryptionShare, KeyShare, ThresholdPublicKey
 from secagg.party import Party, PartyId
-from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import (
     Adder,
     check_contributors,
@@ -49,19 +50,19 @@ class Announced(Message, frozen=True):
     names: tuple[str, ...]
 
 
-async def he_sum(
+async def take_part(
     party: Party,
-    values: ArrayLike | None,
+    x: ArrayLike | None = None,
     *,
     terms: Terms,
     public_key: ThresholdPublicKey,
     key_share: KeyShare | None = None,
     executor: Executor | None = None,
-) -> Sum | None:
+) -> EncryptedSum | None:
     """Return the sum of the clients' arrays at the result parties, None elsewhere.
 
     Args:
-      values: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
+      x: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
       terms: the same at all parties, with as many key holders as the key has shares.
       public_key: the same at all parties.
       key_share: at a key holder; None elsewhere.
@@ -74,17 +75,17 @@ async def he_sum(
       TooFewPartiesError: fewer clients than needed uploaded, or fewer than t key holders sent right shares.
       PeerMissingError: the aggregator is missing.
     """
-    _check(party, values, terms, public_key, key_share)
+    _check(party, x, terms, public_key, key_share)
     own = None
     with party.phase("upload"):
-        if values is not None:
-            own = public_key.encrypt(values, terms.plan, rng=party.rng, executor=executor)
+        if x is not None:
+            own = public_key.encrypt(x, terms.plan, rng=party.rng, executor=executor)
             if party.me != terms.aggregator:
                 party.send(terms.aggregator, own.to_message())
     with party.phase("sum"):
         if party.me == terms.aggregator:
             contributors, total = await _add_up(party, terms, public_key, own)
-        elif party.me in {*terms.key_holders, *terms.results}:
+        elif party.me in {*terms.roles.key_holders, *terms.roles.results}:
             contributors, total = await _receive_sum(party, terms, public_key)
         else:
             return None
@@ -96,41 +97,41 @@ async def he_sum(
         if key_share is not None:
             share = key_share.partial_decrypt(total, context=context, rng=party.rng, executor=executor)
             shares[key_share.party] = share
-            for peer in terms.results:
+            for peer in terms.roles.results:
                 if peer != party.me:
                     party.send(peer, share)
     with party.phase("result"):
-        if party.me not in terms.results:
+        if party.me not in terms.roles.results:
             return None
-        holders = [holder for holder in terms.key_holders if holder != party.me]
+        holders = [holder for holder in terms.roles.key_holders if holder != party.me]
         needed = max(0, public_key.threshold - len(shares))
         most_bytes = _residues(terms, public_key) * public_key.modulus.residue_bytes
         answers = await party.gather(DecryptionShare, holders, quorum=needed, most_bytes=most_bytes)
-        numbers = {name: number for number, name in enumerate(terms.key_holders, start=1)}
+        numbers = {name: number for number, name in enumerate(terms.roles.key_holders, start=1)}
         shares |= {numbers[peer]: share for peer, share in answers.items()}
         return _combine(party, terms, public_key, contributors, total, shares, context, executor)
 
 
 def _check(
     party: Party,
-    values: ArrayLike | None,
+    x: ArrayLike | None,
     terms: Terms,
     public_key: ThresholdPublicKey,
     key_share: KeyShare | None,
 ) -> None:
-    terms.enter(party, values)
-    if len(terms.key_holders) != public_key.parties:
+    terms.enter(party, x)
+    if len(terms.roles.key_holders) != public_key.parties:
         raise UsageError(
-            f"expected {public_key.parties} key holders for this key, got {len(terms.key_holders)}"
+            f"expected {public_key.parties} key holders for this key, got {len(terms.roles.key_holders)}"
         )
-    if (key_share is not None) != (party.me in terms.key_holders):
+    if (key_share is not None) != (party.me in terms.roles.key_holders):
         raise UsageError("expected a key share at the key holders and nowhere else")
     if key_share is not None:
-        number = terms.key_holders.index(party.me) + 1
+        number = terms.roles.key_holders.index(party.me) + 1
         if key_share.party != number or key_share.public_key.key_id != public_key.key_id:
             raise UsageError(f"expected share {number} of {public_key!r} at {party.me}, got {key_share!r}")
     # Whoever waits for key holders waits for t of them.
-    party.optional |= frozenset(terms.key_holders) - {terms.aggregator, *terms.results}
+    party.optional |= frozenset(terms.roles.key_holders) - {terms.aggregator, *terms.roles.results}
 
 
 def _residues(terms: Terms, public_key: ThresholdPublicKey) -> int:
@@ -139,7 +140,7 @@ def _residues(terms: Terms, public_key: ThresholdPublicKey) -> int:
 
 
 def _receivers(terms: Terms) -> list[PartyId]:
-    return sorted({*terms.key_holders, *terms.results} - {terms.aggregator})
+    return sorted({*terms.roles.key_holders, *terms.roles.results} - {terms.aggregator})
 
 
 async def _add_up(
@@ -183,8 +184,8 @@ def _combine(
     shares: Mapping[int, DecryptionShare],
     context: bytes,
     executor: Executor | None,
-) -> Sum:
-    peers = dict(enumerate(terms.key_holders, start=1))
+) -> EncryptedSum:
+    peers = dict(enumerate(terms.roles.key_holders, start=1))
     try:
         combined = public_key.combine(total, shares, context=context, peers=peers, executor=executor)
     except RangeError as error:
@@ -196,26 +197,27 @@ def _combine(
     for number, reason in combined.refused.items():
         party.fail(peers[number], reason)
     bound = terms.plan.error(summands=total.header.weight)
-    return Sum(combined.values, contributors, bound, combined.encoded)
+    dropped = terms.roles.without(contributors)
+    return EncryptedSum(combined.values, contributors, dropped, error=bound, encoded=combined.encoded)
 
 
-def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Declared:
-    """Return what `he_sum` costs one party, whoever of the other clients and key holders drops out."""
+def cost(me: PartyId, *, terms: Terms, public_key: ThresholdPublicKey) -> Cost:
+    """Return what `take_part` costs one party, whoever of the other clients and key holders drops out."""
     residues = _residues(terms, public_key)
     ciphertext = public_key.ciphertext_bytes(terms.plan, terms.length)
     rounds = messages = payload = 0
-    if me in terms.clients and me != terms.aggregator:
+    if me in terms.roles.numbers and me != terms.aggregator:
         messages, payload = 1, ciphertext
     if me == terms.aggregator:
         receivers = len(_receivers(terms))
         rounds, messages, payload = 1, messages + 2 * receivers, payload + ciphertext * receivers
-    if me in terms.key_holders:
-        told = len(set(terms.results) - {me})
+    if me in terms.roles.key_holders:
+        told = len(set(terms.roles.results) - {me})
         rounds, messages, payload = (
             2,
             messages + told,
             payload + residues * public_key.modulus.residue_bytes * told,
         )
-    if me in terms.results:
+    if me in terms.roles.results:
         rounds = 3
-    return Declared(rounds, messages, payload)
+    return Cost.of(me, rounds, payload, messages)

@@ -6,7 +6,7 @@
   open      its part
   confirm   its signature of all parts, also to clients, aggregator and result parties, with the key from the first
 
-`he_sum`, once a round:
+`take_part`, once a round:
 
   upload    every client encrypts, signs, and sends both to the aggregator
   relay     the aggregator checks each upload, adds it up, and passes half of it on to every key holder as it comes
@@ -42,6 +42,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from numpy.typing import ArrayLike, NDArray
 
 from secagg import fixed_point
+from secagg.cost.operation import Cost
 from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.he.rlwe import key_generation, uploads
 from secagg.he.rlwe.decryption_log import DecryptionLog
@@ -53,7 +54,7 @@ from secagg.he.rlwe.threshold import KeyShare, PartialDecryption, combine
 from secagg.he.rlwe.uploads import Collector, HalfUpload, Round, Tally, Upload, Vote, sign_upload
 from secagg.he.scheme import Header, HeaderFields
 from secagg.party import Party, PartyId
-from secagg.protocols.he_sum.terms import Declared, Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import collect
 from secagg.wire import Message
 
@@ -109,16 +110,18 @@ async def agree_key(
     """
     # A session may make several keys: each has terms of its own by the round it is first for.
     session = party.session + terms.round.to_bytes(8, "big")
-    agreed = key_generation.Terms(session, release_plan, _only(terms.key_holders, identities.key_holders))
+    agreed = key_generation.Terms(
+        session, release_plan, _only(terms.roles.key_holders, identities.key_holders)
+    )
     with party.phase("keys"):
-        if party.me in terms.key_holders:
+        if party.me in terms.roles.key_holders:
             if identity is None or log is None:
                 raise UsageError("a key holder needs its signing key and its decryption log")
             return await _make_key(party, terms, agreed, identity, log)
-        first = terms.key_holders[0]
+        first = terms.roles.key_holders[0]
         message = await party.receive(PublicKeyMessage, first, most_bytes=_polynomials_bytes(release_plan, 1))
         public_key = PublicKey.from_message(message, peer=first)
-        confirmations = await party.gather(Confirmation, terms.key_holders)
+        confirmations = await party.gather(Confirmation, terms.roles.key_holders)
         try:
             key_generation.check_key(agreed, public_key, confirmations)
         except UsageError as error:
@@ -133,7 +136,7 @@ async def _make_key(
     identity: Ed25519PrivateKey,
     log: DecryptionLog,
 ) -> KeyShare:
-    others = [holder for holder in terms.key_holders if holder != party.me]
+    others = [holder for holder in terms.roles.key_holders if holder != party.me]
     holder = KeyHolder(party.me, agreed, identity, rng=party.rng)
     commitment = holder.commit()
     for peer in others:
@@ -147,15 +150,15 @@ async def _make_key(
         party.send(peer, confirmation)
     share = holder.finish(await party.gather(Confirmation, others), log)
     for peer in _users(terms):
-        if party.me == terms.key_holders[0]:
+        if party.me == terms.roles.key_holders[0]:
             party.send(peer, share.public_key.to_message())
         party.send(peer, confirmation)
     return share
 
 
-async def he_sum(
+async def take_part(
     party: Party,
-    values: ArrayLike | None,
+    x: ArrayLike | None = None,
     *,
     terms: Terms,
     release_plan: ReleasePlan,
@@ -164,11 +167,11 @@ async def he_sum(
     identity: Ed25519PrivateKey | None = None,
     log: DecryptionLog | None = None,
     executor: Executor | None = None,
-) -> Sum | None:
+) -> EncryptedSum | None:
     """Return the sum of the clients' arrays at the result parties, None elsewhere.
 
     Args:
-      values: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
+      x: at a client its array, numbers within +-clip, of `terms.shape`; None elsewhere.
       terms: the same at all parties; `round` has not been summed under this key before.
       release_plan, identities: as given to `agree_key`.
       key: what `agree_key` returned at this party.
@@ -184,11 +187,11 @@ async def he_sum(
       TooFewPartiesError: fewer clients than needed uploaded.
       PeerMissingError: the aggregator or a key holder is missing.
     """
-    terms.enter(party, values)
+    terms.enter(party, x)
     public_key = key.public_key if isinstance(key, KeyShare) else key
-    if isinstance(key, KeyShare) != (party.me in terms.key_holders):
+    if isinstance(key, KeyShare) != (party.me in terms.roles.key_holders):
         raise UsageError("expected a key share at the key holders and the public key elsewhere")
-    if values is not None and identity is None:
+    if x is not None and identity is None:
         raise UsageError("a client needs its signing key")
     if isinstance(key, KeyShare) and (identity is None or log is None):
         raise UsageError("a key holder needs its signing key and its decryption log")
@@ -198,16 +201,16 @@ async def he_sum(
         public_key,
         release_plan,
         terms.shape,
-        _only(terms.clients, identities.clients),
-        _only(terms.key_holders, identities.key_holders),
+        _only(terms.roles.clients, identities.clients),
+        _only(terms.roles.key_holders, identities.key_holders),
         terms.min_clients,
     )
     if round_.release_plan.plan != terms.plan:
         raise UsageError(f"the key was made for {round_.release_plan.plan}, not for {terms.plan}")
     upload = None
     with party.phase("upload"):
-        if values is not None and identity is not None:
-            encoded = fixed_point.encode(values, terms.plan).values
+        if x is not None and identity is not None:
+            encoded = fixed_point.encode(x, terms.plan).values
             own = public_key.encrypt_encoded(encoded, terms.plan, rng=party.rng, executor=executor)
             upload = sign_upload(round_, party.me, own, identity)
             if party.me != terms.aggregator:
@@ -225,18 +228,18 @@ async def he_sum(
             votes = await _vote(party, terms, tally, identity)
         with party.phase("answer"):
             answers[party.me] = key.partial_decrypt(tally, votes, log, executor=executor)
-            for peer in terms.results:
+            for peer in terms.roles.results:
                 if peer != party.me:
                     party.send(peer, answers[party.me])
     with party.phase("result"):
-        if party.me not in terms.results:
+        if party.me not in terms.roles.results:
             return None
         half_bytes = _polynomials_bytes(release_plan, round_.blocks)
         if half is None:
             most_bytes = terms.names_bytes + half_bytes
             message = await party.receive(OtherHalf, terms.aggregator, most_bytes=most_bytes)
             half = _read_half(message, terms, round_)
-        others = [holder for holder in terms.key_holders if holder != party.me]
+        others = [holder for holder in terms.roles.key_holders if holder != party.me]
         answers |= await party.gather(PartialDecryption, others, most_bytes=half_bytes)
         if party.me != terms.aggregator:
             _check_announced(half[0], answers, peer=terms.aggregator)
@@ -260,7 +263,9 @@ def _polynomials_bytes(release_plan: ReleasePlan, blocks: int) -> int:
 
 def _users(terms: Terms) -> list[PartyId]:
     """Return who needs the key and makes none of it."""
-    return sorted({*terms.clients, terms.aggregator, *terms.results} - set(terms.key_holders))
+    return sorted(
+        {*terms.roles.clients, terms.aggregator, *terms.roles.results} - set(terms.roles.key_holders)
+    )
 
 
 async def _collect(
@@ -272,17 +277,17 @@ async def _collect(
     def add(client: PartyId, upload: Upload) -> None:
         _check_weight(upload.ciphertext.header, client)
         half = Relayed(collector.add(client, upload))
-        for holder in terms.key_holders:
+        for holder in terms.roles.key_holders:
             party.send(holder, half)
 
     if own is not None:
         add(party.me, own)
     most_bytes = 2 * _polynomials_bytes(round_.release_plan, round_.blocks)
     await collect(party, terms, Upload, add, own=own is not None, most_bytes=most_bytes)
-    for holder in terms.key_holders:
+    for holder in terms.roles.key_holders:
         party.send(holder, Relayed(None))
     outcome, c0 = collector.close(), collector.total.c0
-    for peer in terms.results:
+    for peer in terms.roles.results:
         if peer != party.me:
             party.send(peer, OtherHalf(outcome.digests, c0.words))
     return outcome, c0
@@ -319,7 +324,7 @@ def _check_weight(header: HeaderFields, client: PartyId) -> None:
 
 async def _vote(party: Party, terms: Terms, tally: Tally, identity: Ed25519PrivateKey) -> dict[PartyId, Vote]:
     vote = tally.vote(identity, party.me)
-    others = [holder for holder in terms.key_holders if holder != party.me]
+    others = [holder for holder in terms.roles.key_holders if holder != party.me]
     for peer in others:
         party.send(peer, vote)
     return {party.me: vote, **await party.gather(Vote, others)}
@@ -353,7 +358,7 @@ def _combine(
     outcome: uploads.Outcome,
     c0: Polynomials,
     answers: Mapping[PartyId, PartialDecryption],
-) -> Sum:
+) -> EncryptedSum:
     try:
         encoded = combine(outcome, c0, public_key, answers)
     except RangeError as error:
@@ -363,36 +368,38 @@ def _combine(
     weight = outcome.header.weight
     values = fixed_point.decode(encoded, terms.plan, summands=weight)
     uploaded = dict(outcome.digests)
-    contributors = tuple(client for client in terms.clients if client in uploaded)
-    return Sum(values, contributors, terms.plan.error(summands=weight), encoded)
+    contributors = tuple(client for client in terms.roles.clients if client in uploaded)
+    bound = terms.plan.error(summands=weight)
+    dropped = terms.roles.without(contributors)
+    return EncryptedSum(values, contributors, dropped, error=bound, encoded=encoded)
 
 
-def key_cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan) -> Declared:
+def key_cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan) -> Cost:
     """Return what `agree_key` costs one party."""
     polynomial, users = _polynomials_bytes(release_plan, 1), len(_users(terms))
-    if me not in terms.key_holders:
-        return Declared(4 if me in _users(terms) else 0, 0, 0)
-    others, first = len(terms.key_holders) - 1, me == terms.key_holders[0]
-    return Declared(3, 3 * others + users * (1 + first), polynomial * (others + users * first))
+    if me not in terms.roles.key_holders:
+        return Cost.of(me, 4 if me in _users(terms) else 0, 0, 0)
+    others, first = len(terms.roles.key_holders) - 1, me == terms.roles.key_holders[0]
+    return Cost.of(me, 3, polynomial * (others + users * first), 3 * others + users * (1 + first))
 
 
-def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, contributors: int) -> Declared:
-    """Return what `he_sum` costs one party, when `contributors` clients upload (this one, if it is a client)."""
-    p, holders = release_plan.parameters, len(terms.key_holders)
+def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, contributors: int) -> Cost:
+    """Return what `take_part` costs one party, when `contributors` clients upload (this one, if it is a client)."""
+    p, holders = release_plan.parameters, len(terms.roles.key_holders)
     half = _polynomials_bytes(release_plan, p.blocks(math.prod(terms.shape)))
     rounds = messages = payload = 0
-    if me in terms.clients and me != terms.aggregator:
+    if me in terms.roles.numbers and me != terms.aggregator:
         messages, payload = 1, 2 * half
     if me == terms.aggregator:
-        told = len(set(terms.results) - {me})
+        told = len(set(terms.roles.results) - {me})
         messages += holders * (contributors + 1) + told
         payload += half * (holders * contributors + told)
         rounds = 1
-    if me in terms.key_holders:
-        told = len(set(terms.results) - {me})
+    if me in terms.roles.key_holders:
+        told = len(set(terms.roles.results) - {me})
         messages += holders - 1 + told
         payload += half * told
         rounds = 3
-    if me in terms.results:
+    if me in terms.roles.results:
         rounds = 4
-    return Declared(rounds, messages, payload)
+    return Cost.of(me, rounds, payload, messages)

@@ -39,7 +39,7 @@ async def collect(
       TooFewPartiesError: fewer than `terms.min_clients` uploads were in order.
     """
     taken = {party.me} if own else set[PartyId]()
-    others = [client for client in terms.clients if client != party.me]
+    others = [client for client in terms.roles.clients if client != party.me]
     needed = max(0, terms.min_clients - len(taken))
     async for peer, message in party.as_completed(
         kind, others, quorum=needed, timeout_s=terms.timeout_s, most_bytes=most_bytes
@@ -54,11 +54,11 @@ async def collect(
         absent = [client for client in others if client not in taken]
         named = "; ".join(str(party.failed[client]) for client in absent[:3] if client in party.failed)
         raise TooFewPartiesError(
-            f"expected uploads of at least {terms.min_clients} of {len(terms.clients)} clients, got {len(taken)} "
+            f"expected uploads of at least {terms.min_clients} of {len(terms.roles.clients)} clients, got {len(taken)} "
             f"that are in order; {named}",
             peer=absent[0],
         )
-    return tuple(client for client in terms.clients if client in taken)
+    return tuple(client for client in terms.roles.clients if client in taken)
 
 
 class Adder(Generic[C]):
@@ -143,7 +143,7 @@ def check_contributors(names: tuple[str, ...], terms: Terms, *, peer: PartyId) -
     """
     if (
         len(set(names)) != len(names)
-        or not set(names) <= set(terms.clients)
+        or not set(names) <= set(terms.roles.clients)
         or len(names) < terms.min_clients
     ):
         raise RemoteProtocolError(

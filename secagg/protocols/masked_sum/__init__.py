@@ -36,6 +36,7 @@ Proofs in docs/soundness-masked.md.
 from __future__ import annotations
 
 from secagg.protocols.masked_sum.client import Client, Phase
+from secagg.protocols.masked_sum.costs import Stayed, cost
 from secagg.protocols.masked_sum.graph import Graph, GraphParameters, choose
 from secagg.protocols.masked_sum.messages import (
     Consent,
@@ -48,15 +49,15 @@ from secagg.protocols.masked_sum.messages import (
     Survivors,
     Unmasking,
 )
-from secagg.protocols.masked_sum.program import Declared, Stayed, aggregate, contribute, cost, plain_sum
+from secagg.protocols.masked_sum.program import aggregate, contribute, plain_sum, take_part
 from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
 from secagg.protocols.masked_sum.terms import Round, Terms
+from secagg.protocols.roles import Roles
 
 __all__ = [
     "Client",
     "Consent",
     "Consents",
-    "Declared",
     "Graph",
     "GraphParameters",
     "Inbox",
@@ -65,6 +66,7 @@ __all__ = [
     "MaskedSum",
     "PeerKeys",
     "Phase",
+    "Roles",
     "Round",
     "Server",
     "Shares",
@@ -78,4 +80,5 @@ __all__ = [
     "contribute",
     "cost",
     "plain_sum",
+    "take_part",
 ]

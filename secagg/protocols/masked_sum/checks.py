@@ -40,7 +40,7 @@ def peer_keys(where: Round, me: int, own: bytes, message: PeerKeys) -> dict[int,
         try:
             k.check_keys(where, peer, pair, message.signatures[row].tobytes())
         except AuthenticationError:
-            _refuse(where, f"keys that {where.terms.clients[peer]} signed for this round", "others")
+            _refuse(where, f"keys that {where.terms.roles.clients[peer]} signed for this round", "others")
     if len(seen) != 2 * m + 2:
         _refuse(where, "different keys from everybody", "one twice")
     return held_keys(message, present)
@@ -97,12 +97,12 @@ def consents(where: Round, included: frozenset[int], sets: bytes, message: Conse
         try:
             k.check_sets(where, signer, sets, message.signatures[row].tobytes())
         except AuthenticationError:
-            _refuse(where, f"{where.terms.clients[signer]}'s signature of the same sets", "another")
+            _refuse(where, f"{where.terms.roles.clients[signer]}'s signature of the same sets", "another")
 
 
 def signed_sets(where: Round, shared: frozenset[int], included: frozenset[int]) -> bytes:
     """Return what clients sign: who shared, and who is in the sum."""
-    n = len(where.terms.clients)
+    n = len(where.terms.roles.clients)
     return pack_set(shared, n).tobytes() + pack_set(included, n).tobytes()
 
 
@@ -116,7 +116,7 @@ def _members(where: Round, packed: NDArray[np.uint8]) -> frozenset[int]:
 def _check_set(where: Round, me: int, members: frozenset[int], what: str) -> None:
     parameters = where.terms.parameters
     if me not in members:
-        _refuse(where, f"{where.terms.clients[me]} among those who {what}", "a set without it")
+        _refuse(where, f"{where.terms.roles.clients[me]} among those who {what}", "a set without it")
     if len(members) < parameters.min_clients:
         _refuse(where, f"at least {parameters.min_clients} who {what}", f"{len(members)}")
     near = len(members.intersection(where.graph.holders(me)))

@@ -133,7 +133,7 @@ class Client:
     @property
     def name(self) -> PartyId:
         """The client's name."""
-        return self._where.terms.clients[self._me]
+        return self._where.terms.roles.clients[self._me]
 
     @property
     def phase(self) -> Phase:
@@ -144,6 +144,11 @@ class Client:
     def contributors(self) -> tuple[PartyId, ...]:
         """Whose vectors the server says are in the sum; empty until it has said so."""
         return self._where.names(self._included)
+
+    @property
+    def dropped(self) -> tuple[PartyId, ...]:
+        """The other clients."""
+        return self._where.others(self._included)
 
     def advertise(self) -> Keys:
         """Return the public keys of this round, signed."""
@@ -234,7 +239,7 @@ class Client:
         """Return the client's state as bytes. They are secret."""
         included = None
         if self._included:
-            included = pack_set(self._included, len(self._where.terms.clients))
+            included = pack_set(self._included, len(self._where.terms.roles.clients))
         return wire.to_bytes(
             ClientState(
                 self._where.context,
@@ -256,11 +261,11 @@ class Client:
           UsageError: one of another round.
         """
         state = wire.from_bytes(data, ClientState)
-        if state.context != where.context or not 0 <= state.client < len(where.terms.clients):
+        if state.context != where.context or not 0 <= state.client < len(where.terms.roles.clients):
             raise UsageError("the stored client belongs to another session, round or terms")
         if not 0 <= state.phase <= Phase.OVER:
             raise UsageError(f"the stored client has no phase {state.phase}")
-        client = cls(where, where.terms.clients[state.client], identity, root=state.root)
+        client = cls(where, where.terms.roles.clients[state.client], identity, root=state.root)
         # What is stored was checked when it came.
         if state.peers is not None:
             client._peers = state.peers
@@ -309,7 +314,7 @@ class Client:
         yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)
         for peer in self._shared.intersection(self._peer_keys):
             public = self._peer_keys[peer][KEY_BYTES:]
-            agreed = k.agree(self._secrets.masking, public, owner=where.terms.clients[peer])
+            agreed = k.agree(self._secrets.masking, public, owner=where.terms.roles.clients[peer])
             yield Mask(k.pair_seed(where, agreed, me, peer), minus=peer < me)
 
     def _letter(self, *, sender: int, receiver: int) -> k.Letter:
@@ -317,7 +322,7 @@ class Client:
         if peer not in self._agreed:
             sealing = self._peer_keys[peer][:KEY_BYTES]
             self._agreed[peer] = k.agree(
-                self._secrets.sealing, sealing, owner=self._where.terms.clients[peer]
+                self._secrets.sealing, sealing, owner=self._where.terms.roles.clients[peer]
             )
         mine, others = self._secrets.public, self._peer_keys[peer]
         both = (mine, others) if sender == self._me else (others, mine)

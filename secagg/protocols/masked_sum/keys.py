@@ -68,7 +68,7 @@ def check_keys(where: Round, client: int, keys: bytes, signature: bytes) -> None
     Raises:
       AuthenticationError: the signature does not fit.
     """
-    name, parts = where.terms.clients[client], [where.context, _number(client), keys]
+    name, parts = where.terms.roles.clients[client], [where.context, _number(client), keys]
     verify(_identity(where, client), signature, f"{LABEL}/keys", parts, peer=name)
 
 
@@ -83,7 +83,7 @@ def check_sets(where: Round, client: int, sets: bytes, signature: bytes) -> None
     Raises:
       AuthenticationError: the signature does not fit.
     """
-    name, parts = where.terms.clients[client], [where.context, _number(client), sets]
+    name, parts = where.terms.roles.clients[client], [where.context, _number(client), sets]
     verify(_identity(where, client), signature, f"{LABEL}/sets", parts, peer=name)
 
 
@@ -183,7 +183,7 @@ def _identity(where: Round, client: int) -> Ed25519PublicKey:
         return Ed25519PublicKey.from_public_bytes(where.terms.identities[client])
     except ValueError:
         raise UsageError(
-            f"the identity key of {where.terms.clients[client]} is no Ed25519 public key"
+            f"the identity key of {where.terms.roles.clients[client]} is no Ed25519 public key"
         ) from None
 
 

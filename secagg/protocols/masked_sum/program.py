@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,8 +27,9 @@ from secagg.protocols.masked_sum.messages import (
 from secagg.protocols.masked_sum.server import MaskedSum, Server
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES
 from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, Terms
+from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
-from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
+from secagg.signing import SIGNATURE_BYTES
 from secagg.wire import Message
 
 _KEYS_BYTES: Final = 2 * KEY_BYTES + SIGNATURE_BYTES
@@ -43,8 +44,8 @@ async def contribute(
     terms: Terms,
     identity: Ed25519PrivateKey,
     executor: Executor | None = None,
-) -> tuple[PartyId, ...]:
-    """Put a vector into a sum that the server learns, and return whose vectors are in it.
+) -> SumResult:
+    """Put a vector into a sum that the server learns, and return who is in it, by the server's word.
 
     Args:
       x: elements of the terms' ring, shape (length,); not changed.
@@ -58,8 +59,9 @@ async def contribute(
       RemoteProtocolError: the server sent what the protocol forbids.
       PeerMissingError: the server is missing, or went on without this client.
     """
-    where = _enter(party, terms)
+    terms.roles.enter(party)
     terms.check_vector(x)
+    where = terms.in_session(party.session)
     client = Client(where, party.me, identity, root=party.rng.bytes(KEY_BYTES))
     server, near = terms.server, terms.parameters.degree
     _begin(party, where)
@@ -77,11 +79,11 @@ async def contribute(
         with party.phase("consent"):
             party.send(server, client.consent(survivors))
             request = await party.receive(
-                Consents, server, most_bytes=_most_bytes(terms, len(terms.clients), SIGNATURE_BYTES)
+                Consents, server, most_bytes=_most_bytes(terms, len(terms.roles.clients), SIGNATURE_BYTES)
             )
     with party.phase("unmask"):
         party.send(server, client.unmask(request))
-    return client.contributors
+    return SumResult(None, client.contributors, client.dropped)
 
 
 async def aggregate(
@@ -102,9 +104,10 @@ async def aggregate(
       TooFewPartiesError: fewer clients stayed than needed. Nothing was opened.
       RemoteProtocolError: shares that do not give what their owner published.
     """
-    where = _enter(party, terms)
+    terms.roles.enter(party)
     if party.me != terms.server:
         raise UsageError(f"{party.me} is not the server of these terms, {terms.server} is")
+    where = terms.in_session(party.session)
     server, near = Server(where), terms.parameters.degree
     _begin(party, where)
 
@@ -126,7 +129,7 @@ async def aggregate(
                 party.send(peer, message)
 
     with party.phase("keys"):
-        await take(Keys, terms.clients, server.take_keys, _KEYS_BYTES)
+        await take(Keys, terms.roles.clients, server.take_keys, _KEYS_BYTES)
         send(server.close_keys())
     with party.phase("shares"):
         await take(Shares, server.keyed, server.take_shares, _most_bytes(terms, near, SEALED_BYTES))
@@ -144,81 +147,43 @@ async def aggregate(
         return server.finish(executor=executor)
 
 
-def _enter(party: Party, terms: Terms) -> Round:
-    if missing := party.roster.strangers(terms.everybody):
-        raise UsageError(
-            f"expected everybody of the terms in the roster, and {', '.join(sorted(missing))} are not"
-        )
-    return terms.in_session(party.session)
-
-
 def _most_bytes(terms: Terms, rows: int = 0, row_bytes: int = 0) -> int:
     """Return what a message with so many rows and a set of clients takes."""
-    return -(-len(terms.clients) // 8) + rows * row_bytes
+    return -(-len(terms.roles.clients) // 8) + rows * row_bytes
 
 
 def _begin(party: Party, where: Round) -> None:
     # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
     party.claim(f"round {where.terms.round} of masked sums, context {where.context.hex()},")
-    party.optional = where.terms.optional
 
 
-class Declared(NamedTuple):
-    """What one party sends, and the depth of the deepest message that it reads."""
+async def take_part(
+    party: Party,
+    x: RingArray | None = None,
+    *,
+    terms: Terms,
+    identity: Ed25519PrivateKey | None = None,
+    executor: Executor | None = None,
+) -> SumResult:
+    """Take part in a masked sum, in the role that the terms give this party.
 
-    rounds: int
-    messages: int
-    payload_bytes: int
+    Args:
+      x, identity: at a client, as in `contribute`; None at the server.
+      terms, executor: as in `contribute`.
 
+    Returns the sum at the server, who is in it at clients.
 
-class Stayed(NamedTuple):
-    """Who sent keys, shares, a vector, a signature (against a malicious server) and an answer; each of those before."""
-
-    keyed: frozenset[int]
-    shared: frozenset[int]
-    included: frozenset[int]
-    consented: frozenset[int]
-    answered: frozenset[int]
-
-    @classmethod
-    def all(cls, clients: int) -> Stayed:
-        """Return that everybody stayed."""
-        return cls(*[frozenset(range(clients))] * 5)
-
-
-def cost(me: PartyId, where: Round, stayed: Stayed) -> Declared:
-    """Return what a masked sum costs one party, exactly, when these stayed and others left between rounds."""
-    terms = where.terms
-    n = len(terms.clients)
-    bits = -(-n // 8)
-
-    def near(client: int, members: frozenset[int]) -> int:
-        return len(members.intersection(where.graph.neighbours(client)))
-
-    if me == terms.server:
-        neighbours = [near(i, stayed.keyed) for i in sorted(stayed.keyed)]
-        payload = sum(bits + m * (2 * KEY_BYTES + SIGNATURE_BYTES) for m in neighbours)
-        payload += sum(bits + near(i, stayed.shared) * SEALED_BYTES for i in stayed.shared)
-        payload += bits * len(stayed.included)
-        messages = len(stayed.keyed) + len(stayed.shared) + len(stayed.included)
-        if terms.malicious:
-            told = len(stayed.consented)
-            payload += told * (bits + terms.parameters.quorum * SIGNATURE_BYTES)
-            messages += told
-        return Declared(9 if terms.malicious else 7, messages, payload)
-    i = where.number_of(me)
-    sent = [2 * KEY_BYTES + SIGNATURE_BYTES] if i in stayed.keyed else []
-    if i in stayed.shared:
-        sent.append(DIGEST_BYTES + near(i, stayed.keyed) * SEALED_BYTES)
-    if i in stayed.included:
-        sent.append(terms.packed_bytes)
-    if terms.malicious and i in stayed.consented:
-        sent.append(SIGNATURE_BYTES)
-    if i in stayed.answered:
-        sent.append((near(i, stayed.shared) + 1) * SHARE_BYTES)
-    # It reads the answer to each message but the last one of all.
-    rounds = 2 * (len(sent) - (i in stayed.answered))
-    return Declared(rounds, len(sent), sum(sent))
+    Raises:
+      UsageError: no role in the terms; a vector or identity key at the server, or none at a client.
+      As `contribute`, `aggregate`.
+    """
+    terms.roles.enter(party)
+    terms.roles.check_vector_at(party, x)
+    if (x is None) != (identity is None):
+        raise UsageError("expected an identity key at the clients and nowhere else")
+    if x is None or identity is None:
+        return await aggregate(party, terms=terms, executor=executor)
+    return await contribute(party, x, terms=terms, identity=identity, executor=executor)
 
 
 def plain_sum(vectors: Mapping[PartyId, RingArray], terms: Terms) -> RingArray:

@@ -61,12 +61,12 @@ class Recovery:
           RemoteProtocolError: no choice of shares fits. Its peer is "": the owner may have dealt wrong ones, or holders may
             have sent them.
         """
-        name, threshold = self._terms.clients[owner], self._terms.parameters.threshold
+        name, threshold = self._terms.roles.clients[owner], self._terms.parameters.threshold
         holders = sorted(shares, key=lambda holder: (holder in self.suspects, holder))
         if len(holders) < threshold:
             # One of them is honest, so that what it got from the owner was no share.
             dealt_none = unreadable > self._terms.parameters.n_corrupt
-            names = [name] if dealt_none else [self._terms.clients[holder] for holder in silent]
+            names = [name] if dealt_none else [self._terms.roles.clients[holder] for holder in silent]
             if dealt_none:
                 why = f"{unreadable} could not open what {name} dealt them"
             elif names:

@@ -47,6 +47,7 @@ from secagg.protocols.masked_sum.messages import (
 from secagg.protocols.masked_sum.recovery import Recovery
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES, read_share
 from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 
@@ -63,21 +64,17 @@ class Stage(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedSum:
-    """What came out.
+class MaskedSum(SumResult):
+    """How a masked sum ended.
 
     Attributes:
       total: the sum, elements of the terms' ring, shape (length,).
-      contributors: whose vectors are in it.
-      dropped: the other clients.
       suspects: clients whose shares of others' secrets were found wrong; the sum did without them. Each of them sent
         a wrong share, or was dealt one by a client that lied about its own secret: which of the two, nobody can tell.
     """
 
     total: RingArray = field(repr=False)
-    contributors: tuple[PartyId, ...]
-    dropped: tuple[PartyId, ...]
-    suspects: tuple[PartyId, ...]
+    suspects: tuple[PartyId, ...] = ()
 
 
 class _Without(TypedDict):
@@ -179,12 +176,12 @@ class Server:
           TooFewPartiesError: fewer clients than needed sent keys.
         """
         self._close(Stage.KEYS, Stage.SHARES, frozenset(self._keys), Keys.__name__)
-        n, out = len(self._where.terms.clients), {}
+        n, out = len(self._where.terms.roles.clients), {}
         for i in sorted(self._keys):
             peers = self._near(i, self._keys)
             keys = b"".join(self._keys[p] for p in peers)
             signatures = b"".join(self._signatures[p] for p in peers)
-            out[self._where.terms.clients[i]] = PeerKeys(
+            out[self._where.terms.roles.clients[i]] = PeerKeys(
                 pack_set(frozenset(peers), n),
                 np.frombuffer(keys, np.uint8).reshape(-1, 2, KEY_BYTES),
                 np.frombuffer(signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
@@ -218,10 +215,10 @@ class Server:
                 if receiver in letters:
                     letters[receiver].append(self._sealed[sender][row])
         self._sealed = {}
-        shared = pack_set(self._shared, len(self._where.terms.clients))
+        shared = pack_set(self._shared, len(self._where.terms.roles.clients))
         empty = np.zeros((0, SEALED_BYTES), np.uint8)
         return {
-            self._where.terms.clients[i]: Inbox(shared, np.stack(rows) if rows else empty)
+            self._where.terms.roles.clients[i]: Inbox(shared, np.stack(rows) if rows else empty)
             for i, rows in letters.items()
         }
 
@@ -251,7 +248,7 @@ class Server:
         self._included = frozenset(self._added)
         self._close(Stage.INPUTS, then, self._included, MaskedInput.__name__)
         self._sets = signed_sets(self._where, self._shared, self._included)
-        return Survivors(pack_set(self._included, len(self._where.terms.clients)))
+        return Survivors(pack_set(self._included, len(self._where.terms.roles.clients)))
 
     def take_consent(self, client: PartyId, message: Consent) -> None:
         """Take a client's signature of who shared and who is in the sum.
@@ -277,7 +274,7 @@ class Server:
         signers = sorted(self._consents)[:quorum]
         signatures = b"".join(self._consents[i] for i in signers)
         return Consents(
-            pack_set(frozenset(signers), len(self._where.terms.clients)),
+            pack_set(frozenset(signers), len(self._where.terms.roles.clients)),
             np.frombuffer(signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
         )
 
@@ -306,13 +303,12 @@ class Server:
         total, self._total = self._total, np.zeros(0, terms.ring.dtype)
         add_masks(total, self._masks(recovery), executor=executor)
         terms.ring.reduce(total, out=total)
-        everybody = frozenset(range(len(terms.clients)))
-        names = self._where.names
+        where = self._where
         return MaskedSum(
             total,
-            names(self._included),
-            names(everybody - self._included),
-            names(frozenset(recovery.suspects)),
+            where.names(self._included),
+            where.others(self._included),
+            suspects=where.names(frozenset(recovery.suspects)),
         )
 
     def _take(
@@ -323,9 +319,9 @@ class Server:
         *,
         among: Mapping[int, object] | frozenset[int] | None = None,
     ) -> int:
-        if client not in self._where.positions:
+        if client not in self._where.terms.roles.numbers:
             raise RemoteProtocolError(f"{client} is not among the clients of this sum", peer=client)
-        i = self._where.positions[client]
+        i = self._where.terms.roles.numbers[client]
         if self._stage is not stage:
             when = "late" if self._stage > stage else "early"
             raise RemoteProtocolError(
@@ -342,10 +338,10 @@ class Server:
     ) -> None:
         if self._stage is not stage:
             raise UsageError(f"expected to close {stage.name}, and the server takes {self._stage.name}")
-        needed = self._where.terms.parameters.min_clients if min_clients is None else min_clients
+        needed = self._where.terms.min_clients if min_clients is None else min_clients
         if len(members) < needed:
             self._stage = Stage.OVER
-            clients = self._where.terms.clients
+            clients = self._where.terms.roles.clients
             absent = [name for i, name in enumerate(clients) if i not in members]
             raise TooFewPartiesError(
                 f"expected {what} from at least {needed} of {len(clients)} clients, got {len(members)}; "
@@ -377,7 +373,9 @@ class Server:
                 # A masking key that is told is dead: it is of this round and of a client that is out of it.
                 masking = self._masking_key(owner, recovery, shares[owner])
                 for peer in near:
-                    agreed = k.agree(masking, self._keys[peer][KEY_BYTES:], owner=where.terms.clients[peer])
+                    agreed = k.agree(
+                        masking, self._keys[peer][KEY_BYTES:], owner=where.terms.roles.clients[peer]
+                    )
                     # The peer added the mask if the owner's number is the larger one.
                     yield Mask(k.pair_seed(where, agreed, owner, peer), minus=owner > peer)
 

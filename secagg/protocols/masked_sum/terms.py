@@ -13,6 +13,7 @@ from secagg.errors import ShapeError, UsageError
 from secagg.party import SESSION_BYTES, PartyId
 from secagg.prg import derive_key
 from secagg.protocols.masked_sum.graph import Graph, GraphParameters
+from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from secagg.signing import digest
 
@@ -29,8 +30,8 @@ class Terms:
     """The terms of masked sums, the same at all parties and public.
 
     Args:
-      server: who adds up; not a client.
-      clients: who puts vectors in; their places in this list are their numbers.
+      roles: clients, whose places in that list are their numbers; the server, which is the one aggregator, no client
+        and the one result party.
       identities: the clients' Ed25519 public keys, 32 bytes each, pinned beforehand.
       length: elements of every vector.
       ring: what they are elements of, 8 to 64 bits; wide enough for the sum (see `Plan.sum_ring`).
@@ -38,17 +39,12 @@ class Terms:
       round: number of the sum within the session; each is used once.
       timeout_s: how long `aggregate` waits for clients at each step. The driver has to let clients wait longer.
 
-    Attributes:
-      everybody: server and clients.
-      optional: whose loss the others bear: the clients.
-
     Raises:
-      UsageError: names or keys that are missing or come twice, a server among the clients, or parameters for
-        another number of clients; vectors or a time out of range.
+      UsageError: other roles than these; keys that are missing or come twice; parameters for another number of clients;
+        vectors, round or timeout_s out of range.
     """
 
-    server: PartyId
-    clients: tuple[PartyId, ...]
+    roles: Roles
     identities: tuple[bytes, ...] = field(repr=False)
     length: int
     ring: Ring
@@ -56,14 +52,19 @@ class Terms:
     round: int = 0
     timeout_s: float = 30.0
     # Thousands of clients in one process share the terms: what takes a time that grows with them is worked out once.
-    everybody: frozenset[PartyId] = field(init=False, repr=False, compare=False)
-    optional: frozenset[PartyId] = field(init=False, repr=False, compare=False)
     _rounds: dict[bytes, Round] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        n = len(self.clients)
-        if not all((self.server, *self.clients)) or len({self.server, *self.clients}) != n + 1:
-            raise UsageError(f"expected distinct names of a server and clients, got {n + 1} that are not")
+        roles, n = self.roles, len(self.roles.clients)
+        if (
+            len(roles.aggregators) != 1
+            or roles.results != roles.aggregators
+            or roles.key_holders
+            or roles.aggregators[0] in roles.numbers
+        ):
+            raise UsageError(
+                f"expected one server that is aggregator and result party and no client, and no key holders; got {roles}"
+            )
         if len(self.identities) != n or len(set(self.identities)) != n:
             raise UsageError(f"expected {n} distinct identity keys, one a client, got {len(self.identities)}")
         if any(len(key) != KEY_BYTES for key in self.identities):
@@ -79,11 +80,18 @@ class Terms:
             )
         if not 0 <= self.round < 1 << 64:
             raise UsageError(f"a round has a number of 0 to 2**64 - 1, not {self.round}")
-        if not self.timeout_s > 0:
-            raise UsageError(f"expected timeout_s above 0, got {self.timeout_s}")
-        object.__setattr__(self, "everybody", frozenset({self.server, *self.clients}))
-        object.__setattr__(self, "optional", frozenset(self.clients))
+        roles.check_terms(min_clients=self.min_clients, timeout_s=self.timeout_s)
         object.__setattr__(self, "_rounds", {})
+
+    @property
+    def server(self) -> PartyId:
+        """Who adds up."""
+        return self.roles.aggregators[0]
+
+    @property
+    def min_clients(self) -> int:
+        """Fewest clients whose sum is opened."""
+        return self.parameters.min_clients
 
     @property
     def malicious(self) -> bool:
@@ -116,18 +124,10 @@ class Terms:
     def fingerprint(self) -> bytes:
         """Return a digest of the terms, 32 bytes; without the round, which `Round.context` holds, and the time."""
         p = self.parameters
-        numbers = [
-            len(self.clients),
-            self.length,
-            self.ring.bits,
-            int(p.malicious),
-            p.n_corrupt,
-            p.n_dropouts,
-        ]
+        numbers = [self.length, self.ring.bits, int(p.malicious), p.n_corrupt, p.n_dropouts]
         numbers += [p.degree, p.threshold, p.min_clients, p.quorum]
-        parts = [number.to_bytes(8, "big") for number in numbers]
-        names = [name.encode() for name in (self.server, *self.clients)]
-        return digest(f"{LABEL}/terms", [*parts, *names, *self.identities])
+        parts = [self.roles.fingerprint(), *(number.to_bytes(8, "big") for number in numbers)]
+        return digest(f"{LABEL}/terms", [*parts, *self.identities])
 
 
 class Round:
@@ -145,7 +145,7 @@ class Round:
       graph: who is whose neighbour.
     """
 
-    __slots__ = ("_members", "_names", "context", "graph", "positions", "terms")
+    __slots__ = ("_members", "_names", "_others", "context", "graph", "terms")
 
     def __init__(self, terms: Terms, session: bytes) -> None:
         if len(session) != SESSION_BYTES:
@@ -154,9 +154,9 @@ class Round:
         number = terms.round.to_bytes(8, "big")
         self.context = digest(f"{LABEL}/round", [session, number, terms.fingerprint()])
         self.graph = Graph(terms.parameters, derive_key(self.context, label=f"{LABEL}/graph"))
-        self.positions = {name: i for i, name in enumerate(terms.clients)}
         self._members: dict[tuple[str, tuple[int, ...], bytes], frozenset[int]] = {}
         self._names: dict[frozenset[int], tuple[PartyId, ...]] = {}
+        self._others: dict[frozenset[int], tuple[PartyId, ...]] = {}
 
     def __repr__(self) -> str:
         return f"<round {self.terms.round} of masked sums, context {self.context.hex()[:16]}>"
@@ -167,13 +167,20 @@ class Round:
         Raises:
           UsageError: not a client.
         """
-        if client not in self.positions:
-            raise UsageError(f"{client!r} is not among the {len(self.positions)} clients of this sum")
-        return self.positions[client]
+        numbers = self.terms.roles.numbers
+        if client not in numbers:
+            raise UsageError(f"{client!r} is not among the {len(numbers)} clients of this sum")
+        return numbers[client]
 
     def names(self, numbers: frozenset[int]) -> tuple[PartyId, ...]:
         """Return the names of clients, in the order of the terms."""
-        return _kept(self._names, numbers, lambda: tuple(self.terms.clients[i] for i in sorted(numbers)))
+        return _kept(
+            self._names, numbers, lambda: tuple(self.terms.roles.clients[i] for i in sorted(numbers))
+        )
+
+    def others(self, numbers: frozenset[int]) -> tuple[PartyId, ...]:
+        """Return the names of all other clients, in the order of the terms."""
+        return _kept(self._others, numbers, lambda: self.terms.roles.without(self.names(numbers)))
 
     def members(self, packed: NDArray[np.uint8]) -> frozenset[int]:
         """Return the set that `pack_set` packed; clients in one process that are told the same hold one object.
@@ -182,7 +189,7 @@ class Round:
           ShapeError: as `unpack_set`.
         """
         key = (packed.dtype.str, packed.shape, packed.tobytes())  # whatever a peer sent
-        return _kept(self._members, key, lambda: unpack_set(packed, len(self.terms.clients)))
+        return _kept(self._members, key, lambda: unpack_set(packed, len(self.terms.roles.clients)))
 
 
 def _kept(store: dict[K, V], key: K, make: Callable[[], V]) -> V:

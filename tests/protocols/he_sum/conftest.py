@@ -19,11 +19,11 @@ from secagg.fixed_point import Plan
 from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
 from secagg.he.rlwe.keys import SecretKey as RlweSecretKey
-from secagg.ledger import Ledger
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.party import Party, Program
 from secagg.protocols.he_sum import single_key
-from secagg.protocols.he_sum.terms import Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
+from secagg.protocols.roles import Roles
 from secagg.ring import RingArray
 
 # TEST CONSTANTS: safe primes that everybody can read here. A key made of them hides nothing.
@@ -75,27 +75,27 @@ class Case:
 
     def check(self, result: Any, contributors: tuple[str, ...] | None = None) -> None:
         """Assert that a result is the sum over those whom it names, who are these, if given."""
-        assert isinstance(result, Sum)
+        assert isinstance(result, EncryptedSum)
         names = result.contributors if contributors is None else contributors
         assert result.contributors == names
         assert len(names) >= self.terms.min_clients
-        assert result.values.shape == self.terms.shape
-        assert result.values.dtype == np.float64
+        assert result.total.shape == self.terms.shape
+        assert result.total.dtype == np.float64
         plain = np.sum([self.xs[name] for name in names], axis=0)
         if self.exact:
             assert result.encoded is not None
             assert result.encoded.dtype == self.terms.plan.ring.dtype
             np.testing.assert_array_equal(result.encoded, self.encoded(names))
             if self.terms.plan.frac_bits == 0:
-                np.testing.assert_array_equal(result.values, plain)
+                np.testing.assert_array_equal(result.total, plain)
         else:
             assert result.encoded is None
-        assert float(np.max(np.abs(result.values - plain))) <= result.error
+        assert float(np.max(np.abs(result.total - plain))) <= result.error
 
     def check_all(self, results: Mapping[str, Any], contributors: tuple[str, ...] | None = None) -> None:
         """Assert that the result parties have the sum and nobody else has anything."""
         for name, result in results.items():
-            if name in self.terms.results:
+            if name in self.terms.roles.results:
                 self.check(result, contributors)
             else:
                 assert result is None
@@ -107,11 +107,6 @@ class Case:
             assert isinstance(error, RemoteProtocolError | PeerMissingError), repr(error)
             assert error.peer in self.programs or any(name in str(error) for name in self.programs)
             assert str(error)
-
-
-def measured(ledger: Ledger) -> tuple[int, int, int]:
-    total = ledger.total()
-    return total.rounds, total.sent.messages, total.sent.payload_bytes
 
 
 def make_plan(terms: Mapping[str, Any], clip: float, frac_bits: int, **options: Any) -> Plan:
@@ -132,10 +127,7 @@ def make_terms(
 ) -> Terms:
     plan = make_plan({"clients": clients}, clip, frac_bits)
     return Terms(
-        clients,
-        aggregator,
-        key_holders,
-        results,
+        Roles(clients, (aggregator,), results, key_holders),
         plan,
         shape,
         min_clients,
@@ -148,13 +140,13 @@ def make_arrays(terms: Terms, seed: int = 0) -> dict[str, NDArray[np.float64]]:
     """Numbers within the clip for every client: integers if the plan has no places, else any."""
     rng, clip = np.random.default_rng(seed), terms.plan.clip
     if terms.plan.frac_bits == 0:
-        drawn = {n: rng.integers(-int(clip), int(clip) + 1, terms.shape) for n in terms.clients}
+        drawn = {n: rng.integers(-int(clip), int(clip) + 1, terms.shape) for n in terms.roles.clients}
         return {name: np.asarray(x, np.float64) for name, x in drawn.items()}
-    return {name: np.asarray(rng.uniform(-clip, clip, terms.shape)) for name in terms.clients}
+    return {name: np.asarray(rng.uniform(-clip, clip, terms.shape)) for name in terms.roles.clients}
 
 
 def everybody(terms: Terms) -> tuple[str, ...]:
-    names = (*terms.clients, terms.aggregator, *terms.key_holders, *terms.results)
+    names = (*terms.roles.clients, terms.aggregator, *terms.roles.key_holders, *terms.roles.results)
     return tuple(dict.fromkeys(names))
 
 
@@ -174,12 +166,6 @@ def arrays_of() -> Callable[..., dict[str, NDArray[np.float64]]]:
 def roster_of() -> Callable[[Terms], tuple[str, ...]]:
     """Everybody with a role, in the order of the roster."""
     return everybody
-
-
-@pytest.fixture(scope="session")
-def cost_of() -> Callable[[Ledger], tuple[int, int, int]]:
-    """Rounds, messages and payload bytes that a ledger measured."""
-    return measured
 
 
 @pytest.fixture(scope="session")
@@ -250,8 +236,8 @@ def single(secret_key_of: Callable[..., Any]) -> Callable[..., Case]:
         xs, secret = make_arrays(terms, seed), secret_key_of(scheme_name)
 
         def program(name: str) -> Program[Any]:
-            key = secret if name in terms.key_holders else None
-            return lambda p: single_key.he_sum(
+            key = secret if name in terms.roles.key_holders else None
+            return lambda p: single_key.take_part(
                 p, xs.get(name), terms=terms, scheme_name=scheme_name, secret_key=key
             )
 
@@ -300,11 +286,11 @@ def shared_paillier(dealt: Callable[..., Any]) -> Callable[..., Case]:
     def make(*, needed: int = 2, small: bool = True, seed: int = 0, **options: Any) -> Case:
         terms = make_terms(**{"key_holders": ("h1", "h2", "h3"), **options})
         xs = make_arrays(terms, seed)
-        public_key, shares = dealt(len(terms.key_holders), needed, small=small)
-        own = dict(zip(terms.key_holders, shares, strict=True))
+        public_key, shares = dealt(len(terms.roles.key_holders), needed, small=small)
+        own = dict(zip(terms.roles.key_holders, shares, strict=True))
 
         def program(name: str) -> Program[Any]:
-            return lambda p: threshold_paillier.he_sum(
+            return lambda p: threshold_paillier.take_part(
                 p, xs.get(name), terms=terms, public_key=public_key, key_share=own.get(name)
             )
 
@@ -331,14 +317,14 @@ class Federation:
 
     def open_records(self) -> None:
         """Open each holder's record, as after a start."""
-        for name in self.terms.key_holders:
+        for name in self.terms.roles.key_holders:
             if name in self.records:
                 self.records[name].close()
             self.records[name] = DecryptionLog(self.directory / f"{name}.db", expected_epoch=0)
 
     async def with_record(self, name: str, start: Callable[[DecryptionLog | None], Any]) -> Any:
         """Run a program with its party's record, which a party in a thread of its own opens itself."""
-        if name not in self.terms.key_holders:
+        if name not in self.terms.roles.key_holders:
             return await start(None)
         if threading.get_ident() == self.thread:
             return await start(self.records[name])
@@ -358,7 +344,7 @@ class Federation:
                     terms=used,
                     release_plan=self.release_plan,
                     identities=self.identities,
-                    identity=self.signers[name] if name in used.key_holders else None,
+                    identity=self.signers[name] if name in used.roles.key_holders else None,
                     log=record,
                 ),
             )
@@ -379,10 +365,10 @@ class Federation:
         arrays = make_arrays(terms, seed) if xs is None else xs
 
         def program(name: str) -> Program[Any]:
-            signs = name in terms.key_holders or name in terms.clients
+            signs = name in terms.roles.key_holders or name in terms.roles.clients
             return lambda p: self.with_record(
                 name,
-                lambda record: threshold_rlwe.he_sum(
+                lambda record: threshold_rlwe.take_part(
                     p,
                     arrays.get(name),
                     terms=terms,
@@ -418,11 +404,11 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
         terms = make_terms(
             **{"key_holders": ("h1", "h2", "h3"), "clip": clip, "frac_bits": frac_bits, **options}
         )
-        plan = make_plan({"clients": terms.clients}, clip, frac_bits, max_weight=max_weight)
+        plan = make_plan({"clients": terms.roles.clients}, clip, frac_bits, max_weight=max_weight)
         terms = replace(terms, plan=plan)
         release_plan = plan_release(
             plan,
-            holders=len(terms.key_holders),
+            holders=len(terms.roles.key_holders),
             releases=releases,
             length=terms.length,
             statistical_bits=statistical_bits,
@@ -433,7 +419,7 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
         signers = {n: Ed25519PrivateKey.generate() for n in everybody(terms)}
         public = {n: key.public_key() for n, key in signers.items()}
         identities = Identities(
-            {n: public[n] for n in terms.clients}, {n: public[n] for n in terms.key_holders}
+            {n: public[n] for n in terms.roles.clients}, {n: public[n] for n in terms.roles.key_holders}
         )
         federation = Federation(own, terms, release_plan, signers, identities)
         made.append(federation)

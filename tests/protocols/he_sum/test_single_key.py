@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from costs import measured
 from secagg import fixed_point, wire
+from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
     PeerVanishedError,
@@ -64,7 +66,7 @@ def roles_for(name: str, roles: str) -> dict[str, Any]:
     return options | {"results": ("k",)} if name == "ckks" else options
 
 
-def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, tuple[int, int, int]]:
+def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, Cost]:
     public_key = secret_key_of(name).public_key
     return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
 
@@ -74,13 +76,13 @@ def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, tuple[int
 
 @pytest.mark.parametrize("roles", ROLES)
 def test_only_result_parties_get_the_sum_at_the_declared_cost(
-    single: Single, secret_key_of: Single, cost_of: Single, name: str, roles: str
+    single: Single, secret_key_of: Single, name: str, roles: str
 ) -> None:
     case = single(name, **roles_for(name, roles))
     out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
     expected = declared(case, name, secret_key_of)
-    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
 @pytest.mark.parametrize("roles", ["apart", "three parties with all roles"])
@@ -90,7 +92,6 @@ def test_every_driver_gives_the_sum_at_the_declared_cost(
     drive_without_restoring: Drive,
     single: Single,
     secret_key_of: Single,
-    cost_of: Single,
     name: str,
     roles: str,
 ) -> None:
@@ -98,23 +99,23 @@ def test_every_driver_gives_the_sum_at_the_declared_cost(
     run = drive_without_restoring if name == "ckks" and drive is drivers["stepwise"] else drive
     case = single(name, **roles_for(name, roles))
     results, ledgers = run(case.programs)
-    case.check_all(results, case.terms.clients)
+    case.check_all(results, case.terms.roles.clients)
     expected = declared(case, name, secret_key_of)
-    assert {n: cost_of(ledger) for n, ledger in ledgers.items()} == expected
+    assert {n: measured(n, ledger) for n, ledger in ledgers.items()} == expected
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (300,), (5000,)])
 def test_sums_of_any_shape_are_right_and_cost_what_was_declared(
-    single: Single, secret_key_of: Single, cost_of: Single, name: str, shape: tuple[int, ...]
+    single: Single, secret_key_of: Single, name: str, shape: tuple[int, ...]
 ) -> None:
     if name == "paillier" and shape == (5000,):
         shape = (170, 2)  # some 6 residues
     case = single(name, shape=shape)
     out = case.play()
-    case.check_all(out.results, case.terms.clients)
+    case.check_all(out.results, case.terms.roles.clients)
     assert not out.errors
     expected = declared(case, name, secret_key_of)
-    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
 @pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
@@ -125,13 +126,13 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
     case = single(name, clip=clip, frac_bits=frac_bits, seed=seed, shape=(20,))
     out = case.play()
     (result,) = (r for r in out.values() if r is not None)
-    case.check(result, case.terms.clients)
+    case.check(result, case.terms.roles.clients)
     assert 0 < result.error < 0.001 * clip if name == "ckks" else result.error == 3 * 2.0 ** -(frac_bits + 1)
 
 
 def test_sums_at_the_border_of_the_plan_are_right(single: Single, name: str) -> None:
     case = single(name, shape=(4,))
-    case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.clients})
+    case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.roles.clients})
     case.check_all(case.play().results, ("a", "b", "c"))
 
 
@@ -168,18 +169,18 @@ FOUR = {"clients": ("a", "b", "c", "d")}
 @pytest.mark.parametrize("who", ["a", "c", "d"])
 @pytest.mark.parametrize("action", ["crash", "drop"])
 def test_a_client_that_does_not_upload_is_left_out(
-    single: Single, secret_key_of: Single, cost_of: Single, name: str, who: str, action: Action
+    single: Single, secret_key_of: Single, name: str, who: str, action: Action
 ) -> None:
     case = single(name, **FOUR)
     out = case.play(faults=(Fault(action, 0, sender=who),))
-    rest = tuple(n for n in case.terms.clients if n != who)
+    rest = tuple(n for n in case.terms.roles.clients if n != who)
     assert not out.errors
     case.check_all(out.results, rest)
     assert list(case.parties["agg"].failed) == [who]
     if action == "drop":  # the aggregator waits as long as the terms say and no longer
         assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
     expected = declared(case, name, secret_key_of)
-    assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == {
+    assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == {
         n: c for n, c in expected.items() if n != who
     }
 
@@ -343,7 +344,7 @@ def test_a_client_that_uploads_something_else_is_left_out_and_named(
     for what, make in wrong_uploads(name, case.terms, secret_key_of).items():
         out = case.play(replaced={who: upload(name, make)})
         assert not out.errors, (what, out.errors)
-        case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+        case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
         failed = case.parties["agg"].failed
         assert list(failed) == [who], what
         assert isinstance(failed[who], RemoteProtocolError), what
@@ -537,7 +538,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 
     def program(values: Any, scheme_name: str = "rlwe", **options: Any) -> Program[Any]:
         options = {"terms": terms, "secret_key": None} | options
-        return lambda p: single_key.he_sum(p, values, scheme_name=scheme_name, **options)
+        return lambda p: single_key.take_part(p, values, scheme_name=scheme_name, **options)
 
     refused(case, "k", program(None), "secret key at the key holder")
     refused(case, "a", program(x, secret_key=key), "nowhere else")
@@ -606,7 +607,7 @@ def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(single: Singl
     inputs = [np.zeros(40), np.full(40, 100.0), np.full(40, -100.0), np.linspace(-100, 100, 40).round()]
     shown = set()
     for seed, x in enumerate(inputs):
-        case.xs.update(dict.fromkeys(case.terms.clients, x))
+        case.xs.update(dict.fromkeys(case.terms.roles.clients, x))
         out = case.play(insecure_seed=seed, record=True)
         case.check_all(out.results)
         shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
@@ -615,12 +616,12 @@ def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(single: Singl
 
 def test_equal_arrays_are_uploaded_as_different_ciphertexts(single: Single, name: str) -> None:
     case = single(name)
-    case.xs.update(dict.fromkeys(case.terms.clients, np.ones(5)))
+    case.xs.update(dict.fromkeys(case.terms.roles.clients, np.ones(5)))
     out = case.play(record=True)
     kind, arrays = scheme(name), []
     for sender, _, frame in out.transcript:
         cut = wire.decode_envelope(frame, peer=sender)
-        if sender in case.terms.clients:
+        if sender in case.terms.roles.clients:
             message, _ = wire.decode_body(cut, kind.ciphertext_type, peer=sender)
             arrays.append(
                 np.concatenate([np.ravel(a) for a in np.atleast_2d(getattr(message, block_of(message)))])
@@ -638,13 +639,13 @@ class Aggregator:
     """An aggregator whom clients send one upload after the other; `after` is called behind each."""
 
     def __init__(self, case: Any, name: str, key: Any, clients: int) -> None:
-        self.names = case.terms.clients[:clients]
+        self.names = case.terms.roles.clients[:clients]
         # The plan is for as many in any case: the ciphertexts are of one size.
         terms, self.key = replace(case.terms, clients=self.names), key
         self.roster = (*self.names, "agg", "k", "r")
         self.party = Party("agg", self.roster, session=bytes(32))
         self.run: Run[Any] = Run(
-            self.party, single_key.he_sum(self.party, None, terms=terms, scheme_name=name)
+            self.party, single_key.take_part(self.party, None, terms=terms, scheme_name=name)
         )
         self.run.start()
         self.deliver("k", key.to_message())
@@ -704,5 +705,5 @@ def test_the_aggregator_keeps_no_ciphertext_but_the_sum(
 def test_200_clients_are_added_up(single: Single) -> None:
     case = single("rlwe", clients=tuple(f"c{i}" for i in range(200)))
     out = case.play()
-    case.check_all(out.results, case.terms.clients)
+    case.check_all(out.results, case.terms.roles.clients)
     assert not out.errors

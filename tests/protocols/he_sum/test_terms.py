@@ -13,8 +13,9 @@ from secagg import fixed_point
 from secagg.errors import PlanError, RemoteProtocolError, ShapeError, UsageError
 from secagg.he.scheme import Header
 from secagg.party import Party
-from secagg.protocols.he_sum.terms import Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import Adder, check_contributors, check_header
+from sums import with_changes
 
 ROSTER = ("a", "b", "c", "agg", "k", "r")
 
@@ -49,7 +50,7 @@ def test_terms_that_cannot_be_kept_are_refused(
 ) -> None:
     terms = terms_of()
     with pytest.raises(UsageError):
-        replace(terms, **changes)
+        with_changes(terms, **changes)
 
 
 def test_an_aggregator_that_holds_a_key_is_refused_by_name(terms_of: Callable[..., Terms]) -> None:
@@ -91,7 +92,7 @@ def test_arrays_where_none_belong_or_of_another_shape_are_refused(
 @pytest.mark.parametrize("missing", ["c", "agg", "k", "r"])
 def test_roles_for_strangers_are_refused_by_name(terms_of: Callable[..., Terms], missing: str) -> None:
     roster = tuple(name for name in ROSTER if name != missing)
-    with pytest.raises(UsageError, match=f"roles for {missing}, who"):
+    with pytest.raises(UsageError, match=f"roster, and {missing} are not"):
         enter(terms_of(), "a", np.zeros(5), roster)
 
 
@@ -101,7 +102,7 @@ def test_only_clients_without_another_role_may_be_lost(terms_of: Callable[..., T
 
 
 def test_a_sum_does_not_show_its_numbers() -> None:
-    shown = repr(Sum(np.array([12345.0]), ("a", "b"), 0.5, np.array([54321], np.uint32)))
+    shown = repr(EncryptedSum(np.array([12345.0]), ("a", "b"), (), (), 0.5, np.array([54321], np.uint32)))
     assert "12345" not in shown
     assert "54321" not in shown
     assert "('a', 'b')" in shown

@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
 
+from costs import measured
+from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
     PeerVanishedError,
@@ -51,10 +53,8 @@ ROLES: dict[str, dict[str, Any]] = {
 }
 
 
-def declared(
-    case: Any, dealt: Make, *, needed: int = 2, small: bool = True
-) -> dict[str, tuple[int, int, int]]:
-    public_key, _ = dealt(len(case.terms.key_holders), needed, small=small)
+def declared(case: Any, dealt: Make, *, needed: int = 2, small: bool = True) -> dict[str, Cost]:
+    public_key, _ = dealt(len(case.terms.roles.key_holders), needed, small=small)
     return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
 
 
@@ -63,45 +63,43 @@ def declared(
 
 @pytest.mark.parametrize("roles", ROLES)
 def test_only_result_parties_get_the_sum_at_the_declared_cost(
-    shared_paillier: Make, dealt: Make, cost_of: Make, roles: str
+    shared_paillier: Make, dealt: Make, roles: str
 ) -> None:
     case = shared_paillier(**ROLES[roles])
     out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
-    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == declared(case, dealt)
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
+    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == declared(case, dealt)
 
 
 @pytest.mark.parametrize("roles", ["apart", "everybody has all roles"])
 def test_every_driver_gives_the_sum_at_the_declared_cost(
-    drive: Drive, shared_paillier: Make, dealt: Make, cost_of: Make, roles: str
+    drive: Drive, shared_paillier: Make, dealt: Make, roles: str
 ) -> None:
     case = shared_paillier(**ROLES[roles])
     results, ledgers = drive(case.programs)
-    case.check_all(results, case.terms.clients)
-    assert {n: cost_of(ledger) for n, ledger in ledgers.items()} == declared(case, dealt)
+    case.check_all(results, case.terms.roles.clients)
+    assert {n: measured(n, ledger) for n, ledger in ledgers.items()} == declared(case, dealt)
 
 
-def test_a_key_of_2048_bits_gives_the_sum_at_the_declared_cost(
-    shared_paillier: Make, dealt: Make, cost_of: Make
-) -> None:
+def test_a_key_of_2048_bits_gives_the_sum_at_the_declared_cost(shared_paillier: Make, dealt: Make) -> None:
     case = shared_paillier(small=False, shape=(200,), results=("r", "h1"))
     out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
     expected = declared(case, dealt, small=False)
-    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (150,)])
 @pytest.mark.parametrize(("holders", "needed"), [(2, 2), (3, 3), (5, 3)])
 def test_sums_of_any_shape_by_any_number_of_holders_are_right(
-    shared_paillier: Make, dealt: Make, cost_of: Make, shape: tuple[int, ...], holders: int, needed: int
+    shared_paillier: Make, dealt: Make, shape: tuple[int, ...], holders: int, needed: int
 ) -> None:
     names = tuple(f"h{i}" for i in range(holders))
     case = shared_paillier(shape=shape, key_holders=names, needed=needed)
     out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
     expected = declared(case, dealt, needed=needed)
-    assert {n: cost_of(ledger) for n, ledger in out.ledgers.items()} == expected
+    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
 @pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
@@ -111,7 +109,7 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
     for seed in range(4):
         case = shared_paillier(clip=clip, frac_bits=frac_bits, seed=seed, shape=(20,))
         result = case.play().results["r"]
-        case.check(result, case.terms.clients)
+        case.check(result, case.terms.roles.clients)
         assert result.error == 3 * 2.0 ** -(frac_bits + 1)
 
 
@@ -132,17 +130,17 @@ FOUR = {"clients": ("a", "b", "c", "d")}
 @pytest.mark.parametrize("who", ["a", "d"])
 @pytest.mark.parametrize("action", ["crash", "drop"])
 def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
-    shared_paillier: Make, dealt: Make, cost_of: Make, who: str, action: Action
+    shared_paillier: Make, dealt: Make, who: str, action: Action
 ) -> None:
     case = shared_paillier(**FOUR)
     out = case.play(faults=(Fault(action, 0, sender=who),))
     assert not out.errors
-    case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+    case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
     if action == "drop":
         assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
     expected = declared(case, dealt)
     del expected[who]
-    assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == expected
+    assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == expected
 
 
 def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(shared_paillier: Make) -> None:
@@ -161,8 +159,8 @@ def test_with_too_few_uploads_nothing_reaches_a_key_holder(
     out = case.play(faults=faults, record=True)
     assert not any(out.results.values())
     assert isinstance(out.errors["agg"], TooFewPartiesError)
-    assert not [frame for sender, _, frame in out.transcript if sender not in case.terms.clients]
-    for holder in case.terms.key_holders:
+    assert not [frame for sender, _, frame in out.transcript if sender not in case.terms.roles.clients]
+    for holder in case.terms.roles.key_holders:
         assert isinstance(out.errors[holder], AbortedError)
 
 
@@ -211,7 +209,7 @@ def test_a_client_that_uploads_something_else_is_left_out_and_named(
 
         out = case.play(replaced={who: lie})
         assert not out.errors, (what, out.errors)
-        case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+        case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
         failed = case.parties["agg"].failed
         assert list(failed) == [who], what
         assert isinstance(failed[who], RemoteProtocolError), what
@@ -452,7 +450,7 @@ def test_shares_are_for_one_session_round_and_set_of_contributors(
 @pytest.mark.parametrize(("holders", "needed"), [(3, 2), (5, 3)])
 @pytest.mark.parametrize("action", ["crash", "drop"])
 def test_as_many_key_holders_as_are_not_needed_may_be_missing(
-    shared_paillier: Make, dealt: Make, cost_of: Make, holders: int, needed: int, action: Action
+    shared_paillier: Make, dealt: Make, holders: int, needed: int, action: Action
 ) -> None:
     names = tuple(f"h{i}" for i in range(holders))
     case = shared_paillier(key_holders=names, needed=needed)
@@ -461,7 +459,7 @@ def test_as_many_key_holders_as_are_not_needed_may_be_missing(
     assert not out.errors
     case.check_all(out.results, ("a", "b", "c"))
     expected = declared(case, dealt, needed=needed)
-    assert {n: cost_of(x) for n, x in out.ledgers.items() if n not in gone} == {
+    assert {n: measured(n, x) for n, x in out.ledgers.items() if n not in gone} == {
         n: c for n, c in expected.items() if n not in gone
     }
 
@@ -519,7 +517,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 
     def refused(name: str, why: str, values: Any = None, **options: Any) -> None:
         options = {"terms": case.terms, "public_key": key} | options
-        program: Program[Any] = lambda p: threshold_paillier.he_sum(p, values, **options)  # noqa: E731
+        program: Program[Any] = lambda p: threshold_paillier.take_part(p, values, **options)  # noqa: E731
         out = case.play(replaced={name: program})
         assert isinstance(out.errors[name], UsageError)
         assert why in str(out.errors[name])
@@ -574,7 +572,7 @@ def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(shared_pailli
     case = shared_paillier(shape=(40,))
     shown = set()
     for seed, fill in enumerate((0.0, 100.0, -100.0, 1.0)):
-        case.xs.update(dict.fromkeys(case.terms.clients, np.full(40, fill)))
+        case.xs.update(dict.fromkeys(case.terms.roles.clients, np.full(40, fill)))
         out = case.play(insecure_seed=seed, record=True)
         case.check_all(out.results)
         shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
@@ -587,11 +585,11 @@ def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillie
     message = key.encrypt(np.ones(case.terms.shape), case.terms.plan).to_message()
     peaks = []
     for clients in (10, 200):
-        names = case.terms.clients[:clients]
+        names = case.terms.roles.clients[:clients]
         terms = replace(case.terms, clients=names)
-        roster = (*names, "agg", *terms.key_holders, "r")
+        roster = (*names, "agg", *terms.roles.key_holders, "r")
         agg = Party("agg", roster, session=bytes(32))
-        run: Run[Any] = Run(agg, threshold_paillier.he_sum(agg, None, terms=terms, public_key=key))
+        run: Run[Any] = Run(agg, threshold_paillier.take_part(agg, None, terms=terms, public_key=key))
         run.start()
         tracemalloc.start()
         try:

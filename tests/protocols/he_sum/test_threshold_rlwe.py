@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from costs import measured
 from secagg import wire
+from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
     PeerMissingError,
@@ -59,8 +61,8 @@ ROLES: dict[str, dict[str, Any]] = {
 }
 
 
-def declared(federation: Any, case: Any, contributors: int | None = None) -> dict[str, tuple[int, int, int]]:
-    count = len(case.terms.clients) if contributors is None else contributors
+def declared(federation: Any, case: Any, contributors: int | None = None) -> dict[str, Cost]:
+    count = len(case.terms.roles.clients) if contributors is None else contributors
     return {
         n: cost(n, terms=case.terms, release_plan=federation.release_plan, contributors=count)
         for n in case.programs
@@ -103,24 +105,24 @@ def altering(program: Program[Any], alter: Callable[[str, Message], Message | No
 
 
 @pytest.mark.parametrize("roles", ROLES)
-def test_everybody_gets_the_key_at_the_declared_cost(federate: Make, cost_of: Make, roles: str) -> None:
+def test_everybody_gets_the_key_at_the_declared_cost(federate: Make, roles: str) -> None:
     federation = federate(with_key=False, **ROLES[roles])
     out = federation.make_key()
     terms, plan = federation.terms, federation.release_plan
-    assert {n: cost_of(x) for n, x in out.ledgers.items()} == {
+    assert {n: measured(n, x) for n, x in out.ledgers.items()} == {
         n: key_cost(n, terms=terms, release_plan=plan) for n in out.ledgers
     }
     ids = set()
     for name, key in federation.keys.items():
-        assert isinstance(key, KeyShare if name in terms.key_holders else PublicKey)
+        assert isinstance(key, KeyShare if name in terms.roles.key_holders else PublicKey)
         ids.add((key.public_key if isinstance(key, KeyShare) else key).key_id)
     assert len(ids) == 1
 
 
-def test_every_driver_makes_a_key_at_the_declared_cost(drive: Drive, federate: Make, cost_of: Make) -> None:
+def test_every_driver_makes_a_key_at_the_declared_cost(drive: Drive, federate: Make) -> None:
     federation = federate(with_key=False)
     keys, ledgers = drive(federation.key_programs())
-    assert {n: cost_of(x) for n, x in ledgers.items()} == {
+    assert {n: measured(n, x) for n, x in ledgers.items()} == {
         n: key_cost(n, terms=federation.terms, release_plan=federation.release_plan) for n in ledgers
     }
     federation.keys = keys
@@ -241,38 +243,34 @@ def test_a_fault_while_a_key_is_made_ends_in_one_key_or_an_error_that_names_a_pe
 
 
 @pytest.mark.parametrize("roles", ROLES)
-def test_only_result_parties_get_the_sum_at_the_declared_cost(
-    federate: Make, cost_of: Make, roles: str
-) -> None:
+def test_only_result_parties_get_the_sum_at_the_declared_cost(federate: Make, roles: str) -> None:
     federation = federate(**ROLES[roles])
     case = federation.case()
     out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
-    assert {n: cost_of(x) for n, x in out.ledgers.items()} == declared(federation, case)
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
+    assert {n: measured(n, x) for n, x in out.ledgers.items()} == declared(federation, case)
 
 
 @pytest.mark.parametrize("roles", ["apart", "everybody has all roles"])
-def test_every_driver_gives_the_sum_at_the_declared_cost(
-    drive: Drive, federate: Make, cost_of: Make, roles: str
-) -> None:
+def test_every_driver_gives_the_sum_at_the_declared_cost(drive: Drive, federate: Make, roles: str) -> None:
     federation = federate(**ROLES[roles])
     case = federation.case()
     results, ledgers = drive(case.programs)
-    case.check_all(results, case.terms.clients)
-    assert {n: cost_of(x) for n, x in ledgers.items()} == declared(federation, case)
+    case.check_all(results, case.terms.roles.clients)
+    assert {n: measured(n, x) for n, x in ledgers.items()} == declared(federation, case)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3, 4), (5000,)])
 @pytest.mark.parametrize(("holders", "modulus_bits"), [(2, 96), (4, 96), (3, 128)])
 def test_sums_of_any_shape_by_any_number_of_holders_are_right(
-    federate: Make, cost_of: Make, shape: tuple[int, ...], holders: int, modulus_bits: int
+    federate: Make, shape: tuple[int, ...], holders: int, modulus_bits: int
 ) -> None:
     names = tuple(f"h{i}" for i in range(holders))
     federation = federate(shape=shape, key_holders=names, modulus_bits=modulus_bits)
     case = federation.case()
     out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.clients)
-    assert {n: cost_of(x) for n, x in out.ledgers.items()} == declared(federation, case)
+    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
+    assert {n: measured(n, x) for n, x in out.ledgers.items()} == declared(federation, case)
 
 
 @pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
@@ -283,7 +281,7 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
     for seed in range(3):
         case = federation.case(seed=seed, round=seed)
         result = case.play().results["r"]
-        case.check(result, case.terms.clients)
+        case.check(result, case.terms.roles.clients)
         assert result.error == 3 * 2.0 ** -(frac_bits + 1)
 
 
@@ -301,18 +299,18 @@ def dies_afterwards(program: Program[Any]) -> Program[Any]:
 @pytest.mark.parametrize("who", ["a", "d"])
 @pytest.mark.parametrize("action", ["crash", "drop"])
 def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
-    federate: Make, cost_of: Make, who: str, action: Action
+    federate: Make, who: str, action: Action
 ) -> None:
     federation = federate(**FOUR)
     case = federation.case()
     out = case.play(faults=(Fault(action, 0, sender=who),))
     assert not out.errors
-    case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+    case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
     if action == "drop":
         assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
     expected = declared(federation, case, contributors=3)
     del expected[who]
-    assert {n: cost_of(x) for n, x in out.ledgers.items() if n != who} == expected
+    assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == expected
 
 
 def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(federate: Make) -> None:
@@ -352,7 +350,7 @@ def test_over_tcp_the_loss_of_a_client_is_borne(federate: Make, over_tcp: Drive)
 
 
 def round_of(federation: Any, terms: Any, session: bytes, **fields: Any) -> Round:
-    key = federation.keys[terms.key_holders[0]].public_key
+    key = federation.keys[terms.roles.key_holders[0]].public_key
     values = {
         "session": session,
         "number": terms.round,
@@ -371,7 +369,7 @@ def wrong_uploads(federation: Any, who: str, terms: Any, session: bytes) -> dict
     round_ = round_of(federation, terms, session)
     key: Any = round_.public_key
     own = federation.signers[who]
-    other_client = next(n for n in terms.clients if n != who)
+    other_client = next(n for n in terms.roles.clients if n != who)
 
     def signed(ciphertext: Any, **fields: Any) -> Any:
         return sign_upload(replace(round_, **fields), who, ciphertext, own)
@@ -419,7 +417,7 @@ def test_a_client_that_uploads_something_else_is_left_out_and_named(federate: Ma
 
         out = case.play(replaced={who: lie})
         assert not out.errors, (what, out.errors)
-        case.check_all(out.results, tuple(n for n in case.terms.clients if n != who))
+        case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
         failed = case.parties["agg"].failed
         assert list(failed) == [who], what
         assert isinstance(failed[who], RemoteProtocolError), what
@@ -487,7 +485,7 @@ def lying(federation: Any, case: Any, tell: Callable[[Party, dict[str, HalfUploa
 
     async def run(p: Party) -> None:
         collector = Collector(round_of(federation, case.terms, p.session))
-        got = await p.gather(Upload, case.terms.clients)
+        got = await p.gather(Upload, case.terms.roles.clients)
         halves = {client: collector.add(client, upload) for client, upload in got.items()}
         tell(p, halves, collector)
 
@@ -882,7 +880,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(fede
             "identity": federation.signers[name],
             "log": federation.records.get(name),
         } | options
-        program: Program[Any] = lambda p: threshold_rlwe.he_sum(p, values, **options)  # noqa: E731
+        program: Program[Any] = lambda p: threshold_rlwe.take_part(p, values, **options)  # noqa: E731
         out = case.play(replaced={name: program})
         assert isinstance(out.errors[name], UsageError)
         assert why in str(out.errors[name])
@@ -995,7 +993,7 @@ def test_what_aggregator_and_key_holders_keep_does_not_grow_with_the_clients(
             federation,
             case.terms,
             bytes(32),
-            clients={n: federation.identities.clients[n] for n in case.terms.clients},
+            clients={n: federation.identities.clients[n] for n in case.terms.roles.clients},
         )
         sender = Party("agg", roster, session=bytes(32))
 
@@ -1013,7 +1011,7 @@ def test_what_aggregator_and_key_holders_keep_does_not_grow_with_the_clients(
 
         tracemalloc.start()
         try:
-            for name in case.terms.clients:
+            for name in case.terms.roles.clients:
                 party.deliver(frame(name), name if role == "aggregator" else "agg")
                 while run.step():
                     if role == "aggregator":

@@ -220,7 +220,7 @@ def test_residues_and_answers_under_a_shared_paillier_key_are_uniform_over_runs(
             name = f"{m.sender} {path}"
             if path in ("challenge", "response"):
                 seen[name].append(number(value))
-            elif m.sender in case.terms.clients:
+            elif m.sender in case.terms.roles.clients:
                 low, high = (number(digit) for digit in value.reshape(2, -1))
                 seen[name] += [low, high]
                 randomizers[low] += 1
@@ -232,7 +232,7 @@ def test_residues_and_answers_under_a_shared_paillier_key_are_uniform_over_runs(
     bounds = {"block": n**2, "challenge": 1 << 256, "response": 1 << (6 * n**2).bit_length() + 384}
     view = View(runs)
     for name, numbers in seen.items():
-        bound = n if name.split()[0] in case.terms.clients else bounds[name.split()[1]]
+        bound = n if name.split()[0] in case.terms.roles.clients else bounds[name.split()[1]]
         view.add(name, below(numbers, bound, runs))
     assert len(view.names) == 3 + 3 * 3
     view.check(pairs=False, rank=False)
@@ -246,7 +246,7 @@ def test_all_but_one_holders_answers_under_a_shared_rlwe_key_are_uniform_with_up
     made = federation.make_key(record=True, insecure_seed=1)
     making = transcripts.sent(made.transcript)
     p = federation.release_plan.parameters
-    holders = federation.terms.key_holders
+    holders = federation.terms.roles.key_holders
     view = View(p.degree)
     nonces = {m.sender: value for m, _, value in by_form(making, FRESH)}
     assert len(set(nonces.values())) == len(nonces) == 3

@@ -28,6 +28,7 @@ from secagg.protocols.masked_sum import (
     choose,
     contribute,
 )
+from secagg.protocols.roles import Roles
 from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring, RingArray
 
@@ -61,7 +62,7 @@ class Play:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.terms.clients
+        return self.terms.roles.clients
 
     def play_keys(self, without: Iterable[str] = ()) -> Play:
         for name in [n for n in self.names if n not in without]:
@@ -107,7 +108,7 @@ class Play:
         return self.until_inputs().play_inputs(late).play_consents()
 
     def number(self, name: str) -> int:
-        return self.where.positions[name]
+        return self.where.terms.roles.numbers[name]
 
 
 def make_terms(
@@ -116,7 +117,9 @@ def make_terms(
     names = tuple(f"c{i}" for i in range(parameters.clients))
     identities = {name: Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i, name in enumerate(names)}
     public = tuple(key.public_key().public_bytes_raw() for key in identities.values())
-    return Terms("server", names, public, length, Ring(bits), parameters, timeout_s=5.0), identities
+    return Terms(
+        Roles(names, ("server",), ("server",)), public, length, Ring(bits), parameters, timeout_s=5.0
+    ), identities
 
 
 def vectors(terms: Terms, seed: int = 1) -> dict[str, RingArray]:
@@ -125,7 +128,7 @@ def vectors(terms: Terms, seed: int = 1) -> dict[str, RingArray]:
         name: rng.integers(0, terms.ring.modulus - 1, terms.length, np.uint64, endpoint=True).astype(
             terms.ring.dtype
         )
-        for name in terms.clients
+        for name in terms.roles.clients
     }
 
 
@@ -138,7 +141,7 @@ def programs(
         return lambda p: contribute(p, xs[name], terms=terms, identity=identities[name])
 
     made: dict[str, Program[Any]] = {"server": lambda p: aggregate(p, terms=terms)}
-    return made | {name: client(name) for name in terms.clients}
+    return made | {name: client(name) for name in terms.roles.clients}
 
 
 @pytest.fixture

@@ -29,7 +29,6 @@ from secagg.protocols.masked_sum import (
     Round,
     Stage,
     Survivors,
-    Terms,
     Unmasking,
     choose,
     plain_sum,
@@ -40,6 +39,7 @@ from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Basis, read_share
 from secagg.protocols.masked_sum.terms import pack_set, unpack_set
 from secagg.protocols.threat_model import ThreatModel
 from secagg.ring import Ring, RingArray
+from sums import with_changes
 
 MakePlay = Callable[..., Any]
 
@@ -331,30 +331,17 @@ def test_every_round_and_session_has_a_circle_of_its_own(play: MakePlay, sparse:
 
 def test_the_context_depends_on_every_term(play: MakePlay) -> None:
     t = play().terms
+    malicious = choose(5, max_corrupt=0.2, max_dropout=0.2, threat_model="malicious")
     others = [
         t,
-        Terms("other", t.clients, t.identities, t.length, t.ring, t.parameters),
-        Terms(t.server, t.clients[::-1], t.identities, t.length, t.ring, t.parameters),
-        Terms(t.server, t.clients, t.identities[::-1], t.length, t.ring, t.parameters),
-        Terms(t.server, t.clients, t.identities, 8, t.ring, t.parameters),
-        Terms(t.server, t.clients, t.identities, t.length, Ring(21), t.parameters),
-        Terms(t.server, t.clients, t.identities, t.length, t.ring, choose(5, max_corrupt=0, max_dropout=0)),
-        Terms(
-            t.server,
-            t.clients,
-            t.identities,
-            t.length,
-            t.ring,
-            choose(5, max_corrupt=0.2, max_dropout=0.2, threat_model="malicious"),
-        ),
-        Terms(
-            t.server,
-            t.clients,
-            t.identities,
-            t.length,
-            t.ring,
-            dataclasses.replace(t.parameters, threshold=5),
-        ),
+        with_changes(t, aggregators=("other",), results=("other",)),
+        with_changes(t, clients=t.roles.clients[::-1]),
+        with_changes(t, identities=t.identities[::-1]),
+        with_changes(t, length=8),
+        with_changes(t, ring=Ring(21)),
+        with_changes(t, parameters=choose(5, max_corrupt=0, max_dropout=0)),
+        with_changes(t, parameters=malicious),
+        with_changes(t, parameters=dataclasses.replace(t.parameters, threshold=5)),
     ]
     contexts = [
         Round(dataclasses.replace(terms, round=number), session).context
@@ -390,20 +377,23 @@ def test_the_context_depends_on_each_number_of_the_graph(play: MakePlay) -> None
 
 def test_terms_that_cannot_be_are_refused(play: MakePlay) -> None:
     t = play().terms
-    good: tuple[Any, ...] = (t.server, t.clients, t.identities, t.length, t.ring, t.parameters)
-    for place, bad in (
-        (0, "c0"),
-        (0, ""),
-        (1, (*t.clients[:4], "c0")),
-        (2, t.identities[:4]),
-        (2, (*t.identities[:4], t.identities[0])),
-        (2, (*t.identities[:4], b"short")),
-        (3, 0),
-        (4, Ring(7)),
-        (5, choose(6)),
-    ):
+    wrong: list[dict[str, Any]] = [
+        {"aggregators": ("c0",), "results": ("c0",)},
+        {"aggregators": ("",), "results": ("",)},
+        {"aggregators": ("server", "other")},
+        {"results": ("c0",)},
+        {"key_holders": ("server",)},
+        {"clients": (*t.roles.clients[:4], "c0")},
+        {"identities": t.identities[:4]},
+        {"identities": (*t.identities[:4], t.identities[0])},
+        {"identities": (*t.identities[:4], b"short")},
+        {"length": 0},
+        {"ring": Ring(7)},
+        {"parameters": choose(6)},
+    ]
+    for change in wrong:
         with pytest.raises(UsageError):
-            Terms(*(*good[:place], bad, *good[place + 1 :]))
+            with_changes(t, **change)
     changes: list[dict[str, Any]] = [
         {"round": -1},
         {"round": 1 << 64},

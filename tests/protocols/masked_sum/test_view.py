@@ -58,7 +58,7 @@ class Adversary:
 
     def __init__(self, play: Any, corrupt: Iterable[int] = ()) -> None:
         self.play, self.where = play, play.where
-        self.n = len(self.where.terms.clients)
+        self.n = len(self.where.terms.roles.clients)
         self.corrupt = frozenset(corrupt)
         self.honest = frozenset(range(self.n)) - self.corrupt
         self.clients: list[Client] = [play.clients[name] for name in play.names]

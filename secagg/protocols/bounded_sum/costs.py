@@ -1,0 +1,39 @@
+"""What a bounded sum costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secagg.cost.operation import Cost
+from secagg.mpc.costs import COMPUTING, computing_cost, same_cost
+from secagg.mpc.engine import open_cost, outside_opener
+from secagg.party import PartyId
+from secagg.prg import KEY_BYTES
+from secagg.protocols.bounded_sum.check import violations_cost
+from secagg.protocols.bounded_sum.terms import Terms
+
+
+def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], agreed: int) -> Cost:
+    """Return what a bounded sum costs one party, exactly, when this many uploads came and enough are within bounds.
+
+    Rounds are exact for one batch, if all aggregators or a party outside are result parties; behind it a batch may
+    begin before the slowest aggregator has ended the one before. Digests and contributions to keys travel in
+    message headers and do not count as payload.
+    """
+    bounds, n = terms.bounds, len(terms.roles.clients)
+    vector = bounds.columns * bounds.ring.dtype.itemsize
+    outside = [peer for peer in terms.roles.results if peer not in terms.roles.aggregators]
+    steps = [computing_cost(2, (2 * n, 2 * n, 0))]  # who is there, digests
+    for start in range(0, agreed, terms.rows_at_once):
+        m = min(terms.rows_at_once, agreed - start)
+        steps.append(computing_cost(1, (2 * KEY_BYTES * m, m * vector, 0)))
+        steps.append(violations_cost(m, bounds))
+        steps.append(open_cost(8 * -(-m // 64)))
+    to = [i for i, peer in enumerate(terms.roles.aggregators) if peer in terms.roles.results]
+    openers = [outside_opener(roster, peer) for peer in outside]
+    steps.append(open_cost(vector, to, outside_openers=openers))
+    verdicts = n * len(outside)
+    whole = same_cost(1, verdicts).then(*steps)
+    if me in terms.roles.aggregators:
+        return Cost.of(me, whole.rounds, whole.payload_bytes[COMPUTING[terms.roles.aggregators.index(me)]])
+    return Cost.of(me, whole.rounds, vector + 2 * KEY_BYTES if me in terms.roles.numbers else 0)
