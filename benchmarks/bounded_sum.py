@@ -95,7 +95,7 @@ def measure(n: int, d: int, batch: int, repeats: int, *, weighted: bool) -> None
             compute[name].append(part)
         plain.append(run(unchecked(terms), LOOPBACK)[0])
     result = out.results[RESULT]
-    assert len(result.accepted) == n
+    assert len(result.contributors) == n
     each = [1e3 * s / n for s in checked]
     print(
         f"  loopback, ms a client: min {min(each):.2f}, median {statistics.median(each):.2f}; "
