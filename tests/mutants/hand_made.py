@@ -81,9 +81,9 @@ HAND_MADE: Final = (
     Change(
         "the secret of a pair from one side's contribution alone",
         _ENGINE,
-        "        own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))\n"
+        "        k_own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))\n"
         "        k_next = PairStreams(mine[following] + theirs[following].contribution, context",
-        "        own = PairStreams(theirs[previous].contribution * 2, context + bytes([i]))\n"
+        "        k_own = PairStreams(theirs[previous].contribution * 2, context + bytes([i]))\n"
         "        k_next = PairStreams(mine[following] * 2, context",
         _KEYS,
     ),

@@ -105,6 +105,27 @@ def test_sums_of_64_bits_decrypt_exactly(bits: int) -> None:
 
 
 @each_set
+def test_a_coefficient_further_from_a_number_than_noise_can_be_is_refused(p: Parameters) -> None:
+    """In full blocks, where no empty place tells, and with a number next to it that would pass as a sum."""
+    key = KEYS[p.modulus_bits]
+    c: Any = key.public_key.encrypt(np.ones(p.degree), PLAN)
+    most = noise.largest_residual(PLAN, p, weight=1, squares=1, coefficients=p.degree)
+    for away, refused in ((most // 4, False), (2 * most, True)):
+        altered: Any = c.copy()
+        change = np.zeros((1, p.degree), np.uint64)
+        change[0, 7] = away
+        assert away < 1 << 63
+        zeros = None if p.high_dtype is None else np.zeros((1, p.degree), p.high_dtype)
+        total = altered.c0
+        total += Polynomials(p, change, zeros)
+        if refused:
+            with pytest.raises(RangeError, match="not near encoded numbers"):
+                key.decrypt(altered)
+        else:
+            assert np.array_equal(key.decrypt(altered), np.ones(p.degree))
+
+
+@each_set
 @pytest.mark.parametrize("length", [1, 4095, 4096, 4097, 8193, 70_001])
 def test_any_length_decrypts_exactly(p: Parameters, length: int) -> None:
     key = KEYS[p.modulus_bits]

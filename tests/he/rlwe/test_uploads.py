@@ -20,6 +20,7 @@ from secagg.errors import (
     WireError,
 )
 from secagg.he.rlwe import ciphertexts
+from secagg.he.rlwe.keys import PublicKey, SecretKey
 from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.uploads import (
     Collector,
@@ -191,6 +192,27 @@ def test_an_upload_is_signed_for_one_client(federation: Any) -> None:
     )
     with pytest.raises(RemoteProtocolError, match="c1 uploaded the ciphertext of another client"):
         tally.add(half)
+
+
+def test_what_a_client_signs_depends_on_each_part(federation: Any) -> None:
+    round_ = federation.round()
+    other_key = SecretKey.generate(round_.public_key.parameters).public_key
+    keyed = PublicKey(
+        other_key.parameters,
+        other_key.seed,
+        other_key.b,
+        holders=round_.public_key.holders,
+        flood_bits=round_.public_key.flood_bits,
+    )
+    statements = [
+        round_.statement("c0", bytes(32)),
+        round_.statement("c1", bytes(32)),
+        round_.statement("c0", bytes(31) + b"1"),
+        replace(round_, session=b"t" * 32).statement("c0", bytes(32)),
+        replace(round_, number=1).statement("c0", bytes(32)),
+        replace(round_, public_key=keyed).statement("c0", bytes(32)),
+    ]
+    assert len({signing.digest("upload", parts) for parts in statements}) == len(statements)
 
 
 def test_an_unregistered_client_is_refused(federation: Any) -> None:
