@@ -113,6 +113,7 @@ class Gather(Generic[M]):
       answered are taken, and `missing` is kept from one wait to the next.
     continued: time runs on from the wait before this one.
     limit: the longest frame that may answer, in bytes.
+    may_wait_for: whom a peer may itself wait for before it answers; None for anybody.
     missing: who has neither answered nor failed.
     there: first, and somebody has answered.
     """
@@ -126,6 +127,7 @@ class Gather(Generic[M]):
     first: bool = False
     continued: bool = False
     limit: int = wire.MAX_FRAME_BYTES
+    may_wait_for: frozenset[PartyId] | None = None
     missing: set[PartyId] = field(default_factory=set)
     there: bool = False
 
@@ -271,6 +273,7 @@ class Party:
         quorum: int | None = None,
         timeout_s: float | None = None,
         most_bytes: int | None = None,
+        may_wait_for: Iterable[PartyId] | None = None,
     ) -> Gather[M]:
         """Return a request for one `kind` from each of `peers`; await it for the messages by peer.
 
@@ -280,6 +283,8 @@ class Party:
           timeout_s: how long to wait; without, as long as the driver allows.
           most_bytes: of a message, beside the `wire.SMALL_BYTES` that every message may take. Without, those are all
             for a kind that holds no arrays, and the driver's bound holds for others: so say how large arrays may be.
+          may_wait_for: whom a peer may itself wait for before it answers, by the protocol; without, anybody. A peer that is
+            late and says that it waits for others alone is named.
 
         Raises (when awaited):
           PeerVanishedError: a peer ended its connection or sent nothing in time.
@@ -287,7 +292,9 @@ class Party:
           RemoteProtocolError: a peer sent something else or something longer, or broke the rules of the wire.
         """
         wanted, limit = self._wanted(peers, quorum), _limit(kind, most_bytes)
-        return Gather(kind, wanted, quorum, self._lane, self.ledger.phase, timeout_s, limit=limit)
+        allowed = None if may_wait_for is None else frozenset(may_wait_for)
+        lane, phase = self._lane, self.ledger.phase
+        return Gather(kind, wanted, quorum, lane, phase, timeout_s, limit=limit, may_wait_for=allowed)
 
     async def as_completed(
         self,
@@ -334,9 +341,16 @@ class Party:
             )
         return wanted
 
-    async def receive(self, kind: type[M], peer: PartyId, *, most_bytes: int | None = None) -> M:
+    async def receive(
+        self,
+        kind: type[M],
+        peer: PartyId,
+        *,
+        most_bytes: int | None = None,
+        may_wait_for: Iterable[PartyId] | None = None,
+    ) -> M:
         """Return the next message of a peer, which must be a `kind`; arguments and errors are those of `gather`."""
-        return (await self.gather(kind, (peer,), most_bytes=most_bytes))[peer]
+        return (await self.gather(kind, (peer,), most_bytes=most_bytes, may_wait_for=may_wait_for))[peer]
 
     def parallel(self, *computations: Computation[Any]) -> _Parallel:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
@@ -502,6 +516,13 @@ class Party:
     def is_lost_without(self, peer: PartyId) -> bool:
         """Whether the program waits for a message of a peer that cannot come any more, and cannot go on without it."""
         return any(g.quorum is None and peer in g.peers and self._lacks(peer, g) for g in self._wait)
+
+    def owes(self, peer: PartyId, named: Collection[PartyId]) -> bool:
+        """Whether a peer has to send what the program waits for before it waits for any of those named."""
+        return any(
+            g.may_wait_for is not None and peer in g.missing and g.may_wait_for.isdisjoint(named)
+            for g in self._wait
+        )
 
     def _lacks(self, peer: PartyId, gather: Gather[Any]) -> bool:
         return peer in self._failed and not self._has_mail(peer, gather.lane)

@@ -17,7 +17,7 @@ against the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -89,10 +89,16 @@ def public_bits(engine: Engine, bits: U64) -> SharedBits:
 
 
 async def input_bits(
-    engine: Engine, owner: PartyId, shape: tuple[int, ...], bits: U64 | None = None
+    engine: Engine,
+    owner: PartyId,
+    shape: tuple[int, ...],
+    bits: U64 | None = None,
+    *,
+    owner_may_wait_for: Collection[PartyId] | None = None,
 ) -> SharedBits:
     """Return an input of `owner` as shares; the owner passes `bits`, or calls `share_input` if it is outside."""
-    return SharedBits(engine, *await engine.input(XOR, owner, shape, bits))
+    shares = await engine.input(XOR, owner, shape, bits, owner_may_wait_for=owner_may_wait_for)
+    return SharedBits(engine, *shares)
 
 
 async def _and(x: SharedBits, y: SharedBits) -> SharedBits:

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NoReturn, Protocol, Self
 
 import numpy as np
@@ -240,7 +240,13 @@ class Engine:
         return group.subtract(group.draw(self.k_own[purpose], shape), group.draw(self.k_next[purpose], shape))
 
     async def input(
-        self, group: Group, owner: PartyId, shape: tuple[int, ...], value: Array | None = None
+        self,
+        group: Group,
+        owner: PartyId,
+        shape: tuple[int, ...],
+        value: Array | None = None,
+        *,
+        owner_may_wait_for: Collection[PartyId] | None = None,
     ) -> tuple[Array, Array]:
         """Return this party's two shares of an input of `owner`.
 
@@ -249,6 +255,7 @@ class Engine:
           owner: a computing party, which passes `value`, or another, which calls `share_input`.
           shape: the public shape of the input.
           value: at the owner, the input; nowhere else.
+          owner_may_wait_for: whom an outside owner may wait for before it shares its input; see `Party.gather`.
 
         Raises:
           ShapeError: the value has another shape or dtype.
@@ -258,8 +265,12 @@ class Engine:
             raise UsageError(f"expected the input's value at its owner {owner} and nowhere else")
         if owner in self.computing:
             return await self._input_from_computing(group, self.computing.index(owner), shape, value)
-        most_bytes = array_bytes(shape, group.dtype)
-        message = await self.party.receive(InputFromOutside, owner, most_bytes=most_bytes)
+        message = await self.party.receive(
+            InputFromOutside,
+            owner,
+            most_bytes=array_bytes(shape, group.dtype),
+            may_wait_for=owner_may_wait_for,
+        )
         wanted = 2 if self.index == 0 else 1
         if len(message.seeds) != wanted or (message.share is None) != (self.index == 0):
             raise RemoteProtocolError(

@@ -54,6 +54,7 @@ from secagg.network.pinning import Tls
 from secagg.network.sockets import Address
 from secagg.network.waiting import (
     COMPUTING_TIMES,
+    Says,
     excused,
     heartbeat_frame,
     reached,
@@ -265,6 +266,7 @@ class _Driver(Generic[T]):
         self._waiting = False  # whether it waits; else it computes
         self._ended = False  # the program has
         self._fatal: SecaggError | None = None
+        self._accusers: set[PartyId] = set()  # whose words about others are being looked into
 
     def run(self, program: Program[T], prepare: Callable[[Party], None] | None = None) -> tuple[T, Ledger]:
         linger_s = _LINGER_S
@@ -546,7 +548,7 @@ class _Driver(Generic[T]):
                 moved = max(moved, link.moved, link.heard if link.receiving else began)
                 moved = max(moved, link.wrote if link in self._unsent else began)
         # Who waits for somebody that waits for another gives that one the time to say so first.
-        grace = all(excused(peer, self.party.me, says) for peer in missing)
+        grace = all(self._excused(peer, says) for peer in missing)
         return moved + self._timeouts.message_s + grace * 2 * self._timeouts.heartbeat_s
 
     def _miss_the_late(self, limit_s: float) -> None:
@@ -554,7 +556,7 @@ class _Driver(Generic[T]):
         party, says = self.party, self._says
         needed = {p for g in party._wait if g.quorum is None and g.timeout_s is None for p in g.peers}
         late = [peer for peer in party.waiting_for if peer in needed]
-        late.sort(key=lambda peer: excused(peer, party.me, says))
+        late.sort(key=lambda peer: self._excused(peer, says))
         kinds = {peer: g.kind.__name__ for g in party._wait for peer in g.peers if peer in g.missing}
         for peer in late:
             text = f"{party.me} waited for {kinds[peer]} from {peer} and nothing came in time ({limit_s:g} s)"
@@ -562,12 +564,18 @@ class _Driver(Generic[T]):
 
     def _late(self, peer: PartyId, text: str, says: Mapping[PartyId, Sequence[PartyId]]) -> PeerVanishedError:
         word = word_of(peer, self.party.me, says)
-        if excused(peer, self.party.me, says):
+        if self._excused(peer, says):
             return PeerVanishedError(
                 f"{text}; {word}. This party cannot know whose doing it is; ask them all"
             )
         more = f" ({word})" if word else ""
+        if excused(peer, self.party.me, says):
+            more = f"; {word}, before which it has to send this"
         return PeerVanishedError(f"{text}{more}; check that {peer} is running and can be reached", peer=peer)
+
+    def _excused(self, peer: PartyId, says: Says) -> bool:
+        """Whether a peer says that it waits for third parties, and may do so before it sends what is waited for."""
+        return excused(peer, self.party.me, says) and not self.party.owes(peer, says[peer])
 
     def _too_far_ahead(self, link: Link) -> bool:
         ahead = link.held or bool(self.party.overfull(link.peer))
@@ -597,16 +605,28 @@ class _Driver(Generic[T]):
             return
         bears = self._bears_loss_of(link.peer)
         if isinstance(error, AbortedError):
+            self._accusers.add(link.peer)
             self._look_at(error.accused, 0.0 if bears else _HEARSAY_S)
+            self._accusers.discard(link.peer)
         self.party.fail(link.peer, error)
         if not bears:
-            # Who is accused may have ended here too, while it is waited for: then the program meets that first.
-            if not isinstance(error, AbortedError) or not self.party.is_lost_without(error.accused):
+            if not self._is_hearsay(error):
                 self._fatal = self._fatal or error
         elif not isinstance(error, AbortedError):
             _log.warning("%s goes on without %s: %s", self.party.me, link.peer, error)
             link.send([abort_frame(error, link.peer)])
             link.leave()
+
+    def _is_hearsay(self, error: SecaggError) -> bool:
+        """Whether something nearer than what a peer says of another one ends this run.
+
+        The program meets the end of whom it waits for. Who is accused passes on that its accuser ended the run.
+        """
+        if not isinstance(error, AbortedError):
+            return False
+        if getattr(self.party.failed.get(error.accused), "accused", "") == error.peer:
+            return False
+        return error.accused in self._accusers or self.party.is_lost_without(error.accused)
 
     def _look_at(self, accused: PartyId, patience_s: float) -> None:
         """See whether a party that another one accuses has left this party too: then it is named for what it did here.

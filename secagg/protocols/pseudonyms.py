@@ -17,7 +17,7 @@ Cost: 1 round, 32 bytes to each other input party; the digests are for the proto
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -45,13 +45,20 @@ def digest_of_contribution(session: bytes, contributor: PartyId, contribution: b
     return digest("secagg.protocols.pseudonyms/contribution", [session, contributor.encode(), contribution])
 
 
-async def agree_hash_key(party: Party, contribution: bytes, announced: Mapping[PartyId, bytes]) -> bytes:
+async def agree_hash_key(
+    party: Party,
+    contribution: bytes,
+    announced: Mapping[PartyId, bytes],
+    *,
+    may_wait_for: Collection[PartyId] | None = None,
+) -> bytes:
     """Return the key that all input parties drew together, for this session only.
 
     Args:
       contribution: this party's, 32 bytes that it drew.
       announced: the input parties in the order in which all have them, and the digest of each one's contribution;
         agreed on by all of them before this.
+      may_wait_for: whom another one may wait for before it tells its contribution; see `Party.gather`.
 
     Raises:
       RemoteProtocolError: a contribution that is not the one announced.
@@ -60,7 +67,7 @@ async def agree_hash_key(party: Party, contribution: bytes, announced: Mapping[P
     peers = [p for p in announced if p != party.me]
     for peer in peers:
         party.send(peer, HashKeyPart(contribution))
-    for peer, message in (await party.gather(HashKeyPart, peers)).items():
+    for peer, message in (await party.gather(HashKeyPart, peers, may_wait_for=may_wait_for)).items():
         part = message.contribution
         if len(part) != KEY_BYTES or digest_of_contribution(party.session, peer, part) != announced[peer]:
             raise RemoteProtocolError(

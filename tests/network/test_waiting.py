@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ports import reserved_ports
 from secagg import wire
 from secagg.errors import WireError
+from secagg.mpc.engine import InputFromOutside
 from secagg.network import tcp
 from secagg.network.identity import Identity, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
 from secagg.party import Party
+from secagg.protocols.group_by import Field, Query, Rows, find_groups
 from secagg.wire import FrameType, Message
 
 NAMES = ("a", "b", "mallory")
@@ -61,19 +65,25 @@ def test_words_are_followed_to_their_end_and_around_a_cycle_once():
     )
 
 
-def run_all(program: Callable[[Party], Any], timeouts: Timeouts) -> dict[str, tuple[str, str, str, str]]:
+def run_all(
+    program: Callable[[Party], Any], timeouts: Timeouts, names: Sequence[str] = NAMES, patient: str = ""
+) -> dict[str, tuple[str, str, str, str]]:
     """Run a party a process over TLS; return kind, peer, accused and text of how each ended."""
-    identities = {name: create_identity(name) for name in NAMES}
-    with reserved_ports(len(NAMES)) as ports:
-        return _run_all(program, timeouts, identities, ports)
+    identities = {name: create_identity(name) for name in names}
+    with reserved_ports(len(names)) as ports:
+        return _run_all(program, timeouts, identities, ports, patient)
 
 
 def _run_all(
-    program: Callable[[Party], Any], timeouts: Timeouts, identities: dict[str, Identity], ports: list[int]
+    program: Callable[[Party], Any],
+    timeouts: Timeouts,
+    identities: dict[str, Identity],
+    ports: list[int],
+    patient: str,
 ) -> dict[str, tuple[str, str, str, str]]:
     peers = [
         Peer(name, "127.0.0.1", port, identities[name].certificate)
-        for name, port in zip(NAMES, ports, strict=True)
+        for name, port in zip(identities, ports, strict=True)
     ]
     context = multiprocessing.get_context("fork")
     out = context.Queue()
@@ -87,18 +97,18 @@ def _run_all(
                 peers=peers,
                 listen=("127.0.0.1", port),
                 agreement=bytes(32),
-                timeouts=timeouts,
+                timeouts=replace(timeouts, message_s=300) if name == patient else timeouts,
             )
             out.put((name, ("ok", "", "", str(result))))
         except Exception as error:  # noqa: BLE001
             about = (getattr(error, "peer", "-"), getattr(error, "accused", ""))
             out.put((name, (type(error).__name__, *about, str(error))))
 
-    children = [context.Process(target=take_part, args=pair) for pair in zip(NAMES, ports, strict=True)]
+    children = [context.Process(target=take_part, args=pair) for pair in zip(identities, ports, strict=True)]
     for child in children:
         child.start()
     try:
-        return dict(out.get(timeout=240) for _ in NAMES)
+        return dict(out.get(timeout=240) for _ in identities)
     finally:
         for child in children:
             child.kill()
@@ -120,6 +130,51 @@ def test_who_withholds_is_named_by_whom_it_lets_wait_and_nobody_blames_a_party_i
     ended = run_all(program, Timeouts(30, 20, 1.5))
     assert ended["a"][:2] == ("PeerVanishedError", "mallory")
     assert ended["b"][:3] == ("AbortedError", "a", "mallory")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("may_wait_for", [None, ("mallory",), ("b",)])
+def test_who_waits_for_those_alone_that_come_later_in_the_protocol_is_named(may_wait_for):
+    async def program(party: Party) -> int:
+        if party.me == "a":
+            await party.receive(Word, "mallory", may_wait_for=may_wait_for)
+            party.send("b", Word(1))
+        elif party.me == "b":
+            await party.receive(Word, "a")
+        else:  # leaves out what it owes to a, and goes on
+            await party.receive(Word, "b")
+        return 1
+
+    ended = run_all(program, Timeouts(30, 20, 1.5))
+    if may_wait_for == ("mallory",):
+        assert ended["a"][:2] == ("PeerVanishedError", "mallory")
+        assert "mallory says that it waits for b; b says that it waits for a, before which" in ended["a"][3]
+        assert ended["b"][:3] == ("AbortedError", "a", "mallory")
+    else:
+        assert {(ended[name][1], ended[name][2]) for name in ("a", "b")} <= {("", ""), ("a", ""), ("b", "")}
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("left_out", [0, 1, 2])
+def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named(left_out):
+    names = ("bank", "mallory", "x", "y", "z")
+    query = Query(("bank", "mallory"), ("x", "y", "z"), (Field("n", 5, at_least=2),))
+    rows = Rows(np.array(["v0", "v1"], object), np.ones((2, 1), np.uint64))
+
+    async def program(party: Party) -> int:
+        if party.me == "mallory":
+            send, victim = Party.send, query.computing_parties[left_out]
+
+            def forgetful(self: Party, to: str, message: Message) -> None:
+                if to != victim or not isinstance(message, InputFromOutside):
+                    send(self, to, message)
+
+            Party.send = forgetful  # type: ignore[method-assign]  # in a process that is mallory's alone
+        await find_groups(party, query, rows if party.me in query.input_parties else None)
+        return 1
+
+    ended = run_all(program, Timeouts(60, 30, 3.0), names, patient="mallory")
+    assert {ended[name][2] or ended[name][1] for name in names if name != "mallory"} == {"mallory"}
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

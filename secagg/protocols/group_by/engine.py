@@ -67,7 +67,8 @@ async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> Sh
         position = query.input_parties.index(owner)
         where = layout.region(position)
         value = table.planes() if table is not None and owner == engine.party.me else None
-        part = await input_bits(engine, owner, (put_in, where.stop - where.start), value)
+        shape = (put_in, where.stop - where.start)
+        part = await input_bits(engine, owner, shape, value, owner_may_wait_for=query.outside_parties)
         joint.share_0[:put_in, where] = part.share_0
         joint.share_1[:put_in, where] = part.share_1
         origin = np.array([ONES if position >> b & 1 else 0 for b in range(query.origin_planes)], np.uint64)

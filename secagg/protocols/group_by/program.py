@@ -48,7 +48,13 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
         layout = Layout.plan(query, list(announced.counts.values()))
         table = None
         if announced.rows is not None:
-            key = await agree_hash_key(party, announced.contribution, announced.contributions)
+            # Who has compared announcements with everybody waits for other outside input parties at most.
+            key = await agree_hash_key(
+                party,
+                announced.contribution,
+                announced.contributions,
+                may_wait_for=query.outside_parties,
+            )
             table = PlacedRows.place(layout, announced.rows, key, party.me)
     if party.me not in query.computing_parties:
         if table is None:

@@ -107,6 +107,11 @@ class Query:
         return min(self.max_rows, LARGEST_TABLE // len(self.input_parties))
 
     @property
+    def outside_parties(self) -> tuple[PartyId, ...]:
+        """The input parties that compute nothing."""
+        return tuple(p for p in self.input_parties if p not in self.computing_parties)
+
+    @property
     def value_planes(self) -> int:
         """Bits of all fields of one row."""
         return sum(self.widths)

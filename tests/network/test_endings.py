@@ -1,0 +1,174 @@
+"""How one party's driver ends, from what its peers have sent by the time it looks: in every order that can be.
+
+The peers are written out by hand, over loopback connections whose other ends this test holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from secagg import wire
+from secagg.errors import AbortedError, PeerVanishedError, RemoteProtocolError, SecaggError
+from secagg.network.hello import abort_frame
+from secagg.network.link import Link
+from secagg.network.tcp import Timeouts, _Driver
+from secagg.party import Party, Program
+from secagg.wire import FrameType, Message
+
+SESSION = bytes(32)
+NAMES = ("a", "b", "c", "d")
+FOR_EVER_S = 600
+
+
+class Word(Message, frozen=True):
+    """A number."""
+
+    x: int
+
+
+class Met:
+    """A meeting that is over."""
+
+    me = "a"
+    roster = NAMES
+
+    def __init__(self, links: dict[str, Link]) -> None:
+        self.links = links
+
+    def meet(self) -> bytes:
+        return SESSION
+
+    def serve(self, timeout_s: float, wake: socket.socket) -> None:
+        select.select([wake], [], [], timeout_s)
+
+    def tell(self, error: BaseException) -> list[str]:
+        return [*self.links] if error else []
+
+    def close(self) -> None:
+        """Nothing is left to close."""
+
+
+class Scene:
+    """Party a and, by name, this test's ends of its connections."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.ends: dict[str, socket.socket] = {}
+        self._links: dict[str, Link] = {}
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for name in NAMES[1:]:
+                near = socket.create_connection(listener.getsockname())
+                near.setblocking(False)
+                self.ends[name] = stack.enter_context(listener.accept()[0])
+                self._links[name] = Link(name, near, max_frame_bytes=1 << 20)
+                stack.callback(near.close)
+
+    def send(self, name: str, *frames: bytes) -> None:
+        """Let a peer send frames, and wait until they have come."""
+        sent = b"".join(frames)
+        self.ends[name].sendall(sent)
+        poll = select.poll()
+        poll.register(self._links[name], select.POLLIN)
+        assert poll.poll(1000 * FOR_EVER_S)
+
+    def word(self, name: str, number: int = 0) -> bytes:
+        parts, _ = wire.encode_message(
+            Word(7), session=SESSION[:16], sender=NAMES.index(name), lane=(), sequence=number, depth=1
+        )
+        return b"".join(parts)
+
+    def run(self, program: Program[Any]) -> Any:
+        """Return what a's program returned, or the error with which it ended."""
+        met: Any = Met(self._links)
+        driver: _Driver[Any] = _Driver(met, Timeouts(*3 * (FOR_EVER_S,)), 1 << 20, 1 << 20, None)
+        try:
+            return driver.run(program)[0]
+        except SecaggError as error:
+            return error
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    with contextlib.ExitStack() as stack:
+        yield Scene(stack)
+
+
+def ended(by: str, about: str = "") -> bytes:
+    """Return the frame with which a party ends and accuses another one."""
+    return abort_frame(PeerVanishedError(f"{about or by} did it", peer=about or by))
+
+
+def after(first: Callable[[], None], *waits_for: str) -> Program[Any]:
+    """Return a program that reads a word of each, so that poll finds what comes later; then `first` runs, then it waits."""
+
+    async def program(party: Party) -> int:
+        await party.gather(Word, party.others)
+        first()
+        await party.gather(Word, waits_for or party.others)
+        return 1
+
+    return program
+
+
+@pytest.mark.parametrize(("accuser", "accused"), [*itertools.permutations(NAMES[1:], 2)])
+def test_an_abort_that_accuses_a_party_already_gone_names_the_one_that_is_gone(
+    scene: Scene, accuser: str, accused: str
+) -> None:
+    def both_end() -> None:
+        scene.send(accuser, ended(accuser, accused))
+        scene.ends[accused].close()  # poll shows both at once, in the order of the roster
+
+    for name in NAMES[1:]:
+        scene.send(name, scene.word(name))
+    error = scene.run(after(both_end))
+    assert isinstance(error, PeerVanishedError)
+    assert error.peer == accused
+
+
+@pytest.mark.parametrize("said", ["abort", "bye"])
+def test_what_another_says_of_a_party_waits_for_that_ones_own_word(scene: Scene, said: str) -> None:
+    own = ended("c") if said == "abort" else wire.encode_control(FrameType.BYE)
+
+    def accused() -> None:
+        scene.send("b", ended("b", "c"))
+        threading.Timer(0.1, scene.send, ("c", own)).start()
+
+    for name in NAMES[1:]:
+        scene.send(name, scene.word(name))
+    error = scene.run(after(accused, "c"))
+    assert error.peer == "c"
+
+
+def test_of_two_that_accuse_each_other_the_first_to_end_has_ended_the_run(scene: Scene) -> None:
+    def both() -> None:
+        scene.send("b", ended("b", "c"))
+        scene.send("c", ended("c", "b"))
+
+    for name in NAMES[1:]:
+        scene.send(name, scene.word(name))
+    error = scene.run(after(both))
+    assert isinstance(error, AbortedError)
+    assert (error.peer, error.accused) == ("b", "c")
+
+
+def test_a_party_that_is_accused_and_lives_is_not_named(scene: Scene) -> None:
+    for name in NAMES[1:]:
+        scene.send(name, scene.word(name))
+    error = scene.run(after(lambda: scene.send("b", ended("b", "c"))))
+    assert isinstance(error, AbortedError)
+    assert (error.peer, error.accused) == ("b", "c")
+
+
+def test_an_abort_about_nobody_who_is_here_names_its_sender(scene: Scene) -> None:
+    for name in NAMES[1:]:
+        scene.send(name, scene.word(name))
+    stranger = abort_frame(RemoteProtocolError("no", peer="nobody"))
+    error = scene.run(after(lambda: scene.send("d", stranger)))
+    assert (error.peer, error.accused) == ("d", "")
