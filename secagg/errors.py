@@ -9,6 +9,7 @@
     │   │   └── EmptyTableError a table of which no row counts
     │   └── JobError            a job file that is wrong, incomplete or not what the others agreed to
     ├── RemoteProtocolError     a peer sent what the protocol forbids at this point
+    │   ├── CheatingError       one of the named parties lied, and a check found it
     │   ├── WireError           bytes that are not a message
     │   └── AuthenticationError a peer that is not who it should be, or a frame altered on the way
     ├── PeerMissingError        a peer that should be there is not
@@ -27,11 +28,14 @@ what came, whose it was and what to do. It never holds a secret value, and no ch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from secagg.printable import printable
 
 __all__ = [
     "AbortedError",
     "AuthenticationError",
+    "CheatingError",
     "DataError",
     "EmptyTableError",
     "InexactError",
@@ -124,6 +128,30 @@ class _AboutAPeerError(SecaggError):
 
 class RemoteProtocolError(_AboutAPeerError):
     """A peer sent what the protocol forbids at this point."""
+
+
+class CheatingError(RemoteProtocolError):
+    """A check among computing parties failed: one of the suspects lied.
+
+    Args:
+      suspects: the one or two parties of which one lied; `peer` is the first where there is one alone.
+    """
+
+    def __init__(self, message: str, *lines: str, suspects: tuple[str, ...] = ()) -> None:
+        super().__init__(message, *lines, peer=suspects[0] if len(suspects) == 1 else "")
+        self.suspects = suspects
+
+    @classmethod
+    def naming(cls, suspects: Iterable[str], what: str) -> CheatingError:
+        """Return the error that names who may have lied, and what was found.
+
+        Args:
+          suspects: the one or two parties of which one lied.
+          what: what was found, as a clause about them.
+        """
+        named = tuple(dict.fromkeys(suspects))
+        who = f"{named[0]} lied" if len(named) == 1 else f"one of {' and '.join(named)} lied"
+        return cls(f"{who}: {what}; nothing was opened after that, and the run is over", suspects=named)
 
 
 class WireError(RemoteProtocolError):

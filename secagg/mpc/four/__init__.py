@@ -1,0 +1,17 @@
+"""Replicated secret sharing among four computing parties, of which one may lie [DEK21], with abort.
+
+Nothing of this package is exported: it is not whole. There are set-up, inputs, openings, sums, products, matrix
+products and the AND of bits; there is no truncation, no conversion, no comparison and no shuffle.
+docs/soundness-four.md says what is claimed and why it holds.
+
+Modules, each of which stands on those before it:
+
+  broadcast   what four parties tell each other, made the same at all honest ones by an echo
+  vouching    one-time MACs
+  blame       who of those that took part in a failed check may have lied
+  keys        set-up: keys of pairs and of triples
+  channel     what one party sends and another vouches for; checks, and what ends a run
+  shares      a shared array
+  inputs, opening, products, costs
+  engine      `FourEngine`, the primitives behind one face
+"""

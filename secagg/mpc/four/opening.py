@@ -1,0 +1,169 @@
+"""Openings of four-party shares, each after a check [DEK21, section 3.2, with abort].
+
+1. Everybody says what it found so far (`channel`).
+2. Everybody repeats what it heard. In the same message, whoever heard of no complaint sends what the receivers lack:
+   P_i gets x_i from P_{i+1}, and a tag of it from P_{i+2}.
+
+An honest party with a complaint says so to everybody, and then no honest party opens. Where a liar complains to some
+only, what others open to those who were to see it is right.
+
+*To a party Q outside.* Share j is sent by P_{j+1}, and P_{j+2} sends a digest of it; both add F(k_j) - F(k_{j-1}), from
+keys that both hold. The masks cancel in the sum, so Q gets four shares that are uniform but for their sum, however the
+secret was made.
+
+Who finds a lie: one in step 1 shows to all alike, so that all honest ones raise the same error. One in step 2 shows to
+whom it was told, who names sender and voucher and ends the run; others know it from its word alone, and may have their
+result.
+
+Cost (s = bytes of the secret array): 2 rounds, s bytes a computing party for opening to all four, s by P_{i+1} for P_i,
+s by each and a digest for a party outside.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from secagg.errors import CheatingError, UsageError
+from secagg.mpc.engine import Array, Group, checked
+from secagg.mpc.four.broadcast import PARTIES, tell, weigh, without
+from secagg.mpc.four.channel import Channel, State, checked_tag
+from secagg.mpc.four.keys import LABEL, Purpose, check_computing
+from secagg.mpc.four.shares import FourShares
+from secagg.party import Party, PartyId
+from secagg.signing import digest
+from secagg.wire import Message
+
+_Elements = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+
+
+class Opening(Message, frozen=True):
+    """Step 2: what the three others of the sender told it, and what the receiver lacks, as share or as tag."""
+
+    heard: tuple[bytes, ...]
+    share: _Elements | None
+    tag: bytes
+
+
+class OutsideOpening(Message, frozen=True):
+    """A masked share, and the digest of another, for a party outside."""
+
+    share: _Elements
+    digest: bytes
+
+
+async def open_shares(channel: Channel, x: FourShares, to: Sequence[PartyId] | None = None) -> Array | None:
+    """Open a value to `to` (default: the computing parties) and return it there, None elsewhere.
+
+    Args:
+      to: computing parties, and others which call `receive_opening`.
+
+    Raises:
+      CheatingError: a check failed, before the opening or in it.
+      RemoteProtocolError: the parties are out of step, or a share of a wrong shape.
+    """
+    party, computing, me = channel.party, channel.computing, channel.index
+    receivers = computing if to is None else tuple(to)
+    if (
+        isinstance(to, str)
+        or not set(receivers) <= set(party.roster)
+        or len(set(receivers)) != len(receivers)
+    ):
+        raise UsageError(f"expected a sequence of parties of {party.roster} to open to, got {to!r}")
+    outside = [receiver for receiver in receivers if receiver not in computing]
+    masked = [_masked(channel, x) for _ in outside]
+    operation = await channel.begin((), 0)
+    channel.end(operation)
+    state, covered = channel.state()
+    heard = await tell(party, computing, state.encode())
+    # A party that heard of a complaint sends nothing that depends on secrets.
+    calm = all(value == State(state.operations, None).encode() for value in heard)
+    for j in channel.others:
+        opens = calm and computing[j] in receivers
+        share = np.ascontiguousarray(x.parts[j]) if opens and me == _sender(j) else None
+        tag = channel.tag(j, operation, j, x.parts[j]) if opens and me == _voucher(j) else b""
+        party.send(computing[j], Opening(without(heard, me), share, tag))
+    if calm:
+        for receiver, shares in zip(outside, masked, strict=True):
+            vouched = digest_of_share(party.session, shares[_vouches_for(me)])
+            party.send(receiver, OutsideOpening(shares[_sends(me)], vouched))
+    messages = await party.gather(Opening, [computing[j] for j in channel.others])
+    agreement = weigh(me, computing, heard, {peer: message.heard for peer, message in messages.items()})
+    await channel.conclude(agreement, covered)
+    if party.me not in receivers:
+        return None
+    sender, voucher = computing[_sender(me)], computing[_voucher(me)]
+    missing, tag = messages[sender].share, messages[voucher].tag
+    if missing is None:
+        raise CheatingError.naming([sender], f"it did not send {party.me} what was to be opened")
+    missing = checked(missing, x.shape, x.group.dtype, what="a share of an opening", peer=sender)
+    if not channel.fits(_voucher(me), checked_tag(tag, voucher), operation, me, missing):
+        raise CheatingError.naming([sender, voucher], f"what they opened to {party.me} differs")
+    return total(x.group, [*x.parts.values(), missing])
+
+
+def _sender(receiver: int) -> int:
+    return (receiver + 1) % PARTIES
+
+
+def _voucher(receiver: int) -> int:
+    return (receiver + 2) % PARTIES
+
+
+def _sends(index: int) -> int:
+    """Return which share P_index sends to a party outside."""
+    return (index - 1) % PARTIES
+
+
+def _vouches_for(index: int) -> int:
+    """Return the share of which P_index sends a digest to a party outside."""
+    return (index - 2) % PARTIES
+
+
+def _masked(channel: Channel, x: FourShares) -> dict[int, Array]:
+    """Return the shares that this party sends or vouches for to a party outside, masked by shares of zero.
+
+    Every holder of a key draws, so that streams stay in step.
+    """
+    drawn = {m: x.group.draw(channel.triple(m)[Purpose.OPEN], x.shape) for m in channel.others}
+    return {
+        j: x.group.subtract(x.group.add(x.parts[j], drawn[j]), drawn[(j - 1) % PARTIES])
+        for j in (_sends(channel.index), _vouches_for(channel.index))
+    }
+
+
+async def receive_opening(
+    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...]
+) -> Array:
+    """Return a value that the computing parties open to this party, which is not one of them.
+
+    Raises:
+      CheatingError: what one sent and another vouched for differs.
+      RemoteProtocolError: shares of another shape.
+    """
+    check_computing(party, computing)
+    messages = await party.gather(OutsideOpening, computing)
+    shares = []
+    for j in range(PARTIES):
+        sender, voucher = computing[_sender(j)], computing[_voucher(j)]
+        share = checked(messages[sender].share, shape, group.dtype, what="a share of an opening", peer=sender)
+        if not hmac.compare_digest(messages[voucher].digest, digest_of_share(party.session, share)):
+            raise CheatingError.naming([sender, voucher], f"what they opened to {party.me} differs")
+        shares.append(share)
+    return total(group, shares)
+
+
+def digest_of_share(session: bytes, share: Array) -> bytes:
+    """Return what vouches for a share to a party outside, 32 bytes."""
+    return digest(f"{LABEL}/outside opening", [session, np.ascontiguousarray(share).tobytes()])
+
+
+def total(group: Group, shares: Sequence[Array]) -> Array:
+    """Return the sum of shares."""
+    value = shares[0]
+    for share in shares[1:]:
+        value = group.add(value, share)
+    return value
