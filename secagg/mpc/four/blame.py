@@ -25,6 +25,7 @@ import enum
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from secagg.mpc.four.broadcast import PARTIES
 from secagg.mpc.four.vouching import Content, view_of
@@ -64,6 +65,9 @@ class Item:
     @property
     def parties(self) -> tuple[int, int, int]:
         return self.sender, self.voucher, self.receiver
+
+
+NO_EVIDENCE: Final = bytes(32)  # what a party says that does not hold the content
 
 
 def evidence(key: bytes, operation: int, slot: int, content: Content) -> bytes:

@@ -48,12 +48,16 @@ class Agreement:
 
 
 async def tell(party: Party, computing: Sequence[PartyId], value: bytes) -> list[bytes]:
-    """Tell all others a value and return what each party said to this one, this one's own value included."""
+    """Tell all others a value and return what each party said to this one, this one's own value included.
+
+    All values of a broadcast are equally long. What is not stands as b"" from here on, so that an echo cannot be made long.
+    """
     others = [peer for peer in computing if peer != party.me]
     for peer in others:
         party.send(peer, Statement(value))
     messages = await party.gather(Statement, others)
-    return [value if name == party.me else messages[name].value for name in computing]
+    said = [value if name == party.me else messages[name].value for name in computing]
+    return [statement if len(statement) == len(value) else b"" for statement in said]
 
 
 def without(values: Sequence[bytes], index: int) -> tuple[bytes, ...]:

@@ -35,7 +35,7 @@ import numpy as np
 
 from secagg.errors import CheatingError, RemoteProtocolError, UsageError
 from secagg.mpc.engine import Array, Group, checked
-from secagg.mpc.four.blame import Item, evidence, judge
+from secagg.mpc.four.blame import NO_EVIDENCE, Item, evidence, judge
 from secagg.mpc.four.broadcast import PARTIES, Agreement, echo, tell
 from secagg.mpc.four.keys import Keys, TripleStreams, agree_keys
 from secagg.mpc.four.vouching import TAG_BYTES, Content
@@ -43,6 +43,7 @@ from secagg.party import Party, PartyId
 from secagg.wire import Message
 
 MAX_KEPT_BYTES: Final = 1 << 28
+ITEM_BYTES: Final = 512  # what Python holds for an item beside its content
 _STATE: Final = struct.Struct(">QQQ")
 _NO_COMPLAINT: Final = (1 << 64) - 1
 
@@ -96,6 +97,7 @@ class Channel:
         "_items",
         "_kept",
         "_keys",
+        "_nbytes",
         "_open",
         "_pending",
         "computing",
@@ -119,7 +121,8 @@ class Channel:
         self._items: dict[int, tuple[Item, ...]] = {}  # of operations since the last check
         self._kept: dict[tuple[int, int], Content] = {}
         self._open: set[int] = set()  # operations that are not over
-        self._pending: dict[int, int] = {}  # bytes vouched for since the last check, by operation
+        self._nbytes: dict[int, int] = {}  # what those operations may keep
+        self._pending = 0  # the sum of these
 
     @classmethod
     async def set_up(cls, party: Party, computing: Sequence[PartyId], *, label: str = "") -> Self:
@@ -140,10 +143,11 @@ class Channel:
           items: what is vouched for in it, by slot; public.
           nbytes: how much that is, over all items; public.
         """
-        if sum(self._pending.values()) > self.max_kept_bytes:
+        if self._pending > self.max_kept_bytes:
             await self.check()
         operation = self._begun
-        self._pending[operation] = nbytes
+        self._nbytes[operation] = nbytes + ITEM_BYTES * len(items)
+        self._pending += self._nbytes[operation]
         self._begun += 1
         self._items[operation] = tuple(items)
         self._open.add(operation)
@@ -307,14 +311,14 @@ class Channel:
         for operation in covered & self._items.keys():
             for slot in range(len(self._items.pop(operation))):
                 self._kept.pop((operation, slot), None)
-            self._pending.pop(operation)
+            self._pending -= self._nbytes.pop(operation)
 
     async def _blame(self, operation: int, slot: int, by: int) -> NoReturn:
         items = self._items.get(operation, ())
         if slot >= len(items) or items[slot].receiver != by:
             raise CheatingError.naming([self.computing[by]], "it complained about what it was not to check")
         item = items[slot]
-        mine = b""
+        mine = NO_EVIDENCE
         if self.index in item.parties and (operation, slot) in self._kept:
             key = self.triple(item.fourth).evidence_key()
             mine = evidence(key, operation, slot, self._kept[operation, slot])

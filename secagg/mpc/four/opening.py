@@ -83,7 +83,7 @@ async def open_shares(channel: Channel, x: FourShares, to: Sequence[PartyId] | N
     calm = all(value == State(state.operations, None).encode() for value in heard)
     for j in channel.others:
         opens = calm and computing[j] in receivers
-        share = np.ascontiguousarray(x.parts[j]) if opens and me == _sender(j) else None
+        share = np.asarray(x.parts[j], order="C") if opens and me == _sender(j) else None
         tag = channel.tag(j, operation, j, x.parts[j]) if opens and me == _voucher(j) else b""
         party.send(computing[j], Opening(without(heard, me), share, tag))
     if calm:

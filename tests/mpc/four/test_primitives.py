@@ -1,0 +1,306 @@
+"""The primitives of four parties compute what they say, and turn wrong use away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.mpc.engine import XOR
+from secagg.mpc.four import channel, inputs, opening
+from secagg.mpc.four.engine import FourEngine
+from secagg.mpc.four.keys import Purpose, TripleStreams
+from secagg.mpc.four.vouching import Mac
+from secagg.mpc.numbers import RingGroup
+from secagg.mpc.primitives import Primitives
+from secagg.network.simulated import simulate
+from secagg.ring import Ring
+
+FOUR = ("ada", "bob", "cleo", "dora")
+RINGS = [Ring(64), Ring(32), Ring(20), Ring(1)]
+
+
+def numbers(ring, shape, seed):
+    return np.random.default_rng(seed).integers(0, ring.modulus, shape, ring.dtype)
+
+
+def test_the_engine_has_the_face_that_programs_know():
+    face: type[Primitives] = FourEngine
+    for name in ("public", "input", "open", "check", "multiply", "matmul", "conjunction"):
+        assert callable(getattr(face, name))
+
+
+def test_nothing_of_the_package_is_public():
+    from secagg import mpc
+
+    assert not any("four" in name.lower() for name in (*mpc.__all__, *dir(mpc)))
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: f"{ring.bits} bits")
+def test_sums_differences_and_products_are_those_of_the_ring(run_four, share, ring):
+    group = RingGroup(ring)
+    a, b = numbers(ring, (3, 5), 1), numbers(ring, (3, 5), 2)
+
+    async def program(engine):
+        x, y = share(engine, group, a, seed=1), share(engine, group, b, seed=2)
+        z = await engine.multiply(x, y)
+        linear = x - y + z + engine.public(group, b)
+        scaled = linear.each(lambda part: ring.reduce(part * ring.dtype.type(3)))
+        return await engine.open(z), await engine.open(scaled[1:].reshape(-1))
+
+    for product, scaled in run_four(program):
+        assert np.array_equal(product, ring.reduce(a * b))
+        plain = ring.reduce(ring.reduce(a - b + a * b + b) * ring.dtype.type(3))
+        assert np.array_equal(scaled, plain[1:].reshape(-1))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_products_of_any_length_and_all_holders_of_a_share_hold_the_same(run_four, share, n):
+    group = RingGroup(Ring(64))
+    a, b = numbers(Ring(64), n, 1), numbers(Ring(64), n, 2)
+
+    async def program(engine):
+        z = await engine.multiply(share(engine, group, a), share(engine, group, b, seed=3))
+        await engine.check()
+        return z.parts
+
+    parts = run_four(program)
+    shares = [parts[(j + 1) % 4][j] for j in range(4)]
+    for i, held in enumerate(parts):
+        assert set(held) == set(range(4)) - {i}
+        assert all(np.array_equal(held[j], shares[j]) for j in held)
+    assert np.array_equal(sum(shares), a * b)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 2)), ((4,), (4, 2)), ((3, 4), (4,)), ((4,), (4,))])
+def test_matrix_products_are_those_of_the_ring(run_four, share, shapes):
+    ring = Ring(64)
+    group = RingGroup(ring)
+    a, b = (numbers(ring, shape, seed) for seed, shape in enumerate(shapes))
+
+    async def program(engine):
+        return await engine.open(
+            await engine.matmul(share(engine, group, a), share(engine, group, b, seed=1))
+        )
+
+    assert all(np.array_equal(opened, a @ b) for opened in run_four(program))
+
+
+def test_conjunctions_of_several_pairs_and_the_results_share_no_memory(run_four, share):
+    a, b, c, d = (numbers(Ring(64), shape, 9) for shape in ((2, 3), (2, 3), (5,), (5,)))
+
+    async def program(engine):
+        pairs = [
+            (share(engine, XOR, a), share(engine, XOR, b)),
+            (share(engine, XOR, c), share(engine, XOR, d)),
+        ]
+        first, second = await engine.conjunction(pairs)
+        opened = await engine.open(first), await engine.open(second)
+        assert not any(np.shares_memory(first.parts[j], second.parts[j]) for j in first.parts)
+        return opened
+
+    for first, second in run_four(program):
+        assert np.array_equal(first, a & b)
+        assert np.array_equal(second, c & d)
+
+
+@pytest.mark.parametrize("owner", [*FOUR, "owner"])
+@pytest.mark.parametrize("group", [XOR, RingGroup(Ring(20))], ids=["bits", "numbers"])
+def test_inputs_open_to_whom_they_are_meant_and_to_nobody_else(run_four, owner, group):
+    value = np.arange(6, dtype=group.dtype).reshape(2, 3)
+
+    async def program(engine):
+        mine = value if engine.party.me == owner else None
+        x = await engine.input(group, owner, (2, 3), mine)
+        return await engine.open(x, ["bob", "reader"])
+
+    async def give(party):
+        if owner == party.me:
+            await inputs.share_input(party, FOUR, group, value)
+
+    async def read(party):
+        return await opening.receive_opening(party, FOUR, group, (2, 3))
+
+    ada, bob, cleo, dora, _, reader = run_four(program, others={"owner": give, "reader": read})
+    assert ada is cleo is dora is None
+    assert np.array_equal(bob, value)
+    assert np.array_equal(reader, value)
+
+
+def test_operations_side_by_side_share_rounds(run_four, share):
+    group = RingGroup(Ring(64))
+
+    async def program(engine):
+        x = [share(engine, group, np.arange(4) + i) for i in range(5)]
+        await engine.check()
+        depth = engine.party.ledger.depth
+        await engine.party.parallel(*(engine.multiply(part, part) for part in x))
+        rounds = engine.party.ledger.depth - depth
+        mine = np.arange(4, dtype=np.uint64)
+        given = await engine.party.parallel(
+            *(engine.input(group, owner, (4,), mine if engine.party.me == owner else None) for owner in FOUR)
+        )
+        opened = await engine.party.parallel(*(engine.open(part) for part in given))
+        return rounds, opened
+
+    for rounds, opened in run_four(program):
+        assert rounds == 1
+        assert all(np.array_equal(part, np.arange(4)) for part in opened)
+
+
+def test_a_check_takes_place_by_itself_when_much_is_kept_and_what_is_kept_is_bounded(run_four, share):
+    group = RingGroup(Ring(64))
+
+    async def program(engine):
+        engine.channel.max_kept_bytes = 20_000
+        x = share(engine, group, np.ones(100))
+        kept = []
+        for _ in range(6):
+            await engine.party.parallel(*(engine.multiply(x, x) for _ in range(2)))
+            kept.append(sum(part.nbytes for part in engine.channel._kept.values()))
+        await engine.check()
+        return kept, len(engine.channel._kept), await engine.open(await engine.multiply(x, x))
+
+    for kept, left, opened in run_four(program):
+        assert max(kept) < 5 * 4800
+        assert left == 0
+        assert (opened == 1).all()
+
+
+def test_no_nonce_comes_twice_under_a_key(run_four, share, monkeypatch):
+    used, tag = [], Mac.tag
+
+    def note(self, operation, slot, content):
+        used.append((self, operation, slot))
+        return tag(self, operation, slot, content)
+
+    monkeypatch.setattr(Mac, "tag", note)
+    group = RingGroup(Ring(64))
+
+    async def program(engine):
+        x = await engine.input(group, "owner", (3,))
+        y = await engine.input(
+            group, "bob", (3,), np.ones(3, np.uint64) if engine.party.me == "bob" else None
+        )
+        z = await engine.party.parallel(engine.multiply(x, y), engine.multiply(x, x), engine.matmul(x, y))
+        await engine.open(z[0])
+        return await engine.open(z[1])
+
+    async def give(party):
+        await inputs.share_input(party, FOUR, group, np.ones(3, np.uint64))
+
+    run_four(program, others={"owner": give})
+    assert len(used) == 2 * (12 + 1 + 3 * 8 + 2 * 4)  # items, each tagged and checked
+    # Who vouches and who checks hold a `Mac` each, so each of a pair tags once.
+    assert len({(id(mac), *place) for mac, *place in used}) == len(used)
+
+
+def test_a_tag_is_gmac():
+    """NIST CAVP, gcmEncryptExtIV256, PTlen 0, AADlen 128, count 0."""
+    mac = Mac(bytes.fromhex("78dc4e0aaf52d935c3c01eea57428f00ca1fd475f5da86a49c8dd73d68c8e223"))
+    nonce = bytes.fromhex("d79cf22d504cc793c3fb6c8a")
+    content = bytes.fromhex("b96baa8c1c75a671bfb2d08d06be5f36")
+    place = int.from_bytes(nonce[:8], "big"), int.from_bytes(nonce[8:], "big")
+    expected = bytes.fromhex("3e5d486aa2e30b22e040b85723a06e76")
+    assert mac.tag(*place, content) == expected
+    assert mac.tag(*place, np.frombuffer(content, np.uint64).reshape(1, 2)) == expected
+    assert mac.fits(expected, *place, content)
+    assert not mac.fits(expected, *place, content[:-1] + b"\0")
+    assert not mac.fits(expected, place[0], place[1] ^ 1, content)
+
+
+def test_the_three_holders_of_a_key_draw_the_same_and_every_two_keys_differ(run_four):
+    async def program(engine):
+        keys = engine.channel._keys
+        drawn = {
+            m: (keys.triples[m][Purpose.PRODUCT].bytes(16), keys.triples[m].evidence_key())
+            for m in keys.triples
+        }
+        return drawn, {
+            j: (keys.outgoing[j].tag(0, 0, b""), keys.incoming[j].tag(0, 0, b"")) for j in keys.outgoing
+        }
+
+    results = run_four(program)
+    for m in range(4):
+        assert len({results[i][0][m] for i in range(4) if i != m}) == 1
+    assert len({part for drawn, _ in results for pair in drawn.values() for part in pair}) == 8
+    for i in range(4):
+        for j in range(4):
+            if i != j:
+                assert results[i][1][j][0] == results[j][1][i][1]
+    assert len({tag for _, tags in results for pair in tags.values() for tag in pair}) == 12
+
+
+def test_streams_differ_by_purpose_and_refuse_others():
+    streams = TripleStreams(bytes(96), b"context")
+    assert len({streams[purpose].bytes(16) for purpose in Purpose}) == len(Purpose)
+    with pytest.raises(UsageError, match="expected one of"):
+        streams["product"]
+    assert "hidden" in repr(Mac(bytes(32)))
+    with pytest.raises(TypeError):
+        Mac(bytes(32)).__reduce__()
+
+
+def test_secrets_do_not_turn_into_plain_values_and_wrong_use_is_refused(run_four, share):
+    ring, other = RingGroup(Ring(64)), RingGroup(Ring(32))
+
+    async def program(engine):
+        x, bits, narrow = (
+            share(engine, ring, [1, 2]),
+            share(engine, XOR, [1, 2]),
+            share(engine, other, [1, 2]),
+        )
+        for plain in (bool, int, float, list, np.asarray):
+            with pytest.raises(UsageError, match="secret"):
+                plain(x)
+        assert repr(x) == "<FourShares (2,)>"
+        for wrong in (bits, narrow):
+            with pytest.raises(UsageError, match="different groups"):
+                x + wrong
+            with pytest.raises(UsageError, match="different groups"):
+                await engine.multiply(x, wrong)
+        with pytest.raises(ShapeError, match="of a ring"):
+            await engine.multiply(bits, bits)
+        with pytest.raises(ShapeError, match="64 a word"):
+            await engine.conjunction([(x, x)])
+        with pytest.raises(ShapeError, match="one shape"):
+            await engine.multiply(x, x[:1])
+        with pytest.raises(UsageError, match="its owner bob"):
+            await engine.input(ring, "bob", (1,), None if engine.party.me == "bob" else np.ones(1, np.uint64))
+        with pytest.raises(UsageError, match="to open to"):
+            await engine.open(x, "ada")
+
+    run_four(program)
+
+
+@pytest.mark.parametrize(
+    "computing", [FOUR[:3], ("ada", "ada", "bob", "cleo"), ("ada", "bob", "cleo", "eve")]
+)
+def test_only_four_distinct_parties_of_the_roster_compute(computing):
+    async def program(party):
+        await FourEngine.set_up(party, computing)
+
+    with pytest.raises(UsageError, match="four distinct computing parties"):
+        simulate(dict.fromkeys(FOUR, program)).values()
+
+
+def test_parties_that_run_another_program_are_out_of_step_and_nothing_opens(share):
+    async def program(party):
+        engine = await FourEngine.set_up(party, FOUR)
+        x = share(engine, RingGroup(Ring(64)), [1, 2])
+        if party.me == "dora":
+            await engine.channel.begin((), 0)
+        return await engine.open(x)
+
+    outcome = simulate(dict.fromkeys(FOUR, program))
+    assert not outcome.results
+    error = outcome.errors["ada"]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.peer == "dora"
+
+
+def test_a_state_reads_as_it_was_written_and_nothing_else_is_one():
+    for state in (channel.State(5, None), channel.State(5, (3, 2))):
+        assert channel.State.decode(state.encode()) == state
+    for wrong in (None, b"", bytes(23), channel.State(5, (3, 2)).encode()[:16] + b"\xff" * 8):
+        assert channel.State.decode(wrong) is None
