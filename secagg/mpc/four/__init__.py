@@ -1,6 +1,6 @@
 """Replicated secret sharing among four computing parties, of which one may lie [DEK21], with abort.
 
-Nothing of this package is exported: it is not whole. There are set-up, inputs, openings, sums, products, matrix
+`secagg.mpc` exports nothing of this package, for it is not whole. There are set-up, inputs, openings, sums, products, matrix
 products and the AND of bits; there is no truncation, no conversion, no comparison and no shuffle.
 docs/soundness-four.md says what is claimed and why it holds.
 
@@ -15,3 +15,14 @@ Modules, each of which stands on those before it:
   inputs, opening, products, costs
   engine      `FourEngine`, the primitives behind one face
 """
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = ["FourEngine"]
+
+if TYPE_CHECKING:
+    from secagg.mpc.four.engine import FourEngine
+else:
+    __getattr__, __dir__ = face("secagg.mpc.four", {"secagg.mpc.four.engine": "FourEngine"})
