@@ -4,11 +4,11 @@ GMAC [SP 800-38D] is AES-256-GCM of an empty message: the tag of the authenticat
 vouches and to who checks, in one direction. Its nonce is the number of the operation and of the item in it, so that no
 nonce comes twice under a key.
 
-*Bound.* The sender does not know the key and never sees a tag. Another content than the one that was vouched for passes if
-both have the same GHASH, for the mask that the nonce gives cancels. GHASH of contents of l blocks of 16 bytes is a polynomial of degree
-l + 1 in the block cipher's value of zero, so that at most l + 1 of 2**128 values make two contents equal: a
-probability of at most (l + 1) / 2**128, up to the advantage against AES. That is below 2**-99 for the 4 GiB of the longest
-message. A lie that passes must pass at its first altered content, so the bound is that of one, however many follow.
+*Bound.* The sender does not know the key and never sees a tag. Another content than the one that was vouched for passes
+if both have the same GHASH, for the mask that the nonce gives cancels. The GHASH of l blocks of 16 bytes is a polynomial
+of degree l + 1 in the block cipher's value of zero. At most l + 1 of its 2**128 values make two contents equal: a
+probability of at most (l + 1) / 2**128, up to the advantage against AES. That is below 2**-99 for the 4 GiB of the
+longest message. A lie that passes must pass at its first altered content, so the bound is that of one content.
 """
 
 from __future__ import annotations
