@@ -104,7 +104,7 @@ def test_of_an_item_from_outside_the_liar_or_the_owner_that_lied_is_named():
     for place, name in enumerate(("cleo", "dora", "bob")):
         for handed in itertools.product((b"a", b"b", b"c"), repeat=3):
             for lie in SAID:
-                said = list(handed)
+                said: list[bytes | None] = list(handed)
                 said[place] = lie
                 honest = [value for i, value in enumerate(handed) if i != place]
                 if name == "cleo" and honest[0] == honest[1]:

@@ -221,7 +221,7 @@ def test_the_first_lie_is_judged_though_it_spreads_to_what_honest_parties_send(s
         if altered(message, field, place, way, message) is None:
             continue
         outcome, opened, _ = run(
-            several, share, liar, number, lambda m, how=(field, place, way): altered(m, *how, m)
+            several, share, liar, number, lambda m, how=(field, place, way, message): altered(m, *how)
         )
         check(outcome, opened, liar, right=PLAIN[several], last_round=isinstance(message, Opening))
 

@@ -9,6 +9,7 @@ receiver makes them itself from what it received.
 from __future__ import annotations
 
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -134,26 +135,28 @@ def enumerate_views(operation, *, silent=frozenset(), others=None):
     """
 
     def once(deck):
-        views = {name: [] for name in (*FOUR, *(others or {}))}
+        views: dict[str, list] = {name: [] for name in (*FOUR, *(others or {}))}
         macs = {pair: Mac(bytes([*pair, *bytes(30)])) for pair in itertools.permutations(range(4), 2)}
 
         async def program(party):
             i = FOUR.index(party.me)
             view = views[party.me]
             keys = Keys(
-                {m: Triple(deck, m, view) for m in range(4) if m != i},
+                {m: cast(Any, Triple(deck, m, view)) for m in range(4) if m != i},
                 {j: macs[i, j] for j in range(4) if j != i},
                 {j: macs[j, i] for j in range(4) if j != i},
             )
             return await operation(
-                FourEngine(Channel(Recorder(party, view, deck.lanes), FOUR, keys)), deck.lanes
+                FourEngine(Channel(cast(Any, Recorder(party, view, deck.lanes)), FOUR, keys)), deck.lanes
             )
 
         programs = dict.fromkeys(FOUR, program)
         for name, other in (others or {}).items():
-            programs[name] = lambda party, other=other: other(
-                Recorder(party, views[party.me], deck.lanes), deck.lanes
-            )
+
+            async def outside(party, other=other):
+                return await other(Recorder(party, views[party.me], deck.lanes), deck.lanes)
+
+            programs[name] = outside
         return views, simulate(programs).values()
 
     counting = Deck(6, silent)
@@ -213,7 +216,7 @@ async def conjunction(engine, lanes, xs, ys):
 @pytest.mark.parametrize("own", OWN)
 def test_multiplication_shows_no_party_anything_of_the_share_that_it_lacks(monkeypatch, party, own, first):
     one_half(monkeypatch, first)
-    seen = set()
+    seen: set = set()
     for x, y in itertools.product(range(4), repeat=2):
         xs, ys = given_own(own, party, x), given_own(own[::-1], party, y)
         views, results = enumerate_views(lambda e, n, xs=xs, ys=ys: multiply(e, n, xs, ys))
@@ -227,7 +230,7 @@ def test_multiplication_shows_no_party_anything_of_the_share_that_it_lacks(monke
 def test_and_shows_no_party_anything_of_the_share_that_it_lacks(monkeypatch, party, first):
     one_half(monkeypatch, first)
     for own in ((0, 0, 0), (1, 1, 0), (1, 0, 1)):
-        seen = set()
+        seen: set = set()
         for x, y in itertools.product((0, 1), repeat=2):
             xs, ys = (given_own(own, party, bit, 2) for bit in (x, y))
             views, results = enumerate_views(lambda e, n, xs=xs, ys=ys: conjunction(e, n, xs, ys))
@@ -241,7 +244,7 @@ def test_multiplication_without_one_mask_leaks(monkeypatch):
     for key in range(4):
         # P_key lacks the key, receives what it masks, and sees a difference in what it lacks.
         silent = frozenset({(key, "product", 0)})
-        seen = set()
+        seen: set = set()
         for x, y in itertools.product(range(4), repeat=2):
             xs, ys = given_own((1, 1, 1), key, x), given_own((1, 1, 1), key, y)
             views, _ = enumerate_views(lambda e, n, xs=xs, ys=ys: multiply(e, n, xs, ys), silent=silent)
@@ -261,7 +264,7 @@ def test_the_four_shares_of_a_product_are_uniform_but_for_their_sum(monkeypatch,
 
 @pytest.mark.parametrize("owner", range(4))
 def test_an_input_of_a_computing_party_shows_the_others_nothing(owner):
-    seen = [set() for _ in range(4)]
+    seen: list[set] = [set() for _ in range(4)]
     for value in range(4):
 
         async def give(engine, lanes, value=value):
@@ -301,7 +304,7 @@ def outside_views(shares, silent=frozenset()):
 
 def test_an_opening_to_a_party_outside_shows_it_the_value_and_nothing_of_the_shares():
     """Also of shares that are not fresh, such as those of an input of a computing party, one of which is zero."""
-    seen = {}
+    seen: dict[int, set] = {}
     for shares in ([0, 0, 0, 2], [2, 0, 0, 0], [1, 2, 3, 0], [0, 0, 0, 1], [3, 3, 3, 0]):
         seen.setdefault(sum(shares) % 4, set()).add(distribution(outside_views(shares)[4]))
     assert sorted(seen) == [1, 2]
@@ -317,7 +320,7 @@ def test_an_opening_to_a_party_outside_without_fresh_randomness_leaks():
 
 @pytest.mark.parametrize("party", range(4))
 def test_a_party_and_the_reader_of_an_opening_together_see_no_more_than_the_value(party):
-    seen = set()
+    seen: set = set()
     for own in ((1, 2, 3),):
         # The share that the party lacks is the value minus its own, so one value has one view.
         views = outside_views(given_own(own, party, 1))
