@@ -26,7 +26,7 @@ from rich.progress import Progress
 from secagg.fixed_point import plan
 from secagg.party import Party, Program, Roster, Run
 from secagg.protocols.he_sum import single_key
-from secagg.protocols.he_sum.terms import Sum, Terms
+from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.roles import Roles
 
 CLIP, FRAC_BITS = 4.0, 16
@@ -141,7 +141,7 @@ def threshold(
         holder: stack.enter_context(DecryptionLog(folder / holder, expected_epoch=0)) for holder in holders
     }
 
-    async def program(party: Party, values: Any = None) -> Sum | None:
+    async def program(party: Party, values: Any = None) -> EncryptedSum | None:
         common: dict[str, Any] = {
             "terms": terms,
             "release_plan": release_plan,
