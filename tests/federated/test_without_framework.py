@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from secagg import wire
-from secagg.errors import RemoteProtocolError, UsageError
+from secagg.errors import AuthenticationError, RemoteProtocolError, UsageError
 from secagg.federated import (
     Encoding,
     Invitation,
@@ -124,6 +124,24 @@ def test_a_roster_that_is_none_for_a_node_ends_the_sum_for_it(
     with pytest.raises(RemoteProtocolError, match="server") as caught:
         Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, wire.to_bytes(roster))
     assert caught.value.peer == "server"
+
+
+@pytest.mark.parametrize("field", ["nonce", "setting", "signature", "name"])
+def test_what_a_node_announces_without_having_signed_it_is_refused(tmp_path: Path, field: str) -> None:
+    make_identities(tmp_path, NAMES)
+    found, invitation = update(1.0, 1), invite(tmp_path, "a")
+    _, ready = invitation.accept(found.layout, found.announced, to_vector(found))
+    peers = invitation.member.peers
+    assert read_ready(wire.to_bytes(ready), 0, RUN, "train", peers, JOB.limits).name == "a"
+    value = "b" if field == "name" else bytes(len(getattr(ready, field)) or 32)
+    altered = msgspec.structs.replace(ready, **{field: value})
+    for frame, run, kind in (
+        (wire.to_bytes(altered), RUN, "train"),
+        (wire.to_bytes(ready), RUN + 1, "train"),
+        (wire.to_bytes(ready), RUN, "evaluate"),
+    ):
+        with pytest.raises(AuthenticationError):
+            read_ready(frame, 0, run, kind, peers, JOB.limits)
 
 
 def test_a_sum_is_not_finished_before_its_exchanges(begun: tuple[dict[str, bytes], ServerRound]) -> None:

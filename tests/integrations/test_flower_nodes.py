@@ -12,6 +12,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ from secagg.integrations.flower import messages as carrier
 from secagg.integrations.flower.records import arrays_in, shapes_of, take_apart
 from secagg.protocols.masked_sum import Keys, MaskedInput, PeerKeys, Shares, Unmasking
 from secagg.protocols.masked_sum.terms import pack_set
-from secagg.signing import sign
+from secagg.signing import digest, sign
 
 NAMES = ("a", "b", "c", "d")
 
@@ -325,6 +326,37 @@ def test_what_an_app_could_tell_apart_is_not_asked_alike() -> None:
         carrier.task_digest(BASE, "train", "2"),
     ]
     assert len(set(digests)) == len(digests)
+
+
+def test_what_is_asked_is_the_hash_of_all_parts_behind_their_names_forms_and_lengths() -> None:
+    """Written out, so that a part that is left out shows though no two contents that differ in it were thought of."""
+    array = Array("uint8", (2, 1), "numpy", b"data")
+    content = RecordDict(
+        {
+            "first": ArrayRecord({"w": array}),
+            carrier.RECORD: ConfigRecord({"left": "out"}),
+            "second": ConfigRecord({"names": ["a", "b"], "on": True, "raw": b"\0", "lr": 0.5}),
+            "third": MetricRecord({"each": [1, 2], "none": []}),
+        }
+    )
+    parts = [b"train", b"group"]
+    parts += [b"first", b"arrays", b"1", b"w", b"array", b"uint8", b"2,1", b"numpy", b"data"]
+    parts += [b"second", b"config", b"4", b"names", b"list of 2 str", b"a", b"b", b"on", b"bool", b"1"]
+    parts += [b"raw", b"bytes", b"\0", b"lr", b"float", struct.pack(">d", 0.5)]
+    parts += [b"third", b"metrics", b"2", b"each", b"list of 2 int", b"1", b"2", b"none", b"list of 0 bool"]
+    found = carrier.task_digest(content, "train", "group")
+    assert found == digest("secagg.integrations.flower/task", parts)
+
+
+def test_the_setting_is_the_hash_of_series_and_run_configuration() -> None:
+    def setting(series: int, **config: Any) -> bytes:
+        context: Any = SimpleNamespace(series_id=series, run_config=config)
+        return carrier.setting_of(context)
+
+    parts = [b"7", b"a", b"int", b"1", b"b", b"str", b"x"]
+    assert setting(7, b="x", a=1) == digest("secagg.integrations.flower/setting", parts)
+    others = [setting(8, b="x", a=1), setting(7, c="x", a=1), setting(7, b="x", a=2), setting(7, a=1)]
+    assert len({setting(7, b="x", a=1), *others}) == 5
 
 
 def test_an_app_sees_of_a_message_what_is_agreed_on_and_no_more(make: Callable[..., Any]) -> None:
