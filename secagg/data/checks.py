@@ -26,7 +26,7 @@ from secagg.data.numbers import (
     matches,
     trimmed,
 )
-from secagg.data.reports import Times
+from secagg.data.reports import EMPTY, Times
 from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
 from secagg.patterns.schema import Integer, Money, Schema
@@ -90,7 +90,10 @@ def checked_rows(
     numbers = _numbers(table, columns, schema, conventions, dialect)
     texts = [f"{table.columns[name].text} AS p{i}" for i, name in enumerate(parts)]
     texts += [number.texts for number in numbers]
-    conditions = [(f"coalesce(p{i}, '') = ''", name, "is missing") for i, name in enumerate(parts)]
+    given = [*(f"p{i}" for i in range(len(parts))), *(number.given for number in numbers), "time"]
+    nothing = " AND ".join(f"coalesce({text}, '') = ''" for text in given)
+    conditions = [(f"{nothing} AND dated IS NULL", "", EMPTY)]
+    conditions += [(f"coalesce(p{i}, '') = ''", name, "is missing") for i, name in enumerate(parts)]
     conditions += [
         (condition, number.column, why) for number in numbers for condition, why in number.conditions
     ]

@@ -97,10 +97,14 @@ def _resolved(
             found = {name: _found(name, header) for name in _names(candidate.columns)}
             if all(found.values()):
                 _refuse_several(found, table)
-        options = " ".join(f"--map {role}=COLUMN" for role in schema)
+        unnamed = [role for role, names in schema.own_format.columns.items() if not _found(names[0], header)]
+        options = " ".join(f"--map {role}=COLUMN" for role in unnamed)
+        own, *others = known
+        formats = f"{own.name} is {', '.join(_names(own.columns))}"
+        formats += f"; others are {', '.join(one.name for one in others)}" if others else ""
         raise DataError(
-            f"{table}: {_describe(header)}, which is no known format ({_list(known)}); "
-            f"say which column is which: {options}"
+            f"{table}: {_describe(header)}, which is no known format ({formats}); "
+            f"{_nearest(others, header)}say which column is which: {options}"
         )
     if isinstance(mapping, str):
         named = next((candidate for candidate in known if candidate.name == mapping), None)
@@ -124,6 +128,15 @@ def _resolved(
             f"say which one it is: --map {role}=COLUMN"
         )
     return _in_header(columns, header)
+
+
+def _nearest(known: Sequence[Format], header: Sequence[str]) -> str:
+    """Return which format lacks one column alone, if one does."""
+    for candidate in known:
+        missing = [name for name in _names(candidate.columns) if not _found(name, header)]
+        if len(missing) == 1:
+            return f"{candidate.name} lacks {missing[0]!r} alone; "
+    return ""
 
 
 def _fits(known: Format, header: Sequence[str]) -> bool:
@@ -187,6 +200,11 @@ def _describe(header: Sequence[str]) -> str:
     # A table without a header would have its first row, which is somebody's, printed as its column names.
     if any(_is_number(name) for name in header):
         return "its first line looks like data, and column names are expected there"
+    if "" in header:
+        return (
+            f"its columns are {', '.join(name or '(no name)' for name in header)}; if the names stand on a later line, "
+            "remove what stands above them"
+        )
     return f"its columns are {', '.join(header)}"
 
 

@@ -36,6 +36,7 @@ _AMBIGUOUS = r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}"
 _SEPARATED = r"[+-]?[0-9]+([., '’_][0-9]+)+"
 # As accountants write what is below zero: (103.50), 103.50-, and with another minus sign.
 _BELOW_ZERO = r"[(][0-9][0-9., '’_]*[)]|[0-9][0-9., '’_]*[-−–]|[−–] ?[0-9.].*"
+_WITH_CURRENCY = r"(\p{Sc}|[A-Za-z]{3})\s?[+-]?[0-9].*|.*[0-9.,][-–]?\s?(\p{Sc}|[A-Za-z]{3})"
 _SCIENTIFIC = r".*[eE].*"
 _OTHER_SPACES = "\u00a0\u2009\u202f"
 _WHOLE_NUMBER = r"[+-]?[0-9]{1,18}([.]0*)?"
@@ -53,6 +54,7 @@ class NumberColumn(Protocol):
 
     Attributes:
       column: what the table calls it.
+      given: the name of its text.
       texts, spelt, forms, numbers, units, exact: what the column adds to each stage of `checks`, with its name there;
         "" for nothing.
       conditions: under which a row cannot be used, in order, and why.
@@ -60,6 +62,7 @@ class NumberColumn(Protocol):
     """
 
     column: str
+    given: str
     texts: str
     spelt: str
     forms: str
@@ -105,6 +108,7 @@ class MoneyColumn:
             ]  # fmt: skip
         unit = f"{10.0**-decimals:.{decimals}f}"
         largest = conventions.largest_amount
+        self.given = self._written
         self.texts = f"{trimmed(table, column)} AS {self._written}"
         self.spelt = f"{spelt} AS {amount}"
         self.forms = f"{matches(amount, pattern)} AS {plain}"
@@ -124,6 +128,7 @@ class MoneyColumn:
         self.conditions = [
             (f"coalesce({self._written}, '') = ''", "is missing"),
             (f"NOT {plain} AND {matches(self._written, _BELOW_ZERO)}", "is negative"),
+            (f"NOT {plain} AND {matches(self._written, _WITH_CURRENCY)}", "has a currency beside the number"),
             *separators,
             (f"{amount} IS NULL OR NOT ({plain} OR {matches(amount, NUMBER_TEXT)})", "is not a number"),
             (f"CASE WHEN {plain} THEN {units} < 0 ELSE coalesce({wide} < 0, starts_with({amount}, '-')) END",
@@ -177,6 +182,7 @@ class IntegerColumn:
         expect(table, column, NUMERIC, "a whole number is a number")
         self.column = column
         text, whole = f"count{number}", f"whole{number}"
+        self.given = text
         self.texts = f"{trimmed(table, column)} AS {text}"
         self.spelt = self.forms = self.units = self.exact = ""
         self.numbers = (

@@ -14,6 +14,7 @@ from secagg.data.conventions import Conventions
 from secagg.errors import DataError, EmptyTableError
 
 __all__ = [
+    "EMPTY",
     "LISTED",
     "BadRow",
     "FaultCount",
@@ -26,6 +27,7 @@ __all__ = [
 
 Times = Literal["numbers", "timestamps"]
 
+EMPTY: Final = "is empty"  # of a row that holds nothing in any column that is read
 LISTED: Final = 20  # bad rows that are named one by one
 # Where leaving rows out would falsify what is computed, and elsewhere.
 _ADVICE: Final = {
@@ -39,6 +41,7 @@ _ADVICE: Final = {
     "can be read with decimals": "amounts in text: say their separators, such as --decimal , --thousands .",
     "has separators": "amounts in text: say their separators, such as --decimal , --thousands .",
     "has other separators": "amounts with other separators: see --decimal and --thousands",
+    "has a currency": "amounts with a currency: export the numbers alone, and amounts of one currency",
     "is an IBAN that others": "IBANs: export them in capitals without spaces, or all parties agree on "
     'identifiers = "iban" in the job\'s [data]; without them, findings would be missing',
     "is a date with points": "dates in another form: say it with --date-format",
@@ -159,7 +162,8 @@ class ReadReport:
         rows = self.rows_bad - sum(
             fault.rows
             for fault in self.faults
-            if fault.column in self.amounts and fault.reason == "is missing"
+            if (fault.column in self.amounts and fault.reason == "is missing")
+            or (fault.column, fault.reason) == ("", EMPTY)
         )
         if not rows:
             return ()

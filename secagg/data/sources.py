@@ -33,6 +33,7 @@ __all__ = ["Column", "Source", "find_sources", "open_source"]
 
 _SUFFIXES = ".csv, .tsv, .txt (each also with .gz), .parquet, .sql, or a text that starts with duckdb:"
 _TEXT_KINDS = {".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"}
+_SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
 _WILDCARDS = frozenset("*?[")
 
 
@@ -164,7 +165,10 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
     if kind == ".gz" and len(suffixes) == 2:
         kind = "".join(suffixes)
     if kind not in _TEXT_KINDS | {".parquet", ".sql"}:
-        raise DataError(f"{path}: a table is expected whose name ends in {_SUFFIXES}; got {kind or 'none'!r}")
+        spreadsheet = "; export a spreadsheet as CSV" if kind in _SPREADSHEETS else ""
+        raise DataError(
+            f"{path}: a table is expected whose name ends in {_SUFFIXES}; got {kind or 'none'!r}{spreadsheet}"
+        )
     if not path.exists():
         raise DataError(
             f"{path}: there is no such file; for several files, name each, or use a pattern such as 2026-*.csv"

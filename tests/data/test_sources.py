@@ -262,3 +262,8 @@ def test_copies_of_a_file_are_refused_and_days_without_rows_are_none(tmp_path):
         (tmp_path / name).write_bytes(gzip.compress((header + "x,1,1\n").encode(), mtime=0))
     with pytest.raises(DataError, match="its content is that of"):
         read_deposits([tmp_path / "a.csv.gz", tmp_path / "copy.csv.gz"])
+
+
+def test_a_spreadsheet_is_to_be_exported(put):
+    with pytest.raises(DataError, match=r"got '\.xlsx'; export a spreadsheet as CSV"):
+        read_deposits(put("PK", "t.xlsx"))

@@ -116,6 +116,28 @@ def test_ibm_aml_is_not_recognised_with_its_two_accounts_exchanged(put):
         read_transfers(put(exchanged))
 
 
+def test_a_header_of_no_format_is_answered_with_what_is_lacking(put):
+    def refused(header: str) -> str:
+        with pytest.raises(DataError) as caught:
+            read_transfers(put(header + "\n1,2,3,4\n"))
+        return str(caught.value)
+
+    some = refused("IBAN,Auftraggeber,amount,time")
+    assert some.endswith("say which column is which: --map beneficiary=COLUMN --map sender=COLUMN")
+    assert "secagg is beneficiary, sender, amount, time; others are amlsim, amlsim-tx" in some
+    assert "paysim lacks 'step' alone; say" in refused("nameOrig,nameDest,amount,day")
+    above = refused("Statement,,,")
+    assert "its columns are Statement, (no name), _1, _2; if the names stand on a later line, remove" in above
+
+
+def test_a_row_that_holds_nothing_is_not_said_to_have_an_amount(put):
+    table = read_transfers(put(HEADER + "b,s,1,1\n,,,\n\nb,,2,2\n"), bad_rows="skip")
+    assert places(table.report) == [(3, "", "is empty"), (5, "sender", "is missing")]
+    assert table.report.left_out() == (
+        f"{table.report.source}: 1 rows with amounts are left out; sums lack them",
+    )
+
+
 def test_format_can_be_named(put):
     path = put("sourceNodeId,targetNodeId,value,time\n1,2,3,4\n")
     assert read_transfers(path, mapping="amlsim")["beneficiary"].strings.tolist() == ["2"]
@@ -634,7 +656,11 @@ BAD = [
         "time",
         "is a date with points; say its form, such as --date-format '%d.%m.%Y %H:%M'",
     ),
-    ("b,s,$5,1", "amount", "is not a number"),
+    ("b,s,$5,1", "amount", "has a currency beside the number"),
+    ("b,s,5.00 €,1", "amount", "has a currency beside the number"),
+    ("b,s,EUR 5,1", "amount", "has a currency beside the number"),
+    ("b,s,5.00 CHF,1", "amount", "has a currency beside the number"),
+    (",,,", "", "is empty"),
     ("b,s,.,1", "amount", "is not a number"),
     ("b,s,1000000000000.01,1", "amount", "is above 1000000000000"),
     ("b,s,999999999999999.99,1", "amount", "is above 1000000000000"),
@@ -680,6 +706,7 @@ def test_each_kind_of_bad_row_is_named_by_line_and_column(put, row, column, reas
             "has digits below",
             "is in scientific",
             "can be read with",
+            "has a currency",
             "has separators",
             "is a date",
             "is not UTF-8",
