@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.mpc.additive import SEED_BYTES, Seed, expand, reconstruct, share
 from secagg.prg import Stream
 from secagg.ring import Ring, RingArray
+from uniform import CHI_SQUARE_LIMIT, chi_square
 
 WIDTHS = (1, 3, 8, 13, 16, 20, 32, 33, 57, 63, 64)
 
@@ -124,18 +124,6 @@ def test_a_seeds_mask_is_pinned() -> None:
     mask = expand(Seed(bytes(range(32))), (3,), Ring(64))
     # Computed with HKDF and AES-CTR of the cryptography library alone.
     assert [hex(int(v)) for v in mask] == ["0xb5cc4b55df8beecd", "0xc0675188743463aa", "0x6a8ade790027dd08"]
-
-
-# 256 bins and 2**18 bytes: the statistic has 255 degrees of freedom, mean 255, standard deviation 22.6.
-# 366 is exceeded with probability 7e-6 (2e-4 over the 19 statistics below); keys are fixed, so a run either
-# always passes or never.
-CHI_SQUARE_LIMIT = 366.0
-
-
-def chi_square(values: np.ndarray[Any, Any]) -> float:
-    counts = np.bincount(values.reshape(-1).view(np.uint8), minlength=256)
-    expected = counts.sum() / 256
-    return float(((counts - expected) ** 2 / expected).sum())
 
 
 @pytest.mark.parametrize("fill", [0, 1, 255])

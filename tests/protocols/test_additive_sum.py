@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from altering import altering
 from blame import blamed
 from costs import measured
 from secagg import wire
@@ -43,6 +44,8 @@ from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
 from sums import with_changes
+from transcripts import kinds
+from uniform import CHI_SQUARE_LIMIT, chi_square
 
 NAMES = ("a", "b", "c")
 CLIENTS = ("c0", "c1", "c2", "c3")
@@ -95,34 +98,9 @@ def total_of(xs: Mapping[str, RingArray], names: tuple[str, ...], ring: Ring = R
     return plain_sum([xs[name] for name in names], ring)
 
 
-def kinds(out: Outcome[Any]) -> list[tuple[str, str, str]]:
-    return [
-        (a, b, wire.decode_envelope(frame, peer=a).envelope.kind.rpartition(".")[2])
-        for a, b, frame in out.transcript
-    ]
-
-
 def openers(out: Outcome[Any]) -> list[str]:
     """Who sent partial sums."""
-    return [sender for sender, _, kind in kinds(out) if kind == "PartialSum"]
-
-
-def altering(program: Program[Any], alter: Callable[[Party, str, Any], Message | None]) -> Program[Any]:
-    """A party that follows the protocol but for what it sends: `alter` maps receiver and message, None to send none."""
-
-    async def run(p: Party) -> Any:
-        class Altering(Party):
-            __slots__ = ()
-
-            def send(self, to: str, message: Message) -> None:
-                other = alter(p, to, message)
-                if other is not None:
-                    Party.send(self, to, other)
-
-        p.__class__ = Altering
-        return await program(p)
-
-    return run
+    return [sender for sender, _, kind in kinds(out.transcript) if kind == "PartialSum"]
 
 
 # What it computes.
@@ -882,16 +860,7 @@ def test_results_show_no_sum_in_repr() -> None:
 
 # What the wire shows.
 
-# 256 bins: 255 degrees of freedom; 366 is exceeded with probability 7e-6 by uniform bytes. Over the some 50
-# statistics below, 4e-4; the keys are fixed, so a run either always passes or never.
-CHI_SQUARE_LIMIT = 366.0
 LENGTH = 1 << 17
-
-
-def chi_square(values: np.ndarray[Any, Any]) -> float:
-    counts = np.bincount(values, minlength=256)
-    expected = counts.sum() / 256
-    return float(((counts - expected) ** 2 / expected).sum())
 
 
 def sent_arrays(

@@ -50,6 +50,7 @@ from secagg.protocols.bounded_sum.messages import PassedRest, Rest, Seeds, Verdi
 from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from sums import with_changes
+from transcripts import kinds
 
 P = ("p0", "p1", "p2")
 D = 8
@@ -509,13 +510,6 @@ def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(over_tcp: Dri
 # Too few.
 
 
-def kinds(out: Outcome[Any]) -> list[tuple[str, str, str]]:
-    return [
-        (a, b, wire.decode_envelope(frame, peer=a).envelope.kind.rpartition(".")[2])
-        for a, b, frame in out.transcript
-    ]
-
-
 def test_with_too_few_uploads_nothing_is_checked_or_opened() -> None:
     rows: dict[str, Any] = vectors(4)
     rows["c0"] = rows["c1"] = rows["c2"] = send(("p0", SEEDS))
@@ -526,7 +520,7 @@ def test_with_too_few_uploads_nothing_is_checked_or_opened() -> None:
         assert error.peer == "c0"
         # c3 is not named: it uploaded, though nobody checked what.
         assert "got uploads of 1; missing: c0, c1, c2; no sum is opened" in str(error)
-    assert not {"Opening", "Thermometers", "PassedRest"} & {kind for _, _, kind in kinds(out)}
+    assert not {"Opening", "Thermometers", "PassedRest"} & {kind for _, _, kind in kinds(out.transcript)}
 
 
 @pytest.mark.parametrize("bad", [("c0", "c1", "c2"), ("c0", "c1", "c2", "c3")])
@@ -551,7 +545,7 @@ def test_with_too_few_within_bounds_the_verdict_alone_is_opened(
         assert error.peer == "c0"
         assert ", ".join(bad) in str(error)
     # One opening of one word by each aggregator: the verdicts.
-    openings = [(a, b) for a, b, kind in kinds(out) if kind == "Opening"]
+    openings = [(a, b) for a, b, kind in kinds(out.transcript) if kind == "Opening"]
     assert sorted(openings) == [("p0", "p1"), ("p1", "p2"), ("p2", "p0")]
 
 
@@ -571,7 +565,7 @@ def test_aggregators_of_other_terms_stop_before_anything_is_checked() -> None:
         programs["p2"] = partial(aggregate, terms=changed)
         out = simulate(programs, record=True)
         assert isinstance(out.errors["p0"], RemoteProtocolError)
-        assert "PassedRest" not in {kind for _, _, kind in kinds(out)}
+        assert "PassedRest" not in {kind for _, _, kind in kinds(out.transcript)}
 
 
 def test_fingerprints_depend_on_every_term() -> None:

@@ -58,6 +58,14 @@ def sent(transcript: Iterable[tuple[str, str, bytes]]) -> list[Sent]:
     return decoded
 
 
+def kinds(transcript: Iterable[tuple[str, str, bytes]]) -> list[tuple[str, str, str]]:
+    """Return sender, receiver and the name of the message's class, of each frame of a transcript."""
+    return [
+        (a, b, wire.decode_envelope(frame, peer=a).envelope.kind.rpartition(".")[2])
+        for a, b, frame in transcript
+    ]
+
+
 def _subclasses(kind: type[Message]) -> Iterator[type[Message]]:
     for below in kind.__subclasses__():
         yield below

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 from secagg.errors import PlanError, RangeError, ShapeError, UsageError, WireError
 from secagg.fixed_point import Plan
@@ -14,7 +15,6 @@ from secagg.he.rlwe import noise
 from secagg.he.rlwe.ciphertexts import Ciphertext
 from secagg.he.rlwe.keys import (
     PublicKey,
-    PublicKeyMessage,
     SecretKey,
     SecretKeyMessage,
     expand_seed,
@@ -223,27 +223,25 @@ def test_the_key_id_covers_every_field() -> None:
     assert len({k.key_id for k in made}) == len(made)
 
 
-def changed(key: PublicKey, **fields: Any) -> PublicKeyMessage:
-    m = key.to_message()
-    names = ("degree", "modulus_bits", "seed", "b", "holders", "flood_bits")
-    return PublicKeyMessage(*(fields.get(n, getattr(m, n)) for n in names))
-
-
 def test_a_message_that_is_no_public_key_is_its_senders_error() -> None:
     key = KEYS[64].public_key
     low = key.b.low
     cases = {
-        "expected a modulus of 64, 96 or 128 bits from bank, got 65": changed(key, modulus_bits=65),
-        "expected degree 4096 with a modulus of 64 bits from bank, got 1024": changed(key, degree=1024),
-        "got uint64$|got uint64,": changed(key, modulus_bits=96),
-        "seed of 32 bytes, got 31": changed(key, seed=bytes(31)),
-        "expected words of uint64": changed(key, b=(low.view(np.int64),)),
-        r"got \(1, 2048\)": changed(key, b=(low[:, :2048].copy(),)),
-        "expected 1 polynomials, got 2": changed(key, b=(np.zeros((2, 4096), np.uint64),)),
-        "got none": changed(key, b=()),
-        "needs flood_bits": changed(key, holders=2),
-        "1 to 1024 key holders": changed(key, holders=0),
-        "0 to 63 flood_bits": changed(key, flood_bits=64),
+        "expected a modulus of 64, 96 or 128 bits from bank, got 65": changed(
+            key.to_message(), modulus_bits=65
+        ),
+        "expected degree 4096 with a modulus of 64 bits from bank, got 1024": changed(
+            key.to_message(), degree=1024
+        ),
+        "got uint64$|got uint64,": changed(key.to_message(), modulus_bits=96),
+        "seed of 32 bytes, got 31": changed(key.to_message(), seed=bytes(31)),
+        "expected words of uint64": changed(key.to_message(), b=(low.view(np.int64),)),
+        r"got \(1, 2048\)": changed(key.to_message(), b=(low[:, :2048].copy(),)),
+        "expected 1 polynomials, got 2": changed(key.to_message(), b=(np.zeros((2, 4096), np.uint64),)),
+        "got none": changed(key.to_message(), b=()),
+        "needs flood_bits": changed(key.to_message(), holders=2),
+        "1 to 1024 key holders": changed(key.to_message(), holders=0),
+        "0 to 63 flood_bits": changed(key.to_message(), flood_bits=64),
     }
     for text, message in cases.items():
         with pytest.raises(WireError, match=text) as caught:
@@ -261,7 +259,7 @@ def test_a_secret_that_does_not_belong_to_its_public_key_is_refused() -> None:
         "expected a secret of 4096 int8": SecretKeyMessage(mine.public_key, mine.secret * np.int8(2)),
         "a secret of 4096": SecretKeyMessage(mine.public_key, mine.secret[:4095]),
         "of a single key holder": SecretKeyMessage(
-            changed(key.public_key, holders=2, flood_bits=9), mine.secret
+            changed(key.public_key.to_message(), holders=2, flood_bits=9), mine.secret
         ),
     }
     for text, message in cases.items():

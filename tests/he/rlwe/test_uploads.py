@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace as changed
 
 from secagg import signing, wire
 from secagg.errors import (
@@ -40,13 +41,6 @@ def halves(federation: Any, round_: Round) -> dict[str, HalfUpload]:
         client: collector.add(client, federation.upload(round_, client, numbers))
         for client, numbers in federation.numbers().items()
     }
-
-
-def changed(message: Any, **fields: Any) -> Any:
-    """A message with other fields; messages have no `replace` of their own."""
-    return type(message)(
-        **{name: fields.get(name, getattr(message, name)) for name in message.__struct_fields__}
-    )
 
 
 @pytest.mark.parametrize(("modulus_bits", "length"), [(96, 5000), (128, 9000)])

@@ -13,8 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from blame import blamed
 from secagg import fixed_point
-from secagg.errors import PeerMissingError, RemoteProtocolError, SecaggError
+from secagg.errors import PeerMissingError, RemoteProtocolError
 from secagg.fixed_point import Plan
 from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
@@ -432,10 +433,6 @@ def federate(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
     for federation in made:
         for record in federation.records.values():
             record.close()
-
-
-def blamed(error: SecaggError | BaseException) -> str:
-    return str(getattr(error, "accused", "") or getattr(error, "peer", ""))
 
 
 @pytest.fixture(scope="session")

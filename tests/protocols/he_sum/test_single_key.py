@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 from costs import measured
 from secagg import fixed_point, wire
@@ -286,11 +287,6 @@ def upload(name: str, make: Callable[[Any], Message | None]) -> Program[Any]:
             p.send("agg", message)
 
     return run
-
-
-def changed(message: Any, **fields: Any) -> Any:
-    """A message with other fields; messages have no `replace` of their own."""
-    return type(message)(**{n: fields.get(n, getattr(message, n)) for n in message.__struct_fields__})
 
 
 def block_of(message: Any) -> str:

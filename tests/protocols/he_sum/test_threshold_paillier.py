@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
 
@@ -174,11 +175,6 @@ def test_without_the_aggregator_everybody_who_waits_for_it_names_it(
 
 
 # Clients that send something else.
-
-
-def changed(message: Any, **fields: Any) -> Any:
-    """A message with other fields; messages have no `replace` of their own."""
-    return type(message)(**{n: fields.get(n, getattr(message, n)) for n in message.__struct_fields__})
 
 
 @pytest.mark.parametrize("who", ["a", "d"], ids=["first", "last"])

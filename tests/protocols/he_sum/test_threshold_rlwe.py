@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace as changed
 
+from altering import altering
 from costs import measured
 from secagg import wire
 from secagg.cost.operation import Cost
@@ -35,6 +37,7 @@ from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import threshold_rlwe
 from secagg.protocols.he_sum.threshold_rlwe import OtherHalf, Relayed, cost, key_cost
 from secagg.wire import Message
+from transcripts import kinds
 
 pytestmark = pytest.mark.slow
 
@@ -69,36 +72,9 @@ def declared(federation: Any, case: Any, contributors: int | None = None) -> dic
     }
 
 
-def changed(message: Any, **fields: Any) -> Any:
-    """A message with other fields; messages have no `replace` of their own."""
-    return type(message)(**{n: fields.get(n, getattr(message, n)) for n in message.__struct_fields__})
-
-
-def kinds(transcript: list[tuple[str, str, bytes]]) -> list[tuple[str, str, str]]:
-    return [(s, to, wire.decode_envelope(frame, peer=s).envelope.kind) for s, to, frame in transcript]
-
-
 def answers(out: Any) -> set[str]:
     """Who sent a partial decryption."""
-    return {sender for sender, _, kind in kinds(out.transcript) if kind == PartialDecryption.KIND}
-
-
-def altering(program: Program[Any], alter: Callable[[str, Message], Message | None]) -> Program[Any]:
-    """A party that follows the protocol but for what it sends: `alter` maps receiver and message, None to send none."""
-
-    async def run(p: Party) -> Any:
-        class Altering(Party):
-            __slots__ = ()
-
-            def send(self, to: str, message: Message) -> None:
-                other = alter(to, message)
-                if other is not None:
-                    Party.send(self, to, other)
-
-        p.__class__ = Altering
-        return await program(p)
-
-    return run
+    return {sender for sender, _, kind in kinds(out.transcript) if kind == "PartialDecryption"}
 
 
 # Keys.
@@ -183,7 +159,7 @@ def test_a_key_that_the_first_holder_made_up_is_refused_and_it_is_named(
     federation = federate(with_key=False)
     programs = federation.key_programs()
 
-    def alter(to: str, message: Message) -> Message:
+    def alter(_: Party, to: str, message: Message) -> Message:
         if to in HOLDERS:
             return message
         if what == "another confirmation":
@@ -214,7 +190,7 @@ def test_a_holder_that_opens_something_else_than_it_committed_to_is_named_and_th
     federation = federate(with_key=False)
     programs = federation.key_programs()
 
-    def alter(to: str, message: Message) -> Message:
+    def alter(_: Party, to: str, message: Message) -> Message:
         return changed(message, nonce=bytes(32)) if isinstance(message, Opening) else message
 
     out = simulate(programs | {"h2": altering(programs["h2"], alter)})
@@ -460,7 +436,7 @@ def test_a_client_that_uploads_another_clients_ciphertext_is_left_out_and_named(
     case = federation.case()
     copied: list[Any] = []
 
-    def keep(to: str, message: Message) -> Message:
+    def keep(_: Party, to: str, message: Message) -> Message:
         copied.append(message)
         return message
 
@@ -720,7 +696,7 @@ def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(
     kept: list[Vote] = []
     first = federation.case()
 
-    def keep(to: str, message: Message) -> Message:
+    def keep(_: Party, to: str, message: Message) -> Message:
         if isinstance(message, Vote):
             kept.append(message)
         return message
@@ -729,7 +705,7 @@ def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(
     case = federation.case(round=1)
     epochs = [federation.records[h].epoch for h in ("h1", "h3")]
 
-    def alter(to: str, message: Message) -> Message:
+    def alter(_: Party, to: str, message: Message) -> Message:
         if not isinstance(message, Vote):
             return message
         votes: dict[str, Callable[[], Message]] = {
@@ -758,7 +734,7 @@ def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(
     kept: list[PartialDecryption] = []
     first = federation.case()
 
-    def keep(to: str, message: Message) -> Message:
+    def keep(_: Party, to: str, message: Message) -> Message:
         if isinstance(message, PartialDecryption):
             kept.append(message)
         return message
@@ -767,7 +743,7 @@ def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(
     case = federation.case(round=1)
     rng = np.random.default_rng(2)
 
-    def alter(to: str, message: Message) -> Message:
+    def alter(_: Party, to: str, message: Message) -> Message:
         if not isinstance(message, PartialDecryption):
             return message
         wrong: dict[str, Callable[[], Message]] = {
@@ -969,9 +945,9 @@ def test_key_holders_see_half_of_each_upload_and_the_aggregator_no_answer(federa
     case = federate().case()
     out = case.play(record=True)
     seen = {(to, kind) for _, to, kind in kinds(out.transcript)}
-    assert {kind for to, kind in seen if to == "agg"} == {Upload.KIND}
-    assert {kind for to, kind in seen if to in HOLDERS} == {Relayed.KIND, Vote.KIND}
-    assert {kind for to, kind in seen if to == "r"} == {OtherHalf.KIND, PartialDecryption.KIND}
+    assert {kind for to, kind in seen if to == "agg"} == {"Upload"}
+    assert {kind for to, kind in seen if to in HOLDERS} == {"Relayed", "Vote"}
+    assert {kind for to, kind in seen if to == "r"} == {"OtherHalf", "PartialDecryption"}
 
 
 @pytest.mark.parametrize("role", ["aggregator", "key holder"])

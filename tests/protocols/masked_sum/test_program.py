@@ -49,6 +49,7 @@ from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.terms import pack_set
 from secagg.protocols.threat_model import ThreatModel
 from secagg.wire import Message
+from uniform import CHI_SQUARE_LIMIT, chi_square
 
 MakeWorld = Callable[..., Any]
 Results = tuple[dict[str, Any], dict[str, Ledger]]
@@ -399,16 +400,6 @@ def test_programs_for_another_role_or_roster_are_refused(world: MakeWorld) -> No
 
 # What the wire shows.
 
-# 255 degrees of freedom: 366 is exceeded with probability 7e-6 by uniform bytes; over the 30 statistics below, 2e-4.
-# The keys are fixed, so a run either always passes or never.
-LIMIT = 366.0
-
-
-def chi_square(values: np.ndarray[Any, Any]) -> float:
-    counts = np.bincount(values, minlength=256)
-    expected = counts.sum() / 256
-    return float(((counts - expected) ** 2 / expected).sum())
-
 
 def messages(transcript: list[tuple[str, str, bytes]], kind: type[Any]) -> list[tuple[str, str, Any]]:
     found = []
@@ -431,13 +422,13 @@ def test_masked_vectors_are_uniform_whatever_the_inputs_and_so_are_their_sums(
     seen = {sender: m.packed for sender, _, m in messages(out.transcript, MaskedInput)}
     assert len(seen) == 5
     for values in seen.values():
-        assert chi_square(values) < LIMIT
+        assert chi_square(values) < CHI_SQUARE_LIMIT
     names = sorted(seen)
     for a, b in itertools.pairwise(names):
-        assert chi_square(seen[a] + seen[b]) < LIMIT
-        assert chi_square(seen[a] - seen[b]) < LIMIT
+        assert chi_square(seen[a] + seen[b]) < CHI_SQUARE_LIMIT
+        assert chi_square(seen[a] - seen[b]) < CHI_SQUARE_LIMIT
     # All of them less the masks of pairs, which cancel: the self masks remain.
-    assert chi_square(np.asarray(np.sum(list(seen.values()), axis=0, dtype=np.uint8))) < LIMIT
+    assert chi_square(np.asarray(np.sum(list(seen.values()), axis=0, dtype=np.uint8))) < CHI_SQUARE_LIMIT
     assert set(out.results["server"].total.tolist()) == {5 * fill % 256}
 
 
@@ -462,7 +453,7 @@ def test_what_the_server_can_take_off_leaves_single_vectors_uniform(world: MakeW
     for i, (n, c) in enumerate(clients.items()):
         y = c.mask(w.xs[n], inboxes[n]).packed.copy()
         add_masks(y, [Mask(self_seed(where, c._secrets.self_secret, i), minus=True)])
-        assert chi_square(y) < LIMIT
+        assert chi_square(y) < CHI_SQUARE_LIMIT
 
 
 def test_the_wire_shows_the_same_lengths_and_order_for_all_inputs(
