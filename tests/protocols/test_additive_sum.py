@@ -602,8 +602,11 @@ def test_three_aggregators_of_whom_one_tells_the_others_different_sets_open_noth
     for name, other in (("x", "y"), ("y", "x")):
         error = out.errors[name]
         assert isinstance(error, RemoteProtocolError)
-        assert blamed(error) == other  # which of the others lied cannot be told
-        assert "told" in str(error)
+        assert blamed(error) == ""  # which of the others lied cannot be known
+        assert (
+            f"{other} holds other terms or means another set of clients, or z told {other} and {name}"
+            in str(error)
+        )
     assert isinstance(out.errors["r"], AbortedError)
     assert set(openers(out)) <= {"z"}
 
@@ -618,7 +621,9 @@ def test_a_digest_of_another_set_is_caught_before_anything_is_opened(roles: Layo
     out = lie(roles, alter, "y")
     errors = {n: e for n, e in out.errors.items() if isinstance(e, RemoteProtocolError)}
     assert set(errors) == set(terms.roles.aggregators) - {"y"}
-    assert {e.peer for e in errors.values() if isinstance(e, RemoteProtocolError)} == {"y"}
+    # Where there is a third aggregator, it could have told the two different sets.
+    assert {blamed(e) for e in errors.values()} == ({"y"} if roles is APART else {""})
+    assert all("y holds other terms or means another set" in str(e) for e in errors.values())
     assert set(openers(out)) <= {"y"}
     assert "r" not in out.results
 
@@ -649,7 +654,7 @@ def test_another_set_told_to_a_result_party_is_caught(liar: str) -> None:
     out = lie(APART, alter, liar)
     error = out.errors["r"]
     assert isinstance(error, RemoteProtocolError)
-    assert blamed(error) == "y"
+    assert blamed(error) == ""  # neither is more to be believed than the other
     assert "y and x opened sums over different sets" in str(error)
 
 

@@ -588,18 +588,26 @@ def test_fingerprints_depend_on_every_term() -> None:
     assert len(prints) == len(changes) + 1
 
 
-def test_verdicts_that_differ_or_are_none_are_an_error_that_names_the_aggregator() -> None:
+def end_with_verdicts(verdicts: list[list[int]]) -> RemoteProtocolError:
+    """Return how a result party ends to which the aggregators send these."""
     terms = terms_for(vectors(3))
-    for lie in (np.array([2, 2, 1], np.uint8), np.zeros(4, np.uint8)):
-        programs = {
-            n: send(("r", Verdict(np.full(3, 2, np.uint8)))) for n in ("p0", "p2", *terms.roles.clients)
-        }
-        programs["p0"] = send(("r", Verdict(np.full(3, 2, np.uint8))))
-        programs |= {"p1": send(("r", Verdict(lie))), "r": lambda p: receive(p, terms=terms)}
-        out = simulate(programs)
-        error = out.errors["r"]
-        assert isinstance(error, RemoteProtocolError)
-        assert error.peer == "p1"
+    programs = {n: send(("r", Verdict(np.array(v, np.uint8)))) for n, v in zip(P, verdicts, strict=True)}
+    idle = {client: send() for client in terms.roles.clients}
+    error = simulate({**idle, **programs, "r": lambda p: receive(p, terms=terms)}).errors["r"]
+    assert isinstance(error, RemoteProtocolError)
+    return error
+
+
+@pytest.mark.parametrize("liar", range(3))
+@pytest.mark.parametrize("lie", [[2, 2, 1], [0, 0, 0, 0]])
+def test_an_aggregator_whose_verdict_the_two_others_contradict_is_named(lie: list[int], liar: int) -> None:
+    assert end_with_verdicts([lie if i == liar else [2, 2, 2] for i in range(3)]).peer == P[liar]
+
+
+def test_of_three_different_verdicts_nobody_is_named() -> None:
+    error = end_with_verdicts([[2, 2, 2], [2, 2, 1], [2, 1, 2]])
+    assert error.peer == ""
+    assert "got three from p0, p1, p2; it cannot be known which" in str(error)
 
 
 @pytest.mark.parametrize("action", ACTIONS)

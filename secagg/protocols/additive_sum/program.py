@@ -237,10 +237,16 @@ async def _compare(party: Party, received: NDArray[np.bool_], terms: Terms) -> N
         party.send(peer, Agreed(statement))
     for peer, message in (await party.gather(Agreed, others)).items():
         if message.statement != statement:
+            # With two aggregators each knows all that the other one was told.
+            third = ", ".join(p for p in others if p != peer)
+            unless = (
+                f", or {third} told {peer} and {party.me} different sets: {party.me} cannot know"
+                if third
+                else ""
+            )
             raise RemoteProtocolError(
-                f"{peer} holds other terms or means another set of clients, or an aggregator told {peer} and {party.me} "
-                "different sets; nothing is opened",
-                peer=peer,
+                f"{peer} holds other terms or means another set of clients{unless}; nothing is opened",
+                peer="" if unless else peer,
             )
 
 
@@ -292,8 +298,11 @@ async def _receive(party: Party, own: PartialSum | None, terms: Terms) -> SumRes
             if message.statement != _statement(party, message.received, terms):
                 raise RemoteProtocolError(f"{peer} holds other terms than {party.me}", peer=peer)
             if not np.array_equal(message.received, received):
+                agreed = first == party.me  # on its own set, and with everybody
                 raise RemoteProtocolError(
-                    f"{peer} and {first} opened sums over different sets of clients", peer=peer
+                    f"{peer} and {first} opened sums over different sets of clients"
+                    f"{'' if agreed else f': {party.me} cannot know which of them does not keep to the protocol'}",
+                    peer=peer if agreed else "",
                 )
             partials.append(_unpack(message.packed, terms.shape, terms.ring, peer))
         if np.count_nonzero(received) < terms.min_clients:

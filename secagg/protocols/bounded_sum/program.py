@@ -171,13 +171,7 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
     bounds = terms.bounds
     with party.phase("open"):
         verdicts = await party.gather(Verdict, terms.roles.aggregators, most_bytes=len(terms.roles.clients))
-        status = verdicts[terms.roles.aggregators[0]].status
-        for peer, verdict in verdicts.items():
-            checked(verdict.status, (len(terms.roles.clients),), status.dtype, what="a verdict", peer=peer)
-            if not np.array_equal(verdict.status, status):
-                raise RemoteProtocolError(
-                    f"expected the same verdict from all aggregators, got another from {peer}", peer=peer
-                )
+        status = _common(verdicts, terms)
         _require(terms, status)
         opened = await receive_opening(
             party, terms.roles.aggregators, RingGroup(bounds.ring), (bounds.columns,)
@@ -221,17 +215,24 @@ async def _agree(party: Party, terms: Terms, index: int, mine: set[PartyId]) -> 
             party.send(peer, Arrived(received))
     else:
         received[:] = True
-    informed = [peer for peer in terms.roles.aggregators[:2] if peer != party.me]
-    for peer, message in (await party.gather(Arrived, informed, most_bytes=received.nbytes)).items():
+    tellers = [peer for peer in terms.roles.aggregators[:2] if peer != party.me]
+    for peer, message in (await party.gather(Arrived, tellers, most_bytes=received.nbytes)).items():
         received &= check_array(message.received, received.shape, what="who is there", peer=peer)
     statement = digest(f"{LABEL}/agreed", [party.session, terms.fingerprint(), received.tobytes()])
     for peer in others:
         party.send(peer, Agreed(statement))
     for peer, agreed in (await party.gather(Agreed, others)).items():
         if agreed.statement != statement:
+            # P_0 and P_1 tell sets and know what they told each other; P_2, and what P_2 was told, either may have changed.
+            third = next((p for p in tellers if p != peer), "")
+            unless = (
+                f", or {third} told {peer} and {party.me} different sets: {party.me} cannot know"
+                if third
+                else ""
+            )
             raise RemoteProtocolError(
-                f"{peer} holds other terms or means another set of clients; nothing is checked or opened",
-                peer=peer,
+                f"{peer} holds other terms or means another set of clients{unless}; nothing is checked or opened",
+                peer="" if unless else peer,
             )
     return [int(i) for i in np.flatnonzero(received)]
 
@@ -294,6 +295,31 @@ def _share(share: RingArray, bounds: Bounds, peer: PartyId) -> RingArray:
 
 def _named(terms: Terms, status: NDArray[np.uint8], wanted: int) -> tuple[PartyId, ...]:
     return tuple(client for client, s in zip(terms.roles.clients, status, strict=True) if s == wanted)
+
+
+def _common(verdicts: Mapping[PartyId, Verdict], terms: Terms) -> NDArray[np.uint8]:
+    """Return what all three aggregators say of the clients.
+
+    Raises:
+      RemoteProtocolError: they do not say the same. One that two others contradict is named: two do not lie at once.
+    """
+    shape = (len(terms.roles.clients),)
+    said = {
+        peer: checked(verdict.status, shape, np.dtype(np.uint8), what="a verdict", peer=peer).tobytes()
+        for peer, verdict in verdicts.items()
+    }
+    alone = [peer for peer, verdict in said.items() if list(said.values()).count(verdict) == 1]
+    if len(alone) == 1:
+        raise RemoteProtocolError(
+            f"expected the same verdict from all aggregators, got another from {alone[0]} than from the other two",
+            peer=alone[0],
+        )
+    if alone:
+        raise RemoteProtocolError(
+            f"expected the same verdict from all aggregators, got three from {', '.join(alone)}; it cannot be known which "
+            "of them does not keep to the protocol"
+        )
+    return next(iter(verdicts.values())).status
 
 
 def _require(terms: Terms, status: NDArray[np.uint8]) -> None:
