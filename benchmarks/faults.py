@@ -29,7 +29,9 @@ from secagg.mpc.engine import XOR, Engine
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
-from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.banking import COLLECTORS, STRUCTURING
+from secagg.patterns.group_by import GroupByPattern
+from secagg.patterns.pattern import Terms as PatternTerms
 from secagg.protocols import additive_sum as additive
 from secagg.protocols import bounded_sum as bounded
 from secagg.protocols import masked_sum
@@ -108,22 +110,22 @@ def engine_case() -> Case:
     return Case({**dict.fromkeys(COMPUTING, computing), "data": data, "result": result}, lambda _, r: r)
 
 
-def bank_case(pattern: Any, parameters: Any, computing: tuple[str, str, str], seed: int) -> Case:
+def bank_case(pattern: GroupByPattern, parameters: Any, computing: tuple[str, str, str], seed: int) -> Case:
     rng = np.random.default_rng(seed)
     banks = ("bank_a", "bank_b", "bank_c")[: 2 + seed % 2]
-    query = pattern.query(parameters, banks, computing)
+    parties = tuple(dict.fromkeys((*banks, *computing)))
+    query = pattern.query(parameters, PatternTerms(parties, {"input": banks, "computing": computing}))
     rows = {}
     for bank in banks:
         names = np.array([f"n{i}" for i in rng.integers(0, 6, 12)], object)
         cents = rng.integers(0, 800_000, 12)
-        others = (
-            [np.array([f"s{i}" for i in rng.integers(0, 9, 12)], object)] if pattern is collectors else []
-        )
-        rows[bank] = pattern.rows(parameters, names, *others, cents)
-    programs = {
-        name: partial(find_groups, query=query, rows=rows.get(name))
-        for name in dict.fromkeys((*banks, *computing))
-    }
+        if pattern is COLLECTORS:
+            senders = np.array([f"s{i}" for i in rng.integers(0, 9, 12)], object)
+            tables = {"transfers": {"beneficiary": names, "sender": senders, "amount": cents}}
+        else:
+            tables = {"deposits": {"customer": names, "amount": cents}}
+        rows[bank] = pattern.group_rows(parameters, tables)
+    programs = {name: partial(find_groups, query=query, rows=rows.get(name)) for name in parties}
     return Case(programs, lambda name, findings: findings and flagged_rows(rows[name], findings))
 
 
@@ -209,7 +211,7 @@ def encrypted_case() -> Case:
 @cache
 def cases() -> list[tuple[Case, dict[str, Any], int]]:
     """Return every case with its undisturbed results and its number of messages."""
-    some = collectors.Parameters(min_senders=4, min_total_cents=100)
+    some = COLLECTORS.Parameters(min_senders=4, min_total_cents=100)
     listed = [
         sum_case(),
         additive_case(),
@@ -218,9 +220,9 @@ def cases() -> list[tuple[Case, dict[str, Any], int]]:
         bounded_case(),
         encrypted_case(),
         engine_case(),
-        bank_case(collectors, some, ("bank_a", "bank_b", "helper"), 0),
-        bank_case(collectors, some, ("x", "y", "z"), 1),
-        bank_case(structuring, structuring.Parameters(), ("bank_c", "bank_a", "bank_b"), 3),
+        bank_case(COLLECTORS, some, ("bank_a", "bank_b", "helper"), 0),
+        bank_case(COLLECTORS, some, ("x", "y", "z"), 1),
+        bank_case(STRUCTURING, STRUCTURING.Parameters(), ("bank_c", "bank_a", "bank_b"), 3),
     ]
     ready = []
     for case in listed:

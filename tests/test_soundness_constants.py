@@ -118,10 +118,10 @@ def test_range_of_truncated_products():
 
 
 def test_what_the_defaults_of_collectors_let_one_row_claim():
-    from secagg.patterns.banking import collectors
+    from secagg.patterns.banking import COLLECTORS
 
-    defaults = collectors.Parameters()
-    assert (defaults.most_senders_per_bank, defaults.min_banks) == (100_000, 2)
+    defaults = COLLECTORS.Parameters()
+    assert (defaults.max_senders_per_bank, defaults.min_banks) == (100_000, 2)
     says("soundness", "a made-up row of 100,000 senders", "With `min_banks = 2`")
 
 

@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bank_tables import terms_of
 from secagg.mpc import buckets as bucket_plans
 from secagg.mpc.buckets import OVERFLOW_BITS
 from secagg.mpc.engine import PairStreams, Purpose
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
 from secagg.prg import KEY_BYTES, Stream
-from secagg.protocols.group_by import MAX_ROWS, Field, Layout, Query
+from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by import layout as layouts
 from secagg.protocols.group_by.engine import _gates
 from secagg.protocols.group_by.lists import check_gates
 from secagg.protocols.pseudonyms import log2_collision
+from secagg.protocols.row_counts import MAX_ROWS
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +44,10 @@ def says(name: str, words: str) -> None:
 
 def collectors(counts: tuple[int, ...]) -> Layout:
     """Return the layout of the query that the page's examples are about."""
-    from secagg.patterns.banking import collectors as pattern
+    from secagg.patterns.banking import COLLECTORS
 
     banks = tuple(f"bank {i}" for i in range(len(counts)))
-    return Layout.plan(pattern.query(pattern.Parameters(), banks, THREE), counts)
+    return Layout.plan(COLLECTORS.query(COLLECTORS.Parameters(), terms_of(banks, THREE)), counts)
 
 
 def test_bytes_of_sessions_nonces_and_keys():

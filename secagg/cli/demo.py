@@ -11,7 +11,7 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -22,23 +22,26 @@ import typer
 from rich.console import Console
 
 from secagg.cli.progress import Style, shown_progress
-from secagg.cli.show import opened_table, phase_table, seconds, size, stdout, table
+from secagg.cli.show import opened_table, phase_table, probability, seconds, size, stdout, table
 from secagg.data.synthetic import Truth, make
 from secagg.errors import SecaggError, UsageError
-from secagg.jobs.disclosure import disclosures
-from secagg.jobs.inputs import Table
+from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Address, Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.local import free_addresses, run_parties
-from secagg.jobs.patterns import units
+from secagg.jobs.rules import disclosures
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import create_identity
-from secagg.patterns.banking import collectors, structuring
+from secagg.party import PartyId
+from secagg.patterns.banking import COLLECTORS, STRUCTURING
+from secagg.patterns.group_by import GroupByPattern
+from secagg.patterns.parameters import units
+from secagg.patterns.pattern import Result, Tables
 
 _MARK: Final = ".secagg-demo"
 _SHOWN: Final = 5
 _COMPUTING: Final = 3
-_PATTERNS: Final[tuple[Any, ...]] = (collectors, structuring)
+_PATTERNS: Final[tuple[GroupByPattern, ...]] = (COLLECTORS, STRUCTURING)
 
 Found = dict[str, tuple[int, ...]]
 
@@ -78,8 +81,8 @@ def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
         f"{len(truth.collectors)} collectors and {len(truth.customers)} structuring customers. Every bank is a process "
         "of its own with its own table; they talk over mutually authenticated TLS.\n"
     )
-    for module in _PATTERNS:
-        _show(console, out, truth, module)
+    for pattern in _PATTERNS:
+        _show(console, out, truth, pattern)
     console.print(
         f"{seconds(time.monotonic() - begin)} in all. Tables, keys, job files, results and run records are in {out}."
     )
@@ -103,20 +106,21 @@ def _move_in(out: Path, truth: Truth) -> None:
     """Give each bank a directory with its tables, its key, everybody's certificates, and the job files."""
     addresses = dict(zip(truth.banks, free_addresses(len(truth.banks)), strict=True))
     parameters = {
-        collectors.NAME: {
+        COLLECTORS.name: {
             "min_senders": truth.min_senders,
             "min_banks": truth.min_banks,
             "min_total": truth.min_total,
         },
-        structuring.NAME: {"limit": truth.limit},
+        STRUCTURING.name: {"limit": truth.limit},
     }
     for bank in truth.banks:
         home = out / bank
         create_identity(bank).save(home)
-        for module in _PATTERNS:
-            (out / "tables" / f"{bank}.{module.TABLE}.csv").rename(home / f"{module.TABLE}.csv")
-            text = _job_text(truth, module.NAME, parameters[module.NAME], addresses)
-            (home / f"{module.NAME}.toml").write_text(text, "utf-8")
+        for pattern in _PATTERNS:
+            (table_name,) = pattern.inputs
+            (out / "tables" / f"{bank}.{table_name}.csv").rename(home / f"{table_name}.csv")
+            text = _job_text(truth, pattern.name, parameters[pattern.name], addresses)
+            (home / f"{pattern.name}.toml").write_text(text, "utf-8")
     for bank in truth.banks:
         for other in truth.banks:
             if other != bank:
@@ -142,51 +146,54 @@ class _Bank:
     """A bank as God sees it.
 
     Attributes:
-      columns: its table.
+      tables: what it puts in.
       identifiers: the different ones in it.
       alone: those that meet the thresholds in its own table.
       told: what the run told it.
       record: its run record.
     """
 
-    columns: Sequence[Any]
+    tables: Tables
     identifiers: set[str]
     alone: set[str]
     told: Found
     record: dict[str, Any]
 
 
-def _show(console: Console, out: Path, truth: Truth, module: Any) -> None:
-    name = module.NAME
+def _show(console: Console, out: Path, truth: Truth, pattern: GroupByPattern) -> None:
+    name = pattern.name
     job = load_job(out / truth.banks[0] / f"{name}.toml")
-    shown = ", ".join(f"{k} {v}" for k, v in job.shown_parameters().items() if "most" not in k)
+    shown = ", ".join(f"{k} {v}" for k, v in job.shown_parameters().items() if "max" not in k)
     console.rule(name, align="left")
     console.print(f"Looked for: {job.pattern.summary}\nJob: {shown}\n")
     begin = time.monotonic()
-    commands = {bank: _command(out / bank, bank, module) for bank in truth.banks}
+    commands = {bank: _command(out / bank, bank, pattern) for bank in truth.banks}
     with shown_progress(Style.auto) as on_progress:
         run_parties(commands, on_progress=on_progress)
     took = time.monotonic() - begin
-    banks = {bank: _look(out / bank, bank, job) for bank in truth.banks}
-    planted = set(truth.collectors if module is collectors else truth.customers)
-    pooled: Found = module.find_plainly(job.parameters, [bank.columns for bank in banks.values()])
+    banks = {bank: _look(out / bank, bank, job, pattern) for bank in truth.banks}
+    planted = set(truth.collectors if pattern is COLLECTORS else truth.customers)
+    tables = {name: bank.tables for name, bank in banks.items()}
+    pooled = pattern.reference(job.parameters, job.terms, tables)
     _print_findings(console, job, banks, planted)
     _print_comparison(console, banks, pooled, planted)
     _print_cost(console, job, banks, took)
 
 
-def _command(home: Path, bank: str, module: Any) -> list[str]:
-    table_file = str(home / f"{module.TABLE}.csv")
-    command = ["run", str(home / f"{module.NAME}.toml"), "--as", bank, "--identity", str(home)]
+def _command(home: Path, bank: str, pattern: GroupByPattern) -> list[str]:
+    (table_name,) = pattern.inputs
+    table_file = str(home / f"{table_name}.csv")
+    command = ["run", str(home / f"{pattern.name}.toml"), "--as", bank, "--identity", str(home)]
     return [*command, "--data", table_file, "--out", str(home / "results")]
 
 
-def _look(home: Path, bank: str, job: Job) -> _Bank:
-    columns = Table(job, str(home / f"{job.pattern.table}.csv"))()
-    rows = job.pattern.rows(job.parameters, *columns)
+def _look(home: Path, bank: str, job: Job, pattern: GroupByPattern) -> _Bank:
+    (table_name,) = pattern.inputs
+    tables = InputTables(job, str(home / f"{table_name}.csv"))()
+    rows = pattern.group_rows(job.parameters, tables)
     # What a bank would notice without the others: its own numbers against the thresholds, but for min_banks.
     meets = np.ones(len(rows.identifiers), bool)
-    for field, values in zip(job.query.fields, rows.values.T, strict=True):
+    for field, values in zip(pattern.fields(job.parameters), rows.values.T, strict=True):
         if field.opened and field.at_least is not None:
             meets &= values >= np.uint64(field.at_least)
     stem = home / "results" / f"{bank}.{job.name}"
@@ -196,39 +203,40 @@ def _look(home: Path, bank: str, job: Job) -> _Bank:
             for row in list(csv.reader(file))[1:]
         }
     record = json.loads(stem.with_name(stem.name + ".json").read_text("utf-8"))
-    return _Bank(columns, set(rows.identifiers), set(rows.identifiers[meets]), told, record)
+    return _Bank(tables, set(rows.identifiers), set(rows.identifiers[meets]), told, record)
 
 
 def _print_findings(console: Console, job: Job, banks: Mapping[str, _Bank], planted: set[str]) -> None:
-    identifier = job.pattern.result_columns[0]
+    (table_name,) = job.pattern.inputs
+    columns = tuple(job.pattern.results)
     rows = [
         (
             name,
-            len(bank.columns[-1]),
+            len(bank.tables[table_name]["amount"]),
             len(bank.identifiers),
             f"{len(bank.alone)} ({len(bank.alone & planted)})",
             f"{len(bank.told)} ({len(bank.told.keys() & planted)})",
         )
         for name, bank in banks.items()
     ]
-    headings = ("bank", job.pattern.table, f"different {identifier}", "alone (planted)", "together (planted)")
+    headings = ("bank", table_name, f"different {columns[0]}", "alone (planted)", "together (planted)")
     console.print(table("Over the thresholds in each bank's own table, and found together", headings, rows))
     first, bank = next(iter(banks.items()))
     decimals = job.data.currency_decimals
     shown = [(name, *sums[:-1], units(sums[-1], decimals)) for name, sums in list(bank.told.items())[:_SHOWN]]
     console.print()
-    console.print(
-        table(f"What {first} is told: {len(bank.told)} rows, such as", job.pattern.result_columns, shown)
-    )
+    console.print(table(f"What {first} is told: {len(bank.told)} rows, such as", columns, shown))
     console.print()
 
 
-def _print_comparison(console: Console, banks: Mapping[str, _Bank], pooled: Found, planted: set[str]) -> None:
+def _print_comparison(
+    console: Console, banks: Mapping[str, _Bank], pooled: Mapping[PartyId, Result], planted: set[str]
+) -> None:
     """Compare what the banks were told with everybody's tables in one place, which no bank could do."""
     equal = all(
-        bank.told == {name: sums for name, sums in pooled.items() if name in bank.identifiers}
-        for bank in banks.values()
+        bank.told == {who: tuple(sums) for who, *sums in pooled[name]} for name, bank in banks.items()
     )
+    everything = {row for rows in pooled.values() for row in rows}
     found = {name for bank in banks.values() for name in bank.told}
     hits = len(found & planted)
     if not equal:
@@ -236,7 +244,7 @@ def _print_comparison(console: Console, banks: Mapping[str, _Bank], pooled: Foun
             "the banks were told something else than the pooled plaintext says; this must never happen"
         )
     console.print(
-        f"Together: {len(found)} found, equal to the pooled plaintext ({len(pooled)}) row for row, which only this "
+        f"Together: {len(found)} found, equal to the pooled plaintext ({len(everything)}) row for row, which only this "
         f"demo can compute.\nOf {len(planted)} planted, {hits} are found: recall {_ratio(hits, len(planted))}, "
         f"precision {_ratio(hits, len(found))} (honest accounts can meet the thresholds too).\n"
     )
@@ -249,12 +257,12 @@ def _ratio(part: int, whole: int) -> str:
 def _print_cost(console: Console, job: Job, banks: Mapping[str, _Bank], took: float) -> None:
     first, bank = next(iter(banks.items()))
     sent = sum(b.record["ledger"]["total"]["sent"]["frame_bytes"] for b in banks.values())
-    false_match = bank.record["log2_false_match"]
+    false_match = probability(bank.record["risks"]["log2_false_match"])
     console.print(phase_table(bank.record["ledger"], title=f"Cost at {first}"))
     console.print(
         f"{seconds(bank.record['timings']['total_s'])} from start to result, {seconds(took)} with starting the processes; "
         f"{size(sent)} sent by all; two different identifiers are taken for one with probability at most "
-        f"2^{false_match:.0f}.\n"
+        f"{false_match}.\n"
     )
     console.print(opened_table(disclosures(job), job.roster))
     console.print()

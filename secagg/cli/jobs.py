@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
-from secagg.cli.show import explain, stdout, table
+from secagg.cli.show import complain, explain, say, stdout, table
 from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
 from secagg.errors import UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
-from secagg.jobs.patterns import PATTERNS
+from secagg.patterns.parameters import shown_parameters
+from secagg.patterns.pattern import RoleSize
+from secagg.patterns.registry import Installed, find, names
+from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time, Type
 
 __all__ = ["check", "patterns"]
 
@@ -24,12 +28,42 @@ _ASSUMED_ROWS: Final = 100_000
 def patterns() -> None:
     """List what can be computed, and the parameters with their defaults."""
     console = stdout()
-    for pattern in PATTERNS.values():
-        console.print(f"{pattern.name}: {pattern.summary}", markup=False)
-        console.print(f"each bank puts in its {pattern.table}; results: {', '.join(pattern.result_columns)}")
-        defaults = pattern.show_parameters(pattern.parameters())
-        console.print(table("", ("parameter", "default"), list(defaults.items())))
+    for name in names():
+        try:
+            _describe(console, find(name))
+        except UsageError as error:  # the others can be listed all the same
+            complain(error)
         console.print()
+
+
+def _describe(console: Console, installed: Installed) -> None:
+    pattern = installed.pattern
+    say(console, f"{pattern.name}: {pattern.summary}")
+    if installed.origin.module_sha256:
+        say(console, f"from {installed.origin}")
+    for name, schema in pattern.inputs.items():
+        say(console, f"each input party puts in {name}: {_columns(schema)}")
+        if schema.formats:
+            say(console, f"known formats of {name}: {', '.join(known.name for known in schema.formats)}")
+    say(console, f"results: {', '.join(pattern.results)}")
+    say(console, f"roles: {', '.join(f'{role} ({_count(size)})' for role, size in pattern.roles.items())}")
+    defaults = shown_parameters(pattern.Parameters())
+    if defaults:
+        console.print(table("", ("parameter", "default"), list(defaults.items())))
+
+
+def _columns(schema: Schema) -> str:
+    return ", ".join(f"{role} ({_type(kind)})" for role, kind in schema.items())
+
+
+def _type(kind: Type) -> str:
+    if isinstance(kind, Integer):
+        return f"integer, {kind.min} to {kind.max}"
+    return {Identifier: "identifier", Money: "amount", Time: "time"}[type(kind)]
+
+
+def _count(size: RoleSize) -> str:
+    return str(size.min) if size.min == size.max else f"{size.min} to {size.max}"
 
 
 def check(
@@ -37,7 +71,7 @@ def check(
     rows: Annotated[
         list[str] | None,
         typer.Option(
-            help="Different identifiers a bank puts in: N for each, or NAME=N (repeat); "
+            help="Rows an input party announces (different identifiers): N for each, or NAME=N (repeat); "
             f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less."
         ),
     ] = None,
@@ -68,10 +102,8 @@ def check(
 
 
 def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
-    most = job.query.row_limit
-    counts = dict.fromkeys(
-        job.input_parties, min(_ASSUMED_ROWS, most // job.round_rows_to * job.round_rows_to)
-    )
+    most, step = job.pattern.row_limit(job.terms), job.pad_rows_to
+    counts = dict.fromkeys(job.input_parties, min(_ASSUMED_ROWS, most // step * step))
     for text in given:
         name, equals, number = text.rpartition("=")
         if (
@@ -84,8 +116,7 @@ def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
                 f"expected --rows N or --rows NAME=N with an input party ({', '.join(counts)}), got {text!r}"
             )
         counts.update(dict.fromkeys([name] if equals else counts, int(number)))
-    step = job.round_rows_to
-    rounded = {name: -(-count // step) * step for name, count in counts.items()}
+    rounded = {name: job.terms.padded(count) for name, count in counts.items()}
     for name, count in rounded.items():
         if count > most:
             up = f", rounded up to {count}," if count != counts[name] else ""

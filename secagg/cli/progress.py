@@ -16,7 +16,7 @@ from rich.progress import Progress as Bars
 
 from secagg.cli.show import duration, say, size, stderr
 from secagg.jobs.local import OnProgress, progress_line
-from secagg.jobs.run import PHASES, Progress
+from secagg.jobs.run import CONNECT, READ, Progress
 from secagg.printable import printable
 
 __all__ = ["Style", "describe", "shown_progress"]
@@ -91,7 +91,7 @@ class _Lines:
         self._pause = _LINES_EVERY_S
 
     def __call__(self, progress: Progress) -> None:
-        reached, now = PHASES.index(progress.phase), time.monotonic()
+        reached, now = progress.step, time.monotonic()
         news = reached > self._reached or (reached == 0 and progress.present != self._present)
         if reached < self._reached or not (news or now - self._when >= self._pause):
             return
@@ -105,10 +105,10 @@ class _Lines:
 def describe(progress: Progress) -> str:
     """Return what a party is doing, in words."""
     names = ", ".join(progress.waiting_for)
-    if progress.phase == PHASES[0]:
+    if progress.phase == CONNECT:
         there = ", ".join(progress.present) or "nobody yet"
         left = f", {duration(progress.left_s)} left" if progress.left_s is not None else ""
         return f"waits for {names or 'the others to agree'} (there: {there}{left})"
-    if progress.phase == PHASES[1]:
-        return f"is ready, waits for {names}" if names else "reads its table"
+    if progress.phase == READ:
+        return f"is ready, waits for {names}" if names else "reads its data"
     return f"{progress.phase} (waits for {names})" if names else progress.phase

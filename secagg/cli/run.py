@@ -57,8 +57,8 @@ def run(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="The table: .csv, .parquet, .sql, or duckdb:SELECT...; repeat for several files; "
-            "with --local NAME=TABLE."
+            help="The data: .csv, .parquet, .sql, or duckdb:SELECT...; repeat for several files; TABLE=DATA where the "
+            "pattern takes several tables; with --local NAME=DATA."
         ),
     ] = None,
     map_: Mapping = None,
@@ -105,14 +105,14 @@ def run(
         job = load_job(job_file)
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
-        own_table = table_options.table(job, data) if data else None
+        own_tables = table_options.tables(job, data) if data else None
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else _duration(wait)
         output = Output.probe(out, me=as_, job=job.name)
 
         def failed(record: dict[str, Any]) -> None:
-            if own_table is not None:
-                record["table"] = own_table.described()
+            if own_tables is not None:
+                record["tables"] = own_tables.described()
             try:
                 path = write_record(record, output, own_identity, suffix=output.failed_suffix())
                 notes.append(f"record of the run: {path}")
@@ -125,15 +125,16 @@ def run(
                 job,
                 me=as_,
                 identity=own_identity,
-                read=own_table,
+                read=own_tables,
                 listen=own_address,
                 wait_s=wait_s,
                 on_progress=stop.before(on_progress),
                 on_failure=failed,
             )
-        if own_table is not None:
-            result.record["table"] = own_table.described()
-            result = replace(result, rows=own_table.in_own_spelling(result.rows))
+        if own_tables is not None:
+            result.record["tables"] = own_tables.described()
+            if result.rows is not None:
+                result = replace(result, rows=own_tables.in_own_spelling(result.rows))
         table_file, record_file = result.write(output, own_identity)
         _tell(result.record, table_file, record_file)
         elsewhere = [path for path in (table_file, record_file) if path is not None and path.parent != out]
@@ -171,7 +172,7 @@ def _options_by_party(data: Sequence[str], table_options: TableOptions) -> dict[
     for text in data:
         name, equals, source = text.partition("=")
         if not equals or not source:
-            raise UsageError(f"with --local, expected --data NAME=TABLE, got {text!r}")
+            raise UsageError(f"with --local, expected --data NAME=DATA, got {text!r}")
         options.setdefault(name, table_options.words()).extend(["--data", source])
     return options
 
@@ -179,8 +180,10 @@ def _options_by_party(data: Sequence[str], table_options: TableOptions) -> dict[
 def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) -> None:
     """Print how a run ended for one party."""
     name, console = record["party"], stdout()
-    if (read := record.get("table")) is not None:
-        text = f"{name}: {read['rows_read']} rows read, {read['rows_in_window']} used"
+    tables = record.get("tables", {})
+    for table, read in tables.items():
+        whose = f"{name}: {table}" if len(tables) > 1 else name
+        text = f"{whose}: {read['rows_read']} rows read, {read['rows_in_window']} used"
         text += "".join(
             f", {read[key]} {what}"
             for key, what in (("rows_outside", "outside the window"), ("rows_bad", "bad and left out"))
@@ -188,10 +191,9 @@ def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) ->
         )
         say(console, text)
         for warning in read["warnings"]:
-            say(console, f"{name}: warning: {warning}")
-    if record["flagged"] is not None:
-        count = record["announced_rows"][name]
-        say(console, f"{name}: {record['flagged']} of its {count} identifiers are flagged: {table_file}")
+            say(console, f"{whose}: warning: {warning}")
+    if (told := record.get("result_rows")) is not None:
+        say(console, f"{name}: {told} {'row' if told == 1 else 'rows'} in the result: {table_file}")
     total = record["ledger"]["total"]
     say(
         console,

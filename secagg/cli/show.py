@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from secagg.cost.network import Network
-from secagg.jobs.disclosure import TRUST, Disclosure, disclosures
-from secagg.jobs.forecast import forecast
+from secagg.jobs.forecast import expected_seconds, forecast, risks
 from secagg.jobs.job import Job
-from secagg.jobs.weak_terms import weak_terms
+from secagg.jobs.rules import disclosures, warnings
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
+from secagg.patterns.pattern import Disclosure
 from secagg.printable import printable, printable_lines
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
@@ -139,33 +139,45 @@ def explain(
       assumed: the counts are a guess of ours.
     """
     yield escape(printable(f"{job.name}: {job.pattern.name}, {job.pattern.summary}"))
+    if job.installed.origin.module_sha256:
+        yield escape(
+            printable(
+                f"The pattern is that of {job.installed.origin}. What it opens is what its authors say; read its program."
+            )
+        )
     yield _members_table(job)
     window = [(f"window {name}", at) for name, at in job.window.shown().items()]
     conventions = job.data.shown(job.identifiers)
     agreed = [*job.shown_parameters().items(), *window, *conventions.items()]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(disclosures(job), job.roster)
-    yield TRUST
-    if found := weak_terms(job):
+    yield escape(printable(job.pattern.trust))
+    if found := warnings(job):
         yield escape("\n".join(f"Warning: {printable(text)}" for text in found))
     expected = forecast(job, counts)
-    cost = [(name, counts.get(name, ""), size(sent)) for name, sent in expected.sent_bytes.items()]
+    cost = [(name, counts.get(name, ""), size(sent)) for name, sent in expected.payload_bytes.items()]
     note = "; the rows are assumed, give yours with --rows" if assumed else ""
     yield table(f"Expected cost: {expected.rounds} rounds{note}", ("party", "rows", "sends"), cost)
     times = [
-        (n.name, seconds(n.latency_s), f"{size(n.bytes_per_s)}/s", seconds(expected.seconds(n)))
+        (n.name, seconds(n.latency_s), f"{size(n.bytes_per_s)}/s", seconds(expected_seconds(expected, n)))
         for n in networks
     ]
     yield table("Expected time", ("network", "latency", "bandwidth", "run"), times)
-    false_match = f"2^{expected.log2_false_match:.0f}" if math.isfinite(expected.log2_false_match) else "0"
-    yield f"Two different identifiers are taken for one with probability at most {false_match}."
+    for risk in risks(job, counts):
+        yield escape(printable(f"The probability that {risk.what} is at most {probability(risk.log2)}."))
+
+
+def probability(log2: float | None) -> str:
+    """Return a probability of which the logarithm is known; None for one that is zero."""
+    return f"2^{log2:.0f}" if log2 is not None and math.isfinite(log2) else "0"
 
 
 def _members_table(job: Job) -> RenderableType:
+    recipients = job.pattern.recipients(job.terms)
     rows = []
     for member in job.members:
-        roles = ["input and result"] * (member.name in job.input_parties)
-        roles += ["computing"] * (member.name in job.computing_parties)
+        roles = [role for role, names in job.roles.items() if member.name in names]
+        roles += ["result"] * (member.name in recipients)
         known = fingerprint(member.certificate) if member.certificate is not None else "none that can be used"
         rows.append((member.name, ", ".join(roles), "{}:{}".format(*member.address), known))
     return table("Parties", ("name", "role", "address", "certificate"), rows, numbers_from=4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from secagg.cli.show import say, table
@@ -13,8 +12,8 @@ from secagg.cli.table_options import BadRows, TableOptions
 from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.job import Job
-from secagg.jobs.patterns import units
-from secagg.protocols.group_by import Rows
+from secagg.patterns.parameters import units
+from secagg.patterns.pattern import Contribution
 
 __all__ = ["check_table"]
 
@@ -26,26 +25,26 @@ def check_table(console: Console, job: Job, sources: list[str], options: TableOp
       UsageError: a run would refuse the table; everything that can be said is printed before.
     """
     # What would be refused is read as well, so that all of it can be told.
-    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).table(job, sources)
-    columns = own()
-    if own.report is None:
-        raise UsageError("the table was not read")
+    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).tables(job, sources)
+    tables = own()
     # Rows that would be refused are named once, in the refusal.
-    _print_report(console, job, own.report, listed=options.bad_rows is BadRows.skip)
+    for report in own.reports.values():
+        _print_report(console, job, report, listed=options.bad_rows is BadRows.skip)
     problems: list[SecaggError] = []
     try:
-        rows = job.pattern.rows(job.parameters, *columns)
-        _print_limits(console, job, rows)
-        rows.check(job.query)
+        contribution = job.pattern.prepare(job.parameters, job.terms, tables)
+        _print_limits(console, job, contribution)
+        contribution.check()
     except UsageError as error:
         problems.append(error)
-    left_out = own.report.left_out() if options.bad_rows is BadRows.skip else ()
-    for warning in (*own.report.warnings, *left_out):
-        say(console, f"warning: {warning}")
-    try:
-        own.report.check(bad_rows=options.bad_rows.value, allow_empty=options.allow_empty)
-    except UsageError as error:
-        problems.append(error)
+    for report in own.reports.values():
+        left_out = report.left_out() if options.bad_rows is BadRows.skip else ()
+        for warning in (*report.warnings, *left_out):
+            say(console, f"warning: {warning}")
+        try:
+            report.check(bad_rows=options.bad_rows.value, allow_empty=options.allow_empty)
+        except UsageError as error:
+            problems.append(error)
     if problems:
         lines = [line for problem in problems for line in str(problem).split("\n")]
         raise UsageError("a run would refuse this table:", *lines)
@@ -70,7 +69,8 @@ def _print_report(console: Console, job: Job, report: ReadReport, *, listed: boo
             say(console, f"  {row}")
     columns = [(role, " and ".join(names)) for role, names in report.columns]
     console.print(table("\nColumns", ("role", "column"), columns, numbers_from=2))
-    console.print(table("\nTimes", ("what", "which"), _times(job, report), numbers_from=2))
+    if report.window:
+        console.print(table("\nTimes", ("what", "which"), _times(job, report), numbers_from=2))
     identifiers = [(one.role, one.rule, one.distinct, one.respelt, one.merged) for one in report.identifiers]
     headings = ("role", "rule", "different", "spelt otherwise here", "of these in several ways")
     console.print(table("\nIdentifiers of the rows that are used", headings, identifiers, numbers_from=2))
@@ -88,23 +88,22 @@ def _times(job: Job, report: ReadReport) -> list[tuple[str, Any]]:
     return found
 
 
-def _print_limits(console: Console, job: Job, rows: Rows) -> None:
-    """Print the largest number of each field against what the job allows, and what would be announced."""
+def _print_limits(console: Console, job: Job, contribution: Contribution) -> None:
+    """Print the contribution's largest numbers against what the job allows, and what would be announced."""
+    decimals = job.data.currency_decimals
     limits = []
-    for field, values in zip(job.query.fields, rows.values.T, strict=True):
-        if field.opened:
-            largest, most = int(np.max(values, initial=0)), field.most
-            shown = (
-                [units(n, job.data.currency_decimals) for n in (largest, most)]
-                if field.name == "total"
-                else [largest, most]
-            )
-            limits.append((field.name, *shown))
-    headings = ("of one identifier", "largest here", "the job allows")
-    console.print(table("\nAgainst the job's limits", headings, limits))
-    step = job.round_rows_to
-    count = len(rows.identifiers)
-    announced = -(-count // step) * step
+    for limit in contribution.limits():
+        shown = (units(n, decimals) if limit.money else n for n in (limit.largest, limit.max))
+        limits.append((limit.name, *shown))
+    if limits:
+        headings = ("of one identifier", "largest here", "the job allows")
+        console.print(table("\nAgainst the job's limits", headings, limits))
+    count = contribution.rows
     console.print(
-        table("\nDifferent identifiers", ("here", "announced"), [(count, announced)], numbers_from=0)
+        table(
+            "\nDifferent identifiers",
+            ("here", "announced"),
+            [(count, job.terms.padded(count))],
+            numbers_from=0,
+        )
     )

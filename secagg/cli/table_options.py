@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from secagg.data.dialect import EPOCHS, Dialect
-from secagg.jobs.inputs import Table
+from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 
 __all__ = [
@@ -71,9 +71,9 @@ class TableOptions:
     dialect: Dialect = field(default_factory=Dialect)
     allow_empty: bool = False
 
-    def table(self, job: Job, sources: Sequence[str]) -> Table:
-        """Return the table of a party of this job; errors as in `Table`."""
-        return Table(
+    def tables(self, job: Job, sources: Sequence[str]) -> InputTables:
+        """Return the tables of a party of this job; errors as in `InputTables`."""
+        return InputTables(
             job,
             sources,
             mapping=self.mapping,

@@ -257,7 +257,7 @@ def _read_one(
             amounts=tuple(columns[role][0] for role in schema.of_type(Money)),
             identifiers=tuple(counts),
             warnings=tuple(f"{table.name}: {text}" for text in doubts),
-            window=window.shown(conventions.zone),
+            window="" if time is None else window.shown(conventions.zone),
             zone=conventions.zone,
             files=(table.described(),),
         )

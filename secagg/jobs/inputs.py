@@ -1,4 +1,4 @@
-"""From a table of a kind to the columns that a pattern takes."""
+"""From an input party's files to the tables that a pattern takes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from secagg.data.sources import find_sources, open_source
 from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
 from secagg.jobs.job import Job, Window
-from secagg.jobs.run import Columns
 from secagg.jobs.signed import file_digest
+from secagg.patterns.pattern import Result, Tables
+from secagg.patterns.schema import Columns, Schema
 
 BadRows = Literal["refuse", "skip"]
 _DUCKDB: Final = "duckdb:"
 
 
-class Table:
-    """An input party's table, to be read when a run asks for it.
+class InputTables:
+    """An input party's tables, to be read when a run asks for them.
 
     Args:
-      job: says what kind of table, which window, and what all parties' tables mean.
-      sources: a path, a SELECT after `duckdb:`, or several, which are read as one table.
-      mapping: `role=column` pairs, the name of one known format, or nothing to recognise the format.
+      job: says which tables, which window, and what all parties' tables mean.
+      sources: a path, a SELECT after `duckdb:`, or several. Those of one table are read as one. Where a pattern takes
+        several tables, each source is TABLE=SOURCE.
+      mapping: `role=column` pairs, the name of one known format, or nothing to recognise the format. Where a pattern
+        takes several tables, each is TABLE.role=column, or TABLE=FORMAT.
       bad_rows: what to do about rows that cannot be used.
       dialect: how the files are written.
       allow_empty: take a table of which no row counts.
-
-    Attributes:
-      report: what reading came to, once it is read.
 
     Raises:
       UsageError: there is no such file, it cannot be opened, its columns are not those of the mapping, or the
@@ -54,30 +54,97 @@ class Table:
         dialect: Dialect | None = None,
         allow_empty: bool = False,
     ) -> None:
-        self.report: ReadReport | None = None
-        self._own_spelling: Mapping[str, Mapping[str, str]] = {}
-        self._sources = find_sources(sources)
-        self._schema = job.pattern.schema
-        self._options: dict[str, Any] = {
-            "window": _bounds(job.window),
-            "bad_rows": bad_rows,
-            "conventions": job.data,
-            "dialect": dialect or Dialect(),
-            "allow_empty": allow_empty,
+        self._results = job.pattern.results
+        inputs = job.pattern.inputs
+        by_name = _by_table(inputs, [sources] if isinstance(sources, str) else sources, "--data", "=")
+        maps = _by_table(inputs, mapping, "--map", ".=")
+        missing = [name for name in inputs if name not in by_name]
+        if missing:
+            raise UsageError(
+                f"expected a table for each of {', '.join(inputs)}, got none for {', '.join(missing)}"
+            )
+        self._tables = {
+            name: _InputTable(
+                schema,
+                by_name[name],
+                maps.get(name, []),
+                {
+                    "window": _bounds(job.window) if schema.time is not None else None,
+                    "bad_rows": bad_rows,
+                    "conventions": job.data,
+                    "dialect": dialect or Dialect(),
+                    "allow_empty": allow_empty,
+                },
+            )
+            for name, schema in inputs.items()
         }
+
+    @property
+    def reports(self) -> dict[str, ReadReport]:
+        """Return what reading each table came to, once it is read."""
+        return {name: table.report for name, table in self._tables.items() if table.report is not None}
+
+    def __call__(self) -> Tables:
+        """Read the tables; raises `DataError` where one cannot be used."""
+        return {name: table.read() for name, table in self._tables.items()}
+
+    def in_own_spelling(self, rows: Result) -> list[tuple[Any, ...]]:
+        """Return rows of a result with identifiers as the tables spell them, where each first comes.
+
+        An identifier of a result is spelt as the column of its name is, in the first table that has one.
+        """
+        own = [self._own_spelling(column) for column in self._results]
+        return [tuple(spelt.get(value, value) for value, spelt in zip(row, own, strict=True)) for row in rows]
+
+    def _own_spelling(self, column: str) -> Mapping[str, str]:
+        found = (table.own_spelling.get(column) for table in self._tables.values())
+        return next((spelt for spelt in found if spelt is not None), {})
+
+    def described(self) -> dict[str, Any]:
+        """Return what a run record says of each table: where it was, how it was read, what came of it."""
+        return {name: table.described() for name, table in self._tables.items()}
+
+
+def _by_table(
+    inputs: Mapping[str, Schema], texts: Sequence[str], option: str, ends: str
+) -> dict[str, list[str]]:
+    """Return which texts are about which table: all about the only one, or each about the one that it begins with."""
+    if len(inputs) == 1:
+        return {next(iter(inputs)): list(texts)} if texts else {}
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name = next(
+            (name for name in inputs if text.startswith(name) and text[len(name) :][:1] in [*ends]), None
+        )
+        if name is None:
+            begins = " or ".join(f"{known}{ends[0]}" for known in inputs)
+            raise UsageError(f"expected {option} to begin with a table ({begins}), got {text!r}")
+        found.setdefault(name, []).append(text[len(name) + 1 :])
+    return found
+
+
+class _InputTable:
+    """One table, of one file or several."""
+
+    def __init__(
+        self, schema: Schema, sources: Sequence[str], mapping: Sequence[str], options: dict[str, Any]
+    ) -> None:
+        self.report: ReadReport | None = None
+        self.own_spelling: Mapping[str, Mapping[str, str]] = {}
+        self._schema, self._options = schema, options
+        self._sources = find_sources(sources)
         if len(mapping) == 1 and "=" not in mapping[0]:
             self._options["mapping"] = mapping[0]
         elif mapping:
-            self._options["mapping"] = parse_columns(mapping, self._schema)
+            self._options["mapping"] = parse_columns(mapping, schema)
         found = []
         for source in self._sources:
-            with contextlib.closing(open_source(source, dialect)) as opened:
-                header = tuple(opened.columns)
+            with contextlib.closing(open_source(source, options["dialect"])) as opened:
                 found.append(
                     resolve_columns(
-                        header,
+                        tuple(opened.columns),
                         self._options.get("mapping"),
-                        self._schema,
+                        schema,
                         table=opened.name,
                         written=opened.written_header,
                     )
@@ -87,33 +154,22 @@ class Table:
         self._files = [Path(source) for source in self._sources if not _is_query(source)]
         self._digests: list[tuple[Path, str]] = []
 
-    def __call__(self) -> Columns:
+    def read(self) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""
         before = self._states()
         self._digests = [(path, _digest(path)) for path in self._files]
-        columns = self._read()
+        table = read_table(self._sources, self._schema, **self._options)
+        self.report, self.own_spelling = table.report, table.own_spelling
         for path, then, now in zip(self._files, before, self._states(), strict=True):
             if then != now:
                 raise DataError(f"{path} was changed while it was read; start again")
-        return columns
-
-    def _read(self) -> Columns:
-        table = read_table(self._sources, self._schema, **self._options)
-        self.report, self._own_spelling = table.report, table.own_spelling
-        return [table[role] for role in self._schema if role != self._schema.time]
+        return table.columns
 
     def _states(self) -> list[tuple[int, int, int]]:
         return [_state(path) for path in self._files]
 
-    def in_own_spelling(
-        self, rows: Sequence[tuple[str, *tuple[int, ...]]]
-    ) -> list[tuple[str, *tuple[int, ...]]]:
-        """Return flagged rows with identifiers as the table spells them, where each first comes."""
-        own = self._own_spelling.get(self._schema.identifiers[0], {})
-        return [(own.get(name, name), *sums) for name, *sums in rows]
-
     def described(self) -> dict[str, Any]:
-        """Return what a run record says of the table: where it was, how it was read, what came of it.
+        """Return what a run record says of the table.
 
         A query may name an account. So of a query that stands on the command line only the digest is kept, and
         what the files that it reads held is not known.

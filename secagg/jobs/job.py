@@ -20,13 +20,15 @@ from cryptography import x509
 from secagg import release, wire
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
-from secagg.jobs.patterns import Pattern
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
 from secagg.party import PartyId
+from secagg.patterns.parameters import parameter_fields, shown_parameters
+from secagg.patterns.pattern import COMPUTING, INPUT, Pattern, Terms
+from secagg.patterns.registry import Installed
 from secagg.printable import printable
-from secagg.protocols.group_by import MAX_ROWS, Query
+from secagg.protocols.row_counts import MAX_ROWS
 
 Address = tuple[str, int]
 
@@ -77,24 +79,23 @@ class Job:
     """What several organisations agreed to compute.
 
     Attributes:
+      installed: the pattern, and which distribution it comes from.
       parameters: the pattern's struct, amounts in the currency's smallest unit.
       window: which rows count.
       members: all parties, in roster order.
-      input_parties: who puts in data and learns about its own rows, at least two.
-      computing_parties: three.
-      round_rows_to: row counts are announced as the next multiple of this.
-      max_rows: the most rows that one input party may announce.
+      roles: who has which of the pattern's roles.
+      pad_rows_to: row counts are announced as the next multiple of this.
+      max_rows: the largest row count that one input party may announce.
       data: how every party's table is read.
     """
 
     name: str
-    pattern: Pattern
+    installed: Installed
     parameters: Any
     window: Window
     members: tuple[Member, ...]
-    input_parties: tuple[PartyId, ...]
-    computing_parties: tuple[PartyId, PartyId, PartyId]
-    round_rows_to: int
+    roles: Mapping[str, tuple[PartyId, ...]]
+    pad_rows_to: int
     timeouts: Timeouts
     data: Conventions = field(default_factory=Conventions)
     max_rows: int = MAX_ROWS
@@ -102,14 +103,28 @@ class Job:
     @property
     def identifiers(self) -> tuple[str, ...]:
         """Return the roles of the identifiers in the parties' tables."""
-        return self.pattern.schema.identifiers
+        found = [role for schema in self.pattern.inputs.values() for role in schema.identifiers]
+        return tuple(dict.fromkeys(found))
 
     @property
-    def query(self) -> Query:
-        """Return what is asked of the engine."""
-        return self.pattern.query(
-            self.parameters, self.input_parties, self.computing_parties, self.round_rows_to, self.max_rows
-        )
+    def pattern(self) -> Pattern:
+        """Return what is computed."""
+        return self.installed.pattern
+
+    @property
+    def terms(self) -> Terms:
+        """Return what the pattern is told besides its parameters."""
+        return Terms(self.roster, self.roles, self.pad_rows_to, self.max_rows, self.data.currency_decimals)
+
+    @property
+    def input_parties(self) -> tuple[PartyId, ...]:
+        """Return who puts in data."""
+        return self.roles[INPUT]
+
+    @property
+    def computing_parties(self) -> tuple[PartyId, ...]:
+        """Return who computes, if that is a role of its own."""
+        return self.roles.get(COMPUTING, ())
 
     @property
     def roster(self) -> tuple[PartyId, ...]:
@@ -140,21 +155,21 @@ class Job:
         """
         parameters = {
             f"parameters.{name}": getattr(self.parameters, field.name)
-            for name, field in self.pattern.fields().items()
+            for name, field in parameter_fields(self.pattern.Parameters).items()
         }
         certificates = {f"{m.name}'s certificate": fingerprint(_certificate(m)) for m in self.members}
         return {
             "name": self.name,
             "pattern": self.pattern.name,
+            "the pattern's origin": str(self.installed.origin),
             **parameters,
             "window.start": (self.window.start, self.window.timestamps),
             "window.end": (self.window.end, self.window.timestamps),
             **{f"data.{name}": value for name, value in self.data.agreed(self.identifiers).items()},
             "parties": self.roster,
             **certificates,
-            "roles.input": self.input_parties,
-            "roles.computing": self.computing_parties,
-            "round_rows_to": self.round_rows_to,
+            **{f"roles.{role}": parties for role, parties in self.roles.items()},
+            "pad_rows_to": self.pad_rows_to,
             "max_rows": self.max_rows,
             **{f"timeouts.{f}": float(getattr(self.timeouts, f)) for f in _TIMEOUTS},
         }
@@ -179,7 +194,7 @@ class Job:
 
     def shown_parameters(self) -> dict[str, str]:
         """Return the parameters as a job file writes them."""
-        return self.pattern.show_parameters(self.parameters, decimals=self.data.currency_decimals)
+        return shown_parameters(self.parameters, decimals=self.data.currency_decimals)
 
     def moved(
         self, addresses: Mapping[PartyId, Address], certificates: Mapping[PartyId, x509.Certificate]
@@ -198,7 +213,7 @@ class Job:
         """
         text = json.dumps  # for texts without control characters, JSON's strings are TOML's
         lines = [f"name = {text(self.name)}", f"pattern = {text(self.pattern.name)}"]
-        lines += [f"round_rows_to = {self.round_rows_to}", f"max_rows = {self.max_rows}", "", "[parameters]"]
+        lines += [f"pad_rows_to = {self.pad_rows_to}", f"max_rows = {self.max_rows}", "", "[parameters]"]
         lines += [f"{name} = {value}" for name, value in self.shown_parameters().items()]
         lines += ["", "[data]", f"currency_decimals = {self.data.currency_decimals}"]
         lines += [f"largest_amount = {self.data.largest_amount}"]
@@ -213,8 +228,9 @@ class Job:
             lines += ["", "[[parties]]", f"name = {text(member.name)}"]
             lines += [f"address = {text(f'[{host}]:{port}' if ':' in host else f'{host}:{port}')}"]
             lines += [f'certificate = """\n{certificate_pem(_certificate(member)).decode()}"""']
-        lines += ["", "[roles]", f"input = {text(self.input_parties, indent=1)}"]
-        lines += [f"computing = {text(self.computing_parties)}", "", "[timeouts]"]
+        lines += ["", "[roles]"]
+        lines += [f"{role} = {text(parties, indent=1)}" for role, parties in self.roles.items()]
+        lines += ["", "[timeouts]"]
         lines += [f"{f} = {float(getattr(self.timeouts, f))!r}" for f in _TIMEOUTS]
         return "\n".join(lines) + "\n"
 

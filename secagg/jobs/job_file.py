@@ -2,8 +2,8 @@
 
     name = "collectors-2026-09"
     pattern = "collectors"
-    round_rows_to = 1000            # optional: row counts are announced as multiples of this
-    max_rows = 2000000              # optional: the most rows that one input party may announce; 10 million unless given
+    pad_rows_to = 1000            # optional: row counts are announced as multiples of this
+    max_rows = 2000000              # optional: the largest row count that may be announced; 10 million unless given
 
     [parameters]                    # what is left out has its default; see `secagg patterns`
     min_senders = 6
@@ -25,7 +25,7 @@
     address = "mpc.north.example:7400"
     certificate = "north.crt"       # a path from this file's directory, or the PEM text itself
 
-    [roles]                         # words of ISO/IEC 4922-1; input parties are also the result parties
+    [roles]                         # the pattern's, in words of ISO/IEC 4922-1; see `secagg patterns`
     input = ["north", "south"]
     computing = ["north", "south", "west"]
 
@@ -61,11 +61,13 @@ from secagg.errors import JobError, UsageError
 from secagg.files import read_file
 from secagg.jobs.fields import FieldFault
 from secagg.jobs.job import Address, Job, Member, Window
-from secagg.jobs.patterns import PATTERNS, Pattern
+from secagg.jobs.parameters import read_parameters
 from secagg.network.identity import check_certificate, check_name, load_certificate, read_certificate
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
-from secagg.protocols.group_by import MAX_ROWS
+from secagg.patterns.pattern import Pattern
+from secagg.patterns.registry import find
+from secagg.protocols.row_counts import MAX_ROWS
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PEM: Final = "-----BEGIN"
@@ -91,11 +93,6 @@ class _Party(msgspec.Struct, forbid_unknown_fields=True):
     certificate: str
 
 
-class _Roles(msgspec.Struct, forbid_unknown_fields=True):
-    input: list[str]
-    computing: list[str]
-
-
 class _Timeouts(msgspec.Struct, forbid_unknown_fields=True):
     connect_s: float = _TIMEOUTS.connect_s
     silence_s: float = _TIMEOUTS.silence_s
@@ -114,11 +111,11 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     pattern: str
     parties: list[_Party]
-    roles: _Roles
+    roles: dict[str, Any]
     parameters: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
     window: _Window = msgspec.field(default_factory=_Window)
-    round_rows_to: int = 1
+    pad_rows_to: int = 1
     max_rows: int = MAX_ROWS
     timeouts: _Timeouts = msgspec.field(default_factory=_Timeouts)
 
@@ -230,47 +227,50 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
             "name",
             f"expected 1 to 63 letters, digits, '-' and '_', the first a letter or digit, got {fields.name!r:.80}",
         )
-    pattern = PATTERNS.get(fields.pattern)
-    if pattern is None:
-        raise FieldFault("pattern", f"expected one of {', '.join(PATTERNS)}, got {fields.pattern!r:.80}")
-    if fields.round_rows_to < 1:
-        raise FieldFault("round_rows_to", f"expected 1 or more, got {fields.round_rows_to}")
-    if fields.max_rows < fields.round_rows_to:
+    try:
+        installed = find(fields.pattern)
+    except UsageError as error:
+        raise FieldFault("pattern", str(error)) from None
+    pattern = installed.pattern
+    if fields.pad_rows_to < 1:
+        raise FieldFault("pad_rows_to", f"expected 1 or more, got {fields.pad_rows_to}")
+    if fields.max_rows < fields.pad_rows_to:
         raise FieldFault(
             "max_rows",
-            f"expected at least round_rows_to, which is {fields.round_rows_to}, got {fields.max_rows}",
+            f"expected at least pad_rows_to, which is {fields.pad_rows_to}, got {fields.max_rows}",
         )
     data = _data(fields.data, pattern)
     members = _members(fields.parties, folder, with_certificates=with_certificates)
     names = [member.name for member in members]
-    inputs, computing = _roles(fields.roles, names)
+    roles = _roles(fields.roles, names, pattern)
     job = Job(
         name=fields.name,
-        pattern=pattern,
-        parameters=pattern.read_parameters(parameters, decimals=data.currency_decimals),
-        window=_window(fields.window, data.zone),
+        installed=installed,
+        parameters=read_parameters(pattern, parameters, decimals=data.currency_decimals),
+        window=_window(fields.window, data.zone, pattern),
         members=members,
-        input_parties=inputs,
-        computing_parties=computing,
-        round_rows_to=fields.round_rows_to,
+        roles=roles,
+        pad_rows_to=fields.pad_rows_to,
         max_rows=fields.max_rows,
         timeouts=_timeouts(fields.timeouts),
         data=data,
     )
     try:
-        _ = job.query
+        pattern.check(job.parameters, job.terms)
     except UsageError as error:
         raise FieldFault("parameters", str(error)) from None
     return job
 
 
 def _data(data: _Data, pattern: Pattern) -> Conventions:
-    roles = pattern.schema.identifiers
+    inputs = pattern.inputs.values()
+    roles = list(dict.fromkeys(role for schema in inputs for role in schema.identifiers))
     rules = dict.fromkeys(roles, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
     stranger = next((role for role in rules if role not in roles), None)
     if stranger is not None:
         raise FieldFault(
-            "data.identifiers", f"{pattern.table} have no {stranger!r:.80}; they have {', '.join(roles)}"
+            "data.identifiers",
+            f"{' and '.join(pattern.inputs)} have no identifier {stranger!r:.80}; they have {', '.join(roles)}",
         )
     try:
         return Conventions(
@@ -337,28 +337,43 @@ def _read_certificate(party: _Party, folder: Path, place: str) -> x509.Certifica
 
 
 def _roles(
-    roles: _Roles, names: Sequence[str]
-) -> tuple[tuple[PartyId, ...], tuple[PartyId, PartyId, PartyId]]:
-    for role, members in (("input", roles.input), ("computing", roles.computing)):
-        for name in members:
+    given: Mapping[str, Any], names: Sequence[str], pattern: Pattern
+) -> dict[str, tuple[PartyId, ...]]:
+    for role in given:
+        if role not in pattern.roles:
+            known = ", ".join(pattern.roles)
+            raise FieldFault(
+                f"roles.{role}",
+                f"there is no such role; {pattern.name} has {known}; a field of the job itself must stand before the first "
+                "[table]",
+            )
+    for role, size in pattern.roles.items():
+        if role not in given:
+            raise FieldFault(f"roles.{role}", "this field is missing")
+        parties = given[role]
+        if not isinstance(parties, list) or not all(isinstance(name, str) for name in parties):
+            raise FieldFault(f"roles.{role}", f"expected a list of names, got {parties!r:.80}")
+        for name in parties:
             if name not in names:
                 raise FieldFault(f"roles.{role}", f"{name!r:.80} is not among the parties {', '.join(names)}")
-        if len(set(members)) != len(members):
-            raise FieldFault(f"roles.{role}", f"expected each party once, got {', '.join(members)}")
-    if not 2 <= len(roles.input) <= 255:
-        raise FieldFault("roles.input", f"expected 2 to 255 parties, got {len(roles.input)}")
-    if len(roles.computing) != 3:
-        raise FieldFault("roles.computing", f"expected three parties, got {len(roles.computing)}")
-    idle = [name for name in names if name not in roles.input and name not in roles.computing]
+        if len(set(parties)) != len(parties):
+            raise FieldFault(f"roles.{role}", f"expected each party once, got {', '.join(parties)}")
+        if not size.min <= len(parties) <= size.max:
+            count = str(size.min) if size.min == size.max else f"{size.min} to {size.max}"
+            raise FieldFault(f"roles.{role}", f"expected {count} parties, got {len(parties)}")
+    busy = {name for parties in given.values() for name in parties}
+    idle = [name for name in names if name not in busy]
     if idle:
         raise FieldFault("roles", f"{', '.join(idle)} has no role; give it one, or take it off the parties")
-    a, b, c = roles.computing
-    return tuple(roles.input), (a, b, c)
+    return {role: tuple(given[role]) for role in pattern.roles}
 
 
-def _window(window: _Window, zone: zoneinfo.ZoneInfo) -> Window:
+def _window(window: _Window, zone: zoneinfo.ZoneInfo, pattern: Pattern) -> Window:
     start, start_is_number = _moment(window.start, "window.start", zone)
     end, end_is_number = _moment(window.end, "window.end", zone)
+    bounded = start is not None or end is not None
+    if bounded and all(schema.time is None for schema in pattern.inputs.values()):
+        raise FieldFault("window", f"{' and '.join(pattern.inputs)} have no times; leave the window out")
     if start is not None and end is not None:
         if start_is_number != end_is_number:
             raise FieldFault("window", "expected two numbers or two timestamps, got one of each")

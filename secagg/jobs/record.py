@@ -17,47 +17,46 @@ import math
 import platform
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from secagg import release, wire
 from secagg.errors import AbortedError, JobError, SecaggError, UsageError
-from secagg.jobs.disclosure import disclosures
+from secagg.jobs.forecast import risks
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
-from secagg.jobs.patterns import units
+from secagg.jobs.results import result_csv
+from secagg.jobs.rules import disclosures
 from secagg.jobs.signed import PRIVATE, sign_record
-from secagg.jobs.spreadsheet import csv_of
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
+from secagg.patterns.pattern import Agreed, Result
 from secagg.printable import printable
-from secagg.protocols.group_by import Announced
 
-_TOTAL: Final = "total"  # the opened sum that is in cents
 _TABLE: Final = ".csv"
 _SALT_BYTES: Final = 32
 _LIBRARIES: Final = ("numpy", "cryptography", "msgspec")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class PartyResult:
     """What one party has at the end of a run.
 
     Attributes:
-      rows: its flagged rows: identifier, opened sums; empty at a party that put in nothing.
+      rows: what it was told; None at a party that is told nothing.
       record: plain data.
     """
 
     me: PartyId
     job: Job
-    rows: Sequence[tuple[str, *tuple[int, ...]]] = field(repr=False)
+    rows: Result | None = field(repr=False)
     record: dict[str, Any]
 
     def write(self, output: Output, identity: Identity) -> tuple[Path | None, Path]:
-        """Write the result (input parties only) and the signed record; return where they are.
+        """Write the result, if there is one, and the signed record; return where they are.
 
         They are readable by their owner alone, and elsewhere than in `output` where they cannot be written there.
 
@@ -65,21 +64,12 @@ class Result:
           UsageError: they can be written nowhere.
         """
         files = {}
-        if self.me in self.job.input_parties:
-            files[_TABLE] = self.csv().encode()
+        if self.rows is not None:
+            files[_TABLE] = result_csv(self.job, self.rows).encode()
             name = output.path(_TABLE).name
             self.record["result"] = {"file": name, "sha256": hashlib.sha256(files[_TABLE]).hexdigest()}
         written = output.keep(files | _record_files(self.record, output, identity, suffix=".json"))
         return written.get(_TABLE), written[".json"]
-
-    def csv(self) -> str:
-        """Return the result table; see `spreadsheet` for how identifiers stand in it."""
-        columns, decimals = self.job.pattern.result_columns, self.job.data.currency_decimals
-        rows = []
-        for name, *sums in self.rows:
-            pairs = zip(columns[1:], sums, strict=True)
-            rows.append((name, [units(n, decimals) if c == _TOTAL else str(n) for c, n in pairs]))
-        return csv_of(columns, rows)
 
 
 def write_record(record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str) -> Path:
@@ -110,10 +100,8 @@ def record(
     session: bytes,
     started: datetime.datetime,
     timings: Mapping[str, float],
-    announced: Announced | None,
-    flagged: int | None,
-    log2_false_match: float | None,
-    log2_abort: float | None,
+    agreed: Agreed | None,
+    result_rows: int | None,
     ledger: Ledger | None,
     reached: str,
     error: BaseException | None = None,
@@ -121,6 +109,8 @@ def record(
     """Return the record of a run as plain data: what was agreed, what it cost, what was opened to whom.
 
     Args:
+      agreed: None where the run ended before.
+      result_rows: how many rows this party was told, None where it was told nothing.
       ledger: None where the parties did not meet.
       reached: the phase.
       error: why the run failed. What of its results was opened before is not known then.
@@ -133,21 +123,19 @@ def record(
         "error": None if error is None else _error(error, me),
         "digest": job.digest.hex(),
         "session": session.hex(),
-        "pattern": job.pattern.name,
+        "pattern": {"name": job.pattern.name, **asdict(job.installed.origin)},
         "parameters": job.shown_parameters(),
         "window": job.window.shown(),
         "conventions": job.data.agreed(job.identifiers),
-        "round_rows_to": job.round_rows_to,
+        "pad_rows_to": job.pad_rows_to,
         "max_rows": job.max_rows,
         "party": me,
         "parties": [
             {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
         ],
-        "roles": {"input": job.input_parties, "computing": job.computing_parties},
-        **_announced(announced),
-        "flagged": flagged,
-        "log2_false_match": _finite(log2_false_match),
-        "log2_abort": _finite(log2_abort),
+        "roles": dict(job.roles),
+        **_agreed(job, agreed),
+        "result_rows": result_rows,
         "opened": [asdict(disclosure) for disclosure in disclosures(job)] if complete else None,
         "versions": versions(),
         "started": started.isoformat(timespec="milliseconds"),
@@ -175,14 +163,15 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _announced(announced: Announced | None) -> dict[str, Any]:
-    """Return what was announced, or nothing where the run ended before; the salt is in its owner's record alone."""
-    if announced is None:
-        return {"announced_rows": {}, "commitments": {}, "commitment_salt": None}
+def _agreed(job: Job, agreed: Agreed | None) -> dict[str, Any]:
+    """Return what was announced, or nothing where the run ended before; secrets are in their owner's record alone."""
+    if agreed is None:
+        return {"announced_rows": {}, "agreed": {}, "risks": {}, "openings": {}}
     return {
-        "announced_rows": dict(announced.counts),
-        "commitments": {name: value.hex() for name, value in announced.commitments.items()},
-        "commitment_salt": announced.salt.hex() or None,
+        "announced_rows": dict(agreed.rows),
+        "agreed": dict(agreed.recorded),
+        "risks": {risk.name: _finite(risk.log2) for risk in risks(job, agreed.rows)},
+        "openings": dict(agreed.private),
     }
 
 

@@ -8,35 +8,26 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from numpy.typing import NDArray
-
+from secagg.cost.operation import Cost
 from secagg.errors import UsageError
-from secagg.jobs.forecast import Forecast, forecast
+from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Address, Job
-from secagg.jobs.record import Result, record
+from secagg.jobs.record import PartyResult, record
+from secagg.jobs.results import check_result
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Party, PartyId
-from secagg.patterns.counts import Categorical
-from secagg.protocols import group_by
-from secagg.protocols.group_by import (
-    Announced,
-    Findings,
-    Rows,
-    announce,
-    find_announced,
-    flagged_rows,
-)
+from secagg.patterns.pattern import Agreed, Contribution, Result, Tables
 
 _REPORT_EVERY_S: Final = 0.25
-PHASES: Final = ("connect", "read", *group_by.PHASES)
-Columns = Sequence[NDArray[Any] | Categorical]
+CONNECT: Final = "connect"
+READ: Final = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +35,8 @@ class Progress:
     """How far one party is.
 
     Attributes:
-      phase: one of `PHASES`.
+      phase: one of `phases`.
+      step: its place among them, from 0.
       share: of the bytes that the declared cost expects this party to send, what it has sent; 0 to 1.
       sent_bytes: whole frames.
       waiting_for: whose messages are missing; while parties meet, who is missing.
@@ -59,6 +51,12 @@ class Progress:
     waiting_for: tuple[PartyId, ...] = ()
     present: tuple[PartyId, ...] = ()
     left_s: float | None = None
+    step: int = 0
+
+
+def phases(job: Job) -> tuple[str, ...]:
+    """Return the phases of a run, in order."""
+    return (CONNECT, READ, *job.pattern.phases)
 
 
 class Part:
@@ -66,11 +64,11 @@ class Part:
 
     Args:
       job, me: the job, and which of its parties this is.
-      read: at an input party, returns the columns of its table; called when everybody is there and agrees.
+      read: at an input party, returns its tables; called when everybody is there and agrees.
 
     Attributes:
-      rows: what this party put in, once it is read.
-      announced: what the input parties announced, once known.
+      contribution: what this party puts in, once it is read.
+      agreed: what the input parties announced, once known.
       forecast: the declared cost, once known.
       party: of the network, once everybody is there.
       session, met: the session, and when it began on the monotonic clock.
@@ -79,7 +77,7 @@ class Part:
       UsageError: `me` is not in the job, data at a party that puts none in, or none at one that does.
     """
 
-    def __init__(self, job: Job, me: PartyId, read: Callable[[], Columns] | None) -> None:
+    def __init__(self, job: Job, me: PartyId, read: Callable[[], Tables] | None) -> None:
         job.check_takes_part(me)
         if (read is not None) != (me in job.input_parties):
             raise UsageError(
@@ -88,9 +86,9 @@ class Part:
             )
         self.job = job
         self.me = me
-        self.rows: Rows | None = None
-        self.announced: Announced | None = None
-        self.forecast: Forecast | None = None
+        self.contribution: Contribution | None = None
+        self.agreed: Agreed | None = None
+        self.forecast: Cost | None = None
         self.session = b""
         self.met = 0.0
         self.party: Party | None = None
@@ -98,44 +96,46 @@ class Part:
 
     def prepare(self, party: Party) -> None:
         """Read this party's data; where nobody calls it before the program runs, that does."""
+        job = self.job
         self.party, self.session, self.met = party, party.session, time.monotonic()
         if self._read is not None:
-            with party.phase("read"):
-                self.rows = self._rows(self._read)
+            with party.phase(READ):
+                self.contribution = job.pattern.prepare(job.parameters, job.terms, self._read())
+                self.contribution.check()
 
-    async def __call__(self, party: Party) -> Findings | None:
+    async def __call__(self, party: Party) -> Result | None:
+        job = self.job
         if not self.session:
             self.prepare(party)
-        with party.phase("read"):
-            self.announced = await announce(party, self.job.query, self.rows)
-        self.forecast = forecast(self.job, self.announced.counts)
-        return await find_announced(party, self.job.query, self.announced)
+        with party.phase(READ):
+            self.agreed = await job.pattern.agree(party, job.parameters, job.terms, self.contribution)
+        self.forecast = forecast(job, self.agreed.rows)
+        result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
+        check_result(job, self.me, result)
+        return result
 
     @property
     def counts(self) -> dict[PartyId, int]:
         """Return the announced row counts of the input parties; empty before they are known."""
-        return {} if self.announced is None else dict(self.announced.counts)
+        return {} if self.agreed is None else dict(self.agreed.rows)
 
     def progress(self, party: Party) -> Progress:
         """Return how far this party is."""
         sent = sum(traffic.frame_bytes for traffic in party.ledger.sent_to.values())
-        expected = self.forecast.sent_bytes[self.me] if self.forecast is not None else 0
+        expected = self.forecast.payload_bytes.get(self.me, 0) if self.forecast is not None else 0
         share = min(1.0, sent / expected) if expected else 0.0
         phase = party.ledger.phase
         if phase == START_PHASE:
-            phase = PHASES[0] if self.forecast is None else PHASES[-1]
-        return Progress(self.me, phase, share, sent, party.waiting_for)
+            phase = CONNECT if self.forecast is None else phases(self.job)[-1]
+        order = phases(self.job)
+        step = order.index(phase) if phase in order else len(order)
+        return Progress(self.me, phase, share, sent, party.waiting_for, step=step)
 
     @property
     def reached(self) -> str:
         """Return the last phase that this party has begun."""
-        begun = [] if self.party is None else [p for p in PHASES if p in self.party.ledger.phases]
-        return begun[-1] if begun else PHASES[0]
-
-    def _rows(self, read: Callable[[], Columns]) -> Rows:
-        rows = self.job.pattern.rows(self.job.parameters, *read())
-        rows.check(self.job.query)
-        return rows.by_identifier()  # an auditor's table may have its rows in another order
+        begun = [] if self.party is None else [p for p in phases(self.job) if p in self.party.ledger.phases]
+        return begun[-1] if begun else CONNECT
 
 
 def run_job(
@@ -143,18 +143,18 @@ def run_job(
     *,
     me: PartyId,
     identity: Identity,
-    read: Callable[[], Columns] | None,
+    read: Callable[[], Tables] | None,
     listen: Address | None = None,
     wait_s: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[dict[str, Any]], None] | None = None,
-) -> Result:
+) -> PartyResult:
     """Take part in a job over TLS and return what this party learns, with the record of the run.
 
     Args:
       job: with its certificates.
       me, identity: this party.
-      read: at an input party, returns the columns of its table; called when everybody is there and agrees.
+      read: at an input party, returns its tables; called when everybody is there and agrees.
       listen: where to listen, if not at this party's address in the job.
       wait_s: how long this party waits for the others, if not as long as the job says.
       on_progress: called a few times a second; what it raises ends the run for everybody.
@@ -179,31 +179,26 @@ def run_job(
         if on_progress is not None and (now := time.monotonic()) >= next_report:
             next_report = now + _REPORT_EVERY_S
             on_progress(
-                Progress(
-                    me, PHASES[0], 0.0, 0, waiting_for=who.missing, present=who.present, left_s=who.left_s
-                )
+                Progress(me, CONNECT, 0.0, 0, waiting_for=who.missing, present=who.present, left_s=who.left_s)
             )
 
     def recorded(*, found: int | None = None, error: BaseException | None = None) -> dict[str, Any]:
         met = {"connect_s": part.met - begin} if part.party is not None else {}
-        expected = part.forecast
         return record(
             job,
             me,
             session=part.session,
             started=started,
             timings={**met, "total_s": time.monotonic() - begin},
-            announced=part.announced,
-            flagged=found,
-            log2_false_match=expected.log2_false_match if expected is not None else None,
-            log2_abort=expected.log2_abort if expected is not None else None,
+            agreed=part.agreed,
+            result_rows=found,
             ledger=part.party.ledger if part.party is not None else None,
             reached=part.reached,
             error=error,
         )
 
     try:
-        findings, _ = run_party(
+        result, _ = run_party(
             part,
             me=me,
             identity=identity,
@@ -220,5 +215,5 @@ def run_job(
         if on_failure is not None:
             on_failure(recorded(error=error))
         raise
-    found = [] if part.rows is None or findings is None else flagged_rows(part.rows, findings)
-    return Result(me, job, found, recorded(found=len(found) if part.rows is not None else None))
+    found = None if result is None else len(result)
+    return PartyResult(me, job, result, recorded(found=found))

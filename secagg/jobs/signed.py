@@ -34,7 +34,7 @@ from secagg.network.identity import (
 
 _LABEL: Final = "run record v1"
 # What lets others test guesses, or is nobody else's business: kept apart from what is signed and compared.
-PRIVATE: Final = ("commitment_salt", "flagged", "table", "result")
+PRIVATE: Final = ("openings", "result_rows", "tables", "result")
 _MAX_BYTES: Final = 1 << 24
 _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
 
@@ -165,7 +165,9 @@ def recorded_files(
     Raises:
       UsageError: a result or a number of tables of which the record says nothing.
     """
-    own, read = record.get("result"), (record.get("table") or {}).get("files", [])
+    own, read = record.get("result"), []
+    for table in (record.get("tables") or {}).values():
+        read += table["files"]
     if result is not None and own is None:
         raise UsageError(f"the record tells of no result, so {result} cannot be checked")
     if tables and len(tables) != len(read):

@@ -2,7 +2,7 @@
 
 A spreadsheet takes a cell that begins with =, +, - or @ for a formula, also after white space, and a formula can
 send what stands beside it to somebody else or start a program. Whoever chooses an account's name chooses such a
-cell's text. So these rules hold for identifiers in result tables; sums are numbers and stay as they are:
+cell's text. So these rules hold for every cell of a result table:
 
 - A text whose first character other than white space is one of = + - @ or their full-width forms, which begins with
   a tab or a line end, or which begins with ' gets a ' in front. A plain number such as -5 or +49301234 does not.
@@ -34,10 +34,10 @@ def text_of(cell: str) -> str:
     return cell.removeprefix("'")
 
 
-def csv_of(columns: Iterable[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return a CSV table (RFC 4180, with line feeds) of identifiers and their sums."""
+def csv_of(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a CSV table (RFC 4180, with line feeds) of texts and numbers."""
     lines = [",".join(columns)]
-    lines += [",".join([_quoted(cell_of(name)), *sums]) for name, sums in rows]
+    lines += [",".join(_quoted(cell_of(text)) for text in row) for row in rows]
     return "\n".join(lines) + "\n"
 
 

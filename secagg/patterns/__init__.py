@@ -4,9 +4,54 @@ from typing import TYPE_CHECKING
 
 from secagg.faces import face
 
-__all__ = ["banking", "counts"]
+__all__ = [
+    "Agreed",
+    "Contribution",
+    "Disclosure",
+    "GroupByPattern",
+    "Identifier",
+    "Integer",
+    "Limit",
+    "Money",
+    "Pattern",
+    "Result",
+    "Risk",
+    "RoleSize",
+    "Schema",
+    "Tables",
+    "Terms",
+    "Time",
+    "banking",
+    "counts",
+    "find",
+    "names",
+]
 
 if TYPE_CHECKING:
     from secagg.patterns import banking, counts
+    from secagg.patterns.group_by import GroupByPattern
+    from secagg.patterns.pattern import (
+        Agreed,
+        Contribution,
+        Disclosure,
+        Limit,
+        Pattern,
+        Result,
+        Risk,
+        RoleSize,
+        Tables,
+        Terms,
+    )
+    from secagg.patterns.registry import find, names
+    from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time
 else:
-    __getattr__, __dir__ = face("secagg.patterns", {"secagg.patterns": "banking counts"})
+    __getattr__, __dir__ = face(
+        "secagg.patterns",
+        {
+            "secagg.patterns": "banking counts",
+            "secagg.patterns.group_by": "GroupByPattern",
+            "secagg.patterns.pattern": "Agreed Contribution Disclosure Limit Pattern Result Risk RoleSize Tables Terms",
+            "secagg.patterns.registry": "find names",
+            "secagg.patterns.schema": "Identifier Integer Money Schema Time",
+        },
+    )

@@ -18,11 +18,12 @@ from secagg.cli import main, show
 from secagg.cli.progress import Style, shown_progress
 from secagg.cli.run import _duration
 from secagg.cli.show import seconds, size
+from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
-from secagg.jobs.inputs import Table
+from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
-from secagg.jobs.record import Result
+from secagg.jobs.record import PartyResult
 from secagg.jobs.run import Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
 
@@ -267,7 +268,7 @@ def test_check_assumes_no_more_rows_than_the_job_allows(
     capsys: pytest.CaptureFixture[str], folder: Path, most: int, step: int, assumed: int
 ) -> None:
     job = folder / "job.toml"
-    job.write_text(f"max_rows = {most}\nround_rows_to = {step}\n{job.read_text()}")
+    job.write_text(f"max_rows = {most}\npad_rows_to = {step}\n{job.read_text()}")
     ended = Ended(capsys, "check", job)
     assert ended.status == 0
     assert re.search(rf"north\W+{assumed}\b", ended.out)
@@ -335,7 +336,7 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
             "expected host:port",
         ),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--as", "north"], "leave out --as"),
-        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "table.csv"], "expected --data NAME=TABLE"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "table.csv"], "expected --data NAME=DATA"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x.csv"], "there is none for south"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x", "--data", "north=y"], "none for south"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--thousands", "."], "separates both decimals and thousands"),
@@ -417,25 +418,25 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     assert (folder / "out/south.test.csv").read_text() == "customer,deposits,total\nanna,2,11000.50\n"
     assert "north: 3 rows read, 2 used, 1 bad and left out" in ended.out
     assert "south: 2 rows read, 1 used, 1 outside the window" in ended.out
-    assert "north: 1 of its 2 identifiers are flagged" in ended.out
+    assert "north: 1 row in the result: " in ended.out
     assert "anna" not in ended.out + ended.err
     assert "100%" not in ended.out  # progress goes to standard error
     assert "merge" in ended.err
-    assert json.loads((folder / "out/west.test.private.json").read_text())["flagged"] is None
+    assert json.loads((folder / "out/west.test.private.json").read_text())["result_rows"] is None
 
     # The records say what was read and how, and can be checked.
     shared = json.loads((folder / "out/north.test.json").read_text())
-    assert not {"table", "result", "flagged", "commitment_salt"} & shared.keys()
+    assert not {"tables", "result", "result_rows", "openings"} & shared.keys()
     record = json.loads((folder / "out/north.test.private.json").read_text())
     assert len(bytes.fromhex(record["salt"])) == 32
-    assert record["table"] == {
+    assert record["tables"] == {"deposits": {
         "sources": [f"{folder}/north.csv"],
         "files": [{"path": str(folder / "north.csv"), "sha256": hashlib.sha256(rows["north"].encode()).hexdigest()}],
         "columns": {"customer": ["who"], "amount": ["how much"], "time": ["when"]},
         "dialect": {},
         "bad_rows": "skip",
         "rows_read": 3, "rows_in_window": 2, "rows_outside": 0, "rows_bad": 1, "warnings": [],
-    }  # fmt: skip
+    }}  # fmt: skip
     ended = Ended(capsys, "verify", folder / "out/north.test.json")
     assert ended.status == 0, ended.err
     assert "compare that fingerprint with north's" in ended.out
@@ -469,15 +470,15 @@ def test_a_table_of_other_times_than_the_window_is_refused(
 def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], None]) -> None:
     """Let `secagg run` end at once with a result of one row."""
 
-    def fake(job: Job, *, me: str, read: Callable[[], Any], **_: Any) -> Result:
+    def fake(job: Job, *, me: str, read: Callable[[], Any], **_: Any) -> PartyResult:
         read()
         before_writing()
         record = {
-            "job": job.name, "party": me, "flagged": 1, "announced_rows": {me: 1}, "timings": {"total_s": 1.0},
+            "job": job.name, "party": me, "result_rows": 1, "timings": {"total_s": 1.0},
             "parties": [{"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()],
             "ledger": {"total": {"sent": {"frame_bytes": 1}, "rounds": 1}},
         }  # fmt: skip
-        return Result(me, job, [("@anna", 2, 1_100_050)], record)
+        return PartyResult(me, job, [("@anna", 2, 1_100_050)], record)
 
     monkeypatch.setattr("secagg.cli.run.run_job", fake)
 
@@ -542,7 +543,7 @@ def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
         file.write_bytes(content)
     private = out / "north.test.private.json"
     content = private.read_bytes()
-    private.write_bytes(content.replace(b'"flagged": 1', b'"flagged": 0'))
+    private.write_bytes(content.replace(b'"result_rows": 1', b'"result_rows": 0'))
     ended = verified("--table", moved)
     assert ended.status == 1
     assert "it was changed" in ended.err
@@ -564,15 +565,15 @@ def test_a_table_that_changes_while_it_is_read_is_refused(
 ) -> None:
     file = folder / "table.csv"
     file.write_text("customer,amount,time\nanna,6000,2026-02-01\n")
-    table = Table(load_job(folder / "job.toml"), str(file))
-    read = Table._read
+    table = InputTables(load_job(folder / "job.toml"), str(file))
+    read = read_table
 
-    def read_and_change(self: Table) -> Any:
-        columns = read(self)
+    def read_and_change(*about: Any, **options: Any) -> Any:
+        columns = read(*about, **options)
         file.write_text("customer,amount,time\nanna,6001,2026-02-01\n")
         return columns
 
-    monkeypatch.setattr(Table, "_read", read_and_change)
+    monkeypatch.setattr("secagg.jobs.inputs.read_table", read_and_change)
     with pytest.raises(DataError, match="was changed while it was read"):
         table()
 
@@ -584,23 +585,23 @@ def test_a_table_that_is_taken_away_ends_in_one_line(
 ) -> None:
     file = folder / "table.csv"
     file.write_text("customer,amount,time\nanna,6000,2026-02-01\n")
-    table = Table(load_job(folder / "job.toml"), str(file))
-    read = Table._read
+    table = InputTables(load_job(folder / "job.toml"), str(file))
+    read = read_table
 
     def take_away() -> None:
         file.unlink()
         if becomes == "directory":
             file.mkdir()
 
-    def read_and_take_away(self: Table) -> Any:
-        columns = read(self)
+    def read_and_take_away(*about: Any, **options: Any) -> Any:
+        columns = read(*about, **options)
         take_away()
         return columns
 
     if moment == "before":
         take_away()
     else:
-        monkeypatch.setattr(Table, "_read", read_and_take_away)
+        monkeypatch.setattr("secagg.jobs.inputs.read_table", read_and_take_away)
     with pytest.raises(DataError, match=r"table\.csv (cannot be read|is no file) any more") as refused:
         table()
     assert "\n" not in str(refused.value)
@@ -611,7 +612,7 @@ def test_a_table_that_cannot_be_digested_ends_in_one_line(
 ) -> None:
     file = folder / "table.csv"
     file.write_text("customer,amount,time\nanna,6000,2026-02-01\n")
-    table = Table(load_job(folder / "job.toml"), str(file))
+    table = InputTables(load_job(folder / "job.toml"), str(file))
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -623,9 +624,9 @@ def test_a_table_that_cannot_be_digested_ends_in_one_line(
 
 def test_a_query_is_recorded_without_its_text(folder: Path) -> None:
     query = "duckdb:SELECT 'anna' AS customer, 6000 AS amount, DATE '2026-02-01' AS time"
-    table = Table(load_job(folder / "job.toml"), query)
+    table = InputTables(load_job(folder / "job.toml"), query)
     table()
-    described = table.described()
+    described = table.described()["deposits"]
     assert described["sources"] == ["duckdb:" + hashlib.sha256(query.encode()).hexdigest()]
     assert described["files"] == []
     assert "anna" not in json.dumps(described)
@@ -667,10 +668,10 @@ def test_progress_lines_say_when_who_does_what_and_bars_leave_nothing_behind(
         with shown_progress(style) as on_progress:
             for present, missing in (((), ("b", "c")), ((), ("b", "c")), (("b",), ("c",)), (("b", "c"), ())):
                 on_progress(Progress("a", "connect", 0.0, 0, missing, present, 3599.0))
-            on_progress(Progress("a", "read", 0.0, 0))
-            on_progress(Progress("a", "read", 0.0, 160, ("c",)))
+            on_progress(Progress("a", "read", 0.0, 0, step=1))
+            on_progress(Progress("a", "read", 0.0, 160, ("c",), step=1))
             for party in ("a", "b", "c"):
-                on_progress(Progress(party, "merge", 0.25, 1000, ("b",)))
+                on_progress(Progress(party, "merge", 0.25, 1000, ("b",), step=5))
         return capsys.readouterr().err
 
     lines = report(Style.lines).splitlines()
@@ -679,7 +680,7 @@ def test_progress_lines_say_when_who_does_what_and_bars_leave_nothing_behind(
         "waits for b, c (there: nobody yet, 60 min left)",
         "waits for c (there: b, 60 min left)",
         "waits for the others to agree (there: b, c, 60 min left)",
-        "reads its table",
+        "reads its data",
         "merge (waits for b), 1 kB sent, 25%",
     ]
     assert report(Style.none) == ""

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.slow
 JOB = """\
 name = "test"
 pattern = "collectors"
-round_rows_to = 10
+pad_rows_to = 10
 
 [parameters]
 min_senders = 3
 min_banks = 2
-most_senders_per_bank = 5
+max_senders_per_bank = 5
 
 [data]
 identifiers = {beneficiary = "iban", sender = "folded"}

@@ -25,11 +25,11 @@ from secagg.jobs.local import free_addresses, run_locally, run_parties
 from secagg.jobs.run import Progress
 from secagg.jobs.signed import read_record
 from secagg.network.identity import create_identity
-from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.banking import COLLECTORS, STRUCTURING
 
 pytestmark = pytest.mark.slow
 
-MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
+PATTERNS = {"collectors": COLLECTORS, "structuring": STRUCTURING}
 PARAMETERS = {"collectors": "min_senders = 3\nmin_total = 500", "structuring": "limit = 2500.00"}
 
 
@@ -71,7 +71,9 @@ def write_table(pattern: str, path: Path, seed: int, rows: int) -> Any:
         writer.writerows(lines)
     columns = list(zip(*kept, strict=True)) if kept else [()] * (len(head) + 1)
     texts = [np.array(c, object) for c in columns[:-1]]
-    return (*texts, np.array(columns[-1], np.int64))
+    amounts = np.array(columns[-1], np.int64)
+    (name,) = PATTERNS[pattern].inputs
+    return {name: dict(zip([*head, "amount"], [*texts, amounts], strict=True))}
 
 
 @pytest.mark.parametrize(
@@ -93,15 +95,17 @@ def test_parties_as_processes_find_what_the_plaintext_says(
         options[name] = ["--data", str(path)] + ["--allow-empty"] * (not count)
     seen: list[Progress] = []
     run_locally(job, options, out=tmp_path / "out", on_progress=seen.append)
-    pooled = MODULES[pattern].find_plainly(job.parameters, list(tables.values()))
+    pooled = PATTERNS[pattern].flagged(job.parameters, tables)
     assert len(pooled) > 3
-    for name, columns in tables.items():
+    for name, own in tables.items():
+        (columns,) = own.values()
+        mine = set(next(iter(columns.values())))
         with (tmp_path / f"out/{name}.try.csv").open(newline="") as file:
             told = {row[0]: (int(row[1]), int(Decimal(row[2]) * 100)) for row in list(csv.reader(file))[1:]}
-        assert told == {who: sums for who, sums in pooled.items() if who in set(columns[0])}
+        assert told == {who: sums for who, sums in pooled.items() if who in mine}
         record = json.loads((tmp_path / f"out/{name}.try.private.json").read_text())
-        assert record["table"]["rows_in_window"] == len(columns[0])
-        assert record["flagged"] == len(told)
+        assert record["tables"][next(iter(own))]["rows_in_window"] == len(columns["amount"])
+        assert record["result_rows"] == len(told)
     assert {progress.party for progress in seen} == set(job.roster)
     assert len(list((tmp_path / "out").iterdir())) == 2 * len(job.roster) + len(tables)
 

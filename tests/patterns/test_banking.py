@@ -1,19 +1,17 @@
-"""Collectors and structuring equal their plaintext twins on tables of transfers and deposits."""
+"""Collectors and structuring equal their references in the clear on tables of transfers and deposits."""
 
 from __future__ import annotations
-
-from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bank_tables import terms_of
 from secagg.errors import DataError, PlanError, RangeError, ShapeError
 from secagg.network.simulated import simulate
-from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.banking import COLLECTORS, STRUCTURING
 from secagg.patterns.counts import factorize, group_sum, nunique
-from secagg.protocols.group_by import find_groups, flagged_rows
 
 BANKS = ("a", "b", "c")
 
@@ -22,21 +20,35 @@ def strings(values) -> np.ndarray:
     return np.array([*values, None], object)[:-1]
 
 
+def transfers(beneficiary, sender, amount):
+    amounts = np.asarray(amount)
+    return {"transfers": {"beneficiary": strings(beneficiary), "sender": strings(sender), "amount": amounts}}
+
+
+def deposits(customer, amount):
+    return {"deposits": {"customer": strings(customer), "amount": np.asarray(amount)}}
+
+
 def run_pattern(pattern, parameters, banks, tables):
-    computing = (*banks, "x", "y")[:3]
-    query = pattern.query(parameters, banks, computing)
-    rows = {name: pattern.rows(parameters, *columns) for name, columns in zip(banks, tables, strict=True)}
-    names = dict.fromkeys((*banks, *computing))
-    outcome = simulate({n: partial(find_groups, query=query, rows=rows.get(n)) for n in names})
+    terms = terms_of(banks, (*banks, "x", "y")[:3])
+    own = dict(zip(banks, tables, strict=True))
+
+    async def take_part(party):
+        mine = own.get(party.me)
+        contribution = None if mine is None else pattern.prepare(parameters, terms, mine)
+        agreed = await pattern.agree(party, parameters, terms, contribution)
+        return await pattern.run(party, parameters, terms, agreed)
+
+    outcome = simulate(dict.fromkeys(terms.parties, take_part))
     outcome.values()
-    found = {name: outcome.results[name] for name in banks}
-    return {name: flagged_rows(rows[name], each) for name, each in found.items() if each is not None}
+    return {name: outcome.results[name] for name in banks}
 
 
 def assert_each_bank_learns_its_part(found, everything, tables):
-    for (name, rows), columns in zip(found.items(), tables, strict=True):
-        own = set(columns[0].tolist())
-        assert {r[0]: r[1:] for r in rows} == {k: v for k, v in everything.items() if k in own}, name
+    for (name, rows), own in zip(found.items(), tables, strict=True):
+        (columns,) = own.values()
+        mine = set(next(iter(columns.values())).tolist())
+        assert {r[0]: r[1:] for r in rows} == {k: v for k, v in everything.items() if k in mine}, name
 
 
 transfer = st.tuples(st.sampled_from("pqrst"), st.sampled_from("uvwxyz"), st.integers(0, 10**11))
@@ -47,54 +59,53 @@ deposit = st.tuples(st.sampled_from("pqrst"), st.integers(0, 1_200_000))
 @given(st.lists(st.lists(transfer, max_size=15), min_size=2, max_size=4), st.data())
 def test_collectors_equal_the_pooled_plaintext(rows, data):
     banks = ("a", "b", "c", "d")[: len(rows)]
-    parameters = collectors.Parameters(
+    parameters = COLLECTORS.Parameters(
         min_senders=data.draw(st.integers(1, 6)),
         min_banks=data.draw(st.integers(1, len(banks))),
         min_total_cents=data.draw(st.integers(0, 10**12)),
     )
     tables = [
-        (strings(r[0] for r in t), strings(r[1] for r in t), np.array([r[2] for r in t], np.int64))
-        for t in rows
+        transfers((r[0] for r in t), (r[1] for r in t), np.array([r[2] for r in t], np.int64)) for t in rows
     ]
-    everything = collectors.find_plainly(parameters, tables)
-    assert_each_bank_learns_its_part(run_pattern(collectors, parameters, banks, tables), everything, tables)
+    everything = COLLECTORS.flagged(parameters, dict(zip(banks, tables, strict=True)))
+    assert_each_bank_learns_its_part(run_pattern(COLLECTORS, parameters, banks, tables), everything, tables)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(deposit, max_size=15), min_size=2, max_size=4))
 def test_structuring_equals_the_pooled_plaintext(rows):
     banks = ("a", "b", "c", "d")[: len(rows)]
-    parameters = structuring.Parameters(limit_cents=1_000_000)
-    tables = [(strings(r[0] for r in t), np.array([r[1] for r in t], np.int64)) for t in rows]
-    everything = structuring.find_plainly(parameters, tables)
-    assert_each_bank_learns_its_part(run_pattern(structuring, parameters, banks, tables), everything, tables)
+    parameters = STRUCTURING.Parameters(limit_cents=1_000_000)
+    tables = [deposits((r[0] for r in t), np.array([r[1] for r in t], np.int64)) for t in rows]
+    everything = STRUCTURING.flagged(parameters, dict(zip(banks, tables, strict=True)))
+    assert_each_bank_learns_its_part(run_pattern(STRUCTURING, parameters, banks, tables), everything, tables)
 
 
 def test_structuring_flags_no_one_whom_a_bank_sees_alone():
-    parameters = structuring.Parameters(limit_cents=1000)
+    parameters = STRUCTURING.Parameters(limit_cents=1000)
     tables = [
-        (strings(["spread", "alone", "little"]), np.array([600, 1000, 5])),
-        (strings(["spread", "alone"]), np.array([600, 900])),
-        (strings(["spread"]), np.array([1])),
+        deposits(["spread", "alone", "little"], [600, 1000, 5]),
+        deposits(["spread", "alone"], [600, 900]),
+        deposits(["spread"], [1]),
     ]
-    found = run_pattern(structuring, parameters, BANKS, tables)
+    found = run_pattern(STRUCTURING, parameters, BANKS, tables)
     assert found == {bank: [("spread", 3, 1201)] for bank in BANKS}
 
 
 def test_collectors_count_distinct_senders_not_transfers():
-    parameters = collectors.Parameters(min_senders=3, min_banks=2, min_total_cents=100)
+    parameters = COLLECTORS.Parameters(min_senders=3, min_banks=2, min_total_cents=100)
     tables = [
-        (strings(["k", "k", "k", "m"]), strings(["s", "s", "t", "s"]), np.array([10, 20, 30, 1000])),
-        (strings(["k", "m", "m"]), strings(["s", "s", "s"]), np.array([50, 10, 10])),
-        (strings([]), strings([]), np.array([], np.int64)),
+        transfers(["k", "k", "k", "m"], ["s", "s", "t", "s"], [10, 20, 30, 1000]),
+        transfers(["k", "m", "m"], ["s", "s", "s"], [50, 10, 10]),
+        transfers([], [], np.array([], np.int64)),
     ]
-    found = run_pattern(collectors, parameters, BANKS, tables)
+    found = run_pattern(COLLECTORS, parameters, BANKS, tables)
     assert found == {"a": [("k", 3, 110)], "b": [("k", 3, 110)], "c": []}
 
 
 def test_thresholds_that_the_banks_cannot_reach_are_refused():
     with pytest.raises(PlanError, match="out of reach"):
-        collectors.query(collectors.Parameters(min_banks=4), BANKS, BANKS)
+        COLLECTORS.check(COLLECTORS.Parameters(min_banks=4), terms_of(BANKS, BANKS))
 
 
 def test_local_counts_are_exact():
@@ -117,19 +128,25 @@ def test_local_totals_that_would_wrap_are_refused(amounts):
         group_sum(factorize(strings(["v"] * 5 + ["w"])), np.array(amounts, np.int64))
 
 
+def rows_of(table):
+    if "transfers" in table:
+        return COLLECTORS.group_rows(COLLECTORS.Parameters(), table)
+    return STRUCTURING.group_rows(STRUCTURING.Parameters(), table)
+
+
 def test_patterns_refuse_what_would_falsify_a_sum():
     who = strings(["v"] * 20_000)
     with pytest.raises(RangeError, match="add up to"):
-        structuring.rows(structuring.Parameters(), who, np.full(len(who), 10**15 - 100))
+        rows_of(deposits(who, np.full(len(who), 10**15 - 100)))
     with pytest.raises(RangeError, match=r"1 of 2 amounts are negative.*net reversals"):
-        structuring.rows(structuring.Parameters(), who[:2], np.array([5, -3]))
+        rows_of(deposits("vw", [5, -3]))
     with pytest.raises(RangeError, match="negative"):
-        collectors.rows(collectors.Parameters(), who[:2], who[:2], np.array([5, -3]))
+        rows_of(transfers("vw", "vw", [5, -3]))
     with pytest.raises(ShapeError, match="float64"):
-        structuring.rows(structuring.Parameters(), who[:2], np.array([5.5, 1.0]))
+        rows_of(deposits("vw", [5.5, 1.0]))
     with pytest.raises(ShapeError, match="one whole amount for each of 2 rows"):
-        structuring.rows(structuring.Parameters(), who[:2], np.array([5]))
+        rows_of(deposits("vw", [5]))
     with pytest.raises(ShapeError, match="one member for each of 2 rows"):
-        collectors.rows(collectors.Parameters(), who[:2], who[:1], np.array([5, 3]))
+        rows_of(transfers("vw", "v", [5, 3]))
     with pytest.raises(DataError, match="strings; got one of type int"):
-        structuring.rows(structuring.Parameters(), np.array([12, 13]), np.array([5, 3]))
+        rows_of({"deposits": {"customer": np.array([12, 13]), "amount": np.array([5, 3])}})

@@ -14,7 +14,6 @@ from blame import blamed
 from secagg.errors import AbortedError, PlanError, RangeError, RemoteProtocolError, UsageError
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import (
-    MAX_ROWS,
     Field,
     Layout,
     Query,
@@ -26,6 +25,7 @@ from secagg.protocols.group_by import (
 )
 from secagg.protocols.group_by.announcement import Announcement, Heard, _digest
 from secagg.protocols.pseudonyms import HashKeyPart, agree_hash_key
+from secagg.protocols.row_counts import MAX_ROWS
 
 FIELDS = (Field("n", 5, at_least=2), Field("m", 2**40, opened=False))
 SALT = bytes(range(32))
@@ -169,7 +169,7 @@ def test_an_input_party_announces_once_and_computes_on_what_it_announced():
         (101, {"max_rows": 100}, "0 to 100 "),
         (-5, {}, "got -5"),
         (2**63, {}, "got 9223372036854775808"),
-        (10, {"round_rows_to": 64}, "a multiple of 64"),
+        (10, {"pad_rows_to": 64}, "a multiple of 64"),
     ],
 )
 def test_a_row_count_that_does_not_fit_is_refused_before_anything_is_made_of_it(
@@ -202,7 +202,7 @@ def test_commitments_and_digests_of_another_length_name_their_sender(lengths):
 
 
 def test_ones_own_rows_above_max_rows_are_refused_without_telling_the_others_how_many():
-    query = query_of(round_rows_to=64, max_rows=100)
+    query = query_of(pad_rows_to=64, max_rows=100)
     outcome = run(query, {"A": table(f"n{i}" for i in range(65)), "B": table("b")})
     assert isinstance(outcome.errors["A"], RangeError)
     assert "65 rows, announced as 128, are more than the agreed max_rows of 100" in str(outcome.errors["A"])
@@ -210,8 +210,8 @@ def test_ones_own_rows_above_max_rows_are_refused_without_telling_the_others_how
 
 
 def test_max_rows_leaves_room_for_one_announcement_and_bounds_the_whole_table():
-    with pytest.raises(PlanError, match="max_rows of at least round_rows_to, which is 64, got 63"):
-        query_of(round_rows_to=64, max_rows=63)
+    with pytest.raises(PlanError, match="max_rows of at least pad_rows_to, which is 64, got 63"):
+        query_of(pad_rows_to=64, max_rows=63)
     many = Query(tuple(f"b{i}" for i in range(255)), ("x", "y", "z"), FIELDS)
     assert many.row_limit * 255 < 2**31 < MAX_ROWS * 255
     assert query_of(max_rows=2**40).row_limit == 2**30 - 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import transcripts
+from bank_tables import terms_of
 from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
 from secagg.mpc import engine as mpc_engine
@@ -18,21 +19,21 @@ from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
 from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose, share_input
 from secagg.network.simulated import simulate
-from secagg.patterns.banking import collectors
+from secagg.patterns.banking import COLLECTORS
 from secagg.protocols.group_by import (
     Field,
     Layout,
     Query,
     Rows,
     find_groups,
-    find_groups_plainly,
+    find_groups_reference,
     lists,
 )
 from secagg.protocols.group_by.holder import PlacedRows
 
 THREE = ("P0", "P1", "P2")
 ONES = np.uint64(2**64 - 1)
-PARAMETERS = collectors.Parameters(min_senders=6, min_banks=2, min_total_cents=1000)
+PARAMETERS = COLLECTORS.Parameters(min_senders=6, min_banks=2, min_total_cents=1000)
 
 
 def rows(names, values=(4, 600_000, 1)) -> Rows:
@@ -180,7 +181,7 @@ def assert_ends_and_names(outcome, owner, query) -> None:
 def test_a_list_that_no_table_makes_ends_the_run_before_anything_is_opened(
     monkeypatch, alter, banks, computing
 ):
-    query = collectors.query(PARAMETERS, tuple(banks), computing)
+    query = COLLECTORS.query(PARAMETERS, terms_of(tuple(banks), computing))
     tables = {name: TABLES[name] for name in banks}
     # The two circuits take turns, so that each meets every alteration.
     monkeypatch.setattr(lists, "_in_turn", lambda layout: banks == "AM")
@@ -189,15 +190,16 @@ def test_a_list_that_no_table_makes_ends_the_run_before_anything_is_opened(
 
 @pytest.mark.parametrize("times", [2, 3])
 def test_an_identifier_put_in_several_times_does_not_count_as_several_banks(monkeypatch, times):
-    query = collectors.query(
-        collectors.Parameters(min_senders=6, min_banks=3, min_total_cents=1), ("A", "B", "M"), ("x", "y", "z")
+    query = COLLECTORS.query(
+        COLLECTORS.Parameters(min_senders=6, min_banks=3, min_total_cents=1),
+        terms_of(("A", "B", "M"), ("x", "y", "z")),
     )
     tables = {"A": rows(["V", "a"]), "B": rows(["b"]), "M": rows(["V"] * times)}
     assert_ends_and_names(run(monkeypatch, query, tables), "M", query)
 
 
 def test_several_owners_are_all_named(monkeypatch):
-    query = collectors.query(PARAMETERS, ("A", "M"), ("x", "y", "z"))
+    query = COLLECTORS.query(PARAMETERS, terms_of(("A", "M"), ("x", "y", "z")))
     monkeypatch.setattr(PlacedRows, "_checked", lambda self, order, words: self)
     outcome = run(monkeypatch, query, {"A": rows(["v", "v"]), "M": rows(["w", "w"])})
     assert not outcome.results
@@ -205,7 +207,7 @@ def test_several_owners_are_all_named(monkeypatch):
 
 
 def test_a_party_whose_own_list_came_out_broken_says_that_another_computed_wrongly(monkeypatch):
-    query = collectors.query(PARAMETERS, ("A", "M"), ("x", "y", "M"))
+    query = COLLECTORS.query(PARAMETERS, terms_of(("A", "M"), ("x", "y", "M")))
     outcome = run(monkeypatch, query, {"A": TABLES["A"], "M": TABLES["M"]}, reverse)
     assert outcome.errors["M"].peer == ""
     assert "it cannot be known which" in str(outcome.errors["M"])
@@ -222,10 +224,10 @@ def test_what_is_not_checked_gives_the_same_results_to_all_others(monkeypatch, k
             for table in (keys, values):
                 table[:] = table << np.uint64(1) | table >> np.uint64(63)
 
-    query = collectors.query(PARAMETERS, ("A", "B", "M"), ("x", "y", "z"))
+    query = COLLECTORS.query(PARAMETERS, terms_of(("A", "B", "M"), ("x", "y", "z")))
     outcome = run(monkeypatch, query, TABLES, alter)
     assert not outcome.errors
-    expected = find_groups_plainly(query, list(TABLES.values()))
+    expected = find_groups_reference(query, list(TABLES.values()))
     for name, plain in zip("AB", expected, strict=False):
         assert int(plain.flagged.sum()) == 30
         assert np.array_equal(outcome.results[name].sums, plain.sums)
@@ -249,7 +251,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
         return None
 
     monkeypatch.setattr("secagg.protocols.group_by.program.share_input", share)
-    query = collectors.query(PARAMETERS, ("A", "B", "M"), ("x", "y", "z"))
+    query = COLLECTORS.query(PARAMETERS, terms_of(("A", "B", "M"), ("x", "y", "z")))
     outcome = run(monkeypatch, query, TABLES)
     assert not outcome.results
     assert {blamed(error) for error in outcome.errors.values()} == {"M"}

@@ -43,7 +43,7 @@ from secagg.protocols.bounded_sum.messages import (
     Verdict,
 )
 from secagg.protocols.bounded_sum.program import _expand
-from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_groups_plainly
+from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_groups_reference
 from secagg.protocols.group_by.announcement import Announcement, Heard
 from secagg.protocols.group_by.holder import PlacedRows
 from secagg.protocols.group_by.layout import bit_fields
@@ -229,7 +229,7 @@ def test_opened_rows_hold_their_fields_and_zeros_and_their_shares_nothing_else(b
 
     monkeypatch.setattr(PlacedRows, "read", note)
     outcome = group_by(query, tables, 1)
-    expected = find_groups_plainly(query, tables)
+    expected = find_groups_reference(query, tables)
     for position, plain in enumerate(expected):
         placed, rows = opened[position]
         layout = placed.layout

@@ -1,5 +1,7 @@
 """Patterns for banks: what accounts and customers do at several of them."""
 
-from secagg.patterns.banking import collectors, structuring
+from secagg.patterns.banking.collectors import COLLECTORS
+from secagg.patterns.banking.structuring import STRUCTURING
+from secagg.patterns.banking.tables import DEPOSITS, TRANSFERS
 
-__all__ = ["collectors", "structuring"]
+__all__ = ["COLLECTORS", "DEPOSITS", "STRUCTURING", "TRANSFERS"]

@@ -12,27 +12,25 @@ numbers of senders and the joint total; not which banks the others are. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from secagg.errors import PlanError
 from secagg.party import PartyId
 from secagg.patterns.banking.tables import TRANSFERS
-from secagg.patterns.counts import Categorical, factorize, group_sum, nunique
-from secagg.protocols.group_by import MAX_ROWS, Field, Query, Rows
+from secagg.patterns.banking.weak_terms import FEW, small_amounts
+from secagg.patterns.counts import factorize, group_sum, nunique
+from secagg.patterns.group_by import GroupByPattern
+from secagg.patterns.pattern import Tables, Terms
+from secagg.patterns.schema import Identifier, Integer, Money, Schema
+from secagg.protocols.group_by import Field, Rows
 
-NAME: Final = "collectors"
-TABLE: Final = "transfers"
-SCHEMA: Final = TRANSFERS
-RESULT_COLUMNS: Final = ("beneficiary", "senders", "total")
 
-
-class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Thresholds over all banks, and the largest numbers that one bank may put in for one beneficiary.
 
     The largest numbers size the shared fields; they are public, and a bank whose rows exceed them is refused
@@ -42,59 +40,83 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_senders: Annotated[int, Meta(ge=1)] = 6
     min_banks: Annotated[int, Meta(ge=1, le=255)] = 2
     min_total_cents: Annotated[int, Meta(ge=0)] = 0
-    most_senders_per_bank: Annotated[int, Meta(ge=1)] = 100_000
-    most_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**14
+    max_senders_per_bank: Annotated[int, Meta(ge=1)] = 100_000
+    max_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**14
 
 
-def query(
-    parameters: Parameters,
-    input_parties: tuple[PartyId, ...],
-    computing_parties: tuple[PartyId, PartyId, PartyId],
-    round_rows_to: int = 1,
-    max_rows: int = MAX_ROWS,
-) -> Query:
-    """Return the query on joint groups that finds collectors; raises `PlanError` for what cannot be reached."""
-    banks = len(input_parties)
-    if parameters.min_banks > banks:
-        raise PlanError(
-            f"min_banks = {parameters.min_banks} is out of reach, because {banks} parties put in data; "
-            f"lower min_banks to {banks} or less, or name more parties under input"
+class Collectors(GroupByPattern):
+    """Accounts that many senders at several banks pay into; see the module."""
+
+    name = "collectors"
+    summary = "accounts that many senders at several banks pay into, none of which sees enough alone."
+    inputs = {"transfers": TRANSFERS}  # noqa: RUF012  # nobody changes it
+    results = Schema(beneficiary=Identifier(), senders=Integer(), total=Money())
+    Parameters = Thresholds
+
+    def fields(self, parameters: Thresholds) -> tuple[Field, ...]:
+        """Return senders, total and banks."""
+        return (
+            Field("senders", parameters.max_senders_per_bank, at_least=parameters.min_senders),
+            Field("total", parameters.max_cents_per_bank, at_least=parameters.min_total_cents),
+            Field("banks", 1, at_least=parameters.min_banks, opened=False),
         )
-    fields = (
-        Field("senders", parameters.most_senders_per_bank, at_least=parameters.min_senders),
-        Field("total", parameters.most_cents_per_bank, at_least=parameters.min_total_cents),
-        Field("banks", 1, at_least=parameters.min_banks, opened=False),
-    )
-    return Query(input_parties, computing_parties, fields, round_rows_to, max_rows)
+
+    def check(self, parameters: Thresholds, terms: Terms) -> None:
+        """Raise `PlanError` for what cannot be computed or reached."""
+        banks = len(terms.input_parties)
+        if parameters.min_banks > banks:
+            raise PlanError(
+                f"min_banks = {parameters.min_banks} is out of reach, because {banks} parties put in data; "
+                f"lower min_banks to {banks} or less, or name more parties under input"
+            )
+        super().check(parameters, terms)
+
+    def group_rows(self, parameters: Thresholds, tables: Tables) -> Rows:  # noqa: ARG002  # as every pattern's
+        """Return one bank's rows: each beneficiary with its distinct senders here, its total, and one bank."""
+        transfers = tables["transfers"]
+        groups = factorize(transfers["beneficiary"])
+        senders = nunique(groups, factorize(transfers["sender"]))
+        total = group_sum(groups, transfers["amount"])
+        return Rows(groups.categories, np.stack([senders, total, np.ones(len(total), np.uint64)], axis=1))
+
+    def flagged(self, parameters: Thresholds, tables: Mapping[PartyId, Tables]) -> dict[str, tuple[int, ...]]:
+        """Compute in the clear, from everybody's transfers, each collector's senders and total."""
+        senders: dict[str, set[tuple[PartyId, str]]] = {}
+        total: dict[str, int] = {}
+        for bank, table in tables.items():
+            columns = table["transfers"]
+            cents = columns["amount"].tolist()
+            for b, s, c in zip(columns["beneficiary"], columns["sender"], cents, strict=True):
+                senders.setdefault(b, set()).add((bank, s))
+                total[b] = total.get(b, 0) + c
+        return {
+            b: (len(senders[b]), total[b])
+            for b in total
+            if len(senders[b]) >= parameters.min_senders
+            and len({bank for bank, _ in senders[b]}) >= parameters.min_banks
+            and total[b] >= parameters.min_total_cents
+        }
+
+    def warnings(self, parameters: Any, terms: Terms) -> list[str]:
+        """Warn of thresholds under which one customer's or one bank's figures can be read."""
+        found = super().warnings(parameters, terms)
+        senders = parameters.min_senders
+        if senders < FEW:
+            who = "one customer pays" if senders == 1 else "two customers pay"
+            found.append(
+                f"min_senders = {senders}: an account into which {who} is flagged, and its total shows what one customer "
+                f"paid. Take {FEW} or more."
+            )
+        if parameters.min_banks == 1:
+            found.append(
+                "min_banks = 1: an account is flagged by what a single bank has seen. Any other bank that puts in a row "
+                "for it then reads that bank's figures. Take 2 or more."
+            )
+        if parameters.max_senders_per_bank == 1:
+            found.append(
+                "max_senders_per_bank = 1: the joint number of senders is the number of banks, which is not opened else."
+            )
+        return found + small_amounts(terms, min_total=parameters.min_total_cents)
 
 
-def rows(
-    parameters: Parameters,  # noqa: ARG001  # every pattern's rows take them
-    beneficiary: NDArray[Any] | Categorical,
-    sender: NDArray[Any] | Categorical,
-    amount_cents: NDArray[np.int64],
-) -> Rows:
-    """Return one bank's rows: each beneficiary with its distinct senders here, its total, and one bank."""
-    groups = factorize(beneficiary)
-    senders = nunique(groups, factorize(sender))
-    total = group_sum(groups, amount_cents)
-    return Rows(groups.categories, np.stack([senders, total, np.ones(len(total), np.uint64)], axis=1))
-
-
-def find_plainly(
-    parameters: Parameters, banks: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]]
-) -> dict[str, tuple[int, int]]:
-    """Plaintext twin: from everybody's (beneficiary, sender, cents), each collector's senders and total."""
-    senders: dict[str, set[tuple[int, str]]] = {}
-    total: dict[str, int] = {}
-    for bank, (beneficiary, sender, cents) in enumerate(banks):
-        for b, s, c in zip(beneficiary, sender, cents.tolist(), strict=True):
-            senders.setdefault(b, set()).add((bank, s))
-            total[b] = total.get(b, 0) + c
-    return {
-        b: (len(senders[b]), total[b])
-        for b in total
-        if len(senders[b]) >= parameters.min_senders
-        and len({bank for bank, _ in senders[b]}) >= parameters.min_banks
-        and total[b] >= parameters.min_total_cents
-    }
+COLLECTORS: Final = Collectors()

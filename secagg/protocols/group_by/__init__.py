@@ -34,26 +34,25 @@ Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R l
 from __future__ import annotations
 
 from secagg.protocols.group_by.announcement import Announced, announce, commitment
-from secagg.protocols.group_by.engine import JobCost, cost
+from secagg.protocols.group_by.engine import cost
 from secagg.protocols.group_by.layout import Layout
 from secagg.protocols.group_by.program import PHASES, find_announced, find_groups
 from secagg.protocols.group_by.query import (
-    MAX_ROWS,
     Field,
     Findings,
     Query,
     Rows,
-    find_groups_plainly,
+    find_groups_reference,
     flagged_rows,
+    in_order,
+    row_limit,
 )
 
 __all__ = [
-    "MAX_ROWS",
     "PHASES",
     "Announced",
     "Field",
     "Findings",
-    "JobCost",
     "Layout",
     "Query",
     "Rows",
@@ -62,6 +61,8 @@ __all__ = [
     "cost",
     "find_announced",
     "find_groups",
-    "find_groups_plainly",
+    "find_groups_reference",
     "flagged_rows",
+    "in_order",
+    "row_limit",
 ]

@@ -133,8 +133,8 @@ async def announce(party: Party, query: Query, rows: Rows | None = None) -> Anno
 
 def _check(announcement: Announcement, query: Query, peer: PartyId) -> None:
     rows = announcement.rows
-    if rows < 0 or rows % query.round_rows_to or rows > query.row_limit:
-        multiple = f"a multiple of {query.round_rows_to}, " if query.round_rows_to > 1 else ""
+    if rows < 0 or rows % query.pad_rows_to or rows > query.row_limit:
+        multiple = f"a multiple of {query.pad_rows_to}, " if query.pad_rows_to > 1 else ""
         raise RemoteProtocolError(
             f"expected a row count from {peer} that is {multiple}0 to {query.row_limit} (max_rows), got {rows}",
             peer=peer,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.errors import RemoteProtocolError
 from secagg.mpc.bits import (
     LANES,
@@ -197,23 +197,12 @@ async def _open_to_holders(rows: SharedBits, layout: Layout) -> U64 | None:
     return None if mine is None else await engine.receive_opened(XOR, *mine)
 
 
-@dataclass(frozen=True, slots=True)
-class JobCost:
-    """What a run costs, known from public numbers alone.
+def cost(layout: Layout, roster: Sequence[PartyId]) -> Cost:
+    """Return what a run costs, known from public numbers alone.
 
-    Attributes:
-      ands: AND gates over the whole table; each is one bit sent by each computing party.
-      rounds: the longest chain of messages.
-      payload_bytes: bytes of arrays that each party sends.
+    Args:
+      roster: the order in which the parties know each other.
     """
-
-    ands: int
-    rounds: int
-    payload_bytes: dict[PartyId, int]
-
-
-def cost(layout: Layout, roster: Sequence[PartyId]) -> JobCost:
-    """Return what a run costs; `roster` is the order in which the parties know each other."""
     query, buckets = layout.query, layout.buckets
     gates = _gates(layout)
     sent = dict.fromkeys(roster, 0)
@@ -233,7 +222,7 @@ def cost(layout: Layout, roster: Sequence[PartyId]) -> JobCost:
             first = outside_opener(roster, name)
             sent[computing[first]] += 2 * opened
             sent[computing[(first + 1) % 3]] += opened
-    return JobCost(gates.ands, _rounds(query, roster, gates.rounds), sent)
+    return Cost(_rounds(query, roster, gates.rounds), sent)
 
 
 def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:

@@ -3,14 +3,14 @@
 Sums over groups are right, and show a party what they should and no more, if in each bucket of each list
 
   1. keys rise strictly until padding begins, and only padding follows (its mark is a key's highest bit);
-  2. no value is above its field's `most`;
+  2. no value is above its field's `max`;
   3. the values of padding are zero;
 
 and if
 
   4. no list holds more rows than its owner announced.
 
-Rules 2 and 3 are one comparison for most fields: a value must stay below a limit that is `most + 1` for rows and 1 for
+Rules 2 and 3 are one comparison for most fields: a value must stay below a limit that is `max + 1` for rows and 1 for
 padding. Whatever breaks a rule at any place of a list is folded into one bit, and this bit is opened, one for each list. It
 is a function of what the list's owner put in, so it tells nothing of a party that keeps to the protocol: there it is zero.
 
@@ -100,7 +100,7 @@ async def broken_lists(joint: SharedBits, layout: Layout) -> SharedBits:
     limited, full = _fields(query)
     full_planes = [values[begin : begin + width] for _, begin, width in full]
     (rising, *within), too_many, *filled = await engine.party.parallel(
-        compare(keys, [(values[begin : begin + w], most) for most, begin, w in limited], words),
+        compare(keys, [(values[begin : begin + w], largest) for largest, begin, w in limited], words),
         _too_many(mark, layout),
         *([any_plane(SharedBits.concatenate(full_planes))] if full else []),
     )
@@ -142,9 +142,9 @@ def _in_turn(layout: Layout) -> bool:
 
 
 def _fields(query: Query) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-    """Return (most, first plane, planes) of each field: those whose planes hold larger numbers, and the others."""
+    """Return (max, first plane, planes) of each field: those whose planes hold larger numbers, and the others."""
     begins = [sum(query.widths[:i]) for i in range(len(query.widths))]
-    found = [(f.most, begin, w) for f, begin, w in zip(query.fields, begins, query.widths, strict=True)]
+    found = [(f.max, begin, w) for f, begin, w in zip(query.fields, begins, query.widths, strict=True)]
     return [f for f in found if f[0] + 1 < 1 << f[2]], [f for f in found if f[0] + 1 == 1 << f[2]]
 
 
@@ -157,7 +157,7 @@ async def _compare_in_turn(
     mark = keys[len(keys) - 1]
     return await less_in_turn(
         ((lower[p] ^ upper[p], upper[p]) for p in places),
-        *(((x ^ limit, limit) for x, limit in _limits(values, most, mark)) for values, most in fields),
+        *(((x ^ limit, limit) for x, limit in _limits(values, largest, mark)) for values, largest in fields),
     )
 
 
@@ -169,7 +169,7 @@ async def _compare_as_trees(
     mark = keys[len(keys) - 1]
     found: list[SharedBits] = await keys.engine.party.parallel(
         less_than(lower ^ upper, upper),
-        *(_below(list(_limits(values, most, mark))) for values, most in fields),
+        *(_below(list(_limits(values, largest, mark))) for values, largest in fields),
     )
     return found
 
@@ -181,15 +181,15 @@ async def _below(bits: Sequence[tuple[SharedBits, SharedBits]]) -> SharedBits:
     return await decide(await (differ & limits), differ[1:])
 
 
-def _limits(values: SharedBits, most: int, mark: SharedBits) -> Iterator[tuple[SharedBits, SharedBits]]:
+def _limits(values: SharedBits, largest: int, mark: SharedBits) -> Iterator[tuple[SharedBits, SharedBits]]:
     """Yield, lowest bit first, a field's planes and those of what its values must stay below.
 
-    This is `most + 1` for rows and 1 for padding: both are public, so which of them it is takes no product.
+    This is `largest + 1` for rows and 1 for padding: both are public, so which of them it is takes no product.
     """
     ones = public_bits(mark.engine, np.full(mark.shape, ONES))
     nothing = public_bits(mark.engine, np.zeros(mark.shape, np.uint64))
     for j in range(len(values)):
-        at_rows, at_padding = (most + 1) >> j & 1, j == 0
+        at_rows, at_padding = (largest + 1) >> j & 1, j == 0
         if at_rows and at_padding:
             limit = ones
         elif at_rows:

@@ -1,10 +1,9 @@
-"""What is asked of joint groups, what goes in and what comes out, and the plaintext twin."""
+"""What is asked of groups, what goes in and what comes out, and the reference in the clear."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,13 @@ from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.mpc.bits import LANES
 from secagg.mpc.buckets import LARGEST_TABLE
 from secagg.party import PartyId
+from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.ring import U64
 
-MAX_ROWS: Final = 10_000_000  # unless a query says otherwise; some 200 bytes a row at every computing party
+
+def row_limit(max_rows: int, parties: int) -> int:
+    """Return the largest row count that one input party may announce, for which a table of all parties' has room."""
+    return min(max_rows, LARGEST_TABLE // parties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,14 @@ class Field:
 
     Args:
       name: what it is.
-      most: the largest value in one row; an input party refuses to put in more.
+      max: the largest value in one row; an input party refuses to put in more.
       at_least: the group passes if the sum reaches this; None for any sum.
       below: the group passes if the sum stays below this; None for any sum.
       opened: whether holders of a flagged group learn the sum.
     """
 
     name: str
-    most: int
+    max: int
     at_least: int | None = None
     below: int | None = None
     opened: bool = True
@@ -39,14 +42,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked of the joint groups; public and equal at all parties.
+    """What is asked of the groups; public and equal at all parties.
 
     Args:
       input_parties: who puts in rows, at least two.
       computing_parties: three; input parties or others.
       fields: at least one with a positive `at_least`, so that padding is never flagged.
-      round_rows_to: row counts are announced as the next multiple of this.
-      max_rows: the most rows that one input party may announce; others hold memory for each of them.
+      pad_rows_to: row counts are announced as the next multiple of this.
+      max_rows: the largest row count that one input party may announce; others hold memory for each row.
       widths, sum_widths: bits of each field in one row and in a sum; derived.
 
     Raises:
@@ -57,7 +60,7 @@ class Query:
     input_parties: tuple[PartyId, ...]
     computing_parties: tuple[PartyId, PartyId, PartyId]
     fields: tuple[Field, ...]
-    round_rows_to: int = 1
+    pad_rows_to: int = 1
     max_rows: int = MAX_ROWS
     widths: tuple[int, ...] = field(init=False)
     sum_widths: tuple[int, ...] = field(init=False)
@@ -68,11 +71,11 @@ class Query:
             raise UsageError(f"expected 2 to 255 distinct input parties, got {self.input_parties}")
         if len(set(self.computing_parties)) != 3 or len(self.computing_parties) != 3:
             raise UsageError(f"expected three distinct computing parties, got {self.computing_parties}")
-        if self.round_rows_to < 1:
-            raise UsageError(f"expected round_rows_to of at least 1, got {self.round_rows_to}")
-        if self.row_limit < self.round_rows_to:
+        if self.pad_rows_to < 1:
+            raise UsageError(f"expected pad_rows_to of at least 1, got {self.pad_rows_to}")
+        if self.row_limit < self.pad_rows_to:
             raise PlanError(
-                f"expected max_rows of at least round_rows_to, which is {self.round_rows_to}, got {self.max_rows}; at most "
+                f"expected max_rows of at least pad_rows_to, which is {self.pad_rows_to}, got {self.max_rows}; at most "
                 f"{LARGEST_TABLE // parties} for {parties} input parties"
             )
         if not any((f.at_least or 0) > 0 for f in self.fields):
@@ -81,30 +84,30 @@ class Query:
             )
         widths = []
         for f in self.fields:
-            width = (f.most * parties).bit_length()
-            if f.most < 1 or width > LANES:
+            width = (f.max * parties).bit_length()
+            if f.max < 1 or width > LANES:
                 raise PlanError(
                     f"field {f.name}: expected a largest value of 1 to {((1 << LANES) - 1) // parties} for {parties} "
-                    f"input parties, got {f.most}"
+                    f"input parties, got {f.max}"
                 )
             for bound in (f.at_least, f.below):
-                if bound is not None and not 0 <= bound <= f.most * parties:
+                if bound is not None and not 0 <= bound <= f.max * parties:
                     raise PlanError(
                         f"field {f.name}: a bound of {bound} is out of reach, because {parties} input parties put in at "
-                        f"most {f.most} each; lower it to {f.most * parties} or less, or let more parties put in data"
+                        f"most {f.max} each; lower it to {f.max * parties} or less, or let more parties put in data"
                     )
             widths.append(width)
-        object.__setattr__(self, "widths", tuple(f.most.bit_length() for f in self.fields))
+        object.__setattr__(self, "widths", tuple(f.max.bit_length() for f in self.fields))
         object.__setattr__(self, "sum_widths", tuple(widths))
 
     def announced(self, rows: int) -> int:
         """Return the row count that an input party with so many rows announces."""
-        return -(-rows // self.round_rows_to) * self.round_rows_to
+        return padded(rows, self.pad_rows_to)
 
     @property
     def row_limit(self) -> int:
-        """The most rows that one input party may announce: `max_rows`, or what a table of all parties' can hold."""
-        return min(self.max_rows, LARGEST_TABLE // len(self.input_parties))
+        """The largest row count that one input party may announce."""
+        return row_limit(self.max_rows, len(self.input_parties))
 
     @property
     def outside_parties(self) -> tuple[PartyId, ...]:
@@ -147,11 +150,11 @@ class Rows:
         Raises:
           ShapeError: not one row of values an identifier, or not one column a field.
           UsageError: an identifier twice.
-          RangeError: a value above its field's `most`, or more rows than `max_rows`.
+          RangeError: a value above its field's `max`, or more rows than `max_rows`.
         """
         n = len(self.identifiers)
         if query.announced(n) > query.row_limit:
-            rounded = f", announced as {query.announced(n)}," if query.round_rows_to > 1 else ""
+            rounded = f", announced as {query.announced(n)}," if query.pad_rows_to > 1 else ""
             raise RangeError(
                 f"{n} rows{rounded} are more than the agreed max_rows of {query.row_limit}; agree with the other parties "
                 f"on a larger one, or put in fewer"
@@ -162,10 +165,10 @@ class Rows:
                 f"got {self.values.dtype} of shape {self.values.shape}"
             )
         for column, f in zip(self.values.T, query.fields, strict=True):
-            if n and int(column.max()) > f.most:
-                over = int(np.count_nonzero(column > np.uint64(f.most)))
+            if n and int(column.max()) > f.max:
+                over = int(np.count_nonzero(column > np.uint64(f.max)))
                 raise RangeError(
-                    f"field {f.name}: {over} of {n} rows are above the agreed largest value of {f.most}; "
+                    f"field {f.name}: {over} of {n} rows are above the agreed largest value of {f.max}; "
                     f"agree on a larger one with the other parties"
                 )
 
@@ -197,14 +200,18 @@ class Findings:
 def flagged_rows(rows: Rows, findings: Findings) -> list[tuple[str, *tuple[int, ...]]]:
     """Return (identifier, opened sums...) of an input party's flagged rows, largest last sum first."""
     sums = findings.sums[findings.flagged].tolist()
-    found = [
-        (name, *row) for name, row in zip(rows.identifiers[findings.flagged].tolist(), sums, strict=True)
-    ]
-    return sorted(found, key=lambda row: (*(-n for n in reversed(row[1:])), row[0]))
+    return in_order(
+        [(name, *row) for name, row in zip(rows.identifiers[findings.flagged].tolist(), sums, strict=True)]
+    )
 
 
-def find_groups_plainly(query: Query, tables: Sequence[Rows]) -> list[Findings]:
-    """Plaintext twin of `find_groups`: the findings of every input party, from everybody's rows."""
+def in_order(rows: Sequence[tuple[str, *tuple[int, ...]]]) -> list[tuple[str, *tuple[int, ...]]]:
+    """Return rows of an identifier and sums, largest last sum first."""
+    return sorted(rows, key=lambda row: (*(-n for n in reversed(row[1:])), row[0]))
+
+
+def find_groups_reference(query: Query, tables: Sequence[Rows]) -> list[Findings]:
+    """Compute in the clear, from everybody's rows, what `find_groups` tells every input party."""
     every = np.concatenate([t.identifiers for t in tables])
     _, group = np.unique(every.astype(str), return_inverse=True)
     sums = np.zeros((int(np.max(group, initial=-1)) + 1, len(query.fields)), np.uint64)

@@ -8,7 +8,7 @@ import pytest
 
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
-from secagg.jobs.weak_terms import weak_terms
+from secagg.jobs.rules import warnings
 
 
 def job(pattern: str, parameters: str = "", inputs: int = 3) -> Job:
@@ -30,7 +30,7 @@ def job(pattern: str, parameters: str = "", inputs: int = 3) -> Job:
     ],
 )
 def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None:
-    assert weak_terms(job(pattern, parameters)) == []
+    assert warnings(job(pattern, parameters)) == []
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None
         ("collectors", "min_senders = 2", 3, "min_senders = 2: an account into which two customers pay"),
         ("collectors", "min_banks = 1", 3, "min_banks = 1: an account is flagged by what a single bank has seen"),
         ("collectors", "min_total = 0.01", 3, "min_total = 0.01: hardly any payment lies below"),
-        ("collectors", "most_senders_per_bank = 1\nmin_senders = 3", 3, "most_senders_per_bank = 1: the joint number"),
+        ("collectors", "max_senders_per_bank = 1\nmin_senders = 3", 3, "max_senders_per_bank = 1: the joint number"),
         ("collectors", "", 2, "only north and south put in data: each subtracts"),
         ("structuring", "limit = 0.01", 3, "limit = 0.01: hardly any payment"),
         ("structuring", "limit = 1", 3, "limit = 1.00: hardly any payment"),
@@ -50,11 +50,11 @@ def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None
 def test_terms_that_protect_nobody_are_warned_of(
     pattern: str, parameters: str, inputs: int, says: str
 ) -> None:
-    (warning,) = weak_terms(job(pattern, parameters, inputs))
+    (warning,) = warnings(job(pattern, parameters, inputs))
     assert warning.startswith(says)
 
 
 def test_amounts_are_judged_in_units_of_the_currency() -> None:
     text = "limit = 1\n[data]\ncurrency_decimals = 0"
-    assert len(weak_terms(job("structuring", text))) == 1
-    assert weak_terms(job("structuring", text.replace("limit = 1", "limit = 50"))) == []
+    assert len(warnings(job("structuring", text))) == 1
+    assert warnings(job("structuring", text.replace("limit = 1", "limit = 50"))) == []

@@ -1,0 +1,56 @@
+"""Rows of results: whether they are what a pattern declares, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from secagg.errors import UsageError
+from secagg.jobs.job import Job
+from secagg.jobs.spreadsheet import csv_of
+from secagg.party import PartyId
+from secagg.patterns.parameters import units
+from secagg.patterns.pattern import Result
+from secagg.patterns.schema import Identifier, Integer, Money, Time, Type
+
+_TYPES: Final[Mapping[type[Type], type]] = {Identifier: str, Integer: int, Money: int, Time: float}
+
+
+def check_result(job: Job, me: PartyId, result: Result | None) -> None:
+    """Refuse a result that the job's pattern does not declare for this party.
+
+    Raises:
+      UsageError: a result at a party that is no recipient, none at one that is, or rows that have not the declared
+        columns. That is a fault of the pattern's program.
+    """
+    expected = me in job.pattern.recipients(job.terms)
+    if (result is not None) != expected:
+        what = "a result" if expected else "none"
+        raise _fault(job, f"expected {what} at {me}, got {'none' if expected else 'one'}")
+    kinds = [_TYPES[type(kind)] for kind in job.pattern.results.values()]
+    for row in result or ():
+        if list(map(type, row)) != kinds:
+            names = ", ".join(
+                f"{column} ({kind.__name__})" for column, kind in zip(job.pattern.results, kinds, strict=True)
+            )
+            raise _fault(
+                job, f"expected rows of {names}, got one of {', '.join(type(v).__name__ for v in row)}"
+            )
+
+
+def _fault(job: Job, what: str) -> UsageError:
+    return UsageError(
+        f"the pattern {job.pattern.name} of {job.installed.origin} breaks its contract: {what}; nothing is reported"
+    )
+
+
+def result_csv(job: Job, result: Result) -> str:
+    """Return the result table; see `spreadsheet` for how texts stand in it."""
+    decimals = job.data.currency_decimals
+    kinds = list(job.pattern.results.values())
+    rows = [[_shown(v, kind, decimals) for v, kind in zip(row, kinds, strict=True)] for row in result]
+    return csv_of(job.pattern.results, rows)
+
+
+def _shown(value: Any, kind: Type, decimals: int) -> str:
+    return units(value, decimals) if isinstance(kind, Money) else str(value)

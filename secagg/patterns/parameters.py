@@ -1,0 +1,45 @@
+"""A pattern's parameters: what a job file calls them, and how it writes amounts.
+
+A pattern works in whole cents, which stand for the smallest unit of the job's currency: a yen, or a thousandth
+of a dinar, where the job says so. A job file gives amounts in units, with as many decimals as the currency has.
+So the parameter `min_total_cents` is `min_total` in a job file, and `max_cents_per_bank` is
+`max_amount_per_bank`. Defaults are the same number of units in every currency.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+DECIMALS: Final = 2  # of the currency that the parameters' defaults are in
+
+
+def units(cents: int, decimals: int = DECIMALS) -> str:
+    """Return an amount of the currency's smallest unit as units, with the currency's decimals."""
+    whole, part = divmod(cents, 10**decimals)
+    return f"{whole}.{part:0{decimals}}" if decimals else str(whole)
+
+
+def in_job_file(name: str) -> str:
+    """Return what a job file calls the parameter of this name."""
+    return name.removesuffix("_cents").replace("_cents_", "_amount_")
+
+
+def parameter_fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Return the parameters by what a job file calls them."""
+    return {in_job_file(field.name): field for field in msgspec.structs.fields(kind)}
+
+
+def shown_parameters(parameters: msgspec.Struct, *, decimals: int = DECIMALS) -> dict[str, str]:
+    """Return the parameters as a job file writes them, in a currency with so many decimals."""
+    shown = {}
+    for name, field in parameter_fields(type(parameters)).items():
+        value = getattr(parameters, field.name)
+        if name != field.name:
+            shown[name] = units(value, decimals)
+        elif isinstance(value, str | bool):
+            shown[name] = msgspec.json.encode(value).decode()  # TOML writes these as JSON does
+        else:
+            shown[name] = str(value)
+    return shown

@@ -1,0 +1,219 @@
+"""The contract between a pattern and whatever runs it.
+
+A pattern is a joint computation that organisations agree on by name. A job, the command line and the run record know
+only what stands here, so a pattern may read any tables, give parties any roles, and use any protocol over `Party`.
+
+What happens at one party, in this order:
+
+  check       the agreed parameters and terms can be computed with
+  prepare     at an input party: the rows of its tables become its contribution; nothing is sent
+  agree       everybody learns the row counts; what follows depends on nothing else
+  run         the computation; a party that is told something returns its rows, the others None
+
+`opens` declares what a run opens to whom. Nothing can hold a program to such a declaration. So parties compare the
+distribution, the version and the module of the pattern before they read data, and the run record names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
+
+from secagg.cost.operation import Cost
+from secagg.party import Party, PartyId
+from secagg.patterns.schema import Columns, Schema
+from secagg.protocols.row_counts import MAX_ROWS, padded
+
+INPUT: Final = "input"  # the role of those who put in rows, which every pattern has
+COMPUTING: Final = "computing"
+
+Tables: TypeAlias = Mapping[str, Columns]  # by the names of a pattern's inputs
+Result: TypeAlias = Sequence[tuple[Any, ...]]  # rows with a value for each column of a pattern's results
+
+
+class RoleSize(NamedTuple):
+    """How many parties may have a role."""
+
+    min: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the parties agreed on besides the parameters; equal at all of them.
+
+    Attributes:
+      parties: all of them, in the order in which they know each other.
+      roles: who has which role.
+      pad_rows_to: row counts are announced as the next multiple of this.
+      max_rows: the largest row count that one input party may announce.
+      currency_decimals: an amount of 1 is 10**-currency_decimals units.
+    """
+
+    parties: tuple[PartyId, ...]
+    roles: Mapping[str, tuple[PartyId, ...]]
+    pad_rows_to: int = 1
+    max_rows: int = MAX_ROWS
+    currency_decimals: int = 2
+
+    @property
+    def input_parties(self) -> tuple[PartyId, ...]:
+        """Who puts in rows."""
+        return self.roles[INPUT]
+
+    def padded(self, rows: int) -> int:
+        """Return the row count that an input party with so many rows announces."""
+        return padded(rows, self.pad_rows_to)
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """Something that is opened, and who learns it.
+
+    Attributes:
+      each_its_own: each party of `to` learns it about its own rows and nobody else's.
+    """
+
+    what: str
+    to: tuple[PartyId, ...]
+    each_its_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The largest number of one kind in a party's contribution, and the largest that the parameters allow.
+
+    Attributes:
+      money: whether both are amounts in the currency's smallest unit.
+    """
+
+    name: str
+    largest: int
+    max: int
+    money: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """What may go wrong by chance in a run in which everybody keeps to the protocol.
+
+    Attributes:
+      name: what a run record calls its logarithm.
+      what: a clause, such as "two different identifiers are taken for one".
+      log2: of a bound on its probability; negative infinity where it cannot happen.
+    """
+
+    name: str
+    what: str
+    log2: float
+
+
+class Contribution(Protocol):
+    """What an input party puts in, made of its tables and not sent yet. Its `repr` shows no value."""
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, before it is rounded up."""
+
+    def limits(self) -> Sequence[Limit]:
+        """Return its largest numbers beside those that are allowed, to be shown to its owner."""
+
+    def check(self) -> None:
+        """Raise `UsageError` where the parameters or terms do not allow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What `Pattern.agree` came to.
+
+    Attributes:
+      rows: the row count that each input party announced, the same at all parties.
+      recorded: what the run record says of it besides, such as commitments; the same at all parties.
+      private: what this party alone may keep of it, such as the salt of its commitment.
+      state: what `Pattern.run` goes on with.
+    """
+
+    rows: Mapping[PartyId, int]
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+    private: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    state: Any = field(default=None, repr=False)
+
+
+@runtime_checkable
+class Pattern(Protocol):
+    """A joint computation; see the module for what happens in which order."""
+
+    @property
+    def name(self) -> str:
+        """What a job file calls it."""
+
+    @property
+    def summary(self) -> str:
+        """One line about what it finds or computes."""
+
+    @property
+    def inputs(self) -> Mapping[str, Schema]:
+        """The schema of each table that an input party puts in."""
+
+    @property
+    def results(self) -> Schema:
+        """The columns of a result, by type."""
+
+    @property
+    def Parameters(self) -> type[msgspec.Struct]:  # noqa: N802  # a class
+        """A frozen struct whose fields all have defaults, and which forbids unknown fields.
+
+        A field whose name ends in `_cents` or holds `_cents_` is an amount; see `parameters`.
+        """
+
+    @property
+    def roles(self) -> Mapping[str, RoleSize]:
+        """How many parties may have each role; `input` is one of them."""
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases of `agree` and `run`, in order, as `Party.phase` names them."""
+
+    @property
+    def trust(self) -> str:
+        """Who is trusted with what, and what those who are not could learn, in whole sentences."""
+
+    def check(self, parameters: Any, terms: Terms) -> None:
+        """Raise `PlanError` where these cannot be computed with; the message says what would do."""
+
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest row count that one input party may announce, `terms.max_rows` or less."""
+
+    def recipients(self, terms: Terms) -> tuple[PartyId, ...]:
+        """Return who gets a result."""
+
+    def opens(self, parameters: Any, terms: Terms) -> Sequence[Disclosure]:
+        """Return everything that a run opens, and to whom."""
+
+    def warnings(self, parameters: Any, terms: Terms) -> Sequence[str]:
+        """Return a sentence for each term that protects nobody, or fewer than it seems."""
+
+    def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
+        """Return what a run costs in which these row counts are announced; `PlanError` for counts above the limit."""
+
+    def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Sequence[Risk]:
+        """Return what may go wrong by chance in such a run."""
+
+    def reference(
+        self, parameters: Any, terms: Terms, tables: Mapping[PartyId, Tables]
+    ) -> Mapping[PartyId, Result]:
+        """Compute in the clear, from everybody's tables, what each recipient is told; for tests and demonstrations."""
+
+    def prepare(self, parameters: Any, terms: Terms, tables: Tables) -> Contribution:
+        """Return what an input party with these tables puts in."""
+
+    async def agree(
+        self, party: Party, parameters: Any, terms: Terms, contribution: Contribution | None
+    ) -> Agreed:
+        """Announce this party's row count, if it is an input party, and learn everybody's."""
+
+    async def run(self, party: Party, parameters: Any, terms: Terms, agreed: Agreed) -> Result | None:
+        """Compute; return the rows that this party is told, None if it is no recipient."""

@@ -1,0 +1,178 @@
+"""Which patterns there are: secagg's own, and those of installed distributions.
+
+A distribution offers a pattern by an entry point of the group `secagg.patterns`, whose name is the pattern's and whose
+object is an instance that keeps to the contract `pattern.Pattern`:
+
+    [project.entry-points."secagg.patterns"]
+    comorbidity = "hospital_patterns:COMORBIDITY"
+
+Its module is imported when the pattern is asked for, and not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from secagg import release
+from secagg.errors import UsageError
+from secagg.patterns.pattern import INPUT, Pattern
+from secagg.patterns.schema import Schema
+
+GROUP: Final = "secagg.patterns"
+_OWN: Final = {
+    "collectors": "secagg.patterns.banking.collectors:COLLECTORS",
+    "structuring": "secagg.patterns.banking.structuring:STRUCTURING",
+}
+_OWN_DISTRIBUTION: Final = "secagg"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_ATTRIBUTES: Final = ("name", "summary", "inputs", "results", "Parameters", "roles", "phases", "trust")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a pattern comes from.
+
+    Attributes:
+      distribution, version: as installed.
+      module_sha256: of the file of the module that defines it, in hexadecimal; "" for secagg's own, whose release
+        parties compare anyway. It tells apart copies of one version that were changed in that file.
+    """
+
+    distribution: str
+    version: str
+    module_sha256: str = ""
+
+    def __str__(self) -> str:
+        digest = f" (module SHA-256 {self.module_sha256})" if self.module_sha256 else ""
+        return f"{self.distribution} {self.version}{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A pattern, and where it comes from."""
+
+    pattern: Pattern
+    origin: Origin
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all patterns that are installed, secagg's own first; loads none."""
+    return tuple(dict.fromkeys([*_OWN, *sorted(point.name for point in _entry_points())]))
+
+
+def find(name: str) -> Installed:
+    """Return the pattern of this name.
+
+    Raises:
+      UsageError: there is none, several distributions offer one, or it cannot be loaded or breaks the contract.
+    """
+    offers = [point for point in _entry_points() if point.name == name]
+    if name in _OWN:
+        if offers:
+            raise UsageError(
+                f"the pattern {name} is secagg's own, and {_distributions(offers)} offers one of the same name; uninstall "
+                "that, or have it renamed"
+            )
+        module, _, attribute = _OWN[name].partition(":")
+        own = getattr(importlib.import_module(module), attribute)
+        return Installed(own, Origin(_OWN_DISTRIBUTION, release.RELEASE))
+    if not offers:
+        raise UsageError(f"expected a pattern that is installed ({', '.join(names())}), got {name!r:.80}")
+    if len(offers) > 1:
+        raise UsageError(
+            f"the pattern {name} is offered by {_distributions(offers)}; uninstall all of these but one"
+        )
+    return _load(offers[0])
+
+
+def _entry_points() -> list[EntryPoint]:
+    # An editable install of secagg itself may tell of its own patterns as well.
+    return [
+        point
+        for point in importlib.metadata.entry_points(group=GROUP)
+        if point.dist is None or point.dist.name != _OWN_DISTRIBUTION
+    ]
+
+
+def _distributions(points: list[EntryPoint]) -> str:
+    return " and ".join(sorted(_origin_of(point) for point in points))
+
+
+def _origin_of(point: EntryPoint) -> str:
+    return (
+        "a distribution without a name" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    )
+
+
+def _load(point: EntryPoint) -> Installed:
+    where = f"the pattern {point.name} of {_origin_of(point)}"
+    if point.dist is None:
+        raise UsageError(f"{where} cannot be told from others; install it as a distribution")
+    try:
+        pattern = point.load()
+    except Exception as error:
+        raise UsageError(
+            f"{where} cannot be loaded from {point.value}: {type(error).__name__}: {error}"
+        ) from error
+    if (problem := _problem(pattern, point.name)) is not None:
+        raise UsageError(f"{where} breaks the contract of patterns: {problem}")
+    source = getattr(sys.modules[type(pattern).__module__], "__file__", None)
+    if source is None:
+        raise UsageError(f"{where} is defined in no file, so that parties cannot compare it")
+    digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return Installed(pattern, Origin(point.dist.name, point.dist.version, digest))
+
+
+def _problem(pattern: Any, name: str) -> str | None:
+    """Return in what an object breaks the contract, as far as that can be seen."""
+    missing = [attribute for attribute in _ATTRIBUTES if not hasattr(pattern, attribute)]
+    if not missing and not isinstance(pattern, Pattern):
+        missing = [word for word in vars(Pattern) if not word.startswith("_") and not hasattr(pattern, word)]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    if isinstance(pattern, type):
+        return "expected an instance, got a class"
+    if pattern.name != name or not _NAME.fullmatch(name):
+        return f"expected the entry point's name, in lower-case letters, digits, '_' and '-', got {pattern.name!r:.80}"
+    texts = (pattern.summary, pattern.trust)
+    if not all(isinstance(text, str) and text and text.isprintable() for text in texts):
+        return "expected a summary and a trust that are printable and on one line"
+    if not _is_mapping(pattern.inputs, Schema) or not isinstance(pattern.results, Schema):
+        return "expected inputs that map names to schemas, and results that are a schema"
+    if not _is_mapping(pattern.roles, tuple) or INPUT not in pattern.roles:
+        return f"expected roles that map names to RoleSize, {INPUT!r} among them"
+    if not isinstance(pattern.phases, tuple) or not all(isinstance(phase, str) for phase in pattern.phases):
+        return "expected phases that are a tuple of names"
+    return _problem_of_parameters(pattern.Parameters)
+
+
+def _problem_of_parameters(kind: Any) -> str | None:
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return "expected Parameters that are a msgspec.Struct"
+    config = kind.__struct_config__
+    if not (config.frozen and config.forbid_unknown_fields):
+        return "expected Parameters with frozen=True and forbid_unknown_fields=True"
+    for field in msgspec.structs.fields(kind):
+        if field.required:
+            return f"expected a default of the parameter {field.name}"
+    return None
+
+
+def _is_mapping(found: Any, kind: type) -> bool:
+    return (
+        isinstance(found, Mapping)
+        and len(found) > 0
+        and all(isinstance(name, str) and _NAME.fullmatch(name) for name in found)
+        and all(isinstance(value, kind) for value in found.values())
+    )

@@ -1,0 +1,310 @@
+"""A pattern for a third kind of table is one file: found by its entry point, explained, checked, run and recorded."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg.cli import main
+from secagg.data.tables import read_table
+from secagg.errors import JobError, UsageError
+from secagg.jobs.inputs import InputTables
+from secagg.jobs.job import Job
+from secagg.jobs.job_file import parse_job
+from secagg.jobs.results import check_result
+from secagg.jobs.run import Part
+from secagg.network.identity import create_identity
+from secagg.network.simulated import simulate
+from secagg.patterns import registry
+from secagg.patterns.pattern import Pattern, Terms
+from secagg.patterns.registry import Origin, find, names
+
+FILE = Path(__file__).parent / "installed" / "hospital_patterns.py"
+HOSPITALS = ("elm", "oak", "yew")
+
+
+def install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, name: str = "hospital-patterns", version: str = "1.2",
+    module: str = FILE.read_text(), points: str = "readmissions = hospital_patterns:READMISSIONS\n"
+    "headcount = hospital_patterns:HEADCOUNT\n",
+) -> None:  # fmt: skip
+    """Install a distribution with one module, for this process and for those that it starts."""
+    site = folder / f"{name}-{version}"
+    site.mkdir()
+    (site / "hospital_patterns.py").write_text(module)
+    about = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (about / "entry_points.txt").write_text(f"[secagg.patterns]\n{points}")
+    root = str(Path(registry.__file__).parents[2])
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", f"{site}:{root}")
+    monkeypatch.delitem(sys.modules, "hospital_patterns", raising=False)
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "200")
+    install(tmp_path, monkeypatch)
+    return tmp_path
+
+
+def job_text(pattern: str, parameters: str = "", roles: str = "") -> str:
+    roles = roles or f"input = {json.dumps(HOSPITALS)}\ncomputing = {json.dumps(HOSPITALS)}"
+    parties = dict.fromkeys(re.findall(r'"(\w+)"', roles))
+    text = f'name = "test"\npattern = "{pattern}"\n[parameters]\n{parameters}\n[roles]\n{roles}\n'
+    for i, name in enumerate(parties):
+        text += (
+            f'[[parties]]\nname = "{name}"\naddress = "127.0.0.1:{7000 + i}"\ncertificate = "{name}.crt"\n'
+        )
+    return text
+
+
+def parsed(text: str) -> Job:
+    return parse_job(text, file=Path("job.toml"), with_certificates=False)
+
+
+def write_stays(folder: Path, rng: np.random.Generator, hospital: str) -> Path:
+    lines = ["patient,diagnosis,age"]
+    lines += [
+        f"P{rng.integers(0, 30)},{rng.choice(['I21', 'E11'])},{rng.integers(40, 100)}" for _ in range(60)
+    ]
+    path = folder / f"{hospital}.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def secagg(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    status = end.value.code
+    return (status if isinstance(status, int) else 1, *capsys.readouterr())
+
+
+@pytest.mark.slow
+def test_a_pattern_for_a_third_kind_of_table_is_one_file(
+    installed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(3)
+    files = {name: write_stays(installed, rng, name) for name in HOSPITALS}
+    job_file = installed / "job.toml"
+    job_file.write_text(job_text("readmissions", 'diagnosis = "I21"\nmin_stays = 3\n'))
+    job = parsed(job_file.read_text())
+    found = find("readmissions")
+    assert isinstance(found.pattern, Pattern)
+    origin = f"{found.origin.distribution} {found.origin.version}"
+    assert origin == "hospital-patterns 1.2"
+
+    status, out, err = secagg(capsys, "patterns")
+    assert status == 0, err
+    assert "readmissions: patients whom several hospitals treated" in out
+    assert f"from hospital-patterns 1.2 (module SHA-256 {found.origin.module_sha256})" in out
+    assert "stays: patient (identifier), diagnosis (identifier), age (integer, 0 to 130)" in out
+
+    _, out, _ = secagg(capsys, "check", job_file, "--rows", 500)
+    assert "The pattern is that of hospital-patterns 1.2" in out
+    assert "for each patient that it put in: whether it is flagged and, only if so, its joint stays" in out
+    assert "Expected cost: " in out
+    assert '"I21"' in out
+
+    status, out, err = secagg(capsys, "data", "check", files["elm"], "--job", job_file)
+    assert status == 0, err
+    assert "A run would take this table." in out
+    assert "Times" not in out
+
+    files["oak"].write_text(files["oak"].read_text() + "P1,I21,131\n")
+    status, out, err = secagg(capsys, "data", "check", files["oak"], "--job", job_file)
+    assert status == 2
+    assert "age lies outside 0 to 130" in out
+
+    data = [f"--data={name}={path}" for name, path in files.items()]
+    status, out, err = secagg(
+        capsys, "run", job_file, "--local", "--out", installed / "out", "--bad-rows", "skip", *data
+    )
+    assert status == 0, err
+    tables = {}
+    for name, path in files.items():
+        read = read_table(path, job.pattern.inputs["stays"], bad_rows="skip")
+        tables[name] = {"stays": read.columns}
+    told = job.pattern.reference(job.parameters, job.terms, tables)
+    assert sum(map(len, told.values())) > 5
+    for name in HOSPITALS:
+        lines = (installed / f"out/{name}.test.csv").read_text().splitlines()
+        assert lines == ["patient,stays", *(f"{who},{stays}" for who, stays in told[name])]
+        record = json.loads((installed / f"out/{name}.test.json").read_text())
+        sha256 = found.origin.module_sha256
+        about = {"distribution": "hospital-patterns", "version": "1.2", "module_sha256": sha256}
+        assert record["pattern"] == {"name": "readmissions", **about}
+        assert record["parameters"]["diagnosis"] == '"I21"'
+        assert record["opened"][-1]["what"].endswith("its joint stays")
+
+
+def test_a_pattern_may_have_other_roles_several_tables_and_an_engine_of_its_own(installed: Path) -> None:
+    job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
+    for name, beds in (("elm", (10, 20)), ("oak", (5,))):
+        (installed / f"{name}.wards.csv").write_text("ward,beds\n" + "".join(f"w{b},{b}\n" for b in beds))
+        (installed / f"{name}.staff.csv").write_text("who,ward\nann,w5\nbo,w10\n")
+    parts: dict[str, Any] = {"ministry": Part(job, "ministry", None)}
+    tables = {}
+    for name in ("elm", "oak"):
+        sources = [f"{kind}={installed}/{name}.{kind}.csv" for kind in ("staff", "wards")]
+        own = InputTables(job, sources, mapping=["staff.person=who", "staff.ward=ward"])
+        tables[name] = own()
+        parts[name] = Part(job, name, own)
+        assert own.described().keys() == {"wards", "staff"}
+        assert own.described()["staff"]["columns"] == {"person": ["who"], "ward": ["ward"]}
+    outcome = simulate({name: parts[name] for name in job.roster})
+    outcome.values()
+    assert outcome.results == {"elm": None, "oak": None, "ministry": [("elm", 30, 2), ("oak", 5, 2)]}
+    assert job.pattern.reference(job.parameters, job.terms, tables)["ministry"] == outcome.results["ministry"]
+
+
+def test_tables_are_told_apart_by_name_where_a_pattern_takes_several(installed: Path) -> None:
+    job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
+    with pytest.raises(UsageError, match=r"--data to begin with a table \(wards= or staff=\), got 'x\.csv'"):
+        InputTables(job, ["x.csv"])
+    with pytest.raises(UsageError, match="a table for each of wards, staff, got none for staff"):
+        InputTables(job, ["wards=x.csv"])
+    with pytest.raises(UsageError, match=r"--map to begin with a table \(wards\. or staff\.\), got 'beds=b'"):
+        InputTables(job, ["wards=x.csv", "staff=y.csv"], mapping=["beds=b"])
+
+
+def test_a_window_for_tables_without_times_is_refused(installed: Path) -> None:
+    text = job_text("readmissions").replace("[roles]", "[window]\nstart = 5\n[roles]")
+    with pytest.raises(JobError, match=r"job\.toml:5: window: stays have no times; leave the window out"):
+        parsed(text)
+
+
+def test_roles_are_those_of_the_pattern(installed: Path) -> None:
+    for roles, says in (
+        ('input = ["elm", "oak"]\ncomputing = ["ministry"]', "roles.computing: there is no such role; headcount has input"),
+        ('input = ["elm", "oak"]', "roles.result: this field is missing"),
+        ('input = ["elm", "oak"]\nresult = ["elm", "oak"]', "roles.result: expected 1 parties, got 2"),
+    ):  # fmt: skip
+        with pytest.raises(JobError, match=re.escape(says)):
+            parsed(job_text("headcount", roles=roles))
+
+
+# Who offers a pattern.
+
+
+def test_an_unknown_pattern_is_answered_by_what_is_installed(installed: Path) -> None:
+    assert names() == ("collectors", "structuring", "headcount", "readmissions")
+    with pytest.raises(
+        JobError, match="installed \\(collectors, structuring, headcount, readmissions\\), got 'crime'"
+    ):
+        parsed(job_text("crime"))
+
+
+def test_parties_with_other_versions_or_other_copies_of_a_pattern_have_other_jobs(installed: Path) -> None:
+    identities = {name: create_identity(name).certificate for name in HOSPITALS}
+    job = parsed(job_text("readmissions")).moved(dict.fromkeys(HOSPITALS, ("h", 1)), identities)
+    origin = job.installed.origin
+    others = [
+        Origin("hospital-patterns", "1.3", origin.module_sha256), Origin("hospital-patterns", "1.2", "0" * 64),
+        Origin("hospital", "1.2", origin.module_sha256),
+    ]  # fmt: skip
+    for other in others:
+        elsewhere = replace(job, installed=replace(job.installed, origin=other))
+        assert elsewhere.digest != job.digest
+        differ = {n for n, d in job.field_digests.items() if elsewhere.field_digests[n] != d}
+        assert differ == {"the pattern's origin"}
+
+
+def test_a_name_that_two_distributions_offer_is_refused(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(installed, monkeypatch, name="other-patterns", version="3")
+    with pytest.raises(
+        UsageError, match=r"offered by hospital-patterns 1\.2 and other-patterns 3; uninstall all"
+    ):
+        find("headcount")
+
+
+def test_nobody_takes_the_place_of_secaggs_own_patterns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, points="collectors = hospital_patterns:HEADCOUNT\n")
+    with pytest.raises(
+        UsageError, match=r"is secagg's own, and hospital-patterns 1\.2 offers one of the same name"
+    ):
+        find("collectors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("HEADCOUNT = Headcount", "expected an instance, got a class"),
+        ("HEADCOUNT = 5", "it has no name, summary"),
+        (
+            "raise ValueError('broken')",
+            "cannot be loaded from hospital_patterns:HEADCOUNT: ValueError: broken",
+        ),
+        ("del HEADCOUNT", "cannot be loaded"),
+        ("Headcount.name = 'other'", "the entry point's name, .*got 'other'"),
+        ("Headcount.summary = 'a\\x1b[2J'", "printable and on one line"),
+        ("Headcount.inputs = {}", "inputs that map names to schemas"),
+        ("Headcount.results = ('a',)", "results that are a schema"),
+        ("Headcount.roles = {'result': RoleSize(1, 1)}", "'input' among them"),
+        ("Headcount.phases = ['count']", "a tuple of names"),
+        ("del Headcount.opens", "it has no opens"),
+        ("Headcount.Parameters = dict", "a msgspec.Struct"),
+        (
+            "Headcount.Parameters = msgspec.defstruct('P', [('n', int)], frozen=True)",
+            "forbid_unknown_fields=True",
+        ),
+        (
+            "Headcount.Parameters = msgspec.defstruct('P', [('n', int)], frozen=True, forbid_unknown_fields=True)",
+            "a default of the parameter n",
+        ),
+    ],
+)
+def test_what_breaks_the_contract_is_refused_when_it_is_asked_for_and_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+    says: str,
+) -> None:
+    install(tmp_path, monkeypatch, module=f"{FILE.read_text()}\n\n{change}\n")
+    with pytest.raises(UsageError, match=rf"the pattern headcount of hospital-patterns 1\.2 .*{says}"):
+        find("headcount")
+    status, out, err = secagg(capsys, "patterns")
+    assert status == 0
+    assert "collectors: " in out  # one that is broken hides no other
+    assert "headcount of hospital-patterns 1.2" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("me", "result", "says"),
+    [
+        ("elm", [("elm", 1, 2)], "expected none at elm, got one"),
+        ("ministry", None, "expected a result at ministry, got none"),
+        ("ministry", [("elm", 1)], "rows of hospital (str), beds (int), staff (int), got one of str, int"),
+        ("ministry", [("elm", 1, 2.5)], "got one of str, int, float"),
+        ("ministry", [("elm", np.int64(1), 2)], "got one of str, int64, int"),
+        ("ministry", [("elm", 1, 2, 3)], "got one of str, int, int, int"),
+    ],
+)
+def test_a_result_that_a_pattern_does_not_declare_is_not_reported(
+    installed: Path, me: str, result: Any, says: str
+) -> None:
+    job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
+    check_result(job, "ministry", [("elm", 1, 2)])
+    with pytest.raises(UsageError, match=re.escape(says)) as refused:
+        check_result(job, me, result)
+    assert "the pattern headcount of hospital-patterns 1.2" in str(refused.value)
+
+
+def test_terms_round_row_counts_up() -> None:
+    terms = Terms(HOSPITALS, {"input": HOSPITALS}, pad_rows_to=50)
+    assert [terms.padded(rows) for rows in (0, 1, 50, 51)] == [0, 50, 50, 100]
