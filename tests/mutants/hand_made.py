@@ -5,38 +5,12 @@ Each says what it would do; `python tests/mutants --hand-made` shows that a test
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Change(NamedTuple):
-    """Text of a module and what stands in its place.
-
-    Args:
-      name: what the change does.
-      module: path from the root.
-      old: text that occurs there once.
-      new: what it becomes.
-      tests: what has to notice; by default what `targets` names for the module.
-    """
-
-    name: str
-    module: str
-    old: str
-    new: str
-    tests: tuple[str, ...] = ()
-
-    def apply(self, root: Path) -> str:
-        """Return the changed module.
-
-        Raises:
-          ValueError: the old text does not occur once.
-        """
-        source = (root / self.module).read_text("utf-8")
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.module} holds its old text {source.count(self.old)} times")
-        return source.replace(self.old, self.new)
-
+from change import Change
+from hand_made_core import CORE
+from hand_made_encryption import ENCRYPTION
+from hand_made_sums import SUMS
 
 _ENGINE: Final = "secagg/mpc/engine.py"
 _GROUP_BY: Final = "secagg/protocols/group_by"
@@ -49,7 +23,7 @@ _HELLO: Final = ("tests/network/test_hello.py",)
 _PINNING: Final = ("tests/network/test_pinning.py",)
 _NUMBERS: Final = ("tests/test_soundness_numbers.py",)
 
-HAND_MADE: Final = (
+_FIRST: Final = (
     Change(
         "swaps of the merge go out unmasked",
         "secagg/mpc/merge.py",
@@ -278,3 +252,5 @@ HAND_MADE: Final = (
         _RUNS,
     ),
 )
+
+HAND_MADE: Final = (*_FIRST, *CORE, *ENCRYPTION, *SUMS)

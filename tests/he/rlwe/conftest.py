@@ -130,9 +130,10 @@ def _factory(directory: Path, made: list[Federation]) -> Callable[..., Federatio
         releases: int = 2,
         modulus_bits: int = 96,
         clip: float = 100.0,
+        max_weight: int = 1,
         with_key: bool = True,
     ) -> Federation:
-        plan = fixed_point.plan(clip=clip, frac_bits=0, parties=clients, bits=64)
+        plan = fixed_point.plan(clip=clip, frac_bits=0, parties=clients, bits=64, max_weight=max_weight)
         release_plan = plan_release(
             plan,
             holders=holders,

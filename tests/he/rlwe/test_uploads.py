@@ -83,6 +83,15 @@ def test_the_transcript_does_not_depend_on_the_order_and_does_on_everything_else
     )
 
 
+def test_the_transcript_depends_on_the_weight_of_the_sum(federate: Callable[..., Any]) -> None:
+    federation = federate(max_weight=3)
+    round_ = federation.round()
+    collector, _ = federation.collect(round_, federation.numbers())
+    closed = collector.close()
+    heavier = replace(closed.header, weight=closed.header.weight + 1)
+    assert outcome(round_, heavier, dict(closed.digests)).transcript != closed.transcript
+
+
 def test_an_outcome_is_told_from_names_digests_and_header(federation: Any) -> None:
     round_ = federation.round()
     collector, _ = federation.collect(round_, federation.numbers())
