@@ -25,7 +25,8 @@ from secagg.errors import SecaggError
 from secagg.fixed_point import plan
 from secagg.he.rlwe import SecretKey
 from secagg.mpc.array import input_array, receive_array, share_array, where
-from secagg.mpc.engine import XOR, Engine
+from secagg.mpc.engine import Engine
+from secagg.mpc.groups import XOR
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party

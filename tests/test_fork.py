@@ -105,7 +105,8 @@ def test_a_party_neither_sends_nor_draws_in_a_forked_process() -> None:
 def test_an_engine_neither_draws_nor_sends_in_a_forked_process() -> None:
     told = run(
         """
-        from secagg.mpc.engine import Engine, Purpose
+        from secagg.mpc.engine import Engine
+        from secagg.mpc.streams import Purpose
         from secagg.network.simulated import simulate
 
         async def program(party):

@@ -17,7 +17,7 @@ import pytest
 from bank_tables import terms_of
 from secagg.mpc import buckets as bucket_plans
 from secagg.mpc.buckets import OVERFLOW_BITS
-from secagg.mpc.engine import PairStreams, Purpose
+from secagg.mpc.streams import PairStreams, Purpose
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
 from secagg.prg import KEY_BYTES, Stream

@@ -30,9 +30,11 @@ from secagg.mpc.bits import SharedBits
 from secagg.mpc.comparison import eqz, eqz_cost, ltz, ltz_cost
 from secagg.mpc.conversion import a2b, a2b_cost, b2a, b2a_cost
 from secagg.mpc.costs import FREE
-from secagg.mpc.engine import Array, Engine, Shared, receive_opening, share_input
+from secagg.mpc.engine import Engine, receive_opening, share_input
+from secagg.mpc.groups import Array
 from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public
 from secagg.mpc.products import matmul_locally, matmul_shape, multiply_cost, multiply_locally, replicate
+from secagg.mpc.shared import Shared
 from secagg.mpc.truncation import truncate_exact, truncate_exact_cost
 from secagg.party import Computation, Party, PartyId
 from secagg.ring import Ring, RingArray

@@ -24,7 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
-from secagg.mpc.engine import XOR, Engine, Purpose, Shared
+from secagg.mpc.engine import Engine
+from secagg.mpc.groups import XOR
+from secagg.mpc.shared import Shared
+from secagg.mpc.streams import Purpose
 from secagg.party import Computation, PartyId
 from secagg.ring import U64
 

@@ -31,7 +31,8 @@ from secagg.errors import UsageError
 from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
 from secagg.mpc.conversion import summand, summands, summands_cost
 from secagg.mpc.costs import computing_cost, same_cost
-from secagg.mpc.engine import Engine, Purpose, checked
+from secagg.mpc.engine import Engine, checked
+from secagg.mpc.streams import Purpose
 from secagg.party import array_bytes
 from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message

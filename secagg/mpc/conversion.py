@@ -24,7 +24,9 @@ from secagg.cost.operation import Cost
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits, add, add_gates
 from secagg.mpc.costs import computing_cost, same_cost
-from secagg.mpc.engine import XOR, Array, Engine, Purpose, checked
+from secagg.mpc.engine import Engine, checked
+from secagg.mpc.groups import XOR, Array
+from secagg.mpc.streams import Purpose
 from secagg.party import array_bytes
 from secagg.ring import Ring, RingArray, to_planes
 from secagg.wire import Message

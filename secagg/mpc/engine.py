@@ -1,8 +1,8 @@
 """Replicated secret sharing among three computing parties, semi-honest [AFLNO16; MR18].
 
 A secret x is split into x = x_0 + x_1 + x_2 in a group; party P_i holds (x_i, x_{i+1}), indices modulo 3.
-The group is the integers modulo 2**k (`SharedArray`) or bits packed 64 a word under XOR (`SharedBits`); this
-module holds what the two have in common: keys, sharing, resharing, opening.
+The group is the integers modulo 2**k (`SharedArray`) or bits packed 64 a word under XOR (`SharedBits`). This
+module holds what the two have in common: setting up keys, sharing, resharing, opening.
 
 Threat model: at most one of the three computing parties looks at what it holds and receives beyond its task;
 all follow the protocol. Any number of input and result parties stand around them; those may collude with
@@ -34,23 +34,20 @@ Longer than most modules: whatever sends or opens a share as such is here, to be
 
 from __future__ import annotations
 
-import enum
-import os
 from collections.abc import Collection, Sequence
-from typing import Any, Final, NoReturn, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secagg.cost.operation import Cost
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.costs import computing_cost
+from secagg.mpc.groups import Array, Group
+from secagg.mpc.streams import PairStreams, Purpose
 from secagg.party import Party, PartyId, array_bytes, check_array
-from secagg.prg import KEY_BYTES, Stream, check_process, derive_key
+from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
-
-Array = NDArray[Any]
 
 
 class PairSecret(Message, frozen=True):
@@ -89,76 +86,6 @@ class Opening(Message, frozen=True):
 
     position: int
     shares: tuple[np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]], ...]
-
-
-class Group(Protocol):
-    """The group that secrets live in."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    def add(self, x: Array, y: Array) -> Array: ...
-    def subtract(self, x: Array, y: Array) -> Array: ...
-    def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array: ...
-
-
-class XorGroup:
-    """Bits packed 64 a word; addition is XOR."""
-
-    dtype: Final = np.dtype(np.uint64)
-
-    def add(self, x: Array, y: Array) -> Array:
-        return np.asarray(x ^ y)  # numpy makes scalars of results without dimensions
-
-    subtract = add
-
-    def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array:
-        return stream.words(shape)
-
-
-XOR: Final = XorGroup()
-
-
-class Purpose(enum.Enum):
-    """What a pair of computing parties draws from its secret for; each purpose has a stream of its own."""
-
-    INPUT = "input"
-    AND = "and"
-    MUL = "mul"
-    TRUNC = "trunc"
-    COMPARE = "compare"
-    CONVERT = "convert"
-    SHUFFLE = "shuffle"
-    SHUFFLE_ORDER = "shuffle/order"
-
-
-class PairStreams:
-    """The streams that one pair of computing parties has in common, one for each `Purpose`."""
-
-    __slots__ = ("_context", "_pid", "_secret", "_streams")
-
-    def __init__(self, secret: bytes, context: bytes) -> None:
-        self._pid = os.getpid()
-        self._secret = secret
-        self._context = context
-        self._streams: dict[Purpose, Stream] = {}
-
-    def __repr__(self) -> str:
-        return f"<PairStreams for {', '.join(purpose.value for purpose in self._streams) or 'nothing yet'}>"
-
-    def __getitem__(self, purpose: Purpose) -> Stream:
-        stream = self._streams.get(purpose)
-        if stream is None:
-            if not isinstance(purpose, Purpose):  # another text would be another stream at this party alone
-                raise UsageError(f"expected one of {', '.join(map(str, Purpose))}, got {purpose!r:.40}")
-            check_process(self._pid, "the secret of a pair")
-            key = derive_key(self._secret, label=f"secagg.mpc.engine/{purpose.value}", context=self._context)
-            stream = self._streams[purpose] = Stream(key)
-        return stream
-
-    @property
-    def position(self) -> int:
-        """Bytes drawn from all streams together: equal at both holders when they are in step."""
-        return sum(stream.position for stream in self._streams.values())
 
 
 class Engine:
@@ -483,56 +410,3 @@ def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -
     if len(seed) != KEY_BYTES:
         raise RemoteProtocolError(f"expected seeds of {KEY_BYTES} bytes from {owner}", peer=owner)
     return group.draw(Stream(derive_key(seed, label="secagg.mpc.engine/outside input")), shape)
-
-
-class Shared:
-    """A secret array, of which this party holds two of three shares.
-
-    Nothing opens it implicitly: `bool`, `float`, `int`, `iter` and conversion to numpy raise, `repr` shows the
-    shape only.
-    """
-
-    __slots__ = ("engine", "share_0", "share_1")
-    __array_ufunc__ = None  # numpy operators defer to ours instead of treating a secret as an object
-
-    def __init__(self, engine: Engine, share_0: Array, share_1: Array) -> None:
-        if share_0.shape != share_1.shape or share_0.dtype != share_1.dtype:
-            raise ShapeError(
-                f"the two shares differ: {share_0.shape} {share_0.dtype}, {share_1.shape} {share_1.dtype}"
-            )
-        self.engine = engine
-        self.share_0 = share_0
-        self.share_1 = share_1
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.share_0.shape
-
-    @property
-    def size(self) -> int:
-        return self.share_0.size
-
-    def __len__(self) -> int:
-        return len(self.share_0)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.shape}>"
-
-    def __getitem__(self, key: Any) -> Self:
-        return self._like(self.share_0[key], self.share_1[key])
-
-    def reshape(self, *shape: int) -> Self:
-        return self._like(self.share_0.reshape(shape), self.share_1.reshape(shape))
-
-    def copy(self) -> Self:
-        return self._like(self.share_0.copy(), self.share_1.copy())
-
-    def _like(self, share_0: Array, share_1: Array) -> Self:
-        return type(self)(self.engine, share_0, share_1)
-
-    def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
-        raise UsageError(
-            f"{self!r} is secret and does not turn into a plain value; open it with `await x.open()`"
-        )
-
-    __bool__ = __int__ = __float__ = __index__ = __iter__ = __array__ = _refuse

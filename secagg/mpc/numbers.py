@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.fixed_point import Plan, encode
-from secagg.mpc.engine import Array
+from secagg.mpc.groups import Array
 from secagg.prg import Stream
 from secagg.ring import Ring, RingArray
 

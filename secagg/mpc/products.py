@@ -19,8 +19,9 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError
 from secagg.mpc.costs import same_cost
-from secagg.mpc.engine import Engine, Purpose
+from secagg.mpc.engine import Engine
 from secagg.mpc.numbers import RING64
+from secagg.mpc.streams import Purpose
 from secagg.mpc.truncation import truncate, truncate_cost
 from secagg.ring import Ring, RingArray
 

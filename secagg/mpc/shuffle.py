@@ -20,7 +20,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.engine import Group, Purpose, Shared, checked
+from secagg.mpc.engine import checked
+from secagg.mpc.groups import Group
+from secagg.mpc.shared import Shared
+from secagg.mpc.streams import Purpose
 from secagg.wire import Message
 
 S = TypeVar("S", bound=Shared)

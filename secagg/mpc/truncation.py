@@ -46,7 +46,8 @@ from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.comparison import msb, msb_cost
 from secagg.mpc.conversion import b2a, b2a_cost, summand
 from secagg.mpc.costs import same_cost
-from secagg.mpc.engine import Engine, Purpose, checked
+from secagg.mpc.engine import Engine, checked
+from secagg.mpc.streams import Purpose
 from secagg.party import array_bytes
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message

@@ -28,7 +28,8 @@ from secagg.mpc.bits import (
     less_than_gates,
     public_bits,
 )
-from secagg.mpc.engine import Engine, Purpose
+from secagg.mpc.engine import Engine
+from secagg.mpc.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.ring import from_planes, to_planes
 

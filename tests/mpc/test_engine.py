@@ -11,20 +11,20 @@ from blame import blamed
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.array import SharedArray
 from secagg.mpc.engine import (
-    XOR,
     Engine,
     HeldInCommon,
     InputFromComputing,
     InputFromOutside,
     Opening,
     PairSecret,
-    Purpose,
     Reshare,
     digest_of_copy,
     receive_opening,
     share_input,
 )
+from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RING64, RingGroup
+from secagg.mpc.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.prg import Stream, derive_key
 from secagg.ring import Ring

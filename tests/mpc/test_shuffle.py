@@ -12,7 +12,8 @@ import pytest
 from secagg import wire
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.engine import XOR, Engine
+from secagg.mpc.engine import Engine
+from secagg.mpc.groups import XOR
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, Permuted, shuffle, shuffle_payload_bytes
 from secagg.network.simulated import simulate
 

@@ -16,8 +16,10 @@ import pytest
 from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import LANES, SharedBits, add, input_bits
 from secagg.mpc.buckets import Buckets, plan_buckets
-from secagg.mpc.engine import XOR, Engine, PairStreams, Purpose
+from secagg.mpc.engine import Engine
+from secagg.mpc.groups import XOR
 from secagg.mpc.shuffle import shuffle
+from secagg.mpc.streams import PairStreams, Purpose
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by.engine import _sum_groups

@@ -23,7 +23,6 @@ from secagg.mpc.bits import (
 )
 from secagg.mpc.comparison import CarrySharing, Thermometers
 from secagg.mpc.engine import (
-    XOR,
     Engine,
     InputFromComputing,
     InputFromOutside,
@@ -32,6 +31,7 @@ from secagg.mpc.engine import (
     Reshare,
     share_input,
 )
+from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge
 from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.shuffle import shuffle

@@ -20,8 +20,10 @@ from secagg.mpc.array import SharedArray
 from secagg.mpc.bits import SharedBits, less_in_turn
 from secagg.mpc.comparison import eqz, ltz, msb
 from secagg.mpc.conversion import a2b, b2a
-from secagg.mpc.engine import XOR, Engine, Purpose
+from secagg.mpc.engine import Engine
+from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
+from secagg.mpc.streams import Purpose
 from secagg.mpc.truncation import truncate, truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring

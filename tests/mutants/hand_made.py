@@ -40,7 +40,7 @@ _FIRST: Final = (
     ),
     Change(
         "shuffle masks of 32 of 64 bits",
-        _ENGINE,
+        "secagg/mpc/groups.py",
         "        return stream.words(shape)\n\n\nXOR",
         "        return stream.words(shape) & np.uint64(0xFFFFFFFF)\n\n\nXOR",
         _VIEWS,
@@ -119,7 +119,7 @@ _FIRST: Final = (
     ),
     Change(
         "all streams of a pair are one",
-        _ENGINE,
+        "secagg/mpc/streams.py",
         'label=f"secagg.mpc.engine/{purpose.value}"',
         'label="secagg.mpc.engine"',
         _KEYS,

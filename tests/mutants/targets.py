@@ -55,6 +55,8 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/test_costs.py",
     ),
     "secagg/mpc/engine.py": ("tests/mpc/test_engine.py", *_ENGINE, "tests/mpc/test_costs.py"),
+    "secagg/mpc/streams.py": ("tests/mpc/test_engine.py", *_ENGINE),
+    "secagg/mpc/shared.py": ("tests/mpc/test_engine.py", *_ENGINE, "tests/mpc/test_array.py"),
     "secagg/mpc/shuffle.py": (
         "tests/mpc/test_shuffle.py",
         "tests/mpc/test_transcripts.py",

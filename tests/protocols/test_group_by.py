@@ -16,7 +16,8 @@ from secagg import wire
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, SecaggError, ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.engine import XOR, Engine, Opening
+from secagg.mpc.engine import Engine, Opening
+from secagg.mpc.groups import XOR
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, simulate
 from secagg.protocols.group_by import (

@@ -17,7 +17,8 @@ from secagg.errors import AbortedError, RemoteProtocolError
 from secagg.mpc import engine as mpc_engine
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.engine import Engine, InputFromOutside, Opening, Purpose, share_input
+from secagg.mpc.engine import Engine, InputFromOutside, Opening, share_input
+from secagg.mpc.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.patterns.banking import COLLECTORS
 from secagg.protocols.group_by import (

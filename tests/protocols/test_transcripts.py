@@ -21,15 +21,8 @@ from secagg.mpc import engine as mpc_engine
 from secagg.mpc.additive import Seed, expand
 from secagg.mpc.bits import LANES
 from secagg.mpc.comparison import CarrySharing, Thermometers
-from secagg.mpc.engine import (
-    XOR,
-    HeldInCommon,
-    InputFromComputing,
-    InputFromOutside,
-    Opening,
-    PairSecret,
-    Reshare,
-)
+from secagg.mpc.engine import HeldInCommon, InputFromComputing, InputFromOutside, Opening, PairSecret, Reshare
+from secagg.mpc.groups import XOR
 from secagg.mpc.shuffle import Permuted
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.prg import Stream

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.mpc.engine import Engine, PairStreams, Purpose
+from secagg.mpc.engine import Engine
+from secagg.mpc.streams import PairStreams, Purpose
 from secagg.party import Party, Run
 from secagg.prg import Stream, derive_key
 from secagg.wire import Message

@@ -26,7 +26,8 @@ from secagg.mpc.bits import (
     input_bits,
     public_bits,
 )
-from secagg.mpc.engine import XOR, Engine, outside_opener
+from secagg.mpc.engine import Engine, outside_opener
+from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge, merge_gates
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.party import PartyId

@@ -49,7 +49,7 @@ from secagg.mpc.bits import (
     less_than_gates,
     public_bits,
 )
-from secagg.mpc.engine import XOR
+from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge_gates
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from secagg.mpc.engine import XOR, Engine, receive_opening, share_input
+from secagg.mpc.engine import Engine, receive_opening, share_input
+from secagg.mpc.groups import XOR
 from secagg.party import Party
 from secagg.protocols.group_by.announcement import Announced, announce
 from secagg.protocols.group_by.engine import compute
