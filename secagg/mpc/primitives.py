@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
-from secagg.mpc.engine import Array, Group
+from secagg.mpc.groups import Array, Group
 from secagg.party import Party, PartyId
 
 

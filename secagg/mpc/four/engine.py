@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from secagg.mpc.engine import Array, Group
 from secagg.mpc.four import inputs, opening, products
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.shares import FourShares
+from secagg.mpc.groups import Array, Group
 from secagg.party import Party, PartyId
 
 

@@ -23,11 +23,11 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.engine import XOR, Array, Group
 from secagg.mpc.four.blame import Item
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import Purpose
 from secagg.mpc.four.shares import FourShares
+from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.products import matmul_shape
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.engine import Array, Group
 from secagg.mpc.four.broadcast import PARTIES
+from secagg.mpc.groups import Array, Group
 from secagg.mpc.numbers import RingGroup
 
 

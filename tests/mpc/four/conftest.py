@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.engine import XOR
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.shares import FourShares
+from secagg.mpc.groups import XOR
 from secagg.network.simulated import simulate
 
 FOUR = ("ada", "bob", "cleo", "dora")

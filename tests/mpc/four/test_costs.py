@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.engine import XOR
 from secagg.mpc.four import costs, inputs, opening
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.shares import FourShares
+from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.products import multiply_cost as multiply_cost_of_three
 from secagg.network.simulated import simulate

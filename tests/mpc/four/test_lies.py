@@ -15,11 +15,11 @@ import pytest
 
 from liar import WAYS, Liar, altered, leaves
 from secagg.errors import AbortedError, CheatingError, RemoteProtocolError
-from secagg.mpc.engine import XOR
 from secagg.mpc.four import inputs, opening
 from secagg.mpc.four.broadcast import Echo
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.opening import Opening, OutsideOpening
+from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
 from secagg.network.simulated import simulate
 from secagg.ring import Ring

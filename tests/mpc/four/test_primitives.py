@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.engine import XOR
 from secagg.mpc.four import channel, inputs, opening
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.keys import Purpose, TripleStreams
 from secagg.mpc.four.vouching import Mac
+from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.primitives import Primitives
 from secagg.network.simulated import simulate

@@ -14,13 +14,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from secagg.mpc.engine import XOR
 from secagg.mpc.four import inputs, opening, products
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.keys import Keys
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.four.vouching import Mac
+from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
