@@ -36,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="Exit status: 0 done, 1 failed, 2 a mistake of one's own, 3 done with the result written elsewhere, 130 stopped.",
 )
 for command in (patterns, check, run, verify, demo.demo):
     app.command()(command)

@@ -28,7 +28,7 @@ from secagg.jobs.job_file import load_job
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Tables.", no_args_is_help=True)
+app = typer.Typer(help="Make example tables; check one's own before a run.", no_args_is_help=True)
 
 
 @app.command("make")
@@ -43,7 +43,10 @@ def make(
     currency_decimals: Annotated[int, typer.Option(help="How many decimals amounts have, 0 to 4.")] = 2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
 ) -> None:
-    """Write made-up bank tables with planted fraud, and truth.json, which says where it is."""
+    """Write made-up bank tables with planted fraud.
+
+    They go into the directory OUT, with truth.json, which says where the fraud is.
+    """
     truth = synthetic.make(
         out,
         banks=banks,
@@ -66,9 +69,9 @@ def check(
         list[str],
         typer.Argument(metavar="TABLE...", help="Files, patterns such as 2026-*.csv, or duckdb:SELECT..."),
     ],
-    job_file: Annotated[Path, typer.Option("--job", metavar="JOB", help="A job file.")],
+    job_file: Annotated[Path, typer.Option("--job", metavar="JOB", help="The job file.")],
     as_: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Which of the parties this is.")
+        str | None, typer.Option("--as", metavar="NAME", help="Which of the job's parties puts the table in.")
     ] = None,
     map_: Mapping = None,
     bad_rows: BadRowsOption = BadRows.refuse,
@@ -79,9 +82,11 @@ def check(
     date_format: DateFormat = None,
     allow_empty: AllowEmpty = False,
 ) -> None:
-    """Read a table as a run would, offline, and say everything about it but its values.
+    """Read a table as a run would, offline, and report on it.
 
-    Ends with exit status 2 if a run would refuse the table.
+    TABLE is a file (.csv, .tsv, .txt, each also with .gz, .parquet, .sql), a pattern such as "2026-*.csv", or
+    "duckdb:SELECT ...". Several are read as one table. No value of the table is shown. The exit status is 2 if a run
+    would refuse the table.
     """
     job = load_job(job_file, with_certificates=False)
     if as_ is not None:

@@ -51,10 +51,16 @@ def demo(
     banks: Annotated[int, typer.Option(help="How many banks, 3 to 20.")] = 3,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
     out: Annotated[
-        Path, typer.Option(help="A directory for everything that the demo makes; replaced.")
+        Path,
+        typer.Option(
+            help="A directory for everything that the demo makes; an earlier demo in it is replaced."
+        ),
     ] = Path("demo-output"),
 ) -> None:
-    """Show it: made-up banks, each a process of its own, find together what none of them finds alone."""
+    """Run a whole example with made-up banks on this machine.
+
+    Each bank is a process of its own. Together they find what none of them finds alone.
+    """
     run_demo(out, banks=banks, rows=rows, seed=seed)
 
 

@@ -12,7 +12,7 @@ from secagg.network.identity import create_identity, fingerprint, read_certifica
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Keys and certificates, by which parties know each other.", no_args_is_help=True)
+app = typer.Typer(help="Make and show keys and certificates.", no_args_is_help=True)
 
 
 @app.command("new")
@@ -20,7 +20,10 @@ def new(
     name: Annotated[str, typer.Argument(help="The party's name, as in job files.")],
     out: Annotated[Path, typer.Option(help="Where to write NAME.key and NAME.crt.")] = Path(),
 ) -> None:
-    """Make a key and a certificate; overwrites nothing."""
+    """Make a key and a certificate for the party NAME.
+
+    Nothing is overwritten. The key stays here; the certificate goes to the other parties.
+    """
     identity = create_identity(name)
     key, certificate = identity.save(out)
     console = stdout()
@@ -32,7 +35,10 @@ def new(
 
 @app.command("show")
 def show(file: Annotated[Path, typer.Argument(help="A certificate (.crt).")]) -> None:
-    """Print a certificate's fingerprint, then what it says about itself, which is its maker's word alone."""
+    """Print the fingerprint of a certificate FILE.
+
+    Compare it with its owner by phone. What the certificate says of itself is its maker's word alone.
+    """
     certificate = read_certificate(file)
     console = stdout()
     say(console, fingerprint(certificate))

@@ -26,7 +26,7 @@ _ASSUMED_ROWS: Final = 100_000
 
 
 def patterns() -> None:
-    """List what can be computed, and the parameters with their defaults."""
+    """List what can be computed, with parameters and defaults."""
     console = stdout()
     for name in names():
         try:
@@ -71,15 +71,20 @@ def check(
     rows: Annotated[
         list[str] | None,
         typer.Option(
-            help="Rows an input party announces (different identifiers): N for each, or NAME=N (repeat); "
-            f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less."
+            metavar="[NAME=]N",
+            help="Rows that an input party announces (different identifiers): N for each, or NAME=N for one (repeat); "
+            f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less.",
         ),
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(_NETWORKS)}; all by default.")
+        str | None,
+        typer.Option(help=f"For which network times are given: {', '.join(_NETWORKS)}; all by default."),
     ] = None,
 ) -> None:
-    """Explain a job: who takes part, what is opened to whom, what it will cost."""
+    """Explain a job: who takes part, what is opened, what it costs.
+
+    JOB is a job file. The job fingerprint in the last line must be equal at all parties.
+    """
     chosen = list(_NETWORKS.values())
     if network is not None:
         chosen = [n for n in chosen if n.name.lower() == network.lower()]

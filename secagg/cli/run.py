@@ -46,19 +46,20 @@ def run(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     out: Annotated[Path, typer.Option(help="A directory for the result and the run record.")],
     as_: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Which of the parties this is.")
+        str | None, typer.Option("--as", metavar="NAME", help="Which of the job's parties this is.")
     ] = None,
     identity: Annotated[
         Path | None,
         typer.Option(
-            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside."
+            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside it."
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="The data: .csv, .parquet, .sql, or duckdb:SELECT...; repeat for several files; TABLE=DATA where the "
-            "pattern takes several tables; with --local NAME=DATA."
+            metavar="DATA",
+            help='The table: a file, a pattern, or "duckdb:SELECT ..." (repeat for several); TABLE=DATA where the job '
+            "takes several tables; with --local NAME=DATA.",
         ),
     ] = None,
     map_: Mapping = None,
@@ -70,18 +71,26 @@ def run(
     date_format: DateFormat = None,
     allow_empty: AllowEmpty = False,
     listen: Annotated[
-        str | None, typer.Option(help="host:port to listen at, if not this party's address.")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where to listen, if not at this party's address in the job."),
     ] = None,
     wait: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="How long to wait for the others, such as 90s, 30m or 8h."),
+        typer.Option(
+            metavar="TIME",
+            help="How long to wait for the others, such as 90s, 30m or 8h; connect_s of the job by default.",
+        ),
     ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Start every party as a process on this machine.")
     ] = False,
     progress: Annotated[Style, typer.Option(help="How to show progress, on standard error.")] = Style.auto,
 ) -> None:
-    """Take part in a job as one party; or, with --local, try it out as all of them."""
+    """Take part in a job as one party, or try it out with --local.
+
+    JOB is a job file, the same at all parties. A party needs --as, --identity and, if it puts in data, --data. With
+    --local, every party is a process on this machine, and --data NAME=TABLE gives each its table.
+    """
     stop: Stop = context.obj
     with errors_as_asked(progress):
         dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)

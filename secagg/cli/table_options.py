@@ -39,27 +39,33 @@ Mapping = Annotated[
     typer.Option(
         "--map",
         metavar="ROLE=COLUMN",
-        help="Repeat for each role; or the name of a known format.",
+        help="Which column is which (repeat), such as amount=Betrag; or the name of a known format.",
     ),
 ]
-BadRowsOption = Annotated[BadRows, typer.Option(help="What to do with rows that cannot be used.")]
+BadRowsOption = Annotated[
+    BadRows, typer.Option(help="Refuse the table, or leave out rows that cannot be used.")
+]
 Encoding = Annotated[
     str | None, typer.Option(help="The encoding of text files, such as cp1252; UTF-8 by default.")
 ]
 Delimiter = Annotated[
     str | None, typer.Option(help='What separates columns, or "tab"; told from the header by default.')
 ]
-Decimal = Annotated[str | None, typer.Option(help='"." or "," in amounts that are text.')]
+Decimal = Annotated[
+    str | None, typer.Option(help='The decimal separator of amounts that are text: "." or ",".')
+]
 Thousands = Annotated[
-    str | None, typer.Option(help='What separates thousands in amounts that are text; "space" for spaces.')
+    str | None, typer.Option(help='What separates thousands in amounts that are text: . , \' _ or "space".')
 ]
 DateFormat = Annotated[
     str | None,
     typer.Option(
-        help=f"{', '.join(EPOCHS)} for times that are numbers, or a format such as %d.%m.%Y; ISO by default."
+        help=f"How times are written: such as %d.%m.%Y, or {', '.join(EPOCHS)} for numbers; ISO 8601 by default."
     ),
 ]
-AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take a table of which no row counts.")]
+AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="Take a table of which no row lies in the window.")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ __all__ = ["verify"]
 def verify(
     record_file: Annotated[Path, typer.Argument(metavar="RECORD", help="A run record, NAME.JOB.json.")],
     certificate: Annotated[
-        Path | None, typer.Option(help="The party's certificate, as you have it from the party.")
+        Path | None, typer.Option(help="The party's certificate, as the party gave it to you.")
     ] = None,
     result: Annotated[
         Path | None, typer.Option(help="The result table, if not the one beside the record.")
@@ -31,7 +31,10 @@ def verify(
         typer.Option(help="The record's private part, NAME.JOB.private.json, if not beside the record."),
     ] = None,
 ) -> None:
-    """Check a run record: its signature, and the digests of the result and of the input table."""
+    """Check a run record: its signature, result and input table.
+
+    RECORD is NAME.JOB.json. The exit status is 1 if something was changed.
+    """
     record = read_record(record_file)
     known = read_certificate(certificate) if certificate is not None else None
     signer = verify_record(record, known)

@@ -90,6 +90,19 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     assert ended.status == 0
     assert f"Usage: {' '.join(['secagg', *command])}" in ended.out
     assert "\\[" not in ended.out
+    assert not [line for line in ended.out.splitlines() if line.endswith("...")], "a summary was cut"
+
+
+def test_the_page_lists_every_exit_status() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs/operation.md").read_text("utf-8")
+    listed = re.findall(r"^\| ([0-9]+) \|", page, re.MULTILINE)
+    assert list(map(int, listed)) == [
+        0,
+        exits.FAILED,
+        exits.WRONG_USE,
+        exits.WRITTEN_ELSEWHERE,
+        exits.STOPPED,
+    ]
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
