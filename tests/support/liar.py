@@ -23,9 +23,6 @@ class Liar:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.party, name)
 
-    async def receive(self, kind: Any, peer: str) -> Any:
-        return await self.party.receive(kind, peer)
-
     def send(self, to: str, message: Any) -> None:
         number = len(self.sent)
         self.sent.append((to, copied(message)))

@@ -40,7 +40,7 @@ from secagg.mpc.four.broadcast import PARTIES, Agreement, echo, tell
 from secagg.mpc.four.keys import Keys, TripleStreams, agree_keys
 from secagg.mpc.four.vouching import TAG_BYTES, Content
 from secagg.mpc.groups import Array, Group
-from secagg.party import Party, PartyId
+from secagg.party import Party, PartyId, array_bytes
 from secagg.wire import Message
 
 MAX_KEPT_BYTES: Final = 1 << 28
@@ -160,7 +160,7 @@ class Channel:
 
     async def idle(self) -> None:
         """Wait for nothing, in a round in which only others receive."""
-        await self.party.gather(Vouched, ())
+        await self.party.gather(Vouched, (), most_bytes=0)
 
     async def pass_on(
         self,
@@ -220,7 +220,13 @@ class Channel:
             if contents[j] or tags[j]:
                 self.party.send(self.computing[j], Vouched(tuple(contents[j]), tuple(tags[j])))
         peers = [self.computing[j] for j in self.others if any(awaited[j])]
-        messages = await self.party.gather(Vouched, peers)
+        most_bytes = 0
+        if group is not None:
+            sizes = [
+                [array_bytes(shapes[slot], group.dtype) for slot in slots] for slots, _ in awaited.values()
+            ]
+            most_bytes = max(map(sum, sizes))
+        messages = await self.party.gather(Vouched, peers, most_bytes=most_bytes)
         received: list[Array | None] = [None] * len(items)
         vouched: dict[int, bytes] = {}
         for j, (by_content, by_tag) in awaited.items():

@@ -34,7 +34,7 @@ from secagg.mpc.four.keys import LABEL, Purpose, check_computing
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.four.vouching import Content
 from secagg.mpc.groups import Array, Group
-from secagg.party import Party, PartyId
+from secagg.party import Party, PartyId, array_bytes
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.wire import Message
 
@@ -105,7 +105,9 @@ async def _from_computing(
         channel.keep(operation, 0, sent)
         await channel.idle()
     elif channel.index in (j, k):
-        message = await party.receive(InputShare, channel.computing[o])
+        message = await party.receive(
+            InputShare, channel.computing[o], most_bytes=array_bytes(shape, group.dtype)
+        )
         peer = channel.computing[o]
         sent = checked(message.share, shape, group.dtype, what="an input's share", peer=peer)
         channel.keep(operation, 0, sent)
@@ -125,7 +127,7 @@ async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: t
             items.append(Item(receiver, third, voucher, Source.OUTSIDE, owner))
             share_of.append(share)
     operation = await channel.begin(items, len(items) * KEY_BYTES + 3 * _nbytes(group, shape))
-    message = await channel.party.receive(OutsideShares, owner)
+    message = await channel.party.receive(OutsideShares, owner, most_bytes=array_bytes(shape, group.dtype))
     drawn = [j for j in channel.others if j != _LAST]
     if len(message.seeds) != len(drawn) or (message.share is None) != (channel.index == _LAST):
         raise RemoteProtocolError(

@@ -34,7 +34,7 @@ from secagg.mpc.four.channel import Channel, State, checked_tag
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import Array, Group
-from secagg.party import Party, PartyId
+from secagg.party import Party, PartyId, array_bytes
 from secagg.signing import digest
 from secagg.wire import Message
 
@@ -91,7 +91,9 @@ async def open_shares(channel: Channel, x: FourShares, to: Sequence[PartyId] | N
         for receiver, shares in zip(outside, masked, strict=True):
             vouched = digest_of_share(party.session, shares[_vouches_for(me)])
             party.send(receiver, OutsideOpening(shares[_sends(me)], vouched))
-    messages = await party.gather(Opening, [computing[j] for j in channel.others])
+    messages = await party.gather(
+        Opening, [computing[j] for j in channel.others], most_bytes=array_bytes(x.shape, x.group.dtype)
+    )
     agreement = weigh(me, computing, heard, {peer: message.heard for peer, message in messages.items()})
     await channel.conclude(agreement, covered)
     if party.me not in receivers:
@@ -146,7 +148,7 @@ async def receive_opening(
       RemoteProtocolError: shares of another shape.
     """
     check_computing(party, computing)
-    messages = await party.gather(OutsideOpening, computing)
+    messages = await party.gather(OutsideOpening, computing, most_bytes=array_bytes(shape, group.dtype))
     shares = []
     for j in range(PARTIES):
         sender, voucher = computing[_sender(j)], computing[_voucher(j)]

@@ -254,7 +254,7 @@ def test_the_same_happens_with_checks_between_operations(share):
 @pytest.mark.parametrize("number", [SET_UP - 6, SET_UP + 3], ids=["set-up", "check"])
 def test_a_statement_of_another_length_names_who_made_it_and_is_not_repeated(share, number):
     def longer(message):
-        return type(message)(message.value + bytes(1 << 20))
+        return type(message)(message.value + bytes(1000))
 
     outcome, opened, sent = run(multiply, share, "dora", number, longer)
     assert opened == []
@@ -319,6 +319,24 @@ def test_messages_without_what_was_expected_name_their_sender(share):
         assert opened == []
         found = [e for e in outcome.errors.values() if not isinstance(e, AbortedError)]
         assert [error.peer for error in found] == ["bob"]
+
+
+@pytest.mark.parametrize(("operation", "number"), [(multiply, SET_UP), (multiply, -1), (own_input, SET_UP)])
+def test_a_message_that_is_far_too_long_is_refused_before_it_is_held(share, operation, number):
+    """Of products, of openings and of inputs; bob sends each of them."""
+    _, _, sent = run(operation, share)
+    number %= len(sent["bob"])
+    field = "share" if operation is own_input or number > SET_UP else "contents"
+
+    def long(message):
+        value = np.zeros(1 << 20, np.uint64)
+        parts = {name: getattr(message, name) for name in message.__struct_fields__}
+        return type(message)(**{**parts, field: (value,) if field == "contents" else value})
+
+    outcome, opened, _ = run(operation, share, "bob", number, long)
+    found = [e for e in outcome.errors.values() if not isinstance(e, AbortedError)]
+    assert len(opened) < 4
+    assert any(isinstance(e, RemoteProtocolError) and e.peer == "bob" and "bytes" in str(e) for e in found)
 
 
 def test_an_owner_outside_that_hands_out_different_copies_is_named(share):

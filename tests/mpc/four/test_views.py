@@ -94,11 +94,11 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.party, name)
 
-    async def receive(self, kind, peer):
-        return (await self.gather(kind, (peer,)))[peer]
+    async def receive(self, kind, peer, **options):
+        return (await self.gather(kind, (peer,), **options))[peer]
 
-    async def gather(self, kind, peers):
-        messages = await self.party.gather(kind, peers)
+    async def gather(self, kind, peers, **options):
+        messages = await self.party.gather(kind, peers, **options)
         for peer in peers:
             for field in kind.__struct_fields__:
                 value = getattr(messages[peer], field)
