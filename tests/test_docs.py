@@ -46,6 +46,7 @@ def test_citations_are_found() -> None:
     assert cited("an array [U64, SHA256], a [link](https://example.org/Bat68), AFLNO16") == set()
 
 
+@pytest.mark.slow
 def test_every_work_cited_in_the_code_is_in_the_bibliography() -> None:
     known = bibliography()
     citations = {path: cited(prose(path)) for path in sorted((ROOT / "secagg").rglob("*.py"))}
@@ -53,6 +54,7 @@ def test_every_work_cited_in_the_code_is_in_the_bibliography() -> None:
     assert {path.name: tags - known for path, tags in citations.items() if tags - known} == {}
 
 
+@pytest.mark.slow
 def test_every_work_in_the_bibliography_is_cited() -> None:
     documents = [path.read_text("utf-8") for path in DOCS.glob("*.md") if path.name != "bibliography.md"]
     code = [prose(path) for path in (ROOT / "secagg").rglob("*.py")]
@@ -65,6 +67,7 @@ def test_every_work_cited_in_a_document_is_in_the_bibliography(document: str) ->
     assert cited((DOCS / document).read_text("utf-8")) - bibliography() == set()
 
 
+@pytest.mark.slow
 def test_every_test_that_holds_a_statement_exists() -> None:
     named = [test for path in DOCS.glob("soundness*.md") for test in TEST.findall(path.read_text("utf-8"))]
     assert len(named) > 200
@@ -122,6 +125,7 @@ def test_a_section_says_of_which_class_its_class_is() -> None:
             assert f"`{base}`" in text, name
 
 
+@pytest.mark.slow
 def test_each_message_on_the_page_of_errors_is_one_of_the_codes() -> None:
     known, strange = words_of_the_code(), []
     for name, text in sections((DOCS / "errors.md").read_text("utf-8")).items():

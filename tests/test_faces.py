@@ -45,12 +45,14 @@ def fresh(code: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_package_shows_its_public_names_and_nothing_else() -> None:
     code = "import secagg, secagg.network.tcp, secagg.cli.commands\nprint(json.dumps([dir(secagg), secagg.__all__]))"
     shown, named = fresh(code)
     assert sorted(shown) == sorted(named) == sorted(" ".join(PUBLIC).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", LAZY)
 def test_a_face_shows_what_works_from_a_fresh_start_and_nothing_else(package: str) -> None:
     code = (

@@ -146,6 +146,7 @@ def test_a_plan_that_a_protocol_has_no_room_for_is_refused() -> None:
         secagg.sum(XS, protocol=Rlwe(key_holders=1, modulus_bits=64), clip=1.0, precision=2.0**-58)
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_is_named() -> None:
     code = (
         "import sys; sys.modules['gmpy2'] = sys.modules['tenseal'] = None\n"

@@ -50,6 +50,7 @@ def choose(protection: Get, name: str) -> Protection:
     return Bounded() if name == "bounded" else protection(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BEARS)
 @pytest.mark.parametrize(
     "error", [MemoryError(), AlarmError("time is up"), KeyError("a bug"), Stop(), RangeError("of one update")]

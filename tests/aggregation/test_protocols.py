@@ -69,6 +69,7 @@ def test_sums_are_those_of_numpy(each: Protection) -> None:
     assert dtypes == [x.dtype for _, x in leaves(UPDATES["c0"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_weight", [100, 100.0])
 def test_weighted_means_are_those_of_numpy(each: Protection, max_weight: float) -> None:
     weights: dict[str, Any] = {name: 17 * i + 5 for i, name in enumerate(UPDATES)}
@@ -93,6 +94,7 @@ def sizes(result: Aggregate, *, frames: bool) -> Any:
     return {name: one(name) for name in result.report.ledgers}, result.report.plan, result.report.bits
 
 
+@pytest.mark.slow
 def test_what_is_sent_does_not_depend_on_weights_or_updates(each: Protection) -> None:
     # SEAL compresses randomly: only the room for a ciphertext is the same each time, not the number in it that says
     # how much of it is used.
@@ -107,6 +109,7 @@ def test_what_is_sent_does_not_depend_on_weights_or_updates(each: Protection) ->
     assert shown[0] == shown[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BEARS)
 def test_a_client_that_vanishes_before_its_update_is_left_out_and_named(protection: Get, name: str) -> None:
     result = secagg.mean(
@@ -172,6 +175,7 @@ def test_clients_may_be_called_as_servers_are() -> None:
         assert secagg.sum(xs, protocol=choice, clip=1.0).value.tolist() == [4, 4]
 
 
+@pytest.mark.slow
 def test_many_clients_in_a_sparse_graph() -> None:
     rng = np.random.default_rng(3)
     xs = rng.integers(-100, 100, (150, 5))

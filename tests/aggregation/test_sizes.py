@@ -32,6 +32,7 @@ def choice_of(protection: Get, name: str) -> Protection:
 # Integers under a clip between two of them.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_integers_are_moved_to_the_last_one_within_the_clip(protection: Get, name: str) -> None:
     choice, xs = choice_of(protection, name), [np.array([200, -200, 28, 3], np.int16)] * 3
@@ -75,6 +76,7 @@ def test_clips_beyond_a_dtype_are_those_of_the_dtype(dtype: str) -> None:
 # Floats of every size.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("clip", [1e30, 1e300, 1e-30, 1e-310, SMALLEST])
 def test_clips_of_every_size_give_sums_within_a_small_error(protection: Get, name: str, clip: float) -> None:
@@ -155,6 +157,7 @@ def followed(message: str, options: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "clients", "options", "pieces"),
     [

@@ -109,6 +109,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     assert Ended(capsys, "--version").out == f"{secagg.__version__}\n"
 
 
+@pytest.mark.slow
 def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "secagg", "--version"], capture_output=True, check=True, text=True
@@ -146,6 +147,7 @@ def test_identity_show_prints_the_fingerprint_first(capsys: pytest.CaptureFixtur
     assert shown[2].startswith("valid 20")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["\x1b[3A\x1b[2K", "\nsecagg: all is well", "\u202e"], ids=ascii)
 def test_nothing_from_a_file_or_a_job_reaches_the_terminal_as_it_is(
     capsys: pytest.CaptureFixture[str], folder: Path, attack: str
@@ -402,6 +404,7 @@ def test_a_run_without_the_others_ends_with_status_1_and_names_them(
     assert "west" in ended.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
@@ -464,6 +467,7 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     assert {path: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_table_of_other_times_than_the_window_is_refused(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
@@ -645,6 +649,7 @@ def test_a_query_is_recorded_without_its_text(folder: Path) -> None:
     assert "anna" not in json.dumps(described)
 
 
+@pytest.mark.slow
 def test_the_demo_finds_what_is_planted_and_compares_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

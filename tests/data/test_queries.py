@@ -86,6 +86,7 @@ def test_types_that_the_author_declares_hold(at: Path) -> None:
     assert rows_of(computing) == [("123:42",), ("777:43",), ("8:44",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "columns"),
     [
@@ -135,6 +136,7 @@ def test_a_query_that_hides_what_it_reads_is_refused(at: Path) -> None:
         open_source("duckdb:SELECT * FROM query('SELECT * FROM ''t.csv''')")
 
 
+@pytest.mark.slow
 def test_the_readers_see_leading_zeros_and_ambiguous_amounts_of_a_query(at: Path) -> None:
     # Leading zeros stand beyond the rows from which DuckDB tells the types.
     write("t.csv", [*ROWS[1:], *[("900", "90", "1.5", "07.09.2026", "X")] * 21_000, ("0123", *ROWS[0][1:])])

@@ -44,6 +44,7 @@ def test_every_column_becomes_an_array_of_its_type(tmp_path: Path) -> None:
     assert dict(table.report.columns) == {role: (role,) for role in STAYS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "column", "reason"),
     [

@@ -105,6 +105,7 @@ def test_gzip_is_known_by_its_content_and_not_by_the_name(put):
         assert read_deposits(put(content, name))["customer"].strings.tolist() == ["a"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [3, 15, 0.5, -9, -3])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_gzip_file_that_ends_too_early_is_said_to_wherever_it_ends(put, keep, encoding):

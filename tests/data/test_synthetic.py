@@ -53,6 +53,7 @@ def collectors_of(rows: pd.DataFrame, truth, *, min_banks: int) -> set[str]:
     return set(groups.index[flagged])
 
 
+@pytest.mark.slow
 def test_planted_collectors_meet_the_thresholds_together_and_at_no_bank_alone(made):
     truth, folder = made
     rows = transfers(folder, truth)
@@ -77,6 +78,7 @@ def test_planted_customers_reach_the_limit_together_and_at_no_bank_alone(made):
     assert at_banks.min() >= 60 * truth.limit
 
 
+@pytest.mark.slow
 def test_planted_rows_come_within_ten_days(made):
     truth, folder = made
     spans = [
@@ -87,6 +89,7 @@ def test_planted_rows_come_within_ten_days(made):
         assert (times.max() - times.min()).max() <= 10 * 86_400
 
 
+@pytest.mark.slow
 def test_honest_rows_tempt_each_threshold_by_itself(made):
     truth, folder = made
     rows = transfers(folder, truth)
@@ -103,6 +106,7 @@ def test_honest_rows_tempt_each_threshold_by_itself(made):
     assert len(set(alone) - set(truth.customers)) >= 3  # cash businesses
 
 
+@pytest.mark.slow
 def test_payments_per_beneficiary_follow_a_power_law(tmp_path):
     truth = synthetic.make(tmp_path, rows=100_000, seed=3)
     degrees = transfers(tmp_path, truth).groupby("beneficiary").size().to_numpy()
@@ -121,6 +125,7 @@ def test_each_sender_belongs_to_one_bank_and_nobody_pays_himself(made):
     assert rows[rows.bank == "bank_a"].beneficiary.str[0].nunique() == len(truth.banks) + 1
 
 
+@pytest.mark.slow
 def test_every_row_lies_in_the_window_and_in_time_order(made):
     truth, folder = made
     start, end = (parse_time(bound) for bound in truth.window)

@@ -298,6 +298,7 @@ def test_amounts_become_exact_cents(put, text, cents):
     assert read_transfers(put(f"{HEADER}b,s,{text},1\n"))["amount"].tolist() == [cents]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decimals", range(5))
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 10**17), min_size=1, max_size=100), st.integers(0, 10))
@@ -690,6 +691,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "column", "reason"), BAD)
 def test_each_kind_of_bad_row_is_named_by_line_and_column(put, row, column, reason):
     row = row if isinstance(row, bytes) else row.encode()
@@ -803,6 +805,7 @@ def test_broken_quotes_are_refused_even_when_bad_rows_are_skipped(put, rows):
         read_transfers(path, bad_rows="skip")
 
 
+@pytest.mark.slow
 def test_no_row_is_lost_beside_a_malformed_one_at_a_block_of_duckdbs(put):
     # DuckDB reading in parallel loses the rows after byte 8,000,000 here, without an error.
     good, bad = b"plain,b,s,1,5\n", b"n,b,s,1\n"

@@ -52,6 +52,7 @@ def test_the_budget_is_kept_and_nearly_used(epsilon, rounds, kind):
         noise.epsilon(rounds + 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     epsilon=st.floats(0.05, 20),
@@ -132,6 +133,7 @@ def test_the_sum_of_contributions_in_the_narrow_ring_is_the_sum_with_noise(kind,
     assert abs(z.var() - 1) < 5 * math.sqrt(2 / length) + clients / mechanism.noise.max_variance
 
 
+@pytest.mark.slow
 def test_a_contribution_is_a_function_of_its_stream():
     mechanism = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=50)
     first, same, other = (

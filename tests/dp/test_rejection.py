@@ -35,6 +35,7 @@ def weight(distribution, x):
         return mpmath.mpf(0) if log is None else mpmath.exp(mpmath.mpf(str(log)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_every_number_is_bracketed_and_none_is_accepted_with_more_than_certainty(name):
     distribution = DISTRIBUTIONS[name]
@@ -96,6 +97,7 @@ def test_a_tail_weighs_enough_where_it_begins_as_high_as_it_may(name):
             assert needed <= w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian 10", "poisson 60", "gaussian 10^5 + 1/3"])
 def test_tails_are_sampled_in_proportion_to_the_distribution(name):
     """4,000 attempts in the upper tail, chi-square over up to 8 cells; false alarm 1e-6."""

@@ -46,6 +46,7 @@ def grouped(samples, x, probabilities, cells):
     return observed[keep], expected[keep]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variance", [0.25, 1.0, 7.3, 400.0, 12345.6, 9e8])
 @pytest.mark.parametrize("kind", [DiscreteGaussian, Skellam])
 def test_samples_have_the_stated_distribution(kind, variance):
@@ -126,6 +127,7 @@ def reference_gaussian(variance, rng):
             return -y if negative else y
 
 
+@pytest.mark.slow
 def test_the_discrete_gaussian_is_that_of_the_published_algorithm():
     """Chi-square of two samples, 10,000 and 400,000, over some 20 values, false alarm 1e-6."""
     variance, rng = Fraction(22, 3), random.Random(5)

@@ -163,6 +163,7 @@ def test_what_a_node_prints_holds_no_secret(
     assert "identity" not in repr(member)
 
 
+@pytest.mark.slow
 def test_no_framework_is_imported() -> None:
     program = "import sys; sys.modules['flwr'] = None; import secagg.federated, secagg.federated.private"
     subprocess.run([sys.executable, "-c", program], check=True)

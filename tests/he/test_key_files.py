@@ -242,6 +242,7 @@ def test_a_sealed_file_whose_kind_was_changed_does_not_open(
     assert "was altered" in refused(write(tmp_path / "b", with_digest(forged)), OtherSafe, password=PASSWORD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", [None, PASSWORD], ids=["open", "sealed"])
 def test_every_altered_bit_of_a_file_is_noticed(tmp_path: Path, cheap: None, password: bytes | None) -> None:
     small = Safe("combination", CONTENT[:40])

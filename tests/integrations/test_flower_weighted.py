@@ -117,6 +117,7 @@ def test_without_clips_numbers_up_to_65000_and_integers_up_to_10_billion_fit(nod
 numbers = st.floats(-16, 16, width=32)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(numbers, st.integers(-1000, 1000), st.integers(0, 99)), min_size=2, max_size=5))
 def test_sums_of_contributions_decode_to_the_weighted_mean(rows: list[tuple[float, int, int]]) -> None:
     updates = []

@@ -68,6 +68,7 @@ def test_long_arrays_and_objects_go_both_ways(key: SecretKey, capfd: pytest.Capt
     del capfd
 
 
+@pytest.mark.slow
 def test_a_context_made_by_tenseal_is_read_and_its_key_is_the_same_everywhere() -> None:
     raw = made("8192/tenseal")
     raw.generate_galois_keys()  # which TenSEAL's tutorials make; they are not read
@@ -174,6 +175,7 @@ def compressed(plain: bytes, header: bytes) -> bytes:
     return header[:5] + b"\x02\0\0" + (16 + len(body)).to_bytes(8, "little") + body
 
 
+@pytest.mark.slow
 def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: SecretKey) -> None:
     raw = bridge.to_secret_key(key, PLAN)
     public, vector = raw.serialize(), tenseal.ckks_vector(raw, [1.0]).serialize()
@@ -232,6 +234,7 @@ def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: 
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_every_field_of_seals_that_was_altered_is_refused(key: SecretKey) -> None:
     raw = bridge.to_secret_key(key, PLAN)
     vector = tenseal.ckks_vector(raw, [1.0] * 2048).serialize()

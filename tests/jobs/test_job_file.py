@@ -433,6 +433,7 @@ def test_addresses_read_as_host_and_port() -> None:
     assert parse_address("[fe80::1]:7400") == ("fe80::1", 7400)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200), st.from_regex(r"(parties\[[0-9]\]\.)?[a-z]{1,8}", fullmatch=True))
 def test_looking_for_a_line_never_fails(text: str, field: str) -> None:
     assert 0 <= line_of(text, field) <= len(text.splitlines())

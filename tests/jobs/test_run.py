@@ -125,6 +125,7 @@ def check_equal_to_plaintext(job: Job, tables: dict[str, Tables], told: dict[str
     return len(pooled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("sizes", [(120, 90, 60, 40, 20), (150, 0, 150, 1, 30), (0, 1, 0, 0, 0)])
@@ -145,6 +146,7 @@ def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
     assert found > 0 or min(sizes) < 20  # the first sizes leave something to find
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> None:

@@ -35,6 +35,7 @@ def ring_and_arrays(draw: st.DrawFn, count: int = 1) -> tuple[Ring, list[RingArr
     return ring, [draw(hnp.arrays(ring.dtype, shape, elements=elements)) for _ in range(count)]
 
 
+@pytest.mark.slow
 @given(case=ring_and_arrays(), n=st.integers(2, 6), seed=st.integers(0, 99))
 @settings(deadline=None)
 def test_all_shares_together_are_the_secret(case: tuple[Ring, list[RingArray]], n: int, seed: int) -> None:
@@ -49,6 +50,7 @@ def test_all_shares_together_are_the_secret(case: tuple[Ring, list[RingArray]], 
     np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.slow
 @given(case=ring_and_arrays(count=2), n=st.integers(2, 4))
 @settings(deadline=None)
 def test_adding_shares_adds_secrets(case: tuple[Ring, list[RingArray]], n: int) -> None:

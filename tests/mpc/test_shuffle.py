@@ -162,6 +162,7 @@ def views(
     return Counter(code.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("viewer", range(3))
 def test_a_partys_view_does_not_depend_on_the_secret(viewer):
     enumeration = Enumeration()
@@ -170,6 +171,7 @@ def test_a_partys_view_does_not_depend_on_the_secret(viewer):
         assert all(other == first for other in rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("viewer", range(3))
 def test_with_the_rows_opened_the_view_depends_on_their_multiset_only(viewer):
     enumeration = Enumeration()

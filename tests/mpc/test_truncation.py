@@ -50,6 +50,7 @@ def truncated(run_three, values, frac_bits, ring=R64):
     return ring.to_signed(ring.reduce(np.asarray(shares[0][0] + shares[0][1] + shares[1][1])))
 
 
+@pytest.mark.slow
 def test_a_million_products_err_by_less_than_one_unit_and_not_at_all_on_average(run_three, share):
     n = 1_000_000
     made_up = np.random.default_rng(5)

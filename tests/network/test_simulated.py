@@ -300,6 +300,7 @@ def test_a_network_without_latency_works() -> None:
 # Thousands of parties.
 
 
+@pytest.mark.slow
 def test_five_thousand_parties_fit_one_process() -> None:
     names = ("server", *(f"c{i}" for i in range(4999)))
 

@@ -115,6 +115,7 @@ def _run_all(
             child.join()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_who_withholds_is_named_by_whom_it_lets_wait_and_nobody_blames_a_party_in_between():
     async def program(party: Party) -> int:
@@ -177,6 +178,7 @@ def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named
     assert {ended[name][2] or ended[name][1] for name in names if name != "mallory"} == {"mallory"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_party_waits_longer_than_message_s_while_the_others_compute_and_take_steps():
     async def program(party: Party) -> int:

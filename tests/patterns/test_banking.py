@@ -55,6 +55,7 @@ transfer = st.tuples(st.sampled_from("pqrst"), st.sampled_from("uvwxyz"), st.int
 deposit = st.tuples(st.sampled_from("pqrst"), st.integers(0, 1_200_000))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(transfer, max_size=15), min_size=2, max_size=4), st.data())
 def test_collectors_equal_the_pooled_plaintext(rows, data):
@@ -71,6 +72,7 @@ def test_collectors_equal_the_pooled_plaintext(rows, data):
     assert_each_bank_learns_its_part(run_pattern(COLLECTORS, parameters, banks, tables), everything, tables)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(deposit, max_size=15), min_size=2, max_size=4))
 def test_structuring_equals_the_pooled_plaintext(rows):

@@ -118,6 +118,7 @@ def test_everybody_gets_the_sum_under_every_driver(drive: Drive, bits: int) -> N
         np.testing.assert_array_equal(total, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roles", ROLES.values(), ids=ROLES.keys())
 def test_only_result_parties_get_the_sum_under_every_driver(drive: Drive, roles: Layout) -> None:
     ring, terms = Ring(40), terms_for(roles, (17,), Ring(40))
@@ -134,6 +135,7 @@ def test_only_result_parties_get_the_sum_under_every_driver(drive: Drive, roles:
             assert result.total is None
 
 
+@pytest.mark.slow
 @given(data=st.data(), n=st.integers(2, 6), m=st.integers(2, 4), bits=st.integers(1, 64))
 @settings(deadline=None, max_examples=60)
 def test_the_sum_equals_the_plain_sum_for_any_ring_shape_and_number(
@@ -478,6 +480,7 @@ def test_of_many_missing_clients_an_error_names_some() -> None:
 # Faults, and aggregators that vanish.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("message", range(12))
 def test_where_everybody_adds_up_a_fault_ends_in_the_right_sum_or_an_error_that_names_the_peer(
@@ -500,6 +503,7 @@ def test_where_everybody_adds_up_a_fault_ends_in_the_right_sum_or_an_error_that_
         assert not out.errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roles", [APART, ROLES["aggregators apart"], THREE], ids=["r", "clients", "three"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_fault_at_any_message_ends_in_the_right_sum_over_the_announced_set_or_an_error_that_names_a_peer(

@@ -132,6 +132,7 @@ def vectors(n: int, seed: int = 0, bounds: Bounds = PLAIN) -> dict[str, RingArra
 # What it computes.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [PLAIN, WEIGHTED], ids=["plain", "weighted"])
 def test_result_parties_get_the_sum_under_every_driver(drive: Drive, bounds: Bounds) -> None:
     xs = vectors(4)
@@ -173,6 +174,7 @@ EDGES = [0, 1, -1, B - 1, B, B + 1, -B, -B - 1, 3 * B, 1 << 31, 1 << 32, -1 << 3
 EDGES += [(1 << 63) - 1, (1 << 63) - B, (1 << 63) + B, (1 << 64) - B * B]
 
 
+@pytest.mark.slow
 @given(data=st.data(), n=st.integers(2, 6), batch=st.integers(1, 4), weighted=st.booleans())
 @settings(deadline=None, max_examples=60)
 def test_sum_and_verdicts_are_those_of_exact_integers_whatever_clients_share(
@@ -248,6 +250,7 @@ def every_bounds(bits: int, length: int, *, weights: bool) -> list[Bounds]:
     return list(found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "length", "weights"), [(3, 1, True), (4, 1, True), (4, 2, False), (5, 1, True), (5, 2, False)]
 )
@@ -263,6 +266,7 @@ def test_every_row_of_a_small_ring_is_judged_as_by_exact_integers(
         assert not all(expected)
 
 
+@pytest.mark.slow
 def test_limits_derived_from_the_bounds_are_those_bounds() -> None:
     for b, c in itertools.product(range(1, 4), range(1, 19)):
         bounds = Bounds(2, b, c, ring=Ring(6))
@@ -276,6 +280,7 @@ def test_limits_derived_from_the_bounds_are_those_bounds() -> None:
                 assert bounds.allow(bounds.row(ring_row(x, ring=bounds.ring), w))
 
 
+@pytest.mark.slow
 def test_every_weighted_pair_of_a_small_ring_is_judged_as_by_exact_integers() -> None:
     bounds = Bounds(2, 1, 1, 2, Ring(5))
     rows = every_row(bounds)
@@ -610,6 +615,7 @@ def test_of_three_different_verdicts_nobody_is_named() -> None:
     assert "got three from p0, p1, p2; it cannot be known which" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_faults_at_any_message_end_in_a_right_sum_or_an_error_that_names_a_party(action: Action) -> None:
     xs = vectors(3)
@@ -669,6 +675,7 @@ def test_slices_change_no_verdict(slices_of: Callable[[int], None], bounds: Boun
     assert whole.tolist() == [not bounds.allow(row) for row in rows]
 
 
+@pytest.mark.slow
 def test_the_check_of_a_long_vector_takes_little_beside_its_shares(slices_of: Callable[[int], None]) -> None:
     slices_of(1 << 12)
     d = 1 << 16

@@ -97,6 +97,7 @@ def test_findings_equal_the_plaintext_for_any_roles(banks, computing):
     assert assert_equal_to_plaintext(query, tables, run(query, tables)) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("banks", "computing"), ROLES[:2] + ROLES[3:5])
 @pytest.mark.parametrize("sizes", [(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 30, 1, 2, 0), (5, 5, 5, 5, 5)])
 def test_empty_tables_and_single_rows_are_nothing_special(banks, computing, sizes):
@@ -112,6 +113,7 @@ def test_all_keys_at_all_banks_make_one_group_each():
     assert assert_equal_to_plaintext(query, tables, run(query, tables)) > 100
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_findings_equal_the_plaintext_on_any_tables(data):
@@ -140,6 +142,7 @@ def test_sums_up_to_the_largest_that_is_planned_are_exact():
     assert flagged_rows(tables[0], outcome.results["P0"]) == [("x", 3 * most, 3 * 2**20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [20, 1, 0])  # of few rows the check takes longer than the merge
 @pytest.mark.parametrize(("banks", "computing"), ROLES)
 def test_declared_cost_is_the_ledgers(banks, computing, rows):
@@ -267,6 +270,7 @@ def test_labels_that_do_not_fit_blame_nobody_and_open_no_row(monkeypatch):
     assert all(dtype == np.uint8 for dtype in opened)  # labels and verdicts, no rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_fault_at_any_message_ends_right_or_names_a_peer(action):
     query = Query(("P0", "P1"), ("P0", "P1", "x"), FIELDS)

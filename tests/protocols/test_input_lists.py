@@ -173,6 +173,7 @@ def assert_ends_and_names(outcome, owner, query) -> None:
     assert bits.tolist() == [int(name == owner) for name in query.input_parties]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alter", ALTERATIONS)
 @pytest.mark.parametrize(
     ("banks", "computing"),
@@ -309,6 +310,7 @@ def planes_of(layout: Layout, table: list[list[tuple[int, int, int, int]]]) -> n
     return planes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("in_turn", "most"), [(True, 2), (True, 5), (False, 2), (False, 5), (False, 4)])
 def test_every_list_of_two_rows_is_judged_as_by_plain_rules(monkeypatch, in_turn, most):
     """Keys of three bits and the mark, a value of at most 2 in two bits, or 4 or 5 in three, beside a full field."""
@@ -364,6 +366,7 @@ def test_counts_are_held_to_the_announced_ones_exactly(capacity, words):
     assert got.tolist() == [int(n > count) for n, count in zip(real, counts, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_fault_in_any_lane_word_and_position_of_lists_of_unequal_lengths_is_found_in_its_list_alone():
     layout = layout_of(3, [0, 0, 0], [1, 3, 2], words=2)
     for i, capacity in enumerate(layout.buckets.capacities):

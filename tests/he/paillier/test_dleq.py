@@ -144,6 +144,7 @@ def test_repeated_randomness_gives_the_same_proof_or_another_nonce() -> None:
     assert len({nonce(PROVED), nonce(PROVED[::-1]), nonce(PROVED, SECRET + 1)}) == 3
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_multi_power_is_the_product_of_powers(data: st.DataObject) -> None:
     count, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 17))

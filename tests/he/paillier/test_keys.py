@@ -185,6 +185,7 @@ def test_equal_numbers_have_different_ciphertexts(small_key):
     assert not set(first.integers()) & set(second.integers())
 
 
+@pytest.mark.slow
 def test_a_key_of_3072_bits_is_generated_and_used():
     key = SecretKey.generate(s=2)
     assert key.public_key.bits == 3072

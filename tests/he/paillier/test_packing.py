@@ -60,6 +60,7 @@ def test_extreme_values_in_every_slot_are_exact_up_to_the_whole_capacity(plan):
         assert total.view(f"i{plan.bits // 8}").tolist() == [sum(weights) * v for v in numbers]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_weighted_sums_of_plaintexts_are_sums_of_numbers(data):
     plan = data.draw(st.sampled_from(PLANS))

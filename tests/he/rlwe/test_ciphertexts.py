@@ -34,6 +34,7 @@ def opened(c: Ciphertext) -> Any:
     return KEYS[c.words.parameters.modulus_bits].decrypt(c)
 
 
+@pytest.mark.slow
 @each_set
 @given(data=st.data())
 @settings(deadline=None, max_examples=12)

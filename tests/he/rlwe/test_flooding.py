@@ -66,6 +66,7 @@ def test_the_counted_distribution_is_that_of_four_uniform_numbers() -> None:
     assert counts(7) == np.convolve(np.convolve(ones, ones), np.convolve(ones, ones)).tolist()
 
 
+@pytest.mark.slow
 def test_information_of_a_shift_is_below_the_constant_for_every_width_used() -> None:
     for width in (3, 16, 100, 1024, 1025, 4096, 50_000):
         assert information(width) <= bound(width)

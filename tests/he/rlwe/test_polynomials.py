@@ -44,6 +44,7 @@ def signed(v: int, bits: int) -> int:
     return (v + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
 
 
+@pytest.mark.slow
 @each_set
 @given(data=st.data())
 @settings(deadline=None, max_examples=40)
@@ -65,6 +66,7 @@ def test_sums_differences_and_multiples_are_those_of_integers(p: Parameters, dat
     assert not any(integers(x))
 
 
+@pytest.mark.slow
 @each_set
 @given(data=st.data())
 @settings(deadline=None, max_examples=40)

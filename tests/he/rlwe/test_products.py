@@ -97,6 +97,7 @@ def hard_factors(p: Parameters) -> dict[str, tuple[list[int], list[int]]]:
     }
 
 
+@pytest.mark.slow
 @each_set
 @pytest.mark.parametrize("name", list(hard_factors(SETS[0])))
 def test_products_are_exact_at_the_extremes(p: Parameters, name: str) -> None:

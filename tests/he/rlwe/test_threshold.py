@@ -307,6 +307,7 @@ def station(federation: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.mark.slow
 def test_killed_before_the_record_nothing_was_promised(federation: Any, station: Callable[..., Any]) -> None:
     answer = federation.directory / "answer"
     assert station("c0,c1,c2", "before the record").returncode == -signal.SIGKILL
@@ -316,6 +317,7 @@ def test_killed_before_the_record_nothing_was_promised(federation: Any, station:
     assert "another set: 2 uploads then, 3 now" in refused.stderr
 
 
+@pytest.mark.slow
 def test_killed_after_the_record_only_the_same_set_is_answered(
     federation: Any, station: Callable[..., Any]
 ) -> None:

@@ -369,6 +369,7 @@ def views_of(v: int, near: list[int], t: int) -> list[int]:
     return [view for view in range(near[v] + 1) if view & ~near[v] == 0 and view.bit_count() >= t - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "k", "t"), [(8, 4, 4), (8, 4, 5)])
 def test_clients_told_other_sets_do_not_help_to_separate_honest_ones(n: int, k: int, t: int) -> None:
     half, near, cases = k // 2, circle(n, k), 0

@@ -146,6 +146,7 @@ MODELS: tuple[ThreatModel, ...] = ("semi-honest", "malicious")
 STEPS = dict(zip(MODELS, (4, 5), strict=True))  # messages that a client sends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leavers", [("c1",), ("c1", "c2")])
 def test_a_crash_at_any_message_leaves_the_right_sum(
     world: MakeWorld, variant: dict[str, Any], leavers: tuple[str, ...]
@@ -161,6 +162,7 @@ def test_a_crash_at_any_message_leaves_the_right_sum(
         assert result.dropped == (leavers if message < 3 else ())
 
 
+@pytest.mark.slow
 def test_declared_cost_is_what_the_ledger_measured_whoever_stayed(
     world: MakeWorld, variant: dict[str, Any]
 ) -> None:
@@ -194,6 +196,7 @@ def session_of(seed: int, roster: list[str]) -> bytes:
     return seen[0]
 
 
+@pytest.mark.slow
 def test_as_many_dropouts_as_planned_are_borne_and_one_more_opens_nothing(world: MakeWorld) -> None:
     for threat_model in MODELS:
         w = world(10, threat_model=threat_model)
@@ -211,6 +214,7 @@ def test_as_many_dropouts_as_planned_are_borne_and_one_more_opens_nothing(world:
                     assert "server" not in out.results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error(
