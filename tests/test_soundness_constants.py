@@ -42,7 +42,7 @@ def row(name: str, *first: str) -> list[str]:
 
 # Constants that carry a claim: page, module, name, value, and words that name the value.
 CONSTANTS = [
-    ("soundness", "wire", "MAX_FRAME_BYTES", 4 << 30, "`max_frame_bytes`, 4 GiB"),
+    ("soundness", "wire", "MAX_FRAME_BYTES", 4 << 30, "4 GiB unless told otherwise"),
     ("soundness", "wire", "MAX_ITEMS", 1 << 18, "at most 2^18 items"),
     ("soundness", "wire", "MAX_ARRAYS", 256, "and 256 arrays"),
     ("soundness", "wire", "MAX_DEPTH", 1 << 32, "never send more than 2^32"),

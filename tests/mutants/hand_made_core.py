@@ -378,4 +378,25 @@ CORE: Final = (
         "        created_at=seen.created_at,",
         ("tests/integrations/test_flower_nodes.py",),
     ),
+    Change(
+        "nodes are registered without their signature",
+        "secagg/federated/registration.py",
+        "    check_ready(ready, run, kind, peers)\n    layout",
+        "    layout",
+        ("tests/federated/test_without_framework.py",),
+    ),
+    Change(
+        "settings leave out the series of runs",
+        "secagg/integrations/flower/messages.py",
+        "parts = [str(context.series_id).encode()]",
+        "parts = []",
+        ("tests/integrations/test_flower_nodes.py",),
+    ),
+    Change(
+        "lists of different lengths are written alike",
+        "secagg/integrations/flower/messages.py",
+        'f"list of {len(items)} {kind.__name__}"',
+        'f"list of {kind.__name__}"',
+        ("tests/integrations/test_flower_nodes.py",),
+    ),
 )

@@ -304,8 +304,8 @@ SUMS: Final = (
     Change(
         "values in lists may be one above the largest",
         "secagg/protocols/group_by/lists.py",
-        "at_rows, at_padding = (most + 1) >> j & 1, j == 0",
-        "at_rows, at_padding = (most + 2) >> j & 1, j == 0",
+        "at_rows, at_padding = (largest + 1) >> j & 1, j == 0",
+        "at_rows, at_padding = (largest + 2) >> j & 1, j == 0",
         ("tests/protocols/test_input_lists.py",),
     ),
     Change(
@@ -314,5 +314,19 @@ SUMS: Final = (
         "- np.uint64(1) - counts",
         "- np.uint64(2) - counts",
         ("tests/protocols/test_input_lists.py",),
+    ),
+    Change(
+        "parameters may be for sums of one honest vector",
+        "secagg/protocols/masked_sum/graph.py",
+        "and self.n_corrupt + 2 <= self.min_clients",
+        "and self.n_corrupt + 1 <= self.min_clients",
+        ("tests/protocols/masked_sum/test_graph.py",),
+    ),
+    Change(
+        "masked sums do not depend on the quorum",
+        "secagg/protocols/masked_sum/terms.py",
+        "p.min_clients, p.quorum]",
+        "p.min_clients]",
+        ("tests/protocols/masked_sum/test_roles.py",),
     ),
 )
