@@ -64,7 +64,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
-    "secagg/party.py": (
+    "secagg/party/*.py": (
         "tests/test_party.py",
         "tests/test_fork.py",
         "tests/network/test_simulated.py",

@@ -20,7 +20,6 @@ The module is long because what a protocol sees of a party and what a driver see
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 from collections import deque
@@ -35,15 +34,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from secagg import wire
 from secagg.errors import (
-    AbortedError,
     PeerMissingError,
     PeerVanishedError,
     RemoteProtocolError,
@@ -53,15 +47,14 @@ from secagg.errors import (
 )
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Mailbox, Room
+from secagg.party.request import Gather, Wait, limit_of
+from secagg.party.roster import PartyId, Roster
 from secagg.prg import KEY_BYTES, Stream, check_process
 from secagg.wire import MAX_DEPTH, MAX_LANE_DEPTH, SMALL_BYTES, Buffer, Envelope, Frame, Lane, M, Message
 
-PartyId: TypeAlias = str
 T = TypeVar("T")
 
 SESSION_BYTES: Final = 32
-STOPPED: Final = "it was stopped"  # the reason of a party that its user or its system ended
-UNKNOWN: Final = "?"  # in place of a name, where it cannot be known whose doing something was
 _MAX_NAMED: Final = 10  # missing peers that an error names in full
 
 
@@ -73,81 +66,6 @@ class Outgoing(NamedTuple):
     size: int
 
 
-class Roster(tuple[PartyId, ...]):
-    """The names of all parties, the same everywhere and in the same order; `position` finds a name.
-
-    Parties in one process may share one, which thousands of them need: none of them then does work that grows with
-    their number.
-
-    Raises:
-      UsageError: names that are empty or come twice.
-    """
-
-    position: dict[PartyId, int]
-    _known: frozenset[PartyId]
-
-    def __new__(cls, names: Sequence[PartyId]) -> Roster:
-        roster = super().__new__(cls, names)
-        roster.position = {name: i for i, name in enumerate(roster)}
-        if len(roster.position) != len(roster) or not all(roster):
-            raise UsageError(f"expected a roster of distinct, non-empty names, got {list(roster)}")
-        roster._known = frozenset()
-        return roster
-
-    def strangers(self, names: frozenset[PartyId]) -> frozenset[PartyId]:
-        """Return those of the names that are not in the roster; asked about one set again, it remembers."""
-        if names is self._known:
-            return frozenset()
-        strangers = names.difference(self.position)
-        if not strangers:
-            self._known = names
-        return strangers
-
-
-@dataclass(slots=True, eq=False)
-class Gather(Generic[M]):
-    """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
-
-    first: it is enough that one of them has answered, and only that answer is returned. Awaited again and again for
-      many peers, it costs the same however many they are: `peers` is then a dictionary, from which those who have
-      answered are taken, and `missing` is kept from one wait to the next.
-    continued: time runs on from the wait before this one.
-    limit: the longest frame that may answer, in bytes.
-    may_wait_for: whom a peer may itself wait for before it answers; None for anybody.
-    missing: who has neither answered nor failed.
-    there: first, and somebody has answered.
-    """
-
-    kind: type[M]
-    peers: Collection[PartyId]
-    quorum: int | None
-    lane: Lane
-    phase: str
-    timeout_s: float | None
-    first: bool = False
-    continued: bool = False
-    limit: int = wire.MAX_FRAME_BYTES
-    may_wait_for: frozenset[PartyId] | None = None
-    missing: set[PartyId] = field(default_factory=set)
-    there: bool = False
-
-    @property
-    def waits(self) -> bool:
-        """Whether an answer is needed that can still come."""
-        return bool(self.missing) and not self.there
-
-    def has(self, peer: PartyId) -> None:
-        """Take note that a peer has answered."""
-        if not self.first:
-            self.missing.discard(peer)
-        elif peer in self.peers:
-            self.there = True
-
-    def __await__(self) -> Generator[Wait, list[dict[PartyId, M]], dict[PartyId, M]]:
-        return (yield (self,))[0]
-
-
-Wait: TypeAlias = tuple[Gather[Any], ...]
 # A program under way at one party: what calling an `async` function gives. A program is what the party starts it from.
 Computation: TypeAlias = Coroutine[Wait, list[dict[PartyId, Any]], T]
 Program: TypeAlias = Callable[["Party"], Computation[T]]
@@ -291,7 +209,7 @@ class Party:
           TooFewPartiesError: fewer than `quorum` answered.
           RemoteProtocolError: a peer sent something else or something longer, or broke the rules of the wire.
         """
-        wanted, limit = self._wanted(peers, quorum), _limit(kind, most_bytes)
+        wanted, limit = self._wanted(peers, quorum), limit_of(kind, most_bytes)
         allowed = None if may_wait_for is None else frozenset(may_wait_for)
         lane, phase = self._lane, self.ledger.phase
         return Gather(kind, wanted, quorum, lane, phase, timeout_s, limit=limit, may_wait_for=allowed)
@@ -315,7 +233,7 @@ class Party:
         waiting, arrived = dict.fromkeys(wanted), set[PartyId]()
         # How many are enough is known at the end alone; until then each loss is borne if any is.
         bears = None if quorum is None else 0
-        limit = _limit(kind, most_bytes)
+        limit = limit_of(kind, most_bytes)
         gather = Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, first=True, limit=limit)
         while waiting:
             gather.phase = self.ledger.phase
@@ -613,102 +531,6 @@ class Party:
         return message
 
 
-class Run(Generic[T]):
-    """A party's program, advanced by whatever carries its messages.
-
-    After `start` and each `step` the driver carries what is in `party.outbox`. When `done`, `result()` returns
-    what the program returned or raises what it raised.
-    """
-
-    __slots__ = ("_computation", "_error", "_result", "_started", "done", "party")
-
-    def __init__(self, party: Party, computation: Computation[T]) -> None:
-        self.party = party
-        self.done = False
-        self._started = False
-        self._computation = computation
-        self._error: BaseException | None = None
-        self._result: list[T] = []
-
-    def start(self) -> None:
-        """Run the program up to its first wait."""
-        self._started = True
-        self._resume(None)
-
-    def step(self, *, late: bool = False) -> bool:
-        """Run the program on to its next wait, if what it waits for is there; return whether it went on.
-
-        What was in the outbox must have been sent or copied: the program may now change those arrays.
-
-        Args:
-          late: the time is over: go on with what is there, or fail where it is not enough.
-        """
-        if self.done or not self._started or not (late or self.party.ready):
-            return False
-        try:
-            got = self.party._collect()
-        except SecaggError as error:
-            self._resume(error)
-        else:
-            self._resume(got)
-        return True
-
-    def advance(self, *, late: bool = False) -> None:
-        """Run the program on as far as the messages that are there allow.
-
-        Frames that a driver did not carry since the last step are copied before the program goes on.
-
-        Args:
-          late: as in `step`.
-        """
-        while not self.done and self._started and (late or self.party.ready):
-            self.party._own_outbox()
-            self.step(late=late)
-            late = False
-
-    def abort(self, error: SecaggError) -> None:
-        """End the program with an error, at the point where it waits."""
-        if not self.done:
-            self._resume(error)
-
-    def result(self) -> T:
-        """Return what the program returned, or raise what it raised.
-
-        Raises:
-          UsageError: the program has not ended.
-        """
-        if self._error is not None:
-            raise self._error
-        if not self.done:
-            raise UsageError(f"{self.party.me} is still waiting for {', '.join(self.party.waiting_for)}")
-        return self._result[0]
-
-    @property
-    def error(self) -> BaseException | None:
-        """What the program raised, if it did."""
-        return self._error
-
-    def _resume(self, value: SecaggError | list[dict[PartyId, Any]] | None) -> None:
-        ledger = self.party.ledger
-        ledger.resume()
-        try:
-            wait = (
-                self._computation.throw(value)
-                if isinstance(value, SecaggError)
-                else self._computation.send(value)  # type: ignore[arg-type]  # the first send takes None
-            )
-        except StopIteration as stop:
-            self.done = True
-            self._result.append(stop.value)
-        except Exception as error:  # noqa: BLE001  # kept, and raised again by result()
-            self.done = True
-            self._error = error
-        else:
-            self.party._begin(wait)
-        finally:
-            ledger.pause()
-
-
 class _Parallel:
     """Protocols that run side by side in lockstep, each in a lane of its own."""
 
@@ -759,51 +581,3 @@ class _Parallel:
             for computation in computations:
                 computation.close()
         return results
-
-
-def _limit(kind: type[Message], most_bytes: int | None) -> int:
-    """Return the longest frame of a kind that is taken."""
-    if most_bytes is None:
-        return wire.MAX_FRAME_BYTES if wire.carries_arrays(kind) else SMALL_BYTES
-    return SMALL_BYTES + most_bytes
-
-
-def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return how many bytes an array takes in a message."""
-    return math.prod(shape) * dtype.itemsize
-
-
-def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer: PartyId) -> NDArray[Any]:
-    """Return the array a peer sent if it has the shape that this point of the protocol expects.
-
-    Raises:
-      RemoteProtocolError: it has another.
-    """
-    if array.shape != shape:
-        raise RemoteProtocolError(
-            f"expected {what} of shape {shape} from {peer}, got {array.shape}", peer=peer
-        )
-    return array
-
-
-def aborted(by: PartyId, about: PartyId, reason: str) -> AbortedError:
-    """Return the error with which a party ends because another party ended the run.
-
-    Its `peer` is `by`, which was seen to end the run; whom `by` accuses may be a lie and is in `accused` alone.
-
-    Args:
-      about: whose doing it was, by the word of `by`: a party, "" for `by` itself, UNKNOWN where `by` cannot know.
-    """
-    accused = "" if about in (by, UNKNOWN) else about
-    if accused and reason.startswith(
-        (f"{accused} was stopped", f"{accused}: ", f"{accused} ended the run: ")
-    ):
-        # The reason is how another party ended, and says who that was.
-        relayed = f"{by}: {reason}"
-        return AbortedError(
-            f"{relayed} (nothing but the word of {by} shows it)", peer=by, accused=accused, relayed=relayed
-        )
-    says = f" ({by} says: {accused} is to blame; nothing but its word shows it)" if accused else ""
-    text = f"{by} ended the run: {reason}"
-    relayed = f"{by} was stopped" if reason == STOPPED else text
-    return AbortedError(f"{text}{says}", peer=by, accused=accused, relayed=relayed)

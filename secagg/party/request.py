@@ -1,0 +1,87 @@
+"""What a protocol asks a driver for: messages of a kind from several peers, each with a bound on its length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Generator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError
+from secagg.party.roster import PartyId
+from secagg.wire import SMALL_BYTES, Lane, M, Message
+
+
+@dataclass(slots=True, eq=False)
+class Gather(Generic[M]):
+    """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
+
+    first: it is enough that one of them has answered, and only that answer is returned. Awaited again and again for
+      many peers, it costs the same however many they are: `peers` is then a dictionary, from which those who have
+      answered are taken, and `missing` is kept from one wait to the next.
+    continued: time runs on from the wait before this one.
+    limit: the longest frame that may answer, in bytes.
+    may_wait_for: whom a peer may itself wait for before it answers; None for anybody.
+    missing: who has neither answered nor failed.
+    there: first, and somebody has answered.
+    """
+
+    kind: type[M]
+    peers: Collection[PartyId]
+    quorum: int | None
+    lane: Lane
+    phase: str
+    timeout_s: float | None
+    first: bool = False
+    continued: bool = False
+    limit: int = wire.MAX_FRAME_BYTES
+    may_wait_for: frozenset[PartyId] | None = None
+    missing: set[PartyId] = field(default_factory=set)
+    there: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is needed that can still come."""
+        return bool(self.missing) and not self.there
+
+    def has(self, peer: PartyId) -> None:
+        """Take note that a peer has answered."""
+        if not self.first:
+            self.missing.discard(peer)
+        elif peer in self.peers:
+            self.there = True
+
+    def __await__(self) -> Generator[Wait, list[dict[PartyId, M]], dict[PartyId, M]]:
+        return (yield (self,))[0]
+
+
+Wait: TypeAlias = tuple[Gather[Any], ...]
+
+
+def limit_of(kind: type[Message], most_bytes: int | None) -> int:
+    """Return the longest frame of a kind that is taken."""
+    if most_bytes is None:
+        return wire.MAX_FRAME_BYTES if wire.carries_arrays(kind) else SMALL_BYTES
+    return SMALL_BYTES + most_bytes
+
+
+def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return how many bytes an array takes in a message."""
+    return math.prod(shape) * dtype.itemsize
+
+
+def check_array(array: NDArray[Any], shape: tuple[int, ...], *, what: str, peer: PartyId) -> NDArray[Any]:
+    """Return the array a peer sent if it has the shape that this point of the protocol expects.
+
+    Raises:
+      RemoteProtocolError: it has another.
+    """
+    if array.shape != shape:
+        raise RemoteProtocolError(
+            f"expected {what} of shape {shape} from {peer}, got {array.shape}", peer=peer
+        )
+    return array
