@@ -1,7 +1,7 @@
 """The demonstration: made-up banks, each a process with its own table, and what they find together.
 
-The process that runs it plays God: it makes the banks and their tables, reads all of them, and compares
-what the banks found with what a pooled table says. The banks' own processes get one table each and meet
+The process that runs it makes the banks and their tables, and reads all of them. It compares what the banks found
+with what a pooled table says. The banks' own processes get one table each and meet
 over mutually authenticated TLS on the loopback interface, as they would between companies.
 """
 

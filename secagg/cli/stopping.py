@@ -1,7 +1,7 @@
 """Ctrl-C, and the system's request to end: a run stops where nothing is half sent, and says whom it told.
 
-While the network is driven, an exception at any point could part a frame from the note that it was sent, and the
-others would be told of a broken frame and not of who stopped. So a signal is noted, and the run ends at its next
+While the network is driven, an exception at any point could part a frame from the note that it was sent. The others would
+be told of a broken frame then, and not of who stopped. So a signal is noted, and the run ends at its next
 report, a quarter of a second later at most. A long computation reports nothing: after half a second it ends where it is.
 """
 

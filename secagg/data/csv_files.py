@@ -1,13 +1,13 @@
 """A CSV file: its encoding and dialect, what DuckDB left out of it, and where in it a record begins.
 
 CSV is read as text throughout, so that a value which cannot be used is found row by row. DuckDB's CSV
-reader is fast and, in the versions from 1.2 to 2.0, loses rows without a word: in parallel, those that
-share a thread's block with a malformed record at its start; alone, those after a quote that is not closed.
+reader is fast and, in the versions from 1.2 to 2.0, loses rows without a word. In parallel, it loses those that
+share a thread's block with a malformed record at its start. Alone, it loses those after a quote that is not closed.
 So it reads alone, and the csv module reads the file beside it, strictly, and counts. Where a row is bad,
 the csv module reads once more to find its line.
 
-Text in another encoding than UTF-8 is recoded into memory first. gzip is known by its first bytes, and a first
-line `sep=;`, which spreadsheets write, names the delimiter.
+Text in another encoding than UTF-8 is recoded into memory first. gzip is known by its first bytes. A first line
+`sep=;`, which spreadsheets write, names the delimiter.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ class Dialect:
     Args:
       encoding: a text encoding that Python knows.
       delimiter: the character between the columns of a CSV file, or "tab".
-      decimal: "." or "," in amounts that are text. Without it and `thousands`, a point is taken for one, and
-        an amount that could also have a thousands separator, such as 3.000 or 1,234, is refused.
+      decimal: "." or "," in amounts that are text. Without it and `thousands`, a point is taken for one.
+        An amount that could also have a thousands separator, such as 3.000 or 1,234, is refused then.
       thousands: the character between thousands in amounts that are text.
       date_format: "epoch-s", "epoch-ms" or "epoch-us" for times that are numbers, or a format of strptime
         such as "%d.%m.%Y %H:%M". Without it, times are ISO timestamps, compact dates (20260905, with a

@@ -11,11 +11,13 @@ and one text that means "missing" at two banks does. The parties agree on a rule
     stdnum:X.Y  a national number, such as stdnum:nl.bsn, by python-stdnum's module X.Y (extra `identifiers`)
 
 Under every rule, Unicode's normal form is NFC at least, and a space of another kind (no-break, thin) inside
-an identifier is a space. Refused are texts that stand for a missing value, unless the parties list them as
-real; numbers that a spreadsheet or a float has damaged; control characters, characters that Unicode does not
-assign, and U+FFFD, which a wrong encoding leaves; under `exact` also invisible characters. Under `exact` and `folded`
-an IBAN has one spelling, its electronic one: with spaces, or under `exact` in small letters, it would meet nobody
-else's, and is refused.
+an identifier is a space. Under every rule, these are refused:
+
+    texts that stand for a missing value, unless the parties list them as real
+    numbers that a spreadsheet or a float has damaged
+    control characters, characters that Unicode does not assign, and U+FFFD, which a wrong encoding leaves
+    under `exact`, invisible characters
+    under `exact` and `folded`, an IBAN in another spelling than its electronic one, which would meet nobody else's
 
 An identifier of several columns is their canonical texts joined by ":". A ":" or "\\" inside one has a "\\"
 in front, so that ("1:2", "3") and ("1", "2:3") stay apart. An identifier of one column holds no such mark.

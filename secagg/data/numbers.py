@@ -76,8 +76,8 @@ class NumberColumn(Protocol):
 class MoneyColumn:
     """The SQL of an amount, which becomes a whole number of the currency's smallest unit; see `NumberColumn`.
 
-    What a row's amount goes through: `written` as the table has it; `amount` with a decimal point and nothing between
-    thousands, NULL where that cannot be; `plain` where it needs no second look; `wide` otherwise; `units`.
+    A row's amount is `written` as the table has it. `amount` has a decimal point and nothing between thousands; it is NULL
+    where that cannot be. `plain` says that it needs no second look, and `wide` is its number otherwise. `units` is the end.
     """
 
     def __init__(

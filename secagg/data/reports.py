@@ -56,8 +56,8 @@ _HINTS: Final = {
 class BadRow:
     """A row that cannot be used.
 
-    `line` counts physical lines from 1, the header's being 1, in a CSV file (where a record spans lines, its
-    first); rows from 1 in a Parquet file or the result of a query. It is 0 where it cannot be told.
+    In a CSV file, `line` is the physical line on which the record begins; the header's is 1. In a Parquet file or the
+    result of a query, it counts rows from 1. It is 0 where it cannot be told.
     `column` is the table's own name, or "" where the whole row is wrong.
     """
 

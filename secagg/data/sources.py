@@ -87,8 +87,8 @@ def find_sources(sources: str | Path | Sequence[str | Path]) -> list[str | Path]
     """Return each source that is named, and each file that a pattern stands for, in the order of its name.
 
     Raises:
-      DataError: no source, no file that a pattern stands for, or a file named twice or given as a copy of another,
-        whose rows would count twice.
+      DataError: there is no source, or no file that a pattern stands for. Or a file is named twice or is a copy of
+        another, and its rows would count twice.
     """
     found: list[str | Path] = []
     for source in [sources] if isinstance(sources, str | Path) else sources:
@@ -147,15 +147,15 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
     """Open a table for one scan.
 
     Args:
-      source: the path of a .csv, .tsv or .txt file (each also with .gz) or of a .parquet file, or of a .sql file
-        that holds one SELECT; or the SELECT itself after `duckdb:`. Paths in a query start from the working directory. A
-        CSV file inside a query is read by DuckDB's own rules, but as text, see `queries`. There `parallel = false`
-        keeps it from losing rows beside a malformed one.
+      source: the path of a .csv, .tsv or .txt file (each also with .gz), of a .parquet file, or of a .sql file, which
+        holds one SELECT; or a SELECT after `duckdb:`. Paths in a query start from the working directory. A CSV file
+        inside a query is read by DuckDB's own rules, but as text, see `queries`. There `parallel = false` keeps it
+        from losing rows beside a malformed one.
       dialect: how a CSV file is written.
 
     Raises:
-      DataError: there is no such file, it cannot be opened, it is empty, or its suffix is not known; the
-        query is not one SELECT or names what is not there.
+      DataError: there is no such file, it cannot be opened, it is empty, or its suffix is not known.
+        Or the query is not one SELECT, names what is not there, or computes with types that DuckDB guesses.
     """
     if isinstance(source, str) and source.startswith("duckdb:"):
         return _open_query("query", source.removeprefix("duckdb:"))

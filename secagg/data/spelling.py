@@ -1,7 +1,7 @@
 """A table's identifiers, spelt as the parties agreed, with the owner's own spelling kept.
 
-Each distinct text is spelt once. What is refused is told by place; what only looks wrong, as numbers whose
-leading zeros may be lost, becomes a warning that holds no identifier.
+Each distinct text is spelt once. What is refused is told by place. What only looks wrong, as numbers whose leading zeros
+may be lost, becomes a warning that holds no identifier.
 """
 
 from __future__ import annotations

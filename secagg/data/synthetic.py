@@ -1,11 +1,11 @@
 """Made-up tables of several banks, with fraud planted in them.
 
-Nothing here is drawn from anybody's data: the shapes are the usual ones of payment networks (a power law
-of payments per beneficiary, log-normal amounts), and whoever reads the truth file knows every fraud.
+Nothing here is drawn from anybody's data. The shapes are the usual ones of payment networks: a power law of payments
+per beneficiary, log-normal amounts. Whoever reads the truth file knows every fraud.
 
 Planted, so that all banks together see it and none alone does:
-  collectors: accounts paid by `min_senders` or more customers of `min_banks` or more banks, `min_total` or
-    more in all, within ten days; at each bank fewer than `min_senders` of them pay.
+  collectors: accounts that `min_senders` or more customers of `min_banks` or more banks pay `min_total` or more in
+    all, within ten days. At each bank fewer than `min_senders` of them pay.
   structuring rings: customers who deposit at two or more banks within ten days, at each of them below
     `limit`, together above it.
 

@@ -1,8 +1,8 @@
 """Read the tables that patterns compute on, by their schema.
 
-A table is read in one scan by DuckDB (`sources`), which also checks each row (`checks`). What comes back are
-numpy arrays and a report of what was left out; a row that cannot be used is named by file, line and column,
-and its value is never shown. A table of which no row counts is refused, unless the caller takes it.
+A table is read in one scan by DuckDB (`sources`), which also checks each row (`checks`). What comes back are numpy
+arrays and a report of what was left out. A row that cannot be used is named by file, line and column; its value is
+never shown. A table of which no row counts is refused, unless the caller takes it.
 
 Amounts become whole numbers of the currency's smallest unit, called cents here. A number with digits below it
 is refused, except for the noise of a float's printing, as in 103.55000000000001. A floating-point column is
@@ -11,9 +11,9 @@ such as 3.000, is refused until the `Dialect` says which. Whole numbers have no 
 
 Times become seconds as float64. Timestamps count from 1970-01-01 UTC: 2022-09-01, 2022/09/01 00:20,
 2022-09-01T00:20:00.5+02:00, and with a window of timestamps 20220901 and 20220901002000. One that names no
-zone is in the conventions' zone, where a time that clocks show twice is the first, and one that they skip is
-refused. Numbers stay as they are, such as a simulator's steps, unless the `Dialect` says that they are
-epochs; above 2**53 they are not told apart to the last digit. A table holds one or the other, of the kind
+zone is in the conventions' zone: a time that clocks show twice is the first, and one that they skip is refused.
+Numbers stay as they are, such as a simulator's steps, unless the `Dialect` says that they are epochs. Above 2**53
+they are not told apart to the last digit. A table holds one or the other, of the kind
 that the window has.
 
 Identifiers are spelt as `identifiers` says, by the rule of the conventions; those of rows outside the window
@@ -75,8 +75,8 @@ class Table:
     """A table that was read: for each role of its schema an array, in the table's order and all of one length.
 
     Attributes:
-      columns: identifiers as `Categorical`, numbered in the order in which they first come and spelt by the agreed
-        rule; amounts as int64 from 0, in the currency's smallest unit; whole numbers as int64; times as float64, finite.
+      columns: identifiers as `Categorical`, numbered in the order in which they first come, spelt by the agreed rule.
+        Amounts are int64 from 0, in the currency's smallest unit; whole numbers int64; times float64, finite.
       report: what was read and what was left out.
       own_spelling: by role, of each identifier that the table spells otherwise, how it does where it first comes.
     """
@@ -106,8 +106,8 @@ def read_table(
     """Read a table.
 
     Args:
-      source: a path (.csv, .tsv, .txt, each also with .gz, .parquet, or .sql that holds one SELECT), a SELECT
-        after `duckdb:`, or several of these, read as one table; `*` and `?` in a path stand for any text.
+      source: a path or a SELECT, as `open_source` takes them, or several of these, which are read as one table. `*` and
+        `?` in a path stand for any text.
       schema: the roles of its columns and their types.
       mapping: which column is which, or the name of a known format; recognised from the header by default.
       window: half-open [start, end) of times: numbers, timestamps, or None for no bound. Rows outside are

@@ -171,8 +171,8 @@ class _InputTable:
     def described(self) -> dict[str, Any]:
         """Return what a run record says of the table.
 
-        A query may name an account. So of a query that stands on the command line only the digest is kept, and
-        what the files that it reads held is not known.
+        A query may name an account. So only the digest is kept of a query that stands on the command line.
+        What the files held that it reads is not known.
         """
         counts = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
         dialect = dataclasses.asdict(self._options["dialect"])

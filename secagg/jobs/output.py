@@ -4,9 +4,9 @@ A run's result is NAME.JOB.csv, its record NAME.JOB.json, and the record's priva
 one of them is there already the run does not begin.
 The record of a run that failed is NAME.JOB.failed-TIME.json, TIME in UTC, so that it stands in nobody's way.
 
-Files that cannot be written where they were meant to, because the disk is full by then or the directory is gone, go
-to a new directory of their owner's alone, in the home directory or where the system keeps temporary files. A result
-and its record go there together, even if one of them could be written where it was meant to.
+By the end of a run the disk may be full or the directory gone. Then the files go to a new directory of their owner's
+alone, in the home directory or where the system keeps temporary files. A result and its record go there together, even
+if one of them could be written where it was meant to.
 """
 
 from __future__ import annotations
