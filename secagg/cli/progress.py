@@ -81,17 +81,24 @@ class _Bars:
 
 
 class _Lines:
-    """A line when the first party reaches a phase or who is there changes, and now and then one in between."""
+    """A line when the first party reaches a phase or who is there changes, and now and then one in between.
+
+    Who is there is what one party sees: where several run on this machine, each meets the others for itself.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._reached = -1
+        self._speaker = ""
         self._present: tuple[str, ...] = ()
         self._when = 0.0
         self._pause = _LINES_EVERY_S
 
     def __call__(self, progress: Progress) -> None:
         reached, now = progress.step, time.monotonic()
+        self._speaker = self._speaker or progress.party
+        if reached == 0 and progress.party != self._speaker:
+            return
         news = reached > self._reached or (reached == 0 and progress.present != self._present)
         if reached < self._reached or not (news or now - self._when >= self._pause):
             return

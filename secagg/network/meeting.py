@@ -58,7 +58,7 @@ from secagg.network.hello import (
     read_abort,
 )
 from secagg.network.link import Link
-from secagg.network.pinning import Tls, verification
+from secagg.network.pinning import Tls, handshake_fault, verification
 from secagg.network.sockets import Address, Waiting, dial, open_listener
 from secagg.party import PartyId
 from secagg.printable import printable
@@ -380,6 +380,9 @@ class Meeting:
             except ssl.SSLCertVerificationError as error:
                 self._turned_away = f"{where} ({verification(error)})"
                 raise _DroppedError(f"{where} has no certificate that is known here") from None
+            except ssl.SSLError as error:
+                fault = handshake_fault(error)
+                raise _DroppedError(fault if dialled else f"{where} {fault}") from None
             self._rise(newcomer, Stage.KNOWN, peer)
         link = Link(peer, sock, max_frame_bytes=self._max_frame_bytes)
         try:
@@ -399,7 +402,7 @@ class Meeting:
                 raise _DroppedError(f"{where}: {error}") from None
             raise AuthenticationError(
                 f"{dialled} ended the connection after it saw this party's certificate "
-                f"{self._tls.identity.fingerprint}; does {dialled} have that one for {self.me}? ({error})",
+                f"{self._tls.identity.fingerprint}; does {dialled} have that one for {self.me}?",
                 peer=dialled,
             ) from None
         if frame_type is FrameType.ABORT:

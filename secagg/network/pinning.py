@@ -6,6 +6,7 @@ import select
 import socket
 import ssl
 from collections.abc import Generator, Iterable, Mapping
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -14,6 +15,25 @@ from secagg.errors import AuthenticationError, UsageError
 from secagg.network.identity import Identity, fingerprint
 from secagg.network.sockets import Waiting
 from secagg.party import PartyId
+
+# What OpenSSL's reasons have in common, and what they mean here.
+_FAULTS: Final = (
+    (("PEER_DID_NOT_RETURN",), "shows no certificate"),
+    (("ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW"), "does not speak TLS 1.3"),
+    (("UNKNOWN_CA", "CERTIFICATE"), "does not take this party's certificate for the one it knows"),
+    (
+        (
+            "HTTP",
+            "WRONG_VERSION",
+            "UNKNOWN_PROTOCOL",
+            "TOO_LONG",
+            "RECORD_LAYER",
+            "RECORD_TYPE",
+            "UNEXPECTED_MESSAGE",
+        ),
+        "does not speak TLS; is it a secagg party?",
+    ),
+)
 
 
 class Tls:
@@ -80,6 +100,17 @@ class Tls:
             secure.close()
             raise
         return secure, name
+
+
+def handshake_fault(error: ssl.SSLError) -> str:
+    """Return what the other end of a connection did instead of a handshake, in words that go after its name."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return "hung up before it had said who it is"
+    reason = error.reason or ""
+    for marks, fault in _FAULTS:
+        if any(mark in reason for mark in marks):
+            return fault
+    return f"broke off the TLS handshake ({reason.lower().replace('_', ' ') or 'unreadable bytes'})"
 
 
 def verification(error: ssl.SSLCertVerificationError) -> str:

@@ -708,6 +708,15 @@ def test_progress_lines_say_when_who_does_what_and_bars_leave_nothing_behind(
     report(Style.bars)
 
 
+def test_parties_on_one_machine_tell_once_who_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_progress(Style.lines) as on_progress:
+        for _ in range(100):
+            for name, present in (("a", ()), ("b", ("a",)), ("c", ("a", "b"))):
+                on_progress(Progress(name, "connect", 0.0, 0, ("d",), present, 60.0))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("a: waits for d (there: nobody yet, 60 s left)")
+
+
 def test_a_long_wait_is_told_of_at_longer_and_longer_intervals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
