@@ -15,8 +15,6 @@ import pytest
 
 from secagg.fixed_point import Plan
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[1]
 
 

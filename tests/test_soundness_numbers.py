@@ -28,8 +28,6 @@ from secagg.protocols.group_by.lists import check_gates
 from secagg.protocols.pseudonyms import log2_collision
 from secagg.protocols.row_counts import MAX_ROWS
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[1]
 THREE = ("A", "B", "C")
 

@@ -41,8 +41,6 @@ from secagg.integrations.flower import (
 from secagg.protocols.masked_sum import Consent, Consents, Keys, PeerKeys, Unmasking
 from secagg.protocols.masked_sum.terms import pack_set
 
-pytestmark = pytest.mark.slow
-
 PRIVACY = Privacy(epsilon=1e8, delta=1e-5, norm=10.0, rounds=5, max_corrupt=0.25)
 NAMES = ("a", "b", "c", "d")
 
@@ -294,6 +292,7 @@ def restored(played: Any, name: str, *, sums: int) -> bytes:
     return new
 
 
+@pytest.mark.slow
 def test_nodes_refuse_one_whose_budget_is_older_than_they_remember(make: Callable[..., Any]) -> None:
     played = make(protection())
     new = restored(played, "b", sums=2)
@@ -307,6 +306,7 @@ def test_nodes_refuse_one_whose_budget_is_older_than_they_remember(make: Callabl
     assert played.begin().finish().weight == 4
 
 
+@pytest.mark.slow
 def test_a_budget_made_anew_is_worked_with_and_its_neighbours_say_so(
     make: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -319,6 +319,7 @@ def test_a_budget_made_anew_is_worked_with_and_its_neighbours_say_so(
     assert budget_of(played.folder / "b.key").spent().count == 1
 
 
+@pytest.mark.slow
 def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callable[..., Any]) -> None:
     """To the node itself it says the truth, to the others what they remember."""
     played = make(protection())
@@ -381,6 +382,7 @@ def strategy_of(played: Any) -> SecureAggregation:
     )
 
 
+@pytest.mark.slow
 def test_the_server_goes_on_without_a_restored_node_and_tells_it_what_others_signed(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,8 +17,6 @@ import pytest
 from secagg.errors import UsageError
 from secagg.he.rlwe.decryption_log import DecryptionLog, Release
 
-pytestmark = pytest.mark.slow
-
 KEY = bytes(range(32))
 
 
@@ -173,6 +171,7 @@ die()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_around_the_commit_a_holder_has_answered_for_one_set_at_most(path: Path, when: str) -> None:
     child = subprocess.run([sys.executable, "-c", KILLED, str(path), when], check=False)
@@ -210,6 +209,7 @@ print(*won)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_race_never_both_win_a_round(tmp_path: Path) -> None:
     path = tmp_path / "raced.db"
     with DecryptionLog(path, expected_epoch=0) as record:

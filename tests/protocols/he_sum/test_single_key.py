@@ -36,8 +36,6 @@ from secagg.protocols.he_sum.single_key import Contributors, Total, cost
 from secagg.protocols.he_sum.terms import Terms
 from secagg.wire import Message
 
-pytestmark = pytest.mark.slow
-
 Single = Callable[..., Any]
 Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 
@@ -75,6 +73,7 @@ def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, Cost]:
 # What it computes, and what that costs.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roles", ROLES)
 def test_only_result_parties_get_the_sum_at_the_declared_cost(
     single: Single, secret_key_of: Single, name: str, roles: str
@@ -86,6 +85,7 @@ def test_only_result_parties_get_the_sum_at_the_declared_cost(
     assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roles", ["apart", "three parties with all roles"])
 def test_every_driver_gives_the_sum_at_the_declared_cost(
     drive: Drive,
@@ -119,6 +119,7 @@ def test_sums_of_any_shape_are_right_and_cost_what_was_declared(
     assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
 @pytest.mark.parametrize("seed", range(3))
 def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
@@ -254,6 +255,7 @@ def test_without_aggregator_or_key_holder_nobody_has_a_result_and_the_error_name
     assert {blame(error) for error in waiting.values()} == {gone}
 
 
+@pytest.mark.slow
 def test_over_tcp_the_loss_of_a_client_before_and_after_its_upload_is_borne(
     single: Single, over_tcp: Drive, name: str
 ) -> None:
@@ -331,6 +333,7 @@ def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, C
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_table")
 @pytest.mark.parametrize("who", ["a", "d"], ids=["first", "last"])
 def test_a_client_that_uploads_something_else_is_left_out_and_named(
@@ -420,6 +423,7 @@ def wire_plan(header: Any) -> fixed_point.Plan:
     return fixed_point.Plan(p.bits, p.frac_bits, p.clip, p.parties, p.max_weight)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_table")
 @pytest.mark.parametrize(
     ("names", "what"),
@@ -561,6 +565,7 @@ def check_everything(case: Any, out: Any) -> None:
     assert len(out.results) + len(out.errors) >= len(case.programs) - 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_table")
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_peer(
@@ -577,6 +582,7 @@ def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_p
     assert stayed >= (messages if action == "delay" else 3)  # the uploads' faults at least are borne
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_table")
 @pytest.mark.parametrize("part", range(4))
 def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(
@@ -598,6 +604,7 @@ def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(
 # What the wire shows.
 
 
+@pytest.mark.slow
 def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(single: Single, name: str) -> None:
     case = single(name, shape=(40,))
     inputs = [np.zeros(40), np.full(40, 100.0), np.full(40, -100.0), np.linspace(-100, 100, 40).round()]
@@ -610,6 +617,7 @@ def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(single: Singl
     assert len(shown) == 1
 
 
+@pytest.mark.slow
 def test_equal_arrays_are_uploaded_as_different_ciphertexts(single: Single, name: str) -> None:
     case = single(name)
     case.xs.update(dict.fromkeys(case.terms.roles.clients, np.ones(5)))
@@ -660,6 +668,7 @@ class Aggregator:
         assert len(self.party.outbox) == 2
 
 
+@pytest.mark.slow
 def test_what_the_aggregator_holds_does_not_grow_with_the_clients(
     single: Single, secret_key_of: Single
 ) -> None:
@@ -681,6 +690,7 @@ def test_what_the_aggregator_holds_does_not_grow_with_the_clients(
     assert peaks[1] < peaks[0] + upload_bytes
 
 
+@pytest.mark.slow
 def test_the_aggregator_keeps_no_ciphertext_but_the_sum(
     single: Single, secret_key_of: Single, name: str
 ) -> None:
@@ -698,6 +708,7 @@ def test_the_aggregator_keeps_no_ciphertext_but_the_sum(
     assert max(alive) <= alive[0] + 2
 
 
+@pytest.mark.slow
 def test_200_clients_are_added_up(single: Single) -> None:
     case = single("rlwe", clients=tuple(f"c{i}" for i in range(200)))
     out = case.play()
