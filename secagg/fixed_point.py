@@ -1,15 +1,15 @@
 """Real numbers to ring elements and back, and the planner that sizes the ring.
 
 A number x is encoded as v = round(x * 2**frac_bits), taken modulo 2**bits as two's complement. Sums of
-encoded numbers, multiplied by public or hidden integer weights, are exact in the ring; the only error
-is the rounding of each number, and the only way to a wrong result is a sum that leaves the ring. `plan`
-chooses the ring so that no sum of `parties` numbers with weights up to `max_weight` can, or refuses.
+encoded numbers, multiplied by public or hidden integer weights, are exact in the ring. The only error is the
+rounding of each number. The only way to a wrong result is a sum that leaves the ring. `plan` chooses the ring
+so that no sum of `parties` numbers with weights up to `max_weight` leaves it, or refuses.
 
 Absolute error of one decoded number x, |x| <= clip:
   nearest:     at most 2**-(frac_bits + 1); ties go to the even neighbour.
   stochastic:  below 2**-frac_bits; zero on average (to within 2**-53 of the last place).
-A weighted sum errs by at most the sum of the weights times that. Decoding adds nothing while a sum
-stays within 2**53 units of the last place; beyond, it gives the nearest float64.
+A weighted sum errs by at most the sum of the weights times that. Decoding a sum within 2**53 units of the last
+place adds no error. Decoding a larger one gives the nearest float64.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Plan:
 
     Args:
       bits: ring width, 8, 16, 32 or 64.
-      frac_bits: binary places kept, 0..1000.
+      frac_bits: fractional bits kept, 0..1000.
       clip: largest absolute value of a number, positive and finite.
       parties: most numbers in a sum.
       max_weight: largest integer weight of a number.
@@ -130,7 +130,7 @@ class Encoded:
 
     Args:
       values: elements of the plan's ring, in the shape of the numbers; secret as long as those are.
-      clipped: how many numbers were moved to the border of the range.
+      clipped: how many numbers were moved to the nearest end of the range.
     """
 
     values: RingArray = field(repr=False)
@@ -151,7 +151,7 @@ def plan(
     Args:
       clip: largest absolute value of a number.
       precision: largest absolute error of one number under nearest rounding; or
-      frac_bits: binary places kept. Exactly one of the two is given.
+      frac_bits: fractional bits kept. Exactly one of the two is given.
       parties: most numbers in a sum.
       max_weight: largest integer weight of a number.
       bits: ring width, 8, 16, 32 or 64; without it the smallest that fits.
@@ -166,16 +166,16 @@ def plan(
             raise UsageError(f"precision is a positive number, not {precision}")
         # precision = m * 2**e with 1/2 <= m < 1: the largest power of two not above it is 2**(e - 1), so
         # that 2**-(f + 1) <= precision holds from f = -e on.
-        places = max(0, -math.frexp(precision)[1])
+        kept = max(0, -math.frexp(precision)[1])
     elif frac_bits is not None and precision is None:
-        places = frac_bits
+        kept = frac_bits
     else:
         raise UsageError("give either precision or frac_bits: one of the two")
-    _check_arguments(places, clip, parties, max_weight)
+    _check_arguments(kept, clip, parties, max_weight)
     if bits is None:
-        need = (parties * max_weight * _limit(clip, places)).bit_length() + 1
+        need = (parties * max_weight * _limit(clip, kept)).bit_length() + 1
         bits = next((b for b in _RING_BITS if need <= b), _RING_BITS[-1])
-    return Plan(bits=bits, frac_bits=places, clip=clip, parties=parties, max_weight=max_weight)
+    return Plan(bits=bits, frac_bits=kept, clip=clip, parties=parties, max_weight=max_weight)
 
 
 def encode(
@@ -191,9 +191,9 @@ def encode(
 
     Args:
       x: float16, float32, float64 or integers, any shape. Integers are encoded exactly.
-      plan: range, places and ring.
+      plan: range, fractional bits and ring.
       rounding: "nearest" (ties to even) or "stochastic" (up with the probability of the fraction).
-      out_of_range: what happens to finite numbers beyond +-clip: "raise", or "clip" to the border.
+      out_of_range: what happens to finite numbers beyond +-clip: "raise", or "clip" to the bound.
       rng: where stochastic rounding draws from, 8 bytes a number; without it, fresh randomness.
       out: C-contiguous array of the ring's dtype and x's shape to write to; without it a new array.
 
@@ -213,8 +213,8 @@ def encode(
     source, target = numbers.reshape(-1), values.reshape(-1)
     if rounding == "stochastic" and rng is None and numbers.dtype.kind == "f":
         rng = system_stream()
-    # The comparison with integers is exact for int64 and uint64 only if the border is an integer too.
-    border = plan.clip if numbers.dtype.kind == "f" else math.floor(plan.clip)
+    # The comparison with integers is exact for int64 and uint64 only if the bound is an integer too.
+    bound = plan.clip if numbers.dtype.kind == "f" else math.floor(plan.clip)
     limit = plan.limit
     buffers = np.empty((2, min(_CHUNK, source.size)))
     clipped = 0
@@ -223,15 +223,15 @@ def encode(
         with np.errstate(invalid="ignore"):  # NaN is refused below, not warned about
             low, high = part.min().item(), part.max().item()
         # A NaN among the numbers makes both extremes NaN and the comparison false.
-        if not (-border <= low and high <= border):
+        if not (-bound <= low and high <= bound):
             if out_of_range == "raise" or not (math.isfinite(low) and math.isfinite(high)):
-                raise _range_error(numbers, border, out_of_range)
-            part, moved = _clip(part, border)
+                raise _range_error(numbers, bound, out_of_range)
+            part, moved = _clip(part, bound)
             clipped += moved
         target_part = target[start : start + _CHUNK]
         if part.dtype.kind != "f":
             # Casts between integers and shifts keep the low bits: arithmetic modulo 2**bits. With as
-            # many places as bits, zero is the only integer within the range.
+            # many fractional bits as bits, zero is the only integer within the range.
             np.copyto(target_part, part, casting="unsafe")
             if 0 < plan.frac_bits < plan.bits:
                 target_part <<= target_part.dtype.type(plan.frac_bits)
@@ -295,7 +295,7 @@ def decode(
 
 def _nearest(x: NDArray[Any], plan: Plan, buffer: NDArray[np.float64], out: RingArray) -> None:
     # 1.5 * 2**(52 - f) + x lies in [2**(52 - f), 2**(53 - f)) for |x| * 2**f <= 2**51, where float64
-    # numbers are 2**-f apart: the addition itself rounds x to f places, ties to even, and leaves
+    # numbers are 2**-f apart: the addition itself rounds x to f fractional bits, ties to even, and leaves
     # 2**51 + round(x * 2**f) in the low 52 bits.
     magic = np.float64(math.ldexp(1.5, 52 - plan.frac_bits))
     if x.dtype == np.float64:
@@ -334,33 +334,31 @@ def _stochastic(
     np.copyto(out, lower.astype(np.int64), casting="unsafe")
 
 
-def _clip(part: NDArray[Any], border: float) -> tuple[NDArray[Any], int]:
-    """Return the numbers moved into +-border, and how many were."""
+def _clip(part: NDArray[Any], bound: float) -> tuple[NDArray[Any], int]:
+    """Return the numbers moved into +-bound, and how many were."""
     if part.dtype.kind == "f":
-        part = part.astype(np.float64)  # a shorter dtype need not hold the border
+        part = part.astype(np.float64)  # a shorter dtype need not hold the bound
     else:
         info = np.iinfo(part.dtype)
-        border = min(int(border), int(info.max))
-        if -border < info.min:
-            moved = int(np.count_nonzero(part > border))
-            return np.minimum(part, border), moved
-    moved = int(np.count_nonzero(part > border) + np.count_nonzero(part < -border))
-    return np.clip(part, -border, border), moved
+        bound = min(int(bound), int(info.max))
+        if -bound < info.min:
+            moved = int(np.count_nonzero(part > bound))
+            return np.minimum(part, bound), moved
+    moved = int(np.count_nonzero(part > bound) + np.count_nonzero(part < -bound))
+    return np.clip(part, -bound, bound), moved
 
 
-def _range_error(numbers: NDArray[Any], border: float, out_of_range: str) -> RangeError:
+def _range_error(numbers: NDArray[Any], bound: float, out_of_range: str) -> RangeError:
     flat = numbers.reshape(-1)
     if flat.dtype.kind == "f":
         flat = flat.astype(np.float64, copy=False)
     bad = ~np.isfinite(flat)
     what, mend = "are NaN or infinite", "mend the input"
     if out_of_range == "raise" and not bad.any():
-        bad = (flat > border) | (flat < -border)
-        what = f"lie beyond +-{border}"
+        bad = (flat > bound) | (flat < -bound)
+        what = f"lie beyond +-{bound}"
         # Not every caller has `out_of_range` to pass; a shorter dtype need not hold the clip.
-        mend = (
-            f"plan a larger clip, or move them to it, as by numpy.clip(x.astype(float), -{border}, {border})"
-        )
+        mend = f"plan a larger clip, or move them to it, as by numpy.clip(x.astype(float), -{bound}, {bound})"
     where = np.unravel_index(int(np.argmax(bad)), numbers.shape)
     index = ", ".join(str(int(i)) for i in where)
     count = np.count_nonzero(bad)
@@ -404,22 +402,22 @@ def _refusal(plan: Plan) -> str:
     most = (1 << (plan.bits - 1)) - 1
     weight = plan.parties * plan.max_weight
     each = plan.limit.bit_length() + 1
-    crowd = f"{plan.parties} parties" + (
+    who = f"{plan.parties} parties" + (
         f" with weights up to {plan.max_weight}" if plan.max_weight > 1 else ""
     )
     message = (
         f"frac_bits={plan.frac_bits} with clip={plan.clip} takes {each} bits a number and leaves"
-        f" {max(0, plan.bits - each)} of {plan.bits} for {crowd}, who need {plan.sum_bits - each}"
+        f" {max(0, plan.bits - each)} of {plan.bits} for {who}, who need {plan.sum_bits - each}"
     )
-    places = range(plan.frac_bits - 1, -1, -1)
-    fits = next((f for f in places if weight * _limit(plan.clip, f) <= most), None)
+    fewer = range(plan.frac_bits - 1, -1, -1)
+    fits = next((f for f in fewer if weight * _limit(plan.clip, f) <= most), None)
     options = []
     if fits is not None:
         options.append(f"use frac_bits <= {fits} (precision >= {math.ldexp(1.0, -fits - 1)})")
-    reach = most // weight
-    if reach:
-        reach -= reach % (1 << max(0, reach.bit_length() - 53))  # round down to a float64
-        options.append(f"clip <= {math.ldexp(reach, -plan.frac_bits)}")
+    largest = most // weight
+    if largest:
+        largest -= largest % (1 << max(0, largest.bit_length() - 53))  # round down to a float64
+        options.append(f"clip <= {math.ldexp(largest, -plan.frac_bits)}")
     if not options:
         options.append("use fewer parties, smaller weights or a smaller clip")
     if plan.sum_bits <= 64:

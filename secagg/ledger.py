@@ -2,7 +2,7 @@
 
 The party itself writes the ledger as messages are encoded and read, so the figures are exact:
 
-- `frame_bytes` counts whole frames, `payload_bytes` the arrays in them (what cost formulas speak of);
+- `frame_bytes` counts whole frames, `payload_bytes` the arrays in them, which a `Cost` declares;
 - `rounds` is causal depth: the longest chain of messages in which each was sent after the one before it
   had been read;
 - `compute_s` is time spent in protocol code, `wait_s` time spent waiting for messages and sending them.

@@ -325,7 +325,7 @@ def test_the_range_ends_exactly_at_clip(p: Plan, sign: int) -> None:
     assert integers(clipped, p)[-1] == sign * p.limit
 
 
-def test_clipping_moves_numbers_to_the_border_and_counts_them() -> None:
+def test_clipping_moves_numbers_to_the_bound_and_counts_them() -> None:
     p = plan(clip=2.0, frac_bits=8, parties=3)
     encoded = encode(np.array([[-9.0, -2.0], [1.0, 2.5]]), p, out_of_range="clip")
     assert encoded.clipped == 2
@@ -395,7 +395,7 @@ def test_integers_that_float64_cannot_tell_from_the_border_are_refused() -> None
     assert integers(encoded, p) == [2**53, -(2**53), 2**53]
 
 
-def test_clipping_integers_holds_where_the_border_exceeds_their_dtype() -> None:
+def test_clipping_integers_holds_where_the_bound_exceeds_their_dtype() -> None:
     p = plan(clip=127.0, frac_bits=0, parties=1)
     x = np.array([-128, 127], np.int8)
     assert encode(x, p, out_of_range="clip").clipped == 1

@@ -7,8 +7,8 @@
     print(await y.open())        # nothing opens but what says so
 
 A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complement. Products of fixed-point
-numbers are truncated; see `secagg.mpc.truncation` for the error (below one unit in the last place, zero on
-average), the range that products must keep to, and what an opened one shows beyond its value.
+numbers are truncated. The error of a truncation is below one unit in the last place, and zero on average.
+`secagg.mpc.truncation` says which range products must keep to, and what an opened product shows beyond its value.
 
 The protocols are in `products`, `truncation`, `comparison` and `conversion`; costs of n elements are given by the
 functions `*_cost` here and there.
@@ -49,7 +49,7 @@ class SharedArray(Shared):
       engine: this party's end of the engine.
       share_0, share_1: x_i and x_{i+1}: elements of the ring, of the same shape.
       ring: the ring; 64 bits but for tests.
-      frac_bits: binary places; 0 for integers.
+      frac_bits: fractional bits; 0 for integers.
 
     Raises:
       ShapeError: shares of another dtype than the ring's, or that differ in shape.

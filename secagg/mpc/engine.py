@@ -4,19 +4,19 @@ A secret x is split into x = x_0 + x_1 + x_2 in a group; party P_i holds (x_i, x
 The group is the integers modulo 2**k (`SharedArray`) or bits packed 64 a word under XOR (`SharedBits`). This
 module holds what the two have in common: setting up keys, sharing, resharing, opening.
 
-Threat model: at most one of the three computing parties looks at what it holds and receives beyond its task;
-all follow the protocol. Any number of input and result parties stand around them; those may collude with
-that one party. A computing party that lies is not caught (see docs/soundness.md).
+Threat model: all three computing parties follow the protocol, and at most one of them analyses what it holds and
+receives. Any number of input and result parties stand around them and may collude with that one. A computing party
+that lies is not caught (see docs/soundness.md).
 
 Keys. Every pair of computing parties holds a secret, fresh in every session, to which both contributed. From
 it, by HKDF over session, engine label and purpose, come AES-256-CTR streams: k_i is known to P_i and P_{i-1}.
 F(k_i) - F(k_{i+1}) is a share of zero that costs no message [AFLNO16, section 2.2]. Each stream
-serves one purpose in one engine in one session, so no mask is used twice. A computing party to which something
-is opened first compares how many bytes it and the sender have drawn from what they have in common.
+serves one purpose in one engine in one session, so no mask is used twice. A computing party that receives an opening
+first compares how many bytes it and the sender have drawn from their common streams.
 
-Steps. In each of its rounds an operation lets every computing party wait once, for nothing (`Engine.idle`) where
-only others receive, and both holders of a key draw from it in the same round. So operations that run side by
-side (`Party.parallel`) move in lockstep, and what they have in common, the streams, stays in step.
+Steps. In each of its rounds an operation lets every computing party wait once. A party to which nobody sends in a
+round waits for nothing (`Engine.idle`). Both holders of a key draw from it in the same round. So operations that run
+side by side (`Party.parallel`) move in lockstep, and the streams that they share stay in step.
 
 Who learns what: an opening shows its value to the parties named and to nobody else; everything else that a
 computing party receives is masked by a stream whose key it does not hold.

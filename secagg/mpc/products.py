@@ -88,7 +88,7 @@ async def replicate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) ->
 
     Args:
       z: any shape, C-contiguous, not masked; overwritten.
-      frac_bits: 0, or places to truncate; see `truncate` for its range and rounding.
+      frac_bits: how many bits to truncate; 0 for none. `truncate` says what range and rounding it has.
     """
     if frac_bits:
         return await truncate(engine, ring, z, frac_bits)

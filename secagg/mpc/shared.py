@@ -1,4 +1,4 @@
-"""What shared arrays of numbers and of bits have in common: two shares, and nothing that opens them by itself."""
+"""What shared arrays of numbers and of bits have in common: two shares, which nothing opens implicitly."""
 
 from __future__ import annotations
 

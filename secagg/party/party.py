@@ -10,11 +10,11 @@ Protocol code is straight-line `async` code that talks to a `Party` and never to
 calls `party.deliver` with what arrives and `run.advance()` when something did. All checks of what peers
 send are here, so that every driver makes the same ones: session, sender, order, duplicates, kind, types.
 
-Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives
-early waits for those before it; one that arrives twice is an error that names the peer. How long a message may be is
-known before it is held: one that is asked for by what the protocol expects, all others by `secagg.mailbox`.
+Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives early waits
+for those before it. A frame that arrives twice is an error that names the peer. The bound on a message's length is known
+before the message is held. The protocol bounds messages that it asks for; `secagg.mailbox` bounds all others.
 
-The module is long because what a protocol sees of a party and what a driver sees of it share one state.
+The module is long because protocols and drivers see one state of a party.
 """
 
 from __future__ import annotations
@@ -196,9 +196,9 @@ class Party:
         """Return a request for one `kind` from each of `peers`; await it for the messages by peer.
 
         Args:
-          quorum: with a number, peers that vanish, misbehave or are late are left out as long as that many
-            answer; without, each of them ends the protocol.
-          timeout_s: how long to wait; without, as long as the driver allows.
+          quorum: how many answers are enough. Peers that vanish, misbehave or are late are then left out. Without a
+            quorum each of them ends the protocol.
+          timeout_s: how long to wait; by default as long as the driver allows.
           most_bytes: of a message, beside the `wire.SMALL_BYTES` that every message may take. Without, those are all
             for a kind that holds no arrays, and the driver's bound holds for others: so say how large arrays may be.
           may_wait_for: whom a peer may itself wait for before it answers, by the protocol; without, anybody. A peer that is
@@ -485,7 +485,7 @@ class Party:
 
     def _read(self, gather: Gather[M]) -> dict[PartyId, M]:
         got: dict[PartyId, M] = {}
-        # Of a request for the first answer those who are not there are looked at only when nobody is.
+        # A `first` request reports missing peers only if nobody has answered.
         peers = gather.peers
         if gather.there:
             peers = [next(p for p in self._unread[gather.lane] if p in gather.peers)]

@@ -20,9 +20,8 @@ from secagg.wire import SMALL_BYTES, Lane, M, Message
 class Gather(Generic[M]):
     """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
 
-    first: it is enough that one of them has answered, and only that answer is returned. Awaited again and again for
-      many peers, it costs the same however many they are: `peers` is then a dictionary, from which those who have
-      answered are taken, and `missing` is kept from one wait to the next.
+    first: one answer is enough, and only that answer is returned. Each wait then costs the same, however many peers
+      there are: `peers` is a dictionary that loses those who have answered, and `missing` is kept between waits.
     continued: time runs on from the wait before this one.
     limit: the longest frame that may answer, in bytes.
     may_wait_for: whom a peer may itself wait for before it answers; None for anybody.
