@@ -1,7 +1,8 @@
 """Replicated secret sharing among four computing parties, of which one may lie [DEK21], with abort.
 
-`secagg.mpc` exports nothing of this package, for it is not whole. There are set-up, inputs, openings, sums, products, matrix
-products and the AND of bits; there is no truncation, no conversion, no comparison and no shuffle.
+`secagg.mpc` exports nothing of this package, for it is not whole. There are set-up, inputs, openings, sums, products,
+matrix products, the AND of bits, truncation, bits to ring elements, and shuffle. There are no comparison, no ring elements
+to bits, no select and no merge.
 docs/soundness-four.md says what is claimed and why it holds.
 
 Modules, each of which stands on those before it:
@@ -12,7 +13,9 @@ Modules, each of which stands on those before it:
   keys        set-up: keys of pairs and of triples
   channel     what one party sends and another vouches for; checks, and what ends a run
   shares      a shared array
-  inputs, opening, products, costs
+  inputs, opening, products
+  known       what two parties know, as shares
+  truncation, conversion, shuffle, costs
   engine      `FourEngine`, the primitives behind one face
 """
 

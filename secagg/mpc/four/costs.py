@@ -10,7 +10,9 @@ from typing import Final
 
 from secagg.cost.operation import Cost
 from secagg.mpc.four.broadcast import PARTIES
+from secagg.mpc.four.known import HIGH, LOW
 from secagg.mpc.four.products import plan
+from secagg.mpc.four.shuffle import SHUFFLE_ROUNDS
 from secagg.mpc.numbers import RING64
 from secagg.ring import Ring
 
@@ -65,3 +67,20 @@ def open_cost(nbytes: int, to: Sequence[int] = range(PARTIES), *, outside: int =
     for receiver in to:
         sent[(receiver + 1) % PARTIES] += nbytes
     return four_cost(2, sent)
+
+
+def truncate_cost(n: int, *, ring: Ring = RING64) -> Cost:
+    """Return the cost of n truncations."""
+    itemsize = ring.dtype.itemsize
+    return four_cost(1, [n * itemsize] * PARTIES).then(multiply_cost(n, ring=ring))
+
+
+def from_bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
+    """Return the cost of n bits as ring elements."""
+    sent = [n * ring.dtype.itemsize * (i in (LOW.c, HIGH.c)) for i in range(PARTIES)]
+    return four_cost(1, sent).then(multiply_cost(n, ring=ring))
+
+
+def shuffle_cost(nbytes: int) -> Cost:
+    """Return the cost of a shuffle of a shared array of `nbytes`."""
+    return four_cost(SHUFFLE_ROUNDS, [3 * nbytes] * PARTIES)

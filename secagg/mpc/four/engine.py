@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from secagg.mpc.four import inputs, opening, products
+from secagg.mpc.four import conversion, inputs, opening, products, shuffle, truncation
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import Array, Group
+from secagg.mpc.numbers import RingGroup
 from secagg.party import Party, PartyId
 
 
@@ -73,3 +74,15 @@ class FourEngine:
     async def conjunction(self, pairs: Sequence[tuple[FourShares, FourShares]]) -> list[FourShares]:
         """Return the ANDs of pairs of arrays of bits, all in one round."""
         return await products.conjunction(self.channel, pairs)
+
+    async def truncate(self, z: FourShares, frac_bits: int) -> FourShares:
+        """Return z / 2**frac_bits, rounded down or up; see `truncation.truncate` for the range."""
+        return await truncation.truncate(self.channel, z, frac_bits)
+
+    async def from_bits(self, bits: FourShares, group: RingGroup, n: int) -> FourShares:
+        """Return n bits, 64 a word, as ring elements 0 and 1."""
+        return await conversion.from_bits(self.channel, bits, group, n)
+
+    async def shuffle(self, x: FourShares) -> FourShares:
+        """Return the rows of each bucket in an order that nobody knows."""
+        return await shuffle.shuffle(self.channel, x)

@@ -49,6 +49,10 @@ class Purpose(enum.Enum):
     OPEN = "open"
     PRODUCT = "product"
     CONJUNCTION = "conjunction"
+    TRUNCATION = "truncation"
+    CONVERSION = "conversion"
+    SHUFFLE = "shuffle"
+    SHUFFLE_ORDER = "shuffle/order"
 
 
 class TripleStreams:

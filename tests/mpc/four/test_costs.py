@@ -37,6 +37,13 @@ OPERATIONS = {
         ),
         costs.conjunction_cost(13),
     ),
+    "truncate": (lambda e: e.truncate(zeros(e, G64, N), 16), costs.truncate_cost(N)),
+    "truncate in 20 bits": (
+        lambda e: e.truncate(zeros(e, G20, N), 5),
+        costs.truncate_cost(N, ring=Ring(20)),
+    ),
+    "from bits": (lambda e: e.from_bits(zeros(e, XOR, 2), G64, N), costs.from_bits_cost(N)),
+    "shuffle": (lambda e: e.shuffle(zeros(e, G64, 2, 9, 3)), costs.shuffle_cost(8 * 2 * 9 * 3)),
     "check": (lambda e: e.check(), costs.check_cost()),
     "open to all": (lambda e: e.open(zeros(e, G64, N)), costs.open_cost(8 * N)),
     "open to one and outside": (

@@ -57,6 +57,18 @@ async def outside_input(engine, share):
     return await engine.input(RING, "owner", (N,))
 
 
+async def truncation(engine, share):
+    return await engine.truncate(share(engine, RING, (np.arange(N) + 5) * 256), 8)
+
+
+async def from_bits(engine, share):
+    return await engine.from_bits(share(engine, XOR, [0b1010]), RING, N)
+
+
+async def shuffle(engine, share):
+    return (await engine.shuffle(share(engine, RING, np.full((1, N), 7)))).reshape(N)
+
+
 async def several(engine, share):
     """Operations one after the other and side by side, and one on what they return."""
     x = await own_input(engine, share)
@@ -70,6 +82,9 @@ PLAIN = {
     conjunction: (np.arange(N) + 5) & (np.arange(N) + 70),
     own_input: np.arange(N) + 3,
     outside_input: np.arange(N) + 11,
+    truncation: np.arange(N) + 5,
+    from_bits: np.array([0, 1, 0, 1]),
+    shuffle: np.full(N, 7),
     several: 2 * (np.arange(N) + 3) ** 4,
 }
 
@@ -145,7 +160,9 @@ def attacks(operation, share, *, to=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "operation", [multiply, matmul, conjunction, own_input, outside_input], ids=lambda f: f.__name__
+    "operation",
+    [multiply, matmul, conjunction, own_input, outside_input, truncation, from_bits, shuffle],
+    ids=lambda f: f.__name__,
 )
 def test_every_alteration_of_every_message_after_set_up_is_caught(operation, share):
     count = 0
@@ -209,6 +226,30 @@ def test_a_party_that_computes_with_another_share_and_vouches_for_it_is_caught(o
 
         outcome, opened, _ = run(operation, lying, liar)
         check(outcome, opened, liar, right=PLAIN[operation], last_round=False)
+
+
+@pytest.mark.parametrize("operation", [truncation, from_bits, shuffle], ids=lambda f: f.__name__)
+def test_what_another_share_changes_is_caught_and_nothing_else_is_changed(operation, share):
+    """A liar that holds another share sends something else or not. If not, what is opened is right."""
+    caught = 0
+    for liar, j in itertools.product(FOUR, range(4)):
+        if FOUR.index(liar) == j:
+            continue
+
+        def lying(engine, group, values, *, seed=0, liar=liar, j=j):
+            x = share(engine, group, values, seed=seed)
+            if engine.party.me == liar:
+                x.parts[j] = group.add(x.parts[j], np.full_like(x.parts[j], 1 << 40 if group is RING else 3))
+            return x
+
+        outcome, opened, _ = run(operation, lying, liar)
+        if any(name != liar for name in outcome.errors):
+            check(outcome, opened, liar, right=PLAIN[operation], last_round=False)
+            caught += 1
+        else:
+            assert all(np.array_equal(value, PLAIN[operation]) for _, value in opened)
+            assert len(opened) == 3
+    assert caught >= 6
 
 
 @pytest.mark.parametrize("liar", FOUR)

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.four import channel, inputs, opening
+from secagg.mpc.four import channel, inputs, opening, shuffle
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.keys import Purpose, TripleStreams
+from secagg.mpc.four.shares import FourShares
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.primitives import Primitives
+from secagg.mpc.truncation import truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -104,6 +106,111 @@ def test_conjunctions_of_several_pairs_and_the_results_share_no_memory(run_four,
     for first, second in run_four(program):
         assert np.array_equal(first, a & b)
         assert np.array_equal(second, c & d)
+
+
+@pytest.mark.parametrize(("bits", "frac_bits"), [(6, 2), (7, 1), (8, 3)])
+def test_truncation_of_every_number_and_every_split_rounds_down_or_up(run_four, bits, frac_bits):
+    """s = z_0 + z_1 and t = z_2 + z_3 decide; each z in the range comes with each s. Multiples of 2**f are exact."""
+    ring = Ring(bits)
+    group = RingGroup(ring)
+    low, high = truncation_range(ring, frac_bits)
+    z, s = (part.reshape(-1) for part in np.meshgrid(np.arange(low, high + 1), np.arange(ring.modulus)))
+    made_up = np.random.default_rng(3)
+    z_0, z_2 = (made_up.integers(0, ring.modulus, z.size) for _ in range(2))
+    parts = [ring.from_signed(part) for part in (z_0, s - z_0, z_2, z - s - z_2)]
+
+    async def program(engine):
+        x = FourShares(group, {j: parts[j] for j in engine.channel.others})
+        return await engine.open(await engine.truncate(x, frac_bits))
+
+    for opened in run_four(program):
+        value = ring.to_signed(opened)
+        assert np.isin(value - (z >> frac_bits), (0, 1)).all()
+        exact = z % (1 << frac_bits) == 0
+        assert np.array_equal(value[exact], z[exact] >> frac_bits)
+        # Over all s each number is rounded up as often as its fraction says.
+        assert int(value.sum()) << frac_bits == z.sum()
+
+
+def test_truncation_in_64_bits_at_the_ends_of_its_range(run_four, share):
+    ring = Ring(64)
+    low, high = truncation_range(ring, 16)
+    z = np.array([low, low + 1, -1, 0, 1, 65535, high - 1, high])
+
+    async def program(engine):
+        x = share(engine, RingGroup(ring), ring.from_signed(z), seed=8)
+        with pytest.raises(UsageError):
+            await engine.truncate(x, 64)
+        return await engine.open(await engine.truncate(x, 16))
+
+    for opened in run_four(program):
+        assert np.isin(ring.to_signed(opened) - (z >> 16), (0, 1)).all()
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: f"{ring.bits} bits")
+def test_bits_become_ring_elements_for_every_split(run_four, ring):
+    splits = np.array([[e >> j & 1 for e in range(16)] * 5 for j in range(4)], np.uint8)
+    parts = [np.packbits(np.pad(row, (0, 48)), bitorder="little").view(np.uint64) for row in splits]
+
+    async def program(engine):
+        bits = FourShares(XOR, {j: parts[j] for j in engine.channel.others})
+        with pytest.raises(ShapeError, match="80 bits"):
+            await engine.from_bits(bits[:1], RingGroup(ring), 80)
+        return await engine.open(await engine.from_bits(bits, RingGroup(ring), 80))
+
+    for opened in run_four(program):
+        assert np.array_equal(opened, np.bitwise_xor.reduce(splits))
+        assert opened.dtype == ring.dtype
+
+
+@pytest.mark.parametrize("group", [XOR, RingGroup(Ring(20))], ids=["bits", "numbers"])
+def test_a_shuffle_keeps_the_rows_of_each_bucket_together(run_four, share, group):
+    rows = np.arange(3 * 7 * 2).reshape(3, 7, 2)
+
+    async def program(engine):
+        with pytest.raises(ShapeError, match="buckets, rows"):
+            await engine.shuffle(share(engine, group, rows[0, 0]))
+        y = await engine.shuffle(share(engine, group, rows))
+        await engine.check()
+        return y.parts, await engine.open(y)
+
+    results = run_four(program)
+    for i, (parts, opened) in enumerate(results):
+        assert not np.array_equal(opened, rows)
+        for bucket, plain in zip(opened, rows, strict=True):
+            assert sorted(map(tuple, bucket)) == sorted(map(tuple, plain))
+        for j in parts:
+            assert all(np.array_equal(parts[j], other[j]) for k, (other, _) in enumerate(results) if k != j)
+        assert i not in parts
+
+
+def orders_of_shuffles(run_four, share, buckets):
+    """Return how often each of the six orders of three rows came."""
+    group = RingGroup(Ring(8))
+    rows = np.tile(np.arange(3, dtype=np.uint8).reshape(1, 3, 1), (buckets, 1, 1))
+
+    async def program(engine):
+        return await engine.open(await engine.shuffle(share(engine, group, rows)))
+
+    opened = run_four(program)[0].reshape(buckets, 3)
+    return np.bincount(opened @ np.array([9, 3, 1]), minlength=27)[[5, 7, 11, 15, 19, 21]]
+
+
+@pytest.mark.parametrize("fair", [None, 0, 1, 2, 3])
+def test_the_order_of_a_shuffle_is_uniform_also_to_who_knows_three_of_its_four_orders(
+    run_four, share, monkeypatch, fair
+):
+    """The order of one hop alone is drawn, or all are; each of 6 counts within six deviations of 6000 / 6."""
+    if fair is not None:
+        draw = shuffle.order_of_hop
+
+        def known(channel, i, shape):
+            return draw(channel, i, shape) if i == fair else np.tile(np.arange(shape[1]), (shape[0], 1))
+
+        monkeypatch.setattr(shuffle, "order_of_hop", known)
+    counts = orders_of_shuffles(run_four, share, 6000)
+    assert counts.sum() == 6000
+    assert np.abs(counts - 1000).max() < 6 * np.sqrt(6000 * 1 / 6 * 5 / 6)
 
 
 @pytest.mark.parametrize("owner", [*FOUR, "owner"])

@@ -14,10 +14,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from secagg.mpc.four import inputs, opening, products
+from secagg.mpc.four import inputs, opening, products, shuffle
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.engine import FourEngine
-from secagg.mpc.four.keys import Keys
+from secagg.mpc.four.keys import Keys, Purpose
+from secagg.mpc.four.known import HIGH, HIGH_TURNED, LOW, LOW_TURNED, share_known
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.groups import XOR
@@ -71,8 +72,15 @@ class Stream:
         assert shape == (self.deck.lanes,)
         return self.take(bits).astype(Ring(bits).dtype)
 
+    def permutations(self, rows, n):
+        assert n == 1
+        return np.zeros((rows, 1), np.int64)
+
     def words(self, shape):
-        return np.zeros(0, np.uint64) if shape == (0,) else packed(self.take(1)).reshape(shape)
+        if shape == (0,):
+            return np.zeros(0, np.uint64)
+        planes = [packed(self.take(1)) for _ in range(shape[1] if len(shape) > 1 else 1)]
+        return np.stack(planes, axis=1).reshape(shape)
 
 
 class Triple:
@@ -103,11 +111,13 @@ class Recorder:
             for field in kind.__struct_fields__:
                 value = getattr(messages[peer], field)
                 for part in value if isinstance(value, tuple) else (value,):
-                    if isinstance(part, np.ndarray) and part.size:
-                        bits = part.dtype == np.uint64
-                        self.view.append(
-                            (unpacked(part) if bits else part.astype(np.uint64), 1 if bits else RING.bits)
-                        )
+                    if not isinstance(part, np.ndarray) or not part.size:
+                        continue
+                    if part.dtype == np.uint64:
+                        planes = part.reshape(self.lanes // 64, -1).T
+                        self.view += [(unpacked(plane), 1) for plane in planes]
+                    else:
+                        self.view.append((part.astype(np.uint64), RING.bits))
         return messages
 
 
@@ -329,6 +339,63 @@ def test_a_party_and_the_reader_of_an_opening_together_see_no_more_than_the_valu
         seen.add((np.unique(together).size, *counts))
     # 4 masks of 2 bits, of which the party draws three: all of the reader's shares follow from the four.
     assert seen == {(256, 1)}
+
+
+@pytest.mark.parametrize("roles", [LOW, HIGH, LOW_TURNED, HIGH_TURNED])
+def test_what_two_parties_know_becomes_shares_that_show_the_others_nothing(roles):
+    seen: list[set] = [set() for _ in range(4)]
+    for value in range(4):
+
+        async def give(engine, lanes, value=value):
+            channel = engine.channel
+            mine = np.full(lanes, value, RING.dtype) if channel.index in (roles.c, roles.d) else None
+            return (await share_known(channel, GROUP, Purpose.TRUNCATION, [(roles, mine)], (lanes,)))[0]
+
+        views, results = enumerate_views(give)
+        assert (opened(results) == value).all()
+        for party in range(4):
+            seen[party].add(distribution(views[party]))
+    assert all(len(views) == 1 for views in seen)
+
+
+@pytest.mark.parametrize("party", range(4))
+def test_a_shuffle_shows_no_party_anything_of_the_share_that_it_lacks(party):
+    """Of one row, so that there is one order; all four hops."""
+    seen: set = set()
+    for bit in (0, 1):
+        shares = given_own((1, 0, 1), party, bit, 2)
+
+        async def one_row(engine, lanes, shares=shares):
+            x = shared(engine, lanes, shares, XOR)
+            return (await engine.shuffle(x.reshape(lanes // 64, 1))).reshape(lanes // 64)
+
+        views, results = enumerate_views(one_row)
+        assert (unpacked(opened(results, XOR)) == bit).all()
+        seen.add(distribution(views[party]))
+    assert len(seen) == 1
+
+
+def views_of_a_hop(monkeypatch, order, silent=frozenset()):
+    """Return the view of P_2 of the hop of which it does not know the order of two rows."""
+    monkeypatch.setattr(shuffle, "order_of_hop", lambda channel, i, shape: np.array([order] * shape[0]))
+
+    async def hop(engine, lanes):
+        rows = [shared(engine, lanes, shares, XOR) for shares in ([1, 0, 1, 1], [0, 0, 1, 0])]
+        parts = {j: np.stack([row.parts[j] for row in rows], axis=1) for j in engine.channel.others}
+        return await shuffle._hop(engine.channel, FourShares(XOR, parts), 2)
+
+    views, _ = enumerate_views(hop, silent=silent)
+    return distribution(views[2])
+
+
+def test_a_hop_of_a_shuffle_does_not_show_its_order_to_who_does_not_draw_it(monkeypatch):
+    assert views_of_a_hop(monkeypatch, [0, 1]) == views_of_a_hop(monkeypatch, [1, 0])
+
+
+def test_a_hop_of_a_shuffle_without_one_mask_shows_its_order(monkeypatch):
+    # Masks are drawn for the shares 3, 0, 1 in this order, of two rows each; share 0 is 1 in one row and 0 in the other.
+    silent = frozenset({(2, "shuffle", 2), (2, "shuffle", 3)})
+    assert views_of_a_hop(monkeypatch, [0, 1], silent) != views_of_a_hop(monkeypatch, [1, 0], silent)
 
 
 def test_shares_of_an_input_from_outside_are_uniform_to_each_party():
