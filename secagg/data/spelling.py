@@ -139,12 +139,15 @@ def joined(several: Sequence[Spelt]) -> Spelt:
     return Spelt(codes, different, frozenset(merged))
 
 
-def warnings(role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool) -> list[str]:
+def warnings(
+    role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool, repeated: bool = False
+) -> list[str]:
     """Return what looks wrong with identifiers and may be right.
 
     Args:
       role: what the identifiers are.
       whole_numbers: the column's type is one of whole numbers.
+      repeated: few of them stand for many rows, as the schema says.
     """
     names = spelt.codes.categories.tolist()
     rows = len(spelt.codes.codes)
@@ -170,7 +173,8 @@ def warnings(role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool) -> lis
                 found.append(f"most of them look like {what}; see that the right column is mapped")
     if rule.name in ("exact", "folded", "digits"):
         found += _number_warnings(names[:_NUMBER_SAMPLE], whole_numbers=whole_numbers)
-    if (len(names) >= _MANY and 5 * most > rows) or (most >= _OFTEN and 2 * most > rows):
+    often = (len(names) >= _MANY and 5 * most > rows) or (most >= _OFTEN and 2 * most > rows)
+    if often and not repeated:
         found.append(f"one of them stands in {most} of {rows} rows; see that it is no placeholder")
     return [f"{role}: {text}" for text in found]
 

@@ -59,7 +59,7 @@ from secagg.data.sources import Source, find_sources, open_source
 from secagg.data.spelling import Spelt, joined, spell, warnings
 from secagg.data.zones import to_instants
 from secagg.errors import DataError, UsageError
-from secagg.patterns.schema import Columns, Integer, Money, Schema
+from secagg.patterns.schema import Columns, Identifier, Integer, Money, Schema
 
 __all__ = ["Table", "parse_time", "read_table"]
 
@@ -250,7 +250,8 @@ def _read_one(
             rule = rules[role]
             counts.append(_count(role, rule.name, one))
             whole = all(table.columns[name].type not in ("VARCHAR", "UUID") for name in names)
-            doubts += warnings(role, one, rule, whole_numbers=whole)
+            repeated = isinstance(kind := schema[role], Identifier) and kind.repeated
+            doubts += warnings(role, one, rule, whole_numbers=whole, repeated=repeated)
         report = dataclasses.replace(
             report,
             columns=tuple((role, columns[role]) for role in schema),

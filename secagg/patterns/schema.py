@@ -2,7 +2,7 @@
 
 A *role* is what a computation calls a column; a *column* is what a file calls it. A schema gives each role its type:
 
-    Schema(patient=Identifier(), diagnosis=Identifier(), age=Integer(0, 130))
+    Schema(patient=Identifier(), diagnosis=Identifier(repeated=True), age=Integer(0, 130))
 
 A table is read into one array for each role. Which array that is stands at the types below.
 """
@@ -30,7 +30,12 @@ class Identifier:
     """Somebody or something, compared byte by byte once it is spelt by the job's rule; read as `Categorical`.
 
     In a file it may be spread over several columns, as a bank's number and an account's.
+
+    Attributes:
+      repeated: few stand for many rows, as diagnoses do; then one in many rows looks like no placeholder.
     """
+
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

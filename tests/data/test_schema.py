@@ -113,6 +113,13 @@ def test_rows_left_out_of_a_table_without_amounts_are_told_too(tmp_path: Path) -
     assert report.left_out() == (f"{tmp_path}/t.csv: 1 rows are left out",)
 
 
+def test_identifiers_that_are_repeated_look_like_no_placeholder(tmp_path: Path) -> None:
+    path = put(tmp_path, "code\n" + "I21\n" * 40 + "E11\n")
+    (doubt,) = read_table(path, Schema(code=Identifier())).report.warnings
+    assert "one of them stands in 40 of 41 rows" in doubt
+    assert read_table(path, Schema(code=Identifier(repeated=True))).report.warnings == ()
+
+
 def test_a_schema_knows_formats_by_name_and_from_the_header() -> None:
     schema = Schema(who=Identifier(), when=Time()).with_formats(
         Format("clinic", {"who": ("Station", "Nr"), "when": ("Datum", "Zeit")})

@@ -124,7 +124,7 @@ def test_a_pattern_for_a_third_kind_of_table_is_one_file(
     files["oak"].write_text(files["oak"].read_text() + "P1,I21,131\n")
     status, out, err = secagg(capsys, "data", "check", files["oak"], "--job", job_file)
     assert status == 2
-    assert "age lies outside 0 to 130" in out
+    assert "age lies outside 0 to 130" in err
 
     data = [f"--data={name}={path}" for name, path in files.items()]
     status, out, err = secagg(
@@ -192,6 +192,22 @@ def test_roles_are_those_of_the_pattern(installed: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(JobError, match=re.escape(says)):
             parsed(job_text("headcount", roles=roles))
+
+
+def test_the_pattern_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(registry.__file__).parents[2] / "docs/patterns.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (points,) = re.findall(r'\[project\.entry-points\."secagg\.patterns"\]\n(.*?)```', page, re.DOTALL)
+    install(tmp_path, monkeypatch, module=program, points=points.replace('"', ""))
+    job = parsed(job_text("readmissions"))
+    parts = {}
+    stays = {"elm": ["ann", "bo", "ann"], "oak": ["ann", "cy", "cy", "cy"], "yew": ["bo"]}
+    for name, who in stays.items():
+        (tmp_path / f"{name}.csv").write_text("patient,age\n" + "".join(f"{w},50\n" for w in who))
+        parts[name] = Part(job, name, InputTables(job, str(tmp_path / f"{name}.csv")))
+    outcome = simulate(parts)
+    outcome.values()
+    assert outcome.results == {"elm": [("ann", 3)], "oak": [("ann", 3)], "yew": []}
 
 
 # Who offers a pattern.

@@ -48,7 +48,7 @@ class Readmissions(GroupByPattern):
     summary = (
         "patients whom several hospitals treated for one diagnosis, none of them often enough to notice."
     )
-    inputs = {"stays": Schema(patient=Identifier(), diagnosis=Identifier(), age=Integer(0, 130))}
+    inputs = {"stays": Schema(patient=Identifier(), diagnosis=Identifier(repeated=True), age=Integer(0, 130))}
     results = Schema(patient=Identifier(), stays=Integer())
     Parameters = Readmitted
 
