@@ -70,6 +70,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/network/test_simulated.py",
         "tests/network/test_stepwise.py",
         "tests/protocols/test_additive_sum.py",
+        "tests/protocols/test_sums.py",
     ),
     "secagg/prg.py": (
         "tests/test_prg.py",
@@ -92,15 +93,18 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/protocols/additive_sum/*.py": (
         "tests/protocols/test_agreed_statements.py",
         "tests/protocols/test_additive_sum.py",
+        "tests/protocols/test_sums.py",
         "tests/protocols/test_transcripts.py",
     ),
     "secagg/protocols/bounded_sum/*.py": (
         "tests/protocols/test_agreed_statements.py",
         "tests/protocols/test_bounded_sum.py",
+        "tests/protocols/test_sums.py",
         "tests/protocols/test_transcripts.py",
     ),
     "secagg/protocols/masked_sum/*.py": (
         "tests/protocols/masked_sum",
+        "tests/protocols/test_sums.py",
         "tests/protocols/test_transcripts.py",
         "tests/test_soundness_numbers.py",
     ),

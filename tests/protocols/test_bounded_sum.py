@@ -15,7 +15,6 @@ from hypothesis.extra import numpy as hnp
 
 from secagg import wire
 from secagg.errors import (
-    PeerMissingError,
     PlanError,
     RangeError,
     RemoteProtocolError,
@@ -28,7 +27,7 @@ from secagg.ledger import Ledger
 from secagg.mpc.array import input_array
 from secagg.mpc.conversion import unpack
 from secagg.mpc.engine import Engine, Opening
-from secagg.network.simulated import ACTIONS, Action, Fault, Outcome, simulate
+from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key
 from secagg.protocols.bounded_sum import (
@@ -130,28 +129,6 @@ def vectors(n: int, seed: int = 0, bounds: Bounds = PLAIN) -> dict[str, RingArra
 
 
 # What it computes.
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bounds", [PLAIN, WEIGHTED], ids=["plain", "weighted"])
-def test_result_parties_get_the_sum_under_every_driver(drive: Drive, bounds: Bounds) -> None:
-    xs = vectors(4)
-    weights = {"c0": 7, "c1": 0, "c2": 1, "c3": 3} if bounds is WEIGHTED else None
-    terms = terms_for(xs, bounds, results=("r", "p1"), batch=3)
-    results, _ = drive(honest(xs, terms, weights))
-    w = weights or dict.fromkeys(xs, 1)
-    expected = sum((xs[name] * np.uint64(w[name]) for name in xs), np.zeros(D, np.uint64))
-    for name, result in results.items():
-        if name in xs:
-            assert result is None
-            continue
-        assert (result.contributors, result.rejected, result.dropped) == (tuple(xs), (), ())
-        if name in terms.roles.results:
-            np.testing.assert_array_equal(result.total, expected)
-            assert result.weight == sum(w.values())
-        else:
-            assert result.total is None
-            assert result.weight is None
 
 
 @pytest.mark.parametrize("results", [("p0",), ("p1", "p2"), P, ("r", "q"), ("c0",), ("c1", "p0", "r")])
@@ -482,18 +459,6 @@ def test_late_and_crashed_clients_are_left_out() -> None:
     assert simulate(honest(xs, terms), faults=late).results["r"].dropped == ("c0",)
 
 
-def test_a_client_that_crashes_behind_its_upload_is_in_the_sum() -> None:
-    rows = vectors(2)
-    terms = terms_for({**rows, "c2": None})
-
-    async def crash(p: Party) -> None:
-        await share_anything(p, coordinates(1, 2), terms=terms)
-        raise RuntimeError("gone")
-
-    out = attack({**rows, "c2": crash})
-    assert out.results["r"].contributors == ("c0", "c1", "c2")
-
-
 def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(over_tcp: Drive) -> None:
     xs = vectors(4)
     terms = terms_for(xs)
@@ -601,37 +566,6 @@ def end_with_verdicts(verdicts: list[list[int]]) -> RemoteProtocolError:
     error = simulate({**idle, **programs, "r": lambda p: receive(p, terms=terms)}).errors["r"]
     assert isinstance(error, RemoteProtocolError)
     return error
-
-
-@pytest.mark.parametrize("liar", range(3))
-@pytest.mark.parametrize("lie", [[2, 2, 1], [0, 0, 0, 0]])
-def test_an_aggregator_whose_verdict_the_two_others_contradict_is_named(lie: list[int], liar: int) -> None:
-    assert end_with_verdicts([lie if i == liar else [2, 2, 2] for i in range(3)]).peer == P[liar]
-
-
-def test_of_three_different_verdicts_nobody_is_named() -> None:
-    error = end_with_verdicts([[2, 2, 2], [2, 2, 1], [2, 1, 2]])
-    assert error.peer == ""
-    assert "got three from p0, p1, p2; it cannot be known which" in str(error)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("action", ACTIONS)
-def test_faults_at_any_message_end_in_a_right_sum_or_an_error_that_names_a_party(action: Action) -> None:
-    xs = vectors(3)
-    terms = terms_for(xs, batch=2)
-    plain = simulate(honest(xs, terms), insecure_seed=5, record=True)
-    for message in range(0, plain.messages, 7):
-        out = simulate(honest(xs, terms), insecure_seed=5, faults=[Fault(action, message)])
-        for party in {"r", *P} & set(out.results):
-            result = out.results[party]
-            assert len(result.contributors) + len(result.dropped) == 3
-            if result.total is not None:
-                expected = sum((xs[name] for name in result.contributors), np.zeros(D, np.uint64))
-                np.testing.assert_array_equal(result.total, expected)
-        for error in out.errors.values():
-            assert isinstance(error, RemoteProtocolError | PeerMissingError)
-            assert error.peer in plain.ledgers
 
 
 # A batch in slices.

@@ -22,7 +22,7 @@ from secagg.errors import (
     UsageError,
 )
 from secagg.ledger import Ledger
-from secagg.network.simulated import ACTIONS, Action, Fault, simulate
+from secagg.network.simulated import Fault, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream
 from secagg.protocols.masked_sum import (
@@ -61,21 +61,6 @@ def check_sum(world: Any, result: Any) -> None:
     kept = {name: world.xs[name] for name in result.contributors}
     np.testing.assert_array_equal(result.total, plain_sum(kept, world.terms))
     assert {*result.contributors, *result.dropped} == set(world.terms.roles.clients)
-
-
-@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
-def test_the_server_gets_the_sum_under_every_driver(
-    world: MakeWorld, drive: Drive, threat_model: ThreatModel
-) -> None:
-    w = world(4, threat_model=threat_model)
-    results, ledgers = drive(w.programs)
-    check_sum(w, results["server"])
-    stayed = Stayed.all(4)
-    for name in w.terms.roles.clients:
-        assert (results[name].contributors, results[name].dropped) == (w.terms.roles.clients, ())
-        assert results[name].total is None
-    for name, ledger in ledgers.items():
-        assert measured(name, ledger) == cost(name, Round(w.terms, bytes(32)), stayed)
 
 
 def test_several_rounds_in_one_session_have_keys_of_their_own(world: MakeWorld) -> None:
@@ -212,32 +197,6 @@ def test_as_many_dropouts_as_planned_are_borne_and_one_more_opens_nothing(world:
                     assert isinstance(error, TooFewPartiesError)
                     assert "opened" in str(error)
                     assert "server" not in out.results
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
-@pytest.mark.parametrize("action", ACTIONS)
-def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error(
-    world: MakeWorld, action: Action, threat_model: ThreatModel
-) -> None:
-    w = world(5, threat_model=threat_model)
-    plain = simulate(w.programs, insecure_seed=1, record=True)
-    for message, (sender, receiver, _) in enumerate(plain.transcript):
-        out = simulate(w.programs, insecure_seed=1, faults=[Fault(action, message, seconds=1.0)])
-        if "server" in out.results:
-            result = out.results["server"]
-            check_sum(w, result)
-            # Only whom the fault touched may be missing.
-            assert set(result.dropped) <= {sender, receiver} - {"server"}
-        for name, error in out.errors.items():
-            assert isinstance(error, RemoteProtocolError | PeerMissingError)
-            # Who was left out, or lost its server, is told; nobody else is blamed.
-            assert error.peer in {sender, receiver, "server"}, (name, error)
-        # One client's fault ends nobody else's run; the server's own crash ends all.
-        if sender != "server" or action != "crash":
-            assert "server" in out.results
-        if action == "delay":
-            assert not out.errors
 
 
 class LeftError(SecaggError):
