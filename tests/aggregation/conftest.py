@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from safe_primes import P, Q
 from secagg.aggregation import Additive, Ckks, Masked, Paillier, Protection, Rlwe
 
 NAMES = ("masked", "active", "additive", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
@@ -27,7 +28,7 @@ def protection() -> Callable[[str], Protection]:
         pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
         from secagg.he.paillier.threshold import deal_threshold_key
 
-        _, shares = deal_threshold_key(3, 2, bits=2048)
+        _, shares = deal_threshold_key(3, 2, bits=2048, safe_primes=(P, Q))
         return Paillier(key_holders=3, threshold=2, key_shares=tuple(shares))
 
     def ckks() -> Protection:

@@ -179,7 +179,7 @@ def compressed(plain: bytes, header: bytes) -> bytes:
 def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: SecretKey) -> None:
     raw = bridge.to_secret_key(key, PLAN)
     public, vector = raw.serialize(), tenseal.ckks_vector(raw, [1.0]).serialize()
-    noise, bomb = os.urandom(20_000), bytes(1 << 28)  # a block of less is none
+    noise, bomb = os.urandom(20_000), bytes(1 << 26)  # eight times what may be held
     dear = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 32768, coeff_mod_bit_sizes=[26] * 33).data
     dear_parameters = next(
         v for n, _, v in fields(dear.serialize(False, False, False, False)) if n == PARAMETERS

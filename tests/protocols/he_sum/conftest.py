@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from blame import blamed
+from safe_primes import P, Q
 from secagg import fixed_point
 from secagg.errors import PeerMissingError, RemoteProtocolError
 from secagg.fixed_point import Plan
@@ -27,19 +28,6 @@ from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.roles import Roles
 from secagg.ring import RingArray
 
-# TEST CONSTANTS: safe primes that everybody can read here. A key made of them hides nothing.
-P = int(
-    "e5bcecf934a2b0e549eadd22ec29cbac89ef789c0c89720c9b155b5c721917470d81a7cedb6d51b203dc5fdc5f0493ff"
-    "fdcde629c155654982995ebb601b67e11ab1a0578d0f361dedd282dde72fcc3386276a215683edf8d8a65488df9ea4f6"
-    "cead28759d8e276798d646fb1575042949dd38b1a209b3eca9454bd7a8893dfb",
-    16,
-)
-Q = int(
-    "d7124860e16772f8f56f295239fd21bcc84030a6ab15ccd7a50553ecd11f8142a2cf83901d4644bdd24adefd59d2e1af"
-    "3572b35ac1a80af9073c09297a6a8cd82a51093acb6f4e749f7ef5c9d0f28f6f4a129428e4004243d786fd3fe104b8f3"
-    "d60b139632aba8c43d47d9985be0d6527e1f4a0f8a719727565f3d0a59fb2c73",
-    16,
-)
 UPLOAD_TIMEOUT_S = 5.0  # below what the simulated network bears, on the virtual clock
 
 
