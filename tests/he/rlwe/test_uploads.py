@@ -83,6 +83,19 @@ def test_the_transcript_does_not_depend_on_the_order_and_does_on_everything_else
     )
 
 
+def test_the_transcript_depends_on_whose_which_ciphertext_is(federation: Any) -> None:
+    """Otherwise the flooding of two sums of the same clients would cancel, and leave the share."""
+    round_ = federation.round()
+    header = federation.collect(round_, federation.numbers())[0].close().header
+    digests = {name: bytes([i]) * 32 for i, name in enumerate(("c0", "c1", "c2"))}
+    others = [
+        digests,
+        {**digests, "c2": bytes([9]) * 32},
+        {**digests, "c0": digests["c1"], "c1": digests["c0"]},
+    ]
+    assert len({outcome(round_, header, each).transcript for each in others}) == 3
+
+
 def test_the_transcript_depends_on_the_weight_of_the_sum(federate: Callable[..., Any]) -> None:
     federation = federate(max_weight=3)
     round_ = federation.round()
