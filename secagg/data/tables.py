@@ -23,12 +23,8 @@ nobody else's 12; whole numbers and their texts are equal.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import datetime
-import math
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,33 +34,28 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.checks import INSTANT, NUMBER, TIMESTAMP, Fault, checked_rows, sampled_times
+from secagg.data.bad_rows import mark, report_of, with_times
+from secagg.data.checks import Fault, checked_rows, sampled_times
 from secagg.data.columns import ColumnMap, resolve_columns
 from secagg.data.conventions import Conventions
-from secagg.data.csv_files import Malformed
 from secagg.data.date_formats import fitting_formats
 from secagg.data.dialect import Dialect
 from secagg.data.identifiers import Rule
 from secagg.data.reports import (
-    LISTED,
-    BadRow,
-    FaultCount,
     IdentifierCount,
     ReadReport,
     Times,
     join_reports,
-    shown_time,
 )
 from secagg.data.sources import Source, find_sources, open_source
 from secagg.data.spelling import Spelt, joined, spell, warnings
-from secagg.data.zones import to_instants
+from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
 from secagg.patterns.schema import Columns, Identifier, Integer, Money, Schema
 
-__all__ = ["Table", "parse_time", "read_table"]
+__all__ = ["Sources", "Table", "read_table"]
 
 BadRows: TypeAlias = Literal["refuse", "skip"]
-TimeBound: TypeAlias = float | str | datetime.datetime | None
 Sources: TypeAlias = str | Path | Sequence[str | Path]
 
 _DAY_S = 86_400
@@ -125,7 +116,7 @@ def read_table(
     if bad_rows not in ("refuse", "skip"):
         raise UsageError(f'bad_rows is "refuse" or "skip"; got {bad_rows!r}')
     conventions, dialect = conventions or Conventions(), dialect or Dialect()
-    bounds = _window(window)
+    bounds = window_of(window)
     if bounds.times is not None and schema.time is None:
         raise UsageError(f"a window is about times, and the columns are {', '.join(schema)}; leave it out")
     rows = _joined(
@@ -138,36 +129,6 @@ def read_table(
     return Table(columns, rows.report, {role: spelt.own for role, spelt in rows.identifiers.items()})
 
 
-def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
-    """Return a time as the tables have it: a number as it stands, a timestamp as seconds since 1970 UTC.
-
-    Args:
-      value: a number, its text, an ISO timestamp, a datetime (UTC where it has no zone), or None.
-      name: what the value is called in messages.
-
-    Raises:
-      UsageError: it is none of these, or not finite.
-    """
-    if value is None:
-        return None
-    text = value.isoformat() if isinstance(value, datetime.datetime) else str(value).strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            moment = datetime.datetime.fromisoformat(text.replace("/", "-"))
-        except ValueError:
-            seconds = math.nan
-        else:
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-            seconds = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
-    if not math.isfinite(seconds):
-        raise UsageError(
-            f"{name}: a number or an ISO timestamp such as 2022-09-01T00:20:00 is expected; got {text!r}"
-        )
-    return seconds
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
     """By role, the identifiers and everything else; and what was read."""
@@ -177,24 +138,11 @@ class _Rows:
     report: ReadReport
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """The half-open window, and of which kind its bounds are if it has any."""
-
-    start: float
-    end: float
-    times: Times | None
-
-    def shown(self, zone: zoneinfo.ZoneInfo) -> str:
-        """Return the window as people read it."""
-        return f"{shown_time(self.start, self.times, zone)} to {shown_time(self.end, self.times, zone)}"
-
-
 def _read_one(
     source: str | Path,
     mapping: ColumnMap | str | None,
     schema: Schema,
-    window: _Window,
+    window: Window,
     conventions: Conventions,
     dialect: Dialect,
 ) -> _Rows:
@@ -228,9 +176,9 @@ def _read_one(
         why, kinds, seconds = scan["why"], scan["kind"], scan["seconds"]
         times: Times | Literal["none"] = "none"
         if time is not None:
-            times = _one_kind_of_time(why, kinds, faults, time)
+            times = one_kind_of_time(why, kinds, faults, time)
         if time is not None and local:
-            _place_in_zone(why, kinds, seconds, faults, time, conventions)
+            place_in_zone(why, kinds, seconds, faults, time, conventions)
         keep = (why == 0) & (seconds >= window.start) & (seconds < window.end)
         identifiers = []
         for i, (role, names) in enumerate(roles.items()):
@@ -239,9 +187,9 @@ def _read_one(
         # A row whose identifier of one role is refused is bad, and so is its other identifier not used.
         taken = keep & (why == 0)
         spelt = [found.taken(taken[rows]) for found, rows in identifiers]
-        report = _report(table, why, faults, int(np.count_nonzero(taken)))
+        report = report_of(table, why, faults, int(np.count_nonzero(taken)))
         if schema.time is not None and time is not None:
-            report = _with_times(report, why, kinds, seconds, times)
+            report = with_times(report, why, kinds, seconds, times)
             if window.times != "numbers" and any(fault.column == time for fault in report.faults):
                 sample = sampled_times(table, columns[schema.time], dialect, window.times)
                 report = dataclasses.replace(report, date_formats=fitting_formats(table.connection, sample))
@@ -275,73 +223,6 @@ def _remedy(table: Source) -> str:
     return "see that the query runs by itself, or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
 
 
-def _window(window: tuple[TimeBound, TimeBound] | None) -> _Window:
-    if window is None:
-        return _Window(-math.inf, math.inf, None)
-    start = parse_time(window[0], name="window start")
-    end = parse_time(window[1], name="window end")
-    times: Times | None = None
-    if start is not None or end is not None:
-        times = "timestamps" if any(map(_is_timestamp, window)) else "numbers"
-    start, end = -math.inf if start is None else start, math.inf if end is None else end
-    if start >= end:
-        raise UsageError(f"a window [start, end) ends after it starts; got {window[0]} to {window[1]}")
-    return _Window(start, end, times)
-
-
-def _is_timestamp(bound: TimeBound) -> bool:
-    if bound is None or isinstance(bound, datetime.datetime):
-        return bound is not None
-    try:
-        float(bound)
-    except ValueError:
-        return True
-    return False
-
-
-def _one_kind_of_time(
-    why: NDArray[np.uint16], kinds: NDArray[np.uint8], faults: list[Fault], column: str
-) -> Times | Literal["none"]:
-    """Mark, in place, the good rows whose time is of another kind than the first good row's."""
-    good = why == 0
-    if not good.any():
-        return "none"
-    numbers = bool(kinds[good.argmax()] == NUMBER)
-    other = good & ((kinds == NUMBER) != numbers)
-    if other.any():
-        mine, first = ("a timestamp", "a number") if numbers else ("a number", "a timestamp")
-        _mark(why, other, faults, Fault(column, f"is {mine}, while the first good row has {first}"))
-    return "numbers" if numbers else "timestamps"
-
-
-def _place_in_zone(
-    why: NDArray[np.uint16],
-    kinds: NDArray[np.uint8],
-    seconds: NDArray[np.float64],
-    faults: list[Fault],
-    column: str,
-    conventions: Conventions,
-) -> None:
-    """Make instants, in place, of timestamps that name no zone; mark those that do not exist."""
-    local = np.flatnonzero((why == 0) & (kinds == TIMESTAMP))
-    if not len(local):
-        return
-    instants, missing = to_instants(seconds[local], conventions.zone)
-    seconds[local] = instants
-    skipped = np.zeros(len(why), bool)
-    skipped[local[missing]] = True
-    reason = f"does not exist in {conventions.time_zone}, whose clocks skip it; see the job's time_zone"
-    _mark(why, skipped, faults, Fault(column, reason))
-
-
-def _mark(why: NDArray[np.uint16], rows: NDArray[np.bool_], faults: list[Fault], fault: Fault) -> None:
-    """Give a fault to those of the rows that have none yet."""
-    rows = rows & (why == 0)
-    if rows.any():
-        faults.append(fault)
-        why[rows] = len(faults)
-
-
 def _spell(
     parts: Sequence[NDArray[np.object_]],
     names: Sequence[str],
@@ -361,7 +242,7 @@ def _spell(
         for reason, places in by_reason.items():
             mask = np.zeros(len(why), bool)
             mask[rows[places]] = True
-            _mark(why, mask, faults, Fault(name, reason))
+            mark(why, mask, faults, Fault(name, reason))
     return found, rows
 
 
@@ -384,65 +265,3 @@ def _joined(several: Sequence[_Rows]) -> _Rows:
     counts = [_count(one.role, one.rule, identifiers[one.role]) for one in first.report.identifiers]
     numbers = {role: np.concatenate([rows.numbers[role] for rows in several]) for role in first.numbers}
     return _Rows(identifiers, numbers, join_reports([rows.report for rows in several], counts))
-
-
-def _report(
-    table: Source,
-    why: NDArray[np.uint16],
-    faults: Sequence[Fault],
-    rows_in_window: int,
-) -> ReadReport:
-    malformed = table.csv_file.malformed(table.connection, len(why)) if table.csv_file else []
-    counts = collections.Counter(Fault("", record.reason) for record in malformed)
-    for number, rows in enumerate(np.bincount(why).tolist()):
-        if number and rows:
-            counts[faults[number - 1]] += rows
-    rows_read = len(malformed) + len(why)
-    rows_bad = counts.total()
-    return ReadReport(
-        source=table.name,
-        rows_read=rows_read,
-        rows_in_window=rows_in_window,
-        rows_outside=rows_read - rows_bad - rows_in_window,
-        rows_bad=rows_bad,
-        bad_rows=_first_bad_rows(table, why, faults, malformed),
-        faults=tuple(FaultCount(fault.column, fault.reason, rows) for fault, rows in counts.most_common()),
-    )
-
-
-def _with_times(
-    report: ReadReport,
-    why: NDArray[np.uint16],
-    kinds: NDArray[np.uint8],
-    seconds: NDArray[np.float64],
-    times: Times | Literal["none"],
-) -> ReadReport:
-    good = seconds[why == 0]
-    return dataclasses.replace(
-        report,
-        times=times,
-        zoned=int(np.count_nonzero((kinds == INSTANT) & (why == 0))),
-        unzoned=int(np.count_nonzero((kinds == TIMESTAMP) & (why == 0))),
-        span=(float(good.min()), float(good.max())) if len(good) else None,
-    )
-
-
-def _first_bad_rows(
-    table: Source, why: NDArray[np.uint16], faults: Sequence[Fault], malformed: Sequence[Malformed]
-) -> tuple[BadRow, ...]:
-    rows = np.flatnonzero(why)[:LISTED].tolist()
-    found = [faults[why[row] - 1] for row in rows]
-    unit: Literal["line", "row"] = "row"
-    lines = [row + 1 for row in rows]
-    if table.csv_file is not None:
-        unit = "line"
-        lines = []
-        if rows or malformed:
-            row_lines, malformed_lines = table.csv_file.locate(rows, malformed, len(why))
-            lines = row_lines + malformed_lines[:LISTED]
-            found += [Fault("", record.reason) for record in malformed[:LISTED]]
-    bad = [
-        BadRow(table.name, line, fault.column, fault.reason, unit)
-        for line, fault in zip(lines, found, strict=True)
-    ]
-    return tuple(sorted(bad, key=lambda row: row.line)[:LISTED])

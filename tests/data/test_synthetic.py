@@ -14,7 +14,7 @@ from bank_tables import read_deposits, read_transfers
 from secagg.data import synthetic
 from secagg.data.conventions import Conventions
 from secagg.data.dialect import Dialect
-from secagg.data.tables import parse_time
+from secagg.data.times import parse_time
 from secagg.errors import UsageError
 
 

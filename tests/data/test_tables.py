@@ -25,7 +25,7 @@ from secagg.data.conventions import Conventions
 from secagg.data.csv_files import CsvFile, Malformed
 from secagg.data.dialect import Dialect
 from secagg.data.reports import BadRow
-from secagg.data.tables import parse_time
+from secagg.data.times import parse_time
 from secagg.errors import DataError, EmptyTableError, UsageError
 from secagg.patterns.banking.tables import DEPOSITS, TRANSFERS
 

@@ -1,0 +1,90 @@
+"""Rows that cannot be used: marked by fault, counted, and the first of them found in their file."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.data.checks import INSTANT, TIMESTAMP, Fault
+from secagg.data.csv_files import Malformed
+from secagg.data.reports import LISTED, BadRow, FaultCount, ReadReport, Times
+from secagg.data.sources import Source
+
+__all__ = ["mark", "report_of", "with_times"]
+
+
+def mark(why: NDArray[np.uint16], rows: NDArray[np.bool_], faults: list[Fault], fault: Fault) -> None:
+    """Give a fault to those of the rows that have none yet."""
+    rows = rows & (why == 0)
+    if rows.any():
+        faults.append(fault)
+        why[rows] = len(faults)
+
+
+def report_of(
+    table: Source,
+    why: NDArray[np.uint16],
+    faults: Sequence[Fault],
+    rows_in_window: int,
+) -> ReadReport:
+    """Return what reading came to, without times; `why` numbers the faults from 1, and `rows_in_window` rows are taken."""
+    malformed = table.csv_file.malformed(table.connection, len(why)) if table.csv_file else []
+    counts = collections.Counter(Fault("", record.reason) for record in malformed)
+    for number, rows in enumerate(np.bincount(why).tolist()):
+        if number and rows:
+            counts[faults[number - 1]] += rows
+    rows_read = len(malformed) + len(why)
+    rows_bad = counts.total()
+    return ReadReport(
+        source=table.name,
+        rows_read=rows_read,
+        rows_in_window=rows_in_window,
+        rows_outside=rows_read - rows_bad - rows_in_window,
+        rows_bad=rows_bad,
+        bad_rows=_first_bad_rows(table, why, faults, malformed),
+        faults=tuple(FaultCount(fault.column, fault.reason, rows) for fault, rows in counts.most_common()),
+    )
+
+
+def with_times(
+    report: ReadReport,
+    why: NDArray[np.uint16],
+    kinds: NDArray[np.uint8],
+    seconds: NDArray[np.float64],
+    times: Times | Literal["none"],
+) -> ReadReport:
+    """Return the report with what the good rows' times are."""
+    good = seconds[why == 0]
+    return dataclasses.replace(
+        report,
+        times=times,
+        zoned=int(np.count_nonzero((kinds == INSTANT) & (why == 0))),
+        unzoned=int(np.count_nonzero((kinds == TIMESTAMP) & (why == 0))),
+        span=(float(good.min()), float(good.max())) if len(good) else None,
+    )
+
+
+def _first_bad_rows(
+    table: Source, why: NDArray[np.uint16], faults: Sequence[Fault], malformed: Sequence[Malformed]
+) -> tuple[BadRow, ...]:
+    rows = np.flatnonzero(why)[:LISTED].tolist()
+    found = [faults[why[row] - 1] for row in rows]
+    unit: Literal["line", "row"] = "row"
+    lines = [row + 1 for row in rows]
+    if table.csv_file is not None:
+        unit = "line"
+        lines = []
+        if rows or malformed:
+            row_lines, malformed_lines = table.csv_file.locate(rows, malformed, len(why))
+            lines = row_lines + malformed_lines[:LISTED]
+            found += [Fault("", record.reason) for record in malformed[:LISTED]]
+    bad = [
+        BadRow(table.name, line, fault.column, fault.reason, unit)
+        for line, fault in zip(lines, found, strict=True)
+    ]
+    return tuple(sorted(bad, key=lambda row: row.line)[:LISTED])
