@@ -10,6 +10,8 @@ Absolute error of one decoded number x, |x| <= clip:
   stochastic:  below 2**-frac_bits; zero on average (to within 2**-53 of the last place).
 A weighted sum errs by at most the sum of the weights times that. Decoding a sum within 2**53 units of the last
 place adds no error. Decoding a larger one gives the nearest float64.
+
+Longer than most modules: encoding and decoding rest on what the planner proves.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What one peer has sent and nobody has read yet: in order, by lane, and bounded.
 
-A peer decides what it sends, so it decides what fills the memory of whoever holds its messages until they are read. The
-bounds are on what Python holds, and not only on what came over the wire: a frame of 111 bytes takes over 1 KB, and twice
-that where it is alone in its lane.
+A peer decides what it sends, and so what fills the memory of whoever holds its messages until they are read. The bounds
+are on what Python holds, which is more than what came over the wire. A frame of 111 bytes takes over 1 KB, and twice that
+where it is alone in its lane.
 
-Honest peers stay far below. Of programs that run side by side each asks for its peers' next message before they can send
-another one, and a peer that only sends is made to wait where the network can do that (`network.tcp`).
+Honest peers stay far below. A program that runs side by side with others asks for its peers' next message before they can
+send another one. The network makes a peer that only sends wait, where it can (`network.tcp`).
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ checks of types come from msgspec; nothing here can execute what it reads. Every
 A long message is asked about before its arrays are held: `decode_head` reads its envelope from the first bytes.
 
 What decoding allocates is bounded before it is allocated. A byte of MessagePack can stand for an empty list, for
-which Python holds some 70 bytes, so the items of a long header are counted before any is made; arrays are counted one
-by one; frames of the network's own have a size that depends on what they are for.
+which Python holds some 70 bytes, so the items of a long header are counted before any is made. Arrays are counted one
+by one. Each type of the network's own frames has a largest size.
+
+Longer than most modules: encoding, decoding and their bounds are one format, to be checked against each other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shared bits in slices, 64 a word: XOR and AND on whole planes, and circuits of them.
 
-A `SharedBits` of shape (..., words) holds 64 * words lanes a plane; what a lane means is the caller's
-business (one row of a table, mostly). XOR, NOT and moving planes about cost nothing. One AND gate costs one
+A `SharedBits` of shape (..., words) holds 64 * words lanes a plane. The caller says what a lane means: mostly one
+row of a table. XOR, NOT and moving planes cost nothing. One AND gate costs one
 bit sent a party [AFLNO16, section 2.1]; all the ANDs of one `and_batch` share a round:
 
   z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i + F(k_i) + F(k_{i+1})   (over GF(2))

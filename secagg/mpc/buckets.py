@@ -1,7 +1,7 @@
 """Where rows go in a bit-sliced table: public buckets by hash prefix, padded so that nothing shows.
 
 Rows are spread over B buckets by a prefix of their hashed key. How many rows of one organisation fall into a
-bucket would tell something of its keys, so each of its buckets is padded to a capacity that depends on its
+bucket would tell something of its keys. So each of its buckets is padded to a capacity that depends on its
 announced row count alone. With hashes that behave as uniform, by the Chernoff bound
 
   Pr[some bucket overflows] <= lists * B * exp(-n * KL(c/n || 1/B)) <= 2**-40,

@@ -1,13 +1,13 @@
 """Oblivious merge of sorted lists: Batcher's odd-even merger on bit-sliced tables [Bat68; HEK12].
 
 A table lies in slices: plane p holds bit p of all rows, 64 rows a word. Every word holds one row from each of
-64 independent buckets, so one merger works on 64 * `words` buckets at once; position k of all buckets is the
-stretch k * words .. (k + 1) * words of each plane. The schedule of comparisons depends on public lengths
-only; what is compared and swapped stays shared, so privacy follows from that of AND.
+64 independent buckets, so one merger works on 64 * `words` buckets at once. Position k of all buckets is the
+stretch k * words .. (k + 1) * words of each plane. The schedule of comparisons depends on public lengths only.
+What is compared and swapped stays shared, so privacy follows from that of AND.
 
-Batcher's merger takes two rising lists of n = 2**k rows. Lists of other lengths are taken as the end of one
-that begins with n - a least rows and the beginning of one that ends with n - b greatest: no comparison
-moves those, so the comparisons that meet them are left out. Layer by layer, it compares
+Batcher's merger takes two rising lists of n = 2**k rows. A first list of a rows is taken as the end of one that
+begins with n - a least rows. A second list of b rows is taken as the beginning of one that ends with n - b
+greatest rows. No comparison moves these, so the comparisons that meet them are left out. Layer by layer, it compares
 
   i and i + n            for all i < n, then, for the strides s = n/2, n/4, ..., 1,
   i and i + s            for all i in the runs [s, 2s), [3s, 4s), ...
