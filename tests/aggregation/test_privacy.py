@@ -20,8 +20,6 @@ from secagg.updates.coding import Request
 from secagg.updates.noisy import Noisy
 from secagg.updates.structure import Structure
 
-pytestmark = pytest.mark.slow
-
 Get = Callable[[str], Protection]
 NAMES = ("masked", "active", "additive", "rlwe", "single-rlwe", "paillier", "threshold-paillier")
 # Noise of a thousandth of the norm or less: what is left is rounding.
@@ -74,6 +72,7 @@ def noisy(choice: Protection, privacy: Privacy, clients: int, update: Any, **mor
     return Noisy(request, privacy, **cohort, modular=choice.modular)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "random_rotation"), [*((name, False) for name in NAMES), ("masked", True), ("single-rlwe", True)]
 )
@@ -94,6 +93,7 @@ def test_with_faint_noise_sums_are_those_of_numpy(
     assert set(result.report.clipped.values()) == {0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["masked", "additive", "rlwe", "paillier"])
 @pytest.mark.parametrize("max_weight", [20, 20.0])
 def test_with_faint_noise_weighted_means_are_those_of_numpy(
@@ -116,6 +116,7 @@ def test_with_faint_noise_weighted_means_are_those_of_numpy(
     assert result.value["steps"].dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "absent"),
     [("masked", ()), ("masked", (0, 4)), ("active", (0, 4)), ("additive", (1,)), ("single-rlwe", (1, 2))],
@@ -165,6 +166,7 @@ def test_rotated_noise_has_the_same_variance(
     assert np.mean(result.value**2) == pytest.approx(n * share, rel=5 * math.sqrt(2 / d))
 
 
+@pytest.mark.slow
 def test_a_weighted_mean_is_nearly_unbiased_and_as_noisy_as_reported(seeded: Callable[[int], None]) -> None:
     n, d = 30, 10_000
     privacy = Privacy(epsilon=60.0, delta=1e-6, norm=3.0)
@@ -188,6 +190,7 @@ def test_a_weighted_mean_is_nearly_unbiased_and_as_noisy_as_reported(seeded: Cal
     assert np.std(off) == pytest.approx(report.noise_std, rel=5 / math.sqrt(2 * d) + 0.01)
 
 
+@pytest.mark.slow
 def test_many_weighted_means_average_to_the_exact_one(seeded: Callable[[int], None]) -> None:
     n, runs = 12, 200
     privacy = Privacy(epsilon=200.0, delta=1e-6, norm=2.0)
@@ -235,6 +238,7 @@ def test_the_largest_float64_neither_overflows_nor_counts_more(seeded: Callable[
     assert result.value == pytest.approx(16 / math.sqrt(2) / 3, abs=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [1e-9, 0.3, 1.0])
 @pytest.mark.parametrize("x", [np.zeros(50), np.full(50, 1e9), np.linspace(-1, 1, 50)])
 def test_a_weighted_contribution_is_within_the_joint_norm(
@@ -260,6 +264,7 @@ def test_a_weighted_contribution_is_within_the_joint_norm(
     assert coding.mechanism.grid.sensitivity.l2 >= math.sqrt(8) / coding.mechanism.grid.unit
 
 
+@pytest.mark.slow
 def test_the_reported_epsilon_is_the_accountants_and_grows_with_rounds() -> None:
     xs, spent = np.ones((5, 7)), []
     for round_number in (1, 2, 9, 10):
@@ -318,6 +323,7 @@ def test_rounds_are_counted_in_whole_numbers(rounds: Any) -> None:
         Privacy(8.0, 1e-6, 1.0, rounds=rounds)
 
 
+@pytest.mark.slow
 def test_the_larger_of_both_parts_of_corrupt_clients_is_not_counted_on() -> None:
     def honest(choice: Protection, corrupt: float) -> int:
         privacy = Privacy(8.0, 1e-6, 1.0, max_corrupt=corrupt)
@@ -446,6 +452,7 @@ def test_nothing_secret_shows(seeded: Callable[[int], None]) -> None:
         assert str(value) not in shown
 
 
+@pytest.mark.slow
 def test_noise_needs_its_package_and_the_rest_does_not() -> None:
     code = (
         "import sys; sys.modules['dp_accounting'] = None\n"

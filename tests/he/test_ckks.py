@@ -29,8 +29,6 @@ from secagg.he.ckks.ciphertexts import CiphertextMessage
 from secagg.he.ckks.keys import PublicKeyMessage
 from secagg.he.scheme import Header
 
-pytestmark = pytest.mark.slow
-
 PLAN = Plan(bits=64, frac_bits=20, clip=10.0, parties=600, max_weight=50)
 # Far above the error of a few summands under this plan, and far below the numbers.
 NEAR = 1e-3
@@ -211,6 +209,7 @@ def test_output_is_clean(key: SecretKey, capfd: pytest.CaptureFixture[str]) -> N
 # Sums and their error.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_sums_of_1_to_50_arrays_are_within_their_bound(
     name: str, keys: dict[str, SecretKey], rng: np.random.Generator
@@ -227,6 +226,7 @@ def test_sums_of_1_to_50_arrays_are_within_their_bound(
         total += key.encrypt(x, PLAN)
 
 
+@pytest.mark.slow
 def test_errors_of_sums_of_1000_are_as_measured_for_one_and_a_bound_of_them(
     key: SecretKey, rng: np.random.Generator
 ) -> None:
@@ -641,6 +641,7 @@ def separation(add: Any, key: SecretKey, plan: Plan, rng: np.random.Generator) -
     return float(np.sum((error - (mine + theirs) / 2) * u) / (np.std(error) * np.linalg.norm(u)))
 
 
+@pytest.mark.slow
 def test_the_key_holder_cannot_tell_by_the_errors_which_of_two_updates_was_sent(
     key: SecretKey, rng: np.random.Generator
 ) -> None:
@@ -709,6 +710,7 @@ def test_hiding_is_normal_in_every_slot_of_every_block_and_fresh(
 # Forked processes.
 
 
+@pytest.mark.slow
 def test_a_forked_child_may_use_and_free_keys_and_end(keys: dict[str, SecretKey]) -> None:
     script = """
 import gc, os, signal, sys

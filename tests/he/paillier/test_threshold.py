@@ -44,8 +44,6 @@ from secagg.he.paillier.threshold import (
 from secagg.he.scheme import Header
 from secagg.prg import Stream, system_stream
 
-pytestmark = pytest.mark.slow
-
 # TEST CONSTANTS: safe primes that everybody can read here. A key made of them hides nothing.
 P = 0xDEAC9D42FDAC932276EB26B9FE166A3AE1EC72A47F660F183DC81BAB76347CB3
 Q = 0xD3A6392FF80281AEA43BFBB74050B132B6F739F8CB5E6A81A1C796D251AFAF8F
@@ -582,6 +580,7 @@ def real() -> tuple[ThresholdPublicKey, list[KeyShare], list[tuple[int, int]]]:
 Real = tuple[ThresholdPublicKey, list[KeyShare], list[tuple[int, int]]]
 
 
+@pytest.mark.slow
 def test_3072_bits_from_files_and_wire(real: Real, tmp_path: Path) -> None:
     key, shares, progress = real
     assert key.bits == 3072
@@ -633,6 +632,7 @@ def test_keys_and_shares_that_came_wrong_name_the_peer(real: Real) -> None:
         assert caught.value.peer == "dealer"
 
 
+@pytest.mark.slow
 def test_safe_primes_are_searched_and_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter((mpz(REAL_P), mpz(REAL_P), mpz(REAL_P), mpz(REAL_Q)))
     asked = []
