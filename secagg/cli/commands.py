@@ -23,7 +23,7 @@ from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
 from secagg.cli.verify import verify
 from secagg.errors import SecaggError
-from secagg.network.tcp import PREPARING
+from secagg.network.driver import PREPARING
 from secagg.printable import PrintableFormatter, printable_lines
 
 __all__ = ["app", "main"]

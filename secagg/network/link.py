@@ -15,7 +15,7 @@ import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -307,3 +307,27 @@ class Link:
         """End the connection."""
         self._discard_unsent()
         self._sock.close()
+
+
+def leave(limits_s: Mapping[Link, float], silence_s: float) -> None:
+    """Give what was sent the time to reach the peers' machines, to each so long at most, then close.
+
+    A machine that gets bytes for a closed connection answers with a reset, which can overtake and destroy what
+    the peer has not read yet. So what comes in is read and dropped until everything sent is acknowledged.
+    """
+    began, pause = time.monotonic(), 0.0002
+    try:
+        remaining = list(limits_s)
+        while remaining:
+            now = time.monotonic()
+            remaining = [
+                link
+                for link in remaining
+                if now < began + limits_s[link] and link.leave() and now - link.heard < silence_s
+            ]
+            if remaining:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+    finally:
+        for link in limits_s:
+            link.close()

@@ -12,14 +12,41 @@ of a third party nobody here can check: then nobody is named, and the message sa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from secagg.errors import WireError
+from secagg.errors import UsageError, WireError
 from secagg.party import PartyId
 from secagg.wire import FrameType, Message, decode_control, encode_control
 
 MAX_TOLD: Final = 4  # of those whom a party waits for
 COMPUTING_TIMES: Final = 10  # so many times `message_s` may a peer compute without a step
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a party waits, in seconds; the same at all parties.
+
+    Args:
+      connect_s: for all parties to be there.
+      silence_s: for any sign of life of a peer that is waited for.
+      message_s: for a live peer to send what is waited for, or to take what is sent to it, while neither it nor anybody
+        whom it says it waits for shows progress. A peer that says that it computes has ten times as long for a step. A
+        protocol that goes on without those who are late gives them `message_s` in all.
+    """
+
+    connect_s: float = 60.0
+    silence_s: float = 15.0
+    message_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not min(self.connect_s, self.silence_s, self.message_s) > 0:
+            raise UsageError(f"expected timeouts above 0 s, got {self}")
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How long a connection may be idle before a heartbeat goes out."""
+        return min(self.silence_s, self.message_s) / 4
 
 
 class Heartbeat(Message, frozen=True):

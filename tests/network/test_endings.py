@@ -17,9 +17,10 @@ import pytest
 
 from secagg import wire
 from secagg.errors import AbortedError, PeerVanishedError, RemoteProtocolError, SecaggError
+from secagg.network.driver import Driver
 from secagg.network.hello import abort_frame
 from secagg.network.link import Link
-from secagg.network.tcp import Timeouts, _Driver
+from secagg.network.tcp import Timeouts
 from secagg.party import Party, Program
 from secagg.wire import FrameType, Message
 
@@ -87,7 +88,7 @@ class Scene:
     def run(self, program: Program[Any]) -> Any:
         """Return what a's program returned, or the error with which it ended."""
         met: Any = Met(self._links)
-        driver: _Driver[Any] = _Driver(met, Timeouts(*3 * (FOR_EVER_S,)), 1 << 20, 1 << 20, None)
+        driver: Driver[Any] = Driver(met, Timeouts(*3 * (FOR_EVER_S,)), 1 << 20, 1 << 20, None)
         try:
             return driver.run(program)[0]
         except SecaggError as error:

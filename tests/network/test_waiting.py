@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ports import reserved_ports
 from secagg import wire
 from secagg.errors import WireError
 from secagg.mpc.engine import InputFromOutside
-from secagg.network import tcp
+from secagg.network import driver
 from secagg.network.identity import Identity, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
@@ -146,13 +147,16 @@ def test_who_waits_for_those_alone_that_come_later_in_the_protocol_is_named(may_
             await party.receive(Word, "b")
         return 1
 
-    ended = run_all(program, Timeouts(30, 20, 1.5))
+    ended = run_all(program, Timeouts(30, 20, 2.5), patient="mallory")
     if may_wait_for == ("mallory",):
         assert ended["a"][:2] == ("PeerVanishedError", "mallory")
-        assert "mallory says that it waits for b; b says that it waits for a, before which" in ended["a"][3]
-        assert ended["b"][:3] == ("AbortedError", "a", "mallory")
+        assert re.search(
+            "mallory says that it waits for b.*, before which it has to send this", ended["a"][3]
+        )
+        assert (ended["b"][2] or ended["b"][1]) == "mallory"
     else:
-        assert {(ended[name][1], ended[name][2]) for name in ("a", "b")} <= {("", ""), ("a", ""), ("b", "")}
+        assert ended["a"][:2] != ("PeerVanishedError", "mallory")
+        assert ended["b"][2] != "mallory"
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -200,4 +204,4 @@ def test_a_party_waits_longer_than_message_s_while_the_others_compute_and_take_s
 def test_signs_of_life_come_several_times_within_each_time_limit():
     assert Timeouts(60, 20, 2).heartbeat_s <= 0.5
     assert Timeouts(60, 2, 600).heartbeat_s <= 0.5
-    assert wire.encode_control(FrameType.HEARTBEAT) == tcp._HEARTBEAT
+    assert wire.encode_control(FrameType.HEARTBEAT) == driver._HEARTBEAT
