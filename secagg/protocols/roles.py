@@ -4,6 +4,9 @@ contribute(party, x, terms=...)    a client puts a vector in
 aggregate(party, terms=...)        an aggregator adds up
 receive(party, terms=...)          a result party that is no aggregator learns the sum
 take_part(party, x, terms=...)     all roles of a party, which may have several
+
+Masked sums have no `receive`, because the server alone learns the sum. Encrypted sums have `take_part` alone: in most of
+their layouts one party is client, aggregator or key holder at once.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ Memory: one vector, one upload at a time, and for each client the keys and seale
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -75,11 +74,6 @@ class MaskedSum(SumResult):
 
     total: RingArray = field(repr=False)
     suspects: tuple[PartyId, ...] = ()
-
-
-class _Without(TypedDict):
-    silent: list[int]
-    unreadable: int
 
 
 class Server:
@@ -353,12 +347,6 @@ class Server:
     def _near(self, client: int, members: Mapping[int, object] | frozenset[int]) -> list[int]:
         return [p for p in self._where.graph.neighbours(client) if p in members]
 
-    def _without(self, owner: int, shares: Mapping[int, int]) -> _Without:
-        """Return who of those in the sum that hold shares of an owner did not answer, and how many not with a share."""
-        holders = [h for h in self._where.graph.holders(owner) if h in self._included]
-        silent = [h for h in holders if h not in self._answers]
-        return {"silent": silent, "unreadable": len(holders) - len(silent) - len(shares)}
-
     def _held(self, client: int) -> list[int]:
         """Return whose shares a client holds, in the order of its answer."""
         return [p for p in self._where.graph.holders(client) if p in self._shared]
@@ -394,21 +382,18 @@ class Server:
 
     def _self_seed(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> bytes:
         published = self._commitments[owner]
-        secret = recovery.secret(
-            owner,
-            shares,
-            lambda s: k.commit(self._where, s, owner) == published,
-            **self._without(owner, shares),
-        )
+        secret = self._secret(owner, recovery, shares, lambda s: k.commit(self._where, s, owner) == published)
         return k.self_seed(self._where, secret, owner)
 
     def _masking_key(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> X25519PrivateKey:
         published = self._keys[owner][KEY_BYTES:]
-        return k.secret_key(
-            recovery.secret(
-                owner,
-                shares,
-                lambda s: k.public_bytes(k.secret_key(s)) == published,
-                **self._without(owner, shares),
-            )
-        )
+        fits: Callable[[bytes], bool] = lambda s: k.public_bytes(k.secret_key(s)) == published  # noqa: E731
+        return k.secret_key(self._secret(owner, recovery, shares, fits))
+
+    def _secret(
+        self, owner: int, recovery: Recovery, shares: Mapping[int, int], fits: Callable[[bytes], bool]
+    ) -> bytes:
+        holders = [h for h in self._where.graph.holders(owner) if h in self._included]
+        silent = [h for h in holders if h not in self._answers]
+        unreadable = len(holders) - len(silent) - len(shares)
+        return recovery.secret(owner, shares, fits, silent=silent, unreadable=unreadable)

@@ -35,7 +35,8 @@ def bases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def recoverer() -> Recovery:
     names = [f"c{i}" for i in range(CLIENTS)]
     parameters = types.SimpleNamespace(threshold=THRESHOLD, n_corrupt=CORRUPT)
-    return Recovery(types.SimpleNamespace(clients=names, parameters=parameters))  # type: ignore[arg-type]
+    roles = types.SimpleNamespace(clients=names)
+    return Recovery(types.SimpleNamespace(roles=roles, parameters=parameters))  # type: ignore[arg-type]
 
 
 def dealt(seed: int) -> dict[int, int]:
