@@ -30,7 +30,8 @@ from secagg.cli.table_options import (
 )
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
-from secagg.jobs.job_file import LONGEST_S, load_job, parse_address
+from secagg.jobs.job_file import load_job
+from secagg.jobs.job_parties import LONGEST_S, parse_address
 from secagg.jobs.local import run_locally
 from secagg.jobs.output import Output
 from secagg.jobs.record import write_record

@@ -17,7 +17,8 @@ from secagg.data.conventions import Conventions
 from secagg.errors import JobError
 from secagg.jobs.fields import FieldFault, line_of
 from secagg.jobs.job import Job, Window
-from secagg.jobs.job_file import load_job, parse_address, parse_job
+from secagg.jobs.job_file import load_job, parse_job
+from secagg.jobs.job_parties import parse_address
 from secagg.jobs.parameters import read_parameters
 from secagg.network.identity import create_identity
 from secagg.patterns.banking import COLLECTORS, STRUCTURING

@@ -1,4 +1,4 @@
-"""What ends a run of joint groups, each by its own check: hashes that fall badly, and labels that came out altered."""
+"""What ends a group-by, each by its own check: hashes that fall badly, and labels that came out altered."""
 
 from __future__ import annotations
 

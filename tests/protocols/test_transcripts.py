@@ -138,7 +138,7 @@ def assert_spare_bytes_are_zero(messages: Iterable[Sent]) -> None:
                 tail = tail[padded:]
 
 
-# Joint groups.
+# Group-by.
 
 FIELDS = (Field("n", 3, at_least=2), Field("banks", 1, at_least=2, opened=False))
 

@@ -18,7 +18,7 @@ PHASES: Final = ("agree", "share", "check", "merge", "group", "test", "shuffle",
 
 
 async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> Findings | None:
-    """Take part in finding joint groups, in every role that the query gives this party.
+    """Take part in finding groups, in every role that the query gives this party.
 
     Args:
       query: the same at all parties.
@@ -36,7 +36,7 @@ async def find_groups(party: Party, query: Query, rows: Rows | None = None) -> F
 
 
 async def find_announced(party: Party, query: Query, announced: Announced) -> Findings | None:
-    """Take part in finding joint groups, once everybody has announced its rows.
+    """Take part in finding groups, once everybody has announced its rows.
 
     Raises:
       UsageError: an identifier that stands twice.
