@@ -687,7 +687,7 @@ def test_roundings_of_hidden_numbers_sum_up_like_those_of_others_with_the_same_s
 def test_hiding_is_normal_in_every_slot_of_every_block_and_fresh(
     key: SecretKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, native = [], tenseal.CKKSVector
+    seen, native = [], tenseal._ts_cpp.CKKSVector
 
     class Recorded:
         def __new__(cls, context: Any, numbers: Any) -> Any:
