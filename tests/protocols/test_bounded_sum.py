@@ -568,6 +568,18 @@ def end_with_verdicts(verdicts: list[list[int]]) -> RemoteProtocolError:
     return error
 
 
+@pytest.mark.parametrize("liar", range(3))
+@pytest.mark.parametrize("lie", [[2, 2, 1], [0, 0, 0, 0]])
+def test_an_aggregator_whose_verdict_the_two_others_contradict_is_named(lie: list[int], liar: int) -> None:
+    assert end_with_verdicts([lie if i == liar else [2, 2, 2] for i in range(3)]).peer == P[liar]
+
+
+def test_of_three_different_verdicts_nobody_is_named() -> None:
+    error = end_with_verdicts([[2, 2, 2], [2, 2, 1], [2, 1, 2]])
+    assert error.peer == ""
+    assert "got three from p0, p1, p2; it cannot be known which" in str(error)
+
+
 # A batch in slices.
 
 
