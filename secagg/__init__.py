@@ -29,12 +29,13 @@ __all__ = [
     "jobs",
     "mean",
     "mpc",
+    "patterns",
     "simulate",
     "sum",
 ]
 
 if TYPE_CHECKING:
-    from secagg import aggregation, cost, dp, errors, federated, he, jobs, mpc
+    from secagg import aggregation, cost, dp, errors, federated, he, jobs, mpc, patterns
     from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Privacy, Rlwe, mean, sum  # noqa: A004  # called as secagg.sum
     from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
     from secagg.network.simulated import simulate
@@ -43,7 +44,7 @@ else:
     __getattr__, __dir__ = face(
         "secagg",
         {
-            "secagg": "aggregation cost dp errors federated he jobs mpc",
+            "secagg": "aggregation cost dp errors federated he jobs mpc patterns",
             "secagg.aggregation": "Additive Bounded Ckks Masked Paillier Privacy Rlwe mean sum",
             "secagg.cost.network": "LAN LOOPBACK MOBILE WAN",
             "secagg.network.simulated": "simulate",

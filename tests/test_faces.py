@@ -26,13 +26,14 @@ LAZY = [
     "secagg.jobs",
     "secagg.mpc",
     "secagg.network",
+    "secagg.patterns",
     "secagg.protocols",
     "secagg.protocols.he_sum",
 ]
 PUBLIC = {
     "LAN LOOPBACK MOBILE WAN simulate Party",
     "sum mean Masked Additive Bounded Paillier Ckks Rlwe Privacy",
-    "aggregation cost dp errors federated he jobs mpc",
+    "aggregation cost dp errors federated he jobs mpc patterns",
     "__version__",
 }
 

@@ -38,8 +38,8 @@ def shown_parameters(parameters: msgspec.Struct, *, decimals: int = DECIMALS) ->
         value = getattr(parameters, field.name)
         if name != field.name:
             shown[name] = units(value, decimals)
-        elif isinstance(value, str | bool):
-            shown[name] = msgspec.json.encode(value).decode()  # TOML writes these as JSON does
-        else:
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             shown[name] = str(value)
+        else:  # TOML writes truth, texts and lists as JSON does, but for one character
+            shown[name] = msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
     return shown

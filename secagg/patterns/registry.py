@@ -130,7 +130,12 @@ def _load(point: EntryPoint) -> Installed:
     source = getattr(sys.modules[type(pattern).__module__], "__file__", None)
     if source is None:
         raise UsageError(f"{where} is defined in no file, so that parties cannot compare it")
-    digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    try:
+        digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"{where} cannot be compared with others': cannot read {source}: {error.strerror}"
+        ) from None
     return Installed(pattern, Origin(point.dist.name, point.dist.version, digest))
 
 

@@ -184,6 +184,19 @@ def test_a_window_for_tables_without_times_is_refused(installed: Path) -> None:
         parsed(text)
 
 
+@pytest.mark.parametrize("text", ["I21", 'a "quoted" \\\\ text', "\x7f", "ü\u2028\ud7ff", "two\nlines\t\x01"])
+def test_parameters_that_are_texts_go_through_a_job_file_as_they_are(installed: Path, text: str) -> None:
+    written = json.dumps(text).replace("\x7f", "\\u007f")
+    identities = {name: create_identity(name).certificate for name in HOSPITALS}
+    job = parsed(job_text("readmissions", f"diagnosis = {written}\n"))
+    assert job.parameters.diagnosis == text
+    moved = job.moved(dict.fromkeys(HOSPITALS, ("h", 1)), identities)
+    moved = replace(
+        moved, members=tuple(replace(m, address=("h", i + 1)) for i, m in enumerate(moved.members))
+    )
+    assert parse_job(moved.to_toml(), file=Path("job.toml")).digest == moved.digest
+
+
 def test_roles_are_those_of_the_pattern(installed: Path) -> None:
     for roles, says in (
         ('input = ["elm", "oak"]\ncomputing = ["ministry"]', "roles.computing: there is no such role; headcount has input"),
