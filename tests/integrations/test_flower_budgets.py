@@ -91,6 +91,9 @@ def test_without_a_budget_a_node_does_nothing_and_says_how_to_make_one(
 
 def test_a_budget_is_made_once(key: Path) -> None:
     file = new_budget(key, PRIVACY)
+    beside = [path for path in key.parent.iterdir() if path.name.startswith(".")]
+    assert file in beside
+    assert {path.stat().st_mode & 0o777 for path in beside} == {0o600}  # the lock too
     assert file == key.parent / ".a.key.spent-train"
     assert file.stat().st_mode & 0o777 == 0o600
     take(key)
