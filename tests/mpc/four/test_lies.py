@@ -28,9 +28,8 @@ FOUR = ("ada", "bob", "cleo", "dora")
 RING = RingGroup(Ring(64))
 N = 4
 SET_UP = 9  # messages of a party before an engine is there
-EVERY = (
-    6  # of the alterations, one in so many is tried; prime to the number of ways, so that all of them come
-)
+# Of the alterations one in so many is tried; prime to the number of ways, so that all ways come.
+EVERY = 6
 
 
 async def multiply(engine, share):
