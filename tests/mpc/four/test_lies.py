@@ -251,6 +251,33 @@ def test_what_another_share_changes_is_caught_and_nothing_else_is_changed(operat
     assert caught >= 6
 
 
+@pytest.mark.parametrize("number", [SET_UP, SET_UP + 1, SET_UP + 2])
+def test_no_honest_party_sends_a_share_to_be_opened_after_a_failed_check(share, number):
+    def lie(message):
+        return altered(message, "contents" if message.contents else "tags", 0, "bit", message)
+
+    outcome, opened, sent = run(multiply, share, "bob", number, lie, to=["ada", "cleo", "reader"])
+    assert opened == []
+    assert "reader" in outcome.errors
+    for name in set(FOUR) - {"bob"}:
+        openings = [m for _, m in sent[name] if isinstance(m, Opening)]
+        assert len(openings) == 3
+        assert all(m.share is None and m.tag == b"" for m in openings)
+        assert not any(isinstance(m, OutsideOpening) for _, m in sent[name])
+
+
+def test_a_check_beside_an_input_leaves_it_to_the_next_check(share):
+    async def beside(engine, share):
+        x, _ = await engine.party.parallel(own_input(engine, share), engine.check())
+        return x
+
+    outcome, opened, _ = run(beside, share)
+    assert all(np.array_equal(value, PLAIN[own_input]) for value in outcome.values())
+    for number in (SET_UP, SET_UP + 1):  # the two shares, before three statements
+        outcome, opened, _ = run(beside, share, "bob", number, lambda m: altered(m, "share", None, "bit", m))
+        check(outcome, opened, "bob", right=None, last_round=False)
+
+
 @pytest.mark.parametrize("liar", FOUR)
 def test_the_first_lie_is_judged_though_it_spreads_to_what_honest_parties_send(share, liar):
     """Of a program with operations on results of others, every message of one party, in one way each."""
