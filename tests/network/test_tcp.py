@@ -340,7 +340,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # what is read ahead here, communicate would not find
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self.log = ""
@@ -348,17 +348,18 @@ class Child:
     def wait_for(self, stage: str) -> None:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert json.loads(line or "{}").get("stage") == stage, line
+        assert json.loads(line or b"{}").get("stage") == stage, line
 
     def go_on(self) -> None:
         """End what the party computes."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended
-            self.process.stdin.write("\n")
+            self.process.stdin.write(b"\n")
             self.process.stdin.flush()
 
     def outcome(self) -> dict[str, Any]:
-        out, self.log = self.process.communicate(timeout=PATIENCE_S)
+        out, log = self.process.communicate(timeout=PATIENCE_S)
+        self.log = log.decode()
         assert self.process.returncode == 0, self.log
         result: dict[str, Any] = json.loads(out.splitlines()[-1])
         return result
