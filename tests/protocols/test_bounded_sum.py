@@ -45,9 +45,10 @@ from secagg.protocols.bounded_sum import (
     upload,
 )
 from secagg.protocols.bounded_sum.check import violations, violations_cost
-from secagg.protocols.bounded_sum.messages import PassedRest, Rest, Seeds, Verdict
+from secagg.protocols.bounded_sum.messages import Agreed, PassedRest, Rest, Seeds, Verdict
 from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
+from secagg.wire import Message
 from sums import with_changes
 from transcripts import kinds
 
@@ -556,6 +557,39 @@ def test_fingerprints_depend_on_every_term() -> None:
     ]
     prints = {with_changes(base, **change).fingerprint() for change in [{}, *changes]}
     assert len(prints) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("liar", "named"),
+    [
+        ("p0", {"p1": "p0", "p2": ""}),  # P_2 was told P_1's set by P_1 alone
+        ("p1", {"p0": "p1", "p2": ""}),
+        ("p2", {"p0": "", "p1": ""}),
+    ],
+)
+def test_whoever_means_another_set_is_named_where_no_third_party_can_have_caused_it(
+    liar: str, named: dict[str, str]
+) -> None:
+    xs = vectors(3)
+    terms = terms_for(xs)
+    programs = honest(xs, terms)
+
+    class Liar(Party):
+        __slots__ = ()
+
+        def send(self, to: str, message: Message) -> None:
+            super().send(to, Agreed(bytes(32)) if isinstance(message, Agreed) else message)
+
+    def lies(p: Party) -> Any:
+        p.__class__ = Liar
+        return programs[liar](p)
+
+    out = simulate({**programs, liar: lies})
+    for party, peer in named.items():
+        error = out.errors[party]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == peer
+        assert f"{liar} holds other terms or means another set of clients" in str(error)
 
 
 def end_with_verdicts(verdicts: list[list[int]]) -> RemoteProtocolError:
