@@ -334,6 +334,26 @@ def test_a_result_that_a_pattern_does_not_declare_is_not_reported(
     assert "the pattern headcount of hospital-patterns 1.2" in str(refused.value)
 
 
+def test_a_run_ends_where_a_pattern_tells_somebody_what_it_did_not_declare(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
+    tables = {
+        "wards": {"ward": np.array(["w"], object), "beds": np.array([3])},
+        "staff": {"person": np.array(["ann"], object), "ward": np.array(["w"], object)},
+    }
+
+    async def telling(*_: Any) -> list[tuple[Any, ...]]:
+        return [("oak", 3, 1)]
+
+    monkeypatch.setattr(type(job.pattern), "run", telling)
+    parts = {name: Part(job, name, (lambda: tables) if name != "ministry" else None) for name in job.roster}
+    outcome = simulate(parts)
+    assert "ministry" in outcome.results
+    for name in ("elm", "oak"):
+        assert f"expected none at {name}, got one; nothing is reported" in str(outcome.errors[name])
+
+
 def test_terms_round_row_counts_up() -> None:
     terms = Terms(HOSPITALS, {"input": HOSPITALS}, pad_rows_to=50)
     assert [terms.padded(rows) for rows in (0, 1, 50, 51)] == [0, 50, 50, 100]
