@@ -118,11 +118,11 @@ class Recorder:
     def __getattr__(self, name):
         return getattr(self.party, name)
 
-    async def receive(self, kind, peer):
-        return (await self.gather(kind, (peer,)))[peer]
+    async def receive(self, kind, peer, **limits):
+        return (await self.gather(kind, (peer,), **limits))[peer]
 
-    async def gather(self, kind, peers):
-        messages = await self.party.gather(kind, peers)
+    async def gather(self, kind, peers, **limits):
+        messages = await self.party.gather(kind, peers, **limits)
         for peer in peers:
             for field in kind.__struct_fields__:
                 self.note(getattr(messages[peer], field))
