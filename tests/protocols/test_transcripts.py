@@ -391,7 +391,7 @@ def test_all_that_aggregators_receive_of_vectors_is_uniform_but_for_one_bit_a_cl
     programs: dict[str, Any] = {name: client(row) for name, row in rows.items()}
     programs |= {n: partial(bounded_sum.take_part, terms=terms) for n in ("p0", "p1", "p2", "r")}
     outcome = simulate(programs, record=True, insecure_seed=1)
-    assert outcome.results["r"].refused == ("c3",)
+    assert outcome.results["r"].rejected == ("c3",)
     messages = transcripts.sent(outcome.transcript)
     samples = 64 * len(clients)  # 2 d + 1 comparisons a client and one lane that is always zero
     for me, count in (("p0", 0), ("p1", 1), ("p2", 1)):
