@@ -370,7 +370,7 @@ def test_numbers_that_do_not_fit_are_refused(small_key):
     key.encrypt_encoded(too_large, PLAN, weight=4)
     with pytest.raises(RangeError):
         key.encrypt_encoded(too_large, PLAN, weight=3)
-    with pytest.raises(RangeError):
+    with pytest.raises(UsageError, match="weight of 1 to 200"):
         key.encrypt_encoded(too_large, PLAN, weight=201)
     with pytest.raises(ShapeError, match="slots"):
         key.encrypt(np.ones(3), PLAN, slots=1000)
