@@ -145,7 +145,7 @@ def test_a_weighted_array_is_within_its_weight(p: Parameters) -> None:
     assert key.decrypt(c).tolist() == [700.0, -700.0]
     with pytest.raises(RangeError, match="beyond"):
         key.public_key.encrypt_encoded(encoded, PLAN, weight=6)
-    with pytest.raises(RangeError, match="weight of 1 to 500"):
+    with pytest.raises(UsageError, match="weight of 1 to 500"):
         key.public_key.encrypt_encoded(encoded, PLAN, weight=501)
 
 
