@@ -15,12 +15,12 @@ __all__ = ["read_file", "write_file"]
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def read_file(path: Path, *, what: str, most_bytes: int, private: bool = False) -> bytes:
+def read_file(path: Path, *, what: str, max_bytes: int, private: bool = False) -> bytes:
     """Return what a regular file holds; a device, a pipe or a large file is refused before it is read.
 
     Args:
       what: what the file is, for messages, such as "the job file".
-      most_bytes: the largest size.
+      max_bytes: the largest size.
       private: refuse a file that others on this machine may read or write.
 
     Raises:
@@ -41,12 +41,12 @@ def read_file(path: Path, *, what: str, most_bytes: int, private: bool = False) 
                 raise UsageError(
                     f"others on this machine may read {what} {path} (mode {mode:04o}); run: chmod 600 {path}"
                 )
-            content = file.read(most_bytes + 1)
+            content = file.read(max_bytes + 1)
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
-    if len(content) > most_bytes:
+    if len(content) > max_bytes:
         raise UsageError(
-            f"cannot read {what} {path}: expected at most {most_bytes} bytes; is it the right file?"
+            f"cannot read {what} {path}: expected at most {max_bytes} bytes; is it the right file?"
         )
     return content
 

@@ -14,16 +14,16 @@ from secagg.files import read_file, write_file
 
 def test_a_file_up_to_the_bound_is_read_and_a_longer_one_is_not(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
-    assert read_file(tmp_path / "file", what="it", most_bytes=5) == b"12345"
+    assert read_file(tmp_path / "file", what="it", max_bytes=5) == b"12345"
     with pytest.raises(UsageError, match=r"cannot read it .*file: expected at most 4 bytes"):
-        read_file(tmp_path / "file", what="it", most_bytes=4)
+        read_file(tmp_path / "file", what="it", max_bytes=4)
 
 
 def test_of_a_long_file_no_more_is_read_than_the_bound(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 42)  # more than any memory
     with pytest.raises(UsageError, match="expected at most 10 bytes"):
-        read_file(tmp_path / "sparse", what="it", most_bytes=10)
+        read_file(tmp_path / "sparse", what="it", max_bytes=10)
 
 
 def test_devices_pipes_and_directories_are_refused_without_waiting(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_devices_pipes_and_directories_are_refused_without_waiting(tmp_path: Pat
         (tmp_path / "a\0b", "cannot be the name of a file"),
     ):
         with pytest.raises(UsageError, match=says):
-            read_file(path, what="it", most_bytes=10)
+            read_file(path, what="it", max_bytes=10)
 
 
 def test_a_file_is_written_for_its_owner_alone_and_never_over_another(tmp_path: Path) -> None:

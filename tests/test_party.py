@@ -1063,7 +1063,7 @@ def test_kinds_that_hold_arrays_anywhere_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sent", "most_bytes", "taken"),
+    ("kind", "sent", "max_bytes", "taken"),
     [
         (Text, Text("x" * 60_000), None, True),
         (Text, Text("x" * (1 << 16)), None, False),
@@ -1076,15 +1076,15 @@ def test_kinds_that_hold_arrays_anywhere_are_known() -> None:
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("how", ["gather", "receive", "as_completed"])
 def test_an_answer_longer_than_the_request_says_is_an_error_that_names_its_sender(
-    kind: type[Message], sent: Message, most_bytes: int | None, taken: bool, early: bool, how: str
+    kind: type[Message], sent: Message, max_bytes: int | None, taken: bool, early: bool, how: str
 ) -> None:
     async def asks(p: Party) -> bool:
         await p.receive(Number, "c")
         if how == "receive":
-            return type(await p.receive(kind, "b", most_bytes=most_bytes)) is kind
+            return type(await p.receive(kind, "b", max_bytes=max_bytes)) is kind
         if how == "gather":
-            return type((await p.gather(kind, ["b"], most_bytes=most_bytes))["b"]) is kind
-        got = [message async for _, message in p.as_completed(kind, ["b"], most_bytes=most_bytes)]
+            return type((await p.gather(kind, ["b"], max_bytes=max_bytes))["b"]) is kind
+        got = [message async for _, message in p.as_completed(kind, ["b"], max_bytes=max_bytes)]
         return type(got[0]) is kind
 
     sender = party("b")
@@ -1110,7 +1110,7 @@ def test_an_answer_longer_than_the_request_says_is_an_error_that_names_its_sende
 
 def test_with_a_quorum_whoever_answers_at_too_great_a_length_is_left_out() -> None:
     async def asks(p: Party) -> list[str]:
-        return list(await p.gather(Vector, p.others, quorum=1, most_bytes=1 << 16))
+        return list(await p.gather(Vector, p.others, quorum=1, max_bytes=1 << 16))
 
     async def answers(p: Party) -> list[str]:
         p.send("a", Vector(np.zeros(1 << (15 if p.me == "b" else 13), np.uint64)))

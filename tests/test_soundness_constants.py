@@ -60,7 +60,7 @@ CONSTANTS = [
     ("soundness-dp", "updates.noisy", "_CLEAR", 4.0, "below 4 standard deviations"),
     ("soundness-dp", "federated.budget", "MAX_SUMS", 4096, "at most 4,096 of them"),
     ("soundness-dp", "federated.budget", "_SUM_BYTES", 8, "8 bytes of its nonce"),
-    ("soundness-encryption", "he.scheme", "_MOST_ORIGINS", 64, "remembers up to 64 encryptions"),
+    ("soundness-encryption", "he.scheme", "_MAX_ORIGINS", 64, "remembers up to 64 encryptions"),
     ("soundness-encryption", "he.ckks.contexts", "_CLIP_BITS", 32, "|c| ≤ 2^32"),
 ]  # fmt: skip
 EXTRAS = {"dp": "dp_accounting", "noisy": "dp_accounting", "ckks": "tenseal"}

@@ -12,12 +12,12 @@ from typing import Any, Final
 from secagg.data.identifiers import Rule
 from secagg.errors import UsageError
 
-__all__ = ["LARGEST_LIMIT", "MOST_DECIMALS", "Conventions"]
+__all__ = ["LARGEST_LIMIT", "MAX_DECIMALS", "Conventions"]
 
-MOST_DECIMALS: Final = 4
+MAX_DECIMALS: Final = 4
 # 1e13 units of 1e4 parts are 1e17: within int64 and DECIMAL(18, 4).
 LARGEST_LIMIT: Final = 10**13
-_MOST_REAL: Final = 100
+_MAX_REAL: Final = 100
 _LONGEST_REAL: Final = 64
 # Names such as "localtime" are another zone on each machine; "right/" counts leap seconds.
 _ZONE: Final = re.compile(
@@ -47,19 +47,17 @@ class Conventions:
     time_zone: str = "UTC"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.currency_decimals <= MOST_DECIMALS:
-            raise UsageError(
-                f"currency_decimals: expected 0 to {MOST_DECIMALS}, got {self.currency_decimals}"
-            )
+        if not 0 <= self.currency_decimals <= MAX_DECIMALS:
+            raise UsageError(f"currency_decimals: expected 0 to {MAX_DECIMALS}, got {self.currency_decimals}")
         if not 1 <= self.largest_amount <= LARGEST_LIMIT:
             raise UsageError(
                 f"largest_amount: expected 1 to {LARGEST_LIMIT} units, got {self.largest_amount}"
             )
-        if len(self.real_identifiers) > _MOST_REAL or not all(
+        if len(self.real_identifiers) > _MAX_REAL or not all(
             0 < len(text) <= _LONGEST_REAL and text.isprintable() for text in self.real_identifiers
         ):
             raise UsageError(
-                f"real_identifiers: expected at most {_MOST_REAL} printable texts of 1 to {_LONGEST_REAL} characters"
+                f"real_identifiers: expected at most {_MAX_REAL} printable texts of 1 to {_LONGEST_REAL} characters"
             )
         _ = self.zone
         for role in self.identifiers:

@@ -31,7 +31,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.conventions import MOST_DECIMALS
+from secagg.data.conventions import MAX_DECIMALS
 from secagg.errors import UsageError
 
 __all__ = ["LIMIT", "MIN_BANKS", "MIN_SENDERS", "MIN_TOTAL", "Truth", "make"]
@@ -140,7 +140,7 @@ def make(
     # Cutting amounts to whole units could move a planted sum over a small threshold.
     least = (1, 10) if currency_decimals >= 2 else (1000, 1000)
     _check(min_banks=(min_banks, 1, banks), min_total=(min_total, least[0], 10**9))
-    _check(limit=(limit, least[1], 10**9), currency_decimals=(currency_decimals, 0, MOST_DECIMALS))
+    _check(limit=(limit, least[1], 10**9), currency_decimals=(currency_decimals, 0, MAX_DECIMALS))
     _check(seed=(seed, 0, 2**63 - 1), rows=(rows, 0, 10**7 * 5))
     deposits = rows // 4 if deposits is None else deposits
     _check(deposits=(deposits, 0, 10**7 * 5))

@@ -34,7 +34,7 @@ from secagg.ring import RingArray
 from secagg.wire import Message
 
 KEY_ID_BYTES: Final = 32
-_MOST_ORIGINS: Final = 64
+_MAX_ORIGINS: Final = 64
 
 
 class PlanFields(Message, frozen=True):
@@ -291,7 +291,7 @@ class Ciphertext(ABC):
         if self.origins is None or other.origins is None:
             return None
         origins = self.origins | other.origins
-        return origins if len(origins) <= _MOST_ORIGINS else None
+        return origins if len(origins) <= _MAX_ORIGINS else None
 
     def _sum_header(self, other: object) -> Header:
         if not isinstance(other, type(self)):

@@ -34,7 +34,7 @@ from secagg.he.paillier.residues import Modulus
 from secagg.he.scheme import Header
 
 _LOG2_BASE = 4  # of phe.EncodedNumber.BASE
-_MOST_JSON_CHARACTERS: Final = 1 << 16  # a secret key of 16,384 bits takes 6,000
+_MAX_JSON_CHARACTERS: Final = 1 << 16  # a secret key of 16,384 bits takes 6,000
 
 
 class _PublicJson(msgspec.Struct, frozen=True):
@@ -215,10 +215,8 @@ def _public_fields(key: PublicKey, comment: str) -> dict[str, Any]:
 
 
 def _decoded(text: str | bytes, kind: type[J], which: str) -> J:
-    if len(text) > _MOST_JSON_CHARACTERS:
-        raise UsageError(
-            f"a key of pheutil's has at most {_MOST_JSON_CHARACTERS} characters, got {len(text)}"
-        )
+    if len(text) > _MAX_JSON_CHARACTERS:
+        raise UsageError(f"a key of pheutil's has at most {_MAX_JSON_CHARACTERS} characters, got {len(text)}")
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):

@@ -55,7 +55,7 @@ from secagg.he.ckks.native import (
 from secagg.he.ckks.seal import BYTES, FIXED64, Octets, content, fields, varints
 from secagg.he.scheme import Header
 
-_MOST_PARAMETER_BYTES: Final = 4096
+_MAX_PARAMETER_BYTES: Final = 4096
 
 
 def scale_of(plan: Plan, key: PublicKey | SecretKey) -> float:
@@ -235,8 +235,8 @@ def _native_of(parts: dict[tuple[int, ...], memoryview | int]) -> Native:
     for context in CONTEXTS.values():
         native = Native.of(context)
         mine = native.seal_parameters
-        same = content(got, mine[:5], limit=_MOST_PARAMETER_BYTES) == content(
-            mine, mine[:5], limit=_MOST_PARAMETER_BYTES
+        same = content(got, mine[:5], limit=_MAX_PARAMETER_BYTES) == content(
+            mine, mine[:5], limit=_MAX_PARAMETER_BYTES
         )
         if same and symmetric == context.symmetric:
             return native

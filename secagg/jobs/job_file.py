@@ -113,7 +113,7 @@ def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
     """
     path = Path(path)
     try:
-        content = read_file(path, what="the job file", most_bytes=_MAX_FILE_BYTES)
+        content = read_file(path, what="the job file", max_bytes=_MAX_FILE_BYTES)
     except UsageError as error:
         raise JobError(str(error)) from None
     if content.startswith(codecs.BOM_UTF8):

@@ -14,7 +14,7 @@ from secagg.patterns.parameters import DECIMALS, parameter_fields
 from secagg.patterns.pattern import Pattern
 
 _LARGEST_AMOUNT: Final = 10**16
-_MOST_DECIMALS: Final = (
+_MAX_DECIMALS: Final = (
     30  # of which all but the currency's must be zeros; more would only make the check slow
 )
 
@@ -65,7 +65,7 @@ def _cents(name: str, value: object, decimals: int) -> int:
         )
     exponent = amount.as_tuple().exponent
     cents = (
-        Fraction(amount) * 10**decimals if isinstance(exponent, int) and exponent >= -_MOST_DECIMALS else None
+        Fraction(amount) * 10**decimals if isinstance(exponent, int) and exponent >= -_MAX_DECIMALS else None
     )
     if cents is None or cents.denominator != 1:
         raise FieldFault(

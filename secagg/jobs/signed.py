@@ -57,7 +57,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
       UsageError: it is none.
     """
-    content = read_file(path, what="the run record", most_bytes=_MAX_BYTES)
+    content = read_file(path, what="the run record", max_bytes=_MAX_BYTES)
     try:
         record = json.loads(content, object_pairs_hook=_distinct, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -87,7 +87,7 @@ def with_private_part(
     path = private or record_path.parent / Path(str(kept.get("file"))).name
     if private is None and not path.is_file():
         return dict(record)
-    content = read_file(path, what="the private part of the run record", most_bytes=_MAX_BYTES)
+    content = read_file(path, what="the private part of the run record", max_bytes=_MAX_BYTES)
     if hashlib.sha256(content).hexdigest() != kept.get("sha256"):
         raise AuthenticationError(
             f"{path} is not what was recorded; it was changed", peer=str(record["party"])

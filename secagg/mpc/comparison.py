@@ -161,7 +161,7 @@ async def _msb_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U
         if at_p1:
             size = ((min(piece.stop, words) - piece.start) * layout.thermometer,)
             nbytes = array_bytes(size, out.dtype)
-            message = await engine.party.receive(Thermometers, engine.previous, most_bytes=nbytes)
+            message = await engine.party.receive(Thermometers, engine.previous, max_bytes=nbytes)
             planes = message.planes
             checked(planes, size, out.dtype, what="thermometers", peer=engine.previous)
         done = 0
@@ -188,7 +188,7 @@ async def _msb_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U
     peer = engine.next if at_p1 else engine.previous
     out ^= mask
     engine.party.send(peer, CarrySharing(out))
-    theirs = (await engine.party.receive(CarrySharing, peer, most_bytes=out.nbytes)).planes
+    theirs = (await engine.party.receive(CarrySharing, peer, max_bytes=out.nbytes)).planes
     out ^= checked(theirs, out.shape, out.dtype, what="shares of carries", peer=peer)
     return (mask, out) if at_p1 else (out, mask)
 

@@ -95,7 +95,7 @@ async def _bits_p12(
     at_p1 = engine.index == 1
     if at_p1:
         size = array_bytes(b.shape, ring.dtype)
-        message = await engine.party.receive(MaskedBits, engine.previous, most_bytes=size)
+        message = await engine.party.receive(MaskedBits, engine.previous, max_bytes=size)
         w = checked(message.w, b.shape, ring.dtype, what="masked bits", peer=engine.previous)
         stream = engine.k_own[Purpose.CONVERT]
     else:
@@ -118,7 +118,7 @@ async def _bits_p12(
     engine.party.send(peer, BitProduct(ring.reduce(product, product)))
     if not at_p1:
         await engine.idle()
-    theirs = (await engine.party.receive(BitProduct, peer, most_bytes=product.nbytes)).share
+    theirs = (await engine.party.receive(BitProduct, peer, max_bytes=product.nbytes)).share
     product += checked(theirs, product.shape, ring.dtype, what="a product's share", peer=peer)
     ring.reduce(product, product)
     return (mask, product) if at_p1 else (product, mask)

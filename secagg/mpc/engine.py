@@ -151,7 +151,7 @@ class Engine:
     async def reshare(self, z: Array) -> Array:
         """Send this party's masked additive share to P_{i-1} and return P_{i+1}'s."""
         self.party.send(self.previous, Reshare(z))
-        received = await self.party.receive(Reshare, self.next, most_bytes=z.nbytes)
+        received = await self.party.receive(Reshare, self.next, max_bytes=z.nbytes)
         return checked(received.share, z.shape, z.dtype, what="a reshared value", peer=self.next)
 
     async def idle(self, waits: int = 1) -> None:
@@ -195,7 +195,7 @@ class Engine:
         message = await self.party.receive(
             InputFromOutside,
             owner,
-            most_bytes=array_bytes(shape, group.dtype),
+            max_bytes=array_bytes(shape, group.dtype),
             may_wait_for=owner_may_wait_for,
         )
         wanted = 2 if self.index == 0 else 1
@@ -255,7 +255,7 @@ class Engine:
             mask = group.draw(self.k_next[Purpose.INPUT], shape)
             await self.idle()
             return zero, mask
-        message = await self.party.receive(InputFromComputing, self.previous, most_bytes=zero.nbytes)
+        message = await self.party.receive(InputFromComputing, self.previous, max_bytes=zero.nbytes)
         return checked(message.share, shape, group.dtype, what="an input's share", peer=self.previous), zero
 
     async def open(
@@ -304,7 +304,7 @@ class Engine:
         """
         if position is None:
             position = self.k_own.position
-        message = await self.party.receive(Opening, self.previous, most_bytes=x.nbytes)
+        message = await self.party.receive(Opening, self.previous, max_bytes=x.nbytes)
         if message.position != position:
             raise RemoteProtocolError(
                 f"{self.previous} has drawn {message.position} bytes of the common streams, this party "
@@ -343,7 +343,7 @@ async def receive_opening(
     check_computing(party, computing)
     first = outside_opener(party.roster, party.me)
     two, one = computing[first], computing[(first + 1) % 3]
-    messages = await party.gather(Opening, (two, one), most_bytes=2 * array_bytes(shape, group.dtype))
+    messages = await party.gather(Opening, (two, one), max_bytes=2 * array_bytes(shape, group.dtype))
     a, b = _shares(messages[two], 2, shape, group.dtype, two)
     (c,) = _shares(messages[one], 1, shape, group.dtype, one)
     return group.add(group.add(a, b), c)

@@ -68,7 +68,7 @@ async def shuffle(x: S, group: Group) -> S:
             mine[b] = group.subtract(rows.take(order[b], axis=0), mask[b])
         engine.party.send(partner, Permuted(mine))
         theirs = checked(
-            (await engine.party.receive(Permuted, partner, most_bytes=mine.nbytes)).rows,
+            (await engine.party.receive(Permuted, partner, max_bytes=mine.nbytes)).rows,
             x.shape,
             mine.dtype,
             what="permuted rows",

@@ -146,7 +146,7 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
         a -= k1.ring(a.shape, k)
         a -= offset
     answer = await engine.party.receive(
-        MaskedQuotient, engine.next, most_bytes=z.nbytes + array_bytes(z.shape, words.dtype)
+        MaskedQuotient, engine.next, max_bytes=z.nbytes + array_bytes(z.shape, words.dtype)
     )
     g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=engine.next)
     x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
@@ -170,7 +170,7 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     messages = await engine.party.gather(
         TruncationInput,
         (engine.previous, engine.next),
-        most_bytes=z.nbytes + array_bytes(z.shape, words.dtype),
+        max_bytes=z.nbytes + array_bytes(z.shape, words.dtype),
     )
     d = checked(
         messages[engine.previous].word, z.shape, words.dtype, what="a masked top bit", peer=engine.previous
@@ -213,7 +213,7 @@ async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     engine.party.send(engine.previous, TruncationInput(product, z))
     x2 = k2.ring(n, k)
     await engine.idle(2)
-    share = (await engine.party.receive(QuotientShare, engine.next, most_bytes=z.nbytes)).share
+    share = (await engine.party.receive(QuotientShare, engine.next, max_bytes=z.nbytes)).share
     return x2, checked(share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
 
 

@@ -183,7 +183,7 @@ def load_identity(name: str, key_path: Path, certificate_path: Path) -> Identity
     """
     certificate = read_certificate(certificate_path, what=f"{name}'s certificate")
     check_certificate(certificate, name=name)
-    pem = read_file(key_path, what=f"{name}'s private key", most_bytes=_MAX_FILE_BYTES, private=True)
+    pem = read_file(key_path, what=f"{name}'s private key", max_bytes=_MAX_FILE_BYTES, private=True)
     try:
         secret_key = serialization.load_pem_private_key(pem, password=None)
     except TypeError:
@@ -199,7 +199,7 @@ def load_identity(name: str, key_path: Path, certificate_path: Path) -> Identity
 
 def read_certificate(path: Path, *, what: str = "the certificate") -> x509.Certificate:
     """Read a certificate's file; errors as `load_certificate` and `secagg.files.read_file`."""
-    return load_certificate(read_file(path, what=what, most_bytes=_MAX_FILE_BYTES))
+    return load_certificate(read_file(path, what=what, max_bytes=_MAX_FILE_BYTES))
 
 
 def load_certificate(pem: bytes) -> x509.Certificate:

@@ -3,7 +3,7 @@
 Protocol code is straight-line `async` code that talks to a `Party` and never to a network:
 
     party.send(peer, Share(x))
-    shares = await party.gather(Share, party.others, most_bytes=x.nbytes)
+    shares = await party.gather(Share, party.others, max_bytes=x.nbytes)
 
 `await` hands a request for messages to whatever drives the coroutine; it is not asyncio. A driver (see
 `secagg.network`) wraps the coroutine in a `Run`, carries the frames in `party.outbox` to their receivers,
@@ -190,7 +190,7 @@ class Party:
         *,
         quorum: int | None = None,
         timeout_s: float | None = None,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
         may_wait_for: Iterable[PartyId] | None = None,
     ) -> Gather[M]:
         """Return a request for one `kind` from each of `peers`; await it for the messages by peer.
@@ -199,7 +199,7 @@ class Party:
           quorum: how many answers are enough. Peers that vanish, misbehave or are late are then left out. Without a
             quorum each of them ends the protocol.
           timeout_s: how long to wait; by default as long as the driver allows.
-          most_bytes: of a message, beside the `wire.SMALL_BYTES` that every message may take. Without, those are all
+          max_bytes: of a message, beside the `wire.SMALL_BYTES` that every message may take. Without, those are all
             for a kind that holds no arrays, and the driver's bound holds for others: so say how large arrays may be.
           may_wait_for: whom a peer may itself wait for before it answers, by the protocol; without, anybody. A peer that is
             late and says that it waits for others alone is named.
@@ -209,7 +209,7 @@ class Party:
           TooFewPartiesError: fewer than `quorum` answered.
           RemoteProtocolError: a peer sent something else or something longer, or broke the rules of the wire.
         """
-        wanted, limit = self._wanted(peers, quorum), limit_of(kind, most_bytes)
+        wanted, limit = self._wanted(peers, quorum), limit_of(kind, max_bytes)
         allowed = None if may_wait_for is None else frozenset(may_wait_for)
         lane, phase = self._lane, self.ledger.phase
         return Gather(kind, wanted, quorum, lane, phase, timeout_s, limit=limit, may_wait_for=allowed)
@@ -221,7 +221,7 @@ class Party:
         *,
         quorum: int | None = None,
         timeout_s: float | None = None,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
     ) -> AsyncIterator[tuple[PartyId, M]]:
         """Yield (peer, message), one `kind` from each of `peers`, in the order in which they come.
 
@@ -233,7 +233,7 @@ class Party:
         waiting, arrived = dict.fromkeys(wanted), set[PartyId]()
         # How many are enough is known at the end alone; until then each loss is borne if any is.
         bears = None if quorum is None else 0
-        limit = limit_of(kind, most_bytes)
+        limit = limit_of(kind, max_bytes)
         gather = Gather(kind, waiting, bears, lane, self.ledger.phase, timeout_s, first=True, limit=limit)
         while waiting:
             gather.phase = self.ledger.phase
@@ -264,11 +264,11 @@ class Party:
         kind: type[M],
         peer: PartyId,
         *,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
         may_wait_for: Iterable[PartyId] | None = None,
     ) -> M:
         """Return the next message of a peer, which must be a `kind`; arguments and errors are those of `gather`."""
-        return (await self.gather(kind, (peer,), most_bytes=most_bytes, may_wait_for=may_wait_for))[peer]
+        return (await self.gather(kind, (peer,), max_bytes=max_bytes, may_wait_for=may_wait_for))[peer]
 
     def parallel(self, *computations: Computation[Any]) -> _Parallel:
         """Return an awaitable that runs protocols side by side, so that they share rounds.

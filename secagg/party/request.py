@@ -61,11 +61,11 @@ class Gather(Generic[M]):
 Wait: TypeAlias = tuple[Gather[Any], ...]
 
 
-def limit_of(kind: type[Message], most_bytes: int | None) -> int:
+def limit_of(kind: type[Message], max_bytes: int | None) -> int:
     """Return the longest frame of a kind that is taken."""
-    if most_bytes is None:
+    if max_bytes is None:
         return wire.MAX_FRAME_BYTES if wire.carries_arrays(kind) else SMALL_BYTES
-    return SMALL_BYTES + most_bytes
+    return SMALL_BYTES + max_bytes
 
 
 def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("bank_a", "bank_b", "bank_c")
 PATIENCE_S = 240
 FOR_EVER_S = 600
-MOST_BYTES = 1 << 22
+MAX_BYTES = 1 << 22
 
 
 class Values(Message, frozen=True):
@@ -845,7 +845,7 @@ class Impostor:
 
     async def program(self, party: Party) -> int:
         self.started.set()
-        return int((await party.receive(Values, "bank_b", most_bytes=MOST_BYTES)).x.sum())
+        return int((await party.receive(Values, "bank_b", max_bytes=MAX_BYTES)).x.sum())
 
     def ending(self) -> tuple[str, str, str]:
         """Return kind, culprit and text of the error with which bank_a ended."""

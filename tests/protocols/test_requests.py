@@ -32,7 +32,7 @@ def requests() -> Iterator[tuple[str, ModuleType, ast.Call]]:
 
 @pytest.mark.parametrize(("module", "call"), [pytest.param(m, c, id=name) for name, m, c in requests()])
 def test_a_request_for_arrays_says_how_large_they_may_be(module: ModuleType, call: ast.Call) -> None:
-    if "most_bytes" in {keyword.arg for keyword in call.keywords}:
+    if "max_bytes" in {keyword.arg for keyword in call.keywords}:
         return
     if isinstance(call.args[1], ast.Tuple) and not call.args[1].elts:
         return  # nobody is asked

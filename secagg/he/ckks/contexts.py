@@ -58,7 +58,7 @@ from secagg.he.scheme import Header
 
 FAILURE_BITS: Final = 40
 # Most bits of all primes together, by degree and classical security, for ternary secrets [ACC+18, table 1].
-_MOST_BITS: Final = MappingProxyType(
+_MAX_BITS: Final = MappingProxyType(
     {4096: ((256, 58), (192, 75), (128, 109)), 8192: ((256, 118), (192, 152), (128, 218))}
 )
 _NOISE_LARGEST: Final = 21  # SEAL's centred binomial distribution of 42 coins
@@ -101,7 +101,7 @@ class Context:
     @property
     def security_bits(self) -> int:
         """Classical security by the table of [ACC+18]; 0 where it has no line."""
-        levels = _MOST_BITS.get(self.degree, ())
+        levels = _MAX_BITS.get(self.degree, ())
         return next((level for level, most in levels if sum(self.prime_bits) <= most), 0)
 
     @property
@@ -177,14 +177,14 @@ class Context:
             variance = n / 24 * (1 + secret)
             left = math.ldexp(_NOISE_LARGEST * n * (2.0 * n + 1), 1 - self.prime_bits[-1])
         variance += self.hiding**2
-        noise = math.sqrt(2 * _tail(header.length) * variance * most_squares(header))
+        noise = math.sqrt(2 * _tail(header.length) * variance * max_squares(header))
         rounding = weight * (left + n / 2)
         transforms = 2.0**-49 * (math.log2(n) + 2) * math.sqrt(n) * weight * header.plan.clip
         shift = -self.scale_bits - self.unit_bits(header.plan.clip)
         return math.ldexp(noise + rounding, shift) + transforms
 
 
-def most_squares(header: Header) -> int:
+def max_squares(header: Header) -> int:
     """Return the most that the squares of a sum's factors can add up to: all summands but one have the factor 1."""
     return (header.weight - header.summands + 1) ** 2 + header.summands - 1
 

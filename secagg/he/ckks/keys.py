@@ -29,7 +29,7 @@ from secagg.fixed_point import Plan
 from secagg.he import scheme
 from secagg.he.ckks import native
 from secagg.he.ckks.ciphertexts import Ciphertext, CiphertextMessage
-from secagg.he.ckks.contexts import CONTEXTS, Context, most_squares, named
+from secagg.he.ckks.contexts import CONTEXTS, Context, max_squares, named
 from secagg.he.ckks.native import KEY, PUBLIC, SECRET, Native, PublicContext
 from secagg.he.scheme import KEY_ID_BYTES, Header, check_ciphertext, check_header
 from secagg.prg import Stream
@@ -218,7 +218,7 @@ class PublicKey(scheme.PublicKey):
     def error(self, header: Header) -> Error:
         """Return the error of the sum of which this is the header."""
         unit = self.context.unit_bits(_MEASURED_PLAN.clip) - self.context.unit_bits(header.plan.clip)
-        measured = math.ldexp(self.measured * math.sqrt(most_squares(header)), unit)
+        measured = math.ldexp(self.measured * math.sqrt(max_squares(header)), unit)
         return Error(self.context.error_bound(header), measured)
 
     def to_message(self) -> PublicKeyMessage:

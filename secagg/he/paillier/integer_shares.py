@@ -19,7 +19,7 @@ from secagg.he.paillier.randomizers import draw_below
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream
 
-MOST_PARTIES: Final = 100  # n! has 525 bits then
+MAX_PARTIES: Final = 100  # n! has 525 bits then
 
 
 def check_threshold(parties: int, threshold: int) -> None:
@@ -28,8 +28,8 @@ def check_threshold(parties: int, threshold: int) -> None:
     Raises:
       UsageError: they do not.
     """
-    if not 2 <= parties <= MOST_PARTIES:
-        raise UsageError(f"a key is shared among 2 to {MOST_PARTIES} parties, not {parties}")
+    if not 2 <= parties <= MAX_PARTIES:
+        raise UsageError(f"a key is shared among 2 to {MAX_PARTIES} parties, not {parties}")
     if not 2 <= threshold <= parties:
         raise UsageError(
             f"expected a threshold of 2 to {parties} for {parties} parties, got {threshold}; "

@@ -45,7 +45,7 @@ class Packing:
         Raises:
           PlanError: not even one does.
         """
-        slots = most_slots(plan, modulus)
+        slots = max_slots(plan, modulus)
         if slots < 1:
             raise PlanError(
                 f"sums of {plan.sum_bits} bits do not fit a plaintext of {modulus.bit_length()} bits"
@@ -53,7 +53,7 @@ class Packing:
         return cls(plan, modulus, slots)
 
     def __post_init__(self) -> None:
-        most = most_slots(self.plan, self.modulus)
+        most = max_slots(self.plan, self.modulus)
         if not 1 <= self.slots <= most:
             raise ShapeError(f"expected 1 to {most} slots in a plaintext, got {self.slots}")
 
@@ -126,7 +126,7 @@ def slot_bytes(plan: Plan) -> int:
     return -(-plan.sum_bits // 8)
 
 
-def most_slots(plan: Plan, modulus: mpz) -> int:
+def max_slots(plan: Plan, modulus: mpz) -> int:
     """Return how many slots a plaintext modulo `modulus` has room for: 2^(b slots) <= modulus."""
     return int((modulus.bit_length() - 1) // (8 * slot_bytes(plan)))
 

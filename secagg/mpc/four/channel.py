@@ -160,7 +160,7 @@ class Channel:
 
     async def idle(self) -> None:
         """Wait for nothing, in a round in which only others receive."""
-        await self.party.gather(Vouched, (), most_bytes=0)
+        await self.party.gather(Vouched, (), max_bytes=0)
 
     async def pass_on(
         self,
@@ -220,13 +220,13 @@ class Channel:
             if contents[j] or tags[j]:
                 self.party.send(self.computing[j], Vouched(tuple(contents[j]), tuple(tags[j])))
         peers = [self.computing[j] for j in self.others if any(awaited[j])]
-        most_bytes = 0
+        max_bytes = 0
         if group is not None:
             sizes = [
                 [array_bytes(shapes[slot], group.dtype) for slot in slots] for slots, _ in awaited.values()
             ]
-            most_bytes = max(map(sum, sizes))
-        messages = await self.party.gather(Vouched, peers, most_bytes=most_bytes)
+            max_bytes = max(map(sum, sizes))
+        messages = await self.party.gather(Vouched, peers, max_bytes=max_bytes)
         received: list[Array | None] = [None] * len(items)
         vouched: dict[int, bytes] = {}
         for j, (by_content, by_tag) in awaited.items():

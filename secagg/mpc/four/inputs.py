@@ -106,7 +106,7 @@ async def _from_computing(
         await channel.idle()
     elif channel.index in (j, k):
         message = await party.receive(
-            InputShare, channel.computing[o], most_bytes=array_bytes(shape, group.dtype)
+            InputShare, channel.computing[o], max_bytes=array_bytes(shape, group.dtype)
         )
         peer = channel.computing[o]
         sent = checked(message.share, shape, group.dtype, what="an input's share", peer=peer)
@@ -127,7 +127,7 @@ async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: t
             items.append(Item(receiver, third, voucher, Source.OUTSIDE, owner))
             share_of.append(share)
     operation = await channel.begin(items, len(items) * KEY_BYTES + 3 * _nbytes(group, shape))
-    message = await channel.party.receive(OutsideShares, owner, most_bytes=array_bytes(shape, group.dtype))
+    message = await channel.party.receive(OutsideShares, owner, max_bytes=array_bytes(shape, group.dtype))
     drawn = [j for j in channel.others if j != _LAST]
     if len(message.seeds) != len(drawn) or (message.share is None) != (channel.index == _LAST):
         raise RemoteProtocolError(

@@ -92,7 +92,7 @@ async def open_shares(channel: Channel, x: FourShares, to: Sequence[PartyId] | N
             vouched = digest_of_share(party.session, shares[_vouches_for(me)])
             party.send(receiver, OutsideOpening(shares[_sends(me)], vouched))
     messages = await party.gather(
-        Opening, [computing[j] for j in channel.others], most_bytes=array_bytes(x.shape, x.group.dtype)
+        Opening, [computing[j] for j in channel.others], max_bytes=array_bytes(x.shape, x.group.dtype)
     )
     agreement = weigh(me, computing, heard, {peer: message.heard for peer, message in messages.items()})
     await channel.conclude(agreement, covered)
@@ -148,7 +148,7 @@ async def receive_opening(
       RemoteProtocolError: shares of another shape.
     """
     check_computing(party, computing)
-    messages = await party.gather(OutsideOpening, computing, most_bytes=array_bytes(shape, group.dtype))
+    messages = await party.gather(OutsideOpening, computing, max_bytes=array_bytes(shape, group.dtype))
     shares = []
     for j in range(PARTIES):
         sender, voucher = computing[_sender(j)], computing[_voucher(j)]

@@ -191,14 +191,14 @@ async def _collect(
     optional = terms.optional
     others = [client for client in terms.roles.clients if client != party.me]
     needed = [p for p in others if p not in optional]
-    for peer, message in (await party.gather(Part, needed, most_bytes=terms.vector_bytes)).items():
+    for peer, message in (await party.gather(Part, needed, max_bytes=terms.vector_bytes)).items():
         parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
     async for peer, message in party.as_completed(
         Part,
         [p for p in others if p in optional],
         quorum=0,
         timeout_s=terms.timeout_s,
-        most_bytes=terms.vector_bytes,
+        max_bytes=terms.vector_bytes,
     ):
         try:
             parts[peer] = _checked(message.part, terms, held=peer in held, peer=peer)
@@ -224,7 +224,7 @@ async def _intersection(party: Party, received: NDArray[np.bool_], terms: Terms)
     for peer in others:
         party.send(peer, Arrived(received))
     everywhere = received.copy()  # what was sent must not change
-    for peer, message in (await party.gather(Arrived, others, most_bytes=received.nbytes)).items():
+    for peer, message in (await party.gather(Arrived, others, max_bytes=received.nbytes)).items():
         everywhere &= check_array(message.received, received.shape, what="who is there", peer=peer)
     return everywhere
 
@@ -289,8 +289,8 @@ async def _receive(party: Party, own: PartialSum | None, terms: Terms) -> SumRes
     with party.phase("open"):
         messages = {} if own is None else {party.me: own}
         others = [a for a in terms.roles.aggregators if a != party.me]
-        most_bytes = len(terms.roles.clients) + terms.vector_bytes
-        messages |= await party.gather(PartialSum, others, most_bytes=most_bytes)
+        max_bytes = len(terms.roles.clients) + terms.vector_bytes
+        messages |= await party.gather(PartialSum, others, max_bytes=max_bytes)
         first, received = next((peer, message.received) for peer, message in messages.items())
         partials = []
         for peer, message in messages.items():

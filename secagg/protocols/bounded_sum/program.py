@@ -170,7 +170,7 @@ async def receive(party: Party, *, terms: Terms) -> BoundedSum:
         raise UsageError(f"{party.me} is not a result party outside the aggregators")
     bounds = terms.bounds
     with party.phase("open"):
-        verdicts = await party.gather(Verdict, terms.roles.aggregators, most_bytes=len(terms.roles.clients))
+        verdicts = await party.gather(Verdict, terms.roles.aggregators, max_bytes=len(terms.roles.clients))
         status = _common(verdicts, terms)
         _require(terms, status)
         opened = await receive_opening(
@@ -190,7 +190,7 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
         terms.roles.clients,
         quorum=0,
         timeout_s=terms.timeout_s,
-        most_bytes=array_bytes((bounds.columns,), bounds.ring.dtype),
+        max_bytes=array_bytes((bounds.columns,), bounds.ring.dtype),
     ):
         try:
             if isinstance(message, Seeds):
@@ -216,7 +216,7 @@ async def _agree(party: Party, terms: Terms, index: int, mine: set[PartyId]) -> 
     else:
         received[:] = True
     tellers = [peer for peer in terms.roles.aggregators[:2] if peer != party.me]
-    for peer, message in (await party.gather(Arrived, tellers, most_bytes=received.nbytes)).items():
+    for peer, message in (await party.gather(Arrived, tellers, max_bytes=received.nbytes)).items():
         received &= check_array(message.received, received.shape, what="who is there", peer=peer)
     statement = digest(f"{LABEL}/agreed", [party.session, terms.fingerprint(), received.tobytes()])
     for peer in others:
@@ -263,12 +263,12 @@ async def _rows(
             for i, client in enumerate(clients):
                 rest[i] = uploads.pop(client)
                 party.send(p2, PassedRest(rest[i]))
-        seeds = (await party.receive(PassedSeeds, p0, most_bytes=len(batch) * KEY_BYTES)).seeds
+        seeds = (await party.receive(PassedSeeds, p0, max_bytes=len(batch) * KEY_BYTES)).seeds
         check_array(seeds, (len(batch), KEY_BYTES), what="seeds", peer=p0)
         for i, seed in enumerate(seeds):
             expanded[i] = _expand(seed, bounds)
             if engine.index == 2:
-                message = await party.receive(PassedRest, p1, most_bytes=rest[i].nbytes)
+                message = await party.receive(PassedRest, p1, max_bytes=rest[i].nbytes)
                 rest[i] = _share(message.share, bounds, p1)
     return SharedArray(engine, first, second, ring=bounds.ring)
 

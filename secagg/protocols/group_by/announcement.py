@@ -152,8 +152,8 @@ async def _compare(party: Party, query: Query, told: Mapping[PartyId, Announceme
     mine = tuple(_digest(party.session, name, a) for name, a in told.items())
     party.broadcast(Heard(mine))
     differ: list[tuple[PartyId, PartyId]] = []  # who announced, and who heard something else than this party
-    most_bytes = 2 * DIGEST_BYTES * len(query.input_parties)
-    for peer, heard in (await party.gather(Heard, party.others, most_bytes=most_bytes)).items():
+    max_bytes = 2 * DIGEST_BYTES * len(query.input_parties)
+    for peer, heard in (await party.gather(Heard, party.others, max_bytes=max_bytes)).items():
         if len(heard.digests) != len(mine):
             raise RemoteProtocolError(
                 f"expected {len(mine)} digests of announcements from {peer}, got {len(heard.digests)}",

@@ -130,7 +130,7 @@ def _check_gates(layout: Layout, *, in_turn: bool) -> Gates:
     rounds = max(g.rounds for g in (order, filled, count, *limits))
     by_row = any_plane_gates(1 + len(limits) + bool(full))
     ands += pairs + rows * bool(full) + by_row.ands * rows
-    by_lane, at_last = any_plane_gates(_most_words(layout)), any_plane_gates(LANES + 1)
+    by_lane, at_last = any_plane_gates(_max_words(layout)), any_plane_gates(LANES + 1)
     ands += (by_lane.ands + at_last.ands) * lists * LANES
     return Gates(ands, rounds + 1 + by_row.rounds + by_lane.rounds + at_last.rounds)
 
@@ -212,7 +212,7 @@ def _between_rows(out_of_order: SharedBits, layout: Layout) -> SharedBits:
     return SharedBits(out_of_order.engine, *shares)
 
 
-def _most_words(layout: Layout) -> int:
+def _max_words(layout: Layout) -> int:
     return max(layout.buckets.capacities) * layout.buckets.words
 
 
@@ -220,7 +220,7 @@ def _by_list(bits: SharedBits, layout: Layout) -> SharedBits:
     """Return a word for each position of a list, shape (words, lists); shorter lists are filled up with zeros."""
     shares = []
     for share in (bits.share_0, bits.share_1):
-        table = np.zeros((_most_words(layout), len(layout.query.input_parties)), np.uint64)
+        table = np.zeros((_max_words(layout), len(layout.query.input_parties)), np.uint64)
         for i in range(table.shape[1]):
             where = layout.region(i)
             table[: where.stop - where.start, i] = share[where]
@@ -260,7 +260,7 @@ async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
 
 def _count_gates(layout: Layout) -> Gates:
     lists, top = len(layout.query.input_parties), _count_bits(layout)
-    gates, terms = _compress_gates([_most_words(layout)], top)
+    gates, terms = _compress_gates([_max_words(layout)], top)
     apart = [LANES * (terms[w] if w < len(terms) else 0) + 1 for w in range(top)]
     then, _ = _compress_gates(apart, top)
     gates = gates + then + add_gates(top + 1, 2)
@@ -269,7 +269,7 @@ def _count_gates(layout: Layout) -> Gates:
 
 def _count_bits(layout: Layout) -> int:
     """Return bits that hold the number of places of any list, and every announced count."""
-    return max(LANES * _most_words(layout), *layout.buckets.counts).bit_length()
+    return max(LANES * _max_words(layout), *layout.buckets.counts).bit_length()
 
 
 def _term(bits: Sequence[SharedBits], i: int, top: int) -> SharedBits:

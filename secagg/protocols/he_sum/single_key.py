@@ -45,7 +45,7 @@ from secagg.protocols.he_sum.uploads import (
 )
 from secagg.wire import Message
 
-MOST_KEY_BYTES: Final = 1 << 23  # no scheme's public key is longer
+MAX_KEY_BYTES: Final = 1 << 23  # no scheme's public key is longer
 
 
 class Contributors(Message, frozen=True):
@@ -111,7 +111,7 @@ async def take_part(
                 kind.ciphertext_type,
                 add,
                 own=own is not None,
-                most_bytes=key.ciphertext_bytes(terms.plan, terms.length),
+                max_bytes=key.ciphertext_bytes(terms.plan, terms.length),
             )
             party.send(holder, Contributors(contributors))
             party.send(holder, adder.total.to_message())
@@ -124,8 +124,8 @@ async def take_part(
             return result if party.me in terms.roles.results else None
         if party.me not in terms.roles.results:
             return None
-        most_bytes = terms.names_bytes + 2 * array_bytes(terms.shape, np.dtype(np.float64))
-        return _read_total(await party.receive(Total, holder, most_bytes=most_bytes), terms, peer=holder)
+        max_bytes = terms.names_bytes + 2 * array_bytes(terms.shape, np.dtype(np.float64))
+        return _read_total(await party.receive(Total, holder, max_bytes=max_bytes), terms, peer=holder)
 
 
 def _check(
@@ -159,7 +159,7 @@ async def _share_key(
         return secret_key.public_key
     if party.me not in terms.roles.numbers and party.me != terms.aggregator:
         return None
-    message = await party.receive(kind.message_type, holder, most_bytes=MOST_KEY_BYTES)
+    message = await party.receive(kind.message_type, holder, max_bytes=MAX_KEY_BYTES)
     return kind.from_message(message, peer=holder)
 
 
@@ -167,11 +167,11 @@ async def _decrypt(
     party: Party, terms: Terms, secret_key: SecretKey, executor: Executor | None
 ) -> EncryptedSum:
     aggregator = terms.aggregator
-    announced = await party.receive(Contributors, aggregator, most_bytes=terms.names_bytes)
+    announced = await party.receive(Contributors, aggregator, max_bytes=terms.names_bytes)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
     key = secret_key.public_key
-    most_bytes = key.ciphertext_bytes(terms.plan, terms.length)
-    message = await party.receive(key.ciphertext_type, aggregator, most_bytes=most_bytes)
+    max_bytes = key.ciphertext_bytes(terms.plan, terms.length)
+    message = await party.receive(key.ciphertext_type, aggregator, max_bytes=max_bytes)
     total = check_packing(key.read(message, peer=aggregator), key, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
     dropped = terms.roles.without(contributors)

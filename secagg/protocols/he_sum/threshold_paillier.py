@@ -105,8 +105,8 @@ async def take_part(
             return None
         holders = [holder for holder in terms.roles.key_holders if holder != party.me]
         needed = max(0, public_key.threshold - len(shares))
-        most_bytes = _residues(terms, public_key) * public_key.modulus.residue_bytes
-        answers = await party.gather(DecryptionShare, holders, quorum=needed, most_bytes=most_bytes)
+        max_bytes = _residues(terms, public_key) * public_key.modulus.residue_bytes
+        answers = await party.gather(DecryptionShare, holders, quorum=needed, max_bytes=max_bytes)
         numbers = {name: number for number, name in enumerate(terms.roles.key_holders, start=1)}
         shares |= {numbers[peer]: share for peer, share in answers.items()}
         return _combine(party, terms, public_key, contributors, total, shares, context, executor)
@@ -151,9 +151,9 @@ async def _add_up(
     def add(peer: PartyId, message: CiphertextMessage) -> None:
         adder.add(peer, check_packing(public_key.read(message, peer=peer), public_key, peer=peer))
 
-    most_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
+    max_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
     contributors = await collect(
-        party, terms, CiphertextMessage, add, own=own is not None, most_bytes=most_bytes
+        party, terms, CiphertextMessage, add, own=own is not None, max_bytes=max_bytes
     )
     message = adder.total.to_message()
     for peer in _receivers(terms):
@@ -166,10 +166,10 @@ async def _receive_sum(
     party: Party, terms: Terms, public_key: ThresholdPublicKey
 ) -> tuple[tuple[PartyId, ...], Ciphertext]:
     aggregator = terms.aggregator
-    announced = await party.receive(Announced, aggregator, most_bytes=terms.names_bytes)
+    announced = await party.receive(Announced, aggregator, max_bytes=terms.names_bytes)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
-    most_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
-    message = await party.receive(CiphertextMessage, aggregator, most_bytes=most_bytes)
+    max_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
+    message = await party.receive(CiphertextMessage, aggregator, max_bytes=max_bytes)
     total = public_key.read(message, peer=aggregator)
     check_header(total.header, terms, len(contributors), peer=aggregator)
     return contributors, total

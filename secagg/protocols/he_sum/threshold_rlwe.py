@@ -119,7 +119,7 @@ async def agree_key(
                 raise UsageError("a key holder needs its signing key and its decryption log")
             return await _make_key(party, terms, agreed, identity, log)
         first = terms.roles.key_holders[0]
-        message = await party.receive(PublicKeyMessage, first, most_bytes=_polynomials_bytes(release_plan, 1))
+        message = await party.receive(PublicKeyMessage, first, max_bytes=_polynomials_bytes(release_plan, 1))
         public_key = PublicKey.from_message(message, peer=first)
         confirmations = await party.gather(Confirmation, terms.roles.key_holders)
         try:
@@ -144,8 +144,8 @@ async def _make_key(
     opening = holder.open(await party.gather(Commitment, others))
     for peer in others:
         party.send(peer, opening)
-    most_bytes = _polynomials_bytes(agreed.release_plan, 1)
-    confirmation = holder.confirm(await party.gather(Opening, others, most_bytes=most_bytes))
+    max_bytes = _polynomials_bytes(agreed.release_plan, 1)
+    confirmation = holder.confirm(await party.gather(Opening, others, max_bytes=max_bytes))
     for peer in others:
         party.send(peer, confirmation)
     share = holder.finish(await party.gather(Confirmation, others), log)
@@ -236,11 +236,11 @@ async def take_part(
             return None
         half_bytes = _polynomials_bytes(release_plan, round_.blocks)
         if half is None:
-            most_bytes = terms.names_bytes + half_bytes
-            message = await party.receive(OtherHalf, terms.aggregator, most_bytes=most_bytes)
+            max_bytes = terms.names_bytes + half_bytes
+            message = await party.receive(OtherHalf, terms.aggregator, max_bytes=max_bytes)
             half = _read_half(message, terms, round_)
         others = [holder for holder in terms.roles.key_holders if holder != party.me]
-        answers |= await party.gather(PartialDecryption, others, most_bytes=half_bytes)
+        answers |= await party.gather(PartialDecryption, others, max_bytes=half_bytes)
         if party.me != terms.aggregator:
             _check_announced(half[0], answers, peer=terms.aggregator)
         return _combine(terms, public_key, *half, answers)
@@ -282,8 +282,8 @@ async def _collect(
 
     if own is not None:
         add(party.me, own)
-    most_bytes = 2 * _polynomials_bytes(round_.release_plan, round_.blocks)
-    await collect(party, terms, Upload, add, own=own is not None, most_bytes=most_bytes)
+    max_bytes = 2 * _polynomials_bytes(round_.release_plan, round_.blocks)
+    await collect(party, terms, Upload, add, own=own is not None, max_bytes=max_bytes)
     for holder in terms.roles.key_holders:
         party.send(holder, Relayed(None))
     outcome, c0 = collector.close(), collector.total.c0
@@ -296,8 +296,8 @@ async def _collect(
 async def _tally(party: Party, terms: Terms, round_: Round) -> Tally:
     """Return this key holder's own sum of what the aggregator relays."""
     tally, aggregator = Tally(round_), terms.aggregator
-    most_bytes = _polynomials_bytes(round_.release_plan, round_.blocks)
-    while (upload := (await party.receive(Relayed, aggregator, most_bytes=most_bytes)).upload) is not None:
+    max_bytes = _polynomials_bytes(round_.release_plan, round_.blocks)
+    while (upload := (await party.receive(Relayed, aggregator, max_bytes=max_bytes)).upload) is not None:
         try:
             _check_weight(upload.header, upload.client)
             tally.add(upload)

@@ -22,7 +22,7 @@ async def collect(
     add: Callable[[PartyId, M], None],
     *,
     own: bool,
-    most_bytes: int,
+    max_bytes: int,
 ) -> tuple[PartyId, ...]:
     """Hand every client's upload to `add` as it comes; return whose were taken, in the terms' order.
 
@@ -33,7 +33,7 @@ async def collect(
       kind: an upload as a message.
       add: (client, message): checks an upload and adds it up, or raises RemoteProtocolError.
       own: whether the aggregator is a client, whose upload has been added already.
-      most_bytes: of an upload's arrays.
+      max_bytes: of an upload's arrays.
 
     Raises:
       TooFewPartiesError: fewer than `terms.min_clients` uploads were in order.
@@ -42,7 +42,7 @@ async def collect(
     others = [client for client in terms.roles.clients if client != party.me]
     needed = max(0, terms.min_clients - len(taken))
     async for peer, message in party.as_completed(
-        kind, others, quorum=needed, timeout_s=terms.timeout_s, most_bytes=most_bytes
+        kind, others, quorum=needed, timeout_s=terms.timeout_s, max_bytes=max_bytes
     ):
         try:
             add(peer, message)

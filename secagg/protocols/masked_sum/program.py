@@ -67,19 +67,19 @@ async def contribute(
     _begin(party, where)
     with party.phase("keys"):
         party.send(server, client.advertise())
-        peers = await party.receive(PeerKeys, server, most_bytes=_most_bytes(terms, near, _KEYS_BYTES))
+        peers = await party.receive(PeerKeys, server, max_bytes=_max_bytes(terms, near, _KEYS_BYTES))
     with party.phase("shares"):
         party.send(server, client.share(peers))
-        inbox = await party.receive(Inbox, server, most_bytes=_most_bytes(terms, near, SEALED_BYTES))
+        inbox = await party.receive(Inbox, server, max_bytes=_max_bytes(terms, near, SEALED_BYTES))
     with party.phase("input"):
         party.send(server, client.mask(x, inbox, executor=executor))
-        survivors = await party.receive(Survivors, server, most_bytes=_most_bytes(terms))
+        survivors = await party.receive(Survivors, server, max_bytes=_max_bytes(terms))
     request: Survivors | Consents = survivors
     if terms.malicious:
         with party.phase("consent"):
             party.send(server, client.consent(survivors))
             request = await party.receive(
-                Consents, server, most_bytes=_most_bytes(terms, len(terms.roles.clients), SIGNATURE_BYTES)
+                Consents, server, max_bytes=_max_bytes(terms, len(terms.roles.clients), SIGNATURE_BYTES)
             )
     with party.phase("unmask"):
         party.send(server, client.unmask(request))
@@ -112,11 +112,11 @@ async def aggregate(
     _begin(party, where)
 
     async def take(
-        kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None], most_bytes: int
+        kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None], max_bytes: int
     ) -> None:
         # How many are enough `close` knows; an arrival is borne or not only there.
         async for peer, message in party.as_completed(
-            kind, clients, quorum=0, timeout_s=terms.timeout_s, most_bytes=most_bytes
+            kind, clients, quorum=0, timeout_s=terms.timeout_s, max_bytes=max_bytes
         ):
             try:
                 use(peer, message)
@@ -132,7 +132,7 @@ async def aggregate(
         await take(Keys, terms.roles.clients, server.take_keys, _KEYS_BYTES)
         send(server.close_keys())
     with party.phase("shares"):
-        await take(Shares, server.keyed, server.take_shares, _most_bytes(terms, near, SEALED_BYTES))
+        await take(Shares, server.keyed, server.take_shares, _max_bytes(terms, near, SEALED_BYTES))
         send(server.close_shares())
     with party.phase("input"):
         await take(MaskedInput, server.shared, server.take_input, terms.packed_bytes)
@@ -143,11 +143,11 @@ async def aggregate(
             await take(Consent, server.included, server.take_consent, SIGNATURE_BYTES)
             send(dict.fromkeys(server.included, server.close_consents()))
     with party.phase("unmask"):
-        await take(Unmasking, server.included, server.take_answer, _most_bytes(terms, near + 1, SHARE_BYTES))
+        await take(Unmasking, server.included, server.take_answer, _max_bytes(terms, near + 1, SHARE_BYTES))
         return server.finish(executor=executor)
 
 
-def _most_bytes(terms: Terms, rows: int = 0, row_bytes: int = 0) -> int:
+def _max_bytes(terms: Terms, rows: int = 0, row_bytes: int = 0) -> int:
     """Return what a message with so many rows and a set of clients takes."""
     return -(-len(terms.roles.clients) // 8) + rows * row_bytes
 

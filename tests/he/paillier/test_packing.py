@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from secagg.errors import PlanError, RangeError, ShapeError
 from secagg.fixed_point import Plan
-from secagg.he.paillier.packing import Packing, most_slots
+from secagg.he.paillier.packing import Packing, max_slots
 from secagg.he.scheme import Header
 
 MODULUS = mpz(2**521 - 1) * mpz(2**127 - 1)
@@ -64,7 +64,7 @@ def test_extreme_values_in_every_slot_are_exact_up_to_the_whole_capacity(plan):
 @given(st.data())
 def test_weighted_sums_of_plaintexts_are_sums_of_numbers(data):
     plan = data.draw(st.sampled_from(PLANS))
-    packing = Packing(plan, MODULUS, data.draw(st.integers(1, most_slots(plan, MODULUS))))
+    packing = Packing(plan, MODULUS, data.draw(st.integers(1, max_slots(plan, MODULUS))))
     count, length = data.draw(st.integers(1, min(4, plan.parties))), data.draw(st.integers(1, 40))
     weight = st.integers(-plan.max_weight, plan.max_weight).filter(bool)
     weights = data.draw(st.lists(weight, min_size=count, max_size=count))
@@ -81,7 +81,7 @@ def test_weighted_sums_of_plaintexts_are_sums_of_numbers(data):
 
 @plans
 def test_the_bits_of_a_plaintext_are_used_to_the_last_whole_slot(plan):
-    slots, bits = most_slots(plan, MODULUS), 8 * -(-plan.sum_bits // 8)
+    slots, bits = max_slots(plan, MODULUS), 8 * -(-plan.sum_bits // 8)
     assert 2 ** (slots * bits) <= MODULUS < 2 ** ((slots + 1) * bits + 1)
 
 
@@ -126,7 +126,7 @@ def test_a_plaintext_beyond_its_slots_is_refused():
 
 def test_a_number_of_slots_that_does_not_fit_is_refused():
     plan = PLANS[4]
-    most = most_slots(plan, MODULUS)
+    most = max_slots(plan, MODULUS)
     for slots in (0, most + 1):
         with pytest.raises(ShapeError, match=f"expected 1 to {most} slots"):
             Packing(plan, MODULUS, slots)

@@ -161,10 +161,10 @@ def test_the_largest_flooding_cannot_decode_wrong_and_more_could(
         assert worst + holders * 2 >= half
         return
     assert worst + holders * 2**most < half <= worst + holders * 2 ** (most + 1)
-    most_left = noise.largest_residual(
+    max_left = noise.largest_residual(
         plan, p, holders=holders, flood_bits=most, weight=parties, squares=1, coefficients=1
     )
-    assert most_left == worst + holders * 2**most
+    assert max_left == worst + holders * 2**most
 
 
 def test_a_residual_is_allowed_the_worst_case_where_that_decodes_right_and_else_the_tail() -> None:

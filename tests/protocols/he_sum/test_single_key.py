@@ -33,7 +33,7 @@ from secagg.network.simulated import ACTIONS, Action, Fault
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.schemes import scheme
-from secagg.protocols.he_sum.single_key import MOST_KEY_BYTES, Contributors, Total, cost
+from secagg.protocols.he_sum.single_key import MAX_KEY_BYTES, Contributors, Total, cost
 from secagg.protocols.he_sum.terms import Terms
 from secagg.wire import Message
 
@@ -721,4 +721,4 @@ def test_no_public_key_is_longer_than_what_is_taken_for_one() -> None:
     rlwe_sets = [parameters(bits) for bits in (64, 96, 128)]
     rlwe_keys = [p.degree * p.coefficient_bytes for p in rlwe_sets]
     ckks_keys = [context.public_key_bytes for context in CONTEXTS.values()]
-    assert max(*rlwe_keys, *ckks_keys) <= MOST_KEY_BYTES
+    assert max(*rlwe_keys, *ckks_keys) <= MAX_KEY_BYTES
