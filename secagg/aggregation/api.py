@@ -79,7 +79,7 @@ def sum(  # noqa: A001  # called as secagg.sum
       executor: threads for heavy work. The call may itself run in one of them.
 
     Returns what the first update is, with the sums in it, and a report: the same classes, names, order and dtypes, on the
-    same device. What is neither known here nor numpy's comes back as arrays of numpy.
+    same device. Arrays of other libraries come back as numpy arrays.
 
     Raises:
       UsageError: no clip, unknown names or protocols, settings that do not go together, too few clients; privacy with a

@@ -127,19 +127,14 @@ class Masked(Protection):
 
 
 def _protection(parameters: GraphParameters) -> str:
-    colluders = f", even together with {parameters.n_corrupt} of the clients," if parameters.n_corrupt else ""
-    # Whoever works with the server knows its own update: what is left of the sum is that of the others.
-    honest = (
-        f", {parameters.min_clients - parameters.n_corrupt} or more of them others,"
-        if parameters.n_corrupt
-        else ""
+    keeps = "whatever it does" if parameters.malicious else "as long as it keeps to the protocol"
+    least, corrupt = parameters.min_clients, parameters.n_corrupt
+    text = (
+        f"The server learns the sum over at least {least} clients and nothing else of their updates, {keeps}."
     )
-    server = (
-        "whatever the server does" if parameters.malicious else "as long as the server keeps to the protocol"
-    )
-    chance = parameters.log2_insecure
-    luck = "" if chance == -math.inf else f", but with a probability of 2^{chance:.1f}"
-    return (
-        f"The server{colluders} learns the sum over at least {parameters.min_clients} clients{honest} and nothing else of "
-        f"the others' updates, {server}{luck}."
-    )
+    if corrupt:
+        # Whoever works with the server knows its own update: what is left of the sum is that of the others.
+        text += f" With the help of {corrupt} of the clients it learns the sum over the others, at least {least - corrupt}."
+    if parameters.log2_insecure > -math.inf:
+        text += f" This fails with a probability of 2^{parameters.log2_insecure:.1f}."
+    return text

@@ -101,7 +101,7 @@ class Protection(ABC):
     # What is opened is a function of the sum alone, and says nothing of single vectors; so noise inside the sum protects.
     supports_dp: ClassVar[bool] = True
     no_dp_because: ClassVar[str] = ""
-    # Whom a client exchanges masks with may be lost, and then it is lost with them; elsewhere no client depends on others.
+    # Whether the loss of a client's neighbours can cost its own vector (masked sums alone).
     clients_depend: ClassVar[bool] = False
 
     @property

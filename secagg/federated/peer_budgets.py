@@ -1,12 +1,12 @@
-"""What nodes know of one another's budgets: who shows another one than it had is not worked with.
+"""What nodes remember of one another's budgets. A node that shows another budget than before is left out.
 
 A whole older budget file is in itself as good as the newest, and so is a copy that was used elsewhere. So each node shows,
 signed, which sums it has spent its budget on. The others in the sum check that this continues what they saw last, and
 remember it with this sum added when the node's vector is in. What is shown is in the session, so nodes that were told
 different things find that no key fits.
 
-The server leaves out a node of which more others saw another budget than may lie, and gives it their word. It need not do
-so for privacy's sake: nodes refuse by themselves.
+The server leaves out a node when more nodes contradict its budget than may lie, and sends it their signed statements. It
+need not do so for privacy's sake: nodes refuse by themselves.
 """
 
 from __future__ import annotations

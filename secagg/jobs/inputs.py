@@ -149,7 +149,7 @@ class _InputTable:
                         written=opened.written_header,
                     )
                 )
-        # Of the first file, where a format calls columns otherwise in another.
+        # Files may name columns differently; the record shows the first file's.
         self._columns = found[0]
         self._files = [Path(source) for source in self._sources if not _is_query(source)]
         self._digests: list[tuple[Path, str]] = []
@@ -172,7 +172,7 @@ class _InputTable:
         """Return what a run record says of the table.
 
         A query may name an account. So only the digest is kept of a query that stands on the command line.
-        What the files held that it reads is not known.
+        The files that a query reads are not digested.
         """
         counts = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
         dialect = dataclasses.asdict(self._options["dialect"])

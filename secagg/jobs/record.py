@@ -113,7 +113,7 @@ def record(
       result_rows: how many rows this party was told, None where it was told nothing.
       ledger: None where the parties did not meet.
       reached: the phase.
-      error: why the run failed. What of its results was opened before is not known then.
+      error: why the run failed. The record then does not say which results were opened.
     """
     complete = error is None
     return {

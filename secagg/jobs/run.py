@@ -95,7 +95,7 @@ class Part:
         self._read = read
 
     def prepare(self, party: Party) -> None:
-        """Read this party's data; where nobody calls it before the program runs, that does."""
+        """Read this party's data. The driver calls this before the program; otherwise the program does."""
         job = self.job
         self.party, self.session, self.met = party, party.session, time.monotonic()
         if self._read is not None:

@@ -1,8 +1,8 @@
 """Run records that their party signed, and checking them.
 
 What is signed is the record without its `signature`, as JSON with sorted keys and without spaces. So a record may be
-laid out anew, but a changed value, a left out or a doubled key is found. The signature says that whoever holds the
-certificate's key wrote the record; that the record is true only that party knows.
+laid out anew, but a changed value, a left out or a doubled key is found. The signature shows that whoever holds the
+certificate's key wrote the record. It does not show that the record is true.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from secagg.network.identity import (
 )
 
 _LABEL: Final = "run record v1"
-# What lets others test guesses, or is nobody else's business: kept apart from what is signed and compared.
+# Keys of the private part, which is not signed: they would let others test guesses, or concern this party alone.
 PRIVATE: Final = ("openings", "result_rows", "tables", "result")
 _MAX_BYTES: Final = 1 << 24
 _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)

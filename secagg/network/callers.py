@@ -7,10 +7,10 @@ Anybody can open connections, so there are places for so many, and the more a ca
     KNOWN       a certificate that is known here, and its key; a hello turns it into a link
 
 Callers make room for others of their own stage alone: whoever opens connections and sends nothing never displaces one
-who has sent something. In a stage the address with the most callers makes room first, and of its callers the oldest. So a
-caller that comes from an address of its own loses its place to nobody but to as many addresses as there are places. At
-any rate it has the time in which all places of its stage are taken anew: half a second at 1,000 connections a second,
-with the places that processes usually have.
+who has sent something. In a stage the address with the most callers makes room first, and of its callers the oldest. A
+caller that is alone at its address is displaced only when every place of its stage is held from a different address. At any
+rate it has the time in which all places of its stage are taken anew: half a second at 1,000 connections a second, with the
+places that processes usually have.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Newcomer:
     Attributes:
       deadline: when it has to be one.
       dialled: whom this party dialled; None for a caller.
-      source: what a caller shares its places with: its address, or its name once that is known.
+      source: the address or, once known, the name whose callers share places.
       fd, events: what the conversation with it waits for.
       stage: of a caller.
     """

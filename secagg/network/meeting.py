@@ -1,8 +1,8 @@
 """How parties find each other, make sure who is who, and agree on a session.
 
-Of each pair the party whose name sorts first listens and the other dials, again and again until the
-deadline, so that parties may be started in any order. (The order of the roster would do as well, but parties
-whose rosters differ must meet to find that out.) Then, on every connection:
+In each pair the party whose name sorts first listens, and the other dials until the deadline. So parties may be started in
+any order. Names rather than rosters decide, because parties with different rosters must meet to find out. Then, on every
+connection:
 
 1. TLS 1.3 in which each side accepts exactly the certificates it was given; no authority is asked.
 2. Both send a `Hello`: release, roster, digest of what was agreed, commitment to a fresh nonce. Whoever finds a

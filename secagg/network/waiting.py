@@ -4,9 +4,9 @@ A heartbeat says how many steps its sender has taken and whom it now waits for. 
 long as p, or somebody whom p says it waits for, directly or through others, shows progress: it takes a step, computes, or
 moves bytes of a message to or from this party. If none of them does so for `message_s`, the wait ends.
 
-Then p is named only if it does not say that it waits for a third party. Between two honest parties that run the same
-program neither waits for the other while the other waits for it, so who says "I wait for you" may be named. What it says
-of a third party nobody here can check: then nobody is named, and the message says whose word leads where.
+Then p is named only if it does not say that it waits for a third party. Two honest parties that run the same program never
+wait for each other. So a peer that claims to wait for this party may be named. What it says of a third party nobody here
+can check: then nobody is named, and the message says whose word leads where.
 """
 
 from __future__ import annotations

@@ -72,14 +72,14 @@ Program: TypeAlias = Callable[["Party"], Computation[T]]
 
 
 class Party:
-    """One participant: who I am, who else is there, what I draw from, and the letters in my box.
+    """One party as its protocol sees it: its name, the roster, its random stream, and its unread messages.
 
     Args:
       me: this party's name.
       roster: the names of all parties, the same everywhere and in the same order.
       session: 32 bytes that all parties agreed on and that never come again.
       rng: where this party's own secrets come from; by default a stream keyed by the operating system.
-      room: how much each peer may send that this party does not ask for yet.
+      room: bound on each peer's messages that this party has not asked for yet.
 
     A party belongs to the process that made it. In a process forked off it refuses to send and to draw, for it would
     cover other numbers with the masks that the first one uses.

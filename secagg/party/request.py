@@ -20,13 +20,13 @@ from secagg.wire import SMALL_BYTES, Lane, M, Message
 class Gather(Generic[M]):
     """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
 
-    first: one answer is enough, and only that answer is returned. Each wait then costs the same, however many peers
-      there are: `peers` is a dictionary that loses those who have answered, and `missing` is kept between waits.
+    first: return as soon as one peer has answered. `peers` is then a dictionary that loses who has answered, and `missing`
+      is kept between waits, so that a wait costs the same for any number of peers.
     continued: time runs on from the wait before this one.
     limit: the longest frame that may answer, in bytes.
     may_wait_for: whom a peer may itself wait for before it answers; None for anybody.
     missing: who has neither answered nor failed.
-    there: first, and somebody has answered.
+    there: whether a `first` request has its answer.
     """
 
     kind: type[M]

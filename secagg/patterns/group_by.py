@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -86,11 +86,9 @@ class GroupByPattern(ABC):
     phases: tuple[str, ...] = group_by.PHASES
     trust: str = _TRUST
 
-    what_is_open: ClassVar[str] = "whether it is flagged and, only if so, its joint"
-
     @abstractmethod
     def fields(self, parameters: Any) -> Sequence[Field]:
-        """Return the numbers of each row, and the tests on their sums; `row_values` has them in this order."""
+        """Return the numbers of each row, and the tests on their sums; `group_rows` has them in this order."""
 
     @abstractmethod
     def group_rows(self, parameters: Any, tables: Tables) -> Rows:
@@ -139,12 +137,12 @@ class GroupByPattern(ABC):
                 terms.parties,
             ),
             Disclosure(
-                "whether hashes fell so that the run must be repeated with a new key (the probability is in the run record)",
+                "whether the run must be repeated with a new hash key (the probability is in the run record)",
                 terms.parties,
             ),
             Disclosure(
-                "for each input party whether what it put in is a list that a table makes (sorted, within bounds, no longer "
-                "than announced), which always holds for an unaltered program",
+                "whether each input party's list is well-formed (sorted, within bounds, no longer than announced); with an "
+                "unaltered program it always is",
                 computing,
             ),
             Disclosure(
@@ -152,7 +150,8 @@ class GroupByPattern(ABC):
                 computing,
             ),
             Disclosure(
-                f"for each {identifier} that it put in: {self.what_is_open} {' and '.join(sums)}",
+                f"for each {identifier} that it put in: whether it is flagged and, only if so, its joint "
+                f"{' and '.join(sums)}",
                 terms.input_parties,
                 each_its_own=True,
             ),
@@ -187,7 +186,7 @@ class GroupByPattern(ABC):
         layout = self._layout(parameters, terms, rows)
         return [
             Risk("log2_false_match", "two different identifiers are taken for one", layout.log2_false_match),
-            Risk("log2_abort", "hashes fall so that the run must be repeated", layout.log2_abort),
+            Risk("log2_abort", "the run must be repeated with a new hash key", layout.log2_abort),
         ]
 
     def reference(

@@ -1,4 +1,4 @@
-"""What an input party with an altered program puts in is a list that a table makes, or ends the run and names its owner."""
+"""What an input party with an altered program puts in is a well-formed list, or ends the run and names its owner."""
 
 from __future__ import annotations
 
@@ -205,7 +205,11 @@ def test_several_owners_are_all_named(monkeypatch):
     monkeypatch.setattr(PlacedRows, "_checked", lambda self, order, words: self)
     outcome = run(monkeypatch, query, {"A": rows(["v", "v"]), "M": rows(["w", "w"])})
     assert not outcome.results
-    assert all("what A, M put in is no list" in str(e) for n, e in outcome.errors.items() if n in "xyz")
+    assert all(
+        "what A, M put in is not a well-formed list" in str(e)
+        for n, e in outcome.errors.items()
+        if n in "xyz"
+    )
 
 
 def test_a_party_whose_own_list_came_out_broken_says_that_another_computed_wrongly(monkeypatch):

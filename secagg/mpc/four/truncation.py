@@ -2,7 +2,7 @@
 
 z = s + t with s = z_0 + z_1 known to P_2 and P_3, and t = z_2 + z_3 known to P_0 and P_1.
 
-1. A = s + 2**(k-2) + 2**f - 1 and B = t. Of both the quotient by 2**f and the top bit become shares.
+1. A = s + 2**(k-2) + 2**f - 1 and B = t. Each is shared as a quotient by 2**f and a top bit.
 2. w = m_A + m_B - m_A m_B tells whether A + B wraps: one product.
 
 Result: A >> f + B >> f - w 2**(k-f) - 2**(k-2-f), which is floor(z / 2**f) or one more, and exact for multiples of 2**f.

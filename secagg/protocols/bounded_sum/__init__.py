@@ -24,11 +24,11 @@ leaving as a result party, if it is one.
 *Aggregators* follow the protocol; at most one looks, and may pool what it sees with any clients and result parties.
 Channels are authenticated and encrypted.
 
-Learns. Aggregators and result parties: who is in the sum, who is missing, who was refused: *one bit a client is
-opened to the three aggregators*, which tells nothing of a client that keeps to the bounds (`contribute` refuses to send
-others), not by which coordinate or by how much a client broke them, and not its vector. Result parties: the sum and
-the sum of weights, if at least `min_clients` vectors are in it; otherwise nothing else is opened. Clients learn nothing.
-What the sum itself says of its summands is no business of this protocol; nor are vectors that are wrong within bounds.
+Learns. Aggregators and result parties: who is in the sum, who is missing, who was refused: *one bit a client is opened to
+the three aggregators*: within bounds or not. `contribute` refuses to send a vector that is not. The bit does not tell the
+coordinate, the excess or the vector. Result parties: the sum and the sum of weights, if at least `min_clients` vectors are
+in it; otherwise nothing else is opened. Clients learn nothing. What the sum itself says of its summands is no business of
+this protocol; nor are vectors that are wrong within bounds.
 
 Cost, n clients in batches of m, d coordinates (one more with weights) of 8 bytes:
   client     8 d + 64 bytes, 2 messages

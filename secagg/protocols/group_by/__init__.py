@@ -9,7 +9,7 @@ After [HEK12] (sort, compare, shuffle), on three-party replicated shares of bits
   agree      row counts and commitments to the rows are announced and compared; the input parties draw a hash key
              and hash their identifiers
   share      rows go into public buckets by hash prefix, padded; sorted by hash; shared
-  check      that each list is one that a table makes: sorted, within bounds, no longer than announced
+  check      that each list is well-formed: sorted, within bounds, no longer than announced
   merge      the sorted lists are merged obliviously [Bat68], one after the other
   group      neighbours are tested for equality; each row gets the sums over its group
   test       sums are compared with the thresholds; sums of groups that fail are zeroed
@@ -23,10 +23,10 @@ them. They may pool what they see with that one computing party.
 Deviation from [HEK12]: every list keeps its padding and every row its origin until the end, so opening the
 origins shows a random arrangement of public numbers. Proof in docs/soundness.md.
 
-Learns: everybody, the announced row counts, commitments to the rows, and whether hashes fell so that the run ends
-(`Layout.log2_abort` bounds how likely that is). An input party, for its own rows: flagged or not, and the open sums where
-flagged; the sum less its own part is what the others hold. Computing parties: one bit a list, which is zero for a party that
-keeps to the protocol; nothing more. Input parties share the hash key.
+Learns: everybody, the announced row counts, commitments to the rows, and whether the run must be repeated with a new hash
+key (`Layout.log2_abort` bounds the probability). An input party, for its own rows: flagged or not, and the open sums where
+flagged; the sum less its own part is what the others hold. Computing parties: one bit a list, which is zero for a party
+that keeps to the protocol; nothing more. Input parties share the hash key.
 
 Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R log R comparisons.
 """

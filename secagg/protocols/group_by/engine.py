@@ -63,7 +63,7 @@ async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> Sh
     put_in = layout.key_planes + query.value_planes
     joint = SharedBits(engine, *(np.zeros((layout.planes, columns), np.uint64) for _ in range(2)))
     # Own rows first, so that inputs of computing parties travel in one round; outside parties' last, because the
-    # computing parties, in one order, compare what they were handed.
+    # computing parties compare their copies in one common order.
     for owner in sorted(query.input_parties, key=lambda p: (p not in engine.computing, p != engine.party.me)):
         position = query.input_parties.index(owner)
         where = layout.region(position)

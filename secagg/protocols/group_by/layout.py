@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def log2_abort(self) -> float:
-        """Return log2 of a bound on the probability that the run ends because of where hashes fall.
+        """Return log2 of a bound on the probability that the run must be repeated with a new hash key.
 
         A bucket overflows, or two rows of one party in one bucket have the same identity bits, or one has
         those of padding.

@@ -1,4 +1,4 @@
-"""The check, on shares, that what each input party put in is a list that a table can make.
+"""The check, on shares, that the list of each input party is well-formed.
 
 Sums over groups are right, and show a party what they should and no more, if in each bucket of each list
 
@@ -80,11 +80,11 @@ def _broken(owners: Sequence[PartyId], me: PartyId) -> RemoteProtocolError:
     others = [owner for owner in owners if owner != me]
     if not others:
         return RemoteProtocolError(
-            f"what {me} put in came out as no list that a table makes ({what}); if {me} runs the program as it is, another "
+            f"the list that {me} put in came out as not well-formed ({what}); if {me} runs the program as it is, another "
             f"computing party computed wrongly, and it cannot be known which"
         )
     return RemoteProtocolError(
-        f"what {', '.join(others)} put in is no list that a table makes: {what}; ask {others[0]} what it runs",
+        f"what {', '.join(others)} put in is not a well-formed list: {what}; ask {others[0]} what it runs",
         peer=others[0],
     )
 

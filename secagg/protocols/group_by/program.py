@@ -42,7 +42,7 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
       UsageError: an identifier that stands twice.
       PlanError: a bucket overflowed, or two rows of one party cannot be told apart by their pseudonyms, with a
         probability below 2**`Layout.log2_abort`; run again, which draws a new hash key.
-      RemoteProtocolError: a peer sent what the protocol forbids, or put in what is no list; see `lists`.
+      RemoteProtocolError: a peer sent what the protocol forbids, or put in a list that is not well-formed; see `lists`.
       PeerMissingError: as `Party.gather`.
     """
     with party.phase("agree"):

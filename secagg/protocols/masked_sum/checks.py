@@ -21,8 +21,8 @@ from secagg.signing import SIGNATURE_BYTES
 def peer_keys(where: Round, me: int, own: bytes, message: PeerKeys) -> dict[int, bytes]:
     """Return the public keys of this client's neighbours, by number, 64 bytes each.
 
-    Refuses keys of others than neighbours, of too few, keys that their owner did not sign for this round, and
-    any that comes twice or is the client's own.
+    Refuses: keys of a non-neighbour; keys of fewer than threshold - 1 neighbours; a key without its owner's signature for
+    this round; a repeated key; the client's own key.
     """
     threshold = where.terms.parameters.threshold
     present = sorted(_members(where, message.present))
@@ -54,8 +54,8 @@ def held_keys(message: PeerKeys, present: list[int]) -> dict[int, bytes]:
 def shared(where: Round, me: int, known: dict[int, bytes], message: Inbox) -> frozenset[int]:
     """Return who sent shares.
 
-    Refuses a set without this client, of too few or too few near it, neighbours whose keys did not come before, and
-    another number of sealed shares than there are neighbours in it.
+    Refuses: a set without this client; too few clients; too few neighbours; a neighbour whose keys did not come before;
+    another number of sealed shares than neighbours in the set.
     """
     members = _members(where, message.shared)
     _check_set(where, me, members, "sent shares")
@@ -72,7 +72,7 @@ def shared(where: Round, me: int, known: dict[int, bytes], message: Inbox) -> fr
 def survivors(where: Round, me: int, before: frozenset[int], message: Survivors) -> frozenset[int]:
     """Return whose vectors are in the sum.
 
-    Refuses a set without this client, of too few or too few near it, and one with others than those who shared.
+    Refuses: a set without this client; too few clients; too few neighbours; a client that had not sent shares.
     """
     members = _members(where, message.included)
     if not members <= before:

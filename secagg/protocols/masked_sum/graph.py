@@ -1,8 +1,7 @@
 """Who shares masks and secrets with whom: a complete graph, or a sparse random one [BBG+20].
 
-Each client has a mask in common with each of its neighbours, and its two secrets are shared, `threshold` of them
-needed, among its neighbours and itself. With n clients, c of them corrupt (they work with the server) and r that
-may drop out:
+Each pair of neighbours has a mask in common. Each client shares its two secrets among its neighbours and itself;
+`threshold` shares recover one. With n clients, c of them corrupt (they work with the server) and r that may drop out:
 
 *Complete graph* [BIK+17]. Against a server that keeps to the protocol, threshold > c; against one that does not,
 2 * threshold > n + c; and threshold <= n - r. Here threshold = n - r, the largest, which bears the most

@@ -1,7 +1,7 @@
 """The messages of a masked sum, in wire order. Sets of clients are one bit a client; rows go by client number.
 
-A request names one set of survivors. Whoever put in its shares and is not in it dropped out: there is no way to
-write down that a client did both, so none to ask for both its secrets at once.
+A request names one set of survivors. A client that sent shares and is not in the set has dropped out. One set cannot ask
+for both secrets of a client.
 """
 
 from __future__ import annotations

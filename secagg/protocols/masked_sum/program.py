@@ -114,7 +114,7 @@ async def aggregate(
     async def take(
         kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None], max_bytes: int
     ) -> None:
-        # How many are enough `close` knows; an arrival is borne or not only there.
+        # `close_*` decides whether enough clients answered; here each loss is borne.
         async for peer, message in party.as_completed(
             kind, clients, quorum=0, timeout_s=terms.timeout_s, max_bytes=max_bytes
         ):

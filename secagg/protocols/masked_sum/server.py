@@ -1,9 +1,9 @@
 """The server's side of a masked sum: takes messages as they come, and closes each round once.
 
 `take_*` checks one client's message, uses it and lets it go; `close_*` ends a round and returns what goes to whom.
-What comes after a round has been closed is refused: a vector that came too late stays out of the sum, and its
-owner's masking key is what is asked for, so both its secrets are never needed. Who is in the sum stays in it even
-if it goes away afterwards: then its self mask is asked of the others.
+What comes after a round has been closed is refused. A late vector stays out of the sum: the server then asks for its
+owner's masking key, and never for the other secret. Who is in the sum stays in it even if it goes away afterwards: its self
+mask is asked of the others.
 
 Memory: one vector, one upload at a time, and for each client the keys and sealed shares of its neighbours.
 """
