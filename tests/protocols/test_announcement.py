@@ -318,9 +318,9 @@ def test_digests_for_another_number_of_parties_name_their_sender():
 def test_two_contributions_to_the_hash_key_end_the_run_and_do_not_make_findings_vanish(monkeypatch):
     agree = agree_hash_key
 
-    async def agree_differently(party, contribution, announced):
+    async def agree_differently(party, contribution, announced, **waiting):
         if party.me != "C":
-            return await agree(party, contribution, announced)
+            return await agree(party, contribution, announced, **waiting)
         party.send("A", HashKeyPart(contribution))
         party.send("B", HashKeyPart(bytes(32)))
         return (await party.gather(HashKeyPart, ["A", "B"])) and bytes(32)

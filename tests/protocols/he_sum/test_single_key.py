@@ -546,10 +546,10 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
     refused(case, "k", program(None, "paillier", secret_key=key), "expected a secret key of paillier")
     refused(case, "a", program(x, "elgamal"), "among paillier, rlwe, ckks")
     refused(case, "a", program(None), "at the clients")
-    two = replace(terms, key_holders=("k", "r"))
+    two = replace(terms, roles=replace(terms.roles, key_holders=("k", "r")))
     refused(case, "k", program(None, secret_key=key, terms=two), "one key holder, not 2")
     for who, results in (("k", ("r",)), ("k", ("r", "k"))):
-        shown = replace(terms, results=results)
+        shown = replace(terms, roles=replace(terms.roles, results=results))
         refused(
             case,
             who,
@@ -646,7 +646,7 @@ class Aggregator:
     def __init__(self, case: Any, name: str, key: Any, clients: int) -> None:
         self.names = case.terms.roles.clients[:clients]
         # The plan is for as many in any case: the ciphertexts are of one size.
-        terms, self.key = replace(case.terms, clients=self.names), key
+        terms, self.key = replace(case.terms, roles=replace(case.terms.roles, clients=self.names)), key
         self.roster = (*self.names, "agg", "k", "r")
         self.party = Party("agg", self.roster, session=bytes(32))
         self.run: Run[Any] = Run(

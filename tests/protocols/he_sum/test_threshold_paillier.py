@@ -523,9 +523,10 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
     refused("a", "nowhere else", np.zeros(5), key_share=shares[0])
     refused("h1", "share 1", key_share=shares[1])
     refused("h1", "share 1", key_share=theirs[0])
-    refused("a", "3 key holders", np.zeros(5), terms=replace(case.terms, key_holders=("h1", "h2")))
+    two = replace(case.terms, roles=replace(case.terms.roles, key_holders=("h1", "h2")))
+    refused("a", "3 key holders", np.zeros(5), terms=two)
     refused("a", "at the clients")
-    refused("r", "3 key holders", public_key=other, terms=replace(case.terms, key_holders=("h1", "h2")))
+    refused("r", "3 key holders", public_key=other, terms=two)
 
 
 # Faults at every message.
@@ -582,7 +583,7 @@ def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillie
     peaks = []
     for clients in (10, 200):
         names = case.terms.roles.clients[:clients]
-        terms = replace(case.terms, clients=names)
+        terms = replace(case.terms, roles=replace(case.terms.roles, clients=names))
         roster = (*names, "agg", *terms.roles.key_holders, "r")
         agg = Party("agg", roster, session=bytes(32))
         run: Run[Any] = Run(agg, threshold_paillier.take_part(agg, None, terms=terms, public_key=key))
