@@ -10,16 +10,16 @@ import typer
 from secagg.cli.show import say, stdout
 from secagg.cli.table_check import check_table
 from secagg.cli.table_options import (
-    AllowEmpty,
+    AllowEmptyOption,
     BadRows,
     BadRowsOption,
-    DateFormat,
-    Decimal,
-    Delimiter,
-    Encoding,
-    Mapping,
+    DateFormatOption,
+    DecimalOption,
+    DelimiterOption,
+    EncodingOption,
+    MapOption,
     TableOptions,
-    Thousands,
+    ThousandsOption,
 )
 from secagg.data import synthetic
 from secagg.data.dialect import Dialect
@@ -67,24 +67,24 @@ def make(
 def check(
     tables: Annotated[
         list[str],
-        typer.Argument(metavar="TABLE...", help="Files, patterns such as 2026-*.csv, or duckdb:SELECT..."),
+        typer.Argument(metavar="TABLE...", help="Files, globs such as 2026-*.csv, or duckdb:SELECT..."),
     ],
     job_file: Annotated[Path, typer.Option("--job", metavar="JOB", help="The job file.")],
     as_: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Which of the job's parties puts the table in.")
     ] = None,
-    map_: Mapping = None,
+    map_: MapOption = None,
     bad_rows: BadRowsOption = BadRows.refuse,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    decimal: Decimal = None,
-    thousands: Thousands = None,
-    date_format: DateFormat = None,
-    allow_empty: AllowEmpty = False,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    decimal: DecimalOption = None,
+    thousands: ThousandsOption = None,
+    date_format: DateFormatOption = None,
+    allow_empty: AllowEmptyOption = False,
 ) -> None:
     """Read a table as a run would, offline, and report on it.
 
-    TABLE is a file (.csv, .tsv, .txt, each also with .gz, .parquet, .sql), a pattern such as "2026-*.csv", or
+    TABLE is a file (.csv, .tsv, .txt, each also with .gz, .parquet, .sql), a glob such as "2026-*.csv", or
     "duckdb:SELECT ...". Several are read as one table. No value of the table is shown. The exit status is 2 if a run
     would refuse the table.
     """

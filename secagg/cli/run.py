@@ -17,16 +17,16 @@ from secagg.cli.progress import Style, shown_progress
 from secagg.cli.show import complain, duration, say, seconds, size, stdout
 from secagg.cli.stopping import Stop
 from secagg.cli.table_options import (
-    AllowEmpty,
+    AllowEmptyOption,
     BadRows,
     BadRowsOption,
-    DateFormat,
-    Decimal,
-    Delimiter,
-    Encoding,
-    Mapping,
+    DateFormatOption,
+    DecimalOption,
+    DelimiterOption,
+    EncodingOption,
+    MapOption,
     TableOptions,
-    Thousands,
+    ThousandsOption,
 )
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
@@ -59,18 +59,18 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="DATA",
-            help='The table: a file, a pattern, or "duckdb:SELECT ..." (repeat for several); TABLE=DATA where the job '
-            "takes several tables; with --local NAME=DATA.",
+            help='The table: a file, a glob such as 2026-*.csv, or "duckdb:SELECT ..." (repeat for several); TABLE=DATA '
+            "where the job takes several tables; with --local NAME=DATA.",
         ),
     ] = None,
-    map_: Mapping = None,
+    map_: MapOption = None,
     bad_rows: BadRowsOption = BadRows.refuse,
-    encoding: Encoding = None,
-    delimiter: Delimiter = None,
-    decimal: Decimal = None,
-    thousands: Thousands = None,
-    date_format: DateFormat = None,
-    allow_empty: AllowEmpty = False,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    decimal: DecimalOption = None,
+    thousands: ThousandsOption = None,
+    date_format: DateFormatOption = None,
+    allow_empty: AllowEmptyOption = False,
     listen: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where to listen, if not at this party's address in the job."),
@@ -97,9 +97,10 @@ def run(
         dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
         table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty)
         if local:
-            if as_ or identity or listen:
+            if any(given is not None for given in (as_, identity, listen, wait)):
                 raise UsageError(
-                    "--local makes names, identities and addresses itself; leave out --as, --identity, --listen"
+                    "--local starts every party at once, with identities and addresses of its own; leave out --as, "
+                    "--identity, --listen, --wait"
                 )
             job = load_job(job_file, with_certificates=False)
             options = _options_by_party(data or [], table_options)

@@ -14,16 +14,16 @@ from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 
 __all__ = [
-    "AllowEmpty",
+    "AllowEmptyOption",
     "BadRows",
     "BadRowsOption",
-    "DateFormat",
-    "Decimal",
-    "Delimiter",
-    "Encoding",
-    "Mapping",
+    "DateFormatOption",
+    "DecimalOption",
+    "DelimiterOption",
+    "EncodingOption",
+    "MapOption",
     "TableOptions",
-    "Thousands",
+    "ThousandsOption",
 ]
 
 
@@ -34,7 +34,7 @@ class BadRows(StrEnum):
     skip = "skip"
 
 
-Mapping = Annotated[
+MapOption = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
@@ -45,25 +45,25 @@ Mapping = Annotated[
 BadRowsOption = Annotated[
     BadRows, typer.Option(help="Refuse the table, or leave out rows that cannot be used.")
 ]
-Encoding = Annotated[
+EncodingOption = Annotated[
     str | None, typer.Option(help="The encoding of text files, such as cp1252; UTF-8 by default.")
 ]
-Delimiter = Annotated[
+DelimiterOption = Annotated[
     str | None, typer.Option(help='What separates columns, or "tab"; told from the header by default.')
 ]
-Decimal = Annotated[
+DecimalOption = Annotated[
     str | None, typer.Option(help='The decimal separator of amounts that are text: "." or ",".')
 ]
-Thousands = Annotated[
+ThousandsOption = Annotated[
     str | None, typer.Option(help='What separates thousands in amounts that are text: . , \' _ or "space".')
 ]
-DateFormat = Annotated[
+DateFormatOption = Annotated[
     str | None,
     typer.Option(
         help=f"How times are written: such as %d.%m.%Y, or {', '.join(EPOCHS)} for numbers; ISO 8601 by default."
     ),
 ]
-AllowEmpty = Annotated[
+AllowEmptyOption = Annotated[
     bool, typer.Option("--allow-empty", help="Take a table of which no row lies in the window.")
 ]
 

@@ -84,10 +84,10 @@ class Source:
 
 
 def find_sources(sources: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """Return each source that is named, and each file that a pattern stands for, in the order of its name.
+    """Return each source that is named, and each file that a glob stands for, in the order of its name.
 
     Raises:
-      DataError: there is no source, or no file that a pattern stands for. Or a file is named twice or is a copy of
+      DataError: there is no source, or no file that a glob stands for. Or a file is named twice or is a copy of
         another, and its rows would count twice.
     """
     found: list[str | Path] = []
@@ -96,7 +96,7 @@ def find_sources(sources: str | Path | Sequence[str | Path]) -> list[str | Path]
         if text.startswith("duckdb:") or not _WILDCARDS & set(text) or Path(text).exists():
             found.append(source)
             continue
-        matches = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))  # noqa: PTH207  # takes patterns with a root
+        matches = sorted(filter(os.path.isfile, glob.glob(text, recursive=True)))  # noqa: PTH207  # takes globs with a root
         if not matches:
             raise DataError(f"{text}: no file has such a name")
         found += matches
@@ -171,7 +171,7 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
         )
     if not path.exists():
         raise DataError(
-            f"{path}: there is no such file; for several files, name each, or use a pattern such as 2026-*.csv"
+            f"{path}: there is no such file; for several files, name each, or use a glob such as 2026-*.csv"
         )
     if not path.is_file():
         raise DataError(f"{path}: a file is expected, and this is none")
@@ -182,7 +182,7 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
             raise DataError(f"{path}: the query cannot be read ({type(error).__name__})") from None
         return _open_query(str(path), query.strip().removeprefix("duckdb:"))
     if _WILDCARDS & set(str(path.resolve())):
-        # DuckDB would read every file that the name matches as a pattern.
+        # DuckDB would read every file that the name matches as a glob.
         raise DataError(f"{path}: the characters * ? [ cannot be in the path of a table; rename it")
     return _open_parquet(path) if kind == ".parquet" else _open_csv(path, dialect or Dialect())
 

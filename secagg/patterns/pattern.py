@@ -175,7 +175,7 @@ class Pattern(Protocol):
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """The phases of `agree` and `run`, in order, as `Party.phase` names them."""
+        """The phases of `run`, in order, as `Party.phase` names them; `agree` counts as reading data."""
 
     @property
     def trust(self) -> str:

@@ -351,6 +351,7 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
             "expected host:port",
         ),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--as", "north"], "leave out --as"),
+        (["run", "{}/job.toml", "--out", "{}", "--local", "--wait", "8h"], "--listen, --wait"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "table.csv"], "expected --data NAME=DATA"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x.csv"], "there is none for south"),
         (["run", "{}/job.toml", "--out", "{}", "--local", "--data", "north=x", "--data", "north=y"], "none for south"),
