@@ -29,7 +29,6 @@ from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Address, Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.local import free_addresses, run_parties
-from secagg.jobs.rules import disclosures
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import create_identity
 from secagg.party import PartyId
@@ -270,5 +269,5 @@ def _print_cost(console: Console, job: Job, banks: Mapping[str, _Bank], took: fl
         f"{size(sent)} sent by all; two different identifiers are taken for one with probability at most "
         f"{false_match}.\n"
     )
-    console.print(opened_table(disclosures(job), job.roster))
+    console.print(opened_table(job.disclosures(), job.roster))
     console.print()

@@ -17,14 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 from secagg.cost.network import Network
-from secagg.jobs.forecast import expected_seconds, forecast, risks
+from secagg.cost.operation import Cost
 from secagg.jobs.job import Job
-from secagg.jobs.rules import disclosures, warnings
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
 from secagg.patterns.pattern import Disclosure
 from secagg.printable import printable, printable_lines
 
+# A computing party's own work, with three of them on one two-core machine.
+_COMPUTE_S_PER_BYTE: Final = 8e-9
+_COMPUTE_S_PER_ROUND: Final = 0.5e-3
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -150,11 +152,11 @@ def explain(
     conventions = job.data.shown(job.identifiers)
     agreed = [*job.shown_parameters().items(), *window, *conventions.items()]
     yield table("Agreed", ("parameter", "value"), agreed)
-    yield opened_table(disclosures(job), job.roster)
+    yield opened_table(job.disclosures(), job.roster)
     yield escape(printable(job.pattern.trust))
-    if found := warnings(job):
+    if found := job.warnings():
         yield escape("\n".join(f"Warning: {printable(text)}" for text in found))
-    expected = forecast(job, counts)
+    expected = job.cost(counts)
     cost = [(name, counts.get(name, ""), size(sent)) for name, sent in expected.payload_bytes.items()]
     note = "; the rows are assumed, give yours with --rows" if assumed else ""
     yield table(f"Expected cost: {expected.rounds} rounds{note}", ("party", "rows", "sends"), cost)
@@ -163,8 +165,14 @@ def explain(
         for n in networks
     ]
     yield table("Expected time", ("network", "latency", "bandwidth", "run"), times)
-    for risk in risks(job, counts):
+    for risk in job.risks(counts):
         yield escape(printable(f"The probability that {risk.what} is at most {probability(risk.log2)}."))
+
+
+def expected_seconds(cost: Cost, network: Network) -> float:
+    """Return about how long a run takes on a network, without connecting and reading data."""
+    most = max(cost.payload_bytes.values(), default=0)
+    return cost.seconds(network) + cost.rounds * _COMPUTE_S_PER_ROUND + most * _COMPUTE_S_PER_BYTE
 
 
 def probability(log2: float | None) -> str:

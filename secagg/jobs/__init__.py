@@ -12,8 +12,6 @@ __all__ = [
     "PartyResult",
     "Progress",
     "Window",
-    "disclosures",
-    "forecast",
     "load_job",
     "parse_job",
     "read_record",
@@ -24,26 +22,22 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from secagg.jobs import forecast
     from secagg.jobs.inputs import InputTables
     from secagg.jobs.job import Job, Member, Window
     from secagg.jobs.job_file import load_job, parse_job
     from secagg.jobs.local import run_locally
     from secagg.jobs.record import PartyResult
-    from secagg.jobs.rules import disclosures
     from secagg.jobs.run import Part, Progress, run_job
     from secagg.jobs.signed import read_record, sign_record, verify_record
 else:
     __getattr__, __dir__ = face(
         "secagg.jobs",
         {
-            "secagg.jobs": "forecast",
             "secagg.jobs.inputs": "InputTables",
             "secagg.jobs.job": "Job Member Window",
             "secagg.jobs.job_file": "load_job parse_job",
             "secagg.jobs.local": "run_locally",
             "secagg.jobs.record": "PartyResult",
-            "secagg.jobs.rules": "disclosures",
             "secagg.jobs.run": "Part Progress run_job",
             "secagg.jobs.signed": "read_record sign_record verify_record",
         },

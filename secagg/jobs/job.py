@@ -18,6 +18,7 @@ import msgspec
 from cryptography import x509
 
 from secagg import release, wire
+from secagg.cost.operation import Cost
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
 from secagg.network.hello import FIELD_DIGEST_BYTES
@@ -25,7 +26,7 @@ from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
 from secagg.party import PartyId
 from secagg.patterns.parameters import parameter_fields, shown_parameters
-from secagg.patterns.pattern import COMPUTING, INPUT, Pattern, Terms
+from secagg.patterns.pattern import COMPUTING, INPUT, Disclosure, Pattern, Risk, Terms
 from secagg.patterns.registry import Installed
 from secagg.printable import printable
 from secagg.protocols.row_counts import MAX_ROWS
@@ -191,6 +192,26 @@ class Job:
         certificates, and what is compared is what all of them should hold anyway.
         """
         return {name: _digest([name, value])[:FIELD_DIGEST_BYTES] for name, value in self.agreed.items()}
+
+    def disclosures(self) -> list[Disclosure]:
+        """Return everything that the pattern declares to open, and to whom."""
+        return list(self.pattern.opens(self.parameters, self.terms))
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each term that protects nobody, or fewer than it seems."""
+        return list(self.pattern.warnings(self.parameters, self.terms))
+
+    def cost(self, rows: Mapping[PartyId, int]) -> Cost:
+        """Return what a run costs in which the input parties announce these row counts.
+
+        Raises:
+          PlanError: more rows than the job allows.
+        """
+        return self.pattern.cost(self.parameters, self.terms, rows)
+
+    def risks(self, rows: Mapping[PartyId, int]) -> list[Risk]:
+        """Return what may go wrong by chance in such a run; errors as in `cost`."""
+        return list(self.pattern.risks(self.parameters, self.terms, rows))
 
     def shown_parameters(self) -> dict[str, str]:
         """Return the parameters as a job file writes them."""

@@ -24,11 +24,9 @@ from typing import Any, Final
 
 from secagg import release, wire
 from secagg.errors import AbortedError, JobError, SecaggError, UsageError
-from secagg.jobs.forecast import risks
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
 from secagg.jobs.results import result_csv
-from secagg.jobs.rules import disclosures
 from secagg.jobs.signed import PRIVATE, sign_record
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
@@ -136,7 +134,7 @@ def record(
         "roles": dict(job.roles),
         **_agreed(job, agreed),
         "result_rows": result_rows,
-        "opened": [asdict(disclosure) for disclosure in disclosures(job)] if complete else None,
+        "opened": [asdict(disclosure) for disclosure in job.disclosures()] if complete else None,
         "versions": versions(),
         "started": started.isoformat(timespec="milliseconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -170,7 +168,7 @@ def _agreed(job: Job, agreed: Agreed | None) -> dict[str, Any]:
     return {
         "announced_rows": dict(agreed.rows),
         "agreed": dict(agreed.recorded),
-        "risks": {risk.name: _finite(risk.log2) for risk in risks(job, agreed.rows)},
+        "risks": {risk.name: _finite(risk.log2) for risk in job.risks(agreed.rows)},
         "openings": dict(agreed.private),
     }
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
-from secagg.jobs.forecast import forecast
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, record
 from secagg.jobs.results import check_result
@@ -109,7 +108,7 @@ class Part:
             self.prepare(party)
         with party.phase(READ):
             self.agreed = await job.pattern.agree(party, job.parameters, job.terms, self.contribution)
-        self.forecast = forecast(job, self.agreed.rows)
+        self.forecast = job.cost(self.agreed.rows)
         result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
         check_result(job, self.me, result)
         return result

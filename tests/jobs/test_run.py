@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from secagg import release
+from secagg.cli.show import expected_seconds
 from secagg.cost.network import LAN, WAN
 from secagg.errors import (
     AbortedError,
@@ -30,13 +31,11 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
-from secagg.jobs.forecast import expected_seconds, forecast
 from secagg.jobs.job import Job, Member, Window
 from secagg.jobs.local import free_addresses
 from secagg.jobs.output import Output
 from secagg.jobs.record import PartyResult, write_record
 from secagg.jobs.record import _error as failure
-from secagg.jobs.rules import disclosures
 from secagg.jobs.run import Part, Progress, phases, run_job
 from secagg.jobs.signed import file_digest, read_record, verify_record, with_private_part
 from secagg.jobs.spreadsheet import text_of
@@ -154,7 +153,7 @@ def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> Non
     parts, outcome = simulate_job(job, make_tables(job, (300, 100, 0, 1, 50)[: len(job.input_parties)]))
     outcome.values()
     counts = {name: part.contribution.rows for name, part in parts.items() if part.contribution is not None}
-    expected = forecast(job, counts)
+    expected = job.cost(counts)
     for name in job.roster:
         assert parts[name].counts == counts
         assert parts[name].forecast == expected
@@ -164,7 +163,7 @@ def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> Non
 
 def test_a_forecast_takes_longer_on_a_slower_network_and_with_more_rows() -> None:
     job = make_job("collectors")
-    few, many = (forecast(job, dict.fromkeys(job.input_parties, n)) for n in (1000, 100_000))
+    few, many = (job.cost(dict.fromkeys(job.input_parties, n)) for n in (1000, 100_000))
     assert expected_seconds(few, LAN) < expected_seconds(few, WAN) < expected_seconds(many, WAN)
     assert expected_seconds(few, WAN) > few.rounds * WAN.latency_s
 
@@ -183,7 +182,7 @@ def test_more_rows_than_the_job_allows_are_refused_by_their_owner_and_by_a_forec
     assert "max_rows of 20" in str(outcome.errors["bank_b"])
     assert "rows" not in str(outcome.errors["bank_a"])
     with pytest.raises(PlanError, match="bank_c with 21 rows is above max_rows, which is 20"):
-        forecast(job, {"bank_a": 20, "bank_b": 0, "bank_c": 21})
+        job.cost({"bank_a": 20, "bank_b": 0, "bank_c": 21})
 
 
 @pytest.mark.parametrize("told", [10, 0, 10**9, -5])
@@ -326,7 +325,7 @@ def test_data_comes_from_input_parties_and_from_nobody_else() -> None:
 
 def test_what_is_opened_is_named_for_every_party() -> None:
     job = make_job("collectors", "two banks and an outsider compute")
-    opened = disclosures(job)
+    opened = job.disclosures()
     assert {name for d in opened for name in d.to if d.each_its_own} == {"bank_a", "bank_b"}
     assert all(set(d.to) <= set(job.roster) for d in opened)
     assert "senders and total" in opened[-1].what

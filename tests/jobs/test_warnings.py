@@ -8,7 +8,6 @@ import pytest
 
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
-from secagg.jobs.rules import warnings
 
 
 def job(pattern: str, parameters: str = "", inputs: int = 3) -> Job:
@@ -30,7 +29,7 @@ def job(pattern: str, parameters: str = "", inputs: int = 3) -> Job:
     ],
 )
 def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None:
-    assert warnings(job(pattern, parameters)) == []
+    assert job(pattern, parameters).warnings() == []
 
 
 @pytest.mark.parametrize(
@@ -50,11 +49,11 @@ def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None
 def test_terms_that_protect_nobody_are_warned_of(
     pattern: str, parameters: str, inputs: int, says: str
 ) -> None:
-    (warning,) = warnings(job(pattern, parameters, inputs))
+    (warning,) = job(pattern, parameters, inputs).warnings()
     assert warning.startswith(says)
 
 
 def test_amounts_are_judged_in_units_of_the_currency() -> None:
     text = "limit = 1\n[data]\ncurrency_decimals = 0"
-    assert len(warnings(job("structuring", text))) == 1
-    assert warnings(job("structuring", text.replace("limit = 1", "limit = 50"))) == []
+    assert len(job("structuring", text).warnings()) == 1
+    assert job("structuring", text.replace("limit = 1", "limit = 50")).warnings() == []
