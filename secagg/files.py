@@ -1,8 +1,9 @@
-"""Small files that people exchange, read with a bound, and files that are written whole or not at all."""
+"""Small files that people exchange, read with a bound; digests of files; and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from secagg.errors import UsageError
 
-__all__ = ["read_file", "write_file"]
+__all__ = ["file_digest", "read_file", "write_file"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -49,6 +50,21 @@ def read_file(path: Path, *, what: str, max_bytes: int, private: bool = False) -
             f"cannot read {what} {path}: expected at most {max_bytes} bytes; is it the right file?"
         )
     return content
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal.
+
+    Raises:
+      UsageError: it cannot be read, or is a device or a pipe.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"cannot read {path}: expected a file")
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 def write_file(path: Path, content: bytes, *, mode: int) -> None:

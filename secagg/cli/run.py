@@ -36,7 +36,7 @@ from secagg.jobs.local import run_locally
 from secagg.jobs.output import Output
 from secagg.jobs.record import write_record
 from secagg.jobs.run import run_job
-from secagg.jobs.signed import read_record, with_private_part
+from secagg.jobs.signature import read_record, with_private_part
 from secagg.network.identity import Identity, check_name, load_identity
 
 __all__ = ["run"]

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class BadRows(StrEnum):
-    """What to do with rows that cannot be used."""
+    """`data.tables.BadRows` as the command line takes it: what to do with rows that cannot be used."""
 
     refuse = "refuse"
     skip = "skip"

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from secagg.cli.show import say, stderr, stdout
-from secagg.jobs.signed import file_digest, read_record, recorded_files, verify_record, with_private_part
+from secagg.files import file_digest
+from secagg.jobs.signature import read_record, recorded_files, verify_record, with_private_part
 from secagg.network.identity import fingerprint, read_certificate
 
 __all__ = ["verify"]

@@ -53,7 +53,7 @@ from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone
 from secagg.errors import DataError, UsageError
 from secagg.patterns.schema import Columns, Identifier, Integer, Money, Schema
 
-__all__ = ["Sources", "Table", "read_table"]
+__all__ = ["BadRows", "Sources", "Table", "read_table"]
 
 BadRows: TypeAlias = Literal["refuse", "skip"]
 Sources: TypeAlias = str | Path | Sequence[str | Path]

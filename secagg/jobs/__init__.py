@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from secagg.jobs.local import run_locally
     from secagg.jobs.record import PartyResult
     from secagg.jobs.run import Part, Progress, run_job
-    from secagg.jobs.signed import read_record, sign_record, verify_record
+    from secagg.jobs.signature import read_record, sign_record, verify_record
 else:
     __getattr__, __dir__ = face(
         "secagg.jobs",
@@ -39,6 +39,6 @@ else:
             "secagg.jobs.local": "run_locally",
             "secagg.jobs.record": "PartyResult",
             "secagg.jobs.run": "Part Progress run_job",
-            "secagg.jobs.signed": "read_record sign_record verify_record",
+            "secagg.jobs.signature": "read_record sign_record verify_record",
         },
     )

@@ -9,20 +9,19 @@ import hashlib
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from secagg.data.columns import parse_columns, resolve_columns
 from secagg.data.dialect import Dialect
 from secagg.data.reports import ReadReport
 from secagg.data.sources import find_sources, open_source
-from secagg.data.tables import read_table
+from secagg.data.tables import BadRows, read_table
 from secagg.errors import DataError, UsageError
+from secagg.files import file_digest
 from secagg.jobs.job import Job, Window
-from secagg.jobs.signed import file_digest
 from secagg.patterns.pattern import Result, Tables
 from secagg.patterns.schema import Columns, Schema
 
-BadRows = Literal["refuse", "skip"]
 _DUCKDB: Final = "duckdb:"
 
 

@@ -27,7 +27,7 @@ from secagg.errors import AbortedError, JobError, SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
 from secagg.jobs.results import result_csv
-from secagg.jobs.signed import PRIVATE, sign_record
+from secagg.jobs.signature import PRIVATE, sign_record
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId

@@ -23,7 +23,7 @@ from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.local import free_addresses, run_locally, run_parties
 from secagg.jobs.run import Progress
-from secagg.jobs.signed import read_record
+from secagg.jobs.signature import read_record
 from secagg.network.identity import create_identity
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
 

@@ -31,13 +31,14 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
+from secagg.files import file_digest
 from secagg.jobs.job import Job, Member, Window
 from secagg.jobs.local import free_addresses
 from secagg.jobs.output import Output
 from secagg.jobs.record import PartyResult, write_record
 from secagg.jobs.record import _error as failure
 from secagg.jobs.run import Part, Progress, phases, run_job
-from secagg.jobs.signed import file_digest, read_record, verify_record, with_private_part
+from secagg.jobs.signature import read_record, verify_record, with_private_part
 from secagg.jobs.spreadsheet import text_of
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import Outcome, simulate

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from secagg import signing, wire
 from secagg.he import key_files, paillier
-from secagg.jobs.signed import read_record, sign_record, verify_record
+from secagg.jobs.signature import read_record, sign_record, verify_record
 from secagg.mpc.additive import Seed, expand, reconstruct
 from secagg.network import hello
 from secagg.network.identity import Identity, fingerprint

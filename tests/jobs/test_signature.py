@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from secagg.errors import AuthenticationError, UsageError
-from secagg.jobs.signed import read_record, recorded_files, sign_record, verify_record
+from secagg.jobs.signature import read_record, recorded_files, sign_record, verify_record
 from secagg.network.identity import Identity, create_identity, fingerprint
 
 NORTH, SOUTH = create_identity("north"), create_identity("south")

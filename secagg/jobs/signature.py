@@ -182,21 +182,6 @@ def recorded_files(
     return found
 
 
-def file_digest(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal.
-
-    Raises:
-      UsageError: it cannot be read, or is a device or a pipe.
-    """
-    if path.exists() and not path.is_file():
-        raise UsageError(f"cannot read {path}: expected a file")
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-
-
 def _digest(record: Mapping[str, Any]) -> bytes:
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return signing.digest(_LABEL, [text.encode()])
