@@ -16,8 +16,9 @@ import typer.core
 
 from secagg import release
 from secagg.cli import data, demo, identity
-from secagg.cli.exits import STOPPED, status_of
-from secagg.cli.jobs import check, patterns
+from secagg.cli.check import check
+from secagg.cli.exits import FAILED, STOPPED, status_of
+from secagg.cli.patterns import patterns
 from secagg.cli.run import run
 from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
@@ -87,7 +88,7 @@ def _show(error: Exception) -> int:
         show(file := io.StringIO())
         text = file.getvalue()
     stderr().print(printable_lines(text.rstrip()), markup=False, soft_wrap=True)
-    return int(getattr(error, "exit_code", 1))
+    return int(getattr(error, "exit_code", FAILED))
 
 
 def _print_version(wanted: bool) -> None:

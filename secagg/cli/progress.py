@@ -1,4 +1,4 @@
-"""How far the parties of a run are, shown on standard error."""
+"""How far the parties of a run are, and why it failed, shown on standard error."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from secagg.cli.exits import status_of
 from secagg.cli.show import duration, say, size, stderr
-from secagg.jobs.local import OnProgress, progress_line
+from secagg.errors import SecaggError
+from secagg.jobs.local import OnProgress, error_line, progress_line
 from secagg.jobs.run import CONNECT, READ, Progress
 from secagg.printable import printable
 
-__all__ = ["Style", "describe", "shown_progress"]
+__all__ = ["Style", "describe", "errors_as_asked", "shown_progress"]
 
 _LINES_EVERY_S: Final = 10.0
 _WAITING_LINES_EVERY_S: Final = 600.0
@@ -33,6 +36,18 @@ class Style(StrEnum):
     lines = "lines"
     json = "json"
     none = "none"
+
+
+@contextmanager
+def errors_as_asked(style: Style) -> Iterator[None]:
+    """Tell errors as JSON where progress is."""
+    try:
+        yield
+    except SecaggError as error:
+        if style is not Style.json:
+            raise
+        print(error_line(error), file=sys.stderr, flush=True)  # noqa: T201
+        raise typer.Exit(status_of(error)) from None
 
 
 @contextmanager

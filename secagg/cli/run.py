@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from secagg.cli.exits import WRITTEN_ELSEWHERE, errors_as_asked
-from secagg.cli.progress import Style, shown_progress
+from secagg.cli.exits import WRITTEN_ELSEWHERE
+from secagg.cli.progress import Style, errors_as_asked, shown_progress
 from secagg.cli.show import complain, duration, say, seconds, size, stdout
 from secagg.cli.stopping import Stop
 from secagg.cli.table_options import (

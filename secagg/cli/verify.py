@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from secagg.cli.exits import FAILED
 from secagg.cli.show import say, stderr, stdout
 from secagg.files import file_digest
 from secagg.jobs.signature import read_record, recorded_files, verify_record, with_private_part
@@ -62,4 +63,4 @@ def verify(
             say(stderr(), f"secagg: {file.what}: {file.path} {differs} was changed")
             changed = True
     if changed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

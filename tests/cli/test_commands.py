@@ -199,7 +199,7 @@ def test_an_unexpected_error_shows_its_traceback_with_escapes(
     def broken(_: object) -> None:
         raise ZeroDivisionError("bad\x1b[2J")
 
-    monkeypatch.setattr("secagg.cli.jobs.load_job", broken)
+    monkeypatch.setattr("secagg.cli.check.load_job", broken)
     with pytest.raises(SystemExit) as end:
         main(["check", str(folder / "job.toml")])
     assert end.value.code == 1

@@ -160,7 +160,7 @@ main()
 def test_a_signal_during_a_command_without_a_network_ends_it_with_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secagg.cli.jobs.load_job", lambda _: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("secagg.cli.check.load_job", lambda _: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as end:
         main(["check", "job.toml"])
     assert end.value.code == 130
