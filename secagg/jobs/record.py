@@ -164,12 +164,12 @@ def _finite(value: float | None) -> float | None:
 def _agreed(job: Job, agreed: Agreed | None) -> dict[str, Any]:
     """Return what was announced, or nothing where the run ended before; secrets are in their owner's record alone."""
     if agreed is None:
-        return {"announced_rows": {}, "agreed": {}, "risks": {}, "openings": {}}
+        return {"announced_rows": {}, "agreed": {}, "risks": {}, "agreed_private": {}}
     return {
         "announced_rows": dict(agreed.rows),
         "agreed": dict(agreed.recorded),
         "risks": {risk.name: _finite(risk.log2) for risk in job.risks(agreed.rows)},
-        "openings": dict(agreed.private),
+        "agreed_private": dict(agreed.private),
     }
 
 

@@ -443,7 +443,7 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
 
     # The records say what was read and how, and can be checked.
     shared = json.loads((folder / "out/north.test.json").read_text())
-    assert not {"tables", "result", "result_rows", "openings"} & shared.keys()
+    assert not {"tables", "result", "result_rows", "agreed_private"} & shared.keys()
     record = json.loads((folder / "out/north.test.private.json").read_text())
     assert len(bytes.fromhex(record["salt"])) == 32
     assert record["tables"] == {"deposits": {

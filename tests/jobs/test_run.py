@@ -371,7 +371,7 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         assert stat.S_IMODE(private.stat().st_mode) == 0o600
         assert shared["private"] == {"file": private.name, "sha256": file_digest(private)}
         assert len(bytes.fromhex(json.loads(private.read_text())["salt"])) == 32
-        assert not {"openings", "result_rows", "tables", "result", "salt"} & shared.keys()
+        assert not {"agreed_private", "result_rows", "tables", "result", "salt"} & shared.keys()
         if table is not None:  # a guess of the table cannot be tested with what is shared
             assert file_digest(table) not in record_file.read_text()
         record = with_private_part(shared, record_file)
@@ -387,12 +387,14 @@ def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
         assert record["risks"].keys() == {"log2_false_match", "log2_abort"}
         if name in tables:
             rows = COLLECTORS.group_rows(job.parameters, tables[name]).by_identifier()
-            salt, session = map(bytes.fromhex, (record["openings"]["commitment_salt"], record["session"]))
+            salt, session = map(
+                bytes.fromhex, (record["agreed_private"]["commitment_salt"], record["session"])
+            )
             committed = group_by.commitment(rows, salt, session=session, owner=name)
             for bank in job.roster:
                 assert results[bank].record["agreed"]["commitments"][name] == committed.hex()
         else:
-            assert record["openings"] == {}
+            assert record["agreed_private"] == {}
         assert record["versions"]["numpy"] == np.__version__
         assert set(record["ledger"]["phases"]) >= {"read", "agree"}
         assert [p["name"] for p in record["parties"]] == list(job.roster)
