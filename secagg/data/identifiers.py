@@ -93,8 +93,9 @@ _IBAN_LENGTHS: Final = {
     ).split()
 }
 # A line that begins like an IBAN and is not in the spelling that the rule keeps of one; for a look at many at once.
+# Spacing may stand between any two characters, as `_without_spacing` has it.
 _LIKE_IBAN: Final = (
-    r"\n(?:[iI][bB][aA][nN][ :-]*[A-Za-z]{2}|(?!%s*\n)[A-Za-z][ -]*[A-Za-z][ -]*[0-9][ -]*[0-9])"
+    r"\n(?:[iI][ -]*[bB][ -]*[aA][ -]*[nN][ -]*:?|(?!%s*\n))[ -]*[A-Za-z][ -]*[A-Za-z][ -]*[0-9][ -]*[0-9]"
 )
 _SUSPECT: Final = {
     "exact": re.compile(_LIKE_IBAN % "[0-9A-Z]"),

@@ -209,6 +209,27 @@ def test_what_only_looks_like_an_iban_is_an_identifier(rule):
     )
 
 
+@given(
+    st.sampled_from(["", "IBAN", "iban:", "Iban::"]),
+    st.sets(st.integers(1, 8), max_size=3),
+    st.sampled_from(["-", "- ", " "]),
+)
+def test_an_iban_is_refused_whoever_stands_beside_it(head, places, spacing):
+    text = "".join(
+        spacing + character if i in places else character for i, character in enumerate(head + IBAN)
+    )
+    for rule, spelling in itertools.product(("exact", "folded"), (text, text.lower())):
+        # One that is not plain ASCII takes its neighbours the slow way.
+        (beside, _), why = Rule(rule).spell([spelling, "ä1"])
+        assert Rule(rule).spell([spelling]) == ([beside], {0: why[0]} if why else {})
+
+
+@pytest.mark.parametrize("rule", ["exact", "folded"])
+@pytest.mark.parametrize("text", [f"I-BAN:{IBAN}", f"IBAN:D-{IBAN[1:]}", f"IBAN-:-{IBAN}"])
+def test_hyphens_hide_no_iban(rule, text):
+    assert refusal(Rule(rule), text) == "is an IBAN that others spell otherwise"
+
+
 def test_tables_with_ibans_in_other_spellings_say_what_to_agree_on(deposits):
     with pytest.raises(
         DataError, match=r'(?s)customer is an IBAN that others.*identifiers = "iban"'
