@@ -10,8 +10,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +36,9 @@ from secagg.protocols.row_counts import MAX_ROWS
 Address = tuple[str, int]
 
 _LABEL: Final = "secagg job v1"
+# Types that JSON and MessagePack know as texts alone.
+_TEXTS: Final = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, Decimal, uuid.UUID)
+_OTHER_TYPE: Final = 1  # the code of MessagePack's extension
 _TIMEOUTS: Final = ("connect_s", "silence_s", "message_s")
 
 
@@ -257,7 +262,19 @@ class Job:
 
 
 def _digest(plain: object) -> bytes:
-    return hashlib.sha256(_LABEL.encode() + msgspec.json.encode(plain, order="deterministic")).digest()
+    plain = msgspec.to_builtins(plain, builtin_types=(bytes, *_TEXTS), order="deterministic")
+    return hashlib.sha256(_LABEL.encode() + msgspec.msgpack.encode(_told_apart(plain))).digest()
+
+
+def _told_apart(plain: Any) -> Any:
+    """Return plain data whose MessagePack differs wherever they do: a date is no text."""
+    if isinstance(plain, dict):
+        return {name: _told_apart(value) for name, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_told_apart(value) for value in plain]
+    if isinstance(plain, _TEXTS):
+        return msgspec.msgpack.Ext(_OTHER_TYPE, f"{type(plain).__name__} {plain}".encode())
+    return plain
 
 
 def _certificate(member: Member) -> x509.Certificate:

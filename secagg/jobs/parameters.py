@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -27,7 +28,7 @@ def read_parameters(pattern: Pattern, given: Mapping[str, Any], *, decimals: int
       decimals: of the currency.
 
     Raises:
-      FieldFault: one that there is not, of another type, out of range, or with fractions of a cent.
+      FieldFault: one that there is not, of another type, out of range, not finite, or with fractions of a cent.
     """
     fields = parameter_fields(pattern.Parameters)
     values: dict[str, Any] = {
@@ -43,7 +44,7 @@ def read_parameters(pattern: Pattern, given: Mapping[str, Any], *, decimals: int
         if name != field.name:
             exact: Any = _cents(name, value, decimals)
         else:
-            exact = float(value) if isinstance(value, Decimal) else value
+            exact = _finite(name, value)
         try:
             values[field.name] = msgspec.convert(exact, field.type)
         except msgspec.ValidationError as error:
@@ -51,6 +52,19 @@ def read_parameters(pattern: Pattern, given: Mapping[str, Any], *, decimals: int
                 f"parameters.{name}", _describe(str(error), exact, amount=name != field.name)
             ) from None
     return pattern.Parameters(**values)
+
+
+def _finite(name: str, value: Any) -> Any:
+    """Return a parameter that is no amount with its fractions as floats; raises `FieldFault` for one that is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(f"{name}.{key}", inside) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [_finite(name, inside) for inside in value]
+    if not isinstance(value, Decimal | float):
+        return value
+    if not math.isfinite(float(value)):
+        raise FieldFault(f"parameters.{name}", f"expected a finite number, got {value:.3g}")
+    return float(value)
 
 
 def _cents(name: str, value: object, decimals: int) -> int:

@@ -17,8 +17,9 @@ DECIMALS: Final = 2  # of the currency that the parameters' defaults are in
 
 def units(cents: int, decimals: int = DECIMALS) -> str:
     """Return an amount of the currency's smallest unit as units, with the currency's decimals."""
-    whole, part = divmod(cents, 10**decimals)
-    return f"{whole}.{part:0{decimals}}" if decimals else str(whole)
+    whole, part = divmod(abs(cents), 10**decimals)
+    sign = "-" if cents < 0 else ""
+    return f"{sign}{whole}.{part:0{decimals}}" if decimals else str(cents)
 
 
 def in_job_file(name: str) -> str:
@@ -32,10 +33,15 @@ def parameter_fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.Fi
 
 
 def shown_parameters(parameters: msgspec.Struct, *, decimals: int = DECIMALS) -> dict[str, str]:
-    """Return the parameters as a job file writes them, in a currency with so many decimals."""
+    """Return the parameters as a job file writes them, in a currency with so many decimals.
+
+    One that is None is left out: TOML has no word for it, so that it can be nothing but the default.
+    """
     shown = {}
     for name, field in parameter_fields(type(parameters)).items():
         value = getattr(parameters, field.name)
+        if value is None:
+            continue
         if name != field.name:
             shown[name] = units(value, decimals)
         elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ import msgspec
 
 from secagg import release
 from secagg.errors import UsageError
+from secagg.patterns.parameters import in_job_file
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.schema import Schema
 
@@ -35,6 +37,8 @@ _OWN: Final = {
     "structuring": "secagg.patterns.banking.structuring:STRUCTURING",
 }
 _OWN_DISTRIBUTION: Final = "secagg"
+# What every installation has, in whatever version; parties compare secagg's release itself.
+_COMMON: Final = frozenset({"secagg", "msgspec", "numpy", *sys.stdlib_module_names})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _ATTRIBUTES: Final = ("name", "summary", "inputs", "results", "Parameters", "roles", "phases", "trust")
 
@@ -45,8 +49,9 @@ class Origin:
 
     Attributes:
       distribution, version: as installed.
-      module_sha256: of the file of the module that defines it, in hexadecimal; "" for secagg's own, whose release
-        parties compare anyway. It tells apart copies of one version that were changed in that file.
+      module_sha256: in hexadecimal, of the file of the module that the entry point names. Where its classes stand in other
+        modules, it is that of a list of all these files' SHA-256. "" for secagg's own, whose release parties compare
+        anyway. It tells apart copies of one version that were changed in one of these files.
     """
 
     distribution: str
@@ -127,16 +132,34 @@ def _load(point: EntryPoint) -> Installed:
         ) from error
     if (problem := _problem(pattern, point.name)) is not None:
         raise UsageError(f"{where} breaks the contract of patterns: {problem}")
-    source = getattr(sys.modules[type(pattern).__module__], "__file__", None)
+    return Installed(
+        pattern, Origin(point.dist.name, point.dist.version, _module_sha256(pattern, point, where))
+    )
+
+
+def _module_sha256(pattern: Any, point: EntryPoint, where: str) -> str:
+    """Return the digest of the files that define a pattern, see `Origin`; raises `UsageError` for one without a file."""
+    classes = {kind.__module__ for kind in type(pattern).__mro__}
+    foreign = {name for name in classes if name.partition(".")[0] not in _COMMON}
+    digests = {name: _file_sha256(name, where) for name in sorted(foreign | {point.module})}
+    if len(digests) == 1:
+        return digests[point.module]
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _file_sha256(module: str, where: str) -> str:
+    source = getattr(sys.modules.get(module), "__file__", None)
     if source is None:
-        raise UsageError(f"{where} is defined in no file, so that parties cannot compare it")
+        raise UsageError(
+            f"{where} is defined in {module}, which is no file, so that parties cannot compare it"
+        )
     try:
-        digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(source).read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(
             f"{where} cannot be compared with others': cannot read {source}: {error.strerror}"
         ) from None
-    return Installed(pattern, Origin(point.dist.name, point.dist.version, digest))
 
 
 def _problem(pattern: Any, name: str) -> str | None:
@@ -168,9 +191,21 @@ def _problem_of_parameters(kind: Any) -> str | None:
     config = kind.__struct_config__
     if not (config.frozen and config.forbid_unknown_fields):
         return "expected Parameters with frozen=True and forbid_unknown_fields=True"
+    called: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
+        name = in_job_file(field.name)
         if field.required:
             return f"expected a default of the parameter {field.name}"
+        if name in called:
+            return f"expected parameters of different names, and a job file calls {called[name]} and {field.name} {name}"
+        called[name] = field.name
+        if name != field.name and not (
+            type(field.default) is int
+            and isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.IntType)
+        ):
+            return f"expected a whole number for the amount {field.name}, and one as its default"
+        if isinstance(field.default, float) and not math.isfinite(field.default):
+            return f"expected a finite default of the parameter {field.name}, got {field.default}"
     return None
 
 

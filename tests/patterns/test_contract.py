@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import re
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -249,6 +251,57 @@ def test_parties_with_other_versions_or_other_copies_of_a_pattern_have_other_job
         assert differ == {"the pattern's origin"}
 
 
+BASE = """
+from hospital_base import Tunable
+READMISSIONS = Tunable("everybody")
+"""
+
+
+def test_every_file_that_defines_a_pattern_changes_its_origin(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = find("readmissions").origin.module_sha256
+    assert plain == hashlib.sha256(FILE.read_bytes()).hexdigest()  # as sha256sum shows it
+    site = installed / "hospital-patterns-1.2"
+    digests = []
+    for instance, base in (("", ""), ("# changed", ""), ("", "# changed")):
+        (site / "hospital_base.py").write_text(
+            f"{FILE.read_text()}\nclass Tunable(Readmissions):\n    def __init__(self, flags): ...\n{base}"
+        )
+        (site / "hospital_patterns.py").write_text(BASE + instance)
+        for module in ("hospital_base", "hospital_patterns"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        importlib.invalidate_caches()
+        digests.append(find("readmissions").origin.module_sha256)
+    assert len({plain, *digests}) == 4
+
+
+def test_a_pattern_made_of_a_class_of_pythons_own_is_known_by_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = []
+    for version, rest in (("1", ""), ("2", "# changed")):
+        module = f"""{FILE.read_text()}
+import types
+WORDS = [word for word in dir(HEADCOUNT) if not word.startswith("_")]
+HEADCOUNT = types.SimpleNamespace(**{{word: getattr(HEADCOUNT, word) for word in WORDS}})
+{rest}"""
+        install(tmp_path, monkeypatch, module=module, name=f"patterns{version}",
+                points="headcount = hospital_patterns:HEADCOUNT\n")  # fmt: skip
+        digests.append(find("headcount").origin.module_sha256)
+        assert digests[-1] == hashlib.sha256(module.encode()).hexdigest()
+        monkeypatch.setattr(sys, "path", sys.path[1:])
+    assert len(set(digests)) == 2
+
+
+def test_a_class_that_stands_in_no_file_is_no_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, module=f"{FILE.read_text()}\nHeadcount.__module__ = 'nowhere'\n")
+    with pytest.raises(UsageError, match="is defined in nowhere, which is no file"):
+        find("headcount")
+
+
 def test_a_name_that_two_distributions_offer_is_refused(
     installed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +320,13 @@ def test_nobody_takes_the_place_of_secaggs_own_patterns(
         UsageError, match=r"is secagg's own, and hospital-patterns 1\.2 offers one of the same name"
     ):
         find("collectors")
+
+
+def struct(*fields: str) -> str:
+    lines = "".join(f"    {field}\n" for field in fields)
+    return (
+        f"class P(msgspec.Struct, frozen=True, forbid_unknown_fields=True):\n{lines}Headcount.Parameters = P"
+    )
 
 
 @pytest.mark.parametrize(
@@ -295,6 +355,15 @@ def test_nobody_takes_the_place_of_secaggs_own_patterns(
             "Headcount.Parameters = msgspec.defstruct('P', [('n', int)], frozen=True, forbid_unknown_fields=True)",
             "a default of the parameter n",
         ),
+        (struct("limit: int = 1", "limit_cents: int = 100"), "a job file calls limit and limit_cents limit"),
+        (struct("floor_cents: int | None = None"), "a whole number for the amount floor_cents"),
+        (struct("floor_cents: float = 1.0"), "a whole number for the amount floor_cents"),
+        (struct("floor_cents: int = 1.0"), "a whole number for the amount floor_cents"),
+        (
+            struct("max_cents_per_ward: int = msgspec.field(default_factory=int)"),
+            "the amount max_cents_per_ward",
+        ),
+        (struct("threshold: float = float('inf')"), "a finite default of the parameter threshold, got inf"),
     ],
 )
 def test_what_breaks_the_contract_is_refused_when_it_is_asked_for_and_named(
@@ -311,6 +380,67 @@ def test_what_breaks_the_contract_is_refused_when_it_is_asked_for_and_named(
     assert status == 0
     assert "collectors: " in out  # one that is broken hides no other
     assert "headcount of hospital-patterns 1.2" in " ".join(err.split())
+
+
+PARAMETERS = """
+import datetime
+class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    threshold: float = 1.0
+    weights: list[float] = []
+    anything: Any = None
+    floor_cents: int = -5
+    since: datetime.date | None = None
+Readmissions.Parameters = Tuned
+Readmissions.fields = lambda *_: (Field("stays", 10, at_least=1),)
+"""
+
+
+def tuned(parameters: str) -> Job:
+    return parsed(job_text("readmissions", parameters))
+
+
+@pytest.fixture
+def with_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, module=FILE.read_text() + PARAMETERS)
+
+
+@pytest.mark.usefixtures("with_parameters")
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e400"])
+@pytest.mark.parametrize(
+    "field", ["threshold = %s", "anything = %s", "weights = [1.0, %s]", "anything = {a = [%s]}"]
+)
+def test_a_parameter_that_is_no_finite_number_is_refused(field: str, number: str) -> None:
+    with pytest.raises(JobError, match=r"job\.toml:4: parameters\.\w+.*: expected a finite number, got"):
+        tuned(field % number)
+
+
+@pytest.mark.usefixtures("with_parameters")
+def test_jobs_whose_parameters_differ_in_value_or_type_have_other_digests() -> None:
+    identities = {name: create_identity(name).certificate for name in HOSPITALS}
+    texts = ["2026-09-01", '"2026-09-01"', "07:30:00", '"07:30:00"', "2026-09-01T00:00:00", '"2026-09-01T00:00:00"',
+             "1", "1.0", '"1"', "true", "[]", '""', '"null"', "[0.5]", '["0.5"]', "{}", "{a = 1}"]  # fmt: skip
+    jobs = [
+        tuned(text).moved(dict.fromkeys(HOSPITALS, ("h", 1)), identities)
+        for text in ["", "threshold = -1.0", "since = 2026-09-01", *(f"anything = {text}" for text in texts)]
+    ]
+    jobs += [
+        replace(jobs[0], parameters=msgspec.structs.replace(jobs[0].parameters, threshold=number))
+        for number in (float("inf"), float("-inf"), float("nan"), None)
+    ]
+    assert len({job.digest for job in jobs}) == len(jobs)
+    assert len({job.field_digests["parameters.anything"] for job in jobs}) == len(texts) + 1
+    assert tuned("anything = [0.5]").parameters.anything == [0.5]
+    assert tuned("weights = [0.5, 1]").parameters.weights == [0.5, 1.0]
+
+
+@pytest.mark.usefixtures("with_parameters")
+@pytest.mark.parametrize(
+    "text", ["", "floor = -0.05", "floor = -12.5\nthreshold = -1e22", "since = 2026-09-01"]
+)
+def test_parameters_read_back_as_they_are_shown(text: str) -> None:
+    job = tuned(text)
+    lines = [f"{name} = {value}" for name, value in job.shown_parameters().items()]
+    assert tuned("\n".join(lines)).parameters == job.parameters
 
 
 @pytest.mark.parametrize(
