@@ -24,10 +24,10 @@ demo: $(VENV)/.installed
 
 # Each core takes a file after the other, so that what the tests of a file share is made once.
 test: check
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile --durations=15 $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 quick: check
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile -m "not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

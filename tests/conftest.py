@@ -18,7 +18,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Files that take minutes are begun first: no core is idle while the last of them ends.
+_LONG = ("test_flower_deployment.py", "test_benchmarks.py", "test_flower_simulation.py")
+
 _skipped: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
