@@ -67,7 +67,7 @@ class SecaggError(Exception):
     def for_peers(self) -> str:
         """Return what the other parties are told when a party ends with this error.
 
-        Of a mistake in this party's own input or data they are told no more than that: its text may say how
+        Of a mistake in this party's own input or data they are told no more than that there was one. Its text may say how
         many rows there are, or which of them are wrong.
         """
         return "it cannot use its own input; its own output says why"

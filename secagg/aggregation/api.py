@@ -52,7 +52,7 @@ def sum(  # noqa: A001  # called as secagg.sum
 ) -> Aggregate:
     """Return the sum of all clients' updates, computed as they would among themselves.
 
-    All parties run in this process, whose owner sees everything: this shows what a protection does and costs, and is
+    All parties run in this process, whose owner sees everything. The call shows what a protection does and costs, and is
     the reference for what runs between processes.
 
     Args:

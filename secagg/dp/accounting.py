@@ -4,9 +4,9 @@ The divergences are those of [KLS21, proposition 14] for sums of discrete Gaussi
 Skellam noise. Divergences of rounds add up at each order, also when a round's data depend on what earlier rounds
 gave; `dp_accounting` turns the sum into epsilon at a given delta [CKS20, proposition 12].
 
-**Nothing is amplified.** That a round took a random part of the clients lowers the cost only for whoever does not
-know which; a server of a secure sum knows who took part, and so do the clients that it tells. No bound here
-assumes sampling or shuffling, and none may be combined with one that does.
+**Nothing is amplified.** A random choice of clients lowers the cost only for whoever does not know the choice. The server
+of a secure sum knows who took part, and so do the clients that it tells. No bound here assumes sampling or shuffling, and
+none may be combined with one that does.
 """
 
 from __future__ import annotations

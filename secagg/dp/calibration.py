@@ -5,9 +5,9 @@ it. So h = min_clients - colluders clients are counted on for noise. Each client
 the budget is accounted with h. Clients beyond h only add noise.
 
 **What a neighbour is.** "zero-out": one contribution, or zeros in its place; its noise is there either way. Shares of noise
-protect this. A client takes its share with it, so sums with and without a client differ in more than the contribution;
-whoever runs the sum sees who takes part anyway. "add-remove": one contribution present or absent; only for noise made
-once. "replace": one contribution or any other; up to twice as far apart, so twice the noise.
+protect this. A client takes its share with it, so sums with and without a client differ in more than the contribution.
+Whoever runs the sum sees who takes part anyway. "add-remove": one contribution present or absent; only for noise made once.
+"replace": one contribution or any other; up to twice as far apart, so twice the noise.
 """
 
 from __future__ import annotations

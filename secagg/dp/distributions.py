@@ -1,8 +1,8 @@
 """Weights of the noise distributions, to any number of decimal places, with proven error.
 
-`decimal` computes with as many places as it is told, and its quotients, logarithms and exponentials are correctly
-rounded; it is used here as interval arithmetic is. A distribution gives ln f(x) with f proportional to the probability of
-x, f(mode) = 1, and is log-concave: f(x)^2 >= f(x - 1) f(x + 1).
+`decimal` computes with as many places as it is told. Its quotients, logarithms and exponentials are correctly rounded. It
+is used here as interval arithmetic is. A distribution gives ln f(x) with f proportional to the probability of x,
+f(mode) = 1, and is log-concave: f(x)^2 >= f(x - 1) f(x + 1).
 """
 
 from __future__ import annotations

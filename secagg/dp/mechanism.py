@@ -4,10 +4,9 @@
   Contributor  a client: clip, round, add one share of noise, reduce modulo 2^k; then the sum protocol takes over
   Mechanism.to_numbers  a result party: the sum as numbers
 
-Threat model: as many clients as are counted on (`Cohort.honest`) follow this program. What is protected is the sum,
-from whoever sees it, up to (epsilon, delta); a server that sees single vectors is the sum protocol's to prevent.
-Noise is added before reduction modulo 2^k and not truncated, so a sum that wraps around costs accuracy, not privacy;
-how likely that is is reported.
+Threat model: as many clients as are counted on (`Cohort.honest`) follow this program. The sum is protected from whoever
+sees it, up to (epsilon, delta). The sum protocol has to keep single vectors from the server. Noise is added before
+reduction modulo 2^k and not truncated, so a sum that wraps around costs accuracy, not privacy. The probability is reported.
 
 Learns: result parties, the noisy sum. Clip, variance and cohort are public.
 """
@@ -179,8 +178,8 @@ def choose(
 def ring_plan(noise: Noise, element_units: int, dimension: int) -> Plan:
     """Return the plan of sums of integers with noise that wrap around with probability 2**-40 at most.
 
-    The noise of the sum needs far less room than that of each client alone: it is planned once, and each client's
-    limit raised by its part of it.
+    The noise of the sum needs far less room than that of each client alone. It is planned once, and each client's limit is
+    raised by its part of it.
 
     Raises:
       PlanError: no ring of 64 bits does.

@@ -19,13 +19,13 @@ low d from the edge to x. With exp(-z) >= 1 - z, and exp(-z) <= 1 - z + z^2 / 2 
 
     P - low P r / m  <=  2^64 A(x)  <=  P - low P d (1 - (m - 1) d / 2).
 
-With integers rounded outwards, a word below the left side is kept and one above the right side is not. About one
-in 1,000 lies between; it is decided by evaluating f(x) to as many places as it takes, drawing further digits of u
-where v alone does not tell. No float64 is used at all.
+With integers rounded outwards, a word below the left side is kept and one above the right side is not. About one in 1,000
+lies between. It is decided by evaluating f(x) to as many places as it takes; further digits of u are drawn where v alone
+does not tell. No float64 is used at all.
 
-What is revealed by time: how many attempts a sample takes is independent of its value; the evaluation of f(x) is
-more frequent for some values than for others and takes a tenth of a millisecond. Whoever times the drawing of
-single samples learns something about them (soundness-dp.md, section 2.4).
+What time reveals: the number of attempts is independent of the sample's value. The evaluation of f(x) is more frequent for
+some values than for others, and takes a tenth of a millisecond. Whoever times the drawing of single samples learns
+something about them (soundness-dp.md, section 2.4).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Federated averaging under masks, apart from the framework that carries its messages.
 
-A framework's server asks nodes to train, and collects what they reply. Here is what takes the place of the collecting: a
-node keeps its update and shows only the names and shapes in it; the masked sum (`secagg.protocols.masked_sum`) opens the
-weighted means. An adapter carries the messages and turns a framework's records into entries and values;
-`secagg.integrations.flower` is one.
+A framework's server asks nodes to train, and collects what they reply. Here a node keeps its update and shows only the
+names and shapes in it. The masked sum (`secagg.protocols.masked_sum`) opens the weighted means. An adapter carries the
+messages and turns a framework's records into entries and values; `secagg.integrations.flower` is one.
 
     identities    identity keys of nodes, and the file of their public keys
     terms         what all agree on: protection, and the round of the masked protocol that follows from it

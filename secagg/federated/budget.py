@@ -1,12 +1,12 @@
 """The privacy budget of a node: how many sums its data went into, in a file beside its identity key.
 
-A framework's own state is no place for it: an old copy of it would give back what is spent, and another run begins with
-an empty one. So there is one file for each kind of sum. It is made once, on purpose, by `new_budget`;
-where it is missing a node takes part in nothing.
+A framework's own state is no place for it. An old copy of it would give back what is spent, and another run begins with an
+empty one. So there is one file for each kind of sum. It is made once, on purpose, by `new_budget`; where it is missing a
+node takes part in nothing.
 
-The file holds the settings, a line for each sum, and the budgets that other nodes showed when this node was last in a sum
-with them. Its last line is a MAC under a key that follows from the identity key: a file that was emptied, cut,
-altered, or brought from another node is refused. It is replaced as a whole, under a lock, and is on the disk before
+The file holds the settings and a line for each sum. It also holds the budgets that other nodes showed when this node was
+last in a sum with them. Its last line is a MAC under a key that follows from the identity key. A file that was emptied,
+cut, altered, or brought from another node is refused. It is replaced as a whole, under a lock, and is on the disk before
 the node's vector leaves.
 
 A whole older file has a right MAC. The other nodes know better: see `Spent`. The file says nothing about data.

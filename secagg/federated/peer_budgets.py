@@ -1,7 +1,7 @@
 """What nodes remember of one another's budgets. A node that shows another budget than before is left out.
 
 A whole older budget file is in itself as good as the newest, and so is a copy that was used elsewhere. So each node shows,
-signed, which sums it has spent its budget on. The others in the sum check that this continues what they saw last, and
+signed, which sums it has spent its budget on. The others in the sum check that this continues what they saw last. They
 remember it with this sum added when the node's vector is in. What is shown is in the session, so nodes that were told
 different things find that no key fits.
 

@@ -1,9 +1,9 @@
 """Means of bounded updates under noise (`secagg.dp`): what a node gives to a sum, and what the sum stands for.
 
 Training: an *update* is what the app's function replied less the array of the same record, name and shape that came with
-the task; what did not come with the task counts from zero. Evaluation: the metrics as they are. All numbers side by
-side are one vector. When it is known who takes part, a node scales the vector down to the norm, rounds it and adds its share
-of noise. The share depends on how many are sure to stay.
+the task. An array that did not come with the task counts from zero. Evaluation: the metrics as they are. All numbers side
+by side are one vector. When it is known who takes part, a node scales the vector down to the norm, rounds it and adds its
+share of noise. The share depends on how many are sure to stay.
 
 Every node counts the same: weights would multiply what one node can do to a sum, and their sum is a number about
 data. So the vector holds nothing else.

@@ -2,8 +2,8 @@
 
 A node announces the layout of what it keeps before anybody can check it. So layouts are bounded by what the server
 sent, before they are decoded; and the sum is of the layout that most names announced. Each registered name has one
-voice, however many nodes use it: as long as most of those that are ready are honest, and reply alike, a liar keeps
-nobody but itself out.
+voice, however many nodes use it. As long as most of those that are ready are honest, and reply alike, a liar keeps nobody
+but itself out.
 """
 
 from __future__ import annotations

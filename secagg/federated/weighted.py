@@ -10,8 +10,8 @@ A vector holds
 A node whose update does not fit puts uniform elements in the place of all but the misfits. Then nothing can be read off
 the sum but the misfits: neither a part of that update, nor the sum of the others', who may be too few. Nothing is cut.
 
-Learns: the server, the means and the sum of weights; or, where something does not fit, how many nodes did not fit where,
-and how far to a factor of 16.
+Learns: the server, the means and the sum of weights. Where something does not fit it learns instead how many nodes did not
+fit where, and how far to a factor of 16.
 """
 
 from __future__ import annotations

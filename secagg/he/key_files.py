@@ -121,9 +121,9 @@ def load_secret(path: Path, kind: type[S], *, password: bytes | None = None) -> 
       password: as it was saved with.
 
     Raises:
-      UsageError: the file is missing, malformed or altered, holds another kind of key, is not encrypted and can be
-        read by others, is encrypted and the password is wrong or missing, or is not encrypted and a password
-        was given. Also if it is a key that `kind.from_message` refuses.
+      UsageError: the file is missing, malformed, altered, or holds another kind of key; it is encrypted, and the password
+        is wrong or missing; it is not encrypted, and others can read it or a password was given. Also if it is a key that
+        `kind.from_message` refuses.
     """
     expected = _message_kind(kind)
     content, mode = _read(path)

@@ -68,8 +68,8 @@ class Header:
       plan: how the numbers were encoded: range, places, and how much weight a sum may have.
       shape: of the array.
       summands: how many different encryptions were added up.
-      weight: bound on the values in units of what one plain number may be: an encryption counts 1 (or the
-        largest weight it may have been multiplied by before), multiplication by k multiplies it by |k|.
+      weight: bound on the values in units of what one plain number may be. An encryption counts 1, or the largest weight
+        that it may have been multiplied by before. Multiplication by k multiplies it by |k|.
     """
 
     scheme: str

@@ -7,8 +7,8 @@ without a precision: give phe `precision=2**-plan.frac_bits`, as `from_encrypted
 Keys come and go as text too, as `pheutil` writes them: JSON with numbers in base64url. The text of a secret key is as secret
 as the key.
 
-A key of phe's has no base for short masks, and its primes are not chosen so that one would be safe: secagg
-encrypts under it with full-length masks, some thirty times more slowly than under its own keys.
+A key of phe's has no base for short masks, and its primes are not chosen so that one would be safe. So secagg encrypts
+under it with full-length masks, some thirty times more slowly than under its own keys.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Contexts and vectors of TenSEAL's (CKKS) to secagg's keys and ciphertexts and back.
 
-A TenSEAL context with the parameters of one of `secagg.he.ckks.CONTEXTS` is read, as an object or as its bytes; those of
+A TenSEAL context with the parameters of one of `secagg.he.ckks.CONTEXTS` is read, as an object or as its bytes. Those of
 TenSEAL's tutorials (degree 8192, primes of 60, 40, 40 and 60 bits) are the context 8192/tenseal. Keys for rotations and
-relinearisation are left out: sums need none. What comes as bytes is taken apart here, and TenSEAL gets nothing of it to read
-but coefficients.
+relinearisation are left out: sums need none. What comes as bytes is taken apart here, and TenSEAL gets nothing of it to
+read but coefficients.
 
 A vector of TenSEAL's has a scale. secagg's follows from the plan's clip (`scale_of`), and what is added has one scale:
 

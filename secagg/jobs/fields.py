@@ -32,8 +32,8 @@ class FieldFault(Exception):  # noqa: N818  # never leaves the jobs package: loa
 def line_of(text: str, field: str) -> int:
     """Return the line, from 1, on which a field of a TOML text stands, or the table it is missing from; 0 if neither.
 
-    Lines are matched one by one, so a field inside an inline table is found as that table, and a text of several
-    lines that looks like TOML can mislead; it is a help for a reader, and nothing depends on it.
+    Lines are matched one by one. So a field inside an inline table is found as that table, and a text of several lines that
+    looks like TOML can mislead. It is a help for a reader, and nothing depends on it.
     """
     best, found = 0, 0
     table = ""

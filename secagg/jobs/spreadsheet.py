@@ -1,8 +1,8 @@
 """Result tables that a spreadsheet opens as they are.
 
-A spreadsheet takes a cell that begins with =, +, - or @ for a formula, also after white space, and a formula can
-send what stands beside it to somebody else or start a program. Whoever chooses an account's name chooses such a
-cell's text. So these rules hold for every cell of a result table:
+A spreadsheet takes a cell that begins with =, +, - or @ for a formula, also after white space. A formula can send what
+stands beside it to somebody else, or start a program. Whoever chooses an account's name chooses such a cell's text. So
+these rules hold for every cell of a result table:
 
 - A text whose first character other than white space is one of = + - @ or their full-width forms, which begins with
   a tab or a line end, or which begins with ' gets a ' in front. A plain number such as -5 or +49301234 does not.

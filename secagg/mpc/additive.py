@@ -1,10 +1,10 @@
 """Additive secret sharing among n parties modulo 2**k, all shares but one compressed to seeds.
 
-x = x_0 + ... + x_{n-1} modulo 2**k. All shares but the last are what a 32-byte seed expands to by AES-256-CTR,
-so they cost 32 bytes whatever their length; the last is the difference [CB17 compresses shares so].
+x = x_0 + ... + x_{n-1} modulo 2**k. All shares but the last are what a 32-byte seed expands to by AES-256-CTR, so they cost
+32 bytes whatever their length. The last is the difference [CB17 compresses shares so].
 
-Privacy: without one of the seeds the other n - 1 shares are independent of x as long as AES-256-CTR is a
-pseudorandom generator; without the difference they do not depend on x at all. Seeds are drawn afresh for every
+Privacy: without one of the seeds the other n - 1 shares are independent of x as long as AES-256-CTR is a pseudorandom
+generator. Without the difference they do not depend on x at all. Seeds are drawn afresh for every
 secret, and a seed expands to one mask alone: no mask is used twice.
 Adding shares element by element adds the secrets; so does multiplying them by public numbers.
 """

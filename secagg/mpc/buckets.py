@@ -7,7 +7,7 @@ announced row count alone. With hashes that behave as uniform, by the Chernoff b
   Pr[some bucket overflows] <= lists * B * exp(-n * KL(c/n || 1/B)) <= 2**-40,
 
 n rows, capacity c, KL the divergence of two coins. An overflow ends the run with an error that tells the others one bit
-about the rows, with at most that probability over the hash key, which is drawn after the rows are fixed.
+about the rows. It has at most that probability over the hash key, which is drawn after the rows are fixed.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ with an adder circuit]. The carry takes one message from P_0, one exchange, and 
      x_0 from k_0, x_1 from k_1, x_2 = the sum of the two messages.
   3. A tree over the digits: the highest digit that does not send on decides.
 
-Correct for all s and t. Private: the message of step 1 is masked by k_0, which P_1 does not hold; of those in
-step 2, P_2 receives one masked by k_1 and P_1 one masked by k_0; step 3 is ANDs.
-Cost at 64 bits: with 4-bit digits 6 rounds, 267 bits an element sent by P_0 and 58 by each other party; with
-3-bit digits 7 rounds, 183 and 77.
+Correct for all s and t. Private: the message of step 1 is masked by k_0, which P_1 does not hold. In step 2 P_2 receives a
+message masked by k_1, and P_1 one masked by k_0. Step 3 is ANDs.
+
+Cost at 64 bits: with 4-bit digits 6 rounds, 267 bits an element sent by P_0 and 58 by each other party; with 3-bit digits
+7 rounds, 183 and 77.
 
 **Equality.** x = y if s = -t for d = x - y: P_0 inputs the bits of s, with shares x_0 and x_1; those of -t are
 x_2, which P_1 and P_2 hold; the exclusive-or of the two needs no message. An OR tree tells whether any is set.

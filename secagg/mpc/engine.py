@@ -18,8 +18,8 @@ Steps. In each of its rounds an operation lets every computing party wait once. 
 round waits for nothing (`Engine.idle`). Both holders of a key draw from it in the same round. So operations that run
 side by side (`Party.parallel`) move in lockstep, and the streams that they share stay in step.
 
-Who learns what: an opening shows its value to the parties named and to nobody else; everything else that a
-computing party receives is masked by a stream whose key it does not hold.
+Who learns what: an opening shows its value to the parties named and to nobody else. Everything else that a computing party
+receives is masked by a stream whose key it does not hold.
 
 Cost (s = bytes of the secret array; seeds travel in message headers and do not count as payload):
   set up                                 two seeds of 32 bytes each, 1 round

@@ -197,8 +197,8 @@ async def _swap(swap: SharedBits, views: list[Views]) -> None:
 def _rows_of(words: int) -> Iterator[None]:
     """Let numpy work on stretches of `words` in place, within this thread and this block.
 
-    It copies operands whose innermost stretches are shorter than its buffer of 8,192 elements into that buffer,
-    which costs as much again; so the buffer is made no longer than they are.
+    It copies operands whose innermost stretches are shorter than its buffer of 8,192 elements into that buffer, which costs
+    as much again. So the buffer is made no longer than they are.
     """
     before = np.setbufsize(min(max(words // 16 * 16, 16), 8192))
     try:

@@ -1,11 +1,10 @@
 """Division of shared ring elements by 2**f, without wrap failures.
 
-`truncate` takes additive shares z_0 + z_1 + z_2 = z of a product, as multiplication makes them before they
-are reshared, and returns replicated shares of z / 2**f rounded up or down. Local truncation [MZ17; MR18,
-section 5.1.1] is wrong by 2**(k-f) with probability |z| / 2**k because it ignores whether the sum of the
-shares wraps. Here z is known to lie in a quarter of the ring around zero. So the top bits of two shares tell
-whether the sum wraps [as in RRGG+21; HLHD22]. Their product comes from two values that the third party deals, as
-in [RWT+18].
+`truncate` takes additive shares z_0 + z_1 + z_2 = z of a product, as multiplication makes them before they are reshared. It
+returns replicated shares of z / 2**f rounded up or down. Local truncation [MZ17; MR18, section 5.1.1] is wrong by 2**(k-f)
+with probability |z| / 2**k because it ignores whether the sum of the shares wraps. Here z is known to lie in a quarter of
+the ring around zero. So the top bits of two shares tell whether the sum wraps [as in RRGG+21; HLHD22]. Their product comes
+from two values that the third party deals, as in [RWT+18].
 
   P_0, P_2 hold k_0, P_0, P_1 hold k_1, P_1, P_2 hold k_2. Ring modulo 2**k, words modulo 2**f.
   k_0 gives a (ring), r, s (words); k_1 gives b, rho (ring); k_2 gives q (word), x_2 (ring).
@@ -30,7 +29,7 @@ is, compare z with a threshold it knows.
 
 What is computed is an ideal function F_trunc. It samples A uniformly and outputs the above function of z and A. It
 gives A to a corrupted P_0, B = Z - A to a corrupted P_1, and nothing to P_2. So the rounding is independent of P_2's
-view. It is NOT independent of P_0's and P_1's views: when a truncated value is opened, each of these two learns one
+view. It is NOT independent of P_0's and P_1's views. When a truncated value is opened, each of these two learns one
 comparison of the low f bits of z with a threshold that it knows. Where that is too much, `truncate_exact` computes
 floor(z / 2**f), a function of z alone.
 """

@@ -1,10 +1,10 @@
 """CKKS [CKKS17] through TenSEAL: approximate sums of real numbers under one key.
 
-Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as ring
-learning with errors is hard; `contexts` says how hard. The key holder reads every ciphertext
-under it. Ciphertexts and public keys can be changed by whoever carries them, and one bit changed inside of a
-polynomial is seen by nobody: sign what you send (the bytes as sent: the same ciphertext has several forms). A
-public key made up by an attacker hides nothing: take it from whom you would give the data to.
+Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as ring learning with
+errors is hard. `contexts` says how hard. The key holder reads every ciphertext under it. Ciphertexts and public keys can be
+changed by whoever carries them, and one bit changed inside of a polynomial is seen by nobody: sign what you send (the bytes
+as sent: the same ciphertext has several forms). A public key made up by an attacker hides nothing: take it from whom you
+would give the data to.
 
 One key, one key holder. There is no threshold decryption here.
 

@@ -1,13 +1,13 @@
 """CKKS ciphertexts of arrays: TenSEAL's vectors, in blocks of N / 2 numbers.
 
 On the wire a block is its two polynomials, N words for each prime: nothing but coefficients. The receiver writes SEAL's and
-TenSEAL's form around them (`seal`), so that parameters, scale and level are the context's own; SEAL checks that
+TenSEAL's form around them (`seal`), so that parameters, scale and level are the context's own. SEAL checks that
 coefficients lie below the primes. What is left is a sum or some pair of polynomials, about which nothing more can be said
 without the secret key. The last block is filled up with zeros before encryption; what is in their place is not decrypted.
 
-One call of TenSEAL's for many blocks adds faster than one for each, so what arrives is read in vectors of 16 blocks:
-more read no faster, as they leave the processor's caches. Encryption makes vectors of a block, for TenSEAL warns on
-standard output when it encrypts a longer one; they are written and read again only if one is added to what arrived.
+One call of TenSEAL's for many blocks adds faster than one for each, so what arrives is read in vectors of 16 blocks. Longer
+vectors are read no faster, as they leave the processor's caches. Encryption makes vectors of a block, because TenSEAL warns
+on standard output when it encrypts a longer one. They are written and read again only if one is added to what arrived.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """CKKS keys in TenSEAL's contexts, what goes over the wire of them, and the error that results are given with.
 
 A public key is the name of its parameters and two polynomials; under a symmetric context it has none, and can add but not
-encrypt. A receiver puts a context of TenSEAL's together from the parameters of that name and these coefficients (`native`):
-nobody encrypts under parameters that a peer made up, and TenSEAL reads no other keys.
+encrypt. A receiver puts a context of TenSEAL's together from the parameters of that name and these coefficients (`native`).
+So nobody encrypts under parameters that a peer made up, and TenSEAL reads no other keys.
 
 The error. Who encrypts cannot see the error, which takes the secret key, and it does not depend on the numbers. So it
-is measured when the key is made and whenever it is loaded: a block of numbers within +-1 is encrypted and
-decrypted, and refused if it comes out further away than `Context.error_bound` says. The root mean square goes with the
-public key, by the word of the key holder, and `PublicKey.error` says what follows for a sum.
+is measured when the key is made and whenever it is loaded. A block of numbers within +-1 is encrypted and decrypted; the
+key is refused if they come out further away than `Context.error_bound` says. The root mean square goes with the public key,
+by the word of the key holder, and `PublicKey.error` says what follows for a sum.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ class Factor:
     def decrypt(self, ciphertext: Digits, rng: Stream, executor: Executor | None) -> list[mpz]:
         """Return the plaintexts modulo p^s: log(c^(p-1)) / log((1 + n)^(p-1)), c^(p-1) being 1 modulo p.
 
-        Every c is multiplied by a random p^s-th power first, which the power p - 1 takes away again: whoever
-        chooses c does not choose what is raised to the secret exponent, and its timing tells nothing of c. They are
-        the powers of one that is new in every call, itself a random power of one drawn once for each key.
+        Every c is multiplied by a random p^s-th power first, which the power p - 1 takes away again. So whoever chooses c
+        does not choose what is raised to the secret exponent, and its timing tells nothing of c. They are the powers of one
+        that is new in every call, itself a random power of one drawn once for each key.
         """
         modulus = self.modulus
         if self._blind is None:

@@ -16,10 +16,10 @@ makes sure of.
 Whoever asks for a decryption says what is decrypted. Key holders answer only for sums that they have checked, since t
 answers open any ciphertext.
 
-The proof on a share is that of `dleq`, which says why it is sound and hides s_i, in the random oracle model;
-one serves all residues of a ciphertext. v fails to generate the squares with a probability below 2^(4 - |n|/2).
-Everything is hashed: the key with all v_i, the ciphertext with its header, the caller's context, the party, its
-shares. So a share or a proof for another ciphertext, session or party is none for this one.
+The proof on a share is that of `dleq`, which says why it is sound and hides s_i, in the random oracle model. One proof
+serves all residues of a ciphertext. v fails to generate the squares with a probability below 2^(4 - |n|/2). Everything is
+hashed: the key with all v_i, the ciphertext with its header, the caller's context, the party, its shares. So a share or a
+proof for another ciphertext, session or party is none for this one.
 
 Randomizers h^a with short exponents are as safe here as under a plain key. [DJN10] asks for p = q = 3 modulo 4 and
 gcd(p - 1, q - 1) = 2. Safe primes fulfil both, since p' and q' are odd and different. With p' and q' prime, a random

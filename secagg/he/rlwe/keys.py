@@ -13,9 +13,9 @@ holder decrypts everything: `threshold` shares it among several. Clients encrypt
 dishonest client can make a ciphertext whose decryption, if published, gives the key away. Decryptions of what
 strangers sent therefore stay with the key holder. Plans whose sums could decode wrong are refused, see `noise`.
 
-There is no encryption with the secret key. It would save half the bytes of a fresh ciphertext only where a seed stands
-for c1, which no sum keeps; and it would mean another a for every block, never used twice: two ciphertexts under
-one a differ by noise and message alone. Here a is used by one key only, each time with a fresh u.
+There is no encryption with the secret key. It would save half the bytes of a fresh ciphertext only where a seed stands for
+c1, which no sum keeps. And every block would need an a that is never used twice: two ciphertexts under one a differ by
+noise and message alone. Here a is used by one key only, each time with a fresh u.
 
 Cost: 16, 24 or 32 bytes a number; 2 L + 1 transforms of N/2 points a block to encrypt and 2 L to decrypt, L = 2, 3
 or 5.

@@ -15,10 +15,10 @@ all results must lie within 1/4 of an integer, or `InexactError` is raised. Sinc
 that passes has been rounded to the right integer. With s the sum of two keys, E would be 0.84 for limbs of 32
 bits and the check would prove nothing: keys are multiplied one by one.
 
-The check costs one pass: results are rounded to halves by adding 1.5 * 2^51, which leaves twice the number in
-the low bits of the sum; the lowest bit of all of them, or-ed together, is 0 if and only if each lies within 1/4 of
-an integer. Limbs and s bound every result by 2^(l-1) N + 1 < 2^50. So the sum is exact to a half, and the lowest bit
-means what it should. NaN and infinity show in the bits of the exponent.
+The check costs one pass: results are rounded to halves by adding 1.5 * 2^51, which leaves twice the number in the low bits
+of the sum. The lowest bit of all of them, or-ed together, is 0 if and only if each lies within 1/4 of an integer. Limbs and
+s bound every result by 2^(l-1) N + 1 < 2^50. So the sum is exact to a half, and the lowest bit means what it should. NaN
+and infinity show in the bits of the exponent.
 
 Coefficients are in stored order (see `polynomials`), which is how complex numbers lie in memory.
 """

@@ -9,13 +9,13 @@ A key holder that decrypts what it is handed gives its share away: for c1 = 2^90
 2^90 s_i plus flooding. So an aggregator's sum, count or list of clients counts for nothing here. Half of each
 upload is enough, since the digest of a ciphertext is made of the digests of its halves; c1 does not tell the numbers.
 
-Threat model: the aggregator and all but one key holder are malicious, and what they can do is withhold uploads. A sum
-has at least `min_clients` uploads of registered clients, signed for this round and key, no two the same; how many of those
+Threat model: the aggregator and all but one key holder are malicious, and what they can do is withhold uploads. A sum has
+at least `min_clients` uploads of registered clients, signed for this round and key, no two the same. How many of those
 clients are corrupt is not known, so plan the minimum for the number that might be.
 **Clients encrypt honestly.** What a client signs is not proven to be an encryption. One that uploads (0, 2^93) puts the
-secret key, times 2^93, into the decrypted sum; whoever reads the sum can take it there, and with the aggregator's
-help open every upload under that key. A key for each round confines that to the round. A client may also upload
-a re-randomised copy of another's ciphertext, and so double its numbers.
+secret key, times 2^93, into the decrypted sum. Whoever reads the sum can take it there, and with the aggregator's help open
+every upload under that key. A key for each round confines that to the round. A client may also upload a re-randomised copy
+of another's ciphertext, and so double its numbers.
 
 Cost for d numbers of w bits: a client sends 2 w / 8 bytes a number to the aggregator, which sends half of that to each
 key holder. Aggregator and key holders keep one sum, and name and digest of each upload: their memory does not

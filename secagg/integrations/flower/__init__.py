@@ -18,8 +18,8 @@ grid:
 The wrapped strategy is given the weighted means as one reply whose weight is the sum of weights. Masks are agreed
 on after the training: a node that fails or is late with it costs nothing but its own update.
 
-With `Protection.privacy` nodes add noise: the mean is of updates scaled down to a norm, all of the same weight, and
-differentially private; a node counts the sums that its data went into, and refuses more than its budget is for.
+With `Protection.privacy` nodes add noise. The mean is then of updates scaled down to a norm, all of the same weight, and
+differentially private. A node counts the sums that its data went into, and refuses more than its budget is for.
 
 Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, the sum of weights, names and
 shapes, and who took part; with noise, no weights. Where an update does not fit, no mean, but at how many nodes which

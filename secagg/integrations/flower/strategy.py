@@ -61,7 +61,7 @@ class _Asked(NamedTuple):
 class SecureAggregation(Strategy):
     """A strategy that works on means nobody saw the summands of.
 
-    A sum that cannot be opened fails its round as Flower does: the model stays as it is, there are no metrics, the log
+    A sum that cannot be opened fails its round as Flower does: the model stays as it is, and there are no metrics. The log
     and `reports` say why. Once a privacy budget is spent, nobody is asked for more of that kind.
 
     Args:

@@ -1,8 +1,8 @@
 """Who of those that took part in a failed check may have lied: at most two, one of whom did.
 
-When a check failed, each of three parties says by an echoed broadcast (`broadcast`) what the content was: a keyed digest
-under a key that the three hold and the fourth does not. The digest is HMAC-SHA256, which not even a holder of the key
-makes equal for two contents. Everybody then judges by the same rule.
+When a check failed, each of three parties says by an echoed broadcast (`broadcast`) what the content was. It sends a digest
+under a key that the three hold and the fourth does not. The digest is HMAC-SHA256, which not even a holder of the key makes
+equal for two contents. Everybody then judges by the same rule.
 
 *Computed.* Sender and voucher hold the content by themselves; the sender sent it to the receiver.
   sender and voucher differ: one of them lied, for honest ones hold the same

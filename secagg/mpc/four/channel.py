@@ -7,8 +7,8 @@ on as before.
 *Order.* Operations are numbered as they begin, at all parties alike. What an operation sends depends on results of
 operations with smaller numbers only.
 
-*After a failed check* a party holds something else than others do, and what it would send could fail the checks of
-others or not, as secrets have it. So in all operations that begin later it sends random elements and random tags.
+*After a failed check* a party holds something else than others do. Whether what it would send fails the checks of others
+could depend on secrets. So in all operations that begin later it sends random elements and random tags.
 
 *Check.* Before each opening everybody tells everybody, and repeats (`broadcast`), how many operations it has begun and
 the first item that failed. Where somebody complains, sender, voucher and receiver of the first such item give evidence,

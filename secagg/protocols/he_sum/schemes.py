@@ -6,8 +6,8 @@ from secagg.errors import UsageError
 from secagg.he.scheme import PublicKey
 
 
-def scheme(name: str) -> type[PublicKey]:
-    """Return the public keys of a scheme by its name.
+def public_key_class(name: str) -> type[PublicKey]:
+    """Return the class of public keys of a scheme.
 
     Raises:
       UsageError: an unknown name.

@@ -34,7 +34,7 @@ from secagg.cost.operation import Cost
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
 from secagg.he.scheme import ExactSecretKey, PublicKey, SecretKey
 from secagg.party import Party, PartyId, array_bytes, check_array
-from secagg.protocols.he_sum.schemes import scheme
+from secagg.protocols.he_sum.schemes import public_key_class
 from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import (
     Adder,
@@ -132,7 +132,7 @@ def _check(
     party: Party, x: ArrayLike | None, terms: Terms, scheme_name: str, secret_key: SecretKey | None
 ) -> type[PublicKey]:
     """Return the scheme's public keys, if what is given fits this party."""
-    kind = scheme(scheme_name)
+    kind = public_key_class(scheme_name)
     terms.enter(party, x)
     if len(terms.roles.key_holders) != 1:
         raise UsageError(f"one key has one key holder, not {len(terms.roles.key_holders)}")

@@ -32,7 +32,7 @@ from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import single_key
-from secagg.protocols.he_sum.schemes import scheme
+from secagg.protocols.he_sum.schemes import public_key_class
 from secagg.protocols.he_sum.single_key import MAX_KEY_BYTES, Contributors, Total, cost
 from secagg.protocols.he_sum.terms import Terms
 from secagg.wire import Message
@@ -263,7 +263,7 @@ def test_over_tcp_the_loss_of_a_client_before_and_after_its_upload_is_borne(
     case = single(name, **FOUR)
 
     async def gone(p: Party) -> None:
-        await p.receive(scheme(name).message_type, "k")
+        await p.receive(public_key_class(name).message_type, "k")
         raise PeerVanishedError("power failure", peer=p.me)
 
     async def stays_a_moment(p: Party) -> None:  # until its upload has been carried
@@ -283,7 +283,7 @@ def upload(name: str, make: Callable[[Any], Message | None]) -> Program[Any]:
     """A client that takes the key and uploads what `make` makes with it."""
 
     async def run(p: Party) -> None:
-        kind = scheme(name)
+        kind = public_key_class(name)
         key = kind.from_message(await p.receive(kind.message_type, "k"), peer="k")
         message = make(key)
         if message is not None:
@@ -368,7 +368,7 @@ def test_a_second_upload_of_a_client_is_not_added(single: Single, name: str) -> 
     case = single(name)
 
     async def twice(p: Party) -> None:
-        kind = scheme(name)
+        kind = public_key_class(name)
         key = kind.from_message(await p.receive(kind.message_type, "k"), peer="k")
         for _ in range(2):
             p.send("agg", key.encrypt(case.xs["b"], case.terms.plan).to_message())
@@ -385,7 +385,7 @@ def lying(name: str, names: tuple[str, ...], make: Callable[[Any, list[Any]], Me
     """An aggregator that announces `names` and sends what `make` makes of the key and the uploads."""
 
     async def run(p: Party) -> None:
-        kind = scheme(name)
+        kind = public_key_class(name)
         key = kind.from_message(await p.receive(kind.message_type, "k"), peer="k")
         got = await p.gather(kind.ciphertext_type, ("a", "b", "c"))
         p.send("k", Contributors(names))
@@ -623,7 +623,7 @@ def test_equal_arrays_are_uploaded_as_different_ciphertexts(single: Single, name
     case = single(name)
     case.xs.update(dict.fromkeys(case.terms.roles.clients, np.ones(5)))
     out = case.play(record=True)
-    kind, arrays = scheme(name), []
+    kind, arrays = public_key_class(name), []
     for sender, _, frame in out.transcript:
         cut = wire.decode_envelope(frame, peer=sender)
         if sender in case.terms.roles.clients:
