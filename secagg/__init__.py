@@ -29,13 +29,15 @@ __all__ = [
     "jobs",
     "mean",
     "mpc",
+    "network",
     "patterns",
+    "protocols",
     "simulate",
     "sum",
 ]
 
 if TYPE_CHECKING:
-    from secagg import aggregation, cost, dp, errors, federated, he, jobs, mpc, patterns
+    from secagg import aggregation, cost, dp, errors, federated, he, jobs, mpc, network, patterns, protocols
     from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Privacy, Rlwe, mean, sum  # noqa: A004  # called as secagg.sum
     from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
     from secagg.network.simulated import simulate
@@ -44,7 +46,7 @@ else:
     __getattr__, __dir__ = face(
         "secagg",
         {
-            "secagg": "aggregation cost dp errors federated he jobs mpc patterns",
+            "secagg": "aggregation cost dp errors federated he jobs mpc network patterns protocols",
             "secagg.aggregation": "Additive Bounded Ckks Masked Paillier Privacy Rlwe mean sum",
             "secagg.cost.network": "LAN LOOPBACK MOBILE WAN",
             "secagg.network.simulated": "simulate",

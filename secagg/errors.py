@@ -53,6 +53,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class SecaggError(Exception):
     """Base of all errors that secagg raises on purpose.
 

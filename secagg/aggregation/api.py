@@ -96,15 +96,15 @@ def sum(  # noqa: A001  # called as secagg.sum
       ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
     options = Options(
-        "sum",
-        protection_of(protocol),
-        clip,
-        precision,
-        privacy,
-        round_number,
-        names,
-        simulate_dropouts,
-        executor,
+        operation="sum",
+        protection=protection_of(protocol),
+        clip=clip,
+        precision=precision,
+        privacy=privacy,
+        round_number=round_number,
+        names=names,
+        simulate_dropouts=simulate_dropouts,
+        executor=executor,
     )
     return _aggregate(updates, options)
 
@@ -148,17 +148,17 @@ def mean(
       For all others see `sum`.
     """
     options = Options(
-        "mean",
-        protection_of(protocol),
-        clip,
-        precision,
-        privacy,
-        round_number,
-        names,
-        simulate_dropouts,
-        executor,
-        weights,
-        max_weight,
+        operation="mean",
+        protection=protection_of(protocol),
+        clip=clip,
+        precision=precision,
+        privacy=privacy,
+        round_number=round_number,
+        names=names,
+        simulate_dropouts=simulate_dropouts,
+        executor=executor,
+        weights=weights,
+        max_weight=max_weight,
     )
     return _aggregate(updates, options)
 

@@ -55,18 +55,23 @@ def protection_of(protocol: str | Protection) -> Protection:
     """Return a protection by name, with its usual settings, or the one given.
 
     Raises:
-      UsageError: an unknown name.
+      UsageError: an unknown name, or a class without its settings.
     """
     if isinstance(protocol, Protection):
         return protocol
     for kind in _PROTECTIONS:
         if protocol == kind.name:
             return kind()
+    if isinstance(protocol, type) and issubclass(protocol, Protection):
+        raise UsageError(
+            f"expected a protocol, got the class {protocol.__name__}: call it, {protocol.__name__}()"
+        )
     known = ", ".join(f'"{kind.name}"' for kind in _PROTECTIONS)
     objects = ", ".join(kind.__name__ for kind in _PROTECTIONS)
-    raise UsageError(
-        f"expected a protocol among {known}, or one of {objects} with settings; got {protocol!r:.80}"
-    )
+    got = f"{protocol!r:.80}"
+    if isinstance(protocol, type) and issubclass(protocol, Protection):
+        got = f"the class {protocol.__name__}: call it, {protocol.__name__}()"
+    raise UsageError(f"expected a protocol among {known}, or one of {objects} with settings; got {got}")
 
 
 def by_name(updates: Updates, names: Sequence[PartyId] | None) -> tuple[dict[PartyId, Any], bool]:

@@ -179,7 +179,7 @@ def role_costs(
 
 
 def _table(roles: Sequence[RoleCost]) -> list[str]:
-    heads = ("dearest", "parties", "rounds", "bytes sent", "received", "computing")
+    heads = ("per party, at most", "parties", "rounds", "bytes sent", "received", "computing")
     table = [heads]
     table += [
         (
@@ -196,7 +196,7 @@ def _table(roles: Sequence[RoleCost]) -> list[str]:
     lines = []
     for first, *rest in table:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append(f"{first.ljust(max(12, widths[0]))}{'  '.join(cells)}")
+        lines.append(f"{first.ljust(max(12, widths[0] + 2))}{'  '.join(cells)}")
     return lines
 
 

@@ -35,3 +35,7 @@ __all__ = [
     "histogram",
     "sum",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

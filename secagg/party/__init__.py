@@ -21,3 +21,7 @@ __all__ = [
     "array_bytes",
     "check_array",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

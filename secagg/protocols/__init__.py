@@ -10,6 +10,8 @@ if __name__ == "protocols":  # found through the link at the root of a checkout
     alias(__name__)
 
 __all__ = [
+    "Roles",
+    "SumResult",
     "additive_sum",
     "bounded_sum",
     "group_by",
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
         masked_sum,
         pseudonyms,
     )
+    from secagg.protocols.roles import Roles, SumResult
 else:
     __getattr__, __dir__ = face(
         "secagg.protocols",
         {
             "secagg.protocols": "additive_sum bounded_sum he_sum group_by masked_sum pseudonyms",
+            "secagg.protocols.roles": "Roles SumResult",
         },
     )

@@ -5,6 +5,9 @@ aggregate(party, terms=...)        an aggregator adds up
 receive(party, terms=...)          a result party that is no aggregator learns the sum
 take_part(party, x, terms=...)     all roles of a party, which may have several
 
+At a party that does not learn the sum, `take_part` returns who is in it, or None where not even that is known there. In
+masked sums clients too are told who is in it; in the other sums they are done after their upload.
+
 Masked sums have no `receive`, because the server alone learns the sum. Encrypted sums have `take_part` alone: in most of
 their layouts one party is client, aggregator or key holder at once.
 """

@@ -25,3 +25,7 @@ __all__ = [
     "transpose64",
     "unpack_bits",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

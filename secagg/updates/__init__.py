@@ -16,3 +16,7 @@ from secagg.updates.privacy import Privacy
 from secagg.updates.structure import Structure
 
 __all__ = ["Coding", "Decoded", "FixedPoint", "Privacy", "Request", "Structure", "Units"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

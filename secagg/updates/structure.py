@@ -156,7 +156,10 @@ class Structure:
         array, form = take(update, place)
         dtype = array.dtype.newbyteorder("=")
         if dtype != leaf.dtype or form.bfloat16 != leaf.form.bfloat16:
-            self._differs(place, str(leaf), str(Leaf(leaf.path, array.shape, dtype, form)))
+            got = str(Leaf(leaf.path, array.shape, dtype, form))
+            if leaf.form.kind == form.kind == "number":
+                got += "; write 3.0 for 3, or pass numpy arrays"
+            self._differs(place, str(leaf), got)
         names = leaf.form.name, form.name
         # What is called as the client itself is a row of a table of clients: its name says whose it is, not what.
         if None not in names and names[0] != names[1] and names != (self._first, place.client):

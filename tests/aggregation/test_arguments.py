@@ -27,7 +27,10 @@ XS = {"al": np.ones(3), "bo": np.ones(3), "cy": np.ones(3)}
             {"protocol": "shamir"},
             '"masked", "additive", "bounded", "paillier", "ckks", "rlwe".*got \'shamir\'',
         ),
-        ({"protocol": Masked}, "one of Masked, Additive, Bounded, Paillier, Ckks, Rlwe with settings"),
+        (
+            {"protocol": Masked},
+            r"one of Masked, Additive, Bounded, Paillier, Ckks, Rlwe with settings; got .*: call it, Masked\(\)",
+        ),
         ({"simulate_dropouts": "al"}, "collection of names"),
         ({"simulate_dropouts": ["dy"]}, "'dy' cannot drop out: it is not among the clients"),
         ({"simulate_dropouts": {"al": "lunch"}}, "'lunch': masked has keys, shares, input, unmask"),

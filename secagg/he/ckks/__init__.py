@@ -45,3 +45,7 @@ from secagg.he.ckks.contexts import CONTEXTS, Context
 from secagg.he.ckks.keys import Error, PublicKey, SecretKey
 
 __all__ = ["CONTEXTS", "Ciphertext", "Context", "Error", "PublicKey", "SecretKey"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -25,5 +25,18 @@ from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.pool import RandomizerPool
 from secagg.he.paillier.public_key import PublicKey
 from secagg.he.paillier.secret_key import SecretKey
+from secagg.he.paillier.threshold import KeyShare, ThresholdPublicKey, deal_threshold_key
 
-__all__ = ["Ciphertext", "PublicKey", "RandomizerPool", "SecretKey"]
+__all__ = [
+    "Ciphertext",
+    "KeyShare",
+    "PublicKey",
+    "RandomizerPool",
+    "SecretKey",
+    "ThresholdPublicKey",
+    "deal_threshold_key",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

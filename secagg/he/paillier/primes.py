@@ -8,7 +8,7 @@ Candidates p for which a small prime divides p or (p - 1) / 2 are struck out in 
 (p - 1) / 2 is:
 
 - in any key, because then the group of squares modulo p has no small subgroup, so that the square of a random
-  number generates nearly all of it (see `check_primes`);
+  number generates nearly all of it (see `flaw`);
 - for safe primes, for which (p - 1) / 2 is prime, because it saves most of the tests.
 
 Primality: the tests of gmpy2.is_prime, which are a strong test to the base 2 and a strong Lucas test, and 16 rounds
@@ -67,7 +67,7 @@ def random_prime(
 
 
 def prime_pair(bits: int, *, rng: Stream | None = None, executor: Executor | None = None) -> tuple[mpz, mpz]:
-    """Return the two primes of a plain key whose modulus has `bits` bits; see `check_primes`.
+    """Return the two primes of a plain key whose modulus has `bits` bits; see `flaw`.
 
     Raises:
       UsageError: an odd or too small length.

@@ -12,7 +12,26 @@ Threat model, what it learns and what it costs stand in `keys` and `threshold`.
 """
 
 from secagg.he.rlwe.ciphertexts import Ciphertext
+from secagg.he.rlwe.decryption_log import DecryptionLog
+from secagg.he.rlwe.flooding import ReleasePlan, plan_release
+from secagg.he.rlwe.key_generation import KeyHolder
 from secagg.he.rlwe.keys import PublicKey, SecretKey
 from secagg.he.rlwe.parameters import Parameters, parameters
+from secagg.he.rlwe.threshold import KeyShare
 
-__all__ = ["Ciphertext", "Parameters", "PublicKey", "SecretKey", "parameters"]
+__all__ = [
+    "Ciphertext",
+    "DecryptionLog",
+    "KeyHolder",
+    "KeyShare",
+    "Parameters",
+    "PublicKey",
+    "ReleasePlan",
+    "SecretKey",
+    "parameters",
+    "plan_release",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -67,3 +67,7 @@ __all__ = [
     "new_identity",
     "save_peers",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,3 +5,7 @@ from secagg.patterns.banking.structuring import STRUCTURING
 from secagg.patterns.banking.tables import DEPOSITS, TRANSFERS
 
 __all__ = ["COLLECTORS", "DEPOSITS", "STRUCTURING", "TRANSFERS"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

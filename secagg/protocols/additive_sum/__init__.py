@@ -62,3 +62,7 @@ __all__ = [
     "receive",
     "take_part",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -58,12 +58,13 @@ from secagg.protocols.bounded_sum.program import (
     upload,
 )
 from secagg.protocols.bounded_sum.terms import Bounds, Terms, bounds_for, rounded_norm
-from secagg.protocols.roles import Roles
+from secagg.protocols.roles import Roles, SumResult
 
 __all__ = [
     "BoundedSum",
     "Bounds",
     "Roles",
+    "SumResult",
     "Terms",
     "aggregate",
     "bounds_for",
@@ -75,3 +76,7 @@ __all__ = [
     "take_part",
     "upload",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

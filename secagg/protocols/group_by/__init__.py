@@ -66,3 +66,7 @@ __all__ = [
     "in_order",
     "row_limit",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

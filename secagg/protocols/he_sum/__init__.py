@@ -11,6 +11,7 @@ from secagg.faces import face
 __all__ = [
     "EncryptedSum",
     "Roles",
+    "SumResult",
     "Terms",
     "single_key",
     "threshold_paillier",
@@ -20,13 +21,13 @@ __all__ = [
 if TYPE_CHECKING:
     from secagg.protocols.he_sum import single_key, threshold_paillier, threshold_rlwe
     from secagg.protocols.he_sum.terms import EncryptedSum, Terms
-    from secagg.protocols.roles import Roles
+    from secagg.protocols.roles import Roles, SumResult
 else:
     __getattr__, __dir__ = face(
         "secagg.protocols.he_sum",
         {
             "secagg.protocols.he_sum": "single_key threshold_paillier threshold_rlwe",
             "secagg.protocols.he_sum.terms": "EncryptedSum Terms",
-            "secagg.protocols.roles": "Roles",
+            "secagg.protocols.roles": "Roles SumResult",
         },
     )

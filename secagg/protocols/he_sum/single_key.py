@@ -38,6 +38,7 @@ from secagg.protocols.he_sum.schemes import public_key_class
 from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import (
     Adder,
+    Contributors,
     check_contributors,
     check_header,
     check_packing,
@@ -46,12 +47,6 @@ from secagg.protocols.he_sum.uploads import (
 from secagg.wire import Message
 
 MAX_KEY_BYTES: Final = 1 << 23  # no scheme's public key is longer
-
-
-class Contributors(Message, frozen=True):
-    """Sum, aggregator -> key holder: whose uploads are in the ciphertext that follows."""
-
-    names: tuple[str, ...]
 
 
 class Total(Message, frozen=True):

@@ -36,18 +36,12 @@ from secagg.party import Party, PartyId
 from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.uploads import (
     Adder,
+    Contributors,
     check_contributors,
     check_header,
     check_packing,
     collect,
 )
-from secagg.wire import Message
-
-
-class Announced(Message, frozen=True):
-    """Sum, aggregator -> key holders and result parties: whose uploads are in the ciphertext that follows."""
-
-    names: tuple[str, ...]
 
 
 async def take_part(
@@ -157,7 +151,7 @@ async def _add_up(
     )
     message = adder.total.to_message()
     for peer in _receivers(terms):
-        party.send(peer, Announced(contributors))
+        party.send(peer, Contributors(contributors))
         party.send(peer, message)
     return contributors, adder.total
 
@@ -166,7 +160,7 @@ async def _receive_sum(
     party: Party, terms: Terms, public_key: ThresholdPublicKey
 ) -> tuple[tuple[PartyId, ...], Ciphertext]:
     aggregator = terms.aggregator
-    announced = await party.receive(Announced, aggregator, max_bytes=terms.names_bytes)
+    announced = await party.receive(Contributors, aggregator, max_bytes=terms.names_bytes)
     contributors = check_contributors(announced.names, terms, peer=aggregator)
     max_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
     message = await party.receive(CiphertextMessage, aggregator, max_bytes=max_bytes)

@@ -15,6 +15,12 @@ C = TypeVar("C", bound=Ciphertext)
 M = TypeVar("M", bound=Message)
 
 
+class Contributors(Message, frozen=True):
+    """Sum, aggregator -> key holders and result parties: whose uploads are in the ciphertext that follows."""
+
+    names: tuple[str, ...]
+
+
 async def collect(
     party: Party,
     terms: Terms,

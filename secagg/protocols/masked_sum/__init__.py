@@ -52,7 +52,7 @@ from secagg.protocols.masked_sum.messages import (
 from secagg.protocols.masked_sum.program import aggregate, contribute, plain_sum, take_part
 from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
 from secagg.protocols.masked_sum.terms import Round, Terms
-from secagg.protocols.roles import Roles
+from secagg.protocols.roles import Roles, SumResult
 
 __all__ = [
     "Client",
@@ -72,6 +72,7 @@ __all__ = [
     "Shares",
     "Stage",
     "Stayed",
+    "SumResult",
     "Survivors",
     "Terms",
     "Unmasking",
@@ -82,3 +83,7 @@ __all__ = [
     "plain_sum",
     "take_part",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

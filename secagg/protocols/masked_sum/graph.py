@@ -108,13 +108,12 @@ class GraphParameters:
         return (
             f"{self.clients} clients, {self.n_corrupt} corrupt, {self.n_dropouts} dropping out, {self.threat_model} server: "
             f"{kind}, threshold {self.threshold} of {self.degree + 1}, sums of at least {self.min_clients}{quorum}; "
-            f"insecure with probability {_power(self.log2_insecure)}, "
-            f"failing with {_power(self.log2_failure)}"
+            f"{_chance('insecure', self.log2_insecure)}, {_chance('fails', self.log2_failure)}"
         )
 
 
-def _power(log2: float) -> str:
-    return "0" if log2 == -math.inf else f"2^{log2:.1f}"
+def _chance(event: str, log2: float) -> str:
+    return f"{event} with probability {'0' if log2 == -math.inf else f'2^{log2:.1f}'}"
 
 
 def choose(

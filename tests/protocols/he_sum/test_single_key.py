@@ -33,8 +33,9 @@ from secagg.network.simulated import ACTIONS, Action, Fault
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.schemes import public_key_class
-from secagg.protocols.he_sum.single_key import MAX_KEY_BYTES, Contributors, Total, cost
+from secagg.protocols.he_sum.single_key import MAX_KEY_BYTES, Total, cost
 from secagg.protocols.he_sum.terms import Terms
+from secagg.protocols.he_sum.uploads import Contributors
 from secagg.wire import Message
 
 Single = Callable[..., Any]

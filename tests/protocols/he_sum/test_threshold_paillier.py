@@ -33,7 +33,8 @@ from secagg.ledger import Ledger
 from secagg.network.simulated import ACTIONS, Action, Fault
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import threshold_paillier
-from secagg.protocols.he_sum.threshold_paillier import Announced, cost
+from secagg.protocols.he_sum.threshold_paillier import cost
+from secagg.protocols.he_sum.uploads import Contributors
 from secagg.wire import Message
 
 pytestmark = pytest.mark.slow
@@ -193,7 +194,7 @@ def test_a_client_that_uploads_something_else_is_left_out_and_named(
         "with fewer numbers a residue": key.encrypt(x, plan, slots=1).to_message(),
         "a sum": (fresh + key.encrypt(x, plan)).to_message(),
         "a multiple": (fresh * 2).to_message(),
-        "another message": Announced(("a", "b")),
+        "another message": Contributors(("a", "b")),
         "zeros": changed(honest, block=np.zeros_like(honest.block)),
         "not below n": changed(honest, block=honest.block | 255),
         "cut": changed(honest, block=honest.block[..., :-1]),
@@ -224,7 +225,7 @@ def lying(case: Any, key: Any, names: Mapping[str, tuple[str, ...]], made: Calla
             message = made(cs)
             if isinstance(message, dict):
                 message = message[peer]
-            p.send(peer, Announced(names.get(peer, names["all"])))
+            p.send(peer, Contributors(names.get(peer, names["all"])))
             p.send(peer, message if isinstance(message, Message) else message.to_message())
 
     return run
@@ -257,7 +258,7 @@ def test_key_holders_answer_for_nothing_but_a_sum_of_whom_the_aggregator_announc
             "one client's": lambda: cs[0],
             "twice one client's": lambda: cs[0] * 2,
             "another shape": lambda: (one := key.encrypt(np.ones(4), case.terms.plan)) + one + one,
-            "another message": lambda: Announced(("a", "b", "c")),
+            "another message": lambda: Contributors(("a", "b", "c")),
         }
         return ciphertexts[what]()
 
@@ -325,7 +326,7 @@ def wrong_share(how: str) -> Callable[[DecryptionShare], Message]:
             "another's number": changed(share, party=share.party % 3 + 1),
             "no such party": changed(share, party=99),
             "another statement": changed(share, statement=bytes(32)),
-            "another message": Announced(("a", "b")),
+            "another message": Contributors(("a", "b")),
         }
         return altered[how]
 

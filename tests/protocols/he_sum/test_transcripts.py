@@ -27,7 +27,7 @@ from secagg.he.rlwe.polynomials import Polynomials
 from secagg.he.rlwe.products import multiply, transform_secret
 from secagg.he.rlwe.threshold import PartialDecryption
 from secagg.he.rlwe.uploads import Upload, Vote
-from secagg.protocols.he_sum import single_key
+from secagg.protocols.he_sum import single_key, uploads
 from secagg.protocols.he_sum.threshold_rlwe import OtherHalf, Relayed
 from transcripts import Sent, View, below, elements
 
@@ -48,7 +48,7 @@ HEADER: Final = public(
 CIPHERTEXT: Final = {**HEADER, "words": MASKED, **public("squares")}
 FORMS: Final[Mapping[str, Mapping[str, str]]] = {
     # One key.
-    single_key.Contributors.KIND: public("names"),
+    uploads.Contributors.KIND: public("names"),
     single_key.Total.KIND: {**public("contributors", "error"), "values": OPENED, "encoded": OPENED},
     PublicKeyMessage.KIND: {
         **public("degree", "modulus_bits", "seed", "holders", "flood_bits"),
@@ -63,7 +63,6 @@ FORMS: Final[Mapping[str, Mapping[str, str]]] = {
     "he.paillier.public_key.PublicKeyMessage": public("n", "s", "h", "randomizer_bits"),
     "he.paillier.ciphertexts.CiphertextMessage": {**HEADER, **public("slots"), "block": MASKED},
     # A Paillier key of several holders.
-    "protocols.he_sum.threshold_paillier.Announced": public("names"),
     "he.paillier.threshold.DecryptionShare": {
         **public("party", "statement"),
         **dict.fromkeys(("block", "challenge", "response"), MASKED),
