@@ -62,15 +62,12 @@ def protection_of(protocol: str | Protection) -> Protection:
     for kind in _PROTECTIONS:
         if protocol == kind.name:
             return kind()
-    if isinstance(protocol, type) and issubclass(protocol, Protection):
-        raise UsageError(
-            f"expected a protocol, got the class {protocol.__name__}: call it, {protocol.__name__}()"
-        )
     known = ", ".join(f'"{kind.name}"' for kind in _PROTECTIONS)
     objects = ", ".join(kind.__name__ for kind in _PROTECTIONS)
-    got = f"{protocol!r:.80}"
-    if isinstance(protocol, type) and issubclass(protocol, Protection):
-        got = f"the class {protocol.__name__}: call it, {protocol.__name__}()"
+    given: object = protocol
+    got = f"{given!r:.80}"
+    if isinstance(given, type) and issubclass(given, Protection):
+        got = f"the class {given.__name__}: call it, {given.__name__}()"
     raise UsageError(f"expected a protocol among {known}, or one of {objects} with settings; got {got}")
 
 
