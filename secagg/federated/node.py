@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.federated import messages as m
+from secagg.federated import messages
 from secagg.federated.budget import History, PrivacyBudget
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
@@ -96,7 +96,7 @@ class Invitation:
     run: int
     kind: str
     frame: bytes = field(repr=False)
-    task: m.Task
+    task: messages.Task
     spent: History | None
     known: dict[PartyId, bytes] = field(repr=False)
 
@@ -110,7 +110,7 @@ class Invitation:
             is spent or for other settings.
           UsageError: no budget, or one that is not as this node wrote it.
         """
-        task = wire.from_bytes(frame, m.Task, peer=SERVER)
+        task = wire.from_bytes(frame, messages.Task, peer=SERVER)
         if task.protection != protection:
             raise RemoteProtocolError(
                 f"expected {protection}, as this node's app demands, from {SERVER}, got {task.protection}",
@@ -139,7 +139,7 @@ class Invitation:
         task_digest: bytes = b"",
         setting: bytes = b"",
         log: logging.Logger = _log,
-    ) -> tuple[Node, m.Ready]:
+    ) -> tuple[Node, messages.Ready]:
         """Return the node that keeps an update, and what it tells the server; any other sum of this identity is over.
 
         Args:
@@ -153,11 +153,11 @@ class Invitation:
           UsageError: the folder of the identity key cannot be written to.
         """
         member, nonce, shown = self.member, secrets.token_bytes(NONCE_BYTES), wire.to_bytes(announced)
-        ReplayGuard(member.path).begin(nonce, m.KEYS)
-        state = m.NodeState(
+        ReplayGuard(member.path).begin(nonce, messages.KEYS)
+        state = messages.NodeState(
             run=self.run,
             kind=self.kind,
-            step=m.KEYS,
+            step=messages.KEYS,
             nonce=nonce,
             task=self.frame,
             task_digest=task_digest,
@@ -170,7 +170,7 @@ class Invitation:
         spent = b"" if self.spent is None else self.spent.to_bytes()
         parts = ready_parts(self.run, self.kind, nonce, shown, setting, spent, self.known)
         signature = sign(member.identity, f"{LABEL}/ready", parts)
-        ready = m.Ready(member.name, nonce, shown, setting, signature, spent, self.known)
+        ready = messages.Ready(member.name, nonce, shown, setting, signature, spent, self.known)
         return Node(member, self.protection, self.task, state, log), ready
 
 
@@ -191,8 +191,8 @@ class Node:
         self,
         member: Member,
         protection: Protection,
-        task: m.Task,
-        state: m.NodeState,
+        task: messages.Task,
+        state: messages.NodeState,
         log: logging.Logger = _log,
     ) -> None:
         self._member, self._protection, self._log = member, protection, log
@@ -206,8 +206,8 @@ class Node:
         cls, data: bytes, member: Member, protection: Protection, log: logging.Logger = _log
     ) -> Node:
         """Return the node whose `to_bytes` this is."""
-        state = wire.from_bytes(data, m.NodeState)
-        return cls(member, protection, wire.from_bytes(state.task, m.Task), state, log)
+        state = wire.from_bytes(data, messages.NodeState)
+        return cls(member, protection, wire.from_bytes(state.task, messages.Task), state, log)
 
     def to_bytes(self) -> bytes:
         """Return what the node needs for the next step. Secret."""
@@ -241,7 +241,7 @@ class Node:
         ReplayGuard(member.path).take(state.nonce, step, then, server=SERVER)
         roster = state.roster or _roster_with(member.name, state.nonce, frame)
         budget = None if privacy is None else member.budget(kind, privacy)
-        if budget is not None and step == m.KEYS:
+        if budget is not None and step == messages.KEYS:
             check_budgets(roster, member.name, budget, log=self._log)
         where, coder = self._round(roster)
         if state.client is None:
@@ -249,11 +249,11 @@ class Node:
         else:
             client = Client.from_bytes(state.client.data, where, member.identity)
         vector = state.vector
-        if step == m.KEYS:
+        if step == messages.KEYS:
             answer: wire.Message = client.advertise()
-        elif step == m.SHARES:
+        elif step == messages.SHARES:
             answer = client.share(wire.from_bytes(frame, PeerKeys, peer=SERVER))
-        elif step == m.INPUT:
+        elif step == messages.INPUT:
             if vector is None:  # cannot be: it is kept until here
                 raise UsageError("this node keeps no update for the sum")
             inbox = wire.from_bytes(frame, Inbox, peer=SERVER)
@@ -262,7 +262,7 @@ class Node:
             vector = None
             if budget is not None:
                 budget.spend(state.nonce, server=SERVER, shown=shown_by(roster)[member.name])
-        elif step == m.CONSENT:
+        elif step == messages.CONSENT:
             answer = client.consent(wire.from_bytes(frame, Survivors, peer=SERVER))
         else:
             request = self._request(frame)
@@ -273,7 +273,7 @@ class Node:
         self._state = replace(state, step=then or "", roster=roster, vector=vector, client=kept)
         return answer
 
-    def _round(self, roster: m.Roster) -> tuple[Round, Coder]:
+    def _round(self, roster: messages.Roster) -> tuple[Round, Coder]:
         state, task = self._state, self.task
         agreement = Agreement(
             run=state.run,
@@ -299,14 +299,14 @@ class Node:
 
 def _after(step: str, protection: Protection) -> str | None:
     """Return the step that comes behind a step; None behind the last."""
-    consent = [m.CONSENT] if protection.is_malicious else []
-    steps = [m.KEYS, m.SHARES, m.INPUT, *consent, m.UNMASK]
+    consent = [messages.CONSENT] if protection.is_malicious else []
+    steps = [messages.KEYS, messages.SHARES, messages.INPUT, *consent, messages.UNMASK]
     return dict(itertools.pairwise(steps)).get(step)
 
 
-def _roster_with(name: PartyId, nonce: bytes, frame: bytes) -> m.Roster:
+def _roster_with(name: PartyId, nonce: bytes, frame: bytes) -> messages.Roster:
     """Return who takes part, if this node is among them."""
-    roster = wire.from_bytes(frame, m.Roster, peer=SERVER)
+    roster = wire.from_bytes(frame, messages.Roster, peer=SERVER)
     if len(roster.server_nonce) != NONCE_BYTES:
         raise RemoteProtocolError(
             f"expected a nonce of {NONCE_BYTES} bytes from {SERVER}, got {len(roster.server_nonce)}",

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError
-from secagg.federated import messages as m
+from secagg.federated import messages
 from secagg.federated.budget import History, PrivacyBudget, Spent
 from secagg.federated.identities import SERVER
 from secagg.federated.registration import check_ready
@@ -27,7 +27,7 @@ from secagg.protocols.masked_sum.terms import unpack_set
 _log = logging.getLogger("secagg.federated")
 
 
-def shown_by(roster: m.Roster) -> dict[PartyId, History]:
+def shown_by(roster: messages.Roster) -> dict[PartyId, History]:
     """Return the budget of each node in a sum, as the server passes them on.
 
     Raises:
@@ -43,7 +43,7 @@ def shown_by(roster: m.Roster) -> dict[PartyId, History]:
 
 
 def check_budgets(
-    roster: m.Roster, me: PartyId, budget: PrivacyBudget, *, log: logging.Logger = _log
+    roster: messages.Roster, me: PartyId, budget: PrivacyBudget, *, log: logging.Logger = _log
 ) -> None:
     """Refuse a sum with a node that this node saw spend more than it shows now.
 
@@ -73,7 +73,7 @@ def check_budgets(
 
 
 def spent_by_now(
-    roster: m.Roster, where: Round, client: Client, request: Survivors | Consents
+    roster: messages.Roster, where: Round, client: Client, request: Survivors | Consents
 ) -> dict[PartyId, History]:
     """Return what those whose vectors are in the sum have spent now, as far as this node can be sure of it.
 
@@ -98,8 +98,8 @@ def stale_budget(
 ) -> RemoteProtocolError:
     """Return what to say of others' word, if it is theirs, that this node's budget file is an old one."""
     own, knowing = budget.spent(), list[str]()
-    for data in wire.from_bytes(frame, m.StaleBudget, peer=SERVER).ready:
-        ready = wire.from_bytes(data, m.Ready, peer=SERVER)
+    for data in wire.from_bytes(frame, messages.StaleBudget, peer=SERVER).ready:
+        ready = wire.from_bytes(data, messages.Ready, peer=SERVER)
         if ready.name not in peers or me not in ready.seen:
             continue
         check_ready(ready, run, kind, peers)

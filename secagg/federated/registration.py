@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.federated import messages as m
+from secagg.federated import messages
 from secagg.federated.budget import HISTORY_BYTES, History, Spent
 from secagg.federated.layout import Layout, Shapes, extent
 from secagg.federated.terms import LABEL, NONCE_BYTES, ready_parts
@@ -106,7 +106,7 @@ def read_ready(
             "expected",
             peer=peer,
         )
-    ready = wire.from_bytes(frame, m.Ready, peer=peer)
+    ready = wire.from_bytes(frame, messages.Ready, peer=peer)
     if ready.name not in peers or len(ready.nonce) != NONCE_BYTES:
         raise RemoteProtocolError(
             f"expected a node whose public key is registered, got {ready.name!r:.80} at {peer}", peer=peer
@@ -139,7 +139,7 @@ def read_ready(
     )
 
 
-def check_ready(ready: m.Ready, run: int, kind: str, peers: Mapping[PartyId, bytes]) -> None:
+def check_ready(ready: messages.Ready, run: int, kind: str, peers: Mapping[PartyId, bytes]) -> None:
     """Check that a registered node signed what it announces.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from secagg import wire
 from secagg.errors import TooFewPartiesError, UsageError
-from secagg.federated import messages as m
+from secagg.federated import messages
 from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, differs
 from secagg.federated.registration import Limits, Registration, most_common
 from secagg.federated.terms import NONCE_BYTES, Agreement
@@ -90,7 +90,7 @@ class SumJob:
     """
 
     kind: str
-    task: m.Task
+    task: messages.Task
     task_digest: bytes
     sent: Shapes
     limits: Limits
@@ -105,7 +105,7 @@ class Admission(NamedTuple):
 
     admitted: dict[PartyId, Registration]
     refused: dict[PartyId, str]
-    stale: dict[PartyId, m.StaleBudget]
+    stale: dict[PartyId, messages.StaleBudget]
 
 
 class Exchange(NamedTuple):
@@ -147,7 +147,7 @@ def admit(ready: Mapping[PartyId, Registration], job: SumJob, peers: Mapping[Par
                 f"{', '.join(other.name for other in knowing[:5])} saw"
             )
             frames = tuple(other.frame for other in knowing[:_WITNESSES])
-            found.stale[node.name] = m.StaleBudget(frames)
+            found.stale[node.name] = messages.StaleBudget(frames)
         else:
             found.admitted[node.name] = node
             continue
@@ -194,7 +194,7 @@ class ServerRound:
         # Drawn only now: the node that answers last would else choose the graph by its own nonce.
         fresh, task = secrets.token_bytes(NONCE_BYTES), job.task
         self._layout = wire.from_bytes(self._nodes[0].layout, Layout)
-        self._roster = m.Roster(
+        self._roster = messages.Roster(
             tuple(n.name for n in self._nodes),
             tuple(n.nonce for n in self._nodes),
             fresh,
@@ -226,17 +226,19 @@ class ServerRound:
           RemoteProtocolError: shares that fit nobody's published keys.
         """
         server = Server(self.where)
-        yield Exchange(m.KEYS, dict.fromkeys(self._roster.names, self._roster), Keys, server.take_keys)
-        yield Exchange(m.SHARES, server.close_keys(), Shares, server.take_shares)
+        yield Exchange(messages.KEYS, dict.fromkeys(self._roster.names, self._roster), Keys, server.take_keys)
+        yield Exchange(messages.SHARES, server.close_keys(), Shares, server.take_shares)
         inboxes = server.close_shares()
         self.exposed = tuple(inboxes)
-        yield Exchange(m.INPUT, inboxes, MaskedInput, server.take_input)
+        yield Exchange(messages.INPUT, inboxes, MaskedInput, server.take_input)
         request: wire.Message = server.close_inputs()
         if self.where.terms.malicious:
             asked = dict.fromkeys(server.included, request)
-            yield Exchange(m.CONSENT, asked, Consent, server.take_consent)
+            yield Exchange(messages.CONSENT, asked, Consent, server.take_consent)
             request = server.close_consents()
-        yield Exchange(m.UNMASK, dict.fromkeys(server.included, request), Unmasking, server.take_answer)
+        yield Exchange(
+            messages.UNMASK, dict.fromkeys(server.included, request), Unmasking, server.take_answer
+        )
         self._summed = server.finish()
 
     def finish(self, baseline: Baseline) -> tuple[Means, MaskedSum]:

@@ -19,7 +19,7 @@ from secagg.federated.node import Invitation, Member, Node
 from secagg.federated.peer_budgets import stale_budget
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import to_vector
-from secagg.integrations.flower import messages as m
+from secagg.integrations.flower import messages
 from secagg.integrations.flower.records import arrays_in, difference, take_apart
 from secagg.updates.privacy import Privacy
 
@@ -75,12 +75,12 @@ class SecureMod:
                 raise RemoteProtocolError(
                     f"expected a message of a protected sum from {SERVER}, got an error", peer=SERVER
                 )
-            step = m.unpack(message.content, peer=SERVER)
+            step = messages.unpack(message.content, peer=SERVER)
             member = _member(context)
             if step.name == TASK:
                 return self._begin(message, context, call_next, member, kind, step.frame)
             answer = self._go_on(context, member, message.metadata.run_id, kind, step)
-            return Message(m.pack(step.name, answer), reply_to=message)
+            return Message(messages.pack(step.name, answer), reply_to=message)
         except SecaggError as error:
             _log.error("protected %s: %s", kind, error)
             return Message(Error(_PRECONDITION_FAILED, error.for_peers()), reply_to=message)
@@ -100,12 +100,14 @@ class SecureMod:
         # All before the function, which may change the message.
         digest = setting = b""
         if self.protection.is_malicious:
-            digest = m.task_digest(message.content, message.metadata.message_type, message.metadata.group_id)
-            setting = m.setting_of(context)
-            seen = m.as_asked(message, context)
+            digest = messages.task_digest(
+                message.content, message.metadata.message_type, message.metadata.group_id
+            )
+            setting = messages.setting_of(context)
+            seen = messages.as_asked(message, context)
         else:
             seen = message
-            seen.content = RecordDict({k: v for k, v in message.content.items() if k != m.RECORD})
+            seen.content = RecordDict({k: v for k, v in message.content.items() if k != messages.RECORD})
         sent = arrays_in(seen.content)
         reply = call_next(seen, context)
         if reply.has_error():
@@ -123,20 +125,22 @@ class SecureMod:
         node, ready = invitation.accept(
             layout, announced, vector, task_digest=digest, setting=setting, log=_log
         )
-        m.keep(context, run, node.to_bytes())
-        return Message(m.pack(TASK, ready), reply_to=message)
+        messages.keep(context, run, node.to_bytes())
+        return Message(messages.pack(TASK, ready), reply_to=message)
 
-    def _go_on(self, context: Context, member: Member, run: int, kind: str, step: m.Step) -> wire.Message:
+    def _go_on(
+        self, context: Context, member: Member, run: int, kind: str, step: messages.Step
+    ) -> wire.Message:
         """Answer one step of the masked protocol."""
         privacy = self.protection.privacy_of(kind)
         if step.name == STALE and privacy is not None:
             budget = member.budget(kind, privacy)
             raise stale_budget(step.frame, run, kind, member.name, member.peers, budget)
         # From here on nothing is kept unless this step ends well.
-        node = Node.from_bytes(m.take_out(context, run, server=SERVER), member, self.protection, _log)
+        node = Node.from_bytes(messages.take_out(context, run, server=SERVER), member, self.protection, _log)
         answer = node.answer(kind, step.name, step.frame)
         if not node.is_done:
-            m.keep(context, run, node.to_bytes())
+            messages.keep(context, run, node.to_bytes())
         return answer
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError
-from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum import keys
 from secagg.protocols.masked_sum.messages import SEALED_BYTES, Consents, Inbox, PeerKeys, Survivors
 from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
 from secagg.signing import SIGNATURE_BYTES
@@ -38,7 +38,7 @@ def peer_keys(where: Round, me: int, own: bytes, message: PeerKeys) -> dict[int,
         pair = message.keys[row].tobytes()
         seen |= {pair[:KEY_BYTES], pair[KEY_BYTES:]}
         try:
-            k.check_keys(where, peer, pair, message.signatures[row].tobytes())
+            keys.check_keys(where, peer, pair, message.signatures[row].tobytes())
         except AuthenticationError:
             _refuse(where, f"keys that {where.terms.roles.clients[peer]} signed for this round", "others")
     if len(seen) != 2 * m + 2:
@@ -95,7 +95,7 @@ def consents(where: Round, included: frozenset[int], sets: bytes, message: Conse
         _refuse(where, f"signatures of at least {quorum} survivors", f"those of {len(signers)}")
     for row, signer in enumerate(signers):
         try:
-            k.check_sets(where, signer, sets, message.signatures[row].tobytes())
+            keys.check_sets(where, signer, sets, message.signatures[row].tobytes())
         except AuthenticationError:
             _refuse(where, f"{where.terms.roles.clients[signer]}'s signature of the same sets", "another")
 

@@ -27,8 +27,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.party import PartyId
 from secagg.prg import check_process
-from secagg.protocols.masked_sum import checks
-from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum import checks, keys
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
@@ -108,10 +107,10 @@ class Client:
     ) -> None:
         self._where = where
         self._me = where.number_of(me)
-        if k.identity_bytes(identity) != where.terms.identities[self._me]:
+        if keys.identity_bytes(identity) != where.terms.identities[self._me]:
             raise UsageError(f"the identity key given is not the one that the terms hold for {me}")
         self._identity = identity
-        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES) if root is None else root, where)
+        self._secrets = keys.Secrets(secrets.token_bytes(KEY_BYTES) if root is None else root, where)
         self._phase = Phase.ADVERTISE
         self._pid = os.getpid()
         self._peers: PeerKeys | None = None
@@ -154,7 +153,7 @@ class Client:
         """Return the public keys of this round, signed."""
         with self._step(Phase.ADVERTISE, Phase.SHARE):
             public = self._secrets.public
-            signature = k.sign_keys(self._identity, self._where, self._me, public)
+            signature = keys.sign_keys(self._identity, self._where, self._me, public)
             return Keys(_rows(public, 2, KEY_BYTES), _rows(signature, SIGNATURE_BYTES))
 
     def share(self, peers: PeerKeys) -> Shares:
@@ -173,7 +172,7 @@ class Client:
                 if holder != self._me:
                     letter = self._letter(sender=self._me, receiver=holder)
                     sealed += letter.seal(shares[:, row].tobytes())
-            commitment = k.commit(self._where, self._secrets.self_secret, self._me)
+            commitment = keys.commit(self._where, self._secrets.self_secret, self._me)
             return Shares(_rows(commitment, DIGEST_BYTES), _rows(bytes(sealed), -1, SEALED_BYTES))
 
     def mask(self, x: RingArray, inbox: Inbox, *, executor: Executor | None = None) -> MaskedInput:
@@ -207,7 +206,7 @@ class Client:
         with self._step(Phase.CONSENT, Phase.UNMASK):
             self._included = checks.survivors(self._where, self._me, self._shared, survivors)
             sets = checks.signed_sets(self._where, self._shared, self._included)
-            signature = k.sign_sets(self._identity, self._where, self._me, sets)
+            signature = keys.sign_sets(self._identity, self._where, self._me, sets)
             return Consent(_rows(signature, SIGNATURE_BYTES))
 
     def unmask(self, request: Survivors | Consents) -> Unmasking:
@@ -302,7 +301,7 @@ class Client:
 
     def _forget(self) -> None:
         """Put secrets that nobody ever saw anything of in the place of those of this round."""
-        self._secrets = k.Secrets(secrets.token_bytes(KEY_BYTES), self._where)
+        self._secrets = keys.Secrets(secrets.token_bytes(KEY_BYTES), self._where)
         self._agreed = {}
         self._peers = self._inbox = None
 
@@ -311,22 +310,22 @@ class Client:
 
     def _masks(self) -> Iterator[Mask]:
         where, me = self._where, self._me
-        yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)
+        yield Mask(keys.self_seed(where, self._secrets.self_secret, me), minus=False)
         for peer in self._shared.intersection(self._peer_keys):
             public = self._peer_keys[peer][KEY_BYTES:]
-            agreed = k.agree(self._secrets.masking, public, owner=where.terms.roles.clients[peer])
-            yield Mask(k.pair_seed(where, agreed, me, peer), minus=peer < me)
+            agreed = keys.agree(self._secrets.masking, public, owner=where.terms.roles.clients[peer])
+            yield Mask(keys.pair_seed(where, agreed, me, peer), minus=peer < me)
 
-    def _letter(self, *, sender: int, receiver: int) -> k.Letter:
+    def _letter(self, *, sender: int, receiver: int) -> keys.Letter:
         peer = receiver if sender == self._me else sender
         if peer not in self._agreed:
             sealing = self._peer_keys[peer][:KEY_BYTES]
-            self._agreed[peer] = k.agree(
+            self._agreed[peer] = keys.agree(
                 self._secrets.sealing, sealing, owner=self._where.terms.roles.clients[peer]
             )
         mine, others = self._secrets.public, self._peer_keys[peer]
         both = (mine, others) if sender == self._me else (others, mine)
-        return k.Letter(self._where, self._agreed[peer], sender, receiver, both)
+        return keys.Letter(self._where, self._agreed[peer], sender, receiver, both)
 
     def _open_shares(self) -> Unmasking:
         """Return of each client whose shares came that which its fate asks for: never both of one client."""

@@ -28,7 +28,7 @@ from secagg.errors import (
 )
 from secagg.party import PartyId, check_array
 from secagg.prg import system_stream
-from secagg.protocols.masked_sum import keys as k
+from secagg.protocols.masked_sum import keys
 from secagg.protocols.masked_sum.checks import signed_sets
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.protocols.masked_sum.messages import (
@@ -105,7 +105,7 @@ class Server:
         terms = where.terms
         self._where = where
         self._stage = Stage.KEYS
-        self._probe = k.secret_key(system_stream().bytes(KEY_BYTES))
+        self._probe = keys.secret_key(system_stream().bytes(KEY_BYTES))
         self._keys: dict[int, bytes] = {}
         self._known: set[bytes] = set()
         self._signatures: dict[int, bytes] = {}
@@ -152,16 +152,16 @@ class Server:
         i = self._take(client, Stage.KEYS, self._keys)
         check_array(message.keys, (2, KEY_BYTES), what="two public keys", peer=client)
         check_array(message.signature, (SIGNATURE_BYTES,), what="a signature", peer=client)
-        keys, signature = message.keys.tobytes(), message.signature.tobytes()
-        k.check_keys(self._where, i, keys, signature)
-        both = (keys[:KEY_BYTES], keys[KEY_BYTES:])
+        pair, signature = message.keys.tobytes(), message.signature.tobytes()
+        keys.check_keys(self._where, i, pair, signature)
+        both = (pair[:KEY_BYTES], pair[KEY_BYTES:])
         for public in both:
             # Its neighbours would find out, and could not go on.
-            k.agree(self._probe, public, owner=client)
+            keys.agree(self._probe, public, owner=client)
         if both[0] == both[1] or not self._known.isdisjoint(both):
             raise RemoteProtocolError(f"expected fresh keys from {client}, got one twice", peer=client)
         self._known.update(both)
-        self._keys[i], self._signatures[i] = keys, signature
+        self._keys[i], self._signatures[i] = pair, signature
 
     def close_keys(self) -> dict[PartyId, PeerKeys]:
         """Return, for each client that sent keys, those of its neighbours.
@@ -173,11 +173,11 @@ class Server:
         n, out = len(self._where.terms.roles.clients), {}
         for i in sorted(self._keys):
             peers = self._near(i, self._keys)
-            keys = b"".join(self._keys[p] for p in peers)
+            pairs = b"".join(self._keys[p] for p in peers)
             signatures = b"".join(self._signatures[p] for p in peers)
             out[self._where.terms.roles.clients[i]] = PeerKeys(
                 pack_set(frozenset(peers), n),
-                np.frombuffer(keys, np.uint8).reshape(-1, 2, KEY_BYTES),
+                np.frombuffer(pairs, np.uint8).reshape(-1, 2, KEY_BYTES),
                 np.frombuffer(signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
             )
         return out
@@ -252,7 +252,7 @@ class Server:
         """
         i = self._take(client, Stage.CONSENTS, self._consents, among=self._included)
         check_array(message.signature, (SIGNATURE_BYTES,), what="a signature", peer=client)
-        k.check_sets(self._where, i, self._sets, message.signature.tobytes())
+        keys.check_sets(self._where, i, self._sets, message.signature.tobytes())
         self._consents[i] = message.signature.tobytes()
 
     def close_consents(self) -> Consents:
@@ -361,11 +361,11 @@ class Server:
                 # A masking key that is told is dead: it is of this round and of a client that is out of it.
                 masking = self._masking_key(owner, recovery, shares[owner])
                 for peer in near:
-                    agreed = k.agree(
+                    agreed = keys.agree(
                         masking, self._keys[peer][KEY_BYTES:], owner=where.terms.roles.clients[peer]
                     )
                     # The peer added the mask if the owner's number is the larger one.
-                    yield Mask(k.pair_seed(where, agreed, owner, peer), minus=owner > peer)
+                    yield Mask(keys.pair_seed(where, agreed, owner, peer), minus=owner > peer)
 
     def _shares_by_owner(self) -> dict[int, dict[int, int]]:
         """Return the shares that came, by owner and holder; those that could not be opened are left out."""
@@ -382,13 +382,15 @@ class Server:
 
     def _self_seed(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> bytes:
         published = self._commitments[owner]
-        secret = self._secret(owner, recovery, shares, lambda s: k.commit(self._where, s, owner) == published)
-        return k.self_seed(self._where, secret, owner)
+        secret = self._secret(
+            owner, recovery, shares, lambda s: keys.commit(self._where, s, owner) == published
+        )
+        return keys.self_seed(self._where, secret, owner)
 
     def _masking_key(self, owner: int, recovery: Recovery, shares: Mapping[int, int]) -> X25519PrivateKey:
         published = self._keys[owner][KEY_BYTES:]
-        fits: Callable[[bytes], bool] = lambda s: k.public_bytes(k.secret_key(s)) == published  # noqa: E731
-        return k.secret_key(self._secret(owner, recovery, shares, fits))
+        fits: Callable[[bytes], bool] = lambda s: keys.public_bytes(keys.secret_key(s)) == published  # noqa: E731
+        return keys.secret_key(self._secret(owner, recovery, shares, fits))
 
     def _secret(
         self, owner: int, recovery: Recovery, shares: Mapping[int, int], fits: Callable[[bytes], bool]
