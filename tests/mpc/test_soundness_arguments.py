@@ -23,7 +23,7 @@ from secagg.mpc.streams import PairStreams, Purpose
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by.engine import _sum_groups
-from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.group_by.query import Rows
 
 pytestmark = pytest.mark.slow

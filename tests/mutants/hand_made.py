@@ -163,7 +163,7 @@ _FIRST: Final = (
     Change(
         "the self mask is left out",
         "secagg/protocols/masked_sum/client.py",
-        "        yield Mask(k.self_seed(where, self._secrets.self_secret, me), minus=False)\n",
+        "        yield Mask(keys.self_seed(where, self._secrets.self_secret, me), minus=False)\n",
         "",
         _RUNS,
     ),
@@ -225,21 +225,21 @@ _FIRST: Final = (
     ),
     Change(
         "rows beyond a bucket's capacity are put in",
-        f"{_GROUP_BY}/holder.py",
+        f"{_GROUP_BY}/owner.py",
         "if np.max(filled, initial=0) > capacity:",
         "if np.max(filled, initial=0) > capacity + 1:",
         _ENDINGS,
     ),
     Change(
         "rows that cannot be told apart are put in",
-        f"{_GROUP_BY}/holder.py",
+        f"{_GROUP_BY}/owner.py",
         "if alike.any() or ",
         "if ",
         _ENDINGS,
     ),
     Change(
         "a row that cannot be told from padding is put in",
-        f"{_GROUP_BY}/holder.py",
+        f"{_GROUP_BY}/owner.py",
         "if alike.any() or (self._low & mask == mask).any():",
         "if alike.any():",
         _ENDINGS,

@@ -14,8 +14,8 @@ from secagg.mpc.engine import Opening
 from secagg.mpc.shuffle import shuffle
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query, Rows, engine, find_groups
-from secagg.protocols.group_by.holder import PlacedRows
 from secagg.protocols.group_by.layout import bit_fields, take
+from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.pseudonyms import pseudonyms
 
 THREE = ("A", "B", "C")

@@ -31,9 +31,9 @@ from secagg.protocols.group_by import (
     find_groups_reference,
     flagged_rows,
 )
-from secagg.protocols.group_by.engine import _open_to_holders
-from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.engine import _open_to_owners
 from secagg.protocols.group_by.layout import bit_fields, take
+from secagg.protocols.group_by.owner import PlacedRows
 from transcripts import sent
 
 THREE = ("P0", "P1", "P2")
@@ -337,7 +337,7 @@ def what_bank_sees(
             mixed = await shuffle(SharedBits(engine, shares[i], shares[(i + 1) % 3]), XOR)
             origins = take(np.bitwise_xor(mixed.share_0, mixed.share_1), offsets[3], 2)
             if pads_keep_origin:
-                opened = await _open_to_holders(mixed, layout)
+                opened = await _open_to_owners(mixed, layout)
             else:  # what would be seen: the order of the origins alone tells who has padding
                 opened = None
             full = await engine.open(XOR, mixed.share_0, mixed.share_1)

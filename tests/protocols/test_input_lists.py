@@ -30,7 +30,7 @@ from secagg.protocols.group_by import (
     find_groups_reference,
     lists,
 )
-from secagg.protocols.group_by.holder import PlacedRows
+from secagg.protocols.group_by.owner import PlacedRows
 
 THREE = ("P0", "P1", "P2")
 ONES = np.uint64(2**64 - 1)

@@ -38,8 +38,8 @@ from secagg.protocols.bounded_sum.messages import (
 from secagg.protocols.bounded_sum.program import _expand
 from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_groups_reference
 from secagg.protocols.group_by.announcement import Announcement, Heard
-from secagg.protocols.group_by.holder import PlacedRows
 from secagg.protocols.group_by.layout import bit_fields
+from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.masked_sum import keys as masked_keys
 from secagg.protocols.masked_sum.messages import (
     Consent,

@@ -16,7 +16,7 @@ from secagg.federated.layout import Means
 from secagg.federated.messages import STALE, TASK
 from secagg.federated.registration import Registration, read_ready
 from secagg.federated.round import ServerRound, SumJob, admit
-from secagg.integrations.flower import messages as m
+from secagg.integrations.flower.messages import open_reply, pack
 from secagg.integrations.flower.records import Sent, arrange, baseline_of, to_records
 from secagg.party import PartyId
 
@@ -114,7 +114,7 @@ class Collection:
             try:
                 if node_id not in self._asked:
                     raise RemoteProtocolError("was not asked", peer=f"node {node_id}")
-                frame = m.open_reply(reply, TASK, f"node {node_id}")
+                frame = open_reply(reply, TASK, f"node {node_id}")
                 node = read_ready(frame, node_id, run_id, job.kind, self._peers, job.limits, noisy=noisy)
             except RemoteProtocolError as error:
                 self._miss(f"node {node_id}", str(error))
@@ -160,7 +160,7 @@ class Collection:
                 if client is None:
                     continue
                 try:
-                    use(client, wire.from_bytes(m.open_reply(reply, step, client), kind, peer=client))
+                    use(client, wire.from_bytes(open_reply(reply, step, client), kind, peer=client))
                 except RemoteProtocolError as error:
                     self._miss(client, str(error))
             if waiting:
@@ -173,7 +173,7 @@ class Collection:
     def _message(self, step: str, node_id: int, message: wire.Message) -> Message:
         asked = self._asked[node_id].metadata
         return Message(
-            m.pack(step, message),
+            pack(step, message),
             asked.dst_node_id,
             asked.message_type,  # for which the app has a function, and so the mod is called
             ttl=self._timeout_s + _CLOCKS_S,

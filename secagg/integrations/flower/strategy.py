@@ -22,8 +22,8 @@ from secagg.federated.registration import limits_for
 from secagg.federated.round import ServerRound, SumJob, SumReport
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
-from secagg.integrations.flower import messages as m
 from secagg.integrations.flower.collection import Collection
+from secagg.integrations.flower.messages import RECORD, record, task_digest
 from secagg.integrations.flower.records import Sent, arrays_in, shapes_of
 from secagg.party import PartyId
 
@@ -217,11 +217,11 @@ class SecureAggregation(Strategy):
                 )
         frame = wire.to_bytes(self._terms)
         for message in asked:
-            if m.RECORD in message.content:
+            if RECORD in message.content:
                 raise UsageError(
-                    f"the strategy sends a record {m.RECORD!r}, a name that is taken; give it another"
+                    f"the strategy sends a record {RECORD!r}, a name that is taken; give it another"
                 )
-            message.content = RecordDict({**message.content, m.RECORD: m.record(TASK, frame)})
+            message.content = RecordDict({**message.content, RECORD: record(TASK, frame)})
         by_node = {message.metadata.dst_node_id: message for message in asked}
         if len(by_node) != len(asked):
             raise UsageError("the strategy sends a node two messages in one round")
@@ -312,7 +312,7 @@ def _digests(messages: Iterable[Message]) -> set[bytes]:
         (id(msg.content), msg.metadata.message_type, msg.metadata.group_id): msg.content for msg in messages
     }
     return {
-        m.task_digest(content, message_type, group) for (_, message_type, group), content in contents.items()
+        task_digest(content, message_type, group) for (_, message_type, group), content in contents.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Groups that no organisation sees alone: join by key, add up, test, and tell each holder about its own rows.
+"""Groups that no organisation sees alone: join by key, add up, test, and tell each data owner about its own rows.
 
 Every input party holds rows (identifier, fields), each identifier once. Rows with the same identifier form a
 group; a group is flagged if every field's sum passes its test. Each input party learns, for the rows that it

@@ -31,9 +31,9 @@ from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge, merge_gates
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.party import PartyId
-from secagg.protocols.group_by.holder import PlacedRows
 from secagg.protocols.group_by.layout import Layout, bit_fields, take
 from secagg.protocols.group_by.lists import check_gates, check_lists
+from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.group_by.query import Query
 from secagg.ring import U64, transpose64
 
@@ -55,7 +55,7 @@ async def compute(engine: Engine, layout: Layout, table: PlacedRows | None) -> U
         del joint, sums, flag, opened
         rows = await shuffle(rows, XOR)
     with party.phase("open"):
-        return await _open_to_holders(rows, layout)
+        return await _open_to_owners(rows, layout)
 
 
 async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> SharedBits:
@@ -172,7 +172,7 @@ def _to_rows(joint: SharedBits, flag: SharedBits, opened: SharedBits, layout: La
     return SharedBits(joint.engine, *shares)
 
 
-async def _open_to_holders(rows: SharedBits, layout: Layout) -> U64 | None:
+async def _open_to_owners(rows: SharedBits, layout: Layout) -> U64 | None:
     engine, query = rows.engine, layout.query
     offset = bit_fields(layout)[-1] + (query.sum_widths[query.opened[-1]] if query.opened else 1)
     x, y = (
@@ -251,7 +251,7 @@ def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:
     receive((2,), (2,), (2,))  # origins
     openers = {(outside_opener(roster, name) + k) % 3 for name in outside for k in range(2)}
     last = [depth[i] + 1 for i in openers]
-    receive(*[(2,) if inside[i] else () for i in range(3)])  # rows to their holders
+    receive(*[(2,) if inside[i] else () for i in range(3)])  # rows to their owners
     return max(*depth, *last)
 
 

@@ -17,7 +17,7 @@ from secagg.protocols.pseudonyms import log2_collision
 from secagg.ring import U64
 
 KEY_BITS: Final = 80  # least hash bits compared, bucket prefix included
-_IDENTITY_BITS: Final = 60  # least key bits by which a holder knows its row again
+_IDENTITY_BITS: Final = 60  # least key bits by which an owner knows its row again
 
 
 def _key_planes(prefix_bits: int) -> int:

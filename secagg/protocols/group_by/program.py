@@ -9,8 +9,8 @@ from secagg.mpc.groups import XOR
 from secagg.party import Party
 from secagg.protocols.group_by.announcement import Announced, announce
 from secagg.protocols.group_by.engine import compute
-from secagg.protocols.group_by.holder import PlacedRows
 from secagg.protocols.group_by.layout import Layout
+from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.group_by.query import Findings, Query, Rows
 from secagg.protocols.pseudonyms import agree_hash_key
 

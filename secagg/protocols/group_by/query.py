@@ -30,7 +30,7 @@ class Field:
       max: the largest value in one row; an input party refuses to put in more.
       at_least: the group passes if the sum reaches this; None for any sum.
       below: the group passes if the sum stays below this; None for any sum.
-      opened: whether holders of a flagged group learn the sum.
+      opened: whether the owners of a flagged group's rows learn the sum.
     """
 
     name: str
