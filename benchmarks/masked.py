@@ -41,10 +41,10 @@ from secagg.protocols.masked_sum import (
     Client,
     Consents,
     GraphParameters,
+    Included,
     MaskedInput,
     Round,
     Server,
-    Survivors,
     Terms,
     aggregate,
     choose,
@@ -119,7 +119,7 @@ def one_round(
         message = timed(spent[name], "masking", masked, name)
         timed(serving, "take", server.take_input, name, message)
         sent = message.packed.nbytes
-    request: Survivors | Consents = server.close_inputs()
+    request: Included | Consents = server.close_inputs()
     if parameters.malicious:
         for name in staying:
             server.take_consent(name, timed(spent[name], "keys", clients[name].consent, request))

@@ -33,7 +33,7 @@ from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
 from secagg.federated.replay_guard import ReplayGuard
 from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.party import PartyId
-from secagg.protocols.masked_sum import Client, Consents, Inbox, PeerKeys, Round, Survivors
+from secagg.protocols.masked_sum import Client, Consents, Included, PeerKeys, PeerShares, SumInSession
 from secagg.signing import sign
 from secagg.updates.privacy import Privacy
 
@@ -256,14 +256,14 @@ class Node:
         elif step == messages.INPUT:
             if vector is None:  # cannot be: it is kept until here
                 raise UsageError("this node keeps no update for the sum")
-            inbox = wire.from_bytes(frame, Inbox, peer=SERVER)
+            peer_shares = wire.from_bytes(frame, PeerShares, peer=SERVER)
             # Noise is drawn once for a vector: the guard has passed, and no later state holds the vector.
-            answer = client.mask(coder.contribution(vector), inbox)
+            answer = client.mask(coder.contribution(vector), peer_shares)
             vector = None
             if budget is not None:
                 budget.spend(state.nonce, server=SERVER, shown=shown_by(roster)[member.name])
         elif step == messages.CONSENT:
-            answer = client.consent(wire.from_bytes(frame, Survivors, peer=SERVER))
+            answer = client.consent(wire.from_bytes(frame, Included, peer=SERVER))
         else:
             request = self._request(frame)
             answer = client.unmask(request)
@@ -273,7 +273,7 @@ class Node:
         self._state = replace(state, step=then or "", roster=roster, vector=vector, client=kept)
         return answer
 
-    def _round(self, roster: messages.Roster) -> tuple[Round, Coder]:
+    def _round(self, roster: messages.Roster) -> tuple[SumInSession, Coder]:
         state, task = self._state, self.task
         agreement = Agreement(
             run=state.run,
@@ -291,10 +291,10 @@ class Node:
             self._member.peers, self._protection, task.encoding, task.weight_key, log=self._log
         )
 
-    def _request(self, frame: bytes) -> Survivors | Consents:
+    def _request(self, frame: bytes) -> Included | Consents:
         if self._protection.is_malicious:
             return wire.from_bytes(frame, Consents, peer=SERVER)
-        return wire.from_bytes(frame, Survivors, peer=SERVER)
+        return wire.from_bytes(frame, Included, peer=SERVER)
 
 
 def _after(step: str, protection: Protection) -> str | None:

@@ -21,7 +21,7 @@ from secagg.federated.budget import History, PrivacyBudget, Spent
 from secagg.federated.identities import SERVER
 from secagg.federated.registration import check_ready
 from secagg.party import PartyId
-from secagg.protocols.masked_sum import Client, Consents, Round, Survivors
+from secagg.protocols.masked_sum import Client, Consents, Included, SumInSession
 from secagg.protocols.masked_sum.terms import unpack_set
 
 _log = logging.getLogger("secagg.federated")
@@ -73,7 +73,7 @@ def check_budgets(
 
 
 def spent_by_now(
-    roster: messages.Roster, where: Round, client: Client, request: Survivors | Consents
+    roster: messages.Roster, where: SumInSession, client: Client, request: Included | Consents
 ) -> dict[PartyId, History]:
     """Return what those whose vectors are in the sum have spent now, as far as this node can be sure of it.
 

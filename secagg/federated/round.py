@@ -29,9 +29,9 @@ from secagg.protocols.masked_sum import (
     Keys,
     MaskedInput,
     MaskedSum,
-    Round,
     Server,
     Shares,
+    SumInSession,
     Unmasking,
 )
 from secagg.protocols.threat_model import largest_part
@@ -175,7 +175,7 @@ class ServerRound:
       exposed: whose vectors were asked for, opened or not.
     """
 
-    where: Round
+    where: SumInSession
     coder: Coder
     exposed: tuple[PartyId, ...]
 

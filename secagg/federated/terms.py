@@ -13,7 +13,7 @@ from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
-from secagg.protocols.masked_sum import GraphParameters, Roles, Round, Terms, choose
+from secagg.protocols.masked_sum import GraphParameters, Roles, SumInSession, Terms, choose
 from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_part
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy
@@ -157,7 +157,7 @@ class Agreement:
         weight_key: str = "weight",
         *,
         log: logging.Logger = _log,
-    ) -> tuple[Round, Coder]:
+    ) -> tuple[SumInSession, Coder]:
         """Return the round of the masked protocol, and how numbers are written in it.
 
         Args:
@@ -190,7 +190,7 @@ class Agreement:
         terms = Terms(
             Roles(self.names, (SERVER,), (SERVER,)), identities, coder.length, coder.ring, parameters
         )
-        return Round(terms, session), coder
+        return SumInSession(terms, session), coder
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.

@@ -42,7 +42,7 @@ from secagg import wire
 from secagg.errors import WireError
 from secagg.federated.messages import Ready
 from secagg.integrations.flower import make_identities
-from secagg.protocols.masked_sum import Consent, Keys, MaskedInput, Shares, Survivors, Unmasking
+from secagg.protocols.masked_sum import Consent, Included, Keys, MaskedInput, Shares, Unmasking
 
 pytestmark = pytest.mark.slow
 
@@ -446,7 +446,7 @@ def test_a_sum_goes_on_without_the_node_that_is_killed_in_it(deployment: Deploym
     # It had handed out shares of its secrets, and nothing after that; the others agreed on who is in the sum.
     sent = {kind: len(frames(up, kind)) for kind in (Ready, Keys, Shares, MaskedInput, Consent, Unmasking)}
     assert sent == {Ready: 11, Keys: 11, Shares: 11, MaskedInput: 10, Consent: 10, Unmasking: 10}
-    announced = [int(np.unpackbits(m.included).sum()) for m in frames(down, Survivors)]
+    announced = [int(np.unpackbits(m.included).sum()) for m in frames(down, Included)]
     assert sorted(announced) == [3] * 6 + [4] * 4
 
 

@@ -124,7 +124,7 @@ def masked(roles: Roles, seed: int = 0, **options: Any) -> Case:
         return partial(masked_sum.take_part, x=x, terms=terms, identity=keys.get(name))
 
     def declared(me: str, _: tuple[str, ...]) -> Cost:
-        return masked_sum.cost(me, masked_sum.Round(terms, bytes(32)), masked_sum.Stayed.all(n))
+        return masked_sum.cost(me, masked_sum.SumInSession(terms, bytes(32)), masked_sum.Stayed.all(n))
 
     return Case(roles, xs, program, declared, tells_others=True, last_upload=2)
 

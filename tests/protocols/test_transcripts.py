@@ -44,12 +44,12 @@ from secagg.protocols.masked_sum import keys as masked_keys
 from secagg.protocols.masked_sum.messages import (
     Consent,
     Consents,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
+    PeerShares,
     Shares,
-    Survivors,
     Unmasking,
 )
 from secagg.protocols.pseudonyms import HashKeyPart
@@ -88,9 +88,9 @@ FORMS: Final[Mapping[Any, Mapping[str, str]]] = {
     Keys: {"keys": PUBLIC, "signature": PUBLIC},
     PeerKeys: {"present": PUBLIC, "keys": PUBLIC, "signatures": PUBLIC},
     Shares: {"commitment": MASKED, "sealed": MASKED},
-    Inbox: {"shared": PUBLIC, "sealed": MASKED},
+    PeerShares: {"shared": PUBLIC, "sealed": MASKED},
     MaskedInput: {"packed": MASKED},
-    Survivors: {"included": PUBLIC},
+    Included: {"included": PUBLIC},
     Consent: {"signature": PUBLIC},
     Consents: {"signers": PUBLIC, "signatures": PUBLIC},
     Unmasking: {"shares": OPENED},

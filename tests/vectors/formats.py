@@ -332,14 +332,14 @@ def secret_keys() -> Format:
     )  # fmt: skip
 
 
-def sum_of_three() -> tuple[masked_sum.Round, list[Ed25519PrivateKey]]:
+def sum_of_three() -> tuple[masked_sum.SumInSession, list[Ed25519PrivateKey]]:
     identities = [Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in range(3)]
     public = tuple(key.public_key().public_bytes_raw() for key in identities)
     parameters = masked_sum.choose(3)
     terms = masked_sum.Terms(
         masked_sum.Roles(("a", "b", "c"), ("server",), ("server",)), public, 4, Ring(20), parameters
     )
-    return masked_sum.Round(terms, bytes(range(32))), identities
+    return masked_sum.SumInSession(terms, bytes(range(32))), identities
 
 
 def stored_client(given: Fields) -> dict[str, Any]:

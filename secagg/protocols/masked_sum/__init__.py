@@ -41,17 +41,17 @@ from secagg.protocols.masked_sum.graph import Graph, GraphParameters, choose
 from secagg.protocols.masked_sum.messages import (
     Consent,
     Consents,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
+    PeerShares,
     Shares,
-    Survivors,
     Unmasking,
 )
 from secagg.protocols.masked_sum.program import aggregate, contribute, plain_sum, take_part
 from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
-from secagg.protocols.masked_sum.terms import Round, Terms
+from secagg.protocols.masked_sum.terms import SumInSession, Terms
 from secagg.protocols.roles import Roles, SumResult
 
 __all__ = [
@@ -60,20 +60,20 @@ __all__ = [
     "Consents",
     "Graph",
     "GraphParameters",
-    "Inbox",
+    "Included",
     "Keys",
     "MaskedInput",
     "MaskedSum",
     "PeerKeys",
+    "PeerShares",
     "Phase",
     "Roles",
-    "Round",
     "Server",
     "Shares",
     "Stage",
     "Stayed",
+    "SumInSession",
     "SumResult",
-    "Survivors",
     "Terms",
     "Unmasking",
     "aggregate",

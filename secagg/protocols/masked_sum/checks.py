@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from secagg.errors import AuthenticationError, RemoteProtocolError, ShapeError
 from secagg.protocols.masked_sum import keys
-from secagg.protocols.masked_sum.messages import SEALED_BYTES, Consents, Inbox, PeerKeys, Survivors
-from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.masked_sum.messages import SEALED_BYTES, Consents, Included, PeerKeys, PeerShares
+from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession, pack_set
 from secagg.signing import SIGNATURE_BYTES
 
 
-def peer_keys(where: Round, me: int, own: bytes, message: PeerKeys) -> dict[int, bytes]:
+def peer_keys(where: SumInSession, me: int, own: bytes, message: PeerKeys) -> dict[int, bytes]:
     """Return the public keys of this client's neighbours, by number, 64 bytes each.
 
     Refuses: keys of a non-neighbour; keys of fewer than threshold - 1 neighbours; a key without its owner's signature for
@@ -51,7 +51,7 @@ def held_keys(message: PeerKeys, present: list[int]) -> dict[int, bytes]:
     return {peer: message.keys[row].tobytes() for row, peer in enumerate(present)}
 
 
-def shared(where: Round, me: int, known: dict[int, bytes], message: Inbox) -> frozenset[int]:
+def shared(where: SumInSession, me: int, known: dict[int, bytes], message: PeerShares) -> frozenset[int]:
     """Return who sent shares.
 
     Refuses: a set without this client; too few clients; too few neighbours; a neighbour whose keys did not come before;
@@ -69,7 +69,7 @@ def shared(where: Round, me: int, known: dict[int, bytes], message: Inbox) -> fr
     return members
 
 
-def survivors(where: Round, me: int, before: frozenset[int], message: Survivors) -> frozenset[int]:
+def included(where: SumInSession, me: int, before: frozenset[int], message: Included) -> frozenset[int]:
     """Return whose vectors are in the sum.
 
     Refuses: a set without this client; too few clients; too few neighbours; a client that had not sent shares.
@@ -81,7 +81,7 @@ def survivors(where: Round, me: int, before: frozenset[int], message: Survivors)
     return members
 
 
-def consents(where: Round, included: frozenset[int], sets: bytes, message: Consents) -> None:
+def consents(where: SumInSession, included: frozenset[int], sets: bytes, message: Consents) -> None:
     """Check that a quorum of those in the sum signed the sets that this client signed.
 
     Refuses fewer, signers that are not in the sum, and any signature that does not fit.
@@ -100,20 +100,20 @@ def consents(where: Round, included: frozenset[int], sets: bytes, message: Conse
             _refuse(where, f"{where.terms.roles.clients[signer]}'s signature of the same sets", "another")
 
 
-def signed_sets(where: Round, shared: frozenset[int], included: frozenset[int]) -> bytes:
+def signed_sets(where: SumInSession, shared: frozenset[int], included: frozenset[int]) -> bytes:
     """Return what clients sign: who shared, and who is in the sum."""
     n = len(where.terms.roles.clients)
     return pack_set(shared, n).tobytes() + pack_set(included, n).tobytes()
 
 
-def _members(where: Round, packed: NDArray[np.uint8]) -> frozenset[int]:
+def _members(where: SumInSession, packed: NDArray[np.uint8]) -> frozenset[int]:
     try:
         return where.members(packed)
     except ShapeError as error:
         raise RemoteProtocolError(f"{error}, from {where.terms.server}", peer=where.terms.server) from None
 
 
-def _check_set(where: Round, me: int, members: frozenset[int], what: str) -> None:
+def _check_set(where: SumInSession, me: int, members: frozenset[int], what: str) -> None:
     parameters = where.terms.parameters
     if me not in members:
         _refuse(where, f"{where.terms.roles.clients[me]} among those who {what}", "a set without it")
@@ -124,6 +124,6 @@ def _check_set(where: Round, me: int, members: frozenset[int], what: str) -> Non
         _refuse(where, f"at least {parameters.threshold} holders of one's shares who {what}", f"{near}")
 
 
-def _refuse(where: Round, expected: str, got: str) -> NoReturn:
+def _refuse(where: SumInSession, expected: str, got: str) -> NoReturn:
     server = where.terms.server
     raise RemoteProtocolError(f"expected {expected} from {server}, got {got}", peer=server)

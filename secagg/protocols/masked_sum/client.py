@@ -33,16 +33,16 @@ from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
     Consent,
     Consents,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
+    PeerShares,
     Shares,
-    Survivors,
     Unmasking,
 )
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES, Polynomials
-from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession, pack_set
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 from secagg.wire import Message
@@ -69,7 +69,7 @@ class ClientState(Message, frozen=True):
     phase: int
     root: bytes
     peers: PeerKeys | None
-    inbox: Inbox | None
+    peer_shares: PeerShares | None
     included: NDArray[np.uint8] | None
 
 
@@ -90,10 +90,10 @@ class Client:
     __slots__ = (
         "_agreed",
         "_identity",
-        "_inbox",
         "_included",
         "_me",
         "_peer_keys",
+        "_peer_shares",
         "_peers",
         "_phase",
         "_pid",
@@ -103,7 +103,7 @@ class Client:
     )
 
     def __init__(
-        self, where: Round, me: PartyId, identity: Ed25519PrivateKey, *, root: bytes | None = None
+        self, where: SumInSession, me: PartyId, identity: Ed25519PrivateKey, *, root: bytes | None = None
     ) -> None:
         self._where = where
         self._me = where.number_of(me)
@@ -116,7 +116,7 @@ class Client:
         self._peers: PeerKeys | None = None
         self._peer_keys: dict[int, bytes] = {}
         self._agreed: dict[int, bytes] = {}  # what the sealing keys agree on, by peer
-        self._inbox: Inbox | None = None
+        self._peer_shares: PeerShares | None = None
         self._shared = frozenset[int]()
         self._included = frozenset[int]()
 
@@ -175,12 +175,12 @@ class Client:
             commitment = keys.commit(self._where, self._secrets.self_secret, self._me)
             return Shares(_rows(commitment, DIGEST_BYTES), _rows(bytes(sealed), -1, SEALED_BYTES))
 
-    def mask(self, x: RingArray, inbox: Inbox, *, executor: Executor | None = None) -> MaskedInput:
+    def mask(self, x: RingArray, peer_shares: PeerShares, *, executor: Executor | None = None) -> MaskedInput:
         """Return x + self mask + masks in common with larger neighbours - those with smaller ones.
 
         Args:
           x: elements of the terms' ring, shape (length,); not changed.
-          inbox: who sent shares, and this client's.
+          peer_shares: who sent shares, and this client's.
           executor: threads for the masks.
 
         Raises:
@@ -190,33 +190,33 @@ class Client:
         terms = self._where.terms
         terms.check_vector(x)
         with self._step(Phase.MASK, Phase.CONSENT if terms.malicious else Phase.UNMASK):
-            self._shared = checks.shared(self._where, self._me, self._peer_keys, inbox)
-            self._inbox = inbox
+            self._shared = checks.shared(self._where, self._me, self._peer_keys, peer_shares)
+            self._peer_shares = peer_shares
             y = np.array(x, order="C")
             add_masks(y, self._masks(), executor=executor)
             terms.ring.reduce(y, out=y)
             return MaskedInput(terms.ring.pack(y))
 
-    def consent(self, survivors: Survivors) -> Consent:
+    def consent(self, included: Included) -> Consent:
         """Return the signature of who shared and who is in the sum; only against a malicious server.
 
         Raises:
-          RemoteProtocolError: what `checks.survivors` refuses.
+          RemoteProtocolError: what `checks.included` refuses.
         """
         with self._step(Phase.CONSENT, Phase.UNMASK):
-            self._included = checks.survivors(self._where, self._me, self._shared, survivors)
+            self._included = checks.included(self._where, self._me, self._shared, included)
             sets = checks.signed_sets(self._where, self._shared, self._included)
             signature = keys.sign_sets(self._identity, self._where, self._me, sets)
             return Consent(_rows(signature, SIGNATURE_BYTES))
 
-    def unmask(self, request: Survivors | Consents) -> Unmasking:
+    def unmask(self, request: Included | Consents) -> Unmasking:
         """Return one share of each client that this one holds shares of.
 
         Args:
           request: who is in the sum, from a semi-honest server; who signed so, from a malicious one.
 
         Raises:
-          RemoteProtocolError: what `checks.survivors` or `checks.consents` refuses, or the other one's request.
+          RemoteProtocolError: what `checks.included` or `checks.consents` refuses, or the other one's request.
         """
         with self._step(Phase.UNMASK, Phase.OVER):
             if isinstance(request, Consents) != self._where.terms.malicious:
@@ -225,8 +225,8 @@ class Client:
                     f"got {type(request).__name__}",
                     peer=self._where.terms.server,
                 )
-            if isinstance(request, Survivors):
-                self._included = checks.survivors(self._where, self._me, self._shared, request)
+            if isinstance(request, Included):
+                self._included = checks.included(self._where, self._me, self._shared, request)
             else:
                 sets = checks.signed_sets(self._where, self._shared, self._included)
                 checks.consents(self._where, self._included, sets, request)
@@ -246,13 +246,13 @@ class Client:
                 self._phase,
                 self._secrets.root,
                 self._peers,
-                self._inbox,
+                self._peer_shares,
                 included,
             )
         )
 
     @classmethod
-    def from_bytes(cls, data: wire.Buffer, where: Round, identity: Ed25519PrivateKey) -> Self:
+    def from_bytes(cls, data: wire.Buffer, where: SumInSession, identity: Ed25519PrivateKey) -> Self:
         """Return the client that `to_bytes` stored.
 
         Raises:
@@ -269,9 +269,9 @@ class Client:
         if state.peers is not None:
             client._peers = state.peers
             client._peer_keys = checks.held_keys(state.peers, sorted(where.members(state.peers.present)))
-        if state.inbox is not None:
-            client._inbox = state.inbox
-            client._shared = where.members(state.inbox.shared)
+        if state.peer_shares is not None:
+            client._peer_shares = state.peer_shares
+            client._shared = where.members(state.peer_shares.shared)
         if state.included is not None:
             client._included = where.members(state.included)
         client._phase = Phase(state.phase)
@@ -303,7 +303,7 @@ class Client:
         """Put secrets that nobody ever saw anything of in the place of those of this round."""
         self._secrets = keys.Secrets(secrets.token_bytes(KEY_BYTES), self._where)
         self._agreed = {}
-        self._peers = self._inbox = None
+        self._peers = self._peer_shares = None
 
     def _polynomials(self) -> Polynomials:
         return self._secrets.polynomials(self._where.terms.parameters.threshold)
@@ -335,7 +335,7 @@ class Client:
             if owner == self._me:
                 opened: bytes | None = self._polynomials().at([self._me + 1]).tobytes()
             else:
-                sealed = self._inbox.sealed[row].tobytes() if self._inbox is not None else b""
+                sealed = self._peer_shares.sealed[row].tobytes() if self._peer_shares is not None else b""
                 opened = self._letter(sender=owner, receiver=self._me).open(sealed)
                 row += 1
             if opened is None or len(opened) != 2 * SHARE_BYTES:

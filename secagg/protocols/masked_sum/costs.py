@@ -8,7 +8,7 @@ from secagg.cost.operation import Cost
 from secagg.party import PartyId
 from secagg.protocols.masked_sum.messages import SEALED_BYTES
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES
-from secagg.protocols.masked_sum.terms import KEY_BYTES, Round
+from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 
 
@@ -27,7 +27,7 @@ class Stayed(NamedTuple):
         return cls(*[frozenset(range(clients))] * 5)
 
 
-def cost(me: PartyId, where: Round, stayed: Stayed) -> Cost:
+def cost(me: PartyId, where: SumInSession, stayed: Stayed) -> Cost:
     """Return what a masked sum costs one party, exactly, when these stayed and others left between rounds."""
     terms = where.terms
     n = len(terms.roles.clients)

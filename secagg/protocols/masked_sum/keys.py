@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.masked_sum.shamir import Polynomials
-from secagg.protocols.masked_sum.terms import LABEL, Round
+from secagg.protocols.masked_sum.terms import LABEL, SumInSession
 from secagg.signing import sign, verify
 
 # Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two, and its
@@ -57,12 +57,12 @@ def agree(key: X25519PrivateKey, public: bytes, *, owner: str) -> bytes:
         ) from None
 
 
-def sign_keys(identity: Ed25519PrivateKey, where: Round, client: int, keys: bytes) -> bytes:
+def sign_keys(identity: Ed25519PrivateKey, where: SumInSession, client: int, keys: bytes) -> bytes:
     """Return the identity key's signature of a client's two public keys of this round."""
     return sign(identity, f"{LABEL}/keys", [where.context, _number(client), keys])
 
 
-def check_keys(where: Round, client: int, keys: bytes, signature: bytes) -> None:
+def check_keys(where: SumInSession, client: int, keys: bytes, signature: bytes) -> None:
     """Refuse public keys that their owner did not sign for this round.
 
     Raises:
@@ -72,12 +72,12 @@ def check_keys(where: Round, client: int, keys: bytes, signature: bytes) -> None
     verify(_identity(where, client), signature, f"{LABEL}/keys", parts, peer=name)
 
 
-def sign_sets(identity: Ed25519PrivateKey, where: Round, client: int, sets: bytes) -> bytes:
+def sign_sets(identity: Ed25519PrivateKey, where: SumInSession, client: int, sets: bytes) -> bytes:
     """Return a client's signature of who shared and who is in the sum."""
     return sign(identity, f"{LABEL}/sets", [where.context, _number(client), sets])
 
 
-def check_sets(where: Round, client: int, sets: bytes, signature: bytes) -> None:
+def check_sets(where: SumInSession, client: int, sets: bytes, signature: bytes) -> None:
     """Refuse a signature that a client did not give to these sets.
 
     Raises:
@@ -87,18 +87,18 @@ def check_sets(where: Round, client: int, sets: bytes, signature: bytes) -> None
     verify(_identity(where, client), signature, f"{LABEL}/sets", parts, peer=name)
 
 
-def pair_seed(where: Round, agreed: bytes, one: int, other: int) -> bytes:
+def pair_seed(where: SumInSession, agreed: bytes, one: int, other: int) -> bytes:
     """Return the seed of the mask that two clients have in common; the same at both."""
     pair = _number(min(one, other)) + _number(max(one, other))
     return derive_key(agreed, label=f"{LABEL}/pair mask", context=where.context + pair)
 
 
-def self_seed(where: Round, secret: bytes, client: int) -> bytes:
+def self_seed(where: SumInSession, secret: bytes, client: int) -> bytes:
     """Return the seed of a client's self mask."""
     return derive_key(secret, label=f"{LABEL}/self mask", context=where.context + _number(client))
 
 
-def commit(where: Round, secret: bytes, client: int) -> bytes:
+def commit(where: SumInSession, secret: bytes, client: int) -> bytes:
     """Return the 32 bytes by which a client fixes the secret of its self mask.
 
     HKDF as for the mask, for another purpose: it hides the secret as a pseudorandom function does, and fixes it as
@@ -123,7 +123,7 @@ class Secrets:
 
     __slots__ = ("_context", "_masking_bytes", "masking", "public", "root", "sealing", "self_secret")
 
-    def __init__(self, root: bytes, where: Round) -> None:
+    def __init__(self, root: bytes, where: SumInSession) -> None:
         if len(root) != KEY_BYTES:
             raise UsageError(f"the root of a round's secrets has {KEY_BYTES} bytes, not {len(root)}")
         stream = Stream(derive_key(root, label=f"{LABEL}/keys", context=where.context))
@@ -156,7 +156,7 @@ class Letter:
     __slots__ = ("_cipher", "_data")
 
     def __init__(
-        self, where: Round, agreed: bytes, sender: int, receiver: int, keys: tuple[bytes, bytes]
+        self, where: SumInSession, agreed: bytes, sender: int, receiver: int, keys: tuple[bytes, bytes]
     ) -> None:
         self._data = b"".join((where.context, _number(sender), _number(receiver), *keys))
         self._cipher = AESGCM(derive_key(agreed, label=f"{LABEL}/seal", context=self._data))
@@ -178,7 +178,7 @@ def identity_bytes(identity: Ed25519PrivateKey) -> bytes:
     return identity.public_key().public_bytes_raw()
 
 
-def _identity(where: Round, client: int) -> Ed25519PublicKey:
+def _identity(where: SumInSession, client: int) -> Ed25519PublicKey:
     try:
         return Ed25519PublicKey.from_public_bytes(where.terms.identities[client])
     except ValueError:

@@ -49,7 +49,7 @@ class Shares(Message, frozen=True):
     sealed: NDArray[np.uint8]
 
 
-class Inbox(Message, frozen=True):
+class PeerShares(Message, frozen=True):
     """Shares, server -> client: who sent shares, and the sealed shares of those that are neighbours.
 
     shared: of all clients. sealed: uint8, shape (m, 82).
@@ -65,7 +65,7 @@ class MaskedInput(Message, frozen=True):
     packed: NDArray[np.uint8]
 
 
-class Survivors(Message, frozen=True):
+class Included(Message, frozen=True):
     """Unmask, server -> client: whose vectors are in the sum. From a semi-honest server also the request."""
 
     included: NDArray[np.uint8]

@@ -16,17 +16,17 @@ from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
     Consent,
     Consents,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
+    PeerShares,
     Shares,
-    Survivors,
     Unmasking,
 )
 from secagg.protocols.masked_sum.server import MaskedSum, Server
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES
-from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, Terms
+from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession, Terms
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
 from secagg.signing import SIGNATURE_BYTES
@@ -70,14 +70,14 @@ async def contribute(
         peers = await party.receive(PeerKeys, server, max_bytes=_max_bytes(terms, near, _KEYS_BYTES))
     with party.phase("shares"):
         party.send(server, client.share(peers))
-        inbox = await party.receive(Inbox, server, max_bytes=_max_bytes(terms, near, SEALED_BYTES))
+        peer_shares = await party.receive(PeerShares, server, max_bytes=_max_bytes(terms, near, SEALED_BYTES))
     with party.phase("input"):
-        party.send(server, client.mask(x, inbox, executor=executor))
-        survivors = await party.receive(Survivors, server, max_bytes=_max_bytes(terms))
-    request: Survivors | Consents = survivors
+        party.send(server, client.mask(x, peer_shares, executor=executor))
+        included = await party.receive(Included, server, max_bytes=_max_bytes(terms))
+    request: Included | Consents = included
     if terms.malicious:
         with party.phase("consent"):
-            party.send(server, client.consent(survivors))
+            party.send(server, client.consent(included))
             request = await party.receive(
                 Consents, server, max_bytes=_max_bytes(terms, len(terms.roles.clients), SIGNATURE_BYTES)
             )
@@ -136,8 +136,8 @@ async def aggregate(
         send(server.close_shares())
     with party.phase("input"):
         await take(MaskedInput, server.shared, server.take_input, terms.packed_bytes)
-        survivors = server.close_inputs()
-        send(dict.fromkeys(server.included, survivors))
+        included = server.close_inputs()
+        send(dict.fromkeys(server.included, included))
     if terms.malicious:
         with party.phase("consent"):
             await take(Consent, server.included, server.take_consent, SIGNATURE_BYTES)
@@ -152,7 +152,7 @@ def _max_bytes(terms: Terms, rows: int = 0, row_bytes: int = 0) -> int:
     return -(-len(terms.roles.clients) // 8) + rows * row_bytes
 
 
-def _begin(party: Party, where: Round) -> None:
+def _begin(party: Party, where: SumInSession) -> None:
     # Two runs of one round accept each other's keys and signatures: a server could ask the second about the first.
     party.claim(f"round {where.terms.round} of masked sums, context {where.context.hex()},")
 

@@ -35,17 +35,17 @@ from secagg.protocols.masked_sum.messages import (
     SEALED_BYTES,
     Consent,
     Consents,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
+    PeerShares,
     Shares,
-    Survivors,
     Unmasking,
 )
 from secagg.protocols.masked_sum.recovery import Recovery
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES, read_share
-from secagg.protocols.masked_sum.terms import KEY_BYTES, Round, pack_set
+from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession, pack_set
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
@@ -101,7 +101,7 @@ class Server:
         "_where",
     )
 
-    def __init__(self, where: Round) -> None:
+    def __init__(self, where: SumInSession) -> None:
         terms = where.terms
         self._where = where
         self._stage = Stage.KEYS
@@ -195,7 +195,7 @@ class Server:
         self._commitments[i] = message.commitment.tobytes()
         self._sealed[i] = message.sealed
 
-    def close_shares(self) -> dict[PartyId, Inbox]:
+    def close_shares(self) -> dict[PartyId, PeerShares]:
         """Return, for each client that sent shares, the shares sealed for it.
 
         Raises:
@@ -212,7 +212,7 @@ class Server:
         shared = pack_set(self._shared, len(self._where.terms.roles.clients))
         empty = np.zeros((0, SEALED_BYTES), np.uint8)
         return {
-            self._where.terms.roles.clients[i]: Inbox(shared, np.stack(rows) if rows else empty)
+            self._where.terms.roles.clients[i]: PeerShares(shared, np.stack(rows) if rows else empty)
             for i, rows in letters.items()
         }
 
@@ -232,7 +232,7 @@ class Server:
         self._total += y  # wraps, which is meant
         self._added.add(i)
 
-    def close_inputs(self) -> Survivors:
+    def close_inputs(self) -> Included:
         """Return who is in the sum, for all of those; a semi-honest server's request to unmask.
 
         Raises:
@@ -242,7 +242,7 @@ class Server:
         self._included = frozenset(self._added)
         self._close(Stage.INPUTS, then, self._included, MaskedInput.__name__)
         self._sets = signed_sets(self._where, self._shared, self._included)
-        return Survivors(pack_set(self._included, len(self._where.terms.roles.clients)))
+        return Included(pack_set(self._included, len(self._where.terms.roles.clients)))
 
     def take_consent(self, client: PartyId, message: Consent) -> None:
         """Take a client's signature of who shared and who is in the sum.

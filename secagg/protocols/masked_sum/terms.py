@@ -52,7 +52,7 @@ class Terms:
     round: int = 0
     timeout_s: float = 30.0
     # Thousands of clients in one process share the terms: what takes a time that grows with them is worked out once.
-    _rounds: dict[bytes, Round] = field(init=False, repr=False, compare=False)
+    _rounds: dict[bytes, SumInSession] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         roles, n = self.roles, len(self.roles.clients)
@@ -103,12 +103,12 @@ class Terms:
         """Bytes of one vector on the wire."""
         return self.ring.packed_bytes(self.length)
 
-    def in_session(self, session: bytes) -> Round:
+    def in_session(self, session: bytes) -> SumInSession:
         """Return the sum under the terms in a session; the same object as before, where it is still known."""
         known = self._rounds.get(session)
         if known is None:
             self._rounds.clear()
-            known = self._rounds[session] = Round(self, session)
+            known = self._rounds[session] = SumInSession(self, session)
         return known
 
     def check_vector(self, x: RingArray) -> None:
@@ -122,7 +122,7 @@ class Terms:
             raise ShapeError(f"expected a vector of {self.length} elements, got shape {x.shape}")
 
     def fingerprint(self) -> bytes:
-        """Return a digest of the terms, 32 bytes; without the round, which `Round.context` holds, and the time."""
+        """Return a digest of the terms, 32 bytes; without the round, which `SumInSession.context` holds, and the time."""
         p = self.parameters
         numbers = [self.length, self.ring.bits, int(p.malicious), p.n_corrupt, p.n_dropouts]
         numbers += [p.degree, p.threshold, p.min_clients, p.quorum]
@@ -130,7 +130,7 @@ class Terms:
         return digest(f"{LABEL}/terms", [*parts, *self.identities])
 
 
-class Round:
+class SumInSession:
     """One sum under the terms: everything public that its keys, masks and signatures are bound to.
 
     Args:

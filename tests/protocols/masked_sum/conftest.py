@@ -14,14 +14,14 @@ from secagg.protocols.masked_sum import (
     Consent,
     Consents,
     GraphParameters,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
-    Round,
+    PeerShares,
     Server,
     Shares,
-    Survivors,
+    SumInSession,
     Terms,
     Unmasking,
     aggregate,
@@ -44,17 +44,17 @@ class Play:
     terms: Terms
     identities: dict[str, Ed25519PrivateKey]
     xs: dict[str, RingArray]
-    where: Round
+    where: SumInSession
     clients: dict[str, Client] = field(default_factory=dict)
     server: Server = field(init=False)
     keys: dict[str, Keys] = field(default_factory=dict)
     peer_keys: dict[str, PeerKeys] = field(default_factory=dict)
     shares: dict[str, Shares] = field(default_factory=dict)
-    inboxes: dict[str, Inbox] = field(default_factory=dict)
+    inboxes: dict[str, PeerShares] = field(default_factory=dict)
     inputs: dict[str, MaskedInput] = field(default_factory=dict)
     consents: dict[str, Consent] = field(default_factory=dict)
     answers: dict[str, Unmasking] = field(default_factory=dict)
-    request: Survivors | Consents | None = None
+    request: Included | Consents | None = None
 
     def __post_init__(self) -> None:
         self.clients = {name: Client(self.where, name, key) for name, key in self.identities.items()}
@@ -87,7 +87,7 @@ class Play:
 
     def play_consents(self, without: Iterable[str] = ()) -> Play:
         if self.terms.malicious:
-            assert isinstance(self.request, Survivors)
+            assert isinstance(self.request, Included)
             for name in [n for n in self.server.included if n not in without]:
                 self.consents[name] = self.clients[name].consent(self.request)
                 self.server.take_consent(name, self.consents[name])
@@ -157,7 +157,7 @@ def play() -> Callable[..., Play]:
     ) -> Play:
         chosen = parameters or choose(clients, max_corrupt=0.2, max_dropout=0.2, threat_model=threat_model)
         terms, identities = make_terms(chosen, length, bits)
-        return Play(terms, identities, vectors(terms), Round(replace(terms, round=number), SESSION))
+        return Play(terms, identities, vectors(terms), SumInSession(replace(terms, round=number), SESSION))
 
     return make
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import AuthenticationError, RemoteProtocolError
 from secagg.prg import derive_key
-from secagg.protocols.masked_sum import Round
+from secagg.protocols.masked_sum import SumInSession
 from secagg.protocols.masked_sum import keys as k
 from secagg.protocols.masked_sum.shamir import PRIME, read_share
 
@@ -21,10 +21,10 @@ MakePlay = Callable[..., Any]
 ONE, OTHER = bytes(range(32)), bytes(range(1, 33))
 
 
-def rounds(play: MakePlay) -> list[Round]:
+def rounds(play: MakePlay) -> list[SumInSession]:
     terms = play().terms
     return [
-        Round(dataclasses.replace(terms, round=number), session)
+        SumInSession(dataclasses.replace(terms, round=number), session)
         for session in (ONE, OTHER)
         for number in (0, 1)
     ]

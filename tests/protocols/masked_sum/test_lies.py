@@ -15,11 +15,11 @@ from secagg.errors import RemoteProtocolError, TooFewPartiesError
 from secagg.protocols.masked_sum import (
     Client,
     Consents,
+    Included,
     MaskedSum,
     Phase,
-    Round,
     Server,
-    Survivors,
+    SumInSession,
     choose,
     plain_sum,
 )
@@ -53,7 +53,7 @@ def refuses(client: Client, step: Callable[[], Any], match: str) -> None:
     assert caught.value.peer == "server"
     assert client.phase is Phase.OVER
     with pytest.raises(RemoteProtocolError, match="answers no more"):
-        client.unmask(Survivors(members(0, 1, 2, 3, 4)))
+        client.unmask(Included(members(0, 1, 2, 3, 4)))
 
 
 # A server that lies about keys.
@@ -80,9 +80,9 @@ def test_keys_signed_for_another_round_session_or_threshold_are_refused(play: Ma
     p = play().play_keys()
     other = dataclasses.replace(p.terms, parameters=choose(5, max_corrupt=0, max_dropout=0.4))
     where = {
-        "round": Round(dataclasses.replace(p.terms, round=1), SESSION),
-        "session": Round(p.terms, bytes(32)),
-        "threshold": Round(other, SESSION),
+        "round": SumInSession(dataclasses.replace(p.terms, round=1), SESSION),
+        "session": SumInSession(p.terms, bytes(32)),
+        "threshold": SumInSession(other, SESSION),
     }[what]
     client = Client(where, "c0", p.identities["c0"])
     client.advertise()
@@ -184,7 +184,7 @@ def test_lies_about_survivors_are_refused(play: MakePlay, threat_model: ThreatMo
         p = play(threat_model=threat_model).play_keys().play_shares(without).play_inputs()
         client = p.clients["c0"]
         step = client.consent if threat_model == "malicious" else client.unmask
-        refuses(client, lambda: step(Survivors(included)), match)
+        refuses(client, lambda: step(Included(included)), match)
 
     case(members(1, 2, 3, 4), "a set without it")  # itself as dropped
     case(members(0, 1, 2), "at least 4 who are in the sum")
@@ -200,7 +200,7 @@ def test_a_client_asked_twice_answers_once(play: MakePlay, threat_model: ThreatM
     p = play(threat_model=threat_model).until_request()
     first = p.clients["c0"].unmask(p.request)
     assert first.shares.shape == (5, SHARE_BYTES)
-    for request in (p.request, Survivors(members(0, 1, 2, 3))):
+    for request in (p.request, Included(members(0, 1, 2, 3))):
         with pytest.raises(RemoteProtocolError, match="made once") as caught:
             p.clients["c0"].unmask(request)
         assert caught.value.peer == "server"
@@ -211,7 +211,7 @@ def test_a_client_asked_for_a_second_vector_or_other_sets_answers_once(play: Mak
     client = p.clients["c0"]
     client.consent(p.request)
     with pytest.raises(RemoteProtocolError, match="made once"):
-        client.consent(Survivors(members(0, 1, 2, 3)))
+        client.consent(Included(members(0, 1, 2, 3)))
     q = play().until_inputs()
     q.clients["c0"].mask(q.xs["c0"], q.inboxes["c0"])
     refuses(q.clients["c0"], lambda: q.clients["c0"].mask(q.xs["c0"], q.inboxes["c0"]), "made once")
@@ -224,7 +224,7 @@ def test_steps_out_of_order_are_refused(play: MakePlay) -> None:
     p = play().until_inputs()
     refuses(
         p.clients["c0"],
-        lambda: p.clients["c0"].unmask(Survivors(members(0, 1, 2, 3, 4))),
+        lambda: p.clients["c0"].unmask(Included(members(0, 1, 2, 3, 4))),
         "next step was mask",
     )
     q = play()
@@ -237,7 +237,7 @@ def test_the_other_variants_request_is_refused(play: MakePlay) -> None:
     refuses(p.clients["c0"], lambda: p.clients["c0"].unmask(bad), "semi-honest server, got Consents")
     q = play(threat_model="malicious").until_inputs().play_inputs()
     q.clients["c0"].consent(q.request)
-    refuses(q.clients["c0"], lambda: q.clients["c0"].unmask(q.request), "malicious server, got Survivors")
+    refuses(q.clients["c0"], lambda: q.clients["c0"].unmask(q.request), "malicious server, got Included")
     r = play().until_inputs().play_inputs()
     refuses(r.clients["c0"], lambda: r.clients["c0"].consent(r.request), "next step was unmask")
 
@@ -278,7 +278,7 @@ def test_a_server_that_tells_two_groups_different_sets_gets_no_answers(play: Mak
         if what == "who shared" and lied_to:
             inbox = altered(inbox, shared=fewer, sealed=inbox.sealed[:-1])
         p.clients[name].mask(p.xs[name], inbox)
-        signatures.append(p.clients[name].consent(Survivors(included)).signature)
+        signatures.append(p.clients[name].consent(Included(included)).signature)
     for name in names:
         request = Consents(fewer, np.stack(signatures))
         refuses(p.clients[name], lambda n=name, r=request: p.clients[n].unmask(r), "the same sets")  # type: ignore[misc]

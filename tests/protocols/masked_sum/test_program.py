@@ -29,15 +29,15 @@ from secagg.protocols.masked_sum import (
     Client,
     Consent,
     Consents,
-    Inbox,
+    Included,
     Keys,
     MaskedInput,
     PeerKeys,
-    Round,
+    PeerShares,
     Server,
     Shares,
     Stayed,
-    Survivors,
+    SumInSession,
     Unmasking,
     aggregate,
     contribute,
@@ -164,7 +164,7 @@ def test_declared_cost_is_what_the_ledger_measured_whoever_stayed(
         if not w.terms.malicious:
             left.insert(3, left[2])
         stayed = Stayed(*left)
-        where = Round(w.terms, session_of(3, list(w.programs)))
+        where = SumInSession(w.terms, session_of(3, list(w.programs)))
         for name, ledger in out.ledgers.items():
             if name != "c1" or message == STEPS[w.terms.parameters.threat_model]:
                 assert measured(name, ledger) == cost(name, where, stayed), (name, message)
@@ -235,15 +235,15 @@ def lying(w: Any, name: str, lie: Callable[[Any], Any], kind: type[wire.Message]
     """Return the programs with one client that alters the messages of one kind that it sends."""
 
     async def program(p: Party) -> None:
-        client = Client(Round(w.terms, p.session), name, w.identities[name])
+        client = Client(SumInSession(w.terms, p.session), name, w.identities[name])
 
         def send(message: wire.Message) -> None:
             p.send("server", lie(message) if isinstance(message, kind) else message)
 
         send(client.advertise())
         send(client.share(await p.receive(PeerKeys, "server")))
-        send(client.mask(w.xs[name], await p.receive(Inbox, "server")))
-        send(client.unmask(await p.receive(Survivors, "server")))
+        send(client.mask(w.xs[name], await p.receive(PeerShares, "server")))
+        send(client.unmask(await p.receive(Included, "server")))
 
     return {**w.programs, name: program}
 
@@ -293,7 +293,7 @@ def test_a_server_that_shows_two_groups_different_survivors_gets_no_answers(worl
     answers: list[Unmasking] = []
 
     async def server(p: Party) -> None:
-        s = Server(Round(w.terms, p.session))
+        s = Server(SumInSession(w.terms, p.session))
         steps: tuple[tuple[type[Message], Any, Any], ...] = (
             (Keys, s.take_keys, s.close_keys),
             (Shares, s.take_shares, s.close_shares),
@@ -305,7 +305,7 @@ def test_a_server_that_shows_two_groups_different_survivors_gets_no_answers(worl
                 p.send(name, reply)
         await p.gather(MaskedInput, w.terms.roles.clients)
         for i, name in enumerate(w.terms.roles.clients):
-            p.send(name, Survivors(pack_set(frozenset(range(10)) - ({9} if i < 5 else {8}), 10)))
+            p.send(name, Included(pack_set(frozenset(range(10)) - ({9} if i < 5 else {8}), 10)))
         asked = w.terms.roles.clients[:8]
         got = await p.gather(Consent, asked)
         signatures = np.stack([m.signature for m in got.values()])
@@ -326,7 +326,7 @@ def test_messages_of_another_session_are_refused(world: MakeWorld) -> None:
     w = world(5)
 
     async def elsewhere(p: Party) -> None:
-        where = Round(w.terms, bytes(32))
+        where = SumInSession(w.terms, bytes(32))
         p.send("server", Client(where, "c2", w.identities["c2"]).advertise())
         await p.receive(PeerKeys, "server")
 
@@ -400,7 +400,7 @@ def test_what_the_server_can_take_off_leaves_single_vectors_uniform(world: MakeW
     # takes both; the masks in common with other survivors remain.
     d = 1 << 16
     w = world(5, length=d, bits=8, xs={f"c{i}": np.zeros(d, np.uint8) for i in range(5)})
-    where = Round(w.terms, bytes(32))
+    where = SumInSession(w.terms, bytes(32))
     clients = {
         n: Client(where, n, w.identities[n], root=bytes([i + 1]) * 32)
         for i, n in enumerate(w.terms.roles.clients)
@@ -434,7 +434,7 @@ def test_clients_talk_to_the_server_alone_and_what_it_carries_is_sealed(world: M
     w = world(5)
     out = simulate(w.programs, record=True)
     assert all("server" in (sender, receiver) for sender, receiver, _ in out.transcript)
-    sealed = b"".join(m.sealed.tobytes() for _, _, m in messages(out.transcript, Inbox))
+    sealed = b"".join(m.sealed.tobytes() for _, _, m in messages(out.transcript, PeerShares))
     told = [row.tobytes() for _, _, m in messages(out.transcript, Unmasking) for row in m.shares]
     assert told
     assert not any(share[:16] in sealed for share in told)

@@ -25,10 +25,10 @@ from secagg.errors import (
 from secagg.prg import Stream
 from secagg.protocols.masked_sum import (
     Client,
+    Included,
     Phase,
-    Round,
     Stage,
-    Survivors,
+    SumInSession,
     Unmasking,
     choose,
     plain_sum,
@@ -205,7 +205,7 @@ def test_as_many_shares_as_the_threshold_give_a_secret_and_one_fewer_do_not(
 
 
 def test_no_request_can_name_a_client_both_ways() -> None:
-    assert list(Survivors.__struct_fields__) == ["included"]
+    assert list(Included.__struct_fields__) == ["included"]
     for members in (frozenset[int](), frozenset({0, 8, 9})):
         assert unpack_set(pack_set(members, 10), 10) == members
     for bad in (np.array([0, 4], np.uint8), np.zeros(3, np.uint8), np.zeros((1, 2), np.uint8)):
@@ -253,7 +253,7 @@ def test_a_stored_client_of_another_round_or_altered_is_refused(play: MakePlay) 
     p = play()
     stored = p.clients["c0"].to_bytes()
     with pytest.raises(UsageError, match="another session"):
-        Client.from_bytes(stored, Round(p.terms, bytes(32)), p.identities["c0"])
+        Client.from_bytes(stored, SumInSession(p.terms, bytes(32)), p.identities["c0"])
     with pytest.raises(UsageError, match="another session"):
         Client.from_bytes(stored, play(number=1).where, p.identities["c0"])
     with pytest.raises(UsageError, match="identity"):
@@ -321,7 +321,7 @@ def test_every_round_and_session_has_a_circle_of_its_own(play: MakePlay, sparse:
     # Of 12! orders two are the same with a probability of 2e-9.
     terms = play(parameters=sparse).terms
     rounds = [
-        Round(dataclasses.replace(terms, round=number), session)
+        SumInSession(dataclasses.replace(terms, round=number), session)
         for session in (bytes(32), b"\1" * 32)
         for number in (0, 1)
     ]
@@ -344,7 +344,7 @@ def test_the_context_depends_on_every_term(play: MakePlay) -> None:
         with_changes(t, parameters=dataclasses.replace(t.parameters, threshold=5)),
     ]
     contexts = [
-        Round(dataclasses.replace(terms, round=number), session).context
+        SumInSession(dataclasses.replace(terms, round=number), session).context
         for terms in others
         for session in (bytes(32), b"\1" * 32)
         for number in (0, 1)
@@ -369,7 +369,7 @@ def test_the_context_depends_on_each_number_of_the_graph(play: MakePlay) -> None
         dataclasses.replace(t, parameters=dataclasses.replace(graph, **change)) for change in [{}, *changes]
     ]
     assert len({each.fingerprint() for each in terms}) == len(terms)
-    assert len({Round(each, bytes(32)).context for each in terms}) == len(terms)
+    assert len({SumInSession(each, bytes(32)).context for each in terms}) == len(terms)
 
 
 # What is refused of the caller.
@@ -405,7 +405,7 @@ def test_terms_that_cannot_be_are_refused(play: MakePlay) -> None:
             dataclasses.replace(t, **change)
     for session in (bytes(31), b""):
         with pytest.raises(UsageError, match="session"):
-            Round(t, session)
+            SumInSession(t, session)
 
 
 def test_a_client_that_is_none_or_holds_another_identity_is_refused(play: MakePlay) -> None:

@@ -21,9 +21,9 @@ from secagg.protocols.masked_sum import (
     Client,
     Consents,
     GraphParameters,
-    Inbox,
+    Included,
     PeerKeys,
-    Survivors,
+    PeerShares,
     Unmasking,
     checks,
     choose,
@@ -97,7 +97,7 @@ class Adversary:
         rows = [self.letters.get((p, i), np.zeros(SEALED_BYTES, np.uint8)) for p in near]
         sealed = np.stack(rows) if rows else np.zeros((0, SEALED_BYTES), np.uint8)
         x = self.play.xs[name]
-        sent = client.mask(x, Inbox(pack_set(shared, self.n), sealed))
+        sent = client.mask(x, PeerShares(pack_set(shared, self.n), sealed))
         masks = list(client._masks())
         ring = self.where.terms.ring
         y = ring.unpack(sent.packed, x.shape).copy()
@@ -212,7 +212,7 @@ def test_a_server_that_looks_learns_the_sum_of_the_survivors_and_nothing_else(
     for i in sorted(included & a.honest):
         a.ask_for_vector(i, shared)
     assert a.learned() == []
-    request: Survivors | Consents = Survivors(pack_set(included, n))
+    request: Included | Consents = Included(pack_set(included, n))
     if parameters.malicious:
         signers = sorted(included & a.honest)
         sets = checks.signed_sets(a.where, shared, included)
@@ -307,7 +307,7 @@ def attack(p: Any, plan: Callable[[Adversary, np.random.Generator], dict[int, Se
     signed: dict[Sets, dict[int, bytes]] = {}
 
     def consent(i: int) -> None:
-        signature = a.clients[i].consent(Survivors(pack_set(told[i][1], n))).signature.tobytes()
+        signature = a.clients[i].consent(Included(pack_set(told[i][1], n))).signature.tobytes()
         signed.setdefault(told[i], {})[i] = signature
 
     try_each(consent)
@@ -400,8 +400,8 @@ def test_clients_that_answered_for_two_sets_would_show_one_vector(play: MakePlay
         a.ask_for_vector(i, everybody)
     twins = [Client.from_bytes(c.to_bytes(), p.where, p.identities[c.name]) for c in a.clients[:4]]
     for i in range(4):
-        a.take(i, everybody, everybody, a.clients[i].unmask(Survivors(pack_set(everybody, 5))))
+        a.take(i, everybody, everybody, a.clients[i].unmask(Included(pack_set(everybody, 5))))
         assert a.learned() == ([] if i < 3 else [everybody])
     for i, twin in enumerate(twins):
-        a.take(i, everybody, fewer, twin.unmask(Survivors(pack_set(fewer, 5))))
+        a.take(i, everybody, fewer, twin.unmask(Included(pack_set(fewer, 5))))
     assert frozenset({4}) in a.learned()
