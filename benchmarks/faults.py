@@ -79,7 +79,7 @@ def additive_case() -> Case:
         if result is None or result.total is None:
             return None
         return np.array_equal(
-            result.total, additive.plain_sum([vectors[name] for name in result.contributors], ring)
+            result.total, additive.reference([vectors[name] for name in result.contributors], ring)
         )
 
     return Case(dict.fromkeys((*clients, "x", "z", "r"), program), plain)
@@ -151,7 +151,7 @@ def masked_case(threat_model: ThreatModel) -> Case:
         if result is None:
             return None
         own = {name: vectors[name] for name in result.contributors}
-        return np.array_equal(result.total, masked_sum.plain_sum(own, terms))
+        return np.array_equal(result.total, masked_sum.reference(own, terms))
 
     return Case({**dict.fromkeys(clients, client), "server": server}, plain)
 
@@ -171,7 +171,7 @@ def bounded_case() -> Case:
         if result is None or result.total is None:
             return None
         own = {name: rows[name] for name in result.contributors}
-        total, accepted = bounded.plain_sum(own, bounds)
+        total, accepted = bounded.reference(own, bounds)
         return (
             "c2" not in result.contributors
             and accepted == result.contributors

@@ -33,7 +33,7 @@ from secagg.protocols.group_by import (  # noqa: E402
     Query,
     Rows,
     find_groups,
-    find_groups_reference,
+    reference,
 )
 
 ROWS = (30_000, 100_000, 300_000, 1_000_000)
@@ -99,7 +99,7 @@ def measure(banks: int, rows: int, *, tls: bool, repeat: int) -> float:
     parties = dict.fromkeys((*query.input_parties, *query.computing_parties))
     program = functools.partial(bank, banks=banks, rows=rows, seed=rows, repeat=repeat)
     results = run_parties(dict.fromkeys(parties, program), tls=tls)
-    expected = find_groups_reference(query, make_tables(banks, rows, rows))
+    expected = reference(query, make_tables(banks, rows, rows))
     for name, findings in zip(query.input_parties, expected, strict=True):
         flagged, checksum = int(findings.flagged.sum()), int(findings.sums.sum())
         if any(run[2:4] != (flagged, checksum) for run in results[name][0]):

@@ -49,7 +49,7 @@ from secagg.protocols.masked_sum import (
     aggregate,
     choose,
     contribute,
-    plain_sum,
+    reference,
 )
 from secagg.protocols.roles import Roles
 from secagg.ring import Ring
@@ -268,7 +268,7 @@ def scale(clients: int, length: int, threads: int) -> None:
         seconds = time.perf_counter() - begun
     result = out.results["server"]
     kept = {name: xs[name] for name in result.contributors}
-    right = bool((result.total == plain_sum(kept, terms)).all()) and set(result.dropped) == set(gone)
+    right = bool((result.total == reference(kept, terms)).all()) and set(result.dropped) == set(gone)
     server = out.ledgers["server"]
     print(f"  {seconds:.1f} s in all; the sum of {len(kept)} is right: {right}")
     for phase, cost in server.phases.items():

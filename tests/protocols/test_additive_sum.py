@@ -36,7 +36,7 @@ from secagg.protocols.additive_sum import (
     additive_sum,
     aggregate,
     cost,
-    plain_sum,
+    reference,
     take_part,
 )
 from secagg.protocols.additive_sum.program import Agreed, Arrived, Part, PartialSum, _statement
@@ -95,7 +95,7 @@ def everybody(xs: Mapping[str, RingArray], ring: Ring, **options: Any) -> Outcom
 
 
 def total_of(xs: Mapping[str, RingArray], names: tuple[str, ...], ring: Ring = R20) -> RingArray:
-    return plain_sum([xs[name] for name in names], ring)
+    return reference([xs[name] for name in names], ring)
 
 
 def openers(out: Outcome[Any]) -> list[str]:
@@ -110,7 +110,7 @@ def openers(out: Outcome[Any]) -> list[str]:
 def test_everybody_gets_the_sum_under_every_driver(drive: Drive, bits: int) -> None:
     ring = Ring(bits)
     xs = vectors(ring, (50, 3), NAMES)
-    expected = plain_sum(list(xs.values()), ring)
+    expected = reference(list(xs.values()), ring)
     results, _ = drive(sums(xs, ring))
     assert list(results) == list(NAMES)
     for total in results.values():
@@ -129,7 +129,7 @@ def test_the_sum_equals_the_plain_sum_for_any_ring_shape_and_number(
     elements = st.integers(0, ring.modulus - 1)
     xs = {f"p{i}": data.draw(hnp.arrays(ring.dtype, shape, elements=elements)) for i in range(n)}
     before = {name: x.copy() for name, x in xs.items()}
-    expected = plain_sum(list(xs.values()), ring)
+    expected = reference(list(xs.values()), ring)
     assert [int(v) for v in expected.reshape(-1)] == [
         sum(int(x.reshape(-1)[i]) for x in xs.values()) % ring.modulus for i in range(expected.size)
     ]
@@ -169,8 +169,8 @@ def test_two_sums_side_by_side_take_the_rounds_of_one(drive: Drive) -> None:
 
     results, ledgers = drive({name: program(name) for name in NAMES})
     for x_sum, y_sum in results.values():
-        np.testing.assert_array_equal(x_sum, plain_sum(list(xs.values()), ring))
-        np.testing.assert_array_equal(y_sum, plain_sum(list(ys.values()), ring))
+        np.testing.assert_array_equal(x_sum, reference(list(xs.values()), ring))
+        np.testing.assert_array_equal(y_sum, reference(list(ys.values()), ring))
     assert {ledger.total().rounds for ledger in ledgers.values()} == {2}
 
 
@@ -458,7 +458,7 @@ def test_where_everybody_adds_up_a_fault_ends_in_the_right_sum_or_an_error_that_
     action: Action, message: int
 ) -> None:
     xs = vectors(R20, (11,), NAMES)
-    expected = plain_sum(list(xs.values()), R20)
+    expected = reference(list(xs.values()), R20)
     assert everybody(xs, R20).messages == 12
     plain = everybody(xs, R20, insecure_seed=message, record=True)
     culprit = plain.transcript[message][0]

@@ -39,8 +39,8 @@ from secagg.protocols.bounded_sum import (
     check,
     contribute,
     cost,
-    plain_sum,
     receive,
+    reference,
     take_part,
     upload,
 )
@@ -138,7 +138,7 @@ def test_any_party_may_be_a_result_party(results: tuple[str, ...]) -> None:
     terms = terms_for(xs, results=results)
     out = simulate(honest(xs, terms))
     out.values()
-    expected = plain_sum(xs, PLAIN)[0]
+    expected = reference(xs, PLAIN)[0]
     for name, result in out.results.items():
         if name in results:
             np.testing.assert_array_equal(result.total, expected)
@@ -172,7 +172,7 @@ def test_sum_and_verdicts_are_those_of_exact_integers_whatever_clients_share(
         if weighted:
             row[0] = data.draw(lead)
         rows[f"c{i}"] = row
-    total, accepted = plain_sum(rows, bounds)
+    total, accepted = reference(rows, bounds)
     out = attack(rows, bounds, batch=batch)
     if len(accepted) < 2:
         assert isinstance(out.errors["r"], TooFewPartiesError)
@@ -187,7 +187,7 @@ def test_sum_and_verdicts_are_those_of_exact_integers_whatever_clients_share(
 
 def test_batches_change_nothing_but_the_rounds() -> None:
     rows = {**vectors(7), "evil": coordinates(B + 1)}
-    total, accepted = plain_sum(rows, PLAIN)
+    total, accepted = reference(rows, PLAIN)
     for batch in (1, 2, 3, 8, 100):
         result = attack(rows, batch=batch).values()[-1]
         assert result.contributors == accepted
@@ -324,7 +324,7 @@ def test_a_client_out_of_bounds_is_refused_and_named_and_the_others_are_summed(n
     for party in (*P, "r"):
         result = out.results[party]
         assert (result.contributors, result.rejected, result.dropped) == (("c0", "c1", "c2"), ("evil",), ())
-    np.testing.assert_array_equal(out.results["r"].total, plain_sum(vectors(3), PLAIN)[0])
+    np.testing.assert_array_equal(out.results["r"].total, reference(vectors(3), PLAIN)[0])
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ WEIGHT_ATTACKS = {
 def test_bounds_hold_for_the_vector_before_it_was_weighted(name: str) -> None:
     shared = [(7, 7 * B, 7 * B), (0,), (1, -B)]
     rows = {f"c{i}": weighted_row(*numbers) for i, numbers in enumerate(shared)}
-    total, accepted = plain_sum(rows, WEIGHTED)
+    total, accepted = reference(rows, WEIGHTED)
     assert accepted == ("c0", "c1", "c2")
     out = attack(rows | {"evil": weighted_row(*WEIGHT_ATTACKS[name])}, WEIGHTED)
     result = out.results["r"]
@@ -379,7 +379,7 @@ def test_several_attackers_in_several_batches_are_all_named() -> None:
         rows[f"c{i}"] = coordinates(*ATTACKS[name])
     result = attack(rows, batch=2).results["r"]
     assert result.rejected == ("c0", "c3", "c4", "c8")
-    np.testing.assert_array_equal(result.total, plain_sum(rows, PLAIN)[0])
+    np.testing.assert_array_equal(result.total, reference(rows, PLAIN)[0])
 
 
 # Clients that send something else than shares of one vector.
@@ -418,7 +418,7 @@ def test_a_client_whose_parts_are_not_both_there_and_well_formed_is_left_out_by_
     for party in (*P, "r"):
         result = out.results[party]
         assert (result.contributors, result.rejected, result.dropped) == (("c0", "c1", "c2"), (), ("evil",))
-    np.testing.assert_array_equal(out.results["r"].total, plain_sum(vectors(3), PLAIN)[0])
+    np.testing.assert_array_equal(out.results["r"].total, reference(vectors(3), PLAIN)[0])
 
 
 def test_a_second_upload_and_messages_to_p2_change_nothing() -> None:
@@ -440,7 +440,7 @@ def test_both_holders_of_a_share_hold_the_same_whatever_the_client_sent() -> Non
 
     out = attack({**rows, "odd": odd})
     assert out.results["r"].contributors == ("c0", "c1", "odd")
-    expected = plain_sum(rows | {"odd": coordinates(B, -B)}, PLAIN)[0]
+    expected = reference(rows | {"odd": coordinates(B, -B)}, PLAIN)[0]
     np.testing.assert_array_equal(out.results["r"].total, expected)
 
 

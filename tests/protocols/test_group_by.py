@@ -28,8 +28,8 @@ from secagg.protocols.group_by import (
     cost,
     engine,
     find_groups,
-    find_groups_reference,
     flagged_rows,
+    reference,
 )
 from secagg.protocols.group_by.engine import _open_to_owners
 from secagg.protocols.group_by.layout import bit_fields, take
@@ -68,7 +68,7 @@ def run(query: Query, tables: list[Rows], **options):
 def assert_equal_to_plaintext(query: Query, tables: list[Rows], outcome) -> int:
     outcome.values()
     flagged = 0
-    for name, expected in zip(query.input_parties, find_groups_reference(query, tables), strict=True):
+    for name, expected in zip(query.input_parties, reference(query, tables), strict=True):
         found = outcome.results[name]
         assert np.array_equal(found.flagged, expected.flagged)
         assert np.array_equal(found.sums, expected.sums)
@@ -275,7 +275,7 @@ def test_labels_that_do_not_fit_blame_nobody_and_open_no_row(monkeypatch):
 def test_a_fault_at_any_message_ends_right_or_names_a_peer(action):
     query = Query(("P0", "P1"), ("P0", "P1", "x"), FIELDS)
     tables = [table([f"n{i}" for i in range(8)], seed=i) for i in range(2)]
-    expected = find_groups_reference(query, tables)
+    expected = reference(query, tables)
     messages = run(query, tables).messages
     rng = np.random.default_rng(ACTIONS.index(action))
     for message in sorted({0, messages - 1, *rng.integers(0, messages, 8).tolist()}):

@@ -27,8 +27,8 @@ from secagg.protocols.group_by import (
     Query,
     Rows,
     find_groups,
-    find_groups_reference,
     lists,
+    reference,
 )
 from secagg.protocols.group_by.owner import PlacedRows
 
@@ -233,7 +233,7 @@ def test_what_is_not_checked_gives_the_same_results_to_all_others(monkeypatch, k
     query = COLLECTORS.query(PARAMETERS, terms_of(("A", "B", "M"), ("x", "y", "z")))
     outcome = run(monkeypatch, query, TABLES, alter)
     assert not outcome.errors
-    expected = find_groups_reference(query, list(TABLES.values()))
+    expected = reference(query, list(TABLES.values()))
     for name, plain in zip("AB", expected, strict=False):
         assert int(plain.flagged.sum()) == 30
         assert np.array_equal(outcome.results[name].sums, plain.sums)

@@ -36,7 +36,7 @@ from secagg.protocols.bounded_sum.messages import (
     Verdict,
 )
 from secagg.protocols.bounded_sum.program import _expand
-from secagg.protocols.group_by import Field, Query, Rows, find_groups, find_groups_reference
+from secagg.protocols.group_by import Field, Query, Rows, find_groups, reference
 from secagg.protocols.group_by.announcement import Announcement, Heard
 from secagg.protocols.group_by.layout import bit_fields
 from secagg.protocols.group_by.owner import PlacedRows
@@ -222,7 +222,7 @@ def test_opened_rows_hold_their_fields_and_zeros_and_their_shares_nothing_else(b
 
     monkeypatch.setattr(PlacedRows, "read", note)
     outcome = group_by(query, tables, 1)
-    expected = find_groups_reference(query, tables)
+    expected = reference(query, tables)
     for position, plain in enumerate(expected):
         placed, rows = opened[position]
         layout = placed.layout

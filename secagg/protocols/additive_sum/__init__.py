@@ -43,8 +43,8 @@ from secagg.protocols.additive_sum.program import (
     additive_sum,
     aggregate,
     contribute,
-    plain_sum,
     receive,
+    reference,
     take_part,
 )
 from secagg.protocols.additive_sum.terms import Terms, cost
@@ -58,8 +58,8 @@ __all__ = [
     "aggregate",
     "contribute",
     "cost",
-    "plain_sum",
     "receive",
+    "reference",
     "take_part",
 ]
 

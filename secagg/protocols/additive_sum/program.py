@@ -327,6 +327,6 @@ def _unpack(packed: NDArray[np.uint8], shape: tuple[int, ...], ring: Ring, peer:
         ) from None
 
 
-def plain_sum(xs: Sequence[RingArray], ring: Ring) -> RingArray:
+def reference(xs: Sequence[RingArray], ring: Ring) -> RingArray:
     """Return the sum of plain vectors modulo 2**bits: what the protocol computes."""
     return np.asarray(ring.reduce(np.asarray(np.sum(np.stack(xs), axis=0, dtype=ring.dtype))))

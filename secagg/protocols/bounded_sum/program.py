@@ -344,7 +344,7 @@ def _result(terms: Terms, status: NDArray[np.uint8], opened: RingArray | None) -
     return BoundedSum(opened[1:], accepted, dropped, rejected, int(opened[0]))
 
 
-def plain_sum(rows: Mapping[PartyId, RingArray], bounds: Bounds) -> tuple[RingArray, tuple[PartyId, ...]]:
+def reference(rows: Mapping[PartyId, RingArray], bounds: Bounds) -> tuple[RingArray, tuple[PartyId, ...]]:
     """Return the sum of the rows within bounds, and whose they are: what the protocol computes.
 
     Args:

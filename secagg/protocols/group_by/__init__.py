@@ -42,9 +42,9 @@ from secagg.protocols.group_by.query import (
     Findings,
     Query,
     Rows,
-    find_groups_reference,
     flagged_rows,
     in_order,
+    reference,
     row_limit,
 )
 
@@ -61,9 +61,9 @@ __all__ = [
     "cost",
     "find_announced",
     "find_groups",
-    "find_groups_reference",
     "flagged_rows",
     "in_order",
+    "reference",
     "row_limit",
 ]
 

@@ -210,7 +210,7 @@ def in_order(rows: Sequence[tuple[str, *tuple[int, ...]]]) -> list[tuple[str, *t
     return sorted(rows, key=lambda row: (*(-n for n in reversed(row[1:])), row[0]))
 
 
-def find_groups_reference(query: Query, tables: Sequence[Rows]) -> list[Findings]:
+def reference(query: Query, tables: Sequence[Rows]) -> list[Findings]:
     """Compute in the clear, from everybody's rows, what `find_groups` tells every input party."""
     every = np.concatenate([t.identifiers for t in tables])
     _, group = np.unique(every.astype(str), return_inverse=True)

@@ -49,7 +49,7 @@ from secagg.protocols.masked_sum.messages import (
     Shares,
     Unmasking,
 )
-from secagg.protocols.masked_sum.program import aggregate, contribute, plain_sum, take_part
+from secagg.protocols.masked_sum.program import aggregate, contribute, reference, take_part
 from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
 from secagg.protocols.masked_sum.terms import SumInSession, Terms
 from secagg.protocols.roles import Roles, SumResult
@@ -80,7 +80,7 @@ __all__ = [
     "choose",
     "contribute",
     "cost",
-    "plain_sum",
+    "reference",
     "take_part",
 ]
 

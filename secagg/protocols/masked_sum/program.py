@@ -186,7 +186,7 @@ async def take_part(
     return await contribute(party, x, terms=terms, identity=identity, executor=executor)
 
 
-def plain_sum(vectors: Mapping[PartyId, RingArray], terms: Terms) -> RingArray:
+def reference(vectors: Mapping[PartyId, RingArray], terms: Terms) -> RingArray:
     """Return the sum of plain vectors modulo 2**bits: what the protocol computes."""
     total: RingArray = np.zeros(terms.length, terms.ring.dtype)
     for x in vectors.values():

@@ -21,7 +21,7 @@ from secagg.protocols.masked_sum import (
     Server,
     SumInSession,
     choose,
-    plain_sum,
+    reference,
 )
 from secagg.protocols.masked_sum.keys import sign_keys, sign_sets
 from secagg.protocols.masked_sum.shamir import PRIME, SHARE_BYTES
@@ -299,7 +299,7 @@ def test_sealed_shares_altered_swapped_or_from_another_round_are_not_passed_on_a
         spoilt = {r for r in range(5) if (p.answers["c0"].shares[r] == 255).all()}
         assert spoilt == rows
         result = p.server.finish()  # the others' shares are enough
-        np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
+        np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
 
     old = play(number=1).until_inputs().inboxes["c0"].sealed
     spoil(lambda s: flipped(s, 1, 3), {2})
@@ -385,7 +385,7 @@ def test_the_server_rejects_messages_of_another_shape_late_early_twice_or_out_of
         s.take_answer(n, p.clients[n].unmask(p.request))
     # What was rejected was not added.
     kept = {n: p.xs[n] for n in p.names[:4]}
-    np.testing.assert_array_equal(s.finish().total, plain_sum(kept, p.terms))
+    np.testing.assert_array_equal(s.finish().total, reference(kept, p.terms))
 
 
 def test_a_vector_that_comes_after_the_deadline_stays_out_and_its_masking_key_is_asked_for(
@@ -397,7 +397,7 @@ def test_a_vector_that_comes_after_the_deadline_stays_out_and_its_masking_key_is
     rejects(lambda: p.server.take_input("c4", late), "c4", "late")
     p.play_answers()
     kept = {n: x for n, x in p.xs.items() if n != "c4"}
-    np.testing.assert_array_equal(p.server.finish().total, plain_sum(kept, p.terms))
+    np.testing.assert_array_equal(p.server.finish().total, reference(kept, p.terms))
     # and c4 itself, told that it dropped out, answers nothing
     refuses(p.clients["c4"], lambda: p.clients["c4"].unmask(p.request), "a set without it")
 
@@ -439,7 +439,7 @@ def test_a_wrong_share_is_found_its_sender_named_and_the_sum_right(play: MakePla
         return
     result = p.server.finish()
     assert result.suspects == ("c1",)
-    np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
 
 
 def test_shares_dealt_wrong_are_found_and_nobody_is_named_who_may_be_honest(play: MakePlay) -> None:
@@ -474,7 +474,7 @@ def play_with_wrong_shares(play: MakePlay, dealt: dict[str, str]) -> MaskedSum:
         p.server.take_shares(name, shares)
     p.inboxes = p.server.close_shares()
     result = p.play_inputs().play_answers().server.finish()
-    np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
     return result
 
 

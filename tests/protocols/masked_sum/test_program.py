@@ -42,7 +42,7 @@ from secagg.protocols.masked_sum import (
     aggregate,
     contribute,
     cost,
-    plain_sum,
+    reference,
 )
 from secagg.protocols.masked_sum.keys import self_seed
 from secagg.protocols.masked_sum.masks import Mask, add_masks
@@ -59,7 +59,7 @@ Drive = Callable[[Mapping[str, Program[Any]]], Results]
 def check_sum(world: Any, result: Any) -> None:
     """Assert that a result is the sum of the vectors that it says it is of."""
     kept = {name: world.xs[name] for name in result.contributors}
-    np.testing.assert_array_equal(result.total, plain_sum(kept, world.terms))
+    np.testing.assert_array_equal(result.total, reference(kept, world.terms))
     assert {*result.contributors, *result.dropped} == set(world.terms.roles.clients)
 
 

@@ -31,7 +31,7 @@ from secagg.protocols.masked_sum import (
     SumInSession,
     Unmasking,
     choose,
-    plain_sum,
+    reference,
 )
 from secagg.protocols.masked_sum.keys import Secrets, commit, public_bytes, secret_key, self_seed
 from secagg.protocols.masked_sum.masks import Mask, add_masks
@@ -52,7 +52,7 @@ def test_the_sum_equals_the_plain_sum_in_any_ring(play: MakePlay, bits: int) -> 
     p = play(bits=bits, length=11).until_request().play_answers()
     result = p.server.finish()
     assert result.total.dtype == p.terms.ring.dtype
-    np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
     assert result.contributors == p.names
     assert result.dropped == result.suspects == ()
 
@@ -61,14 +61,14 @@ def test_the_sum_equals_the_plain_sum_in_any_ring(play: MakePlay, bits: int) -> 
 @pytest.mark.parametrize("n", [2, 3])
 def test_two_and_three_clients_are_enough(play: MakePlay, n: int, threat_model: ThreatModel) -> None:
     p = play(n, threat_model=threat_model).until_request().play_answers()
-    np.testing.assert_array_equal(p.server.finish().total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(p.server.finish().total, reference(p.xs, p.terms))
     assert len(p.keys) == len(p.answers) == n
 
 
 def test_the_plain_sum_is_that_of_python_integers(play: MakePlay) -> None:
     p = play(bits=13)
     expected = [sum(int(x[i]) for x in p.xs.values()) % 2**13 for i in range(7)]
-    assert plain_sum(p.xs, p.terms).tolist() == expected
+    assert reference(p.xs, p.terms).tolist() == expected
 
 
 def test_who_drops_out_after_the_shares_is_left_out_and_the_masks_in_common_with_it_come_off(
@@ -79,7 +79,7 @@ def test_who_drops_out_after_the_shares_is_left_out_and_the_masks_in_common_with
     result = p.server.finish()
     assert result.dropped == ("c1",)
     kept = {name: x for name, x in p.xs.items() if name != "c1"}
-    np.testing.assert_array_equal(result.total, plain_sum(kept, p.terms))
+    np.testing.assert_array_equal(result.total, reference(kept, p.terms))
 
 
 def test_who_drops_out_after_its_vector_stays_in_the_sum(play: MakePlay, variant: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def test_who_drops_out_after_its_vector_stays_in_the_sum(play: MakePlay, variant
     p.play_consents(without=["c1"]).play_answers(without=["c1"])
     result = p.server.finish()
     assert result.dropped == ()
-    np.testing.assert_array_equal(result.total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
 
 
 def test_who_drops_out_before_the_shares_has_no_masks_to_come_off(
@@ -98,7 +98,7 @@ def test_who_drops_out_before_the_shares_has_no_masks_to_come_off(
         p.play_keys(without=["c1"] if early else []).play_shares(without=["c1"])
         p.play_inputs().play_consents().play_answers()
         kept = {name: x for name, x in p.xs.items() if name != "c1"}
-        np.testing.assert_array_equal(p.server.finish().total, plain_sum(kept, p.terms))
+        np.testing.assert_array_equal(p.server.finish().total, reference(kept, p.terms))
 
 
 def test_threads_give_the_same_sum(play: MakePlay) -> None:
@@ -113,7 +113,7 @@ def test_threads_give_the_same_sum(play: MakePlay) -> None:
         p.request = p.server.close_inputs()
         p.play_answers()
         total = p.server.finish(executor=pool).total
-    np.testing.assert_array_equal(total, plain_sum({n: x for n, x in p.xs.items() if n != "c0"}, p.terms))
+    np.testing.assert_array_equal(total, reference({n: x for n, x in p.xs.items() if n != "c0"}, p.terms))
 
 
 def test_masks_are_added_and_subtracted_as_the_streams_of_their_seeds() -> None:
@@ -231,7 +231,7 @@ def test_a_client_stored_and_restored_before_each_step_does_the_same(
             before = p.clients[name].phase
             assert restored(name).phase is before
         step()
-    np.testing.assert_array_equal(p.server.finish().total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(p.server.finish().total, reference(p.xs, p.terms))
     for name in p.names:
         client = restored(name)
         assert client.phase is Phase.OVER
@@ -455,6 +455,6 @@ def test_every_pair_of_clients_cancels(play: MakePlay, sparse: Any) -> None:
         total += message.packed.view(np.uint32)
     minus = [self_seed(p.where, p.clients[n]._secrets.self_secret, p.number(n)) for n in p.names]
     add_masks(total, [Mask(seed, minus=True) for seed in minus])
-    np.testing.assert_array_equal(total, plain_sum(p.xs, p.terms))
+    np.testing.assert_array_equal(total, reference(p.xs, p.terms))
     for a, b in itertools.combinations(range(12), 2):
         assert (b in p.where.graph.neighbours(a)) == (a in p.where.graph.neighbours(b))
