@@ -10,10 +10,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from secagg.cli import main
+from secagg.cli.show import opened_table
 from secagg.jobs.job_file import parse_job
+from secagg.jobs.run import READ
 from secagg.network.identity import create_identity
+from secagg.patterns import Terms
+from secagg.patterns.banking import COLLECTORS
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +55,22 @@ def test_the_make_commands_exist() -> None:
     assert shown == [["demo"], ["test"], ["quick"]]
     for words in shown:
         subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_demonstration_shows_every_phase() -> None:
+    (output,) = blocks("text")
+    (costs,) = re.findall(r"^Cost at bank_a\nphase .*\n((?:.+\n)+?)total", output, re.MULTILINE)
+    # In the order in which a party enters them: some run side by side.
+    assert sorted(line.split()[0] for line in costs.splitlines()) == sorted([READ, *COLLECTORS.phases])
+
+
+def test_the_demonstration_shows_everything_that_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    banks = ("bank_a", "bank_b", "bank_c")
+    terms = Terms(banks, {"input": banks, "computing": banks})
+    Console(width=110).print(opened_table(COLLECTORS.opens(COLLECTORS.Parameters(), terms), banks))
+    (output,) = blocks("text")
+    shown = output[output.index("Opened, and to whom") :].removesuffix("...\n")
+    assert shown.split() == capsys.readouterr().out.split()
 
 
 def test_the_job_file_is_accepted_and_its_commands_work(

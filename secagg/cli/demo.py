@@ -152,7 +152,7 @@ class _Bank:
 
     Attributes:
       tables: what it puts in.
-      identifiers: the different ones in it.
+      identifiers: the distinct ones in it.
       alone: those that meet the thresholds in its own table.
       told: what the run told it.
       record: its run record.
@@ -224,7 +224,7 @@ def _print_findings(console: Console, job: Job, banks: Mapping[str, _Bank], plan
         )
         for name, bank in banks.items()
     ]
-    headings = ("bank", table_name, f"different {columns[0]}", "alone (planted)", "together (planted)")
+    headings = ("bank", table_name, "distinct identifiers", "alone (planted)", "together (planted)")
     console.print(table("Over the thresholds in each bank's own table, and found together", headings, rows))
     first, bank = next(iter(banks.items()))
     decimals = job.data.currency_decimals

@@ -129,7 +129,7 @@ class GroupByPattern(ABC):
         computing = terms.roles[COMPUTING]
         return [
             Disclosure(
-                f"each input party's number of different {identifier} identifiers{rounded}", terms.parties
+                f"how many distinct {identifier} identifiers each input party has{rounded}", terms.parties
             ),
             Disclosure(
                 "a salted commitment to each input party's rows, which shows nothing of them without the salt that their "
@@ -146,7 +146,7 @@ class GroupByPattern(ABC):
                 computing,
             ),
             Disclosure(
-                "which rows of the shuffled table are whose: a random order of those numbers, padding included",
+                "which rows of the shuffled table are whose: a random order of the announced numbers, padding included",
                 computing,
             ),
             Disclosure(
