@@ -26,12 +26,12 @@ from secagg import release, wire
 from secagg.errors import AbortedError, JobError, SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
-from secagg.jobs.results import result_csv
+from secagg.jobs.results import contract_fault, result_csv
 from secagg.jobs.signature import PRIVATE, sign_record
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
-from secagg.patterns.pattern import Agreed, Result
+from secagg.patterns.pattern import Agreed, Disclosure, Result, Risk
 from secagg.printable import printable
 
 _TABLE: Final = ".csv"
@@ -91,6 +91,36 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
+def declared(job: Job, agreed: Agreed) -> dict[str, Any]:
+    """Return what a record says in the pattern's words: what was announced, what is opened, what may go wrong.
+
+    It is asked for before the computation, so that a pattern that fails here costs nobody a result. Secrets among what
+    was announced are in their owner's private part alone.
+
+    Raises:
+      UsageError: no record can hold it. That is a fault of the pattern's program.
+      PlanError: more rows than the job allows.
+    """
+    opened, may_happen = job.disclosures(), job.risks(agreed.rows)
+    if not all(isinstance(one, Disclosure) for one in opened) or not all(
+        isinstance(one, Risk) for one in may_happen
+    ):
+        raise contract_fault(job, "expected Disclosures of opens, and Risks of risks")
+    found = {
+        "announced_rows": dict(agreed.rows),
+        "agreed": dict(agreed.recorded),
+        "risks": {risk.name: _finite(risk.log2) for risk in may_happen},
+        "agreed_private": dict(agreed.private),
+        "opened": [asdict(one) for one in opened],
+    }
+    try:
+        _json(found)
+    except (TypeError, ValueError) as error:
+        # The error's text names a type, and holds no value but nan or inf.
+        raise contract_fault(job, f"expected what JSON can hold of agree, opens and risks: {error}") from None
+    return found
+
+
 def record(
     job: Job,
     me: PartyId,
@@ -98,7 +128,7 @@ def record(
     session: bytes,
     started: datetime.datetime,
     timings: Mapping[str, float],
-    agreed: Agreed | None,
+    declared: Mapping[str, Any] | None,
     result_rows: int | None,
     ledger: Ledger | None,
     reached: str,
@@ -107,13 +137,14 @@ def record(
     """Return the record of a run as plain data: what was agreed, what it cost, what was opened to whom.
 
     Args:
-      agreed: None where the run ended before.
+      declared: of the function of this name, None where the run ended before.
       result_rows: how many rows this party was told, None where it was told nothing.
       ledger: None where the parties did not meet.
       reached: the phase.
       error: why the run failed. The record then does not say which results were opened.
     """
     complete = error is None
+    known = declared or {"announced_rows": {}, "agreed": {}, "risks": {}, "agreed_private": {}}
     return {
         "job": job.name,
         "outcome": "complete" if complete else "failed" if isinstance(error, Exception) else "stopped",
@@ -132,9 +163,9 @@ def record(
             {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
         ],
         "roles": dict(job.roles),
-        **_agreed(job, agreed),
+        **known,
         "result_rows": result_rows,
-        "opened": [asdict(disclosure) for disclosure in job.disclosures()] if complete else None,
+        "opened": known["opened"] if complete else None,
         "versions": versions(),
         "started": started.isoformat(timespec="milliseconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -159,18 +190,6 @@ def _error(error: BaseException, me: PartyId) -> dict[str, str]:
 def _finite(value: float | None) -> float | None:
     """Return a logarithm, None for that of zero: JSON knows no infinity."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _agreed(job: Job, agreed: Agreed | None) -> dict[str, Any]:
-    """Return what was announced, or nothing where the run ended before; secrets are in their owner's record alone."""
-    if agreed is None:
-        return {"announced_rows": {}, "agreed": {}, "risks": {}, "agreed_private": {}}
-    return {
-        "announced_rows": dict(agreed.rows),
-        "agreed": dict(agreed.recorded),
-        "risks": {risk.name: _finite(risk.log2) for risk in job.risks(agreed.rows)},
-        "agreed_private": dict(agreed.private),
-    }
 
 
 def versions() -> dict[str, str]:

@@ -26,19 +26,20 @@ def check_result(job: Job, me: PartyId, result: Result | None) -> None:
     expected = me in job.pattern.recipients(job.terms)
     if (result is not None) != expected:
         what = "a result" if expected else "none"
-        raise _fault(job, f"expected {what} at {me}, got {'none' if expected else 'one'}")
+        raise contract_fault(job, f"expected {what} at {me}, got {'none' if expected else 'one'}")
     kinds = [_TYPES[type(kind)] for kind in job.pattern.results.values()]
     for row in result or ():
         if list(map(type, row)) != kinds:
             names = ", ".join(
                 f"{column} ({kind.__name__})" for column, kind in zip(job.pattern.results, kinds, strict=True)
             )
-            raise _fault(
+            raise contract_fault(
                 job, f"expected rows of {names}, got one of {', '.join(type(v).__name__ for v in row)}"
             )
 
 
-def _fault(job: Job, what: str) -> UsageError:
+def contract_fault(job: Job, what: str) -> UsageError:
+    """Return the error that names the pattern, its package and what it does against the contract."""
     return UsageError(
         f"the pattern {job.pattern.name} of {job.installed.origin} breaks its contract: {what}; nothing is reported"
     )

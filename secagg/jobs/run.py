@@ -15,7 +15,7 @@ from typing import Any, Final
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
 from secagg.jobs.job import Address, Job
-from secagg.jobs.record import PartyResult, record
+from secagg.jobs.record import PartyResult, declared, record
 from secagg.jobs.results import check_result
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
@@ -68,6 +68,7 @@ class Part:
     Attributes:
       contribution: what this party puts in, once it is read.
       agreed: what the input parties announced, once known.
+      declared: what the record will say in the pattern's words, once known.
       forecast: the declared cost, once known.
       party: of the network, once everybody is there.
       session, met: the session, and when it began on the monotonic clock.
@@ -87,6 +88,7 @@ class Part:
         self.me = me
         self.contribution: Contribution | None = None
         self.agreed: Agreed | None = None
+        self.declared: dict[str, Any] | None = None
         self.forecast: Cost | None = None
         self.session = b""
         self.met = 0.0
@@ -108,6 +110,7 @@ class Part:
             self.prepare(party)
         with party.phase(READ):
             self.agreed = await job.pattern.agree(party, job.parameters, job.terms, self.contribution)
+        self.declared = declared(job, self.agreed)
         self.forecast = job.cost(self.agreed.rows)
         result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
         check_result(job, self.me, result)
@@ -189,7 +192,7 @@ def run_job(
             session=part.session,
             started=started,
             timings={**met, "total_s": time.monotonic() - begin},
-            agreed=part.agreed,
+            declared=part.declared,
             result_rows=found,
             ledger=part.party.ledger if part.party is not None else None,
             reached=part.reached,

@@ -131,8 +131,8 @@ class Agreed:
 
     Attributes:
       rows: the row count that each input party announced, the same at all parties.
-      recorded: what the run record says of it besides, such as commitments; the same at all parties.
-      private: what this party alone may keep of it, such as the salt of its commitment.
+      recorded: what the run record says of it besides, such as commitments; the same at all parties, and plain data.
+      private: what this party alone may keep of it, such as the salt of its commitment; plain data.
       state: what `Pattern.run` goes on with.
     """
 

@@ -9,7 +9,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -26,7 +26,7 @@ from secagg.jobs.run import Part
 from secagg.network.identity import create_identity
 from secagg.network.simulated import simulate
 from secagg.patterns import registry
-from secagg.patterns.pattern import Pattern, Terms
+from secagg.patterns.pattern import Agreed, Disclosure, Pattern, Terms
 from secagg.patterns.registry import Origin, find, names
 
 FILE = Path(__file__).parent / "installed" / "hospital_patterns.py"
@@ -482,6 +482,46 @@ def test_a_run_ends_where_a_pattern_tells_somebody_what_it_did_not_declare(
     assert "ministry" in outcome.results
     for name in ("elm", "oak"):
         assert f"expected none at {name}, got one; nothing is reported" in str(outcome.errors[name])
+
+
+@pytest.mark.parametrize(
+    ("word", "returned", "says"),
+    [
+        ("opens", ["beds"], "expected Disclosures of opens"),
+        ("risks", [("chance", -40.0)], "Risks of risks"),
+        ("opens", [Disclosure("beds", cast(Any, {"ministry"}))], "JSON .*type set is not JSON"),
+        ("opens", None, "no list"),
+        ("risks", None, "no list"),
+        ("agree", {"recorded": {"commitment": b"secret"}}, "JSON .*type bytes is not JSON"),
+        ("agree", {"private": {"salt": b"secret"}}, "JSON .*type bytes is not JSON"),
+        ("agree", {"recorded": {"scale": float("inf")}}, "JSON .*not JSON compliant"),
+    ],
+)
+def test_what_no_record_could_hold_ends_a_run_before_anything_is_computed(
+    installed: Path, monkeypatch: pytest.MonkeyPatch, word: str, returned: Any, says: str
+) -> None:
+    job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
+
+    def returning(*_: Any) -> Any:
+        if returned is None:
+            raise ValueError("no list")
+        return returned
+
+    async def agreeing(_self: Any, _party: Any, _parameters: Any, _terms: Any, contribution: Any) -> Agreed:
+        return Agreed(rows={}, state=contribution, **returned)
+
+    async def computing(*_: Any) -> None:
+        raise AssertionError("the computation has begun")
+
+    monkeypatch.setattr(type(job.pattern), word, agreeing if word == "agree" else returning)
+    monkeypatch.setattr(type(job.pattern), "run", computing)
+    tables = {"wards": {"beds": np.array([3])}, "staff": {"person": np.array(["ann"], object)}}
+    parts = {name: Part(job, name, (lambda: tables) if name != "ministry" else None) for name in job.roster}
+    outcome = simulate(parts)
+    assert outcome.errors.keys() == set(job.roster)
+    for error in outcome.errors.values():
+        assert re.search(says, str(error))
+        assert "secret" not in str(error)
 
 
 def test_terms_round_row_counts_up() -> None:
