@@ -55,6 +55,10 @@ def csv_as_text(connection: duckdb.DuckDBPyConnection, query: str, *, name: str)
       DataError: the query computes with a column whose type is guessed, or hides what it reads.
     """
     tree = _parsed(connection, query)
+    if tree["error"]:
+        raise DataError(
+            f"{name}: DuckDB cannot say what the query reads; expected one SELECT, and a PIVOT with its values (IN ...)"
+        )
     if any(_function(node) in _HIDING for node in _nodes(tree)):
         raise DataError(
             f"{name}: query() and query_table() hide what they read; write out what they stand for"
@@ -70,7 +74,7 @@ def csv_as_text(connection: duckdb.DuckDBPyConnection, query: str, *, name: str)
         text = _text(connection, rewritten)
         connection.execute(f"DESCRIBE {text}").fetchall()
     except (_Computes, duckdb.Error):
-        used = _used(tree, guesses)
+        used = _used(tree, guesses, _whole_rows(connection, tree, _csv_reads(tree)))
         if not used and _same_types(connection, tree):
             return query
         used = used or _used({"class": "STAR"}, guesses)
@@ -217,11 +221,14 @@ def _rewrite(connection: duckdb.DuckDBPyConnection, node: Tree) -> None:
     joins = [table for table in _nodes(node["from_table"]) if table.get("type") == "JOIN"]
     joining = {name.lower() for join in joins for name in join["using_columns"]}
     every = {name: kind for guessed in guesses.values() for name, kind in guessed.items()}
-    _check_passes(node, every, joining)
+    rows = _whole_rows(connection, node, reads)
+    _check_passes(node, every, joining, rows)
     own = {name: kind for name, kind in every.items() if name not in joining}
     names = {_alias(read) for read in reads}
     for part in (node, *joins):
         key = "condition" if part.get("type") == "JOIN" else "where_clause"
+        if not rows.isdisjoint(_bare_names(part[key])):
+            raise _Computes
         part[key] = _cast(connection, part[key], own, names)
 
     def replaced(table: Tree) -> Tree:
@@ -246,11 +253,34 @@ def _alias(read: Tree) -> str:
     """Return the name by which a query calls a table, in lower case."""
     if read["alias"]:
         return str(read["alias"]).lower()
+    if function := _function(read):
+        return function
     return PurePath(read.get("table_name", "")).name.split(".")[0].lower()
 
 
-def _check_passes(node: Tree, guesses: Guesses, joining: Collection[str]) -> None:
+def _whole_rows(connection: duckdb.DuckDBPyConnection, tree: Any, reads: Collection[Tree]) -> set[str]:
+    """Return the names by which a query takes whole rows of these tables; a column of that name comes first."""
+    named = _bare_names(tree) & {_alias(read) for read in reads}
+    for read in reads if named else ():
+        described = connection.execute(
+            f"DESCRIBE {_text(connection, _selecting(connection, read))}"
+        ).fetchall()
+        named -= {str(column[0]).lower() for column in described}
+    return named
+
+
+def _bare_names(tree: Any) -> set[str]:
+    """Return the names that a part of a query uses without a table's name in front."""
+    names = [node["column_names"] for node in _nodes(tree) if node.get("class") == "COLUMN_REF"]
+    return {name[0].lower() for name in names if len(name) == 1}
+
+
+def _check_passes(node: Tree, guesses: Guesses, joining: Collection[str], rows: set[str]) -> None:
     """Refuse a SELECT that does more with guessed columns than to hand them on, to filter and to join by them.
+
+    Args:
+      joining: columns that stand in USING.
+      rows: names that stand for whole rows.
 
     Columns that stand in USING keep the guessed type, so that they may not be handed on.
     """
@@ -268,13 +298,13 @@ def _check_passes(node: Tree, guesses: Guesses, joining: Collection[str]) -> Non
         plain_star = item["class"] == "STAR" and not (item["columns"] or item["expr"] or item["replace_list"])
         handed_on = item["class"] == "COLUMN_REF" or plain_star
         kept = {name: kind for name, kind in guesses.items() if name in joining}
-        if _used(item, kept if handed_on else guesses):
+        if _used(item, kept if handed_on else guesses) or not rows.isdisjoint(_bare_names(item)):
             raise _Computes
 
 
-def _used(tree: Tree, guesses: Guesses) -> list[str]:
-    """Return the guessed columns, and the types, that a part of a query names or takes with a star."""
-    names: set[str] = set()
+def _used(tree: Tree, guesses: Guesses, rows: Collection[str] = ()) -> list[str]:
+    """Return the guessed columns, and the types, that a part of a query names or takes with a star or a whole row."""
+    names = set() if _bare_names(tree).isdisjoint(rows) else set(guesses)
     for node in _nodes(tree):
         if node.get("class") == "STAR":
             names |= guesses.keys()

@@ -12,6 +12,7 @@ import pytest
 
 from bank_tables import read_deposits
 from secagg.data.dialect import Dialect
+from secagg.data.queries import csv_as_text
 from secagg.data.sources import open_source
 from secagg.errors import DataError
 
@@ -113,6 +114,40 @@ def test_a_query_that_computes_with_guesses_is_refused_by_its_columns(
     expected = re.escape(f"whose types DuckDB guesses: {columns}") + ".*all_varchar = true"
     with pytest.raises(DataError, match=expected):
         open_source("duckdb:" + query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT t::VARCHAR AS account FROM 't.csv' t",
+        "SELECT to_json(t) AS account FROM 't.csv'",
+        "SELECT read_csv::VARCHAR AS account FROM read_csv('t.csv')",
+        "SELECT unnest(t) FROM 't.csv' AS t",
+        "SELECT T AS account FROM 't.csv'",
+        "SELECT kind FROM 't.csv' t WHERE t = t",
+        "SELECT kind FROM 't.csv' t WHERE struct_extract(t, 'amount') > 2.7",
+        "SELECT z::VARCHAR AS account FROM 't.csv' AS z(a, b, c, d, e)",
+    ],
+)
+def test_a_query_that_computes_with_whole_rows_is_refused(at: Path, query: str) -> None:
+    with pytest.raises(DataError, match="computes with CSV columns whose types DuckDB guesses: "):
+        open_source("duckdb:" + query)
+
+
+def test_a_column_that_is_called_as_its_file_is_a_column(at: Path) -> None:
+    write("account.csv", ROWS)
+    assert rows_of("SELECT account FROM 'account.csv' WHERE account > 100") == [("123",), ("777",)]
+    assert rows_of("SELECT upper(kind) AS k FROM 'account.csv' AS kind LIMIT 1") == [("TRANSFER",)]
+
+
+def test_a_condition_on_the_columns_of_a_read_without_a_name_compares_numbers(at: Path) -> None:
+    query = "SELECT account FROM read_csv('t.csv') WHERE read_csv.amount > 2.7"
+    assert rows_of(query) == rows_of("SELECT account FROM 't.csv' WHERE amount > 2.7") == [("777",)]
+
+
+def test_what_duckdb_cannot_say_the_reads_of_is_refused(at: Path) -> None:
+    with pytest.raises(DataError, match="the query: DuckDB cannot say what the query reads"):
+        csv_as_text(duckdb.connect(), "PIVOT 't.csv' ON kind USING sum(amount)", name="the query")
 
 
 def test_a_join_compares_numbers_and_hands_on_texts(at: Path) -> None:
