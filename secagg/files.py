@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from secagg.errors import UsageError
@@ -91,7 +92,8 @@ def write_file(path: Path, content: bytes, *, mode: int) -> None:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(unfinished, dir_fd=directory)
-        os.fsync(directory)
+        with _undone(directory, path.name):
+            os.fsync(directory)
     finally:
         os.close(directory)
 
@@ -105,4 +107,16 @@ def _publish(directory: int, unfinished: str, name: str) -> None:
     except OSError:
         # A file system without links. Claiming the name first keeps the promise that nothing is overwritten.
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory))
-        os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
+        with _undone(directory, name):
+            os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+@contextlib.contextmanager
+def _undone(directory: int, name: str) -> Iterator[None]:
+    """Remove a file of ours if the body fails."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=directory)
+        raise

@@ -74,3 +74,24 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(
     with pytest.raises(OSError, match="No space"):
         write_file(tmp_path / "new", b"content", mode=0o600)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fails", ["rename", "fsync of the directory"])
+def test_a_name_that_was_claimed_is_given_back_where_the_file_cannot_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            full()
+
+    if fails == "rename":
+        monkeypatch.setattr(os, "link", full)
+        monkeypatch.setattr(os, "rename", full)
+    else:
+        monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_file(tmp_path / "new", b"content", mode=0o600)
+    assert list(tmp_path.iterdir()) == []
