@@ -151,12 +151,12 @@ def _print_report(console: Console, job: Job, report: ReadReport, *, listed: boo
         console.print(table("\nRows that are bad", ("column", "it", "rows"), faults, numbers_from=2))
         for row in report.bad_rows if listed else ():
             say(console, f"  {row}")
-    columns = [(role, " and ".join(names)) for role, names in report.columns]
-    console.print(table("\nColumns", ("role", "column"), columns, numbers_from=2))
+    columns = [(field, " and ".join(names)) for field, names in report.columns]
+    console.print(table("\nColumns", ("field", "column"), columns, numbers_from=2))
     if report.window:
         console.print(table("\nTimes", ("what", "which"), _times(job, report), numbers_from=2))
-    identifiers = [(one.role, one.rule, one.distinct, one.respelt, one.merged) for one in report.identifiers]
-    headings = ("role", "rule", "different", "spelt otherwise here", "of these in several ways")
+    identifiers = [(one.field, one.rule, one.distinct, one.respelt, one.merged) for one in report.identifiers]
+    headings = ("field", "rule", "different", "spelt otherwise here", "of these in several ways")
     console.print(table("\nIdentifiers of the rows that are used", headings, identifiers, numbers_from=2))
 
 

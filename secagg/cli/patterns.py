@@ -42,7 +42,7 @@ def _describe(console: Console, installed: Installed) -> None:
 
 
 def _columns(schema: Schema) -> str:
-    return ", ".join(f"{role} ({_type(kind)})" for role, kind in schema.items())
+    return ", ".join(f"{field} ({_type(kind)})" for field, kind in schema.items())
 
 
 def _type(kind: Type) -> str:

@@ -38,7 +38,7 @@ MapOption = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
-        metavar="ROLE=COLUMN",
+        metavar="FIELD=COLUMN",
         help="Which column is which (repeat), such as amount=Betrag; or the name of a known format.",
     ),
 ]

@@ -83,7 +83,7 @@ def checked_rows(
       bounds: rows outside [start, end) need no identifiers; wider than the window by what zones make.
       expected: what kind of times the window has, if there is one.
     """
-    groups = [columns[role] for role in schema.identifiers]
+    groups = [columns[field] for field in schema.identifiers]
     parts = [name for group in groups for name in group]
     for name in parts:
         _expect_identifier(table, name)
@@ -149,12 +149,12 @@ def _numbers(
     table: Source, columns: ColumnMap, schema: Schema, conventions: Conventions, dialect: Dialect
 ) -> list[NumberColumn]:
     numbers: list[NumberColumn] = []
-    for role, kind in schema.items():
+    for field, kind in schema.items():
         if isinstance(kind, Money):
-            (column,) = columns[role]
+            (column,) = columns[field]
             numbers.append(MoneyColumn(table, column, len(numbers), conventions, dialect))
         elif isinstance(kind, Integer):
-            (column,) = columns[role]
+            (column,) = columns[field]
             numbers.append(IntegerColumn(table, column, len(numbers), kind))
     return numbers
 

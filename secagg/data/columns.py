@@ -1,4 +1,4 @@
-"""Which columns of a table play which role of its schema.
+"""Which columns of a table are which field of its schema.
 
 An identifier may be spread over several columns, as a bank's number and an account's; its texts are joined as
 `identifiers.join_parts` says. A time may be spread over two, the date and the time of day. Case does not tell columns
@@ -21,40 +21,40 @@ ColumnMap: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
 def parse_columns(pairs: Iterable[str], schema: Schema, *, base: ColumnMap | None = None) -> ColumnMap:
-    """Read `role=column` pairs into a mapping.
+    """Read `field=column` pairs into a mapping.
 
     Args:
       pairs: such as `beneficiary=To Account`. An identifier named several times is joined from its columns
         in the order given. The column's name is what follows the first "=", to the letter.
-      base: the mapping that holds for the roles not named; by default the roles' own names.
+      base: the mapping that holds for the fields not named; by default the fields' own names.
 
     Raises:
-      UsageError: a pair without "=", an unknown role, an empty column, a number named twice, or a time three times.
+      UsageError: a pair without "=", an unknown field, an empty column, a number named twice, or a time three times.
     """
     named: dict[str, list[str]] = {}
     for pair in pairs:
-        role, equals, column = pair.partition("=")
-        role = role.strip()
+        field, equals, column = pair.partition("=")
+        field = field.strip()
         if not equals or not column:
-            raise UsageError(f"a column mapping reads role=column, such as amount=value; got {pair!r}")
-        if role not in schema:
+            raise UsageError(f"a column mapping reads field=column, such as amount=value; got {pair!r}")
+        if field not in schema:
             raise UsageError(
-                f"there is no role {role!r} in a column mapping; the roles are {', '.join(schema)}"
+                f"there is no field {field!r} in a column mapping; the fields are {', '.join(schema)}"
             )
-        named.setdefault(role, []).append(column)
-    changed = {role: tuple(columns) for role, columns in named.items()}
+        named.setdefault(field, []).append(column)
+    changed = {field: tuple(columns) for field, columns in named.items()}
     _check_numbers(changed, schema)
     return {**schema.own_format.columns, **(base or {}), **changed}
 
 
 def _check_numbers(columns: ColumnMap, schema: Schema) -> None:
-    for role, names in columns.items():
-        if isinstance(schema[role], Identifier):
+    for field, names in columns.items():
+        if isinstance(schema[field], Identifier):
             continue
-        two = isinstance(schema[role], Time)
+        two = isinstance(schema[field], Time)
         if len(names) > 1 + two:
             most = "one column, or a date and a time of day" if two else "one column"
-            raise UsageError(f"{role} is {most}, but the mapping names {len(names)} for it")
+            raise UsageError(f"{field} is {most}, but the mapping names {len(names)} for it")
 
 
 def resolve_columns(
@@ -69,15 +69,15 @@ def resolve_columns(
 
     Args:
       header: the table's column names, each once.
-      mapping: the columns of each role, the name of a known format, or None to recognise a format from the header.
-      schema: the roles, and the formats that are known.
+      mapping: the columns of each field, the name of a known format, or None to recognise a format from the header.
+      schema: the fields, and the formats that are known.
       table: what the table is called in messages.
       written: the names as the table has them, which may hold one several times; by default the header.
 
     Raises:
-      UsageError: a mapping that has other roles than the schema, or too many columns for one.
+      UsageError: a mapping that has other fields than the schema, or too many columns for one.
       DataError: an unknown format, a column that the table does not have or has several times (in whatever case), one
-        column for several roles, or no format that fits.
+        column for several fields, or no format that fits.
     """
     columns = _resolved(header, mapping, schema, table)
     _check_once(columns, tuple(header), tuple(header if written is None else written), table)
@@ -97,8 +97,10 @@ def _resolved(
             found = {name: _found(name, header) for name in _names(candidate.columns)}
             if all(found.values()):
                 _refuse_several(found, table)
-        unnamed = [role for role, names in schema.own_format.columns.items() if not _found(names[0], header)]
-        options = " ".join(f"--map {role}=COLUMN" for role in unnamed)
+        unnamed = [
+            field for field, names in schema.own_format.columns.items() if not _found(names[0], header)
+        ]
+        options = " ".join(f"--map {field}=COLUMN" for field in unnamed)
         own, *others = known
         formats = f"{own.name} is {', '.join(_names(own.columns))}"
         formats += f"; others are {', '.join(one.name for one in others)}" if others else ""
@@ -122,10 +124,10 @@ def _resolved(
     _refuse_several(found, table)
     missing = [name for name, columns_found in found.items() if not columns_found]
     if missing:
-        role = next(role for role, names in columns.items() if missing[0] in names)
+        field = next(field for field, names in columns.items() if missing[0] in names)
         raise DataError(
-            f"{table}: there is no column {missing[0]!r} for {role}; {_describe(header)}; "
-            f"say which one it is: --map {role}=COLUMN"
+            f"{table}: there is no column {missing[0]!r} for {field}; {_describe(header)}; "
+            f"say which one it is: --map {field}=COLUMN"
         )
     return _in_header(columns, header)
 
@@ -173,19 +175,19 @@ def _check_once(columns: ColumnMap, header: tuple[str, ...], written: tuple[str,
 
 
 def _check_apart(columns: ColumnMap, table: str) -> None:
-    roles: dict[tuple[str, ...], str] = {}
-    for role, names in columns.items():
-        if names in roles:
+    fields: dict[tuple[str, ...], str] = {}
+    for field, names in columns.items():
+        if names in fields:
             raise DataError(
-                f"{table}: {roles[names]} and {role} are both read from {', '.join(map(repr, names))}; "
-                f"say another column for one: --map {role}=COLUMN"
+                f"{table}: {fields[names]} and {field} are both read from {', '.join(map(repr, names))}; "
+                f"say another column for one: --map {field}=COLUMN"
             )
-        roles[names] = role
+        fields[names] = field
 
 
 def _in_header(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
     """Return the columns as the header spells them."""
-    return {role: tuple(_found(name, header)[0] for name in names) for role, names in columns.items()}
+    return {field: tuple(_found(name, header)[0] for name in names) for field, names in columns.items()}
 
 
 def _names(columns: ColumnMap) -> tuple[str, ...]:

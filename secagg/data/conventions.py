@@ -30,7 +30,7 @@ class Conventions:
     """How every party's table is read.
 
     Attributes:
-      identifiers: the rule of each identifier by its role, see `identifiers`; `exact` for one not named.
+      identifiers: the rule of each identifier by its field, see `identifiers`; `exact` for one not named.
       real_identifiers: texts that usually stand for a missing value, such as "NA", and are identifiers here.
       currency_decimals: amounts are whole multiples of 10**-currency_decimals units; 0 to 4.
       largest_amount: the largest amount that is not a mistake, in units; at most 10**13.
@@ -60,13 +60,13 @@ class Conventions:
                 f"real_identifiers: expected at most {_MAX_REAL} printable texts of 1 to {_LONGEST_REAL} characters"
             )
         _ = self.zone
-        for role in self.identifiers:
-            _ = self.rule(role)
+        for name in self.identifiers:
+            _ = self.rule(name)
 
-    def rule(self, role: str) -> Rule:
+    def rule(self, field: str) -> Rule:
         """Return the rule of an identifier."""
         try:
-            return Rule(self.identifiers.get(role, "exact"), self.real_identifiers)
+            return Rule(self.identifiers.get(field, "exact"), self.real_identifiers)
         except UsageError as error:
             raise UsageError(f"identifiers: {error}") from None
 
@@ -83,19 +83,19 @@ class Conventions:
             "has no time zones, pip install tzdata"
         )
 
-    def agreed(self, roles: tuple[str, ...]) -> dict[str, Any]:
-        """Return everything that the parties must agree on, for identifiers of these roles."""
+    def agreed(self, fields: tuple[str, ...]) -> dict[str, Any]:
+        """Return everything that the parties must agree on, for identifiers of these fields."""
         return {
-            "identifiers": {role: self.rule(role).agreed for role in roles},
+            "identifiers": {field: self.rule(field).agreed for field in fields},
             "real_identifiers": sorted(set(self.real_identifiers)),
             "currency_decimals": self.currency_decimals,
             "largest_amount": self.largest_amount,
             "time_zone": self.time_zone,
         }
 
-    def shown(self, roles: tuple[str, ...]) -> dict[str, str]:
+    def shown(self, fields: tuple[str, ...]) -> dict[str, str]:
         """Return the conventions in words."""
-        shown = {f"{role} rule": self.identifiers.get(role, "exact") for role in roles}
+        shown = {f"{field} rule": self.identifiers.get(field, "exact") for field in fields}
         if self.real_identifiers:
             shown["real identifiers"] = ", ".join(self.real_identifiers)
         return shown | {

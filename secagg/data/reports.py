@@ -85,7 +85,7 @@ class FaultCount:
 
 @dataclass(frozen=True, slots=True)
 class IdentifierCount:
-    """What became of a table's identifiers of one role, in rows that count.
+    """What became of a table's identifiers of one field, in rows that count.
 
     Attributes:
       rule: by which they are spelt.
@@ -94,7 +94,7 @@ class IdentifierCount:
       merged: how many of these the table spells in several ways.
     """
 
-    role: str
+    field: str
     rule: str
     distinct: int
     respelt: int
@@ -116,9 +116,9 @@ class ReadReport:
       times: whether the table's times are numbers or timestamps; "none" for a table without good rows.
       zoned, unzoned: good rows whose timestamp names a zone, and whose does not.
       span: the first and the last time of a good row, in the window or not; None without good rows.
-      columns: which column is which, by role.
+      columns: which column is which, by field.
       amounts: the columns of amounts.
-      identifiers: what became of them, by role.
+      identifiers: what became of them, by field.
       warnings: what looks wrong and may be right; they hold no value of the table.
       window: of which times rows count.
       zone: the zone of timestamps that name none, in which times are shown.

@@ -140,12 +140,12 @@ def joined(several: Sequence[Spelt]) -> Spelt:
 
 
 def warnings(
-    role: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool, repeated: bool = False
+    field: str, spelt: Spelt, rule: Rule, *, whole_numbers: bool, repeated: bool = False
 ) -> list[str]:
     """Return what looks wrong with identifiers and may be right.
 
     Args:
-      role: what the identifiers are.
+      field: what the identifiers are.
       whole_numbers: the column's type is one of whole numbers.
       repeated: few of them stand for many rows, as the schema says.
     """
@@ -176,7 +176,7 @@ def warnings(
     often = (len(names) >= _MANY and 5 * most > rows) or (most >= _OFTEN and 2 * most > rows)
     if often and not repeated:
         found.append(f"one of them stands in {most} of {rows} rows; see that it is no placeholder")
-    return [f"{role}: {text}" for text in found]
+    return [f"{field}: {text}" for text in found]
 
 
 def _number_warnings(names: Sequence[str], *, whole_numbers: bool) -> list[str]:

@@ -63,21 +63,21 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A table that was read: for each role of its schema an array, in the table's order and all of one length.
+    """A table that was read: for each field of its schema an array, in the table's order and all of one length.
 
     Attributes:
       columns: identifiers as `Categorical`, numbered in the order in which they first come, spelt by the agreed rule.
         Amounts are int64 from 0, in the currency's smallest unit; whole numbers int64; times float64, finite.
       report: what was read and what was left out.
-      own_spelling: by role, of each identifier that the table spells otherwise, how it does where it first comes.
+      own_spelling: by field, of each identifier that the table spells otherwise, how it does where it first comes.
     """
 
     columns: Columns = field(repr=False)
     report: ReadReport
     own_spelling: Mapping[str, Mapping[str, str]] = field(repr=False, default_factory=dict)
 
-    def __getitem__(self, role: str) -> Any:
-        return self.columns[role]
+    def __getitem__(self, field: str) -> Any:
+        return self.columns[field]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -99,7 +99,7 @@ def read_table(
     Args:
       source: a path or a SELECT, as `open_source` takes them, or several of these, which are read as one table. `*` and
         `?` in a path stand for any text.
-      schema: the roles of its columns and their types.
+      schema: the fields of its columns and their types.
       mapping: which column is which, or the name of a known format; recognised from the header by default.
       window: half-open [start, end) of times: numbers, timestamps, or None for no bound. Rows outside are
         dropped and counted. Beside a timestamp, a number is in seconds since 1970 UTC.
@@ -124,14 +124,14 @@ def read_table(
     )
     rows.report.check(bad_rows="skip" if bad_rows == "skip" else "refuse", allow_empty=allow_empty)
     columns: dict[str, Any] = {}
-    for role in schema:
-        columns[role] = rows.identifiers[role].codes if role in rows.identifiers else rows.numbers[role]
-    return Table(columns, rows.report, {role: spelt.own for role, spelt in rows.identifiers.items()})
+    for name in schema:
+        columns[name] = rows.identifiers[name].codes if name in rows.identifiers else rows.numbers[name]
+    return Table(columns, rows.report, {field: spelt.own for field, spelt in rows.identifiers.items()})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """By role, the identifiers and everything else; and what was read."""
+    """By field, the identifiers and everything else; and what was read."""
 
     identifiers: dict[str, Spelt]
     numbers: dict[str, NDArray[np.int64] | NDArray[np.float64]]
@@ -150,12 +150,12 @@ def _read_one(
         columns = resolve_columns(
             tuple(table.columns), mapping, schema, table=table.name, written=table.written_header
         )
-        roles = {role: columns[role] for role in schema.identifiers}
-        rules = {role: conventions.rule(role) for role in roles}
-        for role, names in roles.items():
-            if len(names) > 1 and rules[role].single:
+        fields = {field: columns[field] for field in schema.identifiers}
+        rules = {field: conventions.rule(field) for field in fields}
+        for field, names in fields.items():
+            if len(names) > 1 and rules[field].single:
                 raise DataError(
-                    f"{table.name}: the job's rule for {role} is {rules[role].name}, which is about one column; "
+                    f"{table.name}: the job's rule for {field} is {rules[field].name}, which is about one column; "
                     f"the mapping has {', '.join(names)}"
                 )
         time = columns[schema.time][0] if schema.time is not None else None
@@ -181,10 +181,10 @@ def _read_one(
             place_in_zone(why, kinds, seconds, faults, time, conventions)
         keep = (why == 0) & (seconds >= window.start) & (seconds < window.end)
         identifiers = []
-        for i, (role, names) in enumerate(roles.items()):
+        for i, (field, names) in enumerate(fields.items()):
             parts = [scan[f"id{i}_{j}"] for j in range(len(names))]
-            identifiers.append(_spell(parts, names, rules[role], why, keep, faults))
-        # A row whose identifier of one role is refused is bad, and so is its other identifier not used.
+            identifiers.append(_spell(parts, names, rules[field], why, keep, faults))
+        # A row whose identifier of one field is refused is bad, and so is its other identifier not used.
         taken = keep & (why == 0)
         spelt = [found.taken(taken[rows]) for found, rows in identifiers]
         report = report_of(table, why, faults, int(np.count_nonzero(taken)))
@@ -194,27 +194,27 @@ def _read_one(
                 sample = sampled_times(table, columns[schema.time], dialect, window.times)
                 report = dataclasses.replace(report, date_formats=fitting_formats(table.connection, sample))
         counts, doubts = [], []
-        for (role, names), one in zip(roles.items(), spelt, strict=True):
-            rule = rules[role]
-            counts.append(_count(role, rule.name, one))
+        for (field, names), one in zip(fields.items(), spelt, strict=True):
+            rule = rules[field]
+            counts.append(_count(field, rule.name, one))
             whole = all(table.columns[name].type not in ("VARCHAR", "UUID") for name in names)
-            repeated = isinstance(kind := schema[role], Identifier) and kind.repeated
-            doubts += warnings(role, one, rule, whole_numbers=whole, repeated=repeated)
+            repeated = isinstance(kind := schema[field], Identifier) and kind.repeated
+            doubts += warnings(field, one, rule, whole_numbers=whole, repeated=repeated)
         report = dataclasses.replace(
             report,
-            columns=tuple((role, columns[role]) for role in schema),
-            amounts=tuple(columns[role][0] for role in schema.of_type(Money)),
+            columns=tuple((field, columns[field]) for field in schema),
+            amounts=tuple(columns[field][0] for field in schema.of_type(Money)),
             identifiers=tuple(counts),
             warnings=tuple(f"{table.name}: {text}" for text in doubts),
             window="" if time is None else window.shown(conventions.zone),
             zone=conventions.zone,
             files=(table.described(),),
         )
-        counted = [role for role, kind in schema.items() if isinstance(kind, Money | Integer)]
-        numbers = {role: scan[f"number{i}"][taken] for i, role in enumerate(counted)}
+        counted = [field for field, kind in schema.items() if isinstance(kind, Money | Integer)]
+        numbers = {field: scan[f"number{i}"][taken] for i, field in enumerate(counted)}
         if schema.time is not None:
             numbers[schema.time] = seconds[taken]
-        return _Rows(dict(zip(roles, spelt, strict=True)), numbers, report)
+        return _Rows(dict(zip(fields, spelt, strict=True)), numbers, report)
 
 
 def _remedy(table: Source) -> str:
@@ -246,8 +246,8 @@ def _spell(
     return found, rows
 
 
-def _count(role: str, rule: str, spelt: Spelt) -> IdentifierCount:
-    return IdentifierCount(role, rule, len(spelt.codes.categories), len(spelt.own), len(spelt.merged))
+def _count(field: str, rule: str, spelt: Spelt) -> IdentifierCount:
+    return IdentifierCount(field, rule, len(spelt.codes.categories), len(spelt.own), len(spelt.merged))
 
 
 def _joined(several: Sequence[_Rows]) -> _Rows:
@@ -261,7 +261,9 @@ def _joined(several: Sequence[_Rows]) -> _Rows:
             + ", ".join(f"{rows.report.source} has {rows.report.times}" for rows in several)
         )
     first = several[0]
-    identifiers = {role: joined([rows.identifiers[role] for rows in several]) for role in first.identifiers}
-    counts = [_count(one.role, one.rule, identifiers[one.role]) for one in first.report.identifiers]
-    numbers = {role: np.concatenate([rows.numbers[role] for rows in several]) for role in first.numbers}
+    identifiers = {
+        field: joined([rows.identifiers[field] for rows in several]) for field in first.identifiers
+    }
+    counts = [_count(one.field, one.rule, identifiers[one.field]) for one in first.report.identifiers]
+    numbers = {field: np.concatenate([rows.numbers[field] for rows in several]) for field in first.numbers}
     return _Rows(identifiers, numbers, join_reports([rows.report for rows in several], counts))

@@ -32,8 +32,8 @@ class InputTables:
       job: says which tables, which window, and what all parties' tables mean.
       sources: a path, a SELECT after `duckdb:`, or several. Those of one table are read as one. Where a pattern takes
         several tables, each source is TABLE=SOURCE.
-      mapping: `role=column` pairs, the name of one known format, or nothing to recognise the format. Where a pattern
-        takes several tables, each is TABLE.role=column, or TABLE=FORMAT.
+      mapping: `field=column` pairs, the name of one known format, or nothing to recognise the format. Where a pattern
+        takes several tables, each is TABLE.field=column, or TABLE=FORMAT.
       bad_rows: what to do about rows that cannot be used.
       dialect: how the files are written.
       allow_empty: take a table of which no row counts.
@@ -183,7 +183,7 @@ class _InputTable:
                 for source in self._sources
             ],
             "files": [{"path": str(path.resolve()), "sha256": digest} for path, digest in self._digests],
-            "columns": {role: list(names) for role, names in self._columns.items()},
+            "columns": {field: list(names) for field, names in self._columns.items()},
             "dialect": {name: value for name, value in dialect.items() if value is not None},
             "bad_rows": self._options["bad_rows"],
             **{name: getattr(self.report, name, None) for name in counts},

@@ -108,8 +108,8 @@ class Job:
 
     @property
     def identifiers(self) -> tuple[str, ...]:
-        """Return the roles of the identifiers in the parties' tables."""
-        found = [role for schema in self.pattern.inputs.values() for role in schema.identifiers]
+        """Return the fields of the parties' tables that are identifiers."""
+        found = [name for schema in self.pattern.inputs.values() for name in schema.identifiers]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -246,7 +246,7 @@ class Job:
         lines += [f"time_zone = {text(self.data.time_zone)}"]
         lines += [f"real_identifiers = {text(self.data.real_identifiers, ensure_ascii=False)}"]
         lines += ["", "[data.identifiers]"]
-        lines += [f"{role} = {text(self.data.rule(role).name)}" for role in self.identifiers]
+        lines += [f"{name} = {text(self.data.rule(name).name)}" for name in self.identifiers]
         lines += ["", "[window]"]
         lines += [f"{name} = {at}" for name, at in self.window.shown().items()]
         for member in self.members:

@@ -245,17 +245,17 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
 
 def _data(data: _Data, pattern: Pattern) -> Conventions:
     inputs = pattern.inputs.values()
-    roles = list(dict.fromkeys(role for schema in inputs for role in schema.identifiers))
-    rules = dict.fromkeys(roles, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
-    stranger = next((role for role in rules if role not in roles), None)
+    known = list(dict.fromkeys(name for schema in inputs for name in schema.identifiers))
+    rules = dict.fromkeys(known, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
+    stranger = next((name for name in rules if name not in known), None)
     if stranger is not None:
         raise FieldFault(
             "data.identifiers",
-            f"{' and '.join(pattern.inputs)} have no identifier {stranger!r:.80}; they have {', '.join(roles)}",
+            f"{' and '.join(pattern.inputs)} have no identifier {stranger!r:.80}; they have {', '.join(known)}",
         )
     try:
         return Conventions(
-            identifiers=dict.fromkeys(roles, "exact") | rules,
+            identifiers=dict.fromkeys(known, "exact") | rules,
             real_identifiers=tuple(data.real_identifiers),
             currency_decimals=data.currency_decimals,
             largest_amount=data.largest_amount,

@@ -1,10 +1,10 @@
 """The columns of a table, by type: what an input party puts in, and what a result shows.
 
-A *role* is what a computation calls a column; a *column* is what a file calls it. A schema gives each role its type:
+A *field* is what a computation calls a column; a *column* is what a file calls it. A schema gives each field its type:
 
     Schema(patient=Identifier(), diagnosis=Identifier(repeated=True), age=Integer(0, 130))
 
-A table is read into one array for each role. Which array that is stands at the types below.
+A table is read into one array for each field. Which array that is stands at the types below.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from secagg.errors import UsageError
 
 Columns: TypeAlias = Mapping[
     str, Any
-]  # by role, an array of the type that stands at the role's type in the schema
+]  # by field, an array of the type that stands at the field's type in the schema
 
-_ROLE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LARGEST_INTEGER: Final = 10**17  # 18 digits, as `checks` reads them
-OWN: Final = "secagg"  # the format in which each column is called as its role
+OWN: Final = "secagg"  # the format in which each column is called as its field
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Format:
     """A table layout known by name.
 
     Attributes:
-      columns: the file's columns of each role.
+      columns: the file's columns of each field.
       adjacent: columns that must stand side by side in this order. It tells apart columns that a header names alike,
         where their place alone says whose they are.
     """
@@ -84,20 +84,20 @@ class Format:
 
 
 class Schema(Mapping[str, Type]):
-    """The type of each column by its role, in order.
+    """The type of each column by its field, in order.
 
     Raises:
-      UsageError: no columns, a role that is no word in lower case, or times in two columns.
+      UsageError: no columns, a field that is no word in lower case, or times in two columns.
     """
 
     def __init__(self, **columns: Type) -> None:
-        for role, kind in columns.items():
-            if not _ROLE.fullmatch(role):
+        for name, kind in columns.items():
+            if not _FIELD.fullmatch(name):
                 raise UsageError(
-                    f"expected a role of at most 32 lower-case letters, digits and '_', got {role!r:.80}"
+                    f"expected a field of at most 32 lower-case letters, digits and '_', got {name!r:.80}"
                 )
             if not isinstance(kind, Type):
-                raise UsageError(f"expected Identifier, Money, Time or Integer for {role}, got {kind!r:.80}")
+                raise UsageError(f"expected Identifier, Money, Time or Integer for {name}, got {kind!r:.80}")
         self._columns = dict(columns)
         self.formats: tuple[Format, ...] = ()
         if not columns or len(self.of_type(Time)) > 1:
@@ -109,7 +109,7 @@ class Schema(Mapping[str, Type]):
         """Return the schema of tables that come in these formats as well.
 
         Raises:
-          UsageError: a format that has other roles.
+          UsageError: a format that has other fields.
         """
         for known in formats:
             if known.columns.keys() != self.keys():
@@ -122,25 +122,25 @@ class Schema(Mapping[str, Type]):
 
     @property
     def own_format(self) -> Format:
-        """The format in which each column is called as its role."""
-        return Format(OWN, {role: (role,) for role in self})
+        """The format in which each column is called as its field."""
+        return Format(OWN, {field: (field,) for field in self})
 
     def of_type(self, kind: type[Type]) -> tuple[str, ...]:
-        """Return the roles of this type."""
-        return tuple(role for role, found in self._columns.items() if isinstance(found, kind))
+        """Return the fields of this type."""
+        return tuple(field for field, found in self._columns.items() if isinstance(found, kind))
 
     @property
     def identifiers(self) -> tuple[str, ...]:
-        """The roles of identifiers."""
+        """The fields of identifiers."""
         return self.of_type(Identifier)
 
     @property
     def time(self) -> str | None:
-        """The role of the time, if the table has one."""
+        """The field of the time, if the table has one."""
         return next(iter(self.of_type(Time)), None)
 
-    def __getitem__(self, role: str) -> Type:
-        return self._columns[role]
+    def __getitem__(self, field: str) -> Type:
+        return self._columns[field]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -149,4 +149,4 @@ class Schema(Mapping[str, Type]):
         return len(self._columns)
 
     def __repr__(self) -> str:
-        return f"Schema({', '.join(f'{role}={kind!r}' for role, kind in self.items())})"
+        return f"Schema({', '.join(f'{field}={kind!r}' for field, kind in self.items())})"

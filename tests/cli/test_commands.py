@@ -335,7 +335,7 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}", "--data", "{}/table.csv",
              "--map", "sender=who"],
-            "there is no role 'sender'",
+            "there is no field 'sender'",
         ),
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}/south.key", "--data", "{}/table.csv"],

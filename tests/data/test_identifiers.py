@@ -370,7 +370,7 @@ def test_the_owners_first_spelling_is_kept_and_merges_are_counted(deposits):
     assert table["customer"].strings.tolist() == [IBAN, IBAN, "NL91ABNA0417164300", IBAN]
     assert table.own_spelling["customer"] == {IBAN: "DE89 3704 0044 0532 0130 00"}
     (count,) = table.report.identifiers
-    assert (count.role, count.rule, count.distinct, count.respelt, count.merged) == (
+    assert (count.field, count.rule, count.distinct, count.respelt, count.merged) == (
         "customer",
         "iban",
         2,

@@ -35,13 +35,13 @@ def test_every_column_becomes_an_array_of_its_type(tmp_path: Path) -> None:
     assert table["patient"].strings.tolist() == ["p2", "p1", "p2"]
     assert table["diagnosis"].strings.tolist() == ["i21", "e11", "i21"]
     expected = {"age": [64, 7, 130], "cost": [1250, 100_000, 1], "paid": [0, 310, 725], "rank": [-2, 5, 0]}
-    for role, numbers in expected.items():
-        assert table[role].dtype == np.int64
-        assert table[role].tolist() == numbers
+    for field, numbers in expected.items():
+        assert table[field].dtype == np.int64
+        assert table[field].tolist() == numbers
     assert len(table) == 3
     assert table.own_spelling == {"patient": {}, "diagnosis": {"i21": "I21", "e11": "E11"}}
     assert (table.report.times, table.report.span, table.report.zoned) == ("none", None, 0)
-    assert dict(table.report.columns) == {role: (role,) for role in STAYS}
+    assert dict(table.report.columns) == {field: (field,) for field in STAYS}
 
 
 @pytest.mark.slow
@@ -81,14 +81,14 @@ def test_whole_numbers_of_typed_columns_are_read(tmp_path: Path) -> None:
             f"TO '{path}' (FORMAT parquet)"
         )
     table = read_table(path, Schema(who=Identifier(), a=Integer(), b=Integer(), c=Integer()))
-    assert [table[role].tolist() for role in "abc"] == [[7], [12], [3]]
+    assert [table[field].tolist() for field in "abc"] == [[7], [12], [3]]
 
 
 def test_amounts_in_two_columns_have_the_same_separators(tmp_path: Path) -> None:
     schema = Schema(who=Identifier(), a=Money(), b=Money())
     path = put(tmp_path, "who;a;b\nx;1.000,50;2,5\ny;3;4.000,00\n")
     table = read_table(path, schema, dialect=Dialect(decimal=",", thousands="."))
-    assert [table[role].tolist() for role in "ab"] == [[100_050, 300], [250, 400_000]]
+    assert [table[field].tolist() for field in "ab"] == [[100_050, 300], [250, 400_000]]
 
 
 def test_files_of_one_table_are_put_together(tmp_path: Path) -> None:

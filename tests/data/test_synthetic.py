@@ -27,7 +27,9 @@ def transfers(folder, truth) -> pd.DataFrame:
     tables = []
     for bank in truth.banks:
         table = read_transfers(folder / f"{bank}.transfers.csv", allow_empty=True)
-        rows = {role: table[role].strings for role in ("beneficiary", "sender")} | {"cents": table["amount"]}
+        rows = {field: table[field].strings for field in ("beneficiary", "sender")} | {
+            "cents": table["amount"]
+        }
         tables.append(pd.DataFrame({"bank": bank, "time": table["time"], **rows}))
     return pd.concat(tables, ignore_index=True)
 

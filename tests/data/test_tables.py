@@ -160,15 +160,15 @@ def test_columns_can_be_named(put):
 def test_mapping_keeps_its_base_for_roles_not_named():
     base = {"beneficiary": ("a",), "sender": ("b",), "amount": ("c",), "time": ("d",)}
     assert parse_columns(["amount=x=y"], TRANSFERS, base=base) == {**base, "amount": ("x=y",)}
-    assert parse_columns([], DEPOSITS) == {role: (role,) for role in DEPOSITS}
+    assert parse_columns([], DEPOSITS) == {field: (field,) for field in DEPOSITS}
 
 
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["amount"], "role=column"),
-        (["amount="], "role=column"),
-        (["colour=x"], "no role 'colour'.*beneficiary, sender, amount, time"),
+        (["amount"], "field=column"),
+        (["amount="], "field=column"),
+        (["colour=x"], "no field 'colour'.*beneficiary, sender, amount, time"),
         (["time=a", "time=b", "time=c"], "time is one column, or a date and a time of day"),
         (["amount=a", "amount=b"], "amount is one column"),
     ],

@@ -23,8 +23,8 @@ from secagg.patterns.schema import Format, Identifier, Money, Schema, Time
 
 
 def _format(name: str, *columns: tuple[str, ...], adjacent: tuple[str, ...] = ()) -> Format:
-    roles = ("beneficiary", "sender", "amount", "time")
-    return Format(name, dict(zip(roles, columns, strict=True)), adjacent)
+    fields = ("beneficiary", "sender", "amount", "time")
+    return Format(name, dict(zip(fields, columns, strict=True)), adjacent)
 
 
 TRANSFERS: Final = Schema(
