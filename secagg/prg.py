@@ -1,9 +1,9 @@
 """Keys to uniform ring elements: HKDF-SHA256 to derive keys, AES-256-CTR to expand them.
 
-The only source of masks, pads and secret permutations in secagg. Every stream has a key of its own, so
-a stream is a function of (secret, label, context): whoever holds the same secret and agrees on label
-and context draws the same values in the same order, however the draws are cut into calls. Two holders
-stay in step as long as they make the same draws; compare `Stream.position` where that matters.
+The only source of masks, pads and secret permutations in secagg. Every stream has a key of its own, so a stream is a
+function of (secret, label, context). Whoever holds the same secret and agrees on label and context draws the same values in
+the same order. How the draws are cut into calls does not matter. Two holders stay in step as long as they make the same
+draws; compare `Stream.position` where that matters.
 
 HKDF: RFC 5869. AES-CTR: NIST SP 800-38A, section 6.5, with a 128-bit big-endian block counter.
 """

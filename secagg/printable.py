@@ -1,8 +1,8 @@
 """Text from a file, a peer or a job, made fit for a terminal and a log.
 
-A terminal obeys what it is sent: an escape sequence in a certificate's field or in a column's name moves the
-cursor back and paints over what stands there; an unseen character turns the reading direction round; a line end
-in a log starts an entry that nobody wrote. So whatever is shown passes through `printable`.
+A terminal obeys what it is sent. An escape sequence in a certificate's field or in a column's name moves the cursor back
+and paints over what stands there. An unseen character turns the reading direction round. A line end in a log starts an
+entry that nobody wrote. So whatever is shown passes through `printable`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Work for an executor's threads that never waits for a thread to become free.
 
 A call with `executor=` may itself run in that executor, whose threads may all be taken by such calls. Who then waits for
-a piece of work that no thread has begun waits for ever. `helping` returns an executor whose futures do not: asked for its
+a piece of work that no thread has begun waits for ever. `helping` returns an executor whose futures do not. Asked for its
 result, a future whose work nobody has begun does it in the thread that asks.
 """
 

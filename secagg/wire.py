@@ -13,9 +13,9 @@ checks of types come from msgspec; nothing here can execute what it reads. Every
 
 A long message is asked about before its arrays are held: `decode_head` reads its envelope from the first bytes.
 
-What decoding allocates is bounded before it is allocated. A byte of MessagePack can stand for an empty list, for
-which Python holds some 70 bytes, so the items of a long header are counted before any is made. Arrays are counted one
-by one. Each type of the network's own frames has a largest size.
+What decoding allocates is bounded before it is allocated. A byte of MessagePack can stand for an empty list, for which
+Python holds some 70 bytes. So the items of a long header are counted before any is made. Arrays are counted one by one.
+Each type of the network's own frames has a largest size.
 
 Longer than most modules: encoding, decoding and their bounds are one format, to be checked against each other.
 """
@@ -40,7 +40,7 @@ VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 1 << 32
 MAX_HEADER_BYTES: Final = 1 << 24
 # Numbers, strings, lists and dictionaries in a header: twenty a party for 13,000 parties. As Python's objects they take at
-# most some 30 MB, where the 16 MiB of a header that holds nothing else would take over 1 GB.
+# most some 30 MB. The 16 MiB of a header that holds nothing else would take over 1 GB.
 MAX_ITEMS: Final = 1 << 18
 MAX_ARRAYS: Final = 256
 SMALL_BYTES: Final = 1 << 16  # what any message may take, and what one may take beside its arrays

@@ -91,8 +91,8 @@ def sum(  # noqa: A001  # called as secagg.sum
         message says what would do.
       TooFewPartiesError: too few clients stayed.
       PeerMissingError: a client vanished that the protocol cannot do without.
-      BaseException: whatever else is raised in a party's program is raised as it is, with a note that names the party:
-        only `simulate_dropouts` lets clients vanish.
+      BaseException: whatever else is raised in a party's program is raised as it is, with a note that names the party. Only
+        `simulate_dropouts` lets clients vanish.
       ImportError: the protocol, or privacy, needs a package that is not installed; the message says which.
     """
     options = Options(
@@ -127,8 +127,8 @@ def mean(
 
     A weight goes the way of the updates, as one more coordinate; whoever learns the mean learns the sum of weights.
     Means of integer arrays are float64 (float32 where jax or a device has no other). With
-    privacy, a weighted mean is the ratio of a noisy sum and a noisy sum of weights: an estimate, nearly unbiased where
-    the sum of weights is many times its noise. Otherwise as `sum`.
+    privacy, a weighted mean is the ratio of a noisy sum and a noisy sum of weights. It is an estimate, nearly unbiased
+    where the sum of weights is many times its noise. Otherwise as `sum`.
 
     Args:
       updates, protocol, clip, privacy, round_number, names, simulate_dropouts, executor: as in `sum`.

@@ -153,9 +153,9 @@ class Paillier(_Encrypted):
             terms,
             program,
             f"n of {public_key.n.bit_length()} bits, s = {public_key.s}, {t} of {self.key_holders} key holders",
-            f"The first key holder learns the sum over at least {terms.min_clients} clients, and nobody learns anything "
-            f"else of an update unless {t} key holders work together or the aggregator does not keep to the protocol; the "
-            "dealer of the key is trusted to have forgotten it, and clients encrypt as agreed.",
+            f"The first key holder learns the sum over at least {terms.min_clients} clients. Nobody learns anything "
+            f"else of an update unless {t} key holders work together or the aggregator does not keep to the protocol. The "
+            "dealer of the key is trusted to have forgotten it; clients encrypt as agreed.",
             setup_s,
         )
 
@@ -320,7 +320,7 @@ class Rlwe(_Encrypted):
                 terms,
                 lambda name: partial(both, name),
                 str(release_plan),
-                f"The first key holder learns the sum over at least {terms.min_clients} clients, and nobody learns anything "
+                f"The first key holder learns the sum over at least {terms.min_clients} clients. Nobody learns anything "
                 f"else of an update unless all {self.key_holders} key holders work together, up to a statistical distance "
                 f"of 2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of "
                 "this sum, together with the aggregator and whoever reads the sum.",
@@ -363,8 +363,8 @@ def _run_single(
         terms,
         program,
         about,
-        f"The key holder learns the sum over at least {terms.min_clients} clients, and nobody learns anything else of an "
-        "update unless aggregator and key holder work together; both, and the clients, keep to the protocol.",
+        f"The key holder learns the sum over at least {terms.min_clients} clients. Nobody learns anything else of an "
+        "update unless aggregator and key holder work together. Both, and the clients, keep to the protocol.",
         setup_s,
     )
 

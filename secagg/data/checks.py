@@ -245,7 +245,7 @@ def _expect_identifier(table: Source, name: str) -> None:
     found = table.columns[name].type
     if found.startswith(("DOUBLE", "FLOAT")) and not found.endswith("]"):
         raise DataError(
-            f"{table.name}: an identifier is text or a whole number, and column {name!r} is of type {found}, which "
+            f"{table.name}: an identifier is text or a whole number; column {name!r} is of type {found}, which "
             "loses digits above 2**53 and writes 12 as 12.0; export it anew as text or as integers"
         )
     if not _WHOLE_DECIMAL.fullmatch(found):

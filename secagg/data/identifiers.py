@@ -67,8 +67,8 @@ _DAMAGED: Final = re.compile(
 )
 _REASONS: Final = {"cut": _CUT, "float": _FLOAT, "formula": _FORMULA, "none": _STANDS_FOR_NONE}
 _LINE_BREAKS: Final = "\t\n\r"
-# Texts of which a rule keeps all, or changes the case alone, by a look at many at once: each on its own line,
-# with a digit, and without what makes a number or a formula a damaged one.
+# Many texts at once, one a line, of which a rule keeps all or changes the case alone. Each has a digit, and nothing that
+# makes a number or a formula a damaged one.
 _CHUNK: Final = 64
 _PLAIN: Final = r"(?![0-9]+[eE]-)(?=[A-Za-z_:/#-]*[0-9])[A-Za-z0-9]%s"
 _AS_THEY_ARE: Final = {
@@ -92,8 +92,8 @@ _IBAN_LENGTHS: Final = {
         "UA29 VA22 VG24 XK20 YE30"
     ).split()
 }
-# A line that begins like an IBAN and is not in the spelling that the rule keeps of one; for a look at many at once.
-# Spacing may stand between any two characters, as `_without_spacing` has it.
+# Among many texts, a line that begins like an IBAN and is not in the spelling that the rule keeps of one. Spacing may stand
+# between any two characters, as `_without_spacing` has it.
 _LIKE_IBAN: Final = (
     r"\n(?:[iI][ -]*[bB][ -]*[aA][ -]*[nN][ -]*:?|(?!%s*\n))[ -]*[A-Za-z][ -]*[A-Za-z][ -]*[0-9][ -]*[0-9]"
 )

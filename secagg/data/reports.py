@@ -262,8 +262,8 @@ def _emptiness(report: ReadReport) -> str:
         said.append(f"the table's times run from {span[0]} to {span[1]}")
     return (
         "; ".join(said)
-        + "; see that this is the right table, window and date format, or say that a table of which nothing counts is "
-        "right: allow_empty=True, on the command line --allow-empty"
+        + "; see that this is the right table, window and date format; if nothing of it should count, say so with "
+        "allow_empty=True, on the command line --allow-empty"
     )
 
 

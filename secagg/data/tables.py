@@ -10,11 +10,10 @@ read as the shortest decimal that names the number. In text, an amount that coul
 such as 3.000, is refused until the `Dialect` says which. Whole numbers have no separators, and lie in the schema's range.
 
 Times become seconds as float64. Timestamps count from 1970-01-01 UTC: 2022-09-01, 2022/09/01 00:20,
-2022-09-01T00:20:00.5+02:00, and with a window of timestamps 20220901 and 20220901002000. One that names no
-zone is in the conventions' zone: a time that clocks show twice is the first, and one that they skip is refused.
-Numbers stay as they are, such as a simulator's steps, unless the `Dialect` says that they are epochs. Above 2**53
-they are not told apart to the last digit. A table holds one or the other, of the kind
-that the window has.
+2022-09-01T00:20:00.5+02:00, and with a window of timestamps 20220901 and 20220901002000. One that names no zone is in the
+conventions' zone. A time that clocks show twice is the first; one that they skip is refused. Numbers stay as they are, such
+as a simulator's steps, unless the `Dialect` says that they are epochs. Above 2**53 they are not told apart to the last
+digit. A table holds one or the other, of the kind that the window has.
 
 Identifiers are spelt as `identifiers` says, by the rule of the conventions; those of rows outside the window
 are not looked at. A floating-point column is refused as identifier, because 12 would become 12.0 and meet

@@ -327,8 +327,8 @@ class PrivacyBudget:
         if privacy != dataclasses.asdict(self._privacy):
             raise RemoteProtocolError(
                 f"this node's budget ({self._kind}), of which {len(book.sums)} sums are spent, is for {privacy}, and "
-                f"{server} asks for {self._privacy}; what is spent stays spent: go on with the old settings, or let whoever "
-                f"answers for the data remove {self.file.name} beside the identity key and make another with new_budget",
+                f"{server} asks for {self._privacy}; what is spent stays spent; go on with the old settings, or let the "
+                f"data's owner remove {self.file.name} beside the identity key and make another with new_budget",
                 peer=server,
             )
         if len(book.sums) >= self._privacy.rounds:

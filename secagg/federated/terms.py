@@ -21,8 +21,8 @@ from secagg.updates.privacy import Privacy
 TRAIN, EVALUATE = "train", "evaluate"  # kinds of sums
 LABEL: Final = "secagg.federated"
 NONCE_BYTES: Final = 32
-# A malicious server draws its own number when it has seen all others: it can choose among as many graphs as it has
-# time for, and each bit of choice costs one of security.
+# A malicious server draws its own number when it has seen all others. So it can choose among as many graphs as it has time
+# for. Each bit of choice costs one of security.
 _GRINDING_BITS: Final = 64.0
 _log = logging.getLogger("secagg.federated")
 

@@ -11,7 +11,7 @@ A vector of TenSEAL's has a scale. secagg's follows from the plan's clip (`scale
     vector = tenseal.ckks_vector(context, numbers)                  # on the other side
     ciphertext = from_vector(vector.serialize(), key, plan)
 
-**What TenSEAL encrypted has no noise that hides roundings** (`he.ckks.contexts`, Hiding): the key holder can tell by the
+**What TenSEAL encrypted has no noise that hides roundings** (`he.ckks.contexts`, Hiding). So the key holder can tell by the
 errors of a sum which of two vectors with one sum it was. Numbers that need hiding are encrypted by secagg.
 """
 

@@ -9,8 +9,8 @@ Anybody can open connections, so there are places for so many, and the more a ca
 Callers make room for others of their own stage alone: whoever opens connections and sends nothing never displaces one
 who has sent something. In a stage the address with the most callers makes room first, and of its callers the oldest. A
 caller that is alone at its address is displaced only when every place of its stage is held from a different address. At any
-rate it has the time in which all places of its stage are taken anew: half a second at 1,000 connections a second, with the
-places that processes usually have.
+rate it has the time in which all places of its stage are taken anew. That is half a second at 1,000 connections a second,
+with the places that processes usually have.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What carries one party's frames over its connections while its program runs.
 
-While the program waits, one loop under poll writes what is unsent and reads from all peers, so that no two
-parties block on sending to each other; the program goes on only when everything before has been handed to
-the kernel, which is why arrays need not be copied. While the program computes, a second thread writes
-heartbeats and turns callers away; one lock says whose the connections are.
+While the program waits, one loop under poll writes what is unsent and reads from all peers. So no two parties block on
+sending to each other. The program goes on only when everything before has been handed to the kernel, so arrays need not be
+copied. While the program computes, a second thread writes heartbeats and turns callers away; one lock says whose the
+connections are.
 
 Longer than most modules: carrying, missing and losing all act on the same links and are best read together.
 """

@@ -1,8 +1,8 @@
 """Who a party is: a private key, a self-signed certificate, and the fingerprint that people compare.
 
-There is no certificate authority. Parties exchange their certificate files once, compare fingerprints by
-another way (a phone call, a signed letter), and from then on each trusts exactly those files. The private
-key never leaves the machine on which it was made.
+There is no certificate authority. Parties exchange their certificate files once and compare fingerprints by another way (a
+phone call, a signed letter). From then on each trusts exactly those files. The private key never leaves the machine on
+which it was made.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def load_identity(name: str, key_path: Path, certificate_path: Path) -> Identity
     """Read a party's own key and certificate.
 
     Raises:
-      UsageError: a file that is missing or malformed, a key that others on this machine can read, a key and
-        certificate that do not belong together, or a certificate that is not `name`'s or not valid now.
+      UsageError: a missing or malformed file; a key that others on this machine can read; a key and certificate that do not
+        belong together; a certificate that is not `name`'s or not valid now.
     """
     certificate = read_certificate(certificate_path, what=f"{name}'s certificate")
     check_certificate(certificate, name=name)

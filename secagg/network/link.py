@@ -1,8 +1,8 @@
 """One connection to one peer: frames out, frames in, never blocking.
 
-Large buffers are neither copied nor joined: arrays are encrypted from where they lie, and what arrives is decrypted
-straight into the memory that the protocol's arrays will be views of. Non-blocking sockets under
-poll move as much as blocking ones do; asyncio's streams, which copy, a third or less.
+Large buffers are neither copied nor joined. Arrays are encrypted from where they lie. What arrives is decrypted straight
+into the memory that the protocol's arrays will be views of. Non-blocking sockets under poll move as much as blocking ones
+do; asyncio's streams, which copy, a third or less.
 """
 
 from __future__ import annotations

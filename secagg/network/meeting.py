@@ -13,8 +13,8 @@ connection:
    send it, with a digest of what they heard of each party. Somebody who told two parties different things is found
    by it; the honest ones do not name each other for it.
 
-Whoever connects without a certificate that is known here is dropped and holds up nobody: every connection is
-a generator that says what it waits for, and one poll serves them all, first those who have shown more (see `callers`).
+Whoever connects without a certificate that is known here is dropped and holds up nobody. Every connection is a generator
+that says what it waits for. One poll serves them all, first those who have shown more (see `callers`).
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ _TRIM_THRESHOLD_BYTES: Final = 1 << 30
 def keep_freed_memory() -> bool:
     """Tell glibc to keep up to 1 GiB of freed memory for this process; return whether it took effect.
 
-    By default glibc returns arrays of some 100 KB and more to the system when they are freed, and the next
-    array of that size costs a page fault every 4 KB, which is dearer than most arithmetic on it. Nothing
-    happens on other C libraries.
+    By default glibc returns arrays of some 100 KB and more to the system when they are freed. The next array of that size
+    costs a page fault every 4 KB, which is dearer than most arithmetic on it. Nothing happens on other C libraries.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,10 +1,9 @@
 """All parties in one thread, on a virtual clock, with faults at any message.
 
 `simulate` runs one program a party. Frames are encoded and decoded as on a real network, so the ledgers are
-exact; nothing sleeps. The virtual clock knows latency and bandwidth of the network and, with
-`measure_compute`, each party's own measured compute time: then `Outcome.seconds` predicts the wall time on
-that network. Without it computing takes no virtual time, and a run is a function of the programs and the
-seed alone.
+exact; nothing sleeps. The virtual clock knows latency and bandwidth of the network and, with `measure_compute`, each
+party's own measured compute time. Then `Outcome.seconds` predicts the wall time on that network. Without it computing takes
+no virtual time, and a run is a function of the programs and the seed alone.
 
 A frame of b bytes begins to leave when its sender has computed so far and the frames before it have left, and
 takes b / bandwidth to leave. Its first byte comes to the receiver `latency_s` later; the receiver's line takes

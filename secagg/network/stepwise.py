@@ -14,9 +14,9 @@ comes from `party.rng`, it sends the same bytes again, and a digest of what was 
 
 **One state goes on once.** To restore a state and let it take other messages than the first time is a
 rollback: the same masks then cover two different messages, which shows their difference. Nothing inside a
-state can tell that a newer one exists. So the caller stores the state before it sends what the step returned,
-keeps `steps` in a counter that cannot be turned back, and restores only the state with that number. A process forked off
-is a copy too: there a party refuses to be stepped, and only one restored from the newest state goes on.
+state can tell that a newer one exists. So the caller stores the state before it sends what the step returned. It keeps
+`steps` in a counter that cannot be turned back, and restores only the state with that number. A process forked off is a
+copy too: there a party refuses to be stepped, and only one restored from the newest state goes on.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """One process a party: TLS 1.3 between parties that pinned each other's certificates.
 
-`run_party` connects to everybody (see `meeting`), runs the program, and ends in one of two ways: with the
-program's result and its ledger, or with an error that names whose doing it was, on every side.
+`run_party` connects to everybody (see `meeting`) and runs the program. It ends with the program's result and its ledger,
+or, on every side, with an error that names whose doing it was.
 
 What carries the frames while it runs is in `driver`.
 
-How long a fault can go unnoticed: a connection that ends is noticed at once; a peer from which nothing comes,
-not even a heartbeat, after `silence_s`; a live peer that never sends what is waited for, after `message_s` without progress
-by it or by those it says it waits for (see `waiting`). Whoever notices tells the others, who end too. With a quorum the
-program goes on without it.
+How long a fault can go unnoticed: a connection that ends is noticed at once. A peer from which nothing comes, not even a
+heartbeat, is noticed after `silence_s`. A live peer that never sends what is waited for is noticed after `message_s`
+without progress, by it or by those it says it waits for (see `waiting`). Whoever notices tells the others, who end too.
+With a quorum the program goes on without it.
 
 Of a long message the beginning is read first. What answers a request is taken if it is of the kind that is asked for and no
-longer than the request says, and never longer than `max_frame_bytes`. What nobody has asked for is bounded too: a party
-holds at most `max_unread_bytes` of a peer's unrequested messages, and one message more that is no longer than that;
+longer than the request says, and never longer than `max_frame_bytes`. What nobody has asked for is bounded too. A party
+holds at most `max_unread_bytes` of a peer's unrequested messages, and one message more that is no longer than that.
 `mailbox.Room` bounds their number and lanes. Of a peer that is so far ahead nothing more is read until the program has
 caught up: it waits, and no other peer does. A peer that is waited for cannot be made to wait. If it is so far ahead with
 what nobody has asked for, the run ends with an error that names it. What is sent to a peer that takes nothing is bounded by

@@ -21,7 +21,7 @@ class Gather(Generic[M]):
     """A request for one message of a kind from each of several peers; awaiting it returns them by peer.
 
     first: return as soon as one peer has answered. `peers` is then a dictionary that loses who has answered, and `missing`
-      is kept between waits, so that a wait costs the same for any number of peers.
+      is kept between waits. So a wait costs the same for any number of peers.
     continued: time runs on from the wait before this one.
     limit: the longest frame that may answer, in bytes.
     may_wait_for: whom a peer may itself wait for before it answers; None for anybody.

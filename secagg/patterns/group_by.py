@@ -37,8 +37,8 @@ from secagg.protocols.group_by import Field, Layout, Query, Rows
 _TRUST: Final = (
     "The computing parties are taken to follow the protocol; what other input parties put in is checked. Then no computing "
     "party learns more than this, even if it pools what it sees with any number of input parties. Two computing parties "
-    "that pool what they hold see every row's numbers under pseudonyms, and with an input party's help can test guesses "
-    "of whose they are. A computing party that lies is not caught in time: if it also puts in rows, it can have another "
+    "that pool what they hold see every row's numbers under pseudonyms. With an input party's help they can test guesses "
+    "of whose they are. A computing party that lies is not caught in time. If it also puts in rows, it can have another "
     "party's opened to itself, with all sums. It can also take its own results and keep back the others'. And an input "
     "party that puts in made-up rows learns the others' sum for each of their identifiers, if it is flagged."
 )

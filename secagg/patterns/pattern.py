@@ -1,7 +1,7 @@
 """The contract between a pattern and whatever runs it.
 
-A pattern is a joint computation that organisations agree on by name. A job, the command line and the run record know
-only what stands here, so a pattern may read any tables, give parties any roles, and use any protocol over `Party`.
+A pattern is a joint computation that organisations agree on by name. A job, the command line and the run record know only
+what stands here. So a pattern may read any tables, give parties any roles, and use any protocol over `Party`.
 
 What happens at one party, in this order:
 

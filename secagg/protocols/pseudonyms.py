@@ -3,8 +3,8 @@
 Each input party draws 32 bytes and tells everybody their digest, after its rows are fixed. Once all digests are there and
 agreed on, it hands the bytes to the other input parties only. The key is HKDF of all contributions. So nobody chooses its
 contribution by the others', or hands two parties different ones. A computing party that is not an input party sees
-neither key nor pseudonyms. Input parties know the key and can recognise identifiers that they know or can guess; what
-they are shown is for the protocol that stands on this to limit.
+neither key nor pseudonyms. Input parties know the key and can recognise identifiers that they know or can guess. The
+protocol that stands on this has to limit what they are shown.
 
 The hash is AES-256-CMAC (RFC 4493, NIST SP 800-38B), a pseudorandom function on strings of any length,
 computed for all identifiers at once: one AES call for each 16 bytes of the longest. Two different

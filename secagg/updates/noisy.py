@@ -139,7 +139,7 @@ class Noisy(Coding):
                 if numbers[-1] <= _CLEAR * noise_std:
                     raise RangeError(
                         f"the noisy sum of weights, {numbers[-1] / self.privacy.norm:.3g} times max_weight, is not clearly "
-                        f"above its noise, of standard deviation {noise_std / self.privacy.norm:.3g}: there is no mean, and "
+                        f"above its noise, of standard deviation {noise_std / self.privacy.norm:.3g}; there is no mean, and "
                         "this round is spent; give a smaller max_weight, a larger epsilon or more clients"
                     )
                 size = float(numbers[-1]) / self.privacy.norm

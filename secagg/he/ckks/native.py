@@ -100,7 +100,7 @@ class Native:
     ) -> list[Octets]:
         """Return a context of TenSEAL's with these keys as TenSEAL reads it, in parts."""
         key = [] if polynomials is None else field(KEY, *self.public_key.write(polynomials))
-        # Flags: what is multiplied is relinearised and rescaled, and nothing is brought to a lower level unasked: who
+        # Flags: what is multiplied is relinearised and rescaled, and nothing is brought to a lower level unasked. Who
         # uploads a ciphertext at a lower level must not bring the sum down to it.
         flags = bytes((FLAGS << 3,)) + varint(3)
         number = struct.pack("<Bd", SCALE << 3 | FIXED64, scale or 2.0**self.context.scale_bits)

@@ -7,8 +7,8 @@ bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s
                                     w = 8:  192 products, table  40 MB, built by  49,000
                                     w = 6:  256 products, table  13 MB, built by  16,000
 
-(s + 1) / 2 times as much memory for larger s. Which entries are read depends on a: a program that shares the
-caches of this machine can learn of it, and such are out of scope.
+(s + 1) / 2 times as much memory for larger s. Which entries are read depends on a. A program that shares the caches of this
+machine can learn of it; such programs are out of scope.
 """
 
 from __future__ import annotations

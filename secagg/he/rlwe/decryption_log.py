@@ -91,8 +91,8 @@ class DecryptionLog:
             self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
             with self._named("opened"):
-                # EXTRA also flushes the directory after the journal is gone: with FULL a power failure right
-                # after COMMIT could bring the journal back and undo an entry whose answer has been sent.
+                # EXTRA also flushes the directory after the journal is gone. With FULL a power failure right after COMMIT
+                # could bring the journal back, and undo an entry whose answer has been sent.
                 self._db.execute("PRAGMA journal_mode = DELETE").fetchone()
                 self._db.execute("PRAGMA synchronous = EXTRA")
                 self._db.execute("PRAGMA fullfsync = ON")  # macOS: to the disk, not to its cache

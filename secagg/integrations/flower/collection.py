@@ -20,8 +20,8 @@ from secagg.integrations.flower.messages import open_reply, pack
 from secagg.integrations.flower.records import Sent, arrange, baseline_of, to_records
 from secagg.party import PartyId
 
-# How much longer than the server waits a message is valid: clocks differ, and a node that comes back should not find
-# a message of a sum that is over.
+# How much longer than the server waits a message is valid. Clocks differ, and a node that comes back should not find a
+# message of a sum that is over.
 _CLOCKS_S: Final = 60.0
 _log = logging.getLogger("flwr.secagg")
 

@@ -5,8 +5,8 @@
 
 A party takes as said by P_j what two of the three others of P_j heard. One of four parties may lie.
 
-*An honest P_j*: two of the three are honest, so its statement is taken. *A liar P_j*: the three others are honest, so
-all see the same three tellings and take the same, or see at once that no two agree [LSP82, one liar of four].
+*An honest P_j*: two of the three are honest, so its statement is taken. *A liar P_j*: the three others are honest, so all
+see the same three tellings. They take the same, or see at once that no two agree [LSP82, one liar of four].
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 3. Everybody repeats what it heard. A contributor and a receiver whose check values differ are named: one of them lied.
 
 The key k_m of the three parties but P_m comes from the contributions of all three, P_m's key of a pair from both. So a key
-is uniform to outsiders if one of its holders draws honestly. Contributions to pairs are not compared: a party that
+is uniform to outsiders if one of its holders draws honestly. Contributions to pairs are not compared. A party that
 contributes differently at its two ends makes MACs fail, and is one of the two that are named.
 
 Who learns what: the check value of a contribution is HKDF of it under a label of its own, and P_m too hears it.

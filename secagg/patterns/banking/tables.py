@@ -10,9 +10,9 @@
     paysim      transfers  nameDest, nameOrig, amount, step
     saml-d      transfers  Receiver_account, Sender_account, Amount, Date with Time
 
-IBM AML's header holds `Account` twice; the second is `Account_1` here, as in DuckDB. Its amounts and those of
-SAML-D are in the currency of each row and are taken as they stand: select one currency with a query where
-that matters. PaySim's rows are of several types, all taken: select TRANSFER with a query.
+IBM AML's header holds `Account` twice; the second is `Account_1` here, as in DuckDB. Its amounts and those of SAML-D are in
+the currency of each row and are taken as they stand. Select one currency with a query where that matters. PaySim's rows are
+of several types, all taken: select TRANSFER with a query.
 """
 
 from __future__ import annotations

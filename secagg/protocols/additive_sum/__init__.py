@@ -12,16 +12,16 @@ A client that is missing, late, or sent an aggregator something else than a part
 sends each part to one aggregator, and aggregators, not clients, say what the set is. (Over TCP all parties have to be
 there when the run begins.) A result party cannot end the run by leaving either. Any parts of the right lengths are a
 sharing of exactly one vector; how large it is nobody checks (`secagg.protocols.bounded_sum` does). Where every client is an
-aggregator, as in `additive_sum`, nobody is optional: the set is everybody, there is nothing to agree on, and whoever is
+aggregator, as in `additive_sum`, nobody is optional: the set is everybody, and there is nothing to agree on. Whoever is
 missing ends the run, as an aggregator always does.
 
-Threat model. *Private* as long as one aggregator keeps to the protocol and its session does not come again: all other
+Threat model. *Private* as long as one aggregator keeps to the protocol and its session does not come again. All other
 aggregators, any clients and result parties may pool what they see and do what they like. In one call of `aggregate` an
 aggregator opens at most one sum. It covers at least `min_clients` clients of whom the aggregator was told that all parts
 are there. So the others learn no more than the sum of the honest clients among those. They may choose whom to leave out,
 and clients of theirs count for `min_clients`. *Correct* if all aggregators keep to the protocol. One that does not can
-leave clients out by denying that their parts came, and can spoil the sum (a wrong partial sum, a part that it claims and
-does not have); both go unnoticed. If it tells two other aggregators different sets, those find out before either opens
+leave clients out by denying that their parts came. It can spoil the sum by a wrong partial sum, or by a part that it claims
+and does not have. Both go unnoticed. If it tells two other aggregators different sets, those find out before either opens
 anything; they cannot tell which of the others lied. If it tells result parties another set than was agreed on, they find
 out. Channels are authenticated and encrypted.
 

@@ -17,12 +17,11 @@ bound, which is exact for every element of the ring; if all are within, d (W B)*
 the integer, so that its comparison is exact as well. `Bounds` refuses other dimensions and bounds. One bit comes out,
 of all comparisons together, so it does not matter what the others give when one has failed.
 
-Threat model. *Clients may do anything*, alone or together. Whatever a client sends is one vector or none: a share
-comes from the client to one aggregator, who passes it on to its second holder, so two holders of a share cannot hold
-different ones. A client whose parts are not both there in time and well-formed is left out; it cannot end the run, but by
-leaving as a result party, if it is one.
-*Aggregators* follow the protocol; at most one looks, and may pool what it sees with any clients and result parties.
-Channels are authenticated and encrypted.
+Threat model. *Clients may do anything*, alone or together. Whatever a client sends is one vector or none. A share comes
+from the client to one aggregator, who passes it on to its second holder. So two holders of a share cannot hold different
+ones. A client whose parts are not both there in time and well-formed is left out. It cannot end the run, but by leaving as
+a result party, if it is one. *Aggregators* follow the protocol; at most one looks, and may pool what it sees with any
+clients and result parties. Channels are authenticated and encrypted.
 
 Learns. Aggregators and result parties: who is in the sum, who is missing, who was refused: *one bit a client is opened to
 the three aggregators*: within bounds or not. `contribute` refuses to send a vector that is not. The bit does not tell the

@@ -1,8 +1,8 @@
 """What input parties announce before anything depends on it, and that everybody was told the same.
 
-An input party announces once, to everybody: how many rows it will put in (rounded up), a commitment to them, and the
-digest of its contribution to the hash key. Then everybody tells everybody the digests of what it was told. So a party that
-tells two others different things ends the run before a layout is made.
+An input party announces once, to everybody: how many rows it will put in (rounded up); a commitment to them; and the digest
+of its contribution to the hash key. Then everybody tells everybody the digests of what it was told. So a party that tells
+two others different things ends the run before a layout is made.
 
 Who told what cannot be proven: nothing is signed. Computing parties keep to the protocol, as everywhere, so where a
 computing party's word stands against an input party's, that one is named. Where two input parties' words differ nobody is

@@ -12,7 +12,7 @@ and if
 
 Rules 2 and 3 are one comparison for most fields: a value must stay below a limit that is `max + 1` for rows and 1 for
 padding. Whatever breaks a rule at any place of a list is folded into one bit, and this bit is opened, one for each list. It
-is a function of what the list's owner put in, so it tells nothing of a party that keeps to the protocol: there it is zero.
+is a function of what the list's owner put in. It tells nothing of a party that keeps to the protocol: there it is zero.
 
 Neither what the keys of padding are nor whether a key belongs into its bucket needs a check; docs/soundness.md says why.
 

@@ -6,9 +6,9 @@
   result    the key holder decrypts and sends the numbers to the result parties
 
 Threat model: semi-honest, and the aggregator and the key holder do not collude: together they see every array.
-Channels are authenticated and encrypted. The key holder decrypts what the aggregator sends: an aggregator that
-sends one client's ciphertext instead of the sum has that client's numbers shown to the key holder and the
-result parties. `threshold_rlwe` is for those who cannot rule this out.
+Channels are authenticated and encrypted. The key holder decrypts what the aggregator sends. An aggregator that sends one
+client's ciphertext instead of the sum has that client's numbers shown to the key holder and the result parties.
+`threshold_rlwe` is for those who cannot rule this out.
 
 Clients encrypt as agreed. One that does not can falsify the sum unnoticed, and can put a multiple of another client's
 ciphertext in place of its own: where sums of few clients are published, it reads that client's numbers off the

@@ -8,11 +8,10 @@
 The key was dealt before (`secagg.he.paillier.threshold`), by a dealer who knew all of it and whom all trust to have
 forgotten it. Key holder number i of the terms has the share of party i, from 1.
 
-Threat model: up to t - 1 key holders may do what they like, and n - t of them be missing. The aggregator is
-semi-honest and colludes with no result party: key holders decrypt what it sends, so one that sends a single client's
-ciphertext has that shown to the result parties. `threshold_rlwe` is for those who cannot rule this out. Clients
-may be missing, and encrypt as agreed (`single_key` says what one that does not can do). Channels are
-authenticated and encrypted.
+Threat model: up to t - 1 key holders may do what they like, and n - t of them be missing. The aggregator is semi-honest and
+colludes with no result party. Key holders decrypt what it sends, so one that sends a single client's ciphertext has that
+shown to the result parties. `threshold_rlwe` is for those who cannot rule this out. Clients may be missing, and encrypt as
+agreed (`single_key` says what one that does not can do). Channels are authenticated and encrypted.
 
 Learns: result parties, the sum, who contributed, and who sent a wrong share. Key holders and aggregator, who
 contributed.

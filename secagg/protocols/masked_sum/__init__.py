@@ -8,19 +8,19 @@
   unmask    of every client whose vector is in the sum the others tell the self mask's shares, of every other one
             that sent shares the masking key's; the server takes the masks off the sum
 
-Clients may drop out at any point, up to the number that the parameters were chosen for; the sum is then that of
-the vectors that had come in time.
+Clients may drop out at any point, up to the number that the parameters were chosen for. The sum is then that of the vectors
+that had come in time.
 
 Threat model. Parameters are for c corrupt clients that work with the server (`choose`, in `graph`, prints them
-with the probabilities of failure). *Semi-honest server*: it keeps to the protocol. *Malicious server*: it may send
-anything to anybody; it still learns no more than one sum, of at least `min_clients` vectors of its choice; that the sum
-it announces is right nobody checks. Corrupt clients may do anything; a client can spoil the sum, since nobody can
-tell whether a vector is honest. Channels to the server are authenticated and encrypted.
+with the probabilities of failure). *Semi-honest server*: it keeps to the protocol. *Malicious server*: it may send anything
+to anybody. It still learns no more than one sum, of at least `min_clients` vectors of its choice. Nobody checks that the
+sum it announces is right. Corrupt clients may do anything; a client can spoil the sum, since nobody can tell whether a
+vector is honest. Channels to the server are authenticated and encrypted.
 
 Deviations from [BIK+17] and [BBG+20], none of which opens more:
   - sharing also with oneself in the sparse graph; survivors named by one set, not by two lists;
-  - against a malicious server, clients sign who shared as well as who is in the sum, and in the sparse graph too
-    the same sets for everybody, where [BBG+20] has neighbours vouch for one another;
+  - against a malicious server, clients sign who shared as well as who is in the sum. In the sparse graph too they sign the
+    same sets for everybody, where [BBG+20] has neighbours vouch for one another;
   - a share that cannot be opened is left out instead of ending the run.
 
 Learns: the server, the sum and who contributed. Clients, who contributed, not the sum.

@@ -21,8 +21,8 @@ from secagg.protocols.masked_sum.shamir import Polynomials
 from secagg.protocols.masked_sum.terms import LABEL, SumInSession
 from secagg.signing import sign, verify
 
-# Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two, and its
-# sender is a function of the round's root secret and what came: it seals one message, or the same one again.
+# Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two. Its sender is a
+# function of the round's root secret and what came. So the key seals one message, or the same one again.
 _NONCE: Final = bytes(12)
 _FIELD: Final = (1 << 255) - 19  # of X25519
 

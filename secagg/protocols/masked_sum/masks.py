@@ -1,8 +1,8 @@
 """Masks: what seeds stand for, added to a vector in place.
 
 A seed of 32 bytes stands for one AES-256-CTR stream over the whole vector, in words of the ring's dtype. Each seed
-comes from HKDF for one round, one pair (or client) and this purpose, and makes one mask. A mask is made a stretch
-at a time in a buffer that stays in the second-level cache and is added from there: one pass over the vector a mask.
+comes from HKDF for one round, one pair (or client) and this purpose, and makes one mask. A mask is made a stretch at a
+time, in a buffer that stays in the second-level cache, and is added from there. That is one pass over the vector a mask.
 """
 
 from __future__ import annotations
