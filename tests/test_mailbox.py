@@ -201,9 +201,11 @@ def test_reading_makes_room_again() -> None:
     assert (mail._nbytes, mail._frames, mail._queues, party._unread) == (0, 0, {}, {})
 
 
-def test_who_floods_is_left_out_of_a_quorum_and_the_others_are_not_touched() -> None:
+def flooded(quorum: int) -> tuple[Party, Run[int]]:
+    """Return a party that asks b and c, and its run: b has sent ten messages unasked, and c its answer."""
+
     async def program(party: Party) -> int:
-        return len(await party.gather(Block, ("b", "c"), quorum=1))
+        return len(await party.gather(Block, ("b", "c"), quorum=quorum))
 
     party = receiver(frames=5)
     run = started(party, program)
@@ -211,19 +213,16 @@ def test_who_floods_is_left_out_of_a_quorum_and_the_others_are_not_touched() -> 
         party.deliver(frame(number, lane=(1,)), "b")
     party.deliver(frame(0, sender=2), "c")
     run.advance()
+    return party, run
+
+
+def test_who_floods_is_left_out_of_a_quorum_and_the_others_are_not_touched() -> None:
+    party, run = flooded(quorum=1)
     assert run.result() == 1
     assert "more than 5 messages" in blamed(party)
 
 
 def test_too_few_answers_name_who_flooded_and_how() -> None:
-    async def program(party: Party) -> int:
-        return len(await party.gather(Block, ("b", "c"), quorum=2))
-
-    party = receiver(frames=5)
-    run = started(party, program)
-    for number in range(10):
-        party.deliver(frame(number, lane=(1,)), "b")
-    party.deliver(frame(0, sender=2), "c")
-    run.advance()
+    _, run = flooded(quorum=2)
     with pytest.raises(TooFewPartiesError, match="b has sent more than 5 messages"):
         run.result()

@@ -40,6 +40,24 @@ def row(name: str, *first: str) -> list[str]:
 
 # Constants that carry a claim: page, module, name, value, and words that name the value.
 CONSTANTS = [
+    ("soundness", "wire", "VERSION", 1, "Messages carry the session (its first 16 bytes), sender, lane, number and kind"),
+    ("soundness-masked", "protocols.masked_sum.shamir", "PRIME", 2**256 + 297, "Over the prime 2^256 + 297"),
+    ("soundness-masked", "protocols.masked_sum.shamir", "_DRAWN_BYTES", 48, "up to 2^-127 a coefficient"),
+    ("soundness-masked", "federated.terms", "_GRINDING_BITS", 64.0, "There 64 bits are added"),
+    ("soundness-masked", "federated.terms", "NONCE_BYTES", 32, "adds 32 bytes of its own"),
+    ("soundness-dp", "dp.mechanism", "_WRAP", 2.0**-40, "planned to be at most 2^-40"),
+    ("soundness-dp", "updates.noisy", "_CUT", 2.0**-20, "Noise is made for δ' = (1 - 2^-20) δ"),
+    ("soundness-dp", "dp.rejection", "_WORD", 2**64, "integer weights W_b that add up to 2^64"),
+    ("soundness-encryption", "he.rlwe.sampling", "ETA", 21, "the number of heads of 42 coins"),
+    ("soundness-encryption", "he.rlwe.noise", "FAILURE_BITS", 40, "at most 2^-40 for all C together"),
+    ("soundness-encryption", "he.rlwe.flooding", "MIN_FLOOD_BITS", 11, "for W ≥ 2^10, which is what the code uses"),
+    ("soundness-encryption", "he.rlwe.key_generation", "NONCE_BYTES", 32, "nonce of 32 bytes"),
+    ("soundness-encryption", "he.ckks.contexts", "FAILURE_BITS", 40, "for any numbers but with probability 2^-40"),
+    ("soundness-encryption", "he.paillier.dleq", "_BATCH_BYTES", 16, "Small exponents e_1..e_k of 128 bits"),
+    ("soundness-encryption", "he.paillier.dleq", "CHALLENGE_BYTES", 32, "A, B, 256 bits, z = r + ea"),
+    ("soundness-encryption", "he.paillier.dleq", "_HIDING_BITS", 128, "r has L + 384 bits"),
+    ("soundness-encryption", "he.paillier.checks", "MIN_RANDOMIZER_BITS", 512, "Less than 512 is refused"),
+    ("soundness-encryption", "he.paillier.primes", "SMALL_FACTOR_BITS", 16, "free of factors below 2^16"),
     ("soundness", "wire", "MAX_FRAME_BYTES", 4 << 30, "4 GiB unless told otherwise"),
     ("soundness", "wire", "MAX_ITEMS", 1 << 18, "at most 2^18 items"),
     ("soundness", "wire", "MAX_ARRAYS", 256, "and 256 arrays"),
@@ -63,7 +81,7 @@ CONSTANTS = [
     ("soundness-encryption", "he.scheme", "_MAX_ORIGINS", 64, "remembers up to 64 encryptions"),
     ("soundness-encryption", "he.ckks.contexts", "_CLIP_BITS", 32, "|c| ≤ 2^32"),
 ]  # fmt: skip
-EXTRAS = {"dp": "dp_accounting", "noisy": "dp_accounting", "ckks": "tenseal"}
+EXTRAS = {"dp": "dp_accounting", "noisy": "dp_accounting", "flower": "flwr", "ckks": "tenseal"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ own, named there.
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 from pathlib import Path
@@ -187,65 +186,6 @@ def test_a_bound_on_the_end_of_a_run_counts_both_kinds_of_bad_luck():
     alike = sum(n * n / buckets + n for n in (1000, 500, 0)) / 2.0**bits
     assert layout.log2_abort == pytest.approx(math.log2(2.0**-40 + alike), abs=1e-9)
     assert np.isfinite(layout.log2_abort)
-
-
-# Constants that carry a claim: page, module, name, value, and the words that name the value.
-CONSTANTS = [
-    (
-        "soundness",
-        "wire",
-        "VERSION",
-        1,
-        "Messages carry the session (its first 16 bytes), sender, lane, number and kind",
-    ),
-    ("soundness-masked", "protocols.masked_sum.shamir", "PRIME", 2**256 + 297, "Over the prime 2^256 + 297"),
-    ("soundness-masked", "protocols.masked_sum.shamir", "_DRAWN_BYTES", 48, "up to 2^-127 a coefficient"),
-    ("soundness-masked", "federated.terms", "_GRINDING_BITS", 64.0, "There 64 bits are added"),
-    ("soundness-masked", "federated.terms", "NONCE_BYTES", 32, "adds 32 bytes of its own"),
-    ("soundness-dp", "dp.mechanism", "_WRAP", 2.0**-40, "planned to be at most 2^-40"),
-    ("soundness-dp", "updates.noisy", "_CUT", 2.0**-20, "Noise is made for δ' = (1 - 2^-20) δ"),
-    ("soundness-dp", "dp.rejection", "_WORD", 2**64, "integer weights W_b that add up to 2^64"),
-    ("soundness-encryption", "he.rlwe.sampling", "ETA", 21, "the number of heads of 42 coins"),
-    ("soundness-encryption", "he.rlwe.noise", "FAILURE_BITS", 40, "at most 2^-40 for all C together"),
-    (
-        "soundness-encryption",
-        "he.rlwe.flooding",
-        "MIN_FLOOD_BITS",
-        11,
-        "for W ≥ 2^10, which is what the code uses",
-    ),
-    ("soundness-encryption", "he.rlwe.key_generation", "NONCE_BYTES", 32, "nonce of 32 bytes"),
-    (
-        "soundness-encryption",
-        "he.ckks.contexts",
-        "FAILURE_BITS",
-        40,
-        "for any numbers but with probability 2^-40",
-    ),
-    (
-        "soundness-encryption",
-        "he.paillier.dleq",
-        "_BATCH_BYTES",
-        16,
-        "Small exponents e_1..e_k of 128 bits",
-    ),
-    ("soundness-encryption", "he.paillier.dleq", "CHALLENGE_BYTES", 32, "A, B, 256 bits, z = r + ea"),
-    ("soundness-encryption", "he.paillier.dleq", "_HIDING_BITS", 128, "r has L + 384 bits"),
-    ("soundness-encryption", "he.paillier.checks", "MIN_RANDOMIZER_BITS", 512, "Less than 512 is refused"),
-    ("soundness-encryption", "he.paillier.primes", "SMALL_FACTOR_BITS", 16, "free of factors below 2^16"),
-]
-EXTRAS = {"dp": "dp_accounting", "noisy": "dp_accounting", "flower": "flwr", "ckks": "tenseal"}
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "constant", "value", "words"), CONSTANTS, ids=lambda v: v if isinstance(v, str) else ""
-)
-def test_the_constant_is_what_the_page_says(name, module, constant, value, words):
-    for part, needed in EXTRAS.items():
-        if part in module.split("."):
-            pytest.importorskip(needed)
-    assert getattr(importlib.import_module(f"secagg.{module}"), constant) == value
-    says(name, words)
 
 
 def test_coordinates_of_bounded_sums_that_are_named_fit_and_larger_ones_do_not():

@@ -36,23 +36,14 @@ from secagg.protocols.he_sum import threshold_paillier
 from secagg.protocols.he_sum.threshold_paillier import cost
 from secagg.protocols.he_sum.uploads import Contributors
 from secagg.wire import Message
+from sums import OF_SEVERAL_HOLDERS
 
 pytestmark = pytest.mark.slow
 
 Make = Callable[..., Any]
 Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 
-ROLES: dict[str, dict[str, Any]] = {
-    "apart": {},
-    "two result parties, one a key holder": {"results": ("r", "h2")},
-    "the aggregator is a client and learns the sum": {"clients": ("a", "agg", "b"), "results": ("agg",)},
-    "key holders are clients": {"clients": ("h1", "h2", "a"), "results": ("r",)},
-    "clients learn the sum": {"results": ("a", "c")},
-    "everybody has all roles": {
-        "clients": ("h1", "h2", "h3", "agg"),
-        "results": ("agg", "h1", "h2", "h3"),
-    },
-}
+ROLES = OF_SEVERAL_HOLDERS
 
 
 def declared(case: Any, dealt: Make, *, needed: int = 2, small: bool = True) -> dict[str, Cost]:

@@ -36,7 +36,8 @@ from secagg.network.simulated import ACTIONS, Action, Fault, simulate
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import threshold_rlwe
 from secagg.protocols.he_sum.threshold_rlwe import OtherHalf, Relayed, cost, key_cost
-from secagg.wire import Message
+from secagg.wire import M, Message
+from sums import OF_SEVERAL_HOLDERS
 from transcripts import kinds
 
 pytestmark = pytest.mark.slow
@@ -47,15 +48,7 @@ Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, L
 HOLDERS = ("h1", "h2", "h3")
 FOUR = {"clients": ("a", "b", "c", "d")}
 ROLES: dict[str, dict[str, Any]] = {
-    "apart": {},
-    "two result parties, one a key holder": {"results": ("r", "h2")},
-    "the aggregator is a client and learns the sum": {"clients": ("a", "agg", "b"), "results": ("agg",)},
-    "key holders are clients": {"clients": ("h1", "h2", "a"), "results": ("r",)},
-    "clients learn the sum": {"results": ("a", "c")},
-    "everybody has all roles": {
-        "clients": ("h1", "h2", "h3", "agg"),
-        "results": ("agg", "h1", "h2", "h3"),
-    },
+    **OF_SEVERAL_HOLDERS,
     "two holders who are all clients": {
         "clients": ("h1", "h2"),
         "key_holders": ("h1", "h2"),
@@ -70,6 +63,19 @@ def declared(federation: Any, case: Any, contributors: int | None = None) -> dic
         n: cost(n, terms=case.terms, release_plan=federation.release_plan, contributors=count)
         for n in case.programs
     }
+
+
+def first_sent(federation: Any, kind: type[M]) -> M:
+    """Run a round, and return the first message of a kind that h2 sends in it."""
+    case, kept = federation.case(), []
+
+    def keep(_: Party, to: str, message: Message) -> Message:
+        if isinstance(message, kind):
+            kept.append(message)
+        return message
+
+    case.play(replaced={"h2": altering(case.programs["h2"], keep)})
+    return kept[0]
 
 
 def answers(out: Any) -> set[str]:
@@ -693,15 +699,7 @@ def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(
     federate: Make, blame: Make, what: str
 ) -> None:
     federation = federate()
-    kept: list[Vote] = []
-    first = federation.case()
-
-    def keep(_: Party, to: str, message: Message) -> Message:
-        if isinstance(message, Vote):
-            kept.append(message)
-        return message
-
-    first.play(replaced={"h2": altering(first.programs["h2"], keep)})
+    kept = first_sent(federation, Vote)
     case = federation.case(round=1)
     epochs = [federation.records[h].epoch for h in ("h1", "h3")]
 
@@ -710,10 +708,10 @@ def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(
             return message
         votes: dict[str, Callable[[], Message]] = {
             "unsigned": lambda: Vote(message.transcript, bytes(64)),
-            "another's": lambda: Vote(message.transcript, kept[0].signature),
+            "another's": lambda: Vote(message.transcript, kept.signature),
             "of another sum": lambda: Vote(bytes(32), message.signature),
             "another message": lambda: Relayed(None),
-            "of another round": lambda: kept[0],
+            "of another round": lambda: kept,
         }
         return votes[what]()
 
@@ -731,15 +729,7 @@ def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(
     federate: Make, blame: Make, what: str
 ) -> None:
     federation = federate()
-    kept: list[PartialDecryption] = []
-    first = federation.case()
-
-    def keep(_: Party, to: str, message: Message) -> Message:
-        if isinstance(message, PartialDecryption):
-            kept.append(message)
-        return message
-
-    first.play(replaced={"h2": altering(first.programs["h2"], keep)})
+    kept = first_sent(federation, PartialDecryption)
     case = federation.case(round=1)
     rng = np.random.default_rng(2)
 
@@ -757,7 +747,7 @@ def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(
             "of another sum": lambda: changed(message, transcript=bytes(32)),
             "cut": lambda: changed(message, words=tuple(w[..., :-1] for w in message.words)),
             "another message": lambda: Relayed(None),
-            "of another round": lambda: changed(kept[0], transcript=message.transcript),
+            "of another round": lambda: changed(kept, transcript=message.transcript),
         }
         return wrong[what]()
 
