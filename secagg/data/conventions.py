@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from secagg.data.identifiers import Rule
+from secagg.data.identifier_rules import Rule
 from secagg.errors import UsageError
 
 __all__ = ["LARGEST_LIMIT", "MAX_DECIMALS", "Conventions"]

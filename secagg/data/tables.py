@@ -39,7 +39,8 @@ from secagg.data.columns import ColumnMap, resolve_columns
 from secagg.data.conventions import Conventions
 from secagg.data.date_formats import fitting_formats
 from secagg.data.dialect import Dialect
-from secagg.data.identifiers import Rule
+from secagg.data.identifier_columns import Spelt, joined, spell, warnings
+from secagg.data.identifier_rules import Rule
 from secagg.data.reports import (
     IdentifierCount,
     ReadReport,
@@ -47,7 +48,6 @@ from secagg.data.reports import (
     join_reports,
 )
 from secagg.data.sources import Source, find_sources, open_source
-from secagg.data.spelling import Spelt, joined, spell, warnings
 from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
 from secagg.patterns.schema import Columns, Identifier, Integer, Money, Schema

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bank_tables import read_deposits, read_transfers
 from secagg.data.conventions import Conventions
-from secagg.data.identifiers import Rule, join_parts
-from secagg.data.spelling import spell
+from secagg.data.identifier_columns import spell
+from secagg.data.identifier_rules import Rule, join_parts
 from secagg.errors import DataError, UsageError
 
 IBAN = "DE89370400440532013000"

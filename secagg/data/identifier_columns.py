@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.identifiers import Rule, join_parts, looks_like_iban
+from secagg.data.identifier_rules import Rule, join_parts, looks_like_iban
 from secagg.patterns.counts import Categorical, factorize
 
 __all__ = ["Spelt", "joined", "spell", "warnings"]
