@@ -403,6 +403,29 @@ def test_a_peer_that_breaks_the_rules_is_left_out_of_a_quorum(make: Callable[[],
     assert isinstance(run.party.failed["b"], RemoteProtocolError)
 
 
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_peer_that_sends_something_else_first_is_left_out_whatever_it_sends_then(in_turn: bool) -> None:
+    async def program(p: Party) -> list[list[str]]:
+        if in_turn:
+            first = [peer async for peer, _ in p.as_completed(Number, ("b", "c"), quorum=1)]
+        else:
+            first = list(await p.gather(Number, ("b", "c"), quorum=1))
+        return [first, list(await p.gather(Number, ("b", "c"), quorum=1))]
+
+    sender = party("b")
+    sender.send("a", Text("no number"))
+    sender.send("a", Number(1))
+    sender.send("a", Number(2))
+    run = started(program)
+    for frame in frames(sender):
+        run.party.deliver(frame, "b")
+    for frame in sent_by("c", "a", 1, 2):
+        run.party.deliver(frame, "c")
+    run.advance()
+    assert run.result() == [["c"], ["c"]]
+    assert isinstance(run.party.failed["b"], RemoteProtocolError)
+
+
 def test_too_few_answers_are_an_error_that_names_who_is_missing_and_why() -> None:
     run = started(quorum_of(2))
     run.party.deliver(b"garbage", "c")

@@ -496,10 +496,20 @@ class Party:
                 if gather.quorum is None:
                     raise
                 self._failed.setdefault(peer, error)
+                if isinstance(error, RemoteProtocolError):
+                    self._discard_mail(peer)
         if gather.quorum is not None and len(got) < gather.quorum:
             absent = tuple(p for p in gather.peers if p not in got)
             raise self._too_few(gather.kind, gather.peers, absent, gather.quorum)
         return got
+
+    def _discard_mail(self, peer: PartyId) -> None:
+        """Discard what a peer sent beside or behind a message that the protocol forbids: it is left out from there on."""
+        self._mail.pop(peer, None)
+        for lane in [lane for lane, peers in self._unread.items() if peer in peers]:
+            del (unread := self._unread[lane])[peer]
+            if not unread:
+                del self._unread[lane]
 
     def _too_few(
         self, kind: type[Message], wanted: Collection[PartyId], absent: Sequence[PartyId], quorum: int

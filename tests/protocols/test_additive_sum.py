@@ -378,6 +378,9 @@ GARBAGE: dict[str, Program[Any]] = {
     "spare bits that are not zero": send(("x", SEED), ("y", Part(np.full(28, 255, np.uint8)))),
     "who is there": send(("x", Arrived(THERE)), ("y", FULL)),
     "a partial sum": send(("x", SEED), ("y", PartialSum(THERE, bytes(32), np.zeros(28, np.uint8)))),
+    "something else, then good parts": send(
+        ("x", Agreed(bytes(32))), ("x", SEED), ("y", Agreed(bytes(32))), ("y", FULL)
+    ),
     "parts of another session": send(("x", SEED), ("y", FULL), session=bytes(32)),
     "a part of another session": send(("x", SEED), ("y", FULL), session=bytes(range(32))),
 }
