@@ -96,6 +96,8 @@ class Driver(Generic[T]):
         self._waiting = False  # whether it waits; else it computes
         self._ended = False  # the program has
         self._fatal: SecaggError | None = None
+        # Who was lost, why, and whether the program bears it, while whom they accuse is looked at.
+        self._losses: list[tuple[Link, SecaggError, bool]] = []
         self._accusers: set[PartyId] = set()  # whose words about others are being looked into
 
     def run(self, program: Program[T], prepare: Callable[[Party], None] | None = None) -> tuple[T, Ledger]:
@@ -433,11 +435,26 @@ class Driver(Generic[T]):
         del self._by_fd[link.fileno()], self._open[link.peer]
         if link.finished:
             return
-        bears = self._bears_loss_of(link.peer)
-        if isinstance(error, AbortedError):
-            self._accusers.add(link.peer)
-            self._look_at(error.accused, 0.0 if bears else _HEARSAY_S)
-            self._accusers.discard(link.peer)
+        self._losses.append((link, error, self._bears_loss_of(link.peer)))
+        if len(self._losses) == 1:  # else the call that looks at this one goes on with it
+            self._settle_losses()
+
+    def _settle_losses(self) -> None:
+        """Settle each loss behind that of whom the lost one accuses, if that one has left too.
+
+        A list and no recursion, because each of any number of peers may accuse the next.
+        """
+        while self._losses:
+            link, error, bears = loss = self._losses[-1]
+            if isinstance(error, AbortedError) and link.peer not in self._accusers:
+                self._accusers.add(link.peer)
+                self._look_at(error.accused, 0.0 if bears or self._fatal else _HEARSAY_S)
+            if self._losses[-1] is loss:
+                self._accusers.discard(link.peer)
+                self._settle(link, error, bears)
+                self._losses.pop()
+
+    def _settle(self, link: Link, error: SecaggError, bears: bool) -> None:
         self.party.fail(link.peer, error)
         if not bears:
             if not self._is_hearsay(error):

@@ -6,9 +6,11 @@ The peers are written out by hand, over loopback connections whose other ends th
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,11 +19,12 @@ import pytest
 
 from secagg import wire
 from secagg.errors import AbortedError, PeerVanishedError, RemoteProtocolError, SecaggError
+from secagg.mailbox import DEFAULT_ROOM
 from secagg.network.driver import Driver
 from secagg.network.hello import abort_frame
 from secagg.network.link import Link
 from secagg.network.tcp import Timeouts
-from secagg.party import Party, Program
+from secagg.party import Party, Program, Run
 from secagg.wire import FrameType, Message
 
 SESSION = bytes(32)
@@ -173,3 +176,34 @@ def test_an_abort_about_nobody_who_is_here_names_its_sender(scene: Scene) -> Non
     stranger = abort_frame(RemoteProtocolError("no", peer="nobody"))
     error = scene.run(after(lambda: scene.send("d", stranger)))
     assert (error.peer, error.accused) == ("d", "")
+
+
+def test_any_number_of_peers_may_each_accuse_the_next() -> None:
+    names = [f"c{i}" for i in range(60)]
+    party = Party("a", ["a", *names], session=SESSION, room=DEFAULT_ROOM)
+    party.optional = frozenset(names)
+
+    async def program(party: Party) -> list[str]:
+        return [peer async for peer, _ in party.as_completed(Word, names, quorum=0, timeout_s=1.0)]
+
+    met: Any = Met({})
+    driver: Driver[Any] = Driver(met, Timeouts(*3 * (FOR_EVER_S,)), 1 << 20, 1 << 20, None)
+    driver.party = party
+    limit = sys.getrecursionlimit()
+    with contextlib.ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            for i, name in enumerate(names):
+                near = stack.enter_context(socket.create_connection(listener.getsockname()))
+                near.setblocking(False)
+                far = stack.enter_context(listener.accept()[0])
+                driver._open[name] = link = Link(name, near, max_frame_bytes=1 << 20)
+                driver._by_fd[link.fileno()] = link
+                driver._buffered.add(link)
+                driver._poll.register(link, select.POLLIN)
+                far.sendall(ended(name, names[(i + 1) % len(names)]))
+        run = Run(party, program(party))
+        run.start()
+        stack.callback(sys.setrecursionlimit, limit)
+        sys.setrecursionlimit(len(inspect.stack()) + 60)
+        driver._wait(lambda: party.ready)
+    assert {name: getattr(error, "peer", "") for name, error in party.failed.items()} == {n: n for n in names}
