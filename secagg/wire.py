@@ -26,6 +26,7 @@ import enum
 import functools
 import math
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar, get_args, get_origin
 
@@ -68,13 +69,17 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
     Fields may be numbers, strings, bytes, lists and tuples of them, other structs and numpy arrays
     annotated as `NDArray[dtype]`. `repr` shows no field: any of them may be secret.
+
+    KIND names the class, TAG does in 32 bits.
     """
 
     KIND: ClassVar[str] = ""
+    TAG: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.KIND = f"{cls.__module__.removeprefix('secagg.')}.{cls.__qualname__}"
+        cls.TAG = zlib.crc32(cls.KIND.encode())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

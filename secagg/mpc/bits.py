@@ -30,6 +30,7 @@ from secagg.mpc.shared import Shared
 from secagg.mpc.streams import Purpose
 from secagg.party import Computation, PartyId
 from secagg.ring import U64
+from secagg.wire import Message
 
 LANES: Final = 64
 ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -97,10 +98,10 @@ async def input_bits(
     shape: tuple[int, ...],
     bits: U64 | None = None,
     *,
-    owner_may_wait_for: Collection[PartyId] | None = None,
+    owner_sent_before: Collection[type[Message]] = (),
 ) -> SharedBits:
     """Return an input of `owner` as shares; the owner passes `bits`, or calls `share_input` if it is outside."""
-    shares = await engine.input(XOR, owner, shape, bits, owner_may_wait_for=owner_may_wait_for)
+    shares = await engine.input(XOR, owner, shape, bits, owner_sent_before=owner_sent_before)
     return SharedBits(engine, *shares)
 
 

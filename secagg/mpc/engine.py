@@ -173,7 +173,7 @@ class Engine:
         shape: tuple[int, ...],
         value: Array | None = None,
         *,
-        owner_may_wait_for: Collection[PartyId] | None = None,
+        owner_sent_before: Collection[type[Message]] = (),
     ) -> tuple[Array, Array]:
         """Return this party's two shares of an input of `owner`.
 
@@ -182,7 +182,7 @@ class Engine:
           owner: a computing party, which passes `value`, or another, which calls `share_input`.
           shape: the public shape of the input.
           value: at the owner, the input; nowhere else.
-          owner_may_wait_for: whom an outside owner may wait for before it shares its input; see `Party.gather`.
+          owner_sent_before: kinds that an outside owner waits for only once it has shared its input; see `Party.gather`.
 
         Raises:
           ShapeError: the value has another shape or dtype.
@@ -196,7 +196,7 @@ class Engine:
             InputFromOutside,
             owner,
             max_bytes=array_bytes(shape, group.dtype),
-            may_wait_for=owner_may_wait_for,
+            sent_before=owner_sent_before,
         )
         wanted = 2 if self.index == 0 else 1
         if len(message.seeds) != wanted or (message.share is None) != (self.index == 0):

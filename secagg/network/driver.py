@@ -335,6 +335,7 @@ class Driver(Generic[T]):
         peer = link.peer
         if frame_type is FrameType.MESSAGE:
             link.moved = link.stepped = time.monotonic()
+            link.awaits = 0  # it said so before it sent this
             self.party.deliver(frame, peer)
             if peer in self.party.failed:
                 raise self.party.failed[peer]
@@ -362,6 +363,7 @@ class Driver(Generic[T]):
         elif not beat.waits_for and now - link.stepped < COMPUTING_TIMES * self._timeouts.message_s:
             link.moved = now
         link.waits_for = tuple(self.party.roster[i] for i in beat.waits_for)
+        link.awaits = beat.awaits
 
     @property
     def _awaited(self) -> list[PartyId]:
@@ -398,16 +400,19 @@ class Driver(Generic[T]):
         word = word_of(peer, self.party.me, says)
         if self._excused(peer, says):
             return PeerVanishedError(
-                f"{text}; {word}. This party cannot know whose doing it is; ask them all"
+                f"{text}; {word}. Either {peer} keeps it back, or whoever is at the end of this keeps something from "
+                f"{peer}. This party cannot know whose doing it is; ask them all"
             )
         more = f" ({word})" if word else ""
         if excused(peer, self.party.me, says):
-            more = f"; {word}, before which it has to send this"
+            more = f"; {word}. {peer} also says that it waits for what comes later than this in the protocol"
         return PeerVanishedError(f"{text}{more}; check that {peer} is running and can be reached", peer=peer)
 
     def _excused(self, peer: PartyId, says: Says) -> bool:
-        """Whether a peer says that it waits for third parties, and may do so before it sends what is waited for."""
-        return excused(peer, self.party.me, says) and not self.party.owes(peer, says[peer])
+        """Whether a peer says that it waits for third parties, and for nothing that shows it to have left out a message."""
+        link = self._open.get(peer)
+        owes = link is not None and self.party.owes(peer, link.awaits)
+        return excused(peer, self.party.me, says) and not owes
 
     def _too_far_ahead(self, link: Link) -> bool:
         ahead = link.held or bool(self.party.overfull(link.peer))
@@ -506,7 +511,9 @@ class Driver(Generic[T]):
         ]
         if idle:
             awaited = self._awaited if self._waiting else []
-            frame = heartbeat_frame(self._steps, awaited, self.party.roster)
+            # While somebody does not take what was sent, it is not for a message that the program waits.
+            awaits = self.party.awaited_tag if self._waiting and not self._lent else 0
+            frame = heartbeat_frame(self._steps, awaited, self.party.roster, awaits)
             for link in idle:
                 self._send(link, [frame])
 

@@ -46,6 +46,7 @@ class Link:
       moved: when the peer last showed progress: a message, a step, that it computes (see `waiting`).
       stepped: when its count of steps last rose.
       steps, waits_for: what its last heartbeat said.
+      awaits: the kind of message that it said it waits for; 0 once a later message has come.
       finished: whether the peer said that its program has ended.
       admits: says of a long message, before its arrays are held, whether it may be taken; None where all may.
       held: whether it said no to the message whose beginning is here. `read` asks again.
@@ -65,6 +66,7 @@ class Link:
         "_type",
         "_writable",
         "admits",
+        "awaits",
         "finished",
         "heard",
         "held",
@@ -85,6 +87,7 @@ class Link:
         self.heard = self.wrote = self.moved = self.stepped = time.monotonic()
         self.steps = -1
         self.waits_for: tuple[str, ...] = ()
+        self.awaits = 0
         self.finished = False
         self.admits: Callable[[Envelope, int, str], bool] | None = None
         self.held = False

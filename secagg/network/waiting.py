@@ -7,6 +7,10 @@ moves bytes of a message to or from this party. If none of them does so for `mes
 Then p is named only if it does not say that it waits for a third party. Two honest parties that run the same program never
 wait for each other. So a peer that claims to wait for this party may be named. What it says of a third party nobody here
 can check: then nobody is named, and the message says whose word leads where.
+
+A word about a third party does not always excuse p. A heartbeat says too which kind of message its sender waits for. If p,
+by the protocol, waits for such a message only after it has sent what is late, p has left that out by its own word. Nobody
+else can bring an honest p to say so: whoever keeps an earlier message from p makes it wait for an earlier kind.
 """
 
 from __future__ import annotations
@@ -55,19 +59,24 @@ class Heartbeat(Message, frozen=True):
     Attributes:
       steps: how often its program has gone on; never less than before.
       waits_for: places in the roster of those whom it waits for, the first `MAX_TOLD`; empty while it computes.
+      awaits: `Message.TAG` of the one kind that it waits for; 0 if there are several, or if it waits for somebody to take
+        what it sent.
     """
 
     steps: int
     waits_for: list[int]
+    awaits: int = 0
 
 
 Says: TypeAlias = Mapping[PartyId, Sequence[PartyId]]  # by party, whom it says that it waits for
 
 
-def heartbeat_frame(steps: int, waits_for: Sequence[PartyId], roster: Sequence[PartyId]) -> bytes:
+def heartbeat_frame(
+    steps: int, waits_for: Sequence[PartyId], roster: Sequence[PartyId], awaits: int = 0
+) -> bytes:
     """Return the frame that shows a peer what this party does."""
     places = [roster.index(name) for name in waits_for[:MAX_TOLD]]
-    return encode_control(FrameType.HEARTBEAT, Heartbeat(steps, places))
+    return encode_control(FrameType.HEARTBEAT, Heartbeat(steps, places, awaits))
 
 
 def read_heartbeat(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) -> Heartbeat:
@@ -81,6 +90,7 @@ def read_heartbeat(frame: memoryview, peer: PartyId, roster: Sequence[PartyId]) 
         beat.steps < 0
         or len(beat.waits_for) > MAX_TOLD
         or not all(0 <= i < len(roster) for i in beat.waits_for)
+        or not 0 <= beat.awaits < 1 << 32
     ):
         raise WireError(f"heartbeat with numbers outside their ranges from {peer}", peer=peer)
     return beat

@@ -191,7 +191,7 @@ class Party:
         quorum: int | None = None,
         timeout_s: float | None = None,
         max_bytes: int | None = None,
-        may_wait_for: Iterable[PartyId] | None = None,
+        sent_before: Iterable[type[Message]] = (),
     ) -> Gather[M]:
         """Return a request for one `kind` from each of `peers`; await it for the messages by peer.
 
@@ -201,8 +201,9 @@ class Party:
           timeout_s: how long to wait; by default as long as the driver allows.
           max_bytes: of a message, beside the `wire.SMALL_BYTES` that every message may take. Without, those are all
             for a kind that holds no arrays, and the driver's bound holds for others: so say how large arrays may be.
-          may_wait_for: whom a peer may itself wait for before it answers, by the protocol; without, anybody. A peer that is
-            late and says that it waits for others alone is named.
+          sent_before: kinds that a peer waits for only once it has sent this. It must not wait for one of them in an
+            earlier protocol of this session: something that it has sent since must have been read here. A peer that
+            is late is named if it says that it waits for one of these kinds, whoever is to send that.
 
         Raises (when awaited):
           PeerVanishedError: a peer ended its connection or sent nothing in time.
@@ -210,9 +211,9 @@ class Party:
           RemoteProtocolError: a peer sent something else or something longer, or broke the rules of the wire.
         """
         wanted, limit = self._wanted(peers, quorum), limit_of(kind, max_bytes)
-        allowed = None if may_wait_for is None else frozenset(may_wait_for)
+        later = frozenset(after.TAG for after in sent_before)
         lane, phase = self._lane, self.ledger.phase
-        return Gather(kind, wanted, quorum, lane, phase, timeout_s, limit=limit, may_wait_for=allowed)
+        return Gather(kind, wanted, quorum, lane, phase, timeout_s, limit=limit, sent_before=later)
 
     async def as_completed(
         self,
@@ -265,10 +266,10 @@ class Party:
         peer: PartyId,
         *,
         max_bytes: int | None = None,
-        may_wait_for: Iterable[PartyId] | None = None,
+        sent_before: Iterable[type[Message]] = (),
     ) -> M:
         """Return the next message of a peer, which must be a `kind`; arguments and errors are those of `gather`."""
-        return (await self.gather(kind, (peer,), max_bytes=max_bytes, may_wait_for=may_wait_for))[peer]
+        return (await self.gather(kind, (peer,), max_bytes=max_bytes, sent_before=sent_before))[peer]
 
     def parallel(self, *computations: Computation[Any]) -> _Parallel:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
@@ -435,12 +436,15 @@ class Party:
         """Whether the program waits for a message of a peer that cannot come any more, and cannot go on without it."""
         return any(g.quorum is None and peer in g.peers and self._lacks(peer, g) for g in self._wait)
 
-    def owes(self, peer: PartyId, named: Collection[PartyId]) -> bool:
-        """Whether a peer has to send what the program waits for before it waits for any of those named."""
-        return any(
-            g.may_wait_for is not None and peer in g.missing and g.may_wait_for.isdisjoint(named)
-            for g in self._wait
-        )
+    @property
+    def awaited_tag(self) -> int:
+        """The tag of the one kind of message that the program waits for; 0 if protocols side by side wait for several."""
+        tags = {gather.kind.TAG for gather in self._wait}
+        return tags.pop() if len(tags) == 1 else 0
+
+    def owes(self, peer: PartyId, tag: int) -> bool:
+        """Whether a peer that waits for messages of one kind has left out what the program waits for."""
+        return any(peer in gather.missing and tag in gather.sent_before for gather in self._wait)
 
     def _lacks(self, peer: PartyId, gather: Gather[Any]) -> bool:
         return peer in self._failed and not self._has_mail(peer, gather.lane)

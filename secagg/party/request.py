@@ -24,7 +24,7 @@ class Gather(Generic[M]):
       is kept between waits. So a wait costs the same for any number of peers.
     continued: time runs on from the wait before this one.
     limit: the longest frame that may answer, in bytes.
-    may_wait_for: whom a peer may itself wait for before it answers; None for anybody.
+    sent_before: kinds of messages that a peer waits for only once it has answered, by `Message.TAG`.
     missing: who has neither answered nor failed.
     there: whether a `first` request has its answer.
     """
@@ -38,7 +38,7 @@ class Gather(Generic[M]):
     first: bool = False
     continued: bool = False
     limit: int = wire.MAX_FRAME_BYTES
-    may_wait_for: frozenset[PartyId] | None = None
+    sent_before: frozenset[int] = frozenset()
     missing: set[PartyId] = field(default_factory=set)
     there: bool = False
 

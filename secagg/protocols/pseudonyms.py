@@ -50,7 +50,7 @@ async def agree_hash_key(
     contribution: bytes,
     announced: Mapping[PartyId, bytes],
     *,
-    may_wait_for: Collection[PartyId] | None = None,
+    sent_before: Collection[type[Message]] = (),
 ) -> bytes:
     """Return the key that all input parties drew together, for this session only.
 
@@ -58,7 +58,7 @@ async def agree_hash_key(
       contribution: this party's, 32 bytes that it drew.
       announced: the input parties in the order in which all have them, and the digest of each one's contribution;
         agreed on by all of them before this.
-      may_wait_for: whom another one may wait for before it tells its contribution; see `Party.gather`.
+      sent_before: kinds that another one waits for only once it has told its contribution; see `Party.gather`.
 
     Raises:
       RemoteProtocolError: a contribution that is not the one announced.
@@ -67,7 +67,7 @@ async def agree_hash_key(
     peers = [p for p in announced if p != party.me]
     for peer in peers:
         party.send(peer, HashKeyPart(contribution))
-    for peer, message in (await party.gather(HashKeyPart, peers, may_wait_for=may_wait_for)).items():
+    for peer, message in (await party.gather(HashKeyPart, peers, sent_before=sent_before)).items():
         part = message.contribution
         if len(part) != KEY_BYTES or digest_of_contribution(party.session, peer, part) != announced[peer]:
             raise RemoteProtocolError(

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from secagg import wire
@@ -24,6 +25,7 @@ from secagg.network.driver import Driver
 from secagg.network.hello import abort_frame
 from secagg.network.link import Link
 from secagg.network.tcp import Timeouts
+from secagg.network.waiting import Heartbeat, heartbeat_frame, read_heartbeat
 from secagg.party import Party, Program, Run
 from secagg.wire import FrameType, Message
 
@@ -36,6 +38,18 @@ class Word(Message, frozen=True):
     """A number."""
 
     x: int
+
+
+class Reply(Message, frozen=True):
+    """A number that comes later."""
+
+    x: int
+
+
+class Block(Message, frozen=True):
+    """More than a connection takes while nobody reads it."""
+
+    x: np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Met:
@@ -88,10 +102,11 @@ class Scene:
         )
         return b"".join(parts)
 
-    def run(self, program: Program[Any]) -> Any:
+    def run(self, program: Program[Any], message_s: float = FOR_EVER_S) -> Any:
         """Return what a's program returned, or the error with which it ended."""
         met: Any = Met(self._links)
-        driver: Driver[Any] = Driver(met, Timeouts(*3 * (FOR_EVER_S,)), 1 << 20, 1 << 20, None)
+        timeouts = Timeouts(FOR_EVER_S, FOR_EVER_S, message_s)
+        driver: Driver[Any] = Driver(met, timeouts, 1 << 20, 1 << 20, None)
         try:
             return driver.run(program)[0]
         except SecaggError as error:
@@ -176,6 +191,51 @@ def test_an_abort_about_nobody_who_is_here_names_its_sender(scene: Scene) -> Non
     stranger = abort_frame(RemoteProtocolError("no", peer="nobody"))
     error = scene.run(after(lambda: scene.send("d", stranger)))
     assert (error.peer, error.accused) == ("d", "")
+
+
+@pytest.mark.parametrize(
+    ("awaits", "then_sends", "named"),
+    [(Reply.TAG, False, "b"), (Reply.TAG, True, ""), (Word.TAG, False, ""), (0, False, "")],
+    ids=["a later kind", "a later kind, then a message", "the same kind", "several kinds"],
+)
+def test_a_peer_is_named_only_if_its_last_word_is_that_it_waits_for_what_comes_later(
+    scene: Scene, awaits: int, then_sends: bool, named: str
+) -> None:
+    async def program(party: Party) -> None:
+        await party.receive(Word, "b")
+        await party.receive(Word, "b", sent_before=(Reply,))
+
+    beat = heartbeat_frame(3, ["d"], NAMES, awaits)
+    scene.send("b", *((beat, scene.word("b")) if then_sends else (scene.word("b"), beat)))
+    error = scene.run(program, 0.5)
+    assert isinstance(error, PeerVanishedError)
+    assert error.peer == named
+
+
+def test_who_waits_for_bytes_to_be_taken_does_not_say_that_it_waits_for_a_message(scene: Scene) -> None:
+    told: list[Heartbeat] = []
+
+    def listen() -> None:
+        beat = wire.encode_control(FrameType.HEARTBEAT, Heartbeat(0, [1]))
+        with scene.ends["c"].makefile("rb") as end:
+            while not told or not told[-1].waits_for:
+                prefix = end.read(wire.PREFIX.size)
+                _, _, size = wire.decode_prefix(prefix, peer="a")
+                frame = prefix + end.read(size - wire.PREFIX.size)
+                if len(frame) >= len(beat):
+                    told.append(read_heartbeat(memoryview(frame), "a", NAMES))
+        scene.ends["b"].close()
+
+    async def program(party: Party) -> None:
+        party.send("b", Block(np.zeros(1 << 25, np.uint8)))
+        await party.receive(Word, "c", sent_before=(Reply,))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    error = scene.run(program, 8.0)
+    listener.join()
+    assert error.peer == "b"
+    assert (set(told[-1].waits_for), told[-1].awaits) == ({1, 2}, 0)
 
 
 def test_any_number_of_peers_may_each_accuse_the_next() -> None:

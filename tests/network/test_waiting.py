@@ -22,6 +22,7 @@ from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
 from secagg.party import Party
 from secagg.protocols.group_by import Field, Query, Rows, find_groups
+from secagg.protocols.group_by.announcement import Heard
 from secagg.wire import FrameType, Message
 
 NAMES = ("a", "b", "mallory")
@@ -33,8 +34,22 @@ class Word(Message, frozen=True):
     x: int
 
 
+class Reply(Message, frozen=True):
+    """A number that comes later."""
+
+    x: int
+
+
 @pytest.mark.parametrize(
-    "beat", [Heartbeat(-1, []), Heartbeat(0, [3]), Heartbeat(0, [-1]), Heartbeat(0, [0] * 5)]
+    "beat",
+    [
+        Heartbeat(-1, []),
+        Heartbeat(0, [3]),
+        Heartbeat(0, [-1]),
+        Heartbeat(0, [0] * 5),
+        Heartbeat(0, [], -1),
+        Heartbeat(0, [], 1 << 32),
+    ],
 )
 def test_a_heartbeat_outside_its_bounds_is_refused_and_its_sender_named(beat):
     frame = wire.encode_control(FrameType.HEARTBEAT, beat)
@@ -45,9 +60,9 @@ def test_a_heartbeat_outside_its_bounds_is_refused_and_its_sender_named(beat):
 
 def test_the_longest_heartbeat_fits_its_frame_and_comes_back():
     roster = [f"p{i}" for i in range(70_000)]
-    frame = heartbeat_frame(2**63, roster[-9:], roster)
+    frame = heartbeat_frame(2**63, roster[-9:], roster, 2**32 - 1)
     beat = read_heartbeat(memoryview(frame), "b", roster)
-    assert (beat.steps, beat.waits_for) == (2**63, [69_991, 69_992, 69_993, 69_994])
+    assert (beat.steps, beat.waits_for, beat.awaits) == (2**63, [69_991, 69_992, 69_993, 69_994], 2**32 - 1)
 
 
 def test_only_who_says_that_it_waits_for_third_parties_is_excused():
@@ -135,28 +150,56 @@ def test_who_withholds_is_named_by_whom_it_lets_wait_and_nobody_blames_a_party_i
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("may_wait_for", [None, ("mallory",), ("b",)])
-def test_who_waits_for_those_alone_that_come_later_in_the_protocol_is_named(may_wait_for):
+@pytest.mark.parametrize("sent_before", [(), (Reply,)])
+def test_who_waits_by_its_own_word_for_what_comes_later_in_the_protocol_is_named(sent_before):
     async def program(party: Party) -> int:
         if party.me == "a":
-            await party.receive(Word, "mallory", may_wait_for=may_wait_for)
+            await party.receive(Word, "mallory", sent_before=sent_before)
             party.send("b", Word(1))
         elif party.me == "b":
             await party.receive(Word, "a")
+            party.send("mallory", Reply(1))
         else:  # leaves out what it owes to a, and goes on
-            await party.receive(Word, "b")
+            await party.receive(Reply, "b")
         return 1
 
-    ended = run_all(program, Timeouts(30, 20, 3.0), patient="mallory" if may_wait_for == ("mallory",) else "")
-    if may_wait_for == ("mallory",):
+    ended = run_all(program, Timeouts(30, 20, 3.0), patient="mallory" if sent_before else "")
+    if sent_before:
         assert ended["a"][:2] == ("PeerVanishedError", "mallory")
-        assert re.search(
-            "mallory says that it waits for b.*, before which it has to send this", ended["a"][3]
-        )
+        assert re.search("mallory says that it waits for b.* for what comes later than this", ended["a"][3])
         assert (ended["b"][2] or ended["b"][1]) == "mallory"
     else:
         assert ended["a"][:2] != ("PeerVanishedError", "mallory")
         assert ended["b"][2] != "mallory"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("says", ["what it waits for", "that it waits for y"])
+def test_an_outside_party_from_which_a_computing_party_keeps_a_message_is_named_by_nobody(says):
+    names = ("bank", "other", "x", "y", "mallory")
+    query = Query(("bank", "other"), ("x", "y", "mallory"), (Field("n", 5, at_least=2),))
+    rows = Rows(np.array(["v0", "v1"], object), np.ones((2, 1), np.uint64))
+
+    async def program(party: Party) -> int:
+        if party.me == "mallory":
+            send = Party.send
+
+            def forgetful(self: Party, to: str, message: Message) -> None:
+                if to != "bank" or not isinstance(message, Heard):
+                    send(self, to, message)
+
+            Party.send = forgetful  # type: ignore[method-assign]  # in a process that is mallory's alone
+            if says != "what it waits for":
+                lie = heartbeat_frame(0, ["y"], party.roster)
+                vars(driver)["heartbeat_frame"] = lambda *_: lie
+        await find_groups(party, query, rows if party.me in query.input_parties else None)
+        return 1
+
+    ended = run_all(program, Timeouts(60, 30, 3.0), names, patient="mallory")
+    for name in ("bank", "other", "x", "y"):
+        kind, peer, accused, text = ended[name]
+        blamed = accused if kind == "AbortedError" else peer  # an abort's peer is who told of the end
+        assert blamed in ("", "mallory"), (name, text)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

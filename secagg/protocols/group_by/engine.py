@@ -26,7 +26,7 @@ from secagg.mpc.bits import (
     input_bits,
     public_bits,
 )
-from secagg.mpc.engine import Engine, outside_opener
+from secagg.mpc.engine import Engine, Opening, outside_opener
 from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge, merge_gates
 from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
@@ -69,7 +69,8 @@ async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> Sh
         where = layout.region(position)
         value = table.planes() if table is not None and owner == engine.party.me else None
         shape = (put_in, where.stop - where.start)
-        part = await input_bits(engine, owner, shape, value, owner_may_wait_for=query.outside_parties)
+        # The owner has told this party what it heard, so it waits for no opening of an earlier protocol.
+        part = await input_bits(engine, owner, shape, value, owner_sent_before=(Opening,))
         joint.share_0[:put_in, where] = part.share_0
         joint.share_1[:put_in, where] = part.share_1
         origin = np.array([ONES if position >> b & 1 else 0 for b in range(query.origin_planes)], np.uint64)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from secagg.mpc.engine import Engine, receive_opening, share_input
+from secagg.mpc.engine import (
+    Engine,
+    InputFromOutside,
+    Opening,
+    PairSecret,
+    receive_opening,
+    share_input,
+)
 from secagg.mpc.groups import XOR
 from secagg.party import Party
 from secagg.protocols.group_by.announcement import Announced, announce
@@ -49,12 +56,12 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
         layout = Layout.plan(query, list(announced.counts.values()))
         table = None
         if announced.rows is not None:
-            # Who has compared announcements with everybody waits for other outside input parties at most.
+            # All have told this party what they heard, so nobody waits for one of these in an earlier protocol.
             key = await agree_hash_key(
                 party,
                 announced.contribution,
                 announced.contributions,
-                may_wait_for=query.outside_parties,
+                sent_before=(PairSecret, InputFromOutside, Opening),
             )
             table = PlacedRows.place(layout, announced.rows, key, party.me)
     if party.me not in query.computing_parties:

@@ -110,11 +110,6 @@ class Query:
         return row_limit(self.max_rows, len(self.input_parties))
 
     @property
-    def outside_parties(self) -> tuple[PartyId, ...]:
-        """The input parties that compute nothing."""
-        return tuple(p for p in self.input_parties if p not in self.computing_parties)
-
-    @property
     def value_planes(self) -> int:
         """Bits of all fields of one row."""
         return sum(self.widths)
