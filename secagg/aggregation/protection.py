@@ -71,7 +71,7 @@ class SumOutcome:
       missed: whoever else was found missing or at fault, and why; contributors may be among them.
       error: bound on the error of each coordinate.
       parameters: what the protocol chose.
-      protection: who learns what, and who would have to work together to learn more, in one sentence.
+      protection: who learns what, and who would have to work together to learn more.
       bits: of one number as a client sends it, without what is sent once.
       roles: party names by role.
       ledgers: by party.

@@ -47,7 +47,7 @@ class Report:
     Attributes:
       operation: "sum" or "mean".
       protocol: the protection and its settings.
-      protection: who learns what, and who would have to work together to learn more, in one sentence.
+      protection: who learns what, and who would have to work together to learn more.
       parameters: what the protocol chose.
       contributors: whose updates are in it.
       dropped: the other clients, and why.

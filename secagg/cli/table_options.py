@@ -1,4 +1,7 @@
-"""The options that say how a party's table is read, which several commands have in common."""
+"""The options that say how a party's table is read, which several commands have in common.
+
+Typer reads the options of a command from its function's signature. So each command lists these eight.
+"""
 
 from __future__ import annotations
 

@@ -159,8 +159,8 @@ async def _layer(engine: Engine, views: list[Views], key_planes: int) -> None:
 async def _swap(swap: SharedBits, views: list[Views]) -> None:
     """Exchange earlier and later rows where the bit says so, in place.
 
-    Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, view after view, and
-    this party's own share of the result added to its first share at once, while it is still in the cache.
+    Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, view after view. This party's own
+    share of the result is added to `share_0` at once, while it is still in the cache.
     """
     first, second = views
     where = _columns(first)

@@ -1,8 +1,8 @@
 """Who waits for whom: what heartbeats say of their senders, and whom a party names whose own wait takes too long.
 
 A heartbeat says how many steps its sender has taken and whom it now waits for. A party that waits for p gives p time as
-long as p, or somebody whom p says it waits for, directly or through others, shows progress: it takes a step, computes, or
-moves bytes of a message to or from this party. If none of them does so for `message_s`, the wait ends.
+long as p shows progress, or somebody whom p says it waits for, directly or through others. Progress is to take a step, to
+compute, or to move bytes of a message to or from this party. If none of them does so for `message_s`, the wait ends.
 
 Then p is named only if it does not say that it waits for a third party. Two honest parties that run the same program never
 wait for each other. So a peer that claims to wait for this party may be named. What it says of a third party nobody here

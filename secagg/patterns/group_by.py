@@ -1,7 +1,7 @@
 """Patterns that are one query on groups: see `secagg.protocols.group_by` for program, threat model and cost.
 
-Such a pattern says how a party's tables become rows (an identifier and some numbers each), and which tests the sums
-over a group of equal identifiers have to pass. Each input party is told about its own rows.
+Such a pattern says how a party's tables become rows, an identifier and some numbers each. It says which tests the sums over
+a group of equal identifiers have to pass. Each input party is told about its own rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which patterns there are: secagg's own, and those of installed distributions.
 
-A distribution offers a pattern by an entry point of the group `secagg.patterns`, whose name is the pattern's and whose
-object is an instance that keeps to the contract `pattern.Pattern`:
+A distribution offers a pattern by an entry point of the group `secagg.patterns`. Its name is the pattern's. Its object is
+an instance that keeps to the contract `pattern.Pattern`:
 
     [project.entry-points."secagg.patterns"]
     comorbidity = "hospital_patterns:COMORBIDITY"

@@ -8,8 +8,8 @@ an integer is v = x. A client sends w v and w, and their sums are opened exactly
 the planner (`secagg.fixed_point`) chooses for each array by its clip. A sum errs by at most contributors 2^-(f+1). A mean
 errs by at most 2^-(f+1), whatever the weights.
 
-*Units* (`Units`), for weights that are no integers, and for protocols that compute with real numbers. A number x
-within +-clip is x / clip, a weight w is w / max_weight; a client sends multiples of 1/scale near the products w x / clip
+*Units* (`Units`), for weights that are no integers, and for protocols that compute with real numbers. A number x within
++-clip is x / clip, a weight w is w / max_weight. A client sends multiples of 1/scale near the products w x / clip
 max_weight, and near w / max_weight. With E the most that a sum of these may be off, and U, V the sums, |U| <= V but for E:
 
     |U'/V' - U/V| = |(U' - U) - (U/V) (V' - V)| / V' <= 2 E / V'

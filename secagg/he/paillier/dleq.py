@@ -16,7 +16,7 @@ exponents [BGR98; for shares of decryptions APB+04]:
 Sound, in the random oracle model, if n is a product of safe primes 2 p' + 1 and 2 q' + 1, and v generates the
 squares. The squares are a cyclic group of order n^s p' q', whose smallest prime factor exceeds 2^256. Write
 v_i = v^a and d_j^2 = c_j^(4 a) w_j, all w_j squares.
-  - If some w_j != 1, at most one value of e_j makes W, the product of all w_j^(e_j), 1 when the others are given: two would
+  - If some w_j != 1, at most one value of e_j makes W, the product of all w_j^(e_j), 1 when the others are given. Two would
     differ by less than 2^128, and w_j's order would divide the difference. So W = 1 has probability 2^-128 for each
     question to the hash. In groups with elements of small order this does not hold [BP00]; squares have none.
   - Then D = C^a W. Whatever A and B, C^z = A D^e and v^z = B v_i^e make z the logarithm of B plus e a, and W^e a

@@ -7,8 +7,8 @@ bits of p's entropy out of hundreds ([BD92] bounds the loss), and no method of f
 Candidates p for which a small prime divides p or (p - 1) / 2 are struck out in a numpy array first. The reason for
 (p - 1) / 2 is:
 
-- in any key, because then the group of squares modulo p has no small subgroup, so that the square of a random
-  number generates nearly all of it (see `flaw`);
+- in any key, because then the group of squares modulo p has no small subgroup. So the square of a random number generates
+  nearly all of it (see `flaw`);
 - for safe primes, for which (p - 1) / 2 is prime, because it saves most of the tests.
 
 Primality: the tests of gmpy2.is_prime, which are a strong test to the base 2 and a strong Lucas test, and 16 rounds

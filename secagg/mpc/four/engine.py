@@ -6,8 +6,8 @@ parties of which one lied, or the one. There is no fairness and no guaranteed en
 ends the run for others.
 
 Who learns what: an opening shows its value to the parties named and to nobody else. All else that a computing party
-receives is masked by a stream whose key it does not hold, or is a tag, a statement or evidence, which it can make up by
-itself.
+receives is masked by a stream whose key it does not hold. Or it is a tag, a statement or evidence, which the party can make
+up by itself.
 
 Costs are declared in `costs`, proofs stand in docs/soundness-four.md.
 """

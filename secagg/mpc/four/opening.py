@@ -11,9 +11,8 @@ only, what others open to those who were to see it is right.
 keys that both hold. The masks cancel in the sum, so Q gets four shares that are uniform but for their sum, however the
 secret was made.
 
-Who finds a lie: one in step 1 shows to all alike, so that all honest ones raise the same error. One in step 2 shows to
-whom it was told, who names sender and voucher and ends the run; others know it from its word alone, and may have their
-result.
+Who finds a lie: one in step 1 shows to all alike, so that all honest ones raise the same error. One in step 2 shows to whom
+it was told, who names sender and voucher and ends the run. Others know it from its word alone, and may have their result.
 
 Cost (s = bytes of the secret array): 2 rounds, s bytes a computing party for opening to all four, s by P_{i+1} for P_i,
 s by each and a digest for a party outside.

@@ -11,8 +11,8 @@ v_ab = (x_a + x_b)(y_a + y_b) - x_a y_a - x_b y_b, so that six products at each 
 Private: P_b receives v_ab - r and does not hold k_b. The r are fresh for each pair, so the shares of z are uniform but
 for their sum: what r_ab adds to z_b it takes from z_a, and pairs connect all four.
 
-Cost: 1 round. Of six elements each party sends one or two: the pairs {0, 2} and {1, 3} exchange their roles for one half
-of the elements, which makes 1.5 a party, rounded to whole elements.
+Cost: 1 round. Of six elements each party sends one or two. The pairs {0, 2} and {1, 3} exchange their roles for one half of
+the elements. That makes 1.5 a party, rounded to whole elements.
 """
 
 from __future__ import annotations

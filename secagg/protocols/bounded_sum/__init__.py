@@ -11,11 +11,11 @@
 Bounds, in units of the last place: |x_i| <= B for every coordinate and sum x_i**2 <= C (`Bounds`). With weights, the
 client shares (w, w x) and the bounds are on x: 0 <= w <= W, |w x_i| <= w B, sum (w x_i)**2 <= w**2 C.
 
-Sums of squares are modulo 2**k, and a vector of large coordinates can have a small one; PINE [ROCT23; CP25] finds
-such wraps by random tests, because range checks are dear with two servers. Here every coordinate is compared with its
-bound, which is exact for every element of the ring; if all are within, d (W B)**2 < 2**(k-1) makes the sum of squares
-the integer, so that its comparison is exact as well. `Bounds` refuses other dimensions and bounds. One bit comes out,
-of all comparisons together, so it does not matter what the others give when one has failed.
+Sums of squares are modulo 2**k, and a vector of large coordinates can have a small one. PINE [ROCT23; CP25] finds such
+wraps by random tests, because range checks are dear with two servers. Here every coordinate is compared with its bound,
+which is exact for every element of the ring. If all are within, d (W B)**2 < 2**(k-1) makes the sum of squares the integer,
+so that its comparison is exact as well. `Bounds` refuses other dimensions and bounds. One bit comes out, of all comparisons
+together, so it does not matter what the others give when one has failed.
 
 Threat model. *Clients may do anything*, alone or together. Whatever a client sends is one vector or none. A share comes
 from the client to one aggregator, who passes it on to its second holder. So two holders of a share cannot hold different
@@ -37,9 +37,9 @@ Cost, n clients in batches of m, d coordinates (one more with weights) of 8 byte
              s = ceil(m (2 d + 1) / 2**19) slices
 `cost` is exact in bytes; and in rounds for one batch that all aggregators or somebody outside learn the sum of. Each
 client takes 2 d + 1 comparisons and d products. A batch holds fewer clients where vectors are long: 2**20 numbers, or one
-client. While it is checked an aggregator takes 16 bytes a coordinate for its shares, half a byte a comparison for the
-signs, and 80 MB for the 2**19 comparisons that are made at a time, however many clients there are. What waits for its batch
-takes 64 bytes a client at P_0 and the upload, 8 d, at P_1.
+client. While a batch is checked an aggregator takes 16 bytes a coordinate for its shares, and half a byte a comparison for
+the signs. The 2**19 comparisons that are made at a time take 80 MB, however many clients there are. What waits for its
+batch takes 64 bytes a client at P_0 and the upload, 8 d, at P_1.
 
 Proofs in docs/soundness-bounded.md.
 """

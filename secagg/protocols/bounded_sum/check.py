@@ -124,8 +124,8 @@ def _margins(
 ) -> RingArray:
     """Return a slice of the numbers that must not be negative, of one share of each.
 
-    In all they are reach - x and reach + x of each column, and spare, filled up with zeros to whole words; the first column
-    is the weight itself, and how far it is below the largest, where there are weights.
+    In all they are reach - x and reach + x of each column, and spare, filled up with zeros to whole words. Where there are
+    weights, the first column is the weight itself, and how far it is below the largest.
 
     Args:
       x: rows, shape (m, columns).

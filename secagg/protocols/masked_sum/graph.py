@@ -15,12 +15,12 @@ Server that keeps to the protocol (corruptions and dropouts independent of the o
   secrecy   nobody has `threshold` corrupt neighbours (union over n clients, hypergeometric tail), and no two
             runs of k/2 are corrupt or gone (union over n (n - k - 1) / 2 pairs of runs)
   failure   somebody keeps fewer than `threshold` neighbours (union over n, hypergeometric tail)
-Server that does not: it sees the order and says who dropped out, to each client something else if it can. Every
-client demands that a **quorum** signed the same sets, 2 * quorum > n + c, so that they are the same for all
-honest clients; and `threshold` is such that *no* choice of who dropped out separates the honest ones:
+Server that does not: it sees the order and says who dropped out, to each client something else if it can. Every client
+demands that a **quorum** signed the same sets, 2 * quorum > n + c. So they are the same for all honest clients. And
+`threshold` is such that *no* choice of who dropped out separates the honest ones:
   secrecy   no run of k/2 has threshold - k/2 - 1 corrupt or more (union over n runs, hypergeometric tail).
-            Then also 2 * threshold > k + 1 + corrupt neighbours, for every client: two disjoint sets of holders
-            cannot open both its secrets even where they are told different sets.
+            Then also 2 * threshold > k + 1 + corrupt neighbours, for every client. So two disjoint sets of holders cannot
+            open both its secrets, even where they are told different sets.
   failure   as above.
 Proofs in docs/soundness-masked.md.
 

@@ -1,9 +1,9 @@
 """The keys of one round: who signed them, and what is derived from them.
 
 Every client makes two X25519 key pairs for each round. The *sealing* key stays secret for ever; the *masking* key
-is told to the server if its owner drops out. Both are signed by the owner's registered identity key together with
-round and owner, so that a server cannot pass off keys of its own as a client's. From a pair's agreement come, by
-HKDF with round, ordered pair and purpose as information, the key that seals shares and the seed of the mask.
+is told to the server if its owner drops out. Both are signed by the owner's registered identity key together with round and
+owner. So a server cannot pass off keys of its own as a client's. From a pair's agreement come, by HKDF with round, ordered
+pair and purpose as information, the key that seals shares and the seed of the mask.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def self_seed(where: SumInSession, secret: bytes, client: int) -> bytes:
 def commit(where: SumInSession, secret: bytes, client: int) -> bytes:
     """Return the 32 bytes by which a client fixes the secret of its self mask.
 
-    HKDF as for the mask, for another purpose: it hides the secret as a pseudorandom function does, and fixes it as
-    far as nobody finds collisions of SHA-256.
+    HKDF as for the mask, for another purpose. It hides the secret as a pseudorandom function does, and fixes it as far as
+    nobody finds collisions of SHA-256.
     """
     return derive_key(secret, label=f"{LABEL}/commitment", context=where.context + _number(client))
 
