@@ -223,6 +223,8 @@ def _rewrite(connection: duckdb.DuckDBPyConnection, node: Tree) -> None:
     every = {name: kind for guessed in guesses.values() for name, kind in guessed.items()}
     rows = _whole_rows(connection, node, reads)
     _check_passes(node, every, joining, rows)
+    if _renamed(connection, node, every, reads):
+        raise _Computes
     own = {name: kind for name, kind in every.items() if name not in joining}
     names = {_alias(read) for read in reads}
     for part in (node, *joins):
@@ -259,14 +261,26 @@ def _alias(read: Tree) -> str:
 
 
 def _whole_rows(connection: duckdb.DuckDBPyConnection, tree: Any, reads: Collection[Tree]) -> set[str]:
-    """Return the names by which a query takes whole rows of these tables; a column of that name comes first."""
-    named = _bare_names(tree) & {_alias(read) for read in reads}
-    for read in reads if named else ():
+    """Return the names by which a query takes whole rows of these tables."""
+    return _no_columns(connection, _bare_names(tree) & {_alias(read) for read in reads}, reads)
+
+
+def _renamed(
+    connection: duckdb.DuckDBPyConnection, node: Tree, guesses: Guesses, reads: Collection[Tree]
+) -> set[str]:
+    """Return the names that a SELECT gives to guessed columns and by which it filters."""
+    given = {item["alias"].lower() for item in node["select_list"] if _used(item, guesses)}
+    return _no_columns(connection, _bare_names(node["where_clause"]) & given, reads)
+
+
+def _no_columns(connection: duckdb.DuckDBPyConnection, names: set[str], reads: Collection[Tree]) -> set[str]:
+    """Return the names that no column of these tables has; one that a column has too is the column's."""
+    for read in reads if names else ():
         described = connection.execute(
             f"DESCRIBE {_text(connection, _selecting(connection, read))}"
         ).fetchall()
-        named -= {str(column[0]).lower() for column in described}
-    return named
+        names = names - {str(column[0]).lower() for column in described}
+    return names
 
 
 def _bare_names(tree: Any) -> set[str]:

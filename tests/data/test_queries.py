@@ -140,6 +140,15 @@ def test_a_column_that_is_called_as_its_file_is_a_column(at: Path) -> None:
     assert rows_of("SELECT upper(kind) AS k FROM 'account.csv' AS kind LIMIT 1") == [("TRANSFER",)]
 
 
+def test_a_condition_on_a_guessed_column_under_another_name_is_refused(at: Path) -> None:
+    # As text it would be compared with whole numbers after rounding.
+    for condition in ("x = 1", "X IN (1, 3)", "t.kind = 'FEE' OR x = 3"):
+        with pytest.raises(DataError, match=r"guesses: amount \(DOUBLE\)"):
+            open_source(f"duckdb:SELECT amount AS x FROM 't.csv' WHERE {condition}")
+    assert rows_of("SELECT amount AS kind FROM 't.csv' WHERE kind = 'FEE'") == [("2.50",)]
+    assert rows_of("SELECT amount, kind AS k FROM 't.csv' WHERE k = 'FEE'") == [("2.50", "FEE")]
+
+
 def test_a_condition_on_the_columns_of_a_read_without_a_name_compares_numbers(at: Path) -> None:
     query = "SELECT account FROM read_csv('t.csv') WHERE read_csv.amount > 2.7"
     assert rows_of(query) == rows_of("SELECT account FROM 't.csv' WHERE amount > 2.7") == [("777",)]
