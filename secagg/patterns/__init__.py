@@ -8,6 +8,7 @@ __all__ = [
     "Agreed",
     "Contribution",
     "Disclosure",
+    "Field",
     "GroupByPattern",
     "Identifier",
     "Integer",
@@ -17,18 +18,24 @@ __all__ = [
     "Result",
     "Risk",
     "RoleSize",
+    "Rows",
     "Schema",
     "Tables",
     "Terms",
     "Time",
     "banking",
     "counts",
+    "factorize",
     "find",
+    "group_size",
+    "group_sum",
     "names",
+    "nunique",
 ]
 
 if TYPE_CHECKING:
     from secagg.patterns import banking, counts
+    from secagg.patterns.counts import factorize, group_size, group_sum, nunique
     from secagg.patterns.group_by import GroupByPattern
     from secagg.patterns.pattern import (
         Agreed,
@@ -44,14 +51,17 @@ if TYPE_CHECKING:
     )
     from secagg.patterns.registry import find, names
     from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time
+    from secagg.protocols.group_by import Field, Rows
 else:
     __getattr__, __dir__ = face(
         "secagg.patterns",
         {
             "secagg.patterns": "banking counts",
+            "secagg.patterns.counts": "factorize group_size group_sum nunique",
             "secagg.patterns.group_by": "GroupByPattern",
             "secagg.patterns.pattern": "Agreed Contribution Disclosure Limit Pattern Result Risk RoleSize Tables Terms",
             "secagg.patterns.registry": "find names",
             "secagg.patterns.schema": "Identifier Integer Money Schema Time",
+            "secagg.protocols.group_by": "Field Rows",
         },
     )

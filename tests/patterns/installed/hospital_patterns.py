@@ -16,6 +16,7 @@ from secagg.patterns import (
     Agreed,
     Contribution,
     Disclosure,
+    Field,
     GroupByPattern,
     Identifier,
     Integer,
@@ -23,12 +24,13 @@ from secagg.patterns import (
     Result,
     Risk,
     RoleSize,
+    Rows,
     Schema,
     Tables,
     Terms,
+    factorize,
+    group_size,
 )
-from secagg.patterns.counts import factorize, group_size
-from secagg.protocols.group_by import Field, Rows
 from secagg.wire import Message
 
 
