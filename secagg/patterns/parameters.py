@@ -8,7 +8,7 @@ So the parameter `min_total_cents` is `min_total` in a job file, and `max_cents_
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -46,6 +46,15 @@ def shown_parameters(parameters: msgspec.Struct, *, decimals: int = DECIMALS) ->
             shown[name] = units(value, decimals)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             shown[name] = str(value)
-        else:  # TOML writes truth, texts and lists as JSON does, but for one character
-            shown[name] = msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+        else:
+            shown[name] = _toml(msgspec.to_builtins(value))
     return shown
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(inside)}' for key, inside in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    # TOML writes truth, numbers and texts as JSON does, but for one character.
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

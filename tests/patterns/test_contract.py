@@ -435,7 +435,14 @@ def test_jobs_whose_parameters_differ_in_value_or_type_have_other_digests() -> N
 
 @pytest.mark.usefixtures("with_parameters")
 @pytest.mark.parametrize(
-    "text", ["", "floor = -0.05", "floor = -12.5\nthreshold = -1e22", "since = 2026-09-01"]
+    "text",
+    [
+        "",
+        "floor = -0.05",
+        "floor = -12.5\nthreshold = -1e22",
+        "since = 2026-09-01",
+        'anything = {"a b" = [1, {c = "d"}], e = {}}\nweights = [0.5]',
+    ],
 )
 def test_parameters_read_back_as_they_are_shown(text: str) -> None:
     job = tuned(text)
