@@ -82,7 +82,7 @@ class Additive(Protection):
             error=0.0,
             parameters=f"{self.aggregators} aggregators, shares of {ring.bits} bits, sums of at least {terms.min_clients} "
             "clients",
-            protection=f"The first aggregator learns the sum over at least {terms.min_clients} clients. Nobody learns "
+            learns=f"The first aggregator learns the sum over at least {terms.min_clients} clients. Nobody learns "
             f"anything else of an update unless all {self.aggregators} aggregators work together. All of them have to "
             "add up rightly.",
             bits=ring.bits,

@@ -210,8 +210,8 @@ def _aggregate(given: Updates, options: Options) -> Aggregate:
     why = {**opened.missed, **asked}
     report = Report(
         operation=options.operation,
-        protocol=protection,
-        protection=opened.protection,
+        protection=protection,
+        learns=opened.learns,
         parameters=opened.parameters,
         contributors=opened.contributors,
         dropped={name: why.get(name, "left out") for name in clients if name not in present},

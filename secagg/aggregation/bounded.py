@@ -143,7 +143,7 @@ class Bounded(Protection):
             missed=missing | watch.missed | dict.fromkeys(summed.rejected, "refused: out of bounds"),
             error=0.0,
             parameters=f"3 aggregators, shares of {ring.bits} bits; checked on shares: {coding.checked}",
-            protection=f"The first aggregator learns the sum over at least {min_clients} clients. All three learn who keeps "
+            learns=f"The first aggregator learns the sum over at least {min_clients} clients. All three learn who keeps "
             "to the bounds. Nobody learns anything else of an update unless two of them work together. Clients may do "
             "anything, and are left out if they break a bound; aggregators keep to the protocol.",
             bits=ring.bits,

@@ -374,7 +374,7 @@ def _run(
     terms: Terms,
     program: Callable[[PartyId], _Program],
     about: str,
-    protection: str,
+    learns: str,
     setup_s: float,
 ) -> SumOutcome:
     watch = Watch()
@@ -395,7 +395,7 @@ def _run(
         missed=watch.missed,
         error=error,
         parameters=about,
-        protection=protection,
+        learns=learns,
         bits=8 * max(uploads) / job.length,
         roles={
             "client": terms.roles.clients,

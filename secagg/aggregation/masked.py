@@ -118,7 +118,7 @@ class Masked(Protection):
             missed=watch.missed | suspects,
             error=0.0,
             parameters=str(parameters),
-            protection=_protection(parameters),
+            learns=_learns(parameters),
             bits=ring.bits,
             roles={"client": clients, "server": (server,)},
             ledgers=outcome.ledgers,
@@ -126,7 +126,7 @@ class Masked(Protection):
         )
 
 
-def _protection(parameters: GraphParameters) -> str:
+def _learns(parameters: GraphParameters) -> str:
     keeps = "whatever it does" if parameters.malicious else "as long as it keeps to the protocol"
     least, corrupt = parameters.min_clients, parameters.n_corrupt
     text = (

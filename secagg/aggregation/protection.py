@@ -37,7 +37,7 @@ class SumJob:
 
     Args:
       vectors: each client's, int64 or float64, all of one length; not changed.
-      plan: numbers of all places, `plan.parties` of them, whose sums `plan.sum_bits` hold. Each is within +-plan.clip,
+      plan: of all coordinates, for `plan.parties` vectors; `plan.sum_bits` hold their sums. Each is within +-plan.clip,
         but where the protection is `modular` and they bear noise.
       leaving: clients that vanish for trying out, and instead of which message.
       executor: threads for heavy work.
@@ -71,7 +71,7 @@ class SumOutcome:
       missed: whoever else was found missing or at fault, and why; contributors may be among them.
       error: bound on the error of each coordinate.
       parameters: what the protocol chose.
-      protection: who learns what, and who would have to work together to learn more.
+      learns: who learns what, and who would have to work together to learn more.
       bits: of one number as a client sends it, without what is sent once.
       roles: party names by role.
       ledgers: by party.
@@ -83,7 +83,7 @@ class SumOutcome:
     missed: Mapping[PartyId, str]
     error: float
     parameters: str
-    protection: str
+    learns: str
     bits: float
     roles: Mapping[str, tuple[PartyId, ...]]
     ledgers: Mapping[PartyId, Ledger] = field(repr=False)

@@ -46,8 +46,8 @@ class Report:
 
     Attributes:
       operation: "sum" or "mean".
-      protocol: the protection and its settings.
-      protection: who learns what, and who would have to work together to learn more.
+      protection: the protection and its settings.
+      learns: who learns what, and who would have to work together to learn more.
       parameters: what the protocol chose.
       contributors: whose updates are in it.
       dropped: the other clients, and why.
@@ -75,8 +75,8 @@ class Report:
     """
 
     operation: str
-    protocol: Protection
-    protection: str
+    protection: Protection
+    learns: str
     parameters: str
     contributors: tuple[PartyId, ...]
     dropped: Mapping[PartyId, str]
@@ -108,8 +108,8 @@ class Report:
         moved = "{} of its numbers" if self.spent is None else "its update, scaled down"
         rows = [
             (self.operation, f"of {len(self.contributors)} of {n} clients' updates{weight}"),
-            ("protocol", f"{self.protocol.name}: {self.parameters}"),
-            ("protection", self.protection),
+            ("protocol", f"{self.protection.name}: {self.parameters}"),
+            ("learns", self.learns),
             ("", "All parties ran in one process, whose owner sees everything."),
             *(("dropped", f"{name}: {why}") for name, why in _some(self.dropped)),
             *(("afterwards", f"{name}, which is in it: {why}") for name, why in _some(self.afterwards)),

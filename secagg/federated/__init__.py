@@ -24,8 +24,8 @@ it keeps to the protocol.
 
 from secagg.federated.budget import new_budget
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
-from secagg.federated.node import Invitation, Member, Node
-from secagg.federated.round import ServerRound, SumJob, SumReport
+from secagg.federated.node import Invitation, Node, OwnNode
+from secagg.federated.round import ServerRound, SumReport, SumRequest
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.updates.privacy import Privacy
@@ -33,13 +33,13 @@ from secagg.updates.privacy import Privacy
 __all__ = [
     "Encoding",
     "Invitation",
-    "Member",
     "Node",
+    "OwnNode",
     "Privacy",
     "Protection",
     "ServerRound",
-    "SumJob",
     "SumReport",
+    "SumRequest",
     "load_identity",
     "load_peers",
     "make_identities",

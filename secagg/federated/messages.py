@@ -3,7 +3,7 @@
 The steps of a sum, in their order:
 
   task     server -> node: `Task`. node -> server: `Ready`
-  keys     server -> node: `Roster`, or `StaleBudget` in its place. node -> server: `masked.Keys`
+  keys     server -> node: `Participants`, or `StaleBudget` in its place. node -> server: `masked.Keys`
   shares, input, consent, unmask   the masked protocol's
 """
 
@@ -49,7 +49,7 @@ class Ready(Message, frozen=True):
     seen: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
-class Roster(Message, frozen=True):
+class Participants(Message, frozen=True):
     """Keys, server -> node: who takes part, the nonce of each, and one that the server drew when it had them all.
 
     budgets: with noise, the `budget.History` of each; else empty.
@@ -83,6 +83,6 @@ class NodeState(Message, frozen=True):
     task_digest: bytes
     setting: bytes
     layout: Layout
-    roster: Roster | None
+    participants: Participants | None
     vector: NDArray[np.generic] | None
     client: NDArray[np.uint8] | None

@@ -41,7 +41,7 @@ _log: Final = logging.getLogger("secagg.federated")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class OwnNode:
     """This node, and the others that it knows.
 
     Args:
@@ -57,7 +57,7 @@ class Member:
     peers: dict[PartyId, bytes] = field(repr=False)
 
     @classmethod
-    def load(cls, identity_path: str | Path, peers_path: str | Path) -> Member:
+    def load(cls, identity_path: str | Path, peers_path: str | Path) -> OwnNode:
         """Read the two files of a node.
 
         Raises:
@@ -91,7 +91,7 @@ class Invitation:
       known: what others were seen to have spent.
     """
 
-    member: Member
+    member: OwnNode
     protection: Protection
     run: int
     kind: str
@@ -101,7 +101,7 @@ class Invitation:
     known: dict[PartyId, bytes] = field(repr=False)
 
     @classmethod
-    def read(cls, member: Member, protection: Protection, run: int, kind: str, frame: bytes) -> Invitation:
+    def read(cls, member: OwnNode, protection: Protection, run: int, kind: str, frame: bytes) -> Invitation:
         """Return an invitation that this node may accept.
 
         Raises:
@@ -163,7 +163,7 @@ class Invitation:
             task_digest=task_digest,
             setting=setting,
             layout=layout,
-            roster=None,
+            participants=None,
             vector=vector,
             client=None,
         )
@@ -189,7 +189,7 @@ class Node:
 
     def __init__(
         self,
-        member: Member,
+        member: OwnNode,
         protection: Protection,
         task: messages.Task,
         state: messages.NodeState,
@@ -203,7 +203,7 @@ class Node:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, member: Member, protection: Protection, log: logging.Logger = _log
+        cls, data: bytes, member: OwnNode, protection: Protection, log: logging.Logger = _log
     ) -> Node:
         """Return the node whose `to_bytes` this is."""
         state = wire.from_bytes(data, messages.NodeState)
@@ -239,11 +239,11 @@ class Node:
             )
         then = _after(step, self._protection)
         ReplayGuard(member.path).take(state.nonce, step, then, server=SERVER)
-        roster = state.roster or _roster_with(member.name, state.nonce, frame)
+        participants = state.participants or _participants_with(member.name, state.nonce, frame)
         budget = None if privacy is None else member.budget(kind, privacy)
         if budget is not None and step == messages.KEYS:
-            check_budgets(roster, member.name, budget, log=self._log)
-        where, coder = self._round(roster)
+            check_budgets(participants, member.name, budget, log=self._log)
+        where, coder = self._round(participants)
         if state.client is None:
             client = Client(where, member.name, member.identity)
         else:
@@ -261,19 +261,19 @@ class Node:
             answer = client.mask(coder.contribution(vector), peer_shares)
             vector = None
             if budget is not None:
-                budget.spend(state.nonce, server=SERVER, shown=shown_by(roster)[member.name])
+                budget.spend(state.nonce, server=SERVER, shown=shown_by(participants)[member.name])
         elif step == messages.CONSENT:
             answer = client.consent(wire.from_bytes(frame, Included, peer=SERVER))
         else:
             request = self._request(frame)
             answer = client.unmask(request)
             if budget is not None:
-                budget.remember(spent_by_now(roster, where, client, request))
+                budget.remember(spent_by_now(participants, where, client, request))
         kept = np.frombuffer(client.to_bytes(), np.uint8)
-        self._state = replace(state, step=then or "", roster=roster, vector=vector, client=kept)
+        self._state = replace(state, step=then or "", participants=participants, vector=vector, client=kept)
         return answer
 
-    def _round(self, roster: messages.Roster) -> tuple[SumInSession, Coder]:
+    def _round(self, participants: messages.Participants) -> tuple[SumInSession, Coder]:
         state, task = self._state, self.task
         agreement = Agreement(
             run=state.run,
@@ -282,10 +282,10 @@ class Node:
             task_digest=state.task_digest,
             setting=state.setting,
             layout=state.layout,
-            names=roster.names,
-            nonces=roster.nonces,
-            server_nonce=roster.server_nonce,
-            budgets=roster.budgets,
+            names=participants.names,
+            nonces=participants.nonces,
+            server_nonce=participants.server_nonce,
+            budgets=participants.budgets,
         )
         return agreement.round(
             self._member.peers, self._protection, task.encoding, task.weight_key, log=self._log
@@ -304,18 +304,18 @@ def _after(step: str, protection: Protection) -> str | None:
     return dict(itertools.pairwise(steps)).get(step)
 
 
-def _roster_with(name: PartyId, nonce: bytes, frame: bytes) -> messages.Roster:
+def _participants_with(name: PartyId, nonce: bytes, frame: bytes) -> messages.Participants:
     """Return who takes part, if this node is among them."""
-    roster = wire.from_bytes(frame, messages.Roster, peer=SERVER)
-    if len(roster.server_nonce) != NONCE_BYTES:
+    participants = wire.from_bytes(frame, messages.Participants, peer=SERVER)
+    if len(participants.server_nonce) != NONCE_BYTES:
         raise RemoteProtocolError(
-            f"expected a nonce of {NONCE_BYTES} bytes from {SERVER}, got {len(roster.server_nonce)}",
+            f"expected a nonce of {NONCE_BYTES} bytes from {SERVER}, got {len(participants.server_nonce)}",
             peer=SERVER,
         )
-    if len(roster.names) != len(roster.nonces) or (name, nonce) not in zip(
-        roster.names, roster.nonces, strict=True
+    if len(participants.names) != len(participants.nonces) or (name, nonce) not in zip(
+        participants.names, participants.nonces, strict=True
     ):
         raise RemoteProtocolError(
             f"expected {SERVER} to count this node in with the number that it sent", peer=SERVER
         )
-    return roster
+    return participants

@@ -27,30 +27,30 @@ from secagg.protocols.masked_sum.terms import unpack_set
 _log = logging.getLogger("secagg.federated")
 
 
-def shown_by(roster: messages.Roster) -> dict[PartyId, History]:
+def shown_by(participants: messages.Participants) -> dict[PartyId, History]:
     """Return the budget of each node in a sum, as the server passes them on.
 
     Raises:
       RemoteProtocolError: budgets that are none.
     """
-    if len(roster.budgets) != len(roster.names):
+    if len(participants.budgets) != len(participants.names):
         raise RemoteProtocolError(
-            f"expected the budgets of {len(roster.names)} nodes from {SERVER}, got {len(roster.budgets)}",
+            f"expected the budgets of {len(participants.names)} nodes from {SERVER}, got {len(participants.budgets)}",
             peer=SERVER,
         )
-    shown = zip(roster.names, roster.budgets, strict=True)
+    shown = zip(participants.names, participants.budgets, strict=True)
     return {name: History.from_bytes(data, peer=SERVER) for name, data in shown}
 
 
 def check_budgets(
-    roster: messages.Roster, me: PartyId, budget: PrivacyBudget, *, log: logging.Logger = _log
+    participants: messages.Participants, me: PartyId, budget: PrivacyBudget, *, log: logging.Logger = _log
 ) -> None:
     """Refuse a sum with a node that this node saw spend more than it shows now.
 
     Raises:
       RemoteProtocolError: there is one, or the server shows others another budget of this node than it showed.
     """
-    budgets, seen = shown_by(roster), budget.seen()
+    budgets, seen = shown_by(participants), budget.seen()
     if budgets[me] != budget.check(server=SERVER):
         raise RemoteProtocolError(
             f"expected {SERVER} to pass on this node's budget as it is, and another was passed on, or another sum was made "
@@ -73,12 +73,12 @@ def check_budgets(
 
 
 def spent_by_now(
-    roster: messages.Roster, where: SumInSession, client: Client, request: Included | Consents
+    participants: messages.Participants, where: SumInSession, client: Client, request: Included | Consents
 ) -> dict[PartyId, History]:
     """Return what those whose vectors are in the sum have spent now, as far as this node can be sure of it.
 
     Args:
-      roster: who takes part.
+      participants: who takes part.
       where: the round.
       client: this node, which has answered the request.
       request: the server's last.
@@ -87,9 +87,9 @@ def spent_by_now(
     # it likes that its vector came; who signed that has sent one.
     sure = where.names(frozenset(where.graph.neighbours(where.number_of(client.name))))
     if isinstance(request, Consents):
-        signers = where.names(unpack_set(request.signers, len(roster.names)))
+        signers = where.names(unpack_set(request.signers, len(participants.names)))
         sure = tuple(name for name in sure if name in signers)
-    budgets, nonces = shown_by(roster), dict(zip(roster.names, roster.nonces, strict=True))
+    budgets, nonces = shown_by(participants), dict(zip(participants.names, participants.nonces, strict=True))
     return {name: budgets[name].then(nonces[name]) for name in sure if name in client.contributors}
 
 

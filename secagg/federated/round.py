@@ -77,7 +77,7 @@ class SumReport:
 
 
 @dataclass(frozen=True, slots=True)
-class SumJob:
+class SumRequest:
     """What the nodes of a sum were asked to do.
 
     Args:
@@ -120,7 +120,9 @@ class Exchange(NamedTuple):
     use: Callable[[PartyId, Any], None]
 
 
-def admit(ready: Mapping[PartyId, Registration], job: SumJob, peers: Mapping[PartyId, bytes]) -> Admission:
+def admit(
+    ready: Mapping[PartyId, Registration], job: SumRequest, peers: Mapping[PartyId, bytes]
+) -> Admission:
     """Return who fits the layout and setting that most announced, and has budget left.
 
     Args:
@@ -183,7 +185,7 @@ class ServerRound:
         self,
         nodes: Mapping[PartyId, Registration],
         run: int,
-        job: SumJob,
+        job: SumRequest,
         peers: Mapping[PartyId, bytes],
         *,
         log: logging.Logger = _log,
@@ -194,7 +196,7 @@ class ServerRound:
         # Drawn only now: the node that answers last would else choose the graph by its own nonce.
         fresh, task = secrets.token_bytes(NONCE_BYTES), job.task
         self._layout = wire.from_bytes(self._nodes[0].layout, Layout)
-        self._roster = messages.Roster(
+        self._participants = messages.Participants(
             tuple(n.name for n in self._nodes),
             tuple(n.nonce for n in self._nodes),
             fresh,
@@ -207,10 +209,10 @@ class ServerRound:
             task_digest=job.task_digest,
             setting=self._nodes[0].setting,
             layout=self._layout,
-            names=self._roster.names,
-            nonces=self._roster.nonces,
-            server_nonce=self._roster.server_nonce,
-            budgets=self._roster.budgets,
+            names=self._participants.names,
+            nonces=self._participants.nonces,
+            server_nonce=self._participants.server_nonce,
+            budgets=self._participants.budgets,
         )
         self.where, self.coder = agreement.round(
             peers, task.protection, task.encoding, task.weight_key, log=log
@@ -226,7 +228,9 @@ class ServerRound:
           RemoteProtocolError: shares that fit nobody's published keys.
         """
         server = Server(self.where)
-        yield Exchange(messages.KEYS, dict.fromkeys(self._roster.names, self._roster), Keys, server.take_keys)
+        yield Exchange(
+            messages.KEYS, dict.fromkeys(self._participants.names, self._participants), Keys, server.take_keys
+        )
         yield Exchange(messages.SHARES, server.close_keys(), Shares, server.take_shares)
         inboxes = server.close_shares()
         self.exposed = tuple(inboxes)
@@ -270,7 +274,7 @@ class ServerRound:
 def _who_knows_more(
     node: Registration,
     ready: Mapping[PartyId, Registration],
-    job: SumJob,
+    job: SumRequest,
     peers: Mapping[PartyId, bytes],
 ) -> Sequence[Registration]:
     """Return the nodes that saw a later budget of a node, if there are more of them than may lie."""

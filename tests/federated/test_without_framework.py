@@ -16,11 +16,11 @@ from secagg.errors import AuthenticationError, RemoteProtocolError, UsageError
 from secagg.federated import (
     Encoding,
     Invitation,
-    Member,
     Node,
+    OwnNode,
     Protection,
     ServerRound,
-    SumJob,
+    SumRequest,
     make_identities,
 )
 from secagg.federated.layout import Entry, Update, update_of
@@ -34,7 +34,7 @@ RUN = 7
 PROTECTION = Protection(max_corrupt=0.25, max_dropout=0.25)
 TASK = Task(PROTECTION, Encoding(), "examples")
 SENT = {("model", "w"): (3,)}
-JOB = SumJob("train", TASK, b"", SENT, limits_for(SENT, None), {})
+JOB = SumRequest("train", TASK, b"", SENT, limits_for(SENT, None), {})
 
 
 def nothing(_: Entry) -> None:
@@ -48,7 +48,7 @@ def update(value: float, weight: int) -> Update:
 
 
 def invite(folder: Path, name: str, kind: str = "train", protection: Protection = PROTECTION) -> Invitation:
-    member = Member.load(folder / f"{name}.key", folder / "peers.toml")
+    member = OwnNode.load(folder / f"{name}.key", folder / "peers.toml")
     return Invitation.read(member, protection, RUN, kind, wire.to_bytes(TASK))
 
 
@@ -58,7 +58,7 @@ def begun(tmp_path: Path) -> tuple[dict[str, bytes], ServerRound]:
     make_identities(tmp_path, NAMES)
     kept: dict[str, bytes] = {}
     ready: dict[str, Registration] = {}
-    peers = Member.load(tmp_path / "a.key", tmp_path / "peers.toml").peers
+    peers = OwnNode.load(tmp_path / "a.key", tmp_path / "peers.toml").peers
     for i, name in enumerate(NAMES):
         found = update(i + 1.0, i + 1)
         node, announced = invite(tmp_path, name).accept(found.layout, found.announced, to_vector(found))
@@ -75,7 +75,7 @@ def test_a_sum_is_made_by_whoever_carries_bytes(
     kept, current = begun
     for exchange in current.exchanges():
         for name, message in exchange.messages.items():
-            member = Member.load(tmp_path / f"{name}.key", tmp_path / "peers.toml")
+            member = OwnNode.load(tmp_path / f"{name}.key", tmp_path / "peers.toml")
             node = Node.from_bytes(kept[name], member, PROTECTION)
             assert not node.is_done
             answer = node.answer("train", exchange.step, wire.to_bytes(message))
@@ -94,7 +94,7 @@ def test_a_node_answers_what_is_due_and_nothing_else(
     tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound]
 ) -> None:
     kept, current = begun
-    member = Member.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    member = OwnNode.load(tmp_path / "a.key", tmp_path / "peers.toml")
     roster = wire.to_bytes(next(iter(current.exchanges())).messages["a"])
     for kind, step in (("train", SHARES), ("evaluate", KEYS)):
         with pytest.raises(RemoteProtocolError, match="expected server to ask for keys of train"):
@@ -119,7 +119,7 @@ def test_a_roster_that_is_none_for_a_node_ends_the_sum_for_it(
     tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound], change: dict[str, Any]
 ) -> None:
     kept, current = begun
-    member = Member.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    member = OwnNode.load(tmp_path / "a.key", tmp_path / "peers.toml")
     roster = msgspec.structs.replace(next(iter(current.exchanges())).messages["a"], **change)
     with pytest.raises(RemoteProtocolError, match="server") as caught:
         Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, wire.to_bytes(roster))
@@ -158,7 +158,7 @@ def test_an_invitation_under_another_protection_is_refused(tmp_path: Path) -> No
 def test_what_a_node_prints_holds_no_secret(
     tmp_path: Path, begun: tuple[dict[str, bytes], ServerRound]
 ) -> None:
-    member = Member.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    member = OwnNode.load(tmp_path / "a.key", tmp_path / "peers.toml")
     assert repr(Node.from_bytes(begun[0]["a"], member, PROTECTION)) == "Node('a', 'train', next 'keys')"
     assert "identity" not in repr(member)
 

@@ -146,12 +146,12 @@ class Sum:
         self.server, self.kind = Server(where), kind
         return self
 
-    def roster(self) -> m.Roster:
+    def roster(self) -> m.Participants:
         from secagg.federated import messages as m
 
         ready = self.ready.values()
         budgets = tuple(r.budget for r in ready if r.budget)
-        return m.Roster(tuple(self.ready), tuple(r.nonce for r in ready), b"fresh" * 6 + b"!!", budgets)
+        return m.Participants(tuple(self.ready), tuple(r.nonce for r in ready), b"fresh" * 6 + b"!!", budgets)
 
     def until_input(self) -> Any:
         from secagg.federated import messages as m

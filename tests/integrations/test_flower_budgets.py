@@ -334,11 +334,15 @@ def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callabl
     file.write_bytes(old)
     played.begin()
     true = played.roster()
-    lie = m.Roster(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
+    lie = m.Participants(
+        true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:])
+    )
     assert "expected server to pass on this node's budget as it is" in reason(played.ask("b", m.KEYS, lie))
     played.begin()
     true = played.roster()
-    lie = m.Roster(true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:]))
+    lie = m.Participants(
+        true.names, true.nonces, true.server_nonce, (true.budgets[0], seen, *true.budgets[2:])
+    )
     keys = {n: played.answer(n, m.KEYS, true if n == "b" else lie, Keys) for n in NAMES}
     others = [keys[name] for name in ("b", "c", "d")]
     peers = PeerKeys(
@@ -350,7 +354,7 @@ def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callabl
     for wrong in (true.budgets[:3], (), (*true.budgets[:3], b"short")):
         played.begin()
         roster = played.roster()
-        bad = m.Roster(roster.names, roster.nonces, roster.server_nonce, wrong)
+        bad = m.Participants(roster.names, roster.nonces, roster.server_nonce, wrong)
         assert "from server, got" in reason(played.ask("a", m.KEYS, bad))
 
 

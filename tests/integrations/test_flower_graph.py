@@ -80,12 +80,14 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
     asked = dict(enumerate(answers()))
     told.clear()
     shapes = shapes_of(sent)
-    job = serving.SumJob("train", terms, b"", shapes, limits_for(shapes, None), {})
+    job = serving.SumRequest("train", terms, b"", shapes, limits_for(shapes, None), {})
     peers = load_peers(folder / "peers.toml")
     with pytest.raises(TooFewPartiesError):
         collecting.Collection(grid, job, asked, sent, peers=peers, timeout_s=0.1, poll_s=0.01).run(answers())
     frames = [carrier.unpack(message.content, peer="server").frame for message in grid.asked]
-    assert [wire.from_bytes(frame, m.Roster).server_nonce for frame in frames] == [b"s" * NONCE_BYTES] * 4
+    assert [wire.from_bytes(frame, m.Participants).server_nonce for frame in frames] == [
+        b"s" * NONCE_BYTES
+    ] * 4
 
 
 def test_the_graph_follows_from_the_servers_number() -> None:
@@ -109,5 +111,5 @@ def test_a_server_without_a_number_of_its_own_is_refused(
 ) -> None:
     played = make().begin()
     roster = played.roster()
-    assert played.ask("a", m.KEYS, m.Roster(roster.names, roster.nonces, nonce)).has_error()
+    assert played.ask("a", m.KEYS, m.Participants(roster.names, roster.nonces, nonce)).has_error()
     assert "expected a nonce of 32 bytes" in caplog.text

@@ -127,7 +127,7 @@ def test_a_client_without_a_pinned_key_is_refused(
 ) -> None:
     played = make().begin()
     roster = played.roster()
-    larger = m.Roster((*roster.names, "mallory"), (*roster.nonces, bytes(32)), roster.server_nonce)
+    larger = m.Participants((*roster.names, "mallory"), (*roster.nonces, bytes(32)), roster.server_nonce)
     assert played.ask("a", m.KEYS, larger).has_error()
     assert "no public key of 'mallory'" in caplog.text
 
@@ -136,7 +136,7 @@ def test_a_sum_of_a_chosen_few_is_refused(make: Callable[..., Any], caplog: pyte
     played = make().begin()
     roster = played.roster()
     assert played.ask(
-        "a", m.KEYS, m.Roster(roster.names[:2], roster.nonces[:2], roster.server_nonce)
+        "a", m.KEYS, m.Participants(roster.names[:2], roster.nonces[:2], roster.server_nonce)
     ).has_error()
     assert "no sum of fewer than 3 is allowed" in caplog.text
 

@@ -15,7 +15,7 @@ from secagg.errors import RemoteProtocolError
 from secagg.federated.layout import Means
 from secagg.federated.messages import STALE, TASK
 from secagg.federated.registration import Registration, read_ready
-from secagg.federated.round import ServerRound, SumJob, admit
+from secagg.federated.round import ServerRound, SumRequest, admit
 from secagg.integrations.flower.messages import open_reply, pack
 from secagg.integrations.flower.records import Sent, arrange, baseline_of, to_records
 from secagg.party import PartyId
@@ -54,7 +54,7 @@ class Collection:
     def __init__(
         self,
         grid: Grid,
-        job: SumJob,
+        job: SumRequest,
         asked: Mapping[int, Message],
         sent: Sent,
         *,

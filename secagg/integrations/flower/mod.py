@@ -15,7 +15,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.federated.identities import SERVER
 from secagg.federated.messages import STALE, TASK
-from secagg.federated.node import Invitation, Member, Node
+from secagg.federated.node import Invitation, Node, OwnNode
 from secagg.federated.peer_budgets import stale_budget
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import to_vector
@@ -90,7 +90,7 @@ class SecureMod:
         message: Message,
         context: Context,
         call_next: ClientAppCallable,
-        member: Member,
+        member: OwnNode,
         kind: str,
         frame: bytes,
     ) -> Message:
@@ -129,7 +129,7 @@ class SecureMod:
         return Message(messages.pack(TASK, ready), reply_to=message)
 
     def _go_on(
-        self, context: Context, member: Member, run: int, kind: str, step: messages.Step
+        self, context: Context, member: OwnNode, run: int, kind: str, step: messages.Step
     ) -> wire.Message:
         """Answer one step of the masked protocol."""
         privacy = self.protection.privacy_of(kind)
@@ -165,8 +165,8 @@ def _tell(found: Difference, kind: str, privacy: Privacy, *, is_first: bool) -> 
         _log.info("protected %s: longer than the norm %g, to which it is scaled down", kind, privacy.norm)
 
 
-def _member(context: Context) -> Member:
-    return Member.load(_setting(context, IDENTITY_KEY), _setting(context, PEERS_KEY))
+def _member(context: Context) -> OwnNode:
+    return OwnNode.load(_setting(context, IDENTITY_KEY), _setting(context, PEERS_KEY))
 
 
 def _setting(context: Context, key: str) -> str:

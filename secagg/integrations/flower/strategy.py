@@ -19,7 +19,7 @@ from secagg.errors import SecaggError, UsageError
 from secagg.federated.identities import load_peers
 from secagg.federated.messages import TASK, Task
 from secagg.federated.registration import limits_for
-from secagg.federated.round import ServerRound, SumJob, SumReport
+from secagg.federated.round import ServerRound, SumReport, SumRequest
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.flower.collection import Collection
@@ -53,7 +53,7 @@ _SINGLE_REPLIES: Final = (
 class _Asked(NamedTuple):
     """What the nodes were asked: the job, the messages by node, and the arrays in each of them."""
 
-    job: SumJob
+    job: SumRequest
     messages: Mapping[int, Message]
     sent: Sent
 
@@ -228,7 +228,7 @@ class SecureAggregation(Strategy):
         shapes = shapes_of(sent)
         limits = limits_for(shapes, self._max_numbers)
         spent = self._spent.get(kind, Counter())
-        self._asked = _Asked(SumJob(kind, self._terms, digest, shapes, limits, spent), by_node, sent)
+        self._asked = _Asked(SumRequest(kind, self._terms, digest, shapes, limits, spent), by_node, sent)
         return asked
 
     def _collect(self, server_round: int, asked: _Asked, replies: Iterable[Message]) -> Message | None:
