@@ -187,9 +187,9 @@ def _error(error: BaseException, me: PartyId) -> dict[str, str]:
     return {"type": type(error).__name__, "message": str(error), "named": named, "accused": accused}
 
 
-def _finite(value: float | None) -> float | None:
+def _finite(value: float) -> float | None:
     """Return a logarithm, None for that of zero: JSON knows no infinity."""
-    return value if value is not None and math.isfinite(value) else None
+    return value if math.isfinite(value) else None
 
 
 def versions() -> dict[str, str]:

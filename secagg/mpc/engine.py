@@ -162,10 +162,6 @@ class Engine:
         for _ in range(waits):
             await self.party.gather(Reshare, ())
 
-    def draw_zero(self, group: Group, shape: tuple[int, ...], purpose: Purpose) -> Array:
-        """Return this party's share F(k_i) - F(k_{i+1}) of zero."""
-        return group.subtract(group.draw(self.k_own[purpose], shape), group.draw(self.k_next[purpose], shape))
-
     async def input(
         self,
         group: Group,

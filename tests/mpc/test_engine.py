@@ -145,19 +145,6 @@ def test_an_outside_input_draws_two_seeds_and_expands_them_for_this_purpose_alon
         assert not np.array_equal(Stream(seed).words(4), share)
 
 
-def test_shares_of_zero_add_up_to_zero(run_three):
-    group: Any
-    for group in GROUPS:
-        zeros = run_three(lambda engine, group=group: draw_zero(engine, group))
-        total = group.add(group.add(zeros[0], zeros[1]), zeros[2])
-        assert not total.any()
-        assert zeros[0].any()
-
-
-async def draw_zero(engine, group):
-    return engine.draw_zero(group, (50,), Purpose.MUL)
-
-
 @pytest.mark.parametrize("group", GROUPS, ids=["xor", "64", "8", "5"])
 @pytest.mark.parametrize("owner", [*COMPUTING, "owner"])
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 4)])

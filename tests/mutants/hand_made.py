@@ -120,8 +120,8 @@ _FIRST: Final = (
     Change(
         "all streams of a pair are one",
         "secagg/mpc/streams.py",
-        'label=f"secagg.mpc.engine/{purpose.value}"',
-        'label="secagg.mpc.engine"',
+        'label=f"{self.label}/{purpose}"',
+        "label=self.label",
         _KEYS,
     ),
     Change(

@@ -16,7 +16,6 @@ Cost: 3 rounds, no payload; seeds and check values travel in message headers.
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,8 +23,9 @@ from typing import Final
 from secagg.errors import CheatingError, RemoteProtocolError, UsageError
 from secagg.mpc.four.broadcast import PARTIES, echo, tell
 from secagg.mpc.four.vouching import Mac
+from secagg.mpc.streams import Streams
 from secagg.party import Party, PartyId
-from secagg.prg import KEY_BYTES, Stream, check_process, derive_key
+from secagg.prg import KEY_BYTES, derive_key
 from secagg.wire import Message
 
 LABEL: Final = "secagg.mpc.four"
@@ -54,35 +54,18 @@ class Purpose(enum.Enum):
     SHUFFLE_ORDER = "shuffle/order"
 
 
-class TripleStreams:
+class TripleStreams(Streams[Purpose]):
     """The streams that three parties have in common, one for each `Purpose`, and their key of evidence."""
 
-    __slots__ = ("_context", "_pid", "_secret", "_streams")
+    __slots__ = ()
 
-    def __init__(self, secret: bytes, context: bytes) -> None:
-        self._pid = os.getpid()
-        self._secret = secret
-        self._context = context
-        self._streams: dict[Purpose, Stream] = {}
-
-    def __repr__(self) -> str:
-        return f"<TripleStreams for {', '.join(purpose.value for purpose in self._streams) or 'nothing yet'}>"
-
-    def __getitem__(self, purpose: Purpose) -> Stream:
-        stream = self._streams.get(purpose)
-        if stream is None:
-            if not isinstance(purpose, Purpose):  # another text would be another stream at this party alone
-                raise UsageError(f"expected one of {', '.join(map(str, Purpose))}, got {purpose!r:.40}")
-            stream = self._streams[purpose] = Stream(self._derived(purpose.value))
-        return stream
+    label = f"{LABEL}/triple"
+    purposes = Purpose
+    whose = "three parties"
 
     def evidence_key(self) -> bytes:
         """Return the key of the digests by which the three say what a content was; see `blame`."""
         return self._derived("evidence")
-
-    def _derived(self, purpose: str) -> bytes:
-        check_process(self._pid, "the secret of three parties")
-        return derive_key(self._secret, label=f"{LABEL}/triple/{purpose}", context=self._context)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
