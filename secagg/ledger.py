@@ -46,7 +46,7 @@ class Usage:
 class Ledger:
     """The costs of one party in one run."""
 
-    __slots__ = ("_cost", "_since", "depth", "phase", "phases", "received_from", "sent_to")
+    __slots__ = ("_since", "_usage", "depth", "phase", "phases", "received_from", "sent_to")
 
     def __init__(self) -> None:
         self.phases: dict[str, Usage] = {START_PHASE: Usage()}
@@ -54,7 +54,7 @@ class Ledger:
         self.received_from: dict[str, Traffic] = {}
         self.depth = 0
         self.phase = START_PHASE
-        self._cost = self.phases[START_PHASE]
+        self._usage = self.phases[START_PHASE]
         self._since: float | None = None  # since when the protocol computes in this phase
 
     def enter(self, phase: str) -> None:
@@ -65,19 +65,19 @@ class Ledger:
             self.pause()
             self.resume()
         self.phase = phase
-        self._cost = self.phases.setdefault(phase, Usage())
+        self._usage = self.phases.setdefault(phase, Usage())
 
     def sent(self, peer: str, frame_bytes: int, payload_bytes: int) -> None:
-        self._cost.sent.add(frame_bytes, payload_bytes)
+        self._usage.sent.add(frame_bytes, payload_bytes)
         self.sent_to.setdefault(peer, Traffic()).add(frame_bytes, payload_bytes)
 
     def received(self, peer: str, frame_bytes: int, payload_bytes: int, depth: int, *, phase: str) -> None:
         """Count a message when the protocol reads it, in the phase that asked for it."""
-        cost = self.phases[phase]
-        cost.received.add(frame_bytes, payload_bytes)
+        usage = self.phases[phase]
+        usage.received.add(frame_bytes, payload_bytes)
         self.received_from.setdefault(peer, Traffic()).add(frame_bytes, payload_bytes)
         if depth > self.depth:
-            cost.rounds += depth - self.depth
+            usage.rounds += depth - self.depth
             self.depth = depth
 
     def resume(self) -> None:
@@ -87,11 +87,11 @@ class Ledger:
     def pause(self) -> None:
         """The protocol waits or has ended: charge the time since `resume` to the phase."""
         if self._since is not None:
-            self._cost.compute_s += perf_counter() - self._since
+            self._usage.compute_s += perf_counter() - self._since
             self._since = None
 
     def waited(self, seconds: float) -> None:
-        self._cost.wait_s += seconds
+        self._usage.wait_s += seconds
 
     def total(self) -> Usage:
         """Return the sum over all phases."""

@@ -65,7 +65,7 @@ class Header:
     Attributes:
       scheme: name and variant, such as "paillier/2".
       key_id: SHA-256 of the public key.
-      plan: how the numbers were encoded: range, places, and how much weight a sum may have.
+      plan: how the numbers were encoded: range, fractional bits, and how much weight a sum may have.
       shape: of the array.
       summands: how many different encryptions were added up.
       weight: bound on the values in units of what one plain number may be. An encryption counts 1, or the largest weight
@@ -279,9 +279,9 @@ class Ciphertext(ABC):
 
     def copy(self) -> Self:
         """Return a ciphertext that shares no memory with this one."""
-        twin = self._copy()
-        twin.origins = self.origins
-        return twin
+        copied = self._copy()
+        copied.origins = self.origins
+        return copied
 
     def related(self, other: Self) -> bool:
         """Return whether both have an encryption in them that is known to be the same."""

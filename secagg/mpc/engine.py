@@ -202,7 +202,7 @@ class Engine:
         handed: list[bytes | Array] = list(message.seeds)
         if message.share is not None:
             full = checked(message.share, shape, group.dtype, what="an input's share", peer=owner)
-            handed.insert(2 - self.index, full)  # x_2 is P_1's second share, P_2's first
+            handed.insert(2 - self.index, full)  # x_2 is P_1's share_1 and P_2's share_0
         x, y = (_expand(group, h, shape, owner) if isinstance(h, bytes) else h for h in handed)
         await self._compare_copies(owner, handed)
         return x, y

@@ -162,12 +162,12 @@ async def _swap(swap: SharedBits, views: list[Views]) -> None:
     Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, view after view. This party's own
     share of the result is added to `share_0` at once, while it is still in the cache.
     """
-    first, second = views
-    where = _columns(first)
-    planes = first[0][0].shape[0]
+    view_0, view_1 = views
+    where = _columns(view_0)
+    planes = view_0[0][0].shape[0]
     bit, both = swap.share_0, swap.share_0 ^ swap.share_1
     z = np.empty(planes * swap.shape[-1], np.uint64)
-    for (e0, l0), (e1, l1), cut in zip(first, second, where, strict=True):
+    for (e0, l0), (e1, l1), cut in zip(view_0, view_1, where, strict=True):
         shape, columns = e0.shape[1:], cut.stop - cut.start
         block = z[planes * cut.start : planes * cut.stop].reshape(planes, *shape)
         chosen, other = bit[cut].reshape(shape), both[cut].reshape(shape)
@@ -186,7 +186,7 @@ async def _swap(swap: SharedBits, views: list[Views]) -> None:
                 e0[a : a + step] ^= part
                 l0[a : a + step] ^= part
     received = await swap.engine.reshare(z)
-    for (e1, l1), cut in zip(second, where, strict=True):
+    for (e1, l1), cut in zip(view_1, where, strict=True):
         part = received[planes * cut.start : planes * cut.stop].reshape(e1.shape)
         with _rows_of(e1.shape[-1]):
             e1 ^= part

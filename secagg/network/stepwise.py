@@ -184,9 +184,9 @@ class Stepwise(Generic[T]):
         """
         if not 0 <= since <= self.steps:
             raise UsageError(f"expected a step from 0 to {self.steps}, got {since}")
-        twin = self._fresh(self._program)
-        returned = [twin._do(call) for call in self._log]
-        twin._check_sent(self._digest.digest())
+        replayed = self._fresh(self._program)
+        returned = [replayed._do(call) for call in self._log]
+        replayed._check_sent(self._digest.digest())
         return [frame for frames in returned[since:] for frame in frames]
 
     def state(self) -> bytes:

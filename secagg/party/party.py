@@ -420,7 +420,7 @@ class Party:
                 gather.missing.difference_update(self._failed)
             else:
                 gather.missing = {p for p in gather.peers if p not in unread and p not in self._failed}
-            gather.there = gather.first and any(p in gather.peers for p in unread)
+            gather.answered = gather.first and any(p in gather.peers for p in unread)
 
     @property
     def ready(self) -> bool:
@@ -491,7 +491,7 @@ class Party:
         got: dict[PartyId, M] = {}
         # A `first` request reports missing peers only if nobody has answered.
         peers = gather.peers
-        if gather.there:
+        if gather.answered:
             peers = [next(p for p in self._unread[gather.lane] if p in gather.peers)]
         for peer in peers:
             try:

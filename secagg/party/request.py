@@ -26,7 +26,7 @@ class Gather(Generic[M]):
     limit: the longest frame that may answer, in bytes.
     sent_before: kinds of messages that a peer waits for only once it has answered, by `Message.TAG`.
     missing: who has neither answered nor failed.
-    there: whether a `first` request has its answer.
+    answered: whether a `first` request has its answer.
     """
 
     kind: type[M]
@@ -40,19 +40,19 @@ class Gather(Generic[M]):
     limit: int = wire.MAX_FRAME_BYTES
     sent_before: frozenset[int] = frozenset()
     missing: set[PartyId] = field(default_factory=set)
-    there: bool = False
+    answered: bool = False
 
     @property
     def waits(self) -> bool:
         """Whether an answer is needed that can still come."""
-        return bool(self.missing) and not self.there
+        return bool(self.missing) and not self.answered
 
     def has(self, peer: PartyId) -> None:
         """Take note that a peer has answered."""
         if not self.first:
             self.missing.discard(peer)
         elif peer in self.peers:
-            self.there = True
+            self.answered = True
 
     def __await__(self) -> Generator[Wait, list[dict[PartyId, M]], dict[PartyId, M]]:
         return (yield (self,))[0]

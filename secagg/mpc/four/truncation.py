@@ -32,7 +32,7 @@ async def truncate(channel: Channel, z: FourShares, frac_bits: int) -> FourShare
 
     Args:
       z: must lie in `truncation_range`; beyond it the result is wrong by a multiple of 2**(bits - frac_bits).
-      frac_bits: places to take off.
+      frac_bits: fractional bits to take off.
 
     Raises:
       ShapeError: bits.
@@ -41,13 +41,13 @@ async def truncate(channel: Channel, z: FourShares, frac_bits: int) -> FourShare
     group = ring_group(z)
     ring = group.ring
     truncation_range(ring, frac_bits)
-    places, top = ring.dtype.type(frac_bits), ring.dtype.type(ring.bits - 1)
+    shift, top = ring.dtype.type(frac_bits), ring.dtype.type(ring.bits - 1)
     offset = np.full(z.shape, (1 << ring.bits - 2) + (1 << frac_bits) - 1, ring.dtype)
 
     def quotient(value: Array | None) -> Array | None:
-        return None if value is None else np.asarray(value >> places)
+        return None if value is None else np.asarray(value >> shift)
 
-    def top_bit(value: Array | None) -> Array | None:
+    def msb(value: Array | None) -> Array | None:
         return None if value is None else np.asarray(value >> top)
 
     low, high = summands(channel, z)
@@ -60,8 +60,8 @@ async def truncate(channel: Channel, z: FourShares, frac_bits: int) -> FourShare
         [
             (LOW, quotient(low)),
             (HIGH, quotient(high)),
-            (LOW_TURNED, top_bit(low)),
-            (HIGH_TURNED, top_bit(high)),
+            (LOW_TURNED, msb(low)),
+            (HIGH_TURNED, msb(high)),
         ],
         z.shape,
     )
