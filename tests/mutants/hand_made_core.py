@@ -311,7 +311,7 @@ CORE: Final = (
     Change(
         "a node answers for a sum without it",
         "secagg/federated/node.py",
-        "if len(roster.names) != len(roster.nonces) or (name",
+        "if len(participants.names) != len(participants.nonces) or (name",
         "if False and (name",
         ("tests/federated/test_without_framework.py",),
     ),
