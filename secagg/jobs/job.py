@@ -153,7 +153,7 @@ class Job:
         return [Peer(m.name, *m.address, _certificate(m)) for m in self.members]
 
     @property
-    def agreed(self) -> dict[str, Any]:
+    def agreed_fields(self) -> dict[str, Any]:
         """Return everything that the parties must agree on, by what a job file calls it.
 
         Raises:
@@ -187,7 +187,7 @@ class Job:
         Raises:
           JobError: the job was loaded without certificates.
         """
-        return _digest({"release": release.RELEASE, "wire": wire.VERSION, "agreed": self.agreed})
+        return _digest({"release": release.RELEASE, "wire": wire.VERSION, "agreed": self.agreed_fields})
 
     @property
     def field_digests(self) -> dict[str, bytes]:
@@ -196,7 +196,7 @@ class Job:
         A short value can be guessed from its digest. That is no leak: the parties of a job know each other's
         certificates, and what is compared is what all of them should hold anyway.
         """
-        return {name: _digest([name, value])[:FIELD_DIGEST_BYTES] for name, value in self.agreed.items()}
+        return {name: _digest([name, value])[:FIELD_DIGEST_BYTES] for name, value in self.agreed_fields.items()}
 
     def disclosures(self) -> list[Disclosure]:
         """Return everything that the pattern declares to open, and to whom."""
