@@ -196,7 +196,9 @@ class Job:
         A short value can be guessed from its digest. That is no leak: the parties of a job know each other's
         certificates, and what is compared is what all of them should hold anyway.
         """
-        return {name: _digest([name, value])[:FIELD_DIGEST_BYTES] for name, value in self.agreed_fields.items()}
+        return {
+            name: _digest([name, value])[:FIELD_DIGEST_BYTES] for name, value in self.agreed_fields.items()
+        }
 
     def disclosures(self) -> list[Disclosure]:
         """Return everything that the pattern declares to open, and to whom."""
