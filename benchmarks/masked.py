@@ -43,8 +43,8 @@ from secagg.protocols.masked_sum import (
     GraphParameters,
     Included,
     MaskedInput,
-    Round,
     Server,
+    SumInSession,
     Terms,
     aggregate,
     choose,
@@ -88,7 +88,7 @@ def one_round(
     terms, identities = setting(parameters, length, ring)
     made_up = np.random.default_rng(0)
     updates = {name: made_up.normal(0, 0.05, length).astype(np.float32) for name in terms.roles.clients}
-    where = Round(terms, os.urandom(32))
+    where = SumInSession(terms, os.urandom(32))
     spent: dict[str, dict[str, float]] = {name: {"keys": 0.0, "masking": 0.0} for name in terms.roles.clients}
     serving = {"take": 0.0, "unmask": 0.0}
 
@@ -290,7 +290,7 @@ def memory(length: int, counts: Sequence[int]) -> None:
     print(f"\nwhat the server allocates while vectors of {length:,} elements ({4 * length:,} bytes) come in:")
     for n in counts:
         terms, identities = setting(choose(n, max_corrupt=0.1, max_dropout=0.1), length, Ring(32))
-        where = Round(terms, os.urandom(32))
+        where = SumInSession(terms, os.urandom(32))
         clients = {
             name: Client(where, name, k) for name, k in zip(terms.roles.clients, identities, strict=True)
         }

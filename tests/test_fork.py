@@ -128,7 +128,7 @@ def test_a_client_of_masked_sums_answers_nothing_in_a_forked_process() -> None:
     told = run(
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from secagg.protocols.masked_sum import Client, GraphParameters, Roles, Round, Terms, choose
+        from secagg.protocols.masked_sum import Client, GraphParameters, Roles, SumInSession, Terms, choose
         from secagg.ring import Ring
         from secagg.wire import to_bytes
 
@@ -136,11 +136,11 @@ def test_a_client_of_masked_sums_answers_nothing_in_a_forked_process() -> None:
         keys = {name: Ed25519PrivateKey.generate() for name in names}
         public = tuple(key.public_key().public_bytes_raw() for key in keys.values())
         terms = Terms(Roles(names, ("server",), ("server",)), public, 5, Ring(32), choose(3))
-        client = Client(Round(terms, bytes(32)), "c0", keys["c0"])
+        client = Client(SumInSession(terms, bytes(32)), "c0", keys["c0"])
         stored = client.to_bytes()
         print(in_child(client.advertise))
         first = client.advertise()
-        again = lambda: Client.from_bytes(stored, Round(terms, bytes(32)), keys["c0"]).advertise()
+        again = lambda: Client.from_bytes(stored, SumInSession(terms, bytes(32)), keys["c0"]).advertise()
         print(in_child(lambda: to_bytes(again()) == to_bytes(first)))
         """
     )
