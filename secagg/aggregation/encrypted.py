@@ -1,4 +1,7 @@
-"""Homomorphic encryption: an aggregator adds ciphertexts up, key holders decrypt the sum (`secagg.protocols.he_sum`)."""
+"""Homomorphic encryption: an aggregator adds ciphertexts up, key holders decrypt the sum (`secagg.protocols.he_sum`).
+
+Longer than most modules: three schemes, each with its options, its report and how its sum runs.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ Honest rows that a good rule must not report, and some that it cannot help repor
   cash businesses: customers who reach `limit` at their one bank alone;
   lookalikes: honest accounts, such as a landlord's, that meet all of the collectors' thresholds, over the
     whole period. They cost precision, as do the few that meet a rule by chance.
+
+Longer than most modules: one generator, read from top to bottom.
 """
 
 # ruff: noqa: S608  SQL is put together here from fixed names, numbers and one quoted path.

@@ -13,6 +13,8 @@ encoded numbers decrypts to the sum of encoded numbers. CKKS is approximate and 
 
 Every key, ciphertext and share turns into bytes with `to_bytes` and comes back with `from_bytes`, versioned
 and bounded by `secagg.wire`.
+
+Longer than most modules: headers, ciphertexts and keys refuse by one set of rules, to be read against each other.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ Circuits that stand on it: OR over planes, comparison of bit-sliced numbers (fou
 as in [GSV07; RRK+20]), comparison with public numbers, and the parallel-prefix adder of
 [BK82] behind carry-save compression. Their ANDs and rounds are given by `Gates`, which the tests hold
 against the ledger.
+
+Longer than most modules: each circuit stands beside the function that states its ANDs and rounds.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ connection:
 
 Whoever connects without a certificate that is known here is dropped and holds up nobody. Every connection is a generator
 that says what it waits for. One poll serves them all, first those who have shown more (see `callers`).
+
+Longer than most modules: the four steps are one state machine over the same connections.
 """
 
 from __future__ import annotations

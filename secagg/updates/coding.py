@@ -22,6 +22,8 @@ to the largest.
 
 `error` bounds the difference to the exact sum or mean of the clipped numbers. It includes rounding to the arrays' own dtype
 and in float64 arithmetic.
+
+Longer than most modules: encoders and the bounds of what they decode are one argument.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ noise and message alone. Here a is used by one key only, each time with a fresh 
 
 Cost: 16, 24 or 32 bytes a number; 2 L + 1 transforms of N/2 points a block to encrypt and 2 L to decrypt, L = 2, 3
 or 5.
+
+Longer than most modules: encryption, decryption and opening rest on one choice of parameters and noise.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ Learns: result parties, the sum and who contributed. Key holders and aggregator,
 
 Cost: 4 rounds for a key and 4 for a sum. In a sum each client uploads one ciphertext, and the aggregator sends each key
 holder half of every upload. `cost` is exact.
+
+Longer than most modules: what each role sends is read beside what the others check of it.
 """
 
 from __future__ import annotations
