@@ -62,6 +62,7 @@ Lane = tuple[int, ...]
 # Bounds far above what a run reaches and below where a number would no longer encode once added to.
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)]
 M = TypeVar("M", bound="Message")
+_TAGS: Final = {0: "no message"}  # the KIND of each tag
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, eq=False):
@@ -70,7 +71,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     Fields may be numbers, strings, bytes, lists and tuples of them, other structs and numpy arrays
     annotated as `NDArray[dtype]`. `repr` shows no field: any of them may be secret.
 
-    KIND names the class, TAG does in 32 bits.
+    KIND names the class, TAG does in 32 bits. No two kinds of one program share a tag.
     """
 
     KIND: ClassVar[str] = ""
@@ -80,6 +81,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         super().__init_subclass__(**options)
         cls.KIND = f"{cls.__module__.removeprefix('secagg.')}.{cls.__qualname__}"
         cls.TAG = zlib.crc32(cls.KIND.encode())
+        if (taken := _TAGS.setdefault(cls.TAG, cls.KIND)) != cls.KIND:
+            raise UsageError(f"message {cls.KIND} has the tag of {taken}; give its class another name")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

@@ -727,6 +727,13 @@ def test_kept_bytes_of_another_kind_are_refused_by_name_even_where_the_fields_fi
     assert "test_wire.Words" in text
 
 
+@pytest.mark.parametrize("taken", ["another.Kind", "no message"])
+def test_two_kinds_of_message_never_share_a_tag(monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
+    monkeypatch.setattr(wire, "_TAGS", {Empty.TAG: taken})
+    with pytest.raises(UsageError, match=f"has the tag of {taken}; give its class another name"):
+        type(Empty)("Empty", (wire.Message,), {"__module__": Empty.__module__}, frozen=True)
+
+
 def test_every_shorter_and_longer_kept_message_is_refused() -> None:
     data = wire.to_bytes(Words(np.arange(4, dtype=np.uint64)))
     for length in range(len(data)):

@@ -537,7 +537,8 @@ class Driver(Generic[T]):
                 if bears:
                     link.cut_off()  # nobody waits for it to take the rest
                 text = f"{link.peer} lives but took no more of what was sent to it for {limit_s:g} s"
-                self._lose(link, self._late(link.peer, text, self._says))
+                # Who was found late has been named, or not, by what it owed then.
+                self._lose(link, self.party.failed.get(link.peer) or self._late(link.peer, text, self._says))
         self._lent.clear()
 
     def _report(self) -> None:

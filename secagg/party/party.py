@@ -439,12 +439,12 @@ class Party:
     @property
     def awaited_tag(self) -> int:
         """The tag of the one kind of message that the program waits for; 0 if protocols side by side wait for several."""
-        tags = {gather.kind.TAG for gather in self._wait}
+        tags = {gather.kind.TAG for gather in self._wait if gather.waits}
         return tags.pop() if len(tags) == 1 else 0
 
     def owes(self, peer: PartyId, tag: int) -> bool:
         """Whether a peer that waits for messages of one kind has left out what the program waits for."""
-        return any(peer in gather.missing and tag in gather.sent_before for gather in self._wait)
+        return tag != 0 and any(peer in gather.missing and tag in gather.sent_before for gather in self._wait)
 
     def _lacks(self, peer: PartyId, gather: Gather[Any]) -> bool:
         return peer in self._failed and not self._has_mail(peer, gather.lane)

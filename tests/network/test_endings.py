@@ -212,6 +212,18 @@ def test_a_peer_is_named_only_if_its_last_word_is_that_it_waits_for_what_comes_l
     assert error.peer == named
 
 
+def test_a_peer_that_owes_a_message_is_named_also_if_it_takes_nothing_more(scene: Scene) -> None:
+    async def program(party: Party) -> None:
+        await party.receive(Word, "b")
+        party.send("b", Block(np.zeros(1 << 25, np.uint8)))
+        await party.receive(Word, "b", sent_before=(Reply,))
+
+    scene.send("b", scene.word("b"), heartbeat_frame(3, ["d"], NAMES, Reply.TAG))
+    error = scene.run(program, 0.7)
+    assert isinstance(error, PeerVanishedError)
+    assert error.peer == "b"
+
+
 def test_who_waits_for_bytes_to_be_taken_does_not_say_that_it_waits_for_a_message(scene: Scene) -> None:
     told: list[Heartbeat] = []
 
