@@ -731,7 +731,7 @@ def test_kept_bytes_of_another_kind_are_refused_by_name_even_where_the_fields_fi
 def test_two_kinds_of_message_never_share_a_tag(monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
     monkeypatch.setattr(wire, "_TAGS", {Empty.TAG: taken})
     with pytest.raises(UsageError, match=f"has the tag of {taken}; give its class another name"):
-        type(Empty)("Empty", (wire.Message,), {"__module__": Empty.__module__}, frozen=True)
+        msgspec.defstruct("Empty", [], bases=(wire.Message,), module=Empty.__module__, frozen=True)
 
 
 def test_every_shorter_and_longer_kept_message_is_refused() -> None:

@@ -61,7 +61,9 @@ class Stop:
             self.line = "; ".join([self.line, *getattr(error, "__notes__", ())])
             raise
         finally:
+            # What the run came to is reported now: an alarm that is still set would lose it.
             self._driven = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def before(self, on_progress: Callable[[T], None]) -> Callable[[T], None]:
         """Return a callback for the network that stops if it was asked to, and else reports progress."""

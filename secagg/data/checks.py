@@ -1,7 +1,7 @@
 """The SQL that checks a table's rows and brings numbers and times into one form.
 
 One query does it in one scan, as stages that each compute once what the next one uses. What is accepted
-is said in `tables`. Identifiers go out as they stand: `identifiers` spells them, once each.
+is said in `tables`. Identifiers go out as they stand: `identifier_columns` spells them, once each.
 """
 
 # ruff: noqa: S608  SQL is put together here from quoted names and literals.

@@ -26,7 +26,7 @@ import duckdb
 
 from secagg.data.csv_files import CsvFile
 from secagg.data.dialect import Dialect
-from secagg.data.queries import csv_as_text
+from secagg.data.queries import check_csv_is_typed
 from secagg.errors import DataError
 
 __all__ = ["Column", "Source", "find_sources", "open_source"]
@@ -52,17 +52,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An opened table: a relation on a connection, its columns in order, and its file where that is CSV.
-
-    `csv_as_text` says that a query's CSV is read as text where DuckDB would have guessed types.
-    """
+    """An opened table: a relation on a connection, its columns in order, and its file where that is CSV."""
 
     name: str
     connection: duckdb.DuckDBPyConnection
     relation: str
     columns: dict[str, Column]
     csv_file: CsvFile | None = None
-    csv_as_text: bool = False
 
     @property
     def written_header(self) -> tuple[str, ...]:
@@ -72,7 +68,7 @@ class Source:
     def described(self) -> str:
         """Return the file's name and format."""
         if self.csv_file is None:
-            return f"{self.name}: typed columns" + ", those of CSV as text" * self.csv_as_text
+            return f"{self.name}: typed columns"
         packed = ", gzip" if self.csv_file.zipped else ""
         return f"{self.name}: CSV in {self.csv_file.encoding}, columns between {self.csv_file.delimiter!r}{packed}"
 
@@ -149,13 +145,13 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
     Args:
       source: the path of a .csv, .tsv or .txt file (each also with .gz), of a .parquet file, or of a .sql file, which
         holds one SELECT; or a SELECT after `duckdb:`. Paths in a query start from the working directory. A CSV file
-        inside a query is read by DuckDB's own rules, but as text, see `queries`. There `parallel = false` keeps it
-        from losing rows beside a malformed one.
+        inside a query is read by DuckDB's own rules, with types that the query declares, see `queries`. There
+        `parallel = false` keeps it from losing rows beside a malformed one.
       dialect: how a CSV file is written.
 
     Raises:
       DataError: there is no such file, it cannot be opened, it is empty, or its suffix is not known.
-        Or the query is not one SELECT, names what is not there, or computes with types that DuckDB guesses.
+        Or the query is not one SELECT, names what is not there, or reads CSV with types that DuckDB guesses.
     """
     if isinstance(source, str) and source.startswith("duckdb:"):
         return _open_query("query", source.removeprefix("duckdb:"))
@@ -199,10 +195,9 @@ def _open_query(name: str, query: str) -> Source:
         twice = next((column for column in names if names.count(column) > 1), None)
         if twice is not None:
             raise DataError(f"{name}: two columns are called {twice!r}; rename one in the query (AS)")
-        text = csv_as_text(connection, query, name=name)
-        connection.sql(text).create_view("source")
-        columns = _typed_columns(connection, "source")
-        return Source(name, connection, "source", columns, csv_as_text=text != query)
+        check_csv_is_typed(connection, query, name=name)
+        connection.sql(query).create_view("source")
+        return Source(name, connection, "source", _typed_columns(connection, "source"))
     except (
         duckdb.ParserException,
         duckdb.BinderException,

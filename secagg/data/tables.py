@@ -15,7 +15,7 @@ conventions' zone. A time that clocks show twice is the first; one that they ski
 as a simulator's steps, unless the `Dialect` says that they are epochs. Above 2**53 they are not told apart to the last
 digit. A table holds one or the other, of the kind that the window has.
 
-Identifiers are spelt as `identifiers` says, by the rule of the conventions; those of rows outside the window
+Identifiers are spelt as `identifier_rules` says, by the rule of the conventions; those of rows outside the window
 are not looked at. A floating-point column is refused as identifier, because 12 would become 12.0 and meet
 nobody else's 12; whole numbers and their texts are equal.
 """
@@ -47,7 +47,7 @@ from secagg.data.reports import (
     Times,
     join_reports,
 )
-from secagg.data.sources import Source, find_sources, open_source
+from secagg.data.sources import find_sources, open_source
 from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
 from secagg.patterns.schema import Columns, Identifier, Integer, Money, Schema
@@ -170,7 +170,8 @@ def _read_one(
                 table.csv_file.check_whole()
             # What DuckDB says here may quote a row's values.
             raise DataError(
-                f"{table.name}: DuckDB cannot read the table ({type(error).__name__}); {_remedy(table)}"
+                f"{table.name}: DuckDB cannot read the table ({type(error).__name__}); see that the query runs by itself, "
+                "or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
             ) from None
         why, kinds, seconds = scan["why"], scan["kind"], scan["seconds"]
         times: Times | Literal["none"] = "none"
@@ -214,12 +215,6 @@ def _read_one(
         if schema.time is not None:
             numbers[schema.time] = seconds[taken]
         return _Rows(dict(zip(fields, spelt, strict=True)), numbers, report)
-
-
-def _remedy(table: Source) -> str:
-    if table.csv_as_text:
-        return "its CSV is read as text; see that the query runs with read_csv(..., all_varchar = true)"
-    return "see that the query runs by itself, or that a CSV file has one kind of line end and quotes as RFC 4180 has them"
 
 
 def _spell(

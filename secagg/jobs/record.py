@@ -106,6 +106,8 @@ def declared(job: Job, agreed: Agreed) -> dict[str, Any]:
         isinstance(one, Risk) for one in may_happen
     ):
         raise contract_fault(job, "expected Disclosures of opens, and Risks of risks")
+    if len({risk.name for risk in may_happen}) < len(may_happen):
+        raise contract_fault(job, "expected Risks of different names")
     found = {
         "announced_rows": dict(agreed.rows),
         "agreed": dict(agreed.recorded),
@@ -188,8 +190,8 @@ def _error(error: BaseException, me: PartyId) -> dict[str, str]:
 
 
 def _finite(value: float) -> float | None:
-    """Return a logarithm, None for that of zero: JSON knows no infinity."""
-    return value if math.isfinite(value) else None
+    """Return a logarithm, None for that of zero: JSON knows no infinity, and refuses all others."""
+    return None if value == -math.inf else value
 
 
 def versions() -> dict[str, str]:

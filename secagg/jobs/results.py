@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from secagg.errors import UsageError
@@ -16,17 +16,21 @@ from secagg.patterns.schema import Identifier, Integer, Money, Time, Type
 _TYPES: Final[Mapping[type[Type], type]] = {Identifier: str, Integer: int, Money: int, Time: float}
 
 
-def check_result(job: Job, me: PartyId, result: Result | None) -> None:
+def check_result(job: Job, me: PartyId, result: Result | None, *, expected: bool) -> None:
     """Refuse a result that the job's pattern does not declare for this party.
 
+    Args:
+      expected: whether the party is a recipient; the pattern was asked before it ran.
+
     Raises:
-      UsageError: a result at a party that is no recipient, none at one that is, or rows that have not the declared
-        columns. That is a fault of the pattern's program.
+      UsageError: a result at a party that is no recipient, none at one that is, one that is no sequence of rows, or rows
+        that have not the declared columns. That is a fault of the pattern's program.
     """
-    expected = me in job.pattern.recipients(job.terms)
     if (result is not None) != expected:
         what = "a result" if expected else "none"
         raise contract_fault(job, f"expected {what} at {me}, got {'none' if expected else 'one'}")
+    if not isinstance(result, Sequence | None):
+        raise contract_fault(job, f"expected a sequence of rows, got {type(result).__name__}")
     kinds = [_TYPES[type(kind)] for kind in job.pattern.results.values()]
     for row in result or ():
         if list(map(type, row)) != kinds:

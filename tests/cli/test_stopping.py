@@ -167,6 +167,15 @@ def test_a_signal_during_a_command_without_a_network_ends_it_with_one_line(
     assert capsys.readouterr().err == "secagg: stopped\n"
 
 
+def test_a_signal_that_comes_too_late_for_the_computation_does_not_lose_its_result() -> None:
+    stop = Stop()
+    with stop.listening():
+        with stop.driving():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+    assert stop.asked
+
+
 def test_a_short_computation_ends_at_its_next_report_and_a_long_one_where_it_is() -> None:
     def until_reported() -> None:
         signal.raise_signal(signal.SIGINT)

@@ -157,6 +157,7 @@ def test_a_mapping_of_other_roles_is_refused(mapping: dict[str, tuple[str, ...]]
         ({"Upper": Identifier()}, "lower-case letters, digits and '_', got 'Upper'"),
         ({"x" * 33: Identifier()}, "at most 32"),
         ({"a": Identifier}, "expected Identifier, Money, Time or Integer for a"),
+        ({"a": type("Name", (Identifier,), {})()}, "expected Identifier, Money, Time or Integer for a"),
     ],
 )
 def test_a_schema_that_cannot_be_is_refused(columns: dict[str, Type], says: str) -> None:

@@ -902,7 +902,8 @@ def test_columns_of_a_type_that_cannot_serve_are_refused(select, message):
 def test_a_query_selects_rows_and_names_columns(put):
     path = put("acct,eur,day\nc1,5.10,1\nc2,6.20,2\nc3,7.30,3\n")
     table = read_deposits(
-        f"duckdb:SELECT acct AS customer, eur AS amount, day AS time FROM '{path}' WHERE eur > 6 -- the larger\n;"
+        f"duckdb:SELECT acct AS customer, eur AS amount, day AS time FROM read_csv('{path}', all_varchar = true) "
+        "WHERE eur::DECIMAL(9, 2) > 6 -- the larger\n;"
     )
     assert table["customer"].strings.tolist() == ["c2", "c3"]
     assert table["amount"].tolist() == [620, 730]
@@ -910,13 +911,14 @@ def test_a_query_selects_rows_and_names_columns(put):
 
 def test_a_query_joins_csv_and_parquet_from_a_file(put, tmp_path):
     names = parquet(tmp_path / "n.parquet", "SELECT 'n1' AS name, 1 AS id")
-    rows = put("id,amount,time\n1,5,1\n2,6,2\n")
+    file = put("id,amount,time\n1,5,1\n2,6,2\n")
+    rows = f"read_csv('{file}', types = {{'id': 'INTEGER', 'amount': 'INTEGER', 'time': 'INTEGER'}})"
     path = put(
-        f"-- deposits\nSELECT name AS customer, amount, time FROM '{rows}' JOIN '{names}' USING (id);\n",
+        f"-- deposits\nSELECT name AS customer, amount, time FROM {rows} JOIN '{names}' USING (id);\n",
         "q.sql",
     )
     assert read_deposits(path)["customer"].strings.tolist() == ["n1"]
-    prefixed = put(f"duckdb:SELECT 'x' AS customer, amount, time FROM '{rows}'", "p.sql")
+    prefixed = put(f"duckdb:SELECT 'x' AS customer, amount, time FROM {rows}", "p.sql")
     assert len(read_deposits(str(prefixed))) == 2
 
 

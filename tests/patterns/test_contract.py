@@ -26,7 +26,7 @@ from secagg.jobs.run import Part
 from secagg.network.identity import create_identity
 from secagg.network.simulated import simulate
 from secagg.patterns import registry
-from secagg.patterns.pattern import Agreed, Disclosure, Pattern, Terms
+from secagg.patterns.pattern import Agreed, Disclosure, Pattern, Risk, Terms
 from secagg.patterns.registry import Origin, find, names
 
 FILE = Path(__file__).parent / "installed" / "hospital_patterns.py"
@@ -459,15 +459,16 @@ def test_parameters_read_back_as_they_are_shown(text: str) -> None:
         ("ministry", [("elm", 1, 2.5)], "got one of str, int, float"),
         ("ministry", [("elm", np.int64(1), 2)], "got one of str, int64, int"),
         ("ministry", [("elm", 1, 2, 3)], "got one of str, int, int, int"),
+        ("ministry", (row for row in [("elm", 1, 2)]), "expected a sequence of rows, got generator"),
     ],
 )
 def test_a_result_that_a_pattern_does_not_declare_is_not_reported(
     installed: Path, me: str, result: Any, says: str
 ) -> None:
     job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
-    check_result(job, "ministry", [("elm", 1, 2)])
+    check_result(job, "ministry", [("elm", 1, 2)], expected=True)
     with pytest.raises(UsageError, match=re.escape(says)) as refused:
-        check_result(job, me, result)
+        check_result(job, me, result, expected=me == "ministry")
     assert "the pattern headcount of hospital-patterns 1.2" in str(refused.value)
 
 
@@ -499,6 +500,9 @@ def test_a_run_ends_where_a_pattern_tells_somebody_what_it_did_not_declare(
         ("opens", [Disclosure("beds", cast(Any, {"ministry"}))], "JSON .*type set is not JSON"),
         ("opens", None, "no list"),
         ("risks", None, "no list"),
+        ("risks", [Risk("chance", "it happens", float("nan"))], "JSON .*not JSON compliant"),
+        ("risks", [Risk("chance", "it happens", -40.0)] * 2, "Risks of different names"),
+        ("recipients", None, "no list"),
         ("agree", {"recorded": {"commitment": b"secret"}}, "JSON .*type bytes is not JSON"),
         ("agree", {"private": {"salt": b"secret"}}, "JSON .*type bytes is not JSON"),
         ("agree", {"recorded": {"scale": float("inf")}}, "JSON .*not JSON compliant"),
