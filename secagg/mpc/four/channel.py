@@ -21,6 +21,9 @@ operation when more than `max_kept_bytes` have been vouched for since then. All 
 Steps. In each of its rounds an operation lets every party wait once, for nothing where only others receive. So
 operations that run side by side (`Party.parallel`) move in lockstep and are numbered alike.
 
+Threat model: that of `engine`. Learns: from items, their receivers what the operation's module says. From a check,
+everybody how many operations have begun. From a failed one also what the evidence says, after which nothing is opened.
+
 Cost of a check: 2 rounds, the second of which an opening shares; no payload.
 """
 
@@ -108,14 +111,12 @@ class Channel:
         "party",
     )
 
-    def __init__(
-        self, party: Party, computing: Sequence[PartyId], keys: Keys, *, max_kept_bytes: int = MAX_KEPT_BYTES
-    ) -> None:
+    def __init__(self, party: Party, computing: Sequence[PartyId], keys: Keys) -> None:
         self.party = party
         self.computing = tuple(computing)
         self.index = self.computing.index(party.me)
         self.others = tuple(j for j in range(PARTIES) if j != self.index)
-        self.max_kept_bytes = max_kept_bytes
+        self.max_kept_bytes = MAX_KEPT_BYTES
         self._keys = keys
         self._begun = 0
         self._failed: tuple[int, int] | None = None  # the first item that failed
@@ -178,7 +179,7 @@ class Channel:
         Raises:
           RemoteProtocolError: a message without what was expected, or of another shape.
         """
-        nbytes = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes) * group.dtype.itemsize
+        nbytes = sum(array_bytes(shape, group.dtype) for shape in shapes)
         operation = await self.begin(items, nbytes)
         contents: dict[int, list[Array]] = {j: [] for j in self.others}
         for slot, item in enumerate(items):

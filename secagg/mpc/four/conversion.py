@@ -5,6 +5,7 @@ b = u xor v, where P_2 and P_3 know u = b_0 xor b_1, and P_0 and P_1 know v = b_
 1. u and v become shares of ring elements.
 2. b = u + v - 2 u v: one product.
 
+Threat model: that of `engine`. Learns: nobody anything.
 Every message is vouched for. Cost: 2 rounds; two elements and a product for each bit.
 """
 

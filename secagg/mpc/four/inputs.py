@@ -16,6 +16,8 @@ Cost: 2 rounds; P_o sends 2 s bytes for s bytes of secret array.
 
 Private: P_3 gets three seeds; P_i, i < 3, lacks the seed of x_i, which masks x_3.
 Cost: 2 rounds; the computing parties send nothing but tags, the owner 3 s bytes and nine seeds.
+
+Threat model: that of `engine`. Learns: nobody anything.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from secagg.mpc.four.blame import Item, Source
 from secagg.mpc.four.broadcast import PARTIES
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import FourShares, canonical
 from secagg.mpc.four.vouching import Content
 from secagg.mpc.groups import Array, Group
 from secagg.party import Party, PartyId, array_bytes
@@ -88,7 +90,7 @@ async def _from_computing(
     j, k, rest = (i for i in range(PARTIES) if i != o)
     party = channel.party
     items = [Item(j, o, k, Source.SENT)]
-    operation = await channel.begin(items, _nbytes(group, shape))
+    operation = await channel.begin(items, array_bytes(shape, group.dtype))
     parts: dict[int, Array] = {}
     for i in (j, k):
         if i != channel.index:
@@ -111,7 +113,7 @@ async def _from_computing(
         peer = channel.computing[o]
         sent = checked(message.share, shape, group.dtype, what="an input's share", peer=peer)
         channel.keep(operation, 0, sent)
-        parts[rest] = _canonical(group, sent)
+        parts[rest] = canonical(group, sent)
     else:
         await channel.idle()
     await channel.compare(operation, items)
@@ -126,7 +128,7 @@ async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: t
         for voucher, receiver, third in ((a, b, c), (b, c, a), (c, a, b)):
             items.append(Item(receiver, third, voucher, Source.OUTSIDE, owner))
             share_of.append(share)
-    operation = await channel.begin(items, len(items) * KEY_BYTES + 3 * _nbytes(group, shape))
+    operation = await channel.begin(items, len(items) * KEY_BYTES + 3 * array_bytes(shape, group.dtype))
     message = await channel.party.receive(OutsideShares, owner, max_bytes=array_bytes(shape, group.dtype))
     drawn = [j for j in channel.others if j != _LAST]
     if len(message.seeds) != len(drawn) or (message.share is None) != (channel.index == _LAST):
@@ -137,7 +139,7 @@ async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: t
     parts = {j: _expand(group, seed, shape, owner) for j, seed in zip(drawn, message.seeds, strict=True)}
     if message.share is not None:
         handed[_LAST] = checked(message.share, shape, group.dtype, what="an input's share", peer=owner)
-        parts[_LAST] = _canonical(group, message.share)
+        parts[_LAST] = canonical(group, message.share)
     for slot, share in enumerate(share_of):
         if share in handed:
             channel.keep(operation, slot, handed[share])
@@ -160,16 +162,7 @@ async def share_input(party: Party, computing: Sequence[PartyId], group: Group, 
         party.send(peer, OutsideShares(given, rest if i != _LAST else None))
 
 
-def _canonical(group: Group, share: Array) -> Array:
-    """Return a share as a fresh array of elements of the group, whatever bits above the ring's were sent."""
-    return group.add(share, np.zeros_like(share))
-
-
 def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -> Array:
     if len(seed) != KEY_BYTES:
         raise RemoteProtocolError(f"expected seeds of {KEY_BYTES} bytes from {owner}", peer=owner)
     return group.draw(Stream(derive_key(seed, label=f"{LABEL}/outside input")), shape)
-
-
-def _nbytes(group: Group, shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * group.dtype.itemsize

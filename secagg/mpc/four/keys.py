@@ -10,6 +10,8 @@ contributes differently at its two ends makes MACs fail, and is one of the two t
 
 Who learns what: the check value of a contribution is HKDF of it under a label of its own, and P_m too hears it.
 
+Threat model: that of `engine`.
+
 Cost: 3 rounds, no payload; seeds and check values travel in message headers.
 """
 

@@ -4,6 +4,7 @@ v is known to P_c and P_d; P_a and P_b are the two others. r from the key of P_a
 P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it. The other two shares are zero.
 
 Private: P_b does not hold the key of r; P_a receives nothing.
+Threat model: that of `engine`. Learns: nobody anything.
 Cost: 1 round, s bytes by P_c for s bytes of array.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 from secagg.mpc.four.blame import Item
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import Purpose
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import FourShares, canonical
 from secagg.mpc.groups import Array, Group
 
 
@@ -65,7 +66,7 @@ async def share_known(
     received = await channel.pass_on(group, items, values, [shape] * len(items))
     for ((a, _, _, _), _), held, came in zip(known, parts, received, strict=True):
         if came is not None:
-            held[a] = group.add(came, np.zeros(shape, group.dtype))
+            held[a] = canonical(group, came)
     return [FourShares(group, held) for held in parts]
 
 

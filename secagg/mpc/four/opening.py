@@ -14,6 +14,8 @@ secret was made.
 Who finds a lie: one in step 1 shows to all alike, so that all honest ones raise the same error. One in step 2 shows to whom
 it was told, who names sender and voucher and ends the run. Others know it from its word alone, and may have their result.
 
+Threat model: that of `engine`. Learns: whom an array is opened to, the array; nobody else anything.
+
 Cost (s = bytes of the secret array): 2 rounds, s bytes a computing party for opening to all four, s by P_{i+1} for P_i,
 s by each and a digest for a party outside.
 """

@@ -13,6 +13,8 @@ for their sum: what r_ab adds to z_b it takes from z_a, and pairs connect all fo
 
 Cost: 1 round. Of six elements each party sends one or two. The pairs {0, 2} and {1, 3} exchange their roles for one half of
 the elements. That makes 1.5 a party, rounded to whole elements.
+
+Threat model: that of `engine`. Learns: nobody anything.
 """
 
 from __future__ import annotations
@@ -98,6 +100,8 @@ async def conjunction(channel: Channel, pairs: Sequence[tuple[FourShares, FourSh
     """
     diagonals: list[dict[int, Array]] = []
     crosses: list[dict[tuple[int, int], Array]] = []
+    if not pairs:
+        return []
     for x, y in pairs:
         x.check_same(y)
         if x.group is not XOR:
@@ -113,7 +117,7 @@ async def conjunction(channel: Channel, pairs: Sequence[tuple[FourShares, FourSh
         XOR,
         Purpose.CONJUNCTION,
         {j: _joined([diagonal[j] for diagonal in diagonals]) for j in channel.others},
-        {key: _joined([cross[key] for cross in crosses]) for key in (crosses[0] if crosses else {})},
+        {key: _joined([cross[key] for cross in crosses]) for key in crosses[0]},
         (total,),
     )
     results, done = [], 0

@@ -89,6 +89,11 @@ class FourShares:
     __bool__ = __int__ = __float__ = __index__ = __iter__ = __array__ = _refuse
 
 
+def canonical(group: Group, share: Array) -> Array:
+    """Return a share as a fresh array of elements of the group, whatever bits above the ring's were sent."""
+    return group.add(share, np.zeros_like(share))
+
+
 def same_group(a: Group, b: Group) -> bool:
     """Return whether two groups are one: bits, or rings of as many bits."""
     if isinstance(a, RingGroup) and isinstance(b, RingGroup):

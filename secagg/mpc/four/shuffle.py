@@ -10,7 +10,7 @@ and know pi; the other one vouches for it.
 Each party misses one of the four permutations, so their composition is uniform to it. What P_i receives is masked by three
 masks from the key that it does not hold.
 
-Learns: nobody anything. Cost: 4 rounds, 3 s bytes a party for s bytes of shared array.
+Threat model: that of `engine`. Learns: nobody anything. Cost: 4 rounds, 3 s bytes a party for s bytes of shared array.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from secagg.mpc.four.broadcast import PARTIES
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import Purpose
 from secagg.mpc.four.opening import total
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import FourShares, canonical
 from secagg.mpc.groups import Array
 
 SHUFFLE_ROUNDS: Final = PARTIES
@@ -78,6 +78,8 @@ async def _hop(channel: Channel, x: FourShares, i: int) -> FourShares:
     received = await channel.pass_on(group, items, values, [shape] * len(items))
     for j, came in zip(shares, received, strict=True):
         if came is not None:
-            parts[j] = group.add(came, np.zeros(shape, group.dtype))
-    # Copies, for contents are kept for evidence, and what is returned may change.
-    return FourShares(group, {j: part.copy() for j, part in parts.items()})
+            parts[j] = canonical(group, came)
+    if channel.index != i:
+        # Copies, for contents are kept for evidence, and what is returned may change.
+        parts = {j: part.copy() for j, part in parts.items()}
+    return FourShares(group, parts)

@@ -7,6 +7,7 @@ z = s + t with s = z_0 + z_1 known to P_2 and P_3, and t = z_2 + z_3 known to P_
 
 Result: A >> f + B >> f - w 2**(k-f) - 2**(k-2-f), which is floor(z / 2**f) or one more, and exact for multiples of 2**f.
 
+Threat model: that of `engine`.
 Every message is vouched for. Who learns what: nobody anything. P_2 and P_3 know the low bits of A, which decide the
 rounding, and P_0 and P_1 those of B; docs/soundness-four.md says what an opened result shows them.
 

@@ -372,6 +372,7 @@ def test_secrets_do_not_turn_into_plain_values_and_wrong_use_is_refused(run_four
             await engine.multiply(bits, bits)
         with pytest.raises(ShapeError, match="64 a word"):
             await engine.conjunction([(x, x)])
+        assert await engine.conjunction([]) == []
         with pytest.raises(ShapeError, match="one shape"):
             await engine.multiply(x, x[:1])
         with pytest.raises(UsageError, match="its owner bob"):
