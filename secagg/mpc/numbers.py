@@ -27,6 +27,12 @@ class RingGroup:
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RingGroup) and other.ring == self.ring
+
+    def __hash__(self) -> int:
+        return hash(self.ring)
+
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.ring.dtype

@@ -15,7 +15,6 @@ from secagg.mpc.four.shares import FourShares
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.primitives import Primitives
 from secagg.mpc.truncation import truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
@@ -26,12 +25,6 @@ RINGS = [Ring(64), Ring(32), Ring(20), Ring(1)]
 
 def numbers(ring, shape, seed):
     return np.random.default_rng(seed).integers(0, ring.modulus, shape, ring.dtype)
-
-
-def test_the_engine_has_the_face_that_programs_know():
-    face: type[Primitives] = FourEngine
-    for name in ("public", "input", "open", "check", "multiply", "matmul", "conjunction"):
-        assert callable(getattr(face, name))
 
 
 def test_nothing_of_the_package_is_public():
