@@ -90,14 +90,19 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/protocols/test_pseudonyms.py",
         "tests/test_soundness_numbers.py",
     ),
+    "secagg/protocols/agreement.py": (
+        "tests/protocols/test_agreement.py",
+        "tests/protocols/test_additive_sum.py",
+        "tests/protocols/test_bounded_sum.py",
+    ),
     "secagg/protocols/additive_sum/*.py": (
-        "tests/protocols/test_agreed_statements.py",
+        "tests/protocols/test_agreement.py",
         "tests/protocols/test_additive_sum.py",
         "tests/protocols/test_sums.py",
         "tests/protocols/test_transcripts.py",
     ),
     "secagg/protocols/bounded_sum/*.py": (
-        "tests/protocols/test_agreed_statements.py",
+        "tests/protocols/test_agreement.py",
         "tests/protocols/test_bounded_sum.py",
         "tests/protocols/test_sums.py",
         "tests/protocols/test_transcripts.py",

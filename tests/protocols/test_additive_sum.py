@@ -39,7 +39,8 @@ from secagg.protocols.additive_sum import (
     reference,
     take_part,
 )
-from secagg.protocols.additive_sum.program import Agreed, Arrived, Part, PartialSum, _statement
+from secagg.protocols.additive_sum.program import Part, PartialSum, _statement
+from secagg.protocols.agreement import Agreed, Arrived
 from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message

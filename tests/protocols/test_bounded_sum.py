@@ -30,6 +30,7 @@ from secagg.mpc.engine import Engine, Opening
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key
+from secagg.protocols.agreement import Agreed
 from secagg.protocols.bounded_sum import (
     BoundedSum,
     Bounds,
@@ -45,7 +46,7 @@ from secagg.protocols.bounded_sum import (
     upload,
 )
 from secagg.protocols.bounded_sum.check import violations, violations_cost
-from secagg.protocols.bounded_sum.messages import Agreed, PassedRest, Rest, Seeds, Verdict
+from secagg.protocols.bounded_sum.messages import PassedRest, Rest, Seeds, Verdict
 from secagg.protocols.roles import Roles
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message

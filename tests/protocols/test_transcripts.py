@@ -28,6 +28,7 @@ from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.prg import Stream
 from secagg.protocols import additive_sum, bounded_sum, masked_sum
 from secagg.protocols.additive_sum.program import Part, PartialSum
+from secagg.protocols.agreement import Agreed, Arrived
 from secagg.protocols.bounded_sum.messages import (
     PassedRest,
     PassedSeeds,
@@ -81,10 +82,8 @@ FORMS: Final[Mapping[Any, Mapping[str, str]]] = {
     PassedSeeds: {"seeds": FRESH},
     PassedRest: {"share": MASKED},
     Verdict: {"status": OPENED},
-    additive_sum.program.Arrived: {"received": PUBLIC},
-    additive_sum.program.Agreed: {"statement": PUBLIC},
-    bounded_sum.messages.Arrived: {"received": PUBLIC},
-    bounded_sum.messages.Agreed: {"statement": PUBLIC},
+    Arrived: {"received": PUBLIC},
+    Agreed: {"statement": PUBLIC},
     Keys: {"keys": PUBLIC, "signature": PUBLIC},
     PeerKeys: {"present": PUBLIC, "keys": PUBLIC, "signatures": PUBLIC},
     Shares: {"commitment": MASKED, "sealed": MASKED},

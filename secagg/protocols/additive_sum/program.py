@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from secagg.errors import RangeError, RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
 from secagg.mpc.additive import SEED_BYTES, Seed, reconstruct, share
 from secagg.party import Party, PartyId, check_array
-from secagg.protocols.additive_sum.terms import LABEL, Terms
+from secagg.protocols import agreement
+from secagg.protocols.additive_sum.terms import Terms
 from secagg.protocols.roles import SumResult
 from secagg.ring import Ring, RingArray
-from secagg.signing import digest
 from secagg.wire import Message
 
 _MAX_NAMED: Final = 10  # missing clients that an error names
@@ -25,18 +25,6 @@ class Part(Message, frozen=True):
     """Upload, client -> aggregator: a seed, uint8, shape (32,); to its leader the full share, packed."""
 
     part: NDArray[np.uint8]
-
-
-class Arrived(Message, frozen=True):
-    """Agree, aggregator -> aggregators: whose parts it has received; shape (clients,)."""
-
-    received: NDArray[np.bool_]
-
-
-class Agreed(Message, frozen=True):
-    """Agree, aggregator -> aggregators: digest of session, terms and set of clients."""
-
-    statement: bytes
 
 
 class PartialSum(Message, frozen=True):
@@ -164,10 +152,12 @@ async def _open(party: Party, own: NDArray[np.uint8] | None, terms: Terms) -> Pa
     with party.phase("upload"):
         parts = await _collect(party, own, terms)
     with party.phase("agree"):
-        received = np.array([client in parts for client in terms.roles.clients])
-        if terms.optional:  # else everybody is
-            received = await _intersection(party, received, terms)
-            await _compare(party, received, terms)
+        roles = terms.roles
+        received = np.ones(len(roles.clients), np.bool_)
+        if terms.optional:  # else everybody's parts are there
+            received = await agreement.agree(
+                party, parts, roles=roles, tellers=roles.aggregators, terms=terms.fingerprint()
+            )
         _require(party, received, terms)
     with party.phase("open"):
         total = terms.ring.pack(_add(party, parts, received, terms))
@@ -218,40 +208,8 @@ def _checked(part: NDArray[np.uint8], terms: Terms, *, held: bool, peer: PartyId
     return part
 
 
-async def _intersection(party: Party, received: NDArray[np.bool_], terms: Terms) -> NDArray[np.bool_]:
-    """Return of which clients all aggregators have parts, by what they say."""
-    others = [peer for peer in terms.roles.aggregators if peer != party.me]
-    for peer in others:
-        party.send(peer, Arrived(received))
-    everywhere = received.copy()  # what was sent must not change
-    for peer, message in (await party.gather(Arrived, others, max_bytes=received.nbytes)).items():
-        everywhere &= check_array(message.received, received.shape, what="who is there", peer=peer)
-    return everywhere
-
-
-async def _compare(party: Party, received: NDArray[np.bool_], terms: Terms) -> None:
-    """Go on only if all aggregators mean the same session, terms and set."""
-    others = [peer for peer in terms.roles.aggregators if peer != party.me]
-    statement = _statement(party, received, terms)
-    for peer in others:
-        party.send(peer, Agreed(statement))
-    for peer, message in (await party.gather(Agreed, others)).items():
-        if message.statement != statement:
-            # With two aggregators each knows all that the other one was told.
-            third = ", ".join(p for p in others if p != peer)
-            unless = (
-                f", or {third} told {peer} and {party.me} different sets: {party.me} cannot know"
-                if third
-                else ""
-            )
-            raise RemoteProtocolError(
-                f"{peer} holds other terms or means another set of clients{unless}; nothing is opened",
-                peer="" if unless else peer,
-            )
-
-
 def _statement(party: Party, received: NDArray[np.bool_], terms: Terms) -> bytes:
-    return digest(f"{LABEL}/agreed", [party.session, terms.fingerprint(), received.tobytes()])
+    return agreement.statement(party.session, terms.fingerprint(), received)
 
 
 def _require(party: Party, received: NDArray[np.bool_], terms: Terms) -> None:

@@ -22,18 +22,6 @@ class Rest(Message, frozen=True):
     share: Elements
 
 
-class Arrived(Message, frozen=True):
-    """Agree, P_0 and P_1 -> aggregators: whose uploads it has received; shape (clients,)."""
-
-    received: NDArray[np.bool_]
-
-
-class Agreed(Message, frozen=True):
-    """Agree, aggregator -> aggregators: digest of session, terms and set of clients."""
-
-    statement: bytes
-
-
 class PassedSeeds(Message, frozen=True):
     """Check, P_0 -> P_1 the seeds of x_1, P_0 -> P_2 those of x_0, of a batch; uint8, shape (m, 32)."""
 

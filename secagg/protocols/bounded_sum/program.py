@@ -16,20 +16,12 @@ from secagg.mpc.engine import Engine, checked, receive_opening
 from secagg.mpc.numbers import RingGroup
 from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
+from secagg.protocols.agreement import agree
 from secagg.protocols.bounded_sum.check import violations
-from secagg.protocols.bounded_sum.messages import (
-    Agreed,
-    Arrived,
-    PassedRest,
-    PassedSeeds,
-    Rest,
-    Seeds,
-    Verdict,
-)
+from secagg.protocols.bounded_sum.messages import PassedRest, PassedSeeds, Rest, Seeds, Verdict
 from secagg.protocols.bounded_sum.terms import LABEL, Bounds, Terms
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
-from secagg.signing import digest
 
 PHASES: Final = ("upload", "agree", "check", "open")
 
@@ -131,7 +123,9 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     with party.phase("upload"):
         uploads = await _uploads(party, terms, engine.index)
     with party.phase("agree"):
-        agreed = await _agree(party, terms, engine.index, set(uploads))
+        roles, tellers = terms.roles, terms.roles.aggregators[:2]
+        received = await agree(party, uploads, roles=roles, tellers=tellers, terms=terms.fingerprint())
+        agreed = [int(i) for i in np.flatnonzero(received)]
     status = np.full(len(terms.roles.clients), _DROPPED, np.uint8)
     status[agreed] = _UNCHECKED
     first, second = (np.zeros(bounds.columns, bounds.ring.dtype) for _ in range(2))
@@ -200,41 +194,6 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
         except RemoteProtocolError as error:
             party.fail(peer, error)
     return got
-
-
-async def _agree(party: Party, terms: Terms, index: int, mine: set[PartyId]) -> list[int]:
-    """Return the numbers of the clients whose upload is there at P_0 and P_1, the same at all three aggregators.
-
-    Raises:
-      RemoteProtocolError: another aggregator means another set, other terms or another session.
-    """
-    others = [peer for peer in terms.roles.aggregators if peer != party.me]
-    received = np.array([client in mine for client in terms.roles.clients])
-    if index < 2:
-        for peer in others:
-            party.send(peer, Arrived(received))
-    else:
-        received[:] = True
-    tellers = [peer for peer in terms.roles.aggregators[:2] if peer != party.me]
-    for peer, message in (await party.gather(Arrived, tellers, max_bytes=received.nbytes)).items():
-        received &= check_array(message.received, received.shape, what="who is there", peer=peer)
-    statement = digest(f"{LABEL}/agreed", [party.session, terms.fingerprint(), received.tobytes()])
-    for peer in others:
-        party.send(peer, Agreed(statement))
-    for peer, agreed in (await party.gather(Agreed, others)).items():
-        if agreed.statement != statement:
-            # P_0 and P_1 tell sets and know what they told each other; P_2, and what P_2 was told, either may have changed.
-            third = next((p for p in tellers if p != peer), "")
-            unless = (
-                f", or {third} told {peer} and {party.me} different sets: {party.me} cannot know"
-                if third
-                else ""
-            )
-            raise RemoteProtocolError(
-                f"{peer} holds other terms or means another set of clients{unless}; nothing is checked or opened",
-                peer="" if unless else peer,
-            )
-    return [int(i) for i in np.flatnonzero(received)]
 
 
 async def _rows(
