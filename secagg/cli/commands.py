@@ -17,7 +17,7 @@ import typer.core
 from secagg import release
 from secagg.cli import data, demo, identity
 from secagg.cli.check import check
-from secagg.cli.exits import FAILED, STOPPED, status_of
+from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.patterns import patterns
 from secagg.cli.run import run
 from secagg.cli.show import complain, say, stderr, stdout
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stop = Stop()
     with stop.listening():
         status = _run(arguments, stop)
-        if status == STOPPED or (stop.asked and status):
+        if status == STOPPED or (stop.asked and status not in (0, WRITTEN_ELSEWHERE)):
             status = STOPPED
             say(stderr(), f"secagg: {stop.line}")
     if any(thread.name == PREPARING and thread.is_alive() for thread in threading.enumerate()):

@@ -3,6 +3,8 @@
 While the network is driven, an exception at any point could part a frame from the note that it was sent. The others would
 be told of a broken frame then, and not of who stopped. So a signal is noted, and the run ends at its next
 report, a quarter of a second later at most. A long computation reports nothing: after half a second it ends where it is.
+
+Once the run has ended well, a signal loses nobody a result: the program writes what came of the run, and then ends.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Stop:
         self.asked = False
         self.line = "stopped"
         self._driven = False
-        self._raised_at = 0.0
+        self._keeping = False
+        self._ending_since = 0.0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -53,15 +56,16 @@ class Stop:
 
     @contextlib.contextmanager
     def driving(self) -> Iterator[None]:
-        """Within, the network is driven, and `before` is what stops it."""
+        """Within, the network is driven, and `before` is what stops it. If it ends well, signals stop nothing any more."""
         self._driven = True
         try:
             yield
         except KeyboardInterrupt as error:
             self.line = "; ".join([self.line, *getattr(error, "__notes__", ())])
             raise
+        else:
+            self._keeping = True  # before `_driven` changes: no signal comes between them
         finally:
-            # What the run came to is reported now: an alarm that is still set would lose it.
             self._driven = False
             signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -69,17 +73,20 @@ class Stop:
         """Return a callback for the network that stops if it was asked to, and else reports progress."""
 
         def report(progress: T) -> None:
-            if self.asked and not self._raised_at:
+            if self.asked and not self._ending_since:
                 self._interrupt()
             on_progress(progress)
 
         return report
 
     def _signal(self, _number: int, _frame: object) -> None:
-        if self._raised_at:
-            if time.monotonic() - self._raised_at >= _LAST_S:
-                # Whoever is told takes nothing, and somebody waits at the keyboard.
+        if self._ending_since:
+            if time.monotonic() - self._ending_since >= _LAST_S:
+                # Whoever is told takes nothing, or the disk does, and somebody waits at the keyboard.
                 os._exit(STOPPED)
+        elif self._keeping:
+            self.asked = True
+            self._ending_since = time.monotonic()
         elif self.asked or not self._driven:
             self.asked = True
             self._interrupt()
@@ -88,5 +95,5 @@ class Stop:
             signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
 
     def _interrupt(self) -> None:
-        self._raised_at = time.monotonic()
+        self._ending_since = time.monotonic()
         raise KeyboardInterrupt

@@ -156,7 +156,7 @@ class _InputTable:
     def read(self) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""
         before = self._states()
-        self._digests = [(path, _digest(path)) for path in self._files]
+        self._digests = [(path.resolve(), _digest(path)) for path in self._files]
         table = read_table(self._sources, self._schema, **self._options)
         self.report, self.own_spelling = table.report, table.own_spelling
         for path, then, now in zip(self._files, before, self._states(), strict=True):
@@ -182,7 +182,7 @@ class _InputTable:
                 else str(source)
                 for source in self._sources
             ],
-            "files": [{"path": str(path.resolve()), "sha256": digest} for path, digest in self._digests],
+            "files": [{"path": str(path), "sha256": digest} for path, digest in self._digests],
             "columns": {field: list(names) for field, names in self._columns.items()},
             "dialect": {name: value for name, value in dialect.items() if value is not None},
             "bad_rows": self._options["bad_rows"],

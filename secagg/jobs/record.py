@@ -32,6 +32,7 @@ from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 from secagg.patterns.pattern import Agreed, Disclosure, Result, Risk
+from secagg.patterns.schema import Schema
 from secagg.printable import printable
 
 _TABLE: Final = ".csv"
@@ -44,12 +45,14 @@ class PartyResult:
     """What one party has at the end of a run.
 
     Attributes:
+      columns: of the result table.
       rows: what it was told; None at a party that is told nothing.
       record: plain data.
     """
 
     me: PartyId
     job: Job
+    columns: Schema
     rows: Result | None = field(repr=False)
     record: dict[str, Any]
 
@@ -63,7 +66,9 @@ class PartyResult:
         """
         files = {}
         if self.rows is not None:
-            files[_TABLE] = result_csv(self.job, self.rows).encode()
+            files[_TABLE] = result_csv(
+                self.columns, self.rows, decimals=self.job.data.currency_decimals
+            ).encode()
             name = output.path(_TABLE).name
             self.record["result"] = {"file": name, "sha256": hashlib.sha256(files[_TABLE]).hexdigest()}
         written = output.keep(files | _record_files(self.record, output, identity, suffix=".json"))
@@ -123,10 +128,36 @@ def declared(job: Job, agreed: Agreed) -> dict[str, Any]:
     return found
 
 
+def described_job(job: Job, me: PartyId) -> dict[str, Any]:
+    """Return what a record says of the job, however the run ends; plain data.
+
+    It asks the pattern, so it is called before the run: a pattern that fails here costs nobody a result.
+
+    Raises:
+      JobError: the job was loaded without certificates.
+    """
+    return {
+        "digest": job.digest.hex(),
+        "pattern": {"name": job.pattern.name, **asdict(job.installed.origin)},
+        "parameters": job.shown_parameters(),
+        "window": job.window.shown(),
+        "conventions": job.data.agreed(job.identifiers),
+        "pad_rows_to": job.pad_rows_to,
+        "max_rows": job.max_rows,
+        "party": me,
+        "parties": [
+            {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
+        ],
+        "roles": dict(job.roles),
+        "versions": versions(),
+    }
+
+
 def record(
     job: Job,
     me: PartyId,
     *,
+    about_job: Mapping[str, Any],
     session: bytes,
     started: datetime.datetime,
     timings: Mapping[str, float],
@@ -139,6 +170,7 @@ def record(
     """Return the record of a run as plain data: what was agreed, what it cost, what was opened to whom.
 
     Args:
+      about_job: of `described_job`.
       declared: of the function of this name, None where the run ended before.
       result_rows: how many rows this party was told, None where it was told nothing.
       ledger: None where the parties did not meet.
@@ -152,23 +184,11 @@ def record(
         "outcome": "complete" if complete else "failed" if isinstance(error, Exception) else "stopped",
         "reached": reached,
         "error": None if error is None else _error(error, me),
-        "digest": job.digest.hex(),
         "session": session.hex(),
-        "pattern": {"name": job.pattern.name, **asdict(job.installed.origin)},
-        "parameters": job.shown_parameters(),
-        "window": job.window.shown(),
-        "conventions": job.data.agreed(job.identifiers),
-        "pad_rows_to": job.pad_rows_to,
-        "max_rows": job.max_rows,
-        "party": me,
-        "parties": [
-            {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
-        ],
-        "roles": dict(job.roles),
+        **about_job,
         **known,
         "result_rows": result_rows,
         "opened": known["opened"] if complete else None,
-        "versions": versions(),
         "started": started.isoformat(timespec="milliseconds"),
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "timings": dict(timings),

@@ -11,7 +11,7 @@ from secagg.jobs.spreadsheet import csv_of
 from secagg.party import PartyId
 from secagg.patterns.parameters import units
 from secagg.patterns.pattern import Result
-from secagg.patterns.schema import Identifier, Integer, Money, Time, Type
+from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time, Type
 
 _TYPES: Final[Mapping[type[Type], type]] = {Identifier: str, Integer: int, Money: int, Time: float}
 
@@ -49,12 +49,11 @@ def contract_fault(job: Job, what: str) -> UsageError:
     )
 
 
-def result_csv(job: Job, result: Result) -> str:
+def result_csv(columns: Schema, result: Result, *, decimals: int) -> str:
     """Return the result table; see `spreadsheet` for how texts stand in it."""
-    decimals = job.data.currency_decimals
-    kinds = list(job.pattern.results.values())
+    kinds = list(columns.values())
     rows = [[_shown(v, kind, decimals) for v, kind in zip(row, kinds, strict=True)] for row in result]
-    return csv_of(job.pattern.results, rows)
+    return csv_of(columns, rows)
 
 
 def _shown(value: Any, kind: Type, decimals: int) -> str:

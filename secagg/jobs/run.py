@@ -15,7 +15,7 @@ from typing import Any, Final
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
 from secagg.jobs.job import Address, Job
-from secagg.jobs.record import PartyResult, declared, record
+from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
@@ -93,6 +93,7 @@ class Part:
         self.session = b""
         self.met = 0.0
         self.party: Party | None = None
+        self._phases = phases(job)
         self._read = read
 
     def prepare(self, party: Party) -> None:
@@ -115,7 +116,7 @@ class Part:
         expected = self.me in job.pattern.recipients(job.terms)
         result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
         check_result(job, self.me, result, expected=expected)
-        return result
+        return None if result is None else list(result)
 
     @property
     def counts(self) -> dict[PartyId, int]:
@@ -129,15 +130,14 @@ class Part:
         share = min(1.0, sent / expected) if expected else 0.0
         phase = party.ledger.phase
         if phase == START_PHASE:
-            phase = CONNECT if self.forecast is None else phases(self.job)[-1]
-        order = phases(self.job)
-        step = order.index(phase) if phase in order else len(order)
+            phase = CONNECT if self.forecast is None else self._phases[-1]
+        step = self._phases.index(phase) if phase in self._phases else len(self._phases)
         return Progress(self.me, phase, share, sent, party.waiting_for, step=step)
 
     @property
     def reached(self) -> str:
         """Return the last phase that this party has begun."""
-        begun = [] if self.party is None else [p for p in phases(self.job) if p in self.party.ledger.phases]
+        begun = [] if self.party is None else [p for p in self._phases if p in self.party.ledger.phases]
         return begun[-1] if begun else CONNECT
 
 
@@ -168,6 +168,8 @@ def run_job(
       the errors of `run_party`.
     """
     part = Part(job, me, read)
+    # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
+    about_job, columns = described_job(job, me), job.pattern.results
     addresses = {member.name: member.address for member in job.members}
     started, begin = datetime.datetime.now(datetime.UTC), time.monotonic()
 
@@ -190,6 +192,7 @@ def run_job(
         return record(
             job,
             me,
+            about_job=about_job,
             session=part.session,
             started=started,
             timings={**met, "total_s": time.monotonic() - begin},
@@ -219,4 +222,4 @@ def run_job(
             on_failure(recorded(error=error))
         raise
     found = None if result is None else len(result)
-    return PartyResult(me, job, result, recorded(found=found))
+    return PartyResult(me, job, columns, result, recorded(found=found))

@@ -49,9 +49,10 @@ class Origin:
 
     Attributes:
       distribution, version: as installed.
-      module_sha256: in hexadecimal, of the file of the module that the entry point names. Where its classes stand in other
-        modules, it is that of a list of all these files' SHA-256. "" for secagg's own, whose release parties compare
-        anyway. It tells apart copies of one version that were changed in one of these files.
+      module_sha256: in hexadecimal, of the file of the module that the entry point names. Where the pattern's class, its
+        Parameters or a base of either stands in another module, it is that of a list of all these files' SHA-256. Of
+        secagg's, Python's, numpy's and msgspec's modules none is listed. "" for secagg's own patterns, whose release
+        parties compare anyway. It tells apart copies of one version that were changed in one of these files.
     """
 
     distribution: str
@@ -139,7 +140,7 @@ def _load(point: EntryPoint) -> Installed:
 
 def _module_sha256(pattern: Any, point: EntryPoint, where: str) -> str:
     """Return the digest of the files that define a pattern, see `Origin`; raises `UsageError` for one without a file."""
-    classes = {kind.__module__ for kind in type(pattern).__mro__}
+    classes = {kind.__module__ for made in (type(pattern), pattern.Parameters) for kind in made.__mro__}
     foreign = {name for name in classes if name.partition(".")[0] not in _COMMON}
     digests = {name: _file_sha256(name, where) for name in sorted(foreign | {point.module})}
     if len(digests) == 1:

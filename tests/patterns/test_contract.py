@@ -21,8 +21,11 @@ from secagg.errors import JobError, UsageError
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
+from secagg.jobs.output import Output
+from secagg.jobs.record import declared
 from secagg.jobs.results import check_result
-from secagg.jobs.run import Part
+from secagg.jobs.run import Part, run_job
+from secagg.jobs.signature import read_record
 from secagg.network.identity import create_identity
 from secagg.network.simulated import simulate
 from secagg.patterns import registry
@@ -294,6 +297,25 @@ HEADCOUNT = types.SimpleNamespace(**{{word: getattr(HEADCOUNT, word) for word in
     assert len(set(digests)) == 2
 
 
+def test_a_pattern_of_a_common_class_is_known_by_the_module_of_its_parameters_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Neither the entry point nor the class names the module in which the pattern is made.
+    digests = []
+    for version, rest in (("1", ""), ("2", "# changed")):
+        install(tmp_path, monkeypatch, module="from hospital_maker import HEADCOUNT\n", name=f"patterns{version}",
+                points="headcount = hospital_patterns:HEADCOUNT\n")  # fmt: skip
+        (tmp_path / f"patterns{version}-1.2" / "hospital_maker.py").write_text(f"""{FILE.read_text()}
+import types
+WORDS = [word for word in dir(HEADCOUNT) if not word.startswith("_")]
+HEADCOUNT = types.SimpleNamespace(**{{word: getattr(HEADCOUNT, word) for word in WORDS}})
+{rest}""")
+        monkeypatch.delitem(sys.modules, "hospital_maker", raising=False)
+        digests.append(find("headcount").origin.module_sha256)
+        monkeypatch.setattr(sys, "path", sys.path[1:])
+    assert len(set(digests)) == 2
+
+
 def test_a_class_that_stands_in_no_file_is_no_pattern(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,6 +555,32 @@ def test_what_no_record_could_hold_ends_a_run_before_anything_is_computed(
     for error in outcome.errors.values():
         assert re.search(says, str(error))
         assert "secret" not in str(error)
+
+
+def test_a_pattern_that_fails_once_the_computation_is_done_costs_nobody_a_result(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities = {name: create_identity(name) for name in ("elm", "oak", "ministry")}
+    job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]')).moved(
+        dict.fromkeys(identities, ("h", 1)), {name: own.certificate for name, own in identities.items()}
+    )
+
+    def failing(_: Any) -> Any:
+        raise ValueError("the pattern was asked again")
+
+    def run_party(part: Part, **_: Any) -> tuple[Any, None]:
+        part.declared = declared(job, Agreed(rows={}))
+        for word in [word for word in dir(type(job.pattern)) if not word.startswith("_")]:
+            monkeypatch.setattr(type(job.pattern), word, property(failing))
+        return [("elm", 3, 1)], None
+
+    monkeypatch.setattr("secagg.jobs.run.run_party", run_party)
+    result = run_job(job, me="ministry", identity=identities["ministry"], read=None)
+    output = Output.probe(installed / "out", me="ministry", job="test")
+    table, record = result.write(output, identities["ministry"])
+    assert table is not None
+    assert table.read_text() == "hospital,beds,staff\nelm,3,1\n"
+    assert read_record(record)["pattern"]["name"] == "headcount"
 
 
 def test_terms_round_row_counts_up() -> None:
