@@ -110,7 +110,7 @@ def measure(n: int, d: int, batch: int, repeats: int, *, weighted: bool) -> None
         print(f"  {network.name}: {seconds:.2f} s in all, {1e3 * seconds / n:.1f} ms a client")
     rounds = max(ledger.depth for ledger in out.ledgers.values())
     for name in ("c0", *AGGREGATORS):
-        declared = cost(name, terms=terms, roster=tuple(programs), agreed=n)
+        declared = cost(name, terms=terms, roster=tuple(programs))
         sent = declared.payload_bytes[name]
         assert out.ledgers[name].total().sent.payload_bytes == sent
         share = sent if name == "c0" else sent / n

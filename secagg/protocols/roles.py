@@ -4,6 +4,7 @@ contribute(party, x, terms=...)    a client puts a vector in
 aggregate(party, terms=...)        an aggregator adds up
 receive(party, terms=...)          a result party that is no aggregator learns the sum
 take_part(party, x, terms=...)     all roles of a party, which may have several
+cost(me, terms=...)                what that costs one party
 
 At a party that does not learn the sum, `take_part` returns who is in it, or None where not even that is known there. In
 masked sums clients too are told who is in it; in the other sums they are done after their upload.

@@ -705,7 +705,7 @@ def test_declared_cost_is_what_the_ledger_measured(
     programs = honest(xs, terms, dict.fromkeys(xs, 2) if weighted else None)
     out = simulate(programs)
     out.values()
-    declared = {name: cost(name, terms=terms, roster=tuple(programs), agreed=n) for name in programs}
+    declared = {name: cost(name, terms=terms, roster=tuple(programs)) for name in programs}
     for name, ledger in out.ledgers.items():
         assert {name: ledger.total().sent.payload_bytes} == declared[name].payload_bytes
     rounds = max(ledger.depth for ledger in out.ledgers.values())

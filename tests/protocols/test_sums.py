@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,7 +109,7 @@ def bounded(roles: Roles, seed: int = 0, *, weighted: bool = False, batch: int =
         return partial(bounded_sum.take_part, x=x, terms=terms, weight=weights.get(name))
 
     def declared(me: str, roster: tuple[str, ...]) -> Cost:
-        return bounded_sum.cost(me, terms=terms, roster=roster, agreed=len(roles.clients))
+        return bounded_sum.cost(me, terms=terms, roster=roster)
 
     return Case(roles, xs, program, declared, last_upload=1, weights=weights)
 
@@ -124,7 +126,7 @@ def masked(roles: Roles, seed: int = 0, **options: Any) -> Case:
         return partial(masked_sum.take_part, x=x, terms=terms, identity=keys.get(name))
 
     def declared(me: str, _: tuple[str, ...]) -> Cost:
-        return masked_sum.cost(me, masked_sum.SumInSession(terms, bytes(32)), masked_sum.Stayed.all(n))
+        return masked_sum.cost(me, terms=terms)
 
     return Case(roles, xs, program, declared, tells_others=True, last_upload=2)
 
@@ -162,6 +164,31 @@ LAYOUTS: dict[str, Callable[..., Case]] = SUMS | {
         encrypted, Roles(("a", "k", "g"), ("g",), ("g", "k"), ("k",))
     ),
 }
+
+
+OF_ROLES = {"contribute", "aggregate", "receive"}
+NOT_OFFERED: dict[str, set[str]] = {
+    "additive_sum": set(),
+    "bounded_sum": set(),
+    "masked_sum": {"receive"},
+    "he_sum.single_key": OF_ROLES,
+    "he_sum.threshold_paillier": OF_ROLES,
+    "he_sum.threshold_rlwe": OF_ROLES,
+}
+
+
+@pytest.mark.parametrize("name", NOT_OFFERED)
+def test_what_sums_offer_has_one_form(name: str) -> None:
+    if "paillier" in name:
+        pytest.importorskip("gmpy2")
+    module, missing = importlib.import_module(f"secagg.protocols.{name}"), NOT_OFFERED[name]
+    client, other = ["party", "x"], ["party"]
+    forms = {"take_part": client, "contribute": client, "aggregate": other, "receive": other, "cost": ["me"]}
+    for function in forms.keys() - missing:
+        parameters = inspect.signature(getattr(module, function)).parameters.values()
+        assert [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] == forms[function]
+        assert "terms" in {p.name for p in parameters if p.default is p.empty}
+    assert not [function for function in missing if hasattr(module, function)]
 
 
 @pytest.mark.slow

@@ -13,19 +13,24 @@ from secagg.protocols.bounded_sum.check import violations_cost
 from secagg.protocols.bounded_sum.terms import Terms
 
 
-def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], agreed: int) -> Cost:
-    """Return what a bounded sum costs one party, exactly, when this many uploads came and enough are within bounds.
+def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], n_uploads: int | None = None) -> Cost:
+    """Return what a bounded sum costs one party, exactly, if enough uploads are within bounds.
+
+    Args:
+      roster: everybody, in the order of the run.
+      n_uploads: how many clients upload (this one, if it is a client); by default all.
 
     Rounds are exact for one batch, if all aggregators or a party outside are result parties; behind it a batch may
     begin before the slowest aggregator has ended the one before. Digests and contributions to keys travel in
     message headers and do not count as payload.
     """
     bounds, n = terms.bounds, len(terms.roles.clients)
+    n_uploads = n if n_uploads is None else n_uploads
     vector = bounds.columns * bounds.ring.dtype.itemsize
     outside = [peer for peer in terms.roles.results if peer not in terms.roles.aggregators]
     steps = [computing_cost(2, (2 * n, 2 * n, 0))]  # who is there, digests
-    for start in range(0, agreed, terms.rows_at_once):
-        m = min(terms.rows_at_once, agreed - start)
+    for start in range(0, n_uploads, terms.rows_at_once):
+        m = min(terms.rows_at_once, n_uploads - start)
         steps.append(computing_cost(1, (2 * KEY_BYTES * m, m * vector, 0)))
         steps.append(violations_cost(m, bounds))
         steps.append(open_cost(8 * -(-m // 64)))

@@ -385,8 +385,13 @@ def key_cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan) -> Cost:
     return Cost.of(me, 3, polynomial * (others + users * first), 3 * others + users * (1 + first))
 
 
-def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, contributors: int) -> Cost:
-    """Return what `take_part` costs one party, when `contributors` clients upload (this one, if it is a client)."""
+def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, n_uploads: int | None = None) -> Cost:
+    """Return what `take_part` costs one party.
+
+    Args:
+      n_uploads: how many clients upload (this one, if it is a client); by default all.
+    """
+    n_uploads = len(terms.roles.clients) if n_uploads is None else n_uploads
     p, holders = release_plan.parameters, len(terms.roles.key_holders)
     half = _polynomials_bytes(release_plan, p.blocks(math.prod(terms.shape)))
     rounds = messages = payload = 0
@@ -394,8 +399,8 @@ def cost(me: PartyId, *, terms: Terms, release_plan: ReleasePlan, contributors: 
         messages, payload = 1, 2 * half
     if me == terms.aggregator:
         told = len(set(terms.roles.results) - {me})
-        messages += holders * (contributors + 1) + told
-        payload += half * (holders * contributors + told)
+        messages += holders * (n_uploads + 1) + told
+        payload += half * (holders * n_uploads + told)
         rounds = 1
     if me in terms.roles.key_holders:
         told = len(set(terms.roles.results) - {me})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from secagg.cost.operation import Cost
-from secagg.party import PartyId
+from secagg.party import SESSION_BYTES, PartyId
 from secagg.protocols.masked_sum.messages import SEALED_BYTES
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES
-from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession
+from secagg.protocols.masked_sum.terms import KEY_BYTES, Terms
 from secagg.signing import DIGEST_BYTES, SIGNATURE_BYTES
 
 
@@ -21,16 +21,19 @@ class Stayed(NamedTuple):
     consented: frozenset[int]
     answered: frozenset[int]
 
-    @classmethod
-    def all(cls, clients: int) -> Stayed:
-        """Return that everybody stayed."""
-        return cls(*[frozenset(range(clients))] * 5)
 
+def cost(
+    me: PartyId, *, terms: Terms, stayed: Stayed | None = None, session: bytes = bytes(SESSION_BYTES)
+) -> Cost:
+    """Return what a masked sum costs one party, exactly.
 
-def cost(me: PartyId, where: SumInSession, stayed: Stayed) -> Cost:
-    """Return what a masked sum costs one party, exactly, when these stayed and others left between rounds."""
-    terms = where.terms
-    n = len(terms.roles.clients)
+    Args:
+      stayed: who stayed, where others left between rounds; by default everybody did.
+      session: tells who is whose neighbour in a sparse graph, which matters only if somebody left.
+    """
+    where, n = terms.in_session(session), len(terms.roles.clients)
+    if stayed is None:
+        stayed = Stayed(*[frozenset(range(n))] * 5)
     bits = -(-n // 8)
 
     def near(client: int, members: frozenset[int]) -> int:

@@ -57,10 +57,9 @@ ROLES: dict[str, dict[str, Any]] = {
 }
 
 
-def declared(federation: Any, case: Any, contributors: int | None = None) -> dict[str, Cost]:
-    count = len(case.terms.roles.clients) if contributors is None else contributors
+def declared(federation: Any, case: Any, n_uploads: int | None = None) -> dict[str, Cost]:
     return {
-        n: cost(n, terms=case.terms, release_plan=federation.release_plan, contributors=count)
+        n: cost(n, terms=case.terms, release_plan=federation.release_plan, n_uploads=n_uploads)
         for n in case.programs
     }
 
@@ -290,7 +289,7 @@ def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
     case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
     if action == "drop":
         assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
-    expected = declared(federation, case, contributors=3)
+    expected = declared(federation, case, n_uploads=3)
     del expected[who]
     assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == expected
 

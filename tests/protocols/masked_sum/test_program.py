@@ -164,10 +164,13 @@ def test_declared_cost_is_what_the_ledger_measured_whoever_stayed(
         if not w.terms.malicious:
             left.insert(3, left[2])
         stayed = Stayed(*left)
-        where = SumInSession(w.terms, session_of(3, list(w.programs)))
+        session = session_of(3, list(w.programs))
         for name, ledger in out.ledgers.items():
             if name != "c1" or message == STEPS[w.terms.parameters.threat_model]:
-                assert measured(name, ledger) == cost(name, where, stayed), (name, message)
+                assert measured(name, ledger) == cost(name, terms=w.terms, session=session, stayed=stayed), (
+                    name,
+                    message,
+                )
 
 
 def session_of(seed: int, roster: list[str]) -> bytes:
