@@ -43,6 +43,7 @@ from secagg.protocols.threat_model import ThreatModel, is_malicious, largest_par
 
 _COMPLETE_UP_TO: Final = 100
 _MAX_CLIENTS: Final = 1 << 20
+_FAILURE_BITS: Final = 30.0  # a run that fails is run again; secrecy is lost once
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,10 @@ def choose(
     max_dropout: float | None = None,
     threat_model: ThreatModel = "semi-honest",
     security_bits: float = 40.0,
-    failure_bits: float = 30.0,
 ) -> GraphParameters:
     """Return the parameters of the smallest graph that does; complete up to 100 clients.
+
+    If no more clients drop out than that, the run fails with probability 2**-30 at most.
 
     Args:
       clients: 2..2**20.
@@ -134,7 +136,6 @@ def choose(
         ones leave room for.
       threat_model: "malicious" if the server may do anything; "semi-honest" if it keeps to the protocol.
       security_bits: secrecy fails with probability 2**-security_bits at most.
-      failure_bits: the run fails with probability 2**-failure_bits at most, if no more drop out than that.
 
     Raises:
       PlanError: no graph does; the message says what would.
@@ -146,10 +147,8 @@ def choose(
         raise UsageError(
             f"expected 2 to {_MAX_CLIENTS} clients and fractions from 0 to below 1, got {n}, {max_corrupt} and {gone}"
         )
-    if not (security_bits > 0 and failure_bits > 0):
-        raise UsageError(
-            f"expected positive security and failure bits, got {security_bits} and {failure_bits}"
-        )
+    if not security_bits > 0:
+        raise UsageError(f"expected security_bits above 0, got {security_bits}")
     c, r = (largest_part(fraction, n) for fraction in (max_corrupt, gone))
     quorum = (n + c) // 2 + 1 if malicious else 0
     # The corrupt ones can take their own vectors off the sum: with one other in it, they would be left with that one.
@@ -161,7 +160,7 @@ def choose(
         find = _malicious_threshold if malicious else _semi_honest_threshold
         if n - r >= needed:
             for k in range(2, n - 1, 2):
-                found = find(tails, n, k, c, r, security_bits, failure_bits)
+                found = find(tails, n, k, c, r, security_bits)
                 if found is not None:
                     t, insecure, failure = found
                     return GraphParameters(n, c, r, threat_model, k, t, n - r, quorum, insecure, failure)
@@ -175,7 +174,7 @@ def choose(
 
 
 def _semi_honest_threshold(
-    tails: _Tails, n: int, k: int, c: int, r: int, security: float, failure: float
+    tails: _Tails, n: int, k: int, c: int, r: int, security: float
 ) -> tuple[int, float, float] | None:
     """Return the smallest threshold that does at degree k, and the probabilities, if one does."""
     cut = tails.cut(n, k, c + r)
@@ -184,19 +183,19 @@ def _semi_honest_threshold(
     # Of the n - 1 others k are neighbours: as if drawn at random.
     t = max(2, tails.least_at(n, n - 1, c, k, -(security + 1)))
     fails = tails.log2_n + tails.tail(n - 1, r, k, k - t + 1)
-    if t > k or fails > -failure:
+    if t > k or fails > -_FAILURE_BITS:
         return None
     return t, _log2_sum(tails.log2_n + tails.tail(n - 1, c, k, t), cut), fails
 
 
 def _malicious_threshold(
-    tails: _Tails, n: int, k: int, c: int, r: int, security: float, failure: float
+    tails: _Tails, n: int, k: int, c: int, r: int, security: float
 ) -> tuple[int, float, float] | None:
     # The least number of corrupt ones in a run of k/2 that no run has.
     crowd = tails.least_at(n, n, c, k // 2, -security)
     t = k // 2 + 1 + crowd
     fails = tails.log2_n + tails.tail(n - 1, r, k, k - t + 1)
-    if t > k or fails > -failure:
+    if t > k or fails > -_FAILURE_BITS:
         return None
     return t, tails.log2_n + tails.tail(n, c, k // 2, crowd), fails
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from secagg.errors import PlanError, UsageError
-from secagg.protocols.masked_sum import Graph, GraphParameters, choose
+from secagg.protocols.masked_sum import Graph, GraphParameters, choose, graph
 from secagg.protocols.threat_model import ThreatModel
 
 KEY = bytes(32)
@@ -80,10 +80,11 @@ def test_degrees_for_a_third_corrupt_and_a_third_dropping_out(n: int, k: int, t:
     ],
 )
 def test_degrees_equal_those_published_with_the_authors_code(
-    n: int, corrupt: float, dropouts: float, k: int, t: int
+    monkeypatch: pytest.MonkeyPatch, n: int, corrupt: float, dropouts: float, k: int, t: int
 ) -> None:
     # graph_parameter_finder_test.cc of google-parfait/federated-compute: 2**-40 and 2**-20, semi-honest server.
-    p = choose(n, max_corrupt=corrupt, max_dropout=dropouts, failure_bits=20)
+    monkeypatch.setattr(graph, "_FAILURE_BITS", 20.0)
+    p = choose(n, max_corrupt=corrupt, max_dropout=dropouts)
     assert (p.degree, p.threshold) == (k, t)
 
 
