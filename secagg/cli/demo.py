@@ -174,7 +174,9 @@ def _show(console: Console, out: Path, truth: Truth, pattern: GroupByPattern) ->
     begin = time.monotonic()
     commands = {bank: _command(out / bank, bank, pattern) for bank in truth.banks}
     with shown_progress(Style.auto) as on_progress:
-        run_parties(commands, on_progress=on_progress)
+        elsewhere = run_parties(commands, on_progress=on_progress)
+    if elsewhere:
+        raise UsageError(*(f"{bank}: {text}" for bank, text in elsewhere.items()))
     took = time.monotonic() - begin
     banks = {bank: _look(out / bank, bank, job, pattern) for bank in truth.banks}
     planted = set(truth.collectors if pattern is COLLECTORS else truth.customers)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from secagg.errors import SecaggError, UsageError
+from secagg.jobs.local import WRITTEN_ELSEWHERE
 
 __all__ = ["FAILED", "STOPPED", "WRITTEN_ELSEWHERE", "WRONG_USE", "status_of"]
 
 FAILED: Final = 1
 WRONG_USE: Final = 2
-WRITTEN_ELSEWHERE: Final = 3
 STOPPED: Final = 130  # what shells give a program that Ctrl-C ended
 
 

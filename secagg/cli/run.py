@@ -105,11 +105,16 @@ def run(
             job = load_job(job_file, with_certificates=False)
             options = _options_by_party(data or [], table_options)
             with shown_progress(progress) as on_progress:
-                run_locally(job, options, out=out, on_progress=on_progress)
+                elsewhere = run_locally(job, options, out=out, on_progress=on_progress)
             for name in job.roster:
+                if name in elsewhere:
+                    complain(UsageError(f"{name}: {elsewhere[name]}"))
+                    continue
                 written = Output(out, f"{name}.{job.name}")
                 kept = written.path(".json")
                 _tell(with_private_part(read_record(kept), kept), written.path(".csv"), kept)
+            if elsewhere:
+                raise typer.Exit(WRITTEN_ELSEWHERE)
             return
         if as_ is None or identity is None:
             raise UsageError("expected --as NAME and --identity DIR, or --local")
@@ -148,9 +153,9 @@ def run(
                 result = replace(result, rows=own_tables.in_own_spelling(result.rows))
         table_file, record_file = result.write(output, own_identity)
         _tell(result.record, table_file, record_file)
-        elsewhere = [path for path in (table_file, record_file) if path is not None and path.parent != out]
-        if elsewhere:
-            names = ", ".join(map(str, elsewhere))
+        moved = [path for path in (table_file, record_file) if path is not None and path.parent != out]
+        if moved:
+            names = ", ".join(map(str, moved))
             complain(UsageError(f"{out} does not take all files any more; they are written instead: {names}"))
             raise typer.Exit(WRITTEN_ELSEWHERE)
 

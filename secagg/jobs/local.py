@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +40,11 @@ LOOPBACK: Final = "127.0.0.1"
 # Below what systems hand out to outgoing connections, so that none of those takes a port before it is used.
 _PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 1000
-_PATIENCE_S: Final = 20.0  # for the others to end once one has failed
+_PATIENCE_S: Final = 20.0  # for the others to end, or to say more, once one has failed
+_TOLD_S: Final = 2.0  # for those whom a party has told of its own mistake, so that their records name it
+WRITTEN_ELSEWHERE: Final = (
+    3  # a party's exit status: it has its result, and other files than `--out` says hold it
+)
 _KEPT_LINES: Final = 5
 
 OnProgress = Callable[[Progress], None]
@@ -62,8 +66,10 @@ def error_line(error: SecaggError) -> str:
 
 def run_locally(
     job: Job, options: Mapping[PartyId, Sequence[str]], *, out: Path, on_progress: OnProgress
-) -> None:
+) -> dict[PartyId, str]:
     """Run a job with every party as a process on this machine; results and records go to `out`.
+
+    Returns what the parties say whose files could not be written there; see `run_parties`.
 
     Args:
       job: its addresses and certificates do not matter: others take their place.
@@ -89,7 +95,7 @@ def run_locally(
             identity.save(home / name)
             commands[name] = ["run", str(job_file), "--as", name, "--identity", str(home / name)]
             commands[name] += ["--out", str(out), *options.get(name, ())]
-        run_parties(commands, on_progress=on_progress)
+        return run_parties(commands, on_progress=on_progress)
 
 
 def _check_data(job: Job, options: Mapping[PartyId, Sequence[str]]) -> None:
@@ -124,8 +130,12 @@ def free_addresses(count: int) -> list[Address]:
     raise UsageError(f"found no {count} free ports from {_PORTS.start} to {_PORTS.stop - 1} on this machine")
 
 
-def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnProgress) -> None:
+def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnProgress) -> dict[PartyId, str]:
     """Run `secagg` with each party's command line, all at once, until all have ended.
+
+    A party's own mistake ends the others at once, or shortly after that party may have told them.
+
+    Returns what the parties say that have their results, but could not write them where they were meant to be.
 
     Raises:
       SecaggError: what ended the run, with the party's name in front.
@@ -136,26 +146,39 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
         pending = dict.fromkeys(processes, b"")
         said: dict[PartyId, list[str]] = {name: [] for name in processes}
         failures: list[tuple[PartyId, SecaggError]] = []
+        begun: set[PartyId] = set()  # who may have told others why it ends
         deadline = float("inf")
+
+        def report(progress: Progress) -> None:
+            begun.add(progress.party)
+            on_progress(progress)
+
         while selector.get_map() and time.monotonic() < deadline:
-            for key, _ in selector.select(timeout=1.0):
+            for key, _ in selector.select(timeout=min(1.0, deadline - time.monotonic())):
                 speaker: PartyId = key.data
                 chunk = os.read(key.fd, 1 << 16)
                 if not chunk:
                     selector.unregister(key.fileobj)
                 *lines, pending[speaker] = (pending[speaker] + chunk).split(b"\n")
                 for line in lines:
-                    _take(speaker, line.decode(errors="replace"), said[speaker], failures, on_progress)
-            if deadline == float("inf") and (failures or any(p.poll() for p in processes.values())):
-                deadline = time.monotonic() + _PATIENCE_S
+                    _take(speaker, line.decode(errors="replace"), said[speaker], failures, report)
+            speaking = {key.data for key in selector.get_map().values()}
+            causes = _causes(processes, failures, speaking)
+            if causes:
+                deadline = min(deadline, time.monotonic() + (_TOLD_S if causes & begun else 0))
+            elif failures:
+                deadline = min(deadline, time.monotonic() + _PATIENCE_S)
         if time.monotonic() < deadline:
             for process in processes.values():
                 process.wait()
         # Those that run still are ended now, and that is no failure of theirs.
         status = {name: process.poll() for name, process in processes.items()}
+    elsewhere: dict[PartyId, str] = {}
     for name, code in status.items():
-        if code and all(name != failed for failed, _ in failures):
-            last = " / ".join(said[name][-_KEPT_LINES:]) or "it said nothing"
+        last = " / ".join(said[name][-_KEPT_LINES:]) or "it said nothing"
+        if code == WRITTEN_ELSEWHERE:
+            elsewhere[name] = last.removeprefix("secagg: ")
+        elif code and all(name != failed for failed, _ in failures):
             text = f"it ended with status {code}: {last}"
             failures.insert(0, (name, PeerVanishedError(text, peer=name)))
     failures.sort(key=lambda failure: _far_from_the_cause(failure[1]))
@@ -165,7 +188,26 @@ def run_parties(commands: Mapping[PartyId, Sequence[str]], *, on_progress: OnPro
         about = {"peer": error.peer} if isinstance(error, PeerMissingError | RemoteProtocolError) else {}
         if isinstance(error, AbortedError):
             about["accused"] = error.accused
-        raise type(error)(f"{name}: {first}", *below, **about) from None
+        raised = type(error)(f"{name}: {first}", *below, **about)
+        for other, text in elsewhere.items():
+            raised.add_note(f"{other}: {text}")
+        raise raised from None
+    return elsewhere
+
+
+def _causes(
+    processes: Mapping[PartyId, subprocess.Popen[bytes]],
+    failures: Sequence[tuple[PartyId, SecaggError]],
+    speaking: Collection[PartyId],
+) -> set[PartyId]:
+    """Return the parties that ended of themselves: by their own mistake, or without a word of why."""
+    failed = {name for name, _ in failures}
+    silent = {
+        name
+        for name, process in processes.items()
+        if name not in failed and name not in speaking and process.poll() not in (None, 0, WRITTEN_ELSEWHERE)
+    }
+    return silent | {name for name, error in failures if not _far_from_the_cause(error)}
 
 
 def _far_from_the_cause(error: SecaggError) -> int:

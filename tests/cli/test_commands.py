@@ -543,6 +543,16 @@ def test_a_signal_between_the_end_of_a_run_and_that_of_writing_loses_no_result(
     assert "result: " in Ended(capsys, "verify", folder / "out/north.test.json").out
 
 
+def test_a_local_run_tells_which_parties_had_to_write_elsewhere(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = dict.fromkeys(("north", "south", "west"), "out is full; written instead: /home/x.csv")
+    monkeypatch.setattr("secagg.cli.run.run_locally", lambda *_, **__: elsewhere)
+    ended = Ended(capsys, "run", folder / "job.toml", "--local", "--out", folder / "out")
+    assert ended.status == 3
+    assert ended.err.splitlines() == [f"secagg: {name}: {text}" for name, text in elsewhere.items()]
+
+
 def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

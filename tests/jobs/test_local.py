@@ -110,11 +110,8 @@ def test_parties_as_processes_find_what_the_plaintext_says(
     assert len(list((tmp_path / "out").iterdir())) == 2 * len(job.roster) + len(tables)
 
 
-def test_a_mistake_that_one_party_finds_before_it_connects_is_told_as_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_that_one_party_finds_before_it_connects_is_told_as_its_own(tmp_path: Path) -> None:
     # The others wait for it in vain until they are ended, which is not what went wrong.
-    monkeypatch.setattr(local, "_PATIENCE_S", 1.0)
     job = make_job("structuring", "ab", "abx")
     options = {}
     for seed, name in enumerate(job.input_parties):
@@ -150,6 +147,47 @@ def test_data_is_expected_for_every_input_party_and_no_other(tmp_path: Path) -> 
 def test_a_process_that_dies_without_a_word_is_named() -> None:
     with pytest.raises(PeerVanishedError, match="bank_a: it ended with status 2"):
         run_parties({"bank_a": ["no-such-command"]}, on_progress=lambda _: None)
+
+
+MISTAKE = '{"error": "DataError", "message": "t.csv: no such file"}'
+GONE = '{"error": "PeerVanishedError", "message": "nobody is there", "peer": "moved"}'
+PROGRESS = '{"progress": {"party": "mistaken", "phase": "connect", "share": 0, "sent_bytes": 0}}'
+
+
+@pytest.fixture
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let each party's process do what its command line says, as the shell reads it."""
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\neval "$4"\n')
+    shell.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(shell))
+    return tmp_path
+
+
+@pytest.mark.parametrize("before", ["", f"echo '{PROGRESS}' >&2;"])
+def test_a_partys_own_mistake_waits_for_no_other_party(
+    scripted: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setattr(local, "_PATIENCE_S", 1e9)
+    monkeypatch.setattr(local, "_TOLD_S", 0.1)
+    late = scripted / "late"
+    commands = {
+        "waiting": [f"sleep 20; touch {late}"],
+        "mistaken": [f"{before} echo '{MISTAKE}' >&2; exit 2"],
+    }
+    with pytest.raises(DataError, match=r"^mistaken: t\.csv: no such file"):
+        run_parties(commands, on_progress=lambda _: None)
+    assert not late.exists()
+
+
+def test_a_party_that_had_to_write_elsewhere_has_not_failed(scripted: Path) -> None:
+    commands = {"moved": ["echo 'secagg: written instead: /home/x.csv' >&2; exit 3"], "done": ["exit 0"]}
+    elsewhere = run_parties(commands, on_progress=lambda _: None)
+    assert elsewhere == {"moved": "written instead: /home/x.csv"}
+    commands["failed"] = [f"echo '{GONE}' >&2; exit 1"]
+    with pytest.raises(PeerVanishedError, match=r"^failed: nobody is there") as failed:
+        run_parties(commands, on_progress=lambda _: None)
+    assert failed.value.__notes__ == ["moved: written instead: /home/x.csv"]
 
 
 def test_free_addresses_are_distinct_and_can_be_listened_at() -> None:
