@@ -38,8 +38,8 @@ from secagg.mpc.array import (  # noqa: E402
     less_than_cost,
     public_array,
 )
-from secagg.mpc.engine import Engine, open_cost  # noqa: E402
-from secagg.mpc.products import multiply_cost  # noqa: E402
+from secagg.mpc.three.engine import ThreeEngine, open_cost  # noqa: E402
+from secagg.mpc.three.products import multiply_cost  # noqa: E402
 from secagg.network.memory import keep_freed_memory  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
 
@@ -100,7 +100,7 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
 
 async def party_program(party: Any, *, n: int, side: int, repeats: int) -> dict[str, Any]:
     """Return, by operation, the seconds of each repetition, and the errors found at the end."""
-    engine = await Engine.set_up(party, NAMES)
+    engine = await ThreeEngine.set_up(party, NAMES)
     made_up = np.random.default_rng(1)
     x, y = np.rint(made_up.standard_normal((2, max(n, side * side))) * 50 * 2**FRAC_BITS) / 2**FRAC_BITS
 

@@ -25,9 +25,9 @@ from secagg.errors import SecaggError
 from secagg.fixed_point import plan
 from secagg.he.rlwe import SecretKey
 from secagg.mpc.array import input_array, receive_array, share_array, where
-from secagg.mpc.engine import Engine
 from secagg.mpc.groups import XOR
-from secagg.mpc.shuffle import shuffle
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
@@ -90,7 +90,7 @@ def engine_case() -> Case:
     values = np.array([1.5, -2.25, 100.0, 0.0])
 
     async def computing(party: Party) -> Any:
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         x = await input_array(engine, "P1", (4,), values if party.me == "P1" else None, frac_bits=16)
         y = await input_array(engine, "data", (4,), frac_bits=16)
         larger = await where(await (x < y), y, x)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.mpc.array import SharedArray, input_array
-from secagg.mpc.engine import Engine
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.party import Party
 from secagg.prg import system_stream
@@ -30,7 +30,7 @@ def engine_products(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.in
     """Return the products' ring elements, as the three parties open them."""
 
     async def program(party: Party) -> NDArray[np.int64]:
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
 
         async def given(values: NDArray[np.int64], owner: int) -> SharedArray:
             # The numbers are given as integers that are already scaled.

@@ -105,12 +105,12 @@ def test_a_party_neither_sends_nor_draws_in_a_forked_process() -> None:
 def test_an_engine_neither_draws_nor_sends_in_a_forked_process() -> None:
     told = run(
         """
-        from secagg.mpc.engine import Engine
-        from secagg.mpc.streams import Purpose
+        from secagg.mpc.three.engine import ThreeEngine
+        from secagg.mpc.three.streams import Purpose
         from secagg.network.simulated import simulate
 
         async def program(party):
-            engine = await Engine.set_up(party, ("a", "b", "c"))
+            engine = await ThreeEngine.set_up(party, ("a", "b", "c"))
             engine.k_own[Purpose.MUL].bytes(8)
             forked = [in_child(lambda p=p: engine.k_own[p].bytes(8)) for p in (Purpose.MUL, Purpose.TRUNC)]
             return [*forked, len(engine.k_own[Purpose.TRUNC].bytes(8))]

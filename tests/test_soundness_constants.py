@@ -124,7 +124,7 @@ def test_advantage_against_pseudonyms():
 
 
 def test_range_of_truncated_products():
-    from secagg.mpc.truncation import truncation_range
+    from secagg.mpc.numbers import truncation_range
     from secagg.ring import Ring
 
     least, greatest = truncation_range(Ring(64), 16)
@@ -142,7 +142,7 @@ def test_what_the_defaults_of_collectors_let_one_row_claim():
 
 
 def test_bytes_of_a_comparison():
-    from secagg.mpc.comparison import msb_cost
+    from secagg.mpc.three.comparison import msb_cost
 
     n = 1 << 20
     assert 40 <= sum(msb_cost(n, 64).payload_bytes.values()) / n <= 43

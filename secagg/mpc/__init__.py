@@ -10,9 +10,9 @@ if __name__ == "mpc":  # found through the link at the root of a checkout
     alias(__name__)
 
 __all__ = [
-    "Engine",
     "SharedArray",
     "SharedBits",
+    "ThreeEngine",
     "additive",
     "bits",
     "from_bits",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         where,
     )
     from secagg.mpc.bits import SharedBits, input_bits, public_bits
-    from secagg.mpc.engine import Engine
+    from secagg.mpc.three.engine import ThreeEngine
 else:
     __getattr__, __dir__ = face(
         "secagg.mpc",
@@ -45,6 +45,6 @@ else:
             "secagg.mpc": "additive bits",
             "secagg.mpc.array": "SharedArray from_bits input_array public_array receive_array where share_array",
             "secagg.mpc.bits": "SharedBits input_bits public_bits",
-            "secagg.mpc.engine": "Engine",
+            "secagg.mpc.three.engine": "ThreeEngine",
         },
     )

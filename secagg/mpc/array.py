@@ -8,7 +8,7 @@
 
 A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complement. Products of fixed-point
 numbers are truncated. The error of a truncation is below one unit in the last place, and zero on average.
-`secagg.mpc.truncation` says which range products must keep to, and what an opened product shows beyond its value.
+`secagg.mpc.three.truncation` says which range products must keep to, and what an opened product shows beyond its value.
 
 The protocols are in `products`, `truncation`, `comparison` and `conversion`; costs of n elements are given by the
 functions `*_cost` here and there.
@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.comparison import eqz, eqz_cost, ltz, ltz_cost
-from secagg.mpc.conversion import a2b, a2b_cost, b2a, b2a_cost
-from secagg.mpc.costs import FREE
-from secagg.mpc.engine import Engine, receive_opening, share_input
 from secagg.mpc.groups import Array
-from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public
-from secagg.mpc.products import matmul_locally, matmul_shape, multiply_cost, multiply_locally, replicate
+from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public, matmul_shape
 from secagg.mpc.shared import Shared
-from secagg.mpc.truncation import truncate_exact, truncate_exact_cost
+from secagg.mpc.three.comparison import eqz, eqz_cost, ltz, ltz_cost
+from secagg.mpc.three.conversion import a2b, a2b_cost, b2a, b2a_cost
+from secagg.mpc.three.costs import FREE
+from secagg.mpc.three.engine import ThreeEngine, receive_opening, share_input
+from secagg.mpc.three.products import matmul_locally, multiply_cost, multiply_locally, replicate
+from secagg.mpc.three.truncation import truncate_exact, truncate_exact_cost
 from secagg.party import Computation, Party, PartyId
 from secagg.ring import Ring, RingArray
 
@@ -59,7 +59,7 @@ class SharedArray(Shared):
     __hash__ = None  # type: ignore[assignment]  # == compares the secrets
 
     def __init__(
-        self, engine: Engine, share_0: Array, share_1: Array, *, ring: Ring = RING64, frac_bits: int = 0
+        self, engine: ThreeEngine, share_0: Array, share_1: Array, *, ring: Ring = RING64, frac_bits: int = 0
     ) -> None:
         # numpy makes scalars of results without dimensions; shares are always arrays.
         super().__init__(engine, np.asarray(share_0), np.asarray(share_1))
@@ -256,7 +256,9 @@ class SharedArray(Shared):
         return encode_public(values, self.ring, 0)
 
 
-def public_array(engine: Engine, values: Public, *, ring: Ring = RING64, frac_bits: int = 0) -> SharedArray:
+def public_array(
+    engine: ThreeEngine, values: Public, *, ring: Ring = RING64, frac_bits: int = 0
+) -> SharedArray:
     """Return public numbers as shares: x_0 is the number, x_1 = x_2 = 0. All parties pass the same."""
     encoded = encode_public(values, ring, frac_bits)
     nothing = np.zeros_like(encoded)
@@ -270,7 +272,7 @@ def public_array(engine: Engine, values: Public, *, ring: Ring = RING64, frac_bi
 
 
 async def input_array(
-    engine: Engine,
+    engine: ThreeEngine,
     owner: PartyId,
     shape: tuple[int, ...],
     values: Public | None = None,

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
-from secagg.mpc.engine import Engine
 from secagg.mpc.groups import XOR
 from secagg.mpc.shared import Shared
-from secagg.mpc.streams import Purpose
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
 from secagg.party import Computation, PartyId
 from secagg.ring import U64
 from secagg.wire import Message
@@ -88,14 +88,14 @@ class SharedBits(Shared):
         return cls(parts[0].engine, share_0, np.concatenate([p.share_1 for p in parts]))
 
 
-def public_bits(engine: Engine, bits: U64) -> SharedBits:
+def public_bits(engine: ThreeEngine, bits: U64) -> SharedBits:
     """Return public bits as shares: x_0 is the bits, x_1 = x_2 = 0."""
     zero = np.zeros_like(bits)
     return SharedBits(engine, bits if engine.index == 0 else zero, bits if engine.index == 2 else zero)
 
 
 async def input_bits(
-    engine: Engine,
+    engine: ThreeEngine,
     owner: PartyId,
     shape: tuple[int, ...],
     bits: U64 | None = None,
@@ -166,7 +166,7 @@ async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[Shar
     return results
 
 
-def add_zero_share(engine: Engine, z: U64) -> None:
+def add_zero_share(engine: ThreeEngine, z: U64) -> None:
     """XOR this party's share of zero into a contiguous array of an AND's results, in place."""
     engine.k_own[Purpose.AND].xor_into(z)
     engine.k_next[Purpose.AND].xor_into(z)

@@ -7,6 +7,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import RemoteProtocolError
+from secagg.party import PartyId, check_array
 from secagg.prg import Stream
 
 Array = NDArray[Any]
@@ -37,3 +39,12 @@ class XorGroup:
 
 
 XOR: Final = XorGroup()
+
+
+def checked(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any], *, what: str, peer: PartyId) -> Array:
+    """Return an array from a peer if it has the expected shape and dtype."""
+    if array.dtype != dtype:
+        raise RemoteProtocolError(
+            f"expected {what} of dtype {dtype} from {peer}, got {array.dtype}", peer=peer
+        )
+    return check_array(array, shape, what=what, peer=peer)

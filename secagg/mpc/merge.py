@@ -29,7 +29,7 @@ import numpy as np
 
 from secagg.errors import ShapeError
 from secagg.mpc.bits import CHUNK, Gates, SharedBits, add_zero_share, less_than, less_than_gates
-from secagg.mpc.engine import Engine
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.ring import U64
 
 Views = list[tuple[U64, U64]]
@@ -139,7 +139,7 @@ def _short_views(turned: U64, stride: int, block: int, blocks: int, words: int) 
     return views
 
 
-async def _layer(engine: Engine, views: list[Views], key_planes: int) -> None:
+async def _layer(engine: ThreeEngine, views: list[Views], key_planes: int) -> None:
     where = _columns(views[0])
     if not where:
         return

@@ -80,3 +80,31 @@ def decode(opened: RingArray, ring: Ring, frac_bits: int) -> Numbers:
     """Return the numbers that ring elements stand for: int64 without frac_bits, else float64."""
     signed = ring.to_signed(opened)
     return signed if frac_bits == 0 else np.multiply(signed, 2.0**-frac_bits, dtype=np.float64)
+
+
+def truncation_range(ring: Ring, frac_bits: int) -> tuple[int, int]:
+    """Return the least and the greatest z that `truncate` takes: [-2**(k-2), 2**(k-2) - 2**f].
+
+    Values are secret, so nothing can check them where they are truncated: plan for it. For k = 64 and
+    f = 16, products of numbers must stay in [-2**30, 2**30).
+
+    Raises:
+      UsageError: frac_bits outside 1..bits - 2.
+    """
+    if not 1 <= frac_bits <= ring.bits - 2:
+        raise UsageError(
+            f"a ring of {ring.bits} bits truncates by 1 to {ring.bits - 2} bits, not {frac_bits}"
+        )
+    quarter = 1 << (ring.bits - 2)
+    return -quarter, quarter - (1 << frac_bits)
+
+
+def matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a matrix product.
+
+    Raises:
+      ShapeError: not one or two dimensions each, or inner ones that differ.
+    """
+    if len(a) not in (1, 2) or len(b) not in (1, 2) or a[-1] != b[0]:
+        raise ShapeError(f"matmul of shapes {a} and {b} is not defined")
+    return a[:-1] + b[1:]

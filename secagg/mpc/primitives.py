@@ -242,11 +242,11 @@ class Primitives(Protocol):
         ...
 
     async def truncate(self, x: Shares, frac_bits: int) -> Shares:
-        """Return x / 2**frac_bits, rounded up or down, for x in `truncation.truncation_range`."""
+        """Return x / 2**frac_bits, rounded up or down, for x in `numbers.truncation_range`."""
         ...
 
     async def shift(self, x: Shares, bits: int) -> Shares:
-        """Return floor(x / 2**bits), for x in `truncation.truncation_range`."""
+        """Return floor(x / 2**bits), for x in `numbers.truncation_range`."""
         ...
 
     # Bits, and from and to them.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NoReturn, Self
 
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.engine import Engine
 from secagg.mpc.groups import Array
+from secagg.mpc.three.engine import ThreeEngine
 
 
 class Shared:
@@ -19,7 +19,7 @@ class Shared:
     __slots__ = ("engine", "share_0", "share_1")
     __array_ufunc__ = None  # numpy operators defer to ours instead of treating a secret as an object
 
-    def __init__(self, engine: Engine, share_0: Array, share_1: Array) -> None:
+    def __init__(self, engine: ThreeEngine, share_0: Array, share_1: Array) -> None:
         if share_0.shape != share_1.shape or share_0.dtype != share_1.dtype:
             raise ShapeError(
                 f"the two shares differ: {share_0.shape} {share_0.dtype}, {share_1.shape} {share_1.dtype}"

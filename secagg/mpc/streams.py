@@ -1,4 +1,4 @@
-"""The streams that a pair of computing parties has in common, one for each purpose."""
+"""Streams that several parties have in common, one for each purpose."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from typing import ClassVar, Generic, TypeVar
 
 from secagg.errors import UsageError
 from secagg.prg import Stream, check_process, derive_key
-
-
-class Purpose(enum.Enum):
-    """What a pair of computing parties draws from its secret for; each purpose has a stream of its own."""
-
-    INPUT = "input"
-    AND = "and"
-    MUL = "mul"
-    TRUNC = "trunc"
-    COMPARE = "compare"
-    CONVERT = "convert"
-    SHUFFLE = "shuffle"
-    SHUFFLE_ORDER = "shuffle/order"
-
 
 P = TypeVar("P", bound=enum.Enum)
 
@@ -63,18 +49,3 @@ class Streams(Generic[P]):
     def _derived(self, purpose: str) -> bytes:
         check_process(self._pid, f"the secret of {self.whose}")
         return derive_key(self._secret, label=f"{self.label}/{purpose}", context=self._context)
-
-
-class PairStreams(Streams[Purpose]):
-    """The streams that one pair of computing parties has in common, one for each `Purpose`."""
-
-    __slots__ = ()
-
-    label = "secagg.mpc.engine"
-    purposes = Purpose
-    whose = "a pair"
-
-    @property
-    def position(self) -> int:
-        """Bytes drawn from all streams together: equal at both holders when they are in step."""
-        return sum(stream.position for stream in self._streams.values())

@@ -11,7 +11,7 @@ Bytes and bits are little-endian throughout, on the wire as in memory.
 from secagg.ring.arrays import U64, RingArray
 from secagg.ring.modulus import Ring
 from secagg.ring.packing import pack_bits, unpack_bits
-from secagg.ring.planes import from_planes, to_planes, transpose64
+from secagg.ring.planes import from_planes, to_planes, transpose64, unpack
 from secagg.ring.products import matmul
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "pack_bits",
     "to_planes",
     "transpose64",
+    "unpack",
     "unpack_bits",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
 from secagg.ring.arrays import U64, check_width, dtype_for
@@ -149,3 +150,8 @@ def _butterfly(block: U64) -> None:
         t <<= np.uint64(j)
         upper ^= t
         j //= 2
+
+
+def unpack(words: NDArray[Any], n: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """Return the first n bits of words packed 64 to a word, lowest first, one a byte."""
+    return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), count=n, bitorder="little")

@@ -7,7 +7,7 @@ import pytest
 
 from secagg.mpc.array import SharedArray
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.engine import Engine
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -20,7 +20,7 @@ def run_three():
 
     def run(program, *, others=None):
         async def start(party):
-            return await program(await Engine.set_up(party, COMPUTING))
+            return await program(await ThreeEngine.set_up(party, COMPUTING))
 
         outcome = simulate(dict.fromkeys(COMPUTING, start) | (others or {}))
         return outcome.values()

@@ -19,11 +19,10 @@ from secagg.mpc.array import (
     share_array,
     where,
 )
-from secagg.mpc.conversion import unpack
-from secagg.mpc.engine import Engine
 from secagg.mpc.numbers import decode, encode_public
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
-from secagg.ring import Ring, from_planes
+from secagg.ring import Ring, from_planes, unpack
 
 COMPUTING = ("ada", "bob", "cleo")
 EDGES = [
@@ -70,7 +69,7 @@ def test_products_and_sums_at_the_edges_of_64_bits(run_three, share):
 @settings(max_examples=25, deadline=None)
 def test_products_equal_pythons(pairs):
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         mine = [[pair[i] for pair in pairs] if engine.index == i else None for i in (0, 1)]
         x, y = [
             await input_array(
@@ -325,7 +324,7 @@ def test_outside_parties_give_and_get_numbers():
     x = np.array([[1.5, -2.25], [0.0, 1000.0]])
 
     async def compute(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         a = await input_array(engine, "owner", x.shape, frac_bits=16)
         n = await input_array(engine, "owner", ())
         assert await (await (a * n)).open(["analyst", "bob"]) is None or party.me == "bob"
@@ -349,7 +348,7 @@ def test_a_hundred_products_together_take_the_rounds_of_one(share):
     x = np.arange(10)
 
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         a, b = share(engine, x, frac_bits=1), share(engine, x, frac_bits=1, seed=1)
         before = party.ledger.depth
         products = await party.parallel(*[a * b for _ in range(100)])
@@ -365,7 +364,7 @@ def test_different_operations_run_together(share):
     x = np.arange(-50, 50)
 
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         a = share(engine, x, frac_bits=4)
 
         async def openings():

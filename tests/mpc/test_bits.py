@@ -28,8 +28,8 @@ from secagg.mpc.bits import (
     less_than_gates,
     public_bits,
 )
-from secagg.mpc.engine import Engine
-from secagg.mpc.streams import Purpose
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.ring import from_planes, to_planes
 
@@ -233,7 +233,7 @@ def test_highest_digit_that_differs_decides(digits):
     expected = next((bool(a) for a, d in reversed(digits[1:]) if d), bool(less[0, 0]))
 
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         drawn = engine.k_own[Purpose.AND].position
         bit = await decide(public_bits(engine, less), public_bits(engine, differ[1:]))
         assert (engine.k_own[Purpose.AND].position - drawn) // 8 == decide_gates(len(digits)).ands

@@ -13,8 +13,8 @@ from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.ledger import Usage
 from secagg.mpc.bits import LANES, SharedBits, block_order
 from secagg.mpc.buckets import _chernoff, plan_buckets
-from secagg.mpc.engine import Engine
 from secagg.mpc.merge import _layers, merge, merge_gates
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import transpose64
 
@@ -57,7 +57,7 @@ def run_merge(keys: np.ndarray, values: np.ndarray, lengths: tuple[int, int], *,
     shares = [a, b, table ^ a ^ b]
 
     async def program(party):
-        engine = await Engine.set_up(party, PARTIES)
+        engine = await ThreeEngine.set_up(party, PARTIES)
         x = SharedBits(engine, shares[engine.index].copy(), shares[(engine.index + 1) % 3].copy())
         with party.phase("merge"):
             await merge(x, lengths=lengths, key_planes=KEY_PLANES, block=block)
@@ -124,7 +124,7 @@ def test_the_network_merges_all_lists_of_zeros_and_ones():
 
 def test_a_block_that_does_not_divide_the_length_is_refused():
     async def program(party):
-        engine = await Engine.set_up(party, PARTIES)
+        engine = await ThreeEngine.set_up(party, PARTIES)
         zero = np.zeros((12, 6), np.uint64)
         await merge(SharedBits(engine, zero, zero.copy()), lengths=(4, 2), key_planes=8, block=4)
 

@@ -12,12 +12,12 @@ from hand_made_core import CORE
 from hand_made_encryption import ENCRYPTION
 from hand_made_sums import SUMS
 
-_ENGINE: Final = "secagg/mpc/engine.py"
+_ENGINE: Final = "secagg/mpc/three/engine.py"
 _GROUP_BY: Final = "secagg/protocols/group_by"
-_VIEWS: Final = ("tests/mpc/test_transcripts.py",)
+_VIEWS: Final = ("tests/mpc/three/test_transcripts.py",)
 _RUNS: Final = ("tests/protocols/test_transcripts.py",)
 _ENDINGS: Final = ("tests/protocols/test_endings.py",)
-_KEYS: Final = ("tests/mpc/test_engine.py",)
+_KEYS: Final = ("tests/mpc/three/test_engine.py",)
 _PSEUDONYMS: Final = ("tests/protocols/test_pseudonyms.py",)
 _HELLO: Final = ("tests/network/test_hello.py",)
 _PINNING: Final = ("tests/network/test_pinning.py",)
@@ -133,7 +133,7 @@ _FIRST: Final = (
     ),
     Change(
         "thermometers go out unmasked",
-        "secagg/mpc/comparison.py",
+        "secagg/mpc/three/comparison.py",
         "            k0.xor_into(part)\n",
         "            k0.words(part.shape)\n",
         _VIEWS,

@@ -9,18 +9,18 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 
 _ENGINE: Final = (
-    "tests/mpc/test_transcripts.py",
-    "tests/mpc/test_engine.py",
-    "tests/mpc/test_soundness_arguments.py",
+    "tests/mpc/three/test_transcripts.py",
+    "tests/mpc/three/test_engine.py",
+    "tests/mpc/three/test_soundness_arguments.py",
 )
-_VIEWS: Final = ("tests/mpc/test_views.py", "tests/mpc/test_costs.py")
+_VIEWS: Final = ("tests/mpc/three/test_views.py", "tests/mpc/three/test_costs.py")
 _GROUP_BY: Final = (
     "tests/protocols/test_transcripts.py",
     "tests/protocols/test_endings.py",
     "tests/protocols/test_announcement.py",
     "tests/protocols/test_input_lists.py",
     "tests/protocols/test_group_by.py",
-    "tests/mpc/test_soundness_arguments.py",
+    "tests/mpc/three/test_soundness_arguments.py",
     "tests/test_soundness_numbers.py",
     "tests/patterns/test_banking.py",
 )
@@ -36,33 +36,38 @@ _FLOWER: Final = (
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/test_party.py", _CONSTANTS),
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
-    "secagg/mpc/array.py": ("tests/mpc/test_array.py", *_ENGINE, "tests/mpc/test_comparison.py"),
+    "secagg/mpc/array.py": ("tests/mpc/test_array.py", *_ENGINE, "tests/mpc/three/test_comparison.py"),
     "secagg/mpc/bits.py": (
         "tests/mpc/test_bits.py",
-        "tests/mpc/test_transcripts.py",
-        "tests/mpc/test_costs.py",
+        "tests/mpc/three/test_transcripts.py",
+        "tests/mpc/three/test_costs.py",
     ),
     "secagg/mpc/buckets.py": (
         "tests/mpc/test_merge.py",
         "tests/test_soundness_numbers.py",
-        "tests/mpc/test_soundness_arguments.py",
+        "tests/mpc/three/test_soundness_arguments.py",
     ),
-    "secagg/mpc/comparison.py": ("tests/mpc/test_comparison.py", *_ENGINE, *_VIEWS),
-    "secagg/mpc/conversion.py": ("tests/mpc/test_conversion.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/three/comparison.py": ("tests/mpc/three/test_comparison.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/three/conversion.py": ("tests/mpc/three/test_conversion.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/merge.py": (
         "tests/mpc/test_merge.py",
-        "tests/mpc/test_transcripts.py",
-        "tests/mpc/test_costs.py",
+        "tests/mpc/three/test_transcripts.py",
+        "tests/mpc/three/test_costs.py",
     ),
-    "secagg/mpc/engine.py": ("tests/mpc/test_engine.py", *_ENGINE, "tests/mpc/test_costs.py"),
-    "secagg/mpc/streams.py": ("tests/mpc/test_engine.py", *_ENGINE),
-    "secagg/mpc/shared.py": ("tests/mpc/test_engine.py", *_ENGINE, "tests/mpc/test_array.py"),
-    "secagg/mpc/shuffle.py": (
-        "tests/mpc/test_shuffle.py",
-        "tests/mpc/test_transcripts.py",
-        "tests/mpc/test_soundness_arguments.py",
+    "secagg/mpc/three/engine.py": (
+        "tests/mpc/three/test_engine.py",
+        *_ENGINE,
+        "tests/mpc/three/test_costs.py",
     ),
-    "secagg/mpc/truncation.py": ("tests/mpc/test_truncation.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/streams.py": ("tests/mpc/three/test_engine.py", *_ENGINE),
+    "secagg/mpc/three/streams.py": ("tests/mpc/three/test_engine.py", *_ENGINE),
+    "secagg/mpc/shared.py": ("tests/mpc/three/test_engine.py", *_ENGINE, "tests/mpc/test_array.py"),
+    "secagg/mpc/three/shuffle.py": (
+        "tests/mpc/three/test_shuffle.py",
+        "tests/mpc/three/test_transcripts.py",
+        "tests/mpc/three/test_soundness_arguments.py",
+    ),
+    "secagg/mpc/three/truncation.py": ("tests/mpc/three/test_truncation.py", *_ENGINE, *_VIEWS),
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
     "secagg/party/*.py": (
         "tests/test_party.py",
@@ -75,7 +80,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/prg.py": (
         "tests/test_prg.py",
         "tests/test_fork.py",
-        "tests/mpc/test_engine.py",
+        "tests/mpc/three/test_engine.py",
         "tests/test_soundness_numbers.py",
     ),
     "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_array.py", "tests/mpc/test_bits.py"),

@@ -25,8 +25,7 @@ from secagg.errors import (
 from secagg.fixed_point import Plan, encode
 from secagg.ledger import Ledger
 from secagg.mpc.array import input_array
-from secagg.mpc.conversion import unpack
-from secagg.mpc.engine import Engine, Opening
+from secagg.mpc.three.engine import Opening, ThreeEngine
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key
@@ -48,7 +47,7 @@ from secagg.protocols.bounded_sum import (
 from secagg.protocols.bounded_sum.check import violations, violations_cost
 from secagg.protocols.bounded_sum.messages import PassedRest, Rest, Seeds, Verdict
 from secagg.protocols.roles import Roles
-from secagg.ring import Ring, RingArray
+from secagg.ring import Ring, RingArray, unpack
 from secagg.wire import Message
 from sums import with_changes
 from transcripts import kinds
@@ -200,7 +199,7 @@ def test_batches_change_nothing_but_the_rounds() -> None:
 
 def check_all(rows: RingArray, bounds: Bounds) -> np.ndarray[Any, Any]:
     async def program(p: Party) -> Any:
-        engine = await Engine.set_up(p, P)
+        engine = await ThreeEngine.set_up(p, P)
         mine = rows if p.me == "p1" else None
         shared = await input_array(engine, "p1", rows.shape, mine, ring=bounds.ring)
         return await (await violations(shared, bounds)).open()
@@ -664,7 +663,7 @@ def test_the_check_of_a_long_vector_takes_little_beside_its_shares(slices_of: Ca
     rows = np.ones((1, d), np.uint64)
 
     async def program(p: Party) -> Any:
-        engine = await Engine.set_up(p, P)
+        engine = await ThreeEngine.set_up(p, P)
         shared = await input_array(engine, "p1", rows.shape, rows if p.me == "p1" else None)
         tracemalloc.reset_peak()
         return await (await violations(shared, bounds)).open()
@@ -734,7 +733,7 @@ def test_declared_cost_of_the_check_is_what_the_ledger_measured(
     rows = np.zeros((m, bounds.columns), bounds.ring.dtype)
 
     async def program(p: Party) -> tuple[int, int, int]:
-        engine = await Engine.set_up(p, P)
+        engine = await ThreeEngine.set_up(p, P)
         shared = await input_array(engine, "p0", rows.shape, rows if p.me == "p0" else None, ring=bounds.ring)
         for _ in range(2):
             await shared.open()

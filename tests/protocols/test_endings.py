@@ -10,8 +10,8 @@ import pytest
 
 import transcripts
 from secagg.errors import PlanError, RemoteProtocolError
-from secagg.mpc.engine import Opening
-from secagg.mpc.shuffle import shuffle
+from secagg.mpc.three.engine import Opening
+from secagg.mpc.three.shuffle import shuffle
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query, Rows, engine, find_groups
 from secagg.protocols.group_by.layout import bit_fields, take

@@ -16,9 +16,9 @@ from secagg import wire
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, SecaggError, ShapeError, UsageError
 from secagg.mpc.bits import SharedBits
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.engine import Engine, Opening
 from secagg.mpc.groups import XOR
-from secagg.mpc.shuffle import shuffle
+from secagg.mpc.three.engine import Opening, ThreeEngine
+from secagg.mpc.three.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, simulate
 from secagg.protocols.group_by import (
     Field,
@@ -333,7 +333,7 @@ def what_bank_sees(
     def program_of(i):
         async def program(party):
             streams: Any = (Orders(i, seed=i), Orders((i + 1) % 3, seed=(i + 1) % 3))
-            engine = Engine(party, THREE, k_own=streams[0], k_next=streams[1])
+            engine = ThreeEngine(party, THREE, k_own=streams[0], k_next=streams[1])
             mixed = await shuffle(SharedBits(engine, shares[i], shares[(i + 1) % 3]), XOR)
             origins = take(np.bitwise_xor(mixed.share_0, mixed.share_1), offsets[3], 2)
             if pads_keep_origin:

@@ -14,11 +14,11 @@ import transcripts
 from bank_tables import terms_of
 from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
-from secagg.mpc import engine as mpc_engine
 from secagg.mpc.bits import SharedBits, block_order
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.engine import Engine, InputFromOutside, Opening, share_input
-from secagg.mpc.streams import Purpose
+from secagg.mpc.three import engine as mpc_engine
+from secagg.mpc.three.engine import InputFromOutside, Opening, ThreeEngine, share_input
+from secagg.mpc.three.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.patterns.banking import COLLECTORS
 from secagg.protocols.group_by import (
@@ -282,7 +282,7 @@ def opened_bits(layout: Layout, planes: np.ndarray) -> np.ndarray:
     shares = [a, b, planes ^ a ^ b]
 
     async def one(party):
-        engine = await Engine.set_up(party, THREE)
+        engine = await ThreeEngine.set_up(party, THREE)
         i = engine.index
         joint = SharedBits(engine, shares[i].copy(), shares[(i + 1) % 3].copy())
         depth, drawn = party.ledger.depth, engine.k_own[Purpose.AND].position

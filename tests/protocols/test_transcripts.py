@@ -17,13 +17,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import transcripts
-from secagg.mpc import engine as mpc_engine
 from secagg.mpc.additive import Seed, expand
 from secagg.mpc.bits import LANES
-from secagg.mpc.comparison import CarrySharing, Thermometers
-from secagg.mpc.engine import HeldInCommon, InputFromComputing, InputFromOutside, Opening, PairSecret, Reshare
 from secagg.mpc.groups import XOR
-from secagg.mpc.shuffle import Permuted
+from secagg.mpc.three import engine as mpc_engine
+from secagg.mpc.three.comparison import CarrySharing, Thermometers
+from secagg.mpc.three.engine import (
+    HeldInCommon,
+    InputFromComputing,
+    InputFromOutside,
+    Opening,
+    PairSecret,
+    Reshare,
+)
+from secagg.mpc.three.shuffle import Permuted
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.prg import Stream
 from secagg.protocols import additive_sum, bounded_sum, masked_sum

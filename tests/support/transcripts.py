@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.mpc.engine import Engine
-from secagg.mpc.streams import PairStreams, Purpose
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import PairStreams, Purpose
 from secagg.party import Party, Run
 from secagg.prg import Stream, derive_key
 from secagg.wire import Message
@@ -288,12 +288,12 @@ class _NotedPair(PairStreams):
 
     def __getitem__(self, purpose: Purpose) -> Stream:
         if purpose not in self._streams:
-            key = derive_key(self._secret, label=f"secagg.mpc.engine/{purpose.value}", context=self._context)
+            key = derive_key(self._secret, label=f"secagg.mpc.three/{purpose.value}", context=self._context)
             self._streams[purpose] = _Noted(key, f"{self._of} {purpose.value}", self._notes)
         return self._streams[purpose]
 
 
-def note_draws(engine: Engine) -> list[tuple[str, NDArray[Any]]]:
+def note_draws(engine: ThreeEngine) -> list[tuple[str, NDArray[Any]]]:
     """Return a list to which every draw from the engine's streams is appended, as (whose and purpose, array)."""
     notes: list[tuple[str, NDArray[Any]]] = []
     engine.k_own = _NotedPair(engine.k_own, "k_own", notes)

@@ -37,12 +37,11 @@ from typing import Any, Final, NoReturn, Self
 import numpy as np
 
 from secagg.errors import CheatingError, RemoteProtocolError, UsageError
-from secagg.mpc.engine import checked
 from secagg.mpc.four.blame import NO_EVIDENCE, Item, evidence, judge
 from secagg.mpc.four.broadcast import PARTIES, Agreement, echo, tell
 from secagg.mpc.four.keys import Keys, TripleStreams, agree_keys
 from secagg.mpc.four.vouching import TAG_BYTES, Content
-from secagg.mpc.groups import Array, Group
+from secagg.mpc.groups import Array, Group, checked
 from secagg.party import Party, PartyId, array_bytes
 from secagg.wire import Message
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.conversion import unpack
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import Purpose
 from secagg.mpc.four.known import HIGH, LOW, share_known, summands
@@ -22,6 +21,7 @@ from secagg.mpc.four.products import multiply
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import XOR, Array
 from secagg.mpc.numbers import RingGroup
+from secagg.ring import unpack
 
 
 async def from_bits(channel: Channel, bits: FourShares, group: RingGroup, n: int) -> FourShares:

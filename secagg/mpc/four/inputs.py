@@ -28,14 +28,13 @@ from typing import Any
 import numpy as np
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.engine import checked
 from secagg.mpc.four.blame import Item, Source
 from secagg.mpc.four.broadcast import PARTIES
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
 from secagg.mpc.four.shares import FourShares, canonical
 from secagg.mpc.four.vouching import Content
-from secagg.mpc.groups import Array, Group
+from secagg.mpc.groups import Array, Group, checked
 from secagg.party import Party, PartyId, array_bytes
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.wire import Message

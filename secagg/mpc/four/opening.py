@@ -29,12 +29,11 @@ from typing import Any
 import numpy as np
 
 from secagg.errors import CheatingError, UsageError
-from secagg.mpc.engine import checked
 from secagg.mpc.four.broadcast import PARTIES, tell, weigh, without
 from secagg.mpc.four.channel import Channel, State, checked_tag
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
 from secagg.mpc.four.shares import FourShares
-from secagg.mpc.groups import Array, Group
+from secagg.mpc.groups import Array, Group, checked
 from secagg.party import Party, PartyId, array_bytes
 from secagg.signing import digest
 from secagg.wire import Message

@@ -30,8 +30,7 @@ from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import Purpose
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import XOR, Array, Group
-from secagg.mpc.numbers import RingGroup
-from secagg.mpc.products import matmul_shape
+from secagg.mpc.numbers import RingGroup, matmul_shape
 
 Product: TypeAlias = Callable[[Array, Array], Array]
 

@@ -1,4 +1,4 @@
-"""Division of four-party shares by 2**f, without failures from wrapping [DEK21; the wrap as in `mpc.truncation`].
+"""Division of four-party shares by 2**f, without failures from wrapping [DEK21; the wrap as in `mpc.three.truncation`].
 
 z = s + t with s = z_0 + z_1 known to P_2 and P_3, and t = z_2 + z_3 known to P_0 and P_1.
 
@@ -25,7 +25,7 @@ from secagg.mpc.four.known import HIGH, HIGH_TURNED, LOW, LOW_TURNED, share_know
 from secagg.mpc.four.products import multiply, ring_group
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import Array
-from secagg.mpc.truncation import truncation_range
+from secagg.mpc.numbers import truncation_range
 
 
 async def truncate(channel: Channel, z: FourShares, frac_bits: int) -> FourShares:

@@ -23,9 +23,9 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.mpc.array import SharedArray, public_array
 from secagg.mpc.bits import SharedBits, any_plane, any_plane_gates
-from secagg.mpc.comparison import ltz, msb_cost
-from secagg.mpc.costs import same_cost
-from secagg.mpc.products import multiply_cost, multiply_locally, replicate
+from secagg.mpc.three.comparison import ltz, msb_cost
+from secagg.mpc.three.costs import same_cost
+from secagg.mpc.three.products import multiply_cost, multiply_locally, replicate
 from secagg.protocols.bounded_sum.terms import Bounds
 from secagg.ring import RingArray, to_planes
 

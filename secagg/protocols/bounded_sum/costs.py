@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secagg.cost.operation import Cost
-from secagg.mpc.costs import COMPUTING, computing_cost, same_cost
-from secagg.mpc.engine import open_cost, outside_opener
+from secagg.mpc.three.costs import COMPUTING, computing_cost, same_cost
+from secagg.mpc.three.engine import open_cost, outside_opener
 from secagg.party import PartyId
 from secagg.prg import KEY_BYTES
 from secagg.protocols.bounded_sum.check import violations_cost

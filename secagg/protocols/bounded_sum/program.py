@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
 from secagg.mpc.array import SharedArray
-from secagg.mpc.conversion import unpack
-from secagg.mpc.engine import Engine, checked, receive_opening
+from secagg.mpc.groups import checked
 from secagg.mpc.numbers import RingGroup
+from secagg.mpc.three.engine import ThreeEngine, receive_opening
 from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.agreement import agree
@@ -21,7 +21,7 @@ from secagg.protocols.bounded_sum.check import violations
 from secagg.protocols.bounded_sum.messages import PassedRest, PassedSeeds, Rest, Seeds, Verdict
 from secagg.protocols.bounded_sum.terms import LABEL, Bounds, Terms
 from secagg.protocols.roles import SumResult
-from secagg.ring import RingArray
+from secagg.ring import RingArray, unpack
 
 PHASES: Final = ("upload", "agree", "check", "open")
 
@@ -119,7 +119,7 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     """
     terms.roles.enter(party)
     bounds = terms.bounds
-    engine = await Engine.set_up(party, terms.roles.aggregators, label=LABEL)
+    engine = await ThreeEngine.set_up(party, terms.roles.aggregators, label=LABEL)
     with party.phase("upload"):
         uploads = await _uploads(party, terms, engine.index)
     with party.phase("agree"):
@@ -197,7 +197,7 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
 
 
 async def _rows(
-    engine: Engine, terms: Terms, batch: list[int], uploads: dict[PartyId, NDArray[Any]]
+    engine: ThreeEngine, terms: Terms, batch: list[int], uploads: dict[PartyId, NDArray[Any]]
 ) -> SharedArray:
     """Return what a batch of clients shared, shape (m, columns).
 

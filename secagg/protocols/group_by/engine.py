@@ -26,10 +26,10 @@ from secagg.mpc.bits import (
     input_bits,
     public_bits,
 )
-from secagg.mpc.engine import Engine, Opening, outside_opener
 from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge, merge_gates
-from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
+from secagg.mpc.three.engine import Opening, ThreeEngine, outside_opener
+from secagg.mpc.three.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout, bit_fields, take
 from secagg.protocols.group_by.lists import check_gates, check_lists
@@ -38,7 +38,7 @@ from secagg.protocols.group_by.query import Query
 from secagg.ring import U64, transpose64
 
 
-async def compute(engine: Engine, layout: Layout, table: PlacedRows | None) -> U64 | None:
+async def compute(engine: ThreeEngine, layout: Layout, table: PlacedRows | None) -> U64 | None:
     """Do the computing party's part; return what is opened to this party, if it put in rows."""
     party, query = engine.party, layout.query
     with party.phase("share"):
@@ -58,7 +58,7 @@ async def compute(engine: Engine, layout: Layout, table: PlacedRows | None) -> U
         return await _open_to_owners(rows, layout)
 
 
-async def _share(engine: Engine, layout: Layout, table: PlacedRows | None) -> SharedBits:
+async def _share(engine: ThreeEngine, layout: Layout, table: PlacedRows | None) -> SharedBits:
     query, columns = layout.query, layout.buckets.length * layout.buckets.words
     put_in = layout.key_planes + query.value_planes
     joint = SharedBits(engine, *(np.zeros((layout.planes, columns), np.uint64) for _ in range(2)))

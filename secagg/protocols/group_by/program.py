@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from secagg.mpc.engine import (
-    Engine,
+from secagg.mpc.groups import XOR
+from secagg.mpc.three.engine import (
     InputFromOutside,
     Opening,
     PairSecret,
+    ThreeEngine,
     receive_opening,
     share_input,
 )
-from secagg.mpc.groups import XOR
 from secagg.party import Party
 from secagg.protocols.group_by.announcement import Announced, announce
 from secagg.protocols.group_by.engine import compute
@@ -72,6 +72,6 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
         with party.phase("open"):
             return table.read(await receive_opening(party, query.computing_parties, XOR, table.opened_shape))
     with party.phase("agree"):
-        engine = await Engine.set_up(party, query.computing_parties, label="group by")
+        engine = await ThreeEngine.set_up(party, query.computing_parties, label="group by")
     opened = await compute(engine, layout, table)
     return None if table is None or opened is None else table.read(opened)

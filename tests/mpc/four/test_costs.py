@@ -10,7 +10,7 @@ from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.products import multiply_cost as multiply_cost_of_three
+from secagg.mpc.three.products import multiply_cost as multiply_cost_of_three
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 

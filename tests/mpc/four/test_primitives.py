@@ -14,8 +14,7 @@ from secagg.mpc.four.keys import Purpose, TripleStreams
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.groups import XOR
-from secagg.mpc.numbers import RingGroup
-from secagg.mpc.truncation import truncation_range
+from secagg.mpc.numbers import RingGroup, truncation_range
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 

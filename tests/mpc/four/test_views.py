@@ -1,6 +1,6 @@
 """What one party of four sees is independent of the secrets: exhaustively, on a ring of two bits.
 
-As for three parties (`tests/mpc/test_views.py`): streams hand out the digits of the element's index, so that each
+As for three parties (`tests/mpc/three/test_views.py`): streams hand out the digits of the element's index, so that each
 combination of random digits comes exactly once, and one run gives the exact distribution of each party's view: what it
 drew and what it received. With its own shares fixed it must be the same for every secret. Tags are not in the view: their
 receiver makes them itself from what it received.

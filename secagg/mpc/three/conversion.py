@@ -23,12 +23,12 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits, add, add_gates
-from secagg.mpc.costs import computing_cost, same_cost
-from secagg.mpc.engine import Engine, checked
-from secagg.mpc.groups import XOR, Array
-from secagg.mpc.streams import Purpose
+from secagg.mpc.groups import XOR, checked
+from secagg.mpc.three.costs import computing_cost, same_cost
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
 from secagg.party import array_bytes
-from secagg.ring import Ring, RingArray, to_planes
+from secagg.ring import Ring, RingArray, to_planes, unpack
 from secagg.wire import Message
 
 _CHUNK = 1 << 14  # elements worked on at a time
@@ -48,12 +48,7 @@ class BitProduct(Message, frozen=True):
     share: _Elements
 
 
-def unpack(words: Array, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """Return the first n bits of words packed 64 to a word, lowest first, one a byte."""
-    return np.unpackbits(np.ascontiguousarray(words).view(np.uint8), count=n, bitorder="little")
-
-
-async def b2a(engine: Engine, ring: Ring, bits: SharedBits, n: int) -> tuple[RingArray, RingArray]:
+async def b2a(engine: ThreeEngine, ring: Ring, bits: SharedBits, n: int) -> tuple[RingArray, RingArray]:
     """Return this party's two shares of the bits as ring elements 0 and 1.
 
     Args:
@@ -73,7 +68,7 @@ async def b2a(engine: Engine, ring: Ring, bits: SharedBits, n: int) -> tuple[Rin
 
 
 async def _bits_p0(
-    engine: Engine, ring: Ring, w: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    engine: ThreeEngine, ring: Ring, w: np.ndarray[tuple[int], np.dtype[np.uint8]]
 ) -> tuple[RingArray, RingArray]:
     k0, k1 = engine.k_own[Purpose.CONVERT], engine.k_next[Purpose.CONVERT]
     message, x0 = np.empty(w.size, ring.dtype), np.empty(w.size, ring.dtype)
@@ -90,7 +85,7 @@ async def _bits_p0(
 
 
 async def _bits_p12(
-    engine: Engine, ring: Ring, b: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    engine: ThreeEngine, ring: Ring, b: np.ndarray[tuple[int], np.dtype[np.uint8]]
 ) -> tuple[RingArray, RingArray]:
     at_p1 = engine.index == 1
     if at_p1:
@@ -130,7 +125,7 @@ def b2a_cost(n: int, ring: Ring) -> Cost:
     return same_cost(2, sent)
 
 
-async def a2b(engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
+async def a2b(engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
     """Return the bits of ring elements in slices, lowest bit first, shape (ring.bits, ceil(n / 64)).
 
     Args:
@@ -149,7 +144,7 @@ def a2b_cost(n: int, ring: Ring) -> Cost:
 
 
 async def summands(
-    engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray, *, negate: bool = False
+    engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray, *, negate: bool = False
 ) -> tuple[SharedBits, SharedBits]:
     """Return the bits of s = z_0 + z_1 and of t = z_2, or of -t, in slices.
 
@@ -176,7 +171,7 @@ def summands_cost(n: int, ring: Ring) -> Cost:
     return computing_cost(1, (8 * -(-n // 64) * ring.bits, 0, 0))
 
 
-def summand(engine: Engine, share_0: RingArray, share_1: RingArray) -> RingArray:
+def summand(engine: ThreeEngine, share_0: RingArray, share_1: RingArray) -> RingArray:
     """Return s = z_0 + z_1 at P_0 and t = z_2 at P_1 and P_2; bits above the ring's are left as they come."""
     if engine.index == 0:
         return share_0 + share_1

@@ -10,21 +10,21 @@ import pytest
 from blame import blamed
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.array import SharedArray
-from secagg.mpc.engine import (
-    Engine,
+from secagg.mpc.groups import XOR
+from secagg.mpc.numbers import RING64, RingGroup
+from secagg.mpc.three.engine import (
     HeldInCommon,
     InputFromComputing,
     InputFromOutside,
     Opening,
     PairSecret,
     Reshare,
+    ThreeEngine,
     digest_of_copy,
     receive_opening,
     share_input,
 )
-from secagg.mpc.groups import XOR
-from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.streams import Purpose
+from secagg.mpc.three.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.prg import Stream, derive_key
 from secagg.ring import Ring
@@ -67,7 +67,7 @@ def keystreams(*, session=bytes(32), label="", instead=None):
     """
 
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING, label=label)
+        engine = await ThreeEngine.set_up(party, COMPUTING, label=label)
         return [[pair[p].bytes(16) for p in Purpose] for pair in (engine.k_own, engine.k_next)]
 
     rngs = {
@@ -117,7 +117,7 @@ def test_both_contributions_to_a_pair_secret_count_and_nobody_elses(party, draw,
 
 def test_a_second_engine_of_the_same_label_has_fresh_secrets():
     async def program(party):
-        engines = [await Engine.set_up(party, COMPUTING) for _ in range(2)]
+        engines = [await ThreeEngine.set_up(party, COMPUTING) for _ in range(2)]
         return [engine.k_own[Purpose.MUL].bytes(16) for engine in engines]
 
     rngs = {name: Chosen(bytes([i]) * 32) for i, name in enumerate(COMPUTING)}
@@ -137,7 +137,7 @@ def test_an_outside_input_draws_two_seeds_and_expands_them_for_this_purpose_alon
     assert p0.seeds[0] != p0.seeds[1]
     assert (p1.seeds, p2.seeds) == ((p0.seeds[1],), (p0.seeds[0],))
     expanded = [
-        group.draw(Stream(derive_key(s, label="secagg.mpc.engine/outside input")), (4,)) for s in p0.seeds
+        group.draw(Stream(derive_key(s, label="secagg.mpc.three/outside input")), (4,)) for s in p0.seeds
     ]
     for m in (p1, p2):
         assert np.array_equal(m.share, group.subtract(np.zeros(4, np.uint64), group.add(*expanded)))
@@ -153,7 +153,7 @@ def test_inputs_open_to_whom_they_are_meant(group, owner, shape):
     cases = [None, ["ada"], ["bob", "cleo"], ["analyst"], ["analyst", "auditor", "cleo"], []]
 
     async def compute(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         first, second = await engine.input(group, owner, shape, x if party.me == owner else None)
         return (first, second), [await engine.open(group, first, second, to) for to in cases]
 
@@ -189,7 +189,7 @@ def test_computing_parties_may_stand_anywhere_in_the_roster():
     async def program(party):
         if party.me not in computing:
             return await receive_opening(party, computing, XOR, (5,))
-        engine = await Engine.set_up(party, computing)
+        engine = await ThreeEngine.set_up(party, computing)
         first, second = await engine.input(XOR, "c", (5,), x if party.me == "c" else None)
         return await engine.open(XOR, first, second, ["a", "b", "e"])
 
@@ -207,9 +207,9 @@ def test_computing_parties_may_stand_anywhere_in_the_roster():
 def test_engine_takes_three_parties_of_the_roster_with_this_one_among_them(computing):
     async def program(party):
         with pytest.raises(UsageError, match="computing parties"):
-            await Engine.set_up(party, computing)
+            await ThreeEngine.set_up(party, computing)
         with pytest.raises(UsageError, match="computing parties"):
-            Engine(party, computing, k_own=cast(Any, None), k_next=cast(Any, None))
+            ThreeEngine(party, computing, k_own=cast(Any, None), k_next=cast(Any, None))
 
     async def rest(party):
         return None
@@ -233,7 +233,7 @@ def test_input_value_belongs_at_its_owner(run_three):
 
 def test_parties_out_of_step_open_nothing():
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         if party.me == "bob":
             engine.k_own[Purpose.MUL].words(1)
         x = np.zeros(3, np.uint64)
@@ -249,7 +249,7 @@ def test_operations_side_by_side_are_in_step_when_one_opens(share):
     """What is drawn while an opening is on its way does not count."""
 
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         x = share(engine, np.arange(4))
         opened, product = await party.parallel(x.open(), x * x)
         return opened, await product.open()
@@ -263,11 +263,11 @@ def wrong_sender(message, honest_program, *, sender="cleo"):
     """Run two honest parties and one that sends `message` to the party before it, after the set-up."""
 
     async def honest(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         return await honest_program(engine)
 
     async def wrong(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         party.send(message[0](engine), message[1])
 
     programs = dict.fromkeys(COMPUTING, honest) | {sender: wrong}
@@ -318,7 +318,7 @@ def test_opening_with_a_wrong_number_of_shares_names_the_sender():
 
 def test_short_pair_secret_names_the_sender():
     async def honest(party):
-        return await Engine.set_up(party, COMPUTING)
+        return await ThreeEngine.set_up(party, COMPUTING)
 
     async def wrong(party):
         for peer in party.others:
@@ -340,7 +340,7 @@ def test_short_pair_secret_names_the_sender():
 )
 def test_wrong_outside_input_names_its_owner(message):
     async def compute(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         return await engine.input(XOR, "owner", (3,))
 
     async def give(party):
@@ -355,7 +355,7 @@ def given_by(owner_program, *, group=XOR):
     """Return how each computing party ends with an input of "owner", whose program is the caller's."""
 
     async def compute(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         await engine.input(group, "owner", (3,))
         return "computed with"
 
@@ -424,7 +424,7 @@ def test_what_holders_compare_depends_on_session_owner_and_every_byte():
 
 def test_a_digest_of_another_length_names_its_sender():
     async def compute(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         if party.me != "cleo":
             return await engine.input(XOR, "owner", (3,))
         for peer in ("ada", "bob"):
@@ -442,6 +442,6 @@ def test_keys_and_shares_do_not_show(run_three):
     async def program(engine):
         engine.k_own[Purpose.MUL].words(1)
         assert repr(engine.k_own) == "<PairStreams for mul>"
-        assert repr(engine) == f"Engine(P{engine.index} = {engine.party.me!r})"
+        assert repr(engine) == f"ThreeEngine(P{engine.index} = {engine.party.me!r})"
 
     run_three(program)

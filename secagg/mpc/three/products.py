@@ -17,12 +17,11 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.errors import ShapeError
-from secagg.mpc.costs import same_cost
-from secagg.mpc.engine import Engine
-from secagg.mpc.numbers import RING64
-from secagg.mpc.streams import Purpose
-from secagg.mpc.truncation import truncate, truncate_cost
+from secagg.mpc.numbers import RING64, matmul_shape
+from secagg.mpc.three.costs import same_cost
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
+from secagg.mpc.three.truncation import truncate, truncate_cost
 from secagg.ring import Ring, RingArray
 
 # Elements worked on at a time: a product's operands and masks stay in the second-level cache.
@@ -72,18 +71,7 @@ def matmul_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
     return np.asarray(z).reshape(shape)
 
 
-def matmul_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a matrix product.
-
-    Raises:
-      ShapeError: not one or two dimensions each, or inner ones that differ.
-    """
-    if len(a) not in (1, 2) or len(b) not in (1, 2) or a[-1] != b[0]:
-        raise ShapeError(f"matmul of shapes {a} and {b} is not defined")
-    return a[:-1] + b[1:]
-
-
-async def replicate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> Shares:
+async def replicate(engine: ThreeEngine, ring: Ring, z: RingArray, frac_bits: int) -> Shares:
     """Return this party's two shares of z / 2**frac_bits from its additive share of z.
 
     Args:

@@ -8,13 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.engine import Engine
-from secagg.mpc.truncation import (
-    TruncationInput,
-    truncate,
-    truncate_exact,
-    truncation_range,
-)
+from secagg.mpc.numbers import truncation_range
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.truncation import TruncationInput, truncate, truncate_exact
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -108,7 +104,7 @@ def test_the_range_ends_where_the_result_goes_wrong(run_three):
 @settings(max_examples=30, deadline=None)
 def test_is_the_floor_or_one_more(numbers, frac_bits):
     async def program(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         return await truncate(engine, R64, additive(engine, numbers, R64), frac_bits)
 
     shares = simulate(dict.fromkeys(NAMES, program)).values()
@@ -156,11 +152,11 @@ def test_shares_of_another_dtype_are_refused(run_three):
 )
 def test_wrong_message_is_an_error_that_names_the_sender(message, complaint):
     async def honest(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         return await truncate(engine, R64, np.zeros(4, np.uint64), 16)
 
     async def wrong(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         party.send(engine.previous, message)
 
     outcome = simulate({"ada": honest, "bob": honest, "cleo": wrong})

@@ -16,10 +16,10 @@ import pytest
 from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import LANES, SharedBits, add, input_bits
 from secagg.mpc.buckets import Buckets, plan_buckets
-from secagg.mpc.engine import Engine
 from secagg.mpc.groups import XOR
-from secagg.mpc.shuffle import shuffle
-from secagg.mpc.streams import PairStreams, Purpose
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.shuffle import shuffle
+from secagg.mpc.three.streams import PairStreams, Purpose
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by.engine import _sum_groups
@@ -42,7 +42,7 @@ def run(program):
     """Run one program an engine at all three parties; return the first one's result, equal at all."""
 
     async def start(party):
-        return await program(await Engine.set_up(party, THREE))
+        return await program(await ThreeEngine.set_up(party, THREE))
 
     first, *others = simulate(dict.fromkeys(THREE, start), insecure_seed=0).values()
     assert all(np.array_equal(first, other) for other in others)
@@ -279,7 +279,7 @@ def test_the_three_shares_of_a_product_are_uniform_but_for_their_sum(x):
         def program_of(i, y=y):
             async def program(party):
                 k_own, k_next = cast(Any, AllBits(i)), cast(Any, AllBits((i + 1) % 3))
-                engine = Engine(party, THREE, k_own=k_own, k_next=k_next)
+                engine = ThreeEngine(party, THREE, k_own=k_own, k_next=k_next)
                 left, right = (
                     SharedBits(
                         engine, *(np.full(1, 2**64 - 1 if s[(i + j) % 3] else 0, np.uint64) for j in (0, 1))
@@ -385,7 +385,7 @@ NAMES = [name for name in vars(Operations) if name not in ("array", "words") and
 @pytest.mark.parametrize("first", NAMES)
 def test_operations_side_by_side_give_what_they_give_alone_however_they_are_staggered(first):
     async def program(party):
-        engine = await Engine.set_up(party, THREE)
+        engine = await ThreeEngine.set_up(party, THREE)
         operations = Operations(engine)
 
         async def after(delay, name):

@@ -41,12 +41,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.comparison import msb, msb_cost
-from secagg.mpc.conversion import b2a, b2a_cost, summand
-from secagg.mpc.costs import same_cost
-from secagg.mpc.engine import Engine, checked
-from secagg.mpc.streams import Purpose
+from secagg.errors import RemoteProtocolError, ShapeError
+from secagg.mpc.groups import checked
+from secagg.mpc.numbers import truncation_range
+from secagg.mpc.three.comparison import msb, msb_cost
+from secagg.mpc.three.conversion import b2a, b2a_cost, summand
+from secagg.mpc.three.costs import same_cost
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
 from secagg.party import array_bytes
 from secagg.ring import Ring, RingArray
 from secagg.wire import Message
@@ -78,24 +80,9 @@ class QuotientShare(Message, frozen=True):
     share: _Words
 
 
-def truncation_range(ring: Ring, frac_bits: int) -> tuple[int, int]:
-    """Return the least and the greatest z that `truncate` takes: [-2**(k-2), 2**(k-2) - 2**f].
-
-    Values are secret, so nothing can check them where they are truncated: plan for it. For k = 64 and
-    f = 16, products of numbers must stay in [-2**30, 2**30).
-
-    Raises:
-      UsageError: frac_bits outside 1..bits - 2.
-    """
-    if not 1 <= frac_bits <= ring.bits - 2:
-        raise UsageError(
-            f"a ring of {ring.bits} bits truncates by 1 to {ring.bits - 2} bits, not {frac_bits}"
-        )
-    quarter = 1 << (ring.bits - 2)
-    return -quarter, quarter - (1 << frac_bits)
-
-
-async def truncate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> tuple[RingArray, RingArray]:
+async def truncate(
+    engine: ThreeEngine, ring: Ring, z: RingArray, frac_bits: int
+) -> tuple[RingArray, RingArray]:
     """Return this party's two shares of z / 2**frac_bits, rounded up or down at random.
 
     Args:
@@ -117,7 +104,9 @@ async def truncate(engine: Engine, ring: Ring, z: RingArray, frac_bits: int) -> 
     return x.reshape(z.shape), y.reshape(z.shape)
 
 
-async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
+async def _truncate_p0(
+    engine: ThreeEngine, ring: Ring, words: Ring, z: RingArray
+) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
     k0, k1 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
@@ -159,7 +148,9 @@ async def _truncate_p0(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     return z, x1
 
 
-async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
+async def _truncate_p1(
+    engine: ThreeEngine, ring: Ring, words: Ring, z: RingArray
+) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
     k1, k2 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
@@ -199,7 +190,9 @@ async def _truncate_p1(engine: Engine, ring: Ring, words: Ring, z: RingArray) ->
     return z, x2
 
 
-async def _truncate_p2(engine: Engine, ring: Ring, words: Ring, z: RingArray) -> tuple[RingArray, RingArray]:
+async def _truncate_p2(
+    engine: ThreeEngine, ring: Ring, words: Ring, z: RingArray
+) -> tuple[RingArray, RingArray]:
     k, f, n = ring.bits, words.bits, z.size
     k2, k0 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
     product, s = k0.ring(n, f), k0.ring(n, f)
@@ -227,7 +220,7 @@ def truncate_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
 
 
 async def truncate_exact(
-    engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray, frac_bits: int
+    engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray, frac_bits: int
 ) -> tuple[RingArray, RingArray]:
     """Return this party's two shares of floor(z / 2**frac_bits), a function of z alone.
 

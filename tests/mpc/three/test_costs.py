@@ -30,13 +30,13 @@ from secagg.mpc.bits import (
     less_than,
     less_than_gates,
 )
-from secagg.mpc.comparison import msb, msb_cost
-from secagg.mpc.costs import FREE, computing_cost, same_cost
-from secagg.mpc.engine import Engine, input_cost, open_cost, outside_opener
 from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.products import multiply_cost
-from secagg.mpc.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
-from secagg.mpc.truncation import truncate, truncate_cost
+from secagg.mpc.three.comparison import msb, msb_cost
+from secagg.mpc.three.costs import FREE, computing_cost, same_cost
+from secagg.mpc.three.engine import ThreeEngine, input_cost, open_cost, outside_opener
+from secagg.mpc.three.products import multiply_cost
+from secagg.mpc.three.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
+from secagg.mpc.three.truncation import truncate, truncate_cost
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -171,7 +171,7 @@ def measured(operation, analyst=None):
     """Return the rounds and the bytes sent by each computing party for an operation."""
 
     async def program(party):
-        engine = await Engine.set_up(party, COMPUTING)
+        engine = await ThreeEngine.set_up(party, COMPUTING)
         for _ in range(3):  # all three reach the same depth
             await numbers(engine, 1).open()
         before = party.ledger.total().sent.payload_bytes

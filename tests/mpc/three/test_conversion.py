@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from secagg.errors import RemoteProtocolError, ShapeError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.conversion import BitProduct, a2b, b2a, unpack
-from secagg.mpc.engine import Engine
+from secagg.mpc.three.conversion import BitProduct, a2b, b2a
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
-from secagg.ring import Ring, from_planes
+from secagg.ring import Ring, from_planes, unpack
 
 NAMES = ("ada", "bob", "cleo")
 
@@ -64,7 +64,7 @@ def test_elements_become_their_bits(numbers, bits):
     shares = [a, b, ring.reduce(values - a - b)]
 
     async def program(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         i = engine.index
         return await (await a2b(engine, ring, shares[i], shares[(i + 1) % 3])).open()
 
@@ -82,12 +82,12 @@ def test_bits_of_another_number_are_refused(run_three, share_bits):
 
 def test_product_of_a_wrong_shape_is_an_error_that_names_the_sender():
     async def honest(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         zero = np.zeros(1, np.uint64)
         return await b2a(engine, Ring(64), SharedBits(engine, zero, zero), 10)
 
     async def wrong(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         party.send(engine.previous, BitProduct(np.zeros(11, np.uint64)))
 
     outcome = simulate({"ada": honest, "bob": honest, "cleo": wrong})

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.mpc.comparison import Thermometers, eqz, ltz, msb
-from secagg.mpc.conversion import unpack
-from secagg.mpc.engine import Engine
+from secagg.mpc.three.comparison import Thermometers, eqz, ltz, msb
+from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
-from secagg.ring import Ring
+from secagg.ring import Ring, unpack
 
 NAMES = ("ada", "bob", "cleo")
 R64 = Ring(64)
@@ -27,7 +26,7 @@ def msbs(s, t, bits, **options):
     s, t = np.asarray(s, np.uint64), np.asarray(t, np.uint64)
 
     async def program(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         return await (await msb(engine, s if engine.index == 0 else t, bits, **options)).open()
 
     results = simulate(dict.fromkeys(NAMES, program)).values()
@@ -91,11 +90,11 @@ def test_sign_and_equality_on_rings_of_any_width(run_three, share, bits):
 
 def test_thermometers_of_a_wrong_size_are_an_error_that_names_the_sender():
     async def honest(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         return await msb(engine, np.zeros(64, np.uint64), 64)
 
     async def wrong(party):
-        engine = await Engine.set_up(party, NAMES)
+        engine = await ThreeEngine.set_up(party, NAMES)
         party.send(engine.next, Thermometers(np.zeros(240, np.uint64)))
 
     outcome = simulate({"ada": wrong, "bob": honest, "cleo": honest})

@@ -15,16 +15,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from secagg.mpc import comparison, conversion, products, truncation
 from secagg.mpc.array import SharedArray
 from secagg.mpc.bits import SharedBits, less_in_turn
-from secagg.mpc.comparison import eqz, ltz, msb
-from secagg.mpc.conversion import a2b, b2a
-from secagg.mpc.engine import Engine
 from secagg.mpc.groups import XOR
-from secagg.mpc.numbers import RingGroup
-from secagg.mpc.streams import Purpose
-from secagg.mpc.truncation import truncate, truncation_range
+from secagg.mpc.numbers import RingGroup, truncation_range
+from secagg.mpc.three import comparison, conversion, products, truncation
+from secagg.mpc.three.comparison import eqz, ltz, msb
+from secagg.mpc.three.conversion import a2b, b2a
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
+from secagg.mpc.three.truncation import truncate
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -171,7 +171,7 @@ def enumerate_views(operation, *, ring_bits=1, silent=frozenset()):
         async def program(party):
             i = NAMES.index(party.me)
             view = views[i]
-            engine = Engine(
+            engine = ThreeEngine(
                 cast(Any, Recorder(party, view, deck.lanes, ring_bits)),
                 NAMES,
                 k_own=cast(Any, Pair(deck, i, view)),

@@ -30,10 +30,11 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
 from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
-from secagg.mpc.conversion import summand, summands, summands_cost
-from secagg.mpc.costs import computing_cost, same_cost
-from secagg.mpc.engine import Engine, checked
-from secagg.mpc.streams import Purpose
+from secagg.mpc.groups import checked
+from secagg.mpc.three.conversion import summand, summands, summands_cost
+from secagg.mpc.three.costs import computing_cost, same_cost
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.streams import Purpose
 from secagg.party import array_bytes
 from secagg.ring import U64, Ring, RingArray, to_planes
 from secagg.wire import Message
@@ -92,7 +93,7 @@ class _Layout:
         return low.reshape(self.digits, self.digit_bits, words), planes[-1]
 
 
-async def msb(engine: Engine, values: U64, bits: int, *, digit_bits: int | None = None) -> SharedBits:
+async def msb(engine: ThreeEngine, values: U64, bits: int, *, digit_bits: int | None = None) -> SharedBits:
     """Return bit `bits - 1` of s + t, modulo 2**bits.
 
     Args:
@@ -120,7 +121,7 @@ def _pieces(words: int) -> list[range]:
     return [range(start, min(start + _PIECE, words), _CHUNK) for start in range(0, words, _PIECE)]
 
 
-async def _msb_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
+async def _msb_p0(engine: ThreeEngine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
     k0, k1 = engine.k_own[Purpose.COMPARE], engine.k_next[Purpose.COMPARE]
     scratch = np.empty((base + 1) * digits * min(words, _CHUNK), np.uint64)
@@ -152,7 +153,7 @@ async def _msb_p0(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U6
     return x0, x1
 
 
-async def _msb_p12(engine: Engine, layout: _Layout, values: U64) -> tuple[U64, U64]:
+async def _msb_p12(engine: ThreeEngine, layout: _Layout, values: U64) -> tuple[U64, U64]:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
     at_p1 = engine.index == 1
     stream = engine.k_own[Purpose.COMPARE] if at_p1 else engine.k_next[Purpose.COMPARE]
@@ -236,7 +237,7 @@ def msb_cost(n: int, bits: int, *, digit_bits: int | None = None) -> Cost:
     return computing_cost(2 + tree.rounds, (8 * words * p0, 8 * words * p12, 8 * words * p12))
 
 
-async def ltz(engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
+async def ltz(engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
     """Return whether each element is negative in two's complement.
 
     Args:
@@ -252,7 +253,7 @@ def ltz_cost(n: int, ring: Ring) -> Cost:
     return msb_cost(n, ring.bits)
 
 
-async def eqz(engine: Engine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
+async def eqz(engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
     """Return whether each element is zero.
 
     Args:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import transcripts
-from secagg.mpc import engine as mpc_engine
 from secagg.mpc.array import SharedArray, from_bits
 from secagg.mpc.bits import (
     SharedBits,
@@ -21,20 +20,21 @@ from secagg.mpc.bits import (
     less_in_turn,
     less_than,
 )
-from secagg.mpc.comparison import CarrySharing, Thermometers
-from secagg.mpc.engine import (
-    Engine,
+from secagg.mpc.groups import XOR
+from secagg.mpc.merge import merge
+from secagg.mpc.numbers import RING64, RingGroup
+from secagg.mpc.three import engine as mpc_engine
+from secagg.mpc.three.comparison import CarrySharing, Thermometers
+from secagg.mpc.three.engine import (
     InputFromComputing,
     InputFromOutside,
     Opening,
     PairSecret,
     Reshare,
+    ThreeEngine,
     share_input,
 )
-from secagg.mpc.groups import XOR
-from secagg.mpc.merge import merge
-from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.shuffle import shuffle
+from secagg.mpc.three.shuffle import shuffle
 from secagg.network.simulated import simulate
 from transcripts import View, elements, lanes
 
@@ -148,7 +148,7 @@ def test_what_a_party_draws_and_receives_is_uniform_and_independent_on_constant_
     bitwise = name in Operations.bitwise
 
     async def program(party):
-        engine = await Engine.set_up(party, THREE)
+        engine = await ThreeEngine.set_up(party, THREE)
         drawn = transcripts.note_draws(engine)
         for _ in range(2):
             await getattr(Operations(engine), name)()
@@ -176,7 +176,7 @@ def test_what_a_party_draws_and_receives_is_uniform_and_independent_on_constant_
 @pytest.mark.parametrize("fill", [0, ONES])
 def test_two_inputs_of_a_computing_party_are_uniform_and_independent_to_the_others(owner, group, fill):
     async def program(party):
-        engine = await Engine.set_up(party, THREE)
+        engine = await ThreeEngine.set_up(party, THREE)
         drawn = transcripts.note_draws(engine)
         for _ in range(2):
             value = np.full(SAMPLES, fill, np.uint64) if party.me == owner else None
@@ -200,7 +200,7 @@ def test_two_inputs_of_a_computing_party_are_uniform_and_independent_to_the_othe
 @pytest.mark.parametrize("fill", [0, ONES])
 def test_two_inputs_from_outside_are_uniform_and_independent_to_each_computing_party(group, fill):
     async def compute(party):
-        engine = await Engine.set_up(party, THREE)
+        engine = await ThreeEngine.set_up(party, THREE)
         for _ in range(2):
             await engine.input(group, "owner", (SAMPLES,))
 

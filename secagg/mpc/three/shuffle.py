@@ -20,10 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.engine import checked
-from secagg.mpc.groups import Group
+from secagg.mpc.groups import Group, checked
 from secagg.mpc.shared import Shared
-from secagg.mpc.streams import Purpose
+from secagg.mpc.three.streams import Purpose
 from secagg.wire import Message
 
 S = TypeVar("S", bound=Shared)

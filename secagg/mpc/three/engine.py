@@ -41,10 +41,10 @@ import numpy as np
 
 from secagg.cost.operation import Cost
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.costs import computing_cost
-from secagg.mpc.groups import Array, Group
-from secagg.mpc.streams import PairStreams, Purpose
-from secagg.party import Party, PartyId, array_bytes, check_array
+from secagg.mpc.groups import Array, Group, checked
+from secagg.mpc.three.costs import computing_cost
+from secagg.mpc.three.streams import PairStreams, Purpose
+from secagg.party import Party, PartyId, array_bytes
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
@@ -88,7 +88,7 @@ class Opening(Message, frozen=True):
     shares: tuple[np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]], ...]
 
 
-class Engine:
+class ThreeEngine:
     """One computing party's end of the three-party engine.
 
     Args:
@@ -114,7 +114,7 @@ class Engine:
         self.k_next = k_next
 
     def __repr__(self) -> str:
-        return f"Engine(P{self.index} = {self.party.me!r})"
+        return f"{type(self).__name__}(P{self.index} = {self.party.me!r})"
 
     @classmethod
     async def set_up(cls, party: Party, computing: Sequence[PartyId], *, label: str = "") -> Self:
@@ -379,15 +379,6 @@ def check_computing(party: Party, computing: Sequence[PartyId]) -> None:
         )
 
 
-def checked(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any], *, what: str, peer: PartyId) -> Array:
-    """Return an array from a peer if it has the expected shape and dtype."""
-    if array.dtype != dtype:
-        raise RemoteProtocolError(
-            f"expected {what} of dtype {dtype} from {peer}, got {array.dtype}", peer=peer
-        )
-    return check_array(array, shape, what=what, peer=peer)
-
-
 def _shares(
     message: Opening, count: int, shape: tuple[int, ...], dtype: np.dtype[Any], peer: PartyId
 ) -> list[Array]:
@@ -399,10 +390,10 @@ def _shares(
 def digest_of_copy(session: bytes, owner: PartyId, part: bytes | Array) -> bytes:
     """Return what the two holders of a seed or share of an outside input compare, 32 bytes."""
     content = part if isinstance(part, bytes) else part.tobytes()
-    return digest("secagg.mpc.engine/outside input", [session, owner.encode(), content])
+    return digest("secagg.mpc.three/outside input", [session, owner.encode(), content])
 
 
 def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -> Array:
     if len(seed) != KEY_BYTES:
         raise RemoteProtocolError(f"expected seeds of {KEY_BYTES} bytes from {owner}", peer=owner)
-    return group.draw(Stream(derive_key(seed, label="secagg.mpc.engine/outside input")), shape)
+    return group.draw(Stream(derive_key(seed, label="secagg.mpc.three/outside input")), shape)

@@ -12,9 +12,9 @@ import pytest
 from secagg import wire
 from secagg.errors import ShapeError
 from secagg.mpc.bits import SharedBits
-from secagg.mpc.engine import Engine
 from secagg.mpc.groups import XOR
-from secagg.mpc.shuffle import SHUFFLE_ROUNDS, Permuted, shuffle, shuffle_payload_bytes
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.shuffle import SHUFFLE_ROUNDS, Permuted, shuffle, shuffle_payload_bytes
 from secagg.network.simulated import simulate
 
 PARTIES = ("P0", "P1", "P2")
@@ -29,7 +29,7 @@ def run_shuffle(values: np.ndarray):
     shares = deal(values, np.random.default_rng(1))
 
     async def program(party):
-        engine = await Engine.set_up(party, PARTIES)
+        engine = await ThreeEngine.set_up(party, PARTIES)
         x = SharedBits(engine, shares[engine.index], shares[(engine.index + 1) % 3])
         before = party.ledger.total().sent.payload_bytes
         y = await shuffle(x, XOR)
@@ -60,7 +60,7 @@ def test_declared_cost_is_the_ledgers():
 
 def test_a_flat_array_is_refused():
     async def program(party):
-        engine = await Engine.set_up(party, PARTIES)
+        engine = await ThreeEngine.set_up(party, PARTIES)
         zero = np.zeros(4, np.uint64)
         return await shuffle(SharedBits(engine, zero, zero), XOR)
 
@@ -130,7 +130,7 @@ def views(
 
     def program_of(i):
         async def program(party):
-            engine = Engine(
+            engine = ThreeEngine(
                 party,
                 PARTIES,
                 k_own=cast(Any, EnumeratedPair(enumeration, i)),

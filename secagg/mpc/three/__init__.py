@@ -1,0 +1,22 @@
+"""Replicated secret sharing among three computing parties, semi-honest [AFLNO16; MR18].
+
+Modules, each of which stands on those before it:
+
+  streams     what a pair of parties draws in common
+  costs       the parties' names in costs
+  engine      `ThreeEngine`: set-up, inputs, resharing, openings
+  conversion, comparison
+  truncation, products
+  shuffle
+"""
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = ["ThreeEngine"]
+
+if TYPE_CHECKING:
+    from secagg.mpc.three.engine import ThreeEngine
+else:
+    __getattr__, __dir__ = face("secagg.mpc.three", {"secagg.mpc.three.engine": "ThreeEngine"})
