@@ -21,9 +21,9 @@
 An argument that is out of range whatever the others are is a `UsageError` itself. Its kinds say more: `RangeError` speaks
 of the data, `PlanError` of what the arguments ask for together, `ShapeError` of arrays.
 
-The branches tell a caller what to do: mend the input; find out what the named peer runs; wait for the
-named peer, or go on without it; take another machine or another numpy. A message says what was expected,
-what came, whose it was and what to do. It never holds a secret value, and no character that a terminal obeys.
+The branches tell a caller what to do. In their order: mend the input; find out what the named peer runs; wait for it, or
+go on without it; take another machine or another numpy. A message says what was expected, what came, whose it was and
+what to do. It never holds a secret value, and no character that a terminal obeys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Signatures and digests over lists of byte strings that nobody can read in two ways.
 
-Ed25519 [RFC 8032] and SHA-256, both OpenSSL's. What is signed or hashed is a label, which says what the
-statement is, and its parts, each preceded by its length in 8 bytes: different (label, parts) are different strings. So a
-signature made for one purpose is none for another.
+Ed25519 [RFC 8032] and SHA-256, both OpenSSL's. What is signed or hashed is a label, which says what the statement is, and
+its parts. Each is preceded by its length in 8 bytes, so different (label, parts) are different strings. So a signature
+made for one purpose is none for another.
 """
 
 from __future__ import annotations

@@ -6,10 +6,9 @@ A protocol's messages are frozen `Message` structs. A frame on the wire is
     header              MessagePack: envelope, then the message with each array replaced by (dtype, shape)
     arrays              raw little-endian C order, each starting at a multiple of 16
 
-`encode_message` returns the frame as a list of buffers in which the arrays are the caller's own memory;
-`decode_envelope` and `decode_body` return arrays that are views of the received buffer. MessagePack and the
-checks of types come from msgspec; nothing here can execute what it reads. Every malformed input raises
-`WireError` and nothing else.
+`encode_message` returns the frame as a list of buffers in which the arrays are the caller's own memory. `decode_envelope`
+and `decode_body` return arrays that are views of the received buffer. MessagePack and the checks of types come from
+msgspec; nothing here can execute what it reads. Every malformed input raises `WireError` and nothing else.
 
 A long message is asked about before its arrays are held: `decode_head` reads its envelope from the first bytes.
 

@@ -52,8 +52,8 @@ class Report:
       contributors: whose updates are in it.
       dropped: the other clients, and why.
       afterwards: contributors that then vanished or sent something wrong, and how; the result did without that.
-      clipped: how many numbers of each client lay beyond the clip and were moved to it; with privacy, 1 for a client
-        whose update was longer than the norm and was scaled down, else 0. In a deployment each client knows its own.
+      clipped: how many numbers of each client lay beyond the clip and were moved to it. With privacy, 1 for a client
+        whose update was scaled down to the norm, else 0. In a deployment each client knows its own.
       error: bound on the absolute error of each number (see `secagg.updates.coding`); the largest of `errors`.
         Infinite with privacy, as noise has no bound: see `noise_std`.
       errors: by path.

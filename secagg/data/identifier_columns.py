@@ -64,8 +64,8 @@ def spell(
       columns: one array of strings a column, all of one length.
 
     Returns:
-      The identifiers, and for each column by reason a mask of the rows whose text is refused; such a row's
-      canonical text has no meaning.
+      The identifiers, and for each column by reason a mask of the rows whose text is refused. The canonical text of such
+      a row has no meaning.
     """
     refused: list[dict[str, NDArray[np.bool_]]] = []
     parts: list[tuple[Categorical, list[str], list[str]]] = []

@@ -143,10 +143,10 @@ def open_source(source: str | Path, dialect: Dialect | None = None) -> Source:
     """Open a table for one scan.
 
     Args:
-      source: the path of a .csv, .tsv or .txt file (each also with .gz), of a .parquet file, or of a .sql file, which
-        holds one SELECT; or a SELECT after `duckdb:`. Paths in a query start from the working directory. A CSV file
-        inside a query is read by DuckDB's own rules, with types that the query declares, see `queries`. There
-        `parallel = false` keeps it from losing rows beside a malformed one.
+      source: the path of a .csv, .tsv or .txt file (each also with .gz), of a .parquet file, or of a .sql file with one
+        SELECT. Or a SELECT after `duckdb:`. Paths in a query start from the working directory. A CSV file inside a query
+        is read by DuckDB's own rules, with types that the query declares, see `queries`. There `parallel = false` keeps
+        it from losing rows beside a malformed one.
       dialect: how a CSV file is written.
 
     Raises:

@@ -1,8 +1,8 @@
 """Differential privacy of sums: exact integer noise, made once or as one share a client, with accounting.
 
 For whoever holds all rows (central differential privacy): `dp.sum`, `dp.histogram`.
-For sums under a protocol: `choose` a `Mechanism`, let each client's `Contributor` add its share of noise, sum the
-contributions modulo 2^k, and turn the sum into numbers with `Mechanism.to_numbers`.
+For sums under a protocol: `choose` a `Mechanism`, and let each client's `Contributor` add its share of noise. The
+protocol sums the contributions modulo 2^k. `Mechanism.to_numbers` turns the sum into numbers.
 
 Guarantees are (epsilon, delta) for the adjacency named in the `Report`, whose `assumptions` say what they rest on.
 They are computational: noise is expanded from seeds by AES.

@@ -1,8 +1,8 @@
 """What noise costs: Renyi divergences of the noises, over rounds, as epsilon and delta.
 
 The divergences are those of [KLS21, proposition 14] for sums of discrete Gaussians and [AKL21, corollary 4.1] for
-Skellam noise. Divergences of rounds add up at each order, also when a round's data depend on what earlier rounds
-gave; `dp_accounting` turns the sum into epsilon at a given delta [CKS20, proposition 12].
+Skellam noise. Divergences of rounds add up at each order, also when a round's data depend on what earlier rounds gave.
+`dp_accounting` turns the sum into epsilon at a given delta [CKS20, proposition 12].
 
 **Nothing is amplified.** A random choice of clients lowers the cost only for whoever does not know the choice. The server
 of a secure sum knows who took part, and so do the clients that it tells. No bound here assumes sampling or shuffling, and

@@ -151,8 +151,8 @@ class Noise:
     def log_tail(self, size: int) -> float:
         """Return the logarithm of a bound on P(|noise| >= size), for one element of a sum of all clients.
 
-        Twice the Chernoff bound: for Skellam noise of its exact moments; for discrete Gaussians, whose moments are at
-        most those of Gaussians of the same parameter [CKS20], the Gaussian one.
+        Twice the Chernoff bound. For Skellam noise it is that of its exact moments. For discrete Gaussians it is that of
+        Gaussians of the same parameter, whose moments are at least as large [CKS20].
         """
         mu, y = self.max_variance, size / self.max_variance
         if self.kind == "discrete gaussian":

@@ -57,8 +57,8 @@ class SumReport:
       bits: of one number as it was sent.
       error: bound on the error of the arrays' means (of the metrics', in evaluations); infinite where there is noise.
       noise_std: standard deviation of the noise in each number of the means.
-      spent: what this server's sums of this kind have told about one node so far, the one that was in most of them;
-        None without noise. Sums of other runs add to it: the nodes count them.
+      spent: what this server's sums of this kind have told so far about the node that was in most of them. None without
+        noise. Sums of other runs add to it: the nodes count them.
       failure: why nothing was opened, or "".
       seconds: from the last reply to the task on.
     """

@@ -14,8 +14,8 @@ A file is made new with mode 0600 and never overwritten. One without a password 
 may read it: whoever could has to be assumed to have.
 
 Whoever reads the file of an encrypted key learns its kind and length, and can try passwords at half a second and
-128 MiB each: take one of at least 6 random words. Whoever can write to the directory can put another
-file of the same kind and password in the place of this one; compare the key's id.
+128 MiB each: take one of at least 6 random words. Whoever can write to the directory can replace the file by another one
+of the same kind and password: compare the key's id.
 """
 
 from __future__ import annotations

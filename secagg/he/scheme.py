@@ -5,8 +5,8 @@
     secret key    decrypt(ciphertext) -> values
 
 A `Ciphertext` holds a whole array in one contiguous block, under one key, with a `Header` that says what it
-is. Addition compares headers first and refuses what would decode to something else: another scheme, key,
-plan or shape, and a sum that the plan has no room for.
+is. Addition compares headers first, and refuses another scheme, key, plan or shape, and a sum that the plan has no room
+for. Any of these would decode to something else.
 
 Numbers come in through the fixed-point planner (`secagg.fixed_point`). Paillier and RLWE are exact: a sum of
 encoded numbers decrypts to the sum of encoded numbers. CKKS is approximate and states its error.

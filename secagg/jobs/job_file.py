@@ -105,8 +105,8 @@ def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
     """Read and check a job file.
 
     Args:
-      with_certificates: read the parties' certificates, and check that each is its party's and valid now;
-        without, the job can be explained and moved, but not run.
+      with_certificates: read the parties' certificates, and check that each is its party's and valid now. A job without
+        them can be explained and moved, but not run.
 
     Raises:
       JobError: the file cannot be read, or a field is wrong; the message names file, line and field.

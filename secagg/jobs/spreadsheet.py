@@ -4,8 +4,8 @@ A spreadsheet takes a cell that begins with =, +, - or @ for a formula, also aft
 stands beside it to somebody else, or start a program. Whoever chooses an account's name chooses such a cell's text. So
 these rules hold for every cell of a result table:
 
-- A text whose first character other than white space is one of = + - @ or their full-width forms, which begins with
-  a tab or a line end, or which begins with ' gets a ' in front. A plain number such as -5 or +49301234 does not.
+- Some texts get a ' in front: those that begin with a tab, a line end or ', and those whose first character other than
+  white space is one of = + - @ or their full-width forms. A plain number such as -5 or +49301234 does not.
 - A text that holds a separator of whatever kind, a quote, a line end or white space at an end stands in quotes.
 
 `text_of` is the way back: it takes one leading ' off.

@@ -59,8 +59,8 @@ _BYE: Final = wire.encode_control(FrameType.BYE)
 class Driver(Generic[T]):
     """Carries one party's frames.
 
-    The links belong to whoever holds the lock: the calling thread while the program waits, the attendant for
-    an instant now and then while it computes.
+    The links belong to whoever holds the lock. That is the calling thread while the program waits, and for an instant now
+    and then the attendant while it computes.
     """
 
     def __init__(

@@ -5,10 +5,10 @@ exact; nothing sleeps. The virtual clock knows latency and bandwidth of the netw
 party's own measured compute time. Then `Outcome.seconds` predicts the wall time on that network. Without it computing takes
 no virtual time, and a run is a function of the programs and the seed alone.
 
-A frame of b bytes begins to leave when its sender has computed so far and the frames before it have left, and
-takes b / bandwidth to leave. Its first byte comes to the receiver `latency_s` later; the receiver's line takes
-one frame at a time, in the order in which they come, at the same bandwidth. So a frame on idle lines arrives
-latency + b / bandwidth after it was sent.
+A frame of b bytes takes b / bandwidth to leave. It begins to do so when its sender has computed so far and the frames
+before it have left. Its first byte comes to the receiver `latency_s` later. The receiver's line takes one frame at a
+time, in the order in which they come, at the same bandwidth. So a frame on idle lines arrives latency + b / bandwidth
+after it was sent.
 
 Faults are what a network or a crash can do. Frames that are altered (truncated, bit flipped) pass through
 authenticated encryption, as on the real network: the receiver sees an `AuthenticationError` and never the
@@ -48,9 +48,9 @@ class Fault:
     """What happens to one message.
 
     Args:
-      action: `drop`, `delay` (by `seconds`), `duplicate`, `reorder` (arrives after the sender's next frame to
-        the same receiver, or not at all where there is none), `truncate`, `flip` (one bit), or `crash` (the
-        sender stops for ever instead of sending it).
+      action: `drop`, `delay` (by `seconds`), `duplicate`, `reorder`, `truncate`, `flip` (one bit), or `crash` (the sender
+        stops for ever instead of sending it). A reordered frame arrives after the sender's next one to the same receiver,
+        or not at all where there is none.
       message: number of the message among those that match, from 0.
       sender, receiver: which messages count; None for any.
       seconds: for `delay`.

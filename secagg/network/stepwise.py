@@ -1,14 +1,14 @@
 """One party stepped by hand: the caller carries the messages and can store the state between steps.
 
-For frameworks, queues and e-mail. `Stepwise.step` takes the frames that came and returns those to be sent;
-`Stepwise.state` returns bytes from which `Stepwise.restore` makes the same party again, in another process or
-a week later. The caller vouches for who sent a frame, and keeps frames secret on the way: both are what an
-authenticated, encrypted channel does. Each frame must be delivered once; one that comes twice is an error
-that names its sender, as on every network.
+For frameworks, queues and e-mail. `Stepwise.step` takes the frames that came and returns those to be sent.
+`Stepwise.state` returns bytes. From these `Stepwise.restore` makes the same party again, in another process or a week
+later. The caller vouches for who sent a frame, and keeps frames secret on the way: both are what an authenticated,
+encrypted channel does. Each frame must be delivered once; one that comes twice is an error that names its sender, as on
+every network.
 
 A coroutine cannot be stored, so the state is what the party did: the key of its random stream and the log of
-what came. `restore` runs the protocol anew on the same input and replays the log; since everything random
-comes from `party.rng`, it sends the same bytes again, and a digest of what was sent proves it.
+what came. `restore` runs the protocol anew on the same input and replays the log. Everything random comes from
+`party.rng`, so it sends the same bytes again; a digest of what was sent proves it.
 
 **The state is a secret key.** Whoever reads it learns the party's masks, and with its messages its input.
 

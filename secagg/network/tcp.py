@@ -7,15 +7,15 @@ What carries the frames while it runs is in `driver`.
 
 How long a fault can go unnoticed: a connection that ends is noticed at once. A peer from which nothing comes, not even a
 heartbeat, is noticed after `silence_s`. A live peer that never sends what is waited for is noticed after `message_s`
-without progress, by it or by those it says it waits for (see `waiting`). Whoever notices tells the others, who end too.
-With a quorum the program goes on without it.
+without progress. Progress of those whom it says it waits for counts too (see `waiting`). Whoever notices tells the
+others, who end too. With a quorum the program goes on without it.
 
-Of a long message the beginning is read first. What answers a request is taken if it is of the kind that is asked for and no
-longer than the request says, and never longer than `max_frame_bytes`. What nobody has asked for is bounded too. A party
-holds at most `max_unread_bytes` of a peer's unrequested messages, and one message more that is no longer than that.
-`mailbox.Room` bounds their number and lanes. Of a peer that is so far ahead nothing more is read until the program has
-caught up: it waits, and no other peer does. A peer that is waited for cannot be made to wait. If it is so far ahead with
-what nobody has asked for, the run ends with an error that names it. What is sent to a peer that takes nothing is bounded by
+Of a long message the beginning is read first. What answers a request is taken if it is of the kind that is asked for, and
+no longer than the request and `max_frame_bytes` say. What nobody has asked for is bounded too. A party holds at most
+`max_unread_bytes` of a peer's unrequested messages, and one message more that is no longer than that. `mailbox.Room`
+bounds their number and lanes. Of a peer that is so far ahead nothing more is read until the program has caught up: it
+waits, and no other peer does. A peer that is waited for cannot be made to wait. If it is so far ahead with what nobody
+has asked for, the run ends with an error that names it. What is sent to a peer that takes nothing is bounded by
 `max_unread_bytes` too, where the program goes on without it.
 """
 
@@ -89,8 +89,8 @@ def run_party(
       agreement: 32-byte digest of what all parties agreed to run.
       fields: 16-byte digests of its parts by their names, with which a difference is named.
       max_frame_bytes: the longest frame taken from a peer, whatever the program asks for.
-      max_unread_bytes: how much a peer that is ahead may send before it is made to wait, also in one message; more than
-        this of what is not asked for, from a peer that is waited for, is an error that names it.
+      max_unread_bytes: how much a peer that is ahead may send before it is made to wait, also in one message. A peer that
+        is waited for and sends more than this of what is not asked for is named by an error.
       keep_memory: keep what arrays free for the next ones, in the whole process (see `memory`).
       prepare: called in a thread of its own once everybody is there, before the program. A peer that ends the run
         meanwhile ends this party too, which then leaves the thread behind.

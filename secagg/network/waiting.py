@@ -1,16 +1,17 @@
 """Who waits for whom: what heartbeats say of their senders, and whom a party names whose own wait takes too long.
 
 A heartbeat says how many steps its sender has taken and whom it now waits for. A party that waits for p gives p time as
-long as p shows progress, or somebody whom p says it waits for, directly or through others. Progress is to take a step, to
-compute, or to move bytes of a message to or from this party. If none of them does so for `message_s`, the wait ends.
+long as p shows progress. Progress of somebody whom p says it waits for, directly or through others, counts too. Progress
+is to take a step, to compute, or to move bytes of a message to or from this party. If none of them does so for
+`message_s`, the wait ends.
 
 Then p is named only if it does not say that it waits for a third party. Two honest parties that run the same program never
 wait for each other. So a peer that claims to wait for this party may be named. What it says of a third party nobody here
 can check: then nobody is named, and the message says whose word leads where.
 
-A word about a third party does not always excuse p. A heartbeat says too which kind of message its sender waits for. If p,
-by the protocol, waits for such a message only after it has sent what is late, p has left that out by its own word. Nobody
-else can bring an honest p to say so: whoever keeps an earlier message from p makes it wait for an earlier kind.
+A word about a third party does not always excuse p. A heartbeat says too which kind of message its sender waits for. By
+the protocol, p may wait for such a message only after it has sent what is late. Then p has left that out by its own word.
+Nobody else can bring an honest p to say so: whoever keeps an earlier message from p makes it wait for an earlier kind.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Timeouts:
     Args:
       connect_s: for all parties to be there.
       silence_s: for any sign of life of a peer that is waited for.
-      message_s: for a live peer to send what is waited for, or to take what is sent to it, while neither it nor anybody
-        whom it says it waits for shows progress. A peer that says that it computes has ten times as long for a step. A
+      message_s: for a live peer to send what is waited for, or to take what is sent to it, without progress. Progress of
+        those whom it says it waits for counts too. A peer that says that it computes has ten times as long for a step. A
         protocol that goes on without those who are late gives them `message_s` in all.
     """
 
@@ -59,7 +60,7 @@ class Heartbeat(Message, frozen=True):
     Attributes:
       steps: how often its program has gone on; never less than before.
       waits_for: places in the roster of those whom it waits for, the first `MAX_TOLD`; empty while it computes.
-      awaits: `Message.TAG` of the one kind that it waits for; 0 if there are several, or if it waits for somebody to take
+      awaits: `Message.TAG` of the one kind that it waits for. 0 if there are several, or if it waits for somebody to take
         what it sent.
     """
 

@@ -5,10 +5,10 @@ Protocol code is straight-line `async` code that talks to a `Party` and never to
     party.send(peer, Share(x))
     shares = await party.gather(Share, party.others, max_bytes=x.nbytes)
 
-`await` hands a request for messages to whatever drives the coroutine; it is not asyncio. A driver (see
-`secagg.network`) wraps the coroutine in a `Run`, carries the frames in `party.outbox` to their receivers,
-calls `party.deliver` with what arrives and `run.advance()` when something did. All checks of what peers
-send are here, so that every driver makes the same ones: session, sender, order, duplicates, kind, types.
+`await` hands a request for messages to whatever drives the coroutine; it is not asyncio. A driver (see `secagg.network`)
+wraps the coroutine in a `Run`, and carries the frames in `party.outbox` to their receivers. It calls `party.deliver` with
+what arrives, and `run.advance()` when something did. All checks of what peers send are here, so that every driver makes
+the same ones: session, sender, order, duplicates, kind, types.
 
 Messages from one peer in one lane are read in the order in which they were sent. A frame that arrives early waits
 for those before it. A frame that arrives twice is an error that names the peer. The bound on a message's length is known
@@ -81,8 +81,8 @@ class Party:
       rng: where this party's own secrets come from; by default a stream keyed by the operating system.
       room: bound on each peer's messages that this party has not asked for yet.
 
-    A party belongs to the process that made it. In a process forked off it refuses to send and to draw, for it would
-    cover other numbers with the masks that the first one uses.
+    A party belongs to the process that made it. In a process forked off it refuses to send and to draw: it would cover
+    other numbers with the masks that the first process uses.
     """
 
     __slots__ = (

@@ -1,9 +1,9 @@
 """A pattern's parameters: what a job file calls them, and how it writes amounts.
 
-A pattern works in whole cents, which stand for the smallest unit of the job's currency: a yen, or a thousandth
-of a dinar, where the job says so. A job file gives amounts in units, with as many decimals as the currency has.
-So the parameter `min_total_cents` is `min_total` in a job file, and `max_cents_per_bank` is
-`max_amount_per_bank`. Defaults are the same number of units in every currency.
+A pattern works in whole cents. They stand for the smallest unit of the job's currency, which may be a yen or a thousandth
+of a dinar. A job file gives amounts in units, with as many decimals as the currency has. So the parameter
+`min_total_cents` is `min_total` in a job file, and `max_cents_per_bank` is `max_amount_per_bank`. Defaults are the same
+number of units in every currency.
 """
 
 from __future__ import annotations

@@ -49,10 +49,10 @@ class Origin:
 
     Attributes:
       distribution, version: as installed.
-      module_sha256: in hexadecimal, of the file of the module that the entry point names. Where the pattern's class, its
-        Parameters or a base of either stands in another module, it is that of a list of all these files' SHA-256. Of
-        secagg's, Python's, numpy's and msgspec's modules none is listed. "" for secagg's own patterns, whose release
-        parties compare anyway. It tells apart copies of one version that were changed in one of these files.
+      module_sha256: in hexadecimal, of the file of the module that the entry point names. The pattern's class, its
+        Parameters or a base of either may stand in another module. Then it is the digest of a list of all these files'
+        SHA-256. Of secagg's, Python's, numpy's and msgspec's modules none is listed. "" for secagg's own patterns, whose
+        release parties compare anyway. It tells apart copies of one version that were changed in one of these files.
     """
 
     distribution: str

@@ -56,8 +56,8 @@ async def agree_hash_key(
 
     Args:
       contribution: this party's, 32 bytes that it drew.
-      announced: the input parties in the order in which all have them, and the digest of each one's contribution;
-        agreed on by all of them before this.
+      announced: the digest of each input party's contribution, in the order in which all have them. All of them
+        agreed on it before this.
       sent_before: kinds that another one waits for only once it has told its contribution; see `Party.gather`.
 
     Raises:

@@ -54,7 +54,7 @@ def to_planes(values: U64, bits: int) -> U64:
       values: uint64, shape (n,); bits from `bits` up are ignored.
       bits: number of planes, 1..64.
 
-    Returns uint64, shape (bits, ceil(n / 64)): lane l, which is bit l counted from the lowest, of word w
+    Returns uint64, shape (bits, ceil(n / 64)). Lane l of a word is its bit l, counted from the lowest. Lane l of word w
     of plane b is bit b of element 64 * w + l. Lanes from n up are zero.
 
     Raises:
@@ -132,8 +132,8 @@ _LOWER_HALVES = {
 def _butterfly(block: U64) -> None:
     """Transpose the bits of each column in place, in squares of as many bits as there are rows.
 
-    Recursive halving [War13, section 7-3]: the stage of width j swaps the upper j bits of
-    one row with the lower j bits of the row j below it.
+    By recursive halving [War13, section 7-3]: the stage of width j swaps a row's upper j bits with the lower j bits of
+    the row j below.
     """
     rows = block.shape[0]
     swapped = np.empty(block.size // 2, np.uint64)

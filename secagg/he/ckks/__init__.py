@@ -1,10 +1,10 @@
 """CKKS [CKKS17] through TenSEAL: approximate sums of real numbers under one key.
 
 Threat model: whoever lacks the secret key learns from ciphertexts nothing but their headers, as long as ring learning with
-errors is hard. `contexts` says how hard. The key holder reads every ciphertext under it. Ciphertexts and public keys can be
-changed by whoever carries them, and one bit changed inside of a polynomial is seen by nobody: sign what you send (the bytes
-as sent: the same ciphertext has several forms). A public key made up by an attacker hides nothing: take it from whom you
-would give the data to.
+errors is hard. `contexts` says how hard. The key holder reads every ciphertext under it. Whoever carries ciphertexts and
+public keys can change them, and nobody sees one bit changed inside of a polynomial. So sign what you send, the bytes as
+sent: one ciphertext has several forms. A public key made up by an attacker hides nothing: take it from whom you would
+give the data to.
 
 One key, one key holder. There is no threshold decryption here.
 
@@ -22,7 +22,7 @@ Who may have what:
 A `PublicKey` has no place for a secret key, and a `SecretKey` has no bytes but those for `key_files`.
 
 Learns: server: nothing. Holder of the secret key: what it decrypts, which should be sums only. The errors in a sum tell
-which summands it was made of with an advantage of some 2^-25 a block at most: see Hiding in `contexts`. That is for numbers
+which summands it was made of, with an advantage of some 2^-25 a block at most (Hiding in `contexts`). That is for numbers
 that were multiplied by weights before they were encrypted. A multiple of a ciphertext shows what an exact multiple would.
 Cost: 32 bytes a number (96 under 8192/tenseal), in blocks of N / 2 numbers.
 

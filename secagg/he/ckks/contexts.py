@@ -13,8 +13,8 @@ default, 4096, are within every published table for 128 bits, against quantum co
 `benchmarks.lattice` prints, the count of soundness-encryption.md, section 3. 8192/tenseal has the parameters of TenSEAL's
 tutorials, for those who have such contexts.
 
-Unit. Numbers within +-clip are multiplied by the power of two that brings the clip to between 2^31 and 2^32 units of
-2^-scale_bits; decryption divides by it. So errors are relative to the clip. TenSEAL's encoder computes in float64 and
+Unit. Numbers within +-clip are multiplied by a power of two: the one that brings the clip to between 2^31 and 2^32 units
+of 2^-scale_bits. Decryption divides by it. So errors are relative to the clip. TenSEAL's encoder computes in float64 and
 errs by far less than the noise that is added for hiding (see Hiding).
 
 Room. Such a number becomes coefficients of at most 2^32, because the inverse embedding averages. Noise adds at most N to

@@ -69,8 +69,8 @@ class Error:
     """The absolute error of the numbers in a sum.
 
     Attributes:
-      bound: exceeded by none of them but with probability 2^-40, for any numbers; with a public
-        key proven under the assumption that rounding errors are uniform (RLWE), see `contexts`.
+      bound: exceeded by none of them but with probability 2^-40, for any numbers. With a public key this is proven under
+        the assumption that rounding errors are uniform (RLWE), see `contexts`.
       measured: root mean square of what encryption adds, as measured for one and added up; float64 adds another
         2^-53 or so of the numbers themselves.
     """

@@ -64,8 +64,8 @@ class Layout:
     def least_nbytes(self) -> int:
         """Bytes that an object has at least, compressed or not.
 
-        Coefficients are as if drawn at random modulo primes of 30 bits or more, of which 8 bytes keep 30 / 64 at least
-        under any compression. A quarter leaves room for the form.
+        Coefficients are as if drawn at random modulo primes of 30 bits or more, each in 8 bytes. So any compression keeps
+        30 / 64 of these at least. A quarter leaves room for the form.
         """
         return self.nbytes // 4
 

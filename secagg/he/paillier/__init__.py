@@ -10,8 +10,8 @@ carries them, and multiplied by whoever sees them: sign them, and decrypt announ
 the same machine are not kept out: timing of caches shows table indices and exponents.
 
 Learns: aggregator: nothing. Owner of the secret key: what it decrypts, which should be sums only.
-Cost: (s + 1) |n| / 8 bytes for every floor((s |n| - 1) / b) numbers of b bits: at 3072 and 48 bits 12.2, 9.1
-and 8.0 bytes a number for s = 1, 2, 3.
+Cost: (s + 1) |n| / 8 bytes for every floor((s |n| - 1) / b) numbers of b bits. At |n| = 3072 and b = 48 these are 12.2,
+9.1 and 8.0 bytes a number for s = 1, 2, 3.
 
 `threshold` shares the key among several owners.
 """

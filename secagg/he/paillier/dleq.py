@@ -140,8 +140,8 @@ class Setting:
 def multi_power(bases: Sequence[mpz], exponents: NDArray[np.uint8], modulus: mpz) -> mpz:
     """Return the product of bases[j]^exponents[j] modulo `modulus`, in a time that depends on the exponents.
 
-    In windows of w bits: bases with the same digit d are multiplied into one bucket, and the buckets into the
-    product of bucket_d^d by running products [BDLO12, section 4]: (bits / w) (bases + 2^(w + 1)) products.
+    It goes in windows of w bits [BDLO12, section 4]. Bases with the same digit d are multiplied into one bucket, and the
+    buckets into the product of bucket_d^d by running products. That takes (bits / w) (bases + 2^(w + 1)) products.
 
     Args:
       exponents: a row of little-endian bytes for each base.

@@ -1,7 +1,7 @@
 """Arithmetic modulo p^(s+1) for one prime factor p of n: what the owner of the key computes faster.
 
-Modulo p^(s+1) numbers have half the length, and two such computations take less than half the time of one
-modulo n^(s+1); the Chinese remainder theorem puts the results together.
+Numbers modulo p^(s+1) have half the length of those modulo n^(s+1). Two such computations take less than half the time of
+one modulo n^(s+1). The Chinese remainder theorem puts their results together.
 """
 
 from __future__ import annotations

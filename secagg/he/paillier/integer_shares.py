@@ -40,8 +40,8 @@ def check_threshold(parties: int, threshold: int) -> None:
 def share_exponent(secret: mpz, modulus: mpz, parties: int, threshold: int, rng: Stream) -> list[mpz]:
     """Return Shamir's shares f(1) .. f(n) of f(0) = secret, for a random f of degree t - 1 modulo `modulus`.
 
-    Any t - 1 of them are uniform and independent of the secret, for a modulus whose prime factors exceed n; as no
-    coefficient is 0, to within (t - 1) / modulus.
+    Any t - 1 of them are uniform and independent of the secret, for a modulus whose prime factors exceed n. As no
+    coefficient is 0, this holds to within (t - 1) / modulus.
     """
     coefficients = [secret, *draw_below(modulus, threshold - 1, rng)]
     shares = []
@@ -57,8 +57,8 @@ def lagrange_at_0(chosen: Sequence[int], parties: int) -> list[mpz]:
     """Return lambda_i = n! * product over j != i of j / (j - i), an integer, for each chosen party i.
 
     The sum of lambda_i f(i) is n! f(0) for every f of a degree below the number of chosen parties, over any
-    ring. Each lambda_i is an integer. For a fixed i the j - i are different numbers from 1 - i to n - i other than
-    0, and the product of all of these divides n!.
+    ring. Each lambda_i is an integer: for a fixed i the j - i are different numbers from 1 - i to n - i, and none is 0.
+    The product of all of these divides n!.
     """
     delta, weights = mpz(math.factorial(parties)), []
     for i in chosen:

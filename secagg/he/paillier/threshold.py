@@ -7,12 +7,11 @@
     anybody     checks the proofs; of t good shares c' = product of c_i^(2 lambda_i), where lambda_i is Delta times
                 Lagrange's coefficient, an integer: c' = c^(4 Delta^2 d) = (1 + n)^(4 Delta^2 M)
 
-Threat model: **the dealer knows the whole key** and has to be trusted to forget it; who may do that job is the
-parties' to agree on. The adversary controls t - 1 parties from the beginning (static corruption), and these may do
-whatever they like. It learns of ciphertexts no more than their headers and what is decrypted. For, given t - 1 key
-shares and the plaintext, everybody can compute what the other parties send [DJ01, section 4; the tests do it]. A party
-that sends a wrong share is named and left out. The result is right as soon as t others answer, which n >= 2 t - 1
-makes sure of.
+Threat model: **the dealer knows the whole key** and has to be trusted to forget it. The parties agree on who may be the
+dealer. The adversary controls t - 1 parties from the beginning (static corruption), and these may do whatever they like.
+It learns of ciphertexts no more than their headers and what is decrypted. For, given t - 1 key shares and the plaintext,
+everybody can compute what the other parties send [DJ01, section 4; the tests do it]. A party that sends a wrong share is
+named and left out. The result is right as soon as t others answer, which n >= 2 t - 1 makes sure of.
 Whoever asks for a decryption says what is decrypted. Key holders answer only for sums that they have checked, since t
 answers open any ciphertext.
 

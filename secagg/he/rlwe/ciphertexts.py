@@ -1,11 +1,11 @@
 """Encrypted arrays: pairs (c0, c1) of polynomials, N numbers a pair.
 
 Adding ciphertexts adds numbers and noises; multiplying by k multiplies both by k. The header counts the weight of
-the numbers. `squares` counts the noise in units of one encryption's variance: an encryption has 1, a multiple by k has
+the numbers. `squares` counts the noise in units of one encryption's variance. An encryption has 1, a multiple by k has
 k^2 times as much, and sums add up. The noises of two ciphertexts that are known to share an encryption are added as if
-they were multiples of one another. Under a single key, what would outgrow half a step is refused when
-it is added or multiplied. (Under a key of several key holders the header's weight alone bounds the noise. The plan was
-checked for the worst case, which lies above anything that `squares` says.)
+they were multiples of one another. Under a single key, what would outgrow half a step is refused when it is added or
+multiplied. (Under a key of several key holders the header's weight alone bounds the noise. The plan was checked for the
+worst case, which lies above anything that `squares` says.)
 
 16, 24 or 32 bytes a number, in whole blocks.
 """

@@ -6,8 +6,8 @@ for each key and round**. What it answered for is on disk before the answer exis
 
     BEGIN; look the round up; insert key, round, transcript, uploads; epoch + 1; COMMIT (flushed); decrypt; send
 
-  - a key holder killed before COMMIT has sent nothing and starts afresh; one killed after it answers the same
-    transcript again, with the same noise, hence byte for byte the same (see `threshold`);
+  - a key holder killed before COMMIT has sent nothing and starts afresh. One killed after it answers the same transcript
+    again with the same noise, so byte for byte the same (see `threshold`);
   - another transcript for the same key and round (other uploads, fewer of them, other parties) is refused;
   - an upload enters one opened sum: its hash is recorded, under every round of the key;
   - a key has an agreed number of releases of an agreed number of blocks: flooding is sized for them;

@@ -6,7 +6,7 @@ randomness. E hides v. Without E each answer is a linear equation in s_i and v. 
 releases under a key are within the **statistical distance** below of E + y, in which nothing secret is left.
 
 E is, for each coefficient, the sum of four numbers uniform in [0, W), W = 2^(F-1), less 2(W-1), so |E| < 2^F.
-Four, because the sum then has finite information about a shift: the distance falls with |v|_2, as for a Gaussian, and
+Four, because the sum then has finite information about a shift. So the distance falls with |v|_2, as for a Gaussian, and
 not with |v|_1, as for one uniform number. Drawing the sum needs no floating point.
 
 Bound. Let f be the distribution of one coefficient of E, S the shift by one, J = 4 |sqrt f - S sqrt f|^2.

@@ -17,7 +17,7 @@ There is no encryption with the secret key. It would save half the bytes of a fr
 c1, which no sum keeps. And every block would need an a that is never used twice: two ciphertexts under one a differ by
 noise and message alone. Here a is used by one key only, each time with a fresh u.
 
-Cost: 16, 24 or 32 bytes a number; 2 L + 1 transforms of N/2 points a block to encrypt and 2 L to decrypt, L = 2, 3
+Cost: 16, 24 or 32 bytes a number. A block takes 2 L + 1 transforms of N/2 points to encrypt and 2 L to decrypt, L = 2, 3
 or 5.
 
 Longer than most modules: encryption, decryption and opening rest on one choice of parameters and noise.

@@ -1,8 +1,8 @@
 """How much room noise takes beside the numbers, and which plans leave it.
 
-A number m is encrypted as m 2^shift, shift = w - (bits of a sum), with noise beside it; a sum decodes right while
-its noise stays below half a step, 2^(shift - 1). With n key holders, N coefficients a block and noise of variance
-sigma^2 = 10.5, each bounded by 21:
+A number m is encrypted as m 2^shift, shift = w - (bits of a sum), with noise beside it. A sum decodes right while its
+noise stays below half a step, 2^(shift - 1). With n key holders, N coefficients a block and noise of variance sigma^2 =
+10.5, each bounded by 21:
 
     c0 + sum_i c1 s_i = m 2^shift + v,    v = e u + e0 + e1 s,    e, s: sums of the key holders' noises and secrets
     one encryption        variance sigma^2 (1 + 4 n N / 3),   |v| <= 21 (2 n N + 1)
@@ -13,7 +13,7 @@ binomial variables are sub-Gaussian with their own variance as parameter, so tha
 are right but with probability 2^-40. The variance given the key differs between keys by 1.2 % (one standard
 deviation), which on average over keys makes that 1.2 times 2^-40.
 
-Several key holders, who each add up to 2^F of flooding: V + n 2^F < 2^(shift - 1) in the worst case, V being the bound for
+Several key holders, who each add up to 2^F of flooding: V + n 2^F < 2^(shift - 1) in the worst case. V is the bound for
 all the weight that the plan allows. No honest run can decode wrong.
 """
 

@@ -8,10 +8,10 @@ security by lattice-estimator, commit 27a581b, with 2 N samples [APS15]:
     4096   96    144    143    144           137            115        several key holders, 36 bits, few releases
     8192   128   -      -      225           -              200        several key holders, wide sums or many releases
 
-For 128 bits of security against classical attacks the tables of [ACC+18] allow up to 109 bits of modulus at N = 4096
-and 218 at N = 8192. Against quantum attacks they allow 101 and 202. All three sets fit. No loss is known for moduli that are
-powers of two. docs/soundness-encryption.md has the commands, the reasons, and the later and more cautious tables
-that the second set does not meet.
+The tables of [ACC+18] allow, for 128 bits of security against classical attacks, up to 109 bits of modulus at N = 4096
+and 218 at N = 8192. Against quantum attacks they allow 101 and 202. All three sets fit. No loss is known for moduli that
+are powers of two. docs/soundness-encryption.md has the commands, the reasons, and the later and more cautious tables that
+the second set does not meet.
 
 A set is fixed: its modulus decides how many limbs a product takes, and the limbs decide whether the product is
 exact (see `products`). What is off the list is refused, wherever it comes from.

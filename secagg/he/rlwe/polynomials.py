@@ -1,10 +1,9 @@
 """Blocks of polynomials modulo X^N + 1 and 2^w, as contiguous words; sums, shifts and roundings of them.
 
-A coefficient modulo 2^64 is a uint64; modulo 2^96 a uint64 and a uint32 above it; modulo 2^128 two uint64. A
-block is N coefficients **in stored order**: word 2j is the coefficient of X^j and word 2j + 1 that of
-X^(j + N/2), for j below N/2. That is how the transform of a product reads and writes them (real and imaginary
-parts side by side), so that nothing is ever rearranged. Whoever encrypts and whoever decrypts use the same
-order, and sums do not care; `exponents` translates.
+A coefficient modulo 2^64 is a uint64; modulo 2^96 a uint64 and a uint32 above it; modulo 2^128 two uint64. A block is N
+coefficients **in stored order**: for j below N/2, word 2j is the coefficient of X^j and word 2j + 1 that of X^(j + N/2).
+That is how the transform of a product reads and writes them (real and imaginary parts side by side), so that nothing is
+ever rearranged. Whoever encrypts and whoever decrypts use the same order, and sums do not care; `exponents` translates.
 
 Products are in `products`.
 """

@@ -15,9 +15,9 @@ all results must lie within 1/4 of an integer, or `InexactError` is raised. Sinc
 that passes has been rounded to the right integer. With s the sum of two keys, E would be 0.84 for limbs of 32
 bits and the check would prove nothing: keys are multiplied one by one.
 
-The check costs one pass: results are rounded to halves by adding 1.5 * 2^51, which leaves twice the number in the low bits
-of the sum. The lowest bit of all of them, or-ed together, is 0 if and only if each lies within 1/4 of an integer. Limbs and
-s bound every result by 2^(l-1) N + 1 < 2^50. So the sum is exact to a half, and the lowest bit means what it should. NaN
+The check costs one pass. Adding 1.5 * 2^51 rounds results to halves, and leaves twice the number in the low bits of the
+sum. The lowest bit of all of them, or-ed together, is 0 if and only if each lies within 1/4 of an integer. Limbs and s
+bound every result by 2^(l-1) N + 1 < 2^50. So the sum is exact to a half, and the lowest bit means what it should. NaN
 and infinity show in the bits of the exponent.
 
 Coefficients are in stored order (see `polynomials`), which is how complex numbers lie in memory.
@@ -57,8 +57,8 @@ def batch_blocks(parameters: Parameters) -> int:
 class Workspace:
     """Memory for products of up to `blocks` polynomials; holds secrets between uses.
 
-    Not to be used by two threads at once. Kept and used again, because the system takes as long to give out new
-    memory as the products take; what is never written to takes none.
+    Not to be used by two threads at once. It is kept and used again, because the system takes as long to give out new
+    memory as the products take. What is never written to takes none.
 
     Attributes:
       words: polynomials, for results that are not kept.
@@ -200,8 +200,8 @@ def _magic(parameters: Parameters, limb: int, noisy: bool) -> float:
 def _cut(a: Polynomials, out: list[Transformed], scratch: Polynomials) -> None:
     """Write the signed limbs of each coefficient, as float64.
 
-    With half of 2^l added at each limb but the top one, the digits of l bits are the limbs plus 2^(l-1); flipping
-    their upper bits then makes two's complement of them.
+    With half of 2^l added at each limb but the top one, the digits of l bits are the limbs plus 2^(l-1). Flipping their
+    upper bits then makes two's complement of them.
     """
     bits, limbs = a.parameters.limb_bits, a.parameters.limbs
     halves = sum(1 << (bits * i + bits - 1) for i in range(limbs - 1))

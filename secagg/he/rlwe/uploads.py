@@ -17,9 +17,9 @@ secret key, times 2^93, into the decrypted sum. Whoever reads the sum can take i
 every upload under that key. A key for each round confines that to the round. A client may also upload a re-randomised copy
 of another's ciphertext, and so double its numbers.
 
-Cost for d numbers of w bits: a client sends 2 w / 8 bytes a number to the aggregator, which sends half of that to each
-key holder. Aggregator and key holders keep one sum, and name and digest of each upload: their memory does not
-grow with the clients but for these.
+Cost for numbers of w bits: a client sends 2 w / 8 bytes a number to the aggregator, which sends half of that to each key
+holder. Aggregator and key holders keep one sum, and name and digest of each upload. Their memory does not grow with the
+clients but for these.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ on after the training: a node that fails or is late with it costs nothing but it
 With `Protection.privacy` nodes add noise. The mean is then of updates scaled down to a norm, all of the same weight, and
 differentially private. A node counts the sums that its data went into, and refuses more than its budget is for.
 
-Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, the sum of weights, names and
-shapes, and who took part; with noise, no weights. Where an update does not fit, no mean, but at how many nodes which
-array does not. Nodes, what the strategy sends them.
+Learns: the server (ServerApp, SuperLink and whoever reads their storage), the means, names and shapes, who took part, and
+without noise the sum of weights. Where an update does not fit, it learns no mean, but at how many nodes which array does
+not. Nodes learn what the strategy sends them.
 
 Threat model: that of `secagg.protocols.masked_sum`, with `Protection` saying how many nodes may work with the server and
 whether it keeps to the protocol. Nodes must run code that the server did not choose: see docs/flower.md.

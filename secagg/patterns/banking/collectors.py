@@ -6,8 +6,9 @@ if, over all banks, at least `min_senders` distinct senders at at least `min_ban
 
 Program, threat model and cost: `secagg.protocols.group_by`.
 
-Learns: a bank, for each beneficiary that its own customers paid, whether it is flagged and, if so, the joint numbers of
-senders and the joint total. It does not learn which banks the others are. Nothing about other beneficiaries.
+Learns: a bank, for each beneficiary that its own customers paid, whether it is flagged. If it is, the bank learns the
+joint number of senders and the joint total. It does not learn which banks the others are. Nothing about other
+beneficiaries.
 """
 
 from __future__ import annotations

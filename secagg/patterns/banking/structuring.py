@@ -5,7 +5,7 @@ customer is flagged if the deposits at all banks together reach `limit_cents` wh
 
 Program, threat model and cost: `secagg.protocols.group_by`.
 
-Learns: a bank, for each of its own depositors, whether the customer is flagged and, if so, the joint number
+Learns: a bank, for each of its own depositors, whether the customer is flagged. If so, the bank learns the joint number
 of deposits and the joint total. Nothing about anybody else's customers.
 """
 

@@ -29,7 +29,7 @@ Learns. Result parties: the sum, and who is in it. Aggregators: whose parts came
 than `min_clients` clients no aggregator opens anything.
 
 Cost, n clients, m aggregators, d elements of b bits, s = ceil(d b / 8): a client sends s + 32 (m - 1) bytes in m
-messages; an aggregator n (m - 1) to agree, and n + s to each result party. 4 rounds, 2 where every client is an
+messages. An aggregator sends n (m - 1) to agree, and n + s to each result party. 4 rounds, 2 where every client is an
 aggregator; digests travel in message headers and do not count as payload. `cost` is exact.
 Memory of an aggregator: some 0.8 kB a client, and n s / m for the full shares that it got, packed as they came. They are
 kept until the set is agreed on, because a client may still fall out of it. After that: two vectors.

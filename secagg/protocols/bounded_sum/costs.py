@@ -20,9 +20,9 @@ def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], n_uploads: int
       roster: everybody, in the order of the run.
       n_uploads: how many clients upload (this one, if it is a client); by default all.
 
-    Rounds are exact for one batch, if all aggregators or a party outside are result parties; behind it a batch may
-    begin before the slowest aggregator has ended the one before. Digests and contributions to keys travel in
-    message headers and do not count as payload.
+    Rounds are exact for one batch, if all aggregators or a party outside are result parties. A further batch may begin
+    before the slowest aggregator has ended the one before. Digests and contributions to keys travel in message headers
+    and do not count as payload.
     """
     bounds, n = terms.bounds, len(terms.roles.clients)
     n_uploads = n if n_uploads is None else n_uploads

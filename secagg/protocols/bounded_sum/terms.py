@@ -146,8 +146,8 @@ def bounds_for(
 ) -> Bounds:
     """Return the bounds on encoded vectors that every vector within clip and norm keeps to.
 
-    Rounding moves a vector by at most e = sqrt(length) / 2 units (stochastic: sqrt(length)), so an encoded vector of
-    norm up to norm * 2**frac_bits + e, and one unit in the squared norm, is allowed.
+    Rounding moves a vector by at most e = sqrt(length) / 2 units (stochastic: sqrt(length)). So an encoded vector may
+    have a norm of norm * 2**frac_bits + e, and one unit more in the squared norm.
 
     Args:
       plan: how numbers are encoded, in 64 bits; its clip bounds coordinates, its max_weight weights.

@@ -18,15 +18,15 @@ After [HEK12] (sort, compare, shuffle), on three-party replicated shares of bits
              party that put it in and to nobody else
 
 Threat model: the computing parties follow the protocol; one of them may look. Input parties outside the three may do what
-they like: what they put in is a list of rows with any identifiers and any values within bounds, or the run ends and names
-them. They may pool what they see with that one computing party.
-Deviation from [HEK12]: every list keeps its padding and every row its origin until the end, so opening the
-origins shows a random arrangement of public numbers. Proof in docs/soundness.md.
+they like. What they put in is a list of rows with any identifiers and any values within bounds; else the run ends and
+names them. They may pool what they see with that one computing party.
+Deviation from [HEK12]: every list keeps its padding and every row its origin until the end. So opening the origins shows
+a random arrangement of public numbers. Proof in docs/soundness.md.
 
 Learns: everybody, the announced row counts, commitments to the rows, and whether the run must be repeated with a new hash
-key (`Layout.log2_abort` bounds the probability). An input party, for its own rows: flagged or not, and the open sums where
-flagged; the sum less its own part is what the others hold. Computing parties: one bit a list, which is zero for a party
-that keeps to the protocol; nothing more. Input parties share the hash key.
+key. `Layout.log2_abort` bounds the probability of that. An input party learns of its own rows which are flagged, and of
+these the open sums. A sum less its own part is what the others hold. Computing parties: one bit a list, which is zero for
+a party that keeps to the protocol; nothing more. Input parties share the hash key.
 
 Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R log R comparisons.
 """

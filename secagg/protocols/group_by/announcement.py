@@ -1,8 +1,8 @@
 """What input parties announce before anything depends on it, and that everybody was told the same.
 
-An input party announces once, to everybody: how many rows it will put in (rounded up); a commitment to them; and the digest
-of its contribution to the hash key. Then everybody tells everybody the digests of what it was told. So a party that tells
-two others different things ends the run before a layout is made.
+An input party announces three things once, to everybody: how many rows it will put in (rounded up), a commitment to them,
+and the digest of its contribution to the hash key. Then everybody tells everybody the digests of what it was told. So a
+party that tells two others different things ends the run before a layout is made.
 
 Who told what cannot be proven: nothing is signed. Computing parties keep to the protocol, as everywhere, so where a
 computing party's word stands against an input party's, that one is named. Where two input parties' words differ nobody is
@@ -69,10 +69,10 @@ class Announced:
 def commitment(rows: Rows, salt: bytes, *, session: bytes, owner: PartyId) -> bytes:
     """Return the commitment to rows in their order, 32 bytes, as an auditor recomputes it from them and the salt.
 
-    It is the SHA-256 of seven strings, each behind its length in 8 bytes, most significant first: "secagg",
-    "secagg.protocols.group_by/rows", the session, the owner's name, the salt, the identifiers in UTF-8 with a zero byte
-    behind each, and the values row by row, 8 bytes each, least significant first. Session and name are in it so that
-    nobody can announce another's commitment as its own.
+    It is the SHA-256 of seven strings, each behind its length in 8 bytes, most significant first. The first five are
+    "secagg", "secagg.protocols.group_by/rows", the session, the owner's name and the salt. Then come the identifiers in
+    UTF-8, with a zero byte behind each. Last come the values row by row, 8 bytes each, least significant first. Session
+    and name are in it so that nobody can announce another's commitment as its own.
 
     Args:
       rows: what the owner put in.

@@ -10,15 +10,15 @@ and if
 
   4. no list holds more rows than its owner announced.
 
-Rules 2 and 3 are one comparison for most fields: a value must stay below a limit that is `max + 1` for rows and 1 for
-padding. Whatever breaks a rule at any place of a list is folded into one bit, and this bit is opened, one for each list. It
-is a function of what the list's owner put in. It tells nothing of a party that keeps to the protocol: there it is zero.
+Rules 2 and 3 are one comparison for most fields: a value must stay below a limit, `max + 1` for rows and 1 for padding.
+Whatever breaks a rule at any place of a list is folded into one bit, and this bit is opened, one for each list. It is a
+function of what the list's owner put in. It tells nothing of a party that keeps to the protocol: there it is zero.
 
 Neither what the keys of padding are nor whether a key belongs into its bucket needs a check; docs/soundness.md says why.
 
-Counting (4) adds bits of one weight three at a time, as in [Wal64]: first within the 64 lanes, where each word is one term
-of 64 counters, then the lanes' counters, each lane moved to lane 0. A constant is added that makes the sum reach a power of
-two just where the count is above the announced one.
+Counting (4) adds bits of one weight three at a time, as in [Wal64]. First it adds within the 64 lanes, where each word is
+one term of 64 counters. Then it adds the lanes' counters, each lane moved to lane 0. A constant is added that makes the
+sum reach a power of two just where the count is above the announced one.
 
 Learns: the computing parties, one bit a list. Cost: see `check_gates`.
 """

@@ -23,8 +23,8 @@ class Terms:
     """Who takes part, and what is summed; the same at all parties.
 
     Args:
-      roles: clients, who may have other roles as well; one aggregator, which adds ciphertexts up and holds no key; key
-        holders; and who learns the sum.
+      roles: clients, one aggregator, key holders, and who learns the sum. The aggregator adds ciphertexts up and holds no
+        key. Clients may have other roles as well.
       plan: how numbers are encoded; `parties` at least the number of clients.
       shape: of every client's array.
       min_clients: fewest clients whose sum is decrypted, at least 2. The others may drop out.

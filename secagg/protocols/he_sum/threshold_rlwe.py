@@ -17,11 +17,10 @@
 
 Threat model: all key holders but one, the aggregator and the result parties may pool what they see and do what
 they like. They learn no more than the sum over at least `min_clients` registered clients. Nobody checks which of
-these clients are honest. Two things are not enforced. **Clients encrypt honestly**: `secagg.he.rlwe.uploads` says
-what a dishonest one can do, and why keys for each round confine it. **Key holders make their parts of the key as
-told**; one that does not can learn the sum of the clients' encryption randomness as well, see
-`secagg.he.rlwe.key_generation`. Everybody can spoil the result, and an aggregator can leave clients out. Channels
-are authenticated and encrypted.
+these clients are honest. Two things are not enforced. **Clients encrypt honestly**: `secagg.he.rlwe.uploads` says what a
+dishonest one can do, and why keys for each round confine it. **Key holders make their parts of the key as told**: one
+that does not can also learn the sum of the clients' encryption randomness (`secagg.he.rlwe.key_generation`). Everybody
+can spoil the result, and an aggregator can leave clients out. Channels are authenticated and encrypted.
 
 Learns: result parties, the sum and who contributed. Key holders and aggregator, who contributed.
 

@@ -25,10 +25,10 @@ Deviations from [BIK+17] and [BBG+20], none of which opens more:
 
 Learns: the server, the sum and who contributed. Clients, who contributed, not the sum.
 
-Cost per client with k neighbours, d elements of b bits: 6 rounds (8), 4 messages (5); sends
-ceil(d b / 8) + 115 k + O(1) bytes, receives 210 k + O(n / 8) (and 64 for each of the quorum's signatures); expands
-k + 1 masks. Server: takes off one mask for each contributor and, for each client that dropped out after it had
-sent shares, one for each neighbour of it that is in the sum. `cost` is exact.
+Cost per client with k neighbours, d elements of b bits: 6 rounds (8), 4 messages (5); sends ceil(d b / 8) + 115 k + O(1)
+bytes, receives 210 k + O(n / 8) (and 64 for each of the quorum's signatures); expands k + 1 masks. The server takes off
+one mask for each contributor. For each client that dropped out after it had sent shares, it takes off one for each
+neighbour of it that is in the sum. `cost` is exact.
 
 Proofs in docs/soundness-masked.md.
 """

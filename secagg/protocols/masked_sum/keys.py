@@ -2,8 +2,8 @@
 
 Every client makes two X25519 key pairs for each round. The *sealing* key stays secret for ever; the *masking* key
 is told to the server if its owner drops out. Both are signed by the owner's registered identity key together with round and
-owner. So a server cannot pass off keys of its own as a client's. From a pair's agreement come, by HKDF with round, ordered
-pair and purpose as information, the key that seals shares and the seed of the mask.
+owner. So a server cannot pass off keys of its own as a client's. A pair's agreement gives the key that seals shares and
+the seed of the mask, by HKDF with round, ordered pair and purpose as information.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ class Recovery:
 
         Raises:
           TooFewPartiesError: fewer holders than the threshold sent a share. Its peer is the owner where more holders than
-            can be corrupt could not open what it dealt them; else a holder that did not answer; "" where all did.
+            can be corrupt could not open what it dealt them. Else it is a holder that did not answer, or "" where all
+            did.
           RemoteProtocolError: no choice of shares fits. Its peer is "": the owner may have dealt wrong ones, or holders may
             have sent them.
         """

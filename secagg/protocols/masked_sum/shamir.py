@@ -147,9 +147,9 @@ class Basis:
     def without_each(self, shares: Sequence[int]) -> list[bytes | None]:
         """Return, for each point, the secret that the shares at all the others give back.
 
-        With P of degree below m through all m points, and its leading coefficient a, the polynomial through all but x_i is
-        P(x) - a * (product over j != i of x - x_j). Its value at 0 is that of P less the sum of coefficient * x_j *
-        share, divided by x_i: so all take a time of points together.
+        Let P be the polynomial of degree below m through all m points, and a its leading coefficient. The polynomial
+        through all but x_i is P(x) - a * (product over j != i of x - x_j). Its value at 0 is that of P less the sum of
+        coefficient * x_j * share, divided by x_i: so all take a time of points together.
 
         Args:
           shares: in the order of the points, one more than the polynomial needs.
