@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
-from hypothesis import HealthCheck, settings
+
+# Container images often set this, which makes each worker and each of three hundred processes compile everything.
+# It stands before hypothesis, which pytest compiles itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 # On a busy machine every example takes long; that says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
