@@ -12,6 +12,8 @@ identifiers among N collide in b bits with probability at most N**2 / 2**(b + 1)
 4 blocks**2 / 2**128 for CMAC itself [IK03].
 
 Cost: 1 round, 32 bytes to each other input party; the digests are for the protocol that stands on this to announce.
+
+Proof in docs/soundness.md, section 9.
 """
 
 from __future__ import annotations

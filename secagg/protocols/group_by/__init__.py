@@ -21,7 +21,7 @@ Threat model: the computing parties follow the protocol; one of them may look. I
 they like. What they put in is a list of rows with any identifiers and any values within bounds; else the run ends and
 names them. They may pool what they see with that one computing party.
 Deviation from [HEK12]: every list keeps its padding and every row its origin until the end. So opening the origins shows
-a random arrangement of public numbers. Proof in docs/soundness.md.
+a random arrangement of public numbers. Proofs in docs/soundness.md, sections 7 and 8.
 
 Learns: everybody, the announced row counts, commitments to the rows, and whether the run must be repeated with a new hash
 key. `Layout.log2_abort` bounds the probability of that. An input party learns of its own rows which are flagged, and of

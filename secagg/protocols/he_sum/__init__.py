@@ -2,6 +2,8 @@
 
 `single_key`: one key holder, any scheme. `threshold_paillier`: t of n key holders, keys from a dealer.
 `threshold_rlwe`: n of n key holders, no dealer, who decrypt only what they added up themselves.
+
+Proofs in docs/soundness-encryption.md, sections 7 to 12.
 """
 
 from typing import TYPE_CHECKING
