@@ -61,8 +61,8 @@ def sum(  # noqa: A001  # called as secagg.sum
         tensors of torch, arrays of jax, Series, DataArrays. Containers are dictionaries, lists, tuples, dataclasses,
         structured arrays, DataFrames, Arrow's tables, Datasets. **What has a name or a label is matched by it.** A
         Series or DataFrame of updates has the clients in its index.
-      protocol: "masked", "additive", "bounded", "paillier", "ckks" or "rlwe", or one of `secagg.aggregation`'s
-        `Masked`, `Additive`, `Bounded`, `Paillier`, `Ckks` and `Rlwe` with settings.
+      protocol: "masked", "additive", "bounded", "paillier", "ckks" or "rlwe", or one of `secagg`'s `Masked`, `Additive`,
+        `Bounded`, `Paillier`, `Ckks` and `Rlwe` with settings.
       clip: largest absolute value of a number, agreed on beforehand; larger ones are moved to it, and counted in
         the report. From the smallest float64 to the largest. A mapping gives each array its own, by path
         ("layer/weight"; a path stands for all below it, "" for the rest). "max" takes the largest absolute value that there
@@ -83,10 +83,10 @@ def sum(  # noqa: A001  # called as secagg.sum
 
     Raises:
       UsageError: no clip, unknown names or protocols, settings that do not go together, too few clients; privacy with a
-        clip, a precision or a protocol that bears no noise.
+        clip, a precision or a protocol that bears no noise; a round beyond the planned ones.
       ShapeError: updates that differ in structure, names, shape or dtype, or hold something else than numbers; two
         arrays that would have one path.
-      RangeError: NaN or infinity; a round beyond the planned ones.
+      RangeError: NaN or infinity.
       PlanError: sums that could overflow, or that the protocol has no room for; nobody left to count on for noise. The
         message says what would do.
       TooFewPartiesError: too few clients stayed.

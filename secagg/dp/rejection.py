@@ -1,17 +1,17 @@
 """Exact samples of a log-concave distribution over the integers, a table and a comparison each, by rejection.
 
-The integers are cut into bins of m = 2^j numbers, counted from the mode; the weight f is largest at the edge
-that looks at the mode. Bin b has the integer weight W_b >= S m f(edge); beyond the last bins, where f has fallen
-below 2^-64, lie two tails. All weights together are 2^64.
+The integers are cut into bins of m = 2^j numbers, counted from the mode. In a bin the weight f is largest at the edge
+that looks at the mode. Bin b has the integer weight W_b >= S m f(edge); beyond the last bins, where f has fallen below
+2^-64, lie two tails. All weights together are 2^64.
 
   1. A word chooses the bin, so that b comes with probability W_b / 2^64; j bits choose x in it.
   2. A second word v stands for the number (v + u) / 2^64, u uniform in [0, 1). x is kept if that number is below
      A(x) = S m f(x) / W_b, which is at most 1.
 
 So x is the result of one attempt with probability (W_b / 2^64) (1 / m) A(x) = S f(x) / 2^64: proportional to f(x),
-**exactly**, whatever the W_b and S are. In a tail, x = edge + T i + low with T numbers in a step, f(edge + T) <=
-f(edge) / 2, and i heads before the first tail of fair coins; f being log-concave, f(x) <= f(edge) / 2^i, and the
-same holds with 2^(i+1) T in place of m.
+**exactly**, whatever the W_b and S are. In a tail, x = edge + T i + low with T numbers in a step, f(edge + T) <= f(edge)
+/ 2, and i heads before the first tail of fair coins. As f is log-concave, f(x) <= f(edge) / 2^i. The same holds with
+2^(i+1) T in place of m.
 
 Step 2 is decided in integers for almost all x. Let P = 2^64 A(edge), t = low / m, r = ln f(edge) - ln f(next edge),
 and d = ln f(edge) - ln f(the number beside the edge). By log-concavity ln f falls by at most t r and by at least

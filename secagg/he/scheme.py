@@ -544,6 +544,7 @@ def check_encoded(values: RingArray, plan: Plan, weight: int) -> None:
     """Refuse what is no array of encoded numbers within +-weight * plan.limit.
 
     Raises:
+      UsageError: a weight that the plan does not allow.
       ShapeError: another dtype than the ring's, or empty.
       RangeError: values out of range.
     """

@@ -7,9 +7,8 @@ neither key nor pseudonyms. Input parties know the key and can recognise identif
 protocol that stands on this has to limit what they are shown.
 
 The hash is AES-256-CMAC (RFC 4493, NIST SP 800-38B), a pseudorandom function on strings of any length,
-computed for all identifiers at once: one AES call for each 16 bytes of the longest. Two different
-identifiers among N collide in b bits with probability at most N**2 / 2**(b + 1), and more by
-4 blocks**2 / 2**128 for CMAC itself [IK03].
+computed for all identifiers at once: one AES call for each 16 bytes of the longest. Two different identifiers among N
+collide in b bits with probability at most N**2 / 2**(b + 1). CMAC itself adds 4 blocks**2 / 2**128 to that [IK03].
 
 Cost: 1 round, 32 bytes to each other input party; the digests are for the protocol that stands on this to announce.
 

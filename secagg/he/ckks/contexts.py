@@ -40,9 +40,9 @@ Error of a sum of encryptions with factors k_i, K = sum of k_i^2, W = sum of |k_
                  [Hig02, 24.1]: 2 W clip sqrt(N) times that.
 `error_bound` adds these up. Any number of an array exceeds it with a probability below 2^-40, whatever the numbers.
 For symmetric keys that is proven. For public keys it is proven under the assumption that r0 and r1 are uniform. Ring
-learning with errors says so to whoever lacks the key; the key holder has no proof of it. On random numbers the largest
-error seen in sums of 1 to 1000 arrays stays 10 to 30 times below the bound (symmetric: 6 to 130).
-`PublicKey.error` gives what was measured besides.
+learning with errors says so to whoever lacks the key; the key holder has no proof of it. In sums of 1 to 1000 arrays of
+random numbers, the largest error seen was 10 to 30 times below the bound (symmetric: 6 to 130). `PublicKey.error` gives
+what was measured besides.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ serves all residues of a ciphertext. v fails to generate the squares with a prob
 hashed: the key with all v_i, the ciphertext with its header, the caller's context, the party, its shares. So a share or a
 proof for another ciphertext, session or party is none for this one.
 
-Randomizers h^a with short exponents are as safe here as under a plain key. [DJN10] asks for p = q = 3 modulo 4 and
-gcd(p - 1, q - 1) = 2. Safe primes fulfil both, since p' and q' are odd and different. With p' and q' prime, a random
+Randomizers h^a with short exponents are as safe here as under a plain key. For them [DJN10] asks for p = q = 3 modulo 4
+and gcd(p - 1, q - 1) = 2. Safe primes fulfil both, since p' and q' are odd and different. With p' and q' prime, a random
 h = -x^2 fails to generate all that it can with a probability below 2^(4 - |n|/2).
 
 Exponents that hang on s_i are raised in constant time (`powmod_sec`), so residues need no blinding.

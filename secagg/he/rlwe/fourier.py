@@ -1,8 +1,8 @@
 """Roots of unity and numpy's transform, checked before they are trusted.
 
 A product modulo X^N + 1 is one cyclic convolution of N/2 complex numbers, weighted before by powers of a 2N-th root of
-unity (the right-angle convolution). The proof that rounding its result is exact (see `products`) stands on two things:
-the weights are right to a few units in the last place, and so are the roots that numpy's transform has inside. The
+unity (the right-angle convolution). The proof that rounding its result is exact (see `products`) stands on two things.
+The weights are right to a few units in the last place, and so are the roots that numpy's transform has inside. The
 weights are computed here in integers, without the C library. The transform is compared once for each length with what it
 should make of unit vectors, forwards and backwards. A replaced `numpy.fft` (mkl_fft and others offer that) is refused,
 because nothing is proven about its rounding.

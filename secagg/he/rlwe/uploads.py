@@ -6,8 +6,8 @@
     key holders  compare votes; each decrypts its own sum if all have voted for the same (`threshold`)
 
 A key holder that decrypts what it is handed gives its share away: for c1 = 2^90 one partial decryption is
-2^90 s_i plus flooding. So an aggregator's sum, count or list of clients counts for nothing here. Half of each
-upload is enough, since the digest of a ciphertext is made of the digests of its halves; c1 does not tell the numbers.
+2^90 s_i plus flooding. So an aggregator's sum, count or list of clients counts for nothing here. Half of each upload is
+enough, since the digest of a ciphertext is made of the digests of its halves. That half, c1, does not tell the numbers.
 
 Threat model: the aggregator and all but one key holder are malicious, and what they can do is withhold uploads. A sum has
 at least `min_clients` uploads of registered clients, signed for this round and key, no two the same. How many of those

@@ -1,8 +1,8 @@
 """Groups that no organisation sees alone: join by key, add up, test, and tell each data owner about its own rows.
 
 Every input party holds rows (identifier, fields), each identifier once. Rows with the same identifier form a
-group; a group is flagged if every field's sum passes its test. Each input party learns, for the rows that it
-put in, whether the group is flagged and, if so, the sums of the fields that are declared open.
+group; a group is flagged if every field's sum passes its test. Each input party learns, for the rows that it put in,
+whether the group is flagged. If it is, the party learns the sums of the fields that are declared open.
 
 After [HEK12] (sort, compare, shuffle), on three-party replicated shares of bits [AFLNO16]:
 

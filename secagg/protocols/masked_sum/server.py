@@ -289,6 +289,7 @@ class Server:
         """Return the sum: recombine the secrets and take the masks off.
 
         Raises:
+          UsageError: called before the answers are in, or twice.
           TooFewPartiesError: of some secret fewer shares came than the threshold; nothing was opened.
           RemoteProtocolError: shares that fit nobody's published keys; it cannot be known who is to blame.
         """
