@@ -1,21 +1,22 @@
-"""Other software's types turned into secagg's and back; each module needs that software installed."""
+"""Other software's types turned into secagg's and back; each needs that software installed."""
 
 from typing import TYPE_CHECKING
 
 from secagg.faces import face
 
 __all__ = [
+    "crypten",
     "flower",
     "phe",
     "tenseal",
 ]
 
 if TYPE_CHECKING:
-    from secagg.integrations import flower, phe, tenseal
+    from secagg.integrations import crypten, flower, phe, tenseal
 else:
     __getattr__, __dir__ = face(
         "secagg.integrations",
         {
-            "secagg.integrations": "flower phe tenseal",
+            "secagg.integrations": "crypten flower phe tenseal",
         },
     )
