@@ -134,6 +134,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/dp/*.py": ("tests/dp", "tests/aggregation/test_privacy.py", _CONSTANTS),
     "secagg/federated/*.py": ("tests/federated", *_FLOWER),
     "secagg/integrations/flower/*.py": _FLOWER,
+    "secagg/integrations/crypten/*.py": ("tests/integrations/test_crypten.py",),
 }
 
 
