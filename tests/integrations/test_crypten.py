@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ports import reserved_ports
+from secagg import mpc
 from secagg.errors import (
     PeerMissingError,
     PeerVanishedError,
@@ -458,7 +459,7 @@ def test_banks_train_the_model_that_one_with_all_tables_would(
     told = train.run()
     right = train.pooled()
     x = np.concatenate([train.table(bank)[:, :-1] for bank in train.BANKS])
-    # CrypTen's sigmoid errs by less than 0.01 here, which a step passes on by the features' mean size, times its length.
+    # CrypTen's sigmoid errs by less than 0.01, which a step passes on by the features' mean size, times its length.
     error = train.STEPS * train.RATE * np.mean(np.abs(x), axis=0) * 0.01
     assert np.all(np.abs(told["north"] - right) < error)
     assert np.all(np.abs(right) > 5 * error)
@@ -470,6 +471,7 @@ def test_banks_train_the_model_that_one_with_all_tables_would(
 # What needs no CrypTen.
 
 
+@pytest.mark.slow
 def test_without_crypten_the_message_says_how_to_install_it() -> None:
     code = (
         "import sys\n"
@@ -483,6 +485,17 @@ def test_without_crypten_the_message_says_how_to_install_it() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("UsageError")
     assert 'pip install "secagg[crypten]", then pip install --no-deps crypten==0.4.1' in done.stdout
+
+
+def test_the_first_shares_of_the_three_party_engine_are_additive() -> None:
+    x = np.arange(6).reshape(2, 3)
+
+    async def program(party: Party) -> Words:
+        engine = await mpc.Engine.set_up(party, party.roster)
+        shared = await mpc.input_array(engine, "north", x.shape, x if party.me == "north" else None)
+        return shared.share_0
+
+    assert np.array_equal(joint(simulate(dict.fromkeys(NAMES, program)).values(), 0), x)
 
 
 @pytest.mark.parametrize(
