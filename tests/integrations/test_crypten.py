@@ -491,7 +491,7 @@ def test_the_first_shares_of_the_three_party_engine_are_additive() -> None:
     x = np.arange(6).reshape(2, 3)
 
     async def program(party: Party) -> Words:
-        engine = await mpc.Engine.set_up(party, party.roster)
+        engine = await mpc.ThreeEngine.set_up(party, party.roster)
         shared = await mpc.input_array(engine, "north", x.shape, x if party.me == "north" else None)
         return shared.share_0
 
