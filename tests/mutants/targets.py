@@ -118,7 +118,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/protocols/test_transcripts.py",
         "tests/test_soundness_numbers.py",
     ),
-    "secagg/protocols/he_sum/*.py": ("tests/protocols/he_sum",),
+    "secagg/protocols/he_sum/*.py": ("tests/protocols/he_sum", "tests/protocols/test_sums.py"),
     "secagg/protocols/*.py": _GROUP_BY,
     "secagg/patterns/*.py": ("tests/patterns",),
     "secagg/patterns/banking/*.py": ("tests/patterns",),

@@ -106,3 +106,22 @@ def drive_without_restoring() -> Drive:
 def over_tcp() -> Drive:
     """Run over TCP; results are what parties returned or raised."""
     return end_over_tcp
+
+
+@pytest.fixture
+def one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all parties of many short runs use one object for a Paillier key, and so one table."""
+    try:
+        from secagg.he import paillier
+    except ImportError:
+        return
+    kept: dict[bytes, Any] = {}
+    read = paillier.PublicKey.from_message
+
+    def from_message(message: Any, *, peer: str = "") -> Any:
+        if message.h not in kept:
+            kept[message.h] = read(message, peer=peer)
+            kept[message.h].prepare(window=4)
+        return kept[message.h]
+
+    monkeypatch.setattr(paillier.PublicKey, "from_message", from_message)

@@ -26,7 +26,7 @@ from secagg.fixed_point import Plan, encode
 from secagg.ledger import Ledger
 from secagg.mpc.array import input_array
 from secagg.mpc.three.engine import Opening, ThreeEngine
-from secagg.network.simulated import Fault, Outcome, simulate
+from secagg.network.simulated import Outcome, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key
 from secagg.protocols.agreement import Agreed
@@ -442,40 +442,6 @@ def test_both_holders_of_a_share_hold_the_same_whatever_the_client_sent() -> Non
     assert out.results["r"].contributors == ("c0", "c1", "odd")
     expected = reference(rows | {"odd": coordinates(B, -B)}, PLAIN)[0]
     np.testing.assert_array_equal(out.results["r"].total, expected)
-
-
-def test_late_and_crashed_clients_are_left_out() -> None:
-    xs = vectors(5)
-    terms = terms_for(xs)
-    faults = [
-        Fault("crash", 0, sender="c0"),
-        Fault("crash", 1, sender="c1"),
-        Fault("drop", 0, sender="c2", receiver="p1"),
-    ]
-    out = simulate(honest(xs, terms), faults=faults)
-    result = out.results["r"]
-    assert (result.contributors, result.dropped) == (("c3", "c4"), ("c0", "c1", "c2"))
-    np.testing.assert_array_equal(result.total, xs["c3"] + xs["c4"])
-    late = [Fault("delay", 0, sender="c0", receiver="p1", seconds=40.0)]
-    assert simulate(honest(xs, terms), faults=late).results["r"].dropped == ("c0",)
-
-
-def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(over_tcp: Drive) -> None:
-    xs = vectors(4)
-    terms = terms_for(xs)
-
-    async def leave(p: Party) -> None:
-        if p.me == "c1":
-            p.send("p0", SEEDS)
-            await p.gather(Seeds, ())
-        raise RangeError("cannot")
-
-    programs: dict[str, Any] = honest(xs, terms) | {"c0": leave, "c1": leave}
-    results, _ = over_tcp(programs)
-    for party in (*P, "r"):
-        assert results[party].contributors == ("c2", "c3")
-        assert results[party].dropped == ("c0", "c1")
-    np.testing.assert_array_equal(results["r"].total, xs["c2"] + xs["c3"])
 
 
 # Too few.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,10 +17,8 @@ from secagg import fixed_point, wire
 from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
-    PeerVanishedError,
     RangeError,
     RemoteProtocolError,
-    SecaggError,
     TooFewPartiesError,
     UsageError,
 )
@@ -29,7 +26,7 @@ from secagg.he.ckks.contexts import CONTEXTS
 from secagg.he.rlwe.keys import SecretKey as RlweSecretKey
 from secagg.he.rlwe.parameters import parameters
 from secagg.ledger import Ledger
-from secagg.network.simulated import ACTIONS, Action, Fault
+from secagg.network.simulated import Fault
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import single_key
 from secagg.protocols.he_sum.schemes import public_key_class
@@ -61,50 +58,12 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def roles_for(name: str, roles: str) -> dict[str, Any]:
-    """Return roles; under CKKS nobody but the key holder learns the sum."""
-    options = ROLES[roles]
-    return options | {"results": ("k",)} if name == "ckks" else options
-
-
 def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, Cost]:
     public_key = secret_key_of(name).public_key
     return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
 
 
 # What it computes, and what that costs.
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("roles", ROLES)
-def test_only_result_parties_get_the_sum_at_the_declared_cost(
-    single: Single, secret_key_of: Single, name: str, roles: str
-) -> None:
-    case = single(name, **roles_for(name, roles))
-    out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
-    expected = declared(case, name, secret_key_of)
-    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("roles", ["apart", "three parties with all roles"])
-def test_every_driver_gives_the_sum_at_the_declared_cost(
-    drive: Drive,
-    drivers: Mapping[str, Drive],
-    drive_without_restoring: Drive,
-    single: Single,
-    secret_key_of: Single,
-    name: str,
-    roles: str,
-) -> None:
-    # TenSEAL draws from a generator of its own, so that a party under CKKS cannot be restored.
-    run = drive_without_restoring if name == "ckks" and drive is drivers["stepwise"] else drive
-    case = single(name, **roles_for(name, roles))
-    results, ledgers = run(case.programs)
-    case.check_all(results, case.terms.roles.clients)
-    expected = declared(case, name, secret_key_of)
-    assert {n: measured(n, ledger) for n, ledger in ledgers.items()} == expected
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (300,), (5000,)])
@@ -158,49 +117,7 @@ def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> 
 # Dropouts.
 
 
-def dies_afterwards(program: Program[Any]) -> Program[Any]:
-    async def run(p: Party) -> None:
-        await program(p)
-        raise PeerVanishedError("power failure", peer=p.me)
-
-    return run
-
-
 FOUR = {"clients": ("a", "b", "c", "d")}
-
-
-@pytest.mark.usefixtures("one_table")
-@pytest.mark.parametrize("who", ["a", "c", "d"])
-@pytest.mark.parametrize("action", ["crash", "drop"])
-def test_a_client_that_does_not_upload_is_left_out(
-    single: Single, secret_key_of: Single, name: str, who: str, action: Action
-) -> None:
-    case = single(name, **FOUR)
-    out = case.play(faults=(Fault(action, 0, sender=who),))
-    rest = tuple(n for n in case.terms.roles.clients if n != who)
-    assert not out.errors
-    case.check_all(out.results, rest)
-    assert list(case.parties["agg"].failed) == [who]
-    if action == "drop":  # the aggregator waits as long as the terms say and no longer
-        assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
-    expected = declared(case, name, secret_key_of)
-    assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == {
-        n: c for n, c in expected.items() if n != who
-    }
-
-
-def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(single: Single, name: str) -> None:
-    case = single(name)
-    out = case.play(replaced={"b": dies_afterwards(case.programs["b"])})
-    assert set(out.errors) == {"b"}
-    case.check_all(out.results, ("a", "b", "c"))
-
-
-def test_a_late_upload_is_left_out_and_changes_nothing(single: Single, name: str) -> None:
-    case = single(name)
-    out = case.play(faults=(Fault("delay", 0, sender="a", seconds=7.0),))
-    assert not out.errors
-    case.check_all(out.results, ("b", "c"))
 
 
 def test_an_upload_that_is_only_slow_is_in_the_sum(single: Single, name: str) -> None:
@@ -219,32 +136,6 @@ def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(single: Sin
     case.check_all(out.results, ("a", "c"))
 
 
-@pytest.mark.parametrize("actions", [("crash", "crash"), ("drop", "crash"), ("drop", "drop")])
-def test_with_too_few_uploads_nothing_reaches_the_key_holder(
-    single: Single, name: str, actions: tuple[Action, Action]
-) -> None:
-    case = single(name, min_clients=2)
-    faults = tuple(Fault(action, 0, sender=who) for action, who in zip(actions, ("a", "c"), strict=True))
-    out = case.play(faults=faults, record=True)
-    assert not any(out.results.values())
-    error = out.errors["agg"]
-    assert isinstance(error, TooFewPartiesError)
-    assert "at least 2 of 3" in str(error)
-    assert "a" in str(error)
-    assert error.peer in ("a", "c")
-    assert not [frame for sender, to, frame in out.transcript if (sender, to) == ("agg", "k")]
-    assert isinstance(out.errors["k"], AbortedError)
-
-
-def test_the_agreed_least_number_counts_and_not_the_smallest_allowed(single: Single, name: str) -> None:
-    case = single(name, min_clients=3, **FOUR)
-    one, two = (Fault("crash", 0, sender=n) for n in "ab")
-    out = case.play(faults=(one,))
-    case.check_all(out.results, ("b", "c", "d"))
-    out = case.play(faults=(one, two))
-    assert isinstance(out.errors["agg"], TooFewPartiesError)
-
-
 @pytest.mark.parametrize("gone", ["agg", "k"])
 def test_without_aggregator_or_key_holder_nobody_has_a_result_and_the_error_names_it(
     single: Single, name: str, gone: str, blame: Callable[[BaseException], str]
@@ -255,26 +146,6 @@ def test_without_aggregator_or_key_holder_nobody_has_a_result_and_the_error_name
     waiting = out.errors if name == "ckks" else {n: out.errors[n] for n in ("r",)}
     assert waiting
     assert {blame(error) for error in waiting.values()} == {gone}
-
-
-@pytest.mark.slow
-def test_over_tcp_the_loss_of_a_client_before_and_after_its_upload_is_borne(
-    single: Single, over_tcp: Drive, name: str
-) -> None:
-    case = single(name, **FOUR)
-
-    async def gone(p: Party) -> None:
-        await p.receive(public_key_class(name).message_type, "k")
-        raise PeerVanishedError("power failure", peer=p.me)
-
-    async def stays_a_moment(p: Party) -> None:  # until its upload has been carried
-        await case.programs["c"](p)
-        await p.gather(Contributors, ("b",), quorum=0, timeout_s=0.2)
-
-    programs = case.programs | {"a": gone, "c": dies_afterwards(stays_a_moment)}
-    results, _ = over_tcp(programs)
-    assert {n for n, r in results.items() if isinstance(r, SecaggError)} == {"a", "c"}
-    case.check_all({n: r for n, r in results.items() if n not in ("a", "c")}, ("b", "c", "d"))
 
 
 # Clients that send something else.
@@ -562,61 +433,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 # Faults at every message.
 
 
-def check_everything(case: Any, out: Any) -> None:
-    case.check_ends(out)
-    assert len(out.results) + len(out.errors) >= len(case.programs) - 2
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_table")
-@pytest.mark.parametrize("action", ACTIONS)
-def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_peer(
-    single: Single, name: str, action: Action
-) -> None:
-    results = ("k",) if name == "ckks" else ("r", "agg")
-    case = single(name, clients=("a", "b", "c"), results=results, shape=(3,))
-    messages = case.play().messages
-    stayed = 0
-    for message in range(messages):
-        out = case.play(insecure_seed=message, faults=(Fault(action, message),))
-        check_everything(case, out)
-        stayed += any(out.results.values())
-    assert stayed >= (messages if action == "delay" else 3)  # the uploads' faults at least are borne
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_table")
-@pytest.mark.parametrize("part", range(4))
-def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(
-    single: Single, name: str, part: int
-) -> None:
-    results = ("k",) if name == "ckks" else ("k", "r", "a")
-    case = single(name, clients=("a", "b", "c", "k"), results=results, shape=(3,))
-    messages = case.play().messages
-    runs = {"rlwe": 50, "paillier": 15, "ckks": 12}[name]
-    for seed in range(part * runs, (part + 1) * runs):
-        draw = random.Random(seed)
-        faults = tuple(
-            Fault(draw.choice(ACTIONS), draw.randrange(messages), seconds=draw.choice((0.5, 8.0)))
-            for _ in range(draw.choice((1, 2, 3)))
-        )
-        case.check_ends(case.play(insecure_seed=seed, faults=faults))
-
-
 # What the wire shows.
-
-
-@pytest.mark.slow
-def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(single: Single, name: str) -> None:
-    case = single(name, shape=(40,))
-    inputs = [np.zeros(40), np.full(40, 100.0), np.full(40, -100.0), np.linspace(-100, 100, 40).round()]
-    shown = set()
-    for seed, x in enumerate(inputs):
-        case.xs.update(dict.fromkeys(case.terms.roles.clients, x))
-        out = case.play(insecure_seed=seed, record=True)
-        case.check_all(out.results)
-        shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
-    assert len(shown) == 1
 
 
 @pytest.mark.slow

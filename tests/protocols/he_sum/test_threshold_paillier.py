@@ -5,7 +5,6 @@ One key has 2048 bits; runs of which there are many use one of 512, which only t
 
 from __future__ import annotations
 
-import random
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,7 +29,7 @@ from secagg.errors import (
 from secagg.he.paillier.ciphertexts import CiphertextMessage
 from secagg.he.paillier.threshold import DecryptionShare, KeyShare
 from secagg.ledger import Ledger
-from secagg.network.simulated import ACTIONS, Action, Fault
+from secagg.network.simulated import Action, Fault
 from secagg.party import Party, Program, Run
 from secagg.protocols.he_sum import threshold_paillier
 from secagg.protocols.he_sum.threshold_paillier import cost
@@ -52,26 +51,6 @@ def declared(case: Any, dealt: Make, *, needed: int = 2, small: bool = True) -> 
 
 
 # What it computes, and what that costs.
-
-
-@pytest.mark.parametrize("roles", ROLES)
-def test_only_result_parties_get_the_sum_at_the_declared_cost(
-    shared_paillier: Make, dealt: Make, roles: str
-) -> None:
-    case = shared_paillier(**ROLES[roles])
-    out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
-    assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == declared(case, dealt)
-
-
-@pytest.mark.parametrize("roles", ["apart", "everybody has all roles"])
-def test_every_driver_gives_the_sum_at_the_declared_cost(
-    drive: Drive, shared_paillier: Make, dealt: Make, roles: str
-) -> None:
-    case = shared_paillier(**ROLES[roles])
-    results, ledgers = drive(case.programs)
-    case.check_all(results, case.terms.roles.clients)
-    assert {n: measured(n, ledger) for n, ledger in ledgers.items()} == declared(case, dealt)
 
 
 def test_a_key_of_2048_bits_gives_the_sum_at_the_declared_cost(shared_paillier: Make, dealt: Make) -> None:
@@ -109,52 +88,7 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
 # Clients that are missing.
 
 
-def dies_afterwards(program: Program[Any]) -> Program[Any]:
-    async def run(p: Party) -> None:
-        await program(p)
-        raise PeerVanishedError("power failure", peer=p.me)
-
-    return run
-
-
 FOUR = {"clients": ("a", "b", "c", "d")}
-
-
-@pytest.mark.parametrize("who", ["a", "d"])
-@pytest.mark.parametrize("action", ["crash", "drop"])
-def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
-    shared_paillier: Make, dealt: Make, who: str, action: Action
-) -> None:
-    case = shared_paillier(**FOUR)
-    out = case.play(faults=(Fault(action, 0, sender=who),))
-    assert not out.errors
-    case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
-    if action == "drop":
-        assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
-    expected = declared(case, dealt)
-    del expected[who]
-    assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == expected
-
-
-def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(shared_paillier: Make) -> None:
-    case = shared_paillier()
-    out = case.play(replaced={"b": dies_afterwards(case.programs["b"])})
-    assert set(out.errors) == {"b"}
-    case.check_all(out.results, ("a", "b", "c"))
-
-
-@pytest.mark.parametrize("actions", [("crash", "crash"), ("drop", "crash"), ("drop", "drop")])
-def test_with_too_few_uploads_nothing_reaches_a_key_holder(
-    shared_paillier: Make, actions: tuple[Action, Action]
-) -> None:
-    case = shared_paillier()
-    faults = tuple(Fault(action, 0, sender=who) for action, who in zip(actions, ("a", "c"), strict=True))
-    out = case.play(faults=faults, record=True)
-    assert not any(out.results.values())
-    assert isinstance(out.errors["agg"], TooFewPartiesError)
-    assert not [frame for sender, _, frame in out.transcript if sender not in case.terms.roles.clients]
-    for holder in case.terms.roles.key_holders:
-        assert isinstance(out.errors[holder], AbortedError)
 
 
 def test_without_the_aggregator_everybody_who_waits_for_it_names_it(
@@ -524,48 +458,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 # Faults at every message.
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_peer(
-    shared_paillier: Make, action: Action
-) -> None:
-    case = shared_paillier(results=("r",), shape=(2,))
-    messages = case.play().messages
-    right = 0
-    for message in range(messages):
-        out = case.play(insecure_seed=message, faults=(Fault(action, message),))
-        case.check_ends(out)
-        right += out.results.get("r") is not None
-    # Faults at uploads and shares, 6 of 14, are borne at least.
-    assert right >= (messages if action == "delay" else 6)
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(
-    shared_paillier: Make, part: int
-) -> None:
-    case = shared_paillier(clients=("a", "b", "c", "h1"), results=("r", "h2"), shape=(2,))
-    messages = case.play().messages
-    for seed in range(part * 20, (part + 1) * 20):
-        draw = random.Random(seed)
-        faults = tuple(
-            Fault(draw.choice(ACTIONS), draw.randrange(messages), seconds=draw.choice((0.5, 8.0)))
-            for _ in range(draw.choice((1, 2, 3)))
-        )
-        case.check_ends(case.play(insecure_seed=seed, faults=faults))
-
-
 # What the wire shows, and what the aggregator holds.
-
-
-def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(shared_paillier: Make) -> None:
-    case = shared_paillier(shape=(40,))
-    shown = set()
-    for seed, fill in enumerate((0.0, 100.0, -100.0, 1.0)):
-        case.xs.update(dict.fromkeys(case.terms.roles.clients, np.full(40, fill)))
-        out = case.play(insecure_seed=seed, record=True)
-        case.check_all(out.results)
-        shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
-    assert len(shown) == 1
 
 
 def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillier: Make, dealt: Make) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,9 +19,7 @@ from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
     PeerMissingError,
-    PeerVanishedError,
     RemoteProtocolError,
-    SecaggError,
     TooFewPartiesError,
     UsageError,
 )
@@ -223,24 +220,6 @@ def test_a_fault_while_a_key_is_made_ends_in_one_key_or_an_error_that_names_a_pe
 # What it computes, and what that costs.
 
 
-@pytest.mark.parametrize("roles", ROLES)
-def test_only_result_parties_get_the_sum_at_the_declared_cost(federate: Make, roles: str) -> None:
-    federation = federate(**ROLES[roles])
-    case = federation.case()
-    out = case.play()
-    case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
-    assert {n: measured(n, x) for n, x in out.ledgers.items()} == declared(federation, case)
-
-
-@pytest.mark.parametrize("roles", ["apart", "everybody has all roles"])
-def test_every_driver_gives_the_sum_at_the_declared_cost(drive: Drive, federate: Make, roles: str) -> None:
-    federation = federate(**ROLES[roles])
-    case = federation.case()
-    results, ledgers = drive(case.programs)
-    case.check_all(results, case.terms.roles.clients)
-    assert {n: measured(n, x) for n, x in ledgers.items()} == declared(federation, case)
-
-
 @pytest.mark.parametrize("shape", [(), (2, 3, 4), (5000,)])
 @pytest.mark.parametrize(("holders", "modulus_bits"), [(2, 96), (4, 96), (3, 128)])
 def test_sums_of_any_shape_by_any_number_of_holders_are_right(
@@ -269,38 +248,6 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
 # Clients that are missing.
 
 
-def dies_afterwards(program: Program[Any]) -> Program[Any]:
-    async def run(p: Party) -> None:
-        await program(p)
-        raise PeerVanishedError("power failure", peer=p.me)
-
-    return run
-
-
-@pytest.mark.parametrize("who", ["a", "d"])
-@pytest.mark.parametrize("action", ["crash", "drop"])
-def test_a_client_that_does_not_upload_is_left_out_at_the_declared_cost(
-    federate: Make, who: str, action: Action
-) -> None:
-    federation = federate(**FOUR)
-    case = federation.case()
-    out = case.play(faults=(Fault(action, 0, sender=who),))
-    assert not out.errors
-    case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
-    if action == "drop":
-        assert case.terms.timeout_s <= out.seconds < 1.5 * case.terms.timeout_s
-    expected = declared(federation, case, n_uploads=3)
-    del expected[who]
-    assert {n: measured(n, x) for n, x in out.ledgers.items() if n != who} == expected
-
-
-def test_a_client_that_is_gone_after_its_upload_is_in_the_sum(federate: Make) -> None:
-    case = federate().case()
-    out = case.play(replaced={"b": dies_afterwards(case.programs["b"])})
-    assert set(out.errors) == {"b"}
-    case.check_all(out.results, ("a", "b", "c"))
-
-
 @pytest.mark.parametrize("actions", [("crash", "crash"), ("drop", "crash"), ("drop", "drop")])
 def test_with_too_few_uploads_nothing_is_decrypted(federate: Make, actions: tuple[Action, Action]) -> None:
     federation = federate()
@@ -314,17 +261,6 @@ def test_with_too_few_uploads_nothing_is_decrypted(federate: Make, actions: tupl
     assert [record.epoch for record in federation.records.values()] == epochs
     for holder in HOLDERS:
         assert isinstance(out.errors[holder], AbortedError)
-
-
-def test_over_tcp_the_loss_of_a_client_is_borne(federate: Make, over_tcp: Drive) -> None:
-    case = federate(**FOUR).case()
-
-    async def gone(p: Party) -> None:
-        raise PeerVanishedError("power failure", peer=p.me)
-
-    results, _ = over_tcp(case.programs | {"a": gone})
-    assert isinstance(results.pop("a"), SecaggError)
-    case.check_all(results, ("b", "c", "d"))
 
 
 # Clients that send something else.
@@ -884,50 +820,7 @@ def test_a_key_is_not_made_without_what_a_holder_needs(federate: Make) -> None:
 # Faults at every message.
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_a_fault_at_any_message_ends_in_the_right_sum_or_an_error_that_names_a_peer(
-    federate: Make, action: Action
-) -> None:
-    federation = federate(shape=(3,), results=("r", "h1"))
-    messages = federation.case().play().messages
-    right = 0
-    for message in range(messages):
-        case = federation.case(round=message + 1)
-        out = case.play(insecure_seed=message, faults=(Fault(action, message),))
-        case.check_ends(out)
-        right += any(out.results.values())
-    assert right >= (messages if action == "delay" else 3)
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_random_faults_end_in_the_right_sum_or_an_error_that_names_a_peer(federate: Make, part: int) -> None:
-    federation = federate(
-        clients=("a", "b", "c", "h1"), results=("r", "h2"), shape=(3,), key_holders=("h1", "h2")
-    )
-    messages = federation.case().play().messages
-    for seed in range(part * 25, (part + 1) * 25):
-        draw = random.Random(seed)
-        faults = tuple(
-            Fault(draw.choice(ACTIONS), draw.randrange(messages), seconds=draw.choice((0.5, 8.0)))
-            for _ in range(draw.choice((1, 2, 3)))
-        )
-        case = federation.case(round=seed + 1)
-        case.check_ends(case.play(insecure_seed=seed, faults=faults))
-
-
 # What the wire shows, and what the aggregator holds.
-
-
-def test_lengths_and_order_on_the_wire_do_not_depend_on_the_inputs(federate: Make) -> None:
-    federation = federate(shape=(40,))
-    shown = set()
-    for seed, fill in enumerate((0.0, 100.0, -100.0, 1.0)):
-        xs = dict.fromkeys(("a", "b", "c"), np.full(40, fill))
-        case = federation.case(xs=xs, round=seed)
-        out = case.play(insecure_seed=seed, record=True)
-        case.check_all(out.results)
-        shown.add(tuple((sender, to, len(frame)) for sender, to, frame in out.transcript))
-    assert len(shown) == 1
 
 
 def test_key_holders_see_half_of_each_upload_and_the_aggregator_no_answer(federate: Make) -> None:
