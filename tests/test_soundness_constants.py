@@ -103,7 +103,7 @@ def test_bounds_on_what_a_peer_makes_a_party_hold():
     assert wire._MAX_CONTROL_BYTES[wire.FrameType.HEARTBEAT] == 64
     says(
         "soundness",
-        "up to 1 GiB of what Python holds for them, 65,536 messages, 4,096 lanes",
+        "up to 1 GiB of what Python holds for them, 65,536 messages and 4,096 lanes",
         "64 bytes for a heartbeat",
     )
 
