@@ -83,7 +83,7 @@ def sum(  # noqa: A001  # called as secagg.sum
 
     Raises:
       UsageError: no clip, unknown names or protocols, settings that do not go together, too few clients; privacy with a
-        clip, a precision or a protocol that bears no noise; a round beyond the planned ones.
+        clip, a precision or a protocol without support for noise; a round beyond the planned ones.
       ShapeError: updates that differ in structure, names, shape or dtype, or hold something else than numbers; two
         arrays that would have one path.
       RangeError: NaN or infinity.

@@ -321,7 +321,7 @@ def check_privacy(options: Options) -> None:
     """Refuse what does not go with noise, before anybody's data are looked at.
 
     Raises:
-      UsageError: a clip, a precision, a largest weight that depends on the data, or a protection that bears no noise;
+      UsageError: a clip, a precision, a largest weight that depends on the data, or a protection without support for noise;
         a round without privacy, or one that is not among the planned ones.
     """
     privacy, round_number, protection = options.privacy, options.round_number, options.protection

@@ -182,7 +182,7 @@ def from_encrypted_numbers(
 
     Raises:
       UsageError: no number, numbers of another type or under another key, or of a key with s > 1.
-      PlanError: a number has more places than the plan.
+      PlanError: a number has more fractional bits than the plan.
       RangeError: the plan has no room for the weight.
     """
     _check_plain(public_key.modulus)
@@ -195,8 +195,8 @@ def from_encrypted_numbers(
         shift = _LOG2_BASE * number.exponent + plan.frac_bits
         if not 0 <= shift < plan.bits:
             raise PlanError(
-                f"the number at index {i} has {-_LOG2_BASE * number.exponent} binary places, the plan {plan.frac_bits}; "
-                f"encrypt with precision=2**-{plan.frac_bits // _LOG2_BASE * _LOG2_BASE}, or plan for more places"
+                f"the number at index {i} has {-_LOG2_BASE * number.exponent} fractional bits, the plan {plan.frac_bits}; "
+                f"encrypt with precision=2**-{plan.frac_bits // _LOG2_BASE * _LOG2_BASE}, or plan for more"
             )
         residues.append(gmpy2.powmod(number.ciphertext(), 1 << shift, public_key.modulus.ciphertext))
     if not residues:

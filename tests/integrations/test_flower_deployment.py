@@ -1,5 +1,5 @@
 """The example app as a bank would run it: a SuperLink and four SuperNodes, processes of their own on loopback, with TLS,
-SuperNode authentication and protection against an active server; `flwr run` in front.
+SuperNode authentication and protection against a malicious server; `flwr run` in front.
 
 Between nodes and SuperLink stands a relay that has the SuperLink's certificate and keeps every byte: all that whoever
 runs the server ever gets. In the second of two rounds one SuperNode is killed in the middle of the sum. The same

@@ -134,8 +134,8 @@ def test_what_is_no_number_of_phes_or_does_not_fit_is_refused(ours, theirs):
         ([], UsageError, "at least one"),
         ([5], UsageError, "expected phe.EncryptedNumber at index 0, got int"),
         ([public_key.encrypt(1), theirs[0].encrypt(1)], UsageError, "index 1 is encrypted under another key"),
-        ([public_key.encrypt(0.1)], PlanError, "has 56 binary places, the plan 20"),
-        ([phe.EncryptedNumber(public_key, 5, 40)], PlanError, "binary places"),
+        ([public_key.encrypt(0.1)], PlanError, "has 56 fractional bits, the plan 20"),
+        ([phe.EncryptedNumber(public_key, 5, 40)], PlanError, "fractional bits"),
     ):
         with pytest.raises(kind, match=words):
             bridge.from_encrypted_numbers(numbers, ours.public_key, p)

@@ -200,7 +200,7 @@ class PublicKey(scheme.PublicKey):
     ) -> Ciphertext:
         """Return the encryption of an array; see `scheme.PublicKey.encrypt`.
 
-        Numbers keep more places than the plan's `frac_bits` says: see `error`.
+        Numbers keep more bits than the plan's `frac_bits` says: see `error`.
 
         Args:
           weight: what the numbers may have been multiplied by: they lie within +-weight * plan.clip.
