@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from ports import reserved_ports
 from secagg import mpc
 from secagg.errors import (
-    PeerMissingError,
     PeerVanishedError,
     RemoteProtocolError,
     SecaggError,
@@ -388,7 +387,7 @@ def test_processes_that_do_not_meet_are_told_so_in_time(loaded: tuple[Any, Any],
             pass
 
     kind, text = outcomes(["north"], alone)["north"]
-    assert (kind, "did not all meet" in text) == (PeerMissingError, True)
+    assert (kind, "did not all meet" in text) == (PeerVanishedError, True)
 
 
 @needs_crypten
@@ -408,6 +407,23 @@ def test_settings_that_show_more_than_is_opened_are_refused_before_anything_is_s
         assert outcome.messages == 0
         assert {type(error) for error in outcome.errors.values()} == {UsageError}
         assert f"crypten.cfg.{name}" in str(outcome.errors["north"])
+
+
+@needs_crypten
+@pytest.mark.slow
+def test_parties_in_one_process_are_refused_before_crypten_waits_for_a_process_that_never_comes(
+    loaded: tuple[Any, Any],
+) -> None:
+    async def program(party: Party) -> None:
+        if party.me == DEALER:
+            await deal(party, WORLD)
+        async with joined(party, WORLD):
+            raise AssertionError("it joined")
+
+    outcome = simulate(dict.fromkeys(WORLD.members, program))
+    assert {type(error) for error in outcome.errors.values()} == {UsageError}
+    assert "got one for dealer and north, south, west" in str(outcome.errors[DEALER])
+    assert "CrypTen does not run in the simulator" in str(outcome.errors["north"])
 
 
 @needs_crypten
@@ -556,7 +572,7 @@ def test_a_secret_of_another_length_is_refused_with_its_senders_name() -> None:
 
     async def short(party: Party) -> None:
         for peer in party.others:
-            party.send(peer, Contribution(bytes(31), WORLD.digest))
+            party.send(peer, Contribution(bytes(31), WORLD.digest, b"another"))
 
     programs = dict.fromkeys(WORLD.members, honest) | {"west": short}
     outcome = simulate(programs)
@@ -572,6 +588,7 @@ def test_a_secret_of_another_length_is_refused_with_its_senders_name() -> None:
         {"function": "additive", "device": None, "args": ((2,), (2,), "save"), "kwargs": {}},
         {"function": "additive", "device": "cuda", "args": ((2,), (2,), "mul"), "kwargs": {}},
         {"function": "additive", "device": None, "args": ((2,),), "kwargs": {}},
+        {"function": "additive", "device": None, "args": 3, "kwargs": {}},
         {"function": "square", "args": ((2,),)},
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-from secagg.errors import PeerMissingError, PeerVanishedError, UsageError
+from secagg.errors import PeerVanishedError, UsageError
 from secagg.integrations.crypten.world import World
 from secagg.party import PartyId
 
@@ -29,8 +29,7 @@ def connected(torch: Any, crypten: Any, world: World, me: PartyId) -> Iterator[N
 
     Raises:
       UsageError: the process is in a world of CrypTen's already, or CrypTen is set to show more than what is opened.
-      PeerMissingError: the processes did not all meet.
-      PeerVanishedError: a connection ended.
+      PeerVanishedError: the processes did not all meet, or a connection ended.
     """
     if crypten.is_initialized() or torch.distributed.is_initialized():
         raise UsageError(
@@ -79,7 +78,7 @@ def _meet(torch: Any, crypten: Any, world: World, rank: int) -> None:
     try:
         crypten.init()
     except RuntimeError as error:  # torch's errors of its stores and groups
-        raise PeerMissingError(
+        raise PeerVanishedError(
             f"CrypTen's processes of {', '.join(world.members)} did not all meet at {world.rendezvous} within "
             f"{world.timeout_s:g} s: {error!s:.300}"
         ) from error

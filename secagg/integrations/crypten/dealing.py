@@ -24,15 +24,17 @@ async def deal(party: Party, world: World) -> None:
     With any computing party it could tell all factors.
 
     Raises:
-      UsageError: CrypTen is not installed, or is in use in this process already; the party is not this world's dealer.
+      UsageError: CrypTen is not installed, or in use in this process already; another party runs in this process, as in the
+        simulator; the party is not this world's dealer.
       RemoteProtocolError: another party joins another world, or asks for what CrypTen never asks for.
-      PeerMissingError: CrypTen's processes did not all meet.
-      PeerVanishedError: the first computing party was lost, or asked for nothing for `timeout_s`.
+      PeerVanishedError: CrypTen's processes did not all meet; the first computing party was lost, or asked for nothing for
+        `timeout_s`.
     """
     torch, crypten = library.load()
     if party.me != world.dealer:
         raise UsageError(f"expected the dealer {world.dealer}, got {party.me}; computing parties call joined")
     keys = await agree(party, world)
+    keys.check_apart()
     with connected(torch, crypten, world, party.me):
         communicator = crypten.communicator.get()
         # Its own constructor would initialise, and serve without an end that tells a loss from a farewell.
@@ -69,6 +71,7 @@ def _answer(server: Any, request: Any, first: PartyId) -> Callable[[], Any]:
     known = isinstance(request, dict) and request.keys() == {"function", "device", "args", "kwargs"}
     if known and request["function"] in _FUNCTIONS and request["device"] in (None, "cpu"):
         name, arguments, options = request["function"], request["args"], request["kwargs"]
-        if name != "additive" or (len(arguments) >= 3 and arguments[2] in _PRODUCTS):
+        formed = isinstance(arguments, tuple) and isinstance(options, dict)
+        if formed and (name != "additive" or (len(arguments) == 3 and arguments[2] in _PRODUCTS)):
             return lambda: getattr(server, name)(*arguments, **options)
     raise RemoteProtocolError(f"{first} asked its dealer for what CrypTen does not ask for", peer=first)

@@ -143,10 +143,10 @@ async def joined(party: Party, world: World) -> AsyncIterator[Joined]:
     reads nothing, and its driver keeps its connections alive. `deal` runs at the dealer meanwhile.
 
     Raises:
-      UsageError: CrypTen is not installed, or is in use in this process already; the party does not compute in this world.
+      UsageError: CrypTen is not installed, or in use in this process already; another party runs in this process, as in the
+        simulator; the party does not compute in this world.
       RemoteProtocolError: another party joins another world.
-      PeerMissingError: CrypTen's processes did not all meet.
-      PeerVanishedError: CrypTen lost a connection.
+      PeerVanishedError: CrypTen's processes did not all meet, or one lost a connection.
     """
     torch, crypten = library.load()
     if party.me not in world.computing:
@@ -155,6 +155,7 @@ async def joined(party: Party, world: World) -> AsyncIterator[Joined]:
         )
     check_settings(crypten)
     keys = await agree(party, world)
+    keys.check_apart()
     n, rank = len(world.computing), world.computing.index(party.me)
     before, behind = (world.computing[(rank + step) % n] for step in (-1, 1))
     zeros = {name: keys.stream(name, "zero") for name in world.computing if name != party.me}

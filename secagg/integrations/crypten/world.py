@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from secagg import signing
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.wire import Message
+
+_STARTED: Final = os.urandom(
+    16
+)  # with the number of the process, a name that no other process has on any machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +67,23 @@ class World:
 
 
 class Contribution(Message, frozen=True):
-    """One party's half of the secret of a pair, and the digest of the world that it means."""
+    """One party's half of the secret of a pair, the digest of the world that it means, and a name of its process."""
 
     secret: bytes
     world: bytes
+    process: bytes
 
 
 class Keys:
     """The secrets that this party has in common with each other one, for one world and one time in it."""
 
-    __slots__ = ("_me", "_secrets", "_session", "_world")
+    __slots__ = ("_beside", "_me", "_secrets", "_session")
 
-    def __init__(self, party: Party, world: World, secrets: Mapping[PartyId, bytes]) -> None:
+    def __init__(self, party: Party, secrets: Mapping[PartyId, bytes], beside: Collection[PartyId]) -> None:
         self._me = party.me
         self._session = party.session
-        self._world = world
         self._secrets = secrets
+        self._beside = beside
 
     def __repr__(self) -> str:
         return f"<Keys of {self._me!r}>"
@@ -88,11 +95,23 @@ class Keys:
             derive_key(self._secrets[peer], label=label, context=self._session + number.to_bytes(8, "big"))
         )
 
+    def check_apart(self) -> None:
+        """Refuse to go on where another party runs in this process: CrypTen would wait in it for a process that never comes.
+
+        Raises:
+          UsageError: another party runs in this process.
+        """
+        if self._beside:
+            raise UsageError(
+                f"expected a process for each party of CrypTen's world, got one for {self._me} and "
+                f"{', '.join(self._beside)}; CrypTen does not run in the simulator, but over secagg.network.tcp"
+            )
+
 
 async def agree(party: Party, world: World) -> Keys:
     """Agree with each other party of the world on a fresh secret, over the connections of `Party`.
 
-    One round, 64 bytes to each other party. Who learns what: each pair its own secret.
+    One round, some 100 bytes to each other party. Who learns what: each pair its own secret.
 
     Raises:
       UsageError: parties that are not in the roster, or this party is none of the world's.
@@ -105,10 +124,11 @@ async def agree(party: Party, world: World) -> Keys:
             f"{party.me} among them"
         )
     peers = [name for name in members if name != party.me]
+    process = _STARTED + str(os.getpid()).encode()
     mine = {peer: party.rng.bytes(KEY_BYTES) for peer in peers}
     for peer in peers:
-        party.send(peer, Contribution(mine[peer], world.digest))
-    secrets = {}
+        party.send(peer, Contribution(mine[peer], world.digest, process))
+    secrets, beside = {}, []
     for peer, message in (await party.gather(Contribution, peers)).items():
         if message.world != world.digest:
             raise RemoteProtocolError(
@@ -120,9 +140,11 @@ async def agree(party: Party, world: World) -> Keys:
             raise RemoteProtocolError(
                 f"expected a secret of {KEY_BYTES} bytes from {peer}, got {len(message.secret)}", peer=peer
             )
+        if message.process == process:
+            beside.append(peer)
         first = members.index(party.me) < members.index(peer)
         secrets[peer] = mine[peer] + message.secret if first else message.secret + mine[peer]
-    return Keys(party, world, secrets)
+    return Keys(party, secrets, beside)
 
 
 def _is_rendezvous(text: str) -> bool:
