@@ -81,14 +81,36 @@ def test_every_test_that_holds_a_statement_exists() -> None:
 
 @pytest.mark.parametrize("document", sorted(str(path.relative_to(ROOT)) for path in PAGES))
 def test_links_within_the_documents_lead_somewhere(document: str) -> None:
-    text = (ROOT / document).read_text("utf-8")
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in anchors
-        elif not target.startswith("https://"):
-            assert ((ROOT / document).parent / target.partition("#")[0]).is_file(), target
+    page = ROOT / document
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        if not target.startswith("https://"):
+            file, _, anchor = target.partition("#")
+            there = page.parent / file if file else page
+            assert there.is_file(), target
+            assert not anchor or anchor in anchors_of(there), target
+
+
+@functools.cache
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_name_and_module_on_the_pages_is_one_of_the_codes() -> None:
+    folders = ("secagg", "tests", "benchmarks", "examples")
+    modules = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    sources = [*modules, "pyproject.toml", "Makefile"]
+    words = {word for name in sources for word in re.findall(r"\w+", name + (ROOT / name).read_text("utf-8"))}
+    unknown = []
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # it tells of names that are gone
+            continue
+        text = page.read_text("utf-8")
+        for name in re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\([^`]*\))?`", text):
+            unknown += [f"{page.name}: {name}"] * (not words.issuperset(name.split(".")))
+        for name in re.findall(r"`([\w/]+\.py)`", text):
+            unknown += [f"{page.name}: {name}"] * (not any(f"/{m}".endswith(f"/{name}") for m in modules))
+    assert unknown == []
 
 
 # docs/errors.md
