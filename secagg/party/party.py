@@ -55,6 +55,8 @@ from secagg.wire import MAX_DEPTH, MAX_LANE_DEPTH, SMALL_BYTES, Buffer, Envelope
 T = TypeVar("T")
 
 SESSION_BYTES: Final = 32
+# Lanes in which parties send unasked are numbered from here on by their senders' places in the roster.
+OWNERS_LANES: Final = 1 << 30
 _MAX_NAMED: Final = 10  # missing peers that an error names in full
 
 
@@ -271,7 +273,14 @@ class Party:
         """Return the next message of a peer, which must be a `kind`; arguments and errors are those of `gather`."""
         return (await self.gather(kind, (peer,), max_bytes=max_bytes, sent_before=sent_before))[peer]
 
-    def parallel(self, *computations: Computation[Any]) -> _Parallel:
+    def next_lane(self, owner: PartyId) -> Lane:
+        """Return the next lane for what `owner` sends unasked; all who call it as often get the same."""
+        place = OWNERS_LANES + self.roster.position[owner]
+        count = self._lanes.get((place,), 0)
+        self._lanes[(place,)] = count + 1
+        return (place, count)
+
+    def parallel(self, *computations: Computation[Any], lanes: Sequence[Lane] = ()) -> _Parallel:
         """Return an awaitable that runs protocols side by side, so that they share rounds.
 
         All parties must run the same protocols in parallel, in the same order: the order numbers the lanes that
@@ -280,10 +289,13 @@ class Party:
         peers: two protocols that ask and answer in opposite directions would both wait for ever. An error while
         they wait ends them all.
 
+        Args:
+          lanes: of `next_lane`, one a protocol; by default new lanes within that of the caller.
+
         Raises (when awaited):
           UsageError: nested more than 16 deep.
         """
-        return _Parallel(self, computations)
+        return _Parallel(self, computations, lanes)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -548,25 +560,30 @@ class Party:
 class _Parallel:
     """Protocols that run side by side in lockstep, each in a lane of its own."""
 
-    __slots__ = ("_computations", "_party")
+    __slots__ = ("_computations", "_lanes", "_party")
 
-    def __init__(self, party: Party, computations: tuple[Computation[Any], ...]) -> None:
+    def __init__(
+        self, party: Party, computations: tuple[Computation[Any], ...], lanes: Sequence[Lane] = ()
+    ) -> None:
         self._party = party
         self._computations = computations
+        self._lanes = tuple(lanes)
 
     def __await__(self) -> Generator[Wait, list[dict[PartyId, Any]], list[Any]]:
         party, computations, ledger = self._party, self._computations, self._party.ledger
         outer, outer_phase = party._lane, ledger.phase
         # Numbered within the lane they branch off from: what other lanes do does not matter to it.
         first = party._lanes.get(outer, 0)
-        party._lanes[outer] = first + len(computations)
+        lanes = self._lanes or [(*outer, first + i) for i in range(len(computations))]
+        if not self._lanes:
+            party._lanes[outer] = first + len(computations)
         phases = [outer_phase] * len(computations)
         results: list[Any] = [None] * len(computations)
         waits: dict[int, Wait] = {}
 
         def step(i: int, value: list[dict[PartyId, Any]] | None) -> None:
             waits.pop(i, None)
-            party._lane = (*outer, first + i)
+            party._lane = lanes[i]
             ledger.enter(phases[i])
             try:
                 waits[i] = computations[i].send(value)  # type: ignore[arg-type]

@@ -1,0 +1,28 @@
+"""Shared arrays that read like numpy's: operators build a graph, and `await x.open()` works it out and opens x.
+
+Modules, each of which stands on those before it:
+
+  lanes, dtypes          how elements and bits are held
+  graph                  nodes and kernels
+  kernels, local         what they do to shares, with messages and without
+  agreement, scheduler   whether all open the same thing; level by level
+  handle                 an engine and a node
+  logic, arithmetic, comparison, moves, reductions, functions
+  dispatch               numpy's functions and the array API's names
+  array, engine          `SharedArray`, `Engine`
+"""
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = ["Engine", "SharedArray"]
+
+if TYPE_CHECKING:
+    from secagg.mpc.arrays.array import SharedArray
+    from secagg.mpc.arrays.engine import Engine
+else:
+    __getattr__, __dir__ = face(
+        "secagg.mpc.arrays",
+        {"secagg.mpc.arrays.array": "SharedArray", "secagg.mpc.arrays.engine": "Engine"},
+    )

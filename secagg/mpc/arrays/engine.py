@@ -1,0 +1,180 @@
+"""`Engine`: what a program computes with. It takes values in, and opens results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from secagg.errors import RemoteProtocolError, ShapeError, UsageError
+from secagg.mpc.arrays.array import SharedArray
+from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64
+from secagg.mpc.arrays.graph import Graph, Shape
+from secagg.mpc.arrays.handle import Public, public_values
+from secagg.mpc.arrays.kernels import INPUT, INPUT_FROM_OUTSIDE, Given
+from secagg.mpc.arrays.local import PUBLIC
+from secagg.mpc.arrays.scheduler import Watch, open_nodes
+from secagg.mpc.primitives import Primitives
+from secagg.party import Party, PartyId
+from secagg.wire import Message
+
+
+class InputShape(Message, frozen=True):
+    """The shape of an input, from its owner."""
+
+    shape: tuple[int, ...]
+
+
+class Engine:
+    """One computing party's end of a joint computation.
+
+    Args:
+      primitives: an engine for three or four computing parties; `create` sets it up.
+      watch: looks at each array that is computed, in debug mode.
+    """
+
+    def __init__(self, primitives: Primitives, watch: Watch | None = None) -> None:
+        self.primitives = primitives
+        self.graph = Graph()
+        self._watch = watch
+        self._inputs: dict[PartyId, int] = {}
+
+    def __repr__(self) -> str:
+        return f"Engine({self.party.me!r} of {', '.join(self.computing)})"
+
+    @property
+    def party(self) -> Party:
+        return self.primitives.party
+
+    @property
+    def computing(self) -> tuple[PartyId, ...]:
+        return self.primitives.computing
+
+    # Values in.
+
+    def share(
+        self, values: Public | None, *, owner: PartyId, shape: int | Sequence[int], dtype: Any = int64
+    ) -> SharedArray:
+        """Return an input of `owner` as a shared array.
+
+        Args:
+          values: at the owner, its numbers or bools; None elsewhere.
+          owner: a party of the roster. One that does not compute calls `mpc.share_with` instead.
+          shape: as all computing parties know it; see `announce` where only the owner knows it.
+          dtype: mpc.int64 (int32, int16, int8), bool, or mpc.fixed(16) for real numbers.
+
+        Raises:
+          UsageError: values elsewhere than at the owner, or none there.
+          ShapeError: values of another shape or kind.
+          RangeError: values that the dtype does not hold.
+        """
+        kind, wanted = as_dtype(dtype), as_shape(shape)
+        if owner not in self.party.roster:
+            raise UsageError(f"expected an owner among {', '.join(self.party.roster)}, got {owner!r}")
+        if (values is not None) != (owner == self.party.me):
+            raise UsageError(
+                f"expected the values of an input at its owner {owner} and None elsewhere, got them otherwise at "
+                f"{self.party.me}; pass `values if party.me == {owner!r} else None`"
+            )
+        elements = None
+        if values is not None:
+            array = np.asarray(values)
+            if array.shape != wanted:
+                raise ShapeError(
+                    f"{owner} shares an array of shape {array.shape}, and {wanted} was agreed on"
+                )
+            elements = encode(array, kind)
+        count = self._inputs[owner] = self._inputs.get(owner, 0) + 1
+        outside = owner not in self.computing
+        lane = self.party.next_lane(owner) if outside else ()
+        width = 1 if isinstance(kind, BoolType) else kind.bits
+        params = (owner, width, Given(elements, f"input {count}", lane))
+        kernel = INPUT_FROM_OUTSIDE if outside else INPUT
+        return SharedArray(self, self.graph.node(kernel, (), wanted, kind, params))
+
+    async def announce(self, values: Public | None, *, owner: PartyId) -> Shape:
+        """Return the shape of an input that only its owner knows: it tells the other computing parties.
+
+        Args:
+          values: at the owner, what it is going to share; None elsewhere.
+        """
+        if owner not in self.computing or (values is not None) != (owner == self.party.me):
+            raise UsageError(f"expected values at {owner} alone, which is one of {', '.join(self.computing)}")
+        if values is not None:
+            shape = np.asarray(values).shape
+            for peer in self.computing:
+                if peer != owner:
+                    self.party.send(peer, InputShape(shape))
+            return shape
+        shape = (await self.party.receive(InputShape, owner)).shape
+        if len(shape) > 32 or any(n < 0 for n in shape):
+            raise RemoteProtocolError(f"expected the shape of an array from {owner}, got {shape}", peer=owner)
+        return shape
+
+    def public(self, values: Public, *, dtype: Any = None) -> SharedArray:
+        """Return public values, the same at all computing parties, as a shared array.
+
+        Args:
+          dtype: by default bool, int64, or mpc.fixed(16) for real numbers.
+        """
+        array = public_values(values)
+        if dtype is None:
+            dtype = {"b": bool, "f": FixedType()}.get(array.dtype.kind, int64)
+        kind = as_dtype(dtype)
+        return SharedArray(self, self.graph.node(PUBLIC, (), array.shape, kind, (encode(array, kind),)))
+
+    # Values out.
+
+    async def open(self, *arrays: SharedArray, to: PartyId | Sequence[PartyId] | None = None) -> list[Any]:
+        """Open several arrays at once, and return their values to the parties named, None to others."""
+        receivers = self._receivers(to)
+        for x in arrays:
+            if not isinstance(x, SharedArray) or x.engine is not self:
+                raise UsageError(f"expected shared arrays of this engine to open, got {x!r}")
+        nodes = [x.node for x in arrays]
+        opened = await open_nodes(self.primitives, nodes, [receivers] * len(nodes), self._watch)
+        return [
+            None if values is None else decode_opened(values, x.dtype, x.shape)
+            for x, values in zip(arrays, opened, strict=True)
+        ]
+
+    async def open_one(self, x: SharedArray, to: PartyId | Sequence[PartyId] | None) -> Any:
+        """Open one array; see `SharedArray.open`."""
+        return (await self.open(x, to=to))[0]
+
+    def _receivers(self, to: PartyId | Sequence[PartyId] | None) -> tuple[PartyId, ...]:
+        receivers = self.computing if to is None else (to,) if isinstance(to, str) else tuple(to)
+        unknown = [name for name in receivers if name not in self.party.roster]
+        if unknown or not receivers:
+            raise UsageError(f"expected parties of {', '.join(self.party.roster)} to open to, got {to!r}")
+        return receivers
+
+    @classmethod
+    async def create(
+        cls, party: Party, computing: Sequence[PartyId] | None = None, *, label: str = ""
+    ) -> Self:
+        """Set up the engine among the computing parties.
+
+        Args:
+          computing: three or four parties of the roster; by default the whole roster.
+          label: tells apart the engines of one session.
+
+        Raises:
+          UsageError: another number of parties.
+        """
+        from secagg.mpc.three.engine import ThreeEngine
+
+        return cls(await ThreeEngine.set_up(party, computing or party.roster, label=label))  # type: ignore[arg-type]
+
+
+def as_shape(shape: int | Sequence[int]) -> Shape:
+    """Return a shape as a tuple.
+
+    Raises:
+      ShapeError: lengths that are no integers of at least 0.
+    """
+    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not all(isinstance(n, int) and n >= 0 for n in lengths):
+        raise ShapeError(f"expected a shape of integers of at least 0, got {shape!r}")
+    return lengths
