@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from clear import run_clear
 from secagg.errors import UsageError
 from secagg.mpc.arrays.engine import Engine
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[Any, str]] = {
     "bool": (lambda x: bool(x > 1), "mpc.where"),
     "and": (lambda x: x and x, "mpc.where"),
     "chained comparison": (lambda x: 0 < x < 3, "mpc.where"),
