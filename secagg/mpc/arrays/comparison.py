@@ -97,10 +97,10 @@ def public_like(model: H, values: Public) -> H:
     """Return public values as a shared array that goes with another one."""
     array = public_values(values)
     if isinstance(model.dtype, BoolType):
-        return model.engine.public(array)  # type: ignore[return-value]
+        return model.engine.public(array)
     reals = is_real(array)
     dtype = FixedType() if reals and isinstance(model.dtype, IntegerType) else model.dtype
-    return model.engine.public(array.astype(np.int64) if array.dtype.kind == "b" else array, dtype=dtype)  # type: ignore[return-value]
+    return model.engine.public(array.astype(np.int64) if array.dtype.kind == "b" else array, dtype=dtype)
 
 
 def where(condition: H | Public, x: H | Public, y: H | Public) -> H:

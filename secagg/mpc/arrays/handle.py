@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays.dtypes import DEFAULT_FIXED, BoolType, DType, FixedType, IntegerType, Number, encode
-from secagg.mpc.arrays.graph import Kernel, Local, Node, Shape
+from secagg.mpc.arrays.graph import Graph, Kernel, Local, Node, Shape
 from secagg.mpc.arrays.kernels import FROM_BITS
 from secagg.mpc.arrays.local import BROADCAST, SCALE
 from secagg.mpc.arrays.refusals import Refuses
 from secagg.mpc.groups import Array
 
-if TYPE_CHECKING:
-    from secagg.mpc.arrays.engine import Engine
+
+class Maker(Protocol):
+    """What a shared array knows of its engine; see `engine.Engine`."""
+
+    graph: Graph
+
+    def public(self, values: Any, *, dtype: Any = None) -> Any:
+        """Return public values as a shared array."""
+        ...
+
+    async def open_one(self, x: Any, to: Any) -> Any:
+        """Open an array."""
+        ...
 
 
 class Handle(Refuses):
@@ -24,7 +35,7 @@ class Handle(Refuses):
 
     __slots__ = ("engine", "node")
 
-    def __init__(self, engine: Engine, node: Node) -> None:
+    def __init__(self, engine: Maker, node: Node) -> None:
         self.engine = engine
         self.node = node
 

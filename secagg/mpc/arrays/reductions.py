@@ -101,7 +101,7 @@ def min(x: H, *, axis: Axis = None, keepdims: bool = False) -> H:  # noqa: A001 
 def _place(x: H, axis: int | None, keepdims: bool, later: Callable[[H, H], H], what: str) -> H:
     rows, shape = _in_front(as_numbers(x), axis, keepdims, what)
     column = np.arange(rows.shape[0]).reshape(-1, *[1] * (rows.ndim - 1))
-    places: H = x.engine.public(np.broadcast_to(column, rows.shape), dtype=int64)  # type: ignore[assignment]
+    places: H = x.engine.public(np.broadcast_to(column, rows.shape), dtype=int64)
     while (n := rows.shape[0]) > 1:
         pairs, first, second = n // 2, slice(0, n // 2 * 2, 2), slice(1, n // 2 * 2, 2)
         bit = later(index(rows, first), index(rows, second))  # of two that are equal the first stays
