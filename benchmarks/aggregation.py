@@ -4,11 +4,11 @@
     python -m benchmarks.aggregation --clients 10 100 --protections masked "additive, 2"
 
 Runs the weighted mean of made-up updates, float32, with integer weights up to 1000, under every protection, all parties
-in one process. Client seconds are the median over clients in protocol code (the ledger's, so without encoding, which
-is the same for all); server seconds are all other parties' together, from the first message to the opened sum; those of
-keys that a deployment makes once stand apart. Bytes up are all that the dearest client sends. The error is the
-largest difference to float64's mean of the same numbers, beside the bound that the report states. Of --turns runs, the
-fastest.
+in one process. Client seconds are the median over clients in protocol code: the ledger's, so without encoding, which
+is the same for all. Server seconds are all other parties' together, from the first message to the opened sum. Seconds
+for keys that a deployment makes once stand apart. Bytes up are all that the dearest client sends. The error is the
+largest difference to float64's mean of the same numbers, beside the bound that the report states. Of --turns runs,
+the fastest.
 """
 
 from __future__ import annotations

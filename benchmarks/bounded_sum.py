@@ -3,10 +3,10 @@
     python -m benchmarks.bounded_sum
     python -m benchmarks.bounded_sum --clients 10 --lengths 10000 100000 --batch 5
 
-Everybody runs in one thread in the simulator; each party's own measured compute time is charged to a virtual clock
-with the latency and bandwidth of a network. Beside it stand the additive sum of the same vectors by three
-aggregators without any check, in turns with it, and the limit: the time in which one core makes the keystream that
-the busiest aggregator needs. Bytes are as declared and held against the ledgers.
+Everybody runs in one thread in the simulator. Each party's own measured compute time is charged to a virtual clock,
+with the latency and bandwidth of a network. In turns with it runs the additive sum of the same vectors by three
+aggregators, without any check. The limit is the time in which one core makes the keystream that the busiest
+aggregator needs. Bytes are as declared and held against the ledgers.
 """
 
 from __future__ import annotations

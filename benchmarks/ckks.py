@@ -1,12 +1,12 @@
 """Our CKKS against the raw TenSEAL calls on the same data: what the interface costs on top.
 
-Measured as an aggregator works: what is added, decrypted and written has been read from bytes, ours and TenSEAL's, and
-"encrypted" is what a client has. Each pair of steps takes turns within one run and is timed by this process's own
-seconds of processor time, of which the fastest count. Goal: ratios of at most 1.10. Ours also compares headers, which
-takes some microseconds an array and shows where that has one block, and reads what arrives out of a frame, with checks
-that TenSEAL lacks: what stays above the goal is listed at the end. TenSEAL's decryption returns
-a list; who works with numpy makes an array of it, so that is compared, and the time without it is printed besides.
-Arrays longer than a block make TenSEAL print a warning, which goes to nowhere here.
+Measured as an aggregator works: what is added, decrypted and written has been read from bytes, ours and TenSEAL's.
+What is encrypted is what a client has. Each pair of steps takes turns within one run and is timed by this process's
+own seconds of processor time, of which the fastest count. Goal: ratios of at most 1.10. Ours also compares headers,
+which takes some microseconds an array and shows where that has one block. It reads what arrives out of a frame, with
+checks that TenSEAL lacks. What stays above the goal is listed at the end. TenSEAL's decryption returns a list. Who
+works with numpy makes an array of it, so that is compared; the time without it is printed besides. Arrays longer than
+a block make TenSEAL print a warning, which goes to nowhere here.
 
     python -m benchmarks.ckks            # 2,048 to 1,000,000 numbers
     python -m benchmarks.ckks --tiny     # a second, to see that it runs

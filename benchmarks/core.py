@@ -1,8 +1,8 @@
 """Speed of the numeric core against what the machine gives: OpenSSL, memory copies, BLAS and numpy.
 
-Each figure is a ratio of two measurements that take turns within one run, so that a busy machine slows
-both alike; compare ratios, never seconds of different runs. A ratio compares the fastest times; the
-quartiles show how noisy the run was.
+Each figure is a ratio of two measurements that take turns within one run, so that a busy machine slows both alike.
+Compare ratios, never seconds of different runs. A ratio compares the fastest times; the quartiles show how noisy the
+run was.
 
     python -m benchmarks.core            # real sizes
     python -m benchmarks.core --tiny     # a second, to see that it runs

@@ -1,8 +1,8 @@
 """Speed of exact noise, and how much more noise the accounting asks for than the best possible for one release.
 
 Speed is compared with what the same number of continuous Gaussians takes numpy, which decides by float64 and is no
-substitute; and with OpenDP's exact sampler where opendp is installed (pip install opendp), on fewer samples. Each
-figure is a ratio of measurements that take turns within one run.
+substitute. Where opendp is installed (pip install opendp), it is also compared with OpenDP's exact sampler, on fewer
+samples. Each figure is a ratio of measurements that take turns within one run.
 
     python -m benchmarks.dp            # a million elements
     python -m benchmarks.dp --tiny     # a second, to see that it runs

@@ -1,7 +1,7 @@
 """Thousands of clients' encrypted sums in one process: time a client, what the aggregator holds, exactness.
 
-Runs the real protocols (`secagg.protocols.he_sum`), one client after the other, so that the process holds one
-client at a time besides aggregator, key holders and result party; its peak memory bounds the aggregator's.
+Runs the real protocols (`secagg.protocols.he_sum`), one client after the other. So the process holds one client at a
+time besides aggregator, key holders and result party. Its peak memory bounds the aggregator's.
 """
 
 from __future__ import annotations

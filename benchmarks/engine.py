@@ -4,11 +4,11 @@
     python -m benchmarks.engine --spu-python VENV/bin/python --crypten-python VENV/bin/python
 
 Each operation is repeated; the three parties start each repetition together, and its time is that of the slowest.
-Beside it stands its limit: the time in which the cores of this machine make the keystream that the three parties
-need, copy what they send into the kernel and out of it and, for matrices, do the float64 products. `--spu-python`
-and `--crypten-python` run the same operations in SPU (ABY3) and CrypTen, taking turns with ours (see
-benchmarks/peers for how to install them); theirs go over plain loopback, and so is ours that they are compared
-with. Comparison gives bits, 64 a word; CrypTen's gives integers, so ours is taken with the conversion there.
+Beside it stands its limit. That is the time in which the cores of this machine make the keystream that the three
+parties need, and copy what they send into the kernel and out of it. For matrices it includes the float64 products.
+`--spu-python` and `--crypten-python` run the same operations in SPU (ABY3) and CrypTen, taking turns with ours;
+benchmarks/peers says how to install them. Theirs go over plain loopback, and so do ours that they are compared with.
+Comparison gives bits, 64 a word; CrypTen's gives integers, so ours is taken with the conversion there.
 """
 
 from __future__ import annotations

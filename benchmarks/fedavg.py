@@ -1,7 +1,7 @@
 """A round of federated averaging of a real model through every scheme, each party a process of its own, over TLS.
 
-Clients train scikit-learn's multilayer perceptron on their own parts of its bundled digits, from common weights; the
-mean of their weights is summed under encryption and tested where it is learnt. Beside it stands the plain mean.
+Clients train scikit-learn's multilayer perceptron on their own parts of its bundled digits, from common weights. The
+mean of their weights is summed under encryption, and tested where it is learnt. Beside it stands the plain mean.
 """
 
 from __future__ import annotations

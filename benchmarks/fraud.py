@@ -4,10 +4,9 @@
     python -m benchmarks.fraud --rows 1000000 --beside "COMMAND"
     python -m benchmarks.fraud --rows 100000 --spu-python VENV/bin/python
 
-Each bank is a process of its own. The time runs from when all banks are connected and hold their rows in
-memory until the last knows its findings; hashing of identifiers is in it. `--beside` runs another command
-after each of ours and shows what it prints; `--spu-python` lets SPU (ABY3) sort as many keys, which is a part
-of this job.
+Each bank is a process of its own. The time runs from when all banks are connected and hold their rows in memory until
+the last knows its findings. Hashing of identifiers is in it. `--beside` runs another command after each of ours and
+shows what it prints. `--spu-python` lets SPU (ABY3) sort as many keys, which is a part of this job.
 """
 
 from __future__ import annotations

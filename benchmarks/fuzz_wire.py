@@ -2,12 +2,12 @@
 
     python -m benchmarks.fuzz_wire --count 1000000 --seed 1
 
-Frames come from valid ones of several message types, by changing bits and bytes, cutting, repeating and inserting
-pieces, joining two frames, changing lengths in the prefix, and exchanging values inside the MessagePack header
-for others; and from nothing, as random bytes behind a right prefix. Half of the changes are made inside the
-header or the body alone and the lengths around them mended, so that they reach the decoder behind the prefix and
-the envelope. The same seed gives the same frames. Ends
-with status 1 and the frame in hexadecimal if anything but a message or a WireError comes out.
+Most frames come from valid ones of several message types. Bits and bytes are changed, pieces cut, repeated and
+inserted, two frames joined, lengths in the prefix changed, and values inside the MessagePack header exchanged. Others
+come from nothing, as random bytes behind a right prefix. Half of the changes are made inside the header or the body
+alone. The lengths around them are mended, so that they reach the decoder behind the prefix and the envelope. The same
+seed gives the same frames. Ends with status 1 and the frame in hexadecimal if anything but a message or a WireError
+comes out.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Sums ten numbers a client with `secagg.sum`, so that what counts is what parties do besides arithmetic on vectors.
 Ten times the clients should take about ten times the time: the goal is at most 15. The masked sum is on a sparse
-graph; it does work for each neighbour, so its ratio holds the growth of the degree, which is printed too. Processor
+graph. It does work for each neighbour, so its ratio holds the growth of the degree, which is printed too. Processor
 time, of one run each.
 """
 

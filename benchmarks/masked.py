@@ -3,15 +3,15 @@
     python -m benchmarks.masked
     python -m benchmarks.masked --flower-python VENV/bin/python
 
-The first part steps the role classes by hand and times them: a client is one that stays to the end, from the
-encoding of its floats to its last answer; the server's unmasking is from the answers to the decoded sum. The limit
-is the time in which this machine makes the keystream of a client's masks, a mask at a time into a warm buffer.
-Both sides work with 32-bit numbers modulo 2**32. `--flower-python` runs Flower's own code on the same cases, taking
-turns with ours (see benchmarks/peers for how to install it); its clients and server are timed without
-serialisation, as ours are. Ratios compare the fastest turns.
+The first part steps the role classes by hand and times them. A client is one that stays to the end, from the encoding
+of its floats to its last answer. The server's unmasking is from the answers to the decoded sum. The limit is the time
+in which this machine makes the keystream of a client's masks, a mask at a time into a warm buffer. Both sides work
+with 32-bit numbers modulo 2**32. `--flower-python` runs Flower's own code on the same cases, taking turns with ours;
+benchmarks/peers says how to install it. Its clients and server are timed without serialisation, as ours are. Ratios
+compare the fastest turns.
 
 The second part runs whole rounds in the simulator with many clients, a tenth of which leave after they have shared
-their keys; the third measures what the server allocates while uploads come in.
+their keys. The third measures what the server allocates while uploads come in.
 """
 
 from __future__ import annotations

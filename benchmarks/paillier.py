@@ -1,9 +1,9 @@
 """Speed of Paillier's encryption against python-paillier (phe) and against GMP's arithmetic alone.
 
 Every figure is CPU time of one thread for one number, in slots of 48 bits, except where two threads are compared
-with one. Within each table the measurements take turns, so that a busy machine slows all alike; ratios compare
-the fastest times, and the medians show how noisy the run was. The limits are loops over the same
-multiplications (of secagg's encryption: one for each window of the exponent) or powers and nothing else.
+with one. Within each table the measurements take turns, so that a busy machine slows all alike. Ratios compare the
+fastest times, and the medians show how noisy the run was. The limits are loops over the same multiplications (of
+secagg's encryption: one for each window of the exponent) or powers and nothing else.
 
     python -m benchmarks.paillier            # 3072 bits, three minutes
     python -m benchmarks.paillier --tiny     # seconds, to see that it runs

@@ -2,8 +2,9 @@
 
 All steps of a comparison take turns within one run, each timed in CPU time of this process, so that a busy machine
 slows all alike: compare ratios, never times of different runs. Ratios compare the fastest times; quartiles show how
-noisy the run was. The limit of a step is the time of its transforms alone: as many calls of numpy's transform, of the
-same length and on as many rows at a time, as the step needs (2 L + 1 to encrypt a block with L limbs, 2 L to decrypt).
+noisy the run was. The limit of a step is the time of its transforms alone. That is as many calls of numpy's
+transform, of the same length and on as many rows at a time, as the step needs: 2 L + 1 to encrypt a block with L
+limbs, 2 L to decrypt.
 
     python -m benchmarks.rlwe            # half a minute
     python -m benchmarks.rlwe --tiny     # a second, to see that it runs

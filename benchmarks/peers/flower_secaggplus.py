@@ -3,10 +3,10 @@
     python -m venv VENV && VENV/bin/pip install flwr==1.41.0 numpy
     VENV/bin/python benchmarks/peers/flower_secaggplus.py --cases 10:1000000:0 50:100000:10
 
-Flower's own workflow (server) and mod (client) against a grid that hands messages over within the process; every
-message goes through Flower's protobuf, whose time is not counted. A case is clients:elements:dropouts; who drops
-out does so after it has shared its keys. Prints a line of JSON a case: seconds of one client (median over those
-that stay), seconds of the server's unmasking, bytes of the masked vector's message, and the largest error.
+Flower's own workflow (server) and mod (client) run against a grid that hands messages over within the process. Every
+message goes through Flower's protobuf, whose time is not counted. A case is clients:elements:dropouts; who drops out
+does so after it has shared its keys. Prints a line of JSON a case: seconds of one client (median over those that
+stay) and of the server's unmasking, bytes of the masked vector's message, the largest error.
 """
 
 from __future__ import annotations
