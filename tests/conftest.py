@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import defaultdict
 
 import pytest
 
@@ -31,8 +32,22 @@ _LONG = ("test_flower_deployment.py", "test_benchmarks.py", "test_flower_simulat
 _skipped: list[str] = []
 
 
+# So many parameter sets of one test are quick, from the first to the last; the others are slow.
+_QUICK = 4
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONG)
+    tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if not item.get_closest_marker("slow"):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for sets in tests.values():
+        quick = {round(i * (len(sets) - 1) / (_QUICK - 1)) for i in range(_QUICK)}
+        for i, item in enumerate(sets):
+            if i not in quick:
+                item.add_marker("slow")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -115,6 +115,7 @@ def test_importing_the_package_imports_neither_numpy_nor_its_parts() -> None:
     assert len(loaded) < 15
 
 
+@pytest.mark.slow
 def test_a_scheme_that_is_not_installed_does_not_keep_others_from_being_used() -> None:
     code = (
         "sys.modules['gmpy2'] = sys.modules['tenseal'] = None\n"

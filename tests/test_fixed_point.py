@@ -99,6 +99,7 @@ def test_refusal_says_how_much_is_left_and_what_would_fit() -> None:
         plan(clip=1e30, frac_bits=0, parties=1 << 63)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.floats(1e-6, 1e12),
@@ -242,6 +243,7 @@ def test_stochastic_rounding_is_reproducible_from_the_stream_and_fresh_without()
 # Sums
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(plans, st.sampled_from([1, -1]), st.sampled_from(["nearest", "stochastic"]))
 def test_sums_at_the_extreme_never_wrap(

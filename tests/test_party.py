@@ -705,6 +705,7 @@ def test_protocols_one_after_the_other_add_their_rounds() -> None:
     assert {ledger.total().rounds for ledger in out.ledgers.values()} == {7}
 
 
+@pytest.mark.slow
 def test_side_by_side_inside_side_by_side() -> None:
     async def inner(p: Party, k: int) -> list[int]:
         first = await exchange(p, k, k)

@@ -289,6 +289,7 @@ def test_all_permutations_are_equally_likely(n: int) -> None:
     assert chi_square(counts) < chi_square_bound(len(index) - 1)
 
 
+@pytest.mark.slow
 def test_large_permutations_hold_each_index_once_and_are_drawn_but_once() -> None:
     # 2**21 is the last size that sorts index and key in one word; beyond, the keys have 64 bits.
     for n in (1 << 17, (1 << 21) + 1):

@@ -119,6 +119,7 @@ HEAVY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [511, 512, 513, 1025])
 def test_matmul_equals_python_integers_at_the_worst_case(k: int) -> None:
     rows = np.array(HEAVY, np.uint64)
@@ -283,6 +284,7 @@ def ring_and_array(draw: st.DrawFn) -> tuple[Ring, RingArray]:
     return ring, draw(hnp.arrays(ring.dtype, shape, elements=st.integers(0, ring.modulus - 1)))
 
 
+@pytest.mark.slow
 @given(case=ring_and_array())
 @settings(deadline=None)
 def test_packed_elements_come_back_in_as_many_bits_as_the_ring_has(case: tuple[Ring, RingArray]) -> None:

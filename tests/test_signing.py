@@ -34,6 +34,7 @@ def test_a_digest_is_sha256_of_the_label_and_the_parts_each_behind_its_length() 
 statements = st.tuples(st.text(max_size=4), st.lists(st.binary(max_size=4), max_size=4))
 
 
+@pytest.mark.slow
 @given(statements, statements)
 def test_different_statements_have_different_digests(
     a: tuple[str, list[bytes]], b: tuple[str, list[bytes]]

@@ -118,6 +118,7 @@ def handmade_body(body: Any, arrays: bytes = b"", **changes: Any) -> bytes:
 # Round trips.
 
 
+@pytest.mark.slow
 @given(
     array=st.sampled_from(DTYPES).flatmap(
         lambda d: hnp.arrays(np.dtype(d), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
@@ -149,6 +150,7 @@ def test_arrays_that_do_not_lie_in_c_order_arrive_in_c_order(array: NDArray[np.u
     assert got.flags.c_contiguous
 
 
+@pytest.mark.slow
 @given(
     number=st.integers(-(2**63), 2**64 - 1),
     text=st.text(max_size=20),
@@ -516,6 +518,7 @@ def test_no_more_arrays_are_made_than_a_frame_may_hold() -> None:
     assert "more than 256 arrays" in text
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none()
@@ -580,6 +583,7 @@ def test_any_bytes_raise_nothing_but_wire_error(data: bytes) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_twenty_thousand_mutated_frames_raise_nothing_but_wire_error() -> None:
     rng = random.Random(1)
     frames = [
@@ -676,6 +680,7 @@ def test_kinds_name_the_module_and_class() -> None:
     assert not dataclasses.is_dataclass(Control)
 
 
+@pytest.mark.slow
 def test_the_fuzzer_runs_and_finds_nothing() -> None:
     root = Path(__file__).parents[1]
     ended = subprocess.run(
@@ -767,6 +772,7 @@ def test_messages_that_cannot_be_sent_cannot_be_kept() -> None:
         wire.to_bytes(Everything(1 << 64, "", b"", Inner("", np.zeros(0, np.uint8)), ()))
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_altered_kept_messages_raise_nothing_but_wire_error(data: st.DataObject) -> None:

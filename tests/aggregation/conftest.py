@@ -56,7 +56,9 @@ def protection() -> Callable[[str], Protection]:
     return get
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * name.endswith("paillier")) for name in NAMES]
+)
 def each(request: pytest.FixtureRequest, protection: Callable[[str], Protection]) -> Protection:
     """One after the other."""
     choice: Any = protection(request.param)

@@ -169,6 +169,7 @@ def test_what_is_not_installed_is_named() -> None:
     assert lines[2:] == ["3.0"] * 3
 
 
+@pytest.mark.slow
 def test_the_package_gives_both_and_imports_them_when_they_are_asked_for() -> None:
     code = (
         "import sys, secagg\n"

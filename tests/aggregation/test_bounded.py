@@ -141,6 +141,7 @@ def test_integers_are_scaled_towards_zero_so_that_the_norm_is_exact() -> None:
     assert "rounding" not in str(result.report)
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 60),
     st.floats(1e-3, 50),
@@ -170,6 +171,7 @@ def test_what_honest_clients_share_keeps_to_the_bounds(
     assert np.max(np.abs(got - scaled(honest, norm))) <= error + 1e-13 * norm
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.sampled_from([None, 3, 1000]))
 @settings(deadline=None, max_examples=100)
 def test_bounds_are_no_wider_than_clip_and_norm_and_rounding(

@@ -217,6 +217,7 @@ def test_weights_that_belong_to_nobody_are_refused(updates: Any, weights: Any, s
 # polars and Arrow.
 
 
+@pytest.mark.slow
 def test_dataframes_of_polars_are_matched_by_column() -> None:
     pl = pytest.importorskip("polars", reason="polars objects need polars")
     a = pl.DataFrame({"x": [1, 2], "y": [0.5, 1.0]}, schema={"x": pl.Int16, "y": pl.Float32})
@@ -289,6 +290,7 @@ def test_what_arrow_cannot_match_is_refused() -> None:
 # xarray.
 
 
+@pytest.mark.slow
 def test_axes_and_labels_of_xarray_are_matched() -> None:
     xr = pytest.importorskip("xarray", reason="xarray objects need xarray")
     a = xr.DataArray(

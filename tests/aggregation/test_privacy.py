@@ -142,6 +142,7 @@ def test_the_noise_in_a_sum_is_a_share_of_each_contributor_and_no_less_than_what
     assert report.noise_std == pytest.approx(math.sqrt(expected), rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_mean_is_that_of_the_sum_over_the_contributors(
     seeded: Callable[[int], None],
 ) -> None:
@@ -153,6 +154,7 @@ def test_the_noise_of_a_mean_is_that_of_the_sum_over_the_contributors(
     assert result.report.weight is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["masked", "single-rlwe"])
 def test_rotated_noise_has_the_same_variance(
     protection: Get, name: str, seeded: Callable[[int], None]
@@ -312,6 +314,7 @@ def test_an_epsilon_that_leaves_no_room_for_all_of_the_noise_is_refused() -> Non
         secagg.sum(np.zeros((9, 2)), protocol="rlwe", privacy=Privacy(1e18, 1e-6, 1.0))
 
 
+@pytest.mark.slow
 def test_the_smallest_delta_is_a_delta() -> None:
     privacy = Privacy(8.0, 5e-324, 1.0)
     assert secagg.sum(np.zeros((9, 2)), protocol="rlwe", privacy=privacy).report.noise_std > 0
@@ -395,6 +398,7 @@ def test_a_number_beyond_its_dtype_is_moved_to_the_border(dtype: type[Any]) -> N
     assert float(least) == max(float(info.min), -1.7e308)
 
 
+@pytest.mark.slow
 def test_weights_that_are_lost_in_noise_give_no_mean(seeded: Callable[[int], None]) -> None:
     with pytest.raises(PlanError, match=r"even if all 6 weights were the largest.*larger epsilon"):
         secagg.mean(XS, [1] * 6, max_weight=1, privacy=Privacy(1.0, 1e-6, 1.0))
@@ -489,6 +493,7 @@ def test_a_privacy_out_of_range_is_refused(wrong: dict[str, Any], kind: type[Exc
         Privacy(**{"epsilon": 1.0, "delta": 1e-6, "norm": 1.0, **wrong})
 
 
+@pytest.mark.slow
 def test_replacing_takes_twice_the_noise() -> None:
     def deviation(adjacency: Any) -> float:
         report = secagg.sum(XS, privacy=Privacy(2.0, 1e-6, 1.0, adjacency=adjacency)).report

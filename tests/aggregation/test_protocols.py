@@ -127,6 +127,7 @@ def test_a_client_that_vanishes_before_its_update_is_left_out_and_named(protecti
     assert result.report.weight == pytest.approx(12, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice", [Masked(), Masked(threat_model="malicious", max_corrupt=0.2, max_dropout=0.25)]
 )
@@ -229,6 +230,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(trees)
 @example(8e-301)  # smaller than a plan's smallest precision allows at the usual number of places
 @settings(deadline=None, max_examples=30)

@@ -102,6 +102,7 @@ def test_the_largest_numbers_have_a_finite_mean(protection: Get, name: str, dtyp
     assert np.max(np.abs(off)) <= result.report.error
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(-1, 1), min_size=2, max_size=4),
     st.integers(-1073, 1000),
@@ -187,6 +188,7 @@ def test_what_a_refused_sum_advises_works(dtype: str, clients: int, options: Any
         assert secagg.sum([x.astype(wider) for x in xs], **options).report.contributors
 
 
+@pytest.mark.slow
 @given(st.integers(2, 10**6), st.integers(1, 2**40), st.floats(1e-3, 1e18), st.booleans())
 @settings(deadline=None, max_examples=100)
 def test_what_a_refused_plan_advises_works(clients: int, weight: int, clip: float, whole: bool) -> None:
@@ -204,6 +206,7 @@ def test_what_a_refused_plan_advises_works(clients: int, weight: int, clip: floa
                 make(**better)
 
 
+@pytest.mark.slow
 @given(st.floats(0.001, 1e6), st.sampled_from(["f2", "f4", "f8", "i4", "i8"]))
 @settings(deadline=None, max_examples=60)
 def test_what_a_number_beyond_the_clip_is_told_works(clip: float, dtype: str) -> None:

@@ -215,6 +215,7 @@ def test_identity_show_refuses_what_is_no_certificate(
     assert "certificate in PEM form" in Ended(capsys, "identity", "show", folder / "north.key").err
 
 
+@pytest.mark.slow
 def test_data_make_writes_the_same_tables_for_the_same_seed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -278,6 +279,7 @@ def test_check_assumes_row_counts_and_says_so(capsys: pytest.CaptureFixture[str]
     assert all(network in out for network in ("loopback", "LAN", "WAN", "mobile"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("most", "step", "assumed"), [(4000, 1, 4000), (1050, 100, 1000), (300_000, 1, 100_000)]
 )
@@ -386,6 +388,7 @@ def test_an_unknown_option_or_command_ends_with_status_2(
     assert "Usage: secagg" in ended.err
 
 
+@pytest.mark.slow
 def test_a_run_without_the_others_ends_with_status_1_and_names_them(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
@@ -503,6 +506,7 @@ def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], 
     monkeypatch.setattr("secagg.cli.run.run_job", fake)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +557,7 @@ def test_a_local_run_tells_which_parties_had_to_write_elsewhere(
     assert ended.err.splitlines() == [f"secagg: {name}: {text}" for name, text in elsewhere.items()]
 
 
+@pytest.mark.slow
 def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

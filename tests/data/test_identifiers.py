@@ -293,6 +293,7 @@ def test_a_rule_that_there_is_not_is_refused(name):
         Rule(name)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12))
 def test_spelling_an_identifier_again_changes_nothing(text):
     for name in ("exact", "folded", "digits"):
@@ -302,6 +303,7 @@ def test_spelling_an_identifier_again_changes_nothing(text):
             assert unicodedata.is_normalized("NFC" if name == "exact" else "NFKC", canonical[0])
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.from_regex(r"[A-Za-z0-9 _:/#.,=+-]{0,8}|NULL|é[0-9]|a1\nB2|1[eE][+-]5", fullmatch=True),
@@ -352,6 +354,7 @@ def test_each_part_of_a_joined_identifier_is_spelt_and_named(tmp_path):
         read_deposits(path, mapping=mapping, conventions=Conventions({"customer": "iban"}))
 
 
+@pytest.mark.slow
 def test_whole_numbers_and_their_texts_are_equal(tmp_path, deposits):
     texts = deposits("123", "007", "-5")["customer"].strings.tolist()
     for kind in ("BIGINT", "DECIMAL(20,0)", "UTINYINT", "HUGEINT"):

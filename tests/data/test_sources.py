@@ -187,6 +187,7 @@ def test_one_customer_in_several_files_is_one(put):
     assert (table.report.identifiers[0].distinct, table.report.identifiers[0].merged) == (2, 1)
 
 
+@pytest.mark.slow
 def test_an_empty_file_among_others_is_no_empty_table(put):
     first, second = put(DEPOSITS, "1.csv"), put(DEPOSITS + "a,1,1\n", "2.csv")
     assert len(read_deposits([first, second])) == 1

@@ -69,6 +69,7 @@ def test_planted_collectors_meet_the_thresholds_together_and_at_no_bank_alone(ma
     assert of_planted.groupby(["beneficiary", "bank"]).cents.sum().max() < 100 * truth.min_total
 
 
+@pytest.mark.slow
 def test_planted_customers_reach_the_limit_together_and_at_no_bank_alone(made):
     truth, folder = made
     rows = deposits(folder, truth)
@@ -149,6 +150,7 @@ def test_row_counts_are_those_asked_for(tmp_path):
     assert (len(truth.collectors), len(truth.lookalikes), len(truth.customers)) == (5, 0, 3)
 
 
+@pytest.mark.slow
 def test_nothing_at_all_can_be_made(tmp_path):
     truth = synthetic.make(tmp_path, rows=0, collectors=0, lookalikes=0, rings=0)
     assert len(transfers(tmp_path, truth)) == len(deposits(tmp_path, truth)) == 0
@@ -182,6 +184,7 @@ def test_files_are_plain_csv_with_timestamps(made):
     assert first[3].startswith("2025-01-01 ")
 
 
+@pytest.mark.slow
 def test_thresholds_can_be_others(tmp_path):
     truth = synthetic.make(tmp_path, rows=8000, min_senders=4, min_banks=3, min_total=500, limit=200, seed=2)
     rows = transfers(tmp_path, truth)

@@ -461,6 +461,7 @@ def test_window_of_timestamps(put):
         assert read_transfers(path, window=window)["time"].tolist() == [1662076800, 1662163200]
 
 
+@pytest.mark.slow
 def test_a_window_of_one_kind_takes_times_of_that_kind_alone(put):
     numbers = put(HEADER + "b,s,1,20260905\nb,s,1,1757030400\n", "n.csv")
     with pytest.raises(
@@ -493,6 +494,7 @@ def test_numbers_that_are_no_compact_date_are_refused(put, text):
         read_transfers(put(f"{HEADER}b,s,1,{text}\n"), window=("2026-09-01", "2026-10-01"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("unit", "scale"), [("epoch-s", 1), ("epoch-ms", 1000), ("epoch-us", 10**6)])
 def test_epochs_are_read_where_their_unit_is_said(put, unit, scale):
     path = put(HEADER + "".join(f"b,s,1,{scale * 1788566400 + i * scale // 4}\n" for i in (0, 1)))
@@ -508,6 +510,7 @@ def test_epochs_are_read_where_their_unit_is_said(put, unit, scale):
         read_transfers(path, window=(0, None), dialect=Dialect(date_format=unit))
 
 
+@pytest.mark.slow
 def test_times_have_the_date_format_that_is_said(put):
     path = put("customer;amount;time\nc;1;05.09.2026 02:00\n")
     dialect = Dialect(date_format="%d.%m.%Y %H:%M")
@@ -548,6 +551,7 @@ def test_times_without_a_zone_are_in_the_jobs(put, tmp_path, kind):
     assert table.report.window == "2026-09-01 00:00:00+02:00 to 2026-10-01 00:00:00+02:00"
 
 
+@pytest.mark.slow
 def test_a_time_that_clocks_show_twice_is_the_first_and_one_that_they_skip_is_bad(put):
     berlin = Conventions(time_zone="Europe/Berlin")
     path = put(HEADER + "b,s,1,2025-10-26 02:30\nb,s,1,2026-03-29 02:30\nb,s,1,2026-03-29 03:00\n")
@@ -909,6 +913,7 @@ def test_a_query_selects_rows_and_names_columns(put):
     assert table["amount"].tolist() == [620, 730]
 
 
+@pytest.mark.slow
 def test_a_query_joins_csv_and_parquet_from_a_file(put, tmp_path):
     names = parquet(tmp_path / "n.parquet", "SELECT 'n1' AS name, 1 AS id")
     file = put("id,amount,time\n1,5,1\n2,6,2\n")
@@ -930,6 +935,7 @@ def test_a_query_is_one_select(tmp_path):
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_a_query_that_is_wrong_is_explained_without_values(put):
     for query, message in [
         ("SELEC 1", "syntax error"),

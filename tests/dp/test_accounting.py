@@ -185,6 +185,7 @@ def test_one_bound_covers_every_number_of_shares(variance):
         assert worst == pytest.approx(bound, rel=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     variance=st.floats(0.25, 1e9),

@@ -71,6 +71,7 @@ def test_no_rows_give_noise_alone():
     assert released.value.any()
 
 
+@pytest.mark.slow
 def test_releases_repeat_with_a_stream_only():
     assert dp.sum([1.0], clip=1.0, rng=seeded(), **BUDGET) == dp.sum([1.0], clip=1.0, rng=seeded(), **BUDGET)
     values = {float(dp.sum([1.0], clip=1.0, **BUDGET).value) for _ in range(5)}

@@ -25,6 +25,7 @@ def seeded(byte=0):
     return Stream(bytes([byte]) * 32)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     x=st.integers(1, 9).flatmap(

@@ -65,6 +65,7 @@ def test_samples_have_the_stated_distribution(kind, variance):
     assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > FALSE_ALARM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DiscreteGaussian, Skellam])
 @pytest.mark.parametrize("variance", [12345.6, 2.0**52])
 def test_low_bits_of_wide_noise_are_uniform(kind, variance):
@@ -91,6 +92,7 @@ def test_mean_variance_and_kurtosis_are_right(kind, variance):
     assert abs((z**4).mean() - fourth) < 5 * ((eighth - fourth**2) / N) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DiscreteGaussian, Skellam])
 def test_the_variance_is_right_to_a_third_of_a_percent(kind):
     """6,000,000 samples, 5 standard errors: 2 false alarms in 2 * 10^6."""
@@ -137,6 +139,7 @@ def test_the_discrete_gaussian_is_that_of_the_published_algorithm():
     assert stats.chi2_contingency(table).pvalue > FALSE_ALARM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [DiscreteGaussian, Skellam])
 def test_the_same_seed_gives_the_same_samples_and_another_gives_others(kind):
     sampler = kind(1e5)

@@ -126,6 +126,7 @@ def test_a_secret_comes_back_from_a_file_that_its_owner_alone_may_read(
     assert np.array_equal(got.content, CONTENT)
 
 
+@pytest.mark.slow
 def test_a_sealed_file_shows_nothing_of_the_secret(sealed: Path) -> None:
     content = sealed.read_bytes()
     assert b"combination" not in content
@@ -144,6 +145,7 @@ def test_two_sealed_files_of_one_secret_and_password_have_nothing_in_common(
     assert np.mean(files[0].sealed == files[1].sealed) < 0.05  # 1 of 256 agree by chance
 
 
+@pytest.mark.slow
 def test_a_sealed_file_is_scrypt_and_aes_gcm_as_the_docstring_says(sealed: Path) -> None:
     file = wire.from_bytes(sealed.read_bytes()[:-DIGEST_BYTES], SealedSecret)
     key = Scrypt(salt=file.salt, length=32, n=2**17, r=8, p=1).derive(PASSWORD)
@@ -152,6 +154,7 @@ def test_a_sealed_file_is_scrypt_and_aes_gcm_as_the_docstring_says(sealed: Path)
     assert wire.from_bytes(content, SafeFields).name == "combination"
 
 
+@pytest.mark.slow
 def test_a_sealed_file_may_be_read_by_others(sealed: Path) -> None:
     sealed.chmod(0o644)
     assert load_secret(sealed, Safe, password=PASSWORD).name == "combination"
@@ -210,6 +213,7 @@ def test_open_files_that_others_may_touch_are_refused(tmp_path: Path, mode: int)
     assert "chmod 600" in text
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_refused(sealed: Path) -> None:
     assert "password does not open" in refused(sealed, password=PASSWORD + b"!")
 

@@ -193,6 +193,7 @@ def test_a_length_beyond_64_bits_is_not_wrapped() -> None:
     assert header(shape=(1 << 40, 1 << 40)).length == 1 << 80
 
 
+@pytest.mark.slow
 @given(st.integers(1, 15), st.integers(1, 15), st.integers(1, 9), st.integers(1, 9))
 def test_a_sum_adds_summands_and_weights_and_is_refused_exactly_beyond_the_capacity(
     w: int, v: int, m: int, n: int

@@ -72,6 +72,7 @@ def take(key: Path, times: int = 1) -> None:
 # The file
 
 
+@pytest.mark.slow
 def test_without_a_budget_a_node_does_nothing_and_says_how_to_make_one(
     make: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -358,6 +359,7 @@ def test_a_server_cannot_pass_on_another_budget_than_a_node_showed(make: Callabl
         assert "from server, got" in reason(played.ask("a", m.KEYS, bad))
 
 
+@pytest.mark.slow
 def test_a_sum_is_over_when_another_was_made_since_its_budget_was_shown(make: Callable[..., Any]) -> None:
     played = make(protection()).begin()
     inboxes = played.until_input()
@@ -368,6 +370,7 @@ def test_a_sum_is_over_when_another_was_made_since_its_budget_was_shown(make: Ca
     assert budget_of(played.folder / "a.key").spent().count == 1
 
 
+@pytest.mark.slow
 def test_an_active_server_cannot_have_sums_remembered_that_were_not_made(make: Callable[..., Any]) -> None:
     """A node of which it says that its vector came, and which signed nothing, has not spent anything for sure."""
     played = make(protection(threat_model="malicious")).begin()
@@ -409,6 +412,7 @@ def test_the_server_goes_on_without_a_restored_node_and_tells_it_what_others_sig
     ) in caplog.text
 
 
+@pytest.mark.slow
 def test_fewer_nodes_than_may_lie_keep_nobody_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any]
 ) -> None:
@@ -422,6 +426,7 @@ def test_fewer_nodes_than_may_lie_keep_nobody_out(
     assert "shows a budget of which 0 sums are spent" in report.missed["d"]
 
 
+@pytest.mark.slow
 def test_what_others_saw_counts_only_under_their_signature(make: Callable[..., Any]) -> None:
     played = make(protection())
     restored(played, "b", sums=1)
@@ -449,6 +454,7 @@ def test_what_others_saw_counts_only_under_their_signature(make: Callable[..., A
         told(forged, played.run)
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_used_more_often_is_not_worked_with(make: Callable[..., Any]) -> None:
     """Two copies of one file would allow twice the sums, one copy in one cohort and the other in another."""
     played = make(protection())

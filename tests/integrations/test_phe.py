@@ -48,6 +48,7 @@ def test_phe_reads_our_sums_and_adds_to_them(ours):
         assert secret_key.decrypt(mixed) == pytest.approx(-3 * x + 7.1, abs=2.0**-40)
 
 
+@pytest.mark.slow
 def test_we_read_what_phe_wrote_under_its_own_key(theirs):
     public_key, secret_key = theirs
     p = plan(clip=100.0, frac_bits=20, parties=10)
@@ -160,6 +161,7 @@ def written(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_keys_of_pheutil_are_read_and_decrypt_what_phe_encrypts(written):
     secret = bridge.from_secret_json((written / "secret").read_text())
     public = bridge.from_public_json((written / "public").read_bytes())

@@ -399,6 +399,7 @@ def test_a_job_without_certificates_can_be_moved_but_not_run(folder: Path, tmp_p
     assert [peer.port for peer in moved.peers()] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @given(cents=st.integers(0, 10**13), zeros=st.text("0", max_size=20))
 def test_amounts_become_cents_exactly(cents: int, zeros: str) -> None:
     amount = Decimal(f"{cents // 100}.{cents % 100:02}{zeros}")

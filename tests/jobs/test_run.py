@@ -169,6 +169,7 @@ def test_a_forecast_takes_longer_on_a_slower_network_and_with_more_rows() -> Non
     assert expected_seconds(few, WAN) > few.rounds * WAN.latency_s
 
 
+@pytest.mark.slow
 def test_row_counts_are_announced_rounded_up_as_agreed() -> None:
     job = replace(make_job("structuring"), pad_rows_to=50)
     parts, outcome = simulate_job(job, make_tables(job, (120, 0, 5)))
@@ -234,6 +235,7 @@ def test_a_bank_cannot_announce_one_number_of_rows_and_put_in_another(told: int)
         assert ("more rows than announced" in str(outcome.errors["bank_x"])) == (told == 10)
 
 
+@pytest.mark.slow
 def test_an_auditor_recomputes_the_commitment_from_the_table_in_any_order() -> None:
     job = make_job("collectors")
     tables = make_tables(job, (50, 60, 70))
@@ -530,6 +532,7 @@ def test_a_party_that_does_not_come_is_named() -> None:
     assert "bank_c" in {record["error"]["named"] for record in records.values()}
 
 
+@pytest.mark.slow
 def test_who_gives_up_waiting_ends_nobody_elses_wait_and_may_come_again() -> None:
     job, identities = settle(make_job("structuring", "two banks and an outsider compute"))
     tables = make_tables(job, (20, 20))

@@ -63,6 +63,7 @@ def test_adding_shares_adds_secrets(case: tuple[Ring, list[RingArray]], n: int) 
     np.testing.assert_array_equal(reconstruct(held, x.shape, ring), ring.reduce(np.asarray(x + y)))
 
 
+@pytest.mark.slow
 @given(case=ring_and_arrays(), k=st.integers(0, 1000))
 @settings(deadline=None)
 def test_multiplying_shares_by_a_public_number_multiplies_the_secret(

@@ -97,6 +97,7 @@ def test_two_rising_lists_come_out_as_one_with_their_values(a, b, block, words):
         assert (8 * cost.sent.payload_bytes, cost.rounds) == (ands * LANES * words, rounds)
 
 
+@pytest.mark.slow
 def test_the_network_merges_all_lists_of_zeros_and_ones():
     # By the 0-1 principle this is every input that `merge` admits.
     for a, b in itertools.product(range(25), range(25)):

@@ -250,6 +250,7 @@ def test_who_waits_for_bytes_to_be_taken_does_not_say_that_it_waits_for_a_messag
     assert (set(told[-1].waits_for), told[-1].awaits) == ({1, 2}, 0)
 
 
+@pytest.mark.slow
 def test_any_number_of_peers_may_each_accuse_the_next() -> None:
     names = [f"c{i}" for i in range(60)]
     party = Party("a", ["a", *names], session=SESSION, room=DEFAULT_ROOM)

@@ -319,6 +319,7 @@ def test_five_thousand_parties_fit_one_process() -> None:
     assert out.messages == 4999
 
 
+@pytest.mark.slow
 def test_a_crash_among_thousands_ends_the_run_for_all_of_them() -> None:
     names = ("server", *(f"c{i}" for i in range(1999)))
 

@@ -149,6 +149,7 @@ def test_who_withholds_is_named_by_whom_it_lets_wait_and_nobody_blames_a_party_i
     assert ended["b"][:3] == ("AbortedError", "a", "mallory")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("sent_before", [(), (Reply,)])
 def test_who_waits_by_its_own_word_for_what_comes_later_in_the_protocol_is_named(sent_before):
@@ -173,6 +174,7 @@ def test_who_waits_by_its_own_word_for_what_comes_later_in_the_protocol_is_named
         assert ended["b"][2] != "mallory"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("says", ["what it waits for", "that it waits for y"])
 def test_an_outside_party_from_which_a_computing_party_keeps_a_message_is_named_by_nobody(says):
@@ -202,6 +204,7 @@ def test_an_outside_party_from_which_a_computing_party_keeps_a_message_is_named_
         assert blamed in ("", "mallory"), (name, text)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("left_out", [0, 1, 2])
 def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named(left_out):

@@ -153,6 +153,7 @@ def test_a_pattern_for_a_third_kind_of_table_is_one_file(
         assert record["opened"][-1]["what"].endswith("its joint stays")
 
 
+@pytest.mark.slow
 def test_a_pattern_may_have_other_roles_several_tables_and_an_engine_of_its_own(installed: Path) -> None:
     job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]'))
     for name, beds in (("elm", (10, 20)), ("oak", (5,))):
@@ -212,6 +213,7 @@ def test_roles_are_those_of_the_pattern(installed: Path) -> None:
             parsed(job_text("headcount", roles=roles))
 
 
+@pytest.mark.slow
 def test_the_pattern_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(registry.__file__).parents[2] / "docs/patterns.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -436,6 +438,7 @@ def test_a_parameter_that_is_no_finite_number_is_refused(field: str, number: str
         tuned(field % number)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_parameters")
 def test_jobs_whose_parameters_differ_in_value_or_type_have_other_digests() -> None:
     identities = {name: create_identity(name).certificate for name in HOSPITALS}

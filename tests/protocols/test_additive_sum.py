@@ -238,6 +238,7 @@ def test_a_client_that_learns_the_sum_may_vanish_too() -> None:
         np.testing.assert_array_equal(out.results[name].total, total_of(xs, ("a", "c")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roles", [(CLIENTS, ("x", "y"), ("r", "q")), (("a", "b"), ("a", "b"), ("r", "q"))])
 def test_a_result_party_that_leaves_a_real_network_ends_nobody_elses_run(
     over_tcp: Drive, roles: Layout
@@ -406,6 +407,7 @@ def test_a_vanished_aggregator_ends_the_run_with_an_error_that_names_it(roles: L
             assert len(still_open) == max(0, message - others)
 
 
+@pytest.mark.slow
 def test_an_aggregator_that_leaves_a_real_network_ends_the_run(over_tcp: Drive) -> None:
     xs, terms = vectors(R20, (11,), CLIENTS), terms_for(APART)
 

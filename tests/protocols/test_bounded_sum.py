@@ -185,6 +185,7 @@ def test_sum_and_verdicts_are_those_of_exact_integers_whatever_clients_share(
     assert result.weight == (int(total[0]) if weighted else len(accepted))
 
 
+@pytest.mark.slow
 def test_batches_change_nothing_but_the_rounds() -> None:
     rows = {**vectors(7), "evil": coordinates(B + 1)}
     total, accepted = reference(rows, PLAIN)
@@ -827,6 +828,7 @@ def test_a_weighted_row_is_the_weight_and_the_vector_times_it() -> None:
     assert [int(v) for v in WEIGHTED.ring.to_signed(row)[:3]] == [7, 7 * B, -21]
 
 
+@pytest.mark.slow
 @given(
     clip=st.floats(0.01, 100),
     frac_bits=st.integers(0, 20),

@@ -106,6 +106,7 @@ def test_empty_tables_and_single_rows_are_nothing_special(banks, computing, size
     assert_equal_to_plaintext(query, tables, run(query, tables))
 
 
+@pytest.mark.slow
 def test_all_keys_at_all_banks_make_one_group_each():
     banks = THREE
     query = Query(banks, banks, FIELDS)
@@ -155,6 +156,7 @@ def test_declared_cost_is_the_ledgers(banks, computing, rows):
     assert max(ledger.depth for ledger in outcome.ledgers.values()) == declared.rounds
 
 
+@pytest.mark.slow
 def test_the_wire_depends_on_row_counts_only():
     query = Query(THREE[:2], ("x", "y", "P0"), FIELDS)
     first = [table([f"n{i}" for i in range(30)], seed=1), table([f"n{i}" for i in range(30)], seed=2)]
@@ -168,6 +170,7 @@ def test_the_wire_depends_on_row_counts_only():
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.slow
 def test_row_counts_can_be_rounded_up():
     query = Query(THREE, THREE, FIELDS, pad_rows_to=64)
     tables = [table([f"n{i}" for i in range(n)], seed=n) for n in (3, 64, 65)]
@@ -233,6 +236,7 @@ def test_rows_that_came_back_altered_are_not_reported():
         placed.read(np.zeros(placed.opened_shape, np.uint64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("computing", [THREE, ("P0", "P1", "x"), ("x", "y", "z")])
 def test_rows_that_came_back_altered_blame_nobody_and_name_those_who_may_have_done_it(computing, monkeypatch):
     query = Query(THREE, computing, FIELDS)
@@ -250,6 +254,7 @@ def test_rows_that_came_back_altered_blame_nobody_and_name_those_who_may_have_do
     assert {e.peer for e in outcome.errors.values()} == {""}
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_fit_blame_nobody_and_open_no_row(monkeypatch):
     query = Query(THREE[:2], THREE, FIELDS)
     to_rows = engine._to_rows

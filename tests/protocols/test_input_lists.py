@@ -220,6 +220,7 @@ def test_a_party_whose_own_list_came_out_broken_says_that_another_computed_wrong
     assert {blamed(outcome.errors[n]) for n in ("A", "x", "y")} <= {"M"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["keys of padding", "rows in another bucket"])
 def test_what_is_not_checked_gives_the_same_results_to_all_others(monkeypatch, key):
     def alter(placed, planes):

@@ -41,5 +41,6 @@ def test_a_request_for_arrays_says_how_large_they_may_be(module: ModuleType, cal
     assert not carries_arrays(kind), ast.unparse(call)
 
 
+@pytest.mark.slow
 def test_all_requests_are_looked_at() -> None:
     assert len(list(requests())) >= 45

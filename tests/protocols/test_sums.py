@@ -490,6 +490,7 @@ def test_lengths_and_order_on_the_wire_are_the_same_for_all_inputs(case_of: Case
         assert len(shown) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH)
 def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(
     over_tcp: Drive, case_of: CaseOf, name: str

@@ -81,6 +81,7 @@ def test_sums_and_plain_means_are_within_the_stated_error(
             assert abs(Fraction(float(got)) - exact / by) <= Fraction(found.errors[""])
 
 
+@pytest.mark.slow
 @given(clients, st.lists(st.integers(1, 1000), min_size=4, max_size=4))
 @settings(deadline=None, max_examples=60)
 def test_means_with_integer_weights_err_by_the_precision(xs: list[list[float]], ws: list[int]) -> None:
@@ -93,6 +94,7 @@ def test_means_with_integer_weights_err_by_the_precision(xs: list[list[float]], 
         assert abs(Fraction(float(got)) - exact / sum(weights)) <= Fraction(found.errors[""])
 
 
+@pytest.mark.slow
 @given(clients, st.lists(st.floats(0.5, 10), min_size=4, max_size=4), st.booleans())
 @settings(deadline=None, max_examples=60)
 def test_means_with_other_weights_are_within_the_stated_error(
@@ -109,6 +111,7 @@ def test_means_with_other_weights_are_within_the_stated_error(
         assert abs(Fraction(float(got)) - exact / whole) <= Fraction(found.errors[""])
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-(2**59), 2**59), min_size=4, max_size=4))
 @settings(deadline=None)
 def test_sums_of_integers_are_exact_beyond_what_float64_holds(numbers: list[int]) -> None:

@@ -56,6 +56,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+@pytest.mark.slow
 @given(trees)
 @settings(deadline=None)
 def test_whatever_goes_in_comes_back(update: Any) -> None:

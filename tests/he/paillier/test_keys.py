@@ -197,6 +197,7 @@ def test_a_key_of_3072_bits_is_generated_and_used():
     assert np.max(np.abs(key.decrypt(total))) <= 2 * PLAN.error()
 
 
+@pytest.mark.slow
 def test_different_keys_are_generated():
     first, second = (SecretKey.generate(2048, randomizer_bits=512).public_key for _ in range(2))
     assert first.n != second.n
@@ -208,6 +209,7 @@ def test_different_keys_are_generated():
     )
 
 
+@pytest.mark.slow
 def test_bytes_a_number_at_3072_bits_and_48_bit_slots(real_key, small_keys):
     ten_thousand = plan(clip=1000.0, frac_bits=20, parties=10_000)
     assert 40 < ten_thousand.sum_bits <= 48
@@ -247,6 +249,7 @@ def test_everything_about_a_public_key_is_in_its_id(real_key):
     assert len({key.key_id for key in keys}) == len(keys)
 
 
+@pytest.mark.slow
 def test_what_is_no_modulus_is_refused_each_with_its_own_words(real_key):
     n = int(real_key.public_key.n)
     p, _ = real_key.prime_factors()
@@ -267,6 +270,7 @@ def test_what_is_no_modulus_is_refused_each_with_its_own_words(real_key):
             PublicKey(n, s=s)
 
 
+@pytest.mark.slow
 def test_what_is_no_base_of_randomizers_is_refused_each_with_its_own_words(real_key):
     n, h = int(real_key.public_key.n), int(real_key.public_key.h)
     p, q = real_key.prime_factors()
@@ -290,6 +294,7 @@ def test_what_is_no_base_of_randomizers_is_refused_each_with_its_own_words(real_
         PublicKey(p * (q + other), h=h)
 
 
+@pytest.mark.slow
 def test_what_are_no_factors_is_refused_each_with_its_own_words(real_key, small_primes):
     key, (p, q) = real_key.public_key, real_key.prime_factors()
     with pytest.raises(UsageError, match="not the modulus") as caught:
@@ -314,6 +319,7 @@ def test_what_are_no_factors_is_refused_each_with_its_own_words(real_key, small_
         SecretKey._from_primes(small, large, x=None)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_generated_is_refused():
     for bits in (1024, 2046, 16386):
         with pytest.raises(UsageError, match=f"2048 to 16384 bits, not {bits}"):

@@ -22,6 +22,7 @@ def is_prime_by_division(value: int) -> bool:
     return value > 1 and not np.any(value % np.arange(2, int(value**0.5) + 1, dtype=np.int64) == 0)
 
 
+@pytest.mark.slow
 def test_random_primes_are_prime_by_trial_division():
     for _ in range(50):
         p = int(random_prime(34))
@@ -30,6 +31,7 @@ def test_random_primes_are_prime_by_trial_division():
         assert p >> 32 == 3
 
 
+@pytest.mark.slow
 def test_halves_of_random_primes_have_no_small_factor():
     for _ in range(20):
         half = int(random_prime(40)) // 2
@@ -44,6 +46,7 @@ def test_halves_of_safe_primes_are_prime():
         assert gmpy2.is_prime(p // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("safe", [False, True])
 def test_which_prime_is_found_depends_on_the_stream_and_not_on_threads(safe):
     with ThreadPoolExecutor(2) as executor:

@@ -164,6 +164,7 @@ def test_a_closed_pool_has_no_randomizers_left_and_still_computes_them(small_key
         assert len(pool) == 0
 
 
+@pytest.mark.slow
 def test_a_forked_child_has_none_of_its_parents_randomizers(small_primes):
     p, q = small_primes
     program = f"""

@@ -27,6 +27,7 @@ def numbers(draw, powers: int):
     return s, *pair
 
 
+@pytest.mark.slow
 @given(numbers(1))
 def test_digits_stand_for_the_number(drawn):
     s, a, b = drawn
@@ -45,6 +46,7 @@ def test_the_product_is_the_product_modulo_n_to_the_s_plus_1(drawn):
     assert residues.from_digits(product, mpz(N)) == [a * b % N ** (s + 1)]
 
 
+@pytest.mark.slow
 @given(numbers(0), st.integers(1, N - 1))
 def test_blinding_multiplies_by_the_power_of_1_plus_n(drawn, randomizer):
     s, m, _ = drawn

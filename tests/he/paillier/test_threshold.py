@@ -100,6 +100,7 @@ def any_s(request: pytest.FixtureRequest, dealt: Dealt) -> Dealt:
 # What comes out.
 
 
+@pytest.mark.slow
 def test_a_sum_decrypts_to_the_plain_sum_under_every_exponent(any_s: Dealt) -> None:
     combined = any_s.key.combine(any_s.ciphertext, any_s.answers, context=CONTEXT)
     assert np.array_equal(combined.values, any_s.expected)
@@ -151,6 +152,7 @@ def test_every_plaintext_and_choice_of_parties_combines_over_a_tiny_modulus(s: i
         assert [x * scale % plain for x in logs] == list(range(int(plain)))
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_lagranges_coefficients_times_n_factorial_are_integers_and_interpolate(data: st.DataObject) -> None:
     parties = data.draw(st.integers(2, 100))
@@ -213,6 +215,7 @@ def test_fewer_key_shares_and_the_plaintext_give_the_other_parties_answers(any_s
             assert simulated % modulus == answer
 
 
+@pytest.mark.slow
 def test_a_single_share_of_two_is_uniform_whatever_the_secret() -> None:
     modulus, rng = mpz(11 * 13), Stream(bytes(32))
     for secret in (0, 5, 142):
@@ -604,6 +607,7 @@ def test_3072_bits_from_files_and_wire(real: Real, tmp_path: Path) -> None:
     assert size == 768 * len(ciphertext.integers()) + 768 + 1 + 112  # as declared: |Delta| takes a byte
 
 
+@pytest.mark.slow
 def test_keys_and_shares_that_came_wrong_name_the_peer(real: Real) -> None:
     key, shares, _ = real
     good = key.to_message()

@@ -88,6 +88,7 @@ def test_small_and_shifted_numbers_are_added_with_their_carries(p: Parameters, d
         assert not any(integers(y)[6:])
 
 
+@pytest.mark.slow
 @each_set
 @given(data=st.data())
 @settings(deadline=None, max_examples=60)

@@ -156,6 +156,7 @@ def test_a_product_further_than_a_quarter_from_integers_raises(
             multiply(x, s)
 
 
+@pytest.mark.slow
 @each_set
 def test_a_product_within_a_quarter_of_integers_is_rounded_to_them(
     p: Parameters, monkeypatch: pytest.MonkeyPatch

@@ -227,6 +227,7 @@ def test_a_party_that_computes_with_another_share_and_vouches_for_it_is_caught(o
         check(outcome, opened, liar, right=PLAIN[operation], last_round=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", [truncation, from_bits, shuffle], ids=lambda f: f.__name__)
 def test_what_another_share_changes_is_caught_and_nothing_else_is_changed(operation, share):
     """A liar that holds another share sends something else or not. If not, what is opened is right."""
@@ -278,6 +279,7 @@ def test_a_check_beside_an_input_leaves_it_to_the_next_check(share):
         check(outcome, opened, "bob", right=None, last_round=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("liar", FOUR)
 def test_the_first_lie_is_judged_though_it_spreads_to_what_honest_parties_send(share, liar):
     """Of a program with operations on results of others, every message of one party, in one way each."""

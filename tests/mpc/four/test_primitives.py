@@ -188,6 +188,7 @@ def orders_of_shuffles(run_four, share, buckets):
     return np.bincount(opened @ np.array([9, 3, 1]), minlength=27)[[5, 7, 11, 15, 19, 21]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fair", [None, 0, 1, 2, 3])
 def test_the_order_of_a_shuffle_is_uniform_also_to_who_knows_three_of_its_four_orders(
     run_four, share, monkeypatch, fair

@@ -206,6 +206,7 @@ class LeftError(SecaggError):
     """What a client of a test ends with."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "dropped"), [(Shares, ("c1",)), (MaskedInput, ("c1",)), (Unmasking, ())])
 def test_a_client_that_leaves_a_real_network_ends_nobody_elses_run(
     world: MakeWorld, over_tcp: Drive, kind: type[wire.Message], dropped: tuple[str, ...]
