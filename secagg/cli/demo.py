@@ -148,7 +148,7 @@ def _job_text(
 
 @dataclass(frozen=True, slots=True)
 class _Bank:
-    """A bank as God sees it.
+    """A bank as the demonstration sees it, which sees all of them.
 
     Attributes:
       tables: what it puts in.

@@ -1,8 +1,8 @@
 """What a party keeps of a run: its result, a record to be compared with others', and a private part of the record.
 
-Neither holds an identifier or an amount of anybody's. Digests of files, the salt of a commitment and numbers of one's own
-are in the private part alone, for they let others test guesses. The signed record holds its SHA-256; a fresh salt of 32
-bytes in it lets nobody test guesses of that.
+Neither the record nor its private part holds an identifier or an amount of anybody's. Digests of files, the salt of a
+commitment and numbers of one's own are in the private part alone, for they let others test guesses. The record, which is
+signed, holds the private part's SHA-256. A fresh salt of 32 bytes in the private part lets nobody test guesses of that.
 
 A run that fails or is stopped leaves a record too. It says how far the run came, why it ended, and who was named.
 """
