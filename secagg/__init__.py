@@ -1,4 +1,18 @@
-"""Joint computations on data that organisations may not show each other."""
+"""Joint computations on data that organisations may not show each other.
+
+    sum, mean         of what clients hold, under a protection: Masked, Additive, Bounded, Paillier, Ckks or Rlwe
+    Privacy           noise inside such a sum
+    aggregation       all about these
+    he, mpc, dp       encryption for sums, computing on shares, differential privacy
+    protocols         what parties run; each is written over Party
+    simulate          all parties in one thread, on one of LOOPBACK, LAN, WAN, MOBILE
+    network           other drivers: TLS between processes, or the caller's own carrier
+    patterns, jobs    what organisations look for together, and how they run it
+    federated         federated averaging, apart from the framework that carries it
+    cost, errors      what a run costs; what is raised, and whose doing it was
+
+`secagg --help` is the command line.
+"""
 
 from secagg.faces import face
 from secagg.release import RELEASE

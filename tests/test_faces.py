@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import secagg
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(
     ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "secagg").rglob("__init__.py")
@@ -51,6 +53,12 @@ def test_the_package_shows_its_public_names_and_nothing_else() -> None:
     code = "import secagg, secagg.network.tcp, secagg.cli.commands\nprint(json.dumps([dir(secagg), secagg.__all__]))"
     shown, named = fresh(code)
     assert sorted(shown) == sorted(named) == sorted(" ".join(PUBLIC).split())
+
+
+def test_the_package_says_what_each_public_name_is_for() -> None:
+    assert secagg.__doc__ is not None
+    said = set(re.findall(r"\w+", secagg.__doc__))
+    assert said >= set(secagg.__all__) - {"__version__"}
 
 
 @pytest.mark.slow
