@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--protections", nargs="+", choices=list(PROTECTIONS), default=list(PROTECTIONS))
     parser.add_argument("--tiny", action="store_true", help="a few clients, to see that it runs")
     args = parser.parse_args(argv)
-    few, many = (110, 220) if args.tiny else args.clients
+    few, many = (20, 40) if args.tiny else args.clients
     print(
         f"{NUMBERS} numbers a client; seconds of the processor, and {many:,} clients' over {few:,} clients'"
     )

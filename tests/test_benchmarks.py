@@ -28,9 +28,9 @@ def test_the_benchmark_runs_on_a_little(name, capfd):
     assert capfd.readouterr().out
 
 
-def test_500_runs_with_faults_end_right_or_name_a_peer():
+def test_runs_with_faults_end_right_or_name_a_peer():
     disturb = importlib.import_module("benchmarks.faults").disturb
-    endings = [(seed, *disturb(seed)) for seed in range(100_000, 100_500)]
+    endings = [(seed, *disturb(seed)) for seed in range(100_000, 100_120)]
     assert [(seed, why) for seed, _, why in endings if why] == []
     assert {end for _, end, _ in endings} == {"the right result", "an error that names a peer"}
 
