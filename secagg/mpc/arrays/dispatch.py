@@ -72,16 +72,11 @@ NAMES: Final[dict[str, Callable[..., Any]]] = {
     "where": comparison.where,
 }
 
-_MODULES: Final[tuple[str, ...]] = ()
+_MODULES: Final[tuple[str, ...]] = ("secagg.mpc.arrays.elementary",)
 _PENDING: Final[Mapping[str, str]] = {
     "argsort": "nothing sorts shared arrays yet; argmin and argmax find extremes",
-    "divide": "nothing divides by shared numbers yet; x / 4 divides by a public one",
-    "exp": "nothing computes exponentials yet; x ** n takes small public integers",
-    "log": "nothing computes logarithms yet",
     "searchsorted": "nothing searches shared arrays yet; (x < v).sum() counts what is smaller",
     "sort": "nothing sorts shared arrays yet; min and max find extremes",
-    "sqrt": "nothing computes square roots yet",
-    "std": "nothing computes square roots yet; var gives the variance",
     "unique_counts": "nothing counts distinct shared values yet; (x == v).sum() counts one",
 }
 

@@ -1,0 +1,357 @@
+"""Elementary functions of shared fixed-point numbers: quotients, roots, exponentials, logarithms and what they make up.
+
+Arguments are fixed(1) to fixed(20) of 64 bits; int64 and bool become fixed(16). Below, f are an argument's fractional bits
+and ulp = 2**-f; results have f fractional bits. Computation goes through numbers of 28 fractional bits.
+
+  function              arguments                      error at most
+  reciprocal(x)         any                            ulp + 2**-21 |1/x|
+  divide(x, y)          |x / y| < 2**(16 - 1)          ulp (1 + 2**(2 f - 45) |x|) + 2**-21 |x / y|
+  sqrt(x)               any                            ulp + 2**-21 sqrt(x)
+  rsqrt(x)              any                            ulp + 2**-21 / sqrt(x)
+  exp(x)                any                            ulp + 2**-19 exp(x)
+  log(x)                any                            2 ulp
+  sigmoid(x), tanh(x)   |x| < 2**(60 - 28)             2 ulp, 4 ulp
+  softmax, logsumexp    as exp                         2**-13 at f = 16 for some ten numbers, as tests measure
+
+Any: |x| < 2**(61 - f), the numbers that the ring holds with room for a sign. Within it nothing wraps.
+
+Saturation. 1 / 0, x / 0 and rsqrt(0) are 0. A negative x counts as 0 for sqrt, rsqrt and log, and log(0) is
+log(2**-(f + 1)). exp(x) is exp of the nearest number that lies in [-(f + 1) log 2, (61 - 2 f) log 2].
+
+*Normalisation*, as in [CS10]. The digits of x from its highest one on, as integers t_j = [x >= 2**j], give the one-hot
+vector t_j - t_{j+1} of the highest digit e. So 2**(60 - e), and any other function of e, is a linear function of t.
+c = x 2**(60 - e) / 2**61 lies in [1/2, 1). There 1/c, sqrt(c), 1/sqrt(c) and log(c) are polynomials in 4 c - 3, which lies
+in [-1, 1]: interpolation at Chebyshev's points, with an error below 2**-28. The result is the polynomial's value times a
+power of two that depends on e.
+
+*Exponentials*, as in [AS19]. 2**y for y = x log2(e): the fractional part of y gives a polynomial, and the digits of its
+floor a power of two.
+
+Who learns what: nobody anything, for they are programs on the engine.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+
+from secagg.errors import UsageError
+from secagg.mpc.arrays.arithmetic import (
+    absolute,
+    add,
+    divide_by_public,
+    is_negative,
+    matmul,
+    multiply,
+    negative,
+    product,
+    selected,
+    shifted_right,
+    subtract,
+    times_integers,
+)
+from secagg.mpc.arrays.comparison import maximum, minimum
+from secagg.mpc.arrays.digits import DIGITS, LEADING
+from secagg.mpc.arrays.dtypes import FixedType, Number, int8, int64
+from secagg.mpc.arrays.handle import (
+    H,
+    as_numbers,
+    as_reals,
+    broadcast_shape,
+    is_shared,
+    number,
+    public_values,
+    rescaled,
+)
+from secagg.mpc.arrays.kernels import MULTIPLY, TRUNCATE
+from secagg.mpc.arrays.local import NARROW, SCALE
+from secagg.mpc.arrays.logic import invert
+from secagg.mpc.arrays.moves import concat, expand_dims, index, reshape
+from secagg.mpc.arrays.reductions import Axis, var
+from secagg.mpc.arrays.reductions import max as largest
+from secagg.mpc.arrays.reductions import sum as total
+
+_INNER: Final = FixedType(28)
+_DIGITS: Final = 61  # of a number of at least 0 in the ring, so that its product with a power of two fits
+_DEGREE: Final = 11  # of polynomials on [1/2, 1], whose functions have a pole at 0
+_BLOCK: Final = 16  # powers of two that a number of 30 bits is multiplied by at once
+_MOST: Final = 20  # fractional bits of an argument
+_QUOTIENT: Final = 16  # bits of a quotient before the point
+_LOG2_E: Final = math.log2(math.e)
+
+
+def reciprocal(x: H) -> H:
+    """Return 1 / x; 0 where x = 0."""
+    x = _argument(x)
+    return _as(_reciprocal(x, number(x).frac_bits), number(x))
+
+
+def _reciprocal(x: H, frac_bits: int) -> H:
+    """Return 1 / x in units of 2**-frac_bits."""
+    f = number(x).frac_bits
+    below = as_numbers(is_negative(x))
+    size = subtract(x, times_integers(product(below, x, 0), np.asarray(2)))
+    c, highest, _ = _normalised(size)
+    exponents = [f - 1 - e for e in range(_DIGITS)]
+    y = _times_power(_polynomial(c, _interpolated("reciprocal")), highest, exponents, frac_bits)
+    return subtract(y, times_integers(product(below, y, 0), np.asarray(2)))
+
+
+def divide(x: Any, y: Any) -> Any:
+    """Return x / y; 0 where y = 0. A quotient of 2**15 or more is wrong, as the ring wraps."""
+    if not is_shared(y):
+        return divide_by_public(x, y)
+    divisor = _argument(y)
+    f = number(divisor).frac_bits
+    if not is_shared(x):
+        x = y.engine.public(np.asarray(public_values(x), np.float64), dtype=divisor.dtype)
+    x = _argument(x)
+    finer = 62 - _QUOTIENT - max(f, number(x).frac_bits)
+    inverse = _reciprocal(divisor, finer)
+    dtype = max(number(x), number(divisor), key=lambda d: d.frac_bits)
+    x = _as(rescaled(x, dtype), int64)
+    return x.derive(
+        MULTIPLY, inverse, shape=broadcast_shape(x.shape, inverse.shape), dtype=dtype, params=(64, finer)
+    )
+
+
+def sqrt(x: H) -> H:
+    """Return the square root; 0 where x <= 0."""
+    return _root(x, "sqrt", 1)
+
+
+def rsqrt(x: H) -> H:
+    """Return 1 / sqrt(x); 0 where x <= 0."""
+    return _root(x, "rsqrt", -1)
+
+
+def _root(x: H, name: str, power: int) -> H:
+    x = _argument(x)
+    dtype = number(x)
+    c, highest, _ = _normalised(_at_least_zero(x))
+    y = _polynomial(c, _interpolated(name))
+    parts = []
+    for odd in (0, 1):  # x = c 2**(e + 1 - f), of which an odd exponent leaves a factor sqrt(2)
+        chosen = [e for e in range(_DIGITS) if (e + 1 - dtype.frac_bits) % 2 == odd]
+        exponents = [power * (e + 1 - dtype.frac_bits - odd) // 2 for e in chosen]
+        value = multiply(y, math.sqrt(2.0) ** power) if odd else y
+        of_these = index(highest, slice(chosen[0], None, 2))
+        parts.append(_times_power(value, of_these, exponents, dtype.frac_bits))
+    return _as(add(*parts), dtype)
+
+
+def log(x: H) -> H:
+    """Return the natural logarithm; that of 2**-(f + 1) where x <= 0."""
+    x = _argument(x)
+    f = number(x).frac_bits
+    c, _, length = _normalised(_at_least_zero(x))
+    exponent = rescaled(subtract(length, np.asarray(f)), _INNER)
+    return _narrowed(add(_polynomial(c, _interpolated("log")), multiply(exponent, math.log(2.0))), f)
+
+
+def exp(x: H) -> H:
+    """Return e**x, of x moved into the range of which the result fits."""
+    x = _argument(x)
+    f = number(x).frac_bits
+    x = minimum(maximum(x, -(f + 1) * math.log(2.0)), (61 - 2 * f) * math.log(2.0))
+    y = multiply(rescaled(x, _INNER), _LOG2_E)
+    return _exp2(y, -(f + 2), FixedType(f))
+
+
+def sigmoid(x: H) -> H:
+    """Return 1 / (1 + e**-x)."""
+    x = _argument(x)
+    f = number(x).frac_bits
+    size = minimum(absolute(x), 29 * math.log(2.0))
+    z = _exp2(multiply(rescaled(size, _INNER), -_LOG2_E), -30, _INNER)
+    # 1 / (1 + z) = 1 / (2 c) for c = (1 + z) / 2 in [1/2, 1]
+    y = _polynomial_of(add(times_integers(z, np.asarray(2)), -1), _interpolated("reciprocal"))
+    y = _as(y, FixedType(29))
+    s = _narrowed(y, f)
+    return add(s, selected(is_negative(x), add(times_integers(s, np.asarray(-2)), 1)))
+
+
+def tanh(x: H) -> H:
+    """Return the hyperbolic tangent."""
+    return add(times_integers(sigmoid(times_integers(_argument(x), np.asarray(2))), np.asarray(2)), -1)
+
+
+def softmax(x: H, *, axis: int = -1) -> H:
+    """Return exp(x) divided by its sum along an axis."""
+    z = exp(subtract(_argument(x), largest(_argument(x), axis=axis, keepdims=True)))
+    return divide(z, total(z, axis=axis, keepdims=True))
+
+
+def logsumexp(x: H, *, axis: Axis = None, keepdims: bool = False) -> H:
+    """Return log(sum(exp(x))) along axes."""
+    x = _argument(x)
+    top = largest(x, axis=axis, keepdims=True)
+    kept = log(total(exp(subtract(x, top)), axis=axis, keepdims=keepdims))
+    return add(kept, top if keepdims else reshape(top, kept.shape))
+
+
+def std(x: H, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> H:
+    """Return the standard deviation along axes: the root of `var`."""
+    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+# What the functions stand on.
+
+
+def _argument(x: H) -> H:
+    x = as_reals(x)
+    dtype = number(x)
+    if dtype.bits != 64 or dtype.frac_bits > _MOST:
+        raise UsageError(
+            f"elementary functions take 64 bits with 1 to {_MOST} fractional bits, got {x!r}; convert it with "
+            "x.astype(mpc.fixed(16))"
+        )
+    return x
+
+
+def _at_least_zero(x: H) -> H:
+    return selected(invert(is_negative(x)), x)
+
+
+def _as(x: H, dtype: Number) -> H:
+    """Return the same ring elements as numbers of another dtype."""
+    return x.derive(SCALE, shape=x.shape, dtype=dtype, params=(np.asarray(1, np.uint64),))
+
+
+def _narrowed(x: H, frac_bits: int) -> H:
+    fewer = number(x).frac_bits - frac_bits
+    return x.derive(TRUNCATE, shape=x.shape, dtype=FixedType(frac_bits), params=(64, fewer))
+
+
+def _weighted(weights: Sequence[int], rows: H) -> H:
+    """Return the sum of rows times public weights. Free."""
+    flat = reshape(rows, (len(weights), -1))
+    return reshape(matmul(np.array(weights, np.int64), flat), rows.shape[1:])
+
+
+def _normalised(x: H) -> tuple[H, H, H]:
+    """Return c in [1/2, 1), the one-hot vector of the highest digit, and the number of digits, of x >= 0.
+
+    For 0 they are 1/2, nothing set and 0.
+    """
+    raw = _as(x, int64)
+    digits = (_DIGITS, *x.shape)
+    from_highest = raw.derive(LEADING, shape=digits, dtype=int64, params=(_DIGITS,))
+    below, top = index(from_highest, slice(0, -1)), index(from_highest, slice(_DIGITS - 1, None))
+    highest = concat([subtract(below, index(from_highest, slice(1, None))), top])
+    scale = _weighted([1 << _DIGITS - 1 - e for e in range(_DIGITS)], highest)
+    params = (64, _DIGITS - _INNER.frac_bits)
+    c = raw.derive(MULTIPLY, scale, shape=x.shape, dtype=_INNER, params=params)
+    half = 1 << _INNER.frac_bits - 1
+    nothing = add(times_integers(index(from_highest, 0), np.asarray(-half)), half)
+    return add(c, _as(nothing, _INNER)), highest, total(from_highest, axis=0)
+
+
+def _times_power(y: H, highest: H, exponents: Sequence[int], frac_bits: int) -> H:
+    """Return y 2**exponents[e] in units of 2**-frac_bits for the e that is set in a one-hot vector, 0 where none is.
+
+    Powers are cut into blocks of 16, so that products of y, which is below 4, fit the ring. Each block is truncated by
+    itself; of all but one the product is 0, which truncation keeps.
+    """
+    shifts = [exponent + frac_bits - _INNER.frac_bits for exponent in exponents]
+    raw, high = _as(y, int64), max(shifts)
+    result: H | None = None
+    while high > -(_INNER.frac_bits + 2):  # below, the result is less than half an ulp
+        low = high - _BLOCK + 1
+        weights = [1 << shift - low if low <= shift <= high else 0 for shift in shifts]
+        part = _shifted(product(raw, _weighted(weights, highest), 0), low)
+        result = part if result is None else add(result, part)
+        high = low - 1
+    return times_integers(raw, np.asarray(0)) if result is None else result
+
+
+def _shifted(raw: H, bits: int) -> H:
+    """Return integers times 2**bits, rounded up or down."""
+    if bits >= 0:
+        return times_integers(raw, np.asarray(1 << bits))
+    return raw.derive(TRUNCATE, shape=raw.shape, dtype=int64, params=(64, -bits))
+
+
+def _exp2(y: H, least: int, dtype: FixedType) -> H:
+    """Return 2**y for y >= least, of 28 fractional bits, so that the result fits the dtype."""
+    floor = shifted_right(_as(y, int64), _INNER.frac_bits)
+    rest = subtract(y, rescaled(floor, _INNER))
+    p = _as(_polynomial_of(add(times_integers(rest, np.asarray(2)), -1), _interpolated("exp2")), int64)
+    counted = subtract(floor, np.asarray(least)).derive(NARROW, shape=y.shape, dtype=int8)
+    digits = counted.derive(DIGITS, shape=(6, *y.shape), dtype=int64, params=(6,))
+    b = [index(digits, i) for i in range(6)]
+    factor = [add(times_integers(b[i], np.asarray((1 << (1 << i)) - 1)), 1) for i in range(4)]
+    power = multiply(multiply(factor[0], factor[1]), multiply(factor[2], factor[3]))
+    z, both = multiply(p, power), multiply(b[4], b[5])
+    block = [
+        add(negative(add(b[4], b[5])), add(both, 1)),
+        subtract(b[4], both),
+        subtract(b[5], both),
+        both,
+    ]
+    result: H | None = None
+    for i, chosen in enumerate(block):
+        low = _BLOCK * i + least + dtype.frac_bits - _INNER.frac_bits
+        if low <= -(_INNER.frac_bits + 1 + _BLOCK) or low + _INNER.frac_bits > 62:
+            continue  # less than half an ulp, or more than y says
+        part = _shifted(multiply(chosen, z), low)
+        result = part if result is None else add(result, part)
+    if result is None:
+        raise UsageError(f"2**y with y from {least} on does not show in {dtype}")
+    return _as(result, dtype)
+
+
+def _polynomial(c: H, coefficients: NDArray[np.float64]) -> H:
+    """Return a polynomial in 4 c - 3."""
+    return _polynomial_of(add(times_integers(c, np.asarray(4)), -3), coefficients)
+
+
+def _polynomial_of(u: H, coefficients: NDArray[np.float64]) -> H:
+    """Return a polynomial of u in [-1, 1]: powers by doubling, then one sum that is truncated once."""
+    degree = len(coefficients) - 1
+    powers = expand_dims(u, axis=0)
+    while (have := powers.shape[0]) < degree:
+        wanted = min(have, degree - have)
+        following = multiply(index(powers, slice(0, wanted)), index(powers, slice(have - 1, None)))
+        powers = concat([powers, following])
+    value = matmul(coefficients[1:], reshape(powers, (degree, -1)))
+    return add(reshape(value, u.shape), float(coefficients[0]))
+
+
+_FUNCTIONS: Final[dict[str, tuple[Callable[[Any], Any], float, int]]] = {
+    # the function, where its interval begins (it ends 1 or twice as far), and the degree
+    "reciprocal": (lambda c: 1 / c, 0.5, _DEGREE),
+    "sqrt": (np.sqrt, 0.5, _DEGREE),
+    "rsqrt": (lambda c: 1 / np.sqrt(c), 0.5, _DEGREE),
+    "log": (np.log, 0.5, _DEGREE),
+    "exp2": (np.exp2, 0.0, 8),
+}
+
+
+@functools.cache
+def _interpolated(name: str) -> NDArray[np.float64]:
+    """Return the coefficients of a function on [low, 1], in u = (2 c - 1 - low) / (1 - low), lowest first."""
+    function, low, degree = _FUNCTIONS[name]
+    points = chebyshev.chebinterpolate(lambda u: function((u * (1 - low) + 1 + low) / 2), degree)
+    return np.asarray(chebyshev.cheb2poly(points), np.float64)
+
+
+NAMES: Final[dict[str, Callable[..., Any]]] = {
+    "divide": divide,
+    "exp": exp,
+    "log": log,
+    "logsumexp": logsumexp,
+    "reciprocal": reciprocal,
+    "rsqrt": rsqrt,
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+    "sqrt": sqrt,
+    "std": std,
+    "tanh": tanh,
+}

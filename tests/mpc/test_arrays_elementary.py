@@ -1,0 +1,133 @@
+"""Elementary functions of shared numbers stay within the bounds that their module states, at the ends and in between."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+
+from clear import run_clear
+from secagg.errors import UsageError
+from secagg.mpc.arrays import elementary
+from secagg.mpc.arrays.dtypes import fixed, int64
+from secagg.mpc.arrays.engine import Engine
+
+RELATIVE = 2.0**-21
+COUNT = 200
+
+
+def opened(functions, *values, f, dtype=None):
+    """Return what functions of shared arrays open to, in the clear and without a message."""
+
+    async def program(primitives):
+        engine = Engine(primitives)
+        shared = [engine.share(v, owner="ada", shape=v.shape, dtype=dtype or fixed(f)) for v in values]
+        return await engine.open(*(function(*shared) for function in functions))
+
+    return run_clear(program)
+
+
+def exact(function, *values):
+    """Return a function's values at 40 decimal digits, as floats."""
+    with mpmath.workdps(40):
+        return np.array([float(function(*map(mpmath.mpf, row))) for row in zip(*values, strict=True)])
+
+
+def positive(f, seed):
+    """Return numbers of all sizes, the least and the greatest that the ring's range has among them."""
+    made_up = np.random.default_rng(seed)
+    units = np.floor(2.0 ** made_up.uniform(0, 61, COUNT))
+    units[:4] = 1, 2, 2.0**f, 2.0**61 - 2**9  # the last float below 2**61
+    return units * 2.0**-f
+
+
+@pytest.mark.parametrize("f", [8, 16, 20])
+def test_reciprocals_roots_and_logarithms_are_within_their_bounds(f):
+    x, ulp = positive(f, 1), 2.0**-f
+    names = ("reciprocal", "sqrt", "rsqrt", "log")
+    got = dict(zip(names, opened([elementary.NAMES[n] for n in names], x, f=f), strict=True))
+    for name, function in (
+        ("reciprocal", lambda v: 1 / v),
+        ("sqrt", mpmath.sqrt),
+        ("rsqrt", lambda v: 1 / mpmath.sqrt(v)),
+    ):
+        true = exact(function, x)
+        assert (np.abs(got[name] - true) <= ulp + RELATIVE * np.abs(true)).all(), name
+    assert (np.abs(got["log"] - exact(mpmath.log, x)) <= 2 * ulp).all()
+
+
+@pytest.mark.parametrize("f", [8, 16, 20])
+def test_exponentials_are_within_their_bounds_over_the_range_in_which_they_do_not_saturate(f):
+    ulp, made_up = 2.0**-f, np.random.default_rng(2)
+    low, high = -(f + 1) * np.log(2), (61 - 2 * f) * np.log(2)
+    x = np.round(made_up.uniform(low + ulp, high - ulp, COUNT) / ulp) * ulp
+    x[:3] = 0, np.ceil(low / ulp) * ulp, np.floor(high / ulp) * ulp
+    grow, logistic, tangent = opened([elementary.exp, elementary.sigmoid, elementary.tanh], x, f=f)
+    true = exact(mpmath.exp, x)
+    assert (np.abs(grow - true) <= ulp + 2.0**-19 * true).all()
+    assert (np.abs(logistic - exact(lambda v: 1 / (1 + mpmath.exp(-v)), x)) <= 2 * ulp).all()
+    assert (np.abs(tangent - exact(mpmath.tanh, x)) <= 4 * ulp).all()
+
+
+@pytest.mark.parametrize("f", [8, 16, 20])
+def test_quotients_are_within_their_bound(f):
+    ulp, made_up = 2.0**-f, np.random.default_rng(3)
+    y = made_up.choice([-1, 1], COUNT) * np.minimum(positive(f, 4), 2.0**20)
+    x = np.round(y * made_up.uniform(-1, 1, COUNT) * 2.0 ** made_up.uniform(-4, 14, COUNT) / ulp) * ulp
+    x = np.clip(x, -(2.0 ** (61 - f)) / 2, 2.0 ** (61 - f) / 2)
+    (got,) = opened([lambda a, b: a / b], x, y, f=f)
+    true = exact(lambda a, b: a / b, x, y)
+    assert (np.abs(got - true) <= ulp * (1 + 2.0 ** (2 * f - 45) * np.abs(x)) + RELATIVE * np.abs(true)).all()
+
+
+def test_what_lies_outside_saturates_as_stated():
+    x = np.array([0.0, -1.0, -1000.0, 1000.0])
+    names = ("reciprocal", "sqrt", "rsqrt", "log", "exp", "sigmoid", "tanh")
+    got = dict(zip(names, opened([elementary.NAMES[n] for n in names], x, f=16), strict=True))
+    ulp = 2.0**-16
+    assert got["reciprocal"][0] == 0
+    assert np.abs(got["reciprocal"][1] + 1) <= 2 * ulp
+    assert (got["sqrt"][:3] == 0).all()
+    assert (got["rsqrt"][:3] == 0).all()
+    assert np.allclose(got["log"][:3], -17 * np.log(2), rtol=0, atol=2 * ulp)
+    assert (got["exp"][1:3] <= np.exp([-1, -1000]) + ulp).all()
+    assert np.isclose(got["exp"][3], 2.0**29, rtol=2.0**-16)
+    assert np.allclose(got["sigmoid"], [0.5, 1 / (1 + np.e), 0, 1], rtol=0, atol=2 * ulp)
+    assert np.allclose(got["tanh"][2:], [-1, 1], rtol=0, atol=4 * ulp)
+    (quotient,) = opened([lambda a: a / (a - a)], x, f=16)
+    assert (quotient == 0).all()
+
+
+def test_softmax_and_logsumexp_work_along_an_axis_whatever_the_size_of_the_numbers():
+    x = np.array([[0.0, -1.0, -3.5, 2.0], [500.0, 500.0, 499.0, -2000.0]])
+    soft, soft_0, both = opened(
+        [
+            elementary.softmax,
+            lambda v: elementary.softmax(v, axis=0),
+            lambda v: elementary.logsumexp(v, axis=1),
+        ],
+        x,
+        f=16,
+    )
+    shifted = np.exp(x - x.max(1, keepdims=True))
+    assert np.allclose(soft, shifted / shifted.sum(1, keepdims=True), rtol=0, atol=2.0**-13)
+    assert np.allclose(soft_0[1, :3], 1, rtol=0, atol=2.0**-13)
+    assert np.allclose(both, np.log(shifted.sum(1)) + x.max(1), rtol=0, atol=2.0**-13)
+
+
+def test_numpy_s_names_and_operators_lead_here():
+    x = np.array([[1.0, 4.0], [9.0, 0.25]])
+    got = opened(
+        [np.sqrt, np.exp, np.log, lambda v: 1 / v, lambda v: v / v.T, lambda v: v.std(axis=0)], x, f=16
+    )
+    wanted = (np.sqrt(x), np.exp(x), np.log(x), 1 / x, x / x.T, x.std(axis=0))
+    for result, true in zip(got, wanted, strict=True):
+        assert np.allclose(result, true, rtol=2.0**-19, atol=2.0**-13)
+    (whole,) = opened([np.sqrt], np.array([4, 0, 9]), f=16, dtype=int64)
+    assert np.allclose(whole, [2, 0, 3], rtol=0, atol=2.0**-15)
+
+
+@pytest.mark.parametrize("dtype", [fixed(21), fixed(8, 32)], ids=str)
+def test_a_dtype_for_which_no_bound_is_stated_is_refused(dtype):
+    with pytest.raises(UsageError, match=r"take 64 bits with 1 to 20 fractional bits.*astype"):
+        opened([elementary.exp], np.array([1.0]), f=16, dtype=dtype)
