@@ -89,7 +89,11 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/network/hello.py": ("tests/network/test_hello.py",),
     "secagg/network/pinning.py": ("tests/network/test_pinning.py",),
     "secagg/network/stepwise.py": ("tests/network/test_stepwise.py",),
-    "secagg/network/*.py": ("tests/network/test_tcp.py", "tests/network/test_identity.py"),
+    "secagg/network/*.py": (
+        "tests/network/test_tcp.py",
+        "tests/network/test_impostors.py",
+        "tests/network/test_identity.py",
+    ),
     "secagg/protocols/group_by/*.py": _GROUP_BY,
     "secagg/protocols/pseudonyms.py": (
         "tests/protocols/test_pseudonyms.py",
