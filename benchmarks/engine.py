@@ -31,15 +31,13 @@ import numpy as np  # noqa: E402  # after one_thread
 from secagg.cost.operation import Cost  # noqa: E402
 from secagg.mpc.array import (  # noqa: E402
     SharedArray,
-    equal_cost,
     from_bits,
-    from_bits_cost,
     input_array,
-    less_than_cost,
     public_array,
 )
-from secagg.mpc.three.engine import ThreeEngine, open_cost  # noqa: E402
-from secagg.mpc.three.products import multiply_cost  # noqa: E402
+from secagg.mpc.numbers import RING64  # noqa: E402
+from secagg.mpc.three.costs import COSTS  # noqa: E402
+from secagg.mpc.three.engine import ThreeEngine  # noqa: E402
 from secagg.network.memory import keep_freed_memory  # noqa: E402
 from secagg.prg import system_stream  # noqa: E402
 
@@ -66,35 +64,39 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
     """Return what to measure by name, and how often."""
     pad = -(-n // 64) * 8
     digits, entries = (21, 7) if n >= 1 << 15 else (16, 15)  # the layout of a comparison's thermometers
-    ands = less_than_cost(n).payload_bytes["P_1"] - 2 * digits * pad
+    ands = COSTS.negative(n, RING64).payload_bytes["P_1"] - 2 * digits * pad
     fixed = 2 * (
         2 * 8 + 2 * 8 + 3 * 2 + 8
     )  # a, b, rho, x_2 of 8 bytes; r, s, q of 2: each drawn at both holders
     cells = side * side
     # The three make five products modulo 2**64, which are five in float64 each.
-    matrix = Operation(f"matmul {side}", multiply_cost(cells, frac_bits=FRAC_BITS), fixed * cells, (25, side))
-    small = Operation(f"fixed-point multiply, {SMALL}", multiply_cost(SMALL, frac_bits=FRAC_BITS), 0)
+    matrix = Operation(f"matmul {side}", COSTS.multiply(cells, RING64, FRAC_BITS), fixed * cells, (25, side))
+    small = Operation(f"fixed-point multiply, {SMALL}", COSTS.multiply(SMALL, RING64, FRAC_BITS), 0)
     return {
-        "imul": (Operation("integer multiply", multiply_cost(n), 6 * 8 * n), repeats),
+        "imul": (Operation("integer multiply", COSTS.multiply(n, RING64), 6 * 8 * n), repeats),
         "mul": (
-            Operation("fixed-point multiply", multiply_cost(n, frac_bits=FRAC_BITS), fixed * n),
+            Operation("fixed-point multiply", COSTS.multiply(n, RING64, FRAC_BITS), fixed * n),
             repeats,
         ),
         "cmp": (
             Operation(
-                "x < 0", less_than_cost(n), 2 * (digits * entries + 1 + 2 * 2 * digits) * pad + 6 * ands
+                "x < 0",
+                COSTS.negative(n, RING64),
+                2 * (digits * entries + 1 + 2 * 2 * digits) * pad + 6 * ands,
             ),
             repeats,
         ),
-        "bit": (Operation("bits to integers", from_bits_cost(n), 6 * 8 * n), repeats),
+        "bit": (Operation("bits to integers", COSTS.from_bits(n, RING64), 6 * 8 * n), repeats),
         "eq": (
-            Operation("x == 0", equal_cost(n), 2 * 64 * pad + 6 * equal_cost(n).payload_bytes["P_1"]),
+            Operation(
+                "x == 0", COSTS.zero(n, RING64), 2 * 64 * pad + 6 * COSTS.zero(n, RING64).payload_bytes["P_1"]
+            ),
             repeats,
         ),
-        "open": (Operation("open", open_cost(8 * n), 0), repeats),
+        "open": (Operation("open", COSTS.open(8 * n), 0), repeats),
         "mm": (matrix, max(2, repeats // 3)),
         "mul-small": (small, 20 * repeats),
-        "cmp-small": (Operation(f"x < 0, {SMALL}", less_than_cost(SMALL), 0), 20 * repeats),
+        "cmp-small": (Operation(f"x < 0, {SMALL}", COSTS.negative(SMALL, RING64), 0), 20 * repeats),
     }
 
 
@@ -105,12 +107,12 @@ async def party_program(party: Any, *, n: int, side: int, repeats: int) -> dict[
     x, y = np.rint(made_up.standard_normal((2, max(n, side * side))) * 50 * 2**FRAC_BITS) / 2**FRAC_BITS
 
     async def given(values: Any, owner: int) -> SharedArray:
-        mine = values if engine.index == owner else None
+        mine = values if party.me == NAMES[owner] else None
         return await input_array(engine, NAMES[owner], values.shape, mine, frac_bits=FRAC_BITS)
 
     a, b = await given(x[:n], 0), await given(y[:n], 1)
     p, q = [await given(v[: side * side].reshape(side, side), 2) for v in (x, y)]
-    i, j = (SharedArray(engine, v.share_0, v.share_1) for v in (a, b))
+    i, j = (SharedArray.of(v) for v in (a, b))
     few, others = a[:SMALL].copy(), b[:SMALL].copy()
     beacon = public_array(engine, np.zeros(1, np.int64))
     flags = await (a < 0)

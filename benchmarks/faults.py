@@ -25,9 +25,7 @@ from secagg.errors import SecaggError
 from secagg.fixed_point import plan
 from secagg.he.rlwe import SecretKey
 from secagg.mpc.array import input_array, receive_array, share_array, where
-from secagg.mpc.groups import XOR
 from secagg.mpc.three.engine import ThreeEngine
-from secagg.mpc.three.shuffle import shuffle
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
@@ -95,8 +93,8 @@ def engine_case() -> Case:
         y = await input_array(engine, "data", (4,), frac_bits=16)
         larger = await where(await (x < y), y, x)
         z = await (larger * y)
-        mixed = await shuffle((await z.bits())[None], XOR)
-        await mixed.open(["P2"])
+        (mixed,) = await engine.shuffle((await z.bits())[None])
+        await engine.open(mixed, ["P2"])
         await z.open(["result"])
         opened = await larger.open()
         return None if opened is None else opened.tolist()

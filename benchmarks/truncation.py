@@ -34,12 +34,12 @@ def engine_products(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.in
 
         async def given(values: NDArray[np.int64], owner: int) -> SharedArray:
             # The numbers are given as integers that are already scaled.
-            mine = values if engine.index == owner else None
+            mine = values if party.me == NAMES[owner] else None
             shared = await input_array(engine, NAMES[owner], values.shape, mine)
-            return SharedArray(engine, shared.share_0, shared.share_1, frac_bits=FRAC_BITS)
+            return SharedArray.of(shared, FRAC_BITS)
 
         z = await (await given(x, 0) * await given(y, 1))
-        opened = await SharedArray(engine, z.share_0, z.share_1).open()
+        opened = await SharedArray.of(z).open()
         assert opened is not None
         return opened.astype(np.int64)
 

@@ -12,7 +12,7 @@ from secagg.errors import UsageError
 from secagg.fixed_point import Plan, plan
 from secagg.mpc.buckets import plan_buckets
 from secagg.mpc.numbers import truncation_range
-from secagg.mpc.three.comparison import msb_cost
+from secagg.mpc.three.costs import msb_cost
 from secagg.prg import Stream
 from secagg.protocols.masked_sum import choose
 from secagg.ring import Ring, pack_bits, to_planes

@@ -111,9 +111,9 @@ def test_an_engine_neither_draws_nor_sends_in_a_forked_process() -> None:
 
         async def program(party):
             engine = await ThreeEngine.set_up(party, ("a", "b", "c"))
-            engine.k_own[Purpose.MUL].bytes(8)
-            forked = [in_child(lambda p=p: engine.k_own[p].bytes(8)) for p in (Purpose.MUL, Purpose.TRUNC)]
-            return [*forked, len(engine.k_own[Purpose.TRUNC].bytes(8))]
+            engine.channel.k_own[Purpose.MUL].bytes(8)
+            forked = [in_child(lambda p=p: engine.channel.k_own[p].bytes(8)) for p in (Purpose.MUL, Purpose.TRUNC)]
+            return [*forked, len(engine.channel.k_own[Purpose.TRUNC].bytes(8))]
 
         for line in simulate({name: program for name in "abc"}).values()[0]:
             print(line)

@@ -142,7 +142,7 @@ def test_what_the_defaults_of_collectors_let_one_row_claim():
 
 
 def test_bytes_of_a_comparison():
-    from secagg.mpc.three.comparison import msb_cost
+    from secagg.mpc.three.costs import msb_cost
 
     n = 1 << 20
     assert 40 <= sum(msb_cost(n, 64).payload_bytes.values()) / n <= 43

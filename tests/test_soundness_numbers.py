@@ -16,6 +16,7 @@ import pytest
 from bank_tables import terms_of
 from secagg.mpc import buckets as bucket_plans
 from secagg.mpc.buckets import OVERFLOW_BITS
+from secagg.mpc.three.costs import COSTS
 from secagg.mpc.three.streams import PairStreams, Purpose
 from secagg.network import hello
 from secagg.party import SESSION_BYTES
@@ -168,7 +169,7 @@ def test_the_cost_of_checking_lists():
     ands = check_gates(million).ands
     assert round(ands / million.buckets.rows) == 143
     assert check_gates(small).ands / small.buckets.rows == pytest.approx(360, rel=0.03)
-    assert round(100 * ands / _gates(million).ands) == 4
+    assert round(100 * ands / _gates(million, COSTS).ands) == 4
     says("soundness", "About 143 ANDs a row")
     says("soundness", "some 360 in tables of a hundred rows")
     says("soundness", "Of a run of a million rows that is 4 % of all ANDs")

@@ -1,4 +1,4 @@
-"""Secret sharing, and computing on shares: n-party additive sharing and the three-party replicated engine."""
+"""Secret sharing, and computing on shares: n-party additive sharing, and engines of three or four parties."""
 
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,13 @@ if __name__ == "mpc":  # found through the link at the root of a checkout
 
 __all__ = [
     "SharedArray",
-    "SharedBits",
-    "ThreeEngine",
     "additive",
     "bits",
     "from_bits",
     "input_array",
-    "input_bits",
     "public_array",
-    "public_bits",
     "receive_array",
+    "set_up",
     "share_array",
     "where",
 ]
@@ -36,15 +33,13 @@ if TYPE_CHECKING:
         share_array,
         where,
     )
-    from secagg.mpc.bits import SharedBits, input_bits, public_bits
-    from secagg.mpc.three.engine import ThreeEngine
+    from secagg.mpc.engines import set_up
 else:
     __getattr__, __dir__ = face(
         "secagg.mpc",
         {
             "secagg.mpc": "additive bits",
             "secagg.mpc.array": "SharedArray from_bits input_array public_array receive_array where share_array",
-            "secagg.mpc.bits": "SharedBits input_bits public_bits",
-            "secagg.mpc.three.engine": "ThreeEngine",
+            "secagg.mpc.engines": "set_up",
         },
     )

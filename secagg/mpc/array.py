@@ -2,136 +2,116 @@
 
     z = await (x * y)            # of shared arrays: operations that need messages are awaited
     w = 2 * z + 1 - x.sum()      # of public numbers, sums, differences: at once, free
-    small = await (w < 100)      # SharedBits, 64 a word
+    small = await (w < 100)      # bits, 64 a word
     y = await where(small, w, z)
     print(await y.open())        # nothing opens but what says so
 
 A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complement. Products of fixed-point
 numbers are truncated. The error of a truncation is below one unit in the last place, and zero on average.
-`secagg.mpc.three.truncation` says which range products must keep to, and what an opened product shows beyond its value.
-
-The protocols are in `products`, `truncation`, `comparison` and `conversion`; costs of n elements are given by the
-functions `*_cost` here and there.
+`secagg.mpc.numbers.truncation_range` says which range products must keep to, and the engine's `truncation` what an opened
+product shows beyond its value.
 
 Longer than most modules: numpy's operators are many, each of a few lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.bits import SharedBits
-from secagg.mpc.groups import Array
+from secagg.mpc.engines import receive_opening, share_input
+from secagg.mpc.groups import Array, Group
 from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public, matmul_shape
-from secagg.mpc.shared import Shared
-from secagg.mpc.three.comparison import eqz, eqz_cost, ltz, ltz_cost
-from secagg.mpc.three.conversion import a2b, a2b_cost, b2a, b2a_cost
-from secagg.mpc.three.costs import FREE
-from secagg.mpc.three.engine import ThreeEngine, receive_opening, share_input
-from secagg.mpc.three.products import matmul_locally, multiply_cost, multiply_locally, replicate
-from secagg.mpc.three.truncation import truncate_exact, truncate_exact_cost
+from secagg.mpc.primitives import Primitives, Shares, concatenate, ring_of
 from secagg.party import Computation, Party, PartyId
 from secagg.ring import Ring, RingArray
 
 
-class SharedArray(Shared):
-    """Secret numbers, of which this party holds two of three shares.
+class SharedArray(Shares):
+    """Secret numbers.
 
     Share arrays are never changed in place: they may be on their way to a peer.
 
     Args:
       engine: this party's end of the engine.
-      share_0, share_1: x_i and x_{i+1}: elements of the ring, of the same shape.
-      ring: the ring; 64 bits but for tests.
+      group: the ring; of 64 bits but for tests.
+      parts: the shares that this party holds.
       frac_bits: fractional bits; 0 for integers.
-
-    Raises:
-      ShapeError: shares of another dtype than the ring's, or that differ in shape.
     """
 
-    __slots__ = ("frac_bits", "ring")
+    __slots__ = ("frac_bits",)
     __hash__ = None  # type: ignore[assignment]  # == compares the secrets
 
     def __init__(
-        self, engine: ThreeEngine, share_0: Array, share_1: Array, *, ring: Ring = RING64, frac_bits: int = 0
+        self, engine: Primitives, group: Group, parts: Sequence[Array], *, frac_bits: int = 0
     ) -> None:
-        # numpy makes scalars of results without dimensions; shares are always arrays.
-        super().__init__(engine, np.asarray(share_0), np.asarray(share_1))
-        if self.share_0.dtype != ring.dtype:
-            raise ShapeError(
-                f"shares of a ring of {ring.bits} bits are {ring.dtype}, not {self.share_0.dtype}"
-            )
-        self.ring = ring
+        super().__init__(engine, group, parts)
         self.frac_bits = frac_bits
+
+    @classmethod
+    def of(cls, shares: Shares, frac_bits: int = 0) -> Self:
+        """Return elements of a ring as numbers."""
+        return cls(shares.engine, ring_of(shares), shares.parts, frac_bits=frac_bits)
+
+    @property
+    def ring(self) -> Ring:
+        return ring_of(self).ring
 
     def __repr__(self) -> str:
         kind = f"{self.frac_bits} frac_bits" if self.frac_bits else "integers"
         return f"<SharedArray {self.shape} of {self.ring.bits} bits, {kind}>"
 
-    def _like(self, share_0: Array, share_1: Array) -> Self:
-        return type(self)(self.engine, share_0, share_1, ring=self.ring, frac_bits=self.frac_bits)
+    def _like(self, parts: Sequence[Array]) -> Self:
+        return type(self)(self.engine, self.group, parts, frac_bits=self.frac_bits)
 
-    # Shape: numpy's own, on both shares.
+    # Shape: numpy's own, on each share.
 
     @property
     def ndim(self) -> int:
-        return self.share_0.ndim
+        return len(self.shape)
 
     @property
     def T(self) -> Self:  # noqa: N802  # numpy's name
-        return self._like(self.share_0.T, self.share_1.T)
+        return self.each(np.transpose)
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Self:
         """Return the array broadcast to a shape, as numpy does."""
-        if self.shape == shape:
-            return self
-        return self._like(_broadcast(self.share_0, shape), _broadcast(self.share_1, shape))
+        return self if self.shape == shape else self.each(lambda share: _broadcast(share, shape))
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> Self:
         """Return the sum along an axis, or of all elements, modulo the ring. Free."""
-        return self._reduced(
-            np.asarray(np.sum(self.share_0, axis=axis, dtype=self.ring.dtype)),
-            np.asarray(np.sum(self.share_1, axis=axis, dtype=self.ring.dtype)),
-        )
+        dtype, reduce = self.ring.dtype, self.ring.reduce
+        return self.each(lambda share: reduce(np.asarray(np.sum(share, axis=axis, dtype=dtype))))
 
     @classmethod
     def concatenate(cls, parts: Sequence[SharedArray], axis: int = 0) -> SharedArray:
         """Join arrays of equal ring and frac_bits along an axis."""
-        if not parts:
-            raise ShapeError("expected at least one array to concatenate, got none")
         for part in parts[1:]:
-            parts[0]._check_same(part)
-        return parts[0]._like(
-            np.concatenate([part.share_0 for part in parts], axis),
-            np.concatenate([part.share_1 for part in parts], axis),
+            parts[0].check_same(part)
+        return cls.of(
+            concatenate([Shares(p.engine, p.group, p.parts) for p in parts], axis), parts[0].frac_bits
         )
 
     # Linear operations: free. Numpy's arrays leave operators with a shared array to us, by `__array_ufunc__`
     # of None; mypy does not know that and finds the reflected ones unsafe.
 
     def __neg__(self) -> Self:
-        return self._reduced(np.negative(self.share_0), np.negative(self.share_1))
+        return self.each(lambda share: self.ring.reduce(np.asarray(np.negative(share))))
 
     def __pos__(self) -> Self:
         return self
 
-    def __add__(self, other: SharedArray | Public) -> Self:
-        y = self._lift(other)
-        return self._reduced(_apply(np.add, self.share_0, y.share_0), _apply(np.add, self.share_1, y.share_1))
+    def __add__(self, other: Shares | Public) -> Self:
+        return self.with_each(self._lift(other), self.group.add)
 
     __radd__ = __add__
 
-    def __sub__(self, other: SharedArray | Public) -> Self:
-        y = self._lift(other)
-        return self._reduced(
-            _apply(np.subtract, self.share_0, y.share_0), _apply(np.subtract, self.share_1, y.share_1)
-        )
+    def __sub__(self, other: Shares | Public) -> Self:
+        return self.with_each(self._lift(other), self.group.subtract)
 
     def __rsub__(self, other: Public) -> Self:  # type: ignore[misc]
         return -self + other
@@ -150,9 +130,7 @@ class SharedArray(Shared):
         if isinstance(other, SharedArray):
             return _multiply(self, other)
         factor = self._public_integers(other)
-        return self._reduced(
-            _apply(np.multiply, self.share_0, factor), _apply(np.multiply, self.share_1, factor)
-        )
+        return self.each(lambda share: self.ring.reduce(_apply(np.multiply, share, factor)))
 
     def __rmul__(self, other: Public) -> Self:  # type: ignore[misc]
         return self * other
@@ -170,12 +148,12 @@ class SharedArray(Shared):
             return _matmul(self, other)
         factor = self._public_integers(other)
         matmul_shape(self.shape, factor.shape)
-        return self._like(self.ring.matmul(self.share_0, factor), self.ring.matmul(self.share_1, factor))
+        return self.each(lambda share: self.ring.matmul(share, factor))
 
     def __rmatmul__(self, other: Public) -> Self:
         factor = self._public_integers(other)
         matmul_shape(factor.shape, self.shape)
-        return self._like(self.ring.matmul(factor, self.share_0), self.ring.matmul(factor, self.share_1))
+        return self.each(lambda share: self.ring.matmul(factor, share))
 
     async def scale(self, factor: float | NDArray[np.floating[Any]]) -> SharedArray:
         """Return the product with public real numbers, encoded with this array's frac_bits and truncated.
@@ -183,9 +161,12 @@ class SharedArray(Shared):
         Costs what a product of two shared arrays does.
         """
         public = encode_public(factor, self.ring, self.frac_bits)
-        shape = _broadcast_shape(self.shape, public.shape)
-        z = np.multiply(_broadcast(self.share_0, shape), _broadcast(public, shape), order="C")
-        return await _finish(self, np.asarray(z), self.frac_bits, self.frac_bits)
+        scaled = self.each(lambda share: self.ring.reduce(_apply(np.multiply, share, public)))
+        return (
+            scaled
+            if not self.frac_bits
+            else scaled._like((await self.engine.truncate(scaled, self.frac_bits)).parts)
+        )
 
     def __rshift__(self, bits: int) -> Computation[SharedArray]:
         """Return an awaitable for floor(x / 2**bits) in units of the last place: an exact shift to the right."""
@@ -193,28 +174,28 @@ class SharedArray(Shared):
 
     # Comparisons: awaitables for bits, 64 a word, in C order of the elements.
 
-    def __lt__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
+    def __lt__(self, other: SharedArray | Public) -> Computation[Shares]:  # type: ignore[misc]
         """Return an awaitable for x < y, right where the ring holds x - y as a signed number."""
         return _negative(self - other)
 
-    def __gt__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
+    def __gt__(self, other: SharedArray | Public) -> Computation[Shares]:  # type: ignore[misc]
         return _negative(-self + other)
 
-    def __ge__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
+    def __ge__(self, other: SharedArray | Public) -> Computation[Shares]:  # type: ignore[misc]
         return _not(self < other)
 
-    def __le__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[misc]
+    def __le__(self, other: SharedArray | Public) -> Computation[Shares]:  # type: ignore[misc]
         return _not(self > other)
 
-    def __eq__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[override]
+    def __eq__(self, other: SharedArray | Public) -> Computation[Shares]:  # type: ignore[override]
         return _zero(self - other)
 
-    def __ne__(self, other: SharedArray | Public) -> Computation[SharedBits]:  # type: ignore[override]
+    def __ne__(self, other: SharedArray | Public) -> Computation[Shares]:  # type: ignore[override]
         return _not(self == other)
 
-    async def bits(self) -> SharedBits:
+    async def bits(self) -> Shares:
         """Return the bits of the elements in C order, in slices: (ring.bits, ceil(size / 64)), lowest first."""
-        return await a2b(self.engine, self.ring, *self._flat())
+        return await self.engine.to_bits(self.reshape(self.size))
 
     # Opening.
 
@@ -223,26 +204,21 @@ class SharedArray(Shared):
 
         Others than computing parties among `to` call `receive_array`. int64 where frac_bits is 0, else float64.
         """
-        opened = await self.engine.open(RingGroup(self.ring), self.share_0, self.share_1, to)
+        opened = await self.engine.open(self, to)
         return None if opened is None else decode(opened, self.ring, self.frac_bits)
 
     # What the above stands on.
 
-    def _flat(self) -> tuple[RingArray, RingArray]:
-        return self.share_0.reshape(-1), self.share_1.reshape(-1)
-
-    def _reduced(self, share_0: Array, share_1: Array) -> Self:
-        return self._like(self.ring.reduce(np.asarray(share_0)), self.ring.reduce(np.asarray(share_1)))
-
-    def _check_same(self, other: SharedArray) -> None:
-        if other.ring != self.ring or other.frac_bits != self.frac_bits or other.engine is not self.engine:
+    def check_same(self, other: Shares) -> None:
+        """Refuse an array of another ring, frac_bits or engine."""
+        frac_bits = other.frac_bits if isinstance(other, SharedArray) else -1
+        if other.group != self.group or frac_bits != self.frac_bits or other.engine is not self.engine:
             raise UsageError(
                 f"{self!r} and {other!r} differ in ring, frac_bits or engine; convert one of them"
             )
 
-    def _lift(self, other: SharedArray | Public) -> SharedArray:
-        if isinstance(other, SharedArray):
-            self._check_same(other)
+    def _lift(self, other: Shares | Public) -> Shares:
+        if isinstance(other, Shares):
             return other
         return public_array(self.engine, other, ring=self.ring, frac_bits=self.frac_bits)
 
@@ -257,22 +233,14 @@ class SharedArray(Shared):
 
 
 def public_array(
-    engine: ThreeEngine, values: Public, *, ring: Ring = RING64, frac_bits: int = 0
+    engine: Primitives, values: Public, *, ring: Ring = RING64, frac_bits: int = 0
 ) -> SharedArray:
-    """Return public numbers as shares: x_0 is the number, x_1 = x_2 = 0. All parties pass the same."""
-    encoded = encode_public(values, ring, frac_bits)
-    nothing = np.zeros_like(encoded)
-    return SharedArray(
-        engine,
-        encoded if engine.index == 0 else nothing,
-        encoded if engine.index == 2 else nothing,
-        ring=ring,
-        frac_bits=frac_bits,
-    )
+    """Return public numbers as shares. All parties pass the same."""
+    return SharedArray.of(engine.public(RingGroup(ring), encode_public(values, ring, frac_bits)), frac_bits)
 
 
 async def input_array(
-    engine: ThreeEngine,
+    engine: Primitives,
     owner: PartyId,
     shape: tuple[int, ...],
     values: Public | None = None,
@@ -288,8 +256,7 @@ async def input_array(
       values: at the owner, numbers as `encode_public` takes them; nowhere else.
     """
     encoded = None if values is None else encode_public(values, ring, frac_bits)
-    share_0, share_1 = await engine.input(RingGroup(ring), owner, shape, encoded)
-    return SharedArray(engine, share_0, share_1, ring=ring, frac_bits=frac_bits)
+    return SharedArray.of(await engine.input(RingGroup(ring), owner, shape, encoded), frac_bits)
 
 
 async def share_array(
@@ -312,27 +279,24 @@ async def receive_array(
     return decode(opened, ring, frac_bits)
 
 
-def from_bits(
-    bits: SharedBits, shape: int | tuple[int, ...], *, ring: Ring = RING64
-) -> Computation[SharedArray]:
+def from_bits(bits: Shares, shape: int | tuple[int, ...], *, ring: Ring = RING64) -> Computation[SharedArray]:
     """Return an awaitable for bits, 64 a word, as an array of integers 0 and 1 of a shape."""
     return _from_bits(bits, (shape,) if isinstance(shape, int) else shape, ring)
 
 
-async def _from_bits(bits: SharedBits, shape: tuple[int, ...], ring: Ring) -> SharedArray:
+async def _from_bits(bits: Shares, shape: tuple[int, ...], ring: Ring) -> SharedArray:
     n = int(np.prod(shape, dtype=np.int64))
-    share_0, share_1 = await b2a(bits.engine, ring, bits, n)
-    return SharedArray(bits.engine, share_0.reshape(shape), share_1.reshape(shape), ring=ring)
+    return SharedArray.of(await bits.engine.from_bits(bits, RingGroup(ring), n)).reshape(*shape)
 
 
-async def where(bit: SharedBits | SharedArray, x: SharedArray, y: SharedArray | Public) -> SharedArray:
+async def where(bit: Shares, x: SharedArray, y: SharedArray | Public) -> SharedArray:
     """Return x where the bit is set and y elsewhere: y + bit (x - y).
 
     Args:
       bit: integers 0 and 1 that broadcast with x and y, or bits, 64 a word, in C order of their elements.
     """
     difference = x - y
-    if isinstance(bit, SharedBits):
+    if not isinstance(bit, SharedArray):
         bit = await from_bits(bit, difference.shape, ring=x.ring)
     return await (bit * difference) + y
 
@@ -358,75 +322,37 @@ def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
         raise ShapeError(f"shape {x.shape} does not broadcast to {shape}") from None
 
 
-async def _negative(x: SharedArray) -> SharedBits:
-    return await ltz(x.engine, x.ring, *x._flat())
+async def _negative(x: SharedArray) -> Shares:
+    return await x.engine.negative(x.reshape(x.size))
 
 
-async def _zero(x: SharedArray) -> SharedBits:
-    return await eqz(x.engine, x.ring, *x._flat())
+async def _zero(x: SharedArray) -> Shares:
+    return await x.engine.zero(x.reshape(x.size))
 
 
-async def _not(bits: Computation[SharedBits]) -> SharedBits:
+async def _not(bits: Computation[Shares]) -> Shares:
     return ~(await bits)
 
 
 async def _multiply(x: SharedArray, y: SharedArray) -> SharedArray:
-    _check_factors(x, y)
-    if x.shape != y.shape:
-        shape = _broadcast_shape(x.shape, y.shape)
-        x, y = x.broadcast_to(shape), y.broadcast_to(shape)
-    z = multiply_locally(x.engine.index, x.ring, (x.share_0, x.share_1), (y.share_0, y.share_1))
-    return await _finish(x, z, x.frac_bits, y.frac_bits)
+    shape = _broadcast_shape(x.shape, y.shape)
+    return await _product(x.broadcast_to(shape), y.broadcast_to(shape), x.engine.multiply)
 
 
 async def _matmul(x: SharedArray, y: SharedArray) -> SharedArray:
-    _check_factors(x, y)
-    z = matmul_locally(x.engine.index, x.ring, (x.share_0, x.share_1), (y.share_0, y.share_1))
-    return await _finish(x, z, x.frac_bits, y.frac_bits)
+    return await _product(x, y, x.engine.matmul)
+
+
+async def _product(
+    x: SharedArray, y: SharedArray, operation: Callable[[Shares, Shares, int], Awaitable[Shares]]
+) -> SharedArray:
+    """Return a product with the larger frac_bits."""
+    if x.ring != y.ring or x.engine is not y.engine:
+        raise UsageError(f"{x!r} and {y!r} differ in ring or engine")
+    a, b = (Shares(f.engine, f.group, f.parts) for f in (x, y))
+    low, high = sorted((x.frac_bits, y.frac_bits))
+    return SharedArray.of(await operation(a, b, low), high)
 
 
 async def _shift(x: SharedArray, bits: int) -> SharedArray:
-    share_0, share_1 = await truncate_exact(x.engine, x.ring, x.share_0, x.share_1, bits)
-    return x._like(share_0, share_1)
-
-
-def _check_factors(x: SharedArray, y: SharedArray) -> None:
-    if x.ring != y.ring or x.engine is not y.engine:
-        raise UsageError(f"{x!r} and {y!r} differ in ring or engine")
-
-
-async def _finish(x: SharedArray, z: RingArray, frac_bits: int, other_frac_bits: int) -> SharedArray:
-    """Turn additive shares of a product into a shared array with the larger frac_bits. Overwrites z."""
-    share_0, share_1 = await replicate(x.engine, x.ring, z, min(frac_bits, other_frac_bits))
-    return SharedArray(x.engine, share_0, share_1, ring=x.ring, frac_bits=max(frac_bits, other_frac_bits))
-
-
-def less_than_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of n comparisons by order."""
-    return ltz_cost(n, ring)
-
-
-def equal_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of n comparisons for equality."""
-    return eqz_cost(n, ring)
-
-
-def from_bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of turning n bits into integers."""
-    return b2a_cost(n, ring)
-
-
-def bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of the bits of n numbers."""
-    return a2b_cost(n, ring)
-
-
-def where_cost(n: int, *, ring: Ring = RING64, from_packed_bits: bool = True) -> Cost:
-    """Return the cost of n selections."""
-    convert = b2a_cost(n, ring) if from_packed_bits else FREE
-    return convert.then(multiply_cost(n, ring=ring))
-
-
-def rshift_cost(n: int, bits: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of n exact shifts."""
-    return truncate_exact_cost(n, ring, bits)
+    return SharedArray.of(await x.engine.shift(x, bits), x.frac_bits)

@@ -1,42 +1,30 @@
-"""Shared bits in slices, 64 a word: XOR and AND on whole planes, and circuits of them.
+"""Circuits on shared bits in slices, 64 a word.
 
-A `SharedBits` of shape (..., words) holds 64 * words lanes a plane. The caller says what a lane means: mostly one
-row of a table. XOR, NOT and moving planes cost nothing. One AND gate costs one
-bit sent a party [AFLNO16, section 2.1]; all the ANDs of one `and_batch` share a round:
+Bits of shape (..., words) hold 64 * words lanes a plane. The caller says what a lane means: mostly one row of a table.
+XOR, NOT and moving planes cost nothing; an AND is the engine's `conjunction`, and all the ANDs of one call share a round.
 
-  z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i + F(k_i) + F(k_{i+1})   (over GF(2))
+There are OR over planes, comparison of bit-sliced numbers (four-bit blocks, then a tree, as in [GSV07; RRK+20]), comparison
+with public numbers, and the parallel-prefix adder of [BK82] behind carry-save compression. Their ANDs and rounds are given
+by `Gates`, which the tests hold against the ledger.
 
-is computed in cache-sized chunks, masked in place by two AES-CTR passes, and sent to P_{i-1}. P_i sees
-z_{i+1}, masked by F(k_{i+2}), which it does not hold.
-
-Circuits that stand on it: OR over planes, comparison of bit-sliced numbers (four-bit blocks, then a tree,
-as in [GSV07; RRK+20]), comparison with public numbers, and the parallel-prefix adder of
-[BK82] behind carry-save compression. Their ANDs and rounds are given by `Gates`, which the tests hold
-against the ledger.
-
+Learns: nobody anything.
 Longer than most modules: each circuit stands beside the function that states its ANDs and rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Final, NamedTuple, Self
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError
 from secagg.mpc.groups import XOR
-from secagg.mpc.shared import Shared
-from secagg.mpc.three.engine import ThreeEngine
-from secagg.mpc.three.streams import Purpose
-from secagg.party import Computation, PartyId
-from secagg.ring import U64
-from secagg.wire import Message
+from secagg.mpc.primitives import Primitives, Shares, concatenate
 
 LANES: Final = 64
 ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
-CHUNK: Final = 1 << 15  # words worked on at a time: input, output and masks stay in the second-level cache
 
 
 class Gates(NamedTuple):
@@ -53,134 +41,30 @@ class Gates(NamedTuple):
         return Gates(self.ands + other.ands, max(self.rounds, other.rounds))
 
 
-class SharedBits(Shared):
-    """Secret bits, 64 a word; of this party's two shares, each a uint64 array of the same shape."""
-
-    __slots__ = ()
-
-    def __xor__(self, other: SharedBits) -> SharedBits:
-        return SharedBits(self.engine, self.share_0 ^ other.share_0, self.share_1 ^ other.share_1)
-
-    def __ixor__(self, other: SharedBits) -> Self:
-        self.share_0 ^= other.share_0
-        self.share_1 ^= other.share_1
-        return self
-
-    def __invert__(self) -> SharedBits:
-        return self ^ public_bits(self.engine, np.full(self.shape, ONES))
-
-    def __and__(self, other: SharedBits) -> Computation[SharedBits]:
-        """Return an awaitable for the AND of two arrays of bits."""
-        return _and(self, other)
-
-    def __or__(self, other: SharedBits) -> Computation[SharedBits]:
-        """Return an awaitable for the OR of two arrays of bits."""
-        return _or(self, other)
-
-    async def open(self, to: Sequence[PartyId] | None = None) -> U64 | None:
-        """Open to `to` (default: the computing parties); others among them call `receive_opening`."""
-        return await self.engine.open(XOR, self.share_0, self.share_1, to)
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[SharedBits]) -> Self:
-        """Join arrays along the first axis."""
-        share_0 = np.concatenate([p.share_0 for p in parts])
-        return cls(parts[0].engine, share_0, np.concatenate([p.share_1 for p in parts]))
+def zeros(engine: Primitives, shape: tuple[int, ...]) -> Shares:
+    """Return zero bits as a secret, of which no two shares share memory."""
+    return engine.public(XOR, np.zeros(shape, np.uint64))
 
 
-def public_bits(engine: ThreeEngine, bits: U64) -> SharedBits:
-    """Return public bits as shares: x_0 is the bits, x_1 = x_2 = 0."""
-    zero = np.zeros_like(bits)
-    return SharedBits(engine, bits if engine.index == 0 else zero, bits if engine.index == 2 else zero)
+async def conjunction(x: Shares, y: Shares) -> Shares:
+    """Return x AND y, in one round; see `Primitives.conjunction` for their shapes."""
+    return (await x.engine.conjunction([(x, y)]))[0]
 
 
-async def input_bits(
-    engine: ThreeEngine,
-    owner: PartyId,
-    shape: tuple[int, ...],
-    bits: U64 | None = None,
-    *,
-    owner_sent_before: Collection[type[Message]] = (),
-) -> SharedBits:
-    """Return an input of `owner` as shares; the owner passes `bits`, or calls `share_input` if it is outside."""
-    shares = await engine.input(XOR, owner, shape, bits, owner_sent_before=owner_sent_before)
-    return SharedBits(engine, *shares)
+async def disjunction(x: Shares, y: Shares) -> Shares:
+    """Return x OR y, of one shape, in one round."""
+    either = await conjunction(x, y)
+    either ^= x
+    either ^= y
+    return either
 
 
-async def _and(x: SharedBits, y: SharedBits) -> SharedBits:
-    return (await and_batch([(x, y)]))[0]
-
-
-async def _or(x: SharedBits, y: SharedBits) -> SharedBits:
-    return x ^ y ^ await (x & y)
-
-
-async def and_batch(pairs: Sequence[tuple[SharedBits, SharedBits]]) -> list[SharedBits]:
-    """Return the ANDs of several pairs of arrays, in one round.
-
-    Args:
-      pairs: (x, y) where y has shape (planes, words) or (words,), and x the same shape or, to select by
-        one bit, (words,).
-
-    Raises:
-      ShapeError: x fits neither.
-    """
-    engine = pairs[0][0].engine
-    total = sum(y.size for _, y in pairs)
-    z = np.empty(total, np.uint64)
-    scratch = np.empty(min(total, max(CHUNK, max(y.shape[-1] for _, y in pairs))), np.uint64)
-    done = 0
-    for x, y in pairs:
-        words = y.shape[-1]
-        rows = 1 if len(y.shape) == 1 else y.shape[0]
-        if x.shape != y.shape and x.shape != (words,):
-            raise ShapeError(f"expected bits of shape {y.shape} or ({words},), got {x.shape}")
-        y0, y1 = y.share_0.reshape(rows, words), y.share_1.reshape(rows, words)
-        select = x.shape != y.shape
-        x0, x1 = (
-            (x.share_0, x.share_0 ^ x.share_1)
-            if select
-            else (x.share_0.reshape(rows, words), x.share_1.reshape(rows, words))
-        )
-        step = max(1, CHUNK // max(1, words))
-        for a in range(0, rows, step):
-            b = min(a + step, rows)
-            flat = z[done : done + (b - a) * words]
-            part, t = flat.reshape(b - a, words), scratch[: flat.size].reshape(b - a, words)
-            if select:  # x0 y1 + (x0 + x1) y0
-                np.bitwise_and(y1[a:b], x0, out=part)
-                np.bitwise_and(y0[a:b], x1, out=t)
-            else:  # x0 (y0 + y1) + x1 y0
-                np.bitwise_xor(y0[a:b], y1[a:b], out=t)
-                np.bitwise_and(t, x0[a:b], out=part)
-                np.bitwise_and(x1[a:b], y0[a:b], out=t)
-            part ^= t
-            add_zero_share(engine, flat)
-            done += flat.size
-    received = await engine.reshare(z)
-    results, done = [], 0
-    for _, y in pairs:
-        cut = slice(done, done + y.size)
-        results.append(SharedBits(engine, z[cut].reshape(y.shape), received[cut].reshape(y.shape)))
-        done += y.size
-    return results
-
-
-def add_zero_share(engine: ThreeEngine, z: U64) -> None:
-    """XOR this party's share of zero into a contiguous array of an AND's results, in place."""
-    engine.k_own[Purpose.AND].xor_into(z)
-    engine.k_next[Purpose.AND].xor_into(z)
-
-
-async def any_plane(x: SharedBits) -> SharedBits:
+async def any_plane(x: Shares) -> Shares:
     """Return the OR over the planes of (planes, words), as (words,); see `any_plane_gates`."""
     while len(x) > 1:
         half = len(x) // 2
-        a, b = x[:half], x[half : 2 * half]
-        both = await (a & b)
-        both ^= a
-        both ^= b
-        x = SharedBits.concatenate([both, x[2 * half :]]) if len(x) % 2 else both
+        either = await disjunction(x[:half], x[half : 2 * half])
+        x = concatenate([either, x[2 * half :]]) if len(x) % 2 else either
     return x[0]
 
 
@@ -188,7 +72,7 @@ def any_plane_gates(planes: int) -> Gates:
     return Gates(max(0, planes - 1), max(0, planes - 1).bit_length())
 
 
-async def all_planes(x: SharedBits) -> SharedBits:
+async def all_planes(x: Shares) -> Shares:
     """Return the AND over the planes of (planes, words), as (words,); as many gates as `any_plane`."""
     return ~(await any_plane(~x))
 
@@ -196,7 +80,7 @@ async def all_planes(x: SharedBits) -> SharedBits:
 BLOCK: Final = 4  # bits compared in a chain before the tree; 4 needs the fewest ANDs for 40 to 100 bits
 
 
-async def less_than(difference: SharedBits, low: SharedBits) -> SharedBits:
+async def less_than(difference: Shares, low: Shares) -> Shares:
     """Return the bit `high < low` of unsigned numbers in slices.
 
     Args:
@@ -211,7 +95,9 @@ async def less_than(difference: SharedBits, low: SharedBits) -> SharedBits:
     d = [difference[j * blocks : (j + 1) * blocks] for j in range(BLOCK)]
     v = [low[j * blocks : (j + 1) * blocks] for j in range(BLOCK)]
     # Block 0 has nothing below it, so whether it differs is never asked.
-    less, ne_low, ne_high = await and_batch([(d[0], v[0]), (d[0][1:], d[1][1:]), (d[2][1:], d[3][1:])])
+    less, ne_low, ne_high = await difference.engine.conjunction(
+        [(d[0], v[0]), (d[0][1:], d[1][1:]), (d[2][1:], d[3][1:])]
+    )
     # What an AND returns is nobody else's, so it is worked on in place.
     for differ, bit in ((ne_low, 0), (ne_high, 2)):
         differ ^= d[bit][1:]
@@ -220,7 +106,7 @@ async def less_than(difference: SharedBits, low: SharedBits) -> SharedBits:
         pairs = [(d[j], less ^ v[j])]
         if j == 1:
             pairs.append((ne_low, ne_high))
-        gained = await and_batch(pairs)
+        gained = await less.engine.conjunction(pairs)
         less ^= gained[0]
         if j == 1:
             ne_low ^= ne_high
@@ -228,7 +114,7 @@ async def less_than(difference: SharedBits, low: SharedBits) -> SharedBits:
     return await decide(less, ne_low)
 
 
-async def decide(less: SharedBits, differ: SharedBits) -> SharedBits:
+async def decide(less: Shares, differ: Shares) -> Shares:
     """Combine digits to the verdict on whole numbers: the highest digit that differs decides.
 
     Args:
@@ -243,7 +129,7 @@ async def decide(less: SharedBits, differ: SharedBits) -> SharedBits:
         pairs = [(differ_high, low)]
         if half > 1:
             pairs.append((differ_high[1:], differ_low))
-        gained = await and_batch(pairs)
+        gained = await less.engine.conjunction(pairs)
         merged, rest = gained[0], gained[1] if half > 1 else differ[:0]
         merged ^= high
         merged ^= low
@@ -251,8 +137,8 @@ async def decide(less: SharedBits, differ: SharedBits) -> SharedBits:
             rest ^= differ_high[1:]
             rest ^= differ_low
         if len(less) % 2:
-            merged = SharedBits.concatenate([merged, less[2 * half :]])
-            rest = SharedBits.concatenate([rest, differ[2 * half - 1 :]])
+            merged = concatenate([merged, less[2 * half :]])
+            rest = concatenate([rest, differ[2 * half - 1 :]])
         less, differ = merged, rest
     return less[0]
 
@@ -271,7 +157,7 @@ def less_than_gates(bits: int) -> Gates:
     return Gates(blocks * BLOCK + 3 * (blocks - 1), BLOCK) + decide_gates(blocks)
 
 
-async def less_in_turn(*comparisons: Iterable[tuple[SharedBits, SharedBits]]) -> list[SharedBits]:
+async def less_in_turn(*comparisons: Iterable[tuple[Shares, Shares]]) -> list[Shares]:
     """Return what `less_than` does, one bit after the other: half the gates, and a round for each bit.
 
     Args:
@@ -281,11 +167,12 @@ async def less_in_turn(*comparisons: Iterable[tuple[SharedBits, SharedBits]]) ->
       for each comparison, the bit `high < low`; see `less_in_turn_gates`.
     """
     turns = [iter(bits) for bits in comparisons]
-    less: dict[int, SharedBits] = {}
+    less: dict[int, Shares] = {}
     while steps := [(i, pair) for i, bits in enumerate(turns) if (pair := next(bits, None)) is not None]:
         # Where this bit differs, it decides; else what stood below.
         pairs = [(differ, less[i] ^ low if i in less else low) for i, (differ, low) in steps]
-        for (i, _), gained in zip(steps, await and_batch(pairs), strict=True):
+        engine = pairs[0][0].engine
+        for (i, _), gained in zip(steps, await engine.conjunction(pairs), strict=True):
             if i in less:
                 less[i] ^= gained
             else:
@@ -303,7 +190,7 @@ def block_order(bits: int) -> NDArray[np.intp]:
     return np.arange(bits).reshape(bits // BLOCK, BLOCK).T.reshape(-1)
 
 
-async def at_least(x: SharedBits, threshold: int) -> SharedBits:
+async def at_least(x: Shares, threshold: int) -> Shares:
     """Return the bit `x >= threshold` of unsigned numbers in slices, lowest bit first, and a public number.
 
     Args:
@@ -316,15 +203,11 @@ async def at_least(x: SharedBits, threshold: int) -> SharedBits:
     bits = len(x)
     if not 0 <= threshold < 1 << bits:
         raise ShapeError(f"a threshold of {threshold.bit_length()} bits does not fit numbers of {bits} bits")
-    shape = (1, x.shape[-1])
-    planes = [
-        public_bits(x.engine, np.full(shape, ONES if threshold >> j & 1 else 0, np.uint64))
-        for j in range(bits)
-    ]
-    differ = x ^ SharedBits.concatenate(planes)
+    has = [bool(threshold >> j & 1) for j in range(bits)]
+    words = np.where(has, ONES, np.uint64(0))[:, None]
+    differ = x ^ x.engine.public(XOR, words)
     # x is less at bit j where they differ and the threshold has the bit.
-    nothing = public_bits(x.engine, np.zeros(shape, np.uint64))
-    less = SharedBits.concatenate([differ[j : j + 1] if threshold >> j & 1 else nothing for j in range(bits)])
+    less = differ.each(lambda part: part & words)
     return ~(await decide(less, differ[1:]))
 
 
@@ -332,7 +215,7 @@ def at_least_gates(bits: int) -> Gates:
     return decide_gates(bits)
 
 
-async def add(terms: Sequence[SharedBits]) -> SharedBits:
+async def add(terms: Sequence[Shares]) -> Shares:
     """Return the sum modulo 2**bits of unsigned numbers in slices, lowest bit first.
 
     Three terms become two by carry-save compression until two are left, which a parallel-prefix adder
@@ -346,7 +229,9 @@ async def add(terms: Sequence[SharedBits]) -> SharedBits:
         groups = [left[i : i + 3] for i in range(0, len(left) - 2, 3)]
         rest = left[3 * len(groups) :]
         # majority(a, b, c) = (a ^ c) & (b ^ c) ^ c; the highest carry falls off
-        majorities = await and_batch([(a[:-1] ^ c[:-1], b[:-1] ^ c[:-1]) for a, b, c in groups])
+        majorities = await left[0].engine.conjunction(
+            [(a[:-1] ^ c[:-1], b[:-1] ^ c[:-1]) for a, b, c in groups]
+        )
         left = rest
         for (a, b, c), majority in zip(groups, majorities, strict=True):
             majority ^= c[:-1]
@@ -385,28 +270,27 @@ def _prefix_levels(bits: int) -> list[tuple[range, range, bool]]:
     return [(into, source[: len(into)], rising) for into, source, rising in up + down if into]
 
 
-def _shifted_up(planes: SharedBits) -> SharedBits:
-    zero = np.zeros((1, planes.shape[-1]), np.uint64)
-    return SharedBits.concatenate([SharedBits(planes.engine, zero, zero), planes])
+def _shifted_up(planes: Shares) -> Shares:
+    return concatenate([zeros(planes.engine, (1, planes.shape[-1])), planes])
 
 
-async def _add_two(a: SharedBits, b: SharedBits) -> SharedBits:
+async def _add_two(a: Shares, b: Shares) -> Shares:
     bits = len(a)
     half_sum = a ^ b
     if bits < 2:
         return half_sum
-    generate = await (a[:-1] & b[:-1])
+    generate = await conjunction(a[:-1], b[:-1])
     propagate = half_sum[:-1].copy()
     for into, source, up in _prefix_levels(bits - 1):
         i, k = (slice(r.start, r.stop, r.step) for r in (into, source))
         pairs = [(propagate[i], generate[k])]
         if up and len(into) > 1:
             pairs.append((propagate[i][1:], propagate[k][1:]))
-        gained = await and_batch(pairs)
+        gained = await a.engine.conjunction(pairs)
         target = generate[i]
         target ^= gained[0]  # a view: this writes into `generate`
         if up and len(into) > 1:
-            propagate.share_0[i][1:] = gained[1].share_0
-            propagate.share_1[i][1:] = gained[1].share_1
-    half_sum[1:].__ixor__(generate)  # carries move one place up
+            propagate[i][1:] = gained[1]
+    carried = half_sum[1:]
+    carried ^= generate  # carries move one place up
     return half_sum

@@ -25,9 +25,23 @@ class Group(Protocol):
 
 
 class XorGroup:
-    """Bits packed 64 a word; addition is XOR."""
+    """Bits packed into words; addition is XOR.
 
-    dtype: Final = np.dtype(np.uint64)
+    Args:
+      bits: of a word: 8 or 64.
+    """
+
+    __slots__ = ("bits", "dtype")
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self.dtype: np.dtype[Any] = np.dtype(f"u{bits // 8}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, XorGroup) and other.bits == self.bits
+
+    def __hash__(self) -> int:
+        return hash(self.bits)
 
     def add(self, x: Array, y: Array) -> Array:
         return np.asarray(x ^ y)  # numpy makes scalars of results without dimensions
@@ -35,10 +49,11 @@ class XorGroup:
     subtract = add
 
     def draw(self, stream: Stream, shape: tuple[int, ...]) -> Array:
-        return stream.words(shape)
+        return stream.words(shape) if self.bits == 64 else stream.ring(shape, self.bits)
 
 
-XOR: Final = XorGroup()
+XOR: Final = XorGroup(64)  # what circuits work on
+XOR_BYTES: Final = XorGroup(8)  # a few bits that are opened
 
 
 def checked(array: Array, shape: tuple[int, ...], dtype: np.dtype[Any], *, what: str, peer: PartyId) -> Array:

@@ -20,22 +20,20 @@ Learns: nobody anything. Cost: see `merge_gates`.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.bits import CHUNK, Gates, SharedBits, add_zero_share, less_than, less_than_gates
-from secagg.mpc.three.engine import ThreeEngine
-from secagg.ring import U64
+from secagg.mpc.bits import Gates, less_than, less_than_gates
+from secagg.mpc.columns import columns_of, stretches_of
+from secagg.mpc.groups import XOR
+from secagg.mpc.primitives import Primitives, Shares
 
-Views = list[tuple[U64, U64]]
+Views: TypeAlias = list[tuple[Shares, Shares]]
 
 
-async def merge(table: SharedBits, *, lengths: tuple[int, int], key_planes: int, block: int = 1) -> None:
+async def merge(table: Shares, *, lengths: tuple[int, int], key_planes: int, block: int = 1) -> None:
     """Merge, in place, two rising lists in each bucket of a table.
 
     Args:
@@ -57,28 +55,19 @@ async def merge(table: SharedBits, *, lengths: tuple[int, int], key_planes: int,
     if lengths[0] % block or lengths[1] % block:
         raise ShapeError(f"expected lists of whole blocks of {block} rows, got {lengths}")
     words = columns // length
-    shares = [table.share_0, table.share_1]
     layers = _layers(lengths)
     for stride, segments in layers:
         if stride >= block:
-            views = [_long_views(share, stride, segments, words) for share in shares]
-            await _layer(table.engine, views, key_planes)
+            await _layer(table.engine, _long_views(table, stride, segments, words), key_planes)
     short = [stride for stride, _ in layers if stride < block]
     if not short:
         return
     blocks = length // block
-    turned = [
-        np.ascontiguousarray(s.reshape(planes, blocks, block, words).swapaxes(1, 2)).reshape(planes, columns)
-        for s in shares
-    ]
+    rows = table.reshape(planes, blocks, block, words)
+    turned = rows.each(lambda share: np.ascontiguousarray(share.swapaxes(1, 2)).reshape(planes, columns))
     for stride in short:
-        await _layer(
-            table.engine, [_short_views(t, stride, block, blocks, words) for t in turned], key_planes
-        )
-    for share, t in zip(shares, turned, strict=True):
-        share.reshape(planes, blocks, block, words)[...] = t.reshape(planes, block, blocks, words).swapaxes(
-            1, 2
-        )
+        await _layer(table.engine, _short_views(turned, stride, block, blocks, words), key_planes)
+    rows[...] = turned.reshape(planes, block, blocks, words).each(lambda share: share.swapaxes(1, 2))
 
 
 class Segment(NamedTuple):
@@ -111,106 +100,50 @@ def _layers(lengths: tuple[int, int]) -> list[tuple[int, list[Segment]]]:
     return layers
 
 
-def _long_views(share: U64, stride: int, segments: list[Segment], words: int) -> Views:
+def _long_views(table: Shares, stride: int, segments: list[Segment], words: int) -> Views:
     """Return views (earlier, later), each (planes, runs, columns), of the rows that a layer compares."""
-    planes, step = share.shape[0], stride * words
+    planes, step = len(table), stride * words
     views: Views = []
     for start, runs, width in segments:
         begin = start * words
         if runs == 1:
             end = begin + width * words
-            views.append((share[:, None, begin:end], share[:, None, begin + step : end + step]))
+            views.append((table[:, None, begin:end], table[:, None, begin + step : end + step]))
         else:
-            halves = share[:, begin : begin + runs * 2 * step].reshape(planes, runs, 2, step)
+            halves = table[:, begin : begin + runs * 2 * step].reshape(planes, runs, 2, step)
             views.append((halves[:, :, 0], halves[:, :, 1]))
     return views
 
 
-def _short_views(turned: U64, stride: int, block: int, blocks: int, words: int) -> Views:
+def _short_views(turned: Shares, stride: int, block: int, blocks: int, words: int) -> Views:
     """Return the views of a layer whose stride is below `block`, of a table with positions within blocks first."""
-    planes, wide = turned.shape[0], blocks * words
+    planes, wide = len(turned), blocks * words
     runs = block // (2 * stride) - 1
     views = _long_views(turned, stride, [Segment(stride, runs, stride)] if runs else [], wide)
     if blocks > 1:  # the last run of a block is compared with the first of the next
         last = turned[:, (block - stride) * wide :].reshape(planes, stride, wide)
-        views.append(
-            (last[:, :, :-words], turned[:, : stride * wide].reshape(planes, stride, wide)[:, :, words:])
-        )
+        first = turned[:, : stride * wide].reshape(planes, stride, wide)
+        views.append((last[:, :, :-words], first[:, :, words:]))
     return views
 
 
-async def _layer(engine: ThreeEngine, views: list[Views], key_planes: int) -> None:
-    where = _columns(views[0])
+async def _layer(engine: Primitives, views: Views, key_planes: int) -> None:
+    """Exchange the rows of views where the later one is smaller."""
+    where = columns_of(views)
     if not where:
         return
-    columns = where[-1].stop
-    difference = [np.empty((key_planes, columns), np.uint64) for _ in views]
-    low = [np.empty((key_planes, columns), np.uint64) for _ in views]
-    for view, apart, bottom in zip(views, difference, low, strict=True):
-        for (earlier, later), cut in zip(view, where, strict=True):
-            shape = (key_planes, *earlier.shape[1:])
-            with _rows_of(earlier.shape[-1]):
-                np.bitwise_xor(earlier[:key_planes], later[:key_planes], out=apart[:, cut].reshape(shape))
-            bottom[:, cut].reshape(shape)[...] = earlier[:key_planes]
-    swap = await less_than(SharedBits(engine, *difference), SharedBits(engine, *low))
-    await _swap(swap, views)
-
-
-async def _swap(swap: SharedBits, views: list[Views]) -> None:
-    """Exchange earlier and later rows where the bit says so, in place.
-
-    Both get swap AND (earlier XOR later) added. It is worked out a few planes at a time, view after view. This party's own
-    share of the result is added to `share_0` at once, while it is still in the cache.
-    """
-    view_0, view_1 = views
-    where = _columns(view_0)
-    planes = view_0[0][0].shape[0]
-    bit, both = swap.share_0, swap.share_0 ^ swap.share_1
-    z = np.empty(planes * swap.shape[-1], np.uint64)
-    for (e0, l0), (e1, l1), cut in zip(view_0, view_1, where, strict=True):
-        shape, columns = e0.shape[1:], cut.stop - cut.start
-        block = z[planes * cut.start : planes * cut.stop].reshape(planes, *shape)
-        chosen, other = bit[cut].reshape(shape), both[cut].reshape(shape)
-        step = max(1, CHUNK // columns)
-        scratch = np.empty((min(step, planes), *shape), np.uint64)
-        with _rows_of(e0.shape[-1]):
-            for a in range(0, planes, step):
-                part = block[a : a + step]
-                t = scratch[: len(part)]
-                np.bitwise_xor(e1[a : a + step], l1[a : a + step], out=part)
-                part &= chosen
-                np.bitwise_xor(e0[a : a + step], l0[a : a + step], out=t)
-                t &= other
-                part ^= t
-                add_zero_share(swap.engine, part)
-                e0[a : a + step] ^= part
-                l0[a : a + step] ^= part
-    received = await swap.engine.reshare(z)
-    for (e1, l1), cut in zip(view_1, where, strict=True):
-        part = received[planes * cut.start : planes * cut.stop].reshape(e1.shape)
-        with _rows_of(e1.shape[-1]):
-            e1 ^= part
-            l1 ^= part
-
-
-@contextlib.contextmanager
-def _rows_of(words: int) -> Iterator[None]:
-    """Let numpy work on stretches of `words` in place, within this thread and this block.
-
-    It copies operands whose innermost stretches are shorter than its buffer of 8,192 elements into that buffer, which costs
-    as much again. So the buffer is made no longer than they are.
-    """
-    before = np.setbufsize(min(max(words // 16 * 16, 16), 8192))
-    try:
-        yield
-    finally:
-        np.setbufsize(before)
-
-
-def _columns(views: Views) -> list[slice]:
-    """Return where each view's rows lie when the views' columns stand one after the other."""
-    ends = np.cumsum([0, *(earlier[0].size for earlier, _ in views)])
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+    copies = len(views[0][0].parts)
+    difference, low = (
+        [np.empty((key_planes, where[-1].stop), np.uint64) for _ in range(copies)] for _ in range(2)
+    )
+    for (earlier, later), cut in zip(views, where, strict=True):
+        shape = (key_planes, *earlier.shape[1:])
+        for a, b, apart, bottom in zip(earlier.parts, later.parts, difference, low, strict=True):
+            with stretches_of(shape[-1]):
+                np.bitwise_xor(a[:key_planes], b[:key_planes], out=apart[:, cut].reshape(shape))
+            bottom[:, cut].reshape(shape)[...] = a[:key_planes]
+    swap = await less_than(Shares(engine, XOR, difference), Shares(engine, XOR, low))
+    await engine.exchange(swap, views)
 
 
 def merge_gates(lengths: tuple[int, int], planes: int, key_planes: int) -> tuple[int, int]:

@@ -16,17 +16,19 @@ In each of its rounds an operation lets every computing party wait once. So oper
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, Final, NoReturn, Protocol, Self
 
 import numpy as np
 
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.groups import Array, Group
+from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.numbers import RingGroup
 from secagg.party import Party, PartyId
 from secagg.ring import Ring
 from secagg.wire import Message
+
+_ONES: Final = np.full((), 0xFFFFFFFFFFFFFFFF, np.uint64)
 
 
 class Shares:
@@ -85,7 +87,7 @@ class Shares:
         try:
             parts = [np.asarray(linear(x, y)) for x, y in zip(self.parts, other.parts, strict=True)]
         except ValueError:
-            raise ShapeError(f"shapes {self.shape} and {other.shape} do not fit each other") from None
+            raise ShapeError(f"shapes {self.shape} and {other.shape} do not broadcast together") from None
         return self._like(parts)
 
     def __getitem__(self, key: Any) -> Self:
@@ -109,6 +111,25 @@ class Shares:
     def __sub__(self, other: Shares) -> Self:
         return self.with_each(other, self.group.subtract)
 
+    # Of bits alone: exclusive or, in place or not, and not.
+
+    def __xor__(self, other: Shares) -> Self:
+        bits_of(self)
+        return self + other
+
+    def __ixor__(self, other: Shares) -> Self:
+        bits_of(self).check_same(other)
+        for part, new in zip(self.parts, other.parts, strict=True):
+            part ^= new
+        return self
+
+    def __invert__(self) -> Self:
+        return self ^ self.engine.public(XOR, _ONES)
+
+    def into(self, group: Group, linear: Callable[[Array], Array]) -> Shares:
+        """Return a linear function of the secret that leads into another group."""
+        return Shares(self.engine, group, [np.asarray(linear(part)) for part in self.parts])
+
     def check_same(self, other: Shares) -> None:
         """Refuse a secret that lives in another group or engine."""
         if other.group != self.group or other.engine is not self.engine:
@@ -125,6 +146,28 @@ class Shares:
         )
 
     __bool__ = __int__ = __float__ = __index__ = __iter__ = __array__ = _refuse
+
+
+def bits_of(x: Shares) -> Shares:
+    """Return a secret that consists of bits.
+
+    Raises:
+      ShapeError: it does not.
+    """
+    if x.group != XOR:
+        raise ShapeError(f"expected bits, 64 a word, got {x!r} of {x.group.dtype}")
+    return x
+
+
+def ring_of(x: Shares) -> RingGroup:
+    """Return the ring that a secret lives in.
+
+    Raises:
+      ShapeError: it consists of bits.
+    """
+    if not isinstance(x.group, RingGroup):
+        raise ShapeError(f"expected elements of a ring, got {x!r} of bits")
+    return x.group
 
 
 def concatenate(parts: Sequence[Shares], axis: int = 0) -> Shares:

@@ -507,9 +507,9 @@ def test_the_first_shares_of_the_three_party_engine_are_additive() -> None:
     x = np.arange(6).reshape(2, 3)
 
     async def program(party: Party) -> Words:
-        engine = await mpc.ThreeEngine.set_up(party, party.roster)
+        engine = await mpc.set_up(party, party.roster)
         shared = await mpc.input_array(engine, "north", x.shape, x if party.me == "north" else None)
-        return shared.share_0
+        return shared.parts[0]
 
     assert np.array_equal(joint(simulate(dict.fromkeys(NAMES, program)).values(), 0), x)
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from secagg.mpc.array import SharedArray
-from secagg.mpc.bits import SharedBits
+from secagg.mpc.groups import XOR
+from secagg.mpc.numbers import RingGroup
+from secagg.mpc.primitives import Shares
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
@@ -38,20 +40,20 @@ def share():
         secret = secret if secret.dtype == ring.dtype else ring.from_signed(secret.astype(np.int64))
         shares = _split(secret, ring.dtype, seed, lambda a, b: ring.reduce(np.asarray(a - b)))
         shares = [ring.reduce(part) for part in shares]
-        i = engine.index
-        return SharedArray(engine, shares[i], shares[(i + 1) % 3], ring=ring, frac_bits=frac_bits)
+        i = engine.channel.index
+        return SharedArray(engine, RingGroup(ring), (shares[i], shares[(i + 1) % 3]), frac_bits=frac_bits)
 
     return split
 
 
 @pytest.fixture
 def share_bits():
-    """Turn words into `SharedBits`, by the same made-up shares at all parties."""
+    """Turn words into shared bits, by the same made-up shares at all parties."""
 
     def split(engine, words, *, seed=0):
         shares = _split(np.asarray(words, np.uint64), np.dtype(np.uint64), seed, np.bitwise_xor)
-        i = engine.index
-        return SharedBits(engine, shares[i].copy(), shares[(i + 1) % 3].copy())
+        i = engine.channel.index
+        return Shares(engine, XOR, (shares[i].copy(), shares[(i + 1) % 3].copy()))
 
     return split
 

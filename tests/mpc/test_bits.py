@@ -11,27 +11,28 @@ from secagg.errors import ShapeError, UsageError
 from secagg.mpc.bits import (
     BLOCK,
     ONES,
-    SharedBits,
     add,
     add_gates,
     all_planes,
-    and_batch,
     any_plane,
     at_least,
     block_order,
+    conjunction,
     decide,
     decide_gates,
-    input_bits,
+    disjunction,
     less_in_turn,
     less_in_turn_gates,
     less_than,
     less_than_gates,
-    public_bits,
 )
+from secagg.mpc.groups import XOR
+from secagg.mpc.primitives import concatenate
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.mpc.three.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.ring import from_planes, to_planes
+from shared import opened
 
 COMPUTING = ("ada", "bob", "cleo")
 N = 640
@@ -58,8 +59,8 @@ def test_free_operations(run_three, share_bits):
         a, b = share_bits(engine, x), share_bits(engine, y, seed=7)
         c = a.copy()
         c ^= b
-        results = [a ^ b, ~a, c, a[2], a[1:, ::2], SharedBits.concatenate([a, b]), public_bits(engine, x) ^ b]
-        return [await result.open() for result in results]
+        results = [a ^ b, ~a, c, a[2], a[1:, ::2], concatenate([a, b]), engine.public(XOR, x) ^ b]
+        return [await opened(result) for result in results]
 
     expected = [x ^ y, ~x, x ^ y, x[2], x[1:, ::2], np.concatenate([x, y]), x ^ y]
     for results in run_three(program):
@@ -73,11 +74,15 @@ def test_and_or_of_any_number_of_words(run_three, share_bits, count):
 
     async def program(engine):
         a, b = share_bits(engine, x), share_bits(engine, y, seed=7)
-        return await (await (a & b)).open(), await (await (a | b)).open(), await (await (a[0] & b[0])).open()
+        return (
+            await opened(await conjunction(a, b)),
+            await opened(await disjunction(a, b)),
+            await opened(await conjunction(a[0], b[0])),
+        )
 
-    for conjunction, disjunction, one in run_three(program):
-        assert np.array_equal(conjunction, x & y)
-        assert np.array_equal(disjunction, x | y)
+    for both, either, one in run_three(program):
+        assert np.array_equal(both, x & y)
+        assert np.array_equal(either, x | y)
         assert np.array_equal(one, x[0] & y[0])
 
 
@@ -87,9 +92,9 @@ def test_a_batch_mixes_shapes_and_selects_by_one_bit(run_three, share_bits):
     async def program(engine):
         a, b, c = share_bits(engine, x), share_bits(engine, y, seed=7), share_bits(engine, z, seed=8)
         depth = engine.party.ledger.depth
-        gained = await and_batch([(a, b), (c, a), (c, c), (a[::2], b[1::2][[0, 1, 0]])])
+        gained = await engine.conjunction([(a, b), (c, a), (c, c), (a[::2], b[1::2][[0, 1, 0]])])
         assert engine.party.ledger.depth == depth + 1
-        return [await part.open() for part in gained]
+        return [await opened(part) for part in gained]
 
     for results in run_three(program):
         expected = [x & y, z & x, z, x[::2] & y[1::2][[0, 1, 0]]]
@@ -101,7 +106,7 @@ def test_a_batch_of_shapes_that_do_not_fit_is_refused(run_three, share_bits):
     async def program(engine):
         a = share_bits(engine, words(5, 9))
         with pytest.raises(ShapeError, match="expected bits of shape"):
-            await and_batch([(a[:, :3], a)])
+            await engine.conjunction([(a[:, :3], a)])
 
     run_three(program)
 
@@ -113,7 +118,7 @@ def test_any_and_all_planes(run_three, share_bits, planes):
 
     async def program(engine):
         a = share_bits(engine, x)
-        return await (await any_plane(a)).open(), await (await all_planes(a)).open(), await a.open()
+        return await opened(await any_plane(a)), await opened(await all_planes(a)), await opened(a)
 
     for any_set, all_set, unchanged in run_three(program):
         assert np.array_equal(any_set, np.bitwise_or.reduce(x))
@@ -125,10 +130,13 @@ def measured(run_three, operation):
     """Return what an operation gives, with the ANDs a lane that it drew masks for and its rounds."""
 
     async def program(engine):
-        drawn, depth = engine.k_own[Purpose.AND].position, engine.party.ledger.depth
+        drawn, depth = engine.channel.k_own[Purpose.AND].position, engine.party.ledger.depth
         result = await operation(engine)
-        gates = (8 * (engine.k_own[Purpose.AND].position - drawn) // N, engine.party.ledger.depth - depth)
-        return await result.open(), gates
+        gates = (
+            8 * (engine.channel.k_own[Purpose.AND].position - drawn) // N,
+            engine.party.ledger.depth - depth,
+        )
+        return await opened(result), gates
 
     results = run_three(program)
     assert all(gates == results[0][1] for _, gates in results)
@@ -186,7 +194,7 @@ def test_at_least_a_public_threshold(run_three, share_bits, bits):
     for threshold in {0, 1, int(x[0]), int(x[1]), (1 << bits) - 1}:
 
         async def program(engine, threshold=threshold):
-            return await (await at_least(share_bits(engine, to_planes(x, bits)), threshold)).open()
+            return await opened(await at_least(share_bits(engine, to_planes(x, bits)), threshold))
 
         for got in run_three(program):
             assert np.array_equal(from_planes(got[None], N), x >= np.uint64(threshold))
@@ -208,9 +216,7 @@ def test_comparisons_of_unequal_lengths_in_turn_share_rounds(run_three, share_bi
             ]
             for i, pair in enumerate(planes)
         ]
-        return SharedBits.concatenate(
-            [found.reshape(1, -1) for found in await less_in_turn(*map(iter, bits))]
-        )
+        return concatenate([found.reshape(1, -1) for found in await less_in_turn(*map(iter, bits))])
 
     got, gates = measured(run_three, operation)
     assert np.array_equal(from_planes(got[:1], N), x < y)
@@ -234,10 +240,10 @@ def test_highest_digit_that_differs_decides(digits):
 
     async def program(party):
         engine = await ThreeEngine.set_up(party, COMPUTING)
-        drawn = engine.k_own[Purpose.AND].position
-        bit = await decide(public_bits(engine, less), public_bits(engine, differ[1:]))
-        assert (engine.k_own[Purpose.AND].position - drawn) // 8 == decide_gates(len(digits)).ands
-        return await bit.open()
+        drawn = engine.channel.k_own[Purpose.AND].position
+        bit = await decide(engine.public(XOR, less), engine.public(XOR, differ[1:]))
+        assert (engine.channel.k_own[Purpose.AND].position - drawn) // 8 == decide_gates(len(digits)).ands
+        return await opened(bit)
 
     for got in simulate(dict.fromkeys(COMPUTING, program)).values():
         assert got.tolist() == [int(ONES) if expected else 0]
@@ -248,10 +254,10 @@ def test_input_of_bits_by_each_party(run_three):
 
     async def program(engine):
         shares = [
-            await input_bits(engine, name, x.shape, x if engine.party.me == name else None)
+            await engine.input(XOR, name, x.shape, x if engine.party.me == name else None)
             for name in COMPUTING
         ]
-        return [await share.open() for share in shares]
+        return [await opened(share) for share in shares]
 
     for results in run_three(program):
         for got in results:
@@ -261,7 +267,7 @@ def test_input_of_bits_by_each_party(run_three):
 def test_bits_do_not_turn_into_plain_values(run_three, share_bits):
     async def program(engine):
         x = share_bits(engine, words(1))
-        assert repr(x) == "<SharedBits (1,)>"
+        assert repr(x) == "<Shares (1,)>"
         for convert in (bool, int, list, np.asarray):
             with pytest.raises(UsageError, match="open it"):
                 convert(x)

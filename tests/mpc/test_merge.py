@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.ledger import Usage
-from secagg.mpc.bits import LANES, SharedBits, block_order
+from secagg.mpc.bits import LANES, block_order
 from secagg.mpc.buckets import _chernoff, plan_buckets
+from secagg.mpc.groups import XOR
 from secagg.mpc.merge import _layers, merge, merge_gates
+from secagg.mpc.primitives import Shares
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import transpose64
+from shared import opened
 
 PARTIES = ("P0", "P1", "P2")
 KEY_PLANES, VALUE_PLANES = 8, 4
@@ -58,10 +61,12 @@ def run_merge(keys: np.ndarray, values: np.ndarray, lengths: tuple[int, int], *,
 
     async def program(party):
         engine = await ThreeEngine.set_up(party, PARTIES)
-        x = SharedBits(engine, shares[engine.index].copy(), shares[(engine.index + 1) % 3].copy())
+        x = Shares(
+            engine, XOR, (shares[engine.channel.index].copy(), shares[(engine.channel.index + 1) % 3].copy())
+        )
         with party.phase("merge"):
             await merge(x, lengths=lengths, key_planes=KEY_PLANES, block=block)
-        return await x.open()
+        return await opened(x)
 
     outcome = simulate(dict.fromkeys(PARTIES, program), insecure_seed=0)
     return from_table(outcome.values()[0], words), outcome
@@ -127,7 +132,7 @@ def test_a_block_that_does_not_divide_the_length_is_refused():
     async def program(party):
         engine = await ThreeEngine.set_up(party, PARTIES)
         zero = np.zeros((12, 6), np.uint64)
-        await merge(SharedBits(engine, zero, zero.copy()), lengths=(4, 2), key_planes=8, block=4)
+        await merge(Shares(engine, XOR, (zero, zero.copy())), lengths=(4, 2), key_planes=8, block=4)
 
     assert all(isinstance(e, ShapeError) for e in simulate(dict.fromkeys(PARTIES, program)).errors.values())
 

@@ -12,7 +12,7 @@ from hand_made_core import CORE
 from hand_made_encryption import ENCRYPTION
 from hand_made_sums import SUMS
 
-_ENGINE: Final = "secagg/mpc/three/engine.py"
+_THREE: Final = "secagg/mpc/three"
 _GROUP_BY: Final = "secagg/protocols/group_by"
 _VIEWS: Final = ("tests/mpc/three/test_transcripts.py",)
 _RUNS: Final = ("tests/protocols/test_transcripts.py",)
@@ -26,14 +26,14 @@ _NUMBERS: Final = ("tests/test_soundness_numbers.py",)
 _FIRST: Final = (
     Change(
         "swaps of the merge go out unmasked",
-        "secagg/mpc/merge.py",
-        "                add_zero_share(swap.engine, part)\n",
+        f"{_THREE}/conjunction.py",
+        "                part ^= t\n                _add_zero_share(channel, part)\n",
         "",
         _VIEWS,
     ),
     Change(
         "both seeds of an outside input are equal: a bank's table in clear at two parties",
-        _ENGINE,
+        f"{_THREE}/inputs.py",
         "seed0, seed1 = party.rng.bytes(KEY_BYTES), party.rng.bytes(KEY_BYTES)",
         "seed0 = seed1 = party.rng.bytes(KEY_BYTES)",
         _VIEWS,
@@ -41,20 +41,20 @@ _FIRST: Final = (
     Change(
         "shuffle masks of 32 of 64 bits",
         "secagg/mpc/groups.py",
-        "        return stream.words(shape)\n\n\nXOR",
-        "        return stream.words(shape) & np.uint64(0xFFFFFFFF)\n\n\nXOR",
+        "return stream.words(shape) if",
+        "return stream.words(shape) & np.uint64(0xFFFFFFFF) if",
         _VIEWS,
     ),
     Change(
         "neighbours' values in the spare bits of opened rows",
         f"{_GROUP_BY}/engine.py",
-        "            part = np.zeros((LANES, table.shape[1]), np.uint64)\n",
-        "            part = table[-LANES:].copy()\n",
+        "flag.reshape(1, -1), opened, origins])",
+        "flag.reshape(1, -1), opened, origins, joint[layout.key_planes :]])",
         _RUNS,
     ),
     Change(
         "the secret of a pair from one side's contribution alone",
-        _ENGINE,
+        f"{_THREE}/channel.py",
         "        k_own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))\n"
         "        k_next = PairStreams(mine[following] + theirs[following].contribution, context",
         "        k_own = PairStreams(theirs[previous].contribution * 2, context + bytes([i]))\n"
@@ -105,14 +105,14 @@ _FIRST: Final = (
     ),
     Change(
         "the streams of a pair do not depend on the session",
-        _ENGINE,
+        f"{_THREE}/channel.py",
         'context = b"".join((party.session, len',
         'context = b"".join((bytes(32), len',
         _KEYS,
     ),
     Change(
         "the streams of a pair do not depend on the engine's label",
-        _ENGINE,
+        f"{_THREE}/channel.py",
         'len(label.encode()).to_bytes(4, "big"), label.encode()))',
         "bytes(4)))",
         _KEYS,
@@ -126,9 +126,9 @@ _FIRST: Final = (
     ),
     Change(
         "ANDs are masked by what the receiver holds",
-        "secagg/mpc/bits.py",
-        "    engine.k_next[Purpose.AND].xor_into(z)\n",
-        "    engine.k_next[Purpose.AND].xor_into(np.empty_like(z))\n",
+        f"{_THREE}/conjunction.py",
+        "    channel.k_next[Purpose.AND].xor_into(words)\n",
+        "    channel.k_next[Purpose.AND].xor_into(np.empty_like(words))\n",
         _VIEWS,
     ),
     Change(
@@ -148,9 +148,8 @@ _FIRST: Final = (
     Change(
         "lanes of a violation's bit that hold ORs of others are opened",
         "secagg/protocols/bounded_sum/check.py",
-        "    return SharedBits(engine, to_planes(bits.share_0, 1)[0], to_planes(bits.share_1, 1)[0])",
-        "    return SharedBits(engine, *(to_planes(s, 2)[0] ^ to_planes(s, 2)[1] << np.uint64(32) "
-        "for s in (bits.share_0, bits.share_1)))",
+        "    return bits.each(lambda share: to_planes(share, 1)[0])",
+        "    return bits.each(lambda share: to_planes(share, 2)[0] ^ to_planes(share, 2)[1] << np.uint64(32))",
         _RUNS,
     ),
     Change(
@@ -247,7 +246,7 @@ _FIRST: Final = (
     Change(
         "sums of rows that are not flagged are opened",
         f"{_GROUP_BY}/engine.py",
-        "return flag, (await and_batch([(flag, opened)]))[0]",
+        "return flag, await conjunction(flag, opened)",
         "return flag, opened",
         _RUNS,
     ),

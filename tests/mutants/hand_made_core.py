@@ -164,8 +164,8 @@ CORE: Final = (
     Change(
         "carries go out unmasked",
         "secagg/mpc/three/comparison.py",
-        "    out ^= mask\n    engine.party.send",
-        "    engine.party.send",
+        "    out ^= mask\n    channel.party.send",
+        "    channel.party.send",
         ("tests/mpc/three/test_transcripts.py",),
     ),
     Change(

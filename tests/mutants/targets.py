@@ -54,20 +54,20 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/three/test_transcripts.py",
         "tests/mpc/three/test_costs.py",
     ),
-    "secagg/mpc/three/engine.py": (
-        "tests/mpc/three/test_engine.py",
-        *_ENGINE,
-        "tests/mpc/three/test_costs.py",
-    ),
     "secagg/mpc/streams.py": ("tests/mpc/three/test_engine.py", *_ENGINE),
     "secagg/mpc/three/streams.py": ("tests/mpc/three/test_engine.py", *_ENGINE),
-    "secagg/mpc/shared.py": ("tests/mpc/three/test_engine.py", *_ENGINE, "tests/mpc/test_array.py"),
     "secagg/mpc/three/shuffle.py": (
         "tests/mpc/three/test_shuffle.py",
         "tests/mpc/three/test_transcripts.py",
         "tests/mpc/three/test_soundness_arguments.py",
     ),
     "secagg/mpc/three/truncation.py": ("tests/mpc/three/test_truncation.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/three/*.py": (
+        "tests/mpc/three/test_engine.py",
+        *_ENGINE,
+        "tests/mpc/three/test_costs.py",
+        "tests/mpc/three/test_views.py",
+    ),
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
     "secagg/party/*.py": (
         "tests/test_party.py",

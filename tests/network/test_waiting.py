@@ -15,7 +15,7 @@ import pytest
 from ports import reserved_ports
 from secagg import wire
 from secagg.errors import WireError
-from secagg.mpc.three.engine import InputFromOutside
+from secagg.mpc.three.inputs import InputFromOutside
 from secagg.network import driver
 from secagg.network.identity import Identity, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party

@@ -24,8 +24,9 @@ from secagg.errors import (
 )
 from secagg.fixed_point import Plan, encode
 from secagg.ledger import Ledger
-from secagg.mpc.array import input_array
-from secagg.mpc.three.engine import Opening, ThreeEngine
+from secagg.mpc.numbers import RingGroup
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.opening import Opening
 from secagg.network.simulated import Outcome, simulate
 from secagg.party import Party, Program
 from secagg.prg import Stream, derive_key
@@ -202,8 +203,8 @@ def check_all(rows: RingArray, bounds: Bounds) -> np.ndarray[Any, Any]:
     async def program(p: Party) -> Any:
         engine = await ThreeEngine.set_up(p, P)
         mine = rows if p.me == "p1" else None
-        shared = await input_array(engine, "p1", rows.shape, mine, ring=bounds.ring)
-        return await (await violations(shared, bounds)).open()
+        shared = await engine.input(RingGroup(bounds.ring), "p1", rows.shape, mine)
+        return await engine.open(await violations(engine, shared, bounds))
 
     opened = simulate(dict.fromkeys(P, program)).values()
     assert all(np.array_equal(words, opened[0]) for words in opened)
@@ -631,9 +632,10 @@ def test_the_check_of_a_long_vector_takes_little_beside_its_shares(slices_of: Ca
 
     async def program(p: Party) -> Any:
         engine = await ThreeEngine.set_up(p, P)
-        shared = await input_array(engine, "p1", rows.shape, rows if p.me == "p1" else None)
+        mine = rows if p.me == "p1" else None
+        shared = await engine.input(RingGroup(bounds.ring), "p1", rows.shape, mine)
         tracemalloc.reset_peak()
-        return await (await violations(shared, bounds)).open()
+        return await engine.open(await violations(engine, shared, bounds))
 
     tracemalloc.start()
     try:
@@ -701,11 +703,12 @@ def test_declared_cost_of_the_check_is_what_the_ledger_measured(
 
     async def program(p: Party) -> tuple[int, int, int]:
         engine = await ThreeEngine.set_up(p, P)
-        shared = await input_array(engine, "p0", rows.shape, rows if p.me == "p0" else None, ring=bounds.ring)
+        mine = rows if p.me == "p0" else None
+        shared = await engine.input(RingGroup(bounds.ring), "p0", rows.shape, mine)
         for _ in range(2):
-            await shared.open()
+            await engine.open(shared)
         before, depth = p.ledger.total().sent.payload_bytes, p.ledger.depth
-        await violations(shared, bounds)
+        await violations(engine, shared, bounds)
         return p.ledger.total().sent.payload_bytes - before, depth, p.ledger.depth
 
     ended = simulate(dict.fromkeys(P, program)).values()

@@ -10,13 +10,14 @@ import pytest
 
 import transcripts
 from secagg.errors import PlanError, RemoteProtocolError
-from secagg.mpc.three.engine import Opening
-from secagg.mpc.three.shuffle import shuffle
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.opening import Opening
 from secagg.network.simulated import simulate
-from secagg.protocols.group_by import Field, Layout, Query, Rows, engine, find_groups
+from secagg.protocols.group_by import Field, Layout, Query, Rows, find_groups
 from secagg.protocols.group_by.layout import bit_fields, take
 from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.pseudonyms import pseudonyms
+from shared import opened
 
 THREE = ("A", "B", "C")
 QUERY = Query(THREE, THREE, (Field("n", 3, at_least=1),))
@@ -78,21 +79,23 @@ def altered_labels(monkeypatch, flipped):
       flipped: from labels and identity bits, shape (buckets, rows), to the (bucket, row) whose label's lowest bit to turn.
     """
 
-    async def alter(rows, group):
-        x = await shuffle(rows, group)
+    honest = ThreeEngine.shuffle
+
+    async def alter(self, rows):
+        (x,) = await honest(self, rows)
         layout = Layout.plan(QUERY, [2, 2, 2])
         offset = bit_fields(layout)[-1] + QUERY.sum_widths[0]
         word, bit = divmod(offset, 64)
-        opened = await x.open()  # what a party that alters labels by guessing would take many runs for
-        labels = take(opened, offset, QUERY.origin_planes)
-        for place in flipped(labels, take(opened, 0, layout.identity_bits)):
-            if x.engine.index == 0:
-                x.share_0[(*place, word)] ^= np.uint64(1 << bit)
-            if x.engine.index == 2:
-                x.share_1[(*place, word)] ^= np.uint64(1 << bit)
-        return x
+        values = await opened(x)  # what a party that alters labels by guessing would take many runs for
+        labels = take(values, offset, QUERY.origin_planes)
+        for place in flipped(labels, take(values, 0, layout.identity_bits)):
+            if self.channel.index == 0:
+                x.parts[0][(*place, word)] ^= np.uint64(1 << bit)
+            if self.channel.index == 2:
+                x.parts[1][(*place, word)] ^= np.uint64(1 << bit)
+        return [x]
 
-    monkeypatch.setattr(engine, "shuffle", alter)
+    monkeypatch.setattr(ThreeEngine, "shuffle", alter)
     rows = {"A": ["x", "y"], "B": ["x", "z"], "C": ["u", "v"]}
     programs = {n: partial(find_groups, query=QUERY, rows=table(names)) for n, names in rows.items()}
     return simulate(programs, record=True, insecure_seed=1)

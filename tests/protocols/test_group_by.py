@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from secagg import wire
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, SecaggError, ShapeError, UsageError
-from secagg.mpc.bits import SharedBits
 from secagg.mpc.buckets import Buckets
 from secagg.mpc.groups import XOR
-from secagg.mpc.three.engine import Opening, ThreeEngine
-from secagg.mpc.three.shuffle import shuffle
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.channel import Channel
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.opening import Opening
 from secagg.network.simulated import ACTIONS, Fault, simulate
 from secagg.protocols.group_by import (
     Field,
@@ -153,7 +154,8 @@ def test_declared_cost_is_the_ledgers(banks, computing, rows):
     declared = cost(Layout.plan(query, [len(t.identifiers) for t in tables]), list(outcome.ledgers))
     for name, ledger in outcome.ledgers.items():
         assert ledger.total().sent.payload_bytes == declared.payload_bytes[name], name
-    assert max(ledger.depth for ledger in outcome.ledgers.values()) == declared.rounds
+    spare = declared.rounds - max(ledger.depth for ledger in outcome.ledgers.values())
+    assert spare == 0 or (spare == 1 and len(banks) == 2 and set(banks) <= set(computing))  # see `cost`
 
 
 @pytest.mark.slow
@@ -262,7 +264,7 @@ def test_labels_that_do_not_fit_blame_nobody_and_open_no_row(monkeypatch):
     def altered(joint, *rest):
         rows = to_rows(joint, *rest)
         if joint.engine.party.me == "P0":
-            rows.share_0[:, 0, :] ^= np.uint64(2**64 - 1)
+            rows.parts[0][:, 0, :] ^= np.uint64(2**64 - 1)
         return rows
 
     monkeypatch.setattr(engine, "_to_rows", altered)
@@ -338,14 +340,14 @@ def what_bank_sees(
     def program_of(i):
         async def program(party):
             streams: Any = (Orders(i, seed=i), Orders((i + 1) % 3, seed=(i + 1) % 3))
-            engine = ThreeEngine(party, THREE, k_own=streams[0], k_next=streams[1])
-            mixed = await shuffle(SharedBits(engine, shares[i], shares[(i + 1) % 3]), XOR)
-            origins = take(np.bitwise_xor(mixed.share_0, mixed.share_1), offsets[3], 2)
+            engine = ThreeEngine(Channel(party, THREE, k_own=streams[0], k_next=streams[1]))
+            (mixed,) = await engine.shuffle(Shares(engine, XOR, (shares[i], shares[(i + 1) % 3])))
+            origins = take(np.bitwise_xor(mixed.parts[0], mixed.parts[1]), offsets[3], 2)
             if pads_keep_origin:
                 opened = await _open_to_owners(mixed, layout)
             else:  # what would be seen: the order of the origins alone tells who has padding
                 opened = None
-            full = await engine.open(XOR, mixed.share_0, mixed.share_1)
+            full = await engine.open(mixed)
             assert full is not None
             return opened, take(full, offsets[3], 2), origins
 

@@ -14,10 +14,14 @@ import transcripts
 from bank_tables import terms_of
 from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
-from secagg.mpc.bits import SharedBits, block_order
+from secagg.mpc.bits import block_order
 from secagg.mpc.buckets import Buckets
-from secagg.mpc.three import engine as mpc_engine
-from secagg.mpc.three.engine import InputFromOutside, Opening, ThreeEngine, share_input
+from secagg.mpc.groups import XOR
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three import inputs as mpc_inputs
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.inputs import InputFromOutside, share_input
+from secagg.mpc.three.opening import Opening
 from secagg.mpc.three.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.patterns.banking import COLLECTORS
@@ -31,6 +35,7 @@ from secagg.protocols.group_by import (
     reference,
 )
 from secagg.protocols.group_by.owner import PlacedRows
+from shared import opened
 
 THREE = ("P0", "P1", "P2")
 ONES = np.uint64(2**64 - 1)
@@ -249,7 +254,7 @@ def test_different_copies_for_two_computing_parties_end_the_run_and_name_their_o
         seeds = [party.rng.bytes(32) for _ in range(2)]
         x2 = value.copy()
         for seed in seeds:
-            x2 ^= mpc_engine._expand(group, seed, value.shape, "M")
+            x2 ^= mpc_inputs._expand(group, seed, value.shape, "M")
         altered = x2.copy()
         altered[0, -1] ^= ONES  # in the last place of each bucket, which is padding
         party.send(computing[0], InputFromOutside(tuple(seeds), None))
@@ -284,13 +289,13 @@ def opened_bits(layout: Layout, planes: np.ndarray) -> np.ndarray:
 
     async def one(party):
         engine = await ThreeEngine.set_up(party, THREE)
-        i = engine.index
-        joint = SharedBits(engine, shares[i].copy(), shares[(i + 1) % 3].copy())
-        depth, drawn = party.ledger.depth, engine.k_own[Purpose.AND].position
+        i = engine.channel.index
+        joint = Shares(engine, XOR, (shares[i].copy(), shares[(i + 1) % 3].copy()))
+        depth, drawn = party.ledger.depth, engine.channel.k_own[Purpose.AND].position
         bits = await lists.broken_lists(joint, layout)
-        cost = 8 * (engine.k_own[Purpose.AND].position - drawn), party.ledger.depth - depth
+        cost = 8 * (engine.channel.k_own[Purpose.AND].position - drawn), party.ledger.depth - depth
         assert cost == tuple(lists.check_gates(layout))
-        return await bits.open()
+        return await opened(bits)
 
     results = simulate(dict.fromkeys(THREE, one)).values()
     assert all(np.array_equal(result, results[0]) for result in results)

@@ -20,16 +20,11 @@ import transcripts
 from secagg.mpc.additive import Seed, expand
 from secagg.mpc.bits import LANES
 from secagg.mpc.groups import XOR
-from secagg.mpc.three import engine as mpc_engine
+from secagg.mpc.three import inputs as mpc_inputs
+from secagg.mpc.three.channel import PairSecret, Reshare
 from secagg.mpc.three.comparison import CarrySharing, Thermometers
-from secagg.mpc.three.engine import (
-    HeldInCommon,
-    InputFromComputing,
-    InputFromOutside,
-    Opening,
-    PairSecret,
-    Reshare,
-)
+from secagg.mpc.three.inputs import HeldInCommon, InputFromComputing, InputFromOutside
+from secagg.mpc.three.opening import Opening
 from secagg.mpc.three.shuffle import Permuted
 from secagg.network.simulated import Fault, Outcome, simulate
 from secagg.prg import Stream
@@ -175,7 +170,7 @@ def view_of_lanes(messages: list[Sent], me: str) -> View:
             whole = next(
                 o.message.share for o in messages if o.sender == m.sender and _share_of(o) is not None
             )
-            drawn = mpc_engine._expand(XOR, seed, whole.shape, m.sender)
+            drawn = mpc_inputs._expand(XOR, seed, whole.shape, m.sender)
             view.add(f"{m.sender}'s {name}", lanes(drawn, LANES))
     return view
 

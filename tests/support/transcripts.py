@@ -296,8 +296,8 @@ class _NotedPair(PairStreams):
 def note_draws(engine: ThreeEngine) -> list[tuple[str, NDArray[Any]]]:
     """Return a list to which every draw from the engine's streams is appended, as (whose and purpose, array)."""
     notes: list[tuple[str, NDArray[Any]]] = []
-    engine.k_own = _NotedPair(engine.k_own, "k_own", notes)
-    engine.k_next = _NotedPair(engine.k_next, "k_next", notes)
+    engine.channel.k_own = _NotedPair(engine.channel.k_own, "k_own", notes)
+    engine.channel.k_next = _NotedPair(engine.channel.k_next, "k_next", notes)
     return notes
 
 

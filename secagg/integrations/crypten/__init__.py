@@ -14,7 +14,7 @@ triples that products need. It is a party too, holds no shares, and gets none.
 
 **Shares.** CrypTen holds a number x as n shares that add up to round(x * 2**16) modulo 2**64, as `secagg.mpc.additive` does.
 So a share changes sides without messages, but for one check that all parties convert the same. Of the two shares that a
-party of the three-party engine holds, `share_0` is additive: x_0 at P_0, x_1 at P_1 and x_2 at P_2.
+party of the three-party engine holds, the first (`parts[0]`) is additive: x_0 at P_0, x_1 at P_1 and x_2 at P_2.
 
 A conversion, either way, adds a share of zero that each pair of computing parties draws in common. So the converted share
 is fresh: it tells any n - 2 of the other parties nothing about the first one. An opening of converted shares shows their sum

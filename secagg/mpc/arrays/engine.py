@@ -163,9 +163,9 @@ class Engine:
         Raises:
           UsageError: another number of parties.
         """
-        from secagg.mpc.three.engine import ThreeEngine
+        from secagg.mpc.engines import set_up
 
-        return cls(await ThreeEngine.set_up(party, computing or party.roster, label=label))  # type: ignore[arg-type]
+        return cls(await set_up(party, computing or party.roster, label=label))
 
 
 def as_shape(shape: int | Sequence[int]) -> Shape:

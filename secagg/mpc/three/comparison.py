@@ -27,16 +27,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg.cost.operation import Cost
 from secagg.errors import UsageError
-from secagg.mpc.bits import ONES, SharedBits, any_plane, any_plane_gates, decide, decide_gates
-from secagg.mpc.groups import checked
-from secagg.mpc.three.conversion import summand, summands, summands_cost
-from secagg.mpc.three.costs import computing_cost, same_cost
-from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.bits import ONES, any_plane, decide
+from secagg.mpc.groups import XOR, checked
+from secagg.mpc.primitives import Primitives, Shares
+from secagg.mpc.three.channel import Channel, Held
+from secagg.mpc.three.conversion import summand, summands
 from secagg.mpc.three.streams import Purpose
 from secagg.party import array_bytes
-from secagg.ring import U64, Ring, RingArray, to_planes
+from secagg.ring import U64, Ring, to_planes
 from secagg.wire import Message
 
 # A bit more in a digit saves a round and doubles the thermometer. At 64 bits, P_0 sends 267 bits an element
@@ -60,7 +59,7 @@ class CarrySharing(Message, frozen=True):
     planes: _Words
 
 
-class _Layout:
+class Layout:
     """How the digits of a number lie in planes.
 
     bits: of the ring; the low bits - 1 are cut into `digits` of digit_bits, with `pad` zero bits below.
@@ -93,10 +92,13 @@ class _Layout:
         return low.reshape(self.digits, self.digit_bits, words), planes[-1]
 
 
-async def msb(engine: ThreeEngine, values: U64, bits: int, *, digit_bits: int | None = None) -> SharedBits:
+async def msb(
+    channel: Channel, engine: Primitives, values: U64, bits: int, *, digit_bits: int | None = None
+) -> Shares:
     """Return bit `bits - 1` of s + t, modulo 2**bits.
 
     Args:
+      engine: whose secret the bits are.
       values: s at P_0, the same t at P_1 and P_2: uint64, shape (n,), any n; bits from `bits` up are ignored.
       bits: 2..64.
       digit_bits: 1..8; by default 4, 3 for 2**15 elements or more, and never more than there are.
@@ -107,13 +109,12 @@ async def msb(engine: ThreeEngine, values: U64, bits: int, *, digit_bits: int | 
       UsageError: bits or digit_bits out of range.
       RemoteProtocolError: a peer sent something of another shape or dtype.
     """
-    layout = _Layout(values.size, bits, digit_bits)
-    role = _msb_p0 if engine.index == 0 else _msb_p12
-    share_0, share_1 = await role(engine, layout, values)
-    shares = SharedBits(engine, share_0, share_1)
+    layout = Layout(values.size, bits, digit_bits)
+    role = _msb_p0 if channel.index == 0 else _msb_p12
+    planes = Shares(engine, XOR, await role(channel, layout, values))
     digits = layout.digits
-    carry = await decide(shares[:digits], shares[digits:-1])
-    return carry ^ shares[-1]
+    carry = await decide(planes[:digits], planes[digits:-1])
+    return carry ^ planes[-1]
 
 
 def _pieces(words: int) -> list[range]:
@@ -121,9 +122,9 @@ def _pieces(words: int) -> list[range]:
     return [range(start, min(start + _PIECE, words), _CHUNK) for start in range(0, words, _PIECE)]
 
 
-async def _msb_p0(engine: ThreeEngine, layout: _Layout, values: U64) -> tuple[U64, U64]:
+async def _msb_p0(channel: Channel, layout: Layout, values: U64) -> Held:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
-    k0, k1 = engine.k_own[Purpose.COMPARE], engine.k_next[Purpose.COMPARE]
+    k0, k1 = channel.k_own[Purpose.COMPARE], channel.k_next[Purpose.COMPARE]
     scratch = np.empty((base + 1) * digits * min(words, _CHUNK), np.uint64)
     for piece in _pieces(words):
         message = np.empty((min(piece.stop, words) - piece.start) * layout.thermometer, np.uint64)
@@ -145,27 +146,27 @@ async def _msb_p0(engine: ThreeEngine, layout: _Layout, values: U64) -> tuple[U6
             part[-1] = top
             k0.xor_into(part)
             done += part.size
-        engine.party.send(engine.next, Thermometers(message))
-        await engine.idle()
+        channel.party.send(channel.next, Thermometers(message))
+        await channel.idle()
     shape = (layout.output, words)
     x0, x1 = k0.words(shape), k1.words(shape)
-    await engine.idle()
+    await channel.idle()
     return x0, x1
 
 
-async def _msb_p12(engine: ThreeEngine, layout: _Layout, values: U64) -> tuple[U64, U64]:
+async def _msb_p12(channel: Channel, layout: Layout, values: U64) -> Held:
     words, base, digits = -(-values.size // 64), layout.base, layout.digits
-    at_p1 = engine.index == 1
-    stream = engine.k_own[Purpose.COMPARE] if at_p1 else engine.k_next[Purpose.COMPARE]
+    at_p1 = channel.index == 1
+    stream = channel.k_own[Purpose.COMPARE] if at_p1 else channel.k_next[Purpose.COMPARE]
     out = np.empty((layout.output, words), np.uint64)
     scratch = np.empty((2, base * digits * min(words, _CHUNK)), np.uint64)
     for piece in _pieces(words):
         if at_p1:
             size = ((min(piece.stop, words) - piece.start) * layout.thermometer,)
             nbytes = array_bytes(size, out.dtype)
-            message = await engine.party.receive(Thermometers, engine.previous, max_bytes=nbytes)
+            message = await channel.party.receive(Thermometers, channel.previous, max_bytes=nbytes)
             planes = message.planes
-            checked(planes, size, out.dtype, what="thermometers", peer=engine.previous)
+            checked(planes, size, out.dtype, what="thermometers", peer=channel.previous)
         done = 0
         for start in piece:
             c = min(_CHUNK, words - start)
@@ -185,12 +186,12 @@ async def _msb_p12(engine: ThreeEngine, layout: _Layout, values: U64) -> tuple[U
                 target[digits:-1] ^= ONES
                 target[-1] ^= t_top
         if not at_p1:
-            await engine.idle()
+            await channel.idle()
     mask = stream.words(out.shape)
-    peer = engine.next if at_p1 else engine.previous
+    peer = channel.next if at_p1 else channel.previous
     out ^= mask
-    engine.party.send(peer, CarrySharing(out))
-    theirs = (await engine.party.receive(CarrySharing, peer, max_bytes=out.nbytes)).planes
+    channel.party.send(peer, CarrySharing(out))
+    theirs = (await channel.party.receive(CarrySharing, peer, max_bytes=out.nbytes)).planes
     out ^= checked(theirs, out.shape, out.dtype, what="shares of carries", peer=peer)
     return (mask, out) if at_p1 else (out, mask)
 
@@ -229,44 +230,26 @@ def _pick(thermometer: U64, chosen: U64, scratch: U64, *, one: bool) -> U64:
     return v
 
 
-def msb_cost(n: int, bits: int, *, digit_bits: int | None = None) -> Cost:
-    """Return the cost of `msb` of n elements."""
-    layout, words = _Layout(n, bits, digit_bits), -(-n // 64)
-    tree = decide_gates(layout.digits)
-    p0, p12 = layout.thermometer + tree.ands, layout.output + tree.ands
-    return computing_cost(2 + tree.rounds, (8 * words * p0, 8 * words * p12, 8 * words * p12))
-
-
-async def ltz(engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
+async def negative(channel: Channel, engine: Primitives, ring: Ring, x: Held) -> Shares:
     """Return whether each element is negative in two's complement.
 
     Args:
-      share_0, share_1: this party's shares, shape (n,).
+      engine: whose secret the bits are.
+      x: this party's shares, shape (n,).
 
     Returns bits packed 64 a word, as `msb` does.
     """
-    return await msb(engine, summand(engine, share_0, share_1).astype(np.uint64, copy=False), ring.bits)
+    return await msb(channel, engine, summand(channel, x).astype(np.uint64, copy=False), ring.bits)
 
 
-def ltz_cost(n: int, ring: Ring) -> Cost:
-    """Return the cost of the signs of n elements."""
-    return msb_cost(n, ring.bits)
-
-
-async def eqz(engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray) -> SharedBits:
+async def zero(channel: Channel, engine: Primitives, ring: Ring, x: Held) -> Shares:
     """Return whether each element is zero.
 
     Args:
-      share_0, share_1: this party's shares, shape (n,).
+      engine: whose secret the bits are.
+      x: this party's shares, shape (n,).
 
     Returns bits packed 64 a word, shape (ceil(n / 64),); lanes from n up are one.
     """
-    s, minus_t = await summands(engine, ring, share_0, share_1, negate=True)
-    return ~(await any_plane(s ^ minus_t))
-
-
-def eqz_cost(n: int, ring: Ring) -> Cost:
-    """Return the cost of `eqz` of n elements."""
-    tree = any_plane_gates(ring.bits)
-    ands = 8 * -(-n // 64) * tree.ands
-    return summands_cost(n, ring).then(same_cost(tree.rounds, ands))
+    s, minus_t = await summands(channel, ring, x, negate=True)
+    return ~(await any_plane(Shares(engine, XOR, s) ^ Shares(engine, XOR, minus_t)))

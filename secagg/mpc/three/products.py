@@ -12,25 +12,21 @@ F(k_{i+2}), which it does not hold. Fixed-point ones are masked in truncation.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
-from secagg.cost.operation import Cost
-from secagg.mpc.numbers import RING64, matmul_shape
-from secagg.mpc.three.costs import same_cost
-from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.numbers import matmul_shape
+from secagg.mpc.three.channel import Channel, Held
 from secagg.mpc.three.streams import Purpose
-from secagg.mpc.three.truncation import truncate, truncate_cost
+from secagg.mpc.three.truncation import truncate
 from secagg.ring import Ring, RingArray
 
 # Elements worked on at a time: a product's operands and masks stay in the second-level cache.
 _CHUNK: Final = 1 << 14
 
-Shares: TypeAlias = tuple[RingArray, RingArray]
 
-
-def multiply_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
+def multiply_locally(index: int, ring: Ring, x: Held, y: Held) -> RingArray:
     """Return P_index's additive share of the elementwise product; bits above the ring's are left as they come.
 
     Args:
@@ -56,7 +52,7 @@ def multiply_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
     return z
 
 
-def matmul_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
+def matmul_locally(index: int, ring: Ring, x: Held, y: Held) -> RingArray:
     """Return P_index's additive share of the matrix product.
 
     Args:
@@ -71,7 +67,7 @@ def matmul_locally(index: int, ring: Ring, x: Shares, y: Shares) -> RingArray:
     return np.asarray(z).reshape(shape)
 
 
-async def replicate(engine: ThreeEngine, ring: Ring, z: RingArray, frac_bits: int) -> Shares:
+async def replicate(channel: Channel, ring: Ring, z: RingArray, frac_bits: int) -> Held:
     """Return this party's two shares of z / 2**frac_bits from its additive share of z.
 
     Args:
@@ -79,24 +75,12 @@ async def replicate(engine: ThreeEngine, ring: Ring, z: RingArray, frac_bits: in
       frac_bits: how many bits to truncate; 0 for none. `truncate` says what range and rounding it has.
     """
     if frac_bits:
-        return await truncate(engine, ring, z, frac_bits)
-    k_own, k_next = engine.k_own[Purpose.MUL], engine.k_next[Purpose.MUL]
+        return await truncate(channel, ring, z, frac_bits)
+    k_own, k_next = channel.k_own[Purpose.MUL], channel.k_next[Purpose.MUL]
     flat = z.reshape(-1)
     for start in range(0, flat.size, _CHUNK):
         p = flat[start : start + _CHUNK]
         p += k_own.ring(p.size, ring.bits)
         p -= k_next.ring(p.size, ring.bits)
     ring.reduce(z, z)
-    return z, await engine.reshare(z)
-
-
-def multiply_cost(n: int, *, ring: Ring = RING64, frac_bits: int = 0) -> Cost:
-    """Return the cost of n products: elementwise, or the elements of a matrix product.
-
-    Args:
-      frac_bits: the smaller of the two operands'.
-    """
-    if frac_bits:
-        return truncate_cost(n, ring, frac_bits)
-    sent = n * ring.dtype.itemsize
-    return same_cost(1, sent)
+    return z, await channel.reshare(z)

@@ -15,72 +15,82 @@ Learns: nobody anything. Cost: 3 rounds, 2 s bytes a party for s bytes of shared
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
-from secagg.errors import ShapeError
-from secagg.mpc.groups import Group, checked
-from secagg.mpc.shared import Shared
+from secagg.errors import RemoteProtocolError, ShapeError
+from secagg.mpc.groups import Array, Group, checked
+from secagg.mpc.three.channel import Channel, Held
 from secagg.mpc.three.streams import Purpose
+from secagg.party import PartyId
 from secagg.wire import Message
 
-S = TypeVar("S", bound=Shared)
+SHUFFLE_ROUNDS: Final = 3
 
 
 class Permuted(Message, frozen=True):
-    """Rows permuted and masked, between the two parties that know the permutation."""
+    """Rows of each array, permuted and masked, between the two parties that know the permutation."""
 
-    rows: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+    rows: tuple[np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]], ...]
 
 
-async def shuffle(x: S, group: Group) -> S:
-    """Return the rows of `x` in an order that nobody knows, separately in each bucket.
+async def shuffle(channel: Channel, arrays: Sequence[tuple[Group, Held]]) -> list[Held]:
+    """Return the rows of arrays in an order that nobody knows, the same for all, separately in each bucket.
 
     Args:
-      x: shape (buckets, rows, ...); bucket b of the result holds the rows of bucket b of `x`.
-      group: the group that x lives in.
+      arrays: each one's group and shares, shape (buckets, rows, ...); bucket b of a result holds the rows of bucket b.
 
     Raises:
-      ShapeError: fewer than two dimensions.
+      ShapeError: no arrays, fewer than two dimensions, or arrays of different buckets or rows.
       RemoteProtocolError: a peer sent rows of another shape.
     """
-    if len(x.shape) < 2:
-        raise ShapeError(f"expected shares of shape (buckets, rows, ...), got {x.shape}")
-    engine = x.engine
-    share_0, share_1 = x.share_0, x.share_1
+    shapes = [held[0].shape for _, held in arrays]
+    if len({shape[:2] for shape in shapes}) != 1 or min(map(len, shapes)) < 2:
+        raise ShapeError(f"expected arrays of shape (buckets, rows, ...), got {shapes}")
+    buckets, rows = shapes[0][:2]
+    now = [held for _, held in arrays]
     for j in range(3):
-        role = (engine.index - j) % 3
+        role = (channel.index - j) % 3
         if role == 2:
             # y_{j+2} comes from k_i and y_j from k_{i+1}, where i = j + 2
-            share_0 = group.draw(engine.k_own[Purpose.SHUFFLE], x.shape)
-            share_1 = group.draw(engine.k_next[Purpose.SHUFFLE], x.shape)
-            await engine.idle()
+            own, following = channel.k_own[Purpose.SHUFFLE], channel.k_next[Purpose.SHUFFLE]
+            now = [
+                (group.draw(own, shape), group.draw(following, shape))
+                for (group, _), shape in zip(arrays, shapes, strict=True)
+            ]
+            await channel.idle()
             continue
-        pair, single = (engine.k_next, engine.k_own) if role == 0 else (engine.k_own, engine.k_next)
-        partner = engine.next if role == 0 else engine.previous
-        order = pair[Purpose.SHUFFLE_ORDER].permutations(x.shape[0], x.shape[1])
-        mask = group.draw(single[Purpose.SHUFFLE], x.shape)
-        mine = np.empty(x.shape, group.dtype)
-        for b in range(x.shape[0]):
-            rows = group.add(share_0[b], share_1[b]) if role == 0 else share_1[b]
-            mine[b] = group.subtract(rows.take(order[b], axis=0), mask[b])
-        engine.party.send(partner, Permuted(mine))
-        theirs = checked(
-            (await engine.party.receive(Permuted, partner, max_bytes=mine.nbytes)).rows,
-            x.shape,
-            mine.dtype,
-            what="permuted rows",
+        pair, single = (channel.k_next, channel.k_own) if role == 0 else (channel.k_own, channel.k_next)
+        partner = channel.next if role == 0 else channel.previous
+        order = pair[Purpose.SHUFFLE_ORDER].permutations(buckets, rows)
+        masks, mine = [], []
+        for (group, _), (first, second) in zip(arrays, now, strict=True):
+            mask = group.draw(single[Purpose.SHUFFLE], first.shape)
+            moved = np.empty(first.shape, group.dtype)
+            for b in range(buckets):
+                known = group.add(first[b], second[b]) if role == 0 else second[b]
+                moved[b] = group.subtract(known.take(order[b], axis=0), mask[b])
+            masks.append(mask)
+            mine.append(moved)
+        theirs = await _exchanged(channel, mine, partner)
+        common = [group.add(a, b) for (group, _), a, b in zip(arrays, mine, theirs, strict=True)]
+        held = zip(masks, common, strict=True)
+        now = list(held) if role == 0 else [(b, a) for a, b in held]
+    return now
+
+
+async def _exchanged(channel: Channel, mine: Sequence[Array], partner: PartyId) -> list[Array]:
+    """Send permuted rows to the other one who knows the permutation, and return what it sent."""
+    channel.party.send(partner, Permuted(tuple(mine)))
+    message = await channel.party.receive(Permuted, partner, max_bytes=sum(rows.nbytes for rows in mine))
+    if len(message.rows) != len(mine):
+        raise RemoteProtocolError(
+            f"expected permuted rows of {len(mine)} arrays from {partner}, got {len(message.rows)}",
             peer=partner,
         )
-        common = group.add(mine, theirs)
-        share_0, share_1 = (mask, common) if role == 0 else (common, mask)
-    return x._like(share_0, share_1)
-
-
-def shuffle_payload_bytes(nbytes: int) -> int:
-    """Return what each party sends for a shared array of `nbytes`."""
-    return 2 * nbytes
-
-
-SHUFFLE_ROUNDS = 3
+    return [
+        checked(theirs, own.shape, own.dtype, what="permuted rows", peer=partner)
+        for theirs, own in zip(message.rows, mine, strict=True)
+    ]

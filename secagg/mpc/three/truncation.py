@@ -30,7 +30,7 @@ is, compare z with a threshold it knows.
 What is computed is an ideal function F_trunc. It samples A uniformly and outputs the above function of z and A. It
 gives A to a corrupted P_0, B = Z - A to a corrupted P_1, and nothing to P_2. So the rounding is independent of P_2's
 view. It is NOT independent of P_0's and P_1's views. When a truncated value is opened, each of these two learns one
-comparison of the low f bits of z with a threshold that it knows. Where that is too much, `truncate_exact` computes
+comparison of the low f bits of z with a threshold that it knows. Where that is too much, `shift` computes
 floor(z / 2**f), a function of z alone.
 """
 
@@ -40,14 +40,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from secagg.cost.operation import Cost
 from secagg.errors import RemoteProtocolError, ShapeError
 from secagg.mpc.groups import checked
 from secagg.mpc.numbers import truncation_range
-from secagg.mpc.three.comparison import msb, msb_cost
-from secagg.mpc.three.conversion import b2a, b2a_cost, summand
-from secagg.mpc.three.costs import same_cost
-from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.primitives import Primitives
+from secagg.mpc.three.channel import Channel, Held, held
+from secagg.mpc.three.comparison import msb
+from secagg.mpc.three.conversion import from_bits, summand
 from secagg.mpc.three.streams import Purpose
 from secagg.party import array_bytes
 from secagg.ring import Ring, RingArray
@@ -80,9 +79,7 @@ class QuotientShare(Message, frozen=True):
     share: _Words
 
 
-async def truncate(
-    engine: ThreeEngine, ring: Ring, z: RingArray, frac_bits: int
-) -> tuple[RingArray, RingArray]:
+async def truncate(channel: Channel, ring: Ring, z: RingArray, frac_bits: int) -> Held:
     """Return this party's two shares of z / 2**frac_bits, rounded up or down at random.
 
     Args:
@@ -100,15 +97,13 @@ async def truncate(
     if z.dtype != ring.dtype or not z.flags.c_contiguous:
         raise ShapeError(f"expected a C-contiguous array of {ring.dtype}, got {z.dtype} {z.strides}")
     roles = (_truncate_p0, _truncate_p1, _truncate_p2)
-    x, y = await roles[engine.index](engine, ring, Ring(frac_bits), z.reshape(-1))
+    x, y = await roles[channel.index](channel, ring, Ring(frac_bits), z.reshape(-1))
     return x.reshape(z.shape), y.reshape(z.shape)
 
 
-async def _truncate_p0(
-    engine: ThreeEngine, ring: Ring, words: Ring, z: RingArray
-) -> tuple[RingArray, RingArray]:
+async def _truncate_p0(channel: Channel, ring: Ring, words: Ring, z: RingArray) -> Held:
     k, f, n = ring.bits, words.bits, z.size
-    k0, k1 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
+    k0, k1 = channel.k_own[Purpose.TRUNC], channel.k_next[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
     offset = ring.dtype.type((1 << (k - 2)) + (1 << f) - 1)
     r, s = k0.ring(n, f), k0.ring(n, f)
@@ -122,8 +117,8 @@ async def _truncate_p0(
         d[part] = a >> top
     d -= r
     words.reduce(d, d)
-    engine.party.send(engine.next, TruncationInput(d, None))
-    await engine.idle()
+    channel.party.send(channel.next, TruncationInput(d, None))
+    await channel.idle()
     offset >>= ring.dtype.type(f)
     for part in _chunks(n):  # what needs no answer: A >> f, less the other terms of x_0 but e_0
         a = z[part]
@@ -133,43 +128,41 @@ async def _truncate_p0(
         a -= wrap
         a -= k1.ring(a.shape, k)
         a -= offset
-    answer = await engine.party.receive(
-        MaskedQuotient, engine.next, max_bytes=z.nbytes + array_bytes(z.shape, words.dtype)
+    answer = await channel.party.receive(
+        MaskedQuotient, channel.next, max_bytes=z.nbytes + array_bytes(z.shape, words.dtype)
     )
-    g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=engine.next)
-    x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
+    g = checked(answer.g, z.shape, words.dtype, what="a masked top bit", peer=channel.next)
+    x1 = checked(answer.share, z.shape, ring.dtype, what="a quotient's share", peer=channel.next)
     r *= g
     r += s
     for part in _chunks(n):
         z[part] += r[part].astype(ring.dtype) << ring.dtype.type(k - f)
     ring.reduce(z, z)
-    engine.party.send(engine.previous, QuotientShare(z))
-    await engine.idle()
+    channel.party.send(channel.previous, QuotientShare(z))
+    await channel.idle()
     return z, x1
 
 
-async def _truncate_p1(
-    engine: ThreeEngine, ring: Ring, words: Ring, z: RingArray
-) -> tuple[RingArray, RingArray]:
+async def _truncate_p1(channel: Channel, ring: Ring, words: Ring, z: RingArray) -> Held:
     k, f, n = ring.bits, words.bits, z.size
-    k1, k2 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
+    k1, k2 = channel.k_own[Purpose.TRUNC], channel.k_next[Purpose.TRUNC]
     top = ring.dtype.type(k - 1)
     for part in _chunks(n):
         z[part] += k1.ring(z[part].shape, k)
     q, x2 = k2.ring(n, f), k2.ring(n, k)
-    messages = await engine.party.gather(
+    messages = await channel.party.gather(
         TruncationInput,
-        (engine.previous, engine.next),
+        (channel.previous, channel.next),
         max_bytes=z.nbytes + array_bytes(z.shape, words.dtype),
     )
     d = checked(
-        messages[engine.previous].word, z.shape, words.dtype, what="a masked top bit", peer=engine.previous
+        messages[channel.previous].word, z.shape, words.dtype, what="a masked top bit", peer=channel.previous
     )
-    s = checked(messages[engine.next].word, z.shape, words.dtype, what="a dealt product", peer=engine.next)
-    z2 = messages[engine.next].z
+    s = checked(messages[channel.next].word, z.shape, words.dtype, what="a dealt product", peer=channel.next)
+    z2 = messages[channel.next].z
     if z2 is None:
-        raise RemoteProtocolError(f"expected a masked summand from {engine.next}", peer=engine.next)
-    checked(z2, z.shape, ring.dtype, what="a masked summand", peer=engine.next)
+        raise RemoteProtocolError(f"expected a masked summand from {channel.next}", peer=channel.next)
+    checked(z2, z.shape, ring.dtype, what="a masked summand", peer=channel.next)
     g = np.empty(n, words.dtype)
     for part in _chunks(n):
         b = z[part]  # becomes B
@@ -185,16 +178,14 @@ async def _truncate_p1(
         b += k1.ring(b.shape, k)
         ring.reduce(b, b)
     words.reduce(g, g)
-    engine.party.send(engine.previous, MaskedQuotient(g, z))
-    await engine.idle(2)
+    channel.party.send(channel.previous, MaskedQuotient(g, z))
+    await channel.idle(2)
     return z, x2
 
 
-async def _truncate_p2(
-    engine: ThreeEngine, ring: Ring, words: Ring, z: RingArray
-) -> tuple[RingArray, RingArray]:
+async def _truncate_p2(channel: Channel, ring: Ring, words: Ring, z: RingArray) -> Held:
     k, f, n = ring.bits, words.bits, z.size
-    k2, k0 = engine.k_own[Purpose.TRUNC], engine.k_next[Purpose.TRUNC]
+    k2, k0 = channel.k_own[Purpose.TRUNC], channel.k_next[Purpose.TRUNC]
     product, s = k0.ring(n, f), k0.ring(n, f)
     product *= k2.ring(n, f)
     product -= s
@@ -202,51 +193,39 @@ async def _truncate_p2(
     for part in _chunks(n):
         z[part] -= k0.ring(z[part].shape, k)
     ring.reduce(z, z)
-    engine.party.send(engine.previous, TruncationInput(product, z))
+    channel.party.send(channel.previous, TruncationInput(product, z))
     x2 = k2.ring(n, k)
-    await engine.idle(2)
-    share = (await engine.party.receive(QuotientShare, engine.next, max_bytes=z.nbytes)).share
-    return x2, checked(share, z.shape, ring.dtype, what="a quotient's share", peer=engine.next)
+    await channel.idle(2)
+    share = (await channel.party.receive(QuotientShare, channel.next, max_bytes=z.nbytes)).share
+    return x2, checked(share, z.shape, ring.dtype, what="a quotient's share", peer=channel.next)
 
 
 def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + _CHUNK) for start in range(0, n, _CHUNK))
 
 
-def truncate_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
-    """Return the cost of truncating n elements."""
-    each = n * (ring.dtype.itemsize + Ring(frac_bits).dtype.itemsize)
-    return same_cost(3, each)
+async def shift(channel: Channel, engine: Primitives, ring: Ring, x: Held, bits: int) -> Held:
+    """Return this party's two shares of floor(x / 2**bits), a function of x alone.
 
-
-async def truncate_exact(
-    engine: ThreeEngine, ring: Ring, share_0: RingArray, share_1: RingArray, frac_bits: int
-) -> tuple[RingArray, RingArray]:
-    """Return this party's two shares of floor(z / 2**frac_bits), a function of z alone.
-
-    The low f bits of z are those of s + t, s = z_0 + z_1 and t = z_2, less 2**f if these carry. Taking them
+    The low f bits of x are those of s + t, s = x_0 + x_1 and t = x_2, less 2**f if these carry. Taking them
     off leaves a multiple of 2**f, on which `truncate` does not round.
 
     Args:
-      share_0, share_1: this party's replicated shares of z, within `truncation_range`.
+      engine: whose secret x is.
+      x: this party's shares, of numbers within `truncation_range`.
 
     Raises:
-      UsageError: frac_bits out of range.
+      UsageError: bits out of range.
     """
-    truncation_range(ring, frac_bits)
-    x, y = share_0.reshape(-1), share_1.reshape(-1)
-    known = summand(engine, x, y) & ring.dtype.type((1 << frac_bits) - 1)
-    carries = await msb(engine, known.astype(np.uint64), frac_bits + 1)
-    z, _ = await b2a(engine, ring, carries, x.size)
-    z <<= ring.dtype.type(frac_bits)
-    z += x
-    if engine.index < 2:  # the low part of s is taken off at P_0 and that of t at P_1, once each
+    truncation_range(ring, bits)
+    flat = x[0].reshape(-1), x[1].reshape(-1)
+    known = summand(channel, flat) & ring.dtype.type((1 << bits) - 1)
+    carries = await msb(channel, engine, known.astype(np.uint64), bits + 1)
+    z, _ = await from_bits(channel, ring, held(carries), flat[0].size)
+    z <<= ring.dtype.type(bits)
+    z += flat[0]
+    if channel.index < 2:  # the low part of s is taken off at P_0 and that of t at P_1, once each
         z -= known
     ring.reduce(z, z)
-    x, y = await truncate(engine, ring, z, frac_bits)
-    return x.reshape(share_0.shape), y.reshape(share_0.shape)
-
-
-def truncate_exact_cost(n: int, ring: Ring, frac_bits: int) -> Cost:
-    """Return the cost of truncating n elements exactly."""
-    return msb_cost(n, frac_bits + 1).then(b2a_cost(n, ring), truncate_cost(n, ring, frac_bits))
+    first, second = await truncate(channel, ring, z, bits)
+    return first.reshape(x[0].shape), second.reshape(x[0].shape)

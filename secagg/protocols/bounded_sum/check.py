@@ -18,54 +18,55 @@ difference is the integer. If (1) fails, or (2), the bit is set whatever (2) and
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.mpc.array import SharedArray, public_array
-from secagg.mpc.bits import SharedBits, any_plane, any_plane_gates
-from secagg.mpc.three.comparison import ltz, msb_cost
-from secagg.mpc.three.costs import same_cost
-from secagg.mpc.three.products import multiply_cost, multiply_locally, replicate
+from secagg.mpc.bits import any_plane, any_plane_gates, disjunction
+from secagg.mpc.groups import XOR
+from secagg.mpc.numbers import RingGroup
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.channel import held
+from secagg.mpc.three.costs import COSTS, same_cost
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.products import multiply_locally, replicate
 from secagg.protocols.bounded_sum.terms import Bounds
-from secagg.ring import RingArray, to_planes
+from secagg.ring import U64, RingArray, to_planes
 
 _LANES = 64
 _AT_ONCE = 1 << 19  # comparisons; each takes some 150 bytes at an aggregator
 _HALVES = (32, 16, 8, 4, 2, 1)
 
 
-async def violations(rows: SharedArray, bounds: Bounds) -> SharedBits:
+async def violations(engine: ThreeEngine, rows: Shares, bounds: Bounds) -> Shares:
     """Return whether each row breaks a bound, bits packed 64 a word, shape (ceil(m / 64),); lanes from m up are zero.
 
     Args:
+      engine: the aggregators'; they are three, because sums of squares are worked out on additive shares.
       rows: what m clients shared, shape (m, columns), at least one; any elements of the ring.
     """
-    engine, m = rows.engine, len(rows)
-    words = _words(bounds)
-    spare = await _spare(rows, bounds)
-    shares = list(
-        zip(
-            (rows.share_0, rows.share_1),
-            _shares(public_array(engine, bounds.max_weight or 1, ring=bounds.ring)),
-            _shares(_reach(rows, bounds)),
-            _shares(spare),
-            strict=True,
-        )
-    )
+    m, words = len(rows), _words(bounds)
+    largest = engine.public(RingGroup(bounds.ring), np.full((), bounds.max_weight or 1, bounds.ring.dtype))
+    reach, spare = _reach(rows, bounds), await _spare(engine, rows, bounds)
+    parts = list(zip(rows.parts, largest.parts, reach.parts, spare.parts, strict=True))
     # Margins and what their comparison takes are many times as large as the rows, so there are never many at once.
-    planes = [np.empty((words, m), np.uint64) for _ in shares]
+    planes = [np.empty((words, m), np.uint64) for _ in parts]
     for start, stop in _slices(m, words):
-        share_0, share_1 = (_margins(*share, bounds, start * _LANES, stop * _LANES) for share in shares)
-        negative = await ltz(engine, bounds.ring, share_0.reshape(-1), share_1.reshape(-1))
-        del share_0, share_1
-        for into, share in zip(planes, (negative.share_0, negative.share_1), strict=True):
+        margins = [_margins(*part, bounds, start * _LANES, stop * _LANES).reshape(-1) for part in parts]
+        negative = await engine.negative(Shares(engine, rows.group, margins))
+        del margins
+        for into, share in zip(planes, negative.parts, strict=True):
             into[start:stop] = share.reshape(m, stop - start).T
-    bits = await any_plane(SharedBits(engine, *planes))
+    bits = await any_plane(Shares(engine, XOR, planes))
     for half in _HALVES:
-        shift = np.uint64(half)
-        bits = await (bits | SharedBits(engine, bits.share_0 >> shift, bits.share_1 >> shift))
+        bits = await disjunction(bits, bits.each(functools.partial(_down, by=np.uint64(half))))
     # Lane 0 is the OR of all; the other lanes hold ORs of some, which nobody may see: only lane 0 is kept.
-    return SharedBits(engine, to_planes(bits.share_0, 1)[0], to_planes(bits.share_1, 1)[0])
+    return bits.each(lambda share: to_planes(share, 1)[0])
+
+
+def _down(share: U64, *, by: np.uint64) -> U64:
+    return share >> by
 
 
 def violations_cost(m: int, bounds: Bounds) -> Cost:
@@ -73,11 +74,8 @@ def violations_cost(m: int, bounds: Bounds) -> Cost:
     words = _words(bounds)
     tree = any_plane_gates(words)
     ands = 8 * m * (tree.ands + len(_HALVES))
-    signs = [msb_cost(m * (stop - start) * _LANES, bounds.ring.bits) for start, stop in _slices(m, words)]
-    return multiply_cost(m, ring=bounds.ring).then(
-        *signs,
-        same_cost(tree.rounds + len(_HALVES), ands),
-    )
+    signs = [COSTS.negative(m * (stop - start) * _LANES, bounds.ring) for start, stop in _slices(m, words)]
+    return COSTS.multiply(m, bounds.ring).then(*signs, same_cost(tree.rounds + len(_HALVES), ands))
 
 
 def _slices(m: int, words: int) -> list[tuple[int, int]]:
@@ -91,32 +89,30 @@ def _words(bounds: Bounds) -> int:
     return -(-(2 * bounds.columns + 1) // _LANES)
 
 
-def _shares(x: SharedArray) -> tuple[RingArray, RingArray]:
-    return x.share_0, x.share_1
-
-
-def _reach(rows: SharedArray, bounds: Bounds) -> SharedArray:
+def _reach(rows: Shares, bounds: Bounds) -> Shares:
     """Return w B, shape (m, 1), or B where there are no weights."""
+    limit, ring = bounds.ring.dtype.type(bounds.limit), bounds.ring
     if bounds.max_weight is None:
-        return public_array(rows.engine, bounds.limit, ring=bounds.ring)
-    return rows[:, :1] * bounds.limit
+        return rows.engine.public(rows.group, np.asarray(limit))
+    return rows[:, :1].each(lambda share: ring.reduce(share * limit))
 
 
-async def _spare(rows: SharedArray, bounds: Bounds) -> SharedArray:
+async def _spare(engine: ThreeEngine, rows: Shares, bounds: Bounds) -> Shares:
     """Return w**2 C - sum (w x_i)**2 modulo 2**k, shape (m,)."""
-    engine, ring, lead = rows.engine, bounds.ring, int(bounds.max_weight is not None)
+    channel, ring, lead = engine.channel, bounds.ring, int(bounds.max_weight is not None)
     z = np.zeros(len(rows), ring.dtype)
     for i in range(len(rows)):
         for start in range(lead, rows.shape[1], _AT_ONCE):
-            where = slice(start, start + _AT_ONCE)
-            x = (rows.share_0[i, where], rows.share_1[i, where])
-            z[i : i + 1] += np.sum(multiply_locally(engine.index, ring, x, x), dtype=ring.dtype)  # wraps
+            x = held(rows[i, start : start + _AT_ONCE])
+            z[i : i + 1] += np.sum(multiply_locally(channel.index, ring, x, x), dtype=ring.dtype)  # wraps
     np.negative(z, out=z)
     if bounds.max_weight is not None:
-        w = (rows.share_0[:, 0].copy(), rows.share_1[:, 0].copy())
-        z += multiply_locally(engine.index, ring, w, w) * ring.dtype.type(bounds.norm_limit)
-    spare = SharedArray(engine, *await replicate(engine, ring, z, 0), ring=ring)
-    return spare + bounds.norm_limit if bounds.max_weight is None else spare
+        w = held(rows[:, 0].copy())
+        z += multiply_locally(channel.index, ring, w, w) * ring.dtype.type(bounds.norm_limit)
+    spare = Shares(engine, rows.group, await replicate(channel, ring, z, 0))
+    if bounds.max_weight is not None:
+        return spare
+    return spare + engine.public(rows.group, np.full(spare.shape, bounds.norm_limit, ring.dtype))
 
 
 def _margins(

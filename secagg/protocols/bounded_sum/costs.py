@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secagg.cost.operation import Cost
-from secagg.mpc.three.costs import COMPUTING, computing_cost, same_cost
-from secagg.mpc.three.engine import open_cost, outside_opener
+from secagg.mpc.three.costs import COMPUTING, COSTS, computing_cost, same_cost
 from secagg.party import PartyId
 from secagg.prg import KEY_BYTES
 from secagg.protocols.bounded_sum.check import violations_cost
@@ -33,10 +32,9 @@ def cost(me: PartyId, *, terms: Terms, roster: Sequence[PartyId], n_uploads: int
         m = min(terms.rows_at_once, n_uploads - start)
         steps.append(computing_cost(1, (2 * KEY_BYTES * m, m * vector, 0)))
         steps.append(violations_cost(m, bounds))
-        steps.append(open_cost(8 * -(-m // 64)))
+        steps.append(COSTS.open(8 * -(-m // 64)))
     to = [i for i, peer in enumerate(terms.roles.aggregators) if peer in terms.roles.results]
-    openers = [outside_opener(roster, peer) for peer in outside]
-    steps.append(open_cost(vector, to, outside_openers=openers))
+    steps.append(COSTS.open(vector, to, outside=[list(roster).index(peer) for peer in outside]))
     verdicts = n * len(outside)
     whole = same_cost(1, verdicts).then(*steps)
     if me in terms.roles.aggregators:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, ShapeError, TooFewPartiesError, UsageError
-from secagg.mpc.array import SharedArray
 from secagg.mpc.groups import checked
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.three.engine import ThreeEngine, receive_opening
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.opening import receive_opening
 from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.agreement import agree
@@ -121,32 +122,32 @@ async def aggregate(party: Party, *, terms: Terms) -> BoundedSum:
     bounds = terms.bounds
     engine = await ThreeEngine.set_up(party, terms.roles.aggregators, label=LABEL)
     with party.phase("upload"):
-        uploads = await _uploads(party, terms, engine.index)
+        uploads = await _uploads(party, terms, engine.channel.index)
     with party.phase("agree"):
         roles, tellers = terms.roles, terms.roles.aggregators[:2]
         received = await agree(party, uploads, roles=roles, tellers=tellers, terms=terms.fingerprint())
         agreed = [int(i) for i in np.flatnonzero(received)]
     status = np.full(len(terms.roles.clients), _DROPPED, np.uint8)
     status[agreed] = _UNCHECKED
-    first, second = (np.zeros(bounds.columns, bounds.ring.dtype) for _ in range(2))
+    totals = [np.zeros(bounds.columns, bounds.ring.dtype) for _ in range(2)]
     step = terms.rows_at_once
     with party.phase("check"):
         # Of fewer than are needed none is checked: not even who breaks a bound is opened.
         for start in range(0, len(agreed) if len(agreed) >= terms.min_clients else 0, step):
             batch = agreed[start : start + step]
             rows = await _rows(engine, terms, batch, uploads)
-            broken = await _broken(rows, bounds)
+            broken = await _broken(engine, rows, bounds)
             status[batch] = np.where(broken, np.uint8(_REJECTED), np.uint8(_ACCEPTED))
             for i in np.flatnonzero(~broken):
-                first += rows.share_0[i]
-                second += rows.share_1[i]
+                for so_far, share in zip(totals, rows.parts, strict=True):
+                    so_far += share[i]
     with party.phase("open"):
         for peer in terms.roles.results:
             if peer not in terms.roles.aggregators:
                 party.send(peer, Verdict(status))
         _require(terms, status)
-        first, second = bounds.ring.reduce(first), bounds.ring.reduce(second)
-        opened = await engine.open(RingGroup(bounds.ring), first, second, terms.roles.results)
+        total = Shares(engine, RingGroup(bounds.ring), [bounds.ring.reduce(share) for share in totals])
+        opened = await engine.open(total, terms.roles.results)
     return _result(terms, status, opened)
 
 
@@ -198,27 +199,27 @@ async def _uploads(party: Party, terms: Terms, index: int) -> dict[PartyId, NDAr
 
 async def _rows(
     engine: ThreeEngine, terms: Terms, batch: list[int], uploads: dict[PartyId, NDArray[Any]]
-) -> SharedArray:
+) -> Shares:
     """Return what a batch of clients shared, shape (m, columns).
 
     Every share goes from the client to one aggregator, and from there to its second holder: whatever a client
     sent, both hold the same.
     """
-    bounds, party = terms.bounds, engine.party
+    bounds, party, index = terms.bounds, engine.party, engine.channel.index
     p0, p1, p2 = terms.roles.aggregators
     clients = [terms.roles.clients[i] for i in batch]
     first, second = (np.empty((len(batch), bounds.columns), bounds.ring.dtype) for _ in range(2))
     seeds: NDArray[np.uint8]
-    if engine.index == 0:
+    if index == 0:
         seeds = np.stack([uploads.pop(client) for client in clients])
         party.send(p1, PassedSeeds(seeds[:, 1]))
         party.send(p2, PassedSeeds(seeds[:, 0]))
         for i, (seed0, seed1) in enumerate(seeds):
             first[i], second[i] = _expand(seed0, bounds), _expand(seed1, bounds)
-        await engine.idle()
+        await engine.channel.idle()
     else:
-        expanded, rest = (first, second) if engine.index == 1 else (second, first)
-        if engine.index == 1:
+        expanded, rest = (first, second) if index == 1 else (second, first)
+        if index == 1:
             for i, client in enumerate(clients):
                 rest[i] = uploads.pop(client)
                 party.send(p2, PassedRest(rest[i]))
@@ -226,16 +227,15 @@ async def _rows(
         check_array(seeds, (len(batch), KEY_BYTES), what="seeds", peer=p0)
         for i, seed in enumerate(seeds):
             expanded[i] = _expand(seed, bounds)
-            if engine.index == 2:
+            if index == 2:
                 message = await party.receive(PassedRest, p1, max_bytes=rest[i].nbytes)
                 rest[i] = _share(message.share, bounds, p1)
-    return SharedArray(engine, first, second, ring=bounds.ring)
+    return Shares(engine, RingGroup(bounds.ring), (first, second))
 
 
-async def _broken(rows: SharedArray, bounds: Bounds) -> NDArray[np.bool_]:
+async def _broken(engine: ThreeEngine, rows: Shares, bounds: Bounds) -> NDArray[np.bool_]:
     """Open to the three aggregators, for each row, whether it breaks a bound, and nothing else."""
-    bits = await violations(rows, bounds)
-    opened = await bits.open()
+    opened = await engine.open(await violations(engine, rows, bounds))
     if opened is None:  # cannot be: it is opened to all three
         raise UsageError("nothing was opened to this aggregator")
     return unpack(opened, len(rows)).astype(np.bool_)

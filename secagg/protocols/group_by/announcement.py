@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.mpc.three.engine import check_computing
+from secagg.mpc.engines import check_computing
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
 from secagg.protocols.group_by.query import Query, Rows

@@ -8,28 +8,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.errors import RemoteProtocolError
+from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.bits import (
     LANES,
     ONES,
     Gates,
-    SharedBits,
     add,
     add_gates,
     all_planes,
-    and_batch,
     any_plane,
     any_plane_gates,
     at_least,
     at_least_gates,
     block_order,
-    input_bits,
-    public_bits,
+    conjunction,
+    zeros,
 )
-from secagg.mpc.groups import XOR
+from secagg.mpc.engines import OPENING_KINDS, costs_of, share_input_bytes
+from secagg.mpc.groups import XOR, XOR_BYTES
 from secagg.mpc.merge import merge, merge_gates
-from secagg.mpc.three.engine import Opening, ThreeEngine, outside_opener
-from secagg.mpc.three.shuffle import SHUFFLE_ROUNDS, shuffle, shuffle_payload_bytes
+from secagg.mpc.primitives import Costs, Primitives, Shares, concatenate
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout, bit_fields, take
 from secagg.protocols.group_by.lists import check_gates, check_lists
@@ -38,7 +36,7 @@ from secagg.protocols.group_by.query import Query
 from secagg.ring import U64, transpose64
 
 
-async def compute(engine: ThreeEngine, layout: Layout, table: PlacedRows | None) -> U64 | None:
+async def compute(engine: Primitives, layout: Layout, table: PlacedRows | None) -> U64 | None:
     """Do the computing party's part; return what is opened to this party, if it put in rows."""
     party, query = engine.party, layout.query
     with party.phase("share"):
@@ -53,46 +51,48 @@ async def compute(engine: ThreeEngine, layout: Layout, table: PlacedRows | None)
     with party.phase("shuffle"):
         rows = _to_rows(joint, flag, opened, layout)
         del joint, sums, flag, opened
-        rows = await shuffle(rows, XOR)
+        (rows,) = await engine.shuffle(rows)
     with party.phase("open"):
         return await _open_to_owners(rows, layout)
 
 
-async def _share(engine: ThreeEngine, layout: Layout, table: PlacedRows | None) -> SharedBits:
+async def _share(engine: Primitives, layout: Layout, table: PlacedRows | None) -> Shares:
     query, columns = layout.query, layout.buckets.length * layout.buckets.words
     put_in = layout.key_planes + query.value_planes
-    joint = SharedBits(engine, *(np.zeros((layout.planes, columns), np.uint64) for _ in range(2)))
-    # Own rows first, so that inputs of computing parties travel in one round; outside parties' last, because the
-    # computing parties compare their copies in one common order.
-    for owner in sorted(query.input_parties, key=lambda p: (p not in engine.computing, p != engine.party.me)):
+    joint = zeros(engine, (layout.planes, columns))
+
+    async def put(owner: PartyId) -> None:
         position = query.input_parties.index(owner)
         where = layout.region(position)
-        value = table.planes() if table is not None and owner == engine.party.me else None
         shape = (put_in, where.stop - where.start)
+        value = table.planes() if table is not None and owner == engine.party.me else None
         # The owner has told this party what it heard, so it waits for no opening of an earlier protocol.
-        part = await input_bits(engine, owner, shape, value, owner_sent_before=(Opening,))
-        joint.share_0[:put_in, where] = part.share_0
-        joint.share_1[:put_in, where] = part.share_1
+        joint[:put_in, where] = await engine.input(XOR, owner, shape, value, owner_sent_before=OPENING_KINDS)
         origin = np.array([ONES if position >> b & 1 else 0 for b in range(query.origin_planes)], np.uint64)
-        constant = public_bits(engine, np.repeat(origin[:, None], where.stop - where.start, axis=1))
-        joint.share_0[put_in:, where] = constant.share_0
-        joint.share_1[put_in:, where] = constant.share_1
+        joint[put_in:, where] = engine.public(XOR, origin[:, None])
+
+    # Inputs of computing parties share rounds. Those of others come in their owners' only lane, one after the other.
+    inside = [owner for owner in query.input_parties if owner in engine.computing]
+    await engine.party.parallel(*(put(owner) for owner in inside))
+    for owner in query.input_parties:
+        if owner not in inside:
+            await put(owner)
     return joint
 
 
-async def _check(joint: SharedBits, layout: Layout) -> None:
+async def _check(joint: Shares, layout: Layout) -> None:
     with joint.engine.party.phase("check"):
         await check_lists(joint, layout)
 
 
-async def _merge(joint: SharedBits, layout: Layout) -> None:
+async def _merge(joint: Shares, layout: Layout) -> None:
     buckets = layout.buckets
     for lengths in buckets.merges():
         lists = joint[:, : sum(lengths) * buckets.words]
         await merge(lists, lengths=lengths, key_planes=layout.key_planes, block=buckets.block)
 
 
-async def _sum_groups(joint: SharedBits, layout: Layout) -> SharedBits:
+async def _sum_groups(joint: Shares, layout: Layout) -> Shares:
     """Return, for each row, the sums over all rows with its key, shape (value planes, columns)."""
     query, step = layout.query, layout.buckets.words
     keys = joint[: layout.key_planes]
@@ -104,11 +104,11 @@ async def _sum_groups(joint: SharedBits, layout: Layout) -> SharedBits:
     for d in range(2, parties):
         if chain[-1].shape[-1] <= step:
             break
-        chain.append(await (chain[-1][:-step] & equal[(d - 1) * step :]))
+        chain.append(await conjunction(chain[-1][:-step], equal[(d - 1) * step :]))
     pairs = []
     for d, same in enumerate(chain, start=1):
         pairs += [(same, values[:, d * step :]), (same, values[:, : -d * step])]
-    products = await and_batch(pairs)
+    products = await joint.engine.conjunction(pairs)
     terms = [_spread(query, values.shape[-1], [(0, values)])]
     for d in range(1, parties):
         # What comes from d rows below and from parties - d rows above cannot both be there: the group would
@@ -121,24 +121,24 @@ async def _sum_groups(joint: SharedBits, layout: Layout) -> SharedBits:
     return await add(terms)
 
 
-def _spread(query: Query, columns: int, parts: Sequence[tuple[int, SharedBits]]) -> SharedBits:
+def _spread(query: Query, columns: int, parts: Sequence[tuple[int, Shares]]) -> Shares:
     """Return the XOR of values that begin at some column each, every field in as many planes as its sum has."""
-    wide = [np.zeros((sum(query.sum_widths), columns), np.uint64) for _ in range(2)]
+    wide = zeros(parts[0][1].engine, (sum(query.sum_widths), columns))
     for first, values in parts:
         where = slice(first, first + values.shape[-1])
         for into, begin, width in zip(
             _begins(query.sum_widths), _begins(query.widths), query.widths, strict=True
         ):
-            for target, source in zip(wide, (values.share_0, values.share_1), strict=True):
-                target[into : into + width, where] ^= source[begin : begin + width]
-    return SharedBits(parts[0][1].engine, *wide)
+            target = wide[into : into + width, where]
+            target ^= values[begin : begin + width]
+    return wide
 
 
 def _begins(widths: Sequence[int]) -> list[int]:
     return [0, *itertools.accumulate(widths)][:-1]
 
 
-async def _test(sums: SharedBits, query: Query) -> tuple[SharedBits, SharedBits]:
+async def _test(sums: Shares, query: Query) -> tuple[Shares, Shares]:
     """Return the flag of each row, (columns,), and the opened sums where it is set."""
     offsets = [0, *itertools.accumulate(query.sum_widths)]
     tests = []
@@ -147,116 +147,99 @@ async def _test(sums: SharedBits, query: Query) -> tuple[SharedBits, SharedBits]
         tests += [(sums[begin:end], f.below, True)] if f.below is not None else []
     passed = await sums.engine.party.parallel(*(at_least(planes, bound) for planes, bound, _ in tests))
     verdicts = [~p if below else p for p, (_, _, below) in zip(passed, tests, strict=True)]
-    flag = await all_planes(SharedBits.concatenate([v.reshape(1, -1) for v in verdicts]))
-    opened = SharedBits.concatenate([sums[:0], *(sums[offsets[i] : offsets[i + 1]] for i in query.opened)])
-    return flag, (await and_batch([(flag, opened)]))[0]
+    flag = await all_planes(concatenate([v.reshape(1, -1) for v in verdicts]))
+    opened = concatenate([sums[:0], *(sums[offsets[i] : offsets[i + 1]] for i in query.opened)])
+    return flag, await conjunction(flag, opened)
 
 
-def _to_rows(joint: SharedBits, flag: SharedBits, opened: SharedBits, layout: Layout) -> SharedBits:
+def _to_rows(joint: Shares, flag: Shares, opened: Shares, layout: Layout) -> Shares:
     """Return the rows in words, shape (buckets, positions, row_words): identity, flag, opened sums, origin."""
     buckets, query = layout.buckets, layout.query
-    shares = []
     identity = np.argsort(block_order(layout.key_planes))[: layout.identity_bits]
-    for table, bit, total in (
-        (joint.share_0, flag.share_0, opened.share_0),
-        (joint.share_1, flag.share_1, opened.share_1),
-    ):
-        planes = [*table[identity], bit, *total, *table[layout.planes - query.origin_planes :]]
+    origins = joint[layout.planes - query.origin_planes :]
+    planes = concatenate([joint[identity], flag.reshape(1, -1), opened, origins])
+
+    def rows(table: U64) -> U64:
         rows = np.empty((LANES, buckets.words, buckets.length, layout.row_words), np.uint64)
         for word in range(layout.row_words):
             part = np.zeros((LANES, table.shape[1]), np.uint64)
-            for i, plane in enumerate(planes[word * LANES : (word + 1) * LANES]):
-                part[i] = plane
+            held = table[word * LANES : (word + 1) * LANES]
+            part[: len(held)] = held
             transpose64(part)
             rows[..., word] = part.reshape(LANES, buckets.length, buckets.words).swapaxes(1, 2)
-        shares.append(rows.reshape(buckets.buckets, buckets.length, layout.row_words))
-    return SharedBits(joint.engine, *shares)
+        return rows.reshape(buckets.buckets, buckets.length, layout.row_words)
+
+    return planes.each(rows)
 
 
-async def _open_to_owners(rows: SharedBits, layout: Layout) -> U64 | None:
+async def _open_to_owners(rows: Shares, layout: Layout) -> U64 | None:
     engine, query = rows.engine, layout.query
     offset = bit_fields(layout)[-1] + (query.sum_widths[query.opened[-1]] if query.opened else 1)
-    x, y = (
-        take(share, offset, query.origin_planes).astype(np.uint8) for share in (rows.share_0, rows.share_1)
-    )
-    engine.send_opening(x, y, engine.computing)
-    origin = await engine.receive_opened(XOR, x, y)
-    mine = None
-    flat = [share.reshape(-1, layout.row_words) for share in (rows.share_0, rows.share_1)]
+    origins = rows.into(XOR_BYTES, lambda part: take(part, offset, query.origin_planes).astype(np.uint8))
+    origin = await engine.open(origins)
+    if origin is None:  # cannot be: it is opened to the computing parties
+        raise UsageError("nothing was opened to this computing party")
+    flat = rows.reshape(-1, layout.row_words)
+    lists = []
     for position, owner in enumerate(query.input_parties):
         where = origin == position
         if (np.count_nonzero(where, axis=1) != layout.buckets.capacities[position]).any():
-            a, b = (name for name in engine.computing if name != engine.party.me)
+            others = " or ".join(name for name in engine.computing if name != engine.party.me)
             raise RemoteProtocolError(
-                f"the shuffled table does not hold {owner}'s rows, and no row was opened; {a} or {b} computed wrongly, and "
+                f"the shuffled table does not hold {owner}'s rows, and no row was opened; {others} computed wrongly, and "
                 f"it cannot be known which"
             )
-        places = np.flatnonzero(where)
-        held = flat[0].take(places, axis=0), flat[1].take(places, axis=0)
-        engine.send_opening(*held, [owner])
-        if owner == engine.party.me:
-            mine = held
-    return None if mine is None else await engine.receive_opened(XOR, *mine)
+        lists.append((flat[np.flatnonzero(where)], [owner]))
+    opened = await engine.open_each(lists)
+    return next((rows for rows in opened if rows is not None), None)
 
 
 def cost(layout: Layout, roster: Sequence[PartyId]) -> Cost:
     """Return what a run costs, known from public numbers alone.
 
+    Rounds are exact but for two input parties that both compute: there they may be one fewer, because a computing party
+    that receives no input is a step ahead.
+
     Args:
       roster: the order in which the parties know each other.
     """
     query, buckets = layout.query, layout.buckets
-    gates = _gates(layout)
-    sent = dict.fromkeys(roster, 0)
-    computing = query.computing_parties
-    for i, name in enumerate(computing):
-        # ANDs, a byte a list, two of three shuffle hops, and the origins, one byte a row
-        sent[name] += gates.ands // 8 + len(query.input_parties)
-        sent[name] += shuffle_payload_bytes(buckets.rows * layout.row_words * 8) + buckets.rows
-        if name in query.input_parties:
-            capacity = buckets.capacities[query.input_parties.index(name)]
-            sent[computing[i - 1]] += capacity * buckets.buckets * layout.row_words * 8
+    computing, costs = query.computing_parties, costs_of(query.computing_parties)
+    gates = _gates(layout, costs)
+    everybody = range(costs.computing)
+    place = {name: computing.index(name) if name in computing else None for name in query.input_parties}
+    put_in, taken_out = {}, {}
     for capacity, name in zip(buckets.capacities, query.input_parties, strict=True):
-        put_in = (layout.key_planes + query.value_planes) * capacity * buckets.words * 8
-        sent[name] += put_in if name in computing else 2 * put_in
-        if name not in computing:
-            opened = capacity * buckets.buckets * layout.row_words * 8
-            first = outside_opener(roster, name)
-            sent[computing[first]] += 2 * opened
-            sent[computing[(first + 1) % 3]] += opened
-    return Cost(_rounds(query, roster, gates.rounds), sent)
+        put_in[name] = (layout.key_planes + query.value_planes) * capacity * buckets.words * 8
+        taken_out[name] = capacity * buckets.buckets * layout.row_words * 8
+    inputs = {name: costs.input(nbytes, place[name]) for name, nbytes in put_in.items()}
+    openings = [
+        costs.open(nbytes, [], outside=[list(roster).index(name)])
+        if (i := place[name]) is None
+        else costs.open(nbytes, [i])
+        for name, nbytes in taken_out.items()
+    ]
+    shuffle = costs.shuffle(buckets.rows * layout.row_words * 8)
+    origins = costs.open(buckets.rows, everybody)
+    whole = costs.conjunction(gates.ands // LANES).then(
+        *inputs.values(), costs.open(len(query.input_parties), everybody), shuffle, origins, *openings
+    )
+    sent = dict.fromkeys(roster, 0)
+    sent.update(whole.named({f"P_{i}": computing[i] for i in everybody}).payload_bytes)
+    for name, i in place.items():
+        if i is None:
+            sent[name] += share_input_bytes(computing, put_in[name])
+    # Announced, compared, and the contributions to the hash key beside the engine's set-up.
+    rounds = 2 + max(1, costs.set_up().rounds)
+    rounds += max((inputs[name].rounds for name, i in place.items() if i is not None), default=0)
+    for name, i in place.items():
+        if i is None:  # its message is the first round; it left as soon as the hash key was there
+            rounds = max(rounds, 4) + inputs[name].rounds - 1
+    rounds += gates.rounds + shuffle.rounds + origins.rounds + max(opening.rounds for opening in openings)
+    return Cost(rounds, sent)
 
 
-def _rounds(query: Query, roster: Sequence[PartyId], and_rounds: int) -> int:
-    """Return the longest chain of messages, by following how deep each computing party is."""
-    inside = [name in query.input_parties for name in query.computing_parties]
-    outside = set(query.input_parties) - set(query.computing_parties)
-    depth = [3 if bank else 2 for bank in inside]  # announcements, compared; hash key
-
-    def receive(*senders: Sequence[int]) -> None:
-        """All send, then each reads from its `senders` (relative positions)."""
-        before = depth.copy()
-        for i in range(3):
-            depth[i] = max([before[i], *(before[(i + k) % 3] + 1 for k in senders[i])])
-
-    receive(*[(1, 2)] * 3)  # pair secrets
-    receive(*[(2,) if inside[i - 1] else () for i in range(3)])  # inputs
-    if outside:
-        depth = [max(d, 4) for d in depth]
-    for _ in outside:
-        receive(*[(1, 2)] * 3)  # digests of what an outside party handed over
-    for _ in range(and_rounds):
-        receive((1,), (1,), (1,))
-    for hop in range(SHUFFLE_ROUNDS):
-        receive(*[((1,), (2,), ())[(i - hop) % 3] for i in range(3)])
-    receive((2,), (2,), (2,))  # origins
-    openers = {(outside_opener(roster, name) + k) % 3 for name in outside for k in range(2)}
-    last = [depth[i] + 1 for i in openers]
-    receive(*[(2,) if inside[i] else () for i in range(3)])  # rows to their owners
-    return max(*depth, *last)
-
-
-def _gates(layout: Layout) -> Gates:
+def _gates(layout: Layout, costs: Costs) -> Gates:
     """Return ANDs over the whole table, and rounds, of checking, merging, grouping and testing."""
     query, buckets = layout.query, layout.buckets
     rows, parties = buckets.rows, len(query.input_parties)
@@ -265,7 +248,8 @@ def _gates(layout: Layout) -> Gates:
         gates, layers = merge_gates(lengths, layout.planes, layout.key_planes)
         ands, rounds = ands + gates * buckets.buckets, rounds + layers
     check = check_gates(layout)
-    ands, rounds = ands + check.ands, max(rounds, check.rounds + 1)  # side by side; its bits are opened
+    # side by side; its bits are opened
+    ands, rounds = ands + check.ands, max(rounds, check.rounds + costs.open(0, ()).rounds)
     # neighbours at distance d: length - d of them in each bucket
     neighbours = [rows - d * buckets.buckets for d in range(1, min(parties, buckets.length))]
     equal = any_plane_gates(layout.key_planes)

@@ -34,29 +34,29 @@ from secagg.mpc.bits import (
     LANES,
     ONES,
     Gates,
-    SharedBits,
     add,
     add_gates,
-    and_batch,
     any_plane,
     any_plane_gates,
     block_order,
+    conjunction,
     decide,
     decide_gates,
     less_in_turn,
     less_in_turn_gates,
     less_than,
     less_than_gates,
-    public_bits,
+    zeros,
 )
-from secagg.mpc.groups import XOR
+from secagg.mpc.groups import XOR, XOR_BYTES
 from secagg.mpc.merge import merge_gates
+from secagg.mpc.primitives import Shares, concatenate
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout
 from secagg.protocols.group_by.query import Query
 
 
-async def check_lists(joint: SharedBits, layout: Layout) -> None:
+async def check_lists(joint: Shares, layout: Layout) -> None:
     """Open one bit for each list, and end the run if it is set.
 
     Args:
@@ -67,7 +67,7 @@ async def check_lists(joint: SharedBits, layout: Layout) -> None:
     """
     engine, query = joint.engine, layout.query
     bits = await broken_lists(joint, layout)
-    opened = await engine.open(XOR, bits.share_0.astype(np.uint8), bits.share_1.astype(np.uint8))
+    opened = await engine.open(bits.into(XOR_BYTES, lambda share: share.astype(np.uint8)))
     if opened is not None and opened.any():
         raise _broken([query.input_parties[i] for i in np.flatnonzero(opened)], engine.party.me)
 
@@ -89,7 +89,7 @@ def _broken(owners: Sequence[PartyId], me: PartyId) -> RemoteProtocolError:
     )
 
 
-async def broken_lists(joint: SharedBits, layout: Layout) -> SharedBits:
+async def broken_lists(joint: Shares, layout: Layout) -> Shares:
     """Return whether each list breaks the rules, shape (lists,), in lane 0 of each word; the other lanes are zero."""
     engine, query, words = joint.engine, layout.query, layout.buckets.words
     # A merge that runs beside this moves rows in place.
@@ -102,13 +102,15 @@ async def broken_lists(joint: SharedBits, layout: Layout) -> SharedBits:
     (rising, *within), too_many, *filled = await engine.party.parallel(
         compare(keys, [(values[begin : begin + w], largest) for largest, begin, w in limited], words),
         _too_many(mark, layout),
-        *([any_plane(SharedBits.concatenate(full_planes))] if full else []),
+        *([any_plane(concatenate(full_planes))] if full else []),
     )
-    out_of_order, *not_empty = await and_batch([(~rising, ~mark[words:]), *((mark, f) for f in filled)])
+    out_of_order, *not_empty = await engine.conjunction(
+        [(~rising, ~mark[words:]), *((mark, f) for f in filled)]
+    )
     faults = [_between_rows(out_of_order, layout), *(~w for w in within), *not_empty]
-    by_row = await any_plane(SharedBits.concatenate([fault.reshape(1, -1) for fault in faults]))
+    by_row = await any_plane(concatenate([fault.reshape(1, -1) for fault in faults]))
     by_lane = await any_plane(_by_list(by_row, layout))
-    broken = await any_plane(SharedBits.concatenate([_lanes_apart(by_lane.reshape(1, -1)), too_many]))
+    broken = await any_plane(concatenate([_lanes_apart(by_lane.reshape(1, -1)), too_many]))
     return _lane_0(broken)
 
 
@@ -148,9 +150,7 @@ def _fields(query: Query) -> tuple[list[tuple[int, int, int]], list[tuple[int, i
     return [f for f in found if f[0] + 1 < 1 << f[2]], [f for f in found if f[0] + 1 == 1 << f[2]]
 
 
-async def _compare_in_turn(
-    keys: SharedBits, fields: Sequence[tuple[SharedBits, int]], step: int
-) -> list[SharedBits]:
+async def _compare_in_turn(keys: Shares, fields: Sequence[tuple[Shares, int]], step: int) -> list[Shares]:
     """Return whether each key is less than the next row's (not of the last row), then for each field its `_limits`."""
     lower, upper = keys[:, :-step], keys[:, step:]
     places = np.argsort(block_order(len(keys)))
@@ -161,33 +161,31 @@ async def _compare_in_turn(
     )
 
 
-async def _compare_as_trees(
-    keys: SharedBits, fields: Sequence[tuple[SharedBits, int]], step: int
-) -> list[SharedBits]:
+async def _compare_as_trees(keys: Shares, fields: Sequence[tuple[Shares, int]], step: int) -> list[Shares]:
     """Return what `_compare_in_turn` does, in few rounds."""
     lower, upper = keys[:, :-step], keys[:, step:]
     mark = keys[len(keys) - 1]
-    found: list[SharedBits] = await keys.engine.party.parallel(
+    found: list[Shares] = await keys.engine.party.parallel(
         less_than(lower ^ upper, upper),
         *(_below(list(_limits(values, largest, mark))) for values, largest in fields),
     )
     return found
 
 
-async def _below(bits: Sequence[tuple[SharedBits, SharedBits]]) -> SharedBits:
+async def _below(bits: Sequence[tuple[Shares, Shares]]) -> Shares:
     """Return whether numbers are less than their limits, as a tree."""
-    limits = SharedBits.concatenate([limit.reshape(1, -1) for _, limit in bits])
-    differ = SharedBits.concatenate([x.reshape(1, -1) for x, _ in bits]) ^ limits
-    return await decide(await (differ & limits), differ[1:])
+    limits = concatenate([limit.reshape(1, -1) for _, limit in bits])
+    differ = concatenate([x.reshape(1, -1) for x, _ in bits]) ^ limits
+    return await decide(await conjunction(differ, limits), differ[1:])
 
 
-def _limits(values: SharedBits, largest: int, mark: SharedBits) -> Iterator[tuple[SharedBits, SharedBits]]:
+def _limits(values: Shares, largest: int, mark: Shares) -> Iterator[tuple[Shares, Shares]]:
     """Yield, lowest bit first, a field's planes and those of what its values must stay below.
 
     This is `largest + 1` for rows and 1 for padding: both are public, so which of them it is takes no product.
     """
-    ones = public_bits(mark.engine, np.full(mark.shape, ONES))
-    nothing = public_bits(mark.engine, np.zeros(mark.shape, np.uint64))
+    ones = mark.engine.public(XOR, np.full(mark.shape, ONES))
+    nothing = zeros(mark.engine, mark.shape)
     for j in range(len(values)):
         at_rows, at_padding = (largest + 1) >> j & 1, j == 0
         if at_rows and at_padding:
@@ -199,50 +197,43 @@ def _limits(values: SharedBits, largest: int, mark: SharedBits) -> Iterator[tupl
         yield values[j], limit
 
 
-def _between_rows(out_of_order: SharedBits, layout: Layout) -> SharedBits:
+def _between_rows(out_of_order: Shares, layout: Layout) -> Shares:
     """Return what is known of neighbours, at the earlier row; the last row of a list has none."""
     words = layout.buckets.words
-    shares = []
-    for share in (out_of_order.share_0, out_of_order.share_1):
-        full = np.concatenate([share, np.zeros(words, np.uint64)])
-        for i in range(len(layout.query.input_parties)):
-            stop = layout.region(i).stop
-            full[stop - words : stop] = 0
-        shares.append(full)
-    return SharedBits(out_of_order.engine, *shares)
+    none = zeros(out_of_order.engine, (words,))
+    full = concatenate([out_of_order, none])
+    for i in range(len(layout.query.input_parties)):
+        stop = layout.region(i).stop
+        full[stop - words : stop] = none
+    return full
 
 
 def _max_words(layout: Layout) -> int:
     return max(layout.buckets.capacities) * layout.buckets.words
 
 
-def _by_list(bits: SharedBits, layout: Layout) -> SharedBits:
+def _by_list(bits: Shares, layout: Layout) -> Shares:
     """Return a word for each position of a list, shape (words, lists); shorter lists are filled up with zeros."""
-    shares = []
-    for share in (bits.share_0, bits.share_1):
-        table = np.zeros((_max_words(layout), len(layout.query.input_parties)), np.uint64)
-        for i in range(table.shape[1]):
-            where = layout.region(i)
-            table[: where.stop - where.start, i] = share[where]
-        shares.append(table)
-    return SharedBits(bits.engine, *shares)
+    lists = len(layout.query.input_parties)
+    table = zeros(bits.engine, (_max_words(layout), lists))
+    for i in range(lists):
+        where = layout.region(i)
+        table[: where.stop - where.start, i] = bits[where]
+    return table
 
 
-def _lanes_apart(bits: SharedBits) -> SharedBits:
+def _lanes_apart(bits: Shares) -> Shares:
     """Return each lane of words (n, lists) as lane 0 of a word, shape (64 * n, lists); the other lanes do not count."""
     lanes = np.arange(LANES, dtype=np.uint64)[:, None, None]
-    share_0, share_1 = (
-        (share >> lanes).reshape(-1, share.shape[-1]) for share in (bits.share_0, bits.share_1)
-    )
-    return SharedBits(bits.engine, share_0, share_1)
+    return bits.each(lambda share: (share >> lanes).reshape(-1, share.shape[-1]))
 
 
-def _lane_0(bits: SharedBits) -> SharedBits:
+def _lane_0(bits: Shares) -> Shares:
     """Return words with nothing but lane 0: the others hold ORs and sums of some lanes, which nobody may see."""
-    return SharedBits(bits.engine, bits.share_0 & np.uint64(1), bits.share_1 & np.uint64(1))
+    return bits.each(lambda share: share & np.uint64(1))
 
 
-async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
+async def _too_many(mark: Shares, layout: Layout) -> Shares:
     """Return whether each list holds more rows than were announced, shape (1, lists), in lane 0; others do not count."""
     engine, counts = mark.engine, np.array(layout.buckets.counts, np.uint64)
     top = _count_bits(layout)
@@ -250,9 +241,9 @@ async def _too_many(mark: SharedBits, layout: Layout) -> SharedBits:
     spare = (np.uint64(1) << np.uint64(top)) - np.uint64(1) - counts
     apart = []
     for weight in range(top):
-        plane = public_bits(engine, ((spare >> np.uint64(weight)) & np.uint64(1))[None])
+        plane = engine.public(XOR, ((spare >> np.uint64(weight)) & np.uint64(1))[None])
         terms = [_lanes_apart(bits[weight])] if weight < len(bits) else []
-        apart.append(SharedBits.concatenate([*terms, plane]))
+        apart.append(concatenate([*terms, plane]))
     summed = await _compress(apart, top)
     two = [_term(summed, i, top) for i in range(2)]
     return (await add(two))[top:]
@@ -272,15 +263,15 @@ def _count_bits(layout: Layout) -> int:
     return max(LANES * _max_words(layout), *layout.buckets.counts).bit_length()
 
 
-def _term(bits: Sequence[SharedBits], i: int, top: int) -> SharedBits:
+def _term(bits: Sequence[Shares], i: int, top: int) -> Shares:
     """Return the i-th term of each weight up to `top` as a number in slices, zero where there is none."""
     engine, lists = bits[0].engine, bits[0].shape[-1]
-    none = SharedBits(engine, *(np.zeros((1, lists), np.uint64) for _ in range(2)))
+    none = zeros(engine, (1, lists))
     planes = [bits[w][i : i + 1] if w < len(bits) and i < len(bits[w]) else none for w in range(top + 1)]
-    return SharedBits.concatenate(planes)
+    return concatenate(planes)
 
 
-async def _compress(bits: Sequence[SharedBits], top: int) -> list[SharedBits]:
+async def _compress(bits: Sequence[Shares], top: int) -> list[Shares]:
     """Return at most two terms for each weight below `top`, with the same sum, which is below 2**(top + 1).
 
     Args:
@@ -290,15 +281,15 @@ async def _compress(bits: Sequence[SharedBits], top: int) -> list[SharedBits]:
     while triples := _triples([len(terms) for terms in left], top):
         cut = [(left[w][:t], left[w][t : 2 * t], left[w][2 * t : 3 * t]) for w, t in triples]
         # majority(a, b, c) = (a ^ c) & (b ^ c) ^ c
-        carries = await and_batch([(a ^ c, b ^ c) for a, b, c in cut])
-        grown: list[list[SharedBits]] = [[terms] for terms in left]
+        carries = await left[0].engine.conjunction([(a ^ c, b ^ c) for a, b, c in cut])
+        grown: list[list[Shares]] = [[terms] for terms in left]
         for (w, t), (a, b, c), carry in zip(triples, cut, carries, strict=True):
             carry ^= c
             grown[w][:1] = [a ^ b ^ c, left[w][3 * t :]]  # behind them a carry may stand already
             if w + 1 == len(grown):
                 grown.append([])
             grown[w + 1].append(carry)
-        left = [SharedBits.concatenate(terms) for terms in grown]
+        left = [concatenate(terms) for terms in grown]
     if len(left) > top:  # a sum below 2**(top + 1) has at most one term there that is not zero
         total = left[top][:1]
         for i in range(1, len(left[top])):

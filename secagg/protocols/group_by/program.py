@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from secagg.mpc.engines import INPUT_KINDS, OPENING_KINDS, SET_UP_KINDS, receive_opening, set_up, share_input
 from secagg.mpc.groups import XOR
-from secagg.mpc.three.engine import (
-    InputFromOutside,
-    Opening,
-    PairSecret,
-    ThreeEngine,
-    receive_opening,
-    share_input,
-)
+from secagg.mpc.primitives import Primitives
 from secagg.party import Party
 from secagg.protocols.group_by.announcement import Announced, announce
 from secagg.protocols.group_by.engine import compute
@@ -54,24 +48,32 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
     """
     with party.phase("agree"):
         layout = Layout.plan(query, list(announced.counts.values()))
+        key, engine = await party.parallel(_hash_key(party, announced), _engine(party, query))
         table = None
-        if announced.rows is not None:
-            # All have told this party what they heard, so nobody waits for one of these in an earlier protocol.
-            key = await agree_hash_key(
-                party,
-                announced.contribution,
-                announced.contributions,
-                sent_before=(PairSecret, InputFromOutside, Opening),
-            )
+        if announced.rows is not None and key is not None:
             table = PlacedRows.place(layout, announced.rows, key, party.me)
+    if engine is not None:
+        opened = await compute(engine, layout, table)
+        return None if table is None or opened is None else table.read(opened)
+    if table is None:
+        return None
+    with party.phase("share"):
+        await share_input(party, query.computing_parties, XOR, table.planes())
+    with party.phase("open"):
+        return table.read(await receive_opening(party, query.computing_parties, XOR, table.opened_shape))
+
+
+async def _hash_key(party: Party, announced: Announced) -> bytes | None:
+    """Return the hash key at an input party."""
+    if announced.rows is None:
+        return None
+    # All have told this party what they heard, so nobody waits for one of these in an earlier protocol.
+    later = (*SET_UP_KINDS, *INPUT_KINDS, *OPENING_KINDS)
+    return await agree_hash_key(party, announced.contribution, announced.contributions, sent_before=later)
+
+
+async def _engine(party: Party, query: Query) -> Primitives | None:
+    """Return the engine at a computing party."""
     if party.me not in query.computing_parties:
-        if table is None:
-            return None
-        with party.phase("share"):
-            await share_input(party, query.computing_parties, XOR, table.planes())
-        with party.phase("open"):
-            return table.read(await receive_opening(party, query.computing_parties, XOR, table.opened_shape))
-    with party.phase("agree"):
-        engine = await ThreeEngine.set_up(party, query.computing_parties, label="group by")
-    opened = await compute(engine, layout, table)
-    return None if table is None or opened is None else table.read(opened)
+        return None
+    return await set_up(party, query.computing_parties, label="group by")

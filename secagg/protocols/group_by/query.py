@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError, RangeError, ShapeError, UsageError
 from secagg.mpc.bits import LANES
 from secagg.mpc.buckets import LARGEST_TABLE
+from secagg.mpc.engines import check_number
 from secagg.party import PartyId
 from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.ring import U64
@@ -58,7 +59,7 @@ class Query:
     """
 
     input_parties: tuple[PartyId, ...]
-    computing_parties: tuple[PartyId, PartyId, PartyId]
+    computing_parties: tuple[PartyId, ...]
     fields: tuple[Field, ...]
     pad_rows_to: int = 1
     max_rows: int = MAX_ROWS
@@ -69,8 +70,7 @@ class Query:
         parties = len(self.input_parties)
         if not 2 <= parties <= 255 or len(set(self.input_parties)) != parties:
             raise UsageError(f"expected 2 to 255 distinct input parties, got {self.input_parties}")
-        if len(set(self.computing_parties)) != 3 or len(self.computing_parties) != 3:
-            raise UsageError(f"expected three distinct computing parties, got {self.computing_parties}")
+        check_number(self.computing_parties)  # refuses what no engine computes with
         if self.pad_rows_to < 1:
             raise UsageError(f"expected pad_rows_to of at least 1, got {self.pad_rows_to}")
         if self.row_limit < self.pad_rows_to:

@@ -10,7 +10,7 @@ from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.shares import FourShares
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.three.products import multiply_cost as multiply_cost_of_three
+from secagg.mpc.three.costs import COSTS
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -98,9 +98,9 @@ def test_set_up_and_inputs_from_outside_cost_what_they_declare():
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7, 64, 1001, 1 << 20])
 def test_products_and_ands_send_at_most_1_6_times_what_they_do_among_three(n):
-    three = max(multiply_cost_of_three(n).payload_bytes.values())
+    three = max(COSTS.multiply(n, Ring(64)).payload_bytes.values())
     for cost in (costs.multiply_cost(n), costs.conjunction_cost(n)):
         assert max(cost.payload_bytes.values()) <= 1.6 * three
         assert sum(cost.payload_bytes.values()) == 6 * 8 * n
-        assert cost.rounds == multiply_cost_of_three(n).rounds
+        assert cost.rounds == COSTS.multiply(n, Ring(64)).rounds
     assert costs.conjunction_cost(n).payload_bytes == costs.multiply_cost(n).payload_bytes

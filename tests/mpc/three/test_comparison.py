@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.mpc.three.comparison import Thermometers, eqz, ltz, msb
+from secagg.mpc.three.comparison import Thermometers, msb
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, unpack
+from shared import opened
 
 NAMES = ("ada", "bob", "cleo")
 R64 = Ring(64)
@@ -27,7 +28,9 @@ def msbs(s, t, bits, **options):
 
     async def program(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        return await (await msb(engine, s if engine.index == 0 else t, bits, **options)).open()
+        return await opened(
+            await msb(engine.channel, engine, s if engine.channel.index == 0 else t, bits, **options)
+        )
 
     results = simulate(dict.fromkeys(NAMES, program)).values()
     assert all(np.array_equal(result, results[0]) for result in results)
@@ -79,9 +82,9 @@ def test_sign_and_equality_on_rings_of_any_width(run_three, share, bits):
 
     async def program(engine):
         x = share(engine, values, ring=ring)
-        negative = await ltz(engine, ring, x.share_0, x.share_1)
-        zero = await eqz(engine, ring, x.share_0, x.share_1)
-        return await negative.open(), await zero.open()
+        negative = await engine.negative(x)
+        zero = await engine.zero(x)
+        return await opened(negative), await opened(zero)
 
     for negative, zero in run_three(program):
         assert np.array_equal(unpack(negative, values.size), values < 0)
@@ -91,11 +94,11 @@ def test_sign_and_equality_on_rings_of_any_width(run_three, share, bits):
 def test_thermometers_of_a_wrong_size_are_an_error_that_names_the_sender():
     async def honest(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        return await msb(engine, np.zeros(64, np.uint64), 64)
+        return await msb(engine.channel, engine, np.zeros(64, np.uint64), 64)
 
     async def wrong(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        party.send(engine.next, Thermometers(np.zeros(240, np.uint64)))
+        party.send(engine.channel.next, Thermometers(np.zeros(240, np.uint64)))
 
     outcome = simulate({"ada": wrong, "bob": honest, "cleo": honest})
     assert isinstance(outcome.errors["bob"], RemoteProtocolError)

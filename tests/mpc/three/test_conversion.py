@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secagg.errors import RemoteProtocolError, ShapeError
-from secagg.mpc.bits import SharedBits
-from secagg.mpc.three.conversion import BitProduct, a2b, b2a
+from secagg.mpc.groups import XOR
+from secagg.mpc.numbers import RingGroup
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.conversion import BitProduct
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, from_planes, unpack
+from shared import opened
 
 NAMES = ("ada", "bob", "cleo")
 
@@ -24,7 +27,7 @@ def test_bits_become_integers_zero_and_one(run_three, share_bits, bits):
     words = np.random.default_rng(bits).integers(0, 1 << 64, -(-n // 64), np.uint64)
 
     async def program(engine):
-        return await b2a(engine, ring, share_bits(engine, words), n)
+        return (await engine.from_bits(share_bits(engine, words), RingGroup(ring), n)).parts
 
     shares = run_three(program)
     for i in range(3):
@@ -36,12 +39,11 @@ def test_bits_become_integers_zero_and_one(run_three, share_bits, bits):
 
 @pytest.mark.parametrize("n", [0, 1, 64, 65, 3 * (1 << 14) + 5])
 def test_any_number_of_bits_there_and_back(run_three, share_bits, n):
-    ring = Ring(64)
     words = np.random.default_rng(n).integers(0, 1 << 64, -(-n // 64), np.uint64)
 
     async def program(engine):
-        share_0, share_1 = await b2a(engine, ring, share_bits(engine, words), n)
-        return await (await a2b(engine, ring, share_0, share_1)).open()
+        numbers = await engine.from_bits(share_bits(engine, words), RingGroup(Ring(64)), n)
+        return await opened(await engine.to_bits(numbers))
 
     for planes in run_three(program):
         assert planes.shape == (64, -(-n // 64))
@@ -65,8 +67,10 @@ def test_elements_become_their_bits(numbers, bits):
 
     async def program(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        i = engine.index
-        return await (await a2b(engine, ring, shares[i], shares[(i + 1) % 3])).open()
+        i = engine.channel.index
+        return await opened(
+            await engine.to_bits(Shares(engine, RingGroup(ring), (shares[i], shares[(i + 1) % 3])))
+        )
 
     for planes in simulate(dict.fromkeys(NAMES, program)).values():
         assert np.array_equal(from_planes(planes, values.size), values)
@@ -74,7 +78,7 @@ def test_elements_become_their_bits(numbers, bits):
 
 def test_bits_of_another_number_are_refused(run_three, share_bits):
     async def program(engine):
-        return await b2a(engine, Ring(64), share_bits(engine, np.zeros(2, np.uint64)), 64)
+        return await engine.from_bits(share_bits(engine, np.zeros(2, np.uint64)), RingGroup(Ring(64)), 64)
 
     with pytest.raises(ShapeError, match="64 bits"):
         run_three(program)
@@ -84,11 +88,11 @@ def test_product_of_a_wrong_shape_is_an_error_that_names_the_sender():
     async def honest(party):
         engine = await ThreeEngine.set_up(party, NAMES)
         zero = np.zeros(1, np.uint64)
-        return await b2a(engine, Ring(64), SharedBits(engine, zero, zero), 10)
+        return await engine.from_bits(Shares(engine, XOR, (zero, zero)), RingGroup(Ring(64)), 10)
 
     async def wrong(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        party.send(engine.previous, BitProduct(np.zeros(11, np.uint64)))
+        party.send(engine.channel.previous, BitProduct(np.zeros(11, np.uint64)))
 
     outcome = simulate({"ada": honest, "bob": honest, "cleo": wrong})
     assert isinstance(outcome.errors["bob"], RemoteProtocolError)

@@ -12,22 +12,22 @@ from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.array import SharedArray
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.three.engine import (
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.channel import Channel, PairSecret, Reshare
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.inputs import (
     HeldInCommon,
     InputFromComputing,
     InputFromOutside,
-    Opening,
-    PairSecret,
-    Reshare,
-    ThreeEngine,
     digest_of_copy,
-    receive_opening,
     share_input,
 )
+from secagg.mpc.three.opening import Opening, receive_opening
 from secagg.mpc.three.streams import Purpose
 from secagg.network.simulated import simulate
 from secagg.prg import Stream, derive_key
 from secagg.ring import Ring
+from shared import opened
 from transcripts import Chosen, run_with, sent
 
 COMPUTING = ("ada", "bob", "cleo")
@@ -44,7 +44,7 @@ def secret(group, shape, seed=0):
 
 def test_both_holders_of_a_key_draw_the_same_and_the_third_does_not(run_three):
     async def program(engine):
-        return engine.k_own[Purpose.MUL].bytes(32), engine.k_next[Purpose.MUL].bytes(32)
+        return engine.channel.k_own[Purpose.MUL].bytes(32), engine.channel.k_next[Purpose.MUL].bytes(32)
 
     keys = run_three(program)
     for i in range(3):
@@ -68,7 +68,9 @@ def keystreams(*, session=bytes(32), label="", instead=None):
 
     async def program(party):
         engine = await ThreeEngine.set_up(party, COMPUTING, label=label)
-        return [[pair[p].bytes(16) for p in Purpose] for pair in (engine.k_own, engine.k_next)]
+        return [
+            [pair[p].bytes(16) for p in Purpose] for pair in (engine.channel.k_own, engine.channel.k_next)
+        ]
 
     rngs = {
         name: Chosen(bytes(32), {instead[1]: bytes([9]) * 32} if instead and instead[0] == i else None)
@@ -87,10 +89,10 @@ def differ(one, other):
 @pytest.mark.parametrize("purpose", ["mul", "mull", Purpose.MUL.name, None])
 def test_a_stream_is_opened_by_a_purpose_and_by_no_text(run_three, purpose):
     async def program(engine):
-        engine.k_own[Purpose.MUL].bytes(8)
+        engine.channel.k_own[Purpose.MUL].bytes(8)
         with pytest.raises(UsageError, match=r"expected one of Purpose\.INPUT, .*, got "):
-            engine.k_own[purpose]
-        assert repr(engine.k_own) == "<PairStreams for mul>"
+            engine.channel.k_own[purpose]
+        assert repr(engine.channel.k_own) == "<PairStreams for mul>"
 
     run_three(program)
 
@@ -118,7 +120,7 @@ def test_both_contributions_to_a_pair_secret_count_and_nobody_elses(party, draw,
 def test_a_second_engine_of_the_same_label_has_fresh_secrets():
     async def program(party):
         engines = [await ThreeEngine.set_up(party, COMPUTING) for _ in range(2)]
-        return [engine.k_own[Purpose.MUL].bytes(16) for engine in engines]
+        return [engine.channel.k_own[Purpose.MUL].bytes(16) for engine in engines]
 
     rngs = {name: Chosen(bytes([i]) * 32) for i, name in enumerate(COMPUTING)}
     for first, second in run_with(dict.fromkeys(COMPUTING, program), session=bytes(32), rngs=rngs):
@@ -154,8 +156,8 @@ def test_inputs_open_to_whom_they_are_meant(group, owner, shape):
 
     async def compute(party):
         engine = await ThreeEngine.set_up(party, COMPUTING)
-        first, second = await engine.input(group, owner, shape, x if party.me == owner else None)
-        return (first, second), [await engine.open(group, first, second, to) for to in cases]
+        shares = await engine.input(group, owner, shape, x if party.me == owner else None)
+        return shares.parts, [await engine.open(shares, to) for to in cases]
 
     async def give(party):
         await share_input(party, COMPUTING, group, x)
@@ -190,8 +192,8 @@ def test_computing_parties_may_stand_anywhere_in_the_roster():
         if party.me not in computing:
             return await receive_opening(party, computing, XOR, (5,))
         engine = await ThreeEngine.set_up(party, computing)
-        first, second = await engine.input(XOR, "c", (5,), x if party.me == "c" else None)
-        return await engine.open(XOR, first, second, ["a", "b", "e"])
+        shares = await engine.input(XOR, "c", (5,), x if party.me == "c" else None)
+        return await engine.open(shares, ["a", "b", "e"])
 
     results = simulate(dict.fromkeys("abcde", program)).results
     for name in "abe":
@@ -209,7 +211,7 @@ def test_engine_takes_three_parties_of_the_roster_with_this_one_among_them(compu
         with pytest.raises(UsageError, match="computing parties"):
             await ThreeEngine.set_up(party, computing)
         with pytest.raises(UsageError, match="computing parties"):
-            ThreeEngine(party, computing, k_own=cast(Any, None), k_next=cast(Any, None))
+            ThreeEngine(Channel(party, computing, k_own=cast(Any, None), k_next=cast(Any, None)))
 
     async def rest(party):
         return None
@@ -221,7 +223,7 @@ def test_input_value_belongs_at_its_owner(run_three):
     async def program(engine):
         x = np.zeros(3, np.uint64)
         with pytest.raises(UsageError, match="at its owner"):
-            await engine.input(XOR, engine.next, (3,), x)
+            await engine.input(XOR, engine.channel.next, (3,), x)
         with pytest.raises(UsageError, match="at its owner"):
             await engine.input(XOR, engine.party.me, (3,))
         for wrong in (np.zeros(4, np.uint64), np.zeros(3, np.uint32)):
@@ -235,9 +237,9 @@ def test_parties_out_of_step_open_nothing():
     async def program(party):
         engine = await ThreeEngine.set_up(party, COMPUTING)
         if party.me == "bob":
-            engine.k_own[Purpose.MUL].words(1)
+            engine.channel.k_own[Purpose.MUL].words(1)
         x = np.zeros(3, np.uint64)
-        return await engine.open(XOR, x, x)
+        return await engine.open(Shares(engine, XOR, (x, x)))
 
     outcome = simulate(dict.fromkeys(COMPUTING, program))
     assert isinstance(outcome.errors["bob"], RemoteProtocolError)
@@ -251,11 +253,11 @@ def test_operations_side_by_side_are_in_step_when_one_opens(share):
     async def program(party):
         engine = await ThreeEngine.set_up(party, COMPUTING)
         x = share(engine, np.arange(4))
-        opened, product = await party.parallel(x.open(), x * x)
-        return opened, await product.open()
+        alone, product = await party.parallel(opened(x), x * x)
+        return alone, await opened(product)
 
-    for opened, product in simulate(dict.fromkeys(COMPUTING, program)).values():
-        assert opened.tolist() == [0, 1, 2, 3]
+    for alone, product in simulate(dict.fromkeys(COMPUTING, program)).values():
+        assert alone.tolist() == [0, 1, 2, 3]
         assert product.tolist() == [0, 1, 4, 9]
 
 
@@ -279,20 +281,20 @@ def wrong_sender(message, honest_program, *, sender="cleo"):
 )
 def test_wrong_shares_are_errors_that_name_the_sender(share, complaint):
     async def multiply(engine):
-        x = SharedArray(engine, np.zeros(3, np.uint64), np.zeros(3, np.uint64))
+        x = SharedArray(engine, RingGroup(RING64), (np.zeros(3, np.uint64), np.zeros(3, np.uint64)))
         return await (x * x)
 
     async def reveal(engine):
-        return await engine.open(XOR, np.zeros(3, np.uint64), np.zeros(3, np.uint64))
+        return await engine.open(Shares(engine, XOR, (np.zeros(3, np.uint64), np.zeros(3, np.uint64))))
 
     async def take(engine):
         return await engine.input(XOR, "cleo", (3,))
 
     def before(engine):
-        return engine.previous
+        return engine.channel.previous
 
     def after(engine):
-        return engine.next
+        return engine.channel.next
 
     cases = [
         ("bob", (before, Reshare(share)), multiply),
@@ -308,10 +310,10 @@ def test_wrong_shares_are_errors_that_name_the_sender(share, complaint):
 
 def test_opening_with_a_wrong_number_of_shares_names_the_sender():
     async def reveal(engine):
-        return await engine.open(XOR, np.zeros(3, np.uint64), np.zeros(3, np.uint64))
+        return await engine.open(Shares(engine, XOR, (np.zeros(3, np.uint64), np.zeros(3, np.uint64))))
 
     two = Opening(0, (np.zeros(3, np.uint64),) * 2)
-    error = wrong_sender((lambda engine: engine.next, two), reveal)["ada"]
+    error = wrong_sender((lambda engine: engine.channel.next, two), reveal)["ada"]
     assert isinstance(error, RemoteProtocolError)
     assert error.peer == "cleo"
 
@@ -440,8 +442,8 @@ def test_a_digest_of_another_length_names_its_sender():
 
 def test_keys_and_shares_do_not_show(run_three):
     async def program(engine):
-        engine.k_own[Purpose.MUL].words(1)
-        assert repr(engine.k_own) == "<PairStreams for mul>"
-        assert repr(engine) == f"ThreeEngine(P{engine.index} = {engine.party.me!r})"
+        engine.channel.k_own[Purpose.MUL].words(1)
+        assert repr(engine.channel.k_own) == "<PairStreams for mul>"
+        assert repr(engine) == f"ThreeEngine(P{engine.channel.index} = {engine.party.me!r})"
 
     run_three(program)

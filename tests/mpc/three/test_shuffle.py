@@ -11,11 +11,14 @@ import pytest
 
 from secagg import wire
 from secagg.errors import ShapeError
-from secagg.mpc.bits import SharedBits
 from secagg.mpc.groups import XOR
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.channel import Channel
+from secagg.mpc.three.costs import COSTS
 from secagg.mpc.three.engine import ThreeEngine
-from secagg.mpc.three.shuffle import SHUFFLE_ROUNDS, Permuted, shuffle, shuffle_payload_bytes
+from secagg.mpc.three.shuffle import Permuted
 from secagg.network.simulated import simulate
+from shared import opened
 
 PARTIES = ("P0", "P1", "P2")
 
@@ -30,11 +33,11 @@ def run_shuffle(values: np.ndarray):
 
     async def program(party):
         engine = await ThreeEngine.set_up(party, PARTIES)
-        x = SharedBits(engine, shares[engine.index], shares[(engine.index + 1) % 3])
+        x = Shares(engine, XOR, (shares[engine.channel.index], shares[(engine.channel.index + 1) % 3]))
         before = party.ledger.total().sent.payload_bytes
-        y = await shuffle(x, XOR)
+        (y,) = await engine.shuffle(x)
         sent = party.ledger.total().sent.payload_bytes - before
-        return await y.open(), sent
+        return await opened(y), sent
 
     return simulate(dict.fromkeys(PARTIES, program), insecure_seed=3)
 
@@ -53,16 +56,18 @@ def test_declared_cost_is_the_ledgers():
     values = np.zeros((8, 5, 3), np.uint64)
     outcome = run_shuffle(values)
     for _, sent in outcome.values():
-        assert sent == shuffle_payload_bytes(values.nbytes)
+        assert {sent} == set(COSTS.shuffle(values.nbytes).payload_bytes.values())
     set_up_and_open = 2
-    assert max(ledger.depth for ledger in outcome.ledgers.values()) == SHUFFLE_ROUNDS + set_up_and_open
+    assert (
+        max(ledger.depth for ledger in outcome.ledgers.values()) == COSTS.shuffle(0).rounds + set_up_and_open
+    )
 
 
 def test_a_flat_array_is_refused():
     async def program(party):
         engine = await ThreeEngine.set_up(party, PARTIES)
         zero = np.zeros(4, np.uint64)
-        return await shuffle(SharedBits(engine, zero, zero), XOR)
+        return await engine.shuffle(Shares(engine, XOR, (zero, zero)))
 
     outcome = simulate(dict.fromkeys(PARTIES, program))
     assert all(isinstance(error, ShapeError) for error in outcome.errors.values())
@@ -131,24 +136,26 @@ def views(
     def program_of(i):
         async def program(party):
             engine = ThreeEngine(
-                party,
-                PARTIES,
-                k_own=cast(Any, EnumeratedPair(enumeration, i)),
-                k_next=cast(Any, EnumeratedPair(enumeration, (i + 1) % 3)),
+                Channel(
+                    party,
+                    PARTIES,
+                    k_own=cast(Any, EnumeratedPair(enumeration, i)),
+                    k_next=cast(Any, EnumeratedPair(enumeration, (i + 1) % 3)),
+                )
             )
-            x = await shuffle(SharedBits(engine, rows[i], rows[(i + 1) % 3]), XOR)
-            return x.share_0, x.share_1
+            (x,) = await engine.shuffle(Shares(engine, XOR, (rows[i], rows[(i + 1) % 3])))
+            return x.parts
 
         return program
 
     outcome = simulate({name: program_of(i) for i, name in enumerate(PARTIES)}, record=True)
     final = outcome.values()
-    seen = []
+    seen: list[np.ndarray] = []
     for _, receiver, frame in outcome.transcript:
         if receiver == PARTIES[viewer]:
             cut = wire.decode_envelope(frame, peer="")
             message, _ = wire.decode_body(cut, Permuted, peer="")
-            seen.append(message.rows)
+            seen += message.rows
     assert len(seen) == 2
     known = [enumeration.digit(("order", k, 0)) for k in (viewer, (viewer + 1) % 3)]
     known += [enumeration.digit(("mask", k, d)) for k in (viewer, (viewer + 1) % 3) for d in range(2)]

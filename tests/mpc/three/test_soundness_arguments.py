@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 
 from secagg.mpc.array import SharedArray, from_bits
-from secagg.mpc.bits import LANES, SharedBits, add, input_bits
+from secagg.mpc.bits import LANES, add, conjunction
 from secagg.mpc.buckets import Buckets, plan_buckets
 from secagg.mpc.groups import XOR
+from secagg.mpc.numbers import RING64, RingGroup
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three.channel import Channel
 from secagg.mpc.three.engine import ThreeEngine
-from secagg.mpc.three.shuffle import shuffle
 from secagg.mpc.three.streams import PairStreams, Purpose
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by.engine import _sum_groups
 from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.group_by.query import Rows
+from shared import opened
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +38,9 @@ def split(engine, words, *, seed=0):
     """Return words as `SharedBits`, by the same made-up shares at all parties."""
     a, b = np.random.default_rng(seed).integers(0, 2**64, (2, *words.shape), dtype=np.uint64)
     shares = [a, b, words ^ a ^ b]
-    return SharedBits(engine, shares[engine.index].copy(), shares[(engine.index + 1) % 3].copy())
+    return Shares(
+        engine, XOR, (shares[engine.channel.index].copy(), shares[(engine.channel.index + 1) % 3].copy())
+    )
 
 
 def run(program):
@@ -102,7 +107,7 @@ def sums_of_groups(parties, rows, cuts, values):
     table = np.concatenate([to_planes(keys, 4), to_planes(mine[0], 2), to_planes(mine[1], 3)])
 
     async def program(engine):
-        return await (await _sum_groups(split(engine, table), layout)).open()
+        return await opened(await _sum_groups(split(engine, table), layout))
 
     planes = run(program)
     low = query.sum_widths[0]
@@ -148,7 +153,7 @@ def test_one_addition_over_all_fields_carries_nothing_from_field_to_field():
     ]
 
     async def program(engine):
-        return await (await add([split(engine, t, seed=i) for i, t in enumerate(terms)])).open()
+        return await opened(await add([split(engine, t, seed=i) for i, t in enumerate(terms)]))
 
     got = from_planes(run(program), len(cases))[:, 0]
     assert np.array_equal(got & np.uint64(15), cases[:, :3].sum(axis=1))
@@ -279,14 +284,16 @@ def test_the_three_shares_of_a_product_are_uniform_but_for_their_sum(x):
         def program_of(i, y=y):
             async def program(party):
                 k_own, k_next = cast(Any, AllBits(i)), cast(Any, AllBits((i + 1) % 3))
-                engine = ThreeEngine(party, THREE, k_own=k_own, k_next=k_next)
+                engine = ThreeEngine(Channel(party, THREE, k_own=k_own, k_next=k_next))
                 left, right = (
-                    SharedBits(
-                        engine, *(np.full(1, 2**64 - 1 if s[(i + j) % 3] else 0, np.uint64) for j in (0, 1))
+                    Shares(
+                        engine,
+                        XOR,
+                        [np.full(1, 2**64 - 1 if s[(i + j) % 3] else 0, np.uint64) for j in (0, 1)],
                     )
                     for s in (x, y)
                 )
-                return (await (left & right)).share_0[0]
+                return (await conjunction(left, right)).parts[0][0]
 
             return program
 
@@ -325,58 +332,59 @@ class Operations:
         self.shares = [a, b, X.astype(np.uint64) - a - b]
 
     def array(self, frac_bits=0):
-        i = self.engine.index
-        return SharedArray(self.engine, self.shares[i], self.shares[(i + 1) % 3], frac_bits=frac_bits)
+        i = self.engine.channel.index
+        parts = self.shares[i], self.shares[(i + 1) % 3]
+        return SharedArray(self.engine, RingGroup(RING64), parts, frac_bits=frac_bits)
 
     def words(self):
         return split(self.engine, WORDS)
 
     async def multiply(self):
-        return np.array_equal(await (await (self.array() * self.array())).open(), X * X)
+        return np.array_equal(await opened(await (self.array() * self.array())), X * X)
 
     async def truncate(self):
-        got = await (await (self.array(8) * self.array(8))).open()
+        got = await opened(await (self.array(8) * self.array(8)))
         return bool((np.abs(got - X * X / 2.0**16) < 2.0**-8).all())
 
     async def truncate_exactly(self):
-        return np.array_equal(await (await (self.array() >> 3)).open(), X >> 3)
+        return np.array_equal(await opened(await (self.array() >> 3)), X >> 3)
 
     async def less(self):
-        return np.array_equal(flags(await (await (self.array() < 5)).open()), X < 5)
+        return np.array_equal(flags(await opened(await (self.array() < 5))), X < 5)
 
     async def equal(self):
-        return np.array_equal(flags(await (await (self.array() == 5)).open()), X == 5)
+        return np.array_equal(flags(await opened(await (self.array() == 5))), X == 5)
 
     async def to_bits(self):
-        got = await (await self.array().bits()).open()
+        got = await opened(await self.array().bits())
         return np.array_equal(flags(got[0]), X & 1) and np.array_equal(flags(got[63]), X < 0)
 
     async def to_integers(self):
-        got = await (await from_bits(self.words()[0], 128)).open()
+        got = await opened(await from_bits(self.words()[0], 128))
         return got is not None and np.array_equal(got, flags(WORDS[0]))
 
     async def conjunction(self):
-        return np.array_equal(await (await (self.words() & self.words())).open(), WORDS)
+        return np.array_equal(await opened(await conjunction(self.words(), self.words())), WORDS)
 
     async def total(self):
-        got = await (await add([self.words(), self.words()])).open()
+        got = await opened(await add([self.words(), self.words()]))
         return got is not None and np.array_equal(got[1], WORDS[0])
 
     async def shuffled(self):
-        got = await (await shuffle(self.words().reshape(1, 4, 2), XOR)).open()
+        (mixed,) = await self.engine.shuffle(self.words().reshape(1, 4, 2))
+        got = await opened(mixed)
         return sorted(map(tuple, got[0].tolist())) == sorted(map(tuple, WORDS.tolist()))
 
     async def inputs(self):
         mine = [WORDS if self.engine.party.me == owner else None for owner in THREE]
-        got = [await input_bits(self.engine, o, WORDS.shape, v) for o, v in zip(THREE, mine, strict=True)]
-        opened = [await g.open() for g in got]
-        return all(x is not None and np.array_equal(x, WORDS) for x in opened)
+        got = [await self.engine.input(XOR, o, WORDS.shape, v) for o, v in zip(THREE, mine, strict=True)]
+        return all([np.array_equal(await opened(g), WORDS) for g in got])
 
     async def open_to_one(self):
         x = self.words()
-        got = await x.open(to=[THREE[1]])
+        got = await opened(x, [THREE[1]])
         x ^= x  # must not reach the share that is on its way
-        return got is None if self.engine.index != 1 else np.array_equal(got, WORDS)
+        return got is None if self.engine.channel.index != 1 else np.array_equal(got, WORDS)
 
 
 NAMES = [name for name in vars(Operations) if name not in ("array", "words") and not name.startswith("_")]
@@ -405,4 +413,4 @@ def test_operations_side_by_side_give_what_they_give_alone_however_they_are_stag
 
 async def _one_round(operations):
     words = operations.words()
-    await (words[0] & words[1])
+    await conjunction(words[0], words[1])

@@ -11,30 +11,17 @@ import pytest
 
 import transcripts
 from secagg.mpc.array import SharedArray, from_bits
-from secagg.mpc.bits import (
-    SharedBits,
-    add,
-    and_batch,
-    any_plane,
-    at_least,
-    less_in_turn,
-    less_than,
-)
+from secagg.mpc.bits import add, any_plane, at_least, conjunction, less_in_turn, less_than
 from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge
 from secagg.mpc.numbers import RING64, RingGroup
-from secagg.mpc.three import engine as mpc_engine
+from secagg.mpc.primitives import Shares
+from secagg.mpc.three import inputs as mpc_inputs
+from secagg.mpc.three.channel import PairSecret, Reshare
 from secagg.mpc.three.comparison import CarrySharing, Thermometers
-from secagg.mpc.three.engine import (
-    InputFromComputing,
-    InputFromOutside,
-    Opening,
-    PairSecret,
-    Reshare,
-    ThreeEngine,
-    share_input,
-)
-from secagg.mpc.three.shuffle import shuffle
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.three.inputs import InputFromComputing, InputFromOutside, share_input
+from secagg.mpc.three.opening import Opening
 from secagg.network.simulated import simulate
 from transcripts import View, elements, lanes
 
@@ -61,15 +48,18 @@ class Operations:
 
     def __init__(self, engine):
         self.engine = engine
-        self.fills = [(ONES, 0, ONES)[(engine.index + j) % 3] for j in (0, 1)]
+        self.fills = [(ONES, 0, ONES)[(engine.channel.index + j) % 3] for j in (0, 1)]
 
     def planes(self, count):
         shape = (count, WORDS) if count else (WORDS,)
-        return SharedBits(self.engine, *(np.full(shape, f, np.uint64) for f in self.fills))
+        return Shares(self.engine, XOR, [np.full(shape, f, np.uint64) for f in self.fills])
 
     def array(self, frac_bits=0, shape=(SAMPLES,)):
         return SharedArray(
-            self.engine, *(np.full(shape, f, np.uint64) for f in self.fills), frac_bits=frac_bits
+            self.engine,
+            RingGroup(RING64),
+            [np.full(shape, f, np.uint64) for f in self.fills],
+            frac_bits=frac_bits,
         )
 
     async def multiply(self):
@@ -97,10 +87,10 @@ class Operations:
         await from_bits(self.planes(0), SAMPLES)
 
     async def conjunction(self):
-        await (self.planes(3) & self.planes(3))
+        await conjunction(self.planes(3), self.planes(3))
 
     async def where(self):
-        await and_batch([(self.planes(0), self.planes(3))])
+        await self.engine.conjunction([(self.planes(0), self.planes(3))])
 
     async def any_plane(self):
         await any_plane(self.planes(7))
@@ -119,15 +109,15 @@ class Operations:
 
     async def merge(self):
         for block in (1, 2):
-            table = SharedBits(self.engine, *(np.full((10, 4 * WORDS), f, np.uint64) for f in self.fills))
+            table = Shares(self.engine, XOR, [np.full((10, 4 * WORDS), f, np.uint64) for f in self.fills])
             await merge(table, lengths=(2, 2), key_planes=8, block=block)
 
     async def shuffle(self):
         rows = (np.full((SAMPLES, 2, 1), f, np.uint64) for f in self.fills)
-        await shuffle(SharedBits(self.engine, *rows), XOR)
+        await self.engine.shuffle(Shares(self.engine, XOR, list(rows)))
 
     async def shuffle_numbers(self):
-        await shuffle(self.array(shape=(SAMPLES, 2)), RingGroup(RING64))
+        await self.engine.shuffle(self.array(shape=(SAMPLES, 2)))
 
 
 NAMES = [
@@ -218,7 +208,7 @@ def test_two_inputs_from_outside_are_uniform_and_independent_to_each_computing_p
         for number, m in enumerate(messages):
             if m.receiver == me:
                 for i, seed in enumerate(m.message.seeds):
-                    share = mpc_engine._expand(group, seed, (SAMPLES,), "owner")
+                    share = mpc_inputs._expand(group, seed, (SAMPLES,), "owner")
                     view.add(f"seed {i} of {number}", elements(share, SAMPLES))
                 if m.message.share is not None:
                     view.add(f"share of {number}", elements(m.message.share, SAMPLES))

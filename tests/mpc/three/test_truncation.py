@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.numbers import truncation_range
 from secagg.mpc.three.engine import ThreeEngine
-from secagg.mpc.three.truncation import TruncationInput, truncate, truncate_exact
+from secagg.mpc.three.truncation import TruncationInput, truncate
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -33,12 +33,12 @@ def additive(engine, values, ring, seed=3):
         else (made_up.integers(0, 1 << 64, shape, np.uint64) for _ in range(2))
     )
     secret = np.asarray(values, np.int64).astype(ring.dtype)
-    return (a, b, ring.reduce(np.asarray(secret - a - b)))[engine.index].copy()
+    return (a, b, ring.reduce(np.asarray(secret - a - b)))[engine.channel.index].copy()
 
 
 def truncated(run_three, values, frac_bits, ring=R64):
     async def program(engine):
-        return await truncate(engine, ring, additive(engine, values, ring), frac_bits)
+        return await truncate(engine.channel, ring, additive(engine, values, ring), frac_bits)
 
     shares = run_three(program)
     for i in range(3):
@@ -56,7 +56,7 @@ def test_a_million_products_err_by_less_than_one_unit_and_not_at_all_on_average(
 
     async def multiply(engine):
         z = await (share(engine, x, frac_bits=16) * share(engine, y, frac_bits=16, seed=1))
-        return z.share_0, z.share_1
+        return z.parts[0], z.parts[1]
 
     shares = run_three(multiply)
     got = (shares[0][0] + shares[0][1] + shares[1][1]).view(np.int64)
@@ -105,7 +105,7 @@ def test_the_range_ends_where_the_result_goes_wrong(run_three):
 def test_is_the_floor_or_one_more(numbers, frac_bits):
     async def program(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        return await truncate(engine, R64, additive(engine, numbers, R64), frac_bits)
+        return await truncate(engine.channel, R64, additive(engine, numbers, R64), frac_bits)
 
     shares = simulate(dict.fromkeys(NAMES, program)).values()
     got = (shares[0][0] + shares[0][1] + shares[1][1]).view(np.int64).tolist()
@@ -136,7 +136,7 @@ def test_impossible_frac_bits_are_refused(run_three, frac_bits):
 
 def test_shares_of_another_dtype_are_refused(run_three):
     async def program(engine):
-        return await truncate(engine, R64, np.zeros(3, np.uint32), 16)
+        return await truncate(engine.channel, R64, np.zeros(3, np.uint32), 16)
 
     with pytest.raises(ShapeError, match="uint64"):
         run_three(program)
@@ -153,11 +153,11 @@ def test_shares_of_another_dtype_are_refused(run_three):
 def test_wrong_message_is_an_error_that_names_the_sender(message, complaint):
     async def honest(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        return await truncate(engine, R64, np.zeros(4, np.uint64), 16)
+        return await truncate(engine.channel, R64, np.zeros(4, np.uint64), 16)
 
     async def wrong(party):
         engine = await ThreeEngine.set_up(party, NAMES)
-        party.send(engine.previous, message)
+        party.send(engine.channel.previous, message)
 
     outcome = simulate({"ada": honest, "bob": honest, "cleo": wrong})
     assert isinstance(outcome.errors["bob"], RemoteProtocolError)
@@ -174,7 +174,7 @@ def test_exact_truncation_is_the_floor(run_three, share, frac_bits):
 
     async def program(engine):
         x = share(engine, values)
-        return await truncate_exact(engine, R64, x.share_0, x.share_1, frac_bits)
+        return (await engine.shift(x, frac_bits)).parts
 
     shares = run_three(program)
     got = (shares[0][0] + shares[0][1] + shares[1][1]).view(np.int64)
@@ -188,7 +188,7 @@ def test_exact_truncation_on_a_small_ring(run_three, share):
 
     async def program(engine):
         x = share(engine, values, ring=ring)
-        return await truncate_exact(engine, ring, x.share_0, x.share_1, 5)
+        return (await engine.shift(x, 5)).parts
 
     shares = run_three(program)
     got = ring.to_signed(ring.reduce(shares[0][0] + shares[0][1] + shares[1][1]))

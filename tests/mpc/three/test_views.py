@@ -16,17 +16,19 @@ import numpy as np
 import pytest
 
 from secagg.mpc.array import SharedArray
-from secagg.mpc.bits import SharedBits, less_in_turn
+from secagg.mpc.bits import conjunction, disjunction, less_in_turn
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup, truncation_range
+from secagg.mpc.primitives import Shares
 from secagg.mpc.three import comparison, conversion, products, truncation
-from secagg.mpc.three.comparison import eqz, ltz, msb
-from secagg.mpc.three.conversion import a2b, b2a
+from secagg.mpc.three.channel import Channel
+from secagg.mpc.three.comparison import msb
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.mpc.three.streams import Purpose
 from secagg.mpc.three.truncation import truncate
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
+from shared import opened
 
 pytestmark = pytest.mark.slow
 
@@ -172,10 +174,12 @@ def enumerate_views(operation, *, ring_bits=1, silent=frozenset()):
             i = NAMES.index(party.me)
             view = views[i]
             engine = ThreeEngine(
-                cast(Any, Recorder(party, view, deck.lanes, ring_bits)),
-                NAMES,
-                k_own=cast(Any, Pair(deck, i, view)),
-                k_next=cast(Any, Pair(deck, (i + 1) % 3, view)),
+                Channel(
+                    cast(Any, Recorder(party, view, deck.lanes, ring_bits)),
+                    NAMES,
+                    k_own=cast(Any, Pair(deck, i, view)),
+                    k_next=cast(Any, Pair(deck, (i + 1) % 3, view)),
+                )
             )
             return await operation(engine, deck.lanes)
 
@@ -215,19 +219,19 @@ def shares_given_own(own, party, secret, modulus):
 
 
 def shared(engine, lanes, shares, ring):
-    share_0, share_1 = (constant(shares[(engine.index + j) % 3], lanes, ring.dtype) for j in (0, 1))
-    return SharedArray(engine, share_0, share_1, ring=ring)
+    share_0, share_1 = (constant(shares[(engine.channel.index + j) % 3], lanes, ring.dtype) for j in (0, 1))
+    return SharedArray(engine, RingGroup(ring), (share_0, share_1))
 
 
 def shared_bit(engine, lanes, shares):
     share_0, share_1 = (
-        constant((1 << 64) - 1 if shares[(engine.index + j) % 3] else 0, lanes // 64, np.uint64)
+        constant((1 << 64) - 1 if shares[(engine.channel.index + j) % 3] else 0, lanes // 64, np.uint64)
         for j in (0, 1)
     )
-    return SharedBits(engine, share_0, share_1)
+    return Shares(engine, XOR, (share_0, share_1))
 
 
-def opened(results, ring):
+def value_of(results, ring):
     """Return the values that the three parties' results are shares of, having checked that these agree."""
     for i in range(3):
         assert np.array_equal(results[i][1], results[(i + 1) % 3][0])
@@ -236,8 +240,8 @@ def opened(results, ring):
 
 def opened_bits(results):
     for i in range(3):
-        assert np.array_equal(results[i].share_1, results[(i + 1) % 3].share_0)
-    return results[0].share_0 ^ results[0].share_1 ^ results[1].share_1
+        assert np.array_equal(results[i].parts[1], results[(i + 1) % 3].parts[0])
+    return results[0].parts[0] ^ results[0].parts[1] ^ results[1].parts[1]
 
 
 OWN = {
@@ -260,10 +264,10 @@ def test_multiplication_shows_no_party_anything_of_the_others_factors(party, own
 
             async def multiply(engine, lanes, xs=xs, ys=ys):
                 z = await (shared(engine, lanes, xs, ring) * shared(engine, lanes, ys, ring))
-                return z.share_0, z.share_1
+                return z.parts[0], z.parts[1]
 
             views, results = enumerate_views(multiply, ring_bits=3)
-            assert (opened(results, ring) == x * y % 8).all()
+            assert (value_of(results, ring) == x * y % 8).all()
             seen = seen or distribution(views[party])
             assert same(distribution(views[party]), seen)
 
@@ -276,10 +280,10 @@ def test_and_shows_no_party_anything_of_the_others_bits(party):
             for y in (0, 1):
                 xs, ys = (shares_given_own(own, party, bit, 2) for bit in (x, y))
 
-                async def conjunction(engine, lanes, xs=xs, ys=ys):
-                    return await (shared_bit(engine, lanes, xs) & shared_bit(engine, lanes, ys))
+                async def both(engine, lanes, xs=xs, ys=ys):
+                    return await conjunction(shared_bit(engine, lanes, xs), shared_bit(engine, lanes, ys))
 
-                views, results = enumerate_views(conjunction)
+                views, results = enumerate_views(both)
                 assert (unpacked(opened_bits(results)) == (x & y)).all()
                 seen = seen or distribution(views[party])
                 assert same(distribution(views[party]), seen)
@@ -299,7 +303,7 @@ def test_an_opened_verdict_on_two_keys_and_a_fault_shows_the_verdict_and_nothing
         async def judge(engine, lanes, shares=shares):
             a0, a1, b0, b1, f = (shared_bit(engine, lanes, s) for s in shares)
             (rising,) = await less_in_turn([(a0 ^ b0, b0), (a1 ^ b1, b1)])
-            return await (await (~rising | f)).open()
+            return await opened(await disjunction(~rising, f))
 
         views, results = enumerate_views(judge)
         verdict = int(not low < high or fault)
@@ -313,7 +317,9 @@ def truncating(ring, frac_bits, z):
     """Return the truncation of additive shares z."""
 
     async def operation(engine, lanes):
-        return await truncate(engine, ring, constant(z[engine.index], lanes, ring.dtype), frac_bits)
+        return await truncate(
+            engine.channel, ring, constant(z[engine.channel.index], lanes, ring.dtype), frac_bits
+        )
 
     return operation
 
@@ -334,7 +340,7 @@ def test_truncation_shows_no_party_anything_of_the_others_shares(bits, frac_bits
             z[varied] = (secret - sum(z) + z[varied]) % ring.modulus
             z = [part % ring.modulus for part in z]
             views, results = enumerate_views(truncating(ring, frac_bits, z), ring_bits=bits)
-            value = ring.to_signed(opened(results, ring))
+            value = ring.to_signed(value_of(results, ring))
             floor = secret >> frac_bits
             exact = secret % (1 << frac_bits) == 0
             assert np.isin(value, [floor] if exact else [floor, floor + 1]).all()
@@ -350,15 +356,15 @@ def test_truncation_shows_no_party_anything_of_the_others_shares(bits, frac_bits
 def test_third_partys_view_of_a_truncation_is_independent_of_the_rounding(bits, frac_bits):
     ring = Ring(bits)
     views, results = enumerate_views(truncating(ring, frac_bits, [0, 1, 0]), ring_bits=bits)
-    assert independent(views[2], opened(results, ring))
+    assert independent(views[2], value_of(results, ring))
 
 
 def test_first_two_parties_views_of_a_truncation_are_tied_to_the_rounding():
     """As F_trunc says: they know A or B, and so learn a comparison when the result is opened."""
     ring = Ring(3)
     views, results = enumerate_views(truncating(ring, 1, [0, 1, 0]), ring_bits=3)
-    assert not independent(views[0], opened(results, ring))
-    assert not independent(views[1], opened(results, ring))
+    assert not independent(views[0], value_of(results, ring))
+    assert not independent(views[1], value_of(results, ring))
 
 
 def independent(view, value):
@@ -386,7 +392,7 @@ def test_truncation_without_the_mask_b_ties_the_third_partys_view_to_the_roundin
     views, results = enumerate_views(
         truncating(Ring(4), 1, [0, 1, 0]), ring_bits=4, silent=frozenset({(1, Purpose.TRUNC, 0)})
     )
-    assert not independent(views[2], opened(results, Ring(4)))
+    assert not independent(views[2], value_of(results, Ring(4)))
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -401,7 +407,7 @@ def test_fixed_point_product_shows_no_party_anything_of_the_others_factors(party
             a, b = shared(engine, lanes, xs, ring), shared(engine, lanes, ys, ring)
             a.frac_bits = b.frac_bits = 1
             z = await (a * b)
-            return z.share_0, z.share_1
+            return z.parts[0], z.parts[1]
 
         views, _ = enumerate_views(multiply, ring_bits=4)
         seen = seen or distribution(views[party])
@@ -419,8 +425,8 @@ def test_sign_shows_no_party_anything_of_the_others_shares(party, bits, digit_bi
 
             async def compare(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                known = {0: x.share_0 + x.share_1, 1: x.share_1, 2: x.share_0}[engine.index]
-                return await msb(engine, known.astype(np.uint64), bits, digit_bits=digit_bits)
+                known = {0: x.parts[0] + x.parts[1], 1: x.parts[1], 2: x.parts[0]}[engine.channel.index]
+                return await msb(engine.channel, engine, known.astype(np.uint64), bits, digit_bits=digit_bits)
 
             views, results = enumerate_views(compare)
             assert (unpacked(opened_bits(results)) == secret >> (bits - 1)).all()
@@ -434,7 +440,7 @@ def test_sign_without_the_mask_of_the_thermometer_leaks():
 
         async def compare(engine, lanes, secret=secret):
             x = shared(engine, lanes, shares_given_own((1, 3), 1, secret, 4), Ring(2))
-            return await ltz(engine, x.ring, x.share_0, x.share_1)
+            return await engine.negative(x)
 
         views, _ = enumerate_views(compare, silent=frozenset({(0, Purpose.COMPARE, 0)}))
         seen.append(distribution(views[1]))
@@ -452,7 +458,7 @@ def test_equality_shows_no_party_anything_of_the_others_shares(party, bits):
 
             async def compare(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                return await eqz(engine, ring, x.share_0, x.share_1)
+                return await engine.zero(x)
 
             views, results = enumerate_views(compare)
             assert (unpacked(opened_bits(results)) == (secret == 0)).all()
@@ -469,10 +475,12 @@ def test_bit_to_integer_shows_no_party_anything_of_the_others_bits(party):
             shares = shares_given_own(own, party, secret, 2)
 
             async def convert(engine, lanes, shares=shares):
-                return await b2a(engine, ring, shared_bit(engine, lanes, shares), lanes)
+                return (
+                    await engine.from_bits(shared_bit(engine, lanes, shares), RingGroup(ring), lanes)
+                ).parts
 
             views, results = enumerate_views(convert, ring_bits=4)
-            assert (opened(results, ring) == secret).all()
+            assert (value_of(results, ring) == secret).all()
             seen = seen or distribution(views[party])
             assert same(distribution(views[party]), seen)
 
@@ -487,7 +495,7 @@ def test_integer_to_bits_shows_no_party_anything_of_the_others_shares(party):
 
             async def convert(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                return await a2b(engine, ring, x.share_0, x.share_1)
+                return await engine.to_bits(x)
 
             views, results = enumerate_views(convert)
             planes = opened_bits(results)
@@ -503,11 +511,11 @@ def test_input_of_a_computing_party_shows_the_others_nothing(owner):
     for secret in range(8):
 
         async def give(engine, lanes, secret=secret):
-            value = constant(secret, lanes, ring.dtype) if engine.index == owner else None
-            return await engine.input(RingGroup(ring), NAMES[owner], (lanes,), value)
+            value = constant(secret, lanes, ring.dtype) if engine.channel.index == owner else None
+            return (await engine.input(RingGroup(ring), NAMES[owner], (lanes,), value)).parts
 
         views, results = enumerate_views(give, ring_bits=3)
-        assert (opened(results, ring) == secret).all()
+        assert (value_of(results, ring) == secret).all()
         for party in {0, 1, 2} - {owner}:
             seen.setdefault(party, distribution(views[party]))
             assert same(distribution(views[party]), seen[party])
@@ -522,7 +530,7 @@ def test_opening_to_one_party_sends_the_others_nothing(receiver):
 
             async def reveal(engine, lanes, shares=shares):
                 x = shared(engine, lanes, shares, ring)
-                return await engine.open(RingGroup(ring), x.share_0, x.share_1, [NAMES[receiver]])
+                return await engine.open(x, [NAMES[receiver]])
 
             views, results = enumerate_views(reveal, ring_bits=3)
             assert [result is None for result in results] == [i != receiver for i in range(3)]
@@ -535,7 +543,7 @@ def test_opening_to_one_party_sends_the_others_nothing(receiver):
 def test_opening_of_bits_to_one_party_sends_the_others_nothing():
     async def reveal(engine, lanes):
         x = shared_bit(engine, lanes, [1, 1, 1])
-        return await engine.open(XOR, x.share_0, x.share_1, [NAMES[1]])
+        return await engine.open(x, [NAMES[1]])
 
     views, results = enumerate_views(reveal)
     assert (unpacked(results[1]) == 1).all()

@@ -1,0 +1,92 @@
+"""Which engine a program gets: the three-party one or the four-party one, by how many parties compute.
+
+Parties outside that share inputs and receive openings find their part here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from secagg.errors import UsageError
+from secagg.mpc.groups import Array, Group
+from secagg.mpc.primitives import Costs, Primitives
+from secagg.mpc.three import inputs as three_inputs
+from secagg.mpc.three import opening as three_opening
+from secagg.mpc.three.channel import PairSecret
+from secagg.mpc.three.costs import COSTS
+from secagg.mpc.three.engine import ThreeEngine
+from secagg.party import Party, PartyId
+from secagg.wire import Message
+
+COMPUTING: Final = (3,)  # how many parties may compute
+
+# Kinds of messages that a party first waits for in set-up, in an input from outside, and in an opening; see `Party.gather`.
+SET_UP_KINDS: Final[tuple[type[Message], ...]] = (PairSecret,)
+INPUT_KINDS: Final[tuple[type[Message], ...]] = (three_inputs.InputFromOutside,)
+OPENING_KINDS: Final[tuple[type[Message], ...]] = (three_opening.Opening,)
+
+
+async def set_up(party: Party, computing: Sequence[PartyId], *, label: str = "") -> Primitives:
+    """Agree on keys and return an engine, at a computing party.
+
+    Args:
+      computing: three parties, which follow the protocol, or four, of which one may lie; in the same order at all.
+      label: tells apart the engines of one session; the same at all.
+
+    Raises:
+      UsageError: another number of parties, parties that are not distinct, or this party is not among them.
+      RemoteProtocolError: a peer sent what the protocol forbids.
+    """
+    check_number(computing)
+    return await ThreeEngine.set_up(party, computing, label=label)
+
+
+def costs_of(computing: Sequence[PartyId]) -> Costs:
+    """Return what the operations of these parties' engine cost; raises UsageError as `set_up`."""
+    check_number(computing)
+    return COSTS
+
+
+async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:
+    """Share an input with the computing parties, as a party that is not one of them.
+
+    Sends `share_input_bytes` of arrays.
+
+    Raises:
+      UsageError: not three distinct parties of the roster.
+    """
+    check_number(computing)
+    await three_inputs.share_input(party, computing, group, value)
+
+
+def share_input_bytes(computing: Sequence[PartyId], nbytes: int) -> int:
+    """Return how many bytes of arrays a party outside sends for an input: all but one get the share that is not drawn."""
+    return (costs_of(computing).computing - 1) * nbytes
+
+
+async def receive_opening(
+    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...]
+) -> Array:
+    """Return a value that the computing parties open to this party, which is not one of them.
+
+    Raises:
+      UsageError: not three distinct parties of the roster.
+      RemoteProtocolError: shares of another shape.
+      CheatingError: one of four computing parties lied.
+    """
+    check_number(computing)
+    return await three_opening.receive_opening(party, computing, group, shape)
+
+
+def check_computing(party: Party, computing: Sequence[PartyId]) -> None:
+    """Refuse anything but three distinct parties of the roster."""
+    check_number(computing)
+    if not set(computing) <= set(party.roster):
+        raise UsageError(f"expected computing parties of {party.roster}, got {tuple(computing)}")
+
+
+def check_number(computing: Sequence[PartyId]) -> None:
+    """Refuse anything but three distinct parties."""
+    if len(set(computing)) != len(computing) or len(computing) not in COMPUTING:
+        raise UsageError(f"expected three distinct computing parties, got {tuple(computing)}")
