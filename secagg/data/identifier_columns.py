@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.identifier_rules import Rule, join_parts, looks_like_iban
+from secagg.data.identifier_rules import Rule, escaped, looks_like_iban
 from secagg.patterns.counts import Categorical, factorize
 
 __all__ = ["Spelt", "joined", "spell", "warnings"]
@@ -47,12 +47,11 @@ class Spelt:
         """Return the identifiers of the rows that a mask has, shape (n,)."""
         if rows.all():
             return self
-        codes = self.codes.codes[rows]
-        used = np.bincount(codes, minlength=len(self.codes.categories)) > 0
-        names = self.codes.categories[used]
+        order, codes = _in_order(self.codes.codes[rows], len(self.codes.categories))
+        names = self.codes.categories[order]
         left = frozenset(names.tolist())
         own = {name: text for name, text in self.own.items() if name in left}
-        return Spelt(Categorical(names, (np.cumsum(used) - 1)[codes]), own, self.merged & left)
+        return Spelt(Categorical(names, codes), own, self.merged & left)
 
 
 def spell(
@@ -109,17 +108,33 @@ def _rows_of(codes: Categorical, faults: dict[int, str]) -> dict[str, NDArray[np
 def _join(
     parts: Sequence[tuple[Categorical, list[str], list[str]]],
 ) -> tuple[Categorical, list[str], list[str]]:
-    together = np.stack([codes.codes for codes, _, _ in parts], axis=1)
-    distinct, first, places = np.unique(together, axis=0, return_index=True, return_inverse=True)
-    # In the order in which they first come, so that the owner's first spelling is the first in the table.
-    order = np.argsort(first, kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    own, canonical = [], []
-    for row in distinct[order].tolist():
-        own.append(join_parts([texts[i] for i, (_, texts, _) in zip(row, parts, strict=True)]))
-        canonical.append(join_parts([texts[i] for i, (_, _, texts) in zip(row, parts, strict=True)]))
-    return Categorical(np.array(own, object), rank[places.reshape(-1)]), own, canonical
+    codes, own, canonical = parts[0][0].codes, *(list(map(escaped, texts)) for texts in parts[0][1:])
+    for column, texts, spelt in parts[1:]:
+        width = len(column.categories)
+        pairs, codes = np.unique(codes * width + column.codes, return_inverse=True)
+        order, codes = _in_order(codes, len(pairs))
+        left, right = (places.tolist() for places in np.divmod(pairs[order], width))
+        same = own == canonical and texts == spelt
+        own = _pairs(own, left, texts, right)
+        canonical = own if same else _pairs(canonical, left, spelt, right)
+    return Categorical(np.array(own, object), codes), own, canonical
+
+
+def _pairs(one: Sequence[str], left: Sequence[int], other: Sequence[str], right: Sequence[int]) -> list[str]:
+    following = list(map(escaped, other))
+    return [f"{one[i]}:{following[j]}" for i, j in zip(left, right, strict=True)]
+
+
+def _in_order(codes: NDArray[np.int64], count: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Return which of so many numbers occur, in the order in which they first come, and the codes numbered so."""
+    first = np.full(count, len(codes))
+    first[codes[::-1]] = np.arange(len(codes))[
+        ::-1
+    ]  # of several places the last one stays, which is the first
+    order = np.argsort(first)[: np.count_nonzero(first < len(codes))]
+    number = np.empty(count, np.int64)
+    number[order] = np.arange(len(order))
+    return order, number[codes]
 
 
 def joined(several: Sequence[Spelt]) -> Spelt:
@@ -135,8 +150,14 @@ def joined(several: Sequence[Spelt]) -> Spelt:
             if own.setdefault(name, text) != text:
                 merged.add(name)
     different = {name: text for name, text in own.items() if name != text}
-    codes = factorize(np.concatenate([spelt.codes.strings for spelt in several]))
-    return Spelt(codes, different, frozenset(merged))
+    number = {name: i for i, name in enumerate(own)}
+    codes = np.concatenate(
+        [
+            np.array([number[name] for name in one.codes.categories.tolist()], np.int64)[one.codes.codes]
+            for one in several
+        ]
+    )
+    return Spelt(Categorical(np.array(list(own), object), codes), different, frozenset(merged))
 
 
 def warnings(

@@ -36,7 +36,7 @@ from typing import Any, Final
 
 from secagg.errors import UsageError
 
-__all__ = ["RULES", "Rule", "join_parts", "looks_like_iban"]
+__all__ = ["RULES", "Rule", "escaped", "looks_like_iban"]
 
 RULES: Final = "exact, folded, iban, digits, or stdnum:X.Y such as stdnum:nl.bsn"
 
@@ -334,9 +334,9 @@ def _national(name: str, module: str) -> Callable[[str], str]:
     return spell
 
 
-def join_parts(parts: Sequence[str]) -> str:
-    """Return an identifier of several columns as one text; different columns never give the same."""
-    return ":".join(part.replace("\\", "\\\\").replace(":", "\\:") for part in parts)
+def escaped(part: str) -> str:
+    """Return the text of one column as it stands, between ":", in an identifier of several; others never give the same."""
+    return part.replace("\\", "\\\\").replace(":", "\\:")
 
 
 def looks_like_iban(text: str) -> bool:

@@ -33,12 +33,19 @@ def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
     Raises:
       UsageError: it is none of these, or not finite.
     """
+    return _parsed(value, name)[0]
+
+
+def _parsed(value: TimeBound, name: str) -> tuple[float | None, Times | None]:
+    """Return a time, and of which kind it is."""
     if value is None:
-        return None
+        return None, None
+    kind: Times = "numbers"
     text = value.isoformat() if isinstance(value, datetime.datetime) else str(value).strip()
     try:
         seconds = float(text)
     except ValueError:
+        kind = "timestamps"
         try:
             moment = datetime.datetime.fromisoformat(text.replace("/", "-"))
         except ValueError:
@@ -50,7 +57,7 @@ def parse_time(value: TimeBound, *, name: str = "time") -> float | None:
         raise UsageError(
             f"{name}: a number or an ISO timestamp such as 2022-09-01T00:20:00 is expected; got {text!r}"
         )
-    return seconds
+    return seconds, kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +77,13 @@ def window_of(window: tuple[TimeBound, TimeBound] | None) -> Window:
     """Return a window of these bounds; raises `UsageError` if it ends before it starts or a bound is no time."""
     if window is None:
         return Window(-math.inf, math.inf, None)
-    start = parse_time(window[0], name="window start")
-    end = parse_time(window[1], name="window end")
-    times: Times | None = None
-    if start is not None or end is not None:
-        times = "timestamps" if any(map(_is_timestamp, window)) else "numbers"
+    start, first = _parsed(window[0], "window start")
+    end, last = _parsed(window[1], "window end")
+    times: Times | None = "timestamps" if "timestamps" in (first, last) else first or last
     start, end = -math.inf if start is None else start, math.inf if end is None else end
     if start >= end:
         raise UsageError(f"a window [start, end) ends after it starts; got {window[0]} to {window[1]}")
     return Window(start, end, times)
-
-
-def _is_timestamp(bound: TimeBound) -> bool:
-    if bound is None or isinstance(bound, datetime.datetime):
-        return bound is not None
-    try:
-        float(bound)
-    except ValueError:
-        return True
-    return False
 
 
 def one_kind_of_time(

@@ -56,6 +56,18 @@ def places(report) -> list[tuple[int, str, str]]:
 # What is read
 
 
+def test_identifiers_are_numbered_in_the_order_of_the_rows_that_count(put):
+    # The sender of the first row is refused, and its beneficiary first counts in the last row.
+    rows = ["b,1e+09,1,1\n", "c,t,1,1\n", "a,s,1,1\n", "b,s,1,1\n"]
+    one = put(HEADER + "".join(rows))
+    two = [put(HEADER + "".join(part), f"{i}.csv") for i, part in enumerate((rows[:2], rows[2:]))]
+    for source in (one, two):
+        found = read_transfers(source, bad_rows="skip")["beneficiary"]
+        assert list(found) == ["c", "a", "b"]
+        assert found.categories.tolist() == ["c", "a", "b"]
+        assert found.codes.tolist() == [0, 1, 2]
+
+
 def test_own_transfers_come_as_typed_arrays_in_file_order(put):
     table = read_transfers(put(HEADER + "b2,s1,10.05,3\nb1,s2,7,1.5\n"))
     assert table["beneficiary"].strings.tolist() == ["b2", "b1"]
