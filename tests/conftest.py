@@ -26,8 +26,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Files that take minutes are begun first: no core is idle while the last of them ends.
-_LONG = ("test_flower_deployment.py", "test_benchmarks.py", "test_flower_simulation.py")
+# Begun first, the longest before the others: no core is idle while the last of them ends.
+_LONG = (
+    "test_flower_deployment.py",
+    "test_benchmarks.py",
+    "test_local.py",
+    "test_flower_simulation.py",
+    "test_sums.py",
+    "test_single_key.py",
+    "test_threshold_rlwe.py",
+    "test_shuffle.py",
+    "test_tcp.py",
+)
 
 _skipped: list[str] = []
 
@@ -38,7 +48,8 @@ _QUICK = 4
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in _LONG)
+    order = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if not item.get_closest_marker("slow"):

@@ -101,7 +101,7 @@ def imported(path: Path) -> set[str]:
 def test_numba_is_nowhere(pyproject: dict[str, Any]) -> None:
     for folder in ("secagg", "tests", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
-            assert "numba" not in imported(path), path
+            assert not re.search(r"^\s*(import|from) numba", path.read_text("utf-8"), re.MULTILINE), path
     project = pyproject["project"]
     groups = [*pyproject["dependency-groups"].values(), *project.get("optional-dependencies", {}).values()]
     declared = [*project["dependencies"], *(text for group in groups for text in group)]

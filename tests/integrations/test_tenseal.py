@@ -180,12 +180,12 @@ def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: 
     raw = bridge.to_secret_key(key, PLAN)
     public, vector = raw.serialize(), tenseal.ckks_vector(raw, [1.0]).serialize()
     noise, bomb = os.urandom(20_000), bytes(1 << 26)  # eight times what may be held
-    dear = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 32768, coeff_mod_bit_sizes=[26] * 33).data
+    dear = tenseal.context(tenseal.SCHEME_TYPE.CKKS, 16384, coeff_mod_bit_sizes=[26] * 16).data
     dear_parameters = next(
         v for n, _, v in fields(dear.serialize(False, False, False, False)) if n == PARAMETERS
     )
     cases: dict[str, tuple[Any, bytes, str]] = {
-        "parameters that cost TenSEAL a gigabyte": (
+        "parameters that cost TenSEAL 300 megabytes": (
             bridge.from_public_key,
             changed(public, PARAMETERS, lambda _: bytes(dear_parameters)),
             "no context of these parameters",

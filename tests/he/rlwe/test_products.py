@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -70,6 +71,7 @@ def limbs(p: Parameters, values: list[int]) -> int:
     return sum(values[i % len(values)] << (i * p.limb_bits) for i in range(p.limbs)) % (1 << p.modulus_bits)
 
 
+@functools.cache
 def hard_factors(p: Parameters) -> dict[str, tuple[list[int], list[int]]]:
     n, rng = p.degree, np.random.default_rng(5)
     most, least = (1 << (p.limb_bits - 1)) - 1, -(1 << (p.limb_bits - 1))
