@@ -9,12 +9,11 @@ from typing import ClassVar
 
 from secagg.aggregation.protection import (
     DEADLINE_S,
-    Protection,
+    BearsDropout,
     SumJob,
     SumOutcome,
     Watch,
     free_names,
-    sure_to_stay,
 )
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
@@ -22,7 +21,7 @@ from secagg.protocols.additive_sum import Roles, SumResult, Terms, take_part
 
 
 @dataclass(frozen=True, slots=True)
-class Additive(Protection):
+class Additive(BearsDropout):
     """Every vector split among aggregators, as seeds but for one share (`secagg.protocols.additive_sum`).
 
     Args:
@@ -46,15 +45,11 @@ class Additive(Protection):
         return "upload"
 
     def check(self, clients: int) -> None:
-        Protection.check(self, clients)
+        BearsDropout.check(self, clients)
         if not isinstance(self.aggregators, int) or self.aggregators < 2:
             raise UsageError(
                 f"expected at least 2 aggregators, got {self.aggregators!r:.40}: one would see all updates"
             )
-        self.min_clients(clients)
-
-    def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.max_dropout)
 
     def run(self, job: SumJob) -> SumOutcome:
         clients, ring = job.clients, job.plan.sum_ring(len(job.clients))

@@ -12,12 +12,11 @@ import numpy as np
 
 from secagg.aggregation.protection import (
     DEADLINE_S,
-    Protection,
+    BearsDropout,
     SumJob,
     SumOutcome,
     Watch,
     free_names,
-    sure_to_stay,
 )
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
@@ -35,7 +34,7 @@ _CHEATS: Final[Mapping[str, Callable[[Bounds], int]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bounded(Protection):
+class Bounded(BearsDropout):
     """Shares among three aggregators, who check every update's bounds (`secagg.protocols.bounded_sum`).
 
     Every number has to be within its clip. Numbers are written as finely as fits; where there are many of them, or large
@@ -71,8 +70,7 @@ class Bounded(Protection):
         return "seeds"
 
     def check(self, clients: int) -> None:
-        Protection.check(self, clients)
-        self.min_clients(clients)
+        BearsDropout.check(self, clients)
         if self.norm is not None and not (
             isinstance(self.norm, int | float) and math.isfinite(self.norm) and self.norm > 0
         ):
@@ -86,9 +84,6 @@ class Bounded(Protection):
         for name, how in self._cheats().items():
             if how not in _CHEATS:
                 raise UsageError(f"{name} cannot cheat by {how!r:.80}; there is {', '.join(_CHEATS)}")
-
-    def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.max_dropout)
 
     def coding(self, request: Request) -> Coding:
         return Quantized(request, self.norm)

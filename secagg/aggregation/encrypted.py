@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from secagg.aggregation.protection import (
     DEADLINE_S,
+    BearsDropout,
     Protection,
     SumJob,
     SumOutcome,
     Watch,
     free_names,
-    sure_to_stay,
 )
 from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
@@ -45,7 +45,7 @@ _Program = Callable[[Party], Coroutine[Any, Any, EncryptedSum | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Encrypted(Protection):
+class _Encrypted(BearsDropout):
     @property
     def stages(self) -> Mapping[str, int]:
         return {"upload": 0}
@@ -82,8 +82,7 @@ class Paillier(_Encrypted):
     key_shares: tuple[KeyShare, ...] = field(default=(), repr=False)
 
     def check(self, clients: int) -> None:
-        Protection.check(self, clients)
-        self.min_clients(clients)
+        BearsDropout.check(self, clients)
         import secagg.he.paillier  # noqa: F401  # says what to install
 
         several = self.key_holders > 1
@@ -97,9 +96,6 @@ class Paillier(_Encrypted):
             raise UsageError(f"expected {self.key_holders} key shares, got {len(self.key_shares)}")
         if several and not 2 <= self._threshold <= self.key_holders:
             raise UsageError(f"expected a threshold of 2 to {self.key_holders}, got {self.threshold}")
-
-    def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.max_dropout)
 
     @property
     def _threshold(self) -> int:
@@ -186,16 +182,12 @@ class Ckks(_Encrypted):
     secret_key: ckks.SecretKey | None = field(default=None, repr=False)
 
     def check(self, clients: int) -> None:
-        Protection.check(self, clients)
-        self.min_clients(clients)
+        BearsDropout.check(self, clients)
         context = self._context()
         if context.symmetric:
             raise UsageError(f"under {context.scheme} clients need the secret key; choose another context")
         if self.secret_key is not None and self.secret_key.public_key.context != context:
             raise UsageError(f"expected a secret key of {context.scheme}, got {self.secret_key!r}")
-
-    def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.max_dropout)
 
     def _context(self) -> ckks.Context:
         from secagg.he.ckks.contexts import named
@@ -237,13 +229,9 @@ class Rlwe(_Encrypted):
     max_dropout: float = 1 / 3
 
     def check(self, clients: int) -> None:
-        Protection.check(self, clients)
-        self.min_clients(clients)
+        BearsDropout.check(self, clients)
         if self.key_holders < 1:
             raise UsageError(f"expected at least 1 key holder, got {self.key_holders}")
-
-    def min_clients(self, clients: int) -> int:
-        return sure_to_stay(clients, self.max_dropout)
 
     def run(self, job: SumJob) -> SumOutcome:
         if self.key_holders > 1:

@@ -165,6 +165,29 @@ class Protection(ABC):
         """
 
 
+class BearsDropout(Protection):
+    """A protection whose sums need the clients that are sure to stay if at most the fraction `max_dropout` leaves."""
+
+    __slots__ = ()
+
+    max_dropout: float
+
+    def check(self, clients: int) -> None:
+        Protection.check(self, clients)
+        self.min_clients(clients)
+
+    def min_clients(self, clients: int) -> int:
+        if not 0 <= self.max_dropout < 1:
+            raise UsageError(f"expected max_dropout as a fraction from 0 to below 1, got {self.max_dropout}")
+        staying = clients - largest_part(self.max_dropout, clients)
+        if staying < 2:
+            raise PlanError(
+                f"of {clients} clients only {staying} are sure to stay: the sum of one is its update; use a smaller "
+                "max_dropout"
+            )
+        return staying
+
+
 class _Stop(BaseException):
     """Carries what one party's program raised out of the simulator, which keeps exceptions for its outcome."""
 
@@ -257,20 +280,3 @@ def free_names(wanted: Sequence[str], taken: Iterable[PartyId]) -> tuple[PartyId
             name += "'"
         names.append(name)
     return tuple(names)
-
-
-def sure_to_stay(clients: int, max_dropout: float) -> int:
-    """Return how many clients are sure to stay if at most the fraction `max_dropout` leaves.
-
-    Raises:
-      UsageError: no such fraction.
-      PlanError: fewer than 2.
-    """
-    if not 0 <= max_dropout < 1:
-        raise UsageError(f"expected max_dropout as a fraction from 0 to below 1, got {max_dropout}")
-    staying = clients - largest_part(max_dropout, clients)
-    if staying < 2:
-        raise PlanError(
-            f"of {clients} clients only {staying} are sure to stay: the sum of one is its update; use a smaller max_dropout"
-        )
-    return staying
