@@ -72,7 +72,7 @@ NAMES: Final[dict[str, Callable[..., Any]]] = {
     "where": comparison.where,
 }
 
-_MODULES: Final[tuple[str, ...]] = ("secagg.mpc.arrays.elementary",)
+_MODULES: Final[tuple[str, ...]] = ("secagg.mpc.arrays.elementary", "secagg.mpc.arrays.linalg")
 _PENDING: Final[Mapping[str, str]] = {
     "argsort": "nothing sorts shared arrays yet; argmin and argmax find extremes",
     "searchsorted": "nothing searches shared arrays yet; (x < v).sum() counts what is smaller",
