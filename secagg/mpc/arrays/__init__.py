@@ -7,7 +7,7 @@ Modules, each of which stands on those before it:
   kernels, local         what they do to shares, with messages and without
   agreement, scheduler   whether all open the same thing; level by level
   handle                 an engine and a node
-  logic, arithmetic, comparison, moves, reductions, functions
+  logic, arithmetic, comparison, moves, reductions, functions, elementary, linalg
   dispatch               numpy's functions and the array API's names
   array, engine          `SharedArray`, `Engine`
 """
