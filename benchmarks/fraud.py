@@ -2,6 +2,7 @@
 
     python -m benchmarks.fraud                         30k, 100k, 300k and 1M rows over TLS
     python -m benchmarks.fraud --rows 1000000 --beside "COMMAND"
+    python -m benchmarks.fraud --rows 100000 --computing 3 4
     python -m benchmarks.fraud --rows 100000 --spu-python VENV/bin/python
 
 Each bank is a process of its own. The time runs from when all banks are connected and hold their rows in memory until
@@ -38,9 +39,9 @@ from secagg.protocols.group_by import (  # noqa: E402
 ROWS = (30_000, 100_000, 300_000, 1_000_000)
 
 
-def make_query(banks: int) -> Query:
+def make_query(banks: int, computing_parties: int = 3) -> Query:
     names = tuple(f"bank_{i}" for i in range(banks))
-    computing = (*names, "helper")[:3]
+    computing = (*names, "helper", "helper_2")[:computing_parties]
     fields = (
         Field("senders", 100_000, at_least=3),
         Field("total", 10**13, at_least=1_500_000_000),
@@ -74,11 +75,11 @@ def make_tables(banks: int, rows: int, seed: int) -> list[Rows]:
 
 
 async def bank(
-    party: Any, *, banks: int, rows: int, seed: int, repeat: int
+    party: Any, *, banks: int, computing: int, rows: int, seed: int, repeat: int
 ) -> list[tuple[float, float, int, int, float]]:
     """Return, for each repetition: begin, end (machine clock), number flagged, checksum of the sums,
     processor seconds."""
-    query = make_query(banks)
+    query = make_query(banks, computing)
     mine = None
     if party.me in query.input_parties:
         mine = make_tables(banks, rows, seed)[query.input_parties.index(party.me)]
@@ -93,10 +94,10 @@ async def bank(
     return times
 
 
-def measure(banks: int, rows: int, *, tls: bool, repeat: int) -> float:
-    query = make_query(banks)
+def measure(banks: int, rows: int, *, computing: int, tls: bool, repeat: int) -> float:
+    query = make_query(banks, computing)
     parties = dict.fromkeys((*query.input_parties, *query.computing_parties))
-    program = functools.partial(bank, banks=banks, rows=rows, seed=rows, repeat=repeat)
+    program = functools.partial(bank, banks=banks, computing=computing, rows=rows, seed=rows, repeat=repeat)
     results = run_parties(dict.fromkeys(parties, program), tls=tls)
     expected = reference(query, make_tables(banks, rows, rows))
     for name, findings in zip(query.input_parties, expected, strict=True):
@@ -117,7 +118,7 @@ def measure(banks: int, rows: int, *, tls: bool, repeat: int) -> float:
     peak = max(result[3] for result in results.values())
     cpu = max(min(run[4] for run in result[0]) for result in results.values())
     print(
-        f"{rows:9,d} rows, {banks} banks, {'TLS' if tls else 'plain'}: wall min {min(walls):.3f} s, "
+        f"{rows:9,d} rows, {banks} banks, {computing} computing, {'TLS' if tls else 'plain'}: wall min {min(walls):.3f} s, "
         f"median {float(np.median(walls)):.3f} s; {sent / 1e6:.1f} MB sent a party, {rounds} rounds, "
         f"peak {peak / 1e6:.0f} MB and {cpu:.3f} processor seconds a process"
     )
@@ -141,6 +142,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="rows of all banks together")
     parser.add_argument("--banks", type=int, default=3)
+    parser.add_argument(
+        "--computing", type=int, nargs="+", default=[3], choices=(3, 4), help="how many parties compute"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="without TLS, to see what it costs")
     parser.add_argument("--beside", help="a command to run after each of ours")
@@ -150,7 +154,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.tiny:
         options.rows, options.repeat = [600], 1
     for rows in options.rows:
-        wall = measure(options.banks, rows, tls=not options.plain, repeat=options.repeat)
+        for computing in options.computing:
+            wall = measure(
+                options.banks, rows, computing=computing, tls=not options.plain, repeat=options.repeat
+            )
         if options.beside:
             print(
                 subprocess.run(shlex.split(options.beside), check=True, capture_output=True, text=True).stdout

@@ -153,7 +153,7 @@ def explain(
     agreed = [*job.shown_parameters().items(), *window, *conventions.items()]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(job.disclosures(), job.roster)
-    yield escape(printable(job.pattern.trust))
+    yield escape(printable(job.trust()))
     if found := job.warnings():
         yield escape("\n".join(f"Warning: {printable(text)}" for text in found))
     expected = job.cost(counts)

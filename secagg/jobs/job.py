@@ -204,6 +204,10 @@ class Job:
         """Return everything that the pattern declares to open, and to whom."""
         return list(self.pattern.opens(self.parameters, self.terms))
 
+    def trust(self) -> str:
+        """Return who is trusted with what, and what those who are not could learn."""
+        return self.pattern.trust(self.terms)
+
     def warnings(self) -> list[str]:
         """Return a sentence for each term that protects nobody, or fewer than it seems."""
         return list(self.pattern.warnings(self.parameters, self.terms))

@@ -149,6 +149,7 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
             {"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()
         ],
         "roles": dict(job.roles),
+        "trust": job.trust(),
         "versions": versions(),
     }
 

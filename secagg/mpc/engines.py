@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from secagg.errors import UsageError
+from secagg.mpc.four import inputs as four_inputs
+from secagg.mpc.four import opening as four_opening
+from secagg.mpc.four.engine import FourEngine
+from secagg.mpc.four.keys import Contribution
 from secagg.mpc.groups import Array, Group
 from secagg.mpc.primitives import Costs, Primitives
 from secagg.mpc.three import inputs as three_inputs
@@ -19,12 +23,12 @@ from secagg.mpc.three.engine import ThreeEngine
 from secagg.party import Party, PartyId
 from secagg.wire import Message
 
-COMPUTING: Final = (3,)  # how many parties may compute
+COMPUTING: Final = (3, 4)  # how many parties may compute
 
 # Kinds of messages that a party first waits for in set-up, in an input from outside, and in an opening; see `Party.gather`.
-SET_UP_KINDS: Final[tuple[type[Message], ...]] = (PairSecret,)
-INPUT_KINDS: Final[tuple[type[Message], ...]] = (three_inputs.InputFromOutside,)
-OPENING_KINDS: Final[tuple[type[Message], ...]] = (three_opening.Opening,)
+SET_UP_KINDS: Final[tuple[type[Message], ...]] = (PairSecret, Contribution)
+INPUT_KINDS: Final[tuple[type[Message], ...]] = (three_inputs.InputFromOutside, four_inputs.OutsideShares)
+OPENING_KINDS: Final[tuple[type[Message], ...]] = (three_opening.Opening, four_opening.OutsideOpening)
 
 
 async def set_up(party: Party, computing: Sequence[PartyId], *, label: str = "") -> Primitives:
@@ -39,13 +43,14 @@ async def set_up(party: Party, computing: Sequence[PartyId], *, label: str = "")
       RemoteProtocolError: a peer sent what the protocol forbids.
     """
     check_number(computing)
-    return await ThreeEngine.set_up(party, computing, label=label)
+    kind: type[ThreeEngine | FourEngine] = ThreeEngine if len(computing) == 3 else FourEngine
+    return await kind.set_up(party, computing, label=label)
 
 
 def costs_of(computing: Sequence[PartyId]) -> Costs:
     """Return what the operations of these parties' engine cost; raises UsageError as `set_up`."""
     check_number(computing)
-    return COSTS
+    return COSTS if len(computing) == 3 else FourEngine.costs
 
 
 async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:
@@ -54,10 +59,11 @@ async def share_input(party: Party, computing: Sequence[PartyId], group: Group, 
     Sends `share_input_bytes` of arrays.
 
     Raises:
-      UsageError: not three distinct parties of the roster.
+      UsageError: not three or four distinct parties of the roster.
     """
     check_number(computing)
-    await three_inputs.share_input(party, computing, group, value)
+    share = three_inputs.share_input if len(computing) == 3 else four_inputs.share_input
+    await share(party, computing, group, value)
 
 
 def share_input_bytes(computing: Sequence[PartyId], nbytes: int) -> int:
@@ -71,22 +77,23 @@ async def receive_opening(
     """Return a value that the computing parties open to this party, which is not one of them.
 
     Raises:
-      UsageError: not three distinct parties of the roster.
+      UsageError: not three or four distinct parties of the roster.
       RemoteProtocolError: shares of another shape.
       CheatingError: one of four computing parties lied.
     """
     check_number(computing)
-    return await three_opening.receive_opening(party, computing, group, shape)
+    receive = three_opening.receive_opening if len(computing) == 3 else four_opening.receive_opening
+    return await receive(party, computing, group, shape)
 
 
 def check_computing(party: Party, computing: Sequence[PartyId]) -> None:
-    """Refuse anything but three distinct parties of the roster."""
+    """Refuse anything but three or four distinct parties of the roster."""
     check_number(computing)
     if not set(computing) <= set(party.roster):
         raise UsageError(f"expected computing parties of {party.roster}, got {tuple(computing)}")
 
 
 def check_number(computing: Sequence[PartyId]) -> None:
-    """Refuse anything but three distinct parties."""
+    """Refuse anything but three or four distinct parties."""
     if len(set(computing)) != len(computing) or len(computing) not in COMPUTING:
-        raise UsageError(f"expected three distinct computing parties, got {tuple(computing)}")
+        raise UsageError(f"expected three or four distinct computing parties, got {tuple(computing)}")

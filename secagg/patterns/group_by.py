@@ -34,13 +34,28 @@ from secagg.patterns.schema import Money, Schema
 from secagg.protocols import group_by
 from secagg.protocols.group_by import Field, Layout, Query, Rows
 
-_TRUST: Final = (
+_FOLLOW: Final = (
     "The computing parties are taken to follow the protocol; what other input parties put in is checked. Then no computing "
-    "party learns more than this, even if it pools what it sees with any number of input parties. Two computing parties "
-    "that pool what they hold see every row's numbers under pseudonyms. With an input party's help they can test guesses "
-    "of whose they are. A computing party that lies is not caught in time. If it also puts in rows, it can have another "
-    "party's opened to itself, with all sums. It can also take its own results and keep back the others'. And an input "
-    "party that puts in made-up rows learns the others' sum for each of their identifiers, if it is flagged."
+    "party learns more than this, even if it pools what it sees with any number of input parties. "
+)
+_ONE_MAY_LIE: Final = (
+    "One of the four computing parties may lie; what input parties put in is checked. A lie ends the run before anything "
+    "is opened that depends on it, and the error names two parties, one of which lied. In the last message of an opening "
+    "it shows to whom it is told alone. No computing party learns more than this, even if it lies and pools what it sees "
+    "with any number of input parties. "
+)
+_TWO_POOL: Final = (
+    "Two computing parties that pool what they hold see every row's numbers under pseudonyms. With an input party's help "
+    "they can test guesses of whose they are. "
+)
+_LIES: Final = (
+    "A computing party that lies is not caught in time. If it also puts in rows, it can have another party's opened to "
+    "itself, with all sums. It can also take its own results and keep back the others'. "
+)
+_ENDS: Final = "A computing party can take its own results and end the run before the others have theirs. "
+_MADE_UP: Final = (
+    "And an input party that puts in made-up rows learns the others' sum for each of their identifiers, if it is "
+    "flagged."
 )
 
 
@@ -82,9 +97,8 @@ class GroupByPattern(ABC):
     inputs: Mapping[str, Schema]
     results: Schema
     Parameters: type[msgspec.Struct]
-    roles: Mapping[str, RoleSize] = {INPUT: RoleSize(2, 255), COMPUTING: RoleSize(3, 3)}
+    roles: Mapping[str, RoleSize] = {INPUT: RoleSize(2, 255), COMPUTING: RoleSize(3, 4)}
     phases: tuple[str, ...] = group_by.PHASES
-    trust: str = _TRUST
 
     @abstractmethod
     def fields(self, parameters: Any) -> Sequence[Field]:
@@ -106,8 +120,7 @@ class GroupByPattern(ABC):
             raise PlanError(
                 f"the pattern {self.name} opens {', '.join(opened)}, and its results are {', '.join(self.results)}"
             )
-        a, b, c = terms.roles[COMPUTING]
-        return Query(terms.input_parties, (a, b, c), fields, terms.pad_rows_to, terms.max_rows)
+        return Query(terms.input_parties, terms.roles[COMPUTING], fields, terms.pad_rows_to, terms.max_rows)
 
     def check(self, parameters: Any, terms: Terms) -> None:
         """Raise `PlanError` where these cannot be computed with."""
@@ -156,6 +169,12 @@ class GroupByPattern(ABC):
                 each_its_own=True,
             ),
         ]
+
+    def trust(self, terms: Terms) -> str:
+        """Return what is taken of the computing parties: three follow the protocol, of four one may lie."""
+        if len(terms.roles[COMPUTING]) == 4:
+            return _ONE_MAY_LIE + _TWO_POOL + _ENDS + _MADE_UP
+        return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
 
     def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002  # as every pattern's
         """Warn of two input parties, who read each other's figures out of a joint sum."""

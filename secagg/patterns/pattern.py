@@ -177,10 +177,6 @@ class Pattern(Protocol):
     def phases(self) -> tuple[str, ...]:
         """The phases of `run`, in order, as `Party.phase` names them; `agree` counts as reading data."""
 
-    @property
-    def trust(self) -> str:
-        """Who is trusted with what, and what those who are not could learn, in whole sentences."""
-
     def check(self, parameters: Any, terms: Terms) -> None:
         """Raise `PlanError` where these cannot be computed with; the message says what would do."""
 
@@ -192,6 +188,9 @@ class Pattern(Protocol):
 
     def opens(self, parameters: Any, terms: Terms) -> Sequence[Disclosure]:
         """Return everything that a run opens, and to whom."""
+
+    def trust(self, terms: Terms) -> str:
+        """Return who is trusted with what, and what those who are not could learn, in whole sentences."""
 
     def warnings(self, parameters: Any, terms: Terms) -> Sequence[str]:
         """Return a sentence for each term that protects nobody, or fewer than it seems."""

@@ -40,7 +40,7 @@ _OWN_DISTRIBUTION: Final = "secagg"
 # What every installation has, in whatever version; parties compare secagg's release itself.
 _COMMON: Final = frozenset({"secagg", "msgspec", "numpy", *sys.stdlib_module_names})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_ATTRIBUTES: Final = ("name", "summary", "inputs", "results", "Parameters", "roles", "phases", "trust")
+_ATTRIBUTES: Final = ("name", "summary", "inputs", "results", "Parameters", "roles", "phases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,8 @@ def _problem(pattern: Any, name: str) -> str | None:
         return "expected an instance, got a class"
     if pattern.name != name or not _NAME.fullmatch(name):
         return f"expected the entry point's name, in lower-case letters, digits, '_' and '-', got {pattern.name!r:.80}"
-    texts = (pattern.summary, pattern.trust)
-    if not all(isinstance(text, str) and text and text.isprintable() for text in texts):
-        return "expected a summary and a trust that are printable and on one line"
+    if not (isinstance(pattern.summary, str) and pattern.summary and pattern.summary.isprintable()):
+        return "expected a summary that is printable and on one line"
     if not _is_mapping(pattern.inputs, Schema) or not isinstance(pattern.results, Schema):
         return "expected inputs that map names to schemas, and results that are a schema"
     if not _is_mapping(pattern.roles, tuple) or INPUT not in pattern.roles:

@@ -80,7 +80,7 @@ def write_table(pattern: str, path: Path, seed: int, rows: int) -> Any:
     ("pattern", "inputs", "computing", "rows"),
     [
         ("collectors", "abc", "abc", (300, 200, 100)),
-        ("structuring", "ab", "abx", (300, 200)),
+        ("structuring", "ab", "abxy", (300, 200)),
         ("collectors", "abcde", "xyz", (200, 0, 100, 1, 300)),
     ],
 )

@@ -1,8 +1,7 @@
 """Replicated secret sharing among four computing parties, of which one may lie [DEK21], with abort.
 
-`secagg.mpc` exports nothing of this package, for it is not whole. There are set-up, inputs, openings, sums, products,
-matrix products, the AND of bits, truncation, bits to ring elements, and shuffle. There are no comparison, no ring elements
-to bits, no select and no merge.
+`FourEngine` offers all of `mpc.primitives.Primitives`. Programs do not name it: `mpc.set_up` returns it where four parties
+compute.
 docs/soundness-four.md says what is claimed and why it holds.
 
 Modules, each of which stands on those before it:
@@ -12,10 +11,11 @@ Modules, each of which stands on those before it:
   blame       who of those that took part in a failed check may have lied
   keys        set-up: keys of pairs and of triples
   channel     what one party sends and another vouches for; checks, and what ends a run
-  shares      a shared array
+  shares      a secret's shares by index
   inputs, opening, products
+  conjunction ANDs of bits, and exchanges of rows
   known       what two parties know, as shares
-  truncation, conversion, shuffle, costs
+  truncation, conversion, comparison, shuffle, costs
   engine      `FourEngine`, the primitives behind one face
 """
 

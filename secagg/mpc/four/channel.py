@@ -32,14 +32,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 import numpy as np
 
 from secagg.errors import CheatingError, RemoteProtocolError, UsageError
 from secagg.mpc.four.blame import NO_EVIDENCE, Item, evidence, judge
-from secagg.mpc.four.broadcast import PARTIES, Agreement, echo, tell
+from secagg.mpc.four.broadcast import Agreement, echo, tell
 from secagg.mpc.four.keys import Keys, TripleStreams, agree_keys
+from secagg.mpc.four.shares import held_by
 from secagg.mpc.four.vouching import TAG_BYTES, Content
 from secagg.mpc.groups import Array, Group, checked
 from secagg.party import Party, PartyId, array_bytes
@@ -56,6 +57,22 @@ class Vouched(Message, frozen=True):
 
     contents: tuple[np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]], ...]
     tags: tuple[bytes, ...]
+
+
+class Passed(NamedTuple):
+    """An item of a round, and its content.
+
+    value: at sender and voucher the content, which must not change until the next check; None at others.
+    """
+
+    item: Item
+    group: Group
+    shape: tuple[int, ...]
+    value: Array | None
+
+    @property
+    def nbytes(self) -> int:
+        return array_bytes(self.shape, self.group.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +107,7 @@ class Channel:
     Attributes:
       party, computing: this party, and the four in order.
       index: this party is P_index.
-      others: the indices of the three others.
+      others: the indices of the three others, which are those of the shares that this party holds.
       max_kept_bytes: how much is vouched for, by all four together, before a check takes place by itself.
     """
 
@@ -114,7 +131,7 @@ class Channel:
         self.party = party
         self.computing = tuple(computing)
         self.index = self.computing.index(party.me)
-        self.others = tuple(j for j in range(PARTIES) if j != self.index)
+        self.others = held_by(self.index)
         self.max_kept_bytes = MAX_KEPT_BYTES
         self._keys = keys
         self._begun = 0
@@ -162,48 +179,36 @@ class Channel:
         """Wait for nothing, in a round in which only others receive."""
         await self.party.gather(Vouched, (), max_bytes=0)
 
-    async def pass_on(
-        self,
-        group: Group,
-        items: Sequence[Item],
-        values: Sequence[Array | None],
-        shapes: Sequence[tuple[int, ...]],
-    ) -> list[Array | None]:
+    async def pass_on(self, passed: Sequence[Passed]) -> list[Array | None]:
         """Let senders send items and vouchers vouch for them; return what this party receives, by slot.
-
-        Args:
-          values: by slot, the content at sender and voucher, which must not change until the next check; None at others.
-          shapes: by slot, the public shape of the content.
 
         Raises:
           RemoteProtocolError: a message without what was expected, or of another shape.
         """
-        nbytes = sum(array_bytes(shape, group.dtype) for shape in shapes)
-        operation = await self.begin(items, nbytes)
+        items = [each.item for each in passed]
+        operation = await self.begin(items, sum(each.nbytes for each in passed))
         contents: dict[int, list[Array]] = {j: [] for j in self.others}
-        for slot, item in enumerate(items):
-            value = values[slot]
+        for slot, (item, group, shape, value) in enumerate(passed):
             if value is None:
                 continue
             self.keep(operation, slot, value)
             if item.sender == self.index:
-                sent = value if self.is_sound(operation) else group.draw(self.party.rng, shapes[slot])
+                sent = value if self.is_sound(operation) else group.draw(self.party.rng, shape)
                 contents[item.receiver].append(sent)
-        received = await self._exchange(operation, items, contents, group, shapes)
+        received = await self._exchange(operation, items, contents, passed)
         self.end(operation)
         return received
 
     async def compare(self, operation: int, items: Sequence[Item]) -> None:
         """Let vouchers vouch for contents that their receivers hold already; both have called `keep`."""
-        await self._exchange(operation, items, {j: [] for j in self.others}, None, ())
+        await self._exchange(operation, items, {j: [] for j in self.others}, None)
 
     async def _exchange(
         self,
         operation: int,
         items: Sequence[Item],
         contents: dict[int, list[Array]],
-        group: Group | None,
-        shapes: Sequence[tuple[int, ...]],
+        passed: Sequence[Passed] | None,
     ) -> list[Array | None]:
         tags: dict[int, list[bytes]] = {j: [] for j in self.others}
         awaited: dict[int, tuple[list[int], list[int]]] = {j: ([], []) for j in self.others}
@@ -213,7 +218,7 @@ class Channel:
                     self.tag(item.receiver, operation, slot, self._kept[operation, slot])
                 )
             if item.receiver == self.index:
-                if group is not None:
+                if passed is not None:
                     awaited[item.sender][0].append(slot)
                 awaited[item.voucher][1].append(slot)
         for j in self.others:
@@ -221,11 +226,8 @@ class Channel:
                 self.party.send(self.computing[j], Vouched(tuple(contents[j]), tuple(tags[j])))
         peers = [self.computing[j] for j in self.others if any(awaited[j])]
         max_bytes = 0
-        if group is not None:
-            sizes = [
-                [array_bytes(shapes[slot], group.dtype) for slot in slots] for slots, _ in awaited.values()
-            ]
-            max_bytes = max(map(sum, sizes))
+        if passed is not None:
+            max_bytes = max(sum(passed[slot].nbytes for slot in slots) for slots, _ in awaited.values())
         messages = await self.party.gather(Vouched, peers, max_bytes=max_bytes)
         received: list[Array | None] = [None] * len(items)
         vouched: dict[int, bytes] = {}
@@ -240,19 +242,22 @@ class Channel:
                     f"{len(message.contents)} and {len(message.tags)}; do both run the same job and release?",
                     peer=peer,
                 )
-            if group is not None:
+            if passed is not None:
                 for slot, content in zip(by_content, message.contents, strict=True):
+                    _, group, shape, _ = passed[slot]
                     received[slot] = checked(
-                        content, shapes[slot], group.dtype, what="what another vouches for", peer=peer
+                        content, shape, group.dtype, what="what another vouches for", peer=peer
                     )
             for slot, tag in zip(by_tag, message.tags, strict=True):
                 vouched[slot] = checked_tag(tag, peer)
         for slot, tag in vouched.items():
-            held: Content | None = received[slot] if group is not None else self._kept[operation, slot]
-            if held is None:
+            content_held: Content | None = (
+                received[slot] if passed is not None else self._kept[operation, slot]
+            )
+            if content_held is None:
                 raise UsageError(f"item {slot} of operation {operation} has a tag and no content")
-            if not self.fits(items[slot].voucher, tag, operation, slot, held):
-                self.keep(operation, slot, held)
+            if not self.fits(items[slot].voucher, tag, operation, slot, content_held):
+                self.keep(operation, slot, content_held)
                 failed = operation, slot
                 self._failed = failed if self._failed is None else min(self._failed, failed)
         return received

@@ -1,86 +1,160 @@
 """Costs of the four-party engine, whose parties are P_0 to P_3 until `Cost.named` names them.
 
 Tags, statements and seeds travel in message headers and do not count as payload: 16 bytes an item that is vouched for.
+A round's items are rounded to whole words, so a circuit is counted round by round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import functools
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, cast
+
+import numpy as np
 
 from secagg.cost.operation import Cost
+from secagg.errors import UsageError
+from secagg.mpc.bits import add, any_plane, decide
 from secagg.mpc.four.broadcast import PARTIES
-from secagg.mpc.four.known import HIGH, LOW
-from secagg.mpc.four.products import plan
+from secagg.mpc.four.known import plan_summands
+from secagg.mpc.four.products import Plan, plan, plan_across
 from secagg.mpc.four.shuffle import SHUFFLE_ROUNDS
-from secagg.mpc.numbers import RING64
+from secagg.mpc.groups import XOR, Array, Group
+from secagg.mpc.primitives import Primitives, Shares
 from secagg.ring import Ring
 
 COMPUTING: Final = tuple(f"P_{i}" for i in range(PARTIES))
 
 
-def four_cost(rounds: int, payload_bytes: Sequence[int]) -> Cost:
+class FourCosts:
+    """What the operations of `FourEngine` cost; see `primitives.Costs`."""
+
+    computing = PARTIES
+
+    def set_up(self) -> Cost:
+        return _cost(3, (0,) * PARTIES)
+
+    def input(self, nbytes: int, owner: int | None) -> Cost:
+        return _cost(2, [2 * nbytes * (owner == i) for i in range(PARTIES)])
+
+    def open(self, nbytes: int, to: Sequence[int], *, outside: Sequence[int] = ()) -> Cost:
+        sent = [len(outside) * nbytes] * PARTIES
+        for receiver in to:
+            sent[(receiver + 1) % PARTIES] += nbytes
+        return _cost(2, sent)
+
+    def check(self) -> Cost:
+        return _cost(2, (0,) * PARTIES)
+
+    def multiply(self, n: int, ring: Ring, frac_bits: int = 0) -> Cost:
+        if not frac_bits:
+            return _items(plan(n), ring.dtype.itemsize)
+        return _items(plan_across(n), ring.dtype.itemsize).then(self.truncate(n, ring, frac_bits))
+
+    def truncate(self, n: int, ring: Ring, frac_bits: int) -> Cost:
+        word = Ring(frac_bits).dtype.itemsize
+        shared = plan_summands(n)
+        return (
+            _items(shared, ring.dtype.itemsize)
+            .beside(_items(shared, word))
+            .then(_items(plan_across(n), word))
+        )
+
+    def shift(self, n: int, ring: Ring, bits: int) -> Cost:
+        return self._carry(n, bits).then(self.from_bits(n, ring), self.truncate(n, ring, bits))
+
+    def conjunction(self, words: int) -> Cost:
+        return _items(plan(words), 8)
+
+    def exchange(self, words: int) -> Cost:
+        return self.conjunction(words)
+
+    def negative(self, n: int, ring: Ring) -> Cost:
+        # The top bits are shared beside the others.
+        return self._carry(n, ring.bits - 1, ring.bits)
+
+    def zero(self, n: int, ring: Ring) -> Cost:
+        return _planes(n, ring.bits).then(*_rounds(n, _of_any_plane(ring.bits)))
+
+    def to_bits(self, n: int, ring: Ring) -> Cost:
+        return _planes(n, ring.bits).then(*_rounds(n, _of_add(ring.bits)))
+
+    def from_bits(self, n: int, ring: Ring) -> Cost:
+        itemsize = ring.dtype.itemsize
+        return _items(plan_summands(n), itemsize).then(_items(plan_across(n), itemsize))
+
+    def shuffle(self, *nbytes: int) -> Cost:
+        return _cost(SHUFFLE_ROUNDS, [3 * sum(nbytes)] * PARTIES)
+
+    def _carry(self, n: int, bits: int, shared: int | None = None) -> Cost:
+        words = -(-n // 64)
+        first = _planes(n, bits if shared is None else shared)
+        if not bits:
+            return first
+        return first.then(_items(plan_across(bits * words), 8), *_rounds(n, _of_decide(bits)))
+
+
+def _cost(rounds: int, payload_bytes: Sequence[int]) -> Cost:
     """Return the cost of an operation in which P_i sends `payload_bytes[i]` bytes of arrays."""
     return Cost(rounds, dict(zip(COMPUTING, payload_bytes, strict=True)))
 
 
-def set_up_cost() -> Cost:
-    """Return the cost of agreeing on keys."""
-    return four_cost(3, (0,) * PARTIES)
-
-
-def check_cost() -> Cost:
-    """Return the cost of a check that no opening follows."""
-    return four_cost(2, (0,) * PARTIES)
-
-
-def multiply_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of n products: elementwise, or the elements of a matrix product."""
-    return _product_cost(n, ring.dtype.itemsize)
-
-
-def conjunction_cost(words: int) -> Cost:
-    """Return the cost of the ANDs of so many words of 64 bits, over all pairs together."""
-    return _product_cost(words, 8)
-
-
-def _product_cost(n: int, itemsize: int) -> Cost:
+def _items(items: Plan, itemsize: int) -> Cost:
+    """Return the cost of passing on the items of a plan."""
     sent = [0] * PARTIES
-    for (_, _, sender, _), where in plan(n):
+    for (_, _, sender, _), where in items:
         sent[sender] += itemsize * (where.stop - where.start)
-    return four_cost(1, sent)
+    return _cost(1, sent)
 
 
-def input_cost(nbytes: int, owner: int | None) -> Cost:
-    """Return what an input of `nbytes` costs the computing parties; owner: the index of one, None if outside."""
-    return four_cost(2, [2 * nbytes * (owner == i) for i in range(PARTIES)])
+class _Counter:
+    """Stands for an engine, to see how many ANDs a lane each round of a circuit has."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = []
+
+    def planes(self, n: int) -> Shares:
+        return Shares(cast(Primitives, self), XOR, (np.zeros((n, 1), np.uint64),))
+
+    def public(self, _group: Group, value: Array) -> Shares:
+        return Shares(cast(Primitives, self), XOR, (value.copy(),))
+
+    async def conjunction(self, pairs: Sequence[tuple[Shares, Shares]]) -> list[Shares]:
+        self.rounds.append(sum(y.size for _, y in pairs))
+        return [y.copy() for _, y in pairs]
+
+    def run(self, circuit: Coroutine[Any, Any, Any]) -> tuple[int, ...]:
+        """Return the ANDs of each round of a circuit, which waits for nothing."""
+        try:
+            circuit.send(None)
+        except StopIteration:
+            return tuple(self.rounds)
+        raise UsageError("a circuit waits for something else than ANDs")
 
 
-def open_cost(nbytes: int, to: Sequence[int] = range(PARTIES), *, outside: int = 0) -> Cost:
-    """Return what opening `nbytes` costs, with the check before it.
-
-    Args:
-      to: indices of the computing parties among the receivers.
-      outside: how many receivers are not computing parties.
-    """
-    sent = [outside * nbytes] * PARTIES
-    for receiver in to:
-        sent[(receiver + 1) % PARTIES] += nbytes
-    return four_cost(2, sent)
+@functools.cache
+def _of_decide(bits: int) -> tuple[int, ...]:
+    counter = _Counter()
+    return counter.run(decide(counter.planes(bits), counter.planes(bits - 1)))
 
 
-def truncate_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of n truncations."""
-    itemsize = ring.dtype.itemsize
-    return four_cost(1, [n * itemsize] * PARTIES).then(multiply_cost(n, ring=ring))
+@functools.cache
+def _of_any_plane(bits: int) -> tuple[int, ...]:
+    counter = _Counter()
+    return counter.run(any_plane(counter.planes(bits)))
 
 
-def from_bits_cost(n: int, *, ring: Ring = RING64) -> Cost:
-    """Return the cost of n bits as ring elements."""
-    sent = [n * ring.dtype.itemsize * (i in (LOW.c, HIGH.c)) for i in range(PARTIES)]
-    return four_cost(1, sent).then(multiply_cost(n, ring=ring))
+@functools.cache
+def _of_add(bits: int) -> tuple[int, ...]:
+    counter = _Counter()
+    return counter.run(add([counter.planes(bits), counter.planes(bits)]))
 
 
-def shuffle_cost(nbytes: int) -> Cost:
-    """Return the cost of a shuffle of a shared array of `nbytes`."""
-    return four_cost(SHUFFLE_ROUNDS, [3 * nbytes] * PARTIES)
+def _rounds(n: int, gates: Sequence[int]) -> list[Cost]:
+    """Return the cost of rounds of so many ANDs a lane, for n lanes."""
+    return [_items(plan(ands * -(-n // 64)), 8) for ands in gates]
+
+
+def _planes(n: int, bits: int) -> Cost:
+    """Return the cost of sharing so many bits of the two summands of n elements."""
+    return _items(plan_summands(bits * -(-n // 64)), 8)

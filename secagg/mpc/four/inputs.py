@@ -1,4 +1,4 @@
-"""Inputs to four parties, and public numbers as shares [DEK21, section 3.1, with abort].
+"""Inputs to four parties, and public numbers as shares [DEK21, with abort].
 
 *By a computing party P_o.* Of the other three, in order j, k, l: x_j = F(k_j), x_k = F(k_k), x_o = 0 and
 x_l = x - x_j - x_k.
@@ -22,7 +22,7 @@ Threat model: that of `engine`. Learns: nobody anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from secagg.mpc.four.blame import Item, Source
 from secagg.mpc.four.broadcast import PARTIES
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
-from secagg.mpc.four.shares import FourShares, canonical
+from secagg.mpc.four.shares import Held, canonical
 from secagg.mpc.four.vouching import Content
 from secagg.mpc.groups import Array, Group, checked
 from secagg.party import Party, PartyId, array_bytes
@@ -55,20 +55,27 @@ class OutsideShares(Message, frozen=True):
     share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]] | None
 
 
-def public_shares(channel: Channel, group: Group, value: Array) -> FourShares:
+def public_shares(channel: Channel, value: Array) -> Held:
     """Return public elements as shares: x_0 is the value, the others are zero. All parties pass the same."""
-    return FourShares(group, {j: value.copy() if j == 0 else np.zeros_like(value) for j in channel.others})
+    return {j: value.copy() if j == 0 else np.zeros_like(value) for j in channel.others}
 
 
 async def receive_input(
-    channel: Channel, group: Group, owner: PartyId, shape: tuple[int, ...], value: Array | None = None
-) -> FourShares:
+    channel: Channel,
+    group: Group,
+    owner: PartyId,
+    shape: tuple[int, ...],
+    value: Array | None = None,
+    *,
+    owner_sent_before: Collection[type[Message]] = (),
+) -> Held:
     """Return an input of `owner` as shares.
 
     Args:
       owner: a computing party, which passes `value`, or another, which calls `share_input`.
       shape: the public shape of the input.
       value: at the owner, the input; nowhere else.
+      owner_sent_before: kinds that an outside owner waits for only once it has shared its input; see `Party.gather`.
 
     Raises:
       ShapeError: the value has another shape or dtype.
@@ -79,13 +86,13 @@ async def receive_input(
     if value is not None and (value.shape != shape or value.dtype != group.dtype):
         raise ShapeError(f"expected an input {shape} of {group.dtype}, got {value.shape} of {value.dtype}")
     if owner not in channel.computing:
-        return await _from_outside(channel, group, owner, shape)
+        return await _from_outside(channel, group, owner, shape, owner_sent_before)
     return await _from_computing(channel, group, channel.computing.index(owner), shape, value)
 
 
 async def _from_computing(
     channel: Channel, group: Group, o: int, shape: tuple[int, ...], value: Array | None
-) -> FourShares:
+) -> Held:
     j, k, rest = (i for i in range(PARTIES) if i != o)
     party = channel.party
     items = [Item(j, o, k, Source.SENT)]
@@ -117,10 +124,16 @@ async def _from_computing(
         await channel.idle()
     await channel.compare(operation, items)
     channel.end(operation)
-    return FourShares(group, parts)
+    return {j: parts[j] for j in channel.others}
 
 
-async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: tuple[int, ...]) -> FourShares:
+async def _from_outside(
+    channel: Channel,
+    group: Group,
+    owner: PartyId,
+    shape: tuple[int, ...],
+    owner_sent_before: Collection[type[Message]],
+) -> Held:
     items, share_of = [], []
     for share in range(PARTIES):
         a, b, c = (i for i in range(PARTIES) if i != share)
@@ -128,7 +141,12 @@ async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: t
             items.append(Item(receiver, third, voucher, Source.OUTSIDE, owner))
             share_of.append(share)
     operation = await channel.begin(items, len(items) * KEY_BYTES + 3 * array_bytes(shape, group.dtype))
-    message = await channel.party.receive(OutsideShares, owner, max_bytes=array_bytes(shape, group.dtype))
+    message = await channel.party.receive(
+        OutsideShares,
+        owner,
+        max_bytes=array_bytes(shape, group.dtype),
+        sent_before=owner_sent_before,
+    )
     drawn = [j for j in channel.others if j != _LAST]
     if len(message.seeds) != len(drawn) or (message.share is None) != (channel.index == _LAST):
         raise RemoteProtocolError(
@@ -144,7 +162,7 @@ async def _from_outside(channel: Channel, group: Group, owner: PartyId, shape: t
             channel.keep(operation, slot, handed[share])
     await channel.compare(operation, items)
     channel.end(operation)
-    return FourShares(group, parts)
+    return {j: parts[j] for j in channel.others}
 
 
 async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:

@@ -51,6 +51,7 @@ class Purpose(enum.Enum):
     PRODUCT = "product"
     CONJUNCTION = "conjunction"
     TRUNCATION = "truncation"
+    COMPARISON = "comparison"
     CONVERSION = "conversion"
     SHUFFLE = "shuffle"
     SHUFFLE_ORDER = "shuffle/order"

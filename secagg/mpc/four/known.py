@@ -1,77 +1,94 @@
-"""What two parties know, as shares [DEK21, joint input].
+"""What two parties know, as shares [DEK21].
 
 v is known to P_c and P_d; P_a and P_b are the two others. r from the key of P_a, P_c and P_d is z_b. z_a = v - r, which P_b,
 P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it. The other two shares are zero.
 
+Each secret has two such summands: x_0 + x_1, known to P_2 and P_3, and x_2 + x_3, known to P_0 and P_1. Of either, one of
+the two who know it sends the first half and the other one the second.
+
 Private: P_b does not hold the key of r; P_a receives nothing.
 Threat model: that of `engine`. Learns: nobody anything.
-Cost: 1 round, s bytes by P_c for s bytes of array.
+Cost: 1 round, s / 2 bytes a party for two summands of s bytes, rounded to whole elements.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from secagg.mpc.four.blame import Item
-from secagg.mpc.four.channel import Channel
+from secagg.mpc.four.channel import Channel, Passed
 from secagg.mpc.four.keys import Purpose
-from secagg.mpc.four.shares import FourShares, canonical
+from secagg.mpc.four.products import Plan, Roles, halves
+from secagg.mpc.four.shares import Held, canonical, fill
 from secagg.mpc.groups import Array, Group
 
-
-class Roles(NamedTuple):
-    """Who does what for one value: P_c and P_d know it, P_c sends to P_b, P_d vouches."""
-
-    a: int
-    b: int
-    c: int
-    d: int
+# Of the first half and of the second.
+_LOW: Final = (Roles(0, 1, 2, 3), Roles(1, 0, 3, 2))
+_HIGH: Final = (Roles(2, 3, 0, 1), Roles(3, 2, 1, 0))
 
 
-# x_0 + x_1 is known to P_2 and P_3, and x_2 + x_3 to P_0 and P_1.
-LOW = Roles(0, 1, 2, 3)
-HIGH = Roles(2, 3, 0, 1)
-# The same values, with other senders and receivers.
-LOW_TURNED = Roles(1, 0, 3, 2)
-HIGH_TURNED = Roles(3, 2, 1, 0)
+class Summands(NamedTuple):
+    """Two values of one shape: `low`, which P_2 and P_3 know, and `high`, which P_0 and P_1 know; None elsewhere."""
+
+    group: Group
+    shape: tuple[int, ...]
+    low: Array | None
+    high: Array | None
 
 
-async def share_known(
-    channel: Channel,
-    group: Group,
-    purpose: Purpose,
-    known: Sequence[tuple[Roles, Array | None]],
-    shape: tuple[int, ...],
-) -> list[FourShares]:
-    """Return values that two parties each know as shares, all in one round.
+def plan_summands(n: int) -> Plan:
+    """Return the items of two summands of n elements."""
+    return [pair for turns in (_LOW, _HIGH) for pair in zip(turns, halves(n), strict=True)]
 
-    Args:
-      known: roles, and the value at those who know it, None at the others; each of `shape`.
+
+async def share_summands(
+    channel: Channel, purpose: Purpose, values: Sequence[Summands]
+) -> list[tuple[Held, Held]]:
+    """Return pairs of values that two parties each know as shares, all in one round.
+
+    The shares 2 and 3 of a low value are zero, and so are the shares 0 and 1 of a high one.
     """
-    items, values, parts = [], [], []
-    for (a, b, c, d), value in known:
-        items.append(Item(receiver=b, sender=c, voucher=d))
-        held = {j: np.zeros(shape, group.dtype) for j in channel.others}
-        rest = None
-        if channel.index != b:
-            held[b] = group.draw(channel.triple(b)[purpose], shape)
-        if value is not None:
-            rest = group.subtract(value, held[b])
-            held[a] = rest.copy()  # kept for evidence; what is returned may change
-        values.append(rest)
-        parts.append(held)
-    received = await channel.pass_on(group, items, values, [shape] * len(items))
-    for ((a, _, _, _), _), held, came in zip(known, parts, received, strict=True):
+    me = channel.index
+    passed, results, targets = [], [], []
+    for group, shape, low, high in values:
+        n = math.prod(shape)
+        pair = tuple({j: np.zeros(n, group.dtype) for j in channel.others} for _ in range(2))
+        results.append((pair, shape))
+        for number, (roles, where) in enumerate(plan_summands(n)):
+            a, b, c, d = roles
+            parts, known = pair[number // 2], (low, high)[number // 2]
+            rest = None
+            if me != b:
+                fill(group, channel.triple(b)[purpose], parts[b][where])
+            if known is not None:
+                rest = group.subtract(known.reshape(-1)[where], parts[b][where])
+                parts[a][where] = rest  # a copy: what is passed on is kept for evidence
+            passed.append(Passed(Item(receiver=b, sender=c, voucher=d), group, rest_shape(where), rest))
+            targets.append((group, parts, a, where))
+    received = await channel.pass_on(passed)
+    for (group, parts, a, where), came in zip(targets, received, strict=True):
         if came is not None:
-            held[a] = canonical(group, came)
-    return [FourShares(group, held) for held in parts]
+            parts[a][where] = canonical(group, came)
+    return [
+        (
+            {j: part.reshape(shape) for j, part in low.items()},
+            {j: part.reshape(shape) for j, part in high.items()},
+        )
+        for (low, high), shape in results
+    ]
 
 
-def summands(channel: Channel, x: FourShares) -> tuple[Array | None, Array | None]:
+def rest_shape(where: slice) -> tuple[int]:
+    """Return the shape of an item of a stretch of elements."""
+    return (where.stop - where.start,)
+
+
+def summands(channel: Channel, group: Group, x: Held) -> tuple[Array | None, Array | None]:
     """Return x_0 + x_1 where it is known, else None, and x_2 + x_3 where that is."""
-    low = x.group.add(x.parts[0], x.parts[1]) if channel.index in LOW[2:] else None
-    high = x.group.add(x.parts[2], x.parts[3]) if channel.index in HIGH[2:] else None
+    low = group.add(x[0], x[1]) if channel.index in (2, 3) else None
+    high = group.add(x[2], x[3]) if channel.index in (0, 1) else None
     return low, high

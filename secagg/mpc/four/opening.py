@@ -1,8 +1,8 @@
-"""Openings of four-party shares, each after a check [DEK21, section 3.2, with abort].
+"""Openings of four-party shares, each after a check [DEK21, with abort].
 
 1. Everybody says what it found so far (`channel`).
 2. Everybody repeats what it heard. In the same message, whoever heard of no complaint sends what the receivers lack:
-   P_i gets x_i from P_{i+1}, and a tag of it from P_{i+2}.
+   P_i gets x_i from P_{i+1}, and a tag of it from P_{i+2}, of each value that is opened to it.
 
 An honest party with a complaint says so to everybody, and then no honest party opens. Where a liar complains to some
 only, what others open to those who were to see it is right.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from secagg.errors import CheatingError, UsageError
 from secagg.mpc.four.broadcast import PARTIES, tell, weigh, without
 from secagg.mpc.four.channel import Channel, State, checked_tag
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import Held, total
 from secagg.mpc.groups import Array, Group, checked
 from secagg.party import Party, PartyId, array_bytes
 from secagg.signing import digest
@@ -42,11 +42,11 @@ _Elements = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
 
 class Opening(Message, frozen=True):
-    """Step 2: what the three others of the sender told it, and what the receiver lacks, as share or as tag."""
+    """Step 2: what the three others of the sender told it, and what the receiver lacks, as shares and as tags."""
 
     heard: tuple[bytes, ...]
-    share: _Elements | None
-    tag: bytes
+    shares: tuple[_Elements, ...]
+    tags: tuple[bytes, ...]
 
 
 class OutsideOpening(Message, frozen=True):
@@ -56,26 +56,45 @@ class OutsideOpening(Message, frozen=True):
     digest: bytes
 
 
-async def open_shares(channel: Channel, x: FourShares, to: Sequence[PartyId] | None = None) -> Array | None:
-    """Open a value to `to` (default: the computing parties) and return it there, None elsewhere.
+class Opened(NamedTuple):
+    """A value to be opened, and to whom: computing parties, and others which call `receive_opening`."""
 
-    Args:
-      to: computing parties, and others which call `receive_opening`.
+    group: Group
+    held: Held
+    to: tuple[PartyId, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return next(iter(self.held.values())).shape
+
+
+def receivers_of(channel: Channel, to: Sequence[PartyId] | None) -> tuple[PartyId, ...]:
+    """Return the receivers of an opening; by default the computing parties.
+
+    Raises:
+      UsageError: not distinct parties of the roster.
+    """
+    receivers = channel.computing if to is None else tuple(to)
+    roster = channel.party.roster
+    if isinstance(to, str) or not set(receivers) <= set(roster) or len(set(receivers)) != len(receivers):
+        raise UsageError(f"expected a sequence of parties of {roster} to open to, got {to!r}")
+    return receivers
+
+
+async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | None]:
+    """Open each value to its receivers after one check; return those that this party receives, None for others.
 
     Raises:
       CheatingError: a check failed, before the opening or in it.
       RemoteProtocolError: the parties are out of step, or a share of a wrong shape.
     """
     party, computing, me = channel.party, channel.computing, channel.index
-    receivers = computing if to is None else tuple(to)
-    if (
-        isinstance(to, str)
-        or not set(receivers) <= set(party.roster)
-        or len(set(receivers)) != len(receivers)
-    ):
-        raise UsageError(f"expected a sequence of parties of {party.roster} to open to, got {to!r}")
-    outside = [receiver for receiver in receivers if receiver not in computing]
-    masked = [_masked(channel, x) for _ in outside]
+    outside = [
+        (_masked(channel, value), receiver)
+        for value in values
+        for receiver in value.to
+        if receiver not in computing
+    ]
     operation = await channel.begin((), 0)
     channel.end(operation)
     state, covered = channel.state()
@@ -83,29 +102,40 @@ async def open_shares(channel: Channel, x: FourShares, to: Sequence[PartyId] | N
     # A party that heard of a complaint sends nothing that depends on secrets.
     calm = all(value == State(state.operations, None).encode() for value in heard)
     for j in channel.others:
-        opens = calm and computing[j] in receivers
-        share = np.asarray(x.parts[j], order="C") if opens and me == _sender(j) else None
-        tag = channel.tag(j, operation, j, x.parts[j]) if opens and me == _voucher(j) else b""
-        party.send(computing[j], Opening(without(heard, me), share, tag))
+        shares, tags = [], []
+        for number, value in enumerate(values):
+            if not calm or computing[j] not in value.to:
+                continue
+            if me == _sender(j):
+                shares.append(np.asarray(value.held[j], order="C"))
+            if me == _voucher(j):
+                tags.append(channel.tag(j, operation, number, value.held[j]))
+        party.send(computing[j], Opening(without(heard, me), tuple(shares), tuple(tags)))
     if calm:
-        for receiver, shares in zip(outside, masked, strict=True):
-            vouched = digest_of_share(party.session, shares[_vouches_for(me)])
-            party.send(receiver, OutsideOpening(shares[_sends(me)], vouched))
-    messages = await party.gather(
-        Opening, [computing[j] for j in channel.others], max_bytes=array_bytes(x.shape, x.group.dtype)
-    )
+        for masked, receiver in outside:
+            digest_of_other = digest_of_share(party.session, masked[_vouches_for(me)])
+            party.send(receiver, OutsideOpening(masked[_sends(me)], digest_of_other))
+    mine = [number for number, value in enumerate(values) if party.me in value.to]
+    # One that is not to send a share may send as much as one that is, no more.
+    nbytes = sum(array_bytes(values[number].shape, values[number].group.dtype) for number in mine)
+    messages = await party.gather(Opening, [computing[j] for j in channel.others], max_bytes=nbytes)
     agreement = weigh(me, computing, heard, {peer: message.heard for peer, message in messages.items()})
     await channel.conclude(agreement, covered)
-    if party.me not in receivers:
-        return None
+    results: list[Array | None] = [None] * len(values)
+    if not mine:
+        return results
     sender, voucher = computing[_sender(me)], computing[_voucher(me)]
-    missing, tag = messages[sender].share, messages[voucher].tag
-    if missing is None:
-        raise CheatingError.naming([sender], f"it did not send {party.me} what was to be opened")
-    missing = checked(missing, x.shape, x.group.dtype, what="a share of an opening", peer=sender)
-    if not channel.fits(_voucher(me), checked_tag(tag, voucher), operation, me, missing):
-        raise CheatingError.naming([sender, voucher], f"what they opened to {party.me} differs")
-    return total(x.group, [*x.parts.values(), missing])
+    sent, vouched = messages[sender].shares, messages[voucher].tags
+    for peer, came in ((sender, len(sent)), (voucher, len(vouched))):
+        if came != len(mine):
+            raise CheatingError.naming([peer], f"it did not send {party.me} what was to be opened")
+    for number, share, tag in zip(mine, sent, vouched, strict=True):
+        group, held, _ = values[number]
+        share = checked(share, values[number].shape, group.dtype, what="a share of an opening", peer=sender)
+        if not channel.fits(_voucher(me), checked_tag(tag, voucher), operation, number, share):
+            raise CheatingError.naming([sender, voucher], f"what they opened to {party.me} differs")
+        results[number] = total(group, [*held.values(), share])
+    return results
 
 
 def _sender(receiver: int) -> int:
@@ -126,14 +156,15 @@ def _vouches_for(index: int) -> int:
     return (index - 2) % PARTIES
 
 
-def _masked(channel: Channel, x: FourShares) -> dict[int, Array]:
+def _masked(channel: Channel, value: Opened) -> Held:
     """Return the shares that this party sends or vouches for to a party outside, masked by shares of zero.
 
     Every holder of a key draws, so that streams stay in step.
     """
-    drawn = {m: x.group.draw(channel.triple(m)[Purpose.OPEN], x.shape) for m in channel.others}
+    group, held, _ = value
+    drawn = {m: group.draw(channel.triple(m)[Purpose.OPEN], value.shape) for m in channel.others}
     return {
-        j: x.group.subtract(x.group.add(x.parts[j], drawn[j]), drawn[(j - 1) % PARTIES])
+        j: group.subtract(group.add(held[j], drawn[j]), drawn[(j - 1) % PARTIES])
         for j in (_sends(channel.index), _vouches_for(channel.index))
     }
 
@@ -162,11 +193,3 @@ async def receive_opening(
 def digest_of_share(session: bytes, share: Array) -> bytes:
     """Return what vouches for a share to a party outside, 32 bytes."""
     return digest(f"{LABEL}/outside opening", [session, np.ascontiguousarray(share).tobytes()])
-
-
-def total(group: Group, shares: Sequence[Array]) -> Array:
-    """Return the sum of shares."""
-    value = shares[0]
-    for share in shares[1:]:
-        value = group.add(value, share)
-    return value

@@ -1,4 +1,4 @@
-"""Products of four-party shares, of elements, matrices and bits [DEK21, section 3.3].
+"""Products of four-party shares, of elements, matrices and bits [DEK21].
 
 z = x y is the sum of x_a y_a over all a, and of v_ab = x_a y_b + x_b y_a over all pairs {a, b}.
 
@@ -6,38 +6,64 @@ z = x y is the sum of x_a y_a over all a, and of v_ab = x_a y_b + x_b y_a over a
 - v_ab is known to the two others, P_c and P_d. The key k_b of P_a, P_c and P_d gives r, which goes into z_b. v_ab - r goes
   into z_a, which P_b, P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it.
 
-v_ab = (x_a + x_b)(y_a + y_b) - x_a y_a - x_b y_b, so that six products at each party are enough.
-
 Private: P_b receives v_ab - r and does not hold k_b. The r are fresh for each pair, so the shares of z are uniform but
 for their sum: what r_ab adds to z_b it takes from z_a, and pairs connect all four.
 
+*Products to be truncated* need no sharing, but two summands: z_0 + z_1, known to P_2 and P_3, and z_2 + z_3, known to P_0
+and P_1. v_01 and v_23 are added where they are known, and only the four other pairs are passed on.
+
 Cost: 1 round. Of six elements each party sends one or two. The pairs {0, 2} and {1, 3} exchange their roles for one half of
-the elements. That makes 1.5 a party, rounded to whole elements.
+the elements. That makes 1.5 a party, rounded to whole elements. A product to be truncated takes one a party.
 
 Threat model: that of `engine`. Learns: nobody anything.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from secagg.errors import ShapeError
 from secagg.mpc.four.blame import Item
-from secagg.mpc.four.channel import Channel
+from secagg.mpc.four.channel import Channel, Passed
 from secagg.mpc.four.keys import Purpose
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import Held, fill, reduce
 from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.numbers import RingGroup, matmul_shape
+from secagg.prg import Stream
 
 Product: TypeAlias = Callable[[Array, Array], Array]
+Cross: TypeAlias = dict[tuple[int, int], Array]  # v_ab by (a, b), a < b, as far as a party knows them
 
-# (a, b, c, d) for whole arrays: P_b receives, P_c sends, P_d vouches.
-_WHOLE: Final = ((0, 1, 2, 3), (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2))
+CHUNK: Final = 1 << 14  # elements worked on at a time: a dozen arrays of them stay in the second-level cache
+
+
+class Roles(NamedTuple):
+    """Who does what for one value that P_c and P_d know: it goes into z_a less a mask, which goes into z_b.
+
+    P_b receives, P_c sends, P_d vouches.
+    """
+
+    a: int
+    b: int
+    c: int
+    d: int
+
+
+Plan: TypeAlias = list[tuple[Roles, slice]]  # for each item of an operation, roles and a stretch of elements
+
+# For whole arrays.
+_WHOLE: Final = (Roles(0, 1, 2, 3), Roles(1, 2, 3, 0), Roles(2, 3, 0, 1), Roles(3, 0, 1, 2))
 # For the first half of an array, and for the second.
-_HALVES: Final = (((0, 2, 1, 3), (2, 0, 3, 1)), ((1, 3, 2, 0), (3, 1, 0, 2)))
+_HALVES: Final = (
+    (Roles(0, 2, 1, 3), Roles(2, 0, 3, 1)),
+    (Roles(1, 3, 2, 0), Roles(3, 1, 0, 2)),
+)
+# The pairs of one of 0, 1 and one of 2, 3. Each party sends one, receives one and vouches for one.
+_ACROSS: Final = (Roles(2, 0, 1, 3), Roles(0, 3, 2, 1), Roles(1, 2, 3, 0), Roles(3, 1, 0, 2))
 
 
 def halves(n: int) -> tuple[slice, slice]:
@@ -46,140 +72,224 @@ def halves(n: int) -> tuple[slice, slice]:
     return slice(0, middle), slice(middle, n)
 
 
-def plan(n: int) -> list[tuple[tuple[int, int, int, int], slice]]:
-    """Return (a, b, c, d) and the stretch of n elements that they are about, for each item of a product."""
+def plan(n: int) -> Plan:
+    """Return the items of a product of n elements."""
     parts = [(roles, slice(0, n)) for roles in _WHOLE]
     return parts + [pair for turns in _HALVES for pair in zip(turns, halves(n), strict=True)]
 
 
-async def multiply(channel: Channel, x: FourShares, y: FourShares) -> FourShares:
-    """Return the elementwise product modulo the ring.
+def plan_across(n: int) -> Plan:
+    """Return the items of a product of n elements, of factors of which one is x_0 + x_1 and the other y_2 + y_3."""
+    return [(roles, slice(0, n)) for roles in _ACROSS]
 
-    Raises:
-      ShapeError: two shapes.
-      UsageError: two groups, or bits.
+
+class Resharing:
+    """Products v_ab on their way into shares of z, stretch after stretch; all holders of a key go the same way.
+
+    Attributes:
+      parts: the items.
+      values: of each, its content at sender and voucher, which is written stretch after stretch; None at others.
     """
-    x.check_same(y)
-    ring = ring_group(x).ring
-    if x.shape != y.shape:
-        raise ShapeError(f"expected two arrays of one shape, got {x.shape} and {y.shape}")
 
-    def product(a: Array, b: Array) -> Array:
-        return np.asarray(ring.reduce(np.asarray(np.multiply(a, b))))
+    __slots__ = ("_add", "_channel", "_group", "_purpose", "_subtract", "parts", "values")
 
-    return await _reshare(channel, x.group, Purpose.PRODUCT, *_locally(channel, x, y, product), x.shape)
+    def __init__(self, channel: Channel, group: Group, purpose: Purpose, parts: Plan) -> None:
+        self._channel = channel
+        self._group = group
+        self._purpose = purpose
+        self.parts = parts
+        self._add: np.ufunc = np.bitwise_xor if group == XOR else np.add
+        self._subtract: np.ufunc = np.bitwise_xor if group == XOR else np.subtract
+        self.values = [
+            np.empty(where.stop - where.start, group.dtype) if channel.index in roles[2:] else None
+            for roles, where in parts
+        ]
+
+    def stream(self, hidden_from: int) -> Stream:
+        """Return the stream of masks of the three parties but one."""
+        return self._channel.triple(hidden_from)[self._purpose]
+
+    def take(self, start: int, cross: Cross, z: Held) -> None:
+        """Mask a stretch of the products and add this party's part of them to its shares.
+
+        Args:
+          start: where the stretch begins.
+          cross: the products that this party knows, each flat.
+          z: shares of the stretch, flat and contiguous; overwritten.
+        """
+        me, group, add = self._channel.index, self._group, self._add
+        size = next(iter(z.values())).size
+        for value, ((a, b, _, _), where) in zip(self.values, self.parts, strict=True):
+            low, high = max(where.start, start), min(where.stop, start + size)
+            if low >= high or me == b:
+                continue
+            here = slice(low - start, high - start)
+            stream = self.stream(b)
+            if value is None:
+                mask = np.empty(high - low, group.dtype)
+                fill(group, stream, mask)
+                add(z[b][here], mask, out=z[b][here])
+                continue
+            part = value[low - where.start : high - where.start]
+            fill(group, stream, part)
+            add(z[b][here], part, out=z[b][here])
+            self._subtract(cross[min(a, b), max(a, b)][here], part, out=part)
+            reduce(group, part)
+            add(z[a][here], part, out=z[a][here])
+
+    async def hand_over(self) -> list[tuple[int, slice, Array]]:
+        """Pass the items on; return what is to be added to this party's shares: share, stretch, elements."""
+        received = await self._channel.pass_on(
+            [
+                Passed(Item(receiver=b, sender=c, voucher=d), self._group, (where.stop - where.start,), value)
+                for ((_, b, c, d), where), value in zip(self.parts, self.values, strict=True)
+            ]
+        )
+        return [
+            (roles.a, where, value)
+            for (roles, where), value in zip(self.parts, received, strict=True)
+            if value is not None
+        ]
+
+    async def finish(self, z: Held) -> None:
+        """Pass the items on, and add what comes to this party's shares, which are flat."""
+        for a, where, value in await self.hand_over():
+            self._add(z[a][where], value, out=z[a][where])
+        for part in z.values():
+            reduce(self._group, part)
 
 
-async def matmul(channel: Channel, x: FourShares, y: FourShares) -> FourShares:
-    """Return the matrix product modulo the ring; operands have one or two dimensions.
+async def multiply(channel: Channel, group: RingGroup, x: Held, y: Held) -> Held:
+    """Return the elementwise product of two secrets of one shape, modulo the ring."""
+    shape = x[channel.others[0]].shape
+    n = math.prod(shape)
+    resharing = Resharing(channel, group, Purpose.PRODUCT, plan(n))
+    z = _elementwise(channel, x, y, n, resharing)
+    await resharing.finish(z)
+    return {j: part.reshape(shape) for j, part in z.items()}
+
+
+async def multiply_summands(
+    channel: Channel, group: RingGroup, x: Held, y: Held
+) -> tuple[Array | None, Array | None]:
+    """Return z_0 + z_1 and z_2 + z_3 of a product of two secrets of one shape, each where it is known, flat."""
+    n = math.prod(x[channel.others[0]].shape)
+    resharing = Resharing(channel, group, Purpose.PRODUCT, plan_across(n))
+    kept: Cross = {pair: np.empty(n, group.dtype) for pair in ((0, 1), (2, 3)) if channel.index not in pair}
+    z = _elementwise(channel, x, y, n, resharing, kept)
+    await resharing.finish(z)
+    return _summands(channel, group, z, kept)
+
+
+async def matmul(channel: Channel, group: RingGroup, x: Held, y: Held) -> Held:
+    """Return the matrix product modulo the ring; see `shape_of_matmul`."""
+    shape = shape_of_matmul(channel, x, y)
+    z, cross = _of_matrices(channel, group, x, y)
+    resharing = Resharing(channel, group, Purpose.PRODUCT, plan(math.prod(shape)))
+    resharing.take(0, cross, z)
+    await resharing.finish(z)
+    return {j: part.reshape(shape) for j, part in z.items()}
+
+
+async def matmul_summands(
+    channel: Channel, group: RingGroup, x: Held, y: Held
+) -> tuple[Array | None, Array | None]:
+    """Return the two summands of a matrix product, as `multiply_summands` does."""
+    z, cross = _of_matrices(channel, group, x, y)
+    resharing = Resharing(
+        channel, group, Purpose.PRODUCT, plan_across(math.prod(shape_of_matmul(channel, x, y)))
+    )
+    resharing.take(0, cross, z)
+    await resharing.finish(z)
+    return _summands(channel, group, z, cross)
+
+
+async def multiply_across(channel: Channel, group: Group, purpose: Purpose, u: Held, v: Held) -> Held:
+    """Return the elementwise product of u = u_0 + u_1 and v = v_2 + v_3, whose other shares are zero."""
+    shape = u[channel.others[0]].shape
+    n = math.prod(shape)
+    resharing = Resharing(channel, group, purpose, plan_across(n))
+    z = {j: np.zeros(n, group.dtype) for j in channel.others}
+    flat_u, flat_v = ({j: part.reshape(-1) for j, part in factor.items()} for factor in (u, v))
+    product = np.bitwise_and if group == XOR else np.multiply
+    known = [(a, b) for a in (0, 1) for b in (2, 3) if channel.index not in (a, b)]
+    for start in range(0, n, CHUNK):
+        part = slice(start, start + CHUNK)
+        cross: Cross = {(a, b): product(flat_u[a][part], flat_v[b][part]) for a, b in known}
+        resharing.take(start, cross, {j: share[part] for j, share in z.items()})
+    await resharing.finish(z)
+    return {j: part.reshape(shape) for j, part in z.items()}
+
+
+def shape_of_matmul(channel: Channel, x: Held, y: Held) -> tuple[int, ...]:
+    """Return the shape of a matrix product; operands have one or two dimensions.
 
     Raises:
       ShapeError: shapes of which there is no product.
-      UsageError: two groups, or bits.
     """
-    x.check_same(y)
-    ring = ring_group(x).ring
-    shape = matmul_shape(x.shape, y.shape)
-
-    def product(a: Array, b: Array) -> Array:
-        return np.asarray(ring.matmul(a, b)).reshape(shape)
-
-    return await _reshare(channel, x.group, Purpose.PRODUCT, *_locally(channel, x, y, product), shape)
+    first = channel.others[0]
+    return matmul_shape(x[first].shape, y[first].shape)
 
 
-async def conjunction(channel: Channel, pairs: Sequence[tuple[FourShares, FourShares]]) -> list[FourShares]:
-    """Return the ANDs of several pairs of arrays of bits, 64 a word, in one round.
+def check_shapes(x: Sequence[int], y: Sequence[int]) -> None:
+    """Refuse factors of two shapes."""
+    if x != y:
+        raise ShapeError(f"expected two arrays of one shape, got {x} and {y}")
+
+
+def _elementwise(
+    channel: Channel, x: Held, y: Held, n: int, resharing: Resharing, kept: Cross | None = None
+) -> Held:
+    """Take products of elements, stretch after stretch; return the shares so far, flat.
 
     Args:
-      pairs: (x, y) of one shape.
-
-    Raises:
-      ShapeError: two shapes.
-      UsageError: not bits.
+      kept: of which pairs the products are wanted, and where to write them.
     """
-    diagonals: list[dict[int, Array]] = []
-    crosses: list[dict[tuple[int, int], Array]] = []
-    if not pairs:
-        return []
-    for x, y in pairs:
-        x.check_same(y)
-        if x.group is not XOR:
-            raise ShapeError(f"expected bits, 64 a word, got {x!r} in {x.group.dtype}")
-        if x.shape != y.shape:
-            raise ShapeError(f"expected bits of one shape, got {x.shape} and {y.shape}")
-        diagonal, cross = _locally(channel, x, y, lambda a, b: np.asarray(np.bitwise_and(a, b)))
-        diagonals.append(diagonal)
-        crosses.append(cross)
-    total = sum(x.size for x, _ in pairs)
-    joined = await _reshare(
-        channel,
-        XOR,
-        Purpose.CONJUNCTION,
-        {j: _joined([diagonal[j] for diagonal in diagonals]) for j in channel.others},
-        {key: _joined([cross[key] for cross in crosses]) for key in crosses[0]},
-        (total,),
-    )
-    results, done = [], 0
-    for x, _ in pairs:
-        cut = slice(done, done + x.size)
-        # A copy, so that work in place on one result touches no other.
-        results.append(FourShares(XOR, {j: z[cut].reshape(x.shape).copy() for j, z in joined.parts.items()}))
-        done += x.size
-    return results
-
-
-def ring_group(x: FourShares) -> RingGroup:
-    """Return the ring that an array lives in."""
-    if not isinstance(x.group, RingGroup):
-        raise ShapeError(f"expected elements of a ring, got {x!r} of bits")
-    return x.group
-
-
-def _joined(parts: Sequence[Array]) -> Array:
-    return np.concatenate([part.reshape(-1) for part in parts])
-
-
-def _locally(
-    channel: Channel, x: FourShares, y: FourShares, product: Product
-) -> tuple[dict[int, Array], dict[tuple[int, int], Array]]:
-    """Return x_a y_a by a, and v_ab by (a, b), a < b, as far as this party knows them."""
-    group = x.group
     mine = channel.others
-    diagonal = {a: product(x.parts[a], y.parts[a]) for a in mine}
-    cross = {}
+    known = [(a, b) for a in mine for b in mine if a < b]
+    flat_x, flat_y = ({j: part.reshape(-1) for j, part in factor.items()} for factor in (x, y))
+    dtype = flat_x[mine[0]].dtype
+    z = {j: np.empty(n, dtype) for j in mine}
+    scratch = np.empty((len(known) + 1, min(CHUNK, n)), dtype)
+    for start in range(0, n, CHUNK):
+        part = slice(start, min(n, start + CHUNK))
+        size = part.stop - start
+        t = scratch[-1, :size]
+        for j in mine:
+            np.multiply(flat_x[j][part], flat_y[j][part], out=z[j][part])
+        cross: Cross = {}
+        for row, (a, b) in enumerate(known):
+            v = scratch[row, :size]
+            np.multiply(flat_x[a][part], flat_y[b][part], out=v)
+            np.multiply(flat_x[b][part], flat_y[a][part], out=t)
+            v += t  # wraps, as is meant
+            cross[a, b] = v
+        for pair in kept or {}:
+            (kept or {})[pair][part] = cross[pair]
+        resharing.take(start, cross, {j: share[part] for j, share in z.items()})
+    return z
+
+
+def _of_matrices(channel: Channel, group: RingGroup, x: Held, y: Held) -> tuple[Held, Cross]:
+    """Return x_a y_a by a, and v_ab, flat; six matrix products.
+
+    v_ab = (x_a + x_b)(y_a + y_b) - x_a y_a - x_b y_b.
+    """
+    mine, ring = channel.others, group.ring
+
+    def product(a: Array, b: Array) -> Array:
+        return np.array(ring.matmul(a, b), ndmin=1).reshape(-1)
+
+    z = {a: product(x[a], y[a]) for a in mine}
+    cross: Cross = {}
     for a, b in ((a, b) for a in mine for b in mine if a < b):
-        both = product(group.add(x.parts[a], x.parts[b]), group.add(y.parts[a], y.parts[b]))
-        cross[a, b] = group.subtract(group.subtract(both, diagonal[a]), diagonal[b])
-    return diagonal, cross
+        cross[a, b] = product(group.add(x[a], x[b]), group.add(y[a], y[b])) - z[a] - z[b]
+    return z, cross
 
 
-async def _reshare(
-    channel: Channel,
-    group: Group,
-    purpose: Purpose,
-    diagonal: dict[int, Array],
-    cross: dict[tuple[int, int], Array],
-    shape: tuple[int, ...],
-) -> FourShares:
-    """Return z from x_a y_a and v_ab; `diagonal` holds this party's shares of z at the end."""
-    n = int(np.prod(shape, dtype=np.int64))
-    parts = plan(n)
-    z = {j: np.ascontiguousarray(value).reshape(-1) for j, value in diagonal.items()}
-    items, values = [], []
-    for (a, b, c, d), where in parts:
-        items.append(Item(receiver=b, sender=c, voucher=d))
-        value = None
-        if channel.index != b:
-            mask = group.draw(channel.triple(b)[purpose], (where.stop - where.start,))
-            if channel.index in (c, d):
-                v = cross[min(a, b), max(a, b)].reshape(-1)[where]
-                value = group.subtract(v, mask)
-                z[a][where] = group.add(z[a][where], value)
-            z[b][where] = group.add(z[b][where], mask)
-        values.append(value)
-    shapes = [(where.stop - where.start,) for _, where in parts]
-    received = await channel.pass_on(group, items, values, shapes)
-    for ((a, _, _, _), where), value in zip(parts, received, strict=True):
-        if value is not None:
-            z[a][where] = group.add(z[a][where], value)
-    return FourShares(group, {j: value.reshape(shape) for j, value in z.items()})
+def _summands(channel: Channel, group: RingGroup, z: Held, cross: Cross) -> tuple[Array | None, Array | None]:
+    def summand(a: int, b: int) -> Array | None:
+        return group.add(group.add(z[a], z[b]), cross[a, b]) if (a, b) in cross else None
+
+    low = summand(0, 1) if channel.index in (2, 3) else None
+    return low, summand(2, 3) if channel.index in (0, 1) else None

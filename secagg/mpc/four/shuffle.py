@@ -4,8 +4,8 @@ In hop i the three parties but P_i draw from their key a permutation pi and mask
 
   x'_j = pi(x_j) + r_j
 
-They compute the shares that they hold. P_i holds all but x'_i. It gets each x'_j from one of the two others that hold x_j
-and know pi; the other one vouches for it.
+pi is the same for all arrays. They compute the shares that they hold. P_i holds all but x'_i. It gets each x'_j from one of
+the two others that hold x_j and know pi; the other one vouches for it.
 
 Each party misses one of the four permutations, so their composition is uniform to it. What P_i receives is masked by three
 masks from the key that it does not hold.
@@ -15,6 +15,7 @@ Threat model: that of `engine`. Learns: nobody anything. Cost: 4 rounds, 3 s byt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -23,29 +24,31 @@ from numpy.typing import NDArray
 from secagg.errors import ShapeError
 from secagg.mpc.four.blame import Item
 from secagg.mpc.four.broadcast import PARTIES
-from secagg.mpc.four.channel import Channel
+from secagg.mpc.four.channel import Channel, Passed
 from secagg.mpc.four.keys import Purpose
-from secagg.mpc.four.opening import total
-from secagg.mpc.four.shares import FourShares, canonical
-from secagg.mpc.groups import Array
+from secagg.mpc.four.shares import Held, canonical, total
+from secagg.mpc.groups import Group
 
 SHUFFLE_ROUNDS: Final = PARTIES
 
 
-async def shuffle(channel: Channel, x: FourShares) -> FourShares:
-    """Return the rows of `x` in an order that nobody knows, separately in each bucket.
+async def shuffle(channel: Channel, arrays: Sequence[tuple[Group, Held]]) -> list[Held]:
+    """Return the rows of arrays in an order that nobody knows, the same for all arrays, separately in each bucket.
 
     Args:
-      x: shape (buckets, rows, ...); bucket b of the result holds the rows of bucket b of `x`.
+      arrays: of shapes (buckets, rows, ...); bucket b of a result holds the rows of bucket b of the array.
 
     Raises:
-      ShapeError: fewer than two dimensions.
+      ShapeError: no arrays, fewer than two dimensions, or other numbers of buckets and rows than the first array has.
     """
-    if len(x.shape) < 2:
-        raise ShapeError(f"expected shares of shape (buckets, rows, ...), got {x.shape}")
+    shapes = [next(iter(parts.values())).shape for _, parts in arrays]
+    if not shapes or min(map(len, shapes)) < 2 or len({shape[:2] for shape in shapes}) != 1:
+        raise ShapeError(
+            f"expected shares of shapes (buckets, rows, ...), with as many buckets and rows each, got {shapes}"
+        )
     for i in range(PARTIES):
-        x = await _hop(channel, x, i)
-    return x
+        arrays = await _hop(channel, arrays, i)
+    return [parts for _, parts in arrays]
 
 
 def order_of_hop(channel: Channel, i: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -53,33 +56,50 @@ def order_of_hop(channel: Channel, i: int, shape: tuple[int, ...]) -> NDArray[np
     return channel.triple(i)[Purpose.SHUFFLE_ORDER].permutations(shape[0], shape[1])
 
 
-async def _hop(channel: Channel, x: FourShares, i: int) -> FourShares:
-    group, shape = x.group, x.shape
+async def _hop(channel: Channel, arrays: Sequence[tuple[Group, Held]], i: int) -> list[tuple[Group, Held]]:
     # The share x'_j by who sends it to P_i and who vouches: each of the three does both once.
     first, second, third = ((i + step) % PARTIES for step in (1, 2, 3))
     items = [
         Item(receiver=i, sender=sender, voucher=voucher)
         for sender, voucher in ((second, third), (third, first), (first, second))
     ]
-    shares = [first, second, third]
-    parts: dict[int, Array] = {}
-    if channel.index != i:
-        key = channel.triple(i)
-        order = order_of_hop(channel, i, shape)
-        masks = {j: group.draw(key[Purpose.SHUFFLE], shape) for j in shares}
-        masks[i] = group.subtract(np.zeros(shape, group.dtype), total(group, list(masks.values())))
-        for j, part in x.parts.items():
-            moved = np.stack([part[b].take(order[b], axis=0) for b in range(shape[0])])
-            parts[j] = group.add(moved, masks[j])
-    values = [
-        parts[j] if channel.index in (item.sender, item.voucher) else None
-        for j, item in zip(shares, items, strict=True)
-    ]
-    received = await channel.pass_on(group, items, values, [shape] * len(items))
-    for j, came in zip(shares, received, strict=True):
-        if came is not None:
-            parts[j] = canonical(group, came)
-    if channel.index != i:
-        # Copies, for contents are kept for evidence, and what is returned may change.
-        parts = {j: part.copy() for j, part in parts.items()}
-    return FourShares(group, parts)
+    turns = [first, second, third]
+    order = None
+    passed, moved = [], []
+    for group, held in arrays:
+        shape = next(iter(held.values())).shape
+        parts: Held = {}
+        if channel.index != i:
+            order = order_of_hop(channel, i, shape) if order is None else order
+            parts = _permuted(channel, group, held, i, turns, order)
+        for j, item in zip(turns, items, strict=True):
+            value = parts[j] if channel.index in (item.sender, item.voucher) else None
+            passed.append(Passed(item, group, shape, value))
+        moved.append((group, parts))
+    received = iter(await channel.pass_on(passed))
+    results = []
+    for group, parts in moved:
+        for j in turns:
+            came = next(received)
+            if came is not None:
+                parts[j] = canonical(group, came)
+        if channel.index != i:
+            # Copies, for contents are kept for evidence, and what is returned may change.
+            parts = {j: part.copy() for j, part in parts.items()}
+        results.append((group, {j: parts[j] for j in channel.others}))
+    return results
+
+
+def _permuted(
+    channel: Channel, group: Group, held: Held, i: int, turns: Sequence[int], order: NDArray[np.int64]
+) -> Held:
+    """Return pi(x_j) + r_j; the masks r_j add up to zero."""
+    shape = next(iter(held.values())).shape
+    stream = channel.triple(i)[Purpose.SHUFFLE]
+    masks = {j: group.draw(stream, shape) for j in turns}
+    masks[i] = group.subtract(np.zeros(shape, group.dtype), total(group, list(masks.values())))
+    parts = {}
+    for j, part in held.items():
+        rows = np.stack([part[b].take(order[b], axis=0) for b in range(shape[0])]) if shape[0] else part
+        parts[j] = group.add(rows, masks[j])
+    return parts

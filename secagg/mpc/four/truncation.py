@@ -1,17 +1,21 @@
 """Division of four-party shares by 2**f, without failures from wrapping [DEK21; the wrap as in `mpc.three.truncation`].
 
-z = s + t with s = z_0 + z_1 known to P_2 and P_3, and t = z_2 + z_3 known to P_0 and P_1.
+z = s + t, with s known to P_2 and P_3 and t to P_0 and P_1: two shares each, or the summands that `products` makes of a
+product. k: bits of the ring.
 
-1. A = s + 2**(k-2) + 2**f - 1 and B = t. Each is shared as a quotient by 2**f and a top bit.
-2. w = m_A + m_B - m_A m_B tells whether A + B wraps: one product.
+1. A = s + 2**(k-2) + 2**f - 1 and B = t. Each is shared as a quotient by 2**f and a top bit, this modulo 2**f.
+2. w = m_A + m_B - m_A m_B modulo 2**f tells whether A + B wraps: one product of known values.
 
 Result: A >> f + B >> f - w 2**(k-f) - 2**(k-2-f), which is floor(z / 2**f) or one more, and exact for multiples of 2**f.
 
-Threat model: that of `engine`.
-Every message is vouched for. Who learns what: nobody anything. P_2 and P_3 know the low bits of A, which decide the
-rounding, and P_0 and P_1 those of B; docs/soundness-four.md says what an opened result shows them.
+*Exact* (`shift`): A = s + 2**(k-2) instead. The carry of the low f bits of A and B, as `comparison` finds it, is added.
 
-Cost: 2 rounds; four elements and a product for each.
+Threat model: that of `engine`. Every message is vouched for. Learns: nobody anything. P_2 and P_3 know the low bits of A,
+which decide the rounding of `truncate`, and P_0 and P_1 those of B. docs/soundness-four.md says what an opened result shows
+them.
+
+Cost (s: bytes of the array, w: of as many words modulo 2**f): 2 rounds, s / 2 + 3 w / 2 bytes a party. A product with
+truncation: 3 rounds, and s more. `shift`: also a carry and its conversion, which go before step 2.
 """
 
 from __future__ import annotations
@@ -19,54 +23,72 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.mpc.four.channel import Channel
-from secagg.mpc.four.inputs import public_shares
 from secagg.mpc.four.keys import Purpose
-from secagg.mpc.four.known import HIGH, HIGH_TURNED, LOW, LOW_TURNED, share_known, summands
-from secagg.mpc.four.products import multiply, ring_group
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.known import Summands, share_summands
+from secagg.mpc.four.products import multiply_across
+from secagg.mpc.four.shares import Held
 from secagg.mpc.groups import Array
-from secagg.mpc.numbers import truncation_range
+from secagg.mpc.numbers import RingGroup, truncation_range
+from secagg.ring import Ring
 
 
-async def truncate(channel: Channel, z: FourShares, frac_bits: int) -> FourShares:
-    """Return z / 2**frac_bits, rounded down or up.
+async def truncate(
+    channel: Channel,
+    group: RingGroup,
+    shape: tuple[int, ...],
+    summands: tuple[Array | None, Array | None],
+    frac_bits: int,
+) -> Held:
+    """Return (s + t) / 2**frac_bits, rounded down or up.
 
     Args:
-      z: must lie in `truncation_range`; beyond it the result is wrong by a multiple of 2**(bits - frac_bits).
-      frac_bits: fractional bits to take off.
+      summands: s at P_2 and P_3, t at P_0 and P_1, flat. s + t must lie in `truncation_range`; beyond it the result is
+        wrong by a multiple of 2**(bits - frac_bits).
 
     Raises:
-      ShapeError: bits.
       UsageError: frac_bits out of range.
     """
-    group = ring_group(z)
+    return await quotient(channel, group, shape, summands, frac_bits, (1 << frac_bits) - 1)
+
+
+async def quotient(
+    channel: Channel,
+    group: RingGroup,
+    shape: tuple[int, ...],
+    summands: tuple[Array | None, Array | None],
+    frac_bits: int,
+    more: int,
+) -> Held:
+    """Return floor((s + more) / 2**f) + floor(t / 2**f), as it is when s + more + t does not wrap below zero."""
     ring = group.ring
     truncation_range(ring, frac_bits)
-    shift, top = ring.dtype.type(frac_bits), ring.dtype.type(ring.bits - 1)
-    offset = np.full(z.shape, (1 << ring.bits - 2) + (1 << frac_bits) - 1, ring.dtype)
-
-    def quotient(value: Array | None) -> Array | None:
-        return None if value is None else np.asarray(value >> shift)
+    words = RingGroup(Ring(frac_bits))
+    down, top = ring.dtype.type(frac_bits), ring.dtype.type(ring.bits - 1)
+    low, high = summands
+    if low is not None:
+        low = np.asarray(ring.reduce(low + ring.dtype.type((1 << ring.bits - 2) + more)))
 
     def msb(value: Array | None) -> Array | None:
-        return None if value is None else np.asarray(value >> top)
+        return None if value is None else (value >> top).astype(words.dtype)
 
-    low, high = summands(channel, z)
-    if low is not None:
-        low = group.add(low, offset)
-    quotient_a, quotient_b, top_a, top_b = await share_known(
+    def shifted(value: Array | None) -> Array | None:
+        return None if value is None else np.asarray(value >> down)
+
+    (a, b), (m_a, m_b) = await share_summands(
         channel,
-        group,
         Purpose.TRUNCATION,
         [
-            (LOW, quotient(low)),
-            (HIGH, quotient(high)),
-            (LOW_TURNED, msb(low)),
-            (HIGH_TURNED, msb(high)),
+            Summands(group, shape, shifted(low), shifted(high)),
+            Summands(words, shape, msb(low), msb(high)),
         ],
-        z.shape,
     )
-    wraps = top_a + top_b - await multiply(channel, top_a, top_b)
-    shift = ring.dtype.type(ring.bits - frac_bits)
-    back = public_shares(channel, group, np.full(z.shape, 1 << ring.bits - 2 - frac_bits, ring.dtype))
-    return quotient_a + quotient_b - wraps.each(lambda part: ring.reduce(np.asarray(part << shift))) - back
+    both = await multiply_across(channel, words, Purpose.TRUNCATION, m_a, m_b)
+    up = ring.dtype.type(ring.bits - frac_bits)
+    back = ring.dtype.type(1 << ring.bits - 2 - frac_bits)
+    result = {}
+    for j in channel.others:
+        # What stands above f bits of a word falls off.
+        wraps = (m_a[j] + m_b[j] - both[j]).astype(ring.dtype) << up
+        part = a[j] + b[j] - wraps
+        result[j] = np.asarray(ring.reduce(part - back if j == 0 else part))
+    return result

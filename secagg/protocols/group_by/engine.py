@@ -198,7 +198,8 @@ def cost(layout: Layout, roster: Sequence[PartyId]) -> Cost:
     """Return what a run costs, known from public numbers alone.
 
     Rounds are exact but for two input parties that both compute: there they may be one fewer, because a computing party
-    that receives no input is a step ahead.
+    that receives no input is a step ahead. With four computing parties a party may send a word more or less in each
+    round. And a check of two rounds takes place by itself for each 256 MiB that are vouched for.
 
     Args:
       roster: the order in which the parties know each other.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from secagg.mpc.four.engine import FourEngine
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import shares
 from secagg.mpc.groups import XOR
 from secagg.network.simulated import simulate
 
@@ -39,6 +39,6 @@ def share():
         for part in parts:
             rest = group.subtract(rest, part)
         parts.append(rest)
-        return FourShares(group, {j: parts[j].copy() for j in engine.channel.others})
+        return shares(engine, group, {j: parts[j].copy() for j in engine.channel.others})
 
     return split

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.four import costs, inputs, opening
+from secagg.cost.operation import Cost
+from secagg.mpc.four import inputs, opening
+from secagg.mpc.four.costs import COMPUTING, FourCosts
 from secagg.mpc.four.engine import FourEngine
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import shares
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.three.costs import COSTS
+from secagg.mpc.three.costs import COSTS as COSTS_OF_THREE
 from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
@@ -20,41 +22,68 @@ N = 101
 
 
 def zeros(engine, group, *shape):
-    return FourShares(group, {j: np.zeros(shape, group.dtype) for j in engine.channel.others})
+    return shares(engine, group, {j: np.zeros(shape, group.dtype) for j in engine.channel.others})
 
 
+R64, R20 = Ring(64), Ring(20)
+COSTS = FourCosts()
 OPERATIONS = {
-    "multiply": (lambda e: e.multiply(zeros(e, G64, N), zeros(e, G64, N)), costs.multiply_cost(N)),
-    "multiply one": (lambda e: e.multiply(zeros(e, G64, 1), zeros(e, G64, 1)), costs.multiply_cost(1)),
+    "multiply": (lambda e: e.multiply(zeros(e, G64, N), zeros(e, G64, N)), COSTS.multiply(N, R64)),
+    "multiply one": (lambda e: e.multiply(zeros(e, G64, 1), zeros(e, G64, 1)), COSTS.multiply(1, R64)),
     "multiply in 20 bits": (
         lambda e: e.multiply(zeros(e, G20, N), zeros(e, G20, N)),
-        costs.multiply_cost(N, ring=Ring(20)),
+        COSTS.multiply(N, R20),
     ),
-    "matmul": (lambda e: e.matmul(zeros(e, G64, 5, 3), zeros(e, G64, 3, 7)), costs.multiply_cost(35)),
+    "multiply reals": (
+        lambda e: e.multiply(zeros(e, G64, N), zeros(e, G64, N), 16),
+        COSTS.multiply(N, R64, 16),
+    ),
+    "matmul": (lambda e: e.matmul(zeros(e, G64, 5, 3), zeros(e, G64, 3, 7)), COSTS.multiply(35, R64)),
+    "matmul of reals": (
+        lambda e: e.matmul(zeros(e, G64, 5, 3), zeros(e, G64, 3, 7), 20),
+        COSTS.multiply(35, R64, 20),
+    ),
     "conjunction": (
         lambda e: e.conjunction(
-            [(zeros(e, XOR, 2, 5), zeros(e, XOR, 2, 5)), (zeros(e, XOR, 3), zeros(e, XOR, 3))]
+            [(zeros(e, XOR, 5), zeros(e, XOR, 2, 5)), (zeros(e, XOR, 3), zeros(e, XOR, 3))]
         ),
-        costs.conjunction_cost(13),
+        COSTS.conjunction(13),
     ),
-    "truncate": (lambda e: e.truncate(zeros(e, G64, N), 16), costs.truncate_cost(N)),
-    "truncate in 20 bits": (
-        lambda e: e.truncate(zeros(e, G20, N), 5),
-        costs.truncate_cost(N, ring=Ring(20)),
+    "exchange": (
+        lambda e: e.exchange(zeros(e, XOR, 9), [(zeros(e, XOR, 3, 9), zeros(e, XOR, 3, 9))]),
+        COSTS.exchange(27),
     ),
-    "from bits": (lambda e: e.from_bits(zeros(e, XOR, 2), G64, N), costs.from_bits_cost(N)),
-    "shuffle": (lambda e: e.shuffle(zeros(e, G64, 2, 9, 3)), costs.shuffle_cost(8 * 2 * 9 * 3)),
-    "check": (lambda e: e.check(), costs.check_cost()),
-    "open to all": (lambda e: e.open(zeros(e, G64, N)), costs.open_cost(8 * N)),
+    "truncate": (lambda e: e.truncate(zeros(e, G64, N), 16), COSTS.truncate(N, R64, 16)),
+    "truncate in 20 bits": (lambda e: e.truncate(zeros(e, G20, N), 5), COSTS.truncate(N, R20, 5)),
+    "shift": (lambda e: e.shift(zeros(e, G64, N), 16), COSTS.shift(N, R64, 16)),
+    "negative": (lambda e: e.negative(zeros(e, G64, N)), COSTS.negative(N, R64)),
+    "negative in 20 bits": (lambda e: e.negative(zeros(e, G20, N)), COSTS.negative(N, R20)),
+    "zero": (lambda e: e.zero(zeros(e, G64, N)), COSTS.zero(N, R64)),
+    "to bits": (lambda e: e.to_bits(zeros(e, G20, N)), COSTS.to_bits(N, R20)),
+    "from bits": (lambda e: e.from_bits(zeros(e, XOR, 2), G64, N), COSTS.from_bits(N, R64)),
+    "shuffle": (
+        lambda e: e.shuffle(zeros(e, G64, 2, 9, 3), zeros(e, XOR, 2, 9)),
+        COSTS.shuffle(8 * 2 * 9 * 3, 8 * 2 * 9),
+    ),
+    "check": (lambda e: e.check(), COSTS.check()),
+    "open to all": (lambda e: e.open(zeros(e, G64, N)), COSTS.open(8 * N, range(4))),
     "open to one and outside": (
         lambda e: e.open(zeros(e, G64, N), ["bob", "reader"]),
-        costs.open_cost(8 * N, [1], outside=1),
+        COSTS.open(8 * N, [1], outside=[4]),
+    ),
+    "open each": (
+        lambda e: e.open_each([(zeros(e, G64, N), ["bob"]), (zeros(e, G64, 3), ["bob", "dora"])]),
+        COSTS.open(8 * N, [1]).beside(COSTS.open(8 * 3, [1, 3])),
     ),
     "input": (
         lambda e: e.input(G64, "cleo", (N,), np.zeros(N, np.uint64) if e.party.me == "cleo" else None),
-        costs.input_cost(8 * N, 2),
+        COSTS.input(8 * N, 2),
     ),
 }
+
+
+def cost_of(rounds, sent):
+    return Cost(rounds, dict(zip(COMPUTING, sent, strict=True)))
 
 
 def measured(operation, others=None):
@@ -81,7 +110,7 @@ def test_operation_costs_what_it_declares(name):
     others = {"reader": nothing}
     if "outside" in name:
         others = {"reader": lambda party: opening.receive_opening(party, FOUR, G64, (N,))}
-    assert costs.four_cost(*measured(operation, others)) == declared
+    assert cost_of(*measured(operation, others)) == declared
 
 
 def test_set_up_and_inputs_from_outside_cost_what_they_declare():
@@ -89,18 +118,22 @@ def test_set_up_and_inputs_from_outside_cost_what_they_declare():
         await FourEngine.set_up(party, FOUR)
         return party.ledger.depth, party.ledger.total().sent.payload_bytes
 
-    assert simulate(dict.fromkeys(FOUR, program)).values() == [(costs.set_up_cost().rounds, 0)] * 4
+    assert simulate(dict.fromkeys(FOUR, program)).values() == [(COSTS.set_up().rounds, 0)] * 4
     give = {"owner": lambda party: inputs.share_input(party, FOUR, G64, np.zeros(N, np.uint64))}
     rounds, sent = measured(lambda e: e.input(G64, "owner", (N,)), give)
     # An outside party's message leaves at depth 0, when the computing parties have counted rounds already.
-    assert costs.four_cost(rounds + 1, sent) == costs.input_cost(8 * N, None)
+    assert cost_of(rounds + 1, sent) == COSTS.input(8 * N, None)
 
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7, 64, 1001, 1 << 20])
 def test_products_and_ands_send_at_most_1_6_times_what_they_do_among_three(n):
-    three = max(COSTS.multiply(n, Ring(64)).payload_bytes.values())
-    for cost in (costs.multiply_cost(n), costs.conjunction_cost(n)):
+    three = max(COSTS_OF_THREE.multiply(n, R64).payload_bytes.values())
+    for cost in (COSTS.multiply(n, R64), COSTS.conjunction(n)):
         assert max(cost.payload_bytes.values()) <= 1.6 * three
         assert sum(cost.payload_bytes.values()) == 6 * 8 * n
-        assert cost.rounds == COSTS.multiply(n, Ring(64)).rounds
-    assert costs.conjunction_cost(n).payload_bytes == costs.multiply_cost(n).payload_bytes
+        assert cost.rounds == COSTS_OF_THREE.multiply(n, R64).rounds
+    for frac_bits in (8, 16, 20, 32):
+        reals, of_three = COSTS.multiply(n, R64, frac_bits), COSTS_OF_THREE.multiply(n, R64, frac_bits)
+        # One element or word more where n is odd.
+        assert max(reals.payload_bytes.values()) <= 1.5 * max(of_three.payload_bytes.values()) + 12
+        assert reals.rounds == of_three.rounds

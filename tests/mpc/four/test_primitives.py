@@ -11,7 +11,7 @@ from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.four import channel, inputs, opening, shuffle
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.keys import Purpose, TripleStreams
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.shares import held, shares
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup, truncation_range
@@ -24,12 +24,6 @@ RINGS = [Ring(64), Ring(32), Ring(20), Ring(1)]
 
 def numbers(ring, shape, seed):
     return np.random.default_rng(seed).integers(0, ring.modulus, shape, ring.dtype)
-
-
-def test_nothing_of_the_package_is_public():
-    from secagg import mpc
-
-    assert not any("four" in name.lower() for name in (*mpc.__all__, *dir(mpc)))
 
 
 @pytest.mark.parametrize("ring", RINGS, ids=lambda ring: f"{ring.bits} bits")
@@ -58,14 +52,14 @@ def test_products_of_any_length_and_all_holders_of_a_share_hold_the_same(run_fou
     async def program(engine):
         z = await engine.multiply(share(engine, group, a), share(engine, group, b, seed=3))
         await engine.check()
-        return z.parts
+        return held(engine.channel.index, z)
 
     parts = run_four(program)
-    shares = [parts[(j + 1) % 4][j] for j in range(4)]
-    for i, held in enumerate(parts):
-        assert set(held) == set(range(4)) - {i}
-        assert all(np.array_equal(held[j], shares[j]) for j in held)
-    assert np.array_equal(sum(shares), a * b)
+    all_four = [parts[(j + 1) % 4][j] for j in range(4)]
+    for i, those in enumerate(parts):
+        assert set(those) == set(range(4)) - {i}
+        assert all(np.array_equal(those[j], all_four[j]) for j in those)
+    assert np.array_equal(sum(all_four), a * b)
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (4, 2)), ((4,), (4, 2)), ((3, 4), (4,)), ((4,), (4,))])
@@ -92,7 +86,7 @@ def test_conjunctions_of_several_pairs_and_the_results_share_no_memory(run_four,
         ]
         first, second = await engine.conjunction(pairs)
         opened = await engine.open(first), await engine.open(second)
-        assert not any(np.shares_memory(first.parts[j], second.parts[j]) for j in first.parts)
+        assert not any(np.shares_memory(first.parts[j], second.parts[j]) for j in range(3))
         return opened
 
     for first, second in run_four(program):
@@ -112,7 +106,7 @@ def test_truncation_of_every_number_and_every_split_rounds_down_or_up(run_four, 
     parts = [ring.from_signed(part) for part in (z_0, s - z_0, z_2, z - s - z_2)]
 
     async def program(engine):
-        x = FourShares(group, {j: parts[j] for j in engine.channel.others})
+        x = shares(engine, group, {j: parts[j] for j in engine.channel.others})
         return await engine.open(await engine.truncate(x, frac_bits))
 
     for opened in run_four(program):
@@ -139,13 +133,38 @@ def test_truncation_in_64_bits_at_the_ends_of_its_range(run_four, share):
         assert np.isin(ring.to_signed(opened) - (z >> 16), (0, 1)).all()
 
 
+@pytest.mark.parametrize("bits", [8, 20, 64])
+def test_products_are_truncated_as_numbers_are_and_matrix_products_too(run_four, share, bits):
+    ring, frac_bits = Ring(bits), 3
+    group = RingGroup(ring)
+    low, high = truncation_range(ring, frac_bits)
+    root = int(np.sqrt(high)) // 2
+    a, b = (np.random.default_rng(seed).integers(-root, root, (4, 4)) for seed in (1, 2))
+
+    async def program(engine):
+        x = share(engine, group, ring.from_signed(a), seed=1)
+        y = share(engine, group, ring.from_signed(b), seed=2)
+        with pytest.raises(UsageError):
+            await engine.multiply(x, y, bits)
+        with pytest.raises(UsageError):
+            await engine.matmul(x, y, bits)
+        products = await engine.multiply(x, y, frac_bits), await engine.matmul(x, y[0], frac_bits)
+        return [await engine.open(z) for z in products]
+
+    exact = a * b, a @ b[0]
+    assert all(low <= z.min() and z.max() <= high for z in exact)
+    for opened in run_four(program):
+        for value, z in zip(opened, exact, strict=True):
+            assert np.isin(ring.to_signed(value) - (z >> frac_bits), (0, 1)).all()
+
+
 @pytest.mark.parametrize("ring", RINGS, ids=lambda ring: f"{ring.bits} bits")
 def test_bits_become_ring_elements_for_every_split(run_four, ring):
     splits = np.array([[e >> j & 1 for e in range(16)] * 5 for j in range(4)], np.uint8)
     parts = [np.packbits(np.pad(row, (0, 48)), bitorder="little").view(np.uint64) for row in splits]
 
     async def program(engine):
-        bits = FourShares(XOR, {j: parts[j] for j in engine.channel.others})
+        bits = shares(engine, XOR, {j: parts[j] for j in engine.channel.others})
         with pytest.raises(ShapeError, match="80 bits"):
             await engine.from_bits(bits[:1], RingGroup(ring), 80)
         return await engine.open(await engine.from_bits(bits, RingGroup(ring), 80))
@@ -162,9 +181,9 @@ def test_a_shuffle_keeps_the_rows_of_each_bucket_together(run_four, share, group
     async def program(engine):
         with pytest.raises(ShapeError, match="buckets, rows"):
             await engine.shuffle(share(engine, group, rows[0, 0]))
-        y = await engine.shuffle(share(engine, group, rows))
+        (y,) = await engine.shuffle(share(engine, group, rows))
         await engine.check()
-        return y.parts, await engine.open(y)
+        return held(engine.channel.index, y), await engine.open(y)
 
     results = run_four(program)
     for i, (parts, opened) in enumerate(results):
@@ -176,13 +195,31 @@ def test_a_shuffle_keeps_the_rows_of_each_bucket_together(run_four, share, group
         assert i not in parts
 
 
+def test_arrays_of_several_groups_are_shuffled_alike(run_four, share):
+    numbers, bits = RingGroup(Ring(20)), XOR
+    rows = np.arange(24).reshape(2, 12)
+
+    async def program(engine):
+        arrays = share(engine, numbers, rows), share(engine, bits, rows[..., None] + [0, 100])
+        with pytest.raises(ShapeError, match="as many buckets and rows"):
+            await engine.shuffle(arrays[0], arrays[1][:1])
+        with pytest.raises(ShapeError, match="buckets, rows"):
+            await engine.shuffle()
+        return [await engine.open(part) for part in await engine.shuffle(*arrays)]
+
+    for one, two in run_four(program):
+        assert not np.array_equal(one, rows)
+        assert np.array_equal(np.sort(one, axis=1), rows)
+        assert np.array_equal(two, one[..., None] + [0, 100])
+
+
 def orders_of_shuffles(run_four, share, buckets):
     """Return how often each of the six orders of three rows came."""
     group = RingGroup(Ring(8))
     rows = np.tile(np.arange(3, dtype=np.uint8).reshape(1, 3, 1), (buckets, 1, 1))
 
     async def program(engine):
-        return await engine.open(await engine.shuffle(share(engine, group, rows)))
+        return await engine.open(*await engine.shuffle(share(engine, group, rows)))
 
     opened = run_four(program)[0].reshape(buckets, 3)
     return np.bincount(opened @ np.array([9, 3, 1]), minlength=27)[[5, 7, 11, 15, 19, 21]]
@@ -227,6 +264,60 @@ def test_inputs_open_to_whom_they_are_meant_and_to_nobody_else(run_four, owner, 
     assert ada is cleo is dora is None
     assert np.array_equal(bob, value)
     assert np.array_equal(reader, value)
+
+
+def test_several_values_open_each_to_its_receivers_after_one_check(run_four, share):
+    group = RingGroup(Ring(20))
+    plain = [np.arange(3), np.arange(4) + 50, np.arange(2) + 9]
+    to = [["ada", "reader"], ["cleo"], ["reader", "ada", "bob"]]
+
+    async def program(engine):
+        values = [share(engine, group, value, seed=i) for i, value in enumerate(plain)]
+        depth = engine.party.ledger.depth
+        opened = await engine.open_each(list(zip(values, to, strict=True)))
+        assert await engine.open_each([]) == []
+        return opened, engine.party.ledger.depth - depth
+
+    async def read(party):
+        return [
+            await opening.receive_opening(party, FOUR, group, (n,)) for n in (3, 2)
+        ], party.ledger.depth  # fmt: skip
+
+    results = run_four(program, others={"reader": read})
+    for name, (opened, rounds) in zip(FOUR, results, strict=False):
+        assert rounds == 2 * 2
+        for value, x, receivers in zip(opened, plain, to, strict=True):
+            assert (value is None) == (name not in receivers)
+            assert value is None or np.array_equal(value, x)
+    assert all(np.array_equal(x, y) for x, y in zip(results[4][0], (plain[0], plain[2]), strict=True))
+
+
+class Noting:
+    """A party that keeps what its waits say of kinds that come before."""
+
+    def __init__(self, party, seen):
+        self.party, self.seen = party, seen
+
+    def __getattr__(self, name):
+        return getattr(self.party, name)
+
+    def receive(self, kind, peer, **options):
+        self.seen.append(options.get("sent_before"))
+        return self.party.receive(kind, peer, **options)
+
+
+def test_the_wait_for_an_owner_outside_says_what_it_must_have_sent_before(run_four):
+    seen: list = []
+
+    async def program(engine):
+        engine.channel.party = Noting(engine.party, seen)
+        await engine.input(RingGroup(Ring(64)), "owner", (1,), owner_sent_before=[channel.Vouched])
+
+    async def give(party):
+        await inputs.share_input(party, FOUR, RingGroup(Ring(64)), np.ones(1, np.uint64))
+
+    run_four(program, others={"owner": give})
+    assert seen == [[channel.Vouched]] * 4
 
 
 def test_operations_side_by_side_share_rounds(run_four, share):
@@ -355,7 +446,7 @@ def test_secrets_do_not_turn_into_plain_values_and_wrong_use_is_refused(run_four
         for plain in (bool, int, float, list, np.asarray):
             with pytest.raises(UsageError, match="secret"):
                 plain(x)
-        assert repr(x) == "<FourShares (2,)>"
+        assert repr(x) == "<Shares (2,)>"
         for wrong in (bits, narrow):
             with pytest.raises(UsageError, match="different groups"):
                 x + wrong

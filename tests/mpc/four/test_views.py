@@ -14,12 +14,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from secagg.mpc.four import conjunction as conjunction_of
 from secagg.mpc.four import inputs, opening, products, shuffle
+from secagg.mpc.four import known as known_values
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.engine import FourEngine
 from secagg.mpc.four.keys import Keys, Purpose
-from secagg.mpc.four.known import HIGH, HIGH_TURNED, LOW, LOW_TURNED, share_known
-from secagg.mpc.four.shares import FourShares
+from secagg.mpc.four.known import Summands, share_summands
+from secagg.mpc.four.products import multiply_across, multiply_summands
+from secagg.mpc.four.shares import held, shares
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
@@ -27,6 +30,14 @@ from secagg.network.simulated import simulate
 from secagg.ring import Ring
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _one_chunk(monkeypatch):
+    """Let all elements be one chunk, so that a draw is a digit of each element's index."""
+    for module in (products, conjunction_of):
+        monkeypatch.setattr(module, "CHUNK", 1 << 30)
+
 
 FOUR = ("ada", "bob", "cleo", "dora")
 RING = Ring(2)
@@ -66,7 +77,20 @@ class Stream:
         self.view.append((digits, width))
         return digits
 
+    def fill(self, out):
+        width = 1 if out.dtype == np.uint64 else RING.bits
+        if not out.size:
+            return
+        digits = self.take(width)
+        out[...] = packed(digits) if width == 1 else digits
+
+    def xor_into(self, out):
+        if out.size:
+            out ^= packed(self.take(1)).reshape(out.shape)
+
     def ring(self, shape, bits):
+        if bits == 64:
+            return self.words(shape)
         if shape == (0,):
             return np.zeros(0, Ring(bits).dtype)
         assert shape == (self.deck.lanes,)
@@ -182,35 +206,36 @@ def distribution(view):
 
 def given_own(own, party, secret, modulus=4):
     """Return x_0 to x_3 of which `party` holds `own`, three shares, and which add up to the secret."""
-    shares = dict(zip((j for j in range(4) if j != party), own, strict=True))
-    return [shares.get(j, (secret - sum(own)) % modulus) for j in range(4)]
+    given = dict(zip((j for j in range(4) if j != party), own, strict=True))
+    return [given.get(j, (secret - sum(own)) % modulus) for j in range(4)]
 
 
-def shared(engine, lanes, shares, group=GROUP):
+def shared(engine, lanes, given, group=GROUP):
     def part(value):
         if group is XOR:
             return np.full(lanes // 64, (1 << 64) - 1 if value else 0, np.uint64)
         return np.full(lanes, value, RING.dtype)
 
-    return FourShares(group, {j: part(shares[j]) for j in engine.channel.others})
+    return shares(engine, group, {j: part(given[j]) for j in engine.channel.others})
 
 
 def opened(results, group=GROUP):
     """Return the value that the parties' results are shares of, having checked that all holders hold the same."""
-    shares = [results[(j + 1) % 4].parts[j] for j in range(4)]
+    parts = [held(i, result) for i, result in enumerate(results[:4])]
     for i in range(4):
-        assert all(np.array_equal(results[i].parts[j], shares[j]) for j in range(4) if j != i)
-    value = shares[0]
-    for share in shares[1:]:
+        assert all(np.array_equal(parts[i][j], parts[(j + 1) % 4][j]) for j in range(4) if j != i)
+    value = parts[1][0]
+    for share in (parts[2][1], parts[3][2], parts[0][3]):
         value = group.add(value, share)
     return value
 
 
 def one_half(monkeypatch, first):
     """Let all elements be in the first or in the second half, so that a draw is a digit of each element's index."""
-    monkeypatch.setattr(
-        products, "halves", lambda n: (slice(0, n), slice(n, n)) if first else (slice(0, 0), slice(0, n))
-    )
+    for module in (products, known_values):
+        monkeypatch.setattr(
+            module, "halves", lambda n: (slice(0, n), slice(n, n)) if first else (slice(0, 0), slice(0, n))
+        )
 
 
 async def multiply(engine, lanes, xs, ys):
@@ -266,7 +291,7 @@ def test_multiplication_without_one_mask_leaks(monkeypatch):
 def test_the_four_shares_of_a_product_are_uniform_but_for_their_sum(monkeypatch, first):
     one_half(monkeypatch, first)
     _, results = enumerate_views(lambda e, n: multiply(e, n, [1, 2, 3, 1], [2, 0, 1, 1]))
-    three = [results[3].parts[j].astype(np.int64) for j in range(3)]
+    three = [part.astype(np.int64) for part in results[3].parts]
     counts = np.bincount(three[0] * 16 + three[1] * 4 + three[2], minlength=64)
     assert (counts == counts[0]).all()
     assert (opened(results) == 7 * 4 % 4).all()
@@ -315,8 +340,8 @@ def outside_views(shares, silent=frozenset()):
 def test_an_opening_to_a_party_outside_shows_it_the_value_and_nothing_of_the_shares():
     """Also of shares that are not fresh, such as those of an input of a computing party, one of which is zero."""
     seen: dict[int, set] = {}
-    for shares in ([0, 0, 0, 2], [2, 0, 0, 0], [1, 2, 3, 0], [0, 0, 0, 1], [3, 3, 3, 0]):
-        seen.setdefault(sum(shares) % 4, set()).add(distribution(outside_views(shares)[4]))
+    for given in ([0, 0, 0, 2], [2, 0, 0, 0], [1, 2, 3, 0], [0, 0, 0, 1], [3, 3, 3, 0]):
+        seen.setdefault(sum(given) % 4, set()).add(distribution(outside_views(given)[4]))
     assert sorted(seen) == [1, 2]
     assert all(len(views) == 1 for views in seen.values())
     assert seen[1] != seen[2]
@@ -341,21 +366,134 @@ def test_a_party_and_the_reader_of_an_opening_together_see_no_more_than_the_valu
     assert seen == {(256, 1)}
 
 
-@pytest.mark.parametrize("roles", [LOW, HIGH, LOW_TURNED, HIGH_TURNED])
-def test_what_two_parties_know_becomes_shares_that_show_the_others_nothing(roles):
-    seen: list[set] = [set() for _ in range(4)]
-    for value in range(4):
+def known(engine, lanes, s, t, group=GROUP):
+    """Return values that P_2 and P_3, and P_0 and P_1, know."""
 
-        async def give(engine, lanes, value=value):
-            channel = engine.channel
-            mine = np.full(lanes, value, RING.dtype) if channel.index in (roles.c, roles.d) else None
-            return (await share_known(channel, GROUP, Purpose.TRUNCATION, [(roles, mine)], (lanes,)))[0]
+    def value(bit):
+        if group is XOR:
+            return np.full(lanes // 64, (1 << 64) - 1 if bit else 0, np.uint64)
+        return np.full(lanes, bit, RING.dtype)
+
+    low, high = engine.channel.index in (2, 3), engine.channel.index in (0, 1)
+    shape = (lanes // 64 if group is XOR else lanes,)
+    return Summands(group, shape, value(s) if low else None, value(t) if high else None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_two_parties_know_becomes_shares_that_show_the_others_nothing(monkeypatch, first):
+    one_half(monkeypatch, first)
+    seen: list[dict] = [{} for _ in range(4)]
+    for s, t in itertools.product(range(4), repeat=2):
+
+        async def give(engine, lanes, s=s, t=t):
+            ((low, high),) = await share_summands(
+                engine.channel, Purpose.TRUNCATION, [known(engine, lanes, s, t)]
+            )
+            assert not any(low[j].any() for j in low if j > 1)
+            assert not any(high[j].any() for j in high if j < 2)
+            return shares(engine, GROUP, low), shares(engine, GROUP, high)
 
         views, results = enumerate_views(give)
-        assert (opened(results) == value).all()
+        assert (opened([low for low, _ in results]) == s).all()
+        assert (opened([high for _, high in results]) == t).all()
         for party in range(4):
-            seen[party].add(distribution(views[party]))
-    assert all(len(views) == 1 for views in seen)
+            own = s if party > 1 else t  # what it knows
+            seen[party].setdefault(own, set()).add(distribution(views[party]))
+    for views in seen:
+        assert sorted(views) == [0, 1, 2, 3]
+        assert all(len(of_one) == 1 for of_one in views.values())
+
+
+@pytest.mark.parametrize("party", range(4))
+@pytest.mark.parametrize("group", [GROUP, XOR], ids=["ring", "bits"])
+def test_a_product_of_known_values_shows_no_party_anything_of_the_share_that_it_lacks(party, group):
+    """Of u = u_0 + u_1 and v = v_2 + v_3: each party lacks one share of one of them."""
+    modulus = 2 if group is XOR else 4
+    lacks = party
+    seen: set = set()
+    for other in range(modulus):
+        given = [1, modulus - 1, 1, 1]
+        given[lacks] = other
+        u, v = (given[0] + given[1]) % modulus, (given[2] + given[3]) % modulus
+
+        async def product(engine, lanes, given=tuple(given)):
+            factors = [
+                held(engine.channel.index, shared(engine, lanes, [value if j in mine else 0 for j, value in
+                                                                 enumerate(given)], group))
+                for mine in ((0, 1), (2, 3))
+            ]  # fmt: skip
+            z = await multiply_across(engine.channel, group, Purpose.TRUNCATION, *factors)
+            return shares(engine, group, z)
+
+        views, results = enumerate_views(product)
+        value = opened(results, group)
+        assert ((unpacked(value) if group is XOR else value) == u * v % modulus).all()
+        seen.add(distribution(views[party]))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("party", range(4))
+@pytest.mark.parametrize("own", OWN)
+def test_a_product_to_be_truncated_shows_no_party_anything_of_the_share_that_it_lacks(party, own):
+    """And the summand that it holds is uniform, whatever the factors are."""
+    seen: set = set()
+    for x, y in itertools.product(range(4), repeat=2):
+        xs, ys = given_own(own, party, x), given_own(own[::-1], party, y)
+
+        async def product(engine, lanes, xs=xs, ys=ys):
+            factors = [held(engine.channel.index, shared(engine, lanes, given)) for given in (xs, ys)]
+            return await multiply_summands(engine.channel, GROUP, *factors)
+
+        views, results = enumerate_views(product)
+        for knowing in itertools.product((2, 3), (0, 1)):
+            low, high = results[knowing[0]][0], results[knowing[1]][1]
+            assert (GROUP.add(low, high) == x * y % 4).all()
+        assert all(
+            (low is None) == (i < 2) and (high is None) == (i > 1) for i, (low, high) in enumerate(results)
+        )
+        seen.add(distribution(views[party]))
+        counts = np.bincount(results[party][0 if party > 1 else 1])
+        assert (counts == counts[0]).all()
+        assert counts.size == 4
+    assert len(seen) == 1
+
+
+def test_a_product_to_be_truncated_without_one_mask_leaks():
+    for key in range(4):
+        silent = frozenset({(key, "product", 0)})
+        seen: set = set()
+        for x, y in itertools.product(range(4), repeat=2):
+            xs, ys = given_own((1, 1, 1), key, x), given_own((1, 1, 1), key, y)
+
+            async def product(engine, lanes, xs=xs, ys=ys):
+                factors = [held(engine.channel.index, shared(engine, lanes, given)) for given in (xs, ys)]
+                await multiply_summands(engine.channel, GROUP, *factors)
+
+            views, _ = enumerate_views(product, silent=silent)
+            seen.add(distribution(views[key]))
+        assert len(seen) > 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("party", range(4))
+def test_an_exchange_shows_no_party_anything_of_the_share_that_it_lacks(monkeypatch, party, first):
+    one_half(monkeypatch, first)
+    for own in ((0, 0, 0), (1, 1, 0), (1, 0, 1)):
+        seen: set = set()
+        for swap, a, b in itertools.product((0, 1), repeat=3):
+            given = [given_own(own, party, bit, 2) for bit in (swap, a, b)]
+
+            async def exchanged(engine, lanes, given=given):
+                bit, *rows = (shared(engine, lanes, each, XOR) for each in given)
+                earlier, later = (row.reshape(1, lanes // 64) for row in rows)
+                await engine.exchange(bit, [(earlier, later)])
+                return earlier[0], later[0]
+
+            views, results = enumerate_views(exchanged)
+            for place, expected in enumerate((b, a) if swap else (a, b)):
+                assert (unpacked(opened([rows[place] for rows in results], XOR)) == expected).all()
+            seen.add(distribution(views[party]))
+        assert len(seen) == 1
 
 
 @pytest.mark.parametrize("party", range(4))
@@ -367,7 +505,7 @@ def test_a_shuffle_shows_no_party_anything_of_the_share_that_it_lacks(party):
 
         async def one_row(engine, lanes, shares=shares):
             x = shared(engine, lanes, shares, XOR)
-            return (await engine.shuffle(x.reshape(lanes // 64, 1))).reshape(lanes // 64)
+            return (await engine.shuffle(x.reshape(lanes // 64, 1)))[0].reshape(lanes // 64)
 
         views, results = enumerate_views(one_row)
         assert (unpacked(opened(results, XOR)) == bit).all()
@@ -381,8 +519,11 @@ def views_of_a_hop(monkeypatch, order, silent=frozenset()):
 
     async def hop(engine, lanes):
         rows = [shared(engine, lanes, shares, XOR) for shares in ([1, 0, 1, 1], [0, 0, 1, 0])]
-        parts = {j: np.stack([row.parts[j] for row in rows], axis=1) for j in engine.channel.others}
-        return await shuffle._hop(engine.channel, FourShares(XOR, parts), 2)
+        parts = {
+            j: np.stack(pair, axis=1)
+            for j, *pair in zip(engine.channel.others, *(row.parts for row in rows), strict=True)
+        }
+        return await shuffle._hop(engine.channel, [(XOR, parts)], 2)
 
     views, _ = enumerate_views(hop, silent=silent)
     return distribution(views[2])
@@ -411,8 +552,6 @@ def test_shares_of_an_input_from_outside_are_uniform_to_each_party():
 
     simulate(dict.fromkeys(FOUR, program) | {"owner": give}, insecure_seed=4).values()
     for parts in shares.values():
-        joint = np.bincount(
-            sum(part.astype(np.int64) << 2 * i for i, part in enumerate(parts.values())), minlength=64
-        )
+        joint = np.bincount(sum(part.astype(np.int64) << 2 * i for i, part in enumerate(parts)), minlength=64)
         assert joint.min() > 64 - 6 * 8  # six deviations of a count with mean 64
         assert joint.max() < 64 + 6 * 8

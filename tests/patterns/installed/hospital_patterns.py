@@ -120,7 +120,6 @@ class Headcount:
     Parameters = NoParameters
     roles = {"input": RoleSize(2, 20), "result": RoleSize(1, 1)}
     phases = ("count",)
-    trust = "The health authority learns each hospital's numbers."
 
     def check(self, parameters: Any, terms: Terms) -> None:
         pass
@@ -133,6 +132,9 @@ class Headcount:
 
     def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:
         return [Disclosure("each hospital's number of beds and of staff", terms.roles["result"])]
+
+    def trust(self, terms: Terms) -> str:
+        return "The health authority learns each hospital's numbers."
 
     def warnings(self, parameters: Any, terms: Terms) -> list[str]:
         return []

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-WAYS = ("bit", "constant", "other session", "halves", "addend")
+WAYS = ("bit", "constant", "other session", "halves", "addend", "withheld")
 
 
 class Liar:
@@ -57,6 +57,8 @@ def altered(message: Any, field: str, place: int | None, way: str, other: Any) -
     Args:
       other: the same message of another session.
     """
+    if way == "withheld":
+        return _without(message, field, place)
     value = getattr(message, field)
     theirs = getattr(other, field)
     if place is not None:
@@ -75,6 +77,18 @@ def altered(message: Any, field: str, place: int | None, way: str, other: Any) -
         whole[place] = changed
         changed = tuple(whole)
     return type(message)(**{**msgspec.structs.asdict(message), field: changed})
+
+
+def _without(message: Any, field: str, place: int | None) -> Any | None:
+    """Return a message without one of several values, or with an empty one; None if it is empty already."""
+    value = getattr(message, field)
+    if place is not None:
+        value = tuple(part for i, part in enumerate(value) if i != place)
+    elif isinstance(value, bytes) and value:
+        value = b""
+    else:
+        return None
+    return type(message)(**{**msgspec.structs.asdict(message), field: value})
 
 
 def _bytes(value: bytes, way: str, theirs: bytes) -> bytes | None:
