@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
+from blame import blamed
 from costs import measured
+from encrypted_sums import secret_key, single
 from secagg import fixed_point, wire
 from secagg.cost.operation import Cost
 from secagg.errors import (
@@ -58,8 +60,8 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, Cost]:
-    public_key = secret_key_of(name).public_key
+def declared(case: Any, name: str) -> dict[str, Cost]:
+    public_key = secret_key(name).public_key
     return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
 
 
@@ -67,16 +69,14 @@ def declared(case: Any, name: str, secret_key_of: Single) -> dict[str, Cost]:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (300,), (5000,)])
-def test_sums_of_any_shape_are_right_and_cost_what_was_declared(
-    single: Single, secret_key_of: Single, name: str, shape: tuple[int, ...]
-) -> None:
+def test_sums_of_any_shape_are_right_and_cost_what_was_declared(name: str, shape: tuple[int, ...]) -> None:
     if name == "paillier" and shape == (5000,):
         shape = (170, 2)  # some 6 residues
     case = single(name, shape=shape)
     out = case.play()
     case.check_all(out.results, case.terms.roles.clients)
     assert not out.errors
-    expected = declared(case, name, secret_key_of)
+    expected = declared(case, name)
     assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
@@ -84,7 +84,7 @@ def test_sums_of_any_shape_are_right_and_cost_what_was_declared(
 @pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
 @pytest.mark.parametrize("seed", range(3))
 def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
-    single: Single, name: str, clip: float, frac_bits: int, seed: int
+    name: str, clip: float, frac_bits: int, seed: int
 ) -> None:
     case = single(name, clip=clip, frac_bits=frac_bits, seed=seed, shape=(20,))
     out = case.play()
@@ -93,13 +93,13 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
     assert 0 < result.error < 0.001 * clip if name == "ckks" else result.error == 3 * 2.0 ** -(frac_bits + 1)
 
 
-def test_sums_at_the_border_of_the_plan_are_right(single: Single, name: str) -> None:
+def test_sums_at_the_border_of_the_plan_are_right(name: str) -> None:
     case = single(name, shape=(4,))
     case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.roles.clients})
     case.check_all(case.play().results, ("a", "b", "c"))
 
 
-def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> None:
+def test_sums_side_by_side_do_not_mix() -> None:
     first, second = single("rlwe", seed=1), single("rlwe", seed=2, shape=(9,))
 
     def both(name: str) -> Program[Any]:
@@ -117,17 +117,17 @@ def test_sums_side_by_side_do_not_mix(single: Single, secret_key_of: Single) -> 
 # Dropouts.
 
 
-FOUR = {"clients": ("a", "b", "c", "d")}
+FOUR: dict[str, Any] = {"clients": ("a", "b", "c", "d")}
 
 
-def test_an_upload_that_is_only_slow_is_in_the_sum(single: Single, name: str) -> None:
+def test_an_upload_that_is_only_slow_is_in_the_sum(name: str) -> None:
     case = single(name)
     out = case.play(faults=(Fault("delay", 0, sender="a", seconds=4.0),))
     assert not out.errors
     case.check_all(out.results, ("a", "b", "c"))
 
 
-def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(single: Single, name: str) -> None:
+def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(name: str) -> None:
     case = single(name)
     case.xs["b"] = np.array([0.0, 101.0, 0.0, 0.0, 0.0])
     out = case.play()
@@ -138,14 +138,15 @@ def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(single: Sin
 
 @pytest.mark.parametrize("gone", ["agg", "k"])
 def test_without_aggregator_or_key_holder_nobody_has_a_result_and_the_error_names_it(
-    single: Single, name: str, gone: str, blame: Callable[[BaseException], str]
+    name: str,
+    gone: str,
 ) -> None:
     case = single(name)
     out = case.play(faults=(Fault("crash", 0, sender=gone),))
     assert not any(out.results.values())
     waiting = out.errors if name == "ckks" else {n: out.errors[n] for n in ("r",)}
     assert waiting
-    assert {blame(error) for error in waiting.values()} == {gone}
+    assert {blamed(error) for error in waiting.values()} == {gone}
 
 
 # Clients that send something else.
@@ -175,9 +176,9 @@ def garbled(message: Any, how: Callable[[np.ndarray[Any, Any]], Any]) -> Any:
     return changed(message, **{field: tuple(map(how, arrays)) if field == "words" else how(arrays)})
 
 
-def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, Callable[[Any], Message]]:
+def wrong_uploads(name: str, terms: Terms) -> dict[str, Callable[[Any], Message]]:
     x, plan = np.ones(terms.shape), terms.plan
-    foreign = secret_key_of(name, other=True).public_key
+    foreign = secret_key(name, other=True).public_key
     stranger = RlweSecretKey.generate(parameters(96)).public_key
 
     def wrong_id(key: Any) -> Message:
@@ -209,11 +210,9 @@ def wrong_uploads(name: str, terms: Terms, secret_key_of: Single) -> dict[str, C
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_table")
 @pytest.mark.parametrize("who", ["a", "d"], ids=["first", "last"])
-def test_a_client_that_uploads_something_else_is_left_out_and_named(
-    single: Single, secret_key_of: Single, name: str, who: str
-) -> None:
+def test_a_client_that_uploads_something_else_is_left_out_and_named(name: str, who: str) -> None:
     case = single(name, **FOUR)
-    for what, make in wrong_uploads(name, case.terms, secret_key_of).items():
+    for what, make in wrong_uploads(name, case.terms).items():
         out = case.play(replaced={who: upload(name, make)})
         assert not out.errors, (what, out.errors)
         case.check_all(out.results, tuple(n for n in case.terms.roles.clients if n != who))
@@ -223,11 +222,9 @@ def test_a_client_that_uploads_something_else_is_left_out_and_named(
         assert who in str(failed[who]), what
 
 
-def test_a_wrong_upload_does_not_count_towards_the_least(
-    single: Single, secret_key_of: Single, name: str
-) -> None:
+def test_a_wrong_upload_does_not_count_towards_the_least(name: str) -> None:
     case = single(name, min_clients=3)
-    make = wrong_uploads(name, case.terms, secret_key_of)["a sum"]
+    make = wrong_uploads(name, case.terms)["a sum"]
     out = case.play(replaced={"b": upload(name, make)}, record=True)
     error = out.errors["agg"]
     assert isinstance(error, TooFewPartiesError)
@@ -236,7 +233,7 @@ def test_a_wrong_upload_does_not_count_towards_the_least(
     assert not [frame for sender, to, frame in out.transcript if (sender, to) == ("agg", "k")]
 
 
-def test_a_second_upload_of_a_client_is_not_added(single: Single, name: str) -> None:
+def test_a_second_upload_of_a_client_is_not_added(name: str) -> None:
     case = single(name)
 
     async def twice(p: Party) -> None:
@@ -273,7 +270,7 @@ def add(ciphertexts: list[Any]) -> Any:
     return total
 
 
-def undecryptable(name: str, secret_key_of: Single, honest: Message) -> Message:
+def undecryptable(name: str, honest: Message) -> Message:
     """A message that looks like the honest one and has noise in it."""
     if name == "rlwe":
         rng = np.random.default_rng(1)
@@ -316,12 +313,9 @@ def wire_plan(header: Any) -> fixed_point.Plan:
     ],
 )
 def test_an_aggregator_that_sends_no_sum_of_whom_it_announces_is_named_and_nobody_gets_a_result(
-    single: Single,
-    secret_key_of: Single,
     name: str,
     names: tuple[str, ...],
     what: str,
-    blame: Callable[[BaseException], str],
 ) -> None:
     case = single(name)
 
@@ -335,7 +329,7 @@ def test_an_aggregator_that_sends_no_sum_of_whom_it_announces_is_named_and_nobod
             "another plan": lambda: add(
                 [key.encrypt(np.ones(5), replace(case.terms.plan, clip=50.0))] * 3
             ).to_message(),
-            "noise": lambda: undecryptable(name, secret_key_of, add(cs).to_message()),
+            "noise": lambda: undecryptable(name, add(cs).to_message()),
             "another message": lambda: Contributors(("a", "b", "c")),
         }
         return made[what]()
@@ -344,14 +338,14 @@ def test_an_aggregator_that_sends_no_sum_of_whom_it_announces_is_named_and_nobod
     assert not any(out.results.values())
     assert isinstance(out.errors["k"], RemoteProtocolError)
     assert "agg" in str(out.errors["k"])
-    assert {blame(error) for error in out.errors.values()} == {"agg"}
+    assert {blamed(error) for error in out.errors.values()} == {"agg"}
 
 
 # A key holder that lies to a result party.
 
 
 @pytest.mark.parametrize("what", ["shape", "encoded shape", "dtype", "stranger", "too few", "repeated"])
-def test_a_result_that_cannot_be_names_the_key_holder(single: Single, what: str) -> None:
+def test_a_result_that_cannot_be_names_the_key_holder(what: str) -> None:
     case = single("rlwe")
     ring = case.terms.plan.ring
     names, values, encoded = ("a", "b"), np.zeros(5), np.zeros(5, ring.dtype)
@@ -378,7 +372,7 @@ def test_a_result_that_cannot_be_names_the_key_holder(single: Single, what: str)
     assert error.peer == "k"
 
 
-def test_a_key_holder_that_sends_no_key_is_named(single: Single, name: str) -> None:
+def test_a_key_holder_that_sends_no_key_is_named(name: str) -> None:
     case = single(name)
 
     async def holder(p: Party) -> None:
@@ -388,7 +382,7 @@ def test_a_key_holder_that_sends_no_key_is_named(single: Single, name: str) -> N
     out = case.play(replaced={"k": holder})
     for peer in ("a", "b", "c", "agg"):
         assert isinstance(out.errors[peer], RemoteProtocolError | AbortedError)
-        assert out.errors[peer].peer == "k"
+        assert blamed(out.errors[peer]) == "k"
 
 
 # What is refused before anything is sent.
@@ -401,13 +395,11 @@ def refused(case: Any, name: str, program: Callable[[Party], Any], why: str) -> 
     assert out.ledgers[name].total().sent.messages == 0
 
 
-def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
-    single: Single, secret_key_of: Single
-) -> None:
+def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent() -> None:
     pytest.importorskip("gmpy2", reason="paillier needs gmpy2")
     pytest.importorskip("tenseal", reason="ckks needs tenseal")
     case = single("rlwe")
-    terms, x, key = case.terms, np.zeros(5), secret_key_of("rlwe")
+    terms, x, key = case.terms, np.zeros(5), secret_key("rlwe")
 
     def program(values: Any, scheme_name: str = "rlwe", **options: Any) -> Program[Any]:
         options = {"terms": terms, "secret_key": None} | options
@@ -425,7 +417,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
         refused(
             case,
             who,
-            program(None, "ckks", secret_key=secret_key_of("ckks"), terms=shown),
+            program(None, "ckks", secret_key=secret_key("ckks"), terms=shown),
             "only the key holder",
         )
 
@@ -437,7 +429,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 
 
 @pytest.mark.slow
-def test_equal_arrays_are_uploaded_as_different_ciphertexts(single: Single, name: str) -> None:
+def test_equal_arrays_are_uploaded_as_different_ciphertexts(name: str) -> None:
     case = single(name)
     case.xs.update(dict.fromkeys(case.terms.roles.clients, np.ones(5)))
     out = case.play(record=True)
@@ -488,11 +480,9 @@ class Aggregator:
 
 
 @pytest.mark.slow
-def test_what_the_aggregator_holds_does_not_grow_with_the_clients(
-    single: Single, secret_key_of: Single
-) -> None:
+def test_what_the_aggregator_holds_does_not_grow_with_the_clients() -> None:
     case = single("rlwe", clients=tuple(f"c{i}" for i in range(200)), shape=(4 * 4096,))
-    key = secret_key_of("rlwe").public_key
+    key = secret_key("rlwe").public_key
     message = key.encrypt(np.ones(case.terms.shape), case.terms.plan).to_message()
     upload_bytes = 4 * (1 << 16)
     peaks = []
@@ -510,12 +500,10 @@ def test_what_the_aggregator_holds_does_not_grow_with_the_clients(
 
 
 @pytest.mark.slow
-def test_the_aggregator_keeps_no_ciphertext_but_the_sum(
-    single: Single, secret_key_of: Single, name: str
-) -> None:
+def test_the_aggregator_keeps_no_ciphertext_but_the_sum(name: str) -> None:
     # What TenSEAL and gmpy2 hold is not seen by tracemalloc; the objects that hold it are counted instead.
     case = single(name, clients=tuple(f"c{i}" for i in range(200)))
-    key = secret_key_of(name).public_key
+    key = secret_key(name).public_key
     one = key.encrypt(np.ones(5), case.terms.plan)
     aggregator, alive = Aggregator(case, name, key, 12), []
 
@@ -528,7 +516,7 @@ def test_the_aggregator_keeps_no_ciphertext_but_the_sum(
 
 
 @pytest.mark.slow
-def test_200_clients_are_added_up(single: Single) -> None:
+def test_200_clients_are_added_up() -> None:
     case = single("rlwe", clients=tuple(f"c{i}" for i in range(200)))
     out = case.play()
     case.check_all(out.results, case.terms.roles.clients)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from encrypted_sums import make_terms, secret_key
 from secagg import fixed_point
 from secagg.errors import PlanError, RemoteProtocolError, ShapeError, UsageError
 from secagg.he.scheme import Header
@@ -45,30 +45,26 @@ def enter(terms: Terms, me: str, values: Any, roster: tuple[str, ...] = ROSTER) 
     ],
     ids=str,
 )
-def test_terms_that_cannot_be_kept_are_refused(
-    terms_of: Callable[..., Terms], changes: dict[str, Any]
-) -> None:
-    terms = terms_of()
+def test_terms_that_cannot_be_kept_are_refused(changes: dict[str, Any]) -> None:
+    terms = make_terms()
     with pytest.raises(UsageError):
         with_changes(terms, **changes)
 
 
-def test_an_aggregator_that_holds_a_key_is_refused_by_name(terms_of: Callable[..., Terms]) -> None:
+def test_an_aggregator_that_holds_a_key_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="agg cannot be aggregator and key holder"):
-        terms_of(key_holders=("k", "agg"))
+        make_terms(key_holders=("k", "agg"))
 
 
-def test_a_plan_for_fewer_parties_than_clients_is_refused(terms_of: Callable[..., Terms]) -> None:
+def test_a_plan_for_fewer_parties_than_clients_is_refused() -> None:
     plan = fixed_point.plan(clip=1.0, frac_bits=0, parties=2)
     with pytest.raises(PlanError, match="for 2 parties, not 3 clients"):
-        replace(terms_of(), plan=plan)
+        replace(make_terms(), plan=plan)
 
 
 @pytest.mark.parametrize(("shape", "length"), [((), 1), ((7,), 7), ((2, 3, 4), 24)])
-def test_length_counts_the_numbers(
-    terms_of: Callable[..., Terms], shape: tuple[int, ...], length: int
-) -> None:
-    assert terms_of(shape=shape).length == length
+def test_length_counts_the_numbers(shape: tuple[int, ...], length: int) -> None:
+    assert make_terms(shape=shape).length == length
 
 
 @pytest.mark.parametrize(
@@ -83,21 +79,21 @@ def test_length_counts_the_numbers(
     ],
 )
 def test_arrays_where_none_belong_or_of_another_shape_are_refused(
-    terms_of: Callable[..., Terms], me: str, values: Any, error: type[Exception]
+    me: str, values: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        enter(terms_of(), me, values)
+        enter(make_terms(), me, values)
 
 
 @pytest.mark.parametrize("missing", ["c", "agg", "k", "r"])
-def test_roles_for_strangers_are_refused_by_name(terms_of: Callable[..., Terms], missing: str) -> None:
+def test_roles_for_strangers_are_refused_by_name(missing: str) -> None:
     roster = tuple(name for name in ROSTER if name != missing)
     with pytest.raises(UsageError, match=f"roster, and {missing} are not"):
-        enter(terms_of(), "a", np.zeros(5), roster)
+        enter(make_terms(), "a", np.zeros(5), roster)
 
 
-def test_only_clients_without_another_role_may_be_lost(terms_of: Callable[..., Terms]) -> None:
-    terms = terms_of(clients=("a", "b", "c", "k", "r", "agg"))
+def test_only_clients_without_another_role_may_be_lost() -> None:
+    terms = make_terms(clients=("a", "b", "c", "k", "r", "agg"))
     assert enter(terms, "a", np.zeros(5)).optional == {"a", "b", "c"}
 
 
@@ -109,22 +105,20 @@ def test_a_sum_does_not_show_its_numbers() -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "x"), ("a", "a"), ("a",), (), ("a", "b", "c", "c")])
-def test_lists_of_contributors_that_cannot_be_are_refused_and_name_the_peer(
-    terms_of: Callable[..., Terms], names: tuple[str, ...]
-) -> None:
+def test_lists_of_contributors_that_cannot_be_are_refused_and_name_the_peer(names: tuple[str, ...]) -> None:
     with pytest.raises(RemoteProtocolError, match="agg") as caught:
-        check_contributors(names, terms_of(), peer="agg")
+        check_contributors(names, make_terms(), peer="agg")
     assert caught.value.peer == "agg"
-    assert check_contributors(("c", "a"), terms_of(), peer="agg") == ("c", "a")
+    assert check_contributors(("c", "a"), make_terms(), peer="agg") == ("c", "a")
 
 
 @pytest.mark.parametrize(
     "changes", [{"summands": 2}, {"weight": 2}, {"shape": (6,)}, {"shape": (5, 1)}, {"plan": None}], ids=str
 )
 def test_headers_of_anything_but_one_fresh_array_are_refused_and_name_the_peer(
-    terms_of: Callable[..., Terms], changes: dict[str, Any]
+    changes: dict[str, Any],
 ) -> None:
-    terms = terms_of()
+    terms = make_terms()
     header = Header("rlwe", bytes(32), terms.plan, terms.shape)
     check_header(header, terms, 1, peer="a")
     if "plan" in changes:
@@ -134,16 +128,14 @@ def test_headers_of_anything_but_one_fresh_array_are_refused_and_name_the_peer(
     assert caught.value.peer == "a"
 
 
-def test_nothing_added_up_has_no_total(terms_of: Callable[..., Terms]) -> None:
-    adder: Adder[Any] = Adder(terms_of(), None)
+def test_nothing_added_up_has_no_total() -> None:
+    adder: Adder[Any] = Adder(make_terms(), None)
     with pytest.raises(UsageError, match="nothing"):
         _ = adder.total
 
 
-def test_the_aggregators_own_upload_is_not_changed_by_adding(
-    terms_of: Callable[..., Terms], secret_key_of: Callable[..., Any]
-) -> None:
-    terms, key = terms_of(), secret_key_of("rlwe")
+def test_the_aggregators_own_upload_is_not_changed_by_adding() -> None:
+    terms, key = make_terms(), secret_key("rlwe")
     one, other = (key.public_key.encrypt(np.full(5, x), terms.plan) for x in (1.0, 2.0))
     adder = Adder(terms, one)
     adder.add("b", other)

@@ -16,7 +16,9 @@ from msgspec.structs import replace as changed
 
 pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
 
+from blame import blamed
 from costs import measured
+from encrypted_sums import dealt, shared_paillier
 from secagg.cost.operation import Cost
 from secagg.errors import (
     AbortedError,
@@ -45,7 +47,7 @@ Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, L
 ROLES = OF_SEVERAL_HOLDERS
 
 
-def declared(case: Any, dealt: Make, *, needed: int = 2, small: bool = True) -> dict[str, Cost]:
+def declared(case: Any, *, needed: int = 2, small: bool = True) -> dict[str, Cost]:
     public_key, _ = dealt(len(case.terms.roles.key_holders), needed, small=small)
     return {n: cost(n, terms=case.terms, public_key=public_key) for n in case.programs}
 
@@ -53,31 +55,29 @@ def declared(case: Any, dealt: Make, *, needed: int = 2, small: bool = True) -> 
 # What it computes, and what that costs.
 
 
-def test_a_key_of_2048_bits_gives_the_sum_at_the_declared_cost(shared_paillier: Make, dealt: Make) -> None:
+def test_a_key_of_2048_bits_gives_the_sum_at_the_declared_cost() -> None:
     case = shared_paillier(small=False, shape=(200,), results=("r", "h1"))
     out = case.play()
     case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
-    expected = declared(case, dealt, small=False)
+    expected = declared(case, small=False)
     assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (150,)])
 @pytest.mark.parametrize(("holders", "needed"), [(2, 2), (3, 3), (5, 3)])
 def test_sums_of_any_shape_by_any_number_of_holders_are_right(
-    shared_paillier: Make, dealt: Make, shape: tuple[int, ...], holders: int, needed: int
+    shape: tuple[int, ...], holders: int, needed: int
 ) -> None:
     names = tuple(f"h{i}" for i in range(holders))
     case = shared_paillier(shape=shape, key_holders=names, needed=needed)
     out = case.play()
     case.check_all(dict(zip(case.programs, out.values(), strict=True)), case.terms.roles.clients)
-    expected = declared(case, dealt, needed=needed)
+    expected = declared(case, needed=needed)
     assert {n: measured(n, ledger) for n, ledger in out.ledgers.items()} == expected
 
 
 @pytest.mark.parametrize(("clip", "frac_bits"), [(1.0, 20), (1000.0, 8), (0.01, 30)])
-def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
-    shared_paillier: Make, clip: float, frac_bits: int
-) -> None:
+def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(clip: float, frac_bits: int) -> None:
     for seed in range(4):
         case = shared_paillier(clip=clip, frac_bits=frac_bits, seed=seed, shape=(20,))
         result = case.play().results["r"]
@@ -88,25 +88,21 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
 # Clients that are missing.
 
 
-FOUR = {"clients": ("a", "b", "c", "d")}
+FOUR: dict[str, Any] = {"clients": ("a", "b", "c", "d")}
 
 
-def test_without_the_aggregator_everybody_who_waits_for_it_names_it(
-    shared_paillier: Make, blame: Make
-) -> None:
+def test_without_the_aggregator_everybody_who_waits_for_it_names_it() -> None:
     case = shared_paillier()
     out = case.play(faults=(Fault("crash", 0, sender="agg"),))
     assert set(out.errors) == {"h1", "h2", "h3", "r"}
-    assert {blame(error) for error in out.errors.values()} == {"agg"}
+    assert {blamed(error) for error in out.errors.values()} == {"agg"}
 
 
 # Clients that send something else.
 
 
 @pytest.mark.parametrize("who", ["a", "d"], ids=["first", "last"])
-def test_a_client_that_uploads_something_else_is_left_out_and_named(
-    shared_paillier: Make, dealt: Make, who: str
-) -> None:
+def test_a_client_that_uploads_something_else_is_left_out_and_named(who: str) -> None:
     case = shared_paillier(**FOUR)
     key, (other, _), plan = dealt(small=True)[0], dealt(3, 3, small=True), case.terms.plan
     x = np.ones(5)
@@ -171,7 +167,7 @@ def lying(case: Any, key: Any, names: Mapping[str, tuple[str, ...]], made: Calla
     ],
 )
 def test_key_holders_answer_for_nothing_but_a_sum_of_whom_the_aggregator_announces(
-    shared_paillier: Make, dealt: Make, blame: Make, names: tuple[str, ...], what: str
+    names: tuple[str, ...], what: str
 ) -> None:
     case = shared_paillier()
     key = dealt(small=True)[0]
@@ -192,12 +188,10 @@ def test_key_holders_answer_for_nothing_but_a_sum_of_whom_the_aggregator_announc
     assert not [frame for sender, _, frame in out.transcript if sender.startswith("h")]
     for peer in ("h1", "h2", "h3", "r"):
         assert isinstance(out.errors[peer], RemoteProtocolError | AbortedError)
-    assert {blame(error) for error in out.errors.values()} == {"agg"}
+    assert {blamed(error) for error in out.errors.values()} == {"agg"}
 
 
-def test_a_ciphertext_that_decrypts_to_no_sum_is_an_error_that_names_the_aggregator(
-    shared_paillier: Make, dealt: Make
-) -> None:
+def test_a_ciphertext_that_decrypts_to_no_sum_is_an_error_that_names_the_aggregator() -> None:
     case = shared_paillier()
     key = dealt(small=True)[0]
 
@@ -217,7 +211,7 @@ def test_a_ciphertext_that_decrypts_to_no_sum_is_an_error_that_names_the_aggrega
 
 @pytest.mark.parametrize("differs", ["ciphertext", "names"])
 def test_an_aggregator_that_tells_result_parties_something_else_gets_no_wrong_number_accepted(
-    shared_paillier: Make, dealt: Make, differs: str
+    differs: str,
 ) -> None:
     case = shared_paillier(**FOUR)
     key = dealt(small=True)[0]
@@ -292,7 +286,7 @@ WRONG = [
 
 @pytest.mark.parametrize("how", WRONG)
 @pytest.mark.parametrize("holder", ["h1", "h3"])
-def test_a_wrong_share_is_left_out_and_its_sender_named(shared_paillier: Make, how: str, holder: str) -> None:
+def test_a_wrong_share_is_left_out_and_its_sender_named(how: str, holder: str) -> None:
     case = shared_paillier()
     out = case.play(replaced={holder: lies(case, holder, wrong_share(how))})
     assert not out.errors
@@ -304,9 +298,7 @@ def test_a_wrong_share_is_left_out_and_its_sender_named(shared_paillier: Make, h
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_with_too_few_right_shares_there_is_an_error_that_names_the_liars(
-    shared_paillier: Make, how: str
-) -> None:
+def test_with_too_few_right_shares_there_is_an_error_that_names_the_liars(how: str) -> None:
     case = shared_paillier()
     liars = {h: lies(case, h, wrong_share(how)) for h in ("h1", "h3")}
     out = case.play(replaced=liars)
@@ -318,16 +310,14 @@ def test_with_too_few_right_shares_there_is_an_error_that_names_the_liars(
     assert error.peer in ("h1", "h3")
 
 
-def test_a_wrong_share_under_the_key_of_2048_bits_is_left_out_and_its_sender_named(
-    shared_paillier: Make,
-) -> None:
+def test_a_wrong_share_under_the_key_of_2048_bits_is_left_out_and_its_sender_named() -> None:
     case = shared_paillier(small=False)
     out = case.play(replaced={"h2": lies(case, "h2", wrong_share("another number"))})
     case.check_all(out.results, ("a", "b", "c"))
     assert list(case.parties["r"].failed) == ["h2"]
 
 
-def test_a_share_of_another_round_is_none_for_this(shared_paillier: Make) -> None:
+def test_a_share_of_another_round_is_none_for_this() -> None:
     case = shared_paillier()
     kept: list[Message] = []
 
@@ -345,9 +335,7 @@ def test_a_share_of_another_round_is_none_for_this(shared_paillier: Make) -> Non
     assert "for another" in str(later.parties["r"].failed["h1"])
 
 
-def test_shares_are_for_one_session_round_and_set_of_contributors(
-    shared_paillier: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shares_are_for_one_session_round_and_set_of_contributors(monkeypatch: pytest.MonkeyPatch) -> None:
     contexts: set[bytes] = set()
     answer = KeyShare.partial_decrypt
 
@@ -372,7 +360,7 @@ def test_shares_are_for_one_session_round_and_set_of_contributors(
 @pytest.mark.parametrize(("holders", "needed"), [(3, 2), (5, 3)])
 @pytest.mark.parametrize("action", ["crash", "drop"])
 def test_as_many_key_holders_as_are_not_needed_may_be_missing(
-    shared_paillier: Make, dealt: Make, holders: int, needed: int, action: Action
+    holders: int, needed: int, action: Action
 ) -> None:
     names = tuple(f"h{i}" for i in range(holders))
     case = shared_paillier(key_holders=names, needed=needed)
@@ -380,13 +368,13 @@ def test_as_many_key_holders_as_are_not_needed_may_be_missing(
     out = case.play(faults=tuple(Fault(action, 0, sender=n) for n in gone))
     assert not out.errors
     case.check_all(out.results, ("a", "b", "c"))
-    expected = declared(case, dealt, needed=needed)
+    expected = declared(case, needed=needed)
     assert {n: measured(n, x) for n, x in out.ledgers.items() if n not in gone} == {
         n: c for n, c in expected.items() if n not in gone
     }
 
 
-def test_a_key_holder_that_was_never_there_is_not_needed(shared_paillier: Make) -> None:
+def test_a_key_holder_that_was_never_there_is_not_needed() -> None:
     case = shared_paillier()
 
     async def gone(p: Party) -> None:
@@ -397,7 +385,7 @@ def test_a_key_holder_that_was_never_there_is_not_needed(shared_paillier: Make) 
     case.check_all(out.results, ("a", "b", "c"))
 
 
-def test_one_more_missing_key_holder_is_an_error_that_names_one(shared_paillier: Make) -> None:
+def test_one_more_missing_key_holder_is_an_error_that_names_one() -> None:
     case = shared_paillier()
     out = case.play(faults=(Fault("crash", 0, sender="h1"), Fault("crash", 0, sender="h2")))
     error = out.errors["r"]
@@ -407,16 +395,14 @@ def test_one_more_missing_key_holder_is_an_error_that_names_one(shared_paillier:
     assert "h2" in str(error)
 
 
-def test_a_result_party_counts_its_own_share(shared_paillier: Make) -> None:
+def test_a_result_party_counts_its_own_share() -> None:
     case = shared_paillier(results=("h1",))
     out = case.play(faults=(Fault("crash", 0, sender="h2"),))
     assert not out.errors
     case.check_all(out.results, ("a", "b", "c"))
 
 
-def test_over_tcp_the_loss_of_a_client_and_a_key_holder_is_borne(
-    shared_paillier: Make, over_tcp: Drive
-) -> None:
+def test_over_tcp_the_loss_of_a_client_and_a_key_holder_is_borne(over_tcp: Drive) -> None:
     case = shared_paillier(**FOUR)
 
     async def gone(p: Party) -> None:
@@ -430,9 +416,7 @@ def test_over_tcp_the_loss_of_a_client_and_a_key_holder_is_borne(
 # What is refused before anything is sent.
 
 
-def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
-    shared_paillier: Make, dealt: Make
-) -> None:
+def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent() -> None:
     case = shared_paillier()
     key, shares = dealt(small=True)
     other, theirs = dealt(3, 3, small=True)
@@ -461,7 +445,7 @@ def test_keys_and_roles_that_do_not_fit_are_refused_before_anything_is_sent(
 # What the wire shows, and what the aggregator holds.
 
 
-def test_what_the_aggregator_holds_does_not_grow_with_the_clients(shared_paillier: Make, dealt: Make) -> None:
+def test_what_the_aggregator_holds_does_not_grow_with_the_clients() -> None:
     case = shared_paillier(clients=tuple(f"c{i}" for i in range(200)), shape=(5000,))
     key = dealt(small=True)[0]
     message = key.encrypt(np.ones(case.terms.shape), case.terms.plan).to_message()

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace as changed
 
 from altering import altering
+from blame import blamed
 from costs import measured
 from secagg import wire
 from secagg.cost.operation import Cost
@@ -43,7 +44,7 @@ Make = Callable[..., Any]
 Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, Ledger]]]
 
 HOLDERS = ("h1", "h2", "h3")
-FOUR = {"clients": ("a", "b", "c", "d")}
+FOUR: dict[str, Any] = {"clients": ("a", "b", "c", "d")}
 ROLES: dict[str, dict[str, Any]] = {
     **OF_SEVERAL_HOLDERS,
     "two holders who are all clients": {
@@ -155,9 +156,7 @@ def other_key(federation: Any, bits: int, **options: Any) -> PublicKeyMessage:
     "what",
     ["another key", "another ring", "other flooding", "more holders", "no key", "another confirmation"],
 )
-def test_a_key_that_the_first_holder_made_up_is_refused_and_it_is_named(
-    federate: Make, blame: Make, what: str
-) -> None:
+def test_a_key_that_the_first_holder_made_up_is_refused_and_it_is_named(federate: Make, what: str) -> None:
     federation = federate(with_key=False)
     programs = federation.key_programs()
 
@@ -181,13 +180,13 @@ def test_a_key_that_the_first_holder_made_up_is_refused_and_it_is_named(
     for name in ("a", "b", "c", "agg", "r"):
         error = out.errors[name]
         assert isinstance(error, RemoteProtocolError | AbortedError), repr(error)
-    named = {blame(error) for error in out.errors.values()}
+    named = {blamed(error) for error in out.errors.values()}
     # Of transcripts that differ, nobody can tell whose is the right one.
     assert named == {"h1"} or (what == "another confirmation" and named <= {"h1", "h2"})
 
 
 def test_a_holder_that_opens_something_else_than_it_committed_to_is_named_and_there_is_no_key(
-    federate: Make, blame: Make
+    federate: Make,
 ) -> None:
     federation = federate(with_key=False)
     programs = federation.key_programs()
@@ -197,7 +196,7 @@ def test_a_holder_that_opens_something_else_than_it_committed_to_is_named_and_th
 
     out = simulate(programs | {"h2": altering(programs["h2"], alter)})
     assert not {"h1", "h3", "a", "agg", "r"} & set(out.results)
-    assert {blame(out.errors[n]) for n in ("h1", "h3")} == {"h2"}
+    assert {blamed(out.errors[n]) for n in ("h1", "h3")} == {"h2"}
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -446,7 +445,7 @@ FORGED = [
 
 @pytest.mark.parametrize("what", FORGED)
 def test_key_holders_decrypt_nothing_when_the_aggregator_passes_on_what_it_should_not(
-    federate: Make, blame: Make, what: str
+    federate: Make, what: str
 ) -> None:
     federation = federate()
     earlier: list[HalfUpload] = []
@@ -477,13 +476,11 @@ def test_key_holders_decrypt_nothing_when_the_aggregator_passes_on_what_it_shoul
         error = out.errors[holder]
         assert isinstance(error, RemoteProtocolError | AbortedError)
         assert "agg" in str(error)
-    assert {blame(error) for error in out.errors.values()} == {"agg"}
+    assert {blamed(error) for error in out.errors.values()} == {"agg"}
 
 
 @pytest.mark.parametrize("what", ["two uploads of one client", "a heavier upload"])
-def test_key_holders_decrypt_nothing_when_aggregator_and_a_client_conspire(
-    federate: Make, blame: Make, what: str
-) -> None:
+def test_key_holders_decrypt_nothing_when_aggregator_and_a_client_conspire(federate: Make, what: str) -> None:
     federation = federate(max_weight=3)
     case = federation.case()
     encoded = np.ones(5, case.terms.plan.ring.dtype)
@@ -500,11 +497,11 @@ def test_key_holders_decrypt_nothing_when_aggregator_and_a_client_conspire(
 
     out = case.play(replaced={"agg": lying(federation, case, tell)}, record=True)
     assert not answers(out)
-    assert {blame(out.errors[holder]) for holder in HOLDERS} == {"agg"}
+    assert {blamed(out.errors[holder]) for holder in HOLDERS} == {"agg"}
 
 
 def test_key_holders_without_a_closing_message_decrypt_nothing_and_name_the_aggregator(
-    federate: Make, blame: Make
+    federate: Make,
 ) -> None:
     federation = federate()
     case = federation.case()
@@ -515,7 +512,7 @@ def test_key_holders_without_a_closing_message_decrypt_nothing_and_name_the_aggr
 
     out = case.play(replaced={"agg": lying(federation, case, tell)}, record=True)
     assert not answers(out)
-    assert {blame(error) for error in out.errors.values()} == {"agg"}
+    assert {blamed(error) for error in out.errors.values()} == {"agg"}
     assert set(out.errors) == {*HOLDERS, "r"}
 
 
@@ -568,9 +565,7 @@ def test_the_order_of_uploads_does_not_matter(federate: Make) -> None:
     "what",
     ["fewer", "a stranger", "a name twice", "other digests", "other c0", "c0 of two", "c0 of another length"],
 )
-def test_a_result_party_that_is_given_another_list_or_half_has_no_result(
-    federate: Make, blame: Make, what: str
-) -> None:
+def test_a_result_party_that_is_given_another_list_or_half_has_no_result(federate: Make, what: str) -> None:
     federation = federate(**FOUR)
     case = federation.case()
 
@@ -600,7 +595,7 @@ def test_a_result_party_that_is_given_another_list_or_half_has_no_result(
     assert isinstance(error, RemoteProtocolError)
     assert "agg" in str(error)
     # Where halves and answers do not go together, whose are wrong cannot be told.
-    assert blame(error) == ("" if what in ("other c0", "c0 of two") else "agg")
+    assert blamed(error) == ("" if what in ("other c0", "c0 of two") else "agg")
 
 
 # Key holders that lie or are missing.
@@ -608,9 +603,7 @@ def test_a_result_party_that_is_given_another_list_or_half_has_no_result(
 
 @pytest.mark.parametrize("phase", ["vote", "answer"])
 @pytest.mark.parametrize("action", ["crash", "drop"])
-def test_a_missing_key_holder_is_an_error_that_names_it(
-    federate: Make, blame: Make, phase: str, action: Action
-) -> None:
+def test_a_missing_key_holder_is_an_error_that_names_it(federate: Make, phase: str, action: Action) -> None:
     federation = federate()
     case = federation.case()
     # A holder sends two votes, then its answer.
@@ -618,7 +611,7 @@ def test_a_missing_key_holder_is_an_error_that_names_it(
     assert not any(out.results.values())
     error = out.errors["r"]
     assert isinstance(error, PeerMissingError)
-    waited = {blame(e) for e in out.errors.values()}
+    waited = {blamed(e) for e in out.errors.values()}
     if action == "crash" or phase == "answer":
         assert waited == {"h2"}
     else:  # the first who gives up waiting is named by the others
@@ -630,9 +623,7 @@ def test_a_missing_key_holder_is_an_error_that_names_it(
 @pytest.mark.parametrize(
     "what", ["unsigned", "another's", "of another sum", "another message", "of another round"]
 )
-def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(
-    federate: Make, blame: Make, what: str
-) -> None:
+def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(federate: Make, what: str) -> None:
     federation = federate()
     kept = first_sent(federation, Vote)
     case = federation.case(round=1)
@@ -654,15 +645,13 @@ def test_without_everybodys_vote_for_the_same_nothing_is_decrypted(
     assert not any(out.results.values())
     assert not answers(out) - {"h2"}
     assert [federation.records[h].epoch for h in ("h1", "h3")] == epochs
-    assert {blame(out.errors[h]) for h in ("h1", "h3")} == {"h2"}
+    assert {blamed(out.errors[h]) for h in ("h1", "h3")} == {"h2"}
 
 
 @pytest.mark.parametrize(
     "what", ["noise", "unflooded", "of another sum", "cut", "another message", "of another round"]
 )
-def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(
-    federate: Make, blame: Make, what: str
-) -> None:
+def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(federate: Make, what: str) -> None:
     federation = federate()
     kept = first_sent(federation, PartialDecryption)
     case = federation.case(round=1)
@@ -690,7 +679,7 @@ def test_a_wrong_partial_decryption_is_an_error_and_no_wrong_number(
     error = out.errors["r"]
     assert isinstance(error, RemoteProtocolError)
     assert not any(out.results.values())
-    assert blame(error) == ("" if what in ("noise", "unflooded", "of another round") else "h2")
+    assert blamed(error) == ("" if what in ("noise", "unflooded", "of another round") else "h2")
     assert "key holders" in str(error) if not error.peer else "h2" in str(error)
 
 

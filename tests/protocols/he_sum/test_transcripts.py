@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import transcripts
+from encrypted_sums import dealt, secret_key, shared_paillier, single
 from secagg.he.rlwe.ciphertexts import CiphertextMessage
 from secagg.he.rlwe.key_generation import Commitment, Confirmation, Opening
 from secagg.he.rlwe.keys import PublicKeyMessage
@@ -132,9 +133,9 @@ def add_words(view: View, name: str, words: Iterable[Any], bits: int) -> None:
 
 @pytest.mark.parametrize("fill", [0.0, 100.0])
 def test_uploads_under_rlwe_are_uniform_and_independent_and_the_key_holder_gets_their_sum(
-    fill: float, single: Callable[..., Any], secret_key_of: Callable[..., Any]
+    fill: float,
 ) -> None:
-    p = secret_key_of("rlwe").public_key.parameters
+    p = secret_key("rlwe").public_key.parameters
     case = single("rlwe", shape=(p.degree + 5,))  # the rest of the second block is empty, and looks the same
     messages = played(case, fill)
     view, total = View(p.degree), None
@@ -153,10 +154,10 @@ def test_uploads_under_rlwe_are_uniform_and_independent_and_the_key_holder_gets_
 
 @pytest.mark.parametrize("fill", [0.0, 100.0])
 def test_uploads_under_ckks_are_uniform_and_independent_and_the_key_holder_gets_their_sum(
-    fill: float, single: Callable[..., Any], secret_key_of: Callable[..., Any]
+    fill: float,
 ) -> None:
     pytest.importorskip("tenseal", reason="ckks needs tenseal")
-    context = secret_key_of("ckks").public_key.context
+    context = secret_key("ckks").public_key.context
     case = single("ckks", shape=(context.slots + 5,))
     messages = played(case, fill)
     view, blocks = View(context.degree), []
@@ -177,11 +178,9 @@ def test_uploads_under_ckks_are_uniform_and_independent_and_the_key_holder_gets_
     assert set((wrapped // -prime).reshape(-1).tolist()) == {0, 1, 2}
 
 
-def test_residues_under_paillier_are_uniform_and_each_has_a_randomizer_of_its_own(
-    single: Callable[..., Any], secret_key_of: Callable[..., Any], one_table: None
-) -> None:
+def test_residues_under_paillier_are_uniform_and_each_has_a_randomizer_of_its_own(one_table: None) -> None:
     pytest.importorskip("gmpy2", reason="paillier needs gmpy2")
-    key = secret_key_of("paillier").public_key
+    key = secret_key("paillier").public_key
     plan = single("paillier").terms.plan
     case = single("paillier", shape=(32 * key.numbers_together(plan),))
     messages = played(case, 100.0)
@@ -205,9 +204,7 @@ def test_residues_under_paillier_are_uniform_and_each_has_a_randomizer_of_its_ow
 # Several key holders.
 
 
-def test_residues_and_answers_under_a_shared_paillier_key_are_uniform_over_runs(
-    shared_paillier: Callable[..., Any], dealt: Callable[..., Any]
-) -> None:
+def test_residues_and_answers_under_a_shared_paillier_key_are_uniform_over_runs() -> None:
     pytest.importorskip("gmpy2", reason="paillier needs gmpy2")
     key, _ = dealt(3, 2, small=True)
     n, runs = int(key.n), 64
