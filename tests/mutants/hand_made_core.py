@@ -26,7 +26,7 @@ CORE: Final = (
         "secagg/mailbox.py",
         "if number < expected:",
         "if False:",
-        ("tests/test_party.py",),
+        ("tests/party/test_*.py",),
     ),
     Change(
         "lanes are not bounded",
@@ -40,14 +40,14 @@ CORE: Final = (
         "secagg/party/party.py",
         "if envelope.session != self.session[:16]:",
         "if False:",
-        ("tests/test_party.py",),
+        ("tests/party/test_*.py",),
     ),
     Change(
         "messages in another party's name are read",
         "secagg/party/party.py",
         "if envelope.sender != self.roster.position.get(peer):",
         "if False:",
-        ("tests/test_party.py",),
+        ("tests/party/test_*.py",),
     ),
     Change(
         "a forked party sends",
@@ -61,7 +61,7 @@ CORE: Final = (
         "secagg/party/party.py",
         "if gather.quorum is not None and len(got) < gather.quorum:",
         "if gather.quorum is not None and len(got) < gather.quorum - 1:",
-        ("tests/test_party.py",),
+        ("tests/party/test_*.py",),
     ),
     Change(
         "what nobody asked for is not bounded",
@@ -75,7 +75,7 @@ CORE: Final = (
         "secagg/party/party.py",
         "        if size > gather.limit:",
         "        if False:",
-        ("tests/test_party.py",),
+        ("tests/party/test_*.py",),
     ),
     Change(
         "items of a message are not counted",

@@ -34,7 +34,7 @@ _FLOWER: Final = (
     "tests/integrations/test_flower_simulation.py",
 )
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
-    "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/test_party.py", _CONSTANTS),
+    "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/party/test_*.py", _CONSTANTS),
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
     "secagg/mpc/array.py": ("tests/mpc/test_array.py", *_ENGINE, "tests/mpc/three/test_comparison.py"),
     "secagg/mpc/bits.py": (
@@ -70,7 +70,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
     "secagg/party/*.py": (
-        "tests/test_party.py",
+        "tests/party/test_*.py",
         "tests/test_fork.py",
         "tests/network/test_simulated.py",
         "tests/network/test_stepwise.py",
@@ -85,7 +85,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_array.py", "tests/mpc/test_bits.py"),
     "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked_sum/test_keys.py"),
-    "secagg/wire.py": ("tests/test_wire.py", "tests/test_party.py", _CONSTANTS),
+    "secagg/wire.py": ("tests/test_wire.py", "tests/party/test_*.py", _CONSTANTS),
     "secagg/network/hello.py": ("tests/network/test_hello.py",),
     "secagg/network/pinning.py": ("tests/network/test_pinning.py",),
     "secagg/network/stepwise.py": ("tests/network/test_stepwise.py",),
