@@ -11,6 +11,8 @@ from secagg.errors import UsageError
 from secagg.mpc.arrays import elementary
 from secagg.mpc.arrays.dtypes import fixed, int64
 from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.engines import set_up
+from secagg.network.simulated import simulate
 
 RELATIVE = 2.0**-21
 COUNT = 200
@@ -131,3 +133,18 @@ def test_numpy_s_names_and_operators_lead_here():
 def test_a_dtype_for_which_no_bound_is_stated_is_refused(dtype):
     with pytest.raises(UsageError, match=r"take 64 bits with 1 to 20 fractional bits.*astype"):
         opened([elementary.exp], np.array([1.0]), f=16, dtype=dtype)
+
+
+@pytest.mark.parametrize("computing", [("ada", "bob", "cleo"), ("ada", "bob", "cleo", "dora")], ids=len)
+def test_three_and_four_parties_compute_them_within_a_unit_more(computing):
+    x = np.array([0.75, 3.0, 100.0])
+    functions = [elementary.reciprocal, elementary.sqrt, elementary.log, elementary.sigmoid]
+
+    async def program(party):
+        engine = Engine(await set_up(party, computing))
+        shared = engine.share(x if party.me == "ada" else None, owner="ada", shape=(3,), dtype=fixed(16))
+        return await engine.open(*(function(shared) for function in functions))
+
+    got = simulate(dict.fromkeys(computing, program), insecure_seed=1).values()[0]
+    for result, true in zip(got, (1 / x, np.sqrt(x), np.log(x), 1 / (1 + np.exp(-x))), strict=True):
+        assert np.allclose(result, true, rtol=RELATIVE, atol=3 * 2.0**-16)
