@@ -399,4 +399,25 @@ CORE: Final = (
         'f"list of {kind.__name__}"',
         ("tests/integrations/test_flower_nodes.py",),
     ),
+    Change(
+        "numbers that are sorted lack places: outcomes show how often keys occur",
+        "secagg/mpc/sorting/keys.py",
+        "    public[0] |= np.arange(n, dtype=np.uint64)\n",
+        "",
+        ("tests/mpc/test_sorting.py",),
+    ),
+    Change(
+        "rows are compared in the open before they are shuffled",
+        "secagg/mpc/sorting/sort.py",
+        "shuffled = await shuffle_rows(engine, [table.columns.each(np.transpose), *columns])",
+        "shuffled = [table.columns.each(np.transpose), *columns]",
+        ("tests/mpc/test_sorting.py",),
+    ),
+    Change(
+        "ranks are opened before they are shuffled",
+        "secagg/mpc/sorting/permutations.py",
+        "shuffled_ranks, *shuffled = await shuffle_rows(engine, [ranks, *columns])",
+        "shuffled_ranks, *shuffled = ranks, *columns",
+        ("tests/mpc/test_sorting.py",),
+    ),
 )

@@ -1,7 +1,7 @@
 """Which function of ours numpy's functions and the array API's names lead to; what is missing names what is near.
 
 `NAMES` are functions of shared arrays by the array API's name. A module that adds some puts itself into `_MODULES`, and its
-functions into a dictionary `NAMES` of its own. `_PENDING` says of names that are not there yet what to do meanwhile.
+functions into a dictionary `NAMES` of its own.
 """
 
 from __future__ import annotations
@@ -72,13 +72,11 @@ NAMES: Final[dict[str, Callable[..., Any]]] = {
     "where": comparison.where,
 }
 
-_MODULES: Final[tuple[str, ...]] = ("secagg.mpc.arrays.elementary", "secagg.mpc.arrays.linalg")
-_PENDING: Final[Mapping[str, str]] = {
-    "argsort": "nothing sorts shared arrays yet; argmin and argmax find extremes",
-    "searchsorted": "nothing searches shared arrays yet; (x < v).sum() counts what is smaller",
-    "sort": "nothing sorts shared arrays yet; min and max find extremes",
-    "unique_counts": "nothing counts distinct shared values yet; (x == v).sum() counts one",
-}
+_MODULES: Final[tuple[str, ...]] = (
+    "secagg.mpc.arrays.elementary",
+    "secagg.mpc.arrays.linalg",
+    "secagg.mpc.arrays.ordering",
+)
 
 # Numpy's names that the array API has otherwise.
 _NUMPY: Final[Mapping[str, str]] = {
@@ -119,8 +117,6 @@ def named(name: str) -> Callable[..., Any]:
     """
     if (function := names().get(name)) is not None:
         return function
-    if name in _PENDING:
-        raise UsageError(f"{name}: {_PENDING[name]}")
     near = difflib.get_close_matches(name, [*names(), *_NUMPY], 3, 0.5)
     hint = f"near: {', '.join(near)}" if near else "docs/joint-computations.md lists what there is"
     raise UsageError(f"shared arrays have no {name!r}; {hint}")

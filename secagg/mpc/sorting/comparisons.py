@@ -1,0 +1,113 @@
+"""Opened comparisons of rows, many in one go.
+
+Both rows of each pair are gathered, cut into bit planes and compared (`bits.less_than`). One bit a pair is opened, all pairs
+in one opening. Who compares what has to be public, and the outcome has to be simulatable: see `quicksort`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.cost.operation import Cost
+from secagg.mpc.bits import BLOCK, LANES, less_than
+from secagg.mpc.groups import Array
+from secagg.mpc.primitives import Costs, Shares
+from secagg.ring import U64, to_planes
+
+Rows: TypeAlias = NDArray[np.int64]
+Verdicts: TypeAlias = NDArray[np.bool_]
+
+# Rows gathered and cut at a time: fewer make each pass of a transposition too short to pay for its call.
+_CHUNK: Final = 1 << 18
+
+
+class Comparisons:
+    """Opened comparisons of the rows of a table.
+
+    Args:
+      columns, bits: distinct numbers; see `Table`.
+    """
+
+    def __init__(self, columns: Shares, bits: int) -> None:
+        self._columns = columns
+        self._bits = bits
+
+    async def less(self, left: Rows, right: Rows) -> Verdicts:
+        """Open, for each pair of rows, whether the left one is less; the same at all computing parties.
+
+        Args:
+          left, right: rows of the table, shape (pairs,).
+        """
+        if not left.size:
+            return np.empty(0, np.bool_)
+        both = self._columns.each(lambda part: _planes(part, self._bits, right, left))
+        return await _opened(both[1], both[0], left.size)
+
+    def cut(self, rows: Rows) -> Shares:
+        """Return the bit planes of rows, for comparing them several times."""
+        return self._columns.each(lambda part: _planes(part, self._bits, rows)[0])
+
+    async def greater(self, planes: Shares, left: Rows) -> Verdicts:
+        """Open, for each row that has been cut into planes, whether it is greater than another one.
+
+        Args:
+          left: the other rows, as many.
+        """
+        others = self.cut(left)
+        others ^= planes
+        return await _opened(others, planes, left.size)
+
+
+async def _opened(apart: Shares, right: Shares, pairs: int) -> Verdicts:
+    """Open left < right of pairs of numbers; apart: left XOR right."""
+    below = await less_than(apart, right)
+    opened = cast(U64, await below.engine.open(below))  # to all computing parties, so to this one
+    return np.unpackbits(opened.view(np.uint8), count=pairs, bitorder="little").view(np.bool_)
+
+
+def less_cost(costs: Costs, pairs: int, bits: int) -> Cost:
+    """Return the cost of opened comparisons of so many pairs of numbers."""
+    words = -(-pairs // LANES)
+    rounds = [costs.conjunction(words * ands) for ands in ands_by_round(bits)]
+    return rounds[0].then(*rounds[1:], costs.open(8 * words, range(costs.computing)))
+
+
+def ands_by_round(bits: int) -> list[int]:
+    """Return how many ANDs a pair each round of a comparison has; see `bits.less_than`."""
+    blocks = _whole_blocks(bits) // BLOCK
+    rounds = [3 * blocks - 2, 2 * blocks - 1, blocks, blocks]
+    while blocks > 1:
+        rounds.append(2 * (blocks // 2) - 1)
+        blocks -= blocks // 2
+    return rounds
+
+
+def _whole_blocks(bits: int) -> int:
+    return -(-bits // BLOCK) * BLOCK
+
+
+def _planes(part: Array, bits: int, rows: Rows, others: Rows | None = None) -> U64:
+    """Return the planes of rows in the order that `less_than` takes, and of rows XOR others; lanes behind them are zero.
+
+    Args:
+      part: shape (columns, rows).
+    """
+    whole, words = _whole_blocks(bits), -(-rows.size // LANES)
+    out = np.empty((1 if others is None else 2, whole, words), np.uint64)
+    # Bit BLOCK * b + j of a number is plane j * blocks + b.
+    by_block = out.reshape(-1, BLOCK, whole // BLOCK, words).swapaxes(1, 2)
+    for start in range(0, rows.size, _CHUNK):
+        here = slice(start, start + _CHUNK)
+        there = slice(start // LANES, (start + _CHUNK) // LANES)
+        for c, column in enumerate(part):
+            width = min(64, whole - 64 * c)
+            blocks = slice(64 // BLOCK * c, 64 // BLOCK * c + width // BLOCK)
+            values = column.take(rows[here])
+            by_block[0, blocks, :, there] = to_planes(values, width).reshape(width // BLOCK, BLOCK, -1)
+            if others is not None:
+                values ^= column.take(others[here])
+                by_block[1, blocks, :, there] = to_planes(values, width).reshape(width // BLOCK, BLOCK, -1)
+    return out
