@@ -35,6 +35,7 @@ Drive = Callable[[Mapping[str, Program[Any]]], tuple[dict[str, Any], dict[str, L
 Federations: TypeAlias = Callable[[Roles], tuple[encrypted_sums.Federation, Iterator[int]]]
 FOUR, P, D = ("c0", "c1", "c2", "c3"), ("p0", "p1", "p2"), 5
 BOUND, RING = 50, Ring(64)
+WHERE_IT_CAME_FROM: Collection[Action] = set(ACTIONS) - {"drop", "reorder"}
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Case:
 
     start: what begins a run, and returns each party's program in it.
     declared: what a party's part costs, of a roster and the numbers of the clients that take part.
-    blamed: faults of which everybody's error is about the party whose message they hit.
+    blamed: faults, besides a crash, of which everybody's error is about the party whose message they hit.
     last_upload: number of the client's message with which its vector is in the sum.
     timeout_s: how long a client is waited for.
     sent_in_vain: what others than clients have sent when too few vectors are there; no part of a result is among it.
@@ -132,7 +133,7 @@ def additive(roles: Roles, _: Federations, seed: int = 0) -> Case:
         lambda: program,
         lambda me, *_: additive_sum.cost(me, terms=terms),
         # Where a message is lost that others wait for, those who wait for them in turn may be the first to give up.
-        blamed=ACTIONS if roles.clients == roles.aggregators else set(ACTIONS) - {"drop", "reorder"},
+        blamed=ACTIONS if roles.clients == roles.aggregators else WHERE_IT_CAME_FROM,
         last_upload=len(roles.aggregators) - 1,
         sent_in_vain=("Arrived", "Agreed"),
     )
@@ -195,6 +196,7 @@ def encrypted(roles: Roles, _: Federations, seed: int = 0, *, scheme_name: str) 
         made.xs,
         lambda: made.programs.__getitem__,
         lambda me, *_: single_key.cost(me, terms=made.terms, public_key=key),
+        blamed=WHERE_IT_CAME_FROM if scheme_name == "ckks" else {"duplicate"},
         timeout_s=made.terms.timeout_s,
         sent_in_vain=("PublicKeyMessage",),
     )
@@ -211,6 +213,7 @@ def shared_paillier(roles: Roles, _: Federations, seed: int = 0) -> Case:
         made.xs,
         lambda: made.programs.__getitem__,
         lambda me, *_: threshold_paillier.cost(me, terms=made.terms, public_key=key),
+        blamed=WHERE_IT_CAME_FROM,
         timeout_s=made.terms.timeout_s,
     )
 
@@ -228,7 +231,9 @@ def shared_rlwe(roles: Roles, federation_of: Federations, seed: int = 0) -> Case
         return threshold_rlwe.cost(me, **options, n_uploads=len(stayed))
 
     timeout_s = federation.terms.timeout_s
-    return Case(roles, xs, start, declared, timeout_s=timeout_s, sent_in_vain=("Relayed",))
+    return Case(
+        roles, xs, start, declared, WHERE_IT_CAME_FROM, timeout_s=timeout_s, sent_in_vain=("Relayed",)
+    )
 
 
 SERVER = Roles(FOUR, ("server",), ("server",))
@@ -425,7 +430,7 @@ def check_fault(case: Case, out: Outcome[Any], fault: Fault, ends: tuple[str, st
         assert isinstance(error, RemoteProtocolError | PeerMissingError)
         assert error.peer in {*ends, *roles.aggregators, *roles.key_holders}
         assert blamed(error) in str(error)
-    if fault.action in case.blamed:
+    if fault.action == "crash" or fault.action in case.blamed:
         assert {blamed(error) for error in out.errors.values()} <= {sender}
     dropped = {result.dropped for result in out.results.values() if result is not None}
     assert all(set(names) <= set(ends) for names in dropped)

@@ -136,19 +136,6 @@ def test_a_client_with_numbers_out_of_range_is_left_out_and_told_why(name: str) 
     case.check_all(out.results, ("a", "c"))
 
 
-@pytest.mark.parametrize("gone", ["agg", "k"])
-def test_without_aggregator_or_key_holder_nobody_has_a_result_and_the_error_names_it(
-    name: str,
-    gone: str,
-) -> None:
-    case = single(name)
-    out = case.play(faults=(Fault("crash", 0, sender=gone),))
-    assert not any(out.results.values())
-    waiting = out.errors if name == "ckks" else {n: out.errors[n] for n in ("r",)}
-    assert waiting
-    assert {blamed(error) for error in waiting.values()} == {gone}
-
-
 # Clients that send something else.
 
 

@@ -91,13 +91,6 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(clip: fl
 FOUR: dict[str, Any] = {"clients": ("a", "b", "c", "d")}
 
 
-def test_without_the_aggregator_everybody_who_waits_for_it_names_it() -> None:
-    case = shared_paillier()
-    out = case.play(faults=(Fault("crash", 0, sender="agg"),))
-    assert set(out.errors) == {"h1", "h2", "h3", "r"}
-    assert {blamed(error) for error in out.errors.values()} == {"agg"}
-
-
 # Clients that send something else.
 
 
