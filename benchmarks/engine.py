@@ -29,13 +29,8 @@ one_thread()
 import numpy as np  # noqa: E402  # after one_thread
 
 from secagg.cost.operation import Cost  # noqa: E402
-from secagg.mpc.array import (  # noqa: E402
-    SharedArray,
-    from_bits,
-    input_array,
-    public_array,
-)
-from secagg.mpc.numbers import RING64  # noqa: E402
+from secagg.mpc.numbers import RING64, RingGroup, decode, encode_public  # noqa: E402
+from secagg.mpc.primitives import Shares  # noqa: E402
 from secagg.mpc.three.costs import COSTS  # noqa: E402
 from secagg.mpc.three.engine import ThreeEngine  # noqa: E402
 from secagg.network.memory import keep_freed_memory  # noqa: E402
@@ -102,30 +97,33 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
 
 async def party_program(party: Any, *, n: int, side: int, repeats: int) -> dict[str, Any]:
     """Return, by operation, the seconds of each repetition, and the errors found at the end."""
-    engine = await ThreeEngine.set_up(party, NAMES)
+    engine, ring = await ThreeEngine.set_up(party, NAMES), RingGroup(RING64)
     made_up = np.random.default_rng(1)
     x, y = np.rint(made_up.standard_normal((2, max(n, side * side))) * 50 * 2**FRAC_BITS) / 2**FRAC_BITS
 
-    async def given(values: Any, owner: int) -> SharedArray:
-        mine = values if party.me == NAMES[owner] else None
-        return await input_array(engine, NAMES[owner], values.shape, mine, frac_bits=FRAC_BITS)
+    async def given(values: Any, owner: int) -> Shares:
+        mine = encode_public(values, RING64, FRAC_BITS) if party.me == NAMES[owner] else None
+        return await engine.input(ring, NAMES[owner], values.shape, mine)
+
+    async def numbers(opening: Any, frac_bits: int) -> Any:
+        opened = await engine.open(await opening)
+        return None if opened is None else decode(opened, RING64, frac_bits)
 
     a, b = await given(x[:n], 0), await given(y[:n], 1)
     p, q = [await given(v[: side * side].reshape(side, side), 2) for v in (x, y)]
-    i, j = (SharedArray.of(v) for v in (a, b))
     few, others = a[:SMALL].copy(), b[:SMALL].copy()
-    beacon = public_array(engine, np.zeros(1, np.int64))
-    flags = await (a < 0)
+    beacon = engine.public(ring, np.zeros(1, np.uint64))
+    flags = await engine.negative(a)
     runs = {
-        "imul": lambda: i * j,
-        "mul": lambda: a * b,
-        "cmp": lambda: a < 0,
-        "bit": lambda: from_bits(flags, n),
-        "eq": lambda: a == 0,
-        "open": lambda: a.open(),
-        "mm": lambda: p @ q,
-        "mul-small": lambda: few * others,
-        "cmp-small": lambda: few < 0,
+        "imul": lambda: engine.multiply(a, b),
+        "mul": lambda: engine.multiply(a, b, FRAC_BITS),
+        "cmp": lambda: engine.negative(a),
+        "bit": lambda: engine.from_bits(flags, ring, n),
+        "eq": lambda: engine.zero(a),
+        "open": lambda: engine.open(a),
+        "mm": lambda: engine.matmul(p, q, FRAC_BITS),
+        "mul-small": lambda: engine.multiply(few, others, FRAC_BITS),
+        "cmp-small": lambda: engine.negative(few),
     }
     results: dict[str, Any] = {}
     for name, (_, times) in operations(n, side, repeats).items():
@@ -133,13 +131,13 @@ async def party_program(party: Any, *, n: int, side: int, repeats: int) -> dict[
         seconds = []
         for _ in range(times):
             for _ in range(2):  # the second opening ends at all three nearly at once
-                await beacon.open()
+                await engine.open(beacon)
             begun = time.perf_counter()
             await runs[name]()
             seconds.append(time.perf_counter() - begun)
         results[name] = seconds
-    product, matrix = await (await (a * b)).open(), await (await (p @ q)).open()
-    negative = await (await from_bits(await (a < 0), n)).open()
+    product, matrix = [await numbers(runs[name](), FRAC_BITS) for name in ("mul", "mm")]
+    negative = await numbers(runs["bit"](), 0)
     side_x, side_y = (v[: side * side].reshape(side, side) for v in (x, y))
     results["errors"] = {
         "mul": float(abs(product - x[:n] * y[:n]).max() * 2**FRAC_BITS),

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from secagg import mpc
 from secagg.errors import SecaggError
 from secagg.fixed_point import plan
 from secagg.he.rlwe import SecretKey
-from secagg.mpc.array import input_array, receive_array, share_array, where
-from secagg.mpc.three.engine import ThreeEngine
+from secagg.mpc.groups import XOR
 from secagg.network.simulated import ACTIONS, Fault, Outcome, simulate
 from secagg.party import Party
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
@@ -88,22 +88,21 @@ def engine_case() -> Case:
     values = np.array([1.5, -2.25, 100.0, 0.0])
 
     async def computing(party: Party) -> Any:
-        engine = await ThreeEngine.set_up(party, COMPUTING)
-        x = await input_array(engine, "P1", (4,), values if party.me == "P1" else None, frac_bits=16)
-        y = await input_array(engine, "data", (4,), frac_bits=16)
-        larger = await where(await (x < y), y, x)
-        z = await (larger * y)
-        (mixed,) = await engine.shuffle((await z.bits())[None])
-        await engine.open(mixed, ["P2"])
-        await z.open(["result"])
-        opened = await larger.open()
-        return None if opened is None else opened.tolist()
+        engine = await mpc.Engine.create(party, COMPUTING)
+        x = engine.share(values if party.me == "P1" else None, owner="P1", shape=4, dtype=mpc.fixed(16))
+        y = engine.share(None, owner="data", shape=4, dtype=mpc.fixed(16))
+        larger = mpc.maximum(x, y)
+        z = larger * y
+        await z.open(to="result")
+        (mixed,) = await engine.primitives.shuffle(engine.primitives.public(XOR, np.zeros((1, 4), np.uint64)))
+        await engine.primitives.open(mixed, ["P2"])
+        return (await larger.open()).tolist()
 
     async def data(party: Party) -> None:
-        await share_array(party, COMPUTING, -values, frac_bits=16)
+        await mpc.share_with(party, COMPUTING, -values, dtype=mpc.fixed(16))
 
     async def result(party: Party) -> Any:
-        opened = await receive_array(party, COMPUTING, (4,), frac_bits=16)
+        opened = await mpc.receive(party, COMPUTING, 4, dtype=mpc.fixed(16))
         return np.round(opened, 3).tolist()
 
     return Case({**dict.fromkeys(COMPUTING, computing), "data": data, "result": result}, lambda _, r: r)

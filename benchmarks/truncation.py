@@ -15,7 +15,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.mpc.array import SharedArray, input_array
+from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.party import Party
@@ -30,18 +30,15 @@ def engine_products(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.in
     """Return the products' ring elements, as the three parties open them."""
 
     async def program(party: Party) -> NDArray[np.int64]:
-        engine = await ThreeEngine.set_up(party, NAMES)
-
-        async def given(values: NDArray[np.int64], owner: int) -> SharedArray:
+        engine, ring = await ThreeEngine.set_up(party, NAMES), RingGroup(RING64)
+        factors = []
+        for owner, values in ((NAMES[0], x), (NAMES[1], y)):
             # The numbers are given as integers that are already scaled.
-            mine = values if party.me == NAMES[owner] else None
-            shared = await input_array(engine, NAMES[owner], values.shape, mine)
-            return SharedArray.of(shared, FRAC_BITS)
-
-        z = await (await given(x, 0) * await given(y, 1))
-        opened = await SharedArray.of(z).open()
+            mine = RING64.from_signed(values) if party.me == owner else None
+            factors.append(await engine.input(ring, owner, values.shape, mine))
+        opened = await engine.open(await engine.multiply(*factors, FRAC_BITS))
         assert opened is not None
-        return opened.astype(np.int64)
+        return RING64.to_signed(opened)
 
     first, *others = simulate(dict.fromkeys(NAMES, program)).values()
     assert all(np.array_equal(first, other) for other in others)

@@ -1,4 +1,4 @@
-"""Secret sharing, and computing on shares: n-party additive sharing, and engines of three or four parties."""
+"""Secret sharing, and computing on shares: n-party additive sharing, and shared arrays among three or four parties."""
 
 from typing import TYPE_CHECKING
 
@@ -10,36 +10,62 @@ if __name__ == "mpc":  # found through the link at the root of a checkout
     alias(__name__)
 
 __all__ = [
+    "Engine",
     "SharedArray",
     "additive",
+    "astype",
     "bits",
-    "from_bits",
-    "input_array",
-    "public_array",
-    "receive_array",
+    "ceil",
+    "clip",
+    "concat",
+    "cost",
+    "fixed",
+    "floor",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "matmul",
+    "maximum",
+    "minimum",
+    "receive",
+    "rint",
     "set_up",
-    "share_array",
+    "share_with",
+    "sign",
+    "stack",
+    "take",
+    "tensordot",
+    "trunc",
     "where",
 ]
 
 if TYPE_CHECKING:
     from secagg.mpc import additive, bits
-    from secagg.mpc.array import (
-        SharedArray,
-        from_bits,
-        input_array,
-        public_array,
-        receive_array,
-        share_array,
-        where,
-    )
+    from secagg.mpc.arrays.arithmetic import astype, ceil, floor, rint, sign, trunc
+    from secagg.mpc.arrays.array import SharedArray
+    from secagg.mpc.arrays.comparison import maximum, minimum, where
+    from secagg.mpc.arrays.dtypes import fixed, int8, int16, int32, int64
+    from secagg.mpc.arrays.engine import Engine
+    from secagg.mpc.arrays.functions import clip, matmul, tensordot
+    from secagg.mpc.arrays.moves import concat, stack, take
+    from secagg.mpc.arrays.outside import receive, share_with
+    from secagg.mpc.arrays.rehearsal import cost
     from secagg.mpc.engines import set_up
 else:
     __getattr__, __dir__ = face(
         "secagg.mpc",
         {
             "secagg.mpc": "additive bits",
-            "secagg.mpc.array": "SharedArray from_bits input_array public_array receive_array where share_array",
+            "secagg.mpc.arrays.arithmetic": "astype ceil floor rint sign trunc",
+            "secagg.mpc.arrays.array": "SharedArray",
+            "secagg.mpc.arrays.comparison": "maximum minimum where",
+            "secagg.mpc.arrays.dtypes": "fixed int8 int16 int32 int64",
+            "secagg.mpc.arrays.engine": "Engine",
+            "secagg.mpc.arrays.functions": "clip matmul tensordot",
+            "secagg.mpc.arrays.moves": "concat stack take",
+            "secagg.mpc.arrays.outside": "receive share_with",
+            "secagg.mpc.arrays.rehearsal": "cost",
             "secagg.mpc.engines": "set_up",
         },
     )

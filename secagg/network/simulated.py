@@ -127,6 +127,8 @@ class _Simulation(Generic[T]):
             )
             for name in roster
         }
+        for party in self.parties.values():
+            party.simulated = True
         self.runs = {name: Run(party, programs[name](party)) for name, party in self.parties.items()}
         self.outcome.ledgers = {name: party.ledger for name, party in self.parties.items()}
         self._starts = starts

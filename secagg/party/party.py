@@ -105,6 +105,7 @@ class Party:
         "rng",
         "roster",
         "session",
+        "simulated",
     )
 
     def __init__(
@@ -138,6 +139,9 @@ class Party:
         self._lane: Lane = ()
         self._lanes: dict[Lane, int] = {}  # how many lanes have branched off each
         self._claimed: set[str] = set()
+        self.simulated = (
+            False  # whether all parties run in one process, on made-up data; the simulator says so
+        )
 
     def __repr__(self) -> str:
         return f"Party({self.me!r}, {len(self.roster)} parties)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ RingArray: TypeAlias = NDArray[np.unsignedinteger[Any]]
 U64: TypeAlias = NDArray[np.uint64]
 
 
+@functools.cache
 def dtype_for(bits: int) -> np.dtype[np.unsignedinteger[Any]]:
     """Return the smallest unsigned dtype that holds `bits` bits, 1..64."""
     width = next(w for w in (8, 16, 32, 64) if bits <= w)

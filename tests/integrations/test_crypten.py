@@ -508,7 +508,8 @@ def test_the_first_shares_of_the_three_party_engine_are_additive() -> None:
 
     async def program(party: Party) -> Words:
         engine = await mpc.set_up(party, party.roster)
-        shared = await mpc.input_array(engine, "north", x.shape, x if party.me == "north" else None)
+        mine = x.astype(np.uint64) if party.me == "north" else None
+        shared = await engine.input(mpc.int64.group, "north", x.shape, mine)
         return shared.parts[0]
 
     assert np.array_equal(joint(simulate(dict.fromkeys(NAMES, program)).values(), 0), x)

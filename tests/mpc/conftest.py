@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.array import SharedArray
+from eager import SharedArray
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.primitives import Shares

@@ -191,6 +191,17 @@ def test_real_numbers_agree_with_numpy_within_their_last_places():
     agree([lambda x: x @ np.array([0.3, -1.7, 0.1, 2.0])], REALS, ulps=100)
 
 
+def test_the_array_namespace_has_functions_and_dtypes():
+    async def program(primitives):
+        x = Engine(primitives).public([3, -1])
+        xp = x.__array_namespace__()
+        assert {"where", "abs", "concat", "int64", "bool"} <= set(dir(xp))
+        assert not hasattr(xp, "fft")
+        return await xp.astype(xp.abs(x), xp.bool).open()
+
+    assert run_clear(program).tolist() == [True, True]
+
+
 def test_rings_and_fractional_bits_convert():
     async def program(primitives):
         engine = Engine(primitives)

@@ -36,7 +36,16 @@ _FLOWER: Final = (
 TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "secagg/mailbox.py": ("tests/test_mailbox.py", "tests/party/test_*.py", _CONSTANTS),
     "secagg/mpc/additive.py": ("tests/mpc/test_additive.py", "tests/protocols/test_additive_sum.py"),
-    "secagg/mpc/array.py": ("tests/mpc/test_array.py", *_ENGINE, "tests/mpc/three/test_comparison.py"),
+    "secagg/mpc/arrays/*.py": (
+        "tests/mpc/test_arrays_operators.py",
+        "tests/mpc/test_arrays_refusals.py",
+        "tests/mpc/test_arrays_scheduler.py",
+        "tests/mpc/test_arrays_engines.py",
+        "tests/mpc/test_arrays_cost.py",
+        "tests/mpc/test_arrays_debug.py",
+        "tests/mpc/test_arrays_elementary.py",
+    ),
+    "secagg/mpc/clear.py": ("tests/mpc/test_clear.py", "tests/mpc/test_arrays_operators.py"),
     "secagg/mpc/bits.py": (
         "tests/mpc/test_bits.py",
         "tests/mpc/three/test_transcripts.py",
@@ -69,7 +78,7 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/three/test_costs.py",
         "tests/mpc/three/test_views.py",
     ),
-    "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/test_array.py"),
+    "secagg/mpc/*.py": (*_ENGINE, *_VIEWS, "tests/mpc/three/test_arithmetic.py"),
     "secagg/party/*.py": (
         "tests/party/test_*.py",
         "tests/test_fork.py",
@@ -84,7 +93,11 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/three/test_engine.py",
         "tests/test_soundness_numbers.py",
     ),
-    "secagg/ring/*.py": ("tests/test_ring.py", "tests/mpc/test_array.py", "tests/mpc/test_bits.py"),
+    "secagg/ring/*.py": (
+        "tests/test_ring.py",
+        "tests/mpc/three/test_arithmetic.py",
+        "tests/mpc/test_bits.py",
+    ),
     "secagg/signing.py": ("tests/test_signing.py", "tests/protocols/masked_sum/test_keys.py"),
     "secagg/wire.py": ("tests/test_wire.py", "tests/party/test_*.py", _CONSTANTS),
     "secagg/network/hello.py": ("tests/network/test_hello.py",),

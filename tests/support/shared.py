@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from secagg.mpc.array import SharedArray
+from eager import SharedArray
 from secagg.mpc.primitives import Shares
 from secagg.party import PartyId
 

@@ -9,7 +9,10 @@ Modules, each of which stands on those before it:
   handle                 an engine and a node
   logic, arithmetic, comparison, moves, reductions, functions, elementary, linalg
   dispatch               numpy's functions and the array API's names
-  array, engine          `SharedArray`, `Engine`
+  namespace              all functions and dtypes, as the array API wants them
+  array                  `SharedArray`
+  debug, rehearsal       plaintext twins; what a program costs
+  engine, outside        `Engine`; parties that do not compute
 """
 
 from typing import TYPE_CHECKING

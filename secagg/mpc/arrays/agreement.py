@@ -26,6 +26,7 @@ from secagg.wire import Message
 DIGEST_BYTES: Final = 16
 _MOST_NODES: Final = 1 << 20
 _TEXT: Final = 400  # characters of a description
+_PATIENCE_S: Final = 10.0  # a party whose digest was no different does not take part in the search
 
 
 class GraphDigest(Message, frozen=True):
@@ -47,7 +48,15 @@ class GraphNode(Message, frozen=True):
 
 
 class GraphsDifferError(Exception):
-    """Digests differ; caught where the graph is at hand."""
+    """Digests differ; caught where the graph is at hand.
+
+    Args:
+      peers: whose digests are not this party's.
+    """
+
+    def __init__(self, peers: Sequence[PartyId]) -> None:
+        super().__init__(peers)
+        self.peers = tuple(peers)
 
 
 def digest_of(targets: Sequence[Node], receivers: Sequence[Sequence[PartyId]]) -> bytes:
@@ -74,8 +83,8 @@ async def compare(party: Party, computing: Sequence[PartyId], digest: bytes) -> 
             raise RemoteProtocolError(
                 f"expected a digest of {DIGEST_BYTES} bytes from {peer}, got {len(message.digest)}", peer=peer
             )
-    if any(message.digest != digest for message in theirs.values()):
-        raise GraphsDifferError
+    if differing := [peer for peer, message in theirs.items() if message.digest != digest]:
+        raise GraphsDifferError(differing)
 
 
 @types.coroutine
@@ -97,32 +106,40 @@ def held_back(computation: Computation[Any]) -> Generator[Wait, list[dict[PartyI
 
 
 async def part(
-    party: Party, computing: Sequence[PartyId], nodes: Sequence[Node], receivers: Sequence[Sequence[PartyId]]
+    party: Party,
+    peers: Sequence[PartyId],
+    nodes: Sequence[Node],
+    receivers: Sequence[Sequence[PartyId]],
 ) -> None:
     """Find where the graphs part, and raise the error that says so.
 
+    Args:
+      peers: whose digests differ from this party's. One that lied in its digest need not answer.
+      nodes: what this party was about to work out, in the order in which it was made.
+
     Raises:
-      UsageError: the line of this party's program, and what stands there in another's.
+      UsageError: the line of this party's program, and what stands there in others'.
     """
-    others = [peer for peer in computing if peer != party.me]
     mine = np.array([int.from_bytes(node.digest[:8], "little") for node in nodes], np.uint64)
-    for peer in others:
+    for peer in peers:
         party.send(peer, GraphNodes(mine))
-    got = await party.gather(GraphNodes, others, max_bytes=8 * _MOST_NODES)
+    got = await party.gather(GraphNodes, peers, quorum=0, timeout_s=_PATIENCE_S, max_bytes=8 * _MOST_NODES)
     at = {peer: _first_difference(mine, message.digests) for peer, message in got.items()}
-    texts = {peer: _describe(nodes, receivers, i) for peer, i in at.items()}
-    for peer in others:
-        party.send(peer, GraphNode(texts[peer]))
-    theirs = await party.gather(GraphNode, others)
-    differ = [peer for peer in others if at[peer] is not None] or others
-    said = [f"{peer} {theirs[peer].text[: 2 * _TEXT]}" for peer in differ]
+    for peer, i in at.items():
+        party.send(peer, GraphNode(_describe(nodes, receivers, i, full=False)))
+    theirs = await party.gather(GraphNode, at, quorum=0, timeout_s=_PATIENCE_S)
+    here = _describe(nodes, receivers, next(iter(at.values()), None), full=True)
+    said = [
+        f"{peer} {theirs[peer].text[:_TEXT] if peer in theirs else 'does not say where'}" for peer in peers
+    ]
     raise UsageError(
-        f"the parties' programs part: {party.me} {texts[differ[0]]}; {'; '.join(said)}; nothing is opened. Let all "
-        "computing parties run one program, whose operations depend on public values alone"
-    )
+        f"the parties' programs part: {party.me} {here}; {'; '.join(said)}; nothing is opened. Let all computing parties "
+        "run one program, whose operations depend on public values alone"
+    ) from None
 
 
 def _first_difference(mine: Any, theirs: Any) -> int | None:
+    """Return the place of the first node that is not the same; None if all are."""
     if theirs.dtype != np.uint64 or theirs.ndim != 1:
         return 0
     n = min(mine.size, theirs.size)
@@ -132,9 +149,18 @@ def _first_difference(mine: Any, theirs: Any) -> int | None:
     return n if mine.size != theirs.size else None
 
 
-def _describe(nodes: Sequence[Node], receivers: Sequence[Sequence[PartyId]], at: int | None) -> str:
+def _describe(
+    nodes: Sequence[Node], receivers: Sequence[Sequence[PartyId]], at: int | None, *, full: bool
+) -> str:
+    """Return what stands at a place of a graph; peers are told a file's name and not where it lies."""
     if at is None or at >= len(nodes):
-        last = f" after {nodes[-1].line}" if nodes else ""
-        return f"opens to {', '.join(map(repr, receivers))}{last}"[:_TEXT]
-    node = nodes[at]
-    return f"has {node.kernel.name} with result {node.shape} of {node.dtype} at {node.line}"[-_TEXT:]
+        text = (
+            f"opens {len(receivers)} arrays to {', '.join(sorted({name for to in receivers for name in to}))}"
+        )
+        line = nodes[-1].line if nodes else None
+    else:
+        text = f"has {nodes[at].kernel.name} with result {nodes[at].shape} of {nodes[at].dtype}"
+        line = nodes[at].line
+    if line is None:
+        return text[:_TEXT]
+    return f"{text[: _TEXT // 2]} at {line if full else line.brief}"[:_TEXT]

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, NoReturn, Self
 
 from secagg.errors import UsageError
-from secagg.mpc.arrays import arithmetic, comparison, dispatch, functions, logic, moves, reductions
+from secagg.mpc.arrays import arithmetic, comparison, dispatch, functions, logic, moves, namespace, reductions
 from secagg.mpc.arrays.handle import Handle, Public
 from secagg.mpc.arrays.reductions import Axis
 from secagg.party import Computation, PartyId
@@ -28,6 +28,14 @@ class Opening:
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._computation.__await__()
 
+    # So that openings run side by side (`Party.parallel`).
+
+    def send(self, value: Any) -> Any:
+        return self._computation.send(value)
+
+    def close(self) -> None:
+        self._computation.close()
+
     def __bool__(self) -> NoReturn:
         self._computation.close()
         raise UsageError("an opening has no value before it is awaited: write `await x.open()`")
@@ -38,7 +46,6 @@ class SharedArray(Handle):
 
     __slots__ = ()
     __hash__ = Handle.__hash__
-    __array_priority__ = 1000.0
 
     def open(self, to: PartyId | Sequence[PartyId] | None = None) -> Opening:
         """Return an awaitable that opens the array to parties, and gives its values there and None elsewhere.
@@ -57,9 +64,7 @@ class SharedArray(Handle):
         return moves.permute_dims(self, [*range(self.ndim - 2), self.ndim - 1, self.ndim - 2])
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:  # the standard's
-        from secagg import mpc  # the package that shows this class
-
-        return mpc
+        return namespace
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return dispatch.call_ufunc(ufunc, method, inputs, options)
@@ -91,10 +96,10 @@ class SharedArray(Handle):
     __rmul__ = __mul__
 
     def __matmul__(self, other: Public) -> Self:
-        return functions.matrix_product(self, other)
+        return functions.matmul(self, other)
 
     def __rmatmul__(self, other: Public) -> Self:
-        return functions.matrix_product(other, self)
+        return functions.matmul(other, self)
 
     def __truediv__(self, other: Public) -> Self:
         if isinstance(other, Handle):

@@ -41,7 +41,7 @@ NAMES: Final[dict[str, Callable[..., Any]]] = {
     "logical_not": logic.invert,
     "logical_or": logic.disjunction,
     "logical_xor": logic.exclusive_or,
-    "matmul": functions.matrix_product,
+    "matmul": functions.matmul,
     "max": reductions.max,
     "maximum": comparison.maximum,
     "mean": reductions.mean,

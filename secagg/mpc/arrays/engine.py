@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Final
 
 import numpy as np
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.arrays.array import SharedArray
+from secagg.mpc.arrays.debug import Twin
 from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64
 from secagg.mpc.arrays.graph import Graph, Shape
 from secagg.mpc.arrays.handle import Public, public_values
 from secagg.mpc.arrays.kernels import INPUT, INPUT_FROM_OUTSIDE, Given
 from secagg.mpc.arrays.local import PUBLIC
-from secagg.mpc.arrays.scheduler import Watch, open_nodes
+from secagg.mpc.arrays.rehearsal import Rehearsal, RehearsingParty
+from secagg.mpc.arrays.scheduler import Mode, open_nodes
+from secagg.mpc.engines import set_up
 from secagg.mpc.primitives import Primitives
 from secagg.party import Party, PartyId
 from secagg.wire import Message
+
+_PLAIN: Final = Mode()
 
 
 class InputShape(Message, frozen=True):
@@ -31,17 +36,21 @@ class Engine:
 
     Args:
       primitives: an engine for three or four computing parties; `create` sets it up.
-      watch: looks at each array that is computed, in debug mode.
+      mode: how arrays are worked out.
     """
 
-    def __init__(self, primitives: Primitives, watch: Watch | None = None) -> None:
+    def __init__(self, primitives: Primitives, mode: Mode = _PLAIN) -> None:
         self.primitives = primitives
         self.graph = Graph()
-        self._watch = watch
+        self._mode = mode
         self._inputs: dict[PartyId, int] = {}
 
     def __repr__(self) -> str:
         return f"Engine({self.party.me!r} of {', '.join(self.computing)})"
+
+    @property
+    def _rehearsing(self) -> RehearsingParty | None:
+        return self.primitives.rehearsing if isinstance(self.primitives, Rehearsal) else None
 
     @property
     def party(self) -> Party:
@@ -72,7 +81,8 @@ class Engine:
         kind, wanted = as_dtype(dtype), as_shape(shape)
         if owner not in self.party.roster:
             raise UsageError(f"expected an owner among {', '.join(self.party.roster)}, got {owner!r}")
-        if (values is not None) != (owner == self.party.me):
+        rehearsing = self._rehearsing
+        if (values is not None) != (owner == self.party.me) and rehearsing is None:
             raise UsageError(
                 f"expected the values of an input at its owner {owner} and None elsewhere, got them otherwise at "
                 f"{self.party.me}; pass `values if party.me == {owner!r} else None`"
@@ -88,6 +98,8 @@ class Engine:
         count = self._inputs[owner] = self._inputs.get(owner, 0) + 1
         outside = owner not in self.computing
         lane = self.party.next_lane(owner) if outside else ()
+        if outside and rehearsing is not None:
+            rehearsing.from_outside[owner] = count
         width = 1 if isinstance(kind, BoolType) else kind.bits
         params = (owner, width, Given(elements, f"input {count}", lane))
         kernel = INPUT_FROM_OUTSIDE if outside else INPUT
@@ -98,11 +110,18 @@ class Engine:
 
         Args:
           values: at the owner, what it is going to share; None elsewhere.
+
+        Raises:
+          UsageError: values elsewhere than at the owner, or none there; an owner that does not compute.
         """
-        if owner not in self.computing or (values is not None) != (owner == self.party.me):
+        rehearsing = self._rehearsing
+        if owner not in self.computing or (
+            (values is not None) != (owner == self.party.me) and rehearsing is None
+        ):
             raise UsageError(f"expected values at {owner} alone, which is one of {', '.join(self.computing)}")
-        if values is not None:
-            shape = np.asarray(values).shape
+        known = None if rehearsing is None else rehearsing.announced(owner)
+        if owner == self.party.me:
+            shape = np.asarray(values).shape if known is None else known
             for peer in self.computing:
                 if peer != owner:
                     self.party.send(peer, InputShape(shape))
@@ -129,11 +148,18 @@ class Engine:
     async def open(self, *arrays: SharedArray, to: PartyId | Sequence[PartyId] | None = None) -> list[Any]:
         """Open several arrays at once, and return their values to the parties named, None to others."""
         receivers = self._receivers(to)
+        if not arrays:
+            raise UsageError("expected at least one array to open")
         for x in arrays:
             if not isinstance(x, SharedArray) or x.engine is not self:
                 raise UsageError(f"expected shared arrays of this engine to open, got {x!r}")
         nodes = [x.node for x in arrays]
-        opened = await open_nodes(self.primitives, nodes, [receivers] * len(nodes), self._watch)
+        opened = await open_nodes(self.primitives, nodes, [receivers] * len(nodes), self._mode)
+        if (rehearsing := self._rehearsing) is not None:
+            return [
+                rehearsing.next_opened(x, here=values is not None)
+                for x, values in zip(arrays, opened, strict=True)
+            ]
         return [
             None if values is None else decode_opened(values, x.dtype, x.shape)
             for x, values in zip(arrays, opened, strict=True)
@@ -152,20 +178,34 @@ class Engine:
 
     @classmethod
     async def create(
-        cls, party: Party, computing: Sequence[PartyId] | None = None, *, label: str = ""
-    ) -> Self:
-        """Set up the engine among the computing parties.
+        cls,
+        party: Party,
+        computing: Sequence[PartyId] | None = None,
+        *,
+        label: str = "",
+        debug: bool = False,
+    ) -> Engine:
+        """Set up the engine, at a computing party.
 
         Args:
-          computing: three or four parties of the roster; by default the whole roster.
+          computing: three parties that follow the protocol, or four of which one may lie; by default the whole roster.
           label: tells apart the engines of one session.
+          debug: look at every value, and name the line of the first that overflows or differs from what it is in the
+            clear by more than its error bound. Every party then learns all values, so it is refused outside `simulate`.
 
         Raises:
-          UsageError: another number of parties.
+          UsageError: another number of parties; debug mode outside the simulator.
         """
-        from secagg.mpc.engines import set_up
-
-        return cls(await set_up(party, computing or party.roster, label=label))
+        chosen = tuple(party.roster if computing is None else computing)
+        if isinstance(party, RehearsingParty):
+            rehearsal = await party.set_up(chosen, label)
+            return cls(rehearsal, Mode(rehearsal=rehearsal))
+        if debug and not party.simulated:
+            raise UsageError(
+                "debug mode shows every party all values, so it runs in secagg.simulate alone, on made-up data"
+            )
+        primitives = await set_up(party, chosen, label=label)
+        return cls(primitives, Mode(watch=Twin(primitives)) if debug else _PLAIN)
 
 
 def as_shape(shape: int | Sequence[int]) -> Shape:

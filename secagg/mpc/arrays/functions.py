@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.arrays.arithmetic import matmul
+from secagg.mpc.arrays.arithmetic import matmul as product_of_matrices
 from secagg.mpc.arrays.comparison import maximum, minimum
 from secagg.mpc.arrays.handle import H, Public, check_axis, is_shared, public_values
 from secagg.mpc.arrays.moves import reshape, stack
@@ -22,17 +22,20 @@ def clip(x: H, min: Public | None = None, max: Public | None = None) -> H:  # no
     return x if max is None else minimum(x, max)
 
 
-def matrix_product(x: Any, y: Any) -> Any:
+def matmul(x: Any, y: Any) -> Any:
     """Return the matrix product; of more than two dimensions, the products of the last two."""
     a, b = (v if is_shared(v) else public_values(v) for v in (x, y))
     outer = a.shape[:-2] or b.shape[:-2]
     if not outer:
-        return matmul(a, b)
+        return product_of_matrices(a, b)
     if min(len(a.shape), len(b.shape)) < 2 or any(v.shape[:-2] not in (outer, ()) for v in (a, b)):
         raise ShapeError(f"matmul of shapes {a.shape} and {b.shape} is not defined here")
     left, right = ([v] if len(v.shape) == 2 else v.reshape(-1, *v.shape[-2:]) for v in (a, b))
     products = stack(
-        [matmul(left[i % len_of(left)], right[i % len_of(right)]) for i in range(math.prod(outer))]
+        [
+            product_of_matrices(left[i % len_of(left)], right[i % len_of(right)])
+            for i in range(math.prod(outer))
+        ]
     )
     return reshape(products, (*outer, *products.shape[1:]))
 
@@ -56,7 +59,7 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
     inner = math.prod(a.shape[i] for i in over_a)
     left = a.transpose(*free_a, *over_a).reshape(math.prod(rows), inner)
     right = b.transpose(*over_b, *free_b).reshape(inner, math.prod(columns))
-    return reshape(matmul(left, right), (*rows, *columns))
+    return reshape(product_of_matrices(left, right), (*rows, *columns))
 
 
 def vecdot(x: Any, y: Any) -> Any:

@@ -77,6 +77,11 @@ class Line(NamedTuple):
     file: str
     number: int
 
+    @property
+    def brief(self) -> str:
+        """The line without the folders of its file."""
+        return f"{Path(self.file).name}:{self.number}"
+
     def __str__(self) -> str:
         return f"{self.file}:{self.number}"
 
@@ -86,7 +91,8 @@ class Node:
 
     Attributes:
       inputs: what it is computed from; none once it has its value.
-      params: hashable values, the same for calls that run together; arrays for local kernels alone.
+      params: hashable values, the same for calls that run together, whose `repr` is the same at all parties; arrays for
+        local kernels alone.
       level: how many kernels with messages stand before it, in the evaluation under way.
       value: `Shares` once worked out: of the node's shape for numbers, packed words for bool.
       plain: in debug mode, what the value opens to.

@@ -126,7 +126,16 @@ INPUT_FROM_OUTSIDE: Final = Kernel("input from outside", _input_from_outside)
 # Arithmetic. Parameters: the bits of the ring, and how many bits to truncate.
 
 
+def _operand(call: Call, i: int = 0) -> Shares:
+    """Return a call's i-th input, broadcast to the shape of the result."""
+    value: Shares = call.values[i]
+    shape = call.node.shape
+    return value if value.shape == shape else value.each(lambda part: np.broadcast_to(part, shape))
+
+
 async def _multiply(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
+    if len(calls) == 1:
+        return [await engine.multiply(_operand(calls[0], 0), _operand(calls[0], 1), calls[0].node.params[1])]
     product = await engine.multiply(_inputs(calls, 0), _inputs(calls, 1), calls[0].node.params[1])
     return cut(product, _shapes(calls))
 
@@ -165,6 +174,8 @@ MATMUL: Final = Kernel(
 
 
 async def _truncate(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
+    if len(calls) == 1:
+        return [await engine.truncate(_operand(calls[0]), calls[0].node.params[1])]
     return cut(await engine.truncate(_inputs(calls), calls[0].node.params[1]), _shapes(calls))
 
 
@@ -174,6 +185,8 @@ TRUNCATE: Final = Kernel(
 
 
 async def _shift(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
+    if len(calls) == 1:
+        return [await engine.shift(_operand(calls[0]), calls[0].node.params[1])]
     return cut(await engine.shift(_inputs(calls), calls[0].node.params[1]), _shapes(calls))
 
 

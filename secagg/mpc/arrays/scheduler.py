@@ -6,29 +6,53 @@ call, in an order that depends on what they compute and not on when the program 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from secagg.mpc.arrays.agreement import GraphsDifferError, compare, digest_of, held_back, part
 from secagg.mpc.arrays.dtypes import BoolType
 from secagg.mpc.arrays.graph import Call, Node, unvalued
+from secagg.mpc.arrays.kernels import join
 from secagg.mpc.arrays.lanes import cleared
-from secagg.mpc.primitives import Primitives
+from secagg.mpc.arrays.local import ITEM
+from secagg.mpc.primitives import Primitives, Shares
 from secagg.party import Computation, PartyId
 
 
 class Watch(Protocol):
     """Looks at each node that was worked out, while its inputs are there; see `debug`."""
 
-    async def look(self, node: Node, values: Sequence[Any]) -> None: ...
+    async def look(self, node: Node) -> None: ...
+
+
+class Rehearsing(Protocol):
+    """An engine without values; see `rehearsal`."""
+
+    def stand_in(self, node: Node) -> Any:
+        """Return what a local kernel would."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How nodes are worked out.
+
+    Args:
+      watch: looks at each value, in debug mode.
+      rehearsal: the engine, where it has no values.
+    """
+
+    watch: Watch | None = None
+    rehearsal: Rehearsing | None = None
 
 
 async def open_nodes(
-    engine: Primitives,
-    targets: Sequence[Node],
-    receivers: Sequence[Sequence[PartyId]],
-    watch: Watch | None = None,
+    engine: Primitives, targets: Sequence[Node], receivers: Sequence[Sequence[PartyId]], mode: Mode
 ) -> list[Any]:
     """Work out what the targets need and open each to its receivers; return what this party learns, None else.
 
@@ -36,29 +60,53 @@ async def open_nodes(
       UsageError: the computing parties' programs differ.
     """
     nodes = unvalued(targets)
-    digest = digest_of(targets, receivers)
     levels = _by_level(nodes)
-    agree: Computation[Any] | None = compare(engine.party, engine.computing, digest)
+    agree: Computation[Any] | None = compare(engine.party, engine.computing, digest_of(targets, receivers))
     try:
-        for level, (talking, local) in enumerate(levels):
+        levels.reverse()
+        while levels:
+            talking, local = levels.pop()
             if talking:
-                await _run_level(engine, talking, agree, watch)
-                agree = None
-            await _run_local(engine, local, watch)
-            levels[level] = ([], [])  # their inputs and calls are dropped
-        if (
-            agree is not None
-        ):  # there was no message that could leave beside the digest, and an opening must not
+                await _run_level(engine, talking, agree, mode.watch)
+                talking.clear()
+                agree, nodes = None, []  # from here on nothing but the graph keeps a node
+            await _run_local(engine, local, mode)
+        if agree is not None:  # no message could leave beside the digest, and an opening must not
             await agree
-    except GraphsDifferError:
-        await part(engine.party, engine.computing, nodes or targets, receivers)
+    except GraphsDifferError as differ:
+        await part(engine.party, differ.peers, nodes or targets, receivers)
     finally:
         if agree is not None:
             agree.close()
     values = [
         cleared(n.value, math.prod(n.shape)) if isinstance(n.dtype, BoolType) else n.value for n in targets
     ]
-    return await engine.open_each(list(zip(values, receivers, strict=True)))
+    return await _open(engine, values, receivers)
+
+
+async def _open(
+    engine: Primitives, values: list[Shares], receivers: Sequence[Sequence[PartyId]]
+) -> list[Any]:
+    """Open values; those of one group for the same computing parties are joined, others go out one by one."""
+    joined: dict[Any, list[int]] = {}
+    for i, (value, to) in enumerate(zip(values, receivers, strict=True)):
+        inside = set(to) <= set(engine.computing)
+        joined.setdefault((value.group, tuple(to)) if inside else i, []).append(i)
+    runs = [
+        (
+            values[run[0]]
+            if len(run) == 1
+            else join([values[i] for i in run], [values[i].shape for i in run]),
+            receivers[run[0]],
+        )
+        for run in joined.values()
+    ]
+    results: list[Any] = [None] * len(values)
+    for run, opened in zip(joined.values(), await engine.open_each(runs), strict=True):
+        ends = np.cumsum([0, *(values[i].size for i in run)]).tolist()
+        for i, (a, b) in zip(run, itertools.pairwise(ends), strict=True):
+            results[i] = None if opened is None else opened.reshape(-1)[a:b].reshape(values[i].shape)
+    return results
 
 
 def _by_level(nodes: Sequence[Node]) -> list[tuple[list[Node], list[Node]]]:
@@ -77,7 +125,7 @@ async def _run_level(
     groups: dict[Any, list[Node]] = {}
     alike: list[tuple[Node, Node]] = []
     last: Node | None = None
-    for node in sorted(nodes, key=_digest):
+    for node in sorted(nodes, key=_digest) if len(nodes) > 1 else nodes:
         if node.value is not None:  # another opening beside this one has worked it out
             continue
         if last is not None and last.digest == node.digest and not node.kernel.fresh:  # type: ignore[union-attr]
@@ -90,6 +138,8 @@ async def _run_level(
     ]
     runs: list[Any] = [group[0].node.kernel.run(engine, group) for group in calls]  # type: ignore[arg-type]
     if not runs:
+        if agree is not None:
+            await agree
         return
     if agree is not None:
         _, *results = await engine.party.parallel(agree, *map(held_back, runs))
@@ -99,25 +149,28 @@ async def _run_level(
         results = await engine.party.parallel(*runs)
     for group, values in zip(calls, results, strict=True):
         for call, value in zip(group, values, strict=True):
-            await _settle(call.node, value, call.values, watch)
+            await _settle(call.node, value, watch)
     for node, first in alike:
         node.value, node.plain, node.inputs, node.params = first.value, first.plain, (), ()
 
 
-async def _run_local(engine: Primitives, nodes: list[Node], watch: Watch | None) -> None:
+async def _run_local(engine: Primitives, nodes: list[Node], mode: Mode) -> None:
     nodes.reverse()
     while nodes:
         node = nodes.pop()
-        if node.value is None:
-            values = tuple([i.value for i in node.inputs])
-            value: Any = node.kernel.run(engine, Call(node, values))  # type: ignore[arg-type]
-            await _settle(node, value, values, watch)
+        if node.value is not None:
+            continue
+        if mode.rehearsal is not None and node.kernel is not ITEM:
+            value: Any = mode.rehearsal.stand_in(node)
+        else:
+            value = node.kernel.run(engine, Call(node, tuple([i.value for i in node.inputs])))  # type: ignore[arg-type]
+        await _settle(node, value, mode.watch)
 
 
-async def _settle(node: Node, value: Any, values: Sequence[Any], watch: Watch | None) -> None:
+async def _settle(node: Node, value: Any, watch: Watch | None) -> None:
     node.value = value
     if watch is not None:
-        await watch.look(node, values)
+        await watch.look(node)
     node.inputs = node.params = ()
 
 

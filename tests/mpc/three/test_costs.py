@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.mpc.array import SharedArray, from_bits, share_array, where
+from eager import SharedArray, from_bits, share_array, where
 from secagg.mpc.bits import (
     add,
     add_gates,

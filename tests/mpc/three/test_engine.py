@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from blame import blamed
+from eager import SharedArray
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
-from secagg.mpc.array import SharedArray
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RING64, RingGroup
 from secagg.mpc.primitives import Shares

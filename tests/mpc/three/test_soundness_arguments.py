@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from secagg.mpc.array import SharedArray, from_bits
+from eager import SharedArray, from_bits
 from secagg.mpc.bits import LANES, add, conjunction
 from secagg.mpc.buckets import Buckets, plan_buckets
 from secagg.mpc.groups import XOR

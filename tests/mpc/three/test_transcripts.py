@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transcripts
-from secagg.mpc.array import SharedArray, from_bits
+from eager import SharedArray, from_bits
 from secagg.mpc.bits import add, any_plane, at_least, conjunction, less_in_turn, less_than
 from secagg.mpc.groups import XOR
 from secagg.mpc.merge import merge

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from secagg.mpc.array import SharedArray
+from eager import SharedArray
 from secagg.mpc.bits import conjunction, disjunction, less_in_turn
 from secagg.mpc.groups import XOR
 from secagg.mpc.numbers import RingGroup, truncation_range

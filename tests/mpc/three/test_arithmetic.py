@@ -1,4 +1,4 @@
-"""Shared arrays used like numpy's: every operator against numpy or Python integers."""
+"""Arithmetic of the three-party engine: every operation against numpy or Python integers, at the edges as well."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secagg.errors import RangeError, ShapeError, UsageError
-from secagg.mpc.array import (
-    SharedArray,
+from eager import (
     from_bits,
     input_array,
     public_array,
-    receive_array,
-    share_array,
-    where,
 )
-from secagg.mpc.numbers import RingGroup, decode, encode_public
+from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.mpc.numbers import decode, encode_public
 from secagg.mpc.three.engine import ThreeEngine
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, from_planes, unpack
@@ -161,18 +157,6 @@ def test_fixed_point_arithmetic(run_three, share):
         assert abs(matrix - x.reshape(20, 50) @ y.reshape(50, 20)).max() < unit
 
 
-def test_operands_with_different_frac_bits_keep_the_larger(run_three, share):
-    async def program(engine):
-        x = share(engine, np.array([3 << 10]), frac_bits=10)
-        y = share(engine, np.array([5 << 16]), frac_bits=16)
-        z = await (x * y)
-        return z.frac_bits, await opened(z)
-
-    for frac_bits, value in run_three(program):
-        assert frac_bits == 16
-        assert value.tolist() == [15.0]
-
-
 def test_matmul_at_the_worst_case_is_exact(run_three, share):
     """All limbs at their extremes, shares and secrets alike."""
     k = 300
@@ -204,39 +188,6 @@ def test_matmul_shapes_are_numpys(run_three, share, a, b):
 
 
 @pytest.mark.parametrize(
-    ("a", "b"),
-    [((3, 1), (1, 4)), ((), (5,)), ((2, 3), ()), ((0,), (1,)), ((2, 1, 3), (4, 1)), ((), ()), ((0, 3), (3,))],
-)
-def test_elementwise_operations_broadcast_as_numpys(run_three, share, a, b):
-    x, y = (np.arange(np.prod(s, dtype=int)).reshape(s) - 2 for s in (a, b))
-    shape = np.broadcast_shapes(a, b)
-    n = int(np.prod(shape, dtype=int))
-
-    async def program(engine):
-        u, v = share(engine, x), share(engine, y, seed=1)
-        flags = await (u < v)
-        return [
-            await opened(await (u * v)),
-            await opened(u + v),
-            await opened(u - v),
-            await opened(u * y),
-            await opened(x - v),
-            await opened(await from_bits(flags, shape)),
-            await opened(await where(flags, u, v)),
-            await opened(await (u == v)),
-        ]
-
-    for results in run_three(program):
-        *arrays, equal = results
-        for got, want in zip(
-            arrays, [x * y, x + y, x - y, x * y, x - y, x < y, np.minimum(x, y)], strict=True
-        ):
-            assert got.shape == shape
-            assert np.array_equal(got, want)
-        assert np.array_equal(unpack(equal, n).reshape(shape), x == y)
-
-
-@pytest.mark.parametrize(
     "compare", [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
 )
 def test_comparisons_with_shared_and_public_numbers(run_three, share, compare):
@@ -250,48 +201,6 @@ def test_comparisons_with_shared_and_public_numbers(run_three, share, compare):
     for results in run_three(program):
         for got, want in zip(results, [compare(x, y)] * 3 + [compare(x, 5)], strict=True):
             assert np.array_equal(unpack(got, x.size), want)
-
-
-def test_select_by_bits_by_integers_and_with_public_numbers(run_three, share):
-    x, y = np.arange(100), np.arange(100)[::-1] * 7
-    flags = x % 3 == 0
-
-    async def program(engine):
-        a, b, bit = (
-            share(engine, x, frac_bits=4),
-            share(engine, y, frac_bits=4, seed=1),
-            share(engine, flags * 1),
-        )
-        packed = await (bit == 1)
-        return [
-            await opened(await where(packed, a, b)),
-            await opened(await where(bit, a, b)),
-            await opened(await where(bit, a, 0.5)),
-        ]
-
-    for results in run_three(program):
-        for got, want in zip(
-            results, [np.where(flags, x, y) / 16] * 2 + [np.where(flags, x / 16, 0.5)], strict=True
-        ):
-            assert np.array_equal(got, want)
-
-
-def test_shape_operations_are_numpys(run_three, share):
-    x = np.arange(24).reshape(2, 3, 4)
-
-    async def program(engine):
-        a = share(engine, x)
-        assert (a.shape, a.ndim, a.size, len(a)) == ((2, 3, 4), 3, 24, 2)
-        parts = [a[1], a[..., ::2], a[:, [2, 0]], a.T, a.reshape(6, 4), a.broadcast_to((5, 2, 3, 4))]
-        parts += [SharedArray.concatenate([a, a[:, :1]], axis=1), a[0, 1, 2]]
-        return [await opened(part) for part in parts]
-
-    expected = [x[1], x[..., ::2], x[:, [2, 0]], x.T, x.reshape(6, 4), np.broadcast_to(x, (5, 2, 3, 4))]
-    expected += [np.concatenate([x, x[:, :1]], axis=1), x[0, 1, 2]]
-    for results in run_three(program):
-        for got, want in zip(results, expected, strict=True):
-            assert got.shape == np.shape(want)
-            assert np.array_equal(got, want)
 
 
 def test_products_of_transposed_arrays(run_three, share):
@@ -321,46 +230,6 @@ def test_bits_of_numbers(run_three, share):
         assert np.array_equal(from_planes(planes, 6).view(np.int64), x.reshape(-1))
 
 
-def test_outside_parties_give_and_get_numbers():
-    x = np.array([[1.5, -2.25], [0.0, 1000.0]])
-
-    async def compute(party):
-        engine = await ThreeEngine.set_up(party, COMPUTING)
-        a = await input_array(engine, "owner", x.shape, frac_bits=16)
-        n = await input_array(engine, "owner", ())
-        assert await opened(await (a * n), ["analyst", "bob"]) is None or party.me == "bob"
-        assert await opened(n + 1, ["analyst"]) is None
-
-    async def owner(party):
-        await share_array(party, COMPUTING, x, frac_bits=16)
-        await share_array(party, COMPUTING, 3)
-
-    async def analyst(party):
-        product = await receive_array(party, COMPUTING, x.shape, frac_bits=16)
-        return product, await receive_array(party, COMPUTING, ())
-
-    outcome = simulate(dict.fromkeys(COMPUTING, compute) | {"owner": owner, "analyst": analyst})
-    product, number = outcome.values()[-1]
-    assert np.array_equal(product, 3 * x)
-    assert number == 4
-
-
-def test_a_hundred_products_together_take_the_rounds_of_one(share):
-    x = np.arange(10)
-
-    async def program(party):
-        engine = await ThreeEngine.set_up(party, COMPUTING)
-        a, b = share(engine, x, frac_bits=1), share(engine, x, frac_bits=1, seed=1)
-        before = party.ledger.depth
-        products = await party.parallel(*[a * b for _ in range(100)])
-        rounds = party.ledger.depth - before
-        return rounds, await opened(SharedArray.concatenate(products))
-
-    results = simulate(dict.fromkeys(COMPUTING, program)).values()
-    assert max(rounds for rounds, _ in results) == 3
-    assert all(abs(value - np.tile(x * x / 4, 100)).max() <= 0.5 for _, value in results)
-
-
 def test_different_operations_run_together(share):
     x = np.arange(-50, 50)
 
@@ -387,60 +256,6 @@ def test_different_operations_run_together(share):
         assert np.array_equal(negative, x < 0)
         assert abs(power - (x / 16) ** 4).max() < 3
         assert np.array_equal(half, (x >> 1) / 16)
-
-
-def test_secrets_do_not_turn_into_plain_values(run_three, share):
-    async def program(engine):
-        x = share(engine, np.array([1234567]))
-        assert "1234567" not in repr(x)
-        for convert in (bool, int, float, list, np.asarray, hash):
-            with pytest.raises((UsageError, TypeError)):
-                convert(x)
-        with pytest.raises(TypeError):
-            np.sin(x)
-
-    run_three(program)
-
-
-def test_wrong_use_is_refused(run_three, share):
-    async def program(engine):
-        x = share(engine, np.arange(6).reshape(2, 3))
-        fixed = share(engine, np.arange(3), frac_bits=8)
-        small = share(engine, np.arange(3), ring=Ring(8))
-        for wrong in (lambda: x + np.zeros((2, 2), int), lambda: x * np.arange(4), lambda: x - x[:, :2]):
-            with pytest.raises(ShapeError, match="broadcast"):
-                wrong()
-        with pytest.raises(ShapeError, match="broadcast"):
-            await (x * x[:, :2])
-        with pytest.raises(ShapeError, match="broadcast"):
-            x.broadcast_to((2, 2))
-        for left, right in ((x, x), (x, x.reshape(1, 2, 3)), (x[0, 0], x)):
-            with pytest.raises(ShapeError, match="matmul"):
-                await (left @ right)
-        with pytest.raises(ShapeError, match="matmul"):
-            x @ np.zeros((2, 2), int)
-        for wrong in (
-            lambda: x + fixed,
-            lambda: x + small,
-            lambda: fixed < small,
-            lambda: SharedArray.concatenate([x, fixed]),
-        ):
-            with pytest.raises(UsageError, match="differ in"):
-                wrong()
-        with pytest.raises(UsageError, match="differ in"):
-            await (x[0] * small)
-        with pytest.raises(UsageError, match="scale"):
-            fixed * 0.5
-        with pytest.raises(UsageError, match="frac_bits"):
-            x + 0.5
-        with pytest.raises(ShapeError, match="at least one"):
-            SharedArray.concatenate([])
-        with pytest.raises(ShapeError, match="uint64"):
-            SharedArray(engine, RingGroup(Ring(64)), (np.zeros(3, np.uint32), np.zeros(3, np.uint32)))
-        with pytest.raises(ShapeError, match="one shape"):
-            SharedArray(engine, RingGroup(Ring(64)), (np.zeros(3, np.uint64), np.zeros(4, np.uint64)))
-
-    run_three(program)
 
 
 @pytest.mark.parametrize(

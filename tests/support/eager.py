@@ -1,17 +1,9 @@
-"""Shared arrays of integers and fixed-point numbers, to be used like numpy's.
+"""A test double of shared arrays: each operator is one call of the engine, made when it is written and awaited.
 
-    z = await (x * y)            # of shared arrays: operations that need messages are awaited
-    w = 2 * z + 1 - x.sum()      # of public numbers, sums, differences: at once, free
+    z = await (x * y)
     small = await (w < 100)      # bits, 64 a word
-    y = await where(small, w, z)
-    print(await y.open())        # nothing opens but what says so
 
-A number v is the ring element v * 2**frac_bits modulo 2**bits, in two's complement. Products of fixed-point
-numbers are truncated. The error of a truncation is below one unit in the last place, and zero on average.
-`secagg.mpc.numbers.truncation_range` says which range products must keep to, and the engine's `truncation` what an opened
-product shows beyond its value.
-
-Longer than most modules: numpy's operators are many, each of a few lines.
+Tests of engines look at single calls with it. Programs use `secagg.mpc.arrays`.
 """
 
 from __future__ import annotations

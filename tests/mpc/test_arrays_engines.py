@@ -1,0 +1,133 @@
+"""Shared arrays on the engines that compute: three parties, four parties, and parties outside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from secagg.errors import SecaggError, UsageError
+from secagg.mpc.arrays.dtypes import fixed, int32
+from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.arrays.outside import receive, share_with
+from secagg.mpc.engines import COMPUTING
+from secagg.network.simulated import simulate
+
+NAMES = ("ada", "bob", "cleo", "dan")
+X = np.array([[3, -5, 70], [7, 1, -2]])
+Y = np.array([[1.5, -2.25, 0.5], [0.0, 8.0, -1.0]])
+B = np.array([[True, False, True], [True, True, False]])
+
+
+async def operations(party):
+    engine = await Engine.create(party)
+    x = engine.share(X if party.me == "ada" else None, owner="ada", shape=X.shape)
+    y = engine.share(Y if party.me == "bob" else None, owner="bob", shape=Y.shape, dtype=fixed(16))
+    b = engine.share(B if party.me == "cleo" else None, owner="cleo", shape=B.shape, dtype=bool)
+    return await engine.open(
+        x * x - 1,
+        x * y,
+        x @ y.T,
+        (x > y) | ~b,
+        np.where(b, x, 0).sum(1),
+        abs(x) % 4,
+        x.astype(int32).astype(int) // 2,
+        b.all(0),
+        x.argmax(),
+        y.mean(1),
+        y / 4 + engine.public(0.5),
+        x == [3, 1, 70],
+        x.prod(),
+    )
+
+
+EXPECTED = [
+    X * X - 1,
+    X * Y,
+    X @ Y.T,
+    (X > Y) | ~B,
+    np.where(B, X, 0).sum(1),
+    abs(X) % 4,
+    X // 2,
+    B.all(0),
+    X.argmax(),
+    Y.mean(1),
+    Y / 4 + 0.5,
+    X == [3, 1, 70],
+    X.prod(),
+]
+
+
+@pytest.mark.parametrize("count", COMPUTING)
+def test_arrays_compute_on_any_engine(count):
+    for results in simulate(dict.fromkeys(NAMES[:count], operations)).values():
+        for number, (got, expected) in enumerate(zip(results, EXPECTED, strict=True)):
+            assert np.allclose(got, expected, rtol=0, atol=1e-3), number
+
+
+@pytest.mark.parametrize("count", COMPUTING)
+def test_parties_outside_share_inputs_and_receive_results(count):
+    computing = NAMES[:count]
+
+    async def computes(party):
+        engine = await Engine.create(party, computing)
+        first, second = (engine.share(None, owner="eve", shape=3, dtype=kind) for kind in (fixed(16), bool))
+        other = engine.share(None, owner="fay", shape=3)
+        product = second * other  # shared after the first, used before it
+        assert await product.open(to=["gil", "ada"]) is None or party.me == "ada"
+        return await first.sum().open(to="gil")
+
+    async def eve(party):
+        await share_with(party, computing, [0.5, 0.25, -1.0], dtype=fixed(16))
+        await share_with(party, computing, [True, False, True], dtype=bool)
+
+    async def fay(party):
+        await share_with(party, computing, [5, 6, 7])
+
+    async def gil(party):
+        product = await receive(party, computing, 3)
+        return product, await receive(party, computing, (), dtype=fixed(16))
+
+    run = simulate(dict.fromkeys(computing, computes) | {"eve": eve, "fay": fay, "gil": gil})
+    run.values()
+    product, total = run.results["gil"]
+    assert (product == [5, 0, 7]).all()
+    assert total == -0.25
+    assert run.results["ada"] is None
+
+
+def test_the_shape_of_an_input_is_announced_by_its_owner():
+    async def program(party):
+        engine = await Engine.create(party)
+        values = np.arange(5) if party.me == "bob" else None
+        x = engine.share(values, owner="bob", shape=await engine.announce(values, owner="bob"))
+        return await x.sum().open()
+
+    assert simulate(dict.fromkeys(NAMES[:3], program)).values() == [10, 10, 10]
+
+
+def test_another_number_of_computing_parties_is_refused():
+    async def program(party):
+        await Engine.create(party)
+
+    with pytest.raises(SecaggError, match="computing parties"):
+        simulate(dict.fromkeys(NAMES[:2], program)).values()
+
+
+def test_openings_beside_each_other_share_what_they_compute():
+    async def program(party):
+        engine = await Engine.create(party)
+        x = engine.share([2, 3] if party.me == "ada" else None, owner="ada", shape=2)
+        square = x * x
+        results = await party.parallel((square + 1).open(), (square * x).open())
+        return [each.tolist() for each in results]
+
+    assert simulate(dict.fromkeys(NAMES[:3], program)).values()[1] == [[5, 10], [8, 27]]
+
+
+def test_values_that_are_passed_at_another_party_are_refused():
+    async def program(party):
+        engine = await Engine.create(party)
+        engine.share([1], owner="ada", shape=1)
+
+    run = simulate(dict.fromkeys(NAMES[:3], program))
+    assert isinstance(run.errors["bob"], UsageError)
