@@ -3,11 +3,12 @@
 Modules, each of which stands on those before it:
 
   streams     what a pair of parties draws in common
-  costs       the parties' names in costs
-  engine      `ThreeEngine`: set-up, inputs, resharing, openings
-  conversion, comparison
-  truncation, products
-  shuffle
+  channel     set-up, keys, resharing
+  inputs, opening
+  conjunction   ANDs of bits, and exchanges
+  conversion, comparison, truncation, products, shuffle
+  costs
+  engine      `ThreeEngine`, the primitives behind one face
 """
 
 from typing import TYPE_CHECKING

@@ -116,8 +116,9 @@ class Operations:
         rows = (np.full((SAMPLES, 2, 1), f, np.uint64) for f in self.fills)
         await self.engine.shuffle(Shares(self.engine, XOR, list(rows)))
 
-    async def shuffle_numbers(self):
-        await self.engine.shuffle(self.array(shape=(SAMPLES, 2)))
+    async def shuffle_together(self):
+        rows = (np.full((SAMPLES, 1, 1), f, np.uint64) for f in self.fills)
+        await self.engine.shuffle(self.array(shape=(SAMPLES, 1)), Shares(self.engine, XOR, list(rows)))
 
 
 NAMES = [
