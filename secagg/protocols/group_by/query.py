@@ -47,7 +47,7 @@ class Query:
 
     Args:
       input_parties: who puts in rows, at least two.
-      computing_parties: three; input parties or others.
+      computing_parties: three, or four of which one may lie; input parties or others.
       fields: at least one with a positive `at_least`, so that padding is never flagged.
       pad_rows_to: row counts are announced as the next multiple of this.
       max_rows: the largest row count that one input party may announce; others hold memory for each row.
