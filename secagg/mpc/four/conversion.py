@@ -46,36 +46,34 @@ async def from_bits(channel: Channel, bits: Shares, group: RingGroup, n: int) ->
         return None if words is None else np.asarray(unpack(words, n).astype(dtype))
 
     low, high = summands(channel, XOR, held(channel.index, bits))
-    ((u, v),) = await share_summands(
+    (total,) = await share_summands(
         channel, Purpose.CONVERSION, [Summands(group, (n,), elements(low), elements(high))]
     )
-    both = await multiply_across(channel, group, Purpose.CONVERSION, u, v)
-    return {j: np.asarray(group.ring.reduce(u[j] + v[j] - both[j] - both[j])) for j in channel.others}
+    both = await multiply_across(channel, group, Purpose.CONVERSION, total)
+    return {j: np.asarray(group.ring.reduce(total[j] - both[j] - both[j])) for j in channel.others}
 
 
-async def share_planes(
-    channel: Channel, group: RingGroup, x: Held, bits: int, *, negate: bool = False
-) -> tuple[Held, Held]:
-    """Return the lowest bits of s = x_0 + x_1 and of t = x_2 + x_3, or of -t, in slices, as shares.
+async def share_planes(channel: Channel, group: RingGroup, x: Held, *, negate: bool = False) -> Held:
+    """Return the bits of s = x_0 + x_1, in slices, exclusive-ored with those of t = x_2 + x_3, or of -t, as shares.
 
     Args:
       x: elements, shape (n,).
-      bits: how many.
 
-    Returns two secrets (bits, ceil(n / 64)).
+    Returns shape (bits, ceil(n / 64)); the shares 0 and 1 are those of the bits of s.
     """
     n = x[channel.others[0]].size
 
     def planes(value: Array | None, sign: bool) -> Array | None:
         if value is None:
             return None
-        return to_planes((np.negative(value) if sign else value).astype(np.uint64, copy=False), bits)
+        elements = np.negative(value) if sign else value
+        return to_planes(elements.astype(np.uint64, copy=False), group.ring.bits)
 
     low, high = summands(channel, group, x)
-    shape = (bits, -(-n // 64))
-    ((s, t),) = await share_summands(
+    shape = (group.ring.bits, -(-n // 64))
+    (both,) = await share_summands(
         channel,
         Purpose.CONVERSION,
         [Summands(XOR, shape, planes(low, False), planes(high, negate))],
     )
-    return s, t
+    return both

@@ -16,6 +16,7 @@ from secagg.cost.operation import Cost
 from secagg.errors import UsageError
 from secagg.mpc.bits import add, any_plane, decide
 from secagg.mpc.four.broadcast import PARTIES
+from secagg.mpc.four.comparison import Digits
 from secagg.mpc.four.known import plan_summands
 from secagg.mpc.four.products import Plan, plan, plan_across
 from secagg.mpc.four.shuffle import SHUFFLE_ROUNDS
@@ -70,8 +71,7 @@ class FourCosts:
         return self.conjunction(words)
 
     def negative(self, n: int, ring: Ring) -> Cost:
-        # The top bits are shared beside the others.
-        return self._carry(n, ring.bits - 1, ring.bits)
+        return self._carry(n, ring.bits - 1)
 
     def zero(self, n: int, ring: Ring) -> Cost:
         return _planes(n, ring.bits).then(*_rounds(n, _of_any_plane(ring.bits)))
@@ -86,12 +86,12 @@ class FourCosts:
     def shuffle(self, *nbytes: int) -> Cost:
         return _cost(SHUFFLE_ROUNDS, [3 * sum(nbytes)] * PARTIES)
 
-    def _carry(self, n: int, bits: int, shared: int | None = None) -> Cost:
-        words = -(-n // 64)
-        first = _planes(n, bits if shared is None else shared)
+    def _carry(self, n: int, bits: int) -> Cost:
         if not bits:
-            return first
-        return first.then(_items(plan_across(bits * words), 8), *_rounds(n, _of_decide(bits)))
+            return _planes(n, 1)
+        digits = Digits(n, bits)
+        products = _items(plan_across(digits.products * -(-n // 64)), 8)
+        return _planes(n, digits.shared + 1).then(products, *_rounds(n, _of_decide(digits.count)))
 
 
 def _cost(rounds: int, payload_bytes: Sequence[int]) -> Cost:

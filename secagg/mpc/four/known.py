@@ -1,10 +1,10 @@
 """What two parties know, as shares [DEK21].
 
 v is known to P_c and P_d; P_a and P_b are the two others. r from the key of P_a, P_c and P_d is z_b. z_a = v - r, which P_b,
-P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it. The other two shares are zero.
+P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it.
 
 Each secret has two such summands: x_0 + x_1, known to P_2 and P_3, and x_2 + x_3, known to P_0 and P_1. Of either, one of
-the two who know it sends the first half and the other one the second.
+the two who know it sends the first half and the other one the second. So two summands fill all four shares of their sum.
 
 Private: P_b does not hold the key of r; P_a receives nothing.
 Threat model: that of `engine`. Learns: nobody anything.
@@ -45,46 +45,34 @@ def plan_summands(n: int) -> Plan:
     return [pair for turns in (_LOW, _HIGH) for pair in zip(turns, halves(n), strict=True)]
 
 
-async def share_summands(
-    channel: Channel, purpose: Purpose, values: Sequence[Summands]
-) -> list[tuple[Held, Held]]:
-    """Return pairs of values that two parties each know as shares, all in one round.
+async def share_summands(channel: Channel, purpose: Purpose, values: Sequence[Summands]) -> list[Held]:
+    """Return the sums low + high as shares, all in one round.
 
-    The shares 2 and 3 of a low value are zero, and so are the shares 0 and 1 of a high one.
+    The shares 0 and 1 are shares of the low summand, and the shares 2 and 3 of the high one.
     """
     me = channel.index
     passed, results, targets = [], [], []
     for group, shape, low, high in values:
         n = math.prod(shape)
-        pair = tuple({j: np.zeros(n, group.dtype) for j in channel.others} for _ in range(2))
-        results.append((pair, shape))
+        parts = {j: np.empty(n, group.dtype) for j in channel.others}
+        results.append({j: part.reshape(shape) for j, part in parts.items()})
         for number, (roles, where) in enumerate(plan_summands(n)):
             a, b, c, d = roles
-            parts, known = pair[number // 2], (low, high)[number // 2]
+            known = (low, high)[number // 2]
             rest = None
             if me != b:
                 fill(group, channel.triple(b)[purpose], parts[b][where])
             if known is not None:
                 rest = group.subtract(known.reshape(-1)[where], parts[b][where])
                 parts[a][where] = rest  # a copy: what is passed on is kept for evidence
-            passed.append(Passed(Item(receiver=b, sender=c, voucher=d), group, rest_shape(where), rest))
+            shape_of_item = (where.stop - where.start,)
+            passed.append(Passed(Item(receiver=b, sender=c, voucher=d), group, shape_of_item, rest))
             targets.append((group, parts, a, where))
     received = await channel.pass_on(passed)
     for (group, parts, a, where), came in zip(targets, received, strict=True):
         if came is not None:
             parts[a][where] = canonical(group, came)
-    return [
-        (
-            {j: part.reshape(shape) for j, part in low.items()},
-            {j: part.reshape(shape) for j, part in high.items()},
-        )
-        for (low, high), shape in results
-    ]
-
-
-def rest_shape(where: slice) -> tuple[int]:
-    """Return the shape of an item of a stretch of elements."""
-    return (where.stop - where.start,)
+    return results
 
 
 def summands(channel: Channel, group: Group, x: Held) -> tuple[Array | None, Array | None]:

@@ -204,21 +204,40 @@ async def matmul_summands(
     return _summands(channel, group, z, cross)
 
 
-async def multiply_across(channel: Channel, group: Group, purpose: Purpose, u: Held, v: Held) -> Held:
-    """Return the elementwise product of u = u_0 + u_1 and v = v_2 + v_3, whose other shares are zero."""
-    shape = u[channel.others[0]].shape
+async def multiply_across(channel: Channel, group: Group, purpose: Purpose, w: Held) -> Held:
+    """Return (w_0 + w_1)(w_2 + w_3), element by element."""
+    shape = w[channel.others[0]].shape
     n = math.prod(shape)
+    flat = {j: part.reshape(-1) for j, part in w.items()}
+    product = np.bitwise_and if group == XOR else np.multiply
+
+    def products(part: slice) -> Cross:
+        return {(a, b): product(flat[a][part], flat[b][part]) for a, b in across(channel)}
+
+    z = await reshare_across(channel, group, purpose, n, products)
+    return {j: part.reshape(shape) for j, part in z.items()}
+
+
+def across(channel: Channel) -> list[tuple[int, int]]:
+    """Return the pairs (a, b) of one of 0, 1 and one of 2, 3 of which this party holds both shares."""
+    return [(a, b) for a in (0, 1) for b in (2, 3) if channel.index not in (a, b)]
+
+
+async def reshare_across(
+    channel: Channel, group: Group, purpose: Purpose, n: int, products: Callable[[slice], Cross]
+) -> Held:
+    """Return the sum of n products over the pairs `across` as shares, flat.
+
+    Args:
+      products: returns those of a stretch that this party knows, flat.
+    """
     resharing = Resharing(channel, group, purpose, plan_across(n))
     z = {j: np.zeros(n, group.dtype) for j in channel.others}
-    flat_u, flat_v = ({j: part.reshape(-1) for j, part in factor.items()} for factor in (u, v))
-    product = np.bitwise_and if group == XOR else np.multiply
-    known = [(a, b) for a in (0, 1) for b in (2, 3) if channel.index not in (a, b)]
     for start in range(0, n, CHUNK):
-        part = slice(start, start + CHUNK)
-        cross: Cross = {(a, b): product(flat_u[a][part], flat_v[b][part]) for a, b in known}
-        resharing.take(start, cross, {j: share[part] for j, share in z.items()})
+        part = slice(start, min(n, start + CHUNK))
+        resharing.take(start, products(part), {j: share[part] for j, share in z.items()})
     await resharing.finish(z)
-    return {j: part.reshape(shape) for j, part in z.items()}
+    return z
 
 
 def shape_of_matmul(channel: Channel, x: Held, y: Held) -> tuple[int, ...]:

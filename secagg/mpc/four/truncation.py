@@ -74,7 +74,7 @@ async def quotient(
     def shifted(value: Array | None) -> Array | None:
         return None if value is None else np.asarray(value >> down)
 
-    (a, b), (m_a, m_b) = await share_summands(
+    quotients, tops = await share_summands(
         channel,
         Purpose.TRUNCATION,
         [
@@ -82,13 +82,13 @@ async def quotient(
             Summands(words, shape, msb(low), msb(high)),
         ],
     )
-    both = await multiply_across(channel, words, Purpose.TRUNCATION, m_a, m_b)
+    both = await multiply_across(channel, words, Purpose.TRUNCATION, tops)
     up = ring.dtype.type(ring.bits - frac_bits)
     back = ring.dtype.type(1 << ring.bits - 2 - frac_bits)
     result = {}
     for j in channel.others:
         # What stands above f bits of a word falls off.
-        wraps = (m_a[j] + m_b[j] - both[j]).astype(ring.dtype) << up
-        part = a[j] + b[j] - wraps
+        wraps = (tops[j] - both[j]).astype(ring.dtype) << up
+        part = quotients[j] - wraps
         result[j] = np.asarray(ring.reduce(part - back if j == 0 else part))
     return result

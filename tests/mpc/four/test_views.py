@@ -78,15 +78,16 @@ class Stream:
         return digits
 
     def fill(self, out):
-        width = 1 if out.dtype == np.uint64 else RING.bits
-        if not out.size:
-            return
-        digits = self.take(width)
-        out[...] = packed(digits) if width == 1 else digits
+        """Fill planes of bits, or one array of elements."""
+        if out.dtype == np.uint64:
+            for plane in out.reshape(-1, self.deck.lanes // 64):
+                plane[...] = packed(self.take(1))
+        elif out.size:
+            out[...] = self.take(RING.bits)
 
     def xor_into(self, out):
-        if out.size:
-            out ^= packed(self.take(1)).reshape(out.shape)
+        for plane in out.reshape(-1, self.deck.lanes // 64):
+            plane ^= packed(self.take(1))
 
     def ring(self, shape, bits):
         if bits == 64:
@@ -138,7 +139,8 @@ class Recorder:
                     if not isinstance(part, np.ndarray) or not part.size:
                         continue
                     if part.dtype == np.uint64:
-                        planes = part.reshape(self.lanes // 64, -1).T
+                        words = self.lanes // 64
+                        planes = part.reshape(-1, words) if part.ndim == 1 else part.reshape(words, -1).T
                         self.view += [(unpacked(plane), 1) for plane in planes]
                     else:
                         self.view.append((part.astype(np.uint64), RING.bits))
@@ -386,16 +388,14 @@ def test_what_two_parties_know_becomes_shares_that_show_the_others_nothing(monke
     for s, t in itertools.product(range(4), repeat=2):
 
         async def give(engine, lanes, s=s, t=t):
-            ((low, high),) = await share_summands(
-                engine.channel, Purpose.TRUNCATION, [known(engine, lanes, s, t)]
-            )
-            assert not any(low[j].any() for j in low if j > 1)
-            assert not any(high[j].any() for j in high if j < 2)
-            return shares(engine, GROUP, low), shares(engine, GROUP, high)
+            (both,) = await share_summands(engine.channel, Purpose.TRUNCATION, [known(engine, lanes, s, t)])
+            return shares(engine, GROUP, both)
 
         views, results = enumerate_views(give)
-        assert (opened([low for low, _ in results]) == s).all()
-        assert (opened([high for _, high in results]) == t).all()
+        assert (opened(results) == (s + t) % 4).all()
+        x_0, x_1, x_3 = results[2].parts
+        assert (GROUP.add(x_0, x_1) == s).all()
+        assert (GROUP.add(results[0].parts[1], x_3) == t).all()
         for party in range(4):
             own = s if party > 1 else t  # what it knows
             seen[party].setdefault(own, set()).add(distribution(views[party]))
@@ -407,29 +407,60 @@ def test_what_two_parties_know_becomes_shares_that_show_the_others_nothing(monke
 @pytest.mark.parametrize("party", range(4))
 @pytest.mark.parametrize("group", [GROUP, XOR], ids=["ring", "bits"])
 def test_a_product_of_known_values_shows_no_party_anything_of_the_share_that_it_lacks(party, group):
-    """Of u = u_0 + u_1 and v = v_2 + v_3: each party lacks one share of one of them."""
+    """Of w_0 + w_1 and w_2 + w_3: each party lacks one share of one of them."""
     modulus = 2 if group is XOR else 4
-    lacks = party
     seen: set = set()
     for other in range(modulus):
         given = [1, modulus - 1, 1, 1]
-        given[lacks] = other
+        given[party] = other
         u, v = (given[0] + given[1]) % modulus, (given[2] + given[3]) % modulus
 
         async def product(engine, lanes, given=tuple(given)):
-            factors = [
-                held(engine.channel.index, shared(engine, lanes, [value if j in mine else 0 for j, value in
-                                                                 enumerate(given)], group))
-                for mine in ((0, 1), (2, 3))
-            ]  # fmt: skip
-            z = await multiply_across(engine.channel, group, Purpose.TRUNCATION, *factors)
-            return shares(engine, group, z)
+            w = held(engine.channel.index, shared(engine, lanes, given, group))
+            return shares(engine, group, await multiply_across(engine.channel, group, Purpose.TRUNCATION, w))
 
         views, results = enumerate_views(product)
         value = opened(results, group)
         assert ((unpacked(value) if group is XOR else value) == u * v % modulus).all()
         seen.add(distribution(views[party]))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("party", range(4))
+@pytest.mark.parametrize("own", OWN)
+def test_a_sign_shows_no_party_anything_of_the_share_that_it_lacks(monkeypatch, party, own, first):
+    """With one digit; a tree over several is ANDs."""
+    one_half(monkeypatch, first)
+    seen: set = set()
+    for x in range(4):
+        xs = given_own(own, party, x)
+
+        async def sign(engine, lanes, xs=xs):
+            return await engine.negative(shared(engine, lanes, xs))
+
+        views, results = enumerate_views(sign)
+        assert (unpacked(opened(results, XOR)) == (x > 1)).all()
+        seen.add(distribution(views[party]))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("draws", [(0, 0), (2, 0), (1, 0), (1, 1), (1, 2), (3, 0), (3, 1), (3, 2)])
+def test_a_sign_without_one_mask_leaks(monkeypatch, draws):
+    """P_key lacks the key. In the first half P_1 and P_3 receive table, top bit and product, P_0 and P_2 the product."""
+    one_half(monkeypatch, True)
+    key, draw = draws
+    silent = (key, "comparison", draw)
+    seen: set = set()
+    for x in range(4):
+        xs = given_own((1, 2, 3), key, x)
+
+        async def sign(engine, lanes, xs=xs):
+            return await engine.negative(shared(engine, lanes, xs))
+
+        views, _ = enumerate_views(sign, silent=frozenset({silent}))
+        seen.add(distribution(views[key]))
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("party", range(4))
