@@ -37,6 +37,7 @@ async def operations(party):
         y / 4 + engine.public(0.5),
         x == [3, 1, 70],
         x.prod(),
+        y.sum() * y.mean(),
     )
 
 
@@ -54,6 +55,7 @@ EXPECTED = [
     Y / 4 + 0.5,
     X == [3, 1, 70],
     X.prod(),
+    Y.sum() * Y.mean(),
 ]
 
 

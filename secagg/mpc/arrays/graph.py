@@ -19,9 +19,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.mpc.arrays.dtypes import DType
 from secagg.mpc.groups import Array
-from secagg.mpc.primitives import Primitives, Shares
+from secagg.mpc.primitives import Costs, Primitives, Shares
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -60,6 +61,8 @@ class Kernel:
       run: `run(engine, calls)` returns the values of calls with equal parameters.
       exact: as that of `Local`; it may raise `OverflowError` for what does not fit in between.
       error_ulps: by how many units in the last place a value may differ from that in the clear.
+      expected: what one call is expected to cost, `expected(costs, node)`, for a kernel that goes on with what it opens; a
+        rehearsal, which has no values, cannot run it.
       fresh: whether equal nodes have different values, as shuffles have; others are worked out once.
     """
 
@@ -67,6 +70,7 @@ class Kernel:
     run: Callable[[Primitives, Sequence[Call]], Awaitable[list[Any]]]
     exact: Callable[..., Array] | None = None
     error_ulps: int = 0
+    expected: Callable[[Costs, Node], Cost] | None = None
     fresh: bool = False
     talks = True
 

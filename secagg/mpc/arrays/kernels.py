@@ -126,6 +126,11 @@ INPUT_FROM_OUTSIDE: Final = Kernel("input from outside", _input_from_outside)
 # Arithmetic. Parameters: the bits of the ring, and how many bits to truncate.
 
 
+def _is_alone(calls: Sequence[Call]) -> bool:
+    """Return whether there is one call, of an array with dimensions: engines take its shares as they are."""
+    return len(calls) == 1 and calls[0].node.shape != ()
+
+
 def _operand(call: Call, i: int = 0) -> Shares:
     """Return a call's i-th input, broadcast to the shape of the result."""
     value: Shares = call.values[i]
@@ -134,7 +139,7 @@ def _operand(call: Call, i: int = 0) -> Shares:
 
 
 async def _multiply(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
-    if len(calls) == 1:
+    if _is_alone(calls):
         return [await engine.multiply(_operand(calls[0], 0), _operand(calls[0], 1), calls[0].node.params[1])]
     product = await engine.multiply(_inputs(calls, 0), _inputs(calls, 1), calls[0].node.params[1])
     return cut(product, _shapes(calls))
@@ -174,7 +179,7 @@ MATMUL: Final = Kernel(
 
 
 async def _truncate(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
-    if len(calls) == 1:
+    if _is_alone(calls):
         return [await engine.truncate(_operand(calls[0]), calls[0].node.params[1])]
     return cut(await engine.truncate(_inputs(calls), calls[0].node.params[1]), _shapes(calls))
 
@@ -185,7 +190,7 @@ TRUNCATE: Final = Kernel(
 
 
 async def _shift(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
-    if len(calls) == 1:
+    if _is_alone(calls):
         return [await engine.shift(_operand(calls[0]), calls[0].node.params[1])]
     return cut(await engine.shift(_inputs(calls), calls[0].node.params[1]), _shapes(calls))
 

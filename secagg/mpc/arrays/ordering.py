@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays.arithmetic import multiply, subtract
 from secagg.mpc.arrays.comparison import not_equal, where
@@ -27,7 +28,7 @@ from secagg.mpc.arrays.logic import invert
 from secagg.mpc.arrays.moves import concat, index, moveaxis, reshape
 from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.mpc.groups import XOR
-from secagg.mpc.primitives import Primitives, Shares
+from secagg.mpc.primitives import Costs, Primitives, Shares
 from secagg.mpc.sorting import permutations
 from secagg.mpc.sorting import sort as sorting
 from secagg.mpc.sorting.keys import Key
@@ -75,7 +76,18 @@ def _elements(rows: Shares, dtype: DType, shape: Shape) -> Shares:
     return rows.reshape(*shape)
 
 
-SORT: Final = Kernel("sort", each(_sort))
+def _sort_cost(costs: Costs, node: Node) -> Cost:
+    spec, inputs = _Sort(*node.params), node.inputs
+    n, k = math.prod(inputs[0].shape), len(spec.descending)
+    elements = [of.dtype.bits for of in inputs[:k] if not isinstance(of.dtype, BoolType)]
+    key_bits = [1 if isinstance(of.dtype, BoolType) else of.dtype.bits for of in inputs[:k]]
+    if spec.rows > 1:
+        key_bits.insert(0, (spec.rows - 1).bit_length())
+    column_bytes = [_row_bytes(of) for of in inputs[k:]]
+    return sorting.sort_cost(costs, n, key_bits, column_bytes, elements=elements, first=spec.first)
+
+
+SORT: Final = Kernel("sort", each(_sort), expected=_sort_cost)
 
 
 async def _take(engine: Primitives, node: Node, order: Shares, x: Shares) -> Shares:  # noqa: ARG001
@@ -99,8 +111,23 @@ def _untabled(x: Shares, node: Node) -> Shares:
     return x.each(lambda part: pack(part.astype(np.uint8))) if isinstance(node.dtype, BoolType) else x
 
 
-TAKE: Final = Kernel("reorder", each(_take))
-PLACE: Final = Kernel("place", each(_place))
+def _place_cost(costs: Costs, node: Node) -> Cost:
+    ranks, x = node.inputs
+    return permutations.place_cost(costs, _row_bytes(ranks), _row_bytes(x))
+
+
+def _take_cost(costs: Costs, node: Node) -> Cost:
+    order = _row_bytes(node.inputs[0])
+    return permutations.place_cost(costs, order, order).then(_place_cost(costs, node))
+
+
+def _row_bytes(node: Node) -> int:
+    """Return the bytes of an array as rows, where a bit takes a word."""
+    return math.prod(node.shape) * node.dtype.group.dtype.itemsize
+
+
+TAKE: Final = Kernel("reorder", each(_take), expected=_take_cost)
+PLACE: Final = Kernel("place", each(_place), expected=_place_cost)
 
 
 def _ordered(

@@ -3,6 +3,9 @@
 Arrays have shapes and no elements. Each call of the engine adds the bytes that it is declared to send. Then the real
 engine does the same call on a few zeros, in the same lanes and order. So the rounds are the causal depth of the real run,
 which depends on which party's message waits for which, and on how calls in one level interleave.
+
+A kernel that goes on with what it opens, as a sort does, declares what it is expected to cost. Its rounds are those, and
+the sum of those of its steps, which some parties begin before others have ended the step before.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays.dtypes import BoolType
-from secagg.mpc.arrays.graph import Node, Shape
+from secagg.mpc.arrays.graph import Call, Kernel, Node, Shape
 from secagg.mpc.arrays.lanes import words_of
 from secagg.mpc.engines import costs_of, set_up, share_input
 from secagg.mpc.groups import XOR, Array, Group
@@ -145,6 +148,19 @@ class Rehearsal:
         """Return a value of a node's shape."""
         shape = (words_of(math.prod(node.shape)),) if isinstance(node.dtype, BoolType) else node.shape
         return self._shares(node.dtype.group, shape)
+
+    async def expect(self, calls: Sequence[Call]) -> list[Any]:
+        """Spend what calls of a kernel are expected to cost, and as many rounds; return stand-ins."""
+        rounds = 0
+        for node, _ in calls:
+            if isinstance(node.kernel, Kernel) and node.kernel.expected is not None:
+                expected = node.kernel.expected(self.costs, node)
+                self._spend(expected)
+                rounds = max(rounds, expected.rounds)
+        word = self._zeros(XOR, 1)
+        for _ in range(rounds):
+            await self._real.conjunction([(word, word)])
+        return [self.stand_in(node) for node, _ in calls]
 
     def public(self, group: Group, value: Array) -> Shares:
         return self._shares(group, value.shape)

@@ -16,10 +16,9 @@ import numpy as np
 
 from secagg.mpc.arrays.agreement import GraphsDifferError, compare, digest_of, held_back, part
 from secagg.mpc.arrays.dtypes import BoolType
-from secagg.mpc.arrays.graph import Call, Node, unvalued
+from secagg.mpc.arrays.graph import Call, Kernel, Node, unvalued
 from secagg.mpc.arrays.kernels import join
 from secagg.mpc.arrays.lanes import cleared
-from secagg.mpc.arrays.local import ITEM
 from secagg.mpc.primitives import Primitives, Shares
 from secagg.party import Computation, PartyId
 
@@ -35,6 +34,10 @@ class Rehearsing(Protocol):
 
     def stand_in(self, node: Node) -> Any:
         """Return what a local kernel would."""
+        ...
+
+    async def expect(self, calls: Sequence[Call]) -> list[Any]:
+        """Return what a kernel would of which the expected cost alone is known."""
         ...
 
 
@@ -67,7 +70,7 @@ async def open_nodes(
         while levels:
             talking, local = levels.pop()
             if talking:
-                await _run_level(engine, talking, agree, mode.watch)
+                await _run_level(engine, talking, agree, mode)
                 talking.clear()
                 agree, nodes = None, []  # from here on nothing but the graph keeps a node
             await _run_local(engine, local, mode)
@@ -120,7 +123,7 @@ def _by_level(nodes: Sequence[Node]) -> list[tuple[list[Node], list[Node]]]:
 
 
 async def _run_level(
-    engine: Primitives, nodes: Sequence[Node], agree: Computation[Any] | None, watch: Watch | None
+    engine: Primitives, nodes: Sequence[Node], agree: Computation[Any] | None, mode: Mode
 ) -> None:
     groups: dict[Any, list[Node]] = {}
     alike: list[tuple[Node, Node]] = []
@@ -136,7 +139,7 @@ async def _run_level(
     calls = [
         [Call(node, tuple([i.value for i in node.inputs])) for node in group] for group in groups.values()
     ]
-    runs: list[Any] = [group[0].node.kernel.run(engine, group) for group in calls]  # type: ignore[arg-type]
+    runs: list[Any] = [_run(engine, group, mode) for group in calls]
     if not runs:
         if agree is not None:
             await agree
@@ -149,9 +152,16 @@ async def _run_level(
         results = await engine.party.parallel(*runs)
     for group, values in zip(calls, results, strict=True):
         for call, value in zip(group, values, strict=True):
-            await _settle(call.node, value, watch)
+            await _settle(call.node, value, mode.watch)
     for node, first in alike:
         node.value, node.plain, node.inputs, node.params = first.value, first.plain, (), ()
+
+
+def _run(engine: Primitives, calls: Sequence[Call], mode: Mode) -> Any:
+    kernel = calls[0].node.kernel
+    if mode.rehearsal is not None and isinstance(kernel, Kernel) and kernel.expected is not None:
+        return mode.rehearsal.expect(calls)
+    return kernel.run(engine, calls)  # type: ignore[arg-type]  # kernels with messages take all calls
 
 
 async def _run_local(engine: Primitives, nodes: list[Node], mode: Mode) -> None:
@@ -160,7 +170,7 @@ async def _run_local(engine: Primitives, nodes: list[Node], mode: Mode) -> None:
         node = nodes.pop()
         if node.value is not None:
             continue
-        if mode.rehearsal is not None and node.kernel is not ITEM:
+        if mode.rehearsal is not None:
             value: Any = mode.rehearsal.stand_in(node)
         else:
             value = node.kernel.run(engine, Call(node, tuple([i.value for i in node.inputs])))  # type: ignore[arg-type]
