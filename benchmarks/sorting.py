@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     for rows in options.rows:
         bank_s = None
         if not (options.without_banks or options.simulate):
-            bank_s = fraud.measure(3, rows, tls=not options.plain, repeat=options.repeat)
+            bank_s = fraud.measure(3, rows, computing=3, tls=not options.plain, repeat=options.repeat)
         for bits in options.bits:
             for parties in options.parties:
                 measure(rows, bits, options, parties, bank_s)

@@ -181,6 +181,7 @@ def transcripts(keys, bits, method, first=None):
     return simulate({"ada": program}).values()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("few", "first"), [(1 << 15, None), (0, None), (0, 2)])
 def test_what_quicksort_opens_does_not_depend_on_the_keys(monkeypatch, few, first):
     """Over all orders of the shuffle, for keys that are alike and for others."""
@@ -190,6 +191,7 @@ def test_what_quicksort_opens_does_not_depend_on_the_keys(monkeypatch, few, firs
     assert others == alike
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_what_radix_opens_does_not_depend_on_the_keys(bits):
     alike, others = (transcripts(keys, bits, Method.RADIX) for keys in ([0, 0, 0], [(1 << bits) - 1, 0, 1]))
@@ -258,6 +260,7 @@ class Noting(Comparisons):
         return await super().greater(planes, left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(Method))
 @pytest.mark.parametrize("parties", engines.COMPUTING)
 def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
