@@ -277,20 +277,29 @@ def test_a_world_leaves_nothing_behind_and_the_next_one_has_other_masks(
             crypten.cfg.mpc.provider,
             groups.distributed_c10d.default_pg_timeout,
             groups.is_initialized(),
+            {name: len(generators) for name, generators in crypten.generators.items() if name != "global"},
         )
 
+    def left() -> Any:
+        for here in gone:
+            with pytest.raises(UsageError, match="has left"):
+                here.to_crypten(share, FRAC_BITS)
+        return state()
+
     before = state()
+    gone: list[Joined] = []
 
     def work(here: Joined) -> Any:
+        gone.append(here)
         assert crypten.cfg.mpc.provider == "TTP"
         tensor = here.to_crypten(share, FRAC_BITS)
         zero = here.crypten.cryptensor(torch.zeros(4))
         return tensor.share.tolist() + zero.share.tolist() + (tensor * tensor + zero).share.tolist()
 
-    told = run(2, work, worlds=2, after=state)
+    told = run(2, work, worlds=2, after=left)
     for name in NAMES[:2]:
-        _, first, second, left = told[name]
-        assert left == before
+        _, first, second, found = told[name]
+        assert found == before
         assert not set(first) & set(second)
     assert told[DEALER][-1] == before
 
@@ -300,10 +309,8 @@ def test_a_world_leaves_nothing_behind_and_the_next_one_has_other_masks(
 def test_what_cannot_be_converted_is_refused_at_each_party(run: Any, loaded: tuple[Any, Any]) -> None:
     torch, crypten = loaded
     share = np.zeros(4, np.uint64)
-    gone: list[Joined] = []
 
     def work(here: Joined) -> list[tuple[str, str]]:
-        gone.append(here)
         tensor = here.to_crypten(share, FRAC_BITS)
         scaled = tensor.clone()
         scaled.encoder._scale = 3
