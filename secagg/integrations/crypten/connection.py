@@ -28,7 +28,7 @@ def connected(torch: Any, crypten: Any, world: World, me: PartyId) -> Iterator[N
     """Be CrypTen's process of this party's rank, with the dealer as provider.
 
     Raises:
-      UsageError: the process is in a world of CrypTen's already, or CrypTen is set to show more than what is opened.
+      UsageError: the process is in a world of CrypTen's already.
       PeerVanishedError: the processes did not all meet, or a connection ended.
     """
     if crypten.is_initialized() or torch.distributed.is_initialized():
@@ -36,7 +36,6 @@ def connected(torch: Any, crypten: Any, world: World, me: PartyId) -> Iterator[N
             f"expected a process in which torch.distributed is not in use, for {me}'s part in CrypTen; "
             "each party needs a process of its own, and is in one world at a time"
         )
-    check_settings(crypten)
     with crypten.cfg.temp_override({"mpc.provider": PROVIDER}):
         try:
             _meet(torch, crypten, world, world.members.index(me))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from secagg.errors import PeerVanishedError, RemoteProtocolError, UsageError
 from secagg.integrations.crypten import library, randomness
-from secagg.integrations.crypten.connection import connected
+from secagg.integrations.crypten.connection import check_settings, connected
 from secagg.integrations.crypten.world import World, agree
 from secagg.party import Party, PartyId
 
@@ -24,8 +24,8 @@ async def deal(party: Party, world: World) -> None:
     With any computing party it could tell all factors.
 
     Raises:
-      UsageError: CrypTen is not installed, or in use in this process already; another party runs in this process, as in the
-        simulator; the party is not this world's dealer.
+      UsageError: CrypTen is not installed, in use in this process already, or set to show more than what is opened; another
+        party runs in this process, as in the simulator; the party is not this world's dealer.
       RemoteProtocolError: another party joins another world, or asks for what CrypTen never asks for.
       PeerVanishedError: CrypTen's processes did not all meet; the first computing party was lost, or asked for nothing for
         `timeout_s`.
@@ -33,6 +33,7 @@ async def deal(party: Party, world: World) -> None:
     torch, crypten = library.load()
     if party.me != world.dealer:
         raise UsageError(f"expected the dealer {world.dealer}, got {party.me}; computing parties call joined")
+    check_settings(crypten)
     keys = await agree(party, world)
     keys.check_apart()
     with connected(torch, crypten, world, party.me):

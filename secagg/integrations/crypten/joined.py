@@ -143,8 +143,8 @@ async def joined(party: Party, world: World) -> AsyncIterator[Joined]:
     reads nothing, and its driver keeps its connections alive. `deal` runs at the dealer meanwhile.
 
     Raises:
-      UsageError: CrypTen is not installed, or in use in this process already; another party runs in this process, as in the
-        simulator; the party does not compute in this world.
+      UsageError: CrypTen is not installed, in use in this process already, or set to show more than what is opened; another
+        party runs in this process, as in the simulator; the party does not compute in this world.
       RemoteProtocolError: another party joins another world.
       PeerVanishedError: CrypTen's processes did not all meet, or one lost a connection.
     """
