@@ -28,7 +28,7 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
-from secagg.integrations.crypten import Joined, World, connection, deal, joined, library
+from secagg.integrations.crypten import Joined, World, connection, deal, joined, library, randomness
 from secagg.integrations.crypten.dealing import _answer
 from secagg.integrations.crypten.randomness import Source
 from secagg.integrations.crypten.world import Contribution, agree
@@ -471,6 +471,43 @@ def test_a_source_gives_the_words_of_its_stream(
     assert np.array_equal(drawn, Stream(bytes(32)).ring((50, 40), bits).astype(np.int64))
     assert least <= drawn.min() < least + most / 100 + 1
     assert most - most / 100 - 1 < drawn.max() <= most
+
+
+@needs_crypten
+@pytest.mark.slow
+def test_what_crypten_draws_in_a_world_are_words_of_its_streams_and_nothing_else(
+    loaded: tuple[Any, Any],
+) -> None:
+    torch, crypten = loaded
+    rng, keys = crypten.common.rng, [bytes([i]) * 32 for i in range(3)]
+    previous, following, local = map(Stream, keys)
+    randomness.replace_generators(torch, crypten, previous=previous, following=following, local=local)
+    try:
+        assert np.array_equal(rng.generate_random_ring_element((9,)), Stream(keys[2]).words(9).view(np.int64))
+        generator = crypten.generators["prev"][torch.device("cpu")]
+        words = rng.generate_kbit_random_tensor((9,), generator=generator, device="cpu")
+        assert np.array_equal(words, Stream(keys[0]).words(9).view(np.int64))
+        for arguments in ({"generator": torch.Generator()}, {"ring_size": 2**32}, {"device": "cuda"}):
+            with pytest.raises(
+                UsageError, match=r"asked a generator of torch's|draws words on the processor"
+            ):
+                rng.generate_random_ring_element((9,), **arguments)
+    finally:
+        randomness.remove_generators(torch, crypten)
+    same = [
+        rng.generate_random_ring_element((9,), generator=torch.Generator().manual_seed(1)) for _ in range(2)
+    ]
+    assert np.array_equal(*same)  # outside of a world CrypTen is as it was
+
+
+@needs_crypten
+@pytest.mark.slow
+def test_another_release_of_crypten_is_refused(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded[1], "__version__", "0.5.0")
+    with pytest.raises(UsageError, match=r"expected CrypTen 0\.4\.1, .* got 0\.5\.0"):
+        library.load()
 
 
 @needs_crypten
