@@ -281,6 +281,7 @@ def test_permutations_hold_each_index_once(n: int) -> None:
     assert Stream(KEY).permutations(0, n).shape == (0, n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_all_permutations_are_equally_likely(n: int) -> None:
     rows = Stream(KEY).permutations(24_000, n)

@@ -73,7 +73,10 @@ def test_threads_that_are_free_do_the_work() -> None:
     assert helping(helping(pool)) is not pool
 
 
-@pytest.mark.parametrize("name", ["masked", "additive", "bounded", "paillier", "ckks", "rlwe"])
+@pytest.mark.parametrize(
+    "name",
+    ["masked", "additive", "bounded", pytest.param("paillier", marks=pytest.mark.slow), "ckks", "rlwe"],
+)
 def test_a_sum_may_run_in_its_own_executor(name: str) -> None:
     options: dict[str, Any] = {"protocol": name}
     if name == "paillier":
@@ -105,6 +108,7 @@ def test_sums_that_fill_their_own_executor_come_to_an_end() -> None:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+@pytest.mark.slow
 def test_a_pool_of_randomizers_may_be_filled_in_its_own_executor() -> None:
     pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
     from secagg.he.paillier import RandomizerPool, SecretKey

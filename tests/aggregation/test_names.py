@@ -232,6 +232,7 @@ def test_dataframes_of_polars_are_matched_by_column() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_polars_cannot_match_is_refused() -> None:
     pl = pytest.importorskip("polars", reason="polars objects need polars")
     a = pl.DataFrame({"x": [1, 2]})

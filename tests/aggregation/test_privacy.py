@@ -296,6 +296,7 @@ def test_where_noise_is_cut_off_this_is_taken_from_delta() -> None:
     assert n * d * USUAL.rounds * math.exp(one.log_tail(room - 2)) * (1 + math.exp(2)) > 2**-20 * USUAL.delta
 
 
+@pytest.mark.slow
 def test_vectors_keep_to_the_bound_where_they_have_to(monkeypatch: pytest.MonkeyPatch) -> None:
     coding = noisy(Rlwe(), USUAL, 9, np.zeros(1000), mean=False, max_weight=None)
     far = 10 * coding.plan.limit
@@ -370,6 +371,7 @@ def test_what_does_not_go_with_noise_is_refused(
         secagg.sum(XS, **{"privacy": USUAL, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "norm", "said"),
     [

@@ -116,6 +116,7 @@ def test_few_digits_are_on_the_side_that_was_asked_for() -> None:
 # torch.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", ["float16", "bfloat16", "float32", "float64", "int8", "int64", "uint8", "uint16"]
 )
@@ -134,6 +135,7 @@ def test_tensors_come_back_as_tensors(torch: Any, dtype: str) -> None:
     assert mean["w"].dtype == (kind if kind.is_floating_point else torch.float64)
 
 
+@pytest.mark.slow
 def test_tensors_with_gradients_parameters_and_strides_come_back(torch: Any) -> None:
     layer = torch.nn.Linear(3, 2)
     found = secagg.mean([dict(layer.named_parameters())] * 2, clip=1.0)
@@ -144,6 +146,7 @@ def test_tensors_with_gradients_parameters_and_strides_come_back(torch: Any) -> 
     layer.load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_rows_and_weights_may_be_tensors(torch: Any) -> None:
     rows = torch.tensor([[0.0, 4.0], [4.0, 0.0]])
     found = secagg.mean(rows, torch.tensor([1, 3]), max_weight=3, clip=4.0)
@@ -152,6 +155,7 @@ def test_rows_and_weights_may_be_tensors(torch: Any) -> None:
         secagg.mean(rows, torch.tensor(3), max_weight=3, clip=4.0)
 
 
+@pytest.mark.slow
 def test_tensors_that_give_no_numbers_are_refused(torch: Any) -> None:
     for tensor, said in (
         (torch.eye(2).to_sparse(), r"a sparse tensor; convert it by to_dense\(\)"),
@@ -167,6 +171,7 @@ def test_tensors_that_give_no_numbers_are_refused(torch: Any) -> None:
 # jax.
 
 
+@pytest.mark.slow
 def test_jax_arrays_come_back_as_jax_arrays(jax: Any) -> None:
     jnp = jax.numpy
     for dtype in ("float16", "bfloat16", "float32", "int8", "int32", "uint8"):
@@ -182,6 +187,7 @@ def test_jax_arrays_come_back_as_jax_arrays(jax: Any) -> None:
         assert np.max(np.abs(of(mean.value[0]) - of(update[0]))) <= mean.report.error
 
 
+@pytest.mark.slow
 def test_rows_and_weights_may_be_jax_arrays_and_traced_ones_are_refused(jax: Any) -> None:
     rows = jax.numpy.array([[0.0, 4.0], [4.0, 0.0]])
     found = secagg.mean(rows, jax.numpy.array([1, 3]), max_weight=3, clip=4.0)

@@ -77,6 +77,7 @@ def test_no_format_is_named_where_none_reads_all_times(table, times):
     assert "--date-format" in message
 
 
+@pytest.mark.slow
 def test_several_files_and_two_columns_are_answered_too(table, tmp_path):
     first = table("05.09.2026")
     second = tmp_path / "u.csv"

@@ -209,6 +209,7 @@ def test_what_only_looks_like_an_iban_is_an_identifier(rule):
     )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["", "IBAN", "iban:", "Iban::"]),
     st.sets(st.integers(1, 8), max_size=3),

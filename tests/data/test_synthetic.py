@@ -119,6 +119,7 @@ def test_payments_per_beneficiary_follow_a_power_law(tmp_path):
     assert degrees.max() > 500
 
 
+@pytest.mark.slow
 def test_each_sender_belongs_to_one_bank_and_nobody_pays_himself(made):
     truth, folder = made
     rows = transfers(folder, truth)
@@ -156,6 +157,7 @@ def test_nothing_at_all_can_be_made(tmp_path):
     assert len(transfers(tmp_path, truth)) == len(deposits(tmp_path, truth)) == 0
 
 
+@pytest.mark.slow
 def test_same_seed_same_files_and_another_seed_others(tmp_path):
     for name, seed in (("one", 4), ("two", 4), ("three", 9)):
         synthetic.make(tmp_path / name, rows=2000, collectors=3, rings=3, seed=seed)
@@ -238,6 +240,7 @@ def test_parameters_out_of_range_are_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decimals", [0, 3])
 def test_amounts_have_the_currencys_decimals(tmp_path, decimals):
     truth = synthetic.make(tmp_path, rows=3000, rings=5, collectors=5, currency_decimals=decimals)

@@ -109,7 +109,9 @@ def refused(path: Path, kind: type[Safe] = Safe, *, password: bytes | None = Non
 # What comes back, and who may read it.
 
 
-@pytest.mark.parametrize("password", [None, PASSWORD], ids=["open", "sealed"])
+@pytest.mark.parametrize(
+    "password", [pytest.param(None, id="open"), pytest.param(PASSWORD, id="sealed", marks=pytest.mark.slow)]
+)
 def test_a_secret_comes_back_from_a_file_that_its_owner_alone_may_read(
     tmp_path: Path, password: bytes | None
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_wrong_password_is_refused(sealed: Path) -> None:
     assert "password does not open" in refused(sealed, password=PASSWORD + b"!")
 
 
+@pytest.mark.slow
 def test_a_missing_and_a_needless_password_are_told_apart(tmp_path: Path, sealed: Path) -> None:
     assert "is encrypted; give its password" in refused(sealed)
     save_secret(tmp_path / "key", SAFE)
@@ -247,7 +250,9 @@ def test_a_sealed_file_whose_kind_was_changed_does_not_open(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("password", [None, PASSWORD], ids=["open", "sealed"])
+@pytest.mark.parametrize(
+    "password", [pytest.param(None, id="open"), pytest.param(PASSWORD, id="sealed", marks=pytest.mark.slow)]
+)
 def test_every_altered_bit_of_a_file_is_noticed(tmp_path: Path, cheap: None, password: bytes | None) -> None:
     small = Safe("combination", CONTENT[:40])
     save_secret(tmp_path / "key", small, password=password)

@@ -21,7 +21,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy
-from flwr.simulation.run_simulation import run_simulation
 
 from secagg.integrations.flower import (
     Encoding,
@@ -182,6 +181,8 @@ def simulate(
                     case "crashes":
                         raise RuntimeError("out of memory")
                 return app(message, context), context
+
+        from flwr.simulation.run_simulation import run_simulation  # takes a second to import
 
         backend = types.ModuleType(RAY_BACKEND)
         backend.RayBackend = Backend  # type: ignore[attr-defined]

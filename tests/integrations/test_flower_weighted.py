@@ -147,6 +147,7 @@ def test_sums_of_contributions_decode_to_the_weighted_mean(rows: list[tuple[floa
 wide = st.floats(-(2.0**63), 2.0**63)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(wide, wide, st.integers(0, 2**20)), min_size=1, max_size=4),
     st.integers(20, 64),
@@ -165,6 +166,7 @@ def test_limbs_add_numbers_of_any_size_exactly(rows: list[tuple[float, float, in
 # What does not fit
 
 
+@pytest.mark.slow
 def test_an_update_that_does_not_fit_ends_the_sum_and_the_error_names_nodes_arrays_and_values(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:

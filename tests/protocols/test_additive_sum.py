@@ -191,6 +191,7 @@ def test_declared_cost_holds_with_dropouts_and_a_client_is_done_after_one_round(
     assert measured("r", out.ledgers["r"]) == Cost.of("r", 4, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "each"), [(8, 50_000, 3_750), (400, 8, 850)])
 def test_an_aggregator_holds_full_shares_packed_and_its_own_alone(n: int, d: int, each: int) -> None:
     ring = Ring(30)

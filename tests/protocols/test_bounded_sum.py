@@ -612,6 +612,7 @@ def test_in_slices_each_bound_of_each_coordinate_is_checked(
     assert broken.tolist() == [False] + [True] * (len(rows) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [PLAIN, WEIGHTED, Bounds(200, 3, 5, ring=Ring(20))])
 def test_slices_change_no_verdict(slices_of: Callable[[int], None], bounds: Bounds) -> None:
     rng = np.random.default_rng(3)

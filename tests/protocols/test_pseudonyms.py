@@ -36,6 +36,7 @@ def test_the_published_vector_of_the_empty_message():
     assert one(KEY, "").hex() == "028962f61b7bf89efc6b551f4667d983"
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=70), max_size=20

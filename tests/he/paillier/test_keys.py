@@ -220,6 +220,7 @@ def test_bytes_a_number_at_3072_bits_and_48_bit_slots(real_key, small_keys):
     assert np.array_equal(real_key.decrypt(ciphertext), np.ones(63 * 3))
 
 
+@pytest.mark.slow
 def test_keys_come_back_from_bytes(real_key, tmp_path):
     public_key = PublicKey.from_bytes(real_key.public_key.to_bytes())
     assert (public_key.n, public_key.s, public_key.h) == (

@@ -192,6 +192,7 @@ def test_threads_change_nothing(dealt: Dealt) -> None:
 # What the corrupted learn.
 
 
+@pytest.mark.slow
 def test_fewer_key_shares_and_the_plaintext_give_the_other_parties_answers(any_s: Dealt) -> None:
     """What others send, t - 1 parties could have computed from the result: it tells them nothing more."""
     key, corrupted = any_s.key, (2, 5)

@@ -322,6 +322,7 @@ def separations(n: int, k: int, t: int, corrupt: int) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "k", "t"), [(8, 4, 4), (8, 4, 5), (9, 6, 6), (9, 6, 7)])
 def test_no_choice_of_dropouts_separates_honest_clients_where_runs_hold_few_corrupt_ones(
     n: int, k: int, t: int

@@ -423,6 +423,7 @@ def test_what_the_server_can_take_off_leaves_single_vectors_uniform(world: MakeW
         assert chi_square(y) < CHI_SQUARE_LIMIT
 
 
+@pytest.mark.slow
 def test_the_wire_shows_the_same_lengths_and_order_for_all_inputs(
     world: MakeWorld, variant: dict[str, Any]
 ) -> None:
