@@ -109,7 +109,7 @@ def factor(a: H) -> Factors[H]:
     p = a.shape[0]
     d = rsqrt(index(read, (np.arange(p), np.arange(p))))
     c = product(product(reshape(d, (p, 1)), read, _BETWEEN), d, REFINEMENT)
-    lower, inverse_lower, rank = _eliminated(_truncated(c, ELIMINATION))
+    lower, inverse_lower, rank = _eliminated(truncated(c, ELIMINATION))
     return Factors(dtype, d, c, lower, inverse_lower, rank)  # type: ignore[arg-type]  # reals
 
 
@@ -204,8 +204,16 @@ def _multiplied(kernel: Any, x: H, y: H, shape: tuple[int, ...], dtype: FixedTyp
     return x.derive(kernel, y, shape=shape, dtype=dtype, params=(64, bits))
 
 
-def _truncated(x: H, dtype: FixedType) -> H:
+def truncated(x: H, dtype: FixedType) -> H:
+    """Return x in a dtype with fewer fractional bits, truncated once."""
     return x.derive(TRUNCATE, shape=x.shape, dtype=dtype, params=(64, _frac_bits(x) - dtype.frac_bits))
+
+
+def halved(x: H, times: int) -> H:
+    """Return x / 2**times, truncated once."""
+    if not times:
+        return x
+    return x.derive(TRUNCATE, shape=x.shape, dtype=x.dtype, params=(64, times))
 
 
 def read_as(x: H, dtype: FixedType) -> H:

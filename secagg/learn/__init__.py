@@ -1,0 +1,47 @@
+"""Regression and classification on shared arrays, with scikit-learn's names; models that are public, on shared features.
+
+`fit` notes what is to be computed. What is learned ends in an underscore and is shared: `await model.coef_.open()` opens it.
+
+Modules, each of which stands on those before it:
+
+  estimator    parameters, and what `fit` takes
+  scaling      columns of mean 0 and variance 1, jointly
+  linear       `LinearRegression`, `Ridge`
+  newton       Newton's method for generalised linear models
+  logistic     `LogisticRegression`
+  poisson      `PoissonRegressor`
+  trees        scikit-learn's decision trees on shared features
+
+Who learns what: nobody anything before the caller opens something. docs/learning.md says what models reveal when opened.
+"""
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = [
+    "LinearRegression",
+    "LogisticRegression",
+    "PoissonRegressor",
+    "Ridge",
+    "TreeEnsemble",
+    "share_features",
+]
+
+if TYPE_CHECKING:
+    from secagg.learn.estimator import share_features
+    from secagg.learn.linear import LinearRegression, Ridge
+    from secagg.learn.logistic import LogisticRegression
+    from secagg.learn.poisson import PoissonRegressor
+    from secagg.learn.trees import TreeEnsemble
+else:
+    __getattr__, __dir__ = face(
+        "secagg.learn",
+        {
+            "secagg.learn.estimator": "share_features",
+            "secagg.learn.linear": "LinearRegression Ridge",
+            "secagg.learn.logistic": "LogisticRegression",
+            "secagg.learn.poisson": "PoissonRegressor",
+            "secagg.learn.trees": "TreeEnsemble",
+        },
+    )
