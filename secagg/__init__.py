@@ -4,6 +4,7 @@
     Privacy           noise inside such a sum
     aggregation       all about these
     he, mpc, dp       encryption for sums, computing on shares, differential privacy
+    learn             regression and classification on shares
     protocols         what parties run; each is written over Party
     simulate          all parties in one thread, on one of LOOPBACK, LAN, WAN, MOBILE
     network           other drivers: TLS between processes, or the caller's own carrier
@@ -41,6 +42,7 @@ __all__ = [
     "federated",
     "he",
     "jobs",
+    "learn",
     "mean",
     "mpc",
     "network",
@@ -51,7 +53,20 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from secagg import aggregation, cost, dp, errors, federated, he, jobs, mpc, network, patterns, protocols
+    from secagg import (
+        aggregation,
+        cost,
+        dp,
+        errors,
+        federated,
+        he,
+        jobs,
+        learn,
+        mpc,
+        network,
+        patterns,
+        protocols,
+    )
     from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Privacy, Rlwe, mean, sum  # noqa: A004  # called as secagg.sum
     from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
     from secagg.network.simulated import simulate
@@ -60,7 +75,7 @@ else:
     __getattr__, __dir__ = face(
         "secagg",
         {
-            "secagg": "aggregation cost dp errors federated he jobs mpc network patterns protocols",
+            "secagg": "aggregation cost dp errors federated he jobs learn mpc network patterns protocols",
             "secagg.aggregation": "Additive Bounded Ckks Masked Paillier Privacy Rlwe mean sum",
             "secagg.cost.network": "LAN LOOPBACK MOBILE WAN",
             "secagg.network.simulated": "simulate",

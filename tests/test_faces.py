@@ -26,6 +26,7 @@ LAZY = [
     "secagg.he",
     "secagg.integrations",
     "secagg.jobs",
+    "secagg.learn",
     "secagg.mpc",
     "secagg.network",
     "secagg.patterns",
@@ -35,7 +36,7 @@ LAZY = [
 PUBLIC = {
     "LAN LOOPBACK MOBILE WAN simulate Party",
     "sum mean Masked Additive Bounded Paillier Ckks Rlwe Privacy",
-    "aggregation cost dp errors federated he jobs mpc network patterns protocols",
+    "aggregation cost dp errors federated he jobs learn mpc network patterns protocols",
     "__version__",
 }
 

@@ -1,4 +1,4 @@
-"""The programs of docs/joint-computations.md print what the page says."""
+"""The programs of docs/joint-computations.md and docs/learning.md print what the pages say."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "joint-computations.md"
-PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[1] / "docs"
+PROGRAMS = {
+    f"{name} {number}": program
+    for name in ("joint-computations", "learning")
+    for number, program in enumerate(
+        re.findall(
+            r"^```python\n(.*?)^```$", (DOCS / f"{name}.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+    )
+}
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_a_program_of_the_page_prints_what_it_says(number, capsys):
-    exec(compile(PROGRAMS[number], PAGE.name, "exec"), {})
-    promised = re.findall(r"# prints: (.*)", PROGRAMS[number])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_of_the_page_prints_what_it_says(name, capsys):
+    exec(compile(PROGRAMS[name], name, "exec"), {})
+    promised = re.findall(r"# prints: (.*)", PROGRAMS[name])
     assert promised
     assert capsys.readouterr().out.splitlines() == promised
 
 
-def test_the_page_shows_programs():
-    assert len(PROGRAMS) >= 5
+def test_the_pages_show_programs():
+    assert len([name for name in PROGRAMS if name.startswith("joint")]) >= 5
+    assert len([name for name in PROGRAMS if name.startswith("learning")]) >= 2

@@ -1,4 +1,4 @@
-"""Regression and classification on shared arrays, with scikit-learn's names; models that are public, on shared features.
+"""Regression and classification on shared arrays, with scikit-learn's names.
 
 `fit` notes what is to be computed. What is learned ends in an underscore and is shared: `await model.coef_.open()` opens it.
 
@@ -10,7 +10,6 @@ Modules, each of which stands on those before it:
   newton       Newton's method for generalised linear models
   logistic     `LogisticRegression`
   poisson      `PoissonRegressor`
-  trees        scikit-learn's decision trees on shared features
 
 Who learns what: nobody anything before the caller opens something. docs/learning.md says what models reveal when opened.
 """
@@ -24,7 +23,6 @@ __all__ = [
     "LogisticRegression",
     "PoissonRegressor",
     "Ridge",
-    "TreeEnsemble",
     "share_features",
 ]
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from secagg.learn.linear import LinearRegression, Ridge
     from secagg.learn.logistic import LogisticRegression
     from secagg.learn.poisson import PoissonRegressor
-    from secagg.learn.trees import TreeEnsemble
 else:
     __getattr__, __dir__ = face(
         "secagg.learn",
@@ -42,6 +39,5 @@ else:
             "secagg.learn.linear": "LinearRegression Ridge",
             "secagg.learn.logistic": "LogisticRegression",
             "secagg.learn.poisson": "PoissonRegressor",
-            "secagg.learn.trees": "TreeEnsemble",
         },
     )

@@ -1,7 +1,7 @@
 """What estimators have in common: their parameters, and what `fit` takes.
 
 Features X are a shared array (n, p) of integers or fixed-point numbers with 8 to 16 fractional bits; targets y are (n,).
-Rows of several owners are joined with `np.concatenate([x1, x2])`, columns with `np.concatenate([x1, x2], axis=1)`.
+Rows of several owners are joined with `mpc.concat([x1, x2])`, columns with `mpc.concat([x1, x2], axis=1)`.
 """
 
 from __future__ import annotations

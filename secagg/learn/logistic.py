@@ -1,6 +1,6 @@
 """Logistic regression of two classes, by Newton's method or by mini-batches.
 
-*Newton* (`newton`): after 5 to 8 iterations the coefficients are those of the optimum, up to the error below.
+*Newton* (`newton`): after 5 to 10 iterations the coefficients are those of the optimum, up to the error below.
 
 *Gradient*: each of `max_iter` passes goes over batches of every m-th row, in order, so that each batch has rows of all
 owners. Per batch b loses learning_rate times the mean gradient. It needs no elimination, and more passes than Newton's
@@ -54,7 +54,7 @@ class LogisticRegression(LinearModel):
         C: float = 1.0,  # noqa: N803  # scikit-learn's name
         *,
         solver: str = "newton",
-        max_iter: int = 8,
+        max_iter: int = 10,
         learning_rate: float = 0.5,
         batch_size: int = 256,
     ) -> None:

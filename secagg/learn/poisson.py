@@ -3,8 +3,8 @@
 Targets are divided by their mean first, so that the fit begins at the right level and numbers have one range. Then
 sum(exp(eta) - y eta) is a constant times what it was, and the penalty's weight is divided by the mean too.
 
-Range: fewer than 2**18 rows. In units of mean(y), targets and fitted means are at most exp(8), where fitted means are cut. For
-each standardised column the mean of z**2 times the fitted means is below 2**8.
+Range: fewer than 2**18 rows. In units of mean(y), targets and fitted means are at most exp(8), where fitted means are cut.
+For each standardised column the mean of z**2 times the fitted means is below 2**8.
 
 Error at the optimum: the gradient per row is within 2**-14, in units of mean(y); standardised coefficients are within 2**-14
 times the inverse of the smallest eigenvalue of (D^T W D + P) / (n mean(y)).

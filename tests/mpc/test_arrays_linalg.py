@@ -95,6 +95,7 @@ def test_public_operands_are_refused_by_a_message_that_says_how_to_share_them():
         opened([lambda a: linalg.solve(np.eye(2), a)], np.ones(2))
 
 
+@pytest.mark.slow
 def test_three_parties_solve_a_system():
     a, b = np.array([[4.0, 1.0], [1.0, 3.0]]), np.array([1.0, 2.0])
 

@@ -1,0 +1,158 @@
+"""Logistic and Poisson regression on shares have the coefficients that scikit-learn finds in the clear."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import datasets, linear_model
+
+from clear import run_clear
+from secagg import learn, mpc
+from secagg.errors import UsageError
+from secagg.network.simulated import simulate
+
+CANCER, MALIGNANT = datasets.load_breast_cancer(return_X_y=True)
+SOME = np.rint(CANCER[:, [1, 4, 6, 21, 27]] / CANCER[:, [1, 4, 6, 21, 27]].std(0) * 2.0**16) / 2.0**16
+LABELS = MALIGNANT == 1
+
+
+def opened(program, x, y):
+    """Return what `program(engine, x, y)` returns, in the clear; y keeps its kind."""
+
+    async def start(primitives):
+        engine = mpc.Engine(primitives)
+        shared = learn.share_features(engine, x, owner="ada", shape=x.shape)
+        targets = engine.share(y, owner="ada", shape=y.shape, dtype=y.dtype)
+        return await engine.open(*program(shared, targets))
+
+    return run_clear(start)
+
+
+def optimum(x, weights, penalty):
+    """Return the standard errors without the intercept's, and the smallest eigenvalue of the standardised problem."""
+    design = np.column_stack([np.ones(len(x)), x])
+    standard = np.column_stack([np.ones(len(x)), (x - x.mean(0)) / x.std(0)])
+    plain = np.diag([0] + [penalty] * x.shape[1])
+    scaled = np.diag([0, *(penalty / x.var(0))])
+    information = design.T @ (weights[:, None] * design) + plain
+    values = np.linalg.eigvalsh(standard.T @ (weights[:, None] * standard) + scaled)
+    return np.sqrt(np.diag(np.linalg.inv(information)))[1:], values[0] / len(x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", [1.0, 0.0])
+def test_newton_s_method_finds_scikit_learn_s_coefficients_on_breast_cancer(penalty):
+    model = learn.LogisticRegression(C=1 / penalty if penalty else math.inf)
+
+    def program(x, y):
+        model.fit(x, y)
+        return (
+            *(model.coef_, model.intercept_, model.last_step_, model.std_errors_),
+            *(model.predict(x[:80]), model.predict_proba(x[:80]), model.decision_function(x[:80])),
+        )
+
+    coef, intercept, last, errors, classes, chances, odds = opened(program, SOME, LABELS)
+    expected = linear_model.LogisticRegression(C=model.C, tol=1e-10, max_iter=10**4).fit(SOME, LABELS)
+    p = expected.predict_proba(SOME)[:, 1]
+    true_errors, least = optimum(SOME, p * (1 - p), penalty)
+    assert np.abs((coef - expected.coef_[0]) * SOME.std(0)).max() <= 2.0**-18 / least
+    assert (
+        abs(intercept - expected.intercept_[0]) <= 2.0**-18 / least * np.abs(SOME.mean(0) / SOME.std(0)).sum()
+    )
+    assert last < 2.0**-12
+    assert np.allclose(errors, true_errors, rtol=2.0**-9, atol=0)
+    assert np.mean(((SOME @ coef + intercept) > 0) == LABELS) >= expected.score(SOME, LABELS) - 0.005
+    assert (classes == (odds > 0)).all()
+    assert np.allclose(chances, expected.predict_proba(SOME[:80]), rtol=0, atol=2.0**-9)
+
+
+@pytest.mark.slow
+def test_mini_batches_classify_breast_cancer_as_well_as_scikit_learn_within_half_a_percent():
+    model = learn.LogisticRegression(solver="gradient", max_iter=6, batch_size=100, learning_rate=1.0)
+    coef, intercept = opened(lambda x, y: (model.fit(x, y).coef_, model.intercept_), SOME, LABELS)
+    expected = linear_model.LogisticRegression().fit(SOME, LABELS)
+    assert np.mean(((SOME @ coef + intercept) > 0) == LABELS) >= expected.score(SOME, LABELS) - 0.005
+
+
+@pytest.mark.slow
+def test_mini_batches_come_to_the_optimum_with_the_penalty_in_the_features_units():
+    made_up = np.random.default_rng(3)
+    x = np.rint(made_up.normal(size=(64, 2)) * [0.5, 4] * 2.0**16) / 2.0**16
+    y = made_up.random(64) < 1 / (1 + np.exp(-x @ [2, 0.2]))
+    model = learn.LogisticRegression(0.1, solver="gradient", max_iter=40, batch_size=64, learning_rate=2.0)
+    coef, last = opened(lambda x, y: (model.fit(x, y).coef_, model.last_step_), x, y)
+    expected = linear_model.LogisticRegression(C=0.1, tol=1e-10).fit(x, y)
+    assert np.allclose(coef, expected.coef_[0], rtol=0, atol=2.0**-10)
+    assert last < 2.0**-12
+
+
+@pytest.mark.slow
+def test_classes_that_a_feature_separates_end_in_a_last_step_that_says_so():
+    x = np.linspace(-1, 1, 20).reshape(-1, 1)
+    model = learn.LogisticRegression(math.inf, max_iter=6)
+    coef, last = opened(lambda x, y: (model.fit(x, y).coef_, model.last_step_), x, x[:, 0] > 0.03)
+    assert 0 < coef[0] < 1000
+    assert last > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_poisson_regression_finds_scikit_learn_s_coefficients(alpha):
+    made_up = np.random.default_rng(0)
+    x = made_up.normal(size=(200, 3)) * [1, 10, 0.1] + [5, 0, 0]
+    x = np.rint(x * 2.0**16) / 2.0**16
+    y = made_up.poisson(np.exp(1 + x @ [0.3, 0.05, -2]))
+    model = learn.PoissonRegressor(alpha, max_iter=6)
+
+    def program(x, y):
+        model.fit(x, y)
+        return model.coef_, model.intercept_, model.last_step_, model.std_errors_, model.predict(x[:20])
+
+    coef, intercept, last, errors, predicted = opened(program, x, y)
+    expected = linear_model.PoissonRegressor(alpha=alpha, tol=1e-10, max_iter=10**4).fit(x, y)
+    means = expected.predict(x)
+    true_errors, least = optimum(x, means, alpha * len(x))
+    bound = 2.0**-14 / least * y.mean()
+    assert np.abs((coef - expected.coef_) * x.std(0)).max() <= bound
+    assert abs(intercept - expected.intercept_) <= bound * np.abs(x.mean(0) / x.std(0)).sum()
+    assert last < 2.0**-12
+    assert np.allclose(errors, true_errors, rtol=2.0**-9, atol=0)
+    assert np.allclose(predicted, means[:20], rtol=2.0**-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("fit", "message"),
+    [
+        (lambda x, y: learn.LogisticRegression(0).fit(x, y > 0), "above 0 for C"),
+        (lambda x, y: learn.LogisticRegression(solver="lbfgs").fit(x, y > 0), "lbfgs"),
+        (lambda x, y: learn.LogisticRegression(max_iter=0).fit(x, y > 0), "at least 1 for max_iter"),
+        (lambda x, y: learn.LogisticRegression().fit(x, y), r"bools.*\(y == 1\)"),
+        (lambda x, y: learn.LogisticRegression(solver="gradient", batch_size=0).fit(x, y > 0), "batch_size"),
+        (lambda x, y: learn.PoissonRegressor(alpha=math.nan).fit(x, y), "at least 0 for alpha"),
+    ],
+)
+def test_parameters_without_a_meaning_are_refused_by_fit(fit, message):
+    with pytest.raises(UsageError, match=message):
+        opened(lambda x, y: [fit(x, y)], SOME[:20], np.arange(20))
+
+
+@pytest.mark.slow
+def test_three_parties_fit_a_logistic_regression():
+    x, y = SOME[:40, :2], LABELS[:40]
+
+    async def program(party):
+        engine = await mpc.Engine.create(party)
+        columns = [
+            learn.share_features(engine, x[:, [i]] if party.me == name else None, owner=name, shape=(40, 1))
+            for i, name in enumerate(("ada", "bob"))
+        ]
+        labels = engine.share(y if party.me == "cleo" else None, owner="cleo", shape=40, dtype=bool)
+        model = learn.LogisticRegression(max_iter=5).fit(mpc.concat(columns, axis=1), labels)
+        return await model.coef_.open(to="cleo")
+
+    values = simulate(dict.fromkeys(("ada", "bob", "cleo"), program)).values()
+    expected = linear_model.LogisticRegression(tol=1e-10).fit(x, y).coef_[0]
+    assert values[0] is values[1] is None
+    assert np.allclose(values[2], expected, rtol=0, atol=2.0**-10)
