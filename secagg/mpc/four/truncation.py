@@ -20,6 +20,8 @@ truncation: 3 rounds, and s more. `shift`: also a carry and its conversion, whic
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from secagg.mpc.four.channel import Channel
@@ -60,7 +62,7 @@ async def quotient(
     more: int,
 ) -> Held:
     """Return floor((s + more) / 2**f) + floor(t / 2**f), as it is when s + more + t does not wrap below zero."""
-    ring = group.ring
+    ring, n = group.ring, math.prod(shape)
     truncation_range(ring, frac_bits)
     words = RingGroup(Ring(frac_bits))
     down, top = ring.dtype.type(frac_bits), ring.dtype.type(ring.bits - 1)
@@ -78,8 +80,8 @@ async def quotient(
         channel,
         Purpose.TRUNCATION,
         [
-            Summands(group, shape, shifted(low), shifted(high)),
-            Summands(words, shape, msb(low), msb(high)),
+            Summands(group, (n,), shifted(low), shifted(high)),
+            Summands(words, (n,), msb(low), msb(high)),
         ],
     )
     both = await multiply_across(channel, words, Purpose.TRUNCATION, tops)
@@ -90,5 +92,5 @@ async def quotient(
         # What stands above f bits of a word falls off.
         wraps = (tops[j] - both[j]).astype(ring.dtype) << up
         part = quotients[j] - wraps
-        result[j] = np.asarray(ring.reduce(part - back if j == 0 else part))
+        result[j] = np.asarray(ring.reduce(part - back if j == 0 else part)).reshape(shape)
     return result

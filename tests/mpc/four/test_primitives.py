@@ -148,10 +148,17 @@ def test_products_are_truncated_as_numbers_are_and_matrix_products_too(run_four,
             await engine.multiply(x, y, bits)
         with pytest.raises(UsageError):
             await engine.matmul(x, y, bits)
-        products = await engine.multiply(x, y, frac_bits), await engine.matmul(x, y[0], frac_bits)
+        products = [
+            await engine.multiply(x, y, frac_bits),
+            await engine.matmul(x, y[0], frac_bits),
+            await engine.matmul(x[0], y[0], frac_bits),
+            await engine.truncate(x[1, 1], frac_bits),
+            await engine.shift(x[1, 1], frac_bits),
+        ]
+        assert [z.shape for z in products] == [(4, 4), (4,), (), (), ()]
         return [await engine.open(z) for z in products]
 
-    exact = a * b, a @ b[0]
+    exact = a * b, a @ b[0], a[0] @ b[0], a[1, 1], a[1, 1]
     assert all(low <= z.min() and z.max() <= high for z in exact)
     for opened in run_four(program):
         for value, z in zip(opened, exact, strict=True):
