@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from secagg import release, wire
-from secagg.errors import AbortedError, JobError, SecaggError, UsageError
+from secagg.errors import AbortedError, CheatingError, JobError, SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
 from secagg.jobs.results import contract_fault, result_csv
@@ -197,17 +197,28 @@ def record(
     }
 
 
-def _error(error: BaseException, me: PartyId) -> dict[str, str]:
-    """Return why a run ended, who was seen doing it ("" for nobody), and whom that party's word alone accuses."""
+def _error(error: BaseException, me: PartyId) -> dict[str, Any]:
+    """Return why a run ended, and who did it.
+
+    Who was seen doing it is `named`, "" for nobody. Whom that party's word alone accuses is `accused`. Of `suspects`, two or
+    one, one lied.
+    """
     if not isinstance(error, SecaggError):
         # What others say may quote data.
         notes = "; ".join(getattr(error, "__notes__", ()))
         kind = type(error).__name__ if isinstance(error, Exception) else "stopped"
-        return {"type": kind, "message": printable(notes), "named": me, "accused": ""}
+        return {"type": kind, "message": printable(notes), "named": me, "accused": "", "suspects": []}
     own = isinstance(error, UsageError) and not isinstance(error, JobError)
     named = me if own else str(getattr(error, "peer", ""))
     accused = error.accused if isinstance(error, AbortedError) else ""
-    return {"type": type(error).__name__, "message": str(error), "named": named, "accused": accused}
+    suspects = list(error.suspects) if isinstance(error, CheatingError) else []
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "named": named,
+        "accused": accused,
+        "suspects": suspects,
+    }
 
 
 def _finite(value: float) -> float | None:

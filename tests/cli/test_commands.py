@@ -273,6 +273,21 @@ def test_check_says_who_takes_part_what_is_opened_and_what_it_costs(
     assert "Job fingerprint" in ended.out
 
 
+def test_check_says_what_a_fourth_computing_party_changes(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    job = folder / "job.toml"
+    three = " ".join(Ended(capsys, "check", job).out.split())
+    create_identity("east").save(folder)
+    east = '[[parties]]\nname = "east"\naddress = "127.0.0.1:7404"\ncertificate = "east.crt"\n'
+    job.write_text(job.read_text().replace('"south", "west"]', '"south", "west", "east"]') + east)
+    four = " ".join(Ended(capsys, "check", job).out.split())
+    assert "taken to follow the protocol" in three
+    assert "taken to follow the protocol" not in four
+    assert "One of the four computing parties may lie" in four
+    assert "the error names two parties, one of which lied" in four
+
+
 def test_check_assumes_row_counts_and_says_so(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     out = Ended(capsys, "check", folder / "job.toml").out
     assert "the rows are assumed" in out

@@ -10,17 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from benchmarks.alterations import Liar, altered, leaves
 from secagg import release
 from secagg.cli.show import expected_seconds
 from secagg.cost.network import LAN, WAN
 from secagg.errors import (
     AbortedError,
     AuthenticationError,
+    CheatingError,
     DataError,
     EmptyTableError,
     JobError,
@@ -523,6 +525,47 @@ def test_a_record_keeps_whom_another_party_accuses_apart_from_who_was_seen_endin
         assert (told["named"], told["accused"]) == ("mallory", accused)
     seen = failure(PeerVanishedError("bank_b is gone", peer="bank_b"), "bank_a")
     assert (seen["named"], seen["accused"]) == ("bank_b", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("message", [20, 60, -1])
+def test_of_four_computing_parties_one_that_lies_ends_the_run_and_the_record_suspects_it(
+    message: int,
+) -> None:
+    """The helper alters what it sends in an input, in the merge, and last of all to be opened."""
+    job = make_job("collectors", "three banks and an outsider compute, of whom one may lie")
+    tables = make_tables(job, (30, 20, 10))
+    parts: dict[str, Part] = {}
+
+    def run(number: int | None) -> tuple[Outcome[Any], dict[str, Liar]]:
+        wrapped: dict[str, Liar] = {}
+
+        async def take_part(party: Any) -> Any:
+            wrapped[party.me] = Liar(party, number if party.me == "bank_x" else None, alter)
+            return await parts[party.me](cast(Any, wrapped[party.me]))
+
+        def alter(told: Any) -> Any:
+            name, place, _ = next(leaf for leaf in leaves(told) if leaf[2] is not None)
+            return altered(told, name, place, "bit", told)
+
+        for name in job.roster:
+            parts[name] = Part(job, name, partial(tables.__getitem__, name) if name in tables else None)
+        return simulate(dict.fromkeys(job.roster, take_part), insecure_seed=1), wrapped
+
+    honest, wrapped = run(None)
+    honest.values()
+    count = len(wrapped["bank_x"].sent)
+    outcome, _ = run(message % count)
+    found = [error for name, error in outcome.errors.items() if isinstance(error, CheatingError)]
+    assert found
+    for error in found:
+        told = failure(error, "bank_a")
+        assert "bank_x" in told["suspects"]
+        assert len(told["suspects"]) == 2
+    if message > 0:
+        assert not any(outcome.results.get(name) for name in tables)
+    for name in tables:
+        assert outcome.results.get(name) in (None, honest.results[name])
 
 
 def test_a_party_that_does_not_come_is_named() -> None:
