@@ -32,7 +32,7 @@ from secagg.mpc import engines  # noqa: E402
 from secagg.mpc.groups import XOR  # noqa: E402
 from secagg.mpc.merge import merge_gates  # noqa: E402
 from secagg.mpc.sorting.keys import Key, place_bits  # noqa: E402
-from secagg.mpc.sorting.sort import Method, cheapest, sort, sort_cost  # noqa: E402
+from secagg.mpc.sorting.methods import Method, cheapest, sort, sort_cost  # noqa: E402
 
 NAMES = ("ada", "bob", "cleo", "dora")
 ROWS = (1_000, 100_000, 1_000_000)

@@ -13,6 +13,7 @@ __all__ = [
     "Engine",
     "SharedArray",
     "additive",
+    "argsort",
     "astype",
     "bits",
     "ceil",
@@ -25,18 +26,25 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "inverse_permutation",
     "matmul",
     "maximum",
     "minimum",
     "receive",
+    "reorder",
     "rint",
+    "searchsorted",
     "set_up",
     "share_with",
     "sign",
+    "sort",
+    "sort_by",
     "stack",
     "take",
     "tensordot",
+    "top_k",
     "trunc",
+    "unique_counts",
     "where",
 ]
 
@@ -49,6 +57,16 @@ if TYPE_CHECKING:
     from secagg.mpc.arrays.engine import Engine
     from secagg.mpc.arrays.functions import clip, matmul, tensordot
     from secagg.mpc.arrays.moves import concat, stack, take
+    from secagg.mpc.arrays.ordering import (
+        argsort,
+        inverse_permutation,
+        reorder,
+        searchsorted,
+        sort,
+        sort_by,
+        top_k,
+        unique_counts,
+    )
     from secagg.mpc.arrays.outside import receive, share_with
     from secagg.mpc.arrays.rehearsal import cost
     from secagg.mpc.engines import set_up
@@ -64,6 +82,8 @@ else:
             "secagg.mpc.arrays.engine": "Engine",
             "secagg.mpc.arrays.functions": "clip matmul tensordot",
             "secagg.mpc.arrays.moves": "concat stack take",
+            "secagg.mpc.arrays.ordering": "argsort inverse_permutation reorder searchsorted sort sort_by top_k "
+            "unique_counts",
             "secagg.mpc.arrays.outside": "receive share_with",
             "secagg.mpc.arrays.rehearsal": "cost",
             "secagg.mpc.engines": "set_up",

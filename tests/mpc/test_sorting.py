@@ -15,13 +15,12 @@ from secagg.mpc import engines
 from secagg.mpc.clear import ClearEngine
 from secagg.mpc.groups import XOR, XOR_BYTES
 from secagg.mpc.numbers import RingGroup
-from secagg.mpc.sorting import quicksort
-from secagg.mpc.sorting import sort as sorting
+from secagg.mpc.sorting import methods, quicksort
 from secagg.mpc.sorting.comparisons import Comparisons, less_cost
 from secagg.mpc.sorting.expectation import comparisons
 from secagg.mpc.sorting.keys import Key, make_table_cost, place_bits
+from secagg.mpc.sorting.methods import Method, cheapest, sort, sort_cost
 from secagg.mpc.sorting.permutations import invert, place, take
-from secagg.mpc.sorting.sort import Method, cheapest, sort, sort_cost
 from secagg.network.simulated import simulate
 from secagg.ring import Ring, to_planes
 
@@ -266,7 +265,7 @@ class Noting(Comparisons):
 def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
     monkeypatch.setattr(quicksort, "few_pairs", lambda size: 20)
     monkeypatch.setattr(quicksort, "prefixes", lambda n: [7, n])
-    monkeypatch.setattr(sorting, "Comparisons", Noting)
+    monkeypatch.setattr(methods, "Comparisons", Noting)
     monkeypatch.setattr(Noting, "levels", {})
     n, names = 70, NAMES[:parties]
     key = np.random.default_rng(4).integers(-9, 9, n)

@@ -443,7 +443,7 @@ CORE: Final = (
     ),
     Change(
         "rows are compared in the open before they are shuffled",
-        "secagg/mpc/sorting/sort.py",
+        "secagg/mpc/sorting/methods.py",
         "shuffled = await shuffle_rows(engine, [table.columns.each(np.transpose), *columns])",
         "shuffled = [table.columns.each(np.transpose), *columns]",
         ("tests/mpc/test_sorting.py",),

@@ -29,8 +29,7 @@ from secagg.mpc.arrays.moves import concat, index, moveaxis, reshape
 from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.mpc.groups import XOR
 from secagg.mpc.primitives import Costs, Primitives, Shares
-from secagg.mpc.sorting import permutations
-from secagg.mpc.sorting import sort as sorting
+from secagg.mpc.sorting import methods, permutations
 from secagg.mpc.sorting.keys import Key
 
 
@@ -58,7 +57,7 @@ async def _sort(engine: Primitives, node: Node, *values: Shares) -> list[Shares]
     k = len(spec.descending)
     columns = [_rows(value, of) for value, of in zip(values[k:], inputs[k:], strict=True)]
     shape = inputs[0].shape if spec.first is None else (spec.first,)
-    ordered = await sorting.sort(keys, columns, first=spec.first)
+    ordered = await methods.sort(keys, columns, first=spec.first)
     return [_elements(column, of.dtype, shape) for column, of in zip(ordered, inputs[k:], strict=True)]
 
 
@@ -84,7 +83,7 @@ def _sort_cost(costs: Costs, node: Node) -> Cost:
     if spec.rows > 1:
         key_bits.insert(0, (spec.rows - 1).bit_length())
     column_bytes = [_row_bytes(of) for of in inputs[k:]]
-    return sorting.sort_cost(costs, n, key_bits, column_bytes, elements=elements, first=spec.first)
+    return methods.sort_cost(costs, n, key_bits, column_bytes, elements=elements, first=spec.first)
 
 
 SORT: Final = Kernel("sort", each(_sort), expected=_sort_cost)
