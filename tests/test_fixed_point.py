@@ -1,3 +1,8 @@
+"""Fixed-point numbers: plans, rounding and sums err by what is stated, and what does not fit is refused.
+
+The module is long because one list of plans serves every claim.
+"""
+
 from __future__ import annotations
 
 import math

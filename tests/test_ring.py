@@ -1,3 +1,8 @@
+"""Rings Z/2^k on numpy arrays: arithmetic, products, packing and signs are those of Python's integers.
+
+The module is long because one list of widths and worst cases serves every operation.
+"""
+
 from __future__ import annotations
 
 from typing import Any

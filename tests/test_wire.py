@@ -1,3 +1,8 @@
+"""Frames and messages: what is sent comes back bit for bit, and nothing else is read.
+
+The module is long because the messages of its head are sent, altered and refused in all of it.
+"""
+
 from __future__ import annotations
 
 import contextlib

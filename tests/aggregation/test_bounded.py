@@ -1,4 +1,7 @@
-"""Bounded sums and means are those of plain numpy over the clients within bounds; who is not is left out and named."""
+"""Bounded sums and means are those of plain numpy over the clients within bounds; who is not is left out and named.
+
+The module is long because one set of updates within and out of bounds serves sums, means and weights.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What carries names is matched by them, and comes back with them; what cannot be matched is refused."""
+"""What carries names is matched by them, and comes back with them; what cannot be matched is refused.
+
+The module is long because each of the libraries whose objects carry names has its cases here.
+"""
 
 from __future__ import annotations
 

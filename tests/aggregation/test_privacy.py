@@ -1,4 +1,7 @@
-"""Noise inside the sum: as much as is counted on, fresh, accounted for, and the same numbers as without where it is tiny."""
+"""Noise inside the sum: as much as is counted on, fresh, accounted for, and the same numbers as without where it is tiny.
+
+The module is long because one set of updates and budgets serves every protection.
+"""
 
 from __future__ import annotations
 

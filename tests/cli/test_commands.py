@@ -1,4 +1,7 @@
-"""The command line: what it prints, and how it ends."""
+"""The command line: what it prints, and how it ends.
+
+The module is long because one job with its files serves every command.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Identifiers: which spellings meet under each rule, what is refused, and what a table shows afterwards."""
+"""Identifiers: which spellings meet under each rule, what is refused, and what a table shows afterwards.
+
+The module is long because each rule of spelling has its cases here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""CKKS: sums within their stated error, keys in the right hands, and refusals of what is malformed."""
+"""CKKS: sums within their stated error, keys in the right hands, and refusals of what is malformed.
+
+The module is long because contexts and keys are dear, and shared by all claims.
+"""
 
 from __future__ import annotations
 

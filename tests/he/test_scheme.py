@@ -1,4 +1,7 @@
-"""The rules that all schemes share, on a scheme that hides nothing."""
+"""The rules that all schemes share, on a scheme that hides nothing.
+
+The module is long because the scheme that hides nothing is written out in it.
+"""
 
 from __future__ import annotations
 

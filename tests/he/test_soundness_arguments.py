@@ -1,4 +1,7 @@
-"""Claims of docs/soundness-encryption.md on instances small enough to count through, or to compute exactly."""
+"""Claims of docs/soundness-encryption.md on instances small enough to count through, or to compute exactly.
+
+The module is long because it holds one page of arguments, one by one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Privacy budgets of Flower's nodes: made on purpose, counted once, and refused where the file is not the newest."""
+"""Privacy budgets of Flower's nodes: made on purpose, counted once, and refused where the file is not the newest.
+
+The module is long because budgets are spent, restored and lost by the same few nodes.
+"""
 
 from __future__ import annotations
 

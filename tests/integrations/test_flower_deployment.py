@@ -4,7 +4,10 @@ SuperNode authentication and protection against a malicious server; `flwr run` i
 Between nodes and SuperLink stands a relay that has the SuperLink's certificate and keeps every byte: all that whoever
 runs the server ever gets. In the second of two rounds one SuperNode is killed in the middle of the sum. The same
 deployment runs the app before without the two lines that protect it: the accuracy to compare with, and updates that
-the search for updates must find."""
+the search for updates must find.
+
+The module is long because the deployment and the relay are needed as a whole by every claim.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a node refuses, what it keeps, and what its files must be like; without Flower's engine around it."""
+"""What a node refuses, what it keeps, and what its files must be like; without Flower's engine around it.
+
+The module is long because every refusal of a node is a message sent to the same few nodes.
+"""
 
 from __future__ import annotations
 

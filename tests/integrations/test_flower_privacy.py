@@ -1,4 +1,7 @@
-"""Noise in sums of a Flower app: what is clipped and noised, what is counted, what nodes refuse; without its engine."""
+"""Noise in sums of a Flower app: what is clipped and noised, what is counted, what nodes refuse; without its engine.
+
+The module is long because one app played by hand serves clipping, noise and what is counted.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Flower's simulation with ten nodes: its engine, state, grid, ServerApp and ClientApp; Ray's place takes a backend that
-runs the ClientApp in the engine's own threads, and that makes nodes fail."""
+runs the ClientApp in the engine's own threads, and that makes nodes fail.
+
+The module is long because the backend that takes Ray's place serves every run.
+"""
 
 from __future__ import annotations
 

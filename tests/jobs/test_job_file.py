@@ -1,4 +1,7 @@
-"""Job files: every mistake is named by file, line and field; the digest covers what is agreed and nothing else."""
+"""Job files: every mistake is named by file, line and field; the digest covers what is agreed and nothing else.
+
+The module is long because each mistake that a job file can hold is a row of its tables.
+"""
 
 from __future__ import annotations
 

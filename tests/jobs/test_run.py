@@ -1,4 +1,7 @@
-"""A job's parties, in the simulator and over TLS: what they find, what it costs, what they keep."""
+"""A job's parties, in the simulator and over TLS: what they find, what it costs, what they keep.
+
+The module is long because one job and its tables serve every claim about a run.
+"""
 
 from __future__ import annotations
 

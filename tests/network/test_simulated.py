@@ -1,3 +1,8 @@
+"""The simulator: runs, its clock, faults, and thousands of parties in one process.
+
+The module is long because its few programs serve runs with and without faults.
+"""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,8 @@
+"""Parties whose frames the caller carries: steps, errors, and restoring from what was stored.
+
+The module is long because its few programs are stepped, ended and restored.
+"""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,7 @@
-"""A pattern for a third kind of table is one file: found by its entry point, explained, checked, run and recorded."""
+"""A pattern for a third kind of table is one file: found by its entry point, explained, checked, run and recorded.
+
+The module is long because patterns that no distribution holds are written out in it.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,8 @@
+"""The additive sum beyond the contract of sums: dropouts, lies of aggregators, costs, and what the wire shows.
+
+The module is long because one set of roles and its programs serve every fault and lie.
+"""
+
 from __future__ import annotations
 
 import tracemalloc

@@ -1,3 +1,8 @@
+"""The bounded sum: right sums and verdicts, attacks, lies of aggregators, costs, and what is seen.
+
+The module is long because one set of clients in and out of bounds serves every attack.
+"""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,7 @@
-"""The contract of sums: each test makes one claim over all of them."""
+"""The contract of sums: each test makes one claim over all of them.
+
+The module is long because what each sum needs to take part in the contract is written out in it.
+"""
 
 from __future__ import annotations
 

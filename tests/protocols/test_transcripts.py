@@ -2,6 +2,8 @@
 
 Every field of every message that a run sends is declared below. A message that is not declared fails the test,
 so a new one has to say how it must look. See `transcripts` for statistics and false alarms.
+
+The module is long because each message of each protocol is declared in it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A vector is data for JSON: a name, what goes in, and what comes out or which error is raised. For a format that is read,
 bytes go in and the same bytes come out, encoded anew from what was decoded. For a format that is computed, such as a
 stream or a commitment, everything goes in that it is computed from. Bytes are in hexadecimal.
+
+The module is long because each of our formats stands here once, with its good and bad examples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Paillier keys encrypt, decrypt and add as the papers say; what is no key is refused, each with its own words."""
+"""Paillier keys encrypt, decrypt and add as the papers say; what is no key is refused, each with its own words.
+
+The module is long because each check of a key has a case.
+"""
 
 from __future__ import annotations
 

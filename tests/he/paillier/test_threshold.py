@@ -1,4 +1,7 @@
-"""Any t parties decrypt what all encrypted, fewer do not, and whoever answers wrongly is named."""
+"""Any t parties decrypt what all encrypted, fewer do not, and whoever answers wrongly is named.
+
+The module is long because each wrong share and each wrong key has a case.
+"""
 
 from __future__ import annotations
 

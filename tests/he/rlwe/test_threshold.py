@@ -1,4 +1,7 @@
-"""Threshold decryption: exact sums, one answer for each round, and what a share is and is not safe from."""
+"""Threshold decryption: exact sums, one answer for each round, and what a share is and is not safe from.
+
+The module is long because keys of a few sizes serve sums, records and what shares tell.
+"""
 
 from __future__ import annotations
 

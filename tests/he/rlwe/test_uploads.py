@@ -1,4 +1,7 @@
-"""Uploads: key holders add up what clients signed for this round and key, and nothing that an aggregator makes."""
+"""Uploads: key holders add up what clients signed for this round and key, and nothing that an aggregator makes.
+
+The module is long because one federation of clients and key holders serves every lie about an upload.
+"""
 
 from __future__ import annotations
 

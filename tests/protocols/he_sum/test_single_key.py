@@ -1,4 +1,7 @@
-"""Sums under one holder's key, for every scheme: right under every driver, dropout, fault and lie, or an error."""
+"""Sums under one holder's key, for every scheme: right under every driver, dropout, fault and lie, or an error.
+
+The module is long because every claim is made for each scheme.
+"""
 
 from __future__ import annotations
 

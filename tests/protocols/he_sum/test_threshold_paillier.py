@@ -1,6 +1,8 @@
 """Sums under a Paillier key that t of n hold: right without n - t of them, and whoever answers wrongly is named.
 
 One key has 2048 bits; runs of which there are many use one of 512, which only the tests can make.
+
+The module is long because one dealt key serves every lie and loss.
 """
 
 from __future__ import annotations

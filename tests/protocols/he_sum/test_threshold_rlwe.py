@@ -1,4 +1,7 @@
-"""Sums under a key that n holders make together: they decrypt what they added up themselves, once, or nothing."""
+"""Sums under a key that n holders make together: they decrypt what they added up themselves, once, or nothing.
+
+The module is long because keys, sums and lies of key holders are runs of one federation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every check of a role, violated once: what is sent, who is named, and that nothing is answered afterwards."""
+"""Every check of a role, violated once: what is sent, who is named, and that nothing is answered afterwards.
+
+The module is long because each check of each role has a case.
+"""
 
 from __future__ import annotations
 

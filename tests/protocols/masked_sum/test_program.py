@@ -1,4 +1,7 @@
-"""The programs over a party: every driver, dropouts everywhere, faults, cost, and what the wire shows."""
+"""The programs over a party: every driver, dropouts everywhere, faults, cost, and what the wire shows.
+
+The module is long because whole runs of the same few clients serve every claim.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The role classes, stepped by hand."""
+"""The role classes, stepped by hand.
+
+The module is long because each round of the three roles is stepped on its own.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ A vector on the wire is x with masks added and subtracted. Masks whose seeds the
 told come off; the others are unknown and uniform. It learns a combination of the x if in it the unknown masks cancel.
 Rows modulo 2 are enough to find them all: divide a combination modulo 2**bits in which they cancel by the largest
 power of two that divides all its coefficients, and it is one modulo 2 that is not zero.
+
+The module is long because the adversary's algebra is written out in it.
 """
 
 from __future__ import annotations
