@@ -76,6 +76,7 @@ _MODULES: Final[tuple[str, ...]] = (
     "secagg.mpc.arrays.elementary",
     "secagg.mpc.arrays.linalg",
     "secagg.mpc.arrays.ordering",
+    "secagg.mpc.arrays.statistics",
 )
 
 # Numpy's names that the array API has otherwise.
