@@ -30,7 +30,7 @@ ENCRYPTION: Final = (
     ),
     Change(
         "key holders of Paillier answer for any ciphertext",
-        "secagg/protocols/he_sum/threshold_paillier.py",
+        "secagg/protocols/he_sum/uploads.py",
         "    check_header(total.header, terms, len(contributors), peer=aggregator)\n",
         "",
         ("tests/protocols/he_sum/test_threshold_paillier.py",),

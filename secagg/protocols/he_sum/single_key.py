@@ -36,14 +36,7 @@ from secagg.he.scheme import ExactSecretKey, PublicKey, SecretKey
 from secagg.party import Party, PartyId, array_bytes, check_array
 from secagg.protocols.he_sum.schemes import public_key_class
 from secagg.protocols.he_sum.terms import EncryptedSum, Terms
-from secagg.protocols.he_sum.uploads import (
-    Adder,
-    Contributors,
-    check_contributors,
-    check_header,
-    check_packing,
-    collect,
-)
+from secagg.protocols.he_sum.uploads import add_up, check_contributors, receive_sum
 from secagg.wire import Message
 
 MAX_KEY_BYTES: Final = 1 << 23  # no scheme's public key is longer
@@ -95,21 +88,7 @@ async def take_part(
                 party.send(terms.aggregator, own.to_message())
     with party.phase("sum"):
         if party.me == terms.aggregator and public_key is not None:
-            key, adder = public_key, Adder(terms, own)
-
-            def add(peer: PartyId, message: Message) -> None:
-                adder.add(peer, check_packing(key.read(message, peer=peer), key, peer=peer))
-
-            contributors = await collect(
-                party,
-                terms,
-                kind.ciphertext_type,
-                add,
-                own=own is not None,
-                max_bytes=key.ciphertext_bytes(terms.plan, terms.length),
-            )
-            party.send(holder, Contributors(contributors))
-            party.send(holder, adder.total.to_message())
+            await add_up(party, terms, public_key, own, [holder])
     with party.phase("result"):
         if secret_key is not None:
             result = await _decrypt(party, terms, secret_key, executor)
@@ -161,14 +140,8 @@ async def _share_key(
 async def _decrypt(
     party: Party, terms: Terms, secret_key: SecretKey, executor: Executor | None
 ) -> EncryptedSum:
-    aggregator = terms.aggregator
-    announced = await party.receive(Contributors, aggregator, max_bytes=terms.names_bytes)
-    contributors = check_contributors(announced.names, terms, peer=aggregator)
-    key = secret_key.public_key
-    max_bytes = key.ciphertext_bytes(terms.plan, terms.length)
-    message = await party.receive(key.ciphertext_type, aggregator, max_bytes=max_bytes)
-    total = check_packing(key.read(message, peer=aggregator), key, peer=aggregator)
-    check_header(total.header, terms, len(contributors), peer=aggregator)
+    aggregator, key = terms.aggregator, secret_key.public_key
+    contributors, total = await receive_sum(party, terms, key)
     dropped = terms.roles.without(contributors)
     try:
         if isinstance(secret_key, ExactSecretKey):

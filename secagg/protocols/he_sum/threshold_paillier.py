@@ -29,18 +29,11 @@ from numpy.typing import ArrayLike
 from secagg import signing
 from secagg.cost.operation import Cost
 from secagg.errors import RangeError, RemoteProtocolError, UsageError
-from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
+from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.threshold import DecryptionShare, KeyShare, ThresholdPublicKey
 from secagg.party import Party, PartyId
 from secagg.protocols.he_sum.terms import EncryptedSum, Terms
-from secagg.protocols.he_sum.uploads import (
-    Adder,
-    Contributors,
-    check_contributors,
-    check_header,
-    check_packing,
-    collect,
-)
+from secagg.protocols.he_sum.uploads import add_up, receive_sum
 
 
 async def take_part(
@@ -77,9 +70,9 @@ async def take_part(
                 party.send(terms.aggregator, own.to_message())
     with party.phase("sum"):
         if party.me == terms.aggregator:
-            contributors, total = await _add_up(party, terms, public_key, own)
+            contributors, total = await add_up(party, terms, public_key, own, _receivers(terms))
         elif party.me in {*terms.roles.key_holders, *terms.roles.results}:
-            contributors, total = await _receive_sum(party, terms, public_key)
+            contributors, total = await receive_sum(party, terms, public_key)
         else:
             return None
     # Bound to the sum: a share is for this key, this ciphertext, these contributors, in this session and round.
@@ -134,38 +127,6 @@ def _residues(terms: Terms, public_key: ThresholdPublicKey) -> int:
 
 def _receivers(terms: Terms) -> list[PartyId]:
     return sorted({*terms.roles.key_holders, *terms.roles.results} - {terms.aggregator})
-
-
-async def _add_up(
-    party: Party, terms: Terms, public_key: ThresholdPublicKey, own: Ciphertext | None
-) -> tuple[tuple[PartyId, ...], Ciphertext]:
-    adder = Adder(terms, own)
-
-    def add(peer: PartyId, message: CiphertextMessage) -> None:
-        adder.add(peer, check_packing(public_key.read(message, peer=peer), public_key, peer=peer))
-
-    max_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
-    contributors = await collect(
-        party, terms, CiphertextMessage, add, own=own is not None, max_bytes=max_bytes
-    )
-    message = adder.total.to_message()
-    for peer in _receivers(terms):
-        party.send(peer, Contributors(contributors))
-        party.send(peer, message)
-    return contributors, adder.total
-
-
-async def _receive_sum(
-    party: Party, terms: Terms, public_key: ThresholdPublicKey
-) -> tuple[tuple[PartyId, ...], Ciphertext]:
-    aggregator = terms.aggregator
-    announced = await party.receive(Contributors, aggregator, max_bytes=terms.names_bytes)
-    contributors = check_contributors(announced.names, terms, peer=aggregator)
-    max_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
-    message = await party.receive(CiphertextMessage, aggregator, max_bytes=max_bytes)
-    total = public_key.read(message, peer=aggregator)
-    check_header(total.header, terms, len(contributors), peer=aggregator)
-    return contributors, total
 
 
 def _combine(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
 
 from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.he.scheme import Ciphertext, Header, PublicKey
@@ -106,6 +106,53 @@ class Adder(Generic[C]):
         if self._total is None:
             raise UsageError("nothing has been added up")
         return self._total
+
+
+async def add_up(
+    party: Party,
+    terms: Terms,
+    public_key: PublicKey,
+    own: Ciphertext | None,
+    receivers: Iterable[PartyId],
+) -> tuple[tuple[PartyId, ...], Any]:
+    """Add uploads up as they come; send the sum and whose it is to its receivers, and return both.
+
+    Runs at the aggregator. Arguments and errors as of `Adder` and `collect`.
+    """
+    adder = Adder(terms, own)
+
+    def add(peer: PartyId, message: Message) -> None:
+        adder.add(peer, check_packing(public_key.read(message, peer=peer), public_key, peer=peer))
+
+    contributors = await collect(
+        party,
+        terms,
+        public_key.ciphertext_type,
+        add,
+        own=own is not None,
+        max_bytes=public_key.ciphertext_bytes(terms.plan, terms.length),
+    )
+    message = adder.total.to_message()
+    for peer in receivers:
+        party.send(peer, Contributors(contributors))
+        party.send(peer, message)
+    return contributors, adder.total
+
+
+async def receive_sum(party: Party, terms: Terms, public_key: PublicKey) -> tuple[tuple[PartyId, ...], Any]:
+    """Return what `add_up` sent: who is in the sum, and its ciphertext.
+
+    Raises:
+      RemoteProtocolError: what came is no sum of uploads of enough clients.
+    """
+    aggregator = terms.aggregator
+    announced = await party.receive(Contributors, aggregator, max_bytes=terms.names_bytes)
+    contributors = check_contributors(announced.names, terms, peer=aggregator)
+    max_bytes = public_key.ciphertext_bytes(terms.plan, terms.length)
+    message = await party.receive(public_key.ciphertext_type, aggregator, max_bytes=max_bytes)
+    total = check_packing(public_key.read(message, peer=aggregator), public_key, peer=aggregator)
+    check_header(total.header, terms, len(contributors), peer=aggregator)
+    return contributors, total
 
 
 def check_packing(ciphertext: C, public_key: PublicKey, *, peer: PartyId) -> C:

@@ -158,6 +158,7 @@ def lying(case: Any, key: Any, names: Mapping[str, tuple[str, ...]], made: Calla
         (("a", "r"), "the sum of two"),
         (("a", "a"), "the sum of two"),
         (("a", "b", "c"), "another shape"),
+        (("a", "b", "c"), "another packing"),
         (("a", "b", "c"), "another message"),
     ],
 )
@@ -174,6 +175,7 @@ def test_key_holders_answer_for_nothing_but_a_sum_of_whom_the_aggregator_announc
             "one client's": lambda: cs[0],
             "twice one client's": lambda: cs[0] * 2,
             "another shape": lambda: (one := key.encrypt(np.ones(4), case.terms.plan)) + one + one,
+            "another packing": lambda: (one := key.encrypt(np.ones(5), case.terms.plan, slots=1)) + one + one,
             "another message": lambda: Contributors(("a", "b", "c")),
         }
         return ciphertexts[what]()
