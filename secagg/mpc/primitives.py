@@ -137,6 +137,11 @@ class Shares:
                 f"{self!r} and {other!r} live in different groups or engines; convert one of them"
             )
 
+    def check_engine(self, engine: Primitives) -> None:
+        """Refuse to be a secret of another engine."""
+        if engine is not self.engine:
+            raise UsageError(f"{self!r} is a secret of {self.engine!r}, not of {engine!r}")
+
     def _like(self, parts: Sequence[Array]) -> Self:
         return type(self)(self.engine, self.group, parts)
 

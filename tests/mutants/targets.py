@@ -72,7 +72,10 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/three/test_soundness_arguments.py",
     ),
     "secagg/mpc/three/truncation.py": ("tests/mpc/three/test_truncation.py", *_ENGINE, *_VIEWS),
+    "secagg/mpc/engines.py": ("tests/mpc/test_engines.py", "tests/protocols/test_group_by.py"),
+    "secagg/mpc/columns.py": ("tests/mpc/test_merge.py", "tests/mpc/three/test_primitives.py"),
     "secagg/mpc/three/*.py": (
+        "tests/mpc/three/test_primitives.py",
         "tests/mpc/three/test_engine.py",
         *_ENGINE,
         "tests/mpc/three/test_costs.py",

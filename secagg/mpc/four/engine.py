@@ -195,6 +195,7 @@ class FourEngine:
         return [self._shares(x.group, moved) for x, moved in zip(arrays, parts, strict=True)]
 
     def _held(self, x: Shares) -> Held:
+        x.check_engine(self)
         return held(self.channel.index, x)
 
     def _shares(self, group: Group, parts: Held) -> Shares:

@@ -88,7 +88,7 @@ class ThreeEngine:
     async def open_each(self, values: Sequence[tuple[Shares, Sequence[PartyId]]]) -> list[Array | None]:
         """Open several secrets, each to its receivers, in one round; see `opening.open_each`."""
         opened = [
-            opening.Opened(x.group, held(x), opening.receivers_of(self.channel, to)) for x, to in values
+            opening.Opened(x.group, self._held(x), opening.receivers_of(self.channel, to)) for x, to in values
         ]
         return await opening.open_each(self.channel, opened)
 
@@ -105,7 +105,7 @@ class ThreeEngine:
         group = _ring_of_both(x, y)
         if x.shape != y.shape:
             raise ShapeError(f"expected two arrays of one shape, got {x.shape} and {y.shape}")
-        z = products.multiply_locally(self.channel.index, group.ring, held(x), held(y))
+        z = products.multiply_locally(self.channel.index, group.ring, self._held(x), self._held(y))
         return Shares(self, group, await products.replicate(self.channel, group.ring, z, frac_bits))
 
     async def matmul(self, x: Shares, y: Shares, frac_bits: int = 0) -> Shares:
@@ -116,25 +116,29 @@ class ThreeEngine:
           UsageError: two groups or engines, or frac_bits out of range.
         """
         group = _ring_of_both(x, y)
-        z = products.matmul_locally(self.channel.index, group.ring, held(x), held(y))
+        z = products.matmul_locally(self.channel.index, group.ring, self._held(x), self._held(y))
         return Shares(self, group, await products.replicate(self.channel, group.ring, z, frac_bits))
 
     async def truncate(self, x: Shares, frac_bits: int) -> Shares:
         """Return x / 2**frac_bits, rounded up or down at random; see `truncation.truncate` for range and errors."""
         group = ring_of(x)
-        z = np.array(x.parts[0], order="C")  # overwritten
+        z = np.array(self._held(x)[0], order="C")  # overwritten
         return Shares(self, group, await truncation.truncate(self.channel, group.ring, z, frac_bits))
 
     async def shift(self, x: Shares, bits: int) -> Shares:
         """Return floor(x / 2**bits), a function of x alone; see `truncation.shift` for range and errors."""
         group = ring_of(x)
-        return Shares(self, group, await truncation.shift(self.channel, self, group.ring, held(x), bits))
+        return Shares(
+            self, group, await truncation.shift(self.channel, self, group.ring, self._held(x), bits)
+        )
 
     async def conjunction(self, pairs: Sequence[tuple[Shares, Shares]]) -> list[Shares]:
         """Return the ANDs of pairs of arrays of bits, all in one round; see `Primitives.conjunction`."""
         for x, y in pairs:
             bits_of(x).check_same(y)
-        results = await conjunction.conjunction(self.channel, [(held(x), held(y)) for x, y in pairs])
+        results = await conjunction.conjunction(
+            self.channel, [(self._held(x), self._held(y)) for x, y in pairs]
+        )
         return [Shares(self, XOR, z) for z in results]
 
     async def exchange(self, swap: Shares, views: Sequence[tuple[Shares, Shares]]) -> None:
@@ -142,43 +146,48 @@ class ThreeEngine:
         for earlier, later in views:
             bits_of(swap).check_same(earlier)
             earlier.check_same(later)
-        await conjunction.exchange(self.channel, held(swap), [(held(a), held(b)) for a, b in views])
+        await conjunction.exchange(
+            self.channel, self._held(swap), [(self._held(a), self._held(b)) for a, b in views]
+        )
 
     async def negative(self, x: Shares) -> Shares:
         """Return the bits x < 0 of signed elements; see `comparison`."""
-        return await comparison.negative(self.channel, self, *_flat(x))
+        return await comparison.negative(self.channel, self, *self._flat(x))
 
     async def zero(self, x: Shares) -> Shares:
         """Return the bits x = 0; see `comparison`."""
-        return await comparison.zero(self.channel, self, *_flat(x))
+        return await comparison.zero(self.channel, self, *self._flat(x))
 
     async def to_bits(self, x: Shares) -> Shares:
         """Return the bits of elements in slices, lowest first; see `conversion`."""
-        return await conversion.to_bits(self.channel, self, *_flat(x))
+        return await conversion.to_bits(self.channel, self, *self._flat(x))
 
     async def from_bits(self, bits: Shares, group: RingGroup, n: int) -> Shares:
         """Return n bits, 64 a word, as ring elements 0 and 1; see `conversion`."""
-        parts = await conversion.from_bits(self.channel, group.ring, held(bits_of(bits)), n)
+        parts = await conversion.from_bits(self.channel, group.ring, self._held(bits_of(bits)), n)
         return Shares(self, group, parts)
 
     async def shuffle(self, *arrays: Shares) -> list[Shares]:
         """Return the rows of each bucket in an order that nobody knows, the same for all arrays; see `shuffle`."""
-        moved = await shuffle.shuffle(self.channel, [(x.group, held(x)) for x in arrays])
+        moved = await shuffle.shuffle(self.channel, [(x.group, self._held(x)) for x in arrays])
         return [Shares(self, x.group, parts) for x, parts in zip(arrays, moved, strict=True)]
+
+    def _held(self, x: Shares) -> Held:
+        x.check_engine(self)
+        return held(x)
+
+    def _flat(self, x: Shares) -> tuple[Ring, Held]:
+        """Return the ring and the shares of elements of one dimension.
+
+        Raises:
+          ShapeError: bits, or another number of dimensions.
+        """
+        ring = ring_of(x).ring
+        if len(x.shape) != 1:
+            raise ShapeError(f"expected elements of one dimension, got {x.shape}")
+        return ring, self._held(x)
 
 
 def _ring_of_both(x: Shares, y: Shares) -> RingGroup:
     x.check_same(y)
     return ring_of(x)
-
-
-def _flat(x: Shares) -> tuple[Ring, Held]:
-    """Return the ring and the shares of elements of one dimension.
-
-    Raises:
-      ShapeError: bits, or another number of dimensions.
-    """
-    ring = ring_of(x).ring
-    if len(x.shape) != 1:
-        raise ShapeError(f"expected elements of one dimension, got {x.shape}")
-    return ring, held(x)

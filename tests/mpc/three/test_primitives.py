@@ -146,7 +146,10 @@ def test_secrets_of_the_wrong_kind_are_refused(run_three, share, share_bits):
             await engine.conjunction([(bits, numbers)])
         with pytest.raises(UsageError, match="sequence of parties"):
             await engine.open(bits, "ada")
-        await engine.check()
+        other = await ThreeEngine.set_up(engine.party, COMPUTING, label="another")
+        for wrong in (other.open(bits), other.negative(numbers), other.shuffle(numbers.reshape(2, 2))):
+            with pytest.raises(UsageError, match="is a secret of ThreeEngine"):
+                await wrong
 
     run_three(program)
 
