@@ -191,6 +191,13 @@ def test_real_numbers_agree_with_numpy_within_their_last_places():
     agree([lambda x: x @ np.array([0.3, -1.7, 0.1, 2.0])], REALS, ulps=100)
 
 
+def test_a_mean_fits_wherever_its_result_does():
+    values = np.full(3000, 100_000.0)  # whose sum times a number of 17 bits does not fit the ring
+
+    (mean,) = opened([lambda x: x.mean()], values)
+    assert abs(mean - 100_000) < 100_000 * 2.0**-17 + 2 * ULP
+
+
 def test_the_array_namespace_has_functions_and_dtypes():
     async def program(primitives):
         x = Engine(primitives).public([3, -1])

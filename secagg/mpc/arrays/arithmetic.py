@@ -1,8 +1,8 @@
 """Sums, products, powers, division by public numbers, rounding and conversion of shared arrays.
 
 Errors, in units in the last place (ulp): a product of fixed-point numbers is within one ulp of the exact product. So is a
-product with a public real number, beside what rounding that number to `frac_bits` + 1 significant bits changes. Sums,
-and products with integers, are exact. `truncation_range` says within what products must stay.
+product with a public real number, or within two if that is below 1/8, beside what rounding that number to `frac_bits` + 1
+significant bits changes. Sums, and products with integers, are exact. `truncation_range` says where products must stay.
 """
 
 from __future__ import annotations
@@ -126,6 +126,10 @@ def _times_real(x: H, factor: Array) -> H:
         raise UsageError(f"{x!r} meets real numbers: convert it with x.astype(mpc.fixed(frac_bits, bits))")
     result = dtype if isinstance(dtype, FixedType) else DEFAULT_FIXED
     mantissa, exponent = _dyadic(factor, result, dtype.frac_bits)
+    down = _first_down(factor, mantissa, dtype)
+    if down:  # so that the result has to fit the range of truncation, and not x times a number of many bits
+        x = x.derive(TRUNCATE, shape=x.shape, dtype=dtype, params=(dtype.bits, down))
+        mantissa, exponent = _dyadic(np.ldexp(factor, down), result, dtype.frac_bits)
     excess = dtype.frac_bits + exponent - result.frac_bits
     shape = broadcast_shape(x.shape, factor.shape)
     elements = encode(mantissa << max(0, -excess), IntegerType(dtype.bits))
@@ -149,6 +153,13 @@ def _dyadic(factor: Array, result: FixedType, frac_bits: int) -> tuple[Array, in
     every = int(np.bitwise_or.reduce(np.abs(mantissa).reshape(-1), initial=0))
     zeros = min(g, (every & -every).bit_length() - 1) if every else g
     return mantissa >> zeros, g - zeros
+
+
+def _first_down(factor: Array, mantissa: Array, dtype: Number) -> int:
+    """Return by how many bits fixed-point numbers are truncated before they are multiplied by a small public factor."""
+    bits = -math.frexp(float(np.max(np.abs(factor), initial=0.0)))[1]
+    few = int(np.max(np.abs(mantissa), initial=0)) < 8
+    return 0 if bits < 3 or few or isinstance(dtype, IntegerType) else min(bits, dtype.bits // 2)
 
 
 def divide_by_public(x: H, y: Public) -> H:

@@ -119,7 +119,7 @@ def named(name: str) -> Callable[..., Any]:
     if (function := names().get(name)) is not None:
         return function
     near = difflib.get_close_matches(name, [*names(), *_NUMPY], 3, 0.5)
-    hint = f"near: {', '.join(near)}" if near else "docs/joint-computations.md lists what there is"
+    hint = f"near: {', '.join(near)}" if near else "dir(x.__array_namespace__()) lists what there is"
     raise UsageError(f"shared arrays have no {name!r}; {hint}")
 
 
