@@ -22,19 +22,9 @@ from secagg.protocols.bounded_sum import reference
 from secagg.updates.bounded import Quantized
 from secagg.updates.coding import Request
 from secagg.updates.structure import Structure
+from updates import CLIPS, model
 
-CLIPS = {"": 4.0, "steps": 1e6}
 HOW = ("large", "long", "wrapping")
-
-
-def model(seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    return {
-        "layer": {"weight": rng.normal(size=(3, 2)).astype(np.float32), "bias": rng.normal(size=2)},
-        "half": [rng.normal(size=3).astype(np.float16)],
-        "steps": np.int64(rng.integers(1 << 19)),
-        "loss": float(rng.uniform(0, 2)),
-    }
 
 
 UPDATES = {f"c{i}": model(i) for i in range(6)}

@@ -16,21 +16,10 @@ import secagg
 from secagg.aggregation import Additive, Aggregate, Masked, Protection, Rlwe
 from secagg.errors import TooFewPartiesError
 from secagg.updates.structure import Structure
+from updates import CLIPS, model
 
 Get = Callable[[str], Protection]
-CLIPS = {"": 4.0, "steps": 1e6}
 BEARS = ("masked", "active", "additive", "paillier", "threshold-paillier", "ckks", "rlwe", "single-rlwe")
-
-
-def model(seed: int) -> dict[str, Any]:
-    """Return a made-up update of every form."""
-    rng = np.random.default_rng(seed)
-    return {
-        "layer": {"weight": rng.normal(size=(3, 2)).astype(np.float32), "bias": rng.normal(size=2)},
-        "half": [rng.normal(size=3).astype(np.float16)],
-        "steps": np.int64(rng.integers(1 << 19)),
-        "loss": float(rng.uniform(0, 2)),
-    }
 
 
 UPDATES = {f"c{i}": model(i) for i in range(5)}

@@ -20,6 +20,7 @@ from gmpy2 import mpz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from damgard_jurik import discrete_logarithm
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError, UsageError, WireError
 from secagg.fixed_point import Plan, encode, plan
 from secagg.he import key_files
@@ -38,15 +39,7 @@ def decrypt_slowly(ciphertext: int, p: int, q: int, s: int) -> int:
     order = math.lcm(p - 1, q - 1)
     d = order * pow(order, -1, n**s)
     power = pow(ciphertext, d, n ** (s + 1))
-    i = 0
-    for j in range(1, s + 1):
-        t1, t2 = (power % n ** (j + 1) - 1) // n % n**j, i
-        for k in range(2, j + 1):
-            i -= 1
-            t2 = t2 * i % n**j
-            t1 = (t1 - t2 * n ** (k - 1) * pow(math.factorial(k), -1, n**j)) % n**j
-        i = t1
-    return i
+    return discrete_logarithm(power, n, s)
 
 
 def test_the_published_ciphertext_of_python_paillier():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 pytest.importorskip("gmpy2", reason="Paillier needs gmpy2")
@@ -12,6 +10,7 @@ from gmpy2 import mpz
 from hypothesis import given
 from hypothesis import strategies as st
 
+from damgard_jurik import discrete_logarithm
 from secagg.he.paillier import residues
 
 N = (2**61 - 1) * (2**31 - 1)
@@ -54,19 +53,6 @@ def test_blinding_multiplies_by_the_power_of_1_plus_n(drawn, randomizer):
     randomizers = residues.to_digits([pow(mpz(randomizer), N, modulus)], mpz(N), s)
     blinded = residues.from_digits(residues.blind(randomizers, [mpz(m)], mpz(N)), mpz(N))
     assert blinded == [pow(1 + N, m, modulus) * pow(randomizer, N, modulus) % modulus]
-
-
-def discrete_logarithm(power: int, n: int, s: int) -> int:
-    """Return m from (1 + n)^m modulo n^(s+1) by the loop of Damgard and Jurik, section 3."""
-    i = 0
-    for j in range(1, s + 1):
-        t1, t2 = (power % n ** (j + 1) - 1) // n % n**j, i
-        for k in range(2, j + 1):
-            i -= 1
-            t2 = t2 * i % n**j
-            t1 = (t1 - t2 * n ** (k - 1) * pow(math.factorial(k), -1, n**j)) % n**j
-        i = t1
-    return i
 
 
 @given(numbers(0))
