@@ -168,14 +168,18 @@ def test_key_holders_answer_for_nothing_but_a_sum_of_whom_the_aggregator_announc
     case = shared_paillier()
     key = dealt(small=True)[0]
 
+    def three(length: int, **options: Any) -> Any:
+        one, two, other = (key.encrypt(np.ones(length), case.terms.plan, **options) for _ in range(3))
+        return one + two + other
+
     def made(cs: list[Any]) -> Any:
         ciphertexts: dict[str, Callable[[], Any]] = {
             "the sum of three": lambda: cs[0] + cs[1] + cs[2],
             "the sum of two": lambda: cs[0] + cs[1],
             "one client's": lambda: cs[0],
             "twice one client's": lambda: cs[0] * 2,
-            "another shape": lambda: (one := key.encrypt(np.ones(4), case.terms.plan)) + one + one,
-            "another packing": lambda: (one := key.encrypt(np.ones(5), case.terms.plan, slots=1)) + one + one,
+            "another shape": lambda: three(4),
+            "another packing": lambda: three(5, slots=6),
             "another message": lambda: Contributors(("a", "b", "c")),
         }
         return ciphertexts[what]()
