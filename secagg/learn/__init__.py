@@ -1,4 +1,4 @@
-"""Regression and classification on shared arrays, with scikit-learn's names.
+"""Regression and classification on shared arrays, with scikit-learn's names; public trees on shared features.
 
 `fit` notes what is to be computed. What is learned ends in an underscore and is shared: `await model.coef_.open()` opens it.
 
@@ -10,6 +10,7 @@ Modules, each of which stands on those before it:
   newton       Newton's method for generalised linear models
   logistic     `LogisticRegression`
   poisson      `PoissonRegressor`
+  trees        `TreeEnsemble`: scikit-learn's trees and forests, on shared features
 
 Who learns what: nobody anything before the caller opens something. docs/learning.md says what models reveal when opened.
 """
@@ -23,6 +24,7 @@ __all__ = [
     "LogisticRegression",
     "PoissonRegressor",
     "Ridge",
+    "TreeEnsemble",
     "share_features",
 ]
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from secagg.learn.linear import LinearRegression, Ridge
     from secagg.learn.logistic import LogisticRegression
     from secagg.learn.poisson import PoissonRegressor
+    from secagg.learn.trees import TreeEnsemble
 else:
     __getattr__, __dir__ = face(
         "secagg.learn",
@@ -39,5 +42,6 @@ else:
             "secagg.learn.linear": "LinearRegression Ridge",
             "secagg.learn.logistic": "LogisticRegression",
             "secagg.learn.poisson": "PoissonRegressor",
+            "secagg.learn.trees": "TreeEnsemble",
         },
     )

@@ -33,7 +33,8 @@ class Ridge(LinearModel):
 
     Attributes:
       coef_, intercept_: see `LinearModel`.
-      rank_: how many features count, shared: one of which those before it determine all but 2**-12 gets coefficient 0.
+      rank_: how many features count, shared: one of which those before it determine all but 2**-12 gets coefficient
+        0, and a standard error of 0.
     """
 
     rank_: SharedArray

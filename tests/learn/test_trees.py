@@ -1,0 +1,98 @@
+"""Public trees and forests give on shared features what they give in scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import datasets, ensemble, linear_model, tree
+
+from clear import run_clear
+from secagg import learn, mpc
+from secagg.errors import ShapeError, UsageError
+from secagg.network.simulated import simulate
+
+IRIS, KINDS = datasets.load_iris(return_X_y=True)
+IRIS = np.rint(IRIS * 2.0**16) / 2.0**16
+
+
+def opened(program, x):
+    async def start(primitives):
+        engine = mpc.Engine(primitives)
+        return await engine.open(*program(learn.share_features(engine, x, owner="ada", shape=x.shape)))
+
+    return run_clear(start)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        tree.DecisionTreeClassifier(random_state=0),
+        tree.DecisionTreeClassifier(max_depth=1, random_state=0),
+        ensemble.RandomForestClassifier(4, max_depth=4, random_state=0),
+    ],
+    ids=["tree", "stump", "forest"],
+)
+def test_classifiers_find_scikit_learn_s_classes_and_probabilities(model):
+    model.fit(IRIS, KINDS)
+    shared = learn.TreeEnsemble.from_sklearn(model)
+    classes, chances = opened(lambda x: (shared.predict(x), shared.predict_proba(x)), IRIS)
+    assert np.allclose(chances, model.predict_proba(IRIS), rtol=0, atol=2.0**-17)
+    sure = np.abs(np.diff(np.sort(model.predict_proba(IRIS), axis=1)[:, -2:], axis=1))[:, 0] > 2.0**-16
+    assert (model.classes_[classes] == model.predict(IRIS))[sure].all()
+    assert sure.any()
+
+
+def test_regressors_find_scikit_learn_s_numbers_also_where_a_tree_is_one_leaf():
+    y = IRIS[:, 3] * 100 - 50
+    for model in (
+        ensemble.ExtraTreesRegressor(3, max_depth=5, random_state=0).fit(IRIS[:, :3], y),
+        tree.DecisionTreeRegressor().fit(IRIS[:, :3], np.full(150, -2.5)),
+    ):
+        shared = learn.TreeEnsemble.from_sklearn(model)
+        (predicted,) = opened(lambda x, shared=shared: [shared.predict(x)], IRIS[:, :3])
+        assert np.allclose(predicted, model.predict(IRIS[:, :3]), rtol=0, atol=2.0**-15)
+
+
+def test_a_feature_on_a_threshold_goes_left_and_one_unit_above_it_right():
+    model = tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])  # which splits at 0.5
+    shared = learn.TreeEnsemble.from_sklearn(model)
+    (classes,) = opened(lambda x: [shared.predict(x)], np.array([[0.5], [0.5 + 2.0**-16]]))
+    assert list(classes) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        linear_model.LinearRegression().fit(IRIS, KINDS),
+        ensemble.GradientBoostingClassifier(n_estimators=1).fit(IRIS, KINDS),
+        ensemble.AdaBoostClassifier(n_estimators=2).fit(IRIS, KINDS),
+        tree.DecisionTreeClassifier(),
+        tree.DecisionTreeRegressor().fit(IRIS, IRIS[:, :2]),
+    ],
+    ids=["linear", "boosted", "weighted", "not fitted", "two outputs"],
+)
+def test_models_that_are_no_mean_of_fitted_trees_are_refused(model):
+    with pytest.raises(UsageError, match=r"fitted decision tree|one output"):
+        learn.TreeEnsemble.from_sklearn(model)
+
+
+def test_features_of_another_number_and_probabilities_of_a_regressor_are_refused():
+    regressor = learn.TreeEnsemble.from_sklearn(tree.DecisionTreeRegressor().fit(IRIS, KINDS))
+    with pytest.raises(ShapeError, match=r"\(rows, 4\)"):
+        opened(lambda x: [regressor.predict(x)], IRIS[:, :3])
+    with pytest.raises(UsageError, match="use predict"):
+        opened(lambda x: [regressor.predict_proba(x)], IRIS)
+
+
+def test_three_parties_classify_rows_of_one_of_them():
+    model = tree.DecisionTreeClassifier(max_depth=3, random_state=0).fit(IRIS, KINDS)
+    shared, rows = learn.TreeEnsemble.from_sklearn(model), IRIS[::15]
+
+    async def program(party):
+        engine = await mpc.Engine.create(party)
+        x = learn.share_features(engine, rows if party.me == "bob" else None, owner="bob", shape=rows.shape)
+        return await shared.predict(x).open(to="bob")
+
+    values = simulate(dict.fromkeys(("ada", "bob", "cleo"), program)).results
+    assert values["ada"] is None
+    assert (values["bob"] == model.predict(rows)).all()
