@@ -1,0 +1,15 @@
+"""The page of operations and costs is what the package declares."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_page_of_operations_is_what_costs_declare(monkeypatch, request):
+    monkeypatch.syspath_prepend(str(request.config.rootpath))
+    operations = importlib.import_module("benchmarks.operations")
+    written = operations.PAGE.read_text(encoding="utf-8")
+    assert written == operations.page(), "run python -m benchmarks.operations --write"
