@@ -28,7 +28,7 @@ test: check
 	$(BIN)/pytest --numprocesses=$$(($$(nproc) + 1)) --dist=loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 quick: check
-	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m "not slow" --durations=10 $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
