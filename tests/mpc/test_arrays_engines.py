@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from secagg.errors import SecaggError, UsageError
+from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.mpc.arrays.dtypes import fixed, int32
-from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.arrays.engine import Engine, InputShape
 from secagg.mpc.arrays.outside import receive, share_with
 from secagg.mpc.engines import COMPUTING
 from secagg.network.simulated import simulate
@@ -105,6 +105,22 @@ def test_the_shape_of_an_input_is_announced_by_its_owner():
         return await x.sum().open()
 
     assert simulate(dict.fromkeys(NAMES[:3], program)).values() == [10, 10, 10]
+
+
+@pytest.mark.parametrize("shape", [(-1,), (1 << 20, 1 << 20), (1,) * 33])
+def test_a_shape_that_no_array_has_is_refused_and_its_owner_named(shape):
+    async def asks(party):
+        engine = await Engine.create(party)
+        await engine.announce(None, owner="bob")
+
+    async def lies(party):
+        await Engine.create(party)
+        for peer in party.others:
+            party.send(peer, InputShape(shape))
+
+    errors = simulate({"ada": asks, "bob": lies, "cleo": asks}).errors
+    assert isinstance(errors["ada"], RemoteProtocolError)
+    assert errors["ada"].peer == "bob"
 
 
 def test_another_number_of_computing_parties_is_refused():

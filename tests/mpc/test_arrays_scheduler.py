@@ -135,6 +135,26 @@ def test_a_value_is_freed_when_nothing_needs_it_any_more():
     assert peak < 8 * 8 * megabyte  # of 40 values of a megabyte
 
 
+def test_a_small_part_does_not_keep_the_whole():
+    async def program(primitives):
+        x = Engine(primitives).public(np.arange(1000))
+        part = x[3:5]
+        await part.open()
+        return part.node.value.parts[0].base is None
+
+    assert run_clear(program)
+
+
+def test_what_a_program_does_with_its_own_index_later_does_not_matter():
+    async def program(primitives):
+        places = np.array([2, 0])
+        part = Engine(primitives).public([5, 6, 7])[places]
+        places[:] = 1
+        return (await part.open()).tolist()
+
+    assert run_clear(program) == [7, 5]
+
+
 def test_the_order_in_which_parties_write_their_operations_does_not_matter():
     async def program(party):
         engine = await Engine.create(party)

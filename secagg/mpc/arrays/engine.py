@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from secagg.party import Party, PartyId
 from secagg.wire import Message
 
 _PLAIN: Final = Mode()
+MOST_ELEMENTS: Final = 1 << 32  # of an input whose shape its owner announces; nobody holds more
 
 
 class InputShape(Message, frozen=True):
@@ -127,8 +129,11 @@ class Engine:
                     self.party.send(peer, InputShape(shape))
             return shape
         shape = (await self.party.receive(InputShape, owner)).shape
-        if len(shape) > 32 or any(n < 0 for n in shape):
-            raise RemoteProtocolError(f"expected the shape of an array from {owner}, got {shape}", peer=owner)
+        if len(shape) > 32 or any(n < 0 for n in shape) or math.prod(shape) > MOST_ELEMENTS:
+            raise RemoteProtocolError(
+                f"expected the shape of an array of at most {MOST_ELEMENTS} elements from {owner}, got {shape}",
+                peer=owner,
+            )
         return shape
 
     def public(self, values: Public, *, dtype: Any = None) -> SharedArray:

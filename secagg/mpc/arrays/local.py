@@ -102,9 +102,15 @@ PUBLIC: Final = Local(
 
 # Moves.
 
+
+def _apart(part: Array, whole: Array) -> Array:
+    """Return a small part in memory of its own, so that the whole can be freed."""
+    return part.copy() if part.base is not None and 2 * part.size < whole.size else part
+
+
 RESHAPE: Final = move("reshape", lambda node, x: x.reshape(node.shape))
 PERMUTE: Final = move("permute_dims", lambda node, x: x.transpose(node.params[0]))
-INDEX: Final = move("index", lambda node, x: x[node.params])
+INDEX: Final = move("index", lambda node, x: _apart(np.asarray(x[node.params]), x))
 BROADCAST: Final = move("broadcast_to", lambda node, x: np.broadcast_to(x, node.shape))
 CONCAT: Final = move("concat", lambda node, *parts: np.concatenate(parts, axis=node.params[0]))
 STACK: Final = move("stack", lambda node, *parts: np.stack(parts, axis=node.params[0]))

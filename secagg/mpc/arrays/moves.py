@@ -75,7 +75,7 @@ def _public_key(x: Handle, key: Any) -> Any:
         )
     if isinstance(key, bool | np.bool_):
         raise UsageError("expected integers, slices, None, ... or arrays of them as index, got a single bool")
-    array = np.asarray(key)
+    array = np.array(key)  # a copy: the node keeps it
     if array.dtype.kind not in "iub":
         raise UsageError(f"expected public integers or bools as index, got {array.dtype}")
     return operator.index(array[()]) if array.ndim == 0 else array
