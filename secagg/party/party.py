@@ -152,6 +152,11 @@ class Party:
         return tuple(name for name in self.roster if name != self.me)
 
     @property
+    def in_parallel(self) -> bool:
+        """Whether what runs now runs beside other protocols (`parallel`), in a lane of its own."""
+        return self._lane != ()
+
+    @property
     def failed(self) -> Mapping[PartyId, SecaggError]:
         """Peers that vanished or misbehaved, and how."""
         return self._failed

@@ -142,6 +142,20 @@ def test_openings_beside_each_other_share_what_they_compute():
     assert simulate(dict.fromkeys(NAMES[:3], program)).values()[1] == [[5, 10], [8, 27]]
 
 
+def test_an_opening_to_a_party_outside_runs_beside_no_other():
+    async def program(party):
+        engine = await Engine.create(party, NAMES[:3])
+        x = engine.public([1, 2])
+        await party.parallel(x.open(), x.open(to="dan"))
+
+    async def dan(party):
+        return party.me
+
+    errors = simulate(dict.fromkeys(NAMES[:3], program) | {"dan": dan}).errors
+    assert sorted(errors) == sorted(NAMES[:3])
+    assert all(isinstance(error, UsageError) for error in errors.values())
+
+
 def test_values_that_are_passed_at_another_party_are_refused():
     async def program(party):
         engine = await Engine.create(party)

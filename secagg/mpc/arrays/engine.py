@@ -179,6 +179,11 @@ class Engine:
         unknown = [name for name in receivers if name not in self.party.roster]
         if unknown or not receivers:
             raise UsageError(f"expected parties of {', '.join(self.party.roster)} to open to, got {to!r}")
+        if self.party.in_parallel and not set(receivers) <= set(self.computing):
+            raise UsageError(
+                f"an opening to {', '.join(receivers)} runs beside others, and who does not compute could not find it: "
+                "open to parties outside one after the other"
+            )
         return receivers
 
     @classmethod
