@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from benchmarks.alterations import Liar, altered, leaves
-from benchmarks.liar import PRIMITIVES, SET_UP, consistent_lies, honest_run, lies, sent_alike, verdict
-from benchmarks.liar import run as run_case
+from benchmarks.four_parties import PRIMITIVES, honest_run
+from benchmarks.four_parties import run as run_case
+from benchmarks.liar import SET_UP, consistent_lies, lies, sent_alike, verdict
 from secagg.errors import AbortedError, CheatingError, RemoteProtocolError
 from secagg.mpc.four import inputs, opening
 from secagg.mpc.four.broadcast import Echo
