@@ -10,7 +10,8 @@ Modules, each of which stands on those before it:
   newton       Newton's method for generalised linear models
   logistic     `LogisticRegression`
   poisson      `PoissonRegressor`
-  trees        `TreeEnsemble`: scikit-learn's trees and forests, on shared features
+  xgboost      models of XGBoost, as it saves them
+  trees        `TreeEnsemble`: trees of scikit-learn and XGBoost, on shared features
 
 Who learns what: nobody anything before the caller opens something. docs/learning.md says what models reveal when opened.
 """

@@ -1,13 +1,13 @@
-"""Decision trees and forests that scikit-learn has fitted, on shared features. The model is public.
+"""Trees, forests and boosted trees that scikit-learn or XGBoost has fitted, on shared features. The model is public.
 
 1. All splits of all trees at once: one comparison a distinct (feature, threshold) and row.
 2. From the roots down, a level a round: whether a row reaches a node. A row that reaches a node reaches its left child where
    it reaches the node and passes the split, and else the right one. One AND a split and row.
 3. Whether a row reaches a leaf, as an integer, times the leaf's value: one conversion a leaf and row. The rest is public.
 
-scikit-learn rounds features to float32 before it compares them. Here they are compared as they are shared. For rows no
-feature of which lies within that rounding of a threshold, results are scikit-learn's, up to 2**-17. So of classes with the
-same probability another one may be found.
+Both packages round features to float32 before they compare them. Here they are compared as they are shared. For rows no
+feature of which lies within that rounding of a threshold, sums of leaf values are those of the package, up to 2**-20 and
+2**-21 a tree. So of classes with the same probability another one may be found.
 
 Who learns what: all computing parties know the model. Nobody learns which way a row goes.
 """
@@ -24,36 +24,42 @@ from numpy.typing import NDArray
 
 from secagg.errors import UsageError
 from secagg.learn.estimator import features
+from secagg.learn.xgboost import read
 from secagg.mpc.arrays.array import SharedArray
-from secagg.mpc.arrays.dtypes import FixedType
-from secagg.mpc.arrays.moves import concat
+from secagg.mpc.arrays.dtypes import FixedType, int64
+from secagg.mpc.arrays.elementary import exp, sigmoid, softmax
+from secagg.mpc.arrays.moves import concat, stack
 
 _VALUES: Final = FixedType(20)  # of leaves
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """One tree; nodes are numbered as scikit-learn has them, and -1 as a left child marks a leaf."""
+    """One tree; nodes are numbered from the root, 0, and -1 as a left child marks a leaf."""
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     feature: NDArray[np.int64]
     threshold: NDArray[np.float64]
-    value: NDArray[np.float64]  # (nodes, outputs)
+    value: NDArray[np.float64]  # (nodes, outputs), as it goes into the sum over trees
 
 
 @dataclass(frozen=True, eq=False)
 class TreeEnsemble:
-    """A public tree or forest: the mean of what its trees say.
+    """A public sum of trees, and what is made of it.
 
     Attributes:
       n_features_in_: how many features it takes.
       classes_: what `predict` gives indices into; None of a regressor.
+      link: what turns sums into predictions: nothing, "exp", or of classes "logistic" or "softmax".
     """
 
     trees: tuple[_Tree, ...]
     n_features_in_: int
     classes_: NDArray[Any] | None
+    base: NDArray[np.float64]
+    link: str = ""
+    strict: bool = False  # whether a row goes left where a feature is less than the threshold, and not where it equals it
 
     def __repr__(self) -> str:
         kind = "regression" if self.classes_ is None else f"{len(self.classes_)} classes"
@@ -77,25 +83,52 @@ class TreeEnsemble:
         if model.n_outputs_ != 1:
             raise UsageError(f"expected a model of one output, got one of {model.n_outputs_}")
         classes = getattr(model, "classes_", None)
-        trees = tuple(_taken(m.tree_, classes is not None) for m in fitted)
-        return cls(trees, int(model.n_features_in_), classes)
+        trees = tuple(_taken(m.tree_, classes is not None, 1 / len(fitted)) for m in fitted)
+        return cls(trees, int(model.n_features_in_), classes, np.zeros(trees[0].value.shape[1]))
+
+    @classmethod
+    def from_xgboost(cls, text: str | bytes) -> Self:
+        """Take over a model that XGBoost has saved as JSON; see `xgboost.read`.
+
+        Raises:
+          UsageError: something else.
+        """
+        model = read(text)
+        trees = []
+        for t, column in zip(model.trees, model.columns, strict=True):
+            # Files have float32 in as few digits as tell it from others.
+            conditions = np.array(t.split_conditions, np.float32).astype(np.float64)
+            left, right, feature = (
+                np.array(a, np.int64) for a in (t.left_children, t.right_children, t.split_indices)
+            )
+            value = np.outer(conditions, np.arange(model.outputs) == column)
+            trees.append(_Tree(left, right, feature, conditions, value))
+        classes = {"logistic": np.arange(2), "softmax": np.arange(model.outputs)}.get(model.link)
+        return cls(tuple(trees), model.features, classes, np.array(model.base), model.link, strict=True)
 
     def predict(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
         """Return predictions (n,): numbers of a regressor, indices into `classes_` of a classifier."""
         values = self._values(X)
-        return values[:, 0] if self.classes_ is None else values.argmax(axis=1)
+        if self.link == "logistic":
+            return (values[:, 0] > 0).astype(int64)
+        if self.classes_ is not None:
+            return values.argmax(axis=1)
+        return exp(values[:, 0]) if self.link == "exp" else values[:, 0]
 
     def predict_proba(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
         """Return the probabilities of all classes, of shape (n, classes)."""
         if self.classes_ is None:
             raise UsageError("a regressor has no probabilities: use predict")
-        return self._values(X)
+        values = self._values(X)
+        if self.link == "logistic":
+            second = sigmoid(values[:, 0])
+            return stack([1 - second, second], axis=1)
+        return softmax(values, axis=1) if self.link == "softmax" else values
 
     def _values(self, x: SharedArray) -> SharedArray:
         x = features(x, self.n_features_in_)
         reached, values = self._leaves(self._passed(x), x.shape[0], x)
-        weighted = np.concatenate(values) / len(self.trees)
-        return reached.T.astype(_VALUES) @ weighted
+        return reached.T.astype(_VALUES) @ np.concatenate(values) + self.base
 
     def _passed(self, x: SharedArray) -> SharedArray | None:
         """Return the bits (splits, n) of all splits of all trees: whether a row goes left."""
@@ -106,7 +139,8 @@ class TreeEnsemble:
         place = {split: i for i, split in enumerate(distinct)}
         columns = np.array([feature for feature, _ in distinct])
         thresholds = np.array([[threshold] for _, threshold in distinct])
-        return (x.T[columns] <= thresholds)[np.array([place[split] for split in splits])]
+        passed = x.T[columns] < thresholds if self.strict else x.T[columns] <= thresholds
+        return passed[np.array([place[split] for split in splits])]
 
     def _leaves(
         self, passed: SharedArray | None, n: int, x: SharedArray
@@ -144,7 +178,7 @@ def _splits(tree: _Tree) -> Sequence[int]:
     return [int(i) for i in np.flatnonzero(tree.left >= 0)]
 
 
-def _taken(tree: Any, classifies: bool) -> _Tree:
+def _taken(tree: Any, classifies: bool, weight: float) -> _Tree:
     value = np.asarray(tree.value, np.float64)[:, 0, :]
     if classifies:
         value = value / value.sum(axis=1, keepdims=True)
@@ -153,5 +187,5 @@ def _taken(tree: Any, classifies: bool) -> _Tree:
         np.asarray(tree.children_right, np.int64),
         np.asarray(tree.feature, np.int64),
         np.asarray(tree.threshold, np.float64),
-        value,
+        value * weight,
     )

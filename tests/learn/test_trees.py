@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn import datasets, ensemble, linear_model, tree
@@ -13,6 +16,8 @@ from secagg.network.simulated import simulate
 
 IRIS, KINDS = datasets.load_iris(return_X_y=True)
 IRIS = np.rint(IRIS * 2.0**16) / 2.0**16
+# Three rounds of trees of depth 2 by XGBoost 3.2.0 on the first three columns, and what it predicts for every tenth row.
+BOOSTED = json.loads((Path(__file__).parent / "xgboost-models.json").read_text("utf-8"))
 
 
 def opened(program, x):
@@ -74,6 +79,50 @@ def test_a_feature_on_a_threshold_goes_left_and_one_unit_above_it_right():
 def test_models_that_are_no_mean_of_fitted_trees_are_refused(model):
     with pytest.raises(UsageError, match=r"fitted decision tree|one output"):
         learn.TreeEnsemble.from_sklearn(model)
+
+
+@pytest.mark.parametrize("objective", BOOSTED)
+def test_models_of_xgboost_predict_what_xgboost_predicts(objective):
+    model = learn.TreeEnsemble.from_xgboost(json.dumps(BOOSTED[objective]["model"]))
+    expected = np.array(BOOSTED[objective]["predicted"])
+    classifies = model.classes_ is not None
+    got = opened(
+        lambda x: (model.predict(x), model.predict_proba(x)) if classifies else [model.predict(x)],
+        IRIS[::10, :3],
+    )
+    if expected.ndim == 1 and classifies:
+        expected = np.column_stack([1 - expected, expected])
+    assert np.allclose(got[-1], expected, rtol=2.0**-18, atol=2.0**-17)
+    if classifies:
+        assert (got[0] == expected.argmax(axis=1)).all()
+
+
+def altered(change):
+    model = json.loads(json.dumps(BOOSTED["binary:logistic"]["model"]))
+    change(model["learner"])
+    return json.dumps(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["objective"].update(name="rank:pairwise\x1b"), r"rank:pairwise\\x1b"),
+        (lambda m: m["gradient_booster"].update(name="dart"), "gbtree"),
+        (lambda m: m["learner_model_param"].update(base_score="[1E0]"), "base score"),
+        (lambda m: m["learner_model_param"].update(num_feature="many"), "saved as JSON"),
+        (lambda m: m["learner_model_param"].update(num_feature="1"), "numeric splits"),
+        (lambda m: m["gradient_booster"]["model"]["tree_info"].pop(), "numeric splits"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0]["right_children"].__setitem__(0, 0), "splits"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0]["left_children"].__setitem__(1, 1), "splits"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0]["left_children"].pop(), "numeric splits"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_type"].__setitem__(0, 1), "numeric"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_conditions"].__setitem__(0, 1e300), "s"),
+        (lambda m: m.pop("objective"), "saved as JSON"),
+    ],
+)
+def test_a_file_that_is_no_model_of_trees_that_are_understood_is_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        learn.TreeEnsemble.from_xgboost(altered(change))
 
 
 def test_features_of_another_number_and_probabilities_of_a_regressor_are_refused():
