@@ -10,6 +10,7 @@ from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays import ordering
 from secagg.mpc.arrays.dtypes import fixed, int8, int64
 from secagg.mpc.arrays.engine import Engine
+from secagg.network.simulated import simulate
 
 WHOLE = np.array([[3, -5, 3, -(2**63), 2**63 - 1], [0, 3, -5, 0, 7]])
 REAL = np.array([0.5, -1.25, 0.5, 300.0, -0.75])
@@ -136,3 +137,25 @@ def test_arguments_that_fit_no_sort_are_refused():
         return [r]
 
     opened(program)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parties", [("ada", "bob", "cleo"), ("ada", "bob", "cleo", "dora")])
+def test_engines_sort_numbers_and_bits_side_by_side(parties):
+    async def program(party):
+        engine = await Engine.create(party)
+        w, r, b = (
+            engine.share(v if party.me == "ada" else None, owner="ada", shape=v.shape, dtype=dtype)
+            for v, dtype in ((WHOLE, int64), (REAL, fixed(16)), (WHOLE > 0, bool))
+        )
+        order = ordering.argsort(r)
+        return await engine.open(
+            ordering.sort(w), ordering.sort(b), ordering.reorder(b.T, order), ordering.top_k(r, 2)[0], w + w
+        )
+
+    rows, bits, moved, largest, twice = simulate(dict.fromkeys(parties, program)).values()[0]
+    assert np.array_equal(rows, np.sort(WHOLE))
+    assert np.array_equal(bits, np.sort(WHOLE > 0))
+    assert np.array_equal(moved, (WHOLE > 0).T[np.argsort(REAL, stable=True)])
+    assert np.array_equal(largest, np.sort(REAL)[:-3:-1])
+    assert np.array_equal(twice, WHOLE + WHOLE)

@@ -27,7 +27,7 @@ from secagg.mpc.arrays.local import ITEM
 from secagg.mpc.arrays.logic import invert
 from secagg.mpc.arrays.moves import concat, index, moveaxis, reshape
 from secagg.mpc.arrays.reductions import cumulative_sum
-from secagg.mpc.groups import XOR
+from secagg.mpc.groups import XOR, Array
 from secagg.mpc.primitives import Costs, Primitives, Shares
 from secagg.mpc.sorting import methods, permutations
 from secagg.mpc.sorting.keys import Key
@@ -71,8 +71,13 @@ def _rows(value: Shares, node: Node) -> Shares:
 
 def _elements(rows: Shares, dtype: DType, shape: Shape) -> Shares:
     if isinstance(dtype, BoolType):
-        return rows.each(lambda part: pack(part.astype(np.uint8)))
+        return rows.each(_packed)
     return rows.reshape(*shape)
+
+
+def _packed(rows: Array) -> Array:
+    """Return the lowest bits of words as packed bits; shares of the bits above are no zeros."""
+    return pack((rows & np.uint64(1)).astype(np.uint8))
 
 
 def _sort_cost(costs: Costs, node: Node) -> Cost:
@@ -107,7 +112,7 @@ def _table(x: Shares, node: Node) -> Shares:
 
 
 def _untabled(x: Shares, node: Node) -> Shares:
-    return x.each(lambda part: pack(part.astype(np.uint8))) if isinstance(node.dtype, BoolType) else x
+    return x.each(_packed) if isinstance(node.dtype, BoolType) else x
 
 
 def _place_cost(costs: Costs, node: Node) -> Cost:
