@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.engines import receive_opening, share_input
+from secagg.mpc.engines import share_input
 from secagg.mpc.groups import Array, Group
 from secagg.mpc.numbers import RING64, Numbers, Public, RingGroup, decode, encode_public, matmul_shape
 from secagg.mpc.primitives import Primitives, Shares, concatenate, ring_of
@@ -256,19 +256,6 @@ async def share_array(
 ) -> None:
     """Share an input with the computing parties, as a party that is not one of them."""
     await share_input(party, computing, RingGroup(ring), encode_public(values, ring, frac_bits))
-
-
-async def receive_array(
-    party: Party,
-    computing: Sequence[PartyId],
-    shape: tuple[int, ...],
-    *,
-    ring: Ring = RING64,
-    frac_bits: int = 0,
-) -> Numbers:
-    """Return the numbers that the computing parties open to this party, which is not one of them."""
-    opened = await receive_opening(party, computing, RingGroup(ring), shape)
-    return decode(opened, ring, frac_bits)
 
 
 def from_bits(bits: Shares, shape: int | tuple[int, ...], *, ring: Ring = RING64) -> Computation[SharedArray]:
