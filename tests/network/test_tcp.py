@@ -82,7 +82,8 @@ def test_who_ends_early_ends_nobody_else_and_all_it_sent_arrives(cast: Cast, wor
 
 def test_a_quorum_goes_on_without_a_party_that_was_killed(cast: Cast) -> None:
     children = cast.start_all("quorum", arguments={"victim": "bank_b"})
-    children[1].wait_for("answering")
+    for child in children:
+        child.wait_for("answering")
     children[1].kill()
     assert children[0].outcome()["result"] == 1
     assert "goes on without bank_b" in children[0].log
@@ -91,14 +92,16 @@ def test_a_quorum_goes_on_without_a_party_that_was_killed(cast: Cast) -> None:
 
 def test_who_waits_for_others_bears_the_loss_of_an_optional_party(cast: Cast) -> None:
     children = cast.start_all("bears_the_loss", arguments={"victim": "bank_b"})
-    children[1].wait_for("answering")
+    for child in children:
+        child.wait_for("answering")
     children[1].kill()
     assert [children[i].outcome()["result"] for i in (0, 2)] == [1, 0]
 
 
 def test_the_loss_of_a_party_that_is_not_optional_ends_all(cast: Cast) -> None:
     children = cast.start_all("bears_the_loss", arguments={"victim": "bank_a"})
-    children[0].wait_for("answering")
+    for child in children:
+        child.wait_for("answering")
     children[0].kill()
     assert children[2].outcome()["peer"] == "bank_a"
 

@@ -156,8 +156,8 @@ async def deadlocked(party: Party) -> int:
 async def quorum(party: Party, victim: str) -> int:
     """Everybody sends to the first party, which goes on with those who answer."""
     await ring_sum(party)
+    say(stage="answering")
     if party.me == victim:
-        say(stage="answering")
         time.sleep(FOR_EVER_S)
     if party.me != NAMES[0]:
         party.send(NAMES[0], Values(np.ones(1, np.uint64)))
@@ -171,8 +171,8 @@ async def bears_the_loss(party: Party, victim: str) -> int:
     first, second, last = party.roster
     party.optional = frozenset([second])
     await ring_sum(party)
+    say(stage="answering")
     if party.me == victim:
-        say(stage="answering")
         time.sleep(FOR_EVER_S)
     if party.me == first:
         got = [peer async for peer, _ in party.as_completed(Values, (second, last), quorum=1)]
