@@ -97,6 +97,15 @@ def test_models_of_xgboost_predict_what_xgboost_predicts(objective):
         assert (got[0] == expected.argmax(axis=1)).all()
 
 
+# Every node is its own grandchild.
+CYCLE = {
+    "left_children": [1] * 7,
+    "right_children": [2] * 7,
+    "split_indices": [0] * 7,
+    "split_conditions": [1.0] * 7,
+}
+
+
 def altered(change):
     model = json.loads(json.dumps(BOOSTED["binary:logistic"]["model"]))
     change(model["learner"])
@@ -115,6 +124,7 @@ def altered(change):
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["right_children"].__setitem__(0, 0), "splits"),
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["left_children"].__setitem__(1, 1), "splits"),
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["left_children"].pop(), "numeric splits"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0].update(CYCLE), "numeric splits"),
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_type"].__setitem__(0, 1), "numeric"),
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_conditions"].__setitem__(0, 1e300), "s"),
         (lambda m: m.pop("objective"), "saved as JSON"),
