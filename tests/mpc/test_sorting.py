@@ -16,9 +16,9 @@ from secagg.mpc.clear import ClearEngine
 from secagg.mpc.groups import XOR, XOR_BYTES
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.sorting import methods, quicksort
-from secagg.mpc.sorting.comparisons import Comparisons, less_cost
+from secagg.mpc.sorting.comparisons import Comparisons
 from secagg.mpc.sorting.expectation import comparisons
-from secagg.mpc.sorting.keys import Key, make_table_cost, place_bits
+from secagg.mpc.sorting.keys import Key, place_bits
 from secagg.mpc.sorting.methods import Method, cheapest, sort, sort_cost
 from secagg.mpc.sorting.permutations import invert, place, take
 from secagg.network.simulated import simulate
@@ -120,7 +120,7 @@ def test_bad_arguments_are_refused():
             *((words, options) for options in ({}, {"bits": 0}, {"bits": 65}, {"bits": 4, "rows": 3})),
             *((planes, options) for options in ({}, {"bits": 4})),
             *((short, options) for options in ({"bits": 16}, {"rows": 2})),
-            (engine.public(XOR_BYTES, np.zeros(3, np.uint8)), {"bits": 4}),
+            (engine.public(XOR_BYTES, np.zeros(3, np.uint8)), {}),
         ]
         for column, options in wrong:
             with pytest.raises(UsageError):
@@ -134,6 +134,13 @@ def test_bad_arguments_are_refused():
         for keys, columns in (([key, Key(short)], [words]), ([key], [short])):
             with pytest.raises(ShapeError):
                 await sort(keys, columns)
+        for ranks, columns in (
+            (words, [short]),
+            (planes, []),
+            (words, [engine.public(XOR, np.zeros((), np.uint64))]),
+        ):
+            with pytest.raises(ShapeError):
+                await place(ranks, *columns)
         for first in (-1, 4):
             with pytest.raises(UsageError):
                 await sort([key], [words], first=first)
@@ -283,15 +290,12 @@ def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
 
     results = simulate(dict.fromkeys(names, program), insecure_seed=2).values()
     costs = engines.costs_of(names)
-    if method is Method.RADIX:
-        declared = sort_cost(costs, n, [bits], column_bytes, elements=[bits], method=method)
-    else:
-        (levels, *others), places = Noting.levels.values(), place_bits(n)
+    if method is Method.QUICKSORT:
+        levels, *others = Noting.levels.values()
         assert all(other == levels for other in others)
         assert len(levels) > 6
-        shuffled = costs.shuffle(8 * n, *column_bytes)
-        each = [less_cost(costs, pairs, bits + places) for pairs in levels]
-        declared = make_table_cost(costs, n, [bits]).then(shuffled, *each)
+        monkeypatch.setattr(methods, "comparisons", lambda n, first: levels)
+    declared = sort_cost(costs, n, [bits], column_bytes, elements=[bits], method=method)
     for result in results:
         assert np.array_equal(result[2], np.argsort(key, kind="stable"))
     assert [sent for sent, _, _ in results] == list(declared.payload_bytes.values())
