@@ -270,9 +270,15 @@ class Channel:
         """Return whether what this party holds may go into an operation: no check in one before it has failed."""
         return self._failed is None or operation <= self._failed[0]
 
-    def tag(self, receiver: int, operation: int, slot: int, content: Content) -> bytes:
-        """Return the tag by which this party vouches for a content, or a random one after a failed check."""
-        if not self.is_sound(operation):
+    def tag(
+        self, receiver: int, operation: int, slot: int, content: Content, *, sound: bool = False
+    ) -> bytes:
+        """Return the tag by which this party vouches for a content, or a random one after a failed check.
+
+        Args:
+          sound: the content was there before any check failed, so a check that failed meanwhile is not about it.
+        """
+        if not (sound or self.is_sound(operation)):
             return self.party.rng.bytes(TAG_BYTES)
         return self._keys.outgoing[receiver].tag(operation, slot, content)
 

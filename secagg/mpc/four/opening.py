@@ -99,7 +99,7 @@ async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | 
     channel.end(operation)
     state, covered = channel.state()
     heard = await tell(party, computing, state.encode())
-    # A party that heard of a complaint sends nothing that depends on secrets.
+    # A party that heard of a complaint sends nothing that depends on secrets. Calm, it had none when the opening began.
     calm = all(value == State(state.operations, None).encode() for value in heard)
     for j in channel.others:
         shares, tags = [], []
@@ -109,7 +109,7 @@ async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | 
             if me == _sender(j):
                 shares.append(np.asarray(value.held[j], order="C"))
             if me == _voucher(j):
-                tags.append(channel.tag(j, operation, number, value.held[j]))
+                tags.append(channel.tag(j, operation, number, value.held[j], sound=True))
         party.send(computing[j], Opening(without(heard, me), tuple(shares), tuple(tags)))
     if calm:
         for masked, receiver in outside:

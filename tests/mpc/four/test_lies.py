@@ -156,6 +156,30 @@ def test_no_honest_party_sends_a_share_to_be_opened_after_a_failed_check(share, 
         assert not any(isinstance(m, OutsideOpening) for _, m in sent[name])
 
 
+@pytest.mark.parametrize("number", [SET_UP, SET_UP + 1, SET_UP + 2])
+def test_a_lie_beside_an_opening_is_found_by_the_next_check_and_names_the_liar(share, number):
+    """The opening began before the lie and does not depend on it, so what it vouches for is not called a lie."""
+
+    async def beside(engine, share):
+        ahead = share(engine, RING, np.arange(N), seed=7)
+
+        async def later():
+            await engine.channel.idle()
+            return await multiply(engine, share)
+
+        _, z = await engine.party.parallel(engine.open(ahead), later())
+        return z
+
+    _, _, sent = run(beside, share)
+    places = [i for i, (_, m) in enumerate(sent["dora"]) if i >= SET_UP and hasattr(m, "contents")]
+    outcome, opened, _ = run(
+        beside, share, "dora", places[number - SET_UP], lambda m: altered(
+            m, "contents" if m.contents else "tags", 0, "bit", m
+        )
+    )  # fmt: skip
+    check(outcome, opened, "dora", right=None, last_round=False)
+
+
 def test_a_check_beside_an_input_leaves_it_to_the_next_check(share):
     async def beside(engine, share):
         x, _ = await engine.party.parallel(own_input(engine, share), engine.check())
