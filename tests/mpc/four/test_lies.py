@@ -163,11 +163,7 @@ def test_a_lie_beside_an_opening_is_found_by_the_next_check_and_names_the_liar(s
     async def beside(engine, share):
         ahead = share(engine, RING, np.arange(N), seed=7)
 
-        async def later():
-            await engine.channel.idle()
-            return await multiply(engine, share)
-
-        _, z = await engine.party.parallel(engine.open(ahead), later())
+        z, _ = await engine.party.parallel(multiply(engine, share), engine.open(ahead))
         return z
 
     _, _, sent = run(beside, share)
