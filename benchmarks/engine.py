@@ -229,7 +229,8 @@ def main(argv: list[str] | None = None) -> None:
             for name, error in measured[0]["errors"].items():
                 errors[name] = max(errors.get(name, 0), error)
         for name, python, script in peers:
-            ops = [f"mul:{n}", f"cmp:{n}", f"mm:{side}", f"mul:{SMALL}", f"cmp:{SMALL}"]
+            cmp = comparison(name)
+            ops = [f"mul:{n}", f"{cmp}:{n}", f"mm:{side}", f"mul:{SMALL}", f"{cmp}:{SMALL}"]
             theirs[name].append(peer_seconds(python, script, ops, 3))
     keystream_s, copy_s, product_s = map(min, zip(*limits, strict=True))
     share = 3 / min(3, os.cpu_count() or 1)  # three parties on the cores there are
@@ -272,15 +273,21 @@ GOALS = {
 }
 
 
+def comparison(peer: str) -> str:
+    """Return the name of a peer's comparison: to bits, or to numbers where it has nothing else."""
+    return "flag" if peer == "CrypTen" else "cmp"
+
+
 def compare(
     ours: dict[str, list[float]], theirs: dict[str, list[dict[str, float]]], n: int, side: int
 ) -> None:
     """Print how many times longer each peer takes; all fastest times of this run."""
     print("\nbeside others, fastest times:")
     fastest = {name: min(seconds) for name, seconds in ours.items()}
-    keys = {"mul": f"mul:{n}", "cmp": f"cmp:{n}", "mm": f"mm:{side}"}
-    keys |= {"mul-small": f"mul:{SMALL}", "cmp-small": f"cmp:{SMALL}"}
     for peer, turns in theirs.items():
+        cmp = comparison(peer)
+        keys = {"mul": f"mul:{n}", "cmp": f"{cmp}:{n}", "mm": f"mm:{side}"}
+        keys |= {"mul-small": f"mul:{SMALL}", "cmp-small": f"{cmp}:{SMALL}"}
         for name, key in keys.items():
             seconds = min(turn[key] for turn in turns)
             mine = fastest[name] + (fastest["bit"] if peer == "CrypTen" and name == "cmp" else 0)

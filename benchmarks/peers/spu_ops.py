@@ -4,7 +4,7 @@
     VENV/bin/python benchmarks/peers/spu_ops.py --ops mul:1000000 cmp:1000000 mm:1000 sort:100000
 
 64-bit ring, 16 fractional bits. Prints a line of JSON for each operation: the seconds that the slowest of the
-three processes took, for each repetition.
+three processes took, for each repetition, and the largest error.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import socket
 import time
 from typing import Any
 
+from operands import largest_error, operands
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -28,21 +30,19 @@ def operation(name: str, n: int) -> tuple[Any, list[Any]]:
     import jax.numpy as jnp
     import numpy as np
 
-    made_up = np.random.default_rng(0)
-    vector = made_up.standard_normal(n).astype(np.float32)
-    if name == "mul":
-        return lambda x, y: x * y, [vector, vector]
     if name == "imul":
-        integers = made_up.integers(-1000, 1000, n).astype(np.int32)
+        integers = np.random.default_rng(0).integers(-1000, 1000, n).astype(np.int32)
         return lambda x, y: x * y, [integers, integers]
-    if name == "cmp":
-        return lambda x: x > 0, [vector]
-    if name == "sort":
-        return jnp.sort, [vector]
-    if name == "mm":
-        matrix = made_up.standard_normal((n, n)).astype(np.float32)
-        return lambda x, y: x @ y, [matrix, matrix]
-    raise SystemExit(f"unknown operation {name}: expected mul, imul, cmp, mm or sort")
+    runs = {
+        "mul": lambda x, y: x * y,
+        "cmp": lambda x: x > 0,
+        "flag": lambda x: (x > 0).astype(jnp.int32),
+        "mm": lambda x, y: x @ y,
+        "div": lambda x, y: x / y,
+        "exp": jnp.exp,
+        "sort": jnp.sort,
+    }
+    return runs[name], [v.astype(np.float32) for v in operands(name, n)]
 
 
 def config() -> Any:
@@ -90,7 +90,7 @@ def party(rank: int, ports: list[int], jobs: list[Any], repeats: int, results: A
             begun = time.perf_counter()
             runtime.run(program)
             seconds.append(time.perf_counter() - begun)
-        results.put((index, seconds))
+        results.put((index, rank, seconds, runtime.get_var("out0")))
 
 
 def main() -> None:
@@ -123,14 +123,21 @@ def main() -> None:
     for process in processes:
         process.start()
     timings: dict[int, list[list[float]]] = {}
+    shares: dict[int, dict[int, Any]] = {}
     for _ in range(PARTIES * len(jobs)):
-        index, seconds = results.get()
+        index, rank, seconds, share = results.get()
         timings.setdefault(index, []).append(seconds)
+        shares.setdefault(index, {})[rank] = share
+        if len(shares[index]) < PARTIES:
+            continue
+        name, n, _ = jobs[index]
+        slowest = [round(max(repetition), 6) for repetition in zip(*timings[index], strict=True)]
+        line = {"peer": "SPU ABY3", "op": name, "n": n, "seconds": slowest}
+        if name != "imul":
+            line["error"] = largest_error(name, n, io.reconstruct([shares[index][i] for i in range(PARTIES)]))
+        print(json.dumps(line), flush=True)
     for process in processes:
         process.join()
-    for index, (name, n, _) in enumerate(jobs):
-        slowest = [max(repetition) for repetition in zip(*timings[index], strict=True)]
-        print(json.dumps({"peer": "SPU ABY3", "op": name, "n": n, "seconds": [round(s, 6) for s in slowest]}))
 
 
 if __name__ == "__main__":
