@@ -21,6 +21,7 @@ import argparse
 import functools
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -194,15 +195,19 @@ def measure(n: int, pythons: list[tuple[Competitor, str]], options: argparse.Nam
     jobs = [(op, side if op == "mm" else n) for op in options.ops]
     columns: dict[str, list[dict[str, Measured]]] = {}
     speeds = []
+
+    def keep(title: str, turn: dict[str, Measured]) -> None:
+        columns.setdefault(title, []).append(turn)
+        seconds = " ".join(f"{op} {measured.seconds:.6f}" for op, measured in turn.items())
+        print(f"{n:,}, {title}, seconds: {seconds}", file=sys.stderr, flush=True)  # a run takes minutes
+
     for _ in range(options.turns):
         speeds.append(loopback_speed(options.tiny))
         for parties in (3, 4):
-            turn = our_turn(jobs, parties, options.repeats)
-            columns.setdefault(f"{parties} parties", []).append(turn)
+            keep(f"{parties} parties", our_turn(jobs, parties, options.repeats))
         for competitor, python in pythons:
             feasible = [(op, size) for op, size in jobs if n <= competitor.most.get(op, 0)]
-            turn = peer_turn(competitor, python, feasible, options.repeats)
-            columns.setdefault(competitor.title, []).append(turn)
+            keep(competitor.title, peer_turn(competitor, python, feasible, options.repeats))
     for op in options.ops:
         three, four = ([turn[op] for turn in columns[f"{parties} parties"]] for parties in (3, 4))
         limit = three[0].payload_bytes / float(np.median(speeds)) * 1e3
