@@ -99,8 +99,8 @@ has the ranges of the elementary functions, and what they are outside them. This
 TAIL: Final = """
 ## Quotients
 
-`x / y` of numbers with f fractional bits is within 2**-f (1 + 2**(2 f - 45) |x|) + 2**-21 |x / y|, for |x / y| below 2**15.
-x / 0 is 0.
+`x / y` of numbers with f fractional bits is within 2**-f (1 + 2**(2 f - 45) |x|) + 2**-21 |x / y|, for |x / y| below 2**15
+and |x|, |y| below 2**(61 - f). x / 0 is 0. Where the operands differ in fractional bits, f is the larger.
 """
 
 

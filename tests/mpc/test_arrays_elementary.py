@@ -16,6 +16,7 @@ from secagg.network.simulated import simulate
 
 RELATIVE = 2.0**-21
 COUNT = 200
+THREE = ("ada", "bob", "cleo")
 
 
 def opened(functions, *values, f, dtype=None):
@@ -135,7 +136,31 @@ def test_a_dtype_for_which_no_bound_is_stated_is_refused(dtype):
         opened([elementary.exp], np.array([1.0]), f=16, dtype=dtype)
 
 
-@pytest.mark.parametrize("computing", [("ada", "bob", "cleo"), ("ada", "bob", "cleo", "dora")], ids=len)
+@pytest.mark.parametrize("f", [1, 8])
+def test_nothing_wraps_on_a_real_engine_at_the_ends_of_the_ranges(f):
+    """The clear engine does not wrap in truncation, which other engines do, by chance."""
+    x, ulp = positive(f, 5), 2.0**-f
+    low, high = -(f + 1) * np.log(2), (61 - 2 * f) * np.log(2)
+    y = np.round(np.linspace(low, high + 9, COUNT) / ulp) * ulp
+
+    async def program(party):
+        engine = Engine(await set_up(party, THREE))
+        a, b = (
+            engine.share(v if party.me == "ada" else None, owner="ada", shape=COUNT, dtype=fixed(f))
+            for v in (x, y)
+        )
+        functions = elementary.reciprocal, elementary.sqrt, elementary.rsqrt, elementary.log
+        return await engine.open(*(function(a) for function in functions), elementary.exp(b))
+
+    inverse, root, inverse_root, logarithm, grown = simulate(dict.fromkeys(THREE, program)).values()[0]
+    for got, true in ((inverse, 1 / x), (root, np.sqrt(x)), (inverse_root, 1 / np.sqrt(x))):
+        assert (np.abs(got - true) <= ulp + RELATIVE * true).all()
+    assert (np.abs(logarithm - np.log(x)) <= 2 * ulp).all()
+    true = np.exp(np.minimum(y, np.floor(high / ulp) * ulp))
+    assert (np.abs(grown - true) <= ulp + 2.0**-19 * true).all()
+
+
+@pytest.mark.parametrize("computing", [THREE, (*THREE, "dora")], ids=len)
 def test_three_and_four_parties_compute_them_within_a_unit_more(computing):
     x = np.array([0.75, 3.0, 100.0])
     functions = [elementary.reciprocal, elementary.sqrt, elementary.log, elementary.sigmoid]

@@ -170,6 +170,29 @@ def test_the_order_in_which_parties_write_their_operations_does_not_matter():
         assert (result == VALUES * y + y * y - (y < VALUES) * VALUES).all()
 
 
+def test_places_that_read_alike_are_not_taken_for_one():
+    grid = np.arange(30 * 30).reshape(30, 30)
+    places = [(1, 23), (12, 3), (11, 2), (1, 12)]
+
+    async def program(party):
+        engine = await Engine.create(party)
+        x = engine.share(grid if party.me == "ada" else None, owner="ada", shape=grid.shape)
+        return await engine.open(*(x[place] * x[place] for place in places))
+
+    for result in simulated(program)[0]:
+        assert result == [grid[place] ** 2 for place in places]
+
+
+def repeated(x):
+    """Return a grid of 30 x 100 elements, so that places have two digits."""
+    return np.broadcast_to(x, (30, 100))
+
+
+def rolled(x, shift, axis):
+    """Roll twelve dimensions, so that an axis has two digits."""
+    return np.roll(repeated(x).reshape((1,) * 11 + (3000,)), shift, axis)
+
+
 def parted(at_ada, at_others):
     """Return the errors of a run in which the parties open different things of one input."""
 
@@ -202,8 +225,21 @@ def test_programs_that_part_are_refused_with_the_lines_where_they_do():
         (lambda x: ([x + 1], None), lambda x: ([x + 2], None)),
         (lambda x: ([x], None), lambda x: ([x[::-1]], None)),
         (lambda x: ([x[:3]], None), lambda x: ([x[3:]], None)),
+        (lambda x: ([repeated(x)[1, 23]], None), lambda x: ([repeated(x)[12, 3]], None)),
+        (
+            lambda x: ([rolled(x, 1, 11)], None),
+            lambda x: ([rolled(x, 11, 1)], None),
+        ),
     ],
-    ids=["receivers", "how many", "public numbers", "operation", "place"],
+    ids=[
+        "receivers",
+        "how many",
+        "public numbers",
+        "operation",
+        "place",
+        "places in two dimensions",
+        "shift",
+    ],
 )
 def test_whatever_two_programs_differ_in_is_refused_before_anything_is_opened(at_ada, at_others):
     errors = parted(at_ada, at_others)

@@ -13,10 +13,11 @@ and ulp = 2**-f; results have f fractional bits. Computation goes through number
   sigmoid(x), tanh(x)   |x| < 2**(60 - 28)             2 ulp, 4 ulp
   softmax, logsumexp    as exp                         2**-13 at f = 16 for some ten numbers, as tests measure
 
-Any: |x| < 2**(61 - f), the numbers that the ring holds with room for a sign. Within it nothing wraps.
+Any: |x| < 2**(61 - f), the numbers that the ring holds with room for a sign. Within it nothing wraps. A quotient's operands
+become numbers with the larger f of the two first, so both are below 2**(61 - f) for that f.
 
 Saturation. 1 / 0, x / 0 and rsqrt(0) are 0. A negative x counts as 0 for sqrt, rsqrt and log, and log(0) is
-log(2**-(f + 1)). exp(x) is exp of the nearest number that lies in [-(f + 1) log 2, (61 - 2 f) log 2].
+log(2**-(f + 1)). exp(x) is exp of the nearest number of f fractional bits in [-(f + 1) log 2, (61 - 2 f) log 2].
 
 *Normalisation*, as in [CS10]. The digits of x from its highest one on, as integers t_j = [x >= 2**j], give the one-hot
 vector t_j - t_{j+1} of the highest digit e. So 2**(60 - e), and any other function of e, is a linear function of t.
@@ -151,15 +152,18 @@ def log(x: H) -> H:
     x = _argument(x)
     f = number(x).frac_bits
     c, _, length = _normalised(_at_least_zero(x))
-    exponent = rescaled(subtract(length, np.asarray(f)), _INNER)
-    return _narrowed(add(_polynomial(c, _interpolated("log")), multiply(exponent, math.log(2.0))), f)
+    log_2 = np.asarray(round(math.log(2.0) * 2**_INNER.frac_bits))
+    exponent = _as(times_integers(subtract(length, np.asarray(f)), log_2), _INNER)
+    return _narrowed(add(_polynomial(c, _interpolated("log")), exponent), f)
 
 
 def exp(x: H) -> H:
     """Return e**x, of x moved into the range of which the result fits."""
     x = _argument(x)
     f = number(x).frac_bits
-    x = minimum(maximum(x, -(f + 1) * math.log(2.0)), (61 - 2 * f) * math.log(2.0))
+    # Ends that are whole units: both ways of rounding them would leave the range.
+    low, high = (math.trunc(end * math.log(2.0) * 2**f) / 2**f for end in (-(f + 1), 61 - 2 * f))
+    x = minimum(maximum(x, low), high)
     y = multiply(rescaled(x, _INNER), _LOG2_E)
     return _exp2(y, -(f + 2), FixedType(f))
 

@@ -140,18 +140,25 @@ class Node:
 
     def take_digest(self) -> None:
         """Set the digest; inputs have theirs."""
-        content = hashlib.blake2b(
-            f"{self.kernel.name} {self.shape} {self.dtype}".encode(), digest_size=16, usedforsecurity=False
-        )
-        for param in self.params:
-            if isinstance(param, np.ndarray):
-                content.update(f"{param.shape} {param.dtype}".encode())
-                content.update(np.ascontiguousarray(param).data)
-            else:
-                content.update(repr(param).encode())
+        content = hashlib.blake2b(digest_size=16, usedforsecurity=False)
+        _absorb(content, (self.kernel.name, self.shape, str(self.dtype), self.params))
         for node in self.inputs:
             content.update(node.digest)
         self.digest = content.digest()
+
+
+def _absorb(content: Any, param: Any) -> None:
+    """Add a value to a hash; each says how long it is, so that no two lists of values add the same bytes."""
+    if isinstance(param, tuple):
+        content.update(b"(%d:" % len(param))
+        for each in param:
+            _absorb(content, each)
+    elif isinstance(param, np.ndarray):
+        content.update(f"[{param.shape} {param.dtype}:".encode())
+        content.update(np.ascontiguousarray(param).data)
+    else:
+        text = repr(param).encode()
+        content.update(b"%d:" % len(text) + text)
 
 
 class Graph:

@@ -24,7 +24,8 @@ def quantile(x: H, q: Public, *, axis: int | None = None) -> H:
     """Return quantiles along an axis, by linear interpolation between neighbours in the order of the elements.
 
     Args:
-      x: numbers; int64 and bools become fixed(16).
+      x: numbers; int64 and bools become fixed(16). Neighbours in order lie within 2**(61 - 2 f) of each other, for f
+        fractional bits.
       q: public numbers from 0 to 1, a scalar or one dimension, which becomes the first of the result.
 
     The result is within 2 units in the last place, and 2**-(f + 1) of the distance of the two neighbours besides, for f
