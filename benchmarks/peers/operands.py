@@ -16,6 +16,7 @@ EXACT: dict[str, Callable[..., Any]] = {
     "mm": lambda x, y: x @ y,
     "div": lambda x, y: x / y,
     "exp": np.exp,
+    "pade": np.exp,
     "sort": np.sort,
 }
 
@@ -24,7 +25,7 @@ def operands(op: str, n: int) -> list[Any]:
     """Return the operands of an operation, which float32 holds exactly.
 
     Args:
-      op: `mul`, `cmp` (x > 0, in what form suits), `flag` (x > 0 as numbers), `mm`, `div`, `exp` or `sort`.
+      op: a key of EXACT. `cmp` is x > 0 in any form, `flag` x > 0 as numbers, `pade` the same as `exp`.
       n: elements; rows and columns of the matrices of `mm`.
     """
     if op not in EXACT:
