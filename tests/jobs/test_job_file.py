@@ -154,7 +154,7 @@ def test_a_good_file_says_what_it_says(folder: Path) -> None:
         ('input = ["north", "south"]', 'input = ["north", "north"]', "roles.input", 29, "each party once"),
         ('input = ["north", "south"]', 'input = ["north", "east"]', "roles.input", 29, "'east' is not among"),
         ('input = ["north", "south"]', "input = 2", "roles.input", 29, "expected a list of names, got 2"),
-        (', "west"]', "]", "roles.computing", 30, "expected 3 parties"),
+        (', "west"]', "]", "roles.computing", 30, "expected 3 to 4 parties"),
         ('["north", "south", "west"]', '["north", "south", "south"]', "roles.computing", 30, "each party once"),
         ("connect_s = 20", "connect_s = 0", "timeouts.connect_s", 33, "above 0"),
         ("connect_s = 20", "connect_s = inf", "timeouts.connect_s", 33, "above 0"),

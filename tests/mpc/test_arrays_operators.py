@@ -318,3 +318,16 @@ def test_what_does_not_fit_is_refused_where_it_is_written():
             await x.open(to="eve")
 
     run_clear(program)
+
+
+def test_dot_and_vecdot_are_numpy_s_for_any_number_of_dimensions():
+    x, y = np.arange(12).reshape(2, 3, 2), np.arange(8).reshape(2, 2, 2)
+    agree([lambda a, b: np.dot(a, b), lambda a, _: np.dot(a, 3)], x, y)
+    a, b = np.arange(9).reshape(3, 3), np.arange(9)[::-1].reshape(3, 3)
+    agree([lambda a, b: np.vecdot(a, b), lambda a, b: np.dot(a, b), lambda a, b: np.dot(a[0], b[1])], a, b)
+
+
+@pytest.mark.parametrize("name", ["solve", "inv"])
+def test_numpy_s_names_for_systems_of_any_matrix_are_refused(name):
+    with pytest.raises(UsageError, match=f"mpc.linalg.{name} takes symmetric positive"):
+        opened([lambda a: getattr(np.linalg, name)(*[a] * (2 if name == "solve" else 1))], np.eye(2))

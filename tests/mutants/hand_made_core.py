@@ -73,7 +73,7 @@ CORE: Final = (
     Change(
         "public numbers of arrays are not compared",
         "secagg/mpc/arrays/graph.py",
-        "                content.update(np.ascontiguousarray(param).data)\n",
+        "        content.update(np.ascontiguousarray(param).data)\n",
         "",
         ("tests/mpc/test_arrays_scheduler.py",),
     ),

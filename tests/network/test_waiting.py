@@ -197,7 +197,7 @@ def test_an_outside_party_from_which_a_computing_party_keeps_a_message_is_named_
         await find_groups(party, query, rows if party.me in query.input_parties else None)
         return 1
 
-    ended = run_all(program, Timeouts(60, 30, 8.0), names, patient="mallory")
+    ended = run_all(program, Timeouts(60, 30, 15.0), names, patient="mallory")
     for name in ("bank", "other", "x", "y"):
         kind, peer, accused, text = ended[name]
         blamed = accused if kind == "AbortedError" else peer  # an abort's peer is who told of the end
@@ -224,7 +224,7 @@ def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named
         await find_groups(party, query, rows if party.me in query.input_parties else None)
         return 1
 
-    ended = run_all(program, Timeouts(60, 30, 8.0), names, patient="mallory")
+    ended = run_all(program, Timeouts(60, 30, 15.0), names, patient="mallory")
     assert {ended[name][2] or ended[name][1] for name in names if name != "mallory"} == {"mallory"}
 
 

@@ -11,6 +11,7 @@ from secagg.mpc.arrays.arithmetic import matmul as product_of_matrices
 from secagg.mpc.arrays.comparison import maximum, minimum
 from secagg.mpc.arrays.handle import H, Public, check_axis, is_shared, public_values
 from secagg.mpc.arrays.moves import reshape, stack
+from secagg.mpc.arrays.reductions import sum as total
 
 
 def clip(x: H, min: Public | None = None, max: Public | None = None) -> H:  # noqa: A002  # numpy's names
@@ -63,8 +64,19 @@ def tensordot(x: Any, y: Any, *, axes: int | Sequence[Sequence[int]] = 2) -> Any
 
 
 def vecdot(x: Any, y: Any) -> Any:
-    """Return the sum of products of two vectors."""
-    return tensordot(x, y, axes=1)
+    """Return the sums of products of vectors along the last axis."""
+    a, b = (v if is_shared(v) else public_values(v) for v in (x, y))
+    if not a.shape or not b.shape or a.shape[-1] != b.shape[-1]:
+        raise ShapeError(f"vecdot of shapes {a.shape} and {b.shape} is not defined: the last axes differ")
+    return total(a * b, axis=-1)
+
+
+def dot(x: Any, y: Any) -> Any:
+    """Return numpy's dot: the product with a number, and else sums over the last axis of x and the last but one of y."""
+    a, b = (v if is_shared(v) else public_values(v) for v in (x, y))
+    if not a.shape or not b.shape:
+        return a * b
+    return tensordot(a, b, axes=([len(a.shape) - 1], [max(0, len(b.shape) - 2)]))
 
 
 def outer(x: Any, y: Any) -> Any:

@@ -225,4 +225,18 @@ def _frac_bits(x: H) -> int:
     return number(x).frac_bits
 
 
-NAMES: Final[dict[str, Callable[..., Any]]] = {"cholesky": cholesky, "inv": inv, "solve": solve}
+def _of_any_matrix(name: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_options: Any) -> Any:
+        raise UsageError(
+            f"np.linalg.{name} takes any matrix, which nothing here does; mpc.linalg.{name} takes symmetric positive "
+            "definite ones alone, such as x.T @ x of columns that are independent, and gives nonsense for others"
+        )
+
+    return refuse
+
+
+NAMES: Final[dict[str, Callable[..., Any]]] = {
+    "cholesky": cholesky,
+    "inv": _of_any_matrix("inv"),
+    "solve": _of_any_matrix("solve"),
+}

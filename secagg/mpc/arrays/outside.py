@@ -22,7 +22,7 @@ async def share_with(
 
     Args:
       values: numbers or bools.
-      dtype: the same as at the computing parties.
+      dtype: the same as at the computing parties; nothing compares them, and another one gives other numbers.
 
     Raises:
       UsageError: no such computing parties, or real numbers for integers.
@@ -39,7 +39,7 @@ async def receive(
     """Return what the computing parties open to this party, which does not compute.
 
     Args:
-      shape, dtype: of the array that they open.
+      shape, dtype: of the array that they open; nothing compares the dtype, and another one gives other numbers.
 
     Raises:
       RemoteProtocolError: shares of another shape.

@@ -75,7 +75,7 @@ async def open_nodes(
                 agree, nodes = None, []  # from here on nothing but the graph keeps a node
             await _run_local(engine, local, mode)
         if agree is not None:  # no message could leave beside the digest, and an opening must not
-            await agree
+            await engine.party.parallel(agree)  # in the lane in which others compare beside messages
     except GraphsDifferError as differ:
         await part(engine.party, differ.peers, nodes or targets, receivers)
     finally:
@@ -142,7 +142,7 @@ async def _run_level(
     runs: list[Any] = [_run(engine, group, mode) for group in calls]
     if not runs:
         if agree is not None:
-            await agree
+            await engine.party.parallel(agree)  # in the lane in which others compare beside messages
         return
     if agree is not None:
         _, *results = await engine.party.parallel(agree, *map(held_back, runs))

@@ -166,7 +166,9 @@ async def _compare(
             for holder in range(PARTIES):
                 if m not in (j, holder) and checks[j][m, j] != checks[holder][m, j]:
                     raise CheatingError.naming(
-                        [computing[j], computing[holder]], "they differ on a contribution to a key"
+                        [computing[j], computing[holder]],
+                        "they differ on a contribution to a key, "
+                        "or their programs name other computing parties or labels",
                     )
     if agreement.dissent:
         raise CheatingError.naming(
