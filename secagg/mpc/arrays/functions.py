@@ -68,7 +68,8 @@ def vecdot(x: Any, y: Any) -> Any:
     a, b = (v if is_shared(v) else public_values(v) for v in (x, y))
     if not a.shape or not b.shape or a.shape[-1] != b.shape[-1]:
         raise ShapeError(f"vecdot of shapes {a.shape} and {b.shape} is not defined: the last axes differ")
-    return total(a * b, axis=-1)
+    products: Any = a * b
+    return total(products, axis=-1)
 
 
 def dot(x: Any, y: Any) -> Any:
