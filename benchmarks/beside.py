@@ -180,15 +180,19 @@ def loopback_speed(tiny: bool) -> float:
     return measured["bytes_per_s"]
 
 
+def figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def milliseconds(turns: Iterable[Measured]) -> str:
-    return f"{float(np.median([turn.seconds for turn in turns])) * 1e3:.3g}"
+    return figure(float(np.median([turn.seconds for turn in turns])) * 1e3)
 
 
 def ratio(theirs: list[Measured], ours: list[Measured]) -> str:
     """Return the median and range over turns of their time over ours; bold below 1."""
     ratios = np.array([a.seconds / b.seconds for a, b in zip(theirs, ours, strict=True)])
     middle, low, high = (
-        f"**{value:.3g}**" if value < 1 else f"{value:.3g}"
+        f"**{value:.3g}**" if value < 1 else figure(value)
         for value in (np.median(ratios), ratios.min(), ratios.max())
     )
     return middle if len(ratios) == 1 else f"{middle} ({low} to {high})"
@@ -226,7 +230,7 @@ def measure(n: int, pythons: list[tuple[Competitor, str]], options: argparse.Nam
             theirs = [turn[op] for turn in turns]
             cells += [milliseconds(theirs), ratio(theirs, three)]
             errors.append(max(turn.error for turn in theirs))
-        scaled = " / ".join(f"{error * 2**FRAC_BITS:.3g}" for error in errors)
+        scaled = " / ".join(figure(error * 2**FRAC_BITS) for error in errors)
         title = f"{TITLES[op]}, {side} x {side}" if op == "mm" else f"{TITLES[op]}, {n:,}"
         print(f"| {title} | {' | '.join(cells)} | {scaled} |", flush=True)
 
