@@ -9,6 +9,9 @@ Both packages round features to float32 before they compare them. Here they are 
 feature of which lies within that rounding of a threshold, sums of leaf values are those of the package, up to 2**-20 and
 2**-21 a tree. So of classes with the same probability another one may be found.
 
+Range: for each output, the base and each tree's largest leaf value add up to less than 2**21. Whatever leaves a row
+reaches, its sum then fits. Other models are refused.
+
 Who learns what: all computing parties know the model. Nobody learns which way a row goes.
 """
 
@@ -22,7 +25,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import UsageError
+from secagg.errors import RangeError, UsageError
 from secagg.learn.estimator import features
 from secagg.learn.xgboost import read
 from secagg.mpc.arrays.array import SharedArray
@@ -31,6 +34,9 @@ from secagg.mpc.arrays.elementary import exp, sigmoid, softmax
 from secagg.mpc.arrays.moves import concat, stack
 
 _VALUES: Final = FixedType(20)  # of leaves
+_LARGEST_SUM: Final = (
+    2.0**21
+)  # a product of two fixed(20) and the difference of two sums fit what truncation takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,9 @@ class TreeEnsemble:
       n_features_in_: how many features it takes.
       classes_: what `predict` gives indices into; None of a regressor.
       link: what turns sums into predictions: nothing, "exp", or of classes "logistic" or "softmax".
+
+    Raises:
+      RangeError: leaf values that may add up to 2**21 or more.
     """
 
     trees: tuple[_Tree, ...]
@@ -60,6 +69,14 @@ class TreeEnsemble:
     base: NDArray[np.float64]
     link: str = ""
     strict: bool = False  # whether a row goes left where a feature is less than the threshold, and not where it equals it
+
+    def __post_init__(self) -> None:
+        largest = np.abs(self.base) + sum(np.abs(t.value[t.left < 0]).max(axis=0) for t in self.trees)
+        if not (largest < _LARGEST_SUM).all():  # which a NaN does not pass either
+            raise RangeError(
+                f"expected leaf values that add up to less than 2**21 over all trees, base included, got up to "
+                f"{largest.max():g}; fit the model to targets in larger units"
+            )
 
     def __repr__(self) -> str:
         kind = "regression" if self.classes_ is None else f"{len(self.classes_)} classes"
@@ -71,6 +88,7 @@ class TreeEnsemble:
 
         Raises:
           UsageError: something else.
+          RangeError: leaf values that are too large.
         """
         members = getattr(model, "estimators_", None)
         # A boosted ensemble is a weighted sum, and has members in an array.
@@ -92,6 +110,7 @@ class TreeEnsemble:
 
         Raises:
           UsageError: something else.
+          RangeError: leaf values that are too large.
         """
         model = read(text)
         trees = []

@@ -7,6 +7,7 @@ looks at.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -14,7 +15,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -31,7 +34,7 @@ from secagg.errors import (
 from secagg.integrations.crypten import Joined, World, connection, deal, joined, library, randomness
 from secagg.integrations.crypten.dealing import _answer
 from secagg.integrations.crypten.randomness import Source
-from secagg.integrations.crypten.world import Contribution, agree
+from secagg.integrations.crypten.world import Contribution, Keys, agree
 from secagg.network.simulated import simulate
 from secagg.network.tcp import run_party_insecure_plain
 from secagg.party import Party
@@ -598,6 +601,63 @@ def test_each_pair_and_purpose_has_a_stream_of_its_own_which_both_draw_from() ->
             assert all(own[key] == other[key] for key in own.keys() & other.keys())
     everything = {key: words for own in drawn for key, words in own.items()}
     assert len(everything) == len(set(everything.values())) == 6 * 3 * 2
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_computing_party_asks_for_no_stream_twice(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    """Masks of conversions, of CrypTen's operations and of the dealer's triples; CrypTen itself is left out."""
+    module = importlib.import_module(joined.__module__)  # whose name in the package is the function's
+    world = World(tuple(f"p{i}" for i in range(n)), "dealer", "tcp://127.0.0.1:4000")
+    asked: list[tuple[Any, ...]] = []
+    stream = Keys.stream
+
+    def note(keys: Keys, peer: str, purpose: str, number: int = 0) -> Any:
+        asked.append((keys._me, peer, purpose, number))
+        return stream(keys, peer, purpose, number)
+
+    monkeypatch.setattr(Keys, "stream", note)
+    monkeypatch.setattr(Keys, "check_apart", lambda _keys: None)
+    monkeypatch.setattr(library, "load", lambda: (MagicMock(), MagicMock()))
+    monkeypatch.setattr(module, "check_settings", lambda *_arguments: None)
+    monkeypatch.setattr(module, "connected", lambda *_arguments: contextlib.nullcontext())
+    for name in ("replace_generators", "remove_generators"):
+        monkeypatch.setattr(randomness, name, lambda *_arguments, **_streams: None)
+
+    async def compute(party: Any) -> None:
+        async with module.joined(party, world):
+            pass
+
+    async def deal(party: Any) -> None:
+        await agree(party, world)
+
+    simulate(dict.fromkeys(world.computing, compute) | {"dealer": deal}).values()
+    assert len(asked) == n * (n - 1 + 3)
+    assert len(set(asked)) == len(asked)
+    ends: dict[Any, int] = {}
+    for me, peer, purpose, number in asked:  # each stream of two computing parties has both as its ends, once
+        if peer != "dealer":
+            key = (frozenset((me, peer)), purpose, number)
+            ends[key] = ends.get(key, 0) + 1
+    assert set(ends.values()) == {2}
+
+
+def test_streams_of_one_secret_differ_by_session() -> None:
+    parties = (
+        cast(Any, SimpleNamespace(me="a", session=session)) for session in (bytes(32), bytes([1] * 32))
+    )
+    one, other = (Keys(party, {"b": bytes(64)}, ()).stream("b", "zero").bytes(16) for party in parties)
+    assert one != other
+
+
+def test_the_digest_of_a_world_depends_on_all_that_has_to_be_the_same() -> None:
+    worlds = [
+        World(("a", "b"), "c", "tcp://h:1"),
+        World(("b", "a"), "c", "tcp://h:1"),
+        World(("a", "b"), "d", "tcp://h:1"),
+        World(("a", "b"), "c", "tcp://h:2"),
+    ]
+    assert len({world.digest for world in worlds}) == 4
+    assert World(("a", "b"), "c", "tcp://h:1", interface="tun0", timeout_s=1).digest == worlds[0].digest
 
 
 def test_parties_that_mean_different_worlds_are_named_to_each_other() -> None:

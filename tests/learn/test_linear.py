@@ -11,6 +11,7 @@ from sklearn import datasets, linear_model
 from clear import run_clear
 from secagg import learn, mpc
 from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.learn.estimator import MOST_ROWS, table
 from secagg.network.simulated import simulate
 
 X, Y = datasets.load_diabetes(return_X_y=True, scaled=False)
@@ -117,7 +118,22 @@ def test_what_does_not_go_together_is_refused_before_anything_is_computed(fit, e
         opened(lambda engine, x, y: [fit(x, y)], X[:12, :2], Y[:12])
 
 
-@pytest.mark.parametrize("bad", [2.0**13 + 1, np.nan, -np.inf])
+@pytest.mark.parametrize(("rows", "fits"), [(3, False), (4, True), (9, True), (10, False)])
+def test_tables_have_more_rows_than_unknowns_and_no_more_than_planned(rows, fits):
+    async def program(primitives):
+        engine = mpc.Engine(primitives)
+        x, y = engine.public(np.ones((rows, 2))), engine.public(np.ones(rows))
+        if fits:
+            return table(x, y, 9).shape
+        with pytest.raises(ShapeError, match="more than 3 rows for 2 features, and at most 9"):
+            table(x, y, 9)
+        return None
+
+    run_clear(program)
+    assert MOST_ROWS == 2**20 - 1
+
+
+@pytest.mark.parametrize("bad", [2.0**13 + 2.0**-10, -(2.0**13) - 1, np.nan, -np.inf])
 def test_an_owner_whose_features_are_out_of_range_is_told_before_it_shares_them(bad):
     with pytest.raises(RangeError, match=r"within 8192 of zero at ada"):
         opened(lambda engine, x: [x], np.array([[1.0, bad]]))

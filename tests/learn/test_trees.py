@@ -11,7 +11,7 @@ from sklearn import datasets, ensemble, linear_model, tree
 
 from clear import run_clear
 from secagg import learn, mpc
-from secagg.errors import ShapeError, UsageError
+from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.network.simulated import simulate
 
 IRIS, KINDS = datasets.load_iris(return_X_y=True)
@@ -81,6 +81,25 @@ def test_models_that_are_no_mean_of_fitted_trees_are_refused(model):
         learn.TreeEnsemble.from_sklearn(model)
 
 
+def test_leaf_values_are_right_up_to_the_bound_of_their_sum_and_refused_from_there_on():
+    largest = np.nextafter(2.0**21, 0)
+    x = np.array([[0.0], [1.0]])
+    fits = learn.TreeEnsemble.from_sklearn(tree.DecisionTreeRegressor().fit(x, [-largest, largest]))
+    (predicted,) = opened(lambda x: [fits.predict(x)], x)
+    assert np.allclose(predicted, [-largest, largest], rtol=0, atol=2.0**-19)
+    with pytest.raises(RangeError, match=r"less than 2\*\*21 .* got up to 2\.09715e\+06"):
+        learn.TreeEnsemble.from_sklearn(tree.DecisionTreeRegressor().fit(x, [0, -(2.0**21)]))
+
+
+def test_leaf_values_of_xgboost_that_fit_alone_and_not_together_are_refused():
+    model = json.loads(json.dumps(BOOSTED["reg:squarederror"]["model"]))
+    for each in model["learner"]["gradient_booster"]["model"]["trees"]:
+        leaves = [i for i, left in enumerate(each["left_children"]) if left == -1]
+        each["split_conditions"][leaves[-1]] = 2.0**20
+    with pytest.raises(RangeError, match="over all trees"):
+        learn.TreeEnsemble.from_xgboost(json.dumps(model))
+
+
 @pytest.mark.parametrize("objective", BOOSTED)
 def test_models_of_xgboost_predict_what_xgboost_predicts(objective):
     model = learn.TreeEnsemble.from_xgboost(json.dumps(BOOSTED[objective]["model"]))
@@ -127,6 +146,8 @@ def altered(change):
         (lambda m: m["gradient_booster"]["model"]["trees"][0].update(CYCLE), "numeric splits"),
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_type"].__setitem__(0, 1), "numeric"),
         (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_conditions"].__setitem__(0, 1e300), "s"),
+        (lambda m: m["gradient_booster"]["model"]["trees"][0]["split_indices"].__setitem__(0, -1), "numeric"),
+        (lambda m: m["gradient_booster"]["model"]["tree_info"].__setitem__(0, 1), "numeric splits"),
         (lambda m: m.pop("objective"), "saved as JSON"),
     ],
 )

@@ -157,6 +157,20 @@ def test_bools_agree_with_numpy():
     )
 
 
+@pytest.mark.parametrize("count", range(1, 8))
+def test_any_and_all_find_the_one_element_that_decides(count):
+    one = np.eye(count, dtype=bool)
+
+    async def program(primitives):
+        x = Engine(primitives).public(one)
+        return await x.engine.open(x.any(axis=1), x.any(axis=0), (~x).all(axis=1))  # type: ignore[attr-defined]
+
+    by_row, by_column, every = run_clear(program)
+    assert by_row.all()
+    assert by_column.all()
+    assert not every.any()
+
+
 def test_real_numbers_agree_with_numpy_within_their_last_places():
     agree(
         [

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from clear import run_clear
-from secagg.errors import UsageError
+from secagg import mpc
+from secagg.errors import RemoteProtocolError, UsageError
+from secagg.mpc.arrays.agreement import GraphDigest, GraphNode, GraphNodes, _first_difference, compare, part
 from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.arrays.lanes import join_bits, pack, split_bits, unpack
 from secagg.mpc.clear import ClearEngine
+from secagg.mpc.groups import XOR
 from secagg.network.simulated import simulate
 
 NAMES = ("ada", "bob", "cleo")
@@ -117,6 +121,20 @@ def test_an_opening_of_bits_shows_no_lane_beyond_them():
     assert run_clear(program) == [0b11111]
 
 
+@pytest.mark.parametrize("sizes", [(1, 64), (64, 1), (100, 64), (64, 128, 3), (5, 0, 64), (64, 7, 64)])
+def test_packed_bits_are_joined_without_gaps_and_split_again(sizes):
+    async def program(engine):
+        rng = np.random.default_rng(sum(sizes))
+        bits = [rng.integers(0, 2, n).astype(np.uint8) for n in sizes]
+        joined = join_bits([engine.public(XOR, pack(b)) for b in bits], sizes)
+        apart = [unpack(s.parts[0], n) for s, n in zip(split_bits(joined, sizes), sizes, strict=True)]
+        return bits, unpack(joined.parts[0], sum(sizes)), apart
+
+    bits, together, apart = run_clear(program)
+    assert together.tolist() == np.concatenate(bits).tolist()
+    assert all(np.array_equal(a, b) for a, b in zip(apart, bits, strict=True))
+
+
 def test_a_value_is_freed_when_nothing_needs_it_any_more():
     megabyte = 1 << 17
 
@@ -133,6 +151,16 @@ def test_a_value_is_freed_when_nothing_needs_it_any_more():
 
     _, peak = run_clear(program)
     assert peak < 8 * 8 * megabyte  # of 40 values of a megabyte
+
+
+def test_results_of_operations_that_ran_together_keep_memory_of_their_own():
+    async def program(primitives):
+        x = Engine(primitives).public(np.arange(8))
+        y, z = x[:4] * x[:4], x[4:] * x[4:]
+        await x.engine.open(y, z)  # type: ignore[attr-defined]
+        return [array.node.value.parts[0].base is None for array in (y, z)]
+
+    assert run_clear(program) == [True, True]
 
 
 def test_a_small_part_does_not_keep_the_whole():
@@ -230,6 +258,13 @@ def test_programs_that_part_are_refused_with_the_lines_where_they_do():
             lambda x: ([rolled(x, 1, 11)], None),
             lambda x: ([rolled(x, 11, 1)], None),
         ),
+        (lambda x: ([x + x[::-1]], None), lambda x: ([x - x[::-1]], None)),
+        (lambda x: ([x.reshape(10, 10)], None), lambda x: ([x.reshape(4, 25)], None)),
+        (lambda x: ([x.astype(mpc.int32)], None), lambda x: ([x.astype(mpc.int16)], None)),
+        (
+            lambda x: ([x[:2][np.array([1, 1], np.int8)]], None),
+            lambda x: ([x[:2][np.array([True, True])]], None),
+        ),
     ],
     ids=[
         "receivers",
@@ -239,6 +274,10 @@ def test_programs_that_part_are_refused_with_the_lines_where_they_do():
         "place",
         "places in two dimensions",
         "shift",
+        "kernel",
+        "shape",
+        "dtype",
+        "kind of index",
     ],
 )
 def test_whatever_two_programs_differ_in_is_refused_before_anything_is_opened(at_ada, at_others):
@@ -257,3 +296,56 @@ def test_an_opening_of_values_that_are_there_is_compared_as_well():
     run = simulate(dict.fromkeys(NAMES, program))
     assert run.results == {}
     assert all(isinstance(error, UsageError) for error in run.errors.values())
+
+
+@pytest.mark.parametrize("odd", NAMES)
+def test_programs_are_compared_before_a_message_of_the_level_is_read(odd):
+    """The first level has messages at one party alone; that the programs part is no fault of any peer."""
+
+    async def program(party):
+        engine = await Engine.create(party)
+        x = engine.share(VALUES if party.me == "ada" else None, owner="ada", shape=VALUES.shape)
+        await x.open()
+        return await (x * x if party.me == odd else x + 1).open()
+
+    run = simulate(dict.fromkeys(NAMES, program))
+    assert run.results == {}
+    assert all(isinstance(e, UsageError) and "programs part" in str(e) for e in run.errors.values())
+
+
+def test_a_digest_of_another_length_names_its_sender():
+    async def honest(party):
+        await compare(party, NAMES, bytes(16))
+
+    async def liar(party):
+        for peer in ("ada", "bob"):
+            party.send(peer, GraphDigest(bytes(15)))
+
+    run = simulate({"ada": honest, "bob": honest, "cleo": liar})
+    for name in ("ada", "bob"):
+        error = run.errors[name]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == "cleo"
+        assert "16 bytes" in str(error)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [np.array(5, np.uint64), np.zeros((1, 1), np.uint64), np.zeros(1, np.uint8)],
+    ids=["a number", "a matrix", "bytes"],
+)
+def test_what_is_no_list_of_nodes_differs_from_the_first_node_on(theirs):
+    assert _first_difference(np.zeros(1, np.uint64), theirs) == 0
+
+
+def test_of_what_a_peer_says_about_its_program_no_more_than_a_line_is_shown():
+    async def honest(party):
+        await part(party, ["bob"], [], [["ada"]])
+
+    async def liar(party):
+        party.send("ada", GraphNodes(np.zeros(1, np.uint64)))
+        party.send("ada", GraphNode("x" * 5000))
+
+    error = simulate({"ada": honest, "bob": liar}).errors["ada"]
+    assert isinstance(error, UsageError)
+    assert 300 < str(error).count("x") < 450

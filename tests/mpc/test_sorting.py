@@ -18,7 +18,7 @@ from secagg.mpc.numbers import RingGroup
 from secagg.mpc.sorting import methods, quicksort
 from secagg.mpc.sorting.comparisons import Comparisons
 from secagg.mpc.sorting.expectation import comparisons
-from secagg.mpc.sorting.keys import Key, place_bits
+from secagg.mpc.sorting.keys import Key, check_rows, place_bits
 from secagg.mpc.sorting.methods import Method, cheapest, sort, sort_cost
 from secagg.mpc.sorting.permutations import invert, place, take
 from secagg.network.simulated import simulate
@@ -74,6 +74,18 @@ def test_a_sorted_prefix_splits_longer_tables(first):
 
     expected = np.argsort(-keys.astype(np.int64), kind="stable")
     assert np.array_equal(run_clear(program), expected[:first])
+
+
+@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("first", [0, 1, 3, 5])
+def test_either_method_returns_as_many_rows_as_are_asked_for(method, first):
+    numbers = np.array([4, 1, 3, 1, 0], np.uint16)
+
+    async def program(engine):
+        column = Key(engine.public(SHORT, numbers))
+        return in_clear((await sort([column], [positions(engine, 5)], first=first, method=method))[0])
+
+    assert run_clear(program).tolist() == [4, 1, 3, 2, 0][:first]
 
 
 def test_rows_without_order_keep_theirs():
@@ -148,6 +160,19 @@ def test_bad_arguments_are_refused():
         for keys, columns in (([key, Key(other, bits=8)], [words]), ([key], [other])):
             with pytest.raises(UsageError):
                 await sort(keys, columns)
+
+    run_clear(program)
+
+
+def test_too_many_rows_and_keys_of_two_engines_are_refused(monkeypatch):
+    async def program(engine):
+        one, other = (e.public(XOR, np.zeros(3, np.uint64)) for e in (engine, ClearEngine(engine.party)))
+        with pytest.raises(UsageError, match="columns of one engine"):
+            check_rows([Key(one, bits=8), Key(other, bits=8)])
+        assert check_rows([Key(one, bits=8)]) == 3
+        monkeypatch.setattr("secagg.mpc.sorting.keys.LARGEST", 2)
+        with pytest.raises(UsageError, match="at most 2 rows"):
+            check_rows([Key(one, bits=8)])
 
     run_clear(program)
 

@@ -43,6 +43,7 @@ class Contribution(Message, frozen=True):
     triples: tuple[bytes, bytes]
 
 
+@enum.unique
 class Purpose(enum.Enum):
     """What three parties draw from their key for; each purpose has a stream of its own."""
 

@@ -7,6 +7,7 @@ import enum
 from secagg.mpc.streams import Streams
 
 
+@enum.unique
 class Purpose(enum.Enum):
     """What a pair of computing parties draws from its secret for; each purpose has a stream of its own."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from secagg.errors import RemoteProtocolError
-from secagg.mpc.four.blame import Item, Source, judge
+from secagg.mpc.four.blame import Item, Source, evidence, judge
 from secagg.mpc.four.broadcast import weigh
+from secagg.mpc.four.opening import digest_of_share
 
 FOUR = ("ada", "bob", "cleo", "dora")
 OTHERS = {x: [j for j in range(4) if j != x] for x in range(4)}
@@ -114,3 +116,28 @@ def test_of_an_item_from_outside_the_liar_or_the_owner_that_lied_is_named():
     assert named(item, (b"a", b"b", b"c")) == ("owner",)
     assert named(item, (b"a", b"b", b"b")) == ("owner", "cleo")
     assert named(item, (b"a", b"a", b"a")) == ("dora", "bob")
+
+
+def test_who_differs_from_both_others_is_judged_by_the_sender_alone_where_the_item_was_sent():
+    """Of an item that was sent, sender and receiver come before sender and voucher; of a computed one, after."""
+    said = (b"a", b"c", b"b")
+    names = [
+        named(Item(receiver=1, sender=0, voucher=2, source=s), said) for s in (Source.SENT, Source.COMPUTED)
+    ]
+    assert names == [("ada", "bob"), ("ada", "cleo")]
+
+
+def test_evidence_depends_on_key_and_place_and_content():
+    said = itertools.starmap(
+        evidence,
+        [(b"k", 0, 0, b"c"), (b"l", 0, 0, b"c"), (b"k", 1, 0, b"c"), (b"k", 0, 1, b"c"), (b"k", 0, 0, b"d")],
+    )
+    assert len(set(said)) == 5
+
+
+def test_digests_of_opened_shares_depend_on_the_session_and_the_share():
+    share = np.arange(3, dtype=np.uint64)
+    assert (
+        len({digest_of_share(b"a", share), digest_of_share(b"b", share), digest_of_share(b"a", share + 1)})
+        == 3
+    )

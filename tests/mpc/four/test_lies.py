@@ -19,6 +19,7 @@ from secagg.errors import AbortedError, CheatingError, RemoteProtocolError
 from secagg.mpc.four import inputs, opening
 from secagg.mpc.four.broadcast import Echo
 from secagg.mpc.four.engine import FourEngine
+from secagg.mpc.four.inputs import InputShare
 from secagg.mpc.four.opening import Opening, OutsideOpening
 from secagg.mpc.numbers import RingGroup
 from secagg.network.simulated import simulate
@@ -203,6 +204,25 @@ def test_the_first_lie_is_judged_though_it_spreads_to_what_honest_parties_send(s
         check(outcome, opened, liar, right=PLAIN[several], last_round=isinstance(message, Opening))
 
 
+@pytest.mark.parametrize("liar", FOUR)
+def test_a_lie_beside_an_operation_that_began_before_does_not_make_that_one_fail(share, liar):
+    """The input begins first and ends last. Who finds the lie in the product still vouches for what it received."""
+
+    async def beside(engine, share):
+        x, y = await engine.party.parallel(own_input(engine, share), multiply(engine, share))
+        return x + y
+
+    right = PLAIN[own_input] + PLAIN[multiply]
+    _, _, sent = run(beside, share)
+    for number, (_, message) in list(enumerate(sent[liar]))[SET_UP:]:
+        field, place, _ = next(leaves(message))
+        how = (field, place, "bit", message)
+        if altered(message, *how) is None:
+            continue
+        outcome, opened, _ = run(beside, share, liar, number, lambda m, how=how: altered(m, *how))
+        check(outcome, opened, liar, right=right, last_round=isinstance(message, Opening))
+
+
 def test_the_same_happens_with_checks_between_operations(share):
     """What one party sends in the first operation is altered; the check before the second one finds it."""
 
@@ -281,6 +301,24 @@ def test_after_a_failed_check_a_party_sends_nothing_that_depends_on_what_it_hold
         assert all(np.array_equal(a, b) for a, b in zip(m.contents, n.contents, strict=True))
 
 
+def test_an_owner_whose_check_failed_before_sends_nothing_that_depends_on_its_input(share):
+    def handed(value):
+        async def then_input(engine, share):
+            await multiply(engine, share)
+            mine = engine.party.me == "ada"
+            if mine:
+                engine.channel._failed = (0, 3)
+            return await engine.input(RING, "ada", (N,), np.full(N, value, np.uint64) if mine else None)
+
+        _, opened, sent = run(then_input, share)
+        assert opened == []
+        return [m.share for _, m in sent["ada"] if isinstance(m, InputShare)]
+
+    one, other = handed(5), handed(6)
+    assert len(one) == 2
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def test_messages_without_what_was_expected_name_their_sender(share):
     def empty(message):
         return type(message)((), message.tags)
@@ -296,6 +334,32 @@ def test_messages_without_what_was_expected_name_their_sender(share):
         assert opened == []
         found = [e for e in outcome.errors.values() if not isinstance(e, AbortedError)]
         assert [error.peer for error in found] == ["bob"]
+
+
+@pytest.mark.parametrize("field", ["pair", "triples"])
+def test_contributions_of_another_length_name_their_sender(share, field):
+    def short(message):
+        if field == "pair":
+            return type(message)(message.pair[:-1], message.triples)
+        return type(message)(message.pair, (message.triples[0], message.triples[1] + b"0"))
+
+    outcome, opened, _ = run(multiply, share, "bob", 0, short)
+    assert opened == []
+    found = [e for e in outcome.errors.values() if not isinstance(e, AbortedError)]
+    assert [(type(e), e.peer) for e in found] == [(RemoteProtocolError, "bob")]
+    assert "32 bytes" in str(found[0])
+
+
+def test_a_share_of_another_shape_to_a_reader_outside_names_its_sender(share):
+    _, _, sent = run(multiply, share, to=["reader"])
+    (number,) = (i for i, (_, m) in enumerate(sent["bob"]) if isinstance(m, OutsideOpening))
+    outcome, opened, _ = run(
+        multiply, share, "bob", number, lambda m: type(m)(m.share.reshape(2, 2), m.digest), to=["reader"]
+    )
+    assert all(value is None for _, value in opened)
+    error = outcome.errors["reader"]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.peer == "bob"
 
 
 @pytest.mark.parametrize(("operation", "number"), [(multiply, SET_UP), (multiply, -1), (own_input, SET_UP)])
@@ -327,3 +391,19 @@ def test_an_owner_outside_that_hands_out_different_copies_is_named(share):
                 continue
             outcome, opened, _ = run(outside_input, share, "owner", number, alter)
             check(outcome, opened, "owner", right=None, last_round=False)
+
+
+@pytest.mark.parametrize(
+    ("alter", "says"),
+    [(lambda seeds: seeds[:-1], "three shares"), (lambda seeds: (seeds[0][:-1], *seeds[1:]), "32 bytes")],
+    ids=["number", "length"],
+)
+def test_an_owner_outside_that_hands_out_other_seeds_than_expected_is_named(share, alter, says):
+    for number in range(4):
+        outcome, opened, _ = run(
+            outside_input, share, "owner", number, lambda m: type(m)(alter(m.seeds), m.share)
+        )
+        assert opened == []
+        found = [e for e in outcome.errors.values() if not isinstance(e, AbortedError)]
+        assert [(type(e), e.peer) for e in found] == [(RemoteProtocolError, "owner")]
+        assert says in str(found[0])

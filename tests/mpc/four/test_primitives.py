@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.four import channel, inputs, opening, shuffle
+from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.engine import FourEngine
+from secagg.mpc.four.inputs import OutsideShares
 from secagg.mpc.four.keys import Purpose, TripleStreams
 from secagg.mpc.four.shares import held, shares
 from secagg.mpc.four.vouching import Mac
@@ -327,6 +330,54 @@ def test_the_wait_for_an_owner_outside_says_what_it_must_have_sent_before(run_fo
     assert seen == [[channel.Vouched]] * 4
 
 
+def test_of_each_share_from_outside_every_two_holders_compare(run_four, monkeypatch):
+    begun, begin = [], Channel.begin
+
+    async def note(self, items, nbytes):
+        begun.append(tuple(items))
+        return await begin(self, items, nbytes)
+
+    monkeypatch.setattr(Channel, "begin", note)
+
+    async def program(engine):
+        await engine.input(RingGroup(Ring(64)), "owner", (1,))
+
+    async def give(party):
+        await inputs.share_input(party, FOUR, RingGroup(Ring(64)), np.ones(1, np.uint64))
+
+    run_four(program, others={"owner": give})
+    (items,) = set(begun)
+    compared = sorted((item.fourth, *sorted((item.voucher, item.receiver))) for item in items)
+    assert compared == [
+        (share, *pair)
+        for share in range(4)
+        for pair in itertools.combinations([j for j in range(4) if j != share], 2)
+    ]
+
+
+def test_bits_beyond_those_of_the_ring_do_not_come_in_with_an_input(run_four):
+    group = RingGroup(Ring(20))
+
+    async def program(engine):
+        x = await engine.input(group, "owner", (3,))
+        return [int(part.max()) for part in x.parts], await engine.open(x)
+
+    async def give(party):
+        class Above:
+            def __getattr__(self, name):
+                return getattr(party, name)
+
+            def send(self, peer, message):
+                share = None if message.share is None else message.share | np.uint32(1 << 31)
+                party.send(peer, OutsideShares(message.seeds, share))
+
+        await inputs.share_input(Above(), FOUR, group, np.arange(3, dtype=np.uint32))  # type: ignore[arg-type]
+
+    for largest, opened in run_four(program, others={"owner": give})[:4]:
+        assert max(largest) < 1 << 20
+        assert np.array_equal(opened, np.arange(3))
+
+
 def test_operations_side_by_side_share_rounds(run_four, share):
     group = RingGroup(Ring(64))
 
@@ -365,6 +416,47 @@ def test_a_check_takes_place_by_itself_when_much_is_kept_and_what_is_kept_is_bou
         assert max(kept) < 5 * 4800
         assert left == 0
         assert (opened == 1).all()
+
+
+WORDS = RingGroup(Ring(64))
+OPERATIONS = {
+    "input": lambda e, x: e.input(
+        x.group, "bob", (4,), np.ones(4, np.uint64) if e.party.me == "bob" else None
+    ),
+    "input from outside": lambda e, _: e.input(WORDS, "owner", (4,)),
+    "multiply": lambda e, x: e.multiply(x, x),
+    "matmul": lambda e, x: e.matmul(x.reshape(2, 2), x.reshape(2, 2)),
+    "truncate": lambda e, x: e.truncate(x, 3),
+    "shuffle": lambda e, x: e.shuffle(x.reshape(1, 4)),
+    "from_bits": lambda e, x: e.from_bits(e.public(XOR, np.full(1, 5, np.uint64)), x.group, 4),
+    "to_bits": lambda e, x: e.to_bits(x),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_is_kept_for_evidence_and_the_count_of_it_depend_on_nothing_that_is_done_with_results(
+    run_four, share, name
+):
+    """Results may be changed in place: no memory of theirs is that of a content. A check gives back what was counted."""
+
+    async def program(engine):
+        y = await OPERATIONS[name](engine, share(engine, WORDS, np.arange(4)))
+        channel = engine.channel
+        parts = [part for z in (y if isinstance(y, list) else [y]) for part in z.parts]
+        kept = [content for content in channel._kept.values() if isinstance(content, np.ndarray)]
+        alone = not any(np.shares_memory(part, content) for part in parts for content in kept)
+        counted = channel._pending
+        await engine.check()
+        return alone, len(channel._kept) + len(channel._nbytes), counted, channel._pending
+
+    async def give(party):
+        await inputs.share_input(party, FOUR, WORDS, np.ones(4, np.uint64))
+
+    others = {"owner": give} if name == "input from outside" else None
+    for alone, left, counted, pending in run_four(program, others=others)[:4]:
+        assert alone
+        assert counted > 0
+        assert (left, pending) == (0, 0)
 
 
 def test_no_nonce_comes_twice_under_a_key(run_four, share, monkeypatch):
@@ -433,7 +525,8 @@ def test_the_three_holders_of_a_key_draw_the_same_and_every_two_keys_differ(run_
 
 def test_streams_differ_by_purpose_and_refuse_others():
     streams = TripleStreams(bytes(96), b"context")
-    assert len({streams[purpose].bytes(16) for purpose in Purpose}) == len(Purpose)
+    assert len({streams[purpose].bytes(16) for purpose in Purpose}) == len(Purpose.__members__)
+    assert streams.evidence_key() not in {streams._derived(purpose.value) for purpose in Purpose}
     with pytest.raises(UsageError, match="expected one of"):
         streams[cast(Any, "product")]
     assert "hidden" in repr(Mac(bytes(32)))
@@ -470,6 +563,8 @@ def test_secrets_do_not_turn_into_plain_values_and_wrong_use_is_refused(run_four
             await engine.input(ring, "bob", (1,), None if engine.party.me == "bob" else np.ones(1, np.uint64))
         with pytest.raises(UsageError, match="to open to"):
             await engine.open(x, "ada")
+        with pytest.raises(UsageError, match="expected a sequence of parties"):
+            await engine.open(x, ["ada", "ada"])
 
     run_four(program)
 
@@ -483,6 +578,18 @@ def test_only_four_distinct_parties_of_the_roster_compute(computing):
 
     with pytest.raises(UsageError, match="four distinct computing parties"):
         simulate(dict.fromkeys(FOUR, program)).values()
+
+
+@pytest.mark.parametrize("computing", [FOUR[:3], (*FOUR[:3], "ada"), (*FOUR[:3], "nobody")])
+def test_a_reader_outside_takes_four_distinct_parties_of_the_roster(computing):
+    async def read(party):
+        await opening.receive_opening(party, computing, RingGroup(Ring(64)), (1,))
+
+    async def nothing(_party):
+        pass
+
+    outcome = simulate(dict.fromkeys(FOUR, nothing) | {"reader": read})
+    assert isinstance(outcome.errors["reader"], UsageError)
 
 
 def test_parties_that_run_another_program_are_out_of_step_and_nothing_opens(share):
