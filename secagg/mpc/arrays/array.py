@@ -36,9 +36,14 @@ class Opening:
     def close(self) -> None:
         self._computation.close()
 
-    def __bool__(self) -> NoReturn:
+    def _refuse(self, *_: object) -> NoReturn:
         self._computation.close()
         raise UsageError("an opening has no value before it is awaited: write `await x.open()`")
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __getitem__ = _refuse
+    __int__ = __float__ = __iter__ = __len__ = __array__ = __format__ = _refuse
+    __hash__ = object.__hash__
 
 
 class SharedArray(Handle):

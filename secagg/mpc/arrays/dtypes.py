@@ -124,6 +124,19 @@ def as_dtype(dtype: Any) -> DType:
     )
 
 
+def plain(values: Any) -> Array:
+    """Return public values as a numpy array.
+
+    Raises:
+      UsageError: a masked array, of which the mask would be lost.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        raise UsageError(
+            "expected numbers without a mask, got a masked array; fill it, or share mask and numbers apart"
+        )
+    return np.asarray(values)
+
+
 def encode(values: Any, dtype: DType) -> Array:
     """Return public values as elements: of the ring in their shape, or as packed words.
 
@@ -132,7 +145,7 @@ def encode(values: Any, dtype: DType) -> Array:
       RangeError: numbers that do not fit.
       UsageError: real numbers for integers.
     """
-    numbers = np.asarray(values)
+    numbers = plain(values)
     if isinstance(dtype, BoolType):
         if numbers.dtype.kind != "b":
             raise ShapeError(f"expected bool for a shared array of bool, got {numbers.dtype}")

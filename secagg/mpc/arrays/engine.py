@@ -11,7 +11,7 @@ import numpy as np
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.debug import Twin
-from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64
+from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64, plain
 from secagg.mpc.arrays.graph import Graph, Shape
 from secagg.mpc.arrays.handle import Public, public_values
 from secagg.mpc.arrays.kernels import INPUT, INPUT_FROM_OUTSIDE, Given
@@ -91,7 +91,7 @@ class Engine:
             )
         elements = None
         if values is not None:
-            array = np.asarray(values)
+            array = plain(values)
             if array.shape != wanted:
                 raise ShapeError(
                     f"{owner} shares an array of shape {array.shape}, and {wanted} was agreed on"

@@ -8,7 +8,16 @@ from typing import Any, Protocol, Self, TypeAlias, TypeVar
 import numpy as np
 
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.arrays.dtypes import DEFAULT_FIXED, BoolType, DType, FixedType, IntegerType, Number, encode
+from secagg.mpc.arrays.dtypes import (
+    DEFAULT_FIXED,
+    BoolType,
+    DType,
+    FixedType,
+    IntegerType,
+    Number,
+    encode,
+    plain,
+)
 from secagg.mpc.arrays.graph import Graph, Kernel, Local, Node, Shape
 from secagg.mpc.arrays.kernels import FROM_BITS
 from secagg.mpc.arrays.local import BROADCAST, SCALE
@@ -85,7 +94,7 @@ def public_values(values: Public) -> Array:
     Raises:
       UsageError: something else.
     """
-    numbers = np.asarray(values)
+    numbers = plain(values)
     if numbers.dtype.kind not in "iufb":
         raise UsageError(
             f"expected a shared array, or public numbers or bools of at most 64 bits, got {type(values).__name__} of "
