@@ -29,7 +29,8 @@ class Ridge(LinearModel):
     """Linear least squares with an L2 penalty, as scikit-learn has it: minimises |y - X w - b|**2 + alpha |w|**2.
 
     Args:
-      alpha: the penalty's weight.
+      alpha: the penalty's weight, below 2**9 times each feature's sum of squared distances from its mean. Larger ones
+        give wrong coefficients.
 
     Attributes:
       coef_, intercept_: see `LinearModel`.

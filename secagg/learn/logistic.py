@@ -33,7 +33,7 @@ class LogisticRegression(LinearModel):
     """Logistic regression with an L2 penalty, as scikit-learn has it: minimises C sum(loss) + |w|**2 / 2.
 
     Args:
-      C: what the losses count beside the penalty; `math.inf` for no penalty.
+      C: what the losses count beside the penalty; `math.inf` for no penalty. 1 / C is bounded as `Ridge`'s alpha is.
       solver: "newton" or "gradient".
       max_iter: how many iterations of Newton's method, or passes over the rows, all of which are done.
       learning_rate: of the solver "gradient", in standardised units. Below 8 / (p + 1) it does not diverge.

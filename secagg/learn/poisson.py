@@ -33,7 +33,7 @@ class PoissonRegressor(LinearModel):
     """Poisson regression with an L2 penalty, as scikit-learn has it: minimises mean(exp(eta) - y eta) + alpha |w|**2 / 2.
 
     Args:
-      alpha: the penalty's weight.
+      alpha: the penalty's weight. alpha n is bounded as `Ridge`'s alpha is.
       max_iter: how many iterations of Newton's method, all of which are done.
 
     Attributes:
