@@ -22,10 +22,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/secagg demo $(ARGS)
 
-# Each worker takes a file after the other, so that what the tests of a file share is made once. Of all tests some wait
-# for processes: one worker more than cores are there keeps every core busy.
+# Each core takes a file after the other, so that what the tests of a file share is made once.
 test: check
-	$(BIN)/pytest --numprocesses=$$(($$(nproc) + 1)) --dist=loadfile --no-loadscope-reorder --durations=15 $(ARGS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --durations=15 $(ARGS)
 
 quick: check
 	$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder -m "not slow" --durations=10 $(ARGS)
