@@ -19,9 +19,9 @@ from secagg.learn.estimator import LinearModel, positive, table
 from secagg.learn.scaling import FINE, penalty, standardised
 from secagg.mpc.arrays.arithmetic import astype
 from secagg.mpc.arrays.array import SharedArray
-from secagg.mpc.arrays.elementary import reciprocal, sqrt
+from secagg.mpc.arrays.elementary import reciprocal, sqrt, truncated
 from secagg.mpc.arrays.handle import as_reals, number
-from secagg.mpc.arrays.linalg import REFINEMENT, Factors, factor, matrix_product, product, truncated
+from secagg.mpc.arrays.linalg import REFINEMENT, Factors, factor, matrix_product, product
 from secagg.mpc.arrays.moves import concat, reshape
 
 

@@ -93,6 +93,18 @@ def test_a_branch_on_an_opened_value_is_refused_or_given():
         cost(branching, shapes, opened=[[15]])
     with pytest.raises(UsageError, match="another input of ada"):
         cost(announcing_twice, shapes)
+    with pytest.raises(UsageError, match="leaves 1 of the 3 values"):
+        cost(branching, shapes, opened=[15, np.zeros(3), 1])
+
+
+def test_an_input_of_a_shape_that_was_not_declared_is_refused():
+    async def program(party):
+        engine = await Engine.create(party)
+        return await engine.share(None, owner="ada", shape=5).open()
+
+    assert cost(program, {"ada": [(2,), (5,)], "bob": (), "cleo": ()}).rounds
+    with pytest.raises(ShapeError, match=r"ada of shape \(5,\), and shapes says \(4,\)"):
+        cost(program, {"ada": (4,), "bob": (), "cleo": ()})
 
 
 def test_arrays_of_a_rehearsal_take_no_memory():

@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import pytest
 
+from secagg import mpc
 from secagg.errors import UsageError
 from secagg.mpc.arrays.dtypes import fixed, int8
 from secagg.mpc.arrays.engine import Engine
@@ -48,6 +49,13 @@ def test_a_program_within_its_bounds_runs_as_it_does_without():
     values = np.array([[1.5, -2.0], [0.25, 3.0]])
     got = debugged(lambda x: np.where(x > 1, x * x, x / 3).sum(0), values, fixed(16))
     assert np.allclose(got, np.where(values > 1, values * values, values / 3).sum(0), atol=1e-3)
+
+
+@pytest.mark.parametrize("function", [mpc.linalg.inv, np.linalg.cholesky])
+@pytest.mark.parametrize("matrix", [[[0.0, 1.0], [1.0, 0.0]], [[2.0, 1.0], [0.0, 2.0]]])
+def test_a_matrix_of_no_system_is_named_with_its_line(function, matrix):
+    with pytest.raises(UsageError, match=r"test_arrays_debug\.py:\d+ is not symmetric positive definite"):
+        debugged(function, matrix, fixed(16))
 
 
 def test_debug_mode_is_refused_outside_the_simulator():

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays, basic_indices
 from clear import run_clear
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.mpc.arrays.dtypes import fixed, int8, int32, int64
-from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.arrays.engine import Engine, as_shape
 
 ULP = 2.0**-16
 INTEGERS = np.array([[3, -5, 7, 0], [7, 1, -2, -128]])
@@ -345,3 +345,41 @@ def test_dot_and_vecdot_are_numpy_s_for_any_number_of_dimensions():
 def test_numpy_s_names_for_systems_of_any_matrix_are_refused(name):
     with pytest.raises(UsageError, match=f"mpc.linalg.{name} takes symmetric positive"):
         opened([lambda a: getattr(np.linalg, name)(*[a] * (2 if name == "solve" else 1))], np.eye(2))
+
+
+def test_public_integers_whose_difference_does_not_fit_are_refused_in_comparisons():
+    async def program(primitives):
+        engine = Engine(primitives)
+        x, narrow, real = (engine.public([-5], dtype=d) for d in (int, int8, fixed(16)))
+        for compare in (
+            lambda: x <= 2**63 - 1,
+            lambda: x == -(2**63),
+            lambda: narrow > 100,
+            lambda: real < 2**47,
+        ):
+            with pytest.raises(RangeError, match="differences have to fit"):
+                compare()
+        return await engine.open(x <= 2**62, narrow > -64, real < 2**46)
+
+    assert run_clear(program) == [[True], [True], [True]]
+
+
+def test_numpy_s_functions_take_an_axis_by_place_and_say_shapes():
+    x = np.array([[3, 1, 2], [9, 7, 8]])
+    agree(
+        [
+            lambda x: np.median(x, 0),
+            lambda x: np.quantile(x, 0.5, 1),
+            lambda x: np.searchsorted(x[0], x[1] - 6, "right") if np.ndim(x) == 2 else 0,
+            np.square,
+            np.ravel,
+        ],
+        np.sort(x),
+    )
+
+    async def program(primitives):
+        shared = Engine(primitives).public(x)
+        assert (np.shape(shared), np.ndim(shared), np.size(shared), np.size(shared, 1)) == ((2, 3), 2, 6, 3)
+
+    run_clear(program)
+    assert as_shape(np.int64(3)) == as_shape([np.int8(3)]) == (3,)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from clear import run_clear
+from secagg import mpc
 from secagg.errors import UsageError
 from secagg.mpc.arrays.engine import Engine
 
@@ -38,6 +39,29 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "pickle": (pickle.dumps, "pickled"),
     "copy": (copy.deepcopy, "copied"),
     "opening not awaited": (lambda x: bool(x.open()), "await"),
+    "opening compared": (lambda x: x.open() == 3, "await"),
+    "opening unequal": (lambda x: x.open() != 3, "await"),
+    "opening added": (lambda x: 1 + x.open(), "await"),
+    "opening added to numpy's": (lambda x: np.arange(3) + x.open(), "await"),
+    "opening indexed": (lambda x: x.open()[0], "await"),
+    "opening formatted": (lambda x: f"{x.open()}", "await"),
+    "opening as float": (lambda x: float(x.open()), "await"),
+    "shared divisor": (lambda x: x // x, "right of //.*mpc.floor"),
+    "shared divisor of a number": (lambda x: 5 // x, "right of //.*mpc.floor"),
+    "shared divisor of numpy's": (lambda x: np.arange(3) % x, "right of %"),
+    "shared exponent": (lambda x: 2**x, "right of .*mpc.exp"),
+    "both shared in a power": (lambda x: x**x, "right of .*mpc.exp"),
+    "masked": (lambda x: x + np.ma.masked_array([1, 2, 3], [0, 1, 0]), "mask"),
+    "masked input": (
+        lambda x: x.engine.share(np.ma.masked_array([1, 2], [0, 1]), owner="ada", shape=2),
+        "mask",
+    ),
+    "k": (lambda x: mpc.top_k(x, 1.5), "public integer"),
+    "k missing": (lambda x: mpc.top_k(x, None), "public integer"),
+    "descending": (lambda x: x.sort(descending="no"), "descending"),
+    "descending keys": (lambda x: mpc.sort_by([x], [x], descending=[1]), "descending"),
+    "shape": (lambda x: x.engine.share([1, 2], owner="ada", shape=2.0), "shape of integers"),
+    "shape missing": (lambda x: x.engine.share([1, 2], owner="ada", shape=None), "shape of integers"),
     "max": (lambda x: max(x, x + 1), "mpc.where"),
     "reduce": (np.add.reduce, "sum"),
     "in place": (lambda x: np.add(x, 1, out=np.zeros(3)), "in place"),

@@ -6,7 +6,7 @@ Modules, each of which stands on those before it:
   graph                  nodes and kernels
   kernels, local         what they do to shares, with messages and without
   agreement, scheduler   whether all open the same thing; level by level
-  handle                 an engine and a node
+  refusals, handle       what is refused; an engine and a node
   logic, arithmetic, comparison, moves, reductions, functions, digits, elementary, linalg, ordering, statistics
   dispatch               numpy's functions and the array API's names
   namespace              all functions and dtypes, as the array API wants them

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from secagg.mpc.arrays.dtypes import (
 )
 from secagg.mpc.arrays.handle import (
     H,
+    Handle,
     Public,
     as_numbers,
     as_reals,
@@ -170,7 +171,27 @@ def divide_by_public(x: H, y: Public) -> H:
     return _times_real(x, 1.0 / values.astype(np.float64))
 
 
+_INSTEAD: Final = {
+    "**": "mpc.exp(x * log(base)) raises a public base, mpc.exp(y * mpc.log(x)) a shared one above 0",
+    "//": "mpc.floor(x / y) rounds a quotient down, up to the error of the division",
+    "%": "x - y * mpc.floor(x / y) is the remainder, up to the error of the division",
+    "divmod": "mpc.floor(x / y) rounds a quotient down, up to the error of the division",
+}
+
+
+def refuse_shared(y: Handle, what: str) -> NoReturn:
+    """Raise the error for a shared divisor or exponent."""
+    raise UsageError(f"expected a public number on the right of {what}, got {y!r}; {_INSTEAD[what]}")
+
+
+def square(x: H) -> H:
+    """Return x * x."""
+    return multiply(x, x)
+
+
 def _power_of_two(y: Public, what: str) -> int:
+    if is_shared(y):
+        refuse_shared(y, what)
     try:
         divisor = operator.index(y)
     except TypeError:
@@ -210,6 +231,8 @@ def remainder(x: H, y: Public) -> H:
 
 def power(x: H, exponent: Public) -> H:
     """Return x ** n for a small public integer n >= 0, by squaring."""
+    if is_shared(exponent):
+        refuse_shared(exponent, "**")
     try:
         n = operator.index(exponent)
     except TypeError:

@@ -40,9 +40,15 @@ class Opening:
         self._computation.close()
         raise UsageError("an opening has no value before it is awaited: write `await x.open()`")
 
-    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __getitem__ = _refuse
-    __int__ = __float__ = __iter__ = __len__ = __array__ = __format__ = _refuse
+    __bool__ = __int__ = __float__ = __complex__ = __index__ = __round__ = __array__ = _refuse
+    __len__ = __iter__ = __getitem__ = __contains__ = __format__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = (
+        _refuse
+    )
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __neg__ = __abs__ = __invert__ = _refuse
+    __array_ufunc__ = __array_function__ = _refuse
     __hash__ = object.__hash__
 
 
@@ -117,14 +123,26 @@ class SharedArray(Handle):
     def __floordiv__(self, other: Public) -> Self:
         return arithmetic.floor_divide(self, other)
 
+    def __rfloordiv__(self, other: Public) -> NoReturn:
+        arithmetic.refuse_shared(self, "//")
+
     def __mod__(self, other: Public) -> Self:
         return arithmetic.remainder(self, other)
+
+    def __rmod__(self, other: Public) -> NoReturn:
+        arithmetic.refuse_shared(self, "%")
 
     def __divmod__(self, other: Public) -> tuple[Self, Self]:
         return arithmetic.floor_divide(self, other), arithmetic.remainder(self, other)
 
+    def __rdivmod__(self, other: Public) -> NoReturn:
+        arithmetic.refuse_shared(self, "divmod")
+
     def __pow__(self, other: Public) -> Self:
         return arithmetic.power(self, other)
+
+    def __rpow__(self, other: Public) -> NoReturn:
+        arithmetic.refuse_shared(self, "**")
 
     def __neg__(self) -> Self:
         return arithmetic.negative(self)

@@ -39,15 +39,21 @@ def _minus(x: H, y: H | Public, rounding: np.ufunc) -> H:
     if is_shared(y):
         return subtract(*common(x, y))
     values, x = public_values(y), as_numbers(x)
+    dtype = number(x)
+    limit = 2 ** (dtype.bits - 2)
+    if is_real(values):
+        units = rounding(np.ldexp(values.astype(np.float64), dtype.frac_bits))
+        fits = bool((np.abs(units) <= limit).all())
+    else:
+        ends = (int(values.min()), int(values.max())) if values.size else (0, 0)
+        fits = all(abs(end) << dtype.frac_bits <= limit for end in ends)
+    if not fits:
+        raise RangeError(
+            f"expected numbers within {limit / 2**dtype.frac_bits:g} of zero to compare {x!r} with, as differences have "
+            "to fit its ring, got others; integers of few bits become wider by x.astype(mpc.int64)"
+        )
     if not is_real(values):
         return subtract(x, values)
-    dtype = number(x)
-    units = rounding(np.ldexp(values.astype(np.float64), dtype.frac_bits))
-    limit = 2.0 ** (dtype.bits - 2)
-    if not (np.abs(units) <= limit).all():
-        raise RangeError(
-            f"expected numbers within {limit / 2**dtype.frac_bits:g} of zero to compare {x!r} with, got others"
-        )
     elements = dtype.ring.from_signed(np.asarray(-units).astype(np.int64))
     return x.derive(ADD_PUBLIC, shape=broadcast_shape(x.shape, values.shape), dtype=dtype, params=(elements,))
 

@@ -1,4 +1,6 @@
-"""Debug mode: the plaintext twin of each operation runs beside the shares, on what its inputs open to.
+"""Debug mode: the plaintext twin of an operation runs beside the shares, on what its inputs open to.
+
+A sort, which gives several arrays, has no twin, and neither has what is taken out of its results.
 
 Every value is opened to all computing parties. So this is for the simulator and made-up data, and `Engine.create` refuses
 it elsewhere. Of each operation two things are looked at: whether the exact integers fit the ring, and whether the value is

@@ -61,6 +61,7 @@ NAMES: Final[dict[str, Callable[..., Any]]] = {
     "rint": arithmetic.rint,
     "roll": moves.roll,
     "sign": arithmetic.sign,
+    "square": arithmetic.square,
     "squeeze": moves.squeeze,
     "stack": moves.stack,
     "subtract": arithmetic.subtract,
@@ -117,7 +118,7 @@ def named(name: str) -> Callable[..., Any]:
     """
     if (function := names().get(name)) is not None:
         return function
-    near = difflib.get_close_matches(name, [*names(), *_NUMPY], 3, 0.5)
+    near = difflib.get_close_matches(name, [*names(), *_NUMPY], 3, 0.7)
     hint = f"near: {', '.join(near)}" if near else "dir(x.__array_namespace__()) lists what there is"
     raise UsageError(f"shared arrays have no {name!r}; {hint}")
 
@@ -140,7 +141,7 @@ def call_ufunc(ufunc: Any, method: str, inputs: Sequence[Any], options: Mapping[
         x, y = inputs
         return getattr(x, operators[0])(y) if isinstance(x, handle.Handle) else getattr(y, operators[1])(x)
     if name in ("floor_divide", "remainder", "power") and not isinstance(inputs[0], handle.Handle):
-        raise UsageError(f"np.{name} takes a shared array first and a public number second")
+        arithmetic.refuse_shared(inputs[1], {"floor_divide": "//", "remainder": "%", "power": "**"}[name])
     if name in ("maximum", "minimum") and not isinstance(inputs[0], handle.Handle):
         inputs = (inputs[1], inputs[0])
     return named(_NUMPY.get(name, name))(*inputs)
@@ -174,7 +175,7 @@ def call_function(function: Any, args: Sequence[Any], options: Mapping[str, Any]
     Numpy takes options by place that the array API takes by name: an axis second.
     """
     name = str(function.__name__)
-    target = named(_NUMPY.get(name, name))
+    target = _NUMPY_ALONE.get(name) or named(_NUMPY.get(name, name))
     options = {k: v for k, v in options.items() if v is not None or k == "axis"}
     if "ddof" in options:
         options = {**{k: v for k, v in options.items() if k != "ddof"}, "correction": options["ddof"]}
@@ -190,6 +191,13 @@ def call_function(function: Any, args: Sequence[Any], options: Mapping[str, Any]
         raise UsageError(f"np.{name} of shared arrays: {str(error).split('() ')[-1]}") from None
 
 
+# Numpy's functions that are no names of the array API.
+_NUMPY_ALONE: Final[Mapping[str, Callable[..., Any]]] = {
+    "ndim": lambda a: a.ndim,
+    "ravel": lambda a: moves.reshape(a, -1),
+    "shape": lambda a: a.shape,
+    "size": lambda a, *, axis=None: a.size if axis is None else a.shape[axis],
+}
 _AXIS_SECOND: Final = frozenset(
     {
         *(
@@ -209,8 +217,10 @@ _AXIS_SECOND: Final = frozenset(
             "flip",
             "max",
             "mean",
+            "median",
             "min",
             "prod",
+            "size",
             "sort",
             "squeeze",
             "stack",
@@ -220,4 +230,11 @@ _AXIS_SECOND: Final = frozenset(
         ),
     }
 )
-_AXIS_THIRD: Final = {"roll": "axis", "take": "axis", "tensordot": "axes"}
+_AXIS_THIRD: Final = {
+    "percentile": "axis",
+    "quantile": "axis",
+    "roll": "axis",
+    "searchsorted": "side",
+    "take": "axis",
+    "tensordot": "axes",
+}

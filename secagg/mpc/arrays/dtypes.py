@@ -124,15 +124,15 @@ def as_dtype(dtype: Any) -> DType:
     )
 
 
-def plain(values: Any) -> Array:
-    """Return public values as a numpy array.
+def unmasked(values: Any) -> NDArray[Any]:
+    """Return values as a numpy array.
 
     Raises:
-      UsageError: a masked array, of which the mask would be lost.
+      UsageError: a masked array, whose mask an array of numbers does not keep.
     """
     if isinstance(values, np.ma.MaskedArray):
         raise UsageError(
-            "expected numbers without a mask, got a masked array; fill it, or share mask and numbers apart"
+            "expected an array without a mask, got a masked array: share values.filled(0), and the mask as bools"
         )
     return np.asarray(values)
 
@@ -145,7 +145,7 @@ def encode(values: Any, dtype: DType) -> Array:
       RangeError: numbers that do not fit.
       UsageError: real numbers for integers.
     """
-    numbers = plain(values)
+    numbers = unmasked(values)
     if isinstance(dtype, BoolType):
         if numbers.dtype.kind != "b":
             raise ShapeError(f"expected bool for a shared array of bool, got {numbers.dtype}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.debug import Twin
-from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64, plain
+from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64, unmasked
 from secagg.mpc.arrays.graph import Graph, Shape
 from secagg.mpc.arrays.handle import Public, public_values
 from secagg.mpc.arrays.kernels import INPUT, INPUT_FROM_OUTSIDE, Given
@@ -89,9 +90,11 @@ class Engine:
                 f"expected the values of an input at its owner {owner} and None elsewhere, got them otherwise at "
                 f"{self.party.me}; pass `values if party.me == {owner!r} else None`"
             )
+        if rehearsing is not None:
+            rehearsing.check_declared(owner, wanted)
         elements = None
         if values is not None:
-            array = plain(values)
+            array = unmasked(values)
             if array.shape != wanted:
                 raise ShapeError(
                     f"{owner} shares an array of shape {array.shape}, and {wanted} was agreed on"
@@ -224,7 +227,11 @@ def as_shape(shape: int | Sequence[int]) -> Shape:
     Raises:
       ShapeError: lengths that are no integers of at least 0.
     """
-    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not all(isinstance(n, int) and n >= 0 for n in lengths):
+    try:
+        each = shape if isinstance(shape, Iterable) else (shape,)
+        lengths = tuple(operator.index(n) for n in each)
+    except TypeError:
+        lengths = (-1,)
+    if any(n < 0 for n in lengths):
         raise ShapeError(f"expected a shape of integers of at least 0, got {shape!r}")
     return lengths

@@ -22,7 +22,7 @@ import numpy as np
 from secagg.cost.operation import Cost
 from secagg.mpc.arrays.dtypes import DType
 from secagg.mpc.groups import Array
-from secagg.mpc.primitives import Costs, Primitives, Shares
+from secagg.mpc.primitives import Costs, Primitives
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -63,7 +63,6 @@ class Kernel:
       error_ulps: by how many units in the last place a value may differ from that in the clear.
       expected: what one call is expected to cost, `expected(costs, node)`, for a kernel that goes on with what it opens; a
         rehearsal, which has no values, cannot run it.
-      fresh: whether equal nodes have different values, as shuffles have; others are worked out once.
     """
 
     name: str
@@ -71,7 +70,6 @@ class Kernel:
     exact: Callable[..., Array] | None = None
     error_ulps: int = 0
     expected: Callable[[Costs, Node], Cost] | None = None
-    fresh: bool = False
     talks = True
 
 
@@ -211,8 +209,3 @@ def unvalued(targets: Sequence[Node]) -> list[Node]:
 
 def _number(node: Node) -> int:
     return node.number
-
-
-def shares_like(model: Shares, parts: Sequence[Array]) -> Shares:
-    """Return shares of a secret of the engine and group of another one."""
-    return Shares(model.engine, model.group, parts)

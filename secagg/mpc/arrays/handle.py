@@ -16,7 +16,7 @@ from secagg.mpc.arrays.dtypes import (
     IntegerType,
     Number,
     encode,
-    plain,
+    unmasked,
 )
 from secagg.mpc.arrays.graph import Graph, Kernel, Local, Node, Shape
 from secagg.mpc.arrays.kernels import FROM_BITS
@@ -94,7 +94,7 @@ def public_values(values: Public) -> Array:
     Raises:
       UsageError: something else.
     """
-    numbers = plain(values)
+    numbers = unmasked(values)
     if numbers.dtype.kind not in "iufb":
         raise UsageError(
             f"expected a shared array, or public numbers or bools of at most 64 bits, got {type(values).__name__} of "

@@ -19,7 +19,8 @@ variable: the result is that of the system without it. `Factors.rank` counts the
   error      of z_i = x_i sqrt(a_ii): 2**-22 kappa (h + max |z|), and one ulp of x. Of the inverse's entries times
              sqrt(a_ii a_jj), z_ij: 2**-21 kappa (1 + max |z|), and one ulp of the inverse
 
-Outside, results are wrong, or those of fewer variables; debug mode names what overflows. Rounds: p times those of `rsqrt`
+Outside, results are wrong, or those of fewer variables; debug mode names what overflows, and a matrix that is not
+symmetric positive definite. Rounds: p times those of `rsqrt`
 and of two products, and those of 9 products.
 
 Who learns what: nobody anything, nor which variable counts as 0. These are programs on the engine.
@@ -38,12 +39,13 @@ from secagg.mpc.arrays.arithmetic import add, astype, matmul_shape, subtract, ti
 from secagg.mpc.arrays.arithmetic import product as ring_product
 from secagg.mpc.arrays.comparison import greater
 from secagg.mpc.arrays.dtypes import FixedType
-from secagg.mpc.arrays.elementary import rsqrt
+from secagg.mpc.arrays.elementary import read_as, rsqrt, truncated
+from secagg.mpc.arrays.graph import Local, Node
 from secagg.mpc.arrays.handle import H, as_numbers, as_reals, broadcast_shape, is_shared, number, rescaled
 from secagg.mpc.arrays.kernels import MATMUL, MULTIPLY, TRUNCATE
-from secagg.mpc.arrays.local import SCALE
 from secagg.mpc.arrays.moves import concat, index, permute_dims, reshape, stack
 from secagg.mpc.arrays.reductions import sum as total
+from secagg.mpc.groups import Array
 
 ELIMINATION: Final = FixedType(20)
 REFINEMENT: Final = FixedType(24)
@@ -140,12 +142,31 @@ def _eliminated(c: H) -> tuple[H, H, H]:
     return stack(columns, axis=1), index(window, (slice(None), slice(0, p))), total(concat(counted))
 
 
+def _positive_definite(node: Node, a: Array) -> Array:
+    """Refuse, in debug mode, a matrix that is far from symmetric or has a negative eigenvalue."""
+    values = a.astype(np.float64)
+    little = 2.0**-10 * np.abs(values).max()  # more than the rounding of what the matrix is computed from
+    if np.abs(values - values.T).max() > little or np.linalg.eigvalsh(values)[0] < -little:
+        raise UsageError(
+            f"{node.kernel.name} at {node.line} is not symmetric positive definite: mpc.linalg gives nonsense for it"
+        )
+    return a
+
+
+SYSTEM: Final = Local("the matrix of a system", lambda _, call: call.values[0], _positive_definite)
+
+
+def _system(a: H) -> H:
+    a = _square(a)
+    return a.derive(SYSTEM, shape=a.shape, dtype=a.dtype)
+
+
 def cholesky(a: H) -> H:
     """Return the lower triangular L with L L^T = a, in the dtype of a.
 
     The error of row i is 2**-18 kappa sqrt(a_ii) and two ulp.
     """
-    a = _square(a)
+    a = _system(a)
     dtype, p = number(a), a.shape[0]
     even = rescaled(a, FixedType(dtype.frac_bits + dtype.frac_bits % 2))
     factors = factor(even)
@@ -166,14 +187,14 @@ def solve(a: H, b: H) -> H:
             raise UsageError(
                 f"solve takes two shared arrays, got {type(x).__name__}; engine.public(values) makes one"
             )
-    a, b = _square(a), as_reals(b)
+    a, b = _system(a), as_reals(b)
     dtype = max(number(a), number(b), key=lambda d: d.frac_bits)
     return factor(rescaled(a, dtype)).solve(b)
 
 
 def inv(a: H) -> H:
     """Return the inverse of a symmetric positive definite matrix, in its dtype."""
-    return factor(a).inverse()
+    return factor(_system(a)).inverse()
 
 
 def _square(a: H) -> H:
@@ -204,21 +225,11 @@ def _multiplied(kernel: Any, x: H, y: H, shape: tuple[int, ...], dtype: FixedTyp
     return x.derive(kernel, y, shape=shape, dtype=dtype, params=(64, bits))
 
 
-def truncated(x: H, dtype: FixedType) -> H:
-    """Return x in a dtype with fewer fractional bits, truncated once."""
-    return x.derive(TRUNCATE, shape=x.shape, dtype=dtype, params=(64, _frac_bits(x) - dtype.frac_bits))
-
-
 def halved(x: H, times: int) -> H:
     """Return x / 2**times, truncated once."""
     if not times:
         return x
     return x.derive(TRUNCATE, shape=x.shape, dtype=x.dtype, params=(64, times))
-
-
-def read_as(x: H, dtype: FixedType) -> H:
-    """Return the same ring elements as numbers of another dtype: x times a power of two."""
-    return x.derive(SCALE, shape=x.shape, dtype=dtype, params=(np.asarray(1, np.uint64),))
 
 
 def _frac_bits(x: H) -> int:

@@ -9,6 +9,7 @@ What `mpc.cost` says of a sort is what is expected: the comparisons of a sort ar
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -139,6 +140,8 @@ def _ordered(
 ) -> list[H]:
     """Return columns sorted by keys along the last axis; all of one shape."""
     x = keys[0]
+    if any(not isinstance(down, bool) for down in descending):
+        raise UsageError(f"expected descending, or largest, to be True or False, got {descending!r}")
     shape = x.shape if first is None else (first,)
     rows = math.prod(x.shape[:-1])
     node = x.derive(
@@ -197,7 +200,7 @@ def sort_by(
         raise ShapeError(
             f"expected keys and columns (rows,) of one length, got {[x.shape for x in [*keys, *columns]]}"
         )
-    down = [descending] * len(keys) if isinstance(descending, bool) else list(descending)
+    down = list(descending) if isinstance(descending, Sequence) else [descending] * len(keys)
     if len(down) != len(keys):
         raise UsageError(f"expected descending as one bool or {len(keys)}, got {len(down)}")
     _check_first(first, keys[0].shape[0])
@@ -205,8 +208,14 @@ def sort_by(
 
 
 def _check_first(first: int | None, n: int) -> None:
-    if first is not None and not 0 <= first <= n:
-        raise UsageError(f"expected 0 to {n} of {n} elements, got {first}")
+    if first is None:
+        return
+    try:
+        number = operator.index(first)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= n:
+        raise UsageError(f"expected a public integer, 0 to {n}, of {n} elements, got {first!r}")
 
 
 def lexsort(keys: Sequence[H]) -> H:
@@ -220,6 +229,8 @@ def top_k(x: H, k: int, *, largest: bool = True) -> tuple[H, H]:
 
     Elements that cannot be among them are not compared with each other. Of equal ones the first comes first.
     """
+    if k is None:
+        raise UsageError("top_k takes a public integer k, got None")
     if x.ndim != 1:
         raise ShapeError(f"top_k takes arrays of one dimension, got shape {x.shape}")
     _check_first(k, x.shape[0])

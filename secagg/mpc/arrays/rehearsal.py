@@ -76,6 +76,7 @@ class RehearsingParty:
         self.payload_bytes: dict[PartyId, int] = {}
         self.from_outside: dict[PartyId, int] = {}
         self._shapes = {owner: list(each) for owner, each in shapes.items()}
+        self._declared = {owner: frozenset(each) for owner, each in shapes.items() if set(each) != {()}}
         self._opened = list(opened) or None
 
     def __getattr__(self, name: str) -> Any:
@@ -98,6 +99,20 @@ class RehearsingParty:
                 f"the program asks for the shape of another input of {owner}; give it in shapes, in the program's order"
             )
         return left.pop(0)
+
+    def check_declared(self, owner: PartyId, shape: Shape) -> None:
+        """Refuse an input of another shape than those that the caller gave for its owner; () alone gives none."""
+        declared = self._declared.get(owner)
+        if declared is not None and shape not in declared:
+            raise ShapeError(
+                f"the program shares an input of {owner} of shape {shape}, and shapes says "
+                f"{' or '.join(map(str, sorted(declared)))}"
+            )
+
+    @property
+    def unused(self) -> int:
+        """How many of the caller's values no opening has taken."""
+        return len(self._opened or ())
 
     def next_opened(self, x: Any, *, here: bool) -> Any:
         """Return what an opening gives: the next of the caller's values, or what refuses to be used."""
@@ -278,13 +293,14 @@ def cost(
     Args:
       program: as it runs at a computing party.
       shapes: for each party of the roster, in its order, the shape of its input, or the shapes of several. They are
-        what `Engine.announce` returns.
+        what `Engine.announce` returns. Inputs of other shapes are refused; () stands for a party of which nothing is said.
       computing: the computing parties; by default all.
       opened: for programs that go on with what they open: the values of all openings, in order.
 
     Raises:
-      UsageError: the program goes on with an opened value that was not given, or the computing parties are neither
-        three nor four.
+      UsageError: the program goes on with an opened value that was not given, or leaves some of `opened`; or the
+        computing parties are neither three nor four.
+      ShapeError: an input has none of the shapes that were given for its owner.
     """
     names = tuple(shapes) if computing is None else tuple(computing)
     costs_of(names)
@@ -308,6 +324,10 @@ def cost(
         counts = found  # inputs from outside have to come, and now it is known how many
     if stuck is not None:
         raise stuck
+    if unused := parties[names[0]].unused:
+        raise UsageError(
+            f"the program leaves {unused} of the {len(opened)} values in `opened`; give one for each opening"
+        )
     rounds = max(parties[name].party.ledger.depth for name in names)
     return Cost(rounds, {name: parties[names[0]].payload_bytes.get(name, 0) for name in names})
 

@@ -131,7 +131,7 @@ async def _run_level(
     for node in sorted(nodes, key=_digest) if len(nodes) > 1 else nodes:
         if node.value is not None:  # another opening beside this one has worked it out
             continue
-        if last is not None and last.digest == node.digest and not node.kernel.fresh:  # type: ignore[union-attr]
+        if last is not None and last.digest == node.digest:
             alike.append((node, last))
             continue
         last = node
