@@ -51,15 +51,15 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "shared divisor of numpy's": (lambda x: np.arange(3) % x, "right of %"),
     "shared exponent": (lambda x: 2**x, "right of .*mpc.exp"),
     "both shared in a power": (lambda x: x**x, "right of .*mpc.exp"),
-    "masked": (lambda x: x + np.ma.masked_array([1, 2, 3], [0, 1, 0]), "mask"),
+    "masked": (lambda x: x + np.ma.masked_array([1, 2, 3], [False, True, False]), "mask"),
     "masked input": (
-        lambda x: x.engine.share(np.ma.masked_array([1, 2], [0, 1]), owner="ada", shape=2),
+        lambda x: x.engine.share(np.ma.masked_array([1, 2], [False, True]), owner="ada", shape=2),
         "mask",
     ),
-    "k": (lambda x: mpc.top_k(x, 1.5), "public integer"),
-    "k missing": (lambda x: mpc.top_k(x, None), "public integer"),
+    "k": (lambda x: mpc.top_k(x, 1.5), "public integer"),  # type: ignore[arg-type]
+    "k missing": (lambda x: mpc.top_k(x, None), "public integer"),  # type: ignore[arg-type]
     "descending": (lambda x: x.sort(descending="no"), "descending"),
-    "descending keys": (lambda x: mpc.sort_by([x], [x], descending=[1]), "descending"),
+    "descending keys": (lambda x: mpc.sort_by([x], [x], descending=[1]), "descending"),  # type: ignore[list-item]
     "shape": (lambda x: x.engine.share([1, 2], owner="ada", shape=2.0), "shape of integers"),
     "shape missing": (lambda x: x.engine.share([1, 2], owner="ada", shape=None), "shape of integers"),
     "max": (lambda x: max(x, x + 1), "mpc.where"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
@@ -221,7 +221,7 @@ class Engine:
         return cls(primitives, Mode(watch=Twin(primitives)) if debug else _PLAIN)
 
 
-def as_shape(shape: int | Sequence[int]) -> Shape:
+def as_shape(shape: SupportsIndex | Iterable[SupportsIndex]) -> Shape:
     """Return a shape as a tuple.
 
     Raises:
