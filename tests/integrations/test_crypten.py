@@ -2,6 +2,8 @@
 
 The parties of a test are processes that fork off the one in which CrypTen was imported. Each returns or raises what the test
 looks at.
+
+Longer than most test modules: a world of processes is dear, and what stands on it is checked in one place.
 """
 
 from __future__ import annotations

@@ -102,39 +102,3 @@ def test_a_missing_method_names_what_is_near_and_repr_shows_no_value():
         assert f"{x}" == repr(x) == "<SharedArray (1,) of int64>"
 
     run_clear(program)
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda o: o == 6,
-        lambda o: o > 1,
-        lambda o: o + 1,
-        lambda o: 2 * o,
-        lambda o: o[0],
-        float,
-        lambda o: f"{o}",
-    ],
-)
-def test_an_opening_that_is_not_awaited_has_no_value(use):
-    async def program(primitives):
-        with pytest.raises(UsageError, match="before it is awaited"):
-            use(Engine(primitives).public(np.arange(3)).open())
-
-    run_clear(program)
-
-
-def test_a_mask_is_not_lost():
-    masked = np.ma.masked_array([1, 2], [True, False])
-
-    async def program(primitives):
-        engine = Engine(primitives)
-        for make in (
-            engine.public,
-            lambda v: engine.share(v, owner="ada", shape=2),
-            lambda v: engine.public([1, 2]) + v,
-        ):
-            with pytest.raises(UsageError, match="masked array"):
-                make(masked)
-
-    run_clear(program)

@@ -1,4 +1,7 @@
-"""Changes to messages, keys and the three-party engine, to noise, and to sums of nodes; see `hand_made`."""
+"""Changes to messages, keys and the three-party engine, to noise, and to sums of nodes; see `hand_made`.
+
+Longer than most modules: it is one list.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 `Child.outcome` waits for some minutes, which is less than the timeouts that a test does not mean: a test that has to
 wait for those fails. A line of the party says where it is: seconds pass differently on a busy machine.
+
+Longer than most test modules: every way to end is tried on the same processes.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 
 from secagg.errors import UsageError
 from secagg.mpc.arrays.dtypes import BoolType, boolean
+from secagg.mpc.arrays.graph import Kernel, Local
 from secagg.mpc.arrays.handle import (
     H,
     Public,
@@ -45,24 +46,24 @@ def _packed(bits: Array, shape: tuple[int, ...]) -> Array:
     return pack(np.broadcast_to(bits, shape))
 
 
-def conjunction(x: H, y: H | Public) -> H:
-    """Return x & y."""
+def _joined(x: H, y: H | Public, shared: Local | Kernel, public: Local) -> H:
+    """Return x and y joined bit by bit, by the kernel for a shared or for a public y."""
     if is_shared(y):
         a, b = _together(x, y)
-        return a.derive(CONJUNCTION, b, shape=a.shape, dtype=boolean)
+        return a.derive(shared, b, shape=a.shape, dtype=boolean)
     bits = _public_bits(y)
     a = broadcast_to(_bits(x), broadcast_shape(x.shape, bits.shape))
-    return a.derive(AND_PUBLIC, shape=a.shape, dtype=boolean, params=(_packed(bits, a.shape),))
+    return a.derive(public, shape=a.shape, dtype=boolean, params=(_packed(bits, a.shape),))
+
+
+def conjunction(x: H, y: H | Public) -> H:
+    """Return x & y."""
+    return _joined(x, y, CONJUNCTION, AND_PUBLIC)
 
 
 def exclusive_or(x: H, y: H | Public) -> H:
     """Return x ^ y. Free."""
-    if is_shared(y):
-        a, b = _together(x, y)
-        return a.derive(XOR_BITS, b, shape=a.shape, dtype=boolean)
-    bits = _public_bits(y)
-    a = broadcast_to(_bits(x), broadcast_shape(x.shape, bits.shape))
-    return a.derive(XOR_PUBLIC, shape=a.shape, dtype=boolean, params=(_packed(bits, a.shape),))
+    return _joined(x, y, XOR_BITS, XOR_PUBLIC)
 
 
 def disjunction(x: H, y: H | Public) -> H:

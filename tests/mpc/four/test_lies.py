@@ -4,6 +4,8 @@ Every message of every party is altered in turn, in every part of it, in one of 
 `EVERY = 1` tries each part in each way. A lie before the last
 round of an opening shows to all honest parties alike, and none of them opens anything. A lie in that round shows to whom
 it was told. What the others open then is right.
+
+Longer than most test modules: the altering party is set up once, and each kind of message has its lie here.
 """
 
 from __future__ import annotations

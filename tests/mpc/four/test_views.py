@@ -4,6 +4,8 @@ As for three parties (`tests/mpc/three/test_views.py`): streams hand out the dig
 combination of random digits comes exactly once, and one run gives the exact distribution of each party's view: what it
 drew and what it received. With its own shares fixed it must be the same for every secret. Tags are not in the view: their
 receiver makes them itself from what it received.
+
+Longer than most test modules: all primitives are enumerated by one driver, which stands here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Keys, sharing and opening of the three-party engine, and its refusals."""
+"""Keys, sharing and opening of the three-party engine, and its refusals.
+
+Longer than most test modules: inputs, openings and their refusals share one set-up.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Steps of the proofs in docs/soundness.md that can be checked by counting.
 
 Where a proof speaks of the code, the code itself runs here, on all cases of a small size.
+
+Longer than most test modules: it follows the page, argument by argument.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ element's index: with 2**b elements each combination of b random bits comes exac
 the exact distribution of each party's view: what it drew, and what it received. With its own shares fixed,
 this distribution must be the same for every secret. All operations treat each element alike, so a statement
 about all combinations is one about each element under uniform randomness.
+
+Longer than most test modules: all protocols are enumerated by one driver, which stands here.
 """
 
 from __future__ import annotations
