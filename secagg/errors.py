@@ -185,13 +185,21 @@ class AbortedError(PeerMissingError):
       peer: the party that ended the run, as seen by this one.
       accused: whom that party accuses, which nothing but its word shows; "" for nobody but itself.
       relayed: what others are told when this party ends for it; the message where it is "".
+      passed_on: whether all that `peer` says is that `accused` ended the run.
     """
 
     def __init__(
-        self, message: str, *lines: str, peer: str = "", accused: str = "", relayed: str = ""
+        self,
+        message: str,
+        *lines: str,
+        peer: str = "",
+        accused: str = "",
+        relayed: str = "",
+        passed_on: bool = False,
     ) -> None:
         super().__init__(message, *lines, peer=peer)
         self.accused = accused
+        self.passed_on = passed_on
         self._relayed = relayed
 
     def for_peers(self) -> str:

@@ -49,7 +49,7 @@ _TICK_S: Final = 0.25  # how often timers are looked at while waiting
 _SPIN_S: Final = 150e-6
 _LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
 _HURRY_S: Final = 1.0  # the same where somebody waits at the keyboard
-_HEARSAY_S: Final = 0.5  # how long what another party says of a third one may take to show here
+_HEARSAY_S: Final = _LINGER_S  # how long what another party says of a third one may take to show here
 _PREPARING_TURN_S: Final = 0.02
 PREPARING: Final = "secagg preparing"  # the name of the thread in which a party is prepared
 _HEARTBEAT: Final = wire.encode_control(FrameType.HEARTBEAT)
@@ -472,12 +472,18 @@ class Driver(Generic[T]):
     def _is_hearsay(self, error: SecaggError) -> bool:
         """Whether something nearer than what a peer says of another one ends this run.
 
-        The program meets the end of whom it waits for. Who is accused passes on that its accuser ended the run.
+        What the accused did here is nearer. So is the reason that it gives for its own end, unless all it says is that
+        its accuser ended the run. Of two that accuse each other the first one read is believed.
         """
         if not isinstance(error, AbortedError):
             return False
-        if getattr(self.party.failed.get(error.accused), "accused", "") == error.peer:
-            return False
+        unsettled = {link.peer: other for link, other, _ in self._losses}
+        own = unsettled.get(error.accused) or self.party.failed.get(error.accused)
+        if isinstance(own, AbortedError) and own.accused == error.peer:
+            if own.passed_on > error.passed_on:
+                return False
+            if own.passed_on == error.passed_on:
+                return error.accused in self._accusers
         return error.accused in self._accusers or self.party.is_lost_without(error.accused)
 
     def _look_at(self, accused: PartyId, patience_s: float) -> None:

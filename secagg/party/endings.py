@@ -27,7 +27,11 @@ def aborted(by: PartyId, about: PartyId, reason: str) -> AbortedError:
         # The reason is how another party ended, and says who that was.
         relayed = f"{by}: {reason}"
         return AbortedError(
-            f"{relayed} (nothing but the word of {by} shows it)", peer=by, accused=accused, relayed=relayed
+            f"{relayed} (nothing but the word of {by} shows it)",
+            peer=by,
+            accused=accused,
+            relayed=relayed,
+            passed_on=True,
         )
     says = f" ({by} says: {accused} is to blame; nothing but its word shows it)" if accused else ""
     text = f"{by} ended the run: {reason}"

@@ -22,7 +22,7 @@ from secagg import wire
 from secagg.errors import AbortedError, PeerVanishedError, RemoteProtocolError, SecaggError
 from secagg.mailbox import DEFAULT_ROOM
 from secagg.network.driver import Driver
-from secagg.network.hello import abort_frame
+from secagg.network.hello import abort_frame, read_abort
 from secagg.network.link import Link
 from secagg.network.tcp import Timeouts
 from secagg.network.waiting import Heartbeat, heartbeat_frame, read_heartbeat
@@ -175,6 +175,25 @@ def test_of_two_that_accuse_each_other_the_first_to_end_has_ended_the_run(scene:
     error = scene.run(after(both))
     assert isinstance(error, AbortedError)
     assert (error.peer, error.accused) == ("b", "c")
+
+
+@pytest.mark.parametrize(("victim", "culprit", "other"), [*itertools.permutations(NAMES[1:])])
+def test_whom_a_victim_accuses_is_named_whoever_of_those_that_pass_it_on_is_read_first(
+    scene: Scene, victim: str, culprit: str, other: str
+) -> None:
+    words = ended(victim, culprit)
+    passed_on = abort_frame(read_abort(words, victim, NAMES))
+
+    def all_end() -> None:
+        scene.send(victim, words)
+        scene.send(culprit, passed_on)
+        scene.send(other, passed_on)
+
+    for name in NAMES[1:]:
+        scene.send(name, scene.word(name))
+    error = scene.run(after(all_end))
+    assert isinstance(error, AbortedError)
+    assert (error.peer, error.accused) == (victim, culprit)
 
 
 def test_a_party_that_is_accused_and_lives_is_not_named(scene: Scene) -> None:

@@ -225,7 +225,7 @@ def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named
         return 1
 
     ended = run_all(program, Timeouts(60, 30, 15.0), names, patient="mallory")
-    assert {ended[name][2] or ended[name][1] for name in names if name != "mallory"} == {"mallory"}
+    assert {ended[name][2] or ended[name][1] for name in names if name != "mallory"} == {"mallory"}, ended
 
 
 @pytest.mark.slow
