@@ -9,7 +9,7 @@ from secagg.errors import UsageError
 from secagg.patterns.parameters import shown_parameters
 from secagg.patterns.pattern import RoleSize
 from secagg.patterns.registry import Installed, find, names
-from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import Identifier, Integer, Money, Schema, Time, Type
 
 __all__ = ["patterns"]
 

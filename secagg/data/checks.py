@@ -29,7 +29,7 @@ from secagg.data.numbers import (
 from secagg.data.reports import EMPTY, Times
 from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
-from secagg.patterns.schema import Integer, Money, Schema
+from secagg.query.schema import Integer, Money, Schema
 
 __all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows", "sampled_times"]
 

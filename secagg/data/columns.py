@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from secagg.errors import DataError, UsageError
-from secagg.patterns.schema import Format, Identifier, Schema, Time
+from secagg.query.schema import Format, Identifier, Schema, Time
 
 __all__ = ["ColumnMap", "parse_columns", "resolve_columns"]
 

@@ -12,7 +12,7 @@ from secagg.data.conventions import LARGEST_LIMIT, Conventions
 from secagg.data.dialect import Dialect
 from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
-from secagg.patterns.schema import Integer
+from secagg.query.schema import Integer
 
 __all__ = [
     "NUMBER_TEXT",

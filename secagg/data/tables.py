@@ -50,7 +50,7 @@ from secagg.data.reports import (
 from secagg.data.sources import find_sources, open_source
 from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
-from secagg.patterns.schema import Columns, Identifier, Integer, Money, Schema
+from secagg.query.schema import Columns, Identifier, Integer, Money, Schema
 
 __all__ = ["BadRows", "Sources", "Table", "read_table"]
 

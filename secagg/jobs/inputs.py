@@ -20,7 +20,7 @@ from secagg.errors import DataError, UsageError
 from secagg.files import file_digest
 from secagg.jobs.job import Job, Window
 from secagg.patterns.pattern import Result, Tables
-from secagg.patterns.schema import Columns, Schema
+from secagg.query.schema import Columns, Schema
 
 _DUCKDB: Final = "duckdb:"
 

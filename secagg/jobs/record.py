@@ -32,8 +32,8 @@ from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 from secagg.patterns.pattern import Agreed, Disclosure, Result, Risk
-from secagg.patterns.schema import Schema
 from secagg.printable import printable
+from secagg.query.schema import Schema
 
 _TABLE: Final = ".csv"
 _SALT_BYTES: Final = 32

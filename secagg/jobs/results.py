@@ -11,7 +11,7 @@ from secagg.jobs.spreadsheet import csv_of
 from secagg.party import PartyId
 from secagg.patterns.parameters import units
 from secagg.patterns.pattern import Result
-from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import Identifier, Integer, Money, Schema, Time, Type
 
 _TYPES: Final[Mapping[type[Type], type]] = {Identifier: str, Integer: int, Money: int, Time: float}
 

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
         Terms,
     )
     from secagg.patterns.registry import find, names
-    from secagg.patterns.schema import Identifier, Integer, Money, Schema, Time
     from secagg.protocols.group_by import Field, Rows
+    from secagg.query.schema import Identifier, Integer, Money, Schema, Time
 else:
     __getattr__, __dir__ = face(
         "secagg.patterns",
@@ -61,7 +61,7 @@ else:
             "secagg.patterns.group_by": "GroupByPattern",
             "secagg.patterns.pattern": "Agreed Contribution Disclosure Limit Pattern Result Risk RoleSize Tables Terms",
             "secagg.patterns.registry": "find names",
-            "secagg.patterns.schema": "Identifier Integer Money Schema Time",
+            "secagg.query.schema": "Identifier Integer Money Schema Time",
             "secagg.protocols.group_by": "Field Rows",
         },
     )

@@ -30,9 +30,9 @@ from secagg.patterns.pattern import (
     Tables,
     Terms,
 )
-from secagg.patterns.schema import Money, Schema
 from secagg.protocols import group_by
 from secagg.protocols.group_by import Field, Layout, Query, Rows
+from secagg.query.schema import Money, Schema
 
 _FOLLOW: Final = (
     "The computing parties are taken to follow the protocol; what other input parties put in is checked. Then no computing "

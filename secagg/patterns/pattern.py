@@ -24,8 +24,8 @@ import msgspec
 
 from secagg.cost.operation import Cost
 from secagg.party import Party, PartyId
-from secagg.patterns.schema import Columns, Schema
 from secagg.protocols.row_counts import MAX_ROWS, padded
+from secagg.query.schema import Columns, Schema
 
 INPUT: Final = "input"  # the role of those who put in rows, which every pattern has
 COMPUTING: Final = "computing"

@@ -29,7 +29,7 @@ from secagg import release
 from secagg.errors import UsageError
 from secagg.patterns.parameters import in_job_file
 from secagg.patterns.pattern import INPUT, Pattern
-from secagg.patterns.schema import Schema
+from secagg.query.schema import Schema
 
 GROUP: Final = "secagg.patterns"
 _OWN: Final = {

@@ -14,7 +14,7 @@ from secagg.data.conventions import Conventions
 from secagg.data.dialect import Dialect
 from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
-from secagg.patterns.schema import Format, Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import Format, Identifier, Integer, Money, Schema, Time, Type
 
 STAYS = Schema(
     patient=Identifier(), diagnosis=Identifier(), age=Integer(0, 130), cost=Money(), paid=Money(), rank=Integer(-2)

@@ -27,8 +27,8 @@ from secagg.patterns.banking.weak_terms import FEW, small_amounts
 from secagg.patterns.counts import factorize, group_sum, nunique
 from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Tables, Terms
-from secagg.patterns.schema import Identifier, Integer, Money, Schema
 from secagg.protocols.group_by import Field, Rows
+from secagg.query.schema import Identifier, Integer, Money, Schema
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

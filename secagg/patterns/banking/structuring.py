@@ -24,8 +24,8 @@ from secagg.patterns.banking.weak_terms import small_amounts
 from secagg.patterns.counts import factorize, group_size, group_sum
 from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Tables, Terms
-from secagg.patterns.schema import Identifier, Integer, Money, Schema
 from secagg.protocols.group_by import Field, Rows
+from secagg.query.schema import Identifier, Integer, Money, Schema
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

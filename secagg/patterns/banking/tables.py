@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from secagg.patterns.schema import Format, Identifier, Money, Schema, Time
+from secagg.query.schema import Format, Identifier, Money, Schema, Time
 
 
 def _format(name: str, *columns: tuple[str, ...], adjacent: tuple[str, ...] = ()) -> Format:
