@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from secagg import wire
 from secagg.errors import WireError
 from secagg.mpc.three.inputs import InputFromOutside
 from secagg.network import driver
-from secagg.network.identity import Identity, create_identity
+from secagg.network.identity import create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.waiting import Heartbeat, excused, heartbeat_frame, reached, read_heartbeat, word_of
 from secagg.party import Party
@@ -81,30 +82,19 @@ def test_words_are_followed_to_their_end_and_around_a_cycle_once():
     )
 
 
-def run_all(
+Ended = dict[str, tuple[str, str, str, str]]  # by party: kind, peer, accused and text of how it ended
+
+
+@contextlib.contextmanager
+def running(
     program: Callable[[Party], Any], timeouts: Timeouts, names: Sequence[str] = NAMES, patient: str = ""
-) -> dict[str, tuple[str, str, str, str]]:
-    """Run a party a process over TLS; return kind, peer, accused and text of how each ended."""
+) -> Iterator[Callable[[], Ended]]:
+    """Run a party a process over TLS meanwhile; yield what waits for all of them and returns how each ended."""
     identities = {name: create_identity(name) for name in names}
-    with reserved_ports(len(names)) as ports:
-        return _run_all(program, timeouts, identities, ports, patient)
-
-
-def _run_all(
-    program: Callable[[Party], Any],
-    timeouts: Timeouts,
-    identities: dict[str, Identity],
-    ports: list[int],
-    patient: str,
-) -> dict[str, tuple[str, str, str, str]]:
-    peers = [
-        Peer(name, "127.0.0.1", port, identities[name].certificate)
-        for name, port in zip(identities, ports, strict=True)
-    ]
     context = multiprocessing.get_context("fork")
     out = context.Queue()
 
-    def take_part(name: str, port: int) -> None:
+    def take_part(name: str, port: int, peers: Sequence[Peer]) -> None:
         try:
             result, _ = run_party(
                 program,
@@ -120,15 +110,28 @@ def _run_all(
             about = (getattr(error, "peer", "-"), getattr(error, "accused", ""))
             out.put((name, (type(error).__name__, *about, str(error))))
 
-    children = [context.Process(target=take_part, args=pair) for pair in zip(identities, ports, strict=True)]
-    for child in children:
-        child.start()
-    try:
-        return dict(out.get(timeout=240) for _ in identities)
-    finally:
+    with reserved_ports(len(names)) as ports:
+        peers = [
+            Peer(name, "127.0.0.1", port, identities[name].certificate)
+            for name, port in zip(identities, ports, strict=True)
+        ]
+        children = [
+            context.Process(target=take_part, args=(name, port, peers))
+            for name, port in zip(identities, ports, strict=True)
+        ]
         for child in children:
-            child.kill()
-            child.join()
+            child.start()
+        try:
+            yield lambda: dict(out.get(timeout=240) for _ in names)
+        finally:
+            for child in children:
+                child.kill()
+                child.join()
+
+
+def run_all(program: Callable[[Party], Any], timeouts: Timeouts, patient: str = "") -> Ended:
+    with running(program, timeouts, patient=patient) as ends:
+        return ends()
 
 
 @pytest.mark.slow
@@ -174,58 +177,94 @@ def test_who_waits_by_its_own_word_for_what_comes_later_in_the_protocol_is_named
         assert ended["b"][2] != "mallory"
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("says", ["what it waits for", "that it waits for y"])
-def test_an_outside_party_from_which_a_computing_party_keeps_a_message_is_named_by_nobody(says):
-    names = ("bank", "other", "x", "y", "mallory")
-    query = Query(("bank", "other"), ("x", "y", "mallory"), (Field("n", 5, at_least=2),))
-    rows = Rows(np.array(["v0", "v1"], object), np.ones((2, 1), np.uint64))
+@dataclass(frozen=True)
+class Withheld:
+    """A joint query in which mallory never sends one kind of message to one party.
 
-    async def program(party: Party) -> int:
+    Attributes:
+      says_it_waits_for: what mallory's heartbeats say in place of the truth.
+    """
+
+    banks: tuple[str, ...]
+    computing: tuple[str, ...]
+    to: str
+    kind: type[Message]
+    says_it_waits_for: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.banks, *self.computing]))
+
+    async def program(self, party: Party) -> int:
         if party.me == "mallory":
-            send = Party.send
-
-            def forgetful(self: Party, to: str, message: Message) -> None:
-                if to != "bank" or not isinstance(message, Heard):
-                    send(self, to, message)
-
-            Party.send = forgetful  # type: ignore[method-assign]  # in a process that is mallory's alone
-            if says != "what it waits for":
-                lie = heartbeat_frame(0, ["y"], party.roster)
-                vars(driver)["heartbeat_frame"] = lambda *_: lie
-        await find_groups(party, query, rows if party.me in query.input_parties else None)
+            self._spoil(party)
+        query = Query(self.banks, self.computing, (Field("n", 5, at_least=2),))
+        rows = Rows(np.array(["v0", "v1"], object), np.ones((2, 1), np.uint64))
+        await find_groups(party, query, rows if party.me in self.banks else None)
         return 1
 
-    ended = run_all(program, Timeouts(60, 30, 15.0), names, patient="mallory")
-    for name in ("bank", "other", "x", "y"):
-        kind, peer, accused, text = ended[name]
-        blamed = accused if kind == "AbortedError" else peer  # an abort's peer is who told of the end
-        assert blamed in ("", "mallory"), (name, text)
+    def _spoil(self, party: Party) -> None:
+        send = Party.send
+
+        def forgetful(party: Party, /, to: str, message: Message) -> None:
+            if to != self.to or not isinstance(message, self.kind):
+                send(party, to, message)
+
+        Party.send = forgetful  # type: ignore[method-assign, assignment]  # in a process that is mallory's alone
+        if self.says_it_waits_for:
+            lie = heartbeat_frame(0, [self.says_it_waits_for], party.roster)
+            vars(driver)["heartbeat_frame"] = lambda *_: lie
+
+
+COMPUTING = ("x", "y", "z")
+BY_A_COMPUTING_PARTY = {
+    says or "what it waits for": Withheld(("bank", "other"), ("x", "y", "mallory"), "bank", Heard, says)
+    for says in ("", "y")
+}
+BY_AN_OUTSIDE_PARTY = {to: Withheld(("bank", "mallory"), COMPUTING, to, InputFromOutside) for to in COMPUTING}
+
+
+@pytest.fixture(scope="module")
+def withheld(request: pytest.FixtureRequest) -> Iterator[Callable[[Withheld], Ended]]:
+    """Run those scenes side by side that are asked for, because they wait nearly all the time."""
+    scenes = {
+        cast(Withheld, item.callspec.params["scene"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "withheld" in item.fixturenames
+    }
+    with contextlib.ExitStack() as stack:
+        ends = {
+            scene: stack.enter_context(
+                running(scene.program, Timeouts(60, 30, 15.0), scene.names, patient="mallory")
+            )
+            for scene in scenes
+        }
+        yield lambda scene: ends[scene]()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("left_out", [0, 1, 2])
-def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named(left_out):
-    names = ("bank", "mallory", "x", "y", "z")
-    query = Query(("bank", "mallory"), ("x", "y", "z"), (Field("n", 5, at_least=2),))
-    rows = Rows(np.array(["v0", "v1"], object), np.ones((2, 1), np.uint64))
+@pytest.mark.parametrize("scene", BY_A_COMPUTING_PARTY.values(), ids=BY_A_COMPUTING_PARTY)
+def test_an_outside_party_from_which_a_computing_party_keeps_a_message_is_named_by_nobody(
+    withheld: Callable[[Withheld], Ended], scene: Withheld
+) -> None:
+    ended = withheld(scene)
+    for name in scene.names:
+        if name != "mallory":
+            kind, peer, accused, text = ended[name]
+            blamed = accused if kind == "AbortedError" else peer  # an abort's peer is who told of the end
+            assert blamed in ("", "mallory"), (name, text)
 
-    async def program(party: Party) -> int:
-        if party.me == "mallory":
-            send, victim = Party.send, query.computing_parties[left_out]
 
-            def forgetful(self: Party, to: str, message: Message) -> None:
-                if to != victim or not isinstance(message, InputFromOutside):
-                    send(self, to, message)
-
-            Party.send = forgetful  # type: ignore[method-assign]  # in a process that is mallory's alone
-        await find_groups(party, query, rows if party.me in query.input_parties else None)
-        return 1
-
-    ended = run_all(program, Timeouts(60, 30, 15.0), names, patient="mallory")
-    assert {ended[name][2] or ended[name][1] for name in names if name != "mallory"} == {"mallory"}, ended
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("scene", BY_AN_OUTSIDE_PARTY.values(), ids=BY_AN_OUTSIDE_PARTY)
+def test_an_outside_party_that_keeps_its_share_from_one_computing_party_is_named(
+    withheld: Callable[[Withheld], Ended], scene: Withheld
+) -> None:
+    ended = withheld(scene)
+    named = {ended[name][2] or ended[name][1] for name in scene.names if name != "mallory"}
+    assert named == {"mallory"}, ended
 
 
 @pytest.mark.slow
