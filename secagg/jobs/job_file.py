@@ -41,11 +41,9 @@ made of them.
 
 from __future__ import annotations
 
-import codecs
 import decimal
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -54,8 +52,6 @@ import msgspec
 
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
-from secagg.files import read_file
-from secagg.jobs.fields import FieldFault
 from secagg.jobs.job import Job
 from secagg.jobs.job_parties import (
     PartyField,
@@ -70,14 +66,10 @@ from secagg.jobs.parameters import read_parameters
 from secagg.patterns.pattern import Pattern
 from secagg.patterns.registry import find
 from secagg.protocols.row_counts import MAX_ROWS
+from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _DATA: Final = Conventions()
-_MAX_FILE_BYTES: Final = 1 << 20
-_MAX_LINE: Final = 4096  # characters; time for a key of many parts grows with the square of its length
-_MAX_DEPTH: Final = 8  # tables in tables; a job needs three
-_MAX_EXPONENT: Final = 400  # of a fraction; more is no amount, and slow to compute with
-_LARGEST_INTEGER: Final = (1 << 63) - 1  # as TOML has them
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,55 +104,24 @@ def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
       JobError: the file cannot be read, or a field is wrong; the message names file, line and field.
     """
     path = Path(path)
-    try:
-        content = read_file(path, what="the job file", max_bytes=_MAX_FILE_BYTES)
-    except UsageError as error:
-        raise JobError(str(error)) from None
-    if content.startswith(codecs.BOM_UTF8):
-        raise JobError(
-            f"{path}: expected a TOML file in UTF-8 without a byte order mark at its start; save it without "
-            f"(some editors say 'UTF-8 with BOM')"
-        )
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise JobError(f"{path}: expected a TOML file in UTF-8") from None
+    text = read_toml(path, what="the job file", kind=JobError)
     return parse_job(text, file=path, with_certificates=with_certificates)
 
 
 def parse_job(text: str, *, file: Path, with_certificates: bool = True) -> Job:
     """Check the text of a job file; arguments and errors as in `load_job`."""
-    tables = _parse_toml(text, float, file)
+    tables = parse_toml(text, file=file, kind=JobError)
     # Amounts must not pass through binary fractions; everything else may.
-    exact = _parse_toml(text, _decimal, file).get("parameters", {})
+    exact = parse_toml(text, file=file, kind=JobError, parse_float=_decimal).get("parameters", {})
     try:
-        _check_values(exact, "parameters")
-        _check_values(tables, "")
-        try:
-            fields = msgspec.convert(tables, _JobFile)
-        except msgspec.ValidationError as error:
-            raise _fault(str(error)) from None
+        check_values(exact, "parameters")
+        check_values(tables, "")
+        fields = convert(
+            tables, _JobFile, hint="a field of the job itself must stand before the first [table]"
+        )
         return _check(fields, exact, file.parent, with_certificates=with_certificates)
     except FieldFault as fault:
-        raise fault.error(file, text) from None
-
-
-def _parse_toml(text: str, parse_float: Callable[[str], Any], file: Path) -> dict[str, Any]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if len(line) > _MAX_LINE:
-            raise JobError(f"{file}:{number}: expected lines of at most {_MAX_LINE} characters")
-    try:
-        return tomllib.loads(text, parse_float=parse_float)
-    except tomllib.TOMLDecodeError as error:
-        raise JobError(f"{file}: this is not TOML: {error}") from None
-    except RecursionError:
-        raise JobError(
-            f"{file}: expected lists and tables inside each other at most {_MAX_DEPTH} deep"
-        ) from None
-    except ValueError:  # Python converts no number of thousands of digits
-        raise JobError(
-            f"{file}: expected whole numbers of at most 63 bits, got one of far more digits"
-        ) from None
+        raise fault.error(file, text, JobError) from None
 
 
 def _decimal(text: str) -> Decimal:
@@ -168,38 +129,6 @@ def _decimal(text: str) -> Decimal:
         return Decimal(text)
     except decimal.InvalidOperation:  # an exponent of more than 18 digits
         return Decimal("nan")
-
-
-def _check_values(value: object, place: str, depth: int = 0) -> None:
-    """Refuse nesting, and numbers of a size, that no field has and that would be slow to show or to compute with."""
-    if depth > _MAX_DEPTH:
-        raise FieldFault(place, f"expected lists and tables inside each other at most {_MAX_DEPTH} deep")
-    if isinstance(value, dict):
-        for key, inside in value.items():
-            _check_values(inside, f"{place}.{key}" if place else key, depth + 1)
-    elif isinstance(value, list):
-        for i, inside in enumerate(value):
-            _check_values(inside, f"{place}[{i}]", depth + 1)
-    elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        raise FieldFault(place, "expected a whole number of at most 63 bits, got a longer one")
-    elif isinstance(value, Decimal) and value and value.is_finite() and abs(value.adjusted()) > _MAX_EXPONENT:
-        raise FieldFault(
-            place, f"expected a number with an exponent of at most {_MAX_EXPONENT}, got a larger one"
-        )
-
-
-def _fault(message: str) -> FieldFault:
-    """Return msgspec's complaint with the field's place in front."""
-    what, _, where = message.partition(" - at ")
-    field = where.strip("`").removeprefix("$").removeprefix(".")
-    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
-        inside = f"{field}.{unknown[1]}" if field else unknown[1]
-        hint = "" if not field else "; a field of the job itself must stand before the first [table]"
-        return FieldFault(inside, f"there is no such field{hint}")
-    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
-        return FieldFault(f"{field}.{missing[1]}" if field else missing[1], "this field is missing")
-    what = what.replace("`", "").replace("object", "a table").replace("array", "a list")
-    return FieldFault(field, what[:1].lower() + what[1:])
 
 
 def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, with_certificates: bool) -> Job:

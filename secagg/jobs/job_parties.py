@@ -14,12 +14,12 @@ import msgspec
 from cryptography import x509
 
 from secagg.errors import UsageError
-from secagg.jobs.fields import FieldFault
 from secagg.jobs.job import Address, Member, Window
 from secagg.network.identity import check_certificate, check_name, load_certificate, read_certificate
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
 from secagg.patterns.pattern import Pattern
+from secagg.toml_files import FieldFault
 
 _PEM: Final = "-----BEGIN"
 _HOST: Final = re.compile(r"[\w.:%][\w.:%-]{0,252}")

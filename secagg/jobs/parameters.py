@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from secagg.jobs.fields import FieldFault
 from secagg.patterns.parameters import DECIMALS, parameter_fields
 from secagg.patterns.pattern import Pattern
+from secagg.toml_files import FieldFault
 
 _LARGEST_AMOUNT: Final = 10**16
 _MAX_DECIMALS: Final = (

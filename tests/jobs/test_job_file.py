@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError
-from secagg.jobs.fields import FieldFault, line_of
 from secagg.jobs.job import Job, Window
 from secagg.jobs.job_file import load_job, parse_job
 from secagg.jobs.job_parties import parse_address
@@ -27,6 +26,7 @@ from secagg.network.identity import create_identity
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
 from secagg.patterns.parameters import shown_parameters
 from secagg.patterns.registry import find, names
+from secagg.toml_files import FieldFault, line_of
 
 GOOD = """\
 name = "september"
