@@ -51,6 +51,13 @@ def test_a_program_within_its_bounds_runs_as_it_does_without():
     assert np.allclose(got, np.where(values > 1, values * values, values / 3).sum(0), atol=1e-3)
 
 
+def test_elementary_functions_agree_with_their_twins_at_every_step():
+    values = np.array([0.0, 2.0**-16, 0.75, 3.0, 40000.0])
+    functions = [mpc.reciprocal, np.sqrt, mpc.rsqrt, np.log, mpc.sigmoid]
+    got = debugged(lambda x: np.stack([function(x) for function in functions]), values, fixed(16))
+    assert np.allclose(got[1], np.sqrt(values), rtol=2.0**-20, atol=2.0**-15)
+
+
 @pytest.mark.parametrize("function", [mpc.linalg.inv, np.linalg.cholesky])
 @pytest.mark.parametrize("matrix", [[[0.0, 1.0], [1.0, 0.0]], [[2.0, 1.0], [0.0, 2.0]]])
 def test_a_matrix_of_no_system_is_named_with_its_line(function, matrix):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import mpmath
 import numpy as np
 import pytest
 
 from clear import run_clear
 from secagg.errors import UsageError
-from secagg.mpc.arrays import elementary
-from secagg.mpc.arrays.dtypes import fixed, int64
+from secagg.mpc.arrays import digits, elementary
+from secagg.mpc.arrays.dtypes import fixed, int16, int64
 from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.clear import ClearEngine
 from secagg.mpc.engines import set_up
 from secagg.network.simulated import simulate
 
@@ -173,3 +176,45 @@ def test_three_and_four_parties_compute_them_within_a_unit_more(computing):
     got = simulate(dict.fromkeys(computing, program), insecure_seed=1).values()[0]
     for result, true in zip(got, (1 / x, np.sqrt(x), np.log(x), 1 / (1 + np.exp(-x))), strict=True):
         assert np.allclose(result, true, rtol=RELATIVE, atol=3 * 2.0**-16)
+
+
+def test_bits_become_integers_a_bounded_number_at_a_time(monkeypatch):
+    counts, from_bits = [], ClearEngine.from_bits
+
+    async def counted(engine, bits, group, n):
+        counts.append(n)
+        return await from_bits(engine, bits, group, n)
+
+    monkeypatch.setattr(ClearEngine, "from_bits", counted)
+    monkeypatch.setattr(digits, "_STRETCH", 512)
+    x = np.arange(1, 131) / 16
+    functions = [elementary.sqrt, elementary.log, elementary.exp]
+    for got, function in zip(opened(functions, x, f=16), (np.sqrt, np.log, np.exp), strict=True):
+        assert np.allclose(got, function(x), rtol=2.0**-18, atol=2.0**-14)
+    whole = np.arange(-130, 130)
+    (wide,) = opened([lambda v: v.astype(int64)], whole, f=0, dtype=int16)
+    assert (wide == whole).all()
+    assert max(counts) <= 512
+    assert len(counts) > 20
+
+
+@pytest.mark.parametrize("name", ["divide", "exp", "log", "sqrt", "sigmoid"])
+def test_a_function_holds_a_bounded_number_of_words_for_each_element(name, monkeypatch):
+    n = 1 << 14
+    monkeypatch.setattr(digits, "_STRETCH", n)
+    x = np.linspace(0.5, 4, n)
+
+    async def program(primitives):
+        engine = Engine(primitives)
+        shared = [
+            engine.share(x, owner="ada", shape=n, dtype=fixed(16)) for _ in range(1 + (name == "divide"))
+        ]
+        result = elementary.NAMES[name](*shared)
+        tracemalloc.start()
+        try:
+            await engine.open(result)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert run_clear(program) / (8 * n) < 32

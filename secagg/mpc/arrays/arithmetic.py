@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.mpc.arrays.digits import WIDEN
 from secagg.mpc.arrays.dtypes import (
     DEFAULT_FIXED,
     BoolType,
@@ -39,7 +40,7 @@ from secagg.mpc.arrays.handle import (
     public_values,
     rescaled,
 )
-from secagg.mpc.arrays.kernels import MATMUL, MULTIPLY, NEGATIVE, SHIFT, TRUNCATE, WIDEN
+from secagg.mpc.arrays.kernels import MATMUL, MULTIPLY, NEGATIVE, SHIFT, TRUNCATE
 from secagg.mpc.arrays.local import (
     ADD,
     ADD_PUBLIC,

@@ -19,11 +19,10 @@ become numbers with the larger f of the two first, so both are below 2**(61 - f)
 Saturation. 1 / 0, x / 0 and rsqrt(0) are 0. A negative x counts as 0 for sqrt, rsqrt and log, and log(0) is
 log(2**-(f + 1)). exp(x) is exp of the nearest number of f fractional bits in [-(f + 1) log 2, (61 - 2 f) log 2].
 
-*Normalisation*, as in [CS10]. The digits of x from its highest one on, as integers t_j = [x >= 2**j], give the one-hot
-vector t_j - t_{j+1} of the highest digit e. So 2**(60 - e), and any other function of e, is a linear function of t.
-c = x 2**(60 - e) / 2**61 lies in [1/2, 1). There 1/c, sqrt(c), 1/sqrt(c) and log(c) are polynomials in 4 c - 3, which lies
-in [-1, 1]: interpolation at Chebyshev's points, with an error below 2**-28. The result is the polynomial's value times a
-power of two that depends on e.
+*Normalisation*, as in [CS10]. The highest digit e of x is found as e + 3 = 16 a + b (`digits`), so that 2**(60 - e) is a
+product of a function of a and one of b. c = x 2**(60 - e) / 2**61 lies in [1/2, 1). There 1/c, sqrt(c), 1/sqrt(c) and log(c)
+are polynomials in 4 c - 3, which lies in [-1, 1]: interpolation at Chebyshev's points, with an error below 2**-28. The
+result is the polynomial's value times a power of two that depends on e: first that of b, then that of a.
 
 *Exponentials*, as in [AS19]. 2**y for y = x log2(e): the fractional part of y gives a polynomial, and the digits of its
 floor a power of two.
@@ -34,9 +33,10 @@ Who learns what: nobody anything, for they are programs on the engine.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Generic, NamedTuple
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -54,11 +54,12 @@ from secagg.mpc.arrays.arithmetic import (
     product,
     selected,
     shifted_right,
+    square,
     subtract,
     times_integers,
 )
 from secagg.mpc.arrays.comparison import maximum, minimum
-from secagg.mpc.arrays.digits import DIGITS, LEADING
+from secagg.mpc.arrays.digits import BASE, BLOCKS, DIGITS, DIGITS_BELOW, HIGHEST, OFFSET
 from secagg.mpc.arrays.dtypes import FixedType, Number, int8, int64
 from secagg.mpc.arrays.handle import (
     H,
@@ -73,15 +74,14 @@ from secagg.mpc.arrays.handle import (
 from secagg.mpc.arrays.kernels import MULTIPLY, TRUNCATE
 from secagg.mpc.arrays.local import NARROW, SCALE
 from secagg.mpc.arrays.logic import invert
-from secagg.mpc.arrays.moves import concat, expand_dims, index, reshape
+from secagg.mpc.arrays.moves import concat, index, reshape, stack
 from secagg.mpc.arrays.reductions import Axis, var
 from secagg.mpc.arrays.reductions import max as largest
 from secagg.mpc.arrays.reductions import sum as total
 
 _INNER: Final = FixedType(28)
-_DIGITS: Final = 61  # of a number of at least 0 in the ring, so that its product with a power of two fits
 _DEGREE: Final = 11  # of polynomials on [1/2, 1], whose functions have a pole at 0
-_BLOCK: Final = 16  # powers of two that a number of 30 bits is multiplied by at once
+_BLOCK: Final = 16  # powers of two that a number of 30 bits is multiplied by at once, in exponentials
 _MOST: Final = 20  # fractional bits of an argument
 _QUOTIENT: Final = 16  # bits of a quotient before the point
 _LOG2_E: Final = math.log2(math.e)
@@ -98,9 +98,11 @@ def _reciprocal(x: H, frac_bits: int) -> H:
     f = number(x).frac_bits
     below = as_numbers(is_negative(x))
     size = subtract(x, times_integers(product(below, x, 0), np.asarray(2)))
-    c, highest, _ = _normalised(size)
-    exponents = [f - 1 - e for e in range(_DIGITS)]
-    y = _times_power(_polynomial(c, _interpolated("reciprocal")), highest, exponents, frac_bits)
+    c, highest = _normalised(size)
+    y = _polynomial(c, _interpolated("reciprocal"))
+    z = product(read_as(y, int64), highest.rows[0], 0)  # 1 / x = y 2**(f - 1 - e)
+    low = f - 1 + OFFSET + frac_bits - _INNER.frac_bits - (BASE - 1)
+    y = _by_block(z, highest.at_least, [low - BASE * a for a in range(BLOCKS)])
     return subtract(y, times_integers(product(below, y, 0), np.asarray(2)))
 
 
@@ -135,25 +137,29 @@ def rsqrt(x: H) -> H:
 def _root(x: H, name: str, power: int) -> H:
     x = _argument(x)
     dtype = number(x)
-    c, highest, _ = _normalised(_at_least_zero(x))
+    # x = c 2**t for t = e + 1 - f = 16 a + (b - 2 - f), of which an odd part leaves a factor sqrt(2).
+    halves = [power * ((b + 1 - OFFSET - dtype.frac_bits) // 2) for b in range(BASE)]
+    odd = [(b + 1 - OFFSET - dtype.frac_bits) % 2 for b in range(BASE)]
+    least = min(halves)
+    rows = [[(odd[b] == o) << halves[b] - least for b in range(BASE)] for o in (0, 1)]
+    c, highest = _normalised(_at_least_zero(x), *rows)
     y = _polynomial(c, _interpolated(name))
-    parts = []
-    for odd in (0, 1):  # x = c 2**(e + 1 - f), of which an odd exponent leaves a factor sqrt(2)
-        chosen = [e for e in range(_DIGITS) if (e + 1 - dtype.frac_bits) % 2 == odd]
-        exponents = [power * (e + 1 - dtype.frac_bits - odd) // 2 for e in chosen]
-        value = multiply(y, math.sqrt(2.0) ** power) if odd else y
-        of_these = index(highest, slice(chosen[0], None, 2))
-        parts.append(_times_power(value, of_these, exponents, dtype.frac_bits))
-    return read_as(add(*parts), dtype)
+    factors = stack([read_as(v, int64) for v in (y, multiply(y, math.sqrt(2.0) ** power))])
+    z = _sum(product(factors, stack(highest.rows[2:]), 0))
+    low = least + dtype.frac_bits - _INNER.frac_bits
+    shifts = [low + power * BASE // 2 * a for a in range(BLOCKS)]
+    return read_as(_by_block(z, highest.at_least, shifts), dtype)
 
 
 def log(x: H) -> H:
     """Return the natural logarithm; that of 2**-(f + 1) where x <= 0."""
     x = _argument(x)
     f = number(x).frac_bits
-    c, _, length = _normalised(_at_least_zero(x))
+    c, highest = _normalised(_at_least_zero(x), [b + 1 - OFFSET for b in range(BASE)])
+    # x = c 2**t for t = e + 1 - f = 16 a + (b - 2 - f)
+    counted = add(times_integers(_sum(highest.at_least), np.asarray(BASE)), highest.rows[2])
     log_2 = np.asarray(round(math.log(2.0) * 2**_INNER.frac_bits))
-    exponent = read_as(times_integers(subtract(length, np.asarray(f)), log_2), _INNER)
+    exponent = read_as(times_integers(subtract(counted, np.asarray(f)), log_2), _INNER)
     return truncated(add(_polynomial(c, _interpolated("log")), exponent), FixedType(f))
 
 
@@ -233,46 +239,65 @@ def truncated(x: H, dtype: FixedType) -> H:
     return x.derive(TRUNCATE, shape=x.shape, dtype=dtype, params=(64, number(x).frac_bits - dtype.frac_bits))
 
 
-def _weighted(weights: Sequence[int], rows: H) -> H:
-    """Return the sum of rows times public weights. Free."""
-    flat = reshape(rows, (len(weights), -1))
-    return reshape(matmul(np.array(weights, np.int64), flat), rows.shape[1:])
+class Highest(NamedTuple, Generic[H]):
+    """The highest digit e of x >= 0, with e + 3 = 16 a + b; nothing is set for x = 0.
+
+    Attributes:
+      at_least: whether a is at least 1, 2 and 3, of shape (3, ...).
+      rows: functions of b, as they were asked for.
+    """
+
+    at_least: H
+    rows: list[H]
 
 
-def _normalised(x: H) -> tuple[H, H, H]:
-    """Return c in [1/2, 1), the one-hot vector of the highest digit, and the number of digits, of x >= 0.
+def _normalised(x: H, *rows: Sequence[int]) -> tuple[H, Highest[H]]:
+    """Return c in [1/2, 1) of x >= 0, 1/2 for 0, and its highest digit with functions of b.
 
-    For 0 they are 1/2, nothing set and 0.
+    The first two rows of the result are 2**(15 - b) and 1.
     """
     raw = read_as(x, int64)
-    digits = (_DIGITS, *x.shape)
-    from_highest = raw.derive(LEADING, shape=digits, dtype=int64, params=(_DIGITS,))
-    below, top = index(from_highest, slice(0, -1)), index(from_highest, slice(_DIGITS - 1, None))
-    highest = concat([subtract(below, index(from_highest, slice(1, None))), top])
-    scale = _weighted([1 << _DIGITS - 1 - e for e in range(_DIGITS)], highest)
-    params = (64, _DIGITS - _INNER.frac_bits)
+    weights = (tuple(1 << BASE - 1 - b for b in range(BASE)), (1,) * BASE, *map(tuple, rows))
+    found = raw.derive(HIGHEST, shape=(BLOCKS - 1 + len(weights), *x.shape), dtype=int64, params=weights)
+    at_least = index(found, slice(0, BLOCKS - 1))
+    highest = Highest(at_least, [index(found, BLOCKS - 1 + i) for i in range(len(weights))])
+    # 2**(60 - e) = 2**(48 - 16 a) 2**(15 - b)
+    powers = [1 << BASE * (BLOCKS - 1 - a) for a in range(BLOCKS)]
+    steps = np.array([after - before for before, after in itertools.pairwise(powers)])
+    power = add(_sum(times_integers(at_least, _column(steps, x.ndim))), powers[0])
+    scale = product(power, highest.rows[0], 0)
+    params = (64, DIGITS_BELOW - _INNER.frac_bits)
     c = raw.derive(MULTIPLY, scale, shape=x.shape, dtype=_INNER, params=params)
     half = 1 << _INNER.frac_bits - 1
-    nothing = add(times_integers(index(from_highest, 0), np.asarray(-half)), half)
-    return add(c, read_as(nothing, _INNER)), highest, total(from_highest, axis=0)
+    nothing = add(times_integers(highest.rows[1], np.asarray(-half)), half)
+    return add(c, read_as(nothing, _INNER)), highest
 
 
-def _times_power(y: H, highest: H, exponents: Sequence[int], frac_bits: int) -> H:
-    """Return y 2**exponents[e] in units of 2**-frac_bits for the e that is set in a one-hot vector, 0 where none is.
+def _sum(x: H) -> H:
+    """Return the sum along the first axis."""
+    return total(x, axis=0)
 
-    Powers are cut into blocks of 16, so that products of y, which is below 4, fit the ring. Each block is truncated by
-    itself; of all but one the product is 0, which truncation keeps.
+
+def _column(values: NDArray[Any], ndim: int) -> NDArray[Any]:
+    """Return values along a new first axis of an array of so many dimensions."""
+    return values.reshape(-1, *(1,) * ndim)
+
+
+def _by_block(z: H, at_least: H, shifts: Sequence[int]) -> H:
+    """Return z 2**shifts[a], rounded up or down, of integers z below 2**46 that are 0 where nothing is set.
+
+    Each a is truncated by itself; of all but one the product is 0, which truncation keeps.
     """
-    shifts = [exponent + frac_bits - _INNER.frac_bits for exponent in exponents]
-    raw, high = read_as(y, int64), max(shifts)
+    above = product(z, at_least, 0)
+    reached = [z, *(index(above, i) for i in range(BLOCKS - 1))]
+    parts = [subtract(here, further) for here, further in itertools.pairwise(reached)] + [reached[-1]]
     result: H | None = None
-    while high > -(_INNER.frac_bits + 2):  # below, the result is less than half an ulp
-        low = high - _BLOCK + 1
-        weights = [1 << shift - low if low <= shift <= high else 0 for shift in shifts]
-        part = _shifted(product(raw, _weighted(weights, highest), 0), low)
-        result = part if result is None else add(result, part)
-        high = low - 1
-    return times_integers(raw, np.asarray(0)) if result is None else result
+    for part, bits in zip(parts, shifts, strict=True):
+        if bits < -(_INNER.frac_bits + 2 + BASE):
+            continue  # less than half an ulp
+        shifted = _shifted(part, bits)
+        result = shifted if result is None else add(result, shifted)
+    return times_integers(z, np.asarray(0)) if result is None else result
 
 
 def _shifted(raw: H, bits: int) -> H:
@@ -317,15 +342,23 @@ def _polynomial(c: H, coefficients: NDArray[np.float64]) -> H:
 
 
 def _polynomial_of(u: H, coefficients: NDArray[np.float64]) -> H:
-    """Return a polynomial of u in [-1, 1]: powers by doubling, then one sum that is truncated once."""
+    """Return a polynomial of degree 5 to 12 of u in [-1, 1].
+
+    It is the sum of u**(4 i) q_i, as in [PS73]: q_i of degree 3, the last one of 4, and u**8 the square of u**4.
+    """
     degree = len(coefficients) - 1
-    powers = expand_dims(u, axis=0)
-    while (have := powers.shape[0]) < degree:
-        wanted = min(have, degree - have)
-        following = multiply(index(powers, slice(0, wanted)), index(powers, slice(have - 1, None)))
-        powers = concat([powers, following])
-    value = matmul(coefficients[1:], reshape(powers, (degree, -1)))
-    return add(reshape(value, u.shape), float(coefficients[0]))
+    groups = -(-degree // 4)
+    table = np.zeros((groups, 5))
+    for k, coefficient in enumerate(coefficients):
+        i = min(k // 4, groups - 1)
+        table[i, k - 4 * i] = coefficient
+    first = stack([u, square(u)])
+    powers = concat([first, multiply(first, index(first, 1))])
+    q = reshape(matmul(table[:, 1:], reshape(powers, (4, -1))), (groups, *u.shape))
+    q = add(q, _column(table[:, 0], u.ndim))
+    fourth = index(powers, 3)
+    factors = stack([fourth, square(fourth)][: groups - 1])
+    return add(index(q, 0), _sum(multiply(index(q, slice(1, None)), factors)))
 
 
 _FUNCTIONS: Final[dict[str, tuple[Callable[[Any], Any], float, int]]] = {

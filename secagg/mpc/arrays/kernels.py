@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from secagg.mpc.arrays.dtypes import BoolType, DType, IntegerType, Number
+from secagg.mpc.arrays.dtypes import BoolType, IntegerType
 from secagg.mpc.arrays.graph import Call, Kernel, Node, Shape
-from secagg.mpc.arrays.lanes import LANES, join_bits, pack, split_bits, unpack, words_of
+from secagg.mpc.arrays.lanes import join_bits, pack, split_bits, unpack, words_of
 from secagg.mpc.groups import Array
 from secagg.mpc.primitives import Primitives, Shares, concatenate
 from secagg.ring import Ring
@@ -233,25 +233,6 @@ ZERO: Final = Kernel("equal to zero", _zero)
 FROM_BITS: Final = Kernel("bits to integers", _from_bits)
 
 
-async def _widen(engine: Primitives, node: Node, x: Shares) -> Shares:
-    """Return signed elements in a wider ring: the sum of their bits, of which the highest counts negative."""
-    narrow, group = Ring(node.params[0]), _number(node.dtype).group
-    n = math.prod(node.shape)
-    planes = await engine.to_bits(x.reshape(-1))
-    lanes = words_of(n) * LANES
-    elements = await engine.from_bits(planes.reshape(-1), group, narrow.bits * lanes)
-    weights = np.array([1 << j for j in range(narrow.bits)], np.uint64).astype(group.dtype)
-    weights[-1] = np.negative(weights[-1])
-    return elements.each(
-        lambda part: group.ring.reduce(
-            np.asarray((part.reshape(narrow.bits, lanes)[:, :n] * weights[:, None]).sum(0, dtype=group.dtype))
-        ).reshape(node.shape)
-    )
-
-
-WIDEN: Final = Kernel("widen", each(_widen))
-
-
 async def _any(engine: Primitives, node: Node, x: Shares) -> Shares:
     """Return the OR along the axis: over planes in pairs, all pairs of a level in one round."""
     (axis,), (before,) = node.params, (node.inputs[0].shape,)
@@ -272,9 +253,3 @@ async def _any(engine: Primitives, node: Node, x: Shares) -> Shares:
 
 
 ANY: Final = Kernel("any", each(_any))
-
-
-def _number(dtype: DType) -> Number:
-    if isinstance(dtype, BoolType):
-        raise TypeError("expected a dtype of numbers, got bool")
-    return dtype
