@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def test_a_program_within_its_bounds_runs_as_it_does_without():
 
 def test_elementary_functions_agree_with_their_twins_at_every_step():
     values = np.array([0.0, 2.0**-16, 0.75, 3.0, 40000.0])
-    functions = [mpc.reciprocal, np.sqrt, mpc.rsqrt, np.log, mpc.sigmoid]
+    functions: list[Callable[..., Any]] = [mpc.reciprocal, np.sqrt, mpc.rsqrt, np.log, mpc.sigmoid]
     got = debugged(lambda x: np.stack([function(x) for function in functions]), values, fixed(16))
     assert np.allclose(got[1], np.sqrt(values), rtol=2.0**-20, atol=2.0**-15)
 
