@@ -96,6 +96,7 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.slow
 def test_every_name_and_module_on_the_pages_is_one_of_the_codes() -> None:
     folders = ("secagg", "tests", "benchmarks", "examples")
     modules = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")}

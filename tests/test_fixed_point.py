@@ -77,6 +77,7 @@ def test_sum_bits_is_exact(parties: int, bits: int) -> None:
     assert plan(clip=1.0, frac_bits=0, parties=parties).sum_bits == bits
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.floats(1e-12, 0.4))
 def test_precision_is_met_with_the_fewest_places(precision: float) -> None:
@@ -172,6 +173,7 @@ def test_a_plan_cannot_be_built_around_the_planner() -> None:
 # Rounding
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(plans, st.lists(st.floats(-1.0, 1.0), max_size=20))
 def test_nearest_encoding_is_the_exact_rounding_and_meets_its_bound(

@@ -114,6 +114,7 @@ def test_where_the_channel_keeps_the_order_nothing_is_early() -> None:
     assert "message 1 from b came twice or too early" in blamed(party)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lane", "early"),
     [

@@ -137,6 +137,7 @@ def test_matmul_equals_python_integers_at_the_worst_case(k: int) -> None:
     assert (matmul(a, b) == exact_product(a, b)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(24, 90), st.integers(1, 700), st.integers(24, 90))
 def test_matmul_equals_numpys_integer_product(seed: int, m: int, k: int, n: int) -> None:

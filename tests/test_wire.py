@@ -577,6 +577,7 @@ def test_text_of_the_peer_is_quoted_and_cut_in_errors() -> None:
     assert len(text) < 400
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_raise_nothing_but_wire_error(data: bytes) -> None:

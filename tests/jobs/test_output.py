@@ -39,6 +39,7 @@ def test_numbers_and_plain_texts_are_not_touched(text: str) -> None:
     assert cell_of(text) == text
 
 
+@pytest.mark.slow
 @given(st.text(st.sampled_from("'=+-@\t\r\n ,;|\"a1.＝") | st.characters(codec="utf-8"), max_size=8))
 def test_the_rule_can_be_turned_back_and_a_csv_reader_gets_the_cells(text: str) -> None:
     assert text_of(cell_of(text)) == text

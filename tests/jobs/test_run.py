@@ -490,6 +490,7 @@ def refused(
     return run_all({name: partial(take_part, name) for name in job.roster}), readers
 
 
+@pytest.mark.slow
 def test_a_job_that_differs_at_one_party_is_refused_before_anybody_reads_data() -> None:
     def change(job: Job, name: str) -> Job:
         if name != "bank_c":
@@ -504,6 +505,7 @@ def test_a_job_that_differs_at_one_party_is_refused_before_anybody_reads_data() 
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_certificate_is_refused_before_anybody_reads_data() -> None:
     stranger = create_identity("bank_c").certificate
 
@@ -573,6 +575,7 @@ def test_of_four_computing_parties_one_that_lies_ends_the_run_and_the_record_sus
         assert outcome.results.get(name) in (None, honest.results[name])
 
 
+@pytest.mark.slow
 def test_a_party_that_does_not_come_is_named() -> None:
     job, identities = settle(make_job("collectors"))
     job = replace(job, timeouts=Timeouts(connect_s=4, silence_s=60, message_s=60))

@@ -196,6 +196,7 @@ def test_whom_a_victim_accuses_is_named_whoever_of_those_that_pass_it_on_is_read
     assert (error.peer, error.accused) == (victim, culprit)
 
 
+@pytest.mark.slow
 def test_a_party_that_is_accused_and_lives_is_not_named(scene: Scene) -> None:
     for name in NAMES[1:]:
         scene.send(name, scene.word(name))
@@ -212,6 +213,7 @@ def test_an_abort_about_nobody_who_is_here_names_its_sender(scene: Scene) -> Non
     assert (error.peer, error.accused) == ("d", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("awaits", "then_sends", "named"),
     [(Reply.TAG, False, "b"), (Reply.TAG, True, ""), (Word.TAG, False, ""), (0, False, "")],
@@ -231,6 +233,7 @@ def test_a_peer_is_named_only_if_its_last_word_is_that_it_waits_for_what_comes_l
     assert error.peer == named
 
 
+@pytest.mark.slow
 def test_a_peer_that_owes_a_message_is_named_also_if_it_takes_nothing_more(scene: Scene) -> None:
     async def program(party: Party) -> None:
         await party.receive(Word, "b")
@@ -243,6 +246,7 @@ def test_a_peer_that_owes_a_message_is_named_also_if_it_takes_nothing_more(scene
     assert error.peer == "b"
 
 
+@pytest.mark.slow
 def test_who_waits_for_bytes_to_be_taken_does_not_say_that_it_waits_for_a_message(scene: Scene) -> None:
     told: list[Heartbeat] = []
 
