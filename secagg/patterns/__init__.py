@@ -9,12 +9,17 @@ __all__ = [
     "Contribution",
     "Disclosure",
     "Field",
+    "Findings",
     "GroupByPattern",
+    "Groups",
     "Identifier",
     "Integer",
+    "JointTable",
     "Limit",
     "Money",
+    "Number",
     "Pattern",
+    "ProgramPattern",
     "Result",
     "Risk",
     "RoleSize",
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from secagg.patterns import banking, counts
     from secagg.patterns.counts import factorize, group_size, group_sum, nunique
     from secagg.patterns.group_by import GroupByPattern
+    from secagg.patterns.groups import Groups
+    from secagg.patterns.joint_tables import JointTable, Number
     from secagg.patterns.pattern import (
         Agreed,
         Contribution,
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
         Tables,
         Terms,
     )
+    from secagg.patterns.program import Findings, ProgramPattern
     from secagg.patterns.registry import find, names
     from secagg.protocols.group_by import Field, Rows
     from secagg.query.schema import Identifier, Integer, Money, Schema, Time
@@ -60,6 +68,9 @@ else:
             "secagg.patterns.counts": "factorize group_size group_sum nunique",
             "secagg.patterns.group_by": "GroupByPattern",
             "secagg.patterns.pattern": "Agreed Contribution Disclosure Limit Pattern Result Risk RoleSize Tables Terms",
+            "secagg.patterns.groups": "Groups",
+            "secagg.patterns.joint_tables": "JointTable Number",
+            "secagg.patterns.program": "Findings ProgramPattern",
             "secagg.patterns.registry": "find names",
             "secagg.query.schema": "Identifier Integer Money Schema Time",
             "secagg.protocols.group_by": "Field Rows",

@@ -35,6 +35,7 @@ GROUP: Final = "secagg.patterns"
 _OWN: Final = {
     "collectors": "secagg.patterns.banking.collectors:COLLECTORS",
     "structuring": "secagg.patterns.banking.structuring:STRUCTURING",
+    "velocity": "secagg.patterns.banking.velocity:VELOCITY",
 }
 _OWN_DISTRIBUTION: Final = "secagg"
 # What every installation has, in whatever version; parties compare secagg's release itself.

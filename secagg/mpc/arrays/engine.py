@@ -155,14 +155,23 @@ class Engine:
 
     async def open(self, *arrays: SharedArray, to: PartyId | Sequence[PartyId] | None = None) -> list[Any]:
         """Open several arrays at once, and return their values to the parties named, None to others."""
-        receivers = self._receivers(to)
-        if not arrays:
+        return await self.open_each([(x, to) for x in arrays])
+
+    async def open_each(
+        self, openings: Sequence[tuple[SharedArray, PartyId | Sequence[PartyId] | None]]
+    ) -> list[Any]:
+        """Open arrays at once, each to parties of its own; return the values of those that this party learns, None else.
+
+        A party that does not compute calls `mpc.receive` for each array that is opened to it, in their order.
+        """
+        if not openings:
             raise UsageError("expected at least one array to open")
+        arrays = [x for x, _ in openings]
         for x in arrays:
             if not isinstance(x, SharedArray) or x.engine is not self:
                 raise UsageError(f"expected shared arrays of this engine to open, got {x!r}")
-        nodes = [x.node for x in arrays]
-        opened = await open_nodes(self.primitives, nodes, [receivers] * len(nodes), self._mode)
+        receivers = [self._receivers(to) for _, to in openings]
+        opened = await open_nodes(self.primitives, [x.node for x in arrays], receivers, self._mode)
         if (rehearsing := self._rehearsing) is not None:
             return [
                 rehearsing.next_opened(x, here=values is not None)

@@ -3,8 +3,9 @@
 from secagg.patterns.banking.collectors import COLLECTORS
 from secagg.patterns.banking.structuring import STRUCTURING
 from secagg.patterns.banking.tables import DEPOSITS, TRANSFERS
+from secagg.patterns.banking.velocity import VELOCITY
 
-__all__ = ["COLLECTORS", "DEPOSITS", "STRUCTURING", "TRANSFERS"]
+__all__ = ["COLLECTORS", "DEPOSITS", "STRUCTURING", "TRANSFERS", "VELOCITY"]
 
 
 def __dir__() -> list[str]:

@@ -33,7 +33,7 @@ Cost: see `cost`; in words, about 2 * (key bits + row bits) ANDs for each of R l
 
 from __future__ import annotations
 
-from secagg.protocols.group_by.announcement import Announced, announce, commitment
+from secagg.protocols.group_by.announcement import Announced, announce, announce_count, commitment
 from secagg.protocols.group_by.engine import cost
 from secagg.protocols.group_by.layout import Layout
 from secagg.protocols.group_by.program import PHASES, find_announced, find_groups
@@ -57,6 +57,7 @@ __all__ = [
     "Query",
     "Rows",
     "announce",
+    "announce_count",
     "commitment",
     "cost",
     "find_announced",

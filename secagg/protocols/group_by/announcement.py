@@ -14,9 +14,9 @@ Cost: 2 rounds; no arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.engines import check_computing
@@ -29,6 +29,29 @@ from secagg.wire import Message
 
 SALT_BYTES: Final = 32
 _LABEL: Final = "secagg.protocols.group_by"
+
+
+class Asked(Protocol):
+    """What an announcement has to fit: `Query` for one."""
+
+    @property
+    def input_parties(self) -> tuple[PartyId, ...]:
+        """Who announces."""
+
+    @property
+    def computing_parties(self) -> tuple[PartyId, ...]:
+        """Who computes."""
+
+    @property
+    def pad_rows_to(self) -> int:
+        """Row counts are announced as multiples of this."""
+
+    @property
+    def row_limit(self) -> int:
+        """The largest row count that one input party may announce."""
+
+    def announced(self, rows: int) -> int:
+        """Return the row count that an input party with so many rows announces."""
 
 
 class Announcement(Message, frozen=True):
@@ -101,42 +124,61 @@ async def announce(party: Party, query: Query, rows: Rows | None = None) -> Anno
       RemoteProtocolError: an announcement that the query does not allow, or not the same to everybody.
     """
     check_computing(party, query.computing_parties)
-    if (rows is not None) != (party.me in query.input_parties):
+    if rows is not None:
+        rows.check(query)
+
+    def commit(salt: bytes) -> bytes:
+        return b"" if rows is None else commitment(rows, salt, session=party.session, owner=party.me)
+
+    announced = await announce_count(party, query, None if rows is None else len(rows.identifiers), commit)
+    return replace(announced, rows=rows)
+
+
+async def announce_count(
+    party: Party, asked: Asked, count: int | None, commit: Callable[[bytes], bytes]
+) -> Announced:
+    """Announce how many rows this party puts in, None if it is no input party; return what all announced, without rows.
+
+    Args:
+      commit: gives the commitment, 32 bytes, to this party's rows under a salt.
+
+    Raises: as `announce`.
+    """
+    if (count is not None) != (party.me in asked.input_parties):
         raise UsageError(
-            f"{party.me}: expected rows from input parties and nobody else ({query.input_parties})"
+            f"{party.me}: expected rows from input parties and nobody else ({asked.input_parties})"
         )
     told: dict[PartyId, Announcement] = {}
     salt = contribution = b""
-    if rows is not None:
-        rows.check(query)
+    if count is not None:
         salt, contribution = party.rng.bytes(SALT_BYTES), party.rng.bytes(KEY_BYTES)
         told[party.me] = Announcement(
-            query.announced(len(rows.identifiers)),
-            commitment(rows, salt, session=party.session, owner=party.me),
+            asked.announced(count),
+            commit(salt),
             digest_of_contribution(party.session, party.me, contribution),
         )
         party.broadcast(told[party.me])
-    told |= await party.gather(Announcement, [p for p in query.input_parties if p != party.me])
+    told |= await party.gather(Announcement, [p for p in asked.input_parties if p != party.me])
     for peer, announcement in told.items():
-        _check(announcement, query, peer)
-    ordered = {name: told[name] for name in query.input_parties}
-    await _compare(party, query, ordered)
+        _check(announcement, asked, peer)
+    ordered = {name: told[name] for name in asked.input_parties}
+    await _compare(party, asked, ordered)
     return Announced(
         {name: a.rows for name, a in ordered.items()},
         {name: a.commitment for name, a in ordered.items()},
         {name: a.contribution for name, a in ordered.items()},
-        rows,
+        None,
         salt,
         contribution,
     )
 
 
-def _check(announcement: Announcement, query: Query, peer: PartyId) -> None:
+def _check(announcement: Announcement, asked: Asked, peer: PartyId) -> None:
     rows = announcement.rows
-    if rows < 0 or rows % query.pad_rows_to or rows > query.row_limit:
-        multiple = f"a multiple of {query.pad_rows_to}, " if query.pad_rows_to > 1 else ""
+    if rows < 0 or rows % asked.pad_rows_to or rows > asked.row_limit:
+        multiple = f"a multiple of {asked.pad_rows_to}, " if asked.pad_rows_to > 1 else ""
         raise RemoteProtocolError(
-            f"expected a row count from {peer} that is {multiple}0 to {query.row_limit} (max_rows), got {rows}",
+            f"expected a row count from {peer} that is {multiple}0 to {asked.row_limit} (max_rows), got {rows}",
             peer=peer,
         )
     if (len(announcement.commitment), len(announcement.contribution)) != (DIGEST_BYTES, DIGEST_BYTES):
@@ -147,12 +189,12 @@ def _check(announcement: Announcement, query: Query, peer: PartyId) -> None:
         )
 
 
-async def _compare(party: Party, query: Query, told: Mapping[PartyId, Announcement]) -> None:
+async def _compare(party: Party, asked: Asked, told: Mapping[PartyId, Announcement]) -> None:
     """Compare with everybody what the input parties announced."""
     mine = tuple(_digest(party.session, name, a) for name, a in told.items())
     party.broadcast(Heard(mine))
     differ: list[tuple[PartyId, PartyId]] = []  # who announced, and who heard something else than this party
-    max_bytes = 2 * DIGEST_BYTES * len(query.input_parties)
+    max_bytes = 2 * DIGEST_BYTES * len(asked.input_parties)
     for peer, heard in (await party.gather(Heard, party.others, max_bytes=max_bytes)).items():
         if len(heard.digests) != len(mine):
             raise RemoteProtocolError(
@@ -161,7 +203,7 @@ async def _compare(party: Party, query: Query, told: Mapping[PartyId, Announceme
             )
         differ += [(n, peer) for n, a, b in zip(told, mine, heard.digests, strict=True) if a != b]
     if differ:
-        raise _different(party.me, query, differ)
+        raise _different(party.me, asked, differ)
 
 
 def _digest(session: bytes, announcer: PartyId, a: Announcement) -> bytes:
@@ -169,10 +211,10 @@ def _digest(session: bytes, announcer: PartyId, a: Announcement) -> bytes:
     return digest(f"{_LABEL}/announcement", parts)
 
 
-def _different(me: PartyId, query: Query, differ: list[tuple[PartyId, PartyId]]) -> RemoteProtocolError:
+def _different(me: PartyId, asked: Asked, differ: list[tuple[PartyId, PartyId]]) -> RemoteProtocolError:
     """Return the error that names who told different things, or says that it cannot be known."""
     # Each difference by itself: any number of input parties may lie, and together frame another.
-    liars = [(_liar(me, query, announcer, heard), announcer, heard) for announcer, heard in differ]
+    liars = [(_liar(me, asked, announcer, heard), announcer, heard) for announcer, heard in differ]
     who, announcer, heard = next((found for found in liars if found[0]), liars[0])
     what = f"{heard} says that {announcer} announced something else than what {announcer} announced to {me}"
     if announcer == me:
@@ -184,11 +226,11 @@ def _different(me: PartyId, query: Query, differ: list[tuple[PartyId, PartyId]])
     )
 
 
-def _liar(me: PartyId, query: Query, announcer: PartyId, heard: PartyId) -> PartyId:
+def _liar(me: PartyId, asked: Asked, announcer: PartyId, heard: PartyId) -> PartyId:
     """Return which of two whose words differ does not keep to the protocol, or "" where that cannot be known."""
     if announcer in (me, heard):  # its own word, or two words of one party
         return heard
-    trusted = set(query.computing_parties)
+    trusted = set(asked.computing_parties)
     if (announcer in trusted) == (heard in trusted):
         return ""
     return heard if announcer in trusted else announcer

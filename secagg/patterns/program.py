@@ -1,0 +1,548 @@
+"""Patterns that are a program on shared arrays: shared tables in, named columns out.
+
+Such a pattern is one file: its parameters, `local` (what an organisation computes of its own rows), `program` (what is
+computed of everybody's, on arrays of `secagg.mpc` that read like numpy's) and `pooled` (the same in the clear). This base
+does the rest: row counts are announced and padded, identifiers become pseudonyms, ranges are checked on shares, and
+results go to whom they are for. `cost` rehearses the program without values.
+
+    class Idle(ProgramPattern):
+        name, summary = "idle", "customers whose balances at all banks add up to less than a limit."
+        inputs = {"customers": Schema(customer=Identifier(), balance=Money())}
+        results = Schema(customer=Identifier(), total=Money())
+        Parameters = Limits
+        about = "customers"
+        tells = "for each customer that it put in: whether all balances stay below the limit and, only if so, their sum"
+
+        def program(self, parameters, tables):
+            rows = tables["customers"]
+            total = Groups([rows["customer"]]).sum_each(rows["balance"])
+            return Findings({"total": total}, shown=total < parameters.limit_cents)
+
+        def pooled(self, parameters, tables): ...        # {(customer,): (total,)}
+
+Results are about the rows of one table (`about`): each owner is told about its own, and takes the columns that it put in
+from its own copy. Or they are the same for all recipients (`about` is None): the parties of the role `result`, or all input
+parties.
+
+Threat model: that of the engine. Three computing parties follow the protocol, and one of them may look. Of four, one may
+lie. Input parties may put in any rows within the columns' ranges; others end the run and name them.
+
+The module is long because what runs a pattern stands beside what describes it.
+
+Learns: see `opens`. Cost: see `cost`; a sort's messages are random, and what is declared of it is what is expected.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import mpc
+from secagg.cost.operation import Cost
+from secagg.errors import PlanError, RemoteProtocolError, UsageError
+from secagg.mpc.arrays import Engine, SharedArray
+from secagg.mpc.arrays.dtypes import BoolType, DType, boolean
+from secagg.mpc.engines import (
+    INPUT_KINDS,
+    OPENING_KINDS,
+    SET_UP_KINDS,
+    check_computing,
+    check_number,
+    share_input_bytes,
+)
+from secagg.party import Party, PartyId
+from secagg.patterns.joint_tables import (
+    IDENTIFIER_BITS,
+    Columns,
+    JointTable,
+    PrivateTables,
+    bounds_of,
+    columns_of,
+    dtype_of,
+)
+from secagg.patterns.pattern import (
+    COMPUTING,
+    INPUT,
+    Agreed,
+    Contribution,
+    Disclosure,
+    Result,
+    Risk,
+    RoleSize,
+    Tables,
+    Terms,
+)
+from secagg.protocols.group_by import Announced, announce_count
+from secagg.protocols.pseudonyms import agree_hash_key, log2_collision
+from secagg.query.schema import Identifier, Integer, Money, Schema
+
+RESULT: Final = "result"  # the role of those who are told, where results are not about somebody's rows
+PHASES: Final = ("agree", "compute")
+
+_FOLLOW: Final = (
+    "The computing parties are taken to follow the protocol. The ranges of what input parties put in are checked. Then no "
+    "computing party learns more than this, even if it pools what it sees with any number of input parties. "
+)
+_ONE_MAY_LIE: Final = (
+    "One of the four computing parties may lie. The ranges of what input parties put in are checked. A lie ends the run "
+    "before anything is opened that depends on it. No computing party learns more than this, even if it lies and pools what "
+    "it sees with any number of input parties. "
+)
+_TWO_POOL: Final = (
+    "Two computing parties that pool what they hold see every row's numbers under pseudonyms. With an input party's help "
+    "they can test guesses of whose they are. "
+)
+_LIES: Final = "A computing party that lies is not caught, and can have the others' rows opened to itself. "
+_MADE_UP: Final = "An input party that puts in made-up rows learns what the results tell about these."
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a program gives, to be opened.
+
+    Attributes:
+      columns: the results' columns that are computed, in the results' order. Where results are about a table, one value for
+        each of its rows; elsewhere any number of rows. Public columns may be numpy arrays or lists of strings.
+      shown: bools, which rows are told; the others are zero when they are opened. None tells all.
+      refused: bits, by what is wrong if one is set: then all parties learn which, and nothing else is opened.
+    """
+
+    columns: Mapping[str, Any]
+    shown: SharedArray | None = None
+    refused: Mapping[str, SharedArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What announcements have to fit; see `announcement.Asked`."""
+
+    input_parties: tuple[PartyId, ...]
+    computing_parties: tuple[PartyId, ...]
+    pad_rows_to: int
+    row_limit: int
+
+    def announced(self, rows: int) -> int:
+        """Return a row count rounded up."""
+        return -(-rows // self.pad_rows_to) * self.pad_rows_to
+
+
+class ProgramPattern(ABC):
+    """A pattern that is a program on shared arrays; see the module, and for other attributes `Pattern`.
+
+    Attributes:
+      about: the input whose rows the results are about, or None.
+      tells: what a recipient is told, after "learns".
+      refusals: what `Findings.refused` may say, in the program's order; its keys.
+      summed: columns, as in "transfers.amount", that the program adds up and multiplies by at most `factor`: a job in which
+        such a sum could exceed 62 bits is refused.
+    """
+
+    name: str
+    summary: str
+    inputs: Mapping[str, Schema]
+    results: Schema
+    Parameters: type[msgspec.Struct]
+    roles: Mapping[str, RoleSize] = {INPUT: RoleSize(2, 255), COMPUTING: RoleSize(3, 4)}
+    phases: tuple[str, ...] = PHASES
+    about: ClassVar[str | None] = None
+    tells: str
+    refusals: ClassVar[tuple[str, ...]] = ()
+    summed: ClassVar[tuple[str, ...]] = ()
+    factor: ClassVar[int] = 1
+
+    # What a pattern is made of.
+
+    def shared(self, parameters: Any) -> Mapping[str, Columns]:  # noqa: ARG002  # others' depend on them
+        """Return the tables that are shared, with the type of each column; by default the inputs as they are read."""
+        return {name: columns_of(schema) for name, schema in self.inputs.items()}
+
+    def sizes(self, parameters: Any) -> Mapping[str, int]:  # noqa: ARG002
+        """Return the public row number of each table that is not as long as an input party's announced row count."""
+        return {}
+
+    def local(self, parameters: Any, tables: Tables) -> Mapping[str, Mapping[str, Any]]:  # noqa: ARG002
+        """Return what an organisation shares, made of its own tables; by default its tables as they are."""
+        return tables
+
+    @abstractmethod
+    def program(self, parameters: Any, tables: Mapping[str, JointTable]) -> Findings:
+        """Return what is found in everybody's rows, as lazy shared arrays; nothing is opened here."""
+
+    @abstractmethod
+    def pooled(self, parameters: Any, tables: Mapping[PartyId, Tables]) -> Any:
+        """Compute the same in the clear, by other means.
+
+        Returns:
+          Where results are about a table: for each tuple of the results' columns that an owner takes from its own copy,
+          the tuple of the others; rows that are not told are missing. Elsewhere the results' rows in order.
+        """
+
+    # The contract.
+
+    def check(self, parameters: Any, terms: Terms) -> None:  # noqa: ARG002
+        """Raise `PlanError` where these cannot be computed with."""
+        self._asked(terms)
+
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest row count that one input party may announce."""
+        return terms.max_rows
+
+    def recipients(self, terms: Terms) -> tuple[PartyId, ...]:
+        """Return who gets a result: each input party about its own rows; else the role `result`, or all input parties."""
+        if self.about is not None:
+            return terms.input_parties
+        return tuple(terms.roles.get(RESULT, ())) or terms.input_parties
+
+    def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:  # noqa: ARG002
+        """Return everything that a run opens, and to whom."""
+        step = terms.pad_rows_to
+        rounded = f", rounded up to a multiple of {step}" if step > 1 else ""
+        found = [
+            Disclosure(f"how many rows each input party has{rounded}", terms.parties),
+            Disclosure(
+                "a salted commitment to each input party's rows, which shows nothing of them without the salt that their "
+                "owner keeps",
+                terms.parties,
+            ),
+            Disclosure(
+                "which input party put in a number outside its column's range; with an unaltered program nobody does",
+                terms.parties,
+            ),
+        ]
+        found += [
+            Disclosure(f"whether {reason}; if so, nothing else is opened", terms.parties)
+            for reason in self.refusals
+        ]
+        return [*found, Disclosure(self.tells, self.recipients(terms), each_its_own=self.about is not None)]
+
+    def trust(self, terms: Terms) -> str:
+        """Return what is taken of the computing parties: three follow the protocol, of four one may lie."""
+        if len(terms.roles[COMPUTING]) == 4:
+            return _ONE_MAY_LIE + _TWO_POOL + _MADE_UP
+        return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
+
+    def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002
+        """Warn of two input parties, who read each other's figures out of joint ones."""
+        if len(terms.input_parties) > 2:
+            return []
+        first, second = terms.input_parties
+        warning = (
+            f"only {first} and {second} put in data: each takes its own rows out of a joint result and reads the other's. "
+            "Take three input parties or more, or agree that these two may know each other's figures."
+        )
+        return [warning]
+
+    def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
+        """Return what a run costs in which these row counts are announced; sorts cost what is expected of them."""
+        asked = self._asked(terms)
+        for name in terms.input_parties:
+            if rows[name] > asked.row_limit:
+                raise PlanError(
+                    f"{name} with {rows[name]} rows is above max_rows, which is {asked.row_limit}; set max_rows in the job"
+                )
+        self._check_sums(parameters, terms, rows)
+        computing = terms.roles[COMPUTING]
+
+        async def rehearse(party: Party) -> None:
+            await self._compute(party, parameters, terms, rows, None, rehearsal=True)
+
+        rehearsed = mpc.cost(rehearse, dict.fromkeys(terms.parties, ()), computing=computing)
+        sent = {name: rehearsed.payload_bytes.get(name, 0) for name in terms.parties}
+        outside = [name for name in terms.input_parties if name not in computing]
+        for name in outside:
+            for table, columns in self.shared(parameters).items():
+                size = self._sizes(parameters, terms, rows)[table][name]
+                for dtype in (*map(dtype_of, columns.values()), boolean):
+                    sent[name] += share_input_bytes(computing, _bytes(size, dtype))
+        # Before it: announced, and compared. The key is drawn beside the engine's set-up.
+        return Cost(rehearsed.rounds + 2 + bool(outside), sent)
+
+    def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
+        """Return the chance that identifiers are confused."""
+        total = sum(
+            sum(isinstance(kind, Identifier) for kind in columns.values()) * sum(sizes.values())
+            for columns, sizes in zip(
+                self.shared(parameters).values(),
+                self._sizes(parameters, terms, rows).values(),
+                strict=True,
+            )
+        )
+        return [
+            Risk(
+                "log2_false_match",
+                "two different identifiers are taken for one",
+                min(0.0, log2_collision(total, IDENTIFIER_BITS)),
+            )
+        ]
+
+    def reference(
+        self, parameters: Any, terms: Terms, tables: Mapping[PartyId, Tables]
+    ) -> dict[PartyId, list[tuple[Any, ...]]]:
+        """Return what each recipient is told, computed in the clear from everybody's tables."""
+        found = self.pooled(parameters, tables)
+        if self.about is None:
+            return {name: list(found) for name in self.recipients(terms)}
+        told = {}
+        for name in terms.input_parties:
+            own = self.local(parameters, tables[name])[self.about]
+            keys = zip(*(list(own[column]) for column in self._taken(own)), strict=True)
+            told[name] = [(*key, *found[key]) for key in dict.fromkeys(keys) if key in found]
+        return told
+
+    def prepare(self, parameters: Any, terms: Terms, tables: Tables) -> PrivateTables:
+        """Return what an input party with these tables puts in."""
+        layout, caps = self.shared(parameters), self.sizes(parameters)
+        made = self.local(parameters, tables)
+        rows = max((len(next(iter(made[name].values()))) for name in layout if name not in caps), default=0)
+        asked = self._asked(terms)
+        return PrivateTables.of(
+            layout, made, caps=caps, announced=asked.announced(rows), row_limit=asked.row_limit
+        )
+
+    async def agree(
+        self,
+        party: Party,
+        parameters: Any,  # noqa: ARG002  # as every pattern's
+        terms: Terms,
+        contribution: Contribution | None,
+    ) -> Agreed:
+        """Announce row counts and commitments, and compare them with everybody."""
+        asked = self._asked(terms)
+        check_computing(party, asked.computing_parties)
+        own = contribution if isinstance(contribution, PrivateTables) else None
+        if own is not None:
+            own.check()
+
+        def commit(salt: bytes) -> bytes:
+            return b"" if own is None else own.commitment(salt, session=party.session, owner=party.me)
+
+        announced = await announce_count(party, asked, None if own is None else own.rows, commit)
+        return Agreed(
+            rows=dict(announced.counts),
+            recorded={"commitments": {name: value.hex() for name, value in announced.commitments.items()}},
+            private={"commitment_salt": announced.salt.hex()} if announced.salt else {},
+            state=(announced, own),
+        )
+
+    async def run(self, party: Party, parameters: Any, terms: Terms, agreed: Agreed) -> Result | None:
+        """Compute; return the rows that this party is told, None if it is no recipient."""
+        announced, own = agreed.state
+        self._check_sums(parameters, terms, agreed.rows)
+        with party.phase("agree"):
+            key = await _hash_key(party, announced)
+        elements = None
+        if own is not None:
+            sizes = self._sizes(parameters, terms, agreed.rows)
+            elements = {t: own.elements(t, sizes[t][party.me], key, party) for t in own.layout}
+        with party.phase("compute"):
+            if party.me in terms.roles[COMPUTING]:
+                opened = await self._compute(party, parameters, terms, agreed.rows, elements)
+            else:
+                opened = await self._outside(party, parameters, terms, agreed.rows, elements)
+        if opened is None:
+            return None
+        return self._rows(own, *opened)
+
+    # What happens underneath.
+
+    def _asked(self, terms: Terms) -> _Terms:
+        computing, limit = terms.roles[COMPUTING], self.row_limit(terms)
+        check_number(computing)
+        if limit < terms.pad_rows_to:
+            raise PlanError(
+                f"expected max_rows of at least pad_rows_to, which is {terms.pad_rows_to}, got {limit}"
+            )
+        return _Terms(terms.input_parties, computing, terms.pad_rows_to, limit)
+
+    def _sizes(
+        self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]
+    ) -> dict[str, dict[PartyId, int]]:
+        """Return how many rows of each table each input party shares; at least one, so that no array is empty."""
+        caps = self.sizes(parameters)
+        return {
+            table: {name: max(1, caps.get(table, rows[name])) for name in terms.input_parties}
+            for table in self.shared(parameters)
+        }
+
+    def _check_sums(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> None:
+        layout, sizes = self.shared(parameters), self._sizes(parameters, terms, rows)
+        for name in self.summed:
+            table, _, column = name.partition(".")
+            most = max(map(abs, bounds_of(layout[table][column]) or (1,)))
+            count = sum(sizes[table].values())
+            if most * count * self.factor >= 1 << 62:
+                raise PlanError(
+                    f"{name}: {count} rows of at most {most} could add up to more than a sum has room for; allow at most "
+                    f"{((1 << 62) - 1) // (count * self.factor)} in one row, or fewer rows"
+                )
+
+    def _taken(self, own: Mapping[str, Any]) -> list[str]:
+        """Return the results' columns that an owner takes from its own copy of the table that results are about."""
+        return [column for column in self.results if column in own]
+
+    async def _compute(
+        self,
+        party: Party,
+        parameters: Any,
+        terms: Terms,
+        rows: Mapping[PartyId, int],
+        own: Mapping[str, Sequence[tuple[NDArray[Any], DType]]] | None,
+        *,
+        rehearsal: bool = False,
+    ) -> tuple[list[Any], Any] | None:
+        """Compute at a computing party; return the columns that are opened to it and which rows are shown."""
+        engine = await Engine.create(party, terms.roles[COMPUTING], label=f"pattern {self.name}")
+        layout = self.shared(parameters)
+        tables = {
+            table: JointTable.share(engine, layout[table], sizes, None if own is None else own[table])
+            for table, sizes in self._sizes(parameters, terms, rows).items()
+        }
+        wrong = [tables[table].out_of_range(columns) for table, columns in layout.items()]
+        outside_range = wrong[0]
+        for other in wrong[1:]:
+            outside_range = outside_range | other
+        findings = self.program(parameters, tables)
+        if tuple(findings.refused) != self.refusals:
+            raise UsageError(
+                f"the pattern {self.name} refuses {list(findings.refused)}, and declares {list(self.refusals)}"
+            )
+        bits = mpc.concat([outside_range, *(bit.reshape(1) for bit in findings.refused.values())])
+        (refused,) = await engine.open(bits, to=terms.parties)
+        if not rehearsal:
+            self._refuse(terms, refused)
+        columns, shown = self._shown(findings, tables)
+        public = [column for column in columns if not isinstance(column, SharedArray)]
+        arrays = [column for column in columns if isinstance(column, SharedArray)]
+        if shown is not None:
+            arrays.append(shown)
+        if public and not arrays:
+            return (columns, None) if party.me in self.recipients(terms) else None
+        openings: list[tuple[SharedArray, PartyId]] = []
+        for name in self.recipients(terms):
+            part = slice(None) if self.about is None else tables[self.about].part(name)
+            openings += [(x[part], name) for x in arrays]
+        opened = await engine.open_each(openings)
+        if rehearsal or party.me not in self.recipients(terms):
+            return None
+        at = self.recipients(terms).index(party.me) * len(arrays)
+        return self._merged(columns, opened[at : at + len(arrays)], shown is not None)
+
+    def _shown(
+        self, findings: Findings, tables: Mapping[str, JointTable]
+    ) -> tuple[list[Any], SharedArray | None]:
+        """Return the columns with zeros where nothing is shown, and which rows are shown."""
+        shown = findings.shown
+        if self.about is not None:
+            valid = tables[self.about].valid
+            shown = valid if shown is None else shown & valid
+        columns = list(findings.columns.values())
+        if shown is not None:
+            columns = [
+                c
+                if not isinstance(c, SharedArray)
+                else c & shown
+                if isinstance(c.dtype, BoolType)
+                else c * shown
+                for c in columns
+            ]
+        return columns, shown
+
+    def _merged(self, columns: Sequence[Any], opened: Sequence[Any], flagged: bool) -> tuple[list[Any], Any]:
+        values = iter(opened)
+        merged = [next(values) if isinstance(c, SharedArray) else c for c in columns]
+        return merged, next(values) if flagged else None
+
+    async def _outside(
+        self,
+        party: Party,
+        parameters: Any,
+        terms: Terms,
+        rows: Mapping[PartyId, int],
+        own: Mapping[str, Sequence[tuple[NDArray[Any], DType]]] | None,
+    ) -> tuple[list[Any], Any] | None:
+        """Take part without computing: share rows, and receive what is opened to this party."""
+        computing = terms.roles[COMPUTING]
+        for table in own or {}:
+            for values, dtype in (own or {})[table]:
+                await mpc.share_with(party, computing, values, dtype=dtype)
+        bits = len(terms.input_parties) + len(self.refusals)
+        self._refuse(terms, await mpc.receive(party, computing, (bits,), dtype=boolean))
+        if party.me not in self.recipients(terms):
+            return None
+        columns, shown = await self._forms(party, parameters, terms, rows)
+        received = []
+        for x in [*(c for c in columns if isinstance(c, tuple)), *([shown] if shown is not None else [])]:
+            shape, dtype = x
+            received.append(await mpc.receive(party, computing, shape, dtype=dtype))
+        left = iter(received)
+        merged = [next(left) if isinstance(c, tuple) else c for c in columns]
+        return merged, next(left) if shown is not None else None
+
+    async def _forms(
+        self, party: Party, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]
+    ) -> tuple[list[Any], Any]:
+        """Return shape and dtype of what is opened to this party, and public columns as they are, by a rehearsal."""
+        found: list[tuple[list[Any], Any]] = []
+        layout = self.shared(parameters)
+        sizes = self._sizes(parameters, terms, rows)
+
+        async def rehearse(rehearsing: Party) -> None:
+            engine = await Engine.create(rehearsing, terms.roles[COMPUTING])
+            tables = {t: JointTable.share(engine, layout[t], sizes[t], None) for t in layout}
+            columns, shown = self._shown(self.program(parameters, tables), tables)
+            part = slice(None) if self.about is None else tables[self.about].part(party.me)
+            forms = [(x[part].shape, x.dtype) if isinstance(x, SharedArray) else x for x in columns]
+            found.append((forms, None if shown is None else (shown[part].shape, shown.dtype)))
+
+        mpc.cost(rehearse, dict.fromkeys(terms.parties, ()), computing=terms.roles[COMPUTING])
+        return found[0]
+
+    def _refuse(self, terms: Terms, bits: NDArray[np.bool_]) -> None:
+        inputs = len(terms.input_parties)
+        for name, bit in zip(terms.input_parties, bits[:inputs].tolist(), strict=True):
+            if bit:
+                raise RemoteProtocolError(
+                    f"{name} put in a number outside its column's range; nothing is reported; ask {name} what it runs",
+                    peer=name,
+                )
+        for reason, bit in zip(self.refusals, bits[inputs:].tolist(), strict=True):
+            if bit:
+                raise PlanError(f"{reason}; nothing is reported. Agree on other parameters, and run again")
+
+    def _rows(self, own: PrivateTables | None, columns: Sequence[Any], shown: Any) -> list[tuple[Any, ...]]:
+        """Return the rows that a recipient is told, with Python's types."""
+        taken: dict[str, list[Any]] = {}
+        n = len(columns[0]) if columns else len(shown)
+        if self.about is not None and own is not None:
+            table = own.tables[self.about]
+            n = own.length(self.about)
+            taken = {column: list(table[column]) for column in self._taken(table)}
+        computed = iter(columns)
+        ready = []
+        for column, kind in self.results.items():
+            values = taken[column] if column in taken else next(computed)[:n]
+            kind_of = (
+                str if isinstance(kind, Identifier) else int if isinstance(kind, Integer | Money) else float
+            )
+            ready.append([kind_of(value) for value in values])
+        kept = range(n) if shown is None else np.flatnonzero(shown[:n]).tolist()
+        rows = [tuple(column[i] for column in ready) for i in kept]
+        return rows if self.about is None else list(dict.fromkeys(rows))  # rows of one key are told the same
+
+
+def _bytes(size: int, dtype: DType) -> int:
+    return -(-size // 64) * 8 if isinstance(dtype, BoolType) else size * dtype.bits // 8
+
+
+async def _hash_key(party: Party, announced: Announced) -> bytes:
+    """Return the key of the pseudonyms at an input party, b"" elsewhere."""
+    if party.me not in announced.counts:
+        return b""
+    later = (*SET_UP_KINDS, *INPUT_KINDS, *OPENING_KINDS)
+    return await agree_hash_key(party, announced.contribution, announced.contributions, sent_before=later)
