@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from rich.console import Console
 
 from secagg.cli.show import complain, say, stdout, table
@@ -9,9 +12,11 @@ from secagg.errors import UsageError
 from secagg.patterns.parameters import shown_parameters
 from secagg.patterns.pattern import RoleSize
 from secagg.patterns.registry import Installed, find, names
-from secagg.query.schema import Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import Category, Integer, Money, Real, Schema, Type
 
 __all__ = ["patterns"]
+
+_WORDS: Final[Mapping[type[Type], str]] = {Money: "amount"}
 
 
 def patterns() -> None:
@@ -48,7 +53,11 @@ def _columns(schema: Schema) -> str:
 def _type(kind: Type) -> str:
     if isinstance(kind, Integer):
         return f"integer, {kind.min} to {kind.max}"
-    return {Identifier: "identifier", Money: "amount", Time: "time"}[type(kind)]
+    if isinstance(kind, Category):
+        return f"one of {', '.join(kind.values)}"
+    if isinstance(kind, Real):
+        return f"number, {kind.min} to {kind.max}, {kind.decimals} decimals"
+    return _WORDS.get(type(kind), type(kind).__name__.lower())
 
 
 def _count(size: RoleSize) -> str:

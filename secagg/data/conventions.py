@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,18 +10,14 @@ from typing import Any, Final
 
 from secagg.data.identifier_rules import Rule
 from secagg.errors import UsageError
+from secagg.query.schema import LARGEST_AMOUNT, zone_of
 
 __all__ = ["LARGEST_LIMIT", "MAX_DECIMALS", "Conventions"]
 
 MAX_DECIMALS: Final = 4
-# 1e13 units of 1e4 parts are 1e17: within int64 and DECIMAL(18, 4).
-LARGEST_LIMIT: Final = 10**13
+LARGEST_LIMIT: Final = LARGEST_AMOUNT  # 1e13 units of 1e4 parts are 1e17: within int64 and DECIMAL(18, 4)
 _MAX_REAL: Final = 100
 _LONGEST_REAL: Final = 64
-# Names such as "localtime" are another zone on each machine; "right/" counts leap seconds.
-_ZONE: Final = re.compile(
-    r"UTC|(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific)/[A-Za-z0-9_+/-]{1,48}"
-)
 
 
 @dataclass(frozen=True)
@@ -74,14 +69,9 @@ class Conventions:
     def zone(self) -> zoneinfo.ZoneInfo:
         """Return the zone of timestamps that name none."""
         try:
-            if _ZONE.fullmatch(self.time_zone):
-                return zoneinfo.ZoneInfo(self.time_zone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            pass
-        raise UsageError(
-            f"time_zone: expected a zone such as UTC or Europe/Berlin, got {self.time_zone!r:.80}; where the system "
-            "has no time zones, pip install tzdata"
-        )
+            return zone_of(self.time_zone)
+        except UsageError as error:
+            raise UsageError(f"time_zone: {error}") from None
 
     def agreed(self, fields: tuple[str, ...]) -> dict[str, Any]:
         """Return everything that the parties must agree on, for identifiers of these fields."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from secagg.errors import UsageError
@@ -11,9 +13,24 @@ from secagg.jobs.spreadsheet import csv_of
 from secagg.party import PartyId
 from secagg.patterns.parameters import units
 from secagg.patterns.pattern import Result
-from secagg.query.schema import Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import (
+    Boolean,
+    Category,
+    Date,
+    Identifier,
+    Integer,
+    Money,
+    Real,
+    Schema,
+    Time,
+    Timestamp,
+    Type,
+)
 
-_TYPES: Final[Mapping[type[Type], type]] = {Identifier: str, Integer: int, Money: int, Time: float}
+_TYPES: Final[Mapping[type[Type], type]] = {
+    Identifier: str, Integer: int, Money: int, Time: float,
+    Real: Decimal, Date: datetime.date, Timestamp: datetime.datetime, Category: str, Boolean: bool,
+}  # fmt: skip
 
 
 def check_result(job: Job, me: PartyId, result: Result | None, *, expected: bool) -> None:

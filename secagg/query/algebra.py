@@ -26,15 +26,17 @@ The operations of `Call` (arguments are of the domains that stand here; `inferen
     sub                 also date - date: whole days; timestamp - timestamp: a number of seconds
     mul                 numbers, decimals add up; or reals of equal frac_bits
     div                 two numbers or two reals: a real; NULL where the divisor is 0
-    intdiv mod          whole numbers, towards zero; NULL where the divisor is 0
-    neg abs floor ceil round   one number or real (the last three give decimals 0; round half away from zero)
+    intdiv mod          a whole number and a positive whole literal; towards zero, as in C
+    neg abs             a number or a real
+    floor ceil round    a number or a real as a number of the domain's decimals; round takes halves away from zero
     least greatest      arguments of one domain; NULL arguments are passed over, as in DuckDB
     rescale             a number with more decimals: n times 10**(more)
     to_real             a number as a real: the nearest n / 2**frac_bits
     recode              a category over another list of texts, which holds all that the argument's can be
     to_number           a boolean as 0 or 1
     eq ne lt le gt ge   two arguments of one domain (identifiers: eq and ne alone)
-    in                  the first argument equals one of the literals that follow; none of them is NULL
+    in                  the first argument equals one of the literals that follow, none of which is NULL; there may be none
+    like                an identifier and a literal pattern of LIKE; only an owner can do it, on its own rows
     is_null             never NULL
     not and or          three-valued; and, or take two or more
     coalesce            two or more arguments of one domain
@@ -69,6 +71,7 @@ class Domain:
       frac_bits: of a real.
       values: of a category, sorted by code point.
       zone: of a timestamp.
+      spelling: the rule by which an identifier is spelt; those of different rules do not meet.
       nullable: whether a value may be NULL.
     """
 
@@ -79,6 +82,7 @@ class Domain:
     frac_bits: int = 0
     values: tuple[str, ...] = ()
     zone: str = "UTC"
+    spelling: str = "exact"
     nullable: bool = False
 
     def with_null(self, nullable: bool = True) -> Domain:
@@ -145,7 +149,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A constant, in its domain's unit; an identifier's or a category's is its text. None is NULL."""
+    """A constant, in its domain's unit. None is NULL."""
 
     value: int | str | None
     domain: Domain

@@ -4,14 +4,19 @@ A *field* is what a computation calls a column; a *column* is what a file calls 
 
     Schema(patient=Identifier(), diagnosis=Identifier(repeated=True), age=Integer(0, 130))
 
-A table is read into one array for each field. Which array that is stands at the types below.
+A table is read into one array for each field. Which array that is stands at the types below. Where a type is `nullable`, a
+field may be empty: its array is a `numpy.ma.MaskedArray` then, and an identifier's code is -1.
 """
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import re
+import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final, TypeAlias, get_args
 
 from secagg.errors import UsageError
@@ -22,6 +27,16 @@ Columns: TypeAlias = Mapping[
 
 _FIELD: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LARGEST_INTEGER: Final = 10**17  # 18 digits, as `checks` reads them
+LARGEST_AMOUNT: Final = 10**13  # with four decimals 10**17
+_MOST_CURRENCY_DECIMALS: Final = 4
+_MOST_DECIMALS: Final = 15
+_MOST_SECOND_DECIMALS: Final = 6
+_LONGEST_VALUE: Final = 128
+_EPOCH: Final = datetime.date(1970, 1, 1)
+# Names such as "localtime" are another zone on each machine; "right/" counts leap seconds.
+_ZONE: Final = re.compile(
+    r"UTC|(Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific)/[A-Za-z0-9_+/-]{1,48}"
+)
 OWN: Final = "secagg"  # the format in which each column is called as its field
 
 
@@ -33,14 +48,34 @@ class Identifier:
 
     Attributes:
       repeated: few stand for many rows, as diagnoses do; then one in many rows looks like no placeholder.
+      spelling: the rule that spells it, where a table's declaration says it and no job; see `data.identifier_rules`.
     """
 
     repeated: bool = False
+    nullable: bool = False
+    spelling: str = "exact"
 
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """An amount from 0; read as int64, in the currency's smallest unit."""
+    """An amount from 0; read as int64, in the currency's smallest unit.
+
+    Attributes:
+      decimals: of the currency; None for those of the job.
+      max: the largest amount, in units of the currency; None for that of the job.
+    """
+
+    decimals: int | None = None
+    max: int | None = None
+    nullable: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= (self.decimals or 0) <= _MOST_CURRENCY_DECIMALS:
+            raise UsageError(
+                f"expected 0 to {_MOST_CURRENCY_DECIMALS} decimals of a currency, got {self.decimals}"
+            )
+        if not 1 <= (1 if self.max is None else self.max) <= LARGEST_AMOUNT:
+            raise UsageError(f"expected a largest amount of 1 to {LARGEST_AMOUNT} units, got {self.max}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +92,7 @@ class Integer:
 
     min: int = 0
     max: int = _LARGEST_INTEGER
+    nullable: bool = False
 
     def __post_init__(self) -> None:
         if not -_LARGEST_INTEGER <= self.min <= self.max <= _LARGEST_INTEGER:
@@ -65,7 +101,136 @@ class Integer:
             )
 
 
-Type: TypeAlias = Identifier | Money | Time | Integer
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A number of a public range with so many decimals; read as int64, in units of 10**-decimals.
+
+    A number with more decimals is refused; a floating-point column is read as the shortest decimals that name each number.
+    """
+
+    min: Decimal
+    max: Decimal
+    decimals: int
+    nullable: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "min", Decimal(self.min))
+        object.__setattr__(self, "max", Decimal(self.max))
+        if not 0 <= self.decimals <= _MOST_DECIMALS:
+            raise UsageError(f"expected 0 to {_MOST_DECIMALS} decimals, got {self.decimals}")
+        largest = Decimal(_LARGEST_INTEGER).scaleb(-self.decimals)
+        if not -largest <= self.min <= self.max <= largest:
+            raise UsageError(
+                f"expected a range from -{largest:f} to {largest:f}, got {self.min} to {self.max}"
+            )
+        if any(bound != round(bound, self.decimals) for bound in (self.min, self.max)):
+            raise UsageError(
+                f"expected a range with at most {self.decimals} decimals, got {self.min} to {self.max}"
+            )
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """The range in units of 10**-decimals."""
+        return int(self.min.scaleb(self.decimals)), int(self.max.scaleb(self.decimals))
+
+
+@dataclass(frozen=True, slots=True)
+class Date:
+    """A day of a public range; read as int64, days since 1970-01-01."""
+
+    min: datetime.date = datetime.date(1900, 1, 1)
+    max: datetime.date = datetime.date(2199, 12, 31)
+    nullable: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.min <= self.max:
+            raise UsageError(f"expected a range of dates, got {self.min} to {self.max}")
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """The range in days since 1970-01-01."""
+        return (self.min - _EPOCH).days, (self.max - _EPOCH).days
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A day and a time of day; read as int64, in 10**-decimals seconds since 1970 UTC.
+
+    Attributes:
+      zone: the IANA zone of those that name none, and in which days, months and years are told.
+      decimals: of a second, 0 to 6; a finer time is refused.
+      min, max: the first and the last day that can be, as days of UTC.
+    """
+
+    zone: str = "UTC"
+    decimals: int = 0
+    min: datetime.date = datetime.date(1900, 1, 1)
+    max: datetime.date = datetime.date(2199, 12, 31)
+    nullable: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decimals <= _MOST_SECOND_DECIMALS:
+            raise UsageError(
+                f"expected 0 to {_MOST_SECOND_DECIMALS} decimals of a second, got {self.decimals}"
+            )
+        if not self.min <= self.max:
+            raise UsageError(f"expected a range of dates, got {self.min} to {self.max}")
+        zone_of(self.zone)
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """The range in 10**-decimals seconds since 1970 UTC."""
+        day = 86_400 * 10**self.decimals
+        return (self.min - _EPOCH).days * day, ((self.max - _EPOCH).days + 1) * day - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """One of a public list of texts; read as int64, the text's place in the sorted list."""
+
+    values: tuple[str, ...]
+    nullable: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(sorted(self.values)))
+        twice = next((a for a, b in itertools.pairwise(self.values) if a == b), None)
+        if not self.values or twice is not None:
+            raise UsageError(
+                f"expected a list of different texts, got {'none' if twice is None else f'{twice!r:.60} twice'}"
+            )
+        if not all(
+            0 < len(one) <= _LONGEST_VALUE and one.isprintable() and one == one.strip() for one in self.values
+        ):
+            raise UsageError(
+                f"expected printable texts of 1 to {_LONGEST_VALUE} characters without spaces at their ends"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """True or false; read as bool. A file writes true or false, t or f, yes or no, or 1 or 0."""
+
+    nullable: bool = False
+
+
+def zone_of(name: str) -> zoneinfo.ZoneInfo:
+    """Return the zone of a name that means the same on each machine.
+
+    Raises:
+      UsageError: there is none.
+    """
+    try:
+        if _ZONE.fullmatch(name):
+            return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    raise UsageError(
+        f"expected a zone such as UTC or Europe/Berlin, got {name!r:.80}; where the system has "
+        "no time zones, pip install tzdata"
+    )
+
+
+Type: TypeAlias = Identifier | Money | Time | Integer | Real | Date | Timestamp | Category | Boolean
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +262,8 @@ class Schema(Mapping[str, Type]):
                     f"expected a field of at most 32 lower-case letters, digits and '_', got {name!r:.80}"
                 )
             if type(kind) not in get_args(Type):  # what reads and shows a column knows no others
-                raise UsageError(f"expected Identifier, Money, Time or Integer for {name}, got {kind!r:.80}")
+                known = ", ".join(one.__name__ for one in get_args(Type))
+                raise UsageError(f"expected one of {known} for {name}, got {kind!r:.80}")
         self._columns = dict(columns)
         self.formats: tuple[Format, ...] = ()
         if not columns or len(self.of_type(Time)) > 1:
