@@ -1,0 +1,61 @@
+"""Where in a query something stands, for messages."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from sqlglot import exp
+
+from secagg.errors import UsageError
+
+
+class PlacedError(UsageError):
+    """What is wrong with a query, with line and column in front."""
+
+
+class Text:
+    """A query's text, whose parts are found again by the places that sqlglot keeps of names and constants."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+    def place(self, node: exp.Expr) -> str:
+        """Return the line and column of the first name or constant in a part; of what stands around it if it has none."""
+        around: exp.Expr | None = node
+        while around is not None:
+            starts = [one.meta["start"] for one in around.walk() if "start" in one.meta]
+            if starts:
+                start = min(starts)
+                line = self.sql.count("\n", 0, start) + 1
+                return f"line {line}, column {start - self.sql.rfind(chr(10), 0, start)}"
+            around = around.parent
+        return "line 1, column 1"
+
+    def refusal(self, node: exp.Expr, what: str) -> PlacedError:
+        """Return the error that something is wrong at a part of the query."""
+        return PlacedError(f"{self.place(node)}: {what}")
+
+    def unsupported(self, node: exp.Expr, what: str = "", instead: str = "") -> PlacedError:
+        """Return the error that a part of the query is SQL, and not supported."""
+        name = what or shown(node)
+        return self.refusal(node, f"{name} is not supported{f'; {instead}' if instead else ''}")
+
+    @contextlib.contextmanager
+    def at(self, node: exp.Expr) -> Iterator[None]:
+        """Put the place of a part in front of what is found wrong inside."""
+        try:
+            yield
+        except PlacedError:
+            raise
+        except UsageError as error:
+            raise self.refusal(node, str(error)) from None
+
+
+def shown(node: exp.Expr) -> str:
+    """Return a part of a query as its author would name it."""
+    if isinstance(node, exp.Anonymous):
+        return f"{str(node.this).upper()}()"
+    if isinstance(node, exp.Func):
+        return f"{node.sql_name()}()"
+    return f"`{node.sql('duckdb'):.60}`"
