@@ -46,7 +46,7 @@ async def ranks(table: Table) -> Shares:
     while True:
         width = min(DIGIT, table.bits - done)
         digit = columns.each(functools.partial(_digit, start=done, width=width))
-        rank = await _ranks_by_digit(engine, digit, n)
+        rank = await digit_ranks(engine, digit, n)
         done += width
         if done == table.bits:
             break
@@ -64,9 +64,9 @@ def ranks_cost(costs: Costs, n: int, bits: int) -> Cost:
     """Return the cost of the ranks of n rows by keys of so many bits."""
     words = -(-n // LANES)
     row_bytes = 8 * n * -(-(bits + place_bits(n)) // 64)
-    total = _digit_cost(costs, words, n, bits % DIGIT or DIGIT)
+    total = digit_cost(costs, words, n, bits % DIGIT or DIGIT)
     for _ in range(-(-bits // DIGIT) - 1):
-        total = total.then(_digit_cost(costs, words, n, DIGIT), place_cost(costs, rank_bytes(n), row_bytes))
+        total = total.then(digit_cost(costs, words, n, DIGIT), place_cost(costs, rank_bytes(n), row_bytes))
     return total if bits <= DIGIT else total.then(place_cost(costs, 8 * n, rank_bytes(n)))
 
 
@@ -75,7 +75,8 @@ def rank_bytes(n: int) -> int:
     return n * POSITIONS.dtype.itemsize
 
 
-def _digit_cost(costs: Costs, words: int, n: int, width: int) -> Cost:
+def digit_cost(costs: Costs, words: int, n: int, width: int) -> Cost:
+    """Return the cost of `digit_ranks` of n rows by a digit of so many bits, each in so many words."""
     terms = (1 << width) - 1
     product = (costs.conjunction(words),) if width == DIGIT else ()
     counted = costs.from_bits(LANES * words * terms, POSITIONS.ring)
@@ -91,7 +92,7 @@ def _digit(part: Array, start: int, width: int) -> U64:
     return to_planes(values, width)
 
 
-async def _ranks_by_digit(engine: Primitives, bits: Shares, n: int) -> Shares:
+async def digit_ranks(engine: Primitives, bits: Shares, n: int) -> Shares:
     """Return each row's rank by one digit, rows of one digit in the order that they have.
 
     Args:

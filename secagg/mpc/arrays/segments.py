@@ -1,0 +1,228 @@
+"""Rows moved by bits in secret, and sums that wrap: what operators on runs of equal keys are made of.
+
+`partition` puts rows in the order of one or two bits, stably. `shuffled` puts rows in an order that nobody knows. `placed`
+moves rows to ranks in secret. Each moves all its columns at once, and bits of a row travel in one word.
+
+`running` and `differences` undo each other. They and `minus` are linear, free, and exact modulo 2**bits: `running` sums
+what comes up to each element, and of bits it takes the XOR. So the difference of two running sums is right even where these
+wrapped.
+
+Who learns what: nobody anything. `partition` and `placed` open a permutation in the order of a shuffle, as a sort does
+(docs/soundness.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from secagg.cost.operation import Cost
+from secagg.errors import ShapeError, UsageError
+from secagg.mpc.arrays.dtypes import BoolType, IntegerType
+from secagg.mpc.arrays.graph import Call, Kernel, Local, Node
+from secagg.mpc.arrays.handle import H
+from secagg.mpc.arrays.kernels import each
+from secagg.mpc.arrays.lanes import LANES, pack, unpack, words_of
+from secagg.mpc.arrays.local import ITEM
+from secagg.mpc.groups import XOR, Array
+from secagg.mpc.primitives import Costs, Primitives, Shares, concatenate
+from secagg.mpc.sorting import permutations, radix
+
+# Columns as rows: numbers as they are, and the bits of up to 64 columns in one word.
+
+
+def _rows(values: Sequence[Shares], nodes: Sequence[Node]) -> list[Shares]:
+    rows = [v for v, node in zip(values, nodes, strict=True) if not isinstance(node.dtype, BoolType)]
+    bits = [v for v, node in zip(values, nodes, strict=True) if isinstance(node.dtype, BoolType)]
+    for at in range(0, len(bits), LANES):
+        some = bits[at : at + LANES]
+        n = nodes[0].shape[0]
+        parts = [_joined(of_each, n) for of_each in zip(*(b.parts for b in some), strict=True)]
+        rows.append(Shares(some[0].engine, XOR, parts))
+    return rows
+
+
+def _joined(columns: Sequence[Array], n: int) -> Array:
+    words = np.zeros(n, np.uint64)
+    for k, column in enumerate(columns):
+        words |= unpack(column, n).astype(np.uint64) << np.uint64(k)
+    return words
+
+
+def _columns(rows: Sequence[Shares], nodes: Sequence[Node]) -> list[Shares]:
+    """Return the columns of which `_rows` would make these rows."""
+    numbers = sum(not isinstance(node.dtype, BoolType) for node in nodes)
+    of_numbers, of_bits = iter(rows[:numbers]), rows[numbers:]
+    columns, bit = [], 0
+    for node in nodes:
+        if isinstance(node.dtype, BoolType):
+            word, lane = of_bits[bit // LANES], np.uint64(bit % LANES)
+            columns.append(word.each(partial(_lane, lane)))
+            bit += 1
+        else:
+            columns.append(next(of_numbers))
+    return columns
+
+
+def _lane(lane: np.uint64, words: Array) -> Array:
+    return pack(((words >> lane) & np.uint64(1)).astype(np.uint8))
+
+
+def _row_bytes(nodes: Sequence[Node]) -> list[int]:
+    n = nodes[0].shape[0]
+    bits = sum(isinstance(node.dtype, BoolType) for node in nodes)
+    numbers = [n * node.dtype.bits // 8 for node in nodes if not isinstance(node.dtype, BoolType)]
+    return numbers + [8 * n] * -(-bits // LANES)
+
+
+def _nothing(costs: Costs) -> Cost:
+    return Cost(0, dict.fromkeys(costs.conjunction(1).payload_bytes, 0))
+
+
+# Partition. Parameters: how many bits there are, before the columns.
+
+
+async def _partition(engine: Primitives, node: Node, *values: Shares) -> list[Shares]:
+    (digits,) = node.params
+    n, nodes = node.shape[0], node.inputs[digits:]
+    if n < 2:
+        return [value.copy() for value in values[digits:]]
+    words = words_of(n)
+    bits = concatenate([value.reshape(1, words) for value in values[:digits]])
+    ranks = await radix.digit_ranks(engine, bits, n)
+    return _columns(await permutations.place(ranks, *_rows(values[digits:], nodes)), nodes)
+
+
+def _partition_cost(costs: Costs, node: Node) -> Cost:
+    (digits,) = node.params
+    n = node.shape[0]
+    if n < 2:
+        return _nothing(costs)
+    moved = permutations.place_cost(costs, radix.rank_bytes(n), *_row_bytes(node.inputs[digits:]))
+    return radix.digit_cost(costs, words_of(n), n, digits).then(moved)
+
+
+PARTITION: Final = Kernel("partition", each(_partition), expected=_partition_cost)
+
+
+def partition(bits: Sequence[H], columns: Sequence[H]) -> list[H]:
+    """Return columns with their rows in the order of a digit of one or two bits; rows of one digit keep their order.
+
+    Args:
+      bits: the lower one first.
+      columns: of one dimension and one length.
+    """
+    if not 1 <= len(bits) <= radix.DIGIT or any(not isinstance(bit.dtype, BoolType) for bit in bits):
+        raise UsageError(f"expected one or two arrays of bools to partition by, got {list(bits)!r}")
+    return _moved(PARTITION, [*bits, *columns], len(bits), (len(bits),))
+
+
+# Places. The first input is the ranks.
+
+
+async def _place(engine: Primitives, node: Node, ranks: Shares, *values: Shares) -> list[Shares]:  # noqa: ARG001
+    nodes = node.inputs[1:]
+    return _columns(await permutations.place(ranks, *_rows(values, nodes)), nodes)
+
+
+def _place_cost(costs: Costs, node: Node) -> Cost:
+    if node.shape[0] < 2:
+        return _nothing(costs)
+    return permutations.place_cost(costs, *_row_bytes(node.inputs[:1]), *_row_bytes(node.inputs[1:]))
+
+
+PLACE_ROWS: Final = Kernel("place rows", each(_place), expected=_place_cost)
+
+
+def placed(ranks: H, columns: Sequence[H]) -> list[H]:
+    """Return columns whose row i has gone to ranks[i]; see `ordering.reorder` for what is no permutation."""
+    if not isinstance(ranks.dtype, IntegerType):
+        raise UsageError(f"expected ranks of integers, got {ranks!r}")
+    return _moved(PLACE_ROWS, [ranks, *columns], 1)
+
+
+# Shuffles.
+
+
+async def _shuffle(engine: Primitives, node: Node, *values: Shares) -> list[Shares]:
+    if node.shape[0] < 2:
+        return [value.copy() for value in values]
+    return _columns(await permutations.shuffle_rows(engine, _rows(values, node.inputs)), node.inputs)
+
+
+SHUFFLE: Final = Kernel("shuffle", each(_shuffle))
+
+
+def shuffled(columns: Sequence[H]) -> list[H]:
+    """Return columns with their rows in an order that nobody knows, the same for all."""
+    return _moved(SHUFFLE, columns, 0)
+
+
+def _moved(kernel: Kernel, inputs: Sequence[H], before: int, params: tuple[int, ...] = ()) -> list[H]:
+    """Return what a kernel makes of the columns behind its first inputs."""
+    first, columns = inputs[0], inputs[before:]
+    if any(x.ndim != 1 or x.shape != first.shape for x in inputs):
+        raise ShapeError(f"expected columns (rows,) of one length, got {[x.shape for x in inputs]}")
+    if not columns:
+        return []
+    node = first.derive(kernel, *inputs[1:], shape=first.shape, dtype=columns[0].dtype, params=params)
+    return [node.derive(ITEM, shape=c.shape, dtype=c.dtype, params=(i,)) for i, c in enumerate(columns)]
+
+
+# Running sums.
+
+
+def _wrapping(name: str, of_numbers: Callable[[Array], Array], of_bits: Callable[[Array], Array]) -> Local:
+    """Return a kernel along one dimension that wraps by design, so debug mode does not look for overflows in it."""
+
+    def run(engine: Primitives, call: Call) -> Shares:
+        node, (value,) = call
+        if isinstance(node.dtype, BoolType):
+            parts = [pack(of_bits(unpack(part, node.shape[0]))) for part in value.parts]
+        else:
+            parts = [node.dtype.ring.reduce(of_numbers(part)) for part in value.parts]
+        return Shares(engine, node.dtype.group, parts)
+
+    return Local(name, run)
+
+
+def _running(join: np.ufunc, values: Array) -> Array:
+    return np.asarray(join.accumulate(values, dtype=values.dtype))
+
+
+def _differences(join: np.ufunc, values: Array) -> Array:
+    out = values.copy()
+    join(values[1:], values[:-1], out=out[1:])
+    return out
+
+
+RUNNING: Final = _wrapping("running sum", partial(_running, np.add), partial(_running, np.bitwise_xor))
+DIFFERENCES: Final = _wrapping(
+    "differences", partial(_differences, np.subtract), partial(_differences, np.bitwise_xor)
+)
+
+
+def running(x: H) -> H:
+    """Return the sums of all elements up to each, modulo 2**bits; of bools, the XOR. Free."""
+    return x.derive(RUNNING, shape=x.shape, dtype=x.dtype)
+
+
+def differences(x: H) -> H:
+    """Return each element minus the one before it, modulo 2**bits, and the first as it is; of bools, the XOR. Free."""
+    return x.derive(DIFFERENCES, shape=x.shape, dtype=x.dtype)
+
+
+def _minus(engine: Primitives, call: Call) -> Shares:
+    x, y = call.values
+    return Shares(engine, x.group, [x.group.subtract(a, b) for a, b in zip(x.parts, y.parts, strict=True)])
+
+
+MINUS: Final = Local("minus", _minus)
+
+
+def minus(x: H, y: H) -> H:
+    """Return x - y of one shape and dtype, modulo 2**bits. Free."""
+    return x.derive(MINUS, y, shape=x.shape, dtype=x.dtype)

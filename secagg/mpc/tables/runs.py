@@ -1,0 +1,104 @@
+"""Runs of rows with equal keys in a table that is sorted by them: where they begin and end, and values carried along.
+
+All are of a table whose valid rows stand first. Cost: one equality a key column and row, and one AND. What is carried along
+is moved twice (`carried`), and not scanned in log2(rows) levels: a run's value minus that of the run before it, put where
+the run begins, is summed up along the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from secagg.mpc.arrays import logic, moves, segments
+from secagg.mpc.arrays.array import SharedArray
+from secagg.mpc.arrays.dtypes import BoolType, int32
+from secagg.mpc.tables.table import Column, cleared, constant, numbered
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of valid rows.
+
+    Attributes:
+      valid: which rows count.
+      goes_on: which valid rows are of one run with the row before.
+    """
+
+    valid: SharedArray
+    goes_on: SharedArray
+
+    @property
+    def begins(self) -> SharedArray:
+        """Which rows are the first of a run."""
+        return logic.exclusive_or(self.valid, self.goes_on)
+
+    @property
+    def ends(self) -> SharedArray:
+        """Which rows are the last of a run."""
+        return logic.exclusive_or(self.valid, later(self.goes_on))
+
+
+def runs(valid: SharedArray, keys: Sequence[Column]) -> Runs:
+    """Return the runs of rows with equal keys, of which NULL is one.
+
+    Args:
+      valid: set for the first rows alone.
+      keys: sorted among the valid rows; none make one run.
+    """
+    same = shared_with_before(keys) if keys else constant(valid, value=True)
+    return Runs(valid, first_cleared(logic.conjunction(valid, same)))
+
+
+def shared_with_before(keys: Sequence[Column]) -> SharedArray:
+    """Return for each row whether its keys are those of the row before; undefined for the first row."""
+    equal: list[SharedArray] = []
+    for key in keys:
+        apart = segments.differences(key.filled)
+        equal.append(logic.invert(apart) if isinstance(apart.dtype, BoolType) else logic.zero(apart))
+        if key.null is not None:
+            equal.append(logic.invert(segments.differences(key.null)))
+    while len(equal) > 1:  # in pairs, so that the rounds are few
+        pairs = [logic.conjunction(a, b) for a, b in zip(equal[::2], equal[1::2], strict=False)]
+        equal = pairs + equal[len(pairs) * 2 :]
+    return equal[0]
+
+
+def first_cleared(bits: SharedArray) -> SharedArray:
+    """Return bools with the first one False."""
+    keep = np.ones(bits.shape[0], bool)
+    keep[:1] = False
+    return logic.conjunction(bits, keep)
+
+
+def later(x: SharedArray, by: int = 1) -> SharedArray:
+    """Return for each row what stands so many rows behind it; 0 or False for the last ones. Free."""
+    return _shifted(x, min(by, x.shape[0]))
+
+
+def earlier(x: SharedArray, by: int = 1) -> SharedArray:
+    """Return for each row what stands so many rows before it; 0 or False for the first ones. Free."""
+    return _shifted(x, -min(by, x.shape[0]))
+
+
+def _shifted(x: SharedArray, by: int) -> SharedArray:
+    zeros = np.zeros(abs(by), bool if isinstance(x.dtype, BoolType) else np.int64)
+    nothing: SharedArray = x.engine.public(zeros, dtype=x.dtype)
+    if by >= 0:
+        return moves.concat([moves.index(x, slice(by, None)), nothing])
+    return moves.concat([nothing, moves.index(x, slice(0, by))])
+
+
+def carried(marked: SharedArray, values: Sequence[SharedArray]) -> list[SharedArray]:
+    """Return for each row the values of the last marked row up to it; 0 or False before the first mark.
+
+    1. Marked rows move to the front. There each takes its difference from the one before it; other rows take 0.
+    2. All rows move back, and the differences are summed up along the table.
+    """
+    place, is_marked, *moved = segments.partition(
+        [logic.invert(marked)], [numbered(marked, int32), marked, *values]
+    )
+    apart = [cleared(segments.differences(x), is_marked) for x in moved]
+    return [segments.running(x) for x in segments.placed(place, apart)]

@@ -1,0 +1,175 @@
+"""Operators on shared tables give what DuckDB gives on the same rows: NULL, duplicates, rows that are not valid, no rows."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clear import run_clear
+from secagg.mpc import tables
+from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.tables import Column, logic
+from table_rows import by_duckdb, in_order, rows_of, shared
+
+_NUMBERS = st.one_of(st.none(), st.integers(-3, 3))
+_BOOLS = st.one_of(st.none(), st.booleans())
+
+
+@st.composite
+def made_up(draw, /, **columns):
+    n = draw(st.integers(0, 9))
+    plain = {name: draw(st.lists(values, min_size=n, max_size=n)) for name, values in columns.items()}
+    return plain, draw(st.lists(st.booleans(), min_size=n, max_size=n))
+
+
+def opened(program, *made):
+    """Return the rows of the tables of `program(*tables)`."""
+
+    async def start(primitives):
+        engine = Engine(primitives)
+        results = program(*(shared(engine, plain, valid) for plain, valid in made))
+        return [rows_of(await tables.open_table(t)) for t in results]
+
+    return run_clear(start)
+
+
+AGGREGATES = {
+    "total": ("sum", "x"),
+    "n": ("count", None),
+    "seen": ("count", "x"),
+    "kinds": ("count_distinct", "x"),
+    "least": ("min", "x"),
+    "most": ("max", "x"),
+    "odd": ("max", "y"),
+    "some": ("any", "b"),
+    "every": ("all", "b"),
+}
+AS_SQL = (
+    "sum(x)::BIGINT, count(*), count(x), count(DISTINCT x), min(x), max(x), max(y), bool_or(b), bool_and(b)"
+)
+
+
+@settings(max_examples=15)
+@given(made_up(k=_NUMBERS, l=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3), b=_BOOLS))
+def test_groups_and_aggregates_are_those_of_duckdb(made):
+    def program(t):
+        return [
+            tables.group_by(t, ["k"], AGGREGATES),
+            tables.group_by(t, [], AGGREGATES),
+            tables.group_by(t, ["k", "l"], {"n": ("count", None)}, within=Column(t["y"].values > 0)),
+            tables.distinct(t, ["l", "b"]),
+        ]
+
+    got = opened(program, made)
+    for rows, sql in zip(
+        got,
+        (
+            f"SELECT k, {AS_SQL} FROM t GROUP BY k",
+            f"SELECT {AS_SQL} FROM t",
+            "SELECT k, l, count(*) FILTER (WHERE y > 0) FROM t GROUP BY k, l",
+            "SELECT DISTINCT l, b FROM t",
+        ),
+        strict=True,
+    ):
+        assert in_order(rows) == in_order(by_duckdb(sql, t=made)), sql
+
+
+@settings(max_examples=15)
+@given(
+    made_up(k=_NUMBERS, l=st.integers(-2, 2), x=_NUMBERS), made_up(k=_NUMBERS, m=st.integers(-2, 2), b=_BOOLS)
+)
+def test_joins_are_those_of_duckdb(left, right):
+    pairs = [("k", "k"), ("l", "m")]
+
+    def program(t, u):
+        return [
+            tables.join(t, u, pairs, matches=9)[0],
+            tables.join(t, u, pairs, how="left", matches=9)[0],
+            tables.join(t, u, pairs, how="semi")[0],
+            tables.join(t, u, pairs, how="anti")[0],
+            tables.join(u, t, [("k", "k")], how="left", unique="left", matches=9)[0],
+        ]
+
+    got = opened(program, left, right)
+    on = "ON t.k = u.k AND t.l = u.m"
+    for rows, sql in zip(
+        got,
+        (
+            f"SELECT t.k, l, x, b FROM t JOIN u {on}",
+            f"SELECT t.k, l, x, b FROM t LEFT JOIN u {on}",
+            f"SELECT * FROM t SEMI JOIN u {on}",
+            f"SELECT * FROM t ANTI JOIN u {on}",
+            "SELECT u.k, m, b, l, x FROM u LEFT JOIN t ON t.k = u.k",
+        ),
+        strict=True,
+    ):
+        assert in_order(rows) == in_order(by_duckdb(sql, t=left, u=right)), sql
+
+
+@settings(max_examples=15)
+@given(made_up(k=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3)))
+def test_windows_and_orders_are_those_of_duckdb(made):
+    functions = {
+        "rank": ("rank", None, None),
+        "dense": ("dense_rank", None, None),
+        "before": ("lag", "z", None),
+        "after": ("lead", "z", 2),
+        "total": ("running_sum", "z", None),
+        "seen": ("running_count", "x", None),
+    }
+
+    def program(t):
+        number = tables.window(
+            t, [], [("k", False), ("x", True), ("y", False)], {"z": ("row_number", None, None)}
+        )
+        # z tells rows apart, so that neighbours are those of DuckDB.
+        return [
+            tables.window(number, ["k"], [("z", True)], functions),
+            tables.window(
+                t, ["k"], [("y", False)], {"r": ("rank", None, None), "d": ("dense_rank", None, None)}
+            ),
+        ]
+
+    windows, ranks = opened(program, made)
+    over = "OVER (PARTITION BY k ORDER BY z DESC ROWS UNBOUNDED PRECEDING)"
+    sql = f"""
+        WITH n AS (SELECT *, row_number() OVER (ORDER BY k NULLS LAST, x DESC NULLS LAST, y) z FROM t)
+        SELECT *, rank() {over}, dense_rank() {over}, lag(z) {over}, lead(z, 2) {over}, sum(z) {over}::BIGINT,
+            count(x) {over}
+        FROM n"""
+    assert in_order(windows) == in_order(by_duckdb(sql, t=made))
+    over = "OVER (PARTITION BY k ORDER BY y)"
+    assert in_order(ranks) == in_order(
+        by_duckdb(f"SELECT *, rank() {over}, dense_rank() {over} FROM t", t=made)
+    )
+
+
+@settings(max_examples=15)
+@given(made_up(b=_BOOLS, b2=_BOOLS, x=_NUMBERS, y=_NUMBERS))
+def test_null_is_that_of_three_valued_logic(made):
+    def program(t):
+        b, b2, x, y = (t[name] for name in ("b", "b2", "x", "y"))
+        less = logic.lifted(lambda u, v: u < v, x, y)
+        columns = {
+            "b_and": logic.conjunction(b, b2),
+            "b_or": logic.disjunction(b, less),
+            "b_not": logic.negation(b),
+            "b_null": logic.is_null(x),
+            "b_same": logic.equal_or_both_null(x, y),
+            "first": logic.coalesce(x, y),
+            "case": logic.case([(b, x), (less, y)]),
+        }
+        t = t.with_columns(columns)
+        return [
+            t,
+            t.filter(logic.disjunction(b, less)),
+            tables.concat([t.select(["x"]), t.select(["y"]).renamed({"y": "x"})]),
+        ]
+
+    got = opened(program, made)
+    sql = """SELECT *, b AND b2, b OR x < y, NOT b, x IS NULL, x IS NOT DISTINCT FROM y, coalesce(x, y),
+        CASE WHEN b THEN x WHEN x < y THEN y END FROM t"""
+    for rows, query in zip(
+        got, (sql, sql + " WHERE b OR x < y", "SELECT x FROM t UNION ALL SELECT y FROM t"), strict=True
+    ):
+        assert in_order(rows) == in_order(by_duckdb(query, t=made)), query
