@@ -1,10 +1,12 @@
 """Products of four-party shares, of elements, matrices and bits [DEK21].
 
-z = x y is the sum of x_a y_a over all a, and of v_ab = x_a y_b + x_b y_a over all pairs {a, b}.
+z = x y is the sum of v_ab over all pairs {a, b}, where
 
-- x_a y_a is known to all but P_a: it goes into z_a, and nothing is sent.
-- v_ab is known to the two others, P_c and P_d. The key k_b of P_a, P_c and P_d gives r, which goes into z_b. v_ab - r goes
-  into z_a, which P_b, P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it.
+  v_01 = (x_0 + x_1)(y_0 + y_1), v_23 = (x_2 + x_3)(y_2 + y_3), and v_ab = x_a y_b + x_b y_a for the four other pairs.
+
+v_ab is known to the two others, P_c and P_d. The key k_b of P_a, P_c and P_d gives r, which goes into z_b. v_ab - r goes
+into z_a, which P_b, P_c and P_d hold: P_c sends it to P_b, and P_d vouches for it. So a party works out five products: one
+of sums, and two for each of two other pairs.
 
 Private: P_b receives v_ab - r and does not hold k_b. The r are fresh for each pair, so the shares of z are uniform but
 for their sum: what r_ab adds to z_b it takes from z_a, and pairs connect all four.
@@ -37,6 +39,8 @@ from secagg.prg import Stream
 
 Product: TypeAlias = Callable[[Array, Array], Array]
 Cross: TypeAlias = dict[tuple[int, int], Array]  # v_ab by (a, b), a < b, as far as a party knows them
+
+_JOINED: Final = ((0, 1), (2, 3))  # of whose shares the sums are multiplied
 
 CHUNK: Final = 1 << 14  # elements worked on at a time: a dozen arrays of them stay in the second-level cache
 
@@ -164,7 +168,7 @@ async def multiply(channel: Channel, group: RingGroup, x: Held, y: Held) -> Held
     shape = x[channel.others[0]].shape
     n = math.prod(shape)
     resharing = Resharing(channel, group, Purpose.PRODUCT, plan(n))
-    z = _elementwise(channel, x, y, n, resharing)
+    z = _elementwise(channel, group, x, y, n, resharing)
     await resharing.finish(z)
     return {j: part.reshape(shape) for j, part in z.items()}
 
@@ -175,8 +179,8 @@ async def multiply_summands(
     """Return z_0 + z_1 and z_2 + z_3 of a product of two secrets of one shape, each where it is known, flat."""
     n = math.prod(x[channel.others[0]].shape)
     resharing = Resharing(channel, group, Purpose.PRODUCT, plan_across(n))
-    kept: Cross = {pair: np.empty(n, group.dtype) for pair in ((0, 1), (2, 3)) if channel.index not in pair}
-    z = _elementwise(channel, x, y, n, resharing, kept)
+    kept: Cross = {pair: np.empty(n, group.dtype) for pair in _JOINED if channel.index not in pair}
+    z = _elementwise(channel, group, x, y, n, resharing, kept)
     await resharing.finish(z)
     return _summands(channel, group, z, kept)
 
@@ -184,9 +188,9 @@ async def multiply_summands(
 async def matmul(channel: Channel, group: RingGroup, x: Held, y: Held) -> Held:
     """Return the matrix product modulo the ring; see `shape_of_matmul`."""
     shape = shape_of_matmul(channel, x, y)
-    z, cross = _of_matrices(channel, group, x, y)
     resharing = Resharing(channel, group, Purpose.PRODUCT, plan(math.prod(shape)))
-    resharing.take(0, cross, z)
+    z = _zeros(channel, group, math.prod(shape))
+    resharing.take(0, _of_matrices(channel, group, x, y), z)
     await resharing.finish(z)
     return {j: part.reshape(shape) for j, part in z.items()}
 
@@ -195,10 +199,9 @@ async def matmul_summands(
     channel: Channel, group: RingGroup, x: Held, y: Held
 ) -> tuple[Array | None, Array | None]:
     """Return the two summands of a matrix product, as `multiply_summands` does."""
-    z, cross = _of_matrices(channel, group, x, y)
-    resharing = Resharing(
-        channel, group, Purpose.PRODUCT, plan_across(math.prod(shape_of_matmul(channel, x, y)))
-    )
+    n = math.prod(shape_of_matmul(channel, x, y))
+    resharing = Resharing(channel, group, Purpose.PRODUCT, plan_across(n))
+    z, cross = _zeros(channel, group, n), _of_matrices(channel, group, x, y)
     resharing.take(0, cross, z)
     await resharing.finish(z)
     return _summands(channel, group, z, cross)
@@ -232,7 +235,7 @@ async def reshare_across(
       products: returns those of a stretch that this party knows, flat.
     """
     resharing = Resharing(channel, group, purpose, plan_across(n))
-    z = {j: np.zeros(n, group.dtype) for j in channel.others}
+    z = _zeros(channel, group, n)
     for start in range(0, n, CHUNK):
         part = slice(start, min(n, start + CHUNK))
         resharing.take(start, products(part), {j: share[part] for j, share in z.items()})
@@ -257,53 +260,66 @@ def check_shapes(x: Sequence[int], y: Sequence[int]) -> None:
 
 
 def _elementwise(
-    channel: Channel, x: Held, y: Held, n: int, resharing: Resharing, kept: Cross | None = None
+    channel: Channel,
+    group: RingGroup,
+    x: Held,
+    y: Held,
+    n: int,
+    resharing: Resharing,
+    kept: Cross | None = None,
 ) -> Held:
     """Take products of elements, stretch after stretch; return the shares so far, flat.
 
     Args:
       kept: of which pairs the products are wanted, and where to write them.
     """
-    mine = channel.others
-    known = [(a, b) for a in mine for b in mine if a < b]
+    known = _known(channel)
     flat_x, flat_y = ({j: part.reshape(-1) for j, part in factor.items()} for factor in (x, y))
-    dtype = flat_x[mine[0]].dtype
-    z = {j: np.empty(n, dtype) for j in mine}
-    scratch = np.empty((len(known) + 1, min(CHUNK, n)), dtype)
+    z = {j: np.empty(n, group.dtype) for j in channel.others}
+    scratch = np.empty((len(known) + 1, min(CHUNK, n)), group.dtype)
     for start in range(0, n, CHUNK):
         part = slice(start, min(n, start + CHUNK))
         size = part.stop - start
         t = scratch[-1, :size]
-        for j in mine:
-            np.multiply(flat_x[j][part], flat_y[j][part], out=z[j][part])
         cross: Cross = {}
         for row, (a, b) in enumerate(known):
-            v = scratch[row, :size]
-            np.multiply(flat_x[a][part], flat_y[b][part], out=v)
-            np.multiply(flat_x[b][part], flat_y[a][part], out=t)
-            v += t  # wraps, as is meant
+            v = scratch[row, :size]  # sums and products wrap, as is meant
+            if (a, b) in _JOINED:
+                np.add(flat_x[a][part], flat_x[b][part], out=v)
+                v *= np.add(flat_y[a][part], flat_y[b][part], out=t)
+            else:
+                np.multiply(flat_x[a][part], flat_y[b][part], out=v)
+                v += np.multiply(flat_x[b][part], flat_y[a][part], out=t)
             cross[a, b] = v
         for pair in kept or {}:
             (kept or {})[pair][part] = cross[pair]
-        resharing.take(start, cross, {j: share[part] for j, share in z.items()})
+        here = {j: share[part] for j, share in z.items()}
+        for share in here.values():
+            share[...] = 0  # while it is about to be in the cache
+        resharing.take(start, cross, here)
     return z
 
 
-def _of_matrices(channel: Channel, group: RingGroup, x: Held, y: Held) -> tuple[Held, Cross]:
-    """Return x_a y_a by a, and v_ab, flat; six matrix products.
+def _known(channel: Channel) -> list[tuple[int, int]]:
+    """Return the pairs (a, b), a < b, whose products this party knows."""
+    mine = channel.others
+    return [(a, b) for a in mine for b in mine if a < b]
 
-    v_ab = (x_a + x_b)(y_a + y_b) - x_a y_a - x_b y_b.
-    """
-    mine, ring = channel.others, group.ring
 
-    def product(a: Array, b: Array) -> Array:
-        return np.array(ring.matmul(a, b), ndmin=1).reshape(-1)
+def _zeros(channel: Channel, group: Group, n: int) -> Held:
+    return {j: np.zeros(n, group.dtype) for j in channel.others}
 
-    z = {a: product(x[a], y[a]) for a in mine}
+
+def _of_matrices(channel: Channel, group: RingGroup, x: Held, y: Held) -> Cross:
+    """Return the products v_ab of matrices, flat: those across in one product [x_a | x_b] [y_b ; y_a]."""
     cross: Cross = {}
-    for a, b in ((a, b) for a in mine for b in mine if a < b):
-        cross[a, b] = product(group.add(x[a], x[b]), group.add(y[a], y[b])) - z[a] - z[b]
-    return z, cross
+    for a, b in _known(channel):
+        if (a, b) in _JOINED:
+            left, right = group.add(x[a], x[b]), group.add(y[a], y[b])
+        else:
+            left, right = np.concatenate([x[a], x[b]], axis=-1), np.concatenate([y[b], y[a]])
+        cross[a, b] = np.array(group.ring.matmul(left, right), ndmin=1).reshape(-1)
+    return cross
 
 
 def _summands(channel: Channel, group: RingGroup, z: Held, cross: Cross) -> tuple[Array | None, Array | None]:
