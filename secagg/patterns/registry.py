@@ -35,6 +35,11 @@ GROUP: Final = "secagg.patterns"
 _OWN: Final = {
     "collectors": "secagg.patterns.banking.collectors:COLLECTORS",
     "structuring": "secagg.patterns.banking.structuring:STRUCTURING",
+    "dispersers": "secagg.patterns.banking.dispersers:DISPERSERS",
+    "gather_scatter": "secagg.patterns.banking.gather_scatter:GATHER_SCATTER",
+    "pass_through": "secagg.patterns.banking.pass_through:PASS_THROUGH",
+    "trace": "secagg.patterns.banking.trace:TRACE",
+    "watchlist_overlap": "secagg.patterns.banking.watchlist_overlap:WATCHLIST_OVERLAP",
     "velocity": "secagg.patterns.banking.velocity:VELOCITY",
 }
 _OWN_DISTRIBUTION: Final = "secagg"

@@ -238,7 +238,7 @@ def test_the_pattern_of_the_documentation_works(tmp_path: Path, monkeypatch: pyt
 
 def test_an_unknown_pattern_is_answered_by_what_is_installed(installed: Path) -> None:
     assert names() == (*registry._OWN, "headcount", "readmissions")
-    with pytest.raises(JobError, match="installed \\(collectors, .*, headcount, readmissions\\), got 'crime'"):
+    with pytest.raises(JobError, match=r"installed \(collectors, .*, headcount, readmissions\), got 'crime'"):
         parsed(job_text("crime"))
 
 
