@@ -8,28 +8,46 @@ of a row of padding is random, so that it equals no other.
 
 from __future__ import annotations
 
+import datetime
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DataError, RangeError, ShapeError
-from secagg.mpc import concat, fixed, int64
+from secagg.mpc import concat, fixed, int64, tables
 from secagg.mpc.arrays import Engine, SharedArray
 from secagg.mpc.arrays.dtypes import DType, boolean
+from secagg.mpc.tables import Table
 from secagg.party import Party, PartyId
 from secagg.patterns.counts import Categorical, factorize
 from secagg.patterns.pattern import Limit
 from secagg.protocols.pseudonyms import pseudonyms
-from secagg.query.schema import Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import (
+    Boolean,
+    Category,
+    Date,
+    Identifier,
+    Integer,
+    Money,
+    Real,
+    Schema,
+    Time,
+    Timestamp,
+    Type,
+)
 from secagg.signing import digest
 
 LARGEST_AMOUNT: Final = 10**14  # of an amount for which a pattern sets no other
 MS: Final = 1000  # of a second: the unit of times on shares
 _LATEST: Final = 1 << 52  # milliseconds from 1970 that times have to lie within
 IDENTIFIER_BITS: Final = 64
+_DAY_0: Final = datetime.date(1970, 1, 1)
+_MOMENT_0: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +80,79 @@ def columns_of(schema: Schema) -> Columns:
 
 def dtype_of(column: Column) -> DType:
     """Return what a column is on shares."""
-    if isinstance(column, Flag):
+    if isinstance(column, Flag | Boolean):
         return boolean
     if isinstance(column, Number) and column.frac_bits:
         return fixed(column.frac_bits)
     return int64
 
 
+def may_be_null(column: Column) -> bool:
+    """Return whether a row may have no value; then a bool is shared beside it."""
+    return bool(getattr(column, "nullable", False))
+
+
+def dtypes_of(columns: Columns) -> list[DType]:
+    """Return the dtype of everything that is shared of a table, in order: values, which are missing, which rows are real."""
+    each = ([dtype_of(kind), boolean] if may_be_null(kind) else [dtype_of(kind)] for kind in columns.values())
+    return [*itertools.chain.from_iterable(each), boolean]
+
+
 def bounds_of(column: Column) -> tuple[int, int] | None:
-    """Return the least and the largest value, None where anything is allowed."""
+    """Return the least and the largest value on shares, None where anything is allowed."""
     if isinstance(column, Integer | Number):
         return column.min, column.max
     if isinstance(column, Money):
-        return 0, LARGEST_AMOUNT
+        return 0, LARGEST_AMOUNT if column.max is None else column.max * 10 ** (column.decimals or 0)
     if isinstance(column, Time):
         return -_LATEST, _LATEST
+    if isinstance(column, Real | Date | Timestamp):
+        return column.units
+    if isinstance(column, Category):
+        return 0, len(column.values) - 1
     return None
 
 
 def _plain(values: Any, column: Column) -> Any:
-    """Return an owner's column as it goes into its commitment: strings, or numbers of the dtype."""
+    """Return an owner's column as it goes into its commitment: strings, or numbers of the dtype; missing ones masked."""
     if isinstance(column, Identifier):
         return factorize(values)
-    array = np.asarray(values)
-    if isinstance(column, Flag):
+    array = np.ma.asarray(values) if np.ma.isMaskedArray(values) else np.asarray(values)
+    if isinstance(column, Flag | Boolean):
         return array.astype(bool)
     if isinstance(column, Time):
         return np.rint(array * MS).astype(np.int64)
     if isinstance(column, Number) and column.frac_bits:
         return array.astype(np.float64)
+    if array.size and array.dtype.kind not in "iub":
+        raise DataError(f"expected whole numbers for a column of {column!r}, got {array.dtype}")
     return array.astype(np.int64)
+
+
+def python_value(kind: Type, value: Any) -> Any:
+    """Return a value of a result as tables of results show it; `value` is as it is on shares, or that already."""
+    if isinstance(kind, Identifier):
+        return str(value)
+    if isinstance(kind, Boolean):
+        return bool(value)
+    if isinstance(kind, Category):
+        return value if isinstance(value, str) else kind.values[int(value)]
+    if isinstance(kind, Date):
+        return value if isinstance(value, datetime.date) else _DAY_0 + datetime.timedelta(days=int(value))
+    if isinstance(kind, Timestamp):
+        if isinstance(value, datetime.datetime):
+            return value
+        return _MOMENT_0 + datetime.timedelta(microseconds=int(value) * 10 ** (6 - kind.decimals))
+    if isinstance(kind, Real):
+        if isinstance(value, Decimal):
+            return value
+        real = isinstance(value, float | np.floating)
+        return (
+            round(Decimal(float(value)), kind.decimals)
+            if real
+            else Decimal(int(value)).scaleb(-kind.decimals)
+        )
+    return float(value) if isinstance(kind, Time) else int(value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +197,16 @@ class PrivateTables:
         """The number of rows of the longest table for whose length the terms have no size of its own."""
         return max((self.length(name) for name in self.layout if name not in self.caps), default=0)
 
+    def _missing(self) -> str | None:
+        """Return a column that may not have missing values and has some."""
+        for name, columns in self.layout.items():
+            for column, kind in columns.items():
+                values = self.tables[name][column]
+                gone = values.codes < 0 if isinstance(values, Categorical) else np.ma.getmaskarray(values)
+                if not may_be_null(kind) and gone.any():
+                    return f"{name}.{column}"
+        return None
+
     def _bounded(self) -> Iterator[tuple[str, NDArray[Any], int, int, bool]]:
         for name, columns in self.layout.items():
             for column, kind in columns.items():
@@ -160,7 +231,7 @@ class PrivateTables:
 
         Raises:
           RangeError: more rows than agreed, or a value outside its column's range.
-          DataError: a real number that is not finite.
+          DataError: a real number that is not finite, or a value that is missing.
         """
         if self.announced > self.row_limit:
             raise RangeError(
@@ -173,6 +244,10 @@ class PrivateTables:
                     f"{name}: {self.length(name)} rows are more than the {most} that the parameters allow; agree with the "
                     "other parties on a larger number, or put in fewer"
                 )
+        if (gone := self._missing()) is not None:
+            raise DataError(
+                f"{gone}: expected a value in every row, and some have none; leave these rows out"
+            )
         for name, values, least, largest, _ in self._bounded():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise DataError(f"{name}: expected finite numbers, got others")
@@ -186,7 +261,8 @@ class PrivateTables:
     def commitment(self, salt: bytes, *, session: bytes, owner: PartyId) -> bytes:
         """Return the SHA-256 that holds the owner to its rows, 32 bytes: each column in the layout's order.
 
-        Numbers stand as 8 bytes each, least significant first; strings in UTF-8, behind their lengths in 8 bytes.
+        Numbers stand as 8 bytes each, least significant first, and behind them a byte each that says which are missing.
+        Strings stand in UTF-8, each different one once behind its length in 8 bytes, then each row's place among them.
         """
         parts: list[bytes] = [session, owner.encode(), salt]
         for name, columns in self.tables.items():
@@ -211,19 +287,24 @@ class PrivateTables:
           party: draws the identifiers of padding.
         """
         n = self.length(table)
-        found: list[tuple[NDArray[Any], DType]] = []
+        found: list[NDArray[Any]] = []
         for column, kind in self.layout[table].items():
-            values, dtype = self.tables[table][column], dtype_of(kind)
+            values = self.tables[table][column]
             if isinstance(values, Categorical):
+                missing = values.codes < 0
                 padded = np.frombuffer(party.rng.bytes(8 * size), np.int64).copy()
-                if n:
-                    padded[:n] = pseudonyms(key, values.categories)[:, 0].view(np.int64)[values.codes]
+                if len(values.categories):
+                    known = pseudonyms(key, values.categories)[:, 0].view(np.int64)
+                    padded[:n] = np.where(missing, padded[:n], known[values.codes])
             else:
+                missing = np.ma.getmaskarray(values)
                 filler = (bounds_of(kind) or (0, 0))[0]
                 padded = np.full(size, max(0, filler), values.dtype)
-                padded[:n] = values
-            found.append((padded, dtype))
-        return [*found, (np.arange(size) < n, boolean)]
+                padded[:n] = values.filled(max(0, filler)) if np.ma.isMaskedArray(values) else values
+            found.append(padded)
+            if may_be_null(kind):
+                found.append(np.concatenate([missing, np.zeros(size - n, bool)]))
+        return list(zip([*found, np.arange(size) < n], dtypes_of(self.layout[table]), strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,12 +316,14 @@ class JointTable:
       valid: bools, which rows are real; the others are padding.
       owners: the input parties.
       owner: for each row the place of its owner in `owners`; public.
+      nulls: which rows have no value, for each column that may have none.
     """
 
     columns: Mapping[str, SharedArray]
     valid: SharedArray
     owners: tuple[PartyId, ...]
     owner: NDArray[np.int64]
+    nulls: Mapping[str, SharedArray] = field(default_factory=dict)
 
     def __getitem__(self, column: str) -> SharedArray:
         return self.columns[column]
@@ -269,7 +352,7 @@ class JointTable:
           sizes: each input party's number of rows, in their order.
           own: this party's columns with their validity, if it puts in rows.
         """
-        dtypes = [*(dtype_of(kind) for kind in columns.values()), boolean]
+        dtypes = dtypes_of(columns)
         me, parts = engine.party.me, []
         for name, size in sizes.items():
             values = own if name == me and own is not None else [(None, None)] * len(dtypes)
@@ -279,9 +362,19 @@ class JointTable:
                     for (v, _), dtype in zip(values, dtypes, strict=True)
                 ]
             )
-        *joined, valid = [concat(list(column)) for column in zip(*parts, strict=True)]
+        joined = iter([concat(list(column)) for column in zip(*parts, strict=True)])
         owner = np.repeat(np.arange(len(sizes)), list(sizes.values()))
-        return cls(dict(zip(columns, joined, strict=True)), valid, tuple(sizes), owner)
+        shared, nulls = {}, {}
+        for name, kind in columns.items():
+            shared[name] = next(joined)
+            if may_be_null(kind):
+                nulls[name] = next(joined)
+        return cls(shared, next(joined), tuple(sizes), owner, nulls)
+
+    def table(self) -> Table:
+        """Return the rows as a table of `mpc.tables`, for SQL's operators."""
+        columns = {name: tables.Column(x, self.nulls.get(name)) for name, x in self.columns.items()}
+        return tables.Table(columns, self.valid)
 
     def out_of_range(self, columns: Columns) -> SharedArray:
         """Return for each owner whether one of its rows lies outside a column's range."""
@@ -289,8 +382,10 @@ class JointTable:
         for name, kind in columns.items():
             if (bounds := bounds_of(kind)) is not None:
                 x = self.columns[name]
-                # Each difference fits where the first comparison holds; where it does not, the row is out of range anyway.
+                # Modulo 2**64, x - min and max - x are both signed and from 0 just where x is in the range.
                 found = (x < bounds[0]) | (x > bounds[1])
+                if name in self.nulls:
+                    found = found & ~self.nulls[name]
                 wrong = found if wrong is None else wrong | found
         zero = self.valid & np.zeros(self.rows, bool)
         wrong = zero if wrong is None else wrong

@@ -59,12 +59,14 @@ from secagg.mpc.engines import (
 from secagg.party import Party, PartyId
 from secagg.patterns.joint_tables import (
     IDENTIFIER_BITS,
+    MS,
     Columns,
     JointTable,
     PrivateTables,
     bounds_of,
     columns_of,
-    dtype_of,
+    dtypes_of,
+    python_value,
 )
 from secagg.patterns.pattern import (
     COMPUTING,
@@ -80,7 +82,7 @@ from secagg.patterns.pattern import (
 )
 from secagg.protocols.group_by import Announced, announce_count
 from secagg.protocols.pseudonyms import agree_hash_key, log2_collision
-from secagg.query.schema import Identifier, Integer, Money, Schema
+from secagg.query.schema import Identifier, Schema, Time
 
 RESULT: Final = "result"  # the role of those who are told, where results are not about somebody's rows
 PHASES: Final = ("agree", "compute")
@@ -258,7 +260,7 @@ class ProgramPattern(ABC):
         for name in outside:
             for table, columns in self.shared(parameters).items():
                 size = self._sizes(parameters, terms, rows)[table][name]
-                for dtype in (*map(dtype_of, columns.values()), boolean):
+                for dtype in dtypes_of(columns):
                     sent[name] += share_input_bytes(computing, _bytes(size, dtype))
         # Before it: announced, and compared. The key is drawn beside the engine's set-up.
         return Cost(rehearsed.rounds + 2 + bool(outside), sent)
@@ -291,7 +293,8 @@ class ProgramPattern(ABC):
         told = {}
         for name in terms.input_parties:
             own = self.local(parameters, tables[name])[self.about]
-            keys = zip(*(list(own[column]) for column in self._taken(own)), strict=True)
+            columns = [[python_value(self.results[c], v) for v in own[c]] for c in self._taken(own)]
+            keys = zip(*columns, strict=True)
             told[name] = [(*key, *found[key]) for key in dict.fromkeys(keys) if key in found]
         return told
 
@@ -527,10 +530,9 @@ class ProgramPattern(ABC):
         ready = []
         for column, kind in self.results.items():
             values = taken[column] if column in taken else next(computed)[:n]
-            kind_of = (
-                str if isinstance(kind, Identifier) else int if isinstance(kind, Integer | Money) else float
-            )
-            ready.append([kind_of(value) for value in values])
+            if column in taken and isinstance(kind, Time):
+                values = [value / MS for value in values]
+            ready.append([python_value(kind, value) for value in values])
         kept = range(n) if shown is None else np.flatnonzero(shown[:n]).tolist()
         rows = [tuple(column[i] for column in ready) for i in kept]
         return rows if self.about is None else list(dict.fromkeys(rows))  # rows of one key are told the same
