@@ -90,11 +90,11 @@ _LOG2_E: Final = math.log2(math.e)
 def reciprocal(x: H) -> H:
     """Return 1 / x; 0 where x = 0."""
     x = _argument(x)
-    return read_as(_reciprocal(x, number(x).frac_bits), number(x))
+    return read_as(inverse_in(x, number(x).frac_bits), number(x))
 
 
-def _reciprocal(x: H, frac_bits: int) -> H:
-    """Return 1 / x in units of 2**-frac_bits."""
+def inverse_in(x: H, frac_bits: int) -> H:
+    """Return 1 / x as int64 in units of 2**-frac_bits; 0 where x = 0."""
     f = number(x).frac_bits
     below = as_numbers(is_negative(x))
     size = subtract(x, times_integers(product(below, x, 0), np.asarray(2)))
@@ -116,7 +116,7 @@ def divide(x: Any, y: Any) -> Any:
         x = y.engine.public(np.asarray(public_values(x), np.float64), dtype=divisor.dtype)
     x = _argument(x)
     finer = 62 - _QUOTIENT - max(f, number(x).frac_bits)
-    inverse = _reciprocal(divisor, finer)
+    inverse = inverse_in(divisor, finer)
     dtype = max(number(x), number(divisor), key=lambda d: d.frac_bits)
     x = read_as(rescaled(x, dtype), int64)
     return x.derive(
