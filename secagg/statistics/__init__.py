@@ -1,1 +1,32 @@
-"""Statistics."""
+"""Statistics of patients at several hospitals: survival, Cox's model, tables, correlation and association.
+
+Functions take shared counts or rows, and note what is to be computed: nothing is opened here. Where a hospital can add up
+its own rows alone, it does, and only sums are shared (`counts_by_time` and the like are plain numpy).
+
+Modules, each of which stands on those before it:
+
+  ratios       quotients of counts, finer than `x / y`
+  survival     Kaplan-Meier curves
+  log_rank     the log-rank test
+  hazards      the proportional hazards model
+"""
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = ["confidence_interval", "counts_by_time", "cox", "kaplan_meier", "logrank", "p_value"]
+
+if TYPE_CHECKING:
+    from secagg.statistics.hazards import cox
+    from secagg.statistics.log_rank import logrank, p_value
+    from secagg.statistics.survival import confidence_interval, counts_by_time, kaplan_meier
+else:
+    __getattr__, __dir__ = face(
+        "secagg.statistics",
+        {
+            "secagg.statistics.hazards": "cox",
+            "secagg.statistics.log_rank": "logrank p_value",
+            "secagg.statistics.survival": "confidence_interval counts_by_time kaplan_meier",
+        },
+    )

@@ -50,7 +50,9 @@ def times(x: SharedArray, y: SharedArray, bits: int, dtype: FixedType | None = N
     """Return the product of ring elements divided by 2**bits, truncated once, as integers or read as a dtype."""
     shape = broadcast_shape(x.shape, y.shape)
     raw = read_as(as_numbers(x), int64)
-    return raw.derive(MULTIPLY, read_as(as_numbers(y), int64), shape=shape, dtype=dtype or int64, params=(64, bits))
+    return raw.derive(
+        MULTIPLY, read_as(as_numbers(y), int64), shape=shape, dtype=dtype or int64, params=(64, bits)
+    )
 
 
 def inverse(n: SharedArray) -> SharedArray:

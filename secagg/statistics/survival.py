@@ -96,7 +96,9 @@ def counts_by_time(
       RangeError: a time or a group outside its range.
     """
     if not 0 < last <= LARGEST_TIME:
-        raise UsageError(f"expected a last time of 1 to {LARGEST_TIME}, got {last}; choose a longer unit of time")
+        raise UsageError(
+            f"expected a last time of 1 to {LARGEST_TIME}, got {last}; choose a longer unit of time"
+        )
     when, had = np.asarray(time), np.asarray(event)
     of = np.zeros(when.shape, np.int64) if group is None else np.asarray(group)
     if when.ndim != 1 or had.shape != when.shape or of.shape != when.shape:
@@ -113,8 +115,8 @@ def counts_by_time(
             raise RangeError(f"{outside} of {when.size} {what} lie outside 0 to {end}; nothing was shared")
     counts = np.zeros((groups, 2, last + 1), np.int64)
     if when.size:
-        np.add.at(counts, (of[had], 0, when[had]), 1)
-        np.add.at(counts, (of, 1, when), 1)
+        np.add.at(counts[:, 0], (of[had], when[had]), 1)
+        np.add.at(counts[:, 1], (of, when), 1)
     return counts
 
 
@@ -130,7 +132,9 @@ def kaplan_meier(events: SharedArray, leaving: SharedArray) -> Survival:
       events, leaving: int64 of one shape, (times,) or (groups, times); see `counts_by_time`.
     """
     if events.shape != leaving.shape or events.dtype != int64 or leaving.dtype != int64:
-        raise ShapeError(f"expected two arrays of counts of one shape and int64, got {events!r} and {leaving!r}")
+        raise ShapeError(
+            f"expected two arrays of counts of one shape and int64, got {events!r} and {leaving!r}"
+        )
     at_risk = number_at_risk(leaving)
     inverses = inverse(concat([at_risk.reshape(-1), (at_risk - events).reshape(-1)]))
     one_over = inverses[: at_risk.size].reshape(at_risk.shape)

@@ -1,0 +1,1 @@
+"""Patterns for hospitals: statistics of patients at several of them."""

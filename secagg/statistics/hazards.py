@@ -1,0 +1,296 @@
+"""Cox's proportional hazards model on shared rows, with Breslow's or Efron's treatment of ties [Cox72] [Efr77].
+
+Rows of all hospitals are sorted once, by time and events first; nobody learns the order. Columns are standardised jointly.
+With weights w = exp(Z b), and at each distinct time of an event: d events, S the sum of w over those at risk, D that over
+those with the event, and phi_l = S - l / d D for l = 0 .. d - 1 (Efron), or S for each (Breslow),
+
+  gradient = Z^T (e - w (H - e K)),  H = sum of 1 / phi_l over the events up to a row's time,
+                                     K = sum of l / d / phi_l over the events at its own time, 0 for Breslow
+  matrix   = Z^T diag(w (H - e K)) Z - sum over events of a a^T,  a = (sum of z w at risk - l / d that of events) / phi_l
+
+Sums over those at risk are sums over all rows from the first of a time on, and free. What stands at the first or the last
+row of a time is brought to its other rows by a segmented copy in log2(n) rounds. The gradient is one product with the
+rows, and no product of columns: so its rounding is that of the residuals e - w (H - e K).
+
+A step of Newton's method is cut to 2 for each standardised coefficient. All iterations are done, for nobody may see when
+the method has converged; `last_step_` tells.
+
+Range: covariates within 2**13 of zero, with a standard deviation of 2**-6 or more; standardised scores Z b within 10 of
+zero, and weights of the events of one time that add up to less than 2**18; at most 2**17 rows, of which at least one in
+500 is an event. Scores beyond are cut, which nothing tells.
+Error: on gbsg2, rossi, whas500, aids and flchain, coefficients and standard errors are within 1e-6 of lifelines'.
+
+Who learns what: nobody anything before the caller opens something. Open `coef_` and `std_errors_`: intermediate
+coefficients, which others that fit this model across sites show at each iteration, stay shared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+
+from secagg.errors import ShapeError, UsageError
+from secagg.mpc.arrays.array import SharedArray
+from secagg.mpc.arrays.dtypes import BoolType, FixedType, int64
+from secagg.mpc.arrays.elementary import exp, inverse_in, read_as, rsqrt, sqrt
+from secagg.mpc.arrays.functions import clip
+from secagg.mpc.arrays.handle import as_reals, number, rescaled
+from secagg.mpc.arrays.linalg import REFINEMENT, Factors, factor, halved, matrix_product, product
+from secagg.mpc.arrays.moves import concat, stack
+from secagg.mpc.arrays.ordering import argsort, inverse_permutation, reorder, sort_by
+from secagg.mpc.arrays.reductions import cumulative_sum
+from secagg.statistics.ratios import FINEST, INVERSE_BITS, inverse, shortened, times
+
+MOST_ROWS: Final = 1 << 17
+_COARSE: Final = FixedType(16)  # of squares, which are up to 2**28
+_FINE: Final = FixedType(20)
+_LONGEST_STEP: Final = 2.0
+_LARGEST_SCORE: Final = 10.0
+_RING: Final = 62  # bits that a product may have
+_FEW: Final = 27  # fractional bits of 1 / phi in a product with l / d, of 20
+
+Ties: TypeAlias = Literal["efron", "breslow"]
+Hazards: TypeAlias = tuple[SharedArray, SharedArray, SharedArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Cox:
+    """A fitted model, shared.
+
+    Attributes:
+      coef_: logarithms of hazard ratios, in the covariates' units, in fixed(30).
+      std_errors_: their standard errors, in fixed(30), by the inverse of the information matrix.
+      last_step_: the largest change of a standardised coefficient in the last iteration, in fixed(30).
+      rank_: how many covariates count, in int64; one that others determine gets coefficient 0.
+    """
+
+    coef_: SharedArray
+    std_errors_: SharedArray
+    last_step_: SharedArray
+    rank_: SharedArray
+
+
+def cox(
+    x: SharedArray,
+    time: SharedArray,
+    event: SharedArray,
+    *,
+    ties: Ties = "efron",
+    iterations: int = 8,
+    valid: SharedArray | None = None,
+) -> Cox:
+    """Return the model of largest partial likelihood.
+
+    Args:
+      x: covariates (rows, p), fixed-point with 8 to 16 fractional bits.
+      time: int64 (rows,), of any unit; `event`: bools (rows,).
+      ties: "efron" as R's coxph and lifelines have it, or "breslow".
+      iterations: of Newton's method, from 0 on; five to eight do.
+      valid: bools (rows,) that are set for rows that count; None where all do.
+    """
+    if ties not in ("efron", "breslow"):
+        raise UsageError(f'expected ties "efron" or "breslow", got {ties!r}')
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
+        raise UsageError(f"expected at least one iteration, got {iterations!r}")
+    x = _checked(x, time, event, valid)
+    if valid is not None:
+        event = event & valid
+    z, factors_of = _standardised(x, valid)
+    rows = [time, event, *([] if valid is None else [valid]), *(z[:, j] for j in range(z.shape[1]))]
+    # Events first: of one time, they are neighbours.
+    ordered = sort_by([time, ~event], rows)
+    time, event = ordered[:2]
+    valid = None if valid is None else ordered[2]
+    z = stack(ordered[2 if valid is None else 3 :], axis=1)
+    return _Fit(z, time, event, valid, ties).newton(iterations, factors_of)
+
+
+def _checked(x: SharedArray, time: SharedArray, event: SharedArray, valid: SharedArray | None) -> SharedArray:
+    for array in (x, time, event, *([] if valid is None else [valid])):
+        if not isinstance(array, SharedArray):
+            raise UsageError(f"expected shared arrays, got {type(array).__name__}")
+    if x.ndim != 2 or not x.shape[1] or not x.shape[1] + 1 < x.shape[0] <= MOST_ROWS:
+        raise ShapeError(
+            f"expected covariates of shape (rows, columns), with more rows than columns and at most {MOST_ROWS}, "
+            f"got {x!r}"
+        )
+    x, n = as_reals(x), x.shape[0]
+    if number(x).bits != 64 or not 8 <= number(x).frac_bits <= 16:
+        raise UsageError(f"expected covariates of 64 bits with 8 to 16 fractional bits, got {x!r}")
+    if time.shape != (n,) or time.dtype != int64:
+        raise ShapeError(f"expected times of shape ({n},) and int64, got {time!r}")
+    for bits in (event, *([] if valid is None else [valid])):
+        if bits.shape != (n,) or not isinstance(bits.dtype, BoolType):
+            raise ShapeError(f"expected bools of shape ({n},), got {bits!r}")
+    return x
+
+
+def _halvings(n: int) -> int:
+    return n.bit_length() - 1
+
+
+def _standardised(x: SharedArray, valid: SharedArray | None) -> tuple[SharedArray, SharedArray]:
+    """Return columns around 0 whose squares add up to 2**k, in fixed(20), 0 in rows that do not count; and their factors.
+
+    Neither the centre nor the factor need be exact: the model is expressed in x with the very numbers that made z.
+    """
+    n = x.shape[0]
+    k = _halvings(n)
+    if valid is None:
+        centre = halved(rescaled(x.sum(axis=0), _FINE), k) * (2.0**k / n)
+    else:
+        counts = valid.astype(int64).reshape(-1, 1)
+        x = x * counts
+        # 2**k / count is at least 1.
+        more = times(inverse(counts.sum()), counts.engine.public(np.int64(1 << k)), INVERSE_BITS - 20, _FINE)
+        centre = product(halved(rescaled(x.sum(axis=0), _FINE), k), more, _FINE)
+    distance = x - centre.astype(x.dtype)
+    if valid is not None:
+        distance = distance * counts
+    squares = halved(product(distance, distance, _COARSE).sum(axis=0), k)
+    scale = rsqrt(rescaled(squares, _FINE))
+    return product(distance, scale, _FINE), scale
+
+
+class _Times:
+    """Where a time begins and ends among rows in order, and columns brought from there to all rows of the time.
+
+    Rows that begin a time are moved to the front by a secret order. There differences of neighbours are free; moved back,
+    their sums up to a row are the value where the row's time begins. Alike for ends.
+    """
+
+    def __init__(self, time: SharedArray) -> None:
+        one = time.engine.public(np.ones(1, bool))
+        differs = time[1:] != time[:-1]
+        self._begins, self._ends = concat([one, differs]), concat([differs, one])
+        self.begins = self._begins.astype(int64)
+        self._ends_count = self._ends.astype(int64).reshape(-1, 1)
+        self._first, self._last = argsort(~self._begins), argsort(~self._ends)
+        self._first_back, self._last_back = map(inverse_permutation, (self._first, self._last))
+        self._front = reorder(self.begins, self._first).reshape(-1, 1)
+
+    def at_begin(self, columns: SharedArray) -> SharedArray:
+        """Return for each row what the columns hold in the first row of its time."""
+        moved = reorder(columns, self._first)
+        change = concat([moved[:1], moved[1:] - moved[:-1]]) * self._front
+        found: SharedArray = cumulative_sum(reorder(change, self._first_back), axis=0)
+        return found
+
+    def at_end(self, columns: SharedArray) -> SharedArray:
+        """Return for each row what the columns hold in the last row of its time."""
+        moved = reorder(columns * self._ends_count, self._last)
+        change = concat([moved[:-1] - moved[1:], moved[-1:]])
+        return _from_here_on(reorder(change, self._last_back))
+
+
+class _Fit:
+    """One fit; letters as in the module's docstring."""
+
+    def __init__(
+        self, z: SharedArray, time: SharedArray, event: SharedArray, valid: SharedArray | None, ties: Ties
+    ) -> None:
+        self.z, self.k = z, _halvings(z.shape[0])
+        self.event = event.astype(int64)
+        self.valid = None if valid is None else valid.astype(int64)
+        self.of = _Times(time)
+        # w H is at most the number of events, and 1 / phi below 2**15. Sums of 1 / phi have more bits than w H leaves for H,
+        # so that the rounding of each does not add up.
+        rows = z.shape[0].bit_length()
+        self.fine = FixedType(min(30, _RING - _FINE.frac_bits - rows))
+        self.finest = min(38, _RING - 15 - rows)
+        counted = cumulative_sum(self.event)
+        before = counted - self.event
+        both = stack([before, counted], axis=1)
+        begin, end = self.of.at_begin(both[:, :1])[:, 0], self.of.at_end(both[:, 1:])[:, 0]
+        self.d = end - begin
+        self.part: SharedArray | None = None
+        if ties == "efron":
+            self.part = times(
+                before - begin, inverse(self.d), INVERSE_BITS - REFINEMENT.frac_bits, REFINEMENT
+            )
+
+    def newton(self, iterations: int, scale: SharedArray) -> Cox:
+        b: SharedArray = self.z.engine.public(np.zeros(self.z.shape[1]), dtype=REFINEMENT)
+        step, factors = b, None
+        for left in range(iterations - 1, -1, -1):
+            # Of the last step, 2**6 times as much is solved for, so that b has six bits more.
+            finer = 0 if left else FINEST.frac_bits - REFINEMENT.frac_bits
+            gradient, matrix = self._derivatives(b, self.k - finer)
+            factors = factor(matrix)
+            step = factors.solve(gradient)
+            step = read_as(step, FINEST) if finer else step
+            step = clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+            b = b + step
+        if factors is None:
+            raise UsageError("expected at least one iteration")
+        errors = product(_deviations(factors), scale, FINEST) * (2.0 ** (-self.k / 2))
+        return Cox(product(b, scale, FINEST), errors, abs(step).max(), factors.rank)
+
+    def _derivatives(self, b: SharedArray, halvings: int) -> tuple[SharedArray, SharedArray]:
+        """Return the gradient divided by 2**halvings and the information matrix by 2**k, at b, in fixed(24)."""
+        score = clip(matrix_product(self.z, b, _FINE), -_LARGEST_SCORE, _LARGEST_SCORE)
+        w = exp(score)
+        if self.valid is not None:
+            w = w * self.valid
+        weighted = product(w.reshape(-1, 1), self.z, _FINE)
+        hazard, means, weights = (self._breslow if self.part is None else self._efron)(w, weighted)
+        expected = product(w, hazard, REFINEMENT)
+        residuals = self.event - expected
+        gradient = matrix_product(self.z.T, residuals, REFINEMENT, halvings=halvings)
+        second = matrix_product(
+            self.z.T, product(expected.reshape(-1, 1), self.z, _FINE), REFINEMENT, halvings=self.k
+        )
+        of_means = matrix_product((means * weights.reshape(-1, 1)).T, means, REFINEMENT, halvings=self.k)
+        return gradient, second - of_means
+
+    def _hazard(self, summed: SharedArray) -> SharedArray:
+        return shortened(summed, self.finest - self.fine.frac_bits, self.fine)
+
+    def _means(self, sums: SharedArray, inverses: SharedArray) -> SharedArray:
+        return product(sums, self._hazard(inverses).reshape(-1, 1), _FINE)
+
+    def _breslow(self, w: SharedArray, weighted: SharedArray) -> Hazards:
+        """Return H, means over those at risk, and how often each counts: all events of a time count where it begins."""
+        counts = self.of.begins * self.d
+        inverses = inverse_in(_from_here_on(w), self.finest)
+        hazard = self._hazard(cumulative_sum(inverses * counts))
+        return hazard, self._means(_from_here_on(weighted), inverses), counts
+
+    def _efron(self, w: SharedArray, weighted: SharedArray) -> Hazards:
+        """Return H - e K, means over those at risk less a part of those with the event, and which rows are events."""
+        part = self.part
+        if part is None:
+            raise TypeError("expected parts of events")
+        columns = concat([w.reshape(-1, 1), weighted], axis=1)
+        of_events = columns * self.event.reshape(-1, 1)
+        until = cumulative_sum(of_events, axis=0)
+        at_risk = _from_here_on(columns)
+        p = columns.shape[1]
+        begin = self.of.at_begin(concat([at_risk, until - of_events], axis=1))
+        d = self.of.at_end(until) - begin[:, p:]
+        sums = begin[:, :p] - product(part.reshape(-1, 1), d, _FINE)
+        inverses = inverse_in(sums[:, 0], self.finest) * self.event
+        # K is small beside H, so that fewer bits of both factors do.
+        few = max(0, self.finest - _FEW)
+        of_part = times(shortened(read_as(part, int64), 4), shortened(inverses, few), 20 - few)
+        increments = stack([inverses, of_part], axis=1)
+        summed = cumulative_sum(increments, axis=0)
+        end = self.of.at_end(summed)
+        before = self.of.at_begin((summed - increments)[:, 1:])[:, 0]
+        hazard = self._hazard(end[:, 0] - (end[:, 1] - before) * self.event)
+        return hazard, self._means(sums[:, 1:], inverses), self.event
+
+
+def _from_here_on(x: SharedArray) -> SharedArray:
+    return cumulative_sum(x[::-1], axis=0)[::-1]
+
+
+def _deviations(factors: Factors[SharedArray]) -> SharedArray:
+    """Return the roots of the diagonal of a matrix' inverse, in fixed(24); the matrix is of fixed(24)."""
+    places = np.arange(factors.scale.shape[0])
+    # Read as fixed(20), the diagonal is 2**4 times as large, and its root 2**2 times. So is the root of the inverse of a
+    # matrix of fixed(24) beside that of the one it is read as: both cancel.
+    roots = sqrt(read_as(factors.scaled_inverse()[places, places], _FINE))
+    return product(roots, factors.scale, REFINEMENT)
