@@ -1,6 +1,6 @@
 """Patterns for hospitals: statistics of patients at several of them.
 
-  plain   the same statistics of pooled tables, in the clear
+plain   the same statistics of pooled tables, in the clear
 """
 
 from typing import TYPE_CHECKING
