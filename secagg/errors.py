@@ -7,7 +7,8 @@
     │   ├── PlanError           arguments that are each in range, and no ring, width or capacity fits them together
     │   ├── DataError           a table that cannot be read or holds bad rows
     │   │   └── EmptyTableError a table of which no row counts
-    │   └── JobError            a job file that is wrong, incomplete or not what the others agreed to
+    │   ├── JobError            a job file that is wrong, incomplete or not what the others agreed to
+    │   └── RuleError           a query that an owner's rules do not allow
     ├── RemoteProtocolError     a peer sent what the protocol forbids at this point
     │   ├── CheatingError       one of the named parties lied, and a check found it
     │   ├── WireError           bytes that are not a message
@@ -45,6 +46,7 @@ __all__ = [
     "PlanError",
     "RangeError",
     "RemoteProtocolError",
+    "RuleError",
     "SecaggError",
     "ShapeError",
     "TooFewPartiesError",
@@ -110,6 +112,14 @@ class JobError(UsageError):
 
     def for_peers(self) -> str:
         """Return the whole text: job files are the same at all parties and hold nothing secret."""
+        return str(self)
+
+
+class RuleError(UsageError):
+    """An owner's rules do not allow a query; the message names rule, column and owner."""
+
+    def for_peers(self) -> str:
+        """Return the whole text: queries and rules are the same at all parties, and hold nothing secret."""
         return str(self)
 
 

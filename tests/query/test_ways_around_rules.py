@@ -1,0 +1,357 @@
+"""Known ways around rules: each is refused on the plan by rule, column and owner, or suppressed before anything is opened.
+
+The numbers are those of docs/soundness.md, "Rules of owners". Suppression is seen on the plan's plaintext evaluation;
+the same plan runs on shares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from owner_rules import COLUMNS, all_rules, answer, grants, payment, payments, rules_of
+from secagg.errors import RuleError
+
+MIXED = ("north", "south", "west", "north", "south", "west")
+
+
+def amounts(rows: list[dict[str, Any]]) -> list[Any]:
+    return [row["s"] for row in rows]
+
+
+# 1
+
+
+def test_one_own_rows_do_not_help_a_receiver_over_the_bound_however_many_there_are() -> None:
+    sql = "SELECT city, SUM(amount) AS s FROM payments GROUP BY city"
+    victims = payments("south", "west")
+    for own in (0, 1, 50):
+        rows = victims + [payment("north", 10 + i) for i in range(own)]
+        assert answer(sql, {"payments": rows}, to=["north"]) == []
+    enough = [*payments("south", "west", "south"), payment("north", 9)]
+    assert amounts(answer(sql, {"payments": enough}, to=["north"])) == [400]
+
+
+# 2
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SUM(amount) AS s FROM payments UNION ALL SELECT SUM(amount) FROM payments WHERE day < 30",
+        (
+            "WITH a AS (SELECT city, SUM(amount) AS s FROM payments GROUP BY city), "
+            "b AS (SELECT city, SUM(amount) AS t FROM payments WHERE day < 30 GROUP BY city) "
+            "SELECT a.s, b.t FROM a JOIN b ON a.city = b.city"
+        ),
+    ],
+)
+def test_two_aggregates_over_different_rows_of_a_table_are_refused(sql: str) -> None:
+    joined = COLUMNS.replace("city = {uses = [", 'city = {uses = ["join", ')
+    with pytest.raises(
+        RuleError, match=r"north's rule smallest_group = 3 of payments.*difference may be one row"
+    ):
+        grants(sql, all_rules(columns=joined))
+
+
+def test_n_rows_and_n_less_one_in_one_aggregate_are_suppressed() -> None:
+    sql = (
+        "SELECT SUM(CASE WHEN day < 9 THEN amount ELSE 0 END) AS s, "
+        "SUM(CASE WHEN day < 10 THEN amount ELSE 0 END) AS t FROM payments"
+    )
+    many = [payment(one, i, day=1) for i, one in enumerate(MIXED * 2)]
+    late = [payment(one, 20 + i, day=20) for i, one in enumerate(MIXED)]
+    victim = [payment("south", 90, day=9, amount=777)]
+    assert answer(sql, {"payments": many + late + victim}) == []
+    assert answer(sql, {"payments": many + late}) == [{"s": 1200, "t": 1200}]
+
+
+def test_a_having_counts_as_a_comparison_of_what_it_compares() -> None:
+    columns = COLUMNS.replace('"aggregate", "compare"]', '"aggregate"]', 1)
+    with pytest.raises(RuleError, match=r"north's rules do not allow payments\.amount to be used as compare"):
+        grants("SELECT city FROM payments GROUP BY city HAVING SUM(amount) > 5", all_rules(columns=columns))
+
+
+# 3
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        (
+            "SELECT SUM(CASE WHEN amount > 1 THEN 1 ELSE 0 END) a, SUM(CASE WHEN amount > 2 THEN 1 ELSE 0 END) b, "
+            "SUM(CASE WHEN amount > 3 THEN 1 ELSE 0 END) c FROM payments"
+        ),
+        "SELECT COUNT(*) AS n FROM payments WHERE amount > 1 AND amount > 2 AND amount <> 3",
+        "SELECT COUNT(*) AS n FROM payments WHERE amount IN (1, 2, 3)",
+        "SELECT COUNT(*) AS n FROM (SELECT amount AS x FROM payments WHERE amount > 1) AS q WHERE x > 2 AND x > 3",
+    ],
+)
+def test_many_comparisons_of_one_column_are_refused(sql: str) -> None:
+    with pytest.raises(RuleError, match=r"north's rule comparisons = 2 of payments\.amount: .* 3 times"):
+        grants(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SUM(amount) AS s FROM (SELECT amount FROM payments ORDER BY amount LIMIT 5) AS q",
+        "SELECT SUM(r) AS s FROM (SELECT ROW_NUMBER() OVER (ORDER BY amount) AS r FROM payments) AS q",
+    ],
+)
+def test_orders_and_ranks_of_a_column_ask_for_their_own_use(sql: str) -> None:
+    with pytest.raises(RuleError, match=r"payments\.amount to be used as rank"):
+        grants(sql)
+
+
+# 4
+
+
+def test_groups_of_one_come_out_suppressed() -> None:
+    rows = [*payments(*MIXED), payment("south", 9, city=1, amount=777)]
+    sql = "SELECT city, SUM(amount) AS s FROM payments GROUP BY city"
+    assert amounts(answer(sql, {"payments": rows})) == [600]
+
+
+def test_a_group_that_is_all_but_one_the_receivers_own_is_suppressed() -> None:
+    rows = [payment("north", i) for i in range(9)] + [payment("south", 20, amount=777)]
+    assert answer("SELECT SUM(amount) AS s FROM payments", {"payments": rows}, to=["north"]) == []
+
+
+@pytest.mark.parametrize(("largest", "told"), [(300, True), (2000, False)])
+def test_a_sum_that_one_person_makes_up_is_suppressed(largest: int, told: bool) -> None:
+    bounds = 'smallest_group = 3\npersons = "customer"\ndominance = {largest = 1, percent = 60}'
+    rows = payments(*MIXED) + [payment("south", 50 + i, customer="whale", amount=largest) for i in range(2)]
+    found = answer("SELECT SUM(amount) AS s FROM payments", {"payments": rows}, all_rules(bounds))
+    assert bool(found) is told
+
+
+def test_two_persons_who_make_up_a_sum_are_seen_by_a_rule_for_two() -> None:
+    rows = payments(*MIXED)
+    rows += [payment("south", 50, amount=900), payment("north", 51, amount=900)]
+    sql = "SELECT SUM(amount) AS s FROM payments"
+    for largest, told in ((1, True), (2, False)):
+        bounds = f"smallest_group = 3\ndominance = {{largest = {largest}, percent = 60}}"
+        assert bool(answer(sql, {"payments": rows}, all_rules(bounds))) is told
+
+
+def test_many_rows_of_one_person_are_one_person() -> None:
+    bounds = 'smallest_group = 3\npersons = "customer"'
+    rows = [payment(one, i, customer="same") for i, one in enumerate(MIXED)]
+    sql = "SELECT SUM(amount) AS s FROM payments"
+    assert answer(sql, {"payments": rows}, all_rules(bounds)) == []
+    assert amounts(answer(sql, {"payments": rows})) == [600]
+
+
+# 5
+
+
+def test_a_group_at_one_organisation_is_suppressed_unless_all_owners_allow_it() -> None:
+    rows = payments("south", "south", "south", "south")
+    sql = "SELECT SUM(amount) AS s FROM payments"
+    assert answer(sql, {"payments": rows}) == []
+    allowed = all_rules("smallest_group = 3\nsmallest_organisations = 1")
+    assert amounts(answer(sql, {"payments": rows}, allowed)) == [400]
+    allowed["west"] = rules_of("west", "smallest_group = 3\nsmallest_organisations = 2")
+    assert answer(sql, {"payments": rows}, allowed) == []
+
+
+def test_groups_by_organisation_and_more_organisations_than_there_are_get_refused() -> None:
+    bounds = "smallest_group = 3\nsmallest_organisations = %d"
+    with pytest.raises(RuleError, match="groups by org lie at one organisation"):
+        grants("SELECT org, COUNT(*) AS n FROM payments GROUP BY org", all_rules(bounds % 2))
+    with pytest.raises(RuleError, match="rows lie at 2 organisations besides north"):
+        grants("SELECT COUNT(*) AS n FROM payments", all_rules(bounds % 3), to=["north"])
+
+
+# 6
+
+
+@pytest.mark.parametrize("function", ["MIN", "MAX"])
+def test_what_copies_a_value_asks_that_the_value_may_be_opened(function: str) -> None:
+    for of in ("payments", "(SELECT MAX(amount) AS amount FROM payments GROUP BY customer) AS q"):
+        with pytest.raises(RuleError, match=r"payments\.amount to be used as open"):
+            grants(f"SELECT {function}(amount) AS m FROM {of}")
+
+
+def test_a_maximum_of_sums_of_maxima_is_a_copy_too() -> None:
+    sql = (
+        "SELECT MAX(s) AS m FROM (SELECT city, SUM(a) AS s FROM "
+        "(SELECT city, customer, MAX(amount) AS a FROM payments GROUP BY city, customer) AS q GROUP BY city) AS r"
+    )
+    with pytest.raises(RuleError, match=r"payments\.amount to be used as open"):
+        grants(sql)
+
+
+def test_distinct_counts_over_a_filter_are_of_the_rows_that_pass() -> None:
+    sql = "SELECT COUNT(DISTINCT fee) AS n FROM payments WHERE day = 7"
+    rows = [*payments(*MIXED), payment("south", 9, day=7)]
+    assert answer(sql, {"payments": rows}) == []
+
+
+# 7
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["amount * 1000 + day", "amount * day", "amount / 3", "day % 2", "ABS(amount - 100)", "amount * amount"],
+)
+def test_arithmetic_that_can_encode_is_refused_inside_aggregates(value: str) -> None:
+    with pytest.raises(RuleError, match=r"north's rule arithmetic = false of payments\.(amount|day)"):
+        grants(f"SELECT SUM({value}) AS s FROM payments")
+
+
+def test_encodings_through_subqueries_and_weights_by_case_are_refused() -> None:
+    for sql in (
+        "SELECT SUM(x + day) AS s FROM (SELECT amount * 1000 AS x, day FROM payments) AS q",
+        "SELECT SUM(CASE WHEN city = 'a' THEN 1 WHEN city = 'b' THEN 1000 ELSE 0 END) AS s FROM payments",
+    ):
+        with pytest.raises(RuleError, match=r"rule arithmetic = false of payments"):
+            grants(sql)
+
+
+def test_sums_of_columns_and_of_one_column_in_other_units_are_allowed() -> None:
+    grants("SELECT SUM(amount + fee) AS s, SUM(amount * 100) AS c, SUM(amount - day) AS d FROM payments")
+    columns = COLUMNS.replace('"compare"]}\nfee', '"compare"], arithmetic = true}\nfee')
+    grants("SELECT SUM(amount * amount) AS s FROM payments", all_rules(columns=columns))
+
+
+# 8
+
+
+@pytest.mark.parametrize("key", ["(CASE WHEN day > 3 THEN customer ELSE id END)", "CAST('k' AS VARCHAR)"])
+def test_joins_on_keys_that_are_computed_or_constant_are_refused(key: str) -> None:
+    sql = (
+        f"SELECT COUNT(*) AS n FROM (SELECT {key} AS k FROM payments) AS p "
+        "JOIN people ON p.k = people.customer"
+    )
+    with pytest.raises((RuleError, ValueError)):
+        grants(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT COUNT(*) AS n FROM guesses JOIN people ON guesses.customer = people.customer",
+        "SELECT COUNT(*) AS n FROM guesses WHERE customer IN (SELECT customer FROM people)",
+    ],
+)
+def test_guesses_tell_nothing_of_fewer_matches_than_a_group_has(sql: str) -> None:
+    people = [{"customer": f"p{i}", "age": 40} for i in range(9)]
+
+    def found(guesses: list[str]) -> list[dict[str, Any]]:
+        rows = [{"customer": one} for one in guesses]
+        return answer(sql, {"people": people, "guesses": rows}, to=["west"])
+
+    assert found(["p1"]) == []
+    assert found(["p1"] * 20) == []  # one person, matched by many rows of one's own
+    assert found(["p1", "p2", "p3", "nobody"]) == [{"n": 3}]
+
+
+def test_anti_joins_against_a_table_with_a_bound_are_refused() -> None:
+    with pytest.raises(RuleError, match="south's rule smallest_group = 3 of people cannot be checked"):
+        grants(
+            "SELECT COUNT(*) AS n FROM guesses WHERE NOT EXISTS "
+            "(SELECT 1 FROM people WHERE people.customer = guesses.customer)"
+        )
+
+
+# 9
+
+
+MARGINS = (
+    "SELECT city, kind, COUNT(*) AS s FROM payments GROUP BY city, kind "
+    "UNION ALL SELECT city, 'all' AS k, COUNT(*) FROM payments GROUP BY city "
+    "UNION ALL SELECT 'all' AS c, kind, COUNT(*) FROM payments GROUP BY kind "
+    "UNION ALL SELECT 'all' AS c, 'all' AS k, COUNT(*) FROM payments"
+)
+
+
+def test_margins_do_not_give_a_suppressed_cell_away() -> None:
+    rows = [payment(at, i, city=c, kind=k) for c in range(3) for k in range(2) for i, at in enumerate(MIXED)]
+    told = answer(MARGINS, {"payments": rows})
+    assert len(told) == 6 + 3 + 2 + 1
+    rows = [row for row in rows if (row["city"], row["kind"]) != (0, 0)]
+    rows += payments("north", "south")
+    found = answer(MARGINS, {"payments": rows})
+    cells = {(row["city"], row["kind"]) for row in found}
+    every = {(row["city"], row["kind"]) for row in told}
+    for line in (
+        {one for one in every if one[i] == value} for i in (0, 1) for value in {one[i] for one in every}
+    ):
+        assert len(line - cells) != 1
+    assert len(cells) >= 12 - 4
+
+
+def test_two_tables_of_one_query_that_share_margins_are_refused() -> None:
+    with pytest.raises(RuleError, match="two aggregates"):
+        grants(
+            "SELECT city, COUNT(*) AS s FROM payments GROUP BY city "
+            "UNION ALL SELECT kind, COUNT(*) AS s FROM payments GROUP BY kind"
+        )
+
+
+# 10
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SUM(q.other) AS s FROM (SELECT secret AS other FROM payments) AS q",
+        "WITH v AS (SELECT secret AS a FROM payments), w AS (SELECT a AS b FROM v) SELECT SUM(b) AS s FROM w",
+        "SELECT SUM(x) AS s FROM (SELECT secret AS x FROM payments UNION ALL SELECT day AS x FROM payments) AS u",
+        "SELECT COUNT(*) AS n FROM payments AS p WHERE p.secret = 3",
+        "SELECT secret FROM payments GROUP BY secret",
+        "SELECT SUM(CASE WHEN secret = 3 THEN 1 ELSE 0 END) AS s FROM payments",
+        "SELECT city, COUNT(*) AS n FROM payments GROUP BY city ORDER BY SUM(secret)",
+    ],
+)
+def test_renaming_changes_no_rule(sql: str) -> None:
+    with pytest.raises(RuleError, match=r"north's rules do not allow payments\.secret .*no rule, so never"):
+        grants(sql)
+
+
+def test_rows_that_a_union_repeats_count_once() -> None:
+    both = "(SELECT amount FROM payments UNION ALL SELECT amount FROM payments)"
+    sql = f"SELECT SUM(amount) AS s FROM {both} AS u"
+    assert answer(sql, {"payments": payments("north", "south")}) == []
+    assert amounts(answer(sql, {"payments": payments(*MIXED)})) == [1200]
+
+
+# 11
+
+
+def test_null_does_not_fill_a_group_up() -> None:
+    rows = [payment(one, i, fee=None) for i, one in enumerate(MIXED)] + [payment("south", 9, fee=77)]
+    assert answer("SELECT SUM(fee) AS s FROM payments", {"payments": rows}) == []
+    assert answer("SELECT SUM(fee) AS s, COUNT(*) AS n FROM payments", {"payments": rows}) == []
+    assert answer("SELECT COUNT(fee) AS s FROM payments", {"payments": rows}) == []
+    one_null = [*payments(*MIXED), payment("south", 9, fee=None)]
+    assert amounts(answer("SELECT SUM(fee) AS s FROM payments", {"payments": one_null})) == [30]
+    assert answer("SELECT COUNT(fee) AS s, COUNT(*) AS n FROM payments", {"payments": one_null}) == []
+
+
+# 12
+
+
+def test_an_owner_with_no_rows_does_not_give_the_others_away() -> None:
+    sql = "SELECT SUM(amount) AS s FROM payments"
+    assert answer(sql, {"payments": [payment("south", i) for i in range(9)]}) == []
+    alone = [payment("south", i) for i in range(9)] + [payment("north", 20 + i) for i in range(9)]
+    assert answer(sql, {"payments": alone}, to=["north"]) == []
+    assert answer(sql, {"payments": []}) == []
+
+
+# 13
+
+
+def test_receivers_who_pool_what_they_have_are_taken_as_one() -> None:
+    sql = "SELECT SUM(amount) AS s FROM payments"
+    rows = payments("north", "north", "north", "west", "west", "west", "south")
+    both = ["north", "west"]
+    assert answer(sql, {"payments": rows}, to=both) == []
+    apart = all_rules("smallest_group = 3\nreceivers_pool = false")
+    assert amounts(answer(sql, {"payments": rows}, apart, to=both)) == [700]
+    enough = [*rows, payment("south", 50), payment("south", 51)]
+    assert amounts(answer(sql, {"payments": enough}, to=both)) == [900]
