@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from secagg.mpc.arrays.dtypes import BoolType, IntegerType
 from secagg.mpc.arrays.graph import Call, Kernel, Node, Shape
-from secagg.mpc.arrays.lanes import join_bits, pack, split_bits, unpack, words_of
+from secagg.mpc.arrays.lanes import cleared, join_bits, pack, split_bits, unpack, words_of
 from secagg.mpc.groups import Array
 from secagg.mpc.primitives import Primitives, Shares, concatenate
 from secagg.ring import Ring
@@ -237,19 +238,40 @@ async def _any(engine: Primitives, node: Node, x: Shares) -> Shares:
     """Return the OR along the axis: over planes in pairs, all pairs of a level in one round."""
     (axis,), (before,) = node.params, (node.inputs[0].shape,)
     count, n = before[axis], math.prod(node.shape)
+    if n == 1:
+        return await _any_bit(engine, cleared(x, count))
 
     def planes_of(part: Array) -> Array:
         rows = np.moveaxis(unpack(part, math.prod(before)).reshape(before), axis, 0).reshape(count, n)
         return np.stack([pack(row) for row in rows])
 
-    planes = x.each(planes_of)
+    return await _any_plane(engine, x.each(planes_of))
+
+
+async def _any_plane(engine: Primitives, planes: Shares) -> Shares:
+    """Return the OR of planes, shape (planes, words)."""
     while len(planes) > 1:
         half = len(planes) // 2
-        a, b = planes[:half], planes[half : 2 * half]
-        (both,) = await engine.conjunction([(a, b)])
-        either = both + a + b
+        either = await _either(engine, planes[:half], planes[half : 2 * half])
         planes = concatenate([either, planes[2 * half :]]) if len(planes) % 2 else either
     return planes[0]
+
+
+async def _any_bit(engine: Primitives, bits: Shares) -> Shares:
+    """Return the OR of all lanes of packed bits, in the lowest lane: over words, then over halves of the one left."""
+    word = await _any_plane(engine, bits.reshape(len(bits), 1))
+    for lanes in (32, 16, 8, 4, 2, 1):
+        word = await _either(engine, word, word.each(partial(_shifted, lanes)))
+    return word
+
+
+def _shifted(lanes: int, words: Array) -> Array:
+    return words >> np.uint64(lanes)
+
+
+async def _either(engine: Primitives, a: Shares, b: Shares) -> Shares:
+    (both,) = await engine.conjunction([(a, b)])
+    return both + a + b
 
 
 ANY: Final = Kernel("any", each(_any))
