@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +15,14 @@ from secagg.mpc.arrays.dtypes import fixed, int8
 from secagg.mpc.arrays.engine import Engine
 from secagg.mpc.tables import Column, Order, Table
 from secagg.network.simulated import simulate
-from table_rows import by_duckdb, in_order, put, rows_of, shared
+from table_rows import Plain, by_duckdb, in_order, put, rows_of, shared
 
 NAMES = ("ada", "bob", "cleo", "dan")
-SALES = {"k": [4, None, 4, 2, 2, 7, None, 4], "x": [1, 2, None, -5, 6, 9, 3, 8], "b": [True, False] * 4}
+SALES: Plain = {
+    "k": [4, None, 4, 2, 2, 7, None, 4],
+    "x": [1, 2, None, -5, 6, 9, 3, 8],
+    "b": [True, False] * 4,
+}
 HERE = [True, True, True, True, False, True, True, True]
 SHOPS = {"k": [2, 4, 9, 4], "y": [20, 40, 90, None]}
 OPEN = [True, True, True, False]
@@ -165,7 +170,7 @@ def test_dtypes_stay_what_they_are_and_integers_are_summed_in_64_bits():
         (lambda t, u: tables.join(t, u, [("k", "k")], matches=0), UsageError, "at least 1, got 0"),
         (lambda t, u: tables.order_by(t, []), UsageError, "at least one column"),
         (lambda t, u: tables.limit(t, -1), UsageError, "at least 0, got -1"),
-        (lambda t, u: tables.limit(t, 2.5), UsageError, "at least 0, got 2.5"),
+        (lambda t, u: tables.limit(t, cast(Any, "two")), UsageError, "at least 0, got 'two'"),
         (
             lambda t, u: tables.window(t, ["k"], [], {"x": ("rank", None, None)}),
             UsageError,

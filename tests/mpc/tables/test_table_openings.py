@@ -147,6 +147,7 @@ class Overheard(ClearEngine):
 
     async def open(self, x, to=None):
         value = await super().open(x, to)
+        assert value is not None
         self.opened.append(value.tobytes())
         return value
 
@@ -155,7 +156,7 @@ def transcripts(program, shuffles):
     """Return how often each sequence of openings comes, over all orders of shuffles of three rows."""
 
     async def start(party):
-        found = Counter()
+        found: Counter[tuple[bytes, ...]] = Counter()
         for orders in itertools.product(itertools.permutations(range(3)), repeat=shuffles):
             primitives = Overheard(party, orders)
             await program(Engine(primitives))
