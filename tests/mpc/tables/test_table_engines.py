@@ -24,7 +24,7 @@ SALES: Plain = {
     "b": [True, False] * 4,
 }
 HERE = [True, True, True, True, False, True, True, True]
-SHOPS = {"k": [2, 4, 9, 4], "y": [20, 40, 90, None]}
+SHOPS: Plain = {"k": [2, 4, 9, 4], "y": [20, 40, 90, None]}
 OPEN = [True, True, True, False]
 
 
