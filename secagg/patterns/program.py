@@ -138,7 +138,8 @@ class ProgramPattern(ABC):
     """A pattern that is a program on shared arrays; see the module, and for other attributes `Pattern`.
 
     Attributes:
-      about: the input whose rows the results are about, or None.
+      about: the shared table whose rows the results are about, or None. Each owner takes the results' columns that have the
+        name of one of this table's from its own copy; the others are computed.
       tells: what a recipient is told, after "learns".
       refusals: what `Findings.refused` may say, in the program's order; its keys.
       summed: columns, as in "transfers.amount", that the program adds up and multiplies by at most `factor`: a job in which

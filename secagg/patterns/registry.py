@@ -39,6 +39,11 @@ _OWN: Final = {
     "gather_scatter": "secagg.patterns.banking.gather_scatter:GATHER_SCATTER",
     "pass_through": "secagg.patterns.banking.pass_through:PASS_THROUGH",
     "trace": "secagg.patterns.banking.trace:TRACE",
+    "intersection_sum": "secagg.patterns.banking.intersection_sum:INTERSECTION_SUM",
+    "joint_scoring": "secagg.patterns.banking.joint_scoring:JOINT_SCORING",
+    "payment_mismatch": "secagg.patterns.banking.payment_mismatch:PAYMENT_MISMATCH",
+    "peer_benchmark": "secagg.patterns.banking.peer_benchmark:PEER_BENCHMARK",
+    "risk_propagation": "secagg.patterns.banking.risk_propagation:RISK_PROPAGATION",
     "watchlist_overlap": "secagg.patterns.banking.watchlist_overlap:WATCHLIST_OVERLAP",
     "velocity": "secagg.patterns.banking.velocity:VELOCITY",
 }

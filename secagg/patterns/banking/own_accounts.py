@@ -42,12 +42,8 @@ def entering(tables: Tables, rows_of: Side = "payer") -> dict[str, Any]:
             "accounts; complete the table accounts, or leave these transfers out"
         )
     kept = inside["sender" if rows_of == "payer" else "beneficiary"]
-    return {
-        "sender": _kept(columns["sender"], kept),
-        "beneficiary": _kept(columns["beneficiary"], kept),
-        "amount": transfers["amount"][kept],
-        "time": transfers["time"][kept],
-    }
+    others = {name: values[kept] for name, values in transfers.items() if name not in columns}
+    return {**{name: _kept(column, kept) for name, column in columns.items()}, **others}
 
 
 def own_accounts(tables: Tables) -> dict[str, Categorical]:
@@ -79,7 +75,7 @@ def distinct_pairs(transfers: Mapping[str, Any]) -> dict[str, Any]:
 def pooled_transfers(
     tables: Mapping[Any, Tables], rows_of: Side = "payer"
 ) -> list[tuple[str, str, int, float]]:
-    """Return everybody's transfers in the clear, each once: sender, beneficiary, amount and time."""
+    """Return everybody's transfers in the clear, each once: sender, beneficiary, amount, and time or 0."""
     found: list[tuple[str, str, int, float]] = []
     for own in tables.values():
         mine, columns = set(own["accounts"]["account"]), own["transfers"]
@@ -87,7 +83,7 @@ def pooled_transfers(
             columns["sender"],
             columns["beneficiary"],
             columns["amount"].tolist(),
-            columns["time"].tolist(),
+            columns["time"].tolist() if "time" in columns else [0.0] * len(columns["amount"]),
             strict=True,
         )
         found += [row for row in rows if row[0 if rows_of == "payer" else 1] in mine]
