@@ -102,3 +102,8 @@ def carried(marked: SharedArray, values: Sequence[SharedArray]) -> list[SharedAr
     )
     apart = [cleared(segments.differences(x), is_marked) for x in moved]
     return [segments.running(x) for x in segments.placed(place, apart)]
+
+
+def carried_back(marked: SharedArray, values: Sequence[SharedArray]) -> list[SharedArray]:
+    """Return for each row the values of the first marked row from it on; 0 or False behind the last mark."""
+    return [moves.flip(x) for x in carried(moves.flip(marked), [moves.flip(x) for x in values])]

@@ -116,7 +116,11 @@ def test_windows_and_orders_are_those_of_duckdb(made):
         "after": ("lead", "z", 2),
         "total": ("running_sum", "z", None),
         "seen": ("running_count", "x", None),
+        "all": ("sum", "x", None),
+        "first": ("first", "x", None),
+        "last": ("last", "x", None),
     }
+    peers = {"s": ("peer_sum", "x", None), "c": ("peer_count", "x", None), "n": ("count", "y", None)}
 
     def program(t):
         number = tables.window(
@@ -126,22 +130,25 @@ def test_windows_and_orders_are_those_of_duckdb(made):
         return [
             tables.window(number, ["k"], [("z", True)], functions),
             tables.window(
-                t, ["k"], [("y", False)], {"r": ("rank", None, None), "d": ("dense_rank", None, None)}
+                t,
+                ["k"],
+                [("y", False)],
+                {"r": ("rank", None, None), "d": ("dense_rank", None, None), **peers},
             ),
         ]
 
     windows, ranks = opened(program, made)
     over = "OVER (PARTITION BY k ORDER BY z DESC ROWS UNBOUNDED PRECEDING)"
+    whole = "OVER (PARTITION BY k ORDER BY z DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"
     sql = f"""
         WITH n AS (SELECT *, row_number() OVER (ORDER BY k NULLS LAST, x DESC NULLS LAST, y) z FROM t)
         SELECT *, rank() {over}, dense_rank() {over}, lag(z) {over}, lead(z, 2) {over}, sum(z) {over}::BIGINT,
-            count(x) {over}
-        FROM n"""
+            count(x) {over}, sum(x) {whole}::BIGINT, first(x) {whole}, last(x) {whole} FROM n"""
     assert in_order(windows) == in_order(by_duckdb(sql, t=made))
     over = "OVER (PARTITION BY k ORDER BY y)"
-    assert in_order(ranks) == in_order(
-        by_duckdb(f"SELECT *, rank() {over}, dense_rank() {over} FROM t", t=made)
-    )
+    sql = f"""SELECT *, rank() {over}, dense_rank() {over}, sum(x) {over}::BIGINT, count(x) {over},
+        count(y) OVER (PARTITION BY k) FROM t"""
+    assert in_order(ranks) == in_order(by_duckdb(sql, t=made))
 
 
 @settings(max_examples=15)
