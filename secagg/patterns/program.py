@@ -186,6 +186,10 @@ class ProgramPattern(ABC):
           the tuple of the others; rows that are not told are missing. Elsewhere the results' rows in order.
         """
 
+    def told(self, parameters: Any, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+        """Return the results' columns, made in the clear of what was opened to a recipient; by default these as they are."""
+        return columns
+
     # The contract.
 
     def check(self, parameters: Any, terms: Terms) -> None:  # noqa: ARG002
@@ -351,7 +355,8 @@ class ProgramPattern(ABC):
                 opened = await self._outside(party, parameters, terms, agreed.rows, elements)
         if opened is None:
             return None
-        return self._rows(own, *opened)
+        columns, shown = opened
+        return self._rows(own, self.told(parameters, columns), shown)
 
     # What happens underneath.
 

@@ -46,6 +46,9 @@ _OWN: Final = {
     "risk_propagation": "secagg.patterns.banking.risk_propagation:RISK_PROPAGATION",
     "watchlist_overlap": "secagg.patterns.banking.watchlist_overlap:WATCHLIST_OVERLAP",
     "velocity": "secagg.patterns.banking.velocity:VELOCITY",
+    "survival": "secagg.patterns.health.survival:SURVIVAL",
+    "logrank": "secagg.patterns.health.logrank:LOGRANK",
+    "cox": "secagg.patterns.health.cox:COX",
 }
 _OWN_DISTRIBUTION: Final = "secagg"
 # What every installation has, in whatever version; parties compare secagg's release itself.

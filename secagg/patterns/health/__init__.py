@@ -1,15 +1,11 @@
-"""Patterns for hospitals: statistics of patients at several of them.
+"""Patterns for hospitals: statistics of patients at several of them."""
 
-plain   the same statistics of pooled tables, in the clear
-"""
+from secagg.patterns.health.cox import COX
+from secagg.patterns.health.logrank import LOGRANK
+from secagg.patterns.health.survival import SURVIVAL
 
-from typing import TYPE_CHECKING
+__all__ = ["COX", "LOGRANK", "SURVIVAL"]
 
-from secagg.faces import face
 
-__all__ = ["plain"]
-
-if TYPE_CHECKING:
-    from secagg.patterns.health import plain
-else:
-    __getattr__, __dir__ = face("secagg.patterns.health", {"secagg.patterns.health": "plain"})
+def __dir__() -> list[str]:
+    return sorted(__all__)

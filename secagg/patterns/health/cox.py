@@ -1,0 +1,181 @@
+"""Cox: what covariates do to the hazard of patients at all hospitals, by Cox's proportional hazards model.
+
+A patient is a row of the table `patients`, and has each agreed covariate in the table `covariates`. The rows are shared, and
+sorted in secret. A patient who is in the tables of two hospitals counts twice.
+
+Learns: the recipients, for each covariate, its coefficient and standard error, and whether Newton's method has converged
+(`last_step` below 1e-5). No intermediate coefficients, no risk sets, no row counts but the announced ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from secagg.errors import DataError, PlanError
+from secagg.mpc import stack
+from secagg.party import PartyId
+from secagg.patterns.health import plain
+from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names, places
+from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
+from secagg.patterns.pattern import Tables, Terms
+from secagg.patterns.program import Findings, ProgramPattern
+from secagg.query.schema import Boolean, Identifier, Integer, Real, Schema
+from secagg.statistics.hazards import MOST_ROWS, cox
+from secagg.statistics.log_rank import upper_gamma
+from secagg.statistics.survival import LARGEST_TIME
+
+_LARGEST: Final = 8192
+_VALUE: Final = Real(Decimal(-_LARGEST), Decimal(_LARGEST), 6)
+_UNITS: Final = 2.0**16  # of a covariate on shares
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which covariates, and how ties are treated."""
+
+    covariates: tuple[str, ...] = ("age", "treatment")
+    ties: Literal["efron", "breslow"] = "efron"
+    iterations: Annotated[int, Meta(ge=1, le=30)] = 8
+
+
+class CoxModel(ProgramPattern):
+    """Cox's model; see the module."""
+
+    name = "cox"
+    summary = "what covariates do to the hazard of patients: Cox's proportional hazards model."
+    inputs = {  # noqa: RUF012  # nobody changes it
+        "patients": Schema(patient=Identifier(), time=Integer(0, LARGEST_TIME), event=Boolean()),
+        "covariates": Schema(patient=Identifier(), covariate=Identifier(repeated=True), value=_VALUE),
+    }
+    results = Schema(
+        covariate=Identifier(),
+        coefficient=STATISTIC,
+        standard_error=STATISTIC,
+        p_value=PROBABILITY,
+        last_step=STATISTIC,
+    )
+    Parameters = Model
+    tells = (
+        "for each covariate its coefficient and its standard error, and once the last step of Newton's method; the p-value "
+        "follows from the first two"
+    )
+
+    def check(self, parameters: Model, terms: Terms) -> None:
+        """Raise `PlanError` for what cannot be computed with."""
+        check_names("covariates", parameters.covariates, most=32)
+        super().check(parameters, terms)
+
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest number of patients of one hospital."""
+        return min(super().row_limit(terms), MOST_ROWS // len(terms.input_parties))
+
+    def shared(self, parameters: Model) -> Mapping[str, Columns]:
+        """Return what is shared: a row a patient."""
+        values = {f"x{i}": Number(-_LARGEST, _LARGEST, 16) for i in range(len(parameters.covariates))}
+        return {"patients": {"time": Integer(0, LARGEST_TIME), "event": Flag(), **values}}
+
+    def local(self, parameters: Model, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
+        """Bring a patient's covariates into one row."""
+        own = tables["patients"]
+        x = _wide(parameters, own["patient"], tables["covariates"])
+        columns = {f"x{i}": x[:, i] for i in range(x.shape[1])}
+        return {"patients": {"time": own["time"], "event": own["event"], **columns}}
+
+    def program(self, parameters: Model, tables: Mapping[str, JointTable]) -> Findings:
+        """Fit the model."""
+        rows = tables["patients"]
+        p = len(parameters.covariates)
+        if rows.rows <= p + 1:
+            raise PlanError(f"{rows.rows} patients are too few for {p} covariates; name fewer covariates")
+        x = stack([rows[f"x{i}"] for i in range(p)], axis=1)
+        model = cox(
+            x,
+            rows["time"],
+            rows["event"],
+            ties=parameters.ties,
+            iterations=parameters.iterations,
+            valid=rows.valid,
+        )
+        return Findings(
+            {
+                "covariate": list(parameters.covariates),
+                "coefficient": model.coef_,
+                "standard_error": model.std_errors_,
+                "last_step": model.last_step_.reshape(1),
+            }
+        )
+
+    def told(self, parameters: Model, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+        """Add the p-values of Wald's test."""
+        names, coefficients, errors, (last_step,) = columns
+        return [names, coefficients, errors, _wald(coefficients, errors), [float(last_step)] * len(names)]
+
+    def pooled(self, parameters: Model, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
+        """Fit the model to the pooled patients; the last step is 0."""
+        own = [self.local(parameters, tables[name])["patients"] for name in tables]
+        x = np.concatenate(
+            [np.column_stack([t[f"x{i}"] for i in range(len(parameters.covariates))]) for t in own]
+        )
+        time, event = (np.concatenate([t[name] for t in own]) for name in ("time", "event"))
+        x = np.rint(x * _UNITS) / _UNITS
+        coefficients, errors = plain.cox(x, time, event.astype(bool), parameters.ties)
+        columns = zip(coefficients, errors, _wald(coefficients, errors), strict=True)
+        zero = python_value(STATISTIC, 0.0)
+        return [
+            (
+                name,
+                python_value(STATISTIC, float(b)),
+                python_value(STATISTIC, float(e)),
+                python_value(PROBABILITY, p),
+                zero,
+            )
+            for name, (b, e, p) in zip(parameters.covariates, columns, strict=True)
+        ]
+
+
+def _wald(coefficients: Any, errors: Any) -> list[float]:
+    return [
+        upper_gamma(0.5, (float(b) / float(e)) ** 2 / 2) if e > 0 else 1.0
+        for b, e in zip(coefficients, errors, strict=True)
+    ]
+
+
+def _wide(parameters: Model, patients: Any, table: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return each patient's agreed covariates, of shape (patients, covariates).
+
+    Raises:
+      DataError: a patient that is there twice, or without a covariate, or with one twice.
+    """
+    row = {patient: i for i, patient in enumerate(patients)}
+    if len(row) != len(patients):
+        raise DataError(
+            f"{len(patients) - len(row)} patients stand in more than one row of patients; leave one row each"
+        )
+    x = np.full((len(row), len(parameters.covariates)), np.nan)
+    wanted = np.array([name in parameters.covariates for name in table["covariate"]], bool)
+    names = [name for name, keep in zip(table["covariate"], wanted, strict=True) if keep]
+    column = places(names, parameters.covariates, "covariate")
+    of = [row.get(patient, -1) for patient, keep in zip(table["patient"], wanted, strict=True) if keep]
+    known = np.array(of, np.int64)
+    kept = known >= 0  # others' covariates are of patients without a time, who take no part
+    at = known[kept] * x.shape[1] + column[kept]
+    if len(np.unique(at)) != len(at):
+        raise DataError(
+            f"{len(at) - len(np.unique(at))} covariates of a patient are there twice; leave one each"
+        )
+    x.reshape(-1)[at] = np.asarray(table["value"], np.int64)[wanted][kept] / 10.0**_VALUE.decimals
+    missing = int(np.isnan(x).any(axis=1).sum())
+    if missing:
+        raise DataError(
+            f"{missing} of {len(row)} patients lack an agreed covariate; leave them out of patients, or fill it in"
+        )
+    return x
+
+
+COX: Final = CoxModel()
