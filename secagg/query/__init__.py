@@ -4,11 +4,48 @@ from typing import TYPE_CHECKING
 
 from secagg.faces import face
 
-__all__ = ["Identifier", "Integer", "Money", "Schema", "Time"]
+__all__ = [
+    "Boolean",
+    "Category",
+    "Date",
+    "Declaration",
+    "Identifier",
+    "Integer",
+    "Money",
+    "Pool",
+    "Query",
+    "Real",
+    "Schema",
+    "Time",
+    "Timestamp",
+    "plan",
+]
 
 if TYPE_CHECKING:
-    from secagg.query.schema import Identifier, Integer, Money, Schema, Time
+    from secagg.query.algebra import Query
+    from secagg.query.declaration import Declaration
+    from secagg.query.reference import Pool
+    from secagg.query.schema import (
+        Boolean,
+        Category,
+        Date,
+        Identifier,
+        Integer,
+        Money,
+        Real,
+        Schema,
+        Time,
+        Timestamp,
+    )
+    from secagg.query.sql import plan
 else:
     __getattr__, __dir__ = face(
-        "secagg.query", {"secagg.query.schema": "Identifier Integer Money Schema Time"}
+        "secagg.query",
+        {
+            "secagg.query.algebra": "Query",
+            "secagg.query.declaration": "Declaration",
+            "secagg.query.reference": "Pool",
+            "secagg.query.schema": "Boolean Category Date Identifier Integer Money Real Schema Time Timestamp",
+            "secagg.query.sql": "plan",
+        },
     )

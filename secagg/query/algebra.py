@@ -94,13 +94,19 @@ class Domain:
         """The range; of an identifier, which has none, (0, 0)."""
         return self.lowest or 0, self.highest or 0
 
+    @property
+    def noun(self) -> str:
+        """The domain without NULL and with its article, for messages."""
+        words = str(self.with_null(False))
+        return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
     def __str__(self) -> str:
         """Return the domain in words, for messages and plans."""
         words = str(self.kind)
         if self.kind == "number":
             words = f"number with {self.decimals} decimals" if self.decimals else "whole number"
         elif self.kind == "category":
-            words = f"category of {len(self.values)} values"
+            words = f"category of {len(self.values)} values" if len(self.values) > 1 else "text"
         return f"{words} or NULL" if self.nullable else words
 
 

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -51,6 +51,8 @@ from secagg.query.schema import (
     Type,
 )
 from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
+
+_T = TypeVar("_T")
 
 __all__ = ["ORG", "Declaration", "Table", "domain_of"]
 
@@ -133,7 +135,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    tables: dict[str, _Table]
+    tables: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,9 @@ def _decimal(text: str) -> Decimal:
         return Decimal("nan")
 
 
-def _table(name: str, read: _Table) -> Table:
+def _table(name: str, values: Mapping[str, Any]) -> Table:
     place = f"tables.{name}"
+    read = _converted(values, _Table, place)
     if not _NAME.fullmatch(name):
         raise FieldFault(
             place, f"expected a name of at most 63 lower-case letters, digits and '_', got {name!r:.80}"
@@ -319,11 +322,16 @@ def _column(place: str, name: str, written: object) -> Type:
     if not isinstance(kind, str) or kind not in _TYPES:
         raise FieldFault(place, f"there is no type {kind!r:.80}; the types are {known}")
     struct, made = _TYPES[kind]
+    read = _converted(values, struct, place)
     try:
-        read = convert(values, struct)
         return made(**msgspec.structs.asdict(read))
-    except FieldFault as fault:
-        raise FieldFault(f"{place}.{fault.field}" if fault.field else place, str(fault)) from None
     except (UsageError, decimal.InvalidOperation) as error:
         what = str(error) if isinstance(error, UsageError) else "expected numbers of at most 28 digits"
         raise FieldFault(place, what) from None
+
+
+def _converted(values: object, struct: type[_T], place: str) -> _T:
+    try:
+        return convert(values, struct)
+    except FieldFault as fault:
+        raise FieldFault(f"{place}.{fault.field}" if fault.field else place, str(fault)) from None

@@ -161,6 +161,8 @@ def case(branches: Sequence[tuple[Expression, Expression]], otherwise: Expressio
     """
     conditions = [_as_kind(condition, "boolean", "CASE WHEN") for condition, _ in branches]
     values = in_one_domain([*(value for _, value in branches), otherwise or null()], "CASE")
+    if all(map(_is_null, values)):
+        return null()
     domain = _hull([value.domain for value in values]).with_null(_any_null(values))
     lineage = _together(values).union(*(after(one.lineage, "compare") for one in conditions))
     built = Case(tuple(zip(conditions, values[:-1], strict=True)), values[-1], domain, lineage)
@@ -195,7 +197,7 @@ def aggregation(
     elif function in ("min", "max"):
         _ordered((column.ref,), shown)
     elif domain.kind not in ("number", "real"):
-        raise UsageError(f"{shown} takes numbers, and this is a {domain}")
+        raise UsageError(f"{shown} takes numbers, and this is {domain.noun}")
     elif function == "sum":
         domain = replace(domain, lowest=min(low, low * rows), highest=max(high, high * rows))
     else:
@@ -245,7 +247,7 @@ def in_one_domain(args: Sequence[Expression], what: str) -> tuple[Expression, ..
                 f"{_sign(what)} of identifiers that are spelt by the rules {' and '.join(spellings)}; declare one"
             )
     else:
-        named = " and ".join(sorted({f"a {arg.domain.with_null(False)}" for arg in texts}))
+        named = " and ".join(sorted({f"{arg.domain.noun}" for arg in texts}))
         raise UsageError(f"{_sign(what)} takes values of one type, and these are {named}")
     return tuple(_brought(arg, target) for arg in args)
 
@@ -311,7 +313,7 @@ def _read(written: str, target: Domain) -> Literal:
     except ValueError:
         example = "2026-01-31" if target.kind == "date" else "2026-01-31 12:00:00"
         raise UsageError(f"expected a {target.kind} such as {example}, got {written!r:.60}") from None
-    raise UsageError(f"expected a {target.with_null(False)}, got the text {written!r:.60}")
+    raise UsageError(f"expected {target.noun}, got the text {written!r:.60}")
 
 
 def timestamp(written: str, target: Domain) -> Literal:
@@ -344,7 +346,7 @@ def _hull(domains: Sequence[Domain]) -> Domain:
 
 def _as_kind(arg: Expression, kind: str, what: str) -> Expression:
     if arg.domain.kind != kind:
-        raise UsageError(f"{_sign(what)} takes a {kind}, and this is a {arg.domain.with_null(False)}")
+        raise UsageError(f"{_sign(what)} takes a {kind}, and this is {arg.domain.noun}")
     return arg
 
 
@@ -455,12 +457,14 @@ def _like(value: Expression, pattern: Expression) -> Expression:
     written = text(pattern)
     if written is None:
         raise UsageError("LIKE takes a constant pattern")
+    if _is_null(value):
+        return null()
     matching = like_pattern(written)
     if value.domain.kind == "category":
         chosen = [one for one in value.domain.values if matching.fullmatch(one)]
         return _one_of(value, chosen)
     if value.domain.kind != "identifier":
-        raise UsageError(f"LIKE takes texts, and this is a {value.domain.with_null(False)}")
+        raise UsageError(f"LIKE takes texts, and this is {value.domain.noun}")
     return _fold(
         "like",
         (value, Literal(written, Domain("identifier"))),
@@ -484,7 +488,7 @@ def _arithmetic(op: str, args: Sequence[Expression], decimals: int) -> Expressio
         return null(_arithmetic(op, args, decimals).domain)
     for arg in args:
         if arg.domain.kind not in ("number", "real"):
-            raise UsageError(f"{_sign(op)} takes numbers, and this is a {arg.domain.with_null(False)}")
+            raise UsageError(f"{_sign(op)} takes numbers, and this is {arg.domain.noun}")
     if op in ("add", "sub") or (op in ("mul", "div") and any(arg.domain.kind == "real" for arg in args)):
         args = in_one_domain(args, op)
     first = args[0].domain
@@ -571,7 +575,7 @@ def _date_arithmetic(op: str, left: Expression, right: Expression) -> Expression
         left, right = right, left
     if "identifier" in (kinds := {left.domain.kind, right.domain.kind}) or "boolean" in kinds:
         raise UsageError(
-            f"{_sign(op)} takes a date and whole days, or two dates; these are a {left.domain} and a {right.domain}"
+            f"{_sign(op)} takes a date and whole days, or two dates; these are {left.domain.noun} and {right.domain.noun}"
         )
     nullable = _any_null((left, right))
     if right.domain.kind == "number":
@@ -583,7 +587,7 @@ def _date_arithmetic(op: str, left: Expression, right: Expression) -> Expression
     left, right = in_one_domain((left, right), op)
     (a, b), (c, d) = left.domain.bounds, right.domain.bounds
     if left.domain.kind not in ("date", "timestamp"):
-        raise UsageError(f"- takes two dates, and these are a {left.domain} and a {right.domain}")
+        raise UsageError(f"- takes two dates, and these are {left.domain.noun} and {right.domain.noun}")
     return _fold(
         op,
         (left, right),
@@ -608,11 +612,13 @@ def moved_by_units(op: str, moment: Expression, units: int) -> Expression:
 def _dated(op: str, arg: Expression) -> Expression:
     domain = arg.domain
     written = text(arg)
+    if _is_null(arg):
+        return null(Domain("date" if op == "date_of" else "number", 0, 0))
     if written is not None:
         arg = _read(written, Domain("date"))
         domain = arg.domain
     if domain.kind not in ("date", "timestamp"):
-        raise UsageError(f"{op.upper()} takes a date or a timestamp, and this is a {domain.with_null(False)}")
+        raise UsageError(f"{op.upper()} takes a date or a timestamp, and this is {domain.noun}")
     nullable = domain.nullable
     if op == "to_timestamp":
         return arg

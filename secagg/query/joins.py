@@ -125,9 +125,7 @@ class Conditions:
     def _condition(self, node: exp.Expr, rows: Relation) -> Expression:
         condition = self.lowered(node, rows)
         if condition.domain.kind != "boolean":
-            raise self._text.refusal(
-                node, f"expected a condition, and this is a {condition.domain.with_null(False)}"
-            )
+            raise self._text.refusal(node, f"expected a condition, and this is {condition.domain.noun}")
         return condition
 
     def _name(self, alias: str, rows: Relation) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sqlglot import exp
 
@@ -40,6 +40,15 @@ class Text:
         """Return the error that a part of the query is SQL, and not supported."""
         name = what or shown(node)
         return self.refusal(node, f"{name} is not supported{f'; {instead}' if instead else ''}")
+
+    def only(self, node: exp.Expr, supported: Iterable[str]) -> None:
+        """Refuse a part with options other than these, which would change what it means."""
+        for name, value in node.args.items():
+            if name in supported or value in (None, [], False):
+                continue
+            parts = value if isinstance(value, list) else [value]
+            part = parts[0] if isinstance(parts[0], exp.Expr) else node
+            raise self.unsupported(part, f"{name.strip('_').upper().replace('_', ' ')} of {shown(node)}")
 
     @contextlib.contextmanager
     def at(self, node: exp.Expr) -> Iterator[None]:

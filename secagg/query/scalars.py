@@ -30,6 +30,16 @@ _UNARY: Final[Mapping[type[exp.Expr], str]] = {
 _PARTS: Final = {
     "YEAR": "year", "MONTH": "month", "DAY": "day", "QUARTER": "quarter", "DOW": "weekday", "DAYOFWEEK": "weekday",
 }  # fmt: skip
+# What sqlglot keeps beside the operands, by the type of a part. Anything else may change what the part means: refused.
+_OPERANDS: Final = ("this", "expression", "expressions")
+_OPTIONS: Final[Mapping[type[exp.Expr], tuple[str, ...]]] = {
+    exp.Column: ("table",), exp.Literal: ("is_string",), exp.Alias: ("alias",), exp.Cast: ("to",), exp.Interval: ("unit",),
+    exp.Like: ("negate",), exp.Between: ("low", "high"), exp.In: ("query",), exp.Case: ("ifs", "default"),
+    exp.If: ("true", "false"), exp.Round: ("decimals",), exp.DateTrunc: ("unit", "zone"),
+    exp.DateDiff: ("unit", "date_part_boundary"), exp.TimestampTrunc: ("unit",), exp.Count: ("big_int",),
+    exp.Lag: ("offset",), exp.Lead: ("offset",), exp.Div: ("typed", "safe"), exp.Coalesce: ("is_nvl",),
+    exp.Greatest: ("ignore_nulls",), exp.Least: ("ignore_nulls",),
+}  # fmt: skip
 _SECONDS: Final = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86_400, "WEEK": 604_800}
 _MONTHS: Final = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
 _WHOLE: Final = (
@@ -64,8 +74,14 @@ class Scalars:
         known = self.known.get(node.sql("duckdb"))
         if known is not None:
             return known
+        self.check(node)
         with self.query.at(node):
             return self._lowered(node)
+
+    def check(self, node: exp.Expr) -> None:
+        """Refuse a part with options that are not supported."""
+        if isinstance(node, exp.Func | exp.Binary | exp.Unary | exp.Condition):
+            self.query.only(node, (*_OPERANDS, *_OPTIONS.get(type(node), ())))
 
     def _lowered(self, node: exp.Expr) -> Expression:
         kind = type(node)
@@ -103,7 +119,8 @@ class Scalars:
             case exp.NullSafeEQ() | exp.NullSafeNEQ():
                 return self._distinct_from(node)
             case exp.Like():
-                return call("like", self.lowered(node.this), self.lowered(node.expression))
+                like = call("like", self.lowered(node.this), self.lowered(node.expression))
+                return call("not", like) if node.args.get("negate") else like
             case exp.Case() | exp.If():
                 return self._case(node)
             case exp.Nullif():
@@ -217,16 +234,16 @@ class Scalars:
             return value
         if value.domain.kind == "boolean" and kind in _WHOLE:
             return call("to_number", value)
-        if kind in _WHOLE and value.domain.kind in ("number", "real"):
+        if value.domain.kind == "real" and kind not in _REAL:
+            raise self.query.unsupported(node, "CAST of a quotient or a mean", "write ROUND")
+        if kind in _WHOLE and value.domain.kind == "number":
             return call("round", value)
         if kind in _REAL and value.domain.kind in ("number", "real"):
             return value
-        if kind == exp.DataType.Type.DECIMAL and value.domain.kind in ("number", "real"):
+        if kind == exp.DataType.Type.DECIMAL and value.domain.kind == "number":
             sizes = [int(one.name) for one in to.expressions]
             return call("round", value, decimals=sizes[1] if len(sizes) > 1 else 0 if sizes else 3)
-        raise self.query.unsupported(
-            node, f"CAST of a {value.domain.with_null(False)} to {to.sql('duckdb')[:30]}"
-        )
+        raise self.query.unsupported(node, f"CAST of {value.domain.noun} to {to.sql('duckdb')[:30]}")
 
     def _truncated(self, node: exp.Expr) -> Expression:
         unit = str(node.text("unit")).upper()
@@ -258,7 +275,7 @@ class Scalars:
             moment = call("date_of", moment)
         if moment.domain.kind not in ("date", "timestamp"):
             raise UsageError(
-                f"an INTERVAL is added to a date or a timestamp, and this is a {moment.domain.with_null(False)}"
+                f"an INTERVAL is added to a date or a timestamp, and this is {moment.domain.noun}"
             )
         if unit in _MONTHS:
             if (

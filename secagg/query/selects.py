@@ -89,10 +89,11 @@ class Selects:
         """Return the relation of a SELECT or of a union of them, whose columns have the names of the result."""
         known = dict(ctes or {})
         for cte in node.ctes if isinstance(node, exp.Query) else ():
+            self._text.only(cte, ("this", "alias", "materialized"))
             known[cte.alias] = self._renamed(self.query(cte.this, known), cte.args.get("alias"), cte)
         match node:
             case exp.Subquery():
-                self._only(node, ("this", "alias", "with_", "order", "limit", "offset"))
+                self._text.only(node, ("this", "alias", "with_", "order", "limit", "offset"))
                 inner = self.query(node.this, known)
                 return self._cut(
                     node,
@@ -108,7 +109,7 @@ class Selects:
     # --- unions
 
     def _union(self, node: exp.Union, ctes: Mapping[str, Relation]) -> Relation:
-        self._only(node, ("this", "expression", "distinct", "order", "limit", "offset", "with_"))
+        self._text.only(node, ("this", "expression", "distinct", "order", "limit", "offset", "with_"))
         left, right = self.query(node.this, ctes), self.query(node.expression, ctes)
         if len(left.columns) != len(right.columns):
             raise self._text.refusal(
@@ -132,7 +133,7 @@ class Selects:
     # --- one SELECT
 
     def _select(self, node: exp.Select, ctes: Mapping[str, Relation]) -> Relation:
-        self._only(node, _CLAUSES)
+        self._text.only(node, _CLAUSES)
         conditions, rows = self._from(node, ctes)
         where = node.args.get("where")
         rows = conditions.filtered(rows) if where is None else self._where(conditions, rows, where, ctes)
@@ -178,17 +179,8 @@ class Selects:
     def _condition(self, scalars: Scalars, node: exp.Expr) -> Expression:
         condition = scalars.lowered(node)
         if condition.domain.kind != "boolean":
-            raise self._text.refusal(
-                node, f"expected a condition, and this is a {condition.domain.with_null(False)}"
-            )
+            raise self._text.refusal(node, f"expected a condition, and this is {condition.domain.noun}")
         return condition
-
-    def _only(self, node: exp.Expr, supported: Sequence[str]) -> None:
-        for name, value in node.args.items():
-            if name not in supported and value not in (None, [], False):
-                part = value if isinstance(value, exp.Expr) else node
-                part = value[0] if isinstance(value, list) and isinstance(value[0], exp.Expr) else part
-                raise self._text.unsupported(part, name.strip("_").upper().replace("_", " "))
 
     # --- FROM, JOIN and WHERE
 
@@ -212,12 +204,13 @@ class Selects:
         if not alias:
             raise self._text.refusal(node, "expected a name for the subquery, such as (SELECT ...) AS t")
         if isinstance(node, exp.Subquery):
+            self._text.only(node, ("this", "alias"))
             return alias, self._aliased(
                 self._renamed(self.query(node.this, ctes), node.args.get("alias"), node), alias
             )
         if not isinstance(node, exp.Table):
             raise self._text.unsupported(node)
-        self._only(node, ("this", "alias", "db", "catalog"))
+        self._text.only(node, ("this", "alias", "db", "catalog"))
         if node.name in ctes:
             return alias, self._aliased(self._renamed(ctes[node.name], node.args.get("alias"), node), alias)
         if node.name not in self._declaration:
@@ -242,7 +235,7 @@ class Selects:
 
     def _join(self, conditions: Conditions, join: exp.Join, ctes: Mapping[str, Relation]) -> None:
         side, kind, on = join.side.upper(), join.kind.upper(), join.args.get("on")
-        self._only(join, ("this", "side", "kind", "on"))
+        self._text.only(join, ("this", "side", "kind", "on"))
         if side == "FULL":
             raise self._text.unsupported(join, "FULL JOIN", "UNION ALL of a LEFT JOIN and an anti join")
         alias, rows = self._source(join.this, ctes)
@@ -335,7 +328,7 @@ class Selects:
         select = node.this.unnest() if isinstance(node.this, exp.Subquery) else node.this
         if not isinstance(select, exp.Select):
             raise self._text.unsupported(node, "EXISTS of a UNION")
-        self._only(select, ("expressions", "from_", "joins", "where", "distinct"))
+        self._text.only(select, ("expressions", "from_", "joins", "where", "distinct"))
         where = select.args.get("where")
         own, pairs_of = [], []
         inner = select.copy()
@@ -455,7 +448,7 @@ class Selects:
                 for one in node.expressions
                 if not any(True for _ in _outermost(one, _is_aggregate))
             ]
-        self._only(group, ("expressions",))
+        self._text.only(group, ("expressions",))
         return list(group.expressions)
 
     def _aggregate(self, node: exp.Expr, scalars: Scalars) -> tuple[str, Expression | None]:
@@ -465,6 +458,7 @@ class Selects:
             condition, node = scalars.lowered(node.expression.this), node.this
         if type(node) not in _AGGREGATES:
             raise self._text.unsupported(node)
+        scalars.check(node)
         function, this = _AGGREGATES[type(node)], node.this
         if isinstance(node, exp.CountIf):
             value: Expression | None = case([(scalars.lowered(this), literal(1))], null())
@@ -533,19 +527,20 @@ class Selects:
 
     def _over_rows(self, node: exp.Expr, scalars: Scalars) -> _Over:
         """Return the function, its argument and what it takes in, of a window function."""
-        self._only(node, ("this", "partition_by", "order", "spec", "over"))
+        self._text.only(node, ("this", "partition_by", "order", "spec", "over"))
         function, spec, offset = node.this, node.args.get("spec"), 1
         peers = True
         if isinstance(function, exp.IgnoreNulls | exp.RespectNulls):
             raise self._text.unsupported(node, "IGNORE NULLS and RESPECT NULLS")
         if spec is not None:
-            start, end = (str(spec.args.get(name) or "").upper() for name in ("start", "end"))
+            start, side, end, exclude = (
+                str(spec.args.get(name) or "").upper() for name in ("start", "start_side", "end", "exclude")
+            )
             kind = str(spec.args.get("kind") or "").upper()
-            if (
-                (start, end) != ("UNBOUNDED", "CURRENT ROW")
-                or kind not in ("ROWS", "RANGE")
-                or spec.args.get("exclude")
-            ):
+            running = (
+                (start, side) == ("UNBOUNDED", "PRECEDING") and end in ("CURRENT ROW", "") and not exclude
+            )
+            if not running or kind not in ("ROWS", "RANGE"):
                 raise self._text.unsupported(
                     node,
                     "this frame of a window",
@@ -553,10 +548,10 @@ class Selects:
                 )
             peers = kind == "RANGE"
         if type(function) in _NUMBERS:
+            self._text.only(function, ())
             return _Over(_NUMBERS[type(function)], None)
+        scalars.check(function)
         if isinstance(function, exp.Lag | exp.Lead):
-            if function.args.get("default") is not None:
-                raise self._text.unsupported(node, f"{shown(function)} with a default", "write COALESCE")
             given = function.args.get("offset")
             if given is not None:
                 if not (isinstance(given, exp.Literal) and given.is_int and int(given.name) >= 1):
@@ -603,7 +598,9 @@ class Selects:
             return made, False
         hidden: list[tuple[str, Expression]] = []
         keys = []
+        self._text.only(order, ("expressions",))
         for one in order.expressions:
+            self._text.only(one, ("this", "desc", "nulls_first"))
             key = one.this
             if isinstance(key, exp.Column) and not key.table and key.name in made.names:
                 name, domain = key.name, made[key.name].domain
@@ -639,6 +636,7 @@ class Selects:
         return Limit(rows, counts[0], counts[1])
 
     def _count(self, node: exp.Expr) -> int:
+        self._text.only(node, ("expression",))
         value = node.expression
         if isinstance(value, exp.Literal) and value.is_int:
             return int(value.name)

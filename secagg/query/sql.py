@@ -13,6 +13,7 @@ from sqlglot.optimizer.qualify import qualify
 from secagg.errors import UsageError
 from secagg.query.algebra import Query
 from secagg.query.declaration import Declaration
+from secagg.query.inference import near
 from secagg.query.places import PlacedError, Text
 from secagg.query.selects import Selects
 
@@ -36,6 +37,7 @@ def plan(sql: str, declaration: Declaration) -> Query:
     }
     selects = Selects(query, declaration)
     selects.check_names(tree)
+    _expand_windows(query, tree)
     try:
         tree = qualify(
             tree,
@@ -77,6 +79,32 @@ def _parsed(query: Text) -> exp.Expr:
     if not isinstance(trees[0], exp.Query):
         raise query.unsupported(trees[0], f"{trees[0].key.upper()}", "a query is one SELECT")
     return trees[0]
+
+
+def _expand_windows(query: Text, tree: exp.Expr) -> None:
+    """Write out the windows that a SELECT names, in place."""
+    for select in tree.find_all(exp.Select):
+        named = {one.name.lower(): one for one in select.args.get("windows") or ()}
+        for window in select.find_all(exp.Window):
+            name = window.args.get("alias")
+            if name is None or window.arg_key == "windows" or window.parent_select is not select:
+                continue
+            if name.name.lower() not in named:
+                raise query.refusal(name, f"there is no window {name.name!r:.80}; {near(name.name, named)}")
+            found = named[name.name.lower()]
+            if (
+                found.args.get("alias") is not None
+                or window.args.get("partition_by")
+                or window.args.get("order")
+            ):
+                raise query.unsupported(name, "a window that adds to another one")
+            for part in ("partition_by", "order", "spec"):
+                given = found.args.get(part)
+                window.set(
+                    part, [one.copy() for one in given] if isinstance(given, list) else given and given.copy()
+                )
+            window.set("alias", None)
+        select.set("windows", None)
 
 
 def _first_line(error: Exception) -> str:

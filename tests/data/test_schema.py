@@ -156,8 +156,14 @@ def test_a_mapping_of_other_roles_is_refused(mapping: dict[str, tuple[str, ...]]
         ({"a": Time(), "b": Time()}, "at most one Time among them, got a, b"),
         ({"Upper": Identifier()}, "lower-case letters, digits and '_', got 'Upper'"),
         ({"x" * 33: Identifier()}, "at most 32"),
-        ({"a": Identifier}, "expected Identifier, Money, Time or Integer for a"),
-        ({"a": type("Name", (Identifier,), {})()}, "expected Identifier, Money, Time or Integer for a"),
+        (
+            {"a": Identifier},
+            "expected one of Identifier, Money, Time, Integer, Real, Date, Timestamp, Category, Boolean for a",
+        ),
+        (
+            {"a": type("Name", (Identifier,), {})()},
+            "expected one of Identifier, Money, Time, Integer, Real, Date, Timestamp, Category, Boolean for a",
+        ),
     ],
 )
 def test_a_schema_that_cannot_be_is_refused(columns: dict[str, Type], says: str) -> None:
