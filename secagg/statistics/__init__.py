@@ -9,24 +9,45 @@ Modules, each of which stands on those before it:
   survival     Kaplan-Meier curves
   log_rank     the log-rank test
   hazards      the proportional hazards model
+  contingency  tables of counts, chi-square, Fisher's exact test
+  moments      means, variances and quantiles by group; correlations
+  variants     many variants, one trait, covariates
 """
 
 from typing import TYPE_CHECKING
 
 from secagg.faces import face
 
-__all__ = ["confidence_interval", "counts_by_time", "cox", "kaplan_meier", "logrank", "p_value"]
+__all__ = [
+    "association",
+    "chi_square",
+    "confidence_interval",
+    "correlation",
+    "counts_by_time",
+    "cox",
+    "fisher_exact",
+    "kaplan_meier",
+    "logrank",
+    "p_value",
+    "quantiles",
+]
 
 if TYPE_CHECKING:
+    from secagg.statistics.contingency import chi_square, fisher_exact
     from secagg.statistics.hazards import cox
     from secagg.statistics.log_rank import logrank, p_value
+    from secagg.statistics.moments import correlation, quantiles
     from secagg.statistics.survival import confidence_interval, counts_by_time, kaplan_meier
+    from secagg.statistics.variants import association
 else:
     __getattr__, __dir__ = face(
         "secagg.statistics",
         {
+            "secagg.statistics.contingency": "chi_square fisher_exact",
             "secagg.statistics.hazards": "cox",
             "secagg.statistics.log_rank": "logrank p_value",
+            "secagg.statistics.moments": "correlation quantiles",
             "secagg.statistics.survival": "confidence_interval counts_by_time kaplan_meier",
+            "secagg.statistics.variants": "association",
         },
     )

@@ -1,0 +1,166 @@
+"""Association of many variants with one trait, adjusted for covariates: linear regression a variant at a time.
+
+Rows stay at their hospitals. With covariates C (a column of ones among them), trait y and a variant's dosages g, each
+hospital adds up C^T C, C^T y, y^T y, and for each variant g^T g, C^T g and g^T y (`trait_sums`, `variant_sums`). The joint
+part has no rows: its size is that of the variants.
+
+With a = (C^T C)^- C^T g and b = (C^T C)^- C^T y, the parts of g and y that covariates do not explain have
+
+  gg = g^T g - 2 a^T C^T g + a^T C^T C a    gy = g^T y - a^T C^T y - b^T C^T g + a^T C^T C b    yy = y^T y - ...
+
+which are right up to the square of the errors of a and b. A variant's effect is gy / gg, and r2 = gy**2 / (gg yy) is the
+share of the rest that it explains. n - p - 1 degrees of freedom give its t = sqrt(freedom r2 / (1 - r2)) with the sign of
+the effect, and n r2 is the score test. Variants are ranked by r2, and the effects and r2 of the first few are all there
+is to open: `t_test` makes standard errors and p-values of them.
+
+Range: dosages 0 to 2, covariates and traits moved into -1..1 by public ranges, 2**19 rows. Error of r2: 2**-24 (1 + 1 / yy /
+n), of effects (in units of the moved trait): 1e-6 where gg / n is at least 1/200, that is a minor allele frequency of
+about 1 in 400. A variant with gg / n below 2**-12 counts as constant, and has r2 = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.mpc.arrays.array import SharedArray
+from secagg.mpc.arrays.dtypes import FixedType, int64
+from secagg.mpc.arrays.elementary import inverse_in, read_as, truncated
+from secagg.mpc.arrays.linalg import REFINEMENT, factor, matrix_product, product
+from secagg.mpc.arrays.moves import concat
+from secagg.mpc.arrays.ordering import sort_by
+from secagg.statistics.moments import student_tail
+from secagg.statistics.ratios import FINEST, inverse, mean
+
+LARGEST_DOSAGE: Final = 2
+_FINE: Final = FixedType(20)
+_INVERSE: Final = 28  # fractional bits of n / gg, which is below 2**12
+_LEAST: Final = 2.0**-12  # of gg / n
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The variants that explain most, shared, in falling order of r2.
+
+    Attributes:
+      variant: places, in int64.
+      effect: change of the moved trait for one more copy, in fixed(24).
+      r2: in fixed(28).
+    """
+
+    variant: SharedArray
+    effect: SharedArray
+    r2: SharedArray
+
+
+def with_ones(covariates: Any) -> NDArray[np.float64]:
+    """Return a column of ones beside a hospital's covariates, which have been moved into -1..1.
+
+    Raises:
+      RangeError: one is outside.
+    """
+    c = np.asarray(covariates, np.float64)
+    if c.ndim != 2:
+        raise ShapeError(f"expected covariates of shape (rows, columns), got {c.shape}")
+    if not (np.abs(c) <= 1).all():
+        raise RangeError(
+            "expected covariates moved into -1..1 by their ranges, got others; nothing was shared"
+        )
+    return np.column_stack([np.ones(len(c)), c])
+
+
+def trait_sums(covariates: Any, trait: Any) -> NDArray[np.float64]:
+    """Return a hospital's [C | y]^T [C | y], of shape (p + 2, p + 2); the first entry is its number of rows."""
+    both = with_ones(np.column_stack([covariates, trait]))
+    return both.T @ both
+
+
+def variant_sums(dosages: Any, covariates: Any, trait: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return a hospital's g^T g (variants,), and [C | y]^T g of shape (p + 2, variants).
+
+    Args:
+      dosages: 0, 1 or 2, of shape (rows, variants).
+
+    Raises:
+      RangeError: another dosage.
+    """
+    g = np.asarray(dosages)
+    if g.ndim != 2 or g.dtype.kind not in "iu" or ((g < 0) | (g > LARGEST_DOSAGE)).any():
+        raise RangeError(
+            f"expected dosages 0 to {LARGEST_DOSAGE} of shape (rows, variants); nothing was shared"
+        )
+    both = with_ones(np.column_stack([covariates, trait]))
+    as_reals = g.astype(np.float64)
+    return np.einsum("ij,ij->j", as_reals, as_reals).astype(np.int64), both.T @ as_reals
+
+
+def association(squares: SharedArray, products: SharedArray, moments: SharedArray, *, top: int) -> Hits:
+    """Return the variants that explain most of the trait beside the covariates.
+
+    Args:
+      squares: g^T g of all hospitals together, int64 (variants,).
+      products: [C | y]^T g in fixed(30), of shape (p + 2, variants).
+      moments: [C | y]^T [C | y] in fixed(30), of shape (p + 2, p + 2).
+      top: how many variants to return.
+    """
+    q, variants = products.shape
+    if moments.shape != (q, q) or squares.shape != (variants,):
+        raise ShapeError(f"expected sums of one table, got {squares!r}, {products!r} and {moments!r}")
+    if products.dtype != FINEST or moments.dtype != FINEST or squares.dtype != int64:
+        raise UsageError("expected products and moments in fixed(30) and squares in int64")
+    if not isinstance(top, int) or not 1 <= top <= variants:
+        raise UsageError(f"expected 1 to {variants} variants to return, got {top!r}")
+    n = shortened_count(moments)
+    one_over = inverse(n)
+    # Halved, so that sums of dosages are within the rows; and quartered, so that those of squares are.
+    cross = mean(truncated(products * 2, FixedType(29)).astype(FINEST), n * 4, inverse(n * 4)) * 2
+    own = mean(read_as(squares * np.int64(1 << FINEST.frac_bits), FINEST), n * 4, inverse(n * 4)) * 4
+    second = mean(moments, n, one_over)
+    matrix, with_trait = second[:-1, :-1], second[:-1, -1:]
+    solved = factor(truncated(matrix, REFINEMENT)).solve(
+        truncated(concat([cross[:-1], with_trait], axis=1), REFINEMENT)
+    )
+    a, b = solved[:, :-1], solved[:, -1:]
+    gg = own - _quadratic(a, cross[:-1], matrix, a, cross[:-1])
+    gy = cross[-1] - _quadratic(a, cross[:-1], matrix, b, with_trait)
+    yy = second[-1, -1] - _quadratic(b, with_trait, matrix, b, with_trait)
+    counts = (gg > _LEAST).astype(int64)
+    inverse_gg = read_as(inverse_in(truncated(gg, _FINE), _INVERSE), FixedType(_INVERSE)) * counts
+    # One step of Newton's method, for gg had more bits than its inverse was made of.
+    inverse_gg = product(inverse_gg, 2 - product(gg, inverse_gg, FixedType(_INVERSE)), FixedType(_INVERSE))
+    inverse_yy = read_as(inverse_in(truncated(yy, _FINE), _INVERSE), FixedType(_INVERSE))
+    inverse_yy = product(inverse_yy, 2 - product(yy, inverse_yy, FixedType(_INVERSE)), FixedType(_INVERSE))
+    effect = product(gy, inverse_gg, FixedType(_INVERSE))
+    r2 = product(product(effect, gy, FINEST), inverse_yy, FixedType(_INVERSE))
+    places: SharedArray = squares.engine.public(np.arange(variants))
+    found = sort_by([r2], [places, effect, r2], descending=True, first=top)
+    return Hits(found[0], truncated(found[1], REFINEMENT), found[2])
+
+
+def shortened_count(moments: SharedArray) -> SharedArray:
+    """Return the number of rows, which stands among the moments as a whole number in fixed(30)."""
+    return truncated(moments[0, 0], FixedType(1)).astype(int64)
+
+
+def _quadratic(
+    a: SharedArray, of_a: SharedArray, matrix: SharedArray, b: SharedArray, of_b: SharedArray
+) -> SharedArray:
+    """Return a^T y + b^T x - a^T M b for each column, with x = M a and y = M b up to the errors of a and b."""
+    fitted = matrix_product(matrix, b, FINEST)
+    return product(a, of_b - fitted, FINEST).sum(axis=0) + product(b, of_a, FINEST).sum(axis=0)
+
+
+def t_test(effect: float, r2: float, freedom: int) -> tuple[float, float]:
+    """Return a standard error and a two-sided p-value of an opened effect with so many degrees of freedom."""
+    r2 = min(max(float(r2), 0.0), 1.0)
+    if r2 == 0 or freedom < 1:
+        return float("inf"), 1.0
+    if r2 == 1:
+        return 0.0, 0.0
+    t = math.sqrt(freedom * r2 / (1 - r2))
+    return abs(float(effect)) / t, student_tail(t, freedom)
