@@ -44,6 +44,8 @@ _OWN: Final = {
     "payment_mismatch": "secagg.patterns.banking.payment_mismatch:PAYMENT_MISMATCH",
     "peer_benchmark": "secagg.patterns.banking.peer_benchmark:PEER_BENCHMARK",
     "risk_propagation": "secagg.patterns.banking.risk_propagation:RISK_PROPAGATION",
+    "cycles": "secagg.patterns.banking.cycles:CYCLES",
+    "scatter_gather": "secagg.patterns.banking.scatter_gather:SCATTER_GATHER",
     "watchlist_overlap": "secagg.patterns.banking.watchlist_overlap:WATCHLIST_OVERLAP",
     "velocity": "secagg.patterns.banking.velocity:VELOCITY",
     "survival": "secagg.patterns.health.survival:SURVIVAL",

@@ -19,6 +19,12 @@ def bank_tables(rng, accounts=18, transfers=60, days=6):
     sender, payee = rng.integers(0, accounts, (2, transfers))
     payee = np.where(sender == payee, (payee + 1) % accounts, payee)
     amount, time = rng.integers(1, 6, transfers) * 1000, rng.integers(0, days, transfers) * 86400.0
+    # Three accounts at three banks in a circle, two at two that pay each other, and one circle whose times do not rise.
+    planted = [(0, 1, 5000, 1), (1, 2, 4900, 2), (2, 0, 5100, 3), (3, 7, 9000, 1), (7, 3, 9000, 1)]
+    planted += [(9, 10, 7000, 3), (10, 11, 7000, 2), (11, 9, 7000, 1)]
+    more = np.array(planted).T
+    sender, payee = np.concatenate([sender, more[0]]), np.concatenate([payee, more[1]])
+    amount, time = np.concatenate([amount, more[2]]), np.concatenate([time, more[3] * 86400.0])
     tables = {}
     for i, bank in enumerate(BANKS):
         seen = (sender % 3 == i) | (payee % 3 == i)
@@ -36,6 +42,14 @@ def bank_tables(rng, accounts=18, transfers=60, days=6):
 
 
 CASES = {
+    "cycles": {
+        "max_hops": 3,
+        "tolerance_percent": 10,
+        "min_cents": 1000,
+        "within_s": 3 * 86400,
+        "max_transfers": 6,
+    },
+    "scatter_gather": {"min_between": 2, "max_receivers": 3},
     "pass_through": {"min_total_cents": 1000, "within_s": 86400, "tolerance_percent": 20},
     "trace": {"hops": 2, "max_seeds": 3},
 }
@@ -65,3 +79,13 @@ def test_a_transfer_of_neither_own_account_is_refused():
     tables["accounts"]["account"] = strings(["acc0"])
     with pytest.raises(DataError, match="have neither sender nor beneficiary among this bank's accounts"):
         pattern.prepare(pattern.Parameters(), terms_of(BANKS, BANKS), tables)
+
+
+def test_more_cycles_than_there_is_room_for_end_the_run_at_all():
+    pattern = find("cycles").pattern
+    tables = inputs_of(pattern, bank_tables(np.random.default_rng(11)))
+    for limit in ("max_paths", "max_cycles"):
+        parameters = pattern.Parameters(**{**CASES["cycles"], "max_transfers": 8, limit: 1})
+        outcome = played(pattern, parameters, tables, BANKS)
+        assert set(outcome.errors) == set(BANKS)
+        assert all(limit in str(error) for error in outcome.errors.values())

@@ -25,8 +25,11 @@ MAX_CENTS: Final = 10**12  # of one transfer, unless the parties agree otherwise
 Side = Literal["payer", "payee"]
 
 
-def entering(tables: Tables, rows_of: Side = "payer") -> dict[str, Any]:
+def entering(tables: Tables, rows_of: Side = "payer", *, min_cents: int = 0) -> dict[str, Any]:
     """Return the transfers that a bank puts in, by column: those in which the side named is its own account.
+
+    Args:
+      min_cents: smaller transfers are left out.
 
     Raises:
       DataError: a transfer in which neither side is the bank's own account.
@@ -42,6 +45,7 @@ def entering(tables: Tables, rows_of: Side = "payer") -> dict[str, Any]:
             "accounts; complete the table accounts, or leave these transfers out"
         )
     kept = inside["sender" if rows_of == "payer" else "beneficiary"]
+    kept = kept & (np.asarray(transfers["amount"]) >= min_cents)
     others = {name: values[kept] for name, values in transfers.items() if name not in columns}
     return {**{name: _kept(column, kept) for name, column in columns.items()}, **others}
 
