@@ -8,6 +8,7 @@ Modules, each of which stands on those before it:
   scaling      columns of mean 0 and variance 1, jointly
   linear       `LinearRegression`, `Ridge`
   newton       Newton's method for generalised linear models
+  multinomial  block Newton for more than two classes
   logistic     `LogisticRegression`
   poisson      `PoissonRegressor`
   xgboost      models of XGBoost, as it saves them
@@ -27,10 +28,11 @@ __all__ = [
     "Ridge",
     "TreeEnsemble",
     "share_features",
+    "share_labels",
 ]
 
 if TYPE_CHECKING:
-    from secagg.learn.estimator import share_features
+    from secagg.learn.estimator import share_features, share_labels
     from secagg.learn.linear import LinearRegression, Ridge
     from secagg.learn.logistic import LogisticRegression
     from secagg.learn.poisson import PoissonRegressor
@@ -39,7 +41,7 @@ else:
     __getattr__, __dir__ = face(
         "secagg.learn",
         {
-            "secagg.learn.estimator": "share_features",
+            "secagg.learn.estimator": "share_features share_labels",
             "secagg.learn.linear": "LinearRegression Ridge",
             "secagg.learn.logistic": "LogisticRegression",
             "secagg.learn.poisson": "PoissonRegressor",

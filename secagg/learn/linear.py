@@ -15,8 +15,8 @@ from typing import Self
 
 import numpy as np
 
-from secagg.learn.estimator import LinearModel, positive, table
-from secagg.learn.scaling import FINE, penalty, standardised
+from secagg.learn.estimator import LinearModel, positive, table, within_rows
+from secagg.learn.scaling import FINE, halvings, penalty, standardised
 from secagg.mpc.arrays.arithmetic import astype
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.elementary import reciprocal, sqrt, truncated
@@ -29,13 +29,12 @@ class Ridge(LinearModel):
     """Linear least squares with an L2 penalty, as scikit-learn has it: minimises |y - X w - b|**2 + alpha |w|**2.
 
     Args:
-      alpha: the penalty's weight, below 2**9 times each feature's sum of squared distances from its mean. Larger ones
-        give wrong coefficients.
+      alpha: the penalty's weight, below 2**32 times the number of rows.
 
     Attributes:
       coef_, intercept_: see `LinearModel`.
       rank_: how many features count, shared: one of which those before it determine all but 2**-12 gets coefficient
-        0, and a standard error of 0.
+        0, and a standard error of 0. A penalty counts as variance that no other feature determines.
     """
 
     rank_: SharedArray
@@ -53,6 +52,7 @@ class Ridge(LinearModel):
         return self.linear(X)
 
     def _fit(self, x: SharedArray, y: SharedArray, alpha: float) -> _Fit:
+        self.forget()
         fit = _Fit(x, y, alpha)
         self.coef_, self.intercept_, self.rank_ = fit.coefficients, fit.intercept, fit.factors.rank
         return fit
@@ -84,13 +84,14 @@ class _Fit:
         x, y = table(x, y), as_reals(y)
         y = astype(y, number(x))
         self.n, p = x.shape
-        both = standardised(concat([x, reshape(y, (-1, 1))], axis=1))
+        weight = within_rows("alpha", alpha, self.n) / 2.0 ** halvings(self.n)
+        both = standardised(concat([x, reshape(y, (-1, 1))], axis=1), weights=np.array([weight] * p + [0.0]))
         z, k = both.z, both.halvings
         sums = matrix_product(z.T, z, REFINEMENT, halvings=k)
         self.sums, self.targets, self.total = sums[:p, :p], sums[:p, p], sums[p, p]
         matrix = self.sums
         if alpha:
-            matrix = matrix + as_diagonal(penalty(both.factor[:p], math.sqrt(alpha / 2.0**k)))
+            matrix = matrix + as_diagonal(penalty(both.factor[:p], math.sqrt(weight)))
         self.factors: Factors[SharedArray] = factor(matrix)
         self.b = self.factors.solve(self.targets)
         self.units = product(both.factor[:p], reciprocal(both.factor[p]), FINE)

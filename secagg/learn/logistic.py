@@ -1,6 +1,7 @@
-"""Logistic regression of two classes, by Newton's method or by mini-batches.
+"""Logistic regression of two classes or more, by Newton's method or by mini-batches.
 
-*Newton* (`newton`): after 5 to 10 iterations the coefficients are those of the optimum, up to the error below.
+*Newton* (`newton`): after 5 to 10 iterations the coefficients are those of the optimum, up to the error below. For more
+than two classes it is block Newton (`multinomial`), which takes 10 to 40.
 
 *Gradient*: each of `max_iter` passes goes over batches of every m-th row, in order, so that each batch has rows of all
 owners. Per batch b loses learning_rate times the mean gradient. It needs no elimination, and more passes than Newton's
@@ -8,7 +9,7 @@ method iterations; it comes as near to the optimum as the passes and the learnin
 
 Error of Newton's method at the optimum, against the exact optimum for the features as they are shared: the gradient per
 row is within 2**-18, so that coefficients of standardised columns are within 2**-18 times the inverse of the smallest
-eigenvalue of (D^T W D + P) / n.
+eigenvalue of (D^T W D + P) / n. `multinomial` has that of several classes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Self
 import numpy as np
 
 from secagg.errors import UsageError
-from secagg.learn.estimator import LinearModel, at_least_one, positive, table
-from secagg.learn.newton import Fit, in_units, newton, standard_errors, with_ones, without_intercept
-from secagg.learn.scaling import FINE, Standardised, penalty, standardised
+from secagg.learn.estimator import LinearModel, at_least_one, positive, table, within_rows
+from secagg.learn.multinomial import multinomial
+from secagg.learn.newton import in_units, newton, standard_errors, with_ones, without_intercept
+from secagg.learn.scaling import FINE, Standardised, halvings, penalty, standardised
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.dtypes import BoolType
-from secagg.mpc.arrays.elementary import sigmoid
+from secagg.mpc.arrays.elementary import sigmoid, softmax
 from secagg.mpc.arrays.linalg import REFINEMENT, matrix_product, product
 from secagg.mpc.arrays.moves import stack
 
@@ -36,14 +38,16 @@ class LogisticRegression(LinearModel):
       C: what the losses count beside the penalty; `math.inf` for no penalty. 1 / C is bounded as `Ridge`'s alpha is.
       solver: "newton" or "gradient".
       max_iter: how many iterations of Newton's method, or passes over the rows, all of which are done.
-      learning_rate: of the solver "gradient", in standardised units. Below 8 / (p + 1) it does not diverge.
+      learning_rate: of the solver "gradient", in standardised units. Below 8 / (p + 5), and half of that for more than
+        two classes, it does not diverge.
       batch_size: of the solver "gradient".
 
     Attributes:
-      coef_, intercept_: see `LinearModel`. coef_ is of shape (p,), for there are two classes.
+      coef_, intercept_: see `LinearModel`: of shape (p,) and () for two classes, (K, p) and (K,) for K of them.
       last_step_: the largest change of a standardised coefficient in the last iteration, shared. Open it to see whether
         Newton's method has converged: it is then below 2**-12 or so.
-      std_errors_: of the solver "newton": standard errors by the inverse of the information matrix, penalty included.
+      std_errors_: of the solver "newton" for two classes: standard errors by the inverse of the information matrix, penalty
+        included.
     """
 
     last_step_: SharedArray
@@ -65,19 +69,29 @@ class LogisticRegression(LinearModel):
         self.batch_size = batch_size
 
     def fit(self, X: SharedArray, y: SharedArray) -> Self:  # noqa: N803  # scikit-learn's name
-        """Note the fit to shared features (n, p) and shared bools (n,), which are set for the second class."""
+        """Note the fit to shared features (n, p) and shared bools (`share_labels`).
+
+        Bools (n,) are set for the second of two classes. Bools (n, K), for K > 2 classes, are set for each row's class.
+        """
         if self.solver not in ("newton", "gradient"):
             raise UsageError(f'expected the solver "newton" or "gradient", got {self.solver!r}')
         iterations = at_least_one("max_iter", self.max_iter)
-        weight = 0.0 if math.isinf(self.C) else 1 / positive("C", self.C)
-        x = table(X, y)
+        weight = 0.0 if math.isinf(self.C) and self.C > 0 else 1 / positive("C", self.C)
+        several = isinstance(y, SharedArray) and y.ndim == 2 and y.shape[1] > 2
+        x = table(X, y[:, 0] if several else y)
         if not isinstance(y.dtype, BoolType):
             raise UsageError(
                 f"expected bools as targets, got {y!r}; compare them with a class, as in (y == 1)"
             )
-        columns, targets = standardised(x), y.astype(FINE)
-        if self.solver == "newton":
-            fit = self._newton(columns, targets, weight, iterations)
+        n = x.shape[0]
+        weight = within_rows("1 / C", weight, n)
+        self.forget()
+        columns = standardised(x, weights=weight / 2.0 ** halvings(n))
+        targets = y.astype(FINE)
+        if self.solver == "newton" and several:
+            b, self.last_step_ = multinomial(columns, targets, self._penalty(columns, weight), iterations)
+        elif self.solver == "newton":
+            fit = newton(columns, targets, _logistic, self._penalty(columns, weight), iterations)
             self.last_step_, b = fit.last_step, fit.b
             self.std_errors_ = standard_errors(fit, columns)
         else:
@@ -85,10 +99,9 @@ class LogisticRegression(LinearModel):
         self.coef_, self.intercept_ = in_units(b, columns)
         return self
 
-    def _newton(self, columns: Standardised, y: SharedArray, weight: float, iterations: int) -> Fit:
+    def _penalty(self, columns: Standardised, weight: float) -> SharedArray | None:
         root = math.sqrt(weight / 2.0**columns.halvings)
-        diagonal = without_intercept(penalty(columns.factor, root)) if weight else None
-        return newton(columns, y, _logistic, diagonal, iterations)
+        return without_intercept(penalty(columns.factor, root)) if weight else None
 
     def _gradient(
         self, columns: Standardised, y: SharedArray, weight: float, passes: int
@@ -99,29 +112,36 @@ class LogisticRegression(LinearModel):
         d = with_ones(columns.z)
         root = math.sqrt(weight / n * rate)
         decay = without_intercept(penalty(columns.factor, root)) if weight else None
-        b: SharedArray = d.engine.public(np.zeros(d.shape[1]), dtype=REFINEMENT)
+        if decay is not None and y.ndim == 2:
+            decay = decay.reshape(-1, 1)
+        b: SharedArray = d.engine.public(np.zeros((d.shape[1], *y.shape[1:])), dtype=REFINEMENT)
         before = b
         for number in range(passes * batches):
             before, rows = b, slice(number % batches, None, batches)
             part, wanted = d[rows], y[rows]
             size, k = part.shape[0], part.shape[0].bit_length() - 1
-            missing = wanted - sigmoid(matrix_product(part, b, FINE))
+            missing = wanted - _chances(matrix_product(part, b, FINE))
             step = matrix_product(part.T, missing, REFINEMENT, halvings=k) * (rate * 2.0**k / size)
             b = b + step if decay is None else b + step - product(decay, before, REFINEMENT)
         return b, abs(b - before).max()
 
     def decision_function(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
-        """Return the logarithm of the odds of the second class, of shape (n,)."""
+        """Return the logarithm of the odds of the second class, of shape (n,), or the score of each class, (n, K)."""
         return self.linear(X)
 
     def predict(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
-        """Return bools, of shape (n,), that are set for the second class."""
-        return self.linear(X) > 0
+        """Return bools, of shape (n,), that are set for the second class; of several classes their indices from 0."""
+        scores = self.linear(X)
+        return scores.argmax(axis=1) if scores.ndim == 2 else scores > 0
 
     def predict_proba(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
-        """Return the probabilities of both classes, of shape (n, 2)."""
-        second = sigmoid(self.linear(X))
-        return stack([1 - second, second], axis=1)
+        """Return the probabilities of all classes, of shape (n, 2) or (n, K)."""
+        chances = _chances(self.linear(X))
+        return chances if chances.ndim == 2 else stack([1 - chances, chances], axis=1)
+
+
+def _chances(scores: SharedArray) -> SharedArray:
+    return softmax(scores, axis=1) if scores.ndim == 2 else sigmoid(scores)
 
 
 def _logistic(eta: SharedArray) -> tuple[SharedArray, SharedArray]:

@@ -27,7 +27,7 @@ from secagg.mpc.arrays.moves import concat
 
 Link: TypeAlias = Callable[[SharedArray], tuple[SharedArray, SharedArray]]  # eta to mean and variance
 
-_LONGEST_STEP: Final = 4.0
+LONGEST_STEP: Final = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def newton(
             gradient = gradient - product(diagonal, b, REFINEMENT)
             matrix = matrix + as_diagonal(diagonal)
         factors = factor(matrix)
-        step = factors.solve(gradient).clip(-_LONGEST_STEP, _LONGEST_STEP)
+        step = factors.solve(gradient).clip(-LONGEST_STEP, LONGEST_STEP)
         b = b + step
     if factors is None:
         raise ValueError("expected at least one iteration")
@@ -94,6 +94,6 @@ def standard_errors(fit: Fit, columns: Standardised) -> SharedArray:
 
 
 def in_units(b: SharedArray, columns: Standardised) -> tuple[SharedArray, SharedArray]:
-    """Return coefficients and the intercept in the units of x, in fixed(20)."""
-    coefficients = product(b[1:], columns.factor, FINE)
-    return coefficients, b[0].astype(FINE) - columns.centre @ coefficients
+    """Return coefficients and the intercept in the units of x, in fixed(20); of each class, where b has them as columns."""
+    coefficients = product(b[1:].T, columns.factor, FINE)
+    return coefficients, b[0].astype(FINE) - coefficients @ columns.centre

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 from typing import Final, Self
 
-from secagg.learn.estimator import LinearModel, at_least_one, positive, table
+from secagg.learn.estimator import LinearModel, at_least_one, positive, table, within_rows
 from secagg.learn.newton import in_units, newton, standard_errors, without_intercept
-from secagg.learn.scaling import FINE, mean_of_rows, penalty, standardised
+from secagg.learn.scaling import FINE, halvings, mean_of_rows, penalty, standardised
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.dtypes import FixedType
 from secagg.mpc.arrays.elementary import exp, log, reciprocal, rsqrt
@@ -33,7 +33,7 @@ class PoissonRegressor(LinearModel):
     """Poisson regression with an L2 penalty, as scikit-learn has it: minimises mean(exp(eta) - y eta) + alpha |w|**2 / 2.
 
     Args:
-      alpha: the penalty's weight. alpha n is bounded as `Ridge`'s alpha is.
+      alpha: the penalty's weight, below 2**20 times the mean of y, which is secret: beyond, coefficients are wrong.
       max_iter: how many iterations of Newton's method, all of which are done.
 
     Attributes:
@@ -55,10 +55,12 @@ class PoissonRegressor(LinearModel):
         iterations = at_least_one("max_iter", self.max_iter)
         x, y = table(X, y, _MOST_ROWS), as_reals(y)
         n = y.shape[0]
-        columns = standardised(x, _COLUMNS)
+        within_rows("alpha", alpha * n, n)
+        self.forget()
         level = mean_of_rows(y)
         inverse, root = reciprocal(level), rsqrt(level)
-        weight = alpha * n / 2.0**columns.halvings
+        weight = alpha * n / 2.0 ** halvings(n)
+        columns = standardised(x, _COLUMNS, inverse * weight if alpha else 0.0)
         diagonal = without_intercept(penalty(columns.factor, math.sqrt(weight), root)) if alpha else None
         fit = newton(columns, product(y, inverse, _COLUMNS), _exponential, diagonal, iterations)
         self.coef_, intercept = in_units(fit.b, columns)

@@ -4,6 +4,10 @@ With k = floor(log2(n)), z is (x - centre) times factor, so that the sum of z**2
 no entry of Z^T Z / 2**k exceeds 1. A column that is constant becomes 0. Neither centre nor factor need be exact: a model
 that is fitted to z is expressed in x with the very numbers that made z.
 
+An L2 penalty alpha |w|**2 on coefficients of x is factor**2 alpha on those of z, and may be far larger than what data say.
+So with a penalty, factor is such that the sum of z**2 and factor**2 alpha are 2**k together: the diagonals of both, over 2**k,
+add up to 1, whatever alpha is.
+
 Range: |x| <= 2**13 and fewer than 2**20 rows, so that sums of squares fit. Squares are rounded to 2**-16. So a column whose
 standard deviation is below 2**-6 is scaled to a mean square other than 1, and one below 2**-8 becomes 0.
 """
@@ -12,6 +16,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.dtypes import FixedType
@@ -53,14 +60,20 @@ def mean_of_rows(x: SharedArray) -> SharedArray:
     return halved(rescaled(x.sum(axis=0), FINE), halvings(n)) * (2.0 ** halvings(n) / n)
 
 
-def standardised(x: SharedArray, dtype: FixedType = FINE) -> Standardised:
-    """Return columns with mean 0 whose squares add up to 2**k, in a dtype."""
+def standardised(
+    x: SharedArray, dtype: FixedType = FINE, weights: SharedArray | NDArray[np.float64] | float = 0.0
+) -> Standardised:
+    """Return columns with mean 0 whose squares and penalties add up to 2**k, in a dtype.
+
+    Args:
+      weights: the penalty's, divided by 2**k: of all columns, of each, or shared in fixed(20).
+    """
     k = halvings(x.shape[0])
     mean = mean_of_rows(x)
     centre = mean.astype(x.dtype)
     distance = x - centre
     squares = halved(product(distance, distance, COARSE).sum(axis=0), k)
-    factor = rsqrt(rescaled(squares, FINE))
+    factor = rsqrt(rescaled(squares, FINE) + weights)
     return Standardised(product(distance, factor, dtype), mean, centre, factor, k)
 
 

@@ -126,6 +126,7 @@ def test_poisson_regression_finds_scikit_learn_s_coefficients(alpha):
     ("fit", "message"),
     [
         (lambda x, y: learn.LogisticRegression(0).fit(x, y > 0), "above 0 for C"),
+        (lambda x, y: learn.LogisticRegression(-math.inf).fit(x, y > 0), "above 0 for C"),
         (lambda x, y: learn.LogisticRegression(solver="lbfgs").fit(x, y > 0), "lbfgs"),
         (lambda x, y: learn.LogisticRegression(max_iter=0).fit(x, y > 0), "at least 1 for max_iter"),
         (lambda x, y: learn.LogisticRegression().fit(x, y), r"bools.*\(y == 1\)"),
@@ -136,6 +137,115 @@ def test_poisson_regression_finds_scikit_learn_s_coefficients(alpha):
 def test_parameters_without_a_meaning_are_refused_by_fit(fit, message):
     with pytest.raises(UsageError, match=message):
         opened(lambda x, y: [fit(x, y)], SOME[:20], np.arange(20))
+
+
+UP_TO_2 = datasets.load_digits(n_class=3, return_X_y=True)
+PIXELS, DIGITS = UP_TO_2[0][:60, [10, 21, 36]], UP_TO_2[1][:60]
+
+
+def shared_classes(model, learned, x, y):
+    async def start(primitives):
+        engine = mpc.Engine(primitives)
+        shared = learn.share_features(engine, x, owner="ada", shape=x.shape)
+        labels = learn.share_labels(engine, y, owner="ada", rows=len(y), classes=[0, 1, 2])
+        return await engine.open(*learned(model.fit(shared, labels), shared))
+
+    return run_clear(start)
+
+
+def test_block_newton_finds_scikit_learn_s_multinomial_coefficients_on_digits():
+    model = learn.LogisticRegression(0.05, max_iter=14)
+    coef, intercept, last, classes, chances = shared_classes(
+        model,
+        lambda m, x: (m.coef_, m.intercept_, m.last_step_, m.predict(x[:9]), m.predict_proba(x[:9])),
+        PIXELS,
+        DIGITS,
+    )
+    expected = linear_model.LogisticRegression(C=0.05, tol=1e-10, max_iter=10**4).fit(PIXELS, DIGITS)
+    _, least = optimum_of_classes(PIXELS, expected.predict_proba(PIXELS), 20)
+    assert last < 2.0**-12
+    bound = 2.0**-17 / least + last
+    assert np.abs((coef - expected.coef_) * PIXELS.std(0)).max() <= bound
+    assert np.abs(intercept - expected.intercept_).max() <= bound * (
+        1 + (PIXELS.mean(0) / PIXELS.std(0)).sum()
+    )
+    assert (
+        np.mean((PIXELS @ coef.T + intercept).argmax(1) == DIGITS) >= expected.score(PIXELS, DIGITS) - 0.005
+    )
+    assert (classes == expected.predict(PIXELS[:9])).all()
+    assert np.allclose(chances, expected.predict_proba(PIXELS[:9]), rtol=0, atol=2.0**-9)
+    with pytest.raises(UsageError, match="learns no std_errors_, but last_step_, coef_"):
+        _ = model.std_errors_
+
+
+def optimum_of_classes(x, p, penalty):
+    """Return the Hessian of the standardised problem, a row, and its smallest eigenvalue among what adds up to 0."""
+    standard = np.column_stack([np.ones(len(x)), (x - x.mean(0)) / x.std(0)])
+    scaled = np.diag([0, *(penalty / x.var(0))])
+    classes = range(p.shape[1])
+    hessian = np.block(
+        [
+            [
+                standard.T @ ((p[:, i] * ((i == j) - p[:, j]))[:, None] * standard) + (i == j) * scaled
+                for j in classes
+            ]
+            for i in classes
+        ]
+    ) / len(x)
+    return hessian, np.linalg.eigvalsh(hessian)[1]  # the first is that of the intercepts, which add up to 0
+
+
+def test_mini_batches_of_three_classes_come_to_the_optimum():
+    model = learn.LogisticRegression(5e-4, solver="gradient", max_iter=24, batch_size=60, learning_rate=0.5)
+    (coef,) = shared_classes(model, lambda m, x: [m.coef_], PIXELS[:, :2], DIGITS)
+    expected = linear_model.LogisticRegression(C=5e-4, tol=1e-10).fit(PIXELS[:, :2], DIGITS)
+    assert np.allclose(coef, expected.coef_, rtol=0, atol=2.0**-10)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (["a", "c", "b"], ["a", "b"], "row 1 is none"),
+        (["a"], ["a", "a"], "two different"),
+        (["a"], ["a"], "two"),
+    ],
+)
+def test_labels_that_are_no_class_are_refused_by_row(labels, classes, message):
+    async def start(primitives):
+        engine = mpc.Engine(primitives)
+        return learn.share_labels(engine, labels, owner="ada", rows=len(labels), classes=classes)
+
+    with pytest.raises(UsageError, match=message):
+        run_clear(start)
+
+
+def test_a_second_fit_forgets_what_the_first_has_learned():
+    model = learn.LogisticRegression(max_iter=1)
+
+    def program(x, y):
+        first = model.fit(x, y).std_errors_
+        model.solver = "gradient"
+        model.fit(x, y)
+        assert not hasattr(model, "std_errors_")
+        return [first[:0]]
+
+    opened(program, SOME[:20, :1], LABELS[:20])
+
+
+@pytest.mark.slow
+def test_a_strong_penalty_leaves_logistic_and_poisson_coefficients_right():
+    x, y = SOME[:40, :2], LABELS[:40]
+    weak = learn.LogisticRegression(1e-5)
+    (coef,) = opened(lambda x, y: [weak.fit(x, y).coef_], x, y)
+    assert np.allclose(
+        coef, linear_model.LogisticRegression(C=1e-5, tol=1e-12).fit(x, y).coef_[0], rtol=0, atol=2.0**-18
+    )
+    counts = np.rint(x[:, 0]).astype(np.int64)
+    strong = learn.PoissonRegressor(1e4)
+    (coef,) = opened(lambda x, y: [strong.fit(x, y).coef_], x, counts)
+    assert np.allclose(
+        coef, linear_model.PoissonRegressor(alpha=1e4, tol=1e-12).fit(x, counts).coef_, rtol=0, atol=2.0**-14
+    )
 
 
 @pytest.mark.slow

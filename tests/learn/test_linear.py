@@ -60,7 +60,7 @@ def test_least_squares_on_rows_and_columns_of_three_parties_is_scikit_learn_s():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 300.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 300.0, 1e7])
 def test_ridge_is_scikit_learn_s_in_whatever_units_the_features_are(alpha):
     x = X[:, :4] * [1, 0.1, 2, 5]
     x, model = np.rint(x * 2.0**16) / 2.0**16, learn.Ridge(alpha)
@@ -99,12 +99,26 @@ def test_parameters_are_kept_and_nothing_is_learned_before_fit():
     assert repr(model) == "Ridge(alpha=2.0)"
     with pytest.raises(UsageError, match="call fit"):
         opened(lambda engine, x: [model.predict(x)], X[:3])
+    with pytest.raises(UsageError, match="call fit"):
+        _ = model.coef_
+    assert not hasattr(model, "coef_")
+    assert not hasattr(model, "alfa")
+
+
+@pytest.mark.parametrize("alpha", [1e5, 1e9])
+def test_penalties_far_stronger_than_the_data_leave_the_bound_as_it_is(alpha):
+    x, y = np.column_stack([X[:12, :2], np.full(12, 3.0)]), Y[:12]
+    (coef,) = opened(lambda engine, x, y: [learn.Ridge(alpha).fit(x, y).coef_], x, y)
+    expected = linear_model.Ridge(alpha).fit(x, y).coef_
+    units = y.std() / np.sqrt(x.var(0) + alpha / 12)
+    assert (np.abs(coef - expected) <= 2.0**-18 * units + 2.0**-19).all()
 
 
 @pytest.mark.parametrize(
     ("fit", "error", "message"),
     [
         (lambda x, y: learn.Ridge(-1).fit(x, y), UsageError, "at least 0 for alpha"),
+        (lambda x, y: learn.Ridge(12 * 2.0**32).fit(x, y), UsageError, "below 2\\*\\*32 times the 12 rows"),
         (lambda x, y: learn.Ridge().fit(x, y[1:]), ShapeError, "target for each of 12 rows"),
         (lambda x, y: learn.Ridge().fit(x[:3], y[:3]), ShapeError, "more than 3 rows"),
         (lambda x, y: learn.Ridge().fit(PLAIN, y), UsageError, "share_features"),
@@ -133,10 +147,19 @@ def test_tables_have_more_rows_than_unknowns_and_no_more_than_planned(rows, fits
     assert MOST_ROWS == 2**20 - 1
 
 
-@pytest.mark.parametrize("bad", [2.0**13 + 2.0**-10, -(2.0**13) - 1, np.nan, -np.inf])
-def test_an_owner_whose_features_are_out_of_range_is_told_before_it_shares_them(bad):
-    with pytest.raises(RangeError, match=r"within 8192 of zero at ada"):
-        opened(lambda engine, x: [x], np.array([[1.0, bad]]))
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (2.0**13 + 2.0**-10, "not within"),
+        (-np.inf, "not within"),
+        (np.nan, "missing"),
+        ("7", "no number"),
+    ],
+)
+def test_an_owner_whose_features_are_out_of_range_is_told_before_it_shares_them(bad, what):
+    table = np.array([[1.0, 2.0], [3, bad]], object if isinstance(bad, str) else float)
+    with pytest.raises(RangeError, match=rf"within 8192 of zero at ada; row 1, column 1 is {what}"):
+        opened(lambda engine, x: [x], table)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ Who learns what: nobody anything, nor which variable counts as 0. These are prog
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic
 
@@ -43,7 +43,7 @@ from secagg.mpc.arrays.elementary import read_as, rsqrt, truncated
 from secagg.mpc.arrays.graph import Local, Node
 from secagg.mpc.arrays.handle import H, as_numbers, as_reals, broadcast_shape, is_shared, number, rescaled
 from secagg.mpc.arrays.kernels import MATMUL, MULTIPLY, TRUNCATE
-from secagg.mpc.arrays.moves import concat, index, permute_dims, reshape, stack
+from secagg.mpc.arrays.moves import concat, expand_dims, index, permute_dims, reshape, stack
 from secagg.mpc.arrays.reductions import sum as total
 from secagg.mpc.groups import Array
 
@@ -105,41 +105,56 @@ class Factors(Generic[H]):
 
 def factor(a: H) -> Factors[H]:
     """Return the factors of a symmetric positive definite matrix."""
-    a = _square(a)
-    dtype = number(a)
-    read = read_as(a, ELIMINATION)
-    p = a.shape[0]
-    d = rsqrt(index(read, (np.arange(p), np.arange(p))))
-    c = product(product(reshape(d, (p, 1)), read, _BETWEEN), d, REFINEMENT)
-    lower, inverse_lower, rank = _eliminated(truncated(c, ELIMINATION))
-    return Factors(dtype, d, c, lower, inverse_lower, rank)  # type: ignore[arg-type]  # reals
+    return factor_all([a])[0]
 
 
-def _eliminated(c: H) -> tuple[H, H, H]:
-    """Return L, its inverse and the number of pivots that count.
+def factor_all(matrices: Sequence[H]) -> list[Factors[H]]:
+    """Return the factors of symmetric positive definite matrices of one shape and dtype, in the rounds of one."""
+    matrices = [_square(a) for a in matrices]
+    dtype, p = number(matrices[0]), matrices[0].shape[0]
+    read = read_as(stack(matrices), ELIMINATION)
+    d = rsqrt(index(read, (slice(None), np.arange(p), np.arange(p))))
+    c = product(product(expand_dims(d, axis=2), read, _BETWEEN), expand_dims(d, axis=1), REFINEMENT)
+    eliminated = zip(*_eliminated(truncated(c, ELIMINATION)), strict=True)
+    return [
+        Factors(dtype, index(d, i), index(c, i), lower, inverse_lower, rank)  # type: ignore[arg-type]  # reals
+        for i, (lower, inverse_lower, rank) in enumerate(eliminated)
+    ]
 
-    The window holds columns k to k + p of [L^T | L^-1], of the rows that are done: all others are 0 there.
+
+def _eliminated(c: H) -> tuple[list[H], list[H], list[H]]:
+    """Return L, its inverse and the number of pivots that count, of each matrix of c (m, p, p).
+
+    A window holds columns k to k + p of [L^T | L^-1], of the rows that are done: all others are 0 there.
     """
-    p = c.shape[0]
+    m, p = c.shape[:2]
     public: Callable[..., H] = c.engine.public
-    window = public(np.zeros((0, p + 1)), dtype=ELIMINATION)
+    windows = [public(np.zeros((0, p + 1)), dtype=ELIMINATION)] * m
     columns: list[H] = []
     counted: list[H] = []
     for k in range(p):
-        unit = public(np.array([0.0] * k + [1.0]), dtype=ELIMINATION)
-        row = concat([index(c, (k, slice(k, None))), unit])
+        unit = public(np.eye(1, k + 1, k).repeat(m, axis=0), dtype=ELIMINATION)
+        rows = concat([index(c, (slice(None), k, slice(k, None))), unit], axis=1)
         if k:
-            row = subtract(row, matrix_product(index(window, (slice(None), 0)), window, ELIMINATION))
-        pivot = index(row, slice(0, 1))
-        counts = as_numbers(greater(pivot, LEAST_PIVOT))
+            done = [matrix_product(index(w, (slice(None), 0)), w, ELIMINATION) for w in windows]
+            rows = subtract(rows, stack(done))
+        pivots = index(rows, (slice(None), slice(0, 1)))
+        counts = as_numbers(greater(pivots, LEAST_PIVOT))
         # The choice runs beside the root, which takes longer.
-        row = product(ring_product(counts, row, 0), rsqrt(pivot), ELIMINATION)
-        columns.append(concat([public(np.zeros(k), dtype=ELIMINATION), index(row, slice(0, p - k))]))
+        rows = product(ring_product(counts, rows, 0), rsqrt(pivots), ELIMINATION)
+        before = public(np.zeros((m, k)), dtype=ELIMINATION)
+        columns.append(concat([before, index(rows, (slice(None), slice(0, p - k)))], axis=1))
         counted.append(counts)
-        rows = concat([window, reshape(row, (1, -1))])
         zeros = public(np.zeros((k + 1, 1)), dtype=ELIMINATION)
-        window = concat([index(rows, (slice(None), slice(1, None))), zeros], axis=1)
-    return stack(columns, axis=1), index(window, (slice(None), slice(0, p))), total(concat(counted))
+        for i, window in enumerate(windows):
+            more = concat([window, index(rows, slice(i, i + 1))])
+            windows[i] = concat([index(more, (slice(None), slice(1, None))), zeros], axis=1)
+    lower, rank = stack(columns, axis=2), total(concat(counted, axis=1), axis=1)
+    return (
+        [index(lower, i) for i in range(m)],
+        [index(window, (slice(None), slice(0, p))) for window in windows],
+        [index(rank, i) for i in range(m)],
+    )
 
 
 def _positive_definite(node: Node, a: Array) -> Array:
