@@ -5,8 +5,8 @@ no entry of Z^T Z / 2**k exceeds 1. A column that is constant becomes 0. Neither
 that is fitted to z is expressed in x with the very numbers that made z.
 
 An L2 penalty alpha |w|**2 on coefficients of x is factor**2 alpha on those of z, and may be far larger than what data say.
-So with a penalty, factor is such that the sum of z**2 and factor**2 alpha are 2**k together: the diagonals of both, over 2**k,
-add up to 1, whatever alpha is.
+So with a penalty, factor is such that the sum of z**2 and factor**2 alpha are 2**k together. The diagonals of both, divided
+by 2**k, then add up to 1, whatever alpha is.
 
 Range: |x| <= 2**13 and fewer than 2**20 rows, so that sums of squares fit. Squares are rounded to 2**-16. So a column whose
 standard deviation is below 2**-6 is scaled to a mean square other than 1, and one below 2**-8 becomes 0.

@@ -153,6 +153,7 @@ def shared_classes(model, learned, x, y):
     return run_clear(start)
 
 
+@pytest.mark.slow
 def test_block_newton_finds_scikit_learn_s_multinomial_coefficients_on_digits():
     model = learn.LogisticRegression(0.05, max_iter=14)
     coef, intercept, last, classes, chances = shared_classes(
@@ -195,6 +196,7 @@ def optimum_of_classes(x, p, penalty):
     return hessian, np.linalg.eigvalsh(hessian)[1]  # the first is that of the intercepts, which add up to 0
 
 
+@pytest.mark.slow
 def test_mini_batches_of_three_classes_come_to_the_optimum():
     model = learn.LogisticRegression(5e-4, solver="gradient", max_iter=24, batch_size=60, learning_rate=0.5)
     (coef,) = shared_classes(model, lambda m, x: [m.coef_], PIXELS[:, :2], DIGITS)
