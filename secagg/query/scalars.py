@@ -36,6 +36,7 @@ _OPTIONS: Final[Mapping[type[exp.Expr], tuple[str, ...]]] = {
     exp.Column: ("table",), exp.Literal: ("is_string",), exp.Alias: ("alias",), exp.Cast: ("to",), exp.Interval: ("unit",),
     exp.Like: ("negate",), exp.Between: ("low", "high"), exp.In: ("query",), exp.Case: ("ifs", "default"),
     exp.If: ("true", "false"), exp.Round: ("decimals",), exp.DateTrunc: ("unit", "zone"),
+    exp.DateFromParts: ("year", "month", "day"),
     exp.DateDiff: ("unit", "date_part_boundary"), exp.TimestampTrunc: ("unit",), exp.Count: ("big_int",),
     exp.Lag: ("offset",), exp.Lead: ("offset",), exp.Div: ("typed", "safe"), exp.Coalesce: ("is_nvl",),
     exp.Greatest: ("ignore_nulls",), exp.Least: ("ignore_nulls",),
@@ -151,6 +152,8 @@ class Scalars:
                 )
             case exp.DateTrunc() | exp.TimestampTrunc():
                 return self._truncated(node)
+            case exp.DateFromParts():
+                return self._date(node)
             case exp.CurrentDate() | exp.CurrentTimestamp():
                 raise self.query.unsupported(
                     node, "the current time", "write a date, so that all parties compute the same"
@@ -244,6 +247,16 @@ class Scalars:
             sizes = [int(one.name) for one in to.expressions]
             return call("round", value, decimals=sizes[1] if len(sizes) > 1 else 0 if sizes else 3)
         raise self.query.unsupported(node, f"CAST of {value.domain.noun} to {to.sql('duckdb')[:30]}")
+
+    def _date(self, node: exp.DateFromParts) -> Expression:
+        parts = [self.lowered(node.args[name]) for name in ("year", "month", "day")]
+        year, month, day = (one.value if isinstance(one, Literal) else None for one in parts)
+        if not (isinstance(year, int) and isinstance(month, int) and isinstance(day, int)):
+            raise self.query.unsupported(node, "MAKE_DATE of columns")
+        try:
+            return literal(datetime.date(year, month, day))
+        except ValueError:
+            raise UsageError(f"there is no date {year}-{month}-{day}") from None
 
     def _truncated(self, node: exp.Expr) -> Expression:
         unit = str(node.text("unit")).upper()

@@ -7,16 +7,13 @@ columns, DISTINCT, ORDER BY and LIMIT. Conditions on one table go below the join
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 from sqlglot import exp
 
 from secagg.query.algebra import (
-    Aggregate,
     Distinct,
-    Domain,
     Expression,
     Filter,
     Join,
@@ -25,26 +22,18 @@ from secagg.query.algebra import (
     Ref,
     Relation,
     Sort,
-    SortKey,
     Union,
-    Window,
-    WindowFunction,
 )
 from secagg.query.declaration import Declaration
-from secagg.query.inference import aggregation, case, in_one_domain, literal, near, null
+from secagg.query.groups import grouped, is_aggregate, outermost, projected
+from secagg.query.inference import in_one_domain, near
 from secagg.query.joins import Conditions, conjuncts
 from secagg.query.places import Text, shown
 from secagg.query.scalars import Scalars
+from secagg.query.windows import orderable, sort_key, windows
 
 __all__ = ["Selects"]
 
-_AGGREGATES: Final[Mapping[type[exp.Expr], str]] = {
-    exp.Count: "count", exp.Sum: "sum", exp.Avg: "mean", exp.Min: "min", exp.Max: "max",
-    exp.LogicalOr: "any", exp.LogicalAnd: "all", exp.CountIf: "count",
-}  # fmt: skip
-_NUMBERS: Final[Mapping[type[exp.Expr], str]] = {
-    exp.RowNumber: "row_number", exp.Rank: "rank", exp.DenseRank: "dense_rank",
-}  # fmt: skip
 _CLAUSES: Final = (
     "distinct", "expressions", "from_", "joins", "where", "group", "having", "qualify", "order", "limit", "offset", "with_",
 )  # fmt: skip
@@ -123,7 +112,7 @@ class Selects:
                 one, other = in_one_domain((a.ref, b.ref), "UNION")
             lefts.append((a.name, one))
             rights.append((a.name, other))
-        made: Relation = Union((_projected(left, lefts), _projected(right, rights)))
+        made: Relation = Union((projected(left, lefts), projected(right, rights)))
         if node.args.get("distinct"):
             made = Distinct(made)
         return self._cut(
@@ -146,16 +135,16 @@ class Selects:
             *node.expressions,
             *(one for one in (having, qualify, node.args.get("order")) if one is not None),
         ]
-        aggregates = [one for part in parts for one in _outermost(part, _is_aggregate)]
+        aggregates = [one for part in parts for one in outermost(part, is_aggregate)]
         if group is not None or aggregates:
-            rows, scalars = self._grouped(node, rows, scalars, aggregates)
+            rows, scalars = grouped(self._text, node, rows, scalars, aggregates)
             if having is not None:
                 rows = Filter(rows, self._condition(scalars, having.this))
         elif having is not None:
             raise self._text.refusal(having, "HAVING needs GROUP BY or an aggregate; WHERE filters rows")
-        windows = [one for part in parts for one in _outermost(part, lambda one: isinstance(one, exp.Window))]
-        if windows:
-            rows, scalars = self._windows(rows, scalars, windows)
+        over = [one for part in parts for one in outermost(part, lambda one: isinstance(one, exp.Window))]
+        if over:
+            rows, scalars = windows(self._text, rows, scalars, over)
         if qualify is not None:
             rows = Filter(rows, self._condition(scalars, qualify.this))
         outputs: list[tuple[str, Expression]] = []
@@ -393,196 +382,6 @@ class Selects:
             )
         return rows[full].ref
 
-    # --- groups
-
-    def _grouped(
-        self, node: exp.Select, rows: Relation, scalars: Scalars, found: Sequence[exp.Expr]
-    ) -> tuple[Relation, Scalars]:
-        keys = self._keys(node)
-        known: dict[str, Expression] = {}
-        below: dict[str, Expression] = {}
-        names = []
-        for i, key in enumerate(keys):
-            value = scalars.lowered(key)
-            name = value.name if isinstance(value, Ref) else f"key{i + 1}"
-            below[name] = value
-            if name not in names:
-                names.append(name)
-        wanted: dict[str, tuple[str, str | None]] = {}
-        for one in found:
-            if one.sql("duckdb") not in wanted:
-                function, argument = self._aggregate(one, scalars)
-                column = None
-                if argument is not None:
-                    column = argument.name if isinstance(argument, Ref) else f"value{len(wanted) + 1}"
-                    below[column] = argument
-                wanted[one.sql("duckdb")] = (function, column)
-        input_ = _projected(rows, list(below.items()))
-        made = []
-        for i, (one_sql, (function, column)) in enumerate(wanted.items(), 1):
-            with self._text.at(next(one for one in found if one.sql("duckdb") == one_sql)):
-                of = None if column is None else input_[column]
-                made.append(aggregation(f"aggregate{i}", function, of, input_, grouped=bool(keys)))
-        grouped = Aggregate(input_, tuple(names), tuple(made))
-        for one_sql, aggregated in zip(wanted, made, strict=True):
-            known[one_sql] = grouped[aggregated.name].ref
-        for key in keys:
-            value = scalars.lowered(key)
-            name = value.name if isinstance(value, Ref) else next(n for n, v in below.items() if v == value)
-            known[key.sql("duckdb")] = grouped[name].ref
-        return grouped, replace(scalars, column=self._only_keys, known=known)
-
-    def _only_keys(self, node: exp.Column) -> Expression:
-        raise self._text.refusal(
-            node,
-            f"the column {node.name!r:.80} stands outside an aggregate; add it to GROUP BY, or aggregate it",
-        )
-
-    def _keys(self, node: exp.Select) -> list[exp.Expr]:
-        group = node.args.get("group")
-        if group is None:
-            return []
-        if group.args.get("all"):
-            return [
-                one.this if isinstance(one, exp.Alias) else one
-                for one in node.expressions
-                if not any(True for _ in _outermost(one, _is_aggregate))
-            ]
-        self._text.only(group, ("expressions",))
-        return list(group.expressions)
-
-    def _aggregate(self, node: exp.Expr, scalars: Scalars) -> tuple[str, Expression | None]:
-        """Return the function and the value of an aggregate."""
-        condition = None
-        if isinstance(node, exp.Filter):
-            condition, node = scalars.lowered(node.expression.this), node.this
-        if type(node) not in _AGGREGATES:
-            raise self._text.unsupported(node)
-        scalars.check(node)
-        function, this = _AGGREGATES[type(node)], node.this
-        if isinstance(node, exp.CountIf):
-            value: Expression | None = case([(scalars.lowered(this), literal(1))], null())
-        elif isinstance(this, exp.Distinct):
-            if function != "count" and function not in ("min", "max"):
-                raise self._text.unsupported(node, f"{shown(node)[:-2]} of DISTINCT values")
-            if len(this.expressions) != 1:
-                raise self._text.unsupported(node, "COUNT DISTINCT of several columns")
-            function = "count_distinct" if function == "count" else function
-            value = scalars.lowered(this.expressions[0])
-        else:
-            value = None if this is None or isinstance(this, exp.Star) else scalars.lowered(this)
-        if function == "count" and value is not None and not value.domain.nullable:
-            value = None
-        if condition is None:
-            return function, value
-        with self._text.at(node):
-            return function, case([(condition, literal(1) if value is None else value)], null())
-
-    # --- window functions
-
-    def _windows(
-        self, rows: Relation, scalars: Scalars, found: Sequence[exp.Expr]
-    ) -> tuple[Relation, Scalars]:
-        known = dict(scalars.known)
-        extra: dict[str, Expression] = {}
-        shared: dict[tuple[tuple[str, ...], tuple[SortKey, ...]], list[tuple[str, _Over]]] = {}
-
-        def named(value: Expression) -> str:
-            if isinstance(value, Ref):
-                return value.name
-            name = next(
-                (name for name, other in extra.items() if other == value), f"window_value{len(extra) + 1}"
-            )
-            extra[name] = value
-            return name
-
-        for node in {one.sql("duckdb"): one for one in found}.values():
-            with self._text.at(node):
-                over = self._over_rows(node, scalars)
-            partition = tuple(named(scalars.lowered(one)) for one in node.args.get("partition_by") or ())
-            order = node.args.get("order")
-            keys = tuple(
-                _sort_key(named(scalars.lowered(one.this)), one)
-                for one in (order.expressions if order else ())
-            )
-            for one in keys:
-                self._orderable(node, extra[one.name].domain if one.name in extra else rows[one.name].domain)
-            if over.function in ("row_number", "rank", "dense_rank", "lag", "lead") and not keys:
-                raise self._text.refusal(node, f"{over.function.upper()} needs ORDER BY in OVER")
-            column = None if over.value is None else named(over.value)
-            shared.setdefault((partition, keys), []).append(
-                (node.sql("duckdb"), replace(over, column=column))
-            )
-        if extra:
-            kept: list[tuple[str, Expression]] = [(one.name, one.ref) for one in rows.columns]
-            rows = Project(rows, (*kept, *extra.items()))
-        number = itertools.count(1)
-        for (partition, keys), several in shared.items():
-            names = [(f"window{next(number)}", sql, over) for sql, over in several]
-            functions = tuple(self._window(rows, name, over) for name, _, over in names)
-            rows = Window(rows, partition, keys, functions)
-            for name, sql, _ in names:
-                known[sql] = rows[name].ref
-        return rows, replace(scalars, known=known)
-
-    def _over_rows(self, node: exp.Expr, scalars: Scalars) -> _Over:
-        """Return the function, its argument and what it takes in, of a window function."""
-        self._text.only(node, ("this", "partition_by", "order", "spec", "over"))
-        function, spec, offset = node.this, node.args.get("spec"), 1
-        peers = True
-        if isinstance(function, exp.IgnoreNulls | exp.RespectNulls):
-            raise self._text.unsupported(node, "IGNORE NULLS and RESPECT NULLS")
-        if spec is not None:
-            start, side, end, exclude = (
-                str(spec.args.get(name) or "").upper() for name in ("start", "start_side", "end", "exclude")
-            )
-            kind = str(spec.args.get("kind") or "").upper()
-            running = (
-                (start, side) == ("UNBOUNDED", "PRECEDING") and end in ("CURRENT ROW", "") and not exclude
-            )
-            if not running or kind not in ("ROWS", "RANGE"):
-                raise self._text.unsupported(
-                    node,
-                    "this frame of a window",
-                    "supported is {ROWS | RANGE} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
-                )
-            peers = kind == "RANGE"
-        if type(function) in _NUMBERS:
-            self._text.only(function, ())
-            return _Over(_NUMBERS[type(function)], None)
-        scalars.check(function)
-        if isinstance(function, exp.Lag | exp.Lead):
-            given = function.args.get("offset")
-            if given is not None:
-                if not (isinstance(given, exp.Literal) and given.is_int and int(given.name) >= 1):
-                    raise self._text.refusal(node, "expected a constant number of rows from 1")
-                offset = int(given.name)
-            return _Over(function.key, scalars.lowered(function.this), offset=offset)
-        if not _is_aggregate(function):
-            raise self._text.unsupported(function)
-        name, value = self._aggregate(function, scalars)
-        if name == "count_distinct":
-            raise self._text.unsupported(node, "COUNT DISTINCT over a window")
-        return _Over(name, value, peers=peers)
-
-    def _window(self, rows: Relation, name: str, over: _Over) -> WindowFunction:
-        most = max(rows.max_rows, 1)
-        if over.value is None:
-            return WindowFunction(
-                name, over.function, None, Domain("number", 1, most), whole_peers=over.peers
-            )
-        column = rows[over.column or ""]
-        if over.function in ("lag", "lead"):
-            return WindowFunction(name, over.function, column.name, column.domain.with_null(), over.offset)
-        made = aggregation(name, over.function, column, rows, grouped=True)
-        return WindowFunction(name, made.function, column.name, made.domain, whole_peers=over.peers)
-
-    def _orderable(self, node: exp.Expr, domain: Domain) -> None:
-        if domain.kind == "identifier":
-            raise self._text.refusal(
-                node, "ORDER BY of an identifier; identifiers are compared for equality alone"
-            )
-
     # --- ORDER BY and LIMIT
 
     def _ordered(
@@ -616,8 +415,8 @@ class Selects:
                 name, domain = same or f"order{len(hidden) + 1}", value.domain
                 if same is None:
                     hidden.append((name, value))
-            self._orderable(key, domain)
-            keys.append(_sort_key(name, one))
+            orderable(self._text, key, domain)
+            keys.append(sort_key(name, one))
         if hidden and isinstance(made, Project):
             made = Project(made.input, (*made.expressions, *hidden))
         return Sort(made, tuple(keys)), bool(hidden)
@@ -643,26 +442,6 @@ class Selects:
         raise self._text.refusal(node, f"{node.key.upper()} takes a constant whole number from 0")
 
 
-@dataclass(frozen=True)
-class _Over:
-    """A window function: its argument, and the column that holds it."""
-
-    function: str
-    value: Expression | None
-    column: str | None = None
-    offset: int = 1
-    peers: bool = True
-
-
-def _projected(rows: Relation, expressions: Sequence[tuple[str, Expression]]) -> Relation:
-    """Return the columns; the relation itself if that is what it has."""
-    same = len(expressions) == len(rows.columns) and all(
-        isinstance(one, Ref) and one.name == name == column.name
-        for (name, one), column in zip(expressions, rows.columns, strict=False)
-    )
-    return rows if same else Project(rows, tuple(expressions))
-
-
 def _output(query: Text, rows: Relation) -> Callable[[exp.Column], Expression]:
     def column(node: exp.Column) -> Expression:
         if node.name not in rows.names:
@@ -672,32 +451,6 @@ def _output(query: Text, rows: Relation) -> Callable[[exp.Column], Expression]:
         return rows[node.name].ref
 
     return column
-
-
-def _sort_key(name: str, node: exp.Expr) -> SortKey:
-    return SortKey(name, bool(node.args.get("desc")), bool(node.args.get("nulls_first")))
-
-
-def _is_aggregate(node: exp.Expr) -> bool:
-    if isinstance(node, exp.Filter):
-        return True
-    return isinstance(node, exp.AggFunc) and not isinstance(
-        node, exp.Lag | exp.Lead | exp.RowNumber | exp.Rank | exp.DenseRank
-    )
-
-
-def _outermost(node: exp.Expr, wanted: Callable[[exp.Expr], bool]) -> Iterator[exp.Expr]:
-    """Yield the outermost parts that are wanted; an aggregate that is a window's function is the window's."""
-    if isinstance(node, exp.Query):
-        return
-    if wanted(node):
-        yield node
-        return
-    for child in node.iter_expressions():
-        if isinstance(node, exp.Window) and child is node.this and wanted is _is_aggregate:
-            yield from (found for inner in child.iter_expressions() for found in _outermost(inner, wanted))
-        else:
-            yield from _outermost(child, wanted)
 
 
 def _has_subquery(node: exp.Expr) -> bool:
