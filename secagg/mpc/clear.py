@@ -74,6 +74,7 @@ class ClearEngine:
         value: Array | None = None,
         *,
         owner_sent_before: Collection[type[Message]] = (),  # noqa: ARG002  # nobody is waited for
+        name: bytes = b"",  # noqa: ARG002  # nobody else names it
     ) -> Shares:
         """Return what this party puts in."""
         if value is None or owner != self.party.me:
@@ -88,7 +89,11 @@ class ClearEngine:
         """Return the value if this party is among the receivers."""
         return x.parts[0].copy() if to is None or self.party.me in to else None
 
-    async def open_each(self, values: Sequence[tuple[Shares, Sequence[PartyId]]]) -> list[Array | None]:
+    async def open_each(
+        self,
+        values: Sequence[tuple[Shares, Sequence[PartyId]]],
+        names: Sequence[bytes] = (),  # noqa: ARG002  # as above
+    ) -> list[Array | None]:
         """Return each value that this party is to receive."""
         return [await self.open(x, to) for x, to in values]
 

@@ -53,17 +53,22 @@ def costs_of(computing: Sequence[PartyId]) -> Costs:
     return COSTS if len(computing) == 3 else FourEngine.costs
 
 
-async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:
+async def share_input(
+    party: Party, computing: Sequence[PartyId], group: Group, value: Array, *, name: bytes = b""
+) -> None:
     """Share an input with the computing parties, as a party that is not one of them.
 
     Sends `share_input_bytes` of arrays.
+
+    Args:
+      name: what the computing parties call it too; see `terms`.
 
     Raises:
       UsageError: not three or four distinct parties of the roster.
     """
     check_number(computing)
     share = three_inputs.share_input if len(computing) == 3 else four_inputs.share_input
-    await share(party, computing, group, value)
+    await share(party, computing, group, value, name=name)
 
 
 def share_input_bytes(computing: Sequence[PartyId], nbytes: int) -> int:
@@ -72,18 +77,21 @@ def share_input_bytes(computing: Sequence[PartyId], nbytes: int) -> int:
 
 
 async def receive_opening(
-    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...]
+    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...], *, name: bytes = b""
 ) -> Array:
     """Return a value that the computing parties open to this party, which is not one of them.
 
+    Args:
+      name: what they call it too; see `terms`.
+
     Raises:
       UsageError: not three or four distinct parties of the roster.
-      RemoteProtocolError: shares of another shape.
+      RemoteProtocolError: shares of another shape or name.
       CheatingError: one of four computing parties lied.
     """
     check_number(computing)
     receive = three_opening.receive_opening if len(computing) == 3 else four_opening.receive_opening
-    return await receive(party, computing, group, shape)
+    return await receive(party, computing, group, shape, name=name)
 
 
 def check_computing(party: Party, computing: Sequence[PartyId]) -> None:

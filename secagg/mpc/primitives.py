@@ -263,16 +263,28 @@ class Primitives(Protocol):
         value: Array | None = None,
         *,
         owner_sent_before: Collection[type[Message]] = (),
+        name: bytes = b"",
     ) -> Shares:
-        """Return an input of `owner`, which passes `value` if it computes itself; see `Party.gather` for the last."""
+        """Return an input of `owner`, which passes `value` if it computes itself.
+
+        Args:
+          owner_sent_before: see `Party.gather`.
+          name: what an owner that does not compute has to call it; see `terms`.
+        """
         ...
 
     async def open(self, x: Shares, to: Sequence[PartyId] | None = None) -> Array | None:
         """Open a secret to `to` (default: the computing parties); return it there, None elsewhere."""
         ...
 
-    async def open_each(self, values: Sequence[tuple[Shares, Sequence[PartyId]]]) -> list[Array | None]:
-        """Open several secrets, each to its receivers, after one check and in one round."""
+    async def open_each(
+        self, values: Sequence[tuple[Shares, Sequence[PartyId]]], names: Sequence[bytes] = ()
+    ) -> list[Array | None]:
+        """Open several secrets, each to its receivers, after one check and in one round.
+
+        Args:
+          names: what receivers that do not compute have to call each; none where all are called b"". See `terms`.
+        """
         ...
 
     async def check(self) -> None:

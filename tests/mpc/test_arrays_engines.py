@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,74 @@ def test_parties_outside_share_inputs_and_receive_results(count):
     assert (product == [5, 0, 7]).all()
     assert total == -0.25
     assert run.results["ada"] is None
+
+
+@pytest.mark.parametrize("count", COMPUTING)
+@pytest.mark.parametrize("odd", ["order", "label"])
+def test_a_party_that_names_another_order_or_label_is_named_by_the_others(count, odd):
+    computing = NAMES[:count]
+
+    async def program(party):
+        differs = party.me == "bob"
+        order = computing[::-1] if differs and odd == "order" else computing
+        engine = await Engine.create(party, order, label="second" if differs and odd == "label" else "")
+        return await engine.public([1]).open()
+
+    run = simulate(dict.fromkeys(computing, program))
+    assert not run.results
+    found = {name: error for name, error in run.errors.items() if type(error) is RemoteProtocolError}
+    assert found
+    for name, error in found.items():
+        assert "terms of the computing parties differ" in str(error)
+        assert error.peer == ("" if name == "bob" else "bob")
+
+
+@pytest.mark.parametrize("count", COMPUTING)
+@pytest.mark.parametrize(
+    ("values", "dtype", "backwards"),
+    [
+        ([1, 2], int, False),
+        ([1.0, 2.0], fixed(8), False),
+        ([1.0], fixed(16), False),
+        ([1.0, 2.0], fixed(16), True),
+    ],
+)
+def test_an_array_from_outside_under_another_name_is_refused_with_both_names(count, values, dtype, backwards):
+    computing = NAMES[:count]
+
+    async def computes(party):
+        engine = await Engine.create(party, computing)
+        return await engine.share(None, owner="eve", shape=2, dtype=fixed(16)).open()
+
+    async def eve(party):
+        await share_with(party, computing[::-1] if backwards else computing, values, dtype=dtype)
+
+    run = simulate(dict.fromkeys(computing, computes) | {"eve": eve})
+    assert set(run.results) <= {"eve"}
+    found = [error for error in run.errors.values() if type(error) is RemoteProtocolError]
+    assert found
+    for error in found:
+        assert error.peer == "eve"
+        assert re.search(r"terms of an input of eve differ: .*\(2,\) of fixed\(16\).*; eve has ", str(error))
+
+
+@pytest.mark.parametrize("count", COMPUTING)
+@pytest.mark.parametrize(("shape", "dtype"), [(2, int), (2, fixed(8)), (1, fixed(16))])
+def test_an_opening_to_outside_under_another_name_is_refused_by_its_receiver(count, shape, dtype):
+    computing = NAMES[:count]
+
+    async def computes(party):
+        engine = await Engine.create(party, computing)
+        return await engine.public([0.5, 1.0]).open(to="gil")
+
+    async def gil(party):
+        return await receive(party, computing, shape, dtype=dtype)
+
+    run = simulate(dict.fromkeys(computing, computes) | {"gil": gil})
+    assert "gil" not in run.results
+    assert type(run.errors["gil"]) is RemoteProtocolError
+    assert "terms of an opening differ" in str(run.errors["gil"])
+    assert all(name in str(run.errors["gil"]) for name in computing)
 
 
 def test_the_shape_of_an_input_is_announced_by_its_owner():

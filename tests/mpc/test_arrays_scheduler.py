@@ -106,9 +106,9 @@ def test_equal_nodes_are_one_call_and_a_value_is_worked_out_once():
 class Recording(ClearEngine):
     """Keeps what is opened."""
 
-    async def open_each(self, values):
+    async def open_each(self, values, names=()):
         self.opened = [x.parts[0].copy() for x, _ in values]
-        return await super().open_each(values)
+        return await super().open_each(values, names)
 
 
 def test_an_opening_of_bits_shows_no_lane_beyond_them():

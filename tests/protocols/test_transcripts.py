@@ -67,16 +67,16 @@ pytestmark = pytest.mark.slow
 # How a field must look: uniform; secret bytes that are drawn once; opened, and so what its test says; or public.
 MASKED, FRESH, OPENED, PUBLIC = "masked", "fresh", "opened", "public"
 FORMS: Final[Mapping[Any, Mapping[str, str]]] = {
-    PairSecret: {"contribution": FRESH},
+    PairSecret: {"contribution": FRESH, "terms": PUBLIC},
     HashKeyPart: {"contribution": FRESH},
     Announcement: {"rows": PUBLIC, "commitment": PUBLIC, "contribution": PUBLIC},
     Heard: {"digests": PUBLIC},
     HeldInCommon: {"digest": PUBLIC},  # to those who hold what it is of
     InputFromComputing: {"share": MASKED},
-    InputFromOutside: {"seeds": FRESH, "share": MASKED},
+    InputFromOutside: {"seeds": FRESH, "share": MASKED, "name": PUBLIC},
     Reshare: {"share": MASKED},
     Permuted: {"rows": MASKED},
-    Opening: {"position": PUBLIC, "shares": OPENED},
+    Opening: {"position": PUBLIC, "shares": OPENED, "name": PUBLIC},
     Thermometers: {"planes": MASKED},
     CarrySharing: {"planes": MASKED},
     Part: {"part": MASKED},

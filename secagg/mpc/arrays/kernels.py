@@ -19,6 +19,7 @@ from secagg.mpc.arrays.graph import Call, Kernel, Node, Shape
 from secagg.mpc.arrays.lanes import cleared, join_bits, pack, split_bits, unpack, words_of
 from secagg.mpc.groups import Array
 from secagg.mpc.primitives import Primitives, Shares, concatenate
+from secagg.mpc.terms import terms_of_array
 from secagg.ring import Ring
 from secagg.wire import Lane
 
@@ -116,8 +117,13 @@ async def _input(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
 
 async def _input_from_outside(engine: Primitives, calls: Sequence[Call]) -> list[Shares]:
     """Receive inputs of a party that does not compute, each in the lane in which `share_with` sends it."""
-    runs = [engine.input(c.node.dtype.group, c.node.params[0], _stored_shape(c.node)) for c in calls]
-    return list(await engine.party.parallel(*runs, lanes=[c.node.params[2].lane for c in calls]))
+
+    def take(node: Node) -> Awaitable[Shares]:
+        name = terms_of_array(node.shape, node.dtype, engine.computing)
+        return engine.input(node.dtype.group, node.params[0], _stored_shape(node), name=name)
+
+    runs: list[Any] = [take(call.node) for call in calls]
+    return list(await engine.party.parallel(*runs, lanes=[call.node.params[2].lane for call in calls]))
 
 
 INPUT: Final = Kernel("input", _input)

@@ -188,6 +188,7 @@ class Rehearsal:
         value: Array | None = None,  # noqa: ARG002
         *,
         owner_sent_before: Collection[type[Message]] = (),
+        name: bytes = b"",  # noqa: ARG002  # owners of zeros do not know it
     ) -> Shares:
         x, inside = self._shares(group, shape), owner in self.computing
         self._spend(self.costs.input(x.nbytes, self.computing.index(owner) if inside else None))
@@ -198,7 +199,11 @@ class Rehearsal:
     async def open(self, x: Shares, to: Sequence[PartyId] | None = None) -> Array | None:
         return (await self.open_each([(x, self.computing if to is None else to)]))[0]
 
-    async def open_each(self, values: Sequence[tuple[Shares, Sequence[PartyId]]]) -> list[Array | None]:
+    async def open_each(
+        self,
+        values: Sequence[tuple[Shares, Sequence[PartyId]]],
+        names: Sequence[bytes] = (),  # noqa: ARG002  # nobody outside reads what is opened
+    ) -> list[Array | None]:
         for x, to in values:
             inside = [self.computing.index(p) for p in to if p in self.computing]
             outside = [self.party.roster.index(p) for p in to if p not in self.computing]

@@ -20,6 +20,7 @@ from secagg.mpc.arrays.graph import Call, Kernel, Node, unvalued
 from secagg.mpc.arrays.kernels import join
 from secagg.mpc.arrays.lanes import cleared
 from secagg.mpc.primitives import Primitives, Shares
+from secagg.mpc.terms import terms_of_array
 from secagg.party import Computation, PartyId
 
 
@@ -84,11 +85,15 @@ async def open_nodes(
     values = [
         cleared(n.value, math.prod(n.shape)) if isinstance(n.dtype, BoolType) else n.value for n in targets
     ]
-    return await _open(engine, values, receivers)
+    names = [terms_of_array(node.shape, node.dtype, engine.computing) for node in targets]
+    return await _open(engine, values, receivers, names)
 
 
 async def _open(
-    engine: Primitives, values: list[Shares], receivers: Sequence[Sequence[PartyId]]
+    engine: Primitives,
+    values: list[Shares],
+    receivers: Sequence[Sequence[PartyId]],
+    names: Sequence[bytes],
 ) -> list[Any]:
     """Open values; those of one group for the same computing parties are joined, others go out one by one."""
     joined: dict[Any, list[int]] = {}
@@ -104,8 +109,9 @@ async def _open(
         )
         for run in joined.values()
     ]
+    called = [names[run[0]] for run in joined.values()]  # nobody outside receives what is joined
     results: list[Any] = [None] * len(values)
-    for run, opened in zip(joined.values(), await engine.open_each(runs), strict=True):
+    for run, opened in zip(joined.values(), await engine.open_each(runs, called), strict=True):
         ends = np.cumsum([0, *(values[i].size for i in run)]).tolist()
         for i, (a, b) in zip(run, itertools.pairwise(ends), strict=True):
             results[i] = None if opened is None else opened.reshape(-1)[a:b].reshape(values[i].shape)

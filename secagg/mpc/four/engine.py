@@ -72,10 +72,11 @@ class FourEngine:
         value: Array | None = None,
         *,
         owner_sent_before: Collection[type[Message]] = (),
+        name: bytes = b"",
     ) -> Shares:
         """Return an input of `owner`; see `receive_input`. An outside owner calls `share_input`."""
         parts = await inputs.receive_input(
-            self.channel, group, owner, shape, value, owner_sent_before=owner_sent_before
+            self.channel, group, owner, shape, value, owner_sent_before=owner_sent_before, name=name
         )
         return self._shares(group, parts)
 
@@ -84,10 +85,13 @@ class FourEngine:
         receivers = opening.receivers_of(self.channel, to)
         return (await self.open_each([(x, receivers)]))[0]
 
-    async def open_each(self, values: Sequence[tuple[Shares, Sequence[PartyId]]]) -> list[Array | None]:
+    async def open_each(
+        self, values: Sequence[tuple[Shares, Sequence[PartyId]]], names: Sequence[bytes] = ()
+    ) -> list[Array | None]:
         """Open several values, each to its receivers, after one check; see `opening`."""
         opened = [
-            opening.Opened(x.group, self._held(x), opening.receivers_of(self.channel, to)) for x, to in values
+            opening.Opened(x.group, self._held(x), opening.receivers_of(self.channel, to), name)
+            for (x, to), name in zip(values, names or [b""] * len(values), strict=True)
         ]
         return await opening.open_each(self.channel, opened)
 

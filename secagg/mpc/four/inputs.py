@@ -35,6 +35,7 @@ from secagg.mpc.four.keys import LABEL, Purpose, check_computing
 from secagg.mpc.four.shares import Held, canonical
 from secagg.mpc.four.vouching import Content
 from secagg.mpc.groups import Array, Group, checked
+from secagg.mpc.terms import check_terms
 from secagg.party import Party, PartyId, array_bytes
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.wire import Message
@@ -49,10 +50,11 @@ class InputShare(Message, frozen=True):
 
 
 class OutsideShares(Message, frozen=True):
-    """The three shares of an outside party's input for one computing party, seeds where they are drawn."""
+    """The three shares of an outside party's input for one computing party, seeds where they are drawn, and its name."""
 
     seeds: tuple[bytes, ...]
     share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]] | None
+    name: bytes = b""
 
 
 def public_shares(channel: Channel, value: Array) -> Held:
@@ -68,6 +70,7 @@ async def receive_input(
     value: Array | None = None,
     *,
     owner_sent_before: Collection[type[Message]] = (),
+    name: bytes = b"",
 ) -> Held:
     """Return an input of `owner` as shares.
 
@@ -76,17 +79,18 @@ async def receive_input(
       shape: the public shape of the input.
       value: at the owner, the input; nowhere else.
       owner_sent_before: kinds that an outside owner waits for only once it has shared its input; see `Party.gather`.
+      name: what an outside owner has to call it; see `terms`.
 
     Raises:
       ShapeError: the value has another shape or dtype.
-      RemoteProtocolError: the owner sent shares of another shape or dtype.
+      RemoteProtocolError: the owner sent shares of another shape, dtype or name.
     """
     if (value is not None) != (owner == channel.party.me):
         raise UsageError(f"expected the input's value at its owner {owner} and nowhere else")
     if value is not None and (value.shape != shape or value.dtype != group.dtype):
         raise ShapeError(f"expected an input {shape} of {group.dtype}, got {value.shape} of {value.dtype}")
     if owner not in channel.computing:
-        return await _from_outside(channel, group, owner, shape, owner_sent_before)
+        return await _from_outside(channel, group, owner, shape, owner_sent_before, name)
     return await _from_computing(channel, group, channel.computing.index(owner), shape, value)
 
 
@@ -133,6 +137,7 @@ async def _from_outside(
     owner: PartyId,
     shape: tuple[int, ...],
     owner_sent_before: Collection[type[Message]],
+    name: bytes,
 ) -> Held:
     items, share_of = [], []
     for share in range(PARTIES):
@@ -147,6 +152,7 @@ async def _from_outside(
         max_bytes=array_bytes(shape, group.dtype),
         sent_before=owner_sent_before,
     )
+    check_terms(channel.party.me, name, {owner: message.name}, what=f"an input of {owner}")
     drawn = [j for j in channel.others if j != _LAST]
     if len(message.seeds) != len(drawn) or (message.share is None) != (channel.index == _LAST):
         raise RemoteProtocolError(
@@ -165,7 +171,9 @@ async def _from_outside(
     return {j: parts[j] for j in channel.others}
 
 
-async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:
+async def share_input(
+    party: Party, computing: Sequence[PartyId], group: Group, value: Array, *, name: bytes = b""
+) -> None:
     """Share an input with the four computing parties, as a party that is not one of them."""
     check_computing(party, computing)
     if value.dtype != group.dtype:
@@ -176,7 +184,7 @@ async def share_input(party: Party, computing: Sequence[PartyId], group: Group, 
         rest = group.subtract(rest, _expand(group, seed, value.shape, party.me))
     for i, peer in enumerate(computing):
         given = tuple(seed for j, seed in enumerate(seeds) if j != i)
-        party.send(peer, OutsideShares(given, rest if i != _LAST else None))
+        party.send(peer, OutsideShares(given, rest if i != _LAST else None, name))
 
 
 def _expand(group: Group, seed: bytes, shape: tuple[int, ...], owner: PartyId) -> Array:

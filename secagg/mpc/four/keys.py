@@ -26,6 +26,7 @@ from secagg.errors import CheatingError, RemoteProtocolError, UsageError
 from secagg.mpc.four.broadcast import PARTIES, echo, tell
 from secagg.mpc.four.vouching import Mac
 from secagg.mpc.streams import Streams
+from secagg.mpc.terms import check_terms, terms_of_engine
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES, derive_key
 from secagg.wire import Message
@@ -36,11 +37,14 @@ LABEL: Final = "secagg.mpc.four"
 class Contribution(Message, frozen=True):
     """Round 1: what a party adds to the secret of a pair, and to those of the two triples with both in them.
 
-    triples: in the order of the parties that the triples leave out.
+    Attributes:
+      triples: in the order of the parties that the triples leave out.
+      terms: what the sender calls the engine; see `terms.terms_of_engine`.
     """
 
     pair: bytes
     triples: tuple[bytes, bytes]
+    terms: bytes = b""
 
 
 @enum.unique
@@ -103,7 +107,7 @@ async def agree_keys(party: Party, computing: Sequence[PartyId], label: str) -> 
 
     Raises:
       UsageError: not four distinct parties of the roster, or this party is not among them.
-      RemoteProtocolError: a contribution of a wrong length.
+      RemoteProtocolError: a contribution of a wrong length, or with other computing parties, another order or label.
       CheatingError: a party contributed differently to two others, or says so wrongly.
     """
     check_computing(party, computing)
@@ -111,12 +115,14 @@ async def agree_keys(party: Party, computing: Sequence[PartyId], label: str) -> 
         raise UsageError(f"{party.me} is not one of the computing parties {', '.join(computing)}")
     me = list(computing).index(party.me)
     others = [j for j in range(PARTIES) if j != me]
+    terms = terms_of_engine(computing, label)
     to_pair = {j: party.rng.bytes(KEY_BYTES) for j in others}
     # held[m][j]: what P_j contributes to the triple without P_m
     held = {m: {me: party.rng.bytes(KEY_BYTES)} for m in others}
     for j in others:
         common = [m for m in range(PARTIES) if m not in (me, j)]
-        party.send(computing[j], Contribution(to_pair[j], (held[common[0]][me], held[common[1]][me])))
+        parts = held[common[0]][me], held[common[1]][me]
+        party.send(computing[j], Contribution(to_pair[j], parts, terms))
     messages = await party.gather(Contribution, [computing[j] for j in others])
     from_pair = {}
     for j in others:
@@ -128,6 +134,8 @@ async def agree_keys(party: Party, computing: Sequence[PartyId], label: str) -> 
         from_pair[j] = message.pair
         for m, part in zip((m for m in range(PARTIES) if m not in (me, j)), message.triples, strict=True):
             held[m][j] = part
+    named = {peer: message.terms for peer, message in messages.items()}
+    check_terms(party.me, terms, named, what="the computing parties")
     context = b"".join((party.session, len(label.encode()).to_bytes(4, "big"), label.encode()))
     await _compare(party, computing, me, held, context)
     outgoing, incoming = {}, {}
@@ -168,8 +176,7 @@ async def _compare(
                 if m not in (j, holder) and checks[j][m, j] != checks[holder][m, j]:
                     raise CheatingError.naming(
                         [computing[j], computing[holder]],
-                        "they differ on a contribution to a key, "
-                        "or their programs name other computing parties or labels",
+                        "they differ on a contribution to a key",
                     )
     if agreement.dissent:
         raise CheatingError.naming(

@@ -34,6 +34,7 @@ from secagg.mpc.four.channel import Channel, State, checked_tag
 from secagg.mpc.four.keys import LABEL, Purpose, check_computing
 from secagg.mpc.four.shares import Held, total
 from secagg.mpc.groups import Array, Group, checked
+from secagg.mpc.terms import check_terms
 from secagg.party import Party, PartyId, array_bytes
 from secagg.signing import digest
 from secagg.wire import Message
@@ -50,10 +51,11 @@ class Opening(Message, frozen=True):
 
 
 class OutsideOpening(Message, frozen=True):
-    """A masked share, and the digest of another, for a party outside."""
+    """A masked share, and the digest of another, for a party outside; and what the value is called, as in `terms`."""
 
     share: _Elements
     digest: bytes
+    name: bytes = b""
 
 
 class Opened(NamedTuple):
@@ -62,6 +64,7 @@ class Opened(NamedTuple):
     group: Group
     held: Held
     to: tuple[PartyId, ...]
+    name: bytes = b""  # to those outside
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +93,7 @@ async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | 
     """
     party, computing, me = channel.party, channel.computing, channel.index
     outside = [
-        (_masked(channel, value), receiver)
+        (_masked(channel, value), receiver, value.name)
         for value in values
         for receiver in value.to
         if receiver not in computing
@@ -112,9 +115,9 @@ async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | 
                 tags.append(channel.tag(j, operation, number, value.held[j], sound=True))
         party.send(computing[j], Opening(without(heard, me), tuple(shares), tuple(tags)))
     if calm:
-        for masked, receiver in outside:
+        for masked, receiver, name in outside:
             digest_of_other = digest_of_share(party.session, masked[_vouches_for(me)])
-            party.send(receiver, OutsideOpening(masked[_sends(me)], digest_of_other))
+            party.send(receiver, OutsideOpening(masked[_sends(me)], digest_of_other, name))
     mine = [number for number, value in enumerate(values) if party.me in value.to]
     # One that is not to send a share may send as much as one that is, no more.
     nbytes = sum(array_bytes(values[number].shape, values[number].group.dtype) for number in mine)
@@ -130,7 +133,7 @@ async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | 
         if came != len(mine):
             raise CheatingError.naming([peer], f"it did not send {party.me} what was to be opened")
     for number, share, tag in zip(mine, sent, vouched, strict=True):
-        group, held, _ = values[number]
+        group, held = values[number].group, values[number].held
         share = checked(share, values[number].shape, group.dtype, what="a share of an opening", peer=sender)
         if not channel.fits(_voucher(me), checked_tag(tag, voucher), operation, number, share):
             raise CheatingError.naming([sender, voucher], f"what they opened to {party.me} differs")
@@ -161,7 +164,7 @@ def _masked(channel: Channel, value: Opened) -> Held:
 
     Every holder of a key draws, so that streams stay in step.
     """
-    group, held, _ = value
+    group, held = value.group, value.held
     drawn = {m: group.draw(channel.triple(m)[Purpose.OPEN], value.shape) for m in channel.others}
     return {
         j: group.subtract(group.add(held[j], drawn[j]), drawn[(j - 1) % PARTIES])
@@ -170,16 +173,21 @@ def _masked(channel: Channel, value: Opened) -> Held:
 
 
 async def receive_opening(
-    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...]
+    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...], *, name: bytes = b""
 ) -> Array:
     """Return a value that the computing parties open to this party, which is not one of them.
 
+    Args:
+      name: what they have to call it; see `terms`.
+
     Raises:
       CheatingError: what one sent and another vouched for differs.
-      RemoteProtocolError: shares of another shape.
+      RemoteProtocolError: shares of another shape or name.
     """
     check_computing(party, computing)
     messages = await party.gather(OutsideOpening, computing, max_bytes=array_bytes(shape, group.dtype))
+    named = {peer: message.name for peer, message in messages.items()}
+    check_terms(party.me, name, named, what="an opening")
     shares = []
     for j in range(PARTIES):
         sender, voucher = computing[_sender(j)], computing[_voucher(j)]

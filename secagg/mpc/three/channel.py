@@ -20,6 +20,7 @@ import numpy as np
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.groups import Array, checked
 from secagg.mpc.primitives import Shares
+from secagg.mpc.terms import check_terms, terms_of_engine
 from secagg.mpc.three.streams import PairStreams
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
@@ -29,9 +30,14 @@ Held: TypeAlias = tuple[Array, Array]  # what P_i holds of a secret: x_i and x_{
 
 
 class PairSecret(Message, frozen=True):
-    """One party's contribution to the secret of a pair of computing parties."""
+    """One party's contribution to the secret of a pair of computing parties.
+
+    Attributes:
+      terms: what the sender calls the engine; see `terms.terms_of_engine`.
+    """
 
     contribution: bytes
+    terms: bytes = b""
 
 
 class Reshare(Message, frozen=True):
@@ -71,13 +77,14 @@ class Channel:
 
         Raises:
           UsageError: not three distinct parties of the roster, or this party is not among them.
-          RemoteProtocolError: a contribution of a wrong length.
+          RemoteProtocolError: a contribution of a wrong length, or with other computing parties, another order or label.
         """
         i = _index(party, computing)
         following, previous = computing[(i + 1) % 3], computing[(i + 2) % 3]
+        terms = terms_of_engine(computing, label)
         mine = {peer: party.rng.bytes(KEY_BYTES) for peer in (previous, following)}
         for peer, contribution in mine.items():
-            party.send(peer, PairSecret(contribution))
+            party.send(peer, PairSecret(contribution, terms))
         theirs = await party.gather(PairSecret, (previous, following))
         for peer, message in theirs.items():
             if len(message.contribution) != KEY_BYTES:
@@ -85,6 +92,8 @@ class Channel:
                     f"expected a pair secret of {KEY_BYTES} bytes from {peer}, got {len(message.contribution)}",
                     peer=peer,
                 )
+        named = {peer: message.terms for peer, message in theirs.items()}
+        check_terms(party.me, terms, named, what="the computing parties")
         context = b"".join((party.session, len(label.encode()).to_bytes(4, "big"), label.encode()))
         # k_i comes from P_{i-1}'s contribution followed by P_i's, at both ends of the pair.
         k_own = PairStreams(theirs[previous].contribution + mine[previous], context + bytes([i]))

@@ -74,10 +74,11 @@ class ThreeEngine:
         value: Array | None = None,
         *,
         owner_sent_before: Collection[type[Message]] = (),
+        name: bytes = b"",
     ) -> Shares:
         """Return an input of `owner`; see `inputs.receive_input`. An outside owner calls `share_input`."""
         parts = await inputs.receive_input(
-            self.channel, group, owner, shape, value, owner_sent_before=owner_sent_before
+            self.channel, group, owner, shape, value, owner_sent_before=owner_sent_before, name=name
         )
         return Shares(self, group, parts)
 
@@ -85,10 +86,13 @@ class ThreeEngine:
         """Open a secret to `to` (default: the computing parties); others among them call `receive_opening`."""
         return (await self.open_each([(x, opening.receivers_of(self.channel, to))]))[0]
 
-    async def open_each(self, values: Sequence[tuple[Shares, Sequence[PartyId]]]) -> list[Array | None]:
+    async def open_each(
+        self, values: Sequence[tuple[Shares, Sequence[PartyId]]], names: Sequence[bytes] = ()
+    ) -> list[Array | None]:
         """Open several secrets, each to its receivers, in one round; see `opening.open_each`."""
         opened = [
-            opening.Opened(x.group, self._held(x), opening.receivers_of(self.channel, to)) for x, to in values
+            opening.Opened(x.group, self._held(x), opening.receivers_of(self.channel, to), name)
+            for (x, to), name in zip(values, names or [b""] * len(values), strict=True)
         ]
         return await opening.open_each(self.channel, opened)
 

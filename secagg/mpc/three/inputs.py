@@ -28,6 +28,7 @@ import numpy as np
 
 from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.groups import Array, Group, checked
+from secagg.mpc.terms import check_terms
 from secagg.mpc.three.channel import Channel, Held, check_computing
 from secagg.mpc.three.streams import Purpose
 from secagg.party import Party, PartyId, array_bytes
@@ -43,10 +44,11 @@ class InputFromComputing(Message, frozen=True):
 
 
 class InputFromOutside(Message, frozen=True):
-    """The two shares of an outside party's input for one computing party, seeds where they are drawn."""
+    """The two shares of an outside party's input for one computing party, seeds where they are drawn, and its name."""
 
     seeds: tuple[bytes, ...]
     share: np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]] | None
+    name: bytes = b""
 
 
 class HeldInCommon(Message, frozen=True):
@@ -71,6 +73,7 @@ async def receive_input(
     value: Array | None = None,
     *,
     owner_sent_before: Collection[type[Message]] = (),
+    name: bytes = b"",
 ) -> Held:
     """Return this party's two shares of an input of `owner`.
 
@@ -79,11 +82,12 @@ async def receive_input(
       owner: a computing party, which passes `value`, or another, which calls `share_input`.
       shape: the public shape of the input.
       value: at the owner, the input; nowhere else.
+      name: what an outside owner has to call it; see `terms`.
       owner_sent_before: kinds that an outside owner waits for only once it has shared its input; see `Party.gather`.
 
     Raises:
       ShapeError: the value has another shape or dtype.
-      RemoteProtocolError: the owner sent shares of another shape or dtype, or different copies of one.
+      RemoteProtocolError: the owner sent shares of another shape, dtype or name, or different copies of one.
     """
     if (value is not None) != (owner == channel.party.me):
         raise UsageError(f"expected the input's value at its owner {owner} and nowhere else")
@@ -92,6 +96,7 @@ async def receive_input(
     message = await channel.party.receive(
         InputFromOutside, owner, max_bytes=array_bytes(shape, group.dtype), sent_before=owner_sent_before
     )
+    check_terms(channel.party.me, name, {owner: message.name}, what=f"an input of {owner}")
     wanted = 2 if channel.index == 0 else 1
     if len(message.seeds) != wanted or (message.share is None) != (channel.index == 0):
         raise RemoteProtocolError(
@@ -152,7 +157,9 @@ async def _from_computing(
     return checked(message.share, shape, group.dtype, what="an input's share", peer=peer), zero
 
 
-async def share_input(party: Party, computing: Sequence[PartyId], group: Group, value: Array) -> None:
+async def share_input(
+    party: Party, computing: Sequence[PartyId], group: Group, value: Array, *, name: bytes = b""
+) -> None:
     """Share an input with the three computing parties, as a party that is not one of them."""
     check_computing(party, computing)
     seed0, seed1 = party.rng.bytes(KEY_BYTES), party.rng.bytes(KEY_BYTES)
@@ -160,9 +167,9 @@ async def share_input(party: Party, computing: Sequence[PartyId], group: Group, 
         group.subtract(value, _expand(group, seed0, value.shape, party.me)),
         _expand(group, seed1, value.shape, party.me),
     )
-    party.send(computing[0], InputFromOutside((seed0, seed1), None))
-    party.send(computing[1], InputFromOutside((seed1,), x2))
-    party.send(computing[2], InputFromOutside((seed0,), x2))
+    party.send(computing[0], InputFromOutside((seed0, seed1), None, name))
+    party.send(computing[1], InputFromOutside((seed1,), x2, name))
+    party.send(computing[2], InputFromOutside((seed0,), x2, name))
 
 
 def digest_of_copy(session: bytes, owner: PartyId, part: bytes | Array) -> bytes:

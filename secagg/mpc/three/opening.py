@@ -20,24 +20,31 @@ import numpy as np
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.groups import Array, Group, checked
+from secagg.mpc.terms import check_terms
 from secagg.mpc.three.channel import Channel, Held, check_computing
 from secagg.party import Party, PartyId, array_bytes
 from secagg.wire import Message
 
 
 class Opening(Message, frozen=True):
-    """Shares of values to be opened to the receiver, and how far the pair's streams have run."""
+    """Shares of values to be opened to the receiver, and how far the pair's streams have run.
+
+    Attributes:
+      name: what the value is called, where the receiver does not compute; see `terms`.
+    """
 
     position: int
     shares: tuple[np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]], ...]
+    name: bytes = b""
 
 
 class Opened(NamedTuple):
-    """A value that is opened, by its shares at this party, and its receivers."""
+    """A value that is opened, by its shares at this party, its receivers, and what it is called to those outside."""
 
     group: Group
     held: Held
     to: Sequence[PartyId]
+    name: bytes = b""
 
 
 def receivers_of(channel: Channel, to: Sequence[PartyId] | None) -> tuple[PartyId, ...]:
@@ -92,23 +99,28 @@ def _send_outside(channel: Channel, value: Opened) -> None:
             continue
         first = outside_opener(channel.party.roster, receiver)
         if channel.index == first:
-            channel.party.send(receiver, Opening(0, value.held))
+            channel.party.send(receiver, Opening(0, value.held, value.name))
         elif channel.index == (first + 1) % 3:
-            channel.party.send(receiver, Opening(0, value.held[1:]))
+            channel.party.send(receiver, Opening(0, value.held[1:], value.name))
 
 
 async def receive_opening(
-    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...]
+    party: Party, computing: Sequence[PartyId], group: Group, shape: tuple[int, ...], *, name: bytes = b""
 ) -> Array:
     """Return a value that the computing parties open to this party, which is not one of them.
 
+    Args:
+      name: what they have to call it; see `terms`.
+
     Raises:
-      RemoteProtocolError: shares of another shape.
+      RemoteProtocolError: shares of another shape or name.
     """
     check_computing(party, computing)
     first = outside_opener(party.roster, party.me)
     two, one = computing[first], computing[(first + 1) % 3]
     messages = await party.gather(Opening, (two, one), max_bytes=2 * array_bytes(shape, group.dtype))
+    named = {peer: message.name for peer, message in messages.items()}
+    check_terms(party.me, name, named, what="an opening")
     like = np.broadcast_to(np.zeros((), group.dtype), shape)
     a, b = _shares(messages[two], [like, like], two)
     (c,) = _shares(messages[one], [like], one)
