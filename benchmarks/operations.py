@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from secagg import mpc
+from secagg.mpc import tables
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "operations.md"
 NAMES: Final = ("ada", "bob", "cleo", "dora")
@@ -46,6 +47,31 @@ PRODUCT: Final = "[MR18, 3.2.2], [DEK21]"
 TRUNCATED: Final = "product, then the wrap from top bits"
 SIGN: Final = "carry by digits and a tree"
 ELEMENTARY: Final = "[CS10], [AS19]"
+TABLES: Final = "docs/soundness.md, tables; expected"
+
+
+
+def _all(table: tables.Table) -> Any:
+    return mpc.concat([column.values for column in table.columns.values()])
+
+
+def _table(x: Any, y: Any, name: str) -> tables.Table:
+    valid = x.engine.public(np.ones(x.shape[0], bool))
+    return tables.Table({"k": tables.Column(x), name: tables.Column(y)}, valid)
+
+
+def _grouped(x: Any, y: Any) -> Any:
+    return _all(tables.group_by(_table(x, y, "a"), ["k"], {"s": ("sum", "a"), "n": ("count", None)}))
+
+
+def _joined(x: Any, y: Any) -> Any:
+    left, right = _table(x[: N // 2], y[: N // 2], "a"), _table(x[N // 2 :], y[N // 2 :], "b")
+    return _all(tables.join(left, right, [("k", "k")])[0])
+
+
+def _ranked(x: Any, y: Any) -> Any:
+    return _all(tables.window(_table(x, y, "a"), ["k"], [("a", False)], {"r": ("rank", None, None)}))
+
 
 OPERATIONS: Final = (
     Operation("x + y, x - y, -x", mpc.int64, lambda x, y: x + y, "0", LOCAL),
@@ -71,6 +97,9 @@ OPERATIONS: Final = (
     Operation("mpc.where(p, 2, 1)", bool, lambda x, _: mpc.where(x, 2, 1), "0", "bits to integers"),
     Operation("x.max()", mpc.int64, lambda x, _: x.max(), "0", "tree of maxima"),
     Operation("np.sort(x)", mpc.int64, lambda x, _: np.sort(x), "0", "docs/soundness.md, sorting; expected"),
+    Operation("tables.group_by, sum and count", mpc.int64, _grouped, "0", TABLES),
+    Operation("tables.join, rows of both", mpc.int64, _joined, "0", TABLES),
+    Operation("tables.window, rank", mpc.int64, _ranked, "0", TABLES),
     Operation(
         "1 / x, mpc.reciprocal(x)", FIXED, lambda x, _: mpc.reciprocal(x), "1 ulp, and 2**-21 / x", ELEMENTARY
     ),
