@@ -50,7 +50,6 @@ ELEMENTARY: Final = "[CS10], [AS19]"
 TABLES: Final = "docs/soundness.md, tables; expected"
 
 
-
 def _all(table: tables.Table) -> Any:
     return mpc.concat([column.values for column in table.columns.values()])
 

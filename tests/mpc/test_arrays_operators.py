@@ -171,6 +171,19 @@ def test_any_and_all_find_the_one_element_that_decides(count):
     assert not every.any()
 
 
+@pytest.mark.parametrize("n", [1, 64, 70, 200])
+def test_any_of_one_dimension_finds_one_element_and_reads_no_lane_behind_the_last(n):
+    values = np.zeros((3, n), np.int64)
+    values[1, n // 2] = values[2, -1] = 1
+
+    async def program(primitives):
+        engine = Engine(primitives)
+        rows = [engine.share(row, owner="ada", shape=n) > 0 for row in values]
+        return await engine.open(*(row.any() for row in rows))
+
+    assert [bool(found) for found in run_clear(program)] == [False, True, True]
+
+
 def test_real_numbers_agree_with_numpy_within_their_last_places():
     agree(
         [

@@ -132,6 +132,13 @@ def test_groups_show_the_order_of_their_keys_only_where_these_are_opened():
     assert (without.unique, without.keys) == (False, ())
     assert (filtered.unique, filtered.packed) == (True, False)
 
+    async def opened(t):
+        groups = tables.group_by(t, ["key"], {"n": ("count", None)})
+        await tables.open_table(Table({"n": groups["n"]}, groups.valid, groups.order))
+
+    _, (first, _) = openings(opened)
+    assert sorted(first) == [False] * 3 + [True] * 3  # the bits of shuffled rows
+
 
 class Overheard(ClearEngine):
     """An engine in the clear that shuffles by given orders, and notes all that is opened, on the way too."""
@@ -194,6 +201,20 @@ def test_where_valid_rows_stand_when_they_are_opened_depends_on_their_number_alo
     assert set(first.values()) == {2}
     assert first == last
     assert opened([True, True, False]) != first
+
+
+def test_ties_are_opened_in_an_order_that_does_not_depend_on_the_input():
+    """The order of the input would tell whose rows they are."""
+
+    async def program(engine):
+        columns = {"k": Column(engine.public(np.full(3, 7))), "x": Column(engine.public(np.arange(3)))}
+        t = Table(columns, engine.public(np.ones(3, bool)))
+        opened = await tables.open_table(tables.order_by(t, [("k", False)]).select(["x"]))
+        engine.primitives.opened = [tuple(opened["x"].tolist())]
+
+    found = transcripts(program, 2)
+    assert len(found) == 6
+    assert set(found.values()) == {6}
 
 
 def test_a_key_that_was_declared_unique_and_is_not_is_found():
