@@ -33,14 +33,14 @@ from secagg.mpc.arrays.dtypes import FixedType, int64
 from secagg.mpc.arrays.elementary import exp, sigmoid, softmax
 from secagg.mpc.arrays.moves import concat, stack
 
-_VALUES: Final = FixedType(20)  # of leaves
+VALUES: Final = FixedType(20)  # of leaves
 _LARGEST_SUM: Final = (
     2.0**21
 )  # a product of two fixed(20) and the difference of two sums fit what truncation takes
 
 
 @dataclass(frozen=True, slots=True)
-class _Tree:
+class Tree:
     """One tree; nodes are numbered from the root, 0, and -1 as a left child marks a leaf."""
 
     left: NDArray[np.int64]
@@ -63,7 +63,7 @@ class TreeEnsemble:
       RangeError: leaf values that may add up to 2**21 or more.
     """
 
-    trees: tuple[_Tree, ...]
+    trees: tuple[Tree, ...]
     n_features_in_: int
     classes_: NDArray[Any] | None
     base: NDArray[np.float64]
@@ -121,33 +121,22 @@ class TreeEnsemble:
                 np.array(a, np.int64) for a in (t.left_children, t.right_children, t.split_indices)
             )
             value = np.outer(conditions, np.arange(model.outputs) == column)
-            trees.append(_Tree(left, right, feature, conditions, value))
+            trees.append(Tree(left, right, feature, conditions, value))
         classes = {"logistic": np.arange(2), "softmax": np.arange(model.outputs)}.get(model.link)
         return cls(tuple(trees), model.features, classes, np.array(model.base), model.link, strict=True)
 
     def predict(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
         """Return predictions (n,): numbers of a regressor, indices into `classes_` of a classifier."""
-        values = self._values(X)
-        if self.link == "logistic":
-            return (values[:, 0] > 0).astype(int64)
-        if self.classes_ is not None:
-            return values.argmax(axis=1)
-        return exp(values[:, 0]) if self.link == "exp" else values[:, 0]
+        return verdict(self._values(X), self.classes_ is not None, self.link)
 
     def predict_proba(self, X: SharedArray) -> SharedArray:  # noqa: N803  # scikit-learn's name
         """Return the probabilities of all classes, of shape (n, classes)."""
-        if self.classes_ is None:
-            raise UsageError("a regressor has no probabilities: use predict")
-        values = self._values(X)
-        if self.link == "logistic":
-            second = sigmoid(values[:, 0])
-            return stack([1 - second, second], axis=1)
-        return softmax(values, axis=1) if self.link == "softmax" else values
+        return probabilities(self._values(X), self.classes_ is not None, self.link)
 
     def _values(self, x: SharedArray) -> SharedArray:
         x = features(x, self.n_features_in_)
         reached, values = self._leaves(self._passed(x), x.shape[0], x)
-        return reached.T.astype(_VALUES) @ np.concatenate(values) + self.base
+        return reached.T.astype(VALUES) @ np.concatenate(values) + self.base
 
     def _passed(self, x: SharedArray) -> SharedArray | None:
         """Return the bits (splits, n) of all splits of all trees: whether a row goes left."""
@@ -193,15 +182,34 @@ class TreeEnsemble:
         return concat(leaves), values
 
 
-def _splits(tree: _Tree) -> Sequence[int]:
+def verdict(values: SharedArray, classifies: bool, link: str) -> SharedArray:
+    """Return the predictions (n,) that sums over trees (n, outputs) stand for."""
+    if link == "logistic":
+        return (values[:, 0] > 0).astype(int64)
+    if classifies:
+        return values.argmax(axis=1)
+    return exp(values[:, 0]) if link == "exp" else values[:, 0]
+
+
+def probabilities(values: SharedArray, classifies: bool, link: str) -> SharedArray:
+    """Return the probabilities (n, classes) that sums over trees (n, outputs) stand for."""
+    if not classifies:
+        raise UsageError("a regressor has no probabilities: use predict")
+    if link == "logistic":
+        second = sigmoid(values[:, 0])
+        return stack([1 - second, second], axis=1)
+    return softmax(values, axis=1) if link == "softmax" else values
+
+
+def _splits(tree: Tree) -> Sequence[int]:
     return [int(i) for i in np.flatnonzero(tree.left >= 0)]
 
 
-def _taken(tree: Any, classifies: bool, weight: float) -> _Tree:
+def _taken(tree: Any, classifies: bool, weight: float) -> Tree:
     value = np.asarray(tree.value, np.float64)[:, 0, :]
     if classifies:
         value = value / value.sum(axis=1, keepdims=True)
-    return _Tree(
+    return Tree(
         np.asarray(tree.children_left, np.int64),
         np.asarray(tree.children_right, np.int64),
         np.asarray(tree.feature, np.int64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -162,6 +163,72 @@ def test_features_of_another_number_and_probabilities_of_a_regressor_are_refused
         opened(lambda x: [regressor.predict(x)], IRIS[:, :3])
     with pytest.raises(UsageError, match="use predict"):
         opened(lambda x: [regressor.predict_proba(x)], IRIS)
+
+
+def shared_model(model, x):
+    """Return what a shared model predicts, and the names of what is learned of it."""
+
+    async def start(primitives):
+        engine = mpc.Engine(primitives)
+        rows = learn.share_features(engine, x, owner="ada", shape=x.shape)
+        shape = dataclasses.replace(learn.shape_of(model), trees=len(model.trees) + 1)
+        shared = learn.share_trees(engine, model, owner="ada", shape=shape)
+        opened = [shared.predict(rows)]
+        return await engine.open(*opened, *([shared.predict_proba(rows)] if shape.classifies else []))
+
+    return run_clear(start)
+
+
+@pytest.mark.parametrize("objective", ["binary:logistic", "multi:softprob", "count:poisson"])
+def test_shared_models_of_xgboost_predict_what_public_ones_predict(objective):
+    model = learn.TreeEnsemble.from_xgboost(json.dumps(BOOSTED[objective]["model"]))
+    expected = np.array(BOOSTED[objective]["predicted"])
+    got = shared_model(model, IRIS[::10, :3])[-1]
+    if expected.ndim == 1 and model.classes_ is not None:
+        expected = np.column_stack([1 - expected, expected])
+    assert np.allclose(got, expected, rtol=2.0**-18, atol=2.0**-17)
+
+
+def test_shared_trees_that_are_not_complete_send_rows_on_a_threshold_the_way_that_public_ones_do():
+    rows = np.array([[0.5], [0.5 + 2.0**-16], [1.5], [1.5 + 2.0**-16]])
+    fitted = tree.DecisionTreeRegressor().fit(
+        [[0.0], [1.0], [2.0]], [3.0, -1.0, 7.0]
+    )  # splits at 0.5 and 1.5
+    model = learn.TreeEnsemble.from_sklearn(fitted)
+    assert list(shared_model(model, rows)[0]) == [3, -1, -1, 7]
+    strict = dataclasses.replace(model, strict=True)
+    assert list(shared_model(strict, rows)[0]) == [-1, -1, 7, 7]
+
+
+def test_a_model_that_does_not_fit_the_shape_agreed_on_is_refused():
+    model = learn.TreeEnsemble.from_sklearn(tree.DecisionTreeClassifier(max_depth=2).fit(IRIS, KINDS))
+    least = learn.shape_of(model)
+    for other in ({"depth": 1}, {"features": 3}, {"outputs": 2}, {"classifies": False}, {"link": "softmax"}):
+
+        async def start(primitives, other=other):
+            shape = dataclasses.replace(least, **other)
+            learn.share_trees(mpc.Engine(primitives), model, owner="ada", shape=shape)
+
+        with pytest.raises(ShapeError, match="the model of ada does not fit"):
+            run_clear(start)
+    with pytest.raises(UsageError, match="depth 12 at most"):
+        learn.EnsembleShape(1, 13, 1)
+
+
+def test_three_parties_use_a_tree_that_only_its_owner_knows():
+    fitted = tree.DecisionTreeClassifier(max_depth=2, random_state=0).fit(IRIS, KINDS)
+    model, rows = learn.TreeEnsemble.from_sklearn(fitted), IRIS[::30]
+
+    async def program(party):
+        engine = await mpc.Engine.create(party)
+        x = learn.share_features(engine, rows if party.me == "bob" else None, owner="bob", shape=rows.shape)
+        shape = learn.EnsembleShape(trees=1, depth=2, features=4, outputs=3, classifies=True)
+        shared = learn.share_trees(engine, model if party.me == "ada" else None, owner="ada", shape=shape)
+        return await shared.predict(x).open(to="bob")
+
+    values = simulate(dict.fromkeys(("ada", "bob", "cleo"), program)).results
+    assert values["ada"] is values["cleo"] is None
+    assert (values["bob"] == fitted.predict(rows)).all()
 
 
 def test_three_parties_classify_rows_of_one_of_them():
