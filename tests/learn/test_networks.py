@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import datasets, linear_model
@@ -18,7 +21,7 @@ STATE = {
     "0.bias": MADE_UP.normal(size=4),
     "2.weight": MADE_UP.normal(size=(2, 4)),
 }
-CLEAR = {
+CLEAR: dict[str, Callable[[Any], Any]] = {
     "": lambda v: v,
     "relu": lambda v: np.maximum(v, 0),
     "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
