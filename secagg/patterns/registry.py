@@ -51,6 +51,13 @@ _OWN: Final = {
     "survival": "secagg.patterns.health.survival:SURVIVAL",
     "logrank": "secagg.patterns.health.logrank:LOGRANK",
     "cox": "secagg.patterns.health.cox:COX",
+    "cohort_count": "secagg.patterns.health.cohort_count:COHORT_COUNT",
+    "crosstab": "secagg.patterns.health.crosstab:CROSSTAB",
+    "describe": "secagg.patterns.health.describe:DESCRIBE",
+    "correlation": "secagg.patterns.health.correlation:CORRELATION",
+    "marker_cooccurrence": "secagg.patterns.health.marker_cooccurrence:MARKER_COOCCURRENCE",
+    "rare_variant": "secagg.patterns.health.rare_variant:RARE_VARIANT",
+    "association": "secagg.patterns.health.association:ASSOCIATION",
 }
 _OWN_DISTRIBUTION: Final = "secagg"
 # What every installation has, in whatever version; parties compare secagg's release itself.

@@ -13,9 +13,9 @@ share of the rest that it explains. n - p - 1 degrees of freedom give its t = sq
 the effect, and n r2 is the score test. Variants are ranked by r2, and the effects and r2 of the first few are all there
 is to open: `t_test` makes standard errors and p-values of them.
 
-Range: dosages 0 to 2, covariates and traits moved into -1..1 by public ranges, 2**19 rows. Error of r2: 2**-24 (1 + 1 / yy /
-n), of effects (in units of the moved trait): 1e-6 where gg / n is at least 1/200, that is a minor allele frequency of
-about 1 in 400. A variant with gg / n below 2**-12 counts as constant, and has r2 = 0.
+Range: dosages 0 to 2, covariates and traits moved into -1..1 by public ranges, 2**19 rows, yy / n of at least 2**-12. A
+variant with gg / n below 2**-8 counts as constant, and has r2 = 0.
+Error: of r2, 2**-24 (1 + n / yy); of effects, in units of the moved trait, 1e-7. So ranges are to be no wider than needed.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from secagg.statistics.ratios import FINEST, inverse, mean
 
 LARGEST_DOSAGE: Final = 2
 _FINE: Final = FixedType(20)
-_INVERSE: Final = 28  # fractional bits of n / gg, which is below 2**12
-_LEAST: Final = 2.0**-12  # of gg / n
+_INVERSE: Final = 28  # fractional bits of n / gg, which is below 2**8
+_LEAST: Final = 2.0**-8  # of gg / n, so that an effect is below 2**4
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Hits:
 
     Attributes:
       variant: places, in int64.
-      effect: change of the moved trait for one more copy, in fixed(24).
+      effect: change of the moved trait for one more copy, in fixed(28).
       r2: in fixed(28).
     """
 
@@ -130,16 +130,20 @@ def association(squares: SharedArray, products: SharedArray, moments: SharedArra
     gy = cross[-1] - _quadratic(a, cross[:-1], matrix, b, with_trait)
     yy = second[-1, -1] - _quadratic(b, with_trait, matrix, b, with_trait)
     counts = (gg > _LEAST).astype(int64)
-    inverse_gg = read_as(inverse_in(truncated(gg, _FINE), _INVERSE), FixedType(_INVERSE)) * counts
-    # One step of Newton's method, for gg had more bits than its inverse was made of.
-    inverse_gg = product(inverse_gg, 2 - product(gg, inverse_gg, FixedType(_INVERSE)), FixedType(_INVERSE))
-    inverse_yy = read_as(inverse_in(truncated(yy, _FINE), _INVERSE), FixedType(_INVERSE))
-    inverse_yy = product(inverse_yy, 2 - product(yy, inverse_yy, FixedType(_INVERSE)), FixedType(_INVERSE))
+    inverse_gg = _inverse(gg) * counts
+    inverse_yy = _inverse(yy)
     effect = product(gy, inverse_gg, FixedType(_INVERSE))
     r2 = product(product(effect, gy, FINEST), inverse_yy, FixedType(_INVERSE))
     places: SharedArray = squares.engine.public(np.arange(variants))
     found = sort_by([r2], [places, effect, r2], descending=True, first=top)
-    return Hits(found[0], truncated(found[1], REFINEMENT), found[2])
+    return Hits(*found)
+
+
+def _inverse(x: SharedArray) -> SharedArray:
+    """Return 1 / x of x in fixed(30) from 2**-12 to 4: a first one of 20 bits of x, and a step of Newton's method."""
+    first = read_as(inverse_in(truncated(x, _FINE), _INVERSE), FixedType(_INVERSE))
+    lacking = 1 - product(x, first, FixedType(_INVERSE))
+    return first + product(first, lacking, FixedType(_INVERSE))
 
 
 def shortened_count(moments: SharedArray) -> SharedArray:

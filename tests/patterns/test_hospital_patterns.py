@@ -10,7 +10,18 @@ from bank_tables import terms_of
 from hospital_tables import HOSPITALS, largest_difference, parts, patients, strings, with_covariates
 from program_runs import played
 from secagg.errors import DataError, PlanError
-from secagg.patterns.health import COX, LOGRANK, SURVIVAL
+from secagg.patterns.health import (
+    ASSOCIATION,
+    COHORT_COUNT,
+    CORRELATION,
+    COX,
+    CROSSTAB,
+    DESCRIBE,
+    LOGRANK,
+    MARKER_COOCCURRENCE,
+    RARE_VARIANT,
+    SURVIVAL,
+)
 
 ROSSI = load_rossi().iloc[::4]
 EVENT = ROSSI["arrest"].to_numpy() == 1
@@ -84,3 +95,139 @@ def test_a_patient_without_a_covariate_or_with_one_twice_is_refused():
     covariates["covariate"] = strings(["age", "age", "age"])
     with pytest.raises(DataError, match="are there twice"):
         COX.local(COX.Parameters(covariates=("age",)), {"patients": rows, "covariates": covariates})
+
+
+AGE = ROSSI["age"].to_numpy()
+RNG = np.random.default_rng(4)
+
+
+def split(*columns, table, names):
+    """Return each hospital's rows of one table."""
+    arrays = [np.asarray(column) for column in columns]
+    return {
+        name: {table: {n: c[rows] for n, c in zip(names, arrays, strict=True)}} for name, rows in AT.items()
+    }
+
+
+def facts(at=AT):
+    sex, outcome = np.array(["f", "m"])[AGE % 2], np.array(["no", "yes"])[EVENT.astype(int)]
+    return {
+        name: {
+            "facts": {
+                "patient": strings([f"p{i}" for i in np.tile(rows, 2)]),
+                "variable": strings(["sex"] * len(rows) + ["outcome"] * len(rows)),
+                "value": strings([*sex[rows], *outcome[rows]]),
+            }
+        }
+        for name, rows in at.items()
+    }
+
+
+def test_a_cross_table_of_all_hospitals_with_its_tests():
+    told = compared(CROSSTAB, CROSSTAB.Parameters(), facts())
+    assert [what for what, _ in told][-4:] == [
+        "chi-square",
+        "degrees of freedom",
+        "p-value",
+        "Fisher's p-value",
+    ]
+    assert [what for what, _ in told][:2] == ["f | no", "f | yes"]
+
+
+def test_small_cells_are_not_told_and_then_neither_is_a_test():
+    cells = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20), facts())
+    assert 0 < len(cells) < 4
+    assert all(value >= 20 for _, value in cells)
+    alone = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20, tell="test"), facts())
+    assert [what for what, _ in alone] == ["chi-square", "degrees of freedom", "p-value"]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_patient_at_several_hospitals_counts_once_if_so_agreed(once):
+    tables = {
+        name: {"patients": {"patient": strings(patients)}}
+        for name, patients in {"elm": "abca", "fir": "c", "oak": "cde", "yew": ""}.items()
+    }
+    ((count,),) = compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once), tables)
+    assert count == (5 if once else 7)
+    assert compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once, smallest=8), tables) == []
+
+
+def test_a_measurement_by_group_is_described_where_groups_are_large_enough():
+    arm = np.array(["old" if a > 27 else "young" for a in AGE], object)
+    tables = split(
+        [f"p{i}" for i in range(len(AGE))],
+        arm,
+        AGE * 10**6,
+        table="measurements",
+        names=("patient", "arm", "value"),
+    )
+    parameters = DESCRIBE.Parameters(
+        arms=("old", "young", "none"), high=100, decimals=0, quantiles=(0.01, 0.5, 0.75), smallest=6
+    )
+    rows = compared(DESCRIBE, parameters, tables)
+    assert {arm for arm, _, _ in rows} == {"old", "young"}
+    assert sum(what.startswith("quantile") for _, what, _ in rows) == 4
+    tables["elm"]["measurements"]["value"][0] += 5
+    with pytest.raises(DataError, match=r"1 of .* values have more than the agreed 0 decimals"):
+        DESCRIBE.local(parameters, tables["elm"])
+
+
+def test_correlations_of_all_hospitals():
+    names = ("age", "prio", "fin")
+    x = ROSSI[[*names]].to_numpy(float)
+    tables = with_covariates(ROSSI["week"], EVENT, x, names, AT)
+    for own in tables.values():
+        own["patients"] = {"patient": own["patients"]["patient"]}
+    parameters = CORRELATION.Parameters(covariates=names, low=(0, 0, 0), high=(60, 30, 1))
+    assert len(compared(CORRELATION, parameters, tables)) == 3
+    assert compared(CORRELATION, CORRELATION.Parameters(names, (0, 0, 0), (60, 30, 1), 1000), tables) == []
+
+
+@pytest.mark.parametrize("together", [0.9, 0.4])
+def test_whether_two_markers_occur_together_is_told_and_nothing_else(together):
+    first = RNG.random(len(AGE)) < 0.4
+    second = np.where(RNG.random(len(AGE)) < together - 0.4, first, RNG.random(len(AGE)) < 0.4)
+    tables = split(
+        [f"p{i}" for i in range(len(AGE))],
+        first,
+        second,
+        table="patients",
+        names=("patient", "first", "second"),
+    )
+    rows = compared(MARKER_COOCCURRENCE, MARKER_COOCCURRENCE.Parameters(level=0.001), tables)
+    assert [(what, float(value)) for what, value in rows] == [("together", float(together > 0.5))]
+    assert len(compared(MARKER_COOCCURRENCE, MARKER_COOCCURRENCE.Parameters(tell="strength"), tables)) == 2
+
+
+def test_variants_that_few_carry_are_told():
+    variants = [f"rs{i}" for i in (1, 1, 1, 2, 3, 3)]
+    carriers = {"patient": strings("abcabb"), "variant": strings(variants)}
+    nobody = {name: column[:0] for name, column in carriers.items()}
+    tables = {n: {"carriers": own} for n, own in {"elm": carriers, "fir": nobody, "oak": carriers}.items()}
+    parameters = RARE_VARIANT.Parameters(variants=("rs1", "rs2", "rs3"), fewest=2, most=3)
+    assert compared(RARE_VARIANT, parameters, tables, ("elm", "fir", "oak")) == [("rs2", 2), ("rs3", 2)]
+
+
+@pytest.mark.slow
+def test_the_variants_that_go_with_a_trait():
+    n, m = len(AGE), 12
+    dosages = RNG.binomial(2, 0.3, (n, m))
+    trait = np.clip(50 + 6 * dosages[:, 3] + AGE / 4 + RNG.normal(size=n), 40, 80).round(3)
+    variants = tuple(f"rs{i}" for i in range(m))
+    tables = with_covariates(ROSSI["week"], EVENT, np.column_stack([trait, AGE]), ("trait", "age"), AT)
+    for name, rows in AT.items():
+        tables[name]["patients"] = {"patient": tables[name]["patients"]["patient"]}
+        tables[name]["genotypes"] = {
+            "patient": strings([f"p{i}" for i in np.repeat(rows, m)]),
+            "variant": strings(list(variants) * len(rows)),
+            "dosage": dosages[rows].reshape(-1),
+        }
+    found = compared(
+        ASSOCIATION, ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, top=2), tables
+    )
+    assert found[0][0] == "rs3"
+    with pytest.raises(DataError, match="expected one dosage for each of 1 patients and 13 variants; 1 are"):
+        ASSOCIATION.local(
+            ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=(*variants, "rs99")), tables["fir"]
+        )

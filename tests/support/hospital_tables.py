@@ -18,7 +18,7 @@ def parts(event: Any, names: Sequence[str] = HOSPITALS) -> dict[str, Any]:
     rest = np.setdiff1d(rows, caseless)
     single, rest = rest[:1], rest[1:]
     cut = np.array_split(rest, 4 * (len(names) - 2) - 3)
-    last = [np.concatenate(cut[:-1]), cut[-1]] if len(names) == 4 else [rest]
+    last: list[Any] = [np.concatenate(cut[:-1]), cut[-1]] if len(names) == 4 else [rest]
     return dict(zip(names, [caseless, single, *last], strict=True))
 
 

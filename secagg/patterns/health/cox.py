@@ -10,29 +10,26 @@ Learns: the recipients, for each covariate, its coefficient and standard error, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from secagg.errors import DataError, PlanError
+from secagg.errors import PlanError
 from secagg.mpc import stack
 from secagg.party import PartyId
 from secagg.patterns.health import plain
-from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names, places
+from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names
+from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
-from secagg.query.schema import Boolean, Identifier, Integer, Real, Schema
+from secagg.query.schema import Boolean, Identifier, Integer, Schema
 from secagg.statistics.hazards import MOST_ROWS, cox
 from secagg.statistics.log_rank import upper_gamma
 from secagg.statistics.survival import LARGEST_TIME
 
-_LARGEST: Final = 8192
-_VALUE: Final = Real(Decimal(-_LARGEST), Decimal(_LARGEST), 6)
 _UNITS: Final = 2.0**16  # of a covariate on shares
 
 
@@ -51,7 +48,7 @@ class CoxModel(ProgramPattern):
     summary = "what covariates do to the hazard of patients: Cox's proportional hazards model."
     inputs = {  # noqa: RUF012  # nobody changes it
         "patients": Schema(patient=Identifier(), time=Integer(0, LARGEST_TIME), event=Boolean()),
-        "covariates": Schema(patient=Identifier(), covariate=Identifier(repeated=True), value=_VALUE),
+        "covariates": COVARIATES,
     }
     results = Schema(
         covariate=Identifier(),
@@ -77,13 +74,13 @@ class CoxModel(ProgramPattern):
 
     def shared(self, parameters: Model) -> Mapping[str, Columns]:
         """Return what is shared: a row a patient."""
-        values = {f"x{i}": Number(-_LARGEST, _LARGEST, 16) for i in range(len(parameters.covariates))}
+        values = {f"x{i}": Number(-LARGEST, LARGEST, 16) for i in range(len(parameters.covariates))}
         return {"patients": {"time": Integer(0, LARGEST_TIME), "event": Flag(), **values}}
 
     def local(self, parameters: Model, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
         """Bring a patient's covariates into one row."""
         own = tables["patients"]
-        x = _wide(parameters, own["patient"], tables["covariates"])
+        x = wide(parameters.covariates, own["patient"], tables["covariates"])
         columns = {f"x{i}": x[:, i] for i in range(x.shape[1])}
         return {"patients": {"time": own["time"], "event": own["event"], **columns}}
 
@@ -144,38 +141,6 @@ def _wald(coefficients: Any, errors: Any) -> list[float]:
         upper_gamma(0.5, (float(b) / float(e)) ** 2 / 2) if e > 0 else 1.0
         for b, e in zip(coefficients, errors, strict=True)
     ]
-
-
-def _wide(parameters: Model, patients: Any, table: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Return each patient's agreed covariates, of shape (patients, covariates).
-
-    Raises:
-      DataError: a patient that is there twice, or without a covariate, or with one twice.
-    """
-    row = {patient: i for i, patient in enumerate(patients)}
-    if len(row) != len(patients):
-        raise DataError(
-            f"{len(patients) - len(row)} patients stand in more than one row of patients; leave one row each"
-        )
-    x = np.full((len(row), len(parameters.covariates)), np.nan)
-    wanted = np.array([name in parameters.covariates for name in table["covariate"]], bool)
-    names = [name for name, keep in zip(table["covariate"], wanted, strict=True) if keep]
-    column = places(names, parameters.covariates, "covariate")
-    of = [row.get(patient, -1) for patient, keep in zip(table["patient"], wanted, strict=True) if keep]
-    known = np.array(of, np.int64)
-    kept = known >= 0  # others' covariates are of patients without a time, who take no part
-    at = known[kept] * x.shape[1] + column[kept]
-    if len(np.unique(at)) != len(at):
-        raise DataError(
-            f"{len(at) - len(np.unique(at))} covariates of a patient are there twice; leave one each"
-        )
-    x.reshape(-1)[at] = np.asarray(table["value"], np.int64)[wanted][kept] / 10.0**_VALUE.decimals
-    missing = int(np.isnan(x).any(axis=1).sum())
-    if missing:
-        raise DataError(
-            f"{missing} of {len(row)} patients lack an agreed covariate; leave them out of patients, or fill it in"
-        )
-    return x
 
 
 COX: Final = CoxModel()

@@ -1,0 +1,143 @@
+"""Correlation: how measurements of patients of all hospitals go together, as Pearson's correlation of each two of them.
+
+Each hospital adds up its own rows and their products, moved into -1..1 by public ranges. Only these sums are shared. A
+patient who is in the tables of two hospitals counts twice.
+
+Learns: the recipients, the correlation of each two measurements and the number of patients, if there are at least
+`smallest`. The p-value follows from both. No mean, no variance.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from secagg.errors import PlanError
+from secagg.mpc import int64
+from secagg.party import PartyId
+from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names
+from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
+from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
+from secagg.patterns.pattern import Tables, Terms
+from secagg.patterns.program import Findings, ProgramPattern
+from secagg.query.schema import Identifier, Integer, Schema
+from secagg.statistics.moments import correlation, correlation_test, moved_sums
+from secagg.statistics.ratios import MOST
+
+
+class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The measurements, and the range of each."""
+
+    covariates: tuple[str, ...] = ("height", "weight")
+    low: tuple[float, ...] = (0, 0)
+    high: tuple[float, ...] = (250, 250)
+    smallest: Annotated[int, Meta(ge=3)] = 10
+
+
+def check_ranges(covariates: Sequence[str], low: Sequence[float], high: Sequence[float]) -> None:
+    """Raise `PlanError` where not each covariate has a range."""
+    if not len(covariates) == len(low) == len(high) or not all(
+        -LARGEST <= a < b <= LARGEST for a, b in zip(low, high, strict=False)
+    ):
+        raise PlanError(
+            f"expected for each of {len(covariates)} covariates a low and a larger high within {LARGEST} of zero, got "
+            f"{list(low)!r:.80} and {list(high)!r:.80}"
+        )
+
+
+class Correlation(ProgramPattern):
+    """Pearson's correlations; see the module."""
+
+    name = "correlation"
+    summary = "how measurements of patients go together: Pearson's correlations."
+    inputs = {  # noqa: RUF012  # nobody changes it
+        "patients": Schema(patient=Identifier()),
+        "covariates": COVARIATES,
+    }
+    results = Schema(
+        first=Identifier(),
+        second=Identifier(),
+        correlation=STATISTIC,
+        patients=Integer(),
+        p_value=PROBABILITY,
+    )
+    Parameters = Ranges
+    tells = "the correlation of each two measurements and the number of patients, if there are enough; p-values follow"
+
+    def check(self, parameters: Ranges, terms: Terms) -> None:
+        """Raise `PlanError` for fewer than two measurements, or other ranges than measurements."""
+        check_names("covariates", parameters.covariates, least=2, most=64)
+        check_ranges(parameters.covariates, parameters.low, parameters.high)
+        super().check(parameters, terms)
+
+    def shared(self, parameters: Ranges) -> Mapping[str, Columns]:  # noqa: ARG002
+        """Return what is shared: sums."""
+        real = Number(-MOST, MOST, 30)
+        return {"sums": {"sum": real}, "products": {"product": real}, "rows": {"number": Number(0, MOST)}}
+
+    def sizes(self, parameters: Ranges) -> Mapping[str, int]:
+        """Return the number of sums."""
+        p = len(parameters.covariates)
+        return {"sums": p, "products": p * p, "rows": 1}
+
+    def local(self, parameters: Ranges, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
+        """Add up a hospital's own rows."""
+        x = _rows(parameters, tables)
+        sums, products, n = moved_sums(x, parameters.low, parameters.high)
+        return {
+            "sums": {"sum": sums},
+            "products": {"product": products.reshape(-1)},
+            "rows": {"number": [n]},
+        }
+
+    def program(self, parameters: Ranges, tables: Mapping[str, JointTable]) -> Findings:
+        """Correlate."""
+        p, hospitals = len(parameters.covariates), len(tables["rows"].owners)
+        n = tables["rows"]["number"].sum()
+        sums = tables["sums"]["sum"].reshape((hospitals, p)).sum(axis=0)
+        products = tables["products"]["product"].reshape((hospitals, p, p)).sum(axis=0)
+        r = correlation(sums, products, n)
+        above = np.triu_indices(p, 1)
+        told = n >= parameters.smallest
+        return Findings({"r": r[above] * told, "n": (n * told.astype(int64)).reshape(1)})
+
+    def told(self, parameters: Ranges, columns: Sequence[Any]) -> Sequence[Any]:
+        """Name pairs, and add p-values."""
+        r, (n,) = columns
+        rows = _named(parameters, r, int(n)) if n else []
+        return [[row[i] for row in rows] for i in range(5)]
+
+    def pooled(self, parameters: Ranges, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
+        """Correlate the pooled rows with numpy."""
+        x = np.concatenate([_rows(parameters, own) for own in tables.values()])
+        if len(x) < parameters.smallest:
+            return []
+        distance = x - x.mean(axis=0)
+        spread = np.sqrt((distance**2).sum(axis=0))
+        products = distance.T @ distance
+        r = np.divide(
+            products,
+            np.outer(spread, spread),
+            out=np.zeros_like(products),
+            where=np.outer(spread, spread) > 0,
+        )
+        rows = _named(parameters, r[np.triu_indices(x.shape[1], 1)], len(x))
+        return [(a, b, python_value(STATISTIC, c), n, python_value(PROBABILITY, p)) for a, b, c, n, p in rows]
+
+
+def _rows(parameters: Ranges, tables: Tables) -> NDArray[np.float64]:
+    return wide(parameters.covariates, tables["patients"]["patient"], tables["covariates"])
+
+
+def _named(parameters: Ranges, r: Any, n: int) -> list[tuple[str, str, float, int, float]]:
+    pairs = itertools.combinations(parameters.covariates, 2)
+    return [(a, b, float(c), n, correlation_test(float(c), n)) for (a, b), c in zip(pairs, r, strict=True)]
+
+
+CORRELATION: Final = Correlation()

@@ -1,0 +1,179 @@
+"""Cross table: how many patients of all hospitals have each combination of values, small cells suppressed.
+
+A hospital's table `facts` has a row a patient and variable. Each hospital counts its own patients alone, and only cells are
+shared. A patient who is in the tables of two hospitals counts twice.
+
+Learns: with `tell = "cells"`, each cell of at least `smallest` patients; margins are not told, so nothing follows about
+other cells. Where every cell of a table of two variables is told, the chi-square and (of two by two) Fisher's p-value
+follow, and stand beside it. With `tell = "test"`, the chi-square and its p-value alone, and no cell.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from secagg.errors import DataError, PlanError
+from secagg.mpc import int64
+from secagg.party import PartyId
+from secagg.patterns.health.labels import STATISTIC, check_names, places
+from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
+from secagg.patterns.pattern import Tables, Terms
+from secagg.patterns.program import Findings, ProgramPattern
+from secagg.query.schema import Identifier, Schema
+from secagg.statistics.contingency import (
+    MOST_CELLS,
+    cell_counts,
+    chi_square,
+    chi_square_test,
+    fisher_exact,
+    told_cells,
+)
+from secagg.statistics.log_rank import p_value
+from secagg.statistics.ratios import MOST
+
+
+def _example() -> dict[str, tuple[str, ...]]:
+    return {"sex": ("f", "m"), "outcome": ("no", "yes")}
+
+
+class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The variables with their values, and what is told."""
+
+    axes: dict[str, tuple[str, ...]] = msgspec.field(default_factory=_example)
+    smallest: Annotated[int, Meta(ge=0)] = 5
+    tell: Literal["cells", "test"] = "cells"
+    max_patients: Annotated[int, Meta(ge=1, le=MOST)] = 10_000
+
+
+class Crosstab(ProgramPattern):
+    """A cross table; see the module."""
+
+    name = "crosstab"
+    summary = "how many patients have each combination of values, small cells suppressed; or a test alone."
+    inputs = {  # noqa: RUF012  # nobody changes it
+        "facts": Schema(
+            patient=Identifier(), variable=Identifier(repeated=True), value=Identifier(repeated=True)
+        )
+    }
+    results = Schema(what=Identifier(), value=STATISTIC)
+    Parameters = Axes
+    tells = (
+        "each cell of at least the smallest number of patients, and of a table without other cells its tests; or, if so "
+        "agreed, the chi-square test alone"
+    )
+
+    def check(self, parameters: Axes, terms: Terms) -> None:
+        """Raise `PlanError` for a table that cannot be computed."""
+        check_names("axes", list(parameters.axes), most=8)
+        for name, values in parameters.axes.items():
+            check_names(f"axes.{name}", values, most=1024)
+        if parameters.tell == "test" and (
+            len(parameters.axes) != 2 or min(map(len, parameters.axes.values())) < 2
+        ):
+            raise PlanError('tell = "test" takes two variables of two values or more; use tell = "cells"')
+        if self._cells(parameters) > MOST_CELLS or parameters.max_patients * len(terms.input_parties) > MOST:
+            raise PlanError(
+                f"expected at most {MOST_CELLS} cells, and {MOST} patients of all hospitals together; name fewer values, or "
+                "lower max_patients"
+            )
+        super().check(parameters, terms)
+
+    @staticmethod
+    def _cells(parameters: Axes) -> int:
+        return int(np.prod([len(values) for values in parameters.axes.values()], dtype=np.int64))
+
+    def shared(self, parameters: Axes) -> Mapping[str, Columns]:
+        """Return what is shared: cells."""
+        return {"cells": {"patients": Number(0, parameters.max_patients)}}
+
+    def sizes(self, parameters: Axes) -> Mapping[str, int]:
+        """Return the number of cells."""
+        return {"cells": self._cells(parameters)}
+
+    def local(self, parameters: Axes, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
+        """Count a hospital's own patients."""
+        return {"cells": {"patients": _cells_of(parameters, tables["facts"]).reshape(-1)}}
+
+    def program(self, parameters: Axes, tables: Mapping[str, JointTable]) -> Findings:
+        """Add up the cells, and suppress small ones or test."""
+        cells = tables["cells"]
+        sizes = [len(values) for values in parameters.axes.values()]
+        counts = cells["patients"].reshape((len(cells.owners), *sizes)).sum(axis=0)
+        if parameters.tell == "test":
+            statistic, degrees = chi_square(counts, most=parameters.max_patients * len(cells.owners))
+            return Findings({"statistic": statistic.reshape(1), "degrees": degrees.reshape(1)})
+        told = told_cells(counts, parameters.smallest)
+        return Findings({"counts": counts * told.astype(int64), "told": told})
+
+    def told(self, parameters: Axes, columns: Sequence[Any]) -> Sequence[Any]:
+        """Name the cells, and add what follows from a table without suppressed ones."""
+        if parameters.tell == "test":
+            (statistic,), (degrees,) = columns
+            return _columns(_test(float(statistic), int(degrees), p_value(float(statistic), int(degrees))))
+        return _columns(_named(parameters, *columns))
+
+    def pooled(self, parameters: Axes, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
+        """Count the pooled patients."""
+        counts = np.sum([_cells_of(parameters, tables[name]["facts"]) for name in tables], axis=0)
+        if parameters.tell == "test":
+            rows = _test(*chi_square_test(counts))
+        else:
+            rows = _named(parameters, counts, counts >= parameters.smallest)
+        return [(what, python_value(STATISTIC, value)) for what, value in rows]
+
+
+def _cells_of(parameters: Axes, facts: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Return a hospital's cells; a patient counts who has a value of every variable.
+
+    Raises:
+      DataError: a value that the job does not name, or a variable of a patient twice.
+    """
+    names = list(parameters.axes)
+    number: dict[str, int] = {}
+    rows: list[dict[int, int]] = []
+    by_variable: dict[str, list[int]] = {name: [] for name in names}
+    patients, variables, values = (list(facts[column]) for column in ("patient", "variable", "value"))
+    for i, variable in enumerate(variables):
+        if variable in by_variable:
+            by_variable[variable].append(i)
+    for axis, name in enumerate(names):
+        at = by_variable[name]
+        for i, place in zip(at, places([values[i] for i in at], parameters.axes[name], name), strict=True):
+            row = number.setdefault(patients[i], len(rows))
+            if row == len(rows):
+                rows.append({})
+            if axis in rows[row]:
+                raise DataError(f"a patient has {name} twice in facts; leave one row each")
+            rows[row][axis] = int(place)
+    whole = [row for row in rows if len(row) == len(names)]
+    columns = [np.array([row[axis] for row in whole], np.int64) for axis in range(len(names))]
+    return cell_counts(columns, [len(parameters.axes[name]) for name in names])
+
+
+def _test(statistic: float, degrees: int, p: float) -> list[tuple[str, float]]:
+    return [("chi-square", statistic), ("degrees of freedom", float(degrees)), ("p-value", p)]
+
+
+def _named(parameters: Axes, counts: Any, told: Any) -> list[tuple[str, float]]:
+    cells = [" | ".join(cell) for cell in itertools.product(*parameters.axes.values())]
+    flat, shown = np.asarray(counts).reshape(-1), np.asarray(told).reshape(-1)
+    rows = [(cell, float(n)) for cell, n, yes in zip(cells, flat, shown, strict=True) if yes]
+    if shown.all() and len(parameters.axes) == 2:
+        rows += _test(*chi_square_test(counts))
+        if np.shape(counts) == (2, 2):
+            rows.append(("Fisher's p-value", fisher_exact(np.asarray(counts))))
+    return rows
+
+
+def _columns(rows: list[tuple[str, float]]) -> Sequence[Any]:
+    return [[what for what, _ in rows], [value for _, value in rows]]
+
+
+CROSSTAB: Final = Crosstab()

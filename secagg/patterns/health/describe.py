@@ -1,0 +1,200 @@
+"""Describe: number, mean, variance, the mean's confidence interval and quantiles of a measurement by group of patients.
+
+Each hospital adds up its own rows alone. Sums of whole units and of their squares are exact. Quantiles are found on shares,
+on the public grid of values: a quantile is the first value that the agreed share of a group's rows reaches (numpy's
+"inverted_cdf"), so it is somebody's value. A patient who is in the tables of two hospitals counts twice.
+
+Learns: the recipients, of each group of at least `smallest` patients, the number, the mean and the variance; and each
+quantile that has at least `smallest` rows on either side. The interval follows from the first three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from secagg.errors import DataError, PlanError
+from secagg.mpc import int64
+from secagg.party import PartyId
+from secagg.patterns.health.labels import STATISTIC, check_names, places
+from secagg.patterns.health.wide import LARGEST, VALUE
+from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
+from secagg.patterns.pattern import Tables, Terms
+from secagg.patterns.program import Findings, ProgramPattern
+from secagg.query.schema import Identifier, Schema
+from secagg.statistics.moments import (
+    MOST_VALUES,
+    group_sums,
+    mean_and_variance,
+    quantiles,
+    value_counts,
+)
+from secagg.statistics.ratios import MOST
+
+_NAMES: Final = ("number", "mean", "variance", "mean, lower end", "mean, upper end")
+
+
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Groups, the measurement's range and decimals, and what is told."""
+
+    arms: tuple[str, ...] = ("all",)
+    low: Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] = 0
+    high: Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] = 200
+    decimals: Annotated[int, Meta(ge=0, le=3)] = 1
+    quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
+    confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
+    smallest: Annotated[int, Meta(ge=2)] = 5
+
+    @property
+    def units(self) -> tuple[int, int]:
+        """The range in units of 10**-decimals."""
+        return self.low * 10**self.decimals, self.high * 10**self.decimals
+
+
+class Describe(ProgramPattern):
+    """A measurement by group; see the module."""
+
+    name = "describe"
+    summary = "number, mean, variance and quantiles of a measurement by group of patients."
+    inputs = {  # noqa: RUF012  # nobody changes it
+        "measurements": Schema(patient=Identifier(), arm=Identifier(repeated=True), value=VALUE)
+    }
+    results = Schema(arm=Identifier(), what=Identifier(), value=STATISTIC)
+    Parameters = Description
+    tells = (
+        "of each group of enough patients: their number, the mean and the variance of their values; and each quantile with "
+        "enough values on either side"
+    )
+
+    def check(self, parameters: Description, terms: Terms) -> None:
+        """Raise `PlanError` for a range or quantiles that cannot be computed."""
+        check_names("arms", parameters.arms)
+        low, high = parameters.units
+        if not low < high or high - low >= MOST_VALUES:
+            raise PlanError(
+                f"expected low below high and at most {MOST_VALUES} values between them, got {low} to {high} in units of "
+                f"10**-{parameters.decimals}; use fewer decimals"
+            )
+        if any(not 0 < q < 1 or abs(q * 10_000 - round(q * 10_000)) > 1e-9 for q in parameters.quantiles):
+            raise PlanError(
+                f"expected quantiles between 0 and 1 of at most 4 decimals, got {parameters.quantiles!r:.80}"
+            )
+        super().check(parameters, terms)
+
+    def shared(self, parameters: Description) -> Mapping[str, Columns]:
+        """Return what is shared: sums, and counts by value where quantiles are wanted."""
+        low, high = parameters.units
+        width = high - low
+        count = Number(0, MOST)
+        sums: Columns = {
+            "number": count,
+            "sum": Number(-width * MOST, width * MOST),
+            "squares": Number(0, width * width * MOST),
+        }
+        return {"sums": sums} | ({"values": {"count": count}} if parameters.quantiles else {})
+
+    def sizes(self, parameters: Description) -> Mapping[str, int]:
+        """Return the number of groups, and of values."""
+        low, high = parameters.units
+        arms = len(parameters.arms)
+        return {"sums": arms} | ({"values": arms * (high - low + 1)} if parameters.quantiles else {})
+
+    def local(self, parameters: Description, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
+        """Add up a hospital's own rows."""
+        value, group = _values(parameters, tables["measurements"])
+        low, high = parameters.units
+        arms = len(parameters.arms)
+        sums = group_sums(value, group, groups=arms, low=low, high=high)
+        found = {"sums": {"number": sums[:, 0], "sum": sums[:, 1], "squares": sums[:, 2]}}
+        if parameters.quantiles:
+            counts = value_counts(value, group, groups=arms, low=low, high=high)
+            found["values"] = {"count": counts.reshape(-1)}
+        return found
+
+    def program(self, parameters: Description, tables: Mapping[str, JointTable]) -> Findings:
+        """Add up, find quantiles, and keep what groups are too small for."""
+        sums, arms = tables["sums"], len(parameters.arms)
+        hospitals = len(sums.owners)
+        total = {name: sums[name].reshape((hospitals, arms)).sum(axis=0) for name in sums.columns}
+        told = total["number"] >= parameters.smallest
+        found = {name: column * told.astype(int64) for name, column in total.items()} | {"told": told}
+        if parameters.quantiles:
+            counts = tables["values"]["count"].reshape((hospitals, arms, -1)).sum(axis=0)
+            values, enough = quantiles(
+                counts, parameters.quantiles, low=parameters.units[0], smallest=parameters.smallest
+            )
+            found |= {"quantiles": values * enough.astype(int64), "enough": enough}
+        return Findings(found)
+
+    def told(self, parameters: Description, columns: Sequence[Any]) -> Sequence[Any]:
+        """Make means and variances of sums."""
+        rows = _rows(parameters, np.column_stack(columns[:3]), columns[3], *columns[4:])
+        return [[row[i] for row in rows] for i in range(3)]
+
+    def pooled(self, parameters: Description, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
+        """Describe the pooled rows with numpy."""
+        value, group = (
+            np.concatenate(part)
+            for part in zip(*(_values(parameters, t["measurements"]) for t in tables.values()), strict=True)
+        )
+        rows = []
+        for g, arm in enumerate(parameters.arms):
+            own = value[group == g] / 10.0**parameters.decimals
+            if len(own) >= parameters.smallest:
+                mean, variance = own.mean(), own.var(ddof=1)
+                half = mean_and_variance([len(own), 0, variance * (len(own) - 1)], low=0, high=0,
+                                         level=parameters.confidence)[2]  # fmt: skip
+                figures = (len(own), mean, variance, mean - half, mean + half)
+                rows += [(arm, name, float(figure)) for name, figure in zip(_NAMES, figures, strict=True)]
+            for q in parameters.quantiles:
+                before, least = round(q * 10_000) * len(own), (parameters.smallest - 1) * 10_000
+                if before > least and len(own) * 10_000 - before >= least:
+                    found = float(np.quantile(own, q, method="inverted_cdf"))
+                    rows.append((arm, f"quantile {q:g}", found))
+        return [(arm, name, python_value(STATISTIC, figure)) for arm, name, figure in rows]
+
+
+def _values(parameters: Description, table: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a hospital's values in units of 10**-decimals, and their groups.
+
+    Raises:
+      DataError: a value of more decimals than agreed.
+    """
+    units = np.asarray(table["value"], np.int64)
+    unit = 10 ** (VALUE.decimals - parameters.decimals)
+    finer = int(np.count_nonzero(units % unit))
+    if finer:
+        raise DataError(
+            f"{finer} of {len(units)} values have more than the agreed {parameters.decimals} decimals; round them, or agree "
+            "on more"
+        )
+    return units // unit, places(table["arm"], parameters.arms, "arm")
+
+
+def _rows(
+    parameters: Description, sums: NDArray[np.int64], told: Any, found: Any = None, enough: Any = None
+) -> list[tuple[str, str, float]]:
+    low, high = parameters.units
+    scale = 10.0**parameters.decimals
+    means, variances, half = mean_and_variance(sums, low=low, high=high, level=parameters.confidence)
+    rows: list[tuple[str, str, float]] = []
+    for g, arm in enumerate(parameters.arms):
+        if told[g]:
+            ends = means[g] - half[g], means[g] + half[g]
+            figures = (means[g] / scale, variances[g] / scale**2, *(end / scale for end in ends))
+            rows += [
+                (arm, name, float(figure))
+                for name, figure in zip(_NAMES, (sums[g, 0], *figures), strict=True)
+            ]
+        for j, q in enumerate(parameters.quantiles):
+            if enough[g, j]:
+                rows.append((arm, f"quantile {q:g}", float(found[g, j]) / scale))
+    return rows
+
+
+DESCRIBE: Final = Describe()
