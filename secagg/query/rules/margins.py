@@ -176,8 +176,9 @@ def suppressed_together(
         lonely.append(mark)
     alone_of, anywhere = name("lonely"), name("anywhere")
     table = with_columns(table, [(alone_of, add([table[one].ref for one in lonely]))])
-    domain = inference.aggregation(anywhere, "max", table[alone_of], table, grouped=True).domain
-    table = Window(table, (), (), (WindowFunction(anywhere, "max", alone_of, domain),))
+    domain = inference.aggregation(anywhere, "sum", table[alone_of], table, grouped=True).domain
+    first = (SortKey(alone_of, descending=True),)  # so that the sum so far is 0 at all rows or at none
+    table = Window(table, (), first, (WindowFunction(anywhere, "sum", alone_of, domain, whole_peers=False),))
     shown = inference.call(
         "and",
         inference.call("eq", table[hidden].ref, inference.literal(0)),

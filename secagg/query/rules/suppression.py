@@ -310,17 +310,18 @@ class _Suppression:
         return name
 
     def _contributions(self, size: str, contributor: tuple[str, ...]) -> str:
-        """Return the column with what a contributor adds in all, at one of its rows, and 0 at the others."""
-        every, place, name = (self.carrier.name(one) for one in ("whole", "place", "part"))
+        """Return the column with what a contributor adds in all, at the last of its rows, and 0 at the others."""
+        so_far, following, name = (self.carrier.name(one) for one in ("sum", "next", "part"))
         column = self.rows[size]
-        whole = inference.aggregation(every, "sum", column, self.rows, grouped=True)
-        summed = Window(self.rows, contributor, (), (WindowFunction(every, "sum", size, whole.domain),))
-        number = inference.literal(1).domain
-        numbers = WindowFunction(place, "row_number", None, replace(number, highest=max(1, summed.max_rows)))
-        ordered = Window(summed, contributor, (SortKey(size),), (numbers,))
-        head = inference.call("eq", ordered[place].ref, inference.literal(1))
-        at_head = inference.case([(head, ordered[every].ref)], inference.literal(0))
-        self.rows = with_columns(ordered, [(name, at_head)])
+        whole = inference.aggregation(so_far, "sum", column, self.rows, grouped=True)
+        functions = (
+            WindowFunction(so_far, "sum", size, whole.domain, whole_peers=False),
+            WindowFunction(following, "lead", size, column.domain.with_null()),
+        )
+        ordered = Window(self.rows, contributor, (SortKey(size),), functions)
+        last = inference.call("is_null", ordered[following].ref)
+        at_last = inference.case([(last, ordered[so_far].ref)], inference.literal(0))
+        self.rows = with_columns(ordered, [(name, at_last)])
         return name
 
     def _largest(self, size: str, group: tuple[str, ...], largest: int) -> Expression:
