@@ -47,6 +47,7 @@ The operations of `Call` (arguments are of the domains that stand here; `inferen
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -338,9 +339,15 @@ class Project(_OnOne):
 
     @cached_property
     def unique(self) -> frozenset[frozenset[str]]:  # type: ignore[override]
-        kept = {one.name: name for name, one in self.expressions if isinstance(one, Ref)}
+        kept: dict[str, list[str]] = {}
+        for name, one in self.expressions:
+            if isinstance(one, Ref):
+                kept.setdefault(one.name, []).append(name)
         return frozenset(
-            frozenset(kept[name] for name in key) for key in self.input.unique if key <= kept.keys()
+            frozenset(names)
+            for key in self.input.unique
+            if key <= kept.keys()
+            for names in itertools.product(*(kept[name] for name in key))
         )
 
 
