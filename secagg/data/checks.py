@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from secagg.data.choices import BooleanColumn, CategoryColumn, DateColumn, TimestampColumn
 from secagg.data.columns import ColumnMap
 from secagg.data.conventions import Conventions
 from secagg.data.dialect import EPOCHS, Dialect
@@ -20,16 +21,17 @@ from secagg.data.numbers import (
     NUMERIC,
     WHOLE,
     IntegerColumn,
-    MoneyColumn,
     NumberColumn,
     expect,
     matches,
+    money_column,
+    real_column,
     trimmed,
 )
 from secagg.data.reports import EMPTY, Times
 from secagg.data.sources import Source, quote_text
-from secagg.errors import DataError
-from secagg.query.schema import Integer, Money, Schema
+from secagg.errors import DataError, UsageError
+from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Money, Real, Schema, Timestamp
 
 __all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows", "sampled_times"]
 
@@ -95,7 +97,7 @@ def checked_rows(
     conditions = [(f"{nothing} AND dated IS NULL", "", EMPTY)]
     conditions += [(f"coalesce(p{i}, '') = ''", name, "is missing") for i, name in enumerate(parts)]
     conditions += [
-        (condition, number.column, why) for number in numbers for condition, why in number.conditions
+        (condition, number.column, why) for number in numbers for condition, why in _conditions(number)
     ]
     if schema.time is None:
         texts.append("NULL::VARCHAR AS time, 0::DOUBLE AS dated, false AS instant")
@@ -109,7 +111,7 @@ def checked_rows(
     places = [f"{i}_{j}" for i, group in enumerate(groups) for j in range(len(group))]
     kept = [f"CASE WHEN near THEN p{i} ELSE '' END AS id{place}" for i, place in enumerate(places)]
     kept += [
-        f"CASE WHEN near THEN {number.value} ELSE 0 END AS number{i}" for i, number in enumerate(numbers)
+        f"CASE WHEN near THEN {_value(number)} ELSE 0 END AS number{i}" for i, number in enumerate(numbers)
     ]
     start, end = (f"'{bound}'::DOUBLE" for bound in bounds)
     spelt = [f"{_kind(dialect, expected)} AS form", *(number.spelt for number in numbers)]
@@ -150,13 +152,40 @@ def _numbers(
 ) -> list[NumberColumn]:
     numbers: list[NumberColumn] = []
     for field, kind in schema.items():
-        if isinstance(kind, Money):
-            (column,) = columns[field]
-            numbers.append(MoneyColumn(table, column, len(numbers), conventions, dialect))
-        elif isinstance(kind, Integer):
-            (column,) = columns[field]
-            numbers.append(IntegerColumn(table, column, len(numbers), kind))
+        number, column = len(numbers), columns[field][0]
+        match kind:
+            case Money():
+                numbers.append(money_column(table, column, number, kind, conventions, dialect))
+            case Real():
+                numbers.append(real_column(table, column, number, kind, dialect))
+            case Integer():
+                numbers.append(IntegerColumn(table, column, number, kind))
+            case Category():
+                numbers.append(CategoryColumn(table, column, number, kind))
+            case Boolean():
+                numbers.append(BooleanColumn(table, column, number, kind))
+            case Date():
+                numbers.append(DateColumn(table, column, number, kind, dialect))
+            case Timestamp():
+                numbers.append(TimestampColumn(table, column, number, kind, dialect))
+            case Identifier(nullable=True):
+                raise UsageError(f"{field}: an identifier that may be missing is read by queries alone")
+            case _:
+                pass
     return numbers
+
+
+def _conditions(number: NumberColumn) -> list[tuple[str, str]]:
+    if not number.nullable:
+        return number.conditions
+    (missing, _), *others = number.conditions
+    return [(f"NOT ({missing}) AND ({condition})", why) for condition, why in others]
+
+
+def _value(number: NumberColumn) -> str:
+    if not number.nullable:
+        return number.value
+    return f"CASE WHEN NOT ({number.conditions[0][0]}) THEN {number.value} END"
 
 
 def _time_texts(table: Source, names: tuple[str, ...], dialect: Dialect) -> list[str]:

@@ -8,21 +8,23 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-from secagg.data.conventions import LARGEST_LIMIT, Conventions
+from secagg.data.conventions import Conventions
 from secagg.data.dialect import Dialect
 from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
-from secagg.query.schema import Integer
+from secagg.query.schema import Integer, Money, Real
 
 __all__ = [
     "NUMBER_TEXT",
     "NUMERIC",
     "WHOLE",
+    "DecimalColumn",
     "IntegerColumn",
-    "MoneyColumn",
     "NumberColumn",
     "expect",
     "matches",
+    "money_column",
+    "real_column",
     "trimmed",
 ]
 
@@ -59,6 +61,7 @@ class NumberColumn(Protocol):
         "" for nothing.
       conditions: under which a row cannot be used, in order, and why.
       value: the number of a row that can be used.
+      nullable: whether a row without one can be used; the first condition says that it has none.
     """
 
     column: str
@@ -71,31 +74,47 @@ class NumberColumn(Protocol):
     exact: str
     conditions: list[tuple[str, str]]
     value: str
+    nullable: bool
 
 
-class MoneyColumn:
-    """The SQL of an amount, which becomes a whole number of the currency's smallest unit; see `NumberColumn`.
+class DecimalColumn:
+    """The SQL of a decimal number, which becomes a whole number of its smallest unit; see `NumberColumn`.
 
-    A row's amount is `written` as the table has it. `amount` has a decimal point and nothing between thousands; it is NULL
+    A row's number is `written` as the table has it. `amount` has a decimal point and nothing between thousands; it is NULL
     where that cannot be. `plain` says that it needs no second look, and `wide` is its number otherwise. `units` is the end.
+
+    Args:
+      noun: what a number of the column is.
+      bounds: the range, in whole numbers or decimals; from "0" where nothing below zero can be.
+      outside: what is wrong with a number out of the range.
     """
 
     def __init__(
-        self, table: Source, column: str, number: int, conventions: Conventions, dialect: Dialect
+        self,
+        table: Source,
+        column: str,
+        number: int,
+        dialect: Dialect,
+        *,
+        noun: str,
+        decimals: int,
+        bounds: tuple[str, str],
+        outside: str,
+        nullable: bool = False,
     ) -> None:
-        expect(table, column, NUMERIC, "an amount is a number")
+        expect(table, column, NUMERIC, f"{noun} is a number")
         is_text = table.columns[column].type == "VARCHAR"
-        self.column = column
+        self.column, self.nullable = column, nullable
         self._written, amount, plain, wide, units, exact = (
             f"{name}{number}" for name in ("written", "amount", "plain", "wide", "units", "exact")
         )
         self._amount, self._plain = amount, plain
-        decimals = conventions.currency_decimals
         type_ = f"DECIMAL(18, {decimals})"
-        pattern = rf"[+-]?[0-9]{{1,15}}([.][0-9]{{0,{decimals}}})?"
+        pattern = rf"[+-]?[0-9]{{1,{min(15, 18 - decimals)}}}([.][0-9]{{0,{decimals}}})?"
         if is_text and not dialect.declares_numbers and decimals >= 3:
             # 3.000 is ambiguous.
-            pattern = r"[+-]?[0-9]{1,15}([.]([0-9]{0,2}" + "|[0-9]{4}" * (decimals > 3) + "))?"
+            more = f"|[0-9]{{4,{decimals}}}" if decimals > 3 else ""
+            pattern = rf"[+-]?[0-9]{{1,{min(15, 18 - decimals)}}}([.]([0-9]{{0,2}}{more}))?"
         # 10**17 of the smallest unit times 10**4 takes more than 18 digits.
         scaled = units if decimals <= 2 else f"{units}::DECIMAL(38, {decimals})"
         self.value = f"({scaled} * {10**decimals})::BIGINT"
@@ -107,7 +126,9 @@ class MoneyColumn:
                 (lost, "is in scientific notation, where a spreadsheet has cut digits; export the column as text"),
             ]  # fmt: skip
         unit = f"{10.0**-decimals:.{decimals}f}"
-        largest = conventions.largest_amount
+        lowest, largest = bounds
+        signed = lowest != "0"
+        most = 10 ** (18 - decimals) // 2  # what is beyond it is beyond any range
         self.given = self._written
         self.texts = f"{trimmed(table, column)} AS {self._written}"
         self.spelt = f"{spelt} AS {amount}"
@@ -118,23 +139,31 @@ class MoneyColumn:
         )
         self.units = (
             f"CASE WHEN {plain} THEN TRY_CAST({amount} AS {type_}) "
-            f"WHEN {wide} BETWEEN 0 AND {2 * LARGEST_LIMIT} THEN {wide}::{type_} END AS {units}"
+            f"WHEN {wide} BETWEEN {-most if signed else 0} AND {most} THEN {wide}::{type_} END AS {units}"
         )
         self.exact = (
             f"coalesce(CASE WHEN {wide} = 0 THEN {matches(amount, _ZERO)} ELSE {wide} = {units} "
-            f"OR (abs({wide} - {units})::DOUBLE <= {_FLOAT_NOISE} * {wide}::DOUBLE "
+            f"OR (abs({wide} - {units})::DOUBLE <= {_FLOAT_NOISE} * abs({wide})::DOUBLE "
             f"AND abs({wide} - {units}) < {unit} / 1000) END, false) AS {exact}"
+        )
+        below = (
+            "is below zero in a form that is not known; write it with a minus sign in front"
+            if signed
+            else "is negative"
         )
         self.conditions = [
             (f"coalesce({self._written}, '') = ''", "is missing"),
-            (f"NOT {plain} AND {matches(self._written, _BELOW_ZERO)}", "is negative"),
+            (f"NOT {plain} AND {matches(self._written, _BELOW_ZERO)}", below),
             (f"NOT {plain} AND {matches(self._written, _WITH_CURRENCY)}", "has a currency beside the number"),
             *separators,
             (f"{amount} IS NULL OR NOT ({plain} OR {matches(amount, NUMBER_TEXT)})", "is not a number"),
-            (f"CASE WHEN {plain} THEN {units} < 0 ELSE coalesce({wide} < 0, starts_with({amount}, '-')) END",
-             "is negative"),
+            *([] if signed else [
+                (f"CASE WHEN {plain} THEN {units} < 0 ELSE coalesce({wide} < 0, starts_with({amount}, '-')) END",
+                 "is negative"),
+            ]),
             *damages,
-            (f"{units} IS NULL OR {units} > {largest}", f"is above {largest}"),
+            (f"{units} IS NULL OR {units} > {largest}{f' OR {units} < {lowest}' if signed else ''}",
+             outside),
             (f"NOT {plain} AND NOT {exact}", f"has digits below {unit}"),
         ]  # fmt: skip
 
@@ -175,12 +204,35 @@ class MoneyColumn:
         return text, [(wrong, "has other separators than the ones that were said, or at other places")]
 
 
+def money_column(
+    table: Source, column: str, number: int, kind: Money, conventions: Conventions, dialect: Dialect
+) -> DecimalColumn:
+    """Return the SQL of an amount, by the type's decimals and bound or else the job's."""
+    decimals = conventions.currency_decimals if kind.decimals is None else kind.decimals
+    largest = conventions.largest_amount if kind.max is None else kind.max
+    return DecimalColumn(
+        table, column, number, dialect,
+        noun="an amount", decimals=decimals, bounds=("0", str(largest)), nullable=kind.nullable,
+        outside=f"is above {largest}" if kind.max is None else f"lies outside 0 to {largest}",
+    )  # fmt: skip
+
+
+def real_column(table: Source, column: str, number: int, kind: Real, dialect: Dialect) -> DecimalColumn:
+    """Return the SQL of a number of a range and of so many decimals."""
+    bounds = (f"{kind.min:f}", f"{kind.max:f}")
+    return DecimalColumn(
+        table, column, number, dialect,
+        noun="a number", decimals=kind.decimals, bounds=bounds, nullable=kind.nullable,
+        outside=f"lies outside {bounds[0]} to {bounds[1]}",
+    )  # fmt: skip
+
+
 class IntegerColumn:
     """The SQL of a whole number of a range, which may be written with zeros behind a point; see `NumberColumn`."""
 
     def __init__(self, table: Source, column: str, number: int, kind: Integer) -> None:
         expect(table, column, NUMERIC, "a whole number is a number")
-        self.column = column
+        self.column, self.nullable = column, kind.nullable
         text, whole = f"count{number}", f"whole{number}"
         self.given = text
         self.texts = f"{trimmed(table, column)} AS {text}"

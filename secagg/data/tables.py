@@ -50,7 +50,7 @@ from secagg.data.reports import (
 from secagg.data.sources import find_sources, open_source
 from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
-from secagg.query.schema import Columns, Identifier, Integer, Money, Schema
+from secagg.query.schema import Boolean, Columns, Identifier, Money, Schema, Time, Type
 
 __all__ = ["BadRows", "Sources", "Table", "read_table"]
 
@@ -66,7 +66,8 @@ class Table:
 
     Attributes:
       columns: identifiers as `Categorical`, numbered in the order in which they first come, spelt by the agreed rule.
-        Amounts are int64 from 0, in the currency's smallest unit; whole numbers int64; times float64, finite.
+        Amounts are int64 from 0, in the currency's smallest unit; whole numbers int64; times float64, finite; others as
+        `schema` says at their types. A column that may be missing is a masked array.
       report: what was read and what was left out.
       own_spelling: by field, of each identifier that the table spells otherwise, how it does where it first comes.
     """
@@ -133,7 +134,7 @@ class _Rows:
     """By field, the identifiers and everything else; and what was read."""
 
     identifiers: dict[str, Spelt]
-    numbers: dict[str, NDArray[np.int64] | NDArray[np.float64]]
+    numbers: dict[str, NDArray[Any]]
     report: ReadReport
 
 
@@ -210,11 +211,21 @@ def _read_one(
             zone=conventions.zone,
             files=(table.described(),),
         )
-        counted = [field for field, kind in schema.items() if isinstance(kind, Money | Integer)]
-        numbers = {field: scan[f"number{i}"][taken] for i, field in enumerate(counted)}
+        counted = [field for field, kind in schema.items() if not isinstance(kind, Identifier | Time)]
+        numbers = {
+            field: _column(scan[f"number{i}"][taken], schema[field]) for i, field in enumerate(counted)
+        }
         if schema.time is not None:
             numbers[schema.time] = seconds[taken]
         return _Rows(dict(zip(fields, spelt, strict=True)), numbers, report)
+
+
+def _column(found: NDArray[Any], kind: Type) -> NDArray[Any]:
+    """Return a column's numbers as the schema says; DuckDB gives a masked array only where it met a NULL."""
+    kept = found.astype(np.bool_) if isinstance(kind, Boolean) else found.astype(np.int64, copy=False)
+    if kind.nullable if not isinstance(kind, Time) else False:
+        return np.ma.asarray(kept)
+    return np.asarray(kept)
 
 
 def _spell(
@@ -259,5 +270,8 @@ def _joined(several: Sequence[_Rows]) -> _Rows:
         field: joined([rows.identifiers[field] for rows in several]) for field in first.identifiers
     }
     counts = [_count(one.field, one.rule, identifiers[one.field]) for one in first.report.identifiers]
-    numbers = {field: np.concatenate([rows.numbers[field] for rows in several]) for field in first.numbers}
+    numbers = {}
+    for name, column in first.numbers.items():
+        join: Any = np.ma.concatenate if isinstance(column, np.ma.MaskedArray) else np.concatenate
+        numbers[name] = join([rows.numbers[name] for rows in several])
     return _Rows(identifiers, numbers, join_reports([rows.report for rows in several], counts))

@@ -5,7 +5,7 @@ A *field* is what a computation calls a column; a *column* is what a file calls 
     Schema(patient=Identifier(), diagnosis=Identifier(repeated=True), age=Integer(0, 130))
 
 A table is read into one array for each field. Which array that is stands at the types below. Where a type is `nullable`, a
-field may be empty: its array is a `numpy.ma.MaskedArray` then, and an identifier's code is -1.
+field may be empty: its array is a `numpy.ma.MaskedArray` then. Identifiers that may be missing are read by queries alone.
 """
 
 from __future__ import annotations

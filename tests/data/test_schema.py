@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -14,7 +15,20 @@ from secagg.data.conventions import Conventions
 from secagg.data.dialect import Dialect
 from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
-from secagg.query.schema import Format, Identifier, Integer, Money, Schema, Time, Type
+from secagg.query.schema import (
+    Boolean,
+    Category,
+    Date,
+    Format,
+    Identifier,
+    Integer,
+    Money,
+    Real,
+    Schema,
+    Time,
+    Timestamp,
+    Type,
+)
 
 STAYS = Schema(
     patient=Identifier(), diagnosis=Identifier(), age=Integer(0, 130), cost=Money(), paid=Money(), rank=Integer(-2)
@@ -175,3 +189,95 @@ def test_a_schema_that_cannot_be_is_refused(columns: dict[str, Type], says: str)
 def test_a_range_that_cannot_be_is_refused(low: int, high: int) -> None:
     with pytest.raises(UsageError, match="expected a range of integers"):
         Integer(low, high)
+
+
+VISITS = Schema(
+    level=Real(Decimal("-1.5"), Decimal(20), 2),
+    score=Real(Decimal(0), Decimal(1), 4, nullable=True),
+    ward=Category(("north", "east"), nullable=True),
+    smokes=Boolean(nullable=True),
+    day=Date(nullable=True),
+    at=Timestamp("Europe/Berlin", 1, nullable=True),
+    paid=Money(0, max=50, nullable=True),
+    age=Integer(0, 130, nullable=True),
+)  # fmt: skip
+VISIT = "level,score,ward,smokes,day,at,paid,age\n"
+GOOD = "-1.5,0.25,north,yes,2020-02-29,2020-10-25 02:30:00.5,50,64\n"
+
+
+def test_reals_categories_booleans_dates_and_timestamps_are_read(tmp_path: Path) -> None:
+    rows = GOOD + "20,,,,,,,\n1.00,1,east,0,1969/12/31,2020-07-01T12:00:00+02:00,0,0\n"
+    first, second = put(tmp_path, VISIT + rows), put(tmp_path, VISIT + GOOD, "u.csv")
+    table = read_table([first, second], VISITS)
+    expected = {
+        "level": [-150, 2000, 100, -150],
+        "score": [2500, None, 10_000, 2500],
+        "ward": [1, None, 0, 1],
+        "smokes": [True, None, False, True],
+        "day": [18_321, None, -1, 18_321],
+        "at": [
+            16_035_858_005,
+            None,
+            15_935_976_000,
+            16_035_858_005,
+        ],  # the first of the two times that clocks show
+        "paid": [50, None, 0, 50],
+        "age": [64, None, 0, 64],
+    }
+    for field, values in expected.items():
+        assert table[field].tolist() == values, field
+        assert isinstance(table[field], np.ma.MaskedArray) == (field != "level")
+        assert table[field].dtype == (np.bool_ if field == "smokes" else np.int64)
+
+
+def test_typed_columns_of_the_new_types_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT 0.07::DOUBLE AS level, NULL::DECIMAL(5, 4) AS score, 'east'::ENUM('east', 'x') AS ward, "
+            "false AS smokes, 7 AS paid, NULL::INT AS age, "
+            "DATE '2020-02-29' AS day, TIMESTAMPTZ '2020-07-01 10:00:00.1+00' AS at) "
+            f"TO '{path}'"
+        )
+    table = read_table(path, VISITS)
+    found = {field: table[field].tolist() for field in VISITS}
+    assert found == {
+        "level": [7], "score": [None], "ward": [0], "smokes": [False], "day": [18_321], "at": [15_935_976_001],
+        "paid": [7], "age": [None],
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("-1.5,", "-1.6,", "level lies outside -1.5 to 20"),
+        ("-1.5,", "20.01,", "level lies outside -1.5 to 20"),
+        ("-1.5,", "1.0051,", "level has digits below 0.01"),
+        ("-1.5,", "(1.5),", "level is below zero in a form that is not known"),
+        ("-1.5,", ",", "level is missing"),
+        ("0.25", "1.1", "score lies outside 0 to 1"),
+        ("0.25", "-0.1", "score is negative"),
+        ("north", "North", "ward is none of the category's values"),
+        ("yes", "maybe", "smokes is neither true nor false"),
+        ("2020-02-29", "2021-02-29", "day is not an ISO date"),
+        ("2020-02-29", "29.02.2020", "day is not an ISO date"),
+        ("2020-02-29", "2200-01-01", "day lies outside 1900-01-01 to 2199-12-31"),
+        (
+            "2020-10-25 02:30:00.5",
+            "2020-03-29 02:30:00",
+            "at does not exist in Europe/Berlin, whose clocks skip it",
+        ),
+        ("2020-10-25 02:30:00.5", "2020-10-25 02:30:00.55", "at is finer than 1 decimals of a second"),
+        ("2020-10-25 02:30:00.5", "noon", "at is not an ISO timestamp"),
+        (",50,", ",51,", "paid lies outside 0 to 50"),
+        (",64", ",131", "age lies outside 0 to 130"),
+    ],
+)
+def test_a_value_of_the_new_types_that_cannot_be_is_named(
+    tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    assert old in GOOD
+    path = put(tmp_path, VISIT + GOOD + GOOD.replace(old, new, 1))
+    with pytest.raises(DataError, match=re.escape(f"t.csv:3: {reason}")):
+        read_table(path, VISITS)

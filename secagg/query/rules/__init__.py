@@ -13,3 +13,7 @@ from secagg.query.rules.rule_file import OwnerRules, Use, load_rules, parse_rule
 from secagg.query.rules.suppression import protect
 
 __all__ = ["Grant", "OwnerRules", "Use", "check", "load_rules", "parse_rules", "protect"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
