@@ -53,7 +53,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_paths: Annotated[int, Meta(ge=1, le=10**7)] = 100_000
     max_cycles: Annotated[int, Meta(ge=1, le=10**6)] = 1_000
     rows_of: Side = "payer"
-    max_cents: Annotated[int, Meta(ge=1)] = MAX_CENTS
+    max_cents: Annotated[int, Meta(ge=1, le=10**16)] = MAX_CENTS  # a hundred times it fits 62 bits
 
 
 class Cycles(ProgramPattern):
@@ -70,8 +70,6 @@ class Cycles(ProgramPattern):
         "more paths than max_paths could be part of a cycle",
         "there are more cycles of a length than max_cycles",
     )
-    summed = ("transfers.amount",)
-    factor = 200
 
     def shared(self, parameters: Limits) -> dict[str, Columns]:
         """Return transfers and accounts."""

@@ -20,7 +20,7 @@ from secagg.query.schema import Identifier, Schema
 
 ACCOUNTS: Final = Schema(account=Identifier())
 INPUTS: Final = {"transfers": TRANSFERS, "accounts": ACCOUNTS}
-MAX_CENTS: Final = 10**12  # of one transfer, unless the parties agree otherwise
+MAX_CENTS: Final = 10**10  # of one transfer, unless the parties agree otherwise
 
 Side = Literal["payer", "payee"]
 
