@@ -58,9 +58,10 @@ CASES: Final = (
         {
             "max_hops": 4,
             "tolerance_percent": 60,
-            "within_s": 20 * _DAY,
-            "max_transfers": 8,
-            "min_cents": 40_000,
+            "within_s": 30 * _DAY,
+            "max_transfers": 16,
+            "min_cents": 30_000,
+            "max_paths": 40_000,
         },
         "cycle",
     ),

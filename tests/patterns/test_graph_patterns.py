@@ -43,6 +43,7 @@ def bank_tables(rng, accounts=18, transfers=60, days=6):
 
 CASES = {
     "cycles": {
+        "min_hops": 2,
         "max_hops": 3,
         "tolerance_percent": 10,
         "min_cents": 1000,

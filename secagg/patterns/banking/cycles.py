@@ -1,9 +1,10 @@
 """Cycles: money that comes back to where it left, over up to five accounts, with rising time and about the same amount.
 
 Each bank puts in the transfers of its own accounts (`own_accounts` says whose row enters) from `min_amount` on, and the
-list of these accounts. A cycle is a sequence of 2 to `max_hops` transfers. Each begins where the one before ended, not
-before it, and the last ends where the first began. All take place within `within_s` seconds, no account comes twice, and
-each amount differs from the first by at most `tolerance_percent` of that. Accounts that make more than `max_transfers` such
+list of these accounts. A cycle is a sequence of `min_hops` to `max_hops` transfers. Each begins where the one before ended,
+not before it, and the last ends where the first began. All take place within `within_s` seconds, no account comes twice,
+and each amount differs from the first by at most `tolerance_percent` of that. Accounts that make more than `max_transfers`
+such
 transfers are shops and the like: they begin cycles, and stand within none.
 
 Every step keeps at most `max_paths` paths and `max_cycles` cycles, which are public. If there are more, the run ends and
@@ -22,6 +23,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from secagg.errors import PlanError
 from secagg.mpc import concat, sort_by, stack
 from secagg.mpc.arrays import SharedArray
 from secagg.mpc.arrays.reductions import cumulative_sum
@@ -37,7 +39,7 @@ from secagg.patterns.banking.own_accounts import (
 from secagg.patterns.banking.successors import successors
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import MS, Columns, JointTable, Number
-from secagg.patterns.pattern import Tables
+from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Identifier, Integer, Schema, Time
 
@@ -45,6 +47,7 @@ from secagg.query.schema import Identifier, Integer, Schema, Time
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What counts as a cycle, and the sizes that bound the work (public)."""
 
+    min_hops: Annotated[int, Meta(ge=2, le=5)] = 3
     max_hops: Annotated[int, Meta(ge=2, le=5)] = 4
     tolerance_percent: Annotated[int, Meta(ge=0, le=99)] = 10
     within_s: Annotated[int, Meta(ge=0, le=10**9)] = 2_592_000
@@ -71,6 +74,14 @@ class Cycles(ProgramPattern):
         "there are more cycles of a length than max_cycles",
     )
 
+    def check(self, parameters: Limits, terms: Terms) -> None:
+        """Raise `PlanError` for what cannot be computed."""
+        if parameters.min_hops > parameters.max_hops:
+            raise PlanError(
+                f"expected min_hops of at most max_hops, which is {parameters.max_hops}, got {parameters.min_hops}"
+            )
+        super().check(parameters, terms)
+
     def shared(self, parameters: Limits) -> dict[str, Columns]:
         """Return transfers and accounts."""
         return {
@@ -96,8 +107,9 @@ class Cycles(ProgramPattern):
         too_many_paths = too_many_cycles = transfers.valid[0] & False  # of shared bits
         for hops in range(2, parameters.max_hops + 1):
             longer, returns = paths.extended(transfers, parameters)
-            too_many_cycles = too_many_cycles | (returns.sum() > parameters.max_cycles)
-            cycles.append(_first(returns, longer.nodes[:-1], parameters.max_cycles))
+            if hops >= parameters.min_hops:
+                too_many_cycles = too_many_cycles | (returns.sum() > parameters.max_cycles)
+                cycles.append(_first(returns, longer.nodes[:-1], parameters.max_cycles))
             if hops < parameters.max_hops:
                 too_many_paths = too_many_paths | (longer.valid.sum() > parameters.max_paths)
                 paths = longer.kept(parameters.max_paths)
@@ -136,7 +148,7 @@ class Cycles(ProgramPattern):
                 if not (near and now <= at <= start + parameters.within_s * MS):
                     continue
                 if payee == nodes[0]:
-                    for account in nodes:
+                    for account in nodes if hops >= parameters.min_hops else ():
                         found[account,] = min(found.get((account,), (hops,)), (hops,))
                 elif payee not in nodes and hops < parameters.max_hops:
                     follow([*nodes, payee], cents, start, at)
