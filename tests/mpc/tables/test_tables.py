@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from clear import run_clear
 from secagg.mpc import tables
 from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.sorting import methods
 from secagg.mpc.tables import Column, logic
 from table_rows import by_duckdb, in_order, rows_of, shared
 
@@ -131,7 +132,11 @@ def test_windows_and_orders_are_those_of_duckdb(made):
             t, [], [("k", False), ("x", True), ("y", False)], {"z": ("row_number", None, None)}
         )
         # z tells rows apart, so that neighbours are those of DuckDB.
+        ordered = tables.order_by(number, [("z", True)])
+        ends = {"first": ("first", "x"), "last": ("last", "x")}
         return [
+            tables.group_by(ordered, ["k"], ends),
+            tables.group_by(ordered, [], ends),
             tables.window(number, ["k"], [("z", True)], functions),
             tables.window(
                 t,
@@ -141,11 +146,15 @@ def test_windows_and_orders_are_those_of_duckdb(made):
             ),
         ]
 
-    windows, ranks = opened(program, made)
+    ends, whole_ends, windows, ranks = opened(program, made)
     over = "OVER (PARTITION BY k ORDER BY z DESC ROWS UNBOUNDED PRECEDING)"
     whole = "OVER (PARTITION BY k ORDER BY z DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"
-    sql = f"""
-        WITH n AS (SELECT *, row_number() OVER (ORDER BY k NULLS LAST, x DESC NULLS LAST, y) z FROM t)
+    number = "WITH n AS (SELECT *, row_number() OVER (ORDER BY k NULLS LAST, x DESC NULLS LAST, y) z FROM t)"
+    sql = f"{number} SELECT k, first(x ORDER BY z DESC), last(x ORDER BY z DESC) FROM n GROUP BY k"
+    assert in_order(ends) == in_order(by_duckdb(sql, t=made))
+    sql = f"{number} SELECT first(x ORDER BY z DESC), last(x ORDER BY z DESC) FROM n"
+    assert whole_ends == by_duckdb(sql, t=made)
+    sql = f"""{number}
         SELECT *, rank() {over}, dense_rank() {over}, lag(z) {over}, lead(z, 2) {over}, sum(z) {over}::BIGINT,
             count(x) {over}, sum(x) {whole}::BIGINT, first(x) {whole}, last(x) {whole} FROM n"""
     assert in_order(windows) == in_order(by_duckdb(sql, t=made))
@@ -184,3 +193,19 @@ def test_null_is_that_of_three_valued_logic(made):
         got, (sql, sql + " WHERE b OR x < y", "SELECT x FROM t UNION ALL SELECT y FROM t"), strict=True
     ):
         assert in_order(rows) == in_order(by_duckdb(query, t=made)), query
+
+
+def test_operators_that_want_the_same_order_sort_once(monkeypatch):
+    sorts = []
+    sort = methods.sort
+    monkeypatch.setattr(methods, "sort", lambda *args, **options: sorts.append(1) or sort(*args, **options))
+    sales = {"k": [3, 1, 3, 2], "x": [1, 2, 3, 4]}, [True, True, True, False]
+    shops = {"k": [1, 3], "y": [10, 30]}, [True, True]
+
+    def program(t, u):
+        joined, _ = tables.join(t, u, [("k", "k")])
+        ranked = tables.window(joined.filter(joined["x"].values > 1), ["k"], [], {"n": ("count", "x", None)})
+        return [tables.group_by(ranked, ["k"], {"s": ("sum", "x"), "y": ("first", "y")})]
+
+    assert opened(program, sales, shops) == [[(1, 2, 10), (3, 3, 30)]]
+    assert len(sorts) == 1
