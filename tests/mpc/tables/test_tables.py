@@ -50,7 +50,7 @@ AS_SQL = (
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(made_up(k=_NUMBERS, l=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3), b=_BOOLS))
 def test_groups_and_aggregates_are_those_of_duckdb(made):
     def program(t):
@@ -79,7 +79,7 @@ def test_groups_and_aggregates_are_those_of_duckdb(made):
     ({"k": [1, None], "l": [1, 1], "x": [5, 6]}, [True, True]),
     ({"k": [1], "m": [1], "b": [True]}, [True]),
 )
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     made_up(k=_NUMBERS, l=st.integers(-2, 2), x=_NUMBERS), made_up(k=_NUMBERS, m=st.integers(-2, 2), b=_BOOLS)
 )
@@ -111,7 +111,7 @@ def test_joins_are_those_of_duckdb(left, right):
         assert in_order(rows) == in_order(by_duckdb(sql, t=left, u=right)), sql
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(made_up(k=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3)))
 def test_windows_and_orders_are_those_of_duckdb(made):
     functions = {
@@ -164,7 +164,7 @@ def test_windows_and_orders_are_those_of_duckdb(made):
     assert in_order(ranks) == in_order(by_duckdb(sql, t=made))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(made_up(b=_BOOLS, b2=_BOOLS, x=_NUMBERS, y=_NUMBERS))
 def test_null_is_that_of_three_valued_logic(made):
     def program(t):
