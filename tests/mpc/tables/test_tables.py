@@ -198,7 +198,12 @@ def test_null_is_that_of_three_valued_logic(made):
 def test_operators_that_want_the_same_order_sort_once(monkeypatch):
     sorts = []
     sort = methods.sort
-    monkeypatch.setattr(methods, "sort", lambda *args, **options: sorts.append(1) or sort(*args, **options))
+
+    def counted(*args, **options):
+        sorts.append(1)
+        return sort(*args, **options)
+
+    monkeypatch.setattr(methods, "sort", counted)
     sales = {"k": [3, 1, 3, 2], "x": [1, 2, 3, 4]}, [True, True, True, False]
     shops = {"k": [1, 3], "y": [10, 30]}, [True, True]
 
