@@ -30,7 +30,7 @@ from secagg.query.algebra import (
     Relation,
     after,
 )
-from secagg.query.evaluator import evaluate, like_pattern
+from secagg.query.evaluator import evaluate, like
 
 __all__ = [
     "FRAC_BITS",
@@ -459,9 +459,8 @@ def _like(value: Expression, pattern: Expression) -> Expression:
         raise UsageError("LIKE takes a constant pattern")
     if _is_null(value):
         return null()
-    matching = like_pattern(written)
     if value.domain.kind == "category":
-        chosen = [one for one in value.domain.values if matching.fullmatch(one)]
+        chosen = [one for one in value.domain.values if like(one, written)]
         return _one_of(value, chosen)
     if value.domain.kind != "identifier":
         raise UsageError(f"LIKE takes texts, and this is {value.domain.noun}")

@@ -75,7 +75,7 @@ class Conditions:
         node: exp.Expr,
     ) -> None:
         """Join a table to all that come before it, by its own conditions alone."""
-        left = self._join_pending()
+        left = self.filtered(self._join_pending())
         self._name(alias, rows)
         pairs = []
         for one in conditions:
@@ -129,6 +129,7 @@ class Conditions:
         return condition
 
     def _name(self, alias: str, rows: Relation) -> None:
+        self._text.word(exp.to_identifier(alias), alias)
         if alias in self.scope:
             raise self._text.refusal(
                 exp.to_identifier(alias), f"two tables are called {alias!r:.80}; rename one with AS"

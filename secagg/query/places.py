@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from sqlglot import exp
 
 from secagg.errors import UsageError
+
+_LONGEST_NAME: Final = 128
 
 
 class PlacedError(UsageError):
@@ -49,6 +52,14 @@ class Text:
             parts = value if isinstance(value, list) else [value]
             part = parts[0] if isinstance(parts[0], exp.Expr) else node
             raise self.unsupported(part, f"{name.strip('_').upper().replace('_', ' ')} of {shown(node)}")
+
+    def word(self, node: exp.Expr, name: str) -> str:
+        """Return a name; refuse one that is no word, which could stand for a column that the plan adds."""
+        if name.isidentifier() and len(name) <= _LONGEST_NAME:
+            return name
+        raise self.refusal(
+            node, f"expected a name of at most {_LONGEST_NAME} letters, digits and '_', got {name!r:.80}"
+        )
 
     @contextlib.contextmanager
     def at(self, node: exp.Expr) -> Iterator[None]:

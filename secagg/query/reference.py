@@ -105,7 +105,8 @@ class Pool:
         """Return a table's rows in their domains' units, as `evaluator` takes them."""
         declared = self._declaration[table]
         domains = {name: domain_of(kind) for name, kind in declared.columns.items()}
-        found = self._connection.execute(f'SELECT {", ".join(domains)} FROM "{table}"').fetchall()
+        listed = ", ".join(f'"{name}"' for name in domains)
+        found = self._connection.execute(f'SELECT {listed} FROM "{table}"').fetchall()
         return [
             {name: in_units(value, domains[name]) for name, value in zip(domains, row, strict=True)}
             for row in found

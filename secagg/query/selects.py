@@ -152,6 +152,9 @@ class Selects:
             if isinstance(one, exp.Star) or (isinstance(one, exp.Column) and isinstance(one.this, exp.Star)):
                 raise self._text.unsupported(one, "* here", "name the columns")
             name = one.alias_or_name
+            if isinstance(one.unalias(), exp.Literal) and not name.isidentifier():
+                name = f"_col_{len(outputs)}"  # sqlglot calls a constant without AS by its value
+            self._text.word(one, name)
             if any(name == other for other, _ in outputs):
                 raise self._text.refusal(one, f"two columns are called {name!r:.80}; rename one with AS")
             outputs.append((name, scalars.lowered(one)))
@@ -205,6 +208,11 @@ class Selects:
         if node.name not in self._declaration:
             raise self._text.refusal(
                 node, f"there is no table {node.name!r:.80}; {near(node.name, self._declaration)}"
+            )
+        columns = node.args["alias"].args.get("columns") if node.args.get("alias") is not None else None
+        if columns:
+            raise self._text.unsupported(
+                columns[0], "other names for a declared table's columns", "rename them in SELECT"
             )
         return alias, self._declaration[node.name].scan(alias)
 
@@ -283,7 +291,7 @@ class Selects:
             raise self._text.unsupported(
                 node, "a subquery in this condition", "write EXISTS or IN beside AND, or join it"
             )
-        return self._keyed_join(inner, rows, below, pairs, how, f"subquery{number}")
+        return self._keyed_join(inner, rows, below, pairs, how, f"subquery {number}")
 
     def _keyed_join(
         self,
@@ -296,8 +304,8 @@ class Selects:
     ) -> Relation:
         with self._text.at(node):
             fitted = [in_one_domain(pair, "eq") for pair in pairs]
-        lefts = [(f"{name}.left{i}", one) for i, (one, _) in enumerate(fitted)]
-        rights = [(f"{name}.right{i}", other) for i, (_, other) in enumerate(fitted)]
+        lefts = [(f"{name}.left {i}", one) for i, (one, _) in enumerate(fitted)]
+        rights = [(f"{name}.right {i}", other) for i, (_, other) in enumerate(fitted)]
         names = rows.names
         kept: list[tuple[str, Expression]] = [(one.name, one.ref) for one in rows.columns]
         on: list[tuple[str, str]] = []
@@ -412,7 +420,7 @@ class Selects:
                     raise self._text.unsupported(
                         key, "ORDER BY of what is not in SELECT, here", "add it to SELECT"
                     )
-                name, domain = same or f"order{len(hidden) + 1}", value.domain
+                name, domain = same or f"order {len(hidden) + 1}", value.domain
                 if same is None:
                     hidden.append((name, value))
             orderable(self._text, key, domain)

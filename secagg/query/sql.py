@@ -11,7 +11,7 @@ from sqlglot.errors import ParseError, SqlglotError, TokenError
 from sqlglot.optimizer.qualify import qualify
 
 from secagg.errors import UsageError
-from secagg.query.algebra import Query
+from secagg.query.algebra import Query, Relation
 from secagg.query.declaration import Declaration
 from secagg.query.inference import near
 from secagg.query.places import PlacedError, Text
@@ -20,6 +20,7 @@ from secagg.query.selects import Selects
 __all__ = ["PlacedError", "plan"]
 
 _LONGEST_QUERY = 1 << 16  # characters
+_MOST_RELATIONS = 1000
 _DEEPEST = 200  # brackets inside each other, which the parser would meet with recursion
 
 
@@ -30,7 +31,18 @@ def plan(sql: str, declaration: Declaration) -> Query:
       UsageError: the text is not one SELECT, something in it is not supported or does not fit, or a table or column is
         not declared; the message names line and column.
     """
-    query = Text(sql)
+    try:
+        root = _root(Text(sql), declaration)
+    except RecursionError:
+        raise UsageError("the query is nested too deeply") from None
+    if _size(root, {}) > _MOST_RELATIONS:
+        raise UsageError(
+            f"expected a plan of at most {_MOST_RELATIONS} steps; a WITH that is used twice counts twice"
+        )
+    return Query(root, sql)
+
+
+def _root(query: Text, declaration: Declaration) -> Relation:
     tree = _parsed(query)
     schema: dict[str, object] = {
         name: dict.fromkeys(table.columns, "INT") for name, table in declaration.items()
@@ -40,16 +52,18 @@ def plan(sql: str, declaration: Declaration) -> Query:
     _expand_windows(query, tree)
     try:
         tree = qualify(
-            tree,
-            schema=schema,
-            dialect="duckdb",
-            validate_qualify_columns=False,
-            quote_identifiers=False,
-            identify=False,
-        )
+            tree, schema=schema, dialect="duckdb", validate_qualify_columns=False, quote_identifiers=False, identify=False
+        )  # fmt: skip
     except SqlglotError as error:
         raise UsageError(f"the query cannot be understood: {_first_line(error)}") from None
-    return Query(selects.query(tree), sql)
+    return selects.query(tree)
+
+
+def _size(root: Relation, known: dict[int, int]) -> int:
+    """Return how many relations a plan has, those that are used in several places counted in each."""
+    if id(root) not in known:
+        known[id(root)] = 1 + sum(_size(below, known) for below in root.inputs)
+    return known[id(root)]
 
 
 def _parsed(query: Text) -> exp.Expr:
@@ -72,8 +86,6 @@ def _parsed(query: Text) -> exp.Expr:
         ) from None
     except TokenError as error:
         raise UsageError(f"this is not SQL: {_first_line(error)}") from None
-    except RecursionError:
-        raise UsageError("the query is nested too deeply") from None
     if len(trees) != 1:
         raise UsageError(f"expected one SELECT, got {len(trees)} statements")
     if not isinstance(trees[0], exp.Query):

@@ -74,6 +74,10 @@ REFUSED = [
     ("", "expected one SELECT, got 0 statements"),
     ("SELECT id FROM", "this is not SQL"),
     ("SELECT 'open FROM t", "this is not SQL"),
+    ("SELECT x.a FROM u AS x(a, b, c)", "other names for a declared table's columns"),
+    ('SELECT a AS "order 1" FROM t', "expected a name of at most 128 letters"),
+    ('SELECT "x y".a FROM t AS "x y"', "expected a name of at most 128 letters"),
+    ("SELECT id FROM t WHERE " + "NOT " * 5000 + "b", "the query is nested too deeply"),
     ("SELECT " + "(" * 300 + "a" + ")" * 300 + " FROM t", "expected at most 200 brackets"),
     ("SELECT 1e400 FROM t", "expected a number of at most 18 decimals"),
     ("SELECT p * p * p * p * p * p * p * p * p * p FROM t", "gives 20 decimals, and at most 18 are kept"),
@@ -84,3 +88,10 @@ REFUSED = [
 def test_it_is_refused(sql: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         plan(sql, DECLARATION)
+
+
+def test_a_plan_that_doubles_with_each_part_is_refused() -> None:
+    parts = ["x0 AS (SELECT id FROM u)"]
+    parts += [f"x{i + 1} AS (SELECT a.id FROM x{i} a JOIN x{i} b ON a.id = b.id)" for i in range(40)]
+    with pytest.raises(UsageError, match="expected a plan of at most 1000 steps"):
+        plan(f"WITH {', '.join(parts)} SELECT id FROM x40", DECLARATION)
