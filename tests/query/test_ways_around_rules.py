@@ -217,6 +217,24 @@ def test_sums_of_columns_and_of_one_column_in_other_units_are_allowed() -> None:
     grants("SELECT SUM(amount * amount) AS s FROM payments", all_rules(columns=columns))
 
 
+@pytest.mark.parametrize("value", ["amount * 1000", "amount + amount"])
+def test_a_multiple_does_not_get_round_a_rounding(value: str) -> None:
+    rounding = COLUMNS.replace('"compare"]}\nfee', '"compare"], rounding = 100}\nfee')
+    with pytest.raises(
+        RuleError, match=r"north's rule (rounding = 100|arithmetic = false) of payments\.amount"
+    ):
+        grants(f"SELECT SUM({value}) AS s FROM payments", all_rules(columns=rounding))
+
+
+def test_counts_by_sums_are_rounded_as_counts() -> None:
+    bounds = "smallest_group = 3\nround_counts = 5"
+    rows = [payment(at, i, day=8 * (i % 2)) for i, at in enumerate(MIXED * 2)]
+    sql = "SELECT SUM(CASE WHEN day < 5 THEN 1 ELSE 0 END) AS s, COUNT(*) AS n FROM payments"
+    assert answer(sql, {"payments": rows}, all_rules(bounds)) == [{"s": 5, "n": 10}]
+    with pytest.raises(RuleError, match="a mean of conditions is a count"):
+        grants("SELECT AVG(CASE WHEN day < 5 THEN 1 ELSE 0 END) AS s FROM payments", all_rules(bounds))
+
+
 # 8
 
 
@@ -292,6 +310,14 @@ def test_two_tables_of_one_query_that_share_margins_are_refused() -> None:
         )
 
 
+def test_totals_of_something_else_than_the_cells_are_no_margins() -> None:
+    with pytest.raises(RuleError, match="two aggregates"):
+        grants(
+            "SELECT city, SUM(CASE WHEN day < 9 THEN amount ELSE 0 END) AS s FROM payments GROUP BY city "
+            "UNION ALL SELECT 'all' AS c, SUM(CASE WHEN day < 10 THEN amount ELSE 0 END) AS s FROM payments"
+        )
+
+
 # 10
 
 
@@ -312,11 +338,33 @@ def test_renaming_changes_no_rule(sql: str) -> None:
         grants(sql)
 
 
-def test_rows_that_a_union_repeats_count_once() -> None:
-    both = "(SELECT amount FROM payments UNION ALL SELECT amount FROM payments)"
-    sql = f"SELECT SUM(amount) AS s FROM {both} AS u"
-    assert answer(sql, {"payments": payments("north", "south")}) == []
-    assert amounts(answer(sql, {"payments": payments(*MIXED)})) == [1200]
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "(SELECT amount, 'p' AS c FROM payments UNION ALL SELECT amount, 'q' AS c FROM payments WHERE day < 9)",
+        "(SELECT a.amount, a.city AS c FROM payments AS a JOIN payments AS b ON a.id = b.id)",
+    ],
+)
+def test_an_aggregate_that_reads_a_table_twice_is_refused(rows: str) -> None:
+    with pytest.raises(RuleError, match="of payments: an aggregate reads it 2 times"):
+        grants(f"SELECT c, SUM(amount) AS s FROM {rows} AS u GROUP BY c")
+
+
+@pytest.mark.parametrize(
+    ("inner", "what"),
+    [
+        ("SELECT city, MAX(day) AS d FROM payments GROUP BY city, customer", "max inside an aggregate"),
+        (
+            "SELECT city, SUM(CASE WHEN day = 3 THEN day ELSE 0 END) AS d FROM payments GROUP BY city, customer",
+            "rows of a CASE",
+        ),
+        ("SELECT city, SUM(day) OVER (PARTITION BY customer) AS d FROM payments", "sum over a window"),
+    ],
+)
+def test_inner_values_whose_rows_cannot_be_counted_are_refused(inner: str, what: str) -> None:
+    columns = COLUMNS.replace('"join", "group"', '"join", "group", "aggregate"')
+    with pytest.raises(RuleError, match=f"rule smallest_group = 3 of payments cannot be checked for {what}"):
+        grants(f"SELECT city, SUM(d) AS s FROM ({inner}) AS q GROUP BY city", all_rules(columns=columns))
 
 
 # 11

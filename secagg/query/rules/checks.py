@@ -364,6 +364,8 @@ def _check_arithmetic(aggregate: Told, rules: Mapping[str, TableRules]) -> None:
                 if summed.column in cases and summed.function in ("sum", "mean"):
                     lineage = relation.input[summed.column].lineage
                     _refuse_arithmetic(lineage, "CASE with several weights", rules)
+                if summed.column in below:
+                    _refuse_scaled(relation.input[summed.column].lineage, rules)
             kept = frozenset(relation.keys)
             sums = frozenset(of.name for of in relation.aggregations if of.column in below)
             scaled[id(relation)], weighted[id(relation)] = (below & kept) | sums, cases & kept
@@ -409,9 +411,21 @@ def _encodes(one: Expression, below: frozenset[str]) -> str | None:
         return {"div": "a quotient", "intdiv": "a quotient", "mod": "a remainder"}.get(one.op, one.op.upper())
     if one.op == "mul" and len(told) > 1:
         return "a product"
-    if one.op in ("add", "sub") and len(told) > 1 and any(_is_scaled(arg, below) for arg in told):
-        return "a weighted sum"
+    if one.op in ("add", "sub") and len(told) > 1:
+        first, second = ({of.source for of in arg.lineage} for arg in told)
+        if first & second or any(_is_scaled(arg, below) for arg in told):
+            return "a weighted sum"
     return None
+
+
+def _refuse_scaled(lineage: Lineage, rules: Mapping[str, TableRules]) -> None:
+    """Refuse multiples of a column that is told rounded: the multiple would be rounded more finely."""
+    for source in sorted({one.source for one in lineage if "compare" not in one.steps}):
+        if source.column != ORG and (bound := rules[source.table].column(source.column).rounding) is not None:
+            raise RuleError(
+                f"{bound.owner}'s rule rounding = {bound.value} of {source}: the query aggregates a multiple of it, which "
+                f"would be rounded more finely; multiply the result"
+            )
 
 
 def _refuse_arithmetic(lineage: Lineage, why: str, rules: Mapping[str, TableRules]) -> None:

@@ -32,7 +32,7 @@ from secagg.query.algebra import (
     Window,
     WindowFunction,
 )
-from secagg.query.rules.provenance import add, with_columns
+from secagg.query.rules.provenance import HIDDEN, add, with_columns
 
 PASSES: Final = 3  # over all pairs of levels
 
@@ -62,7 +62,7 @@ def families(root: Relation) -> list[Union]:
         if isinstance(relation, Union):
             levels = [_aggregate_of(one) for one in _parts(relation)]
             known = [one for one in levels if one is not None]
-            if len(known) == len(levels) and len({_rows(one.input) for one in known}) == 1 and _nested(known):
+            if len(known) == len(levels) and len({_of(one) for one in known}) == 1 and _nested(known):
                 found.append(relation)
                 continue
         waiting += relation.inputs
@@ -78,6 +78,15 @@ def _nested(levels: list[Aggregate]) -> bool:
 def _rows(relation: Relation) -> Relation:
     """Return what says which rows there are, below projections."""
     return _rows(relation.input) if isinstance(relation, Project) else relation
+
+
+def _of(aggregate: Aggregate) -> tuple[Relation, frozenset[tuple[str, Expression | None]]]:
+    """Return over which rows an aggregate is, and what it aggregates; else totals would differ from sums of cells."""
+    below = aggregate.input
+    return _rows(below), frozenset(
+        (one.function, None if one.column is None else _resolved(below, below[one.column].ref))
+        for one in aggregate.aggregations
+    )
 
 
 def _keys(aggregate: Aggregate) -> dict[Expression, str]:
@@ -241,5 +250,5 @@ def _rest(table: Relation, line: list[str]) -> list[str]:
     return [
         one.name
         for one in table.columns
-        if one.name.startswith("rules.key") and one.name not in line and one.domain.kind != "identifier"
+        if one.name.startswith(f"{HIDDEN}key") and one.name not in line and one.domain.kind != "identifier"
     ]

@@ -42,7 +42,10 @@ from secagg.query.declaration import ORG
 from secagg.query.rules.coding import clipped
 from secagg.query.rules.strictest import TableRules
 
-HIDDEN: Final = "rules."  # before the names of hidden columns; no name in SQL has a point in it
+HIDDEN: Final = "#rules."  # before the names of hidden columns; no column of SQL begins so
+
+_RANKS: Final = ("row_number", "rank", "dense_rank")
+_COPIES: Final = {"min", "max", "any", "all"}
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,9 @@ class Carrier:
                 return self._union(relation)
             case Filter() | Sort() | Limit() | Window():
                 over = self.carry(relation.input)
+                for function in relation.functions if isinstance(relation, Window) else ():
+                    if function.function not in _RANKS:
+                        _refuse_uncounted(over, f"{function.function} over a window inside an aggregate")
                 made = Carried(replace(relation, input=over.relation), over.behind, over.marks, over.same)
                 if isinstance(relation, Window):
                     marks = {one.name: over.marks.get(one.column or "", ()) for one in relation.functions}
@@ -202,9 +208,12 @@ class Carrier:
         below = self.carry(aggregate.input)
         used = [one.column for one in aggregate.aggregations if one.column is not None]
         for name in used:
-            if below.marks.get(name) and any(one.rules.smallest_group.value > 1 for one in below.behind):
-                raise _uncounted(
-                    below.behind[0], "rows of a CASE or condition inside an aggregate of an aggregate"
+            if below.marks.get(name):
+                _refuse_uncounted(below, "rows of a CASE or condition inside an aggregate of an aggregate")
+        for one in aggregate.aggregations:
+            if one.function in ("min", "max", "any", "all"):
+                _refuse_uncounted(
+                    below, f"{one.function} inside an aggregate, which copies one row of each group"
                 )
         present = [
             inference.call("not", inference.call("is_null", below.relation[name].ref))
@@ -400,6 +409,12 @@ def _if(conditions: Sequence[Expression], value: Expression) -> Expression:
         return value
     condition = conditions[0] if len(conditions) == 1 else inference.call("and", *conditions)
     return inference.case([(condition, value)], inference.literal(0))
+
+
+def _refuse_uncounted(carried: Carried, what: str) -> None:
+    for one in carried.behind:
+        if one.rules.smallest_group.value > 1:
+            raise _uncounted(one, what)
 
 
 def _uncounted(behind: Behind, what: str) -> RuleError:

@@ -109,6 +109,15 @@ def _refuse_differences(
     aggregates: Sequence[Told], families: Sequence[Union], rules: Mapping[str, TableRules]
 ) -> None:
     """Refuse aggregates of one query over different rows or groups of one table, whose results could be subtracted."""
+    for told_aggregate in aggregates:
+        for table, found in rules.items():
+            bound = found.smallest_group
+            scans = [one for one in relations(told_aggregate) if isinstance(one, Scan) and one.table == table]
+            if len(scans) > 1 and bound.value > 1:
+                raise RuleError(
+                    f"{bound.owner}'s rule smallest_group = {bound.value} of {table}: an aggregate reads it {len(scans)} "
+                    f"times, and results over its readings may differ by one row; read it once"
+                )
     together = [{id(one) for one in told(union)[1]} for union in families]
     for one, other in itertools.combinations(aggregates, 2):
         if one == other or any(id(one) in ids and id(other) in ids for ids in together):
@@ -376,6 +385,16 @@ class _Suppression:
         if one.function in ("count", "count_distinct"):
             multiples = [b.value for t in self._tables() if (b := t.round_counts) is not None]
             return coding.rounded(column.ref, max(multiples, default=1))
+        if self._is_count(one):
+            multiple = max((b.value for t in self._tables() if (b := t.round_counts) is not None), default=1)
+            if one.function == "sum":
+                return coding.rounded(column.ref, multiple * 10**column.domain.decimals)
+            for table in self._tables():
+                if (counts := table.round_counts) is not None and counts.value > 1:
+                    raise RuleError(
+                        f"{counts.owner}'s rule round_counts = {counts.value} of {table.table}: a mean of conditions is a "
+                        f"count; sum the conditions"
+                    )
         if (bound := self._rounding(one)) is None:
             return column.ref
         if one.function == "sum":
@@ -383,6 +402,12 @@ class _Suppression:
         whole = made[self.whole_means[one.name]].ref
         told = coding.rounded(whole, coding.units_of(bound, whole.domain.decimals, "rounding"))
         return inference.in_one_domain((told, column.ref), "round")[0]
+
+    def _is_count(self, one: Aggregation) -> bool:
+        """Return whether a sum or mean counts: constants are added up, where conditions hold."""
+        if one.function not in ("sum", "mean"):
+            return False
+        return all("compare" in of.steps for of in self.carried.relation[one.column or ""].lineage)
 
     def _with_whole_means(self, made: Relation) -> Relation:
         """Return the relation with means that are rounded in the decimals of what they are means of."""
