@@ -210,11 +210,8 @@ class Carrier:
         for name in used:
             if below.marks.get(name):
                 _refuse_uncounted(below, "rows of a CASE or condition inside an aggregate of an aggregate")
-        for one in aggregate.aggregations:
-            if one.function in ("min", "max", "any", "all"):
-                _refuse_uncounted(
-                    below, f"{one.function} inside an aggregate, which copies one row of each group"
-                )
+        for function in sorted({one.function for one in aggregate.aggregations} & _COPIES):
+            _refuse_uncounted(below, f"{function} inside an aggregate, which copies one row of each group")
         present = [
             inference.call("not", inference.call("is_null", below.relation[name].ref))
             for name in used
