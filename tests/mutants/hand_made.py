@@ -11,6 +11,7 @@ from change import Change
 from hand_made_core import CORE
 from hand_made_encryption import ENCRYPTION
 from hand_made_sums import SUMS
+from hand_made_tables import TABLES
 
 _THREE: Final = "secagg/mpc/three"
 _GROUP_BY: Final = "secagg/protocols/group_by"
@@ -252,4 +253,4 @@ _FIRST: Final = (
     ),
 )
 
-HAND_MADE: Final = (*_FIRST, *CORE, *ENCRYPTION, *SUMS)
+HAND_MADE: Final = (*_FIRST, *CORE, *ENCRYPTION, *SUMS, *TABLES)

@@ -63,6 +63,11 @@ TARGETS: Final[dict[str, tuple[str, ...]]] = {
         "tests/mpc/three/test_transcripts.py",
         "tests/mpc/three/test_costs.py",
     ),
+    "secagg/mpc/tables/*.py": (
+        "tests/mpc/tables/test_table_openings.py",
+        "tests/mpc/tables/test_table_engines.py",
+        "tests/mpc/tables/test_tables.py",
+    ),
     "secagg/mpc/sorting/*.py": ("tests/mpc/test_sorting.py", "tests/mpc/test_arrays_ordering.py"),
     "secagg/mpc/streams.py": ("tests/mpc/three/test_engine.py", *_ENGINE),
     "secagg/mpc/three/streams.py": ("tests/mpc/three/test_engine.py", *_ENGINE),
