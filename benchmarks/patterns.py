@@ -65,6 +65,7 @@ CASES: Final = (
         },
         "cycle",
     ),
+    Case("isolated", {"min_accounts": 2, "max_accounts": 4}),
     Case("trace", {"hops": 2, "max_seeds": 8}),
 )
 

@@ -112,6 +112,15 @@ class Groups:
         steps = concat([x[:1], x[1:] - x[:-1]])
         return cumulative_sum(_masked(_placed(self.heads, steps), self.first), axis=0)
 
+    def place_in_group(self, mark: SharedArray) -> SharedArray:
+        """Return for each sorted row how many marked rows its group has up to it.
+
+        Args:
+          mark: 0 or 1, in sorted order.
+        """
+        number = self.sums(mark)
+        return cumulative_sum(mark, axis=0) - self.spread(cumulative_sum(number, axis=0) - number)
+
     def sum_each(self, x: SharedArray) -> SharedArray:
         """Return for each row the sum over its group.
 

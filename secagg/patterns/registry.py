@@ -46,6 +46,7 @@ _OWN: Final = {
     "risk_propagation": "secagg.patterns.banking.risk_propagation:RISK_PROPAGATION",
     "cycles": "secagg.patterns.banking.cycles:CYCLES",
     "scatter_gather": "secagg.patterns.banking.scatter_gather:SCATTER_GATHER",
+    "isolated": "secagg.patterns.banking.isolated:ISOLATED",
     "watchlist_overlap": "secagg.patterns.banking.watchlist_overlap:WATCHLIST_OVERLAP",
     "velocity": "secagg.patterns.banking.velocity:VELOCITY",
     "survival": "secagg.patterns.health.survival:SURVIVAL",

@@ -22,6 +22,12 @@ def bank_tables(rng, accounts=18, transfers=60, days=6):
     # Three accounts at three banks in a circle, two at two that pay each other, and one circle whose times do not rise.
     planted = [(0, 1, 5000, 1), (1, 2, 4900, 2), (2, 0, 5100, 3), (3, 7, 9000, 1), (7, 3, 9000, 1)]
     planted += [(9, 10, 7000, 3), (10, 11, 7000, 2), (11, 9, 7000, 1)]
+    # Islands of two, three and five accounts, one of them star-like and one a chain, besides everybody else.
+    first = accounts
+    planted += [(first, first + 1, 100, 1), (first + 1, first, 100, 1)]
+    planted += [(first + 2, first + 3, 100, 1), (first + 4, first + 2, 100, 1)]
+    planted += [(i, i + 1, 100, 1) for i in range(first + 5, first + 9)]
+    names += [f"isle{i}" for i in range(10)]
     more = np.array(planted).T
     sender, payee = np.concatenate([sender, more[0]]), np.concatenate([payee, more[1]])
     amount, time = np.concatenate([amount, more[2]]), np.concatenate([time, more[3] * 86400.0])
@@ -42,6 +48,7 @@ def bank_tables(rng, accounts=18, transfers=60, days=6):
 
 
 CASES = {
+    "isolated": {"min_accounts": 2, "max_accounts": 4},
     "cycles": {
         "min_hops": 2,
         "max_hops": 3,

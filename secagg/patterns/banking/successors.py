@@ -8,7 +8,6 @@ import numpy as np
 
 from secagg.mpc import concat, stack
 from secagg.mpc.arrays import SharedArray
-from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.patterns.groups import Groups
 
 
@@ -34,9 +33,7 @@ def successors(
     mark = groups.sorted(counts).astype(int)
     number = groups.sums(mark)
     few = (number > 0) & (number <= most)
-    # The place of a following row in its group: how many there are up to it, less those before the group.
-    before = cumulative_sum(number, axis=0) - number
-    place = cumulative_sum(mark, axis=0) - groups.spread(before)
+    place = groups.place_in_group(mark)
     chosen = (place.reshape(-1, 1) == np.arange(1, most + 1)) & (mark > 0).reshape(-1, 1)
     nothing = groups.engine.public(np.zeros((n, len(columns)), np.int64))
     values = groups.sorted(concat([stack(list(columns), axis=1), nothing]))
