@@ -37,16 +37,24 @@ async def open_table(
     Columns that may be NULL are masked arrays. In a rehearsal all rows count as valid, unless `opened` says otherwise.
 
     Args:
-      to: computing parties; by default all.
+      to: computing parties; by default all. With `rows` also others, which then call `mpc.receive` for the bits that say
+        which rows are valid, and for each column and its NULL bits.
       rows: open so many rows, and to the receivers alone how many of them are valid. None opens the number of valid
         rows to all computing parties.
 
     Raises:
-      UsageError: more rows are valid than `rows`; nothing else of the table has been opened then.
+      UsageError: more rows are valid than `rows`; nothing else of the table has been opened then. Or `to` names a party that
+        does not compute, and `rows` is missing: it does not know how many rows come.
     """
     engine = t.engine
     if not isinstance(engine, Engine):
         raise UsageError(f"expected a table of shared arrays of an Engine, got {engine!r}")
+    receivers = engine.computing if to is None else (to,) if isinstance(to, str) else tuple(to)
+    if rows is None and (outside := [name for name in receivers if name not in engine.computing]):
+        raise UsageError(
+            f"expected computing parties to open a table to, got {', '.join(outside)}, which does not know how many rows "
+            "come; pass rows="
+        )
     t = Table({name: Column(c.filled, c.null) for name, c in t.columns.items()}, t.valid, t.order)
     keys = {name for name, _ in t.order.keys}
     shows = t.order.shown or (t.order.unique and bool(keys) and keys <= set(t.names))
@@ -100,7 +108,7 @@ async def _open_columns(engine: Engine, t: Table, to: PartyId | Sequence[PartyId
     if not arrays:
         return {}
     if not t.rows:  # no message is needed to tell that there is nothing
-        here = engine.party.me in ((to,) if isinstance(to, str) else engine.computing if to is None else to)
+        here = to is None or engine.party.me in ((to,) if isinstance(to, str) else to)
         opened: list[Any] = [np.empty(0, _kind(x)) if here else None for x in arrays]
     else:
         opened = await engine.open(*arrays, to=to)

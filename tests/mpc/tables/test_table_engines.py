@@ -121,6 +121,24 @@ def test_debug_mode_takes_keys_and_sums_that_wrap_on_the_way():
     assert sums == [(-(2**63), None), (2**63 - 1, 5)]
 
 
+def test_who_does_not_compute_receives_a_fixed_number_of_rows():
+    async def computes(party):
+        engine = await Engine.create(party, NAMES[:3])
+        t = shared(engine, {"x": [4, None, 6]}, [True, True, False])
+        with pytest.raises(UsageError, match="got dan, which does not know how many rows"):
+            await tables.open_table(t, to="dan")
+        return await tables.open_table(t, to="dan", rows=3)
+
+    async def receives(party):
+        bits = [await mpc.receive(party, NAMES[:3], (3,), dtype=bool)]
+        values = await mpc.receive(party, NAMES[:3], (3,))
+        bits.append(await mpc.receive(party, NAMES[:3], (3,), dtype=bool))
+        return sorted(zip(*(each.tolist() for each in (*bits, values)), strict=True))
+
+    results = simulate(dict.fromkeys(NAMES[:3], computes) | {"dan": receives}).values()
+    assert results == [{"x": None}] * 3 + [[(False, False, 0), (True, False, 4), (True, True, 0)]]
+
+
 def test_dtypes_stay_what_they_are_and_integers_are_summed_in_64_bits():
     async def program(party):
         engine = await Engine.create(party)
