@@ -26,7 +26,7 @@ from secagg.errors import PlanError, RangeError, ShapeError
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.dtypes import FixedType
 from secagg.mpc.arrays.elementary import rsqrt
-from secagg.mpc.arrays.linalg import REFINEMENT, product
+from secagg.mpc.arrays.linalg import product
 from secagg.mpc.arrays.moves import reshape
 from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.statistics.ratios import FINEST, inverse, mean
@@ -147,7 +147,7 @@ def moved_sums(columns: Any, low: Any, high: Any) -> tuple[NDArray[np.float64], 
 
 
 def correlation(sums: SharedArray, products: SharedArray, n: SharedArray) -> SharedArray:
-    """Return the correlation matrix (p, p) in fixed(24), 0 for a column that is constant.
+    """Return the correlation matrix (p, p) in fixed(30), 0 for a column that is constant.
 
     Args:
       sums: in fixed(30), of shape (p,), of all hospitals together; `products`: of shape (p, p). See `moved_sums`.
@@ -168,7 +168,7 @@ def correlation(sums: SharedArray, products: SharedArray, n: SharedArray) -> Sha
     near = 1 + product(
         lacks, half + product(lacks, lacks.engine.public(np.float64(0.375), dtype=FINEST), FINEST), FINEST
     )
-    found: SharedArray = product(product(scaled, near.reshape(p, 1), FINEST), near, REFINEMENT)
+    found: SharedArray = product(product(scaled, near.reshape(p, 1), FINEST), near, FINEST)
     return found
 
 
