@@ -116,6 +116,8 @@ def check_roles(
                 f"there is no such role; {pattern.name} has {known}; a field of the job itself must stand before the first "
                 "[table]",
             )
+    # A role that nobody needs to have is had by nobody where a job does not say who.
+    given = {**{role: [] for role, size in pattern.roles.items() if size.min == 0}, **given}
     for role, size in pattern.roles.items():
         if role not in given:
             raise FieldFault(f"roles.{role}", "this field is missing")

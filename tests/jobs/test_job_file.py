@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import re
 import sys
+import tomllib
 from decimal import Decimal
 from pathlib import Path
 
@@ -428,7 +429,9 @@ def test_parameters_are_in_the_currencys_smallest_unit(decimals: int, text: str,
 def test_every_pattern_reads_back_the_parameters_that_it_shows() -> None:
     for pattern in (find(name).pattern for name in names()):
         shown = shown_parameters(pattern.Parameters())
-        given = {name: Decimal(text) if "." in text else int(text) for name, text in shown.items()}
+        given = tomllib.loads(
+            "".join(f"{name} = {text}\n" for name, text in shown.items()), parse_float=Decimal
+        )
         assert read_parameters(pattern, given) == pattern.Parameters()
         assert not any("cents" in name for name in shown)
 

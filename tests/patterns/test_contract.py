@@ -590,3 +590,10 @@ def test_a_pattern_that_fails_once_the_computation_is_done_costs_nobody_a_result
 def test_terms_round_row_counts_up() -> None:
     terms = Terms(HOSPITALS, {"input": HOSPITALS}, pad_rows_to=50)
     assert [terms.padded(rows) for rows in (0, 1, 50, 51)] == [0, 50, 50, 100]
+
+
+def test_a_role_that_nobody_needs_is_left_out_of_a_job_or_given() -> None:
+    assert parsed(job_text("intersection_sum")).terms.roles["result"] == ()
+    roles = f'input = {json.dumps(HOSPITALS)}\ncomputing = {json.dumps(HOSPITALS)}\nresult = ["fir"]'
+    job = parsed(job_text("intersection_sum", roles=roles))
+    assert job.pattern.recipients(job.terms) == ("fir",)
