@@ -2,7 +2,8 @@
 
   number       whole numbers, amounts and reals of declared decimals: times 10**scale, exact
   date         days since 1970-01-01
-  timestamp    seconds since 1970-01-01 UTC
+  timestamp    10**-scale seconds since 1970-01-01 UTC
+  real         about 2**-scale; what divisions make, and no owner's column
   category     the place in the declared list
   boolean      0 or 1
   identifier   64 bits of a keyed pseudonym (`protocols.pseudonyms`), under a key that input parties alone hold
@@ -32,12 +33,12 @@ from secagg.errors import DataError, UsageError
 from secagg.printable import printable
 from secagg.protocols.pseudonyms import log2_collision, pseudonyms
 
-Kind: TypeAlias = Literal["number", "date", "timestamp", "category", "boolean", "identifier"]
+Kind: TypeAlias = Literal["number", "real", "date", "timestamp", "category", "boolean", "identifier"]
 Connection: TypeAlias = duckdb.DuckDBPyConnection
 
 PSEUDONYM_BITS: Final = 64
 _EPOCH: Final = datetime.date(1970, 1, 1)
-_SQL_TYPES: Final[Mapping[Kind, str]] = {
+_SQL_TYPES: Final[Mapping[str, str]] = {
     "date": "DATE",
     "timestamp": "TIMESTAMP",
     "category": "VARCHAR",
@@ -53,9 +54,10 @@ class Field:
     """How a column lies on shares.
 
     Attributes:
-      scale: of a number: the integer is the value times 10**scale.
+      scale: of a number: the integer is the value times 10**scale; of a timestamp, of its seconds; of a real, in bits.
       low, high: the integer's range, both ends included; of a category that of places.
       categories: what the places of a category stand for.
+      zone: of timestamps that name none.
       nullable: whether there is a bit for NULL.
     """
 
@@ -65,6 +67,7 @@ class Field:
     low: int = 0
     high: int = 0
     categories: tuple[str, ...] = ()
+    zone: str = "UTC"
     nullable: bool = False
 
     @property
@@ -113,7 +116,6 @@ def take_in(
     into: str,
     owner: str,
     table: str,
-    time_zone: str = "UTC",
 ) -> int:
     """Check an owner's table and make one of typed columns of it; return its number of rows.
 
@@ -122,12 +124,11 @@ def take_in(
       fields: the columns to take, by the names that `source` gives them.
       into: the name of the new table.
       owner, table: for messages.
-      time_zone: of timestamps that name none.
 
     Raises:
       DataError: a column is missing, or rows hold what the declaration does not allow.
     """
-    connection.execute(f"SET TimeZone = {quote_text(time_zone)}")
+    connection.execute("SET TimeZone = 'UTC'")
     found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
     by_name = {name.lower(): name for name in found}
     missing = [f.name for f in fields if f.name.lower() not in by_name]
@@ -177,9 +178,19 @@ class _Column:
         if of.kind == "number":
             return f"TRY_CAST(round({self._decimal}, {of.scale}) AS {of.sql_type})"
         if of.kind == "timestamp":
-            # A time without a zone is taken in the session's; the result shows UTC and has no zone.
-            return f"TRY_CAST({raw} AS TIMESTAMPTZ) AT TIME ZONE 'UTC'"
+            return f"timezone('UTC', {self._instant})"
         return f"TRY_CAST({self._text if of.kind == 'category' else raw} AS {of.sql_type})"
+
+    @property
+    def _instant(self) -> str:
+        """A timestamp with its zone, which is the declared one where the table names none."""
+        if self._type == "TIMESTAMP WITH TIME ZONE":
+            return self._raw
+        placed = f"timezone({quote_text(self.of.zone)}, TRY_CAST({self._raw} AS TIMESTAMP))"
+        if self._type != "VARCHAR":
+            return placed
+        named = f"regexp_matches({self._raw}, ':[0-9.]+ *([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$')"
+        return f"CASE WHEN {named} THEN TRY_CAST({self._raw} AS TIMESTAMPTZ) ELSE {placed} END"
 
     @property
     def _decimal(self) -> str:
@@ -220,8 +231,8 @@ class _Column:
         elif of.kind == "timestamp":
             found.append(
                 (
-                    "are more precise than seconds (truncate them with date_trunc('second', ...))",
-                    f"{given} AND epoch_us({typed}) % 1000000 <> 0",
+                    f"have more than the {of.scale} decimals of a second that are declared",
+                    f"{given} AND epoch_us({typed}) % {10 ** (6 - of.scale)} <> 0",
                 )
             )
         if of.kind in ("date", "timestamp"):
@@ -242,7 +253,7 @@ def _integer_sql(of: Field, typed: str) -> str:
     if of.kind == "date":
         return f"date_diff('day', DATE '1970-01-01', {typed})"
     if of.kind == "timestamp":
-        return f"epoch_us({typed}) // 1000000"
+        return f"epoch_us({typed}) // {10 ** (6 - of.scale)}"
     if of.kind == "category":
         return f"list_position([{', '.join(map(quote_text, of.categories))}], {typed}) - 1"
     return f"CAST({typed} AS INTEGER)"
@@ -322,7 +333,13 @@ def as_decimal(value: int, scale: int) -> Decimal:
 def _moment(of: Field, value: int) -> str:
     if of.kind == "date":
         return str(_EPOCH + datetime.timedelta(days=value))
-    return datetime.datetime.fromtimestamp(value, datetime.UTC).isoformat()
+    return _instant(of, value).isoformat()
+
+
+def _instant(of: Field, value: int) -> datetime.datetime:
+    return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
+        microseconds=value * 10 ** (6 - of.scale)
+    )
 
 
 def decode(
@@ -348,7 +365,9 @@ def _decoded(of: Field, value: int, names: Mapping[int, str]) -> Any:
     if of.kind == "date":
         return _EPOCH + datetime.timedelta(days=value)
     if of.kind == "timestamp":
-        return datetime.datetime.fromtimestamp(value, datetime.UTC)
+        return _instant(of, value)
+    if of.kind == "real":
+        return value / 2**of.scale
     if of.kind == "boolean":
         return bool(value)
     if of.kind == "identifier":

@@ -9,12 +9,12 @@ import pytest
 
 from secagg import mpc, simulate
 from secagg.errors import PlanError
-from secagg.query.quotients import FRACTION_BITS, quotient
+from secagg.query.quotients import quotient
 
 NAMES = ("ada", "bob", "cleo")
 
 
-def test_a_quotient_is_exact_but_for_its_last_digit():
+def test_a_quotient_is_rounded_towards_zero_in_its_last_bit():
     top, most = (1 << 62) - 1, (1 << 57) - 1
     numerators = np.array([7, -7, 7, -7, 0, top, -top, 1, 123456789])
     denominators = np.array([2, 2, -2, -2, 5, 1, most, most, 1000])
@@ -25,14 +25,17 @@ def test_a_quotient_is_exact_but_for_its_last_digit():
             engine.share(v if party.me == "ada" else None, owner="ada", shape=len(v))
             for v in (numerators, denominators)
         )
-        found = quotient(n, d, bits=62, denominator_bits=57)
-        return await engine.open(found.whole, found.fraction)
+        shared = quotient(n, d, bits=62, denominator_bits=57)
+        finer = quotient(n[:5], d[:5], bits=4, denominator_bits=3, fraction_bits=30)
+        public = quotient(n, -7, bits=62, denominator_bits=3, fraction_bits=1)
+        return await engine.open(shared, finer, public)
 
-    whole, fraction = simulate(dict.fromkeys(NAMES, program)).values()[0]
-    for n, d, w, f in zip(numerators, denominators, whole, fraction, strict=True):
-        exact, got = Fraction(int(n), int(d)), int(w) + Fraction(int(f), 1 << FRACTION_BITS)
-        assert 0 <= abs(exact) - abs(got) < Fraction(1, 1 << FRACTION_BITS)
-        assert exact * got >= 0
+    shared, finer, public = simulate(dict.fromkeys(NAMES, program)).values()[0]
+    for i, (n, d) in enumerate(zip(numerators.tolist(), denominators.tolist(), strict=True)):
+        assert shared[i] == int(Fraction(n, d))
+        assert public[i] == int(Fraction(2 * n, -7))
+    for i in range(5):
+        assert finer[i] == int(Fraction(int(numerators[i]) << 30, int(denominators[i])))
 
 
 def test_more_bits_than_the_ring_holds_are_refused():
