@@ -227,8 +227,7 @@ def pruned(relation: Relation, needed: Iterable[str]) -> Relation:
     wanted = set(needed)
     match relation:
         case Scan(columns=columns):
-            kept = tuple((c.name, c.ref) for c in columns if c.name in wanted)
-            return relation if len(kept) == len(columns) else Project(relation, kept)
+            return replace(relation, columns=tuple(c for c in columns if c.name in wanted))
         case Filter(input=below, condition=condition):
             return replace(relation, input=pruned(below, wanted | refs(condition)))
         case Project(input=below, expressions=expressions):

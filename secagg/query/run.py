@@ -1,0 +1,341 @@
+"""A query at each party: announce, agree on the key of the pseudonyms, share, compute, open.
+
+Threat model. Three computing parties follow the protocol; of four one may lie (`secagg.mpc`). Input parties may put in any rows.
+What owners share is not checked on shares to lie in the declared ranges: an owner that alters its program can make results
+wrong. It cannot make more be opened than the result of some rows.
+
+Who learns what. Everybody: the announced row counts. Computing parties: whether keys that were declared unique are so. The
+receivers: the result, or each owner the rows of the result whose identifier its own rows have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from secagg import mpc
+from secagg.cost.operation import Cost
+from secagg.errors import PlanError, RemoteProtocolError, UsageError
+from secagg.mpc import tables
+from secagg.mpc.arrays import Engine
+from secagg.mpc.arrays.rehearsal import RehearsingParty, cost
+from secagg.network.simulated import simulate
+from secagg.party import Computation, Party, PartyId
+from secagg.protocols.pseudonyms import agree_hash_key
+from secagg.protocols.row_counts import padded
+from secagg.query import planner, sql
+from secagg.query.algebra import Join, relations
+from secagg.query.announcement import Announced, announce
+from secagg.query.declaration import Declaration
+from secagg.query.encoding import decode, log2_false_match
+from secagg.query.execute import (
+    Block,
+    Execution,
+    Opened,
+    Rows,
+    Shape,
+    blocks,
+    open_checks,
+    receive_rows,
+    result_table,
+    share_rows,
+    shared_table,
+)
+from secagg.query.owner import Prepared, Source, from_mapping, prepare
+from secagg.query.planner import Plan
+from secagg.wire import Message
+
+OWNERS: Final = "owners"  # REVEAL: to the owners of the rows, each about its own
+PHASES: Final = ("share", "compute", "open")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTerms:
+    """Who takes part, besides the owners that the declaration names.
+
+    Attributes:
+      parties: all.
+      computing: three or four of them.
+      receivers: who gets the result.
+      each_its_own: each receiver, an owner, gets the rows of the result whose identifier its own rows have.
+      step: row counts are rounded up to multiples of it.
+      announce_filtered: row counts are those of what owners' own parts leave.
+    """
+
+    parties: tuple[PartyId, ...]
+    computing: tuple[PartyId, ...]
+    receivers: tuple[PartyId, ...]
+    each_its_own: bool = False
+    step: int = 1
+    announce_filtered: bool = False
+
+
+class ResultShape(Message, frozen=True):
+    """Computing party -> a receiver that does not compute: how many rows come, and which columns are quotients."""
+
+    rows: int
+    quotients: tuple[str, ...]
+
+
+def check(plan: Plan, terms: QueryTerms) -> None:
+    """Raise `PlanError` where a plan cannot be computed by these parties."""
+    strangers = [name for name in plan.owners if name not in terms.parties]
+    if strangers:
+        raise PlanError(f"the declaration says that {', '.join(strangers)} hold tables, and the parties are {', '.join(terms.parties)}")
+    if len(terms.computing) not in (3, 4):
+        raise PlanError(f"expected three or four computing parties, got {', '.join(terms.computing) or 'none'}")
+    if not terms.receivers:
+        raise PlanError("expected somebody whom the result is revealed to, got nobody")
+    if terms.each_its_own:
+        _own_column(plan)
+
+
+def _own_column(plan: Plan) -> str:
+    """Return the column of the result that says whose a row is: the first identifier."""
+    for column in plan.root.columns:
+        if column.domain.kind == "identifier":
+            return column.name
+    raise PlanError(
+        "a result that is revealed to owners, each about its own rows, needs a column with an identifier; name those who get "
+        "it instead"
+    )
+
+
+def has_identifiers(plan: Plan) -> bool:
+    """Return whether the plan shares identifiers, so that there is a key of pseudonyms."""
+    return any(of.kind == "identifier" for local in plan.locals for of in local.fields)
+
+
+def announced_counts(plan: Plan, rows: Mapping[PartyId, int], step: int = 1) -> dict[PartyId, tuple[int, ...]]:
+    """Return the row counts that owners announce if each has so many rows in each of its tables."""
+    return {
+        owner: tuple(
+            padded(min(rows[owner], local.per_holder), step) for local in plan.of(owner) if not local.is_dense
+        )
+        for owner in plan.owners
+    }
+
+
+def log2_confused(plan: Plan, counts: Mapping[PartyId, Sequence[int]]) -> float:
+    """Return log2 of a bound on the probability that two different identifiers are taken for one."""
+    total = 0
+    for block in blocks(plan, counts):
+        total += block.rows * sum(of.kind == "identifier" for of in block.local.fields)
+    return log2_false_match(total)
+
+
+async def agree(party: Party, plan: Plan, terms: QueryTerms, mine: Prepared | None) -> Announced:
+    """Announce this party's rows, if it is an owner, and return what all announced."""
+    limits = {
+        owner: (
+            sum(not local.is_dense for local in plan.of(owner)),
+            max((padded(local.per_holder, terms.step) for local in plan.of(owner)), default=0),
+        )
+        for owner in plan.owners
+    }
+    own = None if mine is None else (mine.counts(terms.step), mine.columns)
+    return await announce(party, limits, own, step=terms.step)
+
+
+async def take_part(
+    party: Party, plan: Plan, terms: QueryTerms, announced: Announced, mine: Prepared | None
+) -> list[tuple[Any, ...]] | None:
+    """Compute a query whose rows are announced; return the rows that this party is told, None if it is told nothing.
+
+    Raises:
+      DataError: a key that was declared unique is not.
+      RemoteProtocolError: a peer sent what the protocol forbids.
+    """
+    with party.phase("share"):
+        key = None
+        if mine is not None and has_identifiers(plan):
+            key = await agree_hash_key(party, announced.contribution, announced.contributions)
+        own_blocks = [block for block in blocks(plan, announced.counts) if block.holder == party.me]
+        inputs, names = ([], {}) if mine is None else mine.shared(own_blocks, key)
+    if party.me in terms.computing:
+        opened = await compute(party, plan, terms, announced.counts, inputs)
+    else:
+        opened = None
+        if mine is not None:
+            with party.phase("share"):
+                await share_rows(party, terms.computing, inputs)
+        if party.me in terms.receivers:
+            with party.phase("open"):
+                opened = await receive_rows(party, terms.computing, await _shape(party, plan, terms))
+    if opened is None:
+        return None
+    columns = [
+        one.floats().tolist()
+        if one.of.kind == "real" and one.null is None
+        else _reals(one)
+        if one.of.kind == "real"
+        else decode(one.of, one.values, one.null, names)
+        for one in opened
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _reals(one: Opened) -> list[float | None]:
+    null = np.zeros(len(one.values), bool) if one.null is None else one.null
+    return [None if missing else value for value, missing in zip(one.floats().tolist(), null.tolist(), strict=True)]
+
+
+async def compute(
+    party: Party,
+    plan: Plan,
+    terms: QueryTerms,
+    counts: Mapping[PartyId, Sequence[int]],
+    inputs: Sequence[Any],
+) -> list[Opened] | None:
+    """Take part at a computing party; return the opened result if it is a receiver."""
+    engine = await Engine.create(party, terms.computing, label="query")
+    every = blocks(plan, counts)
+    own = iter(inputs)
+    shared: dict[planner.Local, list[tables.Table]] = {}
+    by_block: list[tuple[Block, tables.Table]] = []
+    for block in every:
+        mine = next(own, None) if block.holder == party.me else None
+        table = shared_table(engine, block, mine)
+        shared.setdefault(block.local, []).append(table)
+        by_block.append((block, table))
+    execution = Execution(engine, shared)
+    with party.phase("compute"):
+        rows = execution(plan.root)
+    with party.phase("open"):
+        await open_checks(engine, execution.checks)
+        found = None
+        for receivers, part in _parts(engine, plan, terms, rows, by_block):
+            matrix, shape = result_table(part, plan.fields)
+            for receiver in receivers:
+                if receiver not in terms.computing and not isinstance(party, RehearsingParty):
+                    party.send(receiver, ResultShape(shape.rows, tuple(sorted(shape.quotients))))
+            if shape.rows == 0:
+                continue
+            opened = await engine.open_one(matrix, receivers)
+            if party.me in receivers and not isinstance(party, RehearsingParty):
+                found = shape.read(opened)
+    return found
+
+
+def _parts(
+    engine: Engine,
+    plan: Plan,
+    terms: QueryTerms,
+    rows: Rows,
+    by_block: Sequence[tuple[Block, tables.Table]],
+) -> list[tuple[tuple[PartyId, ...], Rows]]:
+    """Return what is opened to whom."""
+    if not terms.each_its_own:
+        return [(terms.receivers, rows)]
+    column = _own_column(plan)
+    sources = {dependence.source for dependence in plan.root[column].lineage}
+    found = []
+    for receiver in terms.receivers:
+        own = []
+        for block, table in by_block:
+            if block.holder != receiver:
+                continue
+            for known in block.local.shared:
+                if known.domain.kind == "identifier" and sources & {d.source for d in known.lineage}:
+                    key = tables.Column(table[known.name].values, table[known.name].null)
+                    own.append(tables.Table({f"{column}\0own": key}, table.valid))
+        if own:
+            joined, _ = tables.join(
+                rows.table, tables.concat(own), [(column, f"{column}\0own")], how="semi"
+            )
+            found.append(((receiver,), rows.with_table(joined)))
+    return found
+
+
+
+
+async def _shape(party: Party, plan: Plan, terms: QueryTerms) -> Shape:
+    """Return the shape of the result at a receiver that does not compute; all computing parties say the same."""
+    told = await party.gather(ResultShape, terms.computing)
+    first = told[terms.computing[0]]
+    for peer, message in told.items():
+        if message != first or not 0 <= message.rows <= _MOST_ROWS:
+            raise RemoteProtocolError(
+                f"expected one shape of the result from all computing parties, got another one from {peer}", peer=peer
+            )
+    return Shape(plan.fields, first.rows, frozenset(first.quotients))
+
+
+_MOST_ROWS: Final = 1 << 32
+
+
+def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
+    """Return what a query costs its computing parties in which these row counts are announced; sorts as expected."""
+
+    async def program(party: Party) -> None:
+        await compute(party, plan, terms, counts, [])
+
+    return cost(program, dict.fromkeys(terms.parties, ()), computing=terms.computing)
+
+
+def run(
+    text: str,
+    declaration: Declaration | str,
+    tables_by_org: Mapping[PartyId, Mapping[str, Any]],
+    *,
+    to: Sequence[PartyId] | str | None = None,
+    computing: Sequence[PartyId] | None = None,
+    announce_filtered: bool = False,
+) -> list[tuple[Any, ...]] | dict[PartyId, list[tuple[Any, ...]]]:
+    """Run a query with all parties in this thread, for notebooks and tests.
+
+    Args:
+      text: SQL.
+      declaration: of the tables, or its TOML.
+      tables_by_org: each owner's tables by name: what DuckDB takes as a relation, or lists by column.
+      to: who gets the result; by default the first computing party, and "owners" for each its own.
+      computing: by default three of the owners, with others where there are fewer.
+
+    Returns:
+      the rows, as Python's values; of "owners" those of each.
+
+    Raises:
+      UsageError: the query, the declaration or a table cannot be used; see `sql.plan`, `planner.plan` and `owner.prepare`.
+    """
+    declared = Declaration.parse(declaration) if isinstance(declaration, str) else declaration
+    plan = planner.plan(sql.plan(text, declared), declared)
+    owners = plan.owners
+    unknown = [name for name in tables_by_org if name not in declared.holders]
+    missing = [name for name in owners if name not in tables_by_org]
+    if unknown or missing:
+        raise UsageError(
+            f"expected tables of {', '.join(owners)}, got "
+            + (f"none of {', '.join(missing)}" if missing else f"some of {', '.join(unknown)}, who hold nothing")
+        )
+    extra = [f"computing-{i}" for i in range(1, 4)]
+    chosen = tuple(computing) if computing is not None else (*owners, *extra)[:3]
+    parties = tuple(dict.fromkeys([*owners, *chosen]))
+    each = to == OWNERS
+    receivers = owners if each else chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
+    parties = tuple(dict.fromkeys([*parties, *receivers]))
+    terms = QueryTerms(parties, chosen, receivers, each, 1, announce_filtered)
+    check(plan, terms)
+    prepared = {
+        owner: prepare(plan, owner, _source(tables_by_org, owner), announce_filtered=announce_filtered)
+        for owner in owners
+    }
+    programs = {name: partial(_program, plan, terms, prepared.get(name)) for name in parties}
+    results = dict(zip(parties, simulate(programs).values(), strict=True))
+    if each:
+        return {name: results[name] or [] for name in receivers}
+    return results[receivers[0]] or []
+
+
+def _source(tables_by_org: Mapping[PartyId, Mapping[str, Any]], owner: PartyId) -> Source:
+    return from_mapping(tables_by_org[owner], owner)
+
+
+async def _program(
+    plan: Plan, terms: QueryTerms, mine: Prepared | None, party: Party
+) -> list[tuple[Any, ...]] | None:
+    announced = await agree(party, plan, terms, mine)
+    return await take_part(party, plan, terms, announced, mine)
