@@ -129,7 +129,8 @@ def _check(announced: QueryRows, tables: int, most: int, peer: PartyId, step: in
     if len(rows) != tables or any(not 0 <= n <= most or n % step for n in rows):
         multiple = f", multiples of {step}" if step > 1 else ""
         raise RemoteProtocolError(
-            f"expected {tables} row counts from {peer}, 0 to {most} (max_rows){multiple}, got {rows}", peer=peer
+            f"expected {tables} row counts from {peer}, 0 to {most} (max_rows){multiple}, got {rows}",
+            peer=peer,
         )
     if (len(announced.commitment), len(announced.contribution)) != (DIGEST_BYTES, DIGEST_BYTES):
         raise RemoteProtocolError(

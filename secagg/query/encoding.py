@@ -129,7 +129,9 @@ def take_in(
       DataError: a column is missing, or rows hold what the declaration does not allow.
     """
     connection.execute("SET TimeZone = 'UTC'")
-    found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    found = {
+        name: kind for name, kind, *_ in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    }
     by_name = {name.lower(): name for name in found}
     missing = [f.name for f in fields if f.name.lower() not in by_name]
     if missing:
@@ -206,7 +208,7 @@ class _Column:
         if of.kind == "identifier":
             if self._is_float or self._type in ("DATE", "TIMESTAMP", "BOOLEAN"):
                 raise DataError(
-                    f"column {of.name}: expected texts or whole numbers as identifiers, got {self._type}; read the column as text"
+                    f"column {of.name}: expected texts or whole numbers as identifiers, got {self._type}; read it as text"
                 )
             found.append(("hold no text", f"{raw} IS NOT NULL AND trim({self._text}) = ''"))
             return found
@@ -236,11 +238,10 @@ class _Column:
                 )
             )
         if of.kind in ("date", "timestamp"):
-            low, high = _integer_sql(of, typed), f"BETWEEN {of.low} AND {of.high}"
             found.append(
                 (
                     f"lie outside the range {_moment(of, of.low)} to {_moment(of, of.high)}",
-                    f"{given} AND {low} NOT {high}",
+                    f"{given} AND {_integer_sql(of, typed)} NOT BETWEEN {of.low} AND {of.high}",
                 )
             )
         return found
@@ -286,7 +287,9 @@ def encode(
 
 
 def _encoded(of: Field, column: NDArray[Any], *, owner: str, what: str) -> Encoded:
-    mask = np.ma.getmaskarray(column) if isinstance(column, np.ma.MaskedArray) else np.zeros(len(column), bool)
+    mask = (
+        np.ma.getmaskarray(column) if isinstance(column, np.ma.MaskedArray) else np.zeros(len(column), bool)
+    )
     raw = np.ma.getdata(column)
     if mask.any() and not of.nullable:
         raise DataError(f"{owner}: {int(mask.sum())} of {len(mask)} rows of {what} have NULL as {of.name}")

@@ -8,7 +8,7 @@ At a computing party:
 4. The result is opened to its receivers, valid rows first, in the order that the query asks for and else in a random one.
    What stands in other rows, and where a value is NULL, is opened as 0. Only receivers learn how many rows are valid.
 
-An owner that computes not shares its rows (`share_rows`), and a receiver that computes not takes the result (`receive_rows`).
+An owner outside shares its rows by `share_rows`, and a receiver outside takes the result by `receive_rows`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from secagg import mpc
 from secagg.errors import DataError, PlanError
 from secagg.mpc import tables
-from secagg.mpc.arrays import Engine, SharedArray
+from secagg.mpc.arrays import Engine, SharedArray, moves
 from secagg.mpc.arrays import comparison as compare
 from secagg.mpc.arrays.outside import receive, share_with
 from secagg.mpc.tables import Column, Table
@@ -251,8 +251,14 @@ class Execution:
         ratios: dict[str, Ratio] = {}
         for name, expression in relation.expressions:
             if isinstance(expression, Ref) and (known := rows.ratios.get(expression.name)) is not None:
-                ratios[name] = self._kept(name, known, columns, *(rows.table[p] for p in (known.numerator, known.denominator)))
-            elif isinstance(expression, Call) and expression.op == "div" and expression.args[0].domain.kind == "number":
+                ratios[name] = self._kept(
+                    name, known, columns, *(rows.table[p] for p in (known.numerator, known.denominator))
+                )
+            elif (
+                isinstance(expression, Call)
+                and expression.op == "div"
+                and expression.args[0].domain.kind == "number"
+            ):
                 numerator, denominator = (evaluate(one) for one in expression.args)
                 ratios[name] = self._kept(name, expression, columns, numerator, denominator)
             else:
@@ -270,7 +276,9 @@ class Execution:
         table = self._plain(self(relation.input))
         for one in relation.aggregations:
             if one.function == "mean":
-                raise PlanError(f"the mean of {one.column}, a quotient, is not computed; sum the numerators instead")
+                raise PlanError(
+                    f"the mean of {one.column}, a quotient, is not computed; sum the numerators instead"
+                )
         # One function of one column is asked for once, whatever it is called.
         wanted = {one.name: (one.function, one.column) for one in relation.aggregations}
         return Rows(tables.group_by(table, relation.keys, wanted))
@@ -307,11 +315,20 @@ class Execution:
         table, broken = tables.join(
             left.table, copied, on, how=relation.how, unique="right" if by_right else "left"
         )
-        side, names = (relation.right, [b for _, b in relation.on]) if by_right else (
-            relation.left,
-            [a for a, _ in relation.on],
+        side, names = (
+            (relation.right, [b for _, b in relation.on])
+            if by_right
+            else (
+                relation.left,
+                [a for a, _ in relation.on],
+            )
         )
-        self.checks.append((broken, f"{' and '.join(names)} is declared unique, and several rows have one value ({_of(side)})"))
+        self.checks.append(
+            (
+                broken,
+                f"{' and '.join(names)} is declared unique, and several rows have one value ({_of(side)})",
+            )
+        )
         if relation.how == "inner":
             table = table.with_columns({b: table[a] for a, b in relation.on})
         return Rows(table, {**left.ratios, **right.ratios})
@@ -321,22 +338,27 @@ class Execution:
         return Rows(tables.concat(several))
 
     def _sorted(self, rows: Rows, keys: Sequence[SortKey], first: int | None) -> Rows:
-        table, by, hidden = rows.table, [], []
+        table, by, hidden = self._ordered(rows, keys)
+        ordered = tables.order_by(table, by, first=first)
+        return rows.with_table(ordered.select([name for name in ordered.names if name not in hidden]))
+
+    def _ordered(self, rows: Rows, keys: Sequence[SortKey]) -> tuple[Table, list[tuple[str, bool]], set[str]]:
+        """Return a table with what it is to be ordered by, and which of its columns are there for that alone."""
+        table = rows.table
+        by: list[tuple[str, bool]] = []
+        hidden = set()
         for key in keys:
             column = divided(table, rows.ratios[key.name]) if key.name in rows.ratios else table[key.name]
-            if column.null is not None:
+            if column.null is not None:  # a key of its own, as NULL may come first
                 flag = self._fresh(key.name)
                 table = table.with_columns({flag: Column(column.null)})
                 by.append((flag, key.nulls_first))
-                hidden.append(flag)
-            name = key.name
-            if key.name in rows.ratios:
-                name = self._fresh(key.name)
-                hidden.append(name)
-            table = table.with_columns({name: Column(column.filled)} if name not in table.columns else {})
+                hidden.add(flag)
+            name = self._fresh(key.name)
+            table = table.with_columns({name: Column(column.filled)})
+            hidden.add(name)
             by.append((name, key.descending))
-        ordered = tables.order_by(table, by, first=first)
-        return rows.with_table(ordered.select([name for name in ordered.names if name not in hidden]))
+        return table, by, hidden
 
     def _limited(self, relation: Limit, below: Relation) -> Rows:
         projections = []
@@ -360,7 +382,23 @@ class Execution:
         return rows
 
     def _window(self, relation: Window) -> Rows:
-        raise PlanError("window functions are not computed on shares here yet")
+        rows = self(relation.input)
+        table, by, hidden = self._ordered(rows, relation.order_by)
+        functions: dict[str, tuple[str, str | None, int | None]] = {}
+        for one in relation.functions:
+            if one.function in ("row_number", "rank", "dense_rank"):
+                functions[one.name] = (one.function, None, None)
+            elif one.function in ("lag", "lead"):
+                functions[one.name] = (one.function, one.column, one.offset)
+            elif one.function in ("sum", "count") and one.column is not None and by and not one.whole_peers:
+                functions[one.name] = (f"running_{one.function}", one.column, None)
+            else:
+                raise PlanError(
+                    f"{one.function} over a window is computed with ORDER BY and ROWS UNBOUNDED PRECEDING, for sum and "
+                    "count of a column; aggregate by the partition and join the result otherwise"
+                )
+        table = tables.window(table, list(relation.partition_by), by, functions)
+        return rows.with_table(table.select([name for name in table.names if name not in hidden]))
 
 
 def _of(relation: Relation) -> str:
@@ -387,7 +425,11 @@ def combinations(keys: Sequence[Any]) -> list[tuple[NDArray[Any], NDArray[np.boo
 
 def _together(function: str, held: Sequence[Column]) -> Column:
     """Return the aggregate of what all holders have of it, NULL where all have NULL."""
-    null = reduce(lambda a, b: a & b, (c.is_null for c in held)) if any(c.null is not None for c in held) else None
+    null = (
+        reduce(lambda a, b: a & b, (c.is_null for c in held))
+        if any(c.null is not None for c in held)
+        else None
+    )
     if function in ("sum", "count"):
         return Column(reduce(lambda a, b: a + b, (c.filled for c in held)), null)
     if function == "any":
@@ -506,17 +548,19 @@ def result_table(rows: Rows, fields: Sequence[Field]) -> tuple[SharedArray, Shap
     for of in fields:
         if (kept := rows.ratios.get(of.name)) is not None:
             above, below, null, bits, denominator_bits = _parts(table, kept)
-            both = parts(above, below, bits=bits, denominator_bits=denominator_bits, fraction_bits=OPENED_BITS)
+            whole = list(
+                parts(above, below, bits=bits, denominator_bits=denominator_bits, fraction_bits=OPENED_BITS)
+            )
             quotients.add(of.name)
         else:
             column = table[of.name]
-            both, null = (column.values.astype(mpc.int64),), column.null
+            whole, null = [column.values.astype(mpc.int64)], column.null
         shown = table.valid if null is None else table.valid & ~null
-        lines += [cleared(x, shown) for x in both]
+        lines += [cleared(x, shown) for x in whole]
         if of.nullable:
             is_null = table.valid if null is None else table.valid & null
             lines.append((is_null ^ is_null if null is None else is_null).astype(mpc.int64))
-    matrix = np.stack(lines)
+    matrix = moves.stack(lines)
     return matrix, Shape(tuple(fields), table.rows, frozenset(quotients))
 
 
@@ -529,7 +573,9 @@ async def open_checks(engine: Engine, checks: Sequence[tuple[SharedArray, str]])
     if not checks:
         return
     opened = await engine.open(*(bit for bit, _ in checks))
-    wrong = [what for found, (_, what) in zip(opened, checks, strict=True) if found is True or found is np.True_]
+    wrong = [
+        what for found, (_, what) in zip(opened, checks, strict=True) if found is True or found is np.True_
+    ]
     if wrong:
         raise DataError(f"{'; '.join(wrong)}; nothing of the result was opened")
 

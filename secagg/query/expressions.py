@@ -6,7 +6,8 @@ where it is NULL is undefined, as in `mpc.tables`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -150,7 +151,11 @@ class Evaluator:
         )
 
     def _in(self, column: Column, options: Sequence[Expression]) -> SharedArray:
-        found = [column.values == np.asarray(public_value(one)) for one in options if isinstance(one, Literal)]
+        if not options:
+            return self._public(False)
+        found = [
+            column.values == np.asarray(public_value(one)) for one in options if isinstance(one, Literal)
+        ]
         return reduce(lambda a, b: a | b, found)
 
     def _junction(self, op: str, columns: Sequence[Column]) -> Column:
@@ -159,7 +164,9 @@ class Evaluator:
             values = [column.values for column in columns]
             return Column(reduce((lambda a, b: a & b) if op == "and" else (lambda a, b: a | b), values))
         true = [column.filled for column in columns]
-        false = [~column.values if c.null is None else ~(c.values | c.null) for c in columns for column in (c,)]
+        false = [
+            ~column.values if c.null is None else ~(c.values | c.null) for c in columns for column in (c,)
+        ]
         if op == "and":
             is_true = reduce(lambda a, b: a & b, true)
             is_false = reduce(lambda a, b: a | b, false)
@@ -172,7 +179,7 @@ class Evaluator:
         result = self(case.otherwise)
         for condition, value in reversed(case.branches):
             holds, chosen = self(condition).filled, self(value)
-            null = None
+            null: SharedArray | None = None
             if result.null is not None or chosen.null is not None:
                 null = compare.where(holds, chosen.is_null, result.is_null)
             result = Column(compare.where(holds, chosen.values, result.values), null)
@@ -292,11 +299,6 @@ def _recoded(a: SharedArray, domain: Domain, target: Domain) -> SharedArray:
     result = a * 0 + places[0]
     if all(place - places[0] == i for i, place in enumerate(places)):
         return result + (a - low)
-    for i, (before, place) in enumerate(zip(places, places[1:], strict=False), 1):
+    for i, (before, place) in enumerate(itertools.pairwise(places), 1):
         result = result + (a >= low + i).astype(mpc.int64) * (place - before)
     return result
-
-
-def by_name(columns: Mapping[str, Column]) -> Columns:
-    """Return what reads references out of columns by name."""
-    return lambda ref: columns[ref.name]

@@ -28,6 +28,7 @@ from secagg.query.algebra import (
     Scan,
     walk,
 )
+from secagg.query.declaration import ORG
 from secagg.query.encoding import as_decimal, quote_name, quote_text
 
 TableName = Callable[[str], str]  # of a declared table, as SQL names the owner's typed copy
@@ -83,6 +84,8 @@ def _literal(literal: Literal) -> str:
             return f"DATE '{datetime.date(1970, 1, 1) + datetime.timedelta(days=int(value))}'"
         case "timestamp":
             return f"make_timestamp({int(value) * 10 ** (6 - domain.decimals)})"
+        case "category":
+            return quote_text(domain.values[value] if isinstance(value, int) else value)
         case _:
             return quote_text(str(value))
 
@@ -115,7 +118,9 @@ def _call(call: Call) -> str:
         case "not":
             return f"(NOT {a})"
         case "in":
-            return f"({a} IN ({', '.join(rest)}))"
+            return f"({a} IN ({', '.join(rest)}))" if rest else f"({a} IS NULL AND NULL)"
+        case "like":
+            return f"({a} LIKE {rest[0]})"
         case "is_null":
             return f"({a} IS NULL)"
         case "rescale" | "to_number":
@@ -156,9 +161,10 @@ def select(relation: Relation, table: TableName, *, org: str) -> str:
     """
     match relation:
         case Scan():
+            own = {column.name: relation.column_of(column.name) for column in relation.columns}
             columns = [
-                f"{quote_text(org) if (own := relation.column_of(c.name)) == ORG else quote_name(own)} AS {quote_name(c.name)}"
-                for c in relation.columns
+                f"{quote_text(org) if of == ORG else quote_name(of)} AS {quote_name(name)}"
+                for name, of in own.items()
             ]
             return f"SELECT {', '.join(columns) or '1 AS no_column'} FROM {table(relation.table)}"
         case Filter(input=below, condition=condition):
@@ -179,6 +185,3 @@ def select(relation: Relation, table: TableName, *, org: str) -> str:
             return f"SELECT {', '.join(columns)} FROM ({select(below, table, org=org)}){grouped}"
         case _:
             raise PlanError(f"{type(relation).__name__} is no part that an owner computes alone")
-
-
-ORG: Final = "org"  # the column that says at which organisation a row lies

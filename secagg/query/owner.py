@@ -3,6 +3,8 @@
 Nothing leaves here. An error is raised before anything is announced.
 """
 
+# ruff: noqa: S608  names are quoted, and the SQL is made of a plan
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +19,12 @@ from secagg.errors import DataError, RangeError
 from secagg.protocols.row_counts import padded
 from secagg.query.algebra import Scan, relations
 from secagg.query.encoding import Connection, Encoded, encode, pseudonymous, quote_name, take_in
-from secagg.query.execute import Block, combinations, matrices
+from secagg.query.execute import Block, matrices
 from secagg.query.planner import Local, Plan, field_of
 
-Source = Callable[[Connection, str], str]  # makes a table of an owner known to DuckDB; returns what stands after FROM
+Source = Callable[
+    [Connection, str], str
+]  # makes a table of an owner known to DuckDB; returns what stands after FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def _taken(connection: Connection, plan: Plan, owner: str, table: str, source: S
 def _check_unique(connection: Connection, owner: str, table: str, key: Sequence[str]) -> None:
     names = ", ".join(map(quote_name, key))
     known = " AND ".join(f"{quote_name(name)} IS NOT NULL" for name in key)
-    again = f"SELECT count(*) FROM (SELECT 1 FROM {quote_name(table)} WHERE {known} GROUP BY {names} HAVING count(*) > 1)"  # noqa: S608
+    again = f"SELECT count(*) FROM (SELECT 1 FROM {quote_name(table)} WHERE {known} GROUP BY {names} HAVING count(*) > 1)"
     found = connection.execute(again).fetchall()[0][0]
     if found:
         raise DataError(
@@ -145,7 +149,11 @@ def _part(connection: Connection, local: Local, owner: str, table_rows: int) -> 
     if local.is_dense:
         return _dense(connection, local, owner, sql)
     columns = encode(connection, sql, local.fields, owner=owner, what=local.table)
-    rows = len(columns[0]) if columns else int(connection.execute(f"SELECT count(*) FROM ({sql})").fetchall()[0][0])  # noqa: S608
+    rows = (
+        len(columns[0])
+        if columns
+        else int(connection.execute(f"SELECT count(*) FROM ({sql})").fetchall()[0][0])
+    )
     return Part(local, tuple(columns), np.ones(rows, bool), table_rows)
 
 
@@ -157,7 +165,11 @@ def _dense(connection: Connection, local: Local, owner: str, sql: str) -> Part:
     for key, column in zip(local.keys, found, strict=False):
         low, high = key.domain.bounds
         size = high - low + 1 + key.domain.nullable
-        value = column.values - low if column.null is None else np.where(column.null, size - 1, column.values - low)
+        value = (
+            column.values - low
+            if column.null is None
+            else np.where(column.null, size - 1, column.values - low)
+        )
         place = place * size + value
     columns = []
     for column in found[len(keys) :]:
@@ -200,5 +212,7 @@ def _table_of(connection: Connection, columns: Mapping[str, Sequence[Any]], owne
         ]
     else:
         typed = [f"unnest(?) AS {quote_name(column)}" for column in lists]
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {', '.join(typed)}", list(lists.values()))
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {', '.join(typed)}", list(lists.values())
+    )
     return name

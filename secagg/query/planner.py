@@ -232,8 +232,8 @@ def _check_sizes(relation: Relation) -> None:
             pass
 
 
-def _check_size(one: Expression | Column | object, where: str) -> None:
-    domain: Domain = one.domain  # type: ignore[attr-defined]
+def _check_size(one: Expression | Column | Aggregation, where: str) -> None:
+    domain = one.domain
     if bits_of(domain) > _MOST_BITS:
         what = getattr(one, "op", "a value")
         raise PlanError(
@@ -290,7 +290,7 @@ def _aggregated(aggregate: Aggregate, declaration: Declaration) -> Relation:
     combinations = math.prod(_values(key.domain) for key in keys)
     if combinations <= MOST_DENSE:
         rows = _per_holder(aggregate)
-        local = Local(rows, table.name, table.holders, combinations, keys, is_dense=True)
+        local = Local(rows, table.name, table.holders, int(combinations), keys, is_dense=True)
         return Combined(local, aggregate)
     local = Local(aggregate, table.name, table.holders, table.max_rows)
     joint = tuple(
@@ -316,5 +316,3 @@ def _values(domain: Domain) -> float:
     if domain.lowest is None or domain.highest is None:
         return math.inf
     return domain.highest - domain.lowest + 1 + domain.nullable
-
-

@@ -20,7 +20,6 @@ from secagg.query.algebra import (
     Filter,
     Join,
     Limit,
-    Literal,
     Project,
     Ref,
     Relation,
@@ -54,7 +53,7 @@ def with_inputs(relation: Relation, inputs: Iterable[Relation]) -> Relation:
         case Union():
             return replace(relation, inputs=given)
         case _:
-            return replace(relation, input=given[0]) if given else relation  # type: ignore[call-arg]
+            return replace(relation, input=given[0]) if given else relation  # type: ignore[type-var]
 
 
 def without_means(relation: Relation) -> Relation:
@@ -65,7 +64,9 @@ def without_means(relation: Relation) -> Relation:
     means = {
         one.name: one
         for one in relation.aggregations
-        if one.function == "mean" and one.column is not None and relation.input[one.column].domain.kind == "number"
+        if one.function == "mean"
+        and one.column is not None
+        and relation.input[one.column].domain.kind == "number"
     }
     if not means:
         return relation
@@ -273,5 +274,3 @@ def _exactly(relation: Relation, names: Iterable[str]) -> Relation:
     if relation.names == order:
         return relation
     return Project(relation, tuple((name, relation[name].ref) for name in order))
-
-

@@ -1,8 +1,9 @@
 """A query at each party: announce, agree on the key of the pseudonyms, share, compute, open.
 
-Threat model. Three computing parties follow the protocol; of four one may lie (`secagg.mpc`). Input parties may put in any rows.
+Threat model. Three computing parties follow the protocol; of four one may lie (`secagg.mpc`). Input parties may put in any
+rows.
 What owners share is not checked on shares to lie in the declared ranges: an owner that alters its program can make results
-wrong. It cannot make more be opened than the result of some rows.
+wrong. Nothing more is opened then than a result.
 
 Who learns what. Everybody: the announced row counts. Computing parties: whether keys that were declared unique are so. The
 receivers: the result, or each owner the rows of the result whose identifier its own rows have.
@@ -11,24 +12,22 @@ receivers: the result, or each owner the rows of the result whose identifier its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from secagg import mpc
 from secagg.cost.operation import Cost
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
 from secagg.mpc import tables
 from secagg.mpc.arrays import Engine
 from secagg.mpc.arrays.rehearsal import RehearsingParty, cost
 from secagg.network.simulated import simulate
-from secagg.party import Computation, Party, PartyId
+from secagg.party import Party, PartyId
 from secagg.protocols.pseudonyms import agree_hash_key
 from secagg.protocols.row_counts import padded
 from secagg.query import planner, sql
-from secagg.query.algebra import Join, relations
 from secagg.query.announcement import Announced, announce
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import decode, log2_false_match
@@ -85,9 +84,13 @@ def check(plan: Plan, terms: QueryTerms) -> None:
     """Raise `PlanError` where a plan cannot be computed by these parties."""
     strangers = [name for name in plan.owners if name not in terms.parties]
     if strangers:
-        raise PlanError(f"the declaration says that {', '.join(strangers)} hold tables, and the parties are {', '.join(terms.parties)}")
+        raise PlanError(
+            f"the declaration says that {', '.join(strangers)} hold tables, and the parties are {', '.join(terms.parties)}"
+        )
     if len(terms.computing) not in (3, 4):
-        raise PlanError(f"expected three or four computing parties, got {', '.join(terms.computing) or 'none'}")
+        raise PlanError(
+            f"expected three or four computing parties, got {', '.join(terms.computing) or 'none'}"
+        )
     if not terms.receivers:
         raise PlanError("expected somebody whom the result is revealed to, got nobody")
     if terms.each_its_own:
@@ -100,8 +103,8 @@ def _own_column(plan: Plan) -> str:
         if column.domain.kind == "identifier":
             return column.name
     raise PlanError(
-        "a result that is revealed to owners, each about its own rows, needs a column with an identifier; name those who get "
-        "it instead"
+        "a result that is revealed to owners, each about its own rows, needs a column with an identifier; name those who "
+        "get it instead"
     )
 
 
@@ -110,7 +113,9 @@ def has_identifiers(plan: Plan) -> bool:
     return any(of.kind == "identifier" for local in plan.locals for of in local.fields)
 
 
-def announced_counts(plan: Plan, rows: Mapping[PartyId, int], step: int = 1) -> dict[PartyId, tuple[int, ...]]:
+def announced_counts(
+    plan: Plan, rows: Mapping[PartyId, int], step: int = 1
+) -> dict[PartyId, tuple[int, ...]]:
     """Return the row counts that owners announce if each has so many rows in each of its tables."""
     return {
         owner: tuple(
@@ -181,7 +186,10 @@ async def take_part(
 
 def _reals(one: Opened) -> list[float | None]:
     null = np.zeros(len(one.values), bool) if one.null is None else one.null
-    return [None if missing else value for value, missing in zip(one.floats().tolist(), null.tolist(), strict=True)]
+    return [
+        None if missing else value
+        for value, missing in zip(one.floats().tolist(), null.tolist(), strict=True)
+    ]
 
 
 async def compute(
@@ -208,7 +216,7 @@ async def compute(
     with party.phase("open"):
         await open_checks(engine, execution.checks)
         found = None
-        for receivers, part in _parts(engine, plan, terms, rows, by_block):
+        for receivers, part in _parts(plan, terms, rows, by_block):
             matrix, shape = result_table(part, plan.fields)
             for receiver in receivers:
                 if receiver not in terms.computing and not isinstance(party, RehearsingParty):
@@ -222,7 +230,6 @@ async def compute(
 
 
 def _parts(
-    engine: Engine,
     plan: Plan,
     terms: QueryTerms,
     rows: Rows,
@@ -233,7 +240,7 @@ def _parts(
         return [(terms.receivers, rows)]
     column = _own_column(plan)
     sources = {dependence.source for dependence in plan.root[column].lineage}
-    found = []
+    found: list[tuple[tuple[PartyId, ...], Rows]] = []
     for receiver in terms.receivers:
         own = []
         for block, table in by_block:
@@ -244,13 +251,9 @@ def _parts(
                     key = tables.Column(table[known.name].values, table[known.name].null)
                     own.append(tables.Table({f"{column}\0own": key}, table.valid))
         if own:
-            joined, _ = tables.join(
-                rows.table, tables.concat(own), [(column, f"{column}\0own")], how="semi"
-            )
+            joined, _ = tables.join(rows.table, tables.concat(own), [(column, f"{column}\0own")], how="semi")
             found.append(((receiver,), rows.with_table(joined)))
     return found
-
-
 
 
 async def _shape(party: Party, plan: Plan, terms: QueryTerms) -> Shape:
@@ -260,7 +263,8 @@ async def _shape(party: Party, plan: Plan, terms: QueryTerms) -> Shape:
     for peer, message in told.items():
         if message != first or not 0 <= message.rows <= _MOST_ROWS:
             raise RemoteProtocolError(
-                f"expected one shape of the result from all computing parties, got another one from {peer}", peer=peer
+                f"expected one shape of the result from all computing parties, got another one from {peer}",
+                peer=peer,
             )
     return Shape(plan.fields, first.rows, frozenset(first.quotients))
 
@@ -309,13 +313,19 @@ def run(
     if unknown or missing:
         raise UsageError(
             f"expected tables of {', '.join(owners)}, got "
-            + (f"none of {', '.join(missing)}" if missing else f"some of {', '.join(unknown)}, who hold nothing")
+            + (
+                f"none of {', '.join(missing)}"
+                if missing
+                else f"some of {', '.join(unknown)}, who hold nothing"
+            )
         )
     extra = [f"computing-{i}" for i in range(1, 4)]
     chosen = tuple(computing) if computing is not None else (*owners, *extra)[:3]
     parties = tuple(dict.fromkeys([*owners, *chosen]))
     each = to == OWNERS
-    receivers = owners if each else chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
+    receivers = (
+        owners if each else chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
+    )
     parties = tuple(dict.fromkeys([*parties, *receivers]))
     terms = QueryTerms(parties, chosen, receivers, each, 1, announce_filtered)
     check(plan, terms)

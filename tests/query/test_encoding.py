@@ -33,7 +33,7 @@ def _taken(values: str, *fields: Field, owner: str = "north"):
 def _back(found, names=None):
     columns = []
     for column in found:
-        values, known = (column.values, {})
+        values, known = column.values, dict[int, str]()
         if column.of.kind == "identifier":
             values, known = pseudonymous(column, bytes(32))
         columns.append(decode(column.of, values, column.null, known if names is None else names))
@@ -50,7 +50,15 @@ def test_columns_of_every_type_come_back_as_they_were():
     noon = datetime.datetime(2024, 7, 1, 12, tzinfo=datetime.UTC)
     assert rows == 2
     assert _back(found) == [
-        (Decimal("12.30"), -5, datetime.date(2024, 2, 29), noon - datetime.timedelta(hours=2), "it's", True, "NL1"),
+        (
+            Decimal("12.30"),
+            -5,
+            datetime.date(2024, 2, 29),
+            noon - datetime.timedelta(hours=2),
+            "it's",
+            True,
+            "NL1",
+        ),
         (None, 5, datetime.date(1970, 1, 1), noon, "b", None, None),
     ]
 
@@ -58,8 +66,16 @@ def test_columns_of_every_type_come_back_as_they_were():
 @pytest.mark.parametrize(
     ("values", "field", "says"),
     [
-        ("('1.00'), ('1.005'), ('0.001')", AMOUNT, r"2 of 3 rows have more than the 2 decimals .*first is row 2"),
-        ("(1.0::DOUBLE), (0.1::DOUBLE + 0.2), (0.125::DOUBLE)", AMOUNT, r"1 of 3 rows have more than .* row 3"),
+        (
+            "('1.00'), ('1.005'), ('0.001')",
+            AMOUNT,
+            r"2 of 3 rows have more than the 2 decimals .*first is row 2",
+        ),
+        (
+            "(1.0::DOUBLE), (0.1::DOUBLE + 0.2), (0.125::DOUBLE)",
+            AMOUNT,
+            r"1 of 3 rows have more than .* row 3",
+        ),
         ("('0'), ('-1')", AMOUNT, r"1 of 2 rows lie outside the declared range 0\.00 to 10000000\.00.*row 2"),
         ("(6)", COUNT, r"1 of 1 rows lie outside the declared range -5 to 5"),
         ("('many')", COUNT, "1 of 1 rows are no number"),
