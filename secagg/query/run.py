@@ -48,7 +48,6 @@ from secagg.query.owner import Prepared, Source, from_mapping, prepare
 from secagg.query.planner import Plan
 from secagg.wire import Message
 
-OWNERS: Final = "owners"  # REVEAL: to the owners of the rows, each about its own
 PHASES: Final = ("share", "compute", "open")
 
 
@@ -261,7 +260,8 @@ async def _shape(party: Party, plan: Plan, terms: QueryTerms) -> Shape:
     told = await party.gather(ResultShape, terms.computing)
     first = told[terms.computing[0]]
     for peer, message in told.items():
-        if message != first or not 0 <= message.rows <= _MOST_ROWS:
+        said = (message.rows, message.quotients)
+        if said != (first.rows, first.quotients) or not 0 <= message.rows <= _MOST_ROWS:
             raise RemoteProtocolError(
                 f"expected one shape of the result from all computing parties, got another one from {peer}",
                 peer=peer,
@@ -286,29 +286,62 @@ def run(
     declaration: Declaration | str,
     tables_by_org: Mapping[PartyId, Mapping[str, Any]],
     *,
-    to: Sequence[PartyId] | str | None = None,
+    to: Sequence[PartyId] | PartyId | None = None,
     computing: Sequence[PartyId] | None = None,
     announce_filtered: bool = False,
-) -> list[tuple[Any, ...]] | dict[PartyId, list[tuple[Any, ...]]]:
-    """Run a query with all parties in this thread, for notebooks and tests.
+) -> list[tuple[Any, ...]]:
+    """Run a query with all parties in this thread, for notebooks and tests; return what the first receiver is told.
 
     Args:
       text: SQL.
       declaration: of the tables, or its TOML.
       tables_by_org: each owner's tables by name: what DuckDB takes as a relation, or lists by column.
-      to: who gets the result; by default the first computing party, and "owners" for each its own.
+      to: who gets the result; by default the first computing party.
       computing: by default three of the owners, with others where there are fewer.
-
-    Returns:
-      the rows, as Python's values; of "owners" those of each.
+      announce_filtered: see `QueryTerms`.
 
     Raises:
       UsageError: the query, the declaration or a table cannot be used; see `sql.plan`, `planner.plan` and `owner.prepare`.
     """
+    plan = _planned(text, declaration)
+    chosen = _computing(plan, computing)
+    receivers = chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
+    return _simulated(plan, tables_by_org, chosen, receivers, False, announce_filtered)[receivers[0]]
+
+
+def run_for_owners(
+    text: str,
+    declaration: Declaration | str,
+    tables_by_org: Mapping[PartyId, Mapping[str, Any]],
+    *,
+    computing: Sequence[PartyId] | None = None,
+) -> dict[PartyId, list[tuple[Any, ...]]]:
+    """Run a query as `run`, and return what each owner is told: the rows of the result that are about its own."""
+    plan = _planned(text, declaration)
+    return _simulated(plan, tables_by_org, _computing(plan, computing), plan.owners, True, False)
+
+
+def _planned(text: str, declaration: Declaration | str) -> Plan:
     declared = Declaration.parse(declaration) if isinstance(declaration, str) else declaration
-    plan = planner.plan(sql.plan(text, declared), declared)
+    return planner.plan(sql.plan(text, declared), declared)
+
+
+def _computing(plan: Plan, chosen: Sequence[PartyId] | None) -> tuple[PartyId, ...]:
+    if chosen is not None:
+        return tuple(chosen)
+    return (*plan.owners, *(f"computing-{i}" for i in range(1, 4)))[:3]
+
+
+def _simulated(
+    plan: Plan,
+    tables_by_org: Mapping[PartyId, Mapping[str, Any]],
+    computing: tuple[PartyId, ...],
+    receivers: tuple[PartyId, ...],
+    each_its_own: bool,
+    announce_filtered: bool,
+) -> dict[PartyId, list[tuple[Any, ...]]]:
     owners = plan.owners
-    unknown = [name for name in tables_by_org if name not in declared.holders]
+    unknown = [name for name in tables_by_org if name not in plan.declaration.holders]
     missing = [name for name in owners if name not in tables_by_org]
     if unknown or missing:
         raise UsageError(
@@ -319,15 +352,8 @@ def run(
                 else f"some of {', '.join(unknown)}, who hold nothing"
             )
         )
-    extra = [f"computing-{i}" for i in range(1, 4)]
-    chosen = tuple(computing) if computing is not None else (*owners, *extra)[:3]
-    parties = tuple(dict.fromkeys([*owners, *chosen]))
-    each = to == OWNERS
-    receivers = (
-        owners if each else chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
-    )
-    parties = tuple(dict.fromkeys([*parties, *receivers]))
-    terms = QueryTerms(parties, chosen, receivers, each, 1, announce_filtered)
+    parties = tuple(dict.fromkeys([*owners, *computing, *receivers]))
+    terms = QueryTerms(parties, computing, receivers, each_its_own, 1, announce_filtered)
     check(plan, terms)
     prepared = {
         owner: prepare(plan, owner, _source(tables_by_org, owner), announce_filtered=announce_filtered)
@@ -335,9 +361,7 @@ def run(
     }
     programs = {name: partial(_program, plan, terms, prepared.get(name)) for name in parties}
     results = dict(zip(parties, simulate(programs).values(), strict=True))
-    if each:
-        return {name: results[name] or [] for name in receivers}
-    return results[receivers[0]] or []
+    return {name: results[name] or [] for name in receivers}
 
 
 def _source(tables_by_org: Mapping[PartyId, Mapping[str, Any]], owner: PartyId) -> Source:

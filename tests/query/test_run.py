@@ -120,7 +120,7 @@ SOME = (  # NULL in every column; an owner without rows
 @given(rows=st.fixed_dictionaries({o: st.lists(ROW, max_size=6) for o in OWNERS}), people=PEOPLE)
 def test_a_query_gives_what_duckdb_gives_over_the_pooled_tables(name, rows, people):
     # So that the receiver knows all names.
-    rows = rows | {"north": [*rows["north"], *((who, *SOME[0][1:]) for who in "abc")]}
+    rows = rows | {"north": [*rows["north"], *((who, *SOME[0][1:]) for who in ("a", "b", "c"))]}
     query, tables = QUERIES[name], tables_of(rows, people)
     theirs = pooled.answer(query, DECLARATION, tables)
     ours = run(query, DECLARATION, tables, to=OWNERS)
