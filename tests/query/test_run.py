@@ -137,10 +137,8 @@ def test_no_rows_at_all_give_what_duckdb_gives(query):
 
 def test_each_owner_gets_the_rows_of_its_own_identifiers_and_no_others():
     moves = {"north": [SOME[0]], "south": [SOME[1]], "west": [SOME[0], SOME[1]]}
-    found = run(
-        "SELECT who, sum(n) s FROM moves GROUP BY who", DECLARATION, tables_of(moves, {}), to="owners"
-    )
-    found = {name: sorted(rows) for name, rows in found.items()}
+    told = run_for_owners("SELECT who, sum(n) s FROM moves GROUP BY who", DECLARATION, tables_of(moves, {}))
+    found = {name: sorted(rows) for name, rows in told.items()}
     assert found == {"north": [("a", 8)], "south": [("b", -6)], "west": [("a", 8), ("b", -6)]}
 
 
