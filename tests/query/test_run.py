@@ -15,7 +15,7 @@ from secagg.errors import DataError, UsageError
 from secagg.query import planner, sql
 from secagg.query.declaration import Declaration
 from secagg.query.owner import from_mapping, prepare
-from secagg.query.run import QueryTerms, agree, expected_cost, run, take_part
+from secagg.query.run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
 
 OWNERS = ("north", "south", "west")
 DECLARATION = """
