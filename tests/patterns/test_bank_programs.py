@@ -8,6 +8,7 @@ import pytest
 from bank_tables import terms_of
 from program_runs import played, strings
 from secagg.errors import DataError, PlanError, RangeError
+from secagg.patterns.pattern import Terms
 from secagg.patterns.registry import find
 
 BANKS = ("a", "b", "c", "d")
@@ -129,3 +130,15 @@ def test_figures_of_one_name_unknown_features_and_large_sums_are_refused():
         pattern.prepare(pattern.Parameters(max_cents=10), terms, customers(np.random.default_rng(1), 0))
     with pytest.raises(PlanError, match=r"customers\.amount: .* more than a sum has room for"):
         pattern.cost(pattern.Parameters(max_cents=10**18), terms, dict.fromkeys(BANKS, 5))
+
+
+@pytest.mark.parametrize("computing", [("a", "b", "x"), ("a", "b", "x", "y")])
+def test_a_party_that_only_gets_the_result_gets_it_alone(computing):
+    pattern, rng = find("intersection_sum").pattern, np.random.default_rng(4)
+    tables = {bank: customers(rng, i) for i, bank in enumerate(BANKS)}
+    terms = Terms((*BANKS, "x", "y", "z"), {"input": BANKS, "computing": computing, "result": ("z",)})
+    parameters = pattern.Parameters(min_customers=1)
+    outcome = played(pattern, parameters, tables, computing, terms)
+    outcome.values()
+    assert outcome.results["z"] == pattern.reference(parameters, terms, tables)["z"] != []
+    assert all(outcome.results[name] is None for name in terms.parties if name != "z")
