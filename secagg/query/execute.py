@@ -54,6 +54,7 @@ from secagg.query.encoding import Encoded, Field
 from secagg.query.expressions import Evaluator, bits_of, ratio
 from secagg.query.planner import ROWS, Combined, Local, Plan
 from secagg.query.quotients import parts, quotient
+from secagg.query.window_passes import ORDER_SHOWS, passes, reads
 
 OPENED_BITS: Final = 36  # of an opened quotient's fraction
 
@@ -383,22 +384,19 @@ class Execution:
 
     def _window(self, relation: Window) -> Rows:
         rows = self(relation.input)
-        table, by, hidden = self._ordered(rows, relation.order_by)
-        functions: dict[str, tuple[str, str | None, int | None]] = {}
-        for one in relation.functions:
-            if one.function in ("row_number", "rank", "dense_rank"):
-                functions[one.name] = (one.function, None, None)
-            elif one.function in ("lag", "lead"):
-                functions[one.name] = (one.function, one.column, one.offset)
-            elif one.function in ("sum", "count") and one.column is not None and by and not one.whole_peers:
-                functions[one.name] = (f"running_{one.function}", one.column, None)
-            else:
-                raise PlanError(
-                    f"{one.function} over a window is computed with ORDER BY and ROWS UNBOUNDED PRECEDING, for sum and "
-                    "count of a column; aggregate by the partition and join the result otherwise"
-                )
-        table = tables.window(table, list(relation.partition_by), by, functions)
-        return rows.with_table(table.select([name for name in table.names if name not in hidden]))
+        if set(reads(relation)) & rows.ratios.keys():
+            rows = Rows(self._plain(rows))
+        names = [*rows.table.names, *(one.name for one in relation.functions)]
+        counted = self._fresh("counted")  # a column that is never NULL, for COUNT(*)
+        table = rows.table.with_columns({counted: Column(rows.table.valid)})
+        for keys, functions in passes(relation, counted):
+            if any(kind in ORDER_SHOWS for kind, *_ in functions.values()):
+                table = mixed(
+                    table
+                )  # ties stand in the order of the input otherwise, which tells whose rows they are
+            table, by, _ = self._ordered(rows.with_table(table), keys)
+            table = tables.window(table, list(relation.partition_by), by, functions)
+        return rows.with_table(table.select(names))
 
 
 def _of(relation: Relation) -> str:
@@ -583,3 +581,17 @@ async def open_checks(engine: Engine, checks: Sequence[tuple[SharedArray, str]])
 async def receive_rows(party: Party, computing: Sequence[PartyId], shape: Shape) -> list[Opened]:
     """Return the result at a receiver that does not compute."""
     return shape.read(await receive(party, computing, (shape.columns, shape.rows)))
+
+
+async def check_computable(party: Party, plan: Plan, computing: Sequence[PartyId]) -> None:
+    """Build what a computing party computes, of tables of a row each, and compute nothing.
+
+    Raises:
+      PlanError: something is not computed on shares.
+    """
+    engine = await Engine.create(party, computing, label="query")
+    counts = {owner: [1] * len(plan.of(owner)) for owner in plan.owners}
+    shared: dict[Local, list[Table]] = {}
+    for block in blocks(plan, counts):
+        shared.setdefault(block.local, []).append(shared_table(engine, block, None))
+    result_table(Execution(engine, shared)(plan.root), plan.fields)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from secagg.errors import PlanError
+from secagg.query import window_passes
 from secagg.query.algebra import (
     Aggregate,
     Aggregation,
@@ -32,6 +33,8 @@ from secagg.query.algebra import (
     Relation,
     Scan,
     Sort,
+    Window,
+    WindowFunction,
     relations,
     walk,
 )
@@ -195,6 +198,8 @@ def plan(query: Query, declaration: Declaration) -> Plan:
     planned = Plan(query, _placed(pushed_down(query.root), declaration), declaration)
     for one in relations(planned.root):
         _check_sizes(one)
+        if isinstance(one, Window):
+            window_passes.check(one)
         if isinstance(one, Local):
             for below in relations(one.relation):
                 _check_sizes(below)
@@ -228,11 +233,15 @@ def _check_sizes(relation: Relation) -> None:
         case Sort(keys=keys):
             for key in keys:
                 _check_size(relation[key.name], f"in the order by {key.name}")
+        case Window(functions=functions):
+            for function in functions:
+                if function.domain.kind != "real":
+                    _check_size(function, f"in {function.function} over a window")
         case _:
             pass
 
 
-def _check_size(one: Expression | Column | Aggregation, where: str) -> None:
+def _check_size(one: Expression | Column | Aggregation | WindowFunction, where: str) -> None:
     domain = one.domain
     if bits_of(domain) > _MOST_BITS:
         what = getattr(one, "op", "a value")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
+from typing import TypeVar
 
 from secagg.query.algebra import (
     Aggregate,
@@ -27,6 +28,7 @@ from secagg.query.algebra import (
     Sort,
     Union,
     Window,
+    WindowFunction,
     after,
     walk,
 )
@@ -59,34 +61,44 @@ def with_inputs(relation: Relation, inputs: Iterable[Relation]) -> Relation:
 def without_means(relation: Relation) -> Relation:
     """Return the plan in which a mean of numbers is the quotient of a sum and a count."""
     relation = with_inputs(relation, map(without_means, relation.inputs))
-    if not isinstance(relation, Aggregate):
+    split: Relation
+    if isinstance(relation, Aggregate):
+        split = replace(relation, aggregations=_in_parts(relation.input, relation.aggregations))
+    elif isinstance(relation, Window):
+        split = replace(relation, functions=_in_parts(relation.input, relation.functions))
+    else:
         return relation
-    means = {
-        one.name: one
-        for one in relation.aggregations
-        if one.function == "mean"
-        and one.column is not None
-        and relation.input[one.column].domain.kind == "number"
-    }
-    if not means:
-        return relation
-    rows = max(relation.input.max_rows, 1)
-    kept = [one for one in relation.aggregations if one.name not in means]
-    for name, one in means.items():
-        domain = relation.input[one.column or ""].domain
-        low, high = domain.bounds
-        total = replace(domain, lowest=min(low, low * rows), highest=max(high, high * rows))
-        kept.append(Aggregation(f"{name}#sum", "sum", one.column, total.with_null(one.domain.nullable)))
-        kept.append(Aggregation(f"{name}#count", "count", one.column, Domain("number", 0, rows)))
-    below = replace(relation, aggregations=tuple(kept))
+    kept = set(split.names)
     expressions: list[tuple[str, Expression]] = []
     for column in relation.columns:
-        if column.name not in means:
+        if column.name in kept:
             expressions.append((column.name, column.ref))
             continue
-        parts = (below[f"{column.name}#sum"].ref, below[f"{column.name}#count"].ref)
+        parts = (split[f"{column.name}#sum"].ref, split[f"{column.name}#count"].ref)
         expressions.append((column.name, Call("div", parts, column.domain, after(column.lineage, "compute"))))
-    return Project(below, tuple(expressions))
+    return relation if kept == set(relation.names) else Project(split, tuple(expressions))
+
+
+_Function = TypeVar("_Function", Aggregation, WindowFunction)
+
+
+def _in_parts(below: Relation, functions: Iterable[_Function]) -> tuple[_Function, ...]:
+    """Return the functions, those that are not means first, and then a sum and a count for each mean of numbers."""
+    rows = max(below.max_rows, 1)
+    kept, parts = list[_Function](), list[_Function]()
+    for one in functions:
+        if one.function != "mean" or one.column is None or below[one.column].domain.kind != "number":
+            kept.append(one)
+            continue
+        domain = below[one.column].domain
+        low, high = domain.bounds
+        total = replace(domain, lowest=min(low, low * rows), highest=max(high, high * rows))
+        total = total.with_null(one.domain.nullable)
+        parts.append(replace(one, name=f"{one.name}#sum", function="sum", domain=total))
+        parts.append(
+            replace(one, name=f"{one.name}#count", function="count", domain=Domain("number", 0, rows))
+        )
+    return (*kept, *parts)
 
 
 def substituted(expression: Expression, values: Mapping[str, Expression]) -> Expression:

@@ -38,6 +38,7 @@ from secagg.query.execute import (
     Rows,
     Shape,
     blocks,
+    check_computable,
     open_checks,
     receive_rows,
     result_table,
@@ -94,6 +95,11 @@ def check(plan: Plan, terms: QueryTerms) -> None:
         raise PlanError("expected somebody whom the result is revealed to, got nobody")
     if terms.each_its_own:
         _own_column(plan)
+    cost(
+        lambda party: check_computable(party, plan, terms.computing),
+        dict.fromkeys(terms.parties, ()),
+        computing=terms.computing,
+    )
 
 
 def _own_column(plan: Plan) -> str:

@@ -117,6 +117,8 @@ def _over_rows(text: Text, node: exp.Expr, scalars: Scalars) -> _Over:
     if not is_aggregate(function):
         raise text.unsupported(function)
     name, value = aggregate(text, function, scalars)
+    if not (peers or whole or node.args.get("order")):
+        raise text.refusal(node, "ROWS without ORDER BY takes rows in any order; add ORDER BY in OVER")
     if name == "count_distinct":
         raise text.unsupported(node, "COUNT DISTINCT over a window")
     return _Over(name, value, peers=peers, whole=whole)
