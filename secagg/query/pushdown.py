@@ -85,7 +85,8 @@ _Function = TypeVar("_Function", Aggregation, WindowFunction)
 def _in_parts(below: Relation, functions: Iterable[_Function]) -> tuple[_Function, ...]:
     """Return the functions, those that are not means first, and then a sum and a count for each mean of numbers."""
     rows = max(below.max_rows, 1)
-    kept, parts = list[_Function](), list[_Function]()
+    kept: list[_Function] = []
+    parts: list[_Function] = []
     for one in functions:
         if one.function != "mean" or one.column is None or below[one.column].domain.kind != "number":
             kept.append(one)
