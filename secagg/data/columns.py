@@ -1,7 +1,7 @@
 """Which columns of a table are which field of its schema.
 
 An identifier may be spread over several columns, as a bank's number and an account's; its texts are joined as
-`identifier_rules` says. A time may be spread over two, the date and the time of day. Case does not tell columns
+`query.identifier_rules` says. A time may be spread over two, the date and the time of day. Case does not tell columns
 apart: a header that holds a name twice, in whatever case, is refused where that name is used. The formats that a
 schema knows by name are recognised from a table's header.
 """

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from secagg.data.identifier_rules import Rule
 from secagg.errors import UsageError
+from secagg.query.identifier_rules import Rule
 from secagg.query.schema import LARGEST_AMOUNT, zone_of
 
 __all__ = ["LARGEST_LIMIT", "MAX_DECIMALS", "Conventions"]
@@ -25,7 +25,7 @@ class Conventions:
     """How every party's table is read.
 
     Attributes:
-      identifiers: the rule of each identifier by its field, see `identifier_rules`; `exact` for one not named.
+      identifiers: the rule of each identifier by its field, see `query.identifier_rules`; `exact` for one not named.
       real_identifiers: texts that usually stand for a missing value, such as "NA", and are identifiers here.
       currency_decimals: amounts are whole multiples of 10**-currency_decimals units; 0 to 4.
       largest_amount: the largest amount that is not a mistake, in units; at most 10**13.

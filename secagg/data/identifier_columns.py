@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.identifier_rules import Rule, escaped, looks_like_iban
 from secagg.patterns.counts import Categorical, factorize
+from secagg.query.identifier_rules import Rule, escaped, looks_like_iban
 
 __all__ = ["Spelt", "joined", "spell", "warnings"]
 

@@ -15,7 +15,7 @@ conventions' zone. A time that clocks show twice is the first; one that they ski
 as a simulator's steps, unless the `Dialect` says that they are epochs. Above 2**53 they are not told apart to the last
 digit. A table holds one or the other, of the kind that the window has.
 
-Identifiers are spelt as `identifier_rules` says, by the rule of the conventions; those of rows outside the window
+Identifiers are spelt as `query.identifier_rules` says, by the rule of the conventions; those of rows outside the window
 are not looked at. A floating-point column is refused as identifier, because 12 would become 12.0 and meet
 nobody else's 12; whole numbers and their texts are equal.
 """
@@ -40,7 +40,6 @@ from secagg.data.conventions import Conventions
 from secagg.data.date_formats import fitting_formats
 from secagg.data.dialect import Dialect
 from secagg.data.identifier_columns import Spelt, joined, spell, warnings
-from secagg.data.identifier_rules import Rule
 from secagg.data.reports import (
     IdentifierCount,
     ReadReport,
@@ -50,6 +49,7 @@ from secagg.data.reports import (
 from secagg.data.sources import find_sources, open_source
 from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
+from secagg.query.identifier_rules import Rule
 from secagg.query.schema import Boolean, Columns, Identifier, Money, Schema, Time, Type
 
 __all__ = ["BadRows", "Sources", "Table", "read_table"]

@@ -37,6 +37,7 @@ import msgspec
 
 from secagg.errors import UsageError
 from secagg.query.algebra import Column, Dependence, Domain, Scan, Source
+from secagg.query.identifier_rules import Rule
 from secagg.query.schema import (
     Boolean,
     Category,
@@ -324,6 +325,8 @@ def _column(place: str, name: str, written: object) -> Type:
     struct, made = _TYPES[kind]
     read = _converted(values, struct, place)
     try:
+        if isinstance(read, _Identifier):
+            Rule(read.spelling)
         return made(**msgspec.structs.asdict(read))
     except (UsageError, decimal.InvalidOperation) as error:
         what = str(error) if isinstance(error, UsageError) else "expected numbers of at most 28 digits"

@@ -11,8 +11,9 @@
 Identifiers sort and compare as numbers. Two different ones among N are taken for one with probability at most N**2 / 2**65.
 A pseudonym comes back to a name at a party whose own rows have that name, and nowhere else.
 
-An owner's table is checked before anything else: a value that is not of its column's type, lies outside the declared range,
-has more decimals than declared, is missing where it may not be. The error says how many and the first row; no value shows.
+An owner's table is checked before anything else. Refused is a value that is not of its column's type, lies outside the
+declared range, has more decimals than declared, or is missing where it may not be, and an identifier that the rule of its
+spelling refuses. The error says how many and the first row; no value shows.
 """
 
 # ruff: noqa: S608  names and texts are quoted by `quote_name` and `quote_text`, which double what ends them
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from secagg.errors import DataError, UsageError
 from secagg.printable import printable
 from secagg.protocols.pseudonyms import log2_collision, pseudonyms
+from secagg.query.spelling import spelt
 
 Kind: TypeAlias = Literal["number", "real", "date", "timestamp", "category", "boolean", "identifier"]
 Connection: TypeAlias = duckdb.DuckDBPyConnection
@@ -59,6 +61,7 @@ class Field:
       categories: what the places of a category stand for.
       zone: of timestamps that name none.
       nullable: whether there is a bit for NULL.
+      spelling: the rule by which identifiers are spelt, see `identifier_rules`.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Field:
     categories: tuple[str, ...] = ()
     zone: str = "UTC"
     nullable: bool = False
+    spelling: str = "exact"
 
     @property
     def sql_type(self) -> str:
@@ -152,10 +156,21 @@ def take_in(
         for i, (c, what, _) in enumerate(faults)
         if seen[2 * i]
     ]
+    joins = ""
+    for i, c in enumerate(columns):
+        if c.of.kind == "identifier" and not problems:
+            spelling = spelt(connection, f"{numbered} AS numbered", c.text, c.of.spelling, i)
+            problems += [
+                f"column {c.of.name}: {n} of {rows} rows {what}, the first is row {first}"
+                for what, n, first in spelling.problems
+            ]
+            c.spelt, joins = spelling.value, f"{joins} {spelling.join}"
     if problems:
         raise DataError(f"{owner}: {table} cannot be used, nothing was sent. {'; '.join(problems)}")
     typed = ", ".join(f"{c.typed} AS {quote_name(c.of.name)}" for c in columns) or "1 AS no_column"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {quote_name(into)} AS SELECT {typed} FROM {source}")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {quote_name(into)} AS SELECT {typed} FROM {source}{joins}"
+    )
     return int(rows)
 
 
@@ -169,7 +184,8 @@ class _Column:
     def __init__(self, of: Field, name: str, kind: str) -> None:
         self.of = of
         self._raw = quote_name(name)
-        self._text = f"CAST({self._raw} AS VARCHAR)"
+        self.text = f"CAST({self._raw} AS VARCHAR)"
+        self.spelt = self.text  # of an identifier
         self._type = kind
         self._is_float = kind in ("FLOAT", "DOUBLE")
 
@@ -177,11 +193,13 @@ class _Column:
     def typed(self) -> str:
         """The column in DuckDB's type of its field; of rows that are faulty anything."""
         of, raw = self.of, self._raw
+        if of.kind == "identifier":
+            return self.spelt
         if of.kind == "number":
             return f"TRY_CAST(round({self._decimal}, {of.scale}) AS {of.sql_type})"
         if of.kind == "timestamp":
             return f"timezone('UTC', {self._instant})"
-        return f"TRY_CAST({self._text if of.kind == 'category' else raw} AS {of.sql_type})"
+        return f"TRY_CAST({self.text if of.kind == 'category' else raw} AS {of.sql_type})"
 
     @property
     def _instant(self) -> str:
@@ -198,7 +216,7 @@ class _Column:
     def _decimal(self) -> str:
         if self._type in ("BIGINT", "INTEGER", "SMALLINT", "TINYINT"):
             return f"CAST({self._raw} AS {_WIDEST})"
-        return f"TRY_CAST({self._text} AS {_WIDEST})"
+        return f"TRY_CAST({self.text} AS {_WIDEST})"
 
     def faults(self) -> list[tuple[str, str]]:
         """Return what rows can have wrong, and the condition that says so."""
@@ -210,7 +228,7 @@ class _Column:
                 raise DataError(
                     f"column {of.name}: expected texts or whole numbers as identifiers, got {self._type}; read it as text"
                 )
-            found.append(("hold no text", f"{raw} IS NOT NULL AND trim({self._text}) = ''"))
+            found.append(("hold no text", f"{raw} IS NOT NULL AND trim({self.text}) = ''"))
             return found
         if of.kind == "number" and self._type in ("DATE", "TIMESTAMP", "BOOLEAN"):
             raise DataError(f"column {of.name}: expected numbers, got {self._type}")
@@ -229,7 +247,7 @@ class _Column:
             )
         elif of.kind == "category":
             listed = ", ".join(map(quote_text, of.categories))
-            found[-1] = ("are none of the declared values", f"{given} AND {self._text} NOT IN ({listed})")
+            found[-1] = ("are none of the declared values", f"{given} AND {self.text} NOT IN ({listed})")
         elif of.kind == "timestamp":
             found.append(
                 (

@@ -22,6 +22,7 @@ from secagg.query.algebra import (
 )
 from secagg.query.constants import is_null, literal, null, text
 from secagg.query.evaluator import evaluate
+from secagg.query.spelling import check_constant
 
 _SIGNS: Final = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "intdiv": "//", "mod": "%", "neg": "-",
@@ -123,6 +124,7 @@ def _brought(arg: Expression, target: Domain) -> Expression:
 def read_text(written: str, target: Domain) -> Literal:
     """Return a text constant as a value of a domain."""
     if target.kind == "identifier":
+        check_constant(written, target.spelling)
         return Literal(written, Domain("identifier", spelling=target.spelling))
     try:
         if target.kind == "date":

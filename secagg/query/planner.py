@@ -183,6 +183,7 @@ def field_of(name: str, domain: Domain) -> Field:
         categories=domain.values,
         zone=domain.zone,
         nullable=domain.nullable,
+        spelling=domain.spelling,
     )
 
 

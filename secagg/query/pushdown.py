@@ -99,7 +99,7 @@ def _in_parts(below: Relation, functions: Iterable[_Function]) -> tuple[_Functio
         parts.append(
             replace(one, name=f"{one.name}#count", function="count", domain=Domain("number", 0, rows))
         )
-    return (*kept, *parts)
+    return tuple(kept + parts)
 
 
 def substituted(expression: Expression, values: Mapping[str, Expression]) -> Expression:

@@ -48,7 +48,7 @@ class Identifier:
 
     Attributes:
       repeated: few stand for many rows, as diagnoses do; then one in many rows looks like no placeholder.
-      spelling: the rule that spells it, where a table's declaration says it and no job; see `data.identifier_rules`.
+      spelling: the rule that spells it, where a table's declaration says it and no job; see `identifier_rules`.
     """
 
     repeated: bool = False

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from bank_tables import read_deposits, read_transfers
 from secagg.data.conventions import Conventions
 from secagg.data.identifier_columns import spell
-from secagg.data.identifier_rules import Rule, escaped
 from secagg.errors import DataError, UsageError
+from secagg.query.identifier_rules import Rule, escaped
 
 IBAN = "DE89370400440532013000"
 NONE = "stands for no identifier"

@@ -145,6 +145,22 @@ def test_no_rows_at_all_give_what_duckdb_gives(query):
     assert run(query, DECLARATION, tables) == pooled.answer(query, DECLARATION, tables) == []
 
 
+def test_a_customer_that_owners_spell_differently_is_one():
+    declaration = DECLARATION.replace("who = {", 'who = {spelling = "iban", ').replace(
+        'id = "identifier"', 'id = {type = "identifier", spelling = "iban"}'
+    )
+    spellings = ("NL91ABNA0417164300", "nl91 abna 0417 1643 00", "IBAN NL91-ABNA-0417-1643-00")
+    moves = {o: [(one, *SOME[0][1:])] for o, one in zip(OWNERS, spellings, strict=True)}
+    tables = tables_of(moves, {"NL91 ABNA 0417 1643 00": 40})
+    query = "SELECT m.who, p.age, count(*) c FROM moves m JOIN people p ON m.who = p.id GROUP BY m.who, p.age"
+    assert run(query, declaration, tables, to=OWNERS) == [(spellings[0], 40, 3)]
+    tables["west"]["moves"]["who"] = ["NL92ABNA0417164300"]
+    with pytest.raises(DataError, match="who: 1 of 1 rows hold a text that is no IBAN: its check digits"):
+        run(query, declaration, tables)
+    with pytest.raises(UsageError, match="spells this constant 'NL91ABNA0417164300'; write it so"):
+        run(f"SELECT n FROM moves WHERE who = '{spellings[1]}'", declaration, tables)
+
+
 def test_each_owner_gets_the_rows_of_its_own_identifiers_and_no_others():
     moves = {"north": [SOME[0]], "south": [SOME[1]], "west": [SOME[0], SOME[1]]}
     told = run_for_owners("SELECT who, sum(n) s FROM moves GROUP BY who", DECLARATION, tables_of(moves, {}))
