@@ -129,6 +129,11 @@ def _plain(values: Any, column: Column) -> Any:
     return array.astype(np.int64)
 
 
+def _gone(values: Any) -> NDArray[np.bool_]:
+    """Return which rows of an owner's column have no value."""
+    return values.codes < 0 if isinstance(values, Categorical) else np.ma.getmaskarray(values)
+
+
 def python_value(kind: Type, value: Any) -> Any:
     """Return a value of a result as tables of results show it; `value` is as it is on shares, or that already."""
     if isinstance(kind, Identifier):
@@ -202,8 +207,7 @@ class PrivateTables:
         for name, columns in self.layout.items():
             for column, kind in columns.items():
                 values = self.tables[name][column]
-                gone = values.codes < 0 if isinstance(values, Categorical) else np.ma.getmaskarray(values)
-                if not may_be_null(kind) and gone.any():
+                if not may_be_null(kind) and _gone(values).any():
                     return f"{name}.{column}"
         return None
 
@@ -261,22 +265,22 @@ class PrivateTables:
     def commitment(self, salt: bytes, *, session: bytes, owner: PartyId) -> bytes:
         """Return the SHA-256 that holds the owner to its rows, 32 bytes: each column in the layout's order.
 
-        Numbers stand as 8 bytes each, least significant first, and behind them a byte each that says which are missing.
-        Strings stand in UTF-8, each different one once behind its length in 8 bytes, then each row's place among them.
+        A number stands as 8 bytes, least significant first. A string stands in UTF-8 behind its length in 8 bytes. A missing
+        value stands as 0 or an empty string. Behind each column a byte for each row says whether its value is missing.
         """
         parts: list[bytes] = [session, owner.encode(), salt]
         for name, columns in self.tables.items():
             for column, values in columns.items():
-                parts.append(f"{name}.{column}".encode())
+                gone = _gone(values)
                 if isinstance(values, Categorical):
-                    texts = [text.encode(errors="surrogatepass") for text in values]
-                    parts.append(b"".join(len(text).to_bytes(8, "little") + text for text in texts))
+                    texts = [text.encode(errors="surrogatepass") for text in values.categories.tolist()]
+                    each = [len(text).to_bytes(8, "little") + text for text in texts]
+                    each.append(bytes(8))  # the place -1: missing
+                    held = b"".join(map(each.__getitem__, values.codes.tolist()))
                 else:
-                    parts.append(
-                        np.ascontiguousarray(
-                            values, f"<{'f' if values.dtype.kind == 'f' else 'i'}8"
-                        ).tobytes()
-                    )
+                    kind = f"<{'f' if values.dtype.kind == 'f' else 'i'}8"
+                    held = np.ascontiguousarray(np.where(gone, 0, np.ma.getdata(values)), kind).tobytes()
+                parts += [f"{name}.{column}".encode(), held, gone.astype(np.uint8).tobytes()]
         return digest("secagg.patterns.joint_tables/rows", parts)
 
     def elements(self, table: str, size: int, key: bytes, party: Party) -> list[tuple[NDArray[Any], DType]]:
@@ -291,19 +295,18 @@ class PrivateTables:
         for column, kind in self.layout[table].items():
             values = self.tables[table][column]
             if isinstance(values, Categorical):
-                missing = values.codes < 0
                 padded = np.frombuffer(party.rng.bytes(8 * size), np.int64).copy()
                 if len(values.categories):
                     known = pseudonyms(key, values.categories)[:, 0].view(np.int64)
-                    padded[:n] = np.where(missing, padded[:n], known[values.codes])
+                    padded[:n] = np.where(_gone(values), padded[:n], known[values.codes])
             else:
-                missing = np.ma.getmaskarray(values)
-                filler = (bounds_of(kind) or (0, 0))[0]
-                padded = np.full(size, max(0, filler), values.dtype)
-                padded[:n] = values.filled(max(0, filler)) if np.ma.isMaskedArray(values) else values
+                least, largest = bounds_of(kind) or (0, 0)
+                filler = min(max(0, least), largest)  # within the range, which is checked on rows of padding too
+                padded = np.full(size, filler, values.dtype)
+                padded[:n] = values.filled(filler) if np.ma.isMaskedArray(values) else values
             found.append(padded)
             if may_be_null(kind):
-                found.append(np.concatenate([missing, np.zeros(size - n, bool)]))
+                found.append(np.concatenate([_gone(values), np.zeros(size - n, bool)]))
         return list(zip([*found, np.arange(size) < n], dtypes_of(self.layout[table]), strict=True))
 
 

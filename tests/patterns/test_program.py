@@ -18,6 +18,7 @@ from secagg import mpc
 from secagg.errors import DataError, RangeError
 from secagg.party import Party, Roster
 from secagg.patterns.banking.velocity import VELOCITY
+from secagg.patterns.counts import Categorical
 from secagg.patterns.joint_tables import PrivateTables, python_value
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Real, Schema, Timestamp
@@ -180,3 +181,35 @@ def test_a_missing_value_is_refused_where_none_may_be():
     table = {"uses": {"instrument": strings(["x"]), "time": np.ma.masked_array([1.0], [True])}}
     with pytest.raises(DataError, match=r"uses\.time: expected a value in every row"):
         VELOCITY.prepare(VELOCITY.Parameters(), terms_of(BANKS, BANKS), table).check()
+
+
+def committed(codes, values, mask):
+    columns = {"who": Identifier(nullable=True), "number": Integer(0, 9, nullable=True)}
+    who = Categorical(strings(["x", "y"] if max(codes) >= 0 else []), np.array(codes))
+    tables = {"rows": {"who": who, "number": np.ma.masked_array(values, mask)}}
+    own = PrivateTables.of({"rows": columns}, tables, caps={}, announced=2, row_limit=9)
+    return own.commitment(bytes(32), session=bytes(32), owner="a")
+
+
+def test_a_commitment_binds_which_values_are_missing_and_not_what_stands_under_them():
+    full = committed([0, 1], [5, 0], [False, False])
+    assert full != committed([0, -1], [5, 0], [False, False])
+    assert full != committed([0, 1], [5, 0], [False, True])
+    assert committed([0, -1], [5, 0], [False, True]) == committed([0, -1], [5, 7], [False, True])
+    assert committed([-1, -1], [5, 0], [False, False]) != full
+
+
+class Debts(Every):
+    """Opens numbers that are all below 0."""
+
+    inputs = {"rows": Schema(who=Identifier(), debt=Integer(-9, -1))}  # noqa: RUF012
+    results = Schema(who=Identifier(), debt_out=Integer(-9, -1))
+
+    def program(self, parameters, tables):
+        return Findings({"debt": tables["rows"]["debt"]})
+
+
+def test_rows_of_padding_lie_in_a_range_below_zero():
+    tables = {name: {"rows": {"who": strings([name]), "debt": np.array([-3])}} for name in BANKS}
+    terms = replace(terms_of(BANKS, BANKS), pad_rows_to=2)
+    assert played(Debts(), Nothing(), tables, BANKS, terms).results == {n: [(n, -3)] for n in BANKS}
