@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
@@ -54,8 +54,8 @@ ACTIVATIONS: Final[dict[str, Callable[[SharedArray], SharedArray]]] = {
 class Layer:
     """x @ weight + bias; numpy's arrays, or shared ones."""
 
-    weight: Any  # (inputs, outputs)
-    bias: Any  # (outputs,)
+    weight: Any = field(repr=False)  # (inputs, outputs)
+    bias: Any = field(repr=False)  # (outputs,)
 
 
 @dataclass(frozen=True, eq=False)

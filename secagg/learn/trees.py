@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import numpy as np
@@ -43,11 +43,11 @@ _LARGEST_SUM: Final = (
 class Tree:
     """One tree; nodes are numbered from the root, 0, and -1 as a left child marks a leaf."""
 
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    feature: NDArray[np.int64]
-    threshold: NDArray[np.float64]
-    value: NDArray[np.float64]  # (nodes, outputs), as it goes into the sum over trees
+    left: NDArray[np.int64] = field(repr=False)
+    right: NDArray[np.int64] = field(repr=False)
+    feature: NDArray[np.int64] = field(repr=False)
+    threshold: NDArray[np.float64] = field(repr=False)
+    value: NDArray[np.float64] = field(repr=False)  # (nodes, outputs), as it goes into the sum over trees
 
 
 @dataclass(frozen=True, eq=False)

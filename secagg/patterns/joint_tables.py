@@ -11,14 +11,14 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import DataError, RangeError, ShapeError
+from secagg.errors import DataError, RangeError, ShapeError, UsageError
 from secagg.mpc import concat, fixed, int64, tables
 from secagg.mpc.arrays import Engine, SharedArray
 from secagg.mpc.arrays.dtypes import DType, boolean
@@ -42,7 +42,7 @@ from secagg.query.schema import (
 )
 from secagg.signing import digest
 
-LARGEST_AMOUNT: Final = 10**14  # of an amount for which a pattern sets no other
+MOST_SMALLEST_UNITS: Final = 10**14  # of an amount or a number for which a pattern sets no other bound
 MS: Final = 1000  # of a second: the unit of times on shares
 _LATEST: Final = 1 << 52  # milliseconds from 1970 that times have to lie within
 IDENTIFIER_BITS: Final = 64
@@ -60,7 +60,7 @@ class Number:
     """
 
     min: int = 0
-    max: int = LARGEST_AMOUNT
+    max: int = MOST_SMALLEST_UNITS
     frac_bits: int = 0
 
 
@@ -76,6 +76,16 @@ Columns = Mapping[str, Column]  # a table as it is shared, by the names of its c
 def columns_of(schema: Schema) -> Columns:
     """Return the columns of a table that is shared as it is read."""
     return dict(schema)
+
+
+def with_decimals(columns: Columns, currency_decimals: int) -> Columns:
+    """Return a table's columns where amounts have the job's decimals unless they say others."""
+    return {
+        name: replace(kind, decimals=currency_decimals)
+        if isinstance(kind, Money) and kind.decimals is None
+        else kind
+        for name, kind in columns.items()
+    }
 
 
 def dtype_of(column: Column) -> DType:
@@ -99,11 +109,19 @@ def dtypes_of(columns: Columns) -> list[DType]:
 
 
 def bounds_of(column: Column) -> tuple[int, int] | None:
-    """Return the least and the largest value on shares, None where anything is allowed."""
+    """Return the least and the largest value on shares, None where anything is allowed.
+
+    Raises:
+      UsageError: a largest amount in units of a currency whose decimals are not said.
+    """
     if isinstance(column, Integer | Number):
         return column.min, column.max
     if isinstance(column, Money):
-        return 0, LARGEST_AMOUNT if column.max is None else column.max * 10 ** (column.decimals or 0)
+        if column.max is None:
+            return 0, MOST_SMALLEST_UNITS
+        if column.decimals is None:
+            raise UsageError(f"{column!r}: expected the currency's decimals; see `with_decimals`")
+        return 0, column.max * 10**column.decimals
     if isinstance(column, Time):
         return -_LATEST, _LATEST
     if isinstance(column, Real | Date | Timestamp):
@@ -211,23 +229,18 @@ class PrivateTables:
                     return f"{name}.{column}"
         return None
 
-    def _bounded(self) -> Iterator[tuple[str, NDArray[Any], int, int, bool]]:
+    def _bounded(self) -> Iterator[tuple[str, NDArray[Any], int, int, Column]]:
         for name, columns in self.layout.items():
             for column, kind in columns.items():
                 if (bounds := bounds_of(kind)) is not None:
-                    yield (
-                        f"{name}.{column}",
-                        self.tables[name][column],
-                        *bounds,
-                        isinstance(kind, Money),
-                    )
+                    yield f"{name}.{column}", self.tables[name][column], *bounds, kind
 
     def limits(self) -> list[Limit]:
         """Return the largest number of each whole column beside the largest that is allowed."""
         return [
-            Limit(name, int(np.max(values, initial=0)), largest, money)
-            for name, values, _, largest, money in self._bounded()
-            if values.dtype.kind == "i" and not name.endswith("time")
+            Limit(name, int(np.max(values, initial=0)), largest, isinstance(kind, Money))
+            for name, values, _, largest, kind in self._bounded()
+            if values.dtype.kind == "i" and not isinstance(kind, Time)
         ]
 
     def check(self) -> None:
@@ -301,7 +314,7 @@ class PrivateTables:
                     padded[:n] = np.where(_gone(values), padded[:n], known[values.codes])
             else:
                 least, largest = bounds_of(kind) or (0, 0)
-                filler = min(max(0, least), largest)  # within the range, which is checked on rows of padding too
+                filler = min(max(0, least), largest)  # rows of padding have to lie in the range too
                 padded = np.full(size, filler, values.dtype)
                 padded[:n] = values.filled(filler) if np.ma.isMaskedArray(values) else values
             found.append(padded)

@@ -67,6 +67,7 @@ from secagg.patterns.joint_tables import (
     columns_of,
     dtypes_of,
     python_value,
+    with_decimals,
 )
 from secagg.patterns.pattern import (
     COMPUTING,
@@ -206,12 +207,14 @@ class ProgramPattern(ABC):
             return terms.input_parties
         return tuple(terms.roles.get(RESULT, ())) or terms.input_parties
 
-    def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:  # noqa: ARG002
+    def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:
         """Return everything that a run opens, and to whom."""
         step = terms.pad_rows_to
         rounded = f", rounded up to a multiple of {step}" if step > 1 else ""
-        found = [
-            Disclosure(f"how many rows each input party has{rounded}", terms.parties),
+        found = []
+        if not set(self.shared(parameters)) <= set(self.sizes(parameters)):  # else 0 is announced by all
+            found.append(Disclosure(f"how many rows each input party has{rounded}", terms.parties))
+        found += [
             Disclosure(
                 "a salted commitment to each input party's rows, which shows nothing of them without the salt that their "
                 "owner keeps",
@@ -263,7 +266,7 @@ class ProgramPattern(ABC):
         sent = {name: rehearsed.payload_bytes.get(name, 0) for name in terms.parties}
         outside = [name for name in terms.input_parties if name not in computing]
         for name in outside:
-            for table, columns in self.shared(parameters).items():
+            for table, columns in self._layout(parameters, terms).items():
                 size = self._sizes(parameters, terms, rows)[table][name]
                 for dtype in dtypes_of(columns):
                     sent[name] += share_input_bytes(computing, _bytes(size, dtype))
@@ -275,7 +278,7 @@ class ProgramPattern(ABC):
         total = sum(
             sum(isinstance(kind, Identifier) for kind in columns.values()) * sum(sizes.values())
             for columns, sizes in zip(
-                self.shared(parameters).values(),
+                self._layout(parameters, terms).values(),
                 self._sizes(parameters, terms, rows).values(),
                 strict=True,
             )
@@ -305,7 +308,7 @@ class ProgramPattern(ABC):
 
     def prepare(self, parameters: Any, terms: Terms, tables: Tables) -> PrivateTables:
         """Return what an input party with these tables puts in."""
-        layout, caps = self.shared(parameters), self.sizes(parameters)
+        layout, caps = self._layout(parameters, terms), self.sizes(parameters)
         made = self.local(parameters, tables)
         rows = max((len(next(iter(made[name].values()))) for name in layout if name not in caps), default=0)
         asked = self._asked(terms)
@@ -369,6 +372,11 @@ class ProgramPattern(ABC):
             )
         return _Terms(terms.input_parties, computing, terms.pad_rows_to, limit)
 
+    def _layout(self, parameters: Any, terms: Terms) -> dict[str, Columns]:
+        """Return the tables that are shared, with the job's decimals."""
+        decimals = terms.currency_decimals
+        return {name: with_decimals(of, decimals) for name, of in self.shared(parameters).items()}
+
     def _sizes(
         self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]
     ) -> dict[str, dict[PartyId, int]]:
@@ -376,11 +384,11 @@ class ProgramPattern(ABC):
         caps = self.sizes(parameters)
         return {
             table: {name: max(1, caps.get(table, rows[name])) for name in terms.input_parties}
-            for table in self.shared(parameters)
+            for table in self._layout(parameters, terms)
         }
 
     def _check_sums(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> None:
-        layout, sizes = self.shared(parameters), self._sizes(parameters, terms, rows)
+        layout, sizes = self._layout(parameters, terms), self._sizes(parameters, terms, rows)
         for name in self.summed:
             table, _, column = name.partition(".")
             most = max(map(abs, bounds_of(layout[table][column]) or (1,)))
@@ -407,7 +415,7 @@ class ProgramPattern(ABC):
     ) -> tuple[list[Any], Any] | None:
         """Compute at a computing party; return the columns that are opened to it and which rows are shown."""
         engine = await Engine.create(party, terms.roles[COMPUTING], label=f"pattern {self.name}")
-        layout = self.shared(parameters)
+        layout = self._layout(parameters, terms)
         tables = {
             table: JointTable.share(engine, layout[table], sizes, None if own is None else own[table])
             for table, sizes in self._sizes(parameters, terms, rows).items()
@@ -498,7 +506,7 @@ class ProgramPattern(ABC):
     ) -> tuple[list[Any], Any]:
         """Return shape and dtype of what is opened to this party, and public columns as they are, by a rehearsal."""
         found: list[tuple[list[Any], Any]] = []
-        layout = self.shared(parameters)
+        layout = self._layout(parameters, terms)
         sizes = self._sizes(parameters, terms, rows)
 
         async def rehearse(rehearsing: Party) -> None:

@@ -17,7 +17,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Final
 
@@ -491,9 +491,9 @@ class Opened:
     """A result as it was opened: for each column its integers, its fractions if it is a quotient, and what is NULL."""
 
     of: Field
-    values: NDArray[np.int64]
-    fractions: NDArray[np.int64] | None
-    null: NDArray[np.bool_] | None
+    values: NDArray[np.int64] = field(repr=False)
+    fractions: NDArray[np.int64] | None = field(repr=False)
+    null: NDArray[np.bool_] | None = field(repr=False)
 
     def floats(self) -> NDArray[np.float64]:
         """Return a real's values."""

@@ -12,6 +12,8 @@ from sklearn import datasets, linear_model
 from clear import run_clear
 from secagg import learn, mpc
 from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.learn.networks import Layer
+from secagg.learn.trees import Tree
 from secagg.network.simulated import simulate
 
 MADE_UP = np.random.default_rng(5)
@@ -111,3 +113,9 @@ def test_a_model_of_other_sizes_than_agreed_on_is_refused_at_its_owner():
 
     with pytest.raises(ShapeError, match=r"expected a model of sizes \(3, 5, 2\)"):
         run_clear(start)
+
+
+def test_the_repr_of_layers_and_trees_shows_no_number():
+    layer = Layer(np.array([[0.123]]), np.array([9.87]))
+    tree = Tree(*(np.array([4711]) for _ in range(3)), np.array([0.77]), np.array([[0.31]]))
+    assert not any(digit in repr((layer, tree)) for digit in "0123456789")

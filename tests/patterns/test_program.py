@@ -21,7 +21,7 @@ from secagg.patterns.banking.velocity import VELOCITY
 from secagg.patterns.counts import Categorical
 from secagg.patterns.joint_tables import PrivateTables, python_value
 from secagg.patterns.program import Findings, ProgramPattern
-from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Real, Schema, Timestamp
+from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Money, Real, Schema, Timestamp
 
 BANKS = ("a", "b", "c")
 
@@ -213,3 +213,38 @@ def test_rows_of_padding_lie_in_a_range_below_zero():
     tables = {name: {"rows": {"who": strings([name]), "debt": np.array([-3])}} for name in BANKS}
     terms = replace(terms_of(BANKS, BANKS), pad_rows_to=2)
     assert played(Debts(), Nothing(), tables, BANKS, terms).results == {n: [(n, -3)] for n in BANKS}
+
+
+class Dues(Every):
+    """Opens amounts of at most 1000 units; shares them by the row, or one for each owner."""
+
+    inputs = {"rows": Schema(who=Identifier(), due=Money(max=1000))}  # noqa: RUF012
+    results = Schema(who=Identifier(), due_out=Money(max=1000))
+    one_each = False
+
+    def sizes(self, parameters):
+        return {"rows": 1} if self.one_each else {}
+
+    def program(self, parameters, tables):
+        return Findings({"due": tables["rows"]["due"]})
+
+
+@pytest.mark.parametrize(("decimals", "due"), [(2, 1000_00), (3, 1000_000), (0, 1000)])
+def test_a_largest_amount_is_in_units_of_the_jobs_currency(decimals, due):
+    terms = replace(terms_of(BANKS, BANKS), currency_decimals=decimals)
+    tables = {name: {"rows": {"who": strings([name]), "due": np.array([due])}} for name in BANKS}
+    assert played(Dues(), Nothing(), tables, BANKS, terms).results == {n: [(n, due)] for n in BANKS}
+    above = {"rows": {"who": strings(["a"]), "due": np.array([due + 1])}}
+    with pytest.raises(RangeError, match=f"outside 0 to {due}"):
+        Dues().prepare(Nothing(), terms, above).check()
+
+
+def test_row_counts_are_declared_as_opened_only_where_a_table_has_no_public_size():
+    class One(Dues):
+        one_each = True
+
+    terms = terms_of(BANKS, BANKS)
+    counted = [
+        any("how many rows" in what.what for what in p.opens(Nothing(), terms)) for p in (Dues(), One())
+    ]
+    assert counted == [True, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from secagg import simulate
 from secagg.errors import DataError, UsageError
 from secagg.query import planner, sql
 from secagg.query.declaration import Declaration
+from secagg.query.encoding import Field
+from secagg.query.execute import Opened
 from secagg.query.owner import from_mapping, prepare
 from secagg.query.run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
 
@@ -267,3 +270,8 @@ def test_the_expected_cost_is_the_ledgers():
             sum(t.payload_bytes for t in outcome.ledgers[name].sent_to.values())
             == expected.payload_bytes[name]
         )
+
+
+def test_the_repr_of_what_was_opened_shows_no_value():
+    opened = Opened(Field("salary", "number"), np.array([123456]), np.array([123456]), None)
+    assert "123456" not in repr(opened)
