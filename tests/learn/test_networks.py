@@ -117,5 +117,6 @@ def test_a_model_of_other_sizes_than_agreed_on_is_refused_at_its_owner():
 
 def test_the_repr_of_layers_and_trees_shows_no_number():
     layer = Layer(np.array([[0.123]]), np.array([9.87]))
-    tree = Tree(*(np.array([4711]) for _ in range(3)), np.array([0.77]), np.array([[0.31]]))
+    node = np.array([4711])
+    tree = Tree(node, node, node, np.array([0.77]), np.array([[0.31]]))
     assert not any(digit in repr((layer, tree)) for digit in "0123456789")

@@ -19,7 +19,7 @@ from secagg.errors import DataError, RangeError
 from secagg.party import Party, Roster
 from secagg.patterns.banking.velocity import VELOCITY
 from secagg.patterns.counts import Categorical
-from secagg.patterns.joint_tables import PrivateTables, python_value
+from secagg.patterns.joint_tables import PrivateTables, columns_of, python_value
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Money, Real, Schema, Timestamp
 
@@ -184,7 +184,7 @@ def test_a_missing_value_is_refused_where_none_may_be():
 
 
 def committed(codes, values, mask):
-    columns = {"who": Identifier(nullable=True), "number": Integer(0, 9, nullable=True)}
+    columns = columns_of(Schema(who=Identifier(nullable=True), number=Integer(0, 9, nullable=True)))
     who = Categorical(strings(["x", "y"] if max(codes) >= 0 else []), np.array(codes))
     tables = {"rows": {"who": who, "number": np.ma.masked_array(values, mask)}}
     own = PrivateTables.of({"rows": columns}, tables, caps={}, announced=2, row_limit=9)
