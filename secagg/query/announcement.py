@@ -1,9 +1,10 @@
-"""What input parties announce before a query is computed, and that everybody was told the same.
+"""What input parties announce before a query is computed, and that everybody was told the same, under the same rules.
 
 An input party announces once, to everybody: how many rows each of its tables puts in (rounded up), a commitment to them,
 and the digest of its contribution to the key of the pseudonyms. Then everybody tells everybody the digest of what it was
-told. So a party that tells two others different things ends the run before anything is computed. Who it was cannot be
-proven, for nothing is signed: it is named where one of the two words is this party's own.
+told. Both messages have the digest of the owners' rules that the sender applied. So a party that tells two others different
+things, or applies other rules, ends the run before anything is computed. Who told two things cannot be proven, for nothing
+is signed: it is named where one of the two words is this party's own.
 
 Learns: everybody, the announced row counts. A commitment shows nothing of the rows without its salt, which its owner keeps.
 Cost: 2 rounds; no arrays.
@@ -30,17 +31,23 @@ _LABEL: Final = "secagg.query"
 
 
 class QueryRows(Message, frozen=True):
-    """Input party -> everybody: row counts, commitment to the rows, digest of the contribution to the key."""
+    """Input party -> everybody: row counts, commitment to the rows, digest of the contribution to the key.
+
+    Attributes:
+      rules: digest of the rules that the sender applied; b"" for none.
+    """
 
     rows: tuple[int, ...]
     commitment: bytes
     contribution: bytes
+    rules: bytes
 
 
 class QueryHeard(Message, frozen=True):
-    """Everybody -> everybody: the digests of what the input parties announced to the sender, in their order."""
+    """Everybody -> everybody: the digests of what the input parties announced to the sender, in their order; and `rules`."""
 
     digests: tuple[bytes, ...]
+    rules: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ async def announce(
     mine: tuple[tuple[int, ...], Sequence[Encoded]] | None,
     *,
     step: int,
+    rules: bytes = b"",
 ) -> Announced:
     """Announce this party's rows, if it is an input party, and return what all announced.
 
@@ -95,9 +103,11 @@ async def announce(
       counts: of each input party, in their order, how many tables it has and the largest row count of each.
       mine: this party's row counts, rounded up, and its columns.
       step: counts are multiples of it, but for tables of a fixed number of rows.
+      rules: digest of the rules that this party applied, b"" for none.
 
     Raises:
-      RemoteProtocolError: an announcement that the plan does not allow, or not the same to everybody.
+      RemoteProtocolError: an announcement that the plan does not allow, or not the same to everybody; or a party applies
+        other rules.
     """
     told: dict[PartyId, QueryRows] = {}
     salt = contribution = b""
@@ -108,13 +118,15 @@ async def announce(
             rows,
             commitment(columns, salt, session=party.session, owner=party.me),
             digest_of_contribution(party.session, party.me, contribution),
+            rules,
         )
         party.broadcast(told[party.me])
     told |= await party.gather(QueryRows, [p for p in counts if p != party.me])
     for peer, announced in told.items():
+        _check_rules(party.me, rules, peer, announced.rules)
         _check(announced, *counts[peer], peer, step)
     ordered = {name: told[name] for name in counts}
-    await _compare(party, ordered)
+    await _compare(party, ordered, rules)
     return Announced(
         {name: a.rows for name, a in ordered.items()},
         {name: a.commitment for name, a in ordered.items()},
@@ -140,12 +152,13 @@ def _check(announced: QueryRows, tables: int, most: int, peer: PartyId, step: in
         )
 
 
-async def _compare(party: Party, told: Mapping[PartyId, QueryRows]) -> None:
-    """Compare with everybody what the input parties announced."""
+async def _compare(party: Party, told: Mapping[PartyId, QueryRows], rules: bytes) -> None:
+    """Compare with everybody what the input parties announced, and which rules are applied."""
     mine = tuple(_digest(party.session, name, a) for name, a in told.items())
-    party.broadcast(QueryHeard(mine))
-    heard = await party.gather(QueryHeard, party.others, max_bytes=2 * DIGEST_BYTES * len(told))
+    party.broadcast(QueryHeard(mine, rules))
+    heard = await party.gather(QueryHeard, party.others, max_bytes=2 * DIGEST_BYTES * (len(told) + 1))
     for peer, message in heard.items():
+        _check_rules(party.me, rules, peer, message.rules)
         if len(message.digests) != len(mine):
             raise RemoteProtocolError(
                 f"expected {len(mine)} digests of announcements from {peer}, got {len(message.digests)}",
@@ -159,6 +172,19 @@ async def _compare(party: Party, told: Mapping[PartyId, QueryRows]) -> None:
                     f"{peer} says that {name} announced something else than {party.me} heard; nothing was computed",
                     peer=peer if own else "",
                 )
+
+
+def _check_rules(me: PartyId, mine: bytes, peer: PartyId, theirs: bytes) -> None:
+    if theirs != mine:
+        raise RemoteProtocolError(
+            f"{me} applies {_named(mine)}, and {peer} {_named(theirs)}: compare the owners' rule files and who gets the "
+            "result; nothing was computed",
+            peer=peer,
+        )
+
+
+def _named(rules: bytes) -> str:
+    return f"rules of digest {rules.hex()[:16]}" if rules else "no rules"
 
 
 def _digest(session: bytes, announcer: PartyId, a: QueryRows) -> bytes:

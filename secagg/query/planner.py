@@ -43,6 +43,7 @@ from secagg.query.encoding import Field
 from secagg.query.expressions import bits_of
 from secagg.query.local_sql import PARTIAL, is_local, select
 from secagg.query.pushdown import pushed_down, with_inputs
+from secagg.query.rules.applied import Applied
 
 MOST_DENSE: Final = 1024  # combinations of keys for which every holder gives a row each
 _MOST_BITS: Final = 62  # so that a difference of two numbers fits the ring with its sign
@@ -145,11 +146,13 @@ class Plan:
       query: the logical plan.
       root: the joint plan, whose leaves are `Local`.
       declaration: of the tables.
+      rules: under which it was made; None where nothing is suppressed.
     """
 
     query: Query
     root: Relation
     declaration: Declaration
+    rules: Applied | None = None
 
     @property
     def locals(self) -> tuple[Local, ...]:
@@ -187,16 +190,20 @@ def field_of(name: str, domain: Domain) -> Field:
     )
 
 
-def plan(query: Query, declaration: Declaration) -> Plan:
+def plan(query: Query, declaration: Declaration, rules: Applied | None = None) -> Plan:
     """Return what is computed where.
+
+    Args:
+      rules: applied to the query (`rules.apply`). A plan without them suppresses nothing.
 
     Raises:
       PlanError: a number could overflow, an operation cannot be computed, or a join has no side with unique keys.
     """
-    for one in relations(query.root):
+    root = query.root if rules is None else rules.root
+    for one in relations(root):
         if isinstance(one, Join):
             _check_join(one)
-    planned = Plan(query, _placed(pushed_down(query.root), declaration), declaration)
+    planned = Plan(query, _placed(pushed_down(root), declaration), declaration, rules)
     for one in relations(planned.root):
         _check_sizes(one)
         if isinstance(one, Window):

@@ -7,6 +7,9 @@ wrong. Nothing more is opened then than a result.
 
 Who learns what. Everybody: the announced row counts. Computing parties: whether keys that were declared unique are so. The
 receivers: the result, or each owner the rows of the result whose identifier its own rows have.
+
+Rules. Each party plans for itself by `plan_query`, which refuses what an owner's rules do not allow before anybody reads
+data. All parties compare the digest of the rules that they applied. A plan without rules suppresses nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from secagg.cost.operation import Cost
-from secagg.errors import PlanError, RemoteProtocolError, UsageError
+from secagg.errors import PlanError, RemoteProtocolError, RuleError, UsageError
 from secagg.mpc import tables
 from secagg.mpc.arrays import Engine
 from secagg.mpc.arrays.rehearsal import RehearsingParty, cost
@@ -28,6 +31,7 @@ from secagg.party import Party, PartyId
 from secagg.protocols.pseudonyms import agree_hash_key
 from secagg.protocols.row_counts import padded
 from secagg.query import planner, sql
+from secagg.query.algebra import Scan, relations
 from secagg.query.announcement import Announced, announce
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import decode, log2_false_match
@@ -47,6 +51,7 @@ from secagg.query.execute import (
 )
 from secagg.query.owner import Prepared, Source, from_mapping, prepare
 from secagg.query.planner import Plan
+from secagg.query.rules import OwnerRules, apply
 from secagg.wire import Message
 
 PHASES: Final = ("share", "compute", "open")
@@ -80,8 +85,35 @@ class ResultShape(Message, frozen=True):
     quotients: tuple[str, ...]
 
 
+def plan_query(
+    text: str,
+    declaration: Declaration,
+    receivers: Sequence[PartyId],
+    rules: Mapping[PartyId, OwnerRules] | None = None,
+) -> Plan:
+    """Return what is computed where, as each party works it out before anybody reads data.
+
+    Args:
+      text: SQL.
+      receivers: to whom the result is opened.
+      rules: by owner, for all who hold a table that is read. Without them nothing is suppressed, and every use is allowed.
+
+    Raises:
+      RuleError: a rule does not allow the query; the message names rule, column and owner.
+      UsageError: the query cannot be used; see `sql.plan` and `planner.plan`.
+    """
+    query = sql.plan(text, declaration)
+    applied = None if rules is None else apply(query.root, rules, receivers, declaration)
+    return planner.plan(query, declaration, applied)
+
+
 def check(plan: Plan, terms: QueryTerms) -> None:
-    """Raise `PlanError` where a plan cannot be computed by these parties."""
+    """Refuse a plan that cannot be computed by these parties, or that rules do not allow for them.
+
+    Raises:
+      PlanError: the parties do not fit the plan.
+      RuleError: the result is for others than those for whom rules were applied, or filtered rows would be counted.
+    """
     strangers = [name for name in plan.owners if name not in terms.parties]
     if strangers:
         raise PlanError(
@@ -95,11 +127,28 @@ def check(plan: Plan, terms: QueryTerms) -> None:
         raise PlanError("expected somebody whom the result is revealed to, got nobody")
     if terms.each_its_own:
         _own_column(plan)
+    check_rules(plan, terms)
     cost(
         lambda party: check_computable(party, plan, terms.computing),
         dict.fromkeys(terms.parties, ()),
         computing=terms.computing,
     )
+
+
+def check_rules(plan: Plan, terms: QueryTerms) -> None:
+    """Refuse what the rules that were applied to a plan do not allow, as `check` says."""
+    if plan.rules is None:
+        return
+    if (allowed := plan.rules.receivers) != set(terms.receivers):
+        raise RuleError(
+            f"the rules were applied for a result opened to {', '.join(sorted(allowed))}, and it is to be opened to "
+            f"{', '.join(terms.receivers)}; plan the query for these"
+        )
+    if terms.announce_filtered:
+        raise RuleError(
+            "owners' rules do not allow announce_filtered: it tells of how many rows of each owner a condition holds; "
+            "leave it out"
+        )
 
 
 def _own_column(plan: Plan) -> str:
@@ -139,7 +188,13 @@ def log2_confused(plan: Plan, counts: Mapping[PartyId, Sequence[int]]) -> float:
 
 
 async def agree(party: Party, plan: Plan, terms: QueryTerms, mine: Prepared | None) -> Announced:
-    """Announce this party's rows, if it is an owner, and return what all announced."""
+    """Announce this party's rows, if it is an owner, and return what all announced.
+
+    Raises:
+      RuleError: see `check`.
+      RemoteProtocolError: see `announce`; also where a peer applies other rules.
+    """
+    check_rules(plan, terms)
     limits = {
         owner: (
             sum(not local.is_dense for local in plan.of(owner)),
@@ -148,7 +203,8 @@ async def agree(party: Party, plan: Plan, terms: QueryTerms, mine: Prepared | No
         for owner in plan.owners
     }
     own = None if mine is None else (mine.counts(terms.step), mine.columns)
-    return await announce(party, limits, own, step=terms.step)
+    rules = b"" if plan.rules is None else plan.rules.digest
+    return await announce(party, limits, own, step=terms.step, rules=rules)
 
 
 async def take_part(
@@ -295,8 +351,11 @@ def run(
     to: Sequence[PartyId] | PartyId | None = None,
     computing: Sequence[PartyId] | None = None,
     announce_filtered: bool = False,
+    rules: Mapping[PartyId, OwnerRules] | None = None,
 ) -> list[tuple[Any, ...]]:
     """Run a query with all parties in this thread, for notebooks and tests; return what the first receiver is told.
+
+    Without `rules`, nothing is suppressed: small groups and single rows are told as they are.
 
     Args:
       text: SQL.
@@ -304,14 +363,17 @@ def run(
       tables_by_org: each owner's tables by name: what DuckDB takes as a relation, or lists by column.
       to: who gets the result; by default the first computing party.
       computing: by default three of the owners, with others where there are fewer.
-      announce_filtered: see `QueryTerms`.
+      announce_filtered: see `QueryTerms`; owners' rules do not allow it.
+      rules: by owner; see `plan_query`.
 
     Raises:
+      RuleError: an owner's rules do not allow the query; no table has been read.
       UsageError: the query, the declaration or a table cannot be used; see `sql.plan`, `planner.plan` and `owner.prepare`.
     """
-    plan = _planned(text, declaration)
-    chosen = _computing(plan, computing)
+    declared = _declared(declaration)
+    chosen = _computing(_owners(text, declared), computing)
     receivers = chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
+    plan = plan_query(text, declared, receivers, rules)
     return _simulated(plan, tables_by_org, chosen, receivers, False, announce_filtered)[receivers[0]]
 
 
@@ -321,21 +383,29 @@ def run_for_owners(
     tables_by_org: Mapping[PartyId, Mapping[str, Any]],
     *,
     computing: Sequence[PartyId] | None = None,
+    rules: Mapping[PartyId, OwnerRules] | None = None,
 ) -> dict[PartyId, list[tuple[Any, ...]]]:
     """Run a query as `run`, and return what each owner is told: the rows of the result that are about its own."""
-    plan = _planned(text, declaration)
-    return _simulated(plan, tables_by_org, _computing(plan, computing), plan.owners, True, False)
+    declared = _declared(declaration)
+    owners = _owners(text, declared)
+    plan = plan_query(text, declared, owners, rules)
+    return _simulated(plan, tables_by_org, _computing(owners, computing), owners, True, False)
 
 
-def _planned(text: str, declaration: Declaration | str) -> Plan:
-    declared = Declaration.parse(declaration) if isinstance(declaration, str) else declaration
-    return planner.plan(sql.plan(text, declared), declared)
+def _declared(declaration: Declaration | str) -> Declaration:
+    return Declaration.parse(declaration) if isinstance(declaration, str) else declaration
 
 
-def _computing(plan: Plan, chosen: Sequence[PartyId] | None) -> tuple[PartyId, ...]:
+def _owners(text: str, declaration: Declaration) -> tuple[PartyId, ...]:
+    """Return who holds tables that a query reads, in the order in which they first come."""
+    scans = [one for one in relations(sql.plan(text, declaration).root) if isinstance(one, Scan)]
+    return tuple(dict.fromkeys(holder for one in scans for holder in declaration[one.table].holders))
+
+
+def _computing(owners: Sequence[PartyId], chosen: Sequence[PartyId] | None) -> tuple[PartyId, ...]:
     if chosen is not None:
         return tuple(chosen)
-    return (*plan.owners, *(f"computing-{i}" for i in range(1, 4)))[:3]
+    return (*owners, *(f"computing-{i}" for i in range(1, 4)))[:3]
 
 
 def _simulated(
