@@ -66,7 +66,7 @@ def test_what_is_told_on_shares_is_what_the_protected_plan_gives_over_plain_rows
 )  # fmt: skip
 def test_a_query_that_rules_do_not_allow_is_refused_before_a_table_is_read(query, options, says):
     bounds = "smallest_group = 2\nsmallest_organisations = 2"
-    nothing: dict[str, Any] = {one: {} for one in ORGANISATIONS}  # reading a table would be an error of another kind
+    nothing: dict[str, Any] = {one: {} for one in ORGANISATIONS}  # no tables
     with pytest.raises(RuleError, match=says):
         run(query, DECLARATION, nothing, **({"to": "lab"} | options), rules=all_rules(bounds))
 
