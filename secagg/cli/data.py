@@ -99,24 +99,26 @@ def check(
         if as_ not in job.input_parties:
             raise UsageError(f"{as_} puts no table into {job.name}; {', '.join(job.input_parties)} do")
     dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
-    _check_table(stdout(), job, tables, TableOptions(map_ or [], bad_rows, dialect, allow_empty))
+    _check_table(stdout(), job, tables, TableOptions(map_ or [], bad_rows, dialect, allow_empty), as_)
 
 
-def _check_table(console: Console, job: Job, sources: list[str], options: TableOptions) -> None:
+def _check_table(
+    console: Console, job: Job, sources: list[str], options: TableOptions, me: str | None
+) -> None:
     """Read a table as a run of the job would, and print everything about it but its values.
 
     Raises:
       UsageError: a run would refuse the table; everything that can be said is printed before.
     """
     # What would be refused is read as well, so that all of it can be told.
-    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).tables(job, sources)
+    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).tables(job, sources, me=me)
     tables = own()
     # Rows that would be refused are named once, in the refusal.
     for report in own.reports.values():
         _print_report(console, job, report, listed=options.bad_rows is BadRows.skip)
     problems: list[SecaggError] = []
     try:
-        contribution = job.pattern.prepare(job.parameters, job.terms, tables)
+        contribution = job.pattern_at(me).prepare(job.parameters, job.terms, tables)
         _print_limits(console, job, contribution)
         contribution.check()
     except UsageError as error:

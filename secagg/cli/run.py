@@ -60,7 +60,7 @@ def run(
         typer.Option(
             metavar="DATA",
             help='The table: a file, a glob such as 2026-*.csv, or "duckdb:SELECT ..." (repeat for several); TABLE=DATA '
-            "where the job takes several tables; with --local NAME=DATA.",
+            "where the job takes several tables; with --local NAME=DATA or NAME=TABLE=DATA.",
         ),
     ] = None,
     map_: MapOption = None,
@@ -121,7 +121,7 @@ def run(
         job = load_job(job_file)
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
-        own_tables = table_options.tables(job, data) if data else None
+        own_tables = table_options.tables(job, data, me=as_) if data else None
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else _duration(wait)
         output = Output.probe(out, me=as_, job=job.name)

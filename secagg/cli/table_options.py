@@ -80,7 +80,7 @@ class TableOptions:
     dialect: Dialect = field(default_factory=Dialect)
     allow_empty: bool = False
 
-    def tables(self, job: Job, sources: Sequence[str]) -> InputTables:
+    def tables(self, job: Job, sources: Sequence[str], *, me: str | None = None) -> InputTables:
         """Return the tables of a party of this job; errors as in `InputTables`."""
         return InputTables(
             job,
@@ -89,6 +89,7 @@ class TableOptions:
             bad_rows=self.bad_rows.value,
             dialect=self.dialect,
             allow_empty=self.allow_empty,
+            me=me,
         )
 
     def words(self) -> list[str]:

@@ -19,8 +19,9 @@ from secagg.data.tables import BadRows, read_table
 from secagg.errors import DataError, UsageError
 from secagg.files import file_digest
 from secagg.jobs.job import Job, Window
+from secagg.party import PartyId
 from secagg.patterns.pattern import Result, Tables
-from secagg.query.schema import Columns, Schema
+from secagg.query.schema import Columns, Identifier, Schema
 
 _DUCKDB: Final = "duckdb:"
 
@@ -37,6 +38,7 @@ class InputTables:
       bad_rows: what to do about rows that cannot be used.
       dialect: how the files are written.
       allow_empty: take a table of which no row counts.
+      me: whose tables these are; of a query, each input party has others.
 
     Raises:
       UsageError: there is no such file, it cannot be opened, its columns are not those of the mapping, or the
@@ -52,9 +54,10 @@ class InputTables:
         bad_rows: BadRows = "refuse",
         dialect: Dialect | None = None,
         allow_empty: bool = False,
+        me: PartyId | None = None,
     ) -> None:
         self._results = job.pattern.results
-        inputs = job.pattern.inputs
+        inputs = job.pattern_at(me).inputs
         by_name = _by_table(inputs, [sources] if isinstance(sources, str) else sources, "--data", "=")
         maps = _by_table(inputs, mapping, "--map", ".=")
         missing = [name for name in inputs if name not in by_name]
@@ -92,7 +95,10 @@ class InputTables:
 
         An identifier of a result is spelt as the column of its name is, in the first table that has one.
         """
-        own = [self._own_spelling(column) for column in self._results]
+        own = [
+            self._own_spelling(column) if isinstance(kind, Identifier) else {}
+            for column, kind in self._results.items()
+        ]
         return [tuple(spelt.get(value, value) for value, spelt in zip(row, own, strict=True)) for row in rows]
 
     def _own_spelling(self, column: str) -> Mapping[str, str]:
@@ -109,7 +115,8 @@ def _by_table(
 ) -> dict[str, list[str]]:
     """Return which texts are about which table: all about the only one, or each about the one that it begins with."""
     if len(inputs) == 1:
-        return {next(iter(inputs)): list(texts)} if texts else {}
+        (only,) = inputs
+        return {only: [text.removeprefix(f"{only}=") for text in texts]} if texts else {}
     found: dict[str, list[str]] = {}
     for text in texts:
         name = next(

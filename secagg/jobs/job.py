@@ -23,6 +23,7 @@ from secagg import release, wire
 from secagg.cost.operation import Cost
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
+from secagg.jobs.query import QueryPattern
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
@@ -117,6 +118,14 @@ class Job:
         """Return what is computed."""
         return self.installed.pattern
 
+    def pattern_at(self, me: PartyId | None) -> Pattern:
+        """Return what is computed as an input party has it: of a query, about its own tables alone.
+
+        Raises:
+          UsageError: a query, and nobody or somebody who holds no table of it.
+        """
+        return self.pattern.at(me or "") if isinstance(self.pattern, QueryPattern) else self.pattern
+
     @property
     def terms(self) -> Terms:
         """Return what the pattern is told besides its parameters."""
@@ -168,6 +177,7 @@ class Job:
             "name": self.name,
             "pattern": self.pattern.name,
             "the pattern's origin": str(self.installed.origin),
+            **(self.pattern.agreed if isinstance(self.pattern, QueryPattern) else {}),
             **parameters,
             "window.start": (self.window.start, self.window.timestamps),
             "window.end": (self.window.end, self.window.timestamps),
@@ -244,15 +254,21 @@ class Job:
           JobError: the job was loaded without certificates.
         """
         text = json.dumps  # for texts without control characters, JSON's strings are TOML's
-        lines = [f"name = {text(self.name)}", f"pattern = {text(self.pattern.name)}"]
-        lines += [f"pad_rows_to = {self.pad_rows_to}", f"max_rows = {self.max_rows}", "", "[parameters]"]
+        lines = [f"name = {text(self.name)}", f"pad_rows_to = {self.pad_rows_to}"]
+        query = self.pattern if isinstance(self.pattern, QueryPattern) else None
+        if query is None:
+            lines += [f"pattern = {text(self.pattern.name)}", f"max_rows = {self.max_rows}"]
+        else:
+            lines += [f"sql = {_lines(query.sql)}", f"tables = {_lines(query.declared)}"]
+        lines += ["", "[parameters]"]
         lines += [f"{name} = {value}" for name, value in self.shown_parameters().items()]
         lines += ["", "[data]", f"currency_decimals = {self.data.currency_decimals}"]
         lines += [f"largest_amount = {self.data.largest_amount}"]
         lines += [f"time_zone = {text(self.data.time_zone)}"]
         lines += [f"real_identifiers = {text(self.data.real_identifiers, ensure_ascii=False)}"]
-        lines += ["", "[data.identifiers]"]
-        lines += [f"{name} = {text(self.data.rule(name).name)}" for name in self.identifiers]
+        if query is None:  # a declaration says it
+            lines += ["", "[data.identifiers]"]
+            lines += [f"{name} = {text(self.data.rule(name).name)}" for name in self.identifiers]
         lines += ["", "[window]"]
         lines += [f"{name} = {at}" for name, at in self.window.shown().items()]
         for member in self.members:
@@ -265,6 +281,12 @@ class Job:
         lines += ["", "[timeouts]"]
         lines += [f"{f} = {float(getattr(self.timeouts, f))!r}" for f in _TIMEOUTS]
         return "\n".join(lines) + "\n"
+
+
+def _lines(text: str) -> str:
+    """Return a text of several lines as TOML's; JSON's escapes are TOML's, but for one character that it does not escape."""
+    escaped = [json.dumps(line, ensure_ascii=False)[1:-1] for line in text.split("\n")]
+    return '"""\n' + "\n".join(escaped).replace("\x7f", "\\u007f") + '"""'
 
 
 def _digest(plain: object) -> bytes:

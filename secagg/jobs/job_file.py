@@ -37,6 +37,11 @@
 Amounts are converted to the currency's smallest unit exactly. What is wrong is named by file, line and field. A
 job file comes from other organisations in part, so its size, nesting and numbers are bounded before anything is
 made of them.
+
+In place of `pattern`, a job file may have a query; see `query`. Both are paths from the file's directory:
+
+    sql = "query.sql"
+    tables = "tables.toml"          # the declaration of the tables that it reads
 """
 
 from __future__ import annotations
@@ -63,8 +68,9 @@ from secagg.jobs.job_parties import (
     check_window,
 )
 from secagg.jobs.parameters import read_parameters
+from secagg.jobs.query import QueryPattern, read_query
 from secagg.patterns.pattern import Pattern
-from secagg.patterns.registry import find
+from secagg.patterns.registry import Installed, find
 from secagg.protocols.row_counts import MAX_ROWS
 from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
 
@@ -82,9 +88,11 @@ class _Data(msgspec.Struct, forbid_unknown_fields=True):
 
 class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    pattern: str
     parties: list[PartyField]
     roles: dict[str, Any]
+    pattern: str | None = None
+    sql: str | None = None
+    tables: str | None = None
     parameters: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
     window: WindowField = msgspec.field(default_factory=WindowField)
@@ -137,10 +145,7 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
             "name",
             f"expected 1 to 63 letters, digits, '-' and '_', the first a letter or digit, got {fields.name!r:.80}",
         )
-    try:
-        installed = find(fields.pattern)
-    except UsageError as error:
-        raise FieldFault("pattern", str(error)) from None
+    installed = _installed(fields, folder)
     pattern = installed.pattern
     if fields.pad_rows_to < 1:
         raise FieldFault("pad_rows_to", f"expected 1 or more, got {fields.pad_rows_to}")
@@ -168,13 +173,34 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
     try:
         pattern.check(job.parameters, job.terms)
     except UsageError as error:
-        raise FieldFault("parameters", str(error)) from None
+        raise FieldFault("parameters" if fields.sql is None else "sql", str(error)) from None
     return job
+
+
+def _installed(fields: _JobFile, folder: Path) -> Installed:
+    """Return what is computed: a pattern that is installed, or a query."""
+    if fields.sql is None and fields.tables is None:
+        if fields.pattern is None:
+            raise FieldFault("pattern", "this field is missing, or `sql` and `tables` in its place")
+        try:
+            return find(fields.pattern)
+        except UsageError as error:
+            raise FieldFault("pattern", str(error)) from None
+    if fields.pattern is not None:
+        raise FieldFault("pattern", "expected a pattern, or `sql` and `tables`; got both")
+    if fields.sql is None or fields.tables is None:
+        missing = "sql" if fields.sql is None else "tables"
+        raise FieldFault(missing, "this field is missing; a query needs `sql` and `tables`")
+    if fields.max_rows != MAX_ROWS:
+        raise FieldFault("max_rows", "the declaration says how many rows each table has; leave it out")
+    return read_query(fields.sql, fields.tables, folder)
 
 
 def _data(data: _Data, pattern: Pattern) -> Conventions:
     inputs = pattern.inputs.values()
     known = list(dict.fromkeys(name for schema in inputs for name in schema.identifiers))
+    if isinstance(pattern, QueryPattern):
+        return _query_data(data, pattern)
     rules = dict.fromkeys(known, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
     stranger = next((name for name in rules if name not in known), None)
     if stranger is not None:
@@ -182,9 +208,24 @@ def _data(data: _Data, pattern: Pattern) -> Conventions:
             "data.identifiers",
             f"{' and '.join(pattern.inputs)} have no identifier {stranger!r:.80}; they have {', '.join(known)}",
         )
+    return _conventions(data, dict.fromkeys(known, "exact") | rules)
+
+
+def _query_data(data: _Data, pattern: QueryPattern) -> Conventions:
+    """Return how the tables of a query are read, which its declaration says for the most part."""
+    if data.identifiers:
+        raise FieldFault("data.identifiers", "the declaration says how identifiers are spelt (`spelling`)")
+    try:
+        spellings = pattern.spellings
+    except UsageError as error:
+        raise FieldFault("tables", str(error)) from None
+    return _conventions(data, spellings)
+
+
+def _conventions(data: _Data, identifiers: Mapping[str, str]) -> Conventions:
     try:
         return Conventions(
-            identifiers=dict.fromkeys(known, "exact") | rules,
+            identifiers=identifiers,
             real_identifiers=tuple(data.real_identifiers),
             currency_decimals=data.currency_decimals,
             largest_amount=data.largest_amount,

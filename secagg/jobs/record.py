@@ -26,6 +26,7 @@ from secagg import release, wire
 from secagg.errors import AbortedError, CheatingError, JobError, SecaggError, UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
+from secagg.jobs.query import QueryPattern
 from secagg.jobs.results import contract_fault, result_csv
 from secagg.jobs.signature import PRIVATE, sign_record
 from secagg.ledger import Ledger
@@ -138,7 +139,7 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
     """
     return {
         "digest": job.digest.hex(),
-        "pattern": {"name": job.pattern.name, **asdict(job.installed.origin)},
+        "pattern": {"name": job.pattern.name, **asdict(job.installed.origin), **_query(job)},
         "parameters": job.shown_parameters(),
         "window": job.window.shown(),
         "conventions": job.data.agreed(job.identifiers),
@@ -151,6 +152,16 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
         "roles": dict(job.roles),
         "trust": job.trust(),
         "versions": versions(),
+    }
+
+
+def _query(job: Job) -> dict[str, str]:
+    """Return digests of what a query is; its text may name an account."""
+    if not isinstance(job.pattern, QueryPattern):
+        return {}
+    return {
+        f"{name}_sha256": hashlib.sha256(text.encode()).hexdigest()
+        for name, text in (("sql", job.pattern.sql), ("tables", job.pattern.declared))
     }
 
 

@@ -49,14 +49,22 @@ def check_result(job: Job, me: PartyId, result: Result | None, *, expected: bool
     if not isinstance(result, Sequence | None):
         raise contract_fault(job, f"expected a sequence of rows, got {type(result).__name__}")
     kinds = [_TYPES[type(kind)] for kind in job.pattern.results.values()]
+    nullable = [getattr(kind, "nullable", False) for kind in job.pattern.results.values()]
     for row in result or ():
-        if list(map(type, row)) != kinds:
+        if not _fits(row, kinds, nullable):
             names = ", ".join(
                 f"{column} ({kind.__name__})" for column, kind in zip(job.pattern.results, kinds, strict=True)
             )
             raise contract_fault(
                 job, f"expected rows of {names}, got one of {', '.join(type(v).__name__ for v in row)}"
             )
+
+
+def _fits(row: Sequence[Any], kinds: Sequence[type], nullable: Sequence[bool]) -> bool:
+    return len(row) == len(kinds) and all(
+        type(value) is kind or (value is None and may_be_null)
+        for value, kind, may_be_null in zip(row, kinds, nullable, strict=True)
+    )
 
 
 def contract_fault(job: Job, what: str) -> UsageError:
@@ -74,4 +82,8 @@ def result_csv(columns: Schema, result: Result, *, decimals: int) -> str:
 
 
 def _shown(value: Any, kind: Type, decimals: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     return units(value, decimals) if isinstance(kind, Money) else str(value)

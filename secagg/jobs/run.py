@@ -102,7 +102,7 @@ class Part:
         self.party, self.session, self.met = party, party.session, time.monotonic()
         if self._read is not None:
             with party.phase(READ):
-                self.contribution = job.pattern.prepare(job.parameters, job.terms, self._read())
+                self.contribution = job.pattern_at(self.me).prepare(job.parameters, job.terms, self._read())
                 self.contribution.check()
 
     async def __call__(self, party: Party) -> Result | None:

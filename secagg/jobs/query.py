@@ -1,0 +1,480 @@
+"""A query as a pattern: what a job computes whose file names SQL and a declaration of tables.
+
+Each input party reads those of its tables that the query reads, checks them, and computes alone what needs its own rows
+only. The rest is computed on shares; see `query.run`. The result is told to the parties of the role `result`, or to all
+input parties.
+
+Parties compare the texts of query and declaration, and the version of the parser that makes a plan of them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import duckdb
+import msgspec
+
+from secagg import release
+from secagg.cost.operation import Cost
+from secagg.errors import PlanError, UsageError
+from secagg.files import read_file
+from secagg.mpc.engines import share_input_bytes
+from secagg.party import Party, PartyId
+from secagg.patterns.pattern import (
+    COMPUTING,
+    INPUT,
+    Agreed,
+    Contribution,
+    Disclosure,
+    Limit,
+    Result,
+    Risk,
+    RoleSize,
+    Tables,
+    Terms,
+)
+from secagg.patterns.registry import Installed, Origin
+from secagg.protocols.row_counts import MAX_ROWS, padded
+from secagg.query import planner, sql
+from secagg.query import run as queries
+from secagg.query.algebra import Domain, Scan, relations
+from secagg.query.columns import from_columns
+from secagg.query.declaration import Declaration
+from secagg.query.execute import blocks
+from secagg.query.owner import Prepared, prepare
+from secagg.query.planner import Plan
+from secagg.query.reference import Pool
+from secagg.query.schema import (
+    Boolean,
+    Category,
+    Date,
+    Identifier,
+    Integer,
+    Real,
+    Schema,
+    Timestamp,
+    Type,
+)
+from secagg.toml_files import FieldFault
+
+RESULT: Final = "result"  # the role of those who are told
+_MAX_FILE_BYTES: Final = 1 << 20
+_MAX_LINE: Final = 2000  # characters; a job file that holds the text has at most 4096 with escapes
+_MOST: Final = 10**17  # the largest integer of a schema's range
+_REAL_DECIMALS: Final = 7  # what 20 bits behind the point are shown with
+
+_FOLLOW: Final = (
+    "The computing parties are taken to follow the protocol. Then no computing party learns more than this, even if it "
+    "pools what it sees with any number of input parties. "
+)
+_ONE_MAY_LIE: Final = (
+    "One of the four computing parties may lie. A lie ends the run before anything is opened that depends on it. No "
+    "computing party learns more than this, even if it lies and pools what it sees with any number of input parties. "
+)
+_TWO_POOL: Final = (
+    "Two computing parties that pool what they hold see what every input party shares, with pseudonyms for identifiers. "
+    "With an input party's help they can test guesses of whose they are. "
+)
+_LIES: Final = "A computing party that lies is not caught, and can have the others' rows opened to itself. "
+_MADE_UP: Final = (
+    "An input party that puts in made-up rows learns what the result tells about these, and one that alters its program "
+    "can make the result wrong. The files of owners' rules are not applied to a job."
+)
+
+
+class QueryParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of a query.
+
+    Attributes:
+      announce_filtered: announce how many rows an input party's own part leaves, and not how many its table has.
+    """
+
+    announce_filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRows:
+    """What an input party puts in; its `repr` shows no value."""
+
+    prepared: Prepared
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of its longest table."""
+        return max(self.prepared.counts(1), default=0)
+
+    def limits(self) -> Sequence[Limit]:
+        """Return nothing: each value was checked against its declared range."""
+        return ()
+
+    def check(self) -> None:
+        """Raise nothing: what the declaration does not allow was refused before."""
+
+
+@dataclass(frozen=True)
+class QueryPattern:
+    """A query over declared tables; for what is not said here see `Pattern`.
+
+    Attributes:
+      plan: what is computed where.
+      sql, declared: the agreed texts of the query and of the declaration.
+      me: the input party whose tables `inputs` and `prepare` are about; "" for all tables.
+    """
+
+    plan: Plan
+    sql: str
+    declared: str
+    me: PartyId = ""
+
+    name: ClassVar[str] = "query"
+    Parameters: ClassVar[type[msgspec.Struct]] = QueryParameters
+    phases: ClassVar[tuple[str, ...]] = queries.PHASES
+    roles: ClassVar[Mapping[str, RoleSize]] = {
+        INPUT: RoleSize(1, 255),
+        COMPUTING: RoleSize(3, 4),
+        RESULT: RoleSize(0, 255),
+    }
+
+    def at(self, me: PartyId) -> QueryPattern:
+        """Return the pattern as one input party has it.
+
+        Raises:
+          UsageError: it holds no table that the query reads.
+        """
+        if me not in self.plan.owners:
+            raise UsageError(
+                f"the query reads tables of {', '.join(self.plan.owners)}, and none of {me or 'nobody'}"
+            )
+        return replace(self, me=me)
+
+    @property
+    def agreed(self) -> dict[str, str]:
+        """What parties compare besides the parameters."""
+        return {
+            "sql": self.sql,
+            "tables": self.declared,
+            "the parser of SQL": f"sqlglot {importlib.metadata.version('sqlglot')}",
+        }
+
+    @property
+    def summary(self) -> str:
+        """Say what the query reads."""
+        return f"SQL over {', '.join(self._read)}."
+
+    @cached_property
+    def _read(self) -> dict[str, tuple[str, ...]]:
+        """The columns that the query reads of each table; of a table whose rows it only counts, the first."""
+        found: dict[str, dict[str, None]] = {}
+        for local in self.plan.locals:
+            for scan in relations(local.relation):
+                if isinstance(scan, Scan):
+                    columns = found.setdefault(scan.table, {})
+                    columns |= dict.fromkeys(scan.column_of(column.name) for column in scan.columns)
+        declared = self.plan.declaration
+        return {
+            table: tuple(name for name in declared[table].schema if name in columns)
+            or (next(iter(declared[table].schema)),)
+            for table, columns in found.items()
+        }
+
+    @property
+    def inputs(self) -> Mapping[str, Schema]:
+        """The columns that the query reads of each table, or of those of `me`."""
+        declared = self.plan.declaration
+        return {
+            table: Schema(**{name: declared[table].schema[name] for name in columns})
+            for table, columns in self._read.items()
+            if not self.me or self.me in declared[table].holders
+        }
+
+    @cached_property
+    def results(self) -> Schema:
+        """The columns of the result.
+
+        Raises:
+          PlanError: a name that no result table can have.
+        """
+        columns = self.plan.root.columns
+        if len({column.name for column in columns}) < len(columns):
+            raise PlanError("two columns of the result have the same name; give them others with AS")
+        try:
+            return Schema(**{column.name: _type(column.domain) for column in columns})
+        except UsageError as error:
+            raise PlanError(f"the columns of the result: {error}; name columns with AS") from None
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """By column, the rule that spells identifiers.
+
+        Raises:
+          PlanError: columns of one name with different rules, or an identifier that may be missing.
+        """
+        found: dict[str, str] = {}
+        for table, schema in replace(self, me="").inputs.items():
+            for name, kind in schema.items():
+                if not isinstance(kind, Identifier):
+                    continue
+                if kind.nullable:
+                    raise PlanError(
+                        f"{table}.{name} is a nullable identifier, which no job reads; declare it without nullable"
+                    )
+                if found.setdefault(name, kind.spelling) != kind.spelling:
+                    raise PlanError(
+                        f"two tables spell {name} by the rules {found[name]} and {kind.spelling}; give the columns "
+                        "different names or one rule"
+                    )
+        return found
+
+    # The contract.
+
+    def check(self, parameters: Any, terms: Terms) -> None:
+        """Raise `PlanError` where these cannot be computed with."""
+        owners = self.plan.owners
+        if set(terms.input_parties) != set(owners):
+            raise PlanError(
+                f"expected as input parties those that hold the tables of the query, {', '.join(owners)}, got "
+                f"{', '.join(terms.input_parties)}"
+            )
+        queries.check(self.plan, self._terms(parameters, terms))
+        if self.row_limit(terms) > MAX_ROWS:
+            raise PlanError(
+                f"expected tables of at most {MAX_ROWS} rows at each party, rounded up to a multiple of pad_rows_to; "
+                "declare less max_rows"
+            )
+        _ = self.results, self.spellings
+
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest row count that one input party may announce, as the declaration has it."""
+        declared = self.plan.declaration
+        return max(padded(declared[table].max_rows, terms.pad_rows_to) for table in self._read)
+
+    def recipients(self, terms: Terms) -> tuple[PartyId, ...]:
+        """Return who is told: the role `result`, or all input parties."""
+        return tuple(terms.roles.get(RESULT, ())) or terms.input_parties
+
+    def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:
+        """Return everything that a run opens, and to whom."""
+        step = terms.pad_rows_to
+        rounded = f", rounded up to a multiple of {step}" if step > 1 else ""
+        found = [
+            Disclosure(
+                "a salted commitment to each input party's rows, which shows nothing of them without the salt that their "
+                "owner keeps",
+                terms.parties,
+            )
+        ]
+        if any(not local.is_dense for local in self.plan.locals):
+            whose = (
+                "what the query leaves of each input party's tables before they meet others"
+                if parameters.announce_filtered
+                else "each input party's tables have"
+            )
+            found.insert(0, Disclosure(f"how many rows {whose}{rounded}", terms.parties))
+        if len(self.plan.locals) > 1:
+            found.append(
+                Disclosure(
+                    "whether declared keys that join tables are unique over all parties; if not, nothing else is opened",
+                    terms.parties,
+                )
+            )
+        columns = ", ".join(self.results)
+        names = any(isinstance(kind, Identifier) for kind in self.results.values())
+        strange = "; an identifier that its own rows have not is shown as a pseudonym" if names else ""
+        what = f"the result of the query, at most {self.plan.root.max_rows} rows of {columns}{strange}"
+        return [*found, Disclosure(what, self.recipients(terms))]
+
+    def trust(self, terms: Terms) -> str:
+        """Return what is taken of the computing parties: three follow the protocol, of four one may lie."""
+        if len(terms.roles[COMPUTING]) == 4:
+            return _ONE_MAY_LIE + _TWO_POOL + _MADE_UP
+        return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
+
+    def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002
+        """Warn of two input parties, who read each other's figures out of joint ones."""
+        if len(terms.input_parties) != 2:
+            return []
+        first, second = terms.input_parties
+        warning = (
+            f"only {first} and {second} put in data: who knows its own rows and the result can read the other's figures out "
+            "of joint ones. Take three input parties or more, or agree that these two may know each other's figures."
+        )
+        return [warning]
+
+    def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
+        """Return what a run costs in which each table of a party has so many rows, or as many as are declared."""
+        for name in terms.input_parties:
+            if rows[name] > self.row_limit(terms):
+                raise PlanError(
+                    f"{name} with {rows[name]} rows is above the {self.row_limit(terms)} that the declaration allows"
+                )
+        computing = terms.roles[COMPUTING]
+        counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
+        rehearsed = queries.expected_cost(self.plan, self._terms(parameters, terms), counts)
+        sent = {name: rehearsed.payload_bytes.get(name, 0) for name in terms.parties}
+        outside = [name for name in terms.input_parties if name not in computing]
+        for block in blocks(self.plan, counts):
+            if block.holder in outside:
+                integers, bits = block.integers[0] * block.rows, block.bits[0] * block.rows
+                nbytes = 8 * integers, -(-bits // 64) * 8
+                sent[block.holder] += sum(share_input_bytes(computing, n) for n in nbytes)
+        # Before it: announced, and compared.
+        return Cost(rehearsed.rounds + 2 + bool(outside), sent)
+
+    def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:  # noqa: ARG002
+        """Return the chance that identifiers are confused."""
+        if not queries.has_identifiers(self.plan):
+            return []
+        counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
+        log2 = min(0.0, queries.log2_confused(self.plan, counts))
+        return [Risk("log2_false_match", "two different identifiers are taken for one", log2)]
+
+    def reference(
+        self,
+        parameters: Any,  # noqa: ARG002  # as every pattern's
+        terms: Terms,
+        tables: Mapping[PartyId, Tables],
+    ) -> dict[PartyId, list[tuple[Any, ...]]]:
+        """Return what each recipient is told, by DuckDB on the pooled tables; identifiers are those, and no pseudonyms."""
+        declared = self.plan.declaration
+        with Pool(declared) as pool, duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for holder, held in tables.items():
+                source = from_columns(declared, held)
+                for table in held:
+                    found = connection.execute(f"SELECT * FROM {source(connection, table)}")  # noqa: S608  # quoted
+                    names = [column[0] for column in found.description]
+                    # What the query does not read is NULL.
+                    blank = dict.fromkeys(declared[table].schema)
+                    pool.add(
+                        table,
+                        holder,
+                        [blank | dict(zip(names, row, strict=True)) for row in found.fetchall()],
+                    )
+            rows = [self._shown(row) for row in pool.run(self.plan.query)]
+        return {name: list(rows) for name in self.recipients(terms)}
+
+    def prepare(self, parameters: Any, terms: Terms, tables: Tables) -> OwnRows:  # noqa: ARG002
+        """Return what the input party `me` puts in.
+
+        Raises:
+          DataError: rows that the declaration does not allow.
+          RangeError: more rows than declared.
+        """
+        source = from_columns(self.plan.declaration, tables)
+        filtered = parameters.announce_filtered
+        return OwnRows(prepare(self.plan, self.me, source, announce_filtered=filtered))
+
+    async def agree(
+        self, party: Party, parameters: Any, terms: Terms, contribution: Contribution | None
+    ) -> Agreed:
+        """Announce row counts and commitments, and compare them with everybody."""
+        mine = contribution.prepared if isinstance(contribution, OwnRows) else None
+        announced = await queries.agree(party, self.plan, self._terms(parameters, terms), mine)
+        tables = {
+            owner: [local.table for local in self.plan.of(owner) if not local.is_dense]
+            for owner in self.plan.owners
+        }
+        return Agreed(
+            rows={owner: max(counts, default=0) for owner, counts in announced.counts.items()},
+            recorded={
+                "commitments": {owner: value.hex() for owner, value in announced.commitments.items()},
+                "rows": {
+                    owner: [[table, n] for table, n in zip(tables[owner], counts, strict=True)]
+                    for owner, counts in announced.counts.items()
+                },
+            },
+            private={"commitment_salt": announced.salt.hex()} if announced.salt else {},
+            state=(announced, mine),
+        )
+
+    async def run(self, party: Party, parameters: Any, terms: Terms, agreed: Agreed) -> Result | None:
+        """Compute; return the rows that this party is told, None if it is no recipient."""
+        announced, mine = agreed.state
+        query_terms = self._terms(parameters, terms)
+        rows = await queries.take_part(party, self.plan, query_terms, announced, mine)
+        if party.me not in self.recipients(terms):
+            return None
+        return [self._shown(row) for row in rows or ()]  # None for a result that can have no rows
+
+    def _terms(self, parameters: Any, terms: Terms) -> queries.QueryTerms:
+        return queries.QueryTerms(
+            terms.parties,
+            terms.roles[COMPUTING],
+            self.recipients(terms),
+            step=terms.pad_rows_to,
+            announce_filtered=parameters.announce_filtered,
+        )
+
+    def _shown(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Return a row with quotients as decimals."""
+        return tuple(
+            round(Decimal(value), _REAL_DECIMALS) if isinstance(value, float) else value for value in row
+        )
+
+
+def read_query(query: str, tables: str, folder: Path) -> Installed:
+    """Return the pattern of a job that names a query.
+
+    Args:
+      query, tables: paths from the folder of the job file; or the texts themselves, which have a line end.
+
+    Raises:
+      FieldFault: a file that cannot be read, or a query or a declaration that cannot be used.
+    """
+    written = _text(tables, folder, "tables", "the declaration")
+    text = _text(query, folder, "sql", "the query")
+    try:
+        declaration = Declaration.parse(written, file="declaration" if "\n" in tables else folder / tables)
+    except UsageError as error:
+        raise FieldFault("tables", str(error)) from None
+    try:
+        plan = planner.plan(sql.plan(text, declaration), declaration)
+    except UsageError as error:
+        raise FieldFault("sql", str(error)) from None
+    return Installed(QueryPattern(plan, text, written), Origin("secagg", release.RELEASE))
+
+
+def _text(given: str, folder: Path, field: str, what: str) -> str:
+    """Return an agreed text with the same line ends on every system."""
+    if "\n" not in given:
+        try:
+            given = read_file(folder / given, what=what, max_bytes=_MAX_FILE_BYTES).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise FieldFault(field, f"expected {what} in UTF-8") from None
+        except UsageError as error:
+            raise FieldFault(field, str(error)) from None
+    text = given.replace("\r\n", "\n").rstrip() + "\n"
+    if any(len(line) > _MAX_LINE for line in text.split("\n")):
+        raise FieldFault(field, f"expected lines of at most {_MAX_LINE} characters in {what}")
+    return text
+
+
+def _type(domain: Domain) -> Type:
+    """Return the type of a column of the result."""
+    null = domain.nullable
+    low, high = (max(-_MOST, min(_MOST, bound)) for bound in domain.bounds)
+    match domain.kind:
+        case "identifier":
+            return Identifier(nullable=null)
+        case "number" if domain.decimals:
+            scale = domain.decimals
+            return Real(Decimal(low).scaleb(-scale), Decimal(high).scaleb(-scale), scale, nullable=null)
+        case "number":
+            return Integer(low, high, nullable=null)
+        case "real":
+            most = Decimal(_MOST).scaleb(-_REAL_DECIMALS)
+            return Real(-most, most, _REAL_DECIMALS, nullable=null)
+        case "date":
+            return Date(nullable=null)
+        case "timestamp":
+            return Timestamp(domain.zone, domain.decimals, nullable=null)
+        case "category":
+            return Category(domain.values, nullable=null)
+        case "boolean":
+            return Boolean(nullable=null)
