@@ -215,6 +215,8 @@ def _query_data(data: _Data, pattern: QueryPattern) -> Conventions:
     """Return how the tables of a query are read, which its declaration says for the most part."""
     if data.identifiers:
         raise FieldFault("data.identifiers", "the declaration says how identifiers are spelt (`spelling`)")
+    if data.real_identifiers:
+        raise FieldFault("data.real_identifiers", "a query takes none; leave it out")
     try:
         spellings = pattern.spellings
     except UsageError as error:

@@ -67,7 +67,7 @@ RESULT: Final = "result"  # the role of those who are told
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_LINE: Final = 2000  # characters; a job file that holds the text has at most 4096 with escapes
 _MOST: Final = 10**17  # the largest integer of a schema's range
-_REAL_DECIMALS: Final = 7  # what 20 bits behind the point are shown with
+_REAL_DECIMALS: Final = 6  # what 20 bits behind the point tell
 
 _FOLLOW: Final = (
     "The computing parties are taken to follow the protocol. Then no computing party learns more than this, even if it "
@@ -84,7 +84,11 @@ _TWO_POOL: Final = (
 _LIES: Final = "A computing party that lies is not caught, and can have the others' rows opened to itself. "
 _MADE_UP: Final = (
     "An input party that puts in made-up rows learns what the result tells about these, and one that alters its program "
-    "can make the result wrong. The files of owners' rules are not applied to a job."
+    "can make the result wrong."
+)
+_UNSUPPRESSED: Final = (
+    "owners' rules are not applied to a job: small groups and single rows are told as they are. Read the query, and agree to "
+    "what it tells."
 )
 
 
@@ -147,10 +151,11 @@ class QueryPattern:
         Raises:
           UsageError: it holds no table that the query reads.
         """
+        owners = ", ".join(self.plan.owners)
+        if not me:
+            raise UsageError(f"the tables of a query are those of one of {owners}; say whose with --as")
         if me not in self.plan.owners:
-            raise UsageError(
-                f"the query reads tables of {', '.join(self.plan.owners)}, and none of {me or 'nobody'}"
-            )
+            raise UsageError(f"the query reads tables of {owners}, and none of {me}")
         return replace(self, me=me)
 
     @property
@@ -203,8 +208,14 @@ class QueryPattern:
         columns = self.plan.root.columns
         if len({column.name for column in columns}) < len(columns):
             raise PlanError("two columns of the result have the same name; give them others with AS")
+        types = {}
+        for column in columns:
+            try:
+                types[column.name] = _type(column.domain)
+            except UsageError as error:
+                raise PlanError(f"the result's column {column.name}: {error}") from None
         try:
-            return Schema(**{column.name: _type(column.domain) for column in columns})
+            return Schema(**types)
         except UsageError as error:
             raise PlanError(f"the columns of the result: {error}; name columns with AS") from None
 
@@ -296,15 +307,15 @@ class QueryPattern:
         return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
 
     def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002
-        """Warn of two input parties, who read each other's figures out of joint ones."""
+        """Warn that nothing is suppressed, and of two input parties, who read each other's figures out of joint ones."""
         if len(terms.input_parties) != 2:
-            return []
+            return [_UNSUPPRESSED]
         first, second = terms.input_parties
         warning = (
             f"only {first} and {second} put in data: who knows its own rows and the result can read the other's figures out "
             "of joint ones. Take three input parties or more, or agree that these two may know each other's figures."
         )
-        return [warning]
+        return [_UNSUPPRESSED, warning]
 
     def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which each table of a party has so many rows, or as many as are declared."""

@@ -255,7 +255,7 @@ class Schema(Mapping[str, Type]):
       UsageError: no columns, a field that is no word in lower case, or times in two columns.
     """
 
-    def __init__(self, **columns: Type) -> None:
+    def __init__(self, /, **columns: Type) -> None:
         for name, kind in columns.items():
             if not _FIELD.fullmatch(name):
                 raise UsageError(
