@@ -87,8 +87,8 @@ _MADE_UP: Final = (
     "can make the result wrong."
 )
 _UNSUPPRESSED: Final = (
-    "owners' rules are not applied to a job: small groups and single rows are told as they are. Read the query, and agree to "
-    "what it tells."
+    "owners' rules are not applied to a job: small groups and single rows are told as they are. Read the query, and agree "
+    "to what it tells."
 )
 
 
