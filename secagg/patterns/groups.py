@@ -2,8 +2,7 @@
 
 In sorted order a sum over a group is a difference of two prefix sums, and a value goes to all rows of a group as a prefix
 sum of differences. Prefix sums and differences are free. What costs is moving rows between the given order, the sorted one,
-and one
-in which each group has one place: that is a permutation in secret (`mpc.sorting`) each.
+and one in which each group has one place: that is a permutation in secret (`mpc.sorting`) each.
 
 Learns: nobody anything; how many groups there are does not show.
 """
@@ -13,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secagg.mpc import concat, int64, inverse_permutation, sort_by
 from secagg.mpc.arrays import SharedArray
@@ -111,6 +111,16 @@ class Groups:
         x = _number(x)
         steps = concat([x[:1], x[1:] - x[:-1]])
         return cumulative_sum(_masked(_placed(self.heads, steps), self.first), axis=0)
+
+    def is_repeated(self, owner: NDArray[np.int64]) -> SharedArray:
+        """Return whether two rows of one group have the same owner, one bit.
+
+        Args:
+          owner: of each row, in the order of rows; it may not fall, so that the stable sort puts such rows side by side.
+        """
+        owners = self.sorted(self.engine.public(owner, dtype=int64))
+        repeated: SharedArray = ~self.first[1:] & (owners[1:] == owners[:-1])
+        return repeated.any()
 
     def place_in_group(self, mark: SharedArray) -> SharedArray:
         """Return for each sorted row how many marked rows its group has up to it.

@@ -142,3 +142,30 @@ def test_a_party_that_only_gets_the_result_gets_it_alone(computing):
     outcome.values()
     assert outcome.results["z"] == pattern.reference(parameters, terms, tables)["z"] != []
     assert all(outcome.results[name] is None for name in terms.parties if name != "z")
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "parameters"),
+    [
+        ("intersection_sum", {"customers": {"customer": ["x", "x"], "amount": [0, 0]}}, {"min_customers": 1}),
+        ("joint_scoring", {"customers": {"customer": ["x", "x"], "part": [0, 0]}}, {"weights": {"f": 1}}),
+        ("peer_benchmark", {"figures": {"figure": ["x", "x"], "value": [0, 0]}}, {"min_peers": 3}),
+    ],
+)
+def test_an_altered_program_does_not_reach_a_bound_on_organisations_by_rows_of_its_own(
+    name, table, parameters, monkeypatch
+):
+    pattern = find(name).pattern
+    honest = {
+        n: {t: {c: strings([n, "y"]) if v[0] == "x" else np.array([1, 1]) for c, v in columns.items()}}
+        for n in BANKS
+        for t, columns in table.items()
+    }
+    honest["a"] = {
+        t: {c: strings(v) if v[0] == "x" else np.array(v) for c, v in of.items()} for t, of in table.items()
+    }
+    monkeypatch.setattr(type(pattern), "local", lambda _, parameters, tables: tables)
+    outcome = played(pattern, pattern.Parameters(**parameters), honest, BANKS)
+    assert all("twice" in str(outcome.errors[n]) for n in BANKS)
+    honest["a"] = honest["b"]
+    assert not played(pattern, pattern.Parameters(**parameters), honest, BANKS).errors

@@ -152,3 +152,12 @@ def test_dosages_and_covariates_outside_their_ranges_are_refused():
         trait_sums(np.array([[2.0]]), np.zeros(1))
     with pytest.raises(RangeError, match="1 of 1 rows lie outside"):
         moved_sums(np.array([[np.nan]]), [0], [1])
+
+
+def test_tables_as_probable_as_the_found_one_count_in_fisher_s_test():
+    table = [[1, 1], [2, 6]]
+    assert fisher_exact(np.array(table)) == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
+
+
+def test_an_effect_without_degrees_of_freedom_has_no_p_value():
+    assert t_test(0.5, 0.3, 0) == (float("inf"), 1.0)

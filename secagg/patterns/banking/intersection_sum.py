@@ -49,6 +49,7 @@ class IntersectionSum(ProgramPattern):
         RESULT: RoleSize(0, 255),
     }
     tells = "how many customers are in common and their total; only whether these are fewer than min_customers, if so"
+    refusals = ("an organisation put a customer in twice, which its program does not do",)
     summed = ("customers.amount",)
 
     def check(self, parameters: Thresholds, terms: Terms) -> None:
@@ -97,7 +98,9 @@ class IntersectionSum(ProgramPattern):
         common = known[:, 0] >= parameters.min_organisations
         count, total = common.sum(), (known[:, 1] * common).sum()
         enough = (count >= parameters.min_customers).reshape(1)
-        return Findings({"customers": count.reshape(1), "total": total.reshape(1)}, shown=enough)
+        # So that rows of one customer are organisations, and none reaches the bounds alone.
+        refused = {self.refusals[0]: groups.is_repeated(rows.owner)}
+        return Findings({"customers": count.reshape(1), "total": total.reshape(1)}, enough, refused)
 
     def pooled(self, parameters: Thresholds, tables: Mapping[PartyId, Tables]) -> list[tuple[int, int]]:
         """Count and add up in the clear."""

@@ -58,6 +58,7 @@ class JointScoring(ProgramPattern):
         "for each customer that it put in and enough organisations know: whether the points reach min_points and, only if "
         "so, the points"
     )
+    refusals = ("an organisation put a customer in twice, which its program does not do",)
     summed = ("customers.part",)
 
     def check(self, parameters: Model, terms: Terms) -> None:
@@ -98,12 +99,13 @@ class JointScoring(ProgramPattern):
     def program(self, parameters: Model, tables: Mapping[str, JointTable]) -> Findings:
         """Add up each customer's points."""
         rows = tables["customers"]
-        known = Groups([rows["customer"]]).sum_each(
-            stack([rows.valid.astype(int), rows["part"] * rows.valid], axis=1)
-        )
+        groups = Groups([rows["customer"]])
+        known = groups.sum_each(stack([rows.valid.astype(int), rows["part"] * rows.valid], axis=1))
         points = known[:, 1] + parameters.intercept
         shown = (known[:, 0] >= parameters.min_organisations) & (points >= parameters.min_points)
-        return Findings({"points": points}, shown=shown)
+        # So that rows of one customer are organisations, and none reaches the bound alone.
+        refused = {self.refusals[0]: groups.is_repeated(rows.owner)}
+        return Findings({"points": points}, shown, refused)
 
     def pooled(self, parameters: Model, tables: Mapping[PartyId, Tables]) -> dict[tuple[str], tuple[int]]:
         """Apply the model in the clear."""

@@ -53,6 +53,7 @@ class PeerBenchmark(ProgramPattern):
     Parameters = Thresholds
     about = "figures"
     tells = "for each of its figures: whether enough peers have it and, only if so, how many, its rank, and the total"
+    refusals = ("an organisation put a figure in twice, which its program does not do",)
     summed = ("figures.value",)
 
     def check(self, parameters: Thresholds, terms: Terms) -> None:
@@ -90,14 +91,15 @@ class PeerBenchmark(ProgramPattern):
         n = len(rows.owners)
         mine = rows.owner[:, None] == np.arange(n)
         there = (rows.valid.reshape(-1, 1) & mine).astype(int)
-        known = Groups([rows["figure"]]).sum_each(
-            concat([there, rows["value"].reshape(-1, 1) * there], axis=1)
-        )
+        groups = Groups([rows["figure"]])
+        known = groups.sum_each(concat([there, rows["value"].reshape(-1, 1) * there], axis=1))
         present, values = known[:, :n], known[:, n:]
         above = (values > rows["value"].reshape(-1, 1)) & (present > 0)
         peers = present.sum(axis=1)
         columns = {"peers": peers, "rank": 1 + above.sum(axis=1), "total": values.sum(axis=1)}
-        return Findings(columns, shown=peers >= parameters.min_peers)
+        # So that the figures of one name are organisations, and none reaches the bound alone.
+        refused = {self.refusals[0]: groups.is_repeated(rows.owner)}
+        return Findings(columns, peers >= parameters.min_peers, refused)
 
     def pooled(
         self, parameters: Thresholds, tables: Mapping[PartyId, Tables]
