@@ -18,7 +18,10 @@ the method has converged; `last_step_` tells.
 Range: covariates within 2**13 of zero, with a standard deviation of 2**-6 or more; standardised scores Z b within 10 of
 zero, and weights of the events of one time that add up to less than 2**18; at most 2**17 rows, of which at least one in
 500 is an event. Scores beyond are cut, which nothing tells.
-Error: on gbsg2, rossi, whas500, aids and flchain, coefficients and standard errors are within 1e-6 of lifelines'.
+Error: on gbsg2, rossi, whas500, aids and flchain, coefficients, standard errors and Wald's p-values are within 1e-6 of
+statsmodels'. An error of a coefficient moves the p-value by 0.8 of it, in standard errors. So weights and covariates have
+24 fractional bits, in two parts where a product would not fit the ring, and sums of 1 / phi have 42. Coefficients are
+rounded to 2**-30, which shows in the p-value of one whose standard error is below 0.001.
 
 Who learns what: nobody anything before the caller opens something. Open `coef_` and `std_errors_`: intermediate
 coefficients, which others that fit this model across sites show at each iteration, stay shared.
@@ -34,7 +37,7 @@ import numpy as np
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.dtypes import BoolType, FixedType, int64
-from secagg.mpc.arrays.elementary import exp, inverse_in, read_as, rsqrt, sqrt
+from secagg.mpc.arrays.elementary import exp_in, inverse_in, read_as, rsqrt, sqrt, truncated
 from secagg.mpc.arrays.functions import clip
 from secagg.mpc.arrays.handle import as_reals, number, rescaled
 from secagg.mpc.arrays.linalg import REFINEMENT, Factors, factor, halved, matrix_product, product
@@ -48,8 +51,13 @@ _COARSE: Final = FixedType(16)  # of squares, which are up to 2**28
 _FINE: Final = FixedType(20)
 _LONGEST_STEP: Final = 2.0
 _LARGEST_SCORE: Final = 10.0
+_SCORE: Final = FixedType(28)
+_LEAST_WEIGHT: Final = -15  # as a power of two; e**-10 is larger
 _RING: Final = 62  # bits that a product may have
-_FEW: Final = 27  # fractional bits of 1 / phi in a product with l / d, of 20
+# Fractional bits of 1 / phi. Its sums are below 2**19: with n rows left, phi is at least n e**-10.
+_INVERSES: Final = 42
+_FEW: Final = 27  # of 1 / phi in a product with l / d, of 20
+_OF_MEANS: Final = FixedType(30)  # of 1 / phi in a mean, which is below 2**9
 
 Ties: TypeAlias = Literal["efron", "breslow"]
 Hazards: TypeAlias = tuple[SharedArray, SharedArray, SharedArray]
@@ -84,7 +92,7 @@ def cox(
     """Return the model of largest partial likelihood.
 
     Args:
-      x: covariates (rows, p), fixed-point with 8 to 16 fractional bits.
+      x: covariates (rows, p), fixed-point with 8 to 24 fractional bits.
       time: int64 (rows,), of any unit; `event`: bools (rows,).
       ties: "efron" as R's coxph and lifelines have it, or "breslow".
       iterations: of Newton's method, from 0 on; five to eight do.
@@ -117,14 +125,16 @@ def _checked(x: SharedArray, time: SharedArray, event: SharedArray, valid: Share
             f"got {x!r}"
         )
     x, n = as_reals(x), x.shape[0]
-    if number(x).bits != 64 or not 8 <= number(x).frac_bits <= 16:
-        raise UsageError(f"expected covariates of 64 bits with 8 to 16 fractional bits, got {x!r}")
+    if number(x).bits != 64 or not 8 <= number(x).frac_bits <= REFINEMENT.frac_bits:
+        raise UsageError(
+            f"expected covariates of 64 bits with 8 to {REFINEMENT.frac_bits} fractional bits, got {x!r}"
+        )
     if time.shape != (n,) or time.dtype != int64:
         raise ShapeError(f"expected times of shape ({n},) and int64, got {time!r}")
     for bits in (event, *([] if valid is None else [valid])):
         if bits.shape != (n,) or not isinstance(bits.dtype, BoolType):
             raise ShapeError(f"expected bools of shape ({n},), got {bits!r}")
-    return x
+    return rescaled(x, REFINEMENT)
 
 
 def _halvings(n: int) -> int:
@@ -132,26 +142,27 @@ def _halvings(n: int) -> int:
 
 
 def _standardised(x: SharedArray, valid: SharedArray | None) -> tuple[SharedArray, SharedArray]:
-    """Return columns around 0 whose squares add up to 2**k, in fixed(20), 0 in rows that do not count; and their factors.
+    """Return columns around 0 whose squares add up to 2**k, in fixed(24), 0 in rows that do not count; and their factors.
 
     Neither the centre nor the factor need be exact: the model is expressed in x with the very numbers that made z.
     """
     n = x.shape[0]
     k = _halvings(n)
     if valid is None:
-        centre = halved(rescaled(x.sum(axis=0), _FINE), k) * (2.0**k / n)
+        centre = halved(x.sum(axis=0), k) * (2.0**k / n)
     else:
         counts = valid.astype(int64).reshape(-1, 1)
         x = x * counts
         # 2**k / count is at least 1.
         more = times(inverse(counts.sum()), counts.engine.public(np.int64(1 << k)), INVERSE_BITS - 20, _FINE)
-        centre = product(halved(rescaled(x.sum(axis=0), _FINE), k), more, _FINE)
-    distance = x - centre.astype(x.dtype)
+        centre = product(halved(x.sum(axis=0), k), more, REFINEMENT)
+    distance = x - centre
     if valid is not None:
         distance = distance * counts
-    squares = halved(product(distance, distance, _COARSE).sum(axis=0), k)
+    coarse = truncated(distance, _COARSE)
+    squares = halved(product(coarse, coarse, _COARSE).sum(axis=0), k)
     scale = rsqrt(rescaled(squares, _FINE))
-    return product(distance, scale, _FINE), scale
+    return product(distance, scale, REFINEMENT), scale
 
 
 class _Times:
@@ -185,21 +196,33 @@ class _Times:
         return _from_here_on(reorder(change, self._last_back))
 
 
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Numbers in fixed(24), and split into fixed(20) and the rest, so that the product of each with large numbers fits."""
+
+    whole: SharedArray
+    coarse: SharedArray
+    rest: SharedArray
+
+    @classmethod
+    def of(cls, whole: SharedArray) -> _Parts:
+        coarse = truncated(whole, _FINE)
+        return cls(whole, coarse, whole - coarse)
+
+
 class _Fit:
     """One fit; letters as in the module's docstring."""
 
     def __init__(
         self, z: SharedArray, time: SharedArray, event: SharedArray, valid: SharedArray | None, ties: Ties
     ) -> None:
-        self.z, self.k = z, _halvings(z.shape[0])
+        self.z, self.k = _Parts.of(z), _halvings(z.shape[0])
         self.event = event.astype(int64)
         self.valid = None if valid is None else valid.astype(int64)
         self.of = _Times(time)
-        # w H is at most the number of events, and 1 / phi below 2**15. Sums of 1 / phi have more bits than w H leaves for H,
-        # so that the rounding of each does not add up.
-        rows = z.shape[0].bit_length()
-        self.fine = FixedType(min(30, _RING - _FINE.frac_bits - rows))
-        self.finest = min(38, _RING - 15 - rows)
+        # w H is at most the number of events. Sums of 1 / phi have more bits than w H leaves for H, so that the rounding of
+        # each does not add up.
+        self.fine = FixedType(min(30, _RING - _FINE.frac_bits - z.shape[0].bit_length()))
         counted = cumulative_sum(self.event)
         before = counted - self.event
         both = stack([before, counted], axis=1)
@@ -207,12 +230,10 @@ class _Fit:
         self.d = end - begin
         self.part: SharedArray | None = None
         if ties == "efron":
-            self.part = times(
-                before - begin, inverse(self.d), INVERSE_BITS - REFINEMENT.frac_bits, REFINEMENT
-            )
+            self.part = times(before - begin, inverse(self.d), INVERSE_BITS - _FINE.frac_bits, _FINE)
 
     def newton(self, iterations: int, scale: SharedArray) -> Cox:
-        b: SharedArray = self.z.engine.public(np.zeros(self.z.shape[1]), dtype=REFINEMENT)
+        b: SharedArray = scale.engine.public(np.zeros(scale.shape[0]), dtype=REFINEMENT)
         step, factors = b, None
         for left in range(iterations - 1, -1, -1):
             # Of the last step, 2**6 times as much is solved for, so that b has six bits more.
@@ -230,31 +251,35 @@ class _Fit:
 
     def _derivatives(self, b: SharedArray, halvings: int) -> tuple[SharedArray, SharedArray]:
         """Return the gradient divided by 2**halvings and the information matrix by 2**k, at b, in fixed(24)."""
-        score = clip(matrix_product(self.z, b, _FINE), -_LARGEST_SCORE, _LARGEST_SCORE)
-        w = exp(score)
-        if self.valid is not None:
-            w = w * self.valid
-        weighted = product(w.reshape(-1, 1), self.z, _FINE)
-        hazard, means, weights = (self._breslow if self.part is None else self._efron)(w, weighted)
-        expected = product(w, hazard, REFINEMENT)
+        z = self.z
+        score = clip(matrix_product(z.whole, b, _SCORE), -_LARGEST_SCORE, _LARGEST_SCORE)
+        weights = exp_in(score, _LEAST_WEIGHT, REFINEMENT)
+        w = _Parts.of(weights if self.valid is None else weights * self.valid)
+        weighted = product(w.coarse.reshape(-1, 1), z.coarse, _FINE)
+        hazard, means, counts = (self._breslow if self.part is None else self._efron)(w.whole, weighted)
+        expected = product(w.coarse, hazard, REFINEMENT) + product(w.rest, hazard, REFINEMENT)
         residuals = self.event - expected
-        gradient = matrix_product(self.z.T, residuals, REFINEMENT, halvings=halvings)
-        second = matrix_product(
-            self.z.T, product(expected.reshape(-1, 1), self.z, _FINE), REFINEMENT, halvings=self.k
+        gradient = matrix_product(z.coarse.T, residuals, REFINEMENT, halvings=halvings) + matrix_product(
+            z.rest.T, residuals, REFINEMENT, halvings=halvings
         )
-        of_means = matrix_product((means * weights.reshape(-1, 1)).T, means, REFINEMENT, halvings=self.k)
+        second = matrix_product(
+            z.coarse.T, product(expected.reshape(-1, 1), z.coarse, _FINE), REFINEMENT, halvings=self.k
+        )
+        of_means = matrix_product((means * counts.reshape(-1, 1)).T, means, REFINEMENT, halvings=self.k)
         return gradient, second - of_means
 
     def _hazard(self, summed: SharedArray) -> SharedArray:
-        return shortened(summed, self.finest - self.fine.frac_bits, self.fine)
+        return shortened(summed, _INVERSES - self.fine.frac_bits, self.fine)
 
-    def _means(self, sums: SharedArray, inverses: SharedArray) -> SharedArray:
-        return product(sums, self._hazard(inverses).reshape(-1, 1), _FINE)
+    @staticmethod
+    def _means(sums: SharedArray, inverses: SharedArray) -> SharedArray:
+        few = shortened(inverses, _INVERSES - _OF_MEANS.frac_bits, _OF_MEANS)
+        return product(sums, few.reshape(-1, 1), _FINE)
 
     def _breslow(self, w: SharedArray, weighted: SharedArray) -> Hazards:
         """Return H, means over those at risk, and how often each counts: all events of a time count where it begins."""
         counts = self.of.begins * self.d
-        inverses = inverse_in(_from_here_on(w), self.finest)
+        inverses = inverse_in(_from_here_on(w), _INVERSES)
         hazard = self._hazard(cumulative_sum(inverses * counts))
         return hazard, self._means(_from_here_on(weighted), inverses), counts
 
@@ -263,7 +288,8 @@ class _Fit:
         part = self.part
         if part is None:
             raise TypeError("expected parts of events")
-        columns = concat([w.reshape(-1, 1), weighted], axis=1)
+        # Weights are read as 2**4 times as large here, so that all columns are of one dtype.
+        columns = concat([read_as(w, _FINE).reshape(-1, 1), weighted], axis=1)
         of_events = columns * self.event.reshape(-1, 1)
         until = cumulative_sum(of_events, axis=0)
         at_risk = _from_here_on(columns)
@@ -271,10 +297,10 @@ class _Fit:
         begin = self.of.at_begin(concat([at_risk, until - of_events], axis=1))
         d = self.of.at_end(until) - begin[:, p:]
         sums = begin[:, :p] - product(part.reshape(-1, 1), d, _FINE)
-        inverses = inverse_in(sums[:, 0], self.finest) * self.event
+        inverses = inverse_in(read_as(sums[:, 0], REFINEMENT), _INVERSES) * self.event
         # K is small beside H, so that fewer bits of both factors do.
-        few = max(0, self.finest - _FEW)
-        of_part = times(shortened(read_as(part, int64), 4), shortened(inverses, few), 20 - few)
+        few = _INVERSES - _FEW
+        of_part = times(part, shortened(inverses, few), _FINE.frac_bits - few)
         increments = stack([inverses, of_part], axis=1)
         summed = cumulative_sum(increments, axis=0)
         end = self.of.at_end(summed)
@@ -288,9 +314,14 @@ def _from_here_on(x: SharedArray) -> SharedArray:
 
 
 def _deviations(factors: Factors[SharedArray]) -> SharedArray:
-    """Return the roots of the diagonal of a matrix' inverse, in fixed(24); the matrix is of fixed(24)."""
+    """Return the roots of the diagonal of a matrix' inverse, in fixed(30); the matrix is of fixed(24)."""
     places = np.arange(factors.scale.shape[0])
-    # Read as fixed(20), the diagonal is 2**4 times as large, and its root 2**2 times. So is the root of the inverse of a
-    # matrix of fixed(24) beside that of the one it is read as: both cancel.
-    roots = sqrt(read_as(factors.scaled_inverse()[places, places], _FINE))
-    return product(roots, factors.scale, REFINEMENT)
+    diagonal = factors.scaled_inverse()[places, places]
+    # Read as fixed(20), the diagonal is 2**4 times as large: its root has two bits more, and 1 / root two bits less.
+    read = read_as(diagonal, _FINE)
+    roots, half_inverse = read_as(sqrt(read), FixedType(22)), read_as(rsqrt(read), FixedType(19))
+    # A step of Newton's method: the first roots are right to some 2**-21.
+    lacking = rescaled(diagonal, FINEST) - product(roots, roots, FINEST)
+    roots = rescaled(roots, FINEST) + product(lacking, half_inverse, FINEST)
+    # The factor too is that of a matrix 2**4 times as large.
+    return product(roots, read_as(factors.scale, FixedType(18)), FINEST)

@@ -169,9 +169,12 @@ def exp(x: H) -> H:
     f = number(x).frac_bits
     # Ends that are whole units: both ways of rounding them would leave the range.
     low, high = (math.trunc(end * math.log(2.0) * 2**f) / 2**f for end in (-(f + 1), 61 - 2 * f))
-    x = minimum(maximum(x, low), high)
-    y = multiply(rescaled(x, _INNER), _LOG2_E)
-    return _exp2(y, -(f + 2), FixedType(f))
+    return exp_in(minimum(maximum(x, low), high), -(f + 2), FixedType(f))
+
+
+def exp_in(x: H, least: int, dtype: FixedType) -> H:
+    """Return e**x in another dtype, of x with at most 28 fractional bits, at least 2**least and so that the result fits."""
+    return _exp2(multiply(rescaled(x, _INNER), _LOG2_E), least, dtype)
 
 
 def sigmoid(x: H) -> H:

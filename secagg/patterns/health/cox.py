@@ -30,7 +30,7 @@ from secagg.statistics.hazards import MOST_ROWS, cox
 from secagg.statistics.log_rank import upper_gamma
 from secagg.statistics.survival import LARGEST_TIME
 
-_UNITS: Final = 2.0**16  # of a covariate on shares
+_FRAC_BITS: Final = 24  # of a covariate on shares, so that its six decimals are right to 2**-25
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +74,7 @@ class CoxModel(ProgramPattern):
 
     def shared(self, parameters: Model) -> Mapping[str, Columns]:
         """Return what is shared: a row a patient."""
-        values = {f"x{i}": Number(-LARGEST, LARGEST, 16) for i in range(len(parameters.covariates))}
+        values = {f"x{i}": Number(-LARGEST, LARGEST, _FRAC_BITS) for i in range(len(parameters.covariates))}
         return {"patients": {"time": Integer(0, LARGEST_TIME), "event": Flag(), **values}}
 
     def local(self, parameters: Model, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
@@ -120,7 +120,7 @@ class CoxModel(ProgramPattern):
             [np.column_stack([t[f"x{i}"] for i in range(len(parameters.covariates))]) for t in own]
         )
         time, event = (np.concatenate([t[name] for t in own]) for name in ("time", "event"))
-        x = np.rint(x * _UNITS) / _UNITS
+        x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
         coefficients, errors = plain.cox(x, time, event.astype(bool), parameters.ties)
         columns = zip(coefficients, errors, _wald(coefficients, errors), strict=True)
         zero = python_value(STATISTIC, 0.0)
