@@ -5,6 +5,8 @@ only. The rest is computed on shares; see `query.run`. The result is told to the
 input parties.
 
 Parties compare the texts of query and declaration, and the version of the parser that makes a plan of them.
+
+The module is long because all that the contract asks of a pattern stands together.
 """
 
 from __future__ import annotations
