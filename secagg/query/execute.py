@@ -29,6 +29,7 @@ from secagg.errors import DataError, PlanError
 from secagg.mpc import tables
 from secagg.mpc.arrays import Engine, SharedArray, moves
 from secagg.mpc.arrays import comparison as compare
+from secagg.mpc.arrays.arithmetic import is_negative
 from secagg.mpc.arrays.outside import receive, share_with
 from secagg.mpc.tables import Column, Table
 from secagg.mpc.tables.ordering import mixed, packed
@@ -175,6 +176,28 @@ def shared_table(
             null, bit = bits[bit], bit + 1
         columns[of.name] = Column(values, null)
     return Table(columns, bits[0])
+
+
+def out_of_range(block: Block, table: Table) -> SharedArray | None:
+    """Return whether a holder shared a number outside its range; None where it shared none that has one.
+
+    What stands where a value is NULL is read by nobody, and so is a row that does not count, but for a dense group-by.
+    """
+    fields = [of for of in block.local.fields if of.kind not in ("boolean", "identifier")]
+    if not fields:
+        return None
+    low, high = (
+        np.repeat(np.array([[getattr(of, end)] for of in fields], np.int64), block.rows, axis=1)
+        for end in ("low", "high")
+    )
+    values = moves.stack([table[of.name].values for of in fields])
+    # Modulo 2**64 both differences are signed and from 0 just where the value is in the range.
+    wrong = is_negative(moves.stack([values - low, high - values])).any(axis=0)
+    if any(of.nullable for of in fields):
+        wrong = wrong & ~moves.stack([table[of.name].is_null for of in fields])
+    if not block.local.is_dense:
+        wrong = wrong.any(axis=0) & table.valid
+    return wrong.reshape(-1).any()
 
 
 # Operators.

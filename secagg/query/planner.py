@@ -209,6 +209,8 @@ def plan(query: Query, declaration: Declaration, rules: Applied | None = None) -
         if isinstance(one, Window):
             window_passes.check(one)
         if isinstance(one, Local):
+            for column in one.shared:
+                _check_size(column, f"in the column {column.name} of {one.table}")
             for below in relations(one.relation):
                 _check_sizes(below)
     return planned
@@ -320,7 +322,9 @@ def _aggregated(aggregate: Aggregate, declaration: Declaration) -> Relation:
 def _per_holder(aggregate: Aggregate) -> Aggregate:
     """Return what a holder gives of a dense group-by: the aggregates, NULL where it has no rows, and the number of rows."""
     aggregations = tuple(
-        one if one.function == "count" else replace(one, domain=one.domain.with_null())
+        replace(
+            one, domain=replace(one.domain, lowest=0) if one.function == "count" else one.domain.with_null()
+        )
         for one in aggregate.aggregations
     )
     bound = max(aggregate.input.max_rows, 1)

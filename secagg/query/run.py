@@ -1,12 +1,11 @@
 """A query at each party: announce, agree on the key of the pseudonyms, share, compute, open.
 
 Threat model. Three computing parties follow the protocol; of four one may lie (`secagg.mpc`). Input parties may put in any
-rows.
-What owners share is not checked on shares to lie in the declared ranges: an owner that alters its program can make results
-wrong. Nothing more is opened then than a result.
+rows, within the ranges: these are checked on shares, and a run with a number outside opens nothing of the result.
 
-Who learns what. Everybody: the announced row counts. Computing parties: whether keys that were declared unique are so. The
-receivers: the result, or each owner the rows of the result whose identifier its own rows have.
+Who learns what. Everybody: the announced row counts. Computing parties: whether keys that were declared unique are so, and
+whether an owner's numbers are in their ranges, as those of an unaltered program are. The receivers: the result, or each
+owner the rows of the result whose identifier its own rows have.
 
 Rules. Each party plans for itself by `plan_query`, which refuses what an owner's rules do not allow before anybody reads
 data. All parties compare the digest of the rules that they applied. A plan without rules suppresses nothing.
@@ -44,6 +43,7 @@ from secagg.query.execute import (
     blocks,
     check_computable,
     open_checks,
+    out_of_range,
     receive_rows,
     result_table,
     share_rows,
@@ -272,6 +272,10 @@ async def compute(
         shared.setdefault(block.local, []).append(table)
         by_block.append((block, table))
     execution = Execution(engine, shared)
+    for block, table in by_block:
+        if (outside := out_of_range(block, table)) is not None:
+            what = f"{block.holder} shared numbers of {block.local.table} outside the range that the plan gives them"
+            execution.checks.append((outside, what))
     with party.phase("compute"):
         rows = execution(plan.root)
     with party.phase("open"):

@@ -194,6 +194,32 @@ def test_a_receiver_sees_pseudonyms_of_identifiers_that_its_own_rows_have_not():
     assert all(name.startswith("pseudonym:") for (name,) in found)
 
 
+@pytest.mark.parametrize(
+    ("query", "column", "value"),
+    [
+        ("SELECT n FROM moves", 0, 10),
+        ("SELECT n FROM moves", 0, -(2**63)),
+        ("SELECT kind, sum(n) s FROM moves GROUP BY kind", 0, 541),  # of at most 60 rows of at most 9
+    ],
+)
+def test_numbers_outside_their_range_that_an_altered_owner_shares_end_the_run(query, column, value):
+    declared = Declaration.parse(DECLARATION)
+    plan = planner.plan(sql.plan(query, declared), declared)
+    terms = QueryTerms(OWNERS, OWNERS, OWNERS)
+    held = tables_of({o: [SOME[0]] for o in OWNERS}, {})
+    prepared = {o: prepare(plan, o, from_mapping(held[o], o), announce_filtered=False) for o in OWNERS}
+    prepared["west"].parts[0].columns[column].values[0] = value
+
+    async def program(party):
+        mine = prepared[party.me]
+        return await take_part(party, plan, terms, await agree(party, plan, terms, mine), mine)
+
+    with pytest.raises(
+        DataError, match=r"^west shared numbers of moves outside [^;]*; nothing of the result was opened"
+    ):
+        simulate(dict.fromkeys(OWNERS, program)).values()
+
+
 def _moves(row, times=1, **changed):
     columns = dict(zip(COLUMNS, row, strict=True)) | changed
     return {"moves": {name: [value] * times for name, value in columns.items()}}
