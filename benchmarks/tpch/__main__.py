@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from benchmarks.tpch import HOLDERS, QUERIES, declaration
-from secagg.query.run import run
+from secagg.query import run
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """A query as a pattern: what a job computes whose file names SQL and a declaration of tables.
 
 Each input party reads those of its tables that the query reads, checks them, and computes alone what needs its own rows
-only. The rest is computed on shares; see `query.run`. The result is told to the parties of the role `result`, or to all
-input parties.
+only. The rest is computed on shares; see `query.joint_run`. The result is told to the parties of the role `result`, or to
+all input parties.
 
 Parties compare the texts of query and declaration, and the version of the parser that makes a plan of them.
 
@@ -43,8 +43,8 @@ from secagg.patterns.pattern import (
 )
 from secagg.patterns.registry import Installed, Origin
 from secagg.protocols.row_counts import MAX_ROWS, padded
+from secagg.query import joint_run as queries
 from secagg.query import planner, sql
-from secagg.query import run as queries
 from secagg.query.algebra import Domain, Scan, relations
 from secagg.query.columns import from_columns
 from secagg.query.declaration import Declaration

@@ -19,11 +19,14 @@ __all__ = [
     "Time",
     "Timestamp",
     "plan",
+    "run",
+    "run_for_owners",
 ]
 
 if TYPE_CHECKING:
     from secagg.query.algebra import Query
     from secagg.query.declaration import Declaration
+    from secagg.query.joint_run import run, run_for_owners
     from secagg.query.reference import Pool
     from secagg.query.schema import (
         Boolean,
@@ -44,6 +47,7 @@ else:
         {
             "secagg.query.algebra": "Query",
             "secagg.query.declaration": "Declaration",
+            "secagg.query.joint_run": "run run_for_owners",
             "secagg.query.reference": "Pool",
             "secagg.query.schema": "Boolean Category Date Identifier Integer Money Real Schema Time Timestamp",
             "secagg.query.sql": "plan",

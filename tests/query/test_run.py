@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,8 +20,8 @@ from secagg.query import planner, sql
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import Field
 from secagg.query.execute import Opened
+from secagg.query.joint_run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
 from secagg.query.owner import from_mapping, prepare
-from secagg.query.run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
 
 OWNERS = ("north", "south", "west")
 DECLARATION = """
@@ -146,6 +149,24 @@ def test_a_query_gives_what_duckdb_gives_over_the_pooled_tables(name, rows, peop
 def test_no_rows_at_all_give_what_duckdb_gives(query):
     tables = tables_of(dict.fromkeys(OWNERS, ()), {})
     assert run(query, DECLARATION, tables) == pooled.answer(query, DECLARATION, tables) == []
+
+
+def test_the_example_on_the_page_of_sql_prints_what_it_says(capsys):
+    page = (Path(__file__).parents[2] / "docs/sql.md").read_text("utf-8").split("## Trying a query out")[1]
+    code, said = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
+    exec(code, {})
+    assert capsys.readouterr().out == said
+
+
+def test_a_data_frame_is_taken_as_a_table():
+    tables = tables_of(dict.fromkeys(OWNERS, SOME), {})
+    frames = {
+        o: {name: pd.DataFrame(columns) for name, columns in held.items()} for o, held in tables.items()
+    }
+    query = "SELECT kind, count(*) c, sum(n) s FROM moves GROUP BY kind"
+    assert pooled.alike(
+        run(query, DECLARATION, frames), pooled.answer(query, DECLARATION, tables), ordered=False
+    )
 
 
 def test_a_customer_that_owners_spell_differently_is_one():

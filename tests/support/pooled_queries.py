@@ -6,30 +6,19 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import duckdb
-
-from secagg.query.declaration import ORG, Declaration
-from secagg.query.encoding import quote_name, quote_text, take_in
-from secagg.query.owner import from_mapping
-from secagg.query.planner import field_of
+from secagg.query import Declaration, Pool, plan
 
 
 def answer(text: str, declaration: str, tables: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return DuckDB's rows, with its decimals and booleans as they are."""
-    connection = duckdb.connect()
-    for table in Declaration.parse(declaration).values():
-        scan = table.scan()
-        fields = [field_of(scan.column_of(c.name), c.domain) for c in scan.columns]
-        own = [of for of in fields if of.name != ORG]
-        selects = []
-        for i, holder in enumerate(table.holders):
-            source = from_mapping(tables[holder], holder)(connection, table.name)
-            into = f"own {table.name} {i}"
-            take_in(connection, source, own, into=into, owner=holder, table=table.name)
-            org = f", {quote_text(holder)} AS {ORG}" if table.split else ""
-            selects.append(f"SELECT *{org} FROM {quote_name(into)}")
-        connection.execute(f"CREATE TABLE {quote_name(table.name)} AS {' UNION ALL '.join(selects)}")
-    return connection.execute(text).fetchall()
+    """Return the rows of the pool of what each owner has, by column."""
+    declared = Declaration.parse(declaration)
+    with Pool(declared) as pool:
+        for table in declared.values():
+            for holder in table.holders:
+                columns = tables[holder][table.name]
+                rows = zip(*columns.values(), strict=True)
+                pool.add(table.name, holder, [dict(zip(columns, row, strict=True)) for row in rows])
+        return pool.run(plan(text, declared))
 
 
 def alike(ours: Sequence[tuple[Any, ...]], theirs: Sequence[tuple[Any, ...]], *, ordered: bool) -> bool:
