@@ -192,12 +192,13 @@ def out_of_range(block: Block, table: Table) -> SharedArray | None:
     )
     values = moves.stack([table[of.name].values for of in fields])
     # Modulo 2**64 both differences are signed and from 0 just where the value is in the range.
-    wrong = is_negative(moves.stack([values - low, high - values])).any(axis=0)
+    wrong: SharedArray = is_negative(moves.stack([values - low, -(values - high)])).any(axis=0)
     if any(of.nullable for of in fields):
         wrong = wrong & ~moves.stack([table[of.name].is_null for of in fields])
     if not block.local.is_dense:
         wrong = wrong.any(axis=0) & table.valid
-    return wrong.reshape(-1).any()
+    found: SharedArray = wrong.reshape(-1).any()
+    return found
 
 
 # Operators.
