@@ -116,6 +116,25 @@ def test_an_account_of_two_banks_ends_the_run_at_all():
     assert isinstance(outcome.errors["a"], PlanError)
 
 
+def test_an_altered_program_does_not_hand_an_account_more_than_its_whole_income(monkeypatch):
+    pattern, tables = find("risk_propagation").pattern, risk_tables()
+    honest = vars(type(pattern))["local"]
+
+    def thrice(self, parameters, own):
+        made = honest(self, parameters, own)
+        if own is not tables["b"]:
+            return made
+        part = made["transfers"]["part"] * 3
+        return {
+            **made,
+            "transfers": {**made["transfers"], "part": np.minimum(part, 1.0)},
+        }  # each in its range
+
+    monkeypatch.setattr(type(pattern), "local", thrice)
+    outcome = played(pattern, pattern.Parameters(), tables, BANKS[:3])
+    assert all("more than all of it" in str(outcome.errors[bank]) for bank in BANKS[:3])
+
+
 def test_figures_of_one_name_unknown_features_and_large_sums_are_refused():
     terms = terms_of(BANKS, BANKS[:3])
     twice = {"figures": {"figure": strings(["x", "x"]), "value": np.zeros(2, np.int64)}}

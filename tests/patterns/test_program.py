@@ -209,6 +209,24 @@ class Debts(Every):
         return Findings({"debt": tables["rows"]["debt"]})
 
 
+def test_rows_of_padding_are_not_shown_where_a_program_shows_rows_without_values():
+    opened = []
+
+    class Low(Debts):
+        def program(self, parameters, tables):
+            found = tables["rows"]["debt"]
+            return Findings({"debt": found}, shown=found < 1)
+
+        def _rows(self, own, columns, shown):
+            opened.append(shown.tolist())
+            return super()._rows(own, columns, shown)
+
+    tables = {name: {"rows": {"who": strings([name]), "debt": np.array([-3])}} for name in BANKS}
+    terms = replace(terms_of(BANKS, BANKS), pad_rows_to=2)
+    assert played(Low(), Nothing(), tables, BANKS, terms).results == {n: [(n, -3)] for n in BANKS}
+    assert opened == [[True, False]] * 3
+
+
 def test_rows_of_padding_lie_in_a_range_below_zero():
     tables = {name: {"rows": {"who": strings([name]), "debt": np.array([-3])}} for name in BANKS}
     terms = replace(terms_of(BANKS, BANKS), pad_rows_to=2)

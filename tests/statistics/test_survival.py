@@ -76,6 +76,7 @@ def test_where_few_are_at_risk_nothing_of_a_curve_is_told():
     assert not curve[5:].any()
     assert not greenwood[5:].any()
     assert not at_risk[5:].any()
+    assert curve_of(time, event, 9, smallest=2)[2].tolist() == [4] * 4 + [3] + [0] * 5
 
 
 @pytest.mark.parametrize(("groups", "tied"), [(2, 1), (3, 4)])

@@ -62,7 +62,10 @@ class RiskPropagation(ProgramPattern):
     Parameters = Steps
     about = "accounts"
     tells = "for each account that it put in: its new score"
-    refusals = ("an account stands in the tables accounts of two banks, or twice in one",)
+    refusals = (
+        "an account stands in the tables accounts of two banks, or twice in one",
+        "the parts of what an account received make up more than all of it, which no program of a payee's bank puts in",
+    )
 
     def shared(self, parameters: Steps) -> dict[str, Columns]:  # noqa: ARG002  # as every pattern's
         """Return transfers with their part of the payee's income, and accounts with their scores."""
@@ -94,12 +97,15 @@ class RiskPropagation(ProgramPattern):
         score = groups.sums(groups.sorted(nobody))
         listed = groups.sums(groups.sorted(concat([idle, idle, accounts.valid.astype(nobody.dtype)])))
         none = accounts["score"] * 0
+        income = groups.sums(groups.sorted(concat([idle, transfers["part"], none])))
+        whole = 1 + n / 2**_FRAC_BITS  # each part is rounded by itself
         for d in parameters.shares():
             payer = groups.unsorted(groups.spread(score))[:n]
             came = groups.sums(groups.sorted(concat([idle, payer * transfers["part"], none])))
             score = score * (1 - d) + came * d
         found = groups.unsorted(groups.spread(score))[2 * n : 2 * n + a]
-        return Findings({"new_score": found}, refused={self.refusals[0]: (listed > 1).any()})
+        wrong = ((listed > 1).any(), (income > whole).any())
+        return Findings({"new_score": found}, refused=dict(zip(self.refusals, wrong, strict=True)))
 
     def pooled(self, parameters: Steps, tables: Mapping[PartyId, Tables]) -> dict[tuple[str], tuple[Decimal]]:
         """Apply the rule in the clear."""
