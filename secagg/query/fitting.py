@@ -69,19 +69,13 @@ def in_one_domain(args: Sequence[Expression], what: str) -> tuple[Expression, ..
     else:
         named = " and ".join(sorted({f"{arg.domain.noun}" for arg in texts}))
         raise UsageError(f"{sign(what)} takes values of one type, and these are {named}")
-    return tuple(_brought(arg, target) for arg in args)
+    # NULL takes the range of a value beside it, and widens none.
+    missing = null(_brought(known[0], target).domain)
+    return tuple(missing if is_null(arg) else _brought(arg, target) for arg in args)
 
 
 def _brought(arg: Expression, target: Domain) -> Expression:
     domain = arg.domain
-    if is_null(arg):
-        return null(
-            replace(
-                target,
-                lowest=None if target.lowest is None else 0,
-                highest=None if target.highest is None else 0,
-            )
-        )
     written = text(arg)
     if written is not None and target.kind != "category":
         return read_text(written, target)

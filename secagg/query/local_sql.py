@@ -37,8 +37,7 @@ _INFIX: Final[Mapping[str, str]] = {
     "mul": "*", "eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "AND", "or": "OR",
 }  # fmt: skip
 _CALLS: Final[Mapping[str, str]] = {
-    "abs": "abs", "floor": "floor", "ceil": "ceil", "round": "round", "least": "least", "greatest": "greatest",
-    "coalesce": "coalesce",
+    "abs": "abs", "floor": "floor", "ceil": "ceil", "least": "least", "greatest": "greatest", "coalesce": "coalesce",
 }  # fmt: skip
 _PARTS: Final[Mapping[str, str]] = {
     "year": "year", "month": "month", "day": "day", "quarter": "quarter", "weekday": "dayofweek",
@@ -109,6 +108,8 @@ def _call(call: Call) -> str:
     if op in _PARTS:
         return f"{_PARTS[op]}({_in_zone(first, a)})"
     match op:
+        case "round":
+            return f"round({a}, {domain.decimals})"
         case "intdiv":
             return f"({a} // nullif({rest[0]}, 0))"
         case "mod":

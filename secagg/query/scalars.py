@@ -48,7 +48,9 @@ _WHOLE: Final = (
     exp.DataType.Type.INT128,
 )  # fmt: skip
 _REAL: Final = (exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT)
-_STAMPS: Final = (exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPTZ)
+_STAMPS: Final = (
+    exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPTZ, exp.DataType.Type.TIMESTAMPNTZ,
+)  # fmt: skip
 _TEXTS: Final = (exp.DataType.Type.VARCHAR, exp.DataType.Type.TEXT)
 
 
