@@ -44,6 +44,7 @@ def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None
         ("structuring", "limit = 0.01", 3, "limit = 0.01: hardly any payment"),
         ("structuring", "limit = 1", 3, "limit = 1.00: hardly any payment"),
         ("structuring", "", 2, "only north and south put in data"),
+        ("crosstab", "", 2, "only north and south put in data: each takes"),
     ],
 )  # fmt: skip
 def test_terms_that_protect_nobody_are_warned_of(

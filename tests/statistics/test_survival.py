@@ -17,7 +17,13 @@ from secagg.network.simulated import simulate
 from secagg.patterns.health.plain import cox as plain_cox
 from secagg.statistics.hazards import cox
 from secagg.statistics.log_rank import logrank, p_value
-from secagg.statistics.survival import confidence_interval, counts_by_time, kaplan_meier, median_time
+from secagg.statistics.survival import (
+    confidence_interval,
+    counts_by_time,
+    kaplan_meier,
+    median_time,
+    variance_sum,
+)
 
 ROSSI = load_rossi()
 WEEK, ARREST = ROSSI["week"].to_numpy(), ROSSI["arrest"].to_numpy() == 1
@@ -137,6 +143,13 @@ def fitted(ties, valid=None, iterations=6):
         return model.coef_, model.std_errors_, model.last_step_, model.rank_
 
     return opened(program), x[kept], ROWS["week"].to_numpy()[kept], (ROWS["arrest"] == 1).to_numpy()[kept]
+
+
+def test_a_curve_with_its_variance_tells_how_many_were_at_risk():
+    curve, greenwood, at_risk = curve_of(WEEK, ARREST, 52)
+    h = 1 - curve[21] / curve[20]
+    g = variance_sum(greenwood[21]) - variance_sum(greenwood[20])
+    assert round(float(h / (g * (1 - h)))) == at_risk[21] == (WEEK >= 21).sum()
 
 
 def test_cox_s_model_with_efron_s_ties_is_lifelines():

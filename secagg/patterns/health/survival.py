@@ -5,7 +5,7 @@ these counts are shared, on the grid of times 0 to `last_time`; so the cost does
 count is announced. A patient who is in the tables of two hospitals counts twice.
 
 Learns: the recipients, for each group and each of `times`, the curve and its interval, where at least `min_at_risk` are
-still at risk. Nothing about other times, or how many are at risk.
+still at risk. No count; but a curve and its variance tell how many were at risk where events between two times came at once.
 """
 
 from __future__ import annotations
