@@ -93,6 +93,52 @@ def test_many_comparisons_of_one_column_are_refused(sql: str) -> None:
         grants(sql)
 
 
+@pytest.mark.parametrize("other", ["day * 0 + 2500", "day"])
+def test_a_comparison_with_a_column_counts_as_one_with_a_constant(other: str) -> None:
+    columns = COLUMNS.replace('"aggregate", "compare"]', '"aggregate", "compare"], comparisons = 0', 1)
+    with pytest.raises(RuleError, match=r"north's rule comparisons = 0 of payments\.amount: .* 1 times"):
+        grants(f"SELECT COUNT(*) AS n FROM payments WHERE amount > {other}", all_rules(columns=columns))
+
+
+def test_a_comparison_with_another_table_counts_once_for_each_of_its_rows() -> None:
+    sql = (
+        "SELECT COUNT(*) AS n FROM payments JOIN guesses ON payments.id = guesses.customer "
+        "WHERE payments.amount > guesses.threshold"
+    )
+    with pytest.raises(RuleError, match=r"comparisons = 2 of payments\.amount: .* 50 times"):
+        grants(sql)
+
+
+def test_one_name_for_two_values_is_two_comparisons() -> None:
+    columns = COLUMNS.replace('"aggregate", "compare"]', '"aggregate", "compare"], comparisons = 1', 1)
+    inner = "SELECT amount AS x FROM payments"
+    for _ in range(4):
+        inner = f"SELECT 10000 - x AS x FROM ({inner}) AS q WHERE x > 5"
+    with pytest.raises(RuleError, match=r"rule comparisons = 1 of payments\.amount"):
+        grants(f"SELECT COUNT(*) AS n FROM ({inner}) AS q", all_rules(columns=columns))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT SUM(FLOOR(amount * 0.0001 + 0.65)) AS s FROM payments",
+        "SELECT SUM(CEIL(amount)) AS s FROM payments",
+        "SELECT SUM(ROUND(amount + 0.04, 1)) AS s FROM payments",
+        "SELECT SUM(CAST(amount + 0.4 AS INTEGER)) AS s FROM payments",
+        "SELECT COUNT(DISTINCT f) AS s FROM (SELECT FLOOR(amount) AS f FROM payments) AS q",
+    ],
+)
+def test_steps_are_comparisons_and_refused_inside_aggregates(sql: str) -> None:
+    with pytest.raises(
+        RuleError, match=r"rule arithmetic = false of payments\.\w+: the query aggregates (FL|CE|RO)"
+    ):
+        grants(sql)
+    columns = COLUMNS.replace('"compare"]}\nfee', '"compare"], arithmetic = true, comparisons = 0}\nfee')
+    if "amount" in sql:
+        with pytest.raises(RuleError, match=r"rule comparisons = 0 of payments\.amount"):
+            grants(sql, all_rules(columns=columns))
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -142,6 +188,53 @@ def test_many_rows_of_one_person_are_one_person() -> None:
     sql = "SELECT SUM(amount) AS s FROM payments"
     assert answer(sql, {"payments": rows}, all_rules(bounds)) == []
     assert amounts(answer(sql, {"payments": rows})) == [600]
+
+
+DOMINATED = "smallest_group = 3\ndominance = {largest = 1, percent = 60}"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "rule"),
+    [
+        ("smallest_group = 3\nround_counts = 5", "round_counts = 5"),
+        (DOMINATED, "dominance"),
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "amount + 1",
+        "amount - 0.01",
+        "amount + CASE WHEN day >= 0 THEN 1 ELSE 0 END",
+        "COALESCE(fee, 1)",
+        "CASE WHEN day > 3 THEN amount ELSE 1 END",
+        "amount + one",
+    ],
+)
+def test_constants_in_sums_do_not_undo_rules(bounds: str, rule: str, value: str) -> None:
+    with pytest.raises(RuleError, match=f"a constant, which undoes the rule {rule}"):
+        grants(f"SELECT SUM({value}) AS s FROM (SELECT *, 1 AS one FROM payments) AS q", all_rules(bounds))
+
+
+@pytest.mark.parametrize("value", ["amount + 0.37", "amount + day"])
+def test_nothing_is_added_to_a_column_whose_sums_are_rounded(value: str) -> None:
+    rounding = COLUMNS.replace('"compare"]}\nfee', '"compare"], rounding = 100}\nfee')
+    with pytest.raises(RuleError, match="which undoes the rule rounding = 100"):
+        grants(f"SELECT SUM({value}) AS s FROM payments", all_rules(columns=rounding))
+
+
+def test_a_sum_beside_a_mean_does_not_undo_rounded_counts() -> None:
+    with pytest.raises(RuleError, match="a sum beside a mean tells the exact number of rows"):
+        grants("SELECT SUM(amount) AS s, AVG(amount) AS m FROM payments", all_rules("round_counts = 5"))
+
+
+@pytest.mark.parametrize("other", ["CASE WHEN day < 10 THEN amount ELSE 0 END", "amount + fee"])
+def test_sums_whose_difference_may_be_one_contributors_are_refused_under_dominance(other: str) -> None:
+    grants(f"SELECT SUM({other}) AS s FROM payments", all_rules(DOMINATED))
+    with pytest.raises(
+        RuleError, match=r"north's rule dominance of payments: .* different sums over payments\.amount"
+    ):
+        grants(f"SELECT SUM(amount) AS s, SUM({other}) AS t FROM payments", all_rules(DOMINATED))
 
 
 # 5
@@ -259,7 +352,7 @@ def test_guesses_tell_nothing_of_fewer_matches_than_a_group_has(sql: str) -> Non
     people = [{"customer": f"p{i}", "age": 40} for i in range(9)]
 
     def found(guesses: list[str]) -> list[dict[str, Any]]:
-        rows = [{"customer": one} for one in guesses]
+        rows = [{"customer": one, "label": 0, "threshold": 0} for one in guesses]
         return answer(sql, {"people": people, "guesses": rows}, to=["west"])
 
     assert found(["p1"]) == []

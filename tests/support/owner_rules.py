@@ -40,6 +40,8 @@ DECLARATION = Declaration.parse(
     max_rows = 50
     [tables.guesses.columns]
     customer = "identifier"
+    label = {type = "integer", min = 0, max = 9}
+    threshold = {type = "money", max = 10000, decimals = 2}
     """
 )
 COLUMNS = """
@@ -71,6 +73,8 @@ def rules_of(owner: str, table: str = "", columns: str = COLUMNS) -> OwnerRules:
         smallest_group = 1
         [tables.guesses.columns]
         customer = {{uses = ["join"]}}
+        label = {{uses = ["group"]}}
+        threshold = {{uses = ["compare"], comparisons = 1000}}
         """
     )
 

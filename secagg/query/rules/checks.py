@@ -11,6 +11,7 @@ What depends on the rows themselves (sizes of groups, dominance) is decided on s
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -42,8 +43,10 @@ from secagg.query.algebra import (
     walk,
 )
 from secagg.query.declaration import ORG, Declaration
+from secagg.query.rules.margins import base, resolved
 from secagg.query.rules.rule_file import OwnerRules, Use
 from secagg.query.rules.strictest import TableRules, strictest
+from secagg.query.rules.summed import check_summed
 
 Told: TypeAlias = Aggregate | Distinct
 
@@ -117,11 +120,13 @@ def check(
     above, aggregates, scans = told(root)
     for relation in above:
         trace.conditions(relation, below=False)
+    steps: frozenset[Call] = frozenset()
     for aggregate in aggregates:
         trace.told(aggregate)
         for relation in relations(aggregate.inputs[0]):
             trace.conditions(relation, below=True)
         _check_arithmetic(aggregate, found)
+        steps |= check_summed(aggregate, found)
     for scan in scans:
         _check_rows(scan, found[scan.table])
     for column in root.columns:
@@ -130,7 +135,7 @@ def check(
             trace.lineage(column.name, [one], "told")
             if one.source.table in bare and not set(one.steps) & set(AGGREGATIONS):
                 trace.use(column.name, one.source, Use.OPEN, "told row by row")
-    _check_comparisons(root, found)
+    _check_comparisons(root, steps, found)
     _check_cells(root, aggregates, found)
     _check_organisations(aggregates, found, receivers, holders)
     return sorted(set(trace.grants))
@@ -241,11 +246,17 @@ def _check_rows(scan: Scan, rules: TableRules) -> None:
         )
 
 
-def _check_comparisons(root: Relation, rules: Mapping[str, TableRules]) -> None:
+def _check_comparisons(root: Relation, steps: Iterable[Call], rules: Mapping[str, TableRules]) -> None:
     counted: dict[Source, int] = {}
-    for comparison, literals in _comparisons(root):
-        for source in {one.source for one in comparison.lineage}:
-            counted[source] = counted.get(source, 0) + literals
+    rows: dict[str, int] = {}
+    for scan in {one for one in relations(root) if isinstance(one, Scan)}:
+        rows[scan.table] = max(1, scan.max_rows)
+    for comparison, constants in itertools.chain(_comparisons(root), ((one, 1) for one in steps)):
+        sources = {one.source for one in comparison.lineage}
+        for source in sources:
+            # Each row of another table may bring a constant of its own.
+            others = {one.table for one in sources} - {source.table}
+            counted[source] = counted.get(source, 0) + constants * math.prod(rows[one] for one in others)
     for relation in {one for one in relations(root) if isinstance(one, Limit)}:
         for source in {one.source for one in relation.rows_from if "rank" in one.steps}:
             counted[source] = counted.get(source, 0) + 1
@@ -255,33 +266,32 @@ def _check_comparisons(root: Relation, rules: Mapping[str, TableRules]) -> None:
         bound = rules[source.table].column(source.column).comparisons
         if count > bound.value:
             raise RuleError(
-                f"{bound.owner}'s rule comparisons = {bound.value} of {source}: the query compares it with constants "
-                f"{count} times, in conditions, CASE, LEAST, GREATEST and LIMIT together"
+                f"{bound.owner}'s rule comparisons = {bound.value} of {source}: the query compares it "
+                f"{count} times, in conditions, CASE, steps, LEAST, GREATEST and LIMIT together, with constants, columns "
+                f"and rows of other tables"
             )
 
 
 def _comparisons(root: Relation) -> Iterator[tuple[Call, int]]:
-    """Yield each different comparison with constants, and with how many."""
+    """Yield each different comparison, and with how many values; another column is one, as it may hold a constant."""
     found = {
-        one
-        for expression in _expressions(relations(root))
+        (base(below), resolved(below, one)): one
+        for below, expression in _expressions(relations(root))
         for one in walk(expression)
-        if isinstance(one, Call) and one.op in _COMPARISONS
+        if isinstance(one, Call) and one.op in _COMPARISONS and one.lineage
     }
-    for one in found:
-        constants = sum(not arg.lineage for arg in one.args)
-        if one.op == "is_null":
-            constants = 1
-        if constants and one.lineage:
-            yield one, constants
+    for one in found.values():
+        constants = len(one.args) - 1 if one.op == "in" else sum(not arg.lineage for arg in one.args)
+        yield one, max(1, constants)
 
 
-def _expressions(below: Iterable[Relation]) -> Iterator[Expression]:
-    for relation in below:
+def _expressions(several: Iterable[Relation]) -> Iterator[tuple[Relation, Expression]]:
+    """Yield expressions, each with the relation whose columns it names."""
+    for relation in several:
         if isinstance(relation, Filter):
-            yield relation.condition
+            yield relation.input, relation.condition
         elif isinstance(relation, Project):
-            yield from (one for _, one in relation.expressions)
+            yield from ((relation.input, one) for _, one in relation.expressions)
 
 
 def _check_cells(root: Relation, aggregates: Sequence[Told], rules: Mapping[str, TableRules]) -> None:

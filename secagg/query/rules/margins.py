@@ -75,26 +75,27 @@ def _nested(levels: list[Aggregate]) -> bool:
     return len(set(keys)) == len(keys) and frozenset().union(*keys) in keys
 
 
-def _rows(relation: Relation) -> Relation:
-    """Return what says which rows there are, below projections."""
-    return _rows(relation.input) if isinstance(relation, Project) else relation
+def base(relation: Relation) -> Relation:
+    """Return the relation below projections, which says which rows there are."""
+    return base(relation.input) if isinstance(relation, Project) else relation
 
 
 def _of(aggregate: Aggregate) -> tuple[Relation, frozenset[tuple[str, Expression | None]]]:
     """Return over which rows an aggregate is, and what it aggregates; else totals would differ from sums of cells."""
     below = aggregate.input
-    return _rows(below), frozenset(
-        (one.function, None if one.column is None else _resolved(below, below[one.column].ref))
+    return base(below), frozenset(
+        (one.function, None if one.column is None else resolved(below, below[one.column].ref))
         for one in aggregate.aggregations
     )
 
 
 def _keys(aggregate: Aggregate) -> dict[Expression, str]:
     """Return the name of each key by what it is, over the rows below projections."""
-    return {_resolved(aggregate.input, aggregate.input[name].ref): name for name in aggregate.keys}
+    return {resolved(aggregate.input, aggregate.input[name].ref): name for name in aggregate.keys}
 
 
-def _resolved(relation: Relation, expression: Expression) -> Expression:
+def resolved(relation: Relation, expression: Expression) -> Expression:
+    """Return an expression over the rows below projections."""
     while isinstance(relation, Project):
         expression = _substituted(expression, dict(relation.expressions))
         relation = relation.input
