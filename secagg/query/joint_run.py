@@ -375,7 +375,7 @@ def run(
       UsageError: the query, the declaration or a table cannot be used; see `sql.plan`, `planner.plan` and `owner.prepare`.
     """
     declared = _declared(declaration)
-    chosen = _computing(_owners(text, declared), computing)
+    chosen = _computing(owners_of(text, declared), computing)
     receivers = chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
     plan = plan_query(text, declared, receivers, rules)
     return _simulated(plan, tables_by_org, chosen, receivers, False, announce_filtered)[receivers[0]]
@@ -391,7 +391,7 @@ def run_for_owners(
 ) -> dict[PartyId, list[tuple[Any, ...]]]:
     """Run a query as `run`, and return what each owner is told: the rows of the result that are about its own."""
     declared = _declared(declaration)
-    owners = _owners(text, declared)
+    owners = owners_of(text, declared)
     plan = plan_query(text, declared, owners, rules)
     return _simulated(plan, tables_by_org, _computing(owners, computing), owners, True, False)
 
@@ -400,7 +400,7 @@ def _declared(declaration: Declaration | str) -> Declaration:
     return Declaration.parse(declaration) if isinstance(declaration, str) else declaration
 
 
-def _owners(text: str, declaration: Declaration) -> tuple[PartyId, ...]:
+def owners_of(text: str, declaration: Declaration) -> tuple[PartyId, ...]:
     """Return who holds tables that a query reads, in the order in which they first come."""
     scans = [one for one in relations(sql.plan(text, declaration).root) if isinstance(one, Scan)]
     return tuple(dict.fromkeys(holder for one in scans for holder in declaration[one.table].holders))

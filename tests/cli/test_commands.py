@@ -34,7 +34,7 @@ from secagg.network.identity import create_identity, fingerprint, load_certifica
 
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
-    ["run"], ["check"], ["patterns"], ["verify"],
+    ["run"], ["check"], ["patterns"], ["verify"], ["explain"],
 ]  # fmt: skip
 
 JOB = """\

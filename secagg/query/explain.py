@@ -1,0 +1,231 @@
+"""What a query would do, told before anybody reads data: its plan, what owners run alone, what is opened, and the cost.
+
+The cost is that of a rehearsal (`run.expected_cost`) and of what comes before and after it. Bytes equal the ledger of a run
+with these row counts, but for sorts on shares: those send what they are expected to. Rounds of kernels that go on with what
+they open are counted one after the other, so that a run may take fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from secagg.cost.operation import Cost
+from secagg.party import PartyId
+from secagg.query.algebra import (
+    Aggregate,
+    Aggregation,
+    Case,
+    Distinct,
+    Expression,
+    Filter,
+    Join,
+    Limit,
+    Literal,
+    Project,
+    Ref,
+    Relation,
+    Sort,
+    SortKey,
+    Union,
+    Window,
+    relations,
+    walk,
+)
+from secagg.query.encoding import as_decimal
+from secagg.query.local_sql import scalar
+from secagg.query.planner import ROWS, Combined, Local, Plan
+from secagg.query.rules.provenance import HIDDEN
+from secagg.query.run import QueryTerms, announced_counts, check, expected_cost, has_identifiers
+
+ANNOUNCE_ROUNDS: Final = 2
+KEY_ROUNDS: Final = 1  # in which owners agree on the key of the pseudonyms
+TOLD_ROUNDS: Final = (
+    1  # of three parties: the opening, to a receiver outside; four open in the round of their checks
+)
+_SIGNS: Final[Mapping[str, str]] = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+    "and": "AND", "or": "OR",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What there is to say about a query; texts may hold what a terminal obeys, and are shown by `printable`.
+
+    Attributes:
+      tree: the joint plan, a line for each relation, what is done last first.
+      alone: for each owner and each of its parts, the SQL that it runs over its own table.
+      opened: to whom, and what.
+      grants: which rules allow what; None where no rules are applied.
+      counts: the row counts that owners announce.
+      cost: rounds of the whole run, and bytes that each computing party sends.
+      has_sorts: whether parts of the cost are expected values.
+    """
+
+    tree: tuple[str, ...]
+    alone: tuple[tuple[PartyId, str], ...]
+    opened: tuple[tuple[str, str], ...]
+    grants: tuple[str, ...] | None
+    counts: Mapping[PartyId, tuple[int, ...]]
+    cost: Cost
+    has_sorts: bool
+
+
+def explain(plan: Plan, terms: QueryTerms, rows: Mapping[PartyId, int]) -> Explanation:
+    """Return what a query would do.
+
+    Args:
+      rows: how many rows each owner has in each of its tables.
+
+    Raises:
+      PlanError, RuleError: these parties cannot compute the plan, or rules do not allow it; see `run.check`.
+    """
+    check(plan, terms)
+    counts = announced_counts(plan, rows, terms.step)
+    joint = expected_cost(plan, terms, counts)
+    around = ANNOUNCE_ROUNDS + KEY_ROUNDS * has_identifiers(plan)
+    if len(terms.computing) == 3 and set(terms.receivers) - set(terms.computing):
+        around += TOLD_ROUNDS
+    return Explanation(
+        tuple(tree(plan.root)),
+        tuple((owner, local.sql(owner)) for owner in plan.owners for local in plan.of(owner)),
+        tuple(_opened(plan, terms)),
+        None if plan.rules is None else tuple(map(str, plan.rules.grants)),
+        counts,
+        Cost(around + joint.rounds, joint.payload_bytes),
+        any(map(_sorts, relations(plan.root))),
+    )
+
+
+def _sorts(relation: Relation) -> bool:
+    match relation:
+        case Join() | Distinct() | Sort() | Window():
+            return True
+        case Aggregate(keys=keys, aggregations=aggregations):
+            return bool(keys) or any(one.function == "count_distinct" for one in aggregations)
+        case _:
+            return False
+
+
+def _opened(plan: Plan, terms: QueryTerms) -> Iterator[tuple[str, str]]:
+    counted = list(dict.fromkeys(local.table for local in plan.locals if not local.is_dense))
+    if counted:
+        which = "what their own parts leave of" if terms.announce_filtered else "their rows of"
+        yield (
+            "everybody",
+            f"how many rows owners share: {which} {', '.join(counted)}, rounded up to a multiple of {terms.step}",
+        )
+    if any(isinstance(one, Join) and one.how in ("inner", "left") for one in relations(plan.root)):
+        yield ", ".join(terms.computing), "whether keys that were declared unique are so"
+    columns = ", ".join(f"{column.name} ({column.domain})" for column in plan.root.columns)
+    whom = ", ".join(terms.receivers)
+    if terms.each_its_own:
+        yield (
+            f"each of {whom}",
+            f"of up to {plan.root.max_rows} rows, those about its own identifiers: {columns}",
+        )
+    else:
+        yield whom, f"up to {plan.root.max_rows} rows: {columns}"
+
+
+# The plan as a tree.
+
+
+def tree(root: Relation) -> Iterator[str]:
+    """Yield a line for each relation, those below it indented; one that only passes columns on has none."""
+    while isinstance(root, Project) and all(_is_copy(*one) for one in root.expressions):
+        root = root.input
+    yield f"{described(root)}  (at most {root.max_rows} rows)"
+    for i, below in enumerate(root.inputs):
+        last = i == len(root.inputs) - 1
+        for j, line in enumerate(tree(below)):
+            yield ("`- " if last else "|- ") + line if j == 0 else ("   " if last else "|  ") + line
+
+
+def described(relation: Relation) -> str:
+    """Return what a relation does, on one line."""
+    match relation:
+        case Local(table=table, holders=holders):
+            how = (
+                "groups of rows" if relation.is_dense or isinstance(relation.relation, Aggregate) else "rows"
+            )
+            return f"Share {how} of {table}, of {', '.join(holders)}: {_names(relation.names)}"
+        case Combined(aggregate=aggregate):
+            return f"Add up owners' groups {_by(aggregate.keys)}: {_aggregations(aggregate.aggregations)}"
+        case Aggregate(keys=keys, aggregations=aggregations):
+            return f"Group {_by(keys)}: {_aggregations(aggregations) or 'keys alone'}"
+        case Filter(condition=condition) if any(map(_is_hidden, walk(condition))):
+            return "Suppress groups that rules do not let be told"
+        case Filter(condition=condition):
+            return f"Keep rows where {shown(condition)}"
+        case Project(expressions=expressions):
+            return f"Compute {_listed([(n, n if _is_copy(n, e) else f'{n} = {shown(e)}') for n, e in expressions])}"
+        case Join(on=on, how=how):
+            return f"Join ({how}) on {' and '.join(f'{a} = {b}' for a, b in on)}"
+        case Union():
+            return "Union of all rows"
+        case Distinct():
+            return "Distinct rows"
+        case Sort(keys=sort_keys):
+            return f"Sort by {_order(sort_keys)}"
+        case Limit(rows=rows, offset=offset):
+            return f"First {rows} rows{f' after {offset}' if offset else ''}"
+        case Window(partition_by=partition, order_by=order, functions=functions):
+            over = f" by {_names(partition)}" if partition else ""
+            over += f", in the order of {_order(order)}" if order else ""
+            several = [(f.name, f"{f.name} = {f.function}({f.column or '*'})") for f in functions]
+            return f"Window{over}: {_listed(several)}"
+        case _:
+            return type(relation).__name__
+
+
+def shown(expression: Expression) -> str:
+    """Return an expression as SQL would have it."""
+    match expression:
+        case Ref(name=name):
+            return "a count for rules" if name.startswith(HIDDEN) else name
+        case Literal(value=int() as value, domain=domain) if domain.kind == "number":
+            return str(as_decimal(value, domain.decimals))
+        case Literal(value=value, domain=domain):
+            return str(value) if domain.kind == "real" else scalar(expression)
+        case Case(branches=branches, otherwise=otherwise):
+            whens = " ".join(f"WHEN {shown(c)} THEN {shown(v)}" for c, v in branches)
+            return f"CASE {whens} ELSE {shown(otherwise)} END"
+    args = [shown(arg) for arg in expression.args]
+    if expression.op in _SIGNS and len(args) > 1:
+        return f"({f' {_SIGNS[expression.op]} '.join(args)})"
+    return f"{expression.op}({', '.join(args)})"
+
+
+def _is_hidden(expression: Expression) -> bool:
+    return isinstance(expression, Ref) and expression.name.startswith(HIDDEN)
+
+
+def _is_copy(name: str, expression: Expression) -> bool:
+    return isinstance(expression, Ref) and expression.name == name
+
+
+def _by(keys: Sequence[str]) -> str:
+    return f"by {_names(keys)}" if keys else "all rows"
+
+
+def _names(names: Sequence[str]) -> str:
+    return _listed([(name, name) for name in names])
+
+
+def _order(keys: Sequence[SortKey]) -> str:
+    return _listed([(key.name, f"{key.name}{' descending' if key.descending else ''}") for key in keys])
+
+
+def _aggregations(several: Sequence[Aggregation]) -> str:
+    return _listed([(one.name, f"{one.name} = {one.function}({one.column or '*'})") for one in several])
+
+
+def _listed(several: Sequence[tuple[str, str]]) -> str:
+    """Return texts one after the other; hidden ones, which count rows, have no names that mean anything."""
+    told = [text for name, text in several if not name.startswith(HIDDEN) and name != ROWS]
+    if hidden := len(several) - len(told):
+        told.append(f"{hidden} column{'s' * (hidden > 1)} for counts")
+    return ", ".join(told)
