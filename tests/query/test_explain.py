@@ -7,13 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from secagg.query.run import QueryTerms, agree, plan_query, take_part
 
 from owner_rules import DECLARATION, ORGANISATIONS, all_rules, payment
 from secagg import simulate
 from secagg.cli import main
 from secagg.query.explain import explain
 from secagg.query.owner import from_mapping, prepare
-from secagg.query.run import QueryTerms, agree, plan_query, take_part
 
 PAGE = Path(__file__).parent.parent.parent / "docs/sql.md"
 BY_KIND = "SELECT kind, SUM(amount) AS s FROM payments GROUP BY kind"
