@@ -15,8 +15,8 @@ from secagg.errors import UsageError
 from secagg.query.declaration import Declaration
 from secagg.query.explain import Explanation
 from secagg.query.explain import explain as explained
+from secagg.query.joint_run import QueryTerms, owners_of, plan_query
 from secagg.query.rules import OwnerRules, load_rules
-from secagg.query.run import QueryTerms, owners_of, plan_query
 
 __all__ = ["explain"]
 

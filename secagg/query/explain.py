@@ -1,6 +1,6 @@
 """What a query would do, told before anybody reads data: its plan, what owners run alone, what is opened, and the cost.
 
-The cost is that of a rehearsal (`run.expected_cost`) and of what comes before and after it. Bytes equal the ledger of a run
+The cost is that of a rehearsal (`joint_run.expected_cost`) and of what comes before and after it. Bytes equal the ledger of a run
 with these row counts, but for sorts on shares: those send what they are expected to. Rounds of kernels that go on with what
 they open are counted one after the other, so that a run may take fewer.
 """
@@ -34,10 +34,10 @@ from secagg.query.algebra import (
     walk,
 )
 from secagg.query.encoding import as_decimal
+from secagg.query.joint_run import QueryTerms, announced_counts, check, expected_cost, has_identifiers
 from secagg.query.local_sql import scalar
 from secagg.query.planner import ROWS, Combined, Local, Plan
 from secagg.query.rules.provenance import HIDDEN
-from secagg.query.run import QueryTerms, announced_counts, check, expected_cost, has_identifiers
 
 ANNOUNCE_ROUNDS: Final = 2
 KEY_ROUNDS: Final = 1  # in which owners agree on the key of the pseudonyms
@@ -80,7 +80,7 @@ def explain(plan: Plan, terms: QueryTerms, rows: Mapping[PartyId, int]) -> Expla
       rows: how many rows each owner has in each of its tables.
 
     Raises:
-      PlanError, RuleError: these parties cannot compute the plan, or rules do not allow it; see `run.check`.
+      PlanError, RuleError: these parties cannot compute the plan, or rules do not allow it; see `joint_run.check`.
     """
     check(plan, terms)
     counts = announced_counts(plan, rows, terms.step)

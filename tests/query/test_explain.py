@@ -7,12 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from secagg.query.run import QueryTerms, agree, plan_query, take_part
 
 from owner_rules import DECLARATION, ORGANISATIONS, all_rules, payment
 from secagg import simulate
 from secagg.cli import main
 from secagg.query.explain import explain
+from secagg.query.joint_run import QueryTerms, agree, plan_query, take_part
 from secagg.query.owner import from_mapping, prepare
 
 PAGE = Path(__file__).parent.parent.parent / "docs/sql.md"
