@@ -1,6 +1,6 @@
 """What a query would do, told before anybody reads data: its plan, what owners run alone, what is opened, and the cost.
 
-The cost is that of a rehearsal (`joint_run.expected_cost`) and of what comes before and after it. Bytes equal the ledger of a run
+The cost is that of a rehearsal (`joint_run.expected_cost`) and what comes around it. Bytes equal the ledger of a run
 with these row counts, but for sorts on shares: those send what they are expected to. Rounds of kernels that go on with what
 they open are counted one after the other, so that a run may take fewer.
 """
