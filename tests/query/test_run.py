@@ -14,14 +14,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import pooled_queries as pooled
+from clear import run_clear
 from secagg import simulate
 from secagg.errors import DataError, UsageError
+from secagg.mpc.arrays.engine import Engine
 from secagg.query import planner, sql
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import Field
-from secagg.query.execute import Opened
+from secagg.query.execute import Opened, Rows, result_table
 from secagg.query.joint_run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
 from secagg.query.owner import from_mapping, prepare
+from table_rows import shared
 
 OWNERS = ("north", "south", "west")
 DECLARATION = """
@@ -322,3 +325,45 @@ def test_the_expected_cost_is_the_ledgers():
 def test_the_repr_of_what_was_opened_shows_no_value():
     opened = Opened(Field("salary", "number"), np.array([123456]), np.array([123456]), None)
     assert "123456" not in repr(opened)
+
+
+def test_all_of_an_owner_without_rows_or_values_is_not_false():
+    no_value = (*SOME[0][:6], None)
+    tables = tables_of({"north": [SOME[0]], "south": [no_value], "west": []}, {})
+    assert run("SELECT kind, bool_and(urgent) e FROM moves GROUP BY kind", DECLARATION, tables) == [
+        ("card", True)
+    ]
+
+
+def test_a_quotient_by_zero_is_null():
+    less = (*SOME[0][:3], -SOME[0][3], *SOME[0][4:])
+    tables = tables_of({"north": [SOME[0]], "south": [less], "west": []}, {})
+    assert run("SELECT kind, sum(amount) / sum(n) r FROM moves GROUP BY kind", DECLARATION, tables) == [
+        ("card", None)
+    ]
+
+
+def opened_matrix(plain, valid):
+    """Return what is opened of a result's rows, in no asked order: which are valid, the values, and which are NULL."""
+    fields = [Field(name, "number", low=0, high=99, nullable=True) for name in plain]
+
+    async def start(primitives):
+        matrix, _ = result_table(Rows(shared(Engine(primitives), plain, valid)), fields)
+        return await matrix.open()
+
+    return run_clear(start)
+
+
+def test_of_rows_that_are_not_valid_and_under_null_zeros_are_opened():
+    valid, values, null = opened_matrix({"x": [None, None, 5, None, 7]}, [True, True, True, False, False])
+    assert valid.tolist() == [1, 1, 1, 0, 0]
+    assert sorted(zip(values[:3].tolist(), null[:3].tolist(), strict=True)) == [(0, 1), (0, 1), (5, 0)]
+    assert not values[3:].any()
+    assert not null[3:].any()
+
+
+def test_rows_in_no_asked_order_do_not_stand_as_they_came():
+    came = list(range(30))
+    _, values, _ = opened_matrix({"x": came}, [True] * 30)
+    assert values.tolist() != came
+    assert sorted(values.tolist()) == came

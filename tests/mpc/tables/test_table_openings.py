@@ -16,7 +16,7 @@ from secagg.mpc.arrays.engine import Engine
 from secagg.mpc.clear import ClearEngine
 from secagg.mpc.tables import Column, Table
 from secagg.network.simulated import simulate
-from table_rows import in_order, rows_of
+from table_rows import in_order, rows_of, shared
 
 HIDDEN, UNDER_NULL = 666, 777
 KEYS = np.array([5, HIDDEN, 5, 3, HIDDEN, 9])
@@ -97,12 +97,13 @@ def test_of_rows_in_order_their_number_is_opened_and_then_they_in_that_order():
 def test_of_a_fixed_number_of_rows_the_receivers_alone_learn_how_many_are_valid(rows):
     result, opened = openings(lambda t: tables.open_table(t, rows=rows))
     assert sorted(result["key"].tolist()) == [3, 5, 5, 9]
-    *too_many, valid, keys, values, _ = opened
+    *too_many, valid, keys, values, nulls = opened
     assert too_many == [False] * (rows < len(KEYS))
     padding = [0] * (min(rows, len(KEYS)) - 4)
     assert sorted(valid) == [bool(p) for p in padding] + [True] * 4
     assert sorted(keys) == [*padding, 3, 5, 5, 9]
     assert sorted(values) == [*padding, 0, 10, 20, 30]
+    assert sum(nulls) == 1
 
 
 def test_more_rows_than_the_fixed_number_are_refused_and_not_opened():
@@ -240,3 +241,27 @@ def test_a_key_that_was_declared_unique_and_is_not_is_found():
         return [bool(bit) for bit in await engine.open(*(broken for _, broken in cases))]
 
     assert run_clear(program) == [True, False, False, False, True, True, False]
+
+
+def test_a_left_join_says_that_left_keys_which_were_declared_unique_are_not():
+    right = {"k": [1, 2], "y": [8, 9]}
+    assert broken({"k": [1, 1, 2], "x": [5, 6, 7]}, right, how="left", unique="left")
+    assert not broken({"k": [1, 3, 2], "x": [5, 6, 7]}, right, how="left", unique="left")
+
+
+def test_rows_without_a_key_are_not_too_many_of_one_key():
+    left = {"k": [1, 2]}
+    assert not broken(left, {"k": [1, None, None, None], "y": [5, 6, 7, 8]}, matches=2)
+    assert broken(left, {"k": [1, 1, 1, None], "y": [5, 6, 7, 8]}, matches=2)
+
+
+def broken(left, right, **options):
+    """Return whether a join of two tables on k finds that their keys are not as declared."""
+
+    async def start(primitives):
+        engine = Engine(primitives)
+        t, u = (shared(engine, plain, [True] * len(plain["k"])) for plain in (left, right))
+        _, found = tables.join(t, u, [("k", "k")], **options)
+        return bool(await found.open())
+
+    return run_clear(start)

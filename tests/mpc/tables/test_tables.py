@@ -111,6 +111,13 @@ def test_joins_are_those_of_duckdb(left, right):
         assert in_order(rows) == in_order(by_duckdb(sql, t=left, u=right)), sql
 
 
+def test_a_null_of_the_right_table_stays_null_in_a_left_join():
+    left = {"k": [1, 2, 3]}, [True] * 3
+    right = {"k": [1, 2], "y": [None, 9]}, [True] * 2
+    (rows,) = opened(lambda t, u: [tables.join(t, u, [("k", "k")], how="left")[0]], left, right)
+    assert in_order(rows) == [(1, None), (2, 9), (3, None)]
+
+
 @settings(max_examples=10)
 @given(made_up(k=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3)))
 def test_windows_and_orders_are_those_of_duckdb(made):
