@@ -3,7 +3,7 @@
 A plan is a tree of relations (`Scan`, `Filter`, `Project`, `Aggregate`, `Join`, `Union`, `Distinct`, `Sort`, `Limit`,
 `Window`). Their conditions and computed columns are trees of expressions (`Ref`, `Literal`, `Call`, `Case`). Every
 expression and column carries its `Domain` (type, public range, NULL or not) and its lineage (the declared columns that it
-depends on, and how). `inference` builds expressions with both; nobody else makes a `Call` or a `Case`.
+depends on, and how). `inference` builds expressions with both.
 
 Values are integers in a unit that the domain says, so that all arithmetic but division is exact:
 

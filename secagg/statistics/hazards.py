@@ -9,8 +9,8 @@ those with the event, and phi_l = S - l / d D for l = 0 .. d - 1 (Efron), or S f
   matrix   = Z^T diag(w (H - e K)) Z - sum over events of a a^T,  a = (sum of z w at risk - l / d that of events) / phi_l
 
 Sums over those at risk are sums over all rows from the first of a time on, and free. What stands at the first or the last
-row of a time is brought to its other rows by a segmented copy in log2(n) rounds. The gradient is one product with the
-rows, and no product of columns: so its rounding is that of the residuals e - w (H - e K).
+row of a time is brought to its other rows by permutations in secret, in a number of rounds that does not grow with n. The
+gradient is one product with the rows, and no product of columns: so its rounding is that of the residuals e - w (H - e K).
 
 A step of Newton's method is cut to 2 for each standardised coefficient. All iterations are done, for nobody may see when
 the method has converged; `last_step_` tells.

@@ -1,8 +1,7 @@
 """Pass-through: accounts that money leaves about as it came, within a short time.
 
 Each bank puts in the transfers of its own accounts (`own_accounts` says whose row enters), and the list of these accounts.
-An
-account is flagged if for some transfer into it this holds: what it receives within `within_s` seconds from then on is at
+An account is flagged if for some transfer into it this holds: what it receives within `within_s` seconds from then on is at
 least `min_total`, and what it pays in the same time differs from that by at most `tolerance_percent`.
 
 Learns: a bank, for each of its own accounts, whether it is flagged and, if so, for how many transfers into it that holds.
