@@ -122,6 +122,8 @@ def test_a_query_gives_what_the_pooled_tables_give_to_those_who_are_named(folder
             rows = [("?" if str(who).startswith("pseudonym:") else who, *other) for who, *other in rows or ()]
             pooled = [(who if who in own[name] else "?", *other) for who, *other in pooled]
             assert {who for who, *_ in rows} == {"?", *own[name]}
+            at = datetime.datetime(2025, 12, 31, 23, 30, tzinfo=datetime.UTC)  # half past midnight in Berlin
+            assert min(row[3] for row in rows) == at
         assert in_any_order(rows) == in_any_order(pooled)
 
 
