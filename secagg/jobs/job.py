@@ -278,6 +278,9 @@ class Job:
             lines += [f'certificate = """\n{certificate_pem(_certificate(member)).decode()}"""']
         lines += ["", "[roles]"]
         lines += [f"{role} = {text(parties, indent=1)}" for role, parties in self.roles.items()]
+        if query is not None and query.rules:
+            lines += ["", "[rules]"]
+            lines += [f"{owner} = {_lines(rules)}" for owner, rules in query.rules.items()]
         lines += ["", "[timeouts]"]
         lines += [f"{f} = {float(getattr(self.timeouts, f))!r}" for f in _TIMEOUTS]
         return "\n".join(lines) + "\n"

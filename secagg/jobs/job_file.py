@@ -42,6 +42,9 @@ In place of `pattern`, a job file may have a query; see `query`. Both are paths 
 
     sql = "query.sql"
     tables = "tables.toml"          # the declaration of the tables that it reads
+
+    [rules]                         # optional: the rule file of each owner of a table; without them nothing is suppressed
+    north = "north-rules.toml"
 """
 
 from __future__ import annotations
@@ -68,8 +71,8 @@ from secagg.jobs.job_parties import (
     check_window,
 )
 from secagg.jobs.parameters import read_parameters
-from secagg.jobs.query import QueryPattern, read_query
-from secagg.patterns.pattern import Pattern
+from secagg.jobs.query import RESULT, QueryPattern, read_query
+from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
 from secagg.protocols.row_counts import MAX_ROWS
 from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
@@ -93,6 +96,7 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     pattern: str | None = None
     sql: str | None = None
     tables: str | None = None
+    rules: dict[str, str] = {}
     parameters: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
     window: WindowField = msgspec.field(default_factory=WindowField)
@@ -182,6 +186,10 @@ def _installed(fields: _JobFile, folder: Path) -> Installed:
     if fields.sql is None and fields.tables is None:
         if fields.pattern is None:
             raise FieldFault("pattern", "this field is missing, or `sql` and `tables` in its place")
+        if fields.rules:
+            raise FieldFault(
+                "rules", "owners' rules are about a query, and this job has a pattern; leave them out"
+            )
         try:
             return find(fields.pattern)
         except UsageError as error:
@@ -193,7 +201,9 @@ def _installed(fields: _JobFile, folder: Path) -> Installed:
         raise FieldFault(missing, "this field is missing; a query needs `sql` and `tables`")
     if fields.max_rows != MAX_ROWS:
         raise FieldFault("max_rows", "the declaration says how many rows each table has; leave it out")
-    return read_query(fields.sql, fields.tables, folder)
+    told = fields.roles.get(RESULT) or fields.roles.get(INPUT)  # checked below, as all roles are
+    receivers = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+    return read_query(fields.sql, fields.tables, fields.rules, receivers, folder)
 
 
 def _data(data: _Data, pattern: Pattern) -> Conventions:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,6 @@ from secagg.patterns.pattern import (
 from secagg.patterns.registry import Installed, Origin
 from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.query import joint_run as queries
-from secagg.query import planner, sql
 from secagg.query.algebra import Domain, Scan, relations
 from secagg.query.columns import from_columns
 from secagg.query.declaration import Declaration
@@ -52,6 +51,7 @@ from secagg.query.execute import blocks
 from secagg.query.owner import Prepared, prepare
 from secagg.query.planner import Plan
 from secagg.query.reference import Pool
+from secagg.query.rules.rule_file import OwnerRules, parse_rules
 from secagg.query.schema import (
     Boolean,
     Category,
@@ -89,7 +89,7 @@ _MADE_UP: Final = (
     "can make the result wrong."
 )
 _UNSUPPRESSED: Final = (
-    "owners' rules are not applied to a job: small groups and single rows are told as they are. Read the query, and agree "
+    "the job has no owners' rules: small groups and single rows are told as they are. Read the query, and agree "
     "to what it tells."
 )
 
@@ -130,12 +130,14 @@ class QueryPattern:
     Attributes:
       plan: what is computed where.
       sql, declared: the agreed texts of the query and of the declaration.
+      rules: the agreed texts of the owners' rule files, by owner; none where nothing is suppressed.
       me: the input party whose tables `inputs` and `prepare` are about; "" for all tables.
     """
 
     plan: Plan
     sql: str
     declared: str
+    rules: Mapping[PartyId, str] = field(default_factory=dict)
     me: PartyId = ""
 
     name: ClassVar[str] = "query"
@@ -166,6 +168,7 @@ class QueryPattern:
         return {
             "sql": self.sql,
             "tables": self.declared,
+            **{f"rules.{owner}": text for owner, text in self.rules.items()},
             "the parser of SQL": f"sqlglot {importlib.metadata.version('sqlglot')}",
         }
 
@@ -297,9 +300,10 @@ class QueryPattern:
                 )
             )
         columns = ", ".join(self.results)
+        rules = f", under the rules of {', '.join(self.rules)}" if self.rules else ""
         names = any(isinstance(kind, Identifier) for kind in self.results.values())
         strange = "; an identifier that its own rows have not is shown as a pseudonym" if names else ""
-        what = f"the result of the query, at most {self.plan.root.max_rows} rows of {columns}{strange}"
+        what = f"the result of the query, at most {self.plan.root.max_rows} rows of {columns}{rules}{strange}"
         return [*found, Disclosure(what, self.recipients(terms))]
 
     def trust(self, terms: Terms) -> str:
@@ -309,15 +313,16 @@ class QueryPattern:
         return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
 
     def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002
-        """Warn that nothing is suppressed, and of two input parties, who read each other's figures out of joint ones."""
+        """Warn where nothing is suppressed, and of two input parties, who read each other's figures out of joint ones."""
+        found = [] if self.rules else [_UNSUPPRESSED]
         if len(terms.input_parties) != 2:
-            return [_UNSUPPRESSED]
+            return found
         first, second = terms.input_parties
         warning = (
             f"only {first} and {second} put in data: who knows its own rows and the result can read the other's figures out "
             "of joint ones. Take three input parties or more, or agree that these two may know each other's figures."
         )
-        return [_UNSUPPRESSED, warning]
+        return [*found, warning]
 
     def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which each table of a party has so many rows, or as many as are declared."""
@@ -353,7 +358,13 @@ class QueryPattern:
         terms: Terms,
         tables: Mapping[PartyId, Tables],
     ) -> dict[PartyId, list[tuple[Any, ...]]]:
-        """Return what each recipient is told, by DuckDB on the pooled tables; identifiers are those, and no pseudonyms."""
+        """Return what each recipient is told, by DuckDB on the pooled tables; identifiers are those, and no pseudonyms.
+
+        Raises:
+          PlanError: there are rules, which the pooled tables know nothing of.
+        """
+        if self.rules:
+            raise PlanError("the plaintext of a query under owners' rules cannot be computed here")
         declared = self.plan.declaration
         with Pool(declared) as pool, duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -431,11 +442,14 @@ class QueryPattern:
         )
 
 
-def read_query(query: str, tables: str, folder: Path) -> Installed:
+def read_query(
+    query: str, tables: str, rules: Mapping[str, str], receivers: Sequence[str], folder: Path
+) -> Installed:
     """Return the pattern of a job that names a query.
 
     Args:
-      query, tables: paths from the folder of the job file; or the texts themselves, which have a line end.
+      query, tables, rules: paths from the folder of the job file; or the texts themselves, which have a line end.
+      receivers: to whom the result is opened.
 
     Raises:
       FieldFault: a file that cannot be read, or a query or a declaration that cannot be used.
@@ -446,11 +460,25 @@ def read_query(query: str, tables: str, folder: Path) -> Installed:
         declaration = Declaration.parse(written, file="declaration" if "\n" in tables else folder / tables)
     except UsageError as error:
         raise FieldFault("tables", str(error)) from None
+    allowed = {
+        owner: _text(given, folder, f"rules.{owner}", "the rule file") for owner, given in rules.items()
+    }
+    parsed = {owner: _rules(owner, one) for owner, one in allowed.items()}
     try:
-        plan = planner.plan(sql.plan(text, declaration), declaration)
+        plan = queries.plan_query(text, declaration, receivers, parsed or None)
     except UsageError as error:
         raise FieldFault("sql", str(error)) from None
-    return Installed(QueryPattern(plan, text, written), Origin("secagg", release.RELEASE))
+    return Installed(QueryPattern(plan, text, written, allowed), Origin("secagg", release.RELEASE))
+
+
+def _rules(owner: str, text: str) -> OwnerRules:
+    try:
+        rules = parse_rules(text, file="rule file")
+    except UsageError as error:
+        raise FieldFault(f"rules.{owner}", str(error)) from None
+    if rules.owner != owner:
+        raise FieldFault(f"rules.{owner}", f"expected the rules of {owner}, got those of {rules.owner}")
+    return rules
 
 
 def _text(given: str, folder: Path, field: str, what: str) -> str:

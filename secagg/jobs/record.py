@@ -161,7 +161,11 @@ def _query(job: Job) -> dict[str, str]:
         return {}
     return {
         f"{name}_sha256": hashlib.sha256(text.encode()).hexdigest()
-        for name, text in (("sql", job.pattern.sql), ("tables", job.pattern.declared))
+        for name, text in (
+            ("sql", job.pattern.sql),
+            ("tables", job.pattern.declared),
+            *((f"rules.{owner}", text) for owner, text in job.pattern.rules.items()),
+        )
     }
 
 
