@@ -40,7 +40,9 @@ def commands(program: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "code", blocks("python"), ids=["a joint computation", "a mean of updates", "a sum under encryption"]
+    "code",
+    blocks("python"),
+    ids=["a joint computation", "a query", "a mean of updates", "a sum under encryption"],
 )
 def test_the_python_examples_print_what_they_say(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {})
