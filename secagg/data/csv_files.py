@@ -247,6 +247,11 @@ class CsvFile:
             )
         return [Malformed(offset, reason) for offset, reason in found.items()]
 
+    @property
+    def _blank_is_a_row(self) -> bool:
+        # DuckDB reads a blank line below one column as a row without a value, and passes over it below several.
+        return len(self.header) == 1
+
     def _count_records(self) -> int:
         try:
             with io.TextIOWrapper(self._open(), "utf-8-sig", errors="replace", newline="") as text:
@@ -259,7 +264,8 @@ class CsvFile:
             return sum(1 for _ in self._records()) - 1  # which knows the line
         except (OSError, EOFError, zlib.error) as error:
             raise self._unreadable(error) from None
-        return widths.total() - widths[0] - 1  # blank lines, and the header
+        blank = 0 if self._blank_is_a_row else widths[0]
+        return widths.total() - blank - 1  # the header
 
     def locate(
         self, rows: Sequence[int], malformed: Sequence[Malformed], total: int
@@ -289,7 +295,7 @@ class CsvFile:
         return [row_lines[row] for row in rows], malformed_lines
 
     def _records(self) -> Iterator[tuple[int, int]]:
-        """Yield the line on which each record that is not blank begins, and the byte at which it ends.
+        """Yield the line on which each record begins, and the byte at which it ends; blank lines as DuckDB counts them.
 
         Raises:
           DataError: a quote is broken. It may run on to a later one and hide the rows between, so that they
@@ -321,7 +327,7 @@ class CsvFile:
                     ) from None
                 if record is None:
                     return
-                if record:
+                if record or self._blank_is_a_row:
                     yield start, end
 
 

@@ -324,9 +324,12 @@ def _column(place: str, name: str, written: object) -> Type:
         raise FieldFault(place, f"there is no type {kind!r:.80}; the types are {known}")
     struct, made = _TYPES[kind]
     read = _converted(values, struct, place)
-    try:
-        if isinstance(read, _Identifier):
+    if isinstance(read, _Identifier):
+        try:
             Rule(read.spelling)
+        except UsageError as error:
+            raise FieldFault(f"{place}.spelling", str(error)) from None
+    try:
         return made(**msgspec.structs.asdict(read))
     except (UsageError, decimal.InvalidOperation) as error:
         what = str(error) if isinstance(error, UsageError) else "expected numbers of at most 28 digits"

@@ -34,6 +34,7 @@ from secagg.errors import DataError, UsageError
 from secagg.printable import printable
 from secagg.protocols.pseudonyms import log2_collision, pseudonyms
 from secagg.query.spelling import spelt
+from secagg.query.zones import instant_sql, is_skipped_sql
 
 Kind: TypeAlias = Literal["number", "real", "date", "timestamp", "category", "boolean", "identifier"]
 Connection: TypeAlias = duckdb.DuckDBPyConnection
@@ -206,11 +207,21 @@ class _Column:
         """A timestamp with its zone, which is the declared one where the table names none."""
         if self._type == "TIMESTAMP WITH TIME ZONE":
             return self._raw
-        placed = f"timezone({quote_text(self.of.zone)}, TRY_CAST({self._raw} AS TIMESTAMP))"
+        placed = instant_sql(self._local, self.of.zone)
         if self._type != "VARCHAR":
             return placed
-        named = f"regexp_matches({self._raw}, ':[0-9.]+ *([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$')"
-        return f"CASE WHEN {named} THEN TRY_CAST({self._raw} AS TIMESTAMPTZ) ELSE {placed} END"
+        return f"CASE WHEN {self._names_zone} THEN TRY_CAST({self._raw} AS TIMESTAMPTZ) ELSE {placed} END"
+
+    @property
+    def _local(self) -> str:
+        return f"TRY_CAST({self._raw} AS TIMESTAMP)"
+
+    @property
+    def _names_zone(self) -> str:
+        """Whether a timestamp names a zone."""
+        if self._type != "VARCHAR":
+            return str(self._type == "TIMESTAMP WITH TIME ZONE").lower()
+        return f"regexp_matches({self._raw}, ':[0-9.]+ *([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$')"
 
     @property
     def _decimal(self) -> str:
@@ -249,6 +260,8 @@ class _Column:
             listed = ", ".join(map(quote_text, of.categories))
             found[-1] = ("are none of the declared values", f"{given} AND {self.text} NOT IN ({listed})")
         elif of.kind == "timestamp":
+            skipped = f"{given} AND NOT {self._names_zone} AND {is_skipped_sql(self._local, of.zone)}"
+            found.append((f"do not exist in {of.zone}, whose clocks skip them", skipped))
             found.append(
                 (
                     f"have more than the {of.scale} decimals of a second that are declared",

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from secagg.errors import UsageError
 from secagg.query.algebra import (
@@ -23,6 +22,7 @@ from secagg.query.algebra import (
 from secagg.query.constants import is_null, literal, null, text
 from secagg.query.evaluator import evaluate
 from secagg.query.spelling import check_constant
+from secagg.query.zones import in_zone
 
 _SIGNS: Final = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "intdiv": "//", "mod": "%", "neg": "-",
@@ -125,6 +125,8 @@ def read_text(written: str, target: Domain) -> Literal:
             return literal(datetime.date.fromisoformat(written))
         if target.kind == "timestamp":
             return timestamp(written, target)
+    except UsageError:  # which is a ValueError too
+        raise
     except ValueError:
         example = "2026-01-31" if target.kind == "date" else "2026-01-31 12:00:00"
         raise UsageError(f"expected a {target.kind} such as {example}, got {written!r:.60}") from None
@@ -136,10 +138,9 @@ def timestamp(written: str, target: Domain) -> Literal:
 
     Raises:
       ValueError: it is no timestamp.
-      UsageError: it is finer than the domain.
+      UsageError: it is finer than the domain, or clocks skip it.
     """
-    moment = datetime.datetime.fromisoformat(written)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(target.zone))
+    moment = in_zone(datetime.datetime.fromisoformat(written), target.zone)
     exact = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(microseconds=1)
     units = Fraction(int(exact)) / 10**6 * 10**target.decimals
     if units.denominator != 1:

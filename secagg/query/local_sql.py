@@ -30,6 +30,7 @@ from secagg.query.algebra import (
 )
 from secagg.query.declaration import ORG
 from secagg.query.encoding import as_decimal, quote_name, quote_text
+from secagg.query.zones import instant_sql
 
 TableName = Callable[[str], str]  # of a declared table, as SQL names the owner's typed copy
 
@@ -131,7 +132,7 @@ def _call(call: Call) -> str:
         case "date_of":
             return f"CAST({_in_zone(first, a)} AS DATE)"
         case "to_timestamp":
-            return f"timezone('UTC', timezone({quote_text(domain.zone)}, CAST({a} AS TIMESTAMP)))"
+            return f"timezone('UTC', {instant_sql(f'CAST({a} AS TIMESTAMP)', domain.zone)})"
     raise PlanError(f"an owner cannot compute {op} alone")
 
 

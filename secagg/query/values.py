@@ -9,11 +9,11 @@ import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from secagg.errors import RangeError, UsageError
 from secagg.query.algebra import Domain
 from secagg.query.evaluator import Value, nearest
+from secagg.query.zones import in_zone
 
 _EPOCH: Final = datetime.date(1970, 1, 1)
 _EPOCH_UTC: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -50,8 +50,9 @@ def _in_units(value: Any, domain: Domain) -> Any:
             day = value.date() if isinstance(value, datetime.datetime) else value
             return (day - _EPOCH).days
         case "timestamp":
-            moment = value if value.tzinfo else value.replace(tzinfo=ZoneInfo(domain.zone))
-            exact = Fraction((moment - _EPOCH_UTC) // datetime.timedelta(microseconds=1), 10**6)
+            exact = Fraction(
+                (in_zone(value, domain.zone) - _EPOCH_UTC) // datetime.timedelta(microseconds=1), 10**6
+            )
             return _exactly(exact * 10**domain.decimals)
         case "real":
             return nearest(Fraction(value) * 2**domain.frac_bits)

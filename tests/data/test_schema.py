@@ -58,6 +58,14 @@ def test_every_column_becomes_an_array_of_its_type(tmp_path: Path) -> None:
     assert dict(table.report.columns) == {field: (field,) for field in STAYS}
 
 
+@pytest.mark.parametrize(("text", "line"), [("entry\na\nb\n\n", 4), ("entry\na\n\nb\n", 3)])
+def test_a_blank_line_below_one_column_is_a_row_without_a_value(tmp_path: Path, text: str, line: int) -> None:
+    path, schema = put(tmp_path, text), Schema(entry=Identifier())
+    with pytest.raises(DataError, match=rf"t\.csv:{line}: entry is missing"):
+        read_table(path, schema)
+    assert read_table(path, schema, bad_rows="skip")["entry"].strings.tolist() == ["a", "b"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "column", "reason"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
 import pytest
 
+from secagg.data.zones import to_instants
 from secagg.errors import DataError
 from secagg.query.encoding import Field, decode, encode, pseudonymous, shown_pseudonym, take_in
 
@@ -83,6 +85,16 @@ def test_columns_of_every_type_come_back_as_they_were():
         ("('2024-02-30')", DAY, "1 of 1 rows are no date"),
         ("('1969-12-31')", DAY, "1 of 1 rows lie outside the range 1970-01-01 to"),
         ("('2024-07-01 12:00:00.5')", AT, "more than the 0 decimals of a second"),
+        (
+            "('2024-03-31 01:30:00'), ('2024-03-31 02:30:00'), ('2024-03-31 02:30:00+00')",
+            AT,
+            "1 of 3 rows do not exist in Europe/Amsterdam, whose clocks skip them, the first is row 2",
+        ),
+        (
+            "(TIMESTAMP '2024-03-31 02:30:00')",
+            AT,
+            "1 of 1 rows do not exist in Europe/Amsterdam",
+        ),
         ("('c')", KIND, "1 of 1 rows are none of the declared values"),
         ("(' ')", WHO, "1 of 1 rows hold no text"),
         ("(1.5::DOUBLE)", WHO, "expected texts or whole numbers as identifiers, got DOUBLE"),
@@ -92,6 +104,31 @@ def test_a_row_that_was_not_declared_is_refused_at_its_owner_without_its_value(v
     with pytest.raises(DataError, match=says) as refused:
         _taken(values, field)
     assert "many" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Europe/Berlin", "2026-10-25"),
+        ("Europe/Berlin", "2026-03-29"),
+        ("Australia/Lord_Howe", "2026-04-05"),
+        ("Pacific/Apia", "2011-12-31"),
+        ("America/Havana", "2025-11-02"),
+    ],
+)
+def test_a_local_time_is_the_instant_that_tables_of_patterns_have(zone, day):
+    start = int(np.datetime64(day, "s").astype(np.int64)) - 3600
+    local = np.arange(start, start + 6 * 3600, 900)
+    instants, skipped = to_instants(local.astype(np.float64), ZoneInfo(zone))
+    texts = [str(np.datetime64(second, "s")) for second in local[~skipped].tolist()]
+    of = Field("moment", "timestamp", high=2**32, zone=zone)
+    for kind in ("TIMESTAMP", "VARCHAR"):
+        values = ", ".join(f"(CAST('{one}' AS {kind}))" for one in texts)
+        _, (column,) = _taken(values, of)
+        assert column.values.tolist() == instants[~skipped].tolist()
+    for second in local[skipped].tolist():
+        with pytest.raises(DataError, match="clocks skip"):
+            _taken(f"('{np.datetime64(second, 's')}')", of)
 
 
 def test_a_missing_column_is_named():

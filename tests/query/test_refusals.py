@@ -36,6 +36,8 @@ REFUSED = [
     ("SELECT id FROM t WHERE c = 'rad'", "the category has no value 'rad'; near ones: red"),
     ("SELECT id FROM t WHERE c IN ('red', 'gren')", "the category has no value 'gren'; near ones: green"),
     ("SELECT id FROM t WHERE d = 'yesterday'", "expected a date such as 2026-01-31, got 'yesterday'"),
+    ("SELECT id FROM t WHERE z >= '2020-03-29 02:30'", "2020-03-29 02:30:00 does not exist in Europe/Berlin"),
+    ("SELECT id FROM t WHERE z >= '2020-03-29 01:10:00.5'", "is finer than the timestamps it meets"),
     ("SELECT a, count(*) FROM t", "the column 'a' stands outside an aggregate"),
     ("SELECT id FROM t WHERE sum(a) > 1", "SUM here is not supported"),
     ("SELECT id FROM t LIMIT 3", "LIMIT without ORDER BY takes any rows"),
