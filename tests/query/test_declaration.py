@@ -70,7 +70,7 @@ WRONG = [
     ("Europe/Berlin", "Berlin", "tables.t.columns.z: expected a zone such as UTC or Europe/Berlin, got 'Berlin'"),
     ("2020-01-01, max = 2021-12-31", "2020-01-01, max = 2019-12-31", "expected a range of dates"),
     ('type = "boolean"', 'type = "bool"', "x.toml:14: tables.t.columns.b: there is no type 'bool'; the types are"),
-    ('"identifier", null', '"identifier", spelling = "ibn", null', "x.toml:11: tables.t.columns.s.spelling: expected a rule"),
+    ('"identifier", null', '"identifier", spelling = "ibn", null', "x.toml:11: tables.t.columns.s.spelling: expected a"),
     ('type = "boolean"', 'kind = "boolean"', 'expected a type such as "date"'),
     ('type = "boolean"', 'type = "boolean", min = 0', "tables.t.columns.b.min: there is no such field"),
     ("b = {type", "org = {type", "tables.t.columns.org: org names the organisation that a row lies at"),
