@@ -237,6 +237,14 @@ def test_sums_whose_difference_may_be_one_contributors_are_refused_under_dominan
         grants(f"SELECT SUM(amount) AS s, SUM({other}) AS t FROM payments", all_rules(DOMINATED))
 
 
+def test_a_receivers_own_rows_do_not_hide_a_large_contributor() -> None:
+    rows = [*payments("south", "west", "south", amount=0), payment("south", 9, amount=9999)]
+    rows += [payment("north", 20 + i, amount=9999) for i in range(3)]
+    sql = "SELECT SUM(amount) AS s FROM payments"
+    assert amounts(answer(sql, {"payments": rows}, all_rules(DOMINATED))) == [39996]
+    assert answer(sql, {"payments": rows}, all_rules(DOMINATED), to=["north"]) == []
+
+
 # 5
 
 
@@ -358,6 +366,22 @@ def test_guesses_tell_nothing_of_fewer_matches_than_a_group_has(sql: str) -> Non
     assert found(["p1"]) == []
     assert found(["p1"] * 20) == []  # one person, matched by many rows of one's own
     assert found(["p1", "p2", "p3", "nobody"]) == [{"n": 3}]
+
+
+def test_groups_that_a_join_lets_share_a_row_are_refused() -> None:
+    joined = "FROM guesses JOIN payments ON guesses.customer = payments.id"
+    with pytest.raises(
+        RuleError,
+        match="smallest_group = 3 of payments: a join may put its rows in several groups by guesses.label",
+    ):
+        grants(f"SELECT guesses.label, COUNT(*) AS n {joined} GROUP BY guesses.label")
+    grants(f"SELECT payments.city, COUNT(*) AS n {joined} GROUP BY payments.city")
+
+
+def test_sums_that_weigh_a_row_by_how_often_a_join_repeats_it_are_refused() -> None:
+    with pytest.raises(RuleError, match=r"payments\.amount: a join may repeat its rows"):
+        grants("SELECT SUM(amount) AS s FROM guesses JOIN payments ON guesses.customer = payments.id")
+    grants("SELECT SUM(amount) AS s FROM payments JOIN people ON payments.customer = people.customer")
 
 
 def test_anti_joins_against_a_table_with_a_bound_are_refused() -> None:

@@ -38,7 +38,7 @@ from secagg.query.algebra import (
     WindowFunction,
     relations,
 )
-from secagg.query.declaration import Declaration
+from secagg.query.declaration import ORG, Declaration
 from secagg.query.rules import coding, margins
 from secagg.query.rules.checks import Told, told, views
 from secagg.query.rules.provenance import (
@@ -154,6 +154,7 @@ class _Suppression:
 
     def result(self) -> margins.Suppressed:
         """Return the aggregate with hidden columns."""
+        self._refuse_repeats()
         cells = self._cells()
         counted: list[str] = []
         for behind in self.carried.behind:
@@ -164,7 +165,11 @@ class _Suppression:
         for one in self.aggregate.aggregations:
             if one.function in ("sum", "mean") and one.column is not None:
                 for behind in self.carried.behind:
-                    self._dominance(behind, one)
+                    parts = {behind.organisations}
+                    for without in views(behind.rules, self.receivers):
+                        parts.add(tuple(o for o in behind.organisations if o not in without))
+                    for inside in sorted(parts):
+                        self._dominance(behind, one, inside)
         made: Relation = Aggregate(
             self.rows,
             self.aggregate.keys,
@@ -181,6 +186,31 @@ class _Suppression:
         columns.append((rows, made[first].ref if first else inference.literal(0)))
         relation = Project(made, tuple(columns))
         return margins.Suppressed(relation, relation[passes], relation[rows])
+
+    def _refuse_repeats(self) -> None:
+        """Refuse groups that may share a row that a join repeats, and sums that a row enters as often as it is repeated."""
+        below = self.carried.relation
+        for behind in self.carried.behind:
+            bound = behind.rules.smallest_group
+            if not behind.repeated or bound.value == 1:
+                continue
+            for key in self.aggregate.keys:
+                if any(one.source.table != behind.table for one in below[key].lineage):
+                    raise RuleError(
+                        f"{bound.owner}'s rule smallest_group = {bound.value} of {behind.table}: a join may put its rows in "
+                        f"several groups by {key}, which may differ by one row; group by its own columns, or join a "
+                        f"declared unique column"
+                    )
+            for one in self.aggregate.aggregations:
+                if one.function not in ("sum", "mean") or one.column is None:
+                    continue
+                for source in sorted({of.source for of in below[one.column].lineage}):
+                    owner = behind.rules.column(source.column).arithmetic_refuser
+                    if source.table == behind.table and source.column != ORG and owner is not None:
+                        raise RuleError(
+                            f"{owner}'s rule arithmetic = false of {source}: a join may repeat its rows, and the sum counts "
+                            f"each as often; join a declared unique column"
+                        )
 
     # --- cells
 
@@ -289,8 +319,8 @@ class _Suppression:
 
     # --- dominance
 
-    def _dominance(self, behind: Behind, aggregation: Aggregation) -> None:
-        """Ask that the largest contributors make up no more than their part of a sum."""
+    def _dominance(self, behind: Behind, aggregation: Aggregation, inside: Sequence[str]) -> None:
+        """Ask that the largest contributors make up no more than their part of a sum over rows of some organisations."""
         column = self.carried.relation[aggregation.column or ""]
         if not any(one.source.table == behind.table for one in column.lineage):
             return
@@ -299,7 +329,13 @@ class _Suppression:
                 raise RuleError(
                     f"{part.owner}'s rule dominance of {behind.table} cannot be decided for sums of sums; name `persons`"
                 )
-            size = self._size(column)
+            partly = len(inside) < len(behind.organisations)
+            if partly and behind.org is None and behind.counts is not None:
+                raise RuleError(
+                    f"{part.owner}'s rule dominance of {behind.table} cannot be decided without the receivers' rows for "
+                    f"sums of sums; open the result to others"
+                )
+            size = self._size(column, lies_at(self.rows, behind, inside) if partly else None)
             group: tuple[str, ...] = self.aggregate.keys
             if part.contributor is not None:
                 person = behind.persons[part.contributor]
@@ -312,10 +348,10 @@ class _Suppression:
             largest = self._largest(size, group, part.largest)
             self.dominated.append((self._sum(largest), self._sum(self.rows[size].ref), part))
 
-    def _size(self, column: Column) -> str:
+    def _size(self, column: Column, counted: Expression | None) -> str:
         name = self.carrier.name("size")
         size = inference.call("coalesce", inference.call("abs", column.ref), inference.literal(0))
-        self.rows = with_columns(self.rows, [(name, size)])
+        self.rows = with_columns(self.rows, [(name, _when(counted, size))])
         return name
 
     def _contributions(self, size: str, contributor: tuple[str, ...]) -> str:
