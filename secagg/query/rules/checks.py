@@ -345,7 +345,8 @@ def views(rules: TableRules, receivers: Sequence[str]) -> tuple[frozenset[str], 
     for owner, rule in rules.by_owner.items():
         others = frozenset(receivers) & rules.by_owner.keys() - {owner}
         sets |= {others} if rule.receivers_pool else {frozenset({one}) for one in others} or {frozenset()}
-    return tuple(sorted((one for one in sets if not any(one < other for other in sets)), key=sorted))
+    # A larger set does not stand for a smaller one: a cell may be empty outside the larger and have one row in between.
+    return tuple(sorted(sets, key=sorted))
 
 
 # --- arithmetic that could write several numbers into one

@@ -1,20 +1,15 @@
-"""Tables with margins: a suppressed cell is not the difference of its total and the other cells.
+"""Tables with margins: a suppressed cell is not the difference of its totals and the other cells.
 
-Totals come as a UNION ALL of aggregates over the same rows, each by some of the keys. For every two of them of which one has
-all keys of the other, a *line* is a total and the cells that add up to it. Where exactly one number of a line is
-suppressed, the smallest of the others is suppressed too, until no line has just one. All of it is decided on shares, in a
-fixed number of passes. A table that still has such a line after these is suppressed as a whole.
-
-The choice depends on the table alone, so that a second run tells no other cells. It lets a reader bound a suppressed
-cell by the smallest one told in its line; `docs/soundness.md` says so.
+Totals come as a UNION ALL of aggregates over the same rows, each by some of the keys. One level has all keys: its groups are
+the *cells*, and every total is the sum of the cells of its *line*. Where a cell is suppressed, all totals it is in are
+suppressed too. So every number that is told is a sum of told cells, and depends on no suppressed one. All of it is decided
+on shares, in one pass over each level of totals.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from secagg.query import inference
 from secagg.query.algebra import (
@@ -32,9 +27,7 @@ from secagg.query.algebra import (
     Window,
     WindowFunction,
 )
-from secagg.query.rules.provenance import HIDDEN, add, with_columns
-
-PASSES: Final = 3  # over all pairs of levels
+from secagg.query.rules.provenance import with_columns
 
 
 @dataclass(frozen=True)
@@ -144,13 +137,13 @@ def _aggregate_of(relation: Relation) -> Aggregate | None:
 def suppressed_together(
     union: Union, suppress: Callable[[Aggregate], Suppressed], name: Callable[[str], str]
 ) -> Relation:
-    """Return the union in which no line has a single suppressed cell."""
+    """Return the union without the totals of lines in which a cell is suppressed."""
     found = _parts(union)
     aggregates = [one for one in map(_aggregate_of, found) if one is not None]
     named = [_keys(one) for one in aggregates]
     keys = {key: of.input[name].domain for of in aggregates for key, name in _keys(of).items()}
     coordinates = {key: name("key") for key in keys}
-    level, rows, hidden = name("level"), name("count"), name("hidden")
+    level, hidden = name("level"), name("hidden")
     parts: list[Relation] = []
     for number, (part, aggregate) in enumerate(zip(found, aggregates, strict=True)):
         suppressed = suppress(aggregate)
@@ -159,42 +152,19 @@ def suppressed_together(
             own = named[number].get(key)
             of = inference.null(domain) if own is None else suppressed.relation[own].ref
             columns.append((coordinates[key], of))
-        columns.append((rows, suppressed.rows.ref))
         fails = inference.call("not", suppressed.passes.ref)
         one, zero = inference.literal(1), inference.literal(0)
         columns.append((hidden, inference.case([(fails, one)], zero)))
         parts.append(_renamed(part, suppressed.relation, columns))
     table: Relation = Union(tuple(parts))
-    levels = [frozenset(one) for one in named]
-    pairs = [
-        (i, j, sorted(coordinates[key] for key in levels[j]))
-        for i, j in itertools.permutations(range(len(levels)), 2)
-        if levels[j] < levels[i]
+    cells = max(range(len(named)), key=lambda one: len(named[one]))
+    # A total is hidden by the cells alone, so each pass reads what no other pass wrote.
+    lines = [
+        (totals, sorted(coordinates[key] for key in of)) for totals, of in enumerate(named) if totals != cells
     ]
-    for _ in range(PASSES):
-        for cells, totals, line in pairs:
-            table, alone = _second(table, level, (cells, totals), line, rows, hidden, name)
-            either = inference.case([(alone, inference.literal(1))], table[hidden].ref)
-            table = with_columns(table, [(hidden, either)])
-    lonely: list[str] = []
-    for cells, totals, line in pairs:
-        table, alone = _second(table, level, (cells, totals), line, rows, hidden, name)
-        mark = name("lonely")
-        table = with_columns(
-            table, [(mark, inference.case([(alone, inference.literal(1))], inference.literal(0)))]
-        )
-        lonely.append(mark)
-    alone_of, anywhere = name("lonely"), name("anywhere")
-    table = with_columns(table, [(alone_of, add([table[one].ref for one in lonely]))])
-    domain = inference.aggregation(anywhere, "sum", table[alone_of], table, grouped=True).domain
-    first = (SortKey(alone_of, descending=True),)  # so that the sum so far is 0 at all rows or at none
-    table = Window(table, (), first, (WindowFunction(anywhere, "sum", alone_of, domain, whole_peers=False),))
-    shown = inference.call(
-        "and",
-        inference.call("eq", table[hidden].ref, inference.literal(0)),
-        inference.call("eq", table[anywhere].ref, inference.literal(0)),
-    )
-    kept = Filter(table, shown)
+    for totals, line in lines:
+        table = _without_totals(table, level, (cells, totals), line, hidden, name)
+    kept = Filter(table, inference.call("eq", table[hidden].ref, inference.literal(0)))
     return Project(kept, tuple((one, kept[one].ref) for one in union.names))
 
 
@@ -208,48 +178,27 @@ def _renamed(part: Relation, suppressed: Relation, columns: list[tuple[str, Expr
     return replace(part, input=below, expressions=(*part.expressions, *passed))
 
 
-def _second(
+def _without_totals(
     table: Relation,
     level: str,
     pair: tuple[int, int],
     line: list[str],
-    rows: str,
     hidden: str,
     name: Callable[[str], str],
-) -> tuple[Relation, Expression]:
-    """Return for each number whether it is the smallest told one in a line where exactly one is suppressed.
-
-    In the order of suppressed ones first and then by size, that is the second one, if it is told and the first is not.
-    """
-    within, before, place = name("within"), name("before"), name("place")
-    here = inference.call("in", table[level].ref, *(inference.literal(one) for one in pair))
-    table = with_columns(
-        table, [(within, inference.case([(here, inference.literal(1))], inference.literal(0)))]
+) -> Relation:
+    """Return the table in which the totals of lines with a hidden cell are hidden too."""
+    within, so_far = name("within"), name("so_far")
+    zero, one = inference.literal(0), inference.literal(1)
+    here = inference.call("in", table[level].ref, *(inference.literal(number) for number in pair))
+    table = with_columns(table, [(within, inference.case([(here, one)], zero))])
+    domain = inference.aggregation(so_far, "sum", table[hidden], table, grouped=True).domain
+    first = (
+        SortKey(hidden, descending=True),
+    )  # so that the sum so far is 0 at all rows of a line or at none
+    functions = (WindowFunction(so_far, "sum", hidden, domain, whole_peers=False),)
+    table = Window(table, (within, *line), first, functions)
+    total = inference.call("eq", table[level].ref, inference.literal(pair[1]))
+    found = inference.call("ge", table[so_far].ref, one)
+    return with_columns(
+        table, [(hidden, inference.case([(inference.call("and", total, found), one)], table[hidden].ref))]
     )
-    number = replace(inference.literal(1).domain, highest=max(1, table.max_rows))
-    table = Window(
-        table,
-        (within, *line),
-        (SortKey(hidden, descending=True), SortKey(rows), *(SortKey(one) for one in _rest(table, line))),
-        (
-            WindowFunction(place, "row_number", None, number),
-            WindowFunction(before, "lag", hidden, table[hidden].domain.with_null()),
-        ),
-    )
-    one = inference.literal(1)
-    conditions = (
-        inference.call("eq", table[within].ref, one),
-        inference.call("eq", table[place].ref, inference.literal(2)),
-        inference.call("eq", table[hidden].ref, inference.literal(0)),
-        inference.call("eq", inference.call("coalesce", table[before].ref, inference.literal(0)), one),
-    )
-    return table, inference.call("and", *conditions)
-
-
-def _rest(table: Relation, line: list[str]) -> list[str]:
-    """Return the coordinates along a line, by which equal sizes are told apart; identifiers have no order."""
-    return [
-        one.name
-        for one in table.columns
-        if one.name.startswith(f"{HIDDEN}key") and one.name not in line and one.domain.kind != "identifier"
-    ]
