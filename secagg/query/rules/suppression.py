@@ -168,8 +168,8 @@ class _Suppression:
                     parts = {behind.organisations}
                     for without in views(behind.rules, self.receivers):
                         parts.add(tuple(o for o in behind.organisations if o not in without))
-                    for inside in sorted(parts):
-                        self._dominance(behind, one, inside)
+                    for holders in sorted(parts):
+                        self._dominance(behind, one, holders)
         made: Relation = Aggregate(
             self.rows,
             self.aggregate.keys,
