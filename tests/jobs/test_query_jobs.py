@@ -22,6 +22,8 @@ from secagg.jobs.run import Part
 from secagg.network.identity import create_identity
 from secagg.network.simulated import simulate
 
+pytestmark = pytest.mark.slow
+
 TABLES = """
 [tables.moves]
 holders = ["north", "south", "east"]

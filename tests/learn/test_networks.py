@@ -58,6 +58,7 @@ def test_networks_give_what_they_give_in_the_clear(activations, shared):
     assert np.abs(opened(model, X, shared=shared) - expected).max() <= before * spread + after
 
 
+@pytest.mark.slow
 def test_a_module_of_torch_gives_what_torch_gives():
     torch = pytest.importorskip("torch", reason="PyTorch is missing: nothing to compare with")
     torch.manual_seed(0)

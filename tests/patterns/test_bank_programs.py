@@ -11,6 +11,8 @@ from secagg.errors import DataError, PlanError, RangeError
 from secagg.patterns.pattern import Terms
 from secagg.patterns.registry import find
 
+pytestmark = pytest.mark.slow
+
 BANKS = ("a", "b", "c", "d")
 NAMES = [f"n{i}" for i in range(9)]
 

@@ -17,6 +17,8 @@ from secagg.patterns.joint_tables import PrivateTables
 from secagg.patterns.registry import find
 from secagg.query.schema import Identifier
 
+pytestmark = pytest.mark.slow
+
 BANKS = ("a", "b", "c")
 DAY = 86400.0
 

@@ -10,6 +10,8 @@ from program_runs import played, strings
 from secagg.errors import DataError
 from secagg.patterns.registry import find
 
+pytestmark = pytest.mark.slow
+
 BANKS = ("a", "b", "c")
 
 

@@ -26,6 +26,8 @@ from secagg.query.joint_run import QueryTerms, agree, expected_cost, run, run_fo
 from secagg.query.owner import from_mapping, prepare
 from table_rows import shared
 
+pytestmark = pytest.mark.slow
+
 OWNERS = ("north", "south", "west")
 DECLARATION = """
 [tables.moves]
