@@ -4,6 +4,8 @@ An identifier becomes 64 bits of its pseudonym (`secagg.protocols.pseudonyms`) u
 computing parties do not know. An amount, a whole number and a time become integers; a time counts milliseconds. Every table
 of an organisation is padded to a public number of rows, behind which a shared bit says which rows are real. The identifier
 of a row of padding is random, so that it equals no other.
+
+Longer than most: an owner's columns and what a program holds of them follow one layout.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ A pseudonym comes back to a name at a party whose own rows have that name, and n
 An owner's table is checked before anything else. Refused is a value that is not of its column's type, lies outside the
 declared range, has more decimals than declared, or is missing where it may not be, and an identifier that the rule of its
 spelling refuses. The error says how many and the first row; no value shows.
+
+Longer than most: each type's way to numbers stands beside its way back.
 """
 
 # ruff: noqa: S608  names and texts are quoted by `quote_name` and `quote_text`, which double what ends them

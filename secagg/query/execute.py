@@ -9,6 +9,8 @@ At a computing party:
    What stands in other rows, and where a value is NULL, is opened as 0. Only receivers learn how many rows are valid.
 
 An owner outside shares its rows by `share_rows`, and a receiver outside takes the result by `receive_rows`.
+
+Longer than most: every operator of the joint plan maps to one of `mpc.tables`, and the table of them is read as a whole.
 """
 
 from __future__ import annotations

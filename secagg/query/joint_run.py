@@ -10,6 +10,8 @@ owner the rows of the result whose identifier its own rows have.
 Rules. Each party plans for itself by `plan_query`, which refuses what an owner's rules do not allow before anybody reads
 data. All parties compare the digest of the rules that they applied. A plan without rules suppresses nothing.
 Suppression holds only if every owner runs the unaltered program (docs/soundness.md 14.4).
+
+Longer than most: what each party does, and the simulator that runs all of them, differ in who calls whom alone.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A SELECT becomes, in this order: tables and their joins, WHERE, groups, HAVING, window functions, QUALIFY, the computed
 columns, DISTINCT, ORDER BY and LIMIT. Conditions on one table go below the joins where that changes nothing.
+
+Longer than most: the clauses of a SELECT are translated in one order, which the module shows.
 """
 
 from __future__ import annotations

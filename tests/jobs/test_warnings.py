@@ -24,6 +24,7 @@ def job(pattern: str, parameters: str = "", inputs: int = 3) -> Job:
     [
         ("collectors", ""),
         ("collectors", "min_senders = 3\nmin_banks = 2\nmin_total = 20000"),
+        ("dispersers", ""),
         ("structuring", ""),
         ("structuring", "limit = 10000"),
     ],
@@ -41,6 +42,9 @@ def test_sensible_terms_are_not_warned_of(pattern: str, parameters: str) -> None
         ("collectors", "min_total = 0.01", 3, "min_total = 0.01: hardly any payment lies below"),
         ("collectors", "max_senders_per_bank = 1\nmin_senders = 3", 3, "max_senders_per_bank = 1: the joint number"),
         ("collectors", "", 2, "only north and south put in data: each subtracts"),
+        ("dispersers", "min_receivers = 2", 3, "min_receivers = 2: an account that pays two customers is flagged"),
+        ("dispersers", "min_banks = 1", 3, "min_banks = 1: an account is flagged by what a single bank has seen"),
+        ("dispersers", "max_receivers_per_bank = 1\nmin_receivers = 3", 3, "max_receivers_per_bank = 1: the joint"),
         ("structuring", "limit = 0.01", 3, "limit = 0.01: hardly any payment"),
         ("structuring", "limit = 1", 3, "limit = 1.00: hardly any payment"),
         ("structuring", "", 2, "only north and south put in data"),

@@ -2,6 +2,8 @@
 
 The numbers are those of docs/soundness.md, "Rules of owners". Suppression is seen on the plan's plaintext evaluation;
 the same plan runs on shares.
+
+Longer than most: the ways share one declaration, and are numbered as on the page.
 """
 
 from __future__ import annotations

@@ -13,21 +13,12 @@ beneficiaries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
-from secagg.errors import PlanError
-from secagg.party import PartyId
-from secagg.patterns.banking.tables import TRANSFERS
-from secagg.patterns.banking.weak_terms import FEW, small_amounts
-from secagg.patterns.counts import factorize, group_sum, nunique
-from secagg.patterns.group_by import GroupByPattern
-from secagg.patterns.pattern import Tables, Terms
-from secagg.protocols.group_by import Field, Rows
+from secagg.patterns.banking.fans import Bounds, FanPattern
 from secagg.query.schema import Identifier, Integer, Money, Schema
 
 
@@ -45,79 +36,27 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_cents_per_bank: Annotated[int, Meta(ge=1)] = 10**14
 
 
-class Collectors(GroupByPattern):
+class Collectors(FanPattern):
     """Accounts that many senders at several banks pay into; see the module."""
 
     name = "collectors"
     summary = "accounts that many senders at several banks pay into, none of which sees enough alone."
-    inputs = {"transfers": TRANSFERS}  # noqa: RUF012  # nobody changes it
     results = Schema(beneficiary=Identifier(), senders=Integer(), total=Money())
     Parameters = Thresholds
 
-    def fields(self, parameters: Thresholds) -> tuple[Field, ...]:
-        """Return senders, total and banks."""
-        return (
-            Field("senders", parameters.max_senders_per_bank, at_least=parameters.min_senders),
-            Field("total", parameters.max_cents_per_bank, at_least=parameters.min_total_cents),
-            Field("banks", 1, at_least=parameters.min_banks, opened=False),
+    key, partner, partners = "beneficiary", "sender", "senders"
+    few = ("into which one customer pays", "into which two customers pay")
+    figure = "what one customer paid"
+
+    def bounds(self, parameters: Thresholds) -> Bounds:
+        """Return the parameters by what they mean."""
+        return Bounds(
+            parameters.min_senders,
+            parameters.min_banks,
+            parameters.min_total_cents,
+            parameters.max_senders_per_bank,
+            parameters.max_cents_per_bank,
         )
-
-    def check(self, parameters: Thresholds, terms: Terms) -> None:
-        """Raise `PlanError` for what cannot be computed or reached."""
-        banks = len(terms.input_parties)
-        if parameters.min_banks > banks:
-            raise PlanError(
-                f"min_banks = {parameters.min_banks} is out of reach, because {banks} parties put in data; "
-                f"lower min_banks to {banks} or less, or name more parties under input"
-            )
-        super().check(parameters, terms)
-
-    def group_rows(self, parameters: Thresholds, tables: Tables) -> Rows:  # noqa: ARG002  # as every pattern's
-        """Return one bank's rows: each beneficiary with its distinct senders here, its total, and one bank."""
-        transfers = tables["transfers"]
-        groups = factorize(transfers["beneficiary"])
-        senders = nunique(groups, factorize(transfers["sender"]))
-        total = group_sum(groups, transfers["amount"])
-        return Rows(groups.categories, np.stack([senders, total, np.ones(len(total), np.uint64)], axis=1))
-
-    def flagged(self, parameters: Thresholds, tables: Mapping[PartyId, Tables]) -> dict[str, tuple[int, ...]]:
-        """Compute in the clear, from everybody's transfers, each collector's senders and total."""
-        senders: dict[str, set[tuple[PartyId, str]]] = {}
-        total: dict[str, int] = {}
-        for bank, table in tables.items():
-            columns = table["transfers"]
-            cents = columns["amount"].tolist()
-            for b, s, c in zip(columns["beneficiary"], columns["sender"], cents, strict=True):
-                senders.setdefault(b, set()).add((bank, s))
-                total[b] = total.get(b, 0) + c
-        return {
-            b: (len(senders[b]), total[b])
-            for b in total
-            if len(senders[b]) >= parameters.min_senders
-            and len({bank for bank, _ in senders[b]}) >= parameters.min_banks
-            and total[b] >= parameters.min_total_cents
-        }
-
-    def warnings(self, parameters: Any, terms: Terms) -> list[str]:
-        """Warn of thresholds under which one customer's or one bank's figures can be read."""
-        found = super().warnings(parameters, terms)
-        senders = parameters.min_senders
-        if senders < FEW:
-            who = "one customer pays" if senders == 1 else "two customers pay"
-            found.append(
-                f"min_senders = {senders}: an account into which {who} is flagged, and its total shows what one customer "
-                f"paid. Take {FEW} or more."
-            )
-        if parameters.min_banks == 1:
-            found.append(
-                "min_banks = 1: an account is flagged by what a single bank has seen. Any other bank that puts in a row "
-                "for it then reads that bank's figures. Take 2 or more."
-            )
-        if parameters.max_senders_per_bank == 1:
-            found.append(
-                "max_senders_per_bank = 1: the joint number of senders is the number of banks, which is not opened else."
-            )
-        return found + small_amounts(terms, min_total=parameters.min_total_cents)
 
 
 COLLECTORS: Final = Collectors()

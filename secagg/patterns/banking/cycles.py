@@ -35,13 +35,14 @@ from secagg.patterns.banking.own_accounts import (
     entering,
     own_accounts,
     pooled_transfers,
+    shared_columns,
 )
 from secagg.patterns.banking.successors import successors
 from secagg.patterns.groups import Groups
-from secagg.patterns.joint_tables import MS, Columns, JointTable, Number
+from secagg.patterns.joint_tables import MS, Columns, JointTable
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
-from secagg.query.schema import Identifier, Integer, Schema, Time
+from secagg.query.schema import Identifier, Integer, Schema
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,15 +85,7 @@ class Cycles(ProgramPattern):
 
     def shared(self, parameters: Limits) -> dict[str, Columns]:
         """Return transfers and accounts."""
-        return {
-            "transfers": {
-                "sender": Identifier(),
-                "beneficiary": Identifier(),
-                "amount": Number(0, parameters.max_cents),
-                "time": Time(),
-            },
-            "accounts": {"account": Identifier()},
-        }
+        return shared_columns(parameters.max_cents)
 
     def local(self, parameters: Limits, tables: Tables) -> dict[str, Mapping[str, Any]]:
         """Return the transfers from the least amount on that this bank puts in, and its accounts."""

@@ -15,14 +15,26 @@ import numpy as np
 from secagg.errors import DataError
 from secagg.patterns.banking.tables import TRANSFERS
 from secagg.patterns.counts import Categorical, factorize
+from secagg.patterns.joint_tables import Columns, Number
 from secagg.patterns.pattern import Tables
-from secagg.query.schema import Identifier, Schema
+from secagg.query.schema import Identifier, Schema, Time
 
 ACCOUNTS: Final = Schema(account=Identifier())
 INPUTS: Final = {"transfers": TRANSFERS, "accounts": ACCOUNTS}
 MAX_CENTS: Final = 10**10  # of one transfer, unless the parties agree otherwise
 
 Side = Literal["payer", "payee"]
+
+
+def shared_columns(max_cents: int) -> dict[str, Columns]:
+    """Return what is shared of transfers of at most so much, and of accounts."""
+    transfers: Columns = {
+        "sender": Identifier(),
+        "beneficiary": Identifier(),
+        "amount": Number(0, max_cents),
+        "time": Time(),
+    }
+    return {"transfers": transfers, "accounts": {"account": Identifier()}}
 
 
 def entering(tables: Tables, rows_of: Side = "payer", *, min_cents: int = 0) -> dict[str, Any]:

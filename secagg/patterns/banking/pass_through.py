@@ -25,13 +25,14 @@ from secagg.patterns.banking.own_accounts import (
     entering,
     own_accounts,
     pooled_transfers,
+    shared_columns,
 )
 from secagg.patterns.groups import Groups
-from secagg.patterns.joint_tables import MS, Columns, JointTable, Number
+from secagg.patterns.joint_tables import MS, Columns, JointTable
 from secagg.patterns.pattern import Tables
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.patterns.windows import Asked, window_sums
-from secagg.query.schema import Identifier, Integer, Schema, Time
+from secagg.query.schema import Identifier, Integer, Schema
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,15 +63,7 @@ class PassThrough(ProgramPattern):
 
     def shared(self, parameters: Thresholds) -> dict[str, Columns]:
         """Return transfers and accounts."""
-        return {
-            "transfers": {
-                "sender": Identifier(),
-                "beneficiary": Identifier(),
-                "amount": Number(0, parameters.max_cents),
-                "time": Time(),
-            },
-            "accounts": {"account": Identifier()},
-        }
+        return shared_columns(parameters.max_cents)
 
     def local(self, parameters: Thresholds, tables: Tables) -> dict[str, Mapping[str, Any]]:
         """Return the transfers that this bank puts in, and its accounts."""

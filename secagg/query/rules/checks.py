@@ -6,6 +6,8 @@ What is below them works on rows, and every condition, key and order there asks 
 column, a subquery, a CTE or a union changes nothing.
 
 What depends on the rows themselves (sizes of groups, dominance) is decided on shares; `suppression` has that.
+
+Longer than most: the uses of one plan are traced in one walk over it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ branch, so a branch is a group too.
 
 A row that a join repeats counts once: then rows are told apart by the table's declared key. What cannot be counted this way
 is refused by name.
+
+Longer than most: each kind of relation carries the same hidden columns, and all kinds are needed at once.
 """
 
 from __future__ import annotations

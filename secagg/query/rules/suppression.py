@@ -7,6 +7,8 @@ shares before anything is opened, costs what the plan says, and a suppressed row
 Bounds are on rows that receivers did not put in themselves (`checks.views`). A bound holds for the whole group. It also
 holds for each *cell* of it, the rows that take the same branch of every CASE, condition and NULL that the aggregates
 depend on: sums over overlapping conditions differ by a sum over cells. A cell without rows tells nothing of anybody.
+
+Longer than most: bounds, cells and dominance rewrite one plan together.
 """
 
 from __future__ import annotations
