@@ -16,6 +16,8 @@ sys.dont_write_bytecode = False
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from browser import browser as browser  # noqa: E402  # a fixture
+
 # On a busy machine every example takes long; that says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
