@@ -156,6 +156,8 @@ def _gone(values: Any) -> NDArray[np.bool_]:
 
 def python_value(kind: Type, value: Any) -> Any:
     """Return a value of a result as tables of results show it; `value` is as it is on shares, or that already."""
+    if value is None and not isinstance(kind, Time) and kind.nullable:
+        return None
     if isinstance(kind, Identifier):
         return str(value)
     if isinstance(kind, Boolean):

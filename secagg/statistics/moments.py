@@ -9,13 +9,14 @@ it is told only where at least `smallest` rows lie on either side.
 
 *Correlation* (`correlation`): sums and products of columns moved into -1..1 by public ranges. With means m and second
 moments, C = sum x x^T / n - m m^T, and r_ij = C_ij / sqrt(C_ii C_jj) by the scaling of `linalg.factor`.
-Error of r: 1e-6 where each column's standard deviation is at least 1/50 of half its range. A column with less than
-2**-10 of it counts as constant.
+Error of r: 1e-6 where each column's standard deviation is at least 1/50 of half its range, and 2e-4 down to 1/256 of it.
+A column with less is said to be narrow, by a shared bit, and its correlations are 0.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.statistics.ratios import FINEST, inverse, mean
 
 MOST_VALUES: Final = 1 << 16
+NARROW: Final = 2.0**-8  # standard deviation, in half ranges, below which a column has no correlations
 _FINE: Final = FixedType(20)
 _PARTS: Final = 10_000  # a quantile's share is in units of 1 / 10,000
 
@@ -146,8 +148,21 @@ def moved_sums(columns: Any, low: Any, high: Any) -> tuple[NDArray[np.float64], 
     return moved.sum(axis=0), moved.T @ moved, len(x)
 
 
-def correlation(sums: SharedArray, products: SharedArray, n: SharedArray) -> SharedArray:
-    """Return the correlation matrix (p, p) in fixed(30), 0 for a column that is constant.
+@dataclass(frozen=True, eq=False)
+class Correlations:
+    """Correlations, shared.
+
+    Attributes:
+      r: the matrix (p, p) in fixed(30); 0 for columns that are narrow.
+      narrow: bools (p,), which columns vary too little for their correlations to be right.
+    """
+
+    r: SharedArray
+    narrow: SharedArray
+
+
+def correlation(sums: SharedArray, products: SharedArray, n: SharedArray) -> Correlations:
+    """Return correlations, and which columns are too narrow to have any.
 
     Args:
       sums: in fixed(30), of shape (p,), of all hospitals together; `products`: of shape (p, p). See `moved_sums`.
@@ -160,7 +175,8 @@ def correlation(sums: SharedArray, products: SharedArray, n: SharedArray) -> Sha
     m, second = mean(sums, n, one_over), mean(products, n, one_over)
     c = second - product(m.reshape(p, 1), m, FINEST)
     places = np.arange(p)
-    scale = rsqrt(product(c, c.engine.public(np.float64(1), dtype=_FINE), _FINE)[places, places])
+    varies = c[places, places] >= NARROW**2
+    scale = varies * rsqrt(product(c, c.engine.public(np.float64(1), dtype=_FINE), _FINE)[places, places])
     scaled = product(product(c, scale.reshape(p, 1), FINEST), scale, FINEST)
     # The diagonal is 1 up to the rounding of the scale, which is taken off: 1 / sqrt(1 - e) is 1 + e / 2 + 3 e**2 / 8.
     lacks = 1 - scaled[places, places]
@@ -168,8 +184,8 @@ def correlation(sums: SharedArray, products: SharedArray, n: SharedArray) -> Sha
     near = 1 + product(
         lacks, half + product(lacks, lacks.engine.public(np.float64(0.375), dtype=FINEST), FINEST), FINEST
     )
-    found: SharedArray = product(product(scaled, near.reshape(p, 1), FINEST), near, FINEST)
-    return found
+    r: SharedArray = product(product(scaled, near.reshape(p, 1), FINEST), near, FINEST)
+    return Correlations(r, ~varies)
 
 
 def correlation_test(r: float, n: int) -> float:

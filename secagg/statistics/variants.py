@@ -13,8 +13,8 @@ share of the rest that it explains. n - p - 1 degrees of freedom give its t = sq
 the effect, and n r2 is the score test. Variants are ranked by r2, and the effects and r2 of the first few are all there
 is to open: `t_test` makes standard errors and p-values of them.
 
-Range: dosages 0 to 2, covariates and traits moved into -1..1 by public ranges, 2**19 rows, yy / n of at least 2**-12. A
-variant with gg / n below 2**-8 counts as constant, and has r2 = 0.
+Range: dosages 0 to 2, covariates and traits moved into -1..1 by public ranges, 2**19 rows. Where gg / n is below 2**-8 or
+yy / n below 2**-12, a variant has effect and r2 0, and a shared bit says that it is narrow.
 Error: of r2, 2**-24 (1 + n / yy); of effects, in units of the moved trait, 1e-7. So ranges are to be no wider than needed.
 """
 
@@ -40,7 +40,8 @@ from secagg.statistics.ratios import FINEST, inverse, mean
 LARGEST_DOSAGE: Final = 2
 _FINE: Final = FixedType(20)
 _INVERSE: Final = 28  # fractional bits of n / gg, which is below 2**8
-_LEAST: Final = 2.0**-8  # of gg / n, so that an effect is below 2**4
+LEAST_OF_VARIANT: Final = 2.0**-8  # of gg / n, so that an effect is below 2**4
+LEAST_OF_TRAIT: Final = 2.0**-12  # of yy / n
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +52,13 @@ class Hits:
       variant: places, in int64.
       effect: change of the moved trait for one more copy, in fixed(28).
       r2: in fixed(28).
+      narrow: bools; the variant, or the trait, hardly varies beside the covariates, and the effect says nothing.
     """
 
     variant: SharedArray
     effect: SharedArray
     r2: SharedArray
+    narrow: SharedArray
 
 
 def with_ones(covariates: Any) -> NDArray[np.float64]:
@@ -129,13 +132,13 @@ def association(squares: SharedArray, products: SharedArray, moments: SharedArra
     gg = own - _quadratic(a, cross[:-1], matrix, a, cross[:-1])
     gy = cross[-1] - _quadratic(a, cross[:-1], matrix, b, with_trait)
     yy = second[-1, -1] - _quadratic(b, with_trait, matrix, b, with_trait)
-    counts = (gg > _LEAST).astype(int64)
-    inverse_gg = _inverse(gg) * counts
+    varies = (gg > LEAST_OF_VARIANT) & (yy > LEAST_OF_TRAIT)
+    inverse_gg = _inverse(gg) * varies.astype(int64)
     inverse_yy = _inverse(yy)
     effect = product(gy, inverse_gg, FixedType(_INVERSE))
     r2 = product(product(effect, gy, FINEST), inverse_yy, FixedType(_INVERSE))
     places: SharedArray = squares.engine.public(np.arange(variants))
-    found = sort_by([r2], [places, effect, r2], descending=True, first=top)
+    found = sort_by([r2], [places, effect, r2, ~varies], descending=True, first=top)
     return Hits(*found)
 
 

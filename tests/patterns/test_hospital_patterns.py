@@ -59,14 +59,21 @@ def test_the_log_rank_test_of_all_hospitals():
     assert degrees == 1
     assert statistic > 0
     assert 0 < p < 1
+    smallest = min(np.bincount(ROSSI["fin"]))
+    for few, told in ((smallest, 1), (smallest + 1, 0)):
+        assert len(compared(LOGRANK, LOGRANK.Parameters(ARMS, last_time=52, smallest=few), TABLES)) == told
 
 
 @pytest.mark.slow
 def test_cox_s_model_of_all_hospitals_with_padded_rows():
-    names = ("fin", "age")
-    tables = with_covariates(ROSSI["week"], EVENT, ROSSI[[*names]].to_numpy(float), names, AT)
+    names = ("fin", "age", "flat")
+    x = np.column_stack([ROSSI[["fin", "age"]].to_numpy(float), np.full(len(ROSSI), 3)])
+    tables = with_covariates(ROSSI["week"], EVENT, x, names, AT)
     found = compared(COX, COX.Parameters(covariates=names, iterations=6), tables)
     assert [row[0] for row in found] == list(names)
+    assert [row[1] is None for row in found] == [False, False, True]
+    few = COX.Parameters(covariates=names, iterations=1, smallest=int(EVENT.sum()) + 1)
+    assert compared(COX, few, tables) == []
 
 
 def test_what_hospitals_did_not_agree_on_is_refused_before_anything_is_sent():
@@ -174,13 +181,20 @@ def test_a_measurement_by_group_is_described_where_groups_are_large_enough():
 
 
 def test_correlations_of_all_hospitals():
-    names = ("age", "prio", "fin")
-    x = ROSSI[[*names]].to_numpy(float)
+    names = ("age", "prio", "flat")
+    x = ROSSI[["age", "prio", "fin"]].to_numpy(float)
     tables = with_covariates(ROSSI["week"], EVENT, x, names, AT)
     for own in tables.values():
         own["patients"] = {"patient": own["patients"]["patient"]}
-    parameters = CORRELATION.Parameters(covariates=names, low=(0, 0, 0), high=(60, 30, 1))
-    assert len(compared(CORRELATION, parameters, tables)) == 3
+    # The last one's standard deviation is 1/2, which is less than 1/256 of half its range.
+    rows = compared(CORRELATION, CORRELATION.Parameters(names, (0, 0, -130), (60, 30, 130)), tables)
+    assert [r is None for _, _, r, _, _ in rows] == [False, True, True]
+    assert all(
+        r is not None
+        for _, _, r, _, _ in compared(
+            CORRELATION, CORRELATION.Parameters(names, (0, 0, 0), (60, 30, 1)), tables
+        )
+    )
     assert compared(CORRELATION, CORRELATION.Parameters(names, (0, 0, 0), (60, 30, 1), 1000), tables) == []
 
 
@@ -213,6 +227,7 @@ def test_variants_that_few_carry_are_told():
 def test_the_variants_that_go_with_a_trait():
     n, m = len(AGE), 12
     dosages = RNG.binomial(2, 0.3, (n, m))
+    dosages[:, 5] = 1
     trait = np.clip(50 + 6 * dosages[:, 3] + AGE / 4 + RNG.normal(size=n), 40, 80).round(3)
     variants = tuple(f"rs{i}" for i in range(m))
     tables = with_covariates(ROSSI["week"], EVENT, np.column_stack([trait, AGE]), ("trait", "age"), AT)
@@ -227,6 +242,11 @@ def test_the_variants_that_go_with_a_trait():
         ASSOCIATION, ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, top=2), tables
     )
     assert found[0][0] == "rs3"
+    flat = ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, top=m)
+    last = played(ASSOCIATION, flat, tables, COMPUTING).results["elm"][-1]
+    assert last == ("rs5", None, None, None, n)
+    few = ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, smallest=n + 1)
+    assert compared(ASSOCIATION, few, tables) == []
     with pytest.raises(DataError, match="expected one dosage for each of 1 patients and 13 variants; 1 are"):
         ASSOCIATION.local(
             ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=(*variants, "rs99")), tables["fir"]

@@ -104,7 +104,7 @@ def test_correlations_and_their_p_values_are_scipy_s():
     sums, products, n = moved_sums(x, [-20] * 3, [20] * 3)
     (r,) = opened(
         lambda engine: [
-            correlation(shared(engine, sums, FINEST), shared(engine, products, FINEST), shared(engine, n))
+            correlation(shared(engine, sums, FINEST), shared(engine, products, FINEST), shared(engine, n)).r
         ]
     )
     assert np.allclose(r, np.corrcoef(x.T), rtol=0, atol=1e-6)

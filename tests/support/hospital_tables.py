@@ -60,13 +60,13 @@ def with_covariates(
 
 
 def largest_difference(found: Sequence[tuple[Any, ...]], expected: Sequence[tuple[Any, ...]]) -> float:
-    """Return the largest difference of numbers, relative to those above 1; infinity where rows or texts differ."""
+    """Return the largest difference of numbers, relative to those above 1; infinity where rows, texts or NULL differ."""
     if len(found) != len(expected):
         return float("inf")
     worst = 0.0
     for row, reference in zip(found, expected, strict=True):
         for value, wanted in zip(row, reference, strict=True):
-            if isinstance(wanted, str | bool) or isinstance(value, str | bool):
+            if isinstance(wanted, str | bool | None) or isinstance(value, str | bool | None):
                 worst = max(worst, 0.0 if value == wanted else float("inf"))
             else:
                 worst = max(worst, abs(float(value) - float(wanted)) / max(1.0, abs(float(wanted))))

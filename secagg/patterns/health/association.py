@@ -4,8 +4,9 @@ A linear regression a variant (trait on dosage and covariates), as genome-wide s
 rows alone, and only sums are shared; so the joint part grows with the variants, not with the patients. A patient who is in
 the tables of two hospitals counts twice.
 
-Learns: the recipients, the `top` variants that explain most of the trait, with effect, standard error and p-value, and the
-number of patients. Nothing about the other variants but that they explain less.
+Learns: the recipients, if there are `smallest` patients, their number and the `top` variants that explain most of the trait,
+with effect, standard error and p-value, NULL where the variant or the trait hardly varies. Nothing about the other
+variants but that they explain less.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.errors import DataError, PlanError
-from secagg.mpc import stack
+from secagg.mpc import int64, stack
 from secagg.party import PartyId
 from secagg.patterns.health.correlation import check_ranges
-from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names, places
+from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names, places
 from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
@@ -31,6 +32,8 @@ from secagg.query.schema import Identifier, Integer, Schema
 from secagg.statistics.ratios import MOST
 from secagg.statistics.variants import (
     LARGEST_DOSAGE,
+    LEAST_OF_TRAIT,
+    LEAST_OF_VARIANT,
     association,
     shortened_count,
     t_test,
@@ -52,6 +55,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: tuple[float, ...] = (120,)
     variants: tuple[str, ...] = ("rs1", "rs2")
     top: Annotated[int, Meta(ge=1, le=1000)] = 1
+    smallest: Annotated[int, Meta(ge=3)] = 10
 
 
 class Association(ProgramPattern):
@@ -68,13 +72,16 @@ class Association(ProgramPattern):
     }
     results = Schema(
         variant=Identifier(),
-        effect=STATISTIC,
-        standard_error=STATISTIC,
-        p_value=PROBABILITY,
+        effect=STATISTIC_OR_NULL,
+        standard_error=STATISTIC_OR_NULL,
+        p_value=PROBABILITY_OR_NULL,
         patients=Integer(),
     )
     Parameters = Study
-    tells = "the variants that explain most of the trait, with effect and share explained, and the number of patients"
+    tells = (
+        "if there are enough patients, their number and the variants that explain most of the trait, with effect and share "
+        "explained, NULL for those that hardly vary"
+    )
 
     def check(self, parameters: Study, terms: Terms) -> None:
         """Raise `PlanError` for what cannot be computed."""
@@ -121,15 +128,26 @@ class Association(ProgramPattern):
         each = {name: rows[name].reshape((hospitals, -1)).sum(axis=0) for name in rows.columns}
         products = stack([each[f"s{i}"] for i in range(q)])
         hits = association(each["squares"], products, moments, top=parameters.top)
-        found = {"variant": hits.variant, "effect": hits.effect, "r2": hits.r2}
-        return Findings({**found, "patients": shortened_count(moments).reshape(1)})
+        n = shortened_count(moments)
+        told = n >= parameters.smallest
+        counts = told.astype(int64)
+        return Findings(
+            {
+                "variant": hits.variant * counts,
+                "effect": hits.effect * counts,
+                "r2": hits.r2 * counts,
+                "narrow": hits.narrow & told,
+                "patients": (n * counts).reshape(1),
+            }
+        )
 
     def told(self, parameters: Study, columns: Sequence[Any]) -> Sequence[Any]:
         """Name variants, and make standard errors and p-values."""
-        places_of, effects, r2, (n,) = columns
+        *hits, (n,) = columns
         rows = [
-            _named(parameters, int(place), float(effect), float(share), int(n))
-            for place, effect, share in zip(places_of, effects, r2, strict=True)
+            _named(parameters, int(place), float(effect), float(share), bool(narrow), int(n))
+            for place, effect, share, narrow in zip(*hits, strict=True)
+            if n
         ]
         return [[row[i] for row in rows] for i in range(5)]
 
@@ -137,28 +155,23 @@ class Association(ProgramPattern):
         """Regress the pooled rows with numpy."""
         each = [_rows(parameters, own) for own in tables.values()]
         covariates, trait, dosages = (np.concatenate(part) for part in zip(*each, strict=True))
-        design = np.column_stack([np.ones(len(trait)), covariates])
+        n = len(trait)
+        if n < parameters.smallest:
+            return []
+        design = np.column_stack([np.ones(n), covariates])
 
         def rest(y: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.asarray(y - design @ np.linalg.lstsq(design, y, rcond=None)[0])
 
         g, y = rest(dosages.astype(np.float64)), rest(trait)
         gg, gy = (g * g).sum(axis=0), g.T @ y
-        varies = gg > len(trait) * 2.0**-8
+        varies = (gg > n * LEAST_OF_VARIANT) & (y @ y > n * LEAST_OF_TRAIT)
         effect = np.divide(gy, gg, out=np.zeros_like(gy), where=varies)
-        r2 = effect * gy / (y @ y)
+        r2 = np.divide(effect * gy, y @ y, out=np.zeros_like(gy), where=varies)
         order = np.argsort(-r2, kind="stable")[: parameters.top]
-        rows = [_named(parameters, int(i), float(effect[i]), float(r2[i]), len(trait)) for i in order]
-        return [
-            (
-                name,
-                python_value(STATISTIC, b),
-                python_value(STATISTIC, e),
-                python_value(PROBABILITY, p),
-                n,
-            )
-            for name, b, e, p, n in rows
-        ]
+        rows = [_named(parameters, int(i), float(effect[i]), float(r2[i]), not varies[i], n) for i in order]
+        kinds = tuple(self.results[name] for name in self.results)
+        return [tuple(map(python_value, kinds, row)) for row in rows]
 
 
 def _rows(
@@ -191,12 +204,15 @@ def _rows(
 
 
 def _named(
-    parameters: Study, place: int, effect: float, r2: float, n: int
-) -> tuple[str, float, float, float, int]:
+    parameters: Study, place: int, effect: float, r2: float, narrow: bool, n: int
+) -> tuple[str, float | None, float | None, float | None, int]:
     """Return a hit in the trait's own units."""
+    variant = parameters.variants[place]
+    if narrow:
+        return variant, None, None, None, n
     unit = (parameters.trait_high - parameters.trait_low) / 2
     error, p = t_test(effect, r2, n - len(parameters.covariates) - 2)
-    return parameters.variants[place], effect * unit, min(error * unit, 10.0**8), p, n
+    return variant, effect * unit, min(error * unit, 10.0**8), p, n
 
 
 ASSOCIATION: Final = Association()

@@ -4,7 +4,8 @@ Each hospital adds up its own rows and their products, moved into -1..1 by publi
 patient who is in the tables of two hospitals counts twice.
 
 Learns: the recipients, the correlation of each two measurements and the number of patients, if there are at least
-`smallest`. The p-value follows from both. No mean, no variance.
+`smallest`. The p-value follows from both. No mean, and no variance but which measurements vary too little: their
+correlations are NULL.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
-from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names
+from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Identifier, Integer, Schema
-from secagg.statistics.moments import correlation, correlation_test, moved_sums
+from secagg.statistics.moments import NARROW, correlation, correlation_test, moved_sums
 from secagg.statistics.ratios import MOST
 
 
@@ -63,12 +64,15 @@ class Correlation(ProgramPattern):
     results = Schema(
         first=Identifier(),
         second=Identifier(),
-        correlation=STATISTIC,
+        correlation=STATISTIC_OR_NULL,
         patients=Integer(),
-        p_value=PROBABILITY,
+        p_value=PROBABILITY_OR_NULL,
     )
     Parameters = Ranges
-    tells = "the correlation of each two measurements and the number of patients, if there are enough; p-values follow"
+    tells = (
+        "if there are enough patients, their number and the correlation of each two measurements, NULL for those that vary "
+        "too little, and which these are; p-values follow"
+    )
 
     def check(self, parameters: Ranges, terms: Terms) -> None:
         """Raise `PlanError` for fewer than two measurements, or other ranges than measurements."""
@@ -102,15 +106,21 @@ class Correlation(ProgramPattern):
         n = tables["rows"]["number"].sum()
         sums = tables["sums"]["sum"].reshape((hospitals, p)).sum(axis=0)
         products = tables["products"]["product"].reshape((hospitals, p, p)).sum(axis=0)
-        r = correlation(sums, products, n)
+        found = correlation(sums, products, n)
         above = np.triu_indices(p, 1)
         told = n >= parameters.smallest
-        return Findings({"r": r[above] * told, "n": (n * told.astype(int64)).reshape(1)})
+        return Findings(
+            {
+                "r": found.r[above] * told,
+                "narrow": found.narrow & told,
+                "n": (n * told.astype(int64)).reshape(1),
+            }
+        )
 
     def told(self, parameters: Ranges, columns: Sequence[Any]) -> Sequence[Any]:
         """Name pairs, and add p-values."""
-        r, (n,) = columns
-        rows = _named(parameters, r, int(n)) if n else []
+        r, narrow, (n,) = columns
+        rows = _named(parameters, r, narrow, int(n)) if n else []
         return [[row[i] for row in rows] for i in range(5)]
 
     def pooled(self, parameters: Ranges, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
@@ -121,23 +131,30 @@ class Correlation(ProgramPattern):
         distance = x - x.mean(axis=0)
         spread = np.sqrt((distance**2).sum(axis=0))
         products = distance.T @ distance
-        r = np.divide(
-            products,
-            np.outer(spread, spread),
-            out=np.zeros_like(products),
-            where=np.outer(spread, spread) > 0,
-        )
-        rows = _named(parameters, r[np.triu_indices(x.shape[1], 1)], len(x))
-        return [(a, b, python_value(STATISTIC, c), n, python_value(PROBABILITY, p)) for a, b, c, n, p in rows]
+        half = (np.array(parameters.high) - np.array(parameters.low)) / 2
+        narrow = spread / np.sqrt(len(x)) < NARROW * half
+        scale = np.where(narrow, 0, 1 / np.where(narrow, 1, spread))
+        r = products * np.outer(scale, scale)
+        rows = _named(parameters, r[np.triu_indices(x.shape[1], 1)], narrow, len(x))
+        return [
+            (a, b, python_value(STATISTIC_OR_NULL, c), n, python_value(PROBABILITY_OR_NULL, p))
+            for a, b, c, n, p in rows
+        ]
 
 
 def _rows(parameters: Ranges, tables: Tables) -> NDArray[np.float64]:
     return wide(parameters.covariates, tables["patients"]["patient"], tables["covariates"])
 
 
-def _named(parameters: Ranges, r: Any, n: int) -> list[tuple[str, str, float, int, float]]:
-    pairs = itertools.combinations(parameters.covariates, 2)
-    return [(a, b, float(c), n, correlation_test(float(c), n)) for (a, b), c in zip(pairs, r, strict=True)]
+def _named(
+    parameters: Ranges, r: Any, narrow: Any, n: int
+) -> list[tuple[str, str, float | None, int, float | None]]:
+    rows: list[tuple[str, str, float | None, int, float | None]] = []
+    pairs = itertools.combinations(zip(parameters.covariates, narrow, strict=True), 2)
+    for ((a, a_is_narrow), (b, b_is_narrow)), c in zip(pairs, r, strict=True):
+        told = None if a_is_narrow or b_is_narrow else float(c)
+        rows.append((a, b, told, n, None if told is None else correlation_test(told, n)))
+    return rows
 
 
 CORRELATION: Final = Correlation()

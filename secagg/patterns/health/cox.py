@@ -3,8 +3,9 @@
 A patient is a row of the table `patients`, and has each agreed covariate in the table `covariates`. The rows are shared, and
 sorted in secret. A patient who is in the tables of two hospitals counts twice.
 
-Learns: the recipients, for each covariate, its coefficient and standard error, and whether Newton's method has converged
-(`last_step` below 1e-5). No intermediate coefficients, no risk sets, no row counts but the announced ones.
+Learns: the recipients, if `smallest` patients have the event, for each covariate its coefficient and standard error, NULL
+where others determine it or it hardly varies, and whether Newton's method has converged (`last_step` below 1e-5). No
+intermediate coefficients, no risk sets, no row counts but the announced ones.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import numpy as np
 from msgspec import Meta
 
 from secagg.errors import PlanError
-from secagg.mpc import stack
+from secagg.mpc import int64, stack
 from secagg.party import PartyId
 from secagg.patterns.health import plain
-from secagg.patterns.health.labels import PROBABILITY, STATISTIC, check_names
+from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
@@ -34,11 +35,12 @@ _FRAC_BITS: Final = 24  # of a covariate on shares, so that its six decimals are
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which covariates, and how ties are treated."""
+    """Which covariates, how ties are treated, and how few patients with the event are too few."""
 
     covariates: tuple[str, ...] = ("age", "treatment")
     ties: Literal["efron", "breslow"] = "efron"
     iterations: Annotated[int, Meta(ge=1, le=30)] = 8
+    smallest: Annotated[int, Meta(ge=1)] = 10
 
 
 class CoxModel(ProgramPattern):
@@ -52,15 +54,15 @@ class CoxModel(ProgramPattern):
     }
     results = Schema(
         covariate=Identifier(),
-        coefficient=STATISTIC,
-        standard_error=STATISTIC,
-        p_value=PROBABILITY,
+        coefficient=STATISTIC_OR_NULL,
+        standard_error=STATISTIC_OR_NULL,
+        p_value=PROBABILITY_OR_NULL,
         last_step=STATISTIC,
     )
     Parameters = Model
     tells = (
-        "for each covariate its coefficient and its standard error, and once the last step of Newton's method; the p-value "
-        "follows from the first two"
+        "if enough patients have the event, for each covariate its coefficient and its standard error, and once the last "
+        "step of Newton's method; the p-value follows from the first two"
     )
 
     def check(self, parameters: Model, terms: Terms) -> None:
@@ -99,19 +101,21 @@ class CoxModel(ProgramPattern):
             iterations=parameters.iterations,
             valid=rows.valid,
         )
+        told = (rows["event"] & rows.valid).astype(int64).sum() >= parameters.smallest
         return Findings(
             {
-                "covariate": list(parameters.covariates),
-                "coefficient": model.coef_,
-                "standard_error": model.std_errors_,
-                "last_step": model.last_step_.reshape(1),
+                "coefficient": model.coef_ * told,
+                "standard_error": model.std_errors_ * told,
+                "last_step": (model.last_step_ * told).reshape(1),
+                "told": told.reshape(1),
             }
         )
 
-    def told(self, parameters: Model, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+    def told(self, parameters: Model, columns: Sequence[Any]) -> Sequence[Any]:
         """Add the p-values of Wald's test."""
-        names, coefficients, errors, (last_step,) = columns
-        return [names, coefficients, errors, _wald(coefficients, errors), [float(last_step)] * len(names)]
+        coefficients, errors, (last_step,), (told,) = columns
+        rows = _named(parameters, coefficients, errors, float(last_step)) if told else []
+        return [[row[i] for row in rows] for i in range(5)]
 
     def pooled(self, parameters: Model, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
         """Fit the model to the pooled patients; the last step is 0."""
@@ -120,27 +124,25 @@ class CoxModel(ProgramPattern):
             [np.column_stack([t[f"x{i}"] for i in range(len(parameters.covariates))]) for t in own]
         )
         time, event = (np.concatenate([t[name] for t in own]) for name in ("time", "event"))
+        if event.sum() < parameters.smallest:
+            return []
         x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
         coefficients, errors = plain.cox(x, time, event.astype(bool), parameters.ties)
-        columns = zip(coefficients, errors, _wald(coefficients, errors), strict=True)
-        zero = python_value(STATISTIC, 0.0)
-        return [
-            (
-                name,
-                python_value(STATISTIC, float(b)),
-                python_value(STATISTIC, float(e)),
-                python_value(PROBABILITY, p),
-                zero,
-            )
-            for name, (b, e, p) in zip(parameters.covariates, columns, strict=True)
-        ]
+        kinds = tuple(self.results[name] for name in self.results)
+        return [tuple(map(python_value, kinds, row)) for row in _named(parameters, coefficients, errors, 0.0)]
 
 
-def _wald(coefficients: Any, errors: Any) -> list[float]:
-    return [
-        upper_gamma(0.5, (float(b) / float(e)) ** 2 / 2) if e > 0 else 1.0
-        for b, e in zip(coefficients, errors, strict=True)
-    ]
+def _named(
+    parameters: Model, coefficients: Any, errors: Any, last_step: float
+) -> list[tuple[str, float | None, float | None, float | None, float]]:
+    """Return a row a covariate; one with the error 0 has no coefficient."""
+    rows: list[tuple[str, float | None, float | None, float | None, float]] = []
+    for name, b, e in zip(parameters.covariates, map(float, coefficients), map(float, errors), strict=True):
+        if e > 0:
+            rows.append((name, b, e, upper_gamma(0.5, (b / e) ** 2 / 2), last_step))
+        else:
+            rows.append((name, None, None, None, last_step))
+    return rows
 
 
 COX: Final = CoxModel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from secagg.query.schema import Real
 
 PROBABILITY: Final = Real(Decimal(0), Decimal(1), 9)
 STATISTIC: Final = Real(Decimal(-(10**8)), Decimal(10**8), 9)
+PROBABILITY_OR_NULL: Final = replace(PROBABILITY, nullable=True)
+STATISTIC_OR_NULL: Final = replace(STATISTIC, nullable=True)
 
 
 def check_names(what: str, names: Sequence[str], *, least: int = 1, most: int = 64) -> None:

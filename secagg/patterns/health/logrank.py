@@ -3,14 +3,18 @@
 What hospitals share is what they share for `survival`: counts by group and time. A patient who is in the tables of two
 hospitals counts twice.
 
-Learns: the recipients, the test's statistic, its degrees of freedom, which are the groups with patients at risk less one,
-and the p-value that follows from both. Neither the curves nor the sizes of groups.
+Learns: the recipients, if no group has fewer than `smallest` patients but those that have none, the test's statistic, its
+degrees of freedom, which are the groups with patients at risk less one, and the p-value that follows from both. Neither
+the curves nor the sizes of groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import numpy as np
+from msgspec import Meta
 
 from secagg.mpc import int64
 from secagg.party import PartyId
@@ -25,9 +29,10 @@ from secagg.statistics.log_rank import logrank, p_value
 
 
 class Groups(TimesAndGroups, frozen=True, forbid_unknown_fields=True):
-    """Which groups are compared."""
+    """Which groups are compared, and how few patients of one are too few."""
 
     arms: tuple[str, ...] = ("control", "treatment")
+    smallest: Annotated[int, Meta(ge=1)] = 10
 
 
 class LogRank(CountsByTime):
@@ -37,7 +42,7 @@ class LogRank(CountsByTime):
     summary = "whether groups of patients have different survival curves: the log-rank test."
     results = Schema(statistic=STATISTIC, degrees=Integer(), p_value=PROBABILITY)
     Parameters = Groups
-    tells = "the log-rank statistic of the groups, its degrees of freedom, and the p-value"
+    tells = "if no group is too small, the log-rank statistic of the groups, its degrees of freedom, and the p-value"
 
     def check(self, parameters: Groups, terms: Terms) -> None:
         """Raise `PlanError` for fewer than two groups, and bounds that cannot be computed with."""
@@ -48,12 +53,15 @@ class LogRank(CountsByTime):
         """Work out the test."""
         counts = tables["counts"]
         most = parameters.max_patients * len(counts.owners)
-        found = logrank(*self.summed_up(parameters, counts), most=most)
+        events, leaving = self.summed_up(parameters, counts)
+        found = logrank(events, leaving, most=most)
+        patients = leaving.sum(axis=1)
         return Findings(
             {
                 "statistic": found.statistic.reshape(1),
                 "degrees": found.degrees.astype(int64).reshape(1),
-            }
+            },
+            shown=((patients == 0) | (patients >= parameters.smallest)).all().reshape(1),
         )
 
     def told(self, parameters: Groups, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
@@ -63,7 +71,10 @@ class LogRank(CountsByTime):
 
     def pooled(self, parameters: Groups, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
         """Compute the test of the pooled patients."""
-        statistic, degrees = plain.logrank(*self.everybody(parameters, tables), len(parameters.arms))
+        time, event, group = self.everybody(parameters, tables)
+        if any(0 < n < parameters.smallest for n in np.bincount(group)):
+            return []
+        statistic, degrees = plain.logrank(time, event, group, len(parameters.arms))
         p = p_value(statistic, degrees)
         return [(python_value(STATISTIC, statistic), degrees, python_value(PROBABILITY, p))]
 
