@@ -13,6 +13,7 @@
     │   ├── CheatingError       one of the named parties lied, and a check found it
     │   ├── WireError           bytes that are not a message
     │   └── AuthenticationError a peer that is not who it should be, or a frame altered on the way
+    ├── RefusedError            a party's own checks do not allow a run, before anything is shared
     ├── PeerMissingError        a peer that should be there is not
     │   ├── PeerVanishedError   the connection ended, or nothing came for too long
     │   ├── TooFewPartiesError  fewer answered than the protocol needs
@@ -22,7 +23,8 @@
 An argument that is out of range whatever the others are is a `UsageError` itself. Its kinds say more: `RangeError` speaks
 of the data, `PlanError` of what the arguments ask for together, `ShapeError` of arrays.
 
-The branches tell a caller what to do. In their order: mend the input; find out what the named peer runs; wait for it, or
+The branches tell a caller what to do. In their order: mend the input; find out what the named peer runs; ask who
+must allow the run; wait for it, or
 go on without it; take another machine or another numpy. A message says what was expected, what came, whose it was and
 what to do. It never holds a secret value, and no character that a terminal obeys.
 """
@@ -45,6 +47,7 @@ __all__ = [
     "PeerVanishedError",
     "PlanError",
     "RangeError",
+    "RefusedError",
     "RemoteProtocolError",
     "RuleError",
     "SecaggError",
@@ -174,6 +177,22 @@ class WireError(RemoteProtocolError):
 
 class AuthenticationError(RemoteProtocolError):
     """A peer is not who it should be, or a frame was altered on the way."""
+
+
+class RefusedError(_AboutAPeerError):
+    """A party's own checks do not allow a run; nothing was shared.
+
+    Args:
+      peer: whose doing it is that they do not; the refusing party itself where it is nobody else's.
+      told: what the other parties are told; the message where it is "".
+    """
+
+    def __init__(self, message: str, *lines: str, peer: str = "", told: str = "") -> None:
+        super().__init__(message, *lines, peer=peer)
+        self._told = told
+
+    def for_peers(self) -> str:
+        return self._told or str(self)
 
 
 class PeerMissingError(_AboutAPeerError):

@@ -1,19 +1,22 @@
 """Run one party's part of a job: meet, agree, only then read data, compute, keep a record.
 
 An input party announces its rows once it has read its data, and everybody waits for all announcements. So a table
-that cannot be used ends the run before anything is computed, and everybody knows the cost of what follows.
+that cannot be used ends the run before anything is computed, and everybody knows the cost of what follows. Then the
+gates of all parties must pass (see `gates`), before anything is shared.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
+from secagg.jobs import gates as gating
+from secagg.jobs.gates import Gate, GateStatements, Outcome, RunAtHand
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
@@ -53,9 +56,9 @@ class Progress:
     step: int = 0
 
 
-def phases(job: Job) -> tuple[str, ...]:
-    """Return the phases of a run, in order."""
-    return (CONNECT, READ, *job.pattern.phases)
+def phases(job: Job, *, gated: bool = False) -> tuple[str, ...]:
+    """Return the phases of a run with or without gates, in order."""
+    return (CONNECT, READ, *([gating.PHASE] if gated else []), *job.pattern.phases)
 
 
 class Part:
@@ -64,28 +67,47 @@ class Part:
     Args:
       job, me: the job, and which of its parties this is.
       read: at an input party, returns its tables; called when everybody is there and agrees.
+      gates: what must pass before anything is shared; all parties have gates of the same names.
+      identity: whose key signs what the gates state; not needed without gates.
+      resumes: the first session of a run that goes on from a checkpoint, else None.
 
     Attributes:
       contribution: what this party puts in, once it is read.
       agreed: what the input parties announced, once known.
       declared: what the record will say in the pattern's words, once known.
-      forecast: the declared cost, once known.
+      forecast: the declared cost, that of the gates included, once known.
+      stated: what the gates of all parties stated, once all have passed.
       party: of the network, once everybody is there.
       session, met: the session, and when it began on the monotonic clock.
 
     Raises:
-      UsageError: `me` is not in the job, data at a party that puts none in, or none at one that does.
+      UsageError: `me` is not in the job, data at a party that puts none in, or none at one that does; gates without an
+        identity, or two of one name.
     """
 
-    def __init__(self, job: Job, me: PartyId, read: Callable[[], Tables] | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        me: PartyId,
+        read: Callable[[], Tables] | None,
+        *,
+        gates: Sequence[Gate] = (),
+        identity: Identity | None = None,
+        resumes: bytes | None = None,
+    ) -> None:
         job.check_takes_part(me)
         if (read is not None) != (me in job.input_parties):
             raise UsageError(
                 f"expected data from the input parties {', '.join(job.input_parties)} and from nobody else; "
                 f"{me} gives {'some' if read is not None else 'none'}"
             )
+        if gates and identity is None:
+            raise UsageError(f"gates need the identity of {me}, whose key signs what they state")
         self.job = job
         self.me = me
+        self.gates = gating.ordered(gates)
+        self.resumes = resumes
+        self.stated: dict[PartyId, GateStatements] = {}
         self.contribution: Contribution | None = None
         self.agreed: Agreed | None = None
         self.declared: dict[str, Any] | None = None
@@ -93,7 +115,8 @@ class Part:
         self.session = b""
         self.met = 0.0
         self.party: Party | None = None
-        self._phases = phases(job)
+        self._phases = phases(job, gated=bool(gates))
+        self._identity = identity
         self._read = read
 
     def prepare(self, party: Party) -> None:
@@ -112,11 +135,18 @@ class Part:
         with party.phase(READ):
             self.agreed = await job.pattern.agree(party, job.parameters, job.terms, self.contribution)
         self.declared = declared(job, self.agreed)
-        self.forecast = job.cost(self.agreed.rows)
+        self.forecast = gating.cost(job.roster, self.gates).then(job.cost(self.agreed.rows))
+        if self.gates and self._identity is not None:
+            with party.phase(gating.PHASE):
+                self.stated = await gating.pass_gates(party, self.run_at_hand(), self.gates, self._identity)
         expected = self.me in job.pattern.recipients(job.terms)
         result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
         check_result(job, self.me, result, expected=expected)
         return None if result is None else list(result)
+
+    def run_at_hand(self) -> RunAtHand:
+        """Return the run as gates see it, as far as it has come."""
+        return RunAtHand(self.job, self.me, self.session, self.resumes, self.counts, self.contribution)
 
     @property
     def counts(self) -> dict[PartyId, int]:
@@ -149,6 +179,8 @@ def run_job(
     read: Callable[[], Tables] | None,
     listen: Address | None = None,
     wait_s: float | None = None,
+    gates: Sequence[Gate] = (),
+    resumes: bytes | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[dict[str, Any]], None] | None = None,
 ) -> PartyResult:
@@ -160,14 +192,18 @@ def run_job(
       read: at an input party, returns its tables; called when everybody is there and agrees.
       listen: where to listen, if not at this party's address in the job.
       wait_s: how long this party waits for the others, if not as long as the job says.
+      gates, resumes: as in `Part`.
       on_progress: called a few times a second; what it raises ends the run for everybody.
       on_failure: called with the record of a run that fails or is stopped, before the error is raised.
 
     Raises:
-      UsageError: as `Part`; and what `read` raises.
+      UsageError: as `Part`; and what `read` and the gates' `ready` raise.
       the errors of `run_party`.
     """
-    part = Part(job, me, read)
+    part = Part(job, me, read, gates=gates, identity=identity, resumes=resumes)
+    for gate in part.gates:
+        gate.ready(job, me)
+    told, told_fields = gating.agreement(job, part.gates)
     # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
     about_job, columns = described_job(job, me), job.pattern.results
     addresses = {member.name: member.address for member in job.members}
@@ -189,7 +225,7 @@ def run_job(
 
     def recorded(*, found: int | None = None, error: BaseException | None = None) -> dict[str, Any]:
         met = {"connect_s": part.met - begin} if part.party is not None else {}
-        return record(
+        known = record(
             job,
             me,
             about_job=about_job,
@@ -202,6 +238,11 @@ def run_job(
             reached=part.reached,
             error=error,
         )
+        if part.gates:
+            known["gates"] = gating.recorded(part.stated)
+        if part.party is not None:
+            gating.close_all(part.gates, part.run_at_hand(), Outcome(known, error))
+        return known
 
     try:
         result, _ = run_party(
@@ -210,16 +251,17 @@ def run_job(
             identity=identity,
             peers=job.peers(),
             listen=listen or addresses[me],
-            agreement=job.digest,
-            fields=job.field_digests,
+            agreement=told,
+            fields=told_fields,
             timeouts=job.timeouts if wait_s is None else replace(job.timeouts, connect_s=wait_s),
             prepare=part.prepare,
             on_meeting=meeting,
             on_progress=report,
         )
     except BaseException as error:
+        failed = recorded(error=error)
         if on_failure is not None:
-            on_failure(recorded(error=error))
+            on_failure(failed)
         raise
     found = None if result is None else len(result)
     return PartyResult(me, job, columns, result, recorded(found=found))

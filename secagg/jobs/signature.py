@@ -41,7 +41,7 @@ _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENG
 
 def sign_record(record: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
     """Return a record with its party's signature and certificate."""
-    signature = _sign(identity.secret_key, _digest(record))
+    signature = signed(identity.secret_key, _digest(record))
     return {
         **record,
         "signature": {
@@ -130,7 +130,7 @@ def verify_record(record: Mapping[str, Any], certificate: x509.Certificate | Non
             peer=party,
         )
     try:
-        _verify(signer.public_key(), signature, _digest(unsigned))
+        check_signed(signer.public_key(), signature, _digest(unsigned))
     except (InvalidSignature, ValueError, RecursionError):
         raise AuthenticationError(
             "the record is not what its party signed: it was changed", peer=party
@@ -182,12 +182,8 @@ def recorded_files(
     return found
 
 
-def _digest(record: Mapping[str, Any]) -> bytes:
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return signing.digest(_LABEL, [text.encode()])
-
-
-def _sign(key: PrivateKey, digest: bytes) -> bytes:
+def signed(key: PrivateKey, digest: bytes) -> bytes:
+    """Return a party's signature of a digest, by the kind of key that it has."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(digest, ec.ECDSA(hashes.SHA256()))
     if isinstance(key, rsa.RSAPrivateKey):
@@ -195,7 +191,12 @@ def _sign(key: PrivateKey, digest: bytes) -> bytes:
     return key.sign(digest)
 
 
-def _verify(key: object, signature: bytes, digest: bytes) -> None:
+def check_signed(key: object, signature: bytes, digest: bytes) -> None:
+    """Check a signature that `signed` made with the private key of this public one.
+
+    Raises:
+      InvalidSignature: it is another one, or such a key signs nothing here.
+    """
     if isinstance(key, ec.EllipticCurvePublicKey):
         key.verify(signature, digest, ec.ECDSA(hashes.SHA256()))
     elif isinstance(key, rsa.RSAPublicKey):
@@ -204,6 +205,11 @@ def _verify(key: object, signature: bytes, digest: bytes) -> None:
         key.verify(signature, digest)
     else:
         raise InvalidSignature
+
+
+def _digest(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return signing.digest(_LABEL, [text.encode()])
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

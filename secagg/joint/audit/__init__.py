@@ -1,0 +1,1 @@
+"""What happened: a hash-chained, signed log that several parties can compare."""

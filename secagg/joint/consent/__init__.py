@@ -1,0 +1,1 @@
+"""Whose rows never enter: exclusion lists, and showing that a person was not in a run."""

@@ -1,0 +1,1 @@
+"""Who takes part: members, addresses, certificates, roles, and who holds which table."""

@@ -1,0 +1,1 @@
+"""What a run did, for people: one page of HTML, and papers that are asked for."""

@@ -1,0 +1,1 @@
+"""How a run goes on after a fault: checkpoints, encrypted at rest and deleted at the end."""

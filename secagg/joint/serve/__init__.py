@@ -1,0 +1,1 @@
+"""A party that waits for approved jobs, and its web page."""
