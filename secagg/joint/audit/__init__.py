@@ -1,1 +1,0 @@
-"""What happened: a hash-chained, signed log that several parties can compare."""

@@ -1,1 +1,0 @@
-"""Whose rows never enter: exclusion lists, and showing that a person was not in a run."""

@@ -1,1 +1,0 @@
-"""Who takes part: members, addresses, certificates, roles, and who holds which table."""

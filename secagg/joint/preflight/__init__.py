@@ -1,1 +1,0 @@
-"""Whether a run could begin now: checks at this end and against every peer."""

@@ -1,1 +1,0 @@
-"""A party that waits for approved jobs, and its web page."""
