@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -195,7 +195,7 @@ def signed_otherwise(part: Part) -> Callable[[Any], Message]:
 
     def change(message: Any) -> Message:
         if not isinstance(message, GateStatements):
-            return message  # type: ignore[no-any-return]
+            return message
         other = dict.fromkeys(message.statements, b"another story")
         content = gating._signed_digest(part.session, part.job.digest, part.me, other)
         return GateStatements(other, signed(IDENTITIES[part.me].secret_key, content))
@@ -223,7 +223,7 @@ def test_statements_without_their_senders_signature_are_refused() -> None:
             message: Any, other: dict[str, bytes] = statements, by: bytes | None = signature
         ) -> Message:
             if not isinstance(message, GateStatements):
-                return message  # type: ignore[no-any-return]
+                return message
             return GateStatements({**message.statements, **other}, message.signature if by is None else by)
 
         parts, calls = make_parts()
