@@ -132,7 +132,7 @@ def test_all_check_then_all_commit_before_anything_is_shared() -> None:
         assert after  # what computes
         assert len(before) <= 2  # the announcement of rows, and its digest
         assert list(part.stated) == list(ROSTER)
-        for gate in part.gates:
+        for gate in cast("tuple[Noting, ...]", part.gates):
             assert gate.told == {other: f"{gate.name} of {other}".encode() for other in ROSTER}
 
 
