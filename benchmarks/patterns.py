@@ -60,7 +60,7 @@ CASES: Final = (
             "tolerance_percent": 60,
             "within_s": 30 * _DAY,
             "max_transfers": 16,
-            "min_cents": 30_000,
+            "min_amount_cents": 30_000,
             "max_paths": 40_000,
         },
         "cycle",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from secagg.data import synthetic
 from secagg.data.dialect import Dialect
 from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
+from secagg.jobs.example_files import write_example
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 from secagg.patterns.parameters import units
@@ -33,39 +34,67 @@ from secagg.patterns.pattern import Contribution
 
 __all__ = ["app"]
 
+_BANKS: Final = 3
+_ROWS: Final = 30_000
+
 app = typer.Typer(help="Make example tables; check one's own before a run.", no_args_is_help=True)
 
 
 @app.command("make")
 def make(
-    out: Annotated[Path, typer.Argument(help="A directory for the tables; files in it are replaced.")],
-    banks: Annotated[int, typer.Option(help="How many banks, 2 to 20.")] = 3,
+    pattern: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATTERN]", help="A pattern; without it, larger tables of banks with fraud in them."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="A directory for the tables; files of their names are replaced.")
+    ] = Path("example-data"),
+    banks: Annotated[int | None, typer.Option(help="Without PATTERN: how many banks, 2 to 20 (3).")] = None,
     rows: Annotated[
-        int, typer.Option(help="Transfers a bank, on average; deposits are a quarter of that.")
-    ] = 30_000,
-    start: Annotated[str, typer.Option(help="First day.")] = "2025-01-01",
-    days: Annotated[int, typer.Option(help="Length of the period.")] = 90,
-    currency_decimals: Annotated[int, typer.Option(help="How many decimals amounts have, 0 to 4.")] = 2,
+        int | None,
+        typer.Option(
+            help="Without PATTERN: transfers a bank, on average (30,000); deposits are a quarter of that."
+        ),
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Without PATTERN: first day (2025-01-01).")] = None,
+    days: Annotated[int | None, typer.Option(help="Without PATTERN: length of the period (90).")] = None,
+    currency_decimals: Annotated[
+        int | None, typer.Option(help="Without PATTERN: how many decimals amounts have, 0 to 4 (2).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
 ) -> None:
-    """Write made-up bank tables with planted fraud.
+    """Write made-up tables with something planted in them.
 
-    They go into the directory OUT, with truth.json, which says where the fraud is.
+    With PATTERN: small tables of a few organisations, and a job file that a run on this machine takes. Without: transfers
+    and deposits of banks for collectors and structuring, with truth.json, which says where the fraud is.
     """
-    truth = synthetic.make(
-        out,
-        banks=banks,
-        rows=banks * rows,
-        start=start,
-        days=days,
-        currency_decimals=currency_decimals,
-        seed=seed,
-    )
+    sizes = {"start": start, "days": days, "currency_decimals": currency_decimals}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    if pattern is None:
+        banks = _BANKS if banks is None else banks
+        rows = _ROWS if rows is None else rows
+        truth = synthetic.make(out, banks=banks, rows=banks * rows, seed=seed, **given)  # type: ignore[arg-type]
+        say(
+            stdout(),
+            f"{truth.transfers} transfers and {truth.deposits} deposits of {', '.join(truth.banks)} in {out}; "
+            f"planted: {len(truth.collectors)} collectors, {len(truth.customers)} structuring customers",
+        )
+        return
+    if given or banks is not None or rows is not None:
+        raise UsageError(
+            "the example data of a pattern have their own size; leave out all options but --out and --seed"
+        )
+    files = write_example(pattern, out, seed=seed)
+    say(stdout(), files.example.story)
     say(
         stdout(),
-        f"{truth.transfers} transfers and {truth.deposits} deposits of {', '.join(truth.banks)} in {out}; "
-        f"planted: {len(truth.collectors)} collectors, {len(truth.customers)} structuring customers",
+        f"Tables of {', '.join(files.tables)} and {files.job_file.name} are in {out}. To run the job:",
     )
+    say(stdout(), "")
+    for line in files.command():
+        say(stdout(), line)
 
 
 @app.command("check")

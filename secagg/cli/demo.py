@@ -21,6 +21,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from secagg.cli.demo_example import demonstrate
 from secagg.cli.progress import Style, shown_progress
 from secagg.cli.show import opened_table, phase_table, probability, seconds, size, stdout, table
 from secagg.data.synthetic import Truth, make
@@ -40,14 +41,24 @@ from secagg.patterns.pattern import Result, Tables
 _MARK: Final = ".secagg-demo"
 _SHOWN: Final = 5
 _COMPUTING: Final = 3
+_BANKS: Final = 3
+_ROWS: Final = 30_000
 _PATTERNS: Final[tuple[GroupByPattern, ...]] = (COLLECTORS, STRUCTURING)
 
 Found = dict[str, tuple[int, ...]]
 
 
 def demo(
-    rows: Annotated[int, typer.Option(help="Transfers a bank, on average.")] = 30_000,
-    banks: Annotated[int, typer.Option(help="How many banks, 3 to 20.")] = 3,
+    pattern: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATTERN]", help="A pattern; without it, collectors and structuring on larger tables."
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(help="Without PATTERN: transfers a bank, on average (30,000).")
+    ] = None,
+    banks: Annotated[int | None, typer.Option(help="Without PATTERN: how many banks, 3 to 20 (3).")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same tables.")] = 1,
     out: Annotated[
         Path,
@@ -56,15 +67,24 @@ def demo(
         ),
     ] = Path("demo-output"),
 ) -> None:
-    """Run a whole example with made-up banks on this machine.
+    """Run a whole example with made-up organisations on this machine.
 
-    Each bank is a process of its own. Together they find what none of them finds alone.
+    Each organisation is a process of its own. Together they find what none of them finds alone. The results are compared
+    with those of the pooled tables.
     """
-    run_demo(out, banks=banks, rows=rows, seed=seed)
+    if pattern is None:
+        run_demo(
+            out, banks=_BANKS if banks is None else banks, rows=_ROWS if rows is None else rows, seed=seed
+        )
+        return
+    if rows is not None or banks is not None:
+        raise UsageError("the example data of a pattern have their own size; leave out --rows and --banks")
+    clear(out)
+    demonstrate(stdout(), pattern, out, seed=seed)
 
 
 def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
-    """Make banks and tables in `out`, run every pattern, and print what came of it.
+    """Make banks and tables in `out`, run both patterns, and print what came of it.
 
     Args:
       out: a directory that is not there, empty, or of an earlier demo, which is replaced.
@@ -78,7 +98,7 @@ def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
     console, begin = stdout(), time.monotonic()
     if banks < _COMPUTING:
         raise UsageError(f"expected at least {_COMPUTING} banks, got {banks}")
-    _clear(out)
+    clear(out)
     truth = make(out / "tables", banks=banks, rows=banks * rows, seed=seed)
     _move_in(out, truth)
     console.print(
@@ -93,7 +113,8 @@ def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
     )
 
 
-def _clear(out: Path) -> None:
+def clear(out: Path) -> None:
+    """Empty a directory of an earlier demo, or make one; raises `UsageError` where it holds something else."""
     try:
         if out.is_dir() and any(out.iterdir()):
             if not (out / _MARK).is_file():

@@ -8,6 +8,7 @@ __all__ = [
     "Agreed",
     "Contribution",
     "Disclosure",
+    "Example",
     "Field",
     "Findings",
     "GroupByPattern",
@@ -41,6 +42,7 @@ __all__ = [
 if TYPE_CHECKING:
     from secagg.patterns import banking, counts
     from secagg.patterns.counts import factorize, group_size, group_sum, nunique
+    from secagg.patterns.example import Example
     from secagg.patterns.group_by import GroupByPattern
     from secagg.patterns.groups import Groups
     from secagg.patterns.joint_tables import JointTable, Number
@@ -66,6 +68,7 @@ else:
         {
             "secagg.patterns": "banking counts",
             "secagg.patterns.counts": "factorize group_size group_sum nunique",
+            "secagg.patterns.example": "Example",
             "secagg.patterns.group_by": "GroupByPattern",
             "secagg.patterns.pattern": "Agreed Contribution Disclosure Limit Pattern Result Risk RoleSize Tables Terms",
             "secagg.patterns.groups": "Groups",

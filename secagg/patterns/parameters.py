@@ -47,14 +47,15 @@ def shown_parameters(parameters: msgspec.Struct, *, decimals: int = DECIMALS) ->
         elif isinstance(value, int | float) and not isinstance(value, bool):
             shown[name] = str(value)
         else:
-            shown[name] = _toml(msgspec.to_builtins(value))
+            shown[name] = toml(msgspec.to_builtins(value))
     return shown
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """Return a value of a parameter as a job file writes it, on one line."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_toml(key)} = {_toml(inside)}' for key, inside in value.items())}}}"
+        return f"{{{', '.join(f'{toml(key)} = {toml(inside)}' for key, inside in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(toml, value))}]"
     # TOML writes truth, numbers and texts as JSON does, but for one character.
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

@@ -223,7 +223,9 @@ def test_data_make_writes_the_same_tables_for_the_same_seed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for where, seed in (("one", 3), ("two", 3), ("three", 4)):
-        ended = Ended(capsys, "data", "make", tmp_path / where, "--rows", 1000, "--banks", 4, "--seed", seed)
+        ended = Ended(
+            capsys, "data", "make", "--out", tmp_path / where, "--rows", 1000, "--banks", 4, "--seed", seed
+        )
         assert ended.status == 0
         assert "4000 transfers" in ended.out
     one, two, three = ((tmp_path / w / "bank_d.transfers.csv").read_text() for w in ("one", "two", "three"))
@@ -381,7 +383,10 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         (["demo", "--out", "{}"], "holds something else than an earlier demo"),
         (["demo", "--banks", "2", "--out", "{}/demo"], "expected at least 3 banks"),
         (["identity", "new", "../north"], "expected a name of"),
-        (["data", "make", "{}/tables", "--banks", "1"], "banks lies from 2"),
+        (["data", "make", "--out", "{}/tables", "--banks", "1"], "banks lies from 2"),
+        (["data", "make", "trace", "--out", "{}/tables", "--banks", "3"], "leave out all options but --out and --seed"),
+        (["data", "make", "{}/tables"], "expected a pattern that is installed"),
+        (["demo", "trace", "--rows", "30"], "leave out --rows and --banks"),
     ],
 )  # fmt: skip
 def test_a_mistake_ends_with_status_2_and_one_line_that_says_what_to_do(
@@ -720,6 +725,17 @@ def test_the_demo_finds_what_is_planted_and_compares_it(
     held = {path.name for path in (tmp_path / "demo/bank_b").iterdir()}
     assert {"bank_b.key", "bank_a.crt", "bank_c.crt", "transfers.csv", "deposits.csv"} <= held
     assert not {"bank_a.key", "bank_c.key"} & held
+
+
+@pytest.mark.slow
+def test_the_demo_of_one_pattern_finds_what_is_planted_and_compares_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ended = Ended(capsys, "demo", "trace", "--out", tmp_path / "demo")
+    assert ended.status == 0, ended.err
+    assert "Equal to the pooled plaintext, row for row" in ended.out
+    assert "All 2 planted findings are among them" in " ".join(ended.out.split())
+    assert (tmp_path / "demo/results/south.trace.csv").read_text() == "account,hops\nhop,1\n"
 
 
 def test_sizes_and_times_are_short() -> None:

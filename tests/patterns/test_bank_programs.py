@@ -147,10 +147,12 @@ def test_figures_of_one_name_unknown_features_and_large_sums_are_refused():
     with pytest.raises(DataError, match="the feature late has no weight"):
         pattern.prepare(pattern.Parameters(weights={"cash": 1}), terms, features(np.random.default_rng(1), 0))
     pattern = find("intersection_sum").pattern
-    with pytest.raises(RangeError, match="add up to more than max_cents"):
-        pattern.prepare(pattern.Parameters(max_cents=10), terms, customers(np.random.default_rng(1), 0))
+    with pytest.raises(RangeError, match="add up to more than max_amount_cents"):
+        pattern.prepare(
+            pattern.Parameters(max_amount_cents=10), terms, customers(np.random.default_rng(1), 0)
+        )
     with pytest.raises(PlanError, match=r"customers\.amount: .* more than a sum has room for"):
-        pattern.cost(pattern.Parameters(max_cents=10**18), terms, dict.fromkeys(BANKS, 5))
+        pattern.cost(pattern.Parameters(max_amount_cents=10**18), terms, dict.fromkeys(BANKS, 5))
 
 
 @pytest.mark.parametrize("computing", [("a", "b", "x"), ("a", "b", "x", "y")])

@@ -75,7 +75,7 @@ def test_pass_through_takes_its_bounds_themselves(came, went, later, flagged):
 
 def test_a_cycle_may_take_place_at_one_time():
     tables = moved([("x0", "x1", 1000, 5.0), ("x1", "x2", 1000, 5.0), ("x2", "x0", 1000, 5.0)])
-    found = told("cycles", tables, min_hops=3, max_hops=3, min_cents=1, max_paths=9, max_cycles=9)
+    found = told("cycles", tables, min_hops=3, max_hops=3, min_amount_cents=1, max_paths=9, max_cycles=9)
     assert found == [("x0", 3), ("x1", 3), ("x2", 3)]
 
 
@@ -111,9 +111,9 @@ def test_sums_of_more_than_62_bits_are_refused_from_the_first():
     pattern = find("intersection_sum").pattern
     terms, rows = terms_of(BANKS, BANKS), dict.fromkeys(BANKS, 2)
     most = ((1 << 62) - 1) // 6
-    pattern.cost(pattern.Parameters(max_cents=most), terms, rows)
+    pattern.cost(pattern.Parameters(max_amount_cents=most), terms, rows)
     with pytest.raises(PlanError, match=f"allow at most {most} in one row"):
-        pattern.cost(pattern.Parameters(max_cents=most + 1), terms, rows)
+        pattern.cost(pattern.Parameters(max_amount_cents=most + 1), terms, rows)
 
 
 def everywhere(name, tables, **parameters):

@@ -21,6 +21,7 @@ import pytest
 from secagg.cli import main
 from secagg.data.tables import read_table
 from secagg.errors import JobError, UsageError
+from secagg.jobs.example_files import write_example
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
@@ -32,6 +33,7 @@ from secagg.jobs.signature import read_record
 from secagg.network.identity import create_identity
 from secagg.network.simulated import simulate
 from secagg.patterns import registry
+from secagg.patterns.example import example_of, not_found
 from secagg.patterns.pattern import Agreed, Disclosure, Pattern, Risk, Terms
 from secagg.patterns.registry import Origin, find, names
 
@@ -175,6 +177,19 @@ def test_a_pattern_may_have_other_roles_several_tables_and_an_engine_of_its_own(
     outcome.values()
     assert outcome.results == {"elm": None, "oak": None, "ministry": [("elm", 30, 2), ("oak", 5, 2)]}
     assert job.pattern.reference(job.parameters, job.terms, tables)["ministry"] == outcome.results["ministry"]
+
+
+def test_a_pattern_brings_example_data_of_its_own(installed: Path) -> None:
+    files = write_example("readmissions", installed / "example", seed=1)
+    tables = {
+        name: InputTables(files.job, [f"stays={own['stays']}"], me=name)()
+        for name, own in files.tables.items()
+    }
+    found = files.job.pattern.reference(files.job.parameters, files.job.terms, tables)
+    assert not_found(files.example, found) == []
+    assert not_found(replace(files.example, planted=[("bob", 6)]), found) == [("bob", 6)]
+    with pytest.raises(UsageError, match=r"headcount brings no example data; .* by a method example\(seed\)"):
+        example_of(find("headcount").pattern, 1)
 
 
 def test_tables_are_told_apart_by_name_where_a_pattern_takes_several(installed: Path) -> None:

@@ -55,7 +55,7 @@ CASES = {
         "min_hops": 2,
         "max_hops": 3,
         "tolerance_percent": 10,
-        "min_cents": 1000,
+        "min_amount_cents": 1000,
         "within_s": 3 * 86400,
         "max_transfers": 6,
     },

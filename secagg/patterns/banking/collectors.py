@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.fans import Bounds, FanPattern
 from secagg.query.schema import Identifier, Integer, Money, Schema
 
@@ -43,6 +44,7 @@ class Collectors(FanPattern):
     summary = "accounts that many senders at several banks pay into, none of which sees enough alone."
     results = Schema(beneficiary=Identifier(), senders=Integer(), total=Money())
     Parameters = Thresholds
+    example = staticmethod(examples.collectors)
 
     key, partner, partners = "beneficiary", "sender", "senders"
     few = ("into which one customer pays", "into which two customers pay")

@@ -28,6 +28,7 @@ from secagg.mpc import concat, sort_by, stack
 from secagg.mpc.arrays import SharedArray
 from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import (
     INPUTS,
     MAX_CENTS,
@@ -52,12 +53,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_hops: Annotated[int, Meta(ge=2, le=5)] = 4
     tolerance_percent: Annotated[int, Meta(ge=0, le=99)] = 10
     within_s: Annotated[int, Meta(ge=0, le=10**9)] = 2_592_000
-    min_cents: Annotated[int, Meta(ge=1)] = 10_000
+    min_amount_cents: Annotated[int, Meta(ge=1)] = 10_000
     max_transfers: Annotated[int, Meta(ge=1, le=64)] = 8
     max_paths: Annotated[int, Meta(ge=1, le=10**7)] = 100_000
     max_cycles: Annotated[int, Meta(ge=1, le=10**6)] = 1_000
     rows_of: Side = "payer"
-    max_cents: Annotated[int, Meta(ge=1, le=10**16)] = MAX_CENTS  # a hundred times it fits 62 bits
+    max_amount_cents: Annotated[int, Meta(ge=1, le=10**16)] = MAX_CENTS  # a hundred times it fits 62 bits
 
 
 class Cycles(ProgramPattern):
@@ -68,6 +69,7 @@ class Cycles(ProgramPattern):
     inputs = INPUTS
     results = Schema(account=Identifier(), hops=Integer())
     Parameters = Limits
+    example = staticmethod(examples.cycles)
     about = "accounts"
     tells = "for each account that it put in: whether a cycle passes through it and, only if so, over how few transfers"
     refusals = (
@@ -85,11 +87,11 @@ class Cycles(ProgramPattern):
 
     def shared(self, parameters: Limits) -> dict[str, Columns]:
         """Return transfers and accounts."""
-        return shared_columns(parameters.max_cents)
+        return shared_columns(parameters.max_amount_cents)
 
     def local(self, parameters: Limits, tables: Tables) -> dict[str, Mapping[str, Any]]:
         """Return the transfers from the least amount on that this bank puts in, and its accounts."""
-        large = entering(tables, parameters.rows_of, min_cents=parameters.min_cents)
+        large = entering(tables, parameters.rows_of, min_amount_cents=parameters.min_amount_cents)
         return {"transfers": large, "accounts": own_accounts(tables)}
 
     def program(self, parameters: Limits, tables: Mapping[str, JointTable]) -> Findings:
@@ -127,7 +129,7 @@ class Cycles(ProgramPattern):
         """Search depth first in the clear."""
         out: dict[str, list[tuple[str, int, int]]] = {}
         for sender, payee, cents, at in pooled_transfers(tables, parameters.rows_of):
-            if cents >= parameters.min_cents:
+            if cents >= parameters.min_amount_cents:
                 out.setdefault(sender, []).append((payee, cents, round(at * MS)))
         found: dict[tuple[str], tuple[int]] = {}
 

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.fans import Bounds, FanPattern
 from secagg.query.schema import Identifier, Integer, Money, Schema
 
@@ -39,6 +40,7 @@ class Dispersers(FanPattern):
     summary = "accounts that pay many receivers at several banks, none of which sees enough alone."
     results = Schema(sender=Identifier(), receivers=Integer(), total=Money())
     Parameters = Thresholds
+    example = staticmethod(examples.dispersers)
 
     key, partner, partners = "sender", "beneficiary", "receivers"
     few = ("that pays one customer", "that pays two customers")

@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Meta
 
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.tables import TRANSFERS
 from secagg.patterns.banking.weak_terms import FEW, small_amounts
 from secagg.patterns.counts import factorize, group_sum, nunique
@@ -49,6 +50,7 @@ class GatherScatter(GroupByPattern):
         account=Identifier(), senders=Integer(), receivers=Integer(), received=Money(), paid=Money()
     )
     Parameters = Thresholds
+    example = staticmethod(examples.gather_scatter)
 
     def fields(self, parameters: Thresholds) -> tuple[Field, ...]:
         """Return senders, receivers, and what came in and went out."""

@@ -19,6 +19,7 @@ from msgspec import Meta
 from secagg.errors import PlanError, RangeError
 from secagg.mpc import stack
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.counts import Categorical, factorize, group_sum
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import Columns, JointTable, Number
@@ -32,7 +33,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     min_organisations: Annotated[int, Meta(ge=2, le=255)] = 2
     min_customers: Annotated[int, Meta(ge=1)] = 20
-    max_cents: Annotated[int, Meta(ge=1)] = 10**12
+    max_amount_cents: Annotated[int, Meta(ge=1)] = 10**12
 
 
 class IntersectionSum(ProgramPattern):
@@ -43,6 +44,7 @@ class IntersectionSum(ProgramPattern):
     inputs = {"customers": Schema(customer=Identifier(), amount=Money())}  # noqa: RUF012  # nobody changes it
     results = Schema(customers=Integer(), total=Money())
     Parameters = Thresholds
+    example = staticmethod(examples.intersection_sum)
     roles: Mapping[str, RoleSize] = {
         INPUT: RoleSize(2, 255),
         COMPUTING: RoleSize(3, 4),
@@ -73,17 +75,17 @@ class IntersectionSum(ProgramPattern):
 
     def shared(self, parameters: Thresholds) -> dict[str, Columns]:
         """Return customers with their amounts."""
-        return {"customers": {"customer": Identifier(), "amount": Number(0, parameters.max_cents)}}
+        return {"customers": {"customer": Identifier(), "amount": Number(0, parameters.max_amount_cents)}}
 
     def local(self, parameters: Thresholds, tables: Tables) -> dict[str, Mapping[str, Any]]:
         """Return each customer of an organisation once, with the sum of the amounts."""
         groups = factorize(tables["customers"]["customer"])
         total = group_sum(groups, tables["customers"]["amount"])
-        over = int(np.count_nonzero(total > np.uint64(parameters.max_cents)))
+        over = int(np.count_nonzero(total > np.uint64(parameters.max_amount_cents)))
         if over:
             raise RangeError(
-                f"{over} of {len(total)} customers have amounts that add up to more than max_cents, which is "
-                f"{parameters.max_cents}; agree on a larger one with the other parties"
+                f"{over} of {len(total)} customers have amounts that add up to more than max_amount_cents, which is "
+                f"{parameters.max_amount_cents}; agree on a larger one with the other parties"
             )
         each = Categorical(groups.categories, np.arange(len(groups.categories)))
         return {"customers": {"customer": each, "amount": total.astype(np.int64)}}

@@ -24,6 +24,7 @@ from secagg.errors import PlanError
 from secagg.mpc import concat, stack, where
 from secagg.mpc.arrays import SharedArray
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import (
     INPUTS,
     Side,
@@ -55,6 +56,7 @@ class Isolated(ProgramPattern):
     inputs = INPUTS
     results = Schema(account=Identifier(), accounts=Integer())
     Parameters = Limits
+    example = staticmethod(examples.isolated)
     about = "accounts"
     tells = "for each account that it put in: whether it lies in such a group and, only if so, of how many accounts"
 

@@ -21,6 +21,7 @@ from msgspec import Meta
 from secagg.errors import DataError, PlanError
 from secagg.mpc import stack
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.counts import Categorical, factorize
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import Columns, JointTable, Number
@@ -53,6 +54,7 @@ class JointScoring(ProgramPattern):
     }
     results = Schema(customer=Identifier(), points=Integer(-_MOST * 256, _MOST * 256))
     Parameters = Model
+    example = staticmethod(examples.joint_scoring)
     about = "customers"
     tells = (
         "for each customer that it put in and enough organisations know: whether the points reach min_points and, only if "

@@ -26,22 +26,22 @@ MAX_CENTS: Final = 10**10  # of one transfer, unless the parties agree otherwise
 Side = Literal["payer", "payee"]
 
 
-def shared_columns(max_cents: int) -> dict[str, Columns]:
+def shared_columns(max_amount_cents: int) -> dict[str, Columns]:
     """Return what is shared of transfers of at most so much, and of accounts."""
     transfers: Columns = {
         "sender": Identifier(),
         "beneficiary": Identifier(),
-        "amount": Number(0, max_cents),
+        "amount": Number(0, max_amount_cents),
         "time": Time(),
     }
     return {"transfers": transfers, "accounts": {"account": Identifier()}}
 
 
-def entering(tables: Tables, rows_of: Side = "payer", *, min_cents: int = 0) -> dict[str, Any]:
+def entering(tables: Tables, rows_of: Side = "payer", *, min_amount_cents: int = 0) -> dict[str, Any]:
     """Return the transfers that a bank puts in, by column: those in which the side named is its own account.
 
     Args:
-      min_cents: smaller transfers are left out.
+      min_amount_cents: smaller transfers are left out.
 
     Raises:
       DataError: a transfer in which neither side is the bank's own account.
@@ -57,7 +57,7 @@ def entering(tables: Tables, rows_of: Side = "payer", *, min_cents: int = 0) -> 
             "accounts; complete the table accounts, or leave these transfers out"
         )
     kept = inside["sender" if rows_of == "payer" else "beneficiary"]
-    kept = kept & (np.asarray(transfers["amount"]) >= min_cents)
+    kept = kept & (np.asarray(transfers["amount"]) >= min_amount_cents)
     others = {name: values[kept] for name, values in transfers.items() if name not in columns}
     return {**{name: _kept(column, kept) for name, column in columns.items()}, **others}
 

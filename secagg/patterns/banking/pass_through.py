@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from secagg.mpc import concat, stack
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import (
     INPUTS,
     MAX_CENTS,
@@ -42,7 +43,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within_s: Annotated[int, Meta(ge=0, le=10**9)] = 172_800
     tolerance_percent: Annotated[int, Meta(ge=0, le=99)] = 10
     rows_of: Side = "payer"
-    max_cents: Annotated[int, Meta(ge=1)] = MAX_CENTS
+    max_amount_cents: Annotated[int, Meta(ge=1)] = MAX_CENTS
 
 
 class PassThrough(ProgramPattern):
@@ -53,6 +54,7 @@ class PassThrough(ProgramPattern):
     inputs = INPUTS
     results = Schema(account=Identifier(), times=Integer())
     Parameters = Thresholds
+    example = staticmethod(examples.pass_through)
     about = "accounts"
     tells = (
         "for each account that it put in: whether it is flagged and, only if so, after how many transfers into it the money "
@@ -63,7 +65,7 @@ class PassThrough(ProgramPattern):
 
     def shared(self, parameters: Thresholds) -> dict[str, Columns]:
         """Return transfers and accounts."""
-        return shared_columns(parameters.max_cents)
+        return shared_columns(parameters.max_amount_cents)
 
     def local(self, parameters: Thresholds, tables: Tables) -> dict[str, Mapping[str, Any]]:
         """Return the transfers that this bank puts in, and its accounts."""

@@ -20,6 +20,7 @@ from msgspec import Meta
 from secagg.errors import RangeError
 from secagg.mpc import stack, where
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.counts import factorize, group_sum
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import Columns, JointTable, Number
@@ -35,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether payments that one side alone has are told, and the largest amount under one reference."""
 
     report_missing: bool = False
-    max_cents: Annotated[int, Meta(ge=1)] = 10**12
+    max_amount_cents: Annotated[int, Meta(ge=1)] = 10**12
 
 
 class PaymentMismatch(ProgramPattern):
@@ -46,6 +47,7 @@ class PaymentMismatch(ProgramPattern):
     inputs = {"sent": _PAYMENTS, "received": _PAYMENTS}  # noqa: RUF012  # nobody changes it
     results = Schema(reference=Identifier(), side=_SIDE, amount=Money(), other_amount=Money())
     Parameters = Limits
+    example = staticmethod(examples.payment_mismatch)
     about = "payments"
     tells = (
         "for each payment that it put in: whether the other side's amount differs and, only if so, that amount; a payment "
@@ -56,7 +58,11 @@ class PaymentMismatch(ProgramPattern):
     def shared(self, parameters: Limits) -> dict[str, Columns]:
         """Return both sides' payments in one table."""
         return {
-            "payments": {"reference": Identifier(), "side": _SIDE, "amount": Number(0, parameters.max_cents)}
+            "payments": {
+                "reference": Identifier(),
+                "side": _SIDE,
+                "amount": Number(0, parameters.max_amount_cents),
+            }
         }
 
     def local(self, parameters: Limits, tables: Tables) -> dict[str, Mapping[str, Any]]:
@@ -69,11 +75,11 @@ class PaymentMismatch(ProgramPattern):
             amounts.append(group_sum(groups, tables[side]["amount"]))
             sides.append(np.full(len(groups.categories), _SIDE.values.index(side)))
         amount = np.concatenate(amounts)
-        over = int(np.count_nonzero(amount > np.uint64(parameters.max_cents)))
+        over = int(np.count_nonzero(amount > np.uint64(parameters.max_amount_cents)))
         if over:
             raise RangeError(
-                f"{over} of {len(amount)} references have amounts that add up to more than max_cents, which is "
-                f"{parameters.max_cents}; agree on a larger one with the other parties"
+                f"{over} of {len(amount)} references have amounts that add up to more than max_amount_cents, which is "
+                f"{parameters.max_amount_cents}; agree on a larger one with the other parties"
             )
         reference = np.array([*names, None], object)[:-1]
         return {

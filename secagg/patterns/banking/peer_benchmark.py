@@ -19,6 +19,7 @@ from msgspec import Meta
 from secagg.errors import DataError, PlanError
 from secagg.mpc import concat
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.counts import factorize
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import JointTable
@@ -51,6 +52,7 @@ class PeerBenchmark(ProgramPattern):
         total=Integer(-_MOST * 99, _MOST * 99),
     )
     Parameters = Thresholds
+    example = staticmethod(examples.peer_benchmark)
     about = "figures"
     tells = "for each of its figures: whether enough peers have it and, only if so, how many, its rank, and the total"
     refusals = ("an organisation put a figure in twice, which its program does not do",)

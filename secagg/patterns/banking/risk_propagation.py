@@ -25,6 +25,7 @@ from msgspec import Meta
 
 from secagg.mpc import concat
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import entering, pooled_transfers
 from secagg.patterns.counts import factorize, group_sum
 from secagg.patterns.groups import Groups
@@ -60,6 +61,7 @@ class RiskPropagation(ProgramPattern):
     }
     results = Schema(account=Identifier(), new_score=_SCORE)
     Parameters = Steps
+    example = staticmethod(examples.risk_propagation)
     about = "accounts"
     tells = "for each account that it put in: its new score"
     refusals = (

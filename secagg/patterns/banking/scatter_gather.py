@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from secagg.mpc import concat, stack
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import (
     INPUTS,
     Side,
@@ -52,6 +53,7 @@ class ScatterGather(ProgramPattern):
     inputs = INPUTS
     results = Schema(account=Identifier(), source=Boolean(), between=Boolean(), destination=Boolean())
     Parameters = Thresholds
+    example = staticmethod(examples.scatter_gather)
     about = "accounts"
     tells = (
         "for each account that it put in: whether it is the source of a flagged pair, stands between one, or is the "

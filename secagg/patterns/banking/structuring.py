@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import Meta
 
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.tables import DEPOSITS
 from secagg.patterns.banking.weak_terms import small_amounts
 from secagg.patterns.counts import factorize, group_size, group_sum
@@ -44,6 +45,7 @@ class Structuring(GroupByPattern):
     inputs = {"deposits": DEPOSITS}  # noqa: RUF012  # nobody changes it
     results = Schema(customer=Identifier(), deposits=Integer(), total=Money())
     Parameters = Limits
+    example = staticmethod(examples.structuring)
 
     def fields(self, parameters: Limits) -> tuple[Field, ...]:
         """Return deposits, total, and whether a bank sees the limit alone."""

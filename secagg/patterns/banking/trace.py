@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from secagg.mpc import concat
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import (
     ACCOUNTS,
     INPUTS,
@@ -51,6 +52,7 @@ class Trace(ProgramPattern):
     inputs = {**INPUTS, "seeds": ACCOUNTS}  # noqa: RUF012  # nobody changes it
     results = Schema(account=Identifier(), hops=Integer())
     Parameters = Limits
+    example = staticmethod(examples.trace)
     about = "accounts"
     tells = "for each account that it put in: whether a seed reaches it and, only if so, within how few hops"
 

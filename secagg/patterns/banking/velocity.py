@@ -19,6 +19,7 @@ from msgspec import Meta
 from secagg.errors import PlanError
 from secagg.mpc import concat
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import MS, JointTable
 from secagg.patterns.pattern import Tables, Terms
@@ -42,6 +43,7 @@ class Velocity(ProgramPattern):
     inputs = {"uses": Schema(instrument=Identifier(), time=Time())}  # noqa: RUF012  # nobody changes it
     results = Schema(instrument=Identifier(), organisations=Integer())
     Parameters = Thresholds
+    example = staticmethod(examples.velocity)
     about = "uses"
     tells = "for each instrument that it put in: whether it is flagged and, only if so, how many organisations saw it at all"
 

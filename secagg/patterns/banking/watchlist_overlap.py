@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from secagg.errors import PlanError
 from secagg.party import PartyId
+from secagg.patterns.banking import examples
 from secagg.patterns.counts import factorize
 from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Tables, Terms
@@ -41,6 +42,7 @@ class WatchlistOverlap(GroupByPattern):
     inputs = {"watchlist": Schema(entry=Identifier())}  # noqa: RUF012  # nobody changes it
     results = Schema(entry=Identifier(), organisations=Integer())
     Parameters = Thresholds
+    example = staticmethod(examples.watchlist_overlap)
 
     def fields(self, parameters: Thresholds) -> tuple[Field, ...]:
         """Return the number of lists."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from secagg.errors import DataError, PlanError
 from secagg.mpc import int64, stack
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.health.correlation import check_ranges
 from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names, places
 from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
@@ -78,6 +79,7 @@ class Association(ProgramPattern):
         patients=Integer(),
     )
     Parameters = Study
+    example = staticmethod(examples.association)
     tells = (
         "if there are enough patients, their number and the variants that explain most of the trait, with effect and share "
         "explained, NULL for those that hardly vary"

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from secagg.mpc import concat, int64, sort_by
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.joint_tables import Columns, JointTable, Number
 from secagg.patterns.pattern import Tables
 from secagg.patterns.program import Findings, ProgramPattern
@@ -41,6 +42,7 @@ class CohortCount(ProgramPattern):
     inputs = {"patients": Schema(patient=Identifier())}  # noqa: RUF012  # nobody changes it
     results = Schema(patients=Integer())
     Parameters = Cohort
+    example = staticmethod(examples.cohort_count)
     tells = "the number of patients, if it is at least the smallest one that may be told"
 
     def shared(self, parameters: Cohort) -> Mapping[str, Columns]:

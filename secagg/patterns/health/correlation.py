@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
@@ -69,6 +70,7 @@ class Correlation(ProgramPattern):
         p_value=PROBABILITY_OR_NULL,
     )
     Parameters = Ranges
+    example = staticmethod(examples.correlation)
     tells = (
         "if there are enough patients, their number and the correlation of each two measurements, NULL for those that vary "
         "too little, and which these are; p-values follow"

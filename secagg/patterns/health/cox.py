@@ -20,7 +20,7 @@ from msgspec import Meta
 from secagg.errors import PlanError
 from secagg.mpc import int64, stack
 from secagg.party import PartyId
-from secagg.patterns.health import plain
+from secagg.patterns.health import examples, plain
 from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
@@ -60,6 +60,7 @@ class CoxModel(ProgramPattern):
         last_step=STATISTIC,
     )
     Parameters = Model
+    example = staticmethod(examples.cox)
     tells = (
         "if enough patients have the event, for each covariate its coefficient and its standard error, and once the last "
         "step of Newton's method; the p-value follows from the first two"

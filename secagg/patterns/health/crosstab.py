@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from secagg.errors import DataError, PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.health.labels import STATISTIC, check_names, places
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
@@ -64,6 +65,7 @@ class Crosstab(ProgramPattern):
     }
     results = Schema(what=Identifier(), value=STATISTIC)
     Parameters = Axes
+    example = staticmethod(examples.crosstab)
     tells = (
         "each cell of at least the smallest number of patients, and of a table without other cells its tests; or, if so "
         "agreed, the chi-square test alone"

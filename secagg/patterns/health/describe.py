@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from secagg.errors import DataError, PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.health.labels import STATISTIC, check_names, places
 from secagg.patterns.health.wide import LARGEST, VALUE
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
@@ -66,6 +67,7 @@ class Describe(ProgramPattern):
     }
     results = Schema(arm=Identifier(), what=Identifier(), value=STATISTIC)
     Parameters = Description
+    example = staticmethod(examples.describe)
     tells = (
         "of each group of enough patients: their number, the mean and the variance of their values; and each quantile with "
         "enough values on either side"

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from secagg.mpc import int64
 from secagg.party import PartyId
-from secagg.patterns.health import plain
+from secagg.patterns.health import examples, plain
 from secagg.patterns.health.labels import PROBABILITY, STATISTIC
 from secagg.patterns.health.survival import CountsByTime, TimesAndGroups, check_groups
 from secagg.patterns.joint_tables import JointTable, python_value
@@ -42,6 +42,7 @@ class LogRank(CountsByTime):
     summary = "whether groups of patients have different survival curves: the log-rank test."
     results = Schema(statistic=STATISTIC, degrees=Integer(), p_value=PROBABILITY)
     Parameters = Groups
+    example = staticmethod(examples.logrank)
     tells = "if no group is too small, the log-rank statistic of the groups, its degrees of freedom, and the p-value"
 
     def check(self, parameters: Groups, terms: Terms) -> None:

@@ -20,6 +20,7 @@ from msgspec import Meta
 from secagg.errors import PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.health.labels import STATISTIC
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
@@ -52,6 +53,7 @@ class MarkerCooccurrence(ProgramPattern):
     }
     results = Schema(what=Identifier(), value=STATISTIC)
     Parameters = Level
+    example = staticmethod(examples.marker_cooccurrence)
     tells = "whether both markers occur together more often than chance explains and, if so agreed, the chi-square"
 
     def check(self, parameters: Level, terms: Terms) -> None:

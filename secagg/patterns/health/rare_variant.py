@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import PlanError
 from secagg.party import PartyId
+from secagg.patterns.health import examples
 from secagg.patterns.health.labels import check_names, places
 from secagg.patterns.joint_tables import Columns, JointTable, Number
 from secagg.patterns.pattern import Tables, Terms
@@ -47,6 +48,7 @@ class RareVariant(ProgramPattern):
     }
     results = Schema(variant=Identifier(), carriers=Integer())
     Parameters = Carriers
+    example = staticmethod(examples.rare_variant)
     tells = "each variant with as many carriers as agreed, and their number"
 
     def check(self, parameters: Carriers, terms: Terms) -> None:

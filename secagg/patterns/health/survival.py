@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from secagg.errors import PlanError
 from secagg.party import PartyId
-from secagg.patterns.health import plain
+from secagg.patterns.health import examples, plain
 from secagg.patterns.health.labels import PROBABILITY, check_names, places
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
@@ -105,6 +105,7 @@ class Survival(CountsByTime):
         arm=Identifier(), time=Integer(), survival=PROBABILITY, lower=PROBABILITY, upper=PROBABILITY
     )
     Parameters = Curves
+    example = staticmethod(examples.survival)
     tells = (
         "for each group and each of the agreed times: the share that survives and its confidence interval, where at least "
         "min_at_risk patients are at risk"

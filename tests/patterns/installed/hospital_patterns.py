@@ -16,6 +16,7 @@ from secagg.patterns import (
     Agreed,
     Contribution,
     Disclosure,
+    Example,
     Field,
     GroupByPattern,
     Identifier,
@@ -79,6 +80,15 @@ class Readmissions(GroupByPattern):
             for who, at in where.items()
             if len(at) >= parameters.min_stays and len(set(at)) >= 2
         }
+
+    def example(self, seed: int) -> Example:
+        rng = np.random.default_rng(seed)
+        tables = {}
+        for hospital in ("elm", "oak", "yew"):
+            patients = [*(f"{hospital}-{i}" for i in rng.integers(0, 20, 15)), "ann", "ann"]
+            columns = {"patient": patients, "diagnosis": ["I21"] * len(patients), "age": [70] * len(patients)}
+            tables[hospital] = {"stays": columns}
+        return Example("ann came to three hospitals, twice each.", tables, {"min_stays": 6}, [("ann", 6)])
 
 
 class Count(Message, frozen=True):
