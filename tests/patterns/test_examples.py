@@ -58,7 +58,7 @@ def test_example_data_that_are_not_the_pattern_s_tables_are_refused():
     with pytest.raises(
         UsageError, match="expected transfers, accounts, seeds with their columns, got transfers of north"
     ):
-        example_of(Wrong(), 1)
+        example_of(Wrong(), 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,11 @@ class Readmissions(GroupByPattern):
         tables = {}
         for hospital in ("elm", "oak", "yew"):
             patients = [*(f"{hospital}-{i}" for i in rng.integers(0, 20, 15)), "ann", "ann"]
-            columns = {"patient": patients, "diagnosis": ["I21"] * len(patients), "age": [70] * len(patients)}
+            columns: dict[str, Any] = {
+                "patient": patients,
+                "diagnosis": ["I21"] * len(patients),
+                "age": [70] * len(patients),
+            }
             tables[hospital] = {"stays": columns}
         return Example("ann came to three hospitals, twice each.", tables, {"min_stays": 6}, [("ann", 6)])
 
