@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
 from secagg.cost.operation import Cost
+from secagg.link_digests import LinkDigests
 
 START_PHASE = "start"
 
@@ -46,13 +47,14 @@ class Usage:
 class Ledger:
     """The costs of one party in one run."""
 
-    __slots__ = ("_since", "_usage", "depth", "phase", "phases", "received_from", "sent_to")
+    __slots__ = ("_since", "_usage", "depth", "links", "phase", "phases", "received_from", "sent_to")
 
     def __init__(self) -> None:
         self.phases: dict[str, Usage] = {START_PHASE: Usage()}
         self.sent_to: dict[str, Traffic] = {}
         self.received_from: dict[str, Traffic] = {}
         self.depth = 0
+        self.links: LinkDigests | None = None  # of what passes over the links, where the driver keeps them
         self.phase = START_PHASE
         self._usage = self.phases[START_PHASE]
         self._since: float | None = None  # since when the protocol computes in this phase
@@ -118,4 +120,5 @@ class Ledger:
             "phases": {name: asdict(cost) for name, cost in self.phases.items() if cost != Usage()},
             "sent_to": {peer: asdict(traffic) for peer, traffic in self.sent_to.items()},
             "received_from": {peer: asdict(traffic) for peer, traffic in self.received_from.items()},
+            "links": {} if self.links is None else self.links.as_dict(),
         }

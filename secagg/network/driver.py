@@ -23,6 +23,7 @@ from typing import Final, Generic, TypeVar
 from secagg import wire
 from secagg.errors import AbortedError, PeerVanishedError, SecaggError, WireError
 from secagg.ledger import Ledger
+from secagg.link_digests import LinkDigests
 from secagg.mailbox import Room
 from secagg.network.hello import abort_frame, read_abort
 from secagg.network.link import Link, leave
@@ -113,6 +114,9 @@ class Driver(Generic[T]):
             # TLS keeps the order: a number that leaves others out is not early but wrong.
             room = Room(self._max_unread_bytes, early=0)
             self.party = Party(self._meeting.me, self._meeting.roster, session=session, room=room)
+            self.party.ledger.links = LinkDigests(
+                self.party.me, {peer: link.secret for peer, link in self._open.items()}
+            )
             for link in self._open.values():
                 link.admits = self.party.admits
             result = self._attended(program, prepare)

@@ -117,6 +117,15 @@ class Link:
         return self._sock.fileno()
 
     @property
+    def secret(self) -> bytes:
+        """What both ends of this connection know and nobody else; b"" without TLS.
+
+        It is the client's Finished message of TLS 1.3, a MAC under a key of this handshake, which goes encrypted over the
+        wire [RFC 8446, 4.4.4]. Connections are never resumed, so both ends mean the client's.
+        """
+        return b"" if self._tls is None else self._tls.get_channel_binding("tls-unique") or b""
+
+    @property
     def pending(self) -> bool:
         """Whether bytes have been received, here or in OpenSSL, of which poll knows nothing."""
         return self._start < self._end or (self._tls is not None and self._tls.pending() > 0)

@@ -187,6 +187,8 @@ class Party:
         self._sequence[to] = sequence + 1
         size = sum(map(len, frame))
         self.ledger.sent(to, size, payload)
+        if (links := self.ledger.links) is not None:
+            links.sent(to, frame, size)
         self.outbox.append(Outgoing(to, frame, size))
 
     def broadcast(self, message: Message) -> None:
@@ -341,6 +343,8 @@ class Party:
         try:
             cut = wire.decode_envelope(frame, peer=peer)
             self._enqueue(cut, peer)
+            if (links := self.ledger.links) is not None:
+                links.received(peer, frame)
         except RemoteProtocolError as error:
             self.fail(peer, error)
 
