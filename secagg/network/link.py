@@ -22,6 +22,7 @@ import numpy as np
 
 from secagg import wire
 from secagg.errors import AuthenticationError, PeerVanishedError, WireError
+from secagg.network.pinning import shared_secret
 from secagg.wire import PREFIX, SMALL_BYTES, Buffer, Envelope, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
@@ -118,12 +119,8 @@ class Link:
 
     @property
     def secret(self) -> bytes:
-        """What both ends of this connection know and nobody else; b"" without TLS.
-
-        It is the client's Finished message of TLS 1.3, a MAC under a key of this handshake, which goes encrypted over the
-        wire [RFC 8446, 4.4.4]. Connections are never resumed, so both ends mean the client's.
-        """
-        return b"" if self._tls is None else self._tls.get_channel_binding("tls-unique") or b""
+        """What both ends of this connection know and nobody else; b"" without TLS."""
+        return b"" if self._tls is None else shared_secret(self._tls)
 
     @property
     def pending(self) -> bool:

@@ -102,6 +102,21 @@ class Tls:
         return secure, name
 
 
+def shared_secret(secure: ssl.SSLSocket) -> bytes:
+    """Return what both ends of a connection know and nobody else, 32 bytes or more; each connection has its own.
+
+    It is the client's Finished message: a MAC under a key of this handshake, which goes encrypted over the wire
+    [RFC 8446, 4.4.4]. Connections are never resumed, so both ends mean the client's.
+
+    Raises:
+      AuthenticationError: the handshake has not ended.
+    """
+    secret = secure.get_channel_binding("tls-unique")
+    if secret is None or len(secret) < 32:
+        raise AuthenticationError("expected a connection whose TLS handshake has ended", peer="")
+    return secret
+
+
 def handshake_fault(error: ssl.SSLError) -> str:
     """Return what the other end of a connection did instead of a handshake, in words that go after its name."""
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):

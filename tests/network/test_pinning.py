@@ -12,7 +12,7 @@ import pytest
 
 from secagg.errors import AuthenticationError, UsageError
 from secagg.network.identity import Identity, create_identity
-from secagg.network.pinning import Tls
+from secagg.network.pinning import Tls, shared_secret
 
 IDENTITIES = {name: create_identity(name) for name in ("a", "b", "c", "stranger")}
 
@@ -57,6 +57,22 @@ def test_each_learns_the_name_under_which_the_others_certificate_was_pinned():
     assert a[1].version() == b[1].version() == "TLSv1.3"
     assert tls("a", "bc").identity is IDENTITIES["a"]  # whose fingerprint errors name
     close(a, b)
+
+
+def test_both_ends_of_a_connection_know_a_secret_that_no_other_connection_has():
+    secrets = []
+    for _ in range(2):
+        a, b = meet(lambda s: shake(tls("a", "bc"), s, None), lambda s: shake(tls("b", "ac"), s, "a"))
+        secrets.append((shared_secret(a[1]), shared_secret(b[1])))
+        close(a, b)
+    assert all(one == other and len(one) >= 32 for one, other in secrets)
+    assert secrets[0] != secrets[1]
+    with (
+        socket.socket() as plain,
+        ssl.create_default_context().wrap_socket(plain, server_hostname="a") as early,
+    ):
+        with pytest.raises(AuthenticationError, match="handshake has ended"):
+            shared_secret(early)
 
 
 def test_another_party_than_the_one_that_was_dialled_is_refused_and_named_though_its_certificate_is_known():
