@@ -2,7 +2,7 @@
 
 Both ends of a link feed the same frames in the same order, so their digests are equal. The digest is SHA-256 over a secret
 of the link, each short frame, and of each long frame its length and its GMAC (AES-128-GCM without plaintext
-[NIST SP 800-38D], OpenSSL's). A key's nonces count its frames, so none comes twice. SHA-256 over everything would take a
+[SP 800-38D], OpenSSL's). A key's nonces count its frames, so none comes twice. SHA-256 over everything would take a
 tenth of the processor time of a job of three banks. GMAC is five times as fast.
 
 The secret is known at the two ends alone. So nobody else can test guesses of messages against a digest that an auditor

@@ -67,12 +67,10 @@ def test_both_ends_of_a_connection_know_a_secret_that_no_other_connection_has():
         close(a, b)
     assert all(one == other and len(one) >= 32 for one, other in secrets)
     assert secrets[0] != secrets[1]
-    with (
-        socket.socket() as plain,
-        ssl.create_default_context().wrap_socket(plain, server_hostname="a") as early,
-    ):
-        with pytest.raises(AuthenticationError, match="handshake has ended"):
-            shared_secret(early)
+    plain = socket.socket()
+    early = ssl.create_default_context().wrap_socket(plain, server_hostname="a")
+    with plain, early, pytest.raises(AuthenticationError, match="handshake has ended"):
+        shared_secret(early)
 
 
 def test_another_party_than_the_one_that_was_dialled_is_refused_and_named_though_its_certificate_is_known():
