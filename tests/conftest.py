@@ -13,6 +13,8 @@ import pytest
 # It stands before hypothesis, which pytest compiles itself.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# The folder of whoever runs the tests is no part of them.
+os.environ["SECAGG_HOME"] = ""
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 

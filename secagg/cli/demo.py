@@ -157,7 +157,7 @@ def _job_text(
     truth: Truth, pattern: str, parameters: Mapping[str, int], addresses: Mapping[str, Address]
 ) -> str:
     start, end = truth.window
-    lines = [f'name = "{pattern}"', f'pattern = "{pattern}"', "", "[parameters]"]
+    lines = [f'name = "{pattern}"', f'pattern = "{pattern}"', 'approval = "off"', "", "[parameters]"]
     lines += [f"{name} = {value}" for name, value in parameters.items()]
     lines += ["", "[window]", f"start = {start}", f"end = {end}", "", "[roles]"]
     lines += [f"input = {json.dumps(truth.banks)}", f"computing = {json.dumps(truth.banks[:_COMPUTING])}"]

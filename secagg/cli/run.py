@@ -30,6 +30,7 @@ from secagg.cli.table_options import (
 )
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
+from secagg.home import Home
 from secagg.jobs.job_file import load_job
 from secagg.jobs.job_parties import LONGEST_S, parse_address
 from secagg.jobs.local import run_locally
@@ -37,9 +38,18 @@ from secagg.jobs.output import Output
 from secagg.jobs.record import write_record
 from secagg.jobs.run import run_job
 from secagg.jobs.signature import read_record, with_private_part
+from secagg.joint.gates import gates_of
 from secagg.network.identity import Identity, check_name, load_identity
 
-__all__ = ["run"]
+__all__ = ["HomeOption", "run"]
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="This organisation's folder; $SECAGG_HOME or ~/.secagg by default, if it is there.",
+    ),
+]
 
 
 def run(
@@ -82,6 +92,7 @@ def run(
             help="How long to wait for the others, such as 90s, 30m or 8h; connect_s of the job by default.",
         ),
     ] = None,
+    home: HomeOption = None,
     local: Annotated[
         bool, typer.Option("--local", help="Start every party as a process on this machine.")
     ] = False,
@@ -89,18 +100,19 @@ def run(
 ) -> None:
     """Take part in a job as one party, or try it out with --local.
 
-    JOB is a job file, the same at all parties. A party needs --as, --identity and, if it puts in data, --data. With
-    --local, every party is a process on this machine, and --data NAME=TABLE gives each its table.
+    JOB is a job file, the same at all parties. A party needs --as, --identity and, if it puts in data, --data. Its folder
+    (--home) says what was approved. With --local, every party is a process on this machine, and --data NAME=TABLE gives
+    each its table.
     """
     stop: Stop = context.obj
     with errors_as_asked(progress):
         dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
         table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty)
         if local:
-            if any(given is not None for given in (as_, identity, listen, wait)):
+            if any(given is not None for given in (as_, identity, listen, wait, home)):
                 raise UsageError(
                     "--local starts every party at once, with identities and addresses of its own; leave out --as, "
-                    "--identity, --listen, --wait"
+                    "--identity, --listen, --wait, --home"
                 )
             job = load_job(job_file, with_certificates=False)
             options = _options_by_party(data or [], table_options)
@@ -118,6 +130,7 @@ def run(
             return
         if as_ is None or identity is None:
             raise UsageError("expected --as NAME and --identity DIR, or --local")
+        own_home = Home.find(home)
         job = load_job(job_file)
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
@@ -144,6 +157,7 @@ def run(
                 read=own_tables,
                 listen=own_address,
                 wait_s=wait_s,
+                gates=() if own_home is None else gates_of(own_home, job),
                 on_progress=stop.before(on_progress),
                 on_failure=failed,
             )

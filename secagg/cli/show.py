@@ -190,5 +190,6 @@ def _members_table(job: Job) -> RenderableType:
         roles = [role for role, names in job.roles.items() if member.name in names]
         roles += ["result"] * (member.name in recipients)
         known = fingerprint(member.certificate) if member.certificate is not None else "none that can be used"
-        rows.append((member.name, ", ".join(roles), "{}:{}".format(*member.address), known))
+        address = "{}:{}".format(*member.address) if member.address[0] else "not given"
+        rows.append((member.name, ", ".join(roles), address, known))
     return table("Parties", ("name", "role", "address", "certificate"), rows, numbers_from=4)

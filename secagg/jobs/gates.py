@@ -46,6 +46,7 @@ from secagg.signing import digest
 from secagg.wire import SMALL_BYTES, Message
 
 PHASE: Final = "gates"
+APPROVAL: Final = "approval"  # the gate without which no job runs that needs approvals
 _LABEL: Final = "secagg.jobs.gates"
 _LARGEST: Final = SMALL_BYTES // 2  # bytes of one party's statements together; the message has headers too
 _FIELD: Final = "checks before sharing"

@@ -23,6 +23,7 @@ from secagg import release, wire
 from secagg.cost.operation import Cost
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
+from secagg.jobs.agreement import OFF, REQUIRED, WINDOW, Agreement, Allowed
 from secagg.jobs.query import QueryPattern
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
@@ -94,6 +95,9 @@ class Job:
       pad_rows_to: row counts are announced as the next multiple of this.
       max_rows: the largest row count that one input party may announce.
       data: how every party's table is read.
+      approval: "required", or "off" for a job that runs without anybody's approval.
+      agreement: what its approvals are about; a job without can be looked at, and not approved.
+      vary: what each run may choose, by parameter; "window" for the window.
     """
 
     name: str
@@ -106,6 +110,9 @@ class Job:
     timeouts: Timeouts
     data: Conventions = field(default_factory=Conventions)
     max_rows: int = MAX_ROWS
+    approval: str = REQUIRED
+    agreement: Agreement | None = None
+    vary: Mapping[str, Allowed] = field(default_factory=dict)
 
     @property
     def identifiers(self) -> tuple[str, ...]:
@@ -168,11 +175,15 @@ class Job:
         Raises:
           JobError: the job was loaded without certificates.
         """
+        return self._fields | {f"{m.name}'s certificate": fingerprint(_certificate(m)) for m in self.members}
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        """Return everything that is agreed but the certificates, which parties replace from time to time."""
         parameters = {
             f"parameters.{name}": getattr(self.parameters, field.name)
             for name, field in parameter_fields(self.pattern.Parameters).items()
         }
-        certificates = {f"{m.name}'s certificate": fingerprint(_certificate(m)) for m in self.members}
         return {
             "name": self.name,
             "pattern": self.pattern.name,
@@ -183,12 +194,29 @@ class Job:
             "window.end": (self.window.end, self.window.timestamps),
             **{f"data.{name}": value for name, value in self.data.agreed(self.identifiers).items()},
             "parties": self.roster,
-            **certificates,
             **{f"roles.{role}": parties for role, parties in self.roles.items()},
             "pad_rows_to": self.pad_rows_to,
             "max_rows": self.max_rows,
             **{f"timeouts.{f}": float(getattr(self.timeouts, f)) for f in _TIMEOUTS},
+            "approval": self.approval,
+            **(self.agreement.agreed() if self.agreement is not None else {}),
+            **{f"vary.{name}": allowed.agreed() for name, allowed in self.vary.items()},
         }
+
+    @property
+    def content(self) -> bytes:
+        """Return a digest of what people approve of this run, 32 bytes: all that is agreed but the certificates."""
+        return _digest(["content", self._fields])
+
+    @property
+    def template(self) -> bytes:
+        """Return a digest of what people approve once, 32 bytes: `content` without what each run may choose."""
+        chosen = {f"parameters.{name}" for name in self.vary}
+        if WINDOW in self.vary:
+            chosen |= {"window.start", "window.end"}
+        return _digest(
+            ["template", {name: value for name, value in self._fields.items() if name not in chosen}]
+        )
 
     @property
     def digest(self) -> bytes:
@@ -220,7 +248,8 @@ class Job:
 
     def warnings(self) -> list[str]:
         """Return a sentence for each term that protects nobody, or fewer than it seems."""
-        return list(self.pattern.warnings(self.parameters, self.terms))
+        off = ['approval = "off": whoever starts the job at a party needs nobody\'s approval.']
+        return off * (self.approval == OFF) + list(self.pattern.warnings(self.parameters, self.terms))
 
     def cost(self, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which the input parties announce these row counts.
@@ -254,7 +283,8 @@ class Job:
           JobError: the job was loaded without certificates.
         """
         text = json.dumps  # for texts without control characters, JSON's strings are TOML's
-        lines = [f"name = {text(self.name)}", f"pad_rows_to = {self.pad_rows_to}"]
+        lines = [f"name = {text(self.name)}", f"approval = {text(self.approval)}"]
+        lines += [f"pad_rows_to = {self.pad_rows_to}"]
         query = self.pattern if isinstance(self.pattern, QueryPattern) else None
         if query is None:
             lines += [f"pattern = {text(self.pattern.name)}", f"max_rows = {self.max_rows}"]
@@ -283,7 +313,37 @@ class Job:
             lines += [f"{owner} = {_lines(rules)}" for owner, rules in query.rules.items()]
         lines += ["", "[timeouts]"]
         lines += [f"{f} = {float(getattr(self.timeouts, f))!r}" for f in _TIMEOUTS]
+        lines += self._agreement_lines()
         return "\n".join(lines) + "\n"
+
+    def _agreement_lines(self) -> list[str]:
+        lines = []
+        if (agreed := self.agreement) is not None:
+            lines += ["", "[agreement]", f"author = {json.dumps(agreed.author)}", f"runs = {agreed.runs}"]
+            lines += [f"auditor = {json.dumps(agreed.auditor, ensure_ascii=False)}"]
+            lines += [f"until = {agreed.until.isoformat()}"]
+            lines += [] if agreed.start is None else [f"from = {agreed.start.isoformat()}"]
+        if self.vary:
+            lines += ["", "[vary]"]
+            lines += [f"{name} = {self.shown_allowed(name)}" for name in self.vary]
+        return lines
+
+    def shown_allowed(self, name: str) -> str:
+        """Return what each run may choose of a parameter, as a job file writes it."""
+        allowed = self.vary[name]
+        if name == WINDOW:
+            bounds = Window(allowed.least, allowed.most, timestamps=allowed.timestamps).shown()
+            quote = json.dumps if allowed.timestamps else str
+            return f"{{earliest = {quote(bounds['start'])}, latest = {quote(bounds['end'])}}}"
+        field = parameter_fields(self.pattern.Parameters)[name].name
+
+        def shown(value: Any) -> str:
+            parameters = msgspec.structs.replace(self.parameters, **{field: value})
+            return shown_parameters(parameters, decimals=self.data.currency_decimals)[name]
+
+        if allowed.choices:
+            return f"[{', '.join(map(shown, allowed.choices))}]"
+        return f"{{least = {shown(allowed.least)}, most = {shown(allowed.most)}}}"
 
 
 def _lines(text: str) -> str:

@@ -38,6 +38,9 @@ Amounts are converted to the currency's smallest unit exactly. What is wrong is 
 job file comes from other organisations in part, so its size, nesting and numbers are bounded before anything is
 made of them.
 
+What stands about approval, and what each run may choose, is in `agreement_fields`. Who loads a job may know the parties,
+such as by a consortium: then `address` and `certificate` may be left out.
+
 In place of `pattern`, a job file may have a query; see `query`. Both are paths from the file's directory:
 
     sql = "query.sql"
@@ -60,8 +63,11 @@ import msgspec
 
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
-from secagg.jobs.job import Job
+from secagg.jobs.agreement import REQUIRED
+from secagg.jobs.agreement_fields import AgreementField, check_approval, check_vary
+from secagg.jobs.job import Job, Member
 from secagg.jobs.job_parties import (
+    NOBODY,
     PartyField,
     TimeoutsField,
     WindowField,
@@ -72,6 +78,7 @@ from secagg.jobs.job_parties import (
 )
 from secagg.jobs.parameters import read_parameters
 from secagg.jobs.query import RESULT, QueryPattern, read_query
+from secagg.party import PartyId
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
 from secagg.protocols.row_counts import MAX_ROWS
@@ -103,35 +110,44 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     pad_rows_to: int = 1
     max_rows: int = MAX_ROWS
     timeouts: TimeoutsField = msgspec.field(default_factory=TimeoutsField)
+    approval: str = REQUIRED
+    agreement: AgreementField | None = None
+    vary: dict[str, Any] = {}
 
 
-def load_job(path: Path | str, *, with_certificates: bool = True) -> Job:
+def load_job(
+    path: Path | str, *, with_certificates: bool = True, known: Mapping[PartyId, Member] = NOBODY
+) -> Job:
     """Read and check a job file.
 
     Args:
       with_certificates: read the parties' certificates, and check that each is its party's and valid now. A job without
         them can be explained and moved, but not run.
+      known: parties whose address and certificate the file need not give.
 
     Raises:
       JobError: the file cannot be read, or a field is wrong; the message names file, line and field.
     """
     path = Path(path)
     text = read_toml(path, what="the job file", kind=JobError)
-    return parse_job(text, file=path, with_certificates=with_certificates)
+    return parse_job(text, file=path, with_certificates=with_certificates, known=known)
 
 
-def parse_job(text: str, *, file: Path, with_certificates: bool = True) -> Job:
+def parse_job(
+    text: str, *, file: Path, with_certificates: bool = True, known: Mapping[PartyId, Member] = NOBODY
+) -> Job:
     """Check the text of a job file; arguments and errors as in `load_job`."""
     tables = parse_toml(text, file=file, kind=JobError)
     # Amounts must not pass through binary fractions; everything else may.
-    exact = parse_toml(text, file=file, kind=JobError, parse_float=_decimal).get("parameters", {})
+    exact = parse_toml(text, file=file, kind=JobError, parse_float=_decimal)
     try:
-        check_values(exact, "parameters")
+        check_values(exact.get("parameters", {}), "parameters")
+        check_values(exact.get("vary", {}), "vary")
         check_values(tables, "")
         fields = convert(
             tables, _JobFile, hint="a field of the job itself must stand before the first [table]"
         )
-        return _check(fields, exact, file.parent, with_certificates=with_certificates)
+        return _check(fields, exact, file.parent, known, with_certificates=with_certificates)
     except FieldFault as fault:
         raise fault.error(file, text, JobError) from None
 
@@ -143,7 +159,14 @@ def _decimal(text: str) -> Decimal:
         return Decimal("nan")
 
 
-def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, with_certificates: bool) -> Job:
+def _check(
+    fields: _JobFile,
+    exact: Mapping[str, Any],
+    folder: Path,
+    known: Mapping[PartyId, Member],
+    *,
+    with_certificates: bool,
+) -> Job:
     if not _NAME.fullmatch(fields.name):
         raise FieldFault(
             "name",
@@ -159,20 +182,32 @@ def _check(fields: _JobFile, parameters: Mapping[str, Any], folder: Path, *, wit
             f"expected at least pad_rows_to, which is {fields.pad_rows_to}, got {fields.max_rows}",
         )
     data = _data(fields.data, pattern)
-    members = check_members(fields.parties, folder, with_certificates=with_certificates)
+    members = check_members(fields.parties, folder, known, with_certificates=with_certificates)
     names = [member.name for member in members]
     roles = check_roles(fields.roles, names, pattern)
+    parameters = read_parameters(pattern, exact.get("parameters", {}), decimals=data.currency_decimals)
+    window = check_window(fields.window, data.zone, pattern)
     job = Job(
         name=fields.name,
         installed=installed,
-        parameters=read_parameters(pattern, parameters, decimals=data.currency_decimals),
-        window=check_window(fields.window, data.zone, pattern),
+        parameters=parameters,
+        window=window,
         members=members,
         roles=roles,
         pad_rows_to=fields.pad_rows_to,
         max_rows=fields.max_rows,
         timeouts=check_timeouts(fields.timeouts),
         data=data,
+        approval=fields.approval,
+        agreement=check_approval(fields.approval, fields.agreement),
+        vary=check_vary(
+            exact.get("vary", {}),
+            pattern,
+            parameters,
+            window,
+            decimals=data.currency_decimals,
+            zone=data.zone,
+        ),
     )
     try:
         pattern.check(job.parameters, job.terms)

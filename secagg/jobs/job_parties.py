@@ -8,6 +8,7 @@ import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,9 @@ from secagg.toml_files import FieldFault
 _PEM: Final = "-----BEGIN"
 _HOST: Final = re.compile(r"[\w.:%][\w.:%-]{0,252}")
 _TIMEOUTS: Final = Timeouts()
+NOBODY: Final[Mapping[PartyId, Member]] = MappingProxyType({})
+NOWHERE: Final[Address] = ("", 0)  # where a party is that nobody needs to reach
+_MISSING: Final = "this field is missing, and no consortium here has a party of this name"
 LONGEST_S: Final = 30 * 86_400.0  # for any timeout
 
 
@@ -38,8 +42,8 @@ class PartyField(msgspec.Struct, forbid_unknown_fields=True):
     """One of `[[parties]]`."""
 
     name: str
-    address: str
-    certificate: str
+    address: str | None = None
+    certificate: str | None = None
 
 
 class TimeoutsField(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,9 +55,13 @@ class TimeoutsField(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def check_members(
-    parties: Sequence[PartyField], folder: Path, *, with_certificates: bool
+    parties: Sequence[PartyField], folder: Path, known: Mapping[PartyId, Member], *, with_certificates: bool
 ) -> tuple[Member, ...]:
-    """Return the parties, each with its own name, address and certificate; raises `FieldFault`."""
+    """Return the parties, each with its own name, address and certificate; raises `FieldFault`.
+
+    Args:
+      known: whose address and certificate need not be given; what is given comes first.
+    """
     members: list[Member] = []
     for i, party in enumerate(parties):
         place = f"parties[{i}]"
@@ -61,20 +69,33 @@ def check_members(
             check_name(party.name)
         except UsageError as error:
             raise FieldFault(f"{place}.name", str(error)) from None
-        try:
-            address = parse_address(party.address)
-        except UsageError as error:
-            raise FieldFault(f"{place}.address", str(error)) from None
-        certificate = _read_certificate(party, folder, f"{place}.certificate") if with_certificates else None
+        own = known.get(party.name)
+        address = _address(party, own, f"{place}.address", needed=with_certificates)
+        certificate = None
+        if with_certificates:
+            certificate = _certificate(party, own, folder, f"{place}.certificate")
         for other in members:
             if other.name == party.name:
                 raise FieldFault(f"{place}.name", f"there is another party of the name {party.name}")
-            if other.address == address:
+            if other.address == address != NOWHERE:
                 raise FieldFault(f"{place}.address", f"{other.name} has the same address")
             if certificate is not None and other.certificate == certificate:
                 raise FieldFault(f"{place}.certificate", f"{other.name} has the same certificate")
         members.append(Member(party.name, address, certificate))
     return tuple(members)
+
+
+def _address(party: PartyField, known: Member | None, place: str, *, needed: bool) -> Address:
+    if party.address is not None:
+        try:
+            return parse_address(party.address)
+        except UsageError as error:
+            raise FieldFault(place, str(error)) from None
+    if known is not None:
+        return known.address
+    if needed:
+        raise FieldFault(place, _MISSING)
+    return NOWHERE
 
 
 def parse_address(text: str) -> Address:
@@ -91,9 +112,13 @@ def parse_address(text: str) -> Address:
     return bare, number
 
 
-def _read_certificate(party: PartyField, folder: Path, place: str) -> x509.Certificate:
+def _certificate(party: PartyField, known: Member | None, folder: Path, place: str) -> x509.Certificate:
     try:
-        if party.certificate.lstrip().startswith(_PEM):
+        if party.certificate is None:
+            if known is None or known.certificate is None:
+                raise FieldFault(place, _MISSING)
+            certificate = known.certificate
+        elif party.certificate.lstrip().startswith(_PEM):
             certificate = load_certificate(party.certificate.encode())
         else:
             path = folder / party.certificate

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -30,6 +30,7 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
+from secagg.jobs.agreement import OFF
 from secagg.jobs.job import Address, Job
 from secagg.jobs.output import Output
 from secagg.jobs.run import Progress
@@ -89,7 +90,9 @@ def run_locally(
         certificates = {name: identity.certificate for name, identity in identities.items()}
         addresses = dict(zip(job.roster, free_addresses(len(job.roster)), strict=True))
         job_file = home / f"{job.name}.toml"
-        job_file.write_text(job.moved(addresses, certificates).to_toml(), "utf-8")
+        # Who owns this machine owns all parties: nobody else has anything to approve.
+        free = replace(job.moved(addresses, certificates), approval=OFF, agreement=None)
+        job_file.write_text(free.to_toml(), "utf-8")
         commands = {}
         for name, identity in identities.items():
             identity.save(home / name)
@@ -247,6 +250,8 @@ def _processes(commands: Mapping[PartyId, Sequence[str]]) -> Iterator[dict[Party
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                # None of them is this machine's organisation, whose folder says nothing about them.
+                env={**os.environ, "SECAGG_HOME": ""},
             )
         yield processes
     finally:

@@ -16,7 +16,8 @@ from typing import Any, Final
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
 from secagg.jobs import gates as gating
-from secagg.jobs.gates import Gate, GateStatements, Outcome, RunAtHand
+from secagg.jobs.agreement import OFF
+from secagg.jobs.gates import APPROVAL, Gate, GateStatements, Outcome, RunAtHand
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
@@ -197,12 +198,17 @@ def run_job(
       on_failure: called with the record of a run that fails or is stopped, before the error is raised.
 
     Raises:
-      UsageError: as `Part`; and what `read` and the gates' `ready` raise.
+      UsageError: as `Part`; approvals are needed, and no gate checks them; and what `read` and the gates' `ready` raise.
       the errors of `run_party`.
     """
     part = Part(job, me, read, gates=gates, identity=identity, resumes=resumes)
     for gate in part.gates:
         gate.ready(job, me)
+    if job.approval != OFF and APPROVAL not in [gate.name for gate in part.gates]:
+        raise UsageError(
+            f"{job.name} runs with approvals alone, which this organisation keeps in its folder; make one with "
+            f'`secagg consortium new`, or agree on approval = "off" in the job file. To try a job out, use --local'
+        )
     told, told_fields = gating.agreement(job, part.gates)
     # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
     about_job, columns = described_job(job, me), job.pattern.results

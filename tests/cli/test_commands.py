@@ -40,6 +40,7 @@ COMMANDS = [
 JOB = """\
 name = "test"
 pattern = "structuring"
+approval = "off"
 [parameters]
 limit = 9999.99
 [window]

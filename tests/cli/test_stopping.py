@@ -29,7 +29,7 @@ Started = dict[str, "subprocess.Popen[str]"]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     """Start parties as processes; `tables` replaces a bank's table."""
-    job = 'name = "j"\npattern = "structuring"\n[roles]\ninput = ["bank_a", "bank_b"]\n'
+    job = 'name = "j"\napproval = "off"\npattern = "structuring"\n[roles]\ninput = ["bank_a", "bank_b"]\n'
     job += 'computing = ["bank_a", "bank_b", "bank_x"]\n[timeouts]\nconnect_s = 1200\n'
     for name, (host, port) in zip(PARTIES, free_addresses(3), strict=True):
         create_identity(name).save(tmp_path)

@@ -85,6 +85,7 @@ def make_job() -> Job:
         members=tuple(Member(name, ("127.0.0.1", 1), IDENTITIES[name].certificate) for name in ROSTER),
         roles={"input": BANKS, "computing": ROSTER},
         pad_rows_to=1,
+        approval="off",
         timeouts=Timeouts(connect_s=10, silence_s=10, message_s=10),
     )
 

@@ -83,6 +83,7 @@ def make_job(pattern: str, layout: str = "three banks compute", **parameters: in
         members=tuple(Member(name, ("127.0.0.1", 1), None) for name in dict.fromkeys((*inputs, *computing))),
         roles={"input": inputs, "computing": computing},
         pad_rows_to=1,
+        approval="off",
         timeouts=Timeouts(connect_s=20, silence_s=10, message_s=20),
     )
 

@@ -583,6 +583,7 @@ def test_a_pattern_that_fails_once_the_computation_is_done_costs_nobody_a_result
     job = parsed(job_text("headcount", roles='input = ["elm", "oak"]\nresult = ["ministry"]')).moved(
         dict.fromkeys(identities, ("h", 1)), {name: own.certificate for name, own in identities.items()}
     )
+    job = replace(job, approval="off")
 
     def failing(_: Any) -> Any:
         raise ValueError("the pattern was asked again")
