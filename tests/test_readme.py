@@ -91,7 +91,8 @@ def test_the_job_file_is_accepted_and_its_commands_work(
         if words is make_identity:
             shutil.copy("keys/north.crt", ".")  # beside the job file
         if words is check:
-            assert "Warning" not in capsys.readouterr().out
+            (warning,) = re.findall(r"Warning: .*", capsys.readouterr().out)
+            assert 'approval = "off"' in warning
     truth = json.loads((tmp_path / "tables/truth.json").read_text())
     flagged = (tmp_path / "try/north.collectors-2026-09.csv").read_text()
     assert sum(account in flagged for account in truth["collectors"]) > len(truth["collectors"]) / 2
