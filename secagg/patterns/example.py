@@ -29,7 +29,7 @@ class Example:
       tables: of each input party, by the pattern's names of tables.
       parameters: as a job file writes them.
       planted: beginnings of rows of the results. Each has to be told to somebody.
-      roles: by role; by default the first three input parties compute.
+      roles: by role; by default the first three input parties compute. A role of nobody is left out.
       tolerance: by how much numbers may differ from those of the pooled tables, relative to those above 1.
     """
 
@@ -43,9 +43,8 @@ class Example:
     def all_roles(self) -> dict[str, list[PartyId]]:
         """Return who has which role."""
         names = list(self.tables)
-        return {INPUT: names, COMPUTING: names[:_COMPUTING_PARTIES]} | {
-            r: list(p) for r, p in self.roles.items()
-        }
+        default = {INPUT: names, COMPUTING: names[:_COMPUTING_PARTIES]}
+        return {role: list(parties) for role, parties in {**default, **self.roles}.items() if parties}
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ def tables():
     rng = np.random.default_rng(5)
     known = np.array([*(f"P{i}" for i in range(30)), "Zoë", "Ørsted"], object)
     return {
-        name: {"records": {"identifier": strings(rng.choice(known[part], 40)), "amount": rng.integers(0, 1000, 40)}}
+        name: {"records": {"identifier": strings(rng.choice(known[part], 40).tolist()), "amount": rng.integers(0, 1000, 40)}}
         for name, part in zip(NAMES, (slice(0, 24), slice(12, 32)), strict=True)
     }  # fmt: skip
 
@@ -125,6 +125,7 @@ def test_a_party_that_is_not_told_is_declared_to_learn_what_the_protocol_shows_i
 
 JOB = """
 name = "overlap"
+approval = "off"
 pattern = "private_intersection"
 [data.identifiers]
 identifier = "digits"

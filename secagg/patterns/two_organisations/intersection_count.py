@@ -12,6 +12,7 @@ import msgspec
 
 from secagg.party import Party, PartyId
 from secagg.patterns.pattern import Agreed, Result, Tables, Terms
+from secagg.patterns.two_organisations import examples
 from secagg.patterns.two_organisations.lists import TwoOrganisations, distinct
 from secagg.protocols.intersection import count_common
 from secagg.query.schema import Integer, Schema
@@ -29,6 +30,7 @@ class IntersectionCount(TwoOrganisations):
         "how many identifiers two organisations have in common, and not which; two parties and no third."
     )
     results = Schema(identifiers=Integer())
+    example = staticmethod(examples.intersection_count)
     Parameters = Nothing
     tells = "how many identifiers both organisations have"
     lies = (

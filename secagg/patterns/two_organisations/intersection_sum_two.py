@@ -22,6 +22,7 @@ from secagg.party import Party, PartyId
 from secagg.patterns.counts import factorize, group_sum
 from secagg.patterns.pattern import INPUT, Agreed, Disclosure, Result, RoleSize, Tables, Terms
 from secagg.patterns.program import RESULT
+from secagg.patterns.two_organisations import examples
 from secagg.patterns.two_organisations.lists import RECORDS, OwnRecords, TwoOrganisations, distinct, in_order
 from secagg.protocols.intersection import sum_common
 from secagg.protocols.intersection.sums import cost
@@ -45,6 +46,7 @@ class IntersectionSumTwo(TwoOrganisations):
     summary = "how many identifiers two organisations share, and what one's amounts for them add up to; no third party."
     inputs = {RECORDS: Schema(identifier=Identifier(), amount=Money())}  # noqa: RUF012  # nobody changes it
     results = Schema(identifiers=Integer(), total=Money())
+    example = staticmethod(examples.intersection_sum_two)
     Parameters = Amounts
     roles: Mapping[str, RoleSize] = {
         INPUT: RoleSize(2, 2),

@@ -14,6 +14,7 @@ import numpy as np
 
 from secagg.party import Party, PartyId
 from secagg.patterns.pattern import Agreed, Result, Tables, Terms
+from secagg.patterns.two_organisations import examples
 from secagg.patterns.two_organisations.lists import TwoOrganisations, distinct
 from secagg.protocols.intersection import find_common
 from secagg.query.schema import Identifier, Schema
@@ -31,6 +32,7 @@ class PrivateIntersection(TwoOrganisations):
         "which of its own identifiers an organisation has in common with another; two parties and no third."
     )
     results = Schema(identifier=Identifier())
+    example = staticmethod(examples.private_intersection)
     Parameters = Nothing
     tells = "for each identifier that it put in: whether the other organisation has it too"
     each_its_own = True

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import gmpy2
 import numpy as np
-from gmpy2 import mpz
+from gmpy2 import mpz, powmod
 from numpy.typing import NDArray
 
 from secagg import fixed_point
@@ -66,7 +65,7 @@ def add(
     hides from it which these were. So the randomizer is r**n with a uniform r, which hides them perfectly.
     """
     n, modulus = key.n, key.modulus.ciphertext
-    product = gmpy2.powmod(draw_below(n, 1, rng)[0], n, modulus)
+    product = powmod(draw_below(n, 1, rng)[0], n, modulus)
     for place in np.flatnonzero(chosen).tolist():
         product = product * ciphertexts[place] % modulus
     return _block(key, residues.blind(residues.to_digits([product], n, 1), [mpz(mask)], n))
