@@ -8,7 +8,8 @@
     │   ├── DataError           a table that cannot be read or holds bad rows
     │   │   └── EmptyTableError a table of which no row counts
     │   ├── JobError            a job file that is wrong, incomplete or not what the others agreed to
-    │   └── RuleError           a query that an owner's rules do not allow
+    │   ├── RuleError           a query that an owner's rules do not allow
+    │   └── BudgetError         an owner's budget that is not there, is spent, or went back
     ├── RemoteProtocolError     a peer sent what the protocol forbids at this point
     │   ├── CheatingError       one of the named parties lied, and a check found it
     │   ├── WireError           bytes that are not a message
@@ -38,6 +39,7 @@ from secagg.printable import printable
 __all__ = [
     "AbortedError",
     "AuthenticationError",
+    "BudgetError",
     "CheatingError",
     "DataError",
     "EmptyTableError",
@@ -123,6 +125,14 @@ class RuleError(UsageError):
 
     def for_peers(self) -> str:
         """Return the whole text: queries and rules are the same at all parties, and hold nothing secret."""
+        return str(self)
+
+
+class BudgetError(UsageError):
+    """An owner's budget does not allow a run: there is none, it is spent, or its record went back."""
+
+    def for_peers(self) -> str:
+        """Return the whole text: it is about runs and numbers that owners agree on, and not about data."""
         return str(self)
 
 

@@ -30,7 +30,16 @@ from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
 from secagg.party import PartyId
 from secagg.patterns.parameters import parameter_fields, shown_parameters
-from secagg.patterns.pattern import COMPUTING, INPUT, Disclosure, Pattern, Risk, Terms
+from secagg.patterns.pattern import (
+    COMPUTING,
+    INPUT,
+    Disclosure,
+    Noisy,
+    Pattern,
+    Risk,
+    Spending,
+    Terms,
+)
 from secagg.patterns.registry import Installed
 from secagg.printable import printable
 from secagg.protocols.row_counts import MAX_ROWS
@@ -250,6 +259,23 @@ class Job:
         """Return a sentence for each term that protects nobody, or fewer than it seems."""
         off = ['approval = "off": whoever starts the job at a party needs nobody\'s approval.']
         return off * (self.approval == OFF) + list(self.pattern.warnings(self.parameters, self.terms))
+
+    def spends(self) -> list[Spending]:
+        """Return what one run costs the owners' privacy budgets; nothing of a pattern that adds no noise.
+
+        Raises:
+          JobError: of tables that the pattern does not have.
+        """
+        if not isinstance(self.pattern, Noisy):
+            return []
+        found = list(self.pattern.spends(self.parameters, self.terms))
+        strange = {table for one in found for table in one.tables} - set(self.pattern.inputs)
+        if strange:
+            raise JobError(
+                f"the pattern {self.pattern.name} declares to spend on {', '.join(sorted(strange))}, and takes "
+                f"{', '.join(self.pattern.inputs)}"
+            )
+        return found
 
     def cost(self, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which the input parties announce these row counts.

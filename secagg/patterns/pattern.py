@@ -16,13 +16,15 @@ distribution, the version and the module of the pattern before they read data, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
 from secagg.cost.operation import Cost
+from secagg.errors import UsageError
 from secagg.party import Party, PartyId
 from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.query.schema import Columns, Schema
@@ -109,6 +111,35 @@ class Risk:
     name: str
     what: str
     log2: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one release with noise costs those whose rows are in some tables, in differential privacy.
+
+    Attributes:
+      tables: the inputs whose rows the noise hides.
+      epsilon, delta: of the release, for tables that differ in one unit. Under basic composition they are added up.
+      unit: what is hidden: one row, or all rows of one person.
+      rho: of zero-concentrated differential privacy [BS16], where the noise has one: s**2 / (2 * sigma**2) for (discrete)
+        Gaussian noise of standard deviation sigma and a sensitivity of s. Where delta is 0, epsilon**2 / 2 is one.
+
+    Raises:
+      UsageError: no tables, or numbers that no release has.
+    """
+
+    tables: tuple[str, ...]
+    epsilon: float
+    delta: float = 0.0
+    unit: Literal["row", "person"] = "person"
+    rho: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.epsilon, 0.0 if self.rho is None else self.rho)
+        if not all(0 <= x < math.inf for x in numbers) or not 0 <= self.delta < 1:
+            raise UsageError(f"expected a finite epsilon and rho from 0, and a delta below 1, got {self}")
+        if not self.tables or self.unit not in ("row", "person"):
+            raise UsageError(f'expected tables, and "row" or "person" as the unit, got {self}')
 
 
 class Contribution(Protocol):
@@ -216,3 +247,11 @@ class Pattern(Protocol):
 
     async def run(self, party: Party, parameters: Any, terms: Terms, agreed: Agreed) -> Result | None:
         """Compute; return the rows that this party is told, None if it is no recipient."""
+
+
+@runtime_checkable
+class Noisy(Protocol):
+    """A pattern that releases something with noise; the owners' privacy budgets pay for it."""
+
+    def spends(self, parameters: Any, terms: Terms) -> Sequence[Spending]:
+        """Return what one run costs; nothing where these parameters ask for no noise."""

@@ -1,0 +1,326 @@
+"""Budgets: what is spent stays spent, through races, killed processes, copies and backups; all owners must grant."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from joint_runs import BANKS, ROSTER, make_homes, make_job, run_jointly
+from secagg.errors import BudgetError, RefusedError, UsageError
+from secagg.home import Home
+from secagg.joint.budget.accounting import Allowance
+from secagg.joint.budget.book import ALL, Book, Grant
+from secagg.joint.budget.chain import Token
+from secagg.joint.budget.gate import BudgetGate
+from secagg.patterns.pattern import Spending
+
+RELEASE = Spending(("deposits",), epsilon=0.1)
+
+
+def grant(
+    home: Home, *, epsilon: float | None = None, runs: int | None = None, data_set: str = "deposits"
+) -> None:
+    allowance = None if epsilon is None else Allowance(epsilon, 0.0, "person", "basic")
+    with home.transaction() as connection:
+        Book.read(connection, home).grant(Grant(data_set, ALL, allowance, runs))
+
+
+def book(home: Home, *, anywhere: bool = False) -> Book:
+    with home.transaction() as connection:
+        return Book.read(connection, home, anywhere=anywhere)
+
+
+def runs(home: Home) -> int:
+    return len(book(home).runs)
+
+
+def budget_gates(home: Home) -> list[BudgetGate]:
+    return [BudgetGate(home)]
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> dict[str, Home]:
+    return make_homes(tmp_path)
+
+
+def test_a_release_with_noise_is_refused_when_one_owner_has_not_granted_it(homes: dict[str, Home]) -> None:
+    grant(homes["north"], epsilon=1)
+    ended = run_jointly(make_job(RELEASE), homes, budget_gates)
+    with pytest.raises(RefusedError, match=r"south has set no privacy budget for deposits in structuring"):
+        raise ended["south"] or AssertionError
+    assert "south has set no privacy budget" in str(ended["north"])
+    assert (runs(homes["north"]), runs(homes["south"])) == (0, 0)  # nothing was shared, and nothing is spent
+
+
+def test_a_budget_is_spent_by_runs_until_one_owner_has_too_little_left(homes: dict[str, Home]) -> None:
+    grant(homes["north"], epsilon=1)
+    grant(homes["south"], epsilon=0.3)  # three times 0.1, as people add
+    job = make_job(RELEASE)
+    for _ in range(3):
+        assert set(run_jointly(job, homes, budget_gates).values()) == {None}
+    ended = run_jointly(job, homes, budget_gates)
+    assert "south's budget of deposits in all patterns has not enough left: epsilon 0.3 of 0.3" in str(
+        ended["south"]
+    )
+    assert isinstance(ended["west"], Exception)
+    assert (runs(homes["north"]), runs(homes["south"]), runs(homes["west"])) == (3, 3, 0)
+
+
+def test_patterns_without_noise_run_freely_and_within_a_quota_where_there_is_one(
+    homes: dict[str, Home],
+) -> None:
+    job = make_job()
+    assert set(run_jointly(job, homes, budget_gates).values()) == {None}
+    grant(homes["south"], runs=2, data_set=ALL)  # the run before counts
+    assert set(run_jointly(job, homes, budget_gates).values()) == {None}
+    assert "2 runs were allowed and made" in str(run_jointly(job, homes, budget_gates)["south"])
+
+
+def test_a_resumed_run_counts_once_but_pays_again_for_noise(homes: dict[str, Home]) -> None:
+    for name in BANKS:
+        grant(homes[name], epsilon=0.2, runs=1)
+    plain = make_job()
+    run_jointly(plain, homes, budget_gates)
+    (first,) = book(homes["north"]).runs
+    again = run_jointly(plain, homes, budget_gates, resumes=bytes.fromhex(first))
+    assert set(again.values()) == {None}
+    assert runs(homes["north"]) == 1
+    other = make_job(limit_cents=50_000)
+    assert "1 runs were allowed" in str(
+        run_jointly(other, homes, budget_gates, resumes=bytes.fromhex(first))["north"]
+    )
+    for name in BANKS:
+        grant(homes[name], runs=9)
+    noisy = make_job(RELEASE)
+    run_jointly(noisy, homes, budget_gates)
+    session = bytes.fromhex(list(book(homes["north"]).runs)[-1])
+    run_jointly(noisy, homes, budget_gates, resumes=session)
+    assert "epsilon 0.2 of 0.2" in str(run_jointly(noisy, homes, budget_gates, resumes=session)["north"])
+
+
+def test_a_backup_that_is_put_back_is_refused_by_peers_and_by_its_owner(
+    homes: dict[str, Home], tmp_path: Path
+) -> None:
+    for name in BANKS:
+        grant(homes[name], epsilon=1)
+    job = make_job(RELEASE)
+    run_jointly(job, homes, budget_gates)
+    database = homes["north"].path / "state.sqlite"
+    backup = database.read_bytes()
+    assert set(run_jointly(job, homes, budget_gates).values()) == {None}
+    database.write_bytes(backup)  # the same file, so that its place tells nothing
+    assert runs(homes["north"]) == 1
+    for _ in range(2):  # also when failed attempts have brought the number up again
+        ended = run_jointly(job, homes, budget_gates)
+        assert "north's record of budgets is an old or another copy" in str(ended["north"])
+        assert "secagg budget restart" in str(ended["north"])
+        assert isinstance(ended["south"], Exception)
+    # How the page says to recover:
+    with homes["north"].transaction() as connection:
+        Book.read(connection, homes["north"]).restart("backup of Monday")
+    assert "taken as spent" in str(run_jointly(job, homes, budget_gates)["north"])
+    grant(homes["north"], epsilon=0.1)
+    ended = run_jointly(job, homes, budget_gates)
+    assert "secagg budget accept north" in str(ended["south"])
+    for name in ("south", "west"):
+        with homes[name].transaction() as connection:
+            Book.read(connection, homes[name]).accept("north")
+    assert set(run_jointly(job, homes, budget_gates).values()) == {None}
+
+
+def test_of_two_copies_that_are_both_used_the_second_is_refused(
+    homes: dict[str, Home], tmp_path: Path
+) -> None:
+    job = make_job()
+    run_jointly(job, homes, budget_gates)
+    shutil.copytree(homes["north"].path, tmp_path / "copy")
+    copy = replace(homes["north"], path=tmp_path / "copy")
+    with pytest.raises(BudgetError, match=r"is a copy.*secagg budget moved.*secagg budget restart"):
+        BudgetGate(copy).ready(job, "north")
+    with copy.transaction() as connection:
+        Book.read(connection, copy, anywhere=True).move(copy)
+    assert set(run_jointly(job, homes | {"north": copy}, budget_gates).values()) == {None}
+    ended = run_jointly(job, homes, budget_gates)
+    assert "north's record of budgets is an old or another copy" in str(ended["north"])
+
+
+def test_a_record_that_went_back_is_seen_by_peers_that_do_not_trust_its_owner_to_look() -> None:
+    key, id_ = bytes(32), bytes(16)
+    known = Token.made(key, id_, 7, b"h" * 32)
+    assert Token.made(key, id_, 6, b"g" * 32).is_before(known)
+    assert Token.made(key, id_, 7, b"f" * 32).is_before(known)
+    assert not known.is_before(known)
+    assert not Token.made(key, id_, 8, b"x" * 32).is_before(known)
+
+
+def test_a_folder_made_anew_is_refused_until_its_peers_accept_it(
+    homes: dict[str, Home], tmp_path: Path
+) -> None:
+    job = make_job()
+    run_jointly(job, homes, budget_gates)
+    fresh = homes | {"north": Home.create(tmp_path / "fresh")}
+    ended = run_jointly(job, fresh, budget_gates)
+    assert "north's record of budgets was begun anew" in str(ended["south"])
+    assert "remembers a record of north's budgets that this folder never made" in str(ended["north"])
+
+
+def test_a_peer_cannot_invent_a_memory_that_makes_an_owner_look_restored(homes: dict[str, Home]) -> None:
+    job = make_job()
+    run_jointly(job, homes, budget_gates)
+    with homes["south"].transaction() as connection:
+        record = Book.read(connection, homes["south"])
+        known = record.remembered()["north"]
+        made_up = replace(known, count=known.count + 5)
+        connection.execute("UPDATE budget_peers SET token = ? WHERE name = 'north'", (made_up.to_bytes(),))
+    error = run_jointly(job, homes, budget_gates)["north"]
+    assert isinstance(error, RefusedError)
+    assert error.peer == "south"
+    assert "never made" in str(error)
+
+
+def test_an_entry_that_is_altered_in_the_database_is_refused(homes: dict[str, Home]) -> None:
+    grant(homes["north"], epsilon=1)
+    with homes["north"].transaction() as connection:
+        change = "UPDATE budget_entries SET content = replace(content, 'epsilon\": 1', 'epsilon\": 9') WHERE number = 2"
+        connection.execute(change)
+    with pytest.raises(BudgetError, match=r"entry 2 of the budgets .* is not as it was written"):
+        book(homes["north"])
+    with homes["north"].transaction() as connection:
+        connection.execute("DELETE FROM budget_entries WHERE number = 1")
+    with pytest.raises(BudgetError, match="entry 2"):
+        book(homes["north"])
+
+
+def test_a_run_that_ends_before_its_commit_is_given_back_and_a_later_one_is_not(
+    homes: dict[str, Home],
+) -> None:
+    class Full(BudgetGate):
+        def commit(self, run: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    grant(homes["south"], runs=1)
+    job = make_job()
+    ended = run_jointly(
+        job, homes, lambda home: [Full(home) if home.path.name == "north" else BudgetGate(home)]
+    )
+    assert "cannot write what it must" in str(ended["north"])
+    assert runs(homes["north"]) == 0
+    assert "1 runs were allowed and made" in str(run_jointly(job, homes, budget_gates)["south"])
+
+
+SPENDING = """
+import os, signal, sys
+from pathlib import Path
+from joint_runs import make_job
+from secagg.errors import BudgetError
+from secagg.home import Home
+from secagg.joint.budget.gate import BudgetGate
+from secagg.jobs.gates import RunAtHand
+
+home, job = Home(Path(sys.argv[1])), make_job()
+session = os.urandom(16)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    BudgetGate(home).statement(RunAtHand(job, "north", session, None, {}, None))
+    print("spent", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)  # between spending and use
+except BudgetError:
+    print("refused", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_gets_the_last_run_and_a_killed_one_leaves_it_spent(
+    homes: dict[str, Home],
+) -> None:
+    home = homes["north"]
+    grant(home, runs=1)
+    command = [sys.executable, "-c", SPENDING, str(home.path)]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    racing = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | path
+        )
+        for _ in range(2)
+    ]
+    for process in racing:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    said = [process.communicate("go\n", timeout=60)[0] for process in racing]
+    assert sorted(said) == ["refused\n", "spent\n"]
+    assert sorted(process.returncode for process in racing) == [-signal.SIGKILL, 0]
+    assert runs(home) == 1
+    with pytest.raises(BudgetError, match="1 runs were allowed and made"):
+        BudgetGate(home).ready(make_job(), "north")
+
+
+def test_concentrated_accounting_lets_more_gaussian_releases_pass_than_basic_and_never_more_than_the_budget() -> (
+    None
+):
+    dp = pytest.importorskip("secagg.dp.accounting")
+    import numpy as np
+
+    sigma = 20.0
+    release = Spending(("deposits",), epsilon=0.25, delta=1e-8, rho=1 / (2 * sigma**2))
+    budget = Allowance(1.0, 1e-6, "person", "concentrated")
+    basic = replace(budget, accounting="basic")
+    count = next(n for n in range(1, 10**4) if not budget.fits([release] * n)) - 1
+    assert basic.fits([release] * 4)
+    assert not basic.fits([release] * 5)
+    assert count > 10
+    # The same by dp-accounting's own Gaussian, and the first release beyond it is too much.
+    orders = np.asarray(dp.ORDERS, float)
+    assert dp.epsilon_at(dp.ORDERS, count * orders / (2 * sigma**2), 1e-6) <= 1.0
+    assert dp.epsilon_at(dp.ORDERS, (count + 1) * orders / (2 * sigma**2), 1e-6) > 1.0
+
+
+def test_a_budget_refuses_what_it_cannot_account_for() -> None:
+    budget = Allowance(1.0, 1e-6, "person", "concentrated")
+    with pytest.raises(BudgetError, match=r"for what a person may lose.*what a row loses"):
+        budget.check_kind(replace(RELEASE, unit="row"))
+    with pytest.raises(BudgetError, match="declares epsilon and delta and no rho"):
+        budget.check_kind(replace(RELEASE, delta=1e-9))
+    for wrong in (
+        (0.0, 0.0, "basic"),
+        (1.0, 1.0, "basic"),
+        (1.0, 0.0, "concentrated"),
+        (float("nan"), 0.1, "basic"),
+    ):
+        with pytest.raises(UsageError, match=r"expected|needs"):
+            Allowance(wrong[0], wrong[1], "person", wrong[2])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="finite epsilon"):
+        Spending(("deposits",), epsilon=float("inf"))
+
+
+def test_a_budget_keeps_its_accounting_and_its_delta_once_something_is_spent(homes: dict[str, Home]) -> None:
+    for name in BANKS:
+        grant(homes[name], epsilon=1)
+    run_jointly(make_job(RELEASE), homes, budget_gates)
+    with homes["north"].transaction() as connection:
+        record = Book.read(connection, homes["north"])
+        with pytest.raises(UsageError, match="something is spent from it"):
+            record.grant(Grant("deposits", ALL, Allowance(1.0, 0.0, "row", "basic")))
+        with pytest.raises(UsageError, match="expected --epsilon"):
+            record.grant(Grant("deposits", ALL))
+
+
+def test_a_budget_for_all_data_sets_counts_a_release_once_and_all_budgets_must_have_room(
+    homes: dict[str, Home],
+) -> None:
+    for name in BANKS:
+        grant(homes[name], epsilon=5)
+        grant(homes[name], epsilon=0.15, data_set=ALL)
+    job = make_job(RELEASE)
+    assert set(run_jointly(job, homes, budget_gates).values()) == {None}
+    assert "budget of all data sets in all patterns has not enough left" in str(
+        run_jointly(job, homes, budget_gates)["north"]
+    )
+    assert ROSTER[2] == "west"
