@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from secagg import release
-from secagg.cli import data, demo, identity
+from secagg.cli import budget, data, demo, identity
 from secagg.cli.check import check
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
@@ -44,6 +44,7 @@ for command in (patterns, explain, check, run, verify, demo.demo):
     app.command()(command)
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")
+app.add_typer(budget.app, name="budget")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from secagg.home import Home
 from secagg.jobs.gates import Gate
 from secagg.jobs.job import Job
+from secagg.joint.budget.gate import BudgetGate
 
 __all__ = ["gates_of"]
 
 
 def gates_of(home: Home, job: Job) -> tuple[Gate, ...]:
     """Return what must pass before a run of this job, by this organisation's folder."""
-    del home, job
-    return ()
+    del job
+    return (BudgetGate(home),)

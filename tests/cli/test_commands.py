@@ -35,6 +35,8 @@ from secagg.network.identity import create_identity, fingerprint, load_certifica
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
     ["run"], ["check"], ["patterns"], ["verify"], ["explain"],
+    ["budget"], ["budget", "set"], ["budget", "show"], ["budget", "log"], ["budget", "accept"], ["budget", "moved"],
+    ["budget", "restart"],
 ]  # fmt: skip
 
 JOB = """\

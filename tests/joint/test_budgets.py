@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from joint_runs import BANKS, ROSTER, make_homes, make_job, run_jointly
+from secagg.cli import main
 from secagg.errors import BudgetError, RefusedError, UsageError
 from secagg.home import Home
 from secagg.joint.budget.accounting import Allowance
@@ -324,3 +325,32 @@ def test_a_budget_for_all_data_sets_counts_a_release_once_and_all_budgets_must_h
         run_jointly(job, homes, budget_gates)["north"]
     )
     assert ROSTER[2] == "west"
+
+
+def test_the_commands_set_show_and_log_budgets(
+    homes: dict[str, Home], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECAGG_HOME", str(homes["north"].path))
+
+    def secagg(*words: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        found = capsys.readouterr()
+        assert ended.value.code == (2 if found.err else 0)
+        return found.out + found.err
+
+    assert "no budgets and no quotas" in secagg("budget", "show")
+    said = secagg("budget", "set", "deposits", "*", "--epsilon", "0.5", "--runs", "3")
+    assert "epsilon 0 of 0.5 spent" in said
+    assert "0 of 3 runs made" in said
+    grant(homes["south"], epsilon=1)
+    run_jointly(make_job(RELEASE), homes, budget_gates)
+    said = secagg("budget", "show")
+    assert (
+        "epsilon 0.1 of 0.5 spent, delta 0 of 0, for each person (basic accounting); 1 of 3 runs made" in said
+    )
+    assert "south was last seen with 3 entries" in said
+    assert "spent" in secagg("budget", "log")
+    assert "expected an epsilon above 0" in secagg("budget", "set", "x", "y", "--epsilon", "-1")
+    assert "nothing is remembered of 'east'" in secagg("budget", "accept", "east")
+    assert "taken as spent; set another" in secagg("budget", "restart", "--reason", "a backup")
