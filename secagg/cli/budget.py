@@ -73,7 +73,7 @@ def set_(
 
 @app.command("show")
 def show(home: HomeOption = None) -> None:
-    """Print what is granted, spent and left, and what is remembered of others."""
+    """Print what is granted, spent and left."""
     own, console = Home.open(home), stdout()
     with own.transaction() as connection:
         book = Book.read(connection, own, anywhere=True)
@@ -90,7 +90,7 @@ def log(
     last: Annotated[int, typer.Option(metavar="N", min=1, help="How many entries, the newest last.")] = _LAST,
     home: HomeOption = None,
 ) -> None:
-    """Print the record of budgets: what was granted, spent and given back, and when."""
+    """Print what was granted, spent and given back, and when."""
     own = Home.open(home)
     with own.transaction() as connection:
         book = Book.read(connection, own, anywhere=True)
@@ -118,7 +118,10 @@ def accept(
 
 @app.command("moved")
 def moved(home: HomeOption = None) -> None:
-    """Say that the folder was moved, and that no other copy of it is used."""
+    """Let the record go on in a folder that was moved.
+
+    Run it where no other copy of the folder is used any more.
+    """
     own = Home.open(home)
     with own.transaction() as connection:
         Book.read(connection, own, anywhere=True).move(own)
@@ -130,7 +133,7 @@ def restart(
     reason: Annotated[str, typer.Option(help="What happened, for the record.", prompt=True)],
     home: HomeOption = None,
 ) -> None:
-    """Begin the record anew, after an old copy of the folder was put back.
+    """Begin the record anew after a backup was put back.
 
     What the copy does not know may have been spent. So everything that was granted is taken as spent: set new budgets
     afterwards, and ask the other parties to run `secagg budget accept`.
