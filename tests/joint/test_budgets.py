@@ -296,7 +296,7 @@ def test_a_budget_refuses_what_it_cannot_account_for() -> None:
         (float("nan"), 0.1, "basic"),
     ):
         with pytest.raises(UsageError, match=r"expected|needs"):
-            Allowance(wrong[0], wrong[1], "person", wrong[2])  # type: ignore[arg-type]
+            Allowance(wrong[0], wrong[1], "person", wrong[2])
     with pytest.raises(UsageError, match="finite epsilon"):
         Spending(("deposits",), epsilon=float("inf"))
 
