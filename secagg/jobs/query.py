@@ -45,9 +45,9 @@ from secagg.patterns.registry import Installed, Origin
 from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.query import joint_run as queries
 from secagg.query.algebra import Domain, Scan, relations
+from secagg.query.blocks import blocks
 from secagg.query.columns import from_columns
 from secagg.query.declaration import Declaration
-from secagg.query.execute import blocks
 from secagg.query.owner import Prepared, prepare
 from secagg.query.planner import Plan
 from secagg.query.reference import Pool

@@ -43,6 +43,7 @@ The operations of `Call` (arguments are of the domains that stand here; `inferen
     year month day quarter weekday   of a date or timestamp; weekday from 0, Sunday
     date_of             a timestamp's date
     to_timestamp        a date as the timestamp of its midnight in the domain's zone
+    on_shares           its argument, with which no owner computes alone
 
 The module is long because a plan's nodes are read together: whoever computes a plan needs all of them and nothing else.
 """

@@ -155,6 +155,8 @@ def _arithmetic(expression: Call, op: str, values: list[Any]) -> Value:
                 return None
             decimals = expression.args[1].domain.decimals - first.decimals
             return nearest(Fraction(a, b) * Fraction(10) ** decimals * 2**domain.frac_bits)
+        case "on_shares", [a]:
+            return int(a)
         case (("intdiv" | "mod"), [a, b]):
             quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
             return int(quotient if op == "intdiv" else a - b * quotient)

@@ -1,47 +1,30 @@
-"""The joint plan on shares: operators of `mpc.tables`, checks, then the result to whom it is for.
+"""The joint plan on shares: operators of `mpc.tables`, at a computing party.
 
-At a computing party:
-
-1. Each holder's rows come in as shares, for each `Local` leaf in the plan's order.
-2. The operators above are worked out. A quotient is kept as its two parts, and divided once few rows are left.
-3. Whether keys that were declared unique are so is opened to the computing parties. If one is not, the run ends.
-4. The result is opened to its receivers, valid rows first, in the order that the query asks for and else in a random one.
-   What stands in other rows, and where a value is NULL, is opened as 0. Only receivers learn how many rows are valid.
-
-An owner outside shares its rows by `share_rows`, and a receiver outside takes the result by `receive_rows`.
-
-Longer than most: every operator of the joint plan maps to one of `mpc.tables`, and the table of them is read as a whole.
+Each holder's rows come in as shares, for each `Local` leaf in the plan's order (`blocks`). The operators above are worked
+out. A quotient is kept as its two parts (`rows`), and divided once few rows are left. Whether keys that were declared unique
+are so is a bit to be opened before the result (`results`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from secagg import mpc
-from secagg.errors import DataError, PlanError
+from secagg.errors import PlanError
 from secagg.mpc import tables
-from secagg.mpc.arrays import Engine, SharedArray, moves
+from secagg.mpc.arrays import Engine, SharedArray
 from secagg.mpc.arrays import comparison as compare
-from secagg.mpc.arrays.arithmetic import is_negative
-from secagg.mpc.arrays.outside import receive, share_with
 from secagg.mpc.tables import Column, Table
-from secagg.mpc.tables.ordering import mixed, packed
-from secagg.mpc.tables.table import cleared
+from secagg.mpc.tables.ordering import mixed
 from secagg.party import Party, PartyId
 from secagg.query.algebra import (
     Aggregate,
     Call,
     Distinct,
-    Domain,
     Filter,
     Join,
     Limit,
@@ -53,157 +36,14 @@ from secagg.query.algebra import (
     Union,
     Window,
 )
-from secagg.query.encoding import Encoded, Field
-from secagg.query.expressions import Evaluator, bits_of, ratio
+from secagg.query.blocks import blocks, combinations, shared_table
+from secagg.query.expressions import Evaluator
 from secagg.query.planner import ROWS, Combined, Local, Plan
-from secagg.query.quotients import parts, quotient
+from secagg.query.results import result_table
+from secagg.query.rows import Ratio, Rows, divided
 from secagg.query.window_passes import ORDER_SHOWS, passes, reads
 
 OPENED_BITS: Final = 36  # of an opened quotient's fraction
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A column that is a quotient, kept as two columns of its table.
-
-    Attributes:
-      of: the division.
-    """
-
-    numerator: str
-    denominator: str
-    of: Call
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table, and which columns it has as quotients besides."""
-
-    table: Table
-    ratios: Mapping[str, Ratio] = dataclasses.field(default_factory=dict)
-
-    def with_table(self, table: Table) -> Rows:
-        """Return another table with the same quotients."""
-        return Rows(table, self.ratios)
-
-
-# Rows in.
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What one holder shares for one leaf: a matrix of integers and one of bits, whose first row says which rows count."""
-
-    local: Local
-    holder: PartyId
-    rows: int
-
-    @property
-    def integers(self) -> tuple[int, int]:
-        """The shape of the integers."""
-        return sum(of.kind != "boolean" for of in self.local.fields), self.rows
-
-    @property
-    def bits(self) -> tuple[int, int]:
-        """The shape of the bits."""
-        fields = self.local.fields
-        return 1 + sum(of.kind == "boolean" for of in fields) + sum(of.nullable for of in fields), self.rows
-
-
-def blocks(plan: Plan, counts: Mapping[PartyId, Sequence[int]]) -> list[Block]:
-    """Return what is shared, in order; `counts` are the announced row counts of each owner's leaves."""
-    left = {owner: iter(each) for owner, each in counts.items()}
-    return [
-        Block(local, holder, local.per_holder if local.is_dense else max(1, next(left[holder])))
-        for local in plan.locals
-        for holder in local.holders
-    ]
-
-
-def matrices(
-    block: Block, columns: Sequence[tuple[Encoded, NDArray[np.int64]]], rows: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return a holder's columns as it shares them, filled up.
-
-    Args:
-      columns: in the leaf's order, each with its integers.
-      rows: which rows count.
-    """
-    n, held = block.rows, len(rows)
-    integers = np.zeros(block.integers, np.int64)
-    bits = np.zeros(block.bits, bool)
-    bits[0, :held] = rows
-    place, bit = 0, 1
-    for column, values in columns:
-        if column.of.kind == "boolean":
-            bits[bit, :held] = values != 0
-            bit += 1
-        else:
-            integers[place, :held] = values
-            place += 1
-        if column.of.nullable:
-            bits[bit, :held] = False if column.null is None else column.null
-            bit += 1
-    if held > n:
-        raise PlanError(f"expected at most {n} rows of {block.local.table}, got {held}")
-    return integers, bits
-
-
-async def share_rows(
-    party: Party, computing: Sequence[PartyId], inputs: Sequence[tuple[NDArray[np.int64], NDArray[np.bool_]]]
-) -> None:
-    """Share this party's blocks, in order, with the computing parties; it is none of them."""
-    for integers, bits in inputs:
-        if integers.size:
-            await share_with(party, computing, integers)
-        await share_with(party, computing, bits, dtype=bool)
-
-
-def shared_table(
-    engine: Engine, block: Block, mine: tuple[NDArray[np.int64], NDArray[np.bool_]] | None
-) -> Table:
-    """Return a holder's block as a table."""
-    integers = None
-    if math.prod(block.integers):
-        integers = engine.share(None if mine is None else mine[0], owner=block.holder, shape=block.integers)
-    bits = engine.share(None if mine is None else mine[1], owner=block.holder, shape=block.bits, dtype=bool)
-    columns, place, bit = {}, 0, 1
-    for of in block.local.fields:
-        if of.kind == "boolean" or integers is None:
-            values, bit = bits[bit], bit + 1
-        else:
-            values, place = integers[place], place + 1
-        null = None
-        if of.nullable:
-            null, bit = bits[bit], bit + 1
-        columns[of.name] = Column(values, null)
-    return Table(columns, bits[0])
-
-
-def out_of_range(block: Block, table: Table) -> SharedArray | None:
-    """Return whether a holder shared a number outside its range; None where it shared none that has one.
-
-    What stands where a value is NULL is read by nobody, and so is a row that does not count, but for a dense group-by.
-    """
-    fields = [of for of in block.local.fields if of.kind not in ("boolean", "identifier")]
-    if not fields:
-        return None
-    low, high = (
-        np.repeat(np.array([[getattr(of, end)] for of in fields], np.int64), block.rows, axis=1)
-        for end in ("low", "high")
-    )
-    values = moves.stack([table[of.name].values for of in fields])
-    # Modulo 2**64 both differences are signed and from 0 just where the value is in the range.
-    wrong: SharedArray = is_negative(moves.stack([values - low, -(values - high)])).any(axis=0)
-    if any(of.nullable for of in fields):
-        wrong = wrong & ~moves.stack([table[of.name].is_null for of in fields])
-    if not block.local.is_dense:
-        wrong = wrong.any(axis=0) & table.valid
-    found: SharedArray = wrong.reshape(-1).any()
-    return found
-
-
-# Operators.
 
 
 class Execution:
@@ -430,23 +270,6 @@ def _of(relation: Relation) -> str:
     return f"of {', '.join(names)}" if names else "of the query"
 
 
-def combinations(keys: Sequence[Any]) -> list[tuple[NDArray[Any], NDArray[np.bool_]]]:
-    """Return the keys' values of each combination, and where they are NULL; the last key runs fastest, NULL is last."""
-    each = []
-    for key in keys:
-        low, high = key.domain.bounds
-        values: list[int | None] = list(range(low, high + 1))
-        each.append([*values, None] if key.domain.nullable else values)
-    rows = list(itertools.product(*each))
-    found = []
-    for i, key in enumerate(keys):
-        column = [row[i] for row in rows]
-        kind = bool if key.domain.kind == "boolean" else np.int64
-        null = np.array([value is None for value in column], bool)
-        found.append((np.array([value or 0 for value in column]).astype(kind), null))
-    return found
-
-
 def _together(function: str, held: Sequence[Column]) -> Column:
     """Return the aggregate of what all holders have of it, NULL where all have NULL."""
     null = (
@@ -467,146 +290,6 @@ def _extreme(function: str, a: Column, b: Column) -> Column:
     take_b = b.values < a.values if function == "min" else a.values < b.values
     take_b = (take_b | a.is_null) & ~b.is_null
     return Column(compare.where(take_b, b.values, a.values), a.is_null & b.is_null)
-
-
-# Quotients.
-
-
-def _parts(table: Table, of: Ratio) -> tuple[SharedArray, SharedArray, SharedArray | None, int, int]:
-    """Return numerator and denominator, where the quotient is NULL, and in how many bits both fit."""
-    up, down = ratio(of.of)
-    first, second = (one.domain for one in of.of.args)
-    above, below = table[of.numerator], table[of.denominator]
-    nulls = [null for null in (above.null, below.null) if null is not None]
-    if not _is_positive(second):
-        nulls.append(below.values == 0)
-    null = reduce(lambda a, b: a | b, nulls) if nulls else None
-    bits = bits_of(first) + up.bit_length() * (up > 1), bits_of(second) + down.bit_length() * (down > 1)
-    return above.values * up, below.values * down, null, *bits
-
-
-def _is_positive(domain: Domain) -> bool:
-    low, high = domain.bounds
-    return low > 0 or high < 0
-
-
-def divided(table: Table, of: Ratio) -> Column:
-    """Return a quotient as a column, to compute with.
-
-    Raises:
-      PlanError: it could overflow.
-    """
-    above, below, null, bits, denominator_bits = _parts(table, of)
-    domain = of.of.domain
-    if bits_of(domain) > 62:
-        raise PlanError(
-            "a quotient whose denominator may be next to 0 could overflow 64 bits where it is computed or ordered with; "
-            "open it as it is, or compare a > c * b in place of a / b > c"
-        )
-    found = quotient(
-        above, below, bits=bits, denominator_bits=denominator_bits, fraction_bits=domain.frac_bits
-    )
-    return Column(found, null)
-
-
-# Rows out.
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A result as it was opened: for each column its integers, its fractions if it is a quotient, and what is NULL."""
-
-    of: Field
-    values: NDArray[np.int64] = field(repr=False)
-    fractions: NDArray[np.int64] | None = field(repr=False)
-    null: NDArray[np.bool_] | None = field(repr=False)
-
-    def floats(self) -> NDArray[np.float64]:
-        """Return a real's values."""
-        if self.fractions is None:
-            return self.values / 2.0**self.of.scale
-        return self.values + self.fractions / 2.0**OPENED_BITS
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Which columns a result has: a matrix of integers, the first row of which says which rows are valid.
-
-    Attributes:
-      rows: valid and other ones.
-      quotients: which columns are opened in two parts.
-    """
-
-    fields: tuple[Field, ...]
-    rows: int
-    quotients: frozenset[str]
-
-    @property
-    def columns(self) -> int:
-        """How many rows the matrix has."""
-        return 1 + sum(1 + (f.name in self.quotients) + f.nullable for f in self.fields)
-
-    def read(self, matrix: NDArray[np.int64]) -> list[Opened]:
-        """Return the valid rows of an opened matrix."""
-        kept = matrix[:, matrix[0] != 0]
-        found, place = [], 1
-        for of in self.fields:
-            values, fractions, null = kept[place], None, None
-            place += 1
-            if of.name in self.quotients:
-                fractions, place = kept[place], place + 1
-            if of.nullable:
-                null, place = kept[place] != 0, place + 1
-            found.append(Opened(of, values, fractions, null))
-        return found
-
-
-def result_table(rows: Rows, fields: Sequence[Field]) -> tuple[SharedArray, Shape]:
-    """Return what is opened of rows: a matrix, valid rows first, and its shape."""
-    table = rows.table
-    if not table.order.shown:
-        table = packed(mixed(table))
-    elif not table.order.packed:
-        table = packed(table)
-    lines, quotients = [table.valid.astype(mpc.int64)], set()
-    for of in fields:
-        if (kept := rows.ratios.get(of.name)) is not None:
-            above, below, null, bits, denominator_bits = _parts(table, kept)
-            whole = list(
-                parts(above, below, bits=bits, denominator_bits=denominator_bits, fraction_bits=OPENED_BITS)
-            )
-            quotients.add(of.name)
-        else:
-            column = table[of.name]
-            whole, null = [column.values.astype(mpc.int64)], column.null
-        shown = table.valid if null is None else table.valid & ~null
-        lines += [cleared(x, shown) for x in whole]
-        if of.nullable:
-            is_null = table.valid if null is None else table.valid & null
-            lines.append((is_null ^ is_null if null is None else is_null).astype(mpc.int64))
-    matrix = moves.stack(lines)
-    return matrix, Shape(tuple(fields), table.rows, frozenset(quotients))
-
-
-async def open_checks(engine: Engine, checks: Sequence[tuple[SharedArray, str]]) -> None:
-    """Open whether what was declared holds, to the computing parties.
-
-    Raises:
-      DataError: it does not; nothing else has been opened.
-    """
-    if not checks:
-        return
-    opened = await engine.open(*(bit for bit, _ in checks))
-    wrong = [
-        what for found, (_, what) in zip(opened, checks, strict=True) if found is True or found is np.True_
-    ]
-    if wrong:
-        raise DataError(f"{'; '.join(wrong)}; nothing of the result was opened")
-
-
-async def receive_rows(party: Party, computing: Sequence[PartyId], shape: Shape) -> list[Opened]:
-    """Return the result at a receiver that does not compute."""
-    return shape.read(await receive(party, computing, (shape.columns, shape.rows)))
 
 
 async def check_computable(party: Party, plan: Plan, computing: Sequence[PartyId]) -> None:

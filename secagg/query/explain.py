@@ -34,10 +34,10 @@ from secagg.query.algebra import (
     walk,
 )
 from secagg.query.encoding import as_decimal
+from secagg.query.held import HIDDEN
 from secagg.query.joint_run import QueryTerms, announced_counts, check, expected_cost, has_identifiers
 from secagg.query.local_sql import scalar
 from secagg.query.planner import ROWS, Combined, Local, Plan
-from secagg.query.rules.provenance import HIDDEN
 
 ANNOUNCE_ROUNDS: Final = 2
 KEY_ROUNDS: Final = 1  # in which owners agree on the key of the pseudonyms

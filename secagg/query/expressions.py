@@ -91,6 +91,8 @@ class Evaluator:
         if op == "is_null":
             return Column(self(call.args[0]).is_null)
         first = self(call.args[0])
+        if op == "on_shares":
+            return first
         if op == "in":
             return Column(self._in(first, call.args[1:]), first.null)
         if op == "not":

@@ -9,7 +9,7 @@ owner the rows of the result whose identifier its own rows have.
 
 Rules. Each party plans for itself by `plan_query`, which refuses what an owner's rules do not allow before anybody reads
 data. All parties compare the digest of the rules that they applied. A plan without rules suppresses nothing.
-Suppression holds only if every owner runs the unaltered program (docs/soundness.md 14.4).
+An owner with an altered program lowers no bound for the others' rows but by rows that it makes up (docs/soundness.md 14.4).
 
 Longer than most: what each party does, and the simulator that runs all of them, differ in who calls whom alone.
 """
@@ -35,25 +35,14 @@ from secagg.protocols.row_counts import padded
 from secagg.query import planner, sql
 from secagg.query.algebra import Scan, relations
 from secagg.query.announcement import Announced, announce
+from secagg.query.blocks import Block, blocks, out_of_range, share_rows, shared_table
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import decode, log2_false_match
-from secagg.query.execute import (
-    Block,
-    Execution,
-    Opened,
-    Rows,
-    Shape,
-    blocks,
-    check_computable,
-    open_checks,
-    out_of_range,
-    receive_rows,
-    result_table,
-    share_rows,
-    shared_table,
-)
+from secagg.query.execute import Execution, check_computable
 from secagg.query.owner import Prepared, Source, from_mapping, prepare
 from secagg.query.planner import Plan
+from secagg.query.results import Opened, Shape, open_checks, receive_rows, result_table
+from secagg.query.rows import Rows
 from secagg.query.rules import OwnerRules, apply
 from secagg.wire import Message
 
@@ -167,7 +156,12 @@ def _own_column(plan: Plan) -> str:
 
 def has_identifiers(plan: Plan) -> bool:
     """Return whether the plan shares identifiers, so that there is a key of pseudonyms."""
-    return any(of.kind == "identifier" for local in plan.locals for of in local.fields)
+    return any(
+        of.kind == "identifier"
+        for local in plan.locals
+        for owner in local.holders
+        for of in local.fields_of(owner)
+    )
 
 
 def announced_counts(
@@ -186,7 +180,7 @@ def log2_confused(plan: Plan, counts: Mapping[PartyId, Sequence[int]]) -> float:
     """Return log2 of a bound on the probability that two different identifiers are taken for one."""
     total = 0
     for block in blocks(plan, counts):
-        total += block.rows * sum(of.kind == "identifier" for of in block.local.fields)
+        total += block.rows * sum(of.kind == "identifier" for of in block.fields)
     return log2_false_match(total)
 
 

@@ -50,9 +50,10 @@ _AGGREGATES: Final[Mapping[str, str]] = {
 
 
 def is_local(expression: Expression) -> bool:
-    """Return whether an owner can compute the expression exactly; reals are left to shares."""
+    """Return whether an owner can compute the expression exactly, and is to; reals are left to shares."""
     return all(
-        one.domain.kind != "real" and not (isinstance(one, Call) and one.op in ("div", "to_real"))
+        one.domain.kind != "real"
+        and not (isinstance(one, Call) and one.op in ("div", "to_real", "on_shares"))
         for one in walk(expression)
     )
 

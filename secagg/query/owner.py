@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from secagg.errors import DataError, RangeError
 from secagg.protocols.row_counts import padded
 from secagg.query.algebra import Scan, relations
+from secagg.query.blocks import Block, matrices
 from secagg.query.encoding import Connection, Encoded, encode, pseudonymous, quote_name, take_in
-from secagg.query.execute import Block, matrices
 from secagg.query.planner import Local, Plan, field_of
 
 Source = Callable[
@@ -148,7 +148,7 @@ def _part(connection: Connection, local: Local, owner: str, table_rows: int) -> 
     sql = local.sql(owner, {local.table: quote_name(local.table)})
     if local.is_dense:
         return _dense(connection, local, owner, sql)
-    columns = encode(connection, sql, local.fields, owner=owner, what=local.table)
+    columns = encode(connection, sql, local.fields_of(owner), owner=owner, what=local.table)
     rows = (
         len(columns[0])
         if columns
@@ -160,7 +160,7 @@ def _part(connection: Connection, local: Local, owner: str, table_rows: int) -> 
 def _dense(connection: Connection, local: Local, owner: str, sql: str) -> Part:
     """Return a row for each combination of keys."""
     keys = [field_of(key.name, key.domain) for key in local.keys]
-    found = encode(connection, sql, [*keys, *local.fields], owner=owner, what=local.table)
+    found = encode(connection, sql, [*keys, *local.fields_of(owner)], owner=owner, what=local.table)
     place = np.zeros(len(found[0]), np.int64)
     for key, column in zip(local.keys, found, strict=False):
         low, high = key.domain.bounds

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 from secagg.errors import PlanError
@@ -41,6 +42,7 @@ from secagg.query.algebra import (
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import Field
 from secagg.query.expressions import bits_of
+from secagg.query.held import Held, held
 from secagg.query.local_sql import PARTIAL, is_local, select
 from secagg.query.pushdown import pushed_down, with_inputs
 from secagg.query.rules.applied import Applied
@@ -92,19 +94,29 @@ class Local(Relation):
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """How its columns lie on shares."""
+        """How the columns of its rows lie on shares."""
         return tuple(field_of(column.name, column.domain) for column in self.shared)
 
     @property
     def shared(self) -> tuple[Column, ...]:
-        """The columns that holders share: of a dense group-by, not its keys, which are public."""
+        """The columns of its rows on shares: of a dense group-by, not its keys, which are public."""
         known = {key.name for key in self.keys}
         return tuple(column for column in self.columns if column.name not in known)
+
+    @cached_property
+    def held(self) -> Mapping[str, Held]:
+        """What each holder shares of them."""
+        return {owner: held(self.relation, owner, is_dense=self.is_dense) for owner in self.holders}
+
+    def fields_of(self, owner: str) -> tuple[Field, ...]:
+        """Return how the columns that an owner shares lie on shares."""
+        of = self.held[owner]
+        return tuple(one for one in self.fields if one.name not in of.known.keys() | of.same.keys())
 
     def sql(self, owner: str, names: Mapping[str, str] | None = None) -> str:
         """Return what an owner runs alone; `names` are SQL's of the tables."""
         known = {self.table: self.table} if names is None else names
-        return select(self.relation, known.__getitem__, org=owner)
+        return select(self.held[owner].relation, known.__getitem__, org=owner)
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,15 @@ def test_an_owner_computes_an_operation_as_the_evaluator_and_duckdb_do(pool: Poo
     assert operation.split(",")[0] in used
     rows = t_rows()
     held = {"t": {name: [row[name] for row in rows] for name in rows[0]}}
-    parts = prepare(
-        planner.plan(query, DECLARATION), "north", from_mapping(held, "north"), announce_filtered=True
-    )
-    (part,) = parts.parts
+    planned = planner.plan(query, DECLARATION)
+    (part,) = prepare(planned, "north", from_mapping(held, "north"), announce_filtered=True).parts
     texts = [
         [None if column.null is not None and column.null[i] else column.values[i] for i in range(len(rows))]
         for column in part.columns
     ]
     named = dict(zip([column.of.name for column in part.columns], texts, strict=True))
+    same = part.local.held["north"].same
+    named |= {name: named[of] for name, of in same.items()}
     assert named.keys() == set(query.root.names)
     found = list(zip(*(named[name] for name in query.root.names), strict=True))
     expected = [tuple(row.values()) for row in rows_of(query.root, {"t": pool.rows("t")})]

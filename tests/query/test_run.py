@@ -21,9 +21,10 @@ from secagg.mpc.arrays.engine import Engine
 from secagg.query import planner, sql
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import Field
-from secagg.query.execute import Opened, Rows, result_table
 from secagg.query.joint_run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
 from secagg.query.owner import from_mapping, prepare
+from secagg.query.results import Opened, result_table
+from secagg.query.rows import Rows
 from table_rows import shared
 
 pytestmark = pytest.mark.slow

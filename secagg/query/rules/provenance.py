@@ -41,10 +41,9 @@ from secagg.query.algebra import (
     children,
 )
 from secagg.query.declaration import ORG
+from secagg.query.held import HIDDEN
 from secagg.query.rules.coding import clipped
 from secagg.query.rules.strictest import TableRules
-
-HIDDEN: Final = "#rules."  # before the names of hidden columns; no column of SQL begins so
 
 _RANKS: Final = ("row_number", "rank", "dense_rank")
 _COPIES: Final = {"min", "max", "any", "all"}

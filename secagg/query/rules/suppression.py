@@ -4,6 +4,8 @@
 largest contributors. A filter keeps the groups that meet every bound. It is a part of the plan like any other, so it runs on
 shares before anything is opened, costs what the plan says, and a suppressed row looks like one that never was.
 
+Whose rows a block has is public (`held`), so that no owner counts for another.
+
 Bounds are on rows that receivers did not put in themselves (`checks.views`). A bound holds for the whole group. It also
 holds for each *cell* of it, the rows that take the same branch of every CASE, condition and NULL that the aggregates
 depend on: sums over overlapping conditions differ by a sum over cells. A cell without rows tells nothing of anybody.
@@ -24,6 +26,7 @@ from secagg.query import inference
 from secagg.query.algebra import (
     Aggregate,
     Aggregation,
+    Call,
     Column,
     Distinct,
     Expression,
@@ -351,8 +354,20 @@ class _Suppression:
             self.dominated.append((self._sum(largest), self._sum(self.rows[size].ref), part))
 
     def _size(self, column: Column, counted: Expression | None) -> str:
-        name = self.carrier.name("size")
-        size = inference.call("coalesce", inference.call("abs", column.ref), inference.literal(0))
+        """Return the column with the size of what a row adds to a sum, 0 where it is not counted.
+
+        It is made on shares of the very column that is summed, so that no owner gives a size that its number has not.
+        """
+        inside, name = self.carrier.name("inside"), self.carrier.name("size")
+        if counted is not None:
+            self.rows = with_columns(self.rows, [(inside, counted)])
+            counted = self.rows[inside].ref
+        size: Expression = column.ref
+        if column.domain.bounds[0] < 0:
+            size = inference.call("abs", size)
+        size = inference.call("coalesce", size, inference.literal(0))
+        if size != column.ref:
+            size = Call("on_shares", (size,), size.domain, size.lineage)
         self.rows = with_columns(self.rows, [(name, _when(counted, size))])
         return name
 
