@@ -6,6 +6,7 @@
     │   ├── ShapeError          a wrong shape, dtype or length
     │   ├── PlanError           arguments that are each in range, and no ring, width or capacity fits them together
     │   ├── DataError           a table that cannot be read or holds bad rows
+    │   │   ├── BadRowsError    rows of a table that cannot be used
     │   │   └── EmptyTableError a table of which no row counts
     │   ├── JobError            a job file that is wrong, incomplete or not what the others agreed to
     │   ├── RuleError           a query that an owner's rules do not allow
@@ -32,13 +33,14 @@ what to do. It never holds a secret value, and no character that a terminal obey
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from secagg.printable import printable
 
 __all__ = [
     "AbortedError",
     "AuthenticationError",
+    "BadRowsError",
     "BudgetError",
     "CheatingError",
     "DataError",
@@ -83,6 +85,10 @@ class SecaggError(Exception):
         """
         return "it cannot use its own input; its own output says why"
 
+    def for_record(self) -> str:
+        """Return what a run record says, which auditors read."""
+        return str(self)
+
 
 class UsageError(SecaggError, ValueError):
     """The caller passed something that cannot be used, such as an argument out of range."""
@@ -102,6 +108,24 @@ class PlanError(UsageError):
 
 class DataError(UsageError):
     """A table cannot be read or holds rows that cannot be used."""
+
+
+class BadRowsError(DataError):
+    """Rows of a table cannot be used; the lines below the message name them.
+
+    Args:
+      message: how many rows there are and what is wrong.
+      lines: as in `SecaggError`; they may name a row by its primary key.
+      recorded: the message and the lines without such names.
+    """
+
+    def __init__(self, message: str, *lines: str, recorded: Sequence[str] = ()) -> None:
+        super().__init__(message, *lines)
+        self._recorded = "\n".join(map(printable, recorded or (message, *lines)))
+
+    def for_record(self) -> str:
+        """Return the text without what names a row by its primary key."""
+        return self._recorded
 
 
 class EmptyTableError(DataError):

@@ -19,6 +19,7 @@ from secagg.cli.table_options import (
     DelimiterOption,
     EncodingOption,
     MapOption,
+    SourcesOption,
     TableOptions,
     ThousandsOption,
 )
@@ -26,6 +27,7 @@ from secagg.data import synthetic
 from secagg.data.dialect import Dialect
 from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
+from secagg.home import Home
 from secagg.jobs.example_files import write_example
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
@@ -99,10 +101,14 @@ def make(
 
 @app.command("check")
 def check(
+    *,
     tables: Annotated[
-        list[str],
-        typer.Argument(metavar="TABLE...", help="Files, globs such as 2026-*.csv, or duckdb:SELECT..."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[TABLE...]",
+            help="Files, globs such as 2026-*.csv, duckdb:SELECT..., or source:NAME; by default what the source file says.",
+        ),
+    ] = None,
     job_file: Annotated[Path, typer.Option("--job", metavar="JOB", help="The job file.")],
     as_: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Which of the job's parties puts the table in.")
@@ -115,6 +121,7 @@ def check(
     thousands: ThousandsOption = None,
     date_format: DateFormatOption = None,
     allow_empty: AllowEmptyOption = False,
+    sources: SourcesOption = None,
 ) -> None:
     """Read a table as a run would, offline, and report on it.
 
@@ -128,7 +135,8 @@ def check(
         if as_ not in job.input_parties:
             raise UsageError(f"{as_} puts no table into {job.name}; {', '.join(job.input_parties)} do")
     dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
-    _check_table(stdout(), job, tables, TableOptions(map_ or [], bad_rows, dialect, allow_empty), as_)
+    options = TableOptions(map_ or [], bad_rows, dialect, allow_empty, sources)
+    _check_table(stdout(), job, tables or [], options, as_)
 
 
 def _check_table(
@@ -140,7 +148,9 @@ def _check_table(
       UsageError: a run would refuse the table; everything that can be said is printed before.
     """
     # What would be refused is read as well, so that all of it can be told.
-    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).tables(job, sources, me=me)
+    own = replace(options, bad_rows=BadRows.skip, allow_empty=True).tables(
+        job, sources, me=me, home=Home.find()
+    )
     tables = own()
     # Rows that would be refused are named once, in the refusal.
     for report in own.reports.values():

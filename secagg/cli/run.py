@@ -25,6 +25,7 @@ from secagg.cli.table_options import (
     DelimiterOption,
     EncodingOption,
     MapOption,
+    SourcesOption,
     TableOptions,
     ThousandsOption,
 )
@@ -69,8 +70,9 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="DATA",
-            help='The table: a file, a glob such as 2026-*.csv, or "duckdb:SELECT ..." (repeat for several); TABLE=DATA '
-            "where the job takes several tables; with --local NAME=DATA or NAME=TABLE=DATA.",
+            help='The table: a file, a glob such as 2026-*.csv, "duckdb:SELECT ...", or source:NAME of the source file '
+            "(repeat for several); TABLE=DATA where the job takes several tables; with --local NAME=DATA or "
+            "NAME=TABLE=DATA. By default what the source file says of the job's tables.",
         ),
     ] = None,
     map_: MapOption = None,
@@ -81,6 +83,7 @@ def run(
     thousands: ThousandsOption = None,
     date_format: DateFormatOption = None,
     allow_empty: AllowEmptyOption = False,
+    sources: SourcesOption = None,
     listen: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where to listen, if not at this party's address in the job."),
@@ -100,14 +103,14 @@ def run(
 ) -> None:
     """Take part in a job as one party, or try it out with --local.
 
-    JOB is a job file, the same at all parties. A party needs --as, --identity and, if it puts in data, --data. Its folder
-    (--home) says what was approved. With --local, every party is a process on this machine, and --data NAME=TABLE gives
-    each its table.
+    JOB is a job file, the same at all parties. A party needs --as, --identity and, if it puts in data, --data or a
+    source file. Its folder (--home) says what was approved. With --local, every party is a process on this machine,
+    and --data NAME=TABLE gives each its table.
     """
     stop: Stop = context.obj
     with errors_as_asked(progress):
         dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
-        table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty)
+        table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty, sources)
         if local:
             if any(given is not None for given in (as_, identity, listen, wait, home)):
                 raise UsageError(
@@ -134,7 +137,7 @@ def run(
         job = load_job(job_file)
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
-        own_tables = table_options.tables(job, data, me=as_) if data else None
+        own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else _duration(wait)
         output = Output.probe(out, me=as_, job=job.name)

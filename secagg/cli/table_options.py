@@ -1,6 +1,6 @@
 """The options that say how a party's table is read, which several commands have in common.
 
-Typer reads the options of a command from its function's signature. So each command lists these eight.
+Typer reads the options of a command from its function's signature. So each command lists these nine.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from secagg.data.dialect import EPOCHS, Dialect
+from secagg.data.source_files import SOURCES, SourceFile
+from secagg.home import Home
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 
@@ -25,6 +28,7 @@ __all__ = [
     "DelimiterOption",
     "EncodingOption",
     "MapOption",
+    "SourcesOption",
     "TableOptions",
     "ThousandsOption",
 ]
@@ -69,18 +73,40 @@ DateFormatOption = Annotated[
 AllowEmptyOption = Annotated[
     bool, typer.Option("--allow-empty", help="Take a table of which no row lies in the window.")
 ]
+SourcesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sources",
+        metavar="FILE",
+        help="This owner's source file, which says where its tables are; sources.toml of the home folder by default.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How a table is read, as the command line says it."""
+    """How a table is read, as the command line says it.
+
+    Attributes:
+      sources: the owner's source file, if the command line names one.
+    """
 
     mapping: Sequence[str] = ()
     bad_rows: BadRows = BadRows.refuse
     dialect: Dialect = field(default_factory=Dialect)
     allow_empty: bool = False
+    sources: Path | None = None
 
-    def tables(self, job: Job, sources: Sequence[str], *, me: str | None = None) -> InputTables:
+    def source_file(self, home: Home | None) -> SourceFile | None:
+        """Return the owner's source file: the one that is named, or that of its home folder, or none."""
+        path = self.sources
+        if path is None and home is not None and (home.path / SOURCES).exists():
+            path = home.path / SOURCES
+        return None if path is None else SourceFile.read(path)
+
+    def tables(
+        self, job: Job, sources: Sequence[str], *, me: str | None = None, home: Home | None = None
+    ) -> InputTables:
         """Return the tables of a party of this job; errors as in `InputTables`."""
         return InputTables(
             job,
@@ -90,7 +116,16 @@ class TableOptions:
             dialect=self.dialect,
             allow_empty=self.allow_empty,
             me=me,
+            source_file=self.source_file(home),
         )
+
+    def own_tables(
+        self, job: Job, sources: Sequence[str] | None, *, me: str, home: Home | None
+    ) -> InputTables | None:
+        """Return the tables of a party, or None where it names none and puts none in; errors as in `InputTables`."""
+        if not sources and (me not in job.input_parties or self.source_file(home) is None):
+            return None
+        return self.tables(job, sources or (), me=me, home=home)
 
     def words(self) -> list[str]:
         """Return the options as words of a command line."""
@@ -101,4 +136,6 @@ class TableOptions:
             value = getattr(self.dialect, name)
             if value is not None:
                 words += [f"--{name.replace('_', '-')}={value}"]
+        if self.sources is not None:
+            words += ["--sources", str(self.sources)]
         return words + ["--allow-empty"] * self.allow_empty

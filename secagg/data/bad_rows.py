@@ -83,8 +83,9 @@ def _first_bad_rows(
             row_lines, malformed_lines = table.csv_file.locate(rows, malformed, len(why))
             lines = row_lines + malformed_lines[:LISTED]
             found += [Fault("", record.reason) for record in malformed[:LISTED]]
+    keys = table.keys_of(rows) if table.key.names and rows else [""] * len(found)
     bad = [
-        BadRow(table.name, line, fault.column, fault.reason, unit)
-        for line, fault in zip(lines, found, strict=True)
+        BadRow(table.name, line, fault.column, fault.reason, unit, key)
+        for line, fault, key in zip(lines, found, keys, strict=True)
     ]
     return tuple(sorted(bad, key=lambda row: row.line)[:LISTED])

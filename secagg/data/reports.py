@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import datetime
 import math
 import zoneinfo
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from secagg.data.conventions import Conventions
-from secagg.errors import DataError, EmptyTableError
+from secagg.errors import BadRowsError, EmptyTableError
 
 __all__ = [
     "EMPTY",
@@ -58,7 +59,8 @@ class BadRow:
 
     In a CSV file, `line` is the physical line on which the record begins; the header's is 1. In a Parquet file or the
     result of a query, it counts rows from 1. It is 0 where it cannot be told.
-    `column` is the table's own name, or "" where the whole row is wrong.
+    `column` is the table's own name, or "" where the whole row is wrong. `key` is what the row's primary key
+    says, where one is declared.
     """
 
     file: str
@@ -66,10 +68,13 @@ class BadRow:
     column: str
     reason: str
     unit: Literal["line", "row"] = "line"
+    key: str = field(repr=False, default="")
 
     def __str__(self) -> str:
         place = ": line not known"
-        if self.line:
+        if self.key:
+            place = f": {self.key}"
+        elif self.line:
             place = f":{self.line}" if self.unit == "line" else f": row {self.line}"
         return f"{self.file}{place}: {self.column or 'the row'} {self.reason}"
 
@@ -150,10 +155,11 @@ class ReadReport:
         """Refuse a table with bad rows, or of which no row counts, unless told otherwise.
 
         Raises:
-          DataError, EmptyTableError: which they are, and what to do.
+          BadRowsError, EmptyTableError: which they are, and what to do.
         """
         if self.rows_bad and bad_rows == "refuse":
-            raise DataError(*_refusal(self))
+            unnamed = [dataclasses.replace(row, key="") for row in self.bad_rows]
+            raise BadRowsError(*_refusal(self, self.bad_rows), recorded=_refusal(self, unnamed))
         if not self.rows_in_window and not allow_empty:
             raise EmptyTableError(_emptiness(self))
 
@@ -221,9 +227,9 @@ def join_reports(reports: Sequence[ReadReport], identifiers: Sequence[Identifier
     )
 
 
-def _refusal(report: ReadReport) -> list[str]:
+def _refusal(report: ReadReport, bad_rows: Sequence[BadRow]) -> list[str]:
     lines = [f"{report.source}: {report.rows_bad} of {report.rows_read} rows cannot be used"]
-    lines += [f"  {row}" for row in report.bad_rows]
+    lines += [f"  {row}" for row in bad_rows]
     if report.rows_bad > len(report.bad_rows):
         lines.append(
             f"  and {report.rows_bad - len(report.bad_rows)} more; in all: {_describe(report.faults)}"

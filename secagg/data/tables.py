@@ -26,7 +26,6 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import duckdb
@@ -46,7 +45,7 @@ from secagg.data.reports import (
     Times,
     join_reports,
 )
-from secagg.data.sources import find_sources, open_source
+from secagg.data.sources import Place, find_sources, open_source
 from secagg.data.times import TimeBound, Window, one_kind_of_time, place_in_zone, window_of
 from secagg.errors import DataError, UsageError
 from secagg.query.identifier_rules import Rule
@@ -55,7 +54,7 @@ from secagg.query.schema import Boolean, Columns, Identifier, Money, Schema, Tim
 __all__ = ["BadRows", "Sources", "Table", "read_table"]
 
 BadRows: TypeAlias = Literal["refuse", "skip"]
-Sources: TypeAlias = str | Path | Sequence[str | Path]
+Sources: TypeAlias = Place | Sequence[Place]
 
 _DAY_S = 86_400
 
@@ -97,8 +96,8 @@ def read_table(
     """Read a table.
 
     Args:
-      source: a path or a SELECT, as `open_source` takes them, or several of these, which are read as one table. `*` and
-        `?` in a path stand for any text.
+      source: a path, a SELECT or a declared table, as `open_source` takes them, or several of these, which are read as one
+        table. `*` and `?` in a path stand for any text.
       schema: the fields of its columns and their types.
       mapping: which column is which, or the name of a known format; recognised from the header by default.
       window: half-open [start, end) of times: numbers, timestamps, or None for no bound. Rows outside are
@@ -139,17 +138,20 @@ class _Rows:
 
 
 def _read_one(
-    source: str | Path,
+    source: Place,
     mapping: ColumnMap | str | None,
     schema: Schema,
     window: Window,
     conventions: Conventions,
     dialect: Dialect,
 ) -> _Rows:
-    with contextlib.closing(open_source(source, dialect)) as table:
+    with contextlib.ExitStack() as opened:
+        table = opened.enter_context(contextlib.closing(open_source(source, dialect)))
         columns = resolve_columns(
             tuple(table.columns), mapping, schema, table=table.name, written=table.written_header
         )
+        needed = [name for names in columns.values() for name in names]
+        table = opened.enter_context(contextlib.closing(table.loaded(needed)))
         fields = {field: columns[field] for field in schema.identifiers}
         rules = {field: conventions.rule(field) for field in fields}
         for field, names in fields.items():

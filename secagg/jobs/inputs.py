@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from secagg.data.columns import parse_columns, resolve_columns
+from secagg.data.database_tables import SqlTable
+from secagg.data.databases import Snapshots
 from secagg.data.dialect import Dialect
-from secagg.data.reports import ReadReport
-from secagg.data.sources import find_sources, open_source
+from secagg.data.first_rows import first_faults
+from secagg.data.reports import FaultCount, ReadReport
+from secagg.data.source_files import PREFIX, SourceFile, TableEntry
+from secagg.data.sources import Place, find_sources, is_query, open_source
 from secagg.data.tables import BadRows, read_table
 from secagg.errors import DataError, UsageError
 from secagg.files import file_digest
@@ -31,14 +35,16 @@ class InputTables:
 
     Args:
       job: says which tables, which window, and what all parties' tables mean.
-      sources: a path, a SELECT after `duckdb:`, or several. Those of one table are read as one. Where a pattern takes
-        several tables, each source is TABLE=SOURCE.
+      sources: a path, a SELECT after `duckdb:`, `source:NAME` for a table of the source file, or several. Those of one
+        table are read as one. Where a pattern takes several tables, each source is TABLE=SOURCE. Nothing: each table is the
+        one of its name in the source file.
       mapping: `field=column` pairs, the name of one known format, or nothing to recognise the format. Where a pattern
         takes several tables, each is TABLE.field=column, or TABLE=FORMAT.
       bad_rows: what to do about rows that cannot be used.
       dialect: how the files are written.
       allow_empty: take a table of which no row counts.
       me: whose tables these are; of a query, each input party has others.
+      source_file: the owner's own, where it has one.
 
     Raises:
       UsageError: there is no such file, it cannot be opened, its columns are not those of the mapping, or the
@@ -48,16 +54,19 @@ class InputTables:
     def __init__(
         self,
         job: Job,
-        sources: str | Sequence[str],
+        sources: str | Sequence[str] = (),
         *,
         mapping: Sequence[str] = (),
         bad_rows: BadRows = "refuse",
         dialect: Dialect | None = None,
         allow_empty: bool = False,
         me: PartyId | None = None,
+        source_file: SourceFile | None = None,
     ) -> None:
         self._results = job.pattern.results
         inputs = job.pattern_at(me).inputs
+        if not sources:
+            sources = [f"{name}={PREFIX}{_entry_name(job, name, source_file)}" for name in inputs]
         by_name = _by_table(inputs, [sources] if isinstance(sources, str) else sources, "--data", "=")
         maps = _by_table(inputs, mapping, "--map", ".=")
         missing = [name for name in inputs if name not in by_name]
@@ -70,6 +79,7 @@ class InputTables:
                 schema,
                 by_name[name],
                 maps.get(name, []),
+                source_file,
                 {
                     "window": _bounds(job.window) if schema.time is not None else None,
                     "bad_rows": bad_rows,
@@ -87,8 +97,13 @@ class InputTables:
         return {name: table.report for name, table in self._tables.items() if table.report is not None}
 
     def __call__(self) -> Tables:
-        """Read the tables; raises `DataError` where one cannot be used."""
-        return {name: table.read() for name, table in self._tables.items()}
+        """Read the tables, those of one database in one state of it; raises `DataError` where one cannot be used."""
+        with Snapshots() as snapshots:
+            return {name: table.read(snapshots) for name, table in self._tables.items()}
+
+    def first_rows(self, limit: int) -> dict[str, list[FaultCount]]:
+        """Read so many rows of each table and return what is wrong with them, by table; errors as calling."""
+        return {name: table.first_rows(limit) for name, table in self._tables.items()}
 
     def in_own_spelling(self, rows: Result) -> list[tuple[Any, ...]]:
         """Return rows of a result with identifiers as the tables spell them, where each first comes.
@@ -129,16 +144,39 @@ def _by_table(
     return found
 
 
+def _entry_name(job: Job, table: str, source_file: SourceFile | None) -> str:
+    if source_file is None:
+        raise UsageError(
+            f"expected with --data the table {table}, or a source file that says where it is (sources.toml in the home "
+            "folder)"
+        )
+    return source_file.of_job(job.name, table).name
+
+
 class _InputTable:
-    """One table, of one file or several."""
+    """One table, of one place or several."""
 
     def __init__(
-        self, schema: Schema, sources: Sequence[str], mapping: Sequence[str], options: dict[str, Any]
+        self,
+        schema: Schema,
+        sources: Sequence[str],
+        mapping: Sequence[str],
+        source_file: SourceFile | None,
+        options: dict[str, Any],
     ) -> None:
         self.report: ReadReport | None = None
         self.own_spelling: Mapping[str, Mapping[str, str]] = {}
         self._schema, self._options = schema, options
-        self._sources = find_sources(sources)
+        self._entry: TableEntry | None = None
+        given: Sequence[Place] = sources
+        if any(source.startswith(PREFIX) for source in sources):
+            self._entry = _entry(sources, source_file)
+            given = self._entry.sources
+            mapping = mapping or self._entry.mapping
+            # What the command line says of a text's form goes before what the source file says.
+            said = _said(self._entry.dialect) | _said(options["dialect"])
+            self._options["dialect"] = Dialect(**said)
+        self._sources = find_sources(given)
         if len(mapping) == 1 and "=" not in mapping[0]:
             self._options["mapping"] = mapping[0]
         elif mapping:
@@ -157,19 +195,27 @@ class _InputTable:
                 )
         # Files may name columns differently; the record shows the first file's.
         self._columns = found[0]
-        self._files = [Path(source) for source in self._sources if not _is_query(source)]
+        self._files = [path for source in self._sources for path in _files(source)]
         self._digests: list[tuple[Path, str]] = []
 
-    def read(self) -> Columns:
+    def read(self, snapshots: Snapshots) -> Columns:
         """Read the table; raises `DataError` where it cannot be used."""
         before = self._states()
         self._digests = [(path.resolve(), _digest(path)) for path in self._files]
-        table = read_table(self._sources, self._schema, **self._options)
+        sources = [one.within(snapshots) if isinstance(one, SqlTable) else one for one in self._sources]
+        table = read_table(sources, self._schema, **self._options)
         self.report, self.own_spelling = table.report, table.own_spelling
         for path, then, now in zip(self._files, before, self._states(), strict=True):
             if then != now:
                 raise DataError(f"{path} was changed while it was read; start again")
         return table.columns
+
+    def first_rows(self, limit: int) -> list[FaultCount]:
+        """Read so many rows and return what is wrong with them; raises `DataError` where they cannot be read."""
+        options = {
+            name: value for name, value in self._options.items() if name not in ("bad_rows", "allow_empty")
+        }
+        return first_faults(self._sources, self._schema, limit, **options)
 
     def _states(self) -> list[tuple[int, int, int]]:
         return [_state(path) for path in self._files]
@@ -177,21 +223,17 @@ class _InputTable:
     def described(self) -> dict[str, Any]:
         """Return what a run record says of the table.
 
-        A query may name an account. So only the digest is kept of a query that stands on the command line.
-        The files that a query reads are not digested.
+        A query may name an account. So only the digest is kept of a query that stands on the command line, and of what a
+        source file says. The files that a query reads are not digested.
         """
         counts = ("rows_read", "rows_in_window", "rows_outside", "rows_bad")
-        dialect = dataclasses.asdict(self._options["dialect"])
+        entry = self._entry
         return {
-            "sources": [
-                _DUCKDB + hashlib.sha256(str(source).encode()).hexdigest()
-                if _is_query(source)
-                else str(source)
-                for source in self._sources
-            ],
+            "sources": [_described(source) for source in self._sources],
+            **({} if entry is None else {"source_file": {"table": entry.name, "sha256": entry.digest}}),
             "files": [{"path": str(path), "sha256": digest} for path, digest in self._digests],
             "columns": {field: list(names) for field, names in self._columns.items()},
-            "dialect": {name: value for name, value in dialect.items() if value is not None},
+            "dialect": _said(self._options["dialect"]),
             "bad_rows": self._options["bad_rows"],
             **{name: getattr(self.report, name, None) for name in counts},
             "warnings": self._warnings(),
@@ -224,8 +266,31 @@ def _digest(path: Path) -> str:
         raise DataError(f"{error}; make it readable and start again") from None
 
 
-def _is_query(source: str | Path) -> bool:
-    return str(source).startswith(_DUCKDB)
+def _entry(sources: Sequence[str], source_file: SourceFile | None) -> TableEntry:
+    """Return the table of a source file that `source:NAME` stands for."""
+    if len(sources) > 1:
+        raise UsageError(f"expected {PREFIX}NAME alone for a table, got {', '.join(sources)}")
+    if source_file is None:
+        raise UsageError(
+            f"expected for {sources[0]} a source file: sources.toml in the home folder, or --sources FILE"
+        )
+    return source_file.named(sources[0].removeprefix(PREFIX))
+
+
+def _said(dialect: Dialect) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(dialect).items() if value is not None}
+
+
+def _files(source: Place) -> tuple[Path, ...]:
+    if not isinstance(source, str | Path):
+        return source.files
+    return () if is_query(source) else (Path(source),)
+
+
+def _described(source: Place) -> str:
+    if not isinstance(source, str | Path):
+        return source.described
+    return _DUCKDB + hashlib.sha256(str(source).encode()).hexdigest() if is_query(source) else str(source)
 
 
 def _bounds(window: Window) -> tuple[Any, Any]:

@@ -230,7 +230,7 @@ def _error(error: BaseException, me: PartyId) -> dict[str, Any]:
     suspects = list(error.suspects) if isinstance(error, CheatingError) else []
     return {
         "type": type(error).__name__,
-        "message": str(error),
+        "message": error.for_record(),
         "named": named,
         "accused": accused,
         "suspects": suspects,

@@ -1,0 +1,426 @@
+"""Tables are read from a real PostgreSQL, SQLite and DuckDB files as from files, and no error tells what it must not."""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import json
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+
+from bank_tables import read_transfers
+from postgres_server import Postgres, postgres
+from secagg.data.databases import Database, Snapshots
+from secagg.data.dialect import Dialect
+from secagg.data.source_files import SourceFile
+from secagg.data.tables import read_table
+from secagg.errors import BadRowsError, DataError, UsageError
+from secagg.jobs.inputs import InputTables
+from secagg.jobs.job_file import load_job
+from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Real, Schema, Timestamp
+
+__all__ = ["postgres"]  # a fixture
+
+JOB = """\
+name = "test"
+pattern = "collectors"
+approval = "off"
+pad_rows_to = 10
+[parameters]
+min_senders = 3
+min_banks = 2
+max_senders_per_bank = 5
+[window]
+start = 2026-09-01
+end = 2026-10-01
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+""" + "".join(
+    f'[[parties]]\nname = "{name}"\naddress = "{name}:1"\ncertificate = "{name}.crt"\n'
+    for name in ("north", "south", "west")
+)
+TRANSFERS = "id bigint PRIMARY KEY, beneficiary text, sender text, amount numeric, time timestamptz"
+PASSWORD = Postgres.password
+
+
+@pytest.fixture
+def bank(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Postgres:
+    """A server with an empty table of transfers, and its password where a source file finds it."""
+    monkeypatch.setenv("BANK_PASSWORD", PASSWORD)
+    postgres.execute(
+        "DROP SCHEMA IF EXISTS ledger CASCADE", "CREATE SCHEMA ledger", f"CREATE TABLE ledger.t ({TRANSFERS})"
+    )
+    return postgres
+
+
+def declared(folder: Path, url: str, table: str, *, database: str = "") -> Any:
+    """Return the one table of a source file."""
+    path = folder / "sources.toml"
+    secret = 'password = {env = "BANK_PASSWORD"}' if url.startswith("postgresql") else ""
+    path.write_text(
+        f'[databases.core]\nurl = "{url}"\n{database or secret}\n[tables.transfers]\ndatabase = "core"\n{table}\n'
+    )
+    return SourceFile.read(path).named("transfers").sources[0]
+
+
+def whole_text(error: BaseException) -> str:
+    """Return everything that an error and those it hangs on could show anybody."""
+    seen: list[str] = []
+    while error is not None:
+        seen += [repr(error), str(error), *getattr(error, "__notes__", ())]
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return "\n".join(seen)
+
+
+def test_a_table_of_postgresql_reads_as_the_same_table_in_a_file(bank: Postgres, tmp_path: Path) -> None:
+    bank.execute(
+        "INSERT INTO ledger.t SELECT i, 'DE' || i % 3, 'S' || i, (i * 1.25)::numeric(18,4), "
+        "timestamptz '2026-09-01 00:00:00+02' + i * interval '1 hour' FROM generate_series(1, 50) i"
+    )
+    rows = "".join(
+        f"DE{i % 3},S{i},{decimal.Decimal('1.25') * i},{1788213600 + 3600 * i}\n" for i in range(1, 51)
+    )
+    (tmp_path / "t.csv").write_text(f"beneficiary,sender,amount,time\n{rows}")
+    expected = read_transfers(tmp_path / "t.csv", dialect=Dialect(date_format="epoch-s"))
+    for table in (
+        'table = "ledger.t"',
+        "query = \"SELECT * FROM ledger.t WHERE beneficiary LIKE '%E%' ORDER BY id -- all\"",
+    ):
+        found = read_transfers(declared(tmp_path, bank.url(), table))
+        assert found["beneficiary"].categories.tolist() == expected["beneficiary"].categories.tolist()
+        for name in ("amount", "time"):
+            assert np.array_equal(found[name], expected[name])
+        assert (found.report.rows_read, found.report.zoned) == (50, 50)
+
+
+def test_types_of_postgresql_become_those_of_the_schema(bank: Postgres, tmp_path: Path) -> None:
+    bank.execute(
+        "CREATE TYPE ledger.kind AS ENUM ('cash', 'card')",
+        "CREATE TABLE ledger.types (who char(8), kind ledger.kind, n int, x double precision, day date, at timestamp, "
+        "ok boolean, u uuid, odd jsonb)",
+        "INSERT INTO ledger.types VALUES ('A1', 'card', 7, 0.1, '2026-01-31', '2026-03-29 01:30', true, "
+        "'7f2a4a9e-0000-4000-8000-000000000001', '{}'), "
+        "('B2', 'cash', NULL, -2.5, '2026-02-01', '2026-07-01 12:00:00.25', false, "
+        "'7f2a4a9e-0000-4000-8000-000000000002', '{}')",
+    )
+    schema = Schema(
+        who=Identifier(),
+        u=Identifier(),
+        kind=Category(("card", "cash")),
+        n=Integer(0, 9, nullable=True),
+        x=Real(decimal.Decimal(-5), decimal.Decimal(5), 1),
+        day=Date(),
+        at=Timestamp("Europe/Berlin", 2),
+        ok=Boolean(),
+    )
+    table = read_table(declared(tmp_path, bank.url(), 'table = "ledger.types"'), schema)
+    assert table["who"].categories.tolist() == ["A1", "B2"]
+    assert table["u"].categories.tolist()[0] == "7f2a4a9e-0000-4000-8000-000000000001"
+    assert table["kind"].tolist() == [0, 1]
+    assert table["n"].tolist() == [7, None]
+    assert table["x"].tolist() == [1, -25]
+    assert table["day"].tolist() == [20484, 20485]
+    assert table["at"].tolist() == [177474420000, 178290000025]  # 00:30 and 10:00:00.25 UTC
+    assert table["ok"].tolist() == [True, False]
+
+
+def test_bad_rows_are_named_by_primary_key_and_show_no_other_value(bank: Postgres, tmp_path: Path) -> None:
+    bank.execute(
+        "INSERT INTO ledger.t SELECT 1000 + i, 'SECRET-B', 'SECRET-S', 5, now() FROM generate_series(1, 100) i",
+        "UPDATE ledger.t SET amount = NULL WHERE id = 1002",
+        "UPDATE ledger.t SET amount = 987.6543 WHERE id = 1003",
+        "UPDATE ledger.t SET amount = 'NaN' WHERE id = 1004",
+        "UPDATE ledger.t SET beneficiary = NULL WHERE id > 1050",
+    )
+    table = declared(tmp_path, bank.url(), 'table = "ledger.t"\nprimary_key = "id"')
+    with pytest.raises(BadRowsError) as refused:
+        read_transfers(table)
+    text = str(refused.value)
+    assert "transfers: 53 of 100 rows cannot be used" in text
+    assert "transfers: id 1002: amount is missing" in text
+    assert "transfers: id 1003: amount has digits below 0.01" in text
+    assert "transfers: id 1004: amount is not a number" in text
+    assert text.count(": id ") == 20
+    assert not any(value in text for value in ("SECRET", "987", "NaN"))
+    assert "id 1002" not in refused.value.for_record()
+    assert "amount is missing" in refused.value.for_record()
+
+
+def test_a_column_of_a_type_that_no_field_takes_is_named(bank: Postgres, tmp_path: Path) -> None:
+    bank.execute(
+        "ALTER TABLE ledger.t ALTER amount TYPE jsonb USING to_jsonb(amount)",
+        """INSERT INTO ledger.t VALUES (1, 'b', 's', '{"secret": 4711}', now())""",
+    )
+    with pytest.raises(DataError, match=r"column 'amount' holds values of the type dict; cast it") as refused:
+        read_transfers(declared(tmp_path, bank.url(), 'table = "ledger.t"'))
+    assert "4711" not in whole_text(refused.value)
+
+
+def test_texts_come_out_of_a_database_in_latin_1_and_broken_ones_are_refused(
+    bank: Postgres, tmp_path: Path
+) -> None:
+    for name, encoding in (("latin", "LATIN1"), ("raw", "SQL_ASCII")):
+        bank.execute(f"DROP DATABASE IF EXISTS {name}")
+        bank.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    with contextlib.closing(bank.connect("latin")) as connection:
+        connection.execute(f"CREATE TABLE t ({TRANSFERS})")
+        connection.execute("INSERT INTO t VALUES (1, 'Müller', 'Ångström', 5, now())")
+    found = read_transfers(declared(tmp_path, bank.url("latin"), 'table = "t"'))
+    assert found["beneficiary"].categories.tolist() == ["Müller"]
+    with contextlib.closing(bank.connect("raw")) as connection:
+        connection.execute(f"CREATE TABLE t ({TRANSFERS})")
+        connection.execute("INSERT INTO t VALUES (1, E'M\\xfcller', 'x', 5, now())")
+    with pytest.raises(DataError, match=r"database core.*") as refused:
+        read_transfers(declared(tmp_path, bank.url("raw"), 'table = "t"'))
+    assert "ller" not in whole_text(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "table", "message"),
+    [
+        (
+            "postgresql://owner@127.0.0.1:{port}/postgres",
+            "wrong-secret",
+            "ledger.t",
+            r"the password is wrong",
+        ),
+        ("postgresql://owner@127.0.0.1:{port}/nowhere", PASSWORD, "ledger.t", r"no such database"),
+        ("postgresql://owner@127.0.0.1:{port}/postgres", PASSWORD, "ledger.hidden", r"no such table"),
+        (
+            "postgresql://owner@127.0.0.1:1/postgres",
+            PASSWORD,
+            "ledger.t",
+            r"nothing listens at its host and port",
+        ),
+    ],
+)
+def test_a_database_that_does_not_give_the_table_tells_why_and_no_secret(
+    bank: Postgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    secret: str,
+    table: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv("BANK_PASSWORD", secret)
+    with pytest.raises(DataError, match=message) as refused:
+        read_transfers(declared(tmp_path, url.format(port=bank.port), f'table = "{table}"'))
+    text = whole_text(refused.value)
+    assert not any(part in text for part in (secret, "127.0.0.1", "owner@", "SELECT", "hidden"))
+
+
+def test_a_missing_password_is_told_by_the_place_where_it_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BANK_PASSWORD", raising=False)
+    pytest.importorskip("sqlalchemy")
+    with pytest.raises(UsageError, match="environment variable BANK_PASSWORD is not set"):
+        read_transfers(declared(tmp_path, "postgresql://owner@127.0.0.1/x", 'table = "t"'))
+
+
+@pytest.mark.parametrize("part", ["owner:hunter2@db.example/x", "owner@db.example/x?password=hunter2"])
+def test_a_password_in_a_source_file_is_refused_and_not_shown(tmp_path: Path, part: str) -> None:
+    pytest.importorskip("sqlalchemy")
+    table = declared(tmp_path, f"postgresql://{part}", 'table = "t"')
+    assert "hunter2" not in repr(table)
+    with pytest.raises(UsageError, match="its url holds a password, and a source file holds none") as refused:
+        read_transfers(table)
+    assert "hunter2" not in whole_text(refused.value)
+
+
+def test_a_database_that_goes_away_while_it_is_read_is_told_so(
+    postgres: Postgres, bank: Postgres, tmp_path: Path
+) -> None:
+    bank.execute("INSERT INTO ledger.t SELECT i, 'b', 's', 4711, now() FROM generate_series(1, 50000) i")
+    table = declared(tmp_path, bank.url(), 'table = "ledger.t"')
+    with Snapshots() as snapshots:
+        rows = snapshots.select(table.database, table.selection)
+        batches = rows.batches()
+        assert len(next(batches)) == 10_000
+        postgres.stop()
+        try:
+            with pytest.raises(DataError, match=r"database core after \d+ rows: .*") as refused:
+                list(batches)
+        finally:
+            rows.close()
+            postgres.start()
+    assert not any(part in whole_text(refused.value) for part in (PASSWORD, "127.0.0.1", "4711"))
+
+
+def test_all_tables_of_a_run_are_read_in_one_state_of_the_database(bank: Postgres, tmp_path: Path) -> None:
+    bank.execute("INSERT INTO ledger.t VALUES (1, 'b', 's', 1, now())")
+    table = declared(tmp_path, bank.url(), 'table = "ledger.t"')
+    with Snapshots() as snapshots:
+        within = table.within(snapshots)
+        before = read_transfers(within)
+        bank.execute("UPDATE ledger.t SET amount = 2", "INSERT INTO ledger.t VALUES (2, 'b', 's', 1, now())")
+        assert read_transfers(within)["amount"].tolist() == before["amount"].tolist() == [100]
+    assert sorted(read_transfers(table)["amount"].tolist()) == [100, 200]
+
+
+def test_a_query_that_writes_is_refused_by_the_database(bank: Postgres, tmp_path: Path) -> None:
+    bank.execute(
+        "INSERT INTO ledger.t VALUES (1, 'b', 's', 1, now())",
+        "CREATE FUNCTION ledger.wipe() RETURNS SETOF ledger.t LANGUAGE sql AS 'DELETE FROM ledger.t RETURNING *'",
+    )
+    with pytest.raises(DataError, match="read-only transaction"):
+        read_transfers(declared(tmp_path, bank.url(), 'query = "SELECT * FROM ledger.wipe()"'))
+    assert len(read_transfers(declared(tmp_path, bank.url(), 'table = "ledger.t"'))) == 1
+
+
+def test_a_table_of_sqlite_has_the_types_of_its_values(tmp_path: Path) -> None:
+    pytest.importorskip("sqlalchemy")
+    path = tmp_path / "bank.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (id, beneficiary, sender, amount, time)")
+        connection.executemany(
+            "INSERT INTO t VALUES (?, ?, ?, ?, ?)",
+            [
+                (1, 12, "a", 103.5, "2026-09-01"),
+                (2, 13, "b", 7, "2026-09-02"),
+                (3, None, "c", 1, "2026-09-03"),
+            ],
+        )
+        connection.commit()
+    table = declared(tmp_path, f"sqlite:///{path}", 'table = "t"\nprimary_key = ["id"]')
+    with pytest.raises(BadRowsError, match="transfers: id 3: beneficiary is missing"):
+        read_transfers(table)
+    found = read_transfers(table, bad_rows="skip")
+    assert found["beneficiary"].categories.tolist() == ["12", "13"]
+    assert found["amount"].tolist() == [10350, 700]
+    with pytest.raises(DataError, match="no such SQLite file"):
+        read_transfers(declared(tmp_path, f"sqlite:///{tmp_path}/none", 'table = "t"'))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_table_of_a_duckdb_file_is_read_without_changing_it(tmp_path: Path) -> None:
+    path = tmp_path / "lake.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE t AS SELECT i AS id, 'b' || i AS beneficiary, 's' AS sender, i::DECIMAL(9,2) AS amount, "
+            "TIMESTAMPTZ '2026-09-01 00:00+00' AS time FROM range(1, 4) r(i)"
+        )
+        connection.execute("UPDATE t SET amount = NULL WHERE id = 2")
+        (tmp_path / "other.csv").write_text("a\n1\n")
+        connection.execute(f"CREATE VIEW elsewhere AS SELECT * FROM read_csv('{tmp_path}/other.csv')")
+    before = path.read_bytes()
+
+    def table(text: str) -> Any:
+        (tmp_path / "sources.toml").write_text(
+            f'[databases.lake]\nduckdb = "lake.duckdb"\n[tables.transfers]\ndatabase = "lake"\n{text}\n'
+        )
+        return SourceFile.read(tmp_path / "sources.toml").named("transfers").sources[0]
+
+    for what in ('table = "t"', 'query = "SELECT * FROM t; -- all"', 'table = "main.t"'):
+        with pytest.raises(BadRowsError, match="transfers: id 2: amount is missing"):
+            read_transfers(table(f'{what}\nprimary_key = "id"'))
+        assert read_transfers(table(what), bad_rows="skip")["amount"].tolist() == [100, 300]
+    for what, fault in (
+        ('table = "missing"', "no such table"),
+        ('table = "elsewhere"', "reads other files"),
+        ('query = "DROP TABLE t"', "one SELECT is expected"),
+        ('table = "t"\nprimary_key = "key"', "no column 'key', which the source file names"),
+    ):
+        with pytest.raises(DataError, match=fault):
+            read_transfers(table(what))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            '[tables.t]\ndatabase = "core"\ntable = "t"',
+            r"sources.toml:2: tables.t.database: expected one of the databases",
+        ),
+        ('[tables.t]\ntable = "t"', "expected either database or files"),
+        ('[tables.t]\nfiles = "a.csv"\nprimary_key = "id"', "expected primary_key beside database alone"),
+        (
+            '[databases.core]\nurl = "x"\npassword = "hunter2"',
+            r"sources.toml:3: databases.core.password: expected",
+        ),
+        (
+            '[databases.core]\nurl = "x"\npassword = {env = "A", file = "b"}',
+            "expected one of env, file and keyring",
+        ),
+        ('[databases.core]\nurl = "x"\nuser = "u"', "there is no such field"),
+    ],
+)
+def test_a_source_file_that_is_wrong_is_refused_by_line(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "sources.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=fault) as refused:
+        SourceFile.read(path)
+    assert "hunter2" not in whole_text(refused.value)
+
+
+def test_sqlalchemy_that_is_missing_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    with pytest.raises(UsageError, match=r"pip install 'secagg\[sql\]'"):
+        Database("core", "sqlite:///x").connect()
+
+
+@pytest.mark.slow
+def test_rows_come_in_batches_that_bound_the_memory(bank: Postgres, tmp_path: Path) -> None:
+    def peak(rows: int) -> int:
+        bank.execute(
+            "TRUNCATE ledger.t",
+            "ALTER TABLE ledger.t ADD COLUMN IF NOT EXISTS note text",
+            "INSERT INTO ledger.t SELECT i, 'DE' || i % 99, 'S' || i % 99, 1.25, now(), repeat('x', 500) "
+            f"FROM generate_series(1, {rows}) i",
+        )
+        code = f"""
+            import resource
+            from pathlib import Path
+            from secagg.data.source_files import SourceFile
+            from secagg.data.tables import read_table
+            from secagg.patterns.banking.tables import TRANSFERS
+            source = SourceFile.read(Path({str(tmp_path / "sources.toml")!r})).named("transfers").sources
+            print(len(read_table(source, TRANSFERS)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+        )
+        read, kilobytes = map(int, done.stdout.split())
+        assert read == rows
+        return kilobytes << 10
+
+    declared(tmp_path, bank.url(), 'table = "ledger.t"\nprimary_key = "id"')
+    few, many = peak(1_000), peak(101_000)
+    # A row's used values as texts, and as what the run takes; not the 500 bytes beside them, nor Python's objects.
+    assert (many - few) / 100_000 < 500
+
+
+def test_a_job_reads_its_tables_from_the_source_file_and_records_no_address(
+    bank: Postgres, tmp_path: Path
+) -> None:
+    bank.execute(
+        "INSERT INTO ledger.t SELECT i, 'DE' || i % 3, 'S' || i, i, timestamptz '2026-09-02 00:00+00' "
+        "FROM generate_series(1, 9) i"
+    )
+    declared(tmp_path, bank.url(), 'query = "SELECT id, beneficiary, sender AS payer, amount, time FROM ledger.t"\n'
+             'primary_key = "id"\ncolumns = {sender = "payer"}')  # fmt: skip
+    (tmp_path / "job.toml").write_text(JOB)
+    job = load_job(tmp_path / "job.toml", with_certificates=False)
+    tables = InputTables(job, me="north", source_file=SourceFile.read(tmp_path / "sources.toml"))
+    assert tables.first_rows(5) == {"transfers": []}
+    assert tables()["transfers"]["amount"].tolist() == [100 * i for i in range(1, 10)]
+    described = tables.described()["transfers"]
+    assert described["columns"]["sender"] == ["payer"]
+    assert described["sources"] == ["transfers: SQL"]
+    assert not any(part in json.dumps(described) for part in ("127.0.0.1", "ledger", "SELECT", PASSWORD))
+    bank.execute("UPDATE ledger.t SET amount = -1 WHERE id = 7")
+    with pytest.raises(BadRowsError, match="transfers: id 7: amount is negative"):
+        tables()
+    (fault,) = tables.first_rows(9)["transfers"]
+    assert (fault.column, fault.reason, fault.rows) == ("amount", "is negative", 1)
