@@ -22,7 +22,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
@@ -63,6 +63,7 @@ class RunAtHand:
       resumes: the first session of a run that goes on from a checkpoint, else None.
       rows: what the input parties announced; empty where the run ended before.
       contribution: this party's own data as it will enter, None at a party that puts none in.
+      stated: what the gates of all parties stated; empty before all checks have passed.
     """
 
     job: Job
@@ -71,6 +72,7 @@ class RunAtHand:
     resumes: bytes | None
     rows: Mapping[PartyId, int]
     contribution: Contribution | None = field(repr=False)
+    stated: Mapping[PartyId, GateStatements] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,10 @@ async def pass_gates(
     party.broadcast(GatesPassed(heard))
     for name, passed in (await party.gather(GatesPassed, party.others)).items():
         _check_heard(passed.heard, heard, party, name)
+    passed_all = replace(run, stated=told)
     for gate in gates:
         with _refusing(run, gate):
-            gate.commit(run)
+            gate.commit(passed_all)
     return told
 
 

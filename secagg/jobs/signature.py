@@ -57,13 +57,24 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
       UsageError: it is none.
     """
-    content = read_file(path, what="the run record", max_bytes=_MAX_BYTES)
+    return parse_record(read_file(path, what="the run record", max_bytes=_MAX_BYTES), where=str(path))
+
+
+def parse_record(content: bytes, *, where: str) -> dict[str, Any]:
+    """Return the record in the content of a file; its signature is not checked.
+
+    Args:
+      where: which file, for the error.
+
+    Raises:
+      UsageError: it is none.
+    """
     try:
         record = json.loads(content, object_pairs_hook=_distinct, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise UsageError(f"expected a run record (NAME.JOB.json) in {path}, got something else") from None
+        raise UsageError(f"expected a run record (NAME.JOB.json) in {where}, got something else") from None
     if not isinstance(record, dict) or not {"party", "job", "parties", "signature"} <= record.keys():
-        raise UsageError(f"expected a signed run record (NAME.JOB.json) in {path}, got something else")
+        raise UsageError(f"expected a signed run record (NAME.JOB.json) in {where}, got something else")
     return record
 
 

@@ -1,0 +1,140 @@
+"""The gate of the audit log: a run begins when its entry is on the disk, and peers remember where each log stood.
+
+Statement: length and last hashes of this party's log (`heads`).
+Check: each peer's log has grown from what this party's log remembers of it.
+Commit: the entry `start`, with what the gates of all parties stated, and their signatures.
+Close: the entry `end`, with the outcome, the digests of what passed over each link, and the digest of the run record.
+
+An entry holds no identifier, no amount and nothing that only its own party knows of a run, such as how many rows of a
+result it was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from secagg import signing
+from secagg.errors import UsageError
+from secagg.home import Home
+from secagg.jobs.gates import Outcome, RunAtHand, recorded
+from secagg.jobs.job import Job
+from secagg.jobs.record import versions
+from secagg.jobs.signature import PRIVATE
+from secagg.joint.audit.entry import END, KEY, START, spelt
+from secagg.joint.audit.heads import GATE, check_peer, decoded, remembered, stated
+from secagg.joint.audit.log import AuditLog
+from secagg.network.identity import Identity, fingerprint, load_identity
+from secagg.party import PartyId
+
+_RECORD_LABEL: Final = "secagg audit record v1"
+_LATER: Final = (
+    *PRIVATE,
+    "private",
+    "signature",
+)  # what a record gets only when it is written, or keeps apart
+
+
+class AuditGate:
+    """Writes a run into the audit log of a home folder.
+
+    Args:
+      identity: whose key signs; by default NAME.key and NAME.crt of the folder's keys.
+    """
+
+    def __init__(self, home: Home, identity: Identity | None = None) -> None:
+        self._log = AuditLog(home.audit_log)
+        self._keys = home.keys
+        self._identity = identity
+
+    @property
+    def name(self) -> str:
+        """Return "audit"."""
+        return GATE
+
+    def ready(self, job: Job, me: PartyId) -> None:
+        """Begin the log where there is none; refuse one that is not whole, and a key that is not the job's.
+
+        Raises:
+          UsageError: the log cannot be written, or the key is another one.
+          AuthenticationError: the log was changed.
+        """
+        identity = self._own(me)
+        certificate = next(peer.certificate for peer in job.peers() if peer.name == me)
+        if identity.certificate != certificate:
+            raise UsageError(
+                f"the audit log is signed with the certificate {identity.fingerprint}, and the job names "
+                f"{fingerprint(certificate)} for {me}; use one of the two for both"
+            )
+        self._log.append(KEY, {}, identity)
+
+    def statement(self, run: RunAtHand) -> bytes:
+        """Return where this party's log stands."""
+        del run
+        return msgspec.msgpack.encode(stated(self._log.read().entries))
+
+    def check(self, run: RunAtHand, statements: Mapping[PartyId, bytes]) -> None:
+        """Refuse a peer's log that has not grown from what this party's log remembers of it.
+
+        Raises:
+          RemoteProtocolError: it was cut, restored or written anew.
+        """
+        known = remembered(self._log.read().entries)
+        for peer, statement in statements.items():
+            heads = decoded(statement, peer)
+            if peer != run.me and peer in known:
+                check_peer(peer, heads, known[peer])
+
+    def commit(self, run: RunAtHand) -> None:
+        """Write that the run begins, and what everybody stated."""
+        body = {
+            **_about(run.job, run.session, run.resumes),
+            "rows": dict(run.rows),
+            "may_open": [
+                {"what": one.what, "to": list(one.to), "each_its_own": one.each_its_own}
+                for one in run.job.disclosures()
+            ],
+            "stated": recorded(run.stated),
+            "versions": versions(),
+        }
+        self._log.append(START, body, self._own(run.me))
+
+    def close(self, run: RunAtHand, outcome: Outcome) -> None:
+        """Write how the run ended."""
+        record = outcome.record
+        ledger = record.get("ledger") or {}
+        body = {
+            **_about(run.job, run.session, run.resumes),
+            **{name: record.get(name) for name in ("outcome", "reached", "error", "opened")},
+            "rows": dict(run.rows),
+            "links": ledger.get("links", {}),
+            "sent_to": ledger.get("sent_to", {}),
+            "received_from": ledger.get("received_from", {}),
+            "record": record_digest(record),
+        }
+        self._log.append(END, body, self._own(run.me))
+
+    def _own(self, me: PartyId) -> Identity:
+        if self._identity is None:
+            self._identity = load_identity(me, self._keys / f"{me}.key", self._keys / f"{me}.crt")
+        return self._identity
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Return the digest of a run record as a log has it: without what stays private, and without the signature."""
+    shared = {name: value for name, value in record.items() if name not in _LATER}
+    return signing.digest(_RECORD_LABEL, [spelt(shared)]).hex()
+
+
+def _about(job: Job, session: bytes, resumes: bytes | None) -> dict[str, Any]:
+    return {
+        "job": job.name,
+        "pattern": job.pattern.name,
+        "digest": job.digest.hex(),
+        "session": session.hex(),
+        "resumes": None if resumes is None else resumes.hex(),
+        "parties": {peer.name: fingerprint(peer.certificate) for peer in job.peers()},
+        "roles": {role: list(names) for role, names in job.roles.items()},
+    }
