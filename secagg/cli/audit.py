@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.exits import FAILED
+from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.errors import UsageError
 from secagg.home import Home
@@ -25,13 +26,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Home = Annotated[
-    Path | None,
-    typer.Option(
-        "--home", metavar="DIR", help="This organisation's folder; $SECAGG_HOME or ~/.secagg by default."
-    ),
-]
-
 
 @app.command()
 def verify(
@@ -47,7 +41,7 @@ def verify(
             help="The party's certificate, as the party gave it to you (repeat where its key was rotated)."
         ),
     ] = None,
-    home: _Home = None,
+    home: HomeOption = None,
 ) -> None:
     """Check a log offline: every entry signed, and bound to the one before it.
 
@@ -92,7 +86,9 @@ def compare(
     ],
     certificate: Annotated[
         list[Path] | None,
-        typer.Option(help="A party's certificate, as the party gave it to you; with any, give all of all parties (repeat)."),
+        typer.Option(
+            help="A party's certificate, as the party gave it to you; with any, give all of all parties (repeat)."
+        ),
     ] = None,
 ) -> None:
     """Say whether the logs of several parties agree, and where not.
@@ -132,7 +128,7 @@ def export(
         list[Path] | None,
         typer.Option(help="A run record to put in, beside those in the folder's runs (repeat)."),
     ] = None,
-    home: _Home = None,
+    home: HomeOption = None,
 ) -> None:
     """Write this organisation's log, certificates and run records into one file, for an auditor.
 
@@ -155,7 +151,7 @@ def export(
 def anew(
     peer: Annotated[str, typer.Argument(metavar="NAME", help="The party whose log begins anew.")],
     reason: Annotated[str, typer.Option(help="Why, as it is to stand in this organisation's log.")],
-    home: _Home = None,
+    home: HomeOption = None,
 ) -> None:
     """Let a peer's log begin anew that was lost or restored from a backup.
 

@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from secagg import release
-from secagg.cli import budget, data, demo, identity
+from secagg.cli import audit, budget, data, demo, identity
 from secagg.cli.check import check
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
@@ -45,6 +45,7 @@ for command in (patterns, explain, check, run, verify, demo.demo):
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")
+app.add_typer(audit.app, name="audit")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -160,7 +160,7 @@ def run(
                 read=own_tables,
                 listen=own_address,
                 wait_s=wait_s,
-                gates=() if own_home is None else gates_of(own_home, job),
+                gates=() if own_home is None else gates_of(own_home, job, own_identity),
                 on_progress=stop.before(on_progress),
                 on_failure=failed,
             )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from secagg.cli.exits import FAILED
+from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.files import file_digest
+from secagg.home import Home
 from secagg.jobs.signature import read_record, recorded_files, verify_record, with_private_part
+from secagg.joint.audit.bundle import read_bundle
+from secagg.joint.audit.log import AuditLog
+from secagg.joint.audit.verification import check_record
 from secagg.network.identity import fingerprint, read_certificate
 
 __all__ = ["verify"]
@@ -32,10 +38,18 @@ def verify(
         Path | None,
         typer.Option(help="The record's private part, NAME.JOB.private.json, if not beside the record."),
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="The party's audit log, or a file of `secagg audit export`, which must have this very record; this "
+            "organisation's own by default, if it has the run."
+        ),
+    ] = None,
+    home: HomeOption = None,
 ) -> None:
-    """Check a run record: its signature, result and input table.
+    """Check a run record: its signature, result, input table and entry in the audit log.
 
-    RECORD is NAME.JOB.json. The exit status is 1 if something was changed.
+    RECORD is NAME.JOB.json. The exit status is 1 if something was changed, or if a result cannot be checked.
     """
     record = read_record(record_file)
     known = read_certificate(certificate) if certificate is not None else None
@@ -45,10 +59,20 @@ def verify(
     if known is None:
         say(console, f"compare that fingerprint with {name}'s, or give its certificate with --certificate")
     say(console, f"outcome: {record.get('outcome')}, reached: {record.get('reached')}")
+    if (logged := _logged(record, log, home)) is not None:
+        say(console, f"{logged}: has this record")
     changed = False
     full = with_private_part(record, record_file, private)
     if "private" in record and full.keys() == record.keys():
         say(console, "the record's private part is not here; files are not checked")
+        there = result or record_file.with_suffix(".csv")
+        if there.is_file():
+            say(
+                stderr(),
+                f"secagg: result: {there} cannot be checked, for its digest stands in the private part; do not rely on "
+                f"it, or give the private part with --private",
+            )
+            raise typer.Exit(FAILED)
     for file in recorded_files(full, record_file, result=result, tables=table_ or []):
         if not file.path.is_file() and not file.given:
             say(console, f"{file.what}: {file.path} is not here, not checked")
@@ -64,3 +88,24 @@ def verify(
             changed = True
     if changed:
         raise typer.Exit(FAILED)
+
+
+def _logged(record: Mapping[str, Any], log: Path | None, home: Path | None) -> Path | None:
+    """Return the log that has the record, None where there is none to look into.
+
+    Raises:
+      AuthenticationError: the log has another record of this run, or was changed.
+    """
+    if log is None:
+        own = Home.find(home)
+        if own is None or not own.audit_log.is_file():
+            return None
+        entries = AuditLog(own.audit_log).read().entries
+        if not any(
+            entry.content.get("session") == record.get("session") and entry.content["party"] == record["party"]
+            for entry in entries
+        ):
+            return None
+        log = own.audit_log
+    check_record(read_bundle(log).verified(), record)
+    return log

@@ -8,12 +8,18 @@ from __future__ import annotations
 from secagg.home import Home
 from secagg.jobs.gates import Gate
 from secagg.jobs.job import Job
+from secagg.joint.audit.gate import AuditGate
 from secagg.joint.budget.gate import BudgetGate
+from secagg.network.identity import Identity
 
 __all__ = ["gates_of"]
 
 
-def gates_of(home: Home, job: Job) -> tuple[Gate, ...]:
-    """Return what must pass before a run of this job, by this organisation's folder."""
+def gates_of(home: Home, job: Job, identity: Identity) -> tuple[Gate, ...]:
+    """Return what must pass before a run of this job, by this organisation's folder.
+
+    Args:
+      identity: of the party that runs; its key signs what is written down.
+    """
     del job
-    return (BudgetGate(home),)
+    return (AuditGate(home, identity), BudgetGate(home))

@@ -37,6 +37,7 @@ COMMANDS = [
     ["run"], ["check"], ["patterns"], ["verify"], ["explain"],
     ["budget"], ["budget", "set"], ["budget", "show"], ["budget", "log"], ["budget", "accept"], ["budget", "moved"],
     ["budget", "restart"],
+    ["audit"], ["audit", "verify"], ["audit", "compare"], ["audit", "export"], ["audit", "anew"],
 ]  # fmt: skip
 
 JOB = """\
@@ -629,9 +630,16 @@ def test_verify_finds_a_changed_record_result_or_table_and_another_certificate(
     assert ended.status == 1
     assert "it was changed" in ended.err
     private.unlink()
+    # Without the private part nothing can be said of a result: one that is there may be forged.
+    ended = verified()
+    assert ended.status == 1
+    assert f"result: {result} cannot be checked" in ended.err
+    assert verified("--result", moved).status == 1
+    result.rename(folder / "elsewhere.csv")
     ended = verified()
     assert ended.status == 0
     assert "private part is not here; files are not checked" in ended.out
+    (folder / "elsewhere.csv").rename(result)
     private.write_bytes(content)
     record.write_text(record.read_text().replace('"job": "test"', '"job": "else"'))
     ended = verified("--table", moved)

@@ -26,7 +26,7 @@ from secagg.jobs.signature import PRIVATE
 from secagg.joint.audit.entry import END, KEY, START, spelt
 from secagg.joint.audit.heads import GATE, check_peer, decoded, remembered, stated
 from secagg.joint.audit.log import AuditLog
-from secagg.network.identity import Identity, fingerprint, load_identity
+from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 
 _RECORD_LABEL: Final = "secagg audit record v1"
@@ -41,12 +41,11 @@ class AuditGate:
     """Writes a run into the audit log of a home folder.
 
     Args:
-      identity: whose key signs; by default NAME.key and NAME.crt of the folder's keys.
+      identity: whose key signs.
     """
 
-    def __init__(self, home: Home, identity: Identity | None = None) -> None:
+    def __init__(self, home: Home, identity: Identity) -> None:
         self._log = AuditLog(home.audit_log)
-        self._keys = home.keys
         self._identity = identity
 
     @property
@@ -61,7 +60,7 @@ class AuditGate:
           UsageError: the log cannot be written, or the key is another one.
           AuthenticationError: the log was changed.
         """
-        identity = self._own(me)
+        identity = self._identity
         certificate = next(peer.certificate for peer in job.peers() if peer.name == me)
         if identity.certificate != certificate:
             raise UsageError(
@@ -99,7 +98,7 @@ class AuditGate:
             "stated": recorded(run.stated),
             "versions": versions(),
         }
-        self._log.append(START, body, self._own(run.me))
+        self._log.append(START, body, self._identity)
 
     def close(self, run: RunAtHand, outcome: Outcome) -> None:
         """Write how the run ended."""
@@ -114,12 +113,7 @@ class AuditGate:
             "received_from": ledger.get("received_from", {}),
             "record": record_digest(record),
         }
-        self._log.append(END, body, self._own(run.me))
-
-    def _own(self, me: PartyId) -> Identity:
-        if self._identity is None:
-            self._identity = load_identity(me, self._keys / f"{me}.key", self._keys / f"{me}.crt")
-        return self._identity
+        self._log.append(END, body, self._identity)
 
 
 def record_digest(record: Mapping[str, Any]) -> str:

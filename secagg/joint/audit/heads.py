@@ -1,28 +1,33 @@
 """What a party states of its log before a run, and whether a peer's statement fits what it stated before.
 
-A statement is the log's length and the hashes of its last entries. The log's owner signs it (`jobs.gates`), and each peer
-keeps it in its own log. So a log that is cut, restored from a backup or written anew is no longer what peers remember:
+A statement is the log's length, and of each of its last entries the hash and the session. The log's owner signs it
+(`jobs.gates`), and each peer keeps it in its own log. So a log that is cut, restored from a backup or written anew is no
+longer what peers remember. A peer refuses the run:
 
-- a peer refuses the run if the log is shorter than it was, or has another hash at the remembered place;
-- the place can lie before the hashes that are stated. Then `compare` finds it, which reads the whole log.
+- if the log is shorter than it was, or has another hash at the remembered place;
+- if it lacks the last run that both completed.
+
+Where that lies before the entries that are stated, `compare` finds it, which reads whole logs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.jobs.gates import GateStatements, from_record
-from secagg.joint.audit.entry import ANEW, START, Entry
+from secagg.joint.audit.entry import ANEW, END, START, Entry
 from secagg.party import PartyId
 
 GATE: Final = "audit"
 _SHOWN: Final = 64  # hashes in a statement: 2 KB of the 32 that all gates share
 _Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+_SESSION_BYTES: Final = 16  # of a session's 32: enough to find it, and of no use to anybody who was not in it
+_Session = Annotated[bytes, msgspec.Meta(max_length=_SESSION_BYTES)]
 
 
 class Heads(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -31,10 +36,12 @@ class Heads(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     Attributes:
       length: how many entries it has.
       hashes: of the last of them, in their order, at most 64.
+      sessions: of each of these the first bytes of the session that it begins; b"" where it begins none.
     """
 
     length: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
     hashes: Annotated[list[_Hash], msgspec.Meta(min_length=1, max_length=_SHOWN)]
+    sessions: list[_Session]
 
     @property
     def head(self) -> bytes:
@@ -43,21 +50,38 @@ class Heads(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     def hash_at(self, length: int) -> bytes | None:
         """Return the hash of the last entry of so many; None where the statement does not say."""
-        place = length - 1 - (self.length - len(self.hashes))
+        place = length - 1 - self.first
         return self.hashes[place] if 0 <= place < len(self.hashes) else None
+
+    def lacks(self, session: str, *, since: int) -> bool:
+        """Return whether no entry from a place on begins a session; False where the statement begins later than there."""
+        return self.first <= since and _short(session) not in self.sessions[since - self.first :]
+
+    @property
+    def first(self) -> int:
+        """Return the place of the first entry of which the statement tells."""
+        return self.length - len(self.hashes)
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a peer stated of its log in an earlier run, as this party's log has it."""
+    """What a peer stated of its log in an earlier run, as this party's log has it.
+
+    Attributes:
+      session: of that run.
+      shared: whether the peer shared data in it, and so wrote that it begins.
+    """
 
     heads: Heads
     session: str
+    shared: bool
 
 
 def stated(entries: Sequence[Entry]) -> Heads:
     """Return what is stated of a log."""
-    return Heads(len(entries), [entry.hash for entry in entries[-_SHOWN:]])
+    last = entries[-_SHOWN:]
+    sessions = [_short(entry.content["session"]) if entry.event == START else b"" for entry in last]
+    return Heads(len(entries), [entry.hash for entry in last], sessions)
 
 
 def decoded(statement: bytes, peer: PartyId) -> Heads:
@@ -70,7 +94,7 @@ def decoded(statement: bytes, peer: PartyId) -> Heads:
         heads = msgspec.msgpack.decode(statement, type=Heads)
     except (msgspec.MsgspecError, RecursionError):
         heads = None
-    if heads is None or len(heads.hashes) != min(heads.length, _SHOWN):
+    if heads is None or not len(heads.hashes) == len(heads.sessions) == min(heads.length, _SHOWN):
         raise RemoteProtocolError(
             f"expected the length and the last hashes of {peer}'s audit log, got something else; does {peer} run the "
             "same release?",
@@ -91,7 +115,10 @@ def remembered(entries: Iterable[Entry]) -> dict[PartyId, Remembered]:
             me = entry.content["party"]
             for peer, heads in heads_in(entry).items():
                 if peer != me:
-                    found[peer] = Remembered(heads, str(entry.content.get("session")))
+                    found[peer] = Remembered(heads, str(entry.content.get("session")), shared=False)
+        elif entry.event == END and entry.content.get("outcome") == "complete":
+            ended = str(entry.content.get("session"))
+            found |= {peer: replace(one, shared=True) for peer, one in found.items() if one.session == ended}
         elif entry.event == ANEW:
             found.pop(str(entry.content.get("peer")), None)
     return found
@@ -131,9 +158,12 @@ def check_peer(peer: PartyId, now: Heads, before: Remembered) -> None:
     """
     then = before.heads
     at = now.hash_at(then.length)
-    if now.length >= then.length and at in (None, then.head):
+    lost = before.shared and now.lacks(before.session, since=then.length)
+    if now.length >= then.length and at in (None, then.head) and not lost:
         return
-    if now.length < then.length:
+    if lost and at == then.head:
+        how = f"lacks session {before.session[:16]}, in which it shared data: it was cut"
+    elif now.length < then.length:
         how = (
             f"had {then.length} entries in session {before.session[:16]} and has {now.length} now: it was cut"
         )
@@ -146,3 +176,10 @@ def check_peer(peer: PartyId, now: Heads, before: Remembered) -> None:
         f"agree that it begins anew, run `secagg audit anew {peer}`",
         peer=peer,
     )
+
+
+def _short(session: object) -> bytes:
+    try:
+        return bytes.fromhex(str(session))[:_SESSION_BYTES]
+    except ValueError:
+        raise UsageError("expected a session in hexadecimal in the audit log, got something else") from None

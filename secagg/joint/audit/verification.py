@@ -144,6 +144,7 @@ def _certificate(entry: Entry, where: str) -> x509.Certificate:
         raise AuthenticationError(
             f"{where} brings in a certificate that cannot be used: {error}", peer=""
         ) from None
+    return certificate
 
 
 def _runs(log: Entries) -> tuple[Run, ...]:
