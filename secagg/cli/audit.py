@@ -22,7 +22,7 @@ from secagg.network.identity import Identity, load_identity, read_certificate
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Check, compare and export audit logs: what was computed, with whom, and what was opened.",
+    help="Check, compare and export audit logs.",
     no_args_is_help=True,
 )
 

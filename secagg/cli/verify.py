@@ -47,9 +47,9 @@ def verify(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Check a run record: its signature, result, input table and entry in the audit log.
+    """Check a run record: its signature, files and log entry.
 
-    RECORD is NAME.JOB.json. The exit status is 1 if something was changed, or if a result cannot be checked.
+    RECORD is NAME.JOB.json. Its files are the result and the input tables; the entry is that of the audit log. The exit status is 1 if something was changed, or if a result cannot be checked.
     """
     record = read_record(record_file)
     known = read_certificate(certificate) if certificate is not None else None
@@ -102,7 +102,8 @@ def _logged(record: Mapping[str, Any], log: Path | None, home: Path | None) -> P
             return None
         entries = AuditLog(own.audit_log).read().entries
         if not any(
-            entry.content.get("session") == record.get("session") and entry.content["party"] == record["party"]
+            entry.content.get("session") == record.get("session")
+            and entry.content["party"] == record["party"]
             for entry in entries
         ):
             return None

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import secagg
+from ended import Ended
 from secagg.cli import exits, main, show
 from secagg.cli.progress import Style, shown_progress
 from secagg.cli.run import _duration
@@ -78,19 +79,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "job.toml").write_text(JOB)
     (tmp_path / "table.csv").write_text("customer,amount,time\n")
     return tmp_path
-
-
-class Ended:
-    """How a command ended."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
-        try:
-            main([str(argument) for argument in arguments])
-            self.status = 0
-        except SystemExit as end:
-            self.status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        self.out, self.err = capsys.readouterr()
-        assert "Traceback" not in self.err
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

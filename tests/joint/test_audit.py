@@ -192,7 +192,7 @@ def test_an_entry_that_a_crash_cut_is_taken_away_and_said(tmp_path: Path) -> Non
 def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = a_log(tmp_path)
     before = log.path.read_bytes()
-    real, calls = os.pwrite, []
+    real, calls = os.pwrite, list[int]()
 
     def full(descriptor: int, content: bytes, place: int) -> int:
         if calls:

@@ -34,7 +34,9 @@ def certificate(parties: Parties, name: str) -> Path:
     return parties.home(name).keys / f"{name}.crt"
 
 
-def test_a_log_is_verified_compared_and_exported(parties: Parties, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_is_verified_compared_and_exported(
+    parties: Parties, capsys: pytest.CaptureFixture[str]
+) -> None:
     ended = Ended(capsys, "audit", "verify", "--certificate", certificate(parties, "bank_a"))
     assert (ended.status, ended.err) == (0, "")
     assert "3 entries of bank_a" in ended.out
@@ -67,7 +69,7 @@ def test_a_changed_log_and_logs_that_differ_end_with_status_1(
     log.write_bytes(content.replace(b'"first"', b'"worst"', 1))
     ended = Ended(capsys, "audit", "verify", log)
     assert ended.status == 1
-    assert "entry 1, is not what bank_b signed" in ended.err
+    assert "entries were changed" in ended.err
     log.write_bytes(b"".join(content.splitlines(keepends=True)[:1]))
     assert Ended(capsys, "audit", "verify", log).status == 0  # the log alone does not show it
     ended = Ended(capsys, "audit", "compare", *(parties.log(name) for name in ROSTER))
