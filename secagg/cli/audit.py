@@ -43,9 +43,9 @@ def verify(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Check a log offline: every entry signed, and bound to the one before it.
+    """Check that every entry of a log is signed and bound.
 
-    In a file of `export`, the run records are checked against the log too. The exit status is 1 if something was changed.
+    It works offline. Each entry must be bound to the one before it. In a file of `export`, the run records are checked against the log too. The exit status is 1 if something was changed.
     """
     path = Home.open(home).audit_log if log is None else log
     bundle = read_bundle(path)
@@ -130,9 +130,9 @@ def export(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Write this organisation's log, certificates and run records into one file, for an auditor.
+    """Write the log and its run records into one file.
 
-    It holds no result and no private part of a record. `secagg audit verify` checks it.
+    It is for an auditor: this organisation's log, certificates and records. It holds no result and no private part of a record. `secagg audit verify` checks it.
     """
     own = Home.open(home)
     records = [path for path in sorted(own.runs.rglob("*.json")) if not path.name.endswith(".private.json")]
@@ -153,9 +153,9 @@ def anew(
     reason: Annotated[str, typer.Option(help="Why, as it is to stand in this organisation's log.")],
     home: HomeOption = None,
 ) -> None:
-    """Let a peer's log begin anew that was lost or restored from a backup.
+    """Let a peer's log begin anew that was lost.
 
-    Runs with that peer are refused until every other party has done this. The decision stands in the log.
+    A log that was restored from a backup is one too. Runs with that peer are refused until every other party has done this. The decision stands in the log.
     """
     own = Home.open(home)
     log = AuditLog(own.audit_log)

@@ -49,7 +49,8 @@ def verify(
 ) -> None:
     """Check a run record: its signature, files and log entry.
 
-    RECORD is NAME.JOB.json. Its files are the result and the input tables; the entry is that of the audit log. The exit status is 1 if something was changed, or if a result cannot be checked.
+    RECORD is NAME.JOB.json. Its files are the result and the input tables; the entry is that of the audit log. The exit
+    status is 1 if something was changed, or if a result cannot be checked.
     """
     record = read_record(record_file)
     known = read_certificate(certificate) if certificate is not None else None
