@@ -45,7 +45,8 @@ def verify(
 ) -> None:
     """Check that every entry of a log is signed and bound.
 
-    It works offline. Each entry must be bound to the one before it. In a file of `export`, the run records are checked against the log too. The exit status is 1 if something was changed.
+    It works offline. Each entry must be bound to the one before it. In a file of `export`, the run records are
+    checked against the log too. The exit status is 1 if something was changed.
     """
     path = Home.open(home).audit_log if log is None else log
     bundle = read_bundle(path)
@@ -93,8 +94,10 @@ def compare(
 ) -> None:
     """Say whether the logs of several parties agree, and where not.
 
-    Each log is checked first. Then the same run must have the same job, parties, rows and openings in all. What one party
-    sent must be what the other received, and each log must go on from what its party stated before. The exit status is 1
+    Each log is checked first. Then the same run must have the same job, parties, rows and openings in all. What
+    one party
+    sent must be what the other received, and each log must go on from what its party stated before. The exit
+    status is 1
     if they do not agree.
     """
     known = [read_certificate(file) for file in certificate or ()]
@@ -132,7 +135,8 @@ def export(
 ) -> None:
     """Write the log and its run records into one file.
 
-    It is for an auditor: this organisation's log, certificates and records. It holds no result and no private part of a record. `secagg audit verify` checks it.
+    It is for an auditor: this organisation's log, certificates and records. It holds no result and no private
+    part of a record. `secagg audit verify` checks it.
     """
     own = Home.open(home)
     records = [path for path in sorted(own.runs.rglob("*.json")) if not path.name.endswith(".private.json")]
@@ -155,7 +159,8 @@ def anew(
 ) -> None:
     """Let a peer's log begin anew that was lost.
 
-    A log that was restored from a backup is one too. Runs with that peer are refused until every other party has done this. The decision stands in the log.
+    A log that was restored from a backup is one too. Runs with that peer are refused until every other party
+    has done this. The decision stands in the log.
     """
     own = Home.open(home)
     log = AuditLog(own.audit_log)
