@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
 from secagg.cli.show import explain, stdout
 from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
@@ -14,50 +15,66 @@ from secagg.errors import UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 
-__all__ = ["check"]
+__all__ = ["NetworkOption", "RowsOption", "check", "print_explanation"]
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
 
 
+RowsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]N",
+        help="Rows that an input party announces (different identifiers): N for each, or NAME=N for one (repeat); "
+        f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less.",
+    ),
+]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(help=f"For which network times are given: {', '.join(_NETWORKS)}; all by default."),
+]
+
+
 def check(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
-    rows: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME=]N",
-            help="Rows that an input party announces (different identifiers): N for each, or NAME=N for one (repeat); "
-            f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less.",
-        ),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(help=f"For which network times are given: {', '.join(_NETWORKS)}; all by default."),
-    ] = None,
+    rows: RowsOption = None,
+    network: NetworkOption = None,
 ) -> None:
     """Explain a job: who takes part, what is opened, what it costs.
 
     JOB is a job file. The job fingerprint in the last line must be equal at all parties.
     """
-    chosen = list(_NETWORKS.values())
-    if network is not None:
-        chosen = [n for n in chosen if n.name.lower() == network.lower()]
-        if not chosen:
-            raise UsageError(f"expected a network of {', '.join(_NETWORKS)}, got {network}")
     try:
         job = load_job(job_file)
         problem = ""
     except UsageError as error:
         job = load_job(job_file, with_certificates=False)  # what is wrong elsewhere is raised again here
         problem = str(error)
-    counts = _counts(job, rows or [])
     console = stdout()
-    for part in explain(job, counts, chosen, assumed=not rows):
-        console.print(part)
-        console.print()
+    print_explanation(console, job, rows, network)
     if problem:
         raise UsageError(f"the job cannot run as it stands: {problem}")
     console.print(f"Job fingerprint, equal at all parties: {job.digest.hex()}", soft_wrap=True)
+
+
+def print_explanation(console: Console, job: Job, rows: Sequence[str] | None, network: str | None) -> None:
+    """Print who takes part, what is opened and what it costs.
+
+    Args:
+      rows, network: as the command line has them.
+
+    Raises:
+      UsageError: a network or rows that cannot be.
+    """
+    chosen = list(_NETWORKS.values())
+    if network is not None:
+        chosen = [n for n in chosen if n.name.lower() == network.lower()]
+        if not chosen:
+            raise UsageError(f"expected a network of {', '.join(_NETWORKS)}, got {network}")
+    counts = _counts(job, rows or [])
+    for part in explain(job, counts, chosen, assumed=not rows):
+        console.print(part)
+        console.print()
 
 
 def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:

@@ -39,6 +39,7 @@ from secagg.jobs.output import Output
 from secagg.jobs.record import write_record
 from secagg.jobs.run import run_job
 from secagg.jobs.signature import read_record, with_private_part
+from secagg.joint.consortium import Consortium
 from secagg.joint.gates import gates_of
 from secagg.network.identity import Identity, check_name, load_identity
 
@@ -58,12 +59,18 @@ def run(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     out: Annotated[Path, typer.Option(help="A directory for the result and the run record.")],
     as_: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Which of the job's parties this is.")
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Which of the job's parties this is; by default as in the consortium of --home.",
+        ),
     ] = None,
     identity: Annotated[
         Path | None,
         typer.Option(
-            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside it."
+            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside it; "
+            "keys/ of --home by default."
         ),
     ] = None,
     data: Annotated[
@@ -131,10 +138,17 @@ def run(
             if elsewhere:
                 raise typer.Exit(WRITTEN_ELSEWHERE)
             return
-        if as_ is None or identity is None:
-            raise UsageError("expected --as NAME and --identity DIR, or --local")
         own_home = Home.find(home)
-        job = load_job(job_file)
+        if own_home is not None and own_home.consortium.exists():
+            consortium = Consortium.load(own_home)
+            as_, identity, known = as_ or consortium.me, identity or own_home.keys, consortium.directory()
+        else:
+            known = {}
+        if as_ is None or identity is None:
+            raise UsageError(
+                "expected --as NAME and --identity DIR, a folder with a consortium (--home), or --local"
+            )
+        job = load_job(job_file, known=known)
         job.check_takes_part(as_)
         own_identity = _identity(as_, identity)
         own_tables = table_options.own_tables(job, data, me=as_, home=own_home)

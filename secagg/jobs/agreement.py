@@ -10,6 +10,7 @@ from secagg.party import PartyId
 
 REQUIRED: Final = "required"
 OFF: Final = "off"
+REQUESTER: Final = "agreement.requester"
 WINDOW: Final = "window"  # in `[vary]`, beside the parameters
 
 
@@ -20,6 +21,7 @@ class Agreement:
     Attributes:
       author: "party/person", who wrote the job.
       until, start: when it may run, half-open, in UTC; start is None where it may run at once.
+      requester: "party/person", who chose what this run of a template may choose.
       auditor: who may read the log, and nothing else; "" for nobody.
       runs: how often it may run.
     """
@@ -29,6 +31,7 @@ class Agreement:
     start: datetime.datetime | None = None
     auditor: str = ""
     runs: int = 1
+    requester: str = ""
 
     @property
     def author_party(self) -> PartyId:
@@ -38,6 +41,7 @@ class Agreement:
     def agreed(self) -> dict[str, Any]:
         """Return what the parties compare, by what a job file calls it."""
         return {
+            REQUESTER: self.requester,
             "agreement.author": self.author,
             "agreement.auditor": self.auditor,
             "agreement.from": self.start,

@@ -8,6 +8,7 @@
     from = 2026-09-01               # optional; a day begins at 0:00 UTC
     until = 2026-12-31              # to the end of the day, UTC
     runs = 12                       # how often the job may run; 1 unless given
+    requester = "south/carl"        # optional, of a template: who chose the values of this run; the author unless given
 
     [vary]                          # optional: parameters that each run may choose, within these bounds
     min_total = {least = 10000, most = 50000}
@@ -48,6 +49,7 @@ class AgreementField(msgspec.Struct, forbid_unknown_fields=True, rename={"start"
     start: Any = None
     auditor: str = ""
     runs: int = 1
+    requester: str = ""
 
 
 class Bounds(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,11 +76,12 @@ def check_approval(approval: str, agreement: AgreementField | None) -> Agreement
         raise FieldFault(
             "agreement", 'a job with approval = "off" has no agreement; leave one of the two out'
         )
-    if not _PERSON.fullmatch(agreement.author):
-        raise FieldFault(
-            "agreement.author",
-            f'expected party and person, such as "north/anna", got {agreement.author!r:.80}',
-        )
+    requester = agreement.requester or agreement.author
+    for place, person in (("author", agreement.author), ("requester", requester)):
+        if not _PERSON.fullmatch(person):
+            raise FieldFault(
+                f"agreement.{place}", f'expected party and person, such as "north/anna", got {person!r:.80}'
+            )
     if not 1 <= agreement.runs <= _MOST_RUNS:
         raise FieldFault("agreement.runs", f"expected 1 to {_MOST_RUNS}, got {agreement.runs}")
     if len(agreement.auditor) > 63 or not agreement.auditor.isprintable():
@@ -89,7 +92,7 @@ def check_approval(approval: str, agreement: AgreementField | None) -> Agreement
     until = _instant(agreement.until, "agreement.until", end=True)
     if start is not None and start >= until:
         raise FieldFault("agreement.until", f"expected a time after `from`, got {agreement.until!s:.80}")
-    return Agreement(agreement.author, until, start, agreement.auditor, agreement.runs)
+    return Agreement(agreement.author, until, start, agreement.auditor, agreement.runs, requester)
 
 
 def _instant(value: object, place: str, *, end: bool) -> datetime.datetime:

@@ -23,7 +23,7 @@ from secagg import release, wire
 from secagg.cost.operation import Cost
 from secagg.data.conventions import Conventions
 from secagg.errors import JobError, UsageError
-from secagg.jobs.agreement import OFF, REQUIRED, WINDOW, Agreement, Allowed
+from secagg.jobs.agreement import OFF, REQUESTER, REQUIRED, WINDOW, Agreement, Allowed
 from secagg.jobs.query import QueryPattern
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
@@ -221,6 +221,8 @@ class Job:
     def template(self) -> bytes:
         """Return a digest of what people approve once, 32 bytes: `content` without what each run may choose."""
         chosen = {f"parameters.{name}" for name in self.vary}
+        if self.vary:
+            chosen.add(REQUESTER)
         if WINDOW in self.vary:
             chosen |= {"window.start", "window.end"}
         return _digest(
@@ -347,6 +349,7 @@ class Job:
         if (agreed := self.agreement) is not None:
             lines += ["", "[agreement]", f"author = {json.dumps(agreed.author)}", f"runs = {agreed.runs}"]
             lines += [f"auditor = {json.dumps(agreed.auditor, ensure_ascii=False)}"]
+            lines += [f"requester = {json.dumps(agreed.requester)}"]
             lines += [f"until = {agreed.until.isoformat()}"]
             lines += [] if agreed.start is None else [f"from = {agreed.start.isoformat()}"]
         if self.vary:

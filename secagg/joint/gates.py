@@ -8,6 +8,7 @@ from __future__ import annotations
 from secagg.home import Home
 from secagg.jobs.gates import Gate
 from secagg.jobs.job import Job
+from secagg.joint.approval.gate import ApprovalGate
 from secagg.joint.audit.gate import AuditGate
 from secagg.joint.budget.gate import BudgetGate
 from secagg.network.identity import Identity
@@ -22,4 +23,8 @@ def gates_of(home: Home, job: Job, identity: Identity) -> tuple[Gate, ...]:
       identity: of the party that runs; its key signs what is written down.
     """
     del job
-    return (AuditGate(home, identity), BudgetGate(home))
+    return (
+        ApprovalGate(home),
+        AuditGate(home, identity),
+        BudgetGate(home),
+    )

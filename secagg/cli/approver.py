@@ -1,0 +1,124 @@
+"""`secagg approver`: persons who approve jobs, and their keys."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secagg.cli.consortium import HomeOption
+from secagg.cli.show import say, stdout
+from secagg.errors import UsageError
+from secagg.files import read_file
+from secagg.home import Home
+from secagg.joint.approval.keys import SHORTEST_PASSWORD, create_key, read_public_key
+from secagg.joint.approval.policy import Policy
+from secagg.joint.consortium import changes
+
+__all__ = ["PasswordOption", "app", "password_of"]
+
+app = typer.Typer(help="Say who approves jobs in this organisation.", no_args_is_help=True)
+
+PasswordOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A file with the key's password on its first line; asked for otherwise."
+    ),
+]
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="The person's name, such as anna.")],
+    out: Annotated[Path, typer.Option(help="Where to write NAME.approver.")] = Path(),
+    password_file: PasswordOption = None,
+) -> None:
+    """Make the person's key for approvals, in a file that a password opens.
+
+    The person keeps it, on a machine of their own. Nothing is overwritten.
+    """
+    path = out / f"{name}.approver"
+    key = create_key(path, name, password_of(password_file, again=True))
+    say(stdout(), f"{path}  {name} keeps this")
+    say(stdout(), f"public key {base64.b64encode(key.public_key).decode()}")
+    say(stdout(), "whoever keeps this organisation's folder runs: secagg approver add NAME PUBLIC_KEY")
+
+
+@app.command("add")
+def add(
+    name: Annotated[str, typer.Argument(help="The person's name.")],
+    key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY", help="The public key, or the key's file.")],
+    home: HomeOption = None,
+) -> None:
+    """Let a person approve for this organisation, and write the member file that tells the others."""
+    own = Home.open(home)
+    public_key = _public_key(name, key)
+    policy = Policy.load(own).with_approver(name, public_key)
+    if list(policy.approvers.values()).count(public_key) > 1:
+        raise UsageError("another approver has this key; each person has a key of their own")
+    _take(own, policy)
+
+
+@app.command("remove")
+def remove(name: Annotated[str, typer.Argument(help="The person's name.")], home: HomeOption = None) -> None:
+    """Let a person approve no more; what the person approved counts no more either."""
+    own = Home.open(home)
+    _take(own, Policy.load(own).without_approver(name))
+
+
+@app.command("needed")
+def needed(
+    template: Annotated[int, typer.Option(min=1, help="Persons for a job or a template.")] = 2,
+    run: Annotated[int, typer.Option(min=0, help="Persons for one run within a template; 0 for none.")] = 1,
+    home: HomeOption = None,
+) -> None:
+    """Say how many persons approve, and write the member file that tells the others."""
+    own = Home.open(home)
+    policy = Policy.load(own)
+    _take(own, Policy(type(policy.needed)(template, run), policy.approvers))
+
+
+def password_of(file: Path | None, *, again: bool = False) -> str:
+    """Return a key's password: of a file, or as a person types it."""
+    if file is not None:
+        text = read_file(file, what="the password", max_bytes=4096, private=True)
+        return text.decode(errors="replace").split("\n")[0]
+    if not os.isatty(0):
+        raise UsageError("expected a terminal to ask for the password, or --password-file FILE")
+    asked: str = typer.prompt(
+        f"Password (at least {SHORTEST_PASSWORD} characters)" if again else "Password",
+        hide_input=True,
+        confirmation_prompt=again,
+        err=True,
+    )
+    return asked
+
+
+def _take(home: Home, policy: Policy) -> None:
+    # The others learn first: a policy that they do not know yet refuses runs, and one that is not kept here would not.
+    path = changes.change(home, needed=policy.needed, approvers=policy.approvers)
+    policy.save(home)
+    persons = ", ".join(policy.approvers) or "nobody"
+    say(
+        stdout(),
+        f"approvers: {persons}; {policy.needed.template} for a template, {policy.needed.run} for a run",
+    )
+    say(stdout(), f"{path}  send this to the other members; they run: secagg consortium add FILE")
+
+
+def _public_key(name: str, text: str) -> bytes:
+    if Path(text).is_file():
+        found, key = read_public_key(Path(text))
+        if found != name:
+            raise UsageError(f"{text} is the key of {found}, and not of {name}")
+        return key
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise UsageError("expected a public key as `secagg approver new` prints it, or the key's file")
+    return key

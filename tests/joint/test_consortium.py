@@ -1,0 +1,260 @@
+"""A consortium: members who hold the same are equal in version and digest, and nothing takes a member's place unseen."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from members import Members
+from secagg.errors import AuthenticationError, JobError, UsageError
+from secagg.home import Home
+from secagg.joint.consortium import Consortium, changes, read_member_file
+from secagg.network.identity import create_identity, fingerprint
+
+NAMES = ("north", "south", "west")
+JOB = """\
+name = "j"
+approval = "off"
+pattern = "structuring"
+[[parties]]
+name = "north"
+[[parties]]
+name = "south"
+[[parties]]
+name = "west"
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Members:
+    return Members.made(tmp_path_factory.mktemp("members"), NAMES)
+
+
+@pytest.fixture
+def members(made: Members, tmp_path: Path) -> Members:
+    return made.copied(tmp_path)
+
+
+def state(home: Home) -> tuple[int, bytes]:
+    consortium = Consortium.load(home)
+    return consortium.version, consortium.digest
+
+
+def test_members_who_hold_the_same_have_one_version_and_digest_in_whatever_order_it_came(
+    members: Members,
+) -> None:
+    states = {state(home) for home in members.homes.values()}
+    assert len(states) == 1
+    before = states.pop()
+    members.set_policy("west", replace(members.consortium("west").members["west"].needed, template=3))
+    assert state(members.homes["west"]) > before
+    members.tell("west")
+    assert len({state(home) for home in members.homes.values()}) == 1
+
+
+def test_a_file_says_the_same_after_it_was_written_and_read(members: Members) -> None:
+    changes.remove(members.homes["north"], "west")
+    one = members.consortium("north")
+    one.save(members.homes["north"])
+    again = members.consortium("north")
+    assert (again.digest, again.version, again.me) == (one.digest, one.version, "north")
+    assert again.members["south"].plain() == one.members["south"].plain()
+
+
+def test_a_member_that_rotates_is_taken_over_by_its_old_keys_signature_and_the_old_certificate_is_refused(
+    members: Members,
+) -> None:
+    old = members.identity("south").certificate
+    changes.rotate(members.homes["south"])
+    assert fingerprint(members.identity("south").certificate) != fingerprint(old)
+    members.tell("south")
+    assert len({state(home) for home in members.homes.values()}) == 1
+    job = members.job(JOB, "north")
+    members.consortium("north").check_job(job)
+    stale = replace(
+        job, members=tuple(replace(m, certificate=old) if m.name == "south" else m for m in job.members)
+    )
+    with pytest.raises(JobError, match=r"south's certificate SHA256:.* is revoked in the consortium banks"):
+        members.consortium("west").check_job(stale)
+
+
+def test_a_lost_keys_successor_needs_the_fingerprint_told_by_phone(members: Members) -> None:
+    changes.rotate(members.homes["south"], lost=True)
+    told = read_member_file(members.homes["south"].path / "south.member.toml")
+    north = members.homes["north"]
+    with pytest.raises(
+        AuthenticationError, match="is not signed by its key before, and no known authority issued it"
+    ):
+        changes.add(north, told)
+    with pytest.raises(AuthenticationError, match="and not the one told by phone"):
+        changes.add(north, told, told_fingerprint="SHA256:" + "00:" * 31 + "00")
+    changes.add(north, told, told_fingerprint=fingerprint(told.member.certificate))
+    assert state(north) == state(members.homes["south"])
+
+
+def test_a_stranger_cannot_take_a_members_place(members: Members, tmp_path: Path) -> None:
+    thief = Home.create(tmp_path / "thief")
+    changes.found(thief, "banks", "south", address=("evil.example", 1))
+    told = read_member_file(thief.path / "south.member.toml")
+    with pytest.raises(UsageError, match="another organisation of the name south"):
+        changes.add(members.homes["north"], told)
+    real = read_member_file(members.homes["south"].path / "south.member.toml").member
+    posing = replace(real, serial=9, certificate=told.member.certificate)
+    with pytest.raises(AuthenticationError, match="not signed by its key before"):
+        changes.add(members.homes["north"], replace(told, member=posing))
+
+
+def test_an_altered_or_old_member_file_is_refused(members: Members, tmp_path: Path) -> None:
+    path = members.homes["south"].path / "south.member.toml"
+    other = tmp_path / "altered.toml"
+    other.write_text(path.read_text().replace("127.0.0.1", "127.0.0.9"))
+    with pytest.raises(AuthenticationError, match="member file of south is not signed by its own key"):
+        read_member_file(other)
+    old = read_member_file(path)
+    with pytest.raises(UsageError, match="number 2 is known already"):
+        changes.add(members.homes["north"], old)
+    other.write_text(path.read_text().replace('consortium = "banks"', 'consortium = "other"'))
+    with pytest.raises(AuthenticationError):
+        read_member_file(other)
+
+
+def test_a_removed_member_is_refused_everywhere(members: Members) -> None:
+    home = members.homes["north"]
+    job = members.job(JOB, "north")
+    told = read_member_file(members.homes["west"].path / "west.member.toml")
+    changes.remove(home, "west")
+    consortium = Consortium.load(home)
+    with pytest.raises(JobError, match=r"west's certificate SHA256:.* is revoked in the consortium banks"):
+        consortium.check_job(job)
+    elsewhere = replace(
+        job,
+        members=tuple(
+            replace(m, certificate=create_identity("west").certificate) if m.name == "west" else m
+            for m in job.members
+        ),
+    )
+    with pytest.raises(JobError, match="west was removed from the consortium banks"):
+        consortium.check_job(elsewhere)
+    with pytest.raises(UsageError, match=r"west's certificate .* is revoked here"):
+        changes.add(home, told)
+    with pytest.raises(UsageError, match="north is this organisation"):
+        changes.remove(home, "north")
+
+
+def test_a_certificate_role_or_table_other_than_the_members_is_refused(members: Members) -> None:
+    job = members.job(JOB)
+    consortium = members.consortium("north")
+    wrong = create_identity("south").certificate
+    other = replace(
+        job, members=tuple(replace(m, certificate=wrong) if m.name == "south" else m for m in job.members)
+    )
+    with pytest.raises(JobError, match="and the consortium banks knows"):
+        consortium.check_job(other)
+    changes.change(members.homes["south"], roles=["computing"])
+    members.tell("south")
+    with pytest.raises(
+        JobError, match="south has the role input in the job, and in the consortium banks only computing"
+    ):
+        members.consortium("north").check_job(job)
+    changes.change(members.homes["south"], roles=["input", "computing"], tables=["transfers"])
+    members.tell("south")
+    with pytest.raises(
+        JobError, match="south is to put in deposits, and by the consortium banks it holds transfers"
+    ):
+        members.consortium("north").check_job(job)
+
+
+def authority(name: str = "Example Company") -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key, _certificate(name, key, name, key, ca=True)
+
+
+def _certificate(
+    subject: str, key: Any, issuer: str, issuer_key: Any, *, ca: bool, days: int = 30
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    usage = dict.fromkeys(
+        [
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ],
+        False,
+    )
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, **usage), critical=True
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
+        )
+    )
+    if not ca:
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False).add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(subject)]), critical=False
+        )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def issued(folder: Path, name: str, company: tuple[Any, x509.Certificate]) -> tuple[Path, Path, Path]:
+    """Return the files of a key, its certificate, and the authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _certificate(name, key, "Example Company", company[0], ca=False)
+    folder.mkdir(exist_ok=True)
+    pem = serialization.Encoding.PEM
+    files = folder / "key.pem", folder / "crt.pem", folder / "ca.pem"
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    for path, content in zip(
+        files, (secret, certificate.public_bytes(pem), company[1].public_bytes(pem)), strict=True
+    ):
+        path.write_bytes(content)
+    files[0].chmod(0o600)
+    return files
+
+
+def test_a_companys_own_authority_vouches_for_its_members_next_certificate_and_no_other_does(
+    members: Members, tmp_path: Path
+) -> None:
+    company = authority()
+    key, certificate, root = issued(tmp_path / "first", "east", company)
+    east = Home.create(tmp_path / "east")
+    changes.found(east, "banks", "east", address=("127.0.0.1", 9), given=(key, certificate), authority=root)
+    north = members.homes["north"]
+    changes.add(north, read_member_file(east.path / "east.member.toml"))
+
+    key, certificate, _ = issued(tmp_path / "second", "east", company)
+    changes.rotate(east, new=(key, certificate), lost=True)
+    said = changes.add(north, read_member_file(east.path / "east.member.toml"))
+    assert "the authority that issued the certificate before issued the new one" in said[-1]
+
+    other = authority()
+    key, certificate, root = issued(tmp_path / "third", "east", other)
+    with pytest.raises(UsageError, match="was not issued by the authority that is given"):
+        changes.rotate(east, new=(key, certificate), lost=True)
+    changes.rotate(east, new=(key, certificate), authority=root, lost=True)
+    with pytest.raises(AuthenticationError, match="no known authority issued it"):
+        changes.add(north, read_member_file(east.path / "east.member.toml"))
