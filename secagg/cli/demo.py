@@ -67,7 +67,7 @@ def demo(
         ),
     ] = Path("demo-output"),
 ) -> None:
-    """Run a whole example with made-up organisations on this machine.
+    """Run a whole example with made-up organisations.
 
     Each organisation is a process of its own. Together they find what none of them finds alone. The results are compared
     with those of the pooled tables.
