@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.mpc.arrays.array import SharedArray
-from secagg.mpc.arrays.dtypes import FixedType, unmasked
+from secagg.mpc.arrays.dtypes import BoolType, FixedType, unmasked
 from secagg.mpc.arrays.engine import Engine
 from secagg.mpc.arrays.handle import as_reals, number
 from secagg.party import PartyId
@@ -142,6 +142,22 @@ def table(x: SharedArray, y: SharedArray, most_rows: int = MOST_ROWS) -> SharedA
             f"expected more than {p + 1} rows for {p} features, and at most {most_rows}; got {n}"
         )
     return x
+
+
+def counted_rows(sample_weight: SharedArray | None, rows: int) -> SharedArray | None:
+    """Return which rows count.
+
+    Raises:
+      UsageError: weights that are no shared bools.
+      ShapeError: not one a row.
+    """
+    if sample_weight is None:
+        return None
+    if not isinstance(sample_weight, SharedArray) or not isinstance(sample_weight.dtype, BoolType):
+        raise UsageError(f"expected shared bools as sample_weight, which rows count; got {sample_weight!r}")
+    if sample_weight.shape != (rows,):
+        raise ShapeError(f"expected a weight for each of {rows} rows, got {sample_weight!r}")
+    return sample_weight
 
 
 def share_features(

@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 
 from secagg.errors import UsageError
-from secagg.learn.estimator import LinearModel, at_least_one, positive, table, within_rows
+from secagg.learn.estimator import LinearModel, at_least_one, counted_rows, positive, table, within_rows
 from secagg.learn.multinomial import multinomial
 from secagg.learn.newton import in_units, newton, standard_errors, with_ones, without_intercept
 from secagg.learn.scaling import FINE, Standardised, halvings, penalty, standardised
@@ -68,10 +68,19 @@ class LogisticRegression(LinearModel):
         self.learning_rate = learning_rate
         self.batch_size = batch_size
 
-    def fit(self, X: SharedArray, y: SharedArray) -> Self:  # noqa: N803  # scikit-learn's name
+    def fit(
+        self,
+        X: SharedArray,  # noqa: N803  # scikit-learn's name
+        y: SharedArray,
+        sample_weight: SharedArray | None = None,
+    ) -> Self:
         """Note the fit to shared features (n, p) and shared bools (`share_labels`).
 
         Bools (n,) are set for the second of two classes. Bools (n, K), for K > 2 classes, are set for each row's class.
+
+        Args:
+          sample_weight: shared bools (n,), which rows count; for two classes and the solver "newton". Features of the others
+            should lie near the mean, for all rows are standardised together.
         """
         if self.solver not in ("newton", "gradient"):
             raise UsageError(f'expected the solver "newton" or "gradient", got {self.solver!r}')
@@ -84,6 +93,9 @@ class LogisticRegression(LinearModel):
                 f"expected bools as targets, got {y!r}; compare them with a class, as in (y == 1)"
             )
         n = x.shape[0]
+        counted = counted_rows(sample_weight, n)
+        if counted is not None and (several or self.solver != "newton"):
+            raise UsageError('expected sample_weight for two classes and the solver "newton" alone')
         weight = within_rows("1 / C", weight, n)
         self.forget()
         columns = standardised(x, weights=weight / 2.0 ** halvings(n))
@@ -91,7 +103,8 @@ class LogisticRegression(LinearModel):
         if self.solver == "newton" and several:
             b, self.last_step_ = multinomial(columns, targets, self._penalty(columns, weight), iterations)
         elif self.solver == "newton":
-            fit = newton(columns, targets, _logistic, self._penalty(columns, weight), iterations)
+            diagonal = self._penalty(columns, weight)
+            fit = newton(columns, targets, _logistic, diagonal, iterations, counted=counted)
             self.last_step_, b = fit.last_step, fit.b
             self.std_errors_ = standard_errors(fit, columns)
         else:

@@ -58,13 +58,20 @@ def without_intercept(values: SharedArray) -> SharedArray:
 
 
 def newton(
-    columns: Standardised, y: SharedArray, link: Link, diagonal: SharedArray | None, iterations: int
+    columns: Standardised,
+    y: SharedArray,
+    link: Link,
+    diagonal: SharedArray | None,
+    iterations: int,
+    *,
+    counted: SharedArray | None = None,
 ) -> Fit:
     """Return what so many iterations from 0 on come to.
 
     Args:
       y: in the dtype of the columns.
       diagonal: of P, in fixed(24), the intercept's first; None for no penalty.
+      counted: bools, which rows count; None for all.
     """
     d, k = with_ones(columns.z), columns.halvings
     dtype = columns.z.dtype
@@ -74,7 +81,10 @@ def newton(
     step, factors = b, None
     for _ in range(iterations):
         mean, variance = link(matrix_product(d, b, dtype))
-        gradient = matrix_product(d.T, y - mean, REFINEMENT, halvings=k)
+        missing = y - mean
+        if counted is not None:
+            missing, variance = missing * counted, variance * counted
+        gradient = matrix_product(d.T, missing, REFINEMENT, halvings=k)
         matrix = matrix_product(d.T, product(variance.reshape(-1, 1), d, dtype), REFINEMENT, halvings=k)
         if diagonal is not None:
             gradient = gradient - product(diagonal, b, REFINEMENT)

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from typing import Final, Self
 
-from secagg.learn.estimator import LinearModel, at_least_one, positive, table, within_rows
+from secagg.errors import UsageError
+from secagg.learn.estimator import LinearModel, at_least_one, counted_rows, positive, table, within_rows
 from secagg.learn.newton import in_units, newton, standard_errors, without_intercept
 from secagg.learn.scaling import FINE, halvings, mean_of_rows, penalty, standardised
 from secagg.mpc.arrays.array import SharedArray
@@ -49,12 +50,26 @@ class PoissonRegressor(LinearModel):
         self.alpha = alpha
         self.max_iter = max_iter
 
-    def fit(self, X: SharedArray, y: SharedArray) -> Self:  # noqa: N803  # scikit-learn's name
-        """Note the fit to shared features (n, p) and shared targets (n,) of at least 0, not all of them 0."""
+    def fit(
+        self,
+        X: SharedArray,  # noqa: N803  # scikit-learn's name
+        y: SharedArray,
+        sample_weight: SharedArray | None = None,
+    ) -> Self:
+        """Note the fit to shared features (n, p) and shared targets (n,) of at least 0, not all of them 0.
+
+        Args:
+          sample_weight: shared bools (n,), which rows count; without a penalty. Features of the others should lie near the
+            mean, for all rows are standardised together.
+        """
         alpha = positive("alpha", self.alpha, zero=True)
+        if alpha and sample_weight is not None:
+            raise UsageError("expected alpha=0 beside sample_weight, for a penalty is per row that counts")
         iterations = at_least_one("max_iter", self.max_iter)
         x, y = table(X, y, _MOST_ROWS), as_reals(y)
         n = y.shape[0]
+        counted = counted_rows(sample_weight, n)
+        y = y if counted is None else y * counted
         within_rows("alpha", alpha * n, n)
         self.forget()
         level = mean_of_rows(y)
@@ -62,7 +77,8 @@ class PoissonRegressor(LinearModel):
         weight = alpha * n / 2.0 ** halvings(n)
         columns = standardised(x, _COLUMNS, inverse * weight if alpha else 0.0)
         diagonal = without_intercept(penalty(columns.factor, math.sqrt(weight), root)) if alpha else None
-        fit = newton(columns, product(y, inverse, _COLUMNS), _exponential, diagonal, iterations)
+        targets = product(y, inverse, _COLUMNS)
+        fit = newton(columns, targets, _exponential, diagonal, iterations, counted=counted)
         self.coef_, intercept = in_units(fit.b, columns)
         self.intercept_ = intercept + log(level)
         self.last_step_ = fit.last_step

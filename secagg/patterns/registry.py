@@ -62,6 +62,9 @@ _OWN: Final = {
     "marker_cooccurrence": "secagg.patterns.health.marker_cooccurrence:MARKER_COOCCURRENCE",
     "rare_variant": "secagg.patterns.health.rare_variant:RARE_VARIANT",
     "association": "secagg.patterns.health.association:ASSOCIATION",
+    "linear_regression": "secagg.patterns.health.regression:LINEAR_REGRESSION",
+    "logistic_regression": "secagg.patterns.health.regression:LOGISTIC_REGRESSION",
+    "poisson_regression": "secagg.patterns.health.regression:POISSON_REGRESSION",
 }
 _OWN_DISTRIBUTION: Final = "secagg"
 # What every installation has, in whatever version; parties compare secagg's release itself.

@@ -268,3 +268,43 @@ def test_three_parties_fit_a_logistic_regression():
     expected = linear_model.LogisticRegression(tol=1e-10).fit(x, y).coef_[0]
     assert values[0] is values[1] is None
     assert np.allclose(values[2], expected, rtol=0, atol=2.0**-10)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "poisson"])
+def test_rows_that_do_not_count_change_nothing(kind):
+    rng = np.random.default_rng(5)
+    x = np.rint(rng.normal(0, 1, (60, 2)) * 2.0**16) / 2.0**16
+    counted = np.arange(60) < 48
+    rate = np.exp(0.3 + x @ [0.5, -0.4])
+    y = rng.poisson(rate) if kind == "poisson" else rng.random(60) < rate / (1 + rate)
+
+    def model():
+        if kind == "poisson":
+            return learn.PoissonRegressor(alpha=0, max_iter=6)
+        return learn.LogisticRegression(C=math.inf, max_iter=6)
+
+    def fitted(rows, weights):
+        def program(features, targets):
+            given = {} if weights is None else {"sample_weight": targets.engine.public(weights)}
+            found = model().fit(features, targets, **given)
+            return found.coef_, found.intercept_, found.std_errors_
+
+        return opened(program, x[rows], y[rows])
+
+    all_rows, some = fitted(np.arange(60), counted), fitted(counted, None)
+    for found, expected in zip(all_rows, some, strict=True):
+        np.testing.assert_allclose(found, expected, atol=2.0**-13)
+
+
+def test_weights_that_are_no_shared_bools_or_stand_beside_a_penalty_are_refused():
+    def program(x, y):
+        ones = y.engine.public(np.ones(80))
+        with pytest.raises(UsageError, match="expected shared bools as sample_weight"):
+            learn.LogisticRegression().fit(x, y, sample_weight=ones)
+        with pytest.raises(UsageError, match="alpha=0 beside sample_weight"):
+            learn.PoissonRegressor().fit(x, y, sample_weight=y)
+        with pytest.raises(UsageError, match='two classes and the solver "newton" alone'):
+            learn.LogisticRegression(solver="gradient").fit(x, y, sample_weight=y)
+        return (y,)
+
+    opened(program, SOME[:80], LABELS[:80])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from lifelines.datasets import load_rossi
 
 from bank_tables import terms_of
@@ -17,8 +21,11 @@ from secagg.patterns.health import (
     COX,
     CROSSTAB,
     DESCRIBE,
+    LINEAR_REGRESSION,
+    LOGISTIC_REGRESSION,
     LOGRANK,
     MARKER_COOCCURRENCE,
+    POISSON_REGRESSION,
     RARE_VARIANT,
     SURVIVAL,
 )
@@ -74,6 +81,66 @@ def test_cox_s_model_of_all_hospitals_with_padded_rows():
     assert [row[1] is None for row in found] == [False, False, True]
     few = COX.Parameters(covariates=names, iterations=1, smallest=int(EVENT.sum()) + 1)
     assert compared(COX, few, tables) == []
+
+
+OUTCOMES = {
+    LINEAR_REGRESSION: (ROSSI["week"].to_numpy(float), sm.families.Gaussian(), {"outcome_high": 60}),
+    LOGISTIC_REGRESSION: (EVENT.astype(float), sm.families.Binomial(), {"iterations": 6}),
+    POISSON_REGRESSION: (ROSSI["prio"].to_numpy(float), sm.families.Poisson(), {"iterations": 7}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", OUTCOMES, ids=lambda pattern: pattern.name)
+def test_regressions_of_all_hospitals_with_padded_rows_are_those_of_statsmodels(pattern):
+    outcome, family, more = OUTCOMES[pattern]
+    x = ROSSI[["age", "fin"]].to_numpy(float)
+    values = np.column_stack([outcome, x])
+    tables = with_covariates(ROSSI["week"], EVENT, values, ("outcome", "age", "fin"), AT)
+    tables = {
+        who: {**own, "patients": {"patient": own["patients"]["patient"]}} for who, own in tables.items()
+    }
+    parameters = pattern.Parameters(covariates=("age", "fin"), low=(0, 0), high=(60, 1), **more)
+    terms = replace(terms_of(HOSPITALS, COMPUTING), pad_rows_to=16)
+    found = played(pattern, parameters, tables, COMPUTING, terms).values()[0]
+    expected = sm.GLM(outcome, sm.add_constant(x), family=family).fit(tol=1e-12)
+    assert [row[0] for row in found] == ["age", "fin", "intercept"]
+    assert {row[4] for row in found} == {len(ROSSI)}
+    assert max(row[5] for row in found) < 1e-3
+    for place, (_, coefficient, error, p, _, _) in zip((1, 2, 0), found, strict=True):
+        assert float(coefficient) == pytest.approx(
+            expected.params[place], abs=2e-5 * expected.bse[place] + 1e-5
+        )
+        if place:
+            assert float(error) == pytest.approx(expected.bse[place], rel=1e-4)
+            tail = expected.pvalues[place]
+            assert float(p) == pytest.approx(tail, abs=1e-2 if pattern is LINEAR_REGRESSION else 1e-4)
+    reference = pattern.reference(parameters, terms, tables)[HOSPITALS[0]]
+    assert largest_difference([row[:5] for row in found], [row[:5] for row in reference]) < 1e-4
+
+
+def test_a_regression_of_few_patients_or_of_other_outcomes_is_not_told():
+    tables = with_covariates(
+        [1, 2], [True, False], [[0, 1], [2, 3]], ("outcome", "age"), {"elm": np.arange(2)}
+    )
+    own = {**tables["elm"], "patients": {"patient": tables["elm"]["patients"]["patient"]}}
+    pattern: Any = LOGISTIC_REGRESSION
+    parameters = pattern.Parameters(covariates=("age",), low=(0,), high=(9,))
+    with pytest.raises(DataError, match="expected 0 or 1 of each of 2 patients, got something else 1 times"):
+        pattern.local(parameters, {**own})
+    pattern = POISSON_REGRESSION
+    with pytest.raises(DataError, match="1 of 2 patients have age outside its range 0 to 2"):
+        pattern.local(pattern.Parameters(covariates=("age",), low=(0,), high=(2,)), {**own})
+    parameters = pattern.Parameters(covariates=("age",), low=(0,), high=(9,), max_outcome=1)
+    with pytest.raises(DataError, match="0 to max_outcome, which is 1; 1 of 2 are others"):
+        pattern.local(parameters, {**own})
+    few = pattern.Parameters(covariates=("age",), low=(0,), high=(9,))
+    assert pattern.told(few, [np.zeros(3), np.zeros(1), np.zeros(1, np.int64)]) == [[]] * 6
+    assert pattern.pooled(few, {"elm": own}) == []
+    with pytest.raises(PlanError, match="other names than intercept"):
+        pattern.check(
+            pattern.Parameters(covariates=("intercept",), low=(0,), high=(1,)), terms_of(HOSPITALS, COMPUTING)
+        )
 
 
 def test_what_hospitals_did_not_agree_on_is_refused_before_anything_is_sent():

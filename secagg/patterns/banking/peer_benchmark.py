@@ -27,7 +27,7 @@ from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Identifier, Integer, Schema
 
-_MOST: Final = 10**15
+_MOST: Final = 10**15  # 255 organisations' figures add up to less than 2**62; a name put in twice is refused
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +56,6 @@ class PeerBenchmark(ProgramPattern):
     about = "figures"
     tells = "for each of its figures: whether enough peers have it and, only if so, how many, its rank, and the total"
     refusals = ("an organisation put a figure in twice, which its program does not do",)
-    summed = ("figures.value",)
 
     def check(self, parameters: Thresholds, terms: Terms) -> None:
         """Raise `PlanError` for what cannot be computed or reached."""

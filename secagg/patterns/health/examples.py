@@ -218,3 +218,58 @@ def association(seed: int) -> Example:
         [("rs3",)],
         tolerance=_TOLERANCE,
     )
+
+
+def _regression(
+    seed: int, outcome: Callable[[Rng, Any], list[Any]], story: str, **parameters: Any
+) -> Example:
+    """Return patients whose outcome depends on the treatment and not on the age."""
+
+    def make(rng: Rng, names: list[str]) -> dict[str, FileTable]:
+        treated = rng.permutation(np.arange(len(names)) % 2)
+        columns = {
+            "age": rng.integers(30, 80, len(names)).tolist(),
+            "treatment": treated.tolist(),
+            "outcome": outcome(rng, treated),
+        }
+        return {"patients": {"patient": names}, "covariates": _long(names, columns, "covariate", "value")}
+
+    return Example(
+        f"{story} Their age does nothing.",
+        _by_hospital(seed, make),
+        {"covariates": ["age", "treatment"], "low": [0, 0], "high": [120, 1], **parameters},
+        [("age",), ("treatment",), ("intercept",)],
+        tolerance=1e-3,
+    )
+
+
+def linear_regression(seed: int) -> Example:
+    """Return a measurement that the treatment lowers."""
+    return _regression(
+        seed,
+        lambda rng, treated: [f"{x:.1f}" for x in 60 - 15 * treated + rng.normal(0, 5, len(treated))],
+        "The outcome of treated patients is lower by 15.",
+        outcome_high=100,
+    )
+
+
+def logistic_regression(seed: int) -> Example:
+    """Return an outcome that is rarer under treatment."""
+    return _regression(
+        seed,
+        lambda rng, treated: (
+            (rng.random(len(treated)) < np.where(treated == 1, 0.2, 0.7)).astype(int).tolist()
+        ),
+        "Two in ten treated patients have the outcome, and seven in ten of the others.",
+        iterations=6,
+    )
+
+
+def poisson_regression(seed: int) -> Example:
+    """Return events that are rarer under treatment."""
+    return _regression(
+        seed,
+        lambda rng, treated: rng.poisson(np.where(treated == 1, 1.0, 3.0)).tolist(),
+        "Treated patients fall ill once a year, and the others three times.",
+        iterations=6,
+    )

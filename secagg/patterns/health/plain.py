@@ -5,6 +5,7 @@ Formulas are those of lifelines, statsmodels and scipy, and tests hold them to t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,35 @@ from numpy.typing import NDArray
 from secagg.errors import DataError
 
 Floats = NDArray[np.float64]
+
+
+def least_squares(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return coefficients of least squares, the intercept's first, and their standard errors."""
+    design = np.column_stack([np.ones(len(x)), x])
+    b = np.linalg.lstsq(design, y, rcond=None)[0]
+    residual = ((y - design @ b) ** 2).sum() / (len(y) - design.shape[1])
+    errors = np.sqrt(residual * np.diag(np.linalg.pinv(design.T @ design)))
+    return np.asarray(b, np.float64), np.asarray(errors, np.float64)
+
+
+def generalised(
+    x: Floats, y: Floats, mean: Callable[[Floats], Floats], variance: Callable[[Floats], Floats]
+) -> tuple[Floats, Floats]:
+    """Return what a generalised linear model with a canonical link has at its optimum, the intercept first, and errors.
+
+    Raises:
+      DataError: the method does not converge, as there is no optimum.
+    """
+    design = np.column_stack([np.ones(len(x)), x])
+    b = np.zeros(design.shape[1])
+    for _ in range(100):
+        at = mean(design @ b)
+        matrix = design.T @ (variance(at)[:, None] * design)
+        step = np.clip(np.linalg.pinv(matrix) @ (design.T @ (y - at)), -1, 1)
+        b = b + step
+        if np.abs(step).max() < 1e-12:
+            return b, np.sqrt(np.diag(np.linalg.pinv(matrix)))
+    raise DataError("the pooled regression does not converge; one covariate may separate the outcomes")
 
 
 def kaplan_meier(time: Any, event: Any, last: int) -> tuple[Floats, Floats, NDArray[np.int64]]:
