@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import enum
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +17,20 @@ from secagg.errors import UsageError
 from secagg.files import read_file
 from secagg.home import Home
 from secagg.joint.approval.keys import SHORTEST_PASSWORD, create_key, read_public_key
-from secagg.joint.approval.policy import Policy
-from secagg.joint.consortium import changes
+from secagg.joint.approval.policy import ALLOW, REFUSE, Policy
+from secagg.joint.consortium import Needed, changes
 
 __all__ = ["PasswordOption", "app", "password_of"]
 
 app = typer.Typer(help="Say who approves jobs in this organisation.", no_args_is_help=True)
+
+
+class Unapproved(enum.Enum):
+    """What an organisation does with jobs that nobody approves."""
+
+    refuse = REFUSE
+    allow = ALLOW
+
 
 PasswordOption = Annotated[
     Path | None,
@@ -56,7 +66,10 @@ def add(
     """Let a person approve for this organisation, and write the member file that tells the others."""
     own = Home.open(home)
     public_key = _public_key(name, key)
-    policy = Policy.load(own).with_approver(name, public_key)
+    known = Policy.load(own)
+    if not known.approvers:  # who has approvers is asked from now on
+        known = replace(known, unapproved=REFUSE)
+    policy = known.with_approver(name, public_key)
     if list(policy.approvers.values()).count(public_key) > 1:
         raise UsageError("another approver has this key; each person has a key of their own")
     _take(own, policy)
@@ -71,14 +84,24 @@ def remove(name: Annotated[str, typer.Argument(help="The person's name.")], home
 
 @app.command("needed")
 def needed(
-    template: Annotated[int, typer.Option(min=1, help="Persons for a job or a template.")] = 2,
-    run: Annotated[int, typer.Option(min=0, help="Persons for one run within a template; 0 for none.")] = 1,
+    template: Annotated[
+        int | None, typer.Option(min=1, help="Persons for a job or a template; 2 at first.")
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option(min=0, help="Persons for one run within a template, 0 for none; 1 at first.")
+    ] = None,
+    unapproved: Annotated[
+        Unapproved | None, typer.Option(help='What to do with jobs with approval = "off"; refuse at first.')
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Say how many persons approve, and write the member file that tells the others."""
     own = Home.open(home)
     policy = Policy.load(own)
-    _take(own, Policy(type(policy.needed)(template, run), policy.approvers))
+    before = policy.needed
+    needed = Needed(before.template if template is None else template, before.run if run is None else run)
+    unasked = policy.unapproved if unapproved is None else unapproved.value
+    _take(own, replace(policy, needed=needed, unapproved=unasked))
 
 
 def password_of(file: Path | None, *, again: bool = False) -> str:

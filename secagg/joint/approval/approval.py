@@ -21,6 +21,7 @@ from secagg.files import read_file
 from secagg.home import Home
 from secagg.jobs.job import Job
 from secagg.joint.approval.keys import ApproverKey
+from secagg.network.identity import check_name
 from secagg.party import PartyId
 
 Kind = Literal["template", "run"]
@@ -107,6 +108,7 @@ def keep(folder: Path, approval: Approval) -> Path:
     Raises:
       UsageError: it cannot be written.
     """
+    check_name(approval.person)  # it becomes part of a file's name
     name = f"{approval.subject.hex()[:32]}.{approval.kind}.{approval.person}{_ENDING}"
     path, unfinished = folder / name, folder / f".{name}.new"
     try:

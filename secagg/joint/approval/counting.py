@@ -73,17 +73,23 @@ def count(home: Home, job: Job, session: bytes, told: Counts, most_of_content: i
         )
 
 
-def check_left(job: Job, counts: Counts, most_of_content: int | None) -> None:
-    """Raise `JobError` where no run of a job is left."""
+def check_left(job: Job, counts: Counts, most_of_content: int | None, *, by: str = "") -> None:
+    """Raise `JobError` where no run of a job is left.
+
+    Args:
+      by: who told the count, "" for this organisation's own.
+    """
+    whose = f", by the count of {by}," if by else ""
     runs = 1 if job.agreement is None else job.agreement.runs
     if counts.template >= runs:
         raise JobError(
-            f"{job.name} has run {counts.template} times, and was approved for {runs}; agree on a new job, or on more runs"
+            f"{job.name} has run {counts.template} times{whose} and was approved for {runs}; agree on a new job, or on more "
+            "runs"
         )
     if most_of_content is not None and counts.content >= most_of_content:
         raise JobError(
-            f"{job.name} has run {counts.content} times with these values, and that was approved {most_of_content} times; "
-            "approve the run again with `secagg job approve --run --times`"
+            f"{job.name} has run {counts.content} times with these values{whose} and that was approved "
+            f"{most_of_content} times; approve the run again with `secagg job approve --run --times`"
         )
 
 

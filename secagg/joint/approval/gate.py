@@ -31,7 +31,7 @@ from secagg.joint.approval import counting
 from secagg.joint.approval.approval import Approval, approvals_of
 from secagg.joint.approval.counting import Counts
 from secagg.joint.approval.decision import Rules, agreement_of, check_enough, check_time, kinds
-from secagg.joint.approval.policy import Policy
+from secagg.joint.approval.policy import REFUSE, Policy
 from secagg.joint.consortium import Consortium
 from secagg.network.identity import fingerprint
 from secagg.party import PartyId
@@ -69,6 +69,11 @@ class ApprovalGate:
 
     def ready(self, job: Job, me: PartyId) -> None:
         """Refuse what this organisation does not allow, before it connects."""
+        if job.approval == OFF and Policy.load(self._home).unapproved == REFUSE:
+            raise JobError(
+                f'{job.name} has approval = "off", which this organisation refuses; have the job approved, or let '
+                "`secagg approver needed --unapproved allow` take such jobs"
+            )
         if job.approval == OFF and not self._home.consortium.exists():
             return
         consortium = Consortium.load(self._home)
@@ -117,7 +122,10 @@ class ApprovalGate:
                     f"{stated.consortium.hex()[:16]}) than {run.me} (version {consortium.version}, digest "
                     f"{consortium.digest.hex()[:16]}); compare `secagg consortium show`, and add the newest member files"
                 )
-            told |= Counts(stated.template_runs, stated.content_runs)
+            counts = Counts(stated.template_runs, stated.content_runs)
+            if name != run.me and run.resumes is None:
+                counting.check_left(job, counts, None, by=name)
+            told |= counts
             if name in _asked(job):
                 member = consortium.members[name]
                 rules = Rules(name, member.approvers, member.needed)

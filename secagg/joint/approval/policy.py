@@ -7,7 +7,10 @@
     [approvers]
     anna = "bWFkZSB1cC4uLg=="       # public keys, Ed25519, in base64; `secagg approver add` writes them
 
-Without the file, nobody approves. The author is never enough alone, whatever the numbers are.
+    unapproved = "refuse"           # before the first [table]: jobs with approval = "off"; or "allow"
+
+Without the file, nobody approves, and jobs with approval = "off" are allowed. The author is never enough alone, whatever the
+numbers are.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import msgspec
 
@@ -25,18 +29,27 @@ from secagg.home import Home
 from secagg.joint.consortium.organisation import Needed, approvers, needed
 from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
 
+REFUSE: Final = "refuse"
+ALLOW: Final = "allow"
+
 
 class _PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
     needed: dict[str, int] = {}
     approvers: dict[str, str] = {}
+    unapproved: str = REFUSE
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who approves in an organisation, by name with public key, and how many must."""
+    """Who approves in an organisation, by name with public key, and how many must.
+
+    Attributes:
+      unapproved: "refuse" or "allow" jobs with approval = "off".
+    """
 
     needed: Needed = field(default_factory=Needed)
     approvers: Mapping[str, bytes] = field(default_factory=dict)
+    unapproved: str = REFUSE
 
     @classmethod
     def load(cls, home: Home) -> Policy:
@@ -46,13 +59,18 @@ class Policy:
           UsageError: a field is wrong.
         """
         if not home.policy.exists():
-            return cls()
+            return cls(unapproved=ALLOW)
         text = read_toml(home.policy, what="the policy", kind=UsageError)
         tables = parse_toml(text, file=home.policy, kind=UsageError)
         try:
             check_values(tables)
             fields = convert(tables, _PolicyFile)
-            return cls(needed(fields.needed, "needed"), approvers(fields.approvers, "approvers"))
+            if fields.unapproved not in (REFUSE, ALLOW):
+                raise FieldFault(
+                    "unapproved", f'expected "{REFUSE}" or "{ALLOW}", got {fields.unapproved!r:.80}'
+                )
+            persons = approvers(fields.approvers, "approvers")
+            return cls(needed(fields.needed, "needed"), persons, fields.unapproved)
         except FieldFault as fault:
             raise fault.error(home.policy, text, UsageError) from None
 
@@ -64,6 +82,8 @@ class Policy:
         """
         lines = [
             "# Who approves jobs in this organisation, and how many must: `secagg approver`",
+            f'unapproved = "{self.unapproved}"  # jobs with approval = "off": refuse, or allow',
+            "",
             "[needed]",
             f"template = {self.needed.template}  # persons for a job, or for a template of jobs",
             f"run = {self.needed.run}  # persons for one run within a template",
