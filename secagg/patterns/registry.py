@@ -52,6 +52,8 @@ _OWN: Final = {
     "private_intersection": "secagg.patterns.two_organisations.private_intersection:PRIVATE_INTERSECTION",
     "intersection_count": "secagg.patterns.two_organisations.intersection_count:INTERSECTION_COUNT",
     "intersection_sum_two": "secagg.patterns.two_organisations.intersection_sum_two:INTERSECTION_SUM_TWO",
+    "record_linkage": "secagg.patterns.linkage.record_linkage:RECORD_LINKAGE",
+    "linkage_count": "secagg.patterns.linkage.linkage_count:LINKAGE_COUNT",
     "survival": "secagg.patterns.health.survival:SURVIVAL",
     "logrank": "secagg.patterns.health.logrank:LOGRANK",
     "cox": "secagg.patterns.health.cox:COX",
