@@ -82,9 +82,7 @@ def _show(console: Console, found: Explanation, *, assumed: bool) -> None:
         (name, " + ".join(map(str, found.counts.get(name, ()))), size(sent), sent)
         for name, sent in found.cost.payload_bytes.items()
     ]
-    console.print(
-        table(f"Cost: {found.cost.rounds} rounds{note}", ("computing party", "rows", "sends", "bytes"), rows)
-    )
+    console.print(table(f"Cost: {found.cost.rounds} rounds{note}", ("party", "rows", "sends", "bytes"), rows))
     if found.has_sorts:
         say(console, "Sorts on shares go on with what they open: what they send is expected, not exact.")
     console.print()

@@ -26,7 +26,6 @@ from secagg import release
 from secagg.cost.operation import Cost
 from secagg.errors import PlanError, UsageError
 from secagg.files import read_file
-from secagg.mpc.engines import share_input_bytes
 from secagg.party import Party, PartyId
 from secagg.patterns.pattern import (
     COMPUTING,
@@ -45,7 +44,6 @@ from secagg.patterns.registry import Installed, Origin
 from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.query import joint_run as queries
 from secagg.query.algebra import Domain, Scan, relations
-from secagg.query.blocks import blocks
 from secagg.query.columns import from_columns
 from secagg.query.declaration import Declaration
 from secagg.query.owner import Prepared, prepare
@@ -331,18 +329,8 @@ class QueryPattern:
                 raise PlanError(
                     f"{name} with {rows[name]} rows is above the {self.row_limit(terms)} that the declaration allows"
                 )
-        computing = terms.roles[COMPUTING]
         counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
-        rehearsed = queries.expected_cost(self.plan, self._terms(parameters, terms), counts)
-        sent = {name: rehearsed.payload_bytes.get(name, 0) for name in terms.parties}
-        outside = [name for name in terms.input_parties if name not in computing]
-        for block in blocks(self.plan, counts):
-            if block.holder in outside:
-                integers, bits = block.integers[0] * block.rows, block.bits[0] * block.rows
-                nbytes = 8 * integers, -(-bits // 64) * 8
-                sent[block.holder] += sum(share_input_bytes(computing, n) for n in nbytes)
-        # Before it: announced, and compared.
-        return Cost(rehearsed.rounds + 2 + bool(outside), sent)
+        return queries.expected_cost(self.plan, self._terms(parameters, terms), counts)
 
     def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:  # noqa: ARG002
         """Return the chance that identifiers are confused."""

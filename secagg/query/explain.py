@@ -1,8 +1,8 @@
 """What a query would do, told before anybody reads data: its plan, what owners run alone, what is opened, and the cost.
 
-The cost is that of a rehearsal (`joint_run.expected_cost`) and what comes around it. Bytes equal the ledger of a run
-with these row counts, but for sorts on shares: those send what they are expected to. Rounds of kernels that go on with what
-they open are counted one after the other, so that a run may take fewer.
+The cost is that of a rehearsal (`joint_run.expected_cost`). Rounds and every party's bytes equal the ledger of a run with
+these row counts, but for sorts on shares: those send what they are expected to. Rounds of kernels that go on with what they
+open are counted one after the other, so that a run may take fewer.
 """
 
 from __future__ import annotations
@@ -35,15 +35,10 @@ from secagg.query.algebra import (
 )
 from secagg.query.encoding import as_decimal
 from secagg.query.held import HIDDEN
-from secagg.query.joint_run import QueryTerms, announced_counts, check, expected_cost, has_identifiers
+from secagg.query.joint_run import QueryTerms, announced_counts, check, expected_cost
 from secagg.query.local_sql import scalar
 from secagg.query.planner import ROWS, Combined, Local, Plan
 
-ANNOUNCE_ROUNDS: Final = 2
-KEY_ROUNDS: Final = 1  # in which owners agree on the key of the pseudonyms
-TOLD_ROUNDS: Final = (
-    1  # of three parties: the opening, to a receiver outside; four open in the round of their checks
-)
 _SIGNS: Final[Mapping[str, str]] = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
     "and": "AND", "or": "OR",
@@ -60,7 +55,7 @@ class Explanation:
       opened: to whom, and what.
       grants: which rules allow what; None where no rules are applied.
       counts: the row counts that owners announce.
-      cost: rounds of the whole run, and bytes that each computing party sends.
+      cost: rounds of the whole run, and bytes that each party sends.
       has_sorts: whether parts of the cost are expected values.
     """
 
@@ -84,17 +79,13 @@ def explain(plan: Plan, terms: QueryTerms, rows: Mapping[PartyId, int]) -> Expla
     """
     check(plan, terms)
     counts = announced_counts(plan, rows, terms.step)
-    joint = expected_cost(plan, terms, counts)
-    around = ANNOUNCE_ROUNDS + KEY_ROUNDS * has_identifiers(plan)
-    if len(terms.computing) == 3 and set(terms.receivers) - set(terms.computing):
-        around += TOLD_ROUNDS
     return Explanation(
         tuple(tree(plan.root)),
         tuple((owner, local.sql(owner)) for owner in plan.owners for local in plan.of(owner)),
         tuple(_opened(plan, terms)),
         None if plan.rules is None else tuple(map(str, plan.rules.grants)),
         counts,
-        Cost(around + joint.rounds, joint.payload_bytes),
+        expected_cost(plan, terms, counts),
         any(map(_sorts, relations(plan.root))),
     )
 

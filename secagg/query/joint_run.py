@@ -16,6 +16,7 @@ Longer than most: what each party does, and the simulator that runs all of them,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,9 @@ from secagg.cost.operation import Cost
 from secagg.errors import PlanError, RemoteProtocolError, RuleError, UsageError
 from secagg.mpc import tables
 from secagg.mpc.arrays import Engine
-from secagg.mpc.arrays.rehearsal import RehearsingParty, cost
+from secagg.mpc.arrays.dtypes import int64
+from secagg.mpc.arrays.rehearsal import RehearsingParty, cost, receive_nothing, share_nothing
+from secagg.mpc.engines import share_input_bytes
 from secagg.network.simulated import simulate
 from secagg.party import Party, PartyId
 from secagg.protocols.pseudonyms import agree_hash_key
@@ -37,7 +40,7 @@ from secagg.query.algebra import Scan, relations
 from secagg.query.announcement import Announced, announce
 from secagg.query.blocks import Block, blocks, out_of_range, share_rows, shared_table
 from secagg.query.declaration import Declaration
-from secagg.query.encoding import decode, log2_false_match
+from secagg.query.encoding import Encoded, decode, log2_false_match
 from secagg.query.execute import Execution, check_computable
 from secagg.query.owner import Prepared, Source, from_mapping, prepare
 from secagg.query.planner import Plan
@@ -192,6 +195,13 @@ async def agree(party: Party, plan: Plan, terms: QueryTerms, mine: Prepared | No
       RemoteProtocolError: see `announce`; also where a peer applies other rules.
     """
     check_rules(plan, terms)
+    own = None if mine is None else (mine.counts(terms.step), mine.columns)
+    return await _announced(party, plan, terms, own)
+
+
+async def _announced(
+    party: Party, plan: Plan, terms: QueryTerms, own: tuple[tuple[int, ...], Sequence[Encoded]] | None
+) -> Announced:
     limits = {
         owner: (
             sum(not local.is_dense for local in plan.of(owner)),
@@ -199,7 +209,6 @@ async def agree(party: Party, plan: Plan, terms: QueryTerms, mine: Prepared | No
         )
         for owner in plan.owners
     }
-    own = None if mine is None else (mine.counts(terms.step), mine.columns)
     rules = b"" if plan.rules is None else plan.rules.digest
     return await announce(party, limits, own, step=terms.step, rules=rules)
 
@@ -281,7 +290,7 @@ async def compute(
         for receivers, part in _parts(plan, terms, rows, by_block):
             matrix, shape = result_table(part, plan.fields)
             for receiver in receivers:
-                if receiver not in terms.computing and not isinstance(party, RehearsingParty):
+                if receiver not in terms.computing:
                     party.send(receiver, ResultShape(shape.rows, tuple(sorted(shape.quotients))))
             if shape.rows == 0:
                 continue
@@ -336,12 +345,41 @@ _MOST_ROWS: Final = 1 << 32
 
 
 def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
-    """Return what a query costs its computing parties in which these row counts are announced; sorts as expected."""
+    """Return what a query costs in which these row counts are announced, with what all parties send; sorts as expected."""
+    every = blocks(plan, counts)
 
-    async def program(party: Party) -> None:
+    async def before(party: Party) -> None:
+        own: tuple[tuple[int, ...], list[Encoded]] | None = None
+        if party.me in plan.owners:
+            own = tuple(counts[party.me]), []
+        announced = await _announced(party, plan, terms, own)
+        if own is not None and has_identifiers(plan):
+            await agree_hash_key(party, announced.contribution, announced.contributions)
+
+    async def computing(party: Party) -> None:
+        await before(party)
         await compute(party, plan, terms, counts, [])
 
-    return cost(program, dict.fromkeys(terms.parties, ()), computing=terms.computing)
+    async def outside(party: Party) -> None:
+        await before(party)
+        for _ in [size for block in every if block.holder == party.me for size in _sizes(block)]:
+            await share_nothing(party, terms.computing)
+        if party.me in terms.receivers and (await _shape(party, plan, terms)).rows:
+            await receive_nothing(party, terms.computing, int64)
+
+    others = {name: outside for name in terms.parties if name not in terms.computing}
+    found = cost(computing, dict.fromkeys(terms.parties, ()), computing=terms.computing, outside=others)
+    sent = {name: found.payload_bytes.get(name, 0) for name in terms.parties}
+    for block in every:
+        if block.holder in others:
+            sent[block.holder] += sum(share_input_bytes(terms.computing, n) for n in _sizes(block))
+    return Cost(found.rounds, sent)
+
+
+def _sizes(block: Block) -> list[int]:
+    """Return the bytes of each matrix of a block on shares: bits in words of 64."""
+    integers, bits = math.prod(block.integers), math.prod(block.bits)
+    return [8 * integers] * (integers > 0) + [-(-bits // 64) * 8]
 
 
 def run(

@@ -20,10 +20,10 @@ import numpy as np
 
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.arrays.dtypes import BoolType
+from secagg.mpc.arrays.dtypes import BoolType, as_dtype
 from secagg.mpc.arrays.graph import Call, Kernel, Node, Shape
 from secagg.mpc.arrays.lanes import words_of
-from secagg.mpc.engines import costs_of, set_up, share_input
+from secagg.mpc.engines import costs_of, receive_opening, set_up, share_input
 from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.numbers import RingGroup
 from secagg.mpc.primitives import Primitives, Shares, ring_of
@@ -290,6 +290,7 @@ def cost(
     *,
     computing: Sequence[PartyId] | None = None,
     opened: Sequence[Any] = (),
+    outside: Mapping[PartyId, Callable[[Party], Computation[Any]]] | None = None,
 ) -> Cost:
     """Return what a program costs its computing parties: rounds, and bytes of arrays that each sends.
 
@@ -301,6 +302,8 @@ def cost(
         what `Engine.announce` returns. Inputs of other shapes are refused; () stands for a party of which nothing is said.
       computing: the computing parties; by default all.
       opened: for programs that go on with what they open: the values of all openings, in order.
+      outside: what parties run that do not compute: `share_nothing` for each input, `receive_nothing` for each opening, and
+        their other messages. Then the rounds are those of all parties. A party without one shares its inputs.
 
     Raises:
       UsageError: the program goes on with an opened value that was not given, or leaves some of `opened`; or the
@@ -310,6 +313,7 @@ def cost(
     names = tuple(shapes) if computing is None else tuple(computing)
     costs_of(names)
     given = {name: _several(each) for name, each in shapes.items()}
+    others = dict(outside or {})
     counts: dict[PartyId, int] = {}
     while True:
         parties: dict[PartyId, RehearsingParty] = {}
@@ -319,11 +323,13 @@ def cost(
             await program(parties[party.me])  # type: ignore[arg-type]  # it has all that a party has
 
         programs: dict[PartyId, Any] = {
-            name: rehearse if name in names else functools.partial(_share_zeros, names, counts.get(name, 0))
+            name: rehearse
+            if name in names
+            else others.get(name, functools.partial(_share_zeros, names, counts.get(name, 0)))
             for name in given
         }
-        stuck = _play(programs)
-        found = parties[names[0]].from_outside
+        stuck, depth = _play(programs)
+        found = {name: n for name, n in parties[names[0]].from_outside.items() if name not in others}
         if found == counts:
             break
         counts = found  # inputs from outside have to come, and now it is known how many
@@ -333,12 +339,18 @@ def cost(
         raise UsageError(
             f"the program leaves {unused} of the {len(opened)} values in `opened`; give one for each opening"
         )
-    rounds = max(parties[name].party.ledger.depth for name in names)
+    rounds = max(depth[name] for name in (*names, *others))
     return Cost(rounds, {name: parties[names[0]].payload_bytes.get(name, 0) for name in names})
 
 
-def _play(programs: Mapping[PartyId, Callable[[Party], Computation[Any]]]) -> UsageError | None:
-    """Run a program a party in this thread, until nobody goes on; return an error if somebody still waits then."""
+def _play(
+    programs: Mapping[PartyId, Callable[[Party], Computation[Any]]],
+) -> tuple[UsageError | None, dict[PartyId, int]]:
+    """Run a program a party in this thread, until nobody goes on.
+
+    Returns:
+      An error if somebody still waits then, and the causal depth at each party.
+    """
     roster, session = Roster(tuple(programs)), secrets.token_bytes(SESSION_BYTES)
     parties = {name: Party(name, roster, session=session) for name in roster}
     runs = [Run(party, programs[name](party)) for name, party in parties.items()]
@@ -355,17 +367,30 @@ def _play(programs: Mapping[PartyId, Callable[[Party], Computation[Any]]]) -> Us
             moved = run.step() or moved
             if run.error is not None:
                 raise run.error
+    depth = {run.party.me: run.party.ledger.depth for run in runs}
     waiting = next((run for run in runs if not run.done), None)
     if waiting is None:
-        return None
+        return None, depth
     awaited = ", ".join(waiting.party.waiting_for)
-    return UsageError(f"{waiting.party.me} waits for messages of {awaited} that a rehearsal does not have")
+    return UsageError(
+        f"{waiting.party.me} waits for messages of {awaited} that a rehearsal does not have"
+    ), depth
+
+
+async def share_nothing(party: Party, computing: Sequence[PartyId]) -> None:
+    """Share an input in a rehearsal, at a party that does not compute."""
+    lane = party.next_lane(party.me)
+    await party.parallel(share_input(party, computing, XOR, np.zeros(1, np.uint64)), lanes=[lane])
+
+
+async def receive_nothing(party: Party, computing: Sequence[PartyId], dtype: Any) -> None:
+    """Receive an opening in a rehearsal, at a party that does not compute."""
+    await receive_opening(party, computing, as_dtype(dtype).group, (1,))
 
 
 async def _share_zeros(computing: Sequence[PartyId], count: int, party: Party) -> None:
     for _ in range(count):
-        lane = party.next_lane(party.me)
-        await party.parallel(share_input(party, computing, XOR, np.zeros(1, np.uint64)), lanes=[lane])
+        await share_nothing(party, computing)
 
 
 def _several(shapes: Any) -> list[Shape]:
