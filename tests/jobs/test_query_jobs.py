@@ -138,8 +138,7 @@ def test_a_query_without_sorts_costs_what_is_declared(folder: Path) -> None:
     declared = job.cost({"north": 4, "south": 4, "east": 4})
     costs = {name: measured(name, ledger) for name, ledger in outcome.ledgers.items()}
     assert {name: cost.payload_bytes[name] for name, cost in costs.items()} == declared.payload_bytes
-    # Who gets the result waits longest; what parties do side by side is counted one after the other.
-    assert 0 <= declared.rounds - max(cost.rounds for cost in costs.values()) <= 2
+    assert declared.rounds == max(cost.rounds for cost in costs.values())
 
 
 def test_parties_compare_the_texts_of_query_and_declaration(folder: Path) -> None:

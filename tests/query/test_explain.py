@@ -53,7 +53,7 @@ def test_rounds_and_bytes_are_those_of_the_ledger_where_nothing_is_sorted(query,
     outcome = simulate(dict.fromkeys(terms.parties, program))
     outcome.values()
     ledgers = outcome.ledgers
-    sent = {name: sum(t.payload_bytes for t in ledgers[name].sent_to.values()) for name in computing}
+    sent = {name: sum(t.payload_bytes for t in ledgers[name].sent_to.values()) for name in terms.parties}
     assert found.cost.payload_bytes == sent
     assert found.cost.rounds == max(ledger.depth for ledger in ledgers.values())
 

@@ -21,7 +21,16 @@ from secagg.mpc.arrays.engine import Engine
 from secagg.query import planner, sql
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import Field
-from secagg.query.joint_run import QueryTerms, agree, expected_cost, run, run_for_owners, take_part
+from secagg.query.explain import explain
+from secagg.query.joint_run import (
+    QueryTerms,
+    agree,
+    expected_cost,
+    plan_query,
+    run,
+    run_for_owners,
+    take_part,
+)
 from secagg.query.owner import from_mapping, prepare
 from secagg.query.results import Opened, result_table
 from secagg.query.rows import Rows
@@ -211,6 +220,40 @@ def test_four_parties_compute_for_owners_and_a_receiver_outside():
         computing=["c1", "c2", "c3", "c4"],
     )
     assert sorted(found, key=str) == [("card", 40, 8), (None, 3, -3)]
+
+
+PARTIES = (
+    (OWNERS, ("north",)),
+    (("north", "one", "two"), ("lab",)),
+    (("north", "south", "one", "two"), ("lab", "south")),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "parties"),
+    [(name, PARTIES[i % 3]) for i, name in enumerate(QUERIES) if not name.startswith("windows")],
+)
+def test_what_a_query_is_said_to_cost_is_what_every_party_s_ledger_has(name, parties):
+    computing, receivers = parties
+    plan = plan_query(QUERIES[name], Declaration.parse(DECLARATION), receivers)
+    terms = QueryTerms(tuple(dict.fromkeys([*OWNERS, *computing, *receivers])), computing, receivers)
+    held = tables_of({o: list(SOME[:2]) for o in OWNERS}, {"a": 40, "b": None})
+    found = explain(plan, terms, dict.fromkeys(OWNERS, 2))
+
+    async def program(party):
+        mine = None
+        if party.me in plan.owners:
+            mine = prepare(plan, party.me, from_mapping(held[party.me], party.me), announce_filtered=False)
+        return await take_part(party, plan, terms, await agree(party, plan, terms, mine), mine)
+
+    ledgers = simulate(dict.fromkeys(terms.parties, program)).ledgers
+    # Sorts of two rows are by counting, whose bytes do not depend on values.
+    assert found.cost.payload_bytes == {n: ledger.total().sent.payload_bytes for n, ledger in ledgers.items()}
+    rounds = max(ledger.depth for ledger in ledgers.values())
+    if found.has_sorts:  # a step of a sort may begin before the one before has ended everywhere
+        assert rounds <= found.cost.rounds <= 1.06 * rounds
+    else:
+        assert found.cost.rounds == rounds
 
 
 def test_a_receiver_sees_pseudonyms_of_identifiers_that_its_own_rows_have_not():

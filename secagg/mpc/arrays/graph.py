@@ -63,6 +63,8 @@ class Kernel:
       error_ulps: by how many units in the last place a value may differ from that in the clear.
       expected: what one call is expected to cost, `expected(costs, node)`, for a kernel that goes on with what it opens; a
         rehearsal, which has no values, cannot run it.
+      rehearsed: where messages do not depend on values, sends those of one call for a few zeros, `rehearsed(engine, node)`,
+        so that a rehearsal has the rounds of a run.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Kernel:
     exact: Callable[..., Array] | None = None
     error_ulps: int = 0
     expected: Callable[[Costs, Node], Cost] | None = None
+    rehearsed: Callable[[Primitives, Node], Awaitable[Any]] | None = None
     talks = True
 
 

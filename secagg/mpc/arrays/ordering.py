@@ -92,6 +92,7 @@ def _sort_cost(costs: Costs, node: Node) -> Cost:
     return methods.sort_cost(costs, n, key_bits, column_bytes, elements=elements, first=spec.first)
 
 
+_FEW: Final = 64  # rows of a rehearsal
 SORT: Final = Kernel("sort", each(_sort), expected=_sort_cost)
 
 
@@ -131,8 +132,24 @@ def _row_bytes(node: Node) -> int:
     return math.prod(node.shape) * node.dtype.group.dtype.itemsize
 
 
-TAKE: Final = Kernel("reorder", each(_take), expected=_take_cost)
-PLACE: Final = Kernel("place", each(_place), expected=_place_cost)
+async def _rehearsed_take(engine: Primitives, node: Node) -> None:
+    await permutations.take(*_few_rows(engine, node))
+
+
+async def _rehearsed_place(engine: Primitives, node: Node) -> None:
+    await permutations.place(*_few_rows(engine, node))
+
+
+def _few_rows(engine: Primitives, node: Node) -> list[Shares]:
+    """Return a permutation of few rows, and zeros in the group of what is permuted."""
+    order, x = node.inputs
+    n, group = min(order.shape[0], _FEW), x.dtype.group
+    places = np.arange(n, dtype=order.dtype.group.dtype)
+    return [engine.public(order.dtype.group, places), engine.public(group, np.zeros(n, group.dtype))]
+
+
+TAKE: Final = Kernel("reorder", each(_take), expected=_take_cost, rehearsed=_rehearsed_take)
+PLACE: Final = Kernel("place", each(_place), expected=_place_cost, rehearsed=_rehearsed_place)
 
 
 def _ordered(

@@ -4,8 +4,9 @@ Arrays have shapes and no elements. Each call of the engine adds the bytes that 
 engine does the same call on a few zeros, in the same lanes and order. So the rounds are the causal depth of the real run,
 which depends on which party's message waits for which, and on how calls in one level interleave.
 
-A kernel that goes on with what it opens, as a sort does, declares what it is expected to cost. Its rounds are those, and
-the sum of those of its steps, which some parties begin before others have ended the step before.
+A kernel that goes on with what it opens declares what it is expected to cost. Where its messages do not depend on values,
+as in a permutation, it sends them for a few zeros. Where they do, as in a sort, its rounds are those declared, and the sum
+of those of its steps, which some parties begin before others have ended the step before.
 """
 
 from __future__ import annotations
@@ -167,11 +168,19 @@ class Rehearsal:
     async def expect(self, calls: Sequence[Call]) -> list[Any]:
         """Spend what calls of a kernel are expected to cost, and as many rounds; return stand-ins."""
         rounds = 0
+        steps: list[Any] = []
         for node, _ in calls:
             if isinstance(node.kernel, Kernel) and node.kernel.expected is not None:
                 expected = node.kernel.expected(self.costs, node)
                 self._spend(expected)
-                rounds = max(rounds, expected.rounds)
+                if node.kernel.rehearsed is None:
+                    rounds = max(rounds, expected.rounds)
+                else:
+                    steps.append(node.kernel.rehearsed(self._real, node))
+        if len(steps) == 1:
+            await steps[0]
+        elif steps:
+            await self.party.parallel(*steps)
         word = self._zeros(XOR, 1)
         for _ in range(rounds):
             await self._real.conjunction([(word, word)])

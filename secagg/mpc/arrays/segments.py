@@ -27,7 +27,7 @@ from secagg.mpc.arrays.handle import H
 from secagg.mpc.arrays.kernels import each
 from secagg.mpc.arrays.lanes import LANES, pack, unpack, words_of
 from secagg.mpc.arrays.local import ITEM
-from secagg.mpc.groups import XOR, Array
+from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.primitives import Costs, Primitives, Shares, concatenate
 from secagg.mpc.sorting import permutations, radix
 
@@ -105,7 +105,24 @@ def _partition_cost(costs: Costs, node: Node) -> Cost:
     return radix.digit_cost(costs, words_of(n), n, digits).then(moved)
 
 
-PARTITION: Final = Kernel("partition", each(_partition), expected=_partition_cost)
+async def _rehearsed_partition(engine: Primitives, node: Node) -> None:
+    (digits,) = node.params
+    if (n := min(node.shape[0], LANES)) >= 2:
+        bits = engine.public(XOR, np.zeros((digits, 1), np.uint64))
+        ranks = await radix.digit_ranks(engine, bits, n)
+        await permutations.place(ranks, *_few_rows(engine, node.inputs[digits:], n))
+
+
+def _few_rows(engine: Primitives, nodes: Sequence[Node], n: int) -> list[Shares]:
+    """Return zeros in the groups that the rows of nodes are of."""
+    groups: list[Group] = [node.dtype.group for node in nodes if not isinstance(node.dtype, BoolType)]
+    groups += [XOR] * -(-(len(nodes) - len(groups)) // LANES)
+    return [engine.public(group, np.zeros(n, group.dtype)) for group in groups]
+
+
+PARTITION: Final = Kernel(
+    "partition", each(_partition), expected=_partition_cost, rehearsed=_rehearsed_partition
+)
 
 
 def partition(bits: Sequence[H], columns: Sequence[H]) -> list[H]:
@@ -134,7 +151,14 @@ def _place_cost(costs: Costs, node: Node) -> Cost:
     return permutations.place_cost(costs, *_row_bytes(node.inputs[:1]), *_row_bytes(node.inputs[1:]))
 
 
-PLACE_ROWS: Final = Kernel("place rows", each(_place), expected=_place_cost)
+async def _rehearsed_place(engine: Primitives, node: Node) -> None:
+    ranks, *columns = node.inputs
+    n = min(ranks.shape[0], LANES)
+    order = engine.public(ranks.dtype.group, np.arange(n, dtype=ranks.dtype.group.dtype))
+    await permutations.place(order, *_few_rows(engine, columns, n))
+
+
+PLACE_ROWS: Final = Kernel("place rows", each(_place), expected=_place_cost, rehearsed=_rehearsed_place)
 
 
 def placed(ranks: H, columns: Sequence[H]) -> list[H]:
