@@ -153,7 +153,8 @@ def explain(
     yield _members_table(job)
     window = [(f"window {name}", at) for name, at in job.window.shown().items()]
     conventions = job.data.shown(job.identifiers)
-    agreed = [*job.shown_parameters().items(), *window, *conventions.items()]
+    coarser = [(f"generalise {place}", step) for place, step in job.shown_recipe().items()]
+    agreed = [*job.shown_parameters().items(), *window, *conventions.items(), *coarser]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(job.disclosures(), job.roster)
     yield escape(printable(job.trust()))

@@ -23,7 +23,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidSignature
 
@@ -41,7 +41,7 @@ from secagg.jobs.signature import check_signed, signed
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import Identity
 from secagg.party import Party, PartyId
-from secagg.patterns.pattern import Contribution
+from secagg.patterns.pattern import Contribution, Tables
 from secagg.signing import digest
 from secagg.wire import SMALL_BYTES, Message
 
@@ -108,6 +108,17 @@ class Gate(Protocol):
 
     def close(self, run: RunAtHand, outcome: Outcome) -> None:
         """Note how the run ended; called once the parties have met, also where no other method was."""
+
+
+@runtime_checkable
+class Screen(Protocol):
+    """A gate that also decides which of this party's own rows enter; called at an input party, before `statement`."""
+
+    def admit(self, job: Job, me: PartyId, tables: Tables) -> Tables:
+        """Return the rows that may enter, as they were read; raise where none may."""
+
+    def screen(self, job: Job, me: PartyId, tables: Tables) -> Tables:
+        """Return the rows as they enter, made coarser as the job says; raise where they tell too much of somebody."""
 
 
 class GateStatements(Message, frozen=True):

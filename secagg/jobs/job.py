@@ -22,6 +22,7 @@ from cryptography import x509
 from secagg import release, wire
 from secagg.cost.operation import Cost
 from secagg.data.conventions import Conventions
+from secagg.data.generalise import Recipe
 from secagg.errors import JobError, UsageError
 from secagg.jobs.agreement import OFF, REQUESTER, REQUIRED, WINDOW, Agreement, Allowed
 from secagg.jobs.query import QueryPattern
@@ -107,6 +108,7 @@ class Job:
       approval: "required", or "off" for a job that runs without anybody's approval.
       agreement: what its approvals are about; a job without can be looked at, and not approved.
       vary: what each run may choose, by parameter; "window" for the window.
+      generalise: how columns are made coarser before anything is shared.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Job:
     approval: str = REQUIRED
     agreement: Agreement | None = None
     vary: Mapping[str, Allowed] = field(default_factory=dict)
+    generalise: Recipe = field(default_factory=dict)
 
     @property
     def identifiers(self) -> tuple[str, ...]:
@@ -210,6 +213,7 @@ class Job:
             "approval": self.approval,
             **(self.agreement.agreed() if self.agreement is not None else {}),
             **{f"vary.{name}": allowed.agreed() for name, allowed in self.vary.items()},
+            **{f"generalise.{place}": step for place, step in self.shown_recipe().items()},
         }
 
     @property
@@ -295,6 +299,14 @@ class Job:
         """Return the parameters as a job file writes them."""
         return shown_parameters(self.parameters, decimals=self.data.currency_decimals)
 
+    def shown_recipe(self) -> dict[str, str]:
+        """Return how each column is made coarser, by TABLE.COLUMN, as a job file writes it."""
+        return {
+            f"{table}.{column}": step.shown
+            for table, columns in self.generalise.items()
+            for column, step in columns.items()
+        }
+
     def moved(
         self, addresses: Mapping[PartyId, Address], certificates: Mapping[PartyId, x509.Certificate]
     ) -> Job:
@@ -329,6 +341,9 @@ class Job:
             lines += [f"{name} = {text(self.data.rule(name).name)}" for name in self.identifiers]
         lines += ["", "[window]"]
         lines += [f"{name} = {at}" for name, at in self.window.shown().items()]
+        for table, columns in self.generalise.items():
+            lines += ["", f"[generalise.{table}]"]
+            lines += [f"{column} = {step.shown}" for column, step in columns.items()]
         for member in self.members:
             host, port = member.address
             lines += ["", "[[parties]]", f"name = {text(member.name)}"]

@@ -29,6 +29,9 @@
     input = ["north", "south"]
     computing = ["north", "south", "west"]
 
+    [generalise.transfers]          # optional: values made coarser before anything is shared; see `data.generalise`
+    amount = {band = 100}
+
     [timeouts]                      # optional, seconds
     connect_s = 60
     silence_s = 15
@@ -62,6 +65,7 @@ from typing import Any, Final
 import msgspec
 
 from secagg.data.conventions import Conventions
+from secagg.data.generalise import Recipe, read_recipe
 from secagg.errors import JobError, UsageError
 from secagg.jobs.agreement import REQUIRED
 from secagg.jobs.agreement_fields import AgreementField, check_approval, check_vary
@@ -113,6 +117,7 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     approval: str = REQUIRED
     agreement: AgreementField | None = None
     vary: dict[str, Any] = {}
+    generalise: dict[str, Any] = {}
 
 
 def load_job(
@@ -143,6 +148,7 @@ def parse_job(
     try:
         check_values(exact.get("parameters", {}), "parameters")
         check_values(exact.get("vary", {}), "vary")
+        check_values(exact.get("generalise", {}), "generalise")
         check_values(tables, "")
         fields = convert(
             tables, _JobFile, hint="a field of the job itself must stand before the first [table]"
@@ -208,6 +214,7 @@ def _check(
             decimals=data.currency_decimals,
             zone=data.zone,
         ),
+        generalise=_recipe(exact.get("generalise", {}), pattern, data),
     )
     try:
         pattern.check(job.parameters, job.terms)
@@ -254,6 +261,14 @@ def _data(data: _Data, pattern: Pattern) -> Conventions:
             f"{' and '.join(pattern.inputs)} have no identifier {stranger!r:.80}; they have {', '.join(known)}",
         )
     return _conventions(data, dict.fromkeys(known, "exact") | rules)
+
+
+def _recipe(written: Mapping[str, Any], pattern: Pattern, data: Conventions) -> Recipe:
+    try:
+        return read_recipe(written, pattern.inputs, decimals=data.currency_decimals)
+    except UsageError as error:
+        place, _, what = str(error).partition(": ")
+        raise FieldFault(f"generalise.{place}", what) from None
 
 
 def _query_data(data: _Data, pattern: QueryPattern) -> Conventions:

@@ -143,6 +143,7 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
         "parameters": job.shown_parameters(),
         "window": job.window.shown(),
         "conventions": job.data.agreed(job.identifiers),
+        "generalise": job.shown_recipe(),
         "approval": job.approval,
         "pad_rows_to": job.pad_rows_to,
         "max_rows": job.max_rows,

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from secagg.cost.operation import Cost
+from secagg.data.generalise import generalised
 from secagg.errors import UsageError
 from secagg.jobs import gates as gating
 from secagg.jobs.agreement import OFF
-from secagg.jobs.gates import APPROVAL, Gate, GateStatements, Outcome, RunAtHand
+from secagg.jobs.gates import APPROVAL, Gate, GateStatements, Outcome, RunAtHand, Screen
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
@@ -126,8 +127,19 @@ class Part:
         self.party, self.session, self.met = party, party.session, time.monotonic()
         if self._read is not None:
             with party.phase(READ):
-                self.contribution = job.pattern_at(self.me).prepare(job.parameters, job.terms, self._read())
+                tables = self._entering(self._read())
+                self.contribution = job.pattern_at(self.me).prepare(job.parameters, job.terms, tables)
                 self.contribution.check()
+
+    def _entering(self, tables: Tables) -> Tables:
+        """Return this party's rows as they enter: those that its gates admit, as coarse as the job says."""
+        screens = [gate for gate in self.gates if isinstance(gate, Screen)]
+        for gate in screens:
+            tables = gate.admit(self.job, self.me, tables)
+        tables = generalised(tables, self.job.pattern_at(self.me).inputs, self.job.generalise)
+        for gate in screens:
+            tables = gate.screen(self.job, self.me, tables)
+        return tables
 
     async def __call__(self, party: Party) -> Result | None:
         job = self.job

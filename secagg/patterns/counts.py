@@ -37,6 +37,18 @@ class Categorical:
         """Return the strings that are numbered, shape (n,)."""
         return self.categories[self.codes]
 
+    def taken(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Categorical:
+        """Return the strings of some rows, by a mask or their places; only strings that still occur are categories."""
+        codes = self.codes[rows]
+        there = codes >= 0  # the place -1 is a missing string
+        found, first, inverse = np.unique(codes[there], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        place = np.empty(len(found), np.int64)
+        place[order] = np.arange(len(found))
+        numbered = np.full(len(codes), -1, np.int64)
+        numbered[there] = place[inverse]
+        return Categorical(self.categories[found[order]], numbered)
+
     def __len__(self) -> int:
         return len(self.codes)
 

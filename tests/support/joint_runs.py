@@ -51,7 +51,9 @@ def make_job(*releases: Spending, limit_cents: int = 100_000) -> Job:
         installed=installed,
         parameters=installed.pattern.Parameters(limit_cents=limit_cents),
         window=Window(),
-        members=tuple(Member(name, ("127.0.0.1", 1), identity(name).certificate) for name in ROSTER),
+        members=tuple(
+            Member(name, ("127.0.0.1", 1 + i), identity(name).certificate) for i, name in enumerate(ROSTER)
+        ),
         roles={"input": BANKS, "computing": ROSTER},
         pad_rows_to=1,
         timeouts=Timeouts(connect_s=10, silence_s=10, message_s=10),
