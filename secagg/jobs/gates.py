@@ -120,6 +120,9 @@ class Screen(Protocol):
     def screen(self, job: Job, me: PartyId, tables: Tables) -> Tables:
         """Return the rows as they enter, made coarser as the job says; raise where they tell too much of somebody."""
 
+    def described(self) -> dict[str, Any]:
+        """Return what the record's private part says of it."""
+
 
 class GateStatements(Message, frozen=True):
     """Told, everybody -> everybody: statements by gate, and the sender's signature of them."""

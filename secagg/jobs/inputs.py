@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from secagg.data.columns import parse_columns, resolve_columns
+from secagg.data.conventions import Conventions
 from secagg.data.database_tables import SqlTable
 from secagg.data.databases import Snapshots
 from secagg.data.dialect import Dialect
@@ -23,6 +24,7 @@ from secagg.data.tables import BadRows, read_table
 from secagg.errors import DataError, UsageError
 from secagg.files import file_digest
 from secagg.jobs.job import Job, Window
+from secagg.jobs.query import QueryPattern
 from secagg.party import PartyId
 from secagg.patterns.pattern import Result, Tables
 from secagg.query.schema import Columns, Identifier, Schema
@@ -45,6 +47,7 @@ class InputTables:
       allow_empty: take a table of which no row counts.
       me: whose tables these are; of a query, each input party has others.
       source_file: the owner's own, where it has one.
+      identifiers: read all identifiers of a query's tables, also those that it does not use; see `identifying`.
 
     Raises:
       UsageError: there is no such file, it cannot be opened, its columns are not those of the mapping, or the
@@ -62,9 +65,12 @@ class InputTables:
         allow_empty: bool = False,
         me: PartyId | None = None,
         source_file: SourceFile | None = None,
+        identifiers: bool = False,
     ) -> None:
         self._results = job.pattern.results
-        inputs = job.pattern_at(me).inputs
+        inputs, conventions = job.pattern_at(me).inputs, job.data
+        if identifiers and me in job.input_parties:
+            inputs, conventions = identifying(job, me)
         if not sources:
             sources = [f"{name}={PREFIX}{_entry_name(job, name, source_file)}" for name in inputs]
         by_name = _by_table(inputs, [sources] if isinstance(sources, str) else sources, "--data", "=")
@@ -83,7 +89,7 @@ class InputTables:
                 {
                     "window": _bounds(job.window) if schema.time is not None else None,
                     "bad_rows": bad_rows,
-                    "conventions": job.data,
+                    "conventions": conventions,
                     "dialect": dialect or Dialect(),
                     "allow_empty": allow_empty,
                 },
@@ -123,6 +129,36 @@ class InputTables:
     def described(self) -> dict[str, Any]:
         """Return what a run record says of each table: where it was, how it was read, what came of it."""
         return {name: table.described() for name, table in self._tables.items()}
+
+
+def identifying(job: Job, me: PartyId | None) -> tuple[Mapping[str, Schema], Conventions]:
+    """Return an input party's tables with all their identifiers, and how they are read.
+
+    A query that counts patients by age reads no patient. Whoever asks whose rows enter needs the identifiers all the same.
+    Nullable ones are read by no job.
+
+    Raises:
+      UsageError: two tables spell identifiers of one name by different rules.
+    """
+    pattern = job.pattern_at(me)
+    if not isinstance(pattern, QueryPattern):
+        return pattern.inputs, job.data
+    declared, spelt = pattern.plan.declaration, dict(job.data.identifiers)
+    inputs = {}
+    for table, schema in pattern.inputs.items():
+        others = {
+            name: kind
+            for name, kind in declared[table].schema.items()
+            if isinstance(kind, Identifier) and not kind.nullable and name not in schema
+        }
+        for name, kind in others.items():
+            if spelt.setdefault(name, kind.spelling) != kind.spelling:
+                raise UsageError(
+                    f"two tables spell {name} by the rules {spelt[name]} and {kind.spelling}, so that exclusion lists "
+                    "cannot be asked about both; give the columns different names or one rule"
+                )
+        inputs[table] = Schema(**schema, **others)
+    return inputs, dataclasses.replace(job.data, identifiers=spelt)
 
 
 def _by_table(

@@ -258,6 +258,7 @@ def run_job(
         )
         if part.gates:
             known["gates"] = gating.recorded(part.stated)
+            known["screened"] = {g.name: g.described() for g in part.gates if isinstance(g, Screen)}
         if part.party is not None:
             gating.close_all(part.gates, part.run_at_hand(), Outcome(known, error))
         return known

@@ -1,0 +1,171 @@
+"""The guard against differencing: two runs on nearly the same persons tell of the few in which they differ.
+
+Before a run its populations are compared with those of all runs within the policy's time, table by table, whatever was
+computed. Where two differ in fewer persons than the smallest group, the run needs one of these:
+
+- it is the same job on the same rows, and releases nothing with noise: then this owner's rows cannot change the answer;
+- somebody here approved the job after the earlier run;
+- the owner allowed it (`secagg consent allow`), for so many runs.
+
+Two runs are compared at a time. What three or more tell together, as a tracker does, is not seen here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from secagg.errors import UsageError
+from secagg.jobs.job import Job
+from secagg.joint.consent.policy import Differencing
+from secagg.joint.consent.population import Population
+from secagg.joint.consent.tables import create
+from secagg.printable import printable
+
+__all__ = ["EARLIER", "allow", "check_differences", "note_population"]
+
+EARLIER: Final = "*"  # any earlier run
+_DAY_S: Final = 86_400
+Approved = Callable[[Job], datetime.datetime | None]
+
+
+def check_differences(
+    connection: sqlite3.Connection,
+    job: Job,
+    populations: Mapping[str, Population],
+    rules: Differencing,
+    *,
+    approved: Approved,
+    resumes: bytes | None,
+) -> list[str]:
+    """Refuse a run that differs from an earlier one in too few persons; return the earlier runs that were allowed for it.
+
+    Args:
+      populations: by table.
+      approved: when somebody here last approved the job, None for never.
+
+    Raises:
+      UsageError: it does; the message says how many persons, and is for this party alone.
+    """
+    create(connection)
+    since = time.time() - rules.within_days * _DAY_S
+    used = []
+    rows = connection.execute(
+        "SELECT session, at, job, digest FROM consent_runs WHERE at >= ? ORDER BY at", (since,)
+    ).fetchall()
+    for session, at, name, digest in rows:
+        found = _closest(connection, session, populations)
+        if found is None or found[0] >= rules.smallest_group:
+            continue
+        same = digest == job.digest.hex() and _held(connection, session, populations)
+        if same and (not job.spends() or (resumes is not None and session == resumes.hex())):
+            continue
+        when = approved(job)
+        if when is not None and when.timestamp() > at:
+            continue
+        if (allowed := _allowed(connection, job, session)) is not None:
+            used.append(allowed)
+            continue
+        count, table = found
+        day = datetime.datetime.fromtimestamp(at, datetime.UTC)
+        raise UsageError(
+            f"{table} holds nearly the persons that were in the run of {printable(name, 80)} on {day:%Y-%m-%d %H:%M} UTC "
+            f"(session {session[:16]}): {count} differ, and fewer than {rules.smallest_group} would let others compute what "
+            "these few add. Approve the job again, knowing this, or allow it with "
+            f"`secagg consent allow JOB --earlier {session[:16]} --reason TEXT`"
+        )
+    return used
+
+
+def note_population(
+    connection: sqlite3.Connection,
+    job: Job,
+    session: bytes,
+    populations: Mapping[str, Population],
+    rules: Differencing,
+    used: list[str],
+) -> None:
+    """Keep who is in a run, use up what was allowed for it, and forget runs that are older than the policy's time."""
+    create(connection)
+    now = time.time()
+    for earlier in set(used):
+        connection.execute(
+            "UPDATE consent_allowed SET runs = runs - 1 WHERE digest = ? AND earlier = ?",
+            (job.digest.hex(), earlier),
+        )
+    if rules.within_days:
+        row = (session.hex(), now, job.name, job.digest.hex())
+        connection.execute("INSERT INTO consent_runs VALUES (?, ?, ?, ?)", row)
+        for table, population in populations.items():
+            persons = population.persons.astype("<u8").tobytes()
+            entry = (session.hex(), table, persons, population.held)
+            connection.execute("INSERT INTO consent_populations VALUES (?, ?, ?, ?)", entry)
+    old = "SELECT session FROM consent_runs WHERE at < ?"
+    since = (now - rules.within_days * _DAY_S,)
+    connection.execute(f"DELETE FROM consent_populations WHERE session IN ({old})", since)  # noqa: S608  # our own text
+    connection.execute("DELETE FROM consent_runs WHERE at < ?", since)
+
+
+def allow(connection: sqlite3.Connection, job: Job, *, earlier: str, runs: int, reason: str) -> int:
+    """Allow a job to run on nearly the persons of an earlier run; return how many runs are allowed now.
+
+    Args:
+      earlier: the beginning of its session, or "*" for all earlier runs.
+
+    Raises:
+      UsageError: there is no such run, or no reason.
+    """
+    create(connection)
+    if not reason.strip() or not 1 <= runs <= 1000:
+        raise UsageError("expected a reason, and 1 to 1000 runs")
+    if earlier != EARLIER:
+        sessions = [session for (session,) in connection.execute("SELECT session FROM consent_runs")]
+        found = [session for session in sessions if len(earlier) >= 8 and session.startswith(earlier)]
+        if len(found) != 1:
+            raise UsageError(
+                f"expected the session of one earlier run, as the refusal shows it, got {earlier!r:.80}"
+            )
+        (earlier,) = found
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    connection.execute(
+        "INSERT INTO consent_allowed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+        "SET runs = runs + excluded.runs, reason = excluded.reason, at = excluded.at",
+        (job.digest.hex(), earlier, runs, reason, now),
+    )
+    (left,) = connection.execute(
+        "SELECT runs FROM consent_allowed WHERE digest = ? AND earlier = ?", (job.digest.hex(), earlier)
+    ).fetchone()
+    return int(left)
+
+
+def _closest(
+    connection: sqlite3.Connection, session: str, populations: Mapping[str, Population]
+) -> tuple[int, str] | None:
+    """Return in how few persons a table differs from one of an earlier run, and which table."""
+    found: list[tuple[int, str]] = []
+    for persons, held in connection.execute(
+        "SELECT persons, held FROM consent_populations WHERE session = ?", (session,)
+    ).fetchall():
+        earlier = Population(np.frombuffer(persons, "<u8").astype(np.uint64), held)
+        found += [(one.difference(earlier), table) for table, one in populations.items()]
+    return min(found, default=None)
+
+
+def _held(connection: sqlite3.Connection, session: str, populations: Mapping[str, Population]) -> bool:
+    rows = connection.execute("SELECT name, held FROM consent_populations WHERE session = ?", (session,))
+    return dict(rows.fetchall()) == {table: one.held for table, one in populations.items()}
+
+
+def _allowed(connection: sqlite3.Connection, job: Job, session: str) -> str | None:
+    for earlier in (session, EARLIER):
+        row = connection.execute(
+            "SELECT runs FROM consent_allowed WHERE digest = ? AND earlier = ?", (job.digest.hex(), earlier)
+        ).fetchone()
+        if row is not None and row[0] > 0:
+            return earlier
+    return None

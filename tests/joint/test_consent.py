@@ -1,0 +1,361 @@
+"""Exclusion lists, the guard against differencing, and proofs of absence, in runs of three parties."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from joint_runs import BANKS, make_homes, make_job, make_tables, run_jointly
+from secagg.data.conventions import Conventions
+from secagg.errors import AuthenticationError, DataError, UsageError
+from secagg.home import Home
+from secagg.joint.consent import lists
+from secagg.joint.consent.absence import Cells, check_absence
+from secagg.joint.consent.gate import ConsentGate
+from secagg.joint.consent.guard import allow
+from secagg.joint.consent.population import Population
+from secagg.patterns.counts import factorize
+from secagg.patterns.pattern import Spending, Tables
+from secagg.query.schema import Identifier, Money, Schema
+
+PEOPLE = [f"person {i}" for i in range(100)]
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> dict[str, Home]:
+    return make_homes(tmp_path)
+
+
+def consent_gates(home: Home) -> list[ConsentGate]:
+    return [ConsentGate(home)]
+
+
+def excluded(
+    home: Home, *texts: str, columns: Sequence[str] = ("customer",), rules: Sequence[str] = ()
+) -> int:
+    with home.transaction() as connection:
+        return lists.add_identifiers(connection, "removed", columns, texts, rules)
+
+
+def admitted(home: Home, customers: Sequence[str], **job: Any) -> list[str]:
+    gate = ConsentGate(home)
+    found = gate.admit(dataclasses.replace(make_job(), **job), "north", make_tables(customers))
+    return list(found["deposits"]["customer"])
+
+
+def test_rows_of_an_excluded_person_never_enter_and_leave_no_trace_in_what_does(
+    homes: dict[str, Home],
+) -> None:
+    home = homes["north"]
+    assert excluded(home, "b", "z") == 2
+    assert excluded(home, "b") == 0
+    gate = ConsentGate(home)
+    entering = gate.admit(make_job(), "north", make_tables(["a", "b", "c", "b"]))
+    assert list(entering["deposits"]["customer"]) == ["a", "c"]
+    # A pattern makes groups of the categories, so that one without rows would enter all the same.
+    assert entering["deposits"]["customer"].categories.tolist() == ["a", "c"]
+    assert len(entering["deposits"]["amount"]) == 2
+    assert gate.described()["excluded"] == {"deposits": 2}
+
+
+def test_a_person_is_excluded_as_the_job_spells_identifiers(homes: dict[str, Home]) -> None:
+    home = homes["north"]
+    excluded(home, "NL91 ABNA 0417 1643 00", "Ms. X")
+    exact, folded, iban = (
+        {"data": Conventions(identifiers={"customer": rule})} for rule in ("exact", "folded", "iban")
+    )
+    assert admitted(home, ["ms. x", "Ms. X"], **exact) == ["ms. x"]
+    assert admitted(home, ["ms. x", "y"], **folded) == ["y"]
+    assert admitted(home, ["NL91ABNA0417164300", "DE89370400440532013000"], **iban) == [
+        "DE89370400440532013000"
+    ]
+
+
+def test_a_list_that_does_not_know_the_jobs_spelling_refuses_the_run(homes: dict[str, Home]) -> None:
+    home = homes["north"]
+    excluded(home, "111222333")
+    national = {"data": Conventions(identifiers={"customer": "stdnum:nl.bsn"})}
+    with pytest.raises(
+        DataError, match=r"holds persons spelt by digits, exact, folded, iban.*--rule stdnum:nl.bsn"
+    ):
+        admitted(home, ["111222333"], **national)
+    excluded(home, "111222333", rules=["stdnum:nl.bsn"])
+    assert admitted(home, ["111222333", "123456782"], **national) == ["123456782"]
+
+
+def test_files_and_queries_are_read_anew_by_each_run_and_refuse_it_where_they_cannot_be(
+    homes: dict[str, Home], tmp_path: Path
+) -> None:
+    home, file = homes["north"], tmp_path / "optout.csv"
+    file.write_text("who,since\nb,2026-01-01\n")
+    with home.transaction() as connection:
+        assert lists.add_source(connection, "file", ["*"], str(file), ["who"]) == 1
+        query = f"duckdb:SELECT who FROM read_csv('{file}', all_varchar = true) WHERE who <> 'b'"
+        assert lists.add_source(connection, "query", ["deposits.customer"], query) == 0
+        with pytest.raises(UsageError, match="has the columns who, since; say which name persons"):
+            lists.add_source(connection, "other", ["*"], str(file))
+        with pytest.raises(UsageError, match="there is a list 'file'"):
+            lists.add_source(connection, "file", ["*"], str(file), ["who"])
+    assert admitted(home, ["a", "b", "c"]) == ["a", "c"]
+    file.write_text("who,since\nb,2026-01-01\nc,2026-02-01\n")
+    assert admitted(home, ["a", "b", "c"]) == ["a"]
+    file.unlink()
+    with pytest.raises(DataError, match="the exclusion list file cannot be read, so nobody's rows enter"):
+        admitted(home, ["a"])
+
+
+def test_a_list_about_a_column_that_a_table_does_not_have_refuses_the_run(homes: dict[str, Home]) -> None:
+    excluded(homes["north"], "b", columns=["deposits.costumer"])
+    with pytest.raises(
+        DataError, match=r"is about deposits\.costumer, and deposits has the identifiers customer"
+    ):
+        ConsentGate(homes["north"]).ready(make_job(), "north")
+
+
+def test_all_identifier_columns_that_a_list_names_are_looked_at(homes: dict[str, Home]) -> None:
+    schema = Schema(sender=Identifier(), beneficiary=Identifier(), amount=Money())
+    table = {
+        "sender": np.array(["a", "b", "c"], object),
+        "beneficiary": np.array(["b", "c", "d"], object),
+        "amount": np.array([1, 2, 3]),
+    }
+    expected = {
+        "sender": [True, False, True],
+        "transfers.beneficiary": [False, True, True],
+        "*": [False, False, True],
+    }
+    for column, kept in expected.items():
+        home = homes["north"]
+        with home.transaction() as connection:
+            lists.add_identifiers(connection, column, [column], ["b"])
+            found = lists.Exclusions(connection).kept(
+                {"transfers": table}, {"transfers": schema}, Conventions()
+            )
+            assert found["transfers"].tolist() == kept
+            lists.drop(connection, column)
+
+
+def test_no_identifier_stands_in_the_folder_and_other_folders_have_other_digests(
+    homes: dict[str, Home],
+) -> None:
+    secret = "Rosalind Franklin"
+    for name in BANKS:
+        excluded(homes[name], secret)
+    job = make_job()
+    tables = {name: make_tables([*PEOPLE, "somebody else"]) for name in BANKS}
+    assert set(run_jointly(job, homes, consent_gates, tables=tables).values()) == {None}
+    for home in homes.values():
+        for path in home.path.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                assert not any(word.encode() in content for word in (secret, "person 17", "somebody else"))
+    columns: list[set[Any]] = []
+    for name in BANKS:
+        with homes[name].transaction() as connection:
+            columns.append({row for (row,) in connection.execute("SELECT digest FROM consent_digests")})
+    assert not columns[0] & columns[1]
+
+
+def test_a_person_can_be_taken_off_a_list_again(homes: dict[str, Home]) -> None:
+    home = homes["north"]
+    excluded(home, "b", "NL91 ABNA 0417 1643 00")
+    with home.transaction() as connection:
+        assert lists.drop(connection, "removed", ["b"]) == 1
+        with pytest.raises(UsageError, match="not on the list removed in this spelling"):
+            lists.drop(connection, "removed", ["q"])
+        assert [one.count for one in lists.lists(connection)] == [1]
+        assert lists.drop(connection, "removed", ["NL91 ABNA 0417 1643 00"]) == 1
+    assert admitted(home, ["a", "b"]) == ["a", "b"]
+
+
+# The guard against differencing.
+
+
+def ended(homes: dict[str, Home], people: Sequence[str], job: Any = None, **gate: Any) -> str:
+    """Run with these people at north; return what ended it there, "" for nothing."""
+    tables: dict[str, Tables] = {
+        "north": make_tables(people),
+        "south": make_tables([f"other {i}" for i in range(50)]),
+    }
+    error = run_jointly(
+        job or make_job(),
+        homes,
+        lambda home: [ConsentGate(home, **gate)] if home is homes["north"] else [_Unguarded(home)],
+        tables=tables,
+    )["north"]
+    return "" if error is None else str(error)
+
+
+class _Unguarded(ConsentGate):
+    def _differences(self, connection: sqlite3.Connection, run: Any) -> list[str]:
+        return []
+
+
+def test_a_second_run_on_nearly_the_same_persons_is_refused_and_a_different_one_is_not(
+    homes: dict[str, Home],
+) -> None:
+    assert ended(homes, PEOPLE) == ""
+    said = ended(homes, PEOPLE[1:])
+    assert "deposits holds nearly the persons that were in the run of joint" in said
+    assert "1 differ, and fewer than 10" in said
+    assert "0 differ" in ended(homes, PEOPLE, make_job(limit_cents=50_000))  # another question about the same
+    assert ended(homes, PEOPLE[10:]) == ""  # 10 persons are a group
+    assert "9 differ" in ended(homes, [*PEOPLE[10:], *(f"new {i}" for i in range(9))])
+    # What is refused is not remembered; what ran is.
+    assert "0 differ" in ended(homes, PEOPLE[10:], make_job(limit_cents=50_000))
+
+
+def test_others_are_told_that_the_guard_refused_and_not_how_many_differ(homes: dict[str, Home]) -> None:
+    for people in (PEOPLE, PEOPLE[1:]):
+        tables = {"north": make_tables(people), "south": make_tables([f"{people[0]} {i}" for i in range(50)])}
+        errors = run_jointly(make_job(), homes, consent_gates, tables=tables)
+    assert "north's consent gate refuses this run" in str(errors["west"])
+    assert "differ" not in str(errors["west"])
+
+
+def test_the_same_job_on_the_same_rows_in_another_order_runs_again_unless_it_adds_noise(
+    homes: dict[str, Home],
+) -> None:
+    assert ended(homes, PEOPLE) == ""
+    assert ended(homes, PEOPLE[::-1]) == ""
+    noisy = make_job(Spending(("deposits",), epsilon=1))
+    other = [f"patient {i}" for i in range(60)]
+    assert ended(homes, other, noisy) == ""
+    assert "0 differ" in ended(homes, other, noisy)
+    changed = make_tables(PEOPLE)
+    changed["deposits"]["amount"][0] += 1
+    gate = ConsentGate(homes["north"])
+    gate.screen(make_job(), "north", gate.admit(make_job(), "north", changed))
+    with homes["north"].transaction() as connection, pytest.raises(UsageError, match="0 differ"):
+        gate._differences(connection, _at_hand())
+
+
+def _at_hand() -> Any:
+    from secagg.jobs.gates import RunAtHand
+
+    return RunAtHand(make_job(), "north", b"session", None, {}, None)
+
+
+def test_an_approval_after_the_earlier_run_lets_the_second_pass_and_an_older_one_does_not(
+    homes: dict[str, Home],
+) -> None:
+    old = datetime.datetime.now(datetime.UTC)
+    assert ended(homes, PEOPLE) == ""
+    assert "1 differ" in ended(homes, PEOPLE[1:], approved=lambda _: old)
+    new = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
+    assert ended(homes, PEOPLE[1:], approved=lambda _: new) == ""
+
+
+def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:
+    job = make_job(limit_cents=50_000)
+    assert ended(homes, PEOPLE) == ""
+    with homes["north"].transaction() as connection:
+        (session,) = connection.execute("SELECT session FROM consent_runs").fetchone()
+        with pytest.raises(UsageError, match="expected a reason"):
+            allow(connection, job, earlier=session[:16], runs=1, reason=" ")
+        with pytest.raises(UsageError, match="expected the session of one earlier run"):
+            allow(connection, job, earlier="00", runs=1, reason="asked for")
+        assert allow(connection, job, earlier=session[:16], runs=1, reason="asked for") == 1
+    assert ended(homes, PEOPLE[1:], job) == ""
+    assert "differ" in ended(homes, PEOPLE[2:], job)
+
+
+def test_of_two_runs_that_race_the_second_is_refused_at_its_commit(homes: dict[str, Home]) -> None:
+    racing = []
+    for people in (PEOPLE, PEOPLE[1:]):
+        gate = ConsentGate(homes["north"])
+        gate.screen(make_job(), "north", gate.admit(make_job(), "north", make_tables(people)))
+        run = dataclasses.replace(_at_hand(), session=f"run of {len(people)}".encode())
+        gate.check(run, {"north": gate.statement(run)})
+        racing.append((gate, run))
+    racing[0][0].commit(racing[0][1])
+    with pytest.raises(UsageError, match="1 differ"):
+        racing[1][0].commit(racing[1][1])
+
+
+def test_rows_that_no_gate_has_seen_enter_only_where_a_run_goes_on(homes: dict[str, Home]) -> None:
+    gate = ConsentGate(homes["north"])
+    with pytest.raises(DataError, match="no exclusion list was asked about"):
+        gate.statement(_at_hand())
+    assert ended(homes, PEOPLE) == ""
+    with homes["north"].transaction() as connection:
+        (session,) = connection.execute("SELECT session FROM consent_runs").fetchone()
+    gate.statement(dataclasses.replace(_at_hand(), resumes=bytes.fromhex(session)))
+
+
+def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:
+    schema = Schema(sender=Identifier(), city=Identifier(repeated=True), amount=Money())
+
+    def population(people: Sequence[str], key: bytes = b"k" * 32) -> Population:
+        n = len(people)
+        columns = {"sender": factorize(np.array(people, object)), "city": np.array(["x"] * n, object)}
+        return Population.of({**columns, "amount": np.arange(n)}, schema, key)
+
+    base = population(PEOPLE)
+    for removed, added in ((0, 0), (1, 0), (3, 4), (100, 0)):
+        people = [*PEOPLE[removed:], *(f"new {i}" for i in range(added))]
+        if people:
+            assert base.difference(population(people)) == removed + added
+    assert base.difference(population(PEOPLE, b"q" * 32)) == 200
+    rows = Population.of({"amount": np.array([1, 2, 2])}, Schema(amount=Money()), b"k" * 32)
+    assert len(rows.persons) == 2  # without identifiers, different rows are the persons
+
+
+# Absence.
+
+
+def test_somebody_who_was_not_there_is_shown_to_be_absent_and_somebody_who_was_cannot_be() -> None:
+    columns = ["deposits.customer", "deposits.payer"]
+    cells = Cells.of(b"s" * 32, [(column, text) for column in columns for text in PEOPLE])
+    stated = cells.root()
+    proof = cells.absence(columns, "nobody")
+    check_absence(proof, stated, columns, "nobody")
+    # The path goes all the way through trees of several chunks too.
+    large = Cells.of(b"s" * 32, [("t.c", str(i)) for i in range(5000)])
+    check_absence(large.absence(["t.c"], "nobody"), large.root(), ["t.c"], "nobody")
+    for person in PEOPLE[:20]:
+        with pytest.raises(UsageError, match=r"was in deposits\.customer of the run"):
+            cells.absence(columns, person)
+    with pytest.raises(AuthenticationError, match="not this identifier's"):
+        check_absence(proof, stated, columns, "person 1")
+    with pytest.raises(AuthenticationError, match="persons stood in"):
+        check_absence(proof, stated, [*columns, "t.other"], "nobody")
+    other = Cells.of(b"t" * 32, [("deposits.customer", "a")])
+    with pytest.raises(AuthenticationError, match="committed to before the run"):
+        check_absence(other.absence(["deposits.customer"], "person 1"), stated, columns[:1], "person 1")
+    opening = proof.openings[columns[0]]
+    for wrong in (
+        msgspec.structs.replace(opening, blind=bytes(16)),
+        msgspec.structs.replace(opening, path=opening.path[:-1]),
+        msgspec.structs.replace(opening, path=[*opening.path, bytes(32)]),
+    ):
+        bad = msgspec.structs.replace(proof, openings={**proof.openings, columns[0]: wrong})
+        with pytest.raises(AuthenticationError, match="not in what was stated"):
+            check_absence(bad, stated, columns, "nobody")
+
+
+def test_a_marked_cell_cannot_be_opened_as_unmarked() -> None:
+    cells = Cells.of(b"s" * 32, [("t.c", "a")])
+    stated = cells.root()
+    lying = Cells(b"s" * 32, np.zeros_like(cells.marked))
+    with pytest.raises(AuthenticationError, match="not in what was stated"):
+        check_absence(lying.absence(["t.c"], "a"), stated, ["t.c"], "a")
+
+
+def test_absence_can_be_shown_for_nearly_everybody_even_when_the_filter_is_full() -> None:
+    cells = Cells.of(b"s" * 32, [("t.c", str(i)) for i in range(1024)])
+    assert cells.root().room == 1024
+    from secagg.joint.consent.absence import _cells
+
+    key = cells.absence(["t.c"], "x").key
+    hidden = sum(bool(cells.marked[_cells(key, "t.c", f"absent {i}", 1024)].all()) for i in range(20_000))
+    # Expected 9 of 20,000 (4.6e-4); 40 has a probability below 1e-12 (Poisson).
+    assert hidden < 40
