@@ -239,6 +239,8 @@ def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) ->
         say(console, text)
         for warning in read["warnings"]:
             say(console, f"{whose}: warning: {warning}")
+    for text in _left_out(record.get("screened", {}).get("consent", {})):
+        say(console, f"{name}: {text}")
     if (told := record.get("result_rows")) is not None:
         say(console, f"{name}: {told} {'row' if told == 1 else 'rows'} in the result: {table_file}")
     total = record["ledger"]["total"]
@@ -247,6 +249,18 @@ def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) ->
         f"{name}: {size(total['sent']['frame_bytes'])} sent, {total['rounds']} rounds, "
         f"{seconds(record['timings']['total_s'])}; record: {record_file}",
     )
+
+
+def _left_out(screened: dict[str, Any]) -> Iterator[str]:
+    """Yield whose rows did not enter."""
+    for table, rows in screened.get("excluded", {}).items():
+        if rows:
+            yield f"{table}: {rows} rows left out by exclusion lists"
+    for table, counts in screened.get("suppressed", {}).items():
+        if counts["rows"]:
+            yield f"{table}: {counts['rows']} rows suppressed as too few alike"
+        if counts["rows_with_cells"]:
+            yield f"{table}: {counts['rows_with_cells']} rows with suppressed cells"
 
 
 @contextmanager

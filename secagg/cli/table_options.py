@@ -117,6 +117,7 @@ class TableOptions:
             allow_empty=self.allow_empty,
             me=me,
             source_file=self.source_file(home),
+            identifiers=home is not None,
         )
 
     def own_tables(

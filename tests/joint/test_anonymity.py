@@ -88,7 +88,7 @@ def test_cells_are_suppressed_where_a_column_may_miss_values_and_rows_where_that
     assert result.cells == 3
     # Without their ages the two of Bonn are alike; the one of Ulm is still alone.
     assert result.kept.tolist() == [True, True, True, True, False]
-    assert np.ma.getmaskarray(result.columns["age"]).tolist() == [False, False, True, True, True]
+    assert np.flatnonzero(np.ma.getmaskarray(result.columns["age"])).tolist() == [2, 3, 4]
     assert not np.ma.getmaskarray(rows["age"]).any()  # the owner's own table is as it was
 
 
