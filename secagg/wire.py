@@ -99,6 +99,8 @@ class FrameType(enum.IntEnum):
     ABORT = 4
     BYE = 5
     STORED = 6
+    PROBE = 7
+    STATE = 8
 
 
 _FRAME_TYPES: Final = {int(t): t for t in FrameType}
@@ -108,6 +110,8 @@ _MAX_CONTROL_BYTES: Final = {
     FrameType.HEARTBEAT: 64,
     FrameType.ABORT: 1 << 13,
     FrameType.BYE: 32,
+    FrameType.PROBE: 32,
+    FrameType.STATE: 1 << 23,
 }
 
 

@@ -15,7 +15,7 @@ from secagg.errors import UsageError
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 
-__all__ = ["NetworkOption", "RowsOption", "check", "print_explanation"]
+__all__ = ["NetworkOption", "RowsOption", "announced_rows", "check", "print_explanation"]
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
@@ -71,13 +71,14 @@ def print_explanation(console: Console, job: Job, rows: Sequence[str] | None, ne
         chosen = [n for n in chosen if n.name.lower() == network.lower()]
         if not chosen:
             raise UsageError(f"expected a network of {', '.join(_NETWORKS)}, got {network}")
-    counts = _counts(job, rows or [])
+    counts = announced_rows(job, rows or [])
     for part in explain(job, counts, chosen, assumed=not rows):
         console.print(part)
         console.print()
 
 
-def _counts(job: Job, given: Sequence[str]) -> dict[str, int]:
+def announced_rows(job: Job, given: Sequence[str]) -> dict[str, int]:
+    """Return what each input party is taken to announce; raises `UsageError`."""
     most, step = job.pattern.row_limit(job.terms), job.pad_rows_to
     counts = dict.fromkeys(job.input_parties, min(_ASSUMED_ROWS, most // step * step))
     for text in given:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from secagg.cli.table_options import (
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
 from secagg.home import Home
+from secagg.jobs.job import Member
 from secagg.jobs.job_file import load_job
 from secagg.jobs.job_parties import LONGEST_S, parse_address
 from secagg.jobs.local import run_locally
@@ -43,7 +44,7 @@ from secagg.joint.consortium import Consortium
 from secagg.joint.gates import gates_of
 from secagg.network.identity import Identity, check_name, load_identity
 
-__all__ = ["HomeOption", "run"]
+__all__ = ["HomeOption", "duration_of", "identity_at", "run", "who_takes_part"]
 
 HomeOption = Annotated[
     Path | None,
@@ -139,21 +140,13 @@ def run(
                 raise typer.Exit(WRITTEN_ELSEWHERE)
             return
         own_home = Home.find(home)
-        if own_home is not None and own_home.consortium.exists():
-            consortium = Consortium.load(own_home)
-            as_, identity, known = as_ or consortium.me, identity or own_home.keys, consortium.directory()
-        else:
-            known = {}
-        if as_ is None or identity is None:
-            raise UsageError(
-                "expected --as NAME and --identity DIR, a folder with a consortium (--home), or --local"
-            )
+        as_, identity, known = who_takes_part(own_home, as_, identity)
         job = load_job(job_file, known=known)
         job.check_takes_part(as_)
-        own_identity = _identity(as_, identity)
+        own_identity = identity_at(as_, identity)
         own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
         own_address = parse_address(listen) if listen else None
-        wait_s = None if wait is None else _duration(wait)
+        wait_s = None if wait is None else duration_of(wait)
         output = Output.probe(out, me=as_, job=job.name)
 
         def failed(record: dict[str, Any]) -> None:
@@ -191,7 +184,23 @@ def run(
             raise typer.Exit(WRITTEN_ELSEWHERE)
 
 
-def _duration(text: str) -> float:
+def who_takes_part(
+    home: Home | None, name: str | None, identity: Path | None
+) -> tuple[str, Path, Mapping[str, Member]]:
+    """Return this party's name, where its identity is, and whom its consortium knows; raises `UsageError`."""
+    known: Mapping[str, Member] = {}
+    if home is not None and home.consortium.exists():
+        consortium = Consortium.load(home)
+        name, identity, known = name or consortium.me, identity or home.keys, consortium.directory()
+    if name is None or identity is None:
+        raise UsageError(
+            "expected --as NAME and --identity DIR, a folder with a consortium (--home), or --local"
+        )
+    return name, identity, known
+
+
+def duration_of(text: str) -> float:
+    """Return a time of the command line in seconds; raises `UsageError`."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", text)
     count = float(found[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
     if not 0 < count <= LONGEST_S:
@@ -201,7 +210,8 @@ def _duration(text: str) -> float:
     return count
 
 
-def _identity(name: str, path: Path) -> Identity:
+def identity_at(name: str, path: Path) -> Identity:
+    """Return the identity that --identity names; errors as `load_identity`."""
     check_name(name)
     if path.is_dir():
         return load_identity(name, path / f"{name}.key", path / f"{name}.crt")

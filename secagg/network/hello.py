@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from secagg import release
 from secagg.errors import (
     AbortedError,
     AuthenticationError,
@@ -77,6 +79,30 @@ class Abort(Message, frozen=True):
     about: str
     reason: str
     session: bytes = b""
+
+
+class Probe(Message, frozen=True):
+    """Asks what the other end runs and what time it has there, in place of a hello; the connection leads to no run."""
+
+
+class State(Message, frozen=True):
+    """What a party runs, told to whoever of the run's parties asks.
+
+    Attributes:
+      clock_s: seconds since 1970 UTC by the sender's clock, when it was sent.
+      agreement, fields: as in `Hello`.
+    """
+
+    release: str
+    agreement: bytes
+    clock_s: float
+    fields: dict[str, bytes] = msgspec.field(default_factory=dict)
+
+
+def state_frame(agreement: bytes, fields: Mapping[str, bytes]) -> bytes:
+    """Return the answer to a probe."""
+    state = State(release.RELEASE, agreement, time.time(), dict(fields))
+    return encode_control(FrameType.STATE, state)
 
 
 def reason_for_peers(error: BaseException, about: PartyId = "") -> tuple[PartyId, str]:
@@ -209,7 +235,7 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
         raise WireError(f"hello with fields of a wrong length from {peer}", peer=peer)
     if hello.agreement != mine.agreement:
         raise JobError(
-            f"{peer}'s job differs from this one{_differences(hello.fields, mine.fields)} (fingerprint "
+            f"{peer}'s job differs from this one{differences(hello.fields, mine.fields)} (fingerprint "
             f"{hello.agreement[:8].hex()} against {mine.agreement[:8].hex()}); compare the files"
         )
     if hello.roster != mine.roster:
@@ -219,7 +245,7 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
         )
 
 
-def _differences(theirs: Mapping[str, bytes], mine: Mapping[str, bytes]) -> str:
+def differences(theirs: Mapping[str, bytes], mine: Mapping[str, bytes]) -> str:
     """Return in which fields two parties' agreements differ, as part of a sentence; "" where they do not say."""
     if not mine or not theirs or len(theirs) > _MAX_FIELDS:
         return ""

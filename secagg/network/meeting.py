@@ -13,6 +13,9 @@ connection:
    send it, with a digest of what they heard of each party. Somebody who told two parties different things is found
    by it; the honest ones do not name each other for it.
 
+A party that sends a `Probe` in place of its hello is told what this one runs and what time it has (see `probe`). It does
+not take part by it.
+
 Whoever connects without a certificate that is known here is dropped and holds up nobody. Every connection is a generator
 that says what it waits for. One poll serves them all, first those who have shown more (see `callers`).
 
@@ -58,6 +61,7 @@ from secagg.network.hello import (
     heard_digest,
     nonce_commitment,
     read_abort,
+    state_frame,
 )
 from secagg.network.link import Link
 from secagg.network.pinning import Tls, handshake_fault, verification
@@ -396,6 +400,7 @@ class Meeting:
     def _introduce(self, link: Link, dialled: PartyId | None, where: str) -> Conversation:
         if dialled is None and link.peer in self.links:
             yield from self._turn_away(link, where)
+            return
         link.send([self._hello_frame])
         try:
             frame_type, frame = yield from _next_frame(link)
@@ -407,6 +412,9 @@ class Meeting:
                 f"{self._tls.identity.fingerprint}; does {dialled} have that one for {self.me}?",
                 peer=dialled,
             ) from None
+        if frame_type is FrameType.PROBE and self._tls is not None:
+            self._tell_state(link)
+            return
         if frame_type is FrameType.ABORT:
             # Turned away, for another instance of this party is there. Leave at once and tell nobody: the others
             # would take it for the other instance's word.
@@ -437,10 +445,18 @@ class Meeting:
         """End the connection of a second instance; whatever is wrong with it must not disturb the first."""
         why = f"{link.peer} is connected to {self.me} already; was it started twice?"
         with contextlib.suppress(RemoteProtocolError):
-            yield from _next_frame(link)  # a reset for unread bytes might overtake the answer
+            frame_type, _ = yield from _next_frame(link)  # a reset for unread bytes might overtake the answer
+            if frame_type is FrameType.PROBE:
+                self._tell_state(link)
+                return
         link.send([abort_frame(RemoteProtocolError(why, peer=link.peer))])
         link.flush()
         raise _DroppedError(f"{where}: {why}")
+
+    def _tell_state(self, link: Link) -> None:
+        """Answer a probe, which changes nothing here: whoever asks does not take part by it."""
+        link.send([state_frame(self._hello.agreement, self._hello.fields)])
+        link.flush()
 
     # Links, until the session stands.
 

@@ -21,7 +21,7 @@ import secagg
 from ended import Ended
 from secagg.cli import exits, main, show
 from secagg.cli.progress import Style, shown_progress
-from secagg.cli.run import _duration
+from secagg.cli.run import duration_of
 from secagg.cli.show import seconds, size
 from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
@@ -805,13 +805,13 @@ def test_a_long_wait_is_told_of_at_longer_and_longer_intervals(
     ("text", "expected"), [("90", 90), ("90s", 90), ("1.5m", 90), ("8 h", 28_800), ("720h", 2_592_000)]
 )
 def test_a_wait_is_read_as_seconds_minutes_or_hours(text: str, expected: float) -> None:
-    assert _duration(text) == expected
+    assert duration_of(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "8d", "1e3", "721h", "nan", "٣s", "1" * 20])
 def test_another_wait_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected a time such as 90s, 30m or 8h, at most 720 h"):
-        _duration(text)
+        duration_of(text)
 
 
 def test_hexadecimal_pairs_that_rich_has_emoji_for_are_printed_as_they_are(

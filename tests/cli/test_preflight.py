@@ -1,0 +1,164 @@
+"""`secagg preflight`: what would keep a run from taking place is told before it, here and at peers, with what to do."""
+
+from __future__ import annotations
+
+import json
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ports import reserved_ports
+from secagg.cli.commands import main
+from secagg.jobs.job_file import load_job
+from secagg.joint.preflight import here
+from secagg.network.identity import create_identity, load_identity
+from secagg.network.probe import probe
+
+NAMES = ("north", "south", "west")
+JOB = """\
+name = "test"
+pattern = "collectors"
+approval = "off"
+pad_rows_to = 10
+[parameters]
+min_senders = 3
+min_banks = 2
+max_senders_per_bank = 5
+[window]
+start = 2026-09-01
+end = 2026-10-01
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+"""
+TABLE = "beneficiary,sender,amount,time\nA,B,1.00,2026-09-02\n"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for name in NAMES:
+        create_identity(name).save(folder)
+    create_identity("south").save(folder / "new")
+    create_identity("south", valid_days=5).save(folder / "soon")
+    return folder
+
+
+@pytest.fixture
+def folder(keys: Path, tmp_path: Path) -> Iterator[Path]:
+    with reserved_ports(3) as ports:
+        parties = [
+            f'[[parties]]\nname = "{name}"\naddress = "127.0.0.1:{port}"\ncertificate = "{keys}/{name}.crt"\n'
+            for name, port in zip(NAMES, ports, strict=True)
+        ]
+        (tmp_path / "job.toml").write_text(JOB + "".join(parties))
+        (tmp_path / "t.csv").write_text(TABLE)
+        yield tmp_path
+
+
+class Shown:
+    """What a command printed, and how it ended."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        self.status = ended.value.code
+        self.text, self.errors = capsys.readouterr()
+
+    def line(self, start: str) -> str:
+        (found,) = [line for line in self.text.splitlines() if line.startswith(start)]
+        return found
+
+
+@pytest.fixture
+def preflight(folder: Path, keys: Path, capsys: pytest.CaptureFixture[str]):
+    def preflight(*words: str, identity: Path = keys, data: str = "t.csv") -> Shown:
+        own = ["--data", str(folder / data)] if data else []
+        return Shown(
+            capsys,
+            ["preflight", str(folder / "job.toml"), "--as", "south", "--identity", str(identity),
+             "--out", str(folder / "out"), "--rows", "1000", *own, *words],
+        )  # fmt: skip
+
+    return preflight
+
+
+def test_everything_right_here_passes(preflight) -> None:
+    shown = preflight("--alone")
+    assert shown.status == 0, shown.text
+    for what in ("job: test, fingerprint", "certificate: valid until", "certificate of north", "table transfers: columns",
+                 "memory: ", "disk at "):  # fmt: skip
+        shown.line(f"PASSED   here: {what}")
+    assert "FAILED" not in shown.text
+
+
+def test_what_is_wrong_here_is_told_with_what_to_do(preflight, folder: Path, keys: Path, monkeypatch) -> None:
+    assert "the job has another certificate of south" in preflight("--alone", identity=keys / "new").line(
+        "FAILED   here: certificate:"
+    )
+    (folder / "wrong.csv").write_text(TABLE.replace("1.00", "SECRET"))
+    shown = preflight("--alone", data="wrong.csv")
+    assert shown.status == 2
+    assert "amount is not a number: 1 rows; `secagg data check`" in shown.line(
+        "FAILED   here: table transfers"
+    )
+    assert "SECRET" not in shown.text + shown.errors
+    (folder / "columns.csv").write_text(TABLE.replace("amount", "betrag"))
+    assert "--map amount=COLUMN" in preflight("--alone", data="columns.csv").line("FAILED   here: table")
+    assert "expected with --data the table transfers" in preflight("--alone", data="").line(
+        "FAILED   here: table"
+    )
+    monkeypatch.setattr(here, "_free_memory", lambda: 1 << 20)
+    assert "end other programs" in preflight("--alone").line("FAILED   here: memory")
+    with file_size_limit(1 << 12):
+        shown = preflight("--alone", "--json")
+    failed = [one for one in map(json.loads, shown.text.splitlines()) if one["status"] == "FAILED"]
+    assert {one["what"].split()[0] for one in failed} == {"memory", "disk"}
+    assert any("takes no files: File too large; make room" in one["said"] for one in failed)
+
+
+def test_a_certificate_that_ends_soon_is_warned_of_and_one_that_has_ended_fails(
+    preflight, folder: Path, keys: Path
+) -> None:
+    job = folder / "job.toml"
+    text = job.read_text()
+    job.write_text(text.replace(f"{keys}/south.crt", f"{keys}/soon/south.crt"))
+    shown = preflight("--alone", identity=keys / "soon")
+    assert (shown.status, "4 days from now" in shown.line("WARNING  here: certificate:")) == (0, True)
+    job.write_text(text.replace(f"{keys}/south.crt", f"{keys}/nobody.crt"))
+    assert "nobody.crt" in preflight("--alone").line("FAILED   here: job:")
+
+
+def test_peers_that_are_up_pass_and_those_that_are_not_are_named_with_what_to_do(
+    preflight, folder: Path, keys: Path
+) -> None:
+    job = load_job(folder / "job.toml")
+    identity = load_identity("north", keys / "north.key", keys / "north.crt")
+    north = threading.Thread(
+        target=probe,
+        kwargs={"me": "north", "identity": identity, "peers": job.peers()[:2], "listen": job.members[0].address,
+                "agreement": bytes(32), "fields": {"name": bytes(16)}, "wait_s": 30.0},
+    )  # fmt: skip
+    north.start()
+    shown = preflight("--wait", "3s")
+    north.join()
+    assert shown.status == 1
+    for what in ("address: south reaches north", "certificate", "version: secagg", "clock: 0.0 s"):
+        shown.line(f"PASSED   north: {what}")
+    assert "its job differs from this one in name" in shown.line("FAILED   north: job")
+    assert "west did not call; start `secagg preflight` there too" in shown.line("FAILED   west: address")
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
