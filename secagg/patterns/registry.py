@@ -67,6 +67,7 @@ _OWN: Final = {
     "linear_regression": "secagg.patterns.health.regression:LINEAR_REGRESSION",
     "logistic_regression": "secagg.patterns.health.regression:LOGISTIC_REGRESSION",
     "poisson_regression": "secagg.patterns.health.regression:POISSON_REGRESSION",
+    "reach_and_overlap": "secagg.patterns.marketing.reach_and_overlap:REACH_AND_OVERLAP",
 }
 _OWN_DISTRIBUTION: Final = "secagg"
 # What every installation has, in whatever version; parties compare secagg's release itself.
