@@ -1,5 +1,6 @@
 """A participant: what protocols are written against, and what drivers advance."""
 
+from secagg.party.checkpoints import SHARED, Checkpoints, Content, Place, Storage
 from secagg.party.endings import STOPPED, UNKNOWN, aborted
 from secagg.party.party import SESSION_BYTES, Computation, Outgoing, Party, Program
 from secagg.party.request import array_bytes, check_array
@@ -8,15 +9,20 @@ from secagg.party.run import Run
 
 __all__ = [
     "SESSION_BYTES",
+    "SHARED",
     "STOPPED",
     "UNKNOWN",
+    "Checkpoints",
     "Computation",
+    "Content",
     "Outgoing",
     "Party",
     "PartyId",
+    "Place",
     "Program",
     "Roster",
     "Run",
+    "Storage",
     "aborted",
     "array_bytes",
     "check_array",

@@ -47,6 +47,7 @@ from secagg.errors import (
 )
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Mailbox, Room
+from secagg.party.checkpoints import Checkpoints
 from secagg.party.request import Gather, Wait, limit_of
 from secagg.party.roster import PartyId, Roster
 from secagg.prg import KEY_BYTES, Stream, check_process
@@ -98,6 +99,7 @@ class Party:
         "_sequence",
         "_unread",
         "_wait",
+        "checkpoints",
         "ledger",
         "me",
         "optional",
@@ -126,6 +128,7 @@ class Party:
         self.session = session
         self.rng = rng if rng is not None else Stream(secrets.token_bytes(KEY_BYTES))
         self.ledger = Ledger()
+        self.checkpoints = Checkpoints()  # none are kept unless whoever runs the party says where
         self.outbox: deque[Outgoing] = deque()
         # Peers that a protocol can do without while it does not wait for them; drivers end a run for the loss of others.
         self.optional: frozenset[PartyId] = frozenset()

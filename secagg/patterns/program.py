@@ -48,6 +48,7 @@ from secagg.cost.operation import Cost
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
 from secagg.mpc.arrays import Engine, SharedArray
 from secagg.mpc.arrays.dtypes import BoolType, DType, boolean
+from secagg.mpc.arrays.keeping import Stages
 from secagg.mpc.engines import (
     INPUT_KINDS,
     OPENING_KINDS,
@@ -56,7 +57,7 @@ from secagg.mpc.engines import (
     check_number,
     share_input_bytes,
 )
-from secagg.party import Party, PartyId
+from secagg.party import SHARED, Party, PartyId
 from secagg.patterns.joint_tables import (
     IDENTIFIER_BITS,
     MS,
@@ -81,12 +82,14 @@ from secagg.patterns.pattern import (
     Tables,
     Terms,
 )
+from secagg.prg import KEY_BYTES
 from secagg.protocols.group_by import Announced, announce_count
 from secagg.protocols.pseudonyms import agree_hash_key, log2_collision
 from secagg.query.schema import Identifier, Schema, Time
 
 RESULT: Final = "result"  # the role of those who are told, where results are not about somebody's rows
 PHASES: Final = ("agree", "compute")
+COMPUTED: Final = "compute"  # the mark of checkpoints behind the opening of what is refused
 
 _FOLLOW: Final = (
     "The computing parties are taken to follow the protocol. The ranges of what input parties put in are checked. Then no "
@@ -346,7 +349,10 @@ class ProgramPattern(ABC):
         announced, own = agreed.state
         self._check_sums(parameters, terms, agreed.rows)
         with party.phase("agree"):
-            key = await _hash_key(party, announced)
+            if party.checkpoints.resumes is None:
+                key = await _hash_key(party, announced)
+            else:  # what was put in is kept, and nothing is shared again
+                key = party.rng.bytes(KEY_BYTES)
         elements = None
         if own is not None:
             sizes = self._sizes(parameters, terms, agreed.rows)
@@ -430,14 +436,18 @@ class ProgramPattern(ABC):
                 f"the pattern {self.name} refuses {list(findings.refused)}, and declares {list(self.refusals)}"
             )
         bits = mpc.concat([outside_range, *(bit.reshape(1) for bit in findings.refused.values())])
-        (refused,) = await engine.open(bits, to=terms.parties)
-        if not rehearsal:
-            self._refuse(terms, refused)
         columns, shown = self._shown(findings, tables)
         public = [column for column in columns if not isinstance(column, SharedArray)]
         arrays = [column for column in columns if isinstance(column, SharedArray)]
         if shown is not None:
             arrays.append(shown)
+        stages = Stages(engine)
+        if await stages.share(SHARED, [bits, *arrays]):
+            (refused,) = await engine.open(bits, to=terms.parties)
+            if not rehearsal:
+                self._refuse(terms, refused)
+        if not await stages.enter(COMPUTED, arrays):
+            raise UsageError(f"the pattern {self.name} does not know where this run goes on; start it anew")
         if public and not arrays:
             return (columns, None) if party.me in self.recipients(terms) else None
         openings: list[tuple[SharedArray, PartyId]] = []
@@ -485,11 +495,15 @@ class ProgramPattern(ABC):
     ) -> tuple[list[Any], Any] | None:
         """Take part without computing: share rows, and receive what is opened to this party."""
         computing = terms.roles[COMPUTING]
-        for table in own or {}:
-            for values, dtype in (own or {})[table]:
-                await mpc.share_with(party, computing, values, dtype=dtype)
-        bits = len(terms.input_parties) + len(self.refusals)
-        self._refuse(terms, await mpc.receive(party, computing, (bits,), dtype=boolean))
+        resumes = party.checkpoints.resumes
+        if resumes is None:
+            party.checkpoints.keep(SHARED, {})
+            for table in own or {}:
+                for values, dtype in (own or {})[table]:
+                    await mpc.share_with(party, computing, values, dtype=dtype)
+        if resumes is None or resumes.mark == SHARED:
+            bits = len(terms.input_parties) + len(self.refusals)
+            self._refuse(terms, await mpc.receive(party, computing, (bits,), dtype=boolean))
         if party.me not in self.recipients(terms):
             return None
         columns, shown = await self._forms(party, parameters, terms, rows)

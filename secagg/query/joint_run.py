@@ -29,10 +29,11 @@ from secagg.errors import PlanError, RemoteProtocolError, RuleError, UsageError
 from secagg.mpc import tables
 from secagg.mpc.arrays import Engine
 from secagg.mpc.arrays.dtypes import int64
+from secagg.mpc.arrays.keeping import Stages
 from secagg.mpc.arrays.rehearsal import RehearsingParty, cost, receive_nothing, share_nothing
 from secagg.mpc.engines import share_input_bytes
 from secagg.network.simulated import simulate
-from secagg.party import Party, PartyId
+from secagg.party import SHARED, Party, PartyId
 from secagg.protocols.pseudonyms import agree_hash_key
 from secagg.protocols.row_counts import padded
 from secagg.query import planner, sql
@@ -50,6 +51,7 @@ from secagg.query.rules import OwnerRules, apply
 from secagg.wire import Message
 
 PHASES: Final = ("share", "compute", "open")
+CHECKED: Final = "compute"  # the mark of checkpoints behind the opening of the checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,17 +224,22 @@ async def take_part(
       DataError: a key that was declared unique is not.
       RemoteProtocolError: a peer sent what the protocol forbids.
     """
+    resumes = party.checkpoints.resumes
     with party.phase("share"):
         key = None
-        if mine is not None and has_identifiers(plan):
+        if resumes is not None:
+            key = party.checkpoints.content()["key"]
+        elif mine is not None and has_identifiers(plan):
             key = await agree_hash_key(party, announced.contribution, announced.contributions)
         own_blocks = [block for block in blocks(plan, announced.counts) if block.holder == party.me]
         inputs, names = ([], {}) if mine is None else mine.shared(own_blocks, key)
     if party.me in terms.computing:
-        opened = await compute(party, plan, terms, announced.counts, inputs)
+        opened = await compute(party, plan, terms, announced.counts, inputs, key)
     else:
         opened = None
-        if mine is not None:
+        if resumes is None:
+            party.checkpoints.keep(SHARED, {"key": key})
+        if mine is not None and resumes is None:
             with party.phase("share"):
                 await share_rows(party, terms.computing, inputs)
         if party.me in terms.receivers:
@@ -265,8 +272,13 @@ async def compute(
     terms: QueryTerms,
     counts: Mapping[PartyId, Sequence[int]],
     inputs: Sequence[Any],
+    key: bytes | None = None,
 ) -> list[Opened] | None:
-    """Take part at a computing party; return the opened result if it is a receiver."""
+    """Take part at a computing party; return the opened result if it is a receiver.
+
+    Args:
+      key: of the pseudonyms, which an owner needs again when the run goes on.
+    """
     engine = await Engine.create(party, terms.computing, label="query")
     every = blocks(plan, counts)
     own = iter(inputs)
@@ -284,11 +296,20 @@ async def compute(
             execution.checks.append((outside, what))
     with party.phase("compute"):
         rows = execution(plan.root)
+        results = [
+            (receivers, *result_table(part, plan.fields))
+            for receivers, part in _parts(plan, terms, rows, by_block)
+        ]
+    stages, matrices = Stages(engine, own={"key": key}), [matrix for _, matrix, _ in results]
+    with party.phase("share"):
+        checked = not await stages.share(SHARED, [*(bit for bit, _ in execution.checks), *matrices])
     with party.phase("open"):
-        await open_checks(engine, execution.checks)
+        if not checked:
+            await open_checks(engine, execution.checks)
+        if not await stages.enter(CHECKED, matrices):
+            raise UsageError("this query does not know where this run goes on; start it anew")
         found = None
-        for receivers, part in _parts(plan, terms, rows, by_block):
-            matrix, shape = result_table(part, plan.fields)
+        for receivers, matrix, shape in results:
             for receiver in receivers:
                 if receiver not in terms.computing:
                     party.send(receiver, ResultShape(shape.rows, tuple(sorted(shape.quotients))))

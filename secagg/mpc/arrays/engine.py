@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, SupportsIndex
 
 import numpy as np
@@ -13,12 +14,12 @@ from secagg.errors import RemoteProtocolError, ShapeError, UsageError
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.debug import Twin
 from secagg.mpc.arrays.dtypes import BoolType, FixedType, as_dtype, decode_opened, encode, int64, unmasked
-from secagg.mpc.arrays.graph import Graph, Shape
+from secagg.mpc.arrays.graph import Graph, Node, Shape
 from secagg.mpc.arrays.handle import Public, public_values
 from secagg.mpc.arrays.kernels import INPUT, INPUT_FROM_OUTSIDE, Given
 from secagg.mpc.arrays.local import PUBLIC
 from secagg.mpc.arrays.rehearsal import Rehearsal, RehearsingParty
-from secagg.mpc.arrays.scheduler import Mode, open_nodes
+from secagg.mpc.arrays.scheduler import Keeping, Mode, open_nodes, work_out
 from secagg.mpc.engines import set_up
 from secagg.mpc.primitives import Primitives
 from secagg.party import Party, PartyId
@@ -185,6 +186,14 @@ class Engine:
     async def open_one(self, x: SharedArray, to: PartyId | Sequence[PartyId] | None) -> Any:
         """Open one array; see `SharedArray.open`."""
         return (await self.open(x, to=to))[0]
+
+    async def work_out(self, nodes: Sequence[Node]) -> None:
+        """Give nodes of the graph their values; nothing is opened."""
+        await work_out(self.primitives, nodes, [()] * len(nodes), self._mode)
+
+    def keep_with(self, keeping: Keeping) -> None:
+        """Let checkpoints be kept of what is worked out from here on; see `keeping`."""
+        self._mode = replace(self._mode, keeping=keeping)
 
     def _receivers(self, to: PartyId | Sequence[PartyId] | None) -> tuple[PartyId, ...]:
         receivers = self.computing if to is None else (to,) if isinstance(to, str) else tuple(to)

@@ -42,6 +42,18 @@ class Rehearsing(Protocol):
         ...
 
 
+class Keeping(Protocol):
+    """Keeps what has been worked out, so that a run may go on from there; see `keeping`."""
+
+    async def worked_out(self, elements: int) -> None:
+        """Take note that a level has its values, so many elements of them by messages."""
+        ...
+
+    async def before_opening(self) -> None:
+        """Take note that what is going to be opened has its values."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """How nodes are worked out.
@@ -49,16 +61,18 @@ class Mode:
     Args:
       watch: looks at each value, in debug mode.
       rehearsal: the engine, where it has no values.
+      keeping: keeps checkpoints, where a run does.
     """
 
     watch: Watch | None = None
     rehearsal: Rehearsing | None = None
+    keeping: Keeping | None = None
 
 
-async def open_nodes(
+async def work_out(
     engine: Primitives, targets: Sequence[Node], receivers: Sequence[Sequence[PartyId]], mode: Mode
-) -> list[Any]:
-    """Work out what the targets need and open each to its receivers; return what this party learns, None else.
+) -> None:
+    """Work out the targets, and compare with the other computing parties what they are and for whom.
 
     Raises:
       UsageError: the computing parties' programs differ.
@@ -70,11 +84,14 @@ async def open_nodes(
         levels.reverse()
         while levels:
             talking, local = levels.pop()
+            elements = sum(math.prod(node.shape) for node in talking)
             if talking:
                 await _run_level(engine, talking, agree, mode)
                 talking.clear()
                 agree, nodes = None, []  # from here on nothing but the graph keeps a node
             await _run_local(engine, local, mode)
+            if mode.keeping is not None:
+                await mode.keeping.worked_out(elements)
         if agree is not None:  # no message could leave beside the digest, and an opening must not
             await engine.party.parallel(agree)  # in the lane in which others compare beside messages
     except GraphsDifferError as differ:
@@ -82,6 +99,19 @@ async def open_nodes(
     finally:
         if agree is not None:
             agree.close()
+
+
+async def open_nodes(
+    engine: Primitives, targets: Sequence[Node], receivers: Sequence[Sequence[PartyId]], mode: Mode
+) -> list[Any]:
+    """Work out what the targets need and open each to its receivers; return what this party learns, None else.
+
+    Raises:
+      UsageError: the computing parties' programs differ.
+    """
+    await work_out(engine, targets, receivers, mode)
+    if mode.keeping is not None:
+        await mode.keeping.before_opening()
     values = [
         cleared(n.value, math.prod(n.shape)) if isinstance(n.dtype, BoolType) else n.value for n in targets
     ]

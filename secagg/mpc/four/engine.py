@@ -24,13 +24,14 @@ from secagg.mpc.four import (
     inputs,
     opening,
     products,
+    refresh,
     shuffle,
     truncation,
 )
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.costs import FourCosts
 from secagg.mpc.four.known import summands
-from secagg.mpc.four.shares import Held, held, shares
+from secagg.mpc.four.shares import Held, held, held_by, shares
 from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.numbers import RingGroup, truncation_range
 from secagg.mpc.primitives import Shares, bits_of, ring_of
@@ -197,6 +198,14 @@ class FourEngine:
         """Return the rows of each bucket in an order that nobody knows, the same for all arrays."""
         parts = await shuffle.shuffle(self.channel, [(x.group, self._held(x)) for x in arrays])
         return [self._shares(x.group, moved) for x, moved in zip(arrays, parts, strict=True)]
+
+    async def refresh(self, kept: Sequence[tuple[Group, Sequence[Array]]]) -> list[Shares]:
+        """Return secrets of which this party kept its shares, freshly shared; see `refresh`."""
+        mine = held_by(self.channel.index)
+        fresh = await refresh.refresh(
+            self.channel, [(group, dict(zip(mine, parts, strict=True))) for group, parts in kept]
+        )
+        return [self._shares(group, parts) for (group, _), parts in zip(kept, fresh, strict=True)]
 
     def _held(self, x: Shares) -> Held:
         x.check_engine(self)

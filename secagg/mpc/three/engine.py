@@ -30,6 +30,7 @@ from secagg.mpc.three import (
     inputs,
     opening,
     products,
+    refresh,
     shuffle,
     truncation,
 )
@@ -175,6 +176,11 @@ class ThreeEngine:
         """Return the rows of each bucket in an order that nobody knows, the same for all arrays; see `shuffle`."""
         moved = await shuffle.shuffle(self.channel, [(x.group, self._held(x)) for x in arrays])
         return [Shares(self, x.group, parts) for x, parts in zip(arrays, moved, strict=True)]
+
+    async def refresh(self, kept: Sequence[tuple[Group, Sequence[Array]]]) -> list[Shares]:
+        """Return secrets of which this party kept its shares, freshly shared; see `refresh`."""
+        fresh = await refresh.refresh(self.channel, [(group, (own, other)) for group, (own, other) in kept])
+        return [Shares(self, group, parts) for (group, _), parts in zip(kept, fresh, strict=True)]
 
     def _held(self, x: Shares) -> Held:
         x.check_engine(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -24,36 +25,70 @@ from secagg.mpc.bits import (
     conjunction,
     zeros,
 )
+from secagg.mpc.checkpoints import keep, ready_to_open, taken_up
 from secagg.mpc.engines import OPENING_KINDS, costs_of, share_input_bytes
 from secagg.mpc.groups import XOR, XOR_BYTES
 from secagg.mpc.merge import merge, merge_gates
 from secagg.mpc.primitives import Costs, Primitives, Shares, concatenate
-from secagg.party import PartyId
+from secagg.party import SHARED, PartyId
 from secagg.protocols.group_by.layout import Layout, bit_fields, take
 from secagg.protocols.group_by.lists import check_gates, check_lists
 from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.group_by.query import Query
 from secagg.ring import U64, transpose64
 
+STEPS: Final = (SHARED, "merge", "group", "test", "shuffle")  # the marks of checkpoints
 
-async def compute(engine: Primitives, layout: Layout, table: PlacedRows | None) -> U64 | None:
-    """Do the computing party's part; return what is opened to this party, if it put in rows."""
+
+async def compute(
+    engine: Primitives, layout: Layout, table: PlacedRows | None, key: bytes | None = None
+) -> U64 | None:
+    """Do the computing party's part; return what is opened to this party, if it put in rows.
+
+    Each step keeps a checkpoint, and a run that goes on begins behind the one that was kept.
+
+    Args:
+      key: of the pseudonyms, which an input party needs again when the run goes on.
+    """
     party, query = engine.party, layout.query
-    with party.phase("share"):
-        joint = await _share(engine, layout, table)
-    with party.phase("merge"):
-        # The check is begun first: it takes a copy before the merge moves the first row.
-        await party.parallel(_check(joint, layout), _merge(joint, layout))
-    with party.phase("group"):
-        sums = await _sum_groups(joint, layout)
-    with party.phase("test"):
-        flag, opened = await _test(sums, query)
-    with party.phase("shuffle"):
-        rows = _to_rows(joint, flag, opened, layout)
-        del joint, sums, flag, opened
-        (rows,) = await engine.shuffle(rows)
+    resumes = party.checkpoints.resumes
+    held = {} if resumes is None else await taken_up(engine)
+    done = 0 if resumes is None else STEPS.index(resumes.mark) + 1
+
+    async def kept(**secrets: Shares) -> None:
+        held.clear()
+        held.update(secrets)
+        await keep(engine, STEPS[done], secrets, {"key": key})
+
+    if done < 1:
+        with party.phase("share"):
+            await kept(joint=await _share(engine, layout, table))
+        done = 1
+    if done < 2:
+        with party.phase("merge"):
+            # The check is begun first: it takes a copy before the merge moves the first row.
+            await party.parallel(_check(held["joint"], layout), _merge(held["joint"], layout))
+            await kept(joint=held["joint"])
+        done = 2
+    if done < 3:
+        with party.phase("group"):
+            await kept(joint=held["joint"], sums=await _sum_groups(held["joint"], layout))
+        done = 3
+    if done < 4:
+        with party.phase("test"):
+            flag, opened = await _test(held.pop("sums"), query)
+            await kept(joint=held["joint"], flag=flag, opened=opened)
+            del flag, opened
+        done = 4
+    if done < 5:
+        with party.phase("shuffle"):
+            rows = _to_rows(held.pop("joint"), held.pop("flag"), held.pop("opened"), layout)
+            (rows,) = await engine.shuffle(rows)
+            await kept(rows=rows)
+            del rows
     with party.phase("open"):
-        return await _open_to_owners(rows, layout)
+        await ready_to_open(engine)
+        return await _open_to_owners(held["rows"], layout)
 
 
 async def _share(engine: Primitives, layout: Layout, table: PlacedRows | None) -> Shares:

@@ -7,7 +7,7 @@ from typing import Final
 from secagg.mpc.engines import INPUT_KINDS, OPENING_KINDS, SET_UP_KINDS, receive_opening, set_up, share_input
 from secagg.mpc.groups import XOR
 from secagg.mpc.primitives import Primitives
-from secagg.party import Party
+from secagg.party import SHARED, Party
 from secagg.protocols.group_by.announcement import Announced, announce
 from secagg.protocols.group_by.engine import compute
 from secagg.protocols.group_by.layout import Layout
@@ -48,17 +48,24 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
     """
     with party.phase("agree"):
         layout = Layout.plan(query, list(announced.counts.values()))
-        key, engine = await party.parallel(_hash_key(party, announced), _engine(party, query))
+        goes_on = party.checkpoints.resumes is not None
+        if goes_on:
+            key, engine = party.checkpoints.content()["key"], await _engine(party, query)
+        else:
+            key, engine = await party.parallel(_hash_key(party, announced), _engine(party, query))
         table = None
         if announced.rows is not None and key is not None:
             table = PlacedRows.place(layout, announced.rows, key, party.me)
     if engine is not None:
-        opened = await compute(engine, layout, table)
+        opened = await compute(engine, layout, table, key)
         return None if table is None or opened is None else table.read(opened)
+    if not goes_on:
+        party.checkpoints.keep(SHARED, {"key": key})
     if table is None:
         return None
-    with party.phase("share"):
-        await share_input(party, query.computing_parties, XOR, table.planes())
+    if not goes_on:
+        with party.phase("share"):
+            await share_input(party, query.computing_parties, XOR, table.planes())
     with party.phase("open"):
         return table.read(await receive_opening(party, query.computing_parties, XOR, table.opened_shape))
 
