@@ -8,25 +8,27 @@ gates of all parties must pass (see `gates`), before anything is shared.
 from __future__ import annotations
 
 import datetime
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from secagg.cost.operation import Cost
 from secagg.data.generalise import generalised
-from secagg.errors import UsageError
+from secagg.errors import PeerMissingError, UsageError
 from secagg.jobs import gates as gating
 from secagg.jobs.agreement import OFF
 from secagg.jobs.gates import APPROVAL, Gate, GateStatements, Outcome, RunAtHand, Screen
 from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
+from secagg.jobs.resuming import Resuming
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
-from secagg.party import Party, PartyId
+from secagg.party import Content, Party, PartyId
 from secagg.patterns.pattern import Agreed, Contribution, Result, Tables
 
 _REPORT_EVERY_S: Final = 0.25
@@ -63,6 +65,20 @@ def phases(job: Job, *, gated: bool = False) -> tuple[str, ...]:
     return (CONNECT, READ, *([gating.PHASE] if gated else []), *job.pattern.phases)
 
 
+@runtime_checkable
+class Rereadable(Protocol):
+    """What reads an input party's tables, where it knows more of them than a run that goes on has at hand."""
+
+    def __call__(self) -> Tables:
+        """Read the tables."""
+
+    def kept(self) -> Any:
+        """Return what is known of the tables, as plain data."""
+
+    def take_up(self, kept: Any) -> None:
+        """Take up what was known of them in place of reading them."""
+
+
 class Part:
     """One party's part of a job, to be called with its `Party`, by whatever network.
 
@@ -71,7 +87,7 @@ class Part:
       read: at an input party, returns its tables; called when everybody is there and agrees.
       gates: what must pass before anything is shared; all parties have gates of the same names.
       identity: whose key signs what the gates state; not needed without gates.
-      resumes: the first session of a run that goes on from a checkpoint, else None.
+      resuming: this party's checkpoints of the job; all parties have some, or none.
 
     Attributes:
       contribution: what this party puts in, once it is read.
@@ -80,6 +96,7 @@ class Part:
       forecast: the declared cost, that of the gates included, once known.
       stated: what the gates of all parties stated, once all have passed.
       party: of the network, once everybody is there.
+      resumes: the first session of a run that goes on from a checkpoint, else None.
       session, met: the session, and when it began on the monotonic clock.
 
     Raises:
@@ -95,7 +112,7 @@ class Part:
         *,
         gates: Sequence[Gate] = (),
         identity: Identity | None = None,
-        resumes: bytes | None = None,
+        resuming: Resuming | None = None,
     ) -> None:
         job.check_takes_part(me)
         if (read is not None) != (me in job.input_parties):
@@ -103,12 +120,14 @@ class Part:
                 f"expected data from the input parties {', '.join(job.input_parties)} and from nobody else; "
                 f"{me} gives {'some' if read is not None else 'none'}"
             )
+        if resuming is not None:
+            gates = (*gates, resuming)
         if gates and identity is None:
             raise UsageError(f"gates need the identity of {me}, whose key signs what they state")
         self.job = job
         self.me = me
         self.gates = gating.ordered(gates)
-        self.resumes = resumes
+        self.resumes: bytes | None = None
         self.stated: dict[PartyId, GateStatements] = {}
         self.contribution: Contribution | None = None
         self.agreed: Agreed | None = None
@@ -120,16 +139,31 @@ class Part:
         self._phases = phases(job, gated=bool(gates))
         self._identity = identity
         self._read = read
+        self._resuming = resuming
 
     def prepare(self, party: Party) -> None:
-        """Read this party's data. The driver calls this before the program; otherwise the program does."""
-        job = self.job
+        """Read this party's data. The driver calls this before the program; otherwise the program does.
+
+        Where this party holds a run that did not end, it reads once it is known whether that one goes on.
+        """
         self.party, self.session, self.met = party, party.session, time.monotonic()
-        if self._read is not None:
+        if self._resuming is None or not self._resuming.holds:
             with party.phase(READ):
-                tables = self._entering(self._read())
-                self.contribution = job.pattern_at(self.me).prepare(job.parameters, job.terms, tables)
-                self.contribution.check()
+                self._take_in()
+
+    def _take_in(self, kept: Content | None = None) -> None:
+        """Make this party's contribution of its tables, or of those that it had when the run began."""
+        if self._read is None:
+            return
+        tables = self._entering(self._read()) if kept is None else kept["tables"]
+        known = self._read if isinstance(self._read, Rereadable) else None
+        if kept is not None and known is not None:
+            known.take_up(kept["read"])
+        if kept is None and self._resuming is not None:
+            self._resuming.will_begin({"tables": tables, "read": None if known is None else known.kept()})
+        job = self.job
+        self.contribution = job.pattern_at(self.me).prepare(job.parameters, job.terms, tables)
+        self.contribution.check()
 
     def _entering(self, tables: Tables) -> Tables:
         """Return this party's rows as they enter: those that its gates admit, as coarse as the job says."""
@@ -146,6 +180,12 @@ class Part:
         if not self.session:
             self.prepare(party)
         with party.phase(READ):
+            if self._resuming is not None:
+                self.resumes = (await self._resuming.meet(party)).first
+                if self.resumes is not None:
+                    self._take_in(self._resuming.content())
+                elif self._resuming.holds:
+                    self._take_in()
             self.agreed = await job.pattern.agree(party, job.parameters, job.terms, self.contribution)
         self.declared = declared(job, self.agreed)
         self.forecast = gating.cost(job.roster, self.gates).then(job.cost(self.agreed.rows))
@@ -153,9 +193,16 @@ class Part:
             with party.phase(gating.PHASE):
                 self.stated = await gating.pass_gates(party, self.run_at_hand(), self.gates, self._identity)
         expected = self.me in job.pattern.recipients(job.terms)
+        if self._resuming is not None:
+            party.checkpoints = self._resuming.checkpoints(party)
         result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
         check_result(job, self.me, result, expected=expected)
-        return None if result is None else list(result)
+        rows = None if result is None else list(result)
+        if self._resuming is not None:
+            await self._resuming.end(
+                party, {"rows": rows, "session": self.session, "declared": json.dumps(self.declared)}
+            )
+        return rows
 
     def run_at_hand(self) -> RunAtHand:
         """Return the run as gates see it, as far as it has come."""
@@ -193,7 +240,7 @@ def run_job(
     listen: Address | None = None,
     wait_s: float | None = None,
     gates: Sequence[Gate] = (),
-    resumes: bytes | None = None,
+    resuming: Resuming | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[dict[str, Any]], None] | None = None,
 ) -> PartyResult:
@@ -205,7 +252,7 @@ def run_job(
       read: at an input party, returns its tables; called when everybody is there and agrees.
       listen: where to listen, if not at this party's address in the job.
       wait_s: how long this party waits for the others, if not as long as the job says.
-      gates, resumes: as in `Part`.
+      gates, resuming: as in `Part`. Whoever calls deletes the checkpoints (`Resuming.delete`) once the result is written.
       on_progress: called a few times a second; what it raises ends the run for everybody.
       on_failure: called with the record of a run that fails or is stopped, before the error is raised.
 
@@ -213,7 +260,7 @@ def run_job(
       UsageError: as `Part`; approvals are needed, and no gate checks them; and what `read` and the gates' `ready` raise.
       the errors of `run_party`.
     """
-    part = Part(job, me, read, gates=gates, identity=identity, resumes=resumes)
+    part = Part(job, me, read, gates=gates, identity=identity, resuming=resuming)
     for gate in part.gates:
         gate.ready(job, me)
     if job.approval != OFF and APPROVAL not in [gate.name for gate in part.gates]:
@@ -225,6 +272,8 @@ def run_job(
     # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
     about_job, columns = described_job(job, me), job.pattern.results
     addresses = {member.name: member.address for member in job.members}
+    if resuming is not None and (kept := resuming.ended(surely=True)) is not None:
+        return _kept_result(part, kept, about_job)
     started, begin = datetime.datetime.now(datetime.UTC), time.monotonic()
 
     def report(party: Party) -> None:
@@ -278,9 +327,37 @@ def run_job(
             on_progress=report,
         )
     except BaseException as error:
+        if resuming is not None:
+            # The others may have ended well before this party could say that it did.
+            if (kept := resuming.ended(surely=False)) is not None and not part.resumes and _is_alone(error):
+                return _kept_result(part, kept, about_job)
+            resuming.failed(error)
         failed = recorded(error=error)
         if on_failure is not None:
             on_failure(failed)
         raise
     found = None if result is None else len(result)
     return PartyResult(me, job, columns, result, recorded(found=found))
+
+
+def _is_alone(error: BaseException) -> bool:
+    return isinstance(error, PeerMissingError)
+
+
+def _kept_result(part: Part, kept: Content, about_job: Mapping[str, Any]) -> PartyResult:
+    """Return the result of a run that had ended, and of which this party could not write the result."""
+    job, now = part.job, datetime.datetime.now(datetime.UTC)
+    rows = kept["rows"]
+    known = record(
+        job,
+        part.me,
+        about_job=about_job,
+        session=kept["session"],
+        started=now,
+        timings={"total_s": 0.0},
+        declared=json.loads(kept["declared"]),
+        result_rows=None if rows is None else len(rows),
+        ledger=None,
+        reached=phases(job)[-1],
+    )
+    return PartyResult(part.me, job, job.pattern.results, rows, known)

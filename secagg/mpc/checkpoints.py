@@ -10,8 +10,8 @@ Each secret gets fresh shares: a sharing of zero from the new session is added (
 from, and says so to the others. Then each notes durably that it is opened. No later session goes on from before that note,
 so what was opened is never computed again, and never opened as something else.
 
-Threat model: that of the engine. Learns: nobody anything. Cost: where nothing is kept, none. Else a check for each checkpoint
-and a message without payload for each opening; going on costs what `refresh` says.
+Threat model: that of the engine. Learns: nobody anything. Cost: where nothing is kept, none. Else a check for each
+checkpoint and a message without payload for each opening; going on costs what `refresh` says.
 """
 
 from __future__ import annotations

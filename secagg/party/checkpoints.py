@@ -1,8 +1,8 @@
 """What a run keeps at one party, so that after a crash it goes on and does not begin again.
 
-A protocol keeps a checkpoint at a point that all parties pass in one order. A run that goes on is told where: `resumes` is the
-same at all parties, and the protocol takes up what it kept there. Where a run keeps nothing, as in the simulator and in a
-rehearsal, `keep` does nothing.
+A protocol keeps a checkpoint at a point that all parties pass in one order. A run that goes on is told where: `resumes`
+is the same at all parties, and the protocol takes up what it kept there. Where a run keeps nothing, as in the simulator
+and in a rehearsal, `keep` does nothing.
 
 Where checkpoints are written, how they are encrypted, and how parties agree where to go on is no affair of protocols; see
 `secagg.jobs.resuming`.
@@ -108,6 +108,6 @@ class Checkpoints:
         return self._storage.read(self._reads)
 
     def note_opening(self) -> None:
-        """Note that what is computed from the latest checkpoint is going to be opened: no run goes on from an earlier one."""
+        """Note that what is computed from the latest checkpoint is opened: no run goes on from an earlier one."""
         if self._storage is not None and self._last is not None:
             self._storage.note_opening(self._last)

@@ -1,12 +1,12 @@
 """Checkpoints of a program on shared arrays: what its later openings are computed from, as far as it is worked out.
 
 A program says of what it will open, part by part (`Stages.enter`). In each part the frontier is kept: the arrays that have
-their values and that what is still to be worked out needs. That is at the beginning of a part, before each opening, and after
-levels of the graph whenever much has been worked out since. Parties decide that by sizes, which are public, so all keep the
-same.
+their values and that what is still to be worked out needs. That is at the beginning of a part, before each opening, and
+after levels of the graph whenever much has been worked out since. Parties decide that by sizes, which are public, so all
+keep the same.
 
-A run that goes on builds the same graph, gives the nodes of the frontier their values, freshly shared, and works out the rest.
-Nodes are known by their number, and have to have the digest that they had.
+A run that goes on builds the same graph, gives the nodes of the frontier their values, freshly shared, and works out the
+rest. Nodes are known by their number, and have to have the digest that they had.
 
 Threat model, who learns what, cost: those of `mpc.checkpoints`.
 """
@@ -50,7 +50,9 @@ class Stages:
 
     async def share(self, mark: str, needed: Sequence[SharedArray]) -> bool:
         """Take all inputs in that openings need, and enter the first part; see `enter`."""
-        inputs = [node for node in unvalued([x.node for x in needed]) if node.kernel in (INPUT, INPUT_FROM_OUTSIDE)]
+        inputs = [
+            node for node in unvalued([x.node for x in needed]) if node.kernel in (INPUT, INPUT_FROM_OUTSIDE)
+        ]
         if self._checkpoints.resumes is None and inputs:
             await self._engine.work_out(inputs)
         return await self.enter(mark, needed)
@@ -99,7 +101,9 @@ class Stages:
             several = isinstance(node.value, list | tuple)
             for i, x in enumerate(node.value if several else [node.value]):
                 if not isinstance(x, Shares):
-                    raise UsageError(f"a checkpoint keeps shares, and {node.kernel.name} at {node.line} gives others")
+                    raise UsageError(
+                        f"a checkpoint keeps shares, and {node.kernel.name} at {node.line} gives others"
+                    )
                 secrets[f"{node.number} {node.digest.hex()} {i if several else ''}"] = x
         await checkpoints.keep(self._engine.primitives, self._mark, secrets, self._own)
 

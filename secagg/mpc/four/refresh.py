@@ -6,8 +6,8 @@
 3. Every two parties compare digests of the two shares that both hold. Shares are uniform, and both know them, so a digest
    tells nothing.
 
-Honest parties held the same shares when they kept them, for a check came before (`checkpoints.keep`). So a party whose digest
-differs from this one's did not bring what it kept: it is named.
+Honest parties held the same shares when they kept them, for a check came before (`checkpoints.keep`). So a party whose
+digest differs from this one's did not bring what it kept: it is named.
 
 A sharing of zero is known to all who hold shares of it; see `three.refresh` for why that does not matter.
 
@@ -76,7 +76,9 @@ async def _compare(channel: Channel, fresh: Sequence[Held]) -> None:
     for peer, message in (await party.gather(RefreshedShares, list(peers))).items():
         expected = b"".join(mine[j] for j in peers[peer])
         if not hmac.compare_digest(expected, b"".join(message.digests)):
-            raise CheatingError.naming([peer], f"it goes on with other shares than it and {party.me} had kept")
+            raise CheatingError.naming(
+                [peer], f"it goes on with other shares than it and {party.me} had kept"
+            )
 
 
 def _digest(session: bytes, share: int, arrays: Sequence[Array]) -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from secagg.errors import RemoteProtocolError
-from secagg.mpc.groups import Array, Group
+from secagg.mpc.groups import Group
 from secagg.mpc.three.channel import Channel, Held
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.wire import Message
