@@ -42,6 +42,7 @@ from secagg.jobs.run import run_job
 from secagg.jobs.signature import read_record, with_private_part
 from secagg.joint.consortium import Consortium
 from secagg.joint.gates import gates_of
+from secagg.joint.resume import resuming_of
 from secagg.network.identity import Identity, check_name, load_identity
 
 __all__ = ["HomeOption", "duration_of", "identity_at", "run", "who_takes_part"]
@@ -159,6 +160,7 @@ def run(
                 notes.append(str(error))
 
         notes: list[str] = []
+        resuming = None if own_home is None else resuming_of(own_home, job, as_)
         with shown_progress(progress) as on_progress, stop.driving(), _noted(notes):
             result = run_job(
                 job,
@@ -168,6 +170,7 @@ def run(
                 listen=own_address,
                 wait_s=wait_s,
                 gates=() if own_home is None else gates_of(own_home, job, own_identity),
+                resuming=resuming,
                 on_progress=stop.before(on_progress),
                 on_failure=failed,
             )
@@ -176,6 +179,8 @@ def run(
             if result.rows is not None:
                 result = replace(result, rows=own_tables.in_own_spelling(result.rows))
         table_file, record_file = result.write(output, own_identity)
+        if resuming is not None:
+            resuming.delete()
         _tell(result.record, table_file, record_file)
         moved = [path for path in (table_file, record_file) if path is not None and path.parent != out]
         if moved:
@@ -253,6 +258,9 @@ def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) ->
         say(console, f"{name}: {text}")
     if (told := record.get("result_rows")) is not None:
         say(console, f"{name}: {told} {'row' if told == 1 else 'rows'} in the result: {table_file}")
+    if record["ledger"] is None:
+        say(console, f"{name}: the result of the run that ended before it was written; record: {record_file}")
+        return
     total = record["ledger"]["total"]
     say(
         console,

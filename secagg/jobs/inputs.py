@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import json
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,7 @@ class InputTables:
         inputs, conventions = job.pattern_at(me).inputs, job.data
         if identifiers and me in job.input_parties:
             inputs, conventions = identifying(job, me)
+        self._taken_up: dict[str, Any] | None = None
         if not sources:
             sources = [f"{name}={PREFIX}{_entry_name(job, name, source_file)}" for name in inputs]
         by_name = _by_table(inputs, [sources] if isinstance(sources, str) else sources, "--data", "=")
@@ -128,7 +130,20 @@ class InputTables:
 
     def described(self) -> dict[str, Any]:
         """Return what a run record says of each table: where it was, how it was read, what came of it."""
-        return {name: table.described() for name, table in self._tables.items()}
+        return self._taken_up or {name: table.described() for name, table in self._tables.items()}
+
+    def kept(self) -> dict[str, Any]:
+        """Return what a run that goes on has to know of the tables that it does not read again."""
+        return {
+            "described": json.dumps(self.described()),
+            "spelling": {name: table.own_spelling for name, table in self._tables.items()},
+        }
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Take up what was known of the tables when the run began."""
+        self._taken_up = json.loads(kept["described"])
+        for name, table in self._tables.items():
+            table.own_spelling = kept["spelling"][name]
 
 
 def identifying(job: Job, me: PartyId | None) -> tuple[Mapping[str, Schema], Conventions]:

@@ -141,6 +141,7 @@ class QueryPattern:
     name: ClassVar[str] = "query"
     Parameters: ClassVar[type[msgspec.Struct]] = QueryParameters
     phases: ClassVar[tuple[str, ...]] = queries.PHASES
+    keeps_checkpoints: ClassVar[bool] = True
     roles: ClassVar[Mapping[str, RoleSize]] = {
         INPUT: RoleSize(1, 255),
         COMPUTING: RoleSize(3, 4),

@@ -184,6 +184,7 @@ class Resuming:
             if surely and not self._folder.have_all_ended(line.first):
                 continue
             if (content := self._folder.ended(line.first)) is not None:
+                self._first = line.first
                 return content
         return None
 

@@ -156,10 +156,10 @@ class Part:
         if self._read is None:
             return
         tables = self._entering(self._read()) if kept is None else kept["tables"]
-        known = self._read if isinstance(self._read, Rereadable) else None
-        if kept is not None and known is not None:
-            known.take_up(kept["read"])
-        if kept is None and self._resuming is not None:
+        if kept is not None:
+            self.take_up(kept)
+        elif self._resuming is not None:
+            known = self._read if isinstance(self._read, Rereadable) else None
             self._resuming.will_begin({"tables": tables, "read": None if known is None else known.kept()})
         job = self.job
         self.contribution = job.pattern_at(self.me).prepare(job.parameters, job.terms, tables)
@@ -174,6 +174,11 @@ class Part:
         for gate in screens:
             tables = gate.screen(self.job, self.me, tables)
         return tables
+
+    def take_up(self, kept: Content) -> None:
+        """Take up what was known of this party's tables when the run began, in place of reading them."""
+        if isinstance(self._read, Rereadable):
+            self._read.take_up(kept["read"])
 
     async def __call__(self, party: Party) -> Result | None:
         job = self.job
@@ -193,13 +198,18 @@ class Part:
             with party.phase(gating.PHASE):
                 self.stated = await gating.pass_gates(party, self.run_at_hand(), self.gates, self._identity)
         expected = self.me in job.pattern.recipients(job.terms)
-        if self._resuming is not None:
-            party.checkpoints = self._resuming.checkpoints(party)
+        # What a pattern that keeps no checkpoints opened once, it could open again for other data of a party that lies.
+        goes_on = getattr(job.pattern, "keeps_checkpoints", False)
+        if self._resuming is not None and not goes_on:
+            self._resuming.delete()
+        resuming = self._resuming if goes_on else None
+        if resuming is not None:
+            party.checkpoints = resuming.checkpoints(party)
         result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
         check_result(job, self.me, result, expected=expected)
         rows = None if result is None else list(result)
-        if self._resuming is not None:
-            await self._resuming.end(
+        if resuming is not None:
+            await resuming.end(
                 party, {"rows": rows, "session": self.session, "declared": json.dumps(self.declared)}
             )
         return rows
@@ -273,7 +283,7 @@ def run_job(
     about_job, columns = described_job(job, me), job.pattern.results
     addresses = {member.name: member.address for member in job.members}
     if resuming is not None and (kept := resuming.ended(surely=True)) is not None:
-        return _kept_result(part, kept, about_job)
+        return _kept_result(part, resuming, kept, about_job)
     started, begin = datetime.datetime.now(datetime.UTC), time.monotonic()
 
     def report(party: Party) -> None:
@@ -330,7 +340,7 @@ def run_job(
         if resuming is not None:
             # The others may have ended well before this party could say that it did.
             if (kept := resuming.ended(surely=False)) is not None and not part.resumes and _is_alone(error):
-                return _kept_result(part, kept, about_job)
+                return _kept_result(part, resuming, kept, about_job)
             resuming.failed(error)
         failed = recorded(error=error)
         if on_failure is not None:
@@ -344,9 +354,10 @@ def _is_alone(error: BaseException) -> bool:
     return isinstance(error, PeerMissingError)
 
 
-def _kept_result(part: Part, kept: Content, about_job: Mapping[str, Any]) -> PartyResult:
+def _kept_result(part: Part, resuming: Resuming, kept: Content, about_job: Mapping[str, Any]) -> PartyResult:
     """Return the result of a run that had ended, and of which this party could not write the result."""
     job, now = part.job, datetime.datetime.now(datetime.UTC)
+    part.take_up(resuming.content())
     rows = kept["rows"]
     known = record(
         job,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -99,6 +99,7 @@ class GroupByPattern(ABC):
     Parameters: type[msgspec.Struct]
     roles: Mapping[str, RoleSize] = {INPUT: RoleSize(2, 255), COMPUTING: RoleSize(3, 4)}
     phases: tuple[str, ...] = group_by.PHASES
+    keeps_checkpoints: ClassVar[bool] = True
 
     @abstractmethod
     def fields(self, parameters: Any) -> Sequence[Field]:

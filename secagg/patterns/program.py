@@ -157,6 +157,7 @@ class ProgramPattern(ABC):
     Parameters: type[msgspec.Struct]
     roles: Mapping[str, RoleSize] = {INPUT: RoleSize(2, 255), COMPUTING: RoleSize(3, 4)}
     phases: tuple[str, ...] = PHASES
+    keeps_checkpoints: ClassVar[bool] = True
     about: ClassVar[str | None] = None
     tells: str
     refusals: ClassVar[tuple[str, ...]] = ()

@@ -7,13 +7,58 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from secagg.jobs.checkpoints import CheckpointFolder, folder_key
-from secagg.jobs.job import Job
+from secagg.jobs.job import Job, Member, Window
 from secagg.jobs.resuming import Resuming
 from secagg.jobs.run import Part
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import Fault, Outcome, simulate
+from secagg.network.tcp import Timeouts
 from secagg.patterns.pattern import Tables
+from secagg.patterns.registry import find
+
+LAYOUTS = {  # who puts in data, and who computes
+    "three": ("abc", "abc"),
+    "four outside": ("ab", "wxyz"),
+    "five, three compute": ("abcde", "bde"),
+}
+
+
+def make_job(layout: str) -> Job:
+    """Return a job in which every account is told."""
+    inputs, computing = (tuple(f"bank_{letter}" for letter in part) for part in LAYOUTS[layout])
+    installed = find("collectors")
+    return Job(
+        name="test",
+        installed=installed,
+        parameters=installed.pattern.Parameters(min_senders=1, min_banks=1, min_total_cents=1),
+        window=Window(),
+        members=tuple(Member(name, ("127.0.0.1", 1), None) for name in dict.fromkeys((*inputs, *computing))),
+        roles={"input": inputs, "computing": computing},
+        pad_rows_to=1,
+        timeouts=Timeouts(connect_s=20, silence_s=10, message_s=20),
+    )
+
+
+def make_tables(job: Job, rows: int = 6) -> dict[str, Tables]:
+    """Return a small table for each input party."""
+    rng = np.random.default_rng(7)
+
+    def some(prefix: str) -> Any:
+        return np.array([f"{prefix}-{i}" for i in rng.integers(0, 4, rows)], object)
+
+    return {
+        name: {
+            "transfers": {
+                "beneficiary": some("ACCOUNT"),
+                "sender": some(f"CUSTOMER-{name}"),
+                "amount": rng.integers(1, 40_000, rows),
+            }
+        }
+        for name in job.input_parties
+    }
 
 
 @functools.cache

@@ -1,0 +1,24 @@
+"""Where an organisation keeps what an interrupted run goes on from: in its own folder, under a key of its own.
+
+How parties agree where a run goes on stands in `secagg.jobs.resuming`, what is kept in `secagg.jobs.checkpoints`.
+"""
+
+from __future__ import annotations
+
+from secagg.home import Home
+from secagg.jobs.checkpoints import CheckpointFolder, folder_key
+from secagg.jobs.job import Job
+from secagg.jobs.resuming import Resuming
+from secagg.party import PartyId
+
+__all__ = ["resuming_of"]
+
+
+def resuming_of(home: Home, job: Job, me: PartyId) -> Resuming:
+    """Return this party's checkpoints of a job.
+
+    Raises:
+      UsageError: the folder or its key cannot be used.
+    """
+    folder = CheckpointFolder(home.checkpoints, folder_key(home.keys), job=job.digest, me=me)
+    return Resuming(folder, job)
