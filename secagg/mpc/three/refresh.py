@@ -1,4 +1,4 @@
-"""Fresh shares of secrets that a run goes on with: a sharing of zero is added to them [OY91, section 3; AFLNO16].
+"""Fresh shares of secrets that a run goes on with: a sharing of zero is added to them [HJKY95].
 
 Each computing party sends the two others a seed. From all three comes one stream, from which all draw the same z_0 and z_1,
 and z_2 = -(z_0 + z_1). P_i adds z_i and z_{i+1} to what it holds.
