@@ -88,6 +88,7 @@ class Part:
       gates: what must pass before anything is shared; all parties have gates of the same names.
       identity: whose key signs what the gates state; not needed without gates.
       resuming: this party's checkpoints of the job; all parties have some, or none.
+      resumes: the first session of a run that goes on, where that is known without checkpoints.
 
     Attributes:
       contribution: what this party puts in, once it is read.
@@ -113,6 +114,7 @@ class Part:
         gates: Sequence[Gate] = (),
         identity: Identity | None = None,
         resuming: Resuming | None = None,
+        resumes: bytes | None = None,
     ) -> None:
         job.check_takes_part(me)
         if (read is not None) != (me in job.input_parties):
@@ -127,7 +129,7 @@ class Part:
         self.job = job
         self.me = me
         self.gates = gating.ordered(gates)
-        self.resumes: bytes | None = None
+        self.resumes = resumes
         self.stated: dict[PartyId, GateStatements] = {}
         self.contribution: Contribution | None = None
         self.agreed: Agreed | None = None

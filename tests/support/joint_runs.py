@@ -87,11 +87,10 @@ def run_jointly(
             functools.partial(given.__getitem__, name) if name in BANKS else None,
             gates=gates(homes[name]),
             identity=identity(name),
+            resumes=resumes,
         )
         for name in ROSTER
     }
-    for part in parts.values():
-        part.resumes = resumes
     outcome = simulate(parts, faults=faults)
     ended: dict[str, BaseException | None] = {name: outcome.errors.get(name) for name in ROSTER}
     for name, part in parts.items():
