@@ -21,6 +21,7 @@ from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
 from secagg.cli.patterns import patterns
 from secagg.cli.preflight import preflight
+from secagg.cli.report import report
 from secagg.cli.run import run
 from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Exit status: 0 done, 1 failed, 2 a mistake of one's own, 3 done with the result written elsewhere, 130 stopped.",
 )
-for command in (patterns, explain, check, preflight, run, verify, demo.demo):
+for command in (patterns, explain, check, preflight, run, verify, report, demo.demo):
     app.command()(command)
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")

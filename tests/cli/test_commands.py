@@ -35,7 +35,7 @@ from secagg.network.identity import create_identity, fingerprint, load_certifica
 
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
-    ["run"], ["check"], ["patterns"], ["verify"], ["explain"],
+    ["run"], ["check"], ["patterns"], ["verify"], ["explain"], ["report"],
     ["budget"], ["budget", "set"], ["budget", "show"], ["budget", "log"], ["budget", "accept"], ["budget", "moved"],
     ["budget", "restart"],
     ["audit"], ["audit", "verify"], ["audit", "compare"], ["audit", "export"], ["audit", "anew"],

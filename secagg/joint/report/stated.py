@@ -1,0 +1,113 @@
+"""What gates stated before a run, in words.
+
+Statements are read by their shape and not by their gates' own types: a report also tells of runs with gates that this
+release does not have. What is not understood is told as its size and digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+_LONGEST: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What one party stated at one gate, as lines of text."""
+
+    gate: str
+    party: str
+    lines: tuple[str, ...]
+
+
+def stated_by_gate(gates: Mapping[str, Any]) -> tuple[Stated, ...]:
+    """Return what each party stated, by gate; `gates` is that of a run record.
+
+    Raises:
+      TypeError, AttributeError, KeyError: it is none.
+    """
+    found = [
+        Stated(str(gate), str(party), _lines(str(gate), statement))
+        for party, told in gates.items()
+        for gate, statement in told["statements"].items()
+    ]
+    return tuple(sorted(found, key=lambda one: (one.gate, one.party)))
+
+
+def _lines(gate: str, encoded: Any) -> tuple[str, ...]:
+    try:
+        statement = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        return ("something that cannot be read",)
+    if not statement:
+        return ("nothing",)
+    try:
+        lines = _READ.get(gate, _plain)(msgspec.msgpack.decode(statement))
+    except (
+        msgspec.MsgspecError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ):
+        digest = hashlib.sha256(statement).hexdigest()[:16]
+        lines = [f"{len(statement)} bytes, SHA-256 {digest}"]
+    return tuple(line[:_LONGEST] for line in lines) or ("nothing",)
+
+
+def _approval(content: Any) -> list[str]:
+    consortium, version, template_runs, content_runs, approvals = content
+    lines = [f"consortium version {version}, digest {consortium.hex()[:16]}"]
+    lines += [f"runs before this one: {template_runs} of the template, {content_runs} of this very job"]
+    for one in approvals:
+        name, times = f"{one['party']}/{one['person']}", one["times"]
+        lines.append(f"approved by {name} as a {one['kind']} at {one['at']}, for {times} runs")
+    return lines
+
+
+def _audit(content: Any) -> list[str]:
+    length, hashes, _ = content
+    return [f"log of {length} entries, head {hashes[-1].hex()[:16]}"]
+
+
+def _budget(content: Any) -> list[str]:
+    lines = [f"tables that are charged: {', '.join(map(str, content['tables'])) or 'none'}"]
+    for one in content["releases"]:
+        tables = ", ".join(map(str, one["tables"]))
+        lines.append(
+            f"spent: epsilon {one['epsilon']:g}, delta {one['delta']:g} a {one['unit']}, of {tables}"
+        )
+    return lines if content["releases"] else [*lines, "spent: one run; no noise was asked for"]
+
+
+def _consent(content: Any) -> list[str]:
+    lines = [
+        f"{table}: {rows} rows did not enter, by exclusion lists"
+        for table, rows in content["excluded"].items()
+    ]
+    lines += [
+        f"{table}: k = {k}, l = {diverse} as rows enter" for table, (k, diverse) in content["checked"].items()
+    ]
+    return lines or ["no exclusions are told, and no anonymity was asked for"]
+
+
+def _plain(content: Any) -> list[str]:
+    items = content.items() if isinstance(content, Mapping) else enumerate(content)
+    return [f"{name}: {value.hex()[:32] if isinstance(value, bytes) else value}" for name, value in items]
+
+
+_READ: Final[Mapping[str, Callable[[Any], list[str]]]] = {
+    "approval": _approval,
+    "audit": _audit,
+    "budget": _budget,
+    "consent": _consent,
+}
