@@ -163,7 +163,7 @@ def load_report(
       run: its record, or a folder with one.
       certificate: the party's, as the party gave it.
       log: the party's audit log; None where there is none to look into.
-      with_result: whether the result is shown.
+      with_result: whether the result and the private part of the record are shown.
 
     Raises:
       UsageError: there is no record, or it cannot be read.
@@ -173,7 +173,8 @@ def load_report(
     path = find_record(run)
     record = read_record(path)
     signer = verify_record(record, certificate)
-    full = with_private_part(record, path)
+    # A copy for others holds nothing of the private part.
+    full = with_private_part(record, path) if with_result else record
     checks = [_of_signature(record, signer, known=certificate is not None)]
     answer, note, found = _answer(full, path, shown=with_result)
     checks += [*found, _of_log(record, log)]
