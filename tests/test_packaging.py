@@ -43,9 +43,12 @@ def test_the_wheel_claims_one_import_name(wheel: set[str]) -> None:
     assert {name.partition("/")[0] for name in wheel} == {"secagg", f"secagg-{secagg.__version__}.dist-info"}
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(wheel: set[str]) -> None:
+def test_the_wheel_holds_every_module_and_template_and_nothing_else(wheel: set[str]) -> None:
     packed = {name for name in wheel if name.startswith("secagg/")}
-    assert packed == {str(path.relative_to(ROOT)) for path in SOURCES} | {"secagg/py.typed"}
+    templates = [
+        path for path in (ROOT / "secagg").rglob("templates/*") if path.suffix in (".html", ".css", ".md")
+    ]
+    assert packed == {str(path.relative_to(ROOT)) for path in (*SOURCES, *templates)} | {"secagg/py.typed"}
 
 
 def test_the_wheel_carries_the_license(wheel: set[str]) -> None:
