@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,6 +20,14 @@ from secagg.query.joint_run import QueryTerms, owners_of, plan_query
 from secagg.query.rules import OwnerRules, load_rules
 
 __all__ = ["explain"]
+
+
+class Reveal(StrEnum):
+    """To whom the result is opened."""
+
+    RESULT = "result"
+    OWNERS = "owners"
+
 
 _ASSUMED_ROWS: Final = 100_000
 _LONGEST_QUERY: Final = 1 << 20  # bytes
@@ -40,6 +49,12 @@ def explain(
             metavar="NAME", help="Who gets the result (repeat); the first computing party by default."
         ),
     ] = None,
+    reveal: Annotated[
+        Reveal,
+        typer.Option(
+            help="Who gets the result: those named by --to, or also each owner the rows about its own identifiers."
+        ),
+    ] = Reveal.RESULT,
     computing: Annotated[
         int, typer.Option(min=3, max=4, help="How many parties compute: 3, or 4 of which one may lie.")
     ] = 3,
@@ -61,9 +76,13 @@ def explain(
     text = _text(query)
     owners = owners_of(text, declaration)
     parties = (*owners, *(f"computing-{i}" for i in range(1, 5)))[:computing]
-    receivers = tuple(dict.fromkeys(to or parties[:1]))
-    plan = plan_query(text, declaration, receivers, _rules(rules or []) if rules else None)
-    terms = QueryTerms(tuple(dict.fromkeys([*owners, *parties, *receivers])), parties, receivers)
+    to_owners = reveal is Reveal.OWNERS
+    receivers = tuple(dict.fromkeys(to or (() if to_owners else parties[:1])))
+    own = tuple(name for name in owners if to_owners and name not in receivers)
+    terms = QueryTerms(
+        tuple(dict.fromkeys([*owners, *parties, *receivers])), parties, receivers, about_own=own
+    )
+    plan = plan_query(text, declaration, terms.recipients, _rules(rules or []) if rules else None)
     _show(stdout(), explained(plan, terms, _rows(rows or [], owners)), assumed=not rows)
 
 

@@ -330,6 +330,7 @@ class Job:
             lines += [f"pattern = {text(self.pattern.name)}", f"max_rows = {self.max_rows}"]
         else:
             lines += [f"sql = {_lines(query.sql)}", f"tables = {_lines(query.declared)}"]
+            lines += [f"reveal = {text(query.reveal)}"]
         lines += ["", "[parameters]"]
         lines += [f"{name} = {value}" for name, value in self.shown_parameters().items()]
         lines += ["", "[data]", f"currency_decimals = {self.data.currency_decimals}"]

@@ -48,6 +48,7 @@ In place of `pattern`, a job file may have a query; see `query`. Both are paths 
 
     sql = "query.sql"
     tables = "tables.toml"          # the declaration of the tables that it reads
+    reveal = "result"               # or "owners": each input party gets the rows about its own identifiers
 
     [rules]                         # optional: the rule file of each owner of a table; without them nothing is suppressed
     north = "north-rules.toml"
@@ -81,7 +82,7 @@ from secagg.jobs.job_parties import (
     check_window,
 )
 from secagg.jobs.parameters import read_parameters
-from secagg.jobs.query import RESULT, QueryPattern, read_query
+from secagg.jobs.query import RESULT, QueryPattern, Reveal, read_query
 from secagg.party import PartyId
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
@@ -108,6 +109,7 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     sql: str | None = None
     tables: str | None = None
     rules: dict[str, str] = {}
+    reveal: Reveal = "result"
     parameters: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
     window: WindowField = msgspec.field(default_factory=WindowField)
@@ -232,6 +234,10 @@ def _installed(fields: _JobFile, folder: Path) -> Installed:
             raise FieldFault(
                 "rules", "owners' rules are about a query, and this job has a pattern; leave them out"
             )
+        if fields.reveal != "result":
+            raise FieldFault(
+                "reveal", "the pattern says who is told; this field is about a query, leave it out"
+            )
         try:
             return find(fields.pattern)
         except UsageError as error:
@@ -243,9 +249,14 @@ def _installed(fields: _JobFile, folder: Path) -> Installed:
         raise FieldFault(missing, "this field is missing; a query needs `sql` and `tables`")
     if fields.max_rows != MAX_ROWS:
         raise FieldFault("max_rows", "the declaration says how many rows each table has; leave it out")
-    told = fields.roles.get(RESULT) or fields.roles.get(INPUT)  # checked below, as all roles are
-    receivers = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
-    return read_query(fields.sql, fields.tables, fields.rules, receivers, folder)
+    # Roles are checked below, as all are.
+    named, owners = (_names(fields.roles.get(role)) for role in (RESULT, INPUT))
+    receivers = [*named, *owners] if fields.reveal == "owners" else named or owners
+    return read_query(fields.sql, fields.tables, fields.rules, receivers, fields.reveal, folder)
+
+
+def _names(told: Any) -> list[str]:
+    return [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
 
 
 def _data(data: _Data, pattern: Pattern) -> Conventions:

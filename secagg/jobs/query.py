@@ -2,7 +2,7 @@
 
 Each input party reads those of its tables that the query reads, checks them, and computes alone what needs its own rows
 only. The rest is computed on shares; see `query.joint_run`. The result is told to the parties of the role `result`, or to
-all input parties.
+all input parties; where the job says so, each input party is told the rows about its own identifiers.
 
 Parties compare the texts of query and declaration, and the version of the parser that makes a plan of them.
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import duckdb
 import msgspec
@@ -64,6 +64,7 @@ from secagg.query.schema import (
 from secagg.toml_files import FieldFault
 
 RESULT: Final = "result"  # the role of those who are told
+Reveal: TypeAlias = Literal["result", "owners"]
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_LINE: Final = 2000  # characters; a job file that holds the text has at most 4096 with escapes
 _MOST: Final = 10**17  # the largest integer of a schema's range
@@ -129,6 +130,8 @@ class QueryPattern:
       plan: what is computed where.
       sql, declared: the agreed texts of the query and of the declaration.
       rules: the agreed texts of the owners' rule files, by owner; none where nothing is suppressed.
+      reveal: "result" opens the result to the role `result`, or to all input parties; "owners" opens to each input party
+        the rows about its own identifiers, and to the role `result` the whole.
       me: the input party whose tables `inputs` and `prepare` are about; "" for all tables.
     """
 
@@ -136,6 +139,7 @@ class QueryPattern:
     sql: str
     declared: str
     rules: Mapping[PartyId, str] = field(default_factory=dict)
+    reveal: Reveal = "result"
     me: PartyId = ""
 
     name: ClassVar[str] = "query"
@@ -167,6 +171,7 @@ class QueryPattern:
         return {
             "sql": self.sql,
             "tables": self.declared,
+            "reveal": self.reveal,
             **{f"rules.{owner}": text for owner, text in self.rules.items()},
             "the parser of SQL": f"sqlglot {importlib.metadata.version('sqlglot')}",
         }
@@ -270,8 +275,18 @@ class QueryPattern:
         return max(padded(declared[table].max_rows, terms.pad_rows_to) for table in self._read)
 
     def recipients(self, terms: Terms) -> tuple[PartyId, ...]:
-        """Return who is told: the role `result`, or all input parties."""
-        return tuple(terms.roles.get(RESULT, ())) or terms.input_parties
+        """Return who is told: the role `result`, or all input parties; and owners of rows."""
+        return tuple(dict.fromkeys([*self._receivers(terms), *self._about_own(terms)]))
+
+    def _receivers(self, terms: Terms) -> tuple[PartyId, ...]:
+        named = tuple(terms.roles.get(RESULT, ()))
+        return named if named or self.reveal == "owners" else terms.input_parties
+
+    def _about_own(self, terms: Terms) -> tuple[PartyId, ...]:
+        if self.reveal == "result":
+            return ()
+        named = self._receivers(terms)
+        return tuple(name for name in terms.input_parties if name not in named)
 
     def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:
         """Return everything that a run opens, and to whom."""
@@ -302,8 +317,13 @@ class QueryPattern:
         rules = f", under the rules of {', '.join(self.rules)}" if self.rules else ""
         names = any(isinstance(kind, Identifier) for kind in self.results.values())
         strange = "; an identifier that its own rows have not is shown as a pseudonym" if names else ""
-        what = f"the result of the query, at most {self.plan.root.max_rows} rows of {columns}{rules}{strange}"
-        return [*found, Disclosure(what, self.recipients(terms))]
+        most = f"at most {self.plan.root.max_rows} rows of {columns}{rules}"
+        if whole := self._receivers(terms):
+            found.append(Disclosure(f"the result of the query, {most}{strange}", whole))
+        if own := self._about_own(terms):
+            what = f"of the result of the query, {most}: the rows about identifiers that its own rows have"
+            found.append(Disclosure(what, own, each_its_own=True))
+        return found
 
     def trust(self, terms: Terms) -> str:
         """Return what is taken of the computing parties: three follow the protocol, of four one may lie."""
@@ -343,7 +363,7 @@ class QueryPattern:
 
     def reference(
         self,
-        parameters: Any,  # noqa: ARG002  # as every pattern's
+        parameters: Any,
         terms: Terms,
         tables: Mapping[PartyId, Tables],
     ) -> dict[PartyId, list[tuple[Any, ...]]]:
@@ -370,7 +390,14 @@ class QueryPattern:
                         [blank | dict(zip(names, row, strict=True)) for row in found.fetchall()],
                     )
             rows = [self._shown(row) for row in pool.run(self.plan.query)]
-        return {name: list(rows) for name in self.recipients(terms)}
+        told = {name: list(rows) for name in self._receivers(terms)}
+        for name in self._about_own(terms):
+            source = from_columns(declared, tables[name])
+            mine = prepare(self.plan, name, source, announce_filtered=parameters.announce_filtered)
+            own = queries.own_identifiers(self.plan, mine)
+            at = self.plan.root.names.index(queries.own_column(self.plan))
+            told[name] = [row for row in rows if row[at] in own]
+        return told
 
     def prepare(self, parameters: Any, terms: Terms, tables: Tables) -> OwnRows:  # noqa: ARG002
         """Return what the input party `me` puts in.
@@ -419,7 +446,8 @@ class QueryPattern:
         return queries.QueryTerms(
             terms.parties,
             terms.roles[COMPUTING],
-            self.recipients(terms),
+            self._receivers(terms),
+            self._about_own(terms),
             step=terms.pad_rows_to,
             announce_filtered=parameters.announce_filtered,
         )
@@ -432,13 +460,14 @@ class QueryPattern:
 
 
 def read_query(
-    query: str, tables: str, rules: Mapping[str, str], receivers: Sequence[str], folder: Path
+    query: str, tables: str, rules: Mapping[str, str], receivers: Sequence[str], reveal: Reveal, folder: Path
 ) -> Installed:
     """Return the pattern of a job that names a query.
 
     Args:
       query, tables, rules: paths from the folder of the job file; or the texts themselves, which have a line end.
-      receivers: to whom the result is opened.
+      receivers: to whom the result is opened, or a part of it.
+      reveal: see `QueryPattern`.
 
     Raises:
       FieldFault: a file that cannot be read, or a query or a declaration that cannot be used.
@@ -457,7 +486,7 @@ def read_query(
         plan = queries.plan_query(text, declaration, receivers, parsed or None)
     except UsageError as error:
         raise FieldFault("sql", str(error)) from None
-    return Installed(QueryPattern(plan, text, written, allowed), Origin("secagg", release.RELEASE))
+    return Installed(QueryPattern(plan, text, written, allowed, reveal), Origin("secagg", release.RELEASE))
 
 
 def _rules(owner: str, text: str) -> OwnerRules:

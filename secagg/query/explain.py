@@ -111,14 +111,13 @@ def _opened(plan: Plan, terms: QueryTerms) -> Iterator[tuple[str, str]]:
     if any(isinstance(one, Join) and one.how in ("inner", "left") for one in relations(plan.root)):
         yield ", ".join(terms.computing), "whether keys that were declared unique are so"
     columns = ", ".join(f"{column.name} ({column.domain})" for column in plan.root.columns)
-    whom = ", ".join(terms.receivers)
-    if terms.each_its_own:
+    if terms.receivers:
+        yield ", ".join(terms.receivers), f"up to {plan.root.max_rows} rows: {columns}"
+    if terms.about_own:
         yield (
-            f"each of {whom}",
+            f"each of {', '.join(terms.about_own)}",
             f"of up to {plan.root.max_rows} rows, those about its own identifiers: {columns}",
         )
-    else:
-        yield whom, f"up to {plan.root.max_rows} rows: {columns}"
 
 
 # The plan as a tree.

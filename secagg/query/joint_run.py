@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class QueryTerms:
       parties: all.
       computing: three or four of them.
       receivers: who gets the result.
-      each_its_own: each receiver, an owner, gets the rows of the result whose identifier its own rows have.
+      about_own: owners each of whom gets the rows of the result whose identifier its own rows have.
       step: row counts are rounded up to multiples of it.
       announce_filtered: row counts are those of what owners' own parts leave.
     """
@@ -70,9 +70,14 @@ class QueryTerms:
     parties: tuple[PartyId, ...]
     computing: tuple[PartyId, ...]
     receivers: tuple[PartyId, ...]
-    each_its_own: bool = False
+    about_own: tuple[PartyId, ...] = ()
     step: int = 1
     announce_filtered: bool = False
+
+    @property
+    def recipients(self) -> tuple[PartyId, ...]:
+        """All who are told something."""
+        return tuple(dict.fromkeys([*self.receivers, *self.about_own]))
 
 
 class ResultShape(Message, frozen=True):
@@ -120,10 +125,14 @@ def check(plan: Plan, terms: QueryTerms) -> None:
         raise PlanError(
             f"expected three or four computing parties, got {', '.join(terms.computing) or 'none'}"
         )
-    if not terms.receivers:
+    if not terms.recipients:
         raise PlanError("expected somebody whom the result is revealed to, got nobody")
-    if terms.each_its_own:
-        _own_column(plan)
+    if terms.about_own:
+        own_column(plan)
+        if outsiders := [name for name in terms.about_own if name not in plan.owners]:
+            raise PlanError(
+                f"rows of their own are revealed to owners, and {', '.join(outsiders)} hold no table that the query reads"
+            )
     check_rules(plan, terms)
     cost(
         lambda party: check_computable(party, plan, terms.computing),
@@ -136,10 +145,10 @@ def check_rules(plan: Plan, terms: QueryTerms) -> None:
     """Refuse what the rules that were applied to a plan do not allow, as `check` says."""
     if plan.rules is None:
         return
-    if (allowed := plan.rules.receivers) != set(terms.receivers):
+    if (allowed := plan.rules.receivers) != set(terms.recipients):
         raise RuleError(
             f"the rules were applied for a result opened to {', '.join(sorted(allowed))}, and it is to be opened to "
-            f"{', '.join(terms.receivers)}; plan the query for these"
+            f"{', '.join(terms.recipients)}; plan the query for these"
         )
     if terms.announce_filtered:
         raise RuleError(
@@ -148,7 +157,7 @@ def check_rules(plan: Plan, terms: QueryTerms) -> None:
         )
 
 
-def _own_column(plan: Plan) -> str:
+def own_column(plan: Plan) -> str:
     """Return the column of the result that says whose a row is: the first identifier."""
     for column in plan.root.columns:
         if column.domain.kind == "identifier":
@@ -242,11 +251,11 @@ async def take_part(
         if mine is not None and resumes is None:
             with party.phase("share"):
                 await share_rows(party, terms.computing, inputs)
-        if party.me in terms.receivers:
+        if party.me in _told(plan, terms):
             with party.phase("open"):
                 opened = await receive_rows(party, terms.computing, await _shape(party, plan, terms))
     if opened is None:
-        return None
+        return [] if party.me in terms.about_own else None
     columns = [
         one.floats().tolist()
         if one.of.kind == "real" and one.null is None
@@ -328,24 +337,50 @@ def _parts(
     by_block: Sequence[tuple[Block, tables.Table]],
 ) -> list[tuple[tuple[PartyId, ...], Rows]]:
     """Return what is opened to whom."""
-    if not terms.each_its_own:
-        return [(terms.receivers, rows)]
-    column = _own_column(plan)
-    sources = {dependence.source for dependence in plan.root[column].lineage}
     found: list[tuple[tuple[PartyId, ...], Rows]] = []
-    for receiver in terms.receivers:
-        own = []
-        for block, table in by_block:
-            if block.holder != receiver:
-                continue
-            for known in block.local.shared:
-                if known.domain.kind == "identifier" and sources & {d.source for d in known.lineage}:
-                    key = tables.Column(table[known.name].values, table[known.name].null)
-                    own.append(tables.Table({f"{column}\0own": key}, table.valid))
-        if own:
-            joined, _ = tables.join(rows.table, tables.concat(own), [(column, f"{column}\0own")], how="semi")
-            found.append(((receiver,), rows.with_table(joined)))
+    if terms.receivers:
+        found.append((terms.receivers, rows))
+    for receiver in _told(plan, terms):
+        if receiver in terms.receivers:
+            continue
+        column = own_column(plan)
+        own = [
+            tables.Table({f"{column}\0own": tables.Column(table[name].values, table[name].null)}, table.valid)
+            for block, table in by_block
+            if block.holder == receiver
+            for name in identifiers_of(plan, block.local)
+        ]
+        joined, _ = tables.join(rows.table, tables.concat(own), [(column, f"{column}\0own")], how="semi")
+        found.append(((receiver,), rows.with_table(joined)))
     return found
+
+
+def own_identifiers(plan: Plan, prepared: Prepared) -> frozenset[str]:
+    """Return an owner's identifiers by which rows of the result are its own."""
+    found: set[str] = set()
+    for part in prepared.parts:
+        same = part.local.held[prepared.owner].same
+        wanted = {same.get(name, name) for name in identifiers_of(plan, part.local)}
+        for column in part.columns:
+            if column.of.name in wanted:
+                found |= {one for one, row in zip(column.values, part.rows, strict=True) if row and one}
+    return frozenset(found)
+
+
+def identifiers_of(plan: Plan, local: planner.Local) -> list[str]:
+    """Return the columns of a leaf by which rows of the result are its owner's own."""
+    sources = {dependence.source for dependence in plan.root[own_column(plan)].lineage}
+    return [
+        column.name
+        for column in local.shared
+        if column.domain.kind == "identifier" and sources & {d.source for d in column.lineage}
+    ]
+
+
+def _told(plan: Plan, terms: QueryTerms) -> tuple[PartyId, ...]:
+    """Return to whom something is opened: not to an owner that shares no identifiers, which has no rows of its own."""
+    own = [name for name in terms.about_own if any(identifiers_of(plan, local) for local in plan.of(name))]
+    return tuple(dict.fromkeys([*terms.receivers, *own]))
 
 
 async def _shape(party: Party, plan: Plan, terms: QueryTerms) -> Shape:
@@ -385,7 +420,7 @@ def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequen
         await before(party)
         for _ in [size for block in every if block.holder == party.me for size in _sizes(block)]:
             await share_nothing(party, terms.computing)
-        if party.me in terms.receivers and (await _shape(party, plan, terms)).rows:
+        if party.me in _told(plan, terms) and (await _shape(party, plan, terms)).rows:
             await receive_nothing(party, terms.computing, int64)
 
     others = {name: outside for name in terms.parties if name not in terms.computing}
@@ -434,7 +469,8 @@ def run(
     chosen = _computing(owners_of(text, declared), computing)
     receivers = chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
     plan = plan_query(text, declared, receivers, rules)
-    return _simulated(plan, tables_by_org, chosen, receivers, False, announce_filtered)[receivers[0]]
+    terms = QueryTerms((), chosen, receivers, announce_filtered=announce_filtered)
+    return _simulated(plan, tables_by_org, terms)[receivers[0]]
 
 
 def run_for_owners(
@@ -449,7 +485,9 @@ def run_for_owners(
     declared = _declared(declaration)
     owners = owners_of(text, declared)
     plan = plan_query(text, declared, owners, rules)
-    return _simulated(plan, tables_by_org, _computing(owners, computing), owners, True, False)
+    return _simulated(
+        plan, tables_by_org, QueryTerms((), _computing(owners, computing), (), about_own=owners)
+    )
 
 
 def _declared(declaration: Declaration | str) -> Declaration:
@@ -471,10 +509,7 @@ def _computing(owners: Sequence[PartyId], chosen: Sequence[PartyId] | None) -> t
 def _simulated(
     plan: Plan,
     tables_by_org: Mapping[PartyId, Mapping[str, Any]],
-    computing: tuple[PartyId, ...],
-    receivers: tuple[PartyId, ...],
-    each_its_own: bool,
-    announce_filtered: bool,
+    asked: QueryTerms,
 ) -> dict[PartyId, list[tuple[Any, ...]]]:
     owners = plan.owners
     unknown = [name for name in tables_by_org if name not in plan.declaration.holders]
@@ -488,16 +523,16 @@ def _simulated(
                 else f"some of {', '.join(unknown)}, who hold nothing"
             )
         )
-    parties = tuple(dict.fromkeys([*owners, *computing, *receivers]))
-    terms = QueryTerms(parties, computing, receivers, each_its_own, 1, announce_filtered)
+    parties = tuple(dict.fromkeys([*owners, *asked.computing, *asked.recipients]))
+    terms = replace(asked, parties=parties)
     check(plan, terms)
     prepared = {
-        owner: prepare(plan, owner, _source(tables_by_org, owner), announce_filtered=announce_filtered)
+        owner: prepare(plan, owner, _source(tables_by_org, owner), announce_filtered=terms.announce_filtered)
         for owner in owners
     }
     programs = {name: partial(_program, plan, terms, prepared.get(name)) for name in parties}
     results = dict(zip(parties, simulate(programs).values(), strict=True))
-    return {name: results[name] or [] for name in receivers}
+    return {name: results[name] or [] for name in terms.recipients}
 
 
 def _source(tables_by_org: Mapping[PartyId, Mapping[str, Any]], owner: PartyId) -> Source:

@@ -129,6 +129,32 @@ def test_a_query_gives_what_the_pooled_tables_give_to_those_who_are_named(folder
         assert in_any_order(rows) == in_any_order(pooled)
 
 
+@pytest.mark.parametrize("role", ['result = ["west"]\n', ""])
+def test_each_owner_is_told_the_rows_about_its_own_identifiers_and_those_who_are_named_all(
+    folder: Path, role: str
+) -> None:
+    text = JOB.replace('result = ["east", "west"]\n', role).replace(
+        "pad_rows_to", 'reveal = "owners"\npad_rows_to'
+    )
+    job = job_of(folder, text=text)
+    inputs = read(job, folder)
+    tables = {name: one() for name, one in inputs.items()}
+    results = simulate({name: Part(job, name, inputs.get(name)) for name in job.roster}).values()
+    rows = dict(zip(job.roster, results, strict=True))
+    expected = job.pattern.reference(job.parameters, job.terms, tables)
+    owners = ("north", "south", "east")
+    assert tuple(expected) == (("west", *owners) if role else owners)
+    for name in owners:
+        told = rows[name] or ()
+        assert in_any_order(told) == in_any_order(expected[name])
+        assert {who for who, *_ in told} <= set(tables[name]["moves"]["who"]) | {"a b", "c", "=d"}
+    assert len(expected["east"]) < 5
+    assert (rows["west"] is None) == (not role)
+    assert [(one.to, one.each_its_own) for one in job.disclosures() if "result" in one.what] == [
+        *([(("west",), False)] if role else []), (owners, True)
+    ]  # fmt: skip
+
+
 def test_a_query_without_sorts_costs_what_is_declared(folder: Path) -> None:
     # Sorts send random numbers of bytes; what is declared of them is what is expected.
     job = job_of(folder, "SELECT amount, day FROM moves WHERE urgent")
@@ -157,7 +183,8 @@ def agreed_by(job: Job) -> dict[str, Any]:
 
 
 def test_a_job_file_that_holds_its_texts_is_the_same_job(folder: Path) -> None:
-    job = job_of(folder, JOINED + '\n-- \x7f """ \\u0041 \U0001f600')
+    text = JOB.replace("pad_rows_to", 'reveal = "owners"\npad_rows_to')
+    job = job_of(folder, JOINED + '\n-- \x7f """ \\u0041 \U0001f600', text=text)
     certificates = {name: create_identity(name).certificate for name in job.roster}
     moved = job.moved({member.name: member.address for member in job.members}, certificates)
     again = parse_job(moved.to_toml(), file=Path("/nowhere/job.toml"))
@@ -251,7 +278,7 @@ def test_what_may_be_null_is_told_as_nothing_and_what_may_not_is_refused(folder:
 
 @pytest.mark.slow
 def test_parties_as_processes_compute_a_query_over_files(folder: Path) -> None:
-    job = job_of(folder)
+    job = job_of(folder, text=JOB.replace("pad_rows_to", 'reveal = "owners"\npad_rows_to'))
     options = {
         name: [word for file in files for word in ("--data", file)]
         for name, files in sources(job, folder).items()
@@ -263,7 +290,9 @@ def test_parties_as_processes_compute_a_query_over_files(folder: Path) -> None:
     assert [row[2] for row in rows] == ["0.01", "1.50", "7.00", "", "999.99"]
     assert [row[0] for row in rows[:3]] == ["A b", "A b", "'=D"]
     assert all(row[0].startswith("pseudonym:") for row in rows[3:])
-    assert not (folder / "out/north.moved.csv").exists()
+    with (folder / "out/north.moved.csv").open(newline="") as file:
+        own = list(csv.reader(file))[1:]
+    assert sorted(row[2] for row in own) == ["", "0.01", "1.50", "999.99"]  # of a b and c, and not of =d
     record = json.loads((folder / "out/south.moved.json").read_text())
     assert record["agreed"]["rows"] == {
         "north": [["moves", 4]], "south": [["moves", 4], ["people", 4]], "east": [["moves", 4]]

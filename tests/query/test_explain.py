@@ -114,6 +114,18 @@ def test_the_command_shows_no_escape_sequence_of_a_query(capsys):
 
 
 @pytest.mark.usefixtures("_files")
+def test_the_command_shows_that_owners_are_told_about_their_own_identifiers(capsys):
+    Path("query.sql").write_text("SELECT who, sum(amount) AS s FROM payments GROUP BY who")
+    status, out, _ = _explained(capsys, "--reveal", "owners", "--rows", "4")
+    assert status == 0
+    assert "each of north, south" in out
+    assert "those about its own identifiers" in out
+    Path("query.sql").write_text("SELECT sum(amount) AS s FROM payments")
+    status, _, err = _explained(capsys, "--reveal", "owners")
+    assert (status, "needs a column with an identifier" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize(
     ("query", "arguments", "says"),
     [

@@ -6,6 +6,7 @@ import datetime
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -205,6 +206,36 @@ def test_each_owner_gets_the_rows_of_its_own_identifiers_and_no_others():
     told = run_for_owners("SELECT who, sum(n) s FROM moves GROUP BY who", DECLARATION, tables_of(moves, {}))
     found = {name: sorted(rows) for name, rows in told.items()}
     assert found == {"north": [("a", 8)], "south": [("b", -6)], "west": [("a", 8), ("b", -6)]}
+
+
+def test_an_owner_outside_that_shares_no_identifiers_is_told_nothing_and_does_not_wait():
+    declaration = """
+    [tables.moves]
+    holders = ["north", "south"]
+    max_rows = 4
+    [tables.moves.columns]
+    who = "identifier"
+    kind = {type = "category", values = ["card", "cash"]}
+    [tables.fees]
+    holder = "west"
+    max_rows = 2
+    keys = [["kind"]]
+    [tables.fees.columns]
+    kind = {type = "category", values = ["card", "cash"]}
+    fee = {type = "integer", min = 0, max = 9}
+    """
+    query = "SELECT m.who, sum(f.fee) s FROM moves m JOIN fees f ON m.kind = f.kind GROUP BY m.who"
+    held: dict[str, Any] = {
+        "north": {"moves": {"who": ["a", "b"], "kind": ["card", "cash"]}},
+        "south": {"moves": {"who": ["a"], "kind": ["cash"]}},
+        "west": {"fees": {"kind": ["card", "cash"], "fee": [2, 5]}},
+    }
+    told = run_for_owners(query, declaration, held, computing=("north", "one", "two"))
+    assert {name: sorted(rows) for name, rows in told.items()} == {
+        "north": [("a", 7), ("b", 5)], "south": [("a", 7)], "west": []
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="needs a column with an identifier"):
+        run_for_owners("SELECT count(*) n FROM moves", declaration, held)
 
 
 def test_four_parties_compute_for_owners_and_a_receiver_outside():
