@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from secagg.cli.consortium import HomeOption
 from secagg.cli.show import say, stdout, table
 from secagg.home import Home
 from secagg.joint.budget.accounting import Allowance, default_accounting
@@ -19,14 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="FOLDER",
-        help="This organisation's own folder; $SECAGG_HOME or ~/.secagg by default.",
-    ),
-]
 _LAST: Final = 20
 
 

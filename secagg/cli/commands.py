@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from secagg import release
-from secagg.cli import approver, audit, budget, consortium, data, demo, identity, job
+from secagg.cli import approver, audit, budget, consent, consortium, data, demo, identity, job
 from secagg.cli.check import check
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
@@ -47,6 +47,7 @@ for command in (patterns, explain, check, preflight, run, verify, report, demo.d
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")
+app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(consortium.app, name="consortium")
 app.add_typer(approver.app, name="approver")

@@ -37,7 +37,9 @@ COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
     ["run"], ["check"], ["patterns"], ["verify"], ["explain"], ["report"],
     ["budget"], ["budget", "set"], ["budget", "show"], ["budget", "log"], ["budget", "accept"], ["budget", "moved"],
-    ["budget", "restart"],
+    ["budget", "restart"], ["consent"], ["consent", "exclude"], ["consent", "remove"], ["consent", "readmit"],
+    ["consent", "list"],
+    ["consent", "check"], ["consent", "verify"], ["consent", "allow"],
     ["audit"], ["audit", "verify"], ["audit", "compare"], ["audit", "export"], ["audit", "anew"],
 ]  # fmt: skip
 

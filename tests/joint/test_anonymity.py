@@ -132,7 +132,7 @@ def test_who_is_suppressed_is_not_counted_as_somebody_who_was_there(tmp_path: Pa
     assert gate._populations is not None
     assert len(gate._populations["deposits"].persons) == 2
     assert gate._cells is not None
-    gate._cells.absence(["deposits.customer"], "c")
+    gate._cells.absence({"deposits.customer": "c"})
 
 
 def test_persons_that_cannot_be_told_apart_and_faults_of_the_policy_are_refused(tmp_path: Path) -> None:

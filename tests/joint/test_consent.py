@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
+import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +16,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from joint_runs import BANKS, make_homes, make_job, make_tables, run_jointly
+from joint_runs import BANKS, identity, make_homes, make_job, make_tables, run_jointly
+from secagg.cli import main
 from secagg.data.conventions import Conventions
 from secagg.errors import AuthenticationError, DataError, UsageError
 from secagg.home import Home
+from secagg.jobs.gates import from_record
+from secagg.jobs.inputs import InputTables
+from secagg.jobs.job_file import parse_job
+from secagg.jobs.signature import sign_record
 from secagg.joint.consent import lists
 from secagg.joint.consent.absence import Cells, check_absence
-from secagg.joint.consent.gate import ConsentGate
+from secagg.joint.consent.gate import ConsentGate, read_statement
 from secagg.joint.consent.guard import allow
 from secagg.joint.consent.population import Population
+from secagg.network.identity import certificate_pem
 from secagg.patterns.counts import factorize
 from secagg.patterns.pattern import Spending, Tables
 from secagg.query.schema import Identifier, Money, Schema
@@ -87,8 +96,11 @@ def test_a_list_that_does_not_know_the_jobs_spelling_refuses_the_run(homes: dict
         DataError, match=r"holds persons spelt by digits, exact, folded, iban.*--rule stdnum:nl.bsn"
     ):
         admitted(home, ["111222333"], **national)
+    excluded(home, "123456782", rules=["stdnum:nl.bsn"])
+    with pytest.raises(DataError, match="holds persons spelt by"):
+        admitted(home, ["111222333"], **national)  # whom the rule of the other person says nothing about
     excluded(home, "111222333", rules=["stdnum:nl.bsn"])
-    assert admitted(home, ["111222333", "123456782"], **national) == ["123456782"]
+    assert admitted(home, ["111222333", "123456782", "999999990"], **national) == ["999999990"]
 
 
 def test_files_and_queries_are_read_anew_by_each_run_and_refuse_it_where_they_cannot_be(
@@ -315,22 +327,23 @@ def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:
 def test_somebody_who_was_not_there_is_shown_to_be_absent_and_somebody_who_was_cannot_be() -> None:
     columns = ["deposits.customer", "deposits.payer"]
     cells = Cells.of(b"s" * 32, [(column, text) for column in columns for text in PEOPLE])
-    stated = cells.root()
-    proof = cells.absence(columns, "nobody")
-    check_absence(proof, stated, columns, "nobody")
+    stated, nobody = cells.root(), dict.fromkeys(columns, "nobody")
+    proof = cells.absence(nobody)
+    check_absence(proof, stated, nobody)
     # The path goes all the way through trees of several chunks too.
     large = Cells.of(b"s" * 32, [("t.c", str(i)) for i in range(5000)])
-    check_absence(large.absence(["t.c"], "nobody"), large.root(), ["t.c"], "nobody")
+    check_absence(large.absence({"t.c": "nobody"}), large.root(), {"t.c": "nobody"})
     for person in PEOPLE[:20]:
         with pytest.raises(UsageError, match=r"was in deposits\.customer of the run"):
-            cells.absence(columns, person)
+            cells.absence(dict.fromkeys(columns, person))
+    one = {"deposits.customer": "person 1"}
     with pytest.raises(AuthenticationError, match="not this identifier's"):
-        check_absence(proof, stated, columns, "person 1")
+        check_absence(proof, stated, dict.fromkeys(columns, "person 1"))
     with pytest.raises(AuthenticationError, match="persons stood in"):
-        check_absence(proof, stated, [*columns, "t.other"], "nobody")
+        check_absence(proof, stated, nobody | {"t.other": "nobody"})
     other = Cells.of(b"t" * 32, [("deposits.customer", "a")])
     with pytest.raises(AuthenticationError, match="committed to before the run"):
-        check_absence(other.absence(["deposits.customer"], "person 1"), stated, columns[:1], "person 1")
+        check_absence(other.absence(one), stated, one)
     opening = proof.openings[columns[0]]
     for wrong in (
         msgspec.structs.replace(opening, blind=bytes(16)),
@@ -339,15 +352,14 @@ def test_somebody_who_was_not_there_is_shown_to_be_absent_and_somebody_who_was_c
     ):
         bad = msgspec.structs.replace(proof, openings={**proof.openings, columns[0]: wrong})
         with pytest.raises(AuthenticationError, match="not in what was stated"):
-            check_absence(bad, stated, columns, "nobody")
+            check_absence(bad, stated, nobody)
 
 
 def test_a_marked_cell_cannot_be_opened_as_unmarked() -> None:
     cells = Cells.of(b"s" * 32, [("t.c", "a")])
-    stated = cells.root()
     lying = Cells(b"s" * 32, np.zeros_like(cells.marked))
     with pytest.raises(AuthenticationError, match="not in what was stated"):
-        check_absence(lying.absence(["t.c"], "a"), stated, ["t.c"], "a")
+        check_absence(lying.absence({"t.c": "a"}), cells.root(), {"t.c": "a"})
 
 
 def test_absence_can_be_shown_for_nearly_everybody_even_when_the_filter_is_full() -> None:
@@ -355,7 +367,107 @@ def test_absence_can_be_shown_for_nearly_everybody_even_when_the_filter_is_full(
     assert cells.root().room == 1024
     from secagg.joint.consent.absence import _cells
 
-    key = cells.absence(["t.c"], "x").key
+    key = cells.absence({"t.c": "x"}).key
     hidden = sum(bool(cells.marked[_cells(key, "t.c", f"absent {i}", 1024)].all()) for i in range(20_000))
     # Expected 9 of 20,000 (4.6e-4); 40 has a probability below 1e-12 (Poisson).
     assert hidden < 40
+
+
+# The commands.
+
+
+def test_the_commands_keep_a_person_out_and_show_to_others_that_it_was_not_there(
+    homes: dict[str, Home],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("SECAGG_HOME", str(homes["north"].path))
+
+    def secagg(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main(["consent", *words])
+        found = capsys.readouterr()
+        return int(stopped.value.code or 0), found.out + found.err
+
+    assert secagg("remove", "--id", "person 7") == (
+        0,
+        "removed: 1 more persons; their rows enter no run from now on\n",
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("person 8\nperson 9\n"))
+    assert secagg("exclude", "optout", "--column", "customer", "--id", "-")[1] == "optout: 2 more persons\n"
+    assert "optout: 2 persons, spelt by digits, exact, folded, iban; columns customer" in secagg("list")[1]
+    tables = {"north": make_tables(PEOPLE), "south": make_tables(["x", "y"])}
+    records: dict[str, Any] = {}
+    assert set(run_jointly(make_job(), homes, consent_gates, tables=tables, records=records).values()) == {
+        None
+    }
+    stated = read_statement(
+        from_record(records["west"]["gates"]["north"]).statements["consent"], peer="north"
+    )
+    assert stated.excluded == {"deposits": 0}  # 3, told in tens
+    files = {}
+    for name, record in records.items():
+        files[name] = tmp_path / f"{name}.json"
+        files[name].write_text(json.dumps(sign_record(record, identity(name))))
+    proof = tmp_path / "proof.json"
+    assert secagg("check", str(files["north"]), "--as", "north", "--id", "person 1") == (
+        1,
+        "this person was in the run, in deposits.customer\n",
+    )
+    status, said = secagg(
+        "check", str(files["north"]), "--as", "north", "--id", "person 8", "--out", str(proof)
+    )
+    assert (status, said.splitlines()[0]) == (0, "this person was in none of deposits.customer")
+    assert "person" not in proof.read_text()
+    # Whoever verifies has no folder.
+    monkeypatch.setenv("SECAGG_HOME", "")
+    certificate = tmp_path / "north.crt"
+    certificate.write_bytes(certificate_pem(identity("north").certificate))
+    for words in ((), ("--certificate", str(certificate))):
+        status, said = secagg("verify", str(proof), str(files["west"]), "--id", "person 8", *words)
+        assert (status, said.splitlines()[-1]) == (
+            0,
+            "north stated before the run that this person is in none of deposits.customer",
+        )
+        assert ("west vouches for what north stated" in said) == (not words)
+    status, said = secagg("verify", str(proof), str(files["west"]), "--id", "person 1")
+    assert status == 1
+    assert "not this identifier's" in said
+    changed = json.loads(files["west"].read_text())
+    changed["session"] = "00"
+    files["west"].write_text(json.dumps(changed))
+    assert secagg("verify", str(proof), str(files["west"]), "--id", "person 8")[0] == 1
+
+
+def test_an_excluded_person_does_not_enter_a_query_that_reads_no_person(
+    homes: dict[str, Home], tmp_path: Path
+) -> None:
+    declared = """\
+[tables.patients]
+holders = ["north", "south"]
+max_rows = 100
+[tables.patients.columns]
+patient = {type = "identifier", spelling = "digits"}
+age = {type = "integer", min = 0, max = 130}
+"""
+    text = make_job().to_toml().replace('pattern = "structuring"\nmax_rows = 10000000\n', "")
+    text = 'sql = "query.sql"\ntables = "tables.toml"\n' + re.sub(
+        r"\[parameters\].*?(?=\[window\])", "", text, flags=re.DOTALL
+    )
+    (tmp_path / "query.sql").write_text("SELECT count(*) AS n, sum(age) AS years FROM patients\n")
+    (tmp_path / "tables.toml").write_text(declared)
+    job = parse_job(text, file=tmp_path / "job.toml")
+    (tmp_path / "north.csv").write_text("patient,age\n00 1,30\n002,40\n003,50\n")
+    tables = InputTables(job, str(tmp_path / "north.csv"), me="north", identifiers=True)()
+    assert "patient" not in job.pattern_at("north").inputs["patients"]
+    excluded(homes["north"], "001", columns=["patients.patient"])
+    gate = ConsentGate(homes["north"])
+    gate.ready(job, "north")
+    entering = gate.admit(job, "north", tables)
+    assert {name: column.tolist() for name, column in entering["patients"].items()} == {"age": [40, 50]}
+    gate.screen(job, "north", entering)
+    assert gate._columns == {"patients.patient": "digits"}
+    unread = InputTables(job, str(tmp_path / "north.csv"), me="north")()
+    with pytest.raises(DataError, match="patients was read without patient"):
+        ConsentGate(homes["north"]).admit(job, "north", unread)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from secagg.home import Home
-from secagg.jobs.gates import Gate, Outcome
+from secagg.jobs.gates import Gate, Outcome, recorded
 from secagg.jobs.job import Job, Member, Window
+from secagg.jobs.record import described_job
 from secagg.jobs.run import Part
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import Fault, simulate
@@ -77,8 +78,13 @@ def run_jointly(
     tables: Mapping[str, Tables] | None = None,
     resumes: bytes | None = None,
     faults: Sequence[Fault] = (),
+    records: dict[str, Any] | None = None,
 ) -> dict[str, BaseException | None]:
-    """Run a job at all parties, and return each party's error, None where it ended well."""
+    """Run a job at all parties, and return each party's error, None where it ended well.
+
+    Args:
+      records: takes what each party's record would say of it.
+    """
     given = tables or {name: make_tables() for name in BANKS}
     parts = {
         name: Part(
@@ -94,6 +100,10 @@ def run_jointly(
     outcome = simulate(parts, faults=faults)
     ended: dict[str, BaseException | None] = {name: outcome.errors.get(name) for name in ROSTER}
     for name, part in parts.items():
+        if records is not None:
+            about = described_job(job, name)
+            run = {"job": job.name, "session": part.session.hex(), "gates": recorded(part.stated)}
+            records[name] = about | run
         if part.party is not None:
             for gate in part.gates:
                 gate.close(part.run_at_hand(), Outcome({}, ended[name]))

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from secagg.errors import AuthenticationError, UsageError
 from secagg.prg import Stream, derive_key
 
-__all__ = ["Absence", "Cells", "Opening", "Root"]
+__all__ = ["Absence", "Cells", "Opening", "Root", "check_absence"]
 
 _MARKS: Final = 11
 _CELLS_EACH: Final = 16
@@ -110,14 +110,17 @@ class Cells:
             levels = _up(levels)
         return Root(levels[0], hashlib.sha256(self._key).digest(), self._room)
 
-    def absence(self, columns: Sequence[str], text: str) -> Absence:
+    def absence(self, spelt: Mapping[str, str]) -> Absence:
         """Return the proof that a person is in none of these columns.
+
+        Args:
+          spelt: by "table.column", the identifier as the column spells it.
 
         Raises:
           UsageError: its cells are all marked: it was there, or others' marks cover it.
         """
         openings = {}
-        for column in columns:
+        for column, text in spelt.items():
             free = [
                 cell for cell in _cells(self._key, column, text, self._room).tolist() if not self.marked[cell]
             ]
@@ -168,12 +171,11 @@ class Cells:
         return Opening(cell, blind, path)
 
 
-def check_absence(proof: Absence, stated: Root, columns: Sequence[str], text: str) -> None:
+def check_absence(proof: Absence, stated: Root, spelt: Mapping[str, str]) -> None:
     """Check a proof of absence against what was stated before the run.
 
     Args:
-      columns: all in which persons were put in, as "table.column".
-      text: the identifier, spelt as the job says.
+      spelt: of all columns in which persons were put in, "table.column", the identifier as the column spells it.
 
     Raises:
       AuthenticationError: it proves nothing.
@@ -183,13 +185,13 @@ def check_absence(proof: Absence, stated: Root, columns: Sequence[str], text: st
     if (
         stated.room < 1
         or stated.room & (stated.room - 1)
-        or not columns
-        or set(proof.openings) != set(columns)
+        or not spelt
+        or proof.openings.keys() != spelt.keys()
     ):
         raise AuthenticationError(
-            f"the proof is about {', '.join(proof.openings) or 'no columns'}, and persons stood in {', '.join(columns)}"
+            f"the proof is about {', '.join(proof.openings) or 'no columns'}, and persons stood in {', '.join(spelt)}"
         )
-    for column in columns:
+    for column, text in spelt.items():
         opening = proof.openings[column]
         if opening.cell not in _cells(proof.key, column, text, stated.room).tolist():
             raise AuthenticationError(f"the proof opens a cell of {column} that is not this identifier's")
@@ -235,9 +237,3 @@ def _root(opening: Opening, cells: int) -> bytes | None:
         node = hashlib.sha256(b"\1" + b"".join([*others[:at], node, *others[at:]])).digest()
         place, width = place // _ARITY, -(-width // _ARITY)
     return node if not left else None
-
-
-def encoded(proof: Absence) -> dict[str, Any]:
-    """Return a proof as plain data for a file."""
-    found: dict[str, Any] = msgspec.to_builtins(proof)
-    return found

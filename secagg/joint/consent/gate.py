@@ -57,13 +57,13 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
       excluded: by table, rows that did not enter by exclusion lists, rounded down; empty where the owner tells nothing.
       checked: by table, what holds of the rows as they enter.
-      columns: in which persons stand, as "table.column".
+      columns: in which persons stand, as "table.column", with the rule that spells them.
       absence: the commitment to these persons; None at a party that puts in none.
     """
 
     excluded: dict[str, int]
     checked: dict[str, Check]
-    columns: list[str]
+    columns: dict[str, str]
     absence: Root | None
 
 
@@ -85,7 +85,7 @@ class ConsentGate:
         self._suppressed: dict[str, dict[str, int]] = {}
         self._checked: dict[str, Check] = {}
         self._populations: dict[str, Population] | None = None
-        self._columns: list[str] = []
+        self._columns: dict[str, str] = {}
         self._cells: Cells | None = None
         self._secret = b""
 
@@ -161,7 +161,7 @@ class ConsentGate:
           DataError: rows enter that this gate has not seen.
         """
         if run.me not in run.job.input_parties:
-            return msgspec.msgpack.encode(Statement({}, {}, [], None))
+            return msgspec.msgpack.encode(Statement({}, {}, {}, None))
         if self._populations is None:
             with self._home.transaction() as connection:
                 self._go_on(connection, run)
@@ -224,15 +224,19 @@ class ConsentGate:
 
     def _note(self, job: Job, me: PartyId, entering: Tables) -> None:
         """Take down who enters."""
-        inputs, _ = identifying(job, me)
+        inputs, data = identifying(job, me)
         with self._home.transaction() as connection:
             key = key_for(connection, "population")
         self._populations = {
             table: Population.of(columns, inputs[table], key) for table, columns in entering.items()
         }
-        self._columns = [f"{table}.{name}" for table in entering for name in person_columns(inputs[table])]
+        self._columns = {
+            f"{table}.{name}": data.rule(name).name
+            for table in entering
+            for name in person_columns(inputs[table])
+        }
         self._secret = secrets.token_bytes(KEY_BYTES)
-        if self._columns:
+        if self._columns and self._policy.absence.shown:
             self._cells = Cells.of(
                 self._secret,
                 (

@@ -72,25 +72,14 @@ def lists(connection: sqlite3.Connection) -> list[ExclusionList]:
     for name, columns, source, read, made in connection.execute(
         "SELECT name, columns, source, read, made FROM consent_lists ORDER BY name"
     ).fetchall():
-        counts = dict(
-            connection.execute(
-                "SELECT rule, count(*) FROM consent_digests WHERE list = ? GROUP BY rule", (name,)
-            ).fetchall()
-        )
-        persons = connection.execute(
-            "SELECT count(DISTINCT person) FROM consent_digests WHERE list = ?", (name,)
-        )
-        found.append(
-            ExclusionList(
-                name,
-                tuple(json.loads(columns)),
-                source,
-                tuple(json.loads(read)),
-                made,
-                tuple(counts),
-                None if source else persons.fetchone()[0],
-            )
-        )
+        asked = connection.execute(
+            "SELECT rule, count(*) FROM consent_rules WHERE list = ? GROUP BY rule ORDER BY rule", (name,)
+        ).fetchall()
+        count = max((n for _, n in asked), default=0)
+        # A rule of which only some persons were spelt would let the others enter.
+        rules = tuple(rule for rule, n in asked if n == count)
+        about = (tuple(json.loads(columns)), source, tuple(json.loads(read)), made)
+        found.append(ExclusionList(name, *about, rules, None if source else count))
     return found
 
 
@@ -112,20 +101,18 @@ def add_identifiers(
     """
     known = _begin(connection, name, columns, source="", read=())
     key, before = key_for(connection, _LABEL), known.count or 0
-    for place, by_rule in enumerate(_spelt(texts, [*_RULES, *known.rules, *rules])):
+    asked = list(dict.fromkeys([*_RULES, *known.rules, *rules]))
+    for place, by_rule in enumerate(_spelt(texts, asked)):
         if not by_rule:
             raise UsageError(f"the identifier at place {place + 1} is none by any rule; nothing was added")
         person = _person(key, by_rule)
-        for rule, text in by_rule.items():
-            connection.execute(
-                "INSERT OR IGNORE INTO consent_digests VALUES (?, ?, ?, ?)",
-                (name, rule, _digest(key, rule, text), person),
-            )
-    # A rule that refuses every text is known all the same.
-    for rule in dict.fromkeys([*_RULES, *rules]):
-        connection.execute("INSERT OR IGNORE INTO consent_rules VALUES (?, ?)", (name, rule))
+        for rule in asked:
+            if rule in by_rule:
+                entry = (name, rule, _digest(key, rule, by_rule[rule]), person)
+                connection.execute("INSERT OR IGNORE INTO consent_digests VALUES (?, ?, ?, ?)", entry)
+            connection.execute("INSERT OR IGNORE INTO consent_rules VALUES (?, ?, ?)", (name, person, rule))
     (after,) = connection.execute(
-        "SELECT count(DISTINCT person) FROM consent_digests WHERE list = ?", (name,)
+        "SELECT count(DISTINCT person) FROM consent_rules WHERE list = ?", (name,)
     ).fetchone()
     return int(after) - before
 
@@ -167,9 +154,9 @@ def drop(connection: sqlite3.Connection, name: str, texts: Sequence[str] = ()) -
         return known.count or 0
     key = key_for(connection, _LABEL)
     for place, by_rule in enumerate(_spelt(texts, _RULES)):
-        gone = connection.execute(
-            "DELETE FROM consent_digests WHERE list = ? AND person = ?", (name, _person(key, by_rule))
-        ).rowcount
+        person = (name, _person(key, by_rule))
+        connection.execute("DELETE FROM consent_digests WHERE list = ? AND person = ?", person)
+        gone = connection.execute("DELETE FROM consent_rules WHERE list = ? AND person = ?", person).rowcount
         if not gone:
             raise UsageError(
                 f"the identifier at place {place + 1} is not on the list {name} in this spelling; nothing was taken off"
@@ -183,15 +170,7 @@ class Exclusions:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._lists = lists(connection)
         self._key = key_for(connection, _LABEL)
-        self._rules = {
-            one.name: {
-                rule
-                for (rule,) in connection.execute(
-                    "SELECT rule FROM consent_rules WHERE list = ?", (one.name,)
-                )
-            }
-            for one in self._lists
-        }
+        self._rules = {one.name: frozenset(one.rules) for one in self._lists}
         self._digests: dict[str, dict[str, set[bytes]]] = {}
         for name, rule, digest in connection.execute("SELECT list, rule, digest FROM consent_digests"):
             self._digests.setdefault(name, {}).setdefault(rule, set()).add(digest)
@@ -242,7 +221,7 @@ class Exclusions:
             named = _read(one.source, one.read, rule, data, one.name)
             found: Iterable[bool] = map(named.__contains__, texts)
         else:
-            if rule.name not in self._rules[one.name]:
+            if one.count and rule.name not in self._rules[one.name]:
                 raise DataError(
                     f"the exclusion list {one.name} holds persons spelt by {', '.join(sorted(self._rules[one.name]))}, and "
                     f"the job spells them by {rule.name}; name them again with `secagg consent remove --rule {rule.name}`"

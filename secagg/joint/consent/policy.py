@@ -7,6 +7,9 @@
     [exclusions]
     reported_in = 10            # others are told the number of excluded rows, rounded down to this; 0 tells nothing
 
+    [absence]
+    shown = true                # whether a run keeps what shows later that somebody was not in it
+
     [tables.patients]
     k = 5                       # each combination of these columns is that of k persons or more
     quasi_identifiers = ["age", "postcode", "admitted"]
@@ -50,6 +53,12 @@ class Exclusions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reported_in: int = 10
 
 
+class ShownAbsence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether runs commit to who is in them."""
+
+    shown: bool = True
+
+
 class Anonymity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a table has to be like as it enters; see the module."""
 
@@ -67,6 +76,7 @@ class PrivacyPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     differencing: Differencing = Differencing()
     exclusions: Exclusions = Exclusions()
+    absence: ShownAbsence = ShownAbsence()
     tables: dict[str, Anonymity] = {}
 
     @classmethod

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from secagg.patterns.counts import factorize
 from secagg.query.schema import Columns, Identifier, Schema
 
-__all__ = ["Population", "person_columns", "persons_of"]
+__all__ = ["Population", "person_columns", "person_digest", "persons_of"]
 
 _DIGEST: Final = "sha256"
 _PERSON_BYTES: Final = 8
@@ -43,14 +43,17 @@ class Population:
     @classmethod
     def of(cls, columns: Columns, schema: Schema, key: bytes) -> Population:
         """Return the population of a table under the owner's key."""
-        rows = sorted(_rows(columns, key))
-        found = [
-            _persons(text.encode(errors="surrogatepass"), key) for _, text in persons_of(columns, schema)
-        ]
-        if not person_columns(schema):
-            found = [row[:_PERSON_BYTES] for row in rows]
+        digests = {
+            name: _digests(factorize(values).categories.tolist(), key)
+            for name, values in columns.items()
+            if _is_text(values)
+        }
+        rows = sorted(_rows(columns, digests, key))
+        found = [digests[name] for name in person_columns(schema)]
+        if not found:
+            found = [np.frombuffer(b"".join(row[:_PERSON_BYTES] for row in rows), "<u8").astype(np.uint64)]
         return cls(
-            np.unique(np.frombuffer(b"".join(found), "<u8").astype(np.uint64)),
+            np.unique(np.concatenate(found)),
             hmac.digest(key, b"held" + b"".join(rows), _DIGEST),
         )
 
@@ -71,19 +74,23 @@ def persons_of(columns: Columns, schema: Schema) -> Iterator[tuple[str, str]]:
             yield name, text
 
 
-def _persons(text: bytes, key: bytes) -> bytes:
+def person_digest(text: bytes, key: bytes) -> bytes:
+    """Return what stands for a person, 8 bytes."""
     return hmac.digest(key, b"person" + text, _DIGEST)[:_PERSON_BYTES]
 
 
-def _rows(columns: Mapping[str, Any], key: bytes) -> list[bytes]:
+def _digests(texts: list[str], key: bytes) -> NDArray[np.uint64]:
+    each = b"".join(person_digest(text.encode(errors="surrogatepass"), key) for text in texts)
+    return np.frombuffer(each, "<u8").astype(np.uint64)
+
+
+def _rows(columns: Mapping[str, Any], digests: Mapping[str, NDArray[np.uint64]], key: bytes) -> list[bytes]:
     """Return a digest of each row, of everything that stands in it."""
     words: list[NDArray[np.uint64]] = []
-    for values in columns.values():
-        if _is_text(values):
-            of = factorize(values)
-            each = [_persons(text.encode(errors="surrogatepass"), key) for text in of.categories.tolist()]
-            table = np.frombuffer(b"".join([*each, bytes(_PERSON_BYTES)]), "<u8").astype(np.uint64)
-            words.append(table[of.codes])  # the last place, -1, is that of a missing one
+    for name, values in columns.items():
+        if name in digests:
+            known = np.append(digests[name], np.uint64(0))  # the last place, -1, is that of a missing one
+            words.append(known[factorize(values).codes])
         else:
             mask = np.ma.getmaskarray(values)
             data = np.ma.getdata(values)

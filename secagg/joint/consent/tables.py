@@ -13,9 +13,9 @@ __all__ = ["create", "key_for"]
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS consent_key (one INTEGER PRIMARY KEY CHECK (one = 1), key BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS consent_lists (name TEXT PRIMARY KEY, columns TEXT, source TEXT, read TEXT, made TEXT)",
-    "CREATE TABLE IF NOT EXISTS consent_rules (list TEXT, rule TEXT, PRIMARY KEY (list, rule))",
+    "CREATE TABLE IF NOT EXISTS consent_rules (list TEXT, person BLOB, rule TEXT, PRIMARY KEY (list, person, rule))",
     "CREATE TABLE IF NOT EXISTS consent_digests (list TEXT, rule TEXT, digest BLOB, person BLOB)",
-    "CREATE UNIQUE INDEX IF NOT EXISTS consent_digests_once ON consent_digests (list, rule, digest)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS consent_digests_once ON consent_digests (list, rule, digest, person)",
     "CREATE TABLE IF NOT EXISTS consent_runs (session TEXT PRIMARY KEY, at REAL, job TEXT, digest TEXT)",
     "CREATE TABLE IF NOT EXISTS consent_populations (session TEXT, name TEXT, persons BLOB, held BLOB)",
     "CREATE TABLE IF NOT EXISTS consent_filters (session TEXT PRIMARY KEY, secret BLOB, cells BLOB, capacity INTEGER)",
