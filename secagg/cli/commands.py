@@ -19,6 +19,7 @@ from secagg.cli import approver, audit, budget, consent, consortium, data, demo,
 from secagg.cli.check import check
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
+from secagg.cli.papers import papers, runs
 from secagg.cli.patterns import patterns
 from secagg.cli.preflight import preflight
 from secagg.cli.report import report
@@ -42,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Exit status: 0 done, 1 failed, 2 a mistake of one's own, 3 done with the result written elsewhere, 130 stopped.",
 )
-for command in (patterns, explain, check, preflight, run, verify, report, demo.demo):
+for command in (patterns, explain, check, preflight, run, verify, report, runs, demo.demo):
     app.command()(command)
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")
@@ -51,6 +52,7 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(consortium.app, name="consortium")
 app.add_typer(approver.app, name="approver")
+job.app.command()(papers)
 app.add_typer(job.app, name="job")
 
 

@@ -35,7 +35,7 @@ from secagg.network.identity import create_identity, fingerprint, load_certifica
 
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
-    ["run"], ["check"], ["patterns"], ["verify"], ["explain"], ["report"],
+    ["run"], ["check"], ["patterns"], ["verify"], ["explain"], ["report"], ["runs"], ["job", "papers"],
     ["budget"], ["budget", "set"], ["budget", "show"], ["budget", "log"], ["budget", "accept"], ["budget", "moved"],
     ["budget", "restart"], ["consent"], ["consent", "exclude"], ["consent", "remove"], ["consent", "readmit"],
     ["consent", "list"],
