@@ -3,22 +3,25 @@
     python -m benchmarks.hospitals                       all of gbsg2, rossi, flchain, whas500 and aids
     python -m benchmarks.hospitals --rows 100            so many rows of each, drawn at random
     python -m benchmarks.hospitals --variants 100000     and so many variants of 2,000 made-up patients
+    python -m benchmarks.hospitals --tls --only flchain  curves, log-rank and Cox with every hospital as a process
 
 Four hospitals hold very different parts: one has nobody with the event, one a single patient. Three of them compute, in
-the simulator: seconds are those of all parties on one processor, and have no network in them. The last line says how many
-statistics are within 1e-6 of their references (relative to those above 1).
+the simulator: seconds are those of all parties on one processor, and have no network in them. With `--tls` they are those
+of processes that talk over TLS, and processor seconds of the one that spends most stand beside. The last line says how
+many statistics are within 1e-6 of their references (relative to those above 1).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.parties import one_thread
+from benchmarks.parties import one_thread, run_parties
 
 one_thread()
 
@@ -140,6 +143,29 @@ def run(pattern: Any, parameters: Any, own: Mapping[str, Any]) -> tuple[list[Any
     return list(told or []), time.perf_counter() - start
 
 
+async def over_tls(
+    party: Any, *, name: str, rows: int | None, statistic: str
+) -> tuple[float, float, float, Any]:
+    """Return begin, end (machine clock), processor seconds and what this hospital is told."""
+    data = next(one for one in datasets(rows) if one.name == name)
+    pattern, parameters, _ = STATISTICS[statistic](data)
+    own = tables(data)[party.me]
+    wanted = {table: {c: own[table][c] for c in schema} for table, schema in pattern.inputs.items()}
+    contribution = pattern.prepare(parameters, TERMS, wanted)
+    begun, busy = time.monotonic(), time.process_time()
+    agreed = await pattern.agree(party, parameters, TERMS, contribution)
+    told = await pattern.run(party, parameters, TERMS, agreed)
+    return begun, time.monotonic(), time.process_time() - busy, list(told or [])
+
+
+def run_over_tls(data: Data, rows: int | None, statistic: str) -> tuple[list[Any], float, float]:
+    """Return what the first hospital is told, seconds, and processor seconds."""
+    program = functools.partial(over_tls, name=data.name, rows=rows, statistic=statistic)
+    spans = [result[0] for result in run_parties(dict.fromkeys(HOSPITALS, program)).values()]
+    wall = max(span[1] for span in spans) - max(span[0] for span in spans)
+    return spans[0][3], wall, max(span[2] for span in spans)
+
+
 def survival(data: Data) -> tuple[Any, Any, Any]:
     """Return pattern, parameters and reference of the curves."""
     from lifelines import KaplanMeierFitter
@@ -235,6 +261,18 @@ def correlation(data: Data) -> tuple[Any, Any, Any]:
     return CORRELATION, parameters, np.array(expected)
 
 
+STATISTICS: Mapping[str, Callable[[Data], tuple[Any, Any, Any]]] = {
+    "survival": survival,
+    "logrank": log_rank,
+    "cox, Efron": functools.partial(cox, ties="efron"),
+    "cox, Breslow": functools.partial(cox, ties="breslow"),
+    "crosstab": crosstab,
+    "describe": describe,
+    "correlation": correlation,
+}
+_OVER_TLS = ("survival", "logrank", "cox, Efron")
+
+
 def error(told: Sequence[Sequence[Any]], expected: Any, zeros: Any) -> float:
     """Return the largest difference, relative to references above 1; infinity where there are other rows."""
     found = np.array([float(v) for row in told for v in row if not isinstance(v, str)])
@@ -292,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=None)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--variants", type=int, default=0)
+    parser.add_argument("--tls", action="store_true", help="over TLS, with every hospital as a process")
     parser.add_argument("--tiny", action="store_true", help="a little of everything, for tests")
     given = parser.parse_args(argv)
     if given.tiny:
@@ -308,22 +347,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.only and data.name not in given.only:
             continue
         own = tables(data)
-        for name, (pattern, parameters, expected) in {
-            "survival": survival(data),
-            "logrank": log_rank(data),
-            "cox, Efron": cox(data, "efron"),
-            "cox, Breslow": cox(data, "breslow"),
-            "crosstab": crosstab(data),
-            "describe": describe(data),
-            "correlation": correlation(data),
-        }.items():
-            if given.tiny and name == "cox, Breslow":
+        for name, made in STATISTICS.items():
+            if (given.tiny and name == "cox, Breslow") or (given.tls and name not in _OVER_TLS):
                 continue
-            told, seconds = run(pattern, parameters, own)
+            pattern, parameters, expected = made(data)
+            if given.tls:
+                told, seconds, cpu = run_over_tls(data, given.rows, name)
+                line = f"{data.name} {name}, {cpu:.2f} s processor"
+            else:
+                told, seconds = run(pattern, parameters, own)
+                line = f"{data.name} {name}"
             compared = np.ones(len(expected))
             if pattern is COX:
                 compared[3::4] = 0  # the last step
-            note(f"{data.name} {name}", error(told, expected, compared), seconds)
+            note(line, error(told, expected, compared), seconds)
     if given.variants:
         worst, at_home, joint = variants(2000, given.variants)
         note(f"{given.variants} variants", worst, joint)

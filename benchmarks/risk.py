@@ -1,17 +1,21 @@
 """Risk propagation over banks' tables, in the simulator, against the same rule on the pooled files.
 
     python -m benchmarks.risk --data FOLDER [--steps 2]
+    python -m benchmarks.risk --data FOLDER --tno-python VENV/bin/python [--key-bits 1024]
+    python -m benchmarks.risk --make 3000 --tno-python VENV/bin/python
 
 The folder has, for each bank B, `nodes_B.csv` (id, risk_score) and `transactions_B_period0.csv` (id_source, id_destination,
 amount), and the pooled `nodes_all.csv` and `transactions_all_period0.csv`, as the test data of TNO's
 `tno.mpc.protocols.risk_propagation`. Prints the largest difference, the time, and rounds and bytes. The last line says
-whether all scores are equal to 1e-6; the exit status too.
+whether all scores are equal to 1e-6; the exit status too. `--tno-python` lets TNO's package do the same beside it, with all
+banks in one process too (`benchmarks/peers/tno_risk.py`). `--make` takes a made-up folder of so many transfers.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
 import sys
 import tempfile
 import time
@@ -93,21 +97,25 @@ def joint(tables: dict[str, Any], parameters: Steps) -> tuple[dict[str, float], 
     return {who: float(score) for bank in banks for who, score in outcome.results[bank]}, outcome
 
 
-def make(folder: Path) -> None:
-    """Write made-up files of two banks with five accounts each."""
+def make(folder: Path, *, transfers: int = 20, banks: int = 2) -> None:
+    """Write made-up files of some banks, with half as many accounts as transfers."""
     rng = np.random.default_rng(1)
-    moves = [
-        (f"{a}", f"{b}", int(rng.integers(100, 1000)))
-        for a, b in rng.integers(0, 10, (20, 2)).tolist()
-        if a != b
-    ]
-    nodes = [(f"{i}", f"{rng.random():.6f}") for i in range(10)]
-    for name, own in (("all", range(10)), ("one", range(5)), ("two", range(5, 10))):
-        mine = {nodes[i][0] for i in own}
-        seen = [move for move in moves if mine & set(move[:2])]
+    count = transfers // 2
+    pairs = np.unique(rng.integers(0, count, (transfers, 2)), axis=0).tolist()
+    moves = [(f"{a}", f"{b}", f"{rng.integers(100, 1000)}") for a, b in pairs if a != b]
+    nodes = [(f"{i}", f"{rng.random():.6f}") for i in range(count)]
+    parts = np.array_split(np.arange(count), banks)
+    bank = {nodes[i][0]: f"local{k}" for k, part in enumerate(parts) for i in part.tolist()}
+    for name, own in (("all", np.arange(count)), *((f"local{k}", part) for k, part in enumerate(parts))):
+        mine = {nodes[i][0] for i in own.tolist()}
+        seen = [(a, bank[a], b, bank[b], amount) for a, b, amount in moves if a in mine or b in mine]
         for kind, header, rows in (
-            ("nodes_{}.csv", "id,risk_score", [nodes[i] for i in own]),
-            ("transactions_{}_period0.csv", "id_source,id_destination,amount", seen),
+            ("nodes_{}.csv", "id,risk_score", [nodes[i] for i in own.tolist()]),
+            (
+                "transactions_{}_period0.csv",
+                "id_source,bank_source,id_destination,bank_destination,amount",
+                seen,
+            ),
         ):
             lines = [header, *(",".join(map(str, row)) for row in rows)]
             (folder / kind.format(name)).write_text("\n".join(lines) + "\n")
@@ -120,15 +128,32 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, help="the folder with the banks' files")
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument(
+        "--make", type=int, help="so many made-up transfers of three banks in place of a folder"
+    )
+    parser.add_argument("--tno-python", help="a Python that has TNO's package: does the same there")
+    parser.add_argument("--key-bits", type=int, default=1024, help="of TNO's key")
     parser.add_argument("--tiny", action="store_true", help="on made-up files")
     chosen = parser.parse_args(argv)
-    if chosen.tiny:
+    if chosen.tiny or chosen.make:
         with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder))
-            return compare(Path(folder), chosen.steps)
+            if chosen.tiny:
+                make(Path(folder))
+            else:
+                make(Path(folder), transfers=chosen.make, banks=3)
+            return both(Path(folder), chosen)
     if chosen.data is None:
         parser.error("--data is missing: the folder with the banks' files")
-    return compare(chosen.data, chosen.steps)
+    return both(chosen.data, chosen)
+
+
+def both(folder: Path, chosen: argparse.Namespace) -> int:
+    """Let TNO's package run first, if so asked, and then compare."""
+    if chosen.tno_python:
+        script = Path(__file__).parent / "peers" / "tno_risk.py"
+        options = ["--steps", str(chosen.steps), "--key-bits", str(chosen.key_bits)]
+        subprocess.run([chosen.tno_python, str(script), str(folder), *options], check=True)
+    return compare(folder, chosen.steps)
 
 
 def compare(folder: Path, steps: int) -> int:
@@ -141,9 +166,9 @@ def compare(folder: Path, steps: int) -> int:
     parameters = Steps(steps=steps)
     tables = {bank: bank_tables(folder, bank) for bank in banks}
     expected = pooled(folder, parameters)
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     found, outcome = joint(tables, parameters)
-    seconds = time.perf_counter() - begun
+    seconds, busy = time.perf_counter() - begun, time.process_time() - busy
     differ = {who: abs(found.get(who, np.inf) - score) for who, score in expected.items()}
     moves = sum(1 for _ in rows_of(folder / "transactions_all_period0.csv"))
     totals = [ledger.total() for ledger in outcome.ledgers.values()]
@@ -152,7 +177,8 @@ def compare(folder: Path, steps: int) -> int:
         f"largest difference from the pooled rule: {max(differ.values(), default=0.0):.2e} (allowed {_TOLERANCE:g})"
     )
     print(
-        f"{seconds:.2f} s, {1e6 * seconds / max(1, moves):.0f} us a transfer, {max(t.rounds for t in totals)} rounds, "
+        f"{seconds:.2f} s, {busy:.2f} processor seconds of all banks, {1e6 * seconds / max(1, moves):.0f} us a transfer "
+        f"({1e6 * busy / max(1, moves):.0f} processor), {max(t.rounds for t in totals)} rounds, "
         f"{max(t.sent.payload_bytes for t in totals) / 1e6:.2f} MB sent by the party that sends most"
     )
     equal = sum(gap <= _TOLERANCE for gap in differ.values())

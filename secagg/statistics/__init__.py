@@ -9,7 +9,8 @@ Modules, each of which stands on those before it:
   survival     Kaplan-Meier curves
   log_rank     the log-rank test
   hazards      the proportional hazards model
-  contingency  tables of counts, chi-square, Fisher's exact test
+  contingency  tables of counts, chi-square, Fisher's exact test of opened ones
+  exact        Fisher's exact test of a table that stays shared
   moments      means, variances and quantiles by group; correlations
   variants     many variants, one trait, covariates
 """
@@ -26,6 +27,7 @@ __all__ = [
     "counts_by_time",
     "cox",
     "fisher_exact",
+    "fisher_p_value",
     "kaplan_meier",
     "logrank",
     "p_value",
@@ -34,6 +36,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from secagg.statistics.contingency import chi_square, fisher_exact
+    from secagg.statistics.exact import fisher_p_value
     from secagg.statistics.hazards import cox
     from secagg.statistics.log_rank import logrank, p_value
     from secagg.statistics.moments import correlation, quantiles
@@ -44,6 +47,7 @@ else:
         "secagg.statistics",
         {
             "secagg.statistics.contingency": "chi_square fisher_exact",
+            "secagg.statistics.exact": "fisher_p_value",
             "secagg.statistics.hazards": "cox",
             "secagg.statistics.log_rank": "logrank p_value",
             "secagg.statistics.moments": "correlation quantiles",

@@ -214,6 +214,10 @@ def test_small_cells_are_not_told_and_then_neither_is_a_test():
     assert all(value >= 20 for _, value in cells)
     alone = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20, tell="test"), facts())
     assert [what for what, _ in alone] == ["chi-square", "degrees of freedom", "p-value"]
+    exact = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20, tell="exact", max_patients=60), facts())
+    assert [what for what, _ in exact] == ["Fisher's p-value"]
+    with pytest.raises(PlanError, match="set max_patients to 512 or less"):
+        CROSSTAB.check(CROSSTAB.Parameters(tell="exact"), terms_of(HOSPITALS, COMPUTING))
 
 
 @pytest.mark.parametrize("once", [True, False])

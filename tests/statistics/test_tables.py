@@ -11,6 +11,7 @@ from clear import run_clear
 from secagg import mpc
 from secagg.errors import PlanError, RangeError, ShapeError
 from secagg.statistics.contingency import cell_counts, chi_square, chi_square_test, fisher_exact, told_cells
+from secagg.statistics.exact import fisher_p_value
 from secagg.statistics.moments import (
     correlation,
     correlation_test,
@@ -55,6 +56,31 @@ def test_a_chi_square_of_a_table_that_stays_shared_is_scipy_s(table):
 )
 def test_fisher_s_exact_test_is_scipy_s(table):
     assert fisher_exact(np.array(table)) == pytest.approx(stats.fisher_exact(table).pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        [[8, 2], [1, 5]],
+        [[30, 20], [25, 45]],
+        [[0, 3], [4, 0]],
+        [[5, 0], [7, 0]],
+        [[0, 0], [0, 0]],
+        [[2, 3], [6, 9]],
+        [[9, 1], [1, 9]],
+    ],
+)
+def test_fisher_s_exact_test_of_a_table_that_stays_shared_is_scipy_s(table):
+    (p,) = opened(lambda engine: (fisher_p_value(shared(engine, table), most=120),))
+    expected = stats.fisher_exact(table).pvalue if np.sum(table) else 1.0
+    assert float(p) == pytest.approx(expected, rel=3e-6, abs=1e-6)
+
+
+def test_fisher_s_exact_test_on_shares_refuses_other_tables_and_too_many_persons():
+    with pytest.raises(ShapeError, match="two rows and two columns"):
+        opened(lambda engine: (fisher_p_value(shared(engine, np.ones((2, 3), int)), most=9),))
+    with pytest.raises(RangeError, match="1 to 2048 persons"):
+        opened(lambda engine: (fisher_p_value(shared(engine, np.ones((2, 2), int)), most=4096),))
 
 
 def test_small_cells_are_not_told_and_rows_outside_the_table_are_refused():

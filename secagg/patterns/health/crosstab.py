@@ -5,7 +5,8 @@ shared. A patient who is in the tables of two hospitals counts twice.
 
 Learns: with `tell = "cells"`, each cell of at least `smallest` patients; margins are not told, so nothing follows about
 other cells. Where every cell of a table of two variables is told, the chi-square and (of two by two) Fisher's p-value
-follow, and stand beside it. With `tell = "test"`, the chi-square and its p-value alone, and no cell.
+follow, and stand beside it. With `tell = "test"`, the chi-square and its p-value alone, and no cell. With `tell = "exact"`,
+the p-value of Fisher's exact test of a table of two by two alone, and neither cell nor margin.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from secagg.statistics.contingency import (
     fisher_exact,
     told_cells,
 )
+from secagg.statistics.exact import MOST_EXACT, fisher_p_value
 from secagg.statistics.log_rank import p_value
 from secagg.statistics.ratios import MOST
+
+_FISHER: Final = "Fisher's p-value"
 
 
 def _example() -> dict[str, tuple[str, ...]]:
@@ -49,7 +53,7 @@ class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     axes: dict[str, tuple[str, ...]] = msgspec.field(default_factory=_example)
     smallest: Annotated[int, Meta(ge=0)] = 5
-    tell: Literal["cells", "test"] = "cells"
+    tell: Literal["cells", "test", "exact"] = "cells"
     max_patients: Annotated[int, Meta(ge=1, le=MOST)] = 10_000
 
 
@@ -68,7 +72,7 @@ class Crosstab(ProgramPattern):
     example = staticmethod(examples.crosstab)
     tells = (
         "each cell of at least the smallest number of patients, and of a table without other cells its tests; or, if so "
-        "agreed, the chi-square test alone"
+        "agreed, the chi-square test alone, or Fisher's p-value alone"
     )
 
     def check(self, parameters: Axes, terms: Terms) -> None:
@@ -80,6 +84,14 @@ class Crosstab(ProgramPattern):
             len(parameters.axes) != 2 or min(map(len, parameters.axes.values())) < 2
         ):
             raise PlanError('tell = "test" takes two variables of two values or more; use tell = "cells"')
+        everybody = parameters.max_patients * len(terms.input_parties)
+        if parameters.tell == "exact" and (
+            [len(values) for values in parameters.axes.values()] != [2, 2] or everybody > MOST_EXACT
+        ):
+            raise PlanError(
+                f'tell = "exact" takes two variables of two values, and {MOST_EXACT} patients of all hospitals together; '
+                f'set max_patients to {MOST_EXACT // len(terms.input_parties)} or less, or use tell = "test"'
+            )
         if self._cells(parameters) > MOST_CELLS or parameters.max_patients * len(terms.input_parties) > MOST:
             raise PlanError(
                 f"expected at most {MOST_CELLS} cells, and {MOST} patients of all hospitals together; name fewer values, or "
@@ -111,6 +123,9 @@ class Crosstab(ProgramPattern):
         if parameters.tell == "test":
             statistic, degrees = chi_square(counts, most=parameters.max_patients * len(cells.owners))
             return Findings({"statistic": statistic.reshape(1), "degrees": degrees.reshape(1)})
+        if parameters.tell == "exact":
+            p = fisher_p_value(counts, most=parameters.max_patients * len(cells.owners))
+            return Findings({"p_value": p.reshape(1)})
         told = told_cells(counts, parameters.smallest)
         return Findings({"counts": counts * told.astype(int64), "told": told})
 
@@ -119,6 +134,8 @@ class Crosstab(ProgramPattern):
         if parameters.tell == "test":
             (statistic,), (degrees,) = columns
             return _columns(_test(float(statistic), int(degrees), p_value(float(statistic), int(degrees))))
+        if parameters.tell == "exact":
+            return _columns([(_FISHER, float(columns[0][0]))])
         return _columns(_named(parameters, *columns))
 
     def pooled(self, parameters: Axes, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
@@ -126,6 +143,8 @@ class Crosstab(ProgramPattern):
         counts = np.sum([_cells_of(parameters, tables[name]["facts"]) for name in tables], axis=0)
         if parameters.tell == "test":
             rows = _test(*chi_square_test(counts))
+        elif parameters.tell == "exact":
+            rows = [(_FISHER, fisher_exact(counts))]
         else:
             rows = _named(parameters, counts, counts >= parameters.smallest)
         return [(what, python_value(STATISTIC, value)) for what, value in rows]
@@ -170,7 +189,7 @@ def _named(parameters: Axes, counts: Any, told: Any) -> list[tuple[str, float]]:
     if shown.all() and len(parameters.axes) == 2:
         rows += _test(*chi_square_test(counts))
         if np.shape(counts) == (2, 2):
-            rows.append(("Fisher's p-value", fisher_exact(np.asarray(counts))))
+            rows.append((_FISHER, fisher_exact(np.asarray(counts))))
     return rows
 
 
