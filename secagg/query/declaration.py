@@ -61,7 +61,9 @@ ORG: Final = "org"
 MAX_ROWS: Final = 10**8
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_LARGEST_AMOUNT: Final = 10**12  # as a job's, where the declaration says nothing
+_LARGEST_AMOUNT: Final = (
+    10**9
+)  # where the declaration says nothing, so that sums of millions of rows fit 62 bits
 _DECIMALS: Final = 2
 _MOST_HOLDERS: Final = 1000
 

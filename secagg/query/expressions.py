@@ -20,6 +20,7 @@ from secagg.mpc.arrays import comparison as compare
 from secagg.mpc.arrays.arithmetic import absolute, is_negative, shifted_right
 from secagg.mpc.tables import Column
 from secagg.query.algebra import Call, Case, Domain, Expression, Literal, Ref
+from secagg.query.date_parts import part
 from secagg.query.quotients import quotient
 
 Columns = Callable[[Ref], Column]
@@ -147,6 +148,20 @@ class Evaluator:
                 return whole if op == "intdiv" else a - whole * divisor
             case "floor" | "ceil" | "round":
                 return _rounded(op, a, first, domain)
+            case "year" | "quarter" | "month" | "day":
+                return part(op, *_days(op, a, first))
+            case "weekday":
+                days, low, high = _days(op, a, first)
+                # 1970-01-01 was a Thursday. Whole weeks more, so that nothing is below 0.
+                since = days + (4 + 7 * (abs(low) // 7 + 1))
+                weeks = quotient(
+                    since, 7, bits=(high - low + 14).bit_length() + abs(low).bit_length(), denominator_bits=3
+                )
+                return since - weeks * 7
+            case "date_of":
+                return _days(op, a, first)[0]
+            case "to_timestamp" if domain.zone == "UTC":
+                return a * (86_400 * 10**domain.decimals)
         raise PlanError(
             f"{op} of a value that several tables or organisations make is not computed on shares; compute it from columns "
             "of one table, before they are joined or aggregated"
@@ -264,6 +279,28 @@ def _divided(call: Call, a: SharedArray, b: Any) -> tuple[SharedArray, SharedArr
 
 def _by_constant(a: SharedArray, domain: Domain, divisor: int) -> SharedArray:
     return quotient(a, divisor, bits=bits_of(domain), denominator_bits=divisor.bit_length())
+
+
+def _days(op: str, a: SharedArray, domain: Domain) -> tuple[SharedArray, int, int]:
+    """Return the days of dates or timestamps, and their range.
+
+    Raises:
+      PlanError: of timestamps whose clocks change.
+    """
+    low, high = domain.bounds
+    if domain.kind == "date":
+        return a, low, high
+    if domain.zone != "UTC":
+        raise PlanError(
+            f"{op} of a timestamp in {domain.zone} that several tables or organisations make is not computed on shares, as "
+            "clocks change there; compute it from columns of one table, before they are joined or aggregated, or declare "
+            "the zone UTC"
+        )
+    unit = 86_400 * 10**domain.decimals
+    first, last = low // unit, high // unit
+    since = a - first * unit
+    days = quotient(since, unit, bits=(high - first * unit).bit_length(), denominator_bits=unit.bit_length())
+    return days + first, first, last
 
 
 def _to_real(a: SharedArray, domain: Domain, target: Domain) -> SharedArray:

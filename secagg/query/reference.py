@@ -10,6 +10,7 @@ stays a date.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -24,6 +25,7 @@ from secagg.query.algebra import Domain, Query
 from secagg.query.declaration import ORG, Declaration, Table, domain_of
 from secagg.query.evaluator import Row, Value
 from secagg.query.values import in_units, of_units
+from secagg.query.zones import in_zone, instant_sql, is_skipped_sql
 
 __all__ = ["Pool"]
 
@@ -77,22 +79,23 @@ class Pool:
           UsageError: there is no such table, or it has no such holder; or rows that are not as declared.
         """
         declared = self._declared(table, holder)
-        names = list(declared.schema)
-        listed = ", ".join(f'"{name}"' for name in names)
+        domains = {name: domain_of(declared.columns[name]) for name in declared.schema}
+        listed = ", ".join(f'"{name}"' for name in domains)
         org = [f"'{holder}'"] if declared.split else []
         target = f'INSERT INTO "{table}" ({", ".join([listed, *([ORG] if org else [])])})'
         try:
-            if isinstance(rows, str):
-                self._connection.execute(f"{target} SELECT {', '.join([listed, *org])} FROM {rows}")
-            elif isinstance(rows, Sequence):
-                values = ", ".join([*("?" for _ in names), *org])
-                given = [[row[name] for name in names] for row in rows]
+            if isinstance(rows, Sequence) and not isinstance(rows, str):
+                values = ", ".join([*("?" for _ in domains), *org])
+                given = [[_placed(row[name], domain) for name, domain in domains.items()] for row in rows]
                 for batch in itertools.batched(given, 1000) if hasattr(itertools, "batched") else [given]:
                     if batch:
                         self._connection.executemany(f"{target} VALUES ({values})", list(batch))
             else:
-                self._connection.register("added", rows)
-                self._connection.execute(f"{target} SELECT {', '.join([listed, *org])} FROM added")
+                if not isinstance(rows, str):
+                    self._connection.register("added", rows)
+                skipped = self._add_relation(target, domains, org, rows if isinstance(rows, str) else "added")
+                if skipped is not None:
+                    raise UsageError(f"{table}: {holder} has a local time in {skipped} that clocks skip")
                 self._connection.unregister("added")
         except KeyError as missing:
             raise UsageError(f"{table}: a row lacks the column {missing}") from None
@@ -100,6 +103,31 @@ class Pool:
             raise UsageError(
                 f"{table}: rows of {holder} are not as declared ({type(error).__name__})"
             ) from None
+
+    def _add_relation(
+        self, target: str, domains: Mapping[str, Domain], org: Sequence[str], source: str
+    ) -> str | None:
+        """Add a relation's rows, local times placed as owners place theirs; return a column with one that clocks skip."""
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+        kinds = {name: kind for name, kind, *_ in described}
+        (zone,) = self._connection.execute("SELECT current_setting('TimeZone')").fetchall()[0]
+        self._connection.execute("SET TimeZone = 'UTC'")
+        try:
+            columns = []
+            for name, domain in domains.items():
+                local = domain.kind == "timestamp" and kinds.get(name, "").startswith("TIMESTAMP")
+                if not local or kinds[name] == "TIMESTAMP WITH TIME ZONE":
+                    columns.append(f'"{name}"')
+                    continue
+                moment = f'CAST("{name}" AS TIMESTAMP)'
+                test = is_skipped_sql(moment, domain.zone)
+                if self._connection.execute(f"SELECT count(*) FROM {source} WHERE {test}").fetchall()[0][0]:
+                    return name
+                columns.append(instant_sql(moment, domain.zone))
+            self._connection.execute(f"{target} SELECT {', '.join([*columns, *org])} FROM {source}")
+        finally:
+            self._connection.execute(f"SET TimeZone = '{zone}'")
+        return None
 
     def rows(self, table: str) -> list[Row]:
         """Return a table's rows in their domains' units, as `evaluator` takes them."""
@@ -136,6 +164,14 @@ class Pool:
         if holder not in declared.holders:
             raise UsageError(f"{table} is held by {', '.join(declared.holders)}, not by {holder!r:.80}")
         return declared
+
+
+def _placed(value: Any, domain: Domain) -> Any:
+    """Return a value whose local time is an instant, as owners place theirs."""
+    if domain.kind == "timestamp" and isinstance(value, datetime.datetime | str):
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+        return in_zone(moment, domain.zone)
+    return value
 
 
 def _type(domain: Domain) -> str:

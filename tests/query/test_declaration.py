@@ -6,12 +6,14 @@ import datetime
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from query_tables import DECLARATION, DECLARED, filled
 from secagg.errors import RangeError, UsageError
-from secagg.query import Category, Date, Declaration, Integer, Money, Pool, Real, Timestamp
+from secagg.query import Category, Date, Declaration, Integer, Money, Pool, Real, Timestamp, plan
 from secagg.query.declaration import domain_of
 from secagg.query.values import in_units, of_units
 
@@ -105,3 +107,35 @@ def test_an_integer_without_a_range_is_no_declaration() -> None:
     with pytest.raises(UsageError, match="min: this field is missing"):
         Declaration.parse(DECLARED.replace('id = {type = "integer", min = 0, max = 1000}', 'id = "integer"'))
     assert domain_of(Integer()).bounds == (0, 10**17)
+
+
+@pytest.mark.parametrize("given", ["mappings", "frame", "texts"])
+def test_pooled_local_times_are_placed_as_owners_place_them(given: str) -> None:
+    """Of a time that clocks show twice the first counts, and one that they skip is refused."""
+    declaration = Declaration.parse(
+        """
+        [tables.t]
+        holder = "north"
+        max_rows = 5
+        [tables.t.columns]
+        z = {type = "timestamp", zone = "Europe/Berlin", decimals = 0}
+        """
+    )
+
+    def rows(local: str) -> Any:
+        moment = datetime.datetime.fromisoformat(local)
+        if given == "frame":
+            return pd.DataFrame({"z": [moment]})
+        return [{"z": local if given == "texts" else moment}]
+
+    with Pool(declaration) as pool:
+        for local in ("2026-10-25 02:30:00", "2026-10-25 03:30:00", "2026-07-01 00:30:00"):
+            pool.add("t", "north", rows(local))
+        moments = [row["z"] for row in pool.rows("t")]
+        assert moments == [
+            int(datetime.datetime.fromisoformat(f"2026-{text}+00:00").timestamp())
+            for text in ("10-25 00:30:00", "10-25 02:30:00", "06-30 22:30:00")
+        ]
+        with pytest.raises(UsageError, match="skip"):
+            pool.add("t", "north", rows("2026-03-29 02:30:00"))
+        assert pool.run(plan("SELECT day(z) AS d FROM t", declaration)) == [(25,), (25,), (1,)]

@@ -115,6 +115,9 @@ QUERIES = {
     "distinct, union": "SELECT DISTINCT who, urgent FROM moves UNION ALL SELECT id, age > 50 FROM people",
     "order and limit": """
         SELECT n, kind FROM moves ORDER BY n DESC NULLS LAST, kind NULLS FIRST LIMIT 3 OFFSET 1""",
+    "parts of joint dates": """
+        SELECT kind, year(max(day)) y, month(min(day)) m, day(max(day)) d, quarter(min(day)) q, dayofweek(max(day)) w
+        FROM moves GROUP BY kind, n""",
     "quotients": """
         SELECT m.kind, sum(m.amount) / count(*) r, 100 * sum(CASE WHEN p.age > 30 THEN m.n ELSE 0 END) / sum(m.n) q
         FROM moves m JOIN people p ON m.who = p.id GROUP BY m.kind""",
