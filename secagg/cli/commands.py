@@ -26,6 +26,7 @@ from secagg.cli.report import report
 from secagg.cli.run import run
 from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
+from secagg.cli.synthesize import synthesize
 from secagg.cli.verify import verify
 from secagg.errors import SecaggError
 from secagg.network.driver import PREPARING
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 for command in (patterns, explain, check, preflight, run, verify, report, runs, demo.demo):
     app.command()(command)
+app.command()(synthesize)
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")

@@ -59,6 +59,7 @@ _OWN: Final = {
     "cox": "secagg.patterns.health.cox:COX",
     "cohort_count": "secagg.patterns.health.cohort_count:COHORT_COUNT",
     "crosstab": "secagg.patterns.health.crosstab:CROSSTAB",
+    "noisy_marginals": "secagg.patterns.health.noisy_marginals:NOISY_MARGINALS",
     "describe": "secagg.patterns.health.describe:DESCRIBE",
     "correlation": "secagg.patterns.health.correlation:CORRELATION",
     "marker_cooccurrence": "secagg.patterns.health.marker_cooccurrence:MARKER_COOCCURRENCE",

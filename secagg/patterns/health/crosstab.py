@@ -151,12 +151,18 @@ class Crosstab(ProgramPattern):
 
 
 def _cells_of(parameters: Axes, facts: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Return a hospital's cells; a patient counts who has a value of every variable.
+    """Return a hospital's cells; a patient counts who has a value of every variable; errors as in `places_by_axis`."""
+    columns = places_by_axis(parameters.axes, facts)
+    return cell_counts(columns, [len(values) for values in parameters.axes.values()])
+
+
+def places_by_axis(axes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> list[NDArray[np.int64]]:
+    """Return for each axis the places of the values of a hospital's patients who have a value of every axis.
 
     Raises:
       DataError: a value that the job does not name, or a variable of a patient twice.
     """
-    names = list(parameters.axes)
+    names = list(axes)
     number: dict[str, int] = {}
     rows: list[dict[int, int]] = []
     by_variable: dict[str, list[int]] = {name: [] for name in names}
@@ -166,7 +172,7 @@ def _cells_of(parameters: Axes, facts: Mapping[str, Any]) -> NDArray[np.int64]:
             by_variable[variable].append(i)
     for axis, name in enumerate(names):
         at = by_variable[name]
-        for i, place in zip(at, places([values[i] for i in at], parameters.axes[name], name), strict=True):
+        for i, place in zip(at, places([values[i] for i in at], axes[name], name), strict=True):
             row = number.setdefault(patients[i], len(rows))
             if row == len(rows):
                 rows.append({})
@@ -174,8 +180,7 @@ def _cells_of(parameters: Axes, facts: Mapping[str, Any]) -> NDArray[np.int64]:
                 raise DataError(f"a patient has {name} twice in facts; leave one row each")
             rows[row][axis] = int(place)
     whole = [row for row in rows if len(row) == len(names)]
-    columns = [np.array([row[axis] for row in whole], np.int64) for axis in range(len(names))]
-    return cell_counts(columns, [len(parameters.axes[name]) for name in names])
+    return [np.array([row[axis] for row in whole], np.int64) for axis in range(len(names))]
 
 
 def _test(statistic: float, degrees: int, p: float) -> list[tuple[str, float]]:

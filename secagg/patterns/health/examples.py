@@ -126,6 +126,27 @@ def crosstab(seed: int) -> Example:
     )
 
 
+def noisy_marginals(seed: int) -> Example:
+    """Return sex, smoking and outcome of enough patients for noise to be small beside their numbers."""
+    rng = np.random.default_rng(seed)
+    tables = {}
+    for hospital, size in zip(_HOSPITALS, (500, 300, 400), strict=True):
+        sex = [("f", "m")[i % 2] for i in range(size)]
+        smoker = [("no", "yes")[int(rng.random() < 0.4)] for _ in sex]
+        outcome = [("no", "yes")[int(rng.random() < (0.6 if s == "yes" else 0.3))] for s in smoker]
+        names = [f"{hospital}-{i}" for i in range(size)]
+        facts = _long(names, {"sex": sex, "smoker": smoker, "outcome": outcome}, "variable", "value")
+        tables[hospital] = {"facts": facts}
+    axes = {"sex": ["f", "m"], "smoker": ["no", "yes"], "outcome": ["no", "yes"]}
+    return Example(
+        "The outcome is yes for six smokers in ten, and for three others in ten; numbers are told with noise.",
+        tables,
+        {"axes": axes, "epsilon": 4.0},
+        [("smoker, outcome: yes | yes",)],
+        tolerance=0.25,
+    )
+
+
 def describe(seed: int) -> Example:
     """Return a measurement of two arms."""
 
