@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from secagg.errors import UsageError
+from secagg.errors import JobError, UsageError
+from secagg.jobs.job_file import parse_job
 from secagg.joint.consortium import Consortium
 from secagg.patterns.parameters import shown_parameters
 from secagg.patterns.pattern import COMPUTING, INPUT, Pattern, RoleSize
+from secagg.printable import printable
 
 _DAYS: Final = 90
 _EXAMPLE: Final = ("north", "south", "west")
@@ -51,7 +53,13 @@ def pattern_template(pattern: Pattern, consortium: Consortium | None, author: st
         *([f"# {vary} = {{least = {defaults[vary]}, most = {defaults[vary]}}}"] if vary else []),
         "# window = {earliest = 2026-01-01, latest = 2027-01-01}",
     ]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    known = {} if consortium is None else consortium.directory()
+    try:
+        parse_job(text, file=Path("this file"), with_certificates=False, known=known)
+    except JobError as error:
+        text = f"# To be decided first: {printable(str(error).partition(': ')[2], 300)}\n{text}"
+    return text
 
 
 def query_template(sql: Path, consortium: Consortium | None, author: str | None) -> str:
