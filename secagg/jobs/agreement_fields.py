@@ -32,6 +32,8 @@ from secagg.jobs.agreement import OFF, REQUIRED, WINDOW, Agreement, Allowed
 from secagg.jobs.job import Window
 from secagg.jobs.job_parties import WindowField, check_window
 from secagg.jobs.parameters import read_parameters
+from secagg.jobs.query import QueryPattern
+from secagg.jobs.query_values import check_value, shown_value
 from secagg.patterns.parameters import parameter_fields, shown_parameters
 from secagg.patterns.pattern import Pattern
 from secagg.toml_files import FieldFault
@@ -139,8 +141,12 @@ def check_vary(
         if name == WINDOW:
             found[name] = _window_bounds(bounds, pattern, window, zone)
             continue
+        if isinstance(pattern, QueryPattern) and name in pattern.values:
+            found[name] = _value_bounds(name, bounds, pattern.values[name])
+            continue
         if name not in fields:
-            known = ", ".join([*fields, WINDOW])
+            of_query = pattern.values if isinstance(pattern, QueryPattern) else ()
+            known = ", ".join([*of_query, *fields, WINDOW])
             raise FieldFault(place, f"there is no such parameter; {pattern.name} has {known}")
 
         def value(of: object, name: str = name, place: str = place) -> Any:
@@ -168,6 +174,35 @@ def check_vary(
                 f"parameters.{name}", f"{shown} is outside what [vary] allows, which is what people approve"
             )
     return found
+
+
+def _value_bounds(name: str, bounds: object, own: Any) -> Allowed:
+    """Return what each run may choose of a query's own parameter; values are of the kind that this run has."""
+    place = f"vary.{name}"
+    if isinstance(bounds, list):
+        if not 1 <= len(bounds) <= _MOST_CHOICES:
+            raise FieldFault(place, f"expected 1 to {_MOST_CHOICES} values, got {len(bounds)}")
+        given, allowed = bounds, Allowed(choices=tuple(bounds))
+    else:
+        span = _convert(bounds, Bounds, place, "{least = ..., most = ...} or a list of values")
+        given, allowed = [span.least, span.most], Allowed(least=span.least, most=span.most)
+        if isinstance(own, str | bool):
+            raise FieldFault(place, "expected a list of values, for this parameter is no number and no time")
+    for value in given:
+        check_value(value, place)
+        if type(value) is not type(own):
+            kind = type(own).__name__.lower()
+            raise FieldFault(
+                place, f"expected values of the kind of this run's, which is {kind}, got {value!r:.80}"
+            )
+    if not allowed.choices and allowed.least > allowed.most:
+        raise FieldFault(place, "expected `least` not above `most`")
+    if not allowed.holds(own):
+        raise FieldFault(
+            f"parameters.{name}",
+            f"{shown_value(own)} is outside what [vary] allows, which is what people approve",
+        )
+    return allowed
 
 
 def _window_bounds(given: object, pattern: Pattern, window: Window, zone: zoneinfo.ZoneInfo) -> Allowed:

@@ -26,6 +26,7 @@ from secagg.data.generalise import Recipe
 from secagg.errors import JobError, UsageError
 from secagg.jobs.agreement import OFF, REQUESTER, REQUIRED, WINDOW, Agreement, Allowed
 from secagg.jobs.query import QueryPattern
+from secagg.jobs.query_values import shown_value
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
 from secagg.network.tcp import Peer, Timeouts
@@ -296,8 +297,10 @@ class Job:
         return list(self.pattern.risks(self.parameters, self.terms, rows))
 
     def shown_parameters(self) -> dict[str, str]:
-        """Return the parameters as a job file writes them."""
-        return shown_parameters(self.parameters, decimals=self.data.currency_decimals)
+        """Return the parameters as a job file writes them, those of a query's own text among them."""
+        shown = shown_parameters(self.parameters, decimals=self.data.currency_decimals)
+        values = self.pattern.values if isinstance(self.pattern, QueryPattern) else {}
+        return shown | {name: shown_value(value) for name, value in values.items()}
 
     def shown_recipe(self) -> dict[str, str]:
         """Return how each column is made coarser, by TABLE.COLUMN, as a job file writes it."""
@@ -380,6 +383,10 @@ class Job:
             bounds = Window(allowed.least, allowed.most, timestamps=allowed.timestamps).shown()
             quote = json.dumps if allowed.timestamps else str
             return f"{{earliest = {quote(bounds['start'])}, latest = {quote(bounds['end'])}}}"
+        if isinstance(self.pattern, QueryPattern) and name in self.pattern.values:
+            if allowed.choices:
+                return f"[{', '.join(map(shown_value, allowed.choices))}]"
+            return f"{{least = {shown_value(allowed.least)}, most = {shown_value(allowed.most)}}}"
         field = parameter_fields(self.pattern.Parameters)[name].name
 
         def shown(value: Any) -> str:

@@ -46,7 +46,7 @@ such as by a consortium: then `address` and `certificate` may be left out.
 
 In place of `pattern`, a job file may have a query; see `query`. Both are paths from the file's directory:
 
-    sql = "query.sql"
+    sql = "query.sql"               # `[parameters]` gives values to parameters such as $since in it; see `query_values`
     tables = "tables.toml"          # the declaration of the tables that it reads
     reveal = "result"               # or "owners": each input party gets the rows about its own identifiers
 
@@ -82,14 +82,16 @@ from secagg.jobs.job_parties import (
     check_window,
 )
 from secagg.jobs.parameters import read_parameters
-from secagg.jobs.query import RESULT, QueryPattern, Reveal, read_query
+from secagg.jobs.query import RESULT, QueryParameters, QueryPattern, Reveal, read_query
 from secagg.party import PartyId
+from secagg.patterns.parameters import parameter_fields
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
 from secagg.protocols.row_counts import MAX_ROWS
 from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_OF_EVERY_QUERY: Final = frozenset(parameter_fields(QueryParameters))
 _DATA: Final = Conventions()
 
 
@@ -180,7 +182,9 @@ def _check(
             "name",
             f"expected 1 to 63 letters, digits, '-' and '_', the first a letter or digit, got {fields.name!r:.80}",
         )
-    installed = _installed(fields, folder)
+    given = exact.get("parameters", {})
+    values = {} if fields.sql is None else {n: v for n, v in given.items() if n not in _OF_EVERY_QUERY}
+    installed = _installed(fields, folder, values)
     pattern = installed.pattern
     if fields.pad_rows_to < 1:
         raise FieldFault("pad_rows_to", f"expected 1 or more, got {fields.pad_rows_to}")
@@ -193,7 +197,8 @@ def _check(
     members = check_members(fields.parties, folder, known, with_certificates=with_certificates)
     names = [member.name for member in members]
     roles = check_roles(fields.roles, names, pattern)
-    parameters = read_parameters(pattern, exact.get("parameters", {}), decimals=data.currency_decimals)
+    given = {name: value for name, value in given.items() if name not in values}
+    parameters = read_parameters(pattern, given, decimals=data.currency_decimals)
     window = check_window(fields.window, data.zone, pattern)
     job = Job(
         name=fields.name,
@@ -225,8 +230,8 @@ def _check(
     return job
 
 
-def _installed(fields: _JobFile, folder: Path) -> Installed:
-    """Return what is computed: a pattern that is installed, or a query."""
+def _installed(fields: _JobFile, folder: Path, values: Mapping[str, Any]) -> Installed:
+    """Return what is computed: a pattern that is installed, or a query with values for its own parameters."""
     if fields.sql is None and fields.tables is None:
         if fields.pattern is None:
             raise FieldFault("pattern", "this field is missing, or `sql` and `tables` in its place")
@@ -252,7 +257,7 @@ def _installed(fields: _JobFile, folder: Path) -> Installed:
     # Roles are checked below, as all are.
     named, owners = (_names(fields.roles.get(role)) for role in (RESULT, INPUT))
     receivers = [*named, *owners] if fields.reveal == "owners" else named or owners
-    return read_query(fields.sql, fields.tables, fields.rules, receivers, fields.reveal, folder)
+    return read_query(fields.sql, fields.tables, fields.rules, receivers, fields.reveal, folder, values)
 
 
 def _names(told: Any) -> list[str]:

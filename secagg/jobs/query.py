@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import duckdb
@@ -26,6 +27,7 @@ from secagg import release
 from secagg.cost.operation import Cost
 from secagg.errors import PlanError, UsageError
 from secagg.files import read_file
+from secagg.jobs.query_values import filled
 from secagg.party import Party, PartyId
 from secagg.patterns.pattern import (
     COMPUTING,
@@ -69,6 +71,8 @@ _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_LINE: Final = 2000  # characters; a job file that holds the text has at most 4096 with escapes
 _MOST: Final = 10**17  # the largest integer of a schema's range
 _REAL_DECIMALS: Final = 6  # what 20 bits behind the point tell
+
+_NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _FOLLOW: Final = (
     "The computing parties are taken to follow the protocol. Then no computing party learns more than this, even if it "
@@ -132,6 +136,7 @@ class QueryPattern:
       rules: the agreed texts of the owners' rule files, by owner; none where nothing is suppressed.
       reveal: "result" opens the result to the role `result`, or to all input parties; "owners" opens to each input party
         the rows about its own identifiers, and to the role `result` the whole.
+      values: of the parameters in `sql`, agreed too.
       me: the input party whose tables `inputs` and `prepare` are about; "" for all tables.
     """
 
@@ -140,6 +145,7 @@ class QueryPattern:
     declared: str
     rules: Mapping[PartyId, str] = field(default_factory=dict)
     reveal: Reveal = "result"
+    values: Mapping[str, Any] = field(default_factory=dict)
     me: PartyId = ""
 
     name: ClassVar[str] = "query"
@@ -166,9 +172,10 @@ class QueryPattern:
         return replace(self, me=me)
 
     @property
-    def agreed(self) -> dict[str, str]:
-        """What parties compare besides the parameters."""
+    def agreed(self) -> dict[str, Any]:
+        """What parties compare besides the parameters of every query."""
         return {
+            **{f"parameters.{name}": value for name, value in self.values.items()},
             "sql": self.sql,
             "tables": self.declared,
             "reveal": self.reveal,
@@ -460,14 +467,20 @@ class QueryPattern:
 
 
 def read_query(
-    query: str, tables: str, rules: Mapping[str, str], receivers: Sequence[str], reveal: Reveal, folder: Path
+    query: str,
+    tables: str,
+    rules: Mapping[str, str],
+    receivers: Sequence[str],
+    reveal: Reveal,
+    folder: Path,
+    values: Mapping[str, Any] = _NO_VALUES,
 ) -> Installed:
     """Return the pattern of a job that names a query.
 
     Args:
       query, tables, rules: paths from the folder of the job file; or the texts themselves, which have a line end.
       receivers: to whom the result is opened, or a part of it.
-      reveal: see `QueryPattern`.
+      reveal, values: see `QueryPattern`.
 
     Raises:
       FieldFault: a file that cannot be read, or a query or a declaration that cannot be used.
@@ -483,10 +496,11 @@ def read_query(
     }
     parsed = {owner: _rules(owner, one) for owner, one in allowed.items()}
     try:
-        plan = queries.plan_query(text, declaration, receivers, parsed or None)
+        plan = queries.plan_query(filled(text, values), declaration, receivers, parsed or None)
     except UsageError as error:
         raise FieldFault("sql", str(error)) from None
-    return Installed(QueryPattern(plan, text, written, allowed, reveal), Origin("secagg", release.RELEASE))
+    pattern = QueryPattern(plan, text, written, allowed, reveal, dict(values))
+    return Installed(pattern, Origin("secagg", release.RELEASE))
 
 
 def _rules(owner: str, text: str) -> OwnerRules:

@@ -140,7 +140,7 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
     return {
         "digest": job.digest.hex(),
         "pattern": {"name": job.pattern.name, **asdict(job.installed.origin), **_query(job)},
-        "parameters": job.shown_parameters(),
+        "parameters": _parameters(job),
         "window": job.window.shown(),
         "conventions": job.data.agreed(job.identifiers),
         "generalise": job.shown_recipe(),
@@ -155,6 +155,16 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
         "trust": job.trust(),
         "versions": versions(),
     }
+
+
+def _parameters(job: Job) -> dict[str, str]:
+    """Return the parameters; of a query's texts, which may name an account, digests."""
+    shown = job.shown_parameters()
+    if isinstance(job.pattern, QueryPattern):
+        for name, value in job.pattern.values.items():
+            if isinstance(value, str):
+                shown[name] = f"sha256 {hashlib.sha256(value.encode()).hexdigest()}"
+    return shown
 
 
 def _query(job: Job) -> dict[str, str]:

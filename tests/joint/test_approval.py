@@ -394,6 +394,19 @@ def test_statements_that_are_none_are_refused_and_name_their_party(members: Memb
     )
 
 
+def test_a_peer_that_states_approvals_of_another_job_is_refused(members: Members) -> None:
+    other = approved(members, TEXT.replace("runs = 2", "runs = 200"))
+    job = members.job(TEXT)
+    members.approve(job, "north", "anna", "bert")
+
+    class Replaying(Careless):
+        def statement(self, run: Any) -> bytes:
+            return super().statement(replace(run, job=other))
+
+    said = cause(run_without_ready(members, job, "south", Replaying))
+    assert "approval is of another job, or of this one before it was changed" in said
+
+
 def test_a_key_file_opens_with_its_password_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secagg.joint.approval.keys._LOG_N", 14)  # four guesses, quickly
     path = tmp_path / "anna.approver"
