@@ -46,10 +46,11 @@ def test_what_a_template_has_in_comments_is_part_of_a_job_too(members: Members) 
 
 def test_a_template_of_a_query_is_a_job(members: Members, tmp_path: Path) -> None:
     sql = tmp_path / "by-channel.sql"
-    sql.write_text("SELECT channel, count(*) AS n FROM moves GROUP BY channel")
+    sql.write_text("SELECT channel, count(*) AS n FROM moves WHERE day >= $since GROUP BY channel")
     text = query_template(sql, members.consortium("north"), None)
     assert 'name = "by-channel"' in text
     assert 'author = "north/NAME"' in text
+    assert 'since = "VALUE"' in text
     assert '# north = "north-rules.toml"' in text
     with pytest.raises(UsageError, match="expected a file with a query, and there is none"):
         query_template(tmp_path / "none.sql", None, None)

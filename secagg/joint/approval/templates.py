@@ -10,6 +10,7 @@ from typing import Final
 
 from secagg.errors import JobError, UsageError
 from secagg.jobs.job_file import parse_job
+from secagg.jobs.query_values import parameters_of
 from secagg.joint.consortium import Consortium
 from secagg.patterns.parameters import shown_parameters
 from secagg.patterns.pattern import COMPUTING, INPUT, Pattern, RoleSize
@@ -72,6 +73,16 @@ def query_template(sql: Path, consortium: Consortium | None, author: str | None)
         'tables = "tables.toml"          # the declaration of the tables: docs/sql.md',
         "pad_rows_to = 1                 # row counts are announced as multiples of this; more hides how many there are",
     ]
+    try:
+        asked = parameters_of(sql.read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"cannot read a query in UTF-8 from {sql}") from None
+    if asked:
+        lines += [
+            "",
+            "[parameters]                    # texts, numbers, days or times, for the query's parameters",
+        ]
+        lines += [f'{name} = "VALUE"' for name in asked]
     lines += _parties(consortium, _SOME)
     owners = _names(consortium, INPUT)
     lines += [
