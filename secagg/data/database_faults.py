@@ -40,6 +40,8 @@ _PHRASES: Final = {
     "translate host": "its host has no address; see the name in the url",
     "too many": _STATES["53"],
     "connection slots": _STATES["53"],
+    "does not support ssl": "it offers no TLS; have it switched on, or write sslmode=disable in the url where the "
+    "network is to be trusted",
     "certificate": "its certificate, or this machine's, is not taken; see sslmode and sslrootcert in the url",
     "starting up": _STATES["57P03"],
 }

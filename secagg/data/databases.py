@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ _FIRST: Final = {
     "mariadb": ("SET SESSION TRANSACTION READ ONLY",),
     "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
 }
+# libpq goes on without TLS where a server offers none, unless it is told otherwise; on this machine nobody listens in.
 # A connection that is dead is noticed within about two minutes.
 _LIBPQ: Final = {
     "connect_timeout": _CONNECT_S,
@@ -91,7 +93,8 @@ class Database:
             )
         options: dict[str, Any] = {"poolclass": sqlalchemy.NullPool, "hide_parameters": True}
         if kind == "postgresql" and url.get_driver_name() in ("psycopg", "psycopg2"):
-            options["connect_args"] = {k: v for k, v in _LIBPQ.items() if k not in url.query}
+            own = _LIBPQ if _is_here(url.host) else {**_LIBPQ, "sslmode": "require"}
+            options["connect_args"] = {k: v for k, v in own.items() if k not in url.query}
         engine = self.asked(lambda: sqlalchemy.create_engine(url, **options))
         read_only = {"postgresql_readonly": True} if kind == "postgresql" else {}
 
@@ -272,6 +275,16 @@ class Snapshots:
         if not result.returns_rows:
             raise DataError(f"database {database.name}: expected a SELECT, which gives rows")
         return Rows(database, result)
+
+
+def _is_here(host: str | None) -> bool:
+    """Return whether a host is this machine: a socket's folder, or an address of the loopback."""
+    if not host or host.startswith("/") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _sqlalchemy() -> Any:

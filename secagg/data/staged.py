@@ -30,7 +30,7 @@ _KINDS: Final[Mapping[type, tuple[str, Callable[[Any], str]]]] = {
     bool: ("BOOLEAN", lambda value: "true" if value else "false"),
     float: ("DOUBLE", repr),
     decimal.Decimal: ("DECIMAL", lambda value: format(value, "f")),
-    datetime.datetime: ("TIMESTAMP", lambda value: value.isoformat(" ")),
+    datetime.datetime: ("TIMESTAMP", lambda value: _moment(value)),
     datetime.date: ("DATE", datetime.date.isoformat),
     datetime.time: ("VARCHAR", datetime.time.isoformat),
     uuid.UUID: ("UUID", str),
@@ -106,6 +106,11 @@ def copied(source: Source, names: Sequence[str], *, key: Sequence[str] = ()) -> 
     columns = {own: Column(f"c{i}", source.columns[own].type) for i, own in enumerate(wanted)}
     found = Key(tuple(key), tuple(columns[one] for one in key))
     return Source(source.name, source.connection, "memory.main.staged", columns, key=found)
+
+
+def _moment(value: datetime.datetime) -> str:
+    """Return a time as ISO 8601 has it, an instant in UTC: zones of old have offsets of seconds, which no reader knows."""
+    return (value if value.tzinfo is None else value.astimezone(datetime.UTC)).isoformat(" ")
 
 
 def _texts(values: Sequence[Any], kinds: set[str], where: str) -> NDArray[np.object_]:
