@@ -86,6 +86,7 @@ def probe(
     agreement: bytes,
     fields: Mapping[str, bytes],
     wait_s: float,
+    on_listening: Callable[[], None] | None = None,
     on_seen: Callable[[PartyId, Seen], None] | None = None,
 ) -> dict[PartyId, Seen]:
     """Return what was seen of each other party, as soon as all have answered or the time is over.
@@ -94,14 +95,19 @@ def probe(
       peers: all parties, this one among them.
       listen: where this party listens.
       agreement, fields: as in `run_party`; what others are told that ask.
+      on_listening: called when this party listens.
       on_seen: called once for each party that has answered.
 
     Raises:
       UsageError: this party cannot listen at its address, or two parties have one certificate.
     """
-    return _Probing(me, identity, peers, listen, state=lambda: state_frame(agreement, fields)).run(
-        wait_s, on_seen
-    )
+    probing = _Probing(me, identity, peers, listen, state=lambda: state_frame(agreement, fields))
+    try:
+        if on_listening is not None:
+            on_listening()
+        return probing.run(wait_s, on_seen)
+    finally:
+        probing.close()
 
 
 class _Probing:
@@ -128,18 +134,18 @@ class _Probing:
     def run(self, wait_s: float, on_seen: Callable[[PartyId, Seen], None] | None) -> dict[PartyId, Seen]:
         until = time.monotonic() + wait_s
         told: set[PartyId] = set()
-        try:
-            while (now := time.monotonic()) < until and (self._done < self._seen.keys() or self._answering()):
-                self._turn(now)
-                for name in sorted(self._done - told):
-                    told.add(name)
-                    if on_seen is not None:
-                        on_seen(name, self._seen[name])
-        finally:
-            for talk in list(self._talks):
-                talk.close()
-            self._listener.close()
+        while (now := time.monotonic()) < until and (self._done < self._seen.keys() or self._answering()):
+            self._turn(now)
+            for name in sorted(self._done - told):
+                told.add(name)
+                if on_seen is not None:
+                    on_seen(name, self._seen[name])
         return self._seen
+
+    def close(self) -> None:
+        for talk in list(self._talks):
+            talk.close()
+        self._listener.close()
 
     def _answering(self) -> bool:
         return any(dialled is not None for _, dialled, _ in self._talks.values())

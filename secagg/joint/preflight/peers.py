@@ -40,6 +40,7 @@ def look_at_peers(
       wait_s: how long to wait for those that are not up yet.
     """
     told: set[PartyId] = set()
+    own = f"{listen[0]}:{listen[1]}"
 
     def tell(name: PartyId, seen: Seen) -> None:
         told.add(name)
@@ -55,12 +56,12 @@ def look_at_peers(
             agreement=agreement,
             fields=fields,
             wait_s=wait_s,
+            on_listening=lambda: on_finding(Finding(HERE, "address", "PASSED", f"{me} can listen at {own}")),
             on_seen=tell,
         )
     except UsageError as error:
         on_finding(Finding(HERE, "address", "FAILED", str(error)))
         return
-    on_finding(Finding(HERE, "address", "PASSED", f"{me} can listen at {listen[0]}:{listen[1]}"))
     for name, one in seen.items():
         if name not in told:
             address = next(member.address for member in job.members if member.name == name)
