@@ -151,3 +151,41 @@ def test_persons_that_cannot_be_told_apart_and_faults_of_the_policy_are_refused(
     ):
         with pytest.raises(UsageError, match=why):
             gate_of(tmp_path, text)
+
+
+def test_who_is_suppressed_in_one_table_is_left_out_of_others_and_those_are_checked_again(
+    tmp_path: Path,
+) -> None:
+    from secagg.patterns.registry import find
+
+    policy = "".join(
+        f'[tables.{table}]\nk = 2\nquasi_identifiers = ["{column}"]\npersons = "{person}"\nsuppress = "rows"\n'
+        "at_most_percent = 60\n"
+        for table, column, person in (("transfers", "amount", "sender"), ("accounts", "score", "sender"))
+    )
+    gate = gate_of(tmp_path, policy)
+    pattern = find("risk_propagation").pattern
+    schemas = {
+        "transfers": Schema(sender=Identifier(), amount=Integer()),
+        "accounts": Schema(sender=Identifier(), score=Integer()),
+    }
+
+    class Installed:
+        origin = None
+
+        class pattern:  # noqa: N801  # stands for an instance
+            inputs = schemas
+            name = pattern.name
+
+    job = dataclasses.replace(make_job(), installed=Installed)  # type: ignore[arg-type]
+    who = np.array(["a", "b", "c", "d", "e"], object)
+    tables = {
+        "transfers": {"sender": who, "amount": np.array([1, 1, 1, 1, 2])},  # e is alone
+        "accounts": {"sender": who, "score": np.array([7, 7, 7, 8, 8])},  # without e, d is
+    }
+    found = gate.screen(job, "north", gate.admit(job, "north", tables))
+    assert list(found["accounts"]["sender"]) == ["a", "b", "c"]
+    assert list(found["transfers"]["sender"]) == ["a", "b", "c"]
+    strict = gate_of(tmp_path, policy.replace("at_most_percent = 60", "at_most_percent = 30"))
+    with pytest.raises(DataError, match="2 of 5 rows would be suppressed"):
+        strict.screen(job, "north", strict.admit(job, "north", tables))

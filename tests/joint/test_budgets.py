@@ -93,7 +93,10 @@ def test_a_resumed_run_counts_once_but_pays_again_for_noise(homes: dict[str, Hom
     again = run_jointly(plain, homes, budget_gates, resumes=bytes.fromhex(first))
     assert set(again.values()) == {None}
     assert runs(homes["north"]) == 1
+    BudgetGate(homes["north"]).ready(plain, "north")  # it may be about to go on
     other = make_job(limit_cents=50_000)
+    with pytest.raises(BudgetError, match="1 runs were allowed"):
+        BudgetGate(homes["north"]).ready(other, "north")
     assert "1 runs were allowed" in str(
         run_jointly(other, homes, budget_gates, resumes=bytes.fromhex(first))["north"]
     )
@@ -260,7 +263,7 @@ def test_of_two_processes_one_gets_the_last_run_and_a_killed_one_leaves_it_spent
     assert sorted(process.returncode for process in racing) == [-signal.SIGKILL, 0]
     assert runs(home) == 1
     with pytest.raises(BudgetError, match="1 runs were allowed and made"):
-        BudgetGate(home).ready(make_job(), "north")
+        BudgetGate(home).ready(make_job(limit_cents=1_000), "north")
 
 
 def test_concentrated_accounting_lets_more_gaussian_releases_pass_than_basic_and_never_more_than_the_budget() -> (

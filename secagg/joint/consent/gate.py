@@ -28,9 +28,9 @@ from secagg.jobs.inputs import identifying
 from secagg.jobs.job import Job
 from secagg.joint.consent.absence import Cells, Root
 from secagg.joint.consent.anonymity import checked
-from secagg.joint.consent.guard import Approved, check_differences, note_population
+from secagg.joint.consent.guard import Approved, check_differences, note_population, unchanged
 from secagg.joint.consent.lists import Exclusions
-from secagg.joint.consent.policy import PrivacyPolicy
+from secagg.joint.consent.policy import Anonymity, PrivacyPolicy
 from secagg.joint.consent.population import Population, person_columns, persons_of
 from secagg.joint.consent.tables import create, key_for
 from secagg.party import PartyId
@@ -59,12 +59,14 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       checked: by table, what holds of the rows as they enter.
       columns: in which persons stand, as "table.column", with the rule that spells them.
       absence: the commitment to these persons; None at a party that puts in none.
+      unchanged: earlier sessions of this very job in which its rows were these very ones.
     """
 
     excluded: dict[str, int]
     checked: dict[str, Check]
     columns: dict[str, str]
     absence: Root | None
+    unchanged: list[str]
 
 
 class ConsentGate:
@@ -88,6 +90,7 @@ class ConsentGate:
         self._columns: dict[str, str] = {}
         self._cells: Cells | None = None
         self._secret = b""
+        self._same: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"ConsentGate({str(self._home.path)!r})"
@@ -134,22 +137,29 @@ class ConsentGate:
         inputs, (identifiers, _) = job.pattern_at(me).inputs, identifying(job, me)
         kept = {table: np.ones(_length(columns), bool) for table, columns in tables.items()}
         found: dict[str, Columns] = dict(tables)
-        for table, columns in tables.items():
-            wanted = self._policy.of_table(table, inputs[table], identifiers[table])
-            if wanted is None:
-                continue
-            whose = self._read[table][wanted.persons] if wanted.persons is not None else None
-            persons = np.arange(_length(columns)) if whose is None else factorize(whose).codes
-            result = checked(table, columns, inputs[table], wanted, persons)
-            found[table] = result.columns
-            self._checked[table] = Check(wanted.k, wanted.l, wanted.quasi_identifiers, wanted.sensitive)
-            self._suppressed[table] = {
-                "rows": int(np.count_nonzero(~result.kept)),
-                "rows_with_cells": result.cells,
-            }
-            kept[table] &= result.kept
-            if wanted.persons is not None:
-                self._leave_out(wanted.persons, table, result.kept, kept)
+        wanted = {
+            table: asked
+            for table in tables
+            if (asked := self._policy.of_table(table, inputs[table], identifiers[table])) is not None
+        }
+        again = bool(wanted)
+        while (
+            again
+        ):  # who is left out of one table is left out of others, which may make combinations there too small
+            again = False
+            for table, asked in wanted.items():
+                rows = np.flatnonzero(kept[table])
+                whose = self._read[table][asked.persons] if asked.persons is not None else None
+                persons = rows if whose is None else factorize(whose).codes[rows]
+                result = checked(table, taken(found[table], kept[table]), inputs[table], asked, persons)
+                found[table] = placed(found[table], result.columns, kept[table])
+                self._noted(table, asked, rows=len(rows) - int(result.kept.sum()), cells=result.cells)
+                if not result.kept.all():
+                    kept[table][rows[~result.kept]] = False
+                    if asked.persons is not None:
+                        self._leave_out(asked.persons, table, kept)
+                    again = True
+        self._check_suppressed(kept, wanted)
         entering = {table: taken(columns, kept[table]) for table, columns in self._read.items()}
         self._note(job, me, entering)
         return {table: taken(columns, kept[table]) for table, columns in found.items()}
@@ -161,10 +171,11 @@ class ConsentGate:
           DataError: rows enter that this gate has not seen.
         """
         if run.me not in run.job.input_parties:
-            return msgspec.msgpack.encode(Statement({}, {}, {}, None))
-        if self._populations is None:
-            with self._home.transaction() as connection:
+            return msgspec.msgpack.encode(Statement({}, {}, {}, None, []))
+        with self._home.transaction() as connection:
+            if self._populations is None:
                 self._go_on(connection, run)
+            same = unchanged(connection, run.job, self._populations or {})
         step = self._policy.exclusions.reported_in
         return msgspec.msgpack.encode(
             Statement(
@@ -172,6 +183,7 @@ class ConsentGate:
                 self._checked,
                 self._columns,
                 None if self._cells is None else self._cells.root(),
+                same,
             )
         )
 
@@ -182,8 +194,9 @@ class ConsentGate:
           RemoteProtocolError: a statement is none.
           UsageError: see `guard`.
         """
-        for name, data in statements.items():
-            read_statement(data, peer=name)
+        told = {name: read_statement(data, peer=name) for name, data in statements.items()}
+        same = [frozenset(told[name].unchanged) for name in run.job.input_parties if name in told]
+        self._same = frozenset.intersection(*same) if same else frozenset()
         with self._home.transaction() as connection:
             self._differences(connection, run)
 
@@ -206,21 +219,34 @@ class ConsentGate:
         """Return exact numbers, for the record's private part."""
         return {"excluded": dict(self._excluded), "suppressed": dict(self._suppressed)}
 
-    def _leave_out(
-        self, column: str, table: str, kept: NDArray[np.bool_], everywhere: dict[str, NDArray[np.bool_]]
+    def _noted(self, table: str, asked: Anonymity, *, rows: int, cells: int) -> None:
+        counts = self._suppressed.setdefault(table, {"rows": 0, "rows_with_cells": 0})
+        counts["rows"] += rows
+        counts["rows_with_cells"] += cells
+        self._checked[table] = Check(asked.k, asked.l, asked.quasi_identifiers, asked.sensitive)
+
+    def _check_suppressed(
+        self, kept: Mapping[str, NDArray[np.bool_]], wanted: Mapping[str, Anonymity]
     ) -> None:
+        for table, asked in wanted.items():
+            gone, rows = int(np.count_nonzero(~kept[table])), len(kept[table])
+            if 100 * gone > asked.at_most_percent * rows:
+                raise DataError(
+                    f"{table}: {gone} of {rows} rows would be suppressed, with those of persons who are suppressed in other "
+                    f"tables, and privacy.toml allows {asked.at_most_percent} percent; agree on a coarser recipe"
+                )
+
+    def _leave_out(self, column: str, table: str, kept: dict[str, NDArray[np.bool_]]) -> None:
         """Leave a person whose rows are all suppressed in one table out of the others too."""
         values = factorize(self._read[table][column])
         gone = np.ones(len(values.categories), bool)
-        gone[values.codes[kept]] = False
+        gone[values.codes[kept[table]]] = False
         names = set(values.categories[gone].tolist())
         for other, columns in self._read.items():
             if other != table and column in columns and names:
                 theirs = factorize(columns[column])
-                out = np.fromiter(
-                    map(names.__contains__, theirs.categories.tolist()), bool, len(theirs.categories)
-                )
-                everywhere[other] &= ~out[theirs.codes]
+                out = [text in names for text in theirs.categories.tolist()]
+                kept[other] &= ~np.array([*out, False])[theirs.codes]
 
     def _note(self, job: Job, me: PartyId, entering: Tables) -> None:
         """Take down who enters."""
@@ -256,6 +282,7 @@ class ConsentGate:
             self._policy.differencing,
             approved=self._approved,
             resumes=run.resumes,
+            same=self._same,
         )
 
     def _go_on(self, connection: sqlite3.Connection, run: RunAtHand) -> None:
@@ -279,6 +306,19 @@ def taken(columns: Columns, rows: NDArray[np.bool_]) -> Columns:
         else factorize(values).taken(rows)
         for name, values in columns.items()
     }
+
+
+def placed(columns: Columns, some: Columns, rows: NDArray[np.bool_]) -> Columns:
+    """Return a table in which the numbers of some rows are others; identifiers stay as they are."""
+    if rows.all():
+        return some
+    changed = dict(columns)
+    for name, values in some.items():
+        if np.ma.isMaskedArray(values):
+            whole = np.ma.array(columns[name], copy=True)
+            whole[rows] = values
+            changed[name] = whole
+    return changed
 
 
 def read_statement(data: bytes, *, peer: PartyId) -> Statement:

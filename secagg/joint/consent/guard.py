@@ -3,7 +3,9 @@
 Before a run its populations are compared with those of all runs within the policy's time, table by table, whatever was
 computed. Where two differ in fewer persons than the smallest group, the run needs one of these:
 
-- it is the same job on the same rows, and releases nothing with noise: then this owner's rows cannot change the answer;
+- it is the same job, all input parties state that their rows are those of the earlier run, and nothing is released with
+  noise: then the answer is the same;
+- it goes on from a checkpoint of the earlier run, with the same rows;
 - somebody here approved the job after the earlier run;
 - the owner allowed it (`secagg consent allow`), for so many runs.
 
@@ -27,9 +29,10 @@ from secagg.joint.consent.population import Population
 from secagg.joint.consent.tables import create
 from secagg.printable import printable
 
-__all__ = ["EARLIER", "allow", "check_differences", "note_population"]
+__all__ = ["EARLIER", "MOST_UNCHANGED", "allow", "check_differences", "note_population", "unchanged"]
 
 EARLIER: Final = "*"  # any earlier run
+MOST_UNCHANGED: Final = 100  # earlier runs of a job that are looked at for equal rows
 _DAY_S: Final = 86_400
 Approved = Callable[[Job], datetime.datetime | None]
 
@@ -42,12 +45,15 @@ def check_differences(
     *,
     approved: Approved,
     resumes: bytes | None,
+    same: frozenset[str],
 ) -> list[str]:
     """Refuse a run that differs from an earlier one in too few persons; return the earlier runs that were allowed for it.
 
     Args:
       populations: by table.
       approved: when somebody here last approved the job, None for never.
+      resumes: the first session of a run that goes on.
+      same: the earlier sessions of which all input parties have the same rows.
 
     Raises:
       UsageError: it does; the message says how many persons, and is for this party alone.
@@ -56,14 +62,15 @@ def check_differences(
     since = time.time() - rules.within_days * _DAY_S
     used = []
     rows = connection.execute(
-        "SELECT session, at, job, digest FROM consent_runs WHERE at >= ? ORDER BY at", (since,)
+        "SELECT session, at, job FROM consent_runs WHERE at >= ? ORDER BY at", (since,)
     ).fetchall()
-    for session, at, name, digest in rows:
+    equal = unchanged(connection, job, populations)
+    for session, at, name in rows:
         found = _closest(connection, session, populations)
         if found is None or found[0] >= rules.smallest_group:
             continue
-        same = digest == job.digest.hex() and _held(connection, session, populations)
-        if same and (not job.spends() or (resumes is not None and session == resumes.hex())):
+        goes_on = resumes is not None and session == resumes.hex()
+        if session in equal and (goes_on or (session in same and not job.spends())):
             continue
         when = approved(job)
         if when is not None and when.timestamp() > at:
@@ -80,6 +87,16 @@ def check_differences(
             f"`secagg consent allow JOB --earlier {session[:16]} --reason TEXT`"
         )
     return used
+
+
+def unchanged(connection: sqlite3.Connection, job: Job, populations: Mapping[str, Population]) -> list[str]:
+    """Return the earlier sessions of this very job in which this party's rows were these very ones, the last first."""
+    create(connection)
+    sessions = connection.execute(
+        "SELECT session FROM consent_runs WHERE digest = ? ORDER BY at DESC LIMIT ?",
+        (job.digest.hex(), MOST_UNCHANGED),
+    ).fetchall()
+    return [session for (session,) in sessions if _held(connection, session, populations)]
 
 
 def note_population(
