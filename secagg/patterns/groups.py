@@ -131,6 +131,31 @@ class Groups:
         number = self.sums(mark)
         return cumulative_sum(mark, axis=0) - self.spread(cumulative_sum(number, axis=0) - number)
 
+    def same_group(self, reach: int) -> list[SharedArray]:
+        """Return for distances 1, 2, 4 and so on whether the row so far behind a sorted row is of its group.
+
+        Args:
+          reach: windows of this many rows at least are covered.
+        """
+        found = [~self.first[1:]]
+        while 1 << len(found) < min(reach, self.rows):
+            distance = 1 << (len(found) - 1)
+            found.append(found[-1][:-distance] & found[-1][distance:])
+        return found
+
+    def least_nearby(self, x: SharedArray, nearby: Sequence[SharedArray]) -> SharedArray:
+        """Return for each sorted row the least of its own and of the rows behind it in its group, within the reach.
+
+        Args:
+          x: int64, in sorted order.
+          nearby: of `same_group`.
+        """
+        for i, same in enumerate(nearby):
+            distance = 1 << i
+            here, there = x[:-distance], x[distance:]
+            x = concat([here + (there - here) * ((there < here) & same), x[-distance:]])
+        return x
+
     def sum_each(self, x: SharedArray) -> SharedArray:
         """Return for each row the sum over its group.
 

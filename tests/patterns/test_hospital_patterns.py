@@ -13,7 +13,7 @@ from lifelines.datasets import load_rossi
 from bank_tables import terms_of
 from hospital_tables import HOSPITALS, largest_difference, parts, patients, strings, with_covariates
 from program_runs import played
-from secagg.errors import DataError, PlanError
+from secagg.errors import DataError, PlanError, RangeError
 from secagg.patterns.health import (
     ASSOCIATION,
     COHORT_COUNT,
@@ -206,6 +206,31 @@ def test_a_cross_table_of_all_hospitals_with_its_tests():
         "Fisher's p-value",
     ]
     assert [what for what, _ in told][:2] == ["f | no", "f | yes"]
+
+
+def test_a_patient_in_the_tables_of_two_hospitals_counts_once_in_a_cross_table_if_so_agreed():
+    def own(*rows):
+        return {
+            "facts": {
+                "patient": strings([row[0] for row in rows for _ in range(2)]),
+                "variable": strings(["sex", "outcome"] * len(rows)),
+                "value": strings([value for row in rows for value in row[1:]]),
+            }
+        }
+
+    tables = {
+        "elm": own(("ann", "f", "yes"), ("bob", "m", "no")),
+        "fir": own(("bob", "m", "yes"), ("cat", "f", "yes")),
+        "oak": own(("ann", "f", "yes"), ("dan", "m", "no"), ("bob", "m", "no")),
+        "yew": own(),
+    }
+    once = compared(CROSSTAB, CROSSTAB.Parameters(smallest=1, once=True), tables)
+    assert [(what, int(n)) for what, n in once] == [("f | yes", 2), ("m | no", 2)]
+    twice = compared(CROSSTAB, CROSSTAB.Parameters(smallest=1), tables)
+    assert [(what, int(n)) for what, n in twice] == [("f | yes", 3), ("m | no", 3), ("m | yes", 1)]
+    few = CROSSTAB.Parameters(smallest=1, once=True, max_patients=2)
+    with pytest.raises(RangeError, match="3 patients are more than max_patients"):
+        CROSSTAB.local(few, tables["oak"])
 
 
 def test_small_cells_are_not_told_and_then_neither_is_a_test():

@@ -21,8 +21,7 @@ import numpy as np
 from msgspec import Meta
 
 from secagg.errors import PlanError
-from secagg.mpc import concat, stack, where
-from secagg.mpc.arrays import SharedArray
+from secagg.mpc import concat, stack
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
 from secagg.patterns.banking.own_accounts import (
@@ -88,20 +87,22 @@ class Isolated(ProgramPattern):
         """Hand on the least number, and look which sets of one number nothing leaves."""
         pairs, accounts = tables["pairs"], tables["accounts"]
         n, slots = pairs.rows, 2 * (parameters.max_accounts - 1)
-        groups = Groups([concat([pairs["sender"], pairs["beneficiary"], accounts["account"]])])
         real = pairs.valid & (pairs["sender"] != pairs["beneficiary"])
         none = accounts.valid & np.zeros(accounts.rows, bool)
-        ends = groups.sorted(concat([real, real, none])).astype(int)
-        degree = groups.sums(ends)
-        place = groups.place_in_group(ends)
-        chosen = ((place.reshape(-1, 1) == np.arange(1, slots + 1)) & (ends > 0).reshape(-1, 1)).astype(int)
-        there = groups.sums(chosen) > 0
-        number, far = groups.places, np.full((groups.rows, slots), groups.rows)
+        ends = concat([real, real, none])
+        # Ends of payments come first within an account, so that those of one that counts stand in its first few rows.
+        keys = [concat([pairs["sender"], pairs["beneficiary"], accounts["account"]])]
+        groups = Groups(keys, [~ends])
+        marks = ~groups.within[0]
+        degree = groups.sums(marks)
+        nearby = groups.same_group(slots)
+        number, far = groups.places, groups.rows
         for _ in range(parameters.max_accounts - 1):
             mine = groups.unsorted(groups.spread(number))
             across = groups.sorted(concat([mine[n : 2 * n], mine[:n], mine[2 * n :]]))
-            neighbours: SharedArray = where(there, groups.sums(chosen * across.reshape(-1, 1)), far)
-            number = concat([number.reshape(-1, 1), neighbours], axis=1).min(axis=1)
+            least = groups.least_nearby((across - far) * marks, nearby)
+            beside = groups.first_of(least) + far
+            number = number + (beside - number) * (beside < number)
         mine = groups.unsorted(groups.spread(number))
         leaves = (mine[:n] != mine[n : 2 * n]) & real
         bad = groups.sums(groups.sorted(concat([leaves, leaves, none]))) + (degree > slots)

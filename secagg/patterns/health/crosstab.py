@@ -1,7 +1,9 @@
 """Cross table: how many patients of all hospitals have each combination of values, small cells suppressed.
 
 A hospital's table `facts` has a row a patient and variable. Each hospital counts its own patients alone, and only cells are
-shared. A patient who is in the tables of two hospitals counts twice.
+shared. So a patient who is in the tables of two hospitals counts twice. With `once`, a row a patient is shared, and
+identifiers are compared in secret under pseudonyms. Each patient counts once then, as the first of the hospitals in the
+job's order has it.
 
 Learns: with `tell = "cells"`, each cell of at least `smallest` patients; margins are not told, so nothing follows about
 other cells. Where every cell of a table of two variables is told, the chi-square and (of two by two) Fisher's p-value
@@ -12,6 +14,7 @@ the p-value of Fisher's exact test of a table of two by two alone, and neither c
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -20,9 +23,10 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from secagg.errors import DataError, PlanError
+from secagg.errors import DataError, PlanError, RangeError
 from secagg.mpc import int64
 from secagg.party import PartyId
+from secagg.patterns.groups import Groups
 from secagg.patterns.health import examples
 from secagg.patterns.health.labels import STATISTIC, check_names, places
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
@@ -41,6 +45,7 @@ from secagg.statistics.exact import MOST_EXACT, fisher_p_value
 from secagg.statistics.log_rank import p_value
 from secagg.statistics.ratios import MOST
 
+_MOST_CELLS_ONCE: Final = 256  # each patient is compared with each cell
 _FISHER: Final = "Fisher's p-value"
 
 
@@ -54,6 +59,7 @@ class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     axes: dict[str, tuple[str, ...]] = msgspec.field(default_factory=_example)
     smallest: Annotated[int, Meta(ge=0)] = 5
     tell: Literal["cells", "test", "exact"] = "cells"
+    once: bool = False
     max_patients: Annotated[int, Meta(ge=1, le=MOST)] = 10_000
 
 
@@ -97,34 +103,61 @@ class Crosstab(ProgramPattern):
                 f"expected at most {MOST_CELLS} cells, and {MOST} patients of all hospitals together; name fewer values, or "
                 "lower max_patients"
             )
+        if parameters.once and self._cells(parameters) > _MOST_CELLS_ONCE:
+            raise PlanError(f"with once, expected at most {_MOST_CELLS_ONCE} cells; name fewer values")
         super().check(parameters, terms)
+
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest number of patients of one hospital."""
+        return min(super().row_limit(terms), MOST // len(terms.input_parties))
 
     @staticmethod
     def _cells(parameters: Axes) -> int:
         return int(np.prod([len(values) for values in parameters.axes.values()], dtype=np.int64))
 
     def shared(self, parameters: Axes) -> Mapping[str, Columns]:
-        """Return what is shared: cells."""
+        """Return what is shared: cells, or the cell of each patient."""
+        if parameters.once:
+            return {"patients": {"patient": Identifier(), "cell": Number(0, self._cells(parameters) - 1)}}
         return {"cells": {"patients": Number(0, parameters.max_patients)}}
 
     def sizes(self, parameters: Axes) -> Mapping[str, int]:
         """Return the number of cells."""
-        return {"cells": self._cells(parameters)}
+        return {} if parameters.once else {"cells": self._cells(parameters)}
 
     def local(self, parameters: Axes, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
-        """Count a hospital's own patients."""
-        return {"cells": {"patients": _cells_of(parameters, tables["facts"]).reshape(-1)}}
+        """Count a hospital's own patients, or find the cell of each."""
+        patients, columns = places_by_axis(parameters.axes, tables["facts"])
+        sizes = [len(values) for values in parameters.axes.values()]
+        if parameters.once:
+            if len(patients) > parameters.max_patients:
+                raise RangeError(
+                    f"{len(patients)} patients are more than max_patients, which is {parameters.max_patients}; agree with "
+                    "the other parties on a larger one"
+                )
+            names = np.array([*patients, None], object)[:-1]
+            cell = np.ravel_multi_index(tuple(columns), tuple(sizes)) if patients else np.zeros(0, np.int64)
+            return {"patients": {"patient": names, "cell": cell}}
+        return {"cells": {"patients": cell_counts(columns, sizes).reshape(-1)}}
 
     def program(self, parameters: Axes, tables: Mapping[str, JointTable]) -> Findings:
         """Add up the cells, and suppress small ones or test."""
-        cells = tables["cells"]
+        rows = next(iter(tables.values()))
         sizes = [len(values) for values in parameters.axes.values()]
-        counts = cells["patients"].reshape((len(cells.owners), *sizes)).sum(axis=0)
+        most = parameters.max_patients * len(rows.owners)
+        if parameters.once:
+            # The stable sort leaves the rows of a patient in the order of the hospitals.
+            groups = Groups([rows["patient"]])
+            counted = groups.unsorted(groups.first) & rows.valid
+            each = (rows["cell"].reshape(-1, 1) == np.arange(math.prod(sizes))) & counted.reshape(-1, 1)
+            counts = each.sum(axis=0).reshape(tuple(sizes))
+        else:
+            counts = rows["patients"].reshape((len(rows.owners), *sizes)).sum(axis=0)
         if parameters.tell == "test":
-            statistic, degrees = chi_square(counts, most=parameters.max_patients * len(cells.owners))
+            statistic, degrees = chi_square(counts, most=most)
             return Findings({"statistic": statistic.reshape(1), "degrees": degrees.reshape(1)})
         if parameters.tell == "exact":
-            p = fisher_p_value(counts, most=parameters.max_patients * len(cells.owners))
+            p = fisher_p_value(counts, most=most)
             return Findings({"p_value": p.reshape(1)})
         told = told_cells(counts, parameters.smallest)
         return Findings({"counts": counts * told.astype(int64), "told": told})
@@ -140,7 +173,15 @@ class Crosstab(ProgramPattern):
 
     def pooled(self, parameters: Axes, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
         """Count the pooled patients."""
-        counts = np.sum([_cells_of(parameters, tables[name]["facts"]) for name in tables], axis=0)
+        sizes = [len(values) for values in parameters.axes.values()]
+        seen: dict[Any, int] = {}
+        places_by_hospital = []
+        for name in tables:
+            patients, columns = places_by_axis(parameters.axes, tables[name]["facts"])
+            new = [i for i, who in enumerate(patients) if not parameters.once or who not in seen]
+            seen.update(dict.fromkeys(patients, 0))
+            places_by_hospital.append([column[new] for column in columns])
+        counts = np.sum([cell_counts(columns, sizes) for columns in places_by_hospital], axis=0)
         if parameters.tell == "test":
             rows = _test(*chi_square_test(counts))
         elif parameters.tell == "exact":
@@ -150,14 +191,10 @@ class Crosstab(ProgramPattern):
         return [(what, python_value(STATISTIC, value)) for what, value in rows]
 
 
-def _cells_of(parameters: Axes, facts: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Return a hospital's cells; a patient counts who has a value of every variable; errors as in `places_by_axis`."""
-    columns = places_by_axis(parameters.axes, facts)
-    return cell_counts(columns, [len(values) for values in parameters.axes.values()])
-
-
-def places_by_axis(axes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) -> list[NDArray[np.int64]]:
-    """Return for each axis the places of the values of a hospital's patients who have a value of every axis.
+def places_by_axis(
+    axes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]
+) -> tuple[list[Any], list[NDArray[np.int64]]]:
+    """Return a hospital's patients who have a value of every axis, and for each axis the places of their values.
 
     Raises:
       DataError: a value that the job does not name, or a variable of a patient twice.
@@ -179,8 +216,9 @@ def places_by_axis(axes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]) 
             if axis in rows[row]:
                 raise DataError(f"a patient has {name} twice in facts; leave one row each")
             rows[row][axis] = int(place)
-    whole = [row for row in rows if len(row) == len(names)]
-    return [np.array([row[axis] for row in whole], np.int64) for axis in range(len(names))]
+    whole = [(who, row) for who, row in zip(number, rows, strict=True) if len(row) == len(names)]
+    columns = [np.array([row[axis] for _, row in whole], np.int64) for axis in range(len(names))]
+    return [who for who, _ in whole], columns
 
 
 def _test(statistic: float, degrees: int, p: float) -> list[tuple[str, float]]:

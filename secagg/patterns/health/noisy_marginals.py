@@ -194,7 +194,7 @@ class NoisyMarginals(ProgramPattern):
 
 def _counted(parameters: Marginals, tables: Tables) -> Any:
     """Return a hospital's counts, marginal after marginal; of patients who have a value of every variable."""
-    columns = dict(zip(parameters.axes, places_by_axis(parameters.axes, tables["facts"]), strict=True))
+    columns = dict(zip(parameters.axes, places_by_axis(parameters.axes, tables["facts"])[1], strict=True))
     return np.concatenate(
         [cell_counts([columns[name] for name in m], parameters.shape(m)).reshape(-1) for m in parameters.sets]
     )
