@@ -14,12 +14,16 @@ from typing import Final
 
 from secagg.errors import UsageError
 from secagg.query.algebra import (
+    Aggregate,
     Aggregation,
     Case,
     Column,
     Domain,
     Expression,
+    Filter,
     Literal,
+    Project,
+    Ref,
     Relation,
     after,
 )
@@ -143,6 +147,9 @@ def aggregation(
         ordered((column.ref,), shown)
     elif domain.kind not in ("number", "real"):
         raise UsageError(f"{shown} takes numbers, and this is {domain.noun}")
+    elif function == "sum" and _is_sum_of_group(column.name, below):
+        # Groups have no row in common, so their sums add up to a sum over rows.
+        domain = replace(domain, lowest=min(low, 0), highest=max(high, 0))
     elif function == "sum":
         domain = replace(domain, lowest=min(low, low * rows), highest=max(high, high * rows))
     else:
@@ -150,6 +157,20 @@ def aggregation(
         bits = FRAC_BITS if domain.kind == "number" else domain.frac_bits
         domain = Domain("real", math.floor(low * unit), math.ceil(high * unit), frac_bits=bits)
     return Aggregation(name, function, column.name, domain.with_null(nullable))
+
+
+def _is_sum_of_group(name: str, relation: Relation) -> bool:
+    """Return whether each row's value is the sum or count of a group of its own."""
+    match relation:
+        case Filter(input=below):
+            return _is_sum_of_group(name, below)
+        case Project(input=below, expressions=expressions):
+            of = dict(expressions)[name]
+            return isinstance(of, Ref) and _is_sum_of_group(of.name, below)
+        case Aggregate(aggregations=aggregations):
+            return any(one.name == name and one.function in ("sum", "count") for one in aggregations)
+        case _:
+            return False
 
 
 def _comparison(op: str, left: Expression, right: Expression) -> Expression:

@@ -44,8 +44,10 @@ _PARTS: Final[Mapping[str, str]] = {
     "year": "year", "month": "month", "day": "day", "quarter": "quarter", "weekday": "dayofweek",
 }  # fmt: skip
 PARTIAL: Final = frozenset({"sum", "count", "min", "max", "any", "all"})
+LOCAL: Final = PARTIAL | {"count_distinct"}
 _AGGREGATES: Final[Mapping[str, str]] = {
-    "sum": "sum", "count": "count", "min": "min", "max": "max", "any": "bool_or", "all": "bool_and",
+    "sum": "sum(", "count": "count(", "min": "min(", "max": "max(", "any": "bool_or(", "all": "bool_and(",
+    "count_distinct": "count(DISTINCT ",
 }  # fmt: skip
 
 
@@ -180,7 +182,7 @@ def select(relation: Relation, table: TableName, *, org: str) -> str:
         case Aggregate(input=below, keys=keys, aggregations=aggregations):
             names = [quote_name(key) for key in keys]
             columns = names + [
-                f"{_AGGREGATES[one.function]}({'*' if one.column is None else quote_name(one.column)}) AS "
+                f"{_AGGREGATES[one.function]}{'*' if one.column is None else quote_name(one.column)}) AS "
                 f"{quote_name(one.name)}"
                 for one in aggregations
             ]

@@ -1,9 +1,9 @@
 """From a logical plan to what each owner computes alone, and what is computed on shares.
 
-A `Local` leaf is what each holder of a table makes of its own rows, in DuckDB: filters, projections, computed columns, and
-aggregates where the joint ones follow from them (sum, count, min, max, any, all; a mean is a sum and a count; not
-distinct counts). A group-by whose keys have few public values needs no sort: each holder gives one row for each combination,
-in their order, and equal rows are added up.
+A `Local` leaf is what each holder of a table makes of its own rows, in DuckDB: filters, projections, computed columns,
+aggregates with the key `org`, and others where the joint ones follow from them (sum, count, min, max, any, all; a mean is a
+sum and a count; not distinct counts). A group-by whose keys have few public values needs no sort: each holder gives one row
+for each combination, in their order, and equal rows are added up.
 
 Row counts. What a filter leaves would tell of the rows. So a holder announces how many rows its whole table has, rounded up,
 and fills up what the filter took. Only where the parties agree to announce what is left, it is that number, rounded up.
@@ -31,6 +31,7 @@ from secagg.query.algebra import (
     Lineage,
     Project,
     Query,
+    Ref,
     Relation,
     Scan,
     Sort,
@@ -39,11 +40,11 @@ from secagg.query.algebra import (
     relations,
     walk,
 )
-from secagg.query.declaration import Declaration
+from secagg.query.declaration import ORG, Declaration
 from secagg.query.encoding import Field
 from secagg.query.expressions import bits_of
 from secagg.query.held import Held, held
-from secagg.query.local_sql import PARTIAL, is_local, select
+from secagg.query.local_sql import LOCAL, PARTIAL, is_local, select
 from secagg.query.pushdown import pushed_down, with_inputs
 from secagg.query.rules.applied import Applied
 
@@ -297,6 +298,26 @@ def _is_local(relation: Relation) -> bool:
             return is_local(condition) and _is_local(below)
         case Project(input=below, expressions=expressions):
             return all(is_local(one) for _, one in expressions) and _is_local(below)
+        case Aggregate(input=below, keys=keys, aggregations=aggregations):
+            # Groups of one owner's rows: nobody else has rows of them.
+            exact = all(one.function in LOCAL and one.domain.kind != "real" for one in aggregations)
+            return exact and _is_local(below) and any(_is_org(below, key) for key in keys)
+        case _:
+            return False
+
+
+def _is_org(relation: Relation, name: str) -> bool:
+    """Return whether a column says which owner a row lies at."""
+    match relation:
+        case Scan():
+            return relation.column_of(name) == ORG
+        case Filter(input=below):
+            return _is_org(below, name)
+        case Project(input=below, expressions=expressions):
+            of = dict(expressions)[name]
+            return isinstance(of, Ref) and _is_org(below, of.name)
+        case Aggregate(input=below, keys=keys):
+            return name in keys and _is_org(below, name)
         case _:
             return False
 
