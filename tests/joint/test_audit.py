@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,14 @@ def test_an_entry_is_on_the_disk_before_append_returns(
     monkeypatch.setattr(os, "fsync", noting)
     log = a_log(tmp_path, entries=2)
     assert log.path.stat().st_size in synced
+
+
+def test_processes_that_append_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    log = a_log(tmp_path, entries=1)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: AuditLog(log.path).append("note", {"number": number}, ME), range(40)))
+    entries = verify_log(log.read(), [ME.certificate]).entries
+    assert {entry.content.get("number") for entry in entries[1:]} == set(range(40))
 
 
 def test_a_log_of_another_party_a_link_and_a_folder_are_not_written_to(tmp_path: Path) -> None:

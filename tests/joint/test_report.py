@@ -190,6 +190,28 @@ def test_a_forged_record_is_refused_and_a_forged_result_is_not_shown(
     assert states["Audit log"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_rows", []),
+        ("risks", {"x": {}}),
+        ("opened", [1]),
+        ("ledger", {"phases": 1}),
+        ("gates", [1]),
+        ("error", 1),
+    ],
+)
+def test_a_signed_record_of_another_shape_is_refused(
+    parties: Parties, tmp_path: Path, field: str, value: object
+) -> None:
+    record = json.loads(parties.records[0]["bank_a"].read_text())
+    del record["signature"]
+    path = tmp_path / "shape.json"
+    path.write_text(json.dumps(sign_record({**record, field: value}, parties.identities["bank_a"])))
+    with pytest.raises(UsageError, match="does not hold what a run record of this release has"):
+        load_report(path, with_result=False)
+
+
 def test_no_page_holds_a_url_or_a_script_or_a_style_of_its_own(pages: dict[str, Path]) -> None:
     for name, path in pages.items():
         text = path.read_text("utf-8")

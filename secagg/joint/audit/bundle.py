@@ -112,7 +112,7 @@ def make_bundle(
     for path in records:
         record = read_record(path)
         if record.get("party") == verified.party and verified.run_of(str(record.get("session"))) is not None:
-            kept[path.name] = record
+            kept[f"{str(record['session'])[:16]}.{path.name}"] = record  # each run of one job has its own
     bundle = Bundle(entries, tuple(found.values()), kept)
     bundle.verified()
     return bundle

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from cryptography import x509
 
 from secagg.errors import AuthenticationError, UsageError
@@ -133,6 +134,48 @@ class Report:
         return float(self.record["timings"].get("total_s", 0.0))
 
 
+class _Error(msgspec.Struct):
+    message: str
+    named: str
+    accused: str
+    suspects: list[str]
+
+
+class _Table(msgspec.Struct):
+    rows_read: int | None
+    rows_in_window: int | None
+    rows_outside: int | None
+    rows_bad: int | None
+
+
+class _Versions(msgspec.Struct):
+    secagg: str
+
+
+class _Pattern(msgspec.Struct):
+    name: str
+
+
+class _Shape(msgspec.Struct):
+    """What a page takes from a record as it is; whoever signed it may have put anything there."""
+
+    job: str
+    outcome: str
+    reached: str
+    error: _Error | None
+    session: str
+    digest: str
+    pattern: _Pattern
+    parameters: dict[str, str]
+    window: dict[str, str]
+    max_rows: int
+    pad_rows_to: int
+    risks: dict[str, float | None]
+    versions: _Versions
+    trust: str
+    tables: dict[str, _Table] | msgspec.UnsetType = msgspec.UNSET
+
+
 def find_record(run: Path) -> Path:
     """Return the record in a folder of one run, or the record itself.
 
@@ -179,8 +222,9 @@ def load_report(
     answer, note, found = _answer(full, path, shown=with_result)
     checks += [*found, _of_log(record, log)]
     try:
+        msgspec.convert(full, _Shape)
         return _report(full, answer, note, checks)
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError, ValueError):
         raise UsageError(
             f"{path} is signed, and does not hold what a run record of this release has"
         ) from None
