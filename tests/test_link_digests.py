@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from secagg import link_digests
 from secagg.ledger import Ledger
 from secagg.link_digests import LinkDigests
 
@@ -60,3 +61,18 @@ def test_the_two_ways_of_a_link_have_different_digests() -> None:
 
 def test_a_ledger_without_digests_says_so() -> None:
     assert Ledger().as_dict()["links"] == {}
+
+
+def test_no_nonce_of_a_key_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    nonces: list[bytes] = []
+    real = link_digests.modes.GCM
+
+    def noting(nonce: bytes) -> Any:
+        nonces.append(nonce)
+        return real(nonce)
+
+    monkeypatch.setattr(link_digests.modes, "GCM", noting)
+    a = LinkDigests("a", {"b": SECRET})
+    for frame in (FRAMES[3], FRAMES[0], FRAMES[3], FRAMES[2]):
+        a.sent("b", [frame], len(frame))
+    assert len(set(nonces)) == len(nonces) == 3

@@ -16,10 +16,12 @@ import pytest
 
 from audited_runs import BANKS, ROSTER, Parties
 from secagg.errors import AuthenticationError, RefusedError, RemoteProtocolError, UsageError
+from secagg.home import Home
 from secagg.jobs.signature import read_record
 from secagg.joint.audit.bundle import certificates_in, make_bundle, read_bundle
 from secagg.joint.audit.compare import Comparison, compare_logs
 from secagg.joint.audit.entry import ANEW, END, KEY, START, Entry, made, spelt
+from secagg.joint.audit.gate import AuditGate
 from secagg.joint.audit.heads import Heads, Remembered, check_peer, decoded, remembered, stated
 from secagg.joint.audit.log import AuditLog, read_entries
 from secagg.joint.audit.verification import VerifiedLog, check_record, verify_log
@@ -243,6 +245,23 @@ def test_a_log_of_another_party_a_link_and_a_folder_are_not_written_to(tmp_path:
         verify_log(AuditLog(tmp_path / "nothing.log").read())
 
 
+def test_numbers_that_their_own_party_signed_in_another_order_are_refused(two_runs: Parties) -> None:
+    def skip(number: int, body: dict[str, Any]) -> None:
+        body["entry"] += number == 3
+
+    with pytest.raises(AuthenticationError, match="entry 3, does not follow"):
+        rewritten(verified(two_runs, "bank_a"), two_runs.identities["bank_a"], skip)
+
+
+def test_a_run_under_another_key_than_the_jobs_writes_nothing(two_runs: Parties, tmp_path: Path) -> None:
+    job, home = two_runs.job("x", [1, 2, 3]), Home.create(tmp_path / "home")
+    with pytest.raises(UsageError, match="use one of the two for both"):
+        AuditGate(home, create_identity("bank_a")).ready(job, "bank_a")
+    assert not home.audit_log.exists()
+    AuditGate(home, two_runs.identities["bank_a"]).ready(job, "bank_a")
+    assert [entry.event for entry in AuditLog(home.audit_log).read().entries] == [KEY]
+
+
 # What peers remember.
 
 
@@ -275,6 +294,9 @@ def test_a_peers_log_must_go_on_from_where_it_stood(before: Heads, now: Heads, w
     with pytest.raises(RemoteProtocolError, match=what) as caught:
         check_peer("south", now, remembers)
     assert caught.value.peer == "south"
+    if "lacks" not in what:
+        with pytest.raises(RemoteProtocolError, match=what):
+            check_peer("south", now, replace(remembers, shared=False))
 
 
 @pytest.mark.parametrize(
