@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import modes
 
-from secagg import link_digests
 from secagg.ledger import Ledger
 from secagg.link_digests import LinkDigests
 
@@ -65,13 +65,13 @@ def test_a_ledger_without_digests_says_so() -> None:
 
 def test_no_nonce_of_a_key_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     nonces: list[bytes] = []
-    real = link_digests.modes.GCM
+    real = modes.GCM
 
     def noting(nonce: bytes) -> Any:
         nonces.append(nonce)
         return real(nonce)
 
-    monkeypatch.setattr(link_digests.modes, "GCM", noting)
+    monkeypatch.setattr(modes, "GCM", noting)
     a = LinkDigests("a", {"b": SECRET})
     for frame in (FRAMES[3], FRAMES[0], FRAMES[3], FRAMES[2]):
         a.sent("b", [frame], len(frame))
