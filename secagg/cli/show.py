@@ -157,6 +157,14 @@ def explain(
     agreed = [*job.shown_parameters().items(), *window, *conventions.items(), *coarser]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(job.disclosures(), job.roster)
+    for one in job.spends():
+        whose = f"for each {one.unit} in {', '.join(one.tables)}"
+        spent = f"epsilon {one.epsilon:g}, delta {one.delta:g}" + (
+            f", rho {one.rho:.3g}" if one.rho is not None else ""
+        )
+        yield escape(
+            printable(f"Each run spends {spent} {whose}, from the privacy budget of each owner of rows.")
+        )
     yield escape(printable(job.trust()))
     if found := job.warnings():
         yield escape("\n".join(f"Warning: {printable(text)}" for text in found))

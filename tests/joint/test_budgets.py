@@ -14,7 +14,8 @@ import pytest
 
 from joint_runs import BANKS, ROSTER, make_homes, make_job, run_jointly
 from secagg.cli import main
-from secagg.errors import BudgetError, RefusedError, UsageError
+from secagg.cli.show import explain
+from secagg.errors import BudgetError, JobError, RefusedError, UsageError
 from secagg.home import Home
 from secagg.joint.budget.accounting import Allowance
 from secagg.joint.budget.book import ALL, Book, Grant
@@ -357,3 +358,14 @@ def test_the_commands_set_show_and_log_budgets(
     assert "expected an epsilon above 0" in secagg("budget", "set", "x", "y", "--epsilon", "-1")
     assert "nothing is remembered of 'east'" in secagg("budget", "accept", "east")
     assert "taken as spent; set another" in secagg("budget", "restart", "--reason", "a backup")
+
+
+def test_whoever_reads_a_job_is_told_what_each_run_spends() -> None:
+    said = explain(
+        make_job(replace(RELEASE, delta=1e-6, rho=0.005)), dict.fromkeys(BANKS, 10), [], assumed=True
+    )
+    expected = "Each run spends epsilon 0.1, delta 1e-06, rho 0.005 for each person in deposits"
+    assert any(str(part).startswith(expected) for part in said)
+    strange = make_job(replace(RELEASE, tables=("accounts",)))
+    with pytest.raises(JobError, match="declares to spend on accounts, and takes deposits"):
+        strange.spends()

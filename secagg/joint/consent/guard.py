@@ -56,7 +56,7 @@ def check_differences(
       same: the earlier sessions of which all input parties have the same rows.
 
     Raises:
-      UsageError: it does; the message says how many persons, and is for this party alone.
+      UsageError: it does; the message is for this party alone.
     """
     create(connection)
     since = time.time() - rules.within_days * _DAY_S
@@ -78,12 +78,13 @@ def check_differences(
         if (allowed := _allowed(connection, job, session)) is not None:
             used.append(allowed)
             continue
-        count, table = found
+        _, table = found
         day = datetime.datetime.fromtimestamp(at, datetime.UTC)
+        # How many differ is not said: records of failed runs hold this text, and may be shown to others.
         raise UsageError(
             f"{table} holds nearly the persons that were in the run of {printable(name, 80)} on {day:%Y-%m-%d %H:%M} UTC "
-            f"(session {session[:16]}): {count} differ, and fewer than {rules.smallest_group} would let others compute what "
-            "these few add. Approve the job again, knowing this, or allow it with "
+            f"(session {session[:16]}): fewer than {rules.smallest_group} differ, and others could compute what these few "
+            "add. Approve the job again, knowing this, or allow it with "
             f"`secagg consent allow JOB --earlier {session[:16]} --reason TEXT`"
         )
     return used

@@ -17,6 +17,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -131,6 +132,8 @@ def add_source(
     """
     if any(known.name == name for known in lists(connection)):
         raise UsageError(f"there is a list {name!r:.80}; take another name, or drop it first")
+    if not source.startswith("duckdb:"):
+        source = str(Path(source).absolute())  # a run may be started elsewhere
     found = _read(source, tuple(read), Rule("exact"), Conventions(), name)
     _begin(connection, name, columns, source=source, read=read)
     return len(found)
