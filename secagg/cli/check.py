@@ -9,13 +9,16 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from secagg.cli.consortium import HomeOption
 from secagg.cli.show import explain, stdout
 from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
 from secagg.errors import UsageError
+from secagg.home import Home
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
+from secagg.joint.consortium import Consortium, directory_of
 
-__all__ = ["NetworkOption", "RowsOption", "announced_rows", "check", "print_explanation"]
+__all__ = ["NetworkOption", "RowsOption", "announced_rows", "check", "loaded", "print_explanation"]
 
 _NETWORKS: Final = {network.name: network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _ASSUMED_ROWS: Final = 100_000
@@ -39,22 +42,39 @@ def check(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     rows: RowsOption = None,
     network: NetworkOption = None,
+    home: HomeOption = None,
 ) -> None:
     """Explain a job: who takes part, what is opened, what it costs.
 
     JOB is a job file. The job fingerprint in the last line must be equal at all parties.
     """
-    try:
-        job = load_job(job_file)
-        problem = ""
-    except UsageError as error:
-        job = load_job(job_file, with_certificates=False)  # what is wrong elsewhere is raised again here
-        problem = str(error)
+    job, problem = loaded(job_file, home)
     console = stdout()
     print_explanation(console, job, rows, network)
     if problem:
         raise UsageError(f"the job cannot run as it stands: {problem}")
     console.print(f"Job fingerprint, equal at all parties: {job.digest.hex()}", soft_wrap=True)
+
+
+def loaded(job_file: Path, home: Path | None) -> tuple[Job, str]:
+    """Return a job to be looked at, and why it cannot run as it stands, "" where it can.
+
+    Args:
+      home: the folder whose consortium knows the parties, if not the one by default.
+
+    Raises:
+      UsageError: the job cannot be looked at either.
+    """
+    own = Home.find(home)
+    known = directory_of(own)
+    try:
+        job = load_job(job_file, known=known)
+        if own is not None and own.consortium.exists():
+            Consortium.load(own).check_job(job)
+    except UsageError as error:
+        # What is wrong elsewhere is raised again here.
+        return load_job(job_file, with_certificates=False, known=known), str(error)
+    return job, ""
 
 
 def print_explanation(console: Console, job: Job, rows: Sequence[str] | None, network: str | None) -> None:

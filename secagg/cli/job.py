@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from secagg.errors import UsageError
 from secagg.files import write_file
 from secagg.home import Home
 from secagg.jobs.agreement import OFF
-from secagg.jobs.job import Job, Member
+from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.plain_words import explained
 from secagg.joint.approval import approve as approve_job
@@ -26,7 +25,6 @@ from secagg.joint.approval.approval import RUN, TEMPLATE
 from secagg.joint.approval.keys import load_key, read_public_key
 from secagg.joint.approval.templates import pattern_template, query_template
 from secagg.joint.consortium import Consortium
-from secagg.party import PartyId
 from secagg.patterns.registry import find
 
 __all__ = ["app"]
@@ -76,24 +74,13 @@ def check(
     home: HomeOption = None,
 ) -> None:
     """Say what a job does: what each party learns, what may be inferred, what it costs, who approves."""
-    known = _known(home)
-    problem = ""
-    try:
-        job = load_job(job_file, known=known)
-    except UsageError as error:
-        job = load_job(
-            job_file, with_certificates=False, known=known
-        )  # what is wrong elsewhere is raised again here
-        problem = str(error)
+    job, problem = checking.loaded(job_file, home)
     console = stdout()
     checking.print_explanation(console, job, rows, network)
     print_plain_words(console, job)
     if problem:
         raise UsageError(f"the job cannot run as it stands: {problem}")
     say(console, f"Job fingerprint, equal at all parties: {job.digest.hex()}")
-    own = Home.find(home)
-    if own is not None and own.consortium.exists():
-        Consortium.load(own).check_job(job)
 
 
 @app.command("approve")
@@ -179,8 +166,3 @@ def _section(console: Console, title: str, lines: tuple[str, ...] | list[str]) -
     for line in lines:
         say(console, f"- {line}")
     console.print()
-
-
-def _known(home: Path | None) -> Mapping[PartyId, Member]:
-    own = Home.find(home)
-    return Consortium.load(own).directory() if own is not None and own.consortium.exists() else {}

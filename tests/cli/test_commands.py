@@ -195,7 +195,7 @@ def test_nothing_from_a_file_or_a_job_reaches_the_terminal_as_it_is(
 def test_an_unexpected_error_shows_its_traceback_with_escapes(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object, **options: object) -> None:
         raise ZeroDivisionError("bad\x1b[2J")
 
     monkeypatch.setattr("secagg.cli.check.load_job", broken)

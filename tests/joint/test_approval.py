@@ -278,13 +278,17 @@ class Careless(ApprovalGate):
 
 
 def run_without_ready(
-    members: Members, job: Job, careless: str, gate: Callable[..., ApprovalGate] = Careless
+    members: Members,
+    job: Job,
+    careless: str,
+    gate: Callable[..., ApprovalGate] = Careless,
+    resumes: bytes | None = None,
 ) -> dict[str, BaseException]:
     parts = {}
     for name in NAMES:
         own = gate(members.homes[name]) if name == careless else ApprovalGate(members.homes[name])
         read = make_tables if name in job.input_parties else None
-        parts[name] = Part(job, name, read, gates=[own], identity=members.identity(name))
+        parts[name] = Part(job, name, read, gates=[own], identity=members.identity(name), resumes=resumes)
     outcome = simulate(parts)
     assert not outcome.results
     assert any(isinstance(error, RefusedError) for name, error in outcome.errors.items() if name != careless)
@@ -349,9 +353,11 @@ def test_a_run_counted_before_kill_9_is_spent(members: Members, tmp_path: Path) 
     )
     assert done.returncode == -signal.SIGKILL
     assert "j has run 1 times and was approved for 1" in cause(run(members, job))
-    # What was counted may go on from a checkpoint, once its result is not there yet.
-    counting.check_goes_on(home, job, b"s" * 32)
-    counting.ended(home, b"s" * 32)
+    # What was counted may go on from a checkpoint as long as its result is not there yet.
+    for name in ("south", "west"):
+        counting.count(members.homes[name], job, b"s" * 32, counting.Counts(), None)
+    assert run(members, job, resumes=b"s" * 32) == {}
+    assert "that run has ended well" in cause(run_without_ready(members, job, "west", Careless, b"s" * 32))
     with pytest.raises(JobError, match="that run has ended well"):
         counting.check_goes_on(home, job, b"s" * 32)
     with pytest.raises(JobError, match="has counted no such run"):

@@ -113,6 +113,17 @@ def check_goes_on(home: Home, job: Job, first: bytes) -> None:
         raise JobError(f"{job.name} cannot go on: that run has ended well, and its result is there")
 
 
+def unfinished(home: Home, job: Job) -> bool:
+    """Return whether a run with these values was counted and has not ended well, so that it may go on."""
+    with home.transaction() as connection:
+        connection.execute(_TABLE)
+        found = connection.execute(
+            "SELECT 1 FROM approval_runs WHERE template = ? AND content = ? AND ended = 0",
+            (job.template, job.content),
+        ).fetchone()
+    return found is not None
+
+
 def ended(home: Home, session: bytes) -> None:
     """Note that a run has ended well."""
     with home.transaction() as connection:

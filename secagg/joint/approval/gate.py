@@ -92,7 +92,9 @@ class ApprovalGate:
                 )
         check_time(job)
         most = self._check_own(job, consortium)
-        counting.check_left(job, counting.counted(self._home, job), most)
+        # Whether a run goes on is known once the parties have met, and then looked at.
+        if not counting.unfinished(self._home, job):
+            counting.check_left(job, counting.counted(self._home, job), most)
 
     def statement(self, run: RunAtHand) -> bytes:
         """Return the consortium's digest, counts, and this organisation's approvals."""

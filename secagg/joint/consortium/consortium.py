@@ -240,3 +240,10 @@ class Consortium:
         for one in self.revoked:
             lines += ["", "[[revoked]]", f'fingerprint = "{one.fingerprint}"', f'member = "{one.member}"']
         return "\n".join(lines) + "\n"
+
+
+def directory_of(home: Home | None) -> dict[PartyId, Member]:
+    """Return all members that a home knows as a job takes them; nobody without a home or a consortium."""
+    if home is None or not home.consortium.exists():
+        return {}
+    return Consortium.load(home).directory()
