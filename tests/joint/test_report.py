@@ -19,10 +19,16 @@ from browser import console_messages, set_width
 from ended import Ended
 from secagg.errors import AuthenticationError, UsageError
 from secagg.jobs.signature import sign_record
+from secagg.joint.approval import gate as approval_gate
+from secagg.joint.approval.approval import Approval
+from secagg.joint.audit.heads import Heads
+from secagg.joint.budget import gate as budget_gate
+from secagg.joint.consent import gate as consent_gate
 from secagg.joint.report.contents import Answer, Report, load_report
 from secagg.joint.report.page import render
 from secagg.joint.report.plots import bars, curves
 from secagg.joint.report.stated import stated_by_gate
+from secagg.patterns.pattern import Spending
 
 HOSTILE = (
     "</td></table></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}\u202etxt\x1b[2J"
@@ -353,35 +359,29 @@ def test_curves_go_through_what_was_told_and_only_times_make_one() -> None:
 
 
 def test_statements_are_told_in_words_and_what_is_not_understood_by_its_digest() -> None:
-    approval = [
-        b"\x01" * 32,
-        3,
-        0,
-        1,
-        [{"party": "p", "person": "anna", "kind": "run", "at": "t", "times": 2}],
-    ]
-    budget = {
-        "tables": ["t"],
-        "releases": [{"tables": ["t"], "epsilon": 0.5, "delta": 0.0, "unit": "person"}],
-    }
-    consent = {"excluded": {"t": 10}, "checked": {"t": [5, 2]}}
+    scope, subject = bytes(32), bytes(32)
+    anna = Approval("run", scope, subject, "p", "anna", "2026-10-01T08:00:00+00:00", 2, bytes(64))
+    spending = Spending(("t",), 0.5, 0.0, "person")
+    checked = consent_gate.Check(5, 2, ("age", "zip"), ("illness",))
     told = {
-        "approval": approval,
-        "budget": budget,
-        "consent": consent,
-        "audit": b"?",
+        "approval": approval_gate._Statement(b"\x01" * 32, 3, 0, 1, [anna]),
+        "budget": budget_gate.Statement(bytes(40), {}, ["t"], [spending]),
+        "consent": consent_gate.Statement({"t": 10}, {"t": checked}, {"t.id": "exact"}, None, ["ab"]),
+        "audit": Heads(1, [b"\x07" * 32], [b""]),
         "other": {"a": b"\x02"},
     }
     statements = {name: base64.b64encode(msgspec.msgpack.encode(one)).decode() for name, one in told.items()}
+    statements["resume"] = base64.b64encode(b"\xc1").decode()
     lines = {one.gate: one.lines for one in stated_by_gate({"north": {"statements": statements}})}
-    assert "approved by p/anna as a run at t, for 2 runs" in lines["approval"]
+    assert "approved by p/anna as a run at 2026-10-01T08:00:00+00:00, for 2 runs" in lines["approval"]
     assert "spent: epsilon 0.5, delta 0 a person, of t" in lines["budget"]
     assert lines["consent"] == (
         "t: 10 rows did not enter, by exclusion lists",
         "t: k = 5, l = 2 as rows enter",
     )
-    assert "SHA-256" in lines["audit"][0]
+    assert lines["audit"] == ("log of 1 entries, head 0707070707070707",)
     assert lines["other"] == ("a: 02",)
+    assert lines["resume"][0].startswith("1 bytes, SHA-256")
 
 
 # The command.

@@ -91,12 +91,15 @@ def _budget(content: Any) -> list[str]:
 
 def _consent(content: Any) -> list[str]:
     lines = [
-        f"{table}: {rows} rows did not enter, by exclusion lists"
+        f"{table}: {rows} rows or more did not enter, by exclusion lists"
         for table, rows in content["excluded"].items()
     ]
-    lines += [
-        f"{table}: k = {k}, l = {diverse} as rows enter" for table, (k, diverse) in content["checked"].items()
-    ]
+    for table, one in content["checked"].items():
+        over = ", ".join(map(str, one["quasi_identifiers"]))
+        diverse = f", l = {one['l']} in {', '.join(map(str, one['sensitive']))}" if one["sensitive"] else ""
+        lines.append(f"{table}: k = {one['k']} over {over}{diverse}, as rows enter")
+    if content["unchanged"]:
+        lines.append(f"its rows are those of {len(content['unchanged'])} earlier runs of this job")
     return lines or ["no exclusions are told, and no anonymity was asked for"]
 
 
