@@ -125,7 +125,7 @@ def check(
 ) -> None:
     """Read a table as a run would, offline, and report on it.
 
-    TABLE is a file (.csv, .tsv, .txt, each also with .gz, .parquet, .sql), a glob such as "2026-*.csv", or
+    TABLE is a file (.csv, .tsv, .txt, each also packed, .parquet, .sql), a glob such as "2026-*.csv", or
     "duckdb:SELECT ...". Several are read as one table. No value of the table is shown. The exit status is 2 if a run
     would refuse the table.
     """

@@ -6,25 +6,29 @@ share a thread's block with a malformed record at its start. Alone, it loses tho
 So it reads alone, and the csv module reads the file beside it, strictly, and counts. Where a row is bad,
 the csv module reads once more to find its line.
 
-Text in another encoding than UTF-8 is recoded into memory first. gzip is known by its first bytes. A first line
+Text in another encoding than UTF-8 is recoded into memory first, and so is what bzip2, xz or ZIP packed. These and gzip are
+known by their first bytes. A first line
 `sep=;`, which spreadsheets write, names the delimiter.
 """
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import collections
 import csv
 import gzip
 import io
+import lzma
 import os
 import re
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import duckdb
 
@@ -39,8 +43,12 @@ _GZIP = b"\x1f\x8b"
 _UTF8_MARK = codecs.BOM_UTF8
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What is no text, by its first bytes.
+_ZIP = b"PK\x03\x04"
+_BZIP2, _XZ = b"BZh", b"\xfd7zXZ"
+_PACKED = {_GZIP: "gzip", _BZIP2: "bzip2", _XZ: "xz", _ZIP: "zip"}
+_DAMAGED = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_FAILURES = (OSError, EOFError, *_DAMAGED)  # of opening and reading
 _OTHER_KINDS = {
-    b"PK\x03\x04": "a ZIP archive or a spreadsheet (.xlsx); export it as CSV",
     b"PAR1": "Parquet; let its name end in .parquet",
     b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls); export it as CSV",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or use gzip",
@@ -74,6 +82,7 @@ class CsvFile:
         splits the header into most names.
       encoding: what the text was in, as Python calls it.
       zipped: whether what `place` holds is compressed with gzip.
+      packing: what the file was compressed with, "" for nothing.
       place: where the text can be read as UTF-8: the file, or memory.
       skipped_lines: how many lines stand before the header.
 
@@ -88,12 +97,14 @@ class CsvFile:
         self.place = str(path.resolve())
         self.skipped_lines = 0
         self.zipped = False
+        self.packing = ""
         first = self._first_bytes()
-        self.zipped = first.startswith(_GZIP)
-        if self.zipped:
+        self.packing = next((name for start, name in _PACKED.items() if first.startswith(start)), "")
+        self.zipped = self.packing == "gzip"
+        if self.packing:
             first = self._first_bytes()
         self.encoding = self._tell_encoding(first, dialect.encoding)
-        if self.encoding != "utf-8":
+        if self.encoding != "utf-8" or self.packing not in ("", "gzip"):
             self._recode()
         try:
             self.header, self.delimiter = self._read_header(dialect.delimiter)
@@ -107,22 +118,49 @@ class CsvFile:
             self._memory.close()
 
     def _open(self) -> BinaryIO:
-        # gzip.GzipFile is a BufferedIOBase that typeshed does not count as BinaryIO.
-        return gzip.open(self.place) if self.zipped else open(self.place, "rb")  # type: ignore[return-value]  # noqa: PTH123
+        # These are kinds of BufferedIOBase that typeshed does not count as BinaryIO.
+        opened: Any = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+        packing = self.packing if self._memory is None else ""
+        if packing == "zip":
+            return self._open_zip()  # type: ignore[no-any-return]
+        if packing:
+            return opened[packing](self.place)  # type: ignore[no-any-return]
+        return open(self.place, "rb")  # noqa: PTH123  # its caller closes it
+
+    def _open_zip(self) -> Any:
+        archive = zipfile.ZipFile(self.place)
+        names = [one for one in archive.infolist() if not one.is_dir()]
+        if len(names) != 1:
+            spreadsheet = any(one.filename == "[Content_Types].xml" for one in names)
+            what = (
+                "a spreadsheet (.xlsx); export it as CSV"
+                if spreadsheet
+                else f"a ZIP archive of {len(names)} files"
+            )
+            raise DataError(
+                f"{self._path}: a text file, or a ZIP archive of one, is expected, and this is {what}"
+            )
+        try:
+            return archive.open(names[0])
+        except (RuntimeError, NotImplementedError):
+            raise DataError(
+                f"{self._path}: the ZIP archive is encrypted or of a kind that is not read; unpack it"
+            ) from None
 
     def _unreadable(self, error: Exception) -> DataError:
+        # bz2 says the same by an OSError without a number.
         if isinstance(error, EOFError):
-            return DataError(f"{self._path}: the gzip file ends too early; copy it again")
-        if isinstance(error, gzip.BadGzipFile | zlib.error):
-            return DataError(f"{self._path}: the gzip file is damaged; copy it again")
+            return DataError(f"{self._path}: the {self.packing} file ends too early; copy it again")
+        if isinstance(error, _DAMAGED) or (self.packing == "bzip2" and getattr(error, "errno", None) is None):
+            return DataError(f"{self._path}: the {self.packing} file is damaged; copy it again")
         why = error.strerror if isinstance(error, OSError) else None
         return DataError(f"{self._path}: the file cannot be read ({why or type(error).__name__})")
 
     def _first_bytes(self) -> bytes:
         try:
             with self._open() as file:
-                return file.read(4)
-        except (OSError, EOFError, zlib.error) as error:
+                return file.read(6)
+        except _FAILURES as error:
             raise self._unreadable(error) from None
 
     def check_whole(self) -> None:
@@ -137,7 +175,7 @@ class CsvFile:
             with self._open() as file:
                 while file.read(_CHUNK_BYTES):
                     pass
-        except (OSError, EOFError, zlib.error) as error:
+        except _FAILURES as error:
             raise self._unreadable(error) from None
 
     def _tell_encoding(self, first: bytes, said: str | None) -> str:
@@ -160,11 +198,13 @@ class CsvFile:
         """Write the text as UTF-8 into memory that has a name."""
         if sys.platform != "linux":
             raise DataError(
-                f"{self._path}: text in {self.encoding} can be read on Linux alone; recode it with iconv"
+                f"{self._path}: text in {self.encoding}, or packed other than by gzip, can be read on Linux alone; write it "
+                "anew in UTF-8"
             )
         # In memory and not in a file: nothing of a table is to be left on a disk.
         memory = os.fdopen(os.memfd_create("table"), "w+b")
-        decoder = codecs.getincrementaldecoder(self.encoding)()
+        # Of UTF-8, what is broken is found row by row.
+        decoder = None if self.encoding == "utf-8" else codecs.getincrementaldecoder(self.encoding)()
         line = 1
         try:
             with self._open() as file:
@@ -172,6 +212,9 @@ class CsvFile:
                 while more:
                     chunk = file.read(_CHUNK_BYTES)
                     more = bool(chunk)
+                    if decoder is None:
+                        memory.write(chunk)
+                        continue
                     text = decoder.decode(chunk, final=not more)
                     line += text.count("\n")
                     memory.write(text.encode())
@@ -182,7 +225,7 @@ class CsvFile:
             raise DataError(
                 f"{self._path}:{line}: this is not {self.encoding}; say the encoding that it is"
             ) from None
-        except (OSError, EOFError, zlib.error) as error:
+        except _FAILURES as error:
             memory.close()
             raise self._unreadable(error) from None
         memory.flush()
@@ -193,7 +236,7 @@ class CsvFile:
         try:
             with self._open() as file:
                 head = file.read(_HEADER_BYTES)
-        except (OSError, EOFError, zlib.error) as error:
+        except _FAILURES as error:
             raise self._unreadable(error) from None
         try:
             head.split(b"\n", 1)[0].decode("utf-8-sig")
@@ -262,7 +305,7 @@ class CsvFile:
                 )
         except csv.Error:
             return sum(1 for _ in self._records()) - 1  # which knows the line
-        except (OSError, EOFError, zlib.error) as error:
+        except _FAILURES as error:
             raise self._unreadable(error) from None
         blank = 0 if self._blank_is_a_row else widths[0]
         return widths.total() - blank - 1  # the header

@@ -33,8 +33,11 @@ from secagg.printable import printable
 
 __all__ = ["Column", "Declared", "Key", "Place", "Source", "find_sources", "is_query", "open_source"]
 
-_SUFFIXES = ".csv, .tsv, .txt (each also with .gz), .parquet, .sql, or a text that starts with duckdb:"
-_TEXT_KINDS = {".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"}
+_SUFFIXES = (
+    ".csv, .tsv, .txt (each also with .gz, .bz2, .xz, .zip), .zip, .parquet, .sql, or a text after duckdb:"
+)
+_PACKINGS = ("", ".gz", ".bz2", ".xz", ".zip")
+_TEXT_KINDS = {f"{kind}{packing}" for kind in (".csv", ".tsv", ".txt") for packing in _PACKINGS} | {".zip"}
 _SPREADSHEETS = {".xlsx", ".xls", ".xlsm", ".ods", ".numbers"}
 _DATABASES = {".duckdb", ".ddb", ".db", ".sqlite", ".sqlite3"}
 _WILDCARDS = frozenset("*?[")
@@ -113,7 +116,7 @@ class Source:
         """Return the file's name and format."""
         if self.csv_file is None:
             return f"{self.name}: typed columns"
-        packed = ", gzip" if self.csv_file.zipped else ""
+        packed = f", {self.csv_file.packing}" if self.csv_file.packing else ""
         return f"{self.name}: CSV in {self.csv_file.encoding}, columns between {self.csv_file.delimiter!r}{packed}"
 
     def close(self) -> None:
@@ -219,7 +222,7 @@ def _named(names: Sequence[str], values: Sequence[str | None]) -> str:
 
 def _has_rows(path: Path) -> bool:
     """Return whether a file holds more than a header; days without rows have equal files."""
-    if path.suffix.lower() in (".parquet", ".sql"):
+    if path.suffix.lower() in (".parquet", ".sql", ".bz2", ".xz", ".zip"):
         return True
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
@@ -232,7 +235,7 @@ def open_source(source: Place, dialect: Dialect | None = None) -> Source:
     """Open a table for one scan.
 
     Args:
-      source: the path of a .csv, .tsv or .txt file (each also with .gz), of a .parquet file, or of a .sql file with one
+      source: the path of a .csv, .tsv or .txt file (each also packed), of a .parquet file, or of a .sql file with one
         SELECT. Or a SELECT after `duckdb:`. Paths in a query start from the working directory. A CSV file inside a query
         is read by DuckDB's own rules, with types that the query declares, see `queries`. There `parallel = false` keeps
         it from losing rows beside a malformed one. Or what a source file declares.
@@ -249,7 +252,7 @@ def open_source(source: Place, dialect: Dialect | None = None) -> Source:
     path = Path(source)
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     kind = suffixes[-1] if suffixes else ""
-    if kind == ".gz" and len(suffixes) == 2:
+    if kind in _PACKINGS and len(suffixes) == 2 and "".join(suffixes) in _TEXT_KINDS:
         kind = "".join(suffixes)
     if kind not in _TEXT_KINDS | {".parquet", ".sql"}:
         spreadsheet = "; export a spreadsheet as CSV" if kind in _SPREADSHEETS else ""

@@ -444,6 +444,44 @@ def test_a_database_on_another_machine_is_asked_for_tls(
     assert "sslmode" not in given
 
 
+def test_a_job_of_a_query_reads_each_of_its_tables_in_one_state(bank: Postgres, tmp_path: Path) -> None:
+    (tmp_path / "query.sql").write_text(
+        "SELECT p.kind, count(*) AS n FROM moves m JOIN people p ON m.who = p.id GROUP BY p.kind"
+    )
+    (tmp_path / "tables.toml").write_text(
+        '[tables.moves]\nholders = ["north", "south"]\nmax_rows = 30\n[tables.moves.columns]\n'
+        'who = {type = "identifier", spelling = "folded"}\namount = {type = "money", max = 1000}\n'
+        '[tables.people]\nholder = "north"\nmax_rows = 30\nkeys = [["id"]]\n[tables.people.columns]\n'
+        'id = {type = "identifier", spelling = "folded"}\nkind = {type = "category", values = ["a", "b"]}\n'
+    )
+    (tmp_path / "job.toml").write_text(
+        'name = "q"\nsql = "query.sql"\ntables = "tables.toml"\npad_rows_to = 10\n[roles]'
+        + JOB.partition("[roles]")[2]
+    )
+    bank.execute(
+        "CREATE TABLE ledger.people (nr text PRIMARY KEY, kind text)",
+        "INSERT INTO ledger.people VALUES ('X1', 'a'), ('x2', 'b')",
+        "INSERT INTO ledger.t VALUES (1, 'X1', '', 5, now()), (2, 'X2', '', 6, now())",
+    )
+    declared(tmp_path, bank.url(), 'table = "ledger.t"')
+    with (tmp_path / "sources.toml").open("a") as file:
+        file.write('[tables.moves]\ndatabase = "core"\ntable = "ledger.t"\ncolumns = {who = "beneficiary"}\n'
+                   '[tables."q.people"]\ndatabase = "core"\ntable = "ledger.people"\nprimary_key = "nr"\n'
+                   'columns = {id = "nr"}\n')  # fmt: skip
+    job = load_job(tmp_path / "job.toml", with_certificates=False)
+    tables = InputTables(job, me="north", source_file=SourceFile.read(tmp_path / "sources.toml"))
+    read = tables()
+    assert read["people"]["id"].categories.tolist() == ["x1", "x2"]
+    assert read["people"]["kind"].tolist() == [0, 1]
+    bank.execute("UPDATE ledger.people SET kind = 'SECRET' WHERE nr = 'x2'")
+    with pytest.raises(BadRowsError, match="people: nr x2: kind is none of the category's values") as refused:
+        tables()
+    assert "SECRET" not in str(refused.value)
+    bank.execute("ALTER TABLE ledger.people ALTER kind TYPE bytea USING kind::bytea")
+    with pytest.raises(DataError, match="column 'kind' holds values of the type bytes"):
+        tables()
+
+
 def test_sqlalchemy_that_is_missing_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     with pytest.raises(UsageError, match=r"pip install 'secagg\[sql\]'"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
+import io
+import lzma
 import warnings
+import zipfile
 from pathlib import Path
 
 import duckdb
@@ -269,3 +273,47 @@ def test_copies_of_a_file_are_refused_and_days_without_rows_are_none(tmp_path):
 def test_a_spreadsheet_is_to_be_exported(put):
     with pytest.raises(DataError, match=r"got '\.xlsx'; export a spreadsheet as CSV"):
         read_deposits(put("PK", "t.xlsx"))
+
+
+def _zipped(*names: str, text: bytes) -> bytes:
+    with zipfile.ZipFile(packed := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, text)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_packed_files_read_as_the_files_in_them_and_bad_rows_keep_their_lines(put, encoding: str) -> None:
+    text = "customer,amount,time\nMüller,1,1\nb,x,2\n".encode(encoding)
+    dialect = Dialect(encoding=encoding)
+    for name, packed in (
+        ("t.csv.bz2", bz2.compress(text)),
+        ("t.csv.xz", lzma.compress(text)),
+        ("t.csv.zip", _zipped("t.csv", text=text)),
+        ("export.ZIP", _zipped("folder/", "folder/t.csv", text=text)),
+        ("t.csv", bz2.compress(text)),
+    ):
+        path = put(packed, name)
+        with pytest.raises(DataError, match=rf"{name}:3: amount is not a number"):
+            read_deposits(path, dialect=dialect)
+        assert read_deposits(path, dialect=dialect, bad_rows="skip")["customer"].categories.tolist() == [
+            "Müller"
+        ]
+
+
+def test_packed_files_that_are_damaged_or_hold_several_are_refused(put) -> None:
+    rows = b"customer,amount,time\n" + b"".join(b"%d,1,1\n" % i for i in range(5000))
+    for name, packed, fault in (
+        ("t.csv.bz2", bz2.compress(rows)[:-9], "the bzip2 file ends too early"),
+        ("t.csv.xz", lzma.compress(rows)[:-40], "the xz file ends too early"),
+        ("t.csv.bz2", bz2.compress(rows)[:40] + bytes(4000), "the bzip2 file is damaged"),
+        ("t.csv.zip", _zipped("t.csv", text=rows)[:-40], "the zip file is damaged"),
+        ("t.zip", _zipped("a.csv", "b.csv", text=rows), "a ZIP archive of 2 files"),
+        (
+            "t.csv",
+            _zipped("[Content_Types].xml", "xl/workbook.xml", text=rows),
+            "a spreadsheet .*; export it as CSV",
+        ),
+    ):
+        with pytest.raises(DataError, match=fault):
+            read_deposits(put(packed, name))
