@@ -376,8 +376,9 @@ def test_statements_are_told_in_words_and_what_is_not_understood_by_its_digest()
     assert "approved by p/anna as a run at 2026-10-01T08:00:00+00:00, for 2 runs" in lines["approval"]
     assert "spent: epsilon 0.5, delta 0 a person, of t" in lines["budget"]
     assert lines["consent"] == (
-        "t: 10 rows did not enter, by exclusion lists",
-        "t: k = 5, l = 2 as rows enter",
+        "t: 10 rows or more did not enter, by exclusion lists",
+        "t: k = 5 over age, zip, l = 2 in illness, as rows enter",
+        "its rows are those of 1 earlier runs of this job",
     )
     assert lines["audit"] == ("log of 1 entries, head 0707070707070707",)
     assert lines["other"] == ("a: 02",)
