@@ -30,7 +30,7 @@ _MAX_BYTES: Final = 1 << 14
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 _LOG_N: Final = 16  # 64 MiB and some 0.2 s a guess
-_LARGEST_LOG_N: Final = 20
+_LARGEST_LOG_N: Final = 18  # 256 MiB: whoever opens a stranger's file spends no more
 
 
 class _KeyFile(msgspec.Struct, forbid_unknown_fields=True):

@@ -188,7 +188,7 @@ def change(
         consortium = replace(consortium, members={**consortium.members, consortium.me: own})
         identity = own_identity(home, consortium.me)
         consortium.save(home)
-        return publish(home, consortium, identity)
+        return publish(home, consortium, identity, _set_aside_before(home, consortium.me))
 
 
 def rotate(
@@ -221,7 +221,7 @@ def rotate(
             chain = ()  # what is made here signs itself
         if chain:
             check_chain(identity.certificate, chain)
-        _set_aside(home, me, own.serial)
+        _set_aside(home, me, f"{own.serial}.lost" if lost else str(own.serial))
         if new is None:
             identity.save(home.keys)
         else:
@@ -311,11 +311,26 @@ def _previous(home: Home, me: str) -> Identity:
         ) from None
 
 
-def _set_aside(home: Home, me: str, serial: int) -> None:
+def _set_aside(home: Home, me: str, number: str) -> None:
     for ending in ("key", "crt"):
         path = home.keys / f"{me}.{ending}"
         if path.exists():
-            path.rename(home.keys / f"{me}.{serial}.{ending}")
+            path.rename(home.keys / f"{me}.{number}.{ending}")
+
+
+def _set_aside_before(home: Home, me: str) -> Identity | None:
+    """Return the key before this one: who has not added the last rotation yet knows that one."""
+    numbers = [
+        path.name.removeprefix(f"{me}.").removesuffix(".key") for path in home.keys.glob(f"{me}.*.key")
+    ]
+    serials = sorted(int(number) for number in numbers if number.isdecimal())
+    if not serials:
+        return None
+    stem = home.keys / f"{me}.{serials[-1]}"
+    try:
+        return load_identity(me, stem.with_name(f"{stem.name}.key"), stem.with_name(f"{stem.name}.crt"))
+    except UsageError:  # its certificate has expired, or somebody took the files away
+        return None
 
 
 def _install(home: Home, me: str, key: Path, certificate: Path) -> None:
