@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from secagg.cost.operation import Cost
 from secagg.data.generalise import generalised
-from secagg.errors import PeerMissingError, UsageError
+from secagg.errors import PeerMissingError, RefusedError, UsageError
 from secagg.jobs import gates as gating
 from secagg.jobs.agreement import OFF
 from secagg.jobs.gates import APPROVAL, Gate, GateStatements, Outcome, RunAtHand, Screen
@@ -32,6 +32,7 @@ from secagg.party import Content, Party, PartyId
 from secagg.patterns.pattern import Agreed, Contribution, Result, Tables
 
 _REPORT_EVERY_S: Final = 0.25
+_LAST_WAIT_S: Final = 60.0  # of a party that has its result, for others that may have none
 CONNECT: Final = "connect"
 READ: Final = "read"
 
@@ -191,6 +192,10 @@ class Part:
                 self.resumes = (await self._resuming.meet(party)).first
                 if self.resumes is not None:
                     self._take_in(self._resuming.content())
+                elif self._resuming.ended(surely=False) is not None:
+                    raise RefusedError(
+                        f"{self.me} has just taken up the result of the run before; start again", peer=self.me
+                    )
                 elif self._resuming.holds:
                     self._take_in()
             self.agreed = await job.pattern.agree(party, job.parameters, job.terms, self.contribution)
@@ -273,8 +278,11 @@ def run_job(
       the errors of `run_party`.
     """
     part = Part(job, me, read, gates=gates, identity=identity, resuming=resuming)
-    for gate in part.gates:
-        gate.ready(job, me)
+    if (
+        resuming is None or not resuming.holds
+    ):  # what was spent when the run began is not to be there once more
+        for gate in part.gates:
+            gate.ready(job, me)
     if job.approval != OFF and APPROVAL not in [gate.name for gate in part.gates]:
         raise UsageError(
             f"{job.name} runs with approvals alone, which this organisation keeps in its folder; make one with "
@@ -286,6 +294,8 @@ def run_job(
     addresses = {member.name: member.address for member in job.members}
     if resuming is not None and (kept := resuming.ended(surely=True)) is not None:
         return _kept_result(part, resuming, kept, about_job)
+    if resuming is not None and resuming.ended(surely=False) is not None:
+        wait_s = min(_LAST_WAIT_S, wait_s or job.timeouts.connect_s)  # most likely nobody comes any more
     started, begin = datetime.datetime.now(datetime.UTC), time.monotonic()
 
     def report(party: Party) -> None:
@@ -341,7 +351,8 @@ def run_job(
     except BaseException as error:
         if resuming is not None:
             # The others may have ended well before this party could say that it did.
-            if (kept := resuming.ended(surely=False)) is not None and not part.resumes and _is_alone(error):
+            alone = isinstance(error, PeerMissingError | RefusedError) and not part.resumes
+            if alone and (kept := resuming.ended(surely=False)) is not None:
                 return _kept_result(part, resuming, kept, about_job)
             resuming.failed(error)
         failed = recorded(error=error)
@@ -350,10 +361,6 @@ def run_job(
         raise
     found = None if result is None else len(result)
     return PartyResult(me, job, columns, result, recorded(found=found))
-
-
-def _is_alone(error: BaseException) -> bool:
-    return isinstance(error, PeerMissingError)
 
 
 def _kept_result(part: Part, resuming: Resuming, kept: Content, about_job: Mapping[str, Any]) -> PartyResult:

@@ -93,24 +93,32 @@ def check_left(job: Job, counts: Counts, most_of_content: int | None, *, by: str
         )
 
 
-def check_goes_on(home: Home, job: Job, first: bytes) -> None:
-    """Check that a run that goes on was counted when it began, and has not ended well.
+def check_goes_on(home: Home, job: Job, first: bytes) -> bool:
+    """Return whether a run that goes on was counted when it began.
+
+    It was not where this party was interrupted between its checks and its count. Then this party's own count has to have
+    room for it: what others counted is the same run.
 
     Args:
       first: its first session.
 
     Raises:
-      JobError: it was not, or it has.
+      JobError: the run has ended well, is of another job, or no run is left.
     """
     with home.transaction() as connection:
         connection.execute(_TABLE)
         found = connection.execute(
             "SELECT content, ended FROM approval_runs WHERE session = ?", (first,)
         ).fetchone()
-    if found is None or bytes(found[0]) != job.content:
+        counts = _counts(connection, job)
+    if found is None:
+        check_left(job, counts, None)
+        return False
+    if bytes(found[0]) != job.content:
         raise JobError(f"{job.name} cannot go on: this organisation has counted no such run; start it anew")
     if found[1]:
         raise JobError(f"{job.name} cannot go on: that run has ended well, and its result is there")
+    return True
 
 
 def unfinished(home: Home, job: Job) -> bool:

@@ -141,8 +141,12 @@ class ApprovalGate:
         self._seen = _Seen(told, most)
 
     def commit(self, run: RunAtHand) -> None:
-        """Count the run; one that goes on was counted when it began."""
-        if run.job.approval == OFF or run.resumes is not None:
+        """Count the run; one that goes on was counted when it began, unless this party was interrupted just then."""
+        if run.job.approval == OFF:
+            return
+        if run.resumes is not None:
+            if not counting.check_goes_on(self._home, run.job, run.resumes):
+                counting.count(self._home, run.job, run.resumes, Counts(), None)
             return
         if self._seen is None:
             raise JobError(f"{run.job.name} was not checked")
