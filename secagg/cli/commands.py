@@ -24,6 +24,7 @@ from secagg.cli.patterns import patterns
 from secagg.cli.preflight import preflight
 from secagg.cli.report import report
 from secagg.cli.run import run
+from secagg.cli.serve import serve
 from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
 from secagg.cli.synthesize import synthesize
@@ -44,7 +45,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     epilog="Exit status: 0 done, 1 failed, 2 a mistake of one's own, 3 done with the result written elsewhere, 130 stopped.",
 )
-for command in (patterns, explain, check, preflight, run, verify, report, runs, demo.demo):
+for command in (patterns, explain, check, preflight, run, serve, verify, report, runs, demo.demo):
     app.command()(command)
 app.command()(synthesize)
 app.add_typer(identity.app, name="identity")

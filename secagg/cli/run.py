@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,13 +33,13 @@ from secagg.cli.table_options import (
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.jobs.job import Member
+from secagg.jobs.job import Job, Member
 from secagg.jobs.job_file import load_job
 from secagg.jobs.job_parties import LONGEST_S, parse_address
-from secagg.jobs.local import run_locally
+from secagg.jobs.local import OnProgress, run_locally
 from secagg.jobs.output import Output
 from secagg.jobs.record import write_record
-from secagg.jobs.run import run_job
+from secagg.jobs.run import Progress, run_job
 from secagg.jobs.signature import read_record, with_private_part
 from secagg.joint.consortium import Consortium
 from secagg.joint.gates import gates_of
@@ -105,6 +106,12 @@ def run(
         ),
     ] = None,
     home: HomeOption = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Where Prometheus reads how far the run is, such as 127.0.0.1:9464."
+        ),
+    ] = None,
     local: Annotated[
         bool, typer.Option("--local", help="Start every party as a process on this machine.")
     ] = False,
@@ -171,7 +178,7 @@ def run(
                 wait_s=wait_s,
                 gates=() if own_home is None else gates_of(own_home, job, own_identity),
                 resuming=resuming,
-                on_progress=stop.before(on_progress),
+                on_progress=stop.before(_measured(job, metrics, on_progress)),
                 on_failure=failed,
             )
         if own_tables is not None:
@@ -187,6 +194,24 @@ def run(
             names = ", ".join(map(str, moved))
             complain(UsageError(f"{out} does not take all files any more; they are written instead: {names}"))
             raise typer.Exit(WRITTEN_ELSEWHERE)
+
+
+def _measured(job: Job, metrics: str | None, on_progress: OnProgress) -> OnProgress:
+    """Return what tells Prometheus as well how far the run is, where it is asked to."""
+    if metrics is None:
+        return on_progress
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise UsageError("--metrics needs prometheus-client: pip install 'secagg[serve]'")
+    from secagg.joint.serve.metrics import Metrics
+
+    numbers = Metrics()
+    numbers.listen(parse_address(metrics))
+
+    def report(progress: Progress) -> None:
+        numbers.progress(job.name, progress)
+        on_progress(progress)
+
+    return report
 
 
 def who_takes_part(
