@@ -82,11 +82,12 @@ class Decision:
         """Return the decision as a gate states it."""
         place = self.place
         return msgspec.msgpack.encode(
-            [
-                self.first,
-                None if place is None else [place.step, place.mark, place.session, place.root],
-                self.resumed,
-            ]
+            {
+                "first session": None if self.first is None else self.first.hex(),
+                "checkpoint": None if place is None else f"{place.step} ({place.mark})",
+                "of session": None if place is None else place.session.hex(),
+                "went on": self.resumed,
+            }
         )
 
 

@@ -37,6 +37,7 @@ from secagg.joint.report.page import render
 from secagg.joint.serve import views
 from secagg.joint.serve.guard import COOKIE, HEADERS, SESSION_S, Guard, NotAllowedError
 from secagg.joint.serve.supervisor import Supervisor
+from secagg.network.identity import read_certificate
 from secagg.printable import printable
 
 _MOST_BYTES: Final = 1 << 20  # of a form
@@ -238,7 +239,8 @@ class Page:
 
         def made() -> str:
             log = home.audit_log if home.audit_log.is_file() else None
-            return render(load_report(find_record(folder), certificate=None, log=log, with_result=True))
+            own = read_certificate(home.keys / f"{self._supervisor.me}.crt")
+            return render(load_report(find_record(folder), certificate=own, log=log, with_result=True))
 
         text = await run_in_threadpool(made)
         return HTMLResponse(text, headers={"Content-Security-Policy": _REPORT_POLICY})
