@@ -122,10 +122,14 @@ OPTIONAL = {
     "torch": ("integrations/crypten/library.py",),
     "crypten": ("integrations/crypten/library.py",),
     "ibis": ("query/builder.py",),
+    "starlette": ("joint/serve/",),
+    "uvicorn": ("cli/serve.py",),
+    "prometheus_client": ("joint/serve/metrics.py",),
+    "cronsim": ("joint/serve/turns.py",),
 }
 DISTRIBUTIONS = {"ibis": "ibis_framework"}  # where it is not called as what is imported
-# Not imported here: the first by the name that a job gives, the others by CrypTen.
-FOR_OTHERS = {"python_stdnum", "omegaconf", "pyyaml"}
+# Not imported here: the first by the name that a job gives, the last by starlette, the others by CrypTen.
+FOR_OTHERS = {"python_stdnum", "omegaconf", "pyyaml", "python_multipart"}
 # In no extra: what it requires cannot be installed, so it is installed without.
 BY_HAND = {"crypten"}
 
