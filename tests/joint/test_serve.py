@@ -74,8 +74,8 @@ def test_a_job_is_proposed_until_enough_persons_approve_it(members: Members, sup
     assert known.state is State.proposed
     assert "2 of 2 persons" in known.message
     members.approve(supervisor.job("large-cash.toml"), "north", "anna", "bert")
-    begun = []
-    supervisor._begin = begun.append  # type: ignore[method-assign]
+    begun: list[Known] = []
+    supervisor._begin = begun.append  # type: ignore[method-assign, assignment]
     supervisor.step()
     assert [known.file for known in begun] == ["large-cash.toml"]
 
@@ -84,8 +84,8 @@ def test_a_job_that_cannot_be_read_stops_no_other(members: Members, supervisor: 
     propose(members)
     members.approve(supervisor.job("large-cash.toml"), "north", "anna", "bert")
     (members.homes["north"].jobs / "broken.toml").write_text("name = 3")
-    begun = []
-    supervisor._begin = begun.append  # type: ignore[method-assign]
+    begun: list[Known] = []
+    supervisor._begin = begun.append  # type: ignore[method-assign, assignment]
     supervisor.step()
     found = {known.file: known.state for known in supervisor.states.all()}
     assert found["broken.toml"] is State.failed

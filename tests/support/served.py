@@ -49,7 +49,9 @@ def found(folder: Path, ports: Sequence[int]) -> Members:
     members = Members.made(folder, NAMES, ports=ports)
     for name, rows in DEPOSITS.items():
         home = members.homes[name].path
-        (home / "deposits.csv").write_text("\n".join(["customer,amount,time", *(f"{row},2026-01-01 12:00:00" for row in rows), ""]))
+        (home / "deposits.csv").write_text(
+            "\n".join(["customer,amount,time", *(f"{row},2026-01-01 12:00:00" for row in rows), ""])
+        )
         (home / "sources.toml").write_text('[tables.deposits]\nfiles = ["deposits.csv"]\n')
     return members
 
