@@ -181,15 +181,33 @@ def test_a_rotated_key_goes_on_in_the_same_log_and_both_certificates_are_asked_f
     assert verify_log(entries).unknown == (ME.fingerprint, new.fingerprint)
 
 
-def test_an_entry_that_a_crash_cut_is_taken_away_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b'{"certi', bytes(4096), b'{"cert' + bytes(100) + b'"}\n'])
+def test_an_entry_that_a_crash_cut_is_taken_away_and_said(tmp_path: Path, left: bytes) -> None:
     log = a_log(tmp_path)
     whole = log.path.read_bytes()
-    log.path.write_bytes(whole + b'{"certi')
-    assert verify_log(log.read()).torn_bytes == 7
+    log.path.write_bytes(whole + left)
+    assert verify_log(log.read()).torn_bytes == len(left)
     entry = log.append("note", {}, ME)
-    assert entry.content["cut_by_a_crash_bytes"] == 7
+    assert entry.content["cut_by_a_crash_bytes"] == len(left)
     assert log.path.read_bytes() == whole + entry.line + b"\n"
     verify_log(log.read(), [ME.certificate])
+
+
+def test_long_entries_are_found_from_the_end_as_they_are_from_the_beginning(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit.log")
+    for size in (10, 1 << 17, 1 << 20, 5):
+        log.append("note", {"text": "x" * size}, ME)
+    assert [len(entry.content.get("text", "")) for entry in log.read().entries] == [
+        0,
+        10,
+        1 << 17,
+        1 << 20,
+        5,
+    ]
+    before = log.path.read_bytes()
+    with pytest.raises(UsageError, match="an entry too long"):
+        log.append("note", {"text": "x" * (1 << 22)}, ME)
+    assert log.path.read_bytes() == before
 
 
 def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

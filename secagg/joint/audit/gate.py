@@ -11,7 +11,7 @@ result it was told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +23,7 @@ from secagg.jobs.gates import Outcome, RunAtHand, recorded
 from secagg.jobs.job import Job
 from secagg.jobs.record import versions
 from secagg.jobs.signature import PRIVATE
-from secagg.joint.audit.entry import END, KEY, START, spelt
+from secagg.joint.audit.entry import END, KEY, START, Entry, spelt
 from secagg.joint.audit.heads import GATE, check_peer, decoded, remembered, stated
 from secagg.joint.audit.log import AuditLog
 from secagg.network.identity import Identity, fingerprint
@@ -47,6 +47,7 @@ class AuditGate:
     def __init__(self, home: Home, identity: Identity) -> None:
         self._log = AuditLog(home.audit_log)
         self._identity = identity
+        self._entries: Sequence[Entry] = ()
 
     @property
     def name(self) -> str:
@@ -54,11 +55,11 @@ class AuditGate:
         return GATE
 
     def ready(self, job: Job, me: PartyId) -> None:
-        """Begin the log where there is none; refuse one that is not whole, and a key that is not the job's.
+        """Begin the log where there is none; refuse a key that is not the job's.
 
         Raises:
           UsageError: the log cannot be written, or the key is another one.
-          AuthenticationError: the log was changed.
+          AuthenticationError: what is there is no audit log, or that of another party.
         """
         identity = self._identity
         certificate = next(peer.certificate for peer in job.peers() if peer.name == me)
@@ -70,9 +71,14 @@ class AuditGate:
         self._log.append(KEY, {}, identity)
 
     def statement(self, run: RunAtHand) -> bytes:
-        """Return where this party's log stands."""
+        """Return where this party's log stands, which is read as a whole.
+
+        Raises:
+          AuthenticationError: the log was changed.
+        """
         del run
-        return msgspec.msgpack.encode(stated(self._log.read().entries))
+        self._entries = self._log.read().entries
+        return msgspec.msgpack.encode(stated(self._entries))
 
     def check(self, run: RunAtHand, statements: Mapping[PartyId, bytes]) -> None:
         """Refuse a peer's log that has not grown from what this party's log remembers of it.
@@ -80,7 +86,7 @@ class AuditGate:
         Raises:
           RemoteProtocolError: it was cut, restored or written anew.
         """
-        known = remembered(self._log.read().entries)
+        known = remembered(self._entries)
         for peer, statement in statements.items():
             heads = decoded(statement, peer)
             if peer != run.me and peer in known:

@@ -22,6 +22,7 @@ from secagg.network.identity import Identity, certificate_pem
 
 _MODE: Final = 0o600
 MAX_LOG_BYTES: Final = 1 << 30
+_TAIL_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,56 +87,60 @@ class AuditLog:
             ) from None
 
     def _append(self, descriptor: int, event: str, body: Mapping[str, Any], identity: Identity) -> Entry:
-        found = self._read(descriptor)
-        known = found.entries
-        if known and known[0].content["party"] != identity.name:
+        last, size, torn_bytes = self._end(descriptor)
+        if last is not None and last.content["party"] != identity.name:
             raise AuthenticationError(
-                f"{self.path} is the audit log of {known[0].content['party']}, not of {identity.name}; each party "
+                f"{self.path} is the audit log of {last.content['party']}, not of {identity.name}; each party "
                 "needs a home folder of its own",
                 peer=identity.name,
             )
-        size = sum(len(entry.line) + 1 for entry in known)
-        extra = {"cut_by_a_crash_bytes": len(found.torn)} if found.torn else {}
+        extra = {"cut_by_a_crash_bytes": torn_bytes} if torn_bytes else {}
         added: list[Entry] = []
 
         def add(what: str, content: Mapping[str, Any]) -> None:
-            number = len(known) + len(added)
-            previous = added[-1].hash if added else found.head
+            before = added[-1] if added else last
             common = {
-                "entry": number,
+                "entry": 0 if before is None else before.number + 1,
                 "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
                 "party": identity.name,
                 "event": what,
-                "previous": previous.hex(),
+                "previous": (NO_ENTRY if before is None else before.hash).hex(),
             }
             added.append(made({**content, **extra, **common}, identity))
             extra.clear()
 
-        if not known or known[-1].certificate != identity.fingerprint:
+        if last is None or last.certificate != identity.fingerprint:
             add(KEY, {"pem": certificate_pem(identity.certificate).decode()})
+        elif event == KEY:
+            return last
         if event != KEY:
             add(event, body)
-        if not added:
-            return known[-1]
-        lines = b"".join(entry.line + b"\n" for entry in added)
-        if max(len(entry.line) for entry in added) > MAX_LINE_BYTES or size + len(lines) > MAX_LOG_BYTES:
-            raise UsageError(
-                f"{self.path} is full, or an entry too long: expected at most {MAX_LINE_BYTES} bytes an entry and "
-                f"{MAX_LOG_BYTES} in all"
-            )
+        for entry in added:
+            line = entry.line + b"\n"
+            if len(line) > MAX_LINE_BYTES or size + len(line) > MAX_LOG_BYTES:
+                raise UsageError(
+                    f"{self.path} is full, or an entry too long: expected at most {MAX_LINE_BYTES} bytes an entry and "
+                    f"{MAX_LOG_BYTES} in all"
+                )
+            # One after the other, so that a crash can cut the last one alone.
+            self._write(descriptor, line, size)
+            size += len(line)
+        if last is None:
+            self._sync_directory()
+        return added[-1]
+
+    def _write(self, descriptor: int, line: bytes, place: int) -> None:
+        """Put a line in a place, from which on there is nothing that counts."""
         try:
-            os.ftruncate(descriptor, size)
+            os.ftruncate(descriptor, place)
             written = 0
-            while written < len(lines):
-                written += os.pwrite(descriptor, lines[written:], size + written)
+            while written < len(line):
+                written += os.pwrite(descriptor, line[written:], place + written)
             os.fsync(descriptor)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, size)
+                os.ftruncate(descriptor, place)
             raise
-        if not known:
-            self._sync_directory()
-        return added[-1]
 
     @contextlib.contextmanager
     def _opened(self, how: int) -> Iterator[int]:
@@ -146,6 +151,26 @@ class AuditLog:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _end(self, descriptor: int) -> tuple[Entry | None, int, int]:
+        """Return the last whole entry, where it ends, and how many bytes a crash left behind it.
+
+        Only the end of the file is read: what comes before is checked by whoever reads it.
+        """
+        size = os.fstat(descriptor).st_size
+        length = _TAIL_BYTES
+        while True:
+            start = max(0, size - length)
+            before, torn = _cut(os.pread(descriptor, size - start, start))
+            if start == 0 or len(before) > 1 or length > 2 * MAX_LINE_BYTES:
+                break
+            length *= 4
+        if not before:
+            if start:
+                raise AuthenticationError(f"the end of {self.path} is no audit log: it was changed", peer="")
+            return None, 0, len(torn)
+        last = parsed(before[-1], where=f"{self.path}, its last entry,")
+        return last, size - len(torn), len(torn)
 
     def _read(self, descriptor: int) -> Entries:
         size = os.fstat(descriptor).st_size
@@ -169,7 +194,7 @@ def read_entries(content: bytes, *, path: str) -> Entries:
     Raises:
       AuthenticationError: an entry is none, or does not follow the one before it.
     """
-    *lines, torn = content.split(b"\n")
+    lines, torn = _cut(content)
     entries: list[Entry] = []
     for number, line in enumerate(lines):
         where = f"{path}, entry {number},"
@@ -189,3 +214,14 @@ def read_entries(content: bytes, *, path: str) -> Entries:
             )
         entries.append(entry)
     return Entries(path, tuple(entries), torn)
+
+
+def _cut(content: bytes) -> tuple[list[bytes], bytes]:
+    """Return whole lines, and what a crash left of the last one.
+
+    That has no end, or zeros where a block was not written. JSON in ASCII has neither zeros nor line ends.
+    """
+    *lines, torn = content.split(b"\n")
+    if lines and b"\0" in lines[-1]:
+        torn = lines.pop() + b"\n" + torn
+    return lines, torn
