@@ -9,8 +9,8 @@ other, without a network (`peers/openmined_psi.py` says how to install it). So b
 of both parties together. One of the two is told, as in openmined-psi, which compares lists without padding as well.
 A ratio is openmined-psi's time over ours in the same turn: the median over turns, and in brackets the lowest and highest.
 
-What bounds ours is printed first: X25519's scalar multiplications a second on one core. A run takes four for each
-identifier of a side: two at each party.
+What bounds `common`, `count` and `sum` is printed first: X25519's scalar multiplications a second on one core. A run takes
+four for each identifier of a side: two at each party. `transfers` finds the same as `common`, by oblivious transfers.
 """
 
 from __future__ import annotations
@@ -30,11 +30,17 @@ import numpy as np
 from benchmarks.parties import run_parties
 from secagg.party import Party
 from secagg.prg import system_stream
-from secagg.protocols.intersection import Sides, count_common, find_common, sum_common
+from secagg.protocols.intersection import (
+    Sides,
+    count_common,
+    find_common,
+    find_common_by_transfers,
+    sum_common,
+)
 from secagg.protocols.intersection.curve import Blinding, hash_to_curve
 
 NAMES = ("ada", "bob")
-KINDS = {"common": find_common, "count": count_common, "sum": None}
+KINDS = {"common": find_common, "transfers": find_common_by_transfers, "count": count_common, "sum": None}
 PEER = Path(__file__).parent / "peers" / "openmined_psi.py"
 
 
@@ -109,11 +115,11 @@ def main(argv: list[str] | None = None) -> None:
         for _ in range(turns):
             times.append(ours(kind, rows))
             if options.psi_python and kind != "sum":
-                peer = theirs(options.psi_python, kind, rows)
+                peer = theirs(options.psi_python, "count" if kind == "count" else "common", rows)
                 ratios.append((peer, peer / times[-1][0], peer / times[-1][1]))
         wall, processor, sent = np.median(times, axis=0)
         print(
-            f"{kind:7} {wall:8.2f} s, {wall / rows * 1e6:7.1f} us an identifier "
+            f"{kind:9} {wall:8.2f} s, {wall / rows * 1e6:7.1f} us an identifier "
             f"({processor / rows * 1e6:.1f} us of processors), {sent / rows:.0f} bytes an identifier"
         )
         if ratios:

@@ -64,6 +64,22 @@ def test_a_run_tells_what_the_lists_in_the_clear_give_and_costs_what_is_declared
     assert max(c.rounds for c in costs.values()) == declared.rounds
 
 
+def test_oblivious_transfers_tell_the_same_at_the_declared_cost(tables):
+    pattern, agreed = PRIVATE_INTERSECTION, terms(pattern=PRIVATE_INTERSECTION, pad_rows_to=16)
+    parameters = pattern.Parameters(by="oblivious-transfer")
+    outcome = played(pattern, parameters, tables, (), agreed)
+    assert dict(zip(NAMES, outcome.values(), strict=True)) == pattern.reference(parameters, agreed, tables)
+    declared = pattern.cost(parameters, agreed, {"bank": 32, "clinic": 32})
+    costs = {name: measured(name, ledger) for name, ledger in outcome.ledgers.items()}
+    assert {n: c.payload_bytes[n] for n, c in costs.items()} == declared.payload_bytes
+    assert max(c.rounds for c in costs.values()) == declared.rounds
+    (slow,), (fast,) = (
+        pattern.risks(one, agreed, dict.fromkeys(NAMES, 10**6)) for one in (pattern.Parameters(), parameters)
+    )
+    assert slow.log2 < -200
+    assert -60 < fast.log2 < -50
+
+
 def test_no_sum_over_fewer_than_agreed_is_told(tables):
     parameters = INTERSECTION_SUM_TWO.Parameters(min_identifiers=20)
     outcome = played(INTERSECTION_SUM_TWO, parameters, tables, (), terms())
@@ -87,12 +103,12 @@ def test_lists_that_were_not_agreed_on_are_refused_before_anything_is_sent(table
     with pytest.raises(
         RangeError, match=r"identifiers, announced as \d+, are more than the agreed max_rows of 5"
     ):
-        PRIVATE_INTERSECTION.prepare(None, few, tables["bank"]).check()
+        PRIVATE_INTERSECTION.prepare(PRIVATE_INTERSECTION.Parameters(), few, tables["bank"]).check()
     parameters = INTERSECTION_SUM_TWO.Parameters(max_amount_cents=100)
     with pytest.raises(RangeError, match="amounts that add up to more than max_amount"):
         INTERSECTION_SUM_TWO.prepare(parameters, terms(), tables["bank"]).check()
     with pytest.raises(PlanError, match="bank with 6 rows is above max_rows"):
-        PRIVATE_INTERSECTION.cost(None, few, {"bank": 6, "clinic": 1})
+        PRIVATE_INTERSECTION.cost(PRIVATE_INTERSECTION.Parameters(), few, {"bank": 6, "clinic": 1})
 
 
 def test_terms_that_cannot_be_computed_are_refused():
@@ -119,7 +135,9 @@ def test_a_party_that_is_not_told_is_declared_to_learn_what_the_protocol_shows_i
     opened = INTERSECTION_SUM_TWO.opens(INTERSECTION_SUM_TWO.Parameters(), terms("bank"))
     assert [d.to for d in opened if "however few" in d.what] == [("clinic",)]
     assert [d.to for d in opened if d.what.startswith("whether these are fewer")] == [NAMES]
-    told = PRIVATE_INTERSECTION.opens(None, terms("bank", pattern=PRIVATE_INTERSECTION))[-1]
+    told = PRIVATE_INTERSECTION.opens(
+        PRIVATE_INTERSECTION.Parameters(), terms("bank", pattern=PRIVATE_INTERSECTION)
+    )[-1]
     assert (told.to, told.each_its_own) == (("bank",), True)
 
 

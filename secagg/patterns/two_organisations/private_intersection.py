@@ -7,21 +7,24 @@ other has too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 
+from secagg.cost.operation import Cost
 from secagg.party import Party, PartyId
-from secagg.patterns.pattern import Agreed, Result, Tables, Terms
+from secagg.patterns.pattern import Agreed, Result, Risk, Tables, Terms
 from secagg.patterns.two_organisations import examples
 from secagg.patterns.two_organisations.lists import TwoOrganisations, distinct
-from secagg.protocols.intersection import find_common
+from secagg.protocols.intersection import find_common, find_common_by_transfers, transfers
 from secagg.query.schema import Identifier, Schema
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """There is nothing to choose."""
+class Method(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How it is computed: by Diffie-Hellman, or faster by oblivious transfers, which rest on more assumptions."""
+
+    by: Literal["diffie-hellman", "oblivious-transfer"] = "diffie-hellman"
 
 
 class PrivateIntersection(TwoOrganisations):
@@ -33,21 +36,41 @@ class PrivateIntersection(TwoOrganisations):
     )
     results = Schema(identifier=Identifier())
     example = staticmethod(examples.private_intersection)
-    Parameters = Nothing
+    Parameters = Method
     tells = "for each identifier that it put in: whether the other organisation has it too"
     each_its_own = True
 
-    async def run(self, party: Party, parameters: Nothing, terms: Terms, agreed: Agreed) -> Result | None:  # noqa: ARG002
+    async def run(self, party: Party, parameters: Method, terms: Terms, agreed: Agreed) -> Result | None:
         """Find them; return this party's, None if it is no recipient."""
         own = agreed.state
-        common = await find_common(party, self.sides(terms, agreed.rows), own.octets)
+        find = find_common_by_transfers if parameters.by == "oblivious-transfer" else find_common
+        common = await find(party, self.sides(terms, agreed.rows), own.octets)
         if common is None:
             return None
         return [(str(who),) for who in own.identifiers[np.flatnonzero(common)].tolist()]
 
+    def trust(self, terms: Terms) -> str:
+        """Return that both follow the protocol, and what oblivious transfers rest on besides."""
+        return super().trust(terms) + (
+            " Computed by oblivious transfers, it rests on SHA-256 and AES behaving like random functions as well."
+        )
+
+    def protocol_cost(self, parameters: Method, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
+        """Return what the protocol costs."""
+        if parameters.by == "oblivious-transfer":
+            return transfers.cost(self.sides(terms, rows))
+        return super().protocol_cost(parameters, terms, rows)
+
+    def risks(self, parameters: Method, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
+        """Return the chance that identifiers are confused."""
+        if parameters.by != "oblivious-transfer":
+            return super().risks(parameters, terms, rows)
+        log2 = transfers.log2_false_match(self.sides(terms, rows))
+        return [Risk("log2_false_match", "two different identifiers are taken for one", min(0.0, log2))]
+
     def pooled(
         self,
-        parameters: Nothing,  # noqa: ARG002
+        parameters: Method,  # noqa: ARG002
         terms: Terms,
         tables: Mapping[PartyId, Tables],
     ) -> dict[PartyId, list[tuple[Any, ...]]]:

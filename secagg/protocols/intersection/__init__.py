@@ -1,6 +1,7 @@
 """What two organisations have in common, with no third party: by Diffie-Hellman on Curve25519.
 
   find_common    which of its own identifiers the other has too [Mea86, HFH99]
+  find_common_by_transfers   the same, faster, by extended oblivious transfers (`transfers`) [KKRT16]
   count_common   how many they have in common, and not which [HFH99, IKN+20 without values]
   sum_common     how many, and what one side's amounts add up to over them [IKN+20, figure 2]
 
@@ -26,8 +27,9 @@ from secagg.protocols.intersection.counts import count_common
 from secagg.protocols.intersection.matches import find_common
 from secagg.protocols.intersection.sides import Sides
 from secagg.protocols.intersection.sums import sum_common
+from secagg.protocols.intersection.transfers import find_common_by_transfers
 
-__all__ = ["Sides", "count_common", "find_common", "sum_common"]
+__all__ = ["Sides", "count_common", "find_common", "find_common_by_transfers", "sum_common"]
 
 
 def __dir__() -> list[str]:
