@@ -5,19 +5,20 @@ Each area adds its own here, so that every party with a home has the same list.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import functools
 
-from secagg.errors import AuthenticationError
 from secagg.home import Home
 from secagg.jobs.gates import Gate
 from secagg.jobs.job import Job
 from secagg.joint.approval.approval import approvals_of
+from secagg.joint.approval.decision import Rules, author_of, kinds, standing
 from secagg.joint.approval.gate import ApprovalGate
 from secagg.joint.approval.policy import Policy
 from secagg.joint.audit.gate import AuditGate
 from secagg.joint.budget.gate import BudgetGate
 from secagg.joint.consent.gate import ConsentGate
+from secagg.joint.consortium import Consortium
 from secagg.network.identity import Identity
 
 __all__ = ["gates_of"]
@@ -30,21 +31,24 @@ def gates_of(home: Home, job: Job, identity: Identity) -> tuple[Gate, ...]:
       identity: of the party that runs; its key signs what is written down.
     """
     del job
-
-    def approved(job: Job) -> datetime.datetime | None:
-        """Return when somebody of this organisation last approved a job."""
-        approvers, found = Policy.load(home).approvers, []
-        for one in approvals_of(home, job):
-            with contextlib.suppress(
-                AuthenticationError
-            ):  # the gate of approvals says what is wrong with one
-                one.check(approvers.get(one.person, b""))
-                found.append(datetime.datetime.fromisoformat(one.at))
-        return max(found, default=None)
-
     return (
         ApprovalGate(home),
         AuditGate(home, identity),
         BudgetGate(home),
-        ConsentGate(home, approved),
+        ConsentGate(home, functools.partial(approved_since, home)),
     )
+
+
+def approved_since(home: Home, job: Job, at: datetime.datetime) -> bool:
+    """Return whether this organisation has approved a job since: as many as its policy wants, not its author alone."""
+    if job.agreement is None or not home.consortium.exists():
+        return False
+    consortium, policy = Consortium.load(home), Policy.load(home)
+    rules = Rules(consortium.me, policy.approvers, policy.needed)
+    later = [one for one in approvals_of(home, job) if datetime.datetime.fromisoformat(one.at) > at]
+    for kind in kinds(job):
+        found = standing(job, kind, later, rules=rules, scope=consortium.scope(job), gives_data=True)
+        others = {f"{consortium.me}/{person}" for person in found.persons} - {author_of(job, kind)}
+        if others and not found.missing:
+            return True
+    return False

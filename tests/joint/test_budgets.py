@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from joint_runs import BANKS, ROSTER, make_homes, make_job, run_jointly
@@ -17,10 +18,11 @@ from secagg.cli import main
 from secagg.cli.show import explain
 from secagg.errors import BudgetError, JobError, RefusedError, UsageError
 from secagg.home import Home
+from secagg.jobs.gates import RunAtHand
 from secagg.joint.budget.accounting import Allowance
 from secagg.joint.budget.book import ALL, Book, Grant
 from secagg.joint.budget.chain import Token
-from secagg.joint.budget.gate import BudgetGate
+from secagg.joint.budget.gate import BudgetGate, Statement
 from secagg.patterns.pattern import Spending
 
 RELEASE = Spending(("deposits",), epsilon=0.1)
@@ -226,7 +228,7 @@ from pathlib import Path
 from joint_runs import make_job
 from secagg.errors import BudgetError
 from secagg.home import Home
-from secagg.joint.budget.gate import BudgetGate
+from secagg.joint.budget.gate import BudgetGate, Statement
 from secagg.jobs.gates import RunAtHand
 
 home, job = Home(Path(sys.argv[1])), make_job()
@@ -303,6 +305,29 @@ def test_a_budget_refuses_what_it_cannot_account_for() -> None:
             Allowance(wrong[0], wrong[1], "person", wrong[2])
     with pytest.raises(UsageError, match="finite epsilon"):
         Spending(("deposits",), epsilon=float("inf"))
+
+
+def test_deltas_add_up_as_epsilons_do() -> None:
+    release = replace(RELEASE, delta=6e-7)
+    assert Allowance(9.0, 1.2e-6, "person", "basic").fits([release] * 2)
+    assert not Allowance(9.0, 1.1e-6, "person", "basic").fits([release] * 2)
+
+
+def test_an_owner_that_states_to_spend_less_than_the_job_asks_is_refused(homes: dict[str, Home]) -> None:
+    class Cheap(BudgetGate):
+        def statement(self, run: RunAtHand) -> bytes:
+            told = msgspec.msgpack.decode(super().statement(run), type=Statement)
+            return msgspec.msgpack.encode(msgspec.structs.replace(told, releases=[]))
+
+    for name in BANKS:
+        grant(homes[name], epsilon=1)
+    ended = run_jointly(
+        make_job(RELEASE), homes, lambda home: [(Cheap if home is homes["north"] else BudgetGate)(home)]
+    )
+    error = ended["south"]
+    assert isinstance(error, RefusedError)
+    assert error.peer == "north"
+    assert "north spends another budget than the job asks of it" in str(error)
 
 
 def test_a_budget_keeps_its_accounting_and_its_delta_once_something_is_spent(homes: dict[str, Home]) -> None:

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from joint_runs import BANKS, identity, make_homes, make_job, make_tables, run_jointly
+from members import Members
 from secagg.cli import main
 from secagg.data.conventions import Conventions
 from secagg.errors import AuthenticationError, DataError, UsageError
 from secagg.home import Home
 from secagg.jobs.gates import from_record
 from secagg.jobs.inputs import InputTables
+from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.signature import sign_record
 from secagg.joint.consent import lists
@@ -30,6 +32,7 @@ from secagg.joint.consent.absence import Cells, check_absence
 from secagg.joint.consent.gate import ConsentGate, read_statement
 from secagg.joint.consent.guard import allow
 from secagg.joint.consent.population import Population
+from secagg.joint.gates import approved_since
 from secagg.network.identity import certificate_pem
 from secagg.patterns.counts import factorize
 from secagg.patterns.pattern import Spending, Tables
@@ -267,11 +270,36 @@ def _at_hand() -> Any:
 def test_an_approval_after_the_earlier_run_lets_the_second_pass_and_an_older_one_does_not(
     homes: dict[str, Home],
 ) -> None:
-    old = datetime.datetime.now(datetime.UTC)
+    approvals = [datetime.datetime.now(datetime.UTC)]
+
+    def approved(_job: Job, at: datetime.datetime) -> bool:
+        return max(approvals) > at
+
     assert ended(homes, PEOPLE) == ""
-    assert "fewer than 10 differ" in ended(homes, PEOPLE[1:], approved=lambda _: old)
-    new = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
-    assert ended(homes, PEOPLE[1:], approved=lambda _: new) == ""
+    assert "fewer than 10 differ" in ended(homes, PEOPLE[1:], approved=approved)
+    approvals.append(datetime.datetime.now(datetime.UTC))
+    assert ended(homes, PEOPLE[1:], approved=approved) == ""
+
+
+def test_a_new_approval_is_one_by_as_many_as_the_policy_wants_and_not_by_the_author_alone(
+    tmp_path: Path,
+) -> None:
+    members = Members.made(tmp_path, ("north", "south", "west"))
+    parties = "".join(f'[[parties]]\nname = "{name}"\n' for name in members.homes)
+    roles = '[roles]\ninput = ["north", "south"]\ncomputing = ["north", "south", "west"]\n'
+    agreement = '[agreement]\nauthor = "north/anna"\nuntil = 2999-12-31\n'
+    job = members.job(f'name = "j"\npattern = "structuring"\n{parties}{roles}{agreement}')
+    home, long_ago = members.homes["north"], datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    assert not approved_since(home, job, long_ago)
+    members.approve(job, "north", "anna")
+    assert not approved_since(home, job, long_ago)
+    members.approve(job, "north", "bert")
+    assert approved_since(home, job, long_ago)
+    assert not approved_since(home, job, datetime.datetime.now(datetime.UTC))
+    (forged,) = home.approvals.glob("*bert*")
+    forged.write_text(forged.read_text().replace('"at": "20', '"at": "21'))
+    assert not approved_since(home, job, datetime.datetime.now(datetime.UTC))
+    assert not approved_since(home, make_job(), long_ago)
 
 
 def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:

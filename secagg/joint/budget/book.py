@@ -209,8 +209,7 @@ class Book:
         """
         tables, releases = costs_of(job, me)
         pattern = job.pattern.name
-        again = self.resumed(job, resumes)
-        if again and not releases:
+        if self.resumed(job, resumes) and not releases:
             return
         for release in releases:
             for table in release.tables:
@@ -222,7 +221,7 @@ class Book:
                     )
         for grant in self.grants.values():
             if any(grant.matches(table, pattern) for table in tables):
-                self._check_grant(grant, me, pattern, releases, counts=not again)
+                self._check_grant(grant, me, pattern, releases)
 
     def spend(self, job: Job, me: PartyId, *, session: bytes, resumes: bytes | None) -> int | None:
         """Write a run down as spent, and return the entry's number; None where this party puts in nothing.
@@ -250,9 +249,7 @@ class Book:
         first = self.runs.get(resumes.hex()) if resumes is not None else None
         return first is not None and first.digest == job.digest.hex()
 
-    def _check_grant(
-        self, grant: Grant, me: PartyId, pattern: str, releases: Sequence[Spending], *, counts: bool
-    ) -> None:
+    def _check_grant(self, grant: Grant, me: PartyId, pattern: str, releases: Sequence[Spending]) -> None:
         new = [r for r in releases if any(grant.matches(table, pattern) for table in r.tables)]
         name = f"{me}'s budget of {grant.about}"
         again = (
@@ -260,7 +257,7 @@ class Book:
         )
         if grant.closed:
             raise BudgetError(f"{name} is taken as spent since its record was begun anew; {again}")
-        if grant.runs is not None and counts and len(self.ran(grant)) >= grant.runs:
+        if grant.runs is not None and len(self.ran(grant)) >= grant.runs:
             raise BudgetError(f"{name} is spent: {grant.runs} runs were allowed and made; {again}")
         if grant.allowance is None or not new:
             return

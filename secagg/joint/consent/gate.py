@@ -74,12 +74,12 @@ class ConsentGate:
 
     Args:
       home: of the organisation.
-      approved: when somebody of it last approved a job, None for never.
+      approved: whether it has approved a job since some moment.
     """
 
     name: Final = "consent"
 
-    def __init__(self, home: Home, approved: Approved = lambda _: None) -> None:
+    def __init__(self, home: Home, approved: Approved = lambda _job, _at: False) -> None:
         self._home, self._approved = home, approved
         self._policy = PrivacyPolicy.of(home)
         self._read: Tables = {}

@@ -6,7 +6,7 @@ computed. Where two differ in fewer persons than the smallest group, the run nee
 - it is the same job, all input parties state that their rows are those of the earlier run, and nothing is released with
   noise: then the answer is the same;
 - it goes on from a checkpoint of the earlier run, with the same rows;
-- somebody here approved the job after the earlier run;
+- the organisation approved the job after the earlier run, as its policy wants;
 - the owner allowed it (`secagg consent allow`), for so many runs.
 
 Two runs are compared at a time. What three or more tell together, as a tracker does, is not seen here.
@@ -34,7 +34,7 @@ __all__ = ["EARLIER", "MOST_UNCHANGED", "allow", "check_differences", "note_popu
 EARLIER: Final = "*"  # any earlier run
 MOST_UNCHANGED: Final = 100  # earlier runs of a job that are looked at for equal rows
 _DAY_S: Final = 86_400
-Approved = Callable[[Job], datetime.datetime | None]
+Approved = Callable[[Job, datetime.datetime], bool]
 
 
 def check_differences(
@@ -51,7 +51,7 @@ def check_differences(
 
     Args:
       populations: by table.
-      approved: when somebody here last approved the job, None for never.
+      approved: whether the organisation has approved the job since some moment.
       resumes: the first session of a run that goes on.
       same: the earlier sessions of which all input parties have the same rows.
 
@@ -72,14 +72,13 @@ def check_differences(
         goes_on = resumes is not None and session == resumes.hex()
         if session in equal and (goes_on or (session in same and not job.spends())):
             continue
-        when = approved(job)
-        if when is not None and when.timestamp() > at:
+        day = datetime.datetime.fromtimestamp(at, datetime.UTC)
+        if approved(job, day):
             continue
         if (allowed := _allowed(connection, job, session)) is not None:
             used.append(allowed)
             continue
         _, table = found
-        day = datetime.datetime.fromtimestamp(at, datetime.UTC)
         # How many differ is not said: records of failed runs hold this text, and may be shown to others.
         raise UsageError(
             f"{table} holds nearly the persons that were in the run of {printable(name, 80)} on {day:%Y-%m-%d %H:%M} UTC "
