@@ -4,7 +4,7 @@ Which feature a node tests, thresholds and leaf values stay hidden. Public is th
 depth, features and outputs. Each tree is padded to a complete one: below a leaf all leaves have its value.
 
 1. The feature that each node tests: features (n, p) times a shared matrix (p, nodes) with one 1 a column. One product.
-2. All nodes at once: one comparison a node and row.
+2. Compare every node with every row at once.
 3. From the roots down, a level a round, whether a row reaches a node. One AND a node and row.
 4. Whether a row reaches a leaf, as an integer, times the shared leaf values. One product, exact, and the only sum.
 

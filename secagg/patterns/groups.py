@@ -1,8 +1,8 @@
 """Rows of equal keys on shares: one sort, then sums over groups and values for groups in a constant number of rounds.
 
-In sorted order a sum over a group is a difference of two prefix sums, and a value goes to all rows of a group as a prefix
-sum of differences. Prefix sums and differences are free. What costs is moving rows between the given order, the sorted one,
-and one in which each group has one place: that is a permutation in secret (`mpc.sorting`) each.
+In sorted order a sum over a group is a difference of two prefix sums. `spread` copies a group's value to its rows by a
+prefix sum of differences between groups. Prefix sums and differences are free. What costs is moving rows between the given
+order, the sorted one, and one in which each group has one place: that is a permutation in secret (`mpc.sorting`) each.
 
 Learns: nobody anything; how many groups there are does not show.
 """

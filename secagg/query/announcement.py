@@ -3,8 +3,8 @@
 An input party announces once, to everybody: how many rows each of its tables puts in (rounded up), a commitment to them,
 and the digest of its contribution to the key of the pseudonyms. Then everybody tells everybody the digest of what it was
 told. Both messages have the digest of the owners' rules that the sender applied. So a party that tells two others different
-things, or applies other rules, ends the run before anything is computed. Who told two things cannot be proven, for nothing
-is signed: it is named where one of the two words is this party's own.
+things, or applies other rules, ends the run before anything is computed. Announcements are unsigned, so a liar cannot be
+proven. The error names a peer only if one of the two digests is this party's own.
 
 Learns: everybody, the announced row counts. A commitment shows nothing of the rows without its salt, which its owner keeps.
 Cost: 2 rounds; no arrays.

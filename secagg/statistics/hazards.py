@@ -17,7 +17,7 @@ the method has converged; `last_step_` tells.
 
 Range: covariates within 2**13 of zero, with a standard deviation of 2**-6 or more; standardised scores Z b within 10 of
 zero, and weights of the events of one time that add up to less than 2**18; at most 2**17 rows, of which at least one in
-500 is an event. Scores beyond are cut, which nothing tells.
+500 is an event. Larger scores are clipped without an error.
 Error: on gbsg2, rossi, whas500, aids and flchain, coefficients, standard errors and Wald's p-values are within 1e-6 of
 statsmodels'. An error of a coefficient moves the p-value by 0.8 of it, in standard errors. So weights and covariates have
 24 fractional bits, in two parts where a product would not fit the ring, and sums of 1 / phi have 42. Coefficients are

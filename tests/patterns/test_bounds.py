@@ -126,12 +126,14 @@ def everywhere(name, tables, **parameters):
 
 def test_a_variant_with_just_as_many_carriers_as_agreed_is_told():
     tables = {b: {"carriers": {"patient": strings(["p"]), "variant": strings(["rs1"])}} for b in BANKS}
-    assert everywhere("rare_variant", tables, variants=("rs1",), fewest=3, most=3) == [("rs1", 3)]
+    assert everywhere("rare_variant", tables, variants=("rs1",), min_carriers=3, max_carriers=3) == [
+        ("rs1", 3)
+    ]
 
 
 def test_a_group_of_just_the_smallest_size_is_described():
     own = {"patient": strings(["p"]), "arm": strings(["all"]), "value": np.array([5 * 10**6])}
     tables = {b: {"measurements": own} for b in BANKS}
-    found = everywhere("describe", tables, low=0, high=9, decimals=0, quantiles=(), smallest=3)
+    found = everywhere("describe", tables, low=0, high=9, decimals=0, quantiles=(), min_patients=3)
     assert [what for _, what, _ in found][:2] == ["number", "mean"]
-    assert everywhere("describe", tables, low=0, high=9, decimals=0, quantiles=(), smallest=4) == []
+    assert everywhere("describe", tables, low=0, high=9, decimals=0, quantiles=(), min_patients=4) == []

@@ -68,7 +68,9 @@ def test_the_log_rank_test_of_all_hospitals():
     assert 0 < p < 1
     smallest = min(np.bincount(ROSSI["fin"]))
     for few, told in ((smallest, 1), (smallest + 1, 0)):
-        assert len(compared(LOGRANK, LOGRANK.Parameters(ARMS, last_time=52, smallest=few), TABLES)) == told
+        assert (
+            len(compared(LOGRANK, LOGRANK.Parameters(ARMS, last_time=52, min_patients=few), TABLES)) == told
+        )
 
 
 @pytest.mark.slow
@@ -79,7 +81,7 @@ def test_cox_s_model_of_all_hospitals_with_padded_rows():
     found = compared(COX, COX.Parameters(covariates=names, iterations=6), tables)
     assert [row[0] for row in found] == list(names)
     assert [row[1] is None for row in found] == [False, False, True]
-    few = COX.Parameters(covariates=names, iterations=1, smallest=int(EVENT.sum()) + 1)
+    few = COX.Parameters(covariates=names, iterations=1, min_patients=int(EVENT.sum()) + 1)
     assert compared(COX, few, tables) == []
 
 
@@ -224,22 +226,22 @@ def test_a_patient_in_the_tables_of_two_hospitals_counts_once_in_a_cross_table_i
         "oak": own(("ann", "f", "yes"), ("dan", "m", "no"), ("bob", "m", "no")),
         "yew": own(),
     }
-    once = compared(CROSSTAB, CROSSTAB.Parameters(smallest=1, once=True), tables)
+    once = compared(CROSSTAB, CROSSTAB.Parameters(min_patients=1, once=True), tables)
     assert [(what, int(n)) for what, n in once] == [("f | yes", 2), ("m | no", 2)]
-    twice = compared(CROSSTAB, CROSSTAB.Parameters(smallest=1), tables)
+    twice = compared(CROSSTAB, CROSSTAB.Parameters(min_patients=1), tables)
     assert [(what, int(n)) for what, n in twice] == [("f | yes", 3), ("m | no", 3), ("m | yes", 1)]
-    few = CROSSTAB.Parameters(smallest=1, once=True, max_patients=2)
+    few = CROSSTAB.Parameters(min_patients=1, once=True, max_patients=2)
     with pytest.raises(RangeError, match="3 patients are more than max_patients"):
         CROSSTAB.local(few, tables["oak"])
 
 
 def test_small_cells_are_not_told_and_then_neither_is_a_test():
-    cells = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20), facts())
+    cells = compared(CROSSTAB, CROSSTAB.Parameters(min_patients=20), facts())
     assert 0 < len(cells) < 4
     assert all(value >= 20 for _, value in cells)
-    alone = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20, tell="test"), facts())
+    alone = compared(CROSSTAB, CROSSTAB.Parameters(min_patients=20, tell="test"), facts())
     assert [what for what, _ in alone] == ["chi-square", "degrees of freedom", "p-value"]
-    exact = compared(CROSSTAB, CROSSTAB.Parameters(smallest=20, tell="exact", max_patients=60), facts())
+    exact = compared(CROSSTAB, CROSSTAB.Parameters(min_patients=20, tell="exact", max_patients=60), facts())
     assert [what for what, _ in exact] == ["Fisher's p-value"]
     with pytest.raises(PlanError, match="set max_patients to 512 or less"):
         CROSSTAB.check(CROSSTAB.Parameters(tell="exact"), terms_of(HOSPITALS, COMPUTING))
@@ -253,7 +255,7 @@ def test_a_patient_at_several_hospitals_counts_once_if_so_agreed(once):
     }
     ((count,),) = compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once), tables)
     assert count == (5 if once else 7)
-    assert compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once, smallest=8), tables) == []
+    assert compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once, min_patients=8), tables) == []
 
 
 def test_a_measurement_by_group_is_described_where_groups_are_large_enough():
@@ -266,7 +268,7 @@ def test_a_measurement_by_group_is_described_where_groups_are_large_enough():
         names=("patient", "arm", "value"),
     )
     parameters = DESCRIBE.Parameters(
-        arms=("old", "young", "none"), high=100, decimals=0, quantiles=(0.01, 0.5, 0.75), smallest=6
+        arms=("old", "young", "none"), high=100, decimals=0, quantiles=(0.01, 0.5, 0.75), min_patients=6
     )
     rows = compared(DESCRIBE, parameters, tables)
     assert {arm for arm, _, _ in rows} == {"old", "young"}
@@ -315,7 +317,7 @@ def test_variants_that_few_carry_are_told():
     carriers = {"patient": strings("abcabb"), "variant": strings(variants)}
     nobody = {name: column[:0] for name, column in carriers.items()}
     tables = {n: {"carriers": own} for n, own in {"elm": carriers, "fir": nobody, "oak": carriers}.items()}
-    parameters = RARE_VARIANT.Parameters(variants=("rs1", "rs2", "rs3"), fewest=2, most=3)
+    parameters = RARE_VARIANT.Parameters(variants=("rs1", "rs2", "rs3"), min_carriers=2, max_carriers=3)
     assert compared(RARE_VARIANT, parameters, tables, ("elm", "fir", "oak")) == [("rs2", 2), ("rs3", 2)]
 
 
@@ -341,7 +343,7 @@ def test_the_variants_that_go_with_a_trait():
     flat = ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, top=m)
     last = played(ASSOCIATION, flat, tables, COMPUTING).results["elm"][-1]
     assert last == ("rs5", None, None, None, n)
-    few = ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, smallest=n + 1)
+    few = ASSOCIATION.Parameters(trait_low=40, trait_high=80, variants=variants, min_patients=n + 1)
     assert compared(ASSOCIATION, few, tables) == []
     with pytest.raises(DataError, match="expected one dosage for each of 1 patients and 13 variants; 1 are"):
         ASSOCIATION.local(
@@ -360,13 +362,13 @@ def test_what_is_not_told_is_zero_when_it_is_opened(monkeypatch):
     original = {type(pattern): type(pattern).told for pattern in (CROSSTAB, DESCRIBE, CORRELATION)}
     for kind in original:
         monkeypatch.setattr(kind, "told", told)
-    compared(CROSSTAB, CROSSTAB.Parameters(smallest=20), facts())
+    compared(CROSSTAB, CROSSTAB.Parameters(min_patients=20), facts())
     counts, shown = opened["crosstab"]
     assert not counts[~shown].any()
     assert 0 < shown.sum() < shown.size
     arm = strings(["one" if i % 25 == 0 else "many" for i in range(len(AGE))])
     rows = split(range(len(AGE)), arm, AGE * 10**6, table="measurements", names=("patient", "arm", "value"))
-    compared(DESCRIBE, DESCRIBE.Parameters(arms=("one", "many"), high=100, decimals=0, smallest=9), rows)
+    compared(DESCRIBE, DESCRIBE.Parameters(arms=("one", "many"), high=100, decimals=0, min_patients=9), rows)
     number, total, squares, large, quantiles, enough = opened["describe"]
     assert large.tolist() == [False, True]
     for column in (number, total, squares):

@@ -5,8 +5,8 @@
 3. Rows that end a group move to the front, in order, by ranks of one bit (`segments.partition`). There the sum of a group is
    the difference of two neighbours, modulo 2**64 and so exact.
 
-Sum, count, any and all ask for nothing else. min, max and count_distinct ask for the rows of a group in the order of their
-column: the first such column joins the keys of the sort, each other one costs a sort by (group, column) of its own.
+Sum, count, any and all ask for nothing else. min, max and count_distinct need each group's rows sorted by the column. The
+first such column is an extra sort key. Every further one costs a sort of its own.
 
 NULL, as in SQL: groups take it as one key; aggregates leave it out, and are NULL where nothing is left, but counts are 0.
 Without keys there is one row, whatever is valid.

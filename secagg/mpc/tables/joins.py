@@ -6,8 +6,8 @@
 3. It hands them on to the other left rows of its key, as running sums of differences (see `runs.carried`). On the same way
    right rows are left behind, so that the result has the rows of the left table.
 
-NULL matches nothing, not even NULL. A key that was declared unique and is not would lose rows: whether that is so is
-computed in secret and returned, and the caller opens that bit before anything else and refuses.
+NULL matches nothing, not even NULL. Duplicates in a key declared unique would lose rows. `join` returns a shared bit that
+tells whether there are any. The caller opens it first, and stops if it is set.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs of rows with equal keys in a table that is sorted by them: where they begin and end, and values carried along.
 
-All are of a table whose valid rows stand first. Cost: one equality a key column and row, and one AND. What is carried along
-is moved twice (`carried`), and not scanned in log2(rows) levels: a run's value minus that of the run before it, put where
-the run begins, is summed up along the table.
+All are of a table whose valid rows stand first. Cost: one equality a key column and row, and one AND. `carried` copies a
+value to all rows of its run. It writes the difference to the previous run at the run's first row. A prefix sum then gives
+the value. This moves rows twice and needs no scan in log2(rows) levels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Window functions: what a row has of its neighbours, among the rows of its partition in an order.
 
-One sort by (valid first, partition, order). A count or sum up to a row within its partition is the running sum of the whole
-table less what that was before the partition began, which is handed on from the partition's first row (`runs.carried`).
+One sort by (valid first, partition, order). A running sum within a partition is the table's running sum minus its value
+before the partition. `runs.carried` copies that value to the partition's rows.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A linear regression a variant (trait on dosage and covariates), as genome-wide s
 rows alone, and only sums are shared; so the joint part grows with the variants, not with the patients. A patient who is in
 the tables of two hospitals counts twice.
 
-Learns: the recipients, if there are `smallest` patients, their number and the `top` variants that explain most of the trait,
-with effect, standard error and p-value, NULL where the variant or the trait hardly varies. Nothing about the other
+Learns: the recipients, if there are `min_patients` patients, their number and the `top` variants that explain most of the
+trait, with effect, standard error and p-value, NULL where the variant or the trait hardly varies. Nothing about the other
 variants but that they explain less.
 """
 
@@ -56,7 +56,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     high: tuple[float, ...] = (120,)
     variants: tuple[str, ...] = ("rs1", "rs2")
     top: Annotated[int, Meta(ge=1, le=1000)] = 1
-    smallest: Annotated[int, Meta(ge=3)] = 10
+    min_patients: Annotated[int, Meta(ge=3)] = 10
 
 
 class Association(ProgramPattern):
@@ -131,7 +131,7 @@ class Association(ProgramPattern):
         products = stack([each[f"s{i}"] for i in range(q)])
         hits = association(each["squares"], products, moments, top=parameters.top)
         n = shortened_count(moments)
-        told = n >= parameters.smallest
+        told = n >= parameters.min_patients
         counts = told.astype(int64)
         return Findings(
             {
@@ -158,7 +158,7 @@ class Association(ProgramPattern):
         each = [_rows(parameters, own) for own in tables.values()]
         covariates, trait, dosages = (np.concatenate(part) for part in zip(*each, strict=True))
         n = len(trait)
-        if n < parameters.smallest:
+        if n < parameters.min_patients:
             return []
         design = np.column_stack([np.ones(n), covariates])
 

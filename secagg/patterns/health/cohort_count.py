@@ -4,7 +4,7 @@ Each hospital puts in the patients that meet the criteria, which a query over it
 patient at two hospitals counts once: identifiers are compared in secret, under pseudonyms. Without, only one number a
 hospital is shared.
 
-Learns: the recipients, the number of patients if it is at least `smallest`, and else that it is not. Not how many lie at
+Learns: the recipients, the number of patients if it is at least `min_patients`, and else that it is not. Not how many lie at
 which hospital, or at several.
 """
 
@@ -31,7 +31,7 @@ class Cohort(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether patients are told apart, and below which number nothing is told."""
 
     once: bool = True
-    smallest: Annotated[int, Meta(ge=0)] = 5
+    min_patients: Annotated[int, Meta(ge=0)] = 5
 
 
 class CohortCount(ProgramPattern):
@@ -72,13 +72,13 @@ class CohortCount(ProgramPattern):
             count = concat([first, others]).astype(int64).sum().reshape(1)
         else:
             count = tables["counts"]["patients"].sum().reshape(1)
-        return Findings({"patients": count}, shown=count >= parameters.smallest)
+        return Findings({"patients": count}, shown=count >= parameters.min_patients)
 
     def pooled(self, parameters: Cohort, tables: Mapping[PartyId, Tables]) -> list[tuple[int]]:
         """Count in the clear."""
         each = [set(own["patients"]["patient"]) for own in tables.values()]
         count = len(set().union(*each)) if parameters.once else sum(map(len, each))
-        return [(count,)] if count >= parameters.smallest else []
+        return [(count,)] if count >= parameters.min_patients else []
 
 
 COHORT_COUNT: Final = CohortCount()

@@ -4,7 +4,7 @@ Each hospital adds up its own rows and their products, moved into -1..1 by publi
 patient who is in the tables of two hospitals counts twice.
 
 Learns: the recipients, the correlation of each two measurements and the number of patients, if there are at least
-`smallest`. The p-value follows from both. No mean, and no variance but which measurements vary too little: their
+`min_patients`. The p-value follows from both. No mean, and no variance but which measurements vary too little: their
 correlations are NULL.
 """
 
@@ -39,7 +39,7 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     covariates: tuple[str, ...] = ("height", "weight")
     low: tuple[float, ...] = (0, 0)
     high: tuple[float, ...] = (250, 250)
-    smallest: Annotated[int, Meta(ge=3)] = 10
+    min_patients: Annotated[int, Meta(ge=3)] = 10
 
 
 def check_ranges(covariates: Sequence[str], low: Sequence[float], high: Sequence[float]) -> None:
@@ -110,7 +110,7 @@ class Correlation(ProgramPattern):
         products = tables["products"]["product"].reshape((hospitals, p, p)).sum(axis=0)
         found = correlation(sums, products, n)
         above = np.triu_indices(p, 1)
-        told = n >= parameters.smallest
+        told = n >= parameters.min_patients
         return Findings(
             {
                 "r": found.r[above] * told,
@@ -128,7 +128,7 @@ class Correlation(ProgramPattern):
     def pooled(self, parameters: Ranges, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
         """Correlate the pooled rows with numpy."""
         x = np.concatenate([_rows(parameters, own) for own in tables.values()])
-        if len(x) < parameters.smallest:
+        if len(x) < parameters.min_patients:
             return []
         distance = x - x.mean(axis=0)
         spread = np.sqrt((distance**2).sum(axis=0))

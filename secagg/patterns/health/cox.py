@@ -3,8 +3,8 @@
 A patient is a row of the table `patients`, and has each agreed covariate in the table `covariates`. The rows are shared, and
 sorted in secret. A patient who is in the tables of two hospitals counts twice.
 
-Learns: the recipients, if `smallest` patients have the event, for each covariate its coefficient and standard error, NULL
-where others determine it or it hardly varies, and whether Newton's method has converged (`last_step` below 1e-5). No
+Learns: the recipients, if `min_patients` patients have the event, for each covariate its coefficient and standard error,
+NULL where others determine it or it hardly varies, and whether Newton's method has converged (`last_step` below 1e-5). No
 intermediate coefficients, no risk sets, no row counts but the announced ones.
 """
 
@@ -40,7 +40,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     covariates: tuple[str, ...] = ("age", "treatment")
     ties: Literal["efron", "breslow"] = "efron"
     iterations: Annotated[int, Meta(ge=1, le=30)] = 8
-    smallest: Annotated[int, Meta(ge=1)] = 10
+    min_patients: Annotated[int, Meta(ge=1)] = 10
 
 
 class CoxModel(ProgramPattern):
@@ -102,7 +102,7 @@ class CoxModel(ProgramPattern):
             iterations=parameters.iterations,
             valid=rows.valid,
         )
-        told = (rows["event"] & rows.valid).astype(int64).sum() >= parameters.smallest
+        told = (rows["event"] & rows.valid).astype(int64).sum() >= parameters.min_patients
         return Findings(
             {
                 "coefficient": model.coef_ * told,
@@ -125,7 +125,7 @@ class CoxModel(ProgramPattern):
             [np.column_stack([t[f"x{i}"] for i in range(len(parameters.covariates))]) for t in own]
         )
         time, event = (np.concatenate([t[name] for t in own]) for name in ("time", "event"))
-        if event.sum() < parameters.smallest:
+        if event.sum() < parameters.min_patients:
             return []
         x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
         coefficients, errors = plain.cox(x, time, event.astype(bool), parameters.ties)

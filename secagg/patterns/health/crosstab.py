@@ -5,7 +5,7 @@ shared. So a patient who is in the tables of two hospitals counts twice. With `o
 identifiers are compared in secret under pseudonyms. Each patient counts once then, as the first of the hospitals in the
 job's order has it.
 
-Learns: with `tell = "cells"`, each cell of at least `smallest` patients; margins are not told, so nothing follows about
+Learns: with `tell = "cells"`, each cell of at least `min_patients` patients; margins are not told, so nothing follows about
 other cells. Where every cell of a table of two variables is told, the chi-square and (of two by two) Fisher's p-value
 follow, and stand beside it. With `tell = "test"`, the chi-square and its p-value alone, and no cell. With `tell = "exact"`,
 the p-value of Fisher's exact test of a table of two by two alone, and neither cell nor margin.
@@ -57,7 +57,7 @@ class Axes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The variables with their values, and what is told."""
 
     axes: dict[str, tuple[str, ...]] = msgspec.field(default_factory=_example)
-    smallest: Annotated[int, Meta(ge=0)] = 5
+    min_patients: Annotated[int, Meta(ge=0)] = 5
     tell: Literal["cells", "test", "exact"] = "cells"
     once: bool = False
     max_patients: Annotated[int, Meta(ge=1, le=MOST)] = 10_000
@@ -159,7 +159,7 @@ class Crosstab(ProgramPattern):
         if parameters.tell == "exact":
             p = fisher_p_value(counts, most=most)
             return Findings({"p_value": p.reshape(1)})
-        told = told_cells(counts, parameters.smallest)
+        told = told_cells(counts, parameters.min_patients)
         return Findings({"counts": counts * told.astype(int64), "told": told})
 
     def told(self, parameters: Axes, columns: Sequence[Any]) -> Sequence[Any]:
@@ -187,7 +187,7 @@ class Crosstab(ProgramPattern):
         elif parameters.tell == "exact":
             rows = [(_FISHER, fisher_exact(counts))]
         else:
-            rows = _named(parameters, counts, counts >= parameters.smallest)
+            rows = _named(parameters, counts, counts >= parameters.min_patients)
         return [(what, python_value(STATISTIC, value)) for what, value in rows]
 
 

@@ -4,8 +4,8 @@ Each hospital adds up its own rows alone. Sums of whole units and of their squar
 on the public grid of values: a quantile is the first value that the agreed share of a group's rows reaches (numpy's
 "inverted_cdf"), so it is somebody's value. A patient who is in the tables of two hospitals counts twice.
 
-Learns: the recipients, of each group of at least `smallest` patients, the number, the mean and the variance; and each
-quantile that has at least `smallest` rows on either side. The interval follows from the first three.
+Learns: the recipients, of each group of at least `min_patients` patients, the number, the mean and the variance; and each
+quantile that has at least `min_patients` rows on either side. The interval follows from the first three.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decimals: Annotated[int, Meta(ge=0, le=3)] = 1
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
-    smallest: Annotated[int, Meta(ge=2)] = 5
+    min_patients: Annotated[int, Meta(ge=2)] = 5
 
     @property
     def units(self) -> tuple[int, int]:
@@ -123,12 +123,12 @@ class Describe(ProgramPattern):
         sums, arms = tables["sums"], len(parameters.arms)
         hospitals = len(sums.owners)
         total = {name: sums[name].reshape((hospitals, arms)).sum(axis=0) for name in sums.columns}
-        told = total["number"] >= parameters.smallest
+        told = total["number"] >= parameters.min_patients
         found = {name: column * told.astype(int64) for name, column in total.items()} | {"told": told}
         if parameters.quantiles:
             counts = tables["values"]["count"].reshape((hospitals, arms, -1)).sum(axis=0)
             values, enough = quantiles(
-                counts, parameters.quantiles, low=parameters.units[0], smallest=parameters.smallest
+                counts, parameters.quantiles, low=parameters.units[0], smallest=parameters.min_patients
             )
             found |= {"quantiles": values * enough.astype(int64), "enough": enough}
         return Findings(found)
@@ -147,14 +147,14 @@ class Describe(ProgramPattern):
         rows = []
         for g, arm in enumerate(parameters.arms):
             own = value[group == g] / 10.0**parameters.decimals
-            if len(own) >= parameters.smallest:
+            if len(own) >= parameters.min_patients:
                 mean, variance = own.mean(), own.var(ddof=1)
                 half = mean_and_variance([len(own), 0, variance * (len(own) - 1)], low=0, high=0,
                                          level=parameters.confidence)[2]  # fmt: skip
                 figures = (len(own), mean, variance, mean - half, mean + half)
                 rows += [(arm, name, float(figure)) for name, figure in zip(_NAMES, figures, strict=True)]
             for q in parameters.quantiles:
-                before, least = round(q * 10_000) * len(own), (parameters.smallest - 1) * 10_000
+                before, least = round(q * 10_000) * len(own), (parameters.min_patients - 1) * 10_000
                 if before > least and len(own) * 10_000 - before >= least:
                     found = float(np.quantile(own, q, method="inverted_cdf"))
                     rows.append((arm, f"quantile {q:g}", found))

@@ -120,7 +120,7 @@ def crosstab(seed: int) -> Example:
     return Example(
         "The outcome is yes for one woman in five and for seven men in ten.",
         _by_hospital(seed, make),
-        {"axes": {"sex": ["f", "m"], "outcome": ["no", "yes"]}, "smallest": 3},
+        {"axes": {"sex": ["f", "m"], "outcome": ["no", "yes"]}, "min_patients": 3},
         [("f | no",), ("m | yes",)],
         tolerance=_TOLERANCE,
     )
@@ -210,7 +210,7 @@ def rare_variant(seed: int) -> Example:
     return Example(
         "Two patients of each hospital carry rs7. Nearly all carry rs1, and a single one rs9.",
         _by_hospital(seed, make),
-        {"variants": ["rs1", "rs7", "rs9"], "fewest": 5, "most": 20},
+        {"variants": ["rs1", "rs7", "rs9"], "min_carriers": 5, "max_carriers": 20},
         [("rs7", 6)],
     )
 

@@ -3,8 +3,8 @@
 What hospitals share is what they share for `survival`: counts by group and time. A patient who is in the tables of two
 hospitals counts twice.
 
-Learns: the recipients, if no group has fewer than `smallest` patients but those that have none, the test's statistic, its
-degrees of freedom, which are the groups with patients at risk less one, and the p-value that follows from both. Neither
+Learns: the recipients, if no group has fewer than `min_patients` patients but those that have none, the test's statistic,
+its degrees of freedom, which are the groups with patients at risk less one, and the p-value that follows from both. Neither
 the curves nor the sizes of groups.
 """
 
@@ -32,7 +32,7 @@ class Groups(TimesAndGroups, frozen=True, forbid_unknown_fields=True):
     """Which groups are compared, and how few patients of one are too few."""
 
     arms: tuple[str, ...] = ("control", "treatment")
-    smallest: Annotated[int, Meta(ge=1)] = 10
+    min_patients: Annotated[int, Meta(ge=1)] = 10
 
 
 class LogRank(CountsByTime):
@@ -62,7 +62,7 @@ class LogRank(CountsByTime):
                 "statistic": found.statistic.reshape(1),
                 "degrees": found.degrees.astype(int64).reshape(1),
             },
-            shown=((patients == 0) | (patients >= parameters.smallest)).all().reshape(1),
+            shown=((patients == 0) | (patients >= parameters.min_patients)).all().reshape(1),
         )
 
     def told(self, parameters: Groups, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
@@ -73,7 +73,7 @@ class LogRank(CountsByTime):
     def pooled(self, parameters: Groups, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
         """Compute the test of the pooled patients."""
         time, event, group = self.everybody(parameters, tables)
-        if any(0 < n < parameters.smallest for n in np.bincount(group)):
+        if any(0 < n < parameters.min_patients for n in np.bincount(group)):
             return []
         statistic, degrees = plain.logrank(time, event, group, len(parameters.arms))
         p = p_value(statistic, degrees)

@@ -3,8 +3,8 @@
 Each hospital counts the carriers among its own patients, and only counts are shared. A patient who is in the tables of two
 hospitals counts twice.
 
-Learns: the recipients, for each variant with `fewest` to `most` carriers, their number. Of other variants, that they have
-fewer or more.
+Learns: the recipients, for each variant with `min_carriers` to `max_carriers` carriers, their number. Of other variants,
+that they have fewer or more.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Carriers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which variants, and of how many carriers a number is told."""
 
     variants: tuple[str, ...] = ("rs1", "rs2")
-    fewest: Annotated[int, Meta(ge=1)] = 5
-    most: Annotated[int, Meta(ge=1)] = 50
+    min_carriers: Annotated[int, Meta(ge=1)] = 5
+    max_carriers: Annotated[int, Meta(ge=1)] = 50
 
 
 class RareVariant(ProgramPattern):
@@ -54,8 +54,10 @@ class RareVariant(ProgramPattern):
     def check(self, parameters: Carriers, terms: Terms) -> None:
         """Raise `PlanError` for what cannot be told."""
         check_names("variants", parameters.variants, most=_MOST_VARIANTS)
-        if parameters.fewest > parameters.most:
-            raise PlanError(f"fewest = {parameters.fewest} is above most = {parameters.most}; lower it")
+        if parameters.min_carriers > parameters.max_carriers:
+            raise PlanError(
+                f"min_carriers = {parameters.min_carriers} is above max_carriers = {parameters.max_carriers}; lower it"
+            )
         super().check(parameters, terms)
 
     def shared(self, parameters: Carriers) -> Mapping[str, Columns]:  # noqa: ARG002
@@ -74,7 +76,7 @@ class RareVariant(ProgramPattern):
         """Add up, and show what few carry."""
         counts = tables["counts"]
         total = counts["carriers"].reshape((len(counts.owners), -1)).sum(axis=0)
-        shown = (total >= parameters.fewest) & (total <= parameters.most)
+        shown = (total >= parameters.min_carriers) & (total <= parameters.max_carriers)
         return Findings({"variant": list(parameters.variants), "carriers": total}, shown=shown)
 
     def pooled(self, parameters: Carriers, tables: Mapping[PartyId, Tables]) -> list[tuple[str, int]]:
@@ -83,7 +85,7 @@ class RareVariant(ProgramPattern):
         return [
             (name, int(n))
             for name, n in zip(parameters.variants, total, strict=True)
-            if parameters.fewest <= n <= parameters.most
+            if parameters.min_carriers <= n <= parameters.max_carriers
         ]
 
 

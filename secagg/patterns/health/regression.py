@@ -4,7 +4,7 @@ The outcome and each covariate of a patient stand in the table `covariates`, and
 moved into -8..8 by these ranges, and fitted by `secagg.learn` without a penalty. A patient who is in the tables of two
 hospitals counts twice.
 
-Learns: the recipients, if there are `smallest` patients, their number, and of each covariate and the intercept its
+Learns: the recipients, if there are `min_patients` patients, their number, and of each covariate and the intercept its
 coefficient; of covariates also the standard error. Of a logistic or Poisson regression also `last_step`, which is below
 1e-3 where Newton's method has converged. A covariate that others determine is told as NULL. No row, no iteration before.
 
@@ -57,7 +57,7 @@ class Covariates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     covariates: tuple[str, ...] = ("age", "treatment")
     low: tuple[float, ...] = (0, 0)
     high: tuple[float, ...] = (120, 1)
-    smallest: Annotated[int, Meta(ge=3)] = 10
+    min_patients: Annotated[int, Meta(ge=3)] = 10
 
 
 class Measured(Covariates, frozen=True, forbid_unknown_fields=True):
@@ -167,7 +167,7 @@ class Regression(ProgramPattern):
         n = rows.valid.astype(int64).sum()
         x = _filled(stack([rows[f"x{i}"] for i in range(p)], axis=1), rows.valid, n)
         fitted = self.fit(parameters, x, rows["y"], rows.valid)
-        told = n >= parameters.smallest
+        told = n >= parameters.min_patients
         numbers = concat([fitted.coefficients, fitted.intercept.reshape(1), fitted.errors], axis=0) * told
         return Findings(
             {
@@ -198,7 +198,7 @@ class Regression(ProgramPattern):
             [np.column_stack([t[f"x{i}"] for i in range(len(parameters.covariates))]) for t in own]
         )
         y = np.concatenate([np.asarray(t["y"], np.float64) for t in own])
-        if len(y) < parameters.smallest:
+        if len(y) < parameters.min_patients:
             return []
         x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
         b, errors = self.plain_fit(x, y)

@@ -1,7 +1,7 @@
 """Whether owners' rules allow a plan: each told value is traced back to the columns that it depends on, with how.
 
-A rule allows a use, and no state: that a column may be compared makes nothing public for what comes later in the plan. The
-aggregates that are *told* are those met first on the way down from the root. What is above them works on what is told.
+A rule allows one use of a column. Allowing comparison does not make the column public to later steps. The outermost
+aggregates on each path from the root are *told*. Everything above them computes on told values.
 What is below them works on rows, and every condition, key and order there asks for its use by itself. So a renamed
 column, a subquery, a CTE or a union changes nothing.
 

@@ -1,8 +1,8 @@
 """Small groups come out suppressed: a plan rewritten so that it decides on shares what is told.
 
 `protect` gives every told aggregate hidden columns: rows, persons and organisations behind each group, and the parts of its
-largest contributors. A filter keeps the groups that meet every bound. It is a part of the plan like any other, so it runs on
-shares before anything is opened, costs what the plan says, and a suppressed row looks like one that never was.
+largest contributors. A filter keeps the groups that meet every bound. It runs on shares, before anything is opened. The
+plan's cost includes it. A suppressed row cannot be told from padding.
 
 Whose rows a block has is public (`held`), so that no owner counts for another.
 
