@@ -14,7 +14,7 @@ from clear import run_clear
 from secagg import mpc
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.network.simulated import simulate
-from secagg.patterns.health.plain import cox as plain_cox
+from secagg.patterns.health.reference import cox as plain_cox
 from secagg.statistics.hazards import cox
 from secagg.statistics.log_rank import logrank, p_value
 from secagg.statistics.survival import (

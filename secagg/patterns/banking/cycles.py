@@ -1,6 +1,6 @@
 """Cycles: money that comes back to where it left, over up to five accounts, with rising time and about the same amount.
 
-Each bank puts in the transfers of its own accounts (`own_accounts` says whose row enters) from `min_amount` on, and the
+Each bank puts in the transfers of its own accounts (`transfers` says whose row enters) from `min_amount` on, and the
 list of these accounts. A cycle is a sequence of `min_hops` to `max_hops` transfers. Each begins where the one before ended,
 not before it, and the last ends where the first began. All take place within `within_s` seconds, no account comes twice,
 and each amount differs from the first by at most `tolerance_percent` of that. Accounts that make more than `max_transfers`
@@ -29,7 +29,8 @@ from secagg.mpc.arrays import SharedArray
 from secagg.mpc.arrays.reductions import cumulative_sum
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.own_accounts import (
+from secagg.patterns.banking.successors import successors
+from secagg.patterns.banking.transfers import (
     INPUTS,
     MAX_CENTS,
     Side,
@@ -38,7 +39,6 @@ from secagg.patterns.banking.own_accounts import (
     pooled_transfers,
     shared_columns,
 )
-from secagg.patterns.banking.successors import successors
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import MS, Columns, JointTable
 from secagg.patterns.pattern import Tables, Terms

@@ -15,7 +15,7 @@ import numpy as np
 from secagg.errors import PlanError
 from secagg.party import PartyId
 from secagg.patterns.banking.tables import TRANSFERS
-from secagg.patterns.banking.weak_terms import FEW, small_amounts
+from secagg.patterns.banking.warnings import FEW, small_amounts
 from secagg.patterns.counts import factorize, group_sum, nunique
 from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Tables, Terms

@@ -22,7 +22,7 @@ from msgspec import Meta
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
 from secagg.patterns.banking.tables import TRANSFERS
-from secagg.patterns.banking.weak_terms import FEW, small_amounts
+from secagg.patterns.banking.warnings import FEW, small_amounts
 from secagg.patterns.counts import factorize, group_sum, nunique
 from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Tables, Terms

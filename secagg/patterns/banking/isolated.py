@@ -1,6 +1,6 @@
 """Isolated: small groups of accounts that pay each other and nobody else, over all banks.
 
-Each bank puts in which of its accounts paid which accounts (`own_accounts` says whose row of a transfer enters), and the
+Each bank puts in which of its accounts paid which accounts (`transfers` says whose row of a transfer enters), and the
 list of its own accounts. Accounts and payments, whatever their direction, make a graph. Its connected components of
 `min_accounts` to `max_accounts` accounts are flagged.
 
@@ -24,7 +24,7 @@ from secagg.errors import PlanError
 from secagg.mpc import concat, stack
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.own_accounts import (
+from secagg.patterns.banking.transfers import (
     INPUTS,
     Side,
     distinct_pairs,

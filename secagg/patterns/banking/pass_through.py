@@ -1,6 +1,6 @@
 """Pass-through: accounts that money leaves about as it came, within a short time.
 
-Each bank puts in the transfers of its own accounts (`own_accounts` says whose row enters), and the list of these accounts.
+Each bank puts in the transfers of its own accounts (`transfers` says whose row enters), and the list of these accounts.
 An account is flagged if for some transfer into it this holds: what it receives within `within_s` seconds from then on is at
 least `min_total`, and what it pays in the same time differs from that by at most `tolerance_percent`.
 
@@ -19,7 +19,7 @@ from msgspec import Meta
 from secagg.mpc import concat, stack
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.own_accounts import (
+from secagg.patterns.banking.transfers import (
     INPUTS,
     MAX_CENTS,
     Side,

@@ -26,7 +26,7 @@ from msgspec import Meta
 from secagg.mpc import concat
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.own_accounts import entering, pooled_transfers
+from secagg.patterns.banking.transfers import entering, pooled_transfers
 from secagg.patterns.counts import factorize, group_sum
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import Columns, JointTable, Number

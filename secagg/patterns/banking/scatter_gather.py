@@ -1,6 +1,6 @@
 """Scatter-gather: one account pays several that all pay the same third.
 
-Each bank puts in which of its accounts paid which accounts, when first and when last (`own_accounts` says whose row of a
+Each bank puts in which of its accounts paid which accounts, when first and when last (`transfers` says whose row of a
 transfer enters), and the list of its own accounts. A source and a destination are flagged if at least `min_between`
 accounts stand between them: the source paid each of these, and each paid the destination, not all of it before the source's
 first payment. Accounts that pay more than `max_receivers` others are shops and the like, and stand between nobody.
@@ -21,7 +21,8 @@ from msgspec import Meta
 from secagg.mpc import concat, stack
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.own_accounts import (
+from secagg.patterns.banking.successors import successors
+from secagg.patterns.banking.transfers import (
     INPUTS,
     Side,
     distinct_pairs,
@@ -29,7 +30,6 @@ from secagg.patterns.banking.own_accounts import (
     own_accounts,
     pooled_transfers,
 )
-from secagg.patterns.banking.successors import successors
 from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import MS, Columns, JointTable
 from secagg.patterns.pattern import Tables

@@ -21,7 +21,7 @@ from msgspec import Meta
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
 from secagg.patterns.banking.tables import DEPOSITS
-from secagg.patterns.banking.weak_terms import small_amounts
+from secagg.patterns.banking.warnings import small_amounts
 from secagg.patterns.counts import factorize, group_size, group_sum
 from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Tables, Terms

@@ -1,6 +1,6 @@
 """Trace: accounts that money from a hidden list of accounts reaches within so many hops.
 
-Each bank puts in which of its accounts paid which accounts (`own_accounts` says whose row of a transfer enters), the list
+Each bank puts in which of its accounts paid which accounts (`transfers` says whose row of a transfer enters), the list
 of its own accounts, and its *seeds*: accounts that it watches, its own or others'. Nobody learns anybody's seeds.
 
 Learns: a bank, for each of its own accounts, whether somebody's seed reaches it within `hops` transfers, and by how few.
@@ -19,7 +19,7 @@ from msgspec import Meta
 from secagg.mpc import concat
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.own_accounts import (
+from secagg.patterns.banking.transfers import (
     ACCOUNTS,
     INPUTS,
     Side,

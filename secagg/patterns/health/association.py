@@ -23,9 +23,9 @@ from secagg.errors import DataError, PlanError
 from secagg.mpc import int64, stack
 from secagg.party import PartyId
 from secagg.patterns.health import examples
+from secagg.patterns.health.agreed_names import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names, places
 from secagg.patterns.health.correlation import check_ranges
-from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names, places
-from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
+from secagg.patterns.health.covariates import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern

@@ -23,8 +23,8 @@ from secagg.errors import PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
 from secagg.patterns.health import examples
-from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names
-from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
+from secagg.patterns.health.agreed_names import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names
+from secagg.patterns.health.covariates import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern

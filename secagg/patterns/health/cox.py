@@ -20,9 +20,9 @@ from msgspec import Meta
 from secagg.errors import PlanError
 from secagg.mpc import int64, stack
 from secagg.party import PartyId
-from secagg.patterns.health import examples, plain
-from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
-from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
+from secagg.patterns.health import examples, reference
+from secagg.patterns.health.agreed_names import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
+from secagg.patterns.health.covariates import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -128,7 +128,7 @@ class CoxModel(ProgramPattern):
         if event.sum() < parameters.min_patients:
             return []
         x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
-        coefficients, errors = plain.cox(x, time, event.astype(bool), parameters.ties)
+        coefficients, errors = reference.cox(x, time, event.astype(bool), parameters.ties)
         kinds = tuple(self.results[name] for name in self.results)
         return [tuple(map(python_value, kinds, row)) for row in _named(parameters, coefficients, errors, 0.0)]
 

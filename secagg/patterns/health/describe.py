@@ -22,8 +22,8 @@ from secagg.errors import DataError, PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
 from secagg.patterns.health import examples
-from secagg.patterns.health.labels import STATISTIC, check_names, places
-from secagg.patterns.health.wide import LARGEST, VALUE
+from secagg.patterns.health.agreed_names import STATISTIC, check_names, places
+from secagg.patterns.health.covariates import LARGEST, VALUE
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern

@@ -18,8 +18,8 @@ from msgspec import Meta
 
 from secagg.mpc import int64
 from secagg.party import PartyId
-from secagg.patterns.health import examples, plain
-from secagg.patterns.health.labels import PROBABILITY, STATISTIC
+from secagg.patterns.health import examples, reference
+from secagg.patterns.health.agreed_names import PROBABILITY, STATISTIC
 from secagg.patterns.health.survival import CountsByTime, TimesAndGroups, check_groups
 from secagg.patterns.joint_tables import JointTable, python_value
 from secagg.patterns.pattern import Tables, Terms
@@ -75,7 +75,7 @@ class LogRank(CountsByTime):
         time, event, group = self.everybody(parameters, tables)
         if any(0 < n < parameters.min_patients for n in np.bincount(group)):
             return []
-        statistic, degrees = plain.logrank(time, event, group, len(parameters.arms))
+        statistic, degrees = reference.logrank(time, event, group, len(parameters.arms))
         p = p_value(statistic, degrees)
         return [(python_value(STATISTIC, statistic), degrees, python_value(PROBABILITY, p))]
 

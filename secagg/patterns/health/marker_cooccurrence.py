@@ -21,7 +21,7 @@ from secagg.errors import PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
 from secagg.patterns.health import examples
-from secagg.patterns.health.labels import STATISTIC
+from secagg.patterns.health.agreed_names import STATISTIC
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern

@@ -23,8 +23,8 @@ from msgspec import Meta
 from secagg.errors import PlanError
 from secagg.party import PartyId
 from secagg.patterns.health import examples
+from secagg.patterns.health.agreed_names import check_names
 from secagg.patterns.health.crosstab import places_by_axis
-from secagg.patterns.health.labels import check_names
 from secagg.patterns.joint_tables import Columns, JointTable, Number
 from secagg.patterns.pattern import COMPUTING, INPUT, Risk, RoleSize, Spending, Tables, Terms
 from secagg.patterns.program import RESULT, Findings, ProgramPattern

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError
 from secagg.party import PartyId
 from secagg.patterns.health import examples
-from secagg.patterns.health.labels import check_names, places
+from secagg.patterns.health.agreed_names import check_names, places
 from secagg.patterns.joint_tables import Columns, JointTable, Number
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern

@@ -28,10 +28,10 @@ from secagg.learn import LinearRegression, LogisticRegression, PoissonRegressor
 from secagg.mpc import concat, int64, stack
 from secagg.mpc.arrays import SharedArray
 from secagg.party import PartyId
-from secagg.patterns.health import examples, plain
+from secagg.patterns.health import examples, reference
+from secagg.patterns.health.agreed_names import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.correlation import check_ranges
-from secagg.patterns.health.labels import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
-from secagg.patterns.health.wide import COVARIATES, LARGEST, wide
+from secagg.patterns.health.covariates import COVARIATES, LARGEST, wide
 from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -118,7 +118,7 @@ class Regression(ProgramPattern):
         """Note the fit."""
 
     @abstractmethod
-    def plain_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    def pooled_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return coefficients of pooled columns with one of ones in front, and their standard errors, by numpy."""
 
     def unit(self, parameters: Any) -> tuple[float, float]:  # noqa: ARG002
@@ -201,7 +201,7 @@ class Regression(ProgramPattern):
         if len(y) < parameters.min_patients:
             return []
         x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
-        b, errors = self.plain_fit(x, y)
+        b, errors = self.pooled_fit(x, y)
         rows = self._rows_of(parameters, Fitted(b[1:], errors[1:], b[0], 0.0), len(y))
         kinds = tuple(self.results.values())
         return [tuple(map(python_value, kinds, row)) for row in rows]
@@ -254,10 +254,10 @@ class LinearRegressionPattern(Regression):
         freedom = n - len(parameters.covariates) - 1
         return 1 / float(np.sqrt(freedom)) if freedom > 0 else 0.0
 
-    def plain_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    def pooled_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return least squares."""
         y = np.rint(y * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS
-        return plain.least_squares(x, y)
+        return reference.least_squares(x, y)
 
     def unit(self, parameters: Measured) -> tuple[float, float]:
         """Return one unit of the moved outcome, and the middle of its range."""
@@ -292,9 +292,9 @@ class LogisticRegressionPattern(Regression):
         model.fit(x, y & valid, sample_weight=valid)
         return Fitted(model.coef_, model.std_errors_, model.intercept_, model.last_step_)
 
-    def plain_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    def pooled_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return the optimum by Newton's method."""
-        return plain.generalised(x, y, lambda eta: 1 / (1 + np.exp(-eta)), lambda mean: mean * (1 - mean))
+        return reference.generalised(x, y, lambda eta: 1 / (1 + np.exp(-eta)), lambda mean: mean * (1 - mean))
 
 
 class PoissonRegressionPattern(Regression):
@@ -323,9 +323,9 @@ class PoissonRegressionPattern(Regression):
         model.fit(x, y * valid, sample_weight=valid)
         return Fitted(model.coef_, model.std_errors_, model.intercept_, model.last_step_)
 
-    def plain_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    def pooled_fit(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return the optimum by Newton's method."""
-        return plain.generalised(x, y, np.exp, lambda mean: mean)
+        return reference.generalised(x, y, np.exp, lambda mean: mean)
 
 
 def _moved(x: Floats, low: Sequence[float], high: Sequence[float], names: Sequence[str]) -> Floats:

@@ -19,8 +19,8 @@ from msgspec import Meta
 
 from secagg.errors import PlanError
 from secagg.party import PartyId
-from secagg.patterns.health import examples, plain
-from secagg.patterns.health.labels import PROBABILITY, check_names, places
+from secagg.patterns.health import examples, reference
+from secagg.patterns.health.agreed_names import PROBABILITY, check_names, places
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -150,7 +150,7 @@ class Survival(CountsByTime):
         rows = []
         for g, arm in enumerate(parameters.arms):
             of = group == g
-            curve, variance, at_risk = plain.kaplan_meier(time[of], event[of], parameters.last_time)
+            curve, variance, at_risk = reference.kaplan_meier(time[of], event[of], parameters.last_time)
             low, high = confidence_interval(curve, variance * 2.0**44, level=parameters.confidence)
             for t in parameters.times:
                 if at_risk[t] >= parameters.min_at_risk:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DataError
-from secagg.patterns.health.labels import places
+from secagg.patterns.health.agreed_names import places
 from secagg.query.schema import Identifier, Real, Schema
 
 LARGEST: Final = 8192
