@@ -312,8 +312,8 @@ def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:
         with pytest.raises(UsageError, match="expected the session of one earlier run"):
             allow(connection, job, earlier="00", runs=1, reason="asked for")
         assert allow(connection, job, earlier=session[:16], runs=1, reason="asked for") == 1
-    assert ended(homes, PEOPLE[1:], job) == ""
-    assert "differ" in ended(homes, PEOPLE[2:], job)
+    assert ended(homes, PEOPLE[6:], job) == ""
+    assert "differ" in ended(homes, PEOPLE[:-6], job)  # 6 from the first run, and 12 from the second
 
 
 def test_of_two_runs_that_race_the_second_is_refused_at_its_commit(homes: dict[str, Home]) -> None:
