@@ -128,8 +128,9 @@ OPTIONAL = {
     "cronsim": ("joint/serve/turns.py",),
 }
 DISTRIBUTIONS = {"ibis": "ibis_framework"}  # where it is not called as what is imported
-# Not imported here: the first by the name that a job gives, the last by starlette, the others by CrypTen.
-FOR_OTHERS = {"python_stdnum", "omegaconf", "pyyaml", "python_multipart"}
+# Not imported here: the first by the name that a job gives, the last by starlette, the others by CrypTen. Drivers are
+# imported by SQLAlchemy, which is imported where a source file names a database, and a keyring where it names one.
+FOR_OTHERS = {"python_stdnum", "omegaconf", "pyyaml", "python_multipart", "sqlalchemy", "psycopg", "keyring"}
 # In no extra: what it requires cannot be installed, so it is installed without.
 BY_HAND = {"crypten"}
 
