@@ -295,6 +295,12 @@ def run_without_ready(
     return {name: error for name, error in outcome.errors.items() if name != careless}
 
 
+def test_a_policy_that_the_others_do_not_know_is_refused_with_what_to_do(members: Members) -> None:
+    job = approved(members)
+    Policy(approvers={"bert": members.keys["north"]["bert"].public_key}).save(members.homes["north"])
+    assert "names other approvers than north's member file" in cause(run(members, job))
+
+
 def test_a_removed_member_a_wrong_and_a_rotated_certificate(members: Members) -> None:
     job = approved(members)
     before = members.identity("west")

@@ -170,6 +170,11 @@ class ApprovalGate:
             return None
         approvals, scope = approvals_of(self._home, job), consortium.scope(job)
         policy, member = Policy.load(self._home), consortium.members[me]
+        if dict(policy.approvers) != dict(member.approvers):
+            raise JobError(
+                f"{self._home.policy} names other approvers than {me}'s member file; let `secagg approver needed` write the "
+                "member file anew, and send it to the others"
+            )
         most = check_enough(job, approvals, rules=Rules(me, policy.approvers, policy.needed), scope=scope)
         asked = Rules(me, member.approvers, member.needed)
         return _lower(most, check_enough(job, approvals, rules=asked, scope=scope))
