@@ -113,7 +113,7 @@ def test_numba_is_nowhere(pyproject: dict[str, Any]) -> None:
 
 # What an extra brings, and who alone may import it.
 OPTIONAL = {
-    "gmpy2": ("he/paillier/", "integrations/phe.py"),
+    "gmpy2": ("he/paillier/", "integrations/phe.py", "protocols/intersection/"),
     "phe": ("integrations/phe.py",),
     "tenseal": ("he/ckks/", "integrations/tenseal.py"),
     "zstandard": ("he/ckks/",),
@@ -126,6 +126,8 @@ OPTIONAL = {
     "uvicorn": ("cli/serve.py",),
     "prometheus_client": ("joint/serve/metrics.py",),
     "cronsim": ("joint/serve/turns.py",),
+    "jax": ("dp/synthesis.py",),
+    "mbi": ("dp/synthesis.py",),
 }
 DISTRIBUTIONS = {"ibis": "ibis_framework"}  # where it is not called as what is imported
 # Not imported here: the first by the name that a job gives, the last by starlette, the others by CrypTen. Drivers are
