@@ -22,6 +22,7 @@ import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ _RESULT: Final = "result"
 _DONE: Final = "done"
 # How many of the latest checkpoints stay. Parties are at most two apart: to finish one, each needs the others' messages.
 _STAY: Final = 4
+_KEPT_S: Final = 30 * 86400.0
 
 
 class UnwritableError(UsageError):
@@ -97,6 +99,15 @@ def folder_key(keys: Path) -> bytes:
             "begin anew"
         )
     return key
+
+
+def delete_old(root: Path) -> None:
+    """Delete the checkpoints of jobs whose runs nobody went on with for 30 days."""
+    with contextlib.suppress(FileNotFoundError):
+        for folder in root.iterdir():
+            times = [path.stat().st_mtime for path in (folder, *folder.rglob("*"))]
+            if max(times) < time.time() - _KEPT_S:
+                shutil.rmtree(folder)
 
 
 class CheckpointFolder:

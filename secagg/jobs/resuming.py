@@ -30,7 +30,13 @@ from typing import Final
 
 import msgspec
 
-from secagg.errors import PeerMissingError, RefusedError, RemoteProtocolError, SecaggError
+from secagg.errors import (
+    AuthenticationError,
+    PeerMissingError,
+    RefusedError,
+    RemoteProtocolError,
+    SecaggError,
+)
 from secagg.jobs.checkpoints import CheckpointFolder, Line, UnwritableError
 from secagg.jobs.gates import Outcome, RunAtHand
 from secagg.jobs.job import Job
@@ -69,14 +75,12 @@ class Decision:
     Attributes:
       first: its first session, None for a new run.
       place: the checkpoint, None at the beginning.
-      resumed: how often it will have gone on.
-      lacks: where it cannot go on though all hold it: a party whose note of an opening lies behind the checkpoint.
+      resumed: how often it will have gone on, by whoever counts most.
     """
 
     first: bytes | None
     place: Place | None = None
     resumed: int = 0
-    lacks: PartyId = ""
 
     def encode(self) -> bytes:
         """Return the decision as a gate states it."""
@@ -111,6 +115,11 @@ class Resuming:
         self.decision: Decision | None = None
 
     @property
+    def first(self) -> bytes:
+        """The first session of the run."""
+        return self._first
+
+    @property
     def holds(self) -> bool:
         """Whether this party holds a run of the job that did not end."""
         return bool(self._lines)
@@ -136,13 +145,10 @@ class Resuming:
                 )
         held = {name: _decode(message.lines, name) for name, message in told.items()}
         found = decide(held, self._computing)
-        if found.lacks or found.resumed > MOST_RESUMED:
+        # By its own notes alone: what a peer says of its notes is for the peer to act on.
+        own = next((line for line in self._lines if line.first == found.first), None)
+        if own is not None and (why := _over(own, found)):
             self._folder.delete()
-            why = (
-                f"{found.lacks} has opened what was computed later, and nothing is computed and opened twice"
-                if found.lacks
-                else f"it went on {MOST_RESUMED} times already"
-            )
             raise RefusedError(
                 f"the run that was interrupted is over: {why}; start it anew, as a run of its own",
                 peer=party.me,
@@ -227,7 +233,8 @@ class Resuming:
             self._folder.begin(self._first, self._begins)
         else:
             step = 0 if decision.place is None else decision.place.step
-            self._folder.resume(self._first, step, decision.resumed)
+            own = next(line for line in self._lines if line.first == self._first)
+            self._folder.resume(self._first, step, own.resumed + 1)
 
     def commit(self, run: RunAtHand) -> None:
         """Do nothing: what the gate writes has to be there before others commit."""
@@ -238,7 +245,8 @@ class Resuming:
 
 def may_go_on(error: SecaggError) -> bool:
     """Return whether a run that ended with this error may go on: the error lies with the network or this machine."""
-    return isinstance(error, PeerMissingError | UnwritableError)  # of these is also what another party ended
+    # Of the first kind is also what another party ended. What a network alters is no party's doing.
+    return isinstance(error, PeerMissingError | UnwritableError | AuthenticationError)
 
 
 def decide(held: Mapping[PartyId, Sequence[Line]], computing: Sequence[PartyId]) -> Decision:
@@ -258,9 +266,16 @@ def _best(first: bytes, lines: Mapping[PartyId, Line], computing: Sequence[Party
             roots = {place.session for place in line.places if place.step == 1}
             places = {place for place in places if place.root in roots}
     place = max(places, key=lambda one: (one.step, one.session), default=None)
-    step = 0 if place is None else place.step
-    lacks = next((name for name, line in lines.items() if line.opened > step), "")
-    return Decision(first, place, 1 + max(line.resumed for line in lines.values()), lacks)
+    return Decision(first, place, 1 + max(line.resumed for line in lines.values()))
+
+
+def _over(own: Line, decision: Decision) -> str:
+    """Return why a run cannot go on as this party has it, "" where it can."""
+    if own.opened > (0 if decision.place is None else decision.place.step):
+        return "somebody lacks the checkpoint of what was opened, and nothing is computed and opened twice"
+    if own.resumed >= MOST_RESUMED:
+        return f"it went on {MOST_RESUMED} times already"
+    return ""
 
 
 def _encode(lines: Sequence[Line]) -> bytes:

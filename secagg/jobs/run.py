@@ -380,4 +380,8 @@ def _kept_result(part: Part, resuming: Resuming, kept: Content, about_job: Mappi
         ledger=None,
         reached=phases(job)[-1],
     )
+    # Nothing noted the end of that run while it was under way.
+    part.session, first = kept["session"], resuming.first
+    part.resumes = None if first == part.session else first
+    gating.close_all(part.gates, part.run_at_hand(), Outcome(known, None))
     return PartyResult(part.me, job, job.pattern.results, rows, known)

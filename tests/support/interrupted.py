@@ -42,12 +42,12 @@ def make_job(layout: str) -> Job:
     )
 
 
-def make_tables(job: Job, rows: int = 6) -> dict[str, Tables]:
-    """Return a small table for each input party."""
+def make_tables(job: Job, rows: int = 6, *, accounts: int = 4) -> dict[str, Tables]:
+    """Return a table for each input party."""
     rng = np.random.default_rng(7)
 
     def some(prefix: str) -> Any:
-        return np.array([f"{prefix}-{i}" for i in rng.integers(0, 4, rows)], object)
+        return np.array([f"{prefix}-{i}" for i in rng.integers(0, accounts, rows)], object)
 
     return {
         name: {

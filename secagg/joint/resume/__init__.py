@@ -6,12 +6,16 @@ How parties agree where a run goes on stands in `secagg.jobs.resuming`, what is 
 from __future__ import annotations
 
 from secagg.home import Home
-from secagg.jobs.checkpoints import CheckpointFolder, folder_key
+from secagg.jobs.checkpoints import CheckpointFolder, delete_old, folder_key
 from secagg.jobs.job import Job
 from secagg.jobs.resuming import Resuming
 from secagg.party import PartyId
 
 __all__ = ["resuming_of"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def resuming_of(home: Home, job: Job, me: PartyId) -> Resuming:
@@ -20,5 +24,6 @@ def resuming_of(home: Home, job: Job, me: PartyId) -> Resuming:
     Raises:
       UsageError: the folder or its key cannot be used.
     """
+    delete_old(home.checkpoints)
     folder = CheckpointFolder(home.checkpoints, folder_key(home.keys), job=job.digest, me=me)
     return Resuming(folder, job)
