@@ -7,3 +7,31 @@ events      what happened, as JSON lines of a fixed set of fields
 metrics     the same for Prometheus
 page        the web page
 """
+
+from typing import TYPE_CHECKING
+
+from secagg.faces import face
+
+__all__ = ["Events", "Guard", "Metrics", "Page", "Schedule", "State", "States", "Supervisor"]
+
+if TYPE_CHECKING:
+    from secagg.joint.serve.events import Events
+    from secagg.joint.serve.guard import Guard
+    from secagg.joint.serve.metrics import Metrics
+    from secagg.joint.serve.page import Page
+    from secagg.joint.serve.states import State, States
+    from secagg.joint.serve.supervisor import Supervisor
+    from secagg.joint.serve.turns import Schedule
+else:
+    __getattr__, __dir__ = face(
+        "secagg.joint.serve",
+        {
+            "secagg.joint.serve.events": "Events",
+            "secagg.joint.serve.guard": "Guard",
+            "secagg.joint.serve.metrics": "Metrics",
+            "secagg.joint.serve.page": "Page",
+            "secagg.joint.serve.states": "State States",
+            "secagg.joint.serve.supervisor": "Supervisor",
+            "secagg.joint.serve.turns": "Schedule",
+        },
+    )
