@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography import x509
 
 from secagg.cli.exits import FAILED
+from secagg.cli.known import known_certificates
 from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.errors import UsageError
@@ -57,9 +60,10 @@ def verify(
         f"{path}: {len(found.entries)} entries of {found.party}, {found.entries[0].time} to {found.entries[-1].time}, "
         f"each as {found.party} signed it and bound to the one before",
     )
+    known = known_certificates(home)
     for name in found.certificates:
-        say(console, f"signed with the certificate {name}")
-    if found.unknown:
+        say(console, f"signed with the certificate {name}{_whose(name, known)}")
+    if any(name not in known for name in found.unknown):
         say(
             console,
             f"compare that with {found.party}'s, or give the certificate with --certificate: else anybody may",
@@ -91,6 +95,7 @@ def compare(
             help="A party's certificate, as the party gave it to you; with any, give all of all parties (repeat)."
         ),
     ] = None,
+    home: HomeOption = None,
 ) -> None:
     """Say whether the logs of several parties agree, and where not.
 
@@ -100,13 +105,20 @@ def compare(
     status is 1
     if they do not agree.
     """
-    known = [read_certificate(file) for file in certificate or ()]
-    found = [read_bundle(path).verified(known) for path in logs]
+    given = [read_certificate(file) for file in certificate or ()]
+    found = [read_bundle(path).verified(given) for path in logs]
     console = stdout()
     compared = compare_logs(found)
+    known = known_certificates(home)
     for log in found:
-        whose = "compare the certificate" if log.unknown else "certificate"
-        say(console, f"{log.party}: {len(log.entries)} entries, {whose} {', '.join(log.certificates)}")
+        say(console, f"{log.party}: {len(log.entries)} entries")
+        for name in log.certificates:
+            how = (
+                ""
+                if name not in log.unknown
+                else _whose(name, known) or "; compare that fingerprint with the party's"
+            )
+            say(console, f"  signed with the certificate {name}{how}")
     for remark in compared.remarks:
         say(console, f"not compared: {remark}")
     for finding in compared.findings:
@@ -172,6 +184,10 @@ def anew(
     identity = _own_identity(own, str(entries[0].content["party"]))
     written = log.append(ANEW, {"peer": peer, "reason": reason[:1000]}, identity)
     say(stdout(), f"entry {written.number}: {peer}'s log may begin anew")
+
+
+def _whose(name: str, known: Mapping[str, x509.Certificate]) -> str:
+    return ", which this organisation knows" if name in known else ""
 
 
 def _own_identity(home: Home, name: str) -> Identity:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from secagg.cli.exits import FAILED
+from secagg.cli.known import known_certificates
 from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.errors import UsageError
@@ -55,6 +56,7 @@ def report(
     made = load_report(
         record,
         certificate=None if certificate is None else read_certificate(certificate),
+        known=known_certificates(home),
         log=log,
         with_result=not without_result,
     )

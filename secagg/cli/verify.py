@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from secagg.cli.exits import FAILED
+from secagg.cli.known import known_certificates
 from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.files import file_digest
@@ -55,6 +56,8 @@ def verify(
     record = read_record(record_file)
     known = read_certificate(certificate) if certificate is not None else None
     signer = verify_record(record, known)
+    if known is None:
+        known = known_certificates(home).get(fingerprint(signer))
     console, name = stdout(), str(record["party"])
     say(console, f"{record_file}: as {name} signed it, with the certificate {fingerprint(signer)}")
     if known is None:

@@ -28,6 +28,7 @@ from secagg.network.identity import (
     Identity,
     PrivateKey,
     certificate_pem,
+    check_certificate,
     fingerprint,
     load_certificate,
 )
@@ -140,6 +141,13 @@ def verify_record(record: Mapping[str, Any], certificate: x509.Certificate | Non
             f"the record was signed with the certificate {fingerprint(signer)}, which is not that of {party} in the job",
             peer=party,
         )
+    try:
+        # Whoever signs in another party's name can name its own certificate for it.
+        check_certificate(signer, name=party, at=signer.not_valid_before_utc)
+    except UsageError as error:
+        raise AuthenticationError(
+            f"the record is not signed in {party}'s name: {error}", peer=party
+        ) from None
     try:
         check_signed(signer.public_key(), signature, _digest(unsigned))
     except (InvalidSignature, ValueError, RecursionError):

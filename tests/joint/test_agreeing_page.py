@@ -65,7 +65,11 @@ def test_three_organisations_follow_the_page(
             said[name].append(out.out)
             sent(tmp_path)
     assert len({Consortium.load(Home.open(tmp_path / name / "home")).digest for name in NAMES}) == 1
-    assert "runs: 1 of 1\ncannot run: structuring-1 has run 1 times" in said["north"][-1]
+    assert "runs: 1 of 1\ncannot run: structuring-1 has run 1 times" in "".join(said["north"])
+    assert "the logs agree: 1 runs, 6 ways of links" in said["north"][-2]
+    page = (tmp_path / "north" / "results" / "north.structuring-1.html").read_text("utf-8")
+    assert "Audit log passed" in page
+    assert all(f"approved by {person} as a template" in page for person in ("north/anna", "south/dora"))
     result = (tmp_path / "north" / "results" / "north.structuring-1.csv").read_text()
     assert result.splitlines()[1].startswith(
         "a,2,12000"
@@ -74,9 +78,10 @@ def test_three_organisations_follow_the_page(
 
 
 def sent(folder: Path) -> None:
-    """Bring member files and the job to everybody, as people send them."""
+    """Bring member files, the job and exported logs to everybody, as people send them."""
     for name in NAMES:
-        for file in [folder / name / "home" / f"{name}.member.toml", folder / name / "job.toml"]:
+        place = folder / name
+        for file in (place / "home" / f"{name}.member.toml", place / "job.toml", place / f"{name}.zip"):
             for other in NAMES:
                 if file.exists() and other != name and (file.name != "job.toml" or name == "north"):
                     shutil.copy(file, folder / other)

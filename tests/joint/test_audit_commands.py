@@ -41,7 +41,11 @@ def test_a_log_is_verified_compared_and_exported(
     assert (ended.status, ended.err) == (0, "")
     assert "3 entries of bank_a" in ended.out
     assert "first, complete" in ended.out
-    assert "anybody may" in Ended(capsys, "audit", "verify").out
+    # This organisation knows its own certificate, and not those of others that nobody gave it.
+    ended = Ended(capsys, "audit", "verify")
+    assert "which this organisation knows" in ended.out
+    assert "anybody may" not in ended.out
+    assert "anybody may" in Ended(capsys, "audit", "verify", parties.log("bank_b")).out
 
     logs = [parties.log(name) for name in ROSTER]
     certificates = [option for name in ROSTER for option in ("--certificate", certificate(parties, name))]
@@ -105,3 +109,18 @@ def test_verify_finds_a_record_that_its_own_party_signed_again(
     ended = Ended(capsys, "verify", path, *known, "--log", parties.log("bank_b"))
     assert ended.status == 1
     assert "is it the record of bank_b" in ended.err
+
+
+def test_a_record_that_a_party_signed_in_anothers_name_is_refused(
+    parties: Parties, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = parties.home("bank_a").runs / "bank_a.first.json"
+    record = {k: v for k, v in json.loads(path.read_text()).items() if k != "signature"}
+    own = next(entry["certificate"] for entry in record["parties"] if entry["name"] == "bank_a")
+    record["party"] = "bank_b"
+    for entry in record["parties"]:
+        entry["certificate"] = own
+    path.write_text(json.dumps(sign_record(record, parties.identities["bank_a"])))
+    ended = Ended(capsys, "verify", path)
+    assert ended.status == 1
+    assert "expected a certificate for bank_b, got one for bank_a" in ended.err

@@ -12,6 +12,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -197,6 +198,7 @@ def load_report(
     run: Path,
     *,
     certificate: x509.Certificate | None = None,
+    known: Mapping[str, x509.Certificate] = MappingProxyType({}),
     log: Path | None = None,
     with_result: bool = True,
 ) -> Report:
@@ -205,6 +207,7 @@ def load_report(
     Args:
       run: its record, or a folder with one.
       certificate: the party's, as the party gave it.
+      known: those that this organisation knows, by fingerprint; the record's is looked for there where it is not given.
       log: the party's audit log; None where there is none to look into.
       with_result: whether the result and the private part of the record are shown.
 
@@ -218,7 +221,9 @@ def load_report(
     signer = verify_record(record, certificate)
     # A copy for others holds nothing of the private part.
     full = with_private_part(record, path) if with_result else record
-    checks = [_of_signature(record, signer, known=certificate is not None)]
+    checks = [
+        _of_signature(record, signer, given=certificate is not None, known=fingerprint(signer) in known)
+    ]
     answer, note, found = _answer(full, path, shown=with_result)
     checks += [*found, _of_log(record, log)]
     try:
@@ -303,12 +308,11 @@ def _answer(record: Mapping[str, Any], path: Path, *, shown: bool) -> tuple[Answ
     return Answer(tuple(columns), tuple(map(tuple, rows))), "", [checked]
 
 
-def _of_signature(record: Mapping[str, Any], signer: x509.Certificate, *, known: bool) -> Check:
+def _of_signature(record: Mapping[str, Any], signer: x509.Certificate, *, given: bool, known: bool) -> Check:
     party, whose = record["party"], fingerprint(signer)
-    if known:
-        return Check(
-            "Run record", "passed", f"signed by {party}, with the certificate that {party} gave ({whose})"
-        )
+    if given or known:
+        how = f"that {party} gave" if given else "that this organisation knows"
+        return Check("Run record", "passed", f"signed by {party}, with the certificate {how} ({whose})")
     text = (
         f"signed with the certificate {whose}; compare that fingerprint with {party}'s, for it was not given"
     )
