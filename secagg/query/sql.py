@@ -90,6 +90,8 @@ def _parsed(query: Text) -> exp.Expr:
         raise UsageError(f"expected one SELECT, got {len(trees)} statements")
     if not isinstance(trees[0], exp.Query):
         raise query.unsupported(trees[0], f"{trees[0].key.upper()}", "a query is one SELECT")
+    for node in trees[0].walk():
+        node.comments = None  # equal expressions are found by their texts, of which comments are no part
     return trees[0]
 
 

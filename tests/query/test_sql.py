@@ -28,7 +28,7 @@ def rows(pool: Pool) -> dict[str, list[Row]]:
 ORDERED = [
     "SELECT id, a + 1 AS x, p * 2 - a FROM t WHERE a > 0 OR p < 1 ORDER BY p DESC, id",
     "SELECT id FROM t ORDER BY a NULLS FIRST, c DESC, id LIMIT 7 OFFSET 3",
-    "SELECT c, count(*) AS n, sum(p), avg(p), min(a), max(d), count(a) FROM t GROUP BY c ORDER BY n DESC, c",
+    "SELECT c, count(*) AS n, sum(p), avg(p), min(a), max(d), count(a) FROM t GROUP BY c /* colour */ ORDER BY n DESC, c",
     "SELECT c, sum(p) AS s FROM t GROUP BY ALL HAVING count(*) > 2 AND min(a) < 3 ORDER BY abs(sum(p)), c",
     "SELECT org, count(DISTINCT s) AS n, bool_or(b), bool_and(b) FROM t GROUP BY org ORDER BY 1",
     "SELECT sum(a) FILTER (WHERE b) AS s, count(*) FILTER (WHERE c = 'red'), count_if(a > 2) FROM t",
