@@ -91,6 +91,27 @@ def test_coins_of_two_preparations_differ_and_counts_do_not(tables):
     assert 0.3 < np.mean(one["coins"]["coin"] != other["coins"]["coin"]) < 0.7
 
 
+def test_noise_is_of_the_coins_of_all_hospitals(tables, monkeypatch):
+    drawn = []
+
+    def keeping(count, rng):
+        drawn.append(coins(count, rng))
+        return drawn[-1]
+
+    coins = noise.coins
+    monkeypatch.setattr(noise, "coins", keeping)
+    parameters = Marginals(axes=AXES, marginals=(("sex",),))
+    outcome = played(NOISY_MARGINALS, parameters, tables, HOSPITALS)
+    outcome.values()
+    assert len(drawn) == 3
+    words = noise.words((drawn[0] ^ drawn[1] ^ drawn[2]).reshape(-1, noise.WORD_BITS))
+    added = _noise(2, 1, 1.0, 1e-6).count(words)
+    exact = NOISY_MARGINALS.pooled(parameters, tables)
+    assert [count for _, count in outcome.results["elm"]] == [
+        n + e for (_, n), e in zip(exact, added, strict=True)
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -48,6 +48,7 @@ def test_each_recipient_learns_which_of_its_own_at_the_declared_cost(recipients)
     assert max(c.rounds for c in costs.values()) == declared.rounds
 
 
+@pytest.mark.slow
 def test_long_lists_and_empty_ones():
     a, b = [b"%d" % i for i in range(1500)], [b"%d" % i for i in range(0, 3000, 7)]
     found = simulate(running(Sides({"a": 1500, "b": 500}, ("a",)), a, b)).results["a"]
@@ -125,6 +126,7 @@ def test_four_identifiers_hardly_ever_share_their_three_bins():
     assert max(chances) < 2.0**-41
 
 
+@pytest.mark.slow
 def test_values_of_other_identifiers_do_not_depend_on_them_alone():
     seen = []
 
@@ -140,6 +142,26 @@ def test_values_of_other_identifiers_do_not_depend_on_them_alone():
         simulate(programs).values()
     assert [len(values) for values in seen] == [75, 75]
     assert not seen[0] & seen[1]
+
+
+def test_values_stand_in_an_order_that_tells_nothing_of_the_other_side_s_list():
+    terms = Sides({"a": 20, "b": 20}, ("a",))
+
+    async def curious(party):
+        table = transfers._Table(party, terms, A)
+        party.send("b", await table.columns(party, "b"))
+        message = await party.receive(transfers.Values, "b", max_bytes=3 * 20 * transfers.VALUE_BYTES)
+        own = transfers._hashed(table._taken, table._rows[table._taken])
+        lists = [transfers._pieces(message.values[k]) for k in range(3)]
+        return [
+            (int(table._item[bin_]), lists[place].index(value))
+            for bin_, place, value in zip(table._taken, table._place, own, strict=True)
+        ]
+
+    programs = running(terms, b=A)
+    found = simulate({"a": curious, "b": programs["b"]}).results["a"]
+    assert len(found) == 20
+    assert any(item != position for item, position in found)
 
 
 def _lying(kind, change, liar):

@@ -154,7 +154,6 @@ class TwoOrganisations(ABC):
     def check(self, parameters: Any, terms: Terms) -> None:  # noqa: ARG002  # others' depend on them
         """Raise `PlanError` for what cannot be computed."""
         strangers = [name for name in terms.parties if name not in terms.input_parties]
-        strangers += [name for name in terms.roles.get(RESULT, ()) if name not in terms.input_parties]
         if strangers:
             raise PlanError(
                 f"{self.name} is computed by {' and '.join(terms.input_parties)} alone, and {strangers[0]} puts in nothing; "
