@@ -186,6 +186,12 @@ def test_who_is_suppressed_in_one_table_is_left_out_of_others_and_those_are_chec
     found = gate.screen(job, "north", gate.admit(job, "north", tables))
     assert list(found["accounts"]["sender"]) == ["a", "b", "c"]
     assert list(found["transfers"]["sender"]) == ["a", "b", "c"]
+    # The other way round: who is alone in the second table was one of two in the first.
+    tables["transfers"]["amount"] = np.array([1, 1, 2, 2, 2])
+    tables["accounts"]["score"] = np.array([7, 8, 8, 8, 8])
+    gate = gate_of(tmp_path, policy)
+    found = gate.screen(job, "north", gate.admit(job, "north", tables))
+    assert [list(found[table]["sender"]) for table in tables] == [["c", "d", "e"]] * 2
     strict = gate_of(tmp_path, policy.replace("at_most_percent = 60", "at_most_percent = 30"))
     with pytest.raises(DataError, match="2 of 5 rows would be suppressed"):
         strict.screen(job, "north", strict.admit(job, "north", tables))

@@ -269,6 +269,7 @@ def test_of_two_processes_one_gets_the_last_run_and_a_killed_one_leaves_it_spent
         BudgetGate(home).ready(make_job(limit_cents=1_000), "north")
 
 
+@pytest.mark.slow
 def test_concentrated_accounting_lets_more_gaussian_releases_pass_than_basic_and_never_more_than_the_budget() -> (
     None
 ):

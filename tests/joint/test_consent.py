@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import io
@@ -470,10 +471,22 @@ def test_the_commands_keep_a_person_out_and_show_to_others_that_it_was_not_there
     status, said = secagg("verify", str(proof), str(files["west"]), "--id", "person 1")
     assert status == 1
     assert "not this identifier's" in said
-    changed = json.loads(files["west"].read_text())
-    changed["session"] = "00"
-    files["west"].write_text(json.dumps(changed))
-    assert secagg("verify", str(proof), str(files["west"]), "--id", "person 8")[0] == 1
+
+    def verified(record: dict[str, Any], *words: str) -> tuple[int, str]:
+        files["west"].write_text(json.dumps(sign_record(record, identity("west"))))
+        return secagg("verify", str(proof), str(files["west"]), "--id", "person 8", *words)
+
+    status, said = verified(records["west"] | {"session": "00"})
+    assert (status, "the proof is about another run than the record" in said) == (1, True)
+    # West alters what north stated, and signs that; north's own signature tells.
+    told = records["west"]["gates"]["north"]
+    other = msgspec.structs.replace(stated, columns=stated.columns | {"deposits.payer": "exact"})
+    altered = base64.b64encode(msgspec.msgpack.encode(other)).decode()
+    changed = told | {"statements": told["statements"] | {"consent": altered}}
+    status, said = verified(
+        records["west"] | {"gates": {"north": changed}}, "--certificate", str(certificate)
+    )
+    assert (status, "expected north's signature of what its gates state" in said) == (1, True)
 
 
 def test_an_excluded_person_does_not_enter_a_query_that_reads_no_person(
