@@ -28,10 +28,13 @@ def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((DEPLOY / name).read_text("utf-8")))
 
 
-def unit() -> configparser.ConfigParser:
+UNITS = ("secagg@.service", "secagg-serve.service")
+
+
+def unit(name: str) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(DEPLOY / "secagg@.service")
+    parser.read(DEPLOY / name)
     return parser
 
 
@@ -56,10 +59,11 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         if document["kind"] == "Job":
             (container,) = document["spec"]["template"]["spec"]["containers"]
             yield KUBERNETES, container["args"]
-    for key in ("ExecStartPre", "ExecStart"):
-        program, *words = shlex.split(unit()["Service"][key])
-        assert program == "/opt/secagg/bin/secagg"
-        yield f"secagg@.service:{key}", words
+    for name in UNITS:
+        for key in unit(name)["Service"].keys() & {"ExecStartPre", "ExecStart"}:
+            program, *words = shlex.split(unit(name)["Service"][key])
+            assert program == "/opt/secagg/bin/secagg"
+            yield f"{name}:{key}", words
     page = (DEPLOY.parent / "docs/operation.md").read_text("utf-8")
     for script in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
         yield from (("docs/operation.md", words) for words in shell_lines(script))
@@ -83,7 +87,7 @@ def test_every_command_is_one_of_the_command_line() -> None:
         except click.UsageError as error:
             pytest.fail(f"{place}: {error.format_message()}")
         places.add(place.partition(":")[0])
-    assert places == {TRY_OUT, OWN, KUBERNETES, "secagg@.service", "docs/operation.md"}
+    assert places == {TRY_OUT, OWN, KUBERNETES, *UNITS, "docs/operation.md"}
 
 
 def test_a_command_that_is_none_is_noticed() -> None:
@@ -129,8 +133,9 @@ def test_a_pod_has_no_privilege_and_its_keys_are_made_readable_by_itself_alone()
         assert chosen == labels
 
 
-def test_the_unit_gives_a_service_nothing_that_it_does_not_need() -> None:
-    service = unit()["Service"]
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_gives_a_service_nothing_that_it_does_not_need(name: str) -> None:
+    service = unit(name)["Service"]
     for key, value in (
         ("User", "secagg"), ("UMask", "0077"), ("LimitCORE", "0"), ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"),
         ("ProtectHome", "yes"), ("CapabilityBoundingSet", ""), ("StateDirectoryMode", "0700"),
