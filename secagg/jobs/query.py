@@ -320,6 +320,18 @@ class QueryPattern:
                     terms.parties,
                 )
             )
+        if queries.possible_groups(self.plan, self._terms(parameters, terms)) is not None:
+            found += [
+                Disclosure(
+                    "where owners' lists are merged and not sorted: whether the run must be repeated with a new hash key",
+                    terms.parties,
+                ),
+                Disclosure(
+                    "where they are merged: whether each list is well-formed, and which rows of the shuffled lists are "
+                    "whose, a random order of the announced numbers",
+                    terms.roles[COMPUTING],
+                ),
+            ]
         columns = ", ".join(self.results)
         rules = f", under the rules of {', '.join(self.rules)}" if self.rules else ""
         names = any(isinstance(kind, Identifier) for kind in self.results.values())
@@ -360,11 +372,19 @@ class QueryPattern:
         counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
         return queries.expected_cost(self.plan, self._terms(parameters, terms), counts)
 
-    def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:  # noqa: ARG002
-        """Return the chance that identifiers are confused."""
+    def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
+        """Return the chance that identifiers are confused, and that a run has to be repeated."""
         if not queries.has_identifiers(self.plan):
             return []
         counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
+        if (groups := queries.chosen_groups(self.plan, self._terms(parameters, terms), counts)) is not None:
+            layout = groups.layout(counts)
+            return [
+                Risk(
+                    "log2_false_match", "two different identifiers are taken for one", layout.log2_false_match
+                ),
+                Risk("log2_abort", "the run must be repeated with a new hash key", layout.log2_abort),
+            ]
         log2 = min(0.0, queries.log2_confused(self.plan, counts))
         return [Risk("log2_false_match", "two different identifiers are taken for one", log2)]
 

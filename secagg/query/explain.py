@@ -35,8 +35,9 @@ from secagg.query.algebra import (
 )
 from secagg.query.encoding import as_decimal
 from secagg.query.held import HIDDEN
-from secagg.query.joint_run import QueryTerms, announced_counts, check, expected_cost
+from secagg.query.joint_run import QueryTerms, announced_counts, check, chosen_groups, expected_cost
 from secagg.query.local_sql import scalar
+from secagg.query.own_groups import OwnGroups
 from secagg.query.planner import ROWS, Combined, Local, Plan
 
 _SIGNS: Final[Mapping[str, str]] = {
@@ -79,14 +80,36 @@ def explain(plan: Plan, terms: QueryTerms, rows: Mapping[PartyId, int]) -> Expla
     """
     check(plan, terms)
     counts = announced_counts(plan, rows, terms.step)
+    groups = chosen_groups(plan, terms, counts)
     return Explanation(
-        tuple(tree(plan.root)),
+        tuple(tree(plan.root) if groups is None else _merged(groups)),
         tuple((owner, local.sql(owner)) for owner in plan.owners for local in plan.of(owner)),
-        tuple(_opened(plan, terms)),
+        (*_opened(plan, terms), *(_opened_by_merging(terms) if groups is not None else ())),
         None if plan.rules is None else tuple(map(str, plan.rules.grants)),
         counts,
         expected_cost(plan, terms, counts),
-        any(map(_sorts, relations(plan.root))),
+        groups is None and any(map(_sorts, relations(plan.root))),
+    )
+
+
+def _merged(groups: OwnGroups) -> Iterator[str]:
+    """Yield what is computed by `own_groups` in place of the joint plan."""
+    yield f"Open each row of a group that passes to its owner: {_names([f.name for f in groups.query.fields if f.opened])}"
+    tests = [
+        f"{one.name} {sign} {bound}"
+        for one in groups.query.fields
+        for sign, bound in (((">="), one.at_least), ("<", one.below))
+        if bound is not None
+    ]
+    yield f"`- Merge owners' sorted lists, add up by {groups.key}, and test: {', '.join(tests)}"
+    yield f"   `- {described(groups.local)}"
+
+
+def _opened_by_merging(terms: QueryTerms) -> Iterator[tuple[str, str]]:
+    yield "everybody", "whether the run must be repeated with a new key of the pseudonyms"
+    yield (
+        ", ".join(terms.computing),
+        "whether each owner's list is well-formed, and whose each place of the shuffled lists is, padding included",
     )
 
 

@@ -80,11 +80,16 @@ def held(relation: Relation, owner: str, *, is_dense: bool) -> Held:
 
 @dataclass(frozen=True)
 class _Found:
-    """A relation, what is known of its columns, and a number for each that equal columns share."""
+    """A relation, what is known of its columns, and a number for each that equal columns share.
+
+    Attributes:
+      unique: sets of columns, by their numbers, in which no two rows are equal.
+    """
 
     relation: Relation
     known: Mapping[str, Literal]
     numbers: Mapping[str, int]
+    unique: frozenset[frozenset[int]] = frozenset()
 
 
 class _Columns:
@@ -129,18 +134,22 @@ class _Columns:
                 }
                 numbers[name] = self._number(scalar(substituted(one, named)))
         known = {name: one for name, one in made if isinstance(one, Literal)}
-        return _Found(Project(below.relation, made), known, numbers)
+        return _Found(Project(below.relation, made), known, numbers, below.unique)
 
     def _aggregated(self, aggregate: Aggregate, below: _Found) -> _Found:
         known = {key: below.known[key] for key in aggregate.keys if key in below.known}
         numbers = {key: below.numbers[key] for key in aggregate.keys}
         has_rows = bool(aggregate.keys) and not self._is_dense
+        told_apart = frozenset(numbers[key] for key in aggregate.keys if key not in known)
+        is_one_row = has_rows and any(of <= told_apart for of in below.unique)
         for one in aggregate.aggregations:
             column = None if one.column is None else below.numbers[one.column]
             numbers[one.name] = self._number((one.function, column))
-            if (value := _known(one, below.known, has_rows=has_rows)) is not None:
+            if is_one_row and one.function == "count" and one.column is None:
+                known[one.name] = Literal(1, one.domain)
+            elif (value := _known(one, below.known, has_rows=has_rows)) is not None:
                 known[one.name] = value
-        return _Found(replace(aggregate, input=below.relation), known, numbers)
+        return _Found(replace(aggregate, input=below.relation), known, numbers, frozenset({told_apart}))
 
 
 def _place(domain: Domain, owner: str) -> Literal:

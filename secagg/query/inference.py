@@ -57,6 +57,7 @@ __all__ = [
 
 FRAC_BITS: Final = 20  # of quotients and means: about six decimals
 
+_ADDITIVE: Final = ("sum", "count", "count_distinct")  # over groups they add up to at most what all rows give
 _COMPARISONS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
 _SWAPPED: Final = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
@@ -168,7 +169,7 @@ def _is_sum_of_group(name: str, relation: Relation) -> bool:
             of = dict(expressions)[name]
             return isinstance(of, Ref) and _is_sum_of_group(of.name, below)
         case Aggregate(aggregations=aggregations):
-            return any(one.name == name and one.function in ("sum", "count") for one in aggregations)
+            return any(one.name == name and one.function in _ADDITIVE for one in aggregations)
         case _:
             return False
 

@@ -31,9 +31,11 @@ from secagg.mpc.arrays import Engine
 from secagg.mpc.arrays.dtypes import int64
 from secagg.mpc.arrays.keeping import Stages
 from secagg.mpc.arrays.rehearsal import RehearsingParty, cost, receive_nothing, share_nothing
-from secagg.mpc.engines import share_input_bytes
+from secagg.mpc.engines import costs_of, share_input_bytes
+from secagg.mpc.sorting.methods import sort_cost
 from secagg.network.simulated import simulate
 from secagg.party import SHARED, Party, PartyId
+from secagg.protocols import group_by
 from secagg.protocols.pseudonyms import agree_hash_key
 from secagg.protocols.row_counts import padded
 from secagg.query import planner, sql
@@ -43,6 +45,7 @@ from secagg.query.blocks import Block, blocks, out_of_range, share_rows, shared_
 from secagg.query.declaration import Declaration
 from secagg.query.encoding import Encoded, decode, log2_false_match
 from secagg.query.execute import Execution, check_computable
+from secagg.query.own_groups import OwnGroups, own_groups
 from secagg.query.owner import Prepared, Source, from_mapping, prepare
 from secagg.query.planner import Plan
 from secagg.query.results import Opened, Shape, open_checks, receive_rows, result_table
@@ -233,6 +236,8 @@ async def take_part(
       DataError: a key that was declared unique is not.
       RemoteProtocolError: a peer sent what the protocol forbids.
     """
+    if (groups := chosen_groups(plan, terms, announced.counts)) is not None:
+        return await groups.run(party, plan, announced, mine)
     resumes = party.checkpoints.resumes
     with party.phase("share"):
         key = None
@@ -402,6 +407,41 @@ _MOST_ROWS: Final = 1 << 32
 
 def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
     """Return what a query costs in which these row counts are announced, with what all parties send; sorts as expected."""
+    if (groups := chosen_groups(plan, terms, counts)) is not None:
+        return group_by.cost(groups.layout(counts), terms.parties)
+    return _joint_cost(plan, terms, counts)
+
+
+def chosen_groups(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> OwnGroups | None:
+    """Return the plan as one query on groups, where it is one and no party sends more than for the sorts of the joint plan.
+
+    That sorts all rows by group, and for each owner all rows and its own by identifier.
+    """
+    found = possible_groups(plan, terms)
+    if found is None:
+        return None
+    try:
+        layout = found.layout(counts)
+    except PlanError:  # too many rows for one table
+        return None
+    every = blocks(plan, counts)
+    rows, columns = sum(block.rows for block in every), 1 + len(found.local.shared)
+    sorts = [(rows, columns), *((rows + block.rows, columns + 1) for block in every)]
+    costs = costs_of(terms.computing)
+    joint = [sort_cost(costs, n, [1, 64], [8 * n] * k, elements=[64]) for n, k in sorts]
+    least = joint[0].then(*joint[1:])
+    sent = group_by.cost(layout, terms.parties)
+    return found if max(sent.payload_bytes.values()) <= max(least.payload_bytes.values()) else None
+
+
+def possible_groups(plan: Plan, terms: QueryTerms) -> OwnGroups | None:
+    """Return the plan as one query on groups, where it is one."""
+    if terms.receivers:
+        return None
+    return own_groups(plan, terms.computing, terms.about_own, terms.step)
+
+
+def _joint_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
     every = blocks(plan, counts)
 
     async def before(party: Party) -> None:
