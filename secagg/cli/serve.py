@@ -50,7 +50,7 @@ def serve(
     ] = "24h",
     home: HomeOption = None,
 ) -> None:
-    """Wait for approved jobs in this organisation's folder, and run them; show a page.
+    """Wait for approved jobs and run them; show a page.
 
     Jobs are the files in jobs/ of the folder. Each is run once it is approved, or as often as serve.toml says. A run that is
     interrupted goes on. Results and records are in runs/, what happened is in serve.log.
