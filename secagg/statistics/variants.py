@@ -42,6 +42,7 @@ _FINE: Final = FixedType(20)
 _INVERSE: Final = 28  # fractional bits of n / gg, which is below 2**8
 LEAST_OF_VARIANT: Final = 2.0**-8  # of gg / n, so that an effect is below 2**4
 LEAST_OF_TRAIT: Final = 2.0**-12  # of yy / n
+SCORE_UNIT: Final = 8.0  # by which weighted residuals are divided
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,14 @@ class Hits:
       effect: change of the moved trait for one more copy, in fixed(28).
       r2: in fixed(28).
       narrow: bools; the variant, or the trait, hardly varies beside the covariates, and the effect says nothing.
+      spread: yy / n, the mean square of what covariates do not explain of the trait, in fixed(30), shape ().
     """
 
     variant: SharedArray
     effect: SharedArray
     r2: SharedArray
     narrow: SharedArray
+    spread: SharedArray
 
 
 def with_ones(covariates: Any) -> NDArray[np.float64]:
@@ -102,27 +105,65 @@ def variant_sums(dosages: Any, covariates: Any, trait: Any) -> tuple[NDArray[np.
     return np.einsum("ij,ij->j", as_reals, as_reals).astype(np.int64), both.T @ as_reals
 
 
-def association(squares: SharedArray, products: SharedArray, moments: SharedArray, *, top: int) -> Hits:
+def score_columns(
+    covariates: Any, outcome: Any, probability: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return a hospital's weighted design, weighted residuals and weights, for the score test of a logistic regression.
+
+    With p the probabilities of a model without variants and w = p (1 - p), the score of a variant is g^T (y - p), and its
+    variance g^T W g less what the design explains. That is the regression of (y - p) / sqrt(w) on sqrt(w) g beside
+    sqrt(w) [1 | C]. Weights are 2 sqrt(w), and residuals are divided by 8, so that both lie in -1..1.
+
+    Args:
+      covariates: moved into -1..1; outcome: bools.
+
+    Raises:
+      RangeError: a probability below 1/65 or above 64/65.
+    """
+    p = np.asarray(probability, np.float64)
+    extreme = int(np.count_nonzero((p < 1 / 65) | (p > 64 / 65)))
+    if extreme:
+        raise RangeError(
+            f"{extreme} of {len(p)} patients have a probability below 1/65 or above 64/65 by the model without variants; "
+            "such an outcome is too rare for this test"
+        )
+    root = np.sqrt(p * (1 - p))
+    residual = (np.asarray(outcome, np.float64) - p) / root / SCORE_UNIT
+    weight = 2 * root
+    return with_ones(covariates) * weight[:, None], residual, weight
+
+
+def association(
+    squares: SharedArray,
+    products: SharedArray,
+    moments: SharedArray,
+    *,
+    top: int,
+    rows: SharedArray | None = None,
+) -> Hits:
     """Return the variants that explain most of the trait beside the covariates.
 
     Args:
-      squares: g^T g of all hospitals together, int64 (variants,).
+      squares: g^T g of all hospitals together, int64 (variants,); of weighted rows in fixed(30).
       products: [C | y]^T g in fixed(30), of shape (p + 2, variants).
       moments: [C | y]^T [C | y] in fixed(30), of shape (p + 2, p + 2).
       top: how many variants to return.
+      rows: their number, int64 of shape (), where rows are weighted and `moments` does not tell it.
     """
     q, variants = products.shape
     if moments.shape != (q, q) or squares.shape != (variants,):
         raise ShapeError(f"expected sums of one table, got {squares!r}, {products!r} and {moments!r}")
-    if products.dtype != FINEST or moments.dtype != FINEST or squares.dtype != int64:
-        raise UsageError("expected products and moments in fixed(30) and squares in int64")
+    if products.dtype != FINEST or moments.dtype != FINEST or squares.dtype not in (int64, FINEST):
+        raise UsageError("expected products and moments in fixed(30), and squares in int64 or fixed(30)")
     if not isinstance(top, int) or not 1 <= top <= variants:
         raise UsageError(f"expected 1 to {variants} variants to return, got {top!r}")
-    n = shortened_count(moments)
+    n = shortened_count(moments) if rows is None else rows
+    if squares.dtype == int64:
+        squares = read_as(squares * np.int64(1 << FINEST.frac_bits), FINEST)
     one_over = inverse(n)
     # Halved, so that sums of dosages are within the rows; and quartered, so that those of squares are.
     cross = mean(truncated(products * 2, FixedType(29)).astype(FINEST), n * 4, inverse(n * 4)) * 2
-    own = mean(read_as(squares * np.int64(1 << FINEST.frac_bits), FINEST), n * 4, inverse(n * 4)) * 4
+    own = mean(squares, n * 4, inverse(n * 4)) * 4
     second = mean(moments, n, one_over)
     matrix, with_trait = second[:-1, :-1], second[:-1, -1:]
     solved = factor(truncated(matrix, REFINEMENT)).solve(
@@ -139,7 +180,7 @@ def association(squares: SharedArray, products: SharedArray, moments: SharedArra
     r2 = product(product(effect, gy, FINEST), inverse_yy, FixedType(_INVERSE))
     places: SharedArray = squares.engine.public(np.arange(variants))
     found = sort_by([r2], [places, effect, r2, ~varies], descending=True, first=top)
-    return Hits(*found)
+    return Hits(*found, spread=yy)
 
 
 def _inverse(x: SharedArray) -> SharedArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -381,3 +382,50 @@ def test_what_is_not_told_is_zero_when_it_is_opened(monkeypatch):
         own["patients"] = {"patient": own["patients"]["patient"]}
     compared(CORRELATION, CORRELATION.Parameters(("age", "prio"), (0, 0), (60, 30), 1000), tables)
     assert not any(column.any() for column in opened["correlation"])
+
+
+def with_genotypes(outcome, age, dosages, names):
+    """Return each hospital's tables for an association study."""
+    tables = with_covariates(ROSSI["week"], EVENT, np.column_stack([outcome, age]), ("trait", "age"), AT)
+    for name, rows in AT.items():
+        who = [f"p{i}" for i in rows]
+        tables[name] = {
+            "patients": {"patient": strings(who)},
+            "covariates": tables[name]["covariates"],
+            "genotypes": {
+                "patient": strings(who * len(names)),
+                "variant": strings([variant for variant in names for _ in rows]),
+                "dosage": dosages[rows].T.reshape(-1),
+            },
+        }
+    return tables
+
+
+def test_variants_of_an_outcome_are_ranked_by_the_score_test_of_logistic_regression():
+    rng = np.random.default_rng(8)
+    names = ("rs1", "rs2", "rs3", "rs4")
+    dosages = rng.binomial(2, 0.4, (len(ROSSI), 4))
+    age = ROSSI["age"].to_numpy(float)
+    outcome = (rng.random(len(age)) < 1 / (1 + np.exp(1.5 - 0.9 * dosages[:, 2]))).astype(float)
+    null = sm.GLM(outcome, sm.add_constant(age), family=sm.families.Binomial()).fit(tol=1e-12)
+    parameters = ASSOCIATION.Parameters(
+        trait_high=1, high=(60,), variants=names, top=2, null_model=tuple(map(float, null.params))
+    )
+    tables = with_genotypes(outcome, age, dosages, names)
+    found = compared(ASSOCIATION, parameters, tables)
+    assert found[0][0] == "rs3"
+    for variant, effect, error, p, n in found:
+        g = dosages[:, names.index(variant)].astype(float)
+        chi_square, expected, _ = null.model.score_test(null.params, exog_extra=g[:, None])
+        assert float(p) == pytest.approx(float(np.ravel(expected)[0]), abs=1e-6)
+        assert (float(effect) / float(error)) ** 2 == pytest.approx(float(np.ravel(chi_square)[0]), rel=1e-4)
+        assert n == len(ROSSI)
+    with pytest.raises(PlanError, match="coefficient for each of 1 covariates in null_model, got 3"):
+        ASSOCIATION.check(
+            msgspec.structs.replace(parameters, null_model=(1, 2, 3)), terms_of(HOSPITALS, COMPUTING)
+        )
+    with pytest.raises(RangeError, match="below 1/65 or above 64/65"):
+        ASSOCIATION.local(msgspec.structs.replace(parameters, null_model=(9, 0)), tables["oak"])
+    wrong = with_genotypes(outcome / 2, age, dosages, names)
+    with pytest.raises(DataError, match="trait: expected 0 or 1 of each of"):
+        ASSOCIATION.local(parameters, wrong["yew"])
