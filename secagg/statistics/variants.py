@@ -179,8 +179,9 @@ def association(
     effect = product(gy, inverse_gg, FixedType(_INVERSE))
     r2 = product(product(effect, gy, FINEST), inverse_yy, FixedType(_INVERSE))
     places: SharedArray = squares.engine.public(np.arange(variants))
-    found = sort_by([r2], [places, effect, r2, ~varies], descending=True, first=top)
-    return Hits(*found, spread=yy)
+    columns = [places, effect, r2, ~varies]
+    variant, effect, r2, narrow = sort_by([r2], columns, descending=True, first=top)
+    return Hits(variant, effect, r2, narrow, yy)
 
 
 def _inverse(x: SharedArray) -> SharedArray:
