@@ -459,6 +459,29 @@ def test_a_session_that_comes_twice_in_a_log_is_refused(two_runs: Parties) -> No
         rewritten(log, identity, twice)
 
 
+def test_a_party_that_learns_later_that_its_run_was_complete_notes_both_ends(two_runs: Parties) -> None:
+    whole, identity = verified(two_runs, "outsider"), two_runs.identities["outsider"]
+    end = json.loads(whole.entries[4].line)
+    common = {"entry", "time", "party", "previous", "certificate", "signature", "event"}
+    body = {name: value for name, value in end.items() if name not in common}
+    failed = {**body, "outcome": "failed", "opened": None, "record": "0" * 64}
+    del failed["links"]["bank_a"]["received"]
+
+    def ended(number: int, content: dict[str, Any]) -> None:
+        if number in (4, 5):
+            content.clear()
+            own = {"entry": number, "time": "t", "party": "outsider", "event": END}
+            content.update({**own, **(failed if number == 4 else {**body, "links": {}})})
+
+    late = rewritten(whole, identity, ended)
+    assert [run.outcome for run in late.runs] == ["complete", "complete"]
+    check_record(late, read_record(two_runs.records[1]["outsider"]))
+    found = comparison(two_runs, late)
+    assert not [
+        one for one in found.findings if "statement" not in one.what and "log does not" not in one.what
+    ]
+
+
 # What an auditor gets.
 
 

@@ -111,7 +111,7 @@ def _equal(session: str, runs: Mapping[str, Run]) -> Iterator[Finding]:
     for field, what in _EQUAL.items():
         words: dict[bytes, list[str]] = {}
         for name, run in runs.items():
-            for entry in (run.start, run.end):
+            for entry in (run.start, *run.ends):
                 if entry is None or field not in entry.content or _left_open(entry, field):
                     continue
                 words.setdefault(spelt({field: entry.content[field]}), []).append(name)
@@ -174,7 +174,8 @@ def _links(session: str, runs: Mapping[str, Run]) -> tuple[int, list[Finding], l
                 continue
             sent = _way(runs[sender], receiver, "sent")
             received = _way(runs[receiver], sender, "received")
-            whole = runs[sender].outcome == runs[receiver].outcome == COMPLETE
+            ends = (runs[sender].counted, runs[receiver].counted)
+            whole = all(end is not None and end.content.get("outcome") == COMPLETE for end in ends)
             pair = f"what {sender} sent and {receiver} received"
             if sent is None or received is None:
                 left.append(
@@ -195,7 +196,7 @@ def _links(session: str, runs: Mapping[str, Run]) -> tuple[int, list[Finding], l
 
 def _way(run: Run, peer: str, which: str) -> tuple[int, str] | None:
     """Return messages and digest of one way of a link, where the log has them."""
-    links = _mapping(None if run.end is None else run.end.content.get("links"))
+    links = _mapping(None if run.counted is None else run.counted.content.get("links"))
     way = _mapping(_mapping(links.get(peer)).get(which))
     messages, digest = way.get("messages"), way.get("sha256")
     return (messages, digest) if type(messages) is int and isinstance(digest, str) else None

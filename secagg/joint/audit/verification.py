@@ -28,12 +28,23 @@ class Run:
 
     Attributes:
       start: its entry before anything was shared; None where the run ended before.
-      end: None where the party's program was ended from outside, or runs still.
+      ends: none where the party's program was ended from outside, or runs still. A party that learns only later that its
+        run was complete notes that too.
     """
 
     session: str
     start: Entry | None
-    end: Entry | None
+    ends: tuple[Entry, ...]
+
+    @property
+    def end(self) -> Entry | None:
+        """Return its last entry."""
+        return self.ends[-1] if self.ends else None
+
+    @property
+    def counted(self) -> Entry | None:
+        """Return the last of its ends that has digests of what passed over links."""
+        return next((entry for entry in reversed(self.ends) if entry.content.get("links")), None)
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -122,14 +133,16 @@ def check_record(log: VerifiedLog, record: Mapping[str, Any]) -> Run:
       AuthenticationError: the log does not have it, or has another one.
     """
     run = log.run_of(str(record.get("session")))
-    if run is None or run.end is None or record.get("party") != log.party:
+    if run is None or not run.ends or record.get("party") != log.party:
         raise AuthenticationError(
             f"{log.party}'s log has no end of the run that the record is of; is it the record of {log.party}?",
             peer=log.party,
         )
-    if run.end.content.get("record") != record_digest(record):
+    digest = record_digest(record)
+    if all(entry.content.get("record") != digest for entry in run.ends):
         raise AuthenticationError(
-            f"the record is another one than {log.party}'s log has in entry {run.end.number}", peer=log.party
+            f"the record is another one than {log.party}'s log has in entry {run.ends[-1].number}",
+            peer=log.party,
         )
     return run
 
@@ -158,13 +171,15 @@ def _runs(log: Entries) -> tuple[Run, ...]:
                 f"{log.path}, entry {entry.number}, is of a run, and has no session and fingerprint of a job",
                 peer=str(entry.content["party"]),
             )
-        known = runs.get(session, Run(session, None, None))
-        if known.end is not None or (entry.event == START and known.start is not None):
+        known = runs.get(session, Run(session, None, ()))
+        if entry.event == START and (known.start is not None or known.ends):
             raise AuthenticationError(
                 f"{log.path}, entry {entry.number}, tells of session {session[:16]} again; a session is never the same "
                 "again, so the log was put together by hand",
                 peer=str(entry.content["party"]),
             )
-        started = entry if entry.event == START else known.start
-        runs[session] = Run(session, started, entry if entry.event == END else None)
+        if entry.event == START:
+            runs[session] = Run(session, entry, ())
+        else:
+            runs[session] = Run(session, known.start, (*known.ends, entry))
     return tuple(runs.values())
