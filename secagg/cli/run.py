@@ -299,6 +299,8 @@ def _left_out(screened: dict[str, Any]) -> Iterator[str]:
     for table, rows in screened.get("excluded", {}).items():
         if rows:
             yield f"{table}: {rows} rows left out by exclusion lists"
+    for name in screened.get("idle_lists", ()):
+        yield f"the exclusion list {name} is about no column of this job; see that none is misspelt"
     for table, counts in screened.get("suppressed", {}).items():
         if counts["rows"]:
             yield f"{table}: {counts['rows']} rows suppressed as too few alike"

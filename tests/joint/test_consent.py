@@ -138,6 +138,13 @@ def test_a_list_about_a_column_that_a_table_does_not_have_refuses_the_run(homes:
         ConsentGate(homes["north"]).ready(make_job(), "north")
 
 
+def test_a_list_that_leaves_nobody_out_of_a_job_is_named(homes: dict[str, Home]) -> None:
+    excluded(homes["north"], "a", columns=["costumer"])
+    gate = ConsentGate(homes["north"])
+    gate.admit(make_job(), "north", make_tables(["a"]))
+    assert gate.described()["idle_lists"] == ["removed (costumer)"]
+
+
 def test_all_identifier_columns_that_a_list_names_are_looked_at(homes: dict[str, Home]) -> None:
     schema = Schema(sender=Identifier(), beneficiary=Identifier(), amount=Money())
     table = {
@@ -382,6 +389,9 @@ def test_somebody_who_was_not_there_is_shown_to_be_absent_and_somebody_who_was_c
     with pytest.raises(AuthenticationError, match="committed to before the run"):
         check_absence(other.absence(one), stated, one)
     opening = proof.openings[columns[0]]
+    for room in (0, 3, 1 << 70):
+        with pytest.raises(AuthenticationError, match="persons stood in"):
+            check_absence(proof, msgspec.structs.replace(stated, room=room), nobody)
     for wrong in (
         msgspec.structs.replace(opening, blind=bytes(16)),
         msgspec.structs.replace(opening, path=opening.path[:-1]),

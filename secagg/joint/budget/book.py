@@ -255,7 +255,7 @@ class Book:
         again = (
             f"{me} decides whether to set another with `secagg budget set {grant.data_set} {grant.pattern}`"
         )
-        if grant.closed:
+        if grant.closed and (new or grant.runs is not None):
             raise BudgetError(f"{name} is taken as spent since its record was begun anew; {again}")
         if grant.runs is not None and len(self.ran(grant)) >= grant.runs:
             raise BudgetError(f"{name} is spent: {grant.runs} runs were allowed and made; {again}")

@@ -34,6 +34,7 @@ __all__ = ["Absence", "Cells", "Opening", "Root", "check_absence"]
 _MARKS: Final = 11
 _CELLS_EACH: Final = 16
 _LEAST: Final = 1 << 10  # persons for which there is room at least, so that small numbers look alike
+_MOST: Final = 1 << 40
 _BLIND: Final = 16
 _ARITY: Final = 16
 _CHUNK: Final = _ARITY**4  # cells whose tree is made at once
@@ -183,7 +184,7 @@ def check_absence(proof: Absence, stated: Root, spelt: Mapping[str, str]) -> Non
     if not hmac.compare_digest(hashlib.sha256(proof.key).digest(), stated.key_digest):
         raise AuthenticationError("the proof's key is not the one that was committed to before the run")
     if (
-        stated.room < 1
+        not 1 <= stated.room <= _MOST
         or stated.room & (stated.room - 1)
         or not spelt
         or proof.openings.keys() != spelt.keys()

@@ -84,6 +84,7 @@ class ConsentGate:
         self._policy = PrivacyPolicy.of(home)
         self._read: Tables = {}
         self._excluded: dict[str, int] = {}
+        self._idle: list[str] = []
         self._suppressed: dict[str, dict[str, int]] = {}
         self._checked: dict[str, Check] = {}
         self._populations: dict[str, Population] | None = None
@@ -119,7 +120,7 @@ class ConsentGate:
                 )
         with self._home.transaction() as connection:
             exclusions = Exclusions(connection)
-        kept = exclusions.kept(tables, inputs, data)
+        kept, self._idle = exclusions.kept(tables, inputs, data), exclusions.idle(inputs)
         self._excluded = {table: int(np.count_nonzero(~keep)) for table, keep in kept.items()}
         self._read = {table: taken(columns, kept[table]) for table, columns in tables.items()}
         own = job.pattern_at(me).inputs
@@ -217,7 +218,11 @@ class ConsentGate:
 
     def described(self) -> dict[str, Any]:
         """Return exact numbers, for the record's private part."""
-        return {"excluded": dict(self._excluded), "suppressed": dict(self._suppressed)}
+        return {
+            "excluded": dict(self._excluded),
+            "idle_lists": list(self._idle),
+            "suppressed": dict(self._suppressed),
+        }
 
     def _noted(self, table: str, asked: Anonymity, *, rows: int, cells: int) -> None:
         counts = self._suppressed.setdefault(table, {"rows": 0, "rows_with_cells": 0})

@@ -193,6 +193,15 @@ class Exclusions:
                         f"{', '.join(inputs[table].identifiers) or 'none'}; correct the list"
                     )
 
+    def idle(self, inputs: Mapping[str, Schema]) -> list[str]:
+        """Return the lists that are about no column of a job, and so leave nobody out of it."""
+        columns = [(table, name) for table, schema in inputs.items() for name in schema.identifiers]
+        return [
+            f"{one.name} ({', '.join(one.columns)})"
+            for one in self._lists
+            if not any(one.is_about(table, name) for table, name in columns)
+        ]
+
     def kept(
         self, tables: Tables, inputs: Mapping[str, Schema], data: Conventions
     ) -> dict[str, NDArray[np.bool_]]:

@@ -69,7 +69,12 @@ def was_there(
     key, found = key_for(connection, "population"), []
     for column, spelt in _spelt(statement.columns, text).items():
         digest = np.frombuffer(person_digest(spelt.encode(errors="surrogatepass"), key), "<u8")
-        if np.isin(digest, persons[column.partition(".")[0]]).any():
+        held = persons.get(column.partition(".")[0])
+        if held is None:
+            raise UsageError(
+                f"this folder's memory of the run has no {column}; is it the record of the party's own run?"
+            )
+        if np.isin(digest, held).any():
             found.append(column)
     return found
 
@@ -112,10 +117,14 @@ def check_proof(
         raise AuthenticationError("the proof is about another run than the record", peer=proof.party)
     statement = stated(record, proof.party)
     if certificate is not None:
+        try:
+            session, job = bytes.fromhex(proof.session), bytes.fromhex(str(record.get("digest")))
+        except ValueError:
+            raise AuthenticationError("the record names no session and no job", peer=proof.party) from None
         check_statements(
             from_record(record["gates"][proof.party]),
-            session=bytes.fromhex(proof.session),
-            job=bytes.fromhex(str(record.get("digest"))),
+            session=session,
+            job=job,
             key=certificate.public_key(),
             peer=proof.party,
         )
