@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,33 @@ def test_a_job_file_that_others_wrote_is_shown_as_text(client: Client, members: 
     answer = client.post("/add", data={"token": token}, files={"job": ("j.toml", text.encode())})
     assert answer.status_code == 400
     assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "named", ['sql = "../keys/page.key"', 'tables = "/etc/passwd"', '[rules]\nnorth = "../policy.toml"']
+)
+def test_a_job_that_is_added_reads_no_file_of_this_machine(
+    client: Client, members: Members, named: str
+) -> None:
+    token, text = come_in(client), JOB.replace('pattern = "structuring"', named)
+    answer = client.post("/add", data={"token": token}, files={"job": ("j.toml", text.encode())})
+    assert "holds all texts itself" in answer.text
+    assert not list(members.homes["north"].jobs.iterdir())
+
+
+def test_a_run_that_had_ended_while_nobody_looked_is_done_and_another_one_goes_on(
+    supervisor: Supervisor, members: Members
+) -> None:
+    propose(members)
+    supervisor.step()
+    (known,) = supervisor.states.all()
+    for outcome, becomes in (("failed", State.approved), ("complete", State.done)):
+        folder = members.homes["north"].runs / "large-cash" / outcome
+        folder.mkdir(parents=True)
+        (folder / "north.large-cash.json").write_text(json.dumps({"outcome": outcome}))
+        supervisor.states.put(replace(known, state=State.running, folder=f"large-cash/{outcome}"))
+        supervisor._recover()
+        assert supervisor.states.all()[0].state is becomes
 
 
 def test_a_wrong_password_and_a_job_that_changed_meanwhile_approve_nothing(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -39,6 +40,7 @@ from secagg.joint.serve.guard import COOKIE, HEADERS, SESSION_S, Guard, NotAllow
 from secagg.joint.serve.supervisor import Supervisor
 from secagg.network.identity import read_certificate
 from secagg.printable import printable
+from secagg.toml_files import parse_toml
 
 _MOST_BYTES: Final = 1 << 20  # of a form
 Handler = Callable[[Request], Awaitable[Response]]
@@ -210,6 +212,7 @@ class Page:
     def _kept(self, content: bytes) -> str:
         """Write a job file into the home, under the job's own name, and return that."""
         home = self._supervisor.home
+        _check_whole(content)
         unread = home.jobs / ".added"
         unread.unlink(missing_ok=True)
         write_file(unread, content, mode=0o600)
@@ -269,6 +272,32 @@ class Page:
     async def _log(self, request: Request) -> Response:
         return self._shown(
             "log.html", request.state.session, lines=list(reversed(self._supervisor.events.latest))
+        )
+
+
+def _check_whole(content: bytes) -> None:
+    """Refuse a job file that names other files: who adds it here shall read none of this machine's.
+
+    Raises:
+      UsageError: it is no job file, or not whole.
+    """
+    try:
+        plain = parse_toml(content.decode("utf-8"), file=Path("the job file"), kind=UsageError)
+    except UnicodeDecodeError:
+        raise UsageError("expected a job file in UTF-8") from None
+    parties, rules = plain.get("parties", []), plain.get("rules", {})
+    texts = {name: plain[name] for name in ("sql", "tables") if name in plain}
+    texts |= {f"rules.{name}": text for name, text in (rules if isinstance(rules, dict) else {}).items()}
+    texts |= {
+        f"{party.get('name')}'s certificate": party["certificate"]
+        for party in (parties if isinstance(parties, list) else [])
+        if isinstance(party, dict) and "certificate" in party
+    }
+    named = [name for name, text in texts.items() if not (isinstance(text, str) and "\n" in text)]
+    if named:
+        raise UsageError(
+            f"a job that is added here holds all texts itself; it names files for {', '.join(named)}. Ask its author for "
+            "one with the texts in it, or have the files put into the folder jobs"
         )
 
 

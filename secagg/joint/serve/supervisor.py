@@ -125,10 +125,19 @@ class Supervisor:
         """Take up what an earlier process left under way."""
         for known in self.states.all():
             if known.state in (State.waiting, State.running):
-                if any((self.home.runs / known.folder).glob(f"{self.me}.*.json")) and known.folder:
+                if known.folder and self._is_complete(self.home.runs / known.folder):
                     self._put(known, State.done)
                 else:
                     self._put(replace(known, due=now()), State.approved, "was interrupted, and goes on")
+
+    def _is_complete(self, folder: Path) -> bool:
+        """Return whether a run has left its result."""
+        for path in folder.glob(f"{self.me}.*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                record = json.loads(path.read_bytes())
+                if isinstance(record, dict) and record.get("outcome") == "complete":
+                    return True
+        return False
 
     def step(self) -> None:
         """Look at all jobs and at the run under way, and begin, end or stop a run."""
