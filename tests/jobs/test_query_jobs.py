@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from costs import measured
+from interrupted import Interrupted
 from secagg.errors import DataError, JobError, UsageError
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
@@ -20,7 +21,7 @@ from secagg.jobs.local import run_locally
 from secagg.jobs.results import check_result, result_csv
 from secagg.jobs.run import Part
 from secagg.network.identity import create_identity
-from secagg.network.simulated import simulate
+from secagg.network.simulated import Fault, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -153,6 +154,19 @@ def test_each_owner_is_told_the_rows_about_its_own_identifiers_and_those_who_are
     assert [(one.to, one.each_its_own) for one in job.disclosures() if "result" in one.what] == [
         *([(("west",), False)] if role else []), (owners, True)
     ]  # fmt: skip
+
+
+def test_a_query_that_is_interrupted_goes_on_to_the_same_rows(folder: Path, tmp_path: Path) -> None:
+    job = job_of(folder, JOINED)
+    tables = {name: one() for name, one in read(job, folder).items()}
+    (tmp_path / "checkpoints").mkdir()
+    run = Interrupted(job, tables, tmp_path / "checkpoints")
+    run.start([Fault("crash", 140, sender="south")])
+    told = run.told(run.start())
+    assert set(run.places().values()) == {"compute"}
+    pooled = job.pattern.reference(job.parameters, job.terms, tables)
+    for name, rows in told.items():  # who has no row of somebody is not told who it is
+        assert in_any_order(row[1:] for row in rows) == in_any_order(row[1:] for row in pooled[name])
 
 
 def test_a_query_without_sorts_costs_what_is_declared(folder: Path) -> None:
