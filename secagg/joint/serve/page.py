@@ -286,7 +286,7 @@ def _check_whole(content: bytes) -> None:
     except UnicodeDecodeError:
         raise UsageError("expected a job file in UTF-8") from None
     parties, rules = plain.get("parties", []), plain.get("rules", {})
-    texts = {name: plain[name] for name in ("sql", "tables") if name in plain}
+    texts: dict[str, object] = {name: plain[name] for name in ("sql", "tables") if name in plain}
     texts |= {f"rules.{name}": text for name, text in (rules if isinstance(rules, dict) else {}).items()}
     texts |= {
         f"{party.get('name')}'s certificate": party["certificate"]
