@@ -132,11 +132,13 @@ def linked(
     """
     inverses, found = _inverses(), []
     for block, (rows, columns) in enumerate(zip(left, right, strict=True)):
+        filled = [(j, other) for j, other in enumerate(columns) if other]
         close = [
             (-len(one & other) * int(inverses[len(one), len(other)]), i, j)
             for i, one in enumerate(rows)
-            for j, other in enumerate(columns)
-            if one and other and 200 * len(one & other) >= threshold * (len(one) + len(other))
+            if one
+            for j, other in filled
+            if 200 * len(one & other) >= threshold * (len(one) + len(other))
         ]
         close.sort(reverse=True)  # so that of each record the first pair is the last that is kept
         of_rows, of_columns = {pair[1]: pair for pair in close}, {pair[2]: pair for pair in close}
