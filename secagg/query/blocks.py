@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError
 from secagg.mpc.arrays import Engine, SharedArray, moves
 from secagg.mpc.arrays.arithmetic import is_negative
-from secagg.mpc.arrays.dtypes import BoolType
 from secagg.mpc.arrays.outside import share_with
 from secagg.mpc.tables import Column, Table
 from secagg.party import Party, PartyId
@@ -124,7 +123,7 @@ def shared_table(
         null = None
         if of.nullable:
             null, bit = bits[bit], bit + 1
-        shared[of.name] = _where_possible(block, Column(values, null))
+        shared[of.name] = Column(values, null)
     columns = {}
     for of in block.local.fields:
         if of.name in block.held.known:
@@ -138,22 +137,6 @@ def _known(engine: Engine, of: Field, value: int | str | None, rows: int) -> Col
     kind = bool if of.kind == "boolean" else np.int64
     null = engine.public(np.full(rows, value is None)) if of.nullable else None
     return Column(engine.public(np.full(rows, int(value or 0), kind)), null)
-
-
-def _where_possible(block: Block, column: Column) -> Column:
-    """Return a column of a dense group-by without the groups that lie at other organisations."""
-    possible = np.ones(block.rows, bool)
-    for key, (each, null) in zip(block.local.keys, combinations(block.local.keys), strict=True):
-        if (known := block.held.known.get(key.name)) is not None:
-            possible &= null if known.value is None else ~null & (each == known.value)
-    if possible.all():
-        return column
-    kept = (
-        column.values & possible
-        if isinstance(column.dtype, BoolType)
-        else column.values * possible.astype(np.int64)
-    )
-    return Column(kept, None if column.null is None else column.null | ~possible)
 
 
 def out_of_range(block: Block, table: Table) -> SharedArray | None:

@@ -39,11 +39,11 @@ def held(organisation, amounts):
     }
 
 
-def largest(part):
-    """Write the largest number that the plan allows into all columns, true into all bits, and no NULL."""
+def largest(part, only=""):
+    """Write the largest number that the plan allows into columns, true into all bits, and no NULL."""
     columns = tuple(
         column
-        if column.of.kind in ("identifier", "category")
+        if column.of.kind in ("identifier", "category") or not column.of.name.startswith(only)
         else replace(
             column,
             values=np.full_like(column.values, 1 if column.of.kind == "boolean" else column.of.high),
@@ -54,9 +54,10 @@ def largest(part):
     return replace(part, columns=columns)
 
 
-def told(query, bounds, amounts, liar, receivers, columns=COLUMNS):
+def told(query, bounds, amounts, liar, receivers, columns=COLUMNS, only=""):
     """Return what receivers are told, where one owner writes the largest numbers that it may."""
-    plan = plan_query(query, DECLARATION, receivers, all_rules(bounds, columns))
+    rules = None if bounds is None else all_rules(bounds, columns)
+    plan = plan_query(query, DECLARATION, receivers, rules)
     parties = tuple(dict.fromkeys([*ORGANISATIONS, *receivers]))
     terms = QueryTerms(parties, ORGANISATIONS, receivers)
     prepared = {
@@ -64,7 +65,9 @@ def told(query, bounds, amounts, liar, receivers, columns=COLUMNS):
         for one in ORGANISATIONS
     }
     if liar is not None:
-        prepared[liar] = replace(prepared[liar], parts=tuple(map(largest, prepared[liar].parts)))
+        prepared[liar] = replace(
+            prepared[liar], parts=tuple(largest(part, only) for part in prepared[liar].parts)
+        )
 
     async def program(party):
         mine = prepared.get(party.me)
@@ -95,6 +98,16 @@ def test_a_receiver_s_made_up_sizes_hide_no_dominance_of_others(query):
         assert len(told(query, bounds, amounts, liar, ("west",), columns)) == rows
 
 
+def test_an_owner_that_receives_nothing_gives_no_size_that_its_numbers_have_not():
+    amounts = {"north": [90, 2, 2], "south": [3, 3], "west": []}
+    columns = COLUMNS.replace("amount = {", "amount = {arithmetic = true, ").replace(
+        "fee = {", "fee = {arithmetic = true, "
+    )
+    bounds = "smallest_group = 2\ndominance = {percent = 80}"
+    for query in (BY_CITY, SIGNED):
+        assert told(query, bounds, amounts, "south", ("lab",), columns, only="#rules.size") == []
+
+
 def test_no_owner_shares_where_its_rows_lie_or_how_many_rows_others_have():
     rules = all_rules("smallest_group = 3\npersons = 'customer'\nsmallest_organisations = 2")
     plan = plan_query(IN_CASES, DECLARATION, ("west",), rules)
@@ -102,3 +115,11 @@ def test_no_owner_shares_where_its_rows_lie_or_how_many_rows_others_have():
         for owner in ORGANISATIONS:
             assert not any(f"'{one}'" in local.sql(owner) for one in ORGANISATIONS)
             assert sum(one.value == 1 for one in local.held[owner].known.values()) >= 1  # its own rows
+
+
+def test_no_owner_adds_to_the_groups_of_another_one():
+    amounts = {"north": [1, 2], "south": [3], "west": [4] * 6}
+    found = told("SELECT org, count(*) AS n FROM payments GROUP BY org", None, amounts, "west", ("lab",))
+    assert dict(found)["north"] == 2
+    assert dict(found)["south"] == 1
+    assert dict(found)["west"] > 6
