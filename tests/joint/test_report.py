@@ -27,7 +27,7 @@ from secagg.joint.consent import gate as consent_gate
 from secagg.joint.report.contents import Answer, Report, load_report
 from secagg.joint.report.page import render
 from secagg.joint.report.plots import bars, curves
-from secagg.joint.report.stated import stated_by_gate
+from secagg.joint.report.stated import screened_lines, stated_by_gate
 from secagg.patterns.pattern import Spending
 
 HOSTILE = (
@@ -383,6 +383,15 @@ def test_statements_are_told_in_words_and_what_is_not_understood_by_its_digest()
     assert lines["audit"] == ("log of 1 entries, head 0707070707070707",)
     assert lines["other"] == ("a: 02",)
     assert lines["resume"][0].startswith("1 bytes, SHA-256")
+
+
+def test_what_a_partys_own_gates_left_out_is_told_to_it_alone(parties: Parties, tmp_path: Path) -> None:
+    screened = {"consent": {"excluded": {"t": 3}, "suppressed": {"t": {"rows": 1, "rows_with_cells": 2}}}}
+    lines = screened_lines(screened)
+    assert lines == ("t: 3 rows left out by exclusion lists", "t: 1 rows suppressed, and cells of 2 more")
+    report = replace(reported(parties), screened=lines)
+    assert all(line in render(report) for line in lines)
+    assert reported(parties, with_result=False).screened == ()
 
 
 # The command.

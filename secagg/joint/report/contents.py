@@ -23,7 +23,7 @@ from secagg.files import file_digest, read_file
 from secagg.jobs.signature import read_record, recorded_files, verify_record, with_private_part
 from secagg.joint.audit.bundle import read_bundle
 from secagg.joint.audit.verification import check_record
-from secagg.joint.report.stated import Stated, stated_by_gate
+from secagg.joint.report.stated import Stated, screened_lines, stated_by_gate
 from secagg.network.identity import fingerprint
 
 _MAX_RESULT_BYTES: Final = 1 << 28
@@ -121,6 +121,7 @@ class Report:
     total: Phase | None
     peers: tuple[Peer, ...]
     stated: tuple[Stated, ...]
+    screened: tuple[str, ...]
     checks: tuple[Check, ...]
 
     @property
@@ -266,6 +267,7 @@ def _report(record: Mapping[str, Any], answer: Answer | None, note: str, checks:
         total=None if ledger["total"] is None else _phase("all", ledger["total"]),
         peers=tuple(peers),
         stated=stated_by_gate(record.get("gates") or {}),
+        screened=screened_lines(record.get("screened") or {}),
         checks=tuple(checks),
     )
 

@@ -41,6 +41,22 @@ def stated_by_gate(gates: Mapping[str, Any]) -> tuple[Stated, ...]:
     return tuple(sorted(found, key=lambda one: (one.gate, one.party)))
 
 
+def screened_lines(screened: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a party's own gates left out of its rows; `screened` is that of the private part of a run record.
+
+    Raises:
+      TypeError, AttributeError, KeyError: it is none.
+    """
+    lines = []
+    for said in screened.values():
+        for table, rows in (said.get("excluded") or {}).items():
+            lines.append(f"{table}: {int(rows)} rows left out by exclusion lists")
+        for table, counts in (said.get("suppressed") or {}).items():
+            cells = int(counts["rows_with_cells"])
+            lines.append(f"{table}: {int(counts['rows'])} rows suppressed, and cells of {cells} more")
+    return tuple(lines)
+
+
 def _lines(gate: str, encoded: Any) -> tuple[str, ...]:
     try:
         statement = base64.b64decode(encoded, validate=True)
