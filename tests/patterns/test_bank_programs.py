@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from bank_tables import terms_of
 from program_runs import played, strings
 from secagg.errors import DataError, PlanError, RangeError
+from secagg.patterns.banking.joint_scoring import model_from_json
 from secagg.patterns.pattern import Terms
 from secagg.patterns.registry import find
 
@@ -192,3 +196,30 @@ def test_an_altered_program_does_not_reach_a_bound_on_organisations_by_rows_of_i
     assert all("twice" in str(outcome.errors[n]) for n in BANKS)
     honest["a"] = honest["b"]
     assert not played(pattern, pattern.Parameters(**parameters), honest, BANKS).errors
+
+
+def test_a_model_that_scikit_learn_fitted_becomes_parameters():
+    x = np.array([[0, 1], [1, 0], [2, 2], [3, 1], [0, 0], [4, 3]])
+    fitted = LogisticRegression().fit(x, [0, 0, 1, 1, 0, 1])
+    kept = {"coef_": fitted.coef_.tolist(), "intercept_": fitted.intercept_.tolist(), "n_iter_": [7]}
+    model = model_from_json(json.dumps({"feature_names_in_": ["defaults", "loans"], **kept}), min_points=3)
+    points = x @ list(model.weights.values()) + model.intercept
+    # Each weight is rounded by at most half a point, and so is the intercept.
+    assert np.abs(points - 1000 * fitted.decision_function(x)).max() <= 0.5 * (1 + 4 + 3)
+    assert (list(model.weights), model.min_points) == (["defaults", "loans"], 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{}", "expected a JSON object with feature_names_in_"),
+        ('{"feature_names_in_": ["a"], "coef_": [1, 2]}', "one coefficient for each of 1 different features"),
+        ('{"feature_names_in_": ["a"], "coef_": [[1], [2]]}', "a model of several classes is not scored"),
+        ('{"feature_names_in_": ["a"], "coef_": [1, [2]]}', "expected a JSON object"),
+        ('{"feature_names_in_": ["a"], "coef_": [1e9]}', "take fewer points a unit"),
+        ('{"feature_names_in_": ["a"], "coef_": [NaN]}', "expected a JSON object"),
+    ],
+)
+def test_what_is_no_linear_model_is_refused(text, says):
+    with pytest.raises(PlanError, match=says):
+        model_from_json(text)

@@ -42,6 +42,51 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_organisations: Annotated[int, Meta(ge=1, le=255)] = 2
 
 
+class _Fitted(msgspec.Struct, frozen=True):
+    """A fitted linear model by scikit-learn's names; what else the file has is left aside."""
+
+    feature_names_in_: list[str]
+    coef_: list[float | list[float]]
+    intercept_: float | list[float] = 0.0
+
+
+def model_from_json(
+    text: str | bytes, *, min_points: int = 0, min_organisations: int = 2, points: int = 1000
+) -> Model:
+    """Return the parameters of a fitted linear or binary logistic model.
+
+    Args:
+      text: a JSON object with `feature_names_in_`, `coef_` and `intercept_`, as scikit-learn's estimators and those of
+        `secagg.learn` call them once their coefficients are opened.
+      min_points, min_organisations: see `Model`.
+      points: of one unit of the model's score. Each weight is rounded to whole points.
+
+    Raises:
+      PlanError: it is no such object, or one of several classes, of other numbers than features, or of too large ones.
+    """
+    try:
+        fitted = msgspec.json.decode(text, type=_Fitted)
+        coefficients = np.atleast_2d(np.asarray(fitted.coef_, np.float64))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise PlanError(
+            f"expected a JSON object with feature_names_in_, coef_ and intercept_ of a linear model: {printable(str(error))}"
+        ) from None
+    names = fitted.feature_names_in_
+    intercepts = np.atleast_1d(fitted.intercept_)
+    if coefficients.shape != (1, len(names)) or intercepts.shape != (1,) or len(set(names)) != len(names):
+        raise PlanError(
+            f"expected one coefficient for each of {len(names)} different features and one intercept, got coefficients of "
+            f"shape {coefficients.shape} and {len(intercepts)} intercepts; a model of several classes is not scored"
+        )
+    weights = np.rint(np.append(coefficients[0], intercepts[0]) * points)
+    if not (np.abs(weights) <= _MOST).all():
+        raise PlanError(
+            f"expected weights within {_MOST} points of zero, got larger ones; take fewer points a unit"
+        )
+    *each, intercept = map(int, weights)
+    return Model(dict(zip(names, each, strict=True)), intercept, min_points, min_organisations)
+
+
 class JointScoring(ProgramPattern):
     """A model over features of several organisations; see the module."""
 
