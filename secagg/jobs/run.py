@@ -248,6 +248,15 @@ class Part:
         return begun[-1] if begun else CONNECT
 
 
+def check_approvals_are_asked_for(job: Job, gates: Sequence[Gate]) -> None:
+    """Raise `UsageError` where a job needs approvals and no gate checks them."""
+    if job.approval != OFF and APPROVAL not in [gate.name for gate in gates]:
+        raise UsageError(
+            f"{job.name} runs with approvals alone, which this organisation keeps in its folder; make one with "
+            f'`secagg consortium new`, or agree on approval = "off" in the job file. To try a job out, use --local'
+        )
+
+
 def run_job(
     job: Job,
     *,
@@ -283,11 +292,7 @@ def run_job(
     ):  # what was spent when the run began is not to be there once more
         for gate in part.gates:
             gate.ready(job, me)
-    if job.approval != OFF and APPROVAL not in [gate.name for gate in part.gates]:
-        raise UsageError(
-            f"{job.name} runs with approvals alone, which this organisation keeps in its folder; make one with "
-            f'`secagg consortium new`, or agree on approval = "off" in the job file. To try a job out, use --local'
-        )
+    check_approvals_are_asked_for(job, part.gates)
     told, told_fields = gating.agreement(job, part.gates)
     # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
     about_job, columns = described_job(job, me), job.pattern.results

@@ -13,6 +13,7 @@ import pytest
 
 from ports import reserved_ports
 from secagg.cli.commands import main
+from secagg.errors import BudgetError
 from secagg.jobs.job_file import load_job
 from secagg.joint.preflight import here
 from secagg.network.identity import create_identity, load_identity
@@ -119,6 +120,30 @@ def test_what_is_wrong_here_is_told_with_what_to_do(preflight, folder: Path, key
     failed = [one for one in map(json.loads, shown.text.splitlines()) if one["status"] == "FAILED"]
     assert {one["what"].split()[0] for one in failed} == {"memory", "disk"}
     assert any("takes no files: File too large; make room" in one["said"] for one in failed)
+
+
+def test_what_the_folder_does_not_allow_is_told_by_the_name_of_its_gate(
+    preflight, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Spent:
+        name = "budget"
+
+        def ready(self, job, me) -> None:
+            raise BudgetError(f"{me} has spent its budget for {job.name}; grant more")
+
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    monkeypatch.setattr("secagg.cli.preflight.gates_of", lambda home, job, identity: (Spent(),))
+    shown = preflight("--alone", "--home", str(home))
+    assert shown.status == 2
+    assert "south has spent its budget for test; grant more" in shown.line("FAILED   here: budget")
+    assert "nobody need approve it" in shown.line("PASSED   here: approval")
+    shown.line(f"PASSED   here: disk at {home}")
+    home.chmod(0o755)
+    assert "chmod 700" in preflight("--alone", "--home", str(home)).line("FAILED   here: home")
+    job = folder / "job.toml"
+    job.write_text(job.read_text().replace('approval = "off"\n', ""))
+    assert "runs with approvals alone" in preflight("--alone").line("FAILED   here: approval")
 
 
 def test_a_certificate_that_ends_soon_is_warned_of_and_one_that_has_ended_fails(

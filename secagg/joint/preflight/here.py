@@ -14,10 +14,11 @@ from typing import Final
 from cryptography import x509
 
 from secagg.errors import UsageError
-from secagg.jobs.gates import Gate
+from secagg.jobs.gates import APPROVAL, Gate
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.query import QueryPattern
+from secagg.jobs.run import check_approvals_are_asked_for
 from secagg.joint.preflight.findings import HERE, Finding, found
 from secagg.network.identity import Identity, check_certificate, fingerprint
 from secagg.party import PartyId
@@ -59,6 +60,8 @@ def look_here(
     if tables is not None:
         yield from _first_rows(tables)
     yield from _rules(job, me)
+    if not any(gate.name == APPROVAL for gate in gates):
+        yield from found(APPROVAL, lambda: _needs_none(job, gates))
     for gate in gates:
         yield from found(gate.name, lambda gate=gate: _ready(gate, job, me))  # type: ignore[misc]
     yield from _room(job, me, rows, out, folders)
@@ -121,6 +124,11 @@ def _rules(job: Job, me: PartyId) -> Iterator[Finding]:
         return
     digest = hashlib.sha256(text.encode()).hexdigest()
     yield Finding(HERE, "rules", "PASSED", f"the query keeps the rules of {me}, SHA-256 {digest[:16]}")
+
+
+def _needs_none(job: Job, gates: Sequence[Gate]) -> str:
+    check_approvals_are_asked_for(job, gates)
+    return 'the job says approval = "off": nobody need approve it'
 
 
 def _ready(gate: Gate, job: Job, me: PartyId) -> str:
