@@ -33,6 +33,7 @@ from secagg.joint.consent.absence import Cells, check_absence
 from secagg.joint.consent.gate import ConsentGate, read_statement
 from secagg.joint.consent.guard import allow
 from secagg.joint.consent.population import Population
+from secagg.joint.consent.proofs import make_proof, was_there
 from secagg.joint.gates import approved_since
 from secagg.network.identity import certificate_pem
 from secagg.patterns.counts import factorize
@@ -337,14 +338,35 @@ def test_of_two_runs_that_race_the_second_is_refused_at_its_commit(homes: dict[s
         racing[1][0].commit(racing[1][1])
 
 
-def test_rows_that_no_gate_has_seen_enter_only_where_a_run_goes_on(homes: dict[str, Home]) -> None:
-    gate = ConsentGate(homes["north"])
+@pytest.mark.parametrize("days", [90, 0])
+def test_a_run_that_goes_on_states_what_it_began_with_and_its_record_shows_absence_too(
+    homes: dict[str, Home], days: int
+) -> None:
+    home = homes["north"]
+    (home.path / "privacy.toml").write_text(f"[differencing]\nwithin_days = {days}\n")
     with pytest.raises(DataError, match="no exclusion list was asked about"):
-        gate.statement(_at_hand())
+        ConsentGate(home).statement(_at_hand())
     assert ended(homes, PEOPLE) == ""
-    with homes["north"].transaction() as connection:
+    with home.transaction() as connection:
         (session,) = connection.execute("SELECT session FROM consent_runs").fetchone()
-    gate.statement(dataclasses.replace(_at_hand(), resumes=bytes.fromhex(session)))
+    again = dataclasses.replace(_at_hand(), session=b"later", resumes=bytes.fromhex(session))
+    for _ in range(2):  # whoever goes on may have to go on once more
+        gate = ConsentGate(home)
+        told = gate.statement(again)
+        gate.check(again, {"north": told})
+        gate.commit(again)
+        again = dataclasses.replace(again, session=again.session + b"!")
+    stated = read_statement(told, peer="north")
+    assert stated.absence is not None
+    with home.transaction() as connection:
+        assert len(connection.execute("SELECT * FROM consent_runs").fetchall()) == 1
+        proof = make_proof(connection, stated, "north", b"later".hex(), "nobody")
+        check_absence(proof.absence, stated.absence, {"deposits.customer": "nobody"})
+        there = was_there(connection, stated, b"later!".hex(), "person 1")
+        assert there == (["deposits.customer"] if days else None)
+    other = dataclasses.replace(again, job=make_job(limit_cents=1_000))
+    with pytest.raises(DataError, match="no exclusion list was asked about"):
+        ConsentGate(home).statement(other)
 
 
 def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:

@@ -76,7 +76,7 @@ class BudgetGate:
             book = Book.read(connection, self._home)
             number = book.spend(run.job, run.me, session=run.session, resumes=run.resumes)
             known, token = book.remembered(), book.token
-        self._spent = number is not None
+        self._spent, self._committed = number is not None, False
         self._known = {name: known[name] for name in run.job.roster if name in known and name != run.me}
         tables, releases = costs_of(run.job, run.me)
         shown = {name: one.to_bytes() for name, one in self._known.items()}

@@ -28,11 +28,11 @@ from secagg.jobs.inputs import identifying
 from secagg.jobs.job import Job
 from secagg.joint.consent.absence import Cells, Root
 from secagg.joint.consent.anonymity import checked
-from secagg.joint.consent.guard import Approved, check_differences, note_population, unchanged
+from secagg.joint.consent.guard import Approved, check_differences, note_run, stated_before, unchanged
 from secagg.joint.consent.lists import Exclusions
 from secagg.joint.consent.policy import Anonymity, PrivacyPolicy
 from secagg.joint.consent.population import Population, person_columns, persons_of
-from secagg.joint.consent.tables import create, key_for
+from secagg.joint.consent.tables import key_for
 from secagg.party import PartyId
 from secagg.patterns.counts import factorize
 from secagg.patterns.pattern import Tables
@@ -69,6 +69,9 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unchanged: list[str]
 
 
+NOTHING: Final = Statement({}, {}, {}, None, [])
+
+
 class ConsentGate:
     """One party's gate for one run; see the module.
 
@@ -92,6 +95,7 @@ class ConsentGate:
         self._cells: Cells | None = None
         self._secret = b""
         self._same: frozenset[str] = frozenset()
+        self._stated = NOTHING
 
     def __repr__(self) -> str:
         return f"ConsentGate({str(self._home.path)!r})"
@@ -172,21 +176,21 @@ class ConsentGate:
           DataError: rows enter that this gate has not seen.
         """
         if run.me not in run.job.input_parties:
-            return msgspec.msgpack.encode(Statement({}, {}, {}, None, []))
+            return msgspec.msgpack.encode(NOTHING)
         with self._home.transaction() as connection:
             if self._populations is None:
-                self._go_on(connection, run)
-            same = unchanged(connection, run.job, self._populations or {})
+                self._stated = self._stated_before(connection, run)
+                return msgspec.msgpack.encode(self._stated)
+            same = unchanged(connection, run.job, self._populations)
         step = self._policy.exclusions.reported_in
-        return msgspec.msgpack.encode(
-            Statement(
-                {table: count // step * step for table, count in self._excluded.items()} if step else {},
-                self._checked,
-                self._columns,
-                None if self._cells is None else self._cells.root(),
-                same,
-            )
+        self._stated = Statement(
+            {table: count // step * step for table, count in self._excluded.items()} if step else {},
+            self._checked,
+            self._columns,
+            None if self._cells is None else self._cells.root(),
+            same,
         )
+        return msgspec.msgpack.encode(self._stated)
 
     def check(self, run: RunAtHand, statements: Mapping[PartyId, bytes]) -> None:
         """Read the others' statements, and refuse a run on nearly the persons of an earlier one.
@@ -205,13 +209,23 @@ class ConsentGate:
         """Keep who is in the run; of two runs that race on nearly the same persons the second is refused."""
         with self._home.transaction() as connection:
             used = self._differences(connection, run)
-            if self._populations is not None:
-                rules = self._policy.differencing
-                note_population(connection, run.job, run.session, self._populations, rules, used)
+            if self._populations is None:
+                if run.resumes is not None:
+                    # The record of this session is the one that will be shown.
+                    connection.execute(
+                        "INSERT OR IGNORE INTO consent_filters SELECT ?, first, secret, cells, count FROM consent_filters "
+                        "WHERE session = ?",
+                        (run.session.hex(), run.resumes.hex()),
+                    )
+                return
+            stated = msgspec.msgpack.encode(self._stated)
+            rules = self._policy.differencing
+            note_run(connection, run.job, run.session, self._populations, rules, used, stated)
             if self._cells is not None:
                 cells = np.packbits(self._cells.marked, bitorder="little").tobytes()
-                entry = (run.session.hex(), self._secret, cells, len(self._cells.marked))
-                connection.execute("INSERT INTO consent_filters VALUES (?, ?, ?, ?)", entry)
+                session = run.session.hex()
+                entry = (session, session, self._secret, cells, len(self._cells.marked))
+                connection.execute("INSERT INTO consent_filters VALUES (?, ?, ?, ?, ?)", entry)
 
     def close(self, run: RunAtHand, outcome: Outcome) -> None:
         """Do nothing: a run that has begun to share stays in the guard's memory, however it ended."""
@@ -290,15 +304,14 @@ class ConsentGate:
             same=self._same,
         )
 
-    def _go_on(self, connection: sqlite3.Connection, run: RunAtHand) -> None:
-        """Let a run go on with the rows that it began with, which were read then."""
-        create(connection)
-        first = "" if run.resumes is None else run.resumes.hex()
-        found = connection.execute("SELECT digest FROM consent_runs WHERE session = ?", (first,)).fetchone()
-        if found is None or found[0] != run.job.digest.hex():
+    def _stated_before(self, connection: sqlite3.Connection, run: RunAtHand) -> Statement:
+        """Return what was stated of the run that goes on, with the rows that were read then."""
+        before = stated_before(connection, run.job, run.resumes) if run.resumes is not None else None
+        if before is None:
             raise DataError(
                 "rows are about to enter that no exclusion list was asked about; start the run anew"
             )
+        return msgspec.structs.replace(read_statement(before, peer=run.me), unchanged=[])
 
 
 def taken(columns: Columns, rows: NDArray[np.bool_]) -> Columns:

@@ -29,11 +29,20 @@ from secagg.joint.consent.population import Population
 from secagg.joint.consent.tables import create
 from secagg.printable import printable
 
-__all__ = ["EARLIER", "MOST_UNCHANGED", "allow", "check_differences", "note_population", "unchanged"]
+__all__ = [
+    "EARLIER",
+    "MOST_UNCHANGED",
+    "allow",
+    "check_differences",
+    "note_run",
+    "stated_before",
+    "unchanged",
+]
 
 EARLIER: Final = "*"  # any earlier run
 MOST_UNCHANGED: Final = 100  # earlier runs of a job that are looked at for equal rows
 _DAY_S: Final = 86_400
+_LEAST_DAYS: Final = 30  # for which a run can go on
 Approved = Callable[[Job, datetime.datetime], bool]
 
 
@@ -99,15 +108,21 @@ def unchanged(connection: sqlite3.Connection, job: Job, populations: Mapping[str
     return [session for (session,) in sessions if _held(connection, session, populations)]
 
 
-def note_population(
+def note_run(
     connection: sqlite3.Connection,
     job: Job,
     session: bytes,
     populations: Mapping[str, Population],
     rules: Differencing,
     used: list[str],
+    stated: bytes,
 ) -> None:
-    """Keep who is in a run, use up what was allowed for it, and forget runs that are older than the policy's time."""
+    """Keep who is in a run and what was stated of it, use up what was allowed for it, and forget what is too old.
+
+    Args:
+      used: of `check_differences`.
+      stated: what a session that goes on with the run states again.
+    """
     create(connection)
     now = time.time()
     for earlier in set(used):
@@ -115,17 +130,27 @@ def note_population(
             "UPDATE consent_allowed SET runs = runs - 1 WHERE digest = ? AND earlier = ?",
             (job.digest.hex(), earlier),
         )
-    if rules.within_days:
-        row = (session.hex(), now, job.name, job.digest.hex())
-        connection.execute("INSERT INTO consent_runs VALUES (?, ?, ?, ?)", row)
-        for table, population in populations.items():
-            persons = population.persons.astype("<u8").tobytes()
-            entry = (session.hex(), table, persons, population.held)
-            connection.execute("INSERT INTO consent_populations VALUES (?, ?, ?, ?)", entry)
-    old = "SELECT session FROM consent_runs WHERE at < ?"
-    since = (now - rules.within_days * _DAY_S,)
-    connection.execute(f"DELETE FROM consent_populations WHERE session IN ({old})", since)  # noqa: S608  # our own text
-    connection.execute("DELETE FROM consent_runs WHERE at < ?", since)
+    row = (session.hex(), now, job.name, job.digest.hex(), stated)
+    connection.execute("INSERT INTO consent_runs VALUES (?, ?, ?, ?, ?)", row)
+    for table, population in populations.items() if rules.within_days else ():
+        persons = population.persons.astype("<u8").tobytes()
+        entry = (session.hex(), table, persons, population.held)
+        connection.execute("INSERT INTO consent_populations VALUES (?, ?, ?, ?)", entry)
+    connection.execute(
+        "DELETE FROM consent_populations WHERE session IN (SELECT session FROM consent_runs WHERE at < ?)",
+        (now - rules.within_days * _DAY_S,),
+    )
+    kept_days = max(rules.within_days, _LEAST_DAYS)
+    connection.execute("DELETE FROM consent_runs WHERE at < ?", (now - kept_days * _DAY_S,))
+
+
+def stated_before(connection: sqlite3.Connection, job: Job, session: bytes) -> bytes | None:
+    """Return what was stated of a run of this very job, None where there was none."""
+    create(connection)
+    row = connection.execute(
+        "SELECT stated FROM consent_runs WHERE session = ? AND digest = ?", (session.hex(), job.digest.hex())
+    ).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def allow(connection: sqlite3.Connection, job: Job, *, earlier: str, runs: int, reason: str) -> int:

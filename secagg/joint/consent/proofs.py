@@ -62,7 +62,9 @@ def was_there(
       UsageError: the text is no identifier by the run's rules.
     """
     create(connection)
-    rows = connection.execute("SELECT name, persons FROM consent_populations WHERE session = ?", (session,))
+    first = connection.execute("SELECT first FROM consent_filters WHERE session = ?", (session,)).fetchone()
+    began = session if first is None else first[0]
+    rows = connection.execute("SELECT name, persons FROM consent_populations WHERE session = ?", (began,))
     persons = {name: np.frombuffer(found, "<u8") for name, found in rows.fetchall()}
     if not persons:
         return None
@@ -89,7 +91,7 @@ def make_proof(
     """
     create(connection)
     row = connection.execute(
-        "SELECT secret, cells, capacity FROM consent_filters WHERE session = ?", (session,)
+        "SELECT secret, cells, count FROM consent_filters WHERE session = ?", (session,)
     ).fetchone()
     if row is None:
         raise UsageError(

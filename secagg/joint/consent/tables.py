@@ -16,9 +16,9 @@ _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS consent_rules (list TEXT, person BLOB, rule TEXT, PRIMARY KEY (list, person, rule))",
     "CREATE TABLE IF NOT EXISTS consent_digests (list TEXT, rule TEXT, digest BLOB, person BLOB)",
     "CREATE UNIQUE INDEX IF NOT EXISTS consent_digests_once ON consent_digests (list, rule, digest, person)",
-    "CREATE TABLE IF NOT EXISTS consent_runs (session TEXT PRIMARY KEY, at REAL, job TEXT, digest TEXT)",
+    "CREATE TABLE IF NOT EXISTS consent_runs (session TEXT PRIMARY KEY, at REAL, job TEXT, digest TEXT, stated BLOB)",
     "CREATE TABLE IF NOT EXISTS consent_populations (session TEXT, name TEXT, persons BLOB, held BLOB)",
-    "CREATE TABLE IF NOT EXISTS consent_filters (session TEXT PRIMARY KEY, secret BLOB, cells BLOB, capacity INTEGER)",
+    "CREATE TABLE IF NOT EXISTS consent_filters (session TEXT PRIMARY KEY, first TEXT, secret BLOB, cells BLOB, count INT)",
     "CREATE TABLE IF NOT EXISTS consent_allowed (digest TEXT, earlier TEXT, runs INT, reason TEXT, at TEXT)",
     "CREATE UNIQUE INDEX IF NOT EXISTS consent_allowed_for ON consent_allowed (digest, earlier)",
 )
