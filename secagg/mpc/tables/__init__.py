@@ -7,7 +7,6 @@ debug mode looks at their values, and three or four parties run them.
 Modules, each of which stands on those before it:
 
   table           `Column`, `Table`, UNION ALL
-  logic           computed columns; NULL and SQL's three-valued logic
   ordering        ORDER BY, LIMIT
   runs            runs of equal keys in a sorted table
   aggregates      GROUP BY, DISTINCT
@@ -31,14 +30,12 @@ __all__ = [
     "group_by",
     "join",
     "limit",
-    "logic",
     "open_table",
     "order_by",
     "window",
 ]
 
 if TYPE_CHECKING:
-    from secagg.mpc.tables import logic
     from secagg.mpc.tables.aggregates import distinct, group_by
     from secagg.mpc.tables.joins import join
     from secagg.mpc.tables.opening import open_table
@@ -49,7 +46,6 @@ else:
     __getattr__, __dir__ = face(
         "secagg.mpc.tables",
         {
-            "secagg.mpc.tables": "logic",
             "secagg.mpc.tables.aggregates": "distinct group_by",
             "secagg.mpc.tables.joins": "join",
             "secagg.mpc.tables.opening": "open_table",
