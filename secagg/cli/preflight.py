@@ -26,7 +26,7 @@ from secagg.cli.table_options import (
 from secagg.data.dialect import Dialect
 from secagg.errors import SecaggError
 from secagg.home import Home
-from secagg.jobs.gates import agreement
+from secagg.jobs.gates import Gate, agreement, ordered
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
@@ -35,6 +35,7 @@ from secagg.joint import gates_of
 from secagg.joint.preflight.findings import HERE, Finding
 from secagg.joint.preflight.here import look_here
 from secagg.joint.preflight.peers import look_at_peers
+from secagg.joint.resume import resuming_of
 
 __all__ = ["preflight"]
 
@@ -129,7 +130,10 @@ def preflight(
     except SecaggError as error:
         tell(Finding(HERE, "certificate", "FAILED", str(error)))
         raise typer.Exit(2) from None
-    gates = () if own_home is None else gates_of(own_home, job, own_identity)
+    gates: tuple[Gate, ...] = ()
+    resuming = None if own_home is None else resuming_of(own_home, job, me)
+    if own_home is not None and resuming is not None:
+        gates = ordered((*gates_of(own_home, job, own_identity), resuming))
     folders = [] if own_home is None else [own_home.path]
     for finding in look_here(
         job,
@@ -137,6 +141,7 @@ def preflight(
         own_identity,
         tables=_tables(job, me, options, data, own_home, tell),
         gates=gates,
+        goes_on=resuming is not None and resuming.holds,
         rows=counts,
         out=out,
         folders=folders,

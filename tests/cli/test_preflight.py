@@ -13,9 +13,13 @@ import pytest
 
 from ports import reserved_ports
 from secagg.cli.commands import main
-from secagg.errors import BudgetError
+from secagg.errors import BudgetError, PeerMissingError
+from secagg.home import Home
 from secagg.jobs.job_file import load_job
+from secagg.jobs.run import run_job
+from secagg.joint import gates_of
 from secagg.joint.preflight import here
+from secagg.joint.resume import resuming_of
 from secagg.network.identity import create_identity, load_identity
 from secagg.network.probe import probe
 
@@ -158,6 +162,7 @@ def test_a_certificate_that_ends_soon_is_warned_of_and_one_that_has_ended_fails(
     assert "nobody.crt" in preflight("--alone").line("FAILED   here: job:")
 
 
+@pytest.mark.slow
 def test_peers_that_are_up_pass_and_those_that_are_not_are_named_with_what_to_do(
     preflight, folder: Path, keys: Path
 ) -> None:
@@ -176,6 +181,33 @@ def test_peers_that_are_up_pass_and_those_that_are_not_are_named_with_what_to_do
         shown.line(f"PASSED   north: {what}")
     assert "its job differs from this one in name" in shown.line("FAILED   north: job")
     assert "west did not call; start `secagg preflight` there too" in shown.line("FAILED   west: address")
+
+
+@pytest.mark.slow
+def test_a_party_that_waits_in_a_run_with_a_folder_has_the_same_job_as_one_that_looks_before(
+    preflight, folder: Path, keys: Path
+) -> None:
+    homes = {name: Home.create(folder / name) for name in ("north", "south")}
+    job = load_job(folder / "job.toml")
+    identity = load_identity("north", keys / "north.key", keys / "north.crt")
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            run_job(
+                job, me="north", identity=identity, read=dict, wait_s=6.0,
+                gates=gates_of(homes["north"], job, identity), resuming=resuming_of(homes["north"], job, "north"),
+            )  # fmt: skip
+        except PeerMissingError as error:
+            ended.append(error)
+
+    north = threading.Thread(target=wait)
+    north.start()
+    shown = preflight("--wait", "2s", "--home", str(homes["south"].path))
+    north.join()
+    assert "which waits or is in a run" in shown.line("PASSED   north: address")
+    shown.line("PASSED   north: job: the same job")
+    assert ended  # it went on waiting for south and west, and neither came
 
 
 @contextmanager

@@ -42,6 +42,7 @@ def look_here(
     *,
     tables: InputTables | None,
     gates: Sequence[Gate],
+    goes_on: bool = False,
     rows: Mapping[PartyId, int],
     out: Path,
     folders: Sequence[Path] = (),
@@ -52,6 +53,7 @@ def look_here(
       job: with its certificates, all of which are valid now.
       tables: this party's own, None where it puts none in.
       gates: what its folder asks of a run.
+      goes_on: whether its folder holds a run of the job that did not end.
       rows: what input parties are taken to announce.
       out: where results are to go.
       folders: where else a run writes, such as the home folder.
@@ -62,7 +64,9 @@ def look_here(
     yield from _rules(job, me)
     if not any(gate.name == APPROVAL for gate in gates):
         yield from found(APPROVAL, lambda: _needs_none(job, gates))
-    for gate in gates:
+    if goes_on:  # what was spent and approved when it began is not asked for once more
+        yield Finding(HERE, "resume", "PASSED", "a run of this job did not end, and goes on")
+    for gate in () if goes_on else gates:
         yield from found(gate.name, lambda gate=gate: _ready(gate, job, me))  # type: ignore[misc]
     yield from _room(job, me, rows, out, folders)
 
