@@ -18,7 +18,7 @@ import pytest
 from interrupted import Interrupted, make_job, make_tables
 from program_runs import strings
 from secagg.errors import RefusedError
-from secagg.jobs.checkpoints import Line
+from secagg.jobs.checkpoints import CheckpointFolder, Line, folder_key
 from secagg.jobs.job import Member
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.resuming import MOST_RESUMED, HeardRuns, HeldRuns, Resuming, decide
@@ -158,6 +158,12 @@ def test_a_half_written_checkpoint_and_one_of_another_run_are_not_seen(tmp_path:
     assert folder.lines() == []
     moved.rename(at)
     assert folder.lines() == [line]
+    # The same key does not make another party's, or another job's, of it.
+    home, key = tmp_path / "bank_a", folder_key(tmp_path / "bank_a")
+    assert CheckpointFolder(home, key, job=run.job.digest, me="bank_b").lines() == []
+    other = b"j" * 32
+    at.parent.rename(home / other.hex())
+    assert CheckpointFolder(home, key, job=other, me="bank_a").lines() == []
 
 
 def test_parties_take_the_latest_checkpoint_of_one_session_that_all_who_compute_have() -> None:
