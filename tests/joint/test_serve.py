@@ -185,12 +185,12 @@ def test_keys_that_are_tried_at_random_are_refused_for_a_while(client: Client) -
 
 def test_where_others_reach_the_page_one_comes_in_by_a_password_and_no_link(supervisor: Supervisor) -> None:
     guard = Guard(("10.0.0.7", 443), PASSWORD, by_link=False, names=("mpc.bank.example",))
-    client = Client(Page(supervisor, guard).app(), "mpc.bank.example:443")
+    client = Client(Page(supervisor, guard).app(), "mpc.bank.example")
     assert (
         client.get(f"/enter?key={PASSWORD}").status_code == 200
     )  # it asks, and takes no key from an address
     assert client.cookies == {}
-    page = {"origin": "https://mpc.bank.example:443"}
+    page = {"origin": "https://mpc.bank.example"}
     assert client.post("/enter", data={"password": "wrong"}, headers=page).status_code == 403
     elsewhere = {"origin": "https://evil.example"}
     assert client.post("/enter", data={"password": PASSWORD}, headers=elsewhere).status_code == 403

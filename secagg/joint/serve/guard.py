@@ -115,7 +115,10 @@ class Guard:
         """Refuse a request for another host."""
         port = self.address[1]
         hosts = [self.address[0], *self.names, *(["localhost", "127.0.0.1"] if self.by_link else [])]
-        allowed = {f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts}
+        shown = [f"[{host}]" if ":" in host else host for host in hosts]
+        allowed = {f"{host}:{port}" for host in shown}
+        if port == (80 if self.by_link else 443):  # browsers leave it out then
+            allowed |= set(shown)
         if request.headers.get("host", "") not in allowed:
             raise NotAllowedError(421, "This page is not at that address.")
 
