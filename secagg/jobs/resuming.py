@@ -231,6 +231,7 @@ class Resuming:
         decision = self.decision
         if decision is None or decision.first is None:
             self._folder.begin(self._first, self._begins)
+            self._begins = {}  # tables may be large
         else:
             step = 0 if decision.place is None else decision.place.step
             own = next(line for line in self._lines if line.first == self._first)

@@ -81,6 +81,20 @@ def test_a_job_is_proposed_until_enough_persons_approve_it(members: Members, sup
     assert [known.file for known in begun] == ["large-cash.toml"]
 
 
+def test_a_job_whose_time_is_over_says_so_on_its_page(
+    client: Client, supervisor: Supervisor, members: Members
+) -> None:
+    propose(members)
+    members.approve(supervisor.job("large-cash.toml"), "north", "anna", "bert")
+    supervisor._begin = lambda known: None  # type: ignore[method-assign]
+    propose(members, text=JOB.replace("2999-12-31", "2020-12-31"))
+    supervisor.step()
+    come_in(client)
+    told = client.get("/jobs/large-cash.toml").text
+    assert "might run until" in told
+    assert "is not approved by" not in told  # that stands with each kind of approval
+
+
 def test_a_job_that_cannot_be_read_stops_no_other(members: Members, supervisor: Supervisor) -> None:
     propose(members)
     members.approve(supervisor.job("large-cash.toml"), "north", "anna", "bert")

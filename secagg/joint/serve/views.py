@@ -16,6 +16,7 @@ from secagg.joint.budget.book import Book
 from secagg.joint.serve.states import Known, State
 from secagg.joint.serve.supervisor import Supervisor
 
+_MISSING = "is not approved by"
 SAID = {
     State.proposed: "waits for approvals",
     State.approved: "approved, runs at its time",
@@ -65,11 +66,15 @@ def job(supervisor: Supervisor, file: str) -> JobView | None:
         return None
     try:
         found = supervisor.job(file)
+        status = None if found.approval == OFF else status_of(supervisor.home, found)
+        problem = "" if status is None or known.state is not State.proposed else status.problem
         return _view(
             supervisor,
             known,
             words=explained(found),
-            status=None if found.approval == OFF else status_of(supervisor.home, found),
+            status=status,
+            # That approvals are missing is said with each of them.
+            problem="" if _MISSING in problem else problem,
             fingerprint=found.digest.hex(),
             template=bool(found.vary),
         )
