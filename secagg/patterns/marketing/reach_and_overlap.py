@@ -188,7 +188,7 @@ class ReachAndOverlap(ProgramPattern):
 
 @functools.lru_cache(maxsize=16)
 def _noise(parameters: Budget) -> Noise:
-    """Return one organisation's noise; it takes some tenths of a second to find."""
+    """Return one organisation's noise."""
     from secagg import dp  # an extra: listing the patterns must not need it
 
     cohort = dp.Cohort(parameters.organisations, parameters.organisations, parameters.colluders)
