@@ -374,7 +374,10 @@ def test_a_run_counted_before_kill_9_is_spent(members: Members, tmp_path: Path) 
 def test_a_restored_folder_gives_no_run_back(members: Members) -> None:
     job = approved(members)
     assert run(members, job) == {}
+    (members.homes["north"].path / "state.sqlite").unlink()
     assert run(members, job) == {}
+    # It counts on from what the others told.
+    assert counting.counted(members.homes["north"], job).template == 2
     (members.homes["north"].path / "state.sqlite").unlink()
     assert "j has run 2 times and was approved for 2" in cause(run(members, job))  # south refuses to come
     # Also where all folders were restored but one, whose party comes all the same.

@@ -168,6 +168,16 @@ def test_a_record_that_went_back_is_seen_by_peers_that_do_not_trust_its_owner_to
     assert not Token.made(key, id_, 8, b"x" * 32).is_before(known)
 
 
+def test_a_run_that_ends_late_brings_no_older_memory_of_a_peer_back(homes: dict[str, Home]) -> None:
+    older, newer = (Token.made(bytes(32), bytes(16), count, b"h" * 32) for count in (6, 7))
+    anew = Token.made(bytes(32), b"i" * 16, 1, b"h" * 32)
+    with homes["south"].transaction() as connection:
+        record = Book.read(connection, homes["south"])
+        for seen, kept in ((older, older), (newer, newer), (older, newer), (anew, anew)):
+            record.remember({"north": seen})
+            assert record.remembered() == {"north": kept}
+
+
 def test_a_folder_made_anew_is_refused_until_its_peers_accept_it(
     homes: dict[str, Home], tmp_path: Path
 ) -> None:

@@ -31,7 +31,8 @@ from secagg.jobs.signature import sign_record
 from secagg.joint.consent import lists
 from secagg.joint.consent.absence import Cells, check_absence
 from secagg.joint.consent.gate import ConsentGate, read_statement
-from secagg.joint.consent.guard import allow
+from secagg.joint.consent.guard import allow, check_differences, note_run
+from secagg.joint.consent.policy import Differencing
 from secagg.joint.consent.population import Population
 from secagg.joint.consent.proofs import make_proof, was_there
 from secagg.joint.gates import approved_since
@@ -309,6 +310,22 @@ def test_a_new_approval_is_one_by_as_many_as_the_policy_wants_and_not_by_the_aut
     forged.write_text(forged.read_text().replace('"at": "20', '"at": "21'))
     assert not approved_since(home, job, datetime.datetime.now(datetime.UTC))
     assert not approved_since(home, make_job(), long_ago)
+
+
+def test_each_table_is_compared_with_each_of_an_earlier_run(homes: dict[str, Home]) -> None:
+    same, second, new = (
+        Population(np.arange(first, first + 100, dtype=np.uint64), bytes(32)) for first in (0, 1000, 2000)
+    )
+    rules = Differencing()
+    with homes["north"].transaction() as connection:
+        note_run(connection, make_job(), b"s" * 32, {"a": second, "b": same}, rules, [], b"")
+        with pytest.raises(
+            UsageError, match="payments holds nearly the persons that were in the run of joint"
+        ):
+            check_differences(
+                connection, make_job(limit_cents=1_000), {"cards": new, "payments": same}, rules,
+                approved=lambda _job, _at: False, resumes=None, same=frozenset(),
+            )  # fmt: skip
 
 
 def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:

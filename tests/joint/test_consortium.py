@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,11 @@ from members import Members
 from secagg.errors import AuthenticationError, JobError, UsageError
 from secagg.home import Home
 from secagg.joint.consortium import Consortium, changes, read_member_file
+from secagg.joint.consortium.authority import check_chain
+from secagg.joint.consortium.consortium import Removed, Revoked
+from secagg.joint.consortium.organisation import approvers
 from secagg.network.identity import create_identity, fingerprint
+from secagg.toml_files import FieldFault
 
 NAMES = ("north", "south", "west")
 JOB = """\
@@ -148,6 +154,9 @@ def test_a_removed_member_is_refused_everywhere(members: Members) -> None:
         consortium.check_job(elsewhere)
     with pytest.raises(UsageError, match=r"west's certificate .* is revoked here"):
         changes.add(home, told)
+    older = replace(told.member, certificate=create_identity("west").certificate)  # one that north never saw
+    with pytest.raises(UsageError, match="west was removed from banks; it joins again by a new member file"):
+        changes.add(home, replace(told, member=older))
     with pytest.raises(UsageError, match="north is this organisation"):
         changes.remove(home, "north")
 
@@ -181,7 +190,14 @@ def authority(name: str = "Example Company") -> tuple[ec.EllipticCurvePrivateKey
 
 
 def _certificate(
-    subject: str, key: Any, issuer: str, issuer_key: Any, *, ca: bool, days: int = 30
+    subject: str,
+    key: Any,
+    issuer: str,
+    issuer_key: Any,
+    *,
+    ca: bool,
+    days: int = 30,
+    also: Sequence[str] = (),
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     usage = dict.fromkeys(
@@ -215,7 +231,7 @@ def _certificate(
     if not ca:
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(both), critical=False).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(subject)]), critical=False
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in (subject, *also)]), critical=False
         )
     return builder.sign(issuer_key, hashes.SHA256())
 
@@ -234,6 +250,14 @@ def issued(folder: Path, name: str, company: tuple[Any, x509.Certificate]) -> tu
         path.write_bytes(content)
     files[0].chmod(0o600)
     return files
+
+
+def test_a_chain_is_checked_at_the_time_that_is_given() -> None:
+    key, root = authority()
+    certificate = _certificate("east", key, "Example Company", key, ca=False)
+    check_chain(certificate, [root])
+    with pytest.raises(UsageError, match="was not issued by the authority that is given"):
+        check_chain(certificate, [root], at=datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=31))
 
 
 def test_a_companys_own_authority_vouches_for_its_members_next_certificate_and_no_other_does(
@@ -258,3 +282,62 @@ def test_a_companys_own_authority_vouches_for_its_members_next_certificate_and_n
     changes.rotate(east, new=(key, certificate), authority=root, lost=True)
     with pytest.raises(AuthenticationError, match="no known authority issued it"):
         changes.add(north, read_member_file(east.path / "east.member.toml"))
+
+
+def test_a_number_or_a_certificate_is_that_of_one_member_alone(members: Members) -> None:
+    told = read_member_file(members.homes["south"].path / "south.member.toml")
+    key = ec.generate_private_key(ec.SECP256R1())
+    shared = _certificate("south", key, "south", key, ca=False, also=["sud"])
+    north = members.homes["north"]
+    changes.add(
+        north,
+        replace(told, member=replace(told.member, serial=9, certificate=shared)),
+        told_fingerprint=fingerprint(shared),
+    )
+    second = replace(told.member, name="sud", certificate=shared)
+    for one in (
+        replace(second, id="0" * 32),
+        replace(second, certificate=create_identity("sud").certificate),
+    ):
+        with pytest.raises(UsageError, match="sud has the number or certificate of south"):
+            changes.add(north, replace(told, member=one))
+
+
+def test_everything_that_a_member_says_of_itself_is_compared_and_signed(
+    members: Members, tmp_path: Path
+) -> None:
+    consortium = members.consortium("north")
+    south = consortium.members["south"]
+    eve = members.keys["west"]["anna"].public_key
+    for name, other in {
+        "name": "sued",
+        "id": "0" * 32,
+        "serial": 99,
+        "address": ("127.0.0.1", 99),
+        "certificate": create_identity("south").certificate,
+        "roles": ("input",),
+        "tables": ("deposits",),
+        "needed": replace(south.needed, run=0),
+        "approvers": {**south.approvers, "eve": eve},
+        "authority": (south.certificate,),
+    }.items():
+        changed = replace(south, **{name: other})
+        assert (
+            replace(consortium, members={**consortium.members, "south": changed}).digest != consortium.digest
+        )
+    revoked = (Revoked(fingerprint(south.certificate), "south"),)
+    assert replace(consortium, revoked=revoked).digest != consortium.digest
+    assert replace(consortium, removed=(Removed("east", "0" * 32, 1),)).digest != consortium.digest
+    text = (members.homes["south"].path / "south.member.toml").read_text()
+    altered = tmp_path / "altered.toml"
+    altered.write_text(
+        text.replace("approvers = {", f'approvers = {{"eve" = "{base64.b64encode(eve).decode()}", ')
+    )
+    with pytest.raises(AuthenticationError, match="is not signed by its own key"):
+        read_member_file(altered)
+
+
+def test_one_person_is_no_two_approvers(members: Members) -> None:
+    key = members.keys["south"]["anna"].public_key
+    with pytest.raises(FieldFault, match="another approver has the same key"):
+        approvers({name: base64.b64encode(key).decode() for name in ("anna", "bert")}, "approvers")

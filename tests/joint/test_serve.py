@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from secagg.joint.approval.keys import create_key
 from secagg.joint.approval.policy import Policy
 from secagg.joint.consortium import Needed, changes
 from secagg.joint.serve.events import Events
-from secagg.joint.serve.guard import Guard
+from secagg.joint.serve.guard import SESSION_S, Guard
 from secagg.joint.serve.metrics import Metrics
 from secagg.joint.serve.page import Page
 from secagg.joint.serve.states import Known, State
@@ -195,6 +197,15 @@ def test_keys_that_are_tried_at_random_are_refused_for_a_while(client: Client) -
     for _ in range(10):
         client.get("/enter?key=wrong")
     assert client.get("/enter?key=the key of the link").status_code == 429
+
+
+def test_who_came_in_half_a_day_ago_comes_in_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    come_in(client)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + SESSION_S)
+    monkeypatch.setattr("secagg.joint.serve.guard.time", later)
+    assert client.get("/").headers["location"] == "/enter"
+    monkeypatch.undo()
+    assert client.get("/").status_code == 303  # and the session is gone for good
 
 
 def test_where_others_reach_the_page_one_comes_in_by_a_password_and_no_link(supervisor: Supervisor) -> None:
