@@ -15,7 +15,15 @@ import pytest
 from altering import altering
 from costs import measured
 from ports import reserved_ports
-from secagg.errors import AbortedError, AuthenticationError, CheatingError, JobError, RefusedError, UsageError
+from secagg.errors import (
+    AbortedError,
+    AuthenticationError,
+    CheatingError,
+    JobError,
+    RefusedError,
+    RemoteProtocolError,
+    UsageError,
+)
 from secagg.jobs import gates as gating
 from secagg.jobs.gates import GatesPassed, GateStatements, Outcome, RunAtHand
 from secagg.jobs.job import Job, Member, Window
@@ -233,6 +241,34 @@ def test_statements_without_their_senders_signature_are_refused() -> None:
         with pytest.raises(AuthenticationError, match="expected bank_a's signature of what its gates state"):
             raise simulate(programs).errors["bank_b"]
         assert not any("commit" in note for note in calls["bank_b"])
+
+
+@pytest.mark.parametrize("names", [["budget"], ["approval", "budget", "third"], []])
+def test_truly_signed_statements_of_other_gates_name_their_party(names: list[str]) -> None:
+    parts, calls = make_parts()
+    liar, other = parts["bank_a"], dict.fromkeys(names, b"a story")
+
+    def change(message: Any) -> Message:
+        if not isinstance(message, GateStatements):
+            return message
+        content = gating._signed_digest(liar.session, liar.job.digest, liar.me, other)
+        return GateStatements(other, signed(IDENTITIES[liar.me].secret_key, content))
+
+    programs: dict[str, Any] = dict(parts) | {"bank_a": telling(liar, "bank_b", change)}
+    with pytest.raises(RemoteProtocolError, match="expected statements of approval, budget from bank_a"):
+        raise simulate(programs).errors["bank_b"]
+    assert not any("check" in note for note in calls["bank_b"])
+
+
+def test_what_parties_compare_covers_the_speaker_its_signature_and_each_statement() -> None:
+    message = GateStatements({"approval": b"yes", "budget": b"1"}, b"s" * 64)
+    others = [
+        GateStatements(message.statements, b"t" * 64),
+        GateStatements({"approval": b"yes", "budget": b"2"}, message.signature),
+        GateStatements({"approval": b"yes", "budge": b"1"}, message.signature),
+    ]
+    heard = {gating._heard("bank_a", one) for one in (message, *others)} | {gating._heard("bank_b", message)}
+    assert len(heard) == 5
 
 
 def run_over_tls(gates: Mapping[str, Sequence[Noting]]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -271,6 +271,16 @@ def test_numbers_that_their_own_party_signed_in_another_order_are_refused(two_ru
         rewritten(verified(two_runs, "bank_a"), two_runs.identities["bank_a"], skip)
 
 
+def test_an_entry_in_another_partys_name_is_refused_though_the_logs_own_party_signed_it(
+    two_runs: Parties,
+) -> None:
+    def pose(number: int, body: dict[str, Any]) -> None:
+        body["party"] = "bank_b" if number == 3 else "bank_a"
+
+    with pytest.raises(AuthenticationError, match="entry 3, does not follow"):
+        rewritten(verified(two_runs, "bank_a"), two_runs.identities["bank_a"], pose)
+
+
 def test_a_run_under_another_key_than_the_jobs_writes_nothing(two_runs: Parties, tmp_path: Path) -> None:
     job, home = two_runs.job("x", [1, 2, 3]), Home.create(tmp_path / "home")
     with pytest.raises(UsageError, match="use one of the two for both"):
