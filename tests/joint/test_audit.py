@@ -468,6 +468,21 @@ def test_a_session_that_comes_twice_in_a_log_is_refused(two_runs: Parties) -> No
     with pytest.raises(AuthenticationError, match="tells of session"):
         rewritten(log, identity, twice)
 
+    def backwards(number: int, body: dict[str, Any]) -> None:
+        if number in (1, 2):  # the end, and then the start
+            body.clear()
+            body.update(json.loads(log.entries[3 - number].line) | {"entry": number})
+            del body["signature"], body["certificate"]
+
+    with pytest.raises(AuthenticationError, match="entry 2, tells of session"):
+        rewritten(log, identity, backwards)
+
+
+def test_a_peers_record_is_not_that_of_this_log(two_runs: Parties) -> None:
+    record = read_record(two_runs.records[0]["bank_b"])
+    with pytest.raises(AuthenticationError, match="is it the record of bank_a"):
+        check_record(verified(two_runs, "bank_a"), record)
+
 
 def test_a_party_that_learns_later_that_its_run_was_complete_notes_both_ends(two_runs: Parties) -> None:
     whole, identity = verified(two_runs, "outsider"), two_runs.identities["outsider"]

@@ -280,8 +280,12 @@ def test_a_companys_own_authority_vouches_for_its_members_next_certificate_and_n
     with pytest.raises(UsageError, match="was not issued by the authority that is given"):
         changes.rotate(east, new=(key, certificate), lost=True)
     changes.rotate(east, new=(key, certificate), authority=root, lost=True)
+    told = read_member_file(east.path / "east.member.toml")
     with pytest.raises(AuthenticationError, match="no known authority issued it"):
-        changes.add(north, read_member_file(east.path / "east.member.toml"))
+        changes.add(north, told)
+    # To name the authority before is not enough: it has to have issued the certificate.
+    with pytest.raises(UsageError, match="was not issued by the authority that is given"):
+        changes.add(north, replace(told, member=replace(told.member, authority=(company[1],))))
 
 
 def test_a_number_or_a_certificate_is_that_of_one_member_alone(members: Members) -> None:
@@ -309,7 +313,7 @@ def test_everything_that_a_member_says_of_itself_is_compared_and_signed(
     consortium = members.consortium("north")
     south = consortium.members["south"]
     eve = members.keys["west"]["anna"].public_key
-    for name, other in {
+    others: dict[str, Any] = {
         "name": "sued",
         "id": "0" * 32,
         "serial": 99,
@@ -320,7 +324,8 @@ def test_everything_that_a_member_says_of_itself_is_compared_and_signed(
         "needed": replace(south.needed, run=0),
         "approvers": {**south.approvers, "eve": eve},
         "authority": (south.certificate,),
-    }.items():
+    }
+    for name, other in others.items():
         changed = replace(south, **{name: other})
         assert (
             replace(consortium, members={**consortium.members, "south": changed}).digest != consortium.digest

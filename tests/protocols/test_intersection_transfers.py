@@ -90,6 +90,24 @@ def test_a_chooser_has_one_key_of_each_pair_and_its_points_lie_in_one_group():
     assert not _multiple_is_infinity(ORDER, 2)  # the check can fail
 
 
+def test_a_chooser_knows_the_logarithm_of_the_point_that_it_chose_alone(monkeypatch):
+    drawn = []
+
+    class Noted(base_transfers.Blinding):
+        def __init__(self, secret):
+            super().__init__(secret)
+            drawn.append(self)
+
+    monkeypatch.setattr(base_transfers, "Blinding", Noted)
+    party = Party("a", BOTH, session=bytes(32), rng=stream(1))
+    chooser = base_transfers.Chooser(party, 16)
+    base = base_transfers._base(party.session)
+    known = {one.blind(base).tobytes() for one in drawn}
+    at, bits = np.arange(16), chooser.bits.astype(int)
+    assert {point.tobytes() for point in chooser.points[at, bits]} <= known
+    assert not {point.tobytes() for point in chooser.points[at, 1 - bits]} & known
+
+
 def test_code_words_are_far_apart():
     hashing = cuckoo.Hashing.of(bytes(32), 100)
     numbers = hashing.numbers([b"%d" % i for i in range(300)])
