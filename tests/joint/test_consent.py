@@ -424,6 +424,8 @@ def test_somebody_who_was_not_there_is_shown_to_be_absent_and_somebody_who_was_c
         check_absence(proof, stated, dict.fromkeys(columns, "person 1"))
     with pytest.raises(AuthenticationError, match="persons stood in"):
         check_absence(proof, stated, nobody | {"t.other": "nobody"})
+    with pytest.raises(AuthenticationError, match="persons stood in"):
+        check_absence(proof, stated, {"deposits.customer": "nobody"})
     other = Cells.of(b"t" * 32, [("deposits.customer", "a")])
     with pytest.raises(AuthenticationError, match="committed to before the run"):
         check_absence(other.absence(one), stated, one)

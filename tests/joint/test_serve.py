@@ -252,7 +252,16 @@ def test_every_answer_forbids_scripts_and_frames(client: Client) -> None:
         assert headers["referrer-policy"] == "same-origin"
 
 
-@pytest.mark.parametrize("path", ["/runs/..%2f..%2fkeys/x", "/runs/keys/..%2f..", "/jobs/..%2fpolicy.toml"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs/../keys",
+        "/runs/%2e%2e/keys",
+        "/runs/..%2f..%2fkeys/x",
+        "/runs/keys/..%2f..",
+        "/jobs/..%2fpolicy.toml",
+    ],
+)
 def test_no_path_leads_out_of_the_home(client: Client, path: str) -> None:
     come_in(client)
     assert client.get(path).status_code in (400, 404)

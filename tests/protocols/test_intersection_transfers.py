@@ -15,6 +15,7 @@ from secagg.network.simulated import simulate
 from secagg.party import Party
 from secagg.prg import Stream
 from secagg.protocols.intersection import Sides, base_transfers, cuckoo, find_common_by_transfers, transfers
+from secagg.protocols.intersection.curve import Blinding
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 BOTH = ("a", "b")
@@ -93,7 +94,7 @@ def test_a_chooser_has_one_key_of_each_pair_and_its_points_lie_in_one_group():
 def test_a_chooser_knows_the_logarithm_of_the_point_that_it_chose_alone(monkeypatch):
     drawn = []
 
-    class Noted(base_transfers.Blinding):
+    class Noted(Blinding):
         def __init__(self, secret):
             super().__init__(secret)
             drawn.append(self)
