@@ -267,6 +267,17 @@ def test_no_path_leads_out_of_the_home(client: Client, path: str) -> None:
     assert client.get(path).status_code in (400, 404)
 
 
+def test_results_of_runs_are_given_and_no_file_of_another_folder(client: Client, members: Members) -> None:
+    home = members.homes["north"]
+    folder = home.runs / "large-cash" / "20260101T000000Z"
+    folder.mkdir(parents=True)
+    for place in (folder, home.keys):
+        (place / "x.csv").write_text("a\n1\n")
+    come_in(client)
+    assert client.get("/runs/large-cash/20260101T000000Z/x.csv").status_code == 200
+    assert client.get("/runs/../keys/x.csv").status_code == 404
+
+
 def test_a_job_file_that_others_wrote_is_shown_as_text(client: Client, members: Members) -> None:
     token = come_in(client)
     text = JOB.replace('name = "large-cash"', 'name = "<script>"')

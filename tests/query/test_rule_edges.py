@@ -8,9 +8,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from owner_rules import COLUMNS, ORGANISATIONS, all_rules, answer, grants, payment, payments, rules_of
+from owner_rules import (
+    COLUMNS,
+    DECLARATION,
+    ORGANISATIONS,
+    all_rules,
+    answer,
+    grants,
+    payment,
+    payments,
+    rules_of,
+)
 from secagg.errors import RuleError
-from secagg.query.rules import OwnerRules
+from secagg.query.rules import OwnerRules, apply
+from secagg.query.sql import plan
 
 MIXED = ("north", "south", "west", "north", "south", "west")
 LARGEST_60 = "smallest_group = 3\ndominance = {largest = 1, percent = 60}"
@@ -204,3 +215,22 @@ def test_a_rounded_count_stays_in_its_range() -> None:
     rules = all_rules(south=with_people_rounded(rules_of("south"), 30))
     rows = [{"customer": f"p{i}", "age": 40} for i in range(50)]  # as many as are declared
     assert answer("SELECT COUNT(*) AS n FROM people", {"people": rows}, rules) == [{"n": 50}]
+
+
+# What parties compare
+
+
+def test_parties_compare_whose_rules_they_are_what_they_say_and_who_is_told() -> None:
+    root, stricter = plan(SUM, DECLARATION).root, "smallest_group = 4"
+    digests = [
+        apply(root, rules, to, DECLARATION).digest
+        for rules, to in (
+            (all_rules(), ["lab"]),
+            (all_rules(), ["lab", "north"]),
+            (all_rules(stricter), ["lab"]),
+            (all_rules(south=rules_of("south", stricter)), ["lab"]),
+            (all_rules(west=rules_of("west", stricter)), ["lab"]),
+        )
+    ]
+    assert len(set(digests)) == 5
+    assert apply(root, all_rules(), ["north", "lab", "lab"], DECLARATION).digest == digests[1]
