@@ -386,6 +386,14 @@ def test_a_run_that_goes_on_states_what_it_began_with_and_its_record_shows_absen
         ConsentGate(home).statement(other)
 
 
+def test_a_run_goes_on_where_a_party_has_no_data(homes: dict[str, Home]) -> None:
+    assert set(run_jointly(make_job(), homes, consent_gates).values()) == {None}
+    with homes["north"].transaction() as connection:
+        (session,) = connection.execute("SELECT session FROM consent_runs").fetchone()
+    again = run_jointly(make_job(), homes, consent_gates, resumes=bytes.fromhex(session))
+    assert set(again.values()) == {None}
+
+
 def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:
     schema = Schema(sender=Identifier(), city=Identifier(repeated=True), amount=Money())
 

@@ -32,7 +32,7 @@ from secagg.joint.consent.guard import Approved, check_differences, note_run, st
 from secagg.joint.consent.lists import Exclusions
 from secagg.joint.consent.policy import Anonymity, PrivacyPolicy
 from secagg.joint.consent.population import Population, person_columns, persons_of
-from secagg.joint.consent.tables import key_for
+from secagg.joint.consent.tables import create, key_for
 from secagg.party import PartyId
 from secagg.patterns.counts import factorize
 from secagg.patterns.pattern import Tables
@@ -212,6 +212,7 @@ class ConsentGate:
             if self._populations is None:
                 if run.resumes is not None:
                     # The record of this session is the one that will be shown.
+                    create(connection)  # a party without data has had no reason to
                     connection.execute(
                         "INSERT OR IGNORE INTO consent_filters SELECT ?, first, secret, cells, count FROM consent_filters "
                         "WHERE session = ?",
