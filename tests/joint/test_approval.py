@@ -374,6 +374,14 @@ def test_a_run_counted_before_kill_9_is_spent(members: Members, tmp_path: Path) 
         counting.check_goes_on(home, job, b"t" * 32)
 
 
+def test_a_run_with_other_values_does_not_go_on_as_one_that_was_counted(members: Members) -> None:
+    job, home, first = approved(members), members.homes["north"], b"s" * 32
+    counting.count(home, job, first, counting.Counts(), None)
+    assert counting.check_goes_on(home, job, first)
+    with pytest.raises(JobError, match="this organisation has counted no such run"):
+        counting.check_goes_on(home, members.job(TEXT.replace("limit = 1000", "limit = 1001")), first)
+
+
 def test_a_restored_folder_gives_no_run_back(members: Members) -> None:
     job = approved(members)
     assert run(members, job) == {}

@@ -149,6 +149,16 @@ def test_contributions_below_zero_count_by_their_size() -> None:
     assert answer(sql, {"payments": [*rows, whale]}, bounds) == []
 
 
+def test_who_dominates_the_whole_though_no_view_without_a_receiver_is_suppressed() -> None:
+    rules = all_rules('persons = "customer"\n' + LARGEST_60)
+    west = [payment("west", i, amount=100) for i in range(4)]
+    halves = [payment(one, customer="zoe", amount=500) for one in ("north", "south")]
+    assert answer(SUM, {"payments": [*west, *halves[:1]]}, rules, ("lab",)) != []  # 500 of 900
+    assert answer(SUM, {"payments": [*west, *halves]}, rules, ("north", "south")) == []  # 1000 of 1400
+    halves[1] |= {"customer": "yan"}
+    assert answer(SUM, {"payments": [*west, *halves]}, rules, ("north", "south")) != []
+
+
 def test_dominance_of_rows_and_of_persons_hold_side_by_side() -> None:
     of_rows = all_rules(LARGEST_60)
     of_both = all_rules(LARGEST_60, south=rules_of("south", LARGEST_60 + '\npersons = "customer"'))
