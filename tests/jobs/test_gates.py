@@ -322,6 +322,10 @@ def test_a_record_holds_what_the_gates_stated_and_gates_learn_how_the_run_ended(
         gating.check_statements(message, session=session, job=job, key=key, peer="bank_b")
         with pytest.raises(AuthenticationError):
             gating.check_statements(message, session=b"other", job=job, key=key, peer="bank_b")
+        with pytest.raises(AuthenticationError):
+            gating.check_statements(message, session=session, job=b"other", key=key, peer="bank_b")
+        with pytest.raises(AuthenticationError):
+            gating.check_statements(message, session=session, job=job, key=key, peer="bank_a")
 
 
 def test_a_refusal_stands_in_every_record_with_whose_it_was() -> None:

@@ -166,6 +166,15 @@ def test_a_record_that_went_back_is_seen_by_peers_that_do_not_trust_its_owner_to
     assert Token.made(key, id_, 7, b"f" * 32).is_before(known)
     assert not known.is_before(known)
     assert not Token.made(key, id_, 8, b"x" * 32).is_before(known)
+    assert known.is_made_with(key)
+    assert not known.is_made_with(b"k" * 32)
+    for other in (
+        replace(known, id=b"i" * 16),
+        replace(known, count=8),
+        replace(known, head=b"g" * 32),
+        replace(known, mac=bytes(32)),
+    ):
+        assert not other.is_made_with(key)
 
 
 def test_a_run_that_ends_late_brings_no_older_memory_of_a_peer_back(homes: dict[str, Home]) -> None:

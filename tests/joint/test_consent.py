@@ -335,8 +335,9 @@ def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:
         (session,) = connection.execute("SELECT session FROM consent_runs").fetchone()
         with pytest.raises(UsageError, match="expected a reason"):
             allow(connection, job, earlier=session[:16], runs=1, reason=" ")
-        with pytest.raises(UsageError, match="expected the session of one earlier run"):
-            allow(connection, job, earlier="00", runs=1, reason="asked for")
+        for short in ("", session[:7], "00" * 8):
+            with pytest.raises(UsageError, match="expected the session of one earlier run"):
+                allow(connection, job, earlier=short, runs=1, reason="asked for")
         assert allow(connection, job, earlier=session[:16], runs=1, reason="asked for") == 1
     assert ended(homes, PEOPLE[6:], job) == ""
     assert "differ" in ended(homes, PEOPLE[:-6], job)  # 6 from the first run, and 12 from the second
@@ -410,6 +411,13 @@ def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:
     assert base.difference(population(PEOPLE, b"q" * 32)) == 200
     rows = Population.of({"amount": np.array([1, 2, 2])}, Schema(amount=Money()), b"k" * 32)
     assert len(rows.persons) == 2  # without identifiers, different rows are the persons
+    missing, zero = (
+        Population.of(
+            {"amount": np.ma.array([0], mask=[mask])}, Schema(amount=Money(nullable=True)), b"k" * 32
+        )
+        for mask in (True, False)
+    )
+    assert missing.held != zero.held
 
 
 # Absence.

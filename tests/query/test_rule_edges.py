@@ -98,6 +98,16 @@ def test_rows_one_by_one_need_persons_of_one_too() -> None:
 # Who and what fills a group up
 
 
+def test_of_several_owners_who_ask_for_persons_the_one_who_asks_for_most_counts() -> None:
+    asked = {
+        one: rules_of(one, f'smallest_group = 2\npersons = "customer"\nsmallest_persons = {n}')
+        for one, n in zip(ORGANISATIONS, (2, 5, 3), strict=True)
+    }
+    rows = payments(*ORGANISATIONS, *ORGANISATIONS)
+    assert answer(SUM, {"payments": rows}, asked) != []
+    assert answer(SUM, {"payments": rows[:4]}, asked) == []
+
+
 def test_a_receivers_own_persons_do_not_fill_a_group_up() -> None:
     rules = all_rules('smallest_group = 3\npersons = "customer"')
     victim = [payment(one, i, customer="same") for i, one in enumerate(("south", "west") * 3)]
