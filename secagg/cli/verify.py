@@ -64,7 +64,7 @@ def verify(
         say(console, f"compare that fingerprint with {name}'s, or give its certificate with --certificate")
     say(console, f"outcome: {record.get('outcome')}, reached: {record.get('reached')}")
     if (logged := _logged(record, log, home)) is not None:
-        say(console, f"{logged}: has this record")
+        say(console, f"{logged[0]}: has this record{logged[1]}")
     changed = False
     full = with_private_part(record, record_file, private)
     if "private" in record and full.keys() == record.keys():
@@ -94,8 +94,8 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _logged(record: Mapping[str, Any], log: Path | None, home: Path | None) -> Path | None:
-    """Return the log that has the record, None where there is none to look into.
+def _logged(record: Mapping[str, Any], log: Path | None, home: Path | None) -> tuple[Path, str] | None:
+    """Return the log that has the record, and a remark on others of its run; None where there is no log to look into.
 
     Raises:
       AuthenticationError: the log has another record of this run, or was changed.
@@ -112,5 +112,8 @@ def _logged(record: Mapping[str, Any], log: Path | None, home: Path | None) -> P
         ):
             return None
         log = own.audit_log
-    check_record(read_bundle(log).verified(), record)
-    return log
+    run = check_record(read_bundle(log).verified(), record)
+    if len(run.completions) < 2:
+        return log, ""
+    numbers = " and ".join(str(entry.number) for entry in run.completions)
+    return log, f", and several of this run as complete, in entries {numbers}; ask {record['party']} why"

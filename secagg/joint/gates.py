@@ -40,12 +40,16 @@ def gates_of(home: Home, job: Job, identity: Identity) -> tuple[Gate, ...]:
 
 
 def approved_since(home: Home, job: Job, at: datetime.datetime) -> bool:
-    """Return whether this organisation has approved a job since: as many as its policy wants, not its author alone."""
+    """Return whether this organisation has approved a job since: as many as its policy wants, not its author alone.
+
+    An approval that is dated later than now, by a clock that is ahead, does not count: it would be later than any run.
+    """
     if job.agreement is None or not home.consortium.exists():
         return False
     consortium, policy = Consortium.load(home), Policy.load(home)
     rules = Rules(consortium.me, policy.approvers, policy.needed)
-    later = [one for one in approvals_of(home, job) if datetime.datetime.fromisoformat(one.at) > at]
+    now = datetime.datetime.now(datetime.UTC)
+    later = [one for one in approvals_of(home, job) if at < datetime.datetime.fromisoformat(one.at) <= now]
     for kind in kinds(job):
         found = standing(job, kind, later, rules=rules, scope=consortium.scope(job), gives_data=True)
         others = {f"{consortium.me}/{person}" for person in found.persons} - {author_of(job, kind)}

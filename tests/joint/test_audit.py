@@ -507,6 +507,26 @@ def test_a_party_that_learns_later_that_its_run_was_complete_notes_both_ends(two
     ]
 
 
+def test_a_run_that_is_complete_twice_with_different_records_is_remarked(two_runs: Parties) -> None:
+    whole, identity = verified(two_runs, "outsider"), two_runs.identities["outsider"]
+    end = json.loads(whole.entries[4].line)
+    common = {"entry", "time", "party", "previous", "certificate", "signature", "event"}
+    body = {name: value for name, value in end.items() if name not in common}
+
+    def again(number: int, content: dict[str, Any]) -> None:
+        if number == 5:
+            content.clear()
+            content.update(
+                {"entry": 5, "time": "t", "party": "outsider", "event": END, **body, "record": "0" * 64}
+            )
+
+    late = rewritten(whole, identity, again)
+    assert any(
+        "outsider's log has 2 records of this run" in one for one in comparison(two_runs, late).remarks
+    )
+    assert not any("records of this run" in one for one in comparison(two_runs, whole).remarks)
+
+
 # What an auditor gets.
 
 

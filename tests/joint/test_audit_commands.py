@@ -11,7 +11,11 @@ import pytest
 from audited_runs import ROSTER, Parties
 from ended import Ended
 from secagg.jobs.signature import sign_record
+from secagg.joint.audit.entry import END
+from secagg.joint.audit.gate import record_digest
 from secagg.joint.audit.log import AuditLog
+
+_OF_EACH_ENTRY = ("entry", "time", "party", "event", "previous", "certificate", "signature")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,16 @@ def test_verify_finds_a_record_that_its_own_party_signed_again(
     ended = Ended(capsys, "verify", path, *known, "--log", parties.log("bank_b"))
     assert ended.status == 1
     assert "is it the record of bank_b" in ended.err
+    # Its log may only have grown by another end with that record, and then says so.
+    log = AuditLog(parties.log("bank_a"))
+    last = log.read().entries[-1].content
+    about = {k: v for k, v in last.items() if k not in _OF_EACH_ENTRY}
+    log.append(END, {**about, "record": record_digest(record)}, parties.identities["bank_a"])
+    ended = Ended(capsys, "verify", path, *known)
+    assert (
+        "has this record, and several of this run as complete, in entries 2 and 3; ask bank_a why"
+        in ended.out
+    )
 
 
 def test_a_record_that_a_party_signed_in_anothers_name_is_refused(

@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -328,6 +329,32 @@ def test_each_table_is_compared_with_each_of_an_earlier_run(homes: dict[str, Hom
             )  # fmt: skip
 
 
+def test_an_approval_by_a_clock_that_is_ahead_is_not_later_than_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Members.made(tmp_path, ("north", "south", "west"))
+    parties = "".join(f'[[parties]]\nname = "{name}"\n' for name in members.homes)
+    roles = '[roles]\ninput = ["north", "south"]\ncomputing = ["north", "south", "west"]\n'
+    agreement = '[agreement]\nauthor = "north/anna"\nuntil = 2999-12-31\nruns = 100\n'
+    job = members.job(f'name = "j"\npattern = "structuring"\n{parties}{roles}{agreement}')
+
+    class Ahead(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
+            return datetime.datetime.now(tz) + datetime.timedelta(days=365)
+
+    with monkeypatch.context() as clock:
+        clock.setattr(
+            "secagg.joint.approval.approval.datetime", SimpleNamespace(datetime=Ahead, UTC=datetime.UTC)
+        )
+        members.approve(job, "north", "anna")
+        members.approve(job, "north", "bert")
+    assert not approved_since(members.homes["north"], job, datetime.datetime.now(datetime.UTC))
+    members.approve(job, "north", "anna")
+    members.approve(job, "north", "bert")
+    assert approved_since(members.homes["north"], job, datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+
+
 def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:
     job = make_job(limit_cents=50_000)
     assert ended(homes, PEOPLE) == ""
@@ -464,6 +491,21 @@ def test_a_marked_cell_cannot_be_opened_as_unmarked() -> None:
     lying = Cells(b"s" * 32, np.zeros_like(cells.marked))
     with pytest.raises(AuthenticationError, match="not in what was stated"):
         check_absence(lying.absence({"t.c": "a"}), cells.root(), {"t.c": "a"})
+
+
+def test_which_of_the_free_cells_is_opened_does_not_tell_that_others_are_marked() -> None:
+    from secagg.joint.consent.absence import _cells
+
+    cells = Cells.of(b"s" * 32, [("t.c", str(i)) for i in range(1024)])
+    firsts, key = 0, cells.absence({"t.c": "x"}).key
+    for i in range(16):
+        opened = cells.absence({"t.c": f"absent {i}"}).openings["t.c"].cell
+        places = _cells(key, "t.c", f"absent {i}", 1024).tolist()
+        firsts += opened == next(cell for cell in places if not cells.marked[cell])
+    # Asking again tells no more.
+    assert cells.absence({"t.c": "absent 0"}) == cells.absence({"t.c": "absent 0"})
+    # About half of 11 are free, so that one opened cell in five or six is the first free one.
+    assert firsts < 10
 
 
 def test_absence_can_be_shown_for_nearly_everybody_even_when_the_filter_is_full() -> None:

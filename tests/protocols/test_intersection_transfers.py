@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from costs import measured
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
 from secagg.network.simulated import simulate
 from secagg.party import Party
+from secagg.party.request import check_array
 from secagg.prg import Stream
 from secagg.protocols.intersection import Sides, base_transfers, cuckoo, find_common_by_transfers, transfers
 from secagg.protocols.intersection.curve import Blinding
@@ -219,3 +221,47 @@ def test_lists_that_were_not_announced_are_refused():
     for own in (A + A, [b"%d" % i for i in range(25)]):
         with pytest.raises(UsageError, match="at most 24 different identifiers"):
             raise simulate(running(Sides(LENGTHS, BOTH), a=own)).errors["a"]
+
+
+def test_an_altered_side_reads_the_others_list(monkeypatch):
+    """Not a promise but its absence: docs/two-organisations.md tells of it, and a mend has to change both."""
+    kept: dict[str, Any] = {}
+
+    class Altered(base_transfers.Chooser):
+        def __init__(self, party, count):
+            super().__init__(party, count)
+            self.two = [Blinding(party.rng.bytes(32)) for _ in range(count)]
+            points = np.concatenate([x.blind(base_transfers._base(party.session)) for x in self.two])
+            self.points[np.arange(count), 1 - self.bits.astype(int)] = points
+
+        def keys(self, reply, peer):
+            taken, places = super().keys(reply, peer), 1 - self.bits.astype(int)
+            at = [self.points[i, place] for i, place in enumerate(places)]
+            kept["other"] = [
+                base_transfers._key(self._session, i, reply, at[i], x.blind(reply))
+                for i, x in enumerate(self.two)
+            ]
+            kept["session"] = self._session
+            kept["keys"] = taken
+            return taken
+
+    def noted(x, shape, *, what, peer):
+        return kept.setdefault(what, check_array(x, shape, what=what, peer=peer))
+
+    monkeypatch.setattr(transfers, "check_array", noted)
+    monkeypatch.setattr(transfers, "Chooser", Altered)
+    simulate(running(Sides({"a": 24, "b": 1}, ("a",)), b=[b"nobody"]))
+    hashing = cuckoo.Hashing.of(kept["session"], 24)
+    words = hashing.bins // 64
+    columns = kept["columns"].copy()
+    for keys in (kept["keys"], kept["other"]):
+        columns ^= np.stack([Stream(key).words(words) for key in keys])
+    codes = transfers._rows(columns, hashing.bins)
+    guesses = [b"%d" % i for i in range(100)]
+    numbers = hashing.numbers(guesses)
+    places = hashing.places(numbers)
+    found = np.zeros(100, bool)
+    for k in range(3):
+        own = hashing.codes(transfers._placed(numbers, np.full(100, k)))
+        found |= (own == codes[places[:, k]]).all(axis=1)
+    assert np.flatnonzero(found).tolist() == list(range(20))

@@ -15,9 +15,8 @@ from secagg.errors import AuthenticationError, UsageError
 from secagg.jobs.gates import GateStatements, check_statements
 from secagg.joint.audit.entry import Entry, spelt
 from secagg.joint.audit.heads import heads_in, statements_in
-from secagg.joint.audit.verification import Run, VerifiedLog
+from secagg.joint.audit.verification import COMPLETE, Run, VerifiedLog
 
-COMPLETE: Final = "complete"
 # What the logs of all parties of a run say alike, and what it is called.
 _EQUAL: Final[Mapping[str, str]] = {
     "digest": "the job's fingerprint",
@@ -87,6 +86,7 @@ def compare_logs(logs: Sequence[VerifiedLog]) -> Comparison:
             remarks.append(
                 f"session {session[:16]} ended before anything was shared; {_and(absent)} did not note it"
             )
+        remarks += _complete_again(session, runs)
         if len(runs) < 2:
             continue
         sessions.append(session)
@@ -118,6 +118,16 @@ def _equal(session: str, runs: Mapping[str, Run]) -> Iterator[Finding]:
         if len(words) > 1:
             groups = " against ".join(_and(dict.fromkeys(names)) for names in words.values())
             yield Finding(session, tuple(runs), f"{what} differ: {groups}")
+
+
+def _complete_again(session: str, runs: Mapping[str, Run]) -> Iterator[str]:
+    """Name logs with several records of a run as complete: its party alone vouches for the later ones."""
+    for name, run in runs.items():
+        if len(run.completions) > 1:
+            yield (
+                f"session {session[:16]}: {name}'s log has {len(run.completions)} records of this run as complete, in "
+                f"entries {_and(str(entry.number) for entry in run.completions)}; ask {name} why"
+            )
 
 
 def _left_open(entry: Entry, field: str) -> bool:

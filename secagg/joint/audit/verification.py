@@ -19,6 +19,7 @@ from secagg.joint.audit.gate import record_digest
 from secagg.joint.audit.log import Entries
 from secagg.network.identity import check_certificate, fingerprint, load_certificate
 
+COMPLETE: Final = "complete"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
@@ -40,6 +41,12 @@ class Run:
     def end(self) -> Entry | None:
         """Return its last entry."""
         return self.ends[-1] if self.ends else None
+
+    @property
+    def completions(self) -> tuple[Entry, ...]:
+        """Return of its ends as complete the first with each record: more than one where the log has another record too."""
+        whole = [entry for entry in self.ends if entry.content.get("outcome") == COMPLETE]
+        return tuple({str(entry.content.get("record")): entry for entry in reversed(whole)}.values())[::-1]
 
     @property
     def counted(self) -> Entry | None:

@@ -4,9 +4,10 @@ A run's persons become marks in a row of cells, as in a Bloom filter [Blo70]: ea
 the identifier under a key of the run. The cells are committed to, each by itself, by the root of a tree of SHA-256; the root
 and the key's digest stand in what the owner states before the run, which all parties sign and keep.
 
-To show that a person was not there, the owner gives the key and opens one of the person's cells that is not marked. The
-verifier sees one empty cell and, of the rest, digests with fresh random numbers in them. So nothing is told of anybody else,
-but that those who share this cell were not in the run either.
+To show that a person was not there, the owner gives the key and opens one of the person's cells that is not marked. A key
+that only the owner has says which. The verifier sees one empty cell and, of the rest, digests with fresh random numbers in
+them. Those who share this cell were not in the run either. That the person's other cells are marked becomes a little
+likelier, and no cell is known to be.
 
 The owner is held to what its program put into the cells at the time. Nothing shows that these are the persons whose rows
 were shared; an auditor who reads the tables can compare both commitments.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -87,6 +88,7 @@ class Cells:
     def __init__(self, secret: bytes, marked: NDArray[np.bool_]) -> None:
         self._key = derive_key(secret, label=f"{_LABEL}/cells")
         self._blinds = derive_key(secret, label=f"{_LABEL}/blinds")
+        self._order = derive_key(secret, label=f"{_LABEL}/order")
         self.marked = marked
 
     @classmethod
@@ -122,15 +124,23 @@ class Cells:
         """
         openings = {}
         for column, text in spelt.items():
-            free = [
-                cell for cell in _cells(self._key, column, text, self._room).tolist() if not self.marked[cell]
-            ]
+            cells = _cells(self._key, column, text, self._room).tolist()
+            free = [cell for cell in cells if not self.marked[cell]]
             if not free:
                 raise UsageError(
                     f"this identifier was in {column} of the run, or others hide that it was not (1 of 2,000 absent ones)"
                 )
-            openings[column] = self._opening(free[0])
+            openings[column] = self._opening(min(free, key=self._order_for(column, text)))
         return Absence(self._key, openings)
+
+    def _order_for(self, column: str, text: str) -> Callable[[int], bytes]:
+        """Return the key to sort a person's cells by.
+
+        Only the owner knows the order. The first free cell in a known order would tell that those before it are marked. The
+        order is the same for each proof about one person, so that asking again tells nothing more.
+        """
+        person = hmac.digest(self._order, f"{column} {text}".encode(errors="surrogatepass"), "sha256")
+        return lambda cell: hmac.digest(person, cell.to_bytes(8, "big"), "sha256")
 
     @property
     def _room(self) -> int:
