@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,8 +157,6 @@ def run(
         output = Output.probe(out, me=as_, job=job.name)
 
         def failed(record: dict[str, Any]) -> None:
-            if own_tables is not None:
-                record["tables"] = own_tables.described()
             try:
                 path = write_record(record, output, own_identity, suffix=output.failed_suffix())
                 notes.append(f"record of the run: {path}")
@@ -180,11 +177,8 @@ def run(
                 resuming=resuming,
                 on_progress=stop.before(_measured(job, metrics, on_progress)),
                 on_failure=failed,
+                on_ended=stop.keep,
             )
-        if own_tables is not None:
-            result.record["tables"] = own_tables.described()
-            if result.rows is not None:
-                result = replace(result, rows=own_tables.in_own_spelling(result.rows))
         table_file, record_file = result.write(output, own_identity)
         if resuming is not None:
             resuming.delete()

@@ -64,10 +64,15 @@ class Stop:
             self.line = "; ".join([self.line, *getattr(error, "__notes__", ())])
             raise
         else:
-            self._keeping = True  # before `_driven` changes: no signal comes between them
+            self.keep()  # before `_driven` changes: no signal comes between them
         finally:
             self._driven = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def keep(self) -> None:
+        """Let signals stop nothing any more: the run has ended well, and its result is there."""
+        self._keeping = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def before(self, on_progress: Callable[[T], None]) -> Callable[[T], None]:
         """Return a callback for the network that stops if it was asked to, and else reports progress."""

@@ -2,7 +2,8 @@
 
 Neither the record nor its private part holds an identifier or an amount of anybody's. Digests of files, the salt of a
 commitment and numbers of one's own are in the private part alone, for they let others test guesses. The record, which is
-signed, holds the private part's SHA-256. A fresh salt of 32 bytes in the private part lets nobody test guesses of that.
+signed, holds the private part's SHA-256, and the private part that of the result. A fresh salt of 32 bytes in the private
+part lets nobody test guesses of it. `seal` makes these digests before anything is written, so that an audit log has them.
 
 A run that fails or is stopped leaves a record too. It says how far the run came, why it ended, and who was named.
 """
@@ -67,17 +68,32 @@ class PartyResult:
         """
         files = {}
         if self.rows is not None:
-            files[_TABLE] = result_csv(
-                self.columns, self.rows, decimals=self.job.data.currency_decimals
-            ).encode()
-            name = output.path(_TABLE).name
-            self.record["result"] = {"file": name, "sha256": hashlib.sha256(files[_TABLE]).hexdigest()}
+            files[_TABLE] = self._table()
+        self.seal()
         written = output.keep(files | _record_files(self.record, output, identity, suffix=".json"))
         return written.get(_TABLE), written[".json"]
 
+    def seal(self) -> None:
+        """Bind the result and the private part to the record, which is not changed afterwards; once is enough."""
+        if "private" in self.record:
+            return
+        if self.rows is not None:
+            name = f"{self.me}.{self.job.name}{_TABLE}"
+            self.record["result"] = {"file": name, "sha256": hashlib.sha256(self._table()).hexdigest()}
+        seal(self.record)
+
+    def _table(self) -> bytes:
+        return result_csv(self.columns, self.rows or [], decimals=self.job.data.currency_decimals).encode()
+
+
+def seal(record: dict[str, Any]) -> None:
+    """Put the salt of the private part into a record, and the private part's digest."""
+    record["salt"] = secrets.token_hex(_SALT_BYTES)
+    record["private"] = {"sha256": hashlib.sha256(_private_part(record)).hexdigest()}
+
 
 def write_record(record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str) -> Path:
-    """Write a record and its private part, and return where the record is."""
+    """Write a sealed record and its private part, and return where the record is."""
     return output.keep(_record_files(record, output, identity, suffix=suffix))[suffix]
 
 
@@ -85,12 +101,14 @@ def _record_files(
     record: Mapping[str, Any], output: Output, identity: Identity, *, suffix: str
 ) -> dict[str, bytes]:
     """Return the private part of a record, and the rest, signed with the private part's digest; by suffix."""
-    private = {name: record[name] for name in PRIVATE if name in record}
-    content = _json({"salt": secrets.token_hex(_SALT_BYTES), **private})
     shared = {name: value for name, value in record.items() if name not in PRIVATE}
     own = private_suffix(suffix)
-    shared["private"] = {"file": output.path(own).name, "sha256": hashlib.sha256(content).hexdigest()}
-    return {own: content, suffix: _json(sign_record(shared, identity))}
+    shared["private"] = {"file": output.path(own).name, **record["private"]}
+    return {own: _private_part(record), suffix: _json(sign_record(shared, identity))}
+
+
+def _private_part(record: Mapping[str, Any]) -> bytes:
+    return _json({name: record[name] for name in PRIVATE if name in record})
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

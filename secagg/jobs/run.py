@@ -30,6 +30,7 @@ from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Content, Party, PartyId
 from secagg.patterns.pattern import Agreed, Contribution, Result, Tables
+from secagg.query.schema import Schema
 
 _REPORT_EVERY_S: Final = 0.25
 _LAST_WAIT_S: Final = 60.0  # of a party that has its result, for others that may have none
@@ -68,7 +69,7 @@ def phases(job: Job, *, gated: bool = False) -> tuple[str, ...]:
 
 @runtime_checkable
 class Rereadable(Protocol):
-    """What reads an input party's tables, where it knows more of them than a run that goes on has at hand."""
+    """What reads an input party's tables, where it knows more of them than their rows."""
 
     def __call__(self) -> Tables:
         """Read the tables."""
@@ -78,6 +79,12 @@ class Rereadable(Protocol):
 
     def take_up(self, kept: Any) -> None:
         """Take up what was known of them in place of reading them."""
+
+    def described(self) -> dict[str, Any]:
+        """Return what the record's private part says of them."""
+
+    def in_own_spelling(self, rows: Result) -> Result:
+        """Return rows of a result with identifiers as the tables spell them."""
 
 
 class Part:
@@ -183,6 +190,15 @@ class Part:
         if isinstance(self._read, Rereadable):
             self._read.take_up(kept["read"])
 
+    def told(self, columns: Schema, rows: Result | None, known: dict[str, Any]) -> PartyResult:
+        """Return a result and its record, sealed, with what is known of this party's own tables."""
+        if isinstance(self._read, Rereadable):
+            known["tables"] = self._read.described()
+            rows = None if rows is None else self._read.in_own_spelling(rows)
+        result = PartyResult(self.me, self.job, columns, rows, known)
+        result.seal()
+        return result
+
     async def __call__(self, party: Party) -> Result | None:
         job = self.job
         if not self.session:
@@ -269,6 +285,7 @@ def run_job(
     resuming: Resuming | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[dict[str, Any]], None] | None = None,
+    on_ended: Callable[[], None] | None = None,
 ) -> PartyResult:
     """Take part in a job over TLS and return what this party learns, with the record of the run.
 
@@ -281,6 +298,7 @@ def run_job(
       gates, resuming: as in `Part`. Whoever calls deletes the checkpoints (`Resuming.delete`) once the result is written.
       on_progress: called a few times a second; what it raises ends the run for everybody.
       on_failure: called with the record of a run that fails or is stopped, before the error is raised.
+      on_ended: called when the run has ended well; what is left is to record it.
 
     Raises:
       UsageError: as `Part`; approvals are needed, and no gate checks them; and what `read` and the gates' `ready` raise.
@@ -317,7 +335,7 @@ def run_job(
                 Progress(me, CONNECT, 0.0, 0, waiting_for=who.missing, present=who.present, left_s=who.left_s)
             )
 
-    def recorded(*, found: int | None = None, error: BaseException | None = None) -> dict[str, Any]:
+    def recorded(rows: Result | None = None, error: BaseException | None = None) -> PartyResult:
         met = {"connect_s": part.met - begin} if part.party is not None else {}
         known = record(
             job,
@@ -327,7 +345,7 @@ def run_job(
             started=started,
             timings={**met, "total_s": time.monotonic() - begin},
             declared=part.declared,
-            result_rows=found,
+            result_rows=None if rows is None else len(rows),
             ledger=part.party.ledger if part.party is not None else None,
             reached=part.reached,
             error=error,
@@ -335,9 +353,10 @@ def run_job(
         if part.gates:
             known["gates"] = gating.recorded(part.stated)
             known["screened"] = {g.name: g.described() for g in part.gates if isinstance(g, Screen)}
+        found = part.told(columns, rows, known)
         if part.party is not None:
-            gating.close_all(part.gates, part.run_at_hand(), Outcome(known, error))
-        return known
+            gating.close_all(part.gates, part.run_at_hand(), Outcome(found.record, error))
+        return found
 
     try:
         result, _ = run_party(
@@ -360,12 +379,13 @@ def run_job(
             if alone and (kept := resuming.ended(surely=False)) is not None:
                 return _kept_result(part, resuming, kept, about_job)
             resuming.failed(error)
-        failed = recorded(error=error)
+        failed = recorded(error=error).record
         if on_failure is not None:
             on_failure(failed)
         raise
-    found = None if result is None else len(result)
-    return PartyResult(me, job, columns, result, recorded(found=found))
+    if on_ended is not None:
+        on_ended()
+    return recorded(result)
 
 
 def _kept_result(part: Part, resuming: Resuming, kept: Content, about_job: Mapping[str, Any]) -> PartyResult:
@@ -388,5 +408,6 @@ def _kept_result(part: Part, resuming: Resuming, kept: Content, about_job: Mappi
     # Nothing noted the end of that run while it was under way.
     part.session, first = kept["session"], resuming.first
     part.resumes = None if first == part.session else first
-    gating.close_all(part.gates, part.run_at_hand(), Outcome(known, None))
-    return PartyResult(part.me, job, job.pattern.results, rows, known)
+    found = part.told(job.pattern.results, rows, known)
+    gating.close_all(part.gates, part.run_at_hand(), Outcome(found.record, None))
+    return found

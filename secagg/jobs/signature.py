@@ -35,7 +35,7 @@ from secagg.network.identity import (
 
 _LABEL: Final = "run record v1"
 # Keys of the private part, which is not signed: they would let others test guesses, or concern this party alone.
-PRIVATE: Final = ("agreed_private", "result_rows", "tables", "screened", "result")
+PRIVATE: Final = ("salt", "agreed_private", "result_rows", "tables", "screened", "result")
 _MAX_BYTES: Final = 1 << 24
 _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
 

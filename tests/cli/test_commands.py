@@ -30,7 +30,7 @@ from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.output import Output
 from secagg.jobs.record import PartyResult
-from secagg.jobs.run import Progress
+from secagg.jobs.run import Part, Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
 
 COMMANDS = [
@@ -510,15 +510,16 @@ def test_a_table_of_other_times_than_the_window_is_refused(
 def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], None]) -> None:
     """Let `secagg run` end at once with a result of one row."""
 
-    def fake(job: Job, *, me: str, read: Callable[[], Any], **_: Any) -> PartyResult:
+    def fake(job: Job, *, me: str, read: InputTables, on_ended: Callable[[], None], **_: Any) -> PartyResult:
         read()
+        on_ended()
         before_writing()
         record = {
             "job": job.name, "party": me, "result_rows": 1, "timings": {"total_s": 1.0},
             "parties": [{"name": peer.name, "certificate": fingerprint(peer.certificate)} for peer in job.peers()],
             "ledger": {"total": {"sent": {"frame_bytes": 1}, "rounds": 1}},
         }  # fmt: skip
-        return PartyResult(me, job, job.pattern.results, [("@anna", 2, 1_100_050)], record)
+        return Part(job, me, read).told(job.pattern.results, [("@anna", 2, 1_100_050)], record)
 
     monkeypatch.setattr("secagg.cli.run.run_job", fake)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -123,6 +124,29 @@ def test_verify_finds_a_record_that_its_own_party_signed_again(
         "has this record, and several of this run as complete, in entries 2 and 3; ask bank_a why"
         in ended.out
     )
+
+
+def test_verify_finds_a_result_that_its_own_party_made_up_and_signed_again(
+    parties: Parties, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = parties.home("bank_a").runs
+    path, result, private = (
+        folder / f"bank_a.first{suffix}" for suffix in (".json", ".csv", ".private.json")
+    )
+    known = ("--certificate", certificate(parties, "bank_a"), "--result", result)
+    assert f"result: {result} is as recorded" in Ended(capsys, "verify", path, *known).out
+    result.write_bytes(result.read_bytes() + b"made-up,2,1000.01\n")
+    part = json.loads(private.read_text())
+    part["result"]["sha256"] = hashlib.sha256(result.read_bytes()).hexdigest()
+    private.write_text(json.dumps(part))
+    record = {k: v for k, v in json.loads(path.read_text()).items() if k != "signature"}
+    record["private"]["sha256"] = hashlib.sha256(private.read_bytes()).hexdigest()
+    kept = record.pop("private")
+    for forged in (record, record | {"private": kept}, record | {"private": kept["sha256"]}):
+        path.write_text(json.dumps(sign_record(forged, parties.identities["bank_a"])))
+        ended = Ended(capsys, "verify", path, *known)
+        assert ended.status == 1
+        assert "another one than bank_a's log has in entry 2" in ended.err
 
 
 def test_a_record_that_a_party_signed_in_anothers_name_is_refused(

@@ -3,7 +3,8 @@
 Statement: length and last hashes of this party's log (`heads`).
 Check: each peer's log has grown from what this party's log remembers of it.
 Commit: the entry `start`, with what the gates of all parties stated, and their signatures.
-Close: the entry `end`, with the outcome, the digests of what passed over each link, and the digest of the run record.
+Close: the entry `end`, with the outcome, the digests of what passed over each link, and the digest of the run record,
+which binds its private part and the result.
 
 An entry holds no identifier, no amount and nothing that only its own party knows of a run, such as how many rows of a
 result it was told.
@@ -30,11 +31,6 @@ from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 
 _RECORD_LABEL: Final = "secagg audit record v1"
-_LATER: Final = (
-    *PRIVATE,
-    "private",
-    "signature",
-)  # what a record gets only when it is written, or keeps apart
 
 
 class AuditGate:
@@ -123,8 +119,13 @@ class AuditGate:
 
 
 def record_digest(record: Mapping[str, Any]) -> str:
-    """Return the digest of a run record as a log has it: without what stays private, and without the signature."""
-    shared = {name: value for name, value in record.items() if name not in _LATER}
+    """Return the digest of a run record as a log has it: with the digest of its private part, which has the result's.
+
+    What a record gets only when it is written is left out: the signature, and the private part's file name.
+    """
+    shared = {name: value for name, value in record.items() if name not in (*PRIVATE, "signature")}
+    if isinstance(private := record.get("private"), Mapping):
+        shared["private"] = {name: value for name, value in private.items() if name != "file"}
     return signing.digest(_RECORD_LABEL, [spelt(shared)]).hex()
 
 
