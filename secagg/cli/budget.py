@@ -75,6 +75,8 @@ def show(home: HomeOption = None) -> None:
     say(console, f"{len(book.runs)} runs; the record has {len(book.entries)} entries")
     for name, token in sorted(peers.items()):
         say(console, f"{name} was last seen with {token.count} entries")
+    if book.copied:
+        say(console, f"warning: {book.copied}")
 
 
 @app.command("log")

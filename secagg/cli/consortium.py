@@ -117,7 +117,7 @@ def show(home: HomeOption = None) -> None:
             warnings.append(f"{name}'s certificate has expired")
         elif end < now + datetime.timedelta(days=_SOON_DAYS):
             warnings.append(f"{name}'s certificate expires on {end:%Y-%m-%d}")
-        if not member.approvers:
+        if not member.approvers and "input" in member.roles:
             warnings.append(f"{name} has no approvers: it can put data into no job that needs approvals")
     columns = ("member", "address", "roles", "tables", "certificate until")
     console.print(showing.table(f"Consortium {consortium.name}", columns, rows, numbers_from=5))

@@ -152,6 +152,11 @@ def run(
         job.check_takes_part(as_)
         own_identity = identity_at(as_, identity)
         own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
+        if own_tables is None and as_ in job.input_parties:
+            raise UsageError(
+                f"{as_} puts data into {job.name}: give --data, or name {', '.join(job.pattern_at(as_).inputs)} in a source "
+                "file (--sources, or sources.toml of --home)"
+            )
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else duration_of(wait)
         output = Output.probe(out, me=as_, job=job.name)
@@ -160,6 +165,8 @@ def run(
             try:
                 path = write_record(record, output, own_identity, suffix=output.failed_suffix())
                 notes.append(f"record of the run: {path}")
+                if resuming is not None and resuming.kept:
+                    notes.append("a checkpoint is kept: the same command at every party lets this run go on")
             except UsageError as error:
                 notes.append(str(error))
 

@@ -27,7 +27,6 @@ _HOST: Final = re.compile(r"[\w.:%][\w.:%-]{0,252}")
 _TIMEOUTS: Final = Timeouts()
 NOBODY: Final[Mapping[PartyId, Member]] = MappingProxyType({})
 NOWHERE: Final[Address] = ("", 0)  # where a party is that nobody needs to reach
-_MISSING: Final = "this field is missing, and no consortium here has a party of this name"
 LONGEST_S: Final = 30 * 86_400.0  # for any timeout
 
 
@@ -69,11 +68,10 @@ def check_members(
             check_name(party.name)
         except UsageError as error:
             raise FieldFault(f"{place}.name", str(error)) from None
-        own = known.get(party.name)
-        address = _address(party, own, f"{place}.address", needed=with_certificates)
+        address = _address(party, known, f"{place}.address", needed=with_certificates)
         certificate = None
         if with_certificates:
-            certificate = _certificate(party, own, folder, f"{place}.certificate")
+            certificate = _certificate(party, known, folder, f"{place}.certificate")
         for other in members:
             if other.name == party.name:
                 raise FieldFault(f"{place}.name", f"there is another party of the name {party.name}")
@@ -85,16 +83,25 @@ def check_members(
     return tuple(members)
 
 
-def _address(party: PartyField, known: Member | None, place: str, *, needed: bool) -> Address:
+def _missing(name: PartyId, known: Mapping[PartyId, Member]) -> str:
+    if not known:
+        return f"this field is missing, and no consortium here has a party {name}"
+    return (
+        f"this field is missing, and {name} is no member of the consortium here: it was removed, or not added yet; see "
+        "`secagg consortium show`"
+    )
+
+
+def _address(party: PartyField, known: Mapping[PartyId, Member], place: str, *, needed: bool) -> Address:
     if party.address is not None:
         try:
             return parse_address(party.address)
         except UsageError as error:
             raise FieldFault(place, str(error)) from None
-    if known is not None:
-        return known.address
+    if party.name in known:
+        return known[party.name].address
     if needed:
-        raise FieldFault(place, _MISSING)
+        raise FieldFault(place, _missing(party.name, known))
     return NOWHERE
 
 
@@ -112,12 +119,15 @@ def parse_address(text: str) -> Address:
     return bare, number
 
 
-def _certificate(party: PartyField, known: Member | None, folder: Path, place: str) -> x509.Certificate:
+def _certificate(
+    party: PartyField, known: Mapping[PartyId, Member], folder: Path, place: str
+) -> x509.Certificate:
+    member = known.get(party.name)
     try:
         if party.certificate is None:
-            if known is None or known.certificate is None:
-                raise FieldFault(place, _MISSING)
-            certificate = known.certificate
+            if member is None or member.certificate is None:
+                raise FieldFault(place, _missing(party.name, known))
+            certificate = member.certificate
         elif party.certificate.lstrip().startswith(_PEM):
             certificate = load_certificate(party.certificate.encode())
         else:

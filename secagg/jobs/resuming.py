@@ -124,6 +124,11 @@ class Resuming:
         """Whether this party holds a run of the job that did not end."""
         return bool(self._lines)
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is now a checkpoint from which a run may go on."""
+        return bool(self._folder.lines())
+
     async def meet(self, party: Party) -> Decision:
         """Agree with all parties where the run goes on.
 

@@ -68,6 +68,9 @@ def test_parties_of_a_consortium_need_no_address_and_no_certificate() -> None:
         JobError, match=r"job.toml:12: parties\[0\]\.address: this field is missing, and no consortium"
     ):
         parse_job(TEXT, file=Path("job.toml"))
+    gone = NAMES[-1]
+    with pytest.raises(JobError, match=f"{gone} is no member of the consortium here: it was removed"):
+        parse_job(TEXT, file=Path("job.toml"), known={name: KNOWN[name] for name in NAMES[:-1]})
 
 
 def test_a_day_ends_with_its_last_second() -> None:

@@ -240,8 +240,10 @@ def test_an_error_that_comes_again_deletes_the_checkpoints_and_a_missing_peer_do
     resuming = Resuming(run.checkpoints("bank_b"), run.job)
     assert resuming.holds
     resuming.failed(KeyboardInterrupt())
+    assert resuming.kept
     assert Resuming(run.checkpoints("bank_b"), run.job).holds
     resuming.failed(RefusedError("no"))
+    assert not resuming.kept
     assert not Resuming(run.checkpoints("bank_b"), run.job).holds
 
 

@@ -120,8 +120,11 @@ def test_a_job_that_nobody_or_too_few_approved_is_refused_and_says_who_is_missin
     members.approve(job, "north", "bert", "carl")
     assert "lack the signature of its author anna" in cause(run(members, job))
     members.approve(job, "north", "anna")
+    assert "j is not approved by south: approvals of it lack 2 of 2 persons; " in cause(run(members, job))
     members.approve(job, "south", "bert")
     assert "j is not approved by south: approvals of it lack 1 of 2 persons" in cause(run(members, job))
+    changed = run(members, members.job(TEXT.replace("runs = 2", "runs = 3")))["north"]
+    assert "or of this one before it was changed" in changed.__notes__[0]
 
 
 def test_the_author_is_not_enough_alone_whatever_the_policy_says(members: Members) -> None:

@@ -144,7 +144,7 @@ def test_a_backup_that_is_put_back_is_refused_by_peers_and_by_its_owner(
 
 
 def test_of_two_copies_that_are_both_used_the_second_is_refused(
-    homes: dict[str, Home], tmp_path: Path
+    homes: dict[str, Home], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job()
     run_jointly(job, homes, budget_gates)
@@ -152,6 +152,10 @@ def test_of_two_copies_that_are_both_used_the_second_is_refused(
     copy = replace(homes["north"], path=tmp_path / "copy")
     with pytest.raises(BudgetError, match=r"is a copy.*secagg budget moved.*secagg budget restart"):
         BudgetGate(copy).ready(job, "north")
+    for home, told in ((homes["north"], False), (copy, True)):
+        with pytest.raises(SystemExit):
+            main(["budget", "show", "--home", str(home.path)])
+        assert ("is a copy" in " ".join(capsys.readouterr().out.split())) == told
     with copy.transaction() as connection:
         Book.read(connection, copy, anywhere=True).move(copy)
     assert set(run_jointly(job, homes | {"north": copy}, budget_gates).values()) == {None}

@@ -66,6 +66,8 @@ def test_an_organisation_keeps_its_consortium_and_its_approvers(
     shown = Typed(capsys, north, "consortium", "show")
     assert "north: approvers anna; 3 for a template, 0 for a run" in shown.out
     assert "Warning: south has no approvers" in shown.out
+    Typed(capsys, south, "consortium", "change", "--role", "computing")  # whoever puts in no data needs none
+    assert "Warning: south" not in Typed(capsys, south, "consortium", "show").out
     assert Typed(capsys, north, "approver", "remove", "anna").status == 0
     assert "north: approvers none" in Typed(capsys, north, "consortium", "show").out
     gone = Typed(capsys, north, "consortium", "remove", "south")

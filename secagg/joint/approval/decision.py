@@ -127,7 +127,8 @@ def standing(
     if gives_data and needed:
         if len(persons) < needed:
             missing.append(f"{needed - len(persons)} of {needed} persons")
-        if not set(persons) - ({author} if author_party == rules.party else set()):
+        # Of two persons or more, and of another organisation's, one is another person in any case.
+        if needed == 1 and author_party == rules.party and not set(persons) - {author}:
             missing.append(f"one person other than its {role} {author}")
     if kind == RUN and not needed:
         missing = []

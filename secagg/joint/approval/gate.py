@@ -175,7 +175,12 @@ class ApprovalGate:
                 f"{self._home.policy} names other approvers than {me}'s member file; let `secagg approver needed` write the "
                 "member file anew, and send it to the others"
             )
-        most = check_enough(job, approvals, rules=Rules(me, policy.approvers, policy.needed), scope=scope)
+        try:
+            most = check_enough(job, approvals, rules=Rules(me, policy.approvers, policy.needed), scope=scope)
+        except JobError as error:
+            if not approvals and any(self._home.approvals.glob("*.approval.json")):
+                error.add_note("all approvals here are of other jobs, or of this one before it was changed")
+            raise
         asked = Rules(me, member.approvers, member.needed)
         return _lower(most, check_enough(job, approvals, rules=asked, scope=scope))
 

@@ -39,6 +39,11 @@ __all__ = ["ALL", "Book", "Grant", "Ran", "costs_of"]
 ALL: Final = "*"
 _TIME_BYTES: Final = 8
 _KEY_BYTES: Final = 32
+_COPIED: Final = (
+    "{} is a copy, or its database was put back from one: the record of budgets was last written elsewhere. Use the folder "
+    "that was used last. Where that is gone and this is the newest copy, run `secagg budget moved`; where it is an older "
+    "one, `secagg budget restart`"
+)
 _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS budget_identity (one INTEGER PRIMARY KEY CHECK (one = 1), key BLOB, inode INTEGER)",
     "CREATE TABLE IF NOT EXISTS budget_entries (number INTEGER PRIMARY KEY, content BLOB NOT NULL, head BLOB NOT NULL)",
@@ -90,7 +95,11 @@ class Ran:
 
 @dataclass(slots=True)
 class Book:
-    """The record as it stands, read in one transaction, and written in the same; see `read`."""
+    """The record as it stands, read in one transaction, and written in the same; see `read`.
+
+    Attributes:
+      copied: that the record was last written elsewhere, and what to do; "" where it was not.
+    """
 
     connection: sqlite3.Connection = field(repr=False)
     key: bytes = field(repr=False)
@@ -100,6 +109,7 @@ class Book:
     ids: list[bytes] = field(default_factory=list, repr=False)
     grants: dict[tuple[str, str], Grant] = field(default_factory=dict)
     runs: dict[str, Ran] = field(default_factory=dict)
+    copied: str = ""
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, home: Home, *, anywhere: bool = False) -> Book:
@@ -119,12 +129,8 @@ class Book:
             row = (secrets.token_bytes(_KEY_BYTES), inode)
             connection.execute("INSERT INTO budget_identity VALUES (1, ?, ?)", row)
         if row[1] != inode and not anywhere:
-            raise BudgetError(
-                f"{home.path} is a copy, or its database was put back from one: the record of budgets was last written "
-                "elsewhere. Use the folder that was used last. Where that is gone and this is the newest copy, run "
-                "`secagg budget moved`; where it is an older one, `secagg budget restart`"
-            )
-        book = cls(connection, row[0])
+            raise BudgetError(_COPIED.format(home.path))
+        book = cls(connection, row[0], copied=_COPIED.format(home.path) if row[1] != inode else "")
         for number, content, head in connection.execute(
             "SELECT number, CAST(content AS BLOB), CAST(head AS BLOB) FROM budget_entries ORDER BY number"
         ):
