@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import subprocess
@@ -475,7 +476,7 @@ def test_every_field_of_an_approval_is_signed(members: Members) -> None:
         "subject": b"x" * 32,
         "party": "south",
         "person": "bert",
-        "at": "2026",
+        "at": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         "times": 2,
     }.items():
         changed: Approval = msgspec.structs.replace(one, **{name: other})

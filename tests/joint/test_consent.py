@@ -29,6 +29,8 @@ from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.signature import sign_record
+from secagg.joint.approval.approval import RUN
+from secagg.joint.approval.status import status_of
 from secagg.joint.consent import lists
 from secagg.joint.consent.absence import Cells, check_absence
 from secagg.joint.consent.gate import ConsentGate, read_statement
@@ -36,6 +38,7 @@ from secagg.joint.consent.guard import allow, check_differences, note_run
 from secagg.joint.consent.policy import Differencing
 from secagg.joint.consent.population import Population
 from secagg.joint.consent.proofs import make_proof, was_there
+from secagg.joint.consortium import Needed
 from secagg.joint.gates import approved_since
 from secagg.network.identity import certificate_pem
 from secagg.patterns.counts import factorize
@@ -295,11 +298,7 @@ def test_an_approval_after_the_earlier_run_lets_the_second_pass_and_an_older_one
 def test_a_new_approval_is_one_by_as_many_as_the_policy_wants_and_not_by_the_author_alone(
     tmp_path: Path,
 ) -> None:
-    members = Members.made(tmp_path, ("north", "south", "west"))
-    parties = "".join(f'[[parties]]\nname = "{name}"\n' for name in members.homes)
-    roles = '[roles]\ninput = ["north", "south"]\ncomputing = ["north", "south", "west"]\n'
-    agreement = '[agreement]\nauthor = "north/anna"\nuntil = 2999-12-31\n'
-    job = members.job(f'name = "j"\npattern = "structuring"\n{parties}{roles}{agreement}')
+    members, job = _made_job(tmp_path)
     home, long_ago = members.homes["north"], datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     assert not approved_since(home, job, long_ago)
     members.approve(job, "north", "anna")
@@ -329,30 +328,80 @@ def test_each_table_is_compared_with_each_of_an_earlier_run(homes: dict[str, Hom
             )  # fmt: skip
 
 
-def test_an_approval_by_a_clock_that_is_ahead_is_not_later_than_every_run(
+class _Later(datetime.datetime):
+    """A clock that is ahead."""
+
+    by = datetime.timedelta()
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
+        return datetime.datetime.now(tz) + cls.by
+
+
+def test_an_approval_by_a_clock_that_is_ahead_is_not_later_than_runs_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    members, job = _made_job(tmp_path)
+    home, long_ago = members.homes["north"], datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    later = SimpleNamespace(datetime=_Later, UTC=datetime.UTC, timedelta=datetime.timedelta)
+    for ahead in (datetime.timedelta(days=1), datetime.timedelta(minutes=3)):
+        monkeypatch.setattr(_Later, "by", ahead)
+        with monkeypatch.context() as clock:
+            clock.setattr("secagg.joint.approval.approval.datetime", later)
+            members.approve(job, "north", "anna", "bert")
+        problem = status_of(home, job).problem  # as before each run
+        assert ("north/bert's approval is dated" in problem) == (ahead.days > 0)
+        run = datetime.datetime.now(datetime.UTC)
+        assert approved_since(home, job, long_ago) == (ahead.days == 0)
+        assert not approved_since(home, job, run)
+        # Nor once its time has come, since it was there before the run.
+        monkeypatch.setattr(_Later, "by", 2 * ahead)
+        with monkeypatch.context() as clock:
+            clock.setattr("secagg.joint.approval.decision.datetime", later)
+            clock.setattr("secagg.joint.approval.seen.datetime", later)
+            status_of(home, job)
+            assert approved_since(home, job, long_ago)
+            assert not approved_since(home, job, run)
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(
+        seconds=1
+    )  # approvals are dated in whole seconds
+    members.approve(job, "north", "anna", "bert")
+    with home.transaction():  # as the guard asks
+        assert approved_since(home, job, before)
+
+
+@pytest.mark.parametrize("at", ["soon", "2026-01-01T00:00:00"])
+def test_an_approval_whose_time_is_none_or_has_no_zone_is_refused_with_its_file(
+    tmp_path: Path, at: str
+) -> None:
+    members, job = _made_job(tmp_path)
+    (path,) = members.approve(job, "north", "bert")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "at": at}))
+    with pytest.raises(
+        UsageError, match=rf"expected an approval.*{re.escape(path.name)}; take the file away"
+    ):
+        approved_since(members.homes["north"], job, datetime.datetime.now(datetime.UTC))
+
+
+def test_one_persons_approval_of_a_run_is_no_new_approval_where_runs_need_none(tmp_path: Path) -> None:
+    members, job = _made_job(
+        tmp_path, "[parameters]\nlimit = 1000\n[vary]\nlimit = { least = 500, most = 2000 }\n"
+    )
+    home, long_ago = members.homes["north"], datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    members.approve(job, "north", "anna", "bert", kind=RUN)
+    assert approved_since(home, job, long_ago)
+    members.set_policy("north", Needed(template=2, run=0))
+    assert not approved_since(home, job, long_ago)
+    members.approve(job, "north", "anna", "bert")
+    assert approved_since(home, job, long_ago)
+
+
+def _made_job(tmp_path: Path, more: str = "") -> tuple[Members, Job]:
     members = Members.made(tmp_path, ("north", "south", "west"))
     parties = "".join(f'[[parties]]\nname = "{name}"\n' for name in members.homes)
     roles = '[roles]\ninput = ["north", "south"]\ncomputing = ["north", "south", "west"]\n'
     agreement = '[agreement]\nauthor = "north/anna"\nuntil = 2999-12-31\nruns = 100\n'
-    job = members.job(f'name = "j"\npattern = "structuring"\n{parties}{roles}{agreement}')
-
-    class Ahead(datetime.datetime):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
-            return datetime.datetime.now(tz) + datetime.timedelta(days=365)
-
-    with monkeypatch.context() as clock:
-        clock.setattr(
-            "secagg.joint.approval.approval.datetime", SimpleNamespace(datetime=Ahead, UTC=datetime.UTC)
-        )
-        members.approve(job, "north", "anna")
-        members.approve(job, "north", "bert")
-    assert not approved_since(members.homes["north"], job, datetime.datetime.now(datetime.UTC))
-    members.approve(job, "north", "anna")
-    members.approve(job, "north", "bert")
-    assert approved_since(members.homes["north"], job, datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    return members, members.job(f'name = "j"\npattern = "structuring"\n{parties}{roles}{agreement}{more}')
 
 
 def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 import re
 from collections.abc import Iterator
@@ -360,7 +361,16 @@ def test_curves_go_through_what_was_told_and_only_times_make_one() -> None:
 
 def test_statements_are_told_in_words_and_what_is_not_understood_by_its_digest() -> None:
     scope, subject = bytes(32), bytes(32)
-    anna = Approval("run", scope, subject, "p", "anna", "2026-10-01T08:00:00+00:00", 2, bytes(64))
+    anna = Approval(
+        "run",
+        scope,
+        subject,
+        "p",
+        "anna",
+        datetime.datetime(2026, 10, 1, 8, tzinfo=datetime.UTC),
+        2,
+        bytes(64),
+    )
     spending = Spending(("t",), 0.5, 0.0, "person")
     checked = consent_gate.Check(5, 2, ("age", "zip"), ("illness",))
     told = {
@@ -373,7 +383,7 @@ def test_statements_are_told_in_words_and_what_is_not_understood_by_its_digest()
     statements = {name: base64.b64encode(msgspec.msgpack.encode(one)).decode() for name, one in told.items()}
     statements["resume"] = base64.b64encode(b"\xc1").decode()
     lines = {one.gate: one.lines for one in stated_by_gate({"north": {"statements": statements}})}
-    assert "approved by p/anna as a run at 2026-10-01T08:00:00+00:00, for 2 runs" in lines["approval"]
+    assert "approved by p/anna as a run at 2026-10-01 08:00:00+00:00, for 2 runs" in lines["approval"]
     assert "spent: epsilon 0.5, delta 0 a person, of t" in lines["budget"]
     assert lines["consent"] == (
         "t: 10 rows or more did not enter, by exclusion lists",

@@ -13,8 +13,7 @@ from blame import blamed
 from costs import measured
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
 from secagg.network.simulated import simulate
-from secagg.party import Party
-from secagg.party.request import check_array
+from secagg.party import Party, check_array
 from secagg.prg import Stream
 from secagg.protocols.intersection import Sides, base_transfers, cuckoo, find_common_by_transfers, transfers
 from secagg.protocols.intersection.curve import Blinding

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -40,7 +40,7 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       scope: of the consortium, as `Consortium.scope` has it.
       subject: the digest of what is approved, `Job.template` or `Job.content`.
       party, person: whose it is.
-      at: when it was signed, by the signer's clock.
+      at: when it was signed, by the signer's clock, with its time zone.
       times: how often the run may take place; of a template the job says it.
       signature: of all this, by the person's key.
     """
@@ -50,7 +50,7 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subject: bytes
     party: PartyId
     person: str
-    at: str
+    at: Annotated[datetime.datetime, msgspec.Meta(tz=True)]
     times: int
     signature: bytes = b""
 
@@ -71,7 +71,7 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(self, signature=signing.sign(key.secret_key, _LABEL, self._parts()))
 
     def _parts(self) -> list[bytes]:
-        texts = (self.kind, self.party, self.person, self.at, str(self.times))
+        texts = (self.kind, self.party, self.person, self.at.isoformat(), str(self.times))
         return [self.scope, self.subject, *(text.encode() for text in texts)]
 
 
@@ -97,7 +97,7 @@ def sign(job: Job, kind: Kind, *, scope: bytes, party: PartyId, key: ApproverKey
         )
     if not 1 <= times <= 1000:
         raise UsageError(f"expected a run to be approved 1 to 1000 times, got {times}")
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     unsigned = Approval(kind, scope, subject_of(job, kind), party, key.name, now, times if kind == RUN else 1)
     return unsigned.signed(key)
 
@@ -130,14 +130,25 @@ def read_approval(path: Path) -> Approval:
     try:
         return msgspec.json.decode(content, type=Approval)
     except msgspec.MsgspecError:
-        raise UsageError(f"expected an approval, as `secagg job approve` writes it, in {path}") from None
+        raise UsageError(
+            f"expected an approval, as `secagg job approve` writes it, in {path}; take the file away, or have the job "
+            "approved again"
+        ) from None
 
 
 def approvals_of(home: Home, job: Job) -> list[Approval]:
     """Return the approvals in a home that are about this job or its template; whether they are valid is not checked."""
     subjects = {(TEMPLATE, job.template), (RUN, job.content)}
-    found = (read_approval(path) for path in sorted(home.approvals.glob(f"*{_ENDING}")))
-    return [one for one in found if (one.kind, one.subject) in subjects]
+    return [one for one in approvals_in(home) if (one.kind, one.subject) in subjects]
+
+
+def approvals_in(home: Home) -> list[Approval]:
+    """Return all approvals in a home; whether they are valid is not checked.
+
+    Raises:
+      UsageError: a file is none.
+    """
+    return [read_approval(path) for path in sorted(home.approvals.glob(f"*{_ENDING}"))]
 
 
 def _encoded(approval: Approval) -> bytes:

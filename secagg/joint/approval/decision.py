@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from secagg.errors import AuthenticationError, JobError
 from secagg.jobs.agreement import Agreement
@@ -19,6 +20,9 @@ from secagg.joint.approval.approval import RUN, TEMPLATE, Approval, Kind, subjec
 from secagg.joint.consortium.organisation import Needed
 from secagg.party import PartyId
 from secagg.printable import printable
+
+# By how much the clock of who signs may be ahead. An approval that is dated later would be newer than runs to come.
+_AHEAD: Final = datetime.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ def standing(
     """
     persons: dict[str, int] = {}
     ignored = []
+    now = datetime.datetime.now(datetime.UTC)
     for one in approvals:
         if one.kind != kind:
             continue
@@ -112,6 +117,11 @@ def standing(
             ignored.append(f"{whose}'s approval is for another consortium or other organisations")
         elif one.subject != subject_of(job, kind):
             ignored.append(f"{whose}'s approval is of another job, or of this one before it was changed")
+        elif one.at > now + _AHEAD:
+            ignored.append(
+                f"{whose}'s approval is dated {one.at:%Y-%m-%d %H:%M} {one.at.tzname()}, and it is "
+                f"{now:%Y-%m-%d %H:%M} UTC; set the clocks, and have it approved again"
+            )
         else:
             try:
                 one.check(key)

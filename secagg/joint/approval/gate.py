@@ -32,6 +32,7 @@ from secagg.joint.approval.approval import Approval, approvals_of
 from secagg.joint.approval.counting import Counts
 from secagg.joint.approval.decision import Rules, agreement_of, check_enough, check_time, kinds
 from secagg.joint.approval.policy import REFUSE, Policy
+from secagg.joint.approval.seen import note_seen
 from secagg.joint.consortium import Consortium
 from secagg.network.identity import fingerprint
 from secagg.party import PartyId
@@ -82,6 +83,8 @@ class ApprovalGate:
                 f"this folder is {consortium.me}'s, by its consortium {consortium.name}; {me} has another --home"
             )
         consortium.check_job(job)
+        # Before each run, so that no approval that is there now is taken for a later one.
+        note_seen(self._home)
         if job.approval == OFF:
             return
         agreement = agreement_of(job)
