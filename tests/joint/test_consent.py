@@ -246,6 +246,11 @@ def test_a_second_run_on_nearly_the_same_persons_is_refused_and_a_different_one_
     assert "fewer than 10 differ" in ended(homes, [*PEOPLE[10:], *(f"new {i}" for i in range(9))])
     # What is refused is not remembered; what ran is.
     assert "fewer than 10 differ" in ended(homes, PEOPLE[10:], make_job(limit_cents=50_000))
+    # All earlier runs that are too close are named at once.
+    said = ended(homes, PEOPLE[5:], make_job(limit_cents=50_000))
+    assert said.count("(session ") == 2
+    assert "The same holds of joint on " in said
+    assert "allow JOB --reason" in said
 
 
 def test_others_are_told_that_the_guard_refused_and_not_how_many_differ(homes: dict[str, Home]) -> None:

@@ -41,6 +41,7 @@ __all__ = [
 
 EARLIER: Final = "*"  # any earlier run
 MOST_UNCHANGED: Final = 100  # earlier runs of a job that are looked at for equal rows
+_MOST_TOLD: Final = 5  # further runs that a refusal names
 _DAY_S: Final = 86_400
 _LEAST_DAYS: Final = 30  # for which a run can go on
 Approved = Callable[[Job, datetime.datetime], bool]
@@ -69,7 +70,8 @@ def check_differences(
     """
     create(connection)
     since = time.time() - rules.within_days * _DAY_S
-    used = []
+    used: list[str] = []
+    refused: list[tuple[str, str, str]] = []
     rows = connection.execute(
         "SELECT session, at, job FROM consent_runs WHERE at >= ? ORDER BY at", (since,)
     ).fetchall()
@@ -88,14 +90,21 @@ def check_differences(
             used.append(allowed)
             continue
         _, table = found
-        # How many differ is not said: records of failed runs hold this text, and may be shown to others.
-        raise UsageError(
-            f"{table} holds nearly the persons that were in the run of {printable(name, 80)} on {day:%Y-%m-%d %H:%M} UTC "
-            f"(session {session[:16]}): fewer than {rules.smallest_group} differ, and others could compute what these few "
-            "add. Approve the job again, knowing this, or allow it with "
-            f"`secagg consent allow JOB --earlier {session[:16]} --reason TEXT`"
-        )
-    return used
+        about = f"{printable(name, 80)} on {day:%Y-%m-%d %H:%M} UTC (session {session[:16]})"
+        refused.append((session[:16], table, about))
+    if not refused:
+        return used
+    (earlier, table, first), *others = refused
+    also = "; ".join(about for _, _, about in others[:_MOST_TOLD])
+    unnamed = f", and of {len(others) - _MOST_TOLD} more" if len(others) > _MOST_TOLD else ""
+    more = f". The same holds of {also}{unnamed}" if others else ""
+    which = "" if others else f" --earlier {earlier}"
+    # How many differ is not said: records of failed runs hold this text, and may be shown to others.
+    raise UsageError(
+        f"{table} holds nearly the persons that were in the run of {first}: fewer than {rules.smallest_group} differ, and "
+        f"others could compute what these few add{more}. Approve the job again, knowing this, or allow it with "
+        f"`secagg consent allow JOB{which} --reason TEXT`"
+    )
 
 
 def unchanged(connection: sqlite3.Connection, job: Job, populations: Mapping[str, Population]) -> list[str]:
