@@ -85,8 +85,9 @@ def _approval(content: Any) -> list[str]:
     lines = [f"consortium version {version}, digest {consortium.hex()[:16]}"]
     lines += [f"runs before this one: {template_runs} of the template, {content_runs} of this very job"]
     for one in approvals:
-        name, times = f"{one['party']}/{one['person']}", one["times"]
-        lines.append(f"approved by {name} as a {one['kind']} at {one['at']}, for {times} runs")
+        about = f"approved by {one['party']}/{one['person']} at {one['at']}"
+        # Of a job or template the job file says how many runs there may be.
+        lines.append(f"this run's values {about}, for {one['times']} runs" if one["kind"] == "run" else about)
     return lines
 
 
