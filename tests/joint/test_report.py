@@ -383,7 +383,9 @@ def test_statements_are_told_in_words_and_what_is_not_understood_by_its_digest()
     statements = {name: base64.b64encode(msgspec.msgpack.encode(one)).decode() for name, one in told.items()}
     statements["resume"] = base64.b64encode(b"\xc1").decode()
     lines = {one.gate: one.lines for one in stated_by_gate({"north": {"statements": statements}})}
-    assert "this run's values approved by p/anna at 2026-10-01 08:00:00+00:00, for 2 runs" in lines["approval"]
+    assert (
+        "this run's values approved by p/anna at 2026-10-01 08:00:00+00:00, for 2 runs" in lines["approval"]
+    )
     assert "spent: epsilon 0.5, delta 0 a person, of t" in lines["budget"]
     assert lines["consent"] == (
         "t: 10 rows or more did not enter, by exclusion lists",
