@@ -375,8 +375,8 @@ def test_an_approval_by_a_clock_that_is_ahead_is_not_later_than_runs_to_come(
         assert approved_since(home, job, before)
 
 
-@pytest.mark.parametrize("at", ["soon", "2026-01-01T00:00:00"])
-def test_an_approval_whose_time_is_none_or_has_no_zone_is_refused_with_its_file(
+@pytest.mark.parametrize("at", ["soon", "2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00"])
+def test_an_approval_whose_time_is_none_or_not_in_utc_is_refused_with_its_file(
     tmp_path: Path, at: str
 ) -> None:
     members, job = _made_job(tmp_path)

@@ -8,6 +8,7 @@ that it counts in no other consortium.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -40,7 +41,7 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       scope: of the consortium, as `Consortium.scope` has it.
       subject: the digest of what is approved, `Job.template` or `Job.content`.
       party, person: whose it is.
-      at: when it was signed, by the signer's clock, with its time zone.
+      at: when it was signed, by the signer's clock, in UTC.
       times: how often the run may take place; of a template the job says it.
       signature: of all this, by the person's key.
     """
@@ -127,13 +128,15 @@ def read_approval(path: Path) -> Approval:
       UsageError: the file is none.
     """
     content = read_file(path, what="the approval", max_bytes=_MAX_BYTES)
-    try:
-        return msgspec.json.decode(content, type=Approval)
-    except msgspec.MsgspecError:
-        raise UsageError(
-            f"expected an approval, as `secagg job approve` writes it, in {path}; take the file away, or have the job "
-            "approved again"
-        ) from None
+    with contextlib.suppress(msgspec.MsgspecError):
+        approval = msgspec.json.decode(content, type=Approval)
+        # Times of other zones would be signed as other texts than are sent to peers.
+        if not approval.at.utcoffset():
+            return approval
+    raise UsageError(
+        f"expected an approval, as `secagg job approve` writes it, in {path}; take the file away, or have the job "
+        "approved again"
+    )
 
 
 def approvals_of(home: Home, job: Job) -> list[Approval]:
