@@ -5,7 +5,7 @@
    what it was told, so that all decide from the same.
 2. *Decision.* All by one rule: the run that all hold, at the latest checkpoint that all computing parties hold of one
    session, and of whose line all others hold the first. Without such a checkpoint the run begins at its first message,
-   with the data that it had. Without a run that all hold, a new run begins.
+   and data is read anew. Without a run that all hold, a new run begins.
 3. *Gate `resume`.* Each party signs the decision as its statement. A party that decided otherwise ends the run. Before it
    says that its checks passed, each party notes durably that the run has begun, or goes on. So a gate that commits knows
    that whatever happens from here on, the run can go on under its first session, and is not paid twice.
@@ -235,12 +235,17 @@ class Resuming:
                 )
         decision = self.decision
         if decision is None or decision.first is None:
-            self._folder.begin(self._first, self._begins)
-            self._begins = {}  # tables may be large
+            self._begin()
         else:
             step = 0 if decision.place is None else decision.place.step
             own = next(line for line in self._lines if line.first == self._first)
             self._folder.resume(self._first, step, own.resumed + 1)
+            if decision.place is None:  # after its old checkpoints are gone, which are of other rows
+                self._begin()
+
+    def _begin(self) -> None:
+        self._folder.begin(self._first, self._begins)
+        self._begins = {}  # tables may be large
 
     def commit(self, run: RunAtHand) -> None:
         """Do nothing: what the gate writes has to be there before others commit."""

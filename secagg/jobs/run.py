@@ -205,9 +205,13 @@ class Part:
             self.prepare(party)
         with party.phase(READ):
             if self._resuming is not None:
-                self.resumes = (await self._resuming.meet(party)).first
-                if self.resumes is not None:
+                decision = await self._resuming.meet(party)
+                self.resumes = decision.first
+                if decision.place is not None:
                     self._take_in(self._resuming.content())
+                elif self.resumes is not None:
+                    # Nothing of it was opened. Whoever withdrew since then does not enter.
+                    self._take_in()
                 elif self._resuming.ended(surely=False) is not None:
                     raise RefusedError(
                         f"{self.me} has just taken up the result of the run before; start again", peer=self.me

@@ -80,8 +80,8 @@ def test_a_run_that_a_crash_ends_anywhere_goes_on_to_the_same_answer(
         reached |= set(run.places().values())
         places = set(run.places().values())
         assert len(places) == 1
-        # Who held a run that goes on does not read its data again.
-        assert message == 0 or len(run.reads) == (2 if places == {"new"} else 1) * len(run.tables)
+        # Who goes on from a checkpoint does not read its data again.
+        assert message == 0 or len(run.reads) == (2 if places & {"new", "begin"} else 1) * len(run.tables)
     assert {"new", "shuffle"} <= reached or victim == "bank_c"
 
 
@@ -95,6 +95,25 @@ def test_a_run_may_be_interrupted_again_and_again(tmp_path: Path) -> None:
     decision = run.parts["bank_a"]._resuming.decision
     assert decision is not None
     assert decision.resumed == 4
+
+
+def test_a_run_that_begins_again_reads_its_data_anew_and_one_from_a_checkpoint_does_not(
+    tmp_path: Path,
+) -> None:
+    seen = set()
+    for message in (12, 18):  # before and after the first checkpoint
+        run = interrupted(tmp_path / str(message))
+        run.folder.mkdir()
+        run.start(crash("bank_a", message))
+        held = [run.checkpoints(name).lines()[0] for name in run.job.roster]
+        before, kept = answer(run), all(line.places for line in held)
+        seen.add(kept)
+        run.tables = make_tables(run.job, 9)
+        expected = before if kept else answer(run)
+        assert before != answer(run)
+        assert run.told(run.start()) == expected
+        assert all(part.resumes == held[0].first for part in run.parts.values())
+    assert seen == {False, True}
 
 
 def test_what_was_opened_is_opened_again_as_it_was_or_not_at_all(tmp_path: Path) -> None:

@@ -476,6 +476,42 @@ def test_a_run_goes_on_where_a_party_has_no_data(homes: dict[str, Home]) -> None
     assert set(again.values()) == {None}
 
 
+@pytest.mark.parametrize("days", [90, 0])
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "killed after its checks"])
+def test_who_withdrew_meanwhile_does_not_enter_a_run_that_begins_again(
+    homes: dict[str, Home], days: int, committed: bool
+) -> None:
+    home, job = homes["north"], make_job()
+    (home.path / "privacy.toml").write_text(f"[differencing]\nwithin_days = {days}\n")
+
+    def passed(
+        session: bytes, resumes: bytes | None = None, *, read: bool = True, commit: bool = True
+    ) -> Any:
+        gate = ConsentGate(home)
+        if read:
+            found = gate.screen(job, "north", gate.admit(job, "north", make_tables(PEOPLE)))
+            assert ("person 5" in found["deposits"]["customer"]) == (resumes is None)
+        run = dataclasses.replace(_at_hand(), session=session, resumes=resumes)
+        told = gate.statement(run)
+        gate.check(run, {"north": told})
+        if commit:
+            gate.commit(run)
+        return read_statement(told, peer="north")
+
+    passed(b"first", commit=committed)
+    excluded(home, "person 5")
+    passed(b"second", b"first", commit=False)
+    again = passed(b"third", b"first")
+    onward = passed(b"fourth", b"first", read=False)  # from a checkpoint of the third
+    assert onward == msgspec.structs.replace(again, unchanged=[])
+    with home.transaction() as connection:
+        proof = make_proof(connection, onward, "north", b"fourth".hex(), "person 5")
+        assert onward.absence is not None
+        check_absence(proof.absence, onward.absence, {"deposits.customer": "person 5"})
+        there = was_there(connection, onward, b"fourth".hex(), "person 6")
+        assert there == (["deposits.customer"] if days else None)
+
+
 def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:
     schema = Schema(sender=Identifier(), city=Identifier(repeated=True), amount=Money())
 

@@ -215,17 +215,17 @@ class ConsentGate:
                     create(connection)  # a party without data has had no reason to
                     connection.execute(
                         "INSERT OR IGNORE INTO consent_filters SELECT ?, first, secret, cells, count FROM consent_filters "
-                        "WHERE session = ?",
+                        "WHERE first = ? ORDER BY rowid DESC LIMIT 1",
                         (run.session.hex(), run.resumes.hex()),
                     )
                 return
             stated = msgspec.msgpack.encode(self._stated)
             rules = self._policy.differencing
-            note_run(connection, run.job, run.session, self._populations, rules, used, stated)
+            first = run.resumes or run.session
+            note_run(connection, run.job, first, self._populations, rules, used, stated)
             if self._cells is not None:
                 cells = np.packbits(self._cells.marked, bitorder="little").tobytes()
-                session = run.session.hex()
-                entry = (session, session, self._secret, cells, len(self._cells.marked))
+                entry = (run.session.hex(), first.hex(), self._secret, cells, len(self._cells.marked))
                 connection.execute("INSERT INTO consent_filters VALUES (?, ?, ?, ?, ?)", entry)
 
     def close(self, run: RunAtHand, outcome: Outcome) -> None:

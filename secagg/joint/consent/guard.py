@@ -5,7 +5,7 @@ computed. Where two differ in fewer persons than the smallest group, the run nee
 
 - it is the same job, all input parties state that their rows are those of the earlier run, and nothing is released with
   noise: then the answer is the same;
-- it goes on from a checkpoint of the earlier run, with the same rows;
+- it goes on with the earlier run: from a checkpoint with the same rows, or from the beginning, where nothing was opened;
 - the organisation approved the job after the earlier run, as its policy wants;
 - the owner allowed it (`secagg consent allow`), for so many runs.
 
@@ -80,8 +80,9 @@ def check_differences(
         found = _closest(connection, session, populations)
         if found is None or found[0] >= rules.smallest_group:
             continue
-        goes_on = resumes is not None and session == resumes.hex()
-        if session in equal and (goes_on or (session in same and not job.spends())):
+        if resumes is not None and session == resumes.hex():
+            continue  # rows are read anew only where nothing of it was opened
+        if session in equal and session in same and not job.spends():
             continue
         day = datetime.datetime.fromtimestamp(at, datetime.UTC)
         if approved(job, day):
@@ -129,6 +130,7 @@ def note_run(
     """Keep who is in a run and what was stated of it, use up what was allowed for it, and forget what is too old.
 
     Args:
+      session: its first; what was kept of that is replaced.
       used: of `check_differences`.
       stated: what a session that goes on with the run states again.
     """
@@ -140,7 +142,8 @@ def note_run(
             (job.digest.hex(), earlier),
         )
     row = (session.hex(), now, job.name, job.digest.hex(), stated)
-    connection.execute("INSERT INTO consent_runs VALUES (?, ?, ?, ?, ?)", row)
+    connection.execute("INSERT OR REPLACE INTO consent_runs VALUES (?, ?, ?, ?, ?)", row)
+    connection.execute("DELETE FROM consent_populations WHERE session = ?", (session.hex(),))
     for table, population in populations.items() if rules.within_days else ():
         persons = population.persons.astype("<u8").tobytes()
         entry = (session.hex(), table, persons, population.held)
