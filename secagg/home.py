@@ -191,7 +191,7 @@ class Home:
         except sqlite3.Error as error:
             raise UsageError(
                 f"cannot write {self.path / 'state.sqlite'}: {error}; nothing was done"
-            ) from None
+            ) from error
         finally:
             connection.close()
 

@@ -24,6 +24,7 @@ everybody, who holds which checkpoints. Cost, n parties: 3 rounds, 3 (n - 1) mes
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ from secagg.errors import (
     RefusedError,
     RemoteProtocolError,
     SecaggError,
+    UsageError,
 )
 from secagg.jobs.checkpoints import CheckpointFolder, Line, UnwritableError
 from secagg.jobs.gates import Outcome, RunAtHand
@@ -257,7 +259,13 @@ class Resuming:
 def may_go_on(error: SecaggError) -> bool:
     """Return whether a run that ended with this error may go on: the error lies with the network or this machine."""
     # Of the first kind is also what another party ended. What a network alters is no party's doing.
-    return isinstance(error, PeerMissingError | UnwritableError | AuthenticationError)
+    if isinstance(error, PeerMissingError | UnwritableError | AuthenticationError):
+        return True
+    # A gate of this party that cannot write, such as for a full disk, has found nothing against the run.
+    cause: BaseException | None = error if isinstance(error, RefusedError) else None
+    while isinstance(cause, RefusedError | UsageError):
+        cause = cause.__cause__
+    return isinstance(cause, OSError | sqlite3.Error)
 
 
 def decide(held: Mapping[PartyId, Sequence[Line]], computing: Sequence[PartyId]) -> Decision:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +19,9 @@ import pytest
 from interrupted import Interrupted, make_job, make_tables
 from program_runs import strings
 from secagg.errors import RefusedError
+from secagg.home import Home
 from secagg.jobs.checkpoints import CheckpointFolder, Line, folder_key
+from secagg.jobs.gates import _refusing
 from secagg.jobs.job import Member
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.resuming import MOST_RESUMED, HeardRuns, HeldRuns, Resuming, decide
@@ -261,6 +264,16 @@ def test_an_error_that_comes_again_deletes_the_checkpoints_and_a_missing_peer_do
     resuming.failed(KeyboardInterrupt())
     assert resuming.kept
     assert Resuming(run.checkpoints("bank_b"), run.job).holds
+    home = Home.create(tmp_path / "home")
+    at_hand: Any = SimpleNamespace(me="bank_b")
+    with (
+        pytest.raises(RefusedError, match="nothing was done") as refused,
+        _refusing(at_hand, resuming),
+        home.transaction() as connection,
+    ):
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+    resuming.failed(refused.value)
+    assert resuming.kept
     resuming.failed(RefusedError("no"))
     assert not resuming.kept
     assert not Resuming(run.checkpoints("bank_b"), run.job).holds
