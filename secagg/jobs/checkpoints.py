@@ -1,18 +1,18 @@
-"""Checkpoints on disk: encrypted, whole or not there, and known by the run, the party and the place that they are of.
+"""Checkpoints on disk: encrypted, written whole or not at all, and bound to their run, party and place.
 
 A run of a job is known by its first session. Its folder holds what the party put in (`begin`), a file for each
 checkpoint, and notes of what was opened and how often the run went on.
 
 *Format.* A line that says what it is; the header's length in 4 bytes; the header, which is MessagePack; a salt of 32 bytes;
 then segments of at most 64 MiB under AES-256-GCM [SP 800-38D]. The key comes from the folder's key and the salt by HKDF, so
-each file has its own. The nonce is the segment's number, and a byte that is 1 for the last one. The header is associated
+each file has its own. The nonce is the segment's number, and a byte that is 1 for the last segment. The header is associated
 data of every segment. So a file that was cut, put together anew, renamed, or copied from another run, party or job is not
 taken.
 
 *Deleting.* Files are unlinked. What a disk keeps of them is encrypted; who reads the folder's key and the disk reads them.
 
 Threat model. Who reads the disk without the key learns sizes, job digest, session and step. Who can write the folder can
-remove files, which costs progress, and bring back old ones of the same run; `resuming` says why that opens nothing.
+remove files, which costs progress, and bring back old files of the same run; `resuming` says why that opens nothing.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ _OPENED: Final = "opened"
 _RESUMED: Final = "resumed"
 _RESULT: Final = "result"
 _DONE: Final = "done"
-# How many of the latest checkpoints stay. Parties are at most two apart: to finish one, each needs the others' messages.
+# How many of the latest checkpoints stay. Parties are at most two apart: to finish a checkpoint, each needs the others'
+# messages.
 _STAY: Final = 4
 _KEPT_S: Final = 30 * 86400.0
 
 
 class UnwritableError(UsageError):
-    """A checkpoint cannot be written, such as for a full disk; the run goes on from the one before once it can be."""
+    """A checkpoint cannot be written, such as for a full disk; the run can go on from the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +169,14 @@ class CheckpointFolder:
         return self._read(first, _BEGUN)
 
     def resume(self, first: bytes, step: int, resumed: int) -> None:
-        """Note that a run goes on from a step: what was kept behind it is of no use any more."""
+        """Note that a run goes on from a step: checkpoints of later steps are deleted."""
         self._write(first, _RESUMED, {"count": resumed})
         for path in self._run(first).glob(f"[0-9]*{_SUFFIX}"):
             if int(path.name.split("-")[0]) > step:
                 path.unlink()
 
     def end(self, first: bytes, content: Content) -> None:
-        """Keep a result until it is where it is meant to be."""
+        """Keep a result until it is written to its destination."""
         self._write(first, _RESULT, content)
 
     def ended(self, first: bytes) -> Content | None:
@@ -207,7 +208,7 @@ class CheckpointFolder:
                 path.unlink()
 
     def at(self, first: bytes, place: Place) -> Content:
-        """Return a checkpoint."""
+        """Return the content of a checkpoint."""
         return self._read(first, _name(place), place)
 
     def note_opening(self, first: bytes, place: Place) -> None:
@@ -286,7 +287,7 @@ class RunStorage:
     first: bytes
 
     def write(self, place: Place, content: Content) -> None:
-        """Keep a content; it is durable when this returns."""
+        """Keep a checkpoint; it is durable when this returns."""
         self.folder.keep(self.first, place, content)
 
     def read(self, place: Place) -> Content:

@@ -2,14 +2,14 @@
 
   told      each party tells all others the statement of each of its gates, signed over session and job
   passed    each party tells all others that its own checks passed, and digests of what it was told
-  (commit)  each gate writes down what must not be lost, such as that a run is spent; on the disk before any share is sent
+  (commit)  each gate writes what must not be lost to the disk, such as that a run is spent, before any share is sent
 
 All parties of a run have the same gates. Their names are part of what parties compare when they meet.
 
-Threat model. Up to all other parties may do anything. What a gate checks is for the gate to say. Here: nobody passes with
-statements that another party did not see, for all compare digests of what they were told. A party that told two others
-different statements is found out before any commit. Its signature stands under each of them. A party that stops between
-its commit and the others' costs them what their commits spent, and nothing is shared with it.
+Threat model. All other parties may deviate in any way. Each gate's own docstring says what it checks. This module makes sure
+that no party passes with statements that another party did not see: all compare digests of what they were told. A party that told two others
+different statements is found out before any commit, and its signature is under each of them. A party that stops after the
+others passed costs them what their commits spent, and no data is shared with it.
 
 Learns: everybody, all statements.
 Cost, n parties: 2 rounds, 2 (n - 1) messages from each party, no arrays.
@@ -59,10 +59,10 @@ class RunAtHand:
     """A run whose parties have met.
 
     Attributes:
-      session: of the network, never the same again.
+      session: of the network connection, unique to it.
       resumes: the first session of a run that goes on from a checkpoint, else None.
-      rows: what the input parties announced; empty where the run ended before.
-      contribution: this party's own data as it will enter, None at a party that puts none in.
+      rows: what the input parties announced; empty where the run ended before they did.
+      contribution: this party's own data as it will enter; None at a party that puts in none.
       stated: what the gates of all parties stated; empty before all checks have passed.
     """
 
@@ -77,7 +77,7 @@ class RunAtHand:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: its record, and what ended it, if it did not end well."""
+    """How a run ended: its record, and the error that ended it, None for a run that ended well."""
 
     record: Mapping[str, Any]
     error: BaseException | None
@@ -88,7 +88,7 @@ class Gate(Protocol):
 
     @property
     def name(self) -> str:
-        """Return a word that all parties have for it."""
+        """Return the gate's name, the same at all parties."""
 
     def ready(self, job: Job, me: PartyId) -> None:
         """Refuse early what would be refused later, before this party connects."""
@@ -99,8 +99,8 @@ class Gate(Protocol):
     def check(self, run: RunAtHand, statements: Mapping[PartyId, bytes]) -> None:
         """Raise where the statements, this party's own among them, do not allow the run.
 
-        The error names the party, what was expected and what to do. What a `JobError`, a `RefusedError` or an error about a
-        peer says, all parties read.
+        The error names the party, what was expected and what to do. All parties read the text of a `JobError`, of a
+        `RefusedError`, and of an error about a peer.
         """
 
     def commit(self, run: RunAtHand) -> None:
@@ -259,7 +259,7 @@ def from_record(entry: Mapping[str, Any]) -> GateStatements:
 
 
 def close_all(gates: Sequence[Gate], run: RunAtHand, outcome: Outcome) -> None:
-    """Tell all gates how the run ended; one that cannot note it is warned of, for the run is over and has its result."""
+    """Tell all gates how the run ended; a gate that cannot note this is logged as a warning, for the run is over."""
     for gate in gates:
         try:
             gate.close(run, outcome)

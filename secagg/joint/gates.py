@@ -1,6 +1,6 @@
 """The gates of a run with a home folder.
 
-Each area adds its own here, so that every party with a home has the same list.
+All gates are listed here, so that every party with a home folder has the same ones.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     serial = 3                      # one more at each change
     address = "mpc.north.example:7400"
     roles = ["input", "computing", "result"]      # words of ISO/IEC 4922-1
-    tables = ["transfers"]          # what it holds; none means that nothing is said about tables
+    tables = ["transfers"]          # what it holds; an empty list says nothing about tables
     needed = {template = 2, run = 1}              # approvals that the others hold it to
     approvers = {anna = "bWFk...", bert = "..."}  # public keys, Ed25519, in base64
     certificate = "-----BEGIN ..."

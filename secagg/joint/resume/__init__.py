@@ -1,6 +1,6 @@
 """Where an organisation keeps what an interrupted run goes on from: in its own folder, under a key of its own.
 
-How parties agree where a run goes on stands in `secagg.jobs.resuming`, what is kept in `secagg.jobs.checkpoints`.
+`secagg.jobs.resuming` is how parties agree where a run goes on. `secagg.jobs.checkpoints` is what they keep.
 """
 
 from __future__ import annotations

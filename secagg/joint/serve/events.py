@@ -1,7 +1,7 @@
 """What happened at a party that serves, as JSON lines for a log; each field is one of a fixed set.
 
 No field holds a message of an error in the party's own data, for that may name rows. What a line says: when, what happened,
-which job, and of these, where they are known, its state, phase, type of error, and the peer that is to blame.
+which job, and, as far as known, its state, phase, type of error, and the peer to blame.
 """
 
 from __future__ import annotations

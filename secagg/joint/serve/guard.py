@@ -3,9 +3,9 @@
 *Host.* A request for another host name is refused, so that a site whose name was made to point here reads nothing.
 *Cookie.* A session's identifier, 32 random bytes: HttpOnly, SameSite=Strict, Secure under TLS; gone when the process ends.
 *Token.* Each form has the HMAC of the session's identifier. A form is taken only with it, and only with an Origin that is
-the page's own, where the browser says one. *Coming in.* At the loopback by a link with a key that stands in a file that
-its owner alone may read; elsewhere by a password, under TLS. After ten wrong ones within a minute all are refused for a
-minute.
+the page's own, where the browser sends an Origin. *Coming in.* At the loopback, by a link with a key from a file that its
+owner alone may read; elsewhere, by a password under TLS. After ten wrong keys or passwords within a minute, all are refused
+for a minute.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def page_key(keys: Path) -> str:
 
 @dataclass(slots=True)
 class Guard:
-    """Who has come in, and what is asked of requests.
+    """Sessions of the page, and the checks of requests.
 
     Attributes:
       address: at which the page is.

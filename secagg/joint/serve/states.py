@@ -19,7 +19,7 @@ _COLUMNS: Final = "file, digest, state, since, message, folder, due, tries"
 
 
 class State(StrEnum):
-    """What a job is waiting for, or how it ended."""
+    """The state of a job: what it waits for, or how it ended."""
 
     proposed = "proposed"  # approvals are missing
     approved = "approved"  # it will be tried at its time
@@ -40,10 +40,10 @@ class Known:
     Attributes:
       file: its name in `home.jobs`.
       digest: of the job, in hexadecimal; "" where the file cannot be read.
-      message: why it stands as it does, without anything of anybody's tables.
+      message: why the job is in this state, without anything of anybody's tables.
       folder: where the results of the run under way or of the last one are, in `home.runs`; "" for none.
       due: when it is tried next, in seconds since 1970.
-      tries: how often a run ended for a missing peer since it was approved.
+      tries: how many runs in a row ended in a way after which the job is tried again.
     """
 
     file: str

@@ -1,13 +1,13 @@
 """Runs a party's approved jobs, each in a process of its own: a job that crashes, hangs or is refused stops no other.
 
-What is approved, and whether it may run, is asked of the home each time, so an approval by the command line or by the page
-counts at once. A party listens at one address, so one run is under way at a time; which of several is for `turns` to say.
+The home folder is asked each time which jobs are approved and may run, so an approval by the command line or by the page
+counts at once. A party listens at one address, so one run is under way at a time; `turns` says which job is tried.
 
-A run that ends for a missing peer, a kill or a stop is tried again, and goes on where it was (`jobs.resuming`). One that
-its own or another party's gates refuse waits for a person. So does one that fails for any other reason.
+A run that ends for a missing peer, a kill or a stop is tried again, and goes on where it was (`jobs.resuming`). A run that
+a gate of any party refuses waits for a person. So does a run that fails for any other reason.
 
-A lock in the home is held by this process and by the run that it began. So a second one waits, also after the first was
-killed while its run goes on.
+A lock in the home is held by this process and by the run that it began. So a second `secagg serve` waits, also
+after the first was killed while its run goes on.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A party listens at one address, so it waits for one job at a time. In each slot of time a job has a rank, the SHA-256 of its
 digest and the slot's number. Each party tries the job of the lowest rank among those that it may run. Whatever other jobs
-parties have, they meet in the slots in which a job of all of them is lowest at all.
+parties have, they meet in each slot in which a job that all of them have is of the lowest rank.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAST_S: Final = 60
 
 
 def first_in_turn(digests: Iterable[str], at: float) -> str:
-    """Return which job is tried at a time, "" for none.
+    """Return which job is tried at a moment, "" for none.
 
     Args:
       digests: of jobs, in hexadecimal.
@@ -39,7 +39,7 @@ class Schedule:
     """When jobs run again, by the name of their file without `.toml`.
 
     A file `serve.toml` says it, in a table `[schedule]`: `monthly = "0 3 1 * *"`, five fields as cron has them, in UTC; or
-    `daily = "every 24h"`. A job that it does not name runs once for each approval.
+    `daily = "every 24h"`. A job that the file does not name runs once for each approval.
     """
 
     def __init__(self, entries: Mapping[str, str]) -> None:

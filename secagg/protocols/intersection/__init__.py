@@ -13,10 +13,10 @@ with the points as Paillier ciphertexts, which the other side adds up.
 Threat model: semi-honest. Both keep to the protocol, and look at what they receive. An organisation may make up its list,
 and then learns of made-up identifiers what it would learn of real ones. One that alters the program can falsify results
 unnoticed, learn which identifiers are in common where it was to learn a number, and have one amount decrypted in place of a
-sum.
+sum. By transfers, it can also test guesses against the other's whole list.
 
-Learns: the recipients, what stands above. Both, the announced lengths. `sum_common`: the side without amounts, the number
-in common in any case.
+Learns: the recipients, what stands above. Both sides, the announced lengths. `sum_common`: the side without amounts, the
+number in common in any case.
 Cost, for lists of m and n: 2 rounds and 32 (2 m + 2 n) bytes at most; m + n scalar multiplications at each side, and twice
 that if both are told. `sum_common`: 2 rounds more, and a ciphertext of 768 bytes for each amount.
 

@@ -1,8 +1,8 @@
-"""Oblivious transfers of keys, as many as extensions stand on, by Diffie-Hellman on Curve25519.
+"""Base oblivious transfers, which give the keys that an extension needs, by Diffie-Hellman on Curve25519.
 
-The chooser has a bit s for each transfer. It sends two points: x Q at place s, and at the other one a point whose discrete
-logarithm nobody knows. Q is a hash of the session. The sender of keys has one scalar a for all, and sends a Q. Both points
-times a give, by a key derivation, the two keys; the chooser knows x a Q alone. This is the construction of [BM89] for a
+The chooser has a bit s for each transfer. It sends two points: [x]Q at place s, and at the other place a point whose
+discrete logarithm nobody knows. Q is a hash of the session. The sender of keys has one scalar a for all transfers, and
+sends [a]Q. It multiplies both points by a, and derives a key from each product. The chooser knows the product [xa]Q alone. This is the construction of [BM89] for a
 chooser that keeps to the protocol, and so draws the other point from a hash.
 
 Threat model: semi-honest. Learns: the chooser, one key of each pair; the sender of keys, nothing.
@@ -24,7 +24,7 @@ _DST: Final = b"secagg.protocols.intersection.base_transfers-V01-CS01-with-curve
 
 
 class Chooser:
-    """Who takes one key of each pair.
+    """The party that takes one key of each pair.
 
     Attributes:
       bits: which, drawn at random, shape (count,).
@@ -47,7 +47,7 @@ class Chooser:
         self.points = np.where(at, np.stack([other, known], axis=1), np.stack([known, other], axis=1))
 
     def keys(self, reply: NDArray[np.uint8], peer: PartyId) -> list[bytes]:
-        """Return the chosen keys, of the point that the sender of keys replied, shape (1, 32)."""
+        """Return the chosen keys, made of the point [a]Q that the sender of keys replied, shape (1, 32)."""
         mine = self.points[np.arange(len(self.bits)), self.bits.astype(np.intp)]
         shared = [scalar.blind(reply, peer=peer) for scalar in self._scalars]
         return [_key(self._session, i, reply, mine[i], point) for i, point in enumerate(shared)]

@@ -1,4 +1,4 @@
-"""How many identifiers are in common: as `matches`, but lists come back shuffled, so that nobody learns which.
+"""How many identifiers are in common: as in `matches`, but lists come back shuffled, so that nobody learns which.
 
 Cost: that of `matches`.
 """

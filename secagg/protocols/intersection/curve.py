@@ -2,8 +2,8 @@
 
 Hash to the curve: curve25519_XMD:SHA-512_ELL2_NU_ of RFC 9380 (sections 5.3.1, 6.7.1 and 8.5) without its last step. That
 step multiplies by the cofactor 8, and X25519's scalars (RFC 7748, section 5) are multiples of 8 anyway. Elligator 2 gives
-points of the curve and never of its twist. So a blinded point does not tell of x on which of the two it lies, as it would
-if a hash were taken for an x-coordinate as it is.
+points of the curve and never of its twist. If a hash were taken for an x-coordinate as it is, half of the points would lie
+on the twist, and a blinded point would tell which.
 
 Blinding is OpenSSL's X25519, which takes the same time for every scalar and point. Hashing is not: its time depends on an
 organisation's own identifiers, on its own machine.

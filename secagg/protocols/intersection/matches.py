@@ -1,4 +1,4 @@
-"""Which identifiers are in common: each recipient learns it of its own, by Diffie-Hellman [Mea86, HFH99].
+"""Which identifiers are in common: each recipient learns which of its own are, by Diffie-Hellman [Mea86, HFH99].
 
   exchange   each side sends its list under its own scalar, in random order
   return     each side sends a recipient's list back under both scalars, in the order in which it came

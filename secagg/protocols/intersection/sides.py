@@ -27,7 +27,7 @@ class Blinded(Message, frozen=True):
 
 
 class Doubled(Message, frozen=True):
-    """Each side -> a recipient: that one's list under both scalars; shape (n, 32)."""
+    """Each side -> a recipient: the recipient's list under both scalars; shape (n, 32)."""
 
     points: NDArray[np.uint8]
 

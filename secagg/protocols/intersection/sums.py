@@ -7,10 +7,10 @@ P_2 holds the amounts, P_1 has identifiers alone.
   return     P_2 sends P_1's list back under both scalars, shuffled
   select     P_1 counts what matches, multiplies the ciphertexts of P_2's points that do, and a random
              encryption of 0
-  sum        P_2 decrypts; it tells P_1 the sum, if P_1 is a recipient
+  sum        P_2 decrypts, and tells P_1 the sum if P_1 is a recipient
 
-Deviations from the figure. Where P_2 is no recipient, P_1 adds a uniform number modulo n under encryption and takes it off
-again, so that P_2 learns nothing. Where fewer than `smallest` are in common, P_1 says so, and no sum is made.
+Deviations from the figure. Where P_2 is no recipient, P_1 adds a uniform number modulo n under encryption and subtracts
+it from the sum that P_2 returns, so that P_2 learns nothing. Where fewer than `smallest` are in common, P_1 says so, and no sum is made.
 
 Learns: P_1, the number in common, and the sum if it is a recipient. P_2, if it is a recipient, both; in any case whether
 fewer than `smallest` are in common.
@@ -80,7 +80,7 @@ class CommonSum:
     """How many identifiers are in common, and the sum over them.
 
     Attributes:
-      count: None where P_2 is told of too few that they are too few, and not how many.
+      count: None at P_2 where too few are in common: P_2 is told this, and not how many.
       total: None where they are too few.
     """
 

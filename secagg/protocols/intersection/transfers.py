@@ -8,11 +8,13 @@ For each recipient R, with the other side S:
   values    S knows rows q = t + (code & s), t being R's. For each of its identifiers and places it sends a hash of
             q + (its own code & s). That is a hash of t where R's identifier in that bin is the same
 
-R compares with hashes of t. All others are random to it: they hash a row that differs by some 128 bits of s.
+R compares these with hashes of t. Values of other identifiers are random to R: each is the hash of a row that depends
+on 128 or more bits of s.
 
-Threat model: semi-honest, and SHA-256 a random oracle. Learns: R, which of its identifiers S has too; S, nothing.
-Cost: see `cost`; 3 rounds, 64 bytes a bin from R and 36 bytes an identifier from S. Bits take the place of points, so that
-it is more than ten times as fast as `matches`.
+Threat model: semi-honest, with SHA-256 as a random oracle. An altered side can test guesses against the other's whole list
+(docs/soundness-two.md, section 8). Learns: R, which of its identifiers S has too; S, nothing.
+Cost: see `cost`; 3 rounds, 64 bytes a bin from R and 36 bytes an identifier from S. Bits take the place of points, which
+makes this more than ten times as fast as `matches`.
 
 Proof in docs/soundness-two.md, section 8.
 """
