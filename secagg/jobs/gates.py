@@ -7,9 +7,9 @@
 All parties of a run have the same gates. Their names are part of what parties compare when they meet.
 
 Threat model. All other parties may deviate in any way. Each gate's own docstring says what it checks. This module makes sure
-that no party passes with statements that another party did not see: all compare digests of what they were told. A party that told two others
-different statements is found out before any commit, and its signature is under each of them. A party that stops after the
-others passed costs them what their commits spent, and no data is shared with it.
+that no party passes with statements that another party did not see: all compare digests of what they were told. A party
+that told two others different statements is found out before any commit, and its signature is under each of them. A party
+that stops after the others passed costs them what their commits spent, and no data is shared with it.
 
 Learns: everybody, all statements.
 Cost, n parties: 2 rounds, 2 (n - 1) messages from each party, no arrays.

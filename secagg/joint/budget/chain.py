@@ -1,7 +1,8 @@
 """What peers remember of an organisation's budget, so that an old copy of it is seen.
 
 Each entry of a budget has a number and a head, SHA-256 over the head before it and the entry. A `Token` is the last
-number and head, with a MAC under a key of the home folder. So the organisation that made a token can tell it from one that a peer made up.
+number and head, with a MAC under a key of the home folder. So the organisation that made a token can tell it from one that
+a peer made up.
 
 At the start of a run each party tells its token, and the token that it last saw of each other. Then
 

@@ -2,8 +2,9 @@
 
 The chooser has a bit s for each transfer. It sends two points: [x]Q at place s, and at the other place a point whose
 discrete logarithm nobody knows. Q is a hash of the session. The sender of keys has one scalar a for all transfers, and
-sends [a]Q. It multiplies both points by a, and derives a key from each product. The chooser knows the product [xa]Q alone. This is the construction of [BM89] for a
-chooser that keeps to the protocol, and so draws the other point from a hash.
+sends [a]Q. It multiplies both points by a, and derives a key from each product. The chooser knows the product
+[xa]Q alone. This is the construction of [BM89] for a chooser that keeps to the protocol, and so draws the other point from
+a hash.
 
 Threat model: semi-honest. Learns: the chooser, one key of each pair; the sender of keys, nothing.
 """

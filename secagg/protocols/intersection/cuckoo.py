@@ -1,7 +1,7 @@
 """Identifiers as numbers, and a table with at most one of them in each bin: cuckoo hashing with three places [PR04].
 
 A bin table has three parts. Each identifier has one place in each part, and lies in one of the three. Whoever looks for an
-identifier looks at its three places. An inserted identifier takes a place; the one that lay there moves to another of its own.
+identifier looks at its three places. A new identifier takes a place; the one that lay there moves to another of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Hashing:
 
     @classmethod
     def of(cls, session: bytes, rows: int) -> Hashing:
-        """Return the functions for a table with room for `rows` identifiers; docs/soundness-two.md says why its size is enough."""
+        """Return the functions for a table of `rows` identifiers; docs/soundness-two.md says why its size is enough."""
         return cls(session, -(-(rows * 13 // 10 + 320) // PLACES))
 
     @property

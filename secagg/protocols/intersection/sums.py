@@ -10,7 +10,8 @@ P_2 holds the amounts, P_1 has identifiers alone.
   sum        P_2 decrypts, and tells P_1 the sum if P_1 is a recipient
 
 Deviations from the figure. Where P_2 is no recipient, P_1 adds a uniform number modulo n under encryption and subtracts
-it from the sum that P_2 returns, so that P_2 learns nothing. Where fewer than `smallest` are in common, P_1 says so, and no sum is made.
+it from the sum that P_2 returns, so that P_2 learns nothing. Where fewer than `smallest` are in common, P_1 says so, and no
+sum is made.
 
 Learns: P_1, the number in common, and the sum if it is a recipient. P_2, if it is a recipient, both; in any case whether
 fewer than `smallest` are in common.
