@@ -144,8 +144,9 @@ def agreement(job: Job, gates: Sequence[Gate]) -> tuple[bytes, dict[str, bytes]]
     """
     names = ", ".join(gate.name for gate in gates)
     told = digest(_LABEL, [job.digest, names.encode()])
-    fields = {**job.field_digests, f"{_FIELD} ({names or 'none'})": told[:FIELD_DIGEST_BYTES]}
-    return told if gates else job.digest, fields
+    # A job that differs is named by its own fields, and not by its gates too.
+    same_gates = digest(f"{_LABEL} names", [names.encode()])[:FIELD_DIGEST_BYTES]
+    return told if gates else job.digest, {**job.field_digests, f"{_FIELD} ({names or 'none'})": same_gates}
 
 
 def cost(roster: Sequence[PartyId], gates: Sequence[Gate]) -> Cost:

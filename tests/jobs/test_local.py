@@ -201,9 +201,8 @@ def test_free_addresses_are_distinct_and_can_be_listened_at() -> None:
 def start_parties(folder: Path, rows: int) -> dict[str, subprocess.Popen[str]]:
     """Start three parties as processes, each with files of its own."""
     truth = make(folder, banks=3, rows=rows)
-    text = job_text("collectors", "abc", "abc", certificates="{0}/{0}.crt").replace(
-        "start = 0\nend = 100\n", ""
-    )
+    text = job_text("collectors", "abc", "abc", certificates="{0}/{0}.crt")
+    text = 'approval = "off"\n' + text.replace("start = 0\nend = 100\n", "")
     for i, (_, port) in enumerate(free_addresses(3)):
         text = text.replace(f"127.0.0.1:{7000 + i}", f"127.0.0.1:{port}")
     (folder / "job.toml").write_text(text)
