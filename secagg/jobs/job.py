@@ -3,6 +3,8 @@
 `Job.digest` covers everything that they must agree on, and they compare it before anybody reads data. It
 leaves out addresses: two parties may reach a third at different ones, and who answers there is settled by
 the certificate.
+
+The module is long because every field of a job is agreed on, shown and written by the same class.
 """
 
 from __future__ import annotations

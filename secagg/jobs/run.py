@@ -3,6 +3,8 @@
 An input party announces its rows once it has read its data, and everybody waits for all announcements. So a table
 that cannot be used ends the run before anything is computed, and everybody knows the cost of what follows. Then the
 gates of all parties must pass (see `gates`), before anything is shared.
+
+The module is long because one run is one sequence of steps, and each failure of it leaves the same record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Tables are read from a real PostgreSQL, SQLite and DuckDB files as from files, and no error tells what it must not."""
+"""Tables are read from a real PostgreSQL, SQLite and DuckDB files as from files, and no error tells what it must not.
+
+The module is long because one PostgreSQL server is started for all of it.
+"""
 
 from __future__ import annotations
 

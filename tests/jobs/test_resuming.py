@@ -1,4 +1,7 @@
-"""A run that is interrupted goes on, opens nothing twice, and takes nothing that it did not keep itself."""
+"""A run that is interrupted goes on, opens nothing twice, and takes nothing that it did not keep itself.
+
+The module is long because one way to crash parties serves every kind of run.
+"""
 
 from __future__ import annotations
 

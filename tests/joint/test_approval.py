@@ -1,4 +1,7 @@
-"""Approvals: a run takes place only where all who give data have approved this very job, in its time, and a run is left."""
+"""Approvals: a run takes place only where all who give data have approved this very job, in its time, and a run is left.
+
+The module is long because one consortium and its keys serve every claim.
+"""
 
 from __future__ import annotations
 

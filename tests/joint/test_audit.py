@@ -1,4 +1,7 @@
-"""Audit logs: what their own party or anybody else changes is found, by the log alone or by its peers."""
+"""Audit logs: what their own party or anybody else changes is found, by the log alone or by its peers.
+
+The module is long because the same logs of two parties are altered in every way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Budgets: what is spent stays spent, through races, killed processes, copies and backups; all owners must grant."""
+"""Budgets: what is spent stays spent, through races, killed processes, copies and backups; all owners must grant.
+
+The module is long because one pair of owners and their records serve every claim.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Exclusion lists, the guard against differencing, and proofs of absence, in runs of three parties."""
+"""Exclusion lists, the guard against differencing, and proofs of absence, in runs of three parties.
+
+The module is long because one set of tables and lists serves every claim.
+"""
 
 from __future__ import annotations
 

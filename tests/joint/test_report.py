@@ -1,4 +1,7 @@
-"""The report of a run: what it says, that nothing in it can do anything, and that people can read it everywhere."""
+"""The report of a run: what it says, that nothing in it can do anything, and that people can read it everywhere.
+
+The module is long because one run and its record serve every claim about the page.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A party that serves runs what is approved, goes on after a kill, and shows a page to whom it should alone."""
+"""A party that serves runs what is approved, goes on after a kill, and shows a page to whom it should alone.
+
+The module is long because one consortium that serves is shared by its tests.
+"""
 
 from __future__ import annotations
 
