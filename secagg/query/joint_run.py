@@ -12,8 +12,6 @@ data. All parties compare the digest of the rules that they applied. A plan with
 An owner with an altered program lowers no bound for the others' rows but by rows that it makes up (docs/soundness.md 14.4).
 
 Longer than most: what each party does, and the simulator that runs all of them, differ in who calls whom alone.
-
-The module is long because all steps of one run share what the parties announced.
 """
 
 from __future__ import annotations
