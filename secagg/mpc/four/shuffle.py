@@ -1,4 +1,4 @@
-"""Oblivious shuffle of four-party shares by four hops [LWZ11; DEK21].
+"""Oblivious shuffle of four-party shares by four hops [LWZ11].
 
 In hop i the three parties but P_i draw from their key a permutation pi and masks r_j with sum zero:
 

@@ -1,4 +1,4 @@
-"""Division of four-party shares by 2**f, without failures from wrapping [DEK21; the wrap as in `mpc.three.truncation`].
+"""Division of four-party shares by 2**f, without failures from wrapping [as in `mpc.three.truncation`].
 
 z = s + t, with s known to P_2 and P_3 and t to P_0 and P_1: two shares each, or the summands that `products` makes of a
 product. k: bits of the ring.
