@@ -12,8 +12,9 @@ What happens at one party, in this order:
 
 A pattern whose attribute `keeps_checkpoints` is true keeps checkpoints in `run` (`Party.checkpoints`), so that an
 interrupted run goes on. It keeps the first, of mark `share`, at every party and before it opens anything. Computing
-parties keep one before each opening and call `checkpoints.ready_to_open` (`secagg.mpc`). A run of another pattern that
-was interrupted begins anew.
+parties keep one before each opening and call `checkpoints.ready_to_open` (`secagg.mpc`). Noise that it releases is in its
+first checkpoint: `prepare` draws it, or its coins, so that a run that goes on releases the same. A run of another pattern
+that was interrupted begins anew.
 
 `opens` declares what a run opens to whom. Nothing can hold a program to such a declaration. So parties compare the
 distribution, the version and the module of the pattern before they read data, and the run record names them.

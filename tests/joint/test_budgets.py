@@ -14,21 +14,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+import interrupted
+from interrupted import Interrupted
 from joint_runs import BANKS, ROSTER, make_homes, make_job, run_jointly
 from secagg.cli import main
 from secagg.cli.show import explain
 from secagg.errors import BudgetError, JobError, RefusedError, UsageError
 from secagg.home import Home
-from secagg.jobs.gates import RunAtHand
+from secagg.jobs.gates import Outcome, RunAtHand
 from secagg.joint.budget.accounting import Allowance
 from secagg.joint.budget.book import ALL, Book, Grant
 from secagg.joint.budget.chain import Token
 from secagg.joint.budget.gate import BudgetGate, Statement
-from secagg.patterns.pattern import Spending
+from secagg.network.simulated import Fault
+from secagg.patterns.pattern import Spending, Tables
+from secagg.patterns.registry import find
 
 RELEASE = Spending(("deposits",), epsilon=0.1)
+STATED, PASSED = 8, 11  # messages of a party until its gates have stated, and until it told somebody that all passed
 
 
 def grant(
@@ -90,29 +96,108 @@ def test_patterns_without_noise_run_freely_and_within_a_quota_where_there_is_one
     assert "2 runs were allowed and made" in str(run_jointly(job, homes, budget_gates)["south"])
 
 
-def test_a_resumed_run_counts_once_but_pays_again_for_noise(homes: dict[str, Home]) -> None:
+@pytest.mark.parametrize("releases", [(), (RELEASE,)])
+def test_a_run_that_goes_on_is_spent_once_and_another_needs_a_budget(
+    homes: dict[str, Home], releases: tuple[Spending, ...]
+) -> None:
     for name in BANKS:
-        grant(homes[name], epsilon=0.2, runs=1)
-    plain = make_job()
-    run_jointly(plain, homes, budget_gates)
+        grant(homes[name], epsilon=0.1, runs=1)
+    job = make_job(*releases)
+    run_jointly(job, homes, budget_gates)
     (first,) = book(homes["north"]).runs
-    again = run_jointly(plain, homes, budget_gates, resumes=bytes.fromhex(first))
-    assert set(again.values()) == {None}
-    assert runs(homes["north"]) == 1
-    BudgetGate(homes["north"]).ready(plain, "north")  # it may be about to go on
-    other = make_job(limit_cents=50_000)
-    with pytest.raises(BudgetError, match="1 runs were allowed"):
-        BudgetGate(homes["north"]).ready(other, "north")
-    assert "1 runs were allowed" in str(
-        run_jointly(other, homes, budget_gates, resumes=bytes.fromhex(first))["north"]
+    for _ in range(2):
+        assert set(run_jointly(job, homes, budget_gates, resumes=bytes.fromhex(first)).values()) == {None}
+    assert [list(book(homes[name]).runs) for name in BANKS] == [[first], [first]]
+    BudgetGate(homes["north"]).ready(job, "north")  # it may be about to go on
+    for other in (job, make_job(*releases, limit_cents=50_000)):
+        assert "1 runs were allowed" in str(run_jointly(other, homes, budget_gates)["north"])
+    grant(homes["north"], runs=9)
+    grant(homes["south"], runs=9)
+    other = make_job(*releases, limit_cents=50_000)
+    ended = run_jointly(other, homes, budget_gates, resumes=bytes.fromhex(first))
+    assert "has not enough left" in str(ended["north"]) or "is of another job" in str(ended["north"])
+
+
+def test_a_run_that_was_given_back_is_spent_once_when_it_goes_on_and_not_given_back_by_another_session(
+    homes: dict[str, Home],
+) -> None:
+    home, job = homes["north"], make_job(RELEASE)
+    grant(home, epsilon=0.1, runs=1)
+    first, *later = (bytes([i]) * 16 for i in range(5))
+
+    def begun(session: bytes) -> tuple[BudgetGate, RunAtHand]:
+        gate, run = BudgetGate(home), RunAtHand(job, "north", session, first if session in later else None, {}, None)
+        gate.statement(run)
+        return gate, run
+
+    def ended(gate: BudgetGate, run: RunAtHand) -> None:
+        gate.close(run, Outcome({}, RefusedError("no")))
+
+    ended(*begun(first))  # another party's disk was full
+    assert runs(home) == 0
+    gate, run = begun(later[0])
+    gate.commit(run)
+    ended(gate, run)
+    ended(*begun(later[1]))  # goes on, and ends before its commit
+    assert list(book(home).runs) == [first.hex()]
+    # Of two processes that go on with one run, the one that spent it does not give back what the other uses.
+    home, job = homes["south"], make_job(RELEASE)
+    grant(home, epsilon=0.1, runs=1)
+    ended(*begun(first))
+    spends = begun(later[2])
+    gate, run = begun(later[3])
+    gate.commit(run)
+    ended(*spends)
+    assert list(book(home).runs) == [first.hex()]
+
+
+@pytest.mark.slow
+def test_a_release_that_is_interrupted_anywhere_is_spent_once_and_everybody_sees_the_same_noise(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("secagg.dp.accounting")
+    names = ("bank_a", "bank_b", "bank_c")
+    installed = find("reach_and_overlap")
+    job = replace(
+        interrupted.make_job("three"), installed=installed, parameters=installed.pattern.Parameters(epsilon=2.0)
     )
-    for name in BANKS:
-        grant(homes[name], runs=9)
-    noisy = make_job(RELEASE)
-    run_jointly(noisy, homes, budget_gates)
-    session = bytes.fromhex(list(book(homes["north"]).runs)[-1])
-    run_jointly(noisy, homes, budget_gates, resumes=session)
-    assert "epsilon 0.2 of 0.2" in str(run_jointly(noisy, homes, budget_gates, resumes=session)["north"])
+    tables: dict[str, Tables] = {
+        name: {"audience": {"person": np.array(["both", name], object)}} for name in names
+    }
+
+    def start(folder: Path) -> Interrupted:
+        owners = {name: Home.create(folder / name) for name in names}
+        for home in owners.values():
+            with home.transaction() as connection:
+                allowed = Allowance(2.0, 1e-6, "person", "basic")
+                Book.read(connection, home).grant(Grant("audience", ALL, allowance=allowed, runs=1))
+        return Interrupted(job, tables, folder, gates=lambda name: budget_gates(owners[name]))
+
+    (tmp_path / "whole").mkdir()
+    whole = start(tmp_path / "whole").start()
+    sent = sum(to.messages for to in whole.ledgers["bank_b"].sent_to.values())
+    told_before, places, answers = 0, set(), []
+    for message in (STATED, PASSED, sent // 2, sent - 1):
+        folder = tmp_path / str(message)
+        folder.mkdir()
+        run = start(folder)
+        before = run.start([Fault("crash", message, sender="bank_b")])
+        after = run.start()
+        if message == STATED:  # nobody can go on with what the killed party had spent
+            assert "1 runs were allowed and made" in str(after.errors["bank_b"])
+            continue
+        told = [rows for outcome in (before, after) for rows in outcome.results.values()]
+        assert len(after.results) == 3
+        assert all(rows == told[0] for rows in told)
+        told_before += len(before.results)
+        answers.append(str(told[0]))
+        places |= set(run.places().values())
+        for name in names:
+            with Home(folder / name).transaction() as connection:
+                assert len(Book.read(connection, Home(folder / name)).runs) == 1
+    assert {"begin", "share", "compute"} <= places
+    assert told_before  # somebody had the answer, and saw it again
+    assert len(set(answers)) > 1  # the noise is fresh in each run
 
 
 def test_a_backup_that_is_put_back_is_refused_by_peers_and_by_its_owner(
@@ -256,7 +341,7 @@ from joint_runs import make_job
 from secagg.errors import BudgetError
 from secagg.home import Home
 from secagg.joint.budget.gate import BudgetGate, Statement
-from secagg.jobs.gates import RunAtHand
+from secagg.jobs.gates import Outcome, RunAtHand
 
 home, job = Home(Path(sys.argv[1])), make_job()
 session = os.urandom(16)
@@ -301,8 +386,6 @@ def test_concentrated_accounting_lets_more_gaussian_releases_pass_than_basic_and
     None
 ):
     dp = pytest.importorskip("secagg.dp.accounting")
-    import numpy as np
-
     sigma = 20.0
     release = Spending(("deposits",), epsilon=0.25, delta=1e-8, rho=1 / (2 * sigma**2))
     budget = Allowance(1.0, 1e-6, "person", "concentrated")

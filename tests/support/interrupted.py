@@ -1,14 +1,18 @@
-"""Runs of a job that are interrupted, in the simulator, with each party's checkpoints in a folder of its own."""
+"""Runs of a job that are interrupted, in the simulator, with each party's checkpoints in a folder of its own.
+
+A party that a fault crashes ends as kill -9 ends it: no gate of it is told. Whoever is left tells its gates.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from secagg.jobs import gates as gating
 from secagg.jobs.checkpoints import CheckpointFolder, folder_key
 from secagg.jobs.job import Job, Member, Window
 from secagg.jobs.resuming import Resuming
@@ -79,9 +83,18 @@ class Interrupted:
     Args:
       folder: where their checkpoints are.
       tables: of the input parties.
+      gates: of each party, besides its checkpoints.
     """
 
-    def __init__(self, job: Job, tables: Mapping[str, Tables], folder: Path) -> None:
+    def __init__(
+        self,
+        job: Job,
+        tables: Mapping[str, Tables],
+        folder: Path,
+        *,
+        gates: Callable[[str], Sequence[gating.Gate]] = lambda _name: (),
+    ) -> None:
+        self.gates = gates
         self.job = certified(job)
         self.tables = tables
         self.folder = folder
@@ -111,6 +124,7 @@ class Interrupted:
                 self.job,
                 name,
                 reading(name),
+                gates=self.gates(name),
                 identity=identity_of(name),
                 resuming=Resuming(self.checkpoints(name), self.job),
             )
@@ -121,6 +135,10 @@ class Interrupted:
             resuming = self.parts[name]._resuming
             if resuming is not None:
                 resuming.failed(error)
+        for name, part in self.parts.items():
+            if part.party is not None and name in (*outcome.results, *outcome.errors):
+                ended = gating.Outcome({}, outcome.errors.get(name))
+                gating.close_all(part.gates, part.run_at_hand(), ended)
         return outcome
 
     def places(self) -> dict[str, str]:

@@ -6,11 +6,14 @@ The record only grows. Its state is what its entries say, read from the first to
   granted           a budget or a quota was set, for a data set and a pattern; "*" stands for all
   spent             a run; written before it shares anything
   returned          a run ended before anything was shared, and costs nothing
-  resumed           a run went on from a checkpoint, and costs no further run
+  resumed           a run that is spent goes on, and costs nothing more
   accepted, moved   the owner said that a peer's record, or the folder, may be another one
 
 A run counts for every budget that its data set and pattern match. All of them must have room for it. Runs of patterns
 without noise need no budget; where there are quotas, they count as runs.
+
+A run is known by its first session, and is spent once however often it goes on, also where it releases with noise. Noise is
+put in as rows are: before a release, it is in the checkpoint that a run goes on from. So what is opened again is the same.
 """
 
 from __future__ import annotations
@@ -81,16 +84,24 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A run that was spent."""
+    """A run that was spent.
+
+    Attributes:
+      run: its first session.
+      session: in which it was spent; another one where the first was given back.
+      went_on: that another session goes on with it, so that it is not given back.
+    """
 
     number: int
     at: str
+    run: str
     session: str
     job: str
     digest: str
     pattern: str
     tables: tuple[str, ...]
     releases: tuple[Spending, ...]
+    went_on: bool = False
 
 
 @dataclass(slots=True)
@@ -208,14 +219,17 @@ class Book:
         ]
 
     def check(self, job: Job, me: PartyId, *, resumes: bytes | None = None) -> None:
-        """Refuse a run for which there is no budget.
+        """Refuse a run for which there is no budget; one that is spent and goes on needs no other.
+
+        Args:
+          resumes: the first session of a run that goes on.
 
         Raises:
           BudgetError: there is none, or not enough is left.
         """
         tables, releases = costs_of(job, me)
         pattern = job.pattern.name
-        if self.resumed(job, resumes) and not releases:
+        if self.is_spent(job, resumes):
             return
         for release in releases:
             for table in release.tables:
@@ -229,29 +243,47 @@ class Book:
             if any(grant.matches(table, pattern) for table in tables):
                 self._check_grant(grant, me, pattern, releases)
 
-    def spend(self, job: Job, me: PartyId, *, session: bytes, resumes: bytes | None) -> int | None:
-        """Write a run down as spent, and return the entry's number; None where this party puts in nothing.
+    def spend(self, job: Job, me: PartyId, *, session: bytes, resumes: bytes | None) -> bool:
+        """Write a run down as spent, or as going on; return whether this session spent it.
+
+        A party that puts in nothing spends nothing.
 
         Raises:
-          BudgetError: as `check`.
+          BudgetError: as `check`; or the run that goes on is of another job.
         """
         tables, releases = costs_of(job, me)
         if not tables:
-            return None
+            return False
         self.check(job, me, resumes=resumes)
-        about: dict[str, Any] = {"session": session.hex(), "job": job.name, "digest": job.digest.hex()}
-        if self.resumed(job, resumes) and resumes is not None and not releases:
-            return self.write("resumed", of=resumes.hex(), **about)
-        return self.write(
+        first = (resumes or session).hex()
+        about: dict[str, Any] = {
+            "run": first,
+            "session": session.hex(),
+            "job": job.name,
+            "digest": job.digest.hex(),
+        }
+        if self.is_spent(job, resumes):
+            self.write("resumed", **about)
+            return False
+        if first in self.runs:
+            raise BudgetError(f"{job.name} cannot go on: the run that is spent is of another job; start it anew")
+        self.write(
             "spent",
             pattern=job.pattern.name,
             tables=list(tables),
             releases=[msgspec.to_builtins(one) for one in releases],
             **about,
         )
+        return True
 
-    def resumed(self, job: Job, resumes: bytes | None) -> bool:
-        """Return whether a run goes on with one of the same job that was spent here."""
+    def give_back(self, session: bytes, resumes: bytes | None) -> None:
+        """Give a run back that this session spent, before anything was shared; not where another one goes on with it."""
+        run = self.runs.get((resumes or session).hex())
+        if run is not None and run.session == session.hex() and not run.went_on:
+            self.write("returned", run=run.run, session=run.session)
+
+    def is_spent(self, job: Job, resumes: bytes | None) -> bool:
+        """Return whether a run goes on with one of the same job that is spent here."""
         first = self.runs.get(resumes.hex()) if resumes is not None else None
         return first is not None and first.digest == job.digest.hex()
 
@@ -332,11 +364,14 @@ class Book:
             case "spent":
                 known = {
                     name: entry[name]
-                    for name in ("at", "session", "job", "digest", "pattern", "tables", "releases")
+                    for name in ("at", "run", "session", "job", "digest", "pattern", "tables", "releases")
                 }
-                self.runs[entry["session"]] = msgspec.convert({"number": number, **known}, Ran)
+                self.runs[entry["run"]] = msgspec.convert({"number": number, **known}, Ran)
+            case "resumed":
+                if (run := self.runs.get(entry["run"])) is not None:
+                    self.runs[entry["run"]] = replace(run, went_on=True)
             case "returned":
-                self.runs.pop(entry["session"], None)
+                self.runs.pop(entry["run"], None)
 
 
 def costs_of(job: Job, me: PartyId) -> tuple[tuple[str, ...], list[Spending]]:

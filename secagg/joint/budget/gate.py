@@ -1,6 +1,6 @@
 """The gate that spends a run before anything is shared, and compares what parties remember of each other's budgets.
 
-  statement  the run is written down as spent, and told is the record's token; see `chain`
+  statement  the run is written down as spent, once by its first session, and told is the record's token; see `chain`
   check      peers' records did not go back, and this one holds all that peers remember of it
   commit     what peers showed is remembered
   close      a run that ended before its commit is given back; after that it stays spent
@@ -74,9 +74,9 @@ class BudgetGate:
         """Spend the run; raises as `ready`."""
         with self._home.transaction() as connection:
             book = Book.read(connection, self._home)
-            number = book.spend(run.job, run.me, session=run.session, resumes=run.resumes)
+            self._spent = book.spend(run.job, run.me, session=run.session, resumes=run.resumes)
             known, token = book.remembered(), book.token
-        self._spent, self._committed = number is not None, False
+        self._committed = False
         self._known = {name: known[name] for name in run.job.roster if name in known and name != run.me}
         tables, releases = costs_of(run.job, run.me)
         shown = {name: one.to_bytes() for name, one in self._known.items()}
@@ -108,10 +108,10 @@ class BudgetGate:
         self._committed = True
 
     def close(self, run: RunAtHand, outcome: Outcome) -> None:  # noqa: ARG002
-        """Give back a run that ended before anything was shared."""
+        """Give back a run that this session spent and that ended before anything was shared."""
         if self._spent and not self._committed:
             with self._home.transaction() as connection:
-                Book.read(connection, self._home).write("returned", session=run.session.hex())
+                Book.read(connection, self._home).give_back(run.session, run.resumes)
 
 
 def _read(data: bytes, peer: PartyId) -> Statement:
