@@ -137,14 +137,14 @@ class CheckpointFolder:
             for folder in sorted(self._path.iterdir()):
                 with contextlib.suppress(ValueError):
                     first = bytes.fromhex(folder.name)
-                    if self._usable(first, _BEGUN) is not None:
+                    if self._header_if_whole(first, _BEGUN) is not None:
                         found.append(self._line(first))
         return found
 
     def _line(self, first: bytes) -> Line:
         places = []
         for path in sorted(self._run(first).glob(f"[0-9]*{_SUFFIX}")):
-            header = self._usable(first, path.name.removesuffix(_SUFFIX))
+            header = self._header_if_whole(first, path.name.removesuffix(_SUFFIX))
             if header is not None:
                 place = _place(header)
                 if path.name == _name(place) + _SUFFIX:
@@ -152,7 +152,7 @@ class CheckpointFolder:
         places.sort(key=lambda place: place.step)
         counts = []
         for name in (_OPENED, _RESUMED):
-            content = self._read(first, name) if self._usable(first, name) is not None else None
+            content = self._read(first, name) if self._header_if_whole(first, name) is not None else None
             counts.append(0 if content is None else int(content["count"]))
         return Line(first, tuple(places), counts[0], counts[1])
 
@@ -181,7 +181,7 @@ class CheckpointFolder:
 
     def ended(self, first: bytes) -> Content | None:
         """Return the result of a run, if this party has it."""
-        return self._read(first, _RESULT) if self._usable(first, _RESULT) is not None else None
+        return self._read(first, _RESULT) if self._header_if_whole(first, _RESULT) is not None else None
 
     def all_ended(self, first: bytes) -> None:
         """Note that all parties of a run have their results."""
@@ -189,12 +189,13 @@ class CheckpointFolder:
 
     def have_all_ended(self, first: bytes) -> bool:
         """Return whether all parties of a run have their results, as far as this one knows."""
-        return self._usable(first, _DONE) is not None
+        return self._header_if_whole(first, _DONE) is not None
 
     def delete(self) -> None:
-        """Delete all checkpoints of the job."""
+        """Delete all checkpoints of the job, also for a disk that loses power: what is deleted is never gone on with."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._path)
+            _sync(self._path.parent)
 
     def storage(self, first: bytes) -> RunStorage:
         """Return where a run's checkpoints are kept."""
@@ -248,7 +249,7 @@ class CheckpointFolder:
                 f"cannot keep a checkpoint in {path.parent}: {error.strerror}; make room, and start again: the run goes on"
             ) from None
 
-    def _usable(self, first: bytes, name: str) -> Mapping[str, Any] | None:
+    def _header_if_whole(self, first: bytes, name: str) -> Mapping[str, Any] | None:
         """Return the header of a file that is whole and of this party, run and name; None for another."""
         path = self._run(first) / (name + _SUFFIX)
         try:

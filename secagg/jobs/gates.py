@@ -200,10 +200,10 @@ async def pass_gates(
     for gate in gates:
         with _refusing(run, gate):
             gate.check(run, {name: message.statements[gate.name] for name, message in told.items()})
-    heard = [_heard(name, message) for name, message in told.items()]
+    heard = [_digest_of(name, message) for name, message in told.items()]
     party.broadcast(GatesPassed(heard))
     for name, passed in (await party.gather(GatesPassed, party.others)).items():
-        _check_heard(passed.heard, heard, party, name)
+        _check_told_same(passed.heard, heard, party, name)
     passed_all = replace(run, stated=told)
     for gate in gates:
         with _refusing(run, gate):
@@ -295,7 +295,7 @@ def _refusing(run: RunAtHand, gate: Gate) -> Iterator[None]:
         raise RefusedError(f"{whose}: {error}; nothing was shared", peer=run.me, told=whose) from error
 
 
-def _check_heard(theirs: Sequence[bytes], mine: Sequence[bytes], party: Party, peer: PartyId) -> None:
+def _check_told_same(theirs: Sequence[bytes], mine: Sequence[bytes], party: Party, peer: PartyId) -> None:
     if list(theirs) == list(mine):
         return
     differ = list(party.roster)
@@ -308,7 +308,7 @@ def _check_heard(theirs: Sequence[bytes], mine: Sequence[bytes], party: Party, p
     )
 
 
-def _heard(name: PartyId, message: GateStatements) -> bytes:
+def _digest_of(name: PartyId, message: GateStatements) -> bytes:
     parts = [
         part for gate, statement in sorted(message.statements.items()) for part in (gate.encode(), statement)
     ]

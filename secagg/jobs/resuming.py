@@ -154,7 +154,7 @@ class Resuming:
         found = decide(held, self._computing)
         # By its own notes alone: what a peer says of its notes is for the peer to act on.
         own = next((line for line in self._lines if line.first == found.first), None)
-        if own is not None and (why := _over(own, found)):
+        if own is not None and (why := _why_over(own, found)):
             self._folder.delete()
             raise RefusedError(
                 f"the run that was interrupted is over: {why}; start it anew, as a run of its own",
@@ -288,7 +288,7 @@ def _best(first: bytes, lines: Mapping[PartyId, Line], computing: Sequence[Party
     return Decision(first, place, 1 + max(line.resumed for line in lines.values()))
 
 
-def _over(own: Line, decision: Decision) -> str:
+def _why_over(own: Line, decision: Decision) -> str:
     """Return why a run cannot go on as this party has it, "" where it can."""
     if own.opened > (0 if decision.place is None else decision.place.step):
         return "somebody lacks the checkpoint of what was opened, and nothing is computed and opened twice"

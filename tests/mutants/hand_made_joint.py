@@ -16,7 +16,7 @@ JOINT: Final = (
     Change(
         "parties do not compare what they were told of each other's gates",
         "secagg/jobs/gates.py",
-        "        _check_heard(passed.heard, heard, party, name)",
+        "        _check_told_same(passed.heard, heard, party, name)",
         "        del passed",
         _GATES,
     ),
