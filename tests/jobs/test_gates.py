@@ -267,7 +267,9 @@ def test_what_parties_compare_covers_the_speaker_its_signature_and_each_statemen
         GateStatements({"approval": b"yes", "budget": b"2"}, message.signature),
         GateStatements({"approval": b"yes", "budge": b"1"}, message.signature),
     ]
-    heard = {gating._heard("bank_a", one) for one in (message, *others)} | {gating._heard("bank_b", message)}
+    heard = {gating._digest_of("bank_a", one) for one in (message, *others)} | {
+        gating._digest_of("bank_b", message)
+    }
     assert len(heard) == 5
 
 

@@ -34,7 +34,10 @@ from secagg.patterns.pattern import Spending, Tables
 from secagg.patterns.registry import find
 
 RELEASE = Spending(("deposits",), epsilon=0.1)
-STATED, PASSED = 8, 11  # messages of a party until its gates have stated, and until it told somebody that all passed
+STATED, PASSED = (
+    8,
+    11,
+)  # messages of a party until its gates have stated, and until it told somebody that all passed
 
 
 def grant(
@@ -126,7 +129,10 @@ def test_a_run_that_was_given_back_is_spent_once_when_it_goes_on_and_not_given_b
     first, *later = (bytes([i]) * 16 for i in range(5))
 
     def begun(session: bytes) -> tuple[BudgetGate, RunAtHand]:
-        gate, run = BudgetGate(home), RunAtHand(job, "north", session, first if session in later else None, {}, None)
+        gate, run = (
+            BudgetGate(home),
+            RunAtHand(job, "north", session, first if session in later else None, {}, None),
+        )
         gate.statement(run)
         return gate, run
 
@@ -159,7 +165,9 @@ def test_a_release_that_is_interrupted_anywhere_is_spent_once_and_everybody_sees
     names = ("bank_a", "bank_b", "bank_c")
     installed = find("reach_and_overlap")
     job = replace(
-        interrupted.make_job("three"), installed=installed, parameters=installed.pattern.Parameters(epsilon=2.0)
+        interrupted.make_job("three"),
+        installed=installed,
+        parameters=installed.pattern.Parameters(epsilon=2.0),
     )
     tables: dict[str, Tables] = {
         name: {"audience": {"person": np.array(["both", name], object)}} for name in names

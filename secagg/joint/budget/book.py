@@ -266,7 +266,9 @@ class Book:
             self.write("resumed", **about)
             return False
         if first in self.runs:
-            raise BudgetError(f"{job.name} cannot go on: the run that is spent is of another job; start it anew")
+            raise BudgetError(
+                f"{job.name} cannot go on: the run that is spent is of another job; start it anew"
+            )
         self.write(
             "spent",
             pattern=job.pattern.name,
