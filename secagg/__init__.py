@@ -2,6 +2,7 @@
 
     sum, mean         of what clients hold, under a protection: Masked, Additive, Bounded, Paillier, Ckks or Rlwe
     Privacy           noise inside such a sum
+    Compression       less to send for it
     aggregation       all about these
     he, mpc, dp       encryption for sums, computing on shares, differential privacy
     learn             regression and classification on shares
@@ -29,6 +30,7 @@ __all__ = [
     "Additive",
     "Bounded",
     "Ckks",
+    "Compression",
     "Masked",
     "Paillier",
     "Party",
@@ -67,7 +69,18 @@ if TYPE_CHECKING:
         patterns,
         protocols,
     )
-    from secagg.aggregation import Additive, Bounded, Ckks, Masked, Paillier, Privacy, Rlwe, mean, sum  # noqa: A004  # called as secagg.sum
+    from secagg.aggregation import (  # called as secagg.sum
+        Additive,
+        Bounded,
+        Ckks,
+        Compression,
+        Masked,
+        Paillier,
+        Privacy,
+        Rlwe,
+        mean,
+        sum,  # noqa: A004  # called as secagg.sum
+    )
     from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
     from secagg.network.simulated import simulate
     from secagg.party import Party
@@ -76,7 +89,7 @@ else:
         "secagg",
         {
             "secagg": "aggregation cost dp errors federated he jobs learn mpc network patterns protocols",
-            "secagg.aggregation": "Additive Bounded Ckks Masked Paillier Privacy Rlwe mean sum",
+            "secagg.aggregation": "Additive Bounded Ckks Compression Masked Paillier Privacy Rlwe mean sum",
             "secagg.cost.network": "LAN LOOPBACK MOBILE WAN",
             "secagg.network.simulated": "simulate",
             "secagg.party": "Party",

@@ -35,7 +35,7 @@ LAZY = [
 ]
 PUBLIC = {
     "LAN LOOPBACK MOBILE WAN simulate Party",
-    "sum mean Masked Additive Bounded Paillier Ckks Rlwe Privacy",
+    "sum mean Masked Additive Bounded Paillier Ckks Rlwe Privacy Compression",
     "aggregation cost dp errors federated he jobs learn mpc network patterns protocols",
     "__version__",
 }

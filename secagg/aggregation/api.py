@@ -18,6 +18,7 @@ from secagg.aggregation.arguments import (
     Updates,
     Weights,
     by_name,
+    check_compression,
     check_privacy,
     clips_of,
     leaving,
@@ -31,6 +32,8 @@ from secagg.errors import PeerVanishedError
 from secagg.party import PartyId
 from secagg.threads import helping
 from secagg.updates.coding import Coding, Request, check_numbers
+from secagg.updates.compressed import Compressed
+from secagg.updates.compression import Compression
 from secagg.updates.privacy import Privacy
 from secagg.updates.structure import Structure
 
@@ -46,6 +49,7 @@ def sum(  # noqa: A001  # called as secagg.sum
     precision: float | None = None,
     privacy: Privacy | None = None,
     round_number: int = 1,
+    compression: Compression | None = None,
     names: Sequence[PartyId] | None = None,
     simulate_dropouts: Dropouts = (),
     executor: Executor | None = None,
@@ -74,6 +78,9 @@ def sum(  # noqa: A001  # called as secagg.sum
         together, and adds its share of noise before the protocol; integers come back rounded. Not with CKKS or "bounded".
       round_number: which of the `privacy.rounds` sums and means of these clients' data this is, from 1 on. Nobody counts
         here: **a call that is repeated is another round.**
+      compression: few bits a number, rounded at random, or a part of the numbers; for less to send. The result is the
+        exact one on average, and the report's `noise_std` says how far off it is. Floats only, with integer weights; none
+        with precision or privacy, nor with CKKS or "bounded".
       names: of clients whose updates come in order; without it client0, client1, ...
       simulate_dropouts: clients that vanish, before they send their update or in the round given.
       executor: threads for heavy work. The call may itself run in one of them.
@@ -102,6 +109,7 @@ def sum(  # noqa: A001  # called as secagg.sum
         precision=precision,
         privacy=privacy,
         round_number=round_number,
+        compression=compression,
         names=names,
         simulate_dropouts=simulate_dropouts,
         executor=executor,
@@ -119,6 +127,7 @@ def mean(
     max_weight: MaxWeight | None = None,
     privacy: Privacy | None = None,
     round_number: int = 1,
+    compression: Compression | None = None,
     names: Sequence[PartyId] | None = None,
     simulate_dropouts: Dropouts = (),
     executor: Executor | None = None,
@@ -131,7 +140,7 @@ def mean(
     where the sum of weights is many times its noise. Otherwise as `sum`.
 
     Args:
-      updates, protocol, clip, privacy, round_number, names, simulate_dropouts, executor: as in `sum`.
+      updates, protocol, clip, privacy, round_number, compression, names, simulate_dropouts, executor: as in `sum`.
       weights: positive numbers, such as numbers of examples; without them all are 1. By name in a dictionary or in
         the index of a Series, or in the order of the updates.
       precision: largest absolute error of the mean with integer weights or none. With others, of one client's
@@ -154,6 +163,7 @@ def mean(
         precision=precision,
         privacy=privacy,
         round_number=round_number,
+        compression=compression,
         names=names,
         simulate_dropouts=simulate_dropouts,
         executor=executor,
@@ -169,6 +179,7 @@ def _aggregate(given: Updates, options: Options) -> Aggregate:
     clients, protection = tuple(updates), options.protection
     executor = None if options.executor is None else helping(options.executor)
     check_privacy(options)
+    check_compression(options)
     protection.check(len(clients))
     absent = leaving(options.simulate_dropouts, clients, protection)
     weight_of, largest_weight = weights_of(options.weights, options.max_weight, clients, in_order=in_order)
@@ -184,7 +195,9 @@ def _aggregate(given: Updates, options: Options) -> Aggregate:
     if privacy is None:
         clips = clips_of(options.clip, structure, list(arrays.values()))
         precision = precision_of(options.precision)
-        coding = protection.coding(Request(structure, is_mean, clips, precision, n, largest_weight))
+        request = Request(structure, is_mean, clips, precision, n, largest_weight)
+        compression = options.compression
+        coding = protection.coding(request) if compression is None else Compressed(request, compression)
     else:
         from secagg.updates.noisy import Noisy  # whoever adds no noise does without its packages
 

@@ -20,6 +20,7 @@ from secagg.aggregation.protection import Protection
 from secagg.errors import RangeError, UsageError
 from secagg.party import PartyId
 from secagg.updates.coding import check_precision
+from secagg.updates.compression import Compression
 from secagg.updates.forms import belongs
 from secagg.updates.privacy import Privacy
 from secagg.updates.structure import Structure
@@ -46,6 +47,7 @@ class Options:
     executor: Executor | None
     weights: Weights | None = None
     max_weight: MaxWeight | None = None
+    compression: Compression | None = None
 
 
 _PROTECTIONS: Final[tuple[type[Protection], ...]] = (Masked, Additive, Bounded, Paillier, Ckks, Rlwe)
@@ -350,6 +352,29 @@ def check_privacy(options: Options) -> None:
     if options.max_weight == "max":
         raise UsageError(
             "the largest weight that there is tells about the data; with privacy agree on max_weight beforehand"
+        )
+
+
+def check_compression(options: Options) -> None:
+    """Refuse what does not go with compression, before anybody's data are looked at.
+
+    Raises:
+      UsageError: privacy, or a protection that would send as much.
+    """
+    compression, protection = options.compression, options.protection
+    if compression is None:
+        return
+    if not isinstance(compression, Compression):
+        raise UsageError(f"expected secagg.Compression as compression, got a {type(compression).__name__}")
+    if options.privacy is not None:
+        raise UsageError(
+            "with privacy the step of numbers follows from norm and noise; leave compression out"
+        )
+    if protection.no_compression_because:
+        *others, last = [f'"{kind.name}"' for kind in _PROTECTIONS if not kind.no_compression_because]
+        raise UsageError(
+            f"{protection.name} does not go with compression: {protection.no_compression_because}; use "
+            f"{', '.join(others)} or {last}"
         )
 
 

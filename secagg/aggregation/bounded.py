@@ -55,6 +55,7 @@ class Bounded(BearsDropout):
     no_dp_because: ClassVar[str] = (
         "noise has no bound, and would be refused as an update that is out of bounds"
     )
+    no_compression_because: ClassVar[str] = "shares have 64 bits however few a number takes"
 
     norm: float | None = None
     max_dropout: float = 1 / 3

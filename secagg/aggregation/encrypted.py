@@ -176,6 +176,9 @@ class Ckks(_Encrypted):
     no_dp_because: ClassVar[str] = (
         "the error of a sum that it decrypts depends on the single updates, so that more would be opened than the noisy sum"
     )
+    no_compression_because: ClassVar[str] = (
+        "its ciphertexts hold real numbers, and are no shorter for few bits"
+    )
 
     context: str = "4096"
     max_dropout: float = 1 / 3

@@ -101,6 +101,8 @@ class Protection(ABC):
     # What is opened is a function of the sum alone, and says nothing of single vectors; so noise inside the sum protects.
     supports_dp: ClassVar[bool] = True
     no_dp_because: ClassVar[str] = ""
+    # Whether fewer bits a number make what a client sends shorter, and "" or why not.
+    no_compression_because: ClassVar[str] = ""
     # Whether the loss of a client's neighbours can cost its own vector (masked sums alone).
     clients_depend: ClassVar[bool] = False
 

@@ -71,7 +71,8 @@ class Report:
         and of the noise that is counted on.
       privacy: what was asked for; None without.
       noise_std: standard deviation of each number of the result, by the noise of all contributors and by rounding; of a
-        weighted mean to first order. 0 without privacy.
+        weighted mean to first order. With compression, of rounding at random and of numbers that were not drawn: the root
+        of the mean square over all numbers. 0 without either.
     """
 
     operation: str
@@ -132,7 +133,12 @@ class Report:
 
     def _exactness(self) -> list[tuple[str, str]]:
         if self.spent is None or self.privacy is None:
-            return [("error", f"at most {self.error:.3g} in any number")]
+            rows = [("error", f"at most {self.error:.3g} in any number")]
+            if self.noise_std:
+                rows.append(
+                    ("compressed", f"right on average; off by {self.noise_std:.3g} (root of the mean square)")
+                )
+            return rows
         spent, asked = self.spent, self.privacy
         budget = (
             f"epsilon {spent.epsilon:.4g} of {asked.epsilon:g} spent at delta {asked.delta:g}, after {spent.rounds} of "

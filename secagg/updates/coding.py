@@ -96,7 +96,7 @@ class Decoded:
       arrays: in the order of the structure's leaves.
       errors: bounds on the absolute error, by path.
       weight: the sum of weights, which is opened; None without weights.
-      noise_std: of the noise in each number; 0 without.
+      noise_std: of the noise in each number, or of random rounding and drawing; 0 without.
     """
 
     arrays: list[NDArray[Any]] = field(repr=False)
