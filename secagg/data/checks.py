@@ -30,8 +30,19 @@ from secagg.data.numbers import (
 )
 from secagg.data.reports import EMPTY, Times
 from secagg.data.sources import Source, quote_text
-from secagg.errors import DataError, UsageError
-from secagg.query.schema import Boolean, Category, Date, Identifier, Integer, Money, Real, Schema, Timestamp
+from secagg.errors import DataError
+from secagg.query.schema import (
+    Boolean,
+    Category,
+    Date,
+    Integer,
+    Money,
+    Real,
+    Schema,
+    Time,
+    Timestamp,
+    Type,
+)
 
 __all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows", "sampled_times"]
 
@@ -77,9 +88,9 @@ def checked_rows(
 ) -> tuple[str, list[Fault]]:
     """Return a query for the checked rows, and the faults that its column `why` numbers from 1.
 
-    The query gives id0_0, id0_1, id1_0, ... (a column for each of each identifier, empty outside the bounds),
-    number0, number1, ... (of each amount and whole number), seconds, kind and why (0 for a good row); none of them
-    NULL. Identifiers and numbers are in the schema's order. In a table without times, seconds are 0.
+    The query gives id0_0, id0_1, id1_0, ... (a column for each of each identifier, empty outside the bounds and where
+    it is missing and may be), number0, number1, ... (of each amount and whole number; NULL where it may be), seconds, kind
+    and why (0 for a good row). Identifiers and numbers are in the schema's order. In a table without times, seconds are 0.
 
     Args:
       bounds: rows outside [start, end) need no identifiers; wider than the window by what zones make.
@@ -89,13 +100,20 @@ def checked_rows(
     parts = [name for group in groups for name in group]
     for name in parts:
         _expect_identifier(table, name)
+    absent = _absent(schema, columns)
     numbers = _numbers(table, columns, schema, conventions, dialect)
     texts = [f"{table.columns[name].text} AS p{i}" for i, name in enumerate(parts)]
     texts += [number.texts for number in numbers]
     given = [*(f"p{i}" for i in range(len(parts))), *(number.given for number in numbers), "time"]
     nothing = " AND ".join(f"coalesce({text}, '') = ''" for text in given)
-    conditions = [(f"{nothing} AND dated IS NULL", "", EMPTY)]
-    conditions += [(f"coalesce(p{i}, '') = ''", name, "is missing") for i, name in enumerate(parts)]
+    conditions = []
+    if schema.time is not None:
+        conditions.append((f"{nothing} AND dated IS NULL", "", EMPTY))
+    elif (
+        table.csv_file is not None and len(table.columns) == 1 and all(map(_may_be_missing, schema.values()))
+    ):
+        conditions.append((nothing, "", EMPTY))  # a blank line, which DuckDB reads as a row there
+    conditions += [(condition, name, "is missing") for condition, name in zip(absent, parts, strict=True)]
     conditions += [
         (condition, number.column, why) for number in numbers for condition, why in _conditions(number)
     ]
@@ -109,7 +127,9 @@ def checked_rows(
     cases = " ".join(f"WHEN {condition} THEN {i}" for i, (condition, _, _) in enumerate(conditions, 1))
 
     places = [f"{i}_{j}" for i, group in enumerate(groups) for j in range(len(group))]
-    kept = [f"CASE WHEN near THEN p{i} ELSE '' END AS id{place}" for i, place in enumerate(places)]
+    kept = [
+        f"CASE WHEN near THEN coalesce(p{i}, '') ELSE '' END AS id{place}" for i, place in enumerate(places)
+    ]
     kept += [
         f"CASE WHEN near THEN {_value(number)} ELSE 0 END AS number{i}" for i, number in enumerate(numbers)
     ]
@@ -168,11 +188,26 @@ def _numbers(
                 numbers.append(DateColumn(table, column, number, kind, dialect))
             case Timestamp():
                 numbers.append(TimestampColumn(table, column, number, kind, dialect))
-            case Identifier(nullable=True):
-                raise UsageError(f"{field}: an identifier that may be missing is read by queries alone")
             case _:
                 pass
     return numbers
+
+
+def _may_be_missing(kind: Type) -> bool:
+    return not isinstance(kind, Time) and kind.nullable
+
+
+def _absent(schema: Schema, columns: ColumnMap) -> list[str]:
+    """Return for each column of an identifier when it lacks a text that it has to have: all have to, or all or none."""
+    conditions: list[str] = []
+    for field in schema.identifiers:
+        first, group = len(conditions), columns[field]
+        empty = [f"coalesce(p{i}, '') = ''" for i in range(first, first + len(group))]
+        if _may_be_missing(schema[field]):
+            there = " OR ".join(f"NOT ({one})" for one in empty)
+            empty = [f"{one} AND ({there})" for one in empty]
+        conditions += empty
+    return conditions
 
 
 def _conditions(number: NumberColumn) -> list[tuple[str, str]]:

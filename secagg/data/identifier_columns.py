@@ -34,7 +34,7 @@ class Spelt:
     """The identifiers of a column, or of columns that are joined.
 
     Attributes:
-      codes: the canonical texts, all of which occur.
+      codes: the canonical texts, all of which occur; -1 where there is none.
       own: the owner's spelling of each canonical text that has another, the first in the table.
       merged: canonical texts that the table spells in several ways.
     """
@@ -47,11 +47,18 @@ class Spelt:
         """Return the identifiers of the rows that a mask has, shape (n,)."""
         if rows.all():
             return self
-        order, codes = _in_order(self.codes.codes[rows], len(self.codes.categories))
-        names = self.codes.categories[order]
-        left = frozenset(names.tolist())
+        codes = self.codes.taken(rows)
+        left = frozenset(codes.categories.tolist())
         own = {name: text for name, text in self.own.items() if name in left}
-        return Spelt(Categorical(names, codes), own, self.merged & left)
+        return Spelt(codes, own, self.merged & left)
+
+    def among(self, rows: NDArray[np.bool_]) -> Spelt:
+        """Return the identifiers as those of the rows that a mask has, shape (n,), with none in the others."""
+        if rows.all():
+            return self
+        codes = np.full(len(rows), -1, np.int64)
+        codes[rows] = self.codes.codes
+        return Spelt(Categorical(self.codes.categories, codes), self.own, self.merged)
 
 
 def spell(
@@ -90,7 +97,7 @@ def spell(
 
 def _renamed(codes: Categorical, canonical: Sequence[str]) -> Categorical:
     """Return the codes under other names, of which some may be equal."""
-    if canonical == codes.categories.tolist():
+    if canonical == codes.categories.tolist() and len(set(canonical)) == len(canonical):
         return codes
     renamed = factorize(np.array(canonical, object))
     if len(renamed.categories) == len(codes.categories):
@@ -153,7 +160,9 @@ def joined(several: Sequence[Spelt]) -> Spelt:
     number = {name: i for i, name in enumerate(own)}
     codes = np.concatenate(
         [
-            np.array([number[name] for name in one.codes.categories.tolist()], np.int64)[one.codes.codes]
+            np.array([*(number[name] for name in one.codes.categories.tolist()), -1], np.int64)[
+                one.codes.codes
+            ]
             for one in several
         ]
     )
@@ -171,8 +180,9 @@ def warnings(
       repeated: few of them stand for many rows, as the schema says.
     """
     names = spelt.codes.categories.tolist()
-    rows = len(spelt.codes.codes)
-    most = int(np.bincount(spelt.codes.codes, minlength=1).max())
+    there = spelt.codes.codes[spelt.codes.codes >= 0]
+    rows = len(there)
+    most = int(np.bincount(there, minlength=1).max())
     found = []
     if rule.name in ("exact", "folded"):
         sample = [spelt.own.get(name, name) for name in names[:_SAMPLE]]

@@ -64,7 +64,8 @@ class Table:
     """A table that was read: for each field of its schema an array, in the table's order and all of one length.
 
     Attributes:
-      columns: identifiers as `Categorical`, numbered in the order in which they first come, spelt by the agreed rule.
+      columns: identifiers as `Categorical`, numbered in the order in which they first come, spelt by the agreed rule;
+        -1 where one is missing.
         Amounts are int64 from 0, in the currency's smallest unit; whole numbers int64; times float64, finite; others as
         `schema` says at their types. A column that may be missing is a masked array.
       report: what was read and what was left out.
@@ -186,7 +187,7 @@ def _read_one(
         identifiers = []
         for i, (field, names) in enumerate(fields.items()):
             parts = [scan[f"id{i}_{j}"] for j in range(len(names))]
-            identifiers.append(_spell(parts, names, rules[field], why, keep, faults))
+            identifiers.append(_spell(parts, names, rules[field], why, keep, faults, schema[field]))
         # A row whose identifier of one field is refused is bad, and so is its other identifier not used.
         taken = keep & (why == 0)
         spelt = [found.taken(taken[rows]) for found, rows in identifiers]
@@ -237,20 +238,25 @@ def _spell(
     why: NDArray[np.uint16],
     keep: NDArray[np.bool_],
     faults: list[Fault],
+    kind: Type,
 ) -> tuple[Spelt, NDArray[np.intp]]:
-    """Spell the identifiers of the rows in the window and mark, in place, those that are refused.
+    """Spell the identifiers of the rows in the window and mark, in place, those that are refused; no text is spelt as NULL.
 
     Returns:
       The identifiers, and whose rows they are.
     """
     rows = np.flatnonzero(keep)
-    found, refused = spell([part[rows] for part in parts], rule)
+    there = np.ones(len(rows), bool)
+    if not isinstance(kind, Time) and kind.nullable:
+        there = np.asarray(parts[0][rows] != "", bool)  # of several columns all are missing, or none
+    known = rows[there]
+    found, refused = spell([part[known] for part in parts], rule)
     for name, by_reason in zip(names, refused, strict=True):
         for reason, places in by_reason.items():
             mask = np.zeros(len(why), bool)
-            mask[rows[places]] = True
+            mask[known[places]] = True
             mark(why, mask, faults, Fault(name, reason))
-    return found, rows
+    return found.among(there), rows
 
 
 def _count(field: str, rule: str, spelt: Spelt) -> IdentifierCount:

@@ -150,7 +150,6 @@ def identifying(job: Job, me: PartyId | None) -> tuple[Mapping[str, Schema], Con
     """Return an input party's tables with all their identifiers, and how they are read.
 
     A query that counts patients by age reads no patient. Whoever asks whose rows enter needs the identifiers all the same.
-    Nullable ones are read by no job.
 
     Raises:
       UsageError: two tables spell identifiers of one name by different rules.
@@ -164,7 +163,7 @@ def identifying(job: Job, me: PartyId | None) -> tuple[Mapping[str, Schema], Con
         others = {
             name: kind
             for name, kind in declared[table].schema.items()
-            if isinstance(kind, Identifier) and not kind.nullable and name not in schema
+            if isinstance(kind, Identifier) and name not in schema
         }
         for name, kind in others.items():
             if spelt.setdefault(name, kind.spelling) != kind.spelling:

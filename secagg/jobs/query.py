@@ -240,17 +240,13 @@ class QueryPattern:
         """By column, the rule that spells identifiers.
 
         Raises:
-          PlanError: columns of one name with different rules, or an identifier that may be missing.
+          PlanError: columns of one name with different rules.
         """
         found: dict[str, str] = {}
-        for table, schema in replace(self, me="").inputs.items():
+        for schema in replace(self, me="").inputs.values():
             for name, kind in schema.items():
                 if not isinstance(kind, Identifier):
                     continue
-                if kind.nullable:
-                    raise PlanError(
-                        f"{table}.{name} is a nullable identifier, which no job reads; declare it without nullable"
-                    )
                 if found.setdefault(name, kind.spelling) != kind.spelling:
                     raise PlanError(
                         f"two tables spell {name} by the rules {found[name]} and {kind.spelling}; give the columns "

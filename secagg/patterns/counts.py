@@ -18,6 +18,7 @@ from secagg.errors import DataError, RangeError, ShapeError
 from secagg.ring import U64
 
 _HALF: Final = 32  # bits; sums of halves of fewer than 2**32 amounts fit 64
+_MISSING: Final = np.array([None], object)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class Categorical:
 
     Attributes:
       categories: the distinct strings.
-      codes: int64, for each string its place in `categories`.
+      codes: int64, for each string its place in `categories`; -1 where it is missing.
     """
 
     categories: NDArray[np.object_]
@@ -34,8 +35,8 @@ class Categorical:
 
     @property
     def strings(self) -> NDArray[np.object_]:
-        """Return the strings that are numbered, shape (n,)."""
-        return self.categories[self.codes]
+        """Return the strings that are numbered, shape (n,); None where one is missing."""
+        return np.concatenate([self.categories, _MISSING])[self.codes]  # the last place is that of -1
 
     def taken(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Categorical:
         """Return the strings of some rows, by a mask or their places; only strings that still occur are categories."""

@@ -191,7 +191,7 @@ class ProgramPattern(ABC):
           the tuple of the others; rows that are not told are missing. Elsewhere the results' rows in order.
         """
 
-    def told(self, parameters: Any, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+    def from_opened(self, parameters: Any, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
         """Return the results' columns, made in the clear of what was opened to a recipient; by default these as they are."""
         return columns
 
@@ -366,7 +366,7 @@ class ProgramPattern(ABC):
         if opened is None:
             return None
         columns, shown = opened
-        return self._rows(own, self.told(parameters, columns), shown)
+        return self._rows(own, self.from_opened(parameters, columns), shown)
 
     # What happens underneath.
 

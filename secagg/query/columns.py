@@ -33,10 +33,14 @@ def from_columns(declaration: Declaration, held: Mapping[str, Columns]) -> Sourc
         parts = []
         for i, of in enumerate(field for field in fields if field.name in held[table]):
             column = held[table][of.name]
-            # The strings of a `Categorical`; an object array of no string has no type in DuckDB.
-            read = column.strings.astype(object) if of.kind == "identifier" else column
-            arrays[f"value{i}"] = np.ma.getdata(read)
-            arrays[f"null{i}"] = np.ma.getmaskarray(read)
+            if (
+                of.kind == "identifier"
+            ):  # the strings of a `Categorical`; an array of None has no type in DuckDB
+                arrays[f"value{i}"] = np.append(column.categories, "")[column.codes]
+                arrays[f"null{i}"] = column.codes < 0
+            else:
+                arrays[f"value{i}"] = np.ma.getdata(column)
+                arrays[f"null{i}"] = np.ma.getmaskarray(column)
             parts.append(
                 f"CASE WHEN NOT null{i} THEN {_as_read(of, f'value{i}')} END AS {quote_name(of.name)}"
             )

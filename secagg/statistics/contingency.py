@@ -1,6 +1,6 @@
 """Tables of counts: small cells suppressed on shares, and Pearson's chi-square of a table that stays shared.
 
-Hospitals count alone (`cell_counts`), and only the cells are shared. `told_cells` says which cells are large enough; the
+Hospitals count alone (`cell_counts`), and only the cells are shared. `released_cells` says which cells are large enough; the
 others are 0 when they are opened. Margins are not opened, so no suppressed cell follows from them. A chi-square beside the
 cells would tell a single suppressed one, so it is told of whole tables alone: then it follows from the cells.
 
@@ -60,7 +60,7 @@ def cell_counts(columns: Sequence[Any], sizes: Sequence[int]) -> NDArray[np.int6
     return np.bincount(flat, minlength=math.prod(sizes)).reshape(tuple(sizes))
 
 
-def told_cells(counts: SharedArray, smallest: int) -> SharedArray:
+def released_cells(counts: SharedArray, smallest: int) -> SharedArray:
     """Return bools: which cells hold at least so many. Empty cells are small ones."""
     if not isinstance(smallest, int) or isinstance(smallest, bool) or smallest < 0:
         raise UsageError(f"expected a smallest count of at least 0, got {smallest!r}")

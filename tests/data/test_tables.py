@@ -11,8 +11,10 @@ import pytest
 
 from bank_tables import HEADER, places, read_deposits, read_transfers
 from secagg.data.columns import parse_columns
+from secagg.data.tables import read_table
 from secagg.errors import DataError, EmptyTableError, UsageError
 from secagg.patterns.banking.tables import DEPOSITS, TRANSFERS
+from secagg.query.schema import Identifier, Integer, Schema
 
 # What is read
 
@@ -109,6 +111,21 @@ def test_a_row_that_holds_nothing_is_not_said_to_have_an_amount(put):
     assert table.report.left_out() == (
         f"{table.report.source}: 1 rows with amounts are left out; sums lack them",
     )
+
+
+def test_a_missing_identifier_is_none_where_it_may_be_and_of_several_columns_all_or_none_are(put):
+    schema = Schema(card=Identifier(nullable=True), n=Integer(0, 9, nullable=True))
+    rows = ["x,1,", ",,5", " x,1,", ",,", "y,,7", "z,1,2"]
+    path = put("bank,number,n\n" + "\n".join(rows) + "\n")
+    columns = {"card": ("bank", "number"), "n": ("n",)}
+    table = read_table(path, schema, mapping=columns, bad_rows="skip")
+    assert list(table["card"]) == ["x:1", None, "x:1", None, "z:1"]
+    assert table["card"].codes.tolist() == [0, -1, 0, -1, 1]
+    assert places(table.report) == [(6, "number", "is missing")]
+    two = [put("card,n\nx,1\n,2\n", "1.csv"), put("card,n\n,3\ny,\n", "2.csv")]
+    assert list(read_table(two, schema)["card"]) == ["x", None, None, "y"]
+    blank = read_table(put("card\nx\n\n"), Schema(card=Identifier(nullable=True)), bad_rows="skip")
+    assert places(blank.report) == [(3, "", "is empty")]
 
 
 def test_format_can_be_named(put):

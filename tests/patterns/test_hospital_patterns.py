@@ -138,7 +138,7 @@ def test_a_regression_of_few_patients_or_of_other_outcomes_is_not_told():
     with pytest.raises(DataError, match="0 to max_outcome, which is 1; 1 of 2 are others"):
         pattern.local(parameters, {**own})
     few = pattern.Parameters(covariates=("age",), low=(0,), high=(9,))
-    assert pattern.told(few, [np.zeros(3), np.zeros(1), np.zeros(1, np.int64)]) == [[]] * 6
+    assert pattern.from_opened(few, [np.zeros(3), np.zeros(1), np.zeros(1, np.int64)]) == [[]] * 6
     assert pattern.pooled(few, {"elm": own}) == []
     with pytest.raises(PlanError, match="other names than intercept"):
         pattern.check(
@@ -360,9 +360,9 @@ def test_what_is_not_told_is_zero_when_it_is_opened(monkeypatch):
         opened[pattern.name] = [np.array(column) for column in columns]
         return original[type(pattern)](pattern, parameters, columns)
 
-    original = {type(pattern): type(pattern).told for pattern in (CROSSTAB, DESCRIBE, CORRELATION)}
+    original = {type(pattern): type(pattern).from_opened for pattern in (CROSSTAB, DESCRIBE, CORRELATION)}
     for kind in original:
-        monkeypatch.setattr(kind, "told", told)
+        monkeypatch.setattr(kind, "from_opened", told)
     compared(CROSSTAB, CROSSTAB.Parameters(min_patients=20), facts())
     counts, shown = opened["crosstab"]
     assert not counts[~shown].any()

@@ -10,7 +10,13 @@ from scipy import stats
 from clear import run_clear
 from secagg import mpc
 from secagg.errors import PlanError, RangeError, ShapeError
-from secagg.statistics.contingency import cell_counts, chi_square, chi_square_test, fisher_exact, told_cells
+from secagg.statistics.contingency import (
+    cell_counts,
+    chi_square,
+    chi_square_test,
+    fisher_exact,
+    released_cells,
+)
 from secagg.statistics.exact import fisher_p_value
 from secagg.statistics.moments import (
     correlation,
@@ -86,7 +92,7 @@ def test_fisher_s_exact_test_on_shares_refuses_other_tables_and_too_many_persons
 def test_small_cells_are_not_told_and_rows_outside_the_table_are_refused():
     counts = cell_counts([np.array([0, 1, 1, 1]), np.array([0, 0, 0, 1])], [2, 2])
     assert counts.tolist() == [[1, 0], [2, 1]]
-    (told,) = opened(lambda engine: [told_cells(shared(engine, counts), 2)])
+    (told,) = opened(lambda engine: [released_cells(shared(engine, counts), 2)])
     assert told.tolist() == [[False, False], [True, False]]
     with pytest.raises(RangeError, match="1 of 2 rows lie outside the table; nothing was shared"):
         cell_counts([np.array([0, 2])], [2])

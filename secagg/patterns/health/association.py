@@ -154,20 +154,20 @@ class Association(ProgramPattern):
         n = tables["rows"]["number"].sum() if parameters.null_model else shortened_count(moments)
         hits = association(each["squares"], products, moments, top=parameters.top, rows=n)
         spread = {"spread": (hits.spread * (n >= parameters.min_patients)).reshape(1)}
-        told = n >= parameters.min_patients
-        counts = told.astype(int64)
+        released = n >= parameters.min_patients
+        counts = released.astype(int64)
         return Findings(
             {
                 "variant": hits.variant * counts,
                 "effect": hits.effect * counts,
                 "r2": hits.r2 * counts,
-                "narrow": hits.narrow & told,
+                "narrow": hits.narrow & released,
                 "patients": (n * counts).reshape(1),
                 **(spread if parameters.null_model else {}),
             }
         )
 
-    def told(self, parameters: Study, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Study, columns: Sequence[Any]) -> Sequence[Any]:
         """Name variants, and make standard errors and p-values."""
         hits, (n,) = columns[:4], columns[4]
         spread = float(columns[5][0]) if parameters.null_model else 0.0

@@ -110,16 +110,16 @@ class Correlation(ProgramPattern):
         products = tables["products"]["product"].reshape((hospitals, p, p)).sum(axis=0)
         found = correlation(sums, products, n)
         above = np.triu_indices(p, 1)
-        told = n >= parameters.min_patients
+        released = n >= parameters.min_patients
         return Findings(
             {
-                "r": found.r[above] * told,
-                "narrow": found.narrow & told,
-                "n": (n * told.astype(int64)).reshape(1),
+                "r": found.r[above] * released,
+                "narrow": found.narrow & released,
+                "n": (n * released.astype(int64)).reshape(1),
             }
         )
 
-    def told(self, parameters: Ranges, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Ranges, columns: Sequence[Any]) -> Sequence[Any]:
         """Name pairs, and add p-values."""
         r, narrow, (n,) = columns
         rows = _named(parameters, r, narrow, int(n)) if n else []
@@ -154,8 +154,8 @@ def _named(
     rows: list[tuple[str, str, float | None, int, float | None]] = []
     pairs = itertools.combinations(zip(parameters.covariates, narrow, strict=True), 2)
     for ((a, a_is_narrow), (b, b_is_narrow)), c in zip(pairs, r, strict=True):
-        told = None if a_is_narrow or b_is_narrow else float(c)
-        rows.append((a, b, told, n, None if told is None else correlation_test(told, n)))
+        r_or_none = None if a_is_narrow or b_is_narrow else float(c)
+        rows.append((a, b, r_or_none, n, None if r_or_none is None else correlation_test(r_or_none, n)))
     return rows
 
 

@@ -102,20 +102,20 @@ class CoxModel(ProgramPattern):
             iterations=parameters.iterations,
             valid=rows.valid,
         )
-        told = (rows["event"] & rows.valid).astype(int64).sum() >= parameters.min_patients
+        released = (rows["event"] & rows.valid).astype(int64).sum() >= parameters.min_patients
         return Findings(
             {
-                "coefficient": model.coef_ * told,
-                "standard_error": model.std_errors_ * told,
-                "last_step": (model.last_step_ * told).reshape(1),
-                "told": told.reshape(1),
+                "coefficient": model.coef_ * released,
+                "standard_error": model.std_errors_ * released,
+                "last_step": (model.last_step_ * released).reshape(1),
+                "released": released.reshape(1),
             }
         )
 
-    def told(self, parameters: Model, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Model, columns: Sequence[Any]) -> Sequence[Any]:
         """Add the p-values of Wald's test."""
-        coefficients, errors, (last_step,), (told,) = columns
-        rows = _named(parameters, coefficients, errors, float(last_step)) if told else []
+        coefficients, errors, (last_step,), (released,) = columns
+        rows = _named(parameters, coefficients, errors, float(last_step)) if released else []
         return [[row[i] for row in rows] for i in range(5)]
 
     def pooled(self, parameters: Model, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:

@@ -39,7 +39,7 @@ from secagg.statistics.contingency import (
     chi_square,
     chi_square_test,
     fisher_exact,
-    told_cells,
+    released_cells,
 )
 from secagg.statistics.exact import MOST_EXACT, fisher_p_value
 from secagg.statistics.log_rank import p_value
@@ -159,10 +159,10 @@ class Crosstab(ProgramPattern):
         if parameters.tell == "exact":
             p = fisher_p_value(counts, most=most)
             return Findings({"p_value": p.reshape(1)})
-        told = told_cells(counts, parameters.min_patients)
-        return Findings({"counts": counts * told.astype(int64), "told": told})
+        released = released_cells(counts, parameters.min_patients)
+        return Findings({"counts": counts * released.astype(int64), "released": released})
 
-    def told(self, parameters: Axes, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Axes, columns: Sequence[Any]) -> Sequence[Any]:
         """Name the cells, and add what follows from a table without suppressed ones."""
         if parameters.tell == "test":
             (statistic,), (degrees,) = columns
@@ -225,9 +225,9 @@ def _test(statistic: float, degrees: int, p: float) -> list[tuple[str, float]]:
     return [("chi-square", statistic), ("degrees of freedom", float(degrees)), ("p-value", p)]
 
 
-def _named(parameters: Axes, counts: Any, told: Any) -> list[tuple[str, float]]:
+def _named(parameters: Axes, counts: Any, released: Any) -> list[tuple[str, float]]:
     cells = [" | ".join(cell) for cell in itertools.product(*parameters.axes.values())]
-    flat, shown = np.asarray(counts).reshape(-1), np.asarray(told).reshape(-1)
+    flat, shown = np.asarray(counts).reshape(-1), np.asarray(released).reshape(-1)
     rows = [(cell, float(n)) for cell, n, yes in zip(cells, flat, shown, strict=True) if yes]
     if shown.all() and len(parameters.axes) == 2:
         rows += _test(*chi_square_test(counts))

@@ -123,8 +123,10 @@ class Describe(ProgramPattern):
         sums, arms = tables["sums"], len(parameters.arms)
         hospitals = len(sums.owners)
         total = {name: sums[name].reshape((hospitals, arms)).sum(axis=0) for name in sums.columns}
-        told = total["number"] >= parameters.min_patients
-        found = {name: column * told.astype(int64) for name, column in total.items()} | {"told": told}
+        released = total["number"] >= parameters.min_patients
+        found = {name: column * released.astype(int64) for name, column in total.items()} | {
+            "released": released
+        }
         if parameters.quantiles:
             counts = tables["values"]["count"].reshape((hospitals, arms, -1)).sum(axis=0)
             values, enough = quantiles(
@@ -133,7 +135,7 @@ class Describe(ProgramPattern):
             found |= {"quantiles": values * enough.astype(int64), "enough": enough}
         return Findings(found)
 
-    def told(self, parameters: Description, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Description, columns: Sequence[Any]) -> Sequence[Any]:
         """Make means and variances of sums."""
         rows = _rows(parameters, np.column_stack(columns[:3]), columns[3], *columns[4:])
         return [[row[i] for row in rows] for i in range(3)]
@@ -179,14 +181,14 @@ def _values(parameters: Description, table: Mapping[str, Any]) -> tuple[NDArray[
 
 
 def _rows(
-    parameters: Description, sums: NDArray[np.int64], told: Any, found: Any = None, enough: Any = None
+    parameters: Description, sums: NDArray[np.int64], released: Any, found: Any = None, enough: Any = None
 ) -> list[tuple[str, str, float]]:
     low, high = parameters.units
     scale = 10.0**parameters.decimals
     means, variances, half = mean_and_variance(sums, low=low, high=high, level=parameters.confidence)
     rows: list[tuple[str, str, float]] = []
     for g, arm in enumerate(parameters.arms):
-        if told[g]:
+        if released[g]:
             ends = means[g] - half[g], means[g] + half[g]
             figures = (means[g] / scale, variances[g] / scale**2, *(end / scale for end in ends))
             rows += [

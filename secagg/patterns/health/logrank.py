@@ -65,7 +65,7 @@ class LogRank(CountsByTime):
             shown=((patients == 0) | (patients >= parameters.min_patients)).all().reshape(1),
         )
 
-    def told(self, parameters: Groups, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+    def from_opened(self, parameters: Groups, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
         """Add the p-value."""
         (statistic,), (degrees,) = columns
         return [[float(statistic)], [int(degrees)], [p_value(statistic, int(degrees))]]

@@ -87,7 +87,7 @@ class MarkerCooccurrence(ProgramPattern):
             found["strength"] = statistic.reshape(1)
         return Findings(found)
 
-    def told(self, parameters: Level, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+    def from_opened(self, parameters: Level, columns: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
         """Name what was opened."""
         values = [float(column[0]) for column in columns]
         return [["together", "chi-square"][: len(values)], values]
@@ -99,8 +99,8 @@ class MarkerCooccurrence(ProgramPattern):
         statistic, _, _ = chi_square_test(counts)
         more = bool(counts[1, 1] * counts[0, 0] > counts[0, 1] * counts[1, 0])
         rows = [("together", float(more and statistic > parameters.critical)), ("chi-square", statistic)]
-        told = rows if parameters.tell == "strength" else rows[:1]
-        return [(what, python_value(STATISTIC, value)) for what, value in told]
+        opened = rows if parameters.tell == "strength" else rows[:1]
+        return [(what, python_value(STATISTIC, value)) for what, value in opened]
 
 
 MARKER_COOCCURRENCE: Final = MarkerCooccurrence()

@@ -182,7 +182,7 @@ class NoisyMarginals(ProgramPattern):
         counts = cells["patients"].reshape(owners, parameters.cells).sum(axis=0)
         return Findings({"patients": counts + gaussian(words, table)})
 
-    def told(self, parameters: Marginals, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Marginals, columns: Sequence[Any]) -> Sequence[Any]:
         """Name the counts."""
         return [parameters.names(), columns[0]]
 

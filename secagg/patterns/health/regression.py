@@ -167,17 +167,17 @@ class Regression(ProgramPattern):
         n = rows.valid.astype(int64).sum()
         x = _filled(stack([rows[f"x{i}"] for i in range(p)], axis=1), rows.valid, n)
         fitted = self.fit(parameters, x, rows["y"], rows.valid)
-        told = n >= parameters.min_patients
-        numbers = concat([fitted.coefficients, fitted.intercept.reshape(1), fitted.errors], axis=0) * told
+        released = n >= parameters.min_patients
+        numbers = concat([fitted.coefficients, fitted.intercept.reshape(1), fitted.errors], axis=0) * released
         return Findings(
             {
                 "numbers": numbers,
-                "last_step": (fitted.last_step * told).reshape(1),
-                "n": (n * told.astype(int64)).reshape(1),
+                "last_step": (fitted.last_step * released).reshape(1),
+                "n": (n * released.astype(int64)).reshape(1),
             }
         )
 
-    def told(self, parameters: Covariates, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Covariates, columns: Sequence[Any]) -> Sequence[Any]:
         """Return coefficients in the covariates' own units, with p-values."""
         numbers, (last_step,), (n,) = columns
         p = len(parameters.covariates)

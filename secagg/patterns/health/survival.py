@@ -139,7 +139,7 @@ class Survival(CountsByTime):
             shown=(at.at_risk >= parameters.min_at_risk).reshape(-1),
         )
 
-    def told(self, parameters: Curves, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Curves, columns: Sequence[Any]) -> Sequence[Any]:
         """Make intervals of the curve and its variance."""
         arm, time, curve, variance = columns
         return [arm, time, curve, *confidence_interval(curve, variance, level=parameters.confidence)]

@@ -170,7 +170,7 @@ class ReachAndOverlap(ProgramPattern):
         refused = {self.refusals[0]: groups.is_repeated(rows.owner)}
         return Findings({"counts": counts + noise}, refused=refused)
 
-    def told(self, parameters: Budget, columns: Sequence[Any]) -> Sequence[Any]:
+    def from_opened(self, parameters: Budget, columns: Sequence[Any]) -> Sequence[Any]:
         """Add up reach and overlap."""
         rows = _named(columns[0], math.sqrt(_noise(parameters).max_variance))
         return [[row[i] for row in rows] for i in range(3)]

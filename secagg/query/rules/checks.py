@@ -50,7 +50,7 @@ from secagg.query.rules.rule_file import OwnerRules, Use
 from secagg.query.rules.strictest import TableRules, strictest
 from secagg.query.rules.summed import check_summed
 
-Told: TypeAlias = Aggregate | Distinct
+Released: TypeAlias = Aggregate | Distinct
 
 _USES: Final[Mapping[str, Use]] = {
     **dict.fromkeys(AGGREGATIONS, Use.AGGREGATE),
@@ -82,10 +82,10 @@ class Grant:
         return f"{what}: {self.source} ({self.how}), allowed as {self.use} by {' and '.join(self.owners)}"
 
 
-def told(root: Relation) -> tuple[list[Relation], list[Told], list[Scan]]:
+def released(root: Relation) -> tuple[list[Relation], list[Released], list[Scan]]:
     """Return the relations above the aggregates that are told, these aggregates, and scans without one above."""
     above: list[Relation] = []
-    aggregates: list[Told] = []
+    aggregates: list[Released] = []
     scans: list[Scan] = []
     waiting = [root]
     while waiting:
@@ -119,12 +119,12 @@ def check(
     holders = {table: declaration[table].holders for table in tables}
     found = strictest(rules, holders, tables)
     trace = _Trace(found)
-    above, aggregates, scans = told(root)
+    above, aggregates, scans = released(root)
     for relation in above:
         trace.conditions(relation, below=False)
     steps: frozenset[Call] = frozenset()
     for aggregate in aggregates:
-        trace.told(aggregate)
+        trace.released(aggregate)
         for relation in relations(aggregate.inputs[0]):
             trace.conditions(relation, below=True)
         _check_arithmetic(aggregate, found)
@@ -200,7 +200,7 @@ class _Trace:
             )
         self.lineage("", lineage, "a key of a join", Use.JOIN)
 
-    def told(self, aggregate: Told) -> None:
+    def released(self, aggregate: Released) -> None:
         """Ask for what an aggregate tells: its keys, and values over groups."""
         below = aggregate.inputs[0]
         keys = aggregate.keys if isinstance(aggregate, Aggregate) else below.names
@@ -296,7 +296,7 @@ def _expressions(several: Iterable[Relation]) -> Iterator[tuple[Relation, Expres
             yield from ((relation.input, one) for _, one in relation.expressions)
 
 
-def _check_cells(root: Relation, aggregates: Sequence[Told], rules: Mapping[str, TableRules]) -> None:
+def _check_cells(root: Relation, aggregates: Sequence[Released], rules: Mapping[str, TableRules]) -> None:
     for table, found in rules.items():
         numbers = sum(
             max(1, len(one.aggregations) if isinstance(one, Aggregate) else 1)
@@ -312,7 +312,7 @@ def _check_cells(root: Relation, aggregates: Sequence[Told], rules: Mapping[str,
 
 
 def _check_organisations(
-    aggregates: Sequence[Told],
+    aggregates: Sequence[Released],
     rules: Mapping[str, TableRules],
     receivers: Sequence[str],
     holders: Mapping[str, Sequence[str]],
@@ -354,7 +354,7 @@ def views(rules: TableRules, receivers: Sequence[str]) -> tuple[frozenset[str], 
 # --- arithmetic that could write several numbers into one
 
 
-def _check_arithmetic(aggregate: Told, rules: Mapping[str, TableRules]) -> None:
+def _check_arithmetic(aggregate: Released, rules: Mapping[str, TableRules]) -> None:
     """Refuse products, quotients, powers and weighted sums of columns in a told aggregate, unless rules allow them."""
     scaled: dict[int, frozenset[str]] = {}
     weighted: dict[

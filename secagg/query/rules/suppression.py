@@ -45,7 +45,7 @@ from secagg.query.algebra import (
 )
 from secagg.query.declaration import ORG, Declaration
 from secagg.query.rules import coding, margins
-from secagg.query.rules.checks import Told, told, views
+from secagg.query.rules.checks import Released, released, views
 from secagg.query.rules.provenance import (
     Behind,
     Carried,
@@ -78,7 +78,7 @@ def protect(
     """
     tables = sorted({one.table for one in relations(root) if isinstance(one, Scan)})
     found = strictest(rules, {table: declaration[table].holders for table in tables}, tables)
-    _, aggregates, _ = told(root)
+    _, aggregates, _ = released(root)
     several = margins.families(root)
     _refuse_differences(aggregates, several, found)
     carrier = Carrier(found)
@@ -111,7 +111,7 @@ def protect(
 
 
 def _refuse_differences(
-    aggregates: Sequence[Told], families: Sequence[Union], rules: Mapping[str, TableRules]
+    aggregates: Sequence[Released], families: Sequence[Union], rules: Mapping[str, TableRules]
 ) -> None:
     """Refuse aggregates of one query over different rows or groups of one table, whose results could be subtracted."""
     for told_aggregate in aggregates:
@@ -123,7 +123,7 @@ def _refuse_differences(
                     f"{bound.owner}'s rule smallest_group = {bound.value} of {table}: an aggregate reads it {len(scans)} "
                     f"times, and results over its readings may differ by one row; read it once"
                 )
-    together = [{id(one) for one in told(union)[1]} for union in families]
+    together = [{id(one) for one in released(union)[1]} for union in families]
     for one, other in itertools.combinations(aggregates, 2):
         if one == other or any(id(one) in ids and id(other) in ids for ids in together):
             continue
@@ -145,7 +145,7 @@ def _tables(relation: Relation) -> set[str]:
 class _Suppression:
     """One told aggregate, as it is rewritten."""
 
-    def __init__(self, carrier: Carrier, aggregate: Told, receivers: Sequence[str]) -> None:
+    def __init__(self, carrier: Carrier, aggregate: Released, receivers: Sequence[str]) -> None:
         below = aggregate.inputs[0]
         self.aggregate = aggregate if isinstance(aggregate, Aggregate) else Aggregate(below, below.names, ())
         self.carrier = carrier
