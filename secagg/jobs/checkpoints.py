@@ -232,22 +232,7 @@ class CheckpointFolder:
 
     def _write(self, first: bytes, name: str, content: Content, place: Place | None = None) -> None:
         path = self._run(first) / (name + _SUFFIX)
-        unfinished = path.with_name(f".{name}.{secrets.token_hex(8)}")
-        try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    _seal(file, self._key, self._header(first, name, place), encode(content))
-                    file.flush()
-                    os.fsync(descriptor)
-                unfinished.replace(path)
-                _sync(path.parent)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            raise UnwritableError(
-                f"cannot keep a checkpoint in {path.parent}: {error.strerror}; make room, and start again: the run goes on"
-            ) from None
+        write_sealed(path, self._key, self._header(first, name, place), encode(content))
 
     def _header_if_whole(self, first: bytes, name: str) -> Mapping[str, Any] | None:
         """Return the header of a file that is whole and of this party, run and name; None for another."""
@@ -269,15 +254,8 @@ class CheckpointFolder:
 
     def _read(self, first: bytes, name: str, place: Place | None = None) -> Content:
         path = self._run(first) / (name + _SUFFIX)
-        try:
-            with path.open("rb") as file:
-                header = _header_of(file)
-                if header != self._header(first, name, place):
-                    raise UsageError(f"{path} is of another run, party or job")
-                content: Content = decode(b"".join(_segments(file, self._key, header)))
-                return content
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}; start the run anew") from None
+        content: Content = decode(read_sealed(path, self._key, self._header(first, name, place)))
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +276,49 @@ class RunStorage:
     def note_opening(self, place: Place) -> None:
         """Note durably that what is computed from a checkpoint is going to be opened."""
         self.folder.note_opening(self.first, place)
+
+
+def write_sealed(path: Path, key: bytes, header: bytes, content: bytes) -> None:
+    """Write a file as the module says, whole or not at all; it is durable when this returns.
+
+    Args:
+      key: 32 bytes.
+      header: what the file is of, in MessagePack.
+
+    Raises:
+      UnwritableError: it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name.removesuffix(_SUFFIX)}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                _seal(file, key, header, content)
+                file.flush()
+                os.fsync(descriptor)
+            unfinished.replace(path)
+            _sync(path.parent)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableError(
+            f"cannot keep a checkpoint in {path.parent}: {error.strerror}; make room, and start again: the run goes on"
+        ) from None
+
+
+def read_sealed(path: Path, key: bytes, header: bytes) -> bytes:
+    """Return the content of a file that `write_sealed` wrote.
+
+    Raises:
+      UsageError: there is none, it is of something else, or it was altered.
+    """
+    try:
+        with path.open("rb") as file:
+            if _header_of(file) != header:
+                raise UsageError(f"{path} is of another run, party or job")
+            return b"".join(_segments(file, key, header))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; start the run anew") from None
 
 
 def _name(place: Place) -> str:

@@ -68,25 +68,32 @@ class Buckets:
         return [(sum(self.capacities[:i]), self.capacities[i]) for i in range(1, len(self.capacities))]
 
 
-def plan_buckets(counts: Sequence[int], *, key_planes: Callable[[int], int], other_planes: int) -> Buckets:
+def plan_buckets(
+    counts: Sequence[int], *, key_planes: Callable[[int], int], other_planes: int, least: int = LANES
+) -> Buckets:
     """Return the number of buckets that makes merging the lists cheapest.
 
     Args:
       counts: announced rows of each list.
       key_planes: from prefix bits to the key planes of the table; the longer the prefix, the fewer.
       other_planes: planes that move with the key.
+      least: the least number of buckets; a power of two.
 
     Raises:
-      UsageError: no list, or a negative count.
+      UsageError: no list, a negative count, or more buckets than there may be.
       PlanError: more than `LARGEST_TABLE` rows.
     """
     if not counts or min(counts) < 0:
         raise UsageError(f"expected lists of 0 rows or more, got {list(counts)}")
     if sum(counts) > LARGEST_TABLE:
         raise PlanError(f"expected lists of 0 to {LARGEST_TABLE} rows in all, got {list(counts)}")
+    if not LANES <= least <= _MAX_BUCKETS or least & least - 1:
+        raise UsageError(
+            f"expected a power of two from {LANES} to {_MAX_BUCKETS} buckets at least, got {least}"
+        )
     best: tuple[int, Buckets] | None = None
-    buckets = LANES
-    while buckets <= _MAX_BUCKETS and (buckets == LANES or buckets <= max(counts)):
+    buckets = least
+    while buckets <= _MAX_BUCKETS and (buckets == least or buckets <= max(counts)):
         capacities = [_capacity(n, buckets, len(counts)) for n in counts]
         block = 1
         while 4 * block * block <= sum(capacities):

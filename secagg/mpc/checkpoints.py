@@ -67,15 +67,26 @@ async def taken_up(engine: Primitives) -> dict[str, Shares]:
       CheatingError: see `four.refresh`.
     """
     kept = engine.party.checkpoints.content()[_SHARES]
-    groups = [_group(spelt) for _, spelt, _ in kept]
-    parts: list[list[Array]] = [of_each for _, _, of_each in kept]
+    fresh = await refreshed(engine, [(_group(spelt), of_each) for _, spelt, of_each in kept])
+    return {name: x for (name, _, _), x in zip(kept, fresh, strict=True)}
+
+
+async def refreshed(engine: Primitives, kept: Sequence[tuple[Group, Sequence[Array]]]) -> list[Shares]:
+    """Return secrets of an earlier session, freshly shared.
+
+    Args:
+      kept: the group of each, and this party's shares of it.
+
+    Raises:
+      UsageError: what was kept is not this party's shares of such an engine.
+      CheatingError: see `four.refresh`.
+    """
     if not isinstance(engine, ThreeEngine | FourEngine):
         raise UsageError("expected an engine of three or four parties to go on with")
     each = 2 if isinstance(engine, ThreeEngine) else COMPUTING[-1] - 1
-    if any(len(of_each) != each for of_each in parts):
+    if any(len(of_each) != each for _, of_each in kept):
         raise UsageError(f"expected checkpoints with {each} parts of each secret; they are of another engine")
-    fresh = await engine.refresh(list(zip(groups, parts, strict=True)))
-    return {name: x for (name, _, _), x in zip(kept, fresh, strict=True)}
+    return await engine.refresh([(group, list(of_each)) for group, of_each in kept])
 
 
 async def ready_to_open(engine: Primitives) -> None:

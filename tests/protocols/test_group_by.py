@@ -32,7 +32,7 @@ from secagg.protocols.group_by import (
     flagged_rows,
     reference,
 )
-from secagg.protocols.group_by.engine import _open_to_owners
+from secagg.protocols.group_by.engine import open_to_owners
 from secagg.protocols.group_by.layout import bit_fields, take
 from secagg.protocols.group_by.owner import PlacedRows
 from transcripts import sent
@@ -354,7 +354,7 @@ def what_bank_sees(
             (mixed,) = await engine.shuffle(Shares(engine, XOR, (shares[i], shares[(i + 1) % 3])))
             origins = take(np.bitwise_xor(mixed.parts[0], mixed.parts[1]), offsets[3], 2)
             if pads_keep_origin:
-                opened = await _open_to_owners(mixed, layout)
+                opened = await open_to_owners(mixed, layout)
             else:  # what would be seen: the order of the origins alone tells who has padding
                 opened = None
             full = await engine.open(mixed)

@@ -32,7 +32,7 @@ from secagg.mpc.merge import merge, merge_gates
 from secagg.mpc.primitives import Costs, Primitives, Shares, concatenate
 from secagg.party import SHARED, PartyId
 from secagg.protocols.group_by.layout import Layout, bit_fields, take
-from secagg.protocols.group_by.lists import check_gates, check_lists
+from secagg.protocols.group_by.lists import check_counts_gates, check_gates, check_lists
 from secagg.protocols.group_by.owner import PlacedRows
 from secagg.protocols.group_by.query import Query
 from secagg.ring import U64, transpose64
@@ -45,7 +45,20 @@ async def compute(
 ) -> U64 | None:
     """Do the computing party's part; return what is opened to this party, if it put in rows.
 
-    Each step keeps a checkpoint, and a run that goes on begins behind the one that was kept.
+    Args: as `shuffled`.
+    """
+    rows, _ = await shuffled(engine, layout, table, key)
+    with engine.party.phase("open"):
+        await ready_to_open(engine)
+        return await open_to_owners(rows, layout)
+
+
+async def shuffled(
+    engine: Primitives, layout: Layout, table: PlacedRows | None, key: bytes | None = None
+) -> tuple[Shares, Shares | None]:
+    """Do the computing party's part up to the opening; return the shuffled rows, and what `check_lists` returns.
+
+    Each step keeps a checkpoint, and a run that goes on begins behind the one that was kept. Shards keep none.
 
     Args:
       key: of the pseudonyms, which an input party needs again when the run goes on.
@@ -53,6 +66,7 @@ async def compute(
     party, query = engine.party, layout.query
     resumes = party.checkpoints.resumes
     held = {} if resumes is None else await taken_up(engine)
+    counted: Shares | None = None
     done = 0 if resumes is None else STEPS.index(resumes.mark) + 1
 
     async def kept(**secrets: Shares) -> None:
@@ -67,7 +81,7 @@ async def compute(
     if done < 2:
         with party.phase("merge"):
             # The check is begun first: it takes a copy before the merge moves the first row.
-            await party.parallel(_check(held["joint"], layout), _merge(held["joint"], layout))
+            counted, _ = await party.parallel(_check(held["joint"], layout), _merge(held["joint"], layout))
             await kept(joint=held["joint"])
         done = 2
     if done < 3:
@@ -86,9 +100,7 @@ async def compute(
             (rows,) = await engine.shuffle(rows)
             await kept(rows=rows)
             del rows
-    with party.phase("open"):
-        await ready_to_open(engine)
-        return await _open_to_owners(held["rows"], layout)
+    return held["rows"], counted
 
 
 async def _share(engine: Primitives, layout: Layout, table: PlacedRows | None) -> Shares:
@@ -115,9 +127,9 @@ async def _share(engine: Primitives, layout: Layout, table: PlacedRows | None) -
     return joint
 
 
-async def _check(joint: Shares, layout: Layout) -> None:
+async def _check(joint: Shares, layout: Layout) -> Shares | None:
     with joint.engine.party.phase("check"):
-        await check_lists(joint, layout)
+        return await check_lists(joint, layout)
 
 
 async def _merge(joint: Shares, layout: Layout) -> None:
@@ -207,7 +219,8 @@ def _to_rows(joint: Shares, flag: Shares, opened: Shares, layout: Layout) -> Sha
     return planes.each(rows)
 
 
-async def _open_to_owners(rows: Shares, layout: Layout) -> U64 | None:
+async def open_to_owners(rows: Shares, layout: Layout) -> U64 | None:
+    """Open which list each shuffled row came from to the computing parties, then each row to who put it in."""
     engine, query = rows.engine, layout.query
     offset = bit_fields(layout)[-1] + (query.sum_widths[query.opened[-1]] if query.opened else 1)
     origins = rows.into(XOR_BYTES, lambda part: take(part, offset, query.origin_planes).astype(np.uint8))
@@ -236,9 +249,28 @@ def cost(layout: Layout, roster: Sequence[PartyId]) -> Cost:
     that receives no input is a step ahead. With four computing parties a party may send a word more or less in each
     round. And a check of two rounds takes place by itself for each 256 MiB that are vouched for.
 
+    Shards take turns, as with one worker a party: then their rounds add up. Each has two rounds or so more, in which shares
+    are made anew.
+
     Args:
       roster: the order in which the parties know each other.
     """
+    of_each, shards = _cost_of_each(layout, roster), layout.shards
+    if shards == 1:
+        return of_each
+    computing, costs = layout.query.computing_parties, costs_of(layout.query.computing_parties)
+    everybody = range(costs.computing)
+    gates = check_counts_gates(layout)
+    settle = costs.conjunction(gates.ands // LANES).then(
+        costs.open(len(layout.query.input_parties), everybody)
+    )
+    named = settle.named({f"P_{i}": computing[i] for i in everybody}).payload_bytes
+    sent = {name: shards * nbytes + named.get(name, 0) for name, nbytes in of_each.payload_bytes.items()}
+    rounds = shards * of_each.rounds + costs.set_up().rounds + gates.rounds + 1
+    return Cost(rounds, sent)
+
+
+def _cost_of_each(layout: Layout, roster: Sequence[PartyId]) -> Cost:
     query, buckets = layout.query, layout.buckets
     computing, costs = query.computing_parties, costs_of(query.computing_parties)
     gates = _gates(layout, costs)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from secagg.errors import PlanError
 from secagg.mpc.bits import BLOCK, LANES
 from secagg.mpc.buckets import OVERFLOW_BITS, Buckets, plan_buckets
 from secagg.protocols.group_by.query import Query
@@ -18,6 +19,7 @@ from secagg.ring import U64
 
 KEY_BITS: Final = 80  # least hash bits compared, bucket prefix included
 _IDENTITY_BITS: Final = 60  # least key bits by which an owner knows its row again
+MOST_SHARDS: Final = 256  # each has at least 64 buckets, which are padded one by one
 
 
 def _key_planes(prefix_bits: int) -> int:
@@ -27,23 +29,52 @@ def _key_planes(prefix_bits: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The public shape of the joint table; a function of the query and the announced row counts."""
+    """The public shape of the joint table, or of each of its shards; a function of the query and the announced row counts.
+
+    A shard is a run of buckets, by the leading bits of a bucket's number. All shards have one shape.
+
+    Attributes:
+      buckets: those of one shard, with the announced row counts of the whole table.
+      shards: how many shards make up the table.
+    """
 
     query: Query
     buckets: Buckets
     key_planes: int
     identity_bits: int
     row_words: int
+    shards: int = 1
 
     @classmethod
-    def plan(cls, query: Query, counts: Sequence[int]) -> Layout:
-        """Return the cheapest layout; raises `PlanError` as `plan_buckets` does."""
+    def plan(cls, query: Query, counts: Sequence[int], *, shards: int = 1) -> Layout:
+        """Return the cheapest layout.
+
+        Args:
+          shards: a power of two up to `MOST_SHARDS`.
+
+        Raises:
+          PlanError: another number of shards, or as `plan_buckets`.
+        """
+        if not 1 <= shards <= MOST_SHARDS or shards & shards - 1:
+            raise PlanError(f"expected 1, 2, 4, ... up to {MOST_SHARDS} shards, got {shards}")
         rest = query.value_planes + query.origin_planes
-        buckets = plan_buckets(counts, key_planes=_key_planes, other_planes=rest)
+        buckets = plan_buckets(counts, key_planes=_key_planes, other_planes=rest, least=LANES * shards)
         tail = sum(query.sum_widths[i] for i in query.opened) + 1 + query.origin_planes
         words = -(-(tail + _IDENTITY_BITS) // LANES)
         key_planes = _key_planes(buckets.prefix_bits)
-        return cls(query, buckets, key_planes, min(words * LANES - tail, LANES, key_planes - 1), words)
+        identity_bits = min(words * LANES - tail, LANES, key_planes - 1)
+        of_each = replace(buckets, buckets=buckets.buckets // shards)
+        return cls(query, of_each, key_planes, identity_bits, words, shards)
+
+    @property
+    def all_buckets(self) -> int:
+        """Buckets of all shards."""
+        return self.buckets.buckets * self.shards
+
+    @property
+    def prefix_bits(self) -> int:
+        """Bits of a pseudonym that say in which bucket of which shard it lies."""
+        return self.all_buckets.bit_length() - 1
 
     @property
     def planes(self) -> int:
@@ -52,7 +83,7 @@ class Layout:
     @property
     def hash_bits(self) -> int:
         """Bits in which two identifiers must agree to be taken for one."""
-        return self.key_planes - 1 + self.buckets.prefix_bits
+        return self.key_planes - 1 + self.prefix_bits
 
     @property
     def log2_false_match(self) -> float:
@@ -66,7 +97,7 @@ class Layout:
         A bucket overflows, or two rows of one party in one bucket have the same identity bits, or one has
         those of padding.
         """
-        counts, buckets = self.buckets.counts, self.buckets.buckets
+        counts, buckets = self.buckets.counts, self.all_buckets
         alike = sum(n * (n / buckets + 1) for n in counts) * 2.0**-self.identity_bits
         return math.log2(2.0**-OVERFLOW_BITS + alike)
 

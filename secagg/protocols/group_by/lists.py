@@ -54,19 +54,52 @@ from secagg.mpc.primitives import Shares, concatenate
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout
 from secagg.protocols.group_by.query import Query
+from secagg.ring import U64
 
 
-async def check_lists(joint: Shares, layout: Layout) -> None:
+async def check_lists(joint: Shares, layout: Layout) -> Shares | None:
     """Open one bit for each list, and end the run if it is set.
 
     Args:
       joint: the lists as they were put in, one after the other; not needed any more after the first wait.
 
+    Returns:
+      For `check_counts`, how many rows each list has in this shard. None where the shard is the whole table: there rule 4
+      is checked at once.
+
     Raises:
       RemoteProtocolError: a list breaks the rules; its owner is named.
     """
-    engine, query = joint.engine, layout.query
-    bits = await broken_lists(joint, layout)
+    bits, counted = await _broken_lists(joint, layout)
+    await _open_faults(bits, layout)
+    return counted
+
+
+async def check_counts(counted: Sequence[Shares], layout: Layout) -> None:
+    """Check rule 4 over all shards: open one bit for each list, and end the run if it is set.
+
+    Args:
+      counted: what `check_lists` returned for each shard, in one session.
+
+    Raises:
+      RemoteProtocolError: a list has more rows in all shards than its owner announced; the owner is named.
+    """
+    counts = np.array(layout.buckets.counts, np.uint64)
+    most = len(counted) << len(counted[0])
+    top = max(most, *(int(n) for n in counts)).bit_length()
+    terms = [concatenate([n[w : w + 1] for n in counted]) for w in range(len(counted[0]))]
+    await _open_faults(_lane_0(await _exceed(terms, counts, top))[0], layout)
+
+
+def check_counts_gates(layout: Layout) -> Gates:
+    """Return ANDs in words, and rounds, of `check_counts`."""
+    bits = _count_bits(layout)
+    top = max(layout.shards << bits, *layout.buckets.counts).bit_length()
+    return _exceed_gates([layout.shards] * bits, top, len(layout.query.input_parties))
+
+
+async def _open_faults(bits: Shares, layout: Layout) -> None:
+    engine, query = bits.engine, layout.query
     opened = await engine.open(bits.into(XOR_BYTES, lambda share: share.astype(np.uint8)))
     if opened is not None and opened.any():
         raise _broken([query.input_parties[i] for i in np.flatnonzero(opened)], engine.party.me)
@@ -91,6 +124,12 @@ def _broken(owners: Sequence[PartyId], me: PartyId) -> RemoteProtocolError:
 
 async def broken_lists(joint: Shares, layout: Layout) -> Shares:
     """Return whether each list breaks the rules, shape (lists,), in lane 0 of each word; the other lanes are zero."""
+    return (await _broken_lists(joint, layout))[0]
+
+
+async def _broken_lists(joint: Shares, layout: Layout) -> tuple[Shares, Shares | None]:
+    """Return what `broken_lists` does, and of one shard of several how many rows each list has."""
+    whole = layout.shards == 1
     engine, query, words = joint.engine, layout.query, layout.buckets.words
     # A merge that runs beside this moves rows in place.
     held = joint[: layout.key_planes + query.value_planes].copy()
@@ -99,9 +138,9 @@ async def broken_lists(joint: Shares, layout: Layout) -> Shares:
     compare = _compare_in_turn if _in_turn(layout) else _compare_as_trees
     limited, full = _fields(query)
     full_planes = [values[begin : begin + width] for _, begin, width in full]
-    (rising, *within), too_many, *filled = await engine.party.parallel(
+    (rising, *within), counted, *filled = await engine.party.parallel(
         compare(keys, [(values[begin : begin + w], largest) for largest, begin, w in limited], words),
-        _too_many(mark, layout),
+        _too_many(mark, layout) if whole else _counted(mark, layout),
         *([any_plane(concatenate(full_planes))] if full else []),
     )
     out_of_order, *not_empty = await engine.conjunction(
@@ -110,8 +149,10 @@ async def broken_lists(joint: Shares, layout: Layout) -> Shares:
     faults = [_between_rows(out_of_order, layout), *(~w for w in within), *not_empty]
     by_row = await any_plane(concatenate([fault.reshape(1, -1) for fault in faults]))
     by_lane = await any_plane(_by_list(by_row, layout))
-    broken = await any_plane(concatenate([_lanes_apart(by_lane.reshape(1, -1)), too_many]))
-    return _lane_0(broken)
+    broken = await any_plane(
+        concatenate([_lanes_apart(by_lane.reshape(1, -1)), *([counted] if whole else [])])
+    )
+    return _lane_0(broken), None if whole else _lane_0(counted)
 
 
 def check_gates(layout: Layout) -> Gates:
@@ -132,7 +173,7 @@ def _check_gates(layout: Layout, *, in_turn: bool) -> Gates:
     rounds = max(g.rounds for g in (order, filled, count, *limits))
     by_row = any_plane_gates(1 + len(limits) + bool(full))
     ands += pairs + rows * bool(full) + by_row.ands * rows
-    by_lane, at_last = any_plane_gates(_max_words(layout)), any_plane_gates(LANES + 1)
+    by_lane, at_last = any_plane_gates(_max_words(layout)), any_plane_gates(LANES + (layout.shards == 1))
     ands += (by_lane.ands + at_last.ands) * lists * LANES
     return Gates(ands, rounds + 1 + by_row.rounds + by_lane.rounds + at_last.rounds)
 
@@ -235,26 +276,57 @@ def _lane_0(bits: Shares) -> Shares:
 
 async def _too_many(mark: Shares, layout: Layout) -> Shares:
     """Return whether each list holds more rows than were announced, shape (1, lists), in lane 0; others do not count."""
-    engine, counts = mark.engine, np.array(layout.buckets.counts, np.uint64)
+    return await _exceed(
+        await _by_weight(mark, layout), np.array(layout.buckets.counts, np.uint64), _count_bits(layout)
+    )
+
+
+async def _counted(mark: Shares, layout: Layout) -> Shares:
+    """Return how many rows each list holds, shape (bits, lists), lowest bit first, in lane 0; others do not count."""
     top = _count_bits(layout)
-    bits = await _compress([_by_list(~mark, layout)], top)
+    summed = await _compress(await _by_weight(mark, layout), top)
+    return (await add([_term(summed, i, top) for i in range(2)]))[:top]
+
+
+async def _by_weight(mark: Shares, layout: Layout) -> list[Shares]:
+    """Return for each weight, lowest first, terms that add up to each list's rows, shape (terms, lists), in lane 0."""
+    bits = await _compress([_by_list(~mark, layout)], _count_bits(layout))
+    return [_lanes_apart(of_weight) for of_weight in bits]
+
+
+async def _exceed(terms: Sequence[Shares], counts: U64, top: int) -> Shares:
+    """Return whether the terms of each list add up to more than its count, shape (1, lists), in lane 0.
+
+    Args:
+      terms: for each weight, lowest first, shape (terms, lists); their sum and the counts are below 2**top.
+    """
+    engine = terms[0].engine
     spare = (np.uint64(1) << np.uint64(top)) - np.uint64(1) - counts
     apart = []
     for weight in range(top):
         plane = engine.public(XOR, ((spare >> np.uint64(weight)) & np.uint64(1))[None])
-        terms = [_lanes_apart(bits[weight])] if weight < len(bits) else []
-        apart.append(concatenate([*terms, plane]))
+        apart.append(concatenate([*terms[weight : weight + 1], plane]))
     summed = await _compress(apart, top)
-    two = [_term(summed, i, top) for i in range(2)]
-    return (await add(two))[top:]
+    return (await add([_term(summed, i, top) for i in range(2)]))[top:]
 
 
 def _count_gates(layout: Layout) -> Gates:
     lists, top = len(layout.query.input_parties), _count_bits(layout)
     gates, terms = _compress_gates([_max_words(layout)], top)
-    apart = [LANES * (terms[w] if w < len(terms) else 0) + 1 for w in range(top)]
-    then, _ = _compress_gates(apart, top)
-    gates = gates + then + add_gates(top + 1, 2)
+    gates = Gates(gates.ands * lists * LANES, gates.rounds)
+    of_weight = [LANES * n for n in terms]
+    if layout.shards == 1:
+        return gates + _exceed_gates(of_weight, top, lists)
+    then, _ = _compress_gates(of_weight, top)
+    then += add_gates(top + 1, 2)
+    return gates + Gates(then.ands * lists * LANES, then.rounds)
+
+
+def _exceed_gates(terms: Sequence[int], top: int, lists: int) -> Gates:
+    """Return ANDs of bits, and rounds, of `_exceed`."""
+    apart = [(terms[w] if w < len(terms) else 0) + 1 for w in range(top)]
+    gates, _ = _compress_gates(apart, top)
+    gates += add_gates(top + 1, 2)
     return Gates(gates.ands * lists * LANES, gates.rounds)
 
 

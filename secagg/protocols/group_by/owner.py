@@ -23,10 +23,10 @@ class PlacedRows:
     """
 
     def __init__(
-        self, layout: Layout, position: int, rows: Rows, at: NDArray[np.int64], low: U64, high: U64
+        self, layout: Layout, position: int, values: U64, at: NDArray[np.int64], low: U64, high: U64
     ) -> None:
         self.layout = layout
-        self.rows = rows
+        self.values = values
         self._position = position
         self._at = at  # for each row, its place in the flattened (64, positions * words)
         self._low = low
@@ -34,16 +34,27 @@ class PlacedRows:
 
     @classmethod
     def place(cls, layout: Layout, rows: Rows, key: bytes, me: PartyId) -> PlacedRows:
+        return cls.of(layout, pseudonyms(key, rows.identifiers), rows.values, me)
+
+    @classmethod
+    def of(cls, layout: Layout, words: U64, values: U64, me: PartyId) -> PlacedRows:
+        """Place rows of one shard.
+
+        Args:
+          words: their pseudonyms, shape (n, 2).
+          values: shape (n, fields).
+
+        Raises:
+          PlanError: a bucket overflows, or two rows cannot be told apart.
+          UsageError: an identifier that stands twice.
+        """
         buckets, query = layout.buckets, layout.query
         position = query.input_parties.index(me)
         capacity = buckets.capacities[position]
-        words = pseudonyms(key, rows.identifiers)
         bucket = (words[:, 0] & np.uint64(buckets.buckets - 1)).astype(np.int64)
         key_bits = layout.key_planes - 1
         low = words[:, 1] & np.uint64((1 << min(key_bits, LANES)) - 1)
-        high = (words[:, 0] >> np.uint64(buckets.prefix_bits)) & np.uint64(
-            (1 << max(0, key_bits - LANES)) - 1
-        )
+        high = (words[:, 0] >> np.uint64(layout.prefix_bits)) & np.uint64((1 << max(0, key_bits - LANES)) - 1)
         order = _sorted_order(bucket, high, low, buckets.prefix_bits, key_bits - LANES)
         filled = np.bincount(bucket, minlength=buckets.buckets)
         if np.max(filled, initial=0) > capacity:
@@ -54,7 +65,7 @@ class PlacedRows:
         rank = np.empty(len(bucket), np.int64)
         rank[order] = np.arange(len(bucket)) - np.repeat(np.cumsum(filled) - filled, filled)
         at = (bucket % LANES) * (capacity * buckets.words) + rank * buckets.words + bucket // LANES
-        return cls(layout, position, rows, at, low, high)._checked(order, words)
+        return cls(layout, position, values, at, low, high)._checked(order, words)
 
     def _checked(self, order: NDArray[np.int64], words: U64) -> Self:
         """Refuse an identifier that stands twice, and places that `read` could not tell apart."""
@@ -111,7 +122,7 @@ class PlacedRows:
         transpose64(high)
         key[place_of[lower:]] = high[:upper]
         parts = [key]
-        for column, width in zip(self.rows.values.T, self.layout.query.widths, strict=True):
+        for column, width in zip(self.values.T, self.layout.query.widths, strict=True):
             placed = self._scatter(column, 0)
             transpose64(placed)
             parts.append(placed[:width])
@@ -120,7 +131,7 @@ class PlacedRows:
     def read(self, opened: U64) -> Findings:
         """Return the findings from the rows that were opened to this party, in whatever order."""
         layout, query = self.layout, self.layout.query
-        n = len(self.rows.identifiers)
+        n = len(self.values)
         bits = bit_fields(layout)
         rows = LANES * self.layout.buckets.words
         opened = opened.reshape(rows, -1, layout.row_words)

@@ -52,7 +52,7 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
         if goes_on:
             key, engine = party.checkpoints.content()["key"], await _engine(party, query)
         else:
-            key, engine = await party.parallel(_hash_key(party, announced), _engine(party, query))
+            key, engine = await party.parallel(hash_key(party, announced), _engine(party, query))
         table = None
         if announced.rows is not None and key is not None:
             table = PlacedRows.place(layout, announced.rows, key, party.me)
@@ -70,7 +70,7 @@ async def find_announced(party: Party, query: Query, announced: Announced) -> Fi
         return table.read(await receive_opening(party, query.computing_parties, XOR, table.opened_shape))
 
 
-async def _hash_key(party: Party, announced: Announced) -> bytes | None:
+async def hash_key(party: Party, announced: Announced) -> bytes | None:
     """Return the hash key at an input party."""
     if announced.rows is None:
         return None

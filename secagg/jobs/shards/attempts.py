@@ -1,0 +1,264 @@
+"""Steps of shards, each in a session of the parties' workers, and again where a worker was lost.
+
+In the main session, for as many shards at a time as each party has workers:
+
+  certificates   each party makes a key and a certificate for each of its workers, for this attempt alone, and tells all
+                 others the certificates
+  (work)         each party starts its workers, which meet as the parties of an ordinary session; what they compare when they
+                 meet are main session, step, shard, attempt, layout and all certificates
+  ended          each party tells all others which of its workers ended well; a shard is done where all of them did
+
+A shard that is not done is done again, up to `MOST_ATTEMPTS` times, with new keys, and so with new masks. A worker that ends
+with an error that would come again ends the run, with that error.
+
+Threat model: that of the step. A certificate is vouched for by who told it, in an authenticated session. A party that tells
+two others different ones is found by its workers' peers, whose agreements differ. A party that says that a worker was
+lost has a step repeated; docs/soundness-shards.md says why that tells nothing.
+
+Learns: everybody, which parties lost workers. Cost, n parties: 2 rounds a turn, 2 (n - 1) messages from each, no arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import serialization
+
+from secagg.errors import PeerMissingError, RemoteProtocolError, UsageError
+from secagg.jobs.job import Address
+from secagg.jobs.plain import decode, encode
+from secagg.jobs.shards import worker
+from secagg.jobs.shards.worker import Plain, raised, told_layout
+from secagg.jobs.shards.workers import Workers
+from secagg.network.identity import Identity, certificate_pem, create_identity
+from secagg.network.tcp import Timeouts
+from secagg.party import Party, PartyId
+from secagg.prg import KEY_BYTES
+from secagg.protocols.group_by import Layout
+from secagg.protocols.group_by.shards import OwnRows
+from secagg.signing import digest
+from secagg.wire import Message
+
+MOST_ATTEMPTS: Final = 5
+_LABEL: Final = "secagg.jobs.shards"
+_PEM_BYTES: Final = 4096
+_VALID_DAYS: Final = 30  # longer than any step may take
+_WELL, _BY_ANOTHER, _LOST = range(3)  # how a worker ended
+
+
+class WorkerCertificates(Message, frozen=True):
+    """Everybody -> everybody: the certificates of the sender's workers in a turn, in PEM, by place."""
+
+    turn: int
+    certificates: list[bytes]
+
+
+class WorkersEnded(Message, frozen=True):
+    """Everybody -> everybody: how each of the sender's workers ended in a turn, by place."""
+
+    turn: int
+    ended: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Who works on the shards of a run; all but the first two fields are the same at all parties.
+
+    Args:
+      workers: this party's.
+      folder: where its workers keep shards. All of them reach it, or it is each machine's own and a place is always on one.
+      addresses: of each party, where its workers are reached, by place; as many of each.
+      shards: a power of two.
+      module: what workers run.
+      memory_bytes: of address space that each of this party's workers may take; None for any.
+    """
+
+    workers: Workers
+    folder: Path
+    addresses: Mapping[PartyId, Sequence[Address]]
+    shards: int
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    module: str = worker.__name__
+    memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        places = {name: len(told) for name, told in self.addresses.items()}
+        if len(set(places.values())) != 1 or 0 in places.values():
+            raise UsageError(f"expected as many workers of each party, one at least, got {places}")
+
+    @property
+    def places(self) -> int:
+        """How many shards are worked on at a time."""
+        return len(next(iter(self.addresses.values())))
+
+
+class Attempts:
+    """Has workers do the steps of one run.
+
+    Args:
+      party: in the main session.
+      own: this party's rows in a shard.
+
+    Attributes:
+      done: what the record says of each step of each shard that is done: attempts, ledger, peak memory.
+    """
+
+    def __init__(
+        self, party: Party, work: Work, layout: Layout, own: Callable[[int], OwnRows | None]
+    ) -> None:
+        if set(work.addresses) != set(party.roster):
+            raise UsageError(
+                f"expected workers of all parties {', '.join(party.roster)}, got those of {', '.join(work.addresses)}"
+            )
+        self._party, self._work, self._layout, self._own = party, work, layout, own
+        self._key = secrets.token_bytes(KEY_BYTES)
+        self._folder = work.folder / party.session.hex()[:32]
+        self._turn = 0
+        self._kept: dict[int, str] = {}  # of each shard, the attempt whose shares are kept
+        self.done: list[dict[str, Any]] = []
+
+    async def step(self, step: str) -> list[Plain]:
+        """Have all shards' workers do a step; return what came of each shard.
+
+        Raises:
+          PeerMissingError: a shard's workers were lost too often.
+          and what workers raised that would come again.
+        """
+        results: dict[int, Plain] = {}
+        tried: Counter[int] = Counter()
+        left = list(range(self._layout.shards))
+        while left:
+            turn, left = left[: self._work.places], left[self._work.places :]
+            answers, ended = await self._one_turn(step, turn, tried)
+            for place, shard in enumerate(turn):
+                tried[shard] += 1
+                those = {name: how[place] for name, how in ended.items() if how[place] != _WELL}
+                answer = answers[place]
+                if answer is not None and not those:
+                    results[shard] = answer["result"]
+                    self._note(step, shard, tried[shard], answer)
+                elif tried[shard] < MOST_ATTEMPTS:
+                    left.append(shard)
+                else:
+                    raise self._lost_too_often(step, shard, those)
+        return [results[shard] for shard in range(self._layout.shards)]
+
+    def close(self) -> None:
+        """Delete what workers kept in this party's folder, where it can be reached from here."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _one_turn(
+        self, step: str, turn: Sequence[int], tried: Mapping[int, int]
+    ) -> tuple[list[Plain | None], dict[PartyId, list[int]]]:
+        """Return what this party's workers answered, None for each that was lost, and how everybody's ended."""
+        party, work = self._party, self._work
+        self._turn += 1
+        own = [create_identity(party.me, valid_days=_VALID_DAYS) for _ in turn]
+        mine = WorkerCertificates(self._turn, [certificate_pem(one.certificate) for one in own])
+        party.broadcast(mine)
+        size = _PEM_BYTES * len(turn)
+        told = {party.me: mine} | await party.gather(WorkerCertificates, party.others, max_bytes=size)
+        for name, message in told.items():
+            self._check(name, message.turn, len(message.certificates), len(turn))
+        started = []
+        for place, shard in enumerate(turn):
+            certificates = {name: told[name].certificates[place] for name in party.roster}
+            told_address = work.addresses[party.me][place]
+            task = encode(self._task(step, place, shard, tried[shard] + 1, own[place], certificates))
+            started.append(work.workers.start(place, told_address, work.module, task))
+        found = [None if answer is None else decode(answer) for answer in work.workers.gather(started)]
+        for answer, shard in zip(found, turn, strict=True):
+            if answer is not None and "error" in answer and not answer["lost"]:
+                raise raised(answer, f"{party.me}'s worker of shard {shard}")
+        party.broadcast(WorkersEnded(self._turn, [_how(answer) for answer in found]))
+        ended = {party.me: [_how(answer) for answer in found]}
+        for name, word in (await party.gather(WorkersEnded, party.others)).items():
+            self._check(name, word.turn, len(word.ended), len(turn))
+            ended[name] = word.ended
+        return [answer if _how(answer) == _WELL else None for answer in found], ended
+
+    def _task(
+        self,
+        step: str,
+        place: int,
+        shard: int,
+        attempt: int,
+        own: Identity,
+        certificates: Mapping[PartyId, bytes],
+    ) -> Plain:
+        party, work, layout = self._party, self._work, told_layout(self._layout)
+        name = f"{shard}-{attempt}"
+        if step == worker.COMPUTE:
+            self._kept[shard] = name  # of the last attempt, which is the one that is done
+        rows = self._own(shard)
+        parts = [part for who in party.roster for part in (who.encode(), certificates[who])]
+        about = json.dumps([step, shard, attempt, self._kept[shard], layout]).encode()
+        return {
+            "step": step,
+            "me": party.me,
+            "run": party.session,
+            "attempt": f"{step}-{name}",
+            "kept": self._kept[shard],
+            "folder": str(self._folder),
+            "kept_key": self._key,
+            "layout": layout,
+            "words": None if rows is None else rows.words,
+            "values": None if rows is None else rows.values,
+            "listen": list(work.workers.address(place, work.addresses[party.me][place])),
+            "peers": [[who, *work.addresses[who][place], certificates[who]] for who in party.roster],
+            "secret_key": own.secret_key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+            "agreement": digest(_LABEL, [party.session, about, *parts]),
+            "timeouts": list(astuple(work.timeouts)),
+            "memory_bytes": work.memory_bytes,
+        }
+
+    def _check(self, name: PartyId, turn: int, count: int, expected: int) -> None:
+        if (turn, count) != (self._turn, expected):
+            raise RemoteProtocolError(
+                f"expected word of {expected} workers in turn {self._turn} from {name}, got {count} in turn {turn}; do both "
+                "run the same job and release?",
+                peer=name,
+            )
+
+    def _note(self, step: str, shard: int, attempts: int, answer: Plain) -> None:
+        about = {"step": step, "shard": shard, "attempts": attempts, "peak_bytes": answer["peak_bytes"]}
+        self.done.append({**about, "ledger": json.loads(answer["ledger"])})
+
+    def _lost_too_often(self, step: str, shard: int, ended: Mapping[PartyId, int]) -> PeerMissingError:
+        losers = [name for name, how in ended.items() if how == _LOST]
+        whose = " and ".join(losers) or "nobody, by their own word"
+        return PeerMissingError(
+            f"the workers of shard {shard} were lost {MOST_ATTEMPTS} times in the step {step}; those of the last attempt by "
+            f"{whose}; see that workers have enough memory and reach each other, and start the run anew",
+            peer=losers[0] if losers else "",
+        )
+
+
+def _how(answer: Plain | None) -> int:
+    if answer is None:
+        return _LOST
+    if "error" in answer:
+        return _BY_ANOTHER
+    return _WELL if "result" in answer else _LOST
+
+
+@contextlib.contextmanager
+def attempts(
+    party: Party, work: Work, layout: Layout, own: Callable[[int], OwnRows | None]
+) -> Iterator[Attempts]:
+    """Return what has workers do the steps of a run; in the end what they kept is deleted."""
+    made = Attempts(party, work, layout, own)
+    try:
+        yield made
+    finally:
+        made.close()

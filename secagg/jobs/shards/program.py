@@ -1,0 +1,36 @@
+"""What the main process of a party runs where groups are found shard by shard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secagg.jobs.shards.attempts import Work, attempts
+from secagg.jobs.shards.worker import COMPUTE, OPEN
+from secagg.party import Party
+from secagg.protocols.group_by import Announced, Findings, Query
+from secagg.protocols.group_by.shards import divide, settle
+
+
+async def find_in_shards(
+    party: Party, query: Query, announced: Announced, work: Work
+) -> tuple[Findings | None, list[dict[str, Any]]]:
+    """Take part in finding groups with workers, once everybody has announced its rows.
+
+    Returns:
+      The findings about this party's rows, None if it put in none; and what the record says of its workers.
+
+    Raises:
+      as `divide`, `settle` and `Attempts.step`.
+    """
+    division = await divide(party, query, announced, shards=work.shards)
+    with attempts(party, work, division.layout, division.own) as tries:
+        with party.phase(COMPUTE):
+            computed = await tries.step(COMPUTE)
+        # Nobody comes here before all parties have said that all their workers have computed their shards.
+        await settle(party, division.layout, [one["counted"] for one in computed if "counted" in one])
+        with party.phase(OPEN):
+            opened = await tries.step(OPEN)
+        if announced.rows is None:
+            return None, tries.done
+        found = [Findings(one["flagged"], one["sums"], division.layout.log2_false_match) for one in opened]
+        return division.findings(found), tries.done

@@ -1,0 +1,159 @@
+"""What a worker does: one step of one shard, in an ordinary session with the workers of the other parties.
+
+A task and what comes of it are bytes of `jobs.plain`. An error comes back as its kind and text; the main process raises it.
+
+What a step keeps for the next one is a file in the organisation's folder, encrypted under a key that came with the task. It
+holds one party's shares.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+
+from secagg import errors
+from secagg.errors import CheatingError, SecaggError, UsageError
+from secagg.jobs.checkpoints import read_sealed, write_sealed
+from secagg.jobs.plain import decode, encode
+from secagg.jobs.resuming import may_go_on
+from secagg.ledger import Ledger
+from secagg.network.identity import Identity, PrivateKey, load_certificate
+from secagg.network.tcp import Peer, Timeouts, run_party
+from secagg.party import Party
+from secagg.protocols.group_by import Field, Layout, Query
+from secagg.protocols.group_by.shards import KeptShard, OwnRows, compute_shard, open_shard
+
+COMPUTE: Final = "compute"
+OPEN: Final = "open"
+
+Plain = Mapping[str, Any]
+
+
+def run(task: bytes) -> bytes:
+    """Do a task and return what came of it."""
+    told = decode(task)
+    if told["memory_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (told["memory_bytes"], told["memory_bytes"]))
+    try:
+        return encode(_done(told))
+    except SecaggError as error:
+        return encode(_error(error))
+
+
+def _done(told: Plain) -> Plain:
+    path = Path(told["folder"])
+    if not _claimed(path, told["attempt"]):
+        # A cluster that starts a lost task again does not know that the others have left its session.
+        return {"lost": True}
+    layout = layout_of(told["layout"])
+    own = None if told["words"] is None else OwnRows(told["words"], told["values"])
+    kept_path = path / f"{told['kept']}.shard"
+    header = msgspec.msgpack.encode([told["run"], told["me"], told["kept"]])
+
+    async def program(party: Party) -> Plain:
+        if told["step"] == COMPUTE:
+            shard = await compute_shard(party, layout, own)
+            if shard is None:
+                return {}
+            content = encode({"rows": list(shard.rows), "counted": list(shard.counted)})
+            write_sealed(kept_path, told["kept_key"], header, content)
+            return {"counted": list(shard.counted)}
+        shard = None
+        if party.me in layout.query.computing_parties:
+            content = decode(read_sealed(kept_path, told["kept_key"], header))
+            shard = KeptShard(content["rows"], content["counted"])
+        found = await open_shard(party, layout, own, shard)
+        return {} if found is None else {"flagged": found.flagged, "sums": found.sums}
+
+    result, ledger = _session(told, program)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"result": result, "ledger": json.dumps(ledger.as_dict()), "peak_bytes": peak}
+
+
+def _claimed(folder: Path, attempt: str) -> bool:
+    """Note that an attempt has begun; return whether it is the first time."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (folder / f"{attempt}.begun").open("xb"):
+            return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}, where shards are kept: {error.strerror}") from None
+
+
+def _session(told: Plain, program: Any) -> tuple[Any, Ledger]:
+    me = told["me"]
+    peers = [Peer(name, host, port, load_certificate(pem)) for name, host, port, pem in told["peers"]]
+    key = serialization.load_pem_private_key(told["secret_key"], password=None)
+    if not isinstance(key, PrivateKey):
+        raise UsageError(f"expected a key that signs, got {type(key).__name__}")
+    certificate = next(peer.certificate for peer in peers if peer.name == me)
+    host, port = told["listen"]
+    return run_party(
+        program,
+        me=me,
+        identity=Identity(me, certificate, key),
+        peers=peers,
+        listen=(host, port),
+        agreement=told["agreement"],
+        timeouts=Timeouts(*told["timeouts"]),
+    )
+
+
+def told_layout(layout: Layout) -> Plain:
+    """Return a layout as plain data."""
+    query = layout.query
+    return {
+        "input": list(query.input_parties),
+        "computing": list(query.computing_parties),
+        "fields": [[f.name, f.max, f.at_least, f.below, f.opened] for f in query.fields],
+        "pad_rows_to": query.pad_rows_to,
+        "max_rows": query.max_rows,
+        "counts": list(layout.buckets.counts),
+        "shards": layout.shards,
+    }
+
+
+def layout_of(told: Plain) -> Layout:
+    """Return the layout that `told_layout` made plain; raises `PlanError` for what is none."""
+    query = Query(
+        tuple(told["input"]),
+        tuple(told["computing"]),
+        tuple(Field(*of_field) for of_field in told["fields"]),
+        told["pad_rows_to"],
+        told["max_rows"],
+    )
+    return Layout.plan(query, told["counts"], shards=told["shards"])
+
+
+def _error(error: SecaggError) -> Plain:
+    return {
+        "error": type(error).__name__,
+        "text": error.for_record(),
+        "peer": getattr(error, "peer", ""),
+        "suspects": list(error.suspects) if isinstance(error, CheatingError) else [],
+        "lost": may_go_on(error),
+    }
+
+
+def raised(told: Plain, what: str) -> SecaggError:
+    """Return the error of a worker, as the main process raises it.
+
+    Args:
+      what: whose worker it was.
+    """
+    kind, text = getattr(errors, told["error"]), f"{what}: {told['text']}"
+    if issubclass(kind, CheatingError):
+        error: SecaggError = CheatingError(text, suspects=tuple(told["suspects"]))
+    elif issubclass(kind, errors.RemoteProtocolError | errors.PeerMissingError):
+        error = kind(text, peer=told["peer"])
+    else:
+        error = kind(text)
+    return error

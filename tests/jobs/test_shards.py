@@ -1,0 +1,244 @@
+"""Shards found by workers of each party equal the plaintext, whatever workers are lost; nothing opens too early."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ports import reserved_ports
+from secagg.errors import PeerMissingError, PlanError, SecaggError, UsageError
+from secagg.jobs.plain import decode, encode
+from secagg.jobs.shards import LocalWorkers, Work, attempts, find_in_shards, worker
+from secagg.network.identity import Identity, create_identity
+from secagg.network.tcp import Peer, Timeouts, run_party
+from secagg.protocols.group_by import Field, Query, Rows, announce, reference
+
+BANKS = ("north", "south", "west")
+FIELDS = (Field("senders", 100, at_least=5), Field("banks", 1, at_least=2, opened=False))
+QUERY = Query(BANKS, BANKS, FIELDS)
+SHARDS = 4
+TIMEOUTS = Timeouts(connect_s=2, silence_s=2, message_s=20)
+
+
+def rows(bank: int) -> Rows:
+    names = [f"everybody's {i}" for i in range(20)] + [f"{bank} {i}" for i in range(30)]
+    values = np.stack([np.arange(50) % 7, np.ones(50)], 1).astype(np.uint64)
+    return Rows(np.array(names, object), values)
+
+
+TABLES = [rows(i) for i in range(3)]
+
+
+class ThreadWorkers:
+    """Workers in this process.
+
+    Args:
+      lost: tells of a task whether its worker is lost; called before it begins, and again with what came of it.
+    """
+
+    def __init__(self, lost: Callable[[dict[str, Any], bool], bool] = lambda task, ended: False) -> None:
+        self._pool = ThreadPoolExecutor(8)
+        self._lost = lost
+        self.tasks: list[dict[str, Any]] = []
+
+    def address(self, place: int, told: tuple[str, int]) -> tuple[str, int]:
+        return told
+
+    def start(self, place: int, told: tuple[str, int], module: str, task: bytes) -> Future[bytes | None]:
+        seen = decode(task)
+        self.tasks.append(seen)
+
+        def work() -> bytes | None:
+            if self._lost(seen, False):
+                return None
+            answer = worker.run(task)
+            return None if self._lost(seen, True) else answer
+
+        return self._pool.submit(work)
+
+    def gather(self, started: Sequence[Future[bytes | None]]) -> list[bytes | None]:
+        return [one.result() for one in started]
+
+
+@pytest.fixture(scope="module")
+def identities() -> dict[str, Identity]:
+    return {name: create_identity(name) for name in BANKS}
+
+
+@pytest.fixture
+def ports() -> Iterator[list[int]]:
+    with reserved_ports(9) as found:
+        yield found
+
+
+def run(identities, ports, folder: Path, workers: dict[str, Any], program: Any = None) -> dict[str, Any]:
+    """Run the banks' main sessions in threads; return of each what it found, or the error that ended it."""
+    peers = [
+        Peer(name, "127.0.0.1", port, identities[name].certificate)
+        for name, port in zip(BANKS, ports, strict=False)
+    ]
+    addresses = {
+        name: [("127.0.0.1", ports[3 + 2 * i + k]) for k in range(2)] for i, name in enumerate(BANKS)
+    }
+
+    def bank(name: str) -> Any:
+        work = Work(workers[name], folder / name, addresses, SHARDS, TIMEOUTS)
+
+        async def whole(party):
+            announced = await announce(party, QUERY, TABLES[BANKS.index(name)])
+            return await find_in_shards(party, QUERY, announced, work)
+
+        try:
+            return run_party(
+                program or whole,
+                me=name,
+                identity=identities[name],
+                peers=peers,
+                listen=("127.0.0.1", ports[BANKS.index(name)]),
+                agreement=bytes(32),
+                timeouts=TIMEOUTS,
+            )[0]
+        except SecaggError as error:
+            return error
+
+    with ThreadPoolExecutor(len(BANKS)) as pool:
+        return dict(zip(BANKS, pool.map(bank, BANKS), strict=True))
+
+
+def assert_equals_the_plaintext(found: dict[str, Any]) -> None:
+    for name, expected in zip(BANKS, reference(QUERY, TABLES), strict=True):
+        assert not isinstance(found[name], Exception), found[name]
+        findings, _ = found[name]
+        assert np.array_equal(findings.flagged, expected.flagged)
+        assert np.array_equal(findings.sums, expected.sums)
+        assert expected.flagged.sum() > 5
+
+
+@pytest.mark.slow
+def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_the_plaintexts(
+    identities, ports, tmp_path
+):
+    lost: list[str] = []
+
+    def loses(task: dict[str, Any], ended: bool) -> bool:
+        # One before it met anybody, one after it had shared and kept everything, one after it had its rows opened.
+        if (task["attempt"] == "compute-1-1" and not ended) or (task["attempt"] == "open-2-1" and ended):
+            lost.append(task["attempt"])
+            return True
+        return False
+
+    def loses_late(task: dict[str, Any], ended: bool) -> bool:
+        if task["attempt"] == "compute-2-1" and ended:
+            lost.append(task["attempt"])
+            return True
+        return False
+
+    workers = {"north": ThreadWorkers(), "south": ThreadWorkers(loses), "west": ThreadWorkers(loses_late)}
+    found = run(identities, ports, tmp_path, workers)
+    assert_equals_the_plaintext(found)
+    assert sorted(lost) == ["compute-1-1", "compute-2-1", "open-2-1"]
+    tries = {(one["step"], one["shard"]): one["attempts"] for one in found["north"][1]}
+    again = {("compute", 1), ("compute", 2), ("open", 2)}
+    assert tries == {
+        (step, k): 1 + ((step, k) in again) for step in ("compute", "open") for k in range(SHARDS)
+    }
+    for of_bank in workers.values():
+        keys = [task["secret_key"] for task in of_bank.tasks]
+        assert len(set(keys)) == len(keys)  # each attempt has a session of its own
+        assert len({task["agreement"] for task in of_bank.tasks}) == len(keys)
+        text = encode({"tasks": of_bank.tasks})
+        assert b"everybody's" not in text  # a worker gets no identifier
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # what was kept is deleted
+
+
+@pytest.mark.slow
+def test_nothing_is_opened_before_all_shards_are_computed_and_a_worker_that_is_always_lost_ends_the_run(
+    identities, ports, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(attempts, "MOST_ATTEMPTS", 2)
+    workers = {name: ThreadWorkers() for name in BANKS}
+    workers["west"] = ThreadWorkers(
+        lambda task, ended: task["step"] == "compute" and task["attempt"][8] == "3" and ended
+    )
+    found = run(identities, ports, tmp_path, workers)
+    for error in found.values():
+        assert isinstance(error, PeerMissingError)
+        assert "shard 3 were lost 2 times" in str(error)
+        assert "by west" in str(error)
+    assert {task["step"] for of_bank in workers.values() for task in of_bank.tasks} == {"compute"}
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_that_would_come_again_ends_the_run_at_once(
+    identities, ports, tmp_path, monkeypatch
+):
+    tried = []
+
+    async def refuse(party, layout, own):
+        tried.append(party.me)
+        raise PlanError("two rows cannot be told apart")
+
+    monkeypatch.setattr(worker, "compute_shard", refuse)
+    found = run(identities, ports, tmp_path, {name: ThreadWorkers() for name in BANKS})
+    assert any(isinstance(e, PlanError) and "worker of shard" in str(e) for e in found.values())
+    assert all(isinstance(e, SecaggError) for e in found.values())
+    assert len(tried) <= 2 * len(BANKS)
+
+
+def test_parties_whose_workers_meet_in_another_step_shard_or_attempt_do_not_agree(
+    identities, ports, tmp_path
+):
+    digests: dict[str, list[bytes]] = {name: [] for name in BANKS}
+
+    class Noting(ThreadWorkers):
+        def start(self, place, told, module, task):
+            seen = decode(task)
+            digests[seen["me"]].append(seen["agreement"])
+            return super().start(place, told, module, task)
+
+    workers = {name: Noting(lambda task, ended: True) for name in BANKS}  # all are lost before they meet
+    found = run(identities, ports, tmp_path, workers)
+    assert all(isinstance(error, PeerMissingError) for error in found.values())
+    assert digests["north"] == digests["south"] == digests["west"]
+    assert len(set(digests["north"])) == len(digests["north"]) > SHARDS
+
+
+def test_a_task_that_a_cluster_starts_a_second_time_does_not_run_again(tmp_path):
+    assert worker._claimed(tmp_path / "run", "compute-1-1")
+    assert not worker._claimed(tmp_path / "run", "compute-1-1")
+    assert worker._claimed(tmp_path / "run", "compute-1-2")
+
+
+def test_workers_differ_in_number_or_are_not_of_all_parties_and_are_refused(tmp_path):
+    one, two = [("a", 1)], [("a", 1), ("b", 2)]
+    with pytest.raises(UsageError, match="as many workers"):
+        Work(LocalWorkers(), tmp_path, {"north": one, "south": two}, 2)
+    with pytest.raises(UsageError, match="as many workers"):
+        Work(LocalWorkers(), tmp_path, {"north": [], "south": []}, 2)
+
+
+@pytest.mark.slow
+def test_a_local_worker_that_is_killed_or_fails_is_lost_and_the_others_answer(tmp_path, monkeypatch):
+    (tmp_path / "doubles.py").write_text(
+        "import os, signal\n"
+        "def run(task):\n"
+        "    print('not an answer')\n"
+        "    if task == b'die': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if task == b'fail': raise ValueError\n"
+        "    return task * 2\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    workers = LocalWorkers()
+    started = [
+        workers.start(0, ("", 0), "doubles", task) for task in (b"ab", b"die", b"fail", b"c" * 100_000)
+    ]
+    assert workers.gather(started) == [b"abab", None, None, b"c" * 200_000]
+    assert all(process.poll() is not None for process, _ in started)
+    assert started[1][0].returncode == -signal.SIGKILL
