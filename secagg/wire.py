@@ -101,6 +101,7 @@ class FrameType(enum.IntEnum):
     STORED = 6
     PROBE = 7
     STATE = 8
+    UNABLE = 9
 
 
 _FRAME_TYPES: Final = {int(t): t for t in FrameType}
@@ -112,6 +113,7 @@ _MAX_CONTROL_BYTES: Final = {
     FrameType.BYE: 32,
     FrameType.PROBE: 32,
     FrameType.STATE: 1 << 23,
+    FrameType.UNABLE: 1 << 7,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -32,6 +33,7 @@ from secagg.cli.table_options import (
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
 from secagg.home import Home
+from secagg.jobs.gates import ordered
 from secagg.jobs.job import Job, Member
 from secagg.jobs.job_file import load_job
 from secagg.jobs.job_parties import LONGEST_S, parse_address
@@ -40,6 +42,7 @@ from secagg.jobs.output import Output
 from secagg.jobs.record import write_record
 from secagg.jobs.run import Progress, run_job
 from secagg.jobs.signature import read_record, with_private_part
+from secagg.jobs.unable import Cause, telling_others
 from secagg.joint.consortium import Consortium
 from secagg.joint.gates import gates_of
 from secagg.joint.resume import resuming_of
@@ -151,15 +154,27 @@ def run(
         job = load_job(job_file, known=known)
         job.check_takes_part(as_)
         own_identity = identity_at(as_, identity)
-        own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
+        own_address = parse_address(listen) if listen else None
+        wait_s = None if wait is None else duration_of(wait)
+        gates = () if own_home is None else gates_of(own_home, job, own_identity)
+        resuming = None if own_home is None else resuming_of(own_home, job, as_)
+        unable = functools.partial(
+            telling_others,
+            job,
+            me=as_,
+            identity=own_identity,
+            gates=ordered(gates if resuming is None else (*gates, resuming)),
+            listen=own_address,
+        )
+        with unable(Cause.DATA):
+            own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
         if own_tables is None and as_ in job.input_parties:
             raise UsageError(
                 f"{as_} puts data into {job.name}: give --data, or name {', '.join(job.pattern_at(as_).inputs)} in a source "
                 "file (--sources, or sources.toml of --home)"
             )
-        own_address = parse_address(listen) if listen else None
-        wait_s = None if wait is None else duration_of(wait)
-        output = Output.probe(out, me=as_, job=job.name)
+        with unable(Cause.RESULTS):
+            output = Output.probe(out, me=as_, job=job.name)
 
         def failed(record: dict[str, Any]) -> None:
             try:
@@ -171,7 +186,6 @@ def run(
                 notes.append(str(error))
 
         notes: list[str] = []
-        resuming = None if own_home is None else resuming_of(own_home, job, as_)
         with shown_progress(progress) as on_progress, stop.driving(), _noted(notes):
             result = run_job(
                 job,
@@ -180,7 +194,7 @@ def run(
                 read=own_tables,
                 listen=own_address,
                 wait_s=wait_s,
-                gates=() if own_home is None else gates_of(own_home, job, own_identity),
+                gates=gates,
                 resuming=resuming,
                 on_progress=stop.before(_measured(job, metrics, on_progress)),
                 on_failure=failed,

@@ -26,6 +26,7 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
 from secagg.jobs.resuming import Resuming
+from secagg.jobs.unable import Cause, telling_others
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
@@ -308,15 +309,16 @@ def run_job(
 
     Raises:
       UsageError: as `Part`; approvals are needed, and no gate checks them; and what `read` and the gates' `ready` raise.
+        Who waits already is told that a gate is not ready, and no more.
       the errors of `run_party`.
     """
     part = Part(job, me, read, gates=gates, identity=identity, resuming=resuming)
-    if (
-        resuming is None or not resuming.holds
-    ):  # what was spent when the run began is not to be there once more
-        for gate in part.gates:
-            gate.ready(job, me)
     check_approvals_are_asked_for(job, part.gates)
+    # What was spent when a run began is not to be there once more.
+    if resuming is None or not resuming.holds:
+        with telling_others(job, Cause.CHECKS, me=me, identity=identity, gates=part.gates, listen=listen):
+            for gate in part.gates:
+                gate.ready(job, me)
     told, told_fields = gating.agreement(job, part.gates)
     # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
     about_job, columns = described_job(job, me), job.pattern.results

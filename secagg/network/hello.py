@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import struct
 import time
@@ -85,6 +86,37 @@ class Probe(Message, frozen=True):
     """Asks what the other end runs and what time it has there, in place of a hello; the connection leads to no run."""
 
 
+class Cause(enum.StrEnum):
+    """Of what kind it is that keeps a party from taking part; what it is, its own output says alone."""
+
+    DATA = "data"
+    CHECKS = "checks"
+    RESULTS = "results"
+
+    @property
+    def reason(self) -> str:
+        """The cause in words that follow "ended the run"."""
+        return _CAUSES[self]
+
+
+_CAUSES: Final = {
+    Cause.DATA: "it cannot use its own input",
+    Cause.CHECKS: "its own checks do not allow the run",
+    Cause.RESULTS: "it has no place for its results",
+}
+
+
+class Unable(Message, frozen=True):
+    """Says that the sender cannot take part, in place of a hello; the connection leads to no run.
+
+    Attributes:
+      agreement: of the run, as in `Hello`; a run of something else goes on.
+    """
+
+    agreement: bytes
+    cause: Cause
+
+
 class State(Message, frozen=True):
     """What a party runs, told to whoever of the run's parties asks.
 
@@ -145,6 +177,15 @@ def read_abort(frame: Buffer, peer: PartyId, roster: Sequence[PartyId], session:
         raise RemoteProtocolError(f"the end of another session from {peer}", peer=peer)
     about = abort.about if abort.about in roster else UNKNOWN
     return aborted(peer, about, printable(abort.reason, MAX_REASON))
+
+
+def unable(message: Unable, peer: PartyId) -> AbortedError:
+    """Return the error with which a party ends that hears from a peer that it cannot take part."""
+    return aborted(
+        peer,
+        peer,
+        f"{message.cause.reason}, so it never began; its own output says why. Start again when it does",
+    )
 
 
 def nonce_commitment(name: PartyId, nonce: bytes) -> bytes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import select
 import socket
 import ssl
 import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from secagg import wire
 from secagg.errors import AuthenticationError, PeerVanishedError, WireError
 from secagg.network.pinning import shared_secret
+from secagg.network.sockets import Waiting
 from secagg.wire import PREFIX, SMALL_BYTES, Buffer, Envelope, FrameType
 
 _JOIN_BYTES: Final = 32 << 10  # up to here copying is cheaper than a record and a system call more
@@ -340,3 +342,12 @@ def leave(limits_s: Mapping[Link, float], silence_s: float) -> None:
     finally:
         for link in limits_s:
             link.close()
+
+
+def next_frame(link: Link) -> Generator[Waiting, None, tuple[FrameType, memoryview]]:
+    """Return the next frame that comes over a connection; sends what is unsent meanwhile, and raises as `Link.read`."""
+    while True:
+        link.flush()
+        if (got := link.read()) is not None:
+            return got
+        yield link.fileno(), select.POLLIN | (select.POLLOUT if link.unsent else 0)

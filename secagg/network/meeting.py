@@ -14,7 +14,7 @@ connection:
    by it; the honest ones do not name each other for it.
 
 A party that sends a `Probe` in place of its hello is told what this one runs and what time it has (see `probe`). It does
-not take part by it.
+not take part by it. One that sends `Unable` cannot take part in this run, which ends for everybody (see `unable`).
 
 Whoever connects without a certificate that is known here is dropped and holds up nobody. Every connection is a generator
 that says what it waits for. One poll serves them all, first those who have shown more (see `callers`).
@@ -53,6 +53,7 @@ from secagg.network.hello import (
     Hello,
     Nonce,
     Session,
+    Unable,
     abort_frame,
     check_hello,
     check_nonce,
@@ -62,8 +63,9 @@ from secagg.network.hello import (
     nonce_commitment,
     read_abort,
     state_frame,
+    unable,
 )
-from secagg.network.link import Link
+from secagg.network.link import Link, next_frame
 from secagg.network.pinning import Tls, handshake_fault, verification
 from secagg.network.sockets import Address, Waiting, dial, open_listener
 from secagg.party import PartyId
@@ -403,7 +405,7 @@ class Meeting:
             return
         link.send([self._hello_frame])
         try:
-            frame_type, frame = yield from _next_frame(link)
+            frame_type, frame = yield from next_frame(link)
         except AuthenticationError as error:
             if dialled is None or self._tls is None:
                 raise _DroppedError(f"{where}: {error}") from None
@@ -414,6 +416,12 @@ class Meeting:
             ) from None
         if frame_type is FrameType.PROBE and self._tls is not None:
             self._tell_state(link)
+            return
+        if frame_type is FrameType.UNABLE and self._tls is not None:
+            said = decode_control(frame, Unable, peer=link.peer)
+            if said.agreement != self._hello.agreement:
+                raise _DroppedError(f"{where}: {link.peer} cannot take part in another run")
+            self._found(unable(said, link.peer), link.peer)
             return
         if frame_type is FrameType.ABORT:
             # Turned away, for another instance of this party is there. Leave at once and tell nobody: the others
@@ -445,7 +453,7 @@ class Meeting:
         """End the connection of a second instance; whatever is wrong with it must not disturb the first."""
         why = f"{link.peer} is connected to {self.me} already; was it started twice?"
         with contextlib.suppress(RemoteProtocolError):
-            frame_type, _ = yield from _next_frame(link)  # a reset for unread bytes might overtake the answer
+            frame_type, _ = yield from next_frame(link)  # a reset for unread bytes might overtake the answer
             if frame_type is FrameType.PROBE:
                 self._tell_state(link)
                 return
@@ -529,11 +537,3 @@ class Meeting:
             f"{text}. Check that they are running and that addresses and ports are right",
             peer=(absent or missing)[0],
         )
-
-
-def _next_frame(link: Link) -> Generator[Waiting, None, tuple[FrameType, memoryview]]:
-    while True:
-        link.flush()
-        if (got := link.read()) is not None:
-            return got
-        yield link.fileno(), select.POLLIN | (select.POLLOUT if link.unsent else 0)

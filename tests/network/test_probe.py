@@ -1,4 +1,7 @@
-"""Parties ask each other what they run and what time it is there; a run that waits or is under way is not changed by it."""
+"""Visits between parties that lead to no run: asking what others run and what time it is there, saying that one cannot come.
+
+A run that waits or is under way is changed by none of them, but for one that waits for a party that cannot come.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ import pytest
 
 from ports import reserved_ports
 from secagg import release
+from secagg.errors import AbortedError
 from secagg.network import probe as probing
 from secagg.network.hello import State
 from secagg.network.identity import Identity, create_identity
 from secagg.network.probe import Seen, probe
+from secagg.network.sockets import open_listener
 from secagg.network.tcp import Peer, Timeouts, run_party
+from secagg.network.unable import Cause, tell_unable
 from secagg.party import Party
 from secagg.wire import FrameType, encode_control
 
@@ -28,6 +34,10 @@ LONG_S = 60.0  # for what ends by itself
 @pytest.fixture(scope="module")
 def identities() -> dict[str, Identity]:
     return {name: create_identity(name) for name in NAMES}
+
+
+async def nothing(party: Party) -> str:
+    return party.me
 
 
 class Place:
@@ -45,6 +55,15 @@ class Place:
                 me=me, peers=self.peers, listen=("127.0.0.1", self.ports[me]), wait_s=wait_s, **given
             )
         )
+
+    def tell(self, me: str, **options: Any) -> tuple[str, ...]:
+        given: dict[str, Any] = {
+            "agreement": AGREED,
+            "identity": self.identities[me],
+            "listen": ("127.0.0.1", self.ports[me]),
+            "wait_s": LONG_S,
+        }
+        return tell_unable(me=me, peers=self.peers, cause=Cause.DATA, **(given | options))
 
     def run(self, me: str, program: Any) -> Future[Any]:
         return self.pool.submit(
@@ -135,6 +154,7 @@ def test_a_run_that_waits_and_one_under_way_answer_a_probe_and_are_not_changed_b
                       agreement=AGREED, fields={}, wait_s=LONG_S)
     ).result()  # fmt: skip
     assert {one.release for one in again.values()} == {release.RELEASE}
+    place.tell("c", listen=("127.0.0.1", 0))  # a second start of c, which fails
     go_on.set()
     assert [one.result() for one in waiting] == ["a", "b", "c"]
 
@@ -152,3 +172,28 @@ def test_nobody_there_is_told_from_nobody_called(place: Place) -> None:
     seen = place.probe("b", wait_s=0.5).result()
     assert (seen["a"].connected, seen["a"].fault) == (False, "Connection refused")
     assert (seen["c"].dials, seen["c"].fault) == (False, "")
+
+
+@pytest.mark.parametrize("unable_one", ["a", "c"])  # whom the others call, and who calls them
+def test_a_party_that_cannot_take_part_ends_the_wait_of_those_who_are_there(
+    place: Place, unable_one: str
+) -> None:
+    others = [name for name in NAMES if name != unable_one]
+    waiting = {name: place.run(name, nothing) for name in others}
+    if unable_one == "c":  # to those who call, a stranger in its place is an end in itself
+        assert place.tell("c", identity=create_identity("c"), wait_s=0.5) == ()
+    assert set(place.tell(unable_one, agreement=bytes(31) + b"\1")) == set(others)
+    time.sleep(0.1)
+    assert not any(run.done() for run in waiting.values())  # it is about another run
+    assert set(place.tell(unable_one)) == set(others)
+    for run in waiting.values():
+        with pytest.raises(
+            AbortedError, match=f"{unable_one} ended the run: it cannot use its own input"
+        ) as ended:
+            run.result()
+        assert unable_one in (ended.value.peer, ended.value.accused)
+
+
+def test_a_party_whose_address_is_taken_by_its_own_run_tells_nobody(place: Place) -> None:
+    with open_listener("a", ("127.0.0.1", place.ports["a"])):
+        assert place.tell("a") == ()
