@@ -11,6 +11,7 @@
     network           other drivers: TLS between processes, or the caller's own carrier
     patterns, jobs    what organisations look for together, and how they run it
     federated         federated averaging, apart from the framework that carries it
+    bench             what all of these cost: measured, predicted for networks, extrapolated
     cost, errors      what a run costs; what is raised, and whose doing it was
 
 `secagg --help` is the command line.
@@ -38,6 +39,7 @@ __all__ = [
     "Rlwe",
     "__version__",
     "aggregation",
+    "bench",
     "cost",
     "dp",
     "errors",
@@ -57,6 +59,7 @@ __all__ = [
 if TYPE_CHECKING:
     from secagg import (
         aggregation,
+        bench,
         cost,
         dp,
         errors,
@@ -88,7 +91,7 @@ else:
     __getattr__, __dir__ = face(
         "secagg",
         {
-            "secagg": "aggregation cost dp errors federated he jobs learn mpc network patterns protocols",
+            "secagg": "aggregation bench cost dp errors federated he jobs learn mpc network patterns protocols",
             "secagg.aggregation": "Additive Bounded Ckks Compression Masked Paillier Privacy Rlwe mean sum",
             "secagg.cost.network": "LAN LOOPBACK MOBILE WAN",
             "secagg.network.simulated": "simulate",

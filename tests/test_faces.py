@@ -36,7 +36,7 @@ LAZY = [
 PUBLIC = {
     "LAN LOOPBACK MOBILE WAN simulate Party",
     "sum mean Masked Additive Bounded Paillier Ckks Rlwe Privacy Compression",
-    "aggregation cost dp errors federated he jobs learn mpc network patterns protocols",
+    "aggregation bench cost dp errors federated he jobs learn mpc network patterns protocols",
     "__version__",
 }
 

@@ -17,7 +17,7 @@ from secagg.aggregation.protection import (
 )
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
-from secagg.protocols.additive_sum import Roles, SumResult, Terms, take_part
+from secagg.protocols.additive_sum import Roles, SumResult, Terms, cost, take_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Additive(BearsDropout):
 
     def run(self, job: SumJob) -> SumOutcome:
         clients, ring = job.clients, job.plan.sum_ring(len(job.clients))
-        names = free_names([f"aggregator {i + 1}" for i in range(self.aggregators)], clients)
+        names = free_names([f"aggregator-{i + 1}" for i in range(self.aggregators)], clients)
         terms = Terms(
             Roles(clients, names, names[:1]),
             (job.length,),
@@ -84,4 +84,5 @@ class Additive(BearsDropout):
             roles={"client": clients, "aggregator": names},
             ledgers=outcome.ledgers,
             setup_s=0.0,
+            declared=partial(cost, terms=terms),
         )

@@ -50,7 +50,7 @@ class Options:
     compression: Compression | None = None
 
 
-_PROTECTIONS: Final[tuple[type[Protection], ...]] = (Masked, Additive, Bounded, Paillier, Ckks, Rlwe)
+PROTECTIONS: Final[tuple[type[Protection], ...]] = (Masked, Additive, Bounded, Paillier, Ckks, Rlwe)
 
 
 def protection_of(protocol: str | Protection) -> Protection:
@@ -61,11 +61,11 @@ def protection_of(protocol: str | Protection) -> Protection:
     """
     if isinstance(protocol, Protection):
         return protocol
-    for kind in _PROTECTIONS:
+    for kind in PROTECTIONS:
         if protocol == kind.name:
             return kind()
-    known = ", ".join(f'"{kind.name}"' for kind in _PROTECTIONS)
-    objects = ", ".join(kind.__name__ for kind in _PROTECTIONS)
+    known = ", ".join(f'"{kind.name}"' for kind in PROTECTIONS)
+    objects = ", ".join(kind.__name__ for kind in PROTECTIONS)
     given: object = protocol
     got = f"{given!r:.80}"
     if isinstance(given, type) and issubclass(given, Protection):
@@ -341,7 +341,7 @@ def check_privacy(options: Options) -> None:
             "Privacy(rounds=...) for all"
         )
     if not protection.supports_dp:
-        *others, last = [f'"{kind.name}"' for kind in _PROTECTIONS if kind.supports_dp]
+        *others, last = [f'"{kind.name}"' for kind in PROTECTIONS if kind.supports_dp]
         raise UsageError(
             f"{protection.name} does not go with privacy: {protection.no_dp_because}; use {', '.join(others)} or {last}"
         )

@@ -20,7 +20,7 @@ from secagg.aggregation.protection import (
 )
 from secagg.errors import UsageError
 from secagg.party import Party, PartyId
-from secagg.protocols.bounded_sum import BoundedSum, Bounds, Roles, Terms, aggregate, contribute, upload
+from secagg.protocols.bounded_sum import BoundedSum, Bounds, Roles, Terms, aggregate, contribute, cost, upload
 from secagg.ring import RingArray
 from secagg.updates.bounded import Quantized
 from secagg.updates.coding import Coding, Request
@@ -109,7 +109,7 @@ class Bounded(BearsDropout):
                 raise UsageError(
                     f"{name} cannot break the norm alone: no update within the clips is longer, or there is no norm"
                 )
-        first, second, third = free_names([f"aggregator {i + 1}" for i in range(3)], clients)
+        first, second, third = free_names([f"aggregator-{i + 1}" for i in range(3)], clients)
         names, min_clients = (first, second, third), self.min_clients(len(clients))
         terms = Terms(
             Roles(clients, names, (first,)), bounds, min_clients, batch=self.batch, timeout_s=DEADLINE_S
@@ -146,6 +146,7 @@ class Bounded(BearsDropout):
             roles={"client": clients, "aggregator": names},
             ledgers=outcome.ledgers,
             setup_s=0.0,
+            declared=partial(cost, terms=terms, roster=tuple(watch.programs)),
         )
 
 

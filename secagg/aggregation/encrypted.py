@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -26,6 +26,7 @@ from secagg.aggregation.protection import (
     Watch,
     free_names,
 )
+from secagg.cost.operation import Cost
 from secagg.errors import PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.party import Party, PartyId
@@ -156,6 +157,7 @@ class Paillier(_Encrypted):
             f"else of an update unless {t} key holders work together or the aggregator does not keep to the protocol. The "
             "dealer of the key is trusted to have forgotten it; clients encrypt as agreed.",
             setup_s,
+            partial(threshold_paillier.cost, terms=terms, public_key=public_key),
         )
 
 
@@ -309,6 +311,13 @@ class Rlwe(_Encrypted):
                 x = job.vectors.get(name)
                 return await threshold_rlwe.take_part(party, x, key=key, executor=job.executor, **common)
 
+            def declared(name: PartyId) -> Cost:
+                # The sum begins where the last party has the key.
+                common: dict[str, Any] = {"terms": terms, "release_plan": release_plan}
+                key = {party: threshold_rlwe.key_cost(party, **common) for party in terms.roles.everybody}
+                ready = max(cost.rounds for cost in key.values())
+                return replace(key[name], rounds=ready).then(threshold_rlwe.cost(name, **common))
+
             return _run(
                 job,
                 terms,
@@ -319,13 +328,14 @@ class Rlwe(_Encrypted):
                 f"of 2^{release_plan.log2_distance}. Clients encrypt as agreed: one that does not can open every update of "
                 "this sum, together with the aggregator and whoever reads the sum.",
                 setup_s,
+                declared,
             )
 
 
 def _terms(protection: Protection, job: SumJob, holders: int) -> Terms:
     clients = job.clients
     aggregator, *keys = free_names(
-        ["aggregator", *(f"key holder {i + 1}" if holders > 1 else "key holder" for i in range(holders))],
+        ["aggregator", *(f"key-holder-{i + 1}" if holders > 1 else "key-holder" for i in range(holders))],
         clients,
     )
     return Terms(
@@ -360,6 +370,7 @@ def _run_single(
         f"The key holder learns the sum over at least {terms.min_clients} clients. Nobody learns anything else of an "
         "update unless aggregator and key holder work together. Both, and the clients, keep to the protocol.",
         setup_s,
+        partial(single_key.cost, terms=terms, public_key=secret_key.public_key),
     )
 
 
@@ -370,6 +381,7 @@ def _run(
     about: str,
     learns: str,
     setup_s: float,
+    declared: Callable[[PartyId], Cost],
 ) -> SumOutcome:
     watch = Watch()
     for name in (terms.aggregator, *terms.roles.key_holders, *terms.roles.clients):
@@ -398,4 +410,5 @@ def _run(
         },
         ledgers=outcome.ledgers,
         setup_s=setup_s,
+        declared=declared,
     )

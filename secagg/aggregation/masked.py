@@ -21,6 +21,7 @@ from secagg.protocols.masked_sum import (
     aggregate,
     choose,
     contribute,
+    cost,
 )
 from secagg.protocols.roles import SumResult
 from secagg.protocols.threat_model import ThreatModel, is_malicious
@@ -123,6 +124,7 @@ class Masked(Protection):
             roles={"client": clients, "server": (server,)},
             ledgers=outcome.ledgers,
             setup_s=setup_s,
+            declared=partial(cost, terms=terms),
         )
 
 

@@ -7,7 +7,7 @@ whoever owns the process**: the protection is that of the same protocol between 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from numpy.typing import NDArray
 
 from secagg.cost.network import Network
+from secagg.cost.operation import Cost
 from secagg.errors import AbortedError, PeerMissingError, PlanError, UsageError
 from secagg.fixed_point import Plan
 from secagg.ledger import Ledger
@@ -42,6 +43,7 @@ class SumJob:
       leaving: clients that vanish for trying out, and instead of which message.
       executor: threads for heavy work.
       coding: what made the vectors, for protocols that check them.
+      drive: what runs the parties' programs, with the arguments `network`, `faults` and `starts` of `simulate`.
     """
 
     vectors: Mapping[PartyId, NDArray[Any]] = field(repr=False)
@@ -49,6 +51,7 @@ class SumJob:
     leaving: Mapping[PartyId, str]
     executor: Executor | None = None
     coding: Coding | None = field(default=None, repr=False)
+    drive: Callable[..., Outcome[Any]] = simulate
 
     @property
     def clients(self) -> tuple[PartyId, ...]:
@@ -76,6 +79,7 @@ class SumOutcome:
       roles: party names by role.
       ledgers: by party.
       setup_s: seconds for keys that a deployment makes once.
+      declared: what the protocol declares that a run costs a party, if nobody leaves.
     """
 
     total: NDArray[Any] = field(repr=False)
@@ -88,6 +92,7 @@ class SumOutcome:
     roles: Mapping[str, tuple[PartyId, ...]]
     ledgers: Mapping[PartyId, Ledger] = field(repr=False)
     setup_s: float
+    declared: Callable[[PartyId], Cost] = field(repr=False)
 
 
 class Protection(ABC):
@@ -239,7 +244,7 @@ class Watch:
         starts = {name: i * _PAUSE_S for i, name in enumerate(job.clients)}
         stopped: BaseException | None = None
         try:
-            outcome = simulate(self.programs, network=_IN_PROCESS, faults=faults, starts=starts)
+            outcome = job.drive(self.programs, network=_IN_PROCESS, faults=faults, starts=starts)
         except _Stop as stop:
             stopped = stop.error
         finally:

@@ -15,7 +15,7 @@ import typer
 import typer.core
 
 from secagg import release
-from secagg.cli import approver, audit, budget, consent, consortium, data, demo, identity, job
+from secagg.cli import approver, audit, bench, budget, consent, consortium, data, demo, identity, job
 from secagg.cli.check import check
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
@@ -55,6 +55,7 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(consortium.app, name="consortium")
 app.add_typer(approver.app, name="approver")
+app.add_typer(bench.app, name="bench")
 job.app.command()(papers)
 app.add_typer(job.app, name="job")
 

@@ -33,6 +33,7 @@ from secagg.cost.network import LOOPBACK, Network
 from secagg.errors import AbortedError, AuthenticationError, PeerVanishedError, SecaggError, UsageError
 from secagg.ledger import Ledger
 from secagg.network.hello import reason_for_peers
+from secagg.network.trace import Trace
 from secagg.party import SESSION_BYTES, Outgoing, Party, PartyId, Program, Roster, Run, aborted
 from secagg.prg import KEY_BYTES, Stream, derive_key
 
@@ -74,6 +75,7 @@ class Outcome(Generic[T]):
       seconds: virtual time from start until the last party ended.
       messages: frames handed to the network.
       transcript: (sender, receiver, frame), if asked for.
+      trace: what each party computed, read and sent, step by step, if asked for.
     """
 
     results: dict[PartyId, T] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Outcome(Generic[T]):
     seconds: float = 0.0
     messages: int = 0
     transcript: list[tuple[PartyId, PartyId, bytes]] = field(default_factory=list)
+    trace: Trace | None = None
 
     def values(self) -> list[T]:
         """Return the results in roster order, or raise what ended the run, with a note of whose program raised it.
@@ -113,6 +116,7 @@ class _Simulation(Generic[T]):
         insecure_seed: int | None,
         measure_compute: bool,
         record: bool,
+        trace: bool,
     ) -> None:
         system = Stream(_seed_key(insecure_seed)) if insecure_seed is not None else None
         session = (system or Stream(_system_key())).bytes(SESSION_BYTES)
@@ -129,6 +133,10 @@ class _Simulation(Generic[T]):
         }
         for party in self.parties.values():
             party.simulated = True
+        if trace:
+            self.outcome.trace = Trace(tuple(roster))
+            for name, party in self.parties.items():
+                party.on_read = partial(self.outcome.trace.read, name)
         self.runs = {name: Run(party, programs[name](party)) for name, party in self.parties.items()}
         self.outcome.ledgers = {name: party.ledger for name, party in self.parties.items()}
         self._starts = starts
@@ -182,12 +190,17 @@ class _Simulation(Generic[T]):
         if not start:
             party.ledger.waited(self._now - free)
         before = party.ledger.total().compute_s if self.measure_compute else 0.0
+        trace = self.outcome.trace
+        if trace is not None:
+            trace.begin(name)
         if start:
             self._started.add(name)
             run.start()
         else:
             run.step(late=late)
         took = party.ledger.total().compute_s - before if self.measure_compute else 0.0
+        if trace is not None:
+            trace.end(name, took, [(sent.to, sent.size) for sent in party.outbox])
         self._clock[name] = self._now + took
         self._epoch[name] += 1
         if took:
@@ -350,6 +363,7 @@ def simulate(
     insecure_seed: int | None = None,
     measure_compute: bool = False,
     record: bool = False,
+    trace: bool = False,
 ) -> Outcome[T]:
     """Run one program a party in this thread and return how it ended.
 
@@ -363,10 +377,15 @@ def simulate(
         the run can be repeated. Never with real data.
       measure_compute: charge each party's measured compute time to the virtual clock.
       record: keep every frame in `Outcome.transcript`.
+      trace: keep what each party computed, read and sent in `Outcome.trace`; not with faults.
 
     Raises:
-      UsageError: no parties, or a start of a stranger or before the beginning.
+      UsageError: no parties, a start of a stranger or before the beginning, or faults in a run that is traced.
     """
+    if trace and faults:
+        raise UsageError(
+            "expected a run without faults to trace: its messages have to arrive as they were sent"
+        )
     if not programs:
         raise UsageError("expected at least one party, got none")
     starts = starts or {}
@@ -381,5 +400,6 @@ def simulate(
         insecure_seed=insecure_seed,
         measure_compute=measure_compute,
         record=record,
+        trace=trace,
     )
     return simulation.go()

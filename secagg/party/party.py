@@ -102,6 +102,7 @@ class Party:
         "checkpoints",
         "ledger",
         "me",
+        "on_read",
         "optional",
         "outbox",
         "rng",
@@ -129,6 +130,9 @@ class Party:
         self.rng = rng if rng is not None else Stream(secrets.token_bytes(KEY_BYTES))
         self.ledger = Ledger()
         self.checkpoints = Checkpoints()  # none are kept unless whoever runs the party says where
+        self.on_read: Callable[[PartyId, int], None] | None = (
+            None  # told whose message of which number is read
+        )
         self.outbox: deque[Outgoing] = deque()
         # Peers that a protocol can do without while it does not wait for them; drivers end a run for the loss of others.
         self.optional: frozenset[PartyId] = frozenset()
@@ -563,6 +567,8 @@ class Party:
                 peer=peer,
             )
         frame = mail.read(gather.lane)
+        if self.on_read is not None:
+            self.on_read(peer, frame.envelope.sequence)
         if not mail.has(gather.lane):
             del (unread := self._unread[gather.lane])[peer]
             if not unread:

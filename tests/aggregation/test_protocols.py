@@ -157,9 +157,9 @@ def test_an_additive_sum_of_all_names_who_is_missing() -> None:
 def test_clients_may_be_called_as_servers_are() -> None:
     xs = {
         "server": np.ones(2),
-        "aggregator 1": np.ones(2),
+        "aggregator-1": np.ones(2),
         "aggregator": np.ones(2),
-        "key holder": np.ones(2),
+        "key-holder": np.ones(2),
     }
     for choice in (Masked(), Additive(), Rlwe(key_holders=1)):
         assert secagg.sum(xs, protocol=choice, clip=1.0).value.tolist() == [4, 4]

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
+import pyarrow as pa
 
 from secagg.mpc.arrays.engine import Engine
 from secagg.mpc.tables import Column, Table

@@ -1,0 +1,183 @@
+"""One case measured: repeated runs, and what they cost each party, by phase and by link.
+
+Parties of a role of more than eight are shown by the one that has most of each figure: a run of a thousand clients would
+otherwise fill a table with a thousand equal rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from secagg.bench.case import Case, network_named
+from secagg.bench.machine import machine, versions, where
+from secagg.bench.memory import forget_peak, peak_bytes
+from secagg.bench.processes import Measured, Processes
+from secagg.bench.subjects import Finished, prepare
+from secagg.cost.operation import Cost
+from secagg.errors import SecaggError
+from secagg.ledger import Ledger, Usage
+from secagg.network.simulated import Outcome, simulate
+from secagg.network.trace import Trace
+from secagg.party import PartyId
+
+_SHOWN: Final = 8  # parties of a role that are shown one by one
+
+OnRepeat = Callable[[int], None]
+
+
+class Simulator:
+    """Drives programs in the simulator, with computing measured, and keeps the trace of the last run."""
+
+    def __init__(self) -> None:
+        self.trace: Trace | None = None
+
+    def __call__(self, programs: Any, *, network: Any, faults: Any, starts: Any) -> Outcome[Any]:
+        outcome: Outcome[Any] = simulate(
+            programs, network=network, faults=faults, starts=starts, measure_compute=True, trace=True
+        )
+        self.trace = outcome.trace
+        return outcome
+
+
+class _Kept:
+    """A driver that keeps the ledgers of the last run."""
+
+    def __init__(self, drive: Any) -> None:
+        self._drive = drive
+        self.ledgers: Mapping[PartyId, Ledger] = {}
+        self.seconds = 0.0
+
+    def __call__(self, programs: Any, **how: Any) -> Outcome[Any]:
+        begun = time.perf_counter()
+        outcome: Outcome[Any] = self._drive(programs, **how)
+        self.seconds = time.perf_counter() - begun
+        self.ledgers = outcome.ledgers
+        return outcome
+
+
+def measure(case: Case, on_repeat: OnRepeat = lambda _: None) -> dict[str, Any]:
+    """Return what a case costs, as plain data.
+
+    Raises:
+      SecaggError: it cannot be run, or its result is not that of the plaintext reference.
+    """
+    subject = prepare(case)
+    processes, simulator = Processes(), Simulator()
+    kept = _Kept(processes if case.tcp else simulator)
+    networks = [network_named(text) for text in case.networks]
+    runs: list[Mapping[PartyId, Ledger]] = []
+    seconds: list[float] = []
+    predicted: list[list[float]] = []
+    measured: list[Mapping[PartyId, Measured]] = []
+    errors: list[float] = []
+    forgets = forget_peak()
+    for done in range(case.repeat):
+        finished = subject.run(kept)
+        runs.append(kept.ledgers)
+        errors.append(finished.error)
+        if case.tcp:
+            seconds.append(max(each.seconds for each in processes.measured.values()))
+            measured.append(dict(processes.measured))
+        else:
+            seconds.append(kept.seconds)
+            if simulator.trace is None:
+                raise SecaggError("the simulator kept no trace; this must never happen")
+            predicted.append([simulator.trace.seconds(network) for network in networks])
+        on_repeat(done + 1)
+    labels = _labels(finished.roles, runs[0])
+    peaks = [max(each.peak_bytes for each in one.values()) for one in measured]
+    return {
+        "case": case.as_dict(),
+        "key": case.key,
+        "where": where(),
+        "machine": machine(),
+        "versions": versions(),
+        "parameters": finished.parameters,
+        "security": finished.security,
+        "seconds": _quartiles(seconds),
+        "networks": {
+            text: _quartiles([one[i] for one in predicted])
+            for i, text in enumerate(case.networks)
+            if predicted
+        },
+        "peak_bytes": max(peaks) if case.tcp else peak_bytes(),
+        "peak_of": "the party with most" if case.tcp else "all parties" if forgets else "the whole process",
+        "rounds": max(ledger.depth for ledger in runs[-1].values()),
+        "messages": sum(ledger.total().sent.messages for ledger in runs[-1].values()),
+        "error": max(errors),
+        "bound": finished.bound,
+        "declared": _declared(finished, runs[-1]),
+        "parties": _parties(labels, runs),
+        "links": _links(labels, runs[-1]),
+    }
+
+
+def _labels(roles: Mapping[str, Sequence[PartyId]], ledgers: Mapping[PartyId, Ledger]) -> dict[PartyId, str]:
+    """Return under which name each party is shown."""
+    labels: dict[PartyId, str] = {}
+    for role, names in roles.items():
+        crowd = len(names) > _SHOWN
+        for name in names:
+            labels.setdefault(name, f"{role}: the most of {len(names)}" if crowd else name)
+    return {name: labels.get(name, name) for name in ledgers}
+
+
+def _declared(finished: Finished, ledgers: Mapping[PartyId, Ledger]) -> dict[str, Any]:
+    """Return the declared cost, and whether the ledgers are as declared."""
+    if finished.declared is None:
+        return {}
+    costs: dict[PartyId, Cost] = {name: finished.declared(name) for name in ledgers}
+    sent = {name: ledger.total().sent.payload_bytes for name, ledger in ledgers.items()}
+    return {
+        "rounds": max(cost.rounds for cost in costs.values()),
+        "payload_bytes": max(cost.payload_bytes[name] for name, cost in costs.items()),
+        "bytes_equal": all(sent[name] == cost.payload_bytes[name] for name, cost in costs.items()),
+    }
+
+
+def _parties(labels: Mapping[PartyId, str], runs: Sequence[Mapping[PartyId, Ledger]]) -> dict[str, Any]:
+    """Return the usage of each party shown, by phase, with quartiles of its seconds over the runs."""
+    shown: dict[str, dict[str, Any]] = {}
+    for label in dict.fromkeys(labels.values()):
+        ledgers = [[run[name] for name in run if labels[name] == label] for run in runs]
+        phases = dict.fromkeys(
+            phase for each in ledgers[-1] for phase, usage in each.phases.items() if usage != Usage()
+        )
+        shown[label] = {
+            phase: _usage([[led.phases.get(phase, Usage()) for led in run] for run in ledgers])
+            for phase in phases
+        }
+        shown[label]["total"] = _usage([[ledger.total() for ledger in run] for run in ledgers])
+    return shown
+
+
+def _usage(runs: Sequence[Sequence[Usage]]) -> dict[str, Any]:
+    last = runs[-1]
+    return {
+        "rounds": max(usage.rounds for usage in last),
+        "messages": max(usage.sent.messages for usage in last),
+        "frame_bytes": max(usage.sent.frame_bytes for usage in last),
+        "payload_bytes": max(usage.sent.payload_bytes for usage in last),
+        "received_bytes": max(usage.received.frame_bytes for usage in last),
+        "compute_s": _quartiles([max(usage.compute_s for usage in run) for run in runs]),
+        "wait_s": _quartiles([max(usage.wait_s for usage in run) for run in runs]),
+    }
+
+
+def _links(labels: Mapping[PartyId, str], ledgers: Mapping[PartyId, Ledger]) -> list[dict[str, Any]]:
+    most: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, ledger in ledgers.items():
+        for peer, traffic in ledger.sent_to.items():
+            pair = (labels[name], labels[peer])
+            before = most.setdefault(pair, {"messages": 0, "frame_bytes": 0, "payload_bytes": 0})
+            for figure in before:
+                before[figure] = max(before[figure], getattr(traffic, figure))
+    return [{"sender": one, "receiver": other, **figures} for (one, other), figures in most.items()]
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    return [float(x) for x in np.percentile(values, [25, 50, 75])]

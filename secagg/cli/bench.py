@@ -1,0 +1,269 @@
+"""`secagg bench`: what protocols, operations and patterns cost on this machine, and on networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from secagg.bench.campaign import run_cases
+from secagg.bench.case import NETWORKS, Case, Kind, crossed
+from secagg.bench.machine import machine, versions, where
+from secagg.bench.store import Store
+from secagg.bench.subjects import SIZED, names
+from secagg.cli.show import say, seconds, size, stderr, stdout, table
+from secagg.errors import UsageError
+
+_FORMATS: Final = ("csv", "parquet", "json")
+_QUICK: Final = (
+    ("protocol", "additive"),
+    ("protocol", "masked"),
+    ("operation", "multiply"),
+    ("operation", "less"),
+)
+_COLUMNS: Final = (
+    ("subject", 20),
+    ("parties", 7),
+    ("size", 9),
+    ("computing", 9),
+    ("run by", 9),
+    ("quartiles of the time", 29),
+    ("rounds", 6),
+    ("messages", 8),
+    ("sent", 8),
+    ("memory", 8),
+    ("error", 8),
+    ("declared", 8),
+)
+_NOTE: Final = (
+    "All inputs are made up from --seed; keys and masks are real, drawn from the operating system, and thrown away. All "
+    "parties run on this machine under its owner, so never give real data to a benchmark; there is no option for any."
+)
+
+app = typer.Typer(
+    help=f"Measure what protocols, operations and patterns cost, predict networks, and draw it. {_NOTE}",
+    invoke_without_command=True,
+)
+
+
+@app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    *,
+    protocols: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Sums of vectors: masked, additive, ..., or all.")
+    ] = "",
+    operations: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="Operations of the engines: multiply, less, sort, ..., or all."
+        ),
+    ] = "",
+    patterns: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="Patterns on their example data: collectors, cox, ..., or all."
+        ),
+    ] = "",
+    parties: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...", help="Clients of sums (10); input parties of collectors and structuring."
+        ),
+    ] = "",
+    lengths: Annotated[
+        str, typer.Option(metavar="N,...", help="Numbers a client, or elements of an operation (1000).")
+    ] = "",
+    rows: Annotated[
+        str, typer.Option(metavar="N,...", help=f"Rows a party of the patterns {' and '.join(SIZED)}.")
+    ] = "",
+    engines: Annotated[str, typer.Option(metavar="3,4", help="How many parties compute.")] = "3",
+    networks: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...", help="For which times are predicted: names, or such as 20ms/100mbit."
+        ),
+    ] = "loopback,lan,wan,mobile",
+    frac_bits: Annotated[str, typer.Option(metavar="N,...", help="Fractional bits of sums.")] = "",
+    tcp: Annotated[
+        bool, typer.Option("--tcp", help="Also in processes over TLS on this machine, after the simulator.")
+    ] = False,
+    repeat: Annotated[int, typer.Option(help="Measurements of each case.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the made-up inputs.")] = 1,
+    out: Annotated[
+        Path, typer.Option(help="A folder for the results; cases that are in it already are not run again.")
+    ] = Path("bench-output"),
+) -> None:
+    """Measure all combinations of what is chosen, and write CSV, Parquet and JSON.
+
+    Without a choice a few cases show what comes out. An interrupted campaign goes on where it ended.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    subjects = [
+        *_chosen("protocol", protocols),
+        *_chosen("operation", operations),
+        *_chosen("pattern", patterns),
+    ]
+    chosen: Sequence[tuple[Kind, str]] = subjects or _QUICK
+    cases = [
+        case
+        for driver in (False, True)[: 1 + tcp]
+        for kind, name in chosen
+        for bits in (_numbers("--frac-bits", frac_bits) if kind == "protocol" else ()) or (0,)
+        for case in crossed(
+            [(kind, name)],
+            parties=_numbers("--parties", parties) if kind == "protocol" or name in SIZED else (),
+            sizes=_numbers("--rows", rows)
+            if kind == "pattern" and name in SIZED
+            else ()
+            if kind == "pattern"
+            else _numbers("--lengths", lengths),
+            engines=_numbers("--engines", engines),
+            networks=tuple(_words(networks)),
+            repeat=repeat,
+            seed=seed,
+            frac_bits=bits,
+            tcp=driver,
+        )
+    ]
+    measure_all(cases, out)
+
+
+def measure_all(cases: Sequence[Case], out: Path) -> None:
+    """Measure cases, show them while they come, and write the tables."""
+    console, store = stdout(), Store(out, where())
+    for name, value in {**machine(), **versions()}.items():
+        say(console, f"{name.replace('_', ' ')}: {size(value) if name.endswith('bytes') else value}")
+    if store.elsewhere:
+        say(
+            stderr(),
+            f"secagg: {store.path} holds {store.elsewhere} results of another machine or of other versions; these cases are "
+            "measured anew, and the tables hold this machine's alone",
+        )
+    say(console, "")
+    with _Shown(console, sum(case.repeat for case in cases)) as shown:
+        results = run_cases(cases, store, shown)
+    if predicted := [result for result in results.results if result["networks"]]:
+        console.print()
+        console.print(_networks_table(predicted))
+    say(console, "")
+    for ending in _FORMATS:
+        results.write(out / f"results.{ending}")
+    say(console, f"{len(results.results)} cases in {out}: results.csv, results.parquet, results.json")
+
+
+@app.command("list")
+def list_() -> None:
+    """List what can be measured."""
+    console = stdout()
+    for kind, known in names().items():
+        say(console, f"{kind}s: {', '.join(known)}")
+    say(console, f"networks: {', '.join(NETWORKS)}, or such as 20ms/100mbit")
+
+
+class _Shown:
+    """A line for each case that is done, and below them how far the campaign is."""
+
+    def __init__(self, console: Console, repeats: int) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=repeats)
+
+    def __enter__(self) -> _Shown:
+        self._progress.start()
+        self._print(_line([name for name, _ in _COLUMNS]))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, case: Case) -> None:
+        self._progress.update(self._task, description=str(case))
+
+    def repeated(self, case: Case, done: int) -> None:  # noqa: ARG002  # of the protocol `Watcher`
+        self._progress.advance(self._task)
+
+    def end(self, case: Case, result: dict[str, Any], *, kept: bool) -> None:
+        if kept:
+            self._progress.advance(self._task, case.repeat)
+        self._print(_line(_cells(case, result)) + (" (from before)" if kept else ""))
+
+    def _print(self, text: str) -> None:
+        say(self._console, text)
+
+
+def _cells(case: Case, result: dict[str, Any]) -> list[str]:
+    totals = [phases["total"] for phases in result["parties"].values()]
+    declared = result["declared"]
+    return [
+        case.name,
+        f"{case.parties:,}" if case.parties else "",
+        f"{case.size:,}" if case.size else "",
+        str(case.engine or ""),
+        "TLS" if case.tcp else "simulator",
+        " ".join(f"{seconds(value):>9}" for value in result["seconds"]),
+        str(result["rounds"]),
+        f"{result['messages']:,}",
+        size(max(total["frame_bytes"] for total in totals)),
+        size(result["peak_bytes"]),
+        f"{result['error']:.2g}" if result["error"] else "0",
+        "" if not declared else "equal" if declared["bytes_equal"] else "expected",
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    padded = [
+        text.rjust(width) if place else text.ljust(width)
+        for place, (text, (_, width)) in enumerate(zip(cells, _COLUMNS, strict=True))
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _networks_table(results: Sequence[dict[str, Any]] | Sequence[Any]) -> Any:
+    networks = list(dict.fromkeys(name for result in results for name in result["networks"]))
+    rows = [
+        (
+            str(Case.from_dict(result["case"])),
+            *(
+                seconds(result["networks"][name][1]) if name in result["networks"] else ""
+                for name in networks
+            ),
+        )
+        for result in results
+    ]
+    return table("Predicted seconds on networks, from the measured runs", ("case", *networks), rows)
+
+
+def _chosen(kind: Kind, text: str) -> list[tuple[Kind, str]]:
+    known = names()[kind]
+    words = list(known) if text == "all" else _words(text)
+    for word in words:
+        if word not in known:
+            raise UsageError(f"expected {kind}s among {', '.join(known)}, got {word!r:.80}")
+    return [(kind, word) for word in words]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word.replace("_", "")) for word in _words(text)]
+    except ValueError:
+        raise UsageError(
+            f"expected whole numbers with commas between them for {option}, got {text!r:.80}"
+        ) from None

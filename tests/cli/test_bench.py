@@ -1,0 +1,71 @@
+"""`secagg bench` on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ended import Ended
+
+
+@pytest.mark.slow
+def test_a_campaign_prints_a_line_a_case_and_writes_three_files(capsys, tmp_path):
+    command = (
+        "bench",
+        "--protocols",
+        "additive",
+        "--operations",
+        "multiply",
+        "--lengths",
+        "5,10",
+        "--parties",
+        "3",
+    )
+    command += ("--repeat", "2", "--networks", "lan", "--out", str(tmp_path))
+    first = Ended(capsys, *command)
+    assert first.status == 0
+    assert sum(line.endswith("  equal") for line in first.out.splitlines()) == 4
+    assert "Predicted seconds on networks" in first.out
+    assert "4 cases in" in first.out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"results.{e}" for e in ("jsonl", "csv", "json", "parquet")
+    }
+    again = Ended(capsys, *command)
+    assert again.out.count("(from before)") == 4
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    kept = [json.loads(line) for line in lines]
+    (tmp_path / "results.jsonl").write_text(
+        "".join(json.dumps({**one, "where": "else"}) + "\n" for one in kept)
+    )
+    elsewhere = Ended(capsys, *command)
+    assert "holds 4 results of another machine or of other versions" in elsewhere.err
+    assert "(from before)" not in elsewhere.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--protocols", "nothing"), "expected protocols among masked"),
+        (
+            ("--parties", "many", "--protocols", "masked"),
+            "expected whole numbers with commas between them for --parties",
+        ),
+        (("--networks", "moon"), "expected a network among loopback"),
+    ],
+)
+def test_mistakes_are_told(arguments, says, capsys, tmp_path):
+    ended = Ended(capsys, "bench", *arguments, "--out", tmp_path / "new")
+    assert ended.status == 2
+    assert says in ended.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_list_names_protocols_operations_patterns_and_networks(capsys):
+    shown = Ended(capsys, "bench", "list").out
+    assert all(name in shown for name in ("masked", "less", "collectors", "loopback, lan, wan, mobile"))
+
+
+def test_help_says_that_no_real_data_belong_in_a_benchmark(capsys):
+    assert "never give real data to a benchmark" in " ".join(Ended(capsys, "bench", "--help").out.split())
