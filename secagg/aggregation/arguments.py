@@ -371,7 +371,7 @@ def check_compression(options: Options) -> None:
             "with privacy the step of numbers follows from norm and noise; leave compression out"
         )
     if protection.no_compression_because:
-        *others, last = [f'"{kind.name}"' for kind in _PROTECTIONS if not kind.no_compression_because]
+        *others, last = [f'"{kind.name}"' for kind in PROTECTIONS if not kind.no_compression_because]
         raise UsageError(
             f"{protection.name} does not go with compression: {protection.no_compression_because}; use "
             f"{', '.join(others)} or {last}"
