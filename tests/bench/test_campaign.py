@@ -92,7 +92,7 @@ def test_every_format_holds_the_same_rows(masked, tmp_path):
         table.write(tmp_path / f"it's.{ending}")
     rows = [tuple(row.values()) for row in table.rows]
     path = str(tmp_path / "it's.parquet").replace("'", "''")
-    assert duckdb.sql(f"SELECT * FROM '{path}'").fetchall() == rows
+    assert duckdb.execute(f"SELECT * FROM '{path}'").fetchall() == rows
     assert duckdb.read_csv(str(tmp_path / "it's.csv")).columns == list(COLUMNS)
     assert json.loads((tmp_path / "it's.json").read_text()) == [masked]
     assert [tuple(row.values()) for row in table.to_arrow().to_pylist()] == rows

@@ -11,18 +11,8 @@ from ended import Ended
 
 @pytest.mark.slow
 def test_a_campaign_prints_a_line_a_case_and_writes_three_files(capsys, tmp_path):
-    command = (
-        "bench",
-        "--protocols",
-        "additive",
-        "--operations",
-        "multiply",
-        "--lengths",
-        "5,10",
-        "--parties",
-        "3",
-    )
-    command += ("--repeat", "2", "--networks", "lan", "--out", str(tmp_path))
+    chosen = "--protocols additive --operations multiply --lengths 5,10 --parties 3 --repeat 2 --networks lan"
+    command = ["bench", *chosen.split(), "--out", str(tmp_path)]
     first = Ended(capsys, *command)
     assert first.status == 0
     assert sum(line.endswith("  equal") for line in first.out.splitlines()) == 4
