@@ -33,6 +33,8 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # Begun first, the longest before the others: no core is idle while the last of them ends.
 _LONG = (
     "test_flower_deployment.py",
+    "test_nvflare.py",
+    "test_openfl.py",
     "test_benchmarks.py",
     "test_local.py",
     "test_flower_simulation.py",

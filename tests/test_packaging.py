@@ -119,6 +119,7 @@ OPTIONAL = {
     "zstandard": ("he/ckks/",),
     "dp_accounting": ("dp/",),
     "flwr": ("integrations/flower/",),
+    "nvflare": ("integrations/nvflare/",),
     "torch": ("integrations/crypten/library.py",),
     "crypten": ("integrations/crypten/library.py",),
     "ibis": ("query/builder.py",),

@@ -17,6 +17,10 @@ messages and turns a framework's records into entries and values; `secagg.integr
     registration  which nodes are ready, and with what
     node          the client's side of a sum
     round         the server's side of a sum
+    replies       replies that are arrays by name
+    keeper        a client that lives as long as a run
+    sum_server    a server that asks its clients and waits
+    settings      what configuration files say, checked
 
 Threat model: that of `secagg.protocols.masked_sum`; `Protection` says how many nodes may work with the server, and whether
 it keeps to the protocol.

@@ -1,4 +1,7 @@
-"""Other software's types turned into secagg's and back; each needs that software installed."""
+"""Other software's types turned into secagg's and back; each needs that software installed.
+
+Besides those below there is `nvflare`, which has an environment of its own and is imported by its full name.
+"""
 
 from typing import TYPE_CHECKING
 
