@@ -8,12 +8,13 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick check vectors mutants bench clean
+.PHONY: help demo test quick check docs vectors mutants bench clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
 	@echo "make quick   linters, types, import rules and the tests that are not marked slow (ARGS go to pytest)"
 	@echo "make check   the same without the tests"
+	@echo "make docs    the documentation as a site in site/, to be read offline too"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
 	@echo "make vectors the test vectors of our own formats, anew; CONTRIBUTING.md says when that is allowed"
@@ -34,6 +35,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m website.build
 
 vectors: $(VENV)/.installed-dev
 	$(BIN)/python tests/vectors/make.py
@@ -71,4 +75,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -154,7 +154,7 @@ def mean(
         above its noise, in which case the round is spent.
       UsageError: also weights without max_weight, or not one for each client.
       PlanError: also noise in which every sum of weights would be lost.
-      For all others see `sum`.
+      SecaggError: all others as in `sum`.
     """
     options = Options(
         operation="mean",

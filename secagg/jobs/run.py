@@ -310,7 +310,7 @@ def run_job(
     Raises:
       UsageError: as `Part`; approvals are needed, and no gate checks them; and what `read` and the gates' `ready` raise.
         Who waits already is told that a gate is not ready, and no more.
-      the errors of `run_party`.
+      SecaggError: whatever `run_party` raises.
     """
     part = Part(job, me, read, gates=gates, identity=identity, resuming=resuming)
     check_approvals_are_asked_for(job, part.gates)

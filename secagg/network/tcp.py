@@ -101,7 +101,7 @@ def run_party(
       UsageError: names, certificates or addresses that cannot be used; the port is in use.
       JobError, AuthenticationError, RemoteProtocolError, AbortedError, PeerVanishedError: as in `Meeting.meet`,
         or while the program ran.
-      and whatever the program raises.
+      Exception: whatever the program raises.
     """
     certificates = {peer.name: peer.certificate for peer in peers}
     if len(certificates) != len(peers) or me not in certificates or identity.name != me:

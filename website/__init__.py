@@ -1,0 +1,1 @@
+"""The site of the documentation; no part of the package."""
