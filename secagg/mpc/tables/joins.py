@@ -19,12 +19,11 @@ from typing import Final
 import numpy as np
 
 from secagg.errors import UsageError
-from secagg.mpc.arrays import arithmetic, comparison, logic, moves, ordering, reductions, segments
+from secagg.mpc.arrays import arithmetic, comparison, logic, moves, ordering, reductions
 from secagg.mpc.arrays.array import SharedArray
-from secagg.mpc.arrays.dtypes import boolean, int32, int64
-from secagg.mpc.arrays.handle import as_numbers
-from secagg.mpc.tables.runs import earlier, runs
-from secagg.mpc.tables.table import Column, Order, Table, at_least_one_row, cleared, concat, constant
+from secagg.mpc.arrays.dtypes import boolean, int64
+from secagg.mpc.tables.runs import earlier, handed_on, runs
+from secagg.mpc.tables.table import Column, Order, Table, at_least_one_row, concat, constant
 from secagg.mpc.tables.windows import window
 
 KINDS: Final = ("inner", "left", "semi", "anti")
@@ -220,7 +219,7 @@ def _match(left: Table, right: Table, on: Sequence[tuple[str, str]], added: Sequ
     )
     taken = [matches, *(earlier(columns[i]) for i in at_right)]
     kept = [takes_part, *keys, *(columns[i] for i in at_left)]
-    kept, taken = _handed_on(is_left, is_first, left.rows, kept, taken)
+    kept, taken = handed_on(is_left, is_first, left.rows, kept, taken)
     takes_part, found = kept[0], iter(kept[1:])
     key_values = {a: next(found) for a, _ in on}
     valid = next(found)
@@ -287,20 +286,3 @@ def _zeros(like: SharedArray | None, n: int) -> SharedArray:
         raise TypeError("expected an array above or below")
     zeros = np.zeros(n, bool if like.dtype == boolean else np.int64)
     return like.engine.public(zeros, dtype=like.dtype)  # type: ignore[no-any-return]
-
-
-def _handed_on(
-    is_left: SharedArray,
-    is_first: SharedArray,
-    n: int,
-    kept: Sequence[SharedArray],
-    taken: Sequence[SharedArray],
-) -> tuple[list[SharedArray], list[SharedArray]]:
-    """Return the n left rows in their order, with the values that the last first row up to each has taken."""
-    is_other = logic.exclusive_or(is_left, is_first)
-    place = arithmetic.subtract(segments.running(as_numbers(is_left, int32.bits)), 1)
-    moved = segments.partition([is_other, logic.invert(is_left)], [place, is_first, *kept, *taken])
-    place, is_first, *moved = (moves.index(x, slice(0, n)) for x in moved)
-    apart = [cleared(segments.differences(x), is_first) for x in moved[len(kept) :]]
-    back = segments.placed(place, [*moved[: len(kept)], *apart])
-    return back[: len(kept)], [segments.running(x) for x in back[len(kept) :]]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secagg.mpc.arrays import logic, moves, segments
+from secagg.mpc.arrays import arithmetic, logic, moves, segments
 from secagg.mpc.arrays.array import SharedArray
 from secagg.mpc.arrays.dtypes import BoolType, int32
+from secagg.mpc.arrays.handle import as_numbers
 from secagg.mpc.tables.table import Column, cleared, constant, numbered
 
 
@@ -107,3 +108,41 @@ def carried(marked: SharedArray, values: Sequence[SharedArray]) -> list[SharedAr
 def carried_back(marked: SharedArray, values: Sequence[SharedArray]) -> list[SharedArray]:
     """Return for each row the values of the first marked row from it on; 0 or False behind the last mark."""
     return [moves.flip(x) for x in carried(moves.flip(marked), [moves.flip(x) for x in values])]
+
+
+def handed_on(
+    chosen: SharedArray,
+    is_first: SharedArray,
+    n: int,
+    kept: Sequence[SharedArray],
+    taken: Sequence[SharedArray],
+) -> tuple[list[SharedArray], list[SharedArray]]:
+    """Return the n chosen rows in their order, with the values that the last first row up to each has taken.
+
+    Args:
+      is_first: some of the chosen rows, the first of these among them.
+      kept: what each chosen row keeps.
+      taken: what counts of first rows alone.
+    """
+    is_other = logic.exclusive_or(chosen, is_first)
+    place = arithmetic.subtract(segments.running(as_numbers(chosen, int32.bits)), 1)
+    moved = segments.partition([is_other, logic.invert(chosen)], [place, is_first, *kept, *taken])
+    place, is_first, *moved = (moves.index(x, slice(0, n)) for x in moved)
+    apart = [cleared(segments.differences(x), is_first) for x in moved[len(kept) :]]
+    back = segments.placed(place, [*moved[: len(kept)], *apart])
+    return back[: len(kept)], [segments.running(x) for x in back[len(kept) :]]
+
+
+def any_up_to(marks: Sequence[SharedArray], goes_on: SharedArray) -> list[SharedArray]:
+    """Return for each row whether it or a row before it in its run is marked, in two log2(rows) rounds.
+
+    Args:
+      marks: bools, several of each row.
+      goes_on: which rows are of one run with the row before.
+    """
+    found, by = list(marks), 1
+    while by < goes_on.shape[0]:
+        found = [logic.disjunction(one, logic.conjunction(earlier(one, by), goes_on)) for one in found]
+        goes_on = logic.conjunction(goes_on, earlier(goes_on, by))
+        by *= 2
+    return found

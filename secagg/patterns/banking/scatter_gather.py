@@ -11,17 +11,21 @@ destination.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
-from secagg.mpc import concat, stack
+from secagg.mpc import concat, int32, sort_by, stack
+from secagg.mpc.arrays import SharedArray
+from secagg.mpc.arrays.handle import as_numbers
+from secagg.mpc.arrays.segments import placed, running
+from secagg.mpc.tables.runs import any_up_to, earlier
+from secagg.mpc.tables.table import numbered
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
-from secagg.patterns.banking.successors import successors
+from secagg.patterns.banking.successors import Ends
 from secagg.patterns.banking.transfers import (
     INPUTS,
     Side,
@@ -30,7 +34,6 @@ from secagg.patterns.banking.transfers import (
     own_accounts,
     pooled_transfers,
 )
-from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import MS, Columns, JointTable
 from secagg.patterns.pattern import Tables
 from secagg.patterns.program import Findings, ProgramPattern
@@ -73,28 +76,52 @@ class ScatterGather(ProgramPattern):
         return {"pairs": pairs, "accounts": own_accounts(tables)}
 
     def program(self, parameters: Thresholds, tables: Mapping[str, JointTable]) -> Findings:
-        """Follow each payment to whom its receiver paid, and count those between a source and a destination."""
+        """Follow each payment to whom its receiver paid, and count those between a source and a destination.
+
+        Accounts are compared once. From then on they have numbers of 32 bits.
+        """
         pairs, accounts = tables["pairs"], tables["accounts"]
-        n, k = pairs.rows, parameters.max_receivers
-        source, between = pairs["sender"], pairs["beneficiary"]
-        there, (destination, last) = successors(
-            between, source, pairs.valid, [between, pairs["last"]], most=k
+        n, a, k = pairs.rows, accounts.rows, parameters.max_receivers
+        ends = Ends(pairs["sender"], pairs["beneficiary"], [accounts["account"]])
+        by_source = running(as_numbers(ends.goes, int32.bits)) - 1
+        number, by_source = ends.given([ends.numbers(), by_source])
+        source, between, nobody = number[:n], number[n : 2 * n], number[:a] * 0
+        nothing = pairs.valid & False
+        of_accounts = accounts.valid & False
+        counts, other, time, by_source = ends.ordered(
+            [
+                concat([pairs.valid & (source != between), pairs.valid, of_accounts]),
+                concat([between, source, nobody]),
+                concat([pairs["last"], pairs["first"], accounts["account"] * 0]),
+                concat([by_source[:n], by_source[:n], nobody]),
+            ]
         )
-        distinct = (destination != source.reshape(n, 1)) & (destination != between.reshape(n, 1))
-        follows = there & pairs.valid.reshape(n, 1) & (pairs["first"].reshape(n, 1) <= last) & distinct
-        sources = stack([source] * k, axis=1).reshape(n * k)
-        count = Groups([sources, destination.reshape(n * k)]).sum_each(follows.reshape(n * k))
-        found = follows & (count.reshape(n, k) >= parameters.min_between)
-        of_pair = found.any(axis=1)
-        keys = concat([accounts["account"], source, between, destination.reshape(n * k)])
-        a = accounts.rows
-        roles = np.zeros((a + 2 * n + n * k, 3), bool)
-        roles[a : a + n, 0] = roles[a + n : a + 2 * n, 1] = roles[a + 2 * n :, 2] = True
-        none = accounts.valid & np.zeros(a, bool)
-        marks = concat([none, of_pair, of_pair, found.reshape(n * k)])
-        mine = Groups([keys]).sum_each((marks.reshape(-1, 1) & roles).astype(int))[:a] > 0
-        columns = {"source": mine[:, 0], "between": mine[:, 1], "destination": mine[:, 2]}
-        return Findings(columns, shown=mine.any(axis=1))
+        kept = [counts, other, time, by_source, ends.place]
+        (valid, source, first, by_source, place), there, (destination, last) = ends.followed(
+            counts, [other, time], kept, k
+        )
+        follows = stack(there) & valid & (first <= stack(last)) & (stack(destination) != source)
+        source, place, *slots = placed(
+            by_source, [source, place, *destination, *(follows[i] for i in range(k))]
+        )
+        found = _often(source, slots[:k], slots[k:], parameters.min_between)
+        found = placed(place - n, [found[:, i] for i in range(k)])
+        of_pair = stack(found).any(axis=0)
+        *marks, is_source, is_between = ends.ordered(
+            [
+                *(concat([nothing, slot, of_accounts]) for slot in found),
+                concat([of_pair, nothing, of_accounts]),
+                concat([nothing, of_pair, of_accounts]),
+            ]
+        )
+        (reached,) = ends.given([ends.any_following(marks)])
+        (is_destination,) = ends.ordered([concat([nothing, reached[:n], of_accounts])])
+        roles = ends.given(any_up_to([is_source, is_between, is_destination], ends.same))
+        columns = {
+            name: role[2 * n :]
+            for name, role in zip(("source", "between", "destination"), roles, strict=True)
+        }
+        return Findings(columns, shown=columns["source"] | columns["between"] | columns["destination"])
 
     def pooled(
         self, parameters: Thresholds, tables: Mapping[PartyId, Tables]
@@ -120,6 +147,35 @@ class ScatterGather(ProgramPattern):
                     for account in accounts:
                         roles.setdefault((account,), [False] * 3)[i] = True
         return {account: (found[0], found[1], found[2]) for account, found in roles.items()}
+
+
+def _often(
+    source: SharedArray, destinations: Sequence[SharedArray], follows: Sequence[SharedArray], least: int
+) -> SharedArray:
+    """Return, shape (rows, slots), what follows with as many others of one source and one destination.
+
+    Rows of one source stand side by side, so a stable sort by destination alone puts them there within each destination.
+
+    Args:
+      source: of each row.
+      destinations, follows: of each row, by slot.
+    """
+    n, k = source.shape[0], len(destinations)
+    rows = n * k
+    there, whom = (stack(list(x), axis=1).reshape(rows) for x in (follows, destinations))
+    if rows < least:
+        return (there & False).reshape(n, k)
+    whose = stack([source] * k, axis=1).reshape(rows)
+    there, whom, whose, place = sort_by([~there, whom], [there, whom, whose, numbered(whom, int32)])
+    # Of sorted rows, all between two that are alike are like these.
+    ahead, upto = slice(least - 1, None), slice(0, rows - least + 1)
+    begins = there[ahead] & (whom[ahead] == whom[upto]) & (whose[ahead] == whose[upto])
+    found, width = concat([begins, there[: least - 1] & False]), 1
+    while width < least:
+        step = min(width, least - width)
+        found, width = found | earlier(found, step), width + step
+    (found,) = placed(place, [found])
+    return found.reshape(n, k)
 
 
 SCATTER_GATHER: Final = ScatterGather()

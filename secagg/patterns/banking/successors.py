@@ -1,14 +1,109 @@
-"""What follows a transfer: for each row, those rows that begin where it ends, up to a public number of them."""
+"""Transfers at the accounts where they begin and end, on shares: what follows each, and what is so of any at an account.
+
+One sort of all ends by account. Outgoing transfers of an account stand first in its run of rows, its incoming ones behind
+them, and other rows of the account last. The first incoming transfer reads the columns of the outgoing ones from the rows
+before it, as many as may follow. It hands them on to the other incoming ones (`mpc.tables.runs.handed_on`). So no transfer
+is compared with another, and columns move twice.
+
+Learns: nobody anything; how many transfers an account has does not show.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
-from secagg.mpc import concat, stack
-from secagg.mpc.arrays import SharedArray
-from secagg.patterns.groups import Groups
+from secagg.mpc import concat, int32, sort_by, stack
+from secagg.mpc.arrays import SharedArray, segments
+from secagg.mpc.arrays.handle import as_numbers
+from secagg.mpc.tables.runs import any_up_to, earlier, handed_on, later
+from secagg.mpc.tables.table import numbered
+
+
+class Ends:
+    """Both ends of transfers, in the order of accounts.
+
+    Arrays are *given*, outgoing ends before incoming ones before others, or *ordered* by account.
+
+    Args:
+      outgoing: the account that each following transfer leaves, shape (m,).
+      incoming: the account that each transfer goes to, shape (n,).
+      others: accounts of other rows.
+    """
+
+    def __init__(
+        self, outgoing: SharedArray, incoming: SharedArray, others: Sequence[SharedArray] = ()
+    ) -> None:
+        self.m, self.n = outgoing.shape[0], incoming.shape[0]
+        keys = concat([outgoing, incoming, *others])
+        places = np.arange(keys.shape[0])
+        goes = keys.engine.public(places < self.m)
+        comes = keys.engine.public((places >= self.m) & (places < self.m + self.n))
+        key, self.goes, self.comes, self.place = sort_by([keys], [keys, goes, comes, numbered(keys, int32)])
+        self.same = concat([keys.engine.public(np.zeros(1, bool)), key[1:] == key[:-1]])
+        (self._rank,) = segments.placed(self.place, [numbered(keys, int32)])
+
+    def ordered(self, columns: Sequence[SharedArray]) -> list[SharedArray]:
+        """Return given columns by account."""
+        return segments.placed(self._rank, columns)
+
+    def given(self, columns: Sequence[SharedArray]) -> list[SharedArray]:
+        """Return ordered columns as ends were given."""
+        return segments.placed(self.place, columns)
+
+    def numbers(self) -> SharedArray:
+        """Return the number of each ordered row's account, int32; equal for equal accounts and no others."""
+        return segments.running(as_numbers(~self.same, int32.bits))
+
+    @cached_property
+    def first(self) -> SharedArray:
+        """Which ordered rows are the first incoming end of an account."""
+        return self.comes & ~(self.same & earlier(self.comes))
+
+    def before(self, most: int) -> list[SharedArray]:
+        """Return for distances 1 to `most` whether the row so far before an ordered one is of its account."""
+        found = [self.same]
+        while (known := len(found)) < most:
+            found += [found[-1] & earlier(one, known) for one in found[: most - known]]
+        return found
+
+    def followed(
+        self, counts: SharedArray, columns: Sequence[SharedArray], kept: Sequence[SharedArray], most: int
+    ) -> tuple[list[SharedArray], list[SharedArray], list[list[SharedArray]]]:
+        """Return of each incoming end, in the order of accounts, what goes on from its account: up to `most` transfers.
+
+        Args:
+          counts: which outgoing ends count; but of an account with more than `most` outgoing ends none does.
+          columns: ordered, of the outgoing ends.
+          kept: ordered, of the incoming ends.
+
+        Returns:
+          the columns `kept`; for each of `most` slots whether a transfer follows; and of each column its `most` slots.
+        """
+        before = self.before(most + 1)
+        few = self.first & ~before[most]
+        slots = [few & before[i] & earlier(counts, i + 1) for i in range(most)]
+        slots += [earlier(column, i + 1) for column in columns for i in range(most)]
+        kept, slots = handed_on(self.comes, self.first, self.n, kept, slots)
+        there, *values = (slots[i : i + most] for i in range(0, len(slots), most))
+        return kept, there, values
+
+    def any_following(self, slots: Sequence[SharedArray]) -> SharedArray:
+        """Return which outgoing ends are set in their slot of any incoming end of their account; the way back of `followed`.
+
+        Args:
+          slots: ordered bools, of the incoming ends, False elsewhere.
+        """
+        backwards = any_up_to([x[::-1] for x in slots], later(self.same)[::-1])
+        found: SharedArray | None = None
+        for i, (one, there) in enumerate(zip(backwards, self.before(len(slots)), strict=True)):
+            mine = later(one[::-1] & self.first & there, i + 1)
+            found = mine if found is None else found ^ mine  # an end has one slot
+        if found is None:
+            raise ValueError("expected at least one slot")
+        return found
 
 
 def successors(
@@ -19,26 +114,23 @@ def successors(
     *,
     most: int,
 ) -> tuple[SharedArray, list[SharedArray]]:
-    """Return which successors each row has, and columns of them, shape (rows, most); nothing of keys with more than `most`.
+    """Return which successors each row has, and columns of them, shape (rows, most); none of keys with more than `most`.
 
     Args:
       ends: the key at which each row ends, shape (rows,).
       begins: the key at which each following row begins, shape (following,).
       valid: which following rows count.
-      columns: int64, of the following rows.
+      columns: of the following rows. Where nothing follows, what they hold is undefined.
     """
-    n, m = ends.shape[0], begins.shape[0]
-    groups = Groups([concat([begins, ends])])
-    counts = concat([valid, groups.engine.public(np.zeros(n, bool))])
-    mark = groups.sorted(counts).astype(int)
-    number = groups.sums(mark)
-    few = (number > 0) & (number <= most)
-    place = groups.place_in_group(mark)
-    chosen = (place.reshape(-1, 1) == np.arange(1, most + 1)) & (mark > 0).reshape(-1, 1)
-    nothing = groups.engine.public(np.zeros((n, len(columns)), np.int64))
-    values = groups.sorted(concat([stack(list(columns), axis=1), nothing]))
-    slots = [chosen.astype(int), *(chosen * values[:, i].reshape(-1, 1) for i in range(len(columns)))]
-    of_group = groups.sums(concat(slots, axis=1)) * few.reshape(-1, 1)
-    known = groups.unsorted(groups.spread(of_group))[m:]
-    parts = [known[:, i * most : (i + 1) * most] for i in range(len(columns) + 1)]
-    return parts[0] > 0, parts[1:]
+    both = Ends(begins, ends)
+    nothing = [begins.engine.public(np.zeros(both.n, np.int64), dtype=column.dtype) for column in columns]
+    counts, *ordered = both.ordered(
+        [
+            concat([valid, begins.engine.public(np.zeros(both.n, bool))]),
+            *(concat([column, none]) for column, none in zip(columns, nothing, strict=True)),
+        ]
+    )
+    (place,), there, values = both.followed(counts, ordered, [both.place], most)
+    rows = segments.placed(place - both.m, [*there, *(slot for each in values for slot in each)])
+    slots = [stack(rows[i : i + most], axis=1) for i in range(0, len(rows), most)]
+    return slots[0], slots[1:]
