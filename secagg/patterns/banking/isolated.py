@@ -17,13 +17,20 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 
 from secagg.errors import PlanError
-from secagg.mpc import concat, stack
+from secagg.mpc import concat, int32, sort_by
+from secagg.mpc.arrays import SharedArray
+from secagg.mpc.arrays.arithmetic import selected
+from secagg.mpc.arrays.handle import as_numbers
+from secagg.mpc.arrays.reductions import cumulative_sum
+from secagg.mpc.arrays.segments import differences, partition, placed, running
+from secagg.mpc.tables.runs import carried, earlier, later
+from secagg.mpc.tables.table import numbered
 from secagg.party import PartyId
 from secagg.patterns.banking import examples
+from secagg.patterns.banking.successors import Ends
 from secagg.patterns.banking.transfers import (
     INPUTS,
     Side,
@@ -32,11 +39,12 @@ from secagg.patterns.banking.transfers import (
     own_accounts,
     pooled_transfers,
 )
-from secagg.patterns.groups import Groups
 from secagg.patterns.joint_tables import Columns, JointTable
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Identifier, Integer, Schema
+
+_BAD: Final = 1 << 32  # more than there are accounts
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,29 +96,19 @@ class Isolated(ProgramPattern):
         pairs, accounts = tables["pairs"], tables["accounts"]
         n, slots = pairs.rows, 2 * (parameters.max_accounts - 1)
         real = pairs.valid & (pairs["sender"] != pairs["beneficiary"])
-        none = accounts.valid & np.zeros(accounts.rows, bool)
-        ends = concat([real, real, none])
         # Ends of payments come first within an account, so that those of one that counts stand in its first few rows.
-        keys = [concat([pairs["sender"], pairs["beneficiary"], accounts["account"]])]
-        groups = Groups(keys, [~ends])
-        marks = ~groups.within[0]
-        degree = groups.sums(marks)
-        nearby = groups.same_group(slots)
-        number, far = groups.places, groups.rows
-        for _ in range(parameters.max_accounts - 1):
-            mine = groups.unsorted(groups.spread(number))
-            across = groups.sorted(concat([mine[n : 2 * n], mine[:n], mine[2 * n :]]))
-            least = groups.least_nearby((across - far) * marks, nearby)
-            beside = groups.first_of(least) + far
-            number = number + (beside - number) * (beside < number)
-        mine = groups.unsorted(groups.spread(number))
-        leaves = (mine[:n] != mine[n : 2 * n]) & real
-        bad = groups.sums(groups.sorted(concat([leaves, leaves, none]))) + (degree > slots)
-        known = Groups([number]).sum_each(stack([bad * 0 + 1, bad], axis=1))
-        size = known[:, 0]
-        small = (size >= parameters.min_accounts) & (size <= parameters.max_accounts) & (known[:, 1] == 0)
-        found = groups.unsorted(groups.spread(size * small))[2 * n :]
-        return Findings({"accounts": found}, shown=found > 0)
+        given = concat([real, real, accounts.valid & False])
+        ends = Ends(pairs["sender"], pairs["beneficiary"], [accounts["account"]], behind=~given)
+        swapped = concat([ends.rank[n : 2 * n], ends.rank[:n], ends.rank[2 * n :]])
+        real, other_end = ends.ordered([given, swapped])
+        number = _least_around(ends, real, other_end, slots=slots, rounds=parameters.max_accounts - 1)
+        (number,) = carried(~ends.same, [number])
+        (beside,) = placed(other_end, [number])
+        far = ends.before(slots)[-1]  # an end that the search has not seen
+        size = _sizes(number, ~ends.same, ((beside != number) | far) & real)
+        found = ends.given([size])[0][2 * n :]
+        small = (found >= parameters.min_accounts) & (found <= parameters.max_accounts)
+        return Findings({"accounts": found * small}, shown=small)
 
     def pooled(self, parameters: Limits, tables: Mapping[PartyId, Tables]) -> dict[tuple[str], tuple[int]]:
         """Search components in the clear."""
@@ -133,6 +131,57 @@ class Isolated(ProgramPattern):
             if parameters.min_accounts <= len(component) <= parameters.max_accounts:
                 found |= {(account,): (len(component),) for account in component}
         return found
+
+
+def _least_around(
+    ends: Ends, real: SharedArray, other_end: SharedArray, *, slots: int, rounds: int
+) -> SharedArray:
+    """Return, in the first row of each account of few rows, the least number of accounts within so many payments.
+
+    A row holds the number of its account as it was in the round before. Only the first `slots` rows of an account take part.
+
+    Args:
+      real: which rows are ends of payments.
+      other_end: where the other end of each stands.
+    """
+    number, before = ends.numbers(), ends.before(slots)
+    distances = [1 << i for i in range(slots.bit_length()) if 1 << i < slots]
+    # Rows at least `by` behind the first of their account, and not twice as far.
+    behind = {
+        by: as_numbers(
+            before[by - 1] & ~before[2 * by - 1] if 2 * by <= slots else before[by - 1], int32.bits
+        )
+        for by in distances
+    }
+    for _ in range(rounds):
+        (beside,) = placed(other_end, [number])
+        number = number + selected((beside < number) & real, beside - number)
+        for by in distances:  # to the first row from those behind it
+            there, near = later(number, by), later(before[by - 1], by)
+            number = number + selected((there < number) & near, there - number)
+        for by in distances:  # and back: rows that are nearer than `by` to the first hold what it does
+            number = number + behind[by] * (earlier(number, by) - number)
+    return number
+
+
+def _sizes(number: SharedArray, is_first: SharedArray, bad: SharedArray) -> SharedArray:
+    """Return of each row how many accounts have its number, and a large number if a row of that number is bad.
+
+    Args:
+      number: of each row's account.
+      is_first: which row is the first of its account.
+    """
+    counted = as_numbers(is_first) + _BAD * as_numbers(bad)
+    number, counted, place = sort_by([number], [number, counted, numbered(number, int32)])
+    goes_on = concat([is_first[:1] & False, number[1:] == number[:-1]])
+    total = cumulative_sum(counted)
+    everything = total[-1:]
+    position, begins, before = partition([goes_on], [numbered(number, int32), ~goes_on, total - counted])
+    # Behind the last set stands everything, as if another one began there.
+    until = everything + selected(begins, before - everything)
+    size = concat([until[1:], everything]) - until
+    (steps,) = placed(position, [selected(begins, differences(size))])
+    return placed(place, [running(steps)])[0]
 
 
 ISOLATED: Final = Isolated()

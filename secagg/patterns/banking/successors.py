@@ -25,29 +25,37 @@ from secagg.mpc.tables.table import numbered
 class Ends:
     """Both ends of transfers, in the order of accounts.
 
-    Arrays are *given*, outgoing ends before incoming ones before others, or *ordered* by account.
+    Arrays are *given*, outgoing ends before incoming ones before others, or *ordered* by account. `place` says where a row
+    that is ordered was given, `rank` where one that was given is ordered.
 
     Args:
       outgoing: the account that each following transfer leaves, shape (m,).
       incoming: the account that each transfer goes to, shape (n,).
       others: accounts of other rows.
+      behind: which rows stand behind all others of their account; None for none.
     """
 
     def __init__(
-        self, outgoing: SharedArray, incoming: SharedArray, others: Sequence[SharedArray] = ()
+        self,
+        outgoing: SharedArray,
+        incoming: SharedArray,
+        others: Sequence[SharedArray] = (),
+        behind: SharedArray | None = None,
     ) -> None:
         self.m, self.n = outgoing.shape[0], incoming.shape[0]
         keys = concat([outgoing, incoming, *others])
         places = np.arange(keys.shape[0])
         goes = keys.engine.public(places < self.m)
         comes = keys.engine.public((places >= self.m) & (places < self.m + self.n))
-        key, self.goes, self.comes, self.place = sort_by([keys], [keys, goes, comes, numbered(keys, int32)])
+        key, self.goes, self.comes, self.place = sort_by(
+            [keys] if behind is None else [keys, behind], [keys, goes, comes, numbered(keys, int32)]
+        )
         self.same = concat([keys.engine.public(np.zeros(1, bool)), key[1:] == key[:-1]])
-        (self._rank,) = segments.placed(self.place, [numbered(keys, int32)])
+        (self.rank,) = segments.placed(self.place, [numbered(keys, int32)])
 
     def ordered(self, columns: Sequence[SharedArray]) -> list[SharedArray]:
         """Return given columns by account."""
-        return segments.placed(self._rank, columns)
+        return segments.placed(self.rank, columns)
 
     def given(self, columns: Sequence[SharedArray]) -> list[SharedArray]:
         """Return ordered columns as ends were given."""
