@@ -84,6 +84,10 @@ def test_cox_s_model_of_all_hospitals_with_padded_rows():
     assert [row[1] is None for row in found] == [False, False, True]
     few = COX.Parameters(covariates=names, iterations=1, min_patients=int(EVENT.sum()) + 1)
     assert compared(COX, few, tables) == []
+    unfinished = COX.Parameters(covariates=names, iterations=2)
+    outcome = played(COX, unfinished, tables, HOSPITALS[:3])
+    assert set(outcome.errors) == set(HOSPITALS)
+    assert all("has not converged" in str(error) for error in outcome.errors.values())
 
 
 OUTCOMES = {

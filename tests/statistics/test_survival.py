@@ -140,7 +140,7 @@ def fitted(ties, valid=None, iterations=6):
             iterations=iterations,
             valid=None if valid is None else shared(engine, valid, bool),
         )
-        return model.coef_, model.std_errors_, model.last_step_, model.rank_
+        return model.coef_, model.std_errors_, model.last_step_, model.rank_, model.converged_
 
     return opened(program), x[kept], ROWS["week"].to_numpy()[kept], (ROWS["arrest"] == 1).to_numpy()[kept]
 
@@ -153,21 +153,50 @@ def test_a_curve_with_its_variance_tells_how_many_were_at_risk():
 
 
 def test_cox_s_model_with_efron_s_ties_is_lifelines():
-    (coef, errors, last_step, rank), x, week, arrest = fitted("efron")
+    (coef, errors, last_step, rank, converged), x, week, arrest = fitted("efron")
     frame = pd.DataFrame(x).assign(week=week, arrest=arrest)
     reference = CoxPHFitter().fit(frame, "week", "arrest", fit_options={"precision": 1e-12})
     assert np.allclose(coef, reference.params_, rtol=0, atol=1e-6)
     assert np.allclose(errors, reference.standard_errors_, rtol=0, atol=1e-6)
     assert last_step < 1e-5
+    assert converged
     assert rank == 3
+    assert not fitted("efron", iterations=2)[0][-1]
 
 
 def test_rows_that_do_not_count_change_nothing_in_cox_s_model_with_breslow_s_ties():
     valid = np.arange(len(ROWS)) % 3 > 0
-    (coef, errors, _, _), x, week, arrest = fitted("breslow", valid, iterations=8)
+    (coef, errors, *_), x, week, arrest = fitted("breslow", valid, iterations=8)
     b, standard_errors = plain_cox(x, week, arrest, "breslow")
     assert np.allclose(coef, b, rtol=0, atol=1e-6)
     assert np.allclose(errors, standard_errors, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("iterations", [8, 30])
+@pytest.mark.parametrize(
+    "separated", ["all events in one arm", "time by the covariate", "one patient far away"]
+)
+def test_a_likelihood_without_a_maximum_is_never_said_to_have_converged(separated, iterations):
+    """The coefficients grow with the iterations, so whatever was reported would be wrong."""
+    rng = np.random.default_rng(3)
+    other, time, event = rng.normal(size=60), rng.integers(1, 40, 60), rng.random(60) < 0.7
+    arm = rng.random(60) < 0.5
+    if separated == "all events in one arm":
+        event &= arm
+    elif separated == "time by the covariate":
+        time, event, arm = np.arange(60), np.ones(60, bool), -np.arange(60) / 60
+    else:
+        arm = np.zeros(60)
+        arm[np.flatnonzero(event)[np.argmin(time[event])]] = 1
+        time[arm == 1] = 0
+
+    def program(engine):
+        x = shared(engine, np.column_stack([arm, other]).astype(float), mpc.fixed(16))
+        model = cox(x, shared(engine, time), shared(engine, event, bool), iterations=iterations)
+        return [model.converged_]
+
+    (converged,) = opened(program)
+    assert not converged
 
 
 def test_cox_s_model_refuses_other_ties_and_shapes():

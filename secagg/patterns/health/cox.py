@@ -4,8 +4,9 @@ A patient is a row of the table `patients`, and has each agreed covariate in the
 sorted in secret. A patient who is in the tables of two hospitals counts twice.
 
 Learns: the recipients, if `min_patients` patients have the event, for each covariate its coefficient and standard error,
-NULL where others determine it or it hardly varies, and whether Newton's method has converged (`last_step` below 1e-5). No
-intermediate coefficients, no risk sets, no row counts but the announced ones.
+NULL where others determine it or it hardly varies, and the last step of Newton's method. No intermediate coefficients, no
+risk sets, no row counts but the announced ones. All parties learn if the method has not converged, as where a covariate
+separates those with the event and the likelihood has no maximum; then nothing else is told.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ class CoxModel(ProgramPattern):
         "step of Newton's method; the p-value follows from the first two"
     )
 
+    refusals = (
+        "Newton's method has not converged: it needs more iterations, or a covariate separates those with the event",
+    )
+
     def check(self, parameters: Model, terms: Terms) -> None:
         """Raise `PlanError` for what cannot be computed with."""
         check_names("covariates", parameters.covariates, most=32)
@@ -109,7 +114,8 @@ class CoxModel(ProgramPattern):
                 "standard_error": model.std_errors_ * released,
                 "last_step": (model.last_step_ * released).reshape(1),
                 "released": released.reshape(1),
-            }
+            },
+            refused={self.refusals[0]: released & ~model.converged_},
         )
 
     def from_opened(self, parameters: Model, columns: Sequence[Any]) -> Sequence[Any]:
