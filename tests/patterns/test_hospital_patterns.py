@@ -252,6 +252,96 @@ def test_small_cells_are_not_told_and_then_neither_is_a_test():
         CROSSTAB.check(CROSSTAB.Parameters(tell="exact"), terms_of(HOSPITALS, COMPUTING))
 
 
+def _twice(tables, table, changed):
+    """Return tables in which oak also has fir's and some of elm's patients, with other facts; and which are the first."""
+    elm, fir = tables["elm"][table], tables["fir"][table]
+    more = {
+        name: np.concatenate([column, elm[name][:5], fir[name]])
+        for name, column in tables["oak"][table].items()
+    }
+    n = len(more["patient"])
+    for name, value in changed.items():
+        more[name][n - 5 - len(fir["patient"]) :] = value
+    return {**tables, "oak": {**tables["oak"], table: more}}
+
+
+MARKERS = split(
+    [f"p{i}" for i in range(len(AGE))],
+    AGE % 2 == 0,
+    EVENT,
+    table="patients",
+    names=("patient", "first", "second"),
+)
+MEASURED = split(
+    [f"p{i}" for i in range(len(AGE))],
+    np.array(["old" if a > 27 else "young" for a in AGE], object),
+    AGE * 10**6,
+    table="measurements",
+    names=("patient", "arm", "value"),
+)
+AS_ONCE = {
+    SURVIVAL: (TABLES, "patients", {"time": 1, "event": True}, {"arms": ARMS, "times": (10, 52), "last_time": 52}),
+    LOGRANK: (TABLES, "patients", {"time": 1, "event": True}, {"arms": ARMS, "last_time": 52}),
+    MARKER_COOCCURRENCE: (MARKERS, "patients", {"first": True, "second": True}, {"tell": "strength"}),
+    DESCRIBE: (MEASURED, "measurements", {"value": 90 * 10**6, "arm": "old"},
+               {"arms": ("old", "young"), "high": 100, "decimals": 0, "min_patients": 6}),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", AS_ONCE, ids=lambda pattern: pattern.name)
+def test_a_patient_of_several_hospitals_counts_once_as_the_first_has_it(pattern):
+    tables, table, changed, parameters = AS_ONCE[pattern]
+    again = _twice(tables, table, changed)
+    once = compared(pattern, pattern.Parameters(**parameters, once=True), again)
+    single = pattern.reference(pattern.Parameters(**parameters), terms_of(HOSPITALS, COMPUTING), tables)[
+        "elm"
+    ]
+    assert largest_difference(once, single) < 1e-6
+    several = pattern.reference(pattern.Parameters(**parameters), terms_of(HOSPITALS, COMPUTING), again)[
+        "elm"
+    ]
+    assert largest_difference(several, single) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", [CORRELATION, COX], ids=lambda pattern: pattern.name)
+def test_the_covariates_of_a_patient_of_several_hospitals_count_once(pattern):
+    names, x = ("age", "prio"), ROSSI[["age", "prio"]].to_numpy(float)
+    tables = with_covariates(ROSSI["week"], EVENT, x, names, AT)
+    moved = {name: {**own, "covariates": dict(own["covariates"])} for name, own in tables.items()}
+    again = _twice(moved, "patients", {"time": 1, "event": True})
+    added = with_covariates(ROSSI["week"], EVENT, x[:, ::-1], names, AT)
+    for name in ("patient", "covariate", "value"):
+        parts_of = [tables["oak"], *({"covariates": added[n]["covariates"]} for n in ("elm", "fir"))]
+        again["oak"]["covariates"][name] = np.concatenate([own["covariates"][name] for own in parts_of])
+    if pattern is CORRELATION:
+        for both in (tables, again):
+            for name, own in both.items():
+                both[name] = {**own, "patients": {"patient": own["patients"]["patient"]}}
+        parameters = {"covariates": names, "low": (0, 0), "high": (60, 60)}
+    else:
+        parameters = {"covariates": names}
+    once = compared(pattern, pattern.Parameters(**parameters, once=True), again)
+    single = pattern.reference(pattern.Parameters(**parameters), terms_of(HOSPITALS, COMPUTING), tables)[
+        "elm"
+    ]
+    assert largest_difference([row[:4] for row in once], [row[:4] for row in single]) < 1e-6
+
+
+def test_a_carrier_at_several_hospitals_counts_once_for_each_variant():
+    elm = {"patient": strings("abcab"), "variant": strings(["rs1", "rs1", "rs2", "rs2", "rs1"])}
+    oak = {"patient": strings("abd"), "variant": strings(["rs1", "rs3", "rs3"])}
+    nobody = {name: column[:0] for name, column in elm.items()}
+    tables = {n: {"carriers": own} for n, own in {"elm": elm, "fir": nobody, "oak": oak}.items()}
+    parameters = {"variants": ("rs1", "rs2", "rs3"), "min_carriers": 2}
+    hospitals = ("elm", "fir", "oak")
+    once = compared(RARE_VARIANT, RARE_VARIANT.Parameters(**parameters, once=True), tables, hospitals)
+    assert once == [("rs1", 2), ("rs2", 2), ("rs3", 2)]
+    several = compared(RARE_VARIANT, RARE_VARIANT.Parameters(**parameters), tables, hospitals)
+    assert several == [("rs1", 3), ("rs2", 2), ("rs3", 2)]
+
+
 @pytest.mark.parametrize("once", [True, False])
 def test_a_patient_at_several_hospitals_counts_once_if_so_agreed(once):
     tables = {

@@ -1,7 +1,8 @@
 """Correlation: how measurements of patients of all hospitals go together, as Pearson's correlation of each two of them.
 
 Each hospital adds up its own rows and their products, moved into -1..1 by public ranges. Only these sums are shared. A
-patient who is in the tables of two hospitals counts twice.
+patient who is in the tables of two hospitals counts twice. With `once`, a row a patient is shared, with measurements
+rounded to 2**-21 of their range, and each patient counts once, as the first of the hospitals in the job's order has it.
 
 Learns: the recipients, the correlation of each two measurements and the number of patients, if there are at least
 `min_patients`. The p-value follows from both. No mean, and no variance but which measurements vary too little: their
@@ -20,17 +21,22 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from secagg.errors import PlanError
-from secagg.mpc import int64
+from secagg.mpc import int64, stack
+from secagg.mpc.arrays.handle import rescaled
+from secagg.mpc.arrays.linalg import matrix_product
 from secagg.party import PartyId
 from secagg.patterns.health import examples
 from secagg.patterns.health.agreed_names import PROBABILITY_OR_NULL, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.covariates import COVARIATES, LARGEST, wide
+from secagg.patterns.health.once import first_of, first_rows
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
 from secagg.query.schema import Identifier, Integer, Schema
 from secagg.statistics.moments import NARROW, correlation, correlation_test, moved_sums
-from secagg.statistics.ratios import MOST
+from secagg.statistics.ratios import FINEST, MOST
+
+_FRAC_BITS: Final = 20  # of a measurement on shares: the products of MOST rows add up to less than 2**60
 
 
 class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +46,7 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     low: tuple[float, ...] = (0, 0)
     high: tuple[float, ...] = (250, 250)
     min_patients: Annotated[int, Meta(ge=3)] = 10
+    once: bool = False
 
 
 def check_ranges(covariates: Sequence[str], low: Sequence[float], high: Sequence[float]) -> None:
@@ -82,13 +89,22 @@ class Correlation(ProgramPattern):
         check_ranges(parameters.covariates, parameters.low, parameters.high)
         super().check(parameters, terms)
 
-    def shared(self, parameters: Ranges) -> Mapping[str, Columns]:  # noqa: ARG002
-        """Return what is shared: sums."""
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest number of patients of one hospital."""
+        return min(super().row_limit(terms), MOST // len(terms.input_parties))
+
+    def shared(self, parameters: Ranges) -> Mapping[str, Columns]:
+        """Return what is shared: sums, or the measurements of each patient."""
+        if parameters.once:
+            moved = {f"x{i}": Number(-1, 1, _FRAC_BITS) for i in range(len(parameters.covariates))}
+            return {"patients": {"patient": Identifier(), **moved}}
         real = Number(-MOST, MOST, 30)
         return {"sums": {"sum": real}, "products": {"product": real}, "rows": {"number": Number(0, MOST)}}
 
     def sizes(self, parameters: Ranges) -> Mapping[str, int]:
         """Return the number of sums."""
+        if parameters.once:
+            return {}
         p = len(parameters.covariates)
         return {"sums": p, "products": p * p, "rows": 1}
 
@@ -96,6 +112,11 @@ class Correlation(ProgramPattern):
         """Add up a hospital's own rows."""
         x = _rows(parameters, tables)
         sums, products, n = moved_sums(x, parameters.low, parameters.high)
+        if parameters.once:
+            low, high = np.array(parameters.low), np.array(parameters.high)
+            columns = ((2 * x - low - high) / (high - low)).T
+            moved = {f"x{i}": column for i, column in enumerate(columns)}
+            return {"patients": {"patient": tables["patients"]["patient"], **moved}}
         return {
             "sums": {"sum": sums},
             "products": {"product": products.reshape(-1)},
@@ -104,10 +125,18 @@ class Correlation(ProgramPattern):
 
     def program(self, parameters: Ranges, tables: Mapping[str, JointTable]) -> Findings:
         """Correlate."""
-        p, hospitals = len(parameters.covariates), len(tables["rows"].owners)
-        n = tables["rows"]["number"].sum()
-        sums = tables["sums"]["sum"].reshape((hospitals, p)).sum(axis=0)
-        products = tables["products"]["product"].reshape((hospitals, p, p)).sum(axis=0)
+        p = len(parameters.covariates)
+        if parameters.once:
+            rows = tables["patients"]
+            counted = first_rows(rows, "patient").astype(int64)
+            x = stack([rows[f"x{i}"] for i in range(p)], axis=1) * counted.reshape(-1, 1)
+            n, sums = counted.sum(), rescaled(x.sum(axis=0), FINEST)
+            products = matrix_product(x.T, x, FINEST)
+        else:
+            hospitals = len(tables["rows"].owners)
+            n = tables["rows"]["number"].sum()
+            sums = tables["sums"]["sum"].reshape((hospitals, p)).sum(axis=0)
+            products = tables["products"]["product"].reshape((hospitals, p, p)).sum(axis=0)
         found = correlation(sums, products, n)
         above = np.triu_indices(p, 1)
         released = n >= parameters.min_patients
@@ -128,6 +157,8 @@ class Correlation(ProgramPattern):
     def pooled(self, parameters: Ranges, tables: Mapping[PartyId, Tables]) -> list[tuple[Any, ...]]:
         """Correlate the pooled rows with numpy."""
         x = np.concatenate([_rows(parameters, own) for own in tables.values()])
+        if parameters.once:
+            x = x[np.concatenate(first_of(tables, "patients"))]
         if len(x) < parameters.min_patients:
             return []
         distance = x - x.mean(axis=0)

@@ -1,7 +1,8 @@
 """Cox: what covariates do to the hazard of patients at all hospitals, by Cox's proportional hazards model.
 
 A patient is a row of the table `patients`, and has each agreed covariate in the table `covariates`. The rows are shared, and
-sorted in secret. A patient who is in the tables of two hospitals counts twice.
+sorted in secret. A patient who is in the tables of two hospitals counts twice. With `once`, each patient counts once, as the
+first of the hospitals in the job's order has it.
 
 Learns: the recipients, if `min_patients` patients have the event, for each covariate its coefficient and standard error,
 NULL where others determine it or it hardly varies, and the last step of Newton's method. No intermediate coefficients, no
@@ -24,6 +25,7 @@ from secagg.party import PartyId
 from secagg.patterns.health import examples, reference
 from secagg.patterns.health.agreed_names import PROBABILITY_OR_NULL, STATISTIC, STATISTIC_OR_NULL, check_names
 from secagg.patterns.health.covariates import COVARIATES, LARGEST, wide
+from secagg.patterns.health.once import first_of, first_rows
 from secagg.patterns.joint_tables import Columns, Flag, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -42,6 +44,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ties: Literal["efron", "breslow"] = "efron"
     iterations: Annotated[int, Meta(ge=1, le=30)] = 8
     min_patients: Annotated[int, Meta(ge=1)] = 10
+    once: bool = False
 
 
 class CoxModel(ProgramPattern):
@@ -83,14 +86,16 @@ class CoxModel(ProgramPattern):
     def shared(self, parameters: Model) -> Mapping[str, Columns]:
         """Return what is shared: a row a patient."""
         values = {f"x{i}": Number(-LARGEST, LARGEST, _FRAC_BITS) for i in range(len(parameters.covariates))}
-        return {"patients": {"time": Integer(0, LARGEST_TIME), "event": Flag(), **values}}
+        who: Columns = {"patient": Identifier()} if parameters.once else {}
+        return {"patients": {**who, "time": Integer(0, LARGEST_TIME), "event": Flag(), **values}}
 
     def local(self, parameters: Model, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
         """Bring a patient's covariates into one row."""
         own = tables["patients"]
         x = wide(parameters.covariates, own["patient"], tables["covariates"])
         columns = {f"x{i}": x[:, i] for i in range(x.shape[1])}
-        return {"patients": {"time": own["time"], "event": own["event"], **columns}}
+        who = {"patient": own["patient"]} if parameters.once else {}
+        return {"patients": {**who, "time": own["time"], "event": own["event"], **columns}}
 
     def program(self, parameters: Model, tables: Mapping[str, JointTable]) -> Findings:
         """Fit the model."""
@@ -98,6 +103,7 @@ class CoxModel(ProgramPattern):
         p = len(parameters.covariates)
         if rows.rows <= p + 1:
             raise PlanError(f"{rows.rows} patients are too few for {p} covariates; name fewer covariates")
+        counted = first_rows(rows, "patient") if parameters.once else rows.valid
         x = stack([rows[f"x{i}"] for i in range(p)], axis=1)
         model = cox(
             x,
@@ -105,9 +111,9 @@ class CoxModel(ProgramPattern):
             rows["event"],
             ties=parameters.ties,
             iterations=parameters.iterations,
-            valid=rows.valid,
+            valid=counted,
         )
-        released = (rows["event"] & rows.valid).astype(int64).sum() >= parameters.min_patients
+        released = (rows["event"] & counted).astype(int64).sum() >= parameters.min_patients
         return Findings(
             {
                 "coefficient": model.coef_ * released,
@@ -131,6 +137,9 @@ class CoxModel(ProgramPattern):
             [np.column_stack([t[f"x{i}"] for i in range(len(parameters.covariates))]) for t in own]
         )
         time, event = (np.concatenate([t[name] for t in own]) for name in ("time", "event"))
+        if parameters.once:
+            first = np.concatenate(first_of(tables, "patients"))
+            x, time, event = x[first], time[first], event[first]
         if event.sum() < parameters.min_patients:
             return []
         x = np.rint(x * 2.0**_FRAC_BITS) / 2.0**_FRAC_BITS

@@ -23,12 +23,12 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from secagg.errors import DataError, PlanError, RangeError
+from secagg.errors import DataError, PlanError
 from secagg.mpc import int64
 from secagg.party import PartyId
-from secagg.patterns.groups import Groups
 from secagg.patterns.health import examples
 from secagg.patterns.health.agreed_names import STATISTIC, check_names, places
+from secagg.patterns.health.once import check_number, counts_once
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -45,7 +45,6 @@ from secagg.statistics.exact import MOST_EXACT, fisher_p_value
 from secagg.statistics.log_rank import p_value
 from secagg.statistics.ratios import MOST
 
-_MOST_CELLS_ONCE: Final = 256  # each patient is compared with each cell
 _FISHER: Final = "Fisher's p-value"
 
 
@@ -103,8 +102,6 @@ class Crosstab(ProgramPattern):
                 f"expected at most {MOST_CELLS} cells, and {MOST} patients of all hospitals together; name fewer values, or "
                 "lower max_patients"
             )
-        if parameters.once and self._cells(parameters) > _MOST_CELLS_ONCE:
-            raise PlanError(f"with once, expected at most {_MOST_CELLS_ONCE} cells; name fewer values")
         super().check(parameters, terms)
 
     def row_limit(self, terms: Terms) -> int:
@@ -130,11 +127,7 @@ class Crosstab(ProgramPattern):
         patients, columns = places_by_axis(parameters.axes, tables["facts"])
         sizes = [len(values) for values in parameters.axes.values()]
         if parameters.once:
-            if len(patients) > parameters.max_patients:
-                raise RangeError(
-                    f"{len(patients)} patients are more than max_patients, which is {parameters.max_patients}; agree with "
-                    "the other parties on a larger one"
-                )
+            check_number(len(patients), parameters.max_patients)
             names = np.array([*patients, None], object)[:-1]
             cell = np.ravel_multi_index(tuple(columns), tuple(sizes)) if patients else np.zeros(0, np.int64)
             return {"patients": {"patient": names, "cell": cell}}
@@ -146,11 +139,7 @@ class Crosstab(ProgramPattern):
         sizes = [len(values) for values in parameters.axes.values()]
         most = parameters.max_patients * len(rows.owners)
         if parameters.once:
-            # The stable sort leaves the rows of a patient in the order of the hospitals.
-            groups = Groups([rows["patient"]])
-            counted = groups.unsorted(groups.first) & rows.valid
-            each = (rows["cell"].reshape(-1, 1) == np.arange(math.prod(sizes))) & counted.reshape(-1, 1)
-            counts = each.sum(axis=0).reshape(tuple(sizes))
+            counts = counts_once(rows, "cell", math.prod(sizes), "patient").reshape(tuple(sizes))
         else:
             counts = rows["patients"].reshape((len(rows.owners), *sizes)).sum(axis=0)
         if parameters.tell == "test":

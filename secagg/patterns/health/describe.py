@@ -2,7 +2,9 @@
 
 Each hospital adds up its own rows alone. Sums of whole units and of their squares are exact. Quantiles are found on shares,
 on the public grid of values: a quantile is the first value that the agreed share of a group's rows reaches (numpy's
-"inverted_cdf"), so it is somebody's value. A patient who is in the tables of two hospitals counts twice.
+"inverted_cdf"), so it is somebody's value. A patient who is in the tables of two hospitals counts twice. With `once`, a row
+a patient is shared, and each patient has one value: its first one at the first of the hospitals in the job's order that has
+any.
 
 Learns: the recipients, of each group of at least `min_patients` patients, the number, the mean and the variance; and each
 quantile that has at least `min_patients` rows on either side. The interval follows from the first three.
@@ -10,6 +12,7 @@ quantile that has at least `min_patients` rows on either side. The interval foll
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -20,10 +23,12 @@ from numpy.typing import NDArray
 
 from secagg.errors import DataError, PlanError
 from secagg.mpc import int64
+from secagg.mpc.arrays import SharedArray
 from secagg.party import PartyId
 from secagg.patterns.health import examples
 from secagg.patterns.health.agreed_names import STATISTIC, check_names, places
 from secagg.patterns.health.covariates import LARGEST, VALUE
+from secagg.patterns.health.once import counts_once, first_of
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -32,6 +37,7 @@ from secagg.statistics.moments import (
     MOST_VALUES,
     group_sums,
     mean_and_variance,
+    middle,
     quantiles,
     value_counts,
 )
@@ -50,11 +56,18 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
     min_patients: Annotated[int, Meta(ge=2)] = 5
+    once: bool = False
 
     @property
     def units(self) -> tuple[int, int]:
         """The range in units of 10**-decimals."""
         return self.low * 10**self.decimals, self.high * 10**self.decimals
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many groups and values there are."""
+        low, high = self.units
+        return len(self.arms), high - low + 1
 
 
 class Describe(ProgramPattern):
@@ -88,8 +101,14 @@ class Describe(ProgramPattern):
             )
         super().check(parameters, terms)
 
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest number of patients of one hospital."""
+        return min(super().row_limit(terms), MOST // len(terms.input_parties))
+
     def shared(self, parameters: Description) -> Mapping[str, Columns]:
-        """Return what is shared: sums, and counts by value where quantiles are wanted."""
+        """Return what is shared: sums, and counts by value where quantiles are wanted; or a row a patient."""
+        if parameters.once:
+            return {"patients": {"patient": Identifier(), "cell": Number(0, math.prod(parameters.grid) - 1)}}
         low, high = parameters.units
         width = high - low
         count = Number(0, MOST)
@@ -102,9 +121,10 @@ class Describe(ProgramPattern):
 
     def sizes(self, parameters: Description) -> Mapping[str, int]:
         """Return the number of groups, and of values."""
-        low, high = parameters.units
-        arms = len(parameters.arms)
-        return {"sums": arms} | ({"values": arms * (high - low + 1)} if parameters.quantiles else {})
+        if parameters.once:
+            return {}
+        values = {"values": math.prod(parameters.grid)} if parameters.quantiles else {}
+        return {"sums": len(parameters.arms)} | values
 
     def local(self, parameters: Description, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
         """Add up a hospital's own rows."""
@@ -112,6 +132,9 @@ class Describe(ProgramPattern):
         low, high = parameters.units
         arms = len(parameters.arms)
         sums = group_sums(value, group, groups=arms, low=low, high=high)
+        if parameters.once:
+            cell = np.ravel_multi_index((group, value - low), parameters.grid)
+            return {"patients": {"patient": tables["measurements"]["patient"], "cell": cell}}
         found = {"sums": {"number": sums[:, 0], "sum": sums[:, 1], "squares": sums[:, 2]}}
         if parameters.quantiles:
             counts = value_counts(value, group, groups=arms, low=low, high=high)
@@ -120,20 +143,34 @@ class Describe(ProgramPattern):
 
     def program(self, parameters: Description, tables: Mapping[str, JointTable]) -> Findings:
         """Add up, find quantiles, and keep what groups are too small for."""
-        sums, arms = tables["sums"], len(parameters.arms)
-        hospitals = len(sums.owners)
-        total = {name: sums[name].reshape((hospitals, arms)).sum(axis=0) for name in sums.columns}
+        total, counts = self._totals(parameters, tables)
         released = total["number"] >= parameters.min_patients
         found = {name: column * released.astype(int64) for name, column in total.items()} | {
             "released": released
         }
         if parameters.quantiles:
-            counts = tables["values"]["count"].reshape((hospitals, arms, -1)).sum(axis=0)
             values, enough = quantiles(
                 counts, parameters.quantiles, low=parameters.units[0], smallest=parameters.min_patients
             )
             found |= {"quantiles": values * enough.astype(int64), "enough": enough}
         return Findings(found)
+
+    def _totals(
+        self, parameters: Description, tables: Mapping[str, JointTable]
+    ) -> tuple[dict[str, SharedArray], SharedArray]:
+        """Return number, sum and squares of each group, and how many have each value if anybody asks."""
+        if parameters.once:
+            low, high = parameters.units
+            cells = math.prod(parameters.grid)
+            counts = counts_once(tables["patients"], "cell", cells, "patient").reshape(parameters.grid)
+            distance = np.arange(low, high + 1) - middle(low, high)
+            names = ("number", "sum", "squares")
+            return {name: (counts * distance**i).sum(axis=1) for i, name in enumerate(names)}, counts
+        sums, arms = tables["sums"], len(parameters.arms)
+        hospitals = len(sums.owners)
+        total = {name: sums[name].reshape((hospitals, arms)).sum(axis=0) for name in sums.columns}
+        counts = tables["values"]["count"] if parameters.quantiles else sums["number"]
+        return total, counts.reshape((hospitals, arms, -1)).sum(axis=0)
 
     def from_opened(self, parameters: Description, columns: Sequence[Any]) -> Sequence[Any]:
         """Make means and variances of sums."""
@@ -146,6 +183,9 @@ class Describe(ProgramPattern):
             np.concatenate(part)
             for part in zip(*(_values(parameters, t["measurements"]) for t in tables.values()), strict=True)
         )
+        if parameters.once:
+            first = np.concatenate(first_of(tables, "measurements"))
+            value, group = value[first], group[first]
         rows = []
         for g, arm in enumerate(parameters.arms):
             own = value[group == g] / 10.0**parameters.decimals

@@ -1,7 +1,7 @@
 """Log-rank: whether groups of patients at all hospitals have different survival curves.
 
 What hospitals share is what they share for `survival`: counts by group and time. A patient who is in the tables of two
-hospitals counts twice.
+hospitals counts twice, and with `once` once.
 
 Learns: the recipients, if no group has fewer than `min_patients` patients but those that have none, the test's statistic,
 its degrees of freedom, which are the groups with patients at risk less one, and the p-value that follows from both. Neither
@@ -52,9 +52,9 @@ class LogRank(CountsByTime):
 
     def program(self, parameters: Groups, tables: Mapping[str, JointTable]) -> Findings:
         """Work out the test."""
-        counts = tables["counts"]
-        most = parameters.max_patients * len(counts.owners)
-        events, leaving = self.summed_up(parameters, counts)
+        (table,) = tables.values()
+        most = table.rows if parameters.once else parameters.max_patients * len(table.owners)
+        events, leaving = self.summed_up(parameters, tables)
         found = logrank(events, leaving, most=most)
         patients = leaving.sum(axis=1)
         return Findings(

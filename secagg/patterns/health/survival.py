@@ -2,7 +2,8 @@
 
 Each hospital counts in its own rows how many patients of a group have the event at each time, and how many leave. Only
 these counts are shared, on the grid of times 0 to `last_time`; so the cost does not grow with the patients, and no row
-count is announced. A patient who is in the tables of two hospitals counts twice.
+count is announced. A patient who is in the tables of two hospitals counts twice. With `once`, a row a patient is shared, and
+each patient counts once, as the first of the hospitals in the job's order has it.
 
 Learns: the recipients, for each group and each of `times`, the curve and its interval, where at least `min_at_risk` are
 still at risk. No count; but a curve and its variance tell how many were at risk where events between two times came at once.
@@ -10,6 +11,7 @@ still at risk. No count; but a curve and its variance tell how many were at risk
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -21,6 +23,7 @@ from secagg.errors import PlanError
 from secagg.party import PartyId
 from secagg.patterns.health import examples, reference
 from secagg.patterns.health.agreed_names import PROBABILITY, check_names, places
+from secagg.patterns.health.once import check_number, counts_once, first_of
 from secagg.patterns.joint_tables import Columns, JointTable, Number, python_value
 from secagg.patterns.pattern import Tables, Terms
 from secagg.patterns.program import Findings, ProgramPattern
@@ -39,6 +42,12 @@ class TimesAndGroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arms: tuple[str, ...] = ("all",)
     last_time: Annotated[int, Meta(ge=1, le=LARGEST_TIME)] = 60
     max_patients: Annotated[int, Meta(ge=1, le=MOST)] = 10_000
+    once: bool = False
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many groups and times there are."""
+        return len(self.arms), self.last_time + 1
 
 
 class Curves(TimesAndGroups, frozen=True, forbid_unknown_fields=True):
@@ -65,14 +74,21 @@ class CountsByTime(ProgramPattern):
 
     inputs = {"patients": PATIENTS}  # noqa: RUF012  # nobody changes it
 
+    def row_limit(self, terms: Terms) -> int:
+        """Return the largest number of patients of one hospital."""
+        return min(super().row_limit(terms), MOST // len(terms.input_parties))
+
     def shared(self, parameters: TimesAndGroups) -> Mapping[str, Columns]:
-        """Return what is shared: counts by group and time."""
+        """Return what is shared: counts by group and time, or of each patient group, time and event in one number."""
+        if parameters.once:
+            cell = Number(0, 2 * math.prod(parameters.grid) - 1)
+            return {"patients": {"patient": Identifier(), "cell": cell}}
         count = Number(0, parameters.max_patients)
         return {"counts": {"events": count, "leaving": count}}
 
     def sizes(self, parameters: TimesAndGroups) -> Mapping[str, int]:
         """Return the number of groups and times."""
-        return {"counts": len(parameters.arms) * (parameters.last_time + 1)}
+        return {} if parameters.once else {"counts": math.prod(parameters.grid)}
 
     def local(self, parameters: TimesAndGroups, tables: Tables) -> Mapping[str, Mapping[str, Any]]:
         """Count a hospital's own patients."""
@@ -81,11 +97,22 @@ class CountsByTime(ProgramPattern):
         counts = counts_by_time(
             own["time"], own["event"], last=parameters.last_time, group=arm, groups=len(parameters.arms)
         )
+        if parameters.once:
+            check_number(len(arm), parameters.max_patients)
+            cell = np.ravel_multi_index(
+                (arm, own["time"], own["event"].astype(np.int64)), (*parameters.grid, 2)
+            )
+            return {"patients": {"patient": own["patient"], "cell": cell}}
         return {"counts": {"events": counts[:, 0].reshape(-1), "leaving": counts[:, 1].reshape(-1)}}
 
-    def summed_up(self, parameters: TimesAndGroups, table: JointTable) -> tuple[Any, Any]:
+    def summed_up(self, parameters: TimesAndGroups, tables: Mapping[str, JointTable]) -> tuple[Any, Any]:
         """Return the counts of all hospitals together, of shape (groups, times)."""
-        shape = (len(table.owners), len(parameters.arms), parameters.last_time + 1)
+        if parameters.once:
+            cells = 2 * math.prod(parameters.grid)
+            counts = counts_once(tables["patients"], "cell", cells, "patient").reshape((*parameters.grid, 2))
+            return counts[:, :, 1], counts.sum(axis=2)
+        table = tables["counts"]
+        shape = (len(table.owners), *parameters.grid)
         return table["events"].reshape(shape).sum(axis=0), table["leaving"].reshape(shape).sum(axis=0)
 
     def everybody(self, parameters: TimesAndGroups, tables: Mapping[PartyId, Tables]) -> tuple[Any, Any, Any]:
@@ -93,7 +120,11 @@ class CountsByTime(ProgramPattern):
         own = [tables[name]["patients"] for name in tables]
         time = np.concatenate([t["time"] for t in own]).astype(np.int64)
         event = np.concatenate([t["event"] for t in own]).astype(bool)
-        return time, event, np.concatenate([places(t["arm"], parameters.arms, "arm") for t in own])
+        group = np.concatenate([places(t["arm"], parameters.arms, "arm") for t in own])
+        if not parameters.once:
+            return time, event, group
+        first = np.concatenate(first_of(tables, "patients"))
+        return time[first], event[first], group[first]
 
 
 class Survival(CountsByTime):
@@ -127,7 +158,7 @@ class Survival(CountsByTime):
 
     def program(self, parameters: Curves, tables: Mapping[str, JointTable]) -> Findings:
         """Work out all curves, and open them at the agreed times."""
-        at = kaplan_meier(*self.summed_up(parameters, tables["counts"])).at(parameters.times)
+        at = kaplan_meier(*self.summed_up(parameters, tables)).at(parameters.times)
         arms, times = len(parameters.arms), len(parameters.times)
         return Findings(
             {
