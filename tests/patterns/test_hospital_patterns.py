@@ -279,7 +279,7 @@ MEASURED = split(
     table="measurements",
     names=("patient", "arm", "value"),
 )
-AS_ONCE = {
+AS_ONCE: dict[Any, Any] = {
     SURVIVAL: (TABLES, "patients", {"time": 1, "event": True}, {"arms": ARMS, "times": (10, 52), "last_time": 52}),
     LOGRANK: (TABLES, "patients", {"time": 1, "event": True}, {"arms": ARMS, "last_time": 52}),
     MARKER_COOCCURRENCE: (MARKERS, "patients", {"first": True, "second": True}, {"tell": "strength"}),
@@ -315,13 +315,12 @@ def test_the_covariates_of_a_patient_of_several_hospitals_count_once(pattern):
     for name in ("patient", "covariate", "value"):
         parts_of = [tables["oak"], *({"covariates": added[n]["covariates"]} for n in ("elm", "fir"))]
         again["oak"]["covariates"][name] = np.concatenate([own["covariates"][name] for own in parts_of])
+    parameters: dict[str, Any] = {"covariates": names}
     if pattern is CORRELATION:
         for both in (tables, again):
             for name, own in both.items():
                 both[name] = {**own, "patients": {"patient": own["patients"]["patient"]}}
-        parameters = {"covariates": names, "low": (0, 0), "high": (60, 60)}
-    else:
-        parameters = {"covariates": names}
+        parameters |= {"low": (0, 0), "high": (60, 60)}
     once = compared(pattern, pattern.Parameters(**parameters, once=True), again)
     single = pattern.reference(pattern.Parameters(**parameters), terms_of(HOSPITALS, COMPUTING), tables)[
         "elm"
@@ -334,7 +333,7 @@ def test_a_carrier_at_several_hospitals_counts_once_for_each_variant():
     oak = {"patient": strings("abd"), "variant": strings(["rs1", "rs3", "rs3"])}
     nobody = {name: column[:0] for name, column in elm.items()}
     tables = {n: {"carriers": own} for n, own in {"elm": elm, "fir": nobody, "oak": oak}.items()}
-    parameters = {"variants": ("rs1", "rs2", "rs3"), "min_carriers": 2}
+    parameters: dict[str, Any] = {"variants": ("rs1", "rs2", "rs3"), "min_carriers": 2}
     hospitals = ("elm", "fir", "oak")
     once = compared(RARE_VARIANT, RARE_VARIANT.Parameters(**parameters, once=True), tables, hospitals)
     assert once == [("rs1", 2), ("rs2", 2), ("rs3", 2)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -180,7 +182,7 @@ def test_a_likelihood_without_a_maximum_is_never_said_to_have_converged(separate
     """The coefficients grow with the iterations, so whatever was reported would be wrong."""
     rng = np.random.default_rng(3)
     other, time, event = rng.normal(size=60), rng.integers(1, 40, 60), rng.random(60) < 0.7
-    arm = rng.random(60) < 0.5
+    arm: Any = rng.random(60) < 0.5
     if separated == "all events in one arm":
         event &= arm
     elif separated == "time by the covariate":

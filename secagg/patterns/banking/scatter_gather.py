@@ -105,11 +105,11 @@ class ScatterGather(ProgramPattern):
             by_source, [source, place, *destination, *(follows[i] for i in range(k))]
         )
         found = _often(source, slots[:k], slots[k:], parameters.min_between)
-        found = placed(place - n, [found[:, i] for i in range(k)])
-        of_pair = stack(found).any(axis=0)
+        often = placed(place - n, [found[:, i] for i in range(k)])
+        of_pair = stack(often).any(axis=0)
         *marks, is_source, is_between = ends.ordered(
             [
-                *(concat([nothing, slot, of_accounts]) for slot in found),
+                *(concat([nothing, slot, of_accounts]) for slot in often),
                 concat([of_pair, nothing, of_accounts]),
                 concat([nothing, of_pair, of_accounts]),
             ]

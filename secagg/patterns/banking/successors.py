@@ -63,12 +63,14 @@ class Ends:
 
     def numbers(self) -> SharedArray:
         """Return the number of each ordered row's account, int32; equal for equal accounts and no others."""
-        return segments.running(as_numbers(~self.same, int32.bits))
+        found: SharedArray = segments.running(as_numbers(~self.same, int32.bits))
+        return found
 
     @cached_property
     def first(self) -> SharedArray:
         """Which ordered rows are the first incoming end of an account."""
-        return self.comes & ~(self.same & earlier(self.comes))
+        found: SharedArray = self.comes & ~(self.same & earlier(self.comes))
+        return found
 
     def before(self, most: int) -> list[SharedArray]:
         """Return for distances 1 to `most` whether the row so far before an ordered one is of its account."""

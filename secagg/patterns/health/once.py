@@ -36,8 +36,8 @@ def counts_once(rows: JointTable, cell: str, cells: int, *keys: str) -> SharedAr
       keys: see `first_rows`.
     """
     place = rows[cell].astype(int32)
-    counted = (place - cells) * first_rows(rows, *keys) + cells  # others lie behind all cells
-    below = searchsorted(counted, np.arange(cells + 1, dtype=np.int32))
+    counted: SharedArray = (place - cells) * first_rows(rows, *keys) + cells  # others lie behind all cells
+    below: SharedArray = searchsorted(counted, rows.valid.engine.public(np.arange(cells + 1), dtype=int32))
     counts: SharedArray = below[1:] - below[:-1]
     return counts
 
