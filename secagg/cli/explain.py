@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -13,11 +13,10 @@ from rich.console import Console
 from secagg.cli.show import expected_seconds, say, seconds, size, stdout, table
 from secagg.cost.network import LAN, WAN
 from secagg.errors import UsageError
-from secagg.query.declaration import Declaration
-from secagg.query.explain import Explanation
-from secagg.query.explain import explain as explained
-from secagg.query.joint_run import QueryTerms, owners_of, plan_query
-from secagg.query.rules import OwnerRules, load_rules
+
+if TYPE_CHECKING:
+    from secagg.query.explain import Explanation
+    from secagg.query.rules import OwnerRules
 
 __all__ = ["explain"]
 
@@ -72,6 +71,11 @@ def explain(
     Prints the plan, what each owner runs alone, what is opened to whom, which rule allows it, rounds, bytes and times.
     No data is read. A query that cannot be computed, or that rules do not allow, is refused with the reason.
     """
+    # With the parser of SQL, which other commands do without.
+    from secagg.query.declaration import Declaration
+    from secagg.query.explain import explain as explained
+    from secagg.query.joint_run import QueryTerms, owners_of, plan_query
+
     declaration = Declaration.load(tables)
     text = _text(query)
     owners = owners_of(text, declaration)
@@ -130,6 +134,8 @@ def _text(path: Path) -> str:
 
 
 def _rules(given: Sequence[str]) -> dict[str, OwnerRules]:
+    from secagg.query.rules import load_rules
+
     found: dict[str, OwnerRules] = {}
     for text in given:
         owner, equals, file = text.partition("=")

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from secagg.cost.network import Network
 from secagg.cost.operation import Cost
+from secagg.jobs.computed import query_of
 from secagg.jobs.job import Job
-from secagg.jobs.query import QueryPattern
 from secagg.ledger import START_PHASE
 from secagg.network.identity import fingerprint
 from secagg.patterns.pattern import Disclosure
@@ -148,8 +148,8 @@ def explain(
                 f"The pattern is that of {job.installed.origin}. What it opens is what its authors say; read its program."
             )
         )
-    if isinstance(job.pattern, QueryPattern):
-        yield escape(printable_lines(job.pattern.sql.rstrip()))
+    if (query := query_of(job.pattern)) is not None:
+        yield escape(printable_lines(query.sql.rstrip()))
     yield _members_table(job)
     window = [(f"window {name}", at) for name, at in job.window.shown().items()]
     conventions = job.data.shown(job.identifiers)

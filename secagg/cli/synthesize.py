@@ -17,7 +17,6 @@ from secagg.errors import DataError, UsageError
 from secagg.files import file_digest, write_file
 from secagg.jobs.job_file import load_job
 from secagg.jobs.spreadsheet import cell_of, text_of
-from secagg.patterns.health import NOISY_MARGINALS
 from secagg.printable import printable
 
 __all__ = ["synthesize"]
@@ -42,6 +41,7 @@ def synthesize(
     private as the result: it is made of nothing else.
     """
     from secagg.dp.synthesis import synthesize as make
+    from secagg.patterns.health import NOISY_MARGINALS
 
     job = load_job(job_file, with_certificates=False)
     if job.pattern is not NOISY_MARGINALS:

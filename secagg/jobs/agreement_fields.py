@@ -29,10 +29,10 @@ from typing import Any, Final
 import msgspec
 
 from secagg.jobs.agreement import OFF, REQUIRED, WINDOW, Agreement, Allowed
+from secagg.jobs.computed import query_of
 from secagg.jobs.job import Window
 from secagg.jobs.job_parties import WindowField, check_window
 from secagg.jobs.parameters import read_parameters
-from secagg.jobs.query import QueryPattern
 from secagg.jobs.query_values import check_value, shown_value
 from secagg.patterns.parameters import parameter_fields, shown_parameters
 from secagg.patterns.pattern import Pattern
@@ -135,17 +135,18 @@ def check_vary(
       zone: of times that name none.
     """
     fields = parameter_fields(pattern.Parameters)
+    query = query_of(pattern)
+    of_query = {} if query is None else query.values
     found: dict[str, Allowed] = {}
     for name, bounds in given.items():
         place = f"vary.{name}"
         if name == WINDOW:
             found[name] = _window_bounds(bounds, pattern, window, zone)
             continue
-        if isinstance(pattern, QueryPattern) and name in pattern.values:
-            found[name] = _value_bounds(name, bounds, pattern.values[name])
+        if name in of_query:
+            found[name] = _value_bounds(name, bounds, of_query[name])
             continue
         if name not in fields:
-            of_query = pattern.values if isinstance(pattern, QueryPattern) else ()
             known = ", ".join([*of_query, *fields, WINDOW])
             raise FieldFault(place, f"there is no such parameter; {pattern.name} has {known}")
 

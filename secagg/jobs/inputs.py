@@ -24,8 +24,8 @@ from secagg.data.sources import Place, find_sources, is_query, open_source
 from secagg.data.tables import BadRows, read_table
 from secagg.errors import DataError, UsageError
 from secagg.files import file_digest
+from secagg.jobs.computed import query_of
 from secagg.jobs.job import Job, Window
-from secagg.jobs.query import QueryPattern
 from secagg.party import PartyId
 from secagg.patterns.pattern import Result, Tables
 from secagg.query.schema import Columns, Identifier, Schema
@@ -155,9 +155,10 @@ def identifying(job: Job, me: PartyId | None) -> tuple[Mapping[str, Schema], Con
       UsageError: two tables spell identifiers of one name by different rules.
     """
     pattern = job.pattern_at(me)
-    if not isinstance(pattern, QueryPattern):
+    query = query_of(pattern)
+    if query is None:
         return pattern.inputs, job.data
-    declared, spelt = pattern.plan.declaration, dict(job.data.identifiers)
+    declared, spelt = query.plan.declaration, dict(job.data.identifiers)
     inputs = {}
     for table, schema in pattern.inputs.items():
         others = {

@@ -27,7 +27,7 @@ from secagg.data.conventions import Conventions
 from secagg.data.generalise import Recipe
 from secagg.errors import JobError, UsageError
 from secagg.jobs.agreement import OFF, REQUESTER, REQUIRED, WINDOW, Agreement, Allowed
-from secagg.jobs.query import QueryPattern
+from secagg.jobs.computed import query_of
 from secagg.jobs.query_values import shown_value
 from secagg.network.hello import FIELD_DIGEST_BYTES
 from secagg.network.identity import certificate_pem, fingerprint
@@ -146,7 +146,8 @@ class Job:
         Raises:
           UsageError: a query, and nobody or somebody who holds no table of it.
         """
-        return self.pattern.at(me or "") if isinstance(self.pattern, QueryPattern) else self.pattern
+        query = query_of(self.pattern)
+        return self.pattern if query is None else query.at(me or "")
 
     @property
     def terms(self) -> Terms:
@@ -199,11 +200,12 @@ class Job:
             f"parameters.{name}": getattr(self.parameters, field.name)
             for name, field in parameter_fields(self.pattern.Parameters).items()
         }
+        query = query_of(self.pattern)
         return {
             "name": self.name,
             "pattern": self.pattern.name,
             "the pattern's origin": str(self.installed.origin),
-            **(self.pattern.agreed if isinstance(self.pattern, QueryPattern) else {}),
+            **({} if query is None else query.agreed),
             **parameters,
             "window.start": (self.window.start, self.window.timestamps),
             "window.end": (self.window.end, self.window.timestamps),
@@ -301,7 +303,8 @@ class Job:
     def shown_parameters(self) -> dict[str, str]:
         """Return the parameters as a job file writes them, those of a query's own text among them."""
         shown = shown_parameters(self.parameters, decimals=self.data.currency_decimals)
-        values = self.pattern.values if isinstance(self.pattern, QueryPattern) else {}
+        query = query_of(self.pattern)
+        values = {} if query is None else query.values
         return shown | {name: shown_value(value) for name, value in values.items()}
 
     def shown_recipe(self) -> dict[str, str]:
@@ -330,7 +333,7 @@ class Job:
         text = json.dumps  # for texts without control characters, JSON's strings are TOML's
         lines = [f"name = {text(self.name)}", f"approval = {text(self.approval)}"]
         lines += [f"pad_rows_to = {self.pad_rows_to}"]
-        query = self.pattern if isinstance(self.pattern, QueryPattern) else None
+        query = query_of(self.pattern)
         if query is None:
             lines += [f"pattern = {text(self.pattern.name)}", f"max_rows = {self.max_rows}"]
         else:
@@ -385,7 +388,8 @@ class Job:
             bounds = Window(allowed.least, allowed.most, timestamps=allowed.timestamps).shown()
             quote = json.dumps if allowed.timestamps else str
             return f"{{earliest = {quote(bounds['start'])}, latest = {quote(bounds['end'])}}}"
-        if isinstance(self.pattern, QueryPattern) and name in self.pattern.values:
+        query = query_of(self.pattern)
+        if query is not None and name in query.values:
             if allowed.choices:
                 return f"[{', '.join(map(shown_value, allowed.choices))}]"
             return f"{{least = {shown_value(allowed.least)}, most = {shown_value(allowed.most)}}}"

@@ -61,7 +61,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -70,6 +70,7 @@ from secagg.data.generalise import Recipe, read_recipe
 from secagg.errors import JobError, UsageError
 from secagg.jobs.agreement import REQUIRED
 from secagg.jobs.agreement_fields import AgreementField, check_approval, check_vary
+from secagg.jobs.computed import query_of
 from secagg.jobs.job import Job, Member
 from secagg.jobs.job_parties import (
     NOBODY,
@@ -82,13 +83,16 @@ from secagg.jobs.job_parties import (
     check_window,
 )
 from secagg.jobs.parameters import read_parameters
-from secagg.jobs.query import RESULT, QueryParameters, QueryPattern, Reveal, read_query
+from secagg.jobs.query_fields import RESULT, QueryParameters, Reveal
 from secagg.party import PartyId
 from secagg.patterns.parameters import parameter_fields
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
 from secagg.protocols.row_counts import MAX_ROWS
 from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
+
+if TYPE_CHECKING:
+    from secagg.jobs.query import QueryPattern
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _OF_EVERY_QUERY: Final = frozenset(parameter_fields(QueryParameters))
@@ -254,6 +258,8 @@ def _installed(fields: _JobFile, folder: Path, values: Mapping[str, Any]) -> Ins
         raise FieldFault(missing, "this field is missing; a query needs `sql` and `tables`")
     if fields.max_rows != MAX_ROWS:
         raise FieldFault("max_rows", "the declaration says how many rows each table has; leave it out")
+    from secagg.jobs.query import read_query  # with the parser of SQL, which other jobs do without
+
     # Roles are checked below, as all are.
     named, owners = (_names(fields.roles.get(role)) for role in (RESULT, INPUT))
     receivers = [*named, *owners] if fields.reveal == "owners" else named or owners
@@ -267,8 +273,8 @@ def _names(told: Any) -> list[str]:
 def _data(data: _Data, pattern: Pattern) -> Conventions:
     inputs = pattern.inputs.values()
     known = list(dict.fromkeys(name for schema in inputs for name in schema.identifiers))
-    if isinstance(pattern, QueryPattern):
-        return _query_data(data, pattern)
+    if (query := query_of(pattern)) is not None:
+        return _query_data(data, query)
     rules = dict.fromkeys(known, data.identifiers) if isinstance(data.identifiers, str) else data.identifiers
     stranger = next((name for name in rules if name not in known), None)
     if stranger is not None:

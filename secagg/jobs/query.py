@@ -18,7 +18,7 @@ from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final
 
 import duckdb
 import msgspec
@@ -27,6 +27,7 @@ from secagg import release
 from secagg.cost.operation import Cost
 from secagg.errors import PlanError, UsageError
 from secagg.files import read_file
+from secagg.jobs.query_fields import RESULT, QueryParameters, Reveal
 from secagg.jobs.query_values import filled
 from secagg.party import Party, PartyId
 from secagg.patterns.pattern import (
@@ -65,8 +66,6 @@ from secagg.query.schema import (
 )
 from secagg.toml_files import FieldFault
 
-RESULT: Final = "result"  # the role of those who are told
-Reveal: TypeAlias = Literal["result", "owners"]
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_LINE: Final = 2000  # characters; a job file that holds the text has at most 4096 with escapes
 _MOST: Final = 10**17  # the largest integer of a schema's range
@@ -95,16 +94,6 @@ _UNSUPPRESSED: Final = (
     "the job has no owners' rules: small groups and single rows are told as they are. Read the query, and agree "
     "to what it tells."
 )
-
-
-class QueryParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The parameters of a query.
-
-    Attributes:
-      announce_filtered: announce how many rows an input party's own part leaves, and not how many its table has.
-    """
-
-    announce_filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

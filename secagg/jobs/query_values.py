@@ -16,13 +16,12 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
-
-from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.errors import TokenError
-from sqlglot.tokenizer_core import Token, TokenType
+from typing import TYPE_CHECKING, Any, Final
 
 from secagg.toml_files import FieldFault
+
+if TYPE_CHECKING:
+    from sqlglot.tokenizer_core import Token
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _LONGEST: Final = 200  # characters of a text
@@ -95,6 +94,11 @@ def _literal(value: Any) -> str:
 
 def _tokens(sql: str) -> list[Token]:
     """Return the tokens of parameters' names; a dollar sign stands right before each."""
+    # Jobs without a query do without it; see `computed`.
+    from sqlglot.dialects.duckdb import DuckDB
+    from sqlglot.errors import TokenError
+    from sqlglot.tokenizer_core import TokenType
+
     try:
         tokens = DuckDB.Tokenizer().tokenize(sql)
     except TokenError:

@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from secagg import release, wire
 from secagg.errors import AbortedError, CheatingError, JobError, SecaggError, UsageError
+from secagg.jobs.computed import query_of
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
-from secagg.jobs.query import QueryPattern
 from secagg.jobs.results import contract_fault, result_csv
 from secagg.jobs.signature import PRIVATE, sign_record
 from secagg.ledger import Ledger
@@ -178,23 +178,24 @@ def described_job(job: Job, me: PartyId) -> dict[str, Any]:
 def _parameters(job: Job) -> dict[str, str]:
     """Return the parameters; of a query's texts, which may name an account, digests."""
     shown = job.shown_parameters()
-    if isinstance(job.pattern, QueryPattern):
-        for name, value in job.pattern.values.items():
-            if isinstance(value, str):
-                shown[name] = f"sha256 {hashlib.sha256(value.encode()).hexdigest()}"
+    query = query_of(job.pattern)
+    for name, value in ({} if query is None else query.values).items():
+        if isinstance(value, str):
+            shown[name] = f"sha256 {hashlib.sha256(value.encode()).hexdigest()}"
     return shown
 
 
 def _query(job: Job) -> dict[str, str]:
     """Return digests of what a query is; its text may name an account."""
-    if not isinstance(job.pattern, QueryPattern):
+    query = query_of(job.pattern)
+    if query is None:
         return {}
     return {
         f"{name}_sha256": hashlib.sha256(text.encode()).hexdigest()
         for name, text in (
-            ("sql", job.pattern.sql),
-            ("tables", job.pattern.declared),
-            *((f"rules.{owner}", text) for owner, text in job.pattern.rules.items()),
+            ("sql", query.sql),
+            ("tables", query.declared),
+            *((f"rules.{owner}", text) for owner, text in query.rules.items()),
         )
     }
 

@@ -14,10 +14,10 @@ from typing import Final
 from cryptography import x509
 
 from secagg.errors import UsageError
+from secagg.jobs.computed import query_of
 from secagg.jobs.gates import APPROVAL, Gate
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
-from secagg.jobs.query import QueryPattern
 from secagg.jobs.run import check_approvals_are_asked_for
 from secagg.joint.preflight.findings import HERE, Finding, found
 from secagg.network.identity import Identity, check_certificate, fingerprint
@@ -119,9 +119,10 @@ def _first_rows(tables: InputTables) -> Iterator[Finding]:
 
 
 def _rules(job: Job, me: PartyId) -> Iterator[Finding]:
-    if not isinstance(job.pattern, QueryPattern) or me not in job.input_parties:
+    query = query_of(job.pattern)
+    if query is None or me not in job.input_parties:
         return
-    text = job.pattern.rules.get(me)
+    text = query.rules.get(me)
     if text is None:
         said = f"the job has no rules of {me}: groups of few and single rows of it are told as they are"
         yield Finding(HERE, "rules", "WARNING", said)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from secagg.jobs.computed import query_of
 from secagg.jobs.job import Job
 from secagg.jobs.plain_words import explained
-from secagg.jobs.query import QueryPattern
 from secagg.jobs.record import versions
 from secagg.jobs.spreadsheet import csv_of
 from secagg.joint.audit.verification import Run
@@ -60,6 +60,7 @@ def annex(job: Job, *, fingerprint: str) -> str:
       fingerprint: of the job, in hexadecimal; "" where certificates are missing.
     """
     words = explained(job)
+    query = query_of(job.pattern)
     return rendered(
         "annex.html",
         job=job,
@@ -69,8 +70,8 @@ def annex(job: Job, *, fingerprint: str) -> str:
         recipients=job.pattern.recipients(job.terms),
         parameters=job.shown_parameters(),
         window=job.window.shown(),
-        query=job.pattern.sql if isinstance(job.pattern, QueryPattern) else "",
-        rules=dict(job.pattern.rules) if isinstance(job.pattern, QueryPattern) else {},
+        query="" if query is None else query.sql,
+        rules={} if query is None else dict(query.rules),
         versions=versions(),
         fingerprint=fingerprint,
     )
