@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from secagg.bench.memory import forget_peak, peak_bytes
+from secagg.bench.system import forget_peak, peak_bytes, queued_s
 from secagg.bench.relay import Relay, relayed
 from secagg.cost.network import Network
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
@@ -40,10 +40,18 @@ MAX_PARTIES: Final = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """What one party's process measured beside its ledger: seconds from start to end of its program, and its peak memory."""
+    """What one party's process measured beside its ledger.
 
-    seconds: float
+    Attributes:
+      begun, ended: when its program did; all processes of one machine read one clock.
+      peak_bytes: the most memory that it held.
+      queued_s: how long its program was ready to go on and waited for a processor.
+    """
+
+    begun: float
+    ended: float
     peak_bytes: int
+    queued_s: float
 
 
 class Processes:
@@ -54,11 +62,15 @@ class Processes:
 
     Attributes:
       measured: of the last run, by party.
+      relay_queued_s: how long the relay of the last run waited for a processor.
+
+    `Outcome.seconds` is the time from when the last party has met all others to when the last has ended.
     """
 
     def __init__(self, network: Network | None = None) -> None:
         self._network = network
         self.measured: dict[PartyId, Measured] = {}
+        self.relay_queued_s = 0.0
 
     def __call__(
         self,
@@ -88,6 +100,7 @@ class Processes:
                 name: _fork(name, program, identities, addresses, relay) for name, program in programs.items()
             }
             answers = _answers(children)
+            self.relay_queued_s = 0.0 if relay is None else queued_s(relay.process)
         return self._outcome(names, answers)
 
     def _outcome(self, names: Sequence[PartyId], answers: Mapping[PartyId, bytes]) -> Outcome[Any]:
@@ -103,10 +116,11 @@ class Processes:
                 continue
             outcome.results[name] = _result(found["result"])
             outcome.ledgers[name] = _ledger(found["ledger"], found["depth"])
-            self.measured[name] = Measured(found["seconds"], found["peak"])
+            self.measured[name] = Measured(found["begun"], found["ended"], found["peak"], found["queued"])
         for name, text in failed.items():
             raise SecaggError(f"{name}: {text}")
-        outcome.seconds = max(each.seconds for each in self.measured.values())
+        ready = max(each.begun for each in self.measured.values())
+        outcome.seconds = max(each.ended for each in self.measured.values()) - ready
         outcome.messages = sum(ledger.total().sent.messages for ledger in outcome.ledgers.values())
         return outcome
 
@@ -160,12 +174,12 @@ def _run(
     relay: Relay | None,
 ) -> dict[str, Any]:
     forget_peak()
-    took: list[float] = []
+    at: list[float] = []
 
     async def timed(party: Party) -> Any:
-        begun = time.perf_counter()
+        queued, begun = queued_s(), time.perf_counter()
         result = await program(party)
-        took.append(time.perf_counter() - begun)
+        at.extend((begun, time.perf_counter(), queued_s() - queued))
         return result
 
     ways = addresses if relay is None else relay.ways(name)
@@ -177,7 +191,9 @@ def _run(
         "result": _plain(result),
         "ledger": ledger.as_dict(),
         "depth": ledger.depth,
-        "seconds": took[0],
+        "begun": at[0],
+        "ended": at[1],
+        "queued": at[2],
         "peak": peak_bytes(),
     }
 

@@ -27,8 +27,9 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Where each party reaches each other through the relay."""
+    """Where each party reaches each other through the relay, and which process that is."""
 
+    process: int
     own: Mapping[PartyId, Address]
     through: Mapping[tuple[PartyId, PartyId], Address]
 
@@ -55,7 +56,7 @@ def relayed(network: Network | None, addresses: Mapping[PartyId, Address]) -> It
     for listener in listeners.values():
         listener.close()
     try:
-        yield Relay(dict(addresses), through)
+        yield Relay(child, dict(addresses), through)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from secagg.bench import networks as validation
 from secagg.bench.campaign import run_cases
-from secagg.bench.case import NETWORKS, Case, Kind, crossed
+from secagg.bench.case import NETWORKS, Case, Kind, crossed, network_named
 from secagg.bench.machine import machine, versions, where
 from secagg.bench.store import Store
 from secagg.bench.subjects import SIZED, names
@@ -164,6 +166,42 @@ def list_() -> None:
     for kind, known in names().items():
         say(console, f"{kind}s: {', '.join(known)}")
     say(console, f"networks: {', '.join(NETWORKS)}, or such as 20ms/100mbit")
+
+
+@app.command("networks")
+def networks_(
+    networks: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Names, or such as 20ms/100mbit.")
+    ] = ",".join(validation.NETWORKS),
+    repeat: Annotated[int, typer.Option(help="Pairs of runs for each case and network.")] = 3,
+    tiny: Annotated[bool, typer.Option("--tiny", help="One little case, to see that it runs.")] = False,
+) -> None:
+    """Hold predictions for networks against processes over TLS on such networks.
+
+    A bank job, a sort, comparisons and a masked sum run in the simulator, and as processes whose bytes a relay delays and
+    throttles. The last line states the largest difference.
+    """
+    console, texts = stdout(), _words(networks)
+    for text in texts:
+        network_named(text)
+    found = validation.calibrate(1 if tiny else repeat)
+    host = found.host
+    say(
+        console,
+        f"this machine: {host.cores} cores; a message takes {seconds(host.send_s + host.receive_s)} and a byte "
+        f"{1e9 * host.byte_s:.2g} ns at each end under TLS; the relay adds {seconds(found.relay_s)}",
+    )
+    say(console, f"{'case':58}  {'network':>12}  predicted   measured  difference  no processor")
+    rows = []
+    cases = [replace(validation.CASES[2], size=100)] if tiny else validation.CASES
+    for row in validation.validate(cases, texts, found, repeat=repeat):
+        rows.append(row)
+        say(
+            console,
+            f"{row.case!s:58}  {row.network:>12}  {seconds(row.predicted):>9}  {seconds(row.measured):>9}  "
+            f"{row.difference:>+10.1%}  {row.queued:>12.0%}{'  disturbed' * row.disturbed}",
+        )
+    say(console, validation.conclusion(rows))
 
 
 class _Shown:

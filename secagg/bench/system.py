@@ -1,4 +1,4 @@
-"""The most memory that this process has held since it was last asked to forget, on Linux."""
+"""What Linux says of a process: the most memory that it held, and how long it was ready and had no processor."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def peak_bytes() -> int:
     except OSError:
         pass
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def queued_s(process: int | str = "self") -> float:
+    """Return how long a process was ready to run and waited for a processor; 0 where the system does not say."""
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
