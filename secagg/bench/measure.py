@@ -14,9 +14,9 @@ import numpy as np
 
 from secagg.bench.case import Case, network_named
 from secagg.bench.machine import machine, versions, where
-from secagg.bench.system import forget_peak, peak_bytes
 from secagg.bench.processes import Measured, Processes
 from secagg.bench.subjects import Finished, prepare
+from secagg.bench.system import forget_peak, peak_bytes
 from secagg.cost.operation import Cost
 from secagg.errors import SecaggError
 from secagg.ledger import Ledger, Usage
@@ -112,6 +112,7 @@ def measure(case: Case, on_repeat: OnRepeat = lambda _: None) -> dict[str, Any]:
         "error": max(errors),
         "bound": finished.bound,
         "declared": _declared(finished, runs[-1]),
+        "roles": {label: _role(finished.roles, name) for name, label in labels.items()},
         "parties": _parties(labels, runs),
         "links": _links(labels, runs[-1]),
     }
@@ -125,6 +126,10 @@ def _labels(roles: Mapping[str, Sequence[PartyId]], ledgers: Mapping[PartyId, Le
         for name in names:
             labels.setdefault(name, f"{role}: the most of {len(names)}" if crowd else name)
     return {name: labels.get(name, name) for name in ledgers}
+
+
+def _role(roles: Mapping[str, Sequence[PartyId]], party: PartyId) -> str:
+    return next((role for role, names in roles.items() if party in names), "party")
 
 
 def _declared(finished: Finished, ledgers: Mapping[PartyId, Ledger]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Predictions for networks held against real processes on such networks.
 
 A case is run in the simulator once and its trace is played again for each network (`network.trace`). Then the same programs
-run as processes over TLS whose bytes pass a relay (`relay`), and the two times are compared. What this machine adds to a run is
-measured first: the time of a message and of its bytes under TLS, and the relay's own time, which counts as latency.
+run as processes over TLS whose bytes pass a relay (`relay`), and the two times are compared. What this machine adds to a
+run is measured first: the time of a message and of its bytes under TLS, and the relay's own time, which counts as latency.
 
 Other work on the machine slows a computation by any factor. So both are done several times in turn, and Linux is asked how
 long parties and relay were ready and waited for a processor. The run that waited least is compared. Where that is more

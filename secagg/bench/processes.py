@@ -16,8 +16,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from secagg.bench.system import forget_peak, peak_bytes, queued_s
 from secagg.bench.relay import Relay, relayed
+from secagg.bench.system import forget_peak, peak_bytes, queued_s
 from secagg.cost.network import Network
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
 from secagg.jobs.local import free_addresses

@@ -7,7 +7,7 @@ comes out is compared with the same computation in plain numpy, or on the pooled
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from secagg.aggregation.arguments import PROTECTIONS, protection_of
 from secagg.aggregation.encrypted import Paillier
 from secagg.aggregation.protection import SumJob
 from secagg.bench.case import Case, Kind
-from secagg.bench.operations import OPERATIONS
+from secagg.bench.operations import OPERATIONS, Operation
 from secagg.cost.network import LOOPBACK
 from secagg.cost.operation import Cost
 from secagg.data.synthetic import make
@@ -154,12 +154,17 @@ def _sum(case: Case) -> Callable[[Drive], Finished]:
     return run
 
 
-def _operation(case: Case) -> Callable[[Drive], Finished]:
-    operation, parties = OPERATIONS[case.name], tuple(f"party{i}" for i in range(case.engine))
-    if case.size < 1:
-        raise UsageError(f"expected at least 1 element, got {case.size}")
-    x, y = operation.operands(np.random.default_rng(case.seed), case.size)
-    owned = dict(zip(parties, (x, y), strict=False))
+def declared_operation(name: str, size: int, engine: int) -> Cost:
+    """Return what an operation is declared to cost among so many computing parties; nothing is computed."""
+    parties = tuple(f"party{i}" for i in range(engine))
+    program = _operation_program(OPERATIONS[name], size, dict.fromkeys(parties[:2]))
+    return mpc.cost(program, dict.fromkeys(parties, ()))
+
+
+def _operation_program(
+    operation: Operation, size: int, owned: Mapping[PartyId, Any]
+) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    """Return the program: two parties share their operands, and the first learns the result."""
 
     async def program(party: Any) -> Any:
         with party.phase("set up"):
@@ -167,13 +172,22 @@ def _operation(case: Case) -> Callable[[Drive], Finished]:
         with party.phase("operation"):
             one, other = (
                 engine.share(
-                    values if party.me == owner else None, owner=owner, shape=case.size, dtype=operation.dtype
+                    values if party.me == owner else None, owner=owner, shape=size, dtype=operation.dtype
                 )
                 for owner, values in owned.items()
             )
-            return await engine.open(operation.run(one, other), to=parties[0])
+            return await engine.open(operation.run(one, other), to=next(iter(owned)))
 
-    declared = mpc.cost(program, dict.fromkeys(parties, ()))
+    return program
+
+
+def _operation(case: Case) -> Callable[[Drive], Finished]:
+    operation, parties = OPERATIONS[case.name], tuple(f"party{i}" for i in range(case.engine))
+    if case.size < 1:
+        raise UsageError(f"expected at least 1 element, got {case.size}")
+    x, y = operation.operands(np.random.default_rng(case.seed), case.size)
+    program = _operation_program(operation, case.size, dict(zip(parties, (x, y), strict=False)))
+    declared = declared_operation(case.name, case.size, case.engine)
 
     def run(drive: Drive) -> Finished:
         outcome = drive(dict.fromkeys(parties, program), network=LOOPBACK, faults=(), starts={})

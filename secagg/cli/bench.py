@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from secagg.bench import growth
 from secagg.bench import networks as validation
 from secagg.bench.campaign import run_cases
 from secagg.bench.case import NETWORKS, Case, Kind, crossed, network_named
 from secagg.bench.machine import machine, versions, where
 from secagg.bench.store import Store
 from secagg.bench.subjects import SIZED, names
+from secagg.bench.table import Table
 from secagg.cli.show import say, seconds, size, stderr, stdout, table
 from secagg.errors import UsageError
 
@@ -41,6 +43,7 @@ _COLUMNS: Final = (
     ("error", 8),
     ("declared", 8),
 )
+_SOURCES: Final = {None: "measured", True: "as declared", False: "declared as an expectation"}
 _NOTE: Final = (
     "All inputs are made up from --seed; keys and masks are real, drawn from the operating system, and thrown away. All "
     "parties run on this machine under its owner, so never give real data to a benchmark; there is no option for any."
@@ -136,8 +139,8 @@ def bench(
     measure_all(cases, out)
 
 
-def measure_all(cases: Sequence[Case], out: Path) -> None:
-    """Measure cases, show them while they come, and write the tables."""
+def measure_all(cases: Sequence[Case], out: Path) -> Table:
+    """Measure cases, show them while they come, write the tables, and return the results."""
     console, store = stdout(), Store(out, where())
     for name, value in {**machine(), **versions()}.items():
         say(console, f"{name.replace('_', ' ')}: {size(value) if name.endswith('bytes') else value}")
@@ -157,6 +160,7 @@ def measure_all(cases: Sequence[Case], out: Path) -> None:
     for ending in _FORMATS:
         results.write(out / f"results.{ending}")
     say(console, f"{len(results.results)} cases in {out}: results.csv, results.parquet, results.json")
+    return results
 
 
 @app.command("list")
@@ -166,6 +170,98 @@ def list_() -> None:
     for kind, known in names().items():
         say(console, f"{kind}s: {', '.join(known)}")
     say(console, f"networks: {', '.join(NETWORKS)}, or such as 20ms/100mbit")
+
+
+@app.command("growth")
+def growth_(
+    protocols: Annotated[str, typer.Option(metavar="NAME,...", help="Sums of vectors.")] = "",
+    operations: Annotated[str, typer.Option(metavar="NAME,...", help="Operations of the engines.")] = "",
+    patterns: Annotated[str, typer.Option(metavar="NAME,...", help=f"{' or '.join(SIZED)}.")] = "",
+    parties: Annotated[
+        str, typer.Option(metavar="N,...", help="Clients; three or more numbers, or one where sizes grow.")
+    ] = "",
+    sizes: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...", help="Numbers, elements or rows; three or more, or one where clients grow."
+        ),
+    ] = "",
+    engines: Annotated[str, typer.Option(metavar="3,4", help="How many parties compute.")] = "3",
+    repeat: Annotated[int, typer.Option(help="Measurements of each case.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the made-up inputs.")] = 1,
+    out: Annotated[Path, typer.Option(help="A folder for the results, as of secagg bench.")] = Path(
+        "bench-output"
+    ),
+) -> None:
+    """Fit how costs grow with clients or sizes, and extrapolate to 10^9.
+
+    Bytes and rounds are compared with what the protocols declare. What is extrapolated is labelled so.
+    """
+    counts, lengths = _numbers("--parties", parties), _numbers("--sizes", sizes)
+    if (len(counts) > 1) == (len(lengths) > 1):
+        raise UsageError(
+            "expected three or more numbers for one of --parties and --sizes, and one or none for the other"
+        )
+    chosen = [
+        *_chosen("protocol", protocols),
+        *_chosen("operation", operations),
+        *_chosen("pattern", patterns),
+    ]
+    if not chosen or (len(counts) > 1 and operations):
+        raise UsageError(
+            "expected --protocols, --operations or --patterns; the parties of operations are --engines"
+        )
+    cases = list(
+        crossed(
+            chosen,
+            parties=counts,
+            sizes=lengths,
+            engines=_numbers("--engines", engines),
+            networks=(),
+            repeat=repeat,
+            seed=seed,
+        )
+    )
+    results = measure_all(cases, out)
+    axis: growth.Axis = "parties" if len(counts) > 1 else "size"
+    _print_growths(stdout(), growth.growths(results, axis))
+
+
+def _print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
+    what = {"parties": "clients", "size": "numbers, elements or rows"}[grown[0].axis]
+    for subject in dict.fromkeys(one.subject for one in grown):
+        own = [one for one in grown if one.subject == subject]
+        largest = max(one.curve.largest for one in own)
+        far = [n for n in growth.FAR if n > largest]
+        curves = [
+            (one.figure, str(one.curve), f"{one.curve.residual:.1%}", _SOURCES[one.as_declared])
+            for one in own
+        ]
+        headings = ("figure", f"curve in n {what}", "off by at most", "")
+        console.print(table(f"\n{subject}", headings, curves))
+        rows = [(one.figure, _figure(one.points[-1][1], one.unit), *_far(one, far)) for one in own]
+        columns = ("figure", f"measured at {largest:,.0f}", *(f"10^{len(str(n)) - 1}" for n in far))
+        title = f"Beyond {largest:,.0f} {what}, not measured: ~ is extrapolated, all else is declared for that size"
+        console.print(table(title, columns, rows))
+
+
+def _far(one: growth.Growth, sizes: Sequence[int]) -> Iterator[str]:
+    for n in sizes:
+        if n in one.declared:
+            yield _figure(one.declared[n], one.unit)
+        else:
+            yield f"~{_figure(one.curve.at(n), one.unit)}"
+
+
+def _figure(value: float, unit: str) -> str:
+    if unit == "B":
+        return size(value)
+    if unit == "":
+        return f"{value:.0f}"
+    for name, count in (("years", 365.25 * 86_400), ("days", 86_400), ("h", 3600)):
+        if value >= 2 * count:
+            return f"{value / count:,.3g} {name}"
+    return seconds(value)
 
 
 @app.command("networks")

@@ -28,7 +28,7 @@ from secagg.printable import printable, printable_lines
 # A computing party's own work, with three of them on one two-core machine.
 _COMPUTE_S_PER_BYTE: Final = 8e-9
 _COMPUTE_S_PER_ROUND: Final = 0.5e-3
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 class PrintableConsole(Console):

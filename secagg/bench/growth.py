@@ -1,0 +1,212 @@
+"""How costs grow with parties or sizes: a curve through what was measured, and where it leads, labelled as extrapolated.
+
+A curve is a sum of a constant and of terms such as n, n log2 n or n^2, fitted to relative differences by least squares with
+coefficients that are not negative. The simplest that is about as close as the closest is taken. For masked sums there
+is the number of neighbours k, which the protocol chooses for n clients: it is n - 1 for few, and grows like log n for many.
+
+Bytes and rounds of the protocols are declared, and a campaign says whether the measured ones are equal. So their curves
+are of the declared formula. A curve says nothing of what begins only beyond the measured sizes, such as a full memory.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from secagg.aggregation.masked import Masked
+from secagg.bench.subjects import declared_operation
+from secagg.bench.table import Table
+from secagg.cost.operation import Cost
+from secagg.errors import UsageError
+from secagg.protocols.masked_sum import choose
+
+Axis = Literal["parties", "size"]
+
+_MASKED: Final = Masked()
+_NOTHING: Final[Mapping[int, float]] = {}
+FAR: Final = tuple(10**power for power in range(4, 10))
+_TERMS: Final[Mapping[str, Callable[[float], float]]] = {
+    "n": lambda n: n,
+    "n log2 n": lambda n: n * math.log2(max(n, 2)),
+    "n^2": lambda n: n * n,
+    "log2 n": lambda n: math.log2(max(n, 2)),
+    "k": lambda n: _neighbours(n),
+    "n k": lambda n: n * _neighbours(n),
+}
+_MODELS: Final = (("log2 n",), ("n",), ("n", "n log2 n"), ("n", "n^2"))
+_OF_MASKED: Final = (("n", "k"), ("n", "n k", "n^2"))
+_PLANNED: Final = 1 << 20  # clients that a masked sum may have
+_PATIENCE_S: Final = 3.0  # for what an operation declares at one size
+_AS_CLOSE: Final = 1.25  # times the closest curve's residual: then the simpler curve is taken
+_EXACT: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A curve through measured points.
+
+    Attributes:
+      terms, coefficients: of the constant 1 and of further terms in n.
+      residual: largest relative difference at a measured point.
+      largest: the largest n that was measured; beyond it values are extrapolated.
+    """
+
+    terms: tuple[str, ...]
+    coefficients: tuple[float, ...]
+    residual: float
+    largest: float
+
+    def at(self, n: float) -> float:
+        """Return the value at n."""
+        constant, *others = self.coefficients
+        return constant + sum(c * _TERMS[term](n) for c, term in zip(others, self.terms, strict=True))
+
+    def __str__(self) -> str:
+        shown = [f"{c:.3g} {term}" for c, term in zip(self.coefficients[1:], self.terms, strict=True) if c]
+        return " + ".join([f"{self.coefficients[0]:.3g}"] * (self.coefficients[0] > 0) + shown) or "0"
+
+
+def _neighbours(n: float) -> float:
+    """Return how many neighbours a client of a masked sum has; beyond what may be planned, as it grows just below."""
+
+    def chosen(clients: int) -> int:
+        return choose(clients, max_corrupt=_MASKED.max_corrupt, max_dropout=_MASKED.max_dropout).degree
+
+    if n <= _PLANNED:
+        return chosen(int(n))
+    return chosen(_PLANNED) + math.log2(n / _PLANNED) * (chosen(_PLANNED) - chosen(_PLANNED // 2))
+
+
+def fit(sizes: Sequence[float], values: Sequence[float], *, masked: bool = False) -> Curve:
+    """Return the simplest curve that is about as close to the values as any.
+
+    Args:
+      masked: of a masked sum's clients, so that the number of neighbours may be a term.
+
+    Raises:
+      UsageError: fewer than three different sizes, or values that are not positive.
+    """
+    if len(set(sizes)) < 3 or len(sizes) != len(values):
+        raise UsageError(f"expected values at three different sizes or more, got {len(set(sizes))}")
+    if min(sizes) <= 0 or min(values) < 0:
+        raise UsageError("expected sizes above 0 and values from 0")
+    # A curve with as many coefficients as points would fit anything.
+    models = [
+        terms for terms in (*_MODELS, *(_OF_MASKED if masked else ())) if len(terms) + 1 < len(set(sizes))
+    ] or [_MODELS[0]]
+    curves = [_fitted(terms, sizes, values) for terms in models]
+    closest = min(curve.residual for curve in curves)
+    return next(curve for curve in curves if curve.residual <= max(_AS_CLOSE * closest, _EXACT))
+
+
+def _fitted(terms: tuple[str, ...], sizes: Sequence[float], values: Sequence[float]) -> Curve:
+    y = np.array(values, float)
+    weights = 1 / np.where(y > 0, y, 1.0)
+    columns = [np.ones(len(y)), *(np.array([_TERMS[term](n) for n in sizes]) for term in terms)]
+    kept = list(range(len(columns)))
+    while True:
+        matrix = np.stack([columns[i] * weights for i in kept], axis=1)
+        scale = np.abs(matrix).max(axis=0)
+        found = np.linalg.lstsq(matrix / scale, y * weights, rcond=None)[0] / scale
+        if len(kept) == 1 or found.min() >= 0:
+            break
+        kept.pop(int(np.argmin(found * scale)))
+    coefficients = np.zeros(len(columns))
+    coefficients[kept] = np.maximum(found, 0)
+    guessed = sum(c * column for c, column in zip(coefficients, columns, strict=True))
+    residual = float(np.abs((guessed - y) * weights).max())
+    return Curve(terms, tuple(map(float, coefficients)), residual, max(sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one figure of one subject grows.
+
+    Attributes:
+      subject, axis, figure: of what it is, in words.
+      unit: "s", "B" or "".
+      points: (n, value), as measured.
+      as_declared: whether every measured run sent the bytes that its protocol declares; None for times.
+      declared: what an operation declares at sizes that were not measured.
+    """
+
+    subject: str
+    axis: Axis
+    figure: str
+    unit: str
+    points: tuple[tuple[int, float], ...]
+    curve: Curve
+    as_declared: bool | None
+    declared: Mapping[int, float] = field(default_factory=dict)
+
+
+def growths(table: Table, axis: Axis) -> list[Growth]:
+    """Return how bytes, rounds and time of each subject of a table grow along one axis.
+
+    Raises:
+      UsageError: a subject that was not measured at three points of the axis or more.
+    """
+    grown = []
+    for subject, results in _subjects(table, axis).items():
+        declared = all(result["declared"].get("bytes_equal", False) for result in results)
+        sizes = [result["case"][axis] for result in results]
+        further = _declared_far(results[0]["case"]) if axis == "size" else {}
+        masked = axis == "parties" and results[0]["case"]["name"] == Masked.name
+
+        def add(
+            figure: str,
+            unit: str,
+            values: Sequence[float],
+            as_declared: bool | None = None,
+            beyond: Mapping[int, float] = _NOTHING,
+            subject: str = subject,
+            sizes: Sequence[int] = sizes,
+            masked: bool = masked,
+        ) -> None:
+            points = tuple(sorted(zip(sizes, values, strict=True)))
+            curve = fit(*zip(*points, strict=True), masked=masked)
+            grown.append(Growth(subject, axis, figure, unit, points, curve, as_declared, beyond))
+
+        rounds = {n: float(cost.rounds) for n, cost in further.items()}
+        sent = {n: float(max(cost.payload_bytes.values())) for n, cost in further.items()}
+        add("rounds", "", [result["rounds"] for result in results], declared, rounds)
+        for role in dict.fromkeys(results[0]["roles"].values()):
+            add(f"{role} sends", "B", [_most(r, role, "payload_bytes") for r in results], declared, sent)
+            add(f"{role} computes", "s", [_most(r, role, "compute_s") for r in results])
+    return grown
+
+
+def _declared_far(case: Mapping[str, Any]) -> dict[int, Cost]:
+    """Return what an operation declares at the sizes of `FAR`, as far as that takes no long time."""
+    found: dict[int, Cost] = {}
+    if case["kind"] != "operation":
+        return found
+    for n in FAR:
+        begun = time.monotonic()
+        found[n] = declared_operation(case["name"], n, case["engine"])
+        if time.monotonic() - begun > _PATIENCE_S:
+            break
+    return found
+
+
+def _subjects(table: Table, axis: Axis) -> dict[str, list[Mapping[str, Any]]]:
+    other = "size" if axis == "parties" else "parties"
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for result in table.results:
+        case = result["case"]
+        words = [case["name"]]
+        words += [f"{other} {case[other]:,}"] * (case["kind"] != "operation" and case[other] > 0)
+        words += [f"{case['engine']} computing"] * (case["engine"] > 0)
+        found.setdefault(", ".join(words), []).append(result)
+    return found
+
+
+def _most(result: Mapping[str, Any], role: str, figure: str) -> float:
+    """Return a figure of the party of a role that has most; of times the lower quartile, which other work disturbs least."""
+    totals = [result["parties"][label]["total"] for label, own in result["roles"].items() if own == role]
+    return float(max(t[figure][0] if figure == "compute_s" else t[figure] for t in totals))

@@ -1,0 +1,90 @@
+"""Curves are those that the points were made of, and what is extrapolated is labelled."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ended import Ended
+from secagg.bench import growth
+from secagg.bench.case import Case
+from secagg.bench.measure import measure
+from secagg.bench.subjects import declared_operation
+from secagg.bench.table import Table
+from secagg.errors import UsageError
+
+SIZES = (100, 200, 400, 800, 1600)
+
+
+@pytest.mark.parametrize(
+    ("terms", "law"),
+    [
+        (("n",), lambda n: 5 + 3 * n),
+        (("n", "n log2 n"), lambda n: 7 + 2 * n * math.log2(n)),
+        (("n", "n^2"), lambda n: 40 * n + 0.5 * n * n),
+        (("log2 n",), lambda n: 4 + 6 * math.log2(n)),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_curve_follows_the_law_of_its_points_far_beyond_them(terms, law):
+    curve = growth.fit(SIZES, [law(n) for n in SIZES])
+    assert curve.terms == terms
+    assert curve.residual < 1e-9
+    assert curve.at(10**9) == pytest.approx(law(10**9), rel=1e-6)
+
+
+def test_the_residual_is_the_largest_relative_difference():
+    values = [10.0 * n for n in SIZES]
+    values[2] *= 1.3
+    curve = growth.fit(SIZES, values)
+    differences = [abs(curve.at(n) / value - 1) for n, value in zip(SIZES, values, strict=True)]
+    assert curve.residual == pytest.approx(max(differences))
+    assert 0.05 < curve.residual < 0.3
+
+
+def test_coefficients_are_not_negative():
+    curve = growth.fit(SIZES, [3 * n - 250 for n in SIZES])
+    assert min(curve.coefficients) >= 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values"), [((1, 2), (1, 2)), ((1, 2, 2), (1, 2, 2)), ((0, 1, 2), (1, 2, 3))]
+)
+def test_points_through_which_no_curve_is_found_are_refused(sizes, values):
+    with pytest.raises(UsageError, match="expected"):
+        growth.fit(sizes, values)
+
+
+def test_the_measured_bytes_of_a_masked_sum_grow_as_its_clients_and_neighbours_do():
+    results = [measure(Case("protocol", "masked", n, 4, repeat=1, networks=())) for n in (4, 8, 12, 16)]
+    grown = {one.figure: one for one in growth.growths(Table.of(results), "parties")}
+    assert grown["rounds"].curve.at(1e6) == pytest.approx(7)
+    assert grown["client sends"].as_declared is True
+    assert grown["client sends"].curve.residual < 0.01
+    assert grown["client computes"].as_declared is None
+    assert grown["server sends"].points[0][0] == 4
+
+
+def test_far_sizes_of_an_operation_are_declared_and_not_extrapolated():
+    results = [measure(Case("operation", "less", 3, n, 3, repeat=1, networks=())) for n in (100, 200, 300)]
+    grown = {one.figure: one for one in growth.growths(Table.of(results), "size")}
+    declared = declared_operation("less", 10**9, 3)
+    assert grown["rounds"].declared[10**9] == declared.rounds == 9
+    assert grown["computing sends"].declared[10**9] == max(declared.payload_bytes.values())
+    assert not grown["computing computes"].declared
+
+
+@pytest.mark.slow
+def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
+    command = "bench growth --protocols additive --parties 3,4,6 --sizes 5 --repeat 1 --out"
+    ended = Ended(capsys, *command.split(), tmp_path)
+    assert ended.status == 0
+    assert "not measured: ~ is extrapolated" in " ".join(ended.out.split())
+    assert (
+        "~" in next(line for line in ended.out.splitlines() if line.startswith("client sends"))[30:]
+        or "~" in ended.out
+    )
+    refused = Ended(capsys, "bench", "growth", "--protocols", "additive", "--parties", "3", "--out", tmp_path)
+    assert refused.status == 2
+    assert "three or more numbers for one of --parties and --sizes" in refused.err
