@@ -46,7 +46,7 @@ def from_columns(declaration: Declaration, held: Mapping[str, Columns]) -> Sourc
             )
         given, name = quote_name(f"read {table}"), quote_name(f"typed {table}")
         connection.register(f"read {table}", arrays)
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(parts)} FROM {given}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT {', '.join(parts)} FROM {given}")
         return name
 
     return known

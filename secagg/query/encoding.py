@@ -23,6 +23,7 @@ Longer than most: each type's way to numbers stands beside its way back.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -51,6 +52,8 @@ _SQL_TYPES: Final[Mapping[str, str]] = {
     "identifier": "VARCHAR",
 }
 _WIDEST: Final = "DECIMAL(38, 18)"
+_WHOLE: Final = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT")
+_DECIMAL: Final = re.compile(r"DECIMAL\([0-9]+,\s*([0-9]+)\)")
 _NOISE: Final = "1e-12"  # of a float's printing, relative
 
 
@@ -199,7 +202,8 @@ class _Column:
         if of.kind == "identifier":
             return self.spelt
         if of.kind == "number":
-            return f"TRY_CAST(round({self._decimal}, {of.scale}) AS {of.sql_type})"
+            value = raw if self._is_exact else f"round({self._decimal}, {of.scale})"
+            return f"TRY_CAST({value} AS {of.sql_type})"
         if of.kind == "timestamp":
             return f"timezone('UTC', {self._instant})"
         return f"TRY_CAST({self.text if of.kind == 'category' else raw} AS {of.sql_type})"
@@ -226,9 +230,13 @@ class _Column:
         return f"regexp_matches({self._raw}, ':[0-9.]+ *([Zz]|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$')"
 
     @property
+    def _is_exact(self) -> bool:
+        """Whether the type has no more decimals than are declared; then no row needs to be rounded or read as a text."""
+        found = _DECIMAL.fullmatch(self._type)
+        return self._type in _WHOLE or (found is not None and int(found[1]) <= self.of.scale)
+
+    @property
     def _decimal(self) -> str:
-        if self._type in ("BIGINT", "INTEGER", "SMALLINT", "TINYINT"):
-            return f"CAST({self._raw} AS {_WIDEST})"
         return f"TRY_CAST({self.text} AS {_WIDEST})"
 
     def faults(self) -> list[tuple[str, str]]:
@@ -247,10 +255,13 @@ class _Column:
             raise DataError(f"column {of.name}: expected numbers, got {self._type}")
         found.append((f"are no {of.kind}", f"{given} AND {typed} IS NULL"))
         if of.kind == "number":
-            rounded = f"round({self._decimal}, {of.scale})"
-            apart = f"abs({self._decimal} - {rounded})"
-            more = f"{apart} > {_NOISE} * (1 + abs({rounded}))" if self._is_float else f"{apart} > 0"
-            found.append((f"have more than the {of.scale} decimals that are declared", f"{given} AND {more}"))
+            rounded = raw if self._is_exact else f"round({self._decimal}, {of.scale})"
+            if not self._is_exact:
+                apart = f"abs({self._decimal} - {rounded})"
+                more = f"{apart} > {_NOISE} * (1 + abs({rounded}))" if self._is_float else f"{apart} > 0"
+                found.append(
+                    (f"have more than the {of.scale} decimals that are declared", f"{given} AND {more}")
+                )
             low, high = (as_decimal(v, of.scale) for v in (of.low, of.high))
             found.append(
                 (
