@@ -19,8 +19,8 @@ from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays.arithmetic import multiply, subtract
 from secagg.mpc.arrays.comparison import not_equal, where
-from secagg.mpc.arrays.dtypes import BoolType, DType, boolean, int64
-from secagg.mpc.arrays.graph import Kernel, Node, Shape
+from secagg.mpc.arrays.dtypes import BoolType, boolean, int64
+from secagg.mpc.arrays.graph import Kernel, Node
 from secagg.mpc.arrays.handle import H, Handle, as_numbers, check_axis, common, is_shared
 from secagg.mpc.arrays.kernels import each
 from secagg.mpc.arrays.lanes import pack, unpack, words_of
@@ -28,6 +28,7 @@ from secagg.mpc.arrays.local import ITEM
 from secagg.mpc.arrays.logic import invert
 from secagg.mpc.arrays.moves import concat, index, moveaxis, reshape
 from secagg.mpc.arrays.reductions import cumulative_sum
+from secagg.mpc.arrays.rows import as_columns, as_rows, row_bytes
 from secagg.mpc.groups import XOR, Array
 from secagg.mpc.primitives import Costs, Primitives, Shares
 from secagg.mpc.sorting import methods, permutations
@@ -56,24 +57,9 @@ async def _sort(engine: Primitives, node: Node, *values: Shares) -> list[Shares]
         row = np.repeat(np.arange(spec.rows, dtype=np.uint64), n // spec.rows)
         keys.insert(0, Key(engine.public(XOR, row), bits=(spec.rows - 1).bit_length()))
     k = len(spec.descending)
-    columns = [_rows(value, of) for value, of in zip(values[k:], inputs[k:], strict=True)]
     shape = inputs[0].shape if spec.first is None else (spec.first,)
-    ordered = await methods.sort(keys, columns, first=spec.first)
-    return [_elements(column, of.dtype, shape) for column, of in zip(ordered, inputs[k:], strict=True)]
-
-
-def _rows(value: Shares, node: Node) -> Shares:
-    """Return the elements of an array one a row; bits as words that hold one."""
-    n = math.prod(node.shape)
-    if isinstance(node.dtype, BoolType):
-        return value.each(lambda part: unpack(part, n).astype(np.uint64))
-    return value.reshape(n)
-
-
-def _elements(rows: Shares, dtype: DType, shape: Shape) -> Shares:
-    if isinstance(dtype, BoolType):
-        return rows.each(_packed)
-    return rows.reshape(*shape)
+    ordered = await methods.sort(keys, as_rows(values[k:], inputs[k:]), first=spec.first)
+    return as_columns(ordered, inputs[k:], shape)
 
 
 def _packed(rows: Array) -> Array:
@@ -88,8 +74,7 @@ def _sort_cost(costs: Costs, node: Node) -> Cost:
     key_bits = [1 if isinstance(of.dtype, BoolType) else of.dtype.bits for of in inputs[:k]]
     if spec.rows > 1:
         key_bits.insert(0, (spec.rows - 1).bit_length())
-    column_bytes = [_row_bytes(of) for of in inputs[k:]]
-    return methods.sort_cost(costs, n, key_bits, column_bytes, elements=elements, first=spec.first)
+    return methods.sort_cost(costs, n, key_bits, row_bytes(inputs[k:]), elements=elements, first=spec.first)
 
 
 _FEW: Final = 64  # rows of a rehearsal

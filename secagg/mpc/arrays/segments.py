@@ -27,55 +27,10 @@ from secagg.mpc.arrays.handle import H
 from secagg.mpc.arrays.kernels import each
 from secagg.mpc.arrays.lanes import LANES, pack, unpack, words_of
 from secagg.mpc.arrays.local import ITEM
+from secagg.mpc.arrays.rows import as_columns, as_rows, row_bytes
 from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.primitives import Costs, Primitives, Shares, concatenate
 from secagg.mpc.sorting import permutations, radix
-
-# Columns as rows: numbers as they are, and the bits of up to 64 columns in one word.
-
-
-def _rows(values: Sequence[Shares], nodes: Sequence[Node]) -> list[Shares]:
-    rows = [v for v, node in zip(values, nodes, strict=True) if not isinstance(node.dtype, BoolType)]
-    bits = [v for v, node in zip(values, nodes, strict=True) if isinstance(node.dtype, BoolType)]
-    for at in range(0, len(bits), LANES):
-        some = bits[at : at + LANES]
-        n = nodes[0].shape[0]
-        parts = [_joined(of_each, n) for of_each in zip(*(b.parts for b in some), strict=True)]
-        rows.append(Shares(some[0].engine, XOR, parts))
-    return rows
-
-
-def _joined(columns: Sequence[Array], n: int) -> Array:
-    words = np.zeros(n, np.uint64)
-    for k, column in enumerate(columns):
-        words |= unpack(column, n).astype(np.uint64) << np.uint64(k)
-    return words
-
-
-def _columns(rows: Sequence[Shares], nodes: Sequence[Node]) -> list[Shares]:
-    """Return the columns of which `_rows` would make these rows."""
-    numbers = sum(not isinstance(node.dtype, BoolType) for node in nodes)
-    of_numbers, of_bits = iter(rows[:numbers]), rows[numbers:]
-    columns, bit = [], 0
-    for node in nodes:
-        if isinstance(node.dtype, BoolType):
-            word, lane = of_bits[bit // LANES], np.uint64(bit % LANES)
-            columns.append(word.each(partial(_lane, lane)))
-            bit += 1
-        else:
-            columns.append(next(of_numbers))
-    return columns
-
-
-def _lane(lane: np.uint64, words: Array) -> Array:
-    return pack(((words >> lane) & np.uint64(1)).astype(np.uint8))
-
-
-def _row_bytes(nodes: Sequence[Node]) -> list[int]:
-    n = nodes[0].shape[0]
-    bits = sum(isinstance(node.dtype, BoolType) for node in nodes)
-    numbers = [n * node.dtype.bits // 8 for node in nodes if not isinstance(node.dtype, BoolType)]
-    return numbers + [8 * n] * -(-bits // LANES)
 
 
 def _nothing(costs: Costs) -> Cost:
@@ -93,7 +48,7 @@ async def _partition(engine: Primitives, node: Node, *values: Shares) -> list[Sh
     words = words_of(n)
     bits = concatenate([value.reshape(1, words) for value in values[:digits]])
     ranks = await radix.digit_ranks(engine, bits, n)
-    return _columns(await permutations.place(ranks, *_rows(values[digits:], nodes)), nodes)
+    return as_columns(await permutations.place(ranks, *as_rows(values[digits:], nodes)), nodes, node.shape)
 
 
 def _partition_cost(costs: Costs, node: Node) -> Cost:
@@ -101,7 +56,7 @@ def _partition_cost(costs: Costs, node: Node) -> Cost:
     n = node.shape[0]
     if n < 2:
         return _nothing(costs)
-    moved = permutations.place_cost(costs, radix.rank_bytes(n), *_row_bytes(node.inputs[digits:]))
+    moved = permutations.place_cost(costs, radix.rank_bytes(n), *row_bytes(node.inputs[digits:]))
     return radix.digit_cost(costs, words_of(n), n, digits).then(moved)
 
 
@@ -142,13 +97,13 @@ def partition(bits: Sequence[H], columns: Sequence[H]) -> list[H]:
 
 async def _place(engine: Primitives, node: Node, ranks: Shares, *values: Shares) -> list[Shares]:  # noqa: ARG001
     nodes = node.inputs[1:]
-    return _columns(await permutations.place(ranks, *_rows(values, nodes)), nodes)
+    return as_columns(await permutations.place(ranks, *as_rows(values, nodes)), nodes, node.shape)
 
 
 def _place_cost(costs: Costs, node: Node) -> Cost:
     if node.shape[0] < 2:
         return _nothing(costs)
-    return permutations.place_cost(costs, *_row_bytes(node.inputs[:1]), *_row_bytes(node.inputs[1:]))
+    return permutations.place_cost(costs, *row_bytes(node.inputs[:1]), *row_bytes(node.inputs[1:]))
 
 
 async def _rehearsed_place(engine: Primitives, node: Node) -> None:
@@ -174,7 +129,9 @@ def placed(ranks: H, columns: Sequence[H]) -> list[H]:
 async def _shuffle(engine: Primitives, node: Node, *values: Shares) -> list[Shares]:
     if node.shape[0] < 2:
         return [value.copy() for value in values]
-    return _columns(await permutations.shuffle_rows(engine, _rows(values, node.inputs)), node.inputs)
+    return as_columns(
+        await permutations.shuffle_rows(engine, as_rows(values, node.inputs)), node.inputs, node.shape
+    )
 
 
 SHUFFLE: Final = Kernel("shuffle", each(_shuffle))

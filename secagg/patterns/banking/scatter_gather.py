@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from secagg.mpc import concat, int32, sort_by, stack
 from secagg.mpc.arrays import SharedArray
+from secagg.mpc.arrays.arithmetic import selected
 from secagg.mpc.arrays.handle import as_numbers
 from secagg.mpc.arrays.segments import placed, running
 from secagg.mpc.tables.runs import any_up_to, earlier
@@ -166,16 +167,18 @@ def _often(
     if rows < least:
         return (there & False).reshape(n, k)
     whose = stack([source] * k, axis=1).reshape(rows)
-    there, whom, whose, place = sort_by([~there, whom], [there, whom, whose, numbered(whom, int32)])
+    # What does not follow goes to account 0, which there is not, and stands apart from all that does.
+    whom = selected(there, whom)
+    whom, whose, place = sort_by([whom], [whom, whose, numbered(whom, int32)])
     # Of sorted rows, all between two that are alike are like these.
     ahead, upto = slice(least - 1, None), slice(0, rows - least + 1)
-    begins = there[ahead] & (whom[ahead] == whom[upto]) & (whose[ahead] == whose[upto])
+    begins = (whom[ahead] == whom[upto]) & (whose[ahead] == whose[upto])
     found, width = concat([begins, there[: least - 1] & False]), 1
     while width < least:
         step = min(width, least - width)
         found, width = found | earlier(found, step), width + step
     (found,) = placed(place, [found])
-    return found.reshape(n, k)
+    return (found & there).reshape(n, k)
 
 
 SCATTER_GATHER: Final = ScatterGather()
