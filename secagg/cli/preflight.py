@@ -148,7 +148,7 @@ def preflight(
     ):
         tell(finding)
     if not alone:
-        told, fields = agreement(job, gates)
+        told, fields = agreement(job, [gate.name for gate in gates])
         look_at_peers(
             job,
             me,

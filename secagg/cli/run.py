@@ -33,13 +33,13 @@ from secagg.cli.table_options import (
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.jobs.gates import ordered
 from secagg.jobs.job import Job, Member
 from secagg.jobs.job_file import load_job
 from secagg.jobs.job_parties import LONGEST_S, parse_address
 from secagg.jobs.local import OnProgress, run_locally
 from secagg.jobs.output import Output
 from secagg.jobs.record import write_record
+from secagg.jobs.resuming import NAME as RESUME
 from secagg.jobs.run import Progress, run_job
 from secagg.jobs.signature import read_record, with_private_part
 from secagg.jobs.unable import Cause, telling_others
@@ -157,15 +157,16 @@ def run(
         own_address = parse_address(listen) if listen else None
         wait_s = None if wait is None else duration_of(wait)
         gates = () if own_home is None else gates_of(own_home, job, own_identity)
-        resuming = None if own_home is None else resuming_of(own_home, job, as_)
         unable = functools.partial(
             telling_others,
             job,
             me=as_,
             identity=own_identity,
-            gates=ordered(gates if resuming is None else (*gates, resuming)),
+            gates=[gate.name for gate in gates] + ([] if own_home is None else [RESUME]),
             listen=own_address,
         )
+        with unable(Cause.CHECKS):
+            resuming = None if own_home is None else resuming_of(own_home, job, as_)
         with unable(Cause.DATA):
             own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
         if own_tables is None and as_ in job.input_parties:
@@ -173,8 +174,11 @@ def run(
                 f"{as_} puts data into {job.name}: give --data, or name {', '.join(job.pattern_at(as_).inputs)} in a source "
                 "file (--sources, or sources.toml of --home)"
             )
-        with unable(Cause.RESULTS):
-            output = Output.probe(out, me=as_, job=job.name)
+        output = Output(out, f"{as_}.{job.name}")
+
+        def try_results() -> None:
+            with unable(Cause.RESULTS):
+                Output.probe(out, me=as_, job=job.name)
 
         def failed(record: dict[str, Any]) -> None:
             try:
@@ -196,6 +200,7 @@ def run(
                 wait_s=wait_s,
                 gates=gates,
                 resuming=resuming,
+                on_ready=try_results,
                 on_progress=stop.before(_measured(job, metrics, on_progress)),
                 on_failure=failed,
                 on_ended=stop.keep,

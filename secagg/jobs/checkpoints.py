@@ -62,6 +62,10 @@ _KEPT_S: Final = 30 * 86400.0
 class UnwritableError(UsageError):
     """A checkpoint cannot be written, such as for a full disk; the run can go on from the one before."""
 
+    def for_peers(self) -> str:
+        """Return the kind of the error; its text names folders."""
+        return "it cannot write what it must to its disk; the run goes on when all start again"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -21,7 +21,7 @@ import base64
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -137,16 +137,19 @@ class GatesPassed(Message, frozen=True):
     heard: list[bytes]
 
 
-def agreement(job: Job, gates: Sequence[Gate]) -> tuple[bytes, dict[str, bytes]]:
+def agreement(job: Job, gates: Iterable[str]) -> tuple[bytes, dict[str, bytes]]:
     """Return what parties compare when they meet, as a digest and by field: the job, and their gates by name.
 
     Without gates the digest is the job's, which people compare by its fingerprint.
+
+    Args:
+      gates: their names, in any order.
     """
-    names = ", ".join(gate.name for gate in gates)
+    names = ", ".join(sorted(gates))
     told = digest(_LABEL, [job.digest, names.encode()])
     # A job that differs is named by its own fields, and not by its gates too.
     same_gates = digest(f"{_LABEL} names", [names.encode()])[:FIELD_DIGEST_BYTES]
-    return told if gates else job.digest, {**job.field_digests, f"{_FIELD} ({names or 'none'})": same_gates}
+    return told if names else job.digest, {**job.field_digests, f"{_FIELD} ({names or 'none'})": same_gates}
 
 
 def cost(roster: Sequence[PartyId], gates: Sequence[Gate]) -> Cost:
@@ -286,13 +289,28 @@ def _refusing(run: RunAtHand, gate: Gate) -> Iterator[None]:
     try:
         yield
     except SecaggError as error:
-        peer = getattr(error, "peer", "") or run.me
-        whose = f"{run.me}'s {gate.name} gate refuses this run"
-        raise RefusedError(f"{whose}: {error}", peer=peer, told=f"{whose}: {error.for_peers()}") from error
+        if not cannot_write(error):
+            peer = getattr(error, "peer", "") or run.me
+            whose = f"{run.me}'s {gate.name} gate refuses this run"
+            raise RefusedError(
+                f"{whose}: {error}", peer=peer, told=f"{whose}: {error.for_peers()}"
+            ) from error
+        raise _cannot_write(run, gate, str(error)) from error
     except (OSError, sqlite3.Error) as error:
-        # The text of a foreign error may name files; others are told the kind alone.
-        whose = f"{run.me}'s {gate.name} gate cannot write what it must"
-        raise RefusedError(f"{whose}: {error}; nothing was shared", peer=run.me, told=whose) from error
+        raise _cannot_write(run, gate, f"{error}; nothing was shared") from error
+
+
+def _cannot_write(run: RunAtHand, gate: Gate, why: str) -> RefusedError:
+    # What this party is told may name files; others are told the kind alone.
+    whose = f"{run.me}'s {gate.name} gate cannot write what it must"
+    return RefusedError(f"{whose}: {why}", peer=run.me, told=whose)
+
+
+def cannot_write(error: BaseException | None) -> bool:
+    """Return whether an error of this party is one of its disk or database, such as a full disk."""
+    while isinstance(error, RefusedError | UsageError):
+        error = error.__cause__
+    return isinstance(error, OSError | sqlite3.Error)
 
 
 def _check_told_same(theirs: Sequence[bytes], mine: Sequence[bytes], party: Party, peer: PartyId) -> None:

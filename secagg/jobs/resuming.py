@@ -24,7 +24,6 @@ everybody, who holds which checkpoints. Cost, n parties: 3 rounds, 3 (n - 1) mes
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,10 +36,9 @@ from secagg.errors import (
     RefusedError,
     RemoteProtocolError,
     SecaggError,
-    UsageError,
 )
 from secagg.jobs.checkpoints import CheckpointFolder, Line, UnwritableError
-from secagg.jobs.gates import Outcome, RunAtHand
+from secagg.jobs.gates import Outcome, RunAtHand, cannot_write
 from secagg.jobs.job import Job
 from secagg.party import SESSION_BYTES, Checkpoints, Content, Party, PartyId, Place
 from secagg.signing import DIGEST_BYTES, digest
@@ -262,10 +260,7 @@ def may_go_on(error: SecaggError) -> bool:
     if isinstance(error, PeerMissingError | UnwritableError | AuthenticationError):
         return True
     # A gate of this party that cannot write, such as for a full disk, has found nothing against the run.
-    cause: BaseException | None = error if isinstance(error, RefusedError) else None
-    while isinstance(cause, RefusedError | UsageError):
-        cause = cause.__cause__
-    return isinstance(cause, OSError | sqlite3.Error)
+    return isinstance(error, RefusedError) and cannot_write(error)
 
 
 def decide(held: Mapping[PartyId, Sequence[Line]], computing: Sequence[PartyId]) -> Decision:

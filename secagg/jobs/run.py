@@ -290,6 +290,7 @@ def run_job(
     wait_s: float | None = None,
     gates: Sequence[Gate] = (),
     resuming: Resuming | None = None,
+    on_ready: Callable[[], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[dict[str, Any]], None] | None = None,
     on_ended: Callable[[], None] | None = None,
@@ -303,6 +304,7 @@ def run_job(
       listen: where to listen, if not at this party's address in the job.
       wait_s: how long this party waits for the others, if not as long as the job says.
       gates, resuming: as in `Part`. Whoever calls deletes the checkpoints (`Resuming.delete`) once the result is written.
+      on_ready: called when this party's gates are ready, before it connects; what it raises ends the run here.
       on_progress: called a few times a second; what it raises ends the run for everybody.
       on_failure: called with the record of a run that fails or is stopped, before the error is raised.
       on_ended: called when the run has ended well; what is left is to record it.
@@ -316,10 +318,19 @@ def run_job(
     check_approvals_are_asked_for(job, part.gates)
     # What was spent when a run began is not to be there once more.
     if resuming is None or not resuming.holds:
-        with telling_others(job, Cause.CHECKS, me=me, identity=identity, gates=part.gates, listen=listen):
+        with telling_others(
+            job,
+            Cause.CHECKS,
+            me=me,
+            identity=identity,
+            gates=[gate.name for gate in part.gates],
+            listen=listen,
+        ):
             for gate in part.gates:
                 gate.ready(job, me)
-    told, told_fields = gating.agreement(job, part.gates)
+    if on_ready is not None:
+        on_ready()
+    told, told_fields = gating.agreement(job, [gate.name for gate in part.gates])
     # Everything that the pattern says, but for what the computation itself asks: a pattern that fails costs no result.
     about_job, columns = described_job(job, me), job.pattern.results
     addresses = {member.name: member.address for member in job.members}

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from secagg.errors import SecaggError
-from secagg.jobs.gates import Gate, agreement
+from secagg.jobs.gates import agreement
 from secagg.jobs.job import Address, Job
 from secagg.network.identity import Identity
 from secagg.network.unable import Cause, tell_unable
@@ -22,7 +22,7 @@ def telling_others(
     *,
     me: PartyId,
     identity: Identity,
-    gates: Sequence[Gate],
+    gates: Sequence[str],
     listen: Address | None = None,
 ) -> Iterator[None]:
     """Tell the parties that wait for this one that it cannot take part, where the body raises.
@@ -30,7 +30,7 @@ def telling_others(
     Args:
       job: with its certificates.
       cause: what others are told, and nothing else.
-      gates: of the run, in the order of their names.
+      gates: the names of the run's gates.
       listen: as in `run_job`.
     """
     try:

@@ -421,14 +421,13 @@ class Meeting:
             said = decode_control(frame, Unable, peer=link.peer)
             if said.agreement != self._hello.agreement:
                 raise _DroppedError(f"{where}: {link.peer} cannot take part in another run")
-            self._found(unable(said, link.peer), link.peer)
+            # It tells all who are there itself, so this party passes nothing on.
+            self._end_quietly(unable(said, link.peer))
             return
         if frame_type is FrameType.ABORT:
-            # Turned away, for another instance of this party is there. Leave at once and tell nobody: the others
-            # would take it for the other instance's word.
-            self._error = self._error or read_abort(frame, link.peer, self.roster)
-            self._leave_at = 0.0
-            self._leave()
+            # Turned away, for another instance of this party is there. The others would take what this one tells for
+            # the other instance's word.
+            self._end_quietly(read_abort(frame, link.peer, self.roster))
             return
         if frame_type is not FrameType.HELLO:
             raise WireError(f"expected a hello from {link.peer or where}, got another frame", peer=link.peer)
@@ -507,6 +506,12 @@ class Meeting:
             self._leave_at = time.monotonic() + _TELL_S
             self._told.add(about)  # it meets the same difference
             self.tell(error, about)
+
+    def _end_quietly(self, error: SecaggError) -> None:
+        """Leave at once, and tell nobody."""
+        self._error = self._error or error
+        self._leave_at = 0.0
+        self._leave()
 
     def _absence(self, name: PartyId) -> str:
         if name in self._gone:

@@ -173,7 +173,7 @@ def check_peer(peer: PartyId, now: Heads, before: Remembered) -> None:
         )
     raise RemoteProtocolError(
         f"{peer}'s audit log {how}, or restored from a backup. Ask {peer} for the reason; if its log was lost and all "
-        f"agree that it begins anew, run `secagg audit anew {peer}`",
+        f"agree that it begins anew, run `secagg audit anew {peer} --reason TEXT`",
         peer=peer,
     )
 
