@@ -120,6 +120,7 @@ OPTIONAL = {
     "dp_accounting": ("dp/",),
     "flwr": ("integrations/flower/",),
     "nvflare": ("integrations/nvflare/",),
+    "openfl": ("integrations/openfl/",),
     "torch": ("integrations/crypten/library.py",),
     "crypten": ("integrations/crypten/library.py",),
     "ibis": ("query/builder.py",),

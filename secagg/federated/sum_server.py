@@ -13,9 +13,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
@@ -30,8 +32,11 @@ from secagg.party import PartyId
 
 _log: Final = logging.getLogger("secagg.federated")
 
-# Step, and what to send to each address; back come addresses, each with a frame or with why there is none.
-Ask: TypeAlias = Callable[[str, Mapping[str, bytes]], Iterable[tuple[str, "bytes | RemoteProtocolError"]]]
+# Addresses, each with a frame or with why there is none.
+Answers: TypeAlias = Iterable[tuple[str, "bytes | RemoteProtocolError"]]
+# Step, and what to send to each address.
+Ask: TypeAlias = Callable[[str, Mapping[str, bytes]], Answers]
+Steps: TypeAlias = Generator[tuple[str, dict[str, bytes]], Answers, "Result | None"]
 
 
 class SumServer:
@@ -70,7 +75,7 @@ class SumServer:
         self.frame: Final = wire.to_bytes(self._task)
         self.reports: list[SumReport] = []
         self._spent: dict[str, Counter[PartyId]] = {}
-        self._run, self._sent = 0, dict[str, object]()
+        self._run, self._sent = 0, dict[str, NDArray[Any]]()
         self._job: SumRequest | None = None
         self._ready: dict[PartyId, Registration] = {}
         self._addresses: list[str] = []
@@ -146,13 +151,38 @@ class SumServer:
         Raises:
           UsageError: no sum was begun.
         """
+        steps = self.steps(round_number)
+        try:
+            step, frames = next(steps)
+            while True:
+                step, frames = steps.send(ask(step, frames))
+        except StopIteration as stop:
+            result: Result | None = stop.value
+            return result
+
+    def steps(self, round_number: int) -> Steps:
+        """Yield each step with what to send to whom, take what came back, and return as `finish`; for callers without `ask`.
+
+        Raises:
+          UsageError: no sum was begun.
+        """
         job, began, current = self._begun(), time.monotonic(), None
         self._job = None
         try:
-            current = self._round(job, ask)
+            ready = dict[PartyId, Registration]()
+            if self._ready:
+                ready, refused, stale = admit(self._ready, job, self._peers)
+                for name, why in refused.items():
+                    self.miss(name, why)
+                if stale:  # they answer with an error, which their own logs have
+                    for _ in (yield STALE, {self._address(n): wire.to_bytes(w) for n, w in stale.items()}):
+                        pass
+            current = ServerRound(ready, self._run, job, self._peers, log=self._log)
             for exchange in current.exchanges():
-                self._exchange(exchange, ask)
-            means, summed = current.finish(baseline_of(self._sent))  # type: ignore[arg-type]  # arrays, as begun
+                clients = {self._address(name): name for name in exchange.messages}
+                frames = {a: wire.to_bytes(exchange.messages[name]) for a, name in clients.items()}
+                self._use(exchange, clients, (yield exchange.step, frames))
+            means, summed = current.finish(baseline_of(self._sent))
         except SecaggError as error:
             self._log.error(
                 "protected %s of round %d failed, nothing was used: %s", job.kind, round_number, error
@@ -179,22 +209,8 @@ class SumServer:
             raise UsageError("expected a sum that was begun: begin, take, finish")
         return self._job
 
-    def _round(self, job: SumRequest, ask: Ask) -> ServerRound:
-        ready: dict[PartyId, Registration] = {}
-        if self._ready:
-            ready, refused, stale = admit(self._ready, job, self._peers)
-            for name, why in refused.items():
-                self.miss(name, why)
-            if stale:
-                told = {self._address(name): wire.to_bytes(word) for name, word in stale.items()}
-                for _ in ask(STALE, told):  # they answer with an error, which their own logs have
-                    pass
-        return ServerRound(ready, self._run, job, self._peers, log=self._log)
-
-    def _exchange(self, exchange: Exchange, ask: Ask) -> None:
-        clients = {self._address(name): name for name in exchange.messages}
-        frames = {address: wire.to_bytes(exchange.messages[name]) for address, name in clients.items()}
-        for address, answer in ask(exchange.step, frames):
+    def _use(self, exchange: Exchange, clients: dict[str, PartyId], answers: Answers) -> None:
+        for address, answer in answers:
             client = clients.pop(address, None)
             if client is None:
                 continue

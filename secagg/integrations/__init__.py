@@ -1,6 +1,7 @@
 """Other software's types turned into secagg's and back; each needs that software installed.
 
-Besides those below there is `nvflare`, which has an environment of its own and is imported by its full name.
+Besides those below there are `nvflare` and `openfl`. They have environments of their own, and are imported by their full
+names.
 """
 
 from typing import TYPE_CHECKING
