@@ -43,8 +43,9 @@ from secagg.mpc.arrays.functions import clip
 from secagg.mpc.arrays.handle import as_reals, number, rescaled
 from secagg.mpc.arrays.linalg import REFINEMENT, Factors, factor, halved, matrix_product, product
 from secagg.mpc.arrays.moves import concat, stack
-from secagg.mpc.arrays.ordering import argsort, inverse_permutation, reorder, sort_by
+from secagg.mpc.arrays.ordering import sort_by
 from secagg.mpc.arrays.reductions import cumulative_sum
+from secagg.mpc.tables.runs import carried, carried_back
 from secagg.statistics.ratios import FINEST, INVERSE_BITS, inverse, shortened, times
 
 MOST_ROWS: Final = 1 << 17
@@ -170,34 +171,25 @@ def _standardised(x: SharedArray, valid: SharedArray | None) -> tuple[SharedArra
 
 
 class _Times:
-    """Where a time begins and ends among rows in order, and columns brought from there to all rows of the time.
-
-    Rows that begin a time are moved to the front by a secret order. There differences of neighbours are free; moved back,
-    their sums up to a row are the value where the row's time begins. Alike for ends.
-    """
+    """Where a time begins and ends among rows in order, and columns brought from there to all rows of the time."""
 
     def __init__(self, time: SharedArray) -> None:
         one = time.engine.public(np.ones(1, bool))
         differs = time[1:] != time[:-1]
         self._begins, self._ends = concat([one, differs]), concat([differs, one])
         self.begins = self._begins.astype(int64)
-        self._ends_count = self._ends.astype(int64).reshape(-1, 1)
-        self._first, self._last = argsort(~self._begins), argsort(~self._ends)
-        self._first_back, self._last_back = map(inverse_permutation, (self._first, self._last))
-        self._front = reorder(self.begins, self._first).reshape(-1, 1)
 
     def at_begin(self, columns: SharedArray) -> SharedArray:
         """Return for each row what the columns hold in the first row of its time."""
-        moved = reorder(columns, self._first)
-        change = concat([moved[:1], moved[1:] - moved[:-1]]) * self._front
-        found: SharedArray = cumulative_sum(reorder(change, self._first_back), axis=0)
-        return found
+        return stack(carried(self._begins, _columns(columns)), axis=1)
 
     def at_end(self, columns: SharedArray) -> SharedArray:
         """Return for each row what the columns hold in the last row of its time."""
-        moved = reorder(columns * self._ends_count, self._last)
-        change = concat([moved[:-1] - moved[1:], moved[-1:]])
-        return _from_here_on(reorder(change, self._last_back))
+        return stack(carried_back(self._ends, _columns(columns)), axis=1)
+
+
+def _columns(x: SharedArray) -> list[SharedArray]:
+    return [x[:, j] for j in range(x.shape[1])]
 
 
 @dataclass(frozen=True, eq=False)
