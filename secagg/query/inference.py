@@ -271,6 +271,8 @@ def _arithmetic(op: str, args: Sequence[Expression], decimals: int) -> Expressio
     for arg in args:
         if arg.domain.kind not in ("number", "real"):
             raise UsageError(f"{sign(op)} takes numbers, and this is {arg.domain.noun}")
+    if op == "mul":
+        args = tuple(map(_without_zeros, args))
     if op in ("add", "sub") or (op in ("mul", "div") and any(arg.domain.kind == "real" for arg in args)):
         args = in_one_domain(args, op)
     first = args[0].domain
@@ -304,6 +306,16 @@ def _arithmetic(op: str, args: Sequence[Expression], decimals: int) -> Expressio
             f"{sign(op)} gives {domain.decimals} decimals, and at most {MOST_DECIMALS} are kept; ROUND the arguments"
         )
     return fold(op, args, domain.with_null(nullable), "compute")
+
+
+def _without_zeros(arg: Expression) -> Expression:
+    """Return a constant without the zeros at the end of its decimals, which would make a product larger for nothing."""
+    if not isinstance(arg, Literal) or arg.domain.kind != "number" or arg.value is None:
+        return arg
+    unit, decimals = arg.value, arg.domain.decimals
+    while decimals and unit % 10 == 0:
+        unit, decimals = unit // 10, decimals - 1
+    return Literal(unit, replace(arg.domain, lowest=unit, highest=unit, decimals=decimals))
 
 
 def _product(left: Domain, right: Domain) -> Domain:

@@ -12,6 +12,7 @@ from query_tables import DECLARATION, filled
 from secagg.query import Pool, plan
 from secagg.query.algebra import Aggregate, Dependence, Join, Limit, Scan, Source, relations
 from secagg.query.evaluator import Row, rows_of
+from secagg.query.joint_run import plan_query
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,21 @@ def test_a_query_of_tpch_becomes_a_plan_whose_sums_fit_63_bits(name: str) -> Non
     domains = [column.domain for one in relations(query.root) for column in one.columns]
     sizes = [max(map(abs, one.bounds)) for one in domains if one.kind == "number"]
     assert max(sizes) < 2**63
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+def test_a_query_of_tpch_fits_at_a_tenth_of_its_full_scale(name: str) -> None:
+    plan_query(QUERIES[name], tpch(0.1, largest_part=0.5), ["first"])
+
+
+def test_zeros_behind_the_point_of_a_constant_make_no_product_larger(
+    pool: Pool, rows: dict[str, list[Row]]
+) -> None:
+    sql = "SELECT id, p, p * 1.500 AS x, -p * 100.00 AS y, a * 0.00 AS z FROM t ORDER BY id"
+    query = plan(sql, DECLARATION)
+    decimals = {name: query.root[name].domain.decimals for name in "pxyz"}
+    assert decimals == {"p": decimals["p"], "x": decimals["p"] + 1, "y": decimals["p"], "z": 0}
+    assert [tuple(row.values()) for row in rows_of(query.root, rows)] == pool.units(query)
 
 
 def test_declared_keys_say_which_side_of_a_join_is_unique() -> None:
