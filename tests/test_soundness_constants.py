@@ -65,7 +65,7 @@ CONSTANTS = [
     ("soundness", "network.callers", "_MAX_CONNECTED", 512, "512 connections that have sent nothing"),
     ("soundness", "network.callers", "_MAX_SHAKING", 256, "256 within a handshake"),
     ("soundness", "mpc.additive", "SEED_BYTES", 32, "fresh 32-byte seeds"),
-    ("soundness", "protocols.group_by.announcement", "SALT_BYTES", 32, "a fresh salt of 32 bytes"),
+    ("soundness", "protocols.announcements", "SALT_BYTES", 32, "a fresh salt of 32 bytes"),
     ("soundness-masked", "protocols.masked_sum.graph", "_COMPLETE_UP_TO", 100, "up to 100 clients always"),
     ("soundness-dp", "dp.distributions", "DIGITS", 32, "errs by less than 10^-32"),
     ("soundness-dp", "dp.distributions", "_SPARE", 25, "Of the p = digits + 25 places"),

@@ -3,8 +3,7 @@
 An input party announces once, to everybody: how many rows each of its tables puts in (rounded up), a commitment to them,
 and the digest of its contribution to the key of the pseudonyms. Then everybody tells everybody the digest of what it was
 told. Both messages have the digest of the owners' rules that the sender applied. So a party that tells two others different
-things, or applies other rules, ends the run before anything is computed. Announcements are unsigned, so a liar cannot be
-proven. The error names a peer only if one of the two digests is this party's own.
+things, or applies other rules, ends the run before anything is computed. `protocols.announcements` says who is named.
 
 Learns: everybody, the announced row counts. A commitment shows nothing of the rows without its salt, which its owner keeps.
 Cost: 2 rounds; no arrays.
@@ -21,12 +20,12 @@ import numpy as np
 from secagg.errors import RemoteProtocolError
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
+from secagg.protocols.announcements import SALT_BYTES, check_digests, check_heard
 from secagg.protocols.pseudonyms import digest_of_contribution, joined_text
 from secagg.query.encoding import Encoded
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
 
-SALT_BYTES: Final = 32
 _LABEL: Final = "secagg.query"
 
 
@@ -95,6 +94,7 @@ async def announce(
     mine: tuple[tuple[int, ...], Sequence[Encoded]] | None,
     *,
     step: int,
+    computing: Sequence[PartyId],
     rules: bytes = b"",
 ) -> Announced:
     """Announce this party's rows, if it is an input party, and return what all announced.
@@ -103,6 +103,7 @@ async def announce(
       counts: of each input party, in their order, how many tables it has and the largest row count of each.
       mine: this party's row counts, rounded up, and its columns.
       step: counts are multiples of it, but for tables of a fixed number of rows.
+      computing: the computing parties.
       rules: digest of the rules that this party applied, b"" for none.
 
     Raises:
@@ -126,7 +127,7 @@ async def announce(
         _check_rules(party.me, rules, peer, announced.rules)
         _check(announced, *counts[peer], peer, step)
     ordered = {name: told[name] for name in counts}
-    await _compare(party, ordered, rules)
+    await _compare(party, ordered, rules, computing)
     return Announced(
         {name: a.rows for name, a in ordered.items()},
         {name: a.commitment for name, a in ordered.items()},
@@ -144,34 +145,19 @@ def _check(announced: QueryRows, tables: int, most: int, peer: PartyId, step: in
             f"expected {tables} row counts from {peer}, 0 to {most} (max_rows){multiple}, got {rows}",
             peer=peer,
         )
-    if (len(announced.commitment), len(announced.contribution)) != (DIGEST_BYTES, DIGEST_BYTES):
-        raise RemoteProtocolError(
-            f"expected a commitment and a digest of {DIGEST_BYTES} bytes each from {peer}, got "
-            f"{len(announced.commitment)} and {len(announced.contribution)}",
-            peer=peer,
-        )
+    check_digests(announced.commitment, announced.contribution, peer)
 
 
-async def _compare(party: Party, told: Mapping[PartyId, QueryRows], rules: bytes) -> None:
+async def _compare(
+    party: Party, told: Mapping[PartyId, QueryRows], rules: bytes, computing: Sequence[PartyId]
+) -> None:
     """Compare with everybody what the input parties announced, and which rules are applied."""
-    mine = tuple(_digest(party.session, name, a) for name, a in told.items())
-    party.broadcast(QueryHeard(mine, rules))
+    mine = {name: _digest(party.session, name, a) for name, a in told.items()}
+    party.broadcast(QueryHeard(tuple(mine.values()), rules))
     heard = await party.gather(QueryHeard, party.others, max_bytes=2 * DIGEST_BYTES * (len(told) + 1))
     for peer, message in heard.items():
         _check_rules(party.me, rules, peer, message.rules)
-        if len(message.digests) != len(mine):
-            raise RemoteProtocolError(
-                f"expected {len(mine)} digests of announcements from {peer}, got {len(message.digests)}",
-                peer=peer,
-            )
-    for peer, message in heard.items():
-        for name, ours, theirs in zip(told, mine, message.digests, strict=True):
-            if ours != theirs:
-                own = name in (party.me, peer)  # then one of the two words is the announcer's own
-                raise RemoteProtocolError(
-                    f"{peer} says that {name} announced something else than {party.me} heard; nothing was computed",
-                    peer=peer if own else "",
-                )
+    check_heard(party.me, mine, {peer: message.digests for peer, message in heard.items()}, computing)
 
 
 def _check_rules(me: PartyId, mine: bytes, peer: PartyId, theirs: bytes) -> None:

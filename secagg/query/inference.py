@@ -310,7 +310,7 @@ def _arithmetic(op: str, args: Sequence[Expression], decimals: int) -> Expressio
 
 def _without_zeros(arg: Expression) -> Expression:
     """Return a constant without the zeros at the end of its decimals, which would make a product larger for nothing."""
-    if not isinstance(arg, Literal) or arg.domain.kind != "number" or arg.value is None:
+    if not isinstance(arg, Literal) or arg.domain.kind != "number" or not isinstance(arg.value, int):
         return arg
     unit, decimals = arg.value, arg.domain.decimals
     while decimals and unit % 10 == 0:

@@ -224,7 +224,7 @@ async def _announced(
         for owner in plan.owners
     }
     rules = b"" if plan.rules is None else plan.rules.digest
-    return await announce(party, limits, own, step=terms.step, rules=rules)
+    return await announce(party, limits, own, step=terms.step, computing=terms.computing, rules=rules)
 
 
 async def take_part(

@@ -4,9 +4,7 @@ An input party announces three things once, to everybody: how many rows it will 
 and the digest of its contribution to the hash key. Then everybody tells everybody the digests of what it was told. So a
 party that tells two others different things ends the run before a layout is made.
 
-Who told what cannot be proven: nothing is signed. Computing parties keep to the protocol, as everywhere, so where a
-computing party's word stands against an input party's, that one is named. Where two input parties' words differ nobody is
-named as the error's peer, whatever a majority says: input parties may lie together.
+`protocols.announcements` says who is named where words differ.
 
 Learns: everybody, the announced row counts. A commitment shows nothing of the rows without its salt, which its owner keeps.
 Cost: 2 rounds; no arrays.
@@ -22,12 +20,12 @@ from secagg.errors import RemoteProtocolError, UsageError
 from secagg.mpc.engines import check_computing
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
+from secagg.protocols.announcements import SALT_BYTES, check_digests, check_heard
 from secagg.protocols.group_by.query import Query, Rows
 from secagg.protocols.pseudonyms import digest_of_contribution, joined_text
 from secagg.signing import DIGEST_BYTES, digest
 from secagg.wire import Message
 
-SALT_BYTES: Final = 32
 _LABEL: Final = "secagg.protocols.group_by"
 
 
@@ -181,56 +179,19 @@ def _check(announcement: Announcement, asked: Asked, peer: PartyId) -> None:
             f"expected a row count from {peer} that is {multiple}0 to {asked.row_limit} (max_rows), got {rows}",
             peer=peer,
         )
-    if (len(announcement.commitment), len(announcement.contribution)) != (DIGEST_BYTES, DIGEST_BYTES):
-        raise RemoteProtocolError(
-            f"expected a commitment and a digest of {DIGEST_BYTES} bytes each from {peer}, got "
-            f"{len(announcement.commitment)} and {len(announcement.contribution)}",
-            peer=peer,
-        )
+    check_digests(announcement.commitment, announcement.contribution, peer)
 
 
 async def _compare(party: Party, asked: Asked, told: Mapping[PartyId, Announcement]) -> None:
     """Compare with everybody what the input parties announced."""
     mine = tuple(_digest(party.session, name, a) for name, a in told.items())
     party.broadcast(Heard(mine))
-    differ: list[tuple[PartyId, PartyId]] = []  # who announced, and who heard something else than this party
     max_bytes = 2 * DIGEST_BYTES * len(asked.input_parties)
-    for peer, heard in (await party.gather(Heard, party.others, max_bytes=max_bytes)).items():
-        if len(heard.digests) != len(mine):
-            raise RemoteProtocolError(
-                f"expected {len(mine)} digests of announcements from {peer}, got {len(heard.digests)}",
-                peer=peer,
-            )
-        differ += [(n, peer) for n, a, b in zip(told, mine, heard.digests, strict=True) if a != b]
-    if differ:
-        raise _different(party.me, asked, differ)
+    heard = await party.gather(Heard, party.others, max_bytes=max_bytes)
+    digests = {peer: message.digests for peer, message in heard.items()}
+    check_heard(party.me, dict(zip(told, mine, strict=True)), digests, asked.computing_parties)
 
 
 def _digest(session: bytes, announcer: PartyId, a: Announcement) -> bytes:
     parts = [session, announcer.encode(), a.rows.to_bytes(8, "big"), a.commitment, a.contribution]
     return digest(f"{_LABEL}/announcement", parts)
-
-
-def _different(me: PartyId, asked: Asked, differ: list[tuple[PartyId, PartyId]]) -> RemoteProtocolError:
-    """Return the error that names who told different things, or says that it cannot be known."""
-    # Each difference by itself: any number of input parties may lie, and together frame another.
-    liars = [(_liar(me, asked, announcer, heard), announcer, heard) for announcer, heard in differ]
-    who, announcer, heard = next((found for found in liars if found[0]), liars[0])
-    what = f"{heard} says that {announcer} announced something else than what {announcer} announced to {me}"
-    if announcer == me:
-        what = f"{heard} says that {me} announced something else than it did"
-    if who:
-        return RemoteProtocolError(f"{what}; nothing was computed; ask {who} what it runs", peer=who)
-    return RemoteProtocolError(
-        f"{what}; {announcer} told different things, or {heard} did, and {me} cannot know which; nothing was computed"
-    )
-
-
-def _liar(me: PartyId, asked: Asked, announcer: PartyId, heard: PartyId) -> PartyId:
-    """Return which of two whose words differ does not keep to the protocol, or "" where that cannot be known."""
-    if announcer in (me, heard):  # its own word, or two words of one party
-        return heard
-    trusted = set(asked.computing_parties)
-    if (announcer in trusted) == (heard in trusted):
-        return ""
-    return heard if announcer in trusted else announcer
